@@ -1,0 +1,93 @@
+//! Time: what hour it is, how much has passed, and waiting. Nothing else reads a clock.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// A moment in whole seconds since 1970-01-01T00:00:00Z, RFC 7519's NumericDate without its fraction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixTime(pub i64);
+
+impl UnixTime {
+    /// This moment and `duration` more, in whole seconds; stops at the end of representable time.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)))
+    }
+
+    /// How long until `later`; zero where it has passed.
+    #[must_use]
+    pub fn until(self, later: Self) -> Duration {
+        Duration::from_secs(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
+    }
+}
+
+/// RFC 3339 in UTC, such as `2026-01-31T12:00:00Z`.
+impl fmt::Display for UnixTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_second(self.0) {
+            Ok(moment) => write!(f, "{moment}"),
+            Err(_) => write!(f, "{} seconds after 1970", self.0),
+        }
+    }
+}
+
+/// A wait in progress.
+pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where time comes from.
+pub trait Clock: Send + Sync {
+    /// The wall clock, which a user or an NTP daemon may set back.
+    fn now(&self) -> UnixTime;
+
+    /// A clock that only goes forward, for measuring waits.
+    fn monotonic(&self) -> Instant;
+
+    /// Waits without holding a thread. Needs a tokio runtime.
+    fn sleep(&self, duration: Duration) -> Sleep;
+}
+
+/// The machine's own clocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+#[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
+impl Clock for SystemClock {
+    fn now(&self) -> UnixTime {
+        let seconds = match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |s| -s),
+        };
+        UnixTime(seconds)
+    }
+
+    fn monotonic(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_rfc_3339_and_survives_the_absurd() {
+        assert_eq!(UnixTime(1_700_000_000).to_string(), "2023-11-14T22:13:20Z");
+        assert_eq!(UnixTime(i64::MAX).to_string(), "9223372036854775807 seconds after 1970");
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        assert_eq!(UnixTime(i64::MAX).plus(Duration::from_secs(5)), UnixTime(i64::MAX));
+        assert_eq!(UnixTime(10).until(UnixTime(4)), Duration::ZERO);
+        assert_eq!(UnixTime(i64::MIN).until(UnixTime(i64::MAX)), Duration::from_secs(i64::MAX as u64));
+    }
+}

@@ -1,0 +1,5 @@
+//! authctl
+
+pub mod clock;
+pub mod model;
+pub mod secret;

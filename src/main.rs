@@ -1,0 +1,3 @@
+//! The `authctl` program: arguments in, exit code out.
+
+fn main() {}

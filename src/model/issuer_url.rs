@@ -1,0 +1,171 @@
+//! Addresses that tokens and secrets may be sent to: https, or plain http on this machine only.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+
+/// Why an address was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InsecureUrl {
+    /// Not an absolute URL at all.
+    #[error("`{0}` is not an absolute URL")]
+    NotAUrl(String),
+    /// Plain http to somewhere else than this machine (RFC 9700, section 2.6).
+    #[error("`{0}` is not https; plain http is only for loopback addresses")]
+    NotHttps(String),
+    /// User name or password in the address, or, for an issuer, a query or fragment (RFC 8414, section 2).
+    #[error("`{0}` may have no user, password, query or fragment")]
+    Decorated(String),
+}
+
+/// Parses an address and refuses whatever is neither https nor http on loopback.
+///
+/// Loopback means the parsed host: a literal of 127.0.0.0/8, `[::1]`, or exactly `localhost`; `127.0.0.1.example` is
+/// not, whatever it resolves to. Neither user name nor password is allowed in it.
+///
+/// # Errors
+/// [`InsecureUrl`], with the address but never its user information.
+pub fn secure_url(text: &str) -> Result<Url, InsecureUrl> {
+    let url = Url::parse(text).map_err(|_| InsecureUrl::NotAUrl(shown(text)))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(InsecureUrl::Decorated(shown(text)));
+    }
+    match url.scheme() {
+        "https" if url.host().is_some() => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        "http" => Err(InsecureUrl::NotHttps(shown(text))),
+        _ => Err(InsecureUrl::NotHttps(shown(text))),
+    }
+}
+
+/// Whether the address's host is this machine by its own words, without asking a name server.
+#[must_use]
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => IpAddr::V4(ip).is_loopback(),
+        Some(Host::Ipv6(ip)) => IpAddr::V6(ip).is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+/// What of a refused address may be shown: nothing before an `@`, no control characters, not too much.
+fn shown(text: &str) -> String {
+    let text = match text.rsplit_once('@') {
+        Some((_, after)) => after,
+        None => text,
+    };
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+/// An issuer identifier (RFC 8414, section 2; OpenID Connect Discovery 1.0, section 3).
+///
+/// Compared as text, character by character: `https://a.example` and `https://a.example/` are two issuers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IssuerUrl {
+    text: String,
+    url: Url,
+}
+
+impl IssuerUrl {
+    /// Parses an issuer identifier: [`secure_url`], and no query or fragment.
+    ///
+    /// # Errors
+    /// [`InsecureUrl`].
+    pub fn parse(text: &str) -> Result<Self, InsecureUrl> {
+        let text = text.trim();
+        let url = secure_url(text)?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(InsecureUrl::Decorated(shown(text)));
+        }
+        Ok(Self { text: text.to_owned(), url })
+    }
+
+    /// The identifier exactly as given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The identifier as an address.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+}
+
+impl std::str::FromStr for IssuerUrl {
+    type Err = InsecureUrl;
+
+    fn from_str(text: &str) -> Result<Self, InsecureUrl> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for IssuerUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for IssuerUrl {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for IssuerUrl {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_https_and_loopback_pass() {
+        for good in [
+            "https://a.example",
+            "https://a.example/t/",
+            "http://127.0.0.1:8080",
+            "http://[::1]:1/x",
+            "http://localhost:9",
+            "http://0x7f.1/",
+        ] {
+            assert!(IssuerUrl::parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "a.example",
+            "http://a.example",
+            "http://127.0.0.1.evil.example",
+            "http://localhost.evil.example",
+            "ftp://a.example",
+            "file:///etc/passwd",
+            "https://u:p@a.example",
+            "https://a.example?x=1",
+            "https://a.example#f",
+            "javascript:alert(1)",
+            "http://[::2]/",
+        ] {
+            assert!(IssuerUrl::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_address_is_not_repeated() {
+        let error = IssuerUrl::parse("http://user:hunter2@a.example").expect_err("refused").to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn the_slash_at_the_end_is_kept() {
+        assert_ne!(IssuerUrl::parse("https://a.example"), IssuerUrl::parse("https://a.example/"));
+        assert_eq!(IssuerUrl::parse("https://a.example").map(|i| i.to_string()), Ok("https://a.example".into()));
+    }
+}

@@ -1,0 +1,13 @@
+//! The words of the domain, parsed once and then relied on: profile, tokens, session, freshness.
+
+mod freshness;
+mod issuer_url;
+mod profile;
+mod session;
+mod tokens;
+
+pub use freshness::{Freshness, MinTtl, freshness};
+pub use issuer_url::{InsecureUrl, IssuerUrl, secure_url};
+pub use profile::{ClientAuth, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};
+pub use session::{AnotherToken, Failed, Generation, Session, SessionFormatError, Subject, TokenFor, TrustedKeys};
+pub use tokens::TokenSet;

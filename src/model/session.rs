@@ -1,0 +1,399 @@
+//! A session: all that a login leaves behind for a profile, and its form in a store.
+
+use std::io::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Grant, IssuerUrl, TokenSet};
+use crate::clock::UnixTime;
+use crate::secret::{Secret, SecretBytes};
+
+/// Which writing of a session this is. A renewal commits only over the generation that it read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Drawn at random at each login, so that two logins are never taken for each other.
+    pub login: String,
+    /// Counts the renewals since that login.
+    pub number: u64,
+}
+
+impl Generation {
+    /// The generation that a renewal of this one writes.
+    #[must_use]
+    pub fn next(&self) -> Self {
+        Self { login: self.login.clone(), number: self.number.saturating_add(1) }
+    }
+}
+
+/// Who a session belongs to, from a verified ID token or userinfo, else from the access token's own claims.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// The `sub` claim, unique at its issuer.
+    pub sub: String,
+    /// A name for people: `preferred_username`, `email` or `name`.
+    pub name: Option<String>,
+}
+
+/// The issuer's keys as last fetched, trusted for offline verification.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustedKeys {
+    /// The JWK Set as the issuer sent it (RFC 7517, section 5).
+    pub jwks: String,
+    /// Where it came from.
+    pub source: String,
+    /// When.
+    pub fetched_at: UnixTime,
+}
+
+/// A renewal that did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failed {
+    /// When.
+    pub at: UnixTime,
+    /// A stable word, such as `issuer_unreachable` or `invalid_grant`.
+    pub code: String,
+    /// One line for people, without secrets.
+    pub message: String,
+}
+
+/// What a token was asked for besides the profile's own request. Tokens for different requests are kept apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenFor {
+    /// The `audience` parameter.
+    pub audience: Option<String>,
+    /// The scopes, sorted.
+    pub scopes: Vec<String>,
+    /// The resource indicators (RFC 8707), sorted.
+    pub resources: Vec<String>,
+}
+
+impl TokenFor {
+    /// Whether nothing but the profile's own request is meant.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A token got from the same session for another audience, scope or resource.
+#[derive(Clone, Debug)]
+pub struct AnotherToken {
+    /// What it was asked for.
+    pub asked: TokenFor,
+    /// The token. Never holds a refresh token: that is the session's own.
+    pub tokens: TokenSet,
+}
+
+/// What a login leaves behind.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Which writing this is.
+    pub generation: Generation,
+    /// The issuer that gave it. A profile that names another issuer does not use it.
+    pub issuer: IssuerUrl,
+    /// The client it was given to.
+    pub client_id: String,
+    /// How it was got, which says how it is renewed.
+    pub grant: Grant,
+    /// Whose it is, where known.
+    pub subject: Option<Subject>,
+    /// The tokens for the profile's own request.
+    pub tokens: TokenSet,
+    /// Tokens for other requests, the latest last; at most [`Session::MOST_OTHERS`].
+    pub others: Vec<AnotherToken>,
+    /// A confidential client's secret.
+    pub client_secret: Option<Secret>,
+    /// The issuer's keys.
+    pub keys: Option<TrustedKeys>,
+    /// When the login was.
+    pub logged_in_at: UnixTime,
+    /// When it was last renewed.
+    pub renewed_at: Option<UnixTime>,
+    /// Set before a refresh token is sent and cleared once the reply is stored: where it is found set, nobody knows
+    /// whether the issuer has spent the token.
+    pub renewing_since: Option<UnixTime>,
+    /// The last renewal that failed since the last that did not.
+    pub last_failure: Option<Failed>,
+    /// Set when the issuer said that the session is over (`invalid_grant`). The access token may still have life.
+    pub ended: Option<Failed>,
+}
+
+/// A stored session that cannot be read. Says where, never what.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionFormatError {
+    /// Written by a version of authctl that this one does not know.
+    #[error("the stored session has format {0}, which this version of authctl does not know")]
+    Version(u64),
+    /// Not a session.
+    #[error("the stored session is damaged at line {line}, column {column}")]
+    Damaged {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+    },
+}
+
+/// The stored form's version. A reader refuses any other.
+const FORMAT: u64 = 1;
+
+/// The stored form. Borrowed on the way out, so that no second copy of a secret is made besides the bytes themselves.
+#[derive(Serialize)]
+struct Out<'a> {
+    format: u64,
+    generation: &'a Generation,
+    issuer: &'a IssuerUrl,
+    client_id: &'a str,
+    grant: Grant,
+    subject: &'a Option<Subject>,
+    tokens: TokensOut<'a>,
+    others: Vec<OtherOut<'a>>,
+    client_secret: Option<&'a str>,
+    keys: &'a Option<TrustedKeys>,
+    logged_in_at: UnixTime,
+    renewed_at: Option<UnixTime>,
+    renewing_since: Option<UnixTime>,
+    last_failure: &'a Option<Failed>,
+    ended: &'a Option<Failed>,
+}
+
+#[derive(Serialize)]
+struct TokensOut<'a> {
+    access_token: &'a str,
+    token_type: &'a str,
+    refresh_token: Option<&'a str>,
+    id_token: Option<&'a str>,
+    obtained_at: UnixTime,
+    expires_at: Option<UnixTime>,
+    scope: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct OtherOut<'a> {
+    asked: &'a TokenFor,
+    tokens: TokensOut<'a>,
+}
+
+impl<'a> TokensOut<'a> {
+    fn of(tokens: &'a TokenSet) -> Self {
+        Self {
+            access_token: tokens.access_token.expose(),
+            token_type: &tokens.token_type,
+            refresh_token: tokens.refresh_token.as_ref().map(Secret::expose),
+            id_token: tokens.id_token.as_ref().map(Secret::expose),
+            obtained_at: tokens.obtained_at,
+            expires_at: tokens.expires_at,
+            scope: tokens.scope.as_deref(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
+}
+
+#[derive(Deserialize)]
+struct In {
+    generation: Generation,
+    issuer: IssuerUrl,
+    client_id: String,
+    grant: Grant,
+    subject: Option<Subject>,
+    tokens: TokensIn,
+    others: Vec<OtherIn>,
+    client_secret: Option<Secret>,
+    keys: Option<TrustedKeys>,
+    logged_in_at: UnixTime,
+    renewed_at: Option<UnixTime>,
+    renewing_since: Option<UnixTime>,
+    last_failure: Option<Failed>,
+    ended: Option<Failed>,
+}
+
+#[derive(Deserialize)]
+struct TokensIn {
+    access_token: Secret,
+    token_type: String,
+    refresh_token: Option<Secret>,
+    id_token: Option<Secret>,
+    obtained_at: UnixTime,
+    expires_at: Option<UnixTime>,
+    scope: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct OtherIn {
+    asked: TokenFor,
+    tokens: TokensIn,
+}
+
+impl From<TokensIn> for TokenSet {
+    fn from(stored: TokensIn) -> Self {
+        Self {
+            access_token: stored.access_token,
+            token_type: stored.token_type,
+            refresh_token: stored.refresh_token,
+            id_token: stored.id_token,
+            obtained_at: stored.obtained_at,
+            expires_at: stored.expires_at,
+            scope: stored.scope,
+        }
+    }
+}
+
+impl Session {
+    /// How many tokens for other requests are kept; the oldest goes first.
+    pub const MOST_OTHERS: usize = 32;
+
+    /// The stored form: JSON, with its version first.
+    #[must_use]
+    pub fn to_stored(&self) -> SecretBytes {
+        let out = Out {
+            format: FORMAT,
+            generation: &self.generation,
+            issuer: &self.issuer,
+            client_id: &self.client_id,
+            grant: self.grant,
+            subject: &self.subject,
+            tokens: TokensOut::of(&self.tokens),
+            others: self
+                .others
+                .iter()
+                .map(|o| OtherOut { asked: &o.asked, tokens: TokensOut::of(&o.tokens) })
+                .collect(),
+            client_secret: self.client_secret.as_ref().map(Secret::expose),
+            keys: &self.keys,
+            logged_in_at: self.logged_in_at,
+            renewed_at: self.renewed_at,
+            renewing_since: self.renewing_since,
+            last_failure: &self.last_failure,
+            ended: &self.ended,
+        };
+        let mut bytes = SecretBytes::default();
+        #[allow(
+            clippy::expect_used,
+            reason = "no map has keys other than strings, and SecretBytes never fails to write"
+        )]
+        serde_json::to_writer(&mut bytes, &out).expect("a session is always JSON");
+        let _ = bytes.flush();
+        bytes
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// [`SessionFormatError`], which quotes nothing of what was stored.
+    pub fn from_stored(bytes: &SecretBytes) -> Result<Self, SessionFormatError> {
+        let damaged = |e: serde_json::Error| SessionFormatError::Damaged { line: e.line(), column: e.column() };
+        let Format { format } = serde_json::from_slice(bytes.expose()).map_err(damaged)?;
+        if format != FORMAT {
+            return Err(SessionFormatError::Version(format));
+        }
+        let stored: In = serde_json::from_slice(bytes.expose()).map_err(damaged)?;
+        Ok(Self {
+            generation: stored.generation,
+            issuer: stored.issuer,
+            client_id: stored.client_id,
+            grant: stored.grant,
+            subject: stored.subject,
+            tokens: stored.tokens.into(),
+            others: stored
+                .others
+                .into_iter()
+                .map(|o| AnotherToken { asked: o.asked, tokens: o.tokens.into() })
+                .collect(),
+            client_secret: stored.client_secret,
+            keys: stored.keys,
+            logged_in_at: stored.logged_in_at,
+            renewed_at: stored.renewed_at,
+            renewing_since: stored.renewing_since,
+            last_failure: stored.last_failure,
+            ended: stored.ended,
+        })
+    }
+
+    /// The token kept for `asked`: the session's own, or another; `None` where there is none yet.
+    #[must_use]
+    pub fn token_for(&self, asked: &TokenFor) -> Option<&TokenSet> {
+        if asked.is_plain() {
+            return Some(&self.tokens);
+        }
+        self.others.iter().find(|o| o.asked == *asked).map(|o| &o.tokens)
+    }
+
+    /// Whether a new access token can be had without anybody logging in.
+    #[must_use]
+    pub fn can_renew(&self) -> bool {
+        self.ended.is_none()
+            && match self.grant {
+                Grant::ClientCredentials => self.client_secret.is_some(),
+                _ => self.tokens.refresh_token.is_some(),
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Session {
+        let tokens = TokenSet {
+            access_token: Secret::new("AT\"\\".into()),
+            token_type: "Bearer".into(),
+            refresh_token: Some(Secret::new("RT".into())),
+            id_token: None,
+            obtained_at: UnixTime(100),
+            expires_at: Some(UnixTime(400)),
+            scope: Some("openid".into()),
+        };
+        let asked = TokenFor { audience: Some("api".into()), ..TokenFor::default() };
+        Session {
+            generation: Generation { login: "a1".into(), number: 7 },
+            issuer: "https://a.example".parse().expect("valid"),
+            client_id: "cli".into(),
+            grant: Grant::Device,
+            subject: Some(Subject { sub: "1".into(), name: None }),
+            others: vec![AnotherToken { asked, tokens: TokenSet { refresh_token: None, ..tokens.clone() } }],
+            tokens,
+            client_secret: None,
+            keys: Some(TrustedKeys {
+                jwks: "{}".into(),
+                source: "https://a.example/k".into(),
+                fetched_at: UnixTime(1),
+            }),
+            logged_in_at: UnixTime(100),
+            renewed_at: None,
+            renewing_since: Some(UnixTime(5)),
+            last_failure: None,
+            ended: None,
+        }
+    }
+
+    #[test]
+    fn the_stored_form_is_pinned() {
+        let stored = session().to_stored();
+        let text = std::str::from_utf8(stored.expose()).expect("JSON is UTF-8");
+        assert_eq!(
+            text,
+            r#"{"format":1,"generation":{"login":"a1","number":7},"issuer":"https://a.example","client_id":"cli","grant":"device","subject":{"sub":"1","name":null},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":"RT","id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"},"others":[{"asked":{"audience":"api","scopes":[],"resources":[]},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":null,"id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"}}],"client_secret":null,"keys":{"jwks":"{}","source":"https://a.example/k","fetched_at":1},"logged_in_at":100,"renewed_at":null,"renewing_since":5,"last_failure":null,"ended":null}"#
+        );
+    }
+
+    #[test]
+    fn what_is_stored_comes_back() {
+        let stored = session().to_stored();
+        let back = Session::from_stored(&stored).expect("readable");
+        assert_eq!(back.to_stored().expose(), stored.expose());
+    }
+
+    #[test]
+    fn damage_is_told_without_quoting() {
+        let stored = session().to_stored();
+        let cut = SecretBytes::new(stored.expose()[..stored.expose().len() / 2].to_vec());
+        let error = Session::from_stored(&cut).expect_err("cut short").to_string();
+        assert!(error.starts_with("the stored session is damaged at line 1"), "{error}");
+        let newer = SecretBytes::new(br#"{"format":2}"#.to_vec());
+        assert_eq!(Session::from_stored(&newer).err(), Some(SessionFormatError::Version(2)));
+    }
+}

@@ -1,0 +1,23 @@
+//! What a token endpoint gave, with the moment it ends.
+
+use crate::clock::UnixTime;
+use crate::secret::Secret;
+
+/// A successful token response (RFC 6749, section 5.1), with the lifetime made a moment.
+#[derive(Clone, Debug)]
+pub struct TokenSet {
+    /// The access token, a JWT (RFC 9068) or opaque.
+    pub access_token: Secret,
+    /// As the issuer wrote it, usually `Bearer`; compared without regard to case.
+    pub token_type: String,
+    /// What renews the session, where the issuer gave one.
+    pub refresh_token: Option<Secret>,
+    /// The OpenID Connect ID token, where the issuer gave one. Verified before a `TokenSet` is stored.
+    pub id_token: Option<Secret>,
+    /// When the request that brought these tokens was sent.
+    pub obtained_at: UnixTime,
+    /// When the access token ends, counted from `obtained_at`; `None` where the issuer did not say.
+    pub expires_at: Option<UnixTime>,
+    /// The scope granted, space-separated (RFC 6749, section 3.3).
+    pub scope: Option<String>,
+}

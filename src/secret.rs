@@ -1,0 +1,157 @@
+//! The one place where secrets live: text that is wiped when dropped and never shows itself.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// A token, password, code, verifier or key.
+///
+/// It is wiped when dropped. `Debug` prints `<redacted>`; there is no `Display` and no `Serialize`, so it reaches a
+/// wire, a file or a screen only through [`Secret::expose`].
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes ownership of `text`; the caller keeps no copy.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The secret itself. Stands on the line that sends, stores, compares or prints it, and nowhere else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Secret;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            // serde's own messages quote the value they refuse; a secret of the wrong type is refused without it.
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+                Ok(Secret(text.to_owned()))
+            }
+
+            fn visit_string<E: de::Error>(self, text: String) -> Result<Secret, E> {
+                Ok(Secret(text))
+            }
+
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Secret, E> {
+                Err(E::custom("expected a string, found a number"))
+            }
+
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Secret, E> {
+                Err(E::custom("expected a string, found a number"))
+            }
+
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Secret, E> {
+                Err(E::custom("expected a string, found a number"))
+            }
+        }
+        // Not `deserialize_string`: serde_json would refuse a number before the visitor sees it, and quote it.
+        deserializer.deserialize_any(Text)
+    }
+}
+
+/// Bytes that hold secrets, such as a reply's body or a session on its way to the store. Wiped when dropped.
+#[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
+pub struct SecretBytes(Vec<u8>);
+
+impl SecretBytes {
+    /// Takes ownership of `bytes`; the caller keeps no copy.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes themselves. Stands on the line that sends, stores or parses them.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Appends `more`, wiping the old allocation when it has to grow.
+    pub fn extend(&mut self, more: &[u8]) {
+        if self.0.capacity() - self.0.len() < more.len() {
+            let mut grown = Vec::with_capacity((self.0.len() + more.len()).max(self.0.capacity() * 2));
+            grown.extend_from_slice(&self.0);
+            self.0.zeroize();
+            self.0 = grown;
+        }
+        self.0.extend_from_slice(more);
+    }
+}
+
+impl fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
+impl std::io::Write for SecretBytes {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_never_shows_the_secret() {
+        let secret = Secret::new("hunter2".into());
+        assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "<redacted> Some(<redacted>)");
+        assert_eq!(format!("{:?}", SecretBytes::new(b"hunter2".to_vec())), "<redacted>");
+    }
+
+    #[test]
+    fn a_secret_of_the_wrong_type_is_refused_without_being_quoted() {
+        for json in ["4711", "-4711", "4711.5", "[\"4711\"]", "{\"a\":\"4711\"}"] {
+            let error = serde_json::from_str::<Secret>(json).expect_err(json).to_string();
+            assert!(!error.contains("4711"), "{error}");
+        }
+    }
+
+    #[test]
+    fn bytes_grow_without_losing_any() {
+        let mut bytes = SecretBytes::default();
+        for n in 0..1000u16 {
+            bytes.extend(&n.to_be_bytes());
+        }
+        assert_eq!(bytes.expose().len(), 2000);
+        assert_eq!(&bytes.expose()[1998..], &999u16.to_be_bytes());
+    }
+}
