@@ -1,0 +1,555 @@
+//! What can be typed: every command and option, parsed and validated, and nothing done yet.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::{ClientAuth, Grant, IssuerUrl, ProfileName, StoreKind};
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "authctl",
+    version,
+    about = "Log in once, and every terminal, script and program gets a valid token",
+    long_about = "A credential agent for the command line. Log in once at an OAuth 2.0 or OpenID Connect issuer; \
+                  authctl keeps the session in the keychain, renews it, hands out valid access tokens and checks \
+                  them offline.",
+    after_help = "Start here:  authctl login work --issuer https://issuer.example --client-id ID\n\
+                  Try it out:  authctl demo",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub common: Common,
+    #[command(subcommand)]
+    #[allow(missing_docs)]
+    pub command: Command,
+}
+
+/// Options that every command has.
+#[derive(Debug, Args)]
+#[command(next_display_order = 900)]
+pub struct Common {
+    /// Write data and errors as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Tell nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Tell more on stderr; twice for every request, never a secret
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Never ask anything; fail instead
+    #[arg(long, global = true)]
+    pub no_input: bool,
+    /// Colour the output
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: Color,
+    /// Use this configuration file instead of the usual one
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// Where the output is a terminal that can
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Log in and keep the session
+    Login(Box<Login>),
+    /// Show every profile: who, how long the token lasts, where it is kept
+    Status(Status),
+    /// Print a valid access token, renewed first if need be
+    Token(Token),
+    /// Check a token offline: signature, expiry, issuer, audience
+    Verify(Box<Verify>),
+    /// Renew a session now
+    Refresh(Refresh),
+    /// Revoke a session at its issuer and delete it here
+    Logout(Logout),
+    /// Check the session as `verify` does, then run a command with the token
+    Exec(Exec),
+    /// Show and change the configured profiles
+    #[command(subcommand)]
+    Profile(ProfileCommand),
+    /// See the whole life of a session against the embedded issuer
+    #[cfg(feature = "dev-issuer")]
+    Demo,
+    /// Run the embedded issuer by itself, on loopback, for trying and testing
+    #[cfg(feature = "dev-issuer")]
+    DevIssuer(DevIssuer),
+}
+
+/// `authctl login`
+#[derive(Debug, Args)]
+#[command(
+    group = ArgGroup::new("how").args(["browser", "device", "password", "client_credentials", "with_token", "no_browser"]),
+    after_help = "No secret is ever taken from the command line: passwords and client secrets are asked for, or read from \
+                  stdin.\n\nExamples:\n  authctl login work --issuer https://issuer.example --client-id my-cli\n  \
+                  authctl login                       # again, as configured\n  \
+                  authctl login ci --client-credentials --client-secret-stdin < secret"
+)]
+pub struct Login {
+    /// The profile to log in to; it is created if `--issuer` is given
+    pub profile: Option<ProfileName>,
+    /// Sign in with the browser on this machine (authorization code with PKCE); the default
+    #[arg(long)]
+    pub browser: bool,
+    /// Sign in with a browser elsewhere: show a URL and a code (RFC 8628)
+    #[arg(long)]
+    pub device: bool,
+    /// Sign in with user name and password, asked for here
+    #[arg(long)]
+    pub password: bool,
+    /// Sign in as the client itself
+    #[arg(long)]
+    pub client_credentials: bool,
+    /// Take a token response (JSON) or a bare JWT from stdin
+    #[arg(long)]
+    pub with_token: bool,
+    /// Print the sign-in URL, and take the address that the browser ends at
+    #[arg(long)]
+    pub no_browser: bool,
+    /// The issuer, https except on loopback
+    #[arg(long, value_name = "URL")]
+    pub issuer: Option<IssuerUrl>,
+    /// The client's id at the issuer
+    #[arg(long, value_name = "ID")]
+    pub client_id: Option<String>,
+    /// How the client proves itself
+    #[arg(long, value_name = "METHOD")]
+    pub client_auth: Option<ClientAuthArg>,
+    /// Read the client's secret from stdin, as its first line
+    #[arg(long)]
+    pub client_secret_stdin: bool,
+    /// The user name for `--password`; asked for otherwise
+    #[arg(long, value_name = "NAME", requires = "password")]
+    pub username: Option<String>,
+    /// Read the password from stdin, as a line of its own
+    #[arg(long, requires = "password")]
+    pub password_stdin: bool,
+    /// Ask for this scope; repeat it, or separate scopes by spaces
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ' ')]
+    pub scopes: Vec<String>,
+    /// Ask for tokens for this audience
+    #[arg(long, value_name = "AUDIENCE")]
+    pub audience: Option<String>,
+    /// Ask for tokens for this resource (RFC 8707); repeatable
+    #[arg(long = "resource", value_name = "URL")]
+    pub resources: Vec<String>,
+    /// Where to keep the session
+    #[arg(long, value_name = "STORE")]
+    pub store: Option<StoreArg>,
+    /// Trust the certificate authorities in this PEM file besides the platform's
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+    /// Ask for a level of authentication (`acr_values`)
+    #[arg(long, value_name = "VALUES")]
+    pub acr_values: Option<String>,
+    /// Ask the issuer to prompt: none, login, consent or select_account
+    #[arg(long, value_name = "PROMPT")]
+    pub prompt: Option<String>,
+    /// Tell the issuer whom to expect
+    #[arg(long, value_name = "NAME")]
+    pub login_hint: Option<String>,
+    /// Replace a session that belongs to somebody else without asking
+    #[arg(long)]
+    pub replace: bool,
+}
+
+/// `--store`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum StoreArg {
+    /// The platform's keychain
+    Keychain,
+    /// A file encrypted in the age format
+    File,
+}
+
+impl From<StoreArg> for StoreKind {
+    fn from(arg: StoreArg) -> Self {
+        match arg {
+            StoreArg::Keychain => Self::Keychain,
+            StoreArg::File => Self::File,
+        }
+    }
+}
+
+/// `--client-auth`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ClientAuthArg {
+    /// A public client
+    None,
+    /// The secret in the Authorization header
+    #[value(name = "client_secret_basic", alias = "basic")]
+    Basic,
+    /// The secret in the form
+    #[value(name = "client_secret_post", alias = "post")]
+    Post,
+}
+
+impl From<ClientAuthArg> for ClientAuth {
+    fn from(arg: ClientAuthArg) -> Self {
+        match arg {
+            ClientAuthArg::None => Self::None,
+            ClientAuthArg::Basic => Self::ClientSecretBasic,
+            ClientAuthArg::Post => Self::ClientSecretPost,
+        }
+    }
+}
+
+impl Login {
+    /// The grant that an option names, if one does.
+    #[must_use]
+    pub fn grant(&self) -> Option<Grant> {
+        if self.browser || self.no_browser {
+            Some(Grant::Browser)
+        } else if self.device {
+            Some(Grant::Device)
+        } else if self.password {
+            Some(Grant::Password)
+        } else if self.client_credentials {
+            Some(Grant::ClientCredentials)
+        } else if self.with_token {
+            Some(Grant::Token)
+        } else {
+            None
+        }
+    }
+}
+
+/// `authctl status`
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Only this profile
+    pub profile: Option<ProfileName>,
+    /// Print nothing; exit 0 if a token can be had without logging in, 3 otherwise
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// What a token is for, where that is not the profile's own request.
+#[derive(Debug, Default, Args)]
+pub struct For {
+    /// Ask for a token for this audience, kept apart from the others
+    #[arg(long, value_name = "AUDIENCE")]
+    pub audience: Option<String>,
+    /// Ask for a token with this scope, kept apart from the others; repeatable
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ' ')]
+    pub scopes: Vec<String>,
+    /// Ask for a token for this resource (RFC 8707), kept apart from the others; repeatable
+    #[arg(long = "resource", value_name = "URL")]
+    pub resources: Vec<String>,
+}
+
+/// `authctl token`
+#[derive(Debug, Args)]
+pub struct Token {
+    /// The profile
+    pub profile: Option<ProfileName>,
+    /// Renew first if less than this is left; by default a minute, or half the life of a token that lives less than two
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub min_ttl: Option<Duration>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub asked: For,
+    /// Print the ID token instead
+    #[arg(long, conflicts_with_all = ["audience", "scopes", "resources"])]
+    pub id_token: bool,
+    /// Print a whole `Authorization: Bearer ...` header
+    #[arg(long, conflicts_with = "json")]
+    pub header: bool,
+}
+
+/// `authctl verify`
+#[derive(Debug, Args)]
+#[command(after_help = "Exits 0 if the token is valid, 4 if not. Needs no network and never uses it.\n\nExamples:\n  \
+                        authctl verify\n  \
+                        authctl verify - --jwks keys.json --issuer https://issuer.example --audience api < token")]
+pub struct Verify {
+    /// The profile whose stored token to check, or `-` for a JWT on stdin
+    #[arg(value_name = "PROFILE|-")]
+    pub subject: Option<String>,
+    /// With `-`: use this profile's issuer, audience and keys
+    #[arg(long, value_name = "PROFILE")]
+    pub profile: Option<ProfileName>,
+    /// Expect this issuer, compared exactly
+    #[arg(long, value_name = "URL")]
+    pub issuer: Option<String>,
+    /// Accept this audience; repeatable
+    #[arg(long = "audience", value_name = "AUDIENCE")]
+    pub audiences: Vec<String>,
+    /// Trust the keys in this file: a JWK Set or PEM public keys
+    #[arg(long, value_name = "FILE")]
+    pub jwks: Option<PathBuf>,
+    /// Accept only these algorithms, separated by commas
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub algorithms: Vec<String>,
+    /// Forgive clocks that differ by this much
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    pub leeway: Duration,
+    /// Accept this `typ`; repeatable. By default none, JWT or at+jwt
+    #[arg(long, value_name = "TYPE")]
+    pub typ: Vec<String>,
+    /// Require this scope; repeatable
+    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ' ')]
+    pub scopes: Vec<String>,
+    /// Require a claim to have this value; repeatable
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    pub claims: Vec<(String, String)>,
+    /// Require that the user signed in within this time (`auth_time`)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub max_auth_age: Option<Duration>,
+    /// Require this authentication context class
+    #[arg(long, value_name = "ACR")]
+    pub acr: Vec<String>,
+    /// Require this authentication method; repeatable
+    #[arg(long, value_name = "AMR")]
+    pub amr: Vec<String>,
+    /// With `-`: decide as of this moment instead of now
+    #[arg(long, value_name = "UNIX_SECONDS", allow_negative_numbers = true)]
+    pub at: Option<i64>,
+    /// With `-`: take one JWT a line and answer one JSON line each
+    #[arg(long)]
+    pub batch: bool,
+}
+
+/// `authctl refresh`
+#[derive(Debug, Args)]
+pub struct Refresh {
+    /// The profile
+    #[arg(conflicts_with = "all")]
+    pub profile: Option<ProfileName>,
+    /// Every profile that has a session
+    #[arg(long)]
+    pub all: bool,
+    /// Only if less than this is left
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub if_expiring: Option<Duration>,
+}
+
+/// `authctl logout`
+#[derive(Debug, Args)]
+pub struct Logout {
+    /// The profile
+    #[arg(conflicts_with = "all")]
+    pub profile: Option<ProfileName>,
+    /// Every profile that has a session
+    #[arg(long)]
+    pub all: bool,
+    /// Do not tell the issuer
+    #[arg(long)]
+    pub no_revoke: bool,
+    /// Sign out of the issuer in the browser too (RP-initiated logout)
+    #[arg(long)]
+    pub end_session: bool,
+}
+
+/// `authctl exec`
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// The profile
+    pub profile: Option<ProfileName>,
+    /// Put the token in this variable
+    #[arg(long, value_name = "NAME", default_value = "AUTHCTL_TOKEN", value_parser = variable)]
+    pub env: String,
+    /// The command and its arguments, after `--`
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// `authctl profile`
+#[derive(Debug, Subcommand)]
+pub enum ProfileCommand {
+    /// List the profiles
+    List,
+    /// Show a profile's settings
+    Show {
+        /// The profile
+        profile: Option<ProfileName>,
+    },
+    /// Change a profile's settings
+    #[command(
+        after_help = "Keys: issuer, client_id, client_auth, grant, scopes, audience, resources, store, ca_cert. \
+                            Lists are separated by spaces; an empty value unsets.\n\n\
+                            Example:\n  authctl profile set work audience=https://api.example scopes='openid offline_access'"
+    )]
+    Set {
+        /// The profile
+        profile: ProfileName,
+        /// What to change
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = claim)]
+        settings: Vec<(String, String)>,
+    },
+    /// Remove a profile that has no session
+    Remove {
+        /// The profile
+        profile: ProfileName,
+    },
+    /// Give a profile another name, session included
+    Rename {
+        /// The profile
+        profile: ProfileName,
+        /// Its new name
+        to: ProfileName,
+    },
+    /// Make a profile the default
+    Use {
+        /// The profile
+        profile: ProfileName,
+    },
+}
+
+/// `authctl dev-issuer`
+#[cfg(feature = "dev-issuer")]
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without --users there is one user, `developer`, whose password is made up and printed. It is for \
+                        trying and testing on this machine only, and forgets everything when it stops."
+)]
+pub struct DevIssuer {
+    /// Listen on this port of 127.0.0.1; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub port: u16,
+    /// Serve below this path, such as /tenant
+    #[arg(long, value_name = "PATH", default_value = "")]
+    pub path: String,
+    /// Read users from this file: a line each, NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET (base32)
+    #[arg(long, value_name = "FILE")]
+    pub users: Option<PathBuf>,
+    /// How long access tokens live
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
+    pub access_token_ttl: Duration,
+    /// How long a session can be renewed at all
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d")]
+    pub refresh_token_ttl: Duration,
+    /// How often a session can be renewed at all
+    #[arg(long, value_name = "N")]
+    pub refresh_token_uses: Option<u32>,
+    /// How long a refresh token may be used again after its first use; 0 revokes the session at the first reuse
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
+    pub reuse_grace: Duration,
+    /// Never rotate refresh tokens
+    #[arg(long)]
+    pub no_rotation: bool,
+    /// Sign with this algorithm
+    #[arg(long, value_name = "ALG", default_value = "RS256")]
+    pub algorithm: SigningAlgorithm,
+    /// Issue opaque access tokens instead of JWTs
+    #[arg(long)]
+    pub opaque: bool,
+    /// How long devices are told to wait between polls
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    pub device_interval: Duration,
+}
+
+/// `--algorithm`
+#[cfg(feature = "dev-issuer")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SigningAlgorithm {
+    /// RSA with SHA-256
+    #[value(name = "RS256", alias = "rs256")]
+    Rs256,
+    /// ECDSA on P-256
+    #[value(name = "ES256", alias = "es256")]
+    Es256,
+    /// Ed25519
+    #[value(name = "EdDSA", alias = "eddsa")]
+    EdDsa,
+}
+
+/// A duration such as `90`, `90s`, `5m`, `1h30m` or `30d`: at most ten years.
+///
+/// # Errors
+/// A sentence for people.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const MOST: u64 = 10 * 366 * 24 * 3600;
+    let wrong = || format!("`{text}` is no duration; write it like 90s, 5m, 1h30m or 30d");
+    let mut total: u64 = 0;
+    let mut number = String::new();
+    for c in text.trim().chars() {
+        if c.is_ascii_digit() {
+            number.push(c);
+            continue;
+        }
+        let unit = match c {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 24 * 3600,
+            _ => return Err(wrong()),
+        };
+        let count: u64 = number.parse().map_err(|_| wrong())?;
+        total = count.checked_mul(unit).and_then(|n| total.checked_add(n)).ok_or_else(wrong)?;
+        number.clear();
+    }
+    if !number.is_empty() {
+        let seconds: u64 = number.parse().map_err(|_| wrong())?;
+        total = total.checked_add(seconds).ok_or_else(wrong)?;
+    } else if text.trim().is_empty() {
+        return Err(wrong());
+    }
+    if total > MOST { Err(wrong()) } else { Ok(Duration::from_secs(total)) }
+}
+
+fn claim(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is not NAME=VALUE")),
+    }
+}
+
+fn variable(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty()
+        && !text.starts_with(|c: char| c.is_ascii_digit())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if fits { Ok(text.to_owned()) } else { Err(format!("`{text}` is no variable's name")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [("0", 0), ("90", 90), ("90s", 90), ("5m", 300), ("1h30m", 5400), ("30d", 2_592_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in ["", "s", "-1", "1.5h", "5x", "m5m", "99999999999999999999", "4000d", "18446744073709551615h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_option_takes_a_secret() {
+        fn walk(command: &clap::Command) {
+            for arg in command.get_arguments() {
+                let takes_text = arg.get_action().takes_values();
+                let name = arg.get_id().as_str();
+                assert!(!(takes_text && (name.contains("secret") || name.contains("password"))), "{name}");
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+}

@@ -1,0 +1,232 @@
+//! Changes to the configuration file that keep its comments and order, and never leave half a file.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use toml_edit::{Array, DocumentMut, Item, Table, value};
+
+use super::{Config, ConfigError, read, syntax};
+use crate::model::{ClientAuth, Profile, ProfileName};
+
+/// Writes `profile` into the file, creating both if need be; the first profile becomes the default.
+///
+/// The caller holds the configuration's lock.
+///
+/// # Errors
+/// [`ConfigError`]; the file is then as it was.
+pub fn save(path: &Path, profile: &Profile) -> Result<(), ConfigError> {
+    change(path, |document, before| {
+        let table = profile_table(document, &profile.name);
+        fill(table, profile);
+        if before.profiles.is_empty() && before.default_profile.is_none() {
+            document["default_profile"] = value(profile.name.as_str());
+        }
+        Ok(())
+    })
+}
+
+/// Makes `name` the default.
+///
+/// # Errors
+/// [`ConfigError`]; the file is then as it was.
+pub fn set_default(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
+    change(path, |document, before| {
+        before.profile(name)?;
+        document["default_profile"] = value(name.as_str());
+        Ok(())
+    })
+}
+
+/// Removes a profile; if it was the default, there is none afterwards.
+///
+/// # Errors
+/// [`ConfigError`]; the file is then as it was.
+pub fn remove(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
+    change(path, |document, before| {
+        before.profile(name)?;
+        if let Some(profiles) = document.get_mut("profiles").and_then(Item::as_table_like_mut) {
+            profiles.remove(name.as_str());
+        }
+        if before.default_profile.as_ref() == Some(name) {
+            document.remove("default_profile");
+        }
+        Ok(())
+    })
+}
+
+/// Gives a profile another name; the default follows.
+///
+/// # Errors
+/// [`ConfigError::Exists`] where the new name is taken, and the others; the file is then as it was.
+pub fn rename(path: &Path, from: &ProfileName, to: &ProfileName) -> Result<(), ConfigError> {
+    change(path, |document, before| {
+        before.profile(from)?;
+        if before.profiles.contains_key(to) {
+            return Err(ConfigError::Exists(to.clone()));
+        }
+        if let Some(profiles) = document.get_mut("profiles").and_then(Item::as_table_like_mut)
+            && let Some(item) = profiles.remove(from.as_str())
+        {
+            profiles.insert(to.as_str(), item);
+        }
+        if before.default_profile.as_ref() == Some(from) {
+            document["default_profile"] = value(to.as_str());
+        }
+        Ok(())
+    })
+}
+
+fn change(
+    path: &Path,
+    edit: impl FnOnce(&mut DocumentMut, &Config) -> Result<(), ConfigError>,
+) -> Result<(), ConfigError> {
+    let text = read(path)?;
+    let before = Config::parse(&text, path)?;
+    let mut document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| syntax(path, &e.to_string()))?;
+    edit(&mut document, &before)?;
+    let text = document.to_string();
+    // What was written must be readable: a file that authctl refuses afterwards would lock its user out.
+    Config::parse(&text, path)?;
+    replace(path, &text).map_err(|source| ConfigError::Io { path: path.to_owned(), source })
+}
+
+fn profile_table<'a>(document: &'a mut DocumentMut, name: &ProfileName) -> &'a mut Table {
+    let profiles = document.entry("profiles").or_insert_with(|| {
+        let mut table = Table::new();
+        table.set_implicit(true);
+        Item::Table(table)
+    });
+    if let Item::Value(inline) = profiles.clone()
+        && let Ok(table) = Item::Value(inline).into_table()
+    {
+        *profiles = Item::Table(table);
+    }
+    let entry = &mut profiles[name.as_str()];
+    if !entry.is_table() {
+        *entry = Item::Table(entry.clone().into_table().unwrap_or_default());
+    }
+    #[allow(clippy::expect_used, reason = "made a table in the line before if it was none")]
+    entry.as_table_mut().expect("a table")
+}
+
+fn fill(table: &mut Table, profile: &Profile) {
+    let list = |items: &[String]| value(items.iter().map(String::as_str).collect::<Array>());
+    let mut put = |key: &str, item: Option<Item>| match item {
+        Some(item) => match table.get_mut(key) {
+            Some(there) if there.to_string().trim() == item.to_string().trim() => {}
+            _ => {
+                table.insert(key, item);
+            }
+        },
+        None => {
+            table.remove(key);
+        }
+    };
+    put("issuer", Some(value(profile.issuer.as_str())));
+    put("client_id", Some(value(profile.client_id.as_str())));
+    let client_auth = match profile.client_auth {
+        ClientAuth::None => None,
+        ClientAuth::ClientSecretBasic => Some("client_secret_basic"),
+        ClientAuth::ClientSecretPost => Some("client_secret_post"),
+    };
+    put("client_auth", client_auth.map(value));
+    put("grant", Some(value(profile.grant.to_string())));
+    put("scopes", (!profile.scopes.is_empty()).then(|| list(&profile.scopes)));
+    put("audience", profile.audience.as_deref().map(value));
+    put("resources", (!profile.resources.is_empty()).then(|| list(&profile.resources)));
+    put("store", Some(value(profile.store.to_string())));
+    put("ca_cert", profile.ca_cert.as_ref().map(|p| value(p.to_string_lossy().as_ref())));
+}
+
+/// Replaces the file in one step. A symlink is followed, so that a configuration kept elsewhere stays there.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let dir = match target.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let mut next = tempfile::Builder::new().prefix(".config.toml.").tempfile_in(dir)?;
+    next.write_all(text.as_bytes())?;
+    let mode = fs::metadata(&target).map_or(0o600, |about| about.permissions().mode() & 0o777);
+    next.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
+    next.as_file().sync_all()?;
+    next.persist(&target).map_err(|e| e.error)?;
+    fs::File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Grant, StoreKind};
+
+    fn profile(name: &str) -> Profile {
+        Profile {
+            name: name.parse().expect("name"),
+            issuer: "https://a.example".parse().expect("issuer"),
+            client_id: "cli".into(),
+            client_auth: ClientAuth::None,
+            grant: Grant::Device,
+            scopes: vec!["openid".into(), "offline_access".into()],
+            audience: None,
+            resources: vec![],
+            store: StoreKind::File,
+            ca_cert: None,
+        }
+    }
+
+    #[test]
+    fn what_is_saved_comes_back_and_comments_stay() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("deep/config.toml");
+        save(&path, &profile("work")).expect("saved");
+        let text = fs::read_to_string(&path).expect("there");
+        fs::write(&path, format!("# mine\n{text}# the end\n")).expect("written");
+        let mut other = profile("home");
+        other.audience = Some("api".into());
+        save(&path, &other).expect("saved");
+        let config = Config::load(&path).expect("valid");
+        assert_eq!(config.profiles.get(&other.name), Some(&other));
+        assert_eq!(config.profiles.get(&"work".parse().expect("name")), Some(&profile("work")));
+        assert_eq!(config.default_profile.as_ref().map(ProfileName::as_str), Some("work"));
+        let text = fs::read_to_string(&path).expect("there");
+        assert!(text.contains("# mine\n") && text.contains("# the end"), "{text}");
+    }
+
+    #[test]
+    fn a_broken_file_is_left_alone() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("config.toml");
+        fs::write(&path, "profiles = [").expect("written");
+        assert!(save(&path, &profile("work")).is_err());
+        assert_eq!(fs::read_to_string(&path).expect("there"), "profiles = [");
+    }
+
+    #[test]
+    fn a_symlink_is_followed() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (real, link) = (dir.path().join("real.toml"), dir.path().join("config.toml"));
+        fs::write(&real, "").expect("written");
+        std::os::unix::fs::symlink(&real, &link).expect("linked");
+        save(&link, &profile("work")).expect("saved");
+        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+        assert!(fs::read_to_string(&real).expect("there").contains("[profiles.work]"));
+    }
+
+    #[test]
+    fn renaming_and_removing_carry_the_default_along() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("config.toml");
+        save(&path, &profile("work")).expect("saved");
+        save(&path, &profile("home")).expect("saved");
+        let name = |n: &str| n.parse::<ProfileName>().expect("name");
+        assert!(matches!(rename(&path, &name("work"), &name("home")), Err(ConfigError::Exists(_))));
+        rename(&path, &name("work"), &name("job")).expect("renamed");
+        assert_eq!(Config::load(&path).expect("valid").default_profile, Some(name("job")));
+        remove(&path, &name("job")).expect("removed");
+        let config = Config::load(&path).expect("valid");
+        assert_eq!((config.default_profile, config.profiles.len()), (None, 1));
+    }
+}

@@ -1,0 +1,301 @@
+//! The configuration file: named profiles and which of them is the default. It never holds a secret.
+
+mod edit;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml_edit::{DocumentMut, Item, TableLike};
+
+pub use edit::{remove, rename, save, set_default};
+
+use crate::model::{ClientAuth, Grant, InsecureUrl, InvalidProfileName, IssuerUrl, Profile, ProfileName, StoreKind};
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read or written.
+    #[error("cannot use the configuration {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not TOML, or a value has the wrong type.
+    #[error("the configuration {} is not valid: {message}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// Where, and what was expected.
+        message: String,
+    },
+    /// A key that nobody knows.
+    #[error("the configuration {} has an unknown key `{key}`{}", path.display(), nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The key, with its table.
+        key: String,
+        /// The known one most like it.
+        nearest: Option<String>,
+    },
+    /// A profile's name is not one.
+    #[error(transparent)]
+    Name(#[from] InvalidProfileName),
+    /// A profile's issuer is not https.
+    #[error("profile `{profile}`: {source}")]
+    Issuer {
+        /// Whose.
+        profile: ProfileName,
+        /// Why.
+        source: InsecureUrl,
+    },
+    /// No profile of that name.
+    #[error("there is no profile `{name}`{}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
+    UnknownProfile {
+        /// The name asked for.
+        name: ProfileName,
+        /// The known one most like it.
+        nearest: Option<ProfileName>,
+    },
+    /// None named, no default, and more than one there.
+    #[error("there are {} profiles and none was named: {}", names.len(), joined(names))]
+    Ambiguous {
+        /// All of them.
+        names: Vec<ProfileName>,
+    },
+    /// No profile at all.
+    #[error("there is no profile yet")]
+    Empty,
+    /// A profile of that name is there already.
+    #[error("there is a profile `{0}` already")]
+    Exists(ProfileName),
+}
+
+fn joined(names: &[ProfileName]) -> String {
+    names.iter().map(ProfileName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// The profiles.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The one meant where none is named.
+    pub default_profile: Option<ProfileName>,
+    /// All of them, by name.
+    pub profiles: BTreeMap<ProfileName, Profile>,
+}
+
+/// The keys of the file itself and of a profile in it.
+const TOP_KEYS: [&str; 2] = ["default_profile", "profiles"];
+const PROFILE_KEYS: [&str; 9] =
+    ["issuer", "client_id", "client_auth", "grant", "scopes", "audience", "resources", "store", "ca_cert"];
+
+/// A configuration larger than this was not written for authctl.
+const MOST_BYTES: u64 = 1024 * 1024;
+
+#[derive(Deserialize)]
+struct File {
+    default_profile: Option<String>,
+    #[serde(default)]
+    profiles: BTreeMap<String, Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    issuer: String,
+    client_id: String,
+    #[serde(default)]
+    client_auth: ClientAuth,
+    #[serde(default)]
+    grant: Grant,
+    #[serde(default)]
+    scopes: Vec<String>,
+    audience: Option<String>,
+    #[serde(default)]
+    resources: Vec<String>,
+    #[serde(default)]
+    store: StoreKind,
+    ca_cert: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads the configuration; a file that is not there is an empty one.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&read(path)?, path)
+    }
+
+    /// Parses the configuration's text; `path` is for the messages.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| syntax(path, &e.to_string()))?;
+        refuse_unknown_keys(&document, path)?;
+        let file: File = toml_edit::de::from_document(document).map_err(|e| syntax(path, &e.to_string()))?;
+        let mut config = Self {
+            default_profile: file.default_profile.map(|name| name.parse()).transpose()?,
+            profiles: BTreeMap::new(),
+        };
+        for (name, entry) in file.profiles {
+            let name: ProfileName = name.parse()?;
+            let issuer = IssuerUrl::parse(&entry.issuer)
+                .map_err(|source| ConfigError::Issuer { profile: name.clone(), source })?;
+            let profile = Profile {
+                name: name.clone(),
+                issuer,
+                client_id: entry.client_id,
+                client_auth: entry.client_auth,
+                grant: entry.grant,
+                scopes: entry.scopes,
+                audience: entry.audience,
+                resources: entry.resources,
+                store: entry.store,
+                ca_cert: entry.ca_cert,
+            };
+            config.profiles.insert(name, profile);
+        }
+        Ok(config)
+    }
+
+    /// The profile of that name.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnknownProfile`], with the nearest name.
+    pub fn profile(&self, name: &ProfileName) -> Result<&Profile, ConfigError> {
+        self.profiles.get(name).ok_or_else(|| ConfigError::UnknownProfile {
+            name: name.clone(),
+            nearest: nearest(name.as_str(), self.profiles.keys().map(ProfileName::as_str)).and_then(|n| n.parse().ok()),
+        })
+    }
+
+    /// The profile meant: the one named, else the default, else the only one.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnknownProfile`], [`ConfigError::Ambiguous`] or [`ConfigError::Empty`].
+    pub fn choose(&self, named: Option<&ProfileName>) -> Result<&Profile, ConfigError> {
+        if let Some(name) = named.or(self.default_profile.as_ref()) {
+            return self.profile(name);
+        }
+        let mut all = self.profiles.values();
+        match (all.next(), all.next()) {
+            (Some(only), None) => Ok(only),
+            (None, _) => Err(ConfigError::Empty),
+            (Some(_), Some(_)) => Err(ConfigError::Ambiguous { names: self.profiles.keys().cloned().collect() }),
+        }
+    }
+}
+
+/// The file's text; empty where there is none.
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let failed = |source| ConfigError::Io { path: path.to_owned(), source };
+    match std::fs::metadata(path) {
+        Ok(about) if about.len() > MOST_BYTES => Err(failed(io::Error::other("it is larger than 1 MiB"))),
+        Ok(_) => std::fs::read_to_string(path).map_err(failed),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(failed(e)),
+    }
+}
+
+fn syntax(path: &Path, message: &str) -> ConfigError {
+    ConfigError::Syntax { path: path.to_owned(), message: message.trim_end().to_owned() }
+}
+
+fn refuse_unknown_keys(document: &DocumentMut, path: &Path) -> Result<(), ConfigError> {
+    let check = |table: &dyn TableLike, known: &[&str], prefix: &str| {
+        for (key, _) in table.iter() {
+            if !known.contains(&key) {
+                return Err(ConfigError::UnknownKey {
+                    path: path.to_owned(),
+                    key: format!("{prefix}{key}"),
+                    nearest: nearest(key, known.iter().copied()),
+                });
+            }
+        }
+        Ok(())
+    };
+    check(document.as_table(), &TOP_KEYS, "")?;
+    if let Some(profiles) = document.get("profiles").and_then(Item::as_table_like) {
+        for (name, item) in profiles.iter() {
+            if let Some(table) = item.as_table_like() {
+                check(table, &PROFILE_KEYS, &format!("profiles.{name}."))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The known word most like `word`, if any is alike at all.
+fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    known
+        .map(|k| (strsim::jaro_winkler(word, k), k))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| k.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("config.toml")).map_err(|e| e.to_string())
+    }
+
+    const TWO: &str = "
+[profiles.work]
+issuer = \"https://a.example\"
+client_id = \"cli\"
+scopes = [\"openid\"]
+store = \"file\"
+[profiles.home]
+issuer = \"https://b.example/\"
+client_id = \"cli\"
+";
+
+    #[test]
+    fn reads_profiles() {
+        let config = parse(TWO).expect("valid");
+        let work = config.profile(&"work".parse().expect("name")).expect("there");
+        assert_eq!((work.issuer.as_str(), work.store), ("https://a.example", StoreKind::File));
+        let home = config.profile(&"home".parse().expect("name")).expect("there");
+        assert_eq!((home.issuer.as_str(), home.store), ("https://b.example/", StoreKind::Keychain));
+    }
+
+    #[test]
+    fn unknown_keys_name_the_nearest() {
+        let error = parse("[profiles.a]\nisuer = \"https://a.example\"\nclient_id = \"c\"").expect_err("unknown");
+        assert_eq!(
+            error,
+            "the configuration config.toml has an unknown key `profiles.a.isuer`; did you mean `issuer`?"
+        );
+        let error = parse("default_profle = \"a\"").expect_err("unknown");
+        assert!(error.ends_with("did you mean `default_profile`?"), "{error}");
+        let error = parse("zzz = 1").expect_err("unknown");
+        assert!(error.ends_with("unknown key `zzz`"), "{error}");
+    }
+
+    #[test]
+    fn an_issuer_without_https_is_refused() {
+        let error = parse("[profiles.a]\nissuer = \"http://a.example\"\nclient_id = \"c\"").expect_err("http");
+        assert!(error.contains("profile `a`: `http://a.example` is not https"), "{error}");
+    }
+
+    #[test]
+    fn chooses_named_then_default_then_only() {
+        let mut config = parse(TWO).expect("valid");
+        let work: ProfileName = "work".parse().expect("name");
+        assert!(matches!(config.choose(None), Err(ConfigError::Ambiguous { .. })));
+        assert_eq!(config.choose(Some(&work)).expect("named").name, work);
+        config.default_profile = Some("home".parse().expect("name"));
+        assert_eq!(config.choose(None).expect("default").name.as_str(), "home");
+        assert!(matches!(Config::default().choose(None), Err(ConfigError::Empty)));
+        let error = config.choose(Some(&"wrok".parse().expect("name"))).expect_err("typo").to_string();
+        assert_eq!(error, "there is no profile `wrok`; did you mean `work`?");
+    }
+}

@@ -1,0 +1,149 @@
+//! The person at the terminal, if there is one: what they are told, and what they are asked.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::sync::Mutex;
+
+use rustix::termios::{self, OptionalActions, Termios};
+
+use crate::secret::Secret;
+
+/// Whoever may be watching. Where `None` comes back, no human is there to answer.
+pub trait Ui: Send + Sync {
+    /// Tells something on stderr: progress, or what to do next.
+    fn tell(&self, text: &str);
+
+    /// Asks for a line of text; `None` where nobody is there or the input has ended.
+    fn ask(&self, prompt: &str) -> Option<String>;
+
+    /// Asks for a secret, without echo; `None` where nobody is there or the input has ended.
+    fn ask_secret(&self, prompt: &str) -> Option<Secret>;
+
+    /// Asks a yes-or-no question whose answer by default is no.
+    fn confirm(&self, question: &str) -> Option<bool> {
+        let answer = self.ask(&format!("{question} [y/N] "))?;
+        Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    }
+
+    /// Whether anybody can answer.
+    fn is_human(&self) -> bool;
+}
+
+/// A person at a terminal.
+#[derive(Debug)]
+pub struct Terminal {
+    quiet: bool,
+}
+
+/// Nobody: questions have no answer. What is told still goes to stderr.
+#[derive(Debug)]
+pub struct NoUi {
+    quiet: bool,
+}
+
+/// The terminal's settings from before a secret was asked for, to be put back if the program ends meanwhile.
+static BEFORE_SECRET: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Opens the person's end: a [`Terminal`] where stdin and stderr are one and input is allowed, else [`NoUi`].
+#[must_use]
+pub fn open(no_input: bool, quiet: bool) -> Box<dyn Ui> {
+    if !no_input && io::stdin().is_terminal() && io::stderr().is_terminal() {
+        Box::new(Terminal { quiet })
+    } else {
+        Box::new(NoUi { quiet })
+    }
+}
+
+/// Puts the terminal's echo back if a question for a secret was cut short. Harmless otherwise.
+pub fn restore_terminal() {
+    if let Ok(mut before) = BEFORE_SECRET.lock()
+        && let Some(settings) = before.take()
+    {
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &settings);
+        let _ = writeln!(io::stderr());
+    }
+}
+
+/// Writes a line to stderr; a closed one is not an error.
+fn tell(quiet: bool, text: &str) {
+    if !quiet {
+        let _ = writeln!(io::stderr(), "{text}");
+    }
+}
+
+impl Ui for Terminal {
+    fn tell(&self, text: &str) {
+        tell(self.quiet, text);
+    }
+
+    fn ask(&self, prompt: &str) -> Option<String> {
+        let mut stderr = io::stderr();
+        let _ = write!(stderr, "{prompt}");
+        let _ = stderr.flush();
+        let mut line = String::new();
+        match io::stdin().lock().read_line(&mut line) {
+            Ok(0) | Err(_) => None,
+            Ok(_) => Some(line.trim_end_matches(['\r', '\n']).to_owned()),
+        }
+    }
+
+    fn ask_secret(&self, prompt: &str) -> Option<Secret> {
+        if let (Ok(mut before), Ok(settings)) = (BEFORE_SECRET.lock(), termios::tcgetattr(io::stdin())) {
+            *before = Some(settings);
+        }
+        let answer = rpassword::prompt_password(prompt).ok().map(Secret::new);
+        if let Ok(mut before) = BEFORE_SECRET.lock() {
+            *before = None;
+        }
+        answer
+    }
+
+    fn is_human(&self) -> bool {
+        true
+    }
+}
+
+impl Ui for NoUi {
+    fn tell(&self, text: &str) {
+        tell(self.quiet, text);
+    }
+
+    fn ask(&self, _prompt: &str) -> Option<String> {
+        None
+    }
+
+    fn ask_secret(&self, _prompt: &str) -> Option<Secret> {
+        None
+    }
+
+    fn is_human(&self) -> bool {
+        false
+    }
+}
+
+/// Text from elsewhere made harmless for a terminal: control characters become `�`, and it is cut at `most` characters.
+#[must_use]
+pub fn harmless(text: &str, most: usize) -> String {
+    let mut safe: String =
+        text.chars().take(most).map(|c| if c.is_control() || is_directional(c) { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(most).is_some() {
+        safe.push('…');
+    }
+    safe
+}
+
+/// The characters that reorder text on a screen (Unicode Standard Annex 9), which could make one name look like another.
+fn is_directional(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_elsewhere_moves_the_cursor() {
+        assert_eq!(harmless("a\u{1b}[2Jb\nc\u{202e}d\u{9b}e", 20), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}e");
+        assert_eq!(harmless("abcdef", 3), "abc…");
+        assert_eq!(harmless("abc", 3), "abc");
+    }
+}
