@@ -1,0 +1,185 @@
+//! Takes a compact JWS apart and reads its header.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use super::reason::{Reason, ReasonCode};
+use super::strict_json;
+
+/// The longest token that is looked at, in bytes.
+pub(super) const LONGEST_TOKEN: usize = 256 * 1024;
+/// The longest header, decoded. Certificate chains (`x5c`) make real ones long.
+const LONGEST_HEADER: usize = 64 * 1024;
+
+/// A token taken apart, before anything of it is believed.
+#[derive(Debug)]
+pub(super) struct Parts<'t> {
+    /// What the signature is over, byte for byte (RFC 7515, section 5.2).
+    pub signed: &'t str,
+    /// The signature in base64url, known to be canonical.
+    pub signature: &'t str,
+    pub header: Header,
+    pub claims: Map<String, Value>,
+}
+
+/// What a header says that matters here. `jwk`, `jku`, `x5u`, `x5c` and the rest are not read: a token does not choose
+/// the key that it is judged by (RFC 8725, section 3.10).
+#[derive(Debug)]
+pub(super) struct Header {
+    pub alg: String,
+    pub kid: Option<String>,
+    pub typ: Option<String>,
+    /// What it asks for that is not supported.
+    pub unsupported: Option<&'static str>,
+}
+
+/// Takes `token` apart, or says why it cannot be.
+pub(super) fn take_apart(token: &str) -> Result<Parts<'_>, Vec<Reason>> {
+    let one = |code, message: &str| vec![Reason::new(code, message)];
+    if is_opaque(token) {
+        let message = "the token is opaque: it is no JWT, so only its issuer can judge it";
+        return Err(one(ReasonCode::OpaqueToken, message));
+    }
+    if token.len() > LONGEST_TOKEN {
+        return Err(one(ReasonCode::Malformed, &format!("the token is longer than {LONGEST_TOKEN} bytes")));
+    }
+    let parts: Vec<&str> = token.split('.').take(7).collect();
+    let &[header, claims, signature] = parts.as_slice() else {
+        let message = match parts.len() {
+            5 => {
+                "the token is encrypted (JWE, five parts); only signed tokens (JWS, three parts) can be verified".into()
+            }
+            n if n > 6 => "the token has more than six parts; a signed JWT has three".into(),
+            n => format!("the token has {n} parts; a signed JWT has three"),
+        };
+        return Err(one(ReasonCode::Malformed, &message));
+    };
+    let mut faults = Vec::new();
+    let mut malformed = |what: &str, why: &dyn std::fmt::Display| {
+        faults.push(Reason::new(ReasonCode::Malformed, format!("the token's {what} is malformed: {why}")));
+    };
+    let header_read = decoded(header)
+        .and_then(|bytes| strict_json::object(&bytes, LONGEST_HEADER).map_err(|e| e.to_string()))
+        .and_then(|members| Header::read(&members));
+    let claims_read =
+        decoded(claims).and_then(|bytes| strict_json::object(&bytes, LONGEST_TOKEN).map_err(|e| e.to_string()));
+    if let Err(why) = &header_read {
+        malformed("header", why);
+    }
+    if let Err(why) = &claims_read {
+        malformed("payload", why);
+    }
+    if let Err(why) = decoded(signature) {
+        // An empty signature is what `alg: none` looks like, and it is told as that.
+        let unsigned = signature.is_empty() && header_read.as_ref().is_ok_and(|h| h.alg.eq_ignore_ascii_case("none"));
+        if !unsigned {
+            malformed("signature", &why);
+        }
+    }
+    match (header_read, claims_read, faults.is_empty()) {
+        (Ok(header_read), Ok(claims), true) => {
+            let signed = &token[..header.len() + 1 + parts[1].len()];
+            Ok(Parts { signed, signature, header: header_read, claims })
+        }
+        _ => Err(faults),
+    }
+}
+
+/// Whether `token` does not even begin like a JWT. Some issuers' opaque tokens have a dot, but no JSON before it.
+fn is_opaque(token: &str) -> bool {
+    let mut parts = token.splitn(3, '.');
+    let (first, second, third) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    let json = || first.len() <= LONGEST_TOKEN && decoded(first).is_ok_and(|bytes| bytes.first() == Some(&b'{'));
+    second.is_none() || (third.is_none() && !json())
+}
+
+/// Decodes canonical base64url without padding (RFC 7515, section 2): one text for one value, so that a token cannot be
+/// rewritten and still pass.
+pub(super) fn decoded(part: &str) -> Result<Vec<u8>, String> {
+    if part.is_empty() {
+        return Err("it is empty".into());
+    }
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| "it is not canonical base64url without padding".into())
+}
+
+impl Header {
+    fn read(members: &Map<String, Value>) -> Result<Self, String> {
+        let text = |name: &str| match members.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(format!("`{name}` is not a string")),
+        };
+        let unsupported = if members.contains_key("crit") {
+            Some("`crit`: the token demands extensions, and none is supported")
+        } else if members.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
+            Some("`b64`: an unencoded payload (RFC 7797) is not supported")
+        } else if members.contains_key("zip") || members.contains_key("enc") {
+            Some("`enc` or `zip`: an encrypted or compressed payload is not supported")
+        } else {
+            None
+        };
+        Ok(Self { alg: text("alg")?.ok_or("there is no `alg`")?, kid: text("kid")?, typ: text("typ")?, unsupported })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn b64(text: &str) -> String {
+        URL_SAFE_NO_PAD.encode(text)
+    }
+
+    fn code_and_text(token: &str) -> (ReasonCode, String) {
+        let reasons = take_apart(token).expect_err(token);
+        (reasons[0].code, reasons[0].message.clone())
+    }
+
+    #[test]
+    fn what_is_no_jwt_is_told_as_what_it_is() {
+        assert_eq!(code_and_text("gho_16C7e42F292c6912E7710c838347Ae178B4a").0, ReasonCode::OpaqueToken);
+        assert_eq!(code_and_text("").0, ReasonCode::OpaqueToken);
+        let (code, message) = code_and_text("a.b.c.d.e");
+        assert_eq!(code, ReasonCode::Malformed);
+        assert!(message.contains("JWE"), "{message}");
+        for token in ["e30.e30", "a.b.c.d", "..", "a..c", &".".repeat(1000), &"a.".repeat(200_000)] {
+            assert_eq!(code_and_text(token).0, ReasonCode::Malformed);
+        }
+    }
+
+    #[test]
+    fn base64url_has_one_spelling() {
+        // "e30" is "{}"; "e31" decodes to the same bytes where trailing bits are ignored.
+        assert_eq!(decoded("e30").expect("canonical"), b"{}");
+        for part in ["e31", "e30=", "e3 0", "e30\n", "e", "e+/_", "é"] {
+            assert!(decoded(part).is_err(), "{part}");
+        }
+    }
+
+    #[test]
+    fn ignored_members_may_have_any_shape_and_read_ones_may_not() {
+        let token = |header: &str| format!("{}.{}.c2ln", b64(header), b64("{}"));
+        let odd = token(r#"{"alg":"ES256","jwk":7,"x5c":null,"jku":["https://evil.example"],"x5t":{}}"#);
+        assert!(take_apart(&odd).is_ok());
+        for header in [r#"{"alg":["ES256"]}"#, r#"{"kid":"1"}"#, r#"{"alg":"ES256","kid":1}"#, r#"{"alg":"a","typ":1}"#]
+        {
+            assert_eq!(code_and_text(&token(header)).0, ReasonCode::Malformed, "{header}");
+        }
+        assert_eq!(code_and_text(&token(r#"{"alg":"none","alg":"ES256"}"#)).0, ReasonCode::Malformed);
+    }
+
+    #[test]
+    fn demands_are_seen() {
+        let unsupported = |header: &str| {
+            let token = format!("{}.{}.c2ln", b64(header), b64("{}"));
+            take_apart(&token).expect("well-formed").header.unsupported.is_some()
+        };
+        assert!(unsupported(r#"{"alg":"ES256","crit":["exp"]}"#));
+        assert!(unsupported(r#"{"alg":"ES256","crit":[]}"#));
+        assert!(unsupported(r#"{"alg":"ES256","crit":null}"#));
+        assert!(unsupported(r#"{"alg":"ES256","b64":false}"#));
+        assert!(unsupported(r#"{"alg":"ES256","b64":"true"}"#));
+        assert!(!unsupported(r#"{"alg":"ES256","b64":true,"cty":"x"}"#));
+    }
+}

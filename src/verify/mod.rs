@@ -1,0 +1,201 @@
+//! Decides offline whether a JWT is to be believed: its signature by trusted keys, its header and claims by a policy.
+//!
+//! A token walks one way: `header` takes it apart, `keys` finds the key that may have signed it, the signature is
+//! verified over its exact bytes, `claims` judges what it says. Nothing here asks the network, whatever the token
+//! says (RFC 8725, section 3.10), and all reasons for a denial are told at once.
+
+mod claims;
+mod der;
+mod header;
+mod id_token;
+mod keys;
+mod policy;
+mod reason;
+mod revoked;
+mod strict_json;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use serde_json::{Map, Value};
+
+pub use id_token::{IdTokenPolicy, verify_id_token};
+pub use keys::{KeyInfo, KeySet};
+pub use policy::{AcceptedTypes, Algorithm, InvalidAlgorithm, Policy};
+pub use reason::{Reason, ReasonCode};
+pub use revoked::{RevokedError, RevokedList};
+
+use crate::clock::UnixTime;
+use header::Parts;
+use reason::{quoted, quoted_list};
+
+/// A token that is believed, and what it says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Granted {
+    /// Every claim.
+    pub claims: Map<String, Value>,
+    /// The header's `typ`, as it was written.
+    pub typ: Option<String>,
+    /// The key that signed it.
+    pub key: KeyInfo,
+}
+
+/// The decision on one token.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// Believed.
+    Granted(Granted),
+    /// Not believed; at least one reason, in the order of [`ReasonCode`].
+    Denied(Vec<Reason>),
+}
+
+impl Verdict {
+    /// This verdict with one more reason for a denial, such as a local revocation; claims are then no longer told.
+    #[must_use]
+    pub fn denied_for(self, reason: Reason) -> Self {
+        let mut reasons = match self {
+            Self::Granted(_) => Vec::new(),
+            Self::Denied(reasons) => reasons,
+        };
+        reasons.push(reason);
+        reasons.sort_by_key(|r| r.code);
+        Self::Denied(reasons)
+    }
+
+    /// Whether the token is believed.
+    #[must_use]
+    pub fn is_granted(&self) -> bool {
+        matches!(self, Self::Granted(_))
+    }
+}
+
+/// Judges `token` by `keys` and `policy`. Reads no clock, no file and no network.
+#[must_use]
+pub fn verify(token: &str, keys: &KeySet, policy: &Policy) -> Verdict {
+    match judge(token, keys, policy) {
+        Judged { claims: Some((claims, typ)), key: Some(key), reasons } if reasons.is_empty() => {
+            Verdict::Granted(Granted { claims, typ, key })
+        }
+        Judged { mut reasons, .. } => {
+            reasons.sort_by_key(|r| r.code);
+            Verdict::Denied(reasons)
+        }
+    }
+}
+
+/// What there is to say about a token. Claims are believed only where a key is told and there are no reasons.
+struct Judged {
+    claims: Option<(Map<String, Value>, Option<String>)>,
+    key: Option<KeyInfo>,
+    reasons: Vec<Reason>,
+}
+
+fn judge(token: &str, keys: &KeySet, policy: &Policy) -> Judged {
+    let parts = match header::take_apart(token) {
+        Ok(parts) => parts,
+        Err(reasons) => return Judged { claims: None, key: None, reasons },
+    };
+    let mut reasons = Vec::new();
+    if let Some(what) = parts.header.unsupported {
+        reasons.push(Reason::new(ReasonCode::UnsupportedHeader, format!("the token's header has {what}")));
+    }
+    if !policy.types.accept(parts.header.typ.as_deref()) {
+        let found = parts.header.typ.as_deref().map_or_else(|| "none".to_owned(), quoted);
+        let message = format!("expected the type {}, found {found}", policy.types.described());
+        reasons.push(Reason::new(ReasonCode::WrongType, message));
+    }
+    let key = signer(&parts, keys, policy).map_err(|reason| reasons.push(reason)).ok();
+    reasons.extend(claims::judge(&parts.claims, policy));
+    Judged { claims: Some((parts.claims, parts.header.typ)), key, reasons }
+}
+
+/// The trusted key that made the signature.
+fn signer(parts: &Parts<'_>, keys: &KeySet, policy: &Policy) -> Result<KeyInfo, Reason> {
+    let alg = &parts.header.alg;
+    let algorithm = match alg.parse::<Algorithm>() {
+        Ok(algorithm) if policy.algorithms.contains(&algorithm) => algorithm,
+        refused => {
+            let message = match refused {
+                Err(InvalidAlgorithm::None) => "the token is not signed (alg `none`)".to_owned(),
+                _ => format!(
+                    "the algorithm {} is not accepted; accepted: {}",
+                    quoted(alg),
+                    quoted_list(&policy.algorithms.iter().map(|a| a.name()).collect::<Vec<_>>())
+                ),
+            };
+            return Err(Reason::new(ReasonCode::AlgorithmNotAllowed, message));
+        }
+    };
+    let candidates = keys.candidates(parts.header.kid.as_deref(), algorithm)?;
+    let signed = parts.signed.as_bytes();
+    candidates
+        .into_iter()
+        .find(|key| {
+            matches!(jsonwebtoken::crypto::verify(parts.signature, signed, &key.decoding, algorithm.into()), Ok(true))
+        })
+        .map(|key| KeyInfo { kid: key.kid.clone(), alg: algorithm, kty: key.kty })
+        .ok_or_else(|| Reason::new(ReasonCode::BadSignature, "no trusted key made the token's signature"))
+}
+
+impl From<Algorithm> for jsonwebtoken::Algorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::RS256 => Self::RS256,
+            Algorithm::RS384 => Self::RS384,
+            Algorithm::RS512 => Self::RS512,
+            Algorithm::PS256 => Self::PS256,
+            Algorithm::PS384 => Self::PS384,
+            Algorithm::PS512 => Self::PS512,
+            Algorithm::ES256 => Self::ES256,
+            Algorithm::ES384 => Self::ES384,
+            Algorithm::EdDSA => Self::EdDSA,
+        }
+    }
+}
+
+/// Whether `token` has a JWT's shape: three parts, the first two of which are JSON objects. Says nothing about whether
+/// it is to be believed.
+#[must_use]
+pub fn looks_like_jwt(token: &str) -> bool {
+    header::take_apart(token).is_ok()
+}
+
+/// What a token says of itself, believed by nobody: for display, and for the end of a token that was handed in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnverifiedClaims {
+    /// `iss`.
+    pub iss: Option<String>,
+    /// `sub`.
+    pub sub: Option<String>,
+    /// `client_id`, else `azp`.
+    pub client_id: Option<String>,
+    /// `aud`, one or several.
+    pub aud: Vec<String>,
+    /// `scope` or `scp`, space-separated.
+    pub scope: Option<String>,
+    /// `exp`.
+    pub exp: Option<UnixTime>,
+    /// `iat`.
+    pub iat: Option<UnixTime>,
+    /// The header's `kid`.
+    pub kid: Option<String>,
+}
+
+/// Reads a JWT's claims without verifying anything; `None` where it is no JWT. Never base a decision on them.
+#[must_use]
+pub fn unverified_claims(token: &str) -> Option<UnverifiedClaims> {
+    let Parts { claims, header, .. } = header::take_apart(token).ok()?;
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
+    let texts = |name: &str| claims.get(name).and_then(claims::strings);
+    Some(UnverifiedClaims {
+        iss: text("iss"),
+        sub: text("sub"),
+        client_id: text("client_id").or_else(|| text("azp")),
+        aud: texts("aud").unwrap_or_default().into_iter().map(str::to_owned).collect(),
+        scope: texts("scope").or_else(|| texts("scp")).map(|scopes| scopes.join(" ")),
+        exp: claims.get("exp").and_then(claims::numeric_date),
+        iat: claims.get("iat").and_then(claims::numeric_date),
+        kid: header.kid,
+    })
+}

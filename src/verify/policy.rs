@@ -1,0 +1,229 @@
+//! What a token must be like to be granted.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::clock::UnixTime;
+
+/// A signature algorithm with a public key (RFC 7518, section 3.1 and RFC 8037). `none` and HMAC cannot be said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[allow(missing_docs, reason = "each name is the RFC's own")]
+pub enum Algorithm {
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
+impl Algorithm {
+    /// Every algorithm there is, which is also what is accepted by default.
+    pub const ALL: [Self; 9] = [
+        Self::RS256,
+        Self::RS384,
+        Self::RS512,
+        Self::PS256,
+        Self::PS384,
+        Self::PS512,
+        Self::ES256,
+        Self::ES384,
+        Self::EdDSA,
+    ];
+
+    /// The RSA ones.
+    pub(super) const RSA: &[Self] = &[Self::RS256, Self::RS384, Self::RS512, Self::PS256, Self::PS384, Self::PS512];
+
+    /// The `alg` value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RS256 => "RS256",
+            Self::RS384 => "RS384",
+            Self::RS512 => "RS512",
+            Self::PS256 => "PS256",
+            Self::PS384 => "PS384",
+            Self::PS512 => "PS512",
+            Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
+            Self::EdDSA => "EdDSA",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A name that is no algorithm that can be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAlgorithm {
+    /// `none`.
+    #[error("`none` is no signature, and is never accepted")]
+    None,
+    /// HS256, HS384 or HS512.
+    #[error("HMAC (HS256, HS384, HS512) is never accepted: whoever can verify with its key can also sign")]
+    Hmac,
+    /// Any other.
+    #[error("not a known algorithm; known are RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA")]
+    Unknown,
+}
+
+impl FromStr for Algorithm {
+    type Err = InvalidAlgorithm;
+
+    /// Reads an `alg` value, which is case-sensitive (RFC 7515, section 4.1.1).
+    fn from_str(name: &str) -> Result<Self, InvalidAlgorithm> {
+        Self::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| {
+            if name.eq_ignore_ascii_case("none") {
+                InvalidAlgorithm::None
+            } else if ["HS256", "HS384", "HS512"].iter().any(|h| h.eq_ignore_ascii_case(name)) {
+                InvalidAlgorithm::Hmac
+            } else {
+                InvalidAlgorithm::Unknown
+            }
+        })
+    }
+}
+
+/// Which `typ` header values are accepted. They are compared without regard to case and without `application/`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AcceptedTypes {
+    /// No `typ`, `JWT`, or `at+jwt` (RFC 9068).
+    #[default]
+    AccessToken,
+    /// No `typ`, or any that is not an explicit type for something else: those end in `+jwt` (RFC 8725, section 3.11).
+    IdToken,
+    /// One of these and no other; a token without `typ` is refused.
+    Only(Vec<String>),
+}
+
+impl AcceptedTypes {
+    pub(super) fn accept(&self, typ: Option<&str>) -> bool {
+        let plain = typ.map(media_type);
+        match (self, plain.as_deref()) {
+            (Self::AccessToken, typ) => matches!(typ, None | Some("jwt" | "at+jwt")),
+            (Self::IdToken, typ) => !typ.is_some_and(|t| t.ends_with("+jwt")),
+            (Self::Only(_), None) => false,
+            (Self::Only(types), Some(typ)) => types.iter().any(|t| media_type(t) == typ),
+        }
+    }
+
+    pub(super) fn described(&self) -> String {
+        match self {
+            Self::AccessToken => "no typ, JWT or at+jwt".to_owned(),
+            Self::IdToken => "an ID token's".to_owned(),
+            Self::Only(types) => types.join(" or "),
+        }
+    }
+}
+
+/// A `typ` value in the one form in which two of them can be compared (RFC 7515, section 4.1.9).
+fn media_type(typ: &str) -> String {
+    let lower = typ.to_ascii_lowercase();
+    lower.strip_prefix("application/").map(str::to_owned).unwrap_or(lower)
+}
+
+/// What a token must be like to be granted. There is none without an issuer and an audience.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The accepted `alg` values.
+    pub algorithms: Vec<Algorithm>,
+    /// The one accepted `iss`, compared exactly.
+    pub issuer: String,
+    /// The accepted audiences; one of them must be in `aud`. Where the list is empty, nothing is granted.
+    pub audiences: Vec<String>,
+    /// The accepted `typ` header values.
+    pub types: AcceptedTypes,
+    /// How far two clocks may be apart; at most [`Policy::MOST_LEEWAY`] counts.
+    pub leeway: Duration,
+    /// Scopes that must all be granted, in `scope` (a string, RFC 8693, or an array) or `scp`.
+    pub scopes: Vec<String>,
+    /// Claims that must hold a value: as string, number or boolean, or as one string of an array.
+    pub claims: Vec<(String, String)>,
+    /// How long ago the user may have logged in, by `auth_time`.
+    pub max_auth_age: Option<Duration>,
+    /// The accepted `acr` values, one of which is needed; none where any will do.
+    pub acr: Vec<String>,
+    /// Authentication methods that must all be in `amr`.
+    pub amr: Vec<String>,
+    /// The moment as of which the token is judged.
+    pub now: UnixTime,
+}
+
+impl Policy {
+    /// The leeway that is given by default: 30 seconds.
+    pub const LEEWAY: Duration = Duration::from_secs(30);
+
+    /// The largest leeway, a day. Local revocations are kept that long past a token's end, and so no leeway revives one.
+    pub const MOST_LEEWAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+    /// The default policy for tokens of `issuer` for one of `audiences`.
+    #[must_use]
+    pub fn new(issuer: impl Into<String>, audiences: Vec<String>, now: UnixTime) -> Self {
+        Self {
+            algorithms: Algorithm::ALL.to_vec(),
+            issuer: issuer.into(),
+            audiences,
+            types: AcceptedTypes::default(),
+            leeway: Self::LEEWAY,
+            scopes: Vec::new(),
+            claims: Vec::new(),
+            max_auth_age: None,
+            acr: Vec::new(),
+            amr: Vec::new(),
+            now,
+        }
+    }
+
+    /// The leeway that counts.
+    pub(super) fn bounded_leeway(&self) -> Duration {
+        self.leeway.min(Self::MOST_LEEWAY)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_algorithm_reads_back_and_no_secret_key_or_none_does() {
+        for algorithm in Algorithm::ALL {
+            assert_eq!(algorithm.to_string().parse(), Ok(algorithm));
+        }
+        for (name, error) in [
+            ("none", InvalidAlgorithm::None),
+            ("NONE", InvalidAlgorithm::None),
+            ("HS256", InvalidAlgorithm::Hmac),
+            ("ES512", InvalidAlgorithm::Unknown),
+            ("rs256", InvalidAlgorithm::Unknown),
+            ("", InvalidAlgorithm::Unknown),
+        ] {
+            assert_eq!(name.parse::<Algorithm>(), Err(error), "{name}");
+        }
+    }
+
+    #[test]
+    fn types_are_told_apart() {
+        let default = AcceptedTypes::default();
+        for typ in [None, Some("JWT"), Some("jwt"), Some("at+jwt"), Some("application/at+JWT")] {
+            assert!(default.accept(typ), "{typ:?}");
+        }
+        for typ in ["", "logout+jwt", "dpop+jwt", "secevent+jwt", "application/logout+jwt", "JWT "] {
+            assert!(!default.accept(Some(typ)), "{typ}");
+        }
+        let only = AcceptedTypes::Only(vec!["AT+jwt".into()]);
+        assert!(only.accept(Some("application/at+jwt")));
+        assert!(!only.accept(Some("JWT")) && !only.accept(None));
+        assert!(AcceptedTypes::IdToken.accept(None) && AcceptedTypes::IdToken.accept(Some("JWT")));
+        assert!(!AcceptedTypes::IdToken.accept(Some("at+jwt")) && !AcceptedTypes::IdToken.accept(Some("logout+JWT")));
+    }
+}

@@ -1,0 +1,157 @@
+//! Why a token is denied: a stable word for programs and a sentence for people.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// A stable word for one kind of denial. The order here is the order in which reasons are reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReasonCode {
+    /// Not a JWT at all.
+    OpaqueToken,
+    /// No trusted key made this signature.
+    BadSignature,
+    /// No trusted key is the one that the token names, or none can be singled out.
+    UnknownKey,
+    /// The key is too easily forged to be trusted.
+    WeakKey,
+    /// The `alg` is not accepted, or not for this key.
+    AlgorithmNotAllowed,
+    /// The header asks for something that is not supported, such as `crit` (RFC 7515, section 4.1.11).
+    UnsupportedHeader,
+    /// Broken as a JWT, or a claim does not have the shape that its RFC gives it.
+    Malformed,
+    /// The `typ` says that the token is for something else (RFC 8725, section 3.11).
+    WrongType,
+    /// `exp` has passed.
+    Expired,
+    /// `nbf`, `iat` or `auth_time` lies in the future.
+    NotYetValid,
+    /// Another `iss` than the expected one.
+    WrongIssuer,
+    /// None of the expected audiences is in `aud`.
+    WrongAudience,
+    /// A claim that must be there is not.
+    MissingClaim,
+    /// A claim does not say what was asked for.
+    ClaimMismatch,
+    /// Revoked on this machine by a logout.
+    Revoked,
+    /// The clock was set back, so expiry cannot be judged.
+    ClockRollback,
+    /// The trusted keys are older than they may get.
+    KeysStale,
+}
+
+/// One reason for a denial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// For programs.
+    pub code: ReasonCode,
+    /// For people: what was expected and what was found, on one line.
+    pub message: String,
+}
+
+impl Reason {
+    /// The longest message, in characters.
+    pub const LONGEST: usize = 400;
+
+    /// Makes a reason whose message is safe to print: control and direction-changing characters are replaced, and it
+    /// ends after [`Reason::LONGEST`] characters.
+    #[must_use]
+    pub fn new(code: ReasonCode, message: impl AsRef<str>) -> Self {
+        Self { code, message: harmless(message.as_ref(), Self::LONGEST) }
+    }
+
+    /// The reason for a token that a logout on this machine has revoked.
+    #[must_use]
+    pub fn revoked() -> Self {
+        Self::new(ReasonCode::Revoked, "the token was revoked on this machine by a logout")
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// `text` without anything that moves a terminal's cursor or turns its writing direction, at most `longest` characters.
+pub(super) fn harmless(text: &str, longest: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(longest + 4));
+    for (n, c) in text.chars().enumerate() {
+        if n == longest {
+            out.push('…');
+            break;
+        }
+        let turns =
+            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        out.push(if c.is_control() || turns { '\u{fffd}' } else { c });
+    }
+    out
+}
+
+/// A value from a token, quoted for a message: harmless and at most 80 characters.
+pub(super) fn quoted(text: &str) -> String {
+    format!("\"{}\"", harmless(text, 80))
+}
+
+/// Several of them, at most eight.
+pub(super) fn quoted_list<S: AsRef<str>>(texts: &[S]) -> String {
+    match texts {
+        [] => "nothing".to_owned(),
+        _ => {
+            let mut shown: Vec<String> = texts.iter().take(8).map(|t| quoted(t.as_ref())).collect();
+            if texts.len() > 8 {
+                shown.push(format!("{} more", texts.len() - 8));
+            }
+            shown.join(", ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_cannot_write_on_the_terminal() {
+        let reason = Reason::new(ReasonCode::Malformed, "a\u{1b}[2Jb\n\u{202e}c");
+        assert_eq!(reason.message, "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
+        let long = Reason::new(ReasonCode::Malformed, "x".repeat(100_000));
+        assert_eq!(long.message.chars().count(), Reason::LONGEST + 1);
+    }
+
+    #[test]
+    fn the_words_are_pinned() {
+        use ReasonCode::*;
+        let all = [
+            OpaqueToken,
+            BadSignature,
+            UnknownKey,
+            WeakKey,
+            AlgorithmNotAllowed,
+            UnsupportedHeader,
+            Malformed,
+            WrongType,
+            Expired,
+            NotYetValid,
+            WrongIssuer,
+            WrongAudience,
+            MissingClaim,
+            ClaimMismatch,
+            Revoked,
+            ClockRollback,
+            KeysStale,
+        ];
+        assert_eq!(
+            serde_json::to_string(&all).expect("words"),
+            r#"["opaque_token","bad_signature","unknown_key","weak_key","algorithm_not_allowed","unsupported_header","malformed","wrong_type","expired","not_yet_valid","wrong_issuer","wrong_audience","missing_claim","claim_mismatch","revoked","clock_rollback","keys_stale"]"#
+        );
+        assert_eq!(
+            serde_json::to_string(&Reason::new(Expired, "late")).expect("reason"),
+            r#"{"code":"expired","message":"late"}"#
+        );
+    }
+}

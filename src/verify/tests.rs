@@ -1,0 +1,432 @@
+//! What a whole verification grants and denies: one test a rule, the RFCs' own examples, and any input at all.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::ReasonCode::*;
+use super::keys::{KeySetError, KeyType};
+use super::testing::{AUDIENCE, ISSUER, NOW, b64, claims, codes, ed, p256, p384, policy, rsa, set};
+use super::*;
+
+#[test]
+fn every_algorithm_is_granted_with_its_key_and_no_other_has_a_say() {
+    let keys = set(&[rsa().jwk.clone(), p256().jwk.clone(), p384().jwk.clone(), ed().jwk.clone()]);
+    for (signer, algorithms) in [
+        (rsa(), &Algorithm::ALL[..6]),
+        (p256(), &Algorithm::ALL[6..7]),
+        (p384(), &Algorithm::ALL[7..8]),
+        (ed(), &Algorithm::ALL[8..]),
+    ] {
+        for &alg in algorithms {
+            let token =
+                signer.signs_as(alg, &format!(r#"{{"alg":"{alg}","kid":"k"}}"#), &claims(json!({})).to_string());
+            assert_eq!(codes(&token, &keys, &policy()), [], "{alg}");
+            let narrow = Policy { algorithms: Algorithm::ALL.into_iter().filter(|a| *a != alg).collect(), ..policy() };
+            assert_eq!(codes(&token, &keys, &narrow), [AlgorithmNotAllowed], "{alg}");
+        }
+    }
+}
+
+#[test]
+fn a_grant_tells_claims_and_key() {
+    let Verdict::Granted(granted) = verify(&p256().token(json!({"x": [1]})), &set(&[p256().jwk.clone()]), &policy())
+    else {
+        panic!("granted")
+    };
+    assert_eq!(granted.claims["x"], json!([1]));
+    assert_eq!(granted.key, KeyInfo { kid: Some("k".into()), alg: Algorithm::ES256, kty: KeyType::EC });
+    let denied = Verdict::Granted(granted).denied_for(Reason::revoked());
+    assert!(matches!(&denied, Verdict::Denied(reasons) if reasons[0].code == Revoked));
+}
+
+#[test]
+fn all_reasons_come_at_once_and_in_order() {
+    let other = set(&[p256().jwk_with(json!({"x": b64([7; 32])}))]);
+    let token = p256().token(json!({"exp": NOW - 900, "iss": "https://evil.example", "aud": null}));
+    assert_eq!(codes(&token, &other, &policy()), [BadSignature, Expired, WrongIssuer, MissingClaim]);
+}
+
+#[test]
+fn none_and_hmac_are_never_accepted() {
+    let keys = set(&[rsa().jwk.clone()]);
+    let payload = b64(claims(json!({})).to_string());
+    for alg in ["none", "None", "HS256"] {
+        let header = b64(format!(r#"{{"alg":"{alg}","kid":"k"}}"#));
+        assert_eq!(codes(&format!("{header}.{payload}.c2ln"), &keys, &policy()), [AlgorithmNotAllowed], "{alg}");
+    }
+    let unsigned = format!("{}.{payload}.", b64(r#"{"alg":"none"}"#));
+    assert_eq!(codes(&unsigned, &keys, &policy()), [AlgorithmNotAllowed]);
+    // The classic confusion: HMAC, with the public key's text as the secret.
+    let header = b64(r#"{"alg":"HS256","kid":"k"}"#);
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, rsa().pem().as_bytes());
+    let tag = aws_lc_rs::hmac::sign(&key, format!("{header}.{payload}").as_bytes());
+    let token = format!("{header}.{payload}.{}", b64(tag));
+    assert_eq!(codes(&token, &KeySet::from_pem(&rsa().pem()).expect("PEM"), &policy()), [AlgorithmNotAllowed]);
+}
+
+#[test]
+fn a_key_is_used_only_for_what_its_members_allow() {
+    let token = p256().token(json!({}));
+    let with = |members| codes(&token, &set(&[p256().jwk_with(members)]), &policy());
+    for members in [json!({}), json!({"alg": "ES256"}), json!({"use": "sig"}), json!({"key_ops": ["sign", "verify"]})] {
+        assert_eq!(with(members.clone()), [], "{members}");
+    }
+    for members in [
+        json!({"alg": "ES384"}),
+        json!({"alg": "RS256"}),
+        json!({"alg": 1}),
+        json!({"use": "enc"}),
+        json!({"use": 1}),
+        json!({"key_ops": ["sign"]}),
+        json!({"key_ops": []}),
+        json!({"key_ops": "verify"}),
+        json!({"crv": "P-384"}),
+        json!({"crv": "secp256k1"}),
+        json!({"kty": "RSA"}),
+        json!({"kid": 1}),
+        json!({"d": "AQ"}),
+        json!({"kty": null}),
+    ] {
+        assert_eq!(with(members.clone()), [UnknownKey], "{members}");
+    }
+    let only_rs512 = set(&[rsa().jwk_with(json!({"alg": "RS512"}))]);
+    assert_eq!(codes(&rsa().token(json!({})), &only_rs512, &policy()), [AlgorithmNotAllowed]);
+}
+
+#[test]
+fn a_kid_must_match_and_without_one_a_single_key_must_be_left() {
+    let payload = claims(json!({})).to_string();
+    let token = |header: &str| p256().signs(header, &payload);
+    let key = p256().jwk.clone();
+    let others = [rsa().jwk_with(json!({"kid": "r"})), ed().jwk_with(json!({"kid": "e"}))];
+    let mixed = set(&[key.clone(), others[0].clone(), others[1].clone()]);
+    assert_eq!(codes(&token(r#"{"alg":"ES256"}"#), &mixed, &policy()), []);
+    for kid in ["K", "k ", "", "other"] {
+        assert_eq!(codes(&token(&format!(r#"{{"alg":"ES256","kid":"{kid}"}}"#)), &mixed, &policy()), [UnknownKey]);
+    }
+    let two = set(&[key.clone(), p256().jwk_with(json!({"kid": "k2"}))]);
+    assert_eq!(codes(&token(r#"{"alg":"ES256"}"#), &two, &policy()), [UnknownKey]);
+    // A key without a name is not the named one.
+    let nameless = set(&[p256().jwk_with(json!({"kid": null}))]);
+    assert_eq!(codes(&token(r#"{"alg":"ES256","kid":"k"}"#), &nameless, &policy()), [UnknownKey]);
+    // Two keys of one name are both tried.
+    let (x, y) = ("f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0");
+    let twins = set(&[p256().jwk_with(json!({"x": x, "y": y})), key]);
+    assert_eq!(codes(&token(r#"{"alg":"ES256","kid":"k"}"#), &twins, &policy()), []);
+    assert_eq!(codes(&token(r#"{"alg":"ES256","kid":"k"}"#), &KeySet::default(), &policy()), [UnknownKey]);
+}
+
+#[test]
+fn a_key_in_the_header_has_no_say() {
+    let trusted = set(&[p256().jwk.clone()]);
+    let evil = rsa();
+    let header =
+        json!({"alg": "RS256", "kid": "k", "jwk": evil.jwk, "jku": "https://evil.example/jwks", "x5c": ["AA"]});
+    let token = evil.signs(&header.to_string(), &claims(json!({})).to_string());
+    assert_eq!(codes(&token, &trusted, &policy()), [AlgorithmNotAllowed]);
+    let harmless = json!({"alg": "ES256", "kid": "k", "jwk": evil.jwk, "x5t": 7});
+    let token = p256().signs(&harmless.to_string(), &claims(json!({})).to_string());
+    assert_eq!(codes(&token, &trusted, &policy()), []);
+}
+
+#[test]
+fn demands_and_types_of_the_header_are_judged() {
+    let keys = set(&[ed().jwk.clone()]);
+    let with = |members: &str| {
+        let header = format!(r#"{{"alg":"EdDSA","kid":"k"{members}}}"#);
+        codes(&ed().signs(&header, &claims(json!({})).to_string()), &keys, &policy())
+    };
+    assert_eq!(with(r#","crit":["exp"],"exp":1"#), [UnsupportedHeader]);
+    assert_eq!(with(r#","crit":[]"#), [UnsupportedHeader]);
+    assert_eq!(with(r#","b64":false"#), [UnsupportedHeader]);
+    assert_eq!(with(r#","typ":"at+jwt""#), []);
+    assert_eq!(with(r#","typ":"logout+jwt""#), [WrongType]);
+    assert_eq!(with(r#","kid":"k""#), [Malformed]);
+}
+
+#[test]
+fn weak_keys_are_told_as_such() {
+    let weak_rsa = |n: Vec<u8>, e: &[u8]| {
+        let token = rsa().token(json!({}));
+        codes(&token, &set(&[rsa().jwk_with(json!({"n": b64(n), "e": b64(e)}))]), &policy())
+    };
+    let odd = |bytes: usize| vec![0xff; bytes];
+    let e = [1, 0, 1];
+    assert_eq!(weak_rsa(odd(128), &e), [WeakKey]);
+    assert_eq!(weak_rsa([vec![0; 128], odd(128)].concat(), &e), [WeakKey], "zeros in front add no strength");
+    assert_eq!(weak_rsa([vec![0x7f], odd(255)].concat(), &e), [WeakKey], "2047 bits");
+    assert_eq!(weak_rsa(odd(1025), &e), [WeakKey]);
+    assert_eq!(weak_rsa(odd(256), &[1]), [WeakKey]);
+    assert_eq!(weak_rsa(odd(256), &[2]), [WeakKey]);
+    assert_eq!(weak_rsa(odd(256), &[1, 0, 0, 0, 0, 0, 1]), [WeakKey]);
+    assert_eq!(weak_rsa([odd(255), vec![0xfe]].concat(), &e), [WeakKey]);
+    assert_eq!(weak_rsa(odd(256), &e), [BadSignature]);
+    assert_eq!(weak_rsa(odd(256), &[0]), [UnknownKey], "no exponent, no key");
+}
+
+#[test]
+fn nobody_signs_for_an_ed25519_key_of_small_order() {
+    // With the neutral element as key and as R, and S = 0, RFC 8032's equation holds for every message.
+    let mut neutral = [0; 32];
+    neutral[0] = 1;
+    let forged_for = |kid: &str| {
+        let signed =
+            format!("{}.{}", b64(format!(r#"{{"alg":"EdDSA","kid":"{kid}"}}"#)), b64(claims(json!({})).to_string()));
+        format!("{signed}.{}", b64([neutral, [0; 32]].concat()))
+    };
+    // The library alone believes the forgery.
+    let forged = forged_for("k");
+    let (signed, signature) = forged.rsplit_once('.').expect("three parts");
+    let decoding = jsonwebtoken::DecodingKey::from_ed_der(&neutral);
+    let believed = jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &decoding, Algorithm::EdDSA.into());
+    assert_eq!(believed.ok(), Some(true));
+    let key = |x: [u8; 32]| set(&[ed().jwk_with(json!({"x": b64(x)}))]);
+    assert_eq!(codes(&forged_for("k"), &key(neutral), &policy()), [WeakKey]);
+    let mut signed_neutral = neutral;
+    signed_neutral[31] |= 0x80;
+    assert_eq!(codes(&forged_for("k"), &key(signed_neutral), &policy()), [WeakKey]);
+    let mut order_two = [0xff; 32];
+    (order_two[0], order_two[31]) = (0xec, 0x7f);
+    let mut not_canonical = order_two;
+    not_canonical[0] = 0xee;
+    for x in [[0; 32], order_two, not_canonical] {
+        assert_eq!(codes(&forged_for("k"), &key(x), &policy()), [WeakKey], "{x:?}");
+    }
+    for order_eight in ["JuiVj8KyJ7BFw_SJ8u-Y8NXfrAXTxjM5sTgCiG1T_AU", "xxdqcD1N2E-6PAt2DRBnDyogU_osOczGTsf9d5KsA3o"] {
+        let keys = set(&[ed().jwk_with(json!({"x": order_eight}))]);
+        assert_eq!(codes(&forged_for("k"), &keys, &policy()), [WeakKey], "{order_eight}");
+    }
+    assert_eq!(codes(&forged_for("k"), &set(&[ed().jwk.clone()]), &policy()), [BadSignature]);
+    for length in [0, 31, 33] {
+        let odd = set(&[ed().jwk_with(json!({"x": b64(vec![9; length])}))]);
+        assert_eq!((odd.len(), odd.skipped()), (0, 1), "{length} bytes");
+    }
+}
+
+#[test]
+fn time_is_judged_to_the_second_with_leeway() {
+    let keys = set(&[ed().jwk.clone()]);
+    let at = |changes, leeway, now| {
+        let policy = Policy { leeway: Duration::from_secs(leeway), now: UnixTime(now), ..policy() };
+        codes(&ed().token(changes), &keys, &policy)
+    };
+    // iat is NOW by default, so the earlier moments need an earlier one.
+    assert_eq!(at(json!({"exp": NOW, "iat": 0}), 0, NOW - 1), []);
+    assert_eq!(at(json!({"exp": NOW, "iat": 0}), 0, NOW), [Expired]);
+    assert_eq!(at(json!({"exp": NOW}), 30, NOW + 29), []);
+    assert_eq!(at(json!({"exp": NOW}), 30, NOW + 30), [Expired]);
+    assert_eq!(at(json!({"exp": NOW as f64 + 0.5}), 0, NOW), []);
+    assert_eq!(at(json!({"exp": NOW as f64 + 0.5}), 0, NOW + 1), [Expired]);
+    assert_eq!(at(json!({"nbf": NOW + 30}), 30, NOW), []);
+    assert_eq!(at(json!({"nbf": NOW + 31}), 30, NOW), [NotYetValid]);
+    assert_eq!(at(json!({"nbf": NOW as f64 + 0.5}), 0, NOW), [NotYetValid]);
+    assert_eq!(at(json!({"iat": NOW + 31}), 30, NOW), [NotYetValid]);
+    assert_eq!(at(json!({"exp": null}), 30, NOW), [MissingClaim]);
+    // No leeway revives a token for longer than a local revocation is kept.
+    assert_eq!(at(json!({"exp": 1000, "iat": 0}), u64::MAX, NOW), [Expired]);
+    assert_eq!(at(json!({}), 30, i64::MAX), [Expired]);
+    assert_eq!(at(json!({}), 30, i64::MIN), [NotYetValid]);
+}
+
+#[test]
+fn a_claim_of_the_wrong_shape_is_malformed_and_not_passed_over() {
+    let keys = set(&[ed().jwk.clone()]);
+    for changes in [
+        json!({"exp": "1900000000"}),
+        json!({"exp": -1}),
+        json!({"exp": 1.9e12}),
+        json!({"exp": [NOW]}),
+        json!({"exp": true}),
+        json!({"nbf": "0"}),
+        json!({"iat": {}}),
+        json!({"auth_time": "0"}),
+        json!({"iss": [ISSUER]}),
+        json!({"iss": 1}),
+        json!({"aud": 1}),
+        json!({"aud": {AUDIENCE: 1}}),
+        json!({"aud": [AUDIENCE, 1]}),
+        json!({"sub": 1}),
+    ] {
+        assert_eq!(codes(&ed().token(changes.clone()), &keys, &policy()), [Malformed], "{changes}");
+    }
+    for payload in [r#"{"exp":null}"#, r#"[]"#, "\"a\"", r#"{"exp":1,"exp":2}"#, "{\"exp\":NaN}", ""] {
+        let codes = codes(&ed().signs(r#"{"alg":"EdDSA"}"#, payload), &keys, &policy());
+        assert!(codes.contains(&Malformed), "{payload}: {codes:?}");
+    }
+}
+
+#[test]
+fn issuer_and_audience_are_exact_and_required() {
+    let keys = set(&[ed().jwk.clone()]);
+    let with = |changes| codes(&ed().token(changes), &keys, &policy());
+    assert_eq!(with(json!({"iss": format!("{ISSUER}/")})), [WrongIssuer]);
+    assert_eq!(with(json!({"iss": "HTTPS://issuer.example"})), [WrongIssuer]);
+    assert_eq!(with(json!({"iss": null})), [MissingClaim]);
+    assert_eq!(with(json!({"aud": ["x", AUDIENCE]})), []);
+    assert_eq!(with(json!({"aud": format!("{AUDIENCE}/x")})), [WrongAudience]);
+    assert_eq!(with(json!({"aud": []})), [WrongAudience]);
+    assert_eq!(with(json!({"aud": null})), [MissingClaim]);
+    let none = Policy { audiences: Vec::new(), ..policy() };
+    assert_eq!(codes(&ed().token(json!({})), &keys, &none), [WrongAudience]);
+}
+
+#[test]
+fn scopes_claims_and_authentication_are_asked_for() {
+    let keys = set(&[ed().jwk.clone()]);
+    let token = ed().token(json!({
+        "scope": "read write", "n": 7, "b": true, "roles": ["admin", "dev"], "auth_time": NOW - 100, "acr": "high",
+        "amr": ["pwd", "otp"],
+    }));
+    let with = |change: &dyn Fn(&mut Policy)| {
+        let mut asked = policy();
+        change(&mut asked);
+        codes(&token, &keys, &asked)
+    };
+    let claim = |name: &str, value: &str| with(&|p| p.claims = vec![(name.into(), value.into())]);
+    assert_eq!(with(&|p| p.scopes = vec!["write".into(), "read".into()]), []);
+    assert_eq!(with(&|p| p.scopes = vec!["read".into(), "wri".into()]), [ClaimMismatch]);
+    for (name, value) in [("n", "7"), ("b", "true"), ("roles", "dev"), ("sub", "s")] {
+        assert_eq!(claim(name, value), [], "{name}");
+    }
+    assert_eq!(claim("n", "07"), [ClaimMismatch]);
+    assert_eq!(claim("roles", "adm"), [ClaimMismatch]);
+    assert_eq!(claim("absent", ""), [MissingClaim]);
+    assert_eq!(with(&|p| p.max_auth_age = Some(Duration::from_secs(70))), []);
+    assert_eq!(with(&|p| p.max_auth_age = Some(Duration::from_secs(69))), [ClaimMismatch]);
+    assert_eq!(with(&|p| p.max_auth_age = Some(Duration::MAX)), []);
+    assert_eq!(with(&|p| p.acr = vec!["low".into(), "high".into()]), []);
+    assert_eq!(with(&|p| p.acr = vec!["low".into()]), [ClaimMismatch]);
+    assert_eq!(with(&|p| p.amr = vec!["otp".into(), "pwd".into()]), []);
+    assert_eq!(with(&|p| p.amr = vec!["otp".into(), "hwk".into()]), [ClaimMismatch]);
+    let bare = ed().token(json!({}));
+    let asked = Policy {
+        scopes: vec!["a".into()],
+        max_auth_age: Some(Duration::ZERO),
+        acr: vec!["a".into()],
+        amr: vec!["a".into()],
+        ..policy()
+    };
+    assert_eq!(codes(&bare, &keys, &asked), [MissingClaim; 4]);
+    let scp = ed().token(json!({"scp": ["a", "b"]}));
+    assert_eq!(codes(&scp, &keys, &Policy { scopes: vec!["b".into()], ..policy() }), []);
+}
+
+#[test]
+fn pem_keys_verify_and_have_no_name_to_contradict() {
+    for signer in [rsa(), p256(), p384(), ed()] {
+        let keys = KeySet::parse(&signer.pem()).expect("PEM");
+        assert_eq!((keys.len(), keys.skipped()), (1, 0));
+        assert_eq!(codes(&signer.token(json!({})), &keys, &policy()), []);
+    }
+    let both = KeySet::parse(&format!("{}\n{}", rsa().pem(), p256().pem())).expect("PEM");
+    assert_eq!(codes(&p256().token(json!({})), &both, &policy()), []);
+    let private = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
+    assert_eq!(KeySet::parse(private).map(|k| (k.len(), k.skipped())), Ok((0, 1)));
+    for text in ["", "ssh-ed25519 AAAA", "-----BEGIN PUBLIC KEY-----\nAAAA"] {
+        assert_eq!(KeySet::parse(text).err(), Some(KeySetError::NotPem), "{text}");
+    }
+}
+
+#[test]
+fn one_odd_key_does_not_take_the_set_with_it() {
+    let odd =
+        [json!({"kty": "oct", "k": "AAAA"}), json!({"kty": "XYZ"}), json!({}), json!(7), json!({"kty": "RSA", "n": 5})];
+    let keys = set(&[&odd[..], &[ed().jwk.clone()]].concat());
+    assert_eq!((keys.len(), keys.skipped()), (1, 5));
+    assert_eq!(codes(&ed().token(json!({})), &keys, &policy()), []);
+    assert_eq!(
+        KeySet::from_jwks(r#"{"keys":[],"keys":[]}"#).err().map(|e| e.to_string()).as_deref(),
+        Some("the JWK Set cannot be read: a member stands twice")
+    );
+    assert_eq!(KeySet::from_jwks("{}").err(), Some(KeySetError::NoKeys));
+    assert_eq!(KeySet::from_jwks(&json!({"keys": vec![0; 257]}).to_string()).err(), Some(KeySetError::TooMany));
+    assert_eq!(KeySet::parse(&format!("{{{}", " ".repeat(KeySet::LONGEST))).err(), Some(KeySetError::TooLong));
+}
+
+const RFC_7515_PAYLOAD: &str =
+    "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+
+#[test]
+fn rfc_7515_appendix_a() {
+    let n = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
+    let keys = set(&[
+        json!({"kty": "RSA", "n": n, "e": "AQAB"}),
+        json!({"kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}),
+    ]);
+    let asked = Policy { issuer: "joe".into(), now: UnixTime(1_300_819_379), ..policy() };
+    let rs256 = "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
+    let es256 = "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+    // The examples have no audience; nothing else is wrong with A.2 and A.3.
+    assert_eq!(codes(&format!("eyJhbGciOiJSUzI1NiJ9.{RFC_7515_PAYLOAD}.{rs256}"), &keys, &asked), [MissingClaim]);
+    assert_eq!(codes(&format!("eyJhbGciOiJFUzI1NiJ9.{RFC_7515_PAYLOAD}.{es256}"), &keys, &asked), [MissingClaim]);
+    let swapped = format!("eyJhbGciOiJFUzI1NiJ9.{RFC_7515_PAYLOAD}.{rs256}");
+    assert_eq!(codes(&swapped, &keys, &asked), [BadSignature, MissingClaim]);
+    let a5_unsecured = format!("eyJhbGciOiJub25lIn0.{RFC_7515_PAYLOAD}.");
+    assert_eq!(codes(&a5_unsecured, &keys, &asked), [AlgorithmNotAllowed, MissingClaim]);
+}
+
+#[test]
+fn rfc_8037_appendix_a_4() {
+    let keys = set(&[json!({"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"})]);
+    let signed = "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc";
+    let signature = "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
+    let header = header::Header { alg: "EdDSA".into(), kid: None, typ: None, unsupported: None };
+    let parts = Parts { signed, signature, header, claims: Map::new() };
+    assert_eq!(signer(&parts, &keys, &policy()).map(|key| key.alg), Ok(Algorithm::EdDSA));
+    // Its payload is text, and so as a JWT it is broken.
+    assert_eq!(codes(&format!("{signed}.{signature}"), &keys, &policy()), [Malformed]);
+}
+
+#[test]
+fn an_opaque_token_is_told_as_such() {
+    for opaque in ["ghs_abcdef", "ya29.a0AfH6", ""] {
+        assert_eq!(codes(opaque, &KeySet::default(), &policy()), [OpaqueToken], "{opaque}");
+    }
+    let cut_short = ed().token(json!({}));
+    let cut_short = cut_short.rsplit_once('.').expect("three parts").0;
+    assert_eq!(codes(cut_short, &KeySet::default(), &policy()), [Malformed]);
+    assert!(!looks_like_jwt("ghs_abcdef") && !looks_like_jwt("ya29.a0AfH6"));
+    assert!(looks_like_jwt(&ed().token(json!({}))));
+}
+
+#[test]
+fn unverified_claims_are_read_from_anything_well_formed() {
+    let token =
+        ed().token(json!({"aud": ["a", "b"], "scp": ["r", "w"], "azp": "cli", "exp": NOW as f64 + 0.2, "iss": 1}));
+    let read = unverified_claims(&token).expect("a JWT");
+    assert_eq!((read.aud.len(), read.scope.as_deref(), read.client_id.as_deref()), (2, Some("r w"), Some("cli")));
+    assert_eq!((read.exp, read.iss, read.kid.as_deref()), (Some(UnixTime(NOW + 1)), None, Some("k")));
+    assert_eq!(unverified_claims("a.b.c"), None);
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_a_panic(text in "\\PC{0,200}", parts in prop::collection::vec("[A-Za-z0-9_=-]{0,40}", 0..7)) {
+        let keys = set(&[ed().jwk.clone()]);
+        for token in [text.clone(), parts.join(".")] {
+            prop_assert!(!verify(&token, &keys, &policy()).is_granted());
+            let _ = unverified_claims(&token);
+        }
+        let _ = KeySet::parse(&text);
+        let _ = KeySet::parse(&format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----", parts.concat()));
+    }
+
+    #[test]
+    fn no_header_or_payload_is_a_panic(header in ".{0,60}", payload in ".{0,60}") {
+        let keys = set(&[ed().jwk.clone()]);
+        prop_assert!(!verify(&ed().signs(&header, &payload), &keys, &policy()).is_granted());
+    }
+
+    #[test]
+    fn one_changed_bit_is_denied(at in any::<prop::sample::Index>(), bit in 0u8..7, which in 0usize..4) {
+        let signer = [ed(), p256(), p384(), rsa()][which];
+        let keys = set(std::slice::from_ref(&signer.jwk));
+        let mut bytes = signer.token(json!({})).into_bytes();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        let changed = String::from_utf8(bytes).expect("ASCII stays ASCII");
+        prop_assert!(!verify(&changed, &keys, &policy()).is_granted());
+    }
+}
