@@ -1,0 +1,229 @@
+//! What can go wrong between authctl and an authorization server.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::InsecureUrl;
+
+/// How far a request came before it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The name could not be resolved.
+    Dns,
+    /// No connection, to the server or to the proxy in front of it.
+    Connect,
+    /// A connection, but no trusted TLS session over it.
+    Tls,
+    /// The request was being sent or its answer was awaited.
+    Exchange,
+    /// The answer broke off.
+    Read,
+}
+
+impl Phase {
+    fn what(self) -> &'static str {
+        match self {
+            Self::Dns => "its name could not be resolved",
+            Self::Connect => "no connection",
+            Self::Tls => "no trusted TLS connection",
+            Self::Exchange => "no answer",
+            Self::Read => "the answer broke off",
+        }
+    }
+}
+
+/// Whether the server may have seen a request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// Not one byte of the request was sent: it may be sent again.
+    No,
+    /// Some or all of it may have arrived and been acted on. A refresh token in it may be spent.
+    Maybe,
+}
+
+/// An error response (RFC 6749, sections 4.1.2.1 and 5.2; RFC 8628, section 3.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OAuthError {
+    /// The `error` parameter, such as `invalid_grant`; at most 100 printable characters.
+    pub code: String,
+    /// The `error_description`, at most 300 characters, control characters replaced.
+    pub description: Option<String>,
+    /// The HTTP status; `None` where the error came through the browser.
+    pub status: Option<u16>,
+}
+
+impl OAuthError {
+    /// Makes both texts fit to be shown.
+    pub(super) fn new(code: &str, description: Option<&str>, status: Option<u16>) -> Self {
+        let description = description.map(|d| printable(d.trim(), 300)).filter(|d| !d.is_empty());
+        Self { code: printable(code.trim(), 100), description, status }
+    }
+
+    /// Whether the grant itself is gone for good: `invalid_grant`, said with a status that goes with it. Nothing else
+    /// ends a session.
+    #[must_use]
+    pub fn ends_session(&self) -> bool {
+        self.code == "invalid_grant" && matches!(self.status, Some(400 | 401 | 403))
+    }
+}
+
+impl std::fmt::Display for OAuthError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.description {
+            Some(description) => write!(f, "{}: {description}", self.code),
+            None => f.write_str(&self.code),
+        }
+    }
+}
+
+/// Why a conversation with an authorization server failed. Holds no secret and no body.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerError {
+    /// An address that nothing is sent to.
+    #[error("{0}")]
+    Insecure(#[from] InsecureUrl),
+    /// The metadata, or the redirect (RFC 9207), is another issuer's.
+    #[error("expected issuer `{expected}`, found `{found}`")]
+    Mismatch {
+        /// The issuer asked.
+        expected: String,
+        /// The issuer that answered.
+        found: String,
+    },
+    /// The issuer's metadata has no such endpoint or grant.
+    #[error("the issuer does not offer {what}")]
+    Unsupported {
+        /// What is missing, in the metadata's words.
+        what: &'static str,
+    },
+    /// No complete answer.
+    #[error("{host} cannot be reached: {}{}", .phase.what(), parenthesised(.detail))]
+    Unreachable {
+        /// The host and, where it is not the scheme's own, the port.
+        host: String,
+        /// How far it came.
+        phase: Phase,
+        /// Whether the server may have seen the request.
+        reached: Reached,
+        /// The cause in the library's words, at most 200 characters.
+        detail: String,
+    },
+    /// The server answered that it cannot answer now: 429 or 5xx.
+    #[error("{host} is busy or out of order (status {status})")]
+    Busy {
+        /// The host.
+        host: String,
+        /// 429 or 500 to 599.
+        status: u16,
+        /// The `Retry-After` header, at most an hour.
+        retry_after: Option<Duration>,
+    },
+    /// The server, or the user at it, said no.
+    #[error("the issuer refused: {0}")]
+    Refused(OAuthError),
+    /// An answer that is none of what the protocol has.
+    #[error("{from} sent {what}")]
+    Malformed {
+        /// Who sent it: a host, `the browser`, or `the pasted address`.
+        from: String,
+        /// What it was, without any of its text.
+        what: String,
+    },
+    /// Nobody finished signing in.
+    #[error("nobody signed in within {}", minutes(.limit))]
+    TimedOut {
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The file of further certificate authorities cannot be used.
+    #[error("`{path}` holds no usable certificate authorities: {detail}")]
+    CaCert {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
+    /// This machine refused what the request needs: a port on loopback, or random bytes.
+    #[error("this machine gave no {what}: {detail}")]
+    Local {
+        /// What is missing.
+        what: &'static str,
+        /// Why.
+        detail: String,
+    },
+}
+
+impl IssuerError {
+    /// Whether it is certain that the request never left this machine, so that sending it again cannot spend anything
+    /// twice.
+    #[must_use]
+    pub fn never_sent(&self) -> bool {
+        match self {
+            Self::Insecure(_) | Self::Unsupported { .. } | Self::CaCert { .. } | Self::Local { .. } => true,
+            Self::Unreachable { reached, .. } => *reached == Reached::No,
+            Self::Mismatch { .. }
+            | Self::Busy { .. }
+            | Self::Refused(_)
+            | Self::Malformed { .. }
+            | Self::TimedOut { .. } => false,
+        }
+    }
+
+    /// Whether the issuer itself said that the grant is gone ([`OAuthError::ends_session`]).
+    #[must_use]
+    pub fn ends_session(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.ends_session())
+    }
+}
+
+fn parenthesised(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(" ({detail})") }
+}
+
+fn minutes(limit: &Duration) -> String {
+    match limit.as_secs() {
+        seconds if seconds < 120 => format!("{seconds} seconds"),
+        seconds => format!("{} minutes", seconds / 60),
+    }
+}
+
+/// `text` fit for a terminal: control characters and those that turn the direction of writing become a space, and it
+/// ends after `most` characters.
+pub(super) fn printable(text: &str, most: usize) -> String {
+    text.chars().take(most).map(|c| if c.is_control() || is_invisible(c) { ' ' } else { c }).collect()
+}
+
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{61c}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_invalid_grant_with_a_fitting_status_ends_a_session() {
+        for (code, status, ends) in [
+            ("invalid_grant", Some(400), true),
+            ("invalid_grant", Some(401), true),
+            ("invalid_grant", Some(403), true),
+            ("invalid_grant", Some(200), false),
+            ("invalid_grant", Some(500), false),
+            ("invalid_grant", None, false),
+            ("invalid_client", Some(401), false),
+            ("INVALID_GRANT", Some(400), false),
+        ] {
+            assert_eq!(OAuthError::new(code, None, status).ends_session(), ends, "{code} {status:?}");
+        }
+    }
+
+    #[test]
+    fn what_an_issuer_says_cannot_move_the_cursor() {
+        let error = OAuthError::new("a\u{1b}[2J", Some(&format!("\r\n\u{202e}x{}", "y".repeat(400))), Some(400));
+        assert_eq!(error.code, "a [2J");
+        let description = error.description.expect("some");
+        assert!(description.chars().count() <= 300 && description.chars().all(|c| !c.is_control()), "{description}");
+        assert!(!description.contains('\u{202e}'));
+        assert_eq!(OAuthError::new("x", Some(" \n"), None).description, None);
+    }
+}

@@ -1,0 +1,426 @@
+//! Sends one request to one address and reads a bounded answer; follows no redirect, trusts no plain http but loopback.
+
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Certificate, redirect, retry};
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::error::{IssuerError, Phase, Reached, printable};
+use crate::model::{is_loopback, secure_url};
+use crate::secret::SecretBytes;
+
+/// To be connected, TLS and proxy included.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// For a whole exchange.
+const EXCHANGE_LIMIT: Duration = Duration::from_secs(30);
+/// How long a connection is kept for the next request. A login's requests follow each other within this; a renewal an
+/// hour later starts afresh, since on a connection that the server has meanwhile closed it could be lost unseen.
+const IDLE_LIMIT: Duration = Duration::from_secs(5);
+/// No answer of an issuer is larger.
+pub(super) const BODY_LIMIT: usize = 1024 * 1024;
+/// The longest `Retry-After` that is believed.
+const RETRY_LIMIT: Duration = Duration::from_secs(3600);
+
+/// Where a request goes, which decides what a client must be able to do.
+#[derive(Clone, Copy)]
+enum Route {
+    Remote,
+    LoopbackTls,
+    LoopbackPlain,
+}
+
+/// The HTTP clients, each built when it is first needed: one that trusts the platform's authorities costs
+/// milliseconds, and plain loopback needs none of them.
+///
+/// Proxy variables are honoured except for loopback. A request may take 30 seconds, connecting 10 of them.
+pub struct Http {
+    authorities: Vec<Certificate>,
+    remote: OnceLock<reqwest::Client>,
+    loopback_tls: OnceLock<reqwest::Client>,
+    loopback_plain: OnceLock<reqwest::Client>,
+}
+
+/// An answer of any status. Its body may hold secrets.
+pub(super) struct Reply {
+    pub(super) host: String,
+    pub(super) status: u16,
+    pub(super) content_type: Option<String>,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: SecretBytes,
+}
+
+impl Http {
+    /// Clients that trust the platform's certificate authorities and those in the PEM file `ca_cert`.
+    ///
+    /// # Errors
+    /// [`IssuerError::CaCert`] where the file cannot be read or holds no certificate.
+    pub fn new(ca_cert: Option<&Path>) -> Result<Self, IssuerError> {
+        let authorities = match ca_cert {
+            None => Vec::new(),
+            Some(path) => read_authorities(path)
+                .map_err(|detail| IssuerError::CaCert { path: path.to_owned(), detail: printable(&detail, 200) })?,
+        };
+        Ok(Self {
+            authorities,
+            remote: OnceLock::new(),
+            loopback_tls: OnceLock::new(),
+            loopback_plain: OnceLock::new(),
+        })
+    }
+
+    /// GET `url`, asking for `accept`, with an `Authorization` header where given.
+    pub(super) async fn get(
+        &self,
+        url: &Url,
+        accept: &'static str,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Reply, IssuerError> {
+        self.send(url, accept, authorization, None).await
+    }
+
+    /// POST the form `body` to `url`, asking for JSON.
+    pub(super) async fn post(
+        &self,
+        url: &Url,
+        body: Bytes,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Reply, IssuerError> {
+        self.send(url, "application/json", authorization, Some(body)).await
+    }
+
+    async fn send(
+        &self,
+        url: &Url,
+        accept: &'static str,
+        authorization: Option<HeaderValue>,
+        body: Option<Bytes>,
+    ) -> Result<Reply, IssuerError> {
+        let url = secure_url(url.as_str())?;
+        let host = host_of(&url);
+        let client = self.client_for(&url, &host)?;
+        let method = if body.is_some() { "POST" } else { "GET" };
+        let mut request = match body {
+            None => client.get(url.clone()),
+            Some(body) => client.post(url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body),
+        };
+        request = request.header(ACCEPT, accept);
+        if let Some(value) = authorization {
+            request = request.header(AUTHORIZATION, value);
+        }
+        let mut response = request.send().await.map_err(|error| {
+            let error = unreachable(&host, &error);
+            tracing::debug!("{method} {host}{} -> {error}", url.path());
+            error
+        })?;
+        let status = response.status().as_u16();
+        tracing::debug!("{method} {host}{} -> {status}", url.path());
+        let headers = response.headers();
+        let content_type = text(headers, CONTENT_TYPE)
+            .map(|t| t.split_once(';').map_or(t, |(essence, _)| essence).trim().to_ascii_lowercase());
+        let retry_after = retry_after(headers);
+        let mut body = SecretBytes::default();
+        while let Some(chunk) = response.chunk().await.map_err(|error| IssuerError::Unreachable {
+            host: host.clone(),
+            phase: Phase::Read,
+            reached: Reached::Maybe,
+            detail: root_cause(&error),
+        })? {
+            if body.expose().len() + chunk.len() > BODY_LIMIT {
+                return Err(IssuerError::Malformed { from: host, what: "an answer of more than 1 MiB".into() });
+            }
+            body.extend(&chunk);
+        }
+        Ok(Reply { host, status, content_type, retry_after, body })
+    }
+
+    fn client_for(&self, url: &Url, host: &str) -> Result<&reqwest::Client, IssuerError> {
+        let route = match (is_loopback(url), url.scheme()) {
+            (true, "http") => Route::LoopbackPlain,
+            (true, _) => Route::LoopbackTls,
+            (false, _) => Route::Remote,
+        };
+        let cell = match route {
+            Route::Remote => &self.remote,
+            Route::LoopbackTls => &self.loopback_tls,
+            Route::LoopbackPlain => &self.loopback_plain,
+        };
+        if let Some(client) = cell.get() {
+            return Ok(client);
+        }
+        let built = self.build(route).map_err(|error| IssuerError::Unreachable {
+            host: host.to_owned(),
+            phase: Phase::Tls,
+            reached: Reached::No,
+            detail: root_cause(&error),
+        })?;
+        Ok(cell.get_or_init(|| built))
+    }
+
+    fn build(&self, route: Route) -> Result<reqwest::Client, reqwest::Error> {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("authctl/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .referer(false)
+            .http1_only()
+            .connect_timeout(CONNECT_LIMIT)
+            .timeout(EXCHANGE_LIMIT)
+            .pool_idle_timeout(IDLE_LIMIT);
+        // A hosts file that sends `localhost` elsewhere must not get what was meant to stay here.
+        let at_home = [([127, 0, 0, 1], 0).into(), ([0, 0, 0, 0, 0, 0, 0, 1], 0).into()];
+        match route {
+            Route::Remote => builder.tls_certs_merge(self.authorities.iter().cloned()),
+            Route::LoopbackTls => builder
+                .no_proxy()
+                .resolve_to_addrs("localhost", &at_home)
+                .tls_certs_merge(self.authorities.iter().cloned()),
+            Route::LoopbackPlain => builder.no_proxy().resolve_to_addrs("localhost", &at_home).tls_certs_only([]),
+        }
+        .build()
+    }
+}
+
+impl Reply {
+    /// Whether the status is one of success.
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// The error for a server that cannot answer now, whatever it wrote beside the status.
+    pub(super) fn busy(&self) -> Option<IssuerError> {
+        let busy = self.status == 429 || self.status >= 500;
+        busy.then(|| IssuerError::Busy { host: self.host.clone(), status: self.status, retry_after: self.retry_after })
+    }
+
+    /// The error for an answer that is not `expected`.
+    pub(super) fn malformed(&self, expected: &str) -> IssuerError {
+        let what = match self.status {
+            status @ 300..400 => format!("a redirect (status {status}) instead of {expected}"),
+            status => format!("no {expected} (status {status})"),
+        };
+        IssuerError::Malformed { from: self.host.clone(), what }
+    }
+
+    /// The body without a byte order mark.
+    pub(super) fn text(&self) -> &[u8] {
+        let bytes = self.body.expose();
+        bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+    }
+
+    /// The body as a JSON object, `None` where it is anything else. What is wrong with it is not said, since serde's
+    /// messages quote.
+    pub(super) fn object<T: DeserializeOwned>(&self) -> Option<T> {
+        let text = self.text().trim_ascii_start();
+        // Derived readers take an array for an object; no issuer means that.
+        if text.first() != Some(&b'{') {
+            return None;
+        }
+        serde_json::from_slice(text).ok()
+    }
+}
+
+fn read_authorities(path: &Path) -> Result<Vec<Certificate>, String> {
+    let pem = std::fs::read(path).map_err(|e| e.to_string())?;
+    let found = Certificate::from_pem_bundle(&pem).map_err(|e| root_cause(&e))?;
+    if found.is_empty() { Err("no PEM certificate in it".into()) } else { Ok(found) }
+}
+
+/// The host, with its port where that is not the scheme's own.
+pub(super) fn host_of(url: &Url) -> String {
+    let host = url.host_str().unwrap_or("?");
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Sorts a failure to send. Only what failed before the connection stood is certain not to have arrived.
+fn unreachable(host: &str, error: &reqwest::Error) -> IssuerError {
+    let (phase, reached) = if error.is_builder() {
+        (Phase::Connect, Reached::No)
+    } else if error.is_connect() {
+        let phase = match error {
+            e if e.is_dns() => Phase::Dns,
+            e if is_tls(e) => Phase::Tls,
+            _ => Phase::Connect,
+        };
+        (phase, Reached::No)
+    } else {
+        (Phase::Exchange, Reached::Maybe)
+    };
+    IssuerError::Unreachable { host: host.to_owned(), phase, reached, detail: root_cause(error) }
+}
+
+/// Whether a failed connection failed in its handshake: TLS errors are wrapped as invalid data, and a peer that hangs
+/// up in the middle as an unexpected end; TCP itself knows neither.
+fn is_tls(error: &reqwest::Error) -> bool {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    let wrapped = |io: &std::io::Error| matches!(io.kind(), InvalidData | UnexpectedEof);
+    // An io::Error in an io::Error is no `source`: it is looked for inside.
+    causes(error).filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|outer| {
+        let inner = outer.get_ref().and_then(|inner| inner.downcast_ref::<std::io::Error>());
+        wrapped(outer) || inner.is_some_and(wrapped)
+    })
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(error), |e| e.source())
+}
+
+/// The innermost cause, without the address, which the error names already.
+fn root_cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "time ran out".to_owned();
+    }
+    causes(error).last().map(|cause| printable(&cause.to_string(), 200)).unwrap_or_default()
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// `Retry-After` in seconds, or as a date (RFC 9110, section 10.2.3) counted from the answer's own `Date`.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = text(headers, RETRY_AFTER)?.trim();
+    let wait = match value.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let moment = |text| jiff::fmt::rfc2822::parse(text).ok().map(|z| z.timestamp().as_second());
+            let seconds = moment(value)?.saturating_sub(moment(text(headers, DATE)?)?);
+            Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+        }
+    };
+    Some(wait.min(RETRY_LIMIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::super::testing::{Canned, answer, http, json, nobody};
+    use super::*;
+
+    async fn fetch(answer: String) -> Result<Reply, IssuerError> {
+        let server = Canned::serving(vec![answer]).await;
+        http().get(&server.url, "application/json", None).await
+    }
+
+    #[tokio::test]
+    async fn what_was_never_sent_is_told_from_what_may_have_arrived() {
+        let error = http().post(&nobody().await, Bytes::from_static(b"a=b"), None).await.err().expect("refused");
+        assert!(error.never_sent(), "{error}");
+        assert!(matches!(error, IssuerError::Unreachable { phase: Phase::Connect, .. }), "{error:?}");
+
+        let silent = Canned::serving(vec![String::new()]).await;
+        let error = http().post(&silent.url, Bytes::from_static(b"a=b"), None).await.err().expect("hung up");
+        assert!(!error.never_sent(), "{error}");
+        assert_eq!(silent.requests().len(), 1, "sent again without being told to");
+
+        let broken = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_owned();
+        let error = fetch(broken).await.err().expect("broken off");
+        assert!(
+            matches!(error, IssuerError::Unreachable { phase: Phase::Read, reached: Reached::Maybe, .. }),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_without_tls_never_sees_the_request() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("https://{}/token", listener.local_addr().expect("bound"));
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut seen = vec![0; 4096];
+            let length = stream.read(&mut seen).await.expect("a handshake");
+            stream.write_all(answer(400, "", "").as_bytes()).await.expect("sent");
+            let _ = stream.read_to_end(&mut seen).await;
+            seen.truncate(length.max(seen.len()));
+            seen
+        });
+        let url = Url::parse(&url).expect("valid");
+        let error = http().post(&url, Bytes::from_static(b"refresh_token=hunter2"), None).await.err().expect("no TLS");
+        assert!(matches!(error, IssuerError::Unreachable { phase: Phase::Tls, reached: Reached::No, .. }), "{error:?}");
+        let seen = server.await.expect("served");
+        assert!(!seen.windows(7).any(|w| w == b"hunter2"));
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_dies_does_not_get_the_request_sent_twice() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = Url::parse(&format!("http://{}/token", listener.local_addr().expect("bound"))).expect("valid");
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut seen = [0; 4096];
+            let _ = stream.read(&mut seen).await.expect("the first request");
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.expect("sent");
+            let length = stream.read(&mut seen).await.expect("the second request, on the same connection");
+            assert!(length > 0, "the connection was not kept");
+            drop(stream);
+            listener
+        });
+        let http = http();
+        http.post(&url, Bytes::from_static(b"a=1"), None).await.expect("an answer");
+        let error = http.post(&url, Bytes::from_static(b"a=2"), None).await.err().expect("hung up");
+        assert!(!error.never_sent(), "{error:?}");
+        let listener = server.await.expect("served");
+        tokio::select! {
+            biased;
+            _ = listener.accept() => panic!("sent again without being told to"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn plain_http_leaves_this_machine_for_nobody() {
+        let url = Url::parse("http://issuer.example/token").expect("valid");
+        let error = http().get(&url, "application/json", None).await.err().expect("refused");
+        assert!(matches!(error, IssuerError::Insecure(_)), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_an_answer_and_not_followed() {
+        let other = Canned::serving(vec![json(200, "{}")]).await;
+        let reply = fetch(answer(307, &format!("location: {}\r\n", other.url), "")).await.expect("an answer");
+        assert_eq!((reply.status, other.requests().len()), (307, 0));
+    }
+
+    #[tokio::test]
+    async fn a_body_without_end_is_cut_off() {
+        let reply = fetch(json(200, &"x".repeat(BODY_LIMIT))).await.expect("just fits");
+        assert_eq!(reply.body.expose().len(), BODY_LIMIT);
+        let error = fetch(json(200, &"x".repeat(BODY_LIMIT + 1))).await.err().expect("too long");
+        assert!(matches!(error, IssuerError::Malformed { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn retry_after_is_read_in_both_forms_and_bounded() {
+        let date = "date: Tue, 14 Nov 2023 22:13:20 GMT\r\n";
+        for (headers, expected) in [
+            ("retry-after: 7\r\n".to_owned(), Some(7)),
+            ("retry-after: 99999999999\r\n".to_owned(), Some(3600)),
+            (format!("{date}retry-after: Tue, 14 Nov 2023 22:13:50 GMT\r\n"), Some(30)),
+            (format!("{date}retry-after: Tue, 14 Nov 2023 22:00:00 GMT\r\n"), Some(0)),
+            ("retry-after: soon\r\n".to_owned(), None),
+            (String::new(), None),
+        ] {
+            let reply = fetch(answer(503, &headers, "")).await.expect("an answer");
+            let Some(IssuerError::Busy { retry_after, .. }) = reply.busy() else { panic!("busy") };
+            assert_eq!(retry_after, expected.map(Duration::from_secs), "{headers}");
+        }
+    }
+
+    #[test]
+    fn a_useless_authority_file_is_named() {
+        let dir = tempfile::tempdir().expect("scratch");
+        let path = dir.path().join("ca.pem");
+        for content in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\nAAAA\n")] {
+            if let Some(content) = content {
+                std::fs::write(&path, content).expect("written");
+            }
+            let error = Http::new(Some(&path)).err().expect("refused");
+            assert!(error.to_string().contains("ca.pem"), "{error}");
+        }
+    }
+}

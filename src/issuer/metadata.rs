@@ -1,0 +1,273 @@
+//! What an issuer says about itself: its endpoints and abilities (OpenID Connect Discovery 1.0; RFC 8414).
+
+use serde::Deserialize;
+use url::Url;
+
+use super::error::{IssuerError, printable};
+use super::http::{Http, Reply};
+use super::reply::{Lenient, texts};
+use crate::model::{ClientAuth, IssuerUrl, secure_url};
+
+/// An issuer's metadata. Each address in it is https, or http on loopback.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// The issuer, exactly as asked for.
+    pub issuer: IssuerUrl,
+    /// Where a browser signs in.
+    pub authorization_endpoint: Option<Url>,
+    /// Where grants become tokens.
+    pub token_endpoint: Option<Url>,
+    /// Where the signing keys are.
+    pub jwks_uri: Option<Url>,
+    /// Where a device login starts (RFC 8628, section 4).
+    pub device_authorization_endpoint: Option<Url>,
+    /// Where tokens are revoked (RFC 7009).
+    pub revocation_endpoint: Option<Url>,
+    /// Where a browser signs out (OpenID Connect RP-Initiated Logout 1.0).
+    pub end_session_endpoint: Option<Url>,
+    /// Where claims about the user are had.
+    pub userinfo_endpoint: Option<Url>,
+    /// Where tokens are introspected (RFC 7662).
+    pub introspection_endpoint: Option<Url>,
+    /// The grants; `None` where the issuer did not say, which does not mean that there are none.
+    pub grant_types_supported: Option<Vec<String>>,
+    /// The PKCE methods (RFC 7636); `None` where the issuer did not say.
+    pub code_challenge_methods_supported: Option<Vec<String>>,
+    /// The ways for a client to prove itself; `None` means `client_secret_basic` (RFC 8414, section 2).
+    pub token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    /// The scopes; `None` where the issuer did not say.
+    pub scopes_supported: Option<Vec<String>>,
+    /// The algorithms that ID tokens are signed with; `None` where the issuer did not say.
+    pub id_token_signing_alg_values_supported: Option<Vec<String>>,
+    /// Whether each authorization response names its issuer (RFC 9207).
+    pub iss_parameter_supported: bool,
+}
+
+impl Metadata {
+    /// Metadata with the issuer alone.
+    #[cfg(test)]
+    pub(super) fn bare(issuer: IssuerUrl) -> Self {
+        Self {
+            issuer,
+            authorization_endpoint: None,
+            token_endpoint: None,
+            jwks_uri: None,
+            device_authorization_endpoint: None,
+            revocation_endpoint: None,
+            end_session_endpoint: None,
+            userinfo_endpoint: None,
+            introspection_endpoint: None,
+            grant_types_supported: None,
+            code_challenge_methods_supported: None,
+            token_endpoint_auth_methods_supported: None,
+            scopes_supported: None,
+            id_token_signing_alg_values_supported: None,
+            iss_parameter_supported: false,
+        }
+    }
+
+    /// How a client with a secret should prove itself here: in the header, unless only the form is offered.
+    #[must_use]
+    pub fn confidential_auth(&self) -> ClientAuth {
+        let offers = |method: &str| {
+            self.token_endpoint_auth_methods_supported.as_ref().is_some_and(|all| all.iter().any(|m| m == method))
+        };
+        if offers("client_secret_post") && !offers("client_secret_basic") {
+            ClientAuth::ClientSecretPost
+        } else {
+            ClientAuth::ClientSecretBasic
+        }
+    }
+}
+
+/// Fetches the issuer's metadata: OpenID Connect's document, or, where there is none, RFC 8414's.
+///
+/// # Errors
+/// [`IssuerError::Mismatch`] where the document is another issuer's, compared character by character;
+/// [`IssuerError::Insecure`] where it names an address that nothing may be sent to; [`IssuerError::Malformed`] where
+/// neither document is there; and whatever a request can fail with.
+pub async fn discover(http: &Http, issuer: &IssuerUrl) -> Result<Metadata, IssuerError> {
+    let first = http.get(&openid_configuration(issuer), "application/json", None).await?;
+    if let Some(document) = document(&first)? {
+        return read(issuer, document);
+    }
+    let second = http.get(&authorization_server(issuer), "application/json", None).await?;
+    match document(&second)? {
+        Some(document) => read(issuer, document),
+        None => Err(first.malformed("metadata of an authorization server")),
+    }
+}
+
+/// The address made by appending (OpenID Connect Discovery 1.0, section 4).
+fn openid_configuration(issuer: &IssuerUrl) -> Url {
+    let mut url = issuer.url().clone();
+    let path = format!("{}/.well-known/openid-configuration", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    url
+}
+
+/// The address made by inserting between host and path (RFC 8414, section 3.1).
+fn authorization_server(issuer: &IssuerUrl) -> Url {
+    let mut url = issuer.url().clone();
+    let path = format!("/.well-known/oauth-authorization-server{}", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    url
+}
+
+/// The document as sent. Members that authctl has no use for are ignored, and so are those of the wrong type.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Document {
+    issuer: Lenient,
+    authorization_endpoint: Lenient,
+    token_endpoint: Lenient,
+    jwks_uri: Lenient,
+    device_authorization_endpoint: Lenient,
+    revocation_endpoint: Lenient,
+    end_session_endpoint: Lenient,
+    userinfo_endpoint: Lenient,
+    introspection_endpoint: Lenient,
+    #[serde(deserialize_with = "texts")]
+    grant_types_supported: Option<Vec<String>>,
+    #[serde(deserialize_with = "texts")]
+    code_challenge_methods_supported: Option<Vec<String>>,
+    #[serde(deserialize_with = "texts")]
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    #[serde(deserialize_with = "texts")]
+    scopes_supported: Option<Vec<String>>,
+    #[serde(deserialize_with = "texts")]
+    id_token_signing_alg_values_supported: Option<Vec<String>>,
+    authorization_response_iss_parameter_supported: Option<bool>,
+}
+
+/// The document in `reply`, `None` where there is none.
+fn document(reply: &Reply) -> Result<Option<Document>, IssuerError> {
+    if let Some(busy) = reply.busy() {
+        return Err(busy);
+    }
+    if !reply.is_success() {
+        return Ok(None);
+    }
+    Ok(reply.object().filter(|document: &Document| document.issuer.0.is_some()))
+}
+
+fn read(expected: &IssuerUrl, document: Document) -> Result<Metadata, IssuerError> {
+    let found = document.issuer.0.unwrap_or_default();
+    if found != expected.as_str() {
+        return Err(IssuerError::Mismatch { expected: expected.to_string(), found: printable(&found, 200) });
+    }
+    let url = |member: Lenient| member.0.as_deref().map(secure_url).transpose();
+    Ok(Metadata {
+        issuer: expected.clone(),
+        authorization_endpoint: url(document.authorization_endpoint)?,
+        token_endpoint: url(document.token_endpoint)?,
+        jwks_uri: url(document.jwks_uri)?,
+        device_authorization_endpoint: url(document.device_authorization_endpoint)?,
+        revocation_endpoint: url(document.revocation_endpoint)?,
+        end_session_endpoint: url(document.end_session_endpoint)?,
+        userinfo_endpoint: url(document.userinfo_endpoint)?,
+        introspection_endpoint: url(document.introspection_endpoint)?,
+        grant_types_supported: document.grant_types_supported,
+        code_challenge_methods_supported: document.code_challenge_methods_supported,
+        token_endpoint_auth_methods_supported: document.token_endpoint_auth_methods_supported,
+        scopes_supported: document.scopes_supported,
+        id_token_signing_alg_values_supported: document.id_token_signing_alg_values_supported,
+        iss_parameter_supported: document.authorization_response_iss_parameter_supported.unwrap_or(false),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Canned, answer, http, json};
+    use super::*;
+
+    fn issuer(text: &str) -> IssuerUrl {
+        text.parse().expect("valid")
+    }
+
+    /// Discovers `path` of a server that gives `answers`, in each of which `ISSUER` stands for that issuer.
+    async fn discovered(path: &str, answers: &[String]) -> (Result<Metadata, IssuerError>, Vec<String>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let name = format!("http://{}{path}", listener.local_addr().expect("bound"));
+        let answers = answers.iter().map(|a| a.replace("ISSUER", &name)).collect();
+        let server = Canned::on(listener, answers);
+        let found = discover(&http(), &issuer(&name)).await;
+        let asked = server.requests().iter().map(|r| r.split(' ').nth(1).unwrap_or_default().to_owned()).collect();
+        (found, asked)
+    }
+
+    fn document(members: &str) -> String {
+        answer(200, "content-type: application/json\r\n", "")
+            .replace("content-length: 0\r\n", "")
+            .replace("\r\n\r\n", &format!("\r\n\r\n{{\"issuer\":\"ISSUER\"{members}}}"))
+    }
+
+    #[test]
+    fn the_addresses_of_both_documents() {
+        for (text, oidc, oauth) in [
+            ("https://a.example", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"),
+            ("https://a.example/", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"),
+            (
+                "https://a.example/t/1/",
+                "/t/1/.well-known/openid-configuration",
+                "/.well-known/oauth-authorization-server/t/1",
+            ),
+        ] {
+            assert_eq!(openid_configuration(&issuer(text)).path(), oidc, "{text}");
+            assert_eq!(authorization_server(&issuer(text)).path(), oauth, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn odd_members_count_as_absent() {
+        let members = r#","token_endpoint":"https://a.example/t","jwks_uri":null,"revocation_endpoint":"","scopes_supported":["a",1,"b"],"grant_types_supported":"x","mtls":{"a":[1]}"#;
+        let (found, asked) = discovered("", &[document(members)]).await;
+        let found = found.expect("metadata");
+        assert_eq!(found.token_endpoint.map(|u| u.to_string()).as_deref(), Some("https://a.example/t"));
+        assert_eq!((found.jwks_uri, found.revocation_endpoint, found.grant_types_supported), (None, None, None));
+        assert_eq!(found.scopes_supported, Some(vec!["a".into(), "b".into()]));
+        assert_eq!(asked.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn where_the_first_document_is_missing_the_second_is_asked() {
+        for missing in [json(404, "{}"), answer(200, "", "<html>"), json(200, "[]"), answer(302, "location: /\r\n", "")]
+        {
+            let (found, asked) = discovered("/t", &[missing, document("")]).await;
+            found.expect("metadata");
+            assert_eq!(asked, ["/t/.well-known/openid-configuration", "/.well-known/oauth-authorization-server/t"]);
+        }
+        let (found, _) = discovered("", &[json(404, "hunter2"), json(404, "hunter2")]).await;
+        let error = found.expect_err("none").to_string();
+        assert!(error.contains("404") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn another_issuers_document_is_refused_for_one_slash() {
+        let other = document("").replace("ISSUER", "ISSUER/");
+        let (found, asked) = discovered("", &[other]).await;
+        assert!(matches!(found, Err(IssuerError::Mismatch { .. })), "{found:?}");
+        assert_eq!(asked.len(), 1, "a mismatch is final");
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_in_the_clear_is_refused() {
+        let (found, _) = discovered("", &[document(r#","token_endpoint":"http://a.example/t""#)]).await;
+        assert!(matches!(found, Err(IssuerError::Insecure(_))), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_busy_issuer_is_not_taken_for_one_without_metadata() {
+        let (found, asked) = discovered("", &[json(503, "{}"), document("")]).await;
+        assert!(matches!(found, Err(IssuerError::Busy { status: 503, .. })), "{found:?}");
+        assert_eq!(asked.len(), 1);
+    }
+
+    #[test]
+    fn the_header_is_preferred_for_the_clients_proof() {
+        let mut metadata = Metadata::bare(issuer("https://a.example"));
+        assert_eq!(metadata.confidential_auth(), ClientAuth::ClientSecretBasic);
+        metadata.token_endpoint_auth_methods_supported = Some(vec!["none".into(), "client_secret_post".into()]);
+        assert_eq!(metadata.confidential_auth(), ClientAuth::ClientSecretPost);
+    }
+}

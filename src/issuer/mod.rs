@@ -1,0 +1,34 @@
+//! Talks to authorization servers as an OAuth 2.0 and OpenID Connect client: discovery, one file a grant, revocation
+//! and keys.
+//!
+//! Every address passes [`crate::model::secure_url`] before anything is sent to it, no redirect is followed, and
+//! replies go straight into [`crate::secret::Secret`]. What fails is an [`IssuerError`], which tells a request that was
+//! never sent from one that may have arrived.
+
+mod client;
+pub mod client_credentials;
+pub mod code;
+pub mod device;
+mod error;
+mod form;
+mod handed_in;
+mod http;
+pub mod jwks;
+mod loopback;
+mod metadata;
+pub mod password;
+pub mod refresh;
+mod reply;
+pub mod revoke;
+mod token_endpoint;
+pub mod userinfo;
+
+#[cfg(test)]
+mod testing;
+
+pub use client::Client;
+pub use error::{IssuerError, Reached};
+pub use handed_in::token_response;
+pub use http::Http;
+pub use metadata::{Metadata, discover};
+pub use token_endpoint::TokenEndpoint;

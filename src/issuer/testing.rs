@@ -1,0 +1,132 @@
+//! Parts for the tests of this room: a server of canned answers and a clock that waits for nobody.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use url::Url;
+
+use super::{Client, Http};
+use crate::clock::{Clock, Sleep, SystemClock, UnixTime};
+
+/// Answers one canned text a connection, in order, and remembers what it was asked. Past the last it hangs up.
+pub(super) struct Canned {
+    pub(super) url: Url,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Canned {
+    /// Serves `answers`; an empty one means hanging up without a word.
+    pub(super) async fn serving(answers: Vec<String>) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a port"), answers)
+    }
+
+    /// The same on a listener that is there already.
+    pub(super) fn on(listener: TcpListener, answers: Vec<String>) -> Self {
+        let url = Url::parse(&format!("http://{}/token", listener.local_addr().expect("bound"))).expect("valid");
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        tokio::spawn(async move {
+            let mut answers = answers.into_iter();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let request = read_request(&mut stream).await;
+                seen.lock().expect("unpoisoned").push(request);
+                let _ = stream.write_all(answers.next().unwrap_or_default().as_bytes()).await;
+            }
+        });
+        Self { url, requests }
+    }
+
+    /// Everything asked so far, head and body.
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.requests.lock().expect("unpoisoned").clone()
+    }
+
+    /// The body of request `n`, counted from 0.
+    pub(super) fn body(&self, n: usize) -> String {
+        self.requests()[n].split_once("\r\n\r\n").expect("a head").1.to_owned()
+    }
+}
+
+async fn read_request(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        let so_far = String::from_utf8_lossy(&text).into_owned();
+        if let Some((head, body)) = so_far.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .filter_map(|line| line.split_once(':'))
+                .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+                .map_or(0, |(_, value)| value.trim().parse().expect("a number"));
+            if body.len() >= length {
+                return so_far;
+            }
+        }
+        match stream.read(&mut chunk).await {
+            Ok(0) | Err(_) => return so_far,
+            Ok(n) => text.extend_from_slice(&chunk[..n]),
+        }
+    }
+}
+
+/// An answer of JSON.
+pub(super) fn json(status: u16, body: &str) -> String {
+    answer(status, "content-type: application/json\r\n", body)
+}
+
+/// An answer with these header lines.
+pub(super) fn answer(status: u16, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+/// An address of this machine where nobody listens.
+pub(super) async fn nobody() -> Url {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    Url::parse(&format!("http://{}/token", listener.local_addr().expect("bound"))).expect("valid")
+}
+
+pub(super) fn http() -> Http {
+    Http::new(None).expect("needs no file")
+}
+
+pub(super) fn cli() -> Client {
+    Client::public("cli")
+}
+
+/// A clock on which a wait is over at once, and has taken as long as it should.
+pub(super) struct Quick {
+    start: Instant,
+    waits: Mutex<Vec<Duration>>,
+}
+
+impl Quick {
+    pub(super) fn new() -> Self {
+        Self { start: SystemClock.monotonic(), waits: Mutex::new(Vec::new()) }
+    }
+
+    /// The waits so far, in seconds.
+    pub(super) fn waits(&self) -> Vec<u64> {
+        self.waits.lock().expect("unpoisoned").iter().map(Duration::as_secs).collect()
+    }
+
+    fn passed(&self) -> Duration {
+        self.waits.lock().expect("unpoisoned").iter().sum()
+    }
+}
+
+impl Clock for Quick {
+    fn now(&self) -> UnixTime {
+        UnixTime(1_700_000_000).plus(self.passed())
+    }
+
+    fn monotonic(&self) -> Instant {
+        self.start + self.passed()
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        self.waits.lock().expect("unpoisoned").push(duration);
+        Box::pin(tokio::task::yield_now())
+    }
+}
