@@ -1,5 +1,129 @@
-//! authctl
+//! A credential agent for the command line: log in once, and every script and program gets a valid token.
+//!
+//! # The house
+//!
+//! A file imports only from floors below its own; `tests/house.rs` checks it.
+//!
+//! | floor | rooms | |
+//! | --- | --- | --- |
+//! | 8 | `lib.rs` | this page, and [`run`] |
+//! | 7 | `cmd` | one file a verb: asks the rooms below and prints |
+//! | 6 | `app` | the composition root: builds each part when it is first asked for; signals |
+//! | 5 | `failure` | what went wrong, its exit code and its hint: the one table |
+//! | 4 | `broker` | the only place where sessions are made, renewed and ended; joins `store`, `issuer` and `verify` |
+//! | 3 | `cli`, `config`, `store`, `issuer`, `verify`, `dev_issuer` | five rooms that do not know each other, and the embedded issuer, which knows none of them |
+//! | 2 | `model`, `ui`, `paths` | profile, tokens, session, freshness; the person, or nobody; the environment and the places of files |
+//! | 1 | `secret`, `clock` | text that wipes itself; time |
+//!
+//! Only `issuer` names the HTTP client, `store` the keychain, `cli` the parser of arguments, and `verify` and
+//! `dev_issuer` the JWT library. There is no mock of an issuer: an issuer is a URL, and the tests give the embedded one's.
+//!
+//! # Three walks
+//!
+//! *`authctl token`, fresh*: `main`, [`run`], `cli`, `cmd/token`, `app`, `config`, `broker`, `store`, and back.
+//!
+//! *`authctl token`, over*: the same to `broker/renew`: take the profile's lock, read again under it, write down that the
+//! refresh token is about to be sent, send it (`issuer/refresh`), store the reply, and only then hand the token out.
+//!
+//! *`authctl verify`*: `main`, [`run`], `cli`, `cmd/verify`, `app`, `config`, `store` (unless the token is on stdin),
+//! `verify`: no runtime, no HTTP client.
 
+mod app;
+mod broker;
+pub mod cli;
 pub mod clock;
+mod cmd;
+mod config;
+#[cfg(feature = "dev-issuer")]
+pub mod dev_issuer;
+pub mod failure;
+mod issuer;
 pub mod model;
+mod paths;
 pub mod secret;
+pub mod store;
+mod ui;
+mod verify;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use app::App;
+use cli::Cli;
+use failure::{Failure, Kind};
+use paths::Environment;
+
+/// Runs the program with these arguments, the first its own name; gives its exit code.
+#[must_use]
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let Cli { common, command } = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, args.iter().any(|arg| arg == "--json")),
+    };
+    log_to_stderr(common.verbose);
+    let app = App::new(common, Environment::capture());
+    match cmd::dispatch(&app, command) {
+        Ok(code) => code,
+        Err(failure) => {
+            report(&app, &failure);
+            failure.kind.exit_code()
+        }
+    }
+}
+
+/// Help and version go to stdout; what is wrong with the arguments to stderr, as JSON if that was asked for.
+fn usage(error: &clap::Error, json: bool) -> u8 {
+    let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if asked_for || !json {
+        let _ = error.print();
+        return if asked_for { 0 } else { Kind::Usage.exit_code() };
+    }
+    let text = error.render().to_string();
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let message = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    report_json(&Failure::said(Kind::Usage, message, "run `authctl --help`"));
+    Kind::Usage.exit_code()
+}
+
+/// Tells a failure on stderr: what failed, and what to do next.
+pub(crate) fn report(app: &App, failure: &Failure) {
+    ui::restore_terminal();
+    if app.common.json {
+        report_json(failure);
+        return;
+    }
+    let _ = writeln!(std::io::stderr(), "authctl: {}", failure.message());
+    let next = failure.next();
+    if !next.is_empty() {
+        let _ = writeln!(std::io::stderr(), "  next: {next}");
+    }
+}
+
+fn report_json(failure: &Failure) {
+    let error = serde_json::json!({
+        "error": { "code": failure.code, "message": failure.message(), "hint": failure.next() }
+    });
+    let _ = writeln!(std::io::stderr(), "{error}");
+}
+
+/// With `-v` authctl's own log goes to stderr. Libraries' logs never do: they may hold what they send.
+fn log_to_stderr(verbose: u8) {
+    use tracing::level_filters::LevelFilter;
+    use tracing_subscriber::filter::filter_fn;
+    use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+    use tracing_subscriber::util::SubscriberInitExt as _;
+
+    let level = match verbose {
+        0 => return,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let own = filter_fn(move |about| *about.level() <= level && about.target().starts_with("authctl"));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).without_time();
+    let _ = tracing_subscriber::registry().with(lines.with_filter(own)).try_init();
+}

@@ -1,3 +1,7 @@
 //! The `authctl` program: arguments in, exit code out.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(authctl::run(std::env::args_os()))
+}

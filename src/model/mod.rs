@@ -7,6 +7,7 @@ mod session;
 mod tokens;
 
 pub use freshness::{Freshness, MinTtl, freshness};
+pub(crate) use issuer_url::is_loopback;
 pub use issuer_url::{InsecureUrl, IssuerUrl, secure_url};
 pub use profile::{ClientAuth, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};
 pub use session::{AnotherToken, Failed, Generation, Session, SessionFormatError, Subject, TokenFor, TrustedKeys};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::IssuerUrl;
+use super::{IssuerUrl, TokenFor};
 
 /// A profile's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit, so that it can be a file's name, a
 /// path segment and a shell word.
@@ -143,6 +143,12 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// What a login asks for.
+    #[must_use]
+    pub fn own_request(&self) -> TokenFor {
+        TokenFor { audience: self.audience.clone(), scopes: self.scopes.clone(), resources: self.resources.clone() }
+    }
+
     /// The audiences that an access token may be for: those asked for, else the client itself.
     #[must_use]
     pub fn expected_audiences(&self) -> Vec<String> {

@@ -54,6 +54,8 @@ pub struct Failed {
     pub code: String,
     /// One line for people, without secrets.
     pub message: String,
+    /// Not before this moment is another try of use (`Retry-After`, RFC 9110, section 10.2.3).
+    pub retry_at: Option<UnixTime>,
 }
 
 /// What a token was asked for besides the profile's own request. Tokens for different requests are kept apart.

@@ -1,0 +1,260 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_authctl_global_optspecs
+    string join \n json q/quiet v/verbose no-input color= config= h/help V/version
+end
+
+function __fish_authctl_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_authctl_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_authctl_using_subcommand
+    set -l cmd (__fish_authctl_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c authctl -n "__fish_authctl_needs_command" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_needs_command" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_needs_command" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_needs_command" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_needs_command" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_needs_command" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_needs_command" -s V -l version -d 'Print version'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "login" -d 'Log in and keep the session'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "status" -d 'Show every profile: who, how long the token lasts, where it is kept'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "token" -d 'Print a valid access token, renewed first if need be'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "verify" -d 'Check a token offline: signature, expiry, issuer, audience'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "refresh" -d 'Renew a session now'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "logout" -d 'Revoke a session at its issuer and delete it here'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "exec" -d 'Check the session as `verify` does, then run a command with the token'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "profile" -d 'Show and change the configured profiles'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "demo" -d 'See the whole life of a session against the embedded issuer'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "dev-issuer" -d 'Run the embedded issuer by itself, on loopback, for trying and testing'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l issuer -d 'The issuer, https except on loopback' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-id -d 'The client\'s id at the issuer' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-auth -d 'How the client proves itself' -r -f -a "none\t'A public client'
+client_secret_basic\t'The secret in the Authorization header'
+client_secret_post\t'The secret in the form'"
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l username -d 'The user name for `--password`; asked for otherwise' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l scope -d 'Ask for this scope; repeat it, or separate scopes by spaces' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l audience -d 'Ask for tokens for this audience' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l resource -d 'Ask for tokens for this resource (RFC 8707); repeatable' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l store -d 'Where to keep the session' -r -f -a "keychain\t'The platform\'s keychain'
+file\t'A file encrypted in the age format'"
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l ca-cert -d 'Trust the certificate authorities in this PEM file besides the platform\'s' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l acr-values -d 'Ask for a level of authentication (`acr_values`)' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l prompt -d 'Ask the issuer to prompt: none, login, consent or select_account' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l login-hint -d 'Tell the issuer whom to expect' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l browser -d 'Sign in with the browser on this machine (authorization code with PKCE); the default'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l device -d 'Sign in with a browser elsewhere: show a URL and a code (RFC 8628)'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l password -d 'Sign in with user name and password, asked for here'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-credentials -d 'Sign in as the client itself'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l with-token -d 'Take a token response (JSON) or a bare JWT from stdin'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l no-browser -d 'Print the sign-in URL, and take the address that the browser ends at'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-secret-stdin -d 'Read the client\'s secret from stdin, as its first line'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l password-stdin -d 'Read the password from stdin, as a line of its own'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l replace -d 'Replace a session that belongs to somebody else without asking'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand status" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand status" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand status" -l check -d 'Print nothing; exit 0 if a token can be had without logging in, 3 otherwise'
+complete -c authctl -n "__fish_authctl_using_subcommand status" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand status" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand status" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand status" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand token" -l min-ttl -d 'Renew first if less than this is left; by default a minute, or half the life of a token that lives less than two' -r
+complete -c authctl -n "__fish_authctl_using_subcommand token" -l audience -d 'Ask for a token for this audience, kept apart from the others' -r
+complete -c authctl -n "__fish_authctl_using_subcommand token" -l scope -d 'Ask for a token with this scope, kept apart from the others; repeatable' -r
+complete -c authctl -n "__fish_authctl_using_subcommand token" -l resource -d 'Ask for a token for this resource (RFC 8707), kept apart from the others; repeatable' -r
+complete -c authctl -n "__fish_authctl_using_subcommand token" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand token" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand token" -l id-token -d 'Print the ID token instead'
+complete -c authctl -n "__fish_authctl_using_subcommand token" -l header -d 'Print a whole `Authorization: Bearer ...` header'
+complete -c authctl -n "__fish_authctl_using_subcommand token" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand token" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand token" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand token" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand token" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l profile -d 'With `-`: use this profile\'s issuer, audience and keys' -r
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l issuer -d 'Expect this issuer, compared exactly' -r
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l audience -d 'Accept this audience; repeatable' -r
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l jwks -d 'Trust the keys in this file: a JWK Set or PEM public keys' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l algorithms -d 'Accept only these algorithms, separated by commas' -r
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l leeway -d 'Forgive clocks that differ by this much' -r
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l typ -d 'Accept this `typ`; repeatable. By default none, JWT or at+jwt' -r
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l scope -d 'Require this scope; repeatable' -r
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l claim -d 'Require a claim to have this value; repeatable' -r
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l max-auth-age -d 'Require that the user signed in within this time (`auth_time`)' -r
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l acr -d 'Require this authentication context class' -r
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l amr -d 'Require this authentication method; repeatable' -r
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l at -d 'With `-`: decide as of this moment instead of now' -r
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l batch -d 'With `-`: take one JWT a line and answer one JSON line each'
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand refresh" -l if-expiring -d 'Only if less than this is left' -r
+complete -c authctl -n "__fish_authctl_using_subcommand refresh" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand refresh" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand refresh" -l all -d 'Every profile that has a session'
+complete -c authctl -n "__fish_authctl_using_subcommand refresh" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand refresh" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand refresh" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand refresh" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand refresh" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand logout" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand logout" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand logout" -l all -d 'Every profile that has a session'
+complete -c authctl -n "__fish_authctl_using_subcommand logout" -l no-revoke -d 'Do not tell the issuer'
+complete -c authctl -n "__fish_authctl_using_subcommand logout" -l end-session -d 'Sign out of the issuer in the browser too (RP-initiated logout)'
+complete -c authctl -n "__fish_authctl_using_subcommand logout" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand logout" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand logout" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand logout" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand logout" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand exec" -l env -d 'Put the token in this variable' -r
+complete -c authctl -n "__fish_authctl_using_subcommand exec" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand exec" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand exec" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand exec" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand exec" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand exec" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -f -a "list" -d 'List the profiles'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -f -a "show" -d 'Show a profile\'s settings'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -f -a "set" -d 'Change a profile\'s settings'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -f -a "remove" -d 'Remove a profile that has no session'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -f -a "rename" -d 'Give a profile another name, session included'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -f -a "use" -d 'Make a profile the default'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand demo" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand demo" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand demo" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand demo" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand demo" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand demo" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l port -d 'Listen on this port of 127.0.0.1; 0 takes a free one' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l path -d 'Serve below this path, such as /tenant' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l users -d 'Read users from this file: a line each, NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET (base32)' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l access-token-ttl -d 'How long access tokens live' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l refresh-token-ttl -d 'How long a session can be renewed at all' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l refresh-token-uses -d 'How often a session can be renewed at all' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l reuse-grace -d 'How long a refresh token may be used again after its first use; 0 revokes the session at the first reuse' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l algorithm -d 'Sign with this algorithm' -r -f -a "RS256\t'RSA with SHA-256'
+ES256\t'ECDSA on P-256'
+EdDSA\t'Ed25519'"
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l device-interval -d 'How long devices are told to wait between polls' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l no-rotation -d 'Never rotate refresh tokens'
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l opaque -d 'Issue opaque access tokens instead of JWTs'
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -s h -l help -d 'Print help (see more with \'--help\')'

@@ -1,0 +1,271 @@
+//! The composition root: builds each part of authctl when a command first asks for it, and runs what waits.
+
+use std::future::Future;
+use std::io::IsTerminal as _;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::broker::{Broker, Stores};
+use crate::cli::{Color, Common};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::failure::{Failure, Kind};
+use crate::model::{Profile, ProfileName, StoreKind};
+use crate::paths::{Environment, Paths};
+use crate::secret::Secret;
+use crate::store::{FileStore, KeySource, Keychain, ProfileLock};
+use crate::ui::{self, Ui};
+
+/// A keychain that has not answered by then is out of order: the contract's five seconds, less what the rest takes.
+const KEYCHAIN_LIMIT: Duration = Duration::from_secs(4);
+
+/// How long a signal waits for what must not be cut short; the longest renewal ends before.
+const SETTLE_LIMIT: Duration = Duration::from_secs(70);
+
+/// How long a change to the configuration waits for another.
+const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(10);
+
+/// Everything a command needs, built on demand.
+pub struct App {
+    /// What the environment said.
+    pub environment: Environment,
+    /// The options that every command has.
+    pub common: Common,
+    clock: Arc<dyn Clock>,
+    ui: OnceLock<Arc<dyn Ui>>,
+    broker: OnceLock<Arc<Broker>>,
+}
+
+impl App {
+    /// An application for these options and this environment.
+    #[must_use]
+    pub fn new(common: Common, environment: Environment) -> Self {
+        Self { environment, common, clock: Arc::new(SystemClock), ui: OnceLock::new(), broker: OnceLock::new() }
+    }
+
+    /// Time.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    /// The person, or nobody.
+    #[must_use]
+    pub fn ui(&self) -> &Arc<dyn Ui> {
+        self.ui
+            .get_or_init(|| Arc::from(ui::open(self.common.no_input || self.environment.no_input, self.common.quiet)))
+    }
+
+    /// Where the files are.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] without a home directory.
+    pub fn paths(&self) -> Result<Paths, Failure> {
+        let config = self.common.config.as_deref().or(self.environment.config.as_deref());
+        Ok(Paths::locate(config)?)
+    }
+
+    /// The profiles.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] where the file is not valid.
+    pub fn config(&self) -> Result<Config, Failure> {
+        Ok(Config::load(&self.paths()?.config_file)?)
+    }
+
+    /// The profile's name from the command line, else from `AUTHCTL_PROFILE`.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] where the variable holds no name.
+    pub fn named(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Failure> {
+        match (argument, &self.environment.profile) {
+            (Some(name), _) => Ok(Some(name.clone())),
+            (None, Some(text)) => Ok(Some(
+                text.parse().map_err(|e| Failure::new(Kind::Usage, e, "correct AUTHCTL_PROFILE, or unset it"))?,
+            )),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The profile meant: argument, else `AUTHCTL_PROFILE`, else the default, else the only one.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`], or [`Kind::LoginRequired`] where there is no profile at all.
+    pub fn profile(&self, argument: Option<&ProfileName>) -> Result<Profile, Failure> {
+        let named = self.named(argument)?;
+        Ok(self.config()?.choose(named.as_ref())?.clone())
+    }
+
+    /// The store for profiles that do not name one: `AUTHCTL_STORE`, else the keychain.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] where the variable names no store.
+    pub fn default_store(&self) -> Result<StoreKind, Failure> {
+        match self.environment.store.as_deref() {
+            None => Ok(StoreKind::default()),
+            Some("keychain") => Ok(StoreKind::Keychain),
+            Some("file") => Ok(StoreKind::File),
+            Some(other) => Err(Failure::said(
+                Kind::Usage,
+                format!("AUTHCTL_STORE is `{}`, which is no store", ui::harmless(other, 40)),
+                "set it to keychain or file",
+            )),
+        }
+    }
+
+    /// The stores.
+    ///
+    /// # Errors
+    /// As [`App::paths`].
+    pub fn stores(&self) -> Result<Stores, Failure> {
+        let paths = self.paths()?;
+        let key = match (&self.environment.key_file, &self.environment.credentials_directory) {
+            (Some(file), _) => KeySource::Given(file.clone()),
+            (None, Some(dir)) if dir.join("authctl.key").exists() => KeySource::Given(dir.join("authctl.key")),
+            (None, _) => KeySource::Own(paths.default_key_file.clone()),
+        };
+        Ok(Stores {
+            keychain: Arc::new(Keychain::new(KEYCHAIN_LIMIT)),
+            file: Arc::new(FileStore::new(paths.sessions, key)),
+        })
+    }
+
+    /// The broker.
+    ///
+    /// # Errors
+    /// As [`App::paths`].
+    pub fn broker(&self) -> Result<Arc<Broker>, Failure> {
+        if let Some(broker) = self.broker.get() {
+            return Ok(Arc::clone(broker));
+        }
+        let built = Broker::new(Arc::clone(&self.clock), self.stores()?, self.paths()?.locks);
+        Ok(Arc::clone(self.broker.get_or_init(|| built)))
+    }
+
+    /// Runs `work` on a runtime of one thread. Ctrl-C, SIGTERM and SIGHUP end it, but only once nothing is under way
+    /// that must not be cut short; a second one ends it at once.
+    ///
+    /// # Errors
+    /// What `work` fails with, or [`Kind::Interrupted`].
+    pub fn run<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "close some programs and try again");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unexpected)?;
+        let result = runtime.block_on(async {
+            let mut signals = Signals::listen().map_err(unexpected)?;
+            tokio::select! {
+                result = work => result,
+                () = signals.next() => {
+                    ui::restore_terminal();
+                    self.settle(&mut signals).await;
+                    Err(Failure::interrupted())
+                }
+            }
+        });
+        // A question that nobody answers keeps its thread; the process ends without it.
+        runtime.shutdown_background();
+        result
+    }
+
+    async fn settle(&self, signals: &mut Signals) {
+        let Some(broker) = self.broker.get() else { return };
+        let settled = broker.settled();
+        tokio::pin!(settled);
+        tokio::select! {
+            () = &mut settled => return,
+            () = self.clock.sleep(Duration::from_millis(200)) => {}
+        }
+        self.ui().tell("Finishing the renewal that is under way; Ctrl-C again cuts it, and may lose the session.");
+        tokio::select! {
+            () = settled => {}
+            () = signals.next() => {}
+            () = self.clock.sleep(SETTLE_LIMIT) => {}
+        }
+    }
+
+    /// Takes the lock for changing the configuration.
+    ///
+    /// # Errors
+    /// [`Kind::Unreachable`] where another process keeps it, [`Kind::Store`] where it cannot be made.
+    pub async fn lock_config(&self) -> Result<ProfileLock, Failure> {
+        let paths = self.paths()?;
+        let name: ProfileName = "config".parse()?;
+        Ok(ProfileLock::acquire(&paths.data, &name, self.clock(), CONFIG_LOCK_LIMIT).await?)
+    }
+
+    /// Asks for a line of text without holding the runtime's thread; `None` where nobody answers.
+    pub async fn ask(&self, prompt: &str) -> Option<String> {
+        let (ui, prompt) = (Arc::clone(self.ui()), prompt.to_owned());
+        tokio::task::spawn_blocking(move || ui.ask(&prompt)).await.ok().flatten()
+    }
+
+    /// Takes a line from stdin, typed or piped; the prompt is shown only to somebody.
+    pub async fn ask_line(&self, prompt: &str) -> Option<String> {
+        if self.ui().is_human() {
+            return self.ask(prompt).await;
+        }
+        let line = tokio::task::spawn_blocking(|| {
+            let mut line = String::new();
+            match std::io::BufRead::read_line(&mut std::io::stdin().lock(), &mut line) {
+                Ok(0) | Err(_) => None,
+                Ok(_) => Some(line),
+            }
+        });
+        line.await.ok().flatten()
+    }
+
+    /// `text` in a colour or weight (an SGR parameter), where stdout shows such.
+    #[must_use]
+    pub fn paint(&self, sgr: u8, text: &str) -> String {
+        let colour = match self.common.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto if self.environment.no_color => false,
+            Color::Auto => self.environment.force_color || std::io::stdout().is_terminal(),
+        };
+        if colour { format!("\u{1b}[{sgr}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+
+    /// Asks for a secret in the same way.
+    pub async fn ask_secret(&self, prompt: &str) -> Option<Secret> {
+        let (ui, prompt) = (Arc::clone(self.ui()), prompt.to_owned());
+        tokio::task::spawn_blocking(move || ui.ask_secret(&prompt)).await.ok().flatten()
+    }
+
+    /// Asks a yes-or-no question in the same way.
+    pub async fn confirm(&self, question: &str) -> Option<bool> {
+        let (ui, question) = (Arc::clone(self.ui()), question.to_owned());
+        tokio::task::spawn_blocking(move || ui.confirm(&question)).await.ok().flatten()
+    }
+}
+
+/// The signals that ask a program to end.
+pub struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Starts listening; from here on the signals no longer end the program by themselves.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for any of them.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! Why a session could not be had.
+
+use crate::issuer::IssuerError;
+use crate::model::{Failed, IssuerUrl};
+use crate::store::{LockError, StoreError};
+use crate::verify::{Reason, RevokedError};
+
+/// Why somebody must log in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginReason {
+    /// Nobody has, or somebody logged out.
+    #[error("nobody is logged in")]
+    NoSession,
+    /// The stored session is another issuer's: the profile was changed after the login.
+    #[error("the stored session is for {found}")]
+    OtherIssuer {
+        /// Whose it is.
+        found: IssuerUrl,
+    },
+    /// The stored session is another client's.
+    #[error("the stored session is for the client `{found}`")]
+    OtherClient {
+        /// Whose it is.
+        found: String,
+    },
+    /// The issuer ended it.
+    #[error("the session has ended: {}", .0.message)]
+    Ended(Failed),
+    /// The token is over, and the issuer gave nothing to renew it with.
+    #[error("the token has expired and the issuer gave no refresh token")]
+    NoRefreshToken,
+    /// There is a session, but no ID token in it.
+    #[error("the session has no ID token")]
+    NoIdToken,
+    /// The ID token is over, and the issuer gives no new one with a renewal.
+    #[error("the ID token has expired, and the issuer gives no new one with a renewal")]
+    IdTokenOver,
+}
+
+/// Why the broker could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// Somebody must log in first.
+    #[error("{0}")]
+    LoginRequired(LoginReason),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another process holds the profile's lock for too long.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The issuer, or the way to it.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
+    /// A renewal by somebody else failed while this caller waited for it, or the issuer asked to be left alone for now.
+    #[error("{}", .0.message)]
+    FailedJustNow(Failed),
+    /// The issuer's ID token or access token does not verify; nothing was stored.
+    #[error("the issuer's {what} does not verify: {}", reasons.first().map(|r| r.message.as_str()).unwrap_or_default())]
+    NotVerified {
+        /// Which token.
+        what: &'static str,
+        /// Why not.
+        reasons: Vec<Reason>,
+    },
+    /// The list of tokens logged out here.
+    #[error(transparent)]
+    RevokedList(#[from] RevokedError),
+    /// The program is ending.
+    #[error("the program is ending")]
+    Cut,
+}

@@ -1,0 +1,180 @@
+//! From a grant's tokens to a stored session: checked first, stored second, and only then in place of the old one.
+
+use std::sync::Arc;
+
+use super::{Broker, BrokerError};
+use crate::clock::UnixTime;
+use crate::model::{Generation, Grant, Profile, Session, Subject, TokenSet, TrustedKeys};
+use crate::secret::Secret;
+use crate::verify::{IdTokenPolicy, KeySet, Policy, ReasonCode, Verdict, looks_like_jwt, verify, verify_id_token};
+
+/// What a grant brought.
+#[derive(Debug)]
+pub struct NewLogin {
+    /// Which grant.
+    pub grant: Grant,
+    /// The token response.
+    pub tokens: TokenSet,
+    /// The nonce sent, which the ID token must repeat (OpenID Connect Core 1.0, section 3.1.3.7).
+    pub nonce: Option<Secret>,
+    /// A confidential client's secret, kept for renewals.
+    pub client_secret: Option<Secret>,
+}
+
+/// A session that is checked but not stored yet.
+#[derive(Debug)]
+pub struct PreparedLogin {
+    session: Session,
+}
+
+impl PreparedLogin {
+    /// The session as it will be stored.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Whose session it would replace, where that is somebody else's.
+    #[must_use]
+    pub fn replaces(&self, stored: Option<&Session>) -> Option<Subject> {
+        let stored = stored?;
+        let owner = stored.subject.as_ref()?;
+        let same = stored.issuer == self.session.issuer
+            && self.session.subject.as_ref().is_none_or(|new| new.sub == owner.sub);
+        (!same).then(|| owner.clone())
+    }
+}
+
+/// What an ID token for the profile must be.
+pub(super) fn id_token_policy<'a>(
+    profile: &'a Profile,
+    nonce: Option<&'a Secret>,
+    access_token: Option<&'a Secret>,
+    now: UnixTime,
+) -> IdTokenPolicy<'a> {
+    IdTokenPolicy {
+        nonce: nonce.map(Secret::expose),
+        access_token,
+        ..IdTokenPolicy::new(profile.issuer.as_str(), &profile.client_id, now)
+    }
+}
+
+impl Broker {
+    /// Fetches the issuer's keys and checks what a grant brought: the ID token in full, a handed-in JWT access token by
+    /// signature, issuer and expiry. Stores nothing.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotVerified`] or [`BrokerError::Issuer`].
+    pub async fn prepare_login(&self, profile: &Profile, login: NewLogin) -> Result<PreparedLogin, BrokerError> {
+        let NewLogin { grant, mut tokens, nonce, client_secret } = login;
+        let now = self.clock.now();
+        Self::fill_expiry(&mut tokens);
+        let fetched = self.fetch_keys(profile).await;
+        // Without an ID token nothing here needs the keys: offline `verify` will say that there are none.
+        let keys = match (fetched, &tokens.id_token, grant) {
+            (Ok(keys), _, _) => keys,
+            (Err(error), None, g) if g != Grant::Token => {
+                tracing::warn!("the issuer's keys could not be fetched: {error}");
+                None
+            }
+            (Err(error), _, _) => return Err(error),
+        };
+        let set = keys.as_ref().and_then(|keys: &TrustedKeys| KeySet::from_jwks(&keys.jwks).ok()).unwrap_or_default();
+        let subject = match &tokens.id_token {
+            Some(id_token) => {
+                let policy = id_token_policy(profile, nonce.as_ref(), Some(&tokens.access_token), now);
+                let claims = verify_id_token(id_token.expose(), &set, &policy)
+                    .map_err(|reasons| BrokerError::NotVerified { what: "ID token", reasons })?;
+                Some(Subject { sub: claims.sub, name: claims.name })
+            }
+            None => Self::access_token_subject(profile, grant, &tokens, &set, now)?,
+        };
+        Ok(PreparedLogin {
+            session: Session {
+                generation: Generation { login: random_id(), number: 0 },
+                issuer: profile.issuer.clone(),
+                client_id: profile.client_id.clone(),
+                grant,
+                subject,
+                tokens,
+                others: Vec::new(),
+                client_secret,
+                keys,
+                logged_in_at: now,
+                renewed_at: None,
+                renewing_since: None,
+                last_failure: None,
+                ended: None,
+            },
+        })
+    }
+
+    /// Whose access token it is. One handed in from elsewhere must be the issuer's and valid, if it is a JWT.
+    fn access_token_subject(
+        profile: &Profile,
+        grant: Grant,
+        tokens: &TokenSet,
+        keys: &KeySet,
+        now: UnixTime,
+    ) -> Result<Option<Subject>, BrokerError> {
+        let token = tokens.access_token.expose();
+        if !looks_like_jwt(token) {
+            return Ok(None);
+        }
+        let policy = Policy::new(profile.issuer.as_str(), profile.expected_audiences(), now);
+        let reasons = match verify(token, keys, &policy) {
+            Verdict::Granted(granted) => return Ok(subject_of(&granted.claims)),
+            Verdict::Denied(reasons) => reasons,
+        };
+        let fatal = |code: ReasonCode| {
+            matches!(
+                code,
+                ReasonCode::Malformed
+                    | ReasonCode::BadSignature
+                    | ReasonCode::UnknownKey
+                    | ReasonCode::AlgorithmNotAllowed
+                    | ReasonCode::UnsupportedHeader
+                    | ReasonCode::Expired
+                    | ReasonCode::WrongIssuer
+            )
+        };
+        if grant == Grant::Token && reasons.iter().any(|reason| fatal(reason.code)) {
+            return Err(BrokerError::NotVerified { what: "access token", reasons });
+        }
+        Ok(None)
+    }
+
+    /// Puts the new session in the old one's place.
+    ///
+    /// # Errors
+    /// [`BrokerError::Store`] or [`BrokerError::Lock`]; the old session is then still there.
+    pub async fn commit_login(
+        self: &Arc<Self>,
+        profile: &Profile,
+        login: PreparedLogin,
+    ) -> Result<Session, BrokerError> {
+        let lock = self.lock(&profile.name).await?;
+        let uncut = Arc::clone(&self.underway).read_owned().await;
+        let (broker, profile) = (Arc::clone(self), profile.clone());
+        let task = tokio::spawn(async move {
+            let result = broker.write(&profile, &login.session).await;
+            drop((lock, uncut));
+            result.map(|()| login.session)
+        });
+        task.await.unwrap_or(Err(BrokerError::Cut))
+    }
+}
+
+fn subject_of(claims: &serde_json::Map<String, serde_json::Value>) -> Option<Subject> {
+    let text = |name: &str| claims.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+    let name = text("preferred_username").or_else(|| text("email")).or_else(|| text("name"));
+    Some(Subject { sub: text("sub")?, name })
+}
+
+/// 128 random bits in hexadecimal.
+fn random_id() -> String {
+    let mut bytes = [0u8; 16];
+    // The id tells two logins apart and guards nothing: a failing system generator leaves it all zeros.
+    let _ = aws_lc_rs::rand::fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,115 @@
+//! Ending a session: at the issuer, on this machine, and for the offline check.
+
+use std::sync::Arc;
+
+use super::{Broker, BrokerError};
+use crate::clock::UnixTime;
+use crate::issuer::IssuerError;
+use crate::issuer::revoke::{self, TokenTypeHint};
+use crate::model::{Profile, Session};
+use crate::secret::Secret;
+use crate::verify::unverified_claims;
+
+/// How to log out.
+#[derive(Clone, Copy, Debug)]
+pub struct LogoutOptions {
+    /// Whether the issuer is told (RFC 7009).
+    pub revoke: bool,
+}
+
+/// What became of the issuer's half.
+#[derive(Debug)]
+pub enum Revocation {
+    /// The issuer revoked the tokens.
+    Done,
+    /// Nobody asked for it.
+    NotAsked,
+    /// The issuer has no revocation endpoint.
+    NotOffered,
+    /// It failed; the tokens stay valid at the issuer until they expire.
+    Failed(BrokerError),
+}
+
+/// What became of each half.
+#[derive(Debug)]
+pub struct LogoutReport {
+    /// The issuer's half.
+    pub revocation: Revocation,
+}
+
+/// A token issued before this long ago without a known end is taken to be over.
+const UNKNOWN_LIFE: i64 = 24 * 3600;
+
+impl Broker {
+    /// Ends the profile's session; `None` where there was none. The local half is done whatever the issuer says, and the
+    /// tokens that are over by it are given to `mark_revoked` before they are deleted.
+    ///
+    /// # Errors
+    /// [`BrokerError::Store`] or [`BrokerError::Lock`] where the local half failed.
+    pub async fn logout(
+        self: &Arc<Self>,
+        profile: &Profile,
+        options: LogoutOptions,
+        mark_revoked: impl FnOnce(&[(&str, UnixTime)]) -> Result<(), BrokerError>,
+    ) -> Result<Option<LogoutReport>, BrokerError> {
+        let _lock = self.lock(&profile.name).await?;
+        let name = profile.name.clone();
+        // A session that cannot be read can still be deleted, but nobody can be told its tokens.
+        let Some(session) = self.stored(profile).await? else { return Ok(None) };
+        let revocation = if options.revoke { self.revoke(profile, &session).await } else { Revocation::NotAsked };
+        let now = self.clock.now();
+        let ends = |token: &Secret, known: Option<UnixTime>| {
+            known
+                .or_else(|| unverified_claims(token.expose()).and_then(|claims| claims.exp))
+                .unwrap_or(UnixTime(now.0.saturating_add(UNKNOWN_LIFE)))
+        };
+        let mut over: Vec<(&Secret, UnixTime)> =
+            vec![(&session.tokens.access_token, ends(&session.tokens.access_token, session.tokens.expires_at))];
+        over.extend(session.tokens.id_token.iter().map(|token| (token, ends(token, None))));
+        over.extend(
+            session.others.iter().map(|o| (&o.tokens.access_token, ends(&o.tokens.access_token, o.tokens.expires_at))),
+        );
+        let over: Vec<(&str, UnixTime)> = over.into_iter().map(|(token, end)| (token.expose(), end)).collect();
+        let marked = mark_revoked(&over);
+        self.with_store(profile.store, move |store| store.delete(&name)).await?;
+        marked?;
+        Ok(Some(LogoutReport { revocation }))
+    }
+
+    /// Revokes a prepared login that nobody wants to keep; best effort.
+    pub async fn discard(&self, profile: &Profile, session: &Session) {
+        if let Revocation::Failed(error) = self.revoke(profile, session).await {
+            tracing::info!("the unwanted tokens were not revoked: {error}");
+        }
+    }
+
+    /// The refresh token first: with most issuers it takes its access tokens along (RFC 7009, section 2.1).
+    async fn revoke(&self, profile: &Profile, session: &Session) -> Revocation {
+        match self.try_revoke(profile, session).await {
+            Ok(true) => Revocation::Done,
+            Ok(false) => Revocation::NotOffered,
+            Err(error) => Revocation::Failed(error),
+        }
+    }
+
+    async fn try_revoke(&self, profile: &Profile, session: &Session) -> Result<bool, BrokerError> {
+        let http = self.http(profile)?;
+        let metadata = self.metadata(profile).await?;
+        let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(false) };
+        let client = Self::client(profile, session);
+        if let Some(token) = &session.tokens.refresh_token {
+            revoke::request(&http, endpoint, &client, token, TokenTypeHint::RefreshToken).await?;
+        }
+        let others = session.others.iter().map(|other| &other.tokens.access_token);
+        for token in std::iter::once(&session.tokens.access_token).chain(others) {
+            match revoke::request(&http, endpoint, &client, token, TokenTypeHint::AccessToken).await {
+                Ok(()) => {}
+                // An issuer may revoke refresh tokens only (RFC 7009, section 2.2.1); they were the part that lasts.
+                Err(IssuerError::Refused(refusal))
+                    if refusal.code == "unsupported_token_type" && session.tokens.refresh_token.is_some() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,217 @@
+//! The only place where sessions are made, renewed and ended: it joins store, issuer and verify.
+
+mod error;
+mod login;
+mod logout;
+mod renew;
+mod verdict;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::RwLock;
+
+pub use error::{BrokerError, LoginReason};
+pub use login::{NewLogin, PreparedLogin};
+pub use logout::{LogoutOptions, LogoutReport, Revocation};
+pub use renew::{Need, Served};
+pub use verdict::judge_token;
+
+use crate::clock::Clock;
+use crate::issuer::{Client, Http, IssuerError, Metadata, Reached, discover};
+use crate::model::{Profile, ProfileName, Session, StoreKind};
+use crate::store::{ProfileLock, Store, StoreError};
+
+/// The stores, one of each kind.
+#[derive(Clone)]
+pub struct Stores {
+    /// The platform's keychain.
+    pub keychain: Arc<dyn Store>,
+    /// The encrypted files.
+    pub file: Arc<dyn Store>,
+}
+
+impl Stores {
+    /// The store of that kind.
+    #[must_use]
+    pub fn of(&self, kind: StoreKind) -> &Arc<dyn Store> {
+        match kind {
+            StoreKind::Keychain => &self.keychain,
+            StoreKind::File => &self.file,
+        }
+    }
+}
+
+/// Joins the store, the issuer and the verifier. Shared by everything in a process that deals with sessions.
+pub struct Broker {
+    clock: Arc<dyn Clock>,
+    stores: Stores,
+    locks: PathBuf,
+    https: Mutex<Vec<(Option<PathBuf>, Arc<Http>)>>,
+    /// Held for reading by whatever must not be cut short: from before a refresh token is sent until the reply is stored.
+    underway: Arc<RwLock<()>>,
+}
+
+/// How long to wait for another process that renews the same profile: longer than the longest renewal.
+const LOCK_LIMIT: Duration = Duration::from_secs(75);
+
+/// Room kept for a session to come beyond the size of the present one: tokens grow when claims are added.
+const RESERVE: usize = 64 * 1024;
+
+impl Broker {
+    /// A broker over these parts; `locks` is the directory of lock files.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>, stores: Stores, locks: PathBuf) -> Arc<Self> {
+        Arc::new(Self { clock, stores, locks, https: Mutex::new(Vec::new()), underway: Arc::new(RwLock::new(())) })
+    }
+
+    /// Returns once nothing that must not be cut short is under way.
+    pub async fn settled(&self) {
+        let _ = self.underway.write().await;
+    }
+
+    /// The profile's session as stored, whoever's it is.
+    ///
+    /// # Errors
+    /// [`BrokerError::Store`].
+    pub async fn stored(&self, profile: &Profile) -> Result<Option<Session>, BrokerError> {
+        let name = profile.name.clone();
+        self.with_store(profile.store, move |store| store.read(&name)).await
+    }
+
+    /// The profile's session, if it was given by the profile's issuer to the profile's client.
+    ///
+    /// # Errors
+    /// [`BrokerError::LoginRequired`] or [`BrokerError::Store`].
+    pub async fn session(&self, profile: &Profile) -> Result<Session, BrokerError> {
+        Self::owned(profile, self.stored(profile).await?)
+    }
+
+    /// What was found in the store, if it is the profile's.
+    ///
+    /// # Errors
+    /// [`BrokerError::LoginRequired`].
+    pub fn owned(profile: &Profile, found: Option<Session>) -> Result<Session, BrokerError> {
+        match found {
+            None => Err(BrokerError::LoginRequired(LoginReason::NoSession)),
+            Some(session) if session.issuer != profile.issuer => {
+                Err(BrokerError::LoginRequired(LoginReason::OtherIssuer { found: session.issuer }))
+            }
+            Some(session) if session.client_id != profile.client_id => {
+                Err(BrokerError::LoginRequired(LoginReason::OtherClient { found: session.client_id }))
+            }
+            Some(session) => Ok(session),
+        }
+    }
+
+    /// Moves a session to another profile name within its store, under both profiles' locks: first a copy under the new
+    /// name, then `rename` changes what names it, and only then is the old one deleted. Cut short anywhere, a profile
+    /// still has its session.
+    ///
+    /// # Errors
+    /// What `rename` fails with, and [`BrokerError::Store`] or [`BrokerError::Lock`].
+    pub async fn rename<E: From<BrokerError>>(
+        &self,
+        profile: &Profile,
+        to: &ProfileName,
+        rename: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        let _from = self.lock(&profile.name).await?;
+        let _to = self.lock(to).await?;
+        let (from, to) = (profile.name.clone(), to.clone());
+        self.with_store(profile.store, move |store| match store.read(&from)? {
+            Some(session) => store.write(&to, &session),
+            None => store.delete(&to).map(drop),
+        })
+        .await?;
+        rename()?;
+        let from = profile.name.clone();
+        self.with_store(profile.store, move |store| store.delete(&from)).await?;
+        Ok(())
+    }
+
+    /// Makes sure that the profile's store can take a session, as far as that can be known beforehand.
+    ///
+    /// # Errors
+    /// [`BrokerError::Store`].
+    pub async fn reserve(&self, profile: &Profile) -> Result<(), BrokerError> {
+        self.make_room(profile, RESERVE).await
+    }
+
+    async fn make_room(&self, profile: &Profile, bytes: usize) -> Result<(), BrokerError> {
+        let name = profile.name.clone();
+        self.with_store(profile.store, move |store| store.reserve(&name, bytes)).await
+    }
+
+    /// Deletes what is stored for the profile without telling the issuer.
+    ///
+    /// # Errors
+    /// [`BrokerError::Store`] or [`BrokerError::Lock`].
+    pub async fn forget(&self, profile: &Profile) -> Result<bool, BrokerError> {
+        let _lock = self.lock(&profile.name).await?;
+        let name = profile.name.clone();
+        self.with_store(profile.store, move |store| store.delete(&name)).await
+    }
+
+    /// The issuer's metadata.
+    ///
+    /// # Errors
+    /// [`BrokerError::Issuer`].
+    pub async fn metadata(&self, profile: &Profile) -> Result<Metadata, BrokerError> {
+        let http = self.http(profile)?;
+        Ok(discover(&http, &profile.issuer).await?)
+    }
+
+    /// The HTTP client that trusts what the profile trusts.
+    ///
+    /// # Errors
+    /// [`BrokerError::Issuer`] where the profile's certificate authorities cannot be read.
+    pub fn http(&self, profile: &Profile) -> Result<Arc<Http>, BrokerError> {
+        let mut built = self.https.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, http)) = built.iter().find(|(ca_cert, _)| *ca_cert == profile.ca_cert) {
+            return Ok(Arc::clone(http));
+        }
+        let http = Arc::new(Http::new(profile.ca_cert.as_deref())?);
+        built.push((profile.ca_cert.clone(), Arc::clone(&http)));
+        Ok(http)
+    }
+
+    /// The profile's client, with the secret that its session keeps.
+    fn client(profile: &Profile, session: &Session) -> Client {
+        Client { id: profile.client_id.clone(), auth: profile.client_auth, secret: session.client_secret.clone() }
+    }
+
+    async fn lock(&self, name: &ProfileName) -> Result<ProfileLock, BrokerError> {
+        Ok(ProfileLock::acquire(&self.locks, name, &*self.clock, LOCK_LIMIT).await?)
+    }
+
+    /// Runs a store's blocking call away from the runtime's own threads.
+    async fn with_store<T: Send + 'static>(
+        &self,
+        kind: StoreKind,
+        call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let store = Arc::clone(self.stores.of(kind));
+        match tokio::task::spawn_blocking(move || call(&*store)).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(BrokerError::Cut),
+        }
+    }
+}
+
+/// Whether the issuer may have acted on a request whose answer says nothing about it: a refresh token in it may be spent.
+fn in_doubt(error: &IssuerError) -> bool {
+    match error {
+        IssuerError::Unreachable { reached, .. } => *reached == Reached::Maybe,
+        IssuerError::Busy { status, .. } => *status != 429,
+        IssuerError::Malformed { .. } => true,
+        IssuerError::Insecure(_)
+        | IssuerError::Mismatch { .. }
+        | IssuerError::Unsupported { .. }
+        | IssuerError::Refused(_)
+        | IssuerError::TimedOut { .. }
+        | IssuerError::CaCert { .. }
+        | IssuerError::Local { .. } => false,
+    }
+}

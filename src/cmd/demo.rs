@@ -1,0 +1,305 @@
+//! `authctl demo`: a session's whole life against the embedded issuer, each step with the command that a user types.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::dev_issuer::made_up_password;
+use super::output;
+use crate::app::App;
+use crate::clock::{Clock as _, SystemClock};
+use crate::dev_issuer::{DevIssuer, Handle, Options, User};
+use crate::failure::{Failure, Kind};
+use crate::issuer::{Client, Http, IssuerError, Metadata, TokenEndpoint, discover, jwks, refresh, userinfo};
+use crate::model::{IssuerUrl, TokenFor};
+use crate::paths::Paths;
+use crate::secret::Secret;
+use crate::store::{FileStore, KeySource, Store as _};
+
+/// The demo's issuer gives tokens of this life.
+const LIFE: Duration = Duration::from_secs(300);
+
+/// The demo's profile.
+const PROFILE: &str = "demo";
+
+struct Demo<'a> {
+    app: &'a App,
+    program: PathBuf,
+    /// Home of everything that the demo makes; gone with it.
+    scratch: tempfile::TempDir,
+    step: u32,
+}
+
+/// What a step's command did.
+struct Did {
+    code: i32,
+    stdout: Secret,
+    stderr: String,
+}
+
+#[derive(Deserialize)]
+struct Verdict {
+    valid: bool,
+    #[serde(default)]
+    reasons: Vec<Reason>,
+}
+
+#[derive(Deserialize)]
+struct Reason {
+    code: String,
+}
+
+/// Runs the command.
+pub fn run(app: &App) -> Result<u8, Failure> {
+    let unexpected =
+        |e: std::io::Error| Failure::new(Kind::Unexpected, e, "check that the temporary directory can be written");
+    let password = made_up_password()?;
+    let options = Options {
+        access_token_ttl: LIFE,
+        id_token_ttl: LIFE,
+        users: vec![User::new("developer", password.clone())],
+        ..Options::default()
+    };
+    let mut issuer = DevIssuer::spawn(options)
+        .map_err(|e| Failure::new(Kind::Unexpected, e, "check that a port on 127.0.0.1 can be opened"))?;
+    let mut demo = Demo {
+        app,
+        program: std::env::current_exe().map_err(unexpected)?,
+        scratch: tempfile::Builder::new().prefix("authctl-demo-").tempdir().map_err(unexpected)?,
+        step: 0,
+    };
+    demo.life(&mut issuer, &password)?;
+    demo.say("\nThat was the whole life of a session. Yours begins with:\n\n  authctl login work --issuer https://issuer.example --client-id ID\n")?;
+    Ok(0)
+}
+
+impl Demo<'_> {
+    fn life(&mut self, issuer: &mut Handle, password: &Secret) -> Result<(), Failure> {
+        self.say(&format!(
+            "A session's life, at an issuer that runs inside this program ({}), in a scratch directory.",
+            issuer.issuer()
+        ))?;
+
+        self.title("Log in, once. The password is typed, or piped as here; it is never in the command line.")?;
+        let line = Secret::new(format!("{}\n", password.expose()));
+        let login = [
+            "login",
+            PROFILE,
+            "--issuer",
+            issuer.issuer(),
+            "--client-id",
+            "authctl",
+            "--store",
+            "file",
+            "--password",
+            "--username",
+            "developer",
+            "--password-stdin",
+        ];
+        let did = self.show(&login, Some(&line))?;
+        self.expect(did.code == 0, "the login succeeds")?;
+
+        self.title("See how it stands. Nothing is asked of the network.")?;
+        let did = self.show(&["status"], None)?;
+        self.expect(did.code == 0 && did.stdout.expose().contains("valid for another"), "the session is valid")?;
+
+        self.title("Any script gets a valid token, and nothing else, on stdout.")?;
+        let did = self.show(&["token"], None)?;
+        let first = Secret::new(did.stdout.expose().trim().to_owned());
+        self.expect(did.code == 0 && first.expose().split('.').count() == 3, "a JWT is printed")?;
+
+        let stolen = self.refresh_token()?;
+        self.title("The issuer goes away. The token is still checked: signature, issuer, audience, expiry.")?;
+        issuer.pause();
+        let did = self.show(&["verify"], None)?;
+        self.expect(did.code == 0, "it is valid, without the network")?;
+
+        self.title("Somebody changes the token: one letter is enough.")?;
+        let did = self.show(&["verify", "-", "--json"], Some(&tampered(&first)))?;
+        self.expect(did.code == 4 && did.denied_for("bad_signature"), "it is denied")?;
+
+        self.title("The same token after its end.")?;
+        let later = SystemClock.now().plus(LIFE * 2).0.to_string();
+        let did = self.show(&["verify", "-", "--json", "--at", &later], Some(&first))?;
+        self.expect(did.code == 4 && did.denied_for("expired"), "it is denied")?;
+
+        self.title("Renewing needs the issuer, which is still away. The session is not lost by it.")?;
+        let did = self.show(&["refresh"], None)?;
+        self.expect(did.code == 6, "it says so, with exit code 6: try again")?;
+        let did = self.run(&["status", "--check"], None)?;
+        self.expect(did.code == 0, "the session is still there")?;
+
+        self.title("The issuer is back. Renewed: a new token, and a new refresh token in place of the old one.")?;
+        issuer.resume().map_err(|e| Failure::new(Kind::Unexpected, e, "run the demo again"))?;
+        let did = self.show(&["refresh"], None)?;
+        self.expect(did.code == 0, "the renewal succeeds")?;
+        let second = Secret::new(self.run(&["token"], None)?.stdout.expose().trim().to_owned());
+        self.expect(second.expose() != first.expose(), "the token is another")?;
+        let rotated = self.refresh_token()?;
+        self.expect(rotated.expose() != stolen.expose(), "the refresh token is another")?;
+
+        self.title("A thief had copied the old refresh token, and uses it now.")?;
+        self.say("  (no authctl command does that; the demo asks the issuer itself)")?;
+        let refused = self.steal(issuer.issuer(), &stolen)?;
+        self.expect(refused, "the issuer refuses it, and ends the session that it was stolen from")?;
+        let did = self.show(&["refresh"], None)?;
+        self.expect(did.code == 3, "so authctl asks for a new login, with exit code 3")?;
+
+        self.title("Log in again, and log out: revoked at the issuer, deleted here, denied by `verify` from now on.")?;
+        let did = self.show(&login_again(), Some(&line))?;
+        self.expect(did.code == 0, "the login succeeds")?;
+        let third = Secret::new(self.run(&["token"], None)?.stdout.expose().trim().to_owned());
+        let keys = self.scratch.path().join("keys.json");
+        let jwks = self.app.run(async {
+            let (http, metadata) = reach(issuer.issuer()).await?;
+            let source = metadata.jwks_uri.ok_or(IssuerError::Unsupported { what: "jwks_uri" })?;
+            Ok(jwks::fetch(&http, &source).await?)
+        })?;
+        std::fs::write(&keys, jwks).map_err(|e| Failure::new(Kind::Unexpected, e, "run the demo again"))?;
+        let did = self.show(&["logout"], None)?;
+        self.expect(did.code == 0, "the logout succeeds")?;
+        let accepted = self.app.run(async {
+            let (http, metadata) = reach(issuer.issuer()).await?;
+            let userinfo = metadata.userinfo_endpoint.ok_or(IssuerError::Unsupported { what: "userinfo_endpoint" })?;
+            Ok(userinfo::fetch(&http, &userinfo, &third).await.is_ok())
+        })?;
+        self.expect(!accepted, "the issuer no longer accepts the token")?;
+        let keys = keys.to_string_lossy().into_owned();
+        let check = ["verify", "-", "--json", "--issuer", issuer.issuer(), "--audience", "authctl", "--jwks", &keys];
+        let did = self.show(&check, Some(&third))?;
+        self.expect(
+            did.code == 4 && did.denied_for("revoked"),
+            "and neither does `verify`, though it has not expired",
+        )?;
+        let did = self.show(&["token"], None)?;
+        self.expect(did.code == 3, "nobody is logged in")
+    }
+
+    /// The refresh token, as a thief with the file and its key would find it.
+    fn refresh_token(&self) -> Result<Secret, Failure> {
+        let lost = || Failure::said(Kind::Unexpected, "the demo's session has no refresh token", "run the demo again");
+        let paths = Paths::below(self.scratch.path());
+        let store = FileStore::new(paths.sessions, KeySource::Own(paths.default_key_file));
+        let session = store.read(&PROFILE.parse()?)?.ok_or_else(lost)?;
+        session.tokens.refresh_token.ok_or_else(lost)
+    }
+
+    /// Uses a refresh token as somebody else would; whether the issuer refused it as it should.
+    fn steal(&self, issuer: &str, stolen: &Secret) -> Result<bool, Failure> {
+        self.app.run(async {
+            let (http, metadata) = reach(issuer).await?;
+            let client = Client::public("authctl");
+            let endpoint = TokenEndpoint::of(&http, &metadata, &client, self.app.clock())?;
+            match refresh::request(&endpoint, stolen, &TokenFor::default()).await {
+                Err(IssuerError::Refused(refusal)) => Ok(refusal.ends_session()),
+                Err(other) => Err(other.into()),
+                Ok(_) => Ok(false),
+            }
+        })
+    }
+
+    /// Shows a command as a user types it, runs it, and shows what it said.
+    fn show(&mut self, args: &[&str], stdin: Option<&Secret>) -> Result<Did, Failure> {
+        let scratch = self.scratch.path().to_string_lossy();
+        let typed: Vec<String> = args.iter().map(|arg| arg.replace(&*scratch, "$SCRATCH")).collect();
+        let piped = if stdin.is_some() { " < ..." } else { "" };
+        self.say(&format!("\n  $ {}", self.app.paint(1, &format!("authctl {}{piped}", typed.join(" ")))))?;
+        let did = self.run(args, stdin)?;
+        let shown = did.stderr.lines().map(str::to_owned);
+        for line in did.stdout.expose().lines().map(shorten_token).chain(shown) {
+            self.say(&format!("  | {line}"))?;
+        }
+        if did.code != 0 {
+            self.say(&format!("  | (exit code {})", did.code))?;
+        }
+        Ok(did)
+    }
+
+    /// Runs authctl in the scratch directory, with nothing of this process's environment.
+    fn run(&self, args: &[&str], stdin: Option<&Secret>) -> Result<Did, Failure> {
+        let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "run the demo again");
+        let mut child = Command::new(&self.program)
+            .args(args)
+            .env_clear()
+            .envs(Paths::environment_below(self.scratch.path()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(unexpected)?;
+        if let (Some(mut pipe), Some(text)) = (child.stdin.take(), stdin) {
+            // A command that ends without reading its input has said why.
+            let _ = pipe.write_all(text.expose().as_bytes());
+        }
+        let Output { status, stdout, stderr } = child.wait_with_output().map_err(unexpected)?;
+        Ok(Did {
+            code: status.code().unwrap_or(1),
+            stdout: Secret::new(String::from_utf8_lossy(&stdout).into_owned()),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        })
+    }
+
+    fn title(&mut self, text: &str) -> Result<(), Failure> {
+        self.step += 1;
+        self.say(&format!("\n{} {text}", self.app.paint(1, &format!("{}.", self.step))))
+    }
+
+    fn say(&self, text: &str) -> Result<(), Failure> {
+        if self.app.common.quiet { Ok(()) } else { output::line(text) }
+    }
+
+    /// Shows that what was told is so, or ends the demo.
+    fn expect(&self, so: bool, what: &str) -> Result<(), Failure> {
+        if so {
+            return self.say(&format!("  {} {what}", self.app.paint(32, "ok:")));
+        }
+        Err(Failure::said(
+            Kind::Unexpected,
+            format!("step {} did not do what it says: {what}", self.step),
+            "run `authctl demo` again, and report it if it stays so",
+        ))
+    }
+}
+
+impl Did {
+    /// Whether the verdict on stdout has this reason.
+    fn denied_for(&self, code: &str) -> bool {
+        serde_json::from_str::<Verdict>(self.stdout.expose())
+            .is_ok_and(|verdict| !verdict.valid && verdict.reasons.iter().any(|reason| reason.code == code))
+    }
+}
+
+/// The issuer as anybody reaches it.
+async fn reach(issuer: &str) -> Result<(Http, Metadata), Failure> {
+    let http = Http::new(None)?;
+    let metadata = discover(&http, &IssuerUrl::parse(issuer)?).await?;
+    Ok((http, metadata))
+}
+
+/// The same token with one letter of its claims changed.
+fn tampered(token: &Secret) -> Secret {
+    let mut parts: Vec<String> = token.expose().split('.').map(str::to_owned).collect();
+    if let Some(claims) = parts.get_mut(1)
+        && let Some(middle) = claims.char_indices().nth(claims.len() / 2)
+    {
+        let other = if middle.1 == 'A' { "B" } else { "A" };
+        claims.replace_range(middle.0..=middle.0, other);
+    }
+    Secret::new(parts.join("."))
+}
+
+/// A token is shown by its beginning.
+fn shorten_token(line: &str) -> String {
+    if line.len() > 60 && line.starts_with("ey") && line.split('.').count() == 3 {
+        format!("{}... (a JWT of {} characters)", &line[..24], line.len())
+    } else {
+        line.to_owned()
+    }
+}
+
+fn login_again() -> [&'static str; 6] {
+    ["login", PROFILE, "--password", "--username", "developer", "--password-stdin"]
+}

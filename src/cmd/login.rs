@@ -1,0 +1,331 @@
+//! `authctl login`: gets a session by any grant, checks it, asks before it replaces somebody else's, and keeps it.
+
+mod grants;
+
+use std::io::Read as _;
+
+use serde::Serialize;
+
+use super::output;
+use crate::app::App;
+use crate::broker::{Broker, NewLogin, PreparedLogin};
+use crate::cli::Login;
+use crate::clock::UnixTime;
+use crate::config::{self, Config};
+use crate::failure::{Failure, Kind};
+use crate::issuer::{Client, Metadata};
+use crate::model::{ClientAuth, Grant, Profile, ProfileName, Session, StoreKind, Subject};
+use crate::secret::Secret;
+use crate::ui::harmless;
+use grants::How;
+
+pub(super) use grants::open_end_session;
+
+/// What a login asks for where nobody says: who the user is, a name to show, and a refresh token.
+const DEFAULT_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
+
+/// The profile that `login --issuer` makes where none is named.
+const DEFAULT_NAME: &str = "default";
+
+/// The most that is read from stdin.
+const MOST_INPUT: u64 = 1024 * 1024;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    profile: &'a ProfileName,
+    issuer: &'a str,
+    subject: &'a Option<Subject>,
+    grant: Grant,
+    scope: &'a Option<String>,
+    expires_at: Option<UnixTime>,
+    can_renew: bool,
+    store: StoreKind,
+}
+
+/// What was read from stdin because options said so.
+struct Input {
+    client_secret: Option<Secret>,
+    password: Option<Secret>,
+    token: Option<Secret>,
+}
+
+/// Runs the command.
+pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
+    let config = app.config()?;
+    let (mut profile, new) = wanted_profile(app, &args, &config)?;
+    let name = profile.name.clone();
+    let about = |failure: Failure| failure.about(&name);
+    if args.grant().is_none() && !app.ui().is_human() && !unattended(&args, &profile) {
+        return Err(about(Failure::said(
+            Kind::LoginRequired,
+            format!("logging in to `{name}` needs a person, and there is no terminal"),
+            "run `authctl login{profile}` in a terminal, or name a grant: --device, --no-browser, --client-credentials, \
+             --password-stdin or --with-token",
+        )));
+    }
+    let input = read_input(&args)?;
+    app.run(async {
+        let broker = app.broker()?;
+        // A store that cannot keep the session is told before anybody signs in.
+        let stored = match broker.stored(&profile).await {
+            Err(e) if !matches!(e, crate::broker::BrokerError::Store(crate::store::StoreError::Damaged { .. })) => {
+                return Err(e.into());
+            }
+            found => found.unwrap_or_default(),
+        };
+        broker.reserve(&profile).await?;
+        let metadata = broker.metadata(&profile).await?;
+        prepare_profile(&args, &mut profile, new, &metadata, &input);
+        let how = How::choose(app, &args, &profile, &metadata);
+        profile.grant = how.grant();
+        let client = client(app, &profile, stored.as_ref(), &input).await?;
+        let login = how.run(app, &args, &profile, &metadata, &client, input).await?;
+        let prepared = broker.prepare_login(&profile, login).await?;
+        ask_before_replacing(app, &args, &broker, &profile, &prepared, stored.as_ref()).await?;
+        let session = broker.commit_login(&profile, prepared).await?;
+        keep_profile(app, &broker, &config, &profile).await?;
+        tell(app, &profile, &session)
+    })
+    .map_err(about)?;
+    Ok(0)
+}
+
+/// Whether the configured grant needs nobody.
+fn unattended(args: &Login, profile: &Profile) -> bool {
+    profile.grant == Grant::ClientCredentials && args.client_secret_stdin
+}
+
+/// The profile as configured with the options laid over it, and whether it is new.
+fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result<(Profile, bool), Failure> {
+    let named = app.named(args.profile.as_ref())?;
+    let name = match (&named, &config.default_profile) {
+        (Some(name), _) => name.clone(),
+        (None, Some(name)) => name.clone(),
+        (None, None) if config.profiles.is_empty() && args.issuer.is_some() => DEFAULT_NAME.parse()?,
+        (None, None) => config.choose(None)?.name.clone(),
+    };
+    let known = config.profiles.get(&name);
+    let mut profile = match (known, &args.issuer) {
+        (Some(profile), _) => profile.clone(),
+        (None, Some(issuer)) => Profile {
+            name: name.clone(),
+            issuer: issuer.clone(),
+            client_id: String::new(),
+            client_auth: ClientAuth::None,
+            grant: Grant::Browser,
+            scopes: Vec::new(),
+            audience: None,
+            resources: Vec::new(),
+            store: app.default_store()?,
+            ca_cert: None,
+        },
+        (None, None) => {
+            config.profile(&name)?;
+            return Err(config::ConfigError::Empty.into());
+        }
+    };
+    if let Some(issuer) = &args.issuer {
+        profile.issuer = issuer.clone();
+    }
+    if let Some(id) = &args.client_id {
+        profile.client_id = id.clone();
+    }
+    if profile.client_id.is_empty() {
+        return Err(Failure::said(
+            Kind::Usage,
+            "no client id was given",
+            "register a client at the issuer (a public or native one) and give its id with --client-id",
+        ));
+    }
+    if let Some(auth) = args.client_auth {
+        profile.client_auth = auth.into();
+    }
+    let scopes: Vec<String> = args.scopes.iter().filter(|s| !s.is_empty()).cloned().collect();
+    if !scopes.is_empty() {
+        profile.scopes = scopes;
+    }
+    if let Some(audience) = &args.audience {
+        profile.audience = Some(audience.clone());
+    }
+    if !args.resources.is_empty() {
+        profile.resources = args.resources.clone();
+    }
+    if let Some(store) = args.store {
+        profile.store = store.into();
+    }
+    if let Some(ca_cert) = &args.ca_cert {
+        let absolute = std::path::absolute(ca_cert)
+            .map_err(|e| Failure::new(Kind::Usage, e, "give the path of a PEM file with --ca-cert"))?;
+        profile.ca_cert = Some(absolute);
+    }
+    Ok((profile, known.is_none()))
+}
+
+/// What only the issuer's metadata can decide.
+fn prepare_profile(args: &Login, profile: &mut Profile, new: bool, metadata: &Metadata, input: &Input) {
+    if profile.client_auth == ClientAuth::None && args.client_auth.is_none() && input.client_secret.is_some() {
+        profile.client_auth = metadata.confidential_auth();
+    }
+    let client_alone = args.client_credentials;
+    if new && profile.scopes.is_empty() && !client_alone {
+        // An issuer that lists its scopes may refuse a login that asks for others.
+        let offered = |scope: &str| match &metadata.scopes_supported {
+            Some(all) => all.iter().any(|known| known == scope),
+            None => true,
+        };
+        profile.scopes = DEFAULT_SCOPES.iter().filter(|scope| offered(scope)).map(|s| (*s).to_owned()).collect();
+    }
+}
+
+/// Reads what the options say is on stdin: a line for the client's secret, a line for the password, the rest a token.
+fn read_input(args: &Login) -> Result<Input, Failure> {
+    let mut input = Input { client_secret: None, password: None, token: None };
+    if !(args.client_secret_stdin || args.password_stdin || args.with_token) {
+        return Ok(input);
+    }
+    let mut text = String::new();
+    std::io::stdin().lock().take(MOST_INPUT + 1).read_to_string(&mut text).map_err(|e| {
+        Failure::new(Kind::Usage, anyhow::Error::new(e).context("reading stdin"), "pipe UTF-8 text to stdin")
+    })?;
+    let text = zeroize::Zeroizing::new(text);
+    if text.len() as u64 > MOST_INPUT {
+        return Err(Failure::said(Kind::Usage, "stdin holds more than 1 MiB", "pipe only what the options ask for"));
+    }
+    let mut rest = text.as_str();
+    let mut line = |what: &str| {
+        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+        rest = after;
+        let line = line.trim_end_matches('\r');
+        if line.is_empty() {
+            let hint = "pipe it to stdin, each secret on a line of its own: first the client's, then the password";
+            return Err(Failure::said(Kind::Usage, format!("stdin holds no {what}"), hint));
+        }
+        Ok(Secret::new(line.to_owned()))
+    };
+    if args.client_secret_stdin {
+        input.client_secret = Some(line("client secret")?);
+    }
+    if args.password_stdin {
+        input.password = Some(line("password")?);
+    }
+    if args.with_token {
+        if rest.trim().is_empty() {
+            let hint = "pipe a token response (JSON) or a JWT to stdin";
+            return Err(Failure::said(Kind::Usage, "stdin holds no token", hint));
+        }
+        input.token = Some(Secret::new(rest.trim().to_owned()));
+    }
+    Ok(input)
+}
+
+/// The client, with its secret from stdin, else from the present session, else asked for.
+async fn client(app: &App, profile: &Profile, stored: Option<&Session>, input: &Input) -> Result<Client, Failure> {
+    let needs_secret = profile.client_auth != ClientAuth::None || profile.grant == Grant::ClientCredentials;
+    let kept = stored.filter(|session| session.client_id == profile.client_id && session.issuer == profile.issuer);
+    let secret = match (&input.client_secret, kept.and_then(|session| session.client_secret.as_ref())) {
+        (Some(given), _) => Some(given.clone()),
+        (None, Some(kept)) if needs_secret => Some(kept.clone()),
+        (None, _) if needs_secret && profile.grant != Grant::Token => {
+            let asked = app.ask_secret(&format!("Secret of the client {}: ", harmless(&profile.client_id, 80))).await;
+            Some(asked.filter(|secret| !secret.is_empty()).ok_or_else(|| {
+                Failure::said(
+                    Kind::LoginRequired,
+                    "the client's secret is needed, and nobody is there to type it",
+                    "pipe it to `authctl login{profile} --client-secret-stdin`",
+                )
+            })?)
+        }
+        (None, _) => None,
+    };
+    Ok(Client { id: profile.client_id.clone(), auth: profile.client_auth, secret })
+}
+
+/// Tells whose session would be replaced, and asks; without somebody to ask, only `--replace` goes on.
+async fn ask_before_replacing(
+    app: &App,
+    args: &Login,
+    broker: &Broker,
+    profile: &Profile,
+    prepared: &PreparedLogin,
+    stored: Option<&Session>,
+) -> Result<(), Failure> {
+    let Some(owner) = prepared.replaces(stored) else { return Ok(()) };
+    let old = named(&Some(owner), stored.map_or("", |session| session.issuer.as_str()));
+    let new = named(&prepared.session().subject, profile.issuer.as_str());
+    app.ui().tell(&format!("The profile `{}` holds a session of {old}. You have signed in as {new}.", profile.name));
+    if args.replace {
+        return Ok(());
+    }
+    match app.confirm("Replace it?").await {
+        Some(true) => Ok(()),
+        answer => {
+            broker.discard(profile, prepared.session()).await;
+            let message = format!("the session of {old} was kept");
+            Err(match answer {
+                Some(_) => Failure::said(Kind::Interrupted, message, "use another profile name for the other account"),
+                None => Failure::said(
+                    Kind::Usage,
+                    format!("signed in as {new}, but {message}"),
+                    "add --replace to replace it, or use another profile name for the other account",
+                )
+                .coded("other_subject"),
+            })
+        }
+    }
+}
+
+fn named(subject: &Option<Subject>, issuer: &str) -> String {
+    match subject {
+        Some(Subject { name: Some(name), .. }) => format!("{} at {issuer}", harmless(name, 80)),
+        Some(Subject { sub, name: None }) => format!("{} at {issuer}", harmless(sub, 80)),
+        None => format!("somebody at {issuer}"),
+    }
+}
+
+/// Saves the profile, and removes what the login left behind in a store that it is no longer kept in.
+async fn keep_profile(app: &App, broker: &Broker, before: &Config, profile: &Profile) -> Result<(), Failure> {
+    let old = before.profiles.get(&profile.name);
+    if old != Some(profile) {
+        let _lock = app.lock_config().await?;
+        config::save(&app.paths()?.config_file, profile)?;
+    }
+    if let Some(old) = old.filter(|old| old.store != profile.store)
+        && let Err(error) = broker.forget(old).await
+    {
+        app.ui().tell(&format!("The old session is still in the {} store: {error}", old.store));
+    }
+    Ok(())
+}
+
+fn tell(app: &App, profile: &Profile, session: &Session) -> Result<(), Failure> {
+    if app.common.json {
+        return output::json(&Answer {
+            profile: &profile.name,
+            issuer: profile.issuer.as_str(),
+            subject: &session.subject,
+            grant: session.grant,
+            scope: &session.tokens.scope,
+            expires_at: session.tokens.expires_at,
+            can_renew: session.can_renew(),
+            store: profile.store,
+        });
+    }
+    let who = match (&session.subject, session.grant) {
+        (None, Grant::ClientCredentials) => {
+            format!("the client {} at {}", harmless(&profile.client_id, 80), profile.issuer)
+        }
+        (subject, _) => named(subject, profile.issuer.as_str()),
+    };
+    app.ui().tell(&format!("Logged in as {who}. The session is kept in the {} store.", profile.store));
+    if !session.can_renew() {
+        app.ui().tell("The issuer gave nothing to renew it with: when the token expires, log in again.");
+    }
+    app.ui()
+        .tell(&format!("`authctl token {}` prints a valid token, `authctl status` shows how it stands.", profile.name));
+    Ok(())
+}
+
+/// A grant's outcome as the broker takes it.
+fn new_login(grant: Grant, tokens: crate::model::TokenSet, nonce: Option<String>, client: &Client) -> NewLogin {
+    NewLogin { grant, tokens, nonce: nonce.map(Secret::new), client_secret: client.secret.clone() }
+}

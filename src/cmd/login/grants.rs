@@ -1,0 +1,293 @@
+//! The grants as a person meets them: what is shown, what is asked, and which one fits where nobody said.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use url::Url;
+
+use super::{Input, new_login};
+use crate::app::App;
+use crate::broker::NewLogin;
+use crate::cli::Login;
+use crate::failure::{Failure, Kind};
+use crate::issuer::code::{CodeLogin, CodeRequest};
+use crate::issuer::password::PasswordReply;
+use crate::issuer::{
+    Client, Http, IssuerError, Metadata, TokenEndpoint, client_credentials, device, password, token_response,
+};
+use crate::model::{Grant, Profile, TokenFor};
+use crate::secret::Secret;
+
+/// How long somebody may take to sign in.
+const SIGN_IN_LIMIT: Duration = Duration::from_secs(600);
+
+/// How often a mistyped one-time code may be typed again.
+const CODE_TRIES: u32 = 3;
+
+/// A grant, and for the code grant who opens the browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    Browser,
+    NoBrowser,
+    Device,
+    Password,
+    ClientCredentials,
+    Token,
+}
+
+impl How {
+    /// The option's grant, else the profile's; where no browser can be opened here, one that needs none.
+    pub(super) fn choose(app: &App, args: &Login, profile: &Profile, metadata: &Metadata) -> Self {
+        let here = app.environment.has_browser && !app.environment.over_ssh;
+        match args.grant().unwrap_or(profile.grant) {
+            Grant::Browser if args.no_browser => Self::NoBrowser,
+            Grant::Browser if args.browser || here => Self::Browser,
+            Grant::Browser if metadata.device_authorization_endpoint.is_some() => Self::Device,
+            Grant::Browser => Self::NoBrowser,
+            Grant::Device => Self::Device,
+            Grant::Password => Self::Password,
+            Grant::ClientCredentials => Self::ClientCredentials,
+            Grant::Token => Self::Token,
+        }
+    }
+
+    pub(super) fn grant(self) -> Grant {
+        match self {
+            Self::Browser | Self::NoBrowser => Grant::Browser,
+            Self::Device => Grant::Device,
+            Self::Password => Grant::Password,
+            Self::ClientCredentials => Grant::ClientCredentials,
+            Self::Token => Grant::Token,
+        }
+    }
+
+    pub(super) async fn run(
+        self,
+        app: &App,
+        args: &Login,
+        profile: &Profile,
+        metadata: &Metadata,
+        client: &Client,
+        input: Input,
+    ) -> Result<NewLogin, Failure> {
+        let http = app.broker()?.http(profile)?;
+        let sign_in = SignIn { app, args, profile, metadata, client, http: &http };
+        match self {
+            Self::Browser => sign_in.code(true).await,
+            Self::NoBrowser => sign_in.code(false).await,
+            Self::Device => sign_in.device().await,
+            Self::Password => sign_in.password(input.password).await,
+            Self::ClientCredentials => sign_in.client_credentials().await,
+            Self::Token => sign_in.token(input.token),
+        }
+    }
+}
+
+struct SignIn<'a> {
+    app: &'a App,
+    args: &'a Login,
+    profile: &'a Profile,
+    metadata: &'a Metadata,
+    client: &'a Client,
+    http: &'a Http,
+}
+
+impl SignIn<'_> {
+    fn endpoint(&self) -> Result<TokenEndpoint<'_>, IssuerError> {
+        TokenEndpoint::of(self.http, self.metadata, self.client, self.app.clock())
+    }
+
+    fn asked(&self) -> TokenFor {
+        self.profile.own_request()
+    }
+
+    fn tell(&self, text: &str) {
+        self.app.ui().tell(text);
+    }
+
+    async fn code(&self, open: bool) -> Result<NewLogin, Failure> {
+        let request = CodeRequest {
+            asked: self.asked(),
+            acr_values: self.args.acr_values.clone(),
+            prompt: self.args.prompt.clone(),
+            login_hint: self.args.login_hint.clone(),
+            max_age: None,
+        };
+        let endpoint = self.endpoint()?;
+        let login = CodeLogin::begin(self.metadata, self.client, &request).await?;
+        let url = login.authorization_url();
+        let code = if open {
+            self.tell(&format!("Opening your browser to sign in at {}.", self.profile.issuer));
+            self.tell(&format!("If no page opens, open this address yourself:\n\n  {url}\n"));
+            if !open_browser(url) {
+                self.tell("No browser could be started here.");
+            }
+            self.tell("Waiting for you to sign in there; Ctrl-C gives up.");
+            login.wait(self.app.clock(), SIGN_IN_LIMIT).await?
+        } else {
+            self.tell(&format!("Open this address in a browser, on this machine or another:\n\n  {url}\n"));
+            self.tell(
+                "After you have signed in, the browser ends at an address that begins with http://127.0.0.1. If it is on \
+                 another machine it says that it cannot connect: copy that whole address and paste it here.",
+            );
+            self.pasted_or_called(&login).await?
+        };
+        self.tell("Signed in; getting the tokens.");
+        let (tokens, nonce) = login.redeem(&endpoint, code).await?;
+        Ok(new_login(Grant::Browser, tokens, nonce, self.client))
+    }
+
+    /// Whichever comes first: the browser at the listener, where it is on this machine, or a pasted address.
+    async fn pasted_or_called(&self, login: &CodeLogin) -> Result<crate::issuer::code::Code, Failure> {
+        let wait = login.wait(self.app.clock(), SIGN_IN_LIMIT);
+        let paste = async {
+            loop {
+                let Some(text) = self.app.ask_line("Paste the address here: ").await else {
+                    // Nothing more can be pasted; the listener is still there.
+                    return std::future::pending().await;
+                };
+                if text.trim().is_empty() {
+                    continue;
+                }
+                match login.pasted(&text) {
+                    Err(IssuerError::Malformed { from, what }) if self.app.ui().is_human() => {
+                        self.tell(&format!("{from} is {what}. Copy it again, whole."));
+                    }
+                    result => return result,
+                }
+            }
+        };
+        tokio::select! {
+            code = wait => Ok(code?),
+            code = paste => Ok(code?),
+        }
+    }
+
+    async fn device(&self) -> Result<NewLogin, Failure> {
+        let endpoint = self.endpoint()?;
+        let started = device::request(&endpoint, self.metadata, &self.asked()).await?;
+        self.tell(&format!(
+            "To sign in at {}, open this address on any device:\n\n  {}\n\nand enter the code\n\n  {}\n",
+            self.profile.issuer, started.verification_uri, started.user_code
+        ));
+        if let Some(complete) = &started.verification_uri_complete {
+            self.show_qr(complete);
+        }
+        self.tell(&format!(
+            "Enter only a code that you asked for yourself. It is good for {}; waiting for you to finish, Ctrl-C gives up.",
+            crate::cmd::output::span(started.expires_in)
+        ));
+        let tokens = device::poll(&endpoint, &started).await?;
+        Ok(new_login(Grant::Device, tokens, None, self.client))
+    }
+
+    /// A QR code on stderr, where that is a terminal.
+    fn show_qr(&self, url: &Url) {
+        let mut stderr = std::io::stderr();
+        if self.app.common.quiet || !stderr.is_terminal() || self.app.environment.dumb_terminal {
+            return;
+        }
+        if let Ok(code) = qrcode::QrCode::with_error_correction_level(url.as_str(), qrcode::EcLevel::L) {
+            let image = code.render::<qrcode::render::unicode::Dense1x2>().build();
+            let _ = writeln!(stderr, "{image}\n");
+        }
+    }
+
+    async fn password(&self, piped: Option<Secret>) -> Result<NewLogin, Failure> {
+        let endpoint = self.endpoint()?;
+        let nobody = |what: &str, hint: &str| {
+            Failure::said(Kind::LoginRequired, format!("the {what} is needed, and nobody is there to type it"), hint)
+        };
+        let user = match &self.args.username {
+            Some(user) => user.clone(),
+            None => self
+                .app
+                .ask("User name: ")
+                .await
+                .filter(|user| !user.is_empty())
+                .ok_or_else(|| nobody("user name", "give it with --username"))?,
+        };
+        let password =
+            match piped {
+                Some(password) => password,
+                None => self.app.ask_secret("Password: ").await.filter(|password| !password.is_empty()).ok_or_else(
+                    || nobody("password", "pipe it to `authctl login{profile} --password --password-stdin`"),
+                )?,
+            };
+        let reply = password::request(&endpoint, &user, &password, &self.asked()).await?;
+        drop(password);
+        let tokens = match reply {
+            PasswordReply::Tokens(tokens) => tokens,
+            PasswordReply::OneTimeCode { mfa_token } => {
+                self.tell("The issuer asks for a one-time code as well.");
+                let mut tries = 0;
+                loop {
+                    let code = self.app.ask_secret("One-time code: ").await.ok_or_else(|| {
+                        nobody("one-time code", "run `authctl login{profile} --password` in a terminal")
+                    })?;
+                    tries += 1;
+                    match password::one_time_code(&endpoint, &mfa_token, &code).await {
+                        Err(IssuerError::Refused(refusal)) if refusal.code == "invalid_grant" && tries < CODE_TRIES => {
+                            self.tell(&format!("That was not accepted ({refusal}). Try again."));
+                        }
+                        result => break result?,
+                    }
+                }
+            }
+        };
+        Ok(new_login(Grant::Password, tokens, None, self.client))
+    }
+
+    async fn client_credentials(&self) -> Result<NewLogin, Failure> {
+        let tokens = client_credentials::request(&self.endpoint()?, &self.asked()).await?;
+        Ok(new_login(Grant::ClientCredentials, tokens, None, self.client))
+    }
+
+    fn token(&self, piped: Option<Secret>) -> Result<NewLogin, Failure> {
+        let given = piped.ok_or_else(|| {
+            Failure::said(Kind::LoginRequired, "a token is needed", "pipe it to `authctl login{profile} --with-token`")
+        })?;
+        let tokens = token_response(&given, self.app.clock().now()).map_err(|_| {
+            Failure::said(
+                Kind::Usage,
+                "stdin holds neither a token response nor a JWT",
+                "pipe the token endpoint's JSON, or the access token alone",
+            )
+        })?;
+        Ok(new_login(Grant::Token, tokens, None, self.client))
+    }
+}
+
+/// Opens an address in the browser; whether one could be started. Its output is never seen.
+fn open_browser(url: &Url) -> bool {
+    let mut options = webbrowser::BrowserOptions::new();
+    options.with_suppress_output(true);
+    let url = url.to_string();
+    // Some browsers only return when they are closed: they are started from a thread that nobody waits for.
+    let (tell, told) = std::sync::mpsc::channel();
+    let started = std::thread::Builder::new().name("browser".into()).spawn(move || {
+        let opened = webbrowser::open_browser_with_options(webbrowser::Browser::Default, &url, &options).is_ok();
+        let _ = tell.send(opened);
+    });
+    started.is_ok() && told.recv_timeout(Duration::from_secs(1)).unwrap_or(true)
+}
+
+/// Signs out of the issuer's own pages (OpenID Connect RP-Initiated Logout 1.0), where it has such.
+///
+/// The address names the client only: with an `id_token_hint` a token would stand in the browser's arguments, so the
+/// issuer asks the user instead.
+pub(in crate::cmd) async fn open_end_session(app: &App, profile: &Profile) -> Result<(), Failure> {
+    let metadata = app.broker()?.metadata(profile).await?;
+    let Some(mut url) = metadata.end_session_endpoint else {
+        app.ui().tell("The issuer offers no sign-out in the browser.");
+        return Ok(());
+    };
+    url.query_pairs_mut().append_pair("client_id", &profile.client_id);
+    let here = app.environment.has_browser && !app.environment.over_ssh;
+    if here && open_browser(&url) {
+        app.ui().tell(&format!("Opening your browser to sign out at {}.", profile.issuer));
+    } else {
+        app.ui().tell(&format!("To sign out of the browser's session too, open:\n\n  {url}\n"));
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! `authctl logout`: ends a session at its issuer and here, and says what became of each half.
+
+use serde::Serialize;
+
+use super::output;
+use crate::app::App;
+use crate::broker::{LogoutOptions, LogoutReport, Revocation};
+use crate::cli::Logout;
+use crate::clock::UnixTime;
+use crate::failure::{Failure, Kind};
+use crate::model::{Profile, ProfileName};
+use crate::verify::RevokedList;
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    profile: &'a ProfileName,
+    /// Whether a session was deleted here.
+    deleted: bool,
+    /// `revoked`, `not_asked`, `not_offered`, `failed`, or `nothing` where there was no session.
+    issuer: &'static str,
+    error: Option<String>,
+}
+
+/// Runs the command.
+pub fn run(app: &App, args: &Logout) -> Result<u8, Failure> {
+    if !args.all {
+        let profile = app.profile(args.profile.as_ref())?;
+        return app.run(one(app, &profile, args));
+    }
+    let config = app.config()?;
+    let mut worst = 0;
+    app.run(async {
+        for profile in config.profiles.values() {
+            let code = match one(app, profile, args).await {
+                Ok(code) => code,
+                Err(failure) => {
+                    crate::report(app, &failure);
+                    failure.kind.exit_code()
+                }
+            };
+            if worst == 0 {
+                worst = code;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(worst)
+}
+
+async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure> {
+    let name = &profile.name;
+    let revoked_file = app.paths()?.revoked_file;
+    let now = app.clock().now();
+    let mark =
+        |tokens: &[(&str, UnixTime)]| Ok(RevokedList::open(&revoked_file).and_then(|mut list| list.add(tokens, now))?);
+    let options = LogoutOptions { revoke: !args.no_revoke };
+    let ended = app.broker()?.logout(profile, options, mark).await.map_err(|e| Failure::from(e).about(name))?;
+    let Some(LogoutReport { revocation }) = ended else {
+        if app.common.json {
+            output::json(&Answer { profile: name, deleted: false, issuer: "nothing", error: None })?;
+        } else {
+            app.ui().tell(&format!("{name}: nobody was logged in."));
+        }
+        return Ok(0);
+    };
+    if args.end_session {
+        super::login::open_end_session(app, profile).await?;
+    }
+    let (word, sentence, failure) = match revocation {
+        Revocation::Done => ("revoked", "the issuer has revoked the tokens".to_owned(), None),
+        Revocation::NotAsked => {
+            ("not_asked", "the issuer was not told: the tokens stay valid there until they expire".to_owned(), None)
+        }
+        Revocation::NotOffered => (
+            "not_offered",
+            "the issuer offers no revocation: the tokens stay valid there until they expire".to_owned(),
+            None,
+        ),
+        Revocation::Failed(error) => {
+            let failure = Failure::from(error).about(name);
+            (
+                "failed",
+                "the issuer has NOT revoked the tokens: they stay valid there until they expire".to_owned(),
+                Some(failure),
+            )
+        }
+    };
+    if app.common.json {
+        let error = failure.as_ref().map(Failure::message);
+        output::json(&Answer { profile: name, deleted: true, issuer: word, error })?;
+    } else {
+        app.ui().tell(&format!("{name}: the session is deleted here, and {sentence}."));
+    }
+    let Some(failure) = failure else { return Ok(0) };
+    if !app.common.json {
+        let hint = format!(
+            "revoke this client's access on the issuer's own pages ({}) if the tokens may be in other hands",
+            profile.issuer
+        );
+        crate::report(app, &Failure { hint, ..Failure::said(failure.kind, failure.message(), "") }.coded(failure.code));
+    }
+    Ok(if failure.kind == Kind::Refused { Kind::Refused } else { Kind::Unreachable }.exit_code())
+}

@@ -1,0 +1,204 @@
+//! `authctl profile`: shows and changes the configured profiles.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::output;
+use crate::app::App;
+use crate::cli::ProfileCommand;
+use crate::config;
+use crate::failure::{Failure, Kind};
+use crate::model::{ClientAuth, Grant, IssuerUrl, Profile, ProfileName, StoreKind};
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    profile: &'a ProfileName,
+    default: bool,
+    issuer: &'a IssuerUrl,
+    client_id: &'a str,
+    client_auth: ClientAuth,
+    grant: Grant,
+    scopes: &'a [String],
+    audience: Option<&'a str>,
+    resources: &'a [String],
+    store: StoreKind,
+    ca_cert: Option<&'a PathBuf>,
+}
+
+impl<'a> Shown<'a> {
+    fn of(profile: &'a Profile, default: Option<&ProfileName>) -> Self {
+        Self {
+            profile: &profile.name,
+            default: default == Some(&profile.name),
+            issuer: &profile.issuer,
+            client_id: &profile.client_id,
+            client_auth: profile.client_auth,
+            grant: profile.grant,
+            scopes: &profile.scopes,
+            audience: profile.audience.as_deref(),
+            resources: &profile.resources,
+            store: profile.store,
+            ca_cert: profile.ca_cert.as_ref(),
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Failure> {
+    match command {
+        ProfileCommand::List => list(app),
+        ProfileCommand::Show { profile } => show(app, profile.as_ref()),
+        ProfileCommand::Set { profile, settings } => app.run(set(app, &profile, &settings)),
+        ProfileCommand::Remove { profile } => app.run(remove(app, &profile)),
+        ProfileCommand::Rename { profile, to } => app.run(rename(app, &profile, &to)),
+        ProfileCommand::Use { profile } => app.run(async {
+            let _lock = app.lock_config().await?;
+            config::set_default(&app.paths()?.config_file, &profile)?;
+            app.ui().tell(&format!("{profile} is the default now."));
+            Ok(0)
+        }),
+    }
+}
+
+fn list(app: &App) -> Result<u8, Failure> {
+    let config = app.config()?;
+    let default = config.choose(None).ok().map(|profile| &profile.name);
+    if app.common.json {
+        let all: Vec<Shown> = config.profiles.values().map(|profile| Shown::of(profile, default)).collect();
+        output::json(&all)?;
+        return Ok(0);
+    }
+    let width = config.profiles.keys().map(|name| name.as_str().len()).max().unwrap_or(0);
+    for profile in config.profiles.values() {
+        let mark = if default == Some(&profile.name) { '*' } else { ' ' };
+        output::line(&format!("{mark} {:<width$}  {}", profile.name.as_str(), profile.issuer))?;
+    }
+    Ok(0)
+}
+
+fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Failure> {
+    let config = app.config()?;
+    let named = app.named(named)?;
+    let profile = config.choose(named.as_ref())?;
+    let shown = Shown::of(profile, config.choose(None).ok().map(|profile| &profile.name));
+    if app.common.json {
+        output::json(&shown)?;
+        return Ok(0);
+    }
+    let auth = match shown.client_auth {
+        ClientAuth::None => "none",
+        ClientAuth::ClientSecretBasic => "client_secret_basic",
+        ClientAuth::ClientSecretPost => "client_secret_post",
+    };
+    let lines = [
+        ("profile", profile.name.to_string()),
+        ("issuer", profile.issuer.to_string()),
+        ("client_id", profile.client_id.clone()),
+        ("client_auth", auth.to_owned()),
+        ("grant", profile.grant.to_string()),
+        ("scopes", profile.scopes.join(" ")),
+        ("audience", profile.audience.clone().unwrap_or_default()),
+        ("resources", profile.resources.join(" ")),
+        ("store", profile.store.to_string()),
+        ("ca_cert", profile.ca_cert.as_ref().map(|path| path.display().to_string()).unwrap_or_default()),
+    ];
+    for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
+        output::line(&format!("{name:<12} {value}"))?;
+    }
+    Ok(0)
+}
+
+async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Result<u8, Failure> {
+    let _lock = app.lock_config().await?;
+    let mut profile = app.config()?.profile(name)?.clone();
+    for (key, value) in settings {
+        apply(&mut profile, key, value)?;
+    }
+    config::save(&app.paths()?.config_file, &profile)?;
+    app.ui().tell(&format!("{name} is changed."));
+    Ok(0)
+}
+
+fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
+    let wrong =
+        |known: &str| Failure::said(Kind::Usage, format!("`{value}` is no {key}"), format!("use one of: {known}"));
+    let words = || value.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    match key {
+        "issuer" => profile.issuer = IssuerUrl::parse(value)?,
+        "client_id" if value.is_empty() => return Err(wrong("the client's id at the issuer")),
+        "client_id" => profile.client_id = value.to_owned(),
+        "client_auth" => {
+            profile.client_auth = match value {
+                "" | "none" => ClientAuth::None,
+                "client_secret_basic" => ClientAuth::ClientSecretBasic,
+                "client_secret_post" => ClientAuth::ClientSecretPost,
+                _ => return Err(wrong("none, client_secret_basic, client_secret_post")),
+            };
+        }
+        "grant" => {
+            profile.grant = match value {
+                "" | "browser" => Grant::Browser,
+                "device" => Grant::Device,
+                "password" => Grant::Password,
+                "client-credentials" => Grant::ClientCredentials,
+                "token" => Grant::Token,
+                _ => return Err(wrong("browser, device, password, client-credentials, token")),
+            };
+        }
+        "scopes" => profile.scopes = words(),
+        "audience" => profile.audience = (!value.is_empty()).then(|| value.to_owned()),
+        "resources" => profile.resources = words(),
+        "store" => {
+            let store = match value {
+                "keychain" => StoreKind::Keychain,
+                "file" => StoreKind::File,
+                _ => return Err(wrong("keychain, file")),
+            };
+            if store != profile.store {
+                return Err(Failure::said(
+                    Kind::Usage,
+                    "a session does not move between stores",
+                    format!("run `authctl login {} --store {value}`", profile.name),
+                ));
+            }
+        }
+        "ca_cert" => profile.ca_cert = (!value.is_empty()).then(|| PathBuf::from(value)),
+        _ => {
+            return Err(Failure::said(
+                Kind::Usage,
+                format!("there is no setting `{key}`"),
+                "see `authctl profile set --help` for those there are",
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn remove(app: &App, name: &ProfileName) -> Result<u8, Failure> {
+    let config = app.config()?;
+    let profile = config.profile(name)?;
+    if app.broker()?.stored(profile).await.map_err(Failure::from)?.is_some() {
+        return Err(Failure::said(
+            Kind::Usage,
+            format!("`{name}` has a session"),
+            format!("run `authctl logout {name}` first, so that its tokens are revoked"),
+        ));
+    }
+    let _lock = app.lock_config().await?;
+    config::remove(&app.paths()?.config_file, name)?;
+    app.ui().tell(&format!("{name} is removed."));
+    Ok(0)
+}
+
+async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, Failure> {
+    let _lock = app.lock_config().await?;
+    let profile = app.config()?.profile(from)?.clone();
+    if app.config()?.profiles.contains_key(to) {
+        return Err(config::ConfigError::Exists(to.clone()).into());
+    }
+    let file = app.paths()?.config_file;
+    app.broker()?.rename(&profile, to, || config::rename(&file, from, to).map_err(Failure::from)).await?;
+    app.ui().tell(&format!("{from} is {to} now."));
+    Ok(0)
+}

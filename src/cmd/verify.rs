@@ -1,0 +1,285 @@
+//! `authctl verify`: the offline decision on a stored token or one on stdin.
+
+use std::io::{self, BufRead, Read as _};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::output::{self, span};
+use crate::app::App;
+use crate::broker::{Broker, BrokerError, judge_token};
+use crate::cli::Verify;
+use crate::clock::UnixTime;
+use crate::failure::{Failure, Kind};
+use crate::model::{Profile, ProfileName};
+use crate::ui::harmless;
+use crate::verify::{AcceptedTypes, KeyInfo, KeySet, Policy, Reason, ReasonCode, RevokedList, Verdict};
+
+/// A longer line or token is refused as it is.
+const MOST_BYTES: usize = 1024 * 1024;
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer<'a> {
+    Granted { valid: bool, claims: &'a Map<String, Value>, key: &'a KeyInfo, keys_age: Option<u64> },
+    Denied { valid: bool, reasons: &'a [Reason] },
+}
+
+impl<'a> Answer<'a> {
+    fn of(verdict: &'a Verdict, keys_age: Option<Duration>) -> Self {
+        match verdict {
+            Verdict::Granted(granted) => Self::Granted {
+                valid: true,
+                claims: &granted.claims,
+                key: &granted.key,
+                keys_age: keys_age.map(|age| age.as_secs()),
+            },
+            Verdict::Denied(reasons) => Self::Denied { valid: false, reasons },
+        }
+    }
+}
+
+/// The policy that holds where nothing more is asked; the profile's issuer and audiences are still to be filled in.
+pub(super) fn policy_at(now: UnixTime) -> Policy {
+    Policy::new("", Vec::new(), now)
+}
+
+/// Runs the command.
+pub fn run(app: &App, args: Verify) -> Result<u8, Failure> {
+    let on_stdin = args.subject.as_deref() == Some("-");
+    if !on_stdin {
+        for (given, option) in
+            [(args.at.is_some(), "--at"), (args.batch, "--batch"), (args.profile.is_some(), "--profile")]
+        {
+            if given {
+                return Err(Failure::said(
+                    Kind::Usage,
+                    format!("{option} is for tokens on stdin"),
+                    "put `-` in the profile's place and pipe the token in",
+                ));
+            }
+        }
+    }
+    let keys = given_keys(&args)?;
+    let policy = policy(app, &args)?;
+    let revoked = RevokedList::open(&app.paths()?.revoked_file)?;
+    if on_stdin {
+        return stdin(app, &args, policy, keys, &revoked);
+    }
+    let named: Option<ProfileName> = args
+        .subject
+        .as_deref()
+        .map(|text| {
+            text.parse().map_err(|e| Failure::new(Kind::Usage, e, "name a profile, or `-` for a token on stdin"))
+        })
+        .transpose()?;
+    let profile = app.profile(named.as_ref())?;
+    let about = |e: BrokerError| Failure::from(e).about(&profile.name);
+    let stores = app.stores()?;
+    let found = stores.of(profile.store).read(&profile.name).map_err(|e| about(e.into()))?;
+    let session = Broker::owned(&profile, found).map_err(about)?;
+    let (verdict, age) = Broker::judge(&profile, &session, &session.tokens, policy, keys, &revoked);
+    tell(app, &verdict, age)
+}
+
+fn given_keys(args: &Verify) -> Result<Option<KeySet>, Failure> {
+    let Some(path) = &args.jwks else { return Ok(None) };
+    let unusable = |e: anyhow::Error| {
+        Failure::new(
+            Kind::Usage,
+            e.context(format!("cannot use the keys in {}", path.display())),
+            "give a JWK Set or PEM public keys with --jwks",
+        )
+    };
+    let file = std::fs::File::open(path).map_err(|e| unusable(e.into()))?;
+    let mut text = String::new();
+    file.take(KeySet::LONGEST as u64 + 1).read_to_string(&mut text).map_err(|e| unusable(e.into()))?;
+    let keys = KeySet::parse(&text).map_err(|e| unusable(e.into()))?;
+    if keys.is_empty() {
+        return Err(unusable(anyhow::anyhow!("none of its {} keys is a public key to verify with", keys.skipped())));
+    }
+    Ok(Some(keys))
+}
+
+fn policy(app: &App, args: &Verify) -> Result<Policy, Failure> {
+    let now = args.at.map_or_else(|| app.clock().now(), UnixTime);
+    let mut policy = policy_at(now);
+    if let Some(issuer) = &args.issuer {
+        policy.issuer.clone_from(issuer);
+    }
+    policy.audiences.clone_from(&args.audiences);
+    if !args.algorithms.is_empty() {
+        policy.algorithms = args.algorithms.iter().map(|name| name.trim().parse()).collect::<Result<_, _>>().map_err(
+            |e: crate::verify::InvalidAlgorithm| {
+                Failure::new(
+                    Kind::Usage,
+                    e,
+                    "name some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
+                )
+            },
+        )?;
+    }
+    if args.leeway > Policy::MOST_LEEWAY {
+        return Err(Failure::said(Kind::Usage, "a leeway of more than a day", "correct this machine's clock instead"));
+    }
+    policy.leeway = args.leeway;
+    if !args.typ.is_empty() {
+        policy.types = AcceptedTypes::Only(args.typ.clone());
+    }
+    policy.scopes = args.scopes.iter().filter(|scope| !scope.is_empty()).cloned().collect();
+    policy.claims.clone_from(&args.claims);
+    policy.max_auth_age = args.max_auth_age;
+    policy.acr.clone_from(&args.acr);
+    policy.amr.clone_from(&args.amr);
+    Ok(policy)
+}
+
+/// Decides on what is piped in. A profile is only looked at for what the options do not give.
+fn stdin(
+    app: &App,
+    args: &Verify,
+    mut policy: Policy,
+    keys: Option<KeySet>,
+    revoked: &RevokedList,
+) -> Result<u8, Failure> {
+    let complete = keys.is_some() && !policy.issuer.is_empty() && !policy.audiences.is_empty();
+    let (keys, age) = match keys {
+        Some(keys) if complete && args.profile.is_none() => (keys, None),
+        keys => {
+            let profile = app.profile(args.profile.as_ref()).map_err(|failure| Failure {
+                hint: "give --issuer, --audience and --jwks, or a profile that has them with --profile".into(),
+                kind: Kind::Usage,
+                ..failure
+            })?;
+            fill_in(&profile, &mut policy);
+            match keys {
+                Some(keys) => (keys, None),
+                None => kept_keys(app, &profile, policy.now)?,
+            }
+        }
+    };
+    if args.batch {
+        return batch(&policy, &keys, age, revoked);
+    }
+    let mut token = Vec::new();
+    io::stdin().lock().take(MOST_BYTES as u64 + 1).read_to_end(&mut token).map_err(unreadable)?;
+    let verdict = decide(&token, &keys, &policy, revoked);
+    tell(app, &verdict, age)
+}
+
+fn fill_in(profile: &Profile, policy: &mut Policy) {
+    if policy.issuer.is_empty() {
+        policy.issuer = profile.issuer.to_string();
+    }
+    if policy.audiences.is_empty() {
+        policy.audiences = profile.expected_audiences();
+    }
+}
+
+fn kept_keys(app: &App, profile: &Profile, now: UnixTime) -> Result<(KeySet, Option<Duration>), Failure> {
+    let about = |e: BrokerError| Failure::from(e).about(&profile.name);
+    let found = app.stores()?.of(profile.store).read(&profile.name).map_err(|e| about(e.into()))?;
+    let session = Broker::owned(profile, found).map_err(about)?;
+    Ok(Broker::kept_keys(&session, now))
+}
+
+fn unreadable(error: io::Error) -> Failure {
+    Failure::new(Kind::Usage, anyhow::Error::new(error).context("reading stdin"), "pipe a token to stdin")
+}
+
+/// One token as it was read, with the white space that pipes add taken off its end.
+fn decide(token: &[u8], keys: &KeySet, policy: &Policy, revoked: &RevokedList) -> Verdict {
+    if token.len() > MOST_BYTES {
+        return Verdict::Denied(vec![Reason::new(ReasonCode::Malformed, "the token is longer than 1 MiB")]);
+    }
+    match std::str::from_utf8(token) {
+        Ok(text) => judge_token(text.trim_ascii(), keys, policy, revoked),
+        Err(_) => Verdict::Denied(vec![Reason::new(ReasonCode::Malformed, "the token is not text")]),
+    }
+}
+
+/// One JWT a line, one JSON line each, in order.
+fn batch(policy: &Policy, keys: &KeySet, age: Option<Duration>, revoked: &RevokedList) -> Result<u8, Failure> {
+    let mut input = io::stdin().lock();
+    let mut all_valid = true;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read =
+            io::Read::take(&mut input, MOST_BYTES as u64 + 2).read_until(b'\n', &mut line).map_err(unreadable)?;
+        if read == 0 {
+            break;
+        }
+        if line.last() != Some(&b'\n') && line.len() > MOST_BYTES {
+            skip_line(&mut input).map_err(unreadable)?;
+        }
+        let verdict = decide(&line, keys, policy, revoked);
+        all_valid &= verdict.is_granted();
+        output::json(&Answer::of(&verdict, age))?;
+    }
+    Ok(if all_valid { 0 } else { Kind::Denied.exit_code() })
+}
+
+fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let buffer = input.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let used = end.map_or(buffer.len(), |at| at + 1);
+        input.consume(used);
+        if end.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+fn tell(app: &App, verdict: &Verdict, age: Option<Duration>) -> Result<u8, Failure> {
+    let granted = match verdict {
+        Verdict::Denied(reasons) => return tell_denied(app, reasons),
+        Verdict::Granted(granted) => granted,
+    };
+    if app.common.json {
+        output::json(&Answer::of(verdict, age))?;
+        return Ok(0);
+    }
+    if app.common.quiet {
+        return Ok(0);
+    }
+    let text = |name: &str| granted.claims.get(name).and_then(Value::as_str).map(|t| harmless(t, 100));
+    let who = text("preferred_username").or_else(|| text("sub")).unwrap_or_else(|| "nobody in particular".into());
+    let left = granted
+        .claims
+        .get("exp")
+        .and_then(Value::as_f64)
+        .map(|end| app.clock().now().until(UnixTime(end as i64)))
+        .map(|left| format!(", for another {}", span(left)))
+        .unwrap_or_default();
+    let keys = age.map(|age| format!(", by keys fetched {} ago", span(age))).unwrap_or_default();
+    output::line(&format!("{}: {who}{left}; signed with {}{keys}", app.paint(32, "valid"), granted.key.alg.name()))?;
+    Ok(0)
+}
+
+/// Tells every reason: on stdout as the verdict in JSON, else on stderr for people.
+pub(super) fn tell_denied(app: &App, reasons: &[Reason]) -> Result<u8, Failure> {
+    if app.common.json {
+        output::json(&Answer::Denied { valid: false, reasons })?;
+        return Ok(Kind::Denied.exit_code());
+    }
+    let told: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();
+    let hint = match reasons.first().map(|reason| reason.code) {
+        Some(ReasonCode::Expired) => "get a new token with `authctl token`, or log in again",
+        Some(ReasonCode::OpaqueToken) => {
+            "this issuer's access tokens can only be checked by asking it; use `authctl token`"
+        }
+        Some(ReasonCode::WrongAudience) => {
+            "if the token is meant for you, name its audience with --audience or `authctl profile set NAME audience=...`"
+        }
+        Some(ReasonCode::UnknownKey) => "`authctl refresh` fetches the issuer's keys; or give them with --jwks",
+        _ => "do not rely on this token; log in again if it is your own",
+    };
+    crate::report(app, &Failure::said(Kind::Denied, format!("token denied: {}", told.join("; ")), hint));
+    Ok(Kind::Denied.exit_code())
+}

@@ -1,0 +1,354 @@
+//! The one place where what went wrong becomes an exit code, a stable word and a line on what to do next.
+
+use crate::broker::{BrokerError, LoginReason};
+use crate::config::ConfigError;
+use crate::issuer::IssuerError;
+use crate::model::{InsecureUrl, InvalidProfileName, ProfileName};
+use crate::paths::NoHome;
+use crate::store::{LockError, StoreError};
+use crate::verify::RevokedError;
+
+/// Kinds of failure, by what a script would do about them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A bug, or a machine out of order.
+    Unexpected,
+    /// The command line or the configuration is wrong.
+    Usage,
+    /// Somebody must log in.
+    LoginRequired,
+    /// A token was checked and is not good.
+    Denied,
+    /// The issuer said no.
+    Refused,
+    /// The issuer did not answer, or not sensibly.
+    Unreachable,
+    /// The store is locked, absent or refuses.
+    Store,
+    /// The agent is locked or absent, or does not permit the caller.
+    Agent,
+    /// Somebody pressed Ctrl-C or said no.
+    Interrupted,
+}
+
+/// Every exit code, and what it means; manual and README are made from this table.
+pub const EXIT_CODES: [(u8, &str); 10] = [
+    (0, "Done, or granted"),
+    (1, "Unexpected failure"),
+    (2, "Wrong usage or configuration"),
+    (3, "Login required"),
+    (4, "Token denied"),
+    (5, "The issuer refused"),
+    (6, "The issuer cannot be reached; try again"),
+    (7, "The store is locked, absent or refuses"),
+    (8, "The agent is locked, absent where required, or does not permit the caller"),
+    (130, "Interrupted"),
+];
+
+impl Kind {
+    /// The process's exit code.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Unexpected => 1,
+            Self::Usage => 2,
+            Self::LoginRequired => 3,
+            Self::Denied => 4,
+            Self::Refused => 5,
+            Self::Unreachable => 6,
+            Self::Store => 7,
+            Self::Agent => 8,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The word for it in JSON errors, where nothing more exact is known.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Unexpected => "unexpected",
+            Self::Usage => "usage",
+            Self::LoginRequired => "login_required",
+            Self::Denied => "token_denied",
+            Self::Refused => "issuer_refused",
+            Self::Unreachable => "issuer_unreachable",
+            Self::Store => "store_unavailable",
+            Self::Agent => "agent_unavailable",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What went wrong, and what to do next.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which decides the exit code.
+    pub kind: Kind,
+    /// A stable word for scripts.
+    pub code: &'static str,
+    /// What failed.
+    pub error: anyhow::Error,
+    /// What to do next. `{profile}` in it stands for a space and the profile's name, once [`Failure::about`] knows it.
+    pub hint: String,
+}
+
+impl Failure {
+    /// A failure of that kind.
+    #[must_use]
+    pub fn new(kind: Kind, error: impl Into<anyhow::Error>, hint: impl Into<String>) -> Self {
+        Self { kind, code: kind.word(), error: error.into(), hint: hint.into() }
+    }
+
+    /// One that only a message tells.
+    #[must_use]
+    pub fn said(kind: Kind, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(kind, anyhow::Error::msg(message.into()), hint)
+    }
+
+    /// The same with a more exact word.
+    #[must_use]
+    pub fn coded(mut self, code: &'static str) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// The same, with the profile that it is about in the hint.
+    #[must_use]
+    pub fn about(mut self, profile: &ProfileName) -> Self {
+        self.hint = self.hint.replace("{profile}", &format!(" {profile}"));
+        self
+    }
+
+    /// Ctrl-C, or a request to end.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self::said(Kind::Interrupted, "interrupted", "nothing was changed; run the command again when you are ready")
+    }
+
+    /// What failed, in one line.
+    #[must_use]
+    pub fn message(&self) -> String {
+        one_line(&format!("{:#}", self.error))
+    }
+
+    /// What to do next, in one line.
+    #[must_use]
+    pub fn next(&self) -> String {
+        one_line(&self.hint.replace("{profile}", ""))
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl From<NoHome> for Failure {
+    fn from(error: NoHome) -> Self {
+        Self::new(Kind::Usage, error, "set HOME to a directory that you can write to").coded("configuration")
+    }
+}
+
+impl From<InvalidProfileName> for Failure {
+    fn from(error: InvalidProfileName) -> Self {
+        Self::new(Kind::Usage, error, "choose another name")
+    }
+}
+
+impl From<InsecureUrl> for Failure {
+    fn from(error: InsecureUrl) -> Self {
+        Self::new(Kind::Usage, error, "give the issuer's https address")
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let (hint, code) = match &error {
+            ConfigError::Io { .. } => (
+                "make the file and its directory yours to read and write, or name another with --config",
+                "configuration",
+            ),
+            ConfigError::Syntax { .. } | ConfigError::UnknownKey { .. } | ConfigError::Issuer { .. } => {
+                ("correct the file in an editor; `authctl profile set` writes it for you", "configuration")
+            }
+            ConfigError::Name(_) => ("choose another name", "usage"),
+            ConfigError::UnknownProfile { .. } => (
+                "run `authctl profile list` to see those there are, or `authctl login NAME --issuer URL --client-id ID` to make one",
+                "unknown_profile",
+            ),
+            ConfigError::Ambiguous { .. } => {
+                ("name one, set AUTHCTL_PROFILE, or choose a default with `authctl profile use NAME`", "usage")
+            }
+            ConfigError::Empty => {
+                return Self::new(
+                    Kind::LoginRequired,
+                    error,
+                    "run `authctl login NAME --issuer URL --client-id ID`, or `authctl demo` to see how it works",
+                );
+            }
+            ConfigError::Exists(_) => ("choose another name, or remove that profile first", "usage"),
+        };
+        Self::new(Kind::Usage, error, hint).coded(code)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::new(Kind::Store, error, "unlock the keychain")
+    }
+}
+
+impl From<RevokedError> for Failure {
+    fn from(error: RevokedError) -> Self {
+        Self::new(Kind::Store, error, "make the file yours to read and write, or remove it if it is damaged")
+    }
+}
+
+impl From<LockError> for Failure {
+    fn from(error: LockError) -> Self {
+        match &error {
+            LockError::TimedOut { .. } => Self::new(
+                Kind::Unreachable,
+                error,
+                "try again; if it stays so, look for an authctl that hangs with `ps -C authctl`",
+            )
+            .coded("busy"),
+            _ => {
+                Self::new(Kind::Store, error, "make the directory yours to read and write, on a file system with locks")
+            }
+        }
+    }
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::LoginRequired(reason) => {
+                let hint = match &reason {
+                    LoginReason::NoSession
+                    | LoginReason::Ended(_)
+                    | LoginReason::NoRefreshToken
+                    | LoginReason::IdTokenOver => "run `authctl login{profile}`",
+                    LoginReason::OtherIssuer { .. } | LoginReason::OtherClient { .. } => {
+                        "run `authctl login{profile}` to log in anew, or undo the change to the profile"
+                    }
+                    LoginReason::NoIdToken => "run `authctl login{profile} --scope openid`",
+                };
+                Self::new(Kind::LoginRequired, reason, hint)
+            }
+            BrokerError::Store(error) => error.into(),
+            BrokerError::Lock(error) => error.into(),
+            BrokerError::Issuer(error) => error.into(),
+            BrokerError::FailedJustNow(failed) => {
+                let (kind, hint) = match failed.code.as_str() {
+                    "issuer_refused" => {
+                        (Kind::Refused, "run `authctl status{profile}` for what the issuer said".to_owned())
+                    }
+                    _ => {
+                        let wait = failed.retry_at.map(|at| format!(" after {at}")).unwrap_or_default();
+                        (Kind::Unreachable, format!("try again{wait}"))
+                    }
+                };
+                Self::said(kind, failed.message, hint)
+            }
+            BrokerError::NotVerified { .. } => {
+                let message = error.to_string();
+                Self::said(
+                    Kind::Denied,
+                    message,
+                    "nothing was stored; check --issuer and --client-id with whoever runs the issuer, and this machine's clock",
+                )
+            }
+            BrokerError::RevokedList(error) => error.into(),
+            BrokerError::Cut => Self::interrupted(),
+        }
+    }
+}
+
+impl From<IssuerError> for Failure {
+    fn from(error: IssuerError) -> Self {
+        match &error {
+            IssuerError::Insecure(_) => Self::new(
+                Kind::Refused,
+                error,
+                "tell whoever runs the issuer that its metadata names an address without https",
+            ),
+            IssuerError::Mismatch { found, .. } => {
+                let hint =
+                    format!("if that is the issuer you mean, use exactly `{found}`; if not, do not sign in there");
+                Self::new(Kind::Refused, error, hint).coded("issuer_mismatch")
+            }
+            IssuerError::Unsupported { .. } => {
+                Self::new(Kind::Refused, error, "use another grant; `authctl login --help` lists them")
+            }
+            IssuerError::Unreachable { .. } => Self::new(
+                Kind::Unreachable,
+                error,
+                "check the network, the proxy (HTTPS_PROXY, NO_PROXY) and the address, and try again",
+            ),
+            IssuerError::Busy { retry_after, .. } => {
+                let hint = match retry_after {
+                    Some(wait) => format!("try again in {} seconds", wait.as_secs()),
+                    None => "try again in a minute".into(),
+                };
+                Self::new(Kind::Unreachable, error, hint)
+            }
+            IssuerError::Refused(refusal) => {
+                let hint = match refusal.code.as_str() {
+                    "invalid_client" | "unauthorized_client" => {
+                        "check --client-id, --client-auth and the client's secret, and log in again"
+                    }
+                    "invalid_scope" => "ask for a scope that the issuer grants this client, with --scope",
+                    "invalid_target" => "ask for an --audience or --resource that the issuer knows",
+                    "access_denied" => "sign in again and allow the access",
+                    "invalid_grant" => "check what was typed, or log in again",
+                    "expired_token" => "run the login again, and enter the code sooner",
+                    _ => "ask whoever runs the issuer what this means for your client",
+                };
+                Self::new(Kind::Refused, error, hint)
+            }
+            IssuerError::Malformed { .. } => Self::new(
+                Kind::Unreachable,
+                error,
+                "something between here and the issuer answers in its place (a proxy, a sign-in page of the network), or it is \
+                 out of order; try again",
+            ),
+            IssuerError::TimedOut { .. } => Self::new(Kind::LoginRequired, error, "run `authctl login{profile}` again"),
+            IssuerError::CaCert { .. } => {
+                Self::new(Kind::Usage, error, "give a PEM file of certificates with --ca-cert").coded("configuration")
+            }
+            IssuerError::Local { .. } => {
+                Self::new(Kind::Unexpected, error, "try again, or use `authctl login{profile} --device`")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_code_of_its_own_in_the_table() {
+        let kinds = [
+            Kind::Unexpected,
+            Kind::Usage,
+            Kind::LoginRequired,
+            Kind::Denied,
+            Kind::Refused,
+            Kind::Unreachable,
+            Kind::Store,
+            Kind::Agent,
+            Kind::Interrupted,
+        ];
+        let codes: Vec<u8> = kinds.iter().map(|kind| kind.exit_code()).collect();
+        let table: Vec<u8> = EXIT_CODES[1..].iter().map(|(code, _)| *code).collect();
+        assert_eq!(codes, table);
+    }
+
+    #[test]
+    fn messages_and_hints_are_one_line_and_name_the_profile() {
+        let failure = Failure::said(Kind::LoginRequired, "a\nb\r\n c", "run `authctl login{profile}`");
+        assert_eq!((failure.message().as_str(), failure.next().as_str()), ("a b c", "run `authctl login`"));
+        let failure = failure.about(&"work".parse().expect("name"));
+        assert_eq!(failure.next(), "run `authctl login work`");
+    }
+}

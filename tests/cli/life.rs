@@ -1,0 +1,11 @@
+//! The demo, which is a session's whole life.
+
+use crate::support::Sandbox;
+
+#[test]
+fn the_demo_does_what_it_says_and_leaves_nothing() {
+    let home = Sandbox::new();
+    let ran = home.run(&["demo"]).exits(0);
+    assert!(ran.stdout.contains("That was the whole life of a session"), "{}", ran.stdout);
+    assert!(!home.config_file().exists(), "the demo keeps out of its user's home");
+}

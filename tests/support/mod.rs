@@ -1,0 +1,235 @@
+//! What the black-box tests share: a sandboxed home, the real program in it, and a watch for leaked secrets.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(missing_docs, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+
+use authctl::dev_issuer::{DevIssuer, Handle, Options, User};
+use authctl::secret::Secret;
+
+/// The program under test.
+pub const AUTHCTL: &str = env!("CARGO_BIN_EXE_authctl");
+
+/// The embedded issuer's user.
+pub const USER: &str = "developer";
+pub const PASSWORD: &str = "correct-horse-battery-staple";
+/// The base32 secret of the user `second`, who needs one-time codes.
+pub const TOTP: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
+
+/// An embedded issuer with the users that tests log in as.
+pub fn issuer(change: impl FnOnce(&mut Options)) -> Handle {
+    let user = |name: &str, totp: Option<&str>| User {
+        totp: totp.map(|text| Secret::new(text.into())),
+        ..User::new(name, Secret::new(PASSWORD.into()))
+    };
+    let mut options = Options {
+        users: vec![user(USER, None), user("other", None), user("second", Some(TOTP))],
+        ..Options::default()
+    };
+    change(&mut options);
+    DevIssuer::spawn(options).expect("the embedded issuer starts")
+}
+
+/// A home that no other test sees, with the file store.
+pub struct Sandbox {
+    dir: tempfile::TempDir,
+    env: BTreeMap<OsString, OsString>,
+    /// What must never be seen in any stream or file but the store.
+    secrets: Mutex<Vec<String>>,
+}
+
+/// What a run of the program did.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Fails the test unless the program exited with `code`.
+    #[track_caller]
+    pub fn exits(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Fails the test unless stderr says `text`.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "expected {text:?} in stderr: {}", self.stderr);
+        self
+    }
+
+    /// stdout as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|e| panic!("{e}: {:?} (stderr: {})", self.stdout, self.stderr))
+    }
+
+    /// The error on stderr as JSON.
+    #[track_caller]
+    pub fn error(&self) -> serde_json::Value {
+        let last = self.stderr.lines().last().unwrap_or_default();
+        let value: serde_json::Value = serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {:?}", self.stderr));
+        value["error"].clone()
+    }
+
+    /// The one line on stdout.
+    #[track_caller]
+    pub fn line(&self) -> &str {
+        let line = self.stdout.strip_suffix('\n').expect("stdout ends with a line end");
+        assert!(!line.contains('\n') && !line.is_empty(), "one line: {:?}", self.stdout);
+        line
+    }
+}
+
+impl Sandbox {
+    /// An empty home whose profiles are kept in the `file` store by default.
+    pub fn new() -> Self {
+        Self::with_store("file")
+    }
+
+    pub fn with_store(store: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("authctl-test-").tempdir().expect("a temporary directory");
+        let mut env = BTreeMap::new();
+        for (name, below) in
+            [("HOME", ""), ("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data"), ("XDG_RUNTIME_DIR", "run")]
+        {
+            let path = dir.path().join(below);
+            fs::create_dir_all(&path).expect("made");
+            env.insert(name.into(), path.into());
+        }
+        env.insert("PATH".into(), std::env::var_os("PATH").expect("PATH"));
+        env.insert("AUTHCTL_STORE".into(), store.into());
+        Self { dir, env, secrets: Mutex::new(vec![PASSWORD.into(), TOTP.into()]) }
+    }
+
+    pub fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
+        self.env.insert(name.into(), value.as_ref().into());
+    }
+
+    pub fn unset(&mut self, name: &str) {
+        self.env.remove(OsStr::new(name));
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.path().join("config/authctl/config.toml")
+    }
+
+    pub fn session_file(&self, profile: &str) -> PathBuf {
+        self.path().join(format!("data/authctl/sessions/{profile}.age"))
+    }
+
+    pub fn key_file(&self) -> PathBuf {
+        self.path().join("config/authctl/authctl.key")
+    }
+
+    /// The program with these arguments in this home, not started yet.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(AUTHCTL);
+        command.args(args).env_clear().envs(&self.env).current_dir(self.path());
+        command
+    }
+
+    /// Runs the program to its end, with nothing on stdin.
+    pub fn run(&self, args: &[&str]) -> Ran {
+        self.run_with(args, "")
+    }
+
+    /// Runs the program to its end with `stdin` piped in, at the highest log level if the test's own arguments do not
+    /// say otherwise, and fails the test if a secret shows where none may be.
+    #[track_caller]
+    pub fn run_with(&self, args: &[&str], stdin: &str) -> Ran {
+        self.finish(self.start(args, stdin), args)
+    }
+
+    /// Starts the program with `stdin` piped in.
+    pub fn start(&self, args: &[&str], stdin: &str) -> Child {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut pipe = child.stdin.take().expect("piped");
+        // A program that ends without reading has its reasons; the test looks at what it said.
+        let _ = pipe.write_all(stdin.as_bytes());
+        child
+    }
+
+    /// Waits for a started program, and looks for leaks in what it said.
+    #[track_caller]
+    pub fn finish(&self, child: Child, args: &[&str]) -> Ran {
+        let output = child.wait_with_output().expect("it ends");
+        let ran = Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        };
+        let prints_tokens = matches!(args.first(), Some(&"token" | &"exec"));
+        for secret in self.secrets.lock().expect("not poisoned").iter() {
+            assert!(!ran.stderr.contains(secret.as_str()), "a secret on stderr of {args:?}: {}", ran.stderr);
+            assert!(
+                prints_tokens || !ran.stdout.contains(secret.as_str()),
+                "a secret on stdout of {args:?}: {}",
+                ran.stdout
+            );
+        }
+        ran
+    }
+
+    /// From now on this must not show in any stream or file but the store.
+    pub fn keep_secret(&self, secret: &str) {
+        self.secrets.lock().expect("not poisoned").push(secret.to_owned());
+    }
+
+    /// Every secret known so far.
+    pub fn secrets(&self) -> Vec<String> {
+        self.secrets.lock().expect("not poisoned").clone()
+    }
+
+    /// Logs in as [`USER`] by password, as the profile `name`.
+    #[track_caller]
+    pub fn log_in(&self, name: &str, issuer: &Handle) {
+        self.log_in_as(name, issuer, USER);
+    }
+
+    #[track_caller]
+    pub fn log_in_as(&self, name: &str, issuer: &Handle, user: &str) {
+        let args = [
+            "login",
+            name,
+            "--issuer",
+            issuer.issuer(),
+            "--client-id",
+            "authctl",
+            "--password",
+            "--username",
+            user,
+            "--password-stdin",
+            "-vvv",
+        ];
+        self.run_with(&args, &format!("{PASSWORD}\n")).exits(0);
+    }
+
+    /// The profile's access token, as `token` prints it; a secret from now on.
+    #[track_caller]
+    pub fn token(&self, name: &str) -> String {
+        let token = self.run(&["token", name]).exits(0).line().to_owned();
+        self.keep_secret(&token);
+        token
+    }
+}
