@@ -122,9 +122,9 @@ impl App {
     pub fn stores(&self) -> Result<Stores, Failure> {
         let paths = self.paths()?;
         let key = match (&self.environment.key_file, &self.environment.credentials_directory) {
-            (Some(file), _) => KeySource::Given(file.clone()),
-            (None, Some(dir)) if dir.join("authctl.key").exists() => KeySource::Given(dir.join("authctl.key")),
-            (None, _) => KeySource::Own(paths.default_key_file.clone()),
+            (Some(file), _) => KeySource::Path(file.clone()),
+            (None, Some(dir)) if dir.join("authctl.key").exists() => KeySource::Path(dir.join("authctl.key")),
+            (None, _) => KeySource::Default(paths.default_key_file.clone()),
         };
         Ok(Stores {
             keychain: Arc::new(Keychain::new(KEYCHAIN_LIMIT)),

@@ -5,7 +5,7 @@ use crate::config::ConfigError;
 use crate::issuer::IssuerError;
 use crate::model::{InsecureUrl, InvalidProfileName, ProfileName};
 use crate::paths::NoHome;
-use crate::store::{LockError, StoreError};
+use crate::store::{KeyProblem, LockError, StoreError};
 use crate::verify::RevokedError;
 
 /// Kinds of failure, by what a script would do about them.
@@ -192,7 +192,39 @@ impl From<ConfigError> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::new(Kind::Store, error, "unlock the keychain")
+        let (hint, code) = match &error {
+            StoreError::Absent { .. } => (
+                "start a keychain (gnome-keyring, KWallet, KeePassXC) in this session, or keep sessions in an encrypted file: \
+                 `authctl login{profile} --store file`",
+                "store_absent",
+            ),
+            StoreError::Locked => (
+                "unlock the keychain and try again (at a desktop, open its password manager), or keep sessions in an \
+                 encrypted file: `authctl login{profile} --store file`",
+                "store_locked",
+            ),
+            StoreError::TimedOut { .. } => (
+                "answer the keychain's question if one is on the screen, or restart its service, and try again",
+                "store_timed_out",
+            ),
+            StoreError::Refused { .. } => ("look at the keychain with its own tools, and try again", "store_refused"),
+            StoreError::Damaged { .. } => (
+                "restore it and its key from a backup, or log in again with `authctl login{profile}`",
+                "session_damaged",
+            ),
+            StoreError::KeyFile { problem, .. } => match problem {
+                KeyProblem::TooOpen { .. } => ("make it yours alone, as said, and try again", "store_key"),
+                KeyProblem::Missing => (
+                    "restore the key from a backup, or name it with AUTHCTL_KEY_FILE; without it, log in again with \
+                     `authctl login{profile}`",
+                    "store_key",
+                ),
+                _ => ("name an age identity file of your own with AUTHCTL_KEY_FILE", "store_key"),
+            },
+            StoreError::NoSpace { .. } => ("free some space and try again; nothing is lost", "store_full"),
+            StoreError::Io { .. } => ("make the file and its directory yours to read and write", "store_unavailable"),
+        };
+        Self::new(Kind::Store, error, hint).coded(code)
     }
 }
 
@@ -211,7 +243,7 @@ impl From<LockError> for Failure {
                 "try again; if it stays so, look for an authctl that hangs with `ps -C authctl`",
             )
             .coded("busy"),
-            _ => {
+            LockError::Unsupported { .. } | LockError::Io { .. } => {
                 Self::new(Kind::Store, error, "make the directory yours to read and write, on a file system with locks")
             }
         }

@@ -1,6 +1,6 @@
 //! The manual pages and completions, rendered from the command line's definition: fails when the files in `man/` and
 //! `completions/` are not what would be rendered now, and rewrites them with `BLESS=1`.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
 //! The house's rules, checked against the source: who may import whom, and who may name which crate.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

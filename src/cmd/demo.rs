@@ -182,7 +182,7 @@ impl Demo<'_> {
     fn refresh_token(&self) -> Result<Secret, Failure> {
         let lost = || Failure::said(Kind::Unexpected, "the demo's session has no refresh token", "run the demo again");
         let paths = Paths::below(self.scratch.path());
-        let store = FileStore::new(paths.sessions, KeySource::Own(paths.default_key_file));
+        let store = FileStore::new(paths.sessions, KeySource::Default(paths.default_key_file));
         let session = store.read(&PROFILE.parse()?)?.ok_or_else(lost)?;
         session.tokens.refresh_token.ok_or_else(lost)
     }

@@ -1,178 +1,144 @@
-//! Sessions in the platform's keychain: the Secret Service on Linux, Keychain on macOS.
+//! Sessions in the platform's keychain: Secret Service on Linux, Keychain on macOS.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
-use keyring_core::api::CredentialStoreApi;
-use keyring_core::{Entry, Error};
+use keyring_core::api::CredentialStore;
+use keyring_core::{Entry, Error as KeyringError};
 
-use super::{Damage, Store, StoreError};
+use super::{Damage, MOST_BYTES, Store, StoreError};
 use crate::model::{ProfileName, Session, StoreKind};
 use crate::secret::SecretBytes;
 
-#[cfg(target_os = "macos")]
-use apple_native_keyring_store::keychain::Store as Platform;
-#[cfg(not(target_os = "macos"))]
-use dbus_secret_service_keyring_store::Store as Platform;
-
-/// The service that every item is under; its user name is the profile's name.
+/// The service name of every item. Items are found by it and the profile's name, and by nothing of their content.
 const SERVICE: &str = "authctl";
 
-/// The platform's keychain. Each call ends within the time limit: a daemon that hangs, or a question to unlock that
-/// nobody answers, is [`StoreError::TimedOut`], and after one of those the others are at once.
-#[derive(Debug)]
+/// Keeps the session of a profile as the item with the attributes `service` = `authctl` and `username` = the profile's
+/// name. `secret-tool lookup service authctl username PROFILE` shows it.
+///
+/// Each call ends within the time limit, whatever the bus, the service or a prompt do: the call itself runs on a thread
+/// of its own, which is left behind when the limit passes, and which then changes nothing more. As long as one is left
+/// behind, each further call fails at once with [`StoreError::TimedOut`]. Any process of the same user can read the
+/// items while the keychain is unlocked.
 pub struct Keychain {
+    shared: Arc<Shared>,
     limit: Duration,
-    hung: AtomicBool,
-    /// Kept between calls: setting up a connection's encryption costs more than a call.
-    connection: Arc<Mutex<Option<Arc<Platform>>>>,
 }
+
+#[derive(Default)]
+struct Shared {
+    connection: Mutex<Option<Arc<CredentialStore>>>,
+    left_behind: AtomicUsize,
+}
+
+/// Whether the caller still waits for a call. Asked right before anything is changed.
+type Abandoned = AtomicBool;
 
 impl Keychain {
-    /// A keychain whose calls may take up to `limit`. Nothing is connected to until the first call.
+    /// A keychain that is given `time_limit` for each call. Connects at the first one.
     #[must_use]
-    pub fn new(limit: Duration) -> Self {
-        Self { limit, hung: AtomicBool::new(false), connection: Arc::new(Mutex::new(None)) }
+    pub fn new(time_limit: Duration) -> Self {
+        Self { shared: Arc::default(), limit: time_limit }
     }
 
-    /// Runs a call on a thread of its own. One that does not end in time is left to itself.
-    fn call<T: Send + 'static>(
+    /// Runs `task` on a thread of its own for at most the limit.
+    fn run<T: Send + 'static>(
         &self,
-        profile: &ProfileName,
-        call: impl Fn(&Item) -> Result<T, Error> + Send + 'static,
+        task: impl Fn(&Arc<CredentialStore>, &Abandoned) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let timed_out = || StoreError::TimedOut { limit: self.limit };
-        if self.hung.load(Ordering::Relaxed) {
+        if self.shared.left_behind.load(Ordering::Acquire) > 0 {
             return Err(timed_out());
         }
-        let (tell, told) = mpsc::sync_channel(1);
-        let (profile, connection) = (profile.clone(), Arc::clone(&self.connection));
-        let started = thread::Builder::new().name("keychain".into()).spawn(move || {
-            let _ = tell.send(connected(&connection, &profile, &call));
+        let call = Arc::new(Call { shared: self.shared.clone(), abandoned: AtomicBool::new(false) });
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let theirs = call.clone();
+        let thread = std::thread::Builder::new().name("keychain".into()).spawn(move || {
+            let ending = Finish(theirs);
+            // Where nobody waits any more, the answer is dropped, and wiped if it is a secret.
+            let _ = sender.send(ending.0.with_connection(&task));
         });
-        if let Err(error) = started {
-            return Err(StoreError::Refused { detail: error.to_string() });
+        if let Err(e) = thread {
+            return Err(StoreError::Refused { detail: format!("no thread for the keychain: {e}") });
         }
-        match told.recv_timeout(self.limit) {
-            Ok(result) => result,
+        match receiver.recv_timeout(self.limit) {
+            Ok(Err(StoreError::TimedOut { .. })) => Err(timed_out()),
+            Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
-                self.hung.store(true, Ordering::Relaxed);
+                call.abandon();
                 Err(timed_out())
             }
-            Err(RecvTimeoutError::Disconnected) => Err(StoreError::Refused { detail: "its library failed".into() }),
-        }
-    }
-}
-
-/// A profile's item on a connection.
-struct Item<'a> {
-    platform: &'a Platform,
-    profile: &'a ProfileName,
-}
-
-/// Runs a call on the kept connection, or on a new one where there is none or the kept one is dead.
-fn connected<T>(
-    kept: &Mutex<Option<Arc<Platform>>>,
-    profile: &ProfileName,
-    call: &impl Fn(&Item) -> Result<T, Error>,
-) -> Result<T, StoreError> {
-    let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(platform) = kept.take()
-        && let Ok(value) = call(&Item { platform: &platform, profile })
-    {
-        *kept = Some(platform);
-        return Ok(value);
-    }
-    let platform = Platform::new().map_err(|e| StoreError::Absent { detail: said(&e) })?;
-    let value = call(&Item { platform: &platform, profile }).map_err(|e| refusal(&e))?;
-    *kept = Some(platform);
-    Ok(value)
-}
-
-fn refusal(error: &Error) -> StoreError {
-    match error {
-        Error::NoStorageAccess(_) => StoreError::Locked,
-        other => StoreError::Refused { detail: said(other) },
-    }
-}
-
-/// A library's error in one line, without any of its data.
-fn said(error: &Error) -> String {
-    let text = match error {
-        Error::PlatformFailure(cause) | Error::NoStorageAccess(cause) => cause.to_string(),
-        Error::BadEncoding(_) | Error::BadDataFormat(..) => "the item's data has another form".into(),
-        other => other.to_string(),
-    };
-    text.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-impl Item<'_> {
-    fn entry(&self) -> Result<Entry, Error> {
-        #[cfg(not(target_os = "macos"))]
-        {
-            let label = format!("authctl: {}", self.profile);
-            self.platform.build(SERVICE, self.profile.as_str(), Some(&HashMap::from([("label", label.as_str())])))
-        }
-        #[cfg(target_os = "macos")]
-        {
-            self.platform.build(SERVICE, self.profile.as_str(), None::<&HashMap<&str, &str>>)
-        }
-    }
-
-    /// The items that are authctl's where the library finds several for the service and user name: those with no other
-    /// attribute than it gives.
-    fn own(found: Vec<Entry>) -> Result<Vec<Entry>, Error> {
-        let mut own = Vec::new();
-        for entry in found {
-            let plain = entry
-                .get_attributes()?
-                .keys()
-                .all(|name| matches!(name.as_str(), "service" | "username" | "application" | "target" | "xdg:schema"));
-            if plain {
-                own.push(entry);
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(StoreError::Refused { detail: "the keychain's client failed".into() })
             }
         }
-        Ok(own)
     }
+}
 
-    fn read(&self) -> Result<Option<SecretBytes>, Error> {
-        match self.entry()?.get_secret() {
-            Ok(secret) => Ok(Some(SecretBytes::new(secret))),
-            Err(Error::NoEntry) => Ok(None),
-            Err(Error::Ambiguous(found)) => match Self::own(found)?.first() {
-                Some(entry) => Ok(Some(SecretBytes::new(entry.get_secret()?))),
-                None => Ok(None),
-            },
-            Err(error) => Err(error),
+/// One call. The thread's end and the caller's giving up each set `abandoned`; whoever comes second settles the count.
+struct Call {
+    shared: Arc<Shared>,
+    abandoned: Abandoned,
+}
+
+/// Tells that the thread of a call is over, also where the platform's client panicked.
+struct Finish(Arc<Call>);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+impl Call {
+    fn abandon(&self) {
+        self.shared.left_behind.fetch_add(1, Ordering::AcqRel);
+        if self.abandoned.swap(true, Ordering::AcqRel) {
+            // It had finished meanwhile.
+            self.shared.left_behind.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
-    fn write(&self, secret: &SecretBytes) -> Result<(), Error> {
-        match self.entry()?.set_secret(secret.expose()) {
-            Err(Error::Ambiguous(found)) => {
-                let mut own = Self::own(found)?.into_iter();
-                let first = own.next().ok_or(Error::NoEntry)?;
-                first.set_secret(secret.expose())?;
-                own.try_for_each(|surplus| surplus.delete_credential())
-            }
-            result => result,
+    fn finish(&self) {
+        if self.abandoned.swap(true, Ordering::AcqRel) {
+            self.shared.left_behind.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
-    fn delete(&self) -> Result<bool, Error> {
-        match self.entry()?.delete_credential() {
-            Ok(()) => Ok(true),
-            Err(Error::NoEntry) => Ok(false),
-            Err(Error::Ambiguous(found)) => {
-                let own = Self::own(found)?;
-                own.iter().try_for_each(Entry::delete_credential)?;
-                Ok(!own.is_empty())
+    /// Runs `task`, once more where it is of use: over a new connection after a failure over one that was kept, since a
+    /// service that was started anew knows nothing of it; and where the service let the bus client's own limit of two
+    /// seconds a message pass, as one does that a hundred processes ask at once. Each task may be run twice.
+    fn with_connection<T>(
+        &self,
+        task: impl Fn(&Arc<CredentialStore>, &Abandoned) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let kept = || self.shared.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let once = || {
+            let old = kept().clone();
+            let was_kept = old.is_some();
+            let answer = match old.map_or_else(platform::connect, Ok) {
+                Ok(connection) => {
+                    let answer = task(&connection, &self.abandoned);
+                    *kept() = Some(connection);
+                    answer
+                }
+                Err(e) => Err(e),
+            };
+            if matches!(
+                answer,
+                Err(StoreError::Absent { .. } | StoreError::Refused { .. } | StoreError::TimedOut { .. })
+            ) {
+                *kept() = None;
             }
-            Err(error) => Err(error),
+            (answer, was_kept)
+        };
+        match once() {
+            (Err(StoreError::TimedOut { .. }), _) if !self.abandoned.load(Ordering::Acquire) => once().0,
+            (Err(StoreError::Absent { .. } | StoreError::Refused { .. }), true) => once().0,
+            (answer, _) => answer,
         }
     }
 }
@@ -183,27 +149,259 @@ impl Store for Keychain {
     }
 
     fn read(&self, profile: &ProfileName) -> Result<Option<Session>, StoreError> {
-        let Some(stored) = self.call(profile, |item| item.read())? else { return Ok(None) };
-        Session::from_stored(&stored)
-            .map(Some)
-            .map_err(|e| StoreError::Damaged { location: self.location(profile), why: Damage::from(e) })
+        let (location, name) = (self.location(profile), profile.clone());
+        self.run(move |connection, _| newest(&platform::items(connection, &name)?.ours, &location))
     }
 
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
-        let stored = session.to_stored();
-        self.call(profile, move |item| item.write(&stored))
+        let (stored, name) = (session.to_stored(), profile.clone());
+        self.run(move |connection, abandoned| {
+            let platform::Items { ours, others } = platform::items(connection, &name)?;
+            if abandoned.load(Ordering::Acquire) {
+                return Err(StoreError::TimedOut { limit: Duration::ZERO });
+            }
+            // The new one first: an item too many is no harm, none at all is a lost session.
+            if let Some((first, more)) = ours.split_first() {
+                first.set_secret(stored.expose()).map_err(refusal)?;
+                return more.iter().chain(&others).try_for_each(remove);
+            }
+            // An item with further attributes would be overwritten or block the new one.
+            others.iter().try_for_each(remove)?;
+            platform::entry(connection, &name)?.set_secret(stored.expose()).map_err(refusal)
+        })
     }
 
     fn delete(&self, profile: &ProfileName) -> Result<bool, StoreError> {
-        self.call(profile, |item| item.delete())
+        let name = profile.clone();
+        self.run(move |connection, abandoned| {
+            let platform::Items { ours, others } = platform::items(connection, &name)?;
+            if abandoned.load(Ordering::Acquire) {
+                return Err(StoreError::TimedOut { limit: Duration::ZERO });
+            }
+            ours.iter().chain(&others).try_for_each(remove)?;
+            Ok(!ours.is_empty())
+        })
     }
 
-    /// Does nothing: how a keychain keeps its items is its own affair.
-    fn reserve(&self, _profile: &ProfileName, _bytes: usize) -> Result<(), StoreError> {
+    fn reserve(&self, _: &ProfileName, _: usize) -> Result<(), StoreError> {
         Ok(())
     }
 
     fn location(&self, profile: &ProfileName) -> String {
-        format!("the keychain, as \"authctl: {profile}\"")
+        format!("keychain item `{}`", label(profile))
+    }
+}
+
+fn label(profile: &ProfileName) -> String {
+    format!("{SERVICE}: {profile}")
+}
+
+fn remove(entry: &Entry) -> Result<(), StoreError> {
+    match entry.delete_credential() {
+        Ok(()) | Err(KeyringError::NoEntry) => Ok(()),
+        Err(e) => Err(refusal(e)),
+    }
+}
+
+/// The session written last of those in `items`: usually there is one. Damage is told only where none is readable.
+fn newest(items: &[Entry], location: &str) -> Result<Option<Session>, StoreError> {
+    let mut best: Option<Session> = None;
+    let mut damage = None;
+    for item in items {
+        let bytes = match item.get_secret() {
+            Ok(bytes) => SecretBytes::new(bytes),
+            Err(KeyringError::NoEntry) => continue,
+            Err(e) => return Err(refusal(e)),
+        };
+        if bytes.expose().len() > MOST_BYTES {
+            damage = Some(Damage::TooLong);
+            continue;
+        }
+        let when = |s: &Session| (s.renewed_at.unwrap_or(s.logged_in_at), s.generation.number);
+        match Session::from_stored(&bytes) {
+            Ok(session) if best.as_ref().is_none_or(|b| when(b) < when(&session)) => best = Some(session),
+            Ok(_) => {}
+            Err(e) => damage = Some(e.into()),
+        }
+    }
+    match (best, damage) {
+        (None, Some(damage)) => Err(StoreError::Damaged { location: location.to_owned(), damage }),
+        (best, _) => Ok(best),
+    }
+}
+
+/// What a failure of the keychain means. Its own types hide the D-Bus error's name except in their debug form, which
+/// holds no secret.
+fn refusal(error: KeyringError) -> StoreError {
+    let cause = match &error {
+        KeyringError::PlatformFailure(cause) | KeyringError::NoStorageAccess(cause) => cause,
+        // Its own words would carry the stored bytes.
+        KeyringError::BadEncoding(_) | KeyringError::BadDataFormat(..) => {
+            return StoreError::Refused { detail: "the item has a form that is not understood".into() };
+        }
+        other => return StoreError::Refused { detail: line(&other.to_string()) },
+    };
+    let named = format!("{cause:?}");
+    let any = |words: &[&str]| words.iter().any(|w| named.contains(w));
+    if any(&["Error.NoReply", "Error.Timeout", "Error.TimedOut"]) {
+        StoreError::TimedOut { limit: Duration::ZERO }
+    } else if any(&["Secret.Error.IsLocked"]) || named == "Locked" || named == "Prompt" {
+        StoreError::Locked
+    } else if any(&ABSENT) || named == "Unavailable" {
+        StoreError::Absent { detail: line(&cause.to_string()) }
+    } else if named == "NoResult" {
+        StoreError::Refused { detail: "the keychain has no default collection".into() }
+    } else {
+        StoreError::Refused { detail: line(&cause.to_string()) }
+    }
+}
+
+/// The D-Bus errors that mean that there is no bus or no service.
+const ABSENT: [&str; 9] = [
+    "Error.ServiceUnknown",
+    "Error.NameHasNoOwner",
+    "Error.NoServer",
+    "Error.NotSupported",
+    "Error.FileNotFound",
+    "Error.Disconnected",
+    "Error.BadAddress",
+    "Error.NoNetwork",
+    "Error.Spawn.",
+];
+
+/// `text` as one line of at most 300 characters.
+fn line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+}
+
+#[cfg(not(target_os = "macos"))]
+mod platform {
+    use super::{Arc, CredentialStore, Entry, HashMap, KeyringError, ProfileName, SERVICE, StoreError, label, refusal};
+
+    /// The items found for a profile.
+    pub(super) struct Items {
+        /// Those with exactly our attributes.
+        pub(super) ours: Vec<Entry>,
+        /// Those with our attributes and further ones, which somebody else made.
+        pub(super) others: Vec<Entry>,
+    }
+
+    pub(super) fn connect() -> Result<Arc<CredentialStore>, StoreError> {
+        match dbus_secret_service_keyring_store::Store::new() {
+            Ok(store) => Ok(store),
+            Err(e) => Err(match refusal(e) {
+                StoreError::Refused { detail } => StoreError::Absent { detail },
+                other => other,
+            }),
+        }
+    }
+
+    pub(super) fn entry(connection: &Arc<CredentialStore>, profile: &ProfileName) -> Result<Entry, StoreError> {
+        let label = label(profile);
+        let modifiers = HashMap::from([("label", label.as_str())]);
+        connection.build(SERVICE, profile.as_str(), Some(&modifiers)).map_err(refusal)
+    }
+
+    pub(super) fn items(connection: &Arc<CredentialStore>, profile: &ProfileName) -> Result<Items, StoreError> {
+        let wanted = HashMap::from([("service", SERVICE), ("username", profile.as_str())]);
+        let mut items = Items { ours: Vec::new(), others: Vec::new() };
+        for entry in connection.search(&wanted).map_err(refusal)? {
+            let attributes = match entry.get_attributes() {
+                Ok(attributes) => attributes,
+                Err(KeyringError::NoEntry) => continue,
+                Err(e) => return Err(refusal(e)),
+            };
+            // Services and other tools note a schema of their own under `xdg:`.
+            let exact = attributes.keys().all(|k| wanted.contains_key(k.as_str()) || k.starts_with("xdg:"));
+            if exact { items.ours.push(entry) } else { items.others.push(entry) }
+        }
+        Ok(items)
+    }
+}
+
+#[cfg(target_os = "macos")]
+mod platform {
+    use super::{Arc, CredentialStore, Entry, KeyringError, ProfileName, SERVICE, StoreError, refusal};
+
+    /// The items found for a profile. Keychain keeps at most one for a service and user name.
+    pub(super) struct Items {
+        pub(super) ours: Vec<Entry>,
+        pub(super) others: Vec<Entry>,
+    }
+
+    pub(super) fn connect() -> Result<Arc<CredentialStore>, StoreError> {
+        Ok(apple_native_keyring_store::keychain::Store::new().map_err(refusal)?)
+    }
+
+    pub(super) fn entry(connection: &Arc<CredentialStore>, profile: &ProfileName) -> Result<Entry, StoreError> {
+        connection.build(SERVICE, profile.as_str(), None).map_err(refusal)
+    }
+
+    pub(super) fn items(connection: &Arc<CredentialStore>, profile: &ProfileName) -> Result<Items, StoreError> {
+        let entry = entry(connection, profile)?;
+        let ours = match entry.get_credential() {
+            Ok(found) => vec![found],
+            Err(KeyringError::NoEntry) => Vec::new(),
+            Err(e) => return Err(refusal(e)),
+        };
+        Ok(Items { ours, others: Vec::new() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keychain(limit: Duration) -> Keychain {
+        Keychain::new(limit)
+    }
+
+    fn failure(debug: &'static str) -> StoreError {
+        #[derive(Debug, thiserror::Error)]
+        #[error("said so")]
+        struct Said;
+        let cause: Box<dyn std::error::Error + Send + Sync> =
+            if debug.is_empty() { Box::new(Said) } else { debug.into() };
+        refusal(KeyringError::PlatformFailure(cause))
+    }
+
+    #[test]
+    fn the_bus_names_what_is_wrong() {
+        assert!(matches!(failure("x (org.freedesktop.DBus.Error.ServiceUnknown)"), StoreError::Absent { .. }));
+        assert!(matches!(failure("x (org.freedesktop.DBus.Error.NoReply)"), StoreError::TimedOut { .. }));
+        assert!(matches!(failure("x (org.freedesktop.Secret.Error.IsLocked)"), StoreError::Locked));
+        assert!(matches!(failure(""), StoreError::Refused { detail } if detail == "said so"));
+    }
+
+    #[test]
+    fn stored_bytes_never_reach_a_message() {
+        for error in [
+            KeyringError::BadEncoding(b"hunter2".to_vec()),
+            KeyringError::BadDataFormat(b"hunter2".to_vec(), "hunter2".into()),
+        ] {
+            let said = format!("{:?}", refusal(error));
+            assert!(!said.contains("hunter2") && !said.contains("104"), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_the_platform_is_one_short_line() {
+        assert_eq!(line("a\nb\u{1b}[0m"), "a b [0m");
+        assert_eq!(line(&"x".repeat(1000)).len(), 300);
+    }
+
+    #[test]
+    fn while_a_call_is_left_behind_the_next_fails_at_once_and_afterwards_works_again() {
+        let store = keychain(Duration::from_secs(3600));
+        let call = Call { shared: store.shared.clone(), abandoned: AtomicBool::new(false) };
+        call.abandon();
+        let error = store.read(&"work".parse().expect("valid")).expect_err("at once");
+        assert!(matches!(error, StoreError::TimedOut { .. }), "{error}");
+        call.finish();
+        assert_eq!(store.shared.left_behind.load(Ordering::Acquire), 0);
+        let quick = Call { shared: store.shared.clone(), abandoned: AtomicBool::new(false) };
+        quick.finish();
+        quick.abandon();
+        assert_eq!(store.shared.left_behind.load(Ordering::Acquire), 0, "one that had just finished is not counted");
     }
 }

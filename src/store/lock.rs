@@ -1,149 +1,233 @@
-//! One lock a profile, held by whichever process changes its session.
+//! The lock that lets one process at a time read a profile's session, change it and write it back.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::fs::{DirBuilder, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::clock::Clock;
 use crate::model::ProfileName;
 
-/// The first wait between two tries, and the longest: short, so that many waiters follow each other quickly.
-const WAITS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(25));
-
-/// A profile's lock, released when dropped, or by the system when its holder ends in whatever way.
+/// Holds a profile's lock until it is dropped, or until its process ends in whatever way.
+///
+/// Two of one process exclude each other as well. The lock is advisory (`flock`) on `DIR/PROFILE.lock`, a file of its
+/// own that is never removed: a lock on a file that is renamed away would be held by two.
 #[derive(Debug)]
 pub struct ProfileLock {
     _file: File,
 }
 
-/// Why the lock was not had.
+/// Why a lock was not got.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process has held it all the time.
-    #[error("another authctl has been changing the profile `{profile}` for {} seconds", .limit.as_secs())]
+    /// Another held it all the time.
+    #[error("{} was held by another process for {} s", .path.display(), .limit.as_secs_f32())]
     TimedOut {
-        /// Whose lock.
-        profile: ProfileName,
+        /// The lock file.
+        path: PathBuf,
         /// How long was waited.
         limit: Duration,
     },
-    /// The file system does not allow it.
-    #[error("the lock {} cannot be taken: {source}", path.display())]
+    /// The file system knows no locks.
+    #[error("the file system of {} has no file locks", .path.display())]
+    Unsupported {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The lock file could not be made or opened.
+    #[error("cannot open the lock file {}: {source}", .path.display())]
     Io {
         /// The lock file.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
 }
 
+/// The first wait between two tries, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(2);
+const LONGEST_WAIT: Duration = Duration::from_millis(25);
+
 impl ProfileLock {
-    /// Takes the lock, trying again and again for at most `limit`. The lock file is `directory/PROFILE.lock`; it is made
-    /// if need be and never removed.
+    /// Waits for the lock of `profile` in `dir`, which is made where it is missing, for at most `limit`.
+    ///
+    /// Waits with the clock between tries that never block, so it can be cancelled at any time.
     ///
     /// # Errors
-    /// [`LockError`].
+    /// [`LockError`]
     pub async fn acquire(
-        directory: &Path,
+        dir: &Path,
         profile: &ProfileName,
         clock: &dyn Clock,
         limit: Duration,
     ) -> Result<Self, LockError> {
-        let path = directory.join(format!("{profile}.lock"));
-        let failed = |source| LockError::Io { path: path.clone(), source };
-        let file = open(directory, &path).map_err(failed)?;
-        let give_up = clock.monotonic() + limit;
-        let mut wait = WAITS.0;
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Self { _file: file }),
-                Err(Errno::WOULDBLOCK) => {}
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(failed(error.into())),
+        let (file, path) = open(dir, profile)?;
+        let begun = clock.monotonic();
+        let jitter = RandomState::new();
+        let mut wait = FIRST_WAIT;
+        for turn in 0u64.. {
+            if try_lock(&file, &path)? {
+                return Ok(Self { _file: file });
             }
-            if clock.monotonic() >= give_up {
-                return Err(LockError::TimedOut { profile: profile.clone(), limit });
+            let left = limit.saturating_sub(clock.monotonic().saturating_duration_since(begun));
+            if left.is_zero() {
+                break;
             }
-            clock.sleep(jittered(wait)).await;
-            wait = (wait * 2).min(WAITS.1);
+            // Between half the wait and the whole: a hundred waiters must not try in step.
+            let percent = 50 + u32::try_from(jitter.hash_one(turn) % 51).unwrap_or(0);
+            clock.sleep((wait * percent / 100).min(left)).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
         }
+        Err(LockError::TimedOut { path, limit })
+    }
+
+    /// The lock of `profile` in `dir` if nobody holds it, else `None`.
+    ///
+    /// # Errors
+    /// [`LockError`], never [`LockError::TimedOut`]
+    pub fn try_acquire(dir: &Path, profile: &ProfileName) -> Result<Option<Self>, LockError> {
+        let (file, path) = open(dir, profile)?;
+        Ok(try_lock(&file, &path)?.then_some(Self { _file: file }))
     }
 }
 
-fn open(directory: &Path, path: &Path) -> io::Result<File> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
-    OpenOptions::new().create(true).append(true).mode(0o600).custom_flags(flags).open(path)
+fn open(dir: &Path, profile: &ProfileName) -> Result<(File, PathBuf), LockError> {
+    let path = dir.join(format!("{profile}.lock"));
+    let failed = |source: io::Error| LockError::Io { path: path.clone(), source };
+    if !dir.is_dir() {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    }
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(fd) => Ok((File::from(fd), path)),
+        Err(e) => Err(failed(e.into())),
+    }
 }
 
-/// Between a half and the whole of `wait`, so that a hundred waiters do not try in step.
-fn jittered(wait: Duration) -> Duration {
-    let random = RandomState::new().build_hasher().finish();
-    wait / 2 + (wait / 2).mul_f64((random % 1000) as f64 / 1000.0)
+fn try_lock(file: &File, path: &Path) -> Result<bool, LockError> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(true),
+        Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(false),
+        // Two of these are one number on Linux and two elsewhere, which a pattern would not allow.
+        Err(e) if [Errno::NOLCK, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP].contains(&e) => {
+            Err(LockError::Unsupported { path: path.to_owned() })
+        }
+        Err(e) => Err(LockError::Io { path: path.to_owned(), source: e.into() }),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
     use super::*;
     use crate::clock::SystemClock;
 
-    fn take(directory: &Path, limit: Duration) -> Result<ProfileLock, LockError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
-        runtime.block_on(ProfileLock::acquire(directory, &"work".parse().expect("name"), &SystemClock, limit))
+    fn work() -> ProfileName {
+        "work".parse().expect("valid")
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("runtime")
     }
 
     #[test]
-    fn one_holder_at_a_time_even_within_a_process() {
+    fn one_holder_at_a_time_in_one_process() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let held = take(dir.path(), Duration::ZERO).expect("free");
-        assert!(matches!(take(dir.path(), Duration::from_millis(30)), Err(LockError::TimedOut { .. })));
+        let held = ProfileLock::try_acquire(dir.path(), &work()).expect("works").expect("free");
+        assert!(ProfileLock::try_acquire(dir.path(), &work()).expect("works").is_none());
+        let other = "other".parse().expect("valid");
+        assert!(ProfileLock::try_acquire(dir.path(), &other).expect("works").is_some(), "profiles do not share locks");
         drop(held);
-        take(dir.path(), Duration::ZERO).expect("free again");
+        assert!(ProfileLock::try_acquire(dir.path(), &work()).expect("works").is_some());
+        assert!(dir.path().join("work.lock").exists(), "never removed");
     }
 
     #[test]
-    fn a_waiter_gets_it_when_the_holder_lets_go() {
+    fn waiting_ends_at_the_limit_or_when_the_holder_lets_go() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let held = take(dir.path(), Duration::ZERO).expect("free");
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| take(dir.path(), Duration::from_secs(20)).is_ok());
-            drop(held);
-            assert!(waiter.join().expect("no panic"));
+        runtime().block_on(async {
+            let held = ProfileLock::try_acquire(dir.path(), &work()).expect("works");
+            let limit = Duration::from_millis(30);
+            let late = ProfileLock::acquire(dir.path(), &work(), &SystemClock, limit).await;
+            assert!(matches!(late, Err(LockError::TimedOut { .. })), "{late:?}");
+            let name = work();
+            let waiter = ProfileLock::acquire(dir.path(), &name, &SystemClock, Duration::from_secs(20));
+            let (got, ()) = tokio::join!(waiter, async {
+                tokio::task::yield_now().await;
+                drop(held);
+            });
+            got.expect("let go");
         });
     }
 
     #[test]
-    fn another_process_is_kept_out_until_it_dies() {
+    fn a_hundred_waiters_each_get_a_turn() {
         let dir = tempfile::tempdir().expect("tempdir");
-        drop(take(dir.path(), Duration::ZERO).expect("free"));
-        let mut holder = std::process::Command::new("flock")
-            .arg(dir.path().join("work.lock"))
-            .args(["sh", "-c", "echo held; exec sleep 60"])
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .expect("flock of util-linux");
-        let mut line = String::new();
-        let stdout = holder.stdout.take().expect("piped");
-        io::BufRead::read_line(&mut io::BufReader::new(stdout), &mut line).expect("it says when it holds");
-        assert!(matches!(take(dir.path(), Duration::from_millis(30)), Err(LockError::TimedOut { .. })));
-        holder.kill().expect("killed");
-        holder.wait().expect("reaped");
-        // flock(1) has become `sleep` only in its child: the lock goes with the last descriptor.
-        let _ = take(dir.path(), Duration::from_secs(0));
+        runtime().block_on(tokio::task::LocalSet::new().run_until(async {
+            let inside = std::rc::Rc::new(std::cell::Cell::new(0u32));
+            let mut tasks = Vec::new();
+            for _ in 0..100 {
+                let (inside, dir) = (inside.clone(), dir.path().to_owned());
+                tasks.push(tokio::task::spawn_local(async move {
+                    let lock = ProfileLock::acquire(&dir, &work(), &SystemClock, Duration::from_secs(60)).await;
+                    let lock = lock.expect("a turn");
+                    assert_eq!(inside.replace(1), 0, "two holders");
+                    tokio::task::yield_now().await;
+                    inside.set(0);
+                    drop(lock);
+                }));
+            }
+            for task in tasks {
+                task.await.expect("no panic");
+            }
+        }));
     }
 
     #[test]
-    fn a_symlink_in_its_place_is_not_followed() {
+    fn another_process_excludes_and_its_death_releases() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let target = dir.path().join("target");
-        std::os::unix::fs::symlink(&target, dir.path().join("work.lock")).expect("linked");
-        assert!(matches!(take(dir.path(), Duration::ZERO), Err(LockError::Io { .. })));
+        let path = dir.path().join("work.lock");
+        let mut holder = Command::new("flock")
+            .arg(&path)
+            .args(["sh", "-c", "echo held; exec cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("flock");
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().expect("piped")).read_line(&mut line).expect("read");
+        assert_eq!(line, "held\n");
+        assert!(ProfileLock::try_acquire(dir.path(), &work()).expect("works").is_none());
+        drop(holder.stdin.take());
+        holder.wait().expect("ended");
+        assert!(ProfileLock::try_acquire(dir.path(), &work()).expect("works").is_some());
+    }
+
+    #[test]
+    fn a_child_does_not_inherit_the_lock() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let held = ProfileLock::try_acquire(dir.path(), &work()).expect("works").expect("free");
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("cat");
+        drop(held);
+        assert!(ProfileLock::try_acquire(dir.path(), &work()).expect("works").is_some());
+        drop(child.stdin.take());
+        child.wait().expect("ended");
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_refused() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let target = dir.path().join("elsewhere");
+        std::os::unix::fs::symlink(&target, dir.path().join("work.lock")).expect("symlink");
+        let error = ProfileLock::try_acquire(dir.path(), &work()).expect_err("refused");
+        assert!(matches!(error, LockError::Io { .. }), "{error}");
         assert!(!target.exists());
     }
 }

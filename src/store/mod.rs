@@ -1,132 +1,196 @@
-//! Where sessions live between one command and the next: the platform's keychain, or encrypted files.
+//! Where sessions live: the platform's keychain or an encrypted file, behind one trait, and the lock beside them.
 
 mod file;
-mod key;
 mod keychain;
+mod keys;
 mod lock;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use file::FileStore;
-pub use key::KeySource;
 pub use keychain::Keychain;
+pub use keys::{KeyProblem, KeySource};
 pub use lock::{LockError, ProfileLock};
 
 use crate::model::{ProfileName, Session, SessionFormatError, StoreKind};
 
-/// A place for sessions, one a profile.
+/// A place that keeps one session a profile.
 ///
-/// Calls block, the keychain's at most for its time limit: keep them off an async runtime's threads. Whoever writes,
-/// reserves or deletes holds the profile's [`ProfileLock`].
+/// Calls block, each for a bounded time: keep them off an async runtime's threads. Whoever reads in order to write
+/// holds the profile's [`ProfileLock`] meanwhile; the store itself only sees to it that no reader finds half a session.
 pub trait Store: Send + Sync {
-    /// Which store this is.
+    /// Which kind this is.
     fn kind(&self) -> StoreKind;
 
-    /// The profile's session; `None` where there is none.
+    /// The session of `profile`, or `None` where there is none.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; a session that cannot be read is [`StoreError::Damaged`] and stays where it is.
     fn read(&self, profile: &ProfileName) -> Result<Option<Session>, StoreError>;
 
-    /// Puts a session in the place of the one before. Afterwards the old or the new one is there, whole; when this
-    /// returns without an error, the new one, durably.
+    /// Puts `session` in the place of the one that was there. Afterwards, however it went, either the old or the new
+    /// one is there whole; the new one is durable when this returns `Ok`.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError>;
 
-    /// Deletes the profile's session; whether there was one.
+    /// Removes the session of `profile`, readable or not, and says whether there was one.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]
     fn delete(&self, profile: &ProfileName) -> Result<bool, StoreError>;
 
-    /// Makes sure that a next write of up to `bytes` cannot fail for lack of space, where the store can.
+    /// Makes sure that this instance's next write of a session of up to `bytes` in its stored form cannot fail for lack
+    /// of space. Asked before a refresh token is spent; a keychain has nothing to do here.
     ///
     /// # Errors
-    /// [`StoreError`]; [`StoreError::NoSpace`] above all.
+    /// [`StoreError`]
     fn reserve(&self, profile: &ProfileName, bytes: usize) -> Result<(), StoreError>;
 
-    /// Where the profile's session is, for people.
+    /// Where the session of `profile` is, in words for people.
     fn location(&self, profile: &ProfileName) -> String;
 }
 
-/// Why a store could not do what it was asked. Holds nothing of what is stored.
+/// Why a stored session could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// It was opened, and what is in it is no session.
+    #[error(transparent)]
+    Format(#[from] SessionFormatError),
+    /// The encryption does not open: cut short, changed, or sealed to another key or passphrase.
+    #[error("it is cut short or changed, or was sealed to another key")]
+    Sealed,
+    /// Longer than any session.
+    #[error("it is longer than {MOST_BYTES} bytes")]
+    TooLong,
+}
+
+/// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is no keychain to talk to.
-    #[error("there is no keychain here ({detail})")]
+    /// There is no keychain: no session bus, or no Secret Service on it.
+    #[error("there is no keychain service here ({detail})")]
     Absent {
-        /// In the platform's words.
+        /// What the platform said, one line.
         detail: String,
     },
-    /// The keychain is locked, and nobody unlocked it.
+    /// The keychain is locked, and was not unlocked.
     #[error("the keychain is locked")]
     Locked,
-    /// The keychain did not answer.
-    #[error("the keychain did not answer within {} seconds", .limit.as_secs())]
+    /// The keychain did not answer in time, or waits for somebody to answer its prompt.
+    #[error("the keychain did not answer within {} s", .limit.as_secs_f32())]
     TimedOut {
         /// How long was waited.
         limit: Duration,
     },
-    /// The keychain said no.
-    #[error("the keychain refused ({detail})")]
+    /// The store answered, and said no.
+    #[error("the store refused: {detail}")]
     Refused {
-        /// In the platform's words.
+        /// What it said, one line.
         detail: String,
     },
-    /// What is stored cannot be read. It is left as it is.
-    #[error("the session in {location} cannot be read: {why}")]
+    /// There is a session, and it cannot be read. It was left where it is.
+    #[error("the session in {location} cannot be read: {damage}")]
     Damaged {
         /// Where it is.
         location: String,
         /// What is wrong with it.
-        why: Damage,
+        damage: Damage,
     },
-    /// The file store's key cannot be used.
-    #[error("the key {} cannot be used: {problem}", path.display())]
-    Key {
-        /// The key file.
+    /// The key that sessions in files are sealed to cannot be used.
+    #[error("the key file {}: {problem}", .path.display())]
+    KeyFile {
+        /// Where the key is, or should be.
         path: PathBuf,
-        /// Why.
-        problem: String,
+        /// What is wrong with it.
+        problem: KeyProblem,
     },
-    /// The disk or the quota is full; what was stored before is still there.
-    #[error("there is no space left for {}", path.display())]
+    /// The disk or the quota is full. What was stored before is still there.
+    #[error("no space is left to write {}", .path.display())]
     NoSpace {
-        /// What could not be written.
+        /// The file that did not fit.
         path: PathBuf,
     },
-    /// The file system failed.
-    #[error("{} failed: {source}", path.display())]
+    /// A file operation failed.
+    #[error("cannot {doing} {}: {source}", .path.display())]
     Io {
-        /// On which file.
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// The file.
         path: PathBuf,
-        /// How.
+        /// What the system said.
         source: io::Error,
     },
 }
 
-/// What is wrong with what is stored.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Damage {
-    /// It is not what authctl wrote, or it was sealed to another key.
-    #[error("it is damaged, or sealed to another key")]
-    NotOpened,
-    /// It was opened, but it is no session that this version knows.
-    #[error("{0}")]
-    Format(#[from] SessionFormatError),
+/// The longest stored session that is read, in bytes: far above any real one, so that a wrong file cannot fill memory.
+pub(crate) const MOST_BYTES: usize = 32 << 20;
+
+impl StoreError {
+    /// The error for a failed file operation; a full disk, a used-up quota and a file size limit are all
+    /// [`StoreError::NoSpace`].
+    fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                Self::NoSpace { path: path.to_owned() }
+            }
+            _ => Self::Io { doing, path: path.to_owned(), source },
+        }
+    }
 }
 
-/// A file system's error, told apart where there is no space.
-fn io_error(path: &std::path::Path, source: io::Error) -> StoreError {
-    let path = path.to_owned();
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            StoreError::NoSpace { path }
+/// The store of `kind`. `time_limit` bounds each call to a keychain; `dir` and `key` are for files.
+#[must_use]
+pub fn open(kind: StoreKind, time_limit: Duration, dir: PathBuf, key: KeySource) -> Box<dyn Store> {
+    match kind {
+        StoreKind::Keychain => Box::new(Keychain::new(time_limit)),
+        StoreKind::File => Box::new(FileStore::new(dir, key)),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::clock::UnixTime;
+    use crate::model::{Generation, Grant, TokenSet};
+    use crate::secret::Secret;
+
+    /// A session whose access token is `token`.
+    pub(crate) fn session(token: &str) -> Session {
+        Session {
+            generation: Generation { login: "a1".into(), number: 0 },
+            issuer: "https://a.example".parse().expect("valid"),
+            client_id: "cli".into(),
+            grant: Grant::Device,
+            subject: None,
+            tokens: TokenSet {
+                access_token: Secret::new(token.into()),
+                token_type: "Bearer".into(),
+                refresh_token: None,
+                id_token: None,
+                obtained_at: UnixTime(0),
+                expires_at: None,
+                scope: None,
+            },
+            others: Vec::new(),
+            client_secret: None,
+            keys: None,
+            logged_in_at: UnixTime(0),
+            renewed_at: None,
+            renewing_since: None,
+            last_failure: None,
+            ended: None,
         }
-        _ => StoreError::Io { path, source },
+    }
+
+    #[test]
+    fn messages_say_what_failed() {
+        let full = StoreError::io("write", Path::new("/x/work.age"), io::Error::from_raw_os_error(28));
+        assert_eq!(full.to_string(), "no space is left to write /x/work.age");
+        let slow = StoreError::TimedOut { limit: Duration::from_secs(4) };
+        assert_eq!(slow.to_string(), "the keychain did not answer within 4 s");
     }
 }

@@ -1,5 +1,5 @@
 //! The program as its users and their scripts see it, against the embedded issuer: a file a verb.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,5 +1,8 @@
 //! Against keychains, browsers and tools that nobody here wrote.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+mod keychain;
+#[path = "../support/keyring.rs"]
+mod keyring;
 #[path = "../support/mod.rs"]
 mod support;

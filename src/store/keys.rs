@@ -1,0 +1,338 @@
+//! The key that sessions in files are sealed to: read from an `age` identity file, made at first use, or a passphrase.
+
+use std::fmt::{self, Write as _};
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use age::secrecy::{ExposeSecret, SecretString};
+use rustix::fs::{Mode, OFlags};
+use zeroize::Zeroizing;
+
+use super::StoreError;
+use crate::secret::Secret;
+
+/// Where the key comes from.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// A key file that somebody provides, such as `AUTHCTL_KEY_FILE`. Never made.
+    Path(PathBuf),
+    /// A key file of authctl's own, made at the first write, readable by its owner alone.
+    Default(PathBuf),
+    /// A passphrase, from which scrypt makes the key: about a third of a second for each read and write.
+    Passphrase(Secret),
+}
+
+/// What is wrong with a key file.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyProblem {
+    /// There is none.
+    #[error("it does not exist")]
+    Missing,
+    /// Others than its owner can read or change it.
+    #[error("others can get at it (mode {mode:04o}); run `chmod 600 {path}`")]
+    TooOpen {
+        /// Its permission bits.
+        mode: u32,
+        /// Its path, as a word for a shell.
+        path: String,
+    },
+    /// It belongs neither to this user nor to root.
+    #[error("it belongs to the user with id {owner}")]
+    NotOurs {
+        /// The owner's user id.
+        owner: u32,
+    },
+    /// A directory, pipe or device.
+    #[error("it is no regular file")]
+    NotAFile,
+    /// There is no `AGE-SECRET-KEY-1...` line in it.
+    #[error("it holds no age secret key")]
+    NotAKey,
+    /// It could not be read.
+    #[error("{0}")]
+    Unreadable(io::ErrorKind),
+}
+
+/// The work factor of a passphrase's key, as the power of two: 2^17 rounds take 0.33 s where age's own choice takes 2.8.
+const WORK_FACTOR: u8 = 17;
+
+/// The highest work factor accepted when opening; a hostile file could ask for minutes.
+const MOST_WORK: u8 = 18;
+
+/// The longest key file read, in bytes.
+const MOST_KEY_BYTES: u64 = 64 << 10;
+
+/// A key that is ready for use.
+pub(super) enum Key {
+    /// The identities of a key file: the first seals, each may open.
+    File(Vec<age::x25519::Identity>),
+    /// A passphrase.
+    Passphrase(SecretString),
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<redacted>")
+    }
+}
+
+impl Key {
+    /// The bytes of an `age` file that holds `plain`.
+    pub(super) fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let sealed = match self {
+            Self::File(identities) => match identities.first() {
+                Some(first) => age::encrypt(&first.to_public(), plain),
+                None => Err(age::EncryptError::MissingRecipients),
+            },
+            Self::Passphrase(passphrase) => {
+                let mut recipient = age::scrypt::Recipient::new(passphrase.clone());
+                recipient.set_work_factor(WORK_FACTOR);
+                age::encrypt(&recipient, plain)
+            }
+        };
+        sealed.map_err(|e| StoreError::Refused { detail: format!("cannot encrypt: {e}") })
+    }
+
+    /// What is in the `age` file `sealed`, or `None` where it does not open.
+    pub(super) fn open(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let decryptor = age::Decryptor::new_buffered(sealed).ok()?;
+        let mut plain = Zeroizing::new(Vec::with_capacity(sealed.len()));
+        let read = match self {
+            Self::File(identities) => {
+                let identities = identities.iter().map(|i| i as &dyn age::Identity);
+                decryptor.decrypt(identities).ok()?.read_to_end(&mut plain)
+            }
+            Self::Passphrase(passphrase) => {
+                let mut identity = age::scrypt::Identity::new(passphrase.clone());
+                identity.set_max_work_factor(MOST_WORK);
+                decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).ok()?.read_to_end(&mut plain)
+            }
+        };
+        read.ok()?;
+        Some(plain)
+    }
+}
+
+impl KeySource {
+    /// The key, for opening. Makes none.
+    pub(super) fn load(&self) -> Result<Key, StoreError> {
+        match self {
+            Self::Path(path) | Self::Default(path) => load(path),
+            Self::Passphrase(passphrase) => Ok(Key::Passphrase(SecretString::from(passphrase.expose().to_owned()))),
+        }
+    }
+
+    /// The key, for sealing: where it is authctl's own and there is none yet, it is made. Of several that make it at
+    /// once, one wins and all get that one.
+    pub(super) fn load_or_create(&self) -> Result<Key, StoreError> {
+        match (self.load(), self) {
+            (Err(StoreError::KeyFile { problem: KeyProblem::Missing, .. }), Self::Default(path)) => {
+                create(path)?;
+                load(path)
+            }
+            (loaded, _) => loaded,
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Key, StoreError> {
+    let wrong = |problem| StoreError::KeyFile { path: path.to_owned(), problem };
+    let unreadable = |e: io::Error| {
+        wrong(match e.kind() {
+            io::ErrorKind::NotFound => KeyProblem::Missing,
+            kind => KeyProblem::Unreadable(kind),
+        })
+    };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| unreadable(e.into()))?);
+    let about = file.metadata().map_err(unreadable)?;
+    if !about.is_file() {
+        return Err(wrong(KeyProblem::NotAFile));
+    }
+    let (mode, owner) = (about.mode() & 0o7777, about.uid());
+    let us = rustix::process::geteuid().as_raw();
+    if owner != us && owner != 0 {
+        return Err(wrong(KeyProblem::NotOurs { owner }));
+    }
+    // A service manager hands a credential over as root's file with an access control entry for the service's user,
+    // whose mask shows as the group's read bit.
+    let forbidden = if owner == us { 0o077 } else { 0o037 };
+    if mode & forbidden != 0 {
+        return Err(wrong(KeyProblem::TooOpen { mode, path: shell_word(path) }));
+    }
+    let mut text = Zeroizing::new(String::with_capacity(4096));
+    file.take(MOST_KEY_BYTES).read_to_string(&mut text).map_err(|e| match e.kind() {
+        io::ErrorKind::InvalidData => wrong(KeyProblem::NotAKey),
+        _ => unreadable(e),
+    })?;
+    let mut identities = Vec::new();
+    for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        identities.push(line.parse().map_err(|_| wrong(KeyProblem::NotAKey))?);
+    }
+    if identities.is_empty() {
+        return Err(wrong(KeyProblem::NotAKey));
+    }
+    Ok(Key::File(identities))
+}
+
+/// Makes a new key at `path` unless there is one. It appears there whole and durable or not at all: it is written under
+/// another name and then linked, which fails where another was quicker.
+fn create(path: &Path) -> Result<(), StoreError> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let failed = |doing| move |e: io::Error| StoreError::io(doing, path, e);
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("make the directory of"))?;
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}-{count}.new", std::process::id()));
+    let fresh = dir.join(name);
+    // A process of the same number may have died here and left it.
+    let _ = std::fs::remove_file(&fresh);
+    let made = write_new(&fresh).and_then(|()| put_in_place(&fresh, path));
+    let _ = std::fs::remove_file(&fresh);
+    match made {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed("make")(e)),
+        _ => {}
+    }
+    File::open(dir).and_then(|d| d.sync_all()).map_err(failed("make"))
+}
+
+fn write_new(fresh: &Path) -> io::Result<()> {
+    let identity = age::x25519::Identity::generate();
+    let secret = identity.to_string();
+    // Room for all of it beforehand: a string that grows leaves its old halves on the heap.
+    let mut text = Zeroizing::new(String::with_capacity(512));
+    let created = jiff::Timestamp::from_second(now_from_mtime(fresh)?).unwrap_or_default();
+    let _ = write!(text, "# created: {created}\n# public key: {}\n{}\n", identity.to_public(), secret.expose_secret());
+    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::open(fresh, flags, Mode::empty())?);
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Makes the empty file `fresh` and tells when that was, in seconds since 1970: only the file system knows the time
+/// here, since a store has no clock.
+fn now_from_mtime(fresh: &Path) -> io::Result<i64> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(fresh, flags, Mode::RUSR | Mode::WUSR)?);
+    Ok(file.metadata()?.mtime())
+}
+
+fn put_in_place(fresh: &Path, path: &Path) -> io::Result<()> {
+    match std::fs::hard_link(fresh, path) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
+            let here = rustix::fs::CWD;
+            Ok(rustix::fs::renameat_with(here, fresh, here, path, rustix::fs::RenameFlags::NOREPLACE)?)
+        }
+        linked => linked,
+    }
+}
+
+/// `path` so that a shell takes it as one word.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+@:".contains(&b)) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::Barrier;
+
+    use super::*;
+
+    fn problem(source: &KeySource) -> KeyProblem {
+        match source.load() {
+            Err(StoreError::KeyFile { problem, .. }) => problem,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn racing_first_writers_get_one_key() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("made/authctl.key");
+        let barrier = Barrier::new(16);
+        std::thread::scope(|scope| {
+            let racers: Vec<_> = (0..16)
+                .map(|_| {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        let key = KeySource::Default(path.clone()).load_or_create().expect("a key");
+                        key.seal(b"plain").expect("sealed")
+                    })
+                })
+                .collect();
+            let sealed: Vec<_> = racers.into_iter().map(|r| r.join().expect("no panic")).collect();
+            let key = KeySource::Default(path.clone()).load().expect("a key");
+            assert!(sealed.iter().all(|s| key.open(s).is_some_and(|p| p.as_slice() == b"plain")));
+        });
+        let left: Vec<_> = path.parent().expect("parent").read_dir().expect("list").collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(path.metadata().expect("there").mode() & 0o777, 0o600);
+        let text = std::fs::read_to_string(&path).expect("readable");
+        assert!(text.starts_with("# created: 20"), "only the head may be shown");
+        assert_eq!(text.lines().count(), 3);
+    }
+
+    #[test]
+    fn a_given_key_file_is_never_made() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let source = KeySource::Path(dir.path().join("k"));
+        assert!(source.load_or_create().is_err());
+        assert_eq!(problem(&source), KeyProblem::Missing);
+        assert_eq!(dir.path().read_dir().expect("list").count(), 0);
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused_with_the_command_that_mends_it() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("it's.key");
+        let source = KeySource::Default(path.clone());
+        source.load_or_create().expect("made");
+        for mode in [0o640, 0o604, 0o620, 0o644] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+            let said = source.load().expect_err("refused").to_string();
+            assert!(said.contains(&format!("mode {mode:04o}")), "{said}");
+            assert!(said.contains(r"run `chmod 600 '") && said.contains(r"it'\''s.key'`"), "{said}");
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).expect("chmod");
+        source.load().expect("owner alone");
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("k");
+        assert_eq!(problem(&KeySource::Path(dir.path().into())), KeyProblem::NotAFile);
+        for text in ["", "# created: x\n", "AGE-SECRET-KEY-1QQQ\n", "age1xyz\n", "\u{0}\u{1}"] {
+            std::fs::write(&path, text).expect("write");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+            assert_eq!(problem(&KeySource::Path(path.clone())), KeyProblem::NotAKey, "{text}");
+        }
+        std::fs::write(&path, [0xff, 0xfe]).expect("write");
+        assert_eq!(problem(&KeySource::Path(path)), KeyProblem::NotAKey);
+    }
+
+    #[test]
+    fn a_passphrase_opens_what_it_sealed_and_no_hostile_work() {
+        let key = |p: &str| KeySource::Passphrase(Secret::new(p.into())).load().expect("a key");
+        let sealed = key("right").seal(b"plain").expect("sealed");
+        assert_eq!(key("right").open(&sealed).expect("opens").as_slice(), b"plain");
+        assert!(key("wrong").open(&sealed).is_none());
+        let head = std::str::from_utf8(&sealed[..60]).expect("ASCII");
+        assert!(head.contains("-> scrypt ") && head.contains("\n-> scrypt"), "{head}");
+        let mut recipient = age::scrypt::Recipient::new(SecretString::from("right".to_owned()));
+        recipient.set_work_factor(MOST_WORK + 1);
+        let hostile = age::encrypt(&recipient, b"plain").expect("sealed");
+        assert!(key("right").open(&hostile).is_none());
+    }
+}

@@ -1,0 +1,181 @@
+//! A private session bus with a real gnome-keyring on it, for tests: own directories, own password, gone when dropped.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// The password that the keyring is unlocked with.
+const PASSWORD: &[u8] = b"a password of the tests";
+
+/// A process that is killed when dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Whether the programs that a [`Keyring`] needs are installed.
+pub fn installed() -> bool {
+    ["dbus-daemon", "gnome-keyring-daemon", "secret-tool", "gdbus"].iter().all(|program| {
+        Command::new("sh").args(["-c", &format!("command -v {program}")]).output().is_ok_and(|o| o.status.success())
+    })
+}
+
+/// A private bus and keyring.
+pub struct Keyring {
+    // Dropped in this order: the daemon before its bus, both before their directory.
+    daemon: Option<Killed>,
+    bus: Killed,
+    address: String,
+    dir: TempDir,
+}
+
+impl Keyring {
+    /// Starts a bus and, on it, a keyring that is unlocked.
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().expect("tempdir");
+        for name in ["home", "run", "data"] {
+            std::fs::create_dir(dir.path().join(name)).expect("mkdir");
+        }
+        // A configuration without service directories: nothing is started on this bus that the test did not start.
+        let config = dir.path().join("bus.conf");
+        let text = format!(
+            "<busconfig><type>session</type><listen>unix:dir={}</listen><policy context=\"default\">\
+             <allow send_destination=\"*\" eavesdrop=\"true\"/><allow eavesdrop=\"true\"/><allow own=\"*\"/></policy>\
+             <limit name=\"max_connections_per_user\">1000</limit></busconfig>",
+            dir.path().join("run").display()
+        );
+        std::fs::write(&config, text).expect("write");
+        let mut bus = Command::new("dbus-daemon")
+            .arg(format!("--config-file={}", config.display()))
+            .args(["--nofork", "--nopidfile", "--print-address"])
+            .env_clear()
+            .envs(variables(dir.path(), None))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("dbus-daemon");
+        let mut address = String::new();
+        BufReader::new(bus.stdout.take().expect("piped")).read_line(&mut address).expect("an address");
+        let address = address.trim().to_owned();
+        let mut keyring = Self { daemon: None, bus: Killed(bus), address, dir };
+        keyring.start_daemon(true);
+        keyring
+    }
+
+    /// Starts the keyring's daemon, unlocked with the password or, `!unlocked`, as it is after a login without one.
+    pub fn start_daemon(&mut self, unlocked: bool) {
+        let mut command = Command::new("gnome-keyring-daemon");
+        command.args(["--foreground", "--components=secrets"]);
+        if unlocked {
+            command.arg("--unlock");
+        }
+        let mut daemon = command
+            .env_clear()
+            .envs(self.env())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("gnome-keyring-daemon");
+        let mut stdin = daemon.stdin.take().expect("piped");
+        stdin.write_all(PASSWORD).expect("password");
+        drop(stdin);
+        let mut stdout = daemon.stdout.take().expect("piped");
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        self.daemon = Some(Killed(daemon));
+        let waited = self.run("gdbus", &["wait", "--session", "--timeout", "20", "org.freedesktop.secrets"], b"");
+        assert!(waited.status.success(), "the keyring did not come up: {waited:?}");
+    }
+
+    /// Kills the keyring's daemon. The bus stays.
+    pub fn kill_daemon(&mut self) {
+        self.daemon = None;
+    }
+
+    /// Stops the keyring's daemon in its tracks: it holds its name on the bus and answers nothing.
+    pub fn stop_daemon(&self) {
+        let id = self.daemon.as_ref().map(|d| d.0.id().to_string()).expect("running");
+        assert!(Command::new("kill").args(["-STOP", &id]).status().is_ok_and(|s| s.success()));
+    }
+
+    /// Kills the bus as well.
+    pub fn kill_bus(&mut self) {
+        self.daemon = None;
+        let _ = self.bus.0.kill();
+        let _ = self.bus.0.wait();
+    }
+
+    /// Locks the default collection. No prompter is there to unlock it again.
+    pub fn lock(&self) {
+        let arguments = "call --session --dest org.freedesktop.secrets --object-path /org/freedesktop/secrets \
+                         --method org.freedesktop.Secret.Service.Lock ['/org/freedesktop/secrets/collection/login']";
+        let locked = self.run("gdbus", &arguments.split_whitespace().collect::<Vec<_>>(), b"");
+        assert!(locked.status.success(), "{locked:?}");
+    }
+
+    /// The environment for a child that is to find this keyring: clear its own first.
+    pub fn env(&self) -> Vec<(OsString, OsString)> {
+        variables(self.dir.path(), Some(&self.address))
+    }
+
+    /// Runs `program` on this bus with `input` on its stdin.
+    pub fn run(&self, program: &str, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .envs(self.env())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect(program);
+        let _ = child.stdin.take().expect("piped").write_all(input);
+        child.wait_with_output().expect(program)
+    }
+
+    /// Runs `secret-tool`.
+    pub fn secret_tool(&self, arguments: &[&str], input: &[u8]) -> Output {
+        self.run("secret-tool", arguments, input)
+    }
+}
+
+fn variables(dir: &Path, address: Option<&str>) -> Vec<(OsString, OsString)> {
+    let mut variables: Vec<(OsString, OsString)> = vec![
+        ("PATH".into(), "/usr/bin:/bin".into()),
+        ("LC_ALL".into(), "C.UTF-8".into()),
+        ("HOME".into(), dir.join("home").into()),
+        ("XDG_RUNTIME_DIR".into(), dir.join("run").into()),
+        ("XDG_DATA_HOME".into(), dir.join("data").into()),
+    ];
+    variables.extend(address.map(|a| ("DBUS_SESSION_BUS_ADDRESS".into(), a.into())));
+    variables
+}
+
+/// A bus address where connections are accepted and nothing is ever answered.
+pub struct SilentBus {
+    path: PathBuf,
+    _listener: UnixListener,
+    _dir: TempDir,
+}
+
+impl SilentBus {
+    /// Listens. The kernel completes connections by itself; nobody takes them up.
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("bus");
+        Self { _listener: UnixListener::bind(&path).expect("bind"), path, _dir: dir }
+    }
+
+    /// The value for `DBUS_SESSION_BUS_ADDRESS`.
+    pub fn address(&self) -> String {
+        format!("unix:path={}", self.path.display())
+    }
+}
