@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Broker, BrokerError};
 use crate::clock::UnixTime;
+use crate::issuer::{Metadata, userinfo};
 use crate::model::{Generation, Grant, Profile, Session, Subject, TokenSet, TrustedKeys};
 use crate::secret::Secret;
 use crate::verify::{IdTokenPolicy, KeySet, Policy, ReasonCode, Verdict, looks_like_jwt, verify, verify_id_token};
@@ -65,11 +66,16 @@ impl Broker {
     ///
     /// # Errors
     /// [`BrokerError::NotVerified`] or [`BrokerError::Issuer`].
-    pub async fn prepare_login(&self, profile: &Profile, login: NewLogin) -> Result<PreparedLogin, BrokerError> {
+    pub async fn prepare_login(
+        &self,
+        profile: &Profile,
+        metadata: &Metadata,
+        login: NewLogin,
+    ) -> Result<PreparedLogin, BrokerError> {
         let NewLogin { grant, mut tokens, nonce, client_secret } = login;
         let now = self.clock.now();
         Self::fill_expiry(&mut tokens);
-        let fetched = self.fetch_keys(profile).await;
+        let fetched = self.fetch_keys(profile, metadata).await;
         // Without an ID token nothing here needs the keys: offline `verify` will say that there are none.
         let keys = match (fetched, &tokens.id_token, grant) {
             (Ok(keys), _, _) => keys,
@@ -87,7 +93,10 @@ impl Broker {
                     .map_err(|reasons| BrokerError::NotVerified { what: "ID token", reasons })?;
                 Some(Subject { sub: claims.sub, name: claims.name })
             }
-            None => Self::access_token_subject(profile, grant, &tokens, &set, now)?,
+            None => match Self::access_token_subject(profile, grant, &tokens, &set, now)? {
+                None if grant != Grant::ClientCredentials => self.ask_who(profile, metadata, &tokens).await,
+                subject => subject,
+            },
         };
         Ok(PreparedLogin {
             session: Session {
@@ -107,6 +116,18 @@ impl Broker {
                 ended: None,
             },
         })
+    }
+
+    /// Asks the issuer whose an access token is that does not say so itself; nobody is no failure.
+    async fn ask_who(&self, profile: &Profile, metadata: &Metadata, tokens: &TokenSet) -> Option<Subject> {
+        let http = self.http(profile).ok()?;
+        match userinfo::fetch(&http, metadata.userinfo_endpoint.as_ref()?, &tokens.access_token).await {
+            Ok(subject) => Some(subject),
+            Err(error) => {
+                tracing::info!("the issuer does not say who signed in: {error}");
+                None
+            }
+        }
     }
 
     /// Whose access token it is. One handed in from elsewhere must be the issuer's and valid, if it is a JWT.

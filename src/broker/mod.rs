@@ -1,5 +1,6 @@
 //! The only place where sessions are made, renewed and ended: it joins store, issuer and verify.
 
+mod commit;
 mod error;
 mod login;
 mod logout;

@@ -8,11 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Broker, BrokerError, LoginReason, RESERVE, in_doubt};
-use crate::issuer::{IssuerError, Reached, TokenEndpoint, client_credentials, jwks, refresh};
-use crate::model::{
-    AnotherToken, Failed, Freshness, Grant, MinTtl, Profile, Session, TokenFor, TokenSet, TrustedKeys, freshness,
-};
-use crate::verify::{KeySet, unverified_claims, verify_id_token};
+use crate::issuer::{IssuerError, Reached, TokenEndpoint, client_credentials, refresh};
+use crate::model::{Failed, Freshness, Grant, MinTtl, Profile, Session, TokenFor, TokenSet, freshness};
 
 /// How badly a token is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,15 +33,8 @@ pub struct Served {
     pub trouble: Option<BrokerError>,
 }
 
-/// How old kept keys may get before a renewal fetches them again.
-const KEYS_DUE: Duration = Duration::from_secs(3600);
-
 /// How long after a failed renewal a still-valid token is handed out without another try.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(15);
-
-/// How often the store is tried for a session that exists nowhere else, and the first wait between; it doubles.
-const COMMIT_TRIES: u32 = 6;
-const COMMIT_WAIT: Duration = Duration::from_millis(50);
 
 /// The wait before a request that certainly never arrived is sent once more.
 const RESEND_WAIT: Duration = Duration::from_millis(300);
@@ -120,8 +110,9 @@ impl Broker {
                 return Ok(served);
             }
             // Somebody renewed while this caller waited: that is what it wanted, if it brought what was asked for.
-            if changed
-                && let Some(tokens) = session.token_for(&asked)
+            let same = |old: &TokenSet, new: &TokenSet| old.access_token.expose() == new.access_token.expose();
+            if let Some(tokens) = session.token_for(&asked)
+                && !seen.token_for(&asked).is_some_and(|old| same(old, tokens))
                 && freshness(tokens, broker.clock.now(), MinTtl::Default) != Freshness::Expired
             {
                 return Ok(Served { tokens: tokens.clone(), session: session.clone(), renewed: true, trouble: None });
@@ -199,7 +190,12 @@ impl Broker {
         session.renewing_since = Some(self.clock.now());
         self.write(profile, session).await?;
         let room = session.to_stored().expose().len() + RESERVE;
-        self.make_room(profile, room).await?;
+        if let Err(error) = self.make_room(profile, room).await {
+            // Nothing was sent: the session must not look as if something had been.
+            session.renewing_since = None;
+            let _ = self.write(profile, session).await;
+            return Err(error);
+        }
         self.resend_if_never_sent(|| refresh::request(&endpoint, &token, asked)).await
     }
 
@@ -215,121 +211,6 @@ impl Broker {
             }
             result => Ok(result?),
         }
-    }
-
-    /// Stores what the issuer gave, then hands it out.
-    async fn commit(
-        &self,
-        profile: &Profile,
-        asked: &TokenFor,
-        mut session: Session,
-        mut new: TokenSet,
-    ) -> Result<Served, BrokerError> {
-        let read = session.generation.clone();
-        session.generation = read.next();
-        session.renewed_at = Some(new.obtained_at);
-        session.renewing_since = None;
-        session.last_failure = None;
-        Self::fill_expiry(&mut new);
-        if let Some(rotated) = new.refresh_token.take() {
-            session.tokens.refresh_token = Some(rotated);
-        }
-        let id_token = new.id_token.take();
-        let mut unchecked = None;
-        if let Some(id_token) = id_token {
-            match self.renewed_id_token(profile, &session, &id_token) {
-                IdTokenCheck::Good => session.tokens.id_token = Some(id_token),
-                IdTokenCheck::UnknownKey => unchecked = Some(id_token),
-                IdTokenCheck::Bad(why) => tracing::warn!("the renewed ID token is ignored: {why}"),
-            }
-        }
-        if asked.is_plain() {
-            new.scope = new.scope.or_else(|| session.tokens.scope.clone());
-            session.tokens.access_token = new.access_token.clone();
-            session.tokens.token_type = new.token_type.clone();
-            session.tokens.obtained_at = new.obtained_at;
-            session.tokens.expires_at = new.expires_at;
-            session.tokens.scope = new.scope.clone();
-        } else {
-            session.others.retain(|other| other.asked != *asked);
-            let excess = (session.others.len() + 1).saturating_sub(Session::MOST_OTHERS);
-            session.others.drain(..excess);
-            session.others.push(AnotherToken { asked: asked.clone(), tokens: new.clone() });
-        }
-        // Only over the generation that was read: a login that slipped in is never overwritten.
-        if let Some(stored) = self.stored(profile).await.ok().flatten()
-            && stored.generation != read
-        {
-            return match stored.token_for(asked) {
-                Some(tokens) => {
-                    Ok(Served { tokens: tokens.clone(), session: stored.clone(), renewed: true, trouble: None })
-                }
-                None => Err(BrokerError::LoginRequired(LoginReason::NoSession)),
-            };
-        }
-        self.write_surely(profile, &session).await?;
-        self.refresh_keys(profile, &mut session, unchecked).await;
-        let tokens = session.token_for(asked).cloned().unwrap_or(new);
-        Ok(Served { tokens, session, renewed: true, trouble: None })
-    }
-
-    fn renewed_id_token(&self, profile: &Profile, session: &Session, id_token: &crate::secret::Secret) -> IdTokenCheck {
-        let Some(keys) = session.keys.as_ref().and_then(|keys| KeySet::from_jwks(&keys.jwks).ok()) else {
-            return IdTokenCheck::UnknownKey;
-        };
-        let mut expected = super::login::id_token_policy(profile, None, None, self.clock.now());
-        // The subject of a renewal is the login's (OpenID Connect Core 1.0, section 12.2).
-        expected.subject = session.subject.as_ref().map(|subject| subject.sub.as_str());
-        match verify_id_token(id_token.expose(), &keys, &expected) {
-            Ok(_) => IdTokenCheck::Good,
-            Err(reasons) if reasons.iter().any(super::verdict::is_unknown_key) => IdTokenCheck::UnknownKey,
-            Err(reasons) => IdTokenCheck::Bad(reasons.first().map(|r| r.message.clone()).unwrap_or_default()),
-        }
-    }
-
-    /// Fetches the issuer's keys again if they are old or lack one; failing is no failure of the renewal.
-    async fn refresh_keys(&self, profile: &Profile, session: &mut Session, unchecked: Option<crate::secret::Secret>) {
-        let now = self.clock.now();
-        let old =
-            session.keys.as_ref().is_none_or(|keys| keys.fetched_at.plus(KEYS_DUE) <= now || keys.fetched_at > now);
-        let lacking = unchecked.is_some() || session.keys.as_ref().is_some_and(|keys| !Self::knows_key(keys, session));
-        if !old && !lacking {
-            return;
-        }
-        match self.fetch_keys(profile).await {
-            Ok(Some(keys)) => session.keys = Some(keys),
-            Ok(None) => return,
-            Err(error) => {
-                tracing::info!("the issuer's keys were not fetched again: {error}");
-                return;
-            }
-        }
-        if let Some(id_token) = unchecked
-            && matches!(self.renewed_id_token(profile, session, &id_token), IdTokenCheck::Good)
-        {
-            session.tokens.id_token = Some(id_token);
-        }
-        if let Err(error) = self.write(profile, session).await {
-            tracing::info!("the issuer's new keys were not stored: {error}");
-        }
-    }
-
-    /// Whether the key that signed the session's access token is among `keys`; opaque tokens need none.
-    fn knows_key(keys: &TrustedKeys, session: &Session) -> bool {
-        let Some(kid) = unverified_claims(session.tokens.access_token.expose()).and_then(|claims| claims.kid) else {
-            return true;
-        };
-        KeySet::from_jwks(&keys.jwks).is_ok_and(|set| set.has_kid(&kid))
-    }
-
-    /// The issuer's keys as they are now; `None` where it publishes none.
-    pub(super) async fn fetch_keys(&self, profile: &Profile) -> Result<Option<TrustedKeys>, BrokerError> {
-        let http = self.http(profile)?;
-        let metadata = self.metadata(profile).await?;
-        let Some(source) = metadata.jwks_uri.clone() else { return Ok(None) };
-        let fetched_at = self.clock.now();
-        let jwks = jwks::fetch(&http, &source).await?;
-        Ok(Some(TrustedKeys { jwks, source: source.to_string(), fetched_at }))
     }
 
     /// Keeps what a failed try means for the session, and says what to tell the caller.
@@ -356,32 +237,6 @@ impl Broker {
         }
         if over { BrokerError::LoginRequired(LoginReason::Ended(failed)) } else { error }
     }
-
-    pub(super) async fn write(&self, profile: &Profile, session: &Session) -> Result<(), BrokerError> {
-        let (name, session) = (profile.name.clone(), session.clone());
-        self.with_store(profile.store, move |store| store.write(&name, &session)).await
-    }
-
-    /// Stores a session that exists nowhere else, trying again for a while where the store fails.
-    pub(super) async fn write_surely(&self, profile: &Profile, session: &Session) -> Result<(), BrokerError> {
-        let mut wait = COMMIT_WAIT;
-        for _ in 1..COMMIT_TRIES {
-            match self.write(profile, session).await {
-                Ok(()) => return Ok(()),
-                Err(error) => tracing::warn!("storing the session failed and is tried again: {error}"),
-            }
-            self.clock.sleep(wait).await;
-            wait *= 2;
-        }
-        self.write(profile, session).await
-    }
-
-    /// Takes the end of a JWT whose issuer did not say how long it lives from the token itself.
-    pub(super) fn fill_expiry(tokens: &mut TokenSet) {
-        if tokens.expires_at.is_none() {
-            tokens.expires_at = unverified_claims(tokens.access_token.expose()).and_then(|claims| claims.exp);
-        }
-    }
 }
 
 /// The stable word that a failed renewal is remembered by.
@@ -397,10 +252,4 @@ fn word_for(error: &IssuerError) -> &'static str {
         | IssuerError::TimedOut { .. } => "issuer_unreachable",
         IssuerError::CaCert { .. } | IssuerError::Local { .. } => "unexpected",
     }
-}
-
-enum IdTokenCheck {
-    Good,
-    UnknownKey,
-    Bad(String),
 }

@@ -80,7 +80,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         profile.grant = how.grant();
         let client = client(app, &profile, stored.as_ref(), &input).await?;
         let login = how.run(app, &args, &profile, &metadata, &client, input).await?;
-        let prepared = broker.prepare_login(&profile, login).await?;
+        let prepared = broker.prepare_login(&profile, &metadata, login).await?;
         ask_before_replacing(app, &args, &broker, &profile, &prepared, stored.as_ref()).await?;
         let session = broker.commit_login(&profile, prepared).await?;
         keep_profile(app, &broker, &config, &profile).await?;

@@ -23,6 +23,7 @@ pub struct Client {
 
 impl Client {
     /// A public client: its id alone.
+    #[cfg(any(test, feature = "dev-issuer"))]
     #[must_use]
     pub fn public(id: &str) -> Self {
         Self { id: id.to_owned(), auth: ClientAuth::None, secret: None }
