@@ -19,7 +19,7 @@ pub fn line(text: &str) -> Result<(), Failure> {
 /// Writes a value to stdout as one line of JSON.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value)
         .map_err(|e| Failure::new(Kind::Unexpected, e, "report this with the command that you ran"))?;
