@@ -124,16 +124,17 @@ impl Ui for NoUi {
 #[must_use]
 pub fn harmless(text: &str, most: usize) -> String {
     let mut safe: String =
-        text.chars().take(most).map(|c| if c.is_control() || is_directional(c) { '\u{fffd}' } else { c }).collect();
+        text.chars().take(most).map(|c| if c.is_control() || is_deceptive(c) { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(most).is_some() {
         safe.push('…');
     }
     safe
 }
 
-/// The characters that reorder text on a screen (Unicode Standard Annex 9), which could make one name look like another.
-fn is_directional(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// The characters that reorder text on a screen (Unicode Standard Annex 9) or show nothing, which could make one name
+/// look like another.
+fn is_deceptive(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]

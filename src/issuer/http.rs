@@ -10,9 +10,10 @@ use reqwest::{Certificate, redirect, retry};
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use super::error::{IssuerError, Phase, Reached, printable};
+use super::error::{IssuerError, Phase, Reached};
 use crate::model::{is_loopback, secure_url};
 use crate::secret::SecretBytes;
+use crate::ui::harmless;
 
 /// To be connected, TLS and proxy included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -63,7 +64,7 @@ impl Http {
         let authorities = match ca_cert {
             None => Vec::new(),
             Some(path) => read_authorities(path)
-                .map_err(|detail| IssuerError::CaCert { path: path.to_owned(), detail: printable(&detail, 200) })?,
+                .map_err(|detail| IssuerError::CaCert { path: path.to_owned(), detail: harmless(&detail, 200) })?,
         };
         Ok(Self {
             authorities,
@@ -274,7 +275,7 @@ fn root_cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "time ran out".to_owned();
     }
-    causes(error).last().map(|cause| printable(&cause.to_string(), 200)).unwrap_or_default()
+    causes(error).last().map(|cause| harmless(&cause.to_string(), 200)).unwrap_or_default()
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

@@ -3,10 +3,11 @@
 use serde::Deserialize;
 use url::Url;
 
-use super::error::{IssuerError, printable};
+use super::error::IssuerError;
 use super::http::{Http, Reply};
 use super::reply::{Lenient, texts};
 use crate::model::{ClientAuth, IssuerUrl, secure_url};
+use crate::ui::harmless;
 
 /// An issuer's metadata. Each address in it is https, or http on loopback.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +155,7 @@ fn document(reply: &Reply) -> Result<Option<Document>, IssuerError> {
 fn read(expected: &IssuerUrl, document: Document) -> Result<Metadata, IssuerError> {
     let found = document.issuer.0.unwrap_or_default();
     if found != expected.as_str() {
-        return Err(IssuerError::Mismatch { expected: expected.to_string(), found: printable(&found, 200) });
+        return Err(IssuerError::Mismatch { expected: expected.to_string(), found: harmless(&found, 200) });
     }
     let url = |member: Lenient| member.0.as_deref().map(secure_url).transpose();
     Ok(Metadata {

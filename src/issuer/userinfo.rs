@@ -5,12 +5,13 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::client::sensitive;
-use super::error::{IssuerError, printable};
+use super::error::IssuerError;
 use super::http::Http;
 use super::reply::Lenient;
 use super::token_endpoint::failure;
 use crate::model::Subject;
 use crate::secret::Secret;
+use crate::ui::harmless;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -32,11 +33,12 @@ pub async fn fetch(http: &Http, userinfo_endpoint: &Url, access_token: &Secret) 
         return Err(failure(&reply, std::slice::from_ref(access_token), "claims about the user"));
     }
     let claims: Claims = reply.object().unwrap_or_default();
-    let Some(sub) = claims.sub.0 else {
+    // Kept exactly, since sessions are told apart by it (OpenID Connect Core 1.0, section 2: at most 255 characters).
+    let Some(sub) = claims.sub.0.filter(|sub| sub.len() <= 255) else {
         return Err(reply.malformed("claims about the user with a `sub`"));
     };
     let name = claims.preferred_username.0.or(claims.email.0).or(claims.name.0);
-    Ok(Subject { sub: printable(&sub, 255), name: name.map(|n| printable(&n, 255)) })
+    Ok(Subject { sub, name: name.map(|n| harmless(&n, 255)) })
 }
 
 #[cfg(test)]
@@ -49,7 +51,7 @@ mod tests {
         for (body, name) in [
             (r#"{"sub":"1","name":"n","email":"e","preferred_username":"p"}"#, Some("p")),
             (r#"{"sub":"1","name":"n","email":"e"}"#, Some("e")),
-            (r#"{"sub":"1","name":"n\u001b[2J"}"#, Some("n [2J")),
+            (r#"{"sub":"1","name":"n\u001b[2J"}"#, Some("n\u{fffd}[2J")),
             (r#"{"sub":"1","name":5}"#, None),
         ] {
             let server = Canned::serving(vec![json(200, body)]).await;

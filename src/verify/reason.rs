@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::ui::harmless;
+
 /// A stable word for one kind of denial. The order here is the order in which reasons are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,21 +77,6 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
-}
-
-/// `text` without anything that moves a terminal's cursor or turns its writing direction, at most `longest` characters.
-pub(super) fn harmless(text: &str, longest: usize) -> String {
-    let mut out = String::with_capacity(text.len().min(longest + 4));
-    for (n, c) in text.chars().enumerate() {
-        if n == longest {
-            out.push('…');
-            break;
-        }
-        let turns =
-            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        out.push(if c.is_control() || turns { '\u{fffd}' } else { c });
-    }
-    out
 }
 
 /// A value from a token, quoted for a message: harmless and at most 80 characters.
