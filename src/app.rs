@@ -24,6 +24,9 @@ const KEYCHAIN_LIMIT: Duration = Duration::from_secs(4);
 /// How long a signal waits for what must not be cut short; the longest renewal ends before.
 const SETTLE_LIMIT: Duration = Duration::from_secs(70);
 
+/// How long a person waits without wondering.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long a change to the configuration waits for another.
 const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(10);
 
@@ -182,6 +185,19 @@ impl App {
             () = signals.next() => {}
             () = self.clock.sleep(SETTLE_LIMIT) => {}
         }
+    }
+
+    /// Waits for `work`, and tells whoever watches what for where it takes longer than they would expect.
+    pub async fn patiently<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        tokio::select! {
+            done = &mut work => return done,
+            () = self.clock.sleep(PATIENCE) => {}
+        }
+        if self.ui().is_human() {
+            self.ui().tell(&format!("Waiting for {what}; Ctrl-C gives up."));
+        }
+        work.await
     }
 
     /// Takes the lock for changing the configuration.

@@ -20,8 +20,8 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Failure> {
             let profile = app.profile(args.profile.as_ref())?;
             let broker = app.broker()?;
             let served = app.run(async {
-                broker
-                    .token(&profile, &TokenFor::default(), Need::Life(MinTtl::Default))
+                let plain = TokenFor::default();
+                app.patiently(profile.issuer.as_str(), broker.token(&profile, &plain, Need::Life(MinTtl::Default)))
                     .await
                     .map_err(|e| Failure::from(e).about(&profile.name))
             })?;

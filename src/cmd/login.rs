@@ -74,13 +74,14 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
             found => found.unwrap_or_default(),
         };
         broker.reserve(&profile).await?;
-        let metadata = broker.metadata(&profile).await?;
+        let metadata = app.patiently(profile.issuer.as_str(), broker.metadata(&profile)).await?;
         prepare_profile(&args, &mut profile, new, &metadata, &input);
         let how = How::choose(app, &args, &profile, &metadata);
         profile.grant = how.grant();
         let client = client(app, &profile, stored.as_ref(), &input).await?;
         let login = how.run(app, &args, &profile, &metadata, &client, input).await?;
-        let prepared = broker.prepare_login(&profile, &metadata, login).await?;
+        let checks = broker.prepare_login(&profile, &metadata, login);
+        let prepared = app.patiently(profile.issuer.as_str(), checks).await?;
         ask_before_replacing(app, &args, &broker, &profile, &prepared, stored.as_ref()).await?;
         let session = broker.commit_login(&profile, prepared).await?;
         keep_profile(app, &broker, &config, &profile).await?;

@@ -48,9 +48,9 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Failure> {
 }
 
 async fn one(app: &App, profile: &Profile, need: Need) -> Result<(), Failure> {
+    let (broker, plain) = (app.broker()?, TokenFor::default());
     let served = app
-        .broker()?
-        .token(profile, &TokenFor::default(), need)
+        .patiently(profile.issuer.as_str(), broker.token(profile, &plain, need))
         .await
         .map_err(|e| Failure::from(e).about(&profile.name))?;
     tell_trouble(app, profile, &served);

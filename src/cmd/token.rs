@@ -76,7 +76,8 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
     let asked = narrowed(&profile, &args.asked);
     let min_ttl = args.min_ttl.map_or(MinTtl::Default, MinTtl::AtLeast);
     let served = app.run(async {
-        broker.token(&profile, &asked, Need::Life(min_ttl)).await.map_err(|e| Failure::from(e).about(&profile.name))
+        let renewal = broker.token(&profile, &asked, Need::Life(min_ttl));
+        app.patiently(profile.issuer.as_str(), renewal).await.map_err(|e| Failure::from(e).about(&profile.name))
     })?;
     tell_trouble(app, &profile, &served);
     let tokens = &served.tokens;
@@ -123,7 +124,8 @@ async fn id_token(app: &App, profile: &Profile, args: &Token) -> Result<(Secret,
     if let Some(token) = alive(&served) {
         return Ok((token, served));
     }
-    let served = broker.token(profile, &plain, Need::New).await.map_err(about)?;
+    let served =
+        app.patiently(profile.issuer.as_str(), broker.token(profile, &plain, Need::New)).await.map_err(about)?;
     match alive(&served) {
         Some(token) => Ok((token, served)),
         None => Err(about(BrokerError::LoginRequired(LoginReason::IdTokenOver))),
