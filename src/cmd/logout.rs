@@ -54,7 +54,9 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure>
     let mark =
         |tokens: &[(&str, UnixTime)]| Ok(RevokedList::open(&revoked_file).and_then(|mut list| list.add(tokens, now))?);
     let options = LogoutOptions { revoke: !args.no_revoke };
-    let ended = app.broker()?.logout(profile, options, mark).await.map_err(|e| Failure::from(e).about(name))?;
+    let broker = app.broker()?;
+    let ending = broker.logout(profile, options, mark);
+    let ended = app.patiently(profile.issuer.as_str(), ending).await.map_err(|e| Failure::from(e).about(name))?;
     let Some(LogoutReport { revocation }) = ended else {
         if app.common.json {
             output::json(&Answer { profile: name, deleted: false, issuer: "nothing", error: None })?;
