@@ -93,6 +93,9 @@ impl Broker {
     }
 
     async fn try_revoke(&self, profile: &Profile, session: &Session) -> Result<bool, BrokerError> {
+        // The profile may name another issuer or client by now, which must not be shown this session's tokens.
+        let profile =
+            &Profile { issuer: session.issuer.clone(), client_id: session.client_id.clone(), ..profile.clone() };
         let http = self.http(profile)?;
         let metadata = self.metadata(profile).await?;
         let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(false) };
