@@ -54,8 +54,16 @@ impl Broker {
     ) -> Result<Option<LogoutReport>, BrokerError> {
         let _lock = self.lock(&profile.name).await?;
         let name = profile.name.clone();
-        // A session that cannot be read can still be deleted, but nobody can be told its tokens.
-        let Some(session) = self.stored(profile).await? else { return Ok(None) };
+        let session = match self.stored(profile).await {
+            Ok(Some(session)) => session,
+            Ok(None) => return Ok(None),
+            // It can still be deleted, though nobody can be told its tokens.
+            Err(BrokerError::Store(error)) if error.session_lost() => {
+                self.with_store(profile.store, move |store| store.delete(&name)).await?;
+                return Ok(Some(LogoutReport { revocation: Revocation::Failed(error.into()) }));
+            }
+            Err(error) => return Err(error),
+        };
         let revocation = if options.revoke { self.revoke(profile, &session).await } else { Revocation::NotAsked };
         let now = self.clock.now();
         let ends = |token: &Secret, known: Option<UnixTime>| {

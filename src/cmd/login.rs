@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::output;
 use crate::app::App;
-use crate::broker::{Broker, NewLogin, PreparedLogin};
+use crate::broker::{Broker, BrokerError, NewLogin, PreparedLogin};
 use crate::cli::Login;
 use crate::clock::UnixTime;
 use crate::config::{self, Config};
@@ -68,10 +68,9 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let broker = app.broker()?;
         // A store that cannot keep the session is told before anybody signs in.
         let stored = match broker.stored(&profile).await {
-            Err(e) if !matches!(e, crate::broker::BrokerError::Store(crate::store::StoreError::Damaged { .. })) => {
-                return Err(e.into());
-            }
-            found => found.unwrap_or_default(),
+            Ok(found) => found,
+            Err(BrokerError::Store(error)) if error.session_lost() => None,
+            Err(error) => return Err(error.into()),
         };
         broker.reserve(&profile).await?;
         let metadata = app.patiently(profile.issuer.as_str(), broker.metadata(&profile)).await?;

@@ -101,5 +101,6 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure>
         );
         crate::report(app, &Failure { hint, ..Failure::said(failure.kind, failure.message(), "") }.coded(failure.code));
     }
-    Ok(if failure.kind == Kind::Refused { Kind::Refused } else { Kind::Unreachable }.exit_code())
+    let kind = if matches!(failure.kind, Kind::Refused | Kind::Store) { failure.kind } else { Kind::Unreachable };
+    Ok(kind.exit_code())
 }

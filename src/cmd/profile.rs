@@ -178,7 +178,7 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
 async fn remove(app: &App, name: &ProfileName) -> Result<u8, Failure> {
     let config = app.config()?;
     let profile = config.profile(name)?;
-    if app.broker()?.stored(profile).await.map_err(Failure::from)?.is_some() {
+    if app.broker()?.stored(profile).await.map_err(|e| Failure::from(e).about(name))?.is_some() {
         return Err(Failure::said(
             Kind::Usage,
             format!("`{name}` has a session"),

@@ -130,6 +130,12 @@ pub enum StoreError {
 pub(crate) const MOST_BYTES: usize = 32 << 20;
 
 impl StoreError {
+    /// Whether there is a session that no further try will read.
+    #[must_use]
+    pub fn session_lost(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::KeyFile { problem: KeyProblem::Missing, .. })
+    }
+
     /// The error for a failed file operation; a full disk, a used-up quota and a file size limit are all
     /// [`StoreError::NoSpace`].
     fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {

@@ -1,5 +1,7 @@
 //! What people do in the middle of something else: a profile changed, a session damaged, the wrong text pasted.
 
+use std::fs;
+
 use crate::support::{Sandbox, issuer};
 
 #[test]
@@ -11,4 +13,27 @@ fn a_logout_shows_the_tokens_to_nobody_but_their_issuer() {
     home.run(&["logout", "work"]).exits(0).says("the issuer has revoked the tokens");
     assert_eq!(other.stats().requests.values().sum::<u64>(), 0, "{:?}", other.stats().requests);
     assert_eq!(ours.stats().families_revoked, 1);
+}
+
+#[test]
+fn a_session_that_cannot_be_read_can_be_logged_out_and_removed() {
+    let issuer = issuer(|_| {});
+    let home = Sandbox::new();
+    home.log_in("work", &issuer);
+    fs::write(home.session_file("work"), "junk").expect("written");
+    let told = home.run(&["logout", "work", "--json"]).exits(7).json();
+    assert_eq!((&told["deleted"], &told["issuer"]), (&true.into(), &"failed".into()));
+    assert!(!home.session_file("work").exists());
+    home.run(&["profile", "remove", "work"]).exits(0);
+}
+
+#[test]
+fn without_the_key_one_can_log_in_anew() {
+    let issuer = issuer(|_| {});
+    let home = Sandbox::new();
+    home.log_in("work", &issuer);
+    fs::remove_file(home.key_file()).expect("removed");
+    home.run(&["token", "work"]).exits(7).says("authctl login work");
+    home.log_in("work", &issuer);
+    home.token("work");
 }
