@@ -39,13 +39,23 @@ pub struct App {
     clock: Arc<dyn Clock>,
     ui: OnceLock<Arc<dyn Ui>>,
     broker: OnceLock<Arc<Broker>>,
+    /// The line that is being waited for. A question that was given up leaves it to the next one: a read of a terminal
+    /// cannot be called off, and would swallow the next answer.
+    typed: tokio::sync::Mutex<Option<tokio::task::JoinHandle<Option<String>>>>,
 }
 
 impl App {
     /// An application for these options and this environment.
     #[must_use]
     pub fn new(common: Common, environment: Environment) -> Self {
-        Self { environment, common, clock: Arc::new(SystemClock), ui: OnceLock::new(), broker: OnceLock::new() }
+        Self {
+            environment,
+            common,
+            clock: Arc::new(SystemClock),
+            ui: OnceLock::new(),
+            broker: OnceLock::new(),
+            typed: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Time.
@@ -212,8 +222,13 @@ impl App {
 
     /// Asks for a line of text without holding the runtime's thread; `None` where nobody answers.
     pub async fn ask(&self, prompt: &str) -> Option<String> {
-        let (ui, prompt) = (Arc::clone(self.ui()), prompt.to_owned());
-        tokio::task::spawn_blocking(move || ui.ask(&prompt)).await.ok().flatten()
+        let ui = Arc::clone(self.ui());
+        ui.prompt(prompt);
+        let mut typed = self.typed.lock().await;
+        let line = typed.get_or_insert_with(|| tokio::task::spawn_blocking(move || ui.line()));
+        let line = line.await.ok().flatten();
+        *typed = None;
+        line
     }
 
     /// Takes a line from stdin, typed or piped; the prompt is shown only to somebody.
@@ -249,10 +264,10 @@ impl App {
         tokio::task::spawn_blocking(move || ui.ask_secret(&prompt)).await.ok().flatten()
     }
 
-    /// Asks a yes-or-no question in the same way.
+    /// Asks a yes-or-no question whose answer by default is no.
     pub async fn confirm(&self, question: &str) -> Option<bool> {
-        let (ui, question) = (Arc::clone(self.ui()), question.to_owned());
-        tokio::task::spawn_blocking(move || ui.confirm(&question)).await.ok().flatten()
+        let answer = self.ask(&format!("{question} [y/N] ")).await?;
+        Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
 }
 

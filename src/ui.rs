@@ -12,17 +12,14 @@ pub trait Ui: Send + Sync {
     /// Tells something on stderr: progress, or what to do next.
     fn tell(&self, text: &str);
 
-    /// Asks for a line of text; `None` where nobody is there or the input has ended.
-    fn ask(&self, prompt: &str) -> Option<String>;
+    /// Shows a question, on whose line the answer is typed.
+    fn prompt(&self, prompt: &str);
+
+    /// Takes a line of text; `None` where nobody is there or the input has ended.
+    fn line(&self) -> Option<String>;
 
     /// Asks for a secret, without echo; `None` where nobody is there or the input has ended.
     fn ask_secret(&self, prompt: &str) -> Option<Secret>;
-
-    /// Asks a yes-or-no question whose answer by default is no.
-    fn confirm(&self, question: &str) -> Option<bool> {
-        let answer = self.ask(&format!("{question} [y/N] "))?;
-        Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
-    }
 
     /// Whether anybody can answer.
     fn is_human(&self) -> bool;
@@ -75,10 +72,13 @@ impl Ui for Terminal {
         tell(self.quiet, text);
     }
 
-    fn ask(&self, prompt: &str) -> Option<String> {
+    fn prompt(&self, prompt: &str) {
         let mut stderr = io::stderr();
         let _ = write!(stderr, "{prompt}");
         let _ = stderr.flush();
+    }
+
+    fn line(&self) -> Option<String> {
         let mut line = String::new();
         match io::stdin().lock().read_line(&mut line) {
             Ok(0) | Err(_) => None,
@@ -107,7 +107,9 @@ impl Ui for NoUi {
         tell(self.quiet, text);
     }
 
-    fn ask(&self, _prompt: &str) -> Option<String> {
+    fn prompt(&self, _prompt: &str) {}
+
+    fn line(&self) -> Option<String> {
         None
     }
 

@@ -37,3 +37,12 @@ fn without_the_key_one_can_log_in_anew() {
     home.log_in("work", &issuer);
     home.token("work");
 }
+
+#[test]
+fn a_wrong_address_piped_in_is_wrong_usage() {
+    let issuer = issuer(|_| {});
+    let home = Sandbox::new();
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
+    home.run_with(&args, "http://127.0.0.1:9/callback?code=a&state=b\n").exits(2).says("the pasted address");
+    assert!(!home.session_file("work").exists());
+}

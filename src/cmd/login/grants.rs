@@ -153,13 +153,23 @@ impl SignIn<'_> {
                     Err(IssuerError::Malformed { from, what }) if self.app.ui().is_human() => {
                         self.tell(&format!("{from} is {what}. Copy it again, whole."));
                     }
-                    result => return result,
+                    Err(IssuerError::Malformed { from, what }) => {
+                        let hint = "pipe the whole address that the browser ended at";
+                        return Err(Failure::said(Kind::Usage, format!("{from} is {what}"), hint));
+                    }
+                    result => return Ok(result?),
                 }
             }
         };
         tokio::select! {
-            code = wait => Ok(code?),
-            code = paste => Ok(code?),
+            code = wait => {
+                if self.app.ui().is_human() {
+                    // The prompt still stands on its line.
+                    self.tell("");
+                }
+                Ok(code?)
+            }
+            code = paste => code,
         }
     }
 
