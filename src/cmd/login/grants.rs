@@ -198,8 +198,15 @@ impl SignIn<'_> {
             return;
         }
         if let Ok(code) = qrcode::QrCode::with_error_correction_level(url.as_str(), qrcode::EcLevel::L) {
-            let image = code.render::<qrcode::render::unicode::Dense1x2>().build();
-            let _ = writeln!(stderr, "{image}\n");
+            use qrcode::render::unicode::Dense1x2;
+            // Drawn as light on dark, as most terminals are, with the colours said where they may be: scanners want
+            // dark dots on a light ground.
+            let image = code.render().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
+            let (on, off) = if self.app.environment.no_color { ("", "") } else { ("\u{1b}[97;40m", "\u{1b}[0m") };
+            for line in image.lines() {
+                let _ = writeln!(stderr, "{on}{line}{off}");
+            }
+            let _ = writeln!(stderr);
         }
     }
 
