@@ -83,7 +83,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let prepared = app.patiently(profile.issuer.as_str(), checks).await?;
         ask_before_replacing(app, &args, &broker, &profile, &prepared, stored.as_ref()).await?;
         let session = broker.commit_login(&profile, prepared).await?;
-        keep_profile(app, &broker, &config, &profile).await?;
+        keep_profile(app, &broker, &args, &config, &profile).await?;
         tell(app, &profile, &session)
     })
     .map_err(about)?;
@@ -105,7 +105,7 @@ fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result<(Profile, 
         (None, None) => config.choose(None)?.name.clone(),
     };
     let known = config.profiles.get(&name);
-    let mut profile = match (known, &args.issuer) {
+    let profile = match (known, &args.issuer) {
         (Some(profile), _) => profile.clone(),
         (None, Some(issuer)) => Profile {
             name: name.clone(),
@@ -124,6 +124,11 @@ fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result<(Profile, 
             return Err(config::ConfigError::Empty.into());
         }
     };
+    Ok((laid_over(args, profile)?, known.is_none()))
+}
+
+/// A profile with the options laid over it.
+fn laid_over(args: &Login, mut profile: Profile) -> Result<Profile, Failure> {
     if let Some(issuer) = &args.issuer {
         profile.issuer = issuer.clone();
     }
@@ -158,7 +163,7 @@ fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result<(Profile, 
             .map_err(|e| Failure::new(Kind::Usage, e, "give the path of a PEM file with --ca-cert"))?;
         profile.ca_cert = Some(absolute);
     }
-    Ok((profile, known.is_none()))
+    Ok(profile)
 }
 
 /// What only the issuer's metadata can decide.
@@ -283,11 +288,28 @@ fn named(subject: &Option<Subject>, issuer: &str) -> String {
 }
 
 /// Saves the profile, and removes what the login left behind in a store that it is no longer kept in.
-async fn keep_profile(app: &App, broker: &Broker, before: &Config, profile: &Profile) -> Result<(), Failure> {
+async fn keep_profile(
+    app: &App,
+    broker: &Broker,
+    args: &Login,
+    before: &Config,
+    profile: &Profile,
+) -> Result<(), Failure> {
     let old = before.profiles.get(&profile.name);
-    if old != Some(profile) {
+    {
         let _lock = app.lock_config().await?;
-        config::save(&app.paths()?.config_file, profile)?;
+        let now = app.config()?;
+        // Somebody signed in for minutes: what was set meanwhile is kept, and what was removed is there again.
+        let saved = match now.profiles.get(&profile.name) {
+            Some(set) if old.is_some_and(|old| old != set) => {
+                let (grant, client_auth, store) = (profile.grant, profile.client_auth, profile.store);
+                Profile { grant, client_auth, store, ..laid_over(args, set.clone())? }
+            }
+            _ => profile.clone(),
+        };
+        if now.profiles.get(&profile.name) != Some(&saved) {
+            config::save(&app.paths()?.config_file, &saved)?;
+        }
     }
     if let Some(old) = old.filter(|old| old.store != profile.store)
         && let Err(error) = broker.forget(old).await

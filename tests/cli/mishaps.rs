@@ -1,6 +1,7 @@
 //! What people do in the middle of something else: a profile changed, a session damaged, the wrong text pasted.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
 
 use crate::support::{Sandbox, issuer};
 
@@ -45,4 +46,28 @@ fn a_wrong_address_piped_in_is_wrong_usage() {
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
     home.run_with(&args, "http://127.0.0.1:9/callback?code=a&state=b\n").exits(2).says("the pasted address");
     assert!(!home.session_file("work").exists());
+}
+
+#[test]
+fn what_is_set_while_somebody_signs_in_is_kept() {
+    let issuer = issuer(|options| options.device_interval = std::time::Duration::from_secs(1));
+    let home = Sandbox::new();
+    home.log_in("work", &issuer);
+    let mut login = home.start(&["login", "work", "--device"], "");
+    let mut said = BufReader::new(login.stderr.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains("waiting for you") {
+        line.clear();
+        assert_ne!(said.read_line(&mut line).expect("read"), 0, "it ended");
+        let word = line.trim();
+        if word.len() == 9 && word.as_bytes()[4] == b'-' {
+            home.run(&["profile", "set", "work", "audience=https://api.example"]).exits(0);
+            assert!(issuer.approve_device(word, crate::support::USER));
+        }
+    }
+    said.read_to_string(&mut line).expect("read");
+    assert!(login.wait().expect("it ends").success(), "{line}");
+    let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
+    assert_eq!(shown["audience"], "https://api.example");
+    assert_eq!(shown["grant"], "device");
 }
