@@ -168,10 +168,12 @@ fn laid_over(args: &Login, mut profile: Profile) -> Result<Profile, Failure> {
 
 /// What only the issuer's metadata can decide.
 fn prepare_profile(args: &Login, profile: &mut Profile, new: bool, metadata: &Metadata, input: &Input) {
-    if profile.client_auth == ClientAuth::None && args.client_auth.is_none() && input.client_secret.is_some() {
+    let client_alone = args.grant().unwrap_or(profile.grant) == Grant::ClientCredentials;
+    // A client that logs in by itself has a secret, whether it was piped or is still to be typed.
+    let confidential = client_alone || input.client_secret.is_some();
+    if profile.client_auth == ClientAuth::None && args.client_auth.is_none() && confidential {
         profile.client_auth = metadata.confidential_auth();
     }
-    let client_alone = args.client_credentials;
     if new && profile.scopes.is_empty() && !client_alone {
         // An issuer that lists its scopes may refuse a login that asks for others.
         let offered = |scope: &str| match &metadata.scopes_supported {
