@@ -63,7 +63,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
              --password-stdin or --with-token",
         )));
     }
-    let input = read_input(&args)?;
+    let input = read_input(app, &args)?;
     app.run(async {
         let broker = app.broker()?;
         // A store that cannot keep the session is told before anybody signs in.
@@ -185,10 +185,17 @@ fn prepare_profile(args: &Login, profile: &mut Profile, new: bool, metadata: &Me
 }
 
 /// Reads what the options say is on stdin: a line for the client's secret, a line for the password, the rest a token.
-fn read_input(args: &Login) -> Result<Input, Failure> {
+fn read_input(app: &App, args: &Login) -> Result<Input, Failure> {
     let mut input = Input { client_secret: None, password: None, token: None };
     if !(args.client_secret_stdin || args.password_stdin || args.with_token) {
         return Ok(input);
+    }
+    if app.ui().is_human() {
+        if args.client_secret_stdin || args.password_stdin {
+            let hint = "leave out the options that end in -stdin to be asked without echo, or pipe the secret in";
+            return Err(Failure::said(Kind::Usage, "stdin is a terminal, which would show what is typed", hint));
+        }
+        app.ui().tell("Paste the token response or the JWT here, then press Enter and Ctrl-D.");
     }
     let mut text = String::new();
     std::io::stdin().lock().take(MOST_INPUT + 1).read_to_string(&mut text).map_err(|e| {
