@@ -187,13 +187,15 @@ impl Broker {
         let Some(token) = session.tokens.refresh_token.clone() else {
             return Err(BrokerError::LoginRequired(LoginReason::NoRefreshToken));
         };
-        session.renewing_since = Some(self.clock.now());
+        let in_doubt_before = session.renewing_since.replace(self.clock.now());
         self.write(profile, session).await?;
         let room = session.to_stored().expose().len() + RESERVE;
         if let Err(error) = self.make_room(profile, room).await {
-            // Nothing was sent: the session must not look as if something had been.
-            session.renewing_since = None;
-            let _ = self.write(profile, session).await;
+            // Nothing was sent, so nothing more is in doubt.
+            session.renewing_since = in_doubt_before;
+            if let Err(unwritten) = self.write(profile, session).await {
+                tracing::warn!("the renewal given up was not recorded: {unwritten}");
+            }
             return Err(error);
         }
         self.resend_if_never_sent(|| refresh::request(&endpoint, &token, asked)).await
