@@ -28,11 +28,10 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Failure> {
         return Ok(0);
     }
     let config = app.config()?;
-    let stores = app.stores()?;
     let mut worst: Option<Kind> = None;
     app.run(async {
         for profile in config.profiles.values() {
-            let result = match stores.of(profile.store).read(&profile.name) {
+            let result = match app.broker()?.stored(profile).await {
                 Ok(None) => continue,
                 Ok(Some(_)) => one(app, profile, need).await,
                 Err(error) => Err(Failure::from(error).about(&profile.name)),
