@@ -69,9 +69,9 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Failure> {
     app.run(async {
         let mut signals =
             Signals::listen().map_err(|e| Failure::new(Kind::Unexpected, e, "close some programs and try again"))?;
-        let issuer = DevIssuer::start(options)
-            .await
-            .map_err(|e| Failure::new(Kind::Usage, e, "choose another --port or --path, or leave them out"))?;
+        let issuer = DevIssuer::start(options).await.map_err(|e| {
+            Failure::new(Kind::Usage, e, "choose another --port or --path, or correct the file of --users")
+        })?;
         let ready = Ready {
             issuer: issuer.issuer(),
             users: users.iter().map(String::as_str).collect(),
