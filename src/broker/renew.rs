@@ -140,9 +140,8 @@ impl Broker {
             return Err(BrokerError::LoginRequired(LoginReason::NoRefreshToken));
         }
         let now = self.clock.now();
-        let valid = session
-            .token_for(asked)
-            .is_some_and(|tokens| freshness(tokens, now, MinTtl::Default) != Freshness::Expired);
+        let kept = session.token_for(asked);
+        let valid = kept.is_some_and(|tokens| freshness(tokens, now, MinTtl::Default) != Freshness::Expired);
         if let Some(failed) = &session.last_failure {
             let told_to_wait = failed.retry_at.is_some_and(|at| at > now);
             // Callers that waited while another's try failed share its outcome instead of each trying in turn.
@@ -153,13 +152,13 @@ impl Broker {
             }
         }
         // The reply to the last renewal was lost. The issuer may have spent the refresh token, and may end the session
-        // when it sees it again: it is sent once more only when nothing else is left.
-        if let (Some(since), true) = (session.renewing_since, valid && need != Need::New) {
+        // when it sees it again: it is sent once more only when nothing else is left, also where a new one is asked for.
+        if let (Some(since), true) = (session.renewing_since, valid) {
             return Err(BrokerError::FailedJustNow(Failed {
                 at: since,
                 code: "renewal_in_doubt".into(),
                 message: format!("the issuer's reply to the renewal at {since} was lost"),
-                retry_at: None,
+                retry_at: kept.and_then(|tokens| tokens.expires_at),
             }));
         }
         let attempt = self.ask_issuer(profile, asked, &mut session).await;

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 
+use authctl::dev_issuer::{Endpoint, Fault, FaultKind};
+
 use crate::support::{Sandbox, issuer};
 
 #[test]
@@ -70,4 +72,16 @@ fn what_is_set_while_somebody_signs_in_is_kept() {
     let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
     assert_eq!(shown["audience"], "https://api.example");
     assert_eq!(shown["grant"], "device");
+}
+
+#[test]
+fn a_refresh_by_hand_after_a_lost_reply_does_not_end_the_session() {
+    let issuer = issuer(|_| {});
+    let home = Sandbox::new();
+    home.log_in("work", &issuer);
+    issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::LostReply, times: 1 });
+    home.run(&["refresh", "work"]).exits(6);
+    home.run(&["refresh", "work"]).exits(6).says("was lost").says("try again after");
+    assert_eq!(issuer.stats().refresh_reuses, 0);
+    home.run(&["status", "work", "--check"]).exits(0);
 }
