@@ -102,6 +102,20 @@ impl App {
         }
     }
 
+    /// The token that was handed in with `AUTHCTL_TOKEN`. A profile that is named and there goes before it, so that a
+    /// command run by `authctl exec` can still ask for another profile's token.
+    ///
+    /// # Errors
+    /// As [`App::config`], where both are given.
+    pub fn handed_in(&self, argument: Option<&ProfileName>) -> Result<Option<&Secret>, Failure> {
+        let Some(token) = &self.environment.token else { return Ok(None) };
+        let named = match argument {
+            Some(name) => self.config()?.profiles.contains_key(name),
+            None => false,
+        };
+        Ok(if named { None } else { Some(token) })
+    }
+
     /// The profile meant: argument, else `AUTHCTL_PROFILE`, else the default, else the only one.
     ///
     /// # Errors
@@ -163,37 +177,47 @@ impl App {
     /// # Errors
     /// What `work` fails with, or [`Kind::Interrupted`].
     pub fn run<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "close some programs and try again");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unexpected)?;
-        let result = runtime.block_on(async {
-            let mut signals = Signals::listen().map_err(unexpected)?;
+        self.serve(|mut signals| async move {
             tokio::select! {
                 result = work => result,
                 () = signals.next() => {
                     ui::restore_terminal();
-                    self.settle(&mut signals).await;
-                    Err(Failure::interrupted())
+                    Err(self.settle(&mut signals).await)
                 }
             }
-        });
+        })
+    }
+
+    /// Runs `work` on a runtime of one thread, and leaves the signals that ask it to end to it.
+    ///
+    /// # Errors
+    /// What `work` fails with.
+    pub fn serve<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        work: impl FnOnce(Signals) -> F,
+    ) -> Result<T, Failure> {
+        let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "close some programs and try again");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unexpected)?;
+        let result = runtime.block_on(async { work(Signals::listen().map_err(unexpected)?).await });
         // A question that nobody answers keeps its thread; the process ends without it.
         runtime.shutdown_background();
         result
     }
 
-    async fn settle(&self, signals: &mut Signals) {
-        let Some(broker) = self.broker.get() else { return };
+    /// Waits for what must not be cut short, and says what the interruption left.
+    async fn settle(&self, signals: &mut Signals) -> Failure {
+        let Some(broker) = self.broker.get() else { return Failure::interrupted() };
         let settled = broker.settled();
         tokio::pin!(settled);
         tokio::select! {
-            () = &mut settled => return,
+            underway = &mut settled => return if underway { Failure::settled() } else { Failure::interrupted() },
             () = self.clock.sleep(Duration::from_millis(200)) => {}
         }
-        self.ui().tell("Finishing the renewal that is under way; Ctrl-C again cuts it, and may lose the session.");
+        self.ui().tell("Finishing what is under way; Ctrl-C again cuts it, and may lose the session.");
         tokio::select! {
-            () = settled => {}
-            () = signals.next() => {}
-            () = self.clock.sleep(SETTLE_LIMIT) => {}
+            _ = settled => Failure::settled(),
+            () = signals.next() => Failure::cut(),
+            () = self.clock.sleep(SETTLE_LIMIT) => Failure::cut(),
         }
     }
 

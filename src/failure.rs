@@ -124,6 +124,22 @@ impl Failure {
         Self::said(Kind::Interrupted, "interrupted", "nothing was changed; run the command again when you are ready")
     }
 
+    /// The same, once what was under way has ended as it should.
+    #[must_use]
+    pub fn settled() -> Self {
+        Self::said(Kind::Interrupted, "interrupted", "what was under way was finished first; nothing is lost")
+    }
+
+    /// The same, with something under way that was cut short.
+    #[must_use]
+    pub fn cut() -> Self {
+        Self::said(
+            Kind::Interrupted,
+            "interrupted while the issuer was being asked",
+            "run `authctl status{profile}` to see how the session stands",
+        )
+    }
+
     /// What failed, in one line.
     #[must_use]
     pub fn message(&self) -> String {

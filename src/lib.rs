@@ -104,10 +104,18 @@ pub(crate) fn report(app: &App, failure: &Failure) {
 }
 
 fn report_json(failure: &Failure) {
-    let error = serde_json::json!({
-        "error": { "code": failure.code, "message": failure.message(), "hint": failure.next() }
-    });
-    let _ = writeln!(std::io::stderr(), "{error}");
+    #[derive(serde::Serialize)]
+    struct Report<'a> {
+        error: Error<'a>,
+    }
+    #[derive(serde::Serialize)]
+    struct Error<'a> {
+        code: &'a str,
+        message: String,
+        hint: String,
+    }
+    let error = Error { code: failure.code, message: failure.message(), hint: failure.next() };
+    let _ = writeln!(std::io::stderr(), "{}", serde_json::to_string(&Report { error }).unwrap_or_default());
 }
 
 /// With `-v` authctl's own log goes to stderr. Libraries' logs never do: they may hold what they send.

@@ -35,14 +35,11 @@ impl PreparedLogin {
         &self.session
     }
 
-    /// Whose session it would replace, where that is somebody else's.
+    /// Whether it would replace a session that is somebody else's, or may be because only one of them says whose it is.
     #[must_use]
-    pub fn replaces(&self, stored: Option<&Session>) -> Option<Subject> {
-        let stored = stored?;
-        let owner = stored.subject.as_ref()?;
-        let same = stored.issuer == self.session.issuer
-            && self.session.subject.as_ref().is_none_or(|new| new.sub == owner.sub);
-        (!same).then(|| owner.clone())
+    pub fn replaces_another(&self, stored: &Session) -> bool {
+        let sub = |session: &Session| session.subject.as_ref().map(|subject| subject.sub.clone());
+        stored.issuer != self.session.issuer || sub(stored) != sub(&self.session)
     }
 }
 

@@ -50,9 +50,26 @@ impl Broker {
         self: &Arc<Self>,
         profile: &Profile,
         options: LogoutOptions,
+        mark_revoked: impl FnOnce(&[(&str, UnixTime)]) -> Result<(), BrokerError> + Send + 'static,
+    ) -> Result<Option<LogoutReport>, BrokerError> {
+        let lock = self.lock(&profile.name).await?;
+        let uncut = Arc::clone(&self.underway).read_owned().await;
+        let (broker, profile) = (Arc::clone(self), profile.clone());
+        // Cut short between the issuer's half and this machine's, dead tokens would go on being handed out.
+        let task = tokio::spawn(async move {
+            let result = broker.logout_locked(&profile, options, mark_revoked).await;
+            drop((lock, uncut));
+            result
+        });
+        task.await.unwrap_or(Err(BrokerError::Cut))
+    }
+
+    async fn logout_locked(
+        &self,
+        profile: &Profile,
+        options: LogoutOptions,
         mark_revoked: impl FnOnce(&[(&str, UnixTime)]) -> Result<(), BrokerError>,
     ) -> Result<Option<LogoutReport>, BrokerError> {
-        let _lock = self.lock(&profile.name).await?;
         let name = profile.name.clone();
         let session = match self.stored(profile).await {
             Ok(Some(session)) => session,

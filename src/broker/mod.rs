@@ -67,9 +67,11 @@ impl Broker {
         Arc::new(Self { clock, stores, locks, https: Mutex::new(Vec::new()), underway: Arc::new(RwLock::new(())) })
     }
 
-    /// Returns once nothing that must not be cut short is under way.
-    pub async fn settled(&self) {
-        let _ = self.underway.write().await;
+    /// Returns once nothing that must not be cut short is under way; whether anything was.
+    pub async fn settled(&self) -> bool {
+        let busy = self.underway.try_write().is_err();
+        drop(self.underway.write().await);
+        busy
     }
 
     /// The profile's session as stored, whoever's it is.
@@ -143,6 +145,22 @@ impl Broker {
     async fn make_room(&self, profile: &Profile, bytes: usize) -> Result<(), BrokerError> {
         let name = profile.name.clone();
         self.with_store(profile.store, move |store| store.reserve(&name, bytes)).await
+    }
+
+    /// Does `then` if the profile has no session, and keeps any login out meanwhile; whether it was done.
+    ///
+    /// # Errors
+    /// What `then` fails with, and [`BrokerError::Store`] or [`BrokerError::Lock`].
+    pub async fn without_session<E: From<BrokerError>>(
+        &self,
+        profile: &Profile,
+        then: impl FnOnce() -> Result<(), E>,
+    ) -> Result<bool, E> {
+        let _lock = self.lock(&profile.name).await?;
+        if self.stored(profile).await?.is_some() {
+            return Ok(false);
+        }
+        then().map(|()| true)
     }
 
     /// Deletes what is stored for the profile without telling the issuer.

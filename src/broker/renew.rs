@@ -36,6 +36,9 @@ pub struct Served {
 /// How long after a failed renewal a still-valid token is handed out without another try.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(15);
 
+/// How long a lost reply keeps a refresh token from being sent again where the access token has no known end.
+const DOUBT_LIMIT: Duration = Duration::from_secs(3600);
+
 /// The wait before a request that certainly never arrived is sent once more.
 const RESEND_WAIT: Duration = Duration::from_millis(300);
 
@@ -153,12 +156,18 @@ impl Broker {
         }
         // The reply to the last renewal was lost. The issuer may have spent the refresh token, and may end the session
         // when it sees it again: it is sent once more only when nothing else is left, also where a new one is asked for.
-        if let (Some(since), true) = (session.renewing_since, valid) {
+        let main = &session.tokens;
+        let alive = match main.expires_at {
+            Some(end) => end > now,
+            // Of a token without a known end it is enough to wait a while.
+            None => session.renewing_since.is_some_and(|since| since.plus(DOUBT_LIMIT) > now),
+        };
+        if let (Some(since), true) = (session.renewing_since, alive) {
             return Err(BrokerError::FailedJustNow(Failed {
                 at: since,
                 code: "renewal_in_doubt".into(),
                 message: format!("the issuer's reply to the renewal at {since} was lost"),
-                retry_at: kept.and_then(|tokens| tokens.expires_at),
+                retry_at: main.expires_at,
             }));
         }
         let attempt = self.ask_issuer(profile, asked, &mut session).await;

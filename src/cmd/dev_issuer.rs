@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::output;
-use crate::app::{App, Signals};
+use crate::app::App;
 use crate::cli::{self, SigningAlgorithm};
 use crate::dev_issuer::{Algorithm, DevIssuer, Options, User};
 use crate::failure::{Failure, Kind};
@@ -66,9 +66,7 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Failure> {
     };
     let secret = options.client_secret(CONFIDENTIAL_CLIENT);
     let users: Vec<String> = options.users.iter().map(|user| user.name.clone()).collect();
-    app.run(async {
-        let mut signals =
-            Signals::listen().map_err(|e| Failure::new(Kind::Unexpected, e, "close some programs and try again"))?;
+    app.serve(|mut signals| async move {
         let issuer = DevIssuer::start(options).await.map_err(|e| {
             Failure::new(Kind::Usage, e, "choose another --port or --path, or correct the file of --users")
         })?;

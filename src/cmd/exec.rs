@@ -14,7 +14,7 @@ use crate::verify::{RevokedList, Verdict};
 
 /// Runs the command; comes back only if the command could not be started.
 pub fn run(app: &App, args: Exec) -> Result<u8, Failure> {
-    let token = match &app.environment.token {
+    let token = match app.handed_in(args.profile.as_ref())? {
         Some(token) => token.clone(),
         None => {
             let profile = app.profile(args.profile.as_ref())?;

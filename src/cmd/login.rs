@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::failure::{Failure, Kind};
 use crate::issuer::{Client, Metadata};
 use crate::model::{ClientAuth, Grant, Profile, ProfileName, Session, StoreKind, Subject};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretBytes};
 use crate::ui::harmless;
 use grants::How;
 
@@ -73,6 +73,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
             Err(error) => return Err(error.into()),
         };
         broker.reserve(&profile).await?;
+        config::probe(&app.paths()?.config_file)?;
         let metadata = app.patiently(profile.issuer.as_str(), broker.metadata(&profile)).await?;
         prepare_profile(&args, &mut profile, new, &metadata, &input);
         let how = How::choose(app, &args, &profile, &metadata);
@@ -197,15 +198,14 @@ fn read_input(app: &App, args: &Login) -> Result<Input, Failure> {
         }
         app.ui().tell("Paste the token response or the JWT here, then press Enter and Ctrl-D.");
     }
-    let mut text = String::new();
-    std::io::stdin().lock().take(MOST_INPUT + 1).read_to_string(&mut text).map_err(|e| {
-        Failure::new(Kind::Usage, anyhow::Error::new(e).context("reading stdin"), "pipe UTF-8 text to stdin")
-    })?;
-    let text = zeroize::Zeroizing::new(text);
-    if text.len() as u64 > MOST_INPUT {
+    let unreadable =
+        |e: anyhow::Error| Failure::new(Kind::Usage, e.context("reading stdin"), "pipe UTF-8 text to stdin");
+    let mut bytes = SecretBytes::default();
+    let read = std::io::copy(&mut std::io::stdin().lock().take(MOST_INPUT + 1), &mut bytes);
+    if read.map_err(|e| unreadable(e.into()))? > MOST_INPUT {
         return Err(Failure::said(Kind::Usage, "stdin holds more than 1 MiB", "pipe only what the options ask for"));
     }
-    let mut rest = text.as_str();
+    let mut rest = std::str::from_utf8(bytes.expose()).map_err(|e| unreadable(e.into()))?;
     let mut line = |what: &str| {
         let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
         rest = after;
@@ -244,8 +244,8 @@ async fn client(app: &App, profile: &Profile, stored: Option<&Session>, input: &
             Some(asked.filter(|secret| !secret.is_empty()).ok_or_else(|| {
                 Failure::said(
                     Kind::LoginRequired,
-                    "the client's secret is needed, and nobody is there to type it",
-                    "pipe it to `authctl login{profile} --client-secret-stdin`",
+                    "the client's secret is needed, and nobody typed it",
+                    "type it when asked, or pipe it to the same command with --client-secret-stdin",
                 )
             })?)
         }
@@ -263,8 +263,8 @@ async fn ask_before_replacing(
     prepared: &PreparedLogin,
     stored: Option<&Session>,
 ) -> Result<(), Failure> {
-    let Some(owner) = prepared.replaces(stored) else { return Ok(()) };
-    let old = named(&Some(owner), stored.map_or("", |session| session.issuer.as_str()));
+    let Some(stored) = stored.filter(|stored| prepared.replaces_another(stored)) else { return Ok(()) };
+    let old = named(&stored.subject, stored.issuer.as_str());
     let new = named(&prepared.session().subject, profile.issuer.as_str());
     app.ui().tell(&format!("The profile `{}` holds a session of {old}. You have signed in as {new}.", profile.name));
     if args.replace {

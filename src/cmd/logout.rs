@@ -51,8 +51,9 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure>
     let name = &profile.name;
     let revoked_file = app.paths()?.revoked_file;
     let now = app.clock().now();
-    let mark =
-        |tokens: &[(&str, UnixTime)]| Ok(RevokedList::open(&revoked_file).and_then(|mut list| list.add(tokens, now))?);
+    let mark = move |tokens: &[(&str, UnixTime)]| {
+        Ok(RevokedList::open(&revoked_file).and_then(|mut list| list.add(tokens, now))?)
+    };
     let options = LogoutOptions { revoke: !args.no_revoke };
     let broker = app.broker()?;
     let ending = broker.logout(profile, options, mark);

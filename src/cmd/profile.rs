@@ -178,15 +178,18 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
 async fn remove(app: &App, name: &ProfileName) -> Result<u8, Failure> {
     let config = app.config()?;
     let profile = config.profile(name)?;
-    if app.broker()?.stored(profile).await.map_err(|e| Failure::from(e).about(name))?.is_some() {
+    let _lock = app.lock_config().await?;
+    let file = app.paths()?.config_file;
+    let removal = || config::remove(&file, name).map_err(Failure::from);
+    let removed =
+        app.broker()?.without_session(profile, removal).await.map_err(|failure: Failure| failure.about(name))?;
+    if !removed {
         return Err(Failure::said(
             Kind::Usage,
             format!("`{name}` has a session"),
             format!("run `authctl logout {name}` first, so that its tokens are revoked"),
         ));
     }
-    let _lock = app.lock_config().await?;
-    config::remove(&app.paths()?.config_file, name)?;
     app.ui().tell(&format!("{name} is removed."));
     Ok(0)
 }

@@ -41,8 +41,8 @@ impl From<&For> for TokenFor {
 
 /// Runs the command.
 pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
-    if let Some(token) = &app.environment.token
-        && !args.id_token
+    if !args.id_token
+        && let Some(token) = app.handed_in(args.profile.as_ref())?
     {
         let answer = Answer {
             profile: None,

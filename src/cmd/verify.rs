@@ -13,6 +13,7 @@ use crate::cli::Verify;
 use crate::clock::UnixTime;
 use crate::failure::{Failure, Kind};
 use crate::model::{Profile, ProfileName};
+use crate::secret::SecretBytes;
 use crate::ui::harmless;
 use crate::verify::{AcceptedTypes, KeyInfo, KeySet, Policy, Reason, ReasonCode, RevokedList, Verdict};
 
@@ -150,6 +151,7 @@ fn stdin(
             let profile = app.profile(args.profile.as_ref()).map_err(|failure| Failure {
                 hint: "give --issuer, --audience and --jwks, or a profile that has them with --profile".into(),
                 kind: Kind::Usage,
+                code: "usage",
                 ..failure
             })?;
             fill_in(&profile, &mut policy);
@@ -162,9 +164,9 @@ fn stdin(
     if args.batch {
         return batch(&policy, &keys, age, revoked);
     }
-    let mut token = Vec::new();
-    io::stdin().lock().take(MOST_BYTES as u64 + 1).read_to_end(&mut token).map_err(unreadable)?;
-    let verdict = decide(&token, &keys, &policy, revoked);
+    let mut token = SecretBytes::default();
+    io::copy(&mut io::stdin().lock().take(MOST_BYTES as u64 + 1), &mut token).map_err(unreadable)?;
+    let verdict = decide(token.expose(), &keys, &policy, revoked);
     tell(app, &verdict, age)
 }
 

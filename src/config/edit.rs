@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, Item, Table, value};
 
@@ -25,6 +25,14 @@ pub fn save(path: &Path, profile: &Profile) -> Result<(), ConfigError> {
         }
         Ok(())
     })
+}
+
+/// Makes sure that the file can be written, as far as that can be known beforehand.
+///
+/// # Errors
+/// [`ConfigError::Io`].
+pub fn probe(path: &Path) -> Result<(), ConfigError> {
+    next_to(path).map(drop).map_err(|source| ConfigError::Io { path: path.to_owned(), source })
 }
 
 /// Makes `name` the default.
@@ -140,21 +148,28 @@ fn fill(table: &mut Table, profile: &Profile) {
     put("ca_cert", profile.ca_cert.as_ref().map(|p| value(p.to_string_lossy().as_ref())));
 }
 
-/// Replaces the file in one step. A symlink is followed, so that a configuration kept elsewhere stays there.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+/// A new file beside the one that `path` leads to, and that one's own path. A symlink is followed, so that a
+/// configuration kept elsewhere stays there.
+fn next_to(path: &Path) -> io::Result<(tempfile::NamedTempFile, PathBuf)> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let dir = match target.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() => dir,
-        _ => Path::new("."),
-    };
+    let dir = directory(&target);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    let mut next = tempfile::Builder::new().prefix(".config.toml.").tempfile_in(dir)?;
+    Ok((tempfile::Builder::new().prefix(".config.toml.").tempfile_in(dir)?, target))
+}
+
+fn directory(target: &Path) -> &Path {
+    target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Replaces the file in one step.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let (mut next, target) = next_to(path)?;
     next.write_all(text.as_bytes())?;
     let mode = fs::metadata(&target).map_or(0o600, |about| about.permissions().mode() & 0o777);
     next.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
     next.as_file().sync_all()?;
     next.persist(&target).map_err(|e| e.error)?;
-    fs::File::open(dir)?.sync_all()
+    fs::File::open(directory(&target))?.sync_all()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml_edit::{DocumentMut, Item, TableLike};
 
-pub use edit::{remove, rename, save, set_default};
+pub use edit::{probe, remove, rename, save, set_default};
 
 use crate::model::{ClientAuth, Grant, InsecureUrl, InvalidProfileName, IssuerUrl, Profile, ProfileName, StoreKind};
 

@@ -213,7 +213,7 @@ impl SignIn<'_> {
     async fn password(&self, piped: Option<Secret>) -> Result<NewLogin, Failure> {
         let endpoint = self.endpoint()?;
         let nobody = |what: &str, hint: &str| {
-            Failure::said(Kind::LoginRequired, format!("the {what} is needed, and nobody is there to type it"), hint)
+            Failure::said(Kind::LoginRequired, format!("the {what} is needed, and nobody typed it"), hint)
         };
         let user = match &self.args.username {
             Some(user) => user.clone(),
@@ -231,7 +231,13 @@ impl SignIn<'_> {
                     || nobody("password", "pipe it to `authctl login{profile} --password --password-stdin`"),
                 )?,
             };
-        let reply = password::request(&endpoint, &user, &password, &self.asked()).await?;
+        let reply = match password::request(&endpoint, &user, &password, &self.asked()).await {
+            Err(IssuerError::Refused(refusal)) if refusal.code == "invalid_grant" => {
+                let message = format!("the issuer does not accept this user name and password ({refusal})");
+                return Err(Failure::said(Kind::Refused, message, "check both, and run the login again"));
+            }
+            reply => reply?,
+        };
         drop(password);
         let tokens = match reply {
             PasswordReply::Tokens(tokens) => tokens,
