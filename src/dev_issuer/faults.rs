@@ -9,6 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame};
 use hyper::{Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::wire::{Reply, bytes_reply, json, set};
 
@@ -93,6 +94,10 @@ pub enum FaultKind {
     Huge,
     /// No answer for a minute, then the connection is closed; not processed.
     Hang,
+    /// The request waits, unprocessed, until the faults are cleared, a minute at most.
+    Hold,
+    /// The request is processed and its effects stay; its reply waits until the faults are cleared, a minute at most.
+    HoldReply,
     /// Metadata with another `issuer` than was asked; elsewhere nothing goes wrong.
     IssuerMismatch,
 }
@@ -112,31 +117,41 @@ pub struct Fault {
 
 /// The faults to come, at most [`MOST`].
 #[derive(Default)]
-pub(super) struct Faults(Vec<Fault>);
+pub(super) struct Faults {
+    to_come: Vec<Fault>,
+    /// Counts the times they were cleared; what is held waits for it to change.
+    cleared: watch::Sender<u64>,
+}
 
 const MOST: usize = 256;
 
 impl Faults {
     pub(super) fn add(&mut self, fault: Fault) {
-        if self.0.len() >= MOST {
-            self.0.remove(0);
+        if self.to_come.len() >= MOST {
+            self.to_come.remove(0);
         }
-        self.0.push(fault);
+        self.to_come.push(fault);
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.to_come.clear();
+        self.cleared.send_modify(|count| *count += 1);
+    }
+
+    /// Tells when the faults are next cleared. Taken together with the fault, so that no clearing falls between.
+    pub(super) fn clearing(&self) -> watch::Receiver<u64> {
+        self.cleared.subscribe()
     }
 
     /// The oldest fault for this endpoint, counted.
     pub(super) fn next(&mut self, endpoint: Endpoint) -> Option<FaultKind> {
-        let at = self.0.iter().position(|fault| fault.endpoint == endpoint)?;
-        let fault = self.0.get_mut(at)?;
+        let at = self.to_come.iter().position(|fault| fault.endpoint == endpoint)?;
+        let fault = self.to_come.get_mut(at)?;
         let kind = fault.kind.clone();
         match fault.times {
             0 => {}
             1 => {
-                self.0.remove(at);
+                self.to_come.remove(at);
             }
             _ => fault.times -= 1,
         }
@@ -144,7 +159,7 @@ impl Faults {
     }
 }
 
-/// How long [`FaultKind::Hang`] keeps a connection at most.
+/// How long [`FaultKind::Hang`], [`FaultKind::Hold`] and [`FaultKind::HoldReply`] keep a connection at most.
 pub(super) const HANG: Duration = Duration::from_secs(60);
 
 /// The false reply of a fault that is one.
@@ -187,6 +202,8 @@ pub(super) fn false_reply(kind: &FaultKind) -> Option<Reply> {
         | FaultKind::Reset
         | FaultKind::LostReply
         | FaultKind::Hang
+        | FaultKind::Hold
+        | FaultKind::HoldReply
         | FaultKind::IssuerMismatch => return None,
     })
 }

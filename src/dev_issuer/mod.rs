@@ -277,7 +277,7 @@ impl DevIssuer {
         self.core.faults().add(fault);
     }
 
-    /// Takes back the faults that have not happened yet.
+    /// Takes back the faults that have not happened yet, and lets go of what they hold.
     pub fn clear_faults(&self) {
         self.core.faults().clear();
     }

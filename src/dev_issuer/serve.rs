@@ -112,15 +112,22 @@ async fn handle(core: &Core, incoming: hyper::Request<Incoming>) -> Result<Reply
         return Ok(pages::error(StatusCode::NOT_FOUND, "There is no such page here."));
     };
     tally(&mut core.state().stats.requests, place.name());
-    let fault = match place {
-        Place::Endpoint(endpoint) => core.faults().next(endpoint),
-        Place::Page(_) => None,
+    let (fault, mut clearing) = {
+        let mut faults = core.faults();
+        let fault = match place {
+            Place::Endpoint(endpoint) => faults.next(endpoint),
+            Place::Page(_) => None,
+        };
+        (fault, faults.clearing())
     };
     if let Some(kind) = &fault {
         core.state().stats.faults += 1;
         match kind {
             FaultKind::Slow { ms } => core.options.clock.sleep(Duration::from_millis(*ms)).await,
             FaultKind::Reset => return Err(Closed),
+            FaultKind::Hold => {
+                let _ = tokio::time::timeout(HANG, clearing.changed()).await;
+            }
             FaultKind::Hang => {
                 core.options.clock.sleep(HANG).await;
                 return Err(Closed);
@@ -136,7 +143,14 @@ async fn handle(core: &Core, incoming: hyper::Request<Incoming>) -> Result<Reply
         Place::Endpoint(endpoint) => answer(core, endpoint, &request, fault == Some(FaultKind::IssuerMismatch)).await,
         Place::Page(page) => walk::page(core, page, &request).await,
     };
-    if fault == Some(FaultKind::LostReply) { Err(Closed) } else { Ok(reply) }
+    match fault {
+        Some(FaultKind::LostReply) => Err(Closed),
+        Some(FaultKind::HoldReply) => {
+            let _ = tokio::time::timeout(HANG, clearing.changed()).await;
+            Ok(reply)
+        }
+        _ => Ok(reply),
+    }
 }
 
 /// What a path leads to.

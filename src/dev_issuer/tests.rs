@@ -552,6 +552,28 @@ async fn faults_do_what_they_say_and_no_more() {
 }
 
 #[tokio::test]
+async fn what_a_fault_holds_goes_on_when_the_faults_are_cleared() {
+    let bench = Arc::new(bench(options()).await);
+    for (kind, committed_while_held) in [(FaultKind::Hold, 0), (FaultKind::HoldReply, 1)] {
+        let tokens = bench.login().await;
+        let before = bench.issuer.stats();
+        bench.issuer.fault(Fault { endpoint: Endpoint::Token, kind, times: 1 });
+        let held = {
+            let (bench, token) = (Arc::clone(&bench), tokens["refresh_token"].clone());
+            tokio::spawn(async move { bench.refresh(&token).await.0 })
+        };
+        let committed = || bench.issuer.stats().refreshes_committed - before.refreshes_committed;
+        while bench.issuer.stats().faults == before.faults || committed() < committed_while_held {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(committed(), committed_while_held);
+        assert!(!held.is_finished());
+        bench.issuer.clear_faults();
+        assert_eq!(held.await.expect("ran"), 200);
+    }
+}
+
+#[tokio::test]
 async fn control_needs_its_header_and_other_hosts_are_misdirected() {
     let bench = bench(options()).await;
     let stats = format!("{}/control/stats", bench.issuer.issuer());
