@@ -1,9 +1,10 @@
 //! The person at the terminal, if there is one: what they are told, and what they are asked.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 
 use crate::secret::Secret;
 
@@ -40,6 +41,12 @@ pub struct NoUi {
 /// The terminal's settings from before a secret was asked for, to be put back if the program ends meanwhile.
 static BEFORE_SECRET: Mutex<Option<Termios>> = Mutex::new(None);
 
+/// Tells that a question for a secret has put the settings back by itself.
+static ANSWERED: Condvar = Condvar::new();
+
+/// How long a question may take for that once Ctrl-C was typed. One that was not answered never does.
+const PUT_BACK_LIMIT: Duration = Duration::from_millis(100);
+
 /// Opens the person's end: a [`Terminal`] where stdin and stderr are one and input is allowed, else [`NoUi`].
 #[must_use]
 pub fn open(no_input: bool, quiet: bool) -> Box<dyn Ui> {
@@ -52,7 +59,8 @@ pub fn open(no_input: bool, quiet: bool) -> Box<dyn Ui> {
 
 /// Puts the terminal's echo back if a question for a secret was cut short. Harmless otherwise.
 pub fn restore_terminal() {
-    if let Ok(mut before) = BEFORE_SECRET.lock()
+    let Ok(before) = BEFORE_SECRET.lock() else { return };
+    if let Ok((mut before, _)) = ANSWERED.wait_timeout_while(before, PUT_BACK_LIMIT, |before| before.is_some())
         && let Some(settings) = before.take()
     {
         let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &settings);
@@ -87,14 +95,27 @@ impl Ui for Terminal {
     }
 
     fn ask_secret(&self, prompt: &str) -> Option<Secret> {
+        // The echo goes before the prompt comes: what is typed the moment it shows, by a program at that, stays unseen.
         if let (Ok(mut before), Ok(settings)) = (BEFORE_SECRET.lock(), termios::tcgetattr(io::stdin())) {
+            let mut unseen = settings.clone();
+            unseen.local_modes.remove(LocalModes::ECHO);
+            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &unseen);
             *before = Some(settings);
         }
-        let answer = rpassword::prompt_password(prompt).ok().map(Secret::new);
-        if let Ok(mut before) = BEFORE_SECRET.lock() {
-            *before = None;
+        let answer = rpassword::prompt_password(prompt);
+        if let Ok(mut before) = BEFORE_SECRET.lock()
+            && let Some(settings) = before.take()
+        {
+            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &settings);
         }
-        answer
+        ANSWERED.notify_all();
+        if matches!(&answer, Err(e) if e.kind() == io::ErrorKind::Interrupted) {
+            // Ctrl-C was typed, and the signal is on its way: that ends the program, and not a missing answer.
+            loop {
+                std::thread::park();
+            }
+        }
+        answer.ok().map(Secret::new)
     }
 
     fn is_human(&self) -> bool {
