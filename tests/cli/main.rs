@@ -5,4 +5,5 @@
 mod support;
 
 mod life;
+mod login;
 mod mishaps;

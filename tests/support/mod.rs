@@ -2,6 +2,11 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(missing_docs, reason = "tests")]
 
+pub mod hand;
+pub mod passing;
+pub mod person;
+pub mod watched;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -179,6 +184,13 @@ impl Sandbox {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
+        self.no_leak_in(&ran, args);
+        ran
+    }
+
+    /// Fails the test if a secret shows where none may be.
+    #[track_caller]
+    fn no_leak_in(&self, ran: &Ran, args: &[&str]) {
         let prints_tokens = matches!(args.first(), Some(&"token" | &"exec"));
         for secret in self.secrets.lock().expect("not poisoned").iter() {
             assert!(!ran.stderr.contains(secret.as_str()), "a secret on stderr of {args:?}: {}", ran.stderr);
@@ -188,7 +200,6 @@ impl Sandbox {
                 ran.stdout
             );
         }
-        ran
     }
 
     /// From now on this must not show in any stream or file but the store.

@@ -1,0 +1,512 @@
+//! `authctl login`: every grant, and everything that must stay as it was when one fails.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use authctl::clock::{Clock, Sleep, SystemClock, UnixTime};
+use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle, Options};
+use serde_json::{Value, json};
+
+use crate::support::hand::HandServer;
+use crate::support::person::{Person, post, token_response};
+use crate::support::{PASSWORD, Sandbox, TOTP, USER, issuer};
+
+fn plain() -> Handle {
+    issuer(|_| {})
+}
+
+/// `login work` at the issuer as its public client, and more.
+fn login<'a>(issuer: &'a Handle, more: &[&'a str]) -> Vec<&'a str> {
+    [&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"], more].concat()
+}
+
+const BY_PASSWORD: [&str; 4] = ["--password", "--password-stdin", "--username", USER];
+
+/// Nothing was made: no profile, no session.
+#[track_caller]
+fn nothing_kept(home: &Sandbox) {
+    assert!(!home.config_file().exists(), "a failed login leaves no profile");
+    assert!(!home.session_file("work").exists(), "a failed login leaves no session");
+    home.run(&["token", "work"]).exits(2);
+}
+
+#[test]
+fn with_the_right_password_a_session_and_a_profile_without_secrets() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let args = login(&issuer, &[&BY_PASSWORD[..], &["--json", "-vvv"]].concat());
+    let answer = home.run_with(&args, &format!("{PASSWORD}\n")).exits(0).json();
+    assert_eq!(
+        (&answer["profile"], &answer["issuer"], &answer["grant"], &answer["store"], &answer["can_renew"]),
+        (&json!("work"), &json!(issuer.issuer()), &json!("password"), &json!("file"), &json!(true))
+    );
+    assert_eq!(answer["subject"]["name"], USER);
+    let config: toml_edit::DocumentMut = fs::read_to_string(home.config_file()).unwrap().parse().unwrap();
+    let profile = &config["profiles"]["work"];
+    assert_eq!(profile["issuer"].as_str(), Some(issuer.issuer()));
+    assert_eq!(profile["client_id"].as_str(), Some("authctl"));
+    assert_eq!(profile["grant"].as_str(), Some("password"));
+    assert_eq!(profile["store"].as_str(), Some("file"));
+    let mode = fs::metadata(home.session_file("work")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let token = home.token("work");
+    home.run(&["verify", "work"]).exits(0);
+    for file in [home.config_file(), home.session_file("work")] {
+        let text = String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
+        assert!(!text.contains(PASSWORD) && !text.contains(&token));
+    }
+    // From now on the profile is enough.
+    home.run_with(&[&["login", "work"], &BY_PASSWORD[..]].concat(), PASSWORD).exits(0);
+}
+
+#[test]
+fn with_a_wrong_password_nothing() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    home.keep_secret("a-wrong-password-of-the-tests");
+    let args = login(&issuer, &[&BY_PASSWORD[..], &["--json", "-vvv"]].concat());
+    let ran = home.run_with(&args, "a-wrong-password-of-the-tests\n").exits(5);
+    assert_eq!(ran.error()["code"], "issuer_refused");
+    nothing_kept(&home);
+    // An empty stdin is told from a wrong password.
+    home.run_with(&login(&issuer, &BY_PASSWORD), "").exits(2).says("no password");
+}
+
+#[test]
+fn in_a_terminal_the_password_is_asked_for_and_not_shown() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let mut typing = home.watch_in_terminal(&login(&issuer, &["--password"]));
+    typing.says("User name: ");
+    typing.types(&format!("{USER}\n"));
+    typing.says("Password: ");
+    typing.types(&format!("{PASSWORD}\n"));
+    typing.ends().exits(0).says("Logged in as");
+    home.token("work");
+}
+
+#[test]
+fn ctrl_c_at_the_password_is_an_interruption_and_the_terminal_is_as_before() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let mut typing = home.watch_in_terminal(&login(&issuer, &["--password", "--username", USER]));
+    typing.says("Password: ");
+    typing.types("correct\u{3}");
+    let ran = typing.ends().exits(130);
+    assert!(!ran.stderr.contains("correct"), "{}", ran.stderr);
+    nothing_kept(&home);
+}
+
+fn otp_now() -> String {
+    let secret = totp_rs::Secret::try_from_base32(TOTP).expect("base32");
+    let totp = totp_rs::Builder::new().with_secret(secret).build().expect("totp");
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
+    totp.generate(now.as_secs()).to_string()
+}
+
+#[test]
+fn a_one_time_code_is_asked_for_and_may_be_mistyped() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let args = login(&issuer, &["--password", "--username", "second"]);
+    let mut typing = home.watch_in_terminal(&args);
+    typing.says("Password: ");
+    typing.types(&format!("{PASSWORD}\n"));
+    typing.says("One-time code: ");
+    typing.types("12\n");
+    typing.says("Try again");
+    typing.finds("the second question", |said| (said.matches("One-time code: ").count() == 2).then_some(()));
+    let code = otp_now();
+    typing.types(&format!("{code}\n"));
+    let ran = typing.ends().exits(0);
+    assert!(!ran.stderr.contains(&code), "a code is not shown: {}", ran.stderr);
+    assert_eq!(home.status("work")["subject"]["name"], "second");
+}
+
+#[test]
+fn a_one_time_code_that_nobody_can_type_is_told() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let args = login(&issuer, &["--password", "--password-stdin", "--username", "second"]);
+    home.run_with(&args, PASSWORD).exits(3).says("one-time code").says("authctl login work --password");
+    nothing_kept(&home);
+}
+
+#[test]
+fn a_client_logs_in_as_itself_in_either_way_and_again_by_itself() {
+    let issuer = plain();
+    let secret = issuer.client_secret("authctl-service").expect("drawn").expose().to_owned();
+    for (auth, method) in [(None, "client_secret_basic"), (Some("post"), "client_secret_post")] {
+        let home = Sandbox::new();
+        home.keep_secret(&secret);
+        let mut args = vec!["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl-service", "-vvv"];
+        args.extend(["--client-credentials", "--client-secret-stdin", "--scope", "read"]);
+        args.extend(auth.iter().flat_map(|auth| ["--client-auth", auth]));
+        home.run_with(&args, "not-the-secret\n").exits(5);
+        nothing_kept(&home);
+        home.run_with(&args, &format!("{secret}\n")).exits(0);
+        let config = fs::read_to_string(home.config_file()).unwrap();
+        assert!(config.contains(method) && !config.contains(&secret), "{config}");
+        let first = home.token("work");
+        assert_eq!(home.token("work"), first);
+        home.passes("work", 301);
+        let second = home.token("work");
+        assert_ne!(first, second);
+        assert_eq!(home.status("work")["can_renew"], true);
+        // And by hand without saying the secret again.
+        home.run(&["login", "work", "--client-credentials"]).exits(0);
+    }
+}
+
+#[test]
+fn a_token_response_is_taken_and_renewed() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let tokens = token_response(&issuer, USER);
+    for name in ["access_token", "refresh_token", "id_token"] {
+        home.keep_secret(tokens[name].as_str().unwrap());
+    }
+    home.run_with(&login(&issuer, &["--with-token", "-vvv"]), &tokens.to_string()).exits(0);
+    assert_eq!(home.token("work"), tokens["access_token"].as_str().unwrap());
+    home.passes("work", 301);
+    assert_ne!(home.token("work"), tokens["access_token"].as_str().unwrap());
+}
+
+#[test]
+fn a_bare_jwt_is_taken_and_cannot_be_renewed() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let token = token_response(&issuer, USER)["access_token"].as_str().unwrap().to_owned();
+    home.keep_secret(&token);
+    home.run_with(&login(&issuer, &["--with-token"]), &format!("  {token}\n")).exits(0).says("log in again");
+    assert_eq!(home.token("work"), token);
+    assert_eq!(home.status("work")["can_renew"], false);
+    home.run(&["verify", "work"]).exits(0);
+    home.passes("work", 301);
+    home.run(&["token", "work"]).exits(3).says("authctl login work");
+}
+
+/// The clock of an issuer whose tokens of now are over.
+struct Past;
+
+impl Clock for Past {
+    fn now(&self) -> UnixTime {
+        UnixTime(SystemClock.now().0 - 3600)
+    }
+
+    fn monotonic(&self) -> std::time::Instant {
+        SystemClock.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        SystemClock.sleep(duration)
+    }
+}
+
+#[test]
+fn a_jwt_that_is_not_good_is_not_kept() {
+    let (issuer, other) = (plain(), plain());
+    let past = crate::support::issuer(|o| o.clock = Arc::new(Past));
+    let text = |response: &Value| response["access_token"].as_str().unwrap().to_owned();
+    let good = text(&token_response(&issuer, USER));
+    let parts: Vec<&str> = good.split('.').collect();
+    // A letter in the middle of the signature, whose bits all count.
+    let middle = parts[2].len() / 2;
+    let letter = if parts[2].as_bytes()[middle] == b'A' { "B" } else { "A" };
+    let signature = format!("{}{letter}{}", &parts[2][..middle], &parts[2][middle + 1..]);
+    let tampered = format!("{}.{}.{signature}", parts[0], parts[1]);
+    for (at, token, why) in [
+        (&issuer, tampered, "signature"),
+        (&issuer, text(&token_response(&other, USER)), ""),
+        (&past, text(&token_response(&past, USER)), "expired"),
+    ] {
+        let home = Sandbox::new();
+        home.keep_secret(&token);
+        home.run_with(&login(at, &["--with-token", "-vvv"]), &token).exits(4).says(why);
+        nothing_kept(&home);
+    }
+    for garbage in ["", "hello\n", "<html>a portal</html>", "{}", r#"{"error":"invalid_grant"}"#, "{\"access_token\""] {
+        let home = Sandbox::new();
+        home.run_with(&login(&issuer, &["--with-token"]), garbage).exits(2);
+        nothing_kept(&home);
+    }
+}
+
+#[test]
+fn without_a_browser_the_address_that_it_ends_at_is_pasted() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let mut pasting = home.watch(&login(&issuer, &["--no-browser", "-vvv"]));
+    let url = pasting.line(&format!("{}/authorize", issuer.issuer()));
+    let person = Person::signs_in(&issuer, &url, USER);
+    pasting.types(&format!("{}\n", person.location));
+    pasting.ends().exits(0);
+    home.run(&["verify", "work"]).exits(0);
+    assert_eq!(home.status("work")["subject"]["name"], USER);
+}
+
+#[test]
+fn an_address_that_is_no_answer_to_this_sign_in_is_refused() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    // The answer to another sign-in, as an attacker would have it pasted.
+    let mut other = home.watch(&login(&issuer, &["--no-browser"]));
+    let theirs = Person::signs_in(&issuer, &other.line(&format!("{}/authorize", issuer.issuer())), "other").location;
+    let mut pasting = home.watch(&login(&issuer, &["--no-browser"]));
+    pasting.says("paste it here");
+    pasting.types(&format!("{theirs}\n"));
+    let ran = pasting.ends();
+    assert_eq!(ran.code, 6, "{}", ran.stderr);
+    assert!(ran.stderr.contains("no answer to this sign-in"), "{}", ran.stderr);
+    nothing_kept(&home);
+    other.closes_stdin();
+    assert!(other.is_running(), "without more to paste, the listener is still waited for");
+}
+
+/// A `BROWSER` that writes the address it is given to a file.
+fn browser(home: &mut Sandbox) -> std::path::PathBuf {
+    let (script, opened) = (home.path().join("browser"), home.path().join("opened"));
+    let text = format!("#!/bin/sh\nprintf '%s\\n' \"$1\" > '{0}.part'\nmv '{0}.part' '{0}'\n", opened.display());
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    home.set("BROWSER", script);
+    opened
+}
+
+fn opened_address(file: &std::path::Path) -> String {
+    crate::support::watched::until("the browser", || fs::read_to_string(file).ok()).trim().to_owned()
+}
+
+#[test]
+fn in_the_browser_through_the_pages_and_back_over_loopback() {
+    for path in ["", "/tenant/a"] {
+        let (mut home, issuer) = (Sandbox::new(), crate::support::issuer(|o| o.path = path.into()));
+        let opened = browser(&mut home);
+        let waiting = home.watch(&login(&issuer, &["--browser", "-vvv"]));
+        let mut person = Person::signs_in(&issuer, &opened_address(&opened), USER);
+        // What is not the answer has no say: another path, another state.
+        let back = url::Url::parse(&person.location).unwrap();
+        let mut stranger = Person::opens(&issuer, back.join("/favicon.ico").unwrap().as_str());
+        let mut wrong = back.clone();
+        wrong.set_query(Some("code=stolen&state=guessed"));
+        assert_eq!(stranger.goes(wrong.as_str()), 400);
+        wrong.set_query(Some("error=access_denied&state=guessed"));
+        assert_eq!(stranger.goes(wrong.as_str()), 400);
+        assert_eq!(person.follows(), 200);
+        assert!(person.html.contains("You are signed in"), "{}", person.html);
+        waiting.ends().exits(0);
+        home.run(&["verify", "work"]).exits(0);
+        let config = fs::read_to_string(home.config_file()).unwrap();
+        assert!(config.contains("browser"), "{config}");
+    }
+}
+
+#[test]
+fn a_refusal_in_the_browser_is_told_and_nothing_kept() {
+    let (mut home, issuer) = (Sandbox::new(), plain());
+    let opened = browser(&mut home);
+    let waiting = home.watch(&login(&issuer, &["--browser"]));
+    let mut person = Person::opens(&issuer, &opened_address(&opened));
+    person.logs_in(USER);
+    person.denies();
+    person.follows();
+    waiting.ends().exits(5).says("access_denied");
+    nothing_kept(&home);
+}
+
+fn device(options: &mut Options) {
+    options.device_interval = Duration::from_secs(1);
+}
+
+fn user_code(said: &str) -> Option<String> {
+    let mut lines = said[..said.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
+    lines.nth(2).map(|line| line.trim().to_owned())
+}
+
+#[test]
+fn on_another_device() {
+    let (home, issuer) = (Sandbox::new(), issuer(device));
+    let waiting = home.watch(&login(&issuer, &["--device", "-vvv"]));
+    let address = waiting.line(&format!("{}/device", issuer.issuer()));
+    assert_eq!(address, format!("{}/device", issuer.issuer()));
+    let code = waiting.finds("a user code", user_code);
+    assert!(issuer.approve_device(&code, USER), "{code}");
+    let ran = waiting.ends().exits(0);
+    assert_eq!(ran.stdout, "", "talk goes to stderr");
+    assert_eq!(home.status("work")["subject"]["name"], USER);
+    assert_eq!(home.status("work")["grant"], "device");
+}
+
+#[test]
+fn a_device_that_is_denied_or_forgotten() {
+    let (home, denying) = (Sandbox::new(), issuer(device));
+    let waiting = home.watch(&login(&denying, &["--device"]));
+    let code = waiting.finds("a user code", user_code);
+    assert!(denying.deny_device(&code));
+    waiting.ends().exits(5).says("access_denied");
+    nothing_kept(&home);
+    let slow = issuer(|o| {
+        device(o);
+        o.device_code_ttl = Duration::from_secs(1);
+    });
+    home.watch(&login(&slow, &["--device"])).ends().exits(3).says("authctl login work");
+    nothing_kept(&home);
+}
+
+#[test]
+fn where_nobody_is_there_it_ends_at_once_and_names_the_command() {
+    let (mut home, issuer) = (Sandbox::new(), plain());
+    browser(&mut home);
+    home.set("DISPLAY", ":9");
+    let ran = home.run(&login(&issuer, &["--json"])).exits(3);
+    assert_eq!(ran.error()["code"], "login_required");
+    assert!(ran.error()["hint"].as_str().unwrap().contains("authctl login work"), "{}", ran.stderr);
+    assert_eq!(issuer.stats().requests.len(), 0, "nothing was asked of the issuer");
+    assert!(!home.path().join("opened").exists(), "no browser was opened");
+    // The same for what would have to be typed.
+    home.run(&login(&issuer, &["--password"])).exits(3).says("--username");
+    home.run(&login(&issuer, &["--password", "--username", USER])).exits(3).says("--password-stdin");
+    nothing_kept(&home);
+}
+
+#[test]
+fn no_input_is_nobody_there_in_a_terminal_too() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    home.watch_in_terminal(&login(&issuer, &["--no-input"])).ends().exits(3);
+    home.watch_in_terminal(&login(&issuer, &["--password", "--no-input"])).ends().exits(3);
+}
+
+#[test]
+fn an_issuer_must_be_the_one_that_was_named() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    issuer.fault(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::IssuerMismatch, times: 0 });
+    let ran = home.run_with(&login(&issuer, &[&BY_PASSWORD[..], &["--json"]].concat()), PASSWORD).exits(5);
+    assert_eq!(ran.error()["code"], "issuer_mismatch");
+    nothing_kept(&home);
+    assert_eq!(issuer.stats().grants_asked.len(), 0, "no password went to it");
+}
+
+#[test]
+fn an_issuer_in_the_clear_unknown_or_without_a_client() {
+    let home = Sandbox::new();
+    let at = |issuer: &str, more: &[&str]| {
+        home.run_with(&[&["login", "work", "--issuer", issuer], &BY_PASSWORD[..], more].concat(), PASSWORD)
+    };
+    at("http://issuer.example", &["--client-id", "authctl"]).exits(2).says("https");
+    at("not a url", &["--client-id", "authctl"]).exits(2);
+    at("https://issuer.invalid", &["--client-id", "authctl"]).exits(6).says("issuer.invalid");
+    at(plain().issuer(), &[]).exits(2).says("--client-id");
+    nothing_kept(&home);
+}
+
+#[test]
+fn an_id_token_that_does_not_verify_is_not_kept() {
+    let real = plain();
+    // The issuer's real keys and tokens, but the ID token's signature is another token's.
+    let tokens = token_response(&real, USER);
+    let (jwks, issuer) = (post(&real, "jwks", &[]).1, real.issuer().to_owned());
+    assert!(jwks.is_null() || jwks.is_object());
+    let signature = tokens["access_token"].as_str().unwrap().rsplit_once('.').unwrap().1.to_owned();
+    let id_token = tokens["id_token"].as_str().unwrap().to_owned();
+    let forged = format!("{}.{signature}", id_token.rsplit_once('.').unwrap().0);
+    for (id_token, why) in [(forged, "a wrong signature"), (id_token, "another issuer")] {
+        let mut tokens = tokens.clone();
+        tokens["id_token"] = id_token.into();
+        let (metadata_of, body) = (issuer.clone(), tokens.to_string());
+        let server = HandServer::start(move |own, request| match request.path.as_str() {
+            "/.well-known/openid-configuration" => {
+                let metadata = json!({
+                    "issuer": own,
+                    "token_endpoint": format!("{own}/token"),
+                    "jwks_uri": format!("{metadata_of}/jwks"),
+                });
+                (200, metadata.to_string())
+            }
+            "/token" => (200, body.clone()),
+            _ => (404, "{}".into()),
+        });
+        let home = Sandbox::new();
+        for name in ["access_token", "refresh_token", "id_token"] {
+            home.keep_secret(tokens[name].as_str().unwrap());
+        }
+        let args = ["login", "work", "--issuer", &server.url, "--client-id", "authctl", "-vvv"];
+        let ran = home.run_with(&[&args[..], &BY_PASSWORD].concat(), PASSWORD);
+        assert_eq!(ran.code, 4, "{why}: {}", ran.stderr);
+        assert!(ran.stderr.contains("ID token"), "{why}: {}", ran.stderr);
+        nothing_kept(&home);
+    }
+}
+
+#[test]
+fn metadata_at_the_address_of_rfc_8414_alone_will_do() {
+    let real = plain();
+    let issuer = real.issuer().to_owned();
+    let server = HandServer::start(move |own, request| match request.path.as_str() {
+        "/.well-known/oauth-authorization-server/tenant" => {
+            let metadata = json!({"issuer": format!("{own}/tenant"), "token_endpoint": format!("{issuer}/token")});
+            (200, metadata.to_string())
+        }
+        _ => (404, "{}".into()),
+    });
+    let home = Sandbox::new();
+    let at = format!("{}/tenant", server.url);
+    let args = ["login", "work", "--issuer", &at, "--client-id", "authctl", "--scope", "offline_access"];
+    home.run_with(&[&args[..], &BY_PASSWORD].concat(), PASSWORD).exits(0);
+    let first = home.token("work");
+    home.passes("work", 301);
+    assert_ne!(home.token("work"), first);
+    let asked: Vec<String> = server.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(asked[0], "/tenant/.well-known/openid-configuration");
+}
+
+#[test]
+fn somebody_elses_session_is_not_replaced_unasked() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    home.log_in("work", &issuer);
+    let (config, token) = (fs::read(home.config_file()).unwrap(), home.token("work"));
+    let other = ["login", "work", "--password", "--password-stdin", "--username", "other"];
+    let ran = home.run_with(&[&other[..], &["--json"]].concat(), PASSWORD).exits(2);
+    assert_eq!(ran.error()["code"], "other_subject");
+    assert!(ran.stderr.contains("--replace") && ran.stderr.contains(USER), "{}", ran.stderr);
+    assert_eq!(fs::read(home.config_file()).unwrap(), config);
+    assert_eq!(home.token("work"), token);
+    home.passes("work", 301);
+    home.token("work");
+    let stats = issuer.stats();
+    assert_eq!(stats.families_revoked, 1, "the tokens that nobody keeps are revoked, and only those");
+    home.run_with(&[&other[..], &["--replace"]].concat(), PASSWORD).exits(0);
+    assert_eq!(home.status("work")["subject"]["name"], "other");
+}
+
+#[test]
+fn in_a_terminal_the_replacement_is_asked_about() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    home.log_in("work", &issuer);
+    for (answer, code, owner) in [("\n", 130, USER), ("n\n", 130, USER), ("y\n", 0, "other")] {
+        let mut asked = home.watch_in_terminal(&["login", "work", "--password", "--username", "other"]);
+        asked.says("Password: ");
+        asked.types(&format!("{PASSWORD}\n"));
+        asked.says("Replace it? [y/N] ");
+        asked.types(answer);
+        asked.ends().exits(code);
+        assert_eq!(home.status("work")["subject"]["name"], owner, "{answer:?}");
+    }
+}
+
+#[test]
+fn a_login_that_fails_leaves_the_session_and_the_configuration_as_they_were() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    home.log_in("work", &issuer);
+    let kept = (fs::read(home.config_file()).unwrap(), fs::read(home.session_file("work")).unwrap());
+    let fails = |more: &[&str], stdin: &str, code: i32| {
+        let args = [&["login", "work", "--scope", "openid", "--audience", "https://other.example"], more].concat();
+        home.run_with(&args, stdin).exits(code);
+        assert_eq!(fs::read(home.config_file()).unwrap(), kept.0, "{more:?}");
+        assert_eq!(fs::read(home.session_file("work")).unwrap(), kept.1, "{more:?}");
+    };
+    fails(&BY_PASSWORD, "wrong\n", 5);
+    fails(&["--with-token"], "garbage", 2);
+    for (endpoint, kind) in [
+        (Endpoint::Metadata, FaultKind::HtmlError),
+        (Endpoint::Token, FaultKind::Garbage),
+        (Endpoint::Token, FaultKind::LostReply),
+        (Endpoint::Jwks, FaultKind::Html),
+    ] {
+        issuer.fault(Fault { endpoint, kind, times: 1 });
+        fails(&BY_PASSWORD, PASSWORD, 6);
+    }
+    home.passes("work", 301);
+    home.token("work");
+}

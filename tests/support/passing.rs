@@ -1,0 +1,64 @@
+//! Time that passes without waiting: a stored session is made older than it is.
+
+use std::str::FromStr as _;
+
+use serde_json::Value;
+
+use super::Sandbox;
+
+/// The members of a stored session that are moments.
+const MOMENTS: [&str; 9] = [
+    "obtained_at",
+    "expires_at",
+    "logged_in_at",
+    "renewed_at",
+    "renewing_since",
+    "fetched_at",
+    "at",
+    "retry_at",
+    "keys_fetched_at",
+];
+
+fn older(value: &mut Value, seconds: i64) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                match member.as_i64() {
+                    Some(moment) if MOMENTS.contains(&name.as_str()) => *member = (moment - seconds).into(),
+                    _ => older(member, seconds),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| older(item, seconds)),
+        _ => {}
+    }
+}
+
+impl Sandbox {
+    fn identity(&self) -> age::x25519::Identity {
+        let file = std::fs::read_to_string(self.key_file()).expect("the key");
+        let line = file.lines().find(|line| line.starts_with("AGE-SECRET-KEY-1")).expect("an age key");
+        age::x25519::Identity::from_str(line).expect("an age key")
+    }
+
+    /// The stored session in its plain form, opened with the sandbox's own key.
+    pub fn stored(&self, profile: &str) -> Value {
+        let sealed = std::fs::read(self.session_file(profile)).expect("a session");
+        serde_json::from_slice(&age::decrypt(&self.identity(), &sealed).expect("it opens")).expect("JSON")
+    }
+
+    /// Makes the profile's session so much older, as if the time had passed.
+    pub fn passes(&self, profile: &str, seconds: i64) {
+        let mut session = self.stored(profile);
+        older(&mut session, seconds);
+        let plain = serde_json::to_vec(&session).expect("JSON");
+        let sealed = age::encrypt(&self.identity().to_public(), &plain).expect("sealed");
+        std::fs::write(self.session_file(profile), sealed).expect("written");
+    }
+
+    /// What `status --json` says of the profile.
+    #[track_caller]
+    pub fn status(&self, profile: &str) -> Value {
+        self.run(&["status", profile, "--json"]).json()["profiles"][0].clone()
+    }
+}

@@ -1,0 +1,143 @@
+//! A person with a browser at the embedded issuer's pages.
+
+use std::time::Duration;
+
+use authctl::dev_issuer::Handle;
+use url::Url;
+
+use super::PASSWORD;
+
+/// Someone who looks at pages and fills in forms.
+pub struct Person {
+    runtime: tokio::runtime::Runtime,
+    http: reqwest::Client,
+    issuer: Url,
+    cookie: String,
+    walk: String,
+    csrf: String,
+    /// Where the last page sent the browser.
+    pub location: String,
+    /// The last page.
+    pub html: String,
+}
+
+fn hidden(html: &str, name: &str) -> String {
+    let start = format!("name=\"{name}\" value=\"");
+    let at = html.find(&start).unwrap_or_else(|| panic!("no {name} in {html}")) + start.len();
+    html[at..].split('"').next().expect("closed").to_owned()
+}
+
+impl Person {
+    /// Opens an address of the issuer.
+    pub fn opens(issuer: &Handle, url: &str) -> Self {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(20))
+            .build()
+            .expect("a client");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let empty = String::new;
+        let mut person = Self {
+            runtime,
+            http,
+            issuer: issuer.issuer().parse().expect("an address"),
+            cookie: empty(),
+            walk: empty(),
+            csrf: empty(),
+            location: empty(),
+            html: empty(),
+        };
+        person.goes(url);
+        person
+    }
+
+    fn sends(&mut self, request: reqwest::RequestBuilder) -> u16 {
+        let request = request.header("cookie", &self.cookie);
+        let (status, cookie, location, html) = self.runtime.block_on(async {
+            let response = request.send().await.expect("sent");
+            let header = |name: &str| {
+                response.headers().get(name).map(|value| value.to_str().expect("text").to_owned()).unwrap_or_default()
+            };
+            let (status, cookie, location) = (response.status().as_u16(), header("set-cookie"), header("location"));
+            (status, cookie, location, response.text().await.expect("a page"))
+        });
+        if !cookie.is_empty() {
+            self.cookie = cookie.split(';').next().expect("a pair").to_owned();
+        }
+        (self.location, self.html) = (location, html);
+        if self.html.contains("name=\"walk\"") {
+            self.walk = hidden(&self.html, "walk");
+            self.csrf = hidden(&self.html, "csrf");
+        }
+        status
+    }
+
+    /// Goes to any address.
+    pub fn goes(&mut self, url: &str) -> u16 {
+        self.sends(self.http.get(url))
+    }
+
+    /// Fills in the form of a page and sends it. Follows the issuer's own redirects.
+    pub fn submits(&mut self, page: &str, fields: &[(&str, &str)]) -> u16 {
+        let mut form = vec![("walk", self.walk.as_str()), ("csrf", self.csrf.as_str())];
+        form.extend_from_slice(fields);
+        let url = format!("{}/{page}", self.issuer.as_str().trim_end_matches('/'));
+        let mut status = self.sends(self.http.post(url).form(&form));
+        if self.location.starts_with('/') {
+            let next = self.issuer.join(&self.location).expect("an address");
+            status = self.goes(next.as_str());
+        }
+        status
+    }
+
+    pub fn logs_in(&mut self, user: &str) {
+        assert_eq!(self.submits("login", &[("username", user), ("password", PASSWORD)]), 200, "{}", self.html);
+    }
+
+    pub fn allows(&mut self) {
+        self.submits("consent", &[("decision", "allow")]);
+    }
+
+    pub fn denies(&mut self) {
+        self.submits("consent", &[("decision", "deny")]);
+    }
+
+    /// Signs in and allows, up to the address that the browser is sent back to.
+    pub fn signs_in(issuer: &Handle, url: &str, user: &str) -> Self {
+        let mut person = Self::opens(issuer, url);
+        person.logs_in(user);
+        person.allows();
+        assert!(person.location.starts_with("http://127.0.0.1:"), "{:?} {}", person.location, person.html);
+        person
+    }
+
+    /// Goes where the last page sent the browser.
+    pub fn follows(&mut self) -> u16 {
+        let location = std::mem::take(&mut self.location);
+        self.goes(&location)
+    }
+}
+
+/// POSTs a form to the issuer as any client would, and gives the status and the JSON that came back.
+pub fn post(issuer: &Handle, path: &str, form: &[(&str, &str)]) -> (u16, serde_json::Value) {
+    let url = format!("{}/{path}", issuer.issuer());
+    let mut person = Person::opens(issuer, &format!("{}/jwks", issuer.issuer()));
+    let status = person.sends(person.http.post(url).form(form));
+    (status, serde_json::from_str(&person.html).unwrap_or_default())
+}
+
+/// The token response of a password login, made without authctl.
+pub fn token_response(issuer: &Handle, user: &str) -> serde_json::Value {
+    let form = [
+        ("grant_type", "password"),
+        ("client_id", "authctl"),
+        ("username", user),
+        ("password", PASSWORD),
+        ("scope", "openid profile offline_access"),
+    ];
+    let (status, tokens) = post(issuer, "token", &form);
+    assert_eq!(status, 200, "{}", tokens["error"]);
+    tokens
+}

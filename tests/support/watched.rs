@@ -1,0 +1,212 @@
+//! A running program whose words are read as they come, on pipes or in a terminal, and that can be signalled.
+
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Signal};
+use rustix::pty::OpenptFlags;
+
+use super::{AUTHCTL, Ran, Sandbox};
+
+/// How long anything may take that a test waits for. Reached only where the test fails.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// Asks until there is an answer, for as long as [`LIMIT`]. For what announces itself in no other way.
+#[track_caller]
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < LIMIT, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What a stream has said so far.
+struct Said {
+    text: Arc<(Mutex<Vec<u8>>, Condvar)>,
+    reader: JoinHandle<()>,
+}
+
+impl Said {
+    fn of(mut stream: impl Read + Send + 'static) -> Self {
+        let text = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
+        let kept = Arc::clone(&text);
+        let reader = std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            // A terminal whose last program has gone ends with an error.
+            while let Ok(length @ 1..) = stream.read(&mut piece) {
+                kept.0.lock().expect("not poisoned").extend_from_slice(&piece[..length]);
+                kept.1.notify_all();
+            }
+        });
+        Self { text, reader }
+    }
+
+    #[track_caller]
+    fn until<T>(&self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
+        let (text, more) = &*self.text;
+        let mut found = None;
+        let looked = more
+            .wait_timeout_while(text.lock().expect("not poisoned"), LIMIT, |text| {
+                found = look(&String::from_utf8_lossy(text));
+                found.is_none()
+            })
+            .expect("not poisoned");
+        let text = String::from_utf8_lossy(&looked.0).into_owned();
+        found.unwrap_or_else(|| panic!("{what} was not said: {text}"))
+    }
+
+    fn all(self) -> String {
+        self.reader.join().expect("read");
+        String::from_utf8_lossy(&self.text.0.lock().expect("not poisoned")).into_owned()
+    }
+}
+
+/// A program that is being watched; killed when dropped.
+pub struct Watched<'a> {
+    home: &'a Sandbox,
+    args: Vec<String>,
+    child: Child,
+    stdout: Option<Said>,
+    stderr: Option<Said>,
+    /// Where typing goes: the terminal, or the pipe to stdin.
+    keys: Option<Box<dyn std::io::Write>>,
+    terminal: Option<File>,
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Sandbox {
+    /// Starts the program on pipes. Its stdin stays open.
+    pub fn watch(&self, args: &[&str]) -> Watched<'_> {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        let keys = child.stdin.take().expect("piped");
+        Watched {
+            home: self,
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            child,
+            stdout: Some(Said::of(stdout)),
+            stderr: Some(Said::of(stderr)),
+            keys: Some(Box::new(keys)),
+            terminal: None,
+        }
+    }
+
+    /// Starts the program in a terminal of its own, all three streams on it. What it says is on `stderr`.
+    pub fn watch_in_terminal(&self, args: &[&str]) -> Watched<'_> {
+        let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("pty");
+        rustix::pty::grantpt(&master).expect("granted");
+        rustix::pty::unlockpt(&master).expect("unlocked");
+        let name = rustix::pty::ptsname(&master, Vec::new()).expect("named");
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let slave = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).expect("opened");
+        let stream = || Stdio::from(slave.try_clone().expect("another"));
+        let plain = self.command(args);
+        let mut command = Command::new("setsid");
+        command.arg("--ctty").arg(AUTHCTL).args(args).env_clear().current_dir(self.path());
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("TERM", "xterm");
+        let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("setsid starts");
+        drop((command, slave));
+        let master = File::from(master);
+        Watched {
+            home: self,
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            child,
+            stdout: None,
+            stderr: Some(Said::of(master.try_clone().expect("another"))),
+            keys: Some(Box::new(master.try_clone().expect("another"))),
+            terminal: Some(master),
+        }
+    }
+}
+
+impl Watched<'_> {
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until stderr has said `text`.
+    #[track_caller]
+    pub fn says(&self, text: &str) {
+        self.stderr.as_ref().expect("running").until(text, |said| said.contains(text).then_some(()));
+    }
+
+    /// Waits until `look` finds something in what stderr has said.
+    #[track_caller]
+    pub fn finds<T>(&self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
+        self.stderr.as_ref().expect("running").until(what, look)
+    }
+
+    /// The first line of stderr that begins with `begin`, after spaces.
+    #[track_caller]
+    pub fn line(&self, begin: &str) -> String {
+        self.finds(begin, |said| {
+            let whole = said.rfind('\n').map_or("", |end| &said[..end]);
+            whole.lines().map(str::trim).find(|line| line.starts_with(begin)).map(str::to_owned)
+        })
+    }
+
+    pub fn types(&mut self, text: &str) {
+        let keys = self.keys.as_mut().expect("open");
+        keys.write_all(text.as_bytes()).expect("typed");
+        keys.flush().expect("typed");
+    }
+
+    pub fn closes_stdin(&mut self) {
+        self.keys = None;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("signalled");
+    }
+
+    /// Whether the program holds the profile's lock file open, which it does from when it waits for the lock.
+    pub fn wants_lock(&self, profile: &str) -> bool {
+        let files = Path::new("/proc").join(self.id().to_string()).join("fd");
+        let lock = format!("/{profile}.lock");
+        let mut open = files.read_dir().into_iter().flatten().flatten();
+        open.any(|fd| fd.path().read_link().is_ok_and(|target| target.to_string_lossy().ends_with(&lock)))
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("waited").is_none()
+    }
+
+    /// Waits for the end, and looks for leaks in what was said, and for a terminal that was left without its echo.
+    #[track_caller]
+    pub fn ends(mut self) -> Ran {
+        let status = until("the end of the program", || self.child.try_wait().expect("waited"));
+        self.keys = None;
+        if let Some(terminal) = self.terminal.take() {
+            let settings = rustix::termios::tcgetattr(&terminal).expect("a terminal");
+            assert!(settings.local_modes.contains(rustix::termios::LocalModes::ECHO), "the echo is off");
+        }
+        let all = |said: &mut Option<Said>| said.take().map(Said::all).unwrap_or_default();
+        let ran =
+            Ran { code: status.code().unwrap_or(-1), stdout: all(&mut self.stdout), stderr: all(&mut self.stderr) };
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        self.home.no_leak_in(&ran, &args);
+        ran
+    }
+}
