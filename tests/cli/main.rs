@@ -7,3 +7,4 @@ mod support;
 mod life;
 mod login;
 mod mishaps;
+mod stores;

@@ -1,0 +1,231 @@
+//! The file store as its user meets it: whose key, what damage means, and a disk that is full at the worst moment.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use authctl::dev_issuer::Handle;
+use serde_json::Value;
+
+use crate::support::{AUTHCTL, PASSWORD, Sandbox, USER, issuer};
+
+fn logged_in() -> (Sandbox, Handle) {
+    let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    home.log_in("work", &issuer);
+    (home, issuer)
+}
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Runs a tool of `age`, which the test command installs.
+fn tool(program: &str, args: &[&std::ffi::OsStr]) -> Output {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output().expect(program);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+fn opened_by_age(key: &Path, session: &Path) -> Value {
+    let output = tool("age", &["-d".as_ref(), "-i".as_ref(), key.as_os_str(), session.as_os_str()]);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_person_can_open_it_with_age_and_the_key() {
+    let (home, _issuer) = logged_in();
+    let session = opened_by_age(&home.key_file(), &home.session_file("work"));
+    assert_eq!(session["tokens"]["access_token"], home.token("work"));
+    for file in [home.key_file(), home.session_file("work")] {
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+    }
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused_until_it_is_mended() {
+    let (home, _issuer) = logged_in();
+    let before = fs::read(home.session_file("work")).unwrap();
+    for open in [0o644, 0o640, 0o666, 0o604] {
+        mode(&home.key_file(), open);
+        let ran = home.run(&["token", "work", "--json"]).exits(7);
+        assert_eq!((ran.error()["code"].as_str(), ran.stdout.as_str()), (Some("store_key"), ""), "{open:o}");
+        assert!(ran.error()["message"].as_str().unwrap().contains("chmod 600"), "{}", ran.stderr);
+    }
+    assert_eq!(fs::read(home.session_file("work")).unwrap(), before);
+    mode(&home.key_file(), 0o600);
+    home.token("work");
+}
+
+#[test]
+fn a_missing_key_is_told_and_a_new_login_makes_another() {
+    let (home, issuer) = logged_in();
+    let before = fs::read(home.session_file("work")).unwrap();
+    let elsewhere = home.path().join("elsewhere");
+    fs::rename(home.key_file(), &elsewhere).unwrap();
+    for args in [&["token", "work"][..], &["refresh", "work"], &["verify", "work"], &["status"]] {
+        let ran = home.run(args);
+        assert_eq!(ran.code, 7, "{args:?}: {}", ran.stderr);
+        assert!(!home.key_file().exists(), "reading makes no key: {args:?}");
+    }
+    home.run(&["token", "work"]).says("authctl login work");
+    assert_eq!(fs::read(home.session_file("work")).unwrap(), before);
+    // The key is found again, and all is as before.
+    fs::rename(&elsewhere, home.key_file()).unwrap();
+    home.token("work");
+    // It is lost for good: what the hint says works.
+    fs::remove_file(home.key_file()).unwrap();
+    home.log_in("work", &issuer);
+    home.token("work");
+}
+
+#[test]
+fn a_key_of_ones_own_is_used_and_none_is_made() {
+    for by in ["AUTHCTL_KEY_FILE", "CREDENTIALS_DIRECTORY"] {
+        let (mut home, issuer) = (Sandbox::new(), issuer(|_| {}));
+        let key = home.path().join("authctl.key");
+        home.set(by, if by == "AUTHCTL_KEY_FILE" { key.clone() } else { home.path().to_owned() });
+        if by == "AUTHCTL_KEY_FILE" {
+            // A key that is named and not there is not made: its owner has lost it, or mistyped the name.
+            let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+            let by_password = ["--password", "--password-stdin", "--username", USER];
+            home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(7).says("authctl.key");
+            assert!(!key.exists());
+            assert_eq!(issuer.stats().grants_asked.len(), 0, "found out before anybody signs in");
+        }
+        tool("age-keygen", &["-o".as_ref(), key.as_os_str()]);
+        mode(&key, 0o600);
+        home.log_in("work", &issuer);
+        assert!(!home.key_file().exists(), "{by}");
+        assert_eq!(opened_by_age(&key, &home.session_file("work"))["tokens"]["access_token"], home.token("work"));
+        home.unset(by);
+        home.run(&["token", "work"]).exits(7);
+    }
+}
+
+#[test]
+fn damage_is_told_nothing_is_deleted_and_a_login_repairs() {
+    let (home, issuer) = logged_in();
+    let good = fs::read(home.session_file("work")).unwrap();
+    let mut flipped = good.clone();
+    *flipped.last_mut().unwrap() ^= 1;
+    for bad in [&good[..good.len() / 2], b"", &flipped, b"no age file at all"] {
+        fs::write(home.session_file("work"), bad).unwrap();
+        for args in [&["token", "work"][..], &["refresh", "work"], &["verify", "work"], &["exec", "work", "--", "true"]]
+        {
+            let ran = home.run(&[&["--json"], args].concat()).exits(7);
+            assert_eq!(ran.error()["code"], "session_damaged", "{args:?}");
+        }
+        let problem = home.run(&["status", "--json"]).exits(7).json()["profiles"][0]["problem"].clone();
+        assert_eq!(problem["code"], "session_damaged");
+        assert_eq!(fs::read(home.session_file("work")).unwrap(), bad);
+    }
+    home.log_in("work", &issuer);
+    home.token("work");
+}
+
+#[test]
+fn a_session_written_by_a_later_version_is_left_alone() {
+    let (home, _issuer) = logged_in();
+    let key = fs::read_to_string(home.key_file()).unwrap();
+    let public = key.lines().find_map(|line| line.split_once("public key: ")).map(|(_, key)| key.to_owned());
+    let public = public.unwrap_or_else(|| {
+        let output = tool("age-keygen", &["-y".as_ref(), home.key_file().as_os_str()]);
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    });
+    let plain = home.path().join("plain");
+    fs::write(&plain, r#"{"format":2,"something":"new"}"#).unwrap();
+    let file = home.session_file("work");
+    let args = ["-r".as_ref(), public.as_ref(), "-o".as_ref(), file.as_os_str(), plain.as_os_str()];
+    tool("age", &args);
+    let before = fs::read(&file).unwrap();
+    home.run(&["token", "work"]).exits(7).says("format 2");
+    assert_eq!(fs::read(&file).unwrap(), before);
+}
+
+/// Runs the program so that no file of it may grow beyond so many blocks of 512 bytes, as on a disk that is full.
+fn with_room_for(home: &Sandbox, blocks: u32, args: &[&str], stdin: Stdio) -> Output {
+    let plain = home.command(args);
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""), AUTHCTL]).args(args);
+    command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(home.path()).stdin(stdin).output().unwrap()
+}
+
+#[test]
+fn a_full_disk_is_found_out_before_the_refresh_token_is_spent() {
+    let (home, issuer) = logged_in();
+    home.passes("work", 301);
+    let length = fs::metadata(home.session_file("work")).unwrap().len();
+    // Not even the note that the token is on its way; that note, but not the reply; the reply, if it grows.
+    for blocks in [0, 1, u32::try_from(length / 512).unwrap() + 2, 64] {
+        let output = with_room_for(&home, blocks, &["token", "work"], Stdio::null());
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(7), &b""[..]), "{blocks}: {stderr}");
+        assert_eq!(issuer.stats().grants_asked.get("refresh_token"), None, "{blocks}");
+        assert_eq!(home.status("work")["can_renew"], true, "{blocks}");
+    }
+    home.token("work");
+    assert_eq!((issuer.stats().refreshes_committed, issuer.stats().families_revoked), (1, 0));
+    let beside: Vec<_> = fs::read_dir(home.session_file("work").parent().unwrap()).unwrap().flatten().collect();
+    assert_eq!(beside.len(), 1, "{beside:?}");
+}
+
+#[test]
+fn a_valid_token_is_handed_out_on_a_full_disk() {
+    let (home, issuer) = logged_in();
+    let token = home.token("work");
+    home.passes("work", 260);
+    let output = with_room_for(&home, 0, &["token", "work"], Stdio::null());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.stdout, format!("{token}\n").into_bytes());
+    assert_eq!(issuer.stats().refreshes_committed, 0);
+}
+
+#[test]
+fn a_login_that_cannot_be_kept_is_told_before_anybody_signs_in() {
+    let (mut home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    // A place where nobody, root included, can make a directory.
+    home.set("XDG_DATA_HOME", "/proc");
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+    let by_password = ["--password", "--password-stdin", "--username", USER];
+    home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(7).says("/proc/authctl");
+    assert_eq!(issuer.stats().requests.len(), 0);
+    assert!(!home.config_file().exists());
+}
+
+#[test]
+fn where_the_keychain_is_missing_nothing_falls_back_to_a_file() {
+    let (home, issuer) = (Sandbox::with_store("keychain"), issuer(|_| {}));
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+    let by_password = ["--password", "--password-stdin", "--username", USER, "--json"];
+    let ran = home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(7);
+    assert!(ran.error()["hint"].as_str().unwrap().contains("--store file"), "{}", ran.stderr);
+    assert_eq!(issuer.stats().grants_asked.len(), 0);
+    assert!(!home.session_file("work").exists() && !home.key_file().exists() && !home.config_file().exists());
+    home.run_with(&[&args[..], &by_password, &["--store", "file"]].concat(), PASSWORD).exits(0);
+    assert_eq!(home.status("work")["store"], "file");
+    assert_eq!(home.status("work")["location"], home.session_file("work").display().to_string());
+}
+
+#[test]
+fn a_store_that_is_none_is_a_usage_error() {
+    for store in ["plaintext", "FILE", "memory"] {
+        let (home, issuer) = (Sandbox::with_store(store), issuer(|_| {}));
+        let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+        let by_password = ["--password", "--password-stdin", "--username", USER];
+        home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(2).says("AUTHCTL_STORE");
+        home.run_with(&[&args[..], &by_password, &["--store", store]].concat(), PASSWORD).exits(2);
+        assert_eq!(issuer.stats().grants_asked.len(), 0);
+    }
+}
+
+#[test]
+fn a_session_directory_that_others_can_write_to_is_refused() {
+    let (home, _issuer) = logged_in();
+    let dir = home.session_file("work").parent().unwrap().to_owned();
+    mode(&dir, 0o777);
+    home.run(&["refresh", "work"]).exits(7).says("chmod 700");
+    mode(&dir, 0o700);
+    home.run(&["refresh", "work"]).exits(0);
+}
