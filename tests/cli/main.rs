@@ -4,7 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod interrupt;
 mod life;
 mod login;
 mod mishaps;
+mod renewal;
+mod stampede;
 mod stores;

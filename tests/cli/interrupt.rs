@@ -1,0 +1,162 @@
+//! Signals and closed pipes: what is waited for is given up, what must not be cut is finished.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+
+use authctl::dev_issuer::{Endpoint, Fault, FaultKind};
+use rustix::process::Signal;
+
+use crate::support::watched::until;
+use crate::support::{AUTHCTL, Sandbox, issuer};
+
+const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
+
+#[test]
+fn a_login_that_is_given_up_changes_nothing() {
+    let (mut home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    let browser = home.path().join("browser");
+    fs::write(&browser, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&browser, fs::Permissions::from_mode(0o755)).unwrap();
+    home.set("BROWSER", &browser);
+    let grants = [("--device", "Ctrl-C gives up"), ("--browser", "Ctrl-C gives up"), ("--no-browser", "paste it here")];
+    let interrupted = |how: &str, word: &str, signal: Signal| {
+        let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", how, "--scope", "openid"];
+        let waiting = home.watch(&args);
+        waiting.says(word);
+        waiting.signal(signal);
+        waiting.ends().exits(130).says("interrupted");
+    };
+    for (how, word) in grants {
+        interrupted(how, word, Signal::INT);
+        assert!(!home.config_file().exists() && !home.session_file("work").exists(), "{how}");
+    }
+    home.log_in("work", &issuer);
+    let before = (fs::read(home.config_file()).unwrap(), fs::read(home.session_file("work")).unwrap());
+    for ((how, word), signal) in grants.into_iter().zip(SIGNALS) {
+        interrupted(how, word, signal);
+        let after = (fs::read(home.config_file()).unwrap(), fs::read(home.session_file("work")).unwrap());
+        assert!(after == before, "{how}");
+    }
+    let left: Vec<_> = fs::read_dir(home.session_file("work").parent().unwrap()).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "nothing is left beside the session: {left:?}");
+    // No lock is left either.
+    home.run(&["refresh", "work"]).exits(0);
+}
+
+#[test]
+fn a_renewal_that_the_issuer_has_begun_is_finished() {
+    let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    home.log_in("work", &issuer);
+    for (count, (signal, args)) in
+        SIGNALS.into_iter().zip([&["token", "work"][..], &["refresh", "work"], &["token", "work"]]).enumerate()
+    {
+        home.passes("work", 301);
+        issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
+        let renewing = home.watch(args);
+        let committed = count as u64 + 1;
+        until("the renewal", || (issuer.stats().refreshes_committed == committed).then_some(()));
+        renewing.signal(signal);
+        renewing.says("Finishing the renewal");
+        issuer.clear_faults();
+        let ran = renewing.ends().exits(130);
+        assert_eq!(ran.stdout, "");
+        home.token("work");
+        assert_eq!(issuer.stats().refreshes_committed, committed, "the renewed session was kept");
+    }
+    let stats = issuer.stats();
+    assert_eq!((stats.refresh_reuses, stats.families_revoked), (0, 0));
+}
+
+#[test]
+fn a_second_ctrl_c_cuts_it() {
+    let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    home.log_in("work", &issuer);
+    home.passes("work", 301);
+    issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
+    let renewing = home.watch(&["token", "work"]);
+    until("the renewal", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    renewing.signal(Signal::INT);
+    renewing.says("Ctrl-C again cuts it");
+    renewing.signal(Signal::INT);
+    renewing.ends().exits(130);
+}
+
+#[test]
+fn waiting_for_somebody_elses_renewal_can_be_given_up() {
+    let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    home.log_in("work", &issuer);
+    home.passes("work", 301);
+    issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Hold, times: 1 });
+    let renewing = home.watch(&["token", "work"]);
+    until("the request", || (issuer.stats().faults == 1).then_some(()));
+    let waiting = home.watch(&["token", "work"]);
+    until("the wait for the lock", || waiting.wants_lock("work").then_some(()));
+    waiting.signal(Signal::INT);
+    waiting.ends().exits(130);
+    issuer.clear_faults();
+    renewing.ends().exits(0);
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    home.log_in("work", &issuer);
+    for args in [
+        &["token", "work"][..],
+        &["token", "work", "--json"],
+        &["status"],
+        &["status", "--json"],
+        &["profile", "list"],
+        &["verify", "work", "--json"],
+        &["refresh", "work", "--json"],
+        &["--help"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = home.command(args).stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!stderr.contains("pipe") && !stderr.contains("panicked"), "{args:?}: {stderr}");
+        // Nor is a stderr that nobody reads.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = home.command(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(0), "{args:?}");
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_one() {
+    let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    home.log_in("work", &issuer);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = home.command(&["token", "work"]).stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("stdout"));
+}
+
+#[test]
+fn closed_streams_are_survived() {
+    let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    home.log_in("work", &issuer);
+    let sh = |script: &str| {
+        let plain = home.command(&[]);
+        let mut command = Command::new("sh");
+        command.args(["-c", script, AUTHCTL]).env_clear().current_dir(home.path()).stdin(Stdio::null());
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.output().unwrap()
+    };
+    let token = home.token("work");
+    let output = sh("exec \"$0\" token work <&-");
+    assert_eq!((output.status.code(), output.stdout), (Some(0), format!("{token}\n").into_bytes()));
+    let output = sh("exec \"$0\" token work <&- 2>&-");
+    assert_eq!(output.status.code(), Some(0));
+    let output = sh("exec \"$0\" login work --password --username developer --password-stdin <&-");
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = sh("exec \"$0\" refresh work <&- >&- 2>&-");
+    assert_eq!(output.status.code(), Some(0));
+    // What was opened meanwhile did not become stdout: the session is whole.
+    home.token("work");
+}

@@ -1,0 +1,80 @@
+//! Many processes that all need a renewal at once, at an issuer that revokes everything when a refresh token is reused.
+
+use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle};
+use serde_json::json;
+
+use crate::support::watched::{Watched, until};
+use crate::support::{Ran, Sandbox, issuer};
+
+const MANY: usize = 100;
+
+/// Starts that many with the same arguments, holds the issuer until every one of them waits for the profile's lock, and
+/// then lets the issuer go on with `kind`.
+fn stampede(home: &Sandbox, issuer: &Handle, many: usize, args: &[&str], then: Option<FaultKind>) -> Vec<Ran> {
+    issuer.fault(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::Hold, times: 1 });
+    let running: Vec<Watched<'_>> = (0..many).map(|_| home.watch(args)).collect();
+    until("the first request", || (issuer.stats().faults == 1).then_some(()));
+    for one in &running {
+        until("the wait for the lock", || one.wants_lock("work").then_some(()));
+    }
+    assert_eq!(issuer.stats().refreshes_committed, 0, "all have started before the first renewal");
+    issuer.clear_faults();
+    if let Some(kind) = then {
+        issuer.fault(Fault { endpoint: Endpoint::Token, kind, times: 0 });
+    }
+    running.into_iter().map(Watched::ends).collect()
+}
+
+/// Exactly one refresh, all of the same answer, and a session that goes on.
+fn one_for_all(args: &[&str], expired: bool) -> Vec<Ran> {
+    let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    home.log_in("work", &issuer);
+    if expired {
+        home.passes("work", 301);
+    }
+    let all = stampede(&home, &issuer, MANY, args, None);
+    for ran in &all {
+        assert_eq!((ran.code, &ran.stdout), (0, &all[0].stdout), "{}", ran.stderr);
+    }
+    let stats = issuer.stats();
+    assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (1, 0, 0));
+    assert_eq!(stats.grants_asked.get("refresh_token"), Some(&1));
+    home.run(&["refresh", "work"]).exits(0);
+    all
+}
+
+#[test]
+fn a_hundred_that_find_it_expired() {
+    let all = one_for_all(&["token", "work"], true);
+    assert_eq!(all[0].line().split('.').count(), 3);
+}
+
+#[test]
+fn a_hundred_that_force_it() {
+    let all = one_for_all(&["refresh", "work", "--json"], false);
+    assert_eq!(all[0].json()["renewed"], json!(true));
+}
+
+#[test]
+fn a_hundred_that_want_a_narrower_one() {
+    one_for_all(&["token", "work", "--scope", "profile"], false);
+}
+
+#[test]
+fn a_hundred_that_want_another_audience_when_all_is_expired() {
+    one_for_all(&["token", "work", "--audience", "https://api.example"], true);
+}
+
+#[test]
+fn those_who_waited_share_a_failure_too() {
+    let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    home.log_in("work", &issuer);
+    home.passes("work", 301);
+    let asked = || issuer.stats().requests["token"];
+    let before = asked();
+    let all = stampede(&home, &issuer, 20, &["token", "work"], Some(FaultKind::ServerError));
+    assert!(all.iter().all(|ran| ran.code == 6), "{}", all[0].stderr);
+    assert_eq!(asked() - before, 1, "one try, not twenty");
+    issuer.clear_faults();
+    home.run(&["token", "work"]).exits(0);
+}
