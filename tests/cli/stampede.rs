@@ -25,6 +25,18 @@ fn stampede(home: &Sandbox, issuer: &Handle, many: usize, args: &[&str], then: O
     running.into_iter().map(Watched::ends).collect()
 }
 
+/// What all must have in common: what remains of a token's life may differ by the second.
+fn answer(ran: &Ran) -> String {
+    let mut json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
+    match json.as_object_mut() {
+        Some(members) => {
+            members.remove("expires_in");
+            json.to_string()
+        }
+        None => ran.stdout.clone(),
+    }
+}
+
 /// Exactly one refresh, all of the same answer, and a session that goes on.
 fn one_for_all(args: &[&str], expired: bool) -> Vec<Ran> {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
@@ -34,7 +46,7 @@ fn one_for_all(args: &[&str], expired: bool) -> Vec<Ran> {
     }
     let all = stampede(&home, &issuer, MANY, args, None);
     for ran in &all {
-        assert_eq!((ran.code, &ran.stdout), (0, &all[0].stdout), "{}", ran.stderr);
+        assert_eq!((ran.code, answer(ran)), (0, answer(&all[0])), "{}", ran.stderr);
     }
     let stats = issuer.stats();
     assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (1, 0, 0));
