@@ -14,7 +14,7 @@ use authctl::model::{Generation, Grant, ProfileName, Session, TokenSet};
 use authctl::secret::Secret;
 use authctl::store::{Keychain, Store, StoreError};
 
-use crate::keyring::{Keyring, SilentBus, installed};
+use crate::keyring::{Keyring, SilentBus};
 
 /// No call may take longer than this, whatever is broken.
 const PROMISE: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ fn session(token: String) -> Session {
 #[test]
 #[ignore = "the child of the other tests"]
 fn child() {
-    let Ok(script) = std::env::var("AUTHCTL_TEST_SCRIPT") else { return };
+    let script = std::env::var("AUTHCTL_TEST_SCRIPT").expect("this is the other tests' child, which they give a script");
     let store = Keychain::new(Duration::from_secs(4));
     for step in script.split("; ") {
         let words: Vec<&str> = step.split(' ').collect();
@@ -118,9 +118,6 @@ fn with_bus(address: &str) -> Vec<(OsString, OsString)> {
 
 #[test]
 fn written_read_deleted_and_shown_by_other_tools() {
-    if !installed() {
-        return;
-    }
     let keyring = Keyring::start();
     let script = "read work; delete work; write work 10; read work; write work 20; read work; read other";
     let expected = ["none", "deleted false", "ok", "read 10", "ok", "read 20", "none"];
@@ -139,9 +136,6 @@ fn written_read_deleted_and_shown_by_other_tools() {
 
 #[test]
 fn still_there_after_the_daemon_was_killed_and_started_again() {
-    if !installed() {
-        return;
-    }
     let mut keyring = Keyring::start();
     assert_eq!(run(keyring.env(), "write work 10"), ["ok"]);
     keyring.kill_daemon();
@@ -152,9 +146,6 @@ fn still_there_after_the_daemon_was_killed_and_started_again() {
 #[test]
 fn a_store_outlives_the_daemon_that_it_was_connected_to() {
     use std::io::{BufRead, BufReader, Write};
-    if !installed() {
-        return;
-    }
     let mut keyring = Keyring::start();
     let mut child = spawn(keyring.env(), "write work 10; pause x; read work; write work 11; read work");
     let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
@@ -173,9 +164,6 @@ fn a_store_outlives_the_daemon_that_it_was_connected_to() {
 
 #[test]
 fn a_locked_keychain_says_so() {
-    if !installed() {
-        return;
-    }
     let keyring = Keyring::start();
     assert_eq!(run(keyring.env(), "write work 10"), ["ok"]);
     keyring.lock();
@@ -184,9 +172,6 @@ fn a_locked_keychain_says_so() {
 
 #[test]
 fn a_keychain_that_is_not_there_says_so() {
-    if !installed() {
-        return;
-    }
     let mut keyring = Keyring::start();
     keyring.kill_daemon();
     let absent = |env| {
@@ -217,9 +202,6 @@ fn a_bus_that_never_answers_is_given_up_and_the_next_call_fails_at_once() {
 
 #[test]
 fn a_service_that_stands_still_is_given_up() {
-    if !installed() {
-        return;
-    }
     let keyring = Keyring::start();
     keyring.stop_daemon();
     assert_eq!(run(keyring.env(), "read work; write work 1"), ["timed out"; 2]);
@@ -227,9 +209,6 @@ fn a_service_that_stands_still_is_given_up() {
 
 #[test]
 fn an_item_that_another_tool_made_beside_ours_is_no_obstacle() {
-    if !installed() {
-        return;
-    }
     let keyring = Keyring::start();
     assert_eq!(run(keyring.env(), "write work 10"), ["ok"]);
     let intruder = ["store", "--label=intruder", "service", "authctl", "username", "work", "extra", "attribute"];
@@ -244,9 +223,6 @@ fn an_item_that_another_tool_made_beside_ours_is_no_obstacle() {
 
 #[test]
 fn what_is_no_session_is_damage_and_can_be_replaced() {
-    if !installed() {
-        return;
-    }
     let keyring = Keyring::start();
     let stored = keyring.secret_tool(&["store", "--label=x", "service", "authctl", "username", "work"], b"hunter2");
     assert!(stored.status.success(), "{stored:?}");
@@ -255,9 +231,6 @@ fn what_is_no_session_is_damage_and_can_be_replaced() {
 
 #[test]
 fn long_sessions_come_back() {
-    if !installed() {
-        return;
-    }
     let keyring = Keyring::start();
     let script = "write work 65536; read work; write work 1048576; read work";
     assert_eq!(run(keyring.env(), script), ["ok", "read 65536", "ok", "read 1048576"]);
@@ -290,15 +263,5 @@ fn crowd(size: usize) {
 
 #[test]
 fn sixteen_processes_write_at_once() {
-    if installed() {
-        crowd(16);
-    }
-}
-
-#[test]
-#[ignore = "a measurement: run it alone, with --nocapture"]
-fn a_hundred_processes_write_at_once() {
-    if installed() {
-        crowd(100);
-    }
+    crowd(16);
 }

@@ -21,11 +21,13 @@ impl Drop for Killed {
     }
 }
 
-/// Whether the programs that a [`Keyring`] needs are installed.
-pub fn installed() -> bool {
-    ["dbus-daemon", "gnome-keyring-daemon", "secret-tool", "gdbus"].iter().all(|program| {
-        Command::new("sh").args(["-c", &format!("command -v {program}")]).output().is_ok_and(|o| o.status.success())
-    })
+/// Fails the test where a program that it drives is missing: a test that passed without having tested would be a lie.
+#[track_caller]
+pub fn needs(programs: &[&str]) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let missing = |program: &&&str| !std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    let missing: Vec<_> = programs.iter().filter(missing).collect();
+    assert!(missing.is_empty(), "not installed: {missing:?}; `tests/run` installs what the tests drive");
 }
 
 /// A private bus and keyring.
@@ -40,6 +42,7 @@ pub struct Keyring {
 impl Keyring {
     /// Starts a bus and, on it, a keyring that is unlocked.
     pub fn start() -> Self {
+        needs(&["dbus-daemon", "gnome-keyring-daemon", "secret-tool", "gdbus"]);
         let dir = tempfile::tempdir().expect("tempdir");
         for name in ["home", "run", "data"] {
             std::fs::create_dir(dir.path().join(name)).expect("mkdir");
@@ -119,6 +122,11 @@ impl Keyring {
                          --method org.freedesktop.Secret.Service.Lock ['/org/freedesktop/secrets/collection/login']";
         let locked = self.run("gdbus", &arguments.split_whitespace().collect::<Vec<_>>(), b"");
         assert!(locked.status.success(), "{locked:?}");
+    }
+
+    /// The value for `DBUS_SESSION_BUS_ADDRESS`.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// The environment for a child that is to find this keyring: clear its own first.
