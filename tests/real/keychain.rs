@@ -51,7 +51,8 @@ fn session(token: String) -> Session {
 #[test]
 #[ignore = "the child of the other tests"]
 fn child() {
-    let script = std::env::var("AUTHCTL_TEST_SCRIPT").expect("this is the other tests' child, which they give a script");
+    let script =
+        std::env::var("AUTHCTL_TEST_SCRIPT").expect("this is the other tests' child, which they give a script");
     let store = Keychain::new(Duration::from_secs(4));
     for step in script.split("; ") {
         let words: Vec<&str> = step.split(' ').collect();
