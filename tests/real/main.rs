@@ -3,6 +3,7 @@
 
 mod browser;
 mod crowd;
+mod kept;
 mod keychain;
 #[path = "../support/keyring.rs"]
 mod keyring;

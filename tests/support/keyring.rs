@@ -44,16 +44,17 @@ impl Keyring {
     pub fn start() -> Self {
         needs(&["dbus-daemon", "gnome-keyring-daemon", "secret-tool", "gdbus"]);
         let dir = tempfile::tempdir().expect("tempdir");
-        for name in ["home", "run", "data"] {
+        for name in ["home", "run", "data", "services"] {
             std::fs::create_dir(dir.path().join(name)).expect("mkdir");
         }
-        // A configuration without service directories: nothing is started on this bus that the test did not start.
+        // A service directory of its own: nothing is started on this bus that the test did not provide.
         let config = dir.path().join("bus.conf");
         let text = format!(
-            "<busconfig><type>session</type><listen>unix:dir={}</listen><policy context=\"default\">\
+            "<busconfig><type>session</type><listen>unix:dir={}</listen><servicedir>{}</servicedir><policy context=\"default\">\
              <allow send_destination=\"*\" eavesdrop=\"true\"/><allow eavesdrop=\"true\"/><allow own=\"*\"/></policy>\
              <limit name=\"max_connections_per_user\">1000</limit></busconfig>",
-            dir.path().join("run").display()
+            dir.path().join("run").display(),
+            dir.path().join("services").display()
         );
         std::fs::write(&config, text).expect("write");
         let mut bus = Command::new("dbus-daemon")
@@ -122,6 +123,23 @@ impl Keyring {
                          --method org.freedesktop.Secret.Service.Lock ['/org/freedesktop/secrets/collection/login']";
         let locked = self.run("gdbus", &arguments.split_whitespace().collect::<Vec<_>>(), b"");
         assert!(locked.status.success(), "{locked:?}");
+    }
+
+    /// Has whoever asks for a prompt wait: the one who shows prompts is started, and never shows any.
+    pub fn prompts_nobody_sees(&self) {
+        let services = self.dir.path().join("services");
+        let text = |name: &str| {
+            // Ends with the bus.
+            let run = format!("/usr/bin/tail --follow --pid={} /dev/null", self.bus.0.id());
+            format!("[D-BUS Service]\nName={name}\nExec={run}\n")
+        };
+        for name in ["org.gnome.keyring.SystemPrompter", "org.gnome.keyring.PrivatePrompter"] {
+            std::fs::write(services.join(format!("{name}.service")), text(name)).expect("write");
+        }
+        let arguments = "call --session --dest org.freedesktop.DBus --object-path /org/freedesktop/DBus \
+                         --method org.freedesktop.DBus.ReloadConfig";
+        let reloaded = self.run("gdbus", &arguments.split_whitespace().collect::<Vec<_>>(), b"");
+        assert!(reloaded.status.success(), "{reloaded:?}");
     }
 
     /// The value for `DBUS_SESSION_BUS_ADDRESS`.
