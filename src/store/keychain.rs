@@ -16,6 +16,9 @@ use crate::secret::SecretBytes;
 /// The service name of every item. Items are found by it and the profile's name, and by nothing of their content.
 const SERVICE: &str = "authctl";
 
+/// The user name of an item that only tries whether one can be made. No profile can have this name.
+const TRIAL: &str = "(trial)";
+
 /// Keeps the session of a profile as the item with the attributes `service` = `authctl` and `username` = the profile's
 /// name. `secret-tool lookup service authctl username PROFILE` shows it.
 ///
@@ -32,6 +35,8 @@ pub struct Keychain {
 struct Shared {
     connection: Mutex<Option<Arc<CredentialStore>>>,
     left_behind: AtomicUsize,
+    /// A write has succeeded: there is no need to try whether one would.
+    wrote: AtomicBool,
 }
 
 /// Whether the caller still waits for a call. Asked right before anything is changed.
@@ -155,7 +160,7 @@ impl Store for Keychain {
 
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
         let (stored, name) = (session.to_stored(), profile.clone());
-        self.run(move |connection, abandoned| {
+        let written = self.run(move |connection, abandoned| {
             let platform::Items { ours, others } = platform::items(connection, &name)?;
             if abandoned.load(Ordering::Acquire) {
                 return Err(StoreError::TimedOut { limit: Duration::ZERO });
@@ -167,8 +172,12 @@ impl Store for Keychain {
             }
             // An item with further attributes would be overwritten or block the new one.
             others.iter().try_for_each(remove)?;
-            platform::entry(connection, &name)?.set_secret(stored.expose()).map_err(refusal)
-        })
+            platform::entry(connection, name.as_str())?.set_secret(stored.expose()).map_err(refusal)
+        });
+        if written.is_ok() {
+            self.shared.wrote.store(true, Ordering::Release);
+        }
+        written
     }
 
     fn delete(&self, profile: &ProfileName) -> Result<bool, StoreError> {
@@ -183,8 +192,17 @@ impl Store for Keychain {
         })
     }
 
+    /// Makes an item and removes it, unless something was written before: a locked keychain may find nothing for a new
+    /// profile without a word, and tell only who writes, when a session is in hand that exists nowhere else.
     fn reserve(&self, _: &ProfileName, _: usize) -> Result<(), StoreError> {
-        Ok(())
+        if self.shared.wrote.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.run(|connection, _| {
+            let trial = platform::entry(connection, TRIAL)?;
+            trial.set_secret(b"may be deleted").map_err(refusal)?;
+            remove(&trial)
+        })
     }
 
     fn location(&self, profile: &ProfileName) -> String {
@@ -192,7 +210,7 @@ impl Store for Keychain {
     }
 }
 
-fn label(profile: &ProfileName) -> String {
+fn label(profile: impl std::fmt::Display) -> String {
     format!("{SERVICE}: {profile}")
 }
 
@@ -296,10 +314,10 @@ mod platform {
         }
     }
 
-    pub(super) fn entry(connection: &Arc<CredentialStore>, profile: &ProfileName) -> Result<Entry, StoreError> {
-        let label = label(profile);
+    pub(super) fn entry(connection: &Arc<CredentialStore>, user_name: &str) -> Result<Entry, StoreError> {
+        let label = label(user_name);
         let modifiers = HashMap::from([("label", label.as_str())]);
-        connection.build(SERVICE, profile.as_str(), Some(&modifiers)).map_err(refusal)
+        connection.build(SERVICE, user_name, Some(&modifiers)).map_err(refusal)
     }
 
     pub(super) fn items(connection: &Arc<CredentialStore>, profile: &ProfileName) -> Result<Items, StoreError> {
@@ -333,12 +351,12 @@ mod platform {
         Ok(apple_native_keyring_store::keychain::Store::new().map_err(refusal)?)
     }
 
-    pub(super) fn entry(connection: &Arc<CredentialStore>, profile: &ProfileName) -> Result<Entry, StoreError> {
-        connection.build(SERVICE, profile.as_str(), None).map_err(refusal)
+    pub(super) fn entry(connection: &Arc<CredentialStore>, user_name: &str) -> Result<Entry, StoreError> {
+        connection.build(SERVICE, user_name, None).map_err(refusal)
     }
 
     pub(super) fn items(connection: &Arc<CredentialStore>, profile: &ProfileName) -> Result<Items, StoreError> {
-        let entry = entry(connection, profile)?;
+        let entry = entry(connection, profile.as_str())?;
         let ours = match entry.get_credential() {
             Ok(found) => vec![found],
             Err(KeyringError::NoEntry) => Vec::new(),

@@ -44,7 +44,7 @@ pub trait Store: Send + Sync {
     fn delete(&self, profile: &ProfileName) -> Result<bool, StoreError>;
 
     /// Makes sure that this instance's next write of a session of up to `bytes` in its stored form cannot fail for lack
-    /// of space. Asked before a refresh token is spent; a keychain has nothing to do here.
+    /// of space, nor because the store takes nothing. Asked before anybody signs in or a refresh token is spent.
     ///
     /// # Errors
     /// [`StoreError`]

@@ -89,6 +89,8 @@ fn refuses(home: &Sandbox, issuer: &Handle, code: &str, hint: &str) {
 fn a_session_lives_in_the_keychain_and_nowhere_else() {
     let (home, keyring, issuer) = logged_in();
     let token = home.token("work");
+    let all = keyring.secret_tool(&["search", "--all", "service", "authctl"], b"").stdout;
+    assert_eq!(String::from_utf8_lossy(&all).matches("label = ").count(), 1, "one item for one session");
     let kept = lookup(&keyring, "work").expect("kept");
     assert_eq!(kept["tokens"]["access_token"], token.as_str());
     let refresh_token = kept["tokens"]["refresh_token"].as_str().expect("a refresh token").to_owned();
@@ -134,6 +136,26 @@ fn a_locked_keychain_whose_prompt_nobody_answers() {
     keyring.prompts_nobody_sees();
     keyring.lock();
     refuses(&home, &issuer, "store_locked", "unlock the keychain");
+}
+
+#[test]
+fn a_locked_keychain_that_has_nothing_of_the_profile_yet() {
+    for prompter in [false, true] {
+        let (home, keyring, issuer) = logged_in();
+        if prompter {
+            keyring.prompts_nobody_sees();
+        }
+        keyring.lock();
+        let requests = issuer.stats().requests;
+        let login = ["login", "new", "--issuer", issuer.issuer(), "--client-id", "authctl", "--password", "--json"];
+        let login = [&login[..], &["--username", support::USER, "--password-stdin"]].concat();
+        let started = Instant::now();
+        let ran = home.run_with(&login, support::PASSWORD).exits(7);
+        assert!(started.elapsed() < PROMISE, "{:?}", started.elapsed());
+        assert_eq!(ran.error()["code"], "store_locked");
+        assert_eq!(issuer.stats().requests, requests, "told before anybody signs in");
+        nothing_in_files(&home);
+    }
 }
 
 #[test]
