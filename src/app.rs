@@ -154,7 +154,7 @@ impl App {
             (None, _) => KeySource::Default(paths.default_key_file.clone()),
         };
         Ok(Stores {
-            keychain: Arc::new(Keychain::new(KEYCHAIN_LIMIT)),
+            keychain: Arc::new(Keychain::new(KEYCHAIN_LIMIT).taking_turns(paths.data.join("keychain.turn"))),
             file: Arc::new(FileStore::new(paths.sessions, key)),
         })
     }

@@ -1,14 +1,16 @@
 //! Sessions in the platform's keychain: Secret Service on Linux, Keychain on macOS.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use keyring_core::api::CredentialStore;
 use keyring_core::{Entry, Error as KeyringError};
 
+use super::turn::{Hopeless, Place, Turn};
 use super::{Damage, MOST_BYTES, Store, StoreError};
 use crate::model::{ProfileName, Session, StoreKind};
 use crate::secret::SecretBytes;
@@ -29,7 +31,12 @@ const TRIAL: &str = "(trial)";
 pub struct Keychain {
     shared: Arc<Shared>,
     limit: Duration,
+    turns: Option<PathBuf>,
 }
+
+/// How long to wait for a turn to connect before going without: a hundred processes at once take two seconds, and one
+/// that was stopped in the middle of its turn must not keep the others from theirs for good.
+const TURN_LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
 struct Shared {
@@ -46,7 +53,18 @@ impl Keychain {
     /// A keychain that is given `time_limit` for each call. Connects at the first one.
     #[must_use]
     pub fn new(time_limit: Duration) -> Self {
-        Self { shared: Arc::default(), limit: time_limit }
+        Self { shared: Arc::default(), limit: time_limit, turns: None }
+    }
+
+    /// Has the processes that name the same `file`, which is made where it is missing, connect one after the other. The
+    /// time limit counts from when a process's turn has come.
+    ///
+    /// Agreeing on a key for the connection costs the service some ten milliseconds of work, and what a hundred asked
+    /// of it at once it answered for many only after they had given up.
+    #[must_use]
+    pub fn taking_turns(mut self, file: PathBuf) -> Self {
+        self.turns = Some(file);
+        self
     }
 
     /// Runs `task` on a thread of its own for at most the limit.
@@ -58,7 +76,15 @@ impl Keychain {
         if self.shared.left_behind.load(Ordering::Acquire) > 0 {
             return Err(timed_out());
         }
-        let call = Arc::new(Call { shared: self.shared.clone(), abandoned: AtomicBool::new(false) });
+        let turn = match (&self.turns, self.shared.connection().is_none()) {
+            (Some(file), true) => match Place::join(file).map_or(Ok(None), |place| place.wait(TURN_LIMIT)) {
+                Ok(turn) => turn,
+                Err(Hopeless) => return Err(timed_out()),
+            },
+            _ => None,
+        };
+        let call =
+            Arc::new(Call { shared: self.shared.clone(), abandoned: AtomicBool::new(false), turn: Mutex::new(turn) });
         let (sender, receiver) = mpsc::sync_channel(1);
         let theirs = call.clone();
         let thread = std::thread::Builder::new().name("keychain".into()).spawn(move || {
@@ -70,10 +96,14 @@ impl Keychain {
             return Err(StoreError::Refused { detail: format!("no thread for the keychain: {e}") });
         }
         match receiver.recv_timeout(self.limit) {
-            Ok(Err(StoreError::TimedOut { .. })) => Err(timed_out()),
+            Ok(Err(StoreError::TimedOut { .. })) => {
+                call.end_turn(Turn::fail);
+                Err(timed_out())
+            }
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
                 call.abandon();
+                call.end_turn(Turn::fail);
                 Err(timed_out())
             }
             Err(RecvTimeoutError::Disconnected) => {
@@ -87,6 +117,14 @@ impl Keychain {
 struct Call {
     shared: Arc<Shared>,
     abandoned: Abandoned,
+    /// Until it has connected.
+    turn: Mutex<Option<Turn>>,
+}
+
+impl Shared {
+    fn connection(&self) -> MutexGuard<'_, Option<Arc<CredentialStore>>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Tells that the thread of a call is over, also where the platform's client panicked.
@@ -99,6 +137,13 @@ impl Drop for Finish {
 }
 
 impl Call {
+    /// Lets the next process have its turn.
+    fn end_turn(&self, how: impl FnOnce(Turn)) {
+        if let Some(turn) = self.turn.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            how(turn);
+        }
+    }
+
     fn abandon(&self) {
         self.shared.left_behind.fetch_add(1, Ordering::AcqRel);
         if self.abandoned.swap(true, Ordering::AcqRel) {
@@ -120,12 +165,13 @@ impl Call {
         &self,
         task: impl Fn(&Arc<CredentialStore>, &Abandoned) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let kept = || self.shared.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = || self.shared.connection();
         let once = || {
             let old = kept().clone();
             let was_kept = old.is_some();
             let answer = match old.map_or_else(platform::connect, Ok) {
                 Ok(connection) => {
+                    self.end_turn(drop);
                     let answer = task(&connection, &self.abandoned);
                     *kept() = Some(connection);
                     answer
@@ -374,6 +420,10 @@ mod tests {
         Keychain::new(limit)
     }
 
+    fn call(store: &Keychain) -> Call {
+        Call { shared: store.shared.clone(), abandoned: AtomicBool::new(false), turn: Mutex::new(None) }
+    }
+
     fn failure(debug: &'static str) -> StoreError {
         #[derive(Debug, thiserror::Error)]
         #[error("said so")]
@@ -411,13 +461,13 @@ mod tests {
     #[test]
     fn while_a_call_is_left_behind_the_next_fails_at_once_and_afterwards_works_again() {
         let store = keychain(Duration::from_secs(3600));
-        let call = Call { shared: store.shared.clone(), abandoned: AtomicBool::new(false) };
+        let call = call(&store);
         call.abandon();
         let error = store.read(&"work".parse().expect("valid")).expect_err("at once");
         assert!(matches!(error, StoreError::TimedOut { .. }), "{error}");
         call.finish();
         assert_eq!(store.shared.left_behind.load(Ordering::Acquire), 0);
-        let quick = Call { shared: store.shared.clone(), abandoned: AtomicBool::new(false) };
+        let quick = call(&store);
         quick.finish();
         quick.abandon();
         assert_eq!(store.shared.left_behind.load(Ordering::Acquire), 0, "one that had just finished is not counted");

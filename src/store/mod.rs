@@ -4,6 +4,7 @@ mod file;
 mod keychain;
 mod keys;
 mod lock;
+mod turn;
 
 use std::io;
 use std::path::{Path, PathBuf};

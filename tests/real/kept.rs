@@ -196,6 +196,20 @@ fn a_bus_that_never_answers() {
 }
 
 #[test]
+fn many_at_a_bus_that_never_answers_do_not_wait_for_each_other() {
+    let (mut home, _keyring, _issuer) = logged_in();
+    let bus = SilentBus::start();
+    home.set("DBUS_SESSION_BUS_ADDRESS", bus.address());
+    let args = ["token", "work", "--json"];
+    let started = Instant::now();
+    let all: Vec<_> = (0..8).map(|_| home.start(&args, "")).collect();
+    for child in all {
+        assert_eq!(home.finish(child, &args).exits(7).error()["code"], "store_timed_out");
+    }
+    assert!(started.elapsed() < PROMISE, "{:?}", started.elapsed());
+}
+
+#[test]
 fn a_daemon_that_stands_still() {
     let (home, keyring, _issuer) = logged_in();
     keyring.stop_daemon();
