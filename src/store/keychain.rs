@@ -461,13 +461,13 @@ mod tests {
     #[test]
     fn while_a_call_is_left_behind_the_next_fails_at_once_and_afterwards_works_again() {
         let store = keychain(Duration::from_secs(3600));
-        let call = call(&store);
+        let call = self::call(&store);
         call.abandon();
         let error = store.read(&"work".parse().expect("valid")).expect_err("at once");
         assert!(matches!(error, StoreError::TimedOut { .. }), "{error}");
         call.finish();
         assert_eq!(store.shared.left_behind.load(Ordering::Acquire), 0);
-        let quick = call(&store);
+        let quick = self::call(&store);
         quick.finish();
         quick.abandon();
         assert_eq!(store.shared.left_behind.load(Ordering::Acquire), 0, "one that had just finished is not counted");
