@@ -15,8 +15,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
-use authctl::dev_issuer::{DevIssuer, Handle, Options, User};
+use authctl::dev_issuer::{Algorithm, DevIssuer, Handle, Options, User};
+use authctl::model::{ProfileName, Session, StoreKind};
 use authctl::secret::Secret;
+use authctl::store::{KeySource, Store};
+
+pub mod http;
+pub mod jwt;
 
 /// The program under test.
 pub const AUTHCTL: &str = env!("CARGO_BIN_EXE_authctl");
@@ -39,6 +44,11 @@ pub fn issuer(change: impl FnOnce(&mut Options)) -> Handle {
     };
     change(&mut options);
     DevIssuer::spawn(options).expect("the embedded issuer starts")
+}
+
+/// An embedded issuer with a small key, which is made sooner than an RSA key.
+pub fn quick_issuer() -> Handle {
+    issuer(|options| options.algorithm = Algorithm::ES256)
 }
 
 /// A home that no other test sees, with the file store.
@@ -242,5 +252,118 @@ impl Sandbox {
         let token = self.run(&["token", name]).exits(0).line().to_owned();
         self.keep_secret(&token);
         token
+    }
+
+    /// The `file` store of this home, with the key in it.
+    pub fn store(&self) -> Box<dyn Store> {
+        let dir = self.path().join("data/authctl/sessions");
+        authctl::store::open(StoreKind::File, std::time::Duration::from_secs(5), dir, KeySource::Path(self.key_file()))
+    }
+
+    /// The profile's session, opened as its owner could; each secret in it is one from now on.
+    #[track_caller]
+    pub fn session(&self, name: &str) -> Session {
+        let name: ProfileName = name.parse().expect("a name");
+        let session = self.store().read(&name).expect("readable").expect("there");
+        let others = session.others.iter().map(|other| &other.tokens);
+        for tokens in std::iter::once(&session.tokens).chain(others) {
+            let optional = tokens.refresh_token.iter().chain(&tokens.id_token);
+            for secret in std::iter::once(&tokens.access_token).chain(optional) {
+                self.keep_secret(secret.expose());
+            }
+        }
+        if let Some(secret) = &session.client_secret {
+            self.keep_secret(secret.expose());
+        }
+        session
+    }
+
+    /// Changes the profile's session behind the program's back.
+    #[track_caller]
+    pub fn change_session(&self, name: &str, change: impl FnOnce(&mut Session)) {
+        let mut session = self.session(name);
+        change(&mut session);
+        self.store().write(&name.parse().expect("a name"), &session).expect("written");
+    }
+
+    /// Lets the access token be over by what the session says; what it says of itself stays.
+    #[track_caller]
+    pub fn expire(&self, name: &str) {
+        self.change_session(name, |session| {
+            session.tokens.expires_at = session.tokens.expires_at.map(|end| authctl::clock::UnixTime(end.0 - 100_000));
+        });
+    }
+
+    /// Every file below this home, with what is in it.
+    pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut dirs = vec![self.path().to_path_buf()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(&dir).expect("readable") {
+                let path = entry.expect("readable").path();
+                match fs::symlink_metadata(&path).expect("there").file_type() {
+                    kind if kind.is_dir() => dirs.push(path),
+                    kind if kind.is_file() => found.push((path.clone(), fs::read(&path).expect("readable"))),
+                    _ => {}
+                }
+            }
+        }
+        found
+    }
+
+    /// The files in which a secret stands, which should be none: the store's are encrypted.
+    pub fn leaks_in_files(&self) -> Vec<PathBuf> {
+        let secrets = self.secrets();
+        let holds = |bytes: &[u8]| secrets.iter().any(|secret| contains(bytes, secret.as_bytes()));
+        self.files().into_iter().filter(|(_, bytes)| holds(bytes)).map(|(path, _)| path).collect()
+    }
+
+    /// Takes the default profile out of the configuration.
+    #[track_caller]
+    pub fn forget_default(&self) {
+        let text = fs::read_to_string(self.config_file()).expect("there");
+        let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("default_profile")).collect();
+        assert!(kept.len() < text.lines().count(), "there was a default");
+        fs::write(self.config_file(), kept.join("\n")).expect("written");
+    }
+
+    /// Writes the configuration.
+    pub fn configure(&self, text: &str) {
+        fs::create_dir_all(self.config_file().parent().expect("a parent")).expect("made");
+        fs::write(self.config_file(), text).expect("written");
+    }
+}
+
+/// Whether `needle` stands in `bytes`.
+pub fn contains(bytes: &[u8], needle: &[u8]) -> bool {
+    bytes.windows(needle.len()).any(|window| window == needle)
+}
+
+impl Sandbox {
+    /// Runs the program under `strace` and fails the test if it, or a child of it, opens an Internet socket.
+    #[track_caller]
+    pub fn traced(&self, args: &[&str], stdin: &str) -> Ran {
+        let log = self.path().join("strace.log");
+        let mut command = Command::new("strace");
+        command
+            .args(["-f", "-qq", "-e", "trace=socket,connect,sendto,sendmsg", "-o"])
+            .arg(&log)
+            .arg(AUTHCTL)
+            .args(args);
+        let mut child = command
+            .env_clear()
+            .envs(&self.env)
+            .current_dir(self.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("strace starts");
+        let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
+        let ran = self.finish(child, args);
+        let calls = fs::read_to_string(&log).expect("strace wrote its log");
+        fs::remove_file(&log).expect("removed");
+        assert!(!calls.contains("AF_INET"), "{args:?} used the network:\n{calls}");
+        ran
     }
 }

@@ -1,0 +1,191 @@
+//! `status`: how each profile stands, told without asking anybody.
+
+use serde_json::{Value, json};
+
+use crate::support::{Sandbox, issuer, quick_issuer};
+
+/// The one row of `status --json`.
+#[track_caller]
+fn row(home: &Sandbox, code: i32) -> Value {
+    let all = home.run(&["status", "--json"]).exits(code).json();
+    assert_eq!(all["profiles"].as_array().unwrap().len(), 1, "{all}");
+    all["profiles"][0].clone()
+}
+
+#[test]
+fn a_home_without_profiles_says_how_to_make_one() {
+    let home = Sandbox::new();
+    let ran = home.run(&["status"]).exits(0);
+    assert!(ran.stdout.contains("authctl login NAME --issuer URL --client-id ID"), "{}", ran.stdout);
+    let all = home.run(&["status", "--json"]).exits(0);
+    assert_eq!(all.stdout, "{\"token_from_environment\":false,\"profiles\":[]}\n");
+    home.run(&["status", "--check"]).exits(3);
+    home.run(&["status", "nobody"]).exits(2).says("there is no profile `nobody`");
+}
+
+#[test]
+fn a_valid_session_is_told_with_the_issuer_down_and_its_json_is_pinned() {
+    let home = Sandbox::new();
+    let mut idp = quick_issuer();
+    home.log_in("work", &idp);
+    let session = home.session("work");
+    idp.pause();
+    let asked = idp.stats().connections;
+    let mut row = row(&home, 0);
+    let left = row["expires_in"].as_u64().unwrap();
+    assert!((1..=300).contains(&left), "{left}");
+    row["expires_in"] = json!("some");
+    assert_eq!(
+        row,
+        json!({
+            "profile": "work",
+            "default": true,
+            "state": "valid",
+            "issuer": idp.issuer(),
+            "client_id": "authctl",
+            "grant": "password",
+            "store": "file",
+            "location": home.session_file("work").to_str().unwrap(),
+            "subject": {"sub": session.subject.as_ref().unwrap().sub, "name": "developer"},
+            "scope": session.tokens.scope,
+            "token_type": session.tokens.token_type,
+            "expires_at": session.tokens.expires_at.unwrap().0,
+            "expires_in": "some",
+            "can_renew": true,
+            "other_tokens": 0,
+            "logged_in_at": session.logged_in_at.0,
+            "renewed_at": null,
+            "renewing_since": null,
+            "last_failure": null,
+            "keys_fetched_at": session.keys.as_ref().unwrap().fetched_at.0,
+            "problem": null,
+        })
+    );
+    let told = home.run(&["status", "work"]).exits(0).stdout;
+    for word in ["work (default): valid", "developer", idp.issuer(), "when needed", "data/authctl/sessions/work.age"] {
+        assert!(told.contains(word), "{word} in {told}");
+    }
+    home.run(&["status", "--check"]).exits(0);
+    assert_eq!(idp.stats().connections, asked, "nobody was asked");
+}
+
+#[test]
+fn it_opens_no_socket() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    home.expire("work");
+    let ran = home.traced(&["status"], "").exits(0);
+    assert!(ran.stdout.contains("renews when next asked for"), "{}", ran.stdout);
+}
+
+#[test]
+fn what_is_over_is_renewable_until_the_issuer_ends_it() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    home.expire("work");
+    let over = row(&home, 0);
+    assert_eq!((&over["state"], &over["expires_in"]), (&json!("renewable"), &json!(0)));
+    home.run(&["status", "--check"]).exits(0);
+
+    idp.revoke_everything();
+    home.run(&["token"]).exits(3);
+    let ended = row(&home, 0);
+    assert_eq!((&ended["state"], &ended["can_renew"]), (&json!("login_required"), &json!(false)));
+    assert_eq!(ended["problem"]["code"], "login_required");
+    assert_eq!(ended["problem"]["hint"], "run `authctl login work`");
+    assert_eq!(home.run(&["status", "--check"]).exits(3).stdout, "");
+    let told = home.run(&["status"]).exits(0).stdout;
+    assert!(told.contains("login required") && told.contains("authctl login work"), "{told}");
+}
+
+#[test]
+fn a_failed_renewal_is_told_with_its_reason() {
+    let home = Sandbox::new();
+    let mut idp = quick_issuer();
+    home.log_in("work", &idp);
+    home.expire("work");
+    idp.pause();
+    home.run(&["token"]).exits(6);
+    let failed = row(&home, 0);
+    assert_eq!(
+        (&failed["state"], &failed["last_failure"]["code"]),
+        (&json!("renewable"), &json!("issuer_unreachable"))
+    );
+    assert!(home.run(&["status"]).stdout.contains("  failed "));
+}
+
+#[test]
+fn logged_out_is_told() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    home.run(&["logout"]).exits(0);
+    let row = row(&home, 0);
+    assert_eq!(
+        (&row["state"], &row["subject"], &row["expires_at"]),
+        (&json!("login_required"), &json!(null), &json!(null))
+    );
+    home.run(&["status", "--check"]).exits(3);
+}
+
+#[test]
+fn a_store_that_cannot_be_read_is_shown_and_fails() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("good", &idp);
+    home.log_in("spoilt", &idp);
+    std::fs::write(home.session_file("spoilt"), "age-encryption.org/v1\nnot that").unwrap();
+    let all = home.run(&["status", "--json"]).exits(7).json();
+    assert_eq!(all["profiles"][0]["state"], "valid", "the others are told all the same");
+    assert_eq!(all["profiles"][1]["state"], "unknown");
+    assert_eq!(all["profiles"][1]["problem"]["code"], "session_damaged");
+    let told = home.run(&["status"]).exits(7).stdout;
+    assert!(told.contains("cannot be read") && told.contains("next"), "{told}");
+    home.run(&["status", "spoilt", "--check"]).exits(7);
+    home.run(&["status", "good", "--check"]).exits(0);
+    home.forget_default();
+    home.run(&["status", "--check"]).exits(2).says("none was named");
+}
+
+#[test]
+fn a_session_of_another_issuer_or_client_is_not_the_profiles() {
+    let home = Sandbox::new();
+    let (one, two) = (quick_issuer(), issuer(|_| {}));
+    home.log_in("work", &one);
+    home.run(&["profile", "set", "work", &format!("issuer={}", two.issuer())]).exits(0);
+    assert_eq!(row(&home, 0)["state"], "login_required");
+    home.run(&["profile", "set", "work", &format!("issuer={}", one.issuer()), "client_id=other"]).exits(0);
+    assert_eq!(row(&home, 0)["state"], "login_required");
+    home.run(&["profile", "set", "work", "client_id=authctl"]).exits(0);
+    assert_eq!(row(&home, 0)["state"], "valid");
+}
+
+#[test]
+fn a_token_handed_in_is_told_and_not_shown() {
+    let mut home = Sandbox::new();
+    home.keep_secret("handed-in-token");
+    home.set("AUTHCTL_TOKEN", "handed-in-token");
+    assert_eq!(home.run(&["status", "--json"]).exits(0).json()["token_from_environment"], true);
+    assert!(home.run(&["status"]).exits(0).stdout.contains("AUTHCTL_TOKEN is set"));
+    home.run(&["status", "--check"]).exits(0);
+}
+
+#[test]
+fn each_profile_is_told_and_which_is_the_default() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("a", &idp);
+    home.log_in_as("b", &idp, "other");
+    home.run(&["profile", "use", "b"]).exits(0);
+    let all = home.run(&["status", "--json"]).exits(0).json();
+    let rows: Vec<_> = all["profiles"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (&r["profile"], &r["default"], &r["subject"]["name"]))
+        .collect();
+    assert_eq!(rows, [(&json!("a"), &json!(false), &json!("developer")), (&json!("b"), &json!(true), &json!("other"))]);
+    assert!(!home.run(&["status", "b"]).exits(0).stdout.contains("developer"));
+}

@@ -1,0 +1,195 @@
+//! `token`: stdout is a valid token and nothing else.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::jwt::claims;
+use crate::support::{Sandbox, issuer, quick_issuer};
+
+#[test]
+fn stdout_is_the_token_and_a_line_end() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let token = home.session("work").tokens.access_token.expose().to_owned();
+    let plain = home.run(&["token", "work"]).exits(0);
+    assert_eq!((plain.stdout, plain.stderr), (format!("{token}\n"), String::new()));
+    assert_eq!(home.run(&["token", "--header"]).exits(0).stdout, format!("Authorization: Bearer {token}\n"));
+    assert_eq!(home.run(&["token", "-vvv"]).exits(0).stdout, format!("{token}\n"));
+    home.run(&["token", "--header", "--json"]).exits(2);
+}
+
+#[test]
+fn the_json_is_pinned() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let tokens = home.session("work").tokens;
+    let mut answer = home.run(&["token", "--json"]).exits(0).json();
+    assert!((1..=300).contains(&answer["expires_in"].as_u64().unwrap()), "{answer}");
+    answer["expires_in"] = json!("some");
+    assert_eq!(
+        answer,
+        json!({
+            "profile": "work",
+            "access_token": tokens.access_token.expose(),
+            "token_type": "Bearer",
+            "expires_at": tokens.expires_at.unwrap().0,
+            "expires_in": "some",
+            "scope": tokens.scope,
+            "issuer": idp.issuer(),
+        })
+    );
+    let answer = home.run(&["token", "--json", "--id-token"]).exits(0).json();
+    let members: BTreeSet<&str> = answer.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(
+        members,
+        BTreeSet::from(["profile", "id_token", "token_type", "expires_at", "expires_in", "scope", "issuer"])
+    );
+}
+
+#[test]
+fn an_id_token_that_is_over_is_renewed() {
+    let home = Sandbox::new();
+    // Its ID token is over at once, while the access token lives on.
+    let idp = issuer(|options| options.id_token_ttl = Duration::from_secs(1));
+    home.log_in("work", &idp);
+    let first = home.session("work").tokens.id_token.unwrap();
+    let end = claims(first.expose())["exp"].as_i64().unwrap();
+    while crate::support::jwt::now() < end {
+        std::thread::yield_now();
+    }
+    let second = home.run(&["token", "--id-token"]);
+    assert_eq!(idp.stats().refreshes_committed, 1, "{second:?}");
+    if second.code == 0 {
+        assert_ne!(second.line(), first.expose());
+        assert_eq!(claims(second.line())["iss"], idp.issuer());
+    } else {
+        // On a machine so busy that the second ran out before it was printed.
+        second.exits(3);
+    }
+}
+
+#[test]
+fn a_login_without_openid_has_no_id_token() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    let secret = idp.client_secret("authctl-service").unwrap();
+    let args = ["login", "ci", "--issuer", idp.issuer(), "--client-id", "authctl-service"];
+    let args = [&args[..], &["--client-credentials", "--client-secret-stdin"]].concat();
+    home.keep_secret(secret.expose());
+    home.run_with(&args, &format!("{}\n", secret.expose())).exits(0);
+    home.run(&["token", "ci"]).exits(0);
+    home.run(&["token", "ci", "--id-token"]).exits(3).says("--scope openid");
+}
+
+#[test]
+fn tokens_for_other_requests_are_kept_apart() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let own = home.token("work");
+    let audience = home.run(&["token", "--audience", "https://api.example"]).exits(0).line().to_owned();
+    let resource = home.run(&["token", "--resource", "https://files.example/"]).exits(0).line().to_owned();
+    let scope = home.run(&["token", "--scope", "openid"]).exits(0).line().to_owned();
+    let all = BTreeSet::from([&own, &audience, &resource, &scope]);
+    assert_eq!(all.len(), 4);
+    assert_eq!(claims(&audience)["aud"], "https://api.example");
+    assert_eq!(claims(&resource)["aud"], "https://files.example/");
+    assert_eq!(claims(&scope)["scope"], "openid");
+    // Each is kept, and asked for once.
+    let asked = idp.stats().requests["token"];
+    assert_eq!(home.token("work"), own);
+    assert_eq!(home.run(&["token", "--audience", "https://api.example"]).exits(0).line(), audience);
+    assert_eq!(home.run(&["token", "--scope", "openid"]).exits(0).line(), scope);
+    assert_eq!(idp.stats().requests["token"], asked);
+    assert_eq!(home.run(&["status", "--json"]).exits(0).json()["profiles"][0]["other_tokens"], 3);
+}
+
+#[test]
+fn a_token_handed_in_is_passed_on_as_it_is() {
+    let mut home = Sandbox::new();
+    home.set("AUTHCTL_TOKEN", "opaque-handed-in");
+    assert_eq!(home.run(&["token"]).exits(0).stdout, "opaque-handed-in\n");
+    assert_eq!(
+        home.run(&["token", "--json"]).exits(0).json(),
+        json!({
+            "profile": null,
+            "access_token": "opaque-handed-in",
+            "token_type": "Bearer",
+            "expires_at": null,
+            "expires_in": null,
+            "scope": null,
+            "issuer": null,
+        })
+    );
+}
+
+#[test]
+fn the_profile_is_the_argument_then_the_environment_then_the_default_then_the_only_one() {
+    let mut home = Sandbox::new();
+    let idp = quick_issuer();
+    home.run(&["token"]).exits(3).says("authctl login NAME --issuer URL");
+    home.log_in("a", &idp);
+    let a = home.token("a");
+    assert_eq!(home.run(&["token"]).exits(0).line(), a, "the only one");
+    home.log_in("b", &idp);
+    let b = home.token("b");
+    assert_eq!(home.run(&["token"]).exits(0).line(), a, "the first is the default");
+    home.forget_default();
+    home.run(&["token"]).exits(2).says("a, b");
+    home.run(&["profile", "use", "b"]).exits(0);
+    assert_eq!(home.run(&["token"]).exits(0).line(), b, "the default");
+    home.set("AUTHCTL_PROFILE", "a");
+    assert_eq!(home.run(&["token"]).exits(0).line(), a, "the environment's");
+    assert_eq!(home.run(&["token", "b"]).exits(0).line(), b, "the argument's");
+    home.set("AUTHCTL_PROFILE", "aa");
+    home.run(&["token"]).exits(2).says("did you mean `a`?");
+    home.set("AUTHCTL_PROFILE", "../a");
+    home.run(&["token"]).exits(2).says("AUTHCTL_PROFILE");
+    home.set("AUTHCTL_PROFILE", "");
+    assert_eq!(home.run(&["token"]).exits(0).line(), b, "an empty variable is none");
+}
+
+#[test]
+fn opaque_tokens_are_handed_out_and_renewed_by_what_the_issuer_said_of_their_life() {
+    let home = Sandbox::new();
+    let idp = issuer(|options| options.opaque_access_tokens = true);
+    home.log_in("work", &idp);
+    let first = home.token("work");
+    assert!(!first.contains('.'), "opaque: {first}");
+    home.expire("work");
+    let second = home.token("work");
+    assert_ne!(first, second);
+    assert_eq!(idp.stats().refreshes_committed, 1);
+}
+
+#[test]
+fn min_ttl_renews_first() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    // A hundred of its three hundred seconds are over.
+    home.change_session("work", |session| {
+        session.tokens.obtained_at.0 -= 100;
+        session.tokens.expires_at.as_mut().unwrap().0 -= 100;
+    });
+    let first = home.token("work");
+    assert_eq!(home.run(&["token", "--min-ttl", "1m"]).exits(0).line(), first);
+    assert_eq!(home.run(&["token", "--min-ttl", "1h"]).exits(0).line(), first, "none would live that long");
+    assert_ne!(home.run(&["token", "--min-ttl", "250s"]).exits(0).line(), first);
+    home.run(&["token", "--min-ttl", "soon"]).exits(2);
+}
+
+#[test]
+fn nothing_is_printed_where_there_is_no_token() {
+    let home = Sandbox::new();
+    let mut idp = quick_issuer();
+    home.log_in("work", &idp);
+    home.expire("work");
+    idp.pause();
+    assert_eq!(home.run(&["token"]).exits(6).stdout, "");
+    assert_eq!(home.run(&["token", "--json"]).exits(6).error()["code"], "issuer_unreachable");
+}

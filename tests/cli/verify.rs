@@ -1,0 +1,374 @@
+//! `verify`: the offline decision, each reason for a denial, and that it never asks the network.
+
+use std::fs;
+
+use authctl::dev_issuer::Algorithm;
+use serde_json::{Value, json};
+
+use crate::support::jwt::{AUDIENCE, ISSUER, Signer, b64, good, now};
+use crate::support::{Ran, Sandbox, issuer, quick_issuer};
+
+/// A home with a key file, and no profile.
+struct Bench {
+    home: Sandbox,
+    signer: Signer,
+    keys: String,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (home, signer) = (Sandbox::new(), Signer::new());
+        let keys = home.path().join("keys.json").to_str().unwrap().to_owned();
+        fs::write(&keys, signer.jwks().to_string()).unwrap();
+        Self { home, signer, keys }
+    }
+
+    fn run(&self, token: &str, more: &[&str]) -> Ran {
+        let args = ["verify", "-", "--jwks", &self.keys, "--issuer", ISSUER, "--audience", AUDIENCE];
+        self.home.run_with(&[&args[..], more].concat(), token)
+    }
+
+    #[track_caller]
+    fn granted(&self, token: &str, more: &[&str]) {
+        let ran = self.run(token, &[more, &["--json"]].concat()).exits(0);
+        assert_eq!(ran.json()["valid"], true);
+    }
+
+    /// The codes of the reasons, for a token that is denied.
+    #[track_caller]
+    fn denied(&self, token: &str, more: &[&str]) -> Vec<String> {
+        let ran = self.run(token, &[more, &["--json"]].concat()).exits(4);
+        codes(&ran.json())
+    }
+}
+
+#[track_caller]
+fn codes(verdict: &Value) -> Vec<String> {
+    assert_eq!(verdict["valid"], false);
+    let reasons = verdict["reasons"].as_array().unwrap();
+    assert!(reasons.iter().all(|r| !r["message"].as_str().unwrap().is_empty()), "{verdict}");
+    reasons.iter().map(|r| r["code"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_json_of_a_granted_token_is_pinned() {
+    let bench = Bench::new();
+    let claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": 1_800_000_300});
+    let token = bench.signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
+    let ran = bench.run(&format!("{token}\n"), &["--json", "--at", "1800000000"]).exits(0);
+    assert_eq!(
+        ran.stdout,
+        "{\"valid\":true,\"claims\":{\"aud\":\"https://api.example\",\"exp\":1800000300,\"iss\":\"https://issuer.example\",\
+         \"sub\":\"alice\"},\"key\":{\"kid\":\"k\",\"alg\":\"EdDSA\",\"kty\":\"OKP\"},\"keys_age\":null}\n"
+    );
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn the_json_of_a_denied_token_is_pinned() {
+    let bench = Bench::new();
+    let claims = json!({"iss": ISSUER, "aud": "other", "sub": "alice", "exp": 1_800_000_300});
+    let token = bench.signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
+    let ran = bench.run(&token, &["--json", "--at", "1800000330"]).exits(4);
+    assert_eq!(
+        ran.stdout,
+        "{\"valid\":false,\"reasons\":[{\"code\":\"expired\",\"message\":\"the token expired at 2027-01-15T08:05:00Z; it is \
+         2027-01-15T08:05:30Z (leeway 30 s)\"},{\"code\":\"wrong_audience\",\"message\":\"expected the audience \
+         \\\"https://api.example\\\", found \\\"other\\\"\"}]}\n"
+    );
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn each_reason_has_its_code() {
+    let bench = Bench::new();
+    let s = &bench.signer;
+    let header = |header: Value| s.sign(&header, &good(json!({})));
+    bench.granted(&s.token(json!({})), &[]);
+    for (token, code) in [
+        ("not-a-jwt".to_owned(), "opaque_token"),
+        ("a.b.c".to_owned(), "malformed"),
+        (s.token(json!({"exp": "soon"})), "malformed"),
+        (s.token(json!({"sub": 7})), "malformed"),
+        (Signer::new().token(json!({})), "bad_signature"),
+        (header(json!({"alg": "EdDSA", "kid": "l"})), "unknown_key"),
+        (header(json!({"alg": "none", "kid": "k"})), "algorithm_not_allowed"),
+        (header(json!({"alg": "HS256", "kid": "k"})), "algorithm_not_allowed"),
+        (header(json!({"alg": "ES256", "kid": "k"})), "algorithm_not_allowed"),
+        (header(json!({"alg": "EdDSA", "kid": "k", "crit": ["exp"]})), "unsupported_header"),
+        (header(json!({"alg": "EdDSA", "kid": "k", "typ": "logout+jwt"})), "wrong_type"),
+        (s.token(json!({"exp": now() - 3600})), "expired"),
+        (s.token(json!({"nbf": now() + 3600})), "not_yet_valid"),
+        (s.token(json!({"iat": now() + 3600})), "not_yet_valid"),
+        (s.token(json!({"iss": "https://issuer.example/"})), "wrong_issuer"),
+        (s.token(json!({"aud": ["https://api.example/", "x"]})), "wrong_audience"),
+        (s.token(json!({"exp": null})), "missing_claim"),
+        (s.token(json!({"iss": null})), "missing_claim"),
+        (s.token(json!({"aud": null})), "missing_claim"),
+    ] {
+        let mut codes = bench.denied(&token, &[]);
+        codes.dedup();
+        assert_eq!(codes, [code], "{token}");
+    }
+    let all = s.token(json!({"exp": now() - 3600, "iss": "x", "aud": "y"}));
+    assert_eq!(bench.denied(&all, &[]), ["expired", "wrong_issuer", "wrong_audience"], "all reasons at once");
+    // A signature that was changed, and one that was left out.
+    let token = s.token(json!({}));
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    assert_eq!(bench.denied(&format!("{signed}.{}", b64([7; 64])), &[]), ["bad_signature"]);
+    assert!(!bench.denied(&format!("{signed}."), &[]).is_empty());
+}
+
+#[test]
+fn a_key_that_the_token_brings_along_is_not_believed() {
+    let bench = Bench::new();
+    let thief = Signer::new();
+    let jwk = thief.jwks()["keys"][0].clone();
+    let url = "http://127.0.0.1:9/keys";
+    for header in [
+        json!({"alg": "EdDSA", "kid": "k", "jwk": jwk}),
+        json!({"alg": "EdDSA", "kid": "k", "jku": url}),
+        json!({"alg": "EdDSA", "kid": "k", "x5u": url}),
+    ] {
+        assert_eq!(bench.denied(&thief.sign(&header, &good(json!({}))), &[]), ["bad_signature"]);
+    }
+}
+
+#[test]
+fn a_weak_key_is_denied() {
+    let bench = Bench::new();
+    // 1024 bits; nothing needs to be signed with it to know that it must not be trusted.
+    let mut modulus = [0xff; 128];
+    modulus[127] = 0xfd;
+    let keys = json!({"keys": [{"kty": "RSA", "kid": "k", "n": b64(modulus), "e": "AQAB"}]});
+    fs::write(&bench.keys, keys.to_string()).unwrap();
+    let token = bench.signer.sign(&json!({"alg": "RS256", "kid": "k"}), &good(json!({})));
+    assert_eq!(bench.denied(&token, &[]), ["weak_key"]);
+}
+
+#[test]
+fn the_options_narrow_what_is_granted() {
+    let bench = Bench::new();
+    let token = bench.signer.token(json!({
+        "scope": "read write", "team": "blue", "level": 3, "acr": "high", "amr": ["pwd", "otp"], "auth_time": now() - 100,
+    }));
+    for more in [
+        &["--algorithms", "ES256,EdDSA"][..],
+        &["--typ", "AT+JWT"],
+        &["--scope", "read"],
+        &["--scope", "write read"],
+        &["--claim", "team=blue", "--claim", "level=3"],
+        &["--max-auth-age", "5m"],
+        &["--acr", "high"],
+        &["--amr", "otp", "--amr", "pwd"],
+        &["--audience", "another"],
+        &["--leeway", "0s"],
+    ] {
+        bench.granted(&token, more);
+    }
+    for (more, code) in [
+        (&["--algorithms", "ES256"][..], "algorithm_not_allowed"),
+        (&["--typ", "JWT"], "wrong_type"),
+        (&["--scope", "admin"], "claim_mismatch"),
+        (&["--scope", "rea"], "claim_mismatch"),
+        (&["--claim", "team=red"], "claim_mismatch"),
+        (&["--claim", "colour=red"], "missing_claim"),
+        (&["--acr", "higher"], "claim_mismatch"),
+        (&["--amr", "hwk"], "claim_mismatch"),
+    ] {
+        assert_eq!(bench.denied(&token, more), [code], "{more:?}");
+    }
+    assert!(!bench.denied(&token, &["--max-auth-age", "10s", "--leeway", "0s"]).is_empty());
+    let bare = bench.signer.token(json!({}));
+    for more in [["--scope", "a"], ["--acr", "a"], ["--amr", "a"], ["--max-auth-age", "1h"], ["--claim", "a=b"]] {
+        assert_eq!(bench.denied(&bare, &more), ["missing_claim"], "{more:?}");
+    }
+}
+
+#[test]
+fn the_edge_of_time_is_as_documented() {
+    let bench = Bench::new();
+    let token = bench.signer.token(json!({"iat": 1000, "nbf": 1000, "exp": 2000}));
+    let at = |moment: i64, leeway: &str| {
+        let moment = moment.to_string();
+        bench.run(&token, &["--at", &moment, "--leeway", leeway]).code
+    };
+    assert_eq!([at(999, "0s"), at(1000, "0s"), at(1999, "0s"), at(2000, "0s")], [4, 0, 0, 4]);
+    assert_eq!([at(969, "30s"), at(970, "30s"), at(2029, "30s"), at(2030, "30s")], [4, 0, 0, 4]);
+    assert_eq!(at(-1, "30s"), 4);
+    bench.run(&token, &["--leeway", "2d"]).exits(2);
+}
+
+#[test]
+fn what_cannot_be_meant_is_a_usage_error() {
+    let bench = Bench::new();
+    for more in [
+        &["--algorithms", "none"][..],
+        &["--algorithms", "HS256"],
+        &["--algorithms", "EdDSA,hs256"],
+        &["--algorithms", "ES256K"],
+        &["--leeway", "much"],
+        &["--claim", "team"],
+        &["--at", "noon"],
+        &["--jwks", "/does/not/exist"],
+    ] {
+        let ran = bench.run("", more).exits(2);
+        assert_eq!(ran.stdout, "", "{more:?}");
+    }
+    let home = &bench.home;
+    for args in [&["verify", "--at", "5"][..], &["verify", "--batch"], &["verify", "--profile", "a"]] {
+        home.run(args).exits(2).says("stdin");
+    }
+    // Without issuer, audience or keys there is nothing to decide by.
+    let token = bench.signer.token(json!({}));
+    for left_out in 0..3 {
+        let mut given = vec![["--jwks", bench.keys.as_str()], ["--issuer", ISSUER], ["--audience", AUDIENCE]];
+        given.remove(left_out);
+        home.run_with(&[&["verify", "-"], &given.concat()[..]].concat(), &token).exits(2).says("--issuer");
+    }
+}
+
+#[test]
+fn keys_may_be_pem_and_must_be_public() {
+    let bench = Bench::new();
+    let token = bench.signer.token(json!({}));
+    fs::write(&bench.keys, bench.signer.pem()).unwrap();
+    bench.granted(&token, &[]);
+    fs::write(&bench.keys, Signer::new().pem()).unwrap();
+    assert_eq!(bench.denied(&token, &[]), ["bad_signature"]);
+    let mut private = bench.signer.jwks();
+    private["keys"][0]["d"] = json!("c2VjcmV0LXBhcnQ");
+    bench.home.keep_secret("c2VjcmV0LXBhcnQ");
+    for unusable in [private.to_string(), "{}".into(), String::new(), "{\"keys\":[]}".into(), "-----BEGIN".into()] {
+        fs::write(&bench.keys, &unusable).unwrap();
+        bench.run(&token, &[]).exits(2).says("--jwks");
+    }
+}
+
+#[test]
+fn a_batch_answers_each_line_in_order() {
+    let bench = Bench::new();
+    let good = bench.signer.token(json!({"sub": "first"}));
+    let last = bench.signer.token(json!({"sub": "last"}));
+    let over = bench.signer.token(json!({"exp": 1}));
+    let long = "x".repeat(1024 * 1024 + 7);
+    // The last line has no end.
+    let ran = bench.run(&format!("{good}\n{over}\n\n{long}\r\n{last}\r\n{good}"), &["--batch"]).exits(4);
+    let answers: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.len(), 6);
+    assert_eq!(answers[0]["claims"]["sub"], "first");
+    assert_eq!(codes(&answers[1]), ["expired"]);
+    assert_eq!(codes(&answers[2]), ["opaque_token"]);
+    assert_eq!(codes(&answers[3]), ["malformed"]);
+    assert_eq!(answers[4]["claims"]["sub"], "last");
+    assert_eq!(answers[5], answers[0]);
+    assert_eq!(bench.run(&format!("{good}\n{last}\n"), &["--batch"]).exits(0).stdout.lines().count(), 2);
+    assert_eq!(bench.run("", &["--batch"]).exits(0).stdout, "");
+}
+
+#[test]
+fn a_batch_answers_before_the_next_line_is_there() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::process::Stdio;
+    let bench = Bench::new();
+    let args = ["verify", "-", "--batch", "--jwks", &bench.keys, "--issuer", ISSUER, "--audience", AUDIENCE];
+    let mut child =
+        bench.home.command(&args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    for sub in ["a", "b"] {
+        writeln!(stdin, "{}", bench.signer.token(json!({"sub": sub}))).unwrap();
+        let answer: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+        assert_eq!(answer["claims"]["sub"], sub);
+    }
+    drop(stdin);
+    assert!(answers.next().is_none());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn people_get_one_line_and_the_exit_code() {
+    let bench = Bench::new();
+    let token = bench.signer.token(json!({"preferred_username": "al\u{1b}[31mice\u{202e}"}));
+    let ran = bench.run(&token, &[]).exits(0);
+    assert!(ran.line().starts_with("valid: al\u{fffd}[31mice\u{fffd}, for another "), "{}", ran.stdout);
+    assert!(ran.line().ends_with("signed with EdDSA"), "{}", ran.stdout);
+    let over = bench.run(&bench.signer.token(json!({"exp": 1})), &[]).exits(4).says("token denied: the token expired");
+    assert_eq!(over.stdout, "");
+    assert_eq!(over.stderr.lines().count(), 2, "{}", over.stderr);
+    let quiet = bench.run(&token, &["-q"]).exits(0);
+    assert_eq!((quiet.stdout, quiet.stderr), (String::new(), String::new()));
+}
+
+#[test]
+fn a_stored_token_of_each_algorithm_is_decided_with_the_issuer_down() {
+    for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
+        let home = Sandbox::new();
+        let mut idp = issuer(|options| options.algorithm = algorithm);
+        home.log_in("work", &idp);
+        idp.pause();
+        let verdict = home.run(&["verify", "work", "--json"]).exits(0).json();
+        assert_eq!(verdict["key"]["alg"], format!("{algorithm:?}"));
+        assert_eq!(verdict["claims"]["iss"], idp.issuer());
+        assert!(verdict["keys_age"].as_u64().unwrap() < 60, "{verdict}");
+        let told = home.run(&["verify"]).exits(0);
+        assert!(told.line().starts_with("valid: ") && told.line().contains("by keys fetched"), "{}", told.stdout);
+        // The same token from stdin, by the profile's issuer, audience and keys.
+        let token = home.token("work");
+        home.run_with(&["verify", "-", "--profile", "work"], &token).exits(0);
+        home.run_with(&["verify", "-"], &token).exits(0);
+        home.run_with(&["verify", "-", "--audience", "other"], &token).exits(4);
+        let other = match algorithm {
+            Algorithm::EdDSA => "RS256",
+            _ => "EdDSA",
+        };
+        home.run(&["verify", "--algorithms", other]).exits(4);
+    }
+}
+
+#[test]
+fn a_profile_without_a_session_must_log_in_and_an_opaque_token_cannot_be_judged() {
+    let home = Sandbox::new();
+    let idp = issuer(|options| options.opaque_access_tokens = true);
+    home.run(&["verify"]).exits(3);
+    home.log_in("work", &idp);
+    assert_eq!(codes(&home.run(&["verify", "--json"]).exits(4).json()), ["opaque_token"]);
+    home.run(&["verify"]).exits(4).says("opaque");
+    home.run(&["logout"]).exits(0);
+    home.run(&["verify"]).exits(3).says("authctl login work");
+}
+
+#[test]
+fn a_logged_out_token_is_revoked_here() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let token = home.token("work");
+    let id_token = home.session("work").tokens.id_token.unwrap();
+    let keys = home.path().join("keys.json").to_str().unwrap().to_owned();
+    fs::write(&keys, home.session("work").keys.unwrap().jwks).unwrap();
+    let args = ["verify", "-", "--json", "--jwks", &keys, "--issuer", idp.issuer(), "--audience", "authctl"];
+    home.run_with(&args, &token).exits(0);
+    home.run_with(&args, id_token.expose()).exits(0);
+    home.run(&["logout", "--no-revoke"]).exits(0);
+    assert_eq!(codes(&home.run_with(&args, &token).exits(4).json()), ["revoked"]);
+    assert_eq!(codes(&home.run_with(&args, id_token.expose()).exits(4).json()), ["revoked"]);
+    let batch = [&args[..], &["--batch"]].concat();
+    assert_eq!(codes(&home.run_with(&batch, &token).exits(4).json()), ["revoked"]);
+}
+
+#[test]
+fn no_verdict_opens_a_socket() {
+    let bench = Bench::new();
+    let args = ["verify", "-", "--jwks", &bench.keys, "--issuer", ISSUER, "--audience", AUDIENCE];
+    let lure = json!({"alg": "EdDSA", "kid": "x", "jku": "http://127.0.0.1:9/", "x5u": "http://127.0.0.1:9/"});
+    bench.home.traced(&args, &bench.signer.sign(&lure, &good(json!({})))).exits(4);
+    let home = &bench.home;
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    home.traced(&["verify", "work"], "").exits(0);
+    idp.rotate_keys(None).unwrap();
+    home.change_session("work", |session| session.keys = None);
+    let ran = home.traced(&["verify", "work"], "");
+    assert_eq!(ran.exits(4).stdout, "", "keys that are missing are not fetched");
+}

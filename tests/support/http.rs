@@ -1,0 +1,32 @@
+//! A request to the embedded issuer in the fewest words, so that what authctl did is seen by somebody else.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+/// The status and body of a GET.
+#[track_caller]
+pub fn get(url: &str, headers: &[&str]) -> (u16, String) {
+    send("GET", url, headers, "")
+}
+
+/// The status and body of a form sent with POST.
+#[track_caller]
+pub fn post(url: &str, form: &str) -> (u16, String) {
+    send("POST", url, &["Content-Type: application/x-www-form-urlencoded"], form)
+}
+
+#[track_caller]
+fn send(method: &str, url: &str, headers: &[&str], body: &str) -> (u16, String) {
+    let (host, path) = url.strip_prefix("http://").expect("http").split_once('/').expect("a path");
+    let mut stream = TcpStream::connect(host).expect("the issuer is there");
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let length = body.len();
+    let request = format!(
+        "{method} /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("answered");
+    let status = reply.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    (status, reply.split_once("\r\n\r\n").expect("a body").1.to_owned())
+}
