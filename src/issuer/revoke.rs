@@ -19,6 +19,8 @@ pub enum TokenTypeHint {
 }
 
 /// Revokes `token` at the `revocation_endpoint`. A token that the issuer does not know counts as revoked (section 2.2).
+/// The body of a success says nothing (same section), unless it is a page for people: that comes from something in the
+/// issuer's place, such as the sign-in page of a network, and nothing was revoked.
 ///
 /// # Errors
 /// [`IssuerError`]; `unsupported_token_type` is [`IssuerError::Refused`].
@@ -39,7 +41,12 @@ pub async fn request(
         },
     );
     let (reply, sent) = post(http, revocation_endpoint, client, form).await?;
-    if reply.is_success() { Ok(()) } else { Err(failure(&reply, &sent, "answer to a revocation")) }
+    let expected = "answer to a revocation";
+    match reply.is_success() {
+        true if reply.text().trim_ascii_start().starts_with(b"<") => Err(reply.malformed(expected)),
+        true => Ok(()),
+        false => Err(failure(&reply, &sent, expected)),
+    }
 }
 
 #[cfg(test)]
@@ -61,7 +68,10 @@ mod tests {
         assert_eq!(body, "token=R%2BT&token_type_hint=refresh_token&client_id=cli");
         let (result, _) = revoked(json(400, r#"{"error":"unsupported_token_type"}"#)).await;
         assert_eq!(result.expect_err("refused").to_string(), "the issuer refused: unsupported_token_type");
-        for reply in [answer(302, "location: /login\r\n", ""), answer(404, "", "<html>"), answer(503, "", "")] {
+        let (result, _) = revoked(answer(200, "content-type: text/html\r\n", "")).await;
+        result.expect("what an empty body is called does not matter");
+        let page = answer(200, "content-type: text/html\r\n", "\n<!doctype html><p>Sign in to the network");
+        for reply in [page, answer(302, "location: /login\r\n", ""), answer(404, "", "<html>"), answer(503, "", "")] {
             let (result, _) = revoked(reply.clone()).await;
             assert!(!matches!(result, Ok(()) | Err(IssuerError::Refused(_))), "{reply}: {result:?}");
         }
