@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use toml_edit::{Array, DocumentMut, Item, Table, value};
+use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use super::{Config, ConfigError, read, syntax};
 use crate::model::{ClientAuth, Profile, ProfileName};
@@ -42,7 +42,7 @@ pub fn probe(path: &Path) -> Result<(), ConfigError> {
 pub fn set_default(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
     change(path, |document, before| {
         before.profile(name)?;
-        document["default_profile"] = value(name.as_str());
+        put(document.as_table_mut(), "default_profile", name.as_str().into());
         Ok(())
     })
 }
@@ -80,7 +80,7 @@ pub fn rename(path: &Path, from: &ProfileName, to: &ProfileName) -> Result<(), C
             profiles.insert(to.as_str(), item);
         }
         if before.default_profile.as_ref() == Some(from) {
-            document["default_profile"] = value(to.as_str());
+            put(document.as_table_mut(), "default_profile", to.as_str().into());
         }
         Ok(())
     })
@@ -119,33 +119,54 @@ fn profile_table<'a>(document: &'a mut DocumentMut, name: &ProfileName) -> &'a m
     entry.as_table_mut().expect("a table")
 }
 
+/// Sets a value, and leaves the comments around the one that was there.
+fn put(table: &mut Table, key: &str, new: Value) {
+    match table.get_mut(key) {
+        Some(Item::Value(old)) => {
+            let around = old.decor().clone();
+            *old = new;
+            *old.decor_mut() = around;
+        }
+        _ => {
+            table.insert(key, Item::Value(new));
+        }
+    }
+}
+
 fn fill(table: &mut Table, profile: &Profile) {
-    let list = |items: &[String]| value(items.iter().map(String::as_str).collect::<Array>());
-    let mut put = |key: &str, item: Option<Item>| match item {
-        Some(item) => match table.get_mut(key) {
-            Some(there) if there.to_string().trim() == item.to_string().trim() => {}
-            _ => {
-                table.insert(key, item);
-            }
-        },
+    let list = |items: &[String]| Value::from(items.iter().map(String::as_str).collect::<Array>());
+    let mut set = |key: &str, new: Option<Value>| match new {
+        // One that stays the same may be written over several lines, with comments between.
+        Some(new) if table.get(key).is_some_and(|old| says(old, &new)) => {}
+        Some(new) => put(table, key, new),
         None => {
             table.remove(key);
         }
     };
-    put("issuer", Some(value(profile.issuer.as_str())));
-    put("client_id", Some(value(profile.client_id.as_str())));
+    set("issuer", Some(profile.issuer.as_str().into()));
+    set("client_id", Some(profile.client_id.as_str().into()));
     let client_auth = match profile.client_auth {
         ClientAuth::None => None,
         ClientAuth::ClientSecretBasic => Some("client_secret_basic"),
         ClientAuth::ClientSecretPost => Some("client_secret_post"),
     };
-    put("client_auth", client_auth.map(value));
-    put("grant", Some(value(profile.grant.to_string())));
-    put("scopes", (!profile.scopes.is_empty()).then(|| list(&profile.scopes)));
-    put("audience", profile.audience.as_deref().map(value));
-    put("resources", (!profile.resources.is_empty()).then(|| list(&profile.resources)));
-    put("store", Some(value(profile.store.to_string())));
-    put("ca_cert", profile.ca_cert.as_ref().map(|p| value(p.to_string_lossy().as_ref())));
+    set("client_auth", client_auth.map(Value::from));
+    set("grant", Some(profile.grant.to_string().into()));
+    set("scopes", (!profile.scopes.is_empty()).then(|| list(&profile.scopes)));
+    set("audience", profile.audience.as_deref().map(Value::from));
+    set("resources", (!profile.resources.is_empty()).then(|| list(&profile.resources)));
+    set("store", Some(profile.store.to_string().into()));
+    set("ca_cert", profile.ca_cert.as_ref().map(|p| p.to_string_lossy().as_ref().into()));
+}
+
+/// Whether `old`, however it is written, is the same text or the same list of texts as `new`.
+fn says(old: &Item, new: &Value) -> bool {
+    let texts = |list: &Array| list.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Vec<_>>();
+    match (old.as_array(), new.as_array()) {
+        (Some(old), Some(new)) => texts(old) == texts(new),
+        (None, None) => old.as_str().is_some() && old.as_str() == new.as_str(),
+        _ => false,
+    }
 }
 
 /// A new file beside the one that `path` leads to, and that one's own path. A symlink is followed, so that a

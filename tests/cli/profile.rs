@@ -1,0 +1,196 @@
+//! `profile`, and the configuration that it shows and changes.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::support::{Sandbox, quick_issuer};
+
+const TWO: &str = "# kept: at the top
+default_profile = \"a\" # kept: behind the default
+
+[profiles.a] # kept: behind a
+issuer = \"https://a.example\"
+# kept: within a
+client_id = \"cli\" # kept: behind a value
+scopes = [ # kept: in a list
+    \"openid\",
+]
+store = \"file\"
+
+# kept: before b
+[profiles.b]
+issuer = \"https://b.example\"
+client_id = \"cli\"
+store = \"file\"
+";
+
+fn comments(text: &str) -> Vec<String> {
+    let mut all: Vec<String> =
+        text.lines().filter_map(|line| line.split_once("# kept")).map(|(_, rest)| rest.to_owned()).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn list_and_show_tell_what_is_configured() {
+    let home = Sandbox::new();
+    assert_eq!(home.run(&["profile", "list"]).exits(0).stdout, "");
+    assert_eq!(home.run(&["profile", "list", "--json"]).exits(0).stdout, "[]\n");
+    home.configure(TWO);
+    assert_eq!(home.run(&["profile", "list"]).exits(0).stdout, "* a  https://a.example\n  b  https://b.example\n");
+    let b = json!({
+        "profile": "b", "default": false, "issuer": "https://b.example", "client_id": "cli", "client_auth": "none",
+        "grant": "browser", "scopes": [], "audience": null, "resources": [], "store": "file", "ca_cert": null,
+    });
+    assert_eq!(home.run(&["profile", "list", "--json"]).exits(0).json()[1], b);
+    assert_eq!(home.run(&["profile", "show", "b", "--json"]).exits(0).json(), b);
+    let shown = home.run(&["profile", "show"]).exits(0).stdout;
+    assert!(shown.starts_with("profile      a\nissuer       https://a.example\n"), "{shown}");
+    home.run(&["profile", "show", "c"]).exits(2).says("there is no profile `c`");
+    let error = home.run(&["profile", "show", "c", "--json"]).exits(2).error();
+    assert_eq!(error["code"], "unknown_profile");
+}
+
+#[test]
+fn set_changes_what_is_asked_and_keeps_comments() {
+    let home = Sandbox::new();
+    home.configure(TWO);
+    let settings = ["audience=https://api.example", "client_id=other", "resources=https://r.example/", "grant=device"];
+    home.run(&[&["profile", "set", "a"][..], &settings].concat()).exits(0);
+    let shown = home.run(&["profile", "show", "a", "--json"]).exits(0).json();
+    assert_eq!(shown["audience"], "https://api.example");
+    assert_eq!((&shown["scopes"], &shown["client_id"]), (&json!(["openid"]), &json!("other")));
+    assert_eq!((&shown["resources"], &shown["grant"]), (&json!(["https://r.example/"]), &json!("device")));
+    assert_eq!(comments(&fs::read_to_string(home.config_file()).unwrap()), comments(TWO));
+    home.run(&["profile", "set", "a", "scopes=openid  mail"]).exits(0);
+    assert_eq!(home.run(&["profile", "show", "a", "--json"]).exits(0).json()["scopes"], json!(["openid", "mail"]));
+    home.run(&["profile", "set", "a", "audience=", "scopes="]).exits(0);
+    let shown = home.run(&["profile", "show", "a", "--json"]).exits(0).json();
+    assert_eq!((&shown["audience"], &shown["scopes"]), (&json!(null), &json!([])));
+}
+
+#[test]
+fn what_cannot_be_set_changes_nothing() {
+    let home = Sandbox::new();
+    home.configure(TWO);
+    for setting in [
+        "issuer=http://a.example",
+        "issuer=nonsense",
+        "client_auth=magic",
+        "grant=magic",
+        "store=memory",
+        "store=keychain",
+        "colour=red",
+        "client_secret=x",
+        "audience",
+    ] {
+        let ran = home.run(&["profile", "set", "a", "scopes=openid", setting]).exits(2);
+        assert!(!ran.stderr.is_empty());
+        assert_eq!(fs::read_to_string(home.config_file()).unwrap(), TWO, "{setting}");
+    }
+    home.run(&["profile", "set", "c", "scopes=a"]).exits(2);
+    home.run(&["profile", "set", "a"]).exits(2);
+}
+
+#[test]
+fn use_names_the_default() {
+    let home = Sandbox::new();
+    home.configure(TWO);
+    home.run(&["profile", "use", "b"]).exits(0);
+    assert_eq!(home.run(&["profile", "show", "--json"]).exits(0).json()["profile"], "b");
+    assert_eq!(comments(&fs::read_to_string(home.config_file()).unwrap()), comments(TWO));
+    home.run(&["profile", "use", "c"]).exits(2);
+    assert_eq!(home.run(&["profile", "show", "--json"]).exits(0).json()["profile"], "b");
+}
+
+#[test]
+fn a_renamed_profile_keeps_its_session() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("old", &idp);
+    let token = home.token("old");
+    home.run(&["profile", "rename", "old", "new"]).exits(0);
+    assert_eq!(home.token("new"), token);
+    assert_eq!(home.token("new"), home.run(&["token"]).exits(0).line(), "it still is the default");
+    assert!(!home.session_file("old").exists());
+    home.run(&["token", "old"]).exits(2);
+    home.expire("new");
+    assert_ne!(home.token("new"), token);
+    home.run(&["verify", "new"]).exits(0);
+    home.run(&["logout", "new"]).exits(0);
+    assert_eq!(idp.stats().families_revoked, 1);
+}
+
+#[test]
+fn rename_and_remove_refuse_what_would_lose_something() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("a", &idp);
+    home.log_in("b", &idp);
+    let (a, b) = (home.token("a"), home.token("b"));
+    home.run(&["profile", "rename", "a", "b"]).exits(2).says("already");
+    home.run(&["profile", "rename", "a", "a"]).exits(2);
+    home.run(&["profile", "rename", "c", "d"]).exits(2);
+    home.run(&["profile", "rename", "a", "../x"]).exits(2);
+    home.run(&["profile", "remove", "a"]).exits(2).says("authctl logout a");
+    home.run(&["profile", "remove", "c"]).exits(2);
+    assert_eq!((home.token("a"), home.token("b")), (a, b));
+    home.run(&["logout", "a"]).exits(0);
+    home.run(&["profile", "remove", "a"]).exits(0);
+    home.run(&["profile", "show", "a"]).exits(2);
+    // It was the default; what is left is the only one.
+    assert_eq!(home.run(&["profile", "show", "--json"]).exits(0).json()["profile"], "b");
+}
+
+#[test]
+fn an_unknown_key_is_an_error_that_names_the_nearest() {
+    let home = Sandbox::new();
+    for (text, key, nearest) in [
+        ("defualt_profile = \"a\"\n", "defualt_profile", "default_profile"),
+        ("[profiles.a]\nisuer = \"https://a.example\"\nclient_id = \"c\"\n", "profiles.a.isuer", "issuer"),
+        ("[profiles.a]\nissuer = \"https://a.example\"\nclientid = \"c\"\n", "profiles.a.clientid", "client_id"),
+    ] {
+        home.configure(text);
+        for args in [&["token"][..], &["status"], &["profile", "list"], &["logout", "--all"]] {
+            home.run(args).exits(2).says(&format!("unknown key `{key}`; did you mean `{nearest}`?"));
+        }
+        assert_eq!(home.run(&["status", "--json"]).exits(2).error()["code"], "configuration");
+    }
+    for text in ["=", "[profiles", "profiles = 1", "[profiles.a]\nissuer = 1", "[profiles.\"../a\"]\nissuer='x'"] {
+        home.configure(text);
+        home.run(&["status"]).exits(2);
+    }
+    fs::write(home.config_file(), b"\xff\xfe").unwrap();
+    home.run(&["status"]).exits(2).says("config.toml");
+}
+
+#[test]
+fn another_configuration_may_be_named() {
+    let mut home = Sandbox::new();
+    home.configure(TWO);
+    let (option, variable) = (home.path().join("option.toml"), home.path().join("variable.toml"));
+    let named = |name: &str| TWO.replace("profiles.b", &format!("profiles.{name}"));
+    fs::write(&option, named("by_option")).unwrap();
+    fs::write(&variable, named("by_variable")).unwrap();
+    home.set("AUTHCTL_CONFIG", &variable);
+    assert!(home.run(&["profile", "list"]).exits(0).stdout.contains("by_variable"));
+    let args = ["profile", "list", "--config", option.to_str().unwrap()];
+    assert!(home.run(&args).exits(0).stdout.contains("by_option"), "the option goes before the variable");
+    home.run(&["profile", "use", "by_option", "--config", option.to_str().unwrap()]).exits(0);
+    assert_eq!(fs::read_to_string(home.config_file()).unwrap(), TWO);
+    assert_eq!(fs::read_to_string(&variable).unwrap(), named("by_variable"));
+    assert!(fs::read_to_string(&option).unwrap().contains("default_profile = \"by_option\""));
+}
+
+#[test]
+fn a_configuration_behind_a_link_stays_behind_it() {
+    let home = Sandbox::new();
+    let real = home.path().join("dotfiles.toml");
+    fs::write(&real, TWO).unwrap();
+    fs::create_dir_all(home.config_file().parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&real, home.config_file()).unwrap();
+    home.run(&["profile", "use", "b"]).exits(0);
+    assert!(fs::symlink_metadata(home.config_file()).unwrap().is_symlink(), "the link is still one");
+    assert!(fs::read_to_string(&real).unwrap().contains("default_profile = \"b\""));
+}
