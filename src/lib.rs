@@ -62,7 +62,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     let Cli { common, command } = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, args.iter().any(|arg| arg == "--json")),
+        // What follows `--` is another program's.
+        Err(error) => return usage(&error, args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json")),
     };
     log_to_stderr(common.verbose);
     let app = App::new(common, Environment::capture());
@@ -83,8 +84,16 @@ fn usage(error: &clap::Error, json: bool) -> u8 {
         return if asked_for { 0 } else { Kind::Usage.exit_code() };
     }
     let text = error.render().to_string();
-    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let message = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let message = match error.kind() {
+        // The text is the whole help.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given".to_owned(),
+        _ => {
+            let lines = text.trim_start_matches("error: ").lines();
+            let told =
+                lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
+            told.collect::<Vec<_>>().join(" ")
+        }
+    };
     report_json(&Failure::said(Kind::Usage, message, "run `authctl --help`"));
     Kind::Usage.exit_code()
 }

@@ -1,0 +1,171 @@
+//! Streams: data on stdout, talk on stderr, errors in one form, and readers that go away.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::support::{Ran, Sandbox, quick_issuer};
+
+fn logged_in() -> (Sandbox, authctl::dev_issuer::Handle) {
+    let (home, idp) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &idp);
+    (home, idp)
+}
+
+/// Fails the test unless the failure is told as JSON, in the pinned form, and as nothing else.
+#[track_caller]
+fn tells(ran: &Ran, code: &str) {
+    assert_eq!(ran.stdout, "", "no data");
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    let value: serde_json::Value = serde_json::from_str(&ran.stderr).expect("JSON");
+    assert_eq!(value.as_object().unwrap().len(), 1, "{value}");
+    let error = value["error"].as_object().unwrap();
+    let members: Vec<&str> = error.keys().map(String::as_str).collect();
+    assert_eq!(members, ["code", "hint", "message"]);
+    assert_eq!(error["code"], code);
+    for member in ["message", "hint"] {
+        let text = error[member].as_str().unwrap();
+        assert!(!text.trim().is_empty() && !text.contains('\n'), "{member}: {text:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_failure() {
+    let (home, _idp) = logged_in();
+    for args in [&["token"][..], &["status"], &["status", "--json"], &["profile", "list"], &["verify"], &["--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = home.command(args).stdin(Stdio::null()).stdout(writer).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
+    }
+}
+
+#[test]
+fn a_full_disk_behind_stdout_is_a_failure() {
+    let (home, _idp) = logged_in();
+    for args in [&["token"][..], &["status"], &["status", "--json"], &["profile", "show"], &["verify", "--json"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = home.command(args).stdin(Stdio::null()).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("writing to stdout"), "{args:?}");
+    }
+}
+
+#[test]
+fn nobody_listening_on_stderr_changes_nothing() {
+    let (home, _idp) = logged_in();
+    for (args, code) in [(&["token", "-vvv"][..], 0), (&["verify", "--audience", "x"], 4), (&["token", "x"], 2)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = home.command(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{args:?}");
+    }
+}
+
+#[test]
+fn colour_is_for_those_who_asked() {
+    let (mut home, _idp) = logged_in();
+    let coloured = |home: &Sandbox, more: &[&str]| {
+        let told = home.run(&[&["status"][..], more].concat()).exits(0).stdout;
+        assert!(told.contains("valid"), "the word is there in any colour");
+        told.contains('\u{1b}')
+    };
+    assert!(!coloured(&home, &[]), "a pipe is no terminal");
+    assert!(coloured(&home, &["--color", "always"]));
+    home.set("CLICOLOR_FORCE", "1");
+    assert!(coloured(&home, &[]));
+    assert!(!coloured(&home, &["--color", "never"]));
+    home.set("NO_COLOR", "1");
+    assert!(!coloured(&home, &[]), "NO_COLOR goes first");
+    assert!(coloured(&home, &["--color", "always"]), "what is typed goes before the environment");
+    home.unset("NO_COLOR");
+    home.set("TERM", "dumb");
+    assert!(!coloured(&home, &[]), "a dumb terminal cannot");
+    home.unset("TERM");
+    home.set("CLICOLOR_FORCE", "0");
+    assert!(!coloured(&home, &[]));
+    assert!(!home.run(&["token", "--color", "always"]).exits(0).stdout.contains('\u{1b}'), "data is never coloured");
+    assert!(!home.run(&["status", "--json", "--color", "always"]).exits(0).stdout.contains('\u{1b}'));
+}
+
+#[test]
+fn quiet_tells_nothing_but_errors() {
+    let (home, _idp) = logged_in();
+    for args in [&["refresh", "-q"][..], &["profile", "use", "work", "-q"], &["verify", "-q"], &["logout", "-q"]] {
+        let ran = home.run(args).exits(0);
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""), "{args:?}");
+    }
+    home.run(&["token", "-q"]).exits(3).says("authctl login work");
+    home.run(&["token", "-q", "-v"]).exits(2);
+}
+
+#[test]
+fn an_error_is_what_failed_and_what_to_do_next() {
+    let (home, _idp) = logged_in();
+    let ran = home.run(&["token", "wrok"]).exits(2);
+    assert_eq!(ran.stdout, "");
+    let lines: Vec<&str> = ran.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("authctl: ") && lines[1].starts_with("  next: "), "{lines:?}");
+}
+
+#[test]
+fn each_kind_of_failure_is_told_in_json() {
+    let home = Sandbox::new();
+    tells(&home.run(&["token", "--json"]).exits(3), "login_required");
+    let (home, mut idp) = logged_in();
+    tells(&home.run(&["token", "nobody", "--json"]).exits(2), "unknown_profile");
+    tells(
+        &home.run_with(&["login", "--password", "--username", "a", "--password-stdin", "--json"], "no\n").exits(5),
+        "issuer_refused",
+    );
+    home.expire("work");
+    idp.pause();
+    tells(&home.run(&["token", "--json"]).exits(6), "issuer_unreachable");
+    tells(&home.run(&["exec", "--json", "--", "true"]).exits(6), "issuer_unreachable");
+    idp.resume().unwrap();
+    idp.revoke_everything();
+    tells(&home.run(&["refresh", "--json"]).exits(3), "login_required");
+    fs::write(home.session_file("work"), "spoilt").unwrap();
+    tells(&home.run(&["token", "--json"]).exits(7), "session_damaged");
+    fs::write(home.config_file(), "nonsense").unwrap();
+    tells(&home.run(&["token", "--json"]).exits(2), "configuration");
+}
+
+#[test]
+fn wrong_usage_is_told_in_json_too() {
+    let home = Sandbox::new();
+    for args in [
+        &["--json", "tokn"][..],
+        &["token", "--json", "--nonsense"],
+        &["token", "--json", "a", "b"],
+        &["exec", "--json"],
+        &["profile", "--json"],
+        &["--json"],
+        &["token", "--json", "../etc"],
+        &["verify", "-", "--json", "--leeway", "x"],
+        &["login", "--json", "--browser", "--device"],
+    ] {
+        let ran = home.run(args).exits(2);
+        tells(&ran, "usage");
+        let message = ran.error()["message"].as_str().unwrap().to_owned();
+        assert!(!message.ends_with(':') && !message.starts_with("Usage"), "says what is wrong: {args:?}: {message}");
+    }
+    // What follows `--` is the command's own.
+    let ran = home.run(&["token", "--nonsense", "--", "--json"]).exits(2);
+    assert!(ran.stderr.starts_with("error: "), "{}", ran.stderr);
+}
+
+#[test]
+fn help_and_version_are_data() {
+    let home = Sandbox::new();
+    let version = home.run(&["--version"]).exits(0);
+    assert_eq!((version.stdout, version.stderr), (format!("authctl {}\n", env!("CARGO_PKG_VERSION")), String::new()));
+    for verb in ["login", "status", "token", "verify", "refresh", "logout", "exec", "profile", "demo", "dev-issuer"] {
+        let help = home.run(&[verb, "--help"]).exits(0);
+        assert!(help.stdout.contains("Usage: authctl"), "{verb}: {}", help.stdout);
+        assert_eq!(help.stderr, "");
+        assert!(!help.stdout.contains('\u{1b}'), "no colour in a pipe");
+    }
+    assert!(home.run(&["-h"]).exits(0).stdout.contains("authctl demo"));
+}
