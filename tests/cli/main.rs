@@ -4,11 +4,16 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod exec;
+mod exit_codes;
 mod interrupt;
+mod leaks;
 mod life;
 mod login;
 mod logout;
 mod mishaps;
+mod output;
+mod profile;
 mod renewal;
 mod stampede;
 mod status;

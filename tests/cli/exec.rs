@@ -1,0 +1,145 @@
+//! `exec`: decides as `verify` does, and then is the command.
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+
+use crate::support::{Sandbox, issuer, quick_issuer};
+
+/// A shell command that tells what a variable holds.
+fn show(name: &str) -> String {
+    format!("printf '%s' \"${{{name}-unset}}\"")
+}
+
+#[test]
+fn the_token_is_in_the_variable_and_nowhere_else() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let token = home.token("work");
+    let ran = home.run(&["exec", "work", "--", "sh", "-c", &show("AUTHCTL_TOKEN")]).exits(0);
+    assert_eq!((ran.stdout, ran.stderr), (token.clone(), String::new()));
+    let ran = home.run(&["exec", "--env", "MY_TOKEN", "--", "sh", "-c", &show("MY_TOKEN")]).exits(0);
+    assert_eq!(ran.stdout, token);
+    let ran = home.run(&["exec", "--env", "MY_TOKEN", "--", "sh", "-c", &show("AUTHCTL_TOKEN")]).exits(0);
+    assert_eq!(ran.stdout, "unset");
+    let argv = home.run(&["exec", "--", "sh", "-c", "tr '\\0' ' ' < /proc/$$/cmdline"]).exits(0).stdout;
+    assert!(!argv.contains(&token), "{argv}");
+    for name in ["", "A=B", "1X", "A B"] {
+        home.run(&["exec", "--env", name, "--", "true"]).exits(2);
+    }
+}
+
+#[test]
+fn a_token_handed_in_is_passed_on_under_the_asked_name_only() {
+    let mut home = Sandbox::new();
+    home.set("AUTHCTL_TOKEN", "handed-in");
+    let script = format!("{}; {}", show("AUTHCTL_TOKEN"), show("OTHER"));
+    assert_eq!(home.run(&["exec", "--", "sh", "-c", &script]).exits(0).stdout, "handed-inunset");
+    assert_eq!(home.run(&["exec", "--env", "OTHER", "--", "sh", "-c", &script]).exits(0).stdout, "unsethanded-in");
+}
+
+#[test]
+fn exit_status_and_signals_are_the_commands_own() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    for code in [0, 1, 3, 4, 6, 77, 255] {
+        home.run(&["exec", "--", "sh", "-c", &format!("exit {code}")]).exits(code);
+    }
+    let mut command = home.command(&["exec", "--", "sh", "-c", "kill -TERM $$"]);
+    assert_eq!(command.status().unwrap().signal(), Some(15));
+}
+
+#[test]
+fn it_becomes_the_command() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let mut command = home.command(&["exec", "--", "sh", "-c", "echo $$; trap 2>/dev/null"]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let pid = child.id();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{pid}\n"));
+}
+
+#[test]
+fn signals_that_authctl_listened_to_reach_the_command_as_usual() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    // The masks of blocked and ignored signals that the command inherits.
+    let through = home.run(&["exec", "--", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]).exits(0).stdout;
+    let masks: Vec<u64> =
+        through.lines().map(|line| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()).collect();
+    let terminating = 1 | 1 << 1 | 1 << 14;
+    assert_eq!(masks.len(), 2);
+    assert!(masks.iter().all(|mask| mask & terminating == 0), "{through}");
+    assert_eq!(masks[1] & (1 << 12), 0, "SIGPIPE ends the command as it does elsewhere: {through}");
+}
+
+#[test]
+fn arguments_and_stdin_go_through_as_they_are() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let odd = ["", "a b", "$HOME", "--json", "-q", "*", "'", "ü\n", "--"];
+    let ran = home.run(&[&["exec", "--", "printf", "<%s>"][..], &odd].concat()).exits(0);
+    assert_eq!(ran.stdout, odd.map(|arg| format!("<{arg}>")).concat());
+    assert_eq!(home.run_with(&["exec", "--", "cat"], "line\n\0bytes").exits(0).stdout, "line\n\0bytes");
+}
+
+#[test]
+fn what_is_denied_does_not_run() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let mark = home.path().join("ran");
+    let touch = ["exec", "--", "touch", mark.to_str().unwrap()];
+    home.run(&["profile", "set", "work", "audience=https://elsewhere.example"]).exits(0);
+    home.run(&touch).exits(4).says("token denied");
+    assert_eq!(home.run(&["exec", "--json", "--", "touch", mark.to_str().unwrap()]).exits(4).json()["valid"], false);
+    assert!(!mark.exists());
+    home.run(&["profile", "set", "work", "audience="]).exits(0);
+    home.run(&touch).exits(0);
+    assert!(mark.exists());
+}
+
+#[test]
+fn an_opaque_token_is_denied_as_verify_denies_it() {
+    let home = Sandbox::new();
+    let idp = issuer(|options| options.opaque_access_tokens = true);
+    home.log_in("work", &idp);
+    home.run(&["verify"]).exits(4);
+    assert_eq!(home.run(&["exec", "--", "echo", "ran"]).exits(4).stdout, "");
+}
+
+#[test]
+fn what_is_over_is_renewed_first_and_otherwise_nothing_runs() {
+    let home = Sandbox::new();
+    let mut idp = quick_issuer();
+    home.run(&["exec", "--", "echo", "ran"]).exits(3);
+    home.log_in("work", &idp);
+    let old = home.token("work");
+    home.expire("work");
+    let new = home.run(&["exec", "--", "sh", "-c", &show("AUTHCTL_TOKEN")]).exits(0).stdout;
+    assert_ne!(new, old);
+    assert_eq!(new, home.token("work"));
+    home.expire("work");
+    idp.pause();
+    assert_eq!(home.run(&["exec", "--", "echo", "ran"]).exits(6).stdout, "");
+    idp.resume().unwrap();
+    home.run(&["logout"]).exits(0);
+    assert_eq!(home.run(&["exec", "--", "echo", "ran"]).exits(3).stdout, "");
+}
+
+#[test]
+fn a_command_that_is_not_there_is_wrong_usage() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    home.run(&["exec", "--", "no-such-command-here"]).exits(2).says("cannot run `no-such-command-here`");
+    let failed = home.run(&["exec", "--json", "--", "/etc"]).exits(2);
+    assert_eq!(failed.error()["code"], "command_not_found");
+    home.run(&["exec"]).exits(2);
+    home.run(&["exec", "work"]).exits(2);
+}

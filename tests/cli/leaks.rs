@@ -1,0 +1,237 @@
+//! Secrets: the whole life of a session, told as loudly as authctl can, and then a search through all it said and wrote.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::Stdio;
+
+use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle};
+use proptest::prelude::*;
+
+use crate::support::{PASSWORD, Sandbox, TOTP, contains, issuer, quick_issuer};
+
+/// Fails the test if a secret stands in a file of this home.
+#[track_caller]
+fn clean(home: &Sandbox) {
+    assert_eq!(home.leaks_in_files(), Vec::<std::path::PathBuf>::new());
+}
+
+fn faults(idp: &Handle, endpoint: Endpoint, kinds: &[FaultKind]) {
+    for kind in kinds {
+        idp.fault(Fault { endpoint, kind: kind.clone(), times: 1 });
+    }
+}
+
+/// What an issuer or a network can do wrong without keeping a test waiting.
+fn bad_answers() -> Vec<FaultKind> {
+    vec![
+        FaultKind::Reset,
+        FaultKind::LostReply,
+        FaultKind::ServerError,
+        FaultKind::Html,
+        FaultKind::HtmlError,
+        FaultKind::Garbage,
+        FaultKind::OAuthError { status: 401, code: "invalid_client".into() },
+        FaultKind::EmptyBody { status: 200 },
+        FaultKind::EmptyBody { status: 404 },
+    ]
+}
+
+const PASSWORD_LOGIN: [&str; 6] =
+    ["--client-id", "authctl", "--password", "--username", "developer", "--password-stdin"];
+
+#[test]
+fn a_whole_life_leaves_no_secret_anywhere() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.keep_secret("wrong-password-typed-by-mistake");
+    let login = [&["login", "work", "-vvv", "--issuer", idp.issuer()][..], &PASSWORD_LOGIN].concat();
+    home.run_with(&login, "wrong-password-typed-by-mistake\n").exits(5);
+    for (endpoint, kind) in
+        bad_answers().into_iter().flat_map(|k| [(Endpoint::Token, k.clone()), (Endpoint::Metadata, k)])
+    {
+        faults(&idp, endpoint, &[kind]);
+        let ran = home.run_with(&login, &format!("{PASSWORD}\n"));
+        assert!(ran.code < 8, "{ran:?}");
+        idp.clear_faults();
+    }
+    home.run_with(&login, &format!("{PASSWORD}\n")).exits(0);
+    home.session("work");
+    clean(&home);
+    home.run(&["token", "--audience", "https://api.example", "-vvv"]).exits(0);
+    home.session("work");
+    for kind in bad_answers() {
+        idp.fault(Fault { endpoint: Endpoint::Token, kind, times: 1 });
+        home.run(&["refresh", "-vvv"]);
+        home.run(&["refresh", "-vvv", "--json"]);
+        home.session("work");
+        idp.clear_faults();
+        let ran = home.run(&["status", "-vvv"]);
+        assert!(ran.code == 0, "{ran:?}");
+    }
+    home.run_with(&login, &format!("{PASSWORD}\n")).exits(0);
+    home.session("work");
+    for args in
+        [&["status", "--json", "-vvv"][..], &["verify", "-vvv"], &["verify", "--json"], &["verify", "--audience", "x"]]
+    {
+        home.run(args);
+        clean(&home);
+    }
+    home.run(&["profile", "rename", "work", "home"]).exits(0);
+    clean(&home);
+    faults(&idp, Endpoint::Revoke, &[FaultKind::OAuthError { status: 400, code: "invalid_request".into() }]);
+    home.run(&["logout", "-vvv"]).exits(5);
+    clean(&home);
+    assert!(home.secrets().len() > 8, "the search looked for something");
+}
+
+#[test]
+fn a_clients_secret_is_as_secret_as_a_password() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    let secret = idp.client_secret("authctl-service").unwrap();
+    home.keep_secret(secret.expose());
+    home.keep_secret("a-wrong-client-secret");
+    let login = ["login", "ci", "-vvv", "--issuer", idp.issuer(), "--client-id", "authctl-service"];
+    let login = [&login[..], &["--client-credentials", "--client-secret-stdin"]].concat();
+    home.run_with(&login, "a-wrong-client-secret\n").exits(5);
+    home.run_with(&login, &format!("{}\n", secret.expose())).exits(0);
+    home.session("ci");
+    home.expire("ci");
+    for kind in bad_answers() {
+        faults(&idp, Endpoint::Token, &[kind]);
+        home.run(&["refresh", "-vvv"]);
+        idp.clear_faults();
+    }
+    home.session("ci");
+    home.run(&["logout", "-vvv"]).exits(0);
+    clean(&home);
+}
+
+#[test]
+fn a_token_taken_from_stdin_is_not_told() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.keep_secret("a-refresh-token-from-elsewhere");
+    let given = "{\"access_token\":\"an-access-token-from-elsewhere\",\"token_type\":\"Bearer\",\"expires_in\":60,\
+                 \"refresh_token\":\"a-refresh-token-from-elsewhere\"}";
+    home.keep_secret("an-access-token-from-elsewhere");
+    let login = ["login", "given", "-vvv", "--issuer", idp.issuer(), "--client-id", "authctl", "--with-token"];
+    home.run_with(&login, &given[..given.len() - 1]);
+    home.run_with(&login, given);
+    home.run(&["refresh", "given", "-vvv"]);
+    home.run(&["verify", "given", "-vvv"]);
+    home.run_with(&["verify", "-", "--profile", "given", "-vvv"], "an-access-token-from-elsewhere");
+    home.run_with(&["verify", "-", "--profile", "given", "--batch"], "an-access-token-from-elsewhere\n");
+    home.run(&["logout", "given", "-vvv"]);
+    clean(&home);
+}
+
+#[test]
+fn a_device_login_does_not_tell_its_device_code_and_a_second_factor_stays_secret() {
+    let home = Sandbox::new();
+    let idp = issuer(|options| options.device_interval = std::time::Duration::from_secs(1));
+    let args = ["login", "tv", "--issuer", idp.issuer(), "--client-id", "authctl", "--device", "-vvv"];
+    let mut command = home.command(&args);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+        let line = line.unwrap();
+        let word = line.trim();
+        if word.len() == 9 && word.as_bytes()[4] == b'-' {
+            assert!(idp.approve_device(word, "developer"), "{word}");
+        }
+        told.push_str(&line);
+        told.push('\n');
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{told}");
+    home.session("tv");
+    for secret in home.secrets() {
+        assert!(!told.contains(&secret) && !contains(&output.stdout, secret.as_bytes()), "{told}");
+    }
+    assert!(!told.contains("device_code="), "{told}");
+    // Without a terminal nobody can type the code: nothing of the first factor is told.
+    let login = ["login", "two", "--issuer", idp.issuer(), "--client-id", "authctl", "--password", "-vvv"];
+    let login = [&login[..], &["--username", "second", "--password-stdin"]].concat();
+    home.run_with(&login, &format!("{PASSWORD}\n")).exits(3);
+    assert!(home.secrets().contains(&TOTP.to_owned()));
+    clean(&home);
+}
+
+#[test]
+fn arguments_and_environment_of_the_running_program_hold_no_secret() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    home.expire("work");
+    // The reply is held back, so that the program is there to be looked at.
+    idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Slow { ms: 700 }, times: 1 });
+    let before = idp.stats().requests["token"];
+    let child = home.start(&["refresh", "-vvv"], "");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while idp.stats().requests["token"] == before {
+        assert!(std::time::Instant::now() < deadline, "it asks the issuer");
+        std::thread::yield_now();
+    }
+    for file in ["cmdline", "environ"] {
+        let bytes = fs::read(format!("/proc/{}/{file}", child.id())).unwrap();
+        assert!(!bytes.is_empty(), "it still runs");
+        for secret in home.secrets() {
+            assert!(!contains(&bytes, secret.as_bytes()), "{file}");
+        }
+    }
+    home.finish(child, &["refresh"]).exits(0);
+    home.session("work");
+    clean(&home);
+}
+
+#[test]
+fn the_search_finds_a_leak_that_was_planted() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let tokens = home.session("work").tokens;
+    clean(&home);
+    let planted = home.path().join("data/authctl/debug.log");
+    for secret in [&tokens.access_token, tokens.refresh_token.as_ref().unwrap(), tokens.id_token.as_ref().unwrap()] {
+        fs::write(&planted, format!("{{\"token\":\"{}\"}}", secret.expose())).unwrap();
+        assert_eq!(home.leaks_in_files(), [planted.clone()]);
+    }
+    // And in a stream: a profile's client id that is a secret is shown by `profile show`.
+    home.run(&["profile", "set", "work", "client_id=planted-secret"]).exits(0);
+    home.keep_secret("planted-secret");
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| home.run(&["profile", "show"])));
+    let told = *caught.expect_err("the search must fail the test").downcast::<String>().unwrap();
+    assert!(told.contains("a secret on stdout"), "{told}");
+}
+
+#[test]
+fn what_is_kept_is_readable_by_its_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    home.run(&["logout"]).exits(0);
+    home.log_in("work", &idp);
+    for (path, _) in home.files() {
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", path.display());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever stands in the configuration, the program says what is wrong with it, and does not panic.
+    #[test]
+    fn no_configuration_makes_the_program_panic(
+        text in r#"(?s)(\[(profiles\.)?["a-z.]{0,6}\]?\n|(issuer|client_id|scopes|grant|default_profile) ?= ?("[^"]{0,8}"|\[|7|\{\})\n|.{0,12}){0,6}"#
+    ) {
+        let home = Sandbox::new();
+        home.configure("");
+        fs::File::create(home.config_file()).unwrap().write_all(text.as_bytes()).unwrap();
+        let ran = home.run(&["profile", "list", "--json"]);
+        prop_assert!(matches!(ran.code, 0 | 2), "{:?} {:?}", text, ran);
+        prop_assert!(!ran.stderr.contains("panicked"), "{:?} {:?}", text, ran);
+    }
+}
