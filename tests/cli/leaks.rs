@@ -195,7 +195,7 @@ fn the_search_finds_a_leak_that_was_planted() {
     let planted = home.path().join("data/authctl/debug.log");
     for secret in [&tokens.access_token, tokens.refresh_token.as_ref().unwrap(), tokens.id_token.as_ref().unwrap()] {
         fs::write(&planted, format!("{{\"token\":\"{}\"}}", secret.expose())).unwrap();
-        assert_eq!(home.leaks_in_files(), [planted.clone()]);
+        assert_eq!(home.leaks_in_files(), std::slice::from_ref(&planted));
     }
     // And in a stream: a profile's client id that is a secret is shown by `profile show`.
     home.run(&["profile", "set", "work", "client_id=planted-secret"]).exits(0);
