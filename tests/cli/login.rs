@@ -248,7 +248,7 @@ fn an_address_that_is_no_answer_to_this_sign_in_is_refused() {
     pasting.says("paste it here");
     pasting.types(&format!("{theirs}\n"));
     let ran = pasting.ends();
-    assert_eq!(ran.code, 6, "{}", ran.stderr);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
     assert!(ran.stderr.contains("no answer to this sign-in"), "{}", ran.stderr);
     nothing_kept(&home);
     other.closes_stdin();
