@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use super::dev_issuer::made_up_password;
@@ -279,14 +281,17 @@ async fn reach(issuer: &str) -> Result<(Http, Metadata), Failure> {
     Ok((http, metadata))
 }
 
-/// The same token with one letter of its claims changed.
+/// The same token with one letter of its subject changed: any letter of the encoded claims could as well leave no JSON.
 fn tampered(token: &Secret) -> Secret {
+    const SUBJECT: &[u8] = b"\"sub\":\"";
     let mut parts: Vec<String> = token.expose().split('.').map(str::to_owned).collect();
     if let Some(claims) = parts.get_mut(1)
-        && let Some(middle) = claims.char_indices().nth(claims.len() / 2)
+        && let Ok(mut text) = URL_SAFE_NO_PAD.decode(&*claims)
+        && let Some(start) = text.windows(SUBJECT.len()).position(|part| part == SUBJECT)
+        && let Some(letter) = text.get_mut(start + SUBJECT.len())
     {
-        let other = if middle.1 == 'A' { "B" } else { "A" };
-        claims.replace_range(middle.0..=middle.0, other);
+        *letter = if *letter == b'A' { b'B' } else { b'A' };
+        *claims = URL_SAFE_NO_PAD.encode(&text);
     }
     Secret::new(parts.join("."))
 }
@@ -302,4 +307,21 @@ fn shorten_token(line: &str) -> String {
 
 fn login_again() -> [&'static str; 6] {
     ["login", PROFILE, "--password", "--username", "developer", "--password-stdin"]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tampered_token_has_other_claims_that_are_still_claims() {
+        for length in 0..64 {
+            let before = format!(r#"{{"jti":"{}","sub":"Abc","exp":1}}"#, "x".repeat(length));
+            let token = Secret::new(format!("eyJh.{}.c2ln", URL_SAFE_NO_PAD.encode(&before)));
+            let changed = tampered(&token);
+            let claims = changed.expose().split('.').nth(1).expect("three parts");
+            let after = URL_SAFE_NO_PAD.decode(claims).expect("base64url");
+            assert_eq!(String::from_utf8(after).expect("text"), before.replace("Abc", "Bbc"));
+        }
+    }
 }
