@@ -165,7 +165,7 @@ fn arguments_and_environment_of_the_running_program_hold_no_secret() {
     home.log_in("work", &idp);
     home.expire("work");
     // The reply is held back, so that the program is there to be looked at.
-    idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Slow { ms: 700 }, times: 1 });
+    idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Slow { ms: 1500 }, times: 1 });
     let before = idp.stats().requests["token"];
     let child = home.start(&["refresh", "-vvv"], "");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
