@@ -57,7 +57,7 @@ fn a_renewal_that_the_issuer_has_begun_is_finished() {
         let committed = count as u64 + 1;
         until("the renewal", || (issuer.stats().refreshes_committed == committed).then_some(()));
         renewing.signal(signal);
-        renewing.says("Finishing the renewal");
+        renewing.says("Finishing what is under way");
         issuer.clear_faults();
         let ran = renewing.ends().exits(130);
         assert_eq!(ran.stdout, "");

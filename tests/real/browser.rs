@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fantoccini::error::CmdError;
 use fantoccini::{Client, ClientBuilder, Locator};
@@ -18,7 +18,7 @@ use crate::keyring::needs;
 use crate::support::{self, PASSWORD, Sandbox, TOTP, USER};
 
 /// How long the slowest step of a browser on a loaded machine may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How large the browser's window is: a desktop's, or a phone's.
 #[derive(Clone, Copy)]
@@ -144,13 +144,15 @@ impl Person {
     async fn press(&self, button: &str) -> Result<(), CmdError> {
         let page = self.client.find(Locator::Css("html")).await?.element_id();
         self.client.find(Locator::Css(button)).await?.click().await?;
-        loop {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
             // While the one page goes and the next one comes, there may be none.
             match self.client.find(Locator::Css("main")).await {
                 Ok(_) if self.client.find(Locator::Css("html")).await?.element_id() != page => return Ok(()),
                 _ => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
+        panic!("{button} led nowhere after {:?}: does the page's policy let it?", self.seen);
     }
 
     /// Takes the page's title and picture, and sees to it that nothing sticks out of it sideways.
@@ -196,7 +198,7 @@ fn walk(name: &'static str, screen: Screen, url: &str, user: &'static str, allow
     runtime.block_on(async {
         let client = driver.browser(screen).await;
         let mut person = Person { client: client.clone(), user, allows, name, seen: Vec::new() };
-        let said = tokio::time::timeout(2 * PATIENCE, person.walk(url)).await.expect("in time").expect("a walk");
+        let said = tokio::time::timeout(3 * PATIENCE, person.walk(url)).await.expect("in time").expect("a walk");
         let address = client.current_url().await.expect("an address");
         let titles = std::mem::take(&mut person.seen);
         client.close().await.expect("closed");
