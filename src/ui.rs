@@ -70,9 +70,19 @@ pub fn restore_terminal() {
 
 /// Writes a line to stderr; a closed one is not an error.
 fn tell(quiet: bool, text: &str) {
-    if !quiet {
-        let _ = writeln!(io::stderr(), "{text}");
+    if quiet {
+        return;
     }
+    let stderr = io::stderr();
+    let width = termios::tcgetwinsize(&stderr).map_or(usize::MAX, |size| usize::from(size.ws_col));
+    let _ = writeln!(stderr.lock(), "{}", wrapped(text, width));
+}
+
+/// `text` with its lines broken between words. What is indented stays whole: it is there to be copied.
+fn wrapped(text: &str, width: usize) -> String {
+    let line =
+        |line: &str| if line.starts_with(' ') || width < 20 { line.to_owned() } else { textwrap::fill(line, width) };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
 impl Ui for Terminal {
@@ -163,6 +173,14 @@ fn is_deceptive(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_break_between_words_and_addresses_not_at_all() {
+        let address = format!("  https://a.example/{}", "x".repeat(60));
+        let text = format!("one two three four five six\n\n{address}\n");
+        assert_eq!(wrapped(&text, 20), format!("one two three four\nfive six\n\n{address}\n"));
+        assert_eq!(wrapped(&text, usize::MAX), text);
+    }
 
     #[test]
     fn nothing_from_elsewhere_moves_the_cursor() {

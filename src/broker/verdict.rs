@@ -19,14 +19,19 @@ impl Broker {
         keys: Option<KeySet>,
         revoked: &RevokedList,
     ) -> (Verdict, Option<Duration>) {
+        Self::expect_the_profiles(profile, &mut policy);
+        let (keys, age) = keys.map_or_else(|| Self::kept_keys(session, policy.now), |keys| (keys, None));
+        (judge_token(tokens.access_token.expose(), &keys, &policy, revoked), age)
+    }
+
+    /// Puts the profile's issuer and audiences where `policy` has none of its own.
+    pub fn expect_the_profiles(profile: &Profile, policy: &mut Policy) {
         if policy.issuer.is_empty() {
             policy.issuer = profile.issuer.to_string();
         }
         if policy.audiences.is_empty() {
             policy.audiences = profile.expected_audiences();
         }
-        let (keys, age) = keys.map_or_else(|| Self::kept_keys(session, policy.now), |keys| (keys, None));
-        (judge_token(tokens.access_token.expose(), &keys, &policy, revoked), age)
     }
 
     /// The keys that a session keeps, none where it has none, and how old they are.

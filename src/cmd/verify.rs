@@ -81,7 +81,8 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Failure> {
     let found = stores.of(profile.store).read(&profile.name).map_err(|e| about(e.into()))?;
     let session = Broker::owned(&profile, found).map_err(about)?;
     let (verdict, age) = Broker::judge(&profile, &session, &session.tokens, policy, keys, &revoked);
-    tell(app, &verdict, age)
+    let owner = session.subject.and_then(|subject| subject.name);
+    tell(app, &verdict, age, owner.as_deref())
 }
 
 fn given_keys(args: &Verify) -> Result<Option<KeySet>, Failure> {
@@ -154,7 +155,7 @@ fn stdin(
                 code: "usage",
                 ..failure
             })?;
-            fill_in(&profile, &mut policy);
+            Broker::expect_the_profiles(&profile, &mut policy);
             match keys {
                 Some(keys) => (keys, None),
                 None => kept_keys(app, &profile, policy.now)?,
@@ -167,16 +168,7 @@ fn stdin(
     let mut token = SecretBytes::default();
     io::copy(&mut io::stdin().lock().take(MOST_BYTES as u64 + 1), &mut token).map_err(unreadable)?;
     let verdict = decide(token.expose(), &keys, &policy, revoked);
-    tell(app, &verdict, age)
-}
-
-fn fill_in(profile: &Profile, policy: &mut Policy) {
-    if policy.issuer.is_empty() {
-        policy.issuer = profile.issuer.to_string();
-    }
-    if policy.audiences.is_empty() {
-        policy.audiences = profile.expected_audiences();
-    }
+    tell(app, &verdict, age, None)
 }
 
 fn kept_keys(app: &App, profile: &Profile, now: UnixTime) -> Result<(KeySet, Option<Duration>), Failure> {
@@ -238,7 +230,8 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
     }
 }
 
-fn tell(app: &App, verdict: &Verdict, age: Option<Duration>) -> Result<u8, Failure> {
+/// Tells the verdict. `owner` is whose session the token is from, by a name that the token itself need not have.
+fn tell(app: &App, verdict: &Verdict, age: Option<Duration>, owner: Option<&str>) -> Result<u8, Failure> {
     let granted = match verdict {
         Verdict::Denied(reasons) => return tell_denied(app, reasons),
         Verdict::Granted(granted) => granted,
@@ -251,7 +244,11 @@ fn tell(app: &App, verdict: &Verdict, age: Option<Duration>) -> Result<u8, Failu
         return Ok(0);
     }
     let text = |name: &str| granted.claims.get(name).and_then(Value::as_str).map(|t| harmless(t, 100));
-    let who = text("preferred_username").or_else(|| text("sub")).unwrap_or_else(|| "nobody in particular".into());
+    let owner = owner.map(|name| harmless(name, 100));
+    let who = owner
+        .or_else(|| text("preferred_username"))
+        .or_else(|| text("sub"))
+        .unwrap_or_else(|| "nobody in particular".into());
     let left = granted
         .claims
         .get("exp")
