@@ -400,8 +400,7 @@ mod tests {
     #[ignore = "the child of a_full_disk_keeps_the_old_session"]
     #[allow(clippy::disallowed_methods, reason = "a test's own channel to its child")]
     fn child_with_little_space() {
-        let Some(dir) = std::env::var_os("AUTHCTL_TEST_DIR") else { return };
-        let dir = PathBuf::from(dir);
+        let dir = PathBuf::from(std::env::var_os("AUTHCTL_TEST_DIR").expect("given by the parent"));
         let store = FileStore::new(dir.join("sessions"), KeySource::Default(dir.join("authctl.key")));
         let big = session(&"x".repeat(100_000));
         for error in [store.write(&work(), &big), store.reserve(&work(), 100_000)] {
@@ -410,14 +409,27 @@ mod tests {
         assert_eq!(token(&store), "old");
     }
 
-    /// Where `AUTHCTL_TEST_SMALL_DISK` names a directory on a file system of 64 KiB, fills it up between `reserve` and
-    /// `write`.
     #[test]
-    #[ignore = "needs a small file system: mount -t tmpfs -o size=64k tmpfs DIR"]
-    #[allow(clippy::disallowed_methods, reason = "a test's own variable")]
     fn a_disk_that_fills_up_after_the_reservation_costs_nothing() {
-        let Some(dir) = std::env::var_os("AUTHCTL_TEST_SMALL_DISK") else { return };
-        let dir = PathBuf::from(dir);
+        let place = Place::new();
+        let mount = r#"mount -t tmpfs -o size=64k tmpfs "$1" && exec "$0" --ignored --exact store::file::tests::child_on_a_small_disk"#;
+        let ran = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", mount])
+            .arg(std::env::current_exe().expect("this test"))
+            .arg(place.dir.path())
+            .env("AUTHCTL_TEST_DIR", place.dir.path())
+            .output()
+            .expect("unshare of util-linux");
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+    }
+
+    /// Fills the disk up between `reserve` and `write`.
+    #[test]
+    #[ignore = "the child of a_disk_that_fills_up_after_the_reservation_costs_nothing"]
+    #[allow(clippy::disallowed_methods, reason = "a test's own channel to its child")]
+    fn child_on_a_small_disk() {
+        let dir = PathBuf::from(std::env::var_os("AUTHCTL_TEST_DIR").expect("given by the parent"));
         let store = FileStore::new(dir.join("sessions"), KeySource::Default(dir.join("authctl.key")));
         store.write(&work(), &session("old")).expect("written");
         store.reserve(&work(), 10_000).expect("room");
