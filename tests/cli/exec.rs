@@ -39,6 +39,19 @@ fn a_token_handed_in_is_passed_on_under_the_asked_name_only() {
 }
 
 #[test]
+fn a_command_can_ask_for_another_profiles_token() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("mine", &idp);
+    home.log_in_as("other", &idp, "other");
+    let other = home.token("other");
+    let authctl = crate::support::AUTHCTL;
+    assert_eq!(home.run(&["exec", "mine", "--", authctl, "token", "other"]).exits(0).line(), other);
+    let nested = ["exec", "mine", "--", authctl, "exec", "other", "--", "sh", "-c", &show("AUTHCTL_TOKEN")];
+    assert_eq!(home.run(&nested).exits(0).stdout, other);
+}
+
+#[test]
 fn exit_status_and_signals_are_the_commands_own() {
     let home = Sandbox::new();
     let idp = quick_issuer();
