@@ -7,6 +7,7 @@ use std::process::Stdio;
 use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle};
 use proptest::prelude::*;
 
+use crate::support::hand::HandServer;
 use crate::support::{PASSWORD, Sandbox, TOTP, contains, issuer, quick_issuer};
 
 /// Fails the test if a secret stands in a file of this home.
@@ -155,6 +156,98 @@ fn a_device_login_does_not_tell_its_device_code_and_a_second_factor_stays_secret
     let login = [&login[..], &["--username", "second", "--password-stdin"]].concat();
     home.run_with(&login, &format!("{PASSWORD}\n")).exits(3);
     assert!(home.secrets().contains(&TOTP.to_owned()));
+    clean(&home);
+}
+
+/// An issuer by hand, whose token endpoint repeats what it was sent in a refusal, in a page, and then gives tokens.
+fn talkative_issuer() -> HandServer {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    HandServer::start(move |own, request| match request.path.as_str() {
+        "/token" => {
+            let echo = request.body.replace('"', "");
+            match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 3 {
+                0 => (400, format!("{{\"error\":\"invalid_request\",\"error_description\":\"you sent {echo}\"}}")),
+                1 => (200, format!("<html>{echo}</html>")),
+                _ => (200, "{\"access_token\":\"an-opaque-token\",\"refresh_token\":\"a-refresh-token\"}".into()),
+            }
+        }
+        "/.well-known/openid-configuration" => {
+            let places = ["authorization", "token"].map(|name| format!("\"{name}_endpoint\":\"{own}/{name}\""));
+            (200, format!("{{\"issuer\":\"{own}\",{}}}", places.join(",")))
+        }
+        _ => (404, "{}".into()),
+    })
+}
+
+#[test]
+fn a_sign_in_tells_neither_code_nor_verifier() {
+    let mut home = Sandbox::new();
+    let (script, seen) = (home.path().join("browser"), home.path().join("browser-arguments"));
+    fs::write(&script, format!("#!/bin/sh\nprintf '%s\\n' \"$@\" >> '{}'\n", seen.display())).unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    home.set("BROWSER", &script);
+    let idp = talkative_issuer();
+    home.keep_secret("an-opaque-token");
+    home.keep_secret("a-refresh-token");
+    let login = ["login", "work", "--issuer", &idp.url, "--client-id", "cli", "--scope", "api", "-vvv"];
+    for (attempt, how) in
+        ["--browser", "--browser", "--browser", "--no-browser", "--no-browser", "--no-browser"].into_iter().enumerate()
+    {
+        let code = format!("the-code-of-attempt-{attempt}");
+        home.keep_secret(&code);
+        let mut waiting = home.watch(&[&login[..], &[how, "--replace"]].concat());
+        let address = url::Url::parse(&waiting.line("http://127.0.0.1")).unwrap();
+        let asked = |name: &str| address.query_pairs().find(|(n, _)| n == name).unwrap().1.into_owned();
+        let back = format!("{}?code={code}&state={}", asked("redirect_uri"), asked("state"));
+        if how == "--browser" {
+            assert_eq!(crate::support::http::get(&back, &[]).0, 200);
+        } else {
+            waiting.types(&format!("{back}\n"));
+        }
+        let ran = waiting.ends();
+        assert_eq!(ran.code, [5, 6, 0][attempt % 3], "{ran:?}");
+        let sent = idp.requests().into_iter().rfind(|request| request.path == "/token").unwrap().body;
+        let form: std::collections::HashMap<String, String> =
+            url::form_urlencoded::parse(sent.as_bytes()).into_owned().collect();
+        assert_eq!(form["code"], code);
+        assert_eq!(form["code_verifier"].len(), 43);
+        // The verifier is known only now: what was said before is searched for it here.
+        for secret in [&form["code_verifier"], &code] {
+            assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{ran:?}");
+        }
+        home.keep_secret(&form["code_verifier"]);
+        clean(&home);
+    }
+    assert!(fs::read_to_string(&seen).unwrap().lines().count() >= 3, "the browser's arguments were searched too");
+}
+
+#[test]
+fn a_one_time_code_and_what_stands_for_the_password_are_not_told() {
+    let home = Sandbox::new();
+    let idp = HandServer::start(|own, request| match request.path.as_str() {
+        "/token" if request.body.contains("mfa-otp") && request.body.contains("otp=111111") => {
+            (403, format!("{{\"error\":\"invalid_grant\",\"error_description\":\"no: {}\"}}", request.body))
+        }
+        "/token" if request.body.contains("mfa-otp") => (200, "{\"access_token\":\"an-opaque-token\"}".into()),
+        "/token" => (403, "{\"error\":\"mfa_required\",\"mfa_token\":\"stands-for-the-password\"}".into()),
+        "/.well-known/openid-configuration" => {
+            (200, format!("{{\"issuer\":\"{own}\",\"token_endpoint\":\"{own}/token\"}}"))
+        }
+        _ => (404, "{}".into()),
+    });
+    for secret in ["an-opaque-token", "stands-for-the-password", "111111", "735192"] {
+        home.keep_secret(secret);
+    }
+    let login = ["login", "work", "--issuer", &idp.url, "--client-id", "cli", "--scope", "api", "-vvv", "--password"];
+    let mut waiting = home.watch_in_terminal(&[&login[..], &["--username", "developer"]].concat());
+    waiting.says("Password: ");
+    waiting.types(&format!("{PASSWORD}\n"));
+    waiting.says("One-time code: ");
+    waiting.types("111111\n");
+    waiting.says("Try again");
+    waiting.finds("the second question", |said| (said.matches("One-time code: ").count() > 1).then_some(()));
+    waiting.types("735192\n");
+    waiting.ends().exits(0);
     clean(&home);
 }
 
