@@ -133,7 +133,7 @@ fn a_crate_is_named_only_where_it_may_be() {
 fn a_secret_is_exposed_only_where_it_is_sent_stored_compared_or_printed() {
     // Each file that may call `expose()`. A new one is a decision, taken here where a reviewer sees it.
     const MAY: [&str; 6] =
-        ["secret.rs", "model/session.rs", "cmd/token.rs", "cmd/exec.rs", "cmd/login.rs", "cmd/verify.rs"];
+        ["secret.rs", "model/session.rs", "cmd/token.rs", "cmd/exec.rs", "cmd/login/input.rs", "cmd/verify.rs"];
     const ROOMS: [&str; 4] = ["store", "issuer", "verify", "dev_issuer"];
     const BROKER: [&str; 5] =
         ["broker/commit.rs", "broker/login.rs", "broker/logout.rs", "broker/renew.rs", "broker/verdict.rs"];

@@ -1,8 +1,7 @@
 //! `authctl login`: gets a session by any grant, checks it, asks before it replaces somebody else's, and keeps it.
 
 mod grants;
-
-use std::io::Read as _;
+mod input;
 
 use serde::Serialize;
 
@@ -15,9 +14,10 @@ use crate::config::{self, Config};
 use crate::failure::{Failure, Kind};
 use crate::issuer::{Client, Metadata};
 use crate::model::{ClientAuth, Grant, Profile, ProfileName, Session, StoreKind, Subject};
-use crate::secret::{Secret, SecretBytes};
+use crate::secret::Secret;
 use crate::ui::harmless;
 use grants::How;
+use input::Input;
 
 pub(super) use grants::open_end_session;
 
@@ -26,9 +26,6 @@ const DEFAULT_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
 
 /// The profile that `login --issuer` makes where none is named.
 const DEFAULT_NAME: &str = "default";
-
-/// The most that is read from stdin.
-const MOST_INPUT: u64 = 1024 * 1024;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -40,13 +37,6 @@ struct Answer<'a> {
     expires_at: Option<UnixTime>,
     can_renew: bool,
     store: StoreKind,
-}
-
-/// What was read from stdin because options said so.
-struct Input {
-    client_secret: Option<Secret>,
-    password: Option<Secret>,
-    token: Option<Secret>,
 }
 
 /// Runs the command.
@@ -63,7 +53,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
              --password-stdin or --with-token",
         )));
     }
-    let input = read_input(app, &args)?;
+    let input = Input::read(app, &args)?;
     app.run(async {
         let broker = app.broker()?;
         // A store that cannot keep the session is told before anybody signs in.
@@ -183,53 +173,6 @@ fn prepare_profile(args: &Login, profile: &mut Profile, new: bool, metadata: &Me
         };
         profile.scopes = DEFAULT_SCOPES.iter().filter(|scope| offered(scope)).map(|s| (*s).to_owned()).collect();
     }
-}
-
-/// Reads what the options say is on stdin: a line for the client's secret, a line for the password, the rest a token.
-fn read_input(app: &App, args: &Login) -> Result<Input, Failure> {
-    let mut input = Input { client_secret: None, password: None, token: None };
-    if !(args.client_secret_stdin || args.password_stdin || args.with_token) {
-        return Ok(input);
-    }
-    if app.ui().is_human() {
-        if args.client_secret_stdin || args.password_stdin {
-            let hint = "leave out the options that end in -stdin to be asked without echo, or pipe the secret in";
-            return Err(Failure::said(Kind::Usage, "stdin is a terminal, which would show what is typed", hint));
-        }
-        app.ui().tell("Paste the token response or the JWT here, then press Enter and Ctrl-D.");
-    }
-    let unreadable =
-        |e: anyhow::Error| Failure::new(Kind::Usage, e.context("reading stdin"), "pipe UTF-8 text to stdin");
-    let mut bytes = SecretBytes::default();
-    let read = std::io::copy(&mut std::io::stdin().lock().take(MOST_INPUT + 1), &mut bytes);
-    if read.map_err(|e| unreadable(e.into()))? > MOST_INPUT {
-        return Err(Failure::said(Kind::Usage, "stdin holds more than 1 MiB", "pipe only what the options ask for"));
-    }
-    let mut rest = std::str::from_utf8(bytes.expose()).map_err(|e| unreadable(e.into()))?;
-    let mut line = |what: &str| {
-        let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
-        rest = after;
-        let line = line.trim_end_matches('\r');
-        if line.is_empty() {
-            let hint = "pipe it to stdin, each secret on a line of its own: first the client's, then the password";
-            return Err(Failure::said(Kind::Usage, format!("stdin holds no {what}"), hint));
-        }
-        Ok(Secret::new(line.to_owned()))
-    };
-    if args.client_secret_stdin {
-        input.client_secret = Some(line("client secret")?);
-    }
-    if args.password_stdin {
-        input.password = Some(line("password")?);
-    }
-    if args.with_token {
-        if rest.trim().is_empty() {
-            let hint = "pipe a token response (JSON) or a JWT to stdin";
-            return Err(Failure::said(Kind::Usage, "stdin holds no token", hint));
-        }
-        input.token = Some(Secret::new(rest.trim().to_owned()));
-    }
-    Ok(input)
 }
 
 /// The client, with its secret from stdin, else from the present session, else asked for.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{Input, new_login};
+use super::input::Input;
+use super::new_login;
 use crate::app::App;
 use crate::broker::NewLogin;
 use crate::cli::Login;
