@@ -71,6 +71,12 @@ impl App {
             .get_or_init(|| Arc::from(ui::open(self.common.no_input || self.environment.no_input, self.common.quiet)))
     }
 
+    /// Tells a failure on stderr, in the form that was asked for.
+    pub fn report(&self, failure: &Failure) {
+        ui::restore_terminal();
+        failure.report(self.common.json);
+    }
+
     /// Where the files are.
     ///
     /// # Errors

@@ -1,5 +1,9 @@
 //! The one place where what went wrong becomes an exit code, a stable word and a line on what to do next.
 
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
 use crate::broker::{BrokerError, LoginReason};
 use crate::config::ConfigError;
 use crate::issuer::IssuerError;
@@ -138,6 +142,29 @@ impl Failure {
             "interrupted while the issuer was being asked",
             "run `authctl status{profile}` to see how the session stands",
         )
+    }
+
+    /// Tells it on stderr: what failed and what to do next, a line each, or as JSON. A closed stderr is no error.
+    pub fn report(&self, json: bool) {
+        #[derive(Serialize)]
+        struct Report<'a> {
+            error: Error<'a>,
+        }
+        #[derive(Serialize)]
+        struct Error<'a> {
+            code: &'a str,
+            message: String,
+            hint: String,
+        }
+        let (message, hint) = (self.message(), self.next());
+        let told = if json {
+            serde_json::to_string(&Report { error: Error { code: self.code, message, hint } }).unwrap_or_default()
+        } else if hint.is_empty() {
+            format!("authctl: {message}")
+        } else {
+            format!("authctl: {message}\n  next: {hint}")
+        };
+        let _ = writeln!(io::stderr(), "{told}");
     }
 
     /// What failed, in one line.

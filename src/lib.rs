@@ -46,7 +46,6 @@ mod ui;
 mod verify;
 
 use std::ffi::OsString;
-use std::io::Write as _;
 
 use clap::Parser as _;
 use clap::error::ErrorKind;
@@ -70,7 +69,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     match cmd::dispatch(&app, command) {
         Ok(code) => code,
         Err(failure) => {
-            report(&app, &failure);
+            app.report(&failure);
             failure.kind.exit_code()
         }
     }
@@ -94,37 +93,8 @@ fn usage(error: &clap::Error, json: bool) -> u8 {
             told.collect::<Vec<_>>().join(" ")
         }
     };
-    report_json(&Failure::said(Kind::Usage, message, "run `authctl --help`"));
+    Failure::said(Kind::Usage, message, "run `authctl --help`").report(true);
     Kind::Usage.exit_code()
-}
-
-/// Tells a failure on stderr: what failed, and what to do next.
-pub(crate) fn report(app: &App, failure: &Failure) {
-    ui::restore_terminal();
-    if app.common.json {
-        report_json(failure);
-        return;
-    }
-    let _ = writeln!(std::io::stderr(), "authctl: {}", failure.message());
-    let next = failure.next();
-    if !next.is_empty() {
-        let _ = writeln!(std::io::stderr(), "  next: {next}");
-    }
-}
-
-fn report_json(failure: &Failure) {
-    #[derive(serde::Serialize)]
-    struct Report<'a> {
-        error: Error<'a>,
-    }
-    #[derive(serde::Serialize)]
-    struct Error<'a> {
-        code: &'a str,
-        message: String,
-        hint: String,
-    }
-    let error = Error { code: failure.code, message: failure.message(), hint: failure.next() };
-    let _ = writeln!(std::io::stderr(), "{}", serde_json::to_string(&Report { error }).unwrap_or_default());
 }
 
 /// With `-v` authctl's own log goes to stderr. Libraries' logs never do: they may hold what they send.

@@ -34,7 +34,7 @@ pub fn run(app: &App, args: &Logout) -> Result<u8, Failure> {
             let code = match one(app, profile, args).await {
                 Ok(code) => code,
                 Err(failure) => {
-                    crate::report(app, &failure);
+                    app.report(&failure);
                     failure.kind.exit_code()
                 }
             };
@@ -100,7 +100,7 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure>
             "revoke this client's access on the issuer's own pages ({}) if the tokens may be in other hands",
             profile.issuer
         );
-        crate::report(app, &Failure { hint, ..Failure::said(failure.kind, failure.message(), "") }.coded(failure.code));
+        app.report(&Failure { hint, ..Failure::said(failure.kind, failure.message(), "") }.coded(failure.code));
     }
     let kind = if matches!(failure.kind, Kind::Refused | Kind::Store) { failure.kind } else { Kind::Unreachable };
     Ok(kind.exit_code())

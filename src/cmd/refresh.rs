@@ -37,7 +37,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Failure> {
                 Err(error) => Err(Failure::from(error).about(&profile.name)),
             };
             if let Err(failure) = result {
-                crate::report(app, &Failure { error: failure.error.context(profile.name.to_string()), ..failure });
+                app.report(&Failure { error: failure.error.context(profile.name.to_string()), ..failure });
                 worst = worst.or(Some(failure.kind));
             }
         }

@@ -279,6 +279,6 @@ pub(super) fn tell_denied(app: &App, reasons: &[Reason]) -> Result<u8, Failure> 
         Some(ReasonCode::UnknownKey) => "`authctl refresh` fetches the issuer's keys; or give them with --jwks",
         _ => "do not rely on this token; log in again if it is your own",
     };
-    crate::report(app, &Failure::said(Kind::Denied, format!("token denied: {}", told.join("; ")), hint));
+    app.report(&Failure::said(Kind::Denied, format!("token denied: {}", told.join("; ")), hint));
     Ok(Kind::Denied.exit_code())
 }

@@ -169,3 +169,15 @@ fn help_and_version_are_data() {
     }
     assert!(home.run(&["-h"]).exits(0).stdout.contains("authctl demo"));
 }
+
+#[test]
+fn the_form_of_a_json_error_is_pinned() {
+    let home = Sandbox::new();
+    let ran = home.run(&["token", "--json"]).exits(3);
+    assert_eq!(ran.stdout, "");
+    assert_eq!(
+        ran.stderr,
+        "{\"error\":{\"code\":\"login_required\",\"message\":\"there is no profile yet\",\"hint\":\"run `authctl login NAME \
+         --issuer URL --client-id ID`, or `authctl demo` to see how it works\"}}\n"
+    );
+}
