@@ -53,13 +53,13 @@ fn codes(verdict: &Value) -> Vec<String> {
 #[test]
 fn the_json_of_a_granted_token_is_pinned() {
     let bench = Bench::new();
-    let claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "exp": 1_800_000_300});
+    let claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "developer", "exp": 1_800_000_300});
     let token = bench.signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
     let ran = bench.run(&format!("{token}\n"), &["--json", "--at", "1800000000"]).exits(0);
     assert_eq!(
         ran.stdout,
         "{\"valid\":true,\"claims\":{\"aud\":\"https://api.example\",\"exp\":1800000300,\"iss\":\"https://issuer.example\",\
-         \"sub\":\"alice\"},\"key\":{\"kid\":\"k\",\"alg\":\"EdDSA\",\"kty\":\"OKP\"},\"keys_age\":null}\n"
+         \"sub\":\"developer\"},\"key\":{\"kid\":\"k\",\"alg\":\"EdDSA\",\"kty\":\"OKP\"},\"keys_age\":null}\n"
     );
     assert_eq!(ran.stderr, "");
 }
@@ -67,7 +67,7 @@ fn the_json_of_a_granted_token_is_pinned() {
 #[test]
 fn the_json_of_a_denied_token_is_pinned() {
     let bench = Bench::new();
-    let claims = json!({"iss": ISSUER, "aud": "other", "sub": "alice", "exp": 1_800_000_300});
+    let claims = json!({"iss": ISSUER, "aud": "other", "sub": "developer", "exp": 1_800_000_300});
     let token = bench.signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
     let ran = bench.run(&token, &["--json", "--at", "1800000330"]).exits(4);
     assert_eq!(

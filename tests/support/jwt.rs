@@ -30,7 +30,7 @@ pub fn claims(token: &str) -> Value {
 /// Claims that the default policy grants, with `changes` made: `null` takes one out.
 pub fn good(changes: Value) -> Value {
     let now = now();
-    let mut all = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "iat": now, "exp": now + 300});
+    let mut all = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "developer", "iat": now, "exp": now + 300});
     for (name, value) in changes.as_object().expect("an object") {
         if value.is_null() {
             all.as_object_mut().expect("an object").remove(name);
