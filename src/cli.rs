@@ -8,6 +8,25 @@ use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use crate::model::{ClientAuth, Grant, IssuerUrl, ProfileName, StoreKind};
 
+/// What `--help` and the manual say after the commands.
+const AFTER_HELP: &str = "\
+Start here:  authctl login work --issuer https://issuer.example --client-id ID
+Try it out:  authctl demo
+
+Environment:
+  AUTHCTL_PROFILE   the profile where none is named
+  AUTHCTL_CONFIG    the configuration file, like --config
+  AUTHCTL_STORE     the store of new profiles: keychain or file
+  AUTHCTL_KEY_FILE  the age identity that the file store seals to
+  AUTHCTL_NO_INPUT  never ask anything, like --no-input
+  AUTHCTL_TOKEN     a token handed in, used as it is where no profile is named
+  SSL_CERT_FILE, HTTPS_PROXY, NO_PROXY, BROWSER, NO_COLOR and CLICOLOR_FORCE are honoured
+
+Files, on Linux:
+  ~/.config/authctl/config.toml   the profiles
+  ~/.config/authctl/authctl.key   the file store's key, where none was given
+  ~/.local/share/authctl/         sessions of the file store, locks, hashes of logged-out tokens";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -17,6 +36,7 @@ use crate::model::{ClientAuth, Grant, IssuerUrl, ProfileName, StoreKind};
     long_about = "A credential agent for the command line. Log in once at an OAuth 2.0 or OpenID Connect issuer; \
                   authctl keeps the session in the keychain, renews it, hands out valid access tokens and checks \
                   them offline.",
+    after_long_help = AFTER_HELP,
     after_help = "Start here:  authctl login work --issuer https://issuer.example --client-id ID\n\
                   Try it out:  authctl demo",
     disable_help_subcommand = true,
