@@ -66,9 +66,6 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure>
         }
         return Ok(0);
     };
-    if args.end_session {
-        super::login::open_end_session(app, profile).await?;
-    }
     let (word, sentence, failure) = match revocation {
         Revocation::Done => ("revoked", "the issuer has revoked the tokens".to_owned(), None),
         Revocation::NotAsked => {
@@ -94,7 +91,20 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure>
     } else {
         app.ui().tell(&format!("{name}: the session is deleted here, and {sentence}."));
     }
-    let Some(failure) = failure else { return Ok(0) };
+    let code = failure.map_or(0, |failure| told(app, profile, &failure));
+    // Last, since what was done already is to be told whatever comes of this.
+    if args.end_session
+        && let Err(error) = super::login::open_end_session(app, profile).await
+    {
+        let error = error.about(name);
+        app.report(&error);
+        return Ok(if code == 0 { error.kind.exit_code() } else { code });
+    }
+    Ok(code)
+}
+
+/// Tells that the issuer's half failed, and gives the exit code for it.
+fn told(app: &App, profile: &Profile, failure: &Failure) -> u8 {
     if !app.common.json {
         let hint = format!(
             "revoke this client's access on the issuer's own pages ({}) if the tokens may be in other hands",
@@ -103,5 +113,5 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure>
         app.report(&Failure { hint, ..Failure::said(failure.kind, failure.message(), "") }.coded(failure.code));
     }
     let kind = if matches!(failure.kind, Kind::Refused | Kind::Store) { failure.kind } else { Kind::Unreachable };
-    Ok(kind.exit_code())
+    kind.exit_code()
 }

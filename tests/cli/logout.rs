@@ -152,3 +152,14 @@ fn end_session_prints_an_address_without_a_token() {
     assert!(!url.contains("id_token_hint"), "{url}");
     assert_eq!(get(&url, &[]).0, 200, "the issuer knows it");
 }
+
+#[test]
+fn what_was_done_is_told_where_the_browser_cannot_be_signed_out() {
+    let home = Sandbox::new();
+    let mut idp = quick_issuer();
+    home.log_in("work", &idp);
+    home.session("work");
+    idp.pause();
+    let ran = home.run(&["logout", "--end-session"]).exits(6);
+    assert!(ran.stderr.contains("deleted here") && ran.stderr.contains("NOT revoked"), "{}", ran.stderr);
+}
