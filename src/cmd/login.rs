@@ -216,7 +216,10 @@ async fn ask_before_replacing(
     match app.confirm("Replace it?").await {
         Some(true) => Ok(()),
         answer => {
-            broker.discard(profile, prepared.session()).await;
+            // Tokens that were handed in are somebody else's to end.
+            if prepared.session().grant != Grant::Token {
+                broker.discard(profile, prepared.session()).await;
+            }
             let message = format!("the session of {old} was kept");
             Err(match answer {
                 Some(_) => Failure::said(Kind::Interrupted, message, "use another profile name for the other account"),

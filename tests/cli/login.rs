@@ -510,3 +510,12 @@ fn a_login_that_fails_leaves_the_session_and_the_configuration_as_they_were() {
     home.passes("work", 301);
     home.token("work");
 }
+
+#[test]
+fn tokens_that_were_handed_in_and_not_kept_go_on_where_they_came_from() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    home.log_in("work", &issuer);
+    let theirs = token_response(&issuer, "other").to_string();
+    home.run_with(&["login", "work", "--with-token"], &theirs).exits(2);
+    assert_eq!(issuer.stats().families_revoked, 0);
+}
