@@ -238,6 +238,24 @@ fn without_a_browser_the_address_that_it_ends_at_is_pasted() {
     assert_eq!(home.status("work")["subject"]["name"], USER);
 }
 
+fn parameter(url: &str, name: &str) -> String {
+    let url = url::Url::parse(url).unwrap();
+    url.query_pairs().find(|(found, _)| found == name).expect(name).1.into_owned()
+}
+
+#[test]
+fn an_id_token_for_another_sign_in_is_not_kept() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let mut pasting = home.watch(&login(&issuer, &["--no-browser"]));
+    let url = pasting.line(&format!("{}/authorize", issuer.issuer()));
+    // The issuer is asked for another nonce than the one that was sent.
+    let another = url.replace(&parameter(&url, "nonce"), "another");
+    let person = Person::signs_in(&issuer, &another, USER);
+    pasting.types(&format!("{}\n", person.location));
+    pasting.ends().exits(4).says("nonce");
+    nothing_kept(&home);
+}
+
 #[test]
 fn an_address_that_is_no_answer_to_this_sign_in_is_refused() {
     let (home, issuer) = (Sandbox::new(), plain());

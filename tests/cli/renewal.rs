@@ -377,3 +377,13 @@ fn a_renewal_of_a_session_that_was_logged_out_meanwhile_brings_nothing_back() {
     home.run(&["refresh", "work"]).exits(3);
     home.run(&["refresh", "--all"]).exits(0);
 }
+
+#[test]
+fn a_renewal_fetches_the_keys_that_the_issuer_has_changed_to() {
+    let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    home.log_in("work", &issuer);
+    issuer.rotate_keys(None).unwrap();
+    issuer.drop_old_keys();
+    home.run(&["refresh", "work"]).exits(0);
+    home.run(&["verify", "work"]).exits(0);
+}
