@@ -147,8 +147,10 @@ impl Person {
         let end = Instant::now() + PATIENCE;
         while Instant::now() < end {
             // While the one page goes and the next one comes, there may be none.
-            match self.client.find(Locator::Css("main")).await {
-                Ok(_) if self.client.find(Locator::Css("html")).await?.element_id() != page => return Ok(()),
+            match self.client.find(Locator::Css("html")).await {
+                Ok(next) if next.element_id() != page && self.client.find(Locator::Css("main")).await.is_ok() => {
+                    return Ok(());
+                }
                 _ => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
