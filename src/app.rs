@@ -1,5 +1,7 @@
 //! The composition root: builds each part of authctl when a command first asks for it, and runs what waits.
 
+mod agent;
+
 use std::future::Future;
 use std::io::IsTerminal as _;
 use std::sync::{Arc, OnceLock};
@@ -26,6 +28,9 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(70);
 
 /// How long a person waits without wondering.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Threads for calls that block: more than one kind of store, name look-ups and questions take together.
+const MOST_THREADS: usize = 128;
 
 /// How long a change to the configuration waits for another.
 const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(10);
@@ -203,7 +208,11 @@ impl App {
         work: impl FnOnce(Signals) -> F,
     ) -> Result<T, Failure> {
         let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "close some programs and try again");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(unexpected)?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(MOST_THREADS)
+            .build()
+            .map_err(unexpected)?;
         let result = runtime.block_on(async { work(Signals::listen().map_err(unexpected)?).await });
         // A question that nobody answers keeps its thread; the process ends without it.
         runtime.shutdown_background();

@@ -18,6 +18,7 @@ Environment:
   AUTHCTL_CONFIG    the configuration file, like --config
   AUTHCTL_STORE     the store of new profiles: keychain or file
   AUTHCTL_KEY_FILE  the age identity that the file store seals to
+  AUTHCTL_SOCK      the agent's socket
   AUTHCTL_NO_INPUT  never ask anything, like --no-input
   AUTHCTL_TOKEN     a token handed in, used as it is where no profile is named
   SSL_CERT_FILE, HTTPS_PROXY, NO_PROXY, BROWSER, NO_COLOR and CLICOLOR_FORCE are honoured
@@ -25,7 +26,8 @@ Environment:
 Files, on Linux:
   ~/.config/authctl/config.toml   the profiles
   ~/.config/authctl/authctl.key   the file store's key, where none was given
-  ~/.local/share/authctl/         sessions of the file store, locks, hashes of logged-out tokens";
+  ~/.local/share/authctl/         sessions of the file store, locks, hashes of logged-out tokens
+  $XDG_RUNTIME_DIR/authctl/       the agent's socket";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -103,6 +105,9 @@ pub enum Command {
     Logout(Logout),
     /// Check the session as `verify` does, then run a command with the token
     Exec(Exec),
+    /// Run the agent that keeps tokens warm and serves them over a Unix socket
+    #[command(subcommand)]
+    Agent(AgentCommand),
     /// Show and change the configured profiles
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -390,6 +395,78 @@ pub struct Exec {
     /// The command and its arguments, after `--`
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// `authctl agent`
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Run in the foreground, as a service manager starts it
+    Run(AgentRun),
+    /// Start in the background; the agent is ready when this returns
+    Start(AgentStart),
+    /// Stop, once what is under way has ended
+    Stop,
+    /// Tell whether an agent runs here, and how it is
+    Status,
+    /// Lock: nothing is handed out until it is unlocked
+    Lock(AgentLock),
+    /// Unlock
+    Unlock(AgentUnlock),
+    /// Show which process got which profile's token, and when
+    Log,
+    /// Install the service that starts the agent when its socket is first used
+    Install(AgentInstall),
+    /// Remove that service
+    Uninstall,
+}
+
+/// `authctl agent run`
+#[derive(Debug, Args)]
+#[command(after_help = "Serves HTTP/1.1 with JSON on a Unix socket that only this user's processes can use:
+  curl                         --unix-socket \"$XDG_RUNTIME_DIR/authctl/agent.sock\" http://authctl/v1/token/work
+                        /v1/openapi.json on it describes all that is answered.")]
+pub struct AgentRun {
+    /// Tell on the desktop when a session has ended
+    #[arg(long)]
+    pub notify: bool,
+    /// Leave the terminal, and tell on stdout when requests are answered
+    #[arg(long, hide = true)]
+    pub detach: bool,
+}
+
+/// `authctl agent start`
+#[derive(Debug, Args)]
+pub struct AgentStart {
+    /// Tell on the desktop when a session has ended
+    #[arg(long)]
+    pub notify: bool,
+}
+
+/// `authctl agent lock`
+#[derive(Debug, Args)]
+pub struct AgentLock {
+    /// Lock whenever no token was asked for during this time, instead of now; 0 no longer
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub after: Option<Duration>,
+    /// Read the passphrase from stdin, as its first line
+    #[arg(long)]
+    pub passphrase_stdin: bool,
+}
+
+/// `authctl agent unlock`
+#[derive(Debug, Args)]
+pub struct AgentUnlock {
+    /// Read the passphrase from stdin, as its first line
+    #[arg(long)]
+    pub passphrase_stdin: bool,
+}
+
+/// `authctl agent install`
+#[derive(Debug, Args)]
+pub struct AgentInstall {
+    /// Only show what would be written
+    #[arg(long)]
+    pub print: bool,
 }
 
 /// `authctl profile`

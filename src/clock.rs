@@ -49,6 +49,10 @@ pub trait Clock: Send + Sync {
 
     /// Waits without holding a thread. Needs a tokio runtime.
     fn sleep(&self, duration: Duration) -> Sleep;
+
+    /// Waits until the wall clock shows `moment`: also where the machine slept past it. Comes back early when somebody
+    /// sets the clock, and may for other reasons: look at the clock again. Needs a tokio runtime.
+    fn until(&self, moment: UnixTime) -> Sleep;
 }
 
 /// The machine's own clocks.
@@ -72,6 +76,44 @@ impl Clock for SystemClock {
     fn sleep(&self, duration: Duration) -> Sleep {
         Box::pin(tokio::time::sleep(duration))
     }
+
+    fn until(&self, moment: UnixTime) -> Sleep {
+        #[cfg(target_os = "linux")]
+        if let Some(alarm) = alarm(moment) {
+            return Box::pin(async move {
+                #[allow(
+                    deprecated,
+                    reason = "its successor is an unsafe function, and an owned descriptor is what it needs"
+                )]
+                let alarm = tokio::io::unix::AsyncFd::new(alarm);
+                if let Ok(alarm) = alarm {
+                    let _ = alarm.readable().await;
+                }
+            });
+        }
+        // A timer of the runtime stands still while the machine sleeps: look at the clock now and then.
+        Box::pin(tokio::time::sleep(self.now().until(moment).min(LONGEST_LOOK)))
+    }
+}
+
+/// How long a wait for a moment goes on without a look at the clock, where the system has no alarm for it.
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
+
+/// A descriptor that can be read once the wall clock shows `moment`, or was set.
+#[cfg(target_os = "linux")]
+fn alarm(moment: UnixTime) -> Option<std::os::fd::OwnedFd> {
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    };
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let alarm = timerfd_create(TimerfdClockId::Realtime, flags).ok()?;
+    let at = Itimerspec {
+        it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
+        // A nanosecond more: zero would take the alarm back.
+        it_value: Timespec { tv_sec: moment.0.max(0), tv_nsec: 1 },
+    };
+    timerfd_settime(&alarm, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &at).ok()?;
+    Some(alarm)
 }
 
 #[cfg(test)]

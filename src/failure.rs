@@ -1,16 +1,18 @@
 //! The one place where what went wrong becomes an exit code, a stable word and a line on what to do next.
 
+use std::borrow::Cow;
 use std::io::{self, Write as _};
 
 use serde::Serialize;
 
+use crate::agent::{AskError, ListenError, Problem};
 use crate::broker::{BrokerError, LoginReason};
 use crate::config::ConfigError;
 use crate::issuer::IssuerError;
 use crate::model::{InsecureUrl, InvalidProfileName, ProfileName};
 use crate::paths::NoHome;
 use crate::store::{KeyProblem, LockError, StoreError};
-use crate::verify::RevokedError;
+use crate::verify::{InvalidOption, RevokedError};
 
 /// Kinds of failure, by what a script would do about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,22 @@ impl Kind {
         }
     }
 
+    /// The kind whose exit code that is; of a number that none has, [`Kind::Unexpected`].
+    #[must_use]
+    pub fn of_exit_code(code: u8) -> Self {
+        let kinds = [
+            Self::Usage,
+            Self::LoginRequired,
+            Self::Denied,
+            Self::Refused,
+            Self::Unreachable,
+            Self::Store,
+            Self::Agent,
+            Self::Interrupted,
+        ];
+        kinds.into_iter().find(|kind| kind.exit_code() == code).unwrap_or(Self::Unexpected)
+    }
+
     /// The word for it in JSON errors, where nothing more exact is known.
     fn word(self) -> &'static str {
         match self {
@@ -88,7 +106,7 @@ pub struct Failure {
     /// Which decides the exit code.
     pub kind: Kind,
     /// A stable word for scripts.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What failed.
     pub error: anyhow::Error,
     /// What to do next. `{profile}` in it stands for a space and the profile's name, once [`Failure::about`] knows it.
@@ -99,7 +117,7 @@ impl Failure {
     /// A failure of that kind.
     #[must_use]
     pub fn new(kind: Kind, error: impl Into<anyhow::Error>, hint: impl Into<String>) -> Self {
-        Self { kind, code: kind.word(), error: error.into(), hint: hint.into() }
+        Self { kind, code: kind.word().into(), error: error.into(), hint: hint.into() }
     }
 
     /// One that only a message tells.
@@ -110,8 +128,8 @@ impl Failure {
 
     /// The same with a more exact word.
     #[must_use]
-    pub fn coded(mut self, code: &'static str) -> Self {
-        self.code = code;
+    pub fn coded(mut self, code: impl Into<Cow<'static, str>>) -> Self {
+        self.code = code.into();
         self
     }
 
@@ -158,7 +176,7 @@ impl Failure {
         }
         let (message, hint) = (self.message(), self.next());
         let told = if json {
-            serde_json::to_string(&Report { error: Error { code: self.code, message, hint } }).unwrap_or_default()
+            serde_json::to_string(&Report { error: Error { code: &self.code, message, hint } }).unwrap_or_default()
         } else if hint.is_empty() {
             format!("authctl: {message}")
         } else {
@@ -268,6 +286,51 @@ impl From<StoreError> for Failure {
             StoreError::Io { .. } => ("make the file and its directory yours to read and write", "store_unavailable"),
         };
         Self::new(Kind::Store, error, hint).coded(code)
+    }
+}
+
+impl From<Problem> for Failure {
+    /// What the agent told, as the command itself would have told it.
+    fn from(problem: Problem) -> Self {
+        Self::said(Kind::of_exit_code(problem.exit_code), problem.title, problem.hint).coded(problem.code)
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        let hint = match &error {
+            AskError::NotOurs(_) => "set AUTHCTL_SOCK to a socket of your own, or unset it",
+            AskError::Silent | AskError::Garbled => {
+                "look at it with `ps -C authctl`; end it and run `authctl agent start`"
+            }
+        };
+        Self::new(Kind::Agent, error, hint)
+    }
+}
+
+impl From<ListenError> for Failure {
+    fn from(error: ListenError) -> Self {
+        let hint = match &error {
+            ListenError::Running(_) => "`authctl agent status` shows it, `authctl agent stop` ends it",
+            ListenError::TooOpen { .. } => {
+                "run `chmod 700` on it, or set AUTHCTL_SOCK to a path in a directory of yours"
+            }
+            ListenError::NotOurs { .. } | ListenError::TooLong(_) => {
+                "set AUTHCTL_SOCK to a short path in a directory of yours"
+            }
+            ListenError::Io { .. } => "make the directory yours to read and write, or set AUTHCTL_SOCK to another path",
+        };
+        Self::new(Kind::Agent, error, hint)
+    }
+}
+
+impl From<InvalidOption> for Failure {
+    fn from(error: InvalidOption) -> Self {
+        let hint = match &error {
+            InvalidOption::Algorithm(_) => "name some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
+            InvalidOption::Leeway => "correct this machine's clock instead",
+        };
+        Self::new(Kind::Usage, error, hint)
     }
 }
 
@@ -417,6 +480,7 @@ mod tests {
         let codes: Vec<u8> = kinds.iter().map(|kind| kind.exit_code()).collect();
         let table: Vec<u8> = EXIT_CODES[1..].iter().map(|(code, _)| *code).collect();
         assert_eq!(codes, table);
+        assert!(kinds.iter().all(|kind| Kind::of_exit_code(kind.exit_code()) == *kind));
     }
 
     #[test]

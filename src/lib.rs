@@ -6,28 +6,36 @@
 //!
 //! | floor | rooms | |
 //! | --- | --- | --- |
-//! | 8 | `lib.rs` | this page, and [`run`] |
-//! | 7 | `cmd` | one file a verb: asks the rooms below and prints |
-//! | 6 | `app` | the composition root: builds each part when it is first asked for; signals |
+//! | 9 | `lib.rs` | this page, and [`run`] |
+//! | 8 | `cmd` | one file a verb: asks the rooms below and prints |
+//! | 7 | `app` | the composition root: builds each part when it is first asked for; signals; the way to the agent |
+//! | 7 | `serve` | the agent itself: accept, look at the peer, decode, hand out, encode; keeps sessions warm and alive |
+//! | 6 | `report` | what is known here of every profile, for `status` and for the agent |
 //! | 5 | `failure` | what went wrong, its exit code and its hint: the one table |
 //! | 4 | `broker` | the only place where sessions are made, renewed and ended; joins `store`, `issuer` and `verify` |
-//! | 3 | `cli`, `config`, `store`, `issuer`, `verify`, `dev_issuer` | five rooms that do not know each other, and the embedded issuer, which knows none of them |
+//! | 3 | `agent`, `cli`, `config`, `store`, `issuer`, `verify`, `dev_issuer` | six rooms that do not know each other, and the embedded issuer, which knows none of them; `agent` is the agent from outside: its words, its socket, and a client of the standard library alone |
 //! | 2 | `model`, `ui`, `paths` | profile, tokens, session, freshness; the person, or nobody; the environment and the places of files |
 //! | 1 | `secret`, `clock` | text that wipes itself; time |
 //!
 //! Only `issuer` names the HTTP client, `store` the keychain, `cli` the parser of arguments, and `verify` and
 //! `dev_issuer` the JWT library. There is no mock of an issuer: an issuer is a URL, and the tests give the embedded one's.
 //!
-//! # Three walks
+//! # Four walks
 //!
-//! *`authctl token`, fresh*: `main`, [`run`], `cli`, `cmd/token`, `app`, `config`, `broker`, `store`, and back.
+//! *`authctl token`, an agent running*: `main`, [`run`], `cli`, `cmd/token`, `app/agent`, `agent/client`, and in the agent
+//! `serve/accept`, `serve/route`, `serve/hand_out`, `serve/warm`, `serve/answer`: no configuration, no store, no runtime on
+//! the one side, and neither store, disk nor network on the other.
 //!
-//! *`authctl token`, over*: the same to `broker/renew`: take the profile's lock, read again under it, write down that the
-//! refresh token is about to be sent, send it (`issuer/refresh`), store the reply, and only then hand the token out.
+//! *`authctl token`, alone and fresh*: `main`, [`run`], `cli`, `cmd/token`, `app`, `config`, `broker`, `store`, and back.
+//!
+//! *`authctl token`, over*: the same to `broker/renew`, which the agent calls too: take the profile's lock, read again
+//! under it, write down that the refresh token is about to be sent, send it (`issuer/refresh`), store the reply, leave a
+//! mark for those who keep copies, and only then hand the token out.
 //!
 //! *`authctl verify`*: `main`, [`run`], `cli`, `cmd/verify`, `app`, `config`, `store` (unless the token is on stdin),
 //! `verify`: no runtime, no HTTP client.
 
+mod agent;
 mod app;
 mod broker;
 pub mod cli;
@@ -40,7 +48,9 @@ pub mod failure;
 mod issuer;
 pub mod model;
 mod paths;
+mod report;
 pub mod secret;
+mod serve;
 pub mod store;
 mod ui;
 mod verify;

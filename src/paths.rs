@@ -34,6 +34,8 @@ pub struct Environment {
     pub has_browser: bool,
     /// `SSH_CONNECTION` or `SSH_TTY`: the person sits at another machine.
     pub over_ssh: bool,
+    /// `AUTHCTL_SOCK`: the agent's socket.
+    pub agent_socket: Option<PathBuf>,
 }
 
 #[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
@@ -59,12 +61,16 @@ impl Environment {
             dumb_terminal: dumb,
             has_browser: display || os("BROWSER").is_some(),
             over_ssh: os("SSH_CONNECTION").is_some() || os("SSH_TTY").is_some(),
+            agent_socket: os(AGENT_SOCKET_VARIABLE).map(PathBuf::from),
         }
     }
 }
 
 /// The variables that hold tokens, which a command run by `authctl exec` must not inherit from authctl's own caller.
 pub const TOKEN_VARIABLES: [&str; 1] = ["AUTHCTL_TOKEN"];
+
+/// The variable that says where the agent's socket is.
+pub const AGENT_SOCKET_VARIABLE: &str = "AUTHCTL_SOCK";
 
 /// No home directory is known, so there is no place for files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +92,10 @@ pub struct Paths {
     pub data: PathBuf,
     /// Hashes of tokens that were logged out before they expired.
     pub revoked_file: PathBuf,
+    /// The agent's socket, where nobody named another.
+    pub agent_socket: PathBuf,
+    /// The user's own services: systemd's units, or launchd's agents.
+    pub services: PathBuf,
 }
 
 impl Paths {
@@ -96,15 +106,24 @@ impl Paths {
     /// [`NoHome`].
     pub fn locate(config_file: Option<&Path>) -> Result<Self, NoHome> {
         let dirs = ProjectDirs::from("", "", "authctl").ok_or(NoHome)?;
-        let usual = Self::within(dirs.config_dir(), dirs.data_local_dir().to_path_buf());
+        let run = dirs.runtime_dir().map(Path::to_path_buf);
+        let usual = Self::within(dirs.config_dir(), dirs.data_local_dir().to_path_buf(), run);
         Ok(match config_file {
             Some(file) => Self { config_file: file.to_path_buf(), ..usual },
             None => usual,
         })
     }
 
-    fn within(config: &Path, data: PathBuf) -> Self {
+    /// `run` is the platform's directory for sockets, where it has one that is gone after a reboot.
+    fn within(config: &Path, data: PathBuf, run: Option<PathBuf>) -> Self {
         Self {
+            services: match config.parent() {
+                Some(all) if !cfg!(target_os = "macos") => all.join("systemd/user"),
+                // `~/Library/Application Support/authctl`
+                Some(support) => support.with_file_name("LaunchAgents"),
+                None => config.join("services"),
+            },
+            agent_socket: run.unwrap_or_else(|| data.join("run")).join("agent.sock"),
             config_file: config.join("config.toml"),
             default_key_file: config.join("authctl.key"),
             sessions: data.join("sessions"),
@@ -120,8 +139,13 @@ impl Paths {
 impl Paths {
     /// The variables, besides which the other authctl needs none.
     #[must_use]
-    pub fn environment_below(home: &Path) -> [(&'static str, PathBuf); 3] {
-        [("HOME", home.into()), ("XDG_CONFIG_HOME", home.join("config")), ("XDG_DATA_HOME", home.join("data"))]
+    pub fn environment_below(home: &Path) -> [(&'static str, PathBuf); 4] {
+        [
+            ("HOME", home.into()),
+            ("XDG_CONFIG_HOME", home.join("config")),
+            ("XDG_DATA_HOME", home.join("data")),
+            ("XDG_RUNTIME_DIR", home.join("run")),
+        ]
     }
 
     /// Where the files are then.
@@ -133,7 +157,8 @@ impl Paths {
         } else {
             (home.join("config/authctl"), home.join("data/authctl"))
         };
-        Self::within(&config, data)
+        let run = (!cfg!(target_os = "macos")).then(|| home.join("run/authctl"));
+        Self::within(&config, data, run)
     }
 }
 
@@ -143,10 +168,13 @@ mod tests {
 
     #[test]
     fn files_keep_apart_what_is_configured_and_what_is_kept() {
-        let paths = Paths::within(Path::new("/c"), PathBuf::from("/d"));
+        let paths = Paths::within(Path::new("/c"), PathBuf::from("/d"), None);
         assert_eq!(paths.config_file, Path::new("/c/config.toml"));
         assert_eq!(paths.default_key_file, Path::new("/c/authctl.key"));
         assert_eq!(paths.sessions, Path::new("/d/sessions"));
         assert_eq!(paths.locks, Path::new("/d/locks"));
+        assert_eq!(paths.agent_socket, Path::new("/d/run/agent.sock"));
+        let with_run = Paths::within(Path::new("/c"), PathBuf::from("/d"), Some(PathBuf::from("/r")));
+        assert_eq!(with_run.agent_socket, Path::new("/r/agent.sock"));
     }
 }

@@ -91,6 +91,12 @@ impl SecretBytes {
         Self(bytes)
     }
 
+    /// Empty, with room for `capacity` bytes before it has to grow.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
+    }
+
     /// The bytes themselves. Stands on the line that sends, stores or parses them.
     #[must_use]
     pub fn expose(&self) -> &[u8] {

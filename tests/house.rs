@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each room with its floor. A file imports only from floors below its own, or from its own room.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 20] = [
     ("secret", 1),
     ("clock", 1),
     ("paths", 2),
     ("model", 2),
     ("ui", 2),
+    ("agent", 3),
     ("cli", 3),
     ("config", 3),
     ("store", 3),
@@ -19,14 +20,16 @@ const FLOORS: [(&str, u8); 17] = [
     ("dev_issuer", 3),
     ("broker", 4),
     ("failure", 5),
-    ("app", 6),
-    ("cmd", 7),
-    ("lib", 8),
-    ("main", 9),
+    ("report", 6),
+    ("serve", 7),
+    ("app", 7),
+    ("cmd", 8),
+    ("lib", 9),
+    ("main", 10),
 ];
 
 /// Crates that only some rooms may name.
-const RESERVED: [(&str, &[&str]); 9] = [
+const RESERVED: [(&str, &[&str]); 15] = [
     ("reqwest", &["issuer"]),
     ("keyring_core", &["store"]),
     ("dbus_secret_service_keyring_store", &["store"]),
@@ -34,8 +37,14 @@ const RESERVED: [(&str, &[&str]); 9] = [
     ("age", &["store"]),
     ("jsonwebtoken", &["verify", "dev_issuer"]),
     ("clap", &["cli", "lib"]),
-    ("tokio", &["clock", "store", "issuer", "dev_issuer", "broker", "app", "cmd"]),
-    ("argon2", &["dev_issuer"]),
+    ("tokio", &["clock", "store", "issuer", "dev_issuer", "broker", "serve", "app", "cmd"]),
+    ("hyper", &["issuer", "dev_issuer", "serve"]),
+    ("argon2", &["dev_issuer", "serve"]),
+    ("notify", &["serve"]),
+    ("nix", &["serve"]),
+    ("listenfd", &["cmd"]),
+    ("sd_notify", &["cmd"]),
+    ("percent_encoding", &["agent", "serve"]),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -119,7 +128,9 @@ fn a_crate_is_named_only_where_it_may_be() {
     let mut wrong = Vec::new();
     for (path, room, text) in files() {
         for (name, rooms) in RESERVED {
-            let named = text.contains(&format!("{name}::")) || text.contains(&format!("use {name};"));
+            let own = |at: usize| !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':');
+            let named = text.match_indices(&format!("{name}::")).any(|(at, _)| own(at))
+                || text.contains(&format!("use {name};"));
             if named && !rooms.contains(&room.as_str()) {
                 wrong.push(format!("{} names {name}", path.display()));
             }
@@ -131,8 +142,22 @@ fn a_crate_is_named_only_where_it_may_be() {
 #[test]
 fn a_secret_is_exposed_only_where_it_is_sent_stored_compared_or_printed() {
     // Each file that may call `expose()`. A new one is a decision, taken here where a reviewer sees it.
-    const MAY: [&str; 6] =
-        ["secret.rs", "model/session.rs", "cmd/token.rs", "cmd/exec.rs", "cmd/login/input.rs", "cmd/verify.rs"];
+    const MAY: [&str; 14] = [
+        "secret.rs",
+        "model/session.rs",
+        "agent/client.rs",
+        "serve/answer.rs",
+        "serve/guard.rs",
+        "serve/respond.rs",
+        "serve/route.rs",
+        "app/agent.rs",
+        "cmd/agent.rs",
+        "cmd/token.rs",
+        "cmd/exec.rs",
+        "cmd/login/input.rs",
+        "cmd/verify.rs",
+        "agent/proto.rs",
+    ];
     const ROOMS: [&str; 4] = ["store", "issuer", "verify", "dev_issuer"];
     const BROKER: [&str; 5] =
         ["broker/commit.rs", "broker/login.rs", "broker/logout.rs", "broker/renew.rs", "broker/verdict.rs"];

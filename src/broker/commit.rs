@@ -139,7 +139,7 @@ impl Broker {
 
     pub(super) async fn write(&self, profile: &Profile, session: &Session) -> Result<(), BrokerError> {
         let (name, session) = (profile.name.clone(), session.clone());
-        self.with_store(profile.store, move |store| store.write(&name, &session)).await
+        self.change(profile.store, &profile.name, move |store| store.write(&name, &session)).await
     }
 
     /// Stores a session that exists nowhere else, trying again for a while where the store fails.

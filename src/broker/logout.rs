@@ -70,13 +70,12 @@ impl Broker {
         options: LogoutOptions,
         mark_revoked: impl FnOnce(&[(&str, UnixTime)]) -> Result<(), BrokerError>,
     ) -> Result<Option<LogoutReport>, BrokerError> {
-        let name = profile.name.clone();
         let session = match self.stored(profile).await {
             Ok(Some(session)) => session,
             Ok(None) => return Ok(None),
             // It can still be deleted, though nobody can be told its tokens.
             Err(BrokerError::Store(error)) if error.session_lost() => {
-                self.with_store(profile.store, move |store| store.delete(&name)).await?;
+                self.delete(profile).await?;
                 return Ok(Some(LogoutReport { revocation: Revocation::Failed(error.into()) }));
             }
             Err(error) => return Err(error),
@@ -96,7 +95,7 @@ impl Broker {
         );
         let over: Vec<(&str, UnixTime)> = over.into_iter().map(|(token, end)| (token.expose(), end)).collect();
         let marked = mark_revoked(&over);
-        self.with_store(profile.store, move |store| store.delete(&name)).await?;
+        self.delete(profile).await?;
         marked?;
         Ok(Some(LogoutReport { revocation }))
     }

@@ -7,11 +7,12 @@ mod logout;
 mod renew;
 mod verdict;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore};
 
 pub use error::{BrokerError, LoginReason};
 pub use login::{NewLogin, PreparedLogin};
@@ -52,7 +53,15 @@ pub struct Broker {
     https: Mutex<Vec<(Option<PathBuf>, Arc<Http>)>>,
     /// Held for reading by whatever must not be cut short: from before a refresh token is sent until the reply is stored.
     underway: Arc<RwLock<()>>,
+    /// The marks of changes that this broker made itself.
+    marks: Mutex<HashMap<ProfileName, SystemTime>>,
+    /// One kind of store must not take all threads from the other.
+    keychain_room: Semaphore,
+    file_room: Semaphore,
 }
+
+/// How many calls to one kind of store may be under way at a time.
+const MOST_CALLS: usize = 16;
 
 /// How long to wait for another process that renews the same profile: longer than the longest renewal.
 const LOCK_LIMIT: Duration = Duration::from_secs(75);
@@ -64,7 +73,44 @@ impl Broker {
     /// A broker over these parts; `locks` is the directory of lock files.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, stores: Stores, locks: PathBuf) -> Arc<Self> {
-        Arc::new(Self { clock, stores, locks, https: Mutex::new(Vec::new()), underway: Arc::new(RwLock::new(())) })
+        Arc::new(Self {
+            clock,
+            stores,
+            locks,
+            https: Mutex::new(Vec::new()),
+            underway: Arc::new(RwLock::new(())),
+            marks: Mutex::default(),
+            keychain_room: Semaphore::new(MOST_CALLS),
+            file_room: Semaphore::new(MOST_CALLS),
+        })
+    }
+
+    /// The directory of lock files, in which each change of a session leaves a mark.
+    #[must_use]
+    pub fn locks(&self) -> &Path {
+        &self.locks
+    }
+
+    /// Whether the last change of the profile's session was made by another than this broker.
+    #[must_use]
+    pub fn changed_elsewhere(&self, name: &ProfileName) -> bool {
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        match ProfileLock::mark(&self.locks, name) {
+            Some(mark) => marks.get(name) != Some(&mark),
+            None => false,
+        }
+    }
+
+    /// Time, as this broker sees it.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The stores.
+    #[must_use]
+    pub fn stores(&self) -> &Stores {
+        &self.stores
     }
 
     /// Returns once nothing that must not be cut short is under way; whether anything was.
@@ -122,15 +168,14 @@ impl Broker {
     ) -> Result<(), E> {
         let _from = self.lock(&profile.name).await?;
         let _to = self.lock(to).await?;
-        let (from, to) = (profile.name.clone(), to.clone());
-        self.with_store(profile.store, move |store| match store.read(&from)? {
-            Some(session) => store.write(&to, &session),
-            None => store.delete(&to).map(drop),
+        let (from, new) = (profile.name.clone(), to.clone());
+        self.change(profile.store, to, move |store| match store.read(&from)? {
+            Some(session) => store.write(&new, &session),
+            None => store.delete(&new).map(drop),
         })
         .await?;
         rename()?;
-        let from = profile.name.clone();
-        self.with_store(profile.store, move |store| store.delete(&from)).await?;
+        self.delete(profile).await?;
         Ok(())
     }
 
@@ -169,8 +214,30 @@ impl Broker {
     /// [`BrokerError::Store`] or [`BrokerError::Lock`].
     pub async fn forget(&self, profile: &Profile) -> Result<bool, BrokerError> {
         let _lock = self.lock(&profile.name).await?;
+        self.delete(profile).await
+    }
+
+    async fn delete(&self, profile: &Profile) -> Result<bool, BrokerError> {
         let name = profile.name.clone();
-        self.with_store(profile.store, move |store| store.delete(&name)).await
+        self.change(profile.store, &profile.name, move |store| store.delete(&name)).await
+    }
+
+    /// Runs a store's call that changes the session of `name`, and marks the change, also where it may have failed in
+    /// the middle: who keeps a copy then looks again.
+    async fn change<T: Send + 'static>(
+        &self,
+        kind: StoreKind,
+        name: &ProfileName,
+        call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let result = self.with_store(kind, call).await;
+        match ProfileLock::mark_changed(&self.locks, name, self.clock.now()) {
+            Ok(mark) => {
+                self.marks.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), mark);
+            }
+            Err(error) => tracing::warn!("{name}: the change is not marked for a running agent: {error}"),
+        }
+        result
     }
 
     /// The issuer's metadata.
@@ -187,7 +254,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Issuer`] where the profile's certificate authorities cannot be read.
     pub fn http(&self, profile: &Profile) -> Result<Arc<Http>, BrokerError> {
-        let mut built = self.https.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut built = self.https.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, http)) = built.iter().find(|(ca_cert, _)| *ca_cert == profile.ca_cert) {
             return Ok(Arc::clone(http));
         }
@@ -212,6 +279,11 @@ impl Broker {
         call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, BrokerError> {
         let store = Arc::clone(self.stores.of(kind));
+        let room = match kind {
+            StoreKind::Keychain => &self.keychain_room,
+            StoreKind::File => &self.file_room,
+        };
+        let _room = room.acquire().await.map_err(|_| BrokerError::Cut)?;
         match tokio::task::spawn_blocking(move || call(&*store)).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(BrokerError::Cut),

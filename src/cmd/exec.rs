@@ -3,36 +3,38 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use serde::Deserialize;
+
 use super::verify::{policy_at, tell_denied};
+use crate::agent::TokenReply;
 use crate::app::App;
 use crate::broker::{Broker, Need};
 use crate::cli::Exec;
 use crate::failure::{Failure, Kind};
 use crate::model::{MinTtl, TokenFor};
-use crate::paths::TOKEN_VARIABLES;
-use crate::verify::{RevokedList, Verdict};
+use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLES};
+use crate::secret::{Secret, SecretBytes};
+use crate::verify::{Reason, RevokedList, Verdict};
+
+/// A token to run the command with, or why it is denied.
+enum Checked {
+    Granted(Secret),
+    Denied(Vec<Reason>),
+}
 
 /// Runs the command; comes back only if the command could not be started.
 pub fn run(app: &App, args: Exec) -> Result<u8, Failure> {
     let token = match app.handed_in(args.profile.as_ref())? {
         Some(token) => token.clone(),
         None => {
-            let profile = app.profile(args.profile.as_ref())?;
-            let broker = app.broker()?;
-            let served = app.run(async {
-                let plain = TokenFor::default();
-                app.patiently(profile.issuer.as_str(), broker.token(&profile, &plain, Need::Life(MinTtl::Default)))
-                    .await
-                    .map_err(|e| Failure::from(e).about(&profile.name))
-            })?;
-            super::token::tell_trouble(app, &profile, &served);
-            let revoked = RevokedList::open(&app.paths()?.revoked_file)?;
-            let (verdict, _) =
-                Broker::judge(&profile, &served.session, &served.tokens, policy_at(app.clock().now()), None, &revoked);
-            if let Verdict::Denied(reasons) = verdict {
-                return tell_denied(app, &reasons);
+            let checked = match through_agent(app, &args)? {
+                Some(checked) => checked,
+                None => alone(app, &args)?,
+            };
+            match checked {
+                Checked::Granted(token) => token,
+                Checked::Denied(reasons) => return tell_denied(app, &reasons),
             }
-            served.tokens.access_token
         }
     };
     let Some((program, rest)) = args.command.split_first() else {
@@ -43,10 +45,58 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Failure> {
     for name in TOKEN_VARIABLES {
         command.env_remove(name);
     }
+    command.env(AGENT_SOCKET_VARIABLE, app.agent_socket()?);
     command.env(&args.env, token.expose());
     drop(token);
     let error = command.exec();
     let context = format!("cannot run `{}`", program.to_string_lossy());
     Err(Failure::new(Kind::Usage, anyhow::Error::new(error).context(context), "check the command's name and PATH")
         .coded("command_not_found"))
+}
+
+/// The agent's token, and the agent's verdict on it.
+fn through_agent(app: &App, args: &Exec) -> Result<Option<Checked>, Failure> {
+    #[derive(Deserialize)]
+    struct Verdict {
+        valid: bool,
+        #[serde(default)]
+        reasons: Vec<Reason>,
+    }
+    let name = app.named(args.profile.as_ref())?.map(|name| format!("/{name}")).unwrap_or_default();
+    let reply: Option<TokenReply> = app.ask_agent("GET", &format!("/v1/token{name}"), None)?;
+    let Some(TokenReply { access_token: Some(token), profile: Some(profile), .. }) = reply else { return Ok(None) };
+    // A profile's name needs no quoting in JSON, and neither does a token; one that would is none.
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+    if !token.expose().bytes().all(plain) {
+        return Ok(None);
+    }
+    let mut body = SecretBytes::with_capacity(token.expose().len() + 128);
+    body.extend(format!(r#"{{"profile":"{profile}","token":""#).as_bytes());
+    body.extend(token.expose().as_bytes());
+    body.extend(br#""}"#);
+    let verdict: Option<Verdict> = app.ask_agent("POST", "/v1/verify", Some(&body))?;
+    Ok(verdict.map(|verdict| match verdict.valid {
+        true => Checked::Granted(token),
+        false => Checked::Denied(verdict.reasons),
+    }))
+}
+
+/// The same without an agent.
+fn alone(app: &App, args: &Exec) -> Result<Checked, Failure> {
+    let profile = app.profile(args.profile.as_ref())?;
+    let broker = app.broker()?;
+    let served = app.run(async {
+        let plain = TokenFor::default();
+        app.patiently(profile.issuer.as_str(), broker.token(&profile, &plain, Need::Life(MinTtl::Default)))
+            .await
+            .map_err(|e| Failure::from(e).about(&profile.name))
+    })?;
+    super::token::tell_trouble(app, &profile, &served);
+    let revoked = RevokedList::open(&app.paths()?.revoked_file)?;
+    let now = app.clock().now();
+    let (verdict, _) = Broker::judge(&profile, &served.session, &served.tokens, policy_at(now), None, &revoked);
+    Ok(match verdict {
+        Verdict::Granted(_) => Checked::Granted(served.tokens.access_token),
+        Verdict::Denied(reasons) => Checked::Denied(reasons),
+    })
 }

@@ -20,6 +20,7 @@ use grants::How;
 use input::Input;
 
 pub(super) use grants::open_end_session;
+pub(super) use input::secret_line;
 
 /// What a login asks for where nobody says: who the user is, a name to show, and a refresh token.
 const DEFAULT_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
@@ -75,6 +76,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         ask_before_replacing(app, &args, &broker, &profile, &prepared, stored.as_ref()).await?;
         let session = broker.commit_login(&profile, prepared).await?;
         keep_profile(app, &broker, &args, &config, &profile).await?;
+        app.tell_agent(&profile.name);
         tell(app, &profile, &session)
     })
     .map_err(about)?;

@@ -57,7 +57,9 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure>
     let options = LogoutOptions { revoke: !args.no_revoke };
     let broker = app.broker()?;
     let ending = broker.logout(profile, options, mark);
-    let ended = app.patiently(profile.issuer.as_str(), ending).await.map_err(|e| Failure::from(e).about(name))?;
+    let ended = app.patiently(profile.issuer.as_str(), ending).await.map_err(|e| Failure::from(e).about(name));
+    app.tell_agent(name);
+    let ended = ended?;
     let Some(LogoutReport { revocation }) = ended else {
         if app.common.json {
             output::json(&Answer { profile: name, deleted: false, issuer: "nothing", error: None })?;
@@ -110,7 +112,7 @@ fn told(app: &App, profile: &Profile, failure: &Failure) -> u8 {
             "revoke this client's access on the issuer's own pages ({}) if the tokens may be in other hands",
             profile.issuer
         );
-        app.report(&Failure { hint, ..Failure::said(failure.kind, failure.message(), "") }.coded(failure.code));
+        app.report(&Failure { hint, ..Failure::said(failure.kind, failure.message(), "") }.coded(failure.code.clone()));
     }
     let kind = if matches!(failure.kind, Kind::Refused | Kind::Store) { failure.kind } else { Kind::Unreachable };
     kind.exit_code()

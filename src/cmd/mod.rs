@@ -1,5 +1,6 @@
 //! The verbs, one file each: they ask the rooms below and print what came of it.
 
+mod agent;
 #[cfg(feature = "dev-issuer")]
 mod demo;
 #[cfg(feature = "dev-issuer")]
@@ -31,6 +32,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Failure> {
         Command::Refresh(args) => refresh::run(app, &args),
         Command::Logout(args) => logout::run(app, &args),
         Command::Exec(args) => exec::run(app, args),
+        Command::Agent(command) => agent::run(app, command),
         Command::Profile(command) => profile::run(app, command),
         #[cfg(feature = "dev-issuer")]
         Command::Demo => demo::run(app),

@@ -55,6 +55,7 @@ pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Failure> {
         ProfileCommand::Use { profile } => app.run(async {
             let _lock = app.lock_config().await?;
             config::set_default(&app.paths()?.config_file, &profile)?;
+            app.tell_agent(&profile);
             app.ui().tell(&format!("{profile} is the default now."));
             Ok(0)
         }),
@@ -116,6 +117,7 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
         apply(&mut profile, key, value)?;
     }
     config::save(&app.paths()?.config_file, &profile)?;
+    app.tell_agent(name);
     app.ui().tell(&format!("{name} is changed."));
     Ok(0)
 }
@@ -190,6 +192,7 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Failure> {
             format!("run `authctl logout {name}` first, so that its tokens are revoked"),
         ));
     }
+    app.tell_agent(name);
     app.ui().tell(&format!("{name} is removed."));
     Ok(0)
 }
@@ -202,6 +205,8 @@ async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, F
     }
     let file = app.paths()?.config_file;
     app.broker()?.rename(&profile, to, || config::rename(&file, from, to).map_err(Failure::from)).await?;
+    app.tell_agent(from);
+    app.tell_agent(to);
     app.ui().tell(&format!("{from} is {to} now."));
     Ok(0)
 }

@@ -1,30 +1,27 @@
 //! `authctl refresh`: renews now, or only what is about to expire.
 
-use serde::Serialize;
+use std::time::Duration;
 
 use super::output;
 use super::token::tell_trouble;
+use crate::agent::Refreshed;
 use crate::app::App;
 use crate::broker::Need;
 use crate::cli::Refresh;
-use crate::clock::UnixTime;
 use crate::failure::{Failure, Kind};
-use crate::model::{MinTtl, Profile, ProfileName, TokenFor};
-
-#[derive(Serialize)]
-struct Answer<'a> {
-    profile: &'a ProfileName,
-    renewed: bool,
-    expires_at: Option<UnixTime>,
-    expires_in: Option<u64>,
-}
+use crate::model::{MinTtl, Profile, TokenFor};
 
 /// Runs the command.
 pub fn run(app: &App, args: &Refresh) -> Result<u8, Failure> {
     let need = args.if_expiring.map_or(Need::New, |left| Need::Life(MinTtl::AtLeast(left)));
     if !args.all {
         let profile = app.profile(args.profile.as_ref())?;
-        app.run(one(app, &profile, need))?;
+        // Outside of the runtime: a Ctrl-C ends the wait for the agent at once, and not the agent's renewal.
+        let answer = match through_agent(app, &profile, need)? {
+            Some(answer) => answer,
+            None => app.run(renew(app, &profile, need))?,
+        };
+        tell(app, &answer)?;
         return Ok(0);
     }
     let config = app.config()?;
@@ -33,7 +30,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Failure> {
         for profile in config.profiles.values() {
             let result = match app.broker()?.stored(profile).await {
                 Ok(None) => continue,
-                Ok(Some(_)) => one(app, profile, need).await,
+                Ok(Some(_)) => renew(app, profile, need).await.and_then(|answer| tell(app, &answer)),
                 Err(error) => Err(Failure::from(error).about(&profile.name)),
             };
             if let Err(failure) = result {
@@ -46,7 +43,28 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Failure> {
     Ok(worst.map_or(0, Kind::exit_code))
 }
 
-async fn one(app: &App, profile: &Profile, need: Need) -> Result<(), Failure> {
+fn tell(app: &App, answer: &Refreshed) -> Result<(), Failure> {
+    if app.common.json {
+        output::json(answer)?;
+    } else {
+        let left = answer.expires_in.map(Duration::from_secs);
+        let life = left.map(|left| format!(", valid for {}", output::span(left))).unwrap_or_default();
+        let word = if answer.renewed { "renewed" } else { "not due yet" };
+        app.ui().tell(&format!("{}: {word}{life}", answer.profile));
+    }
+    Ok(())
+}
+
+/// Where an agent runs, it renews: then it is the one that has the new token first.
+fn through_agent(app: &App, profile: &Profile, need: Need) -> Result<Option<Refreshed>, Failure> {
+    let query = match need {
+        Need::Life(MinTtl::AtLeast(left)) => format!("?if_expiring={}", left.as_secs()),
+        Need::Life(MinTtl::Default) | Need::New => String::new(),
+    };
+    app.ask_agent("POST", &format!("/v1/refresh/{}{query}", profile.name), None)
+}
+
+async fn renew(app: &App, profile: &Profile, need: Need) -> Result<Refreshed, Failure> {
     let (broker, plain) = (app.broker()?, TokenFor::default());
     let served = app
         .patiently(profile.issuer.as_str(), broker.token(profile, &plain, need))
@@ -57,18 +75,11 @@ async fn one(app: &App, profile: &Profile, need: Need) -> Result<(), Failure> {
     if let Some(trouble) = served.trouble {
         return Err(Failure::from(trouble).about(&profile.name));
     }
-    let left = served.tokens.expires_at.map(|end| app.clock().now().until(end));
-    if app.common.json {
-        output::json(&Answer {
-            profile: &profile.name,
-            renewed: served.renewed,
-            expires_at: served.tokens.expires_at,
-            expires_in: left.map(|left| left.as_secs()),
-        })?;
-    } else {
-        let life = left.map(|left| format!(", valid for {}", output::span(left))).unwrap_or_default();
-        let word = if served.renewed { "renewed" } else { "not due yet" };
-        app.ui().tell(&format!("{}: {word}{life}", profile.name));
-    }
-    Ok(())
+    let expires_at = served.tokens.expires_at;
+    Ok(Refreshed {
+        profile: profile.name.clone(),
+        renewed: served.renewed,
+        expires_at,
+        expires_in: expires_at.map(|end| app.clock().now().until(end).as_secs()),
+    })
 }

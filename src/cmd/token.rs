@@ -1,41 +1,19 @@
 //! `authctl token`: prints a valid access token and nothing else.
 
-use serde::Serialize;
-
 use super::output;
+use crate::agent::{TokenAnswer, TokenReply, query_of};
 use crate::app::App;
 use crate::broker::{BrokerError, LoginReason, Need, Served};
 use crate::cli::{For, Token};
 use crate::clock::UnixTime;
 use crate::failure::Failure;
-use crate::model::{IssuerUrl, MinTtl, Profile, ProfileName, TokenFor};
+use crate::model::{MinTtl, Profile, TokenFor, canonical_type};
 use crate::secret::Secret;
 use crate::verify::unverified_claims;
 
-/// `token --json`, and the agent's answer.
-#[derive(Serialize)]
-struct Answer<'a> {
-    profile: Option<&'a ProfileName>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    access_token: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id_token: Option<&'a str>,
-    token_type: &'a str,
-    expires_at: Option<UnixTime>,
-    expires_in: Option<u64>,
-    scope: Option<&'a str>,
-    issuer: Option<&'a IssuerUrl>,
-}
-
 impl From<&For> for TokenFor {
     fn from(asked: &For) -> Self {
-        let sorted = |list: &[String]| {
-            let mut list: Vec<String> = list.iter().filter(|item| !item.is_empty()).cloned().collect();
-            list.sort();
-            list.dedup();
-            list
-        };
-        Self { audience: asked.audience.clone(), scopes: sorted(&asked.scopes), resources: sorted(&asked.resources) }
+        Self::new(asked.audience.clone(), &asked.scopes, &asked.resources)
     }
 }
 
@@ -44,7 +22,7 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
     if !args.id_token
         && let Some(token) = app.handed_in(args.profile.as_ref())?
     {
-        let answer = Answer {
+        let answer = TokenAnswer {
             profile: None,
             access_token: Some(token.expose()),
             id_token: None,
@@ -56,12 +34,15 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
         };
         return print(app, args, token, &answer);
     }
+    if let Some(done) = through_agent(app, args)? {
+        return Ok(done);
+    }
     let profile = app.profile(args.profile.as_ref())?;
     let broker = app.broker()?;
     if args.id_token {
         let (token, served) = app.run(id_token(app, &profile, args))?;
         let ends = expiry(&token);
-        let answer = Answer {
+        let answer = TokenAnswer {
             profile: Some(&profile.name),
             access_token: None,
             id_token: Some(token.expose()),
@@ -73,7 +54,7 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
         };
         return print(app, args, &token, &answer);
     }
-    let asked = narrowed(&profile, &args.asked);
+    let asked = profile.narrowed((&args.asked).into());
     let min_ttl = args.min_ttl.map_or(MinTtl::Default, MinTtl::AtLeast);
     let served = app.run(async {
         let renewal = broker.token(&profile, &asked, Need::Life(min_ttl));
@@ -81,11 +62,11 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
     })?;
     tell_trouble(app, &profile, &served);
     let tokens = &served.tokens;
-    let answer = Answer {
+    let answer = TokenAnswer {
         profile: Some(&profile.name),
         access_token: Some(tokens.access_token.expose()),
         id_token: None,
-        token_type: canonical(&tokens.token_type),
+        token_type: canonical_type(&tokens.token_type),
         expires_at: tokens.expires_at,
         expires_in: tokens.expires_at.map(|end| app.clock().now().until(end).as_secs()),
         scope: tokens.scope.as_deref(),
@@ -94,16 +75,26 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
     print(app, args, &tokens.access_token, &answer)
 }
 
-/// What is asked for beyond the profile's own request; asking for just that is asking for nothing more.
-fn narrowed(profile: &Profile, asked: &For) -> TokenFor {
-    let asked = TokenFor::from(asked);
-    let mut own = profile.own_request();
-    own.scopes.sort();
-    own.resources.sort();
-    let same = asked.audience.as_ref().is_none_or(|a| Some(a) == own.audience.as_ref())
-        && (asked.scopes.is_empty() || asked.scopes == own.scopes)
-        && (asked.resources.is_empty() || asked.resources == own.resources);
-    if same { TokenFor::default() } else { asked }
+/// Asks the agent, which knows the default profile itself: no configuration is read here, no store and no runtime.
+fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Failure> {
+    let named = app.named(args.profile.as_ref())?;
+    let verb = if args.id_token { "id-token" } else { "token" };
+    let name = named.map(|name| format!("/{name}")).unwrap_or_default();
+    let query = query_of(&(&args.asked).into(), args.min_ttl.map(|ttl| ttl.as_secs()));
+    let reply: Option<TokenReply> = app.ask_agent("GET", &format!("/v1/{verb}{name}{query}"), None)?;
+    let Some(reply) = reply else { return Ok(None) };
+    let Some(token) = reply.access_token.as_ref().or(reply.id_token.as_ref()) else { return Ok(None) };
+    let answer = TokenAnswer {
+        profile: reply.profile.as_ref(),
+        access_token: reply.access_token.as_ref().map(Secret::expose),
+        id_token: reply.id_token.as_ref().map(Secret::expose),
+        token_type: &reply.token_type,
+        expires_at: reply.expires_at,
+        expires_in: reply.expires_in,
+        scope: reply.scope.as_deref(),
+        issuer: reply.issuer.as_ref(),
+    };
+    print(app, args, token, &answer).map(Some)
 }
 
 /// The ID token, renewed first if it is over.
@@ -150,12 +141,7 @@ pub(super) fn tell_trouble(app: &App, profile: &Profile, served: &Served) {
     }
 }
 
-/// `bearer` in any case is `Bearer` (RFC 6749, section 5.1).
-fn canonical(token_type: &str) -> &str {
-    if token_type.eq_ignore_ascii_case("bearer") { "Bearer" } else { token_type }
-}
-
-fn print(app: &App, args: &Token, token: &Secret, answer: &Answer) -> Result<u8, Failure> {
+fn print(app: &App, args: &Token, token: &Secret, answer: &TokenAnswer) -> Result<u8, Failure> {
     if app.common.json {
         output::json(answer)?;
     } else if args.header {

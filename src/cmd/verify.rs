@@ -1,10 +1,10 @@
 //! `authctl verify`: the offline decision on a stored token or one on stdin.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read as _};
 use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::output::{self, span};
 use crate::app::App;
@@ -15,31 +15,10 @@ use crate::failure::{Failure, Kind};
 use crate::model::{Profile, ProfileName};
 use crate::secret::SecretBytes;
 use crate::ui::harmless;
-use crate::verify::{AcceptedTypes, KeyInfo, KeySet, Policy, Reason, ReasonCode, RevokedList, Verdict};
+use crate::verify::{KeySet, Policy, PolicyOptions, Reason, ReasonCode, RevokedList, Verdict, VerdictAnswer};
 
 /// A longer line or token is refused as it is.
 const MOST_BYTES: usize = 1024 * 1024;
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Answer<'a> {
-    Granted { valid: bool, claims: &'a Map<String, Value>, key: &'a KeyInfo, keys_age: Option<u64> },
-    Denied { valid: bool, reasons: &'a [Reason] },
-}
-
-impl<'a> Answer<'a> {
-    fn of(verdict: &'a Verdict, keys_age: Option<Duration>) -> Self {
-        match verdict {
-            Verdict::Granted(granted) => Self::Granted {
-                valid: true,
-                claims: &granted.claims,
-                key: &granted.key,
-                keys_age: keys_age.map(|age| age.as_secs()),
-            },
-            Verdict::Denied(reasons) => Self::Denied { valid: false, reasons },
-        }
-    }
-}
 
 /// The policy that holds where nothing more is asked; the profile's issuer and audiences are still to be filled in.
 pub(super) fn policy_at(now: UnixTime) -> Policy {
@@ -105,36 +84,21 @@ fn given_keys(args: &Verify) -> Result<Option<KeySet>, Failure> {
 }
 
 fn policy(app: &App, args: &Verify) -> Result<Policy, Failure> {
-    let now = args.at.map_or_else(|| app.clock().now(), UnixTime);
-    let mut policy = policy_at(now);
-    if let Some(issuer) = &args.issuer {
-        policy.issuer.clone_from(issuer);
-    }
-    policy.audiences.clone_from(&args.audiences);
-    if !args.algorithms.is_empty() {
-        policy.algorithms = args.algorithms.iter().map(|name| name.trim().parse()).collect::<Result<_, _>>().map_err(
-            |e: crate::verify::InvalidAlgorithm| {
-                Failure::new(
-                    Kind::Usage,
-                    e,
-                    "name some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
-                )
-            },
-        )?;
-    }
-    if args.leeway > Policy::MOST_LEEWAY {
-        return Err(Failure::said(Kind::Usage, "a leeway of more than a day", "correct this machine's clock instead"));
-    }
-    policy.leeway = args.leeway;
-    if !args.typ.is_empty() {
-        policy.types = AcceptedTypes::Only(args.typ.clone());
-    }
-    policy.scopes = args.scopes.iter().filter(|scope| !scope.is_empty()).cloned().collect();
-    policy.claims.clone_from(&args.claims);
-    policy.max_auth_age = args.max_auth_age;
-    policy.acr.clone_from(&args.acr);
-    policy.amr.clone_from(&args.amr);
-    Ok(policy)
+    let options = PolicyOptions {
+        issuer: args.issuer.clone(),
+        audience: args.audiences.clone(),
+        algorithms: args.algorithms.clone(),
+        leeway: Some(args.leeway.as_secs()),
+        typ: args.typ.clone(),
+        scope: args.scopes.clone(),
+        claim: BTreeMap::new(),
+        max_auth_age: args.max_auth_age.map(|age| age.as_secs()),
+        acr: args.acr.clone(),
+        amr: args.amr.clone(),
+        at: args.at.map(UnixTime),
+    };
+    // One claim may be asked for twice, with two values that an array must both hold.
+    Ok(Policy { claims: args.claims.clone(), ..options.policy(app.clock().now())? })
 }
 
 /// Decides on what is piped in. A profile is only looked at for what the options do not give.
@@ -152,7 +116,7 @@ fn stdin(
             let profile = app.profile(args.profile.as_ref()).map_err(|failure| Failure {
                 hint: "give --issuer, --audience and --jwks, or a profile that has them with --profile".into(),
                 kind: Kind::Usage,
-                code: "usage",
+                code: "usage".into(),
                 ..failure
             })?;
             Broker::expect_the_profiles(&profile, &mut policy);
@@ -210,7 +174,7 @@ fn batch(policy: &Policy, keys: &KeySet, age: Option<Duration>, revoked: &Revoke
         }
         let verdict = decide(&line, keys, policy, revoked);
         all_valid &= verdict.is_granted();
-        output::json(&Answer::of(&verdict, age))?;
+        output::json(&VerdictAnswer::of(&verdict, age))?;
     }
     Ok(if all_valid { 0 } else { Kind::Denied.exit_code() })
 }
@@ -237,7 +201,7 @@ fn tell(app: &App, verdict: &Verdict, age: Option<Duration>, owner: Option<&str>
         Verdict::Granted(granted) => granted,
     };
     if app.common.json {
-        output::json(&Answer::of(verdict, age))?;
+        output::json(&VerdictAnswer::of(verdict, age))?;
         return Ok(0);
     }
     if app.common.quiet {
@@ -264,7 +228,7 @@ fn tell(app: &App, verdict: &Verdict, age: Option<Duration>, owner: Option<&str>
 /// Tells every reason: on stdout as the verdict in JSON, else on stderr for people.
 pub(super) fn tell_denied(app: &App, reasons: &[Reason]) -> Result<u8, Failure> {
     if app.common.json {
-        output::json(&Answer::Denied { valid: false, reasons })?;
+        output::json(&VerdictAnswer::denied(reasons))?;
         return Ok(Kind::Denied.exit_code());
     }
     let told: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();

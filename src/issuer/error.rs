@@ -155,6 +155,15 @@ pub enum IssuerError {
 }
 
 impl IssuerError {
+    /// How long the server wants to be left alone, where it said so (RFC 9110, section 10.2.3).
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Busy { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
     /// Whether it is certain that the request never left this machine, so that sending it again cannot spend anything
     /// twice.
     #[must_use]

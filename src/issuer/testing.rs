@@ -129,4 +129,8 @@ impl Clock for Quick {
         self.waits.lock().expect("unpoisoned").push(duration);
         Box::pin(tokio::task::yield_now())
     }
+
+    fn until(&self, moment: UnixTime) -> Sleep {
+        self.sleep(self.now().until(moment))
+    }
 }

@@ -17,7 +17,7 @@ pub enum Freshness {
 }
 
 /// How much life a caller wants a token to have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MinTtl {
     /// A minute, or half the token's life where that is shorter: a token that lives 30 seconds is not renewed at each
     /// call.

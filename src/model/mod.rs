@@ -11,4 +11,4 @@ pub(crate) use issuer_url::is_loopback;
 pub use issuer_url::{InsecureUrl, IssuerUrl, secure_url};
 pub use profile::{ClientAuth, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};
 pub use session::{AnotherToken, Failed, Generation, Session, SessionFormatError, Subject, TokenFor, TrustedKeys};
-pub use tokens::TokenSet;
+pub use tokens::{TokenSet, canonical_type};

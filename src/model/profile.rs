@@ -149,6 +149,19 @@ impl Profile {
         TokenFor { audience: self.audience.clone(), scopes: self.scopes.clone(), resources: self.resources.clone() }
     }
 
+    /// What is asked for beyond the profile's own request; asking for just that is asking for nothing more.
+    #[must_use]
+    pub fn narrowed(&self, asked: TokenFor) -> TokenFor {
+        if asked.is_plain() {
+            return asked;
+        }
+        let own = TokenFor::new(self.audience.clone(), &self.scopes, &self.resources);
+        let same = asked.audience.as_ref().is_none_or(|a| Some(a) == own.audience.as_ref())
+            && (asked.scopes.is_empty() || asked.scopes == own.scopes)
+            && (asked.resources.is_empty() || asked.resources == own.resources);
+        if same { TokenFor::default() } else { asked }
+    }
+
     /// The audiences that an access token may be for: those asked for, else the client itself.
     #[must_use]
     pub fn expected_audiences(&self) -> Vec<String> {

@@ -59,7 +59,7 @@ pub struct Failed {
 }
 
 /// What a token was asked for besides the profile's own request. Tokens for different requests are kept apart.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TokenFor {
     /// The `audience` parameter.
     pub audience: Option<String>,
@@ -70,6 +70,18 @@ pub struct TokenFor {
 }
 
 impl TokenFor {
+    /// A request with its scopes and resources in order and without repetition, so that the same is asked for once.
+    #[must_use]
+    pub fn new(audience: Option<String>, scopes: &[String], resources: &[String]) -> Self {
+        let sorted = |list: &[String]| {
+            let mut list: Vec<String> = list.iter().filter(|item| !item.is_empty()).cloned().collect();
+            list.sort();
+            list.dedup();
+            list
+        };
+        Self { audience, scopes: sorted(scopes), resources: sorted(resources) }
+    }
+
     /// Whether nothing but the profile's own request is meant.
     #[must_use]
     pub fn is_plain(&self) -> bool {

@@ -21,3 +21,9 @@ pub struct TokenSet {
     /// The scope granted, space-separated (RFC 6749, section 3.3).
     pub scope: Option<String>,
 }
+
+/// `bearer` in any case is `Bearer` (RFC 6749, section 5.1); another type stays as the issuer wrote it.
+#[must_use]
+pub fn canonical_type(token_type: &str) -> &str {
+    if token_type.eq_ignore_ascii_case("bearer") { "Bearer" } else { token_type }
+}

@@ -5,12 +5,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixTime};
 use crate::model::ProfileName;
 
 /// Holds a profile's lock until it is dropped, or until its process ends in whatever way.
@@ -84,6 +84,35 @@ impl ProfileLock {
             wait = (wait * 2).min(LONGEST_WAIT);
         }
         Err(LockError::TimedOut { path, limit })
+    }
+
+    /// Marks that the session of `profile` was just changed, for those who keep a copy of it, and gives the mark: the
+    /// modification time of the lock file, the second of which is `now` and the rest drawn at random, so that two marks
+    /// are never taken for one. Needs no space on the disk. Call it under the lock.
+    ///
+    /// # Errors
+    /// [`LockError::Io`]
+    pub fn mark_changed(dir: &Path, profile: &ProfileName, now: UnixTime) -> Result<SystemTime, LockError> {
+        let (file, path) = open(dir, profile)?;
+        let failed = |source: io::Error| LockError::Io { path: path.clone(), source };
+        let nanoseconds = i64::try_from(RandomState::new().hash_one(0u8) % 1_000_000_000).unwrap_or(0);
+        let omitted = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+        let changed = Timespec { tv_sec: now.0, tv_nsec: nanoseconds as _ };
+        let times = Timestamps { last_access: omitted, last_modification: changed };
+        rustix::fs::futimens(&file, &times).map_err(|e| failed(e.into()))?;
+        file.metadata().and_then(|about| about.modified()).map_err(failed)
+    }
+
+    /// The last mark that [`ProfileLock::mark_changed`] left for `profile` in `dir`, by whatever process.
+    #[must_use]
+    pub fn mark(dir: &Path, profile: &ProfileName) -> Option<SystemTime> {
+        std::fs::metadata(dir.join(format!("{profile}.lock"))).and_then(|about| about.modified()).ok()
+    }
+
+    /// The profile whose lock file has this name.
+    #[must_use]
+    pub fn profile_of(file_name: &str) -> Option<ProfileName> {
+        file_name.strip_suffix(".lock")?.parse().ok()
     }
 
     /// The lock of `profile` in `dir` if nobody holds it, else `None`.
@@ -219,6 +248,18 @@ mod tests {
         assert!(ProfileLock::try_acquire(dir.path(), &work()).expect("works").is_some());
         drop(child.stdin.take());
         child.wait().expect("ended");
+    }
+
+    #[test]
+    fn each_change_leaves_a_mark_of_its_own() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        assert!(ProfileLock::mark(dir.path(), &work()).is_none());
+        let first = ProfileLock::mark_changed(dir.path(), &work(), UnixTime(1000)).expect("marked");
+        assert_eq!(ProfileLock::mark(dir.path(), &work()), Some(first));
+        let second = ProfileLock::mark_changed(dir.path(), &work(), UnixTime(1000)).expect("marked");
+        assert_ne!(first, second, "within the same second");
+        assert_eq!(ProfileLock::profile_of("work.lock"), Some(work()));
+        assert_eq!(ProfileLock::profile_of("work"), None);
     }
 
     #[test]

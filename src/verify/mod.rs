@@ -9,6 +9,7 @@ mod der;
 mod header;
 mod id_token;
 mod keys;
+mod options;
 mod policy;
 mod reason;
 mod revoked;
@@ -22,7 +23,8 @@ use serde_json::{Map, Value};
 
 pub use id_token::{IdTokenPolicy, verify_id_token};
 pub use keys::{KeyInfo, KeySet};
-pub use policy::{AcceptedTypes, Algorithm, InvalidAlgorithm, Policy};
+pub use options::{InvalidOption, PolicyOptions, VerdictAnswer};
+pub use policy::{Algorithm, InvalidAlgorithm, Policy};
 pub use reason::{Reason, ReasonCode};
 pub use revoked::{RevokedError, RevokedList};
 

@@ -195,6 +195,10 @@ impl Clock for Past {
     fn sleep(&self, duration: Duration) -> Sleep {
         SystemClock.sleep(duration)
     }
+
+    fn until(&self, moment: UnixTime) -> Sleep {
+        SystemClock.until(moment)
+    }
 }
 
 #[test]

@@ -10,6 +10,22 @@ use crate::secret::{Secret, SecretBytes};
 /// The most that is read from stdin.
 const MOST_INPUT: u64 = 1024 * 1024;
 
+/// A secret from stdin, as its first line.
+///
+/// # Errors
+/// [`Kind::Usage`] where there is none.
+pub(in crate::cmd) fn secret_line(what: &str) -> Result<Secret, Failure> {
+    let mut bytes = SecretBytes::default();
+    let read = std::io::copy(&mut std::io::stdin().lock().take(MOST_INPUT), &mut bytes);
+    let text = read.ok().and_then(|_| std::str::from_utf8(bytes.expose()).ok()).unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default();
+    if line.is_empty() {
+        let hint = "pipe it to stdin, as the first line";
+        return Err(Failure::said(Kind::Usage, format!("stdin holds no {what}"), hint));
+    }
+    Ok(Secret::new(line.to_owned()))
+}
+
 /// What was read from stdin because options said so.
 pub(super) struct Input {
     pub(super) client_secret: Option<Secret>,

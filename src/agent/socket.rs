@@ -1,0 +1,265 @@
+//! Where the agent's socket is, and how it is made so that nobody else can reach, replace or imitate it.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+/// Why the socket was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Another agent listens there.
+    #[error("an agent is running already at {}", .0.display())]
+    Running(PathBuf),
+    /// Others could replace the socket.
+    #[error("others can get at {} (mode {mode:04o})", .path.display())]
+    TooOpen {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The directory is somebody else's.
+    #[error("{} belongs to the user with id {owner}", .path.display())]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+    },
+    /// Longer than a socket's address may be.
+    #[error("{} is too long for a socket's address", .0.display())]
+    TooLong(PathBuf),
+    /// A file operation failed.
+    #[error("cannot {doing} {}: {source}", .path.display())]
+    Io {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A socket that is listened on by this process alone. Dropped, it is removed, unless the service manager made it.
+#[derive(Debug)]
+pub struct Listening {
+    /// The socket.
+    pub listener: UnixListener,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Held as long as the agent lives, in whatever way it ends.
+    _lock: File,
+    dir: OwnedFd,
+    ours: bool,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if self.ours
+            && let Some(name) = self.path.file_name()
+        {
+            let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
+        }
+    }
+}
+
+/// How many clients may wait to be accepted. The system may allow fewer.
+const BACKLOG: i32 = 4096;
+
+/// Makes the socket at `path`, or takes `given` from the service manager, which has made it there.
+///
+/// The directory is made where it is missing, mode 0700 whatever the umask, and opened without following a link; it must
+/// be this user's and closed to others' writing, and what is done in it is done by that descriptor. Beside the socket a
+/// lock is held, so that of two agents one stays and a socket left by a dead one is taken over, a live one never. The new
+/// socket takes the old one's place in one step, with mode 0600.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<Listening, ListenError> {
+    let failed = |doing| move |e: Errno| ListenError::Io { doing, path: path.to_owned(), source: e.into() };
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(failed("listen at")(Errno::INVAL));
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let dir = open_dir(parent)?;
+    let mut lock_name = name.to_owned();
+    lock_name.push(".lock");
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let lock = rustix::fs::openat(&dir, &lock_name, flags, Mode::RUSR | Mode::WUSR).map_err(failed("lock"))?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(ListenError::Running(path.to_owned())),
+        Err(e) => return Err(failed("lock")(e)),
+    }
+    let ours = given.is_none();
+    let listener = match given {
+        Some(listener) => listener,
+        None => bind(&dir, parent, name, path)?,
+    };
+    Ok(Listening { listener, path: path.to_owned(), _lock: File::from(lock), dir, ours })
+}
+
+/// Opens the socket's directory and makes sure that it is this user's alone to change.
+fn open_dir(path: &Path) -> Result<OwnedFd, ListenError> {
+    let failed = |doing| move |source: io::Error| ListenError::Io { doing, path: path.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make the directory"))?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed("open the directory")(e.into()))?;
+    let about = rustix::fs::fstat(&dir).map_err(|e| failed("look at")(e.into()))?;
+    if about.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(ListenError::NotOurs { path: path.to_owned(), owner: about.st_uid });
+    }
+    let mode = about.st_mode & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(ListenError::TooOpen { path: path.to_owned(), mode });
+    }
+    Ok(dir)
+}
+
+/// Binds under a name of this process's own, closes it to others, and only then gives it the name that clients know.
+fn bind(dir: &OwnedFd, parent: &Path, name: &std::ffi::OsStr, path: &Path) -> Result<UnixListener, ListenError> {
+    let failed = |doing| move |e: Errno| ListenError::Io { doing, path: path.to_owned(), source: e.into() };
+    let fresh = OsString::from(format!(".{}.sock", std::process::id()));
+    let _ = rustix::fs::unlinkat(dir, &fresh, AtFlags::empty());
+    let address = address_in(dir, parent, &fresh).ok_or_else(|| ListenError::TooLong(path.to_owned()))?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
+        .map_err(failed("make"))?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).map_err(failed("make"))?;
+    rustix::net::bind(&socket, &address).map_err(failed("make"))?;
+    let placed = rustix::fs::chmodat(dir, &fresh, Mode::RUSR | Mode::WUSR, AtFlags::empty())
+        .and_then(|()| rustix::net::listen(&socket, BACKLOG))
+        .and_then(|()| rustix::fs::renameat(dir, &fresh, dir, name));
+    if let Err(e) = placed {
+        let _ = rustix::fs::unlinkat(dir, &fresh, AtFlags::empty());
+        return Err(failed("make")(e));
+    }
+    Ok(UnixListener::from(socket))
+}
+
+/// The address of `name` in the directory: by descriptor where the system can, so that the directory meant is the one
+/// that was looked at.
+fn address_in(dir: &OwnedFd, parent: &Path, name: &std::ffi::OsStr) -> Option<SocketAddrUnix> {
+    use std::os::fd::AsRawFd as _;
+    let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()));
+    let base = if by_descriptor.exists() { by_descriptor } else { parent.to_owned() };
+    SocketAddrUnix::new(base.join(name).as_path()).ok()
+}
+
+/// The user who listens at the other end of `socket`.
+///
+/// # Errors
+/// What the system says.
+#[cfg(target_os = "linux")]
+pub fn owner_of(socket: impl AsFd) -> io::Result<u32> {
+    Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())
+}
+
+/// The user who listens at the other end of `socket`: on this system its directory, which is this user's alone, says so.
+///
+/// # Errors
+/// None.
+#[cfg(not(target_os = "linux"))]
+pub fn owner_of(_socket: impl AsFd) -> io::Result<u32> {
+    Ok(rustix::process::geteuid().as_raw())
+}
+
+/// Which configuration and which sessions a process means, as a header's value. A client whose mark is not the agent's
+/// own would be given another home's tokens, and is told so instead.
+#[must_use]
+pub fn home_mark(config_file: &Path, data: &Path) -> String {
+    let mut mark = String::new();
+    for (index, path) in [config_file, data].into_iter().enumerate() {
+        if index > 0 {
+            mark.push(' ');
+        }
+        for byte in path.as_os_str().as_bytes() {
+            if byte.is_ascii_graphic() && *byte != b'%' {
+                mark.push(char::from(*byte));
+            } else {
+                let _ = write!(mark, "%{byte:02X}");
+            }
+        }
+    }
+    mark
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn made_for_its_owner_alone_and_removed_at_the_end() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let path = place.path().join("authctl/agent.sock");
+        let listening = listen(&path, None).expect("made");
+        let mode = |path: &Path| path.metadata().expect("there").mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().expect("a parent"))), (0o600, 0o700));
+        UnixStream::connect(&path).expect("reached");
+        drop(listening);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_dead_ones_socket_is_taken_over_and_a_live_ones_never() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let path = place.path().join("agent.sock");
+        std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
+        drop(UnixListener::bind(&path).expect("bound"));
+        assert!(UnixStream::connect(&path).is_err(), "nobody listens");
+        let living = listen(&path, None).expect("taken over");
+        assert!(matches!(listen(&path, None), Err(ListenError::Running(_))));
+        UnixStream::connect(&path).expect("still the living one's");
+        drop(living);
+    }
+
+    #[test]
+    fn links_and_open_directories_are_refused() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let open = place.path().join("open");
+        std::fs::create_dir(&open).expect("mkdir");
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).expect("chmod");
+        let refused = listen(&open.join("agent.sock"), None);
+        assert!(matches!(refused, Err(ListenError::TooOpen { mode: 0o777, .. })), "{refused:?}");
+        let (real, link) = (place.path().join("real"), place.path().join("link"));
+        std::fs::create_dir(&real).expect("mkdir");
+        symlink(&real, &link).expect("symlink");
+        let refused = listen(&link.join("agent.sock"), None);
+        assert!(matches!(refused, Err(ListenError::Io { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn a_link_in_the_sockets_place_is_replaced_and_not_followed() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let dir = place.path().join("run");
+        std::fs::create_dir(&dir).expect("mkdir");
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).expect("chmod");
+        let (target, path) = (place.path().join("elsewhere"), dir.join("agent.sock"));
+        std::fs::write(&target, "untouched").expect("write");
+        symlink(&target, &path).expect("symlink");
+        let listening = listen(&path, None).expect("made");
+        assert!(!path.symlink_metadata().expect("there").file_type().is_symlink());
+        assert_eq!(std::fs::read_to_string(&target).expect("there"), "untouched");
+        drop(listening);
+    }
+
+    #[test]
+    fn marks_tell_homes_apart_and_are_header_values() {
+        let mark = home_mark(Path::new("/h\u{e4}/my config.toml"), Path::new("/d%20"));
+        assert_eq!(mark, "/h%C3%A4/my%20config.toml /d%2520");
+        assert_ne!(home_mark(Path::new("/a b"), Path::new("/c")), home_mark(Path::new("/a"), Path::new("/b /c")));
+    }
+}

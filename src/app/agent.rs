@@ -1,0 +1,153 @@
+//! The way to the agent: asks it where it runs, and says when a command has to do without.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use super::{App, PATIENCE};
+use crate::agent::{AgentState, AskError, Client, Reply, home_mark};
+use crate::failure::Failure;
+use crate::model::ProfileName;
+use crate::secret::SecretBytes;
+
+/// The most that is waited for an agent that waits for an issuer; the longest renewal ends before.
+const MOST_WAIT: Duration = Duration::from_secs(120);
+
+/// For an answer that no issuer has a part in.
+const SOON: Duration = Duration::from_secs(5);
+
+/// The codes of problems with which a command goes on without the agent.
+const GO_ON_WITHOUT: [&str; 3] = ["too_many_requests", "another_home", "agent_stopping"];
+
+impl App {
+    /// The agent's socket: `AUTHCTL_SOCK`, else the usual place.
+    ///
+    /// # Errors
+    /// As [`App::paths`].
+    pub fn agent_socket(&self) -> Result<PathBuf, Failure> {
+        match &self.environment.agent_socket {
+            Some(path) => Ok(path.clone()),
+            None => Ok(self.paths()?.agent_socket),
+        }
+    }
+
+    /// Which home this process means, for the agent to compare with its own.
+    ///
+    /// # Errors
+    /// As [`App::paths`].
+    pub fn home_mark(&self) -> Result<String, Failure> {
+        let paths = self.paths()?;
+        let config = std::path::absolute(&paths.config_file).unwrap_or(paths.config_file);
+        Ok(home_mark(&config, &paths.data))
+    }
+
+    /// A connection to the agent; `None` where none runs.
+    ///
+    /// # Errors
+    /// Where somebody else listens in its place.
+    pub fn agent(&self) -> Result<Option<Client>, Failure> {
+        match Client::connect(&self.agent_socket()?, self.home_mark()?) {
+            Ok(client) => Ok(client),
+            Err(AskError::NotOurs(owner)) => Err(AskError::NotOurs(owner).into()),
+            Err(AskError::Silent | AskError::Garbled) => {
+                self.tell_silent();
+                Ok(None)
+            }
+        }
+    }
+
+    /// What the agent answers to a request for a token or a renewal; `None` where none runs, or where it cannot serve this
+    /// command, which then goes on by itself.
+    ///
+    /// # Errors
+    /// What the agent told.
+    pub fn ask_agent<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        target: &str,
+        body: Option<&SecretBytes>,
+    ) -> Result<Option<T>, Failure> {
+        let Some(mut client) = self.agent()? else { return Ok(None) };
+        let waiting = || {
+            // It may wait for an issuer, or be out of order: another question tells which.
+            let lives = matches!(self.look_at_agent(), Ok(Some(_)));
+            if lives && self.ui().is_human() {
+                self.ui().tell("Waiting for the agent, which waits for the issuer; Ctrl-C gives up.");
+            }
+            lives
+        };
+        let reply = match client.ask(method, target, body, PATIENCE, MOST_WAIT, waiting) {
+            Ok(reply) => reply,
+            Err(error) => {
+                tracing::debug!("{error}");
+                self.tell_silent();
+                return Ok(None);
+            }
+        };
+        match reply.read::<T>() {
+            Ok(Ok(answer)) => Ok(Some(answer)),
+            Ok(Err(problem)) if GO_ON_WITHOUT.contains(&problem.code.as_str()) => {
+                tracing::info!("without the agent: {}", problem.title);
+                Ok(None)
+            }
+            Ok(Err(problem)) => Err(problem.into()),
+            Err(_) => {
+                self.tell_silent();
+                Ok(None)
+            }
+        }
+    }
+
+    /// The same for a request that makes no sense without an agent.
+    ///
+    /// # Errors
+    /// What the agent told, or that there is none.
+    pub fn require_agent(&self, method: &str, target: &str, body: Option<&SecretBytes>) -> Result<Reply, Failure> {
+        let Some(mut client) = Client::connect(&self.agent_socket()?, self.home_mark()?)? else {
+            return Err(self.no_agent()?);
+        };
+        let reply = client.ask(method, target, body, SOON, MOST_WAIT, || true)?;
+        match reply.status {
+            200..300 => Ok(reply),
+            _ => Err(reply.read::<serde::de::IgnoredAny>()?.err().map_or(AskError::Garbled.into(), Failure::from)),
+        }
+    }
+
+    /// How the agent is, running or not. Asks nobody but it.
+    ///
+    /// # Errors
+    /// Where somebody else listens in its place.
+    pub fn agent_state(&self) -> Result<AgentState, Failure> {
+        let absent = AgentState::absent(self.agent_socket()?.display().to_string());
+        Ok(self.look_at_agent()?.unwrap_or(absent))
+    }
+
+    fn look_at_agent(&self) -> Result<Option<AgentState>, Failure> {
+        let Some(mut client) = self.agent()? else { return Ok(None) };
+        let Ok(reply) = client.ask("GET", "/v1/agent", None, SOON, SOON, || false) else { return Ok(None) };
+        Ok(reply.read().ok().and_then(Result::ok))
+    }
+
+    /// Tells the agent, if one runs, that a profile or its session has changed. It would notice by itself, a little later.
+    pub fn tell_agent(&self, changed: &ProfileName) {
+        let Ok(Some(mut client)) = self.agent() else { return };
+        let told = client.ask("POST", &format!("/v1/forget/{changed}"), None, SOON, SOON, || false);
+        if let Err(error) = told {
+            tracing::info!("the agent was not told that {changed} has changed: {error}");
+        }
+    }
+
+    /// That no agent runs here.
+    ///
+    /// # Errors
+    /// As [`App::paths`].
+    pub fn no_agent(&self) -> Result<Failure, Failure> {
+        let message = format!("no agent runs at {}", self.agent_socket()?.display());
+        Ok(Failure::said(crate::failure::Kind::Agent, message, "run `authctl agent start`").coded("agent_absent"))
+    }
+
+    fn tell_silent(&self) {
+        self.ui().tell("authctl: the agent does not answer; going on without it");
+    }
+}

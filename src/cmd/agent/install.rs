@@ -1,0 +1,218 @@
+//! `authctl agent install` and `uninstall`: the user's own service, by systemd with socket activation or by launchd.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::app::App;
+use crate::cli::AgentInstall;
+use crate::cmd::output;
+use crate::failure::{Failure, Kind};
+
+/// A file of the service.
+struct Unit {
+    path: PathBuf,
+    text: String,
+}
+
+/// Writes the service's files, or shows them, and has the service manager read them.
+pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Failure> {
+    let units = units(app)?;
+    if args.print {
+        for unit in &units {
+            output::line(&format!("# {}\n{}", unit.path.display(), unit.text))?;
+        }
+        return Ok(0);
+    }
+    if app.agent_state()?.running {
+        let message = "an agent is running, which the service would have to take the socket from";
+        return Err(
+            Failure::said(Kind::Agent, message, "run `authctl agent stop`, then install again").coded("agent_running")
+        );
+    }
+    for unit in &units {
+        write(unit)?;
+        app.ui().tell(&format!("Written: {}", unit.path.display()));
+    }
+    tell_manager(app, &ENABLE, "The agent starts when it is first asked, and again after each login.");
+    Ok(0)
+}
+
+/// Has the service manager forget the service, and removes its files.
+pub(super) fn uninstall(app: &App) -> Result<u8, Failure> {
+    let units = units(app)?;
+    if !units.iter().any(|unit| unit.path.exists()) {
+        app.ui().tell("No service of authctl is installed.");
+        return Ok(0);
+    }
+    tell_manager(app, &DISABLE, "The service manager has let go of it.");
+    for unit in units.iter().filter(|unit| unit.path.exists()) {
+        fs::remove_file(&unit.path).map_err(|e| not_ours(&unit.path, e))?;
+        app.ui().tell(&format!("Removed: {}", unit.path.display()));
+    }
+    tell_manager(app, &RELOAD, "");
+    Ok(0)
+}
+
+fn not_ours(path: &Path, error: std::io::Error) -> Failure {
+    let context = format!("cannot change {}", path.display());
+    Failure::new(Kind::Usage, anyhow::Error::new(error).context(context), "make the directory yours to write")
+}
+
+/// Puts the whole file in place in one step.
+fn write(unit: &Unit) -> Result<(), Failure> {
+    let failed = |e| not_ours(&unit.path, e);
+    let dir = unit.path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(dir).map_err(failed)?;
+    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+    std::io::Write::write_all(&mut file, unit.text.as_bytes()).map_err(failed)?;
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    fs::set_permissions(file.path(), readable).map_err(failed)?;
+    file.persist(&unit.path).map_err(|e| failed(e.error))?;
+    Ok(())
+}
+
+/// Runs the service manager's commands, or names them where it is not there to take them.
+fn tell_manager(app: &App, commands: &[&[&str]], done: &str) {
+    for words in commands {
+        let Some((program, arguments)) = words.split_first() else { continue };
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if !command.status().is_ok_and(|status| status.success()) {
+            let rest = commands.iter().map(|words| format!("  {}", words.join(" "))).collect::<Vec<_>>().join("\n");
+            app.ui().tell(&format!("The service manager did not take it. In a session that has one, run:\n{rest}"));
+            return;
+        }
+    }
+    if !done.is_empty() {
+        app.ui().tell(done);
+    }
+}
+
+#[cfg(not(target_os = "macos"))]
+const ENABLE: [&[&str]; 2] =
+    [&["systemctl", "--user", "daemon-reload"], &["systemctl", "--user", "enable", "--now", "authctl.socket"]];
+#[cfg(not(target_os = "macos"))]
+const DISABLE: [&[&str]; 1] = [&["systemctl", "--user", "disable", "--now", "authctl.socket", "authctl.service"]];
+#[cfg(not(target_os = "macos"))]
+const RELOAD: [&[&str]; 1] = [&["systemctl", "--user", "daemon-reload"]];
+
+#[cfg(target_os = "macos")]
+const ENABLE: [&[&str]; 1] = [&["launchctl", "load", "-w", "Library/LaunchAgents/authctl.agent.plist"]];
+#[cfg(target_os = "macos")]
+const DISABLE: [&[&str]; 1] = [&["launchctl", "unload", "-w", "Library/LaunchAgents/authctl.agent.plist"]];
+#[cfg(target_os = "macos")]
+const RELOAD: [&[&str]; 0] = [];
+
+/// The program and its arguments.
+fn command_line(app: &App) -> Result<Vec<String>, Failure> {
+    let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "name the configuration by its whole path");
+    let program = std::env::current_exe().map_err(unexpected)?;
+    let mut words = vec![program.display().to_string(), "agent".to_owned(), "run".to_owned()];
+    let config = app.common.config.as_ref().or(app.environment.config.as_ref());
+    if let Some(config) = config {
+        words.push("--config".to_owned());
+        words.push(std::path::absolute(config).map_err(unexpected)?.display().to_string());
+    }
+    if let Some(word) = words.iter().find(|word| word.chars().any(char::is_control)) {
+        let word = crate::ui::harmless(word, 200);
+        return Err(Failure::said(Kind::Usage, format!("`{word}` cannot stand in a service's file"), "rename it"));
+    }
+    Ok(words)
+}
+
+/// A word for systemd: specifiers and variables mean nothing in it (systemd.service(5), "Command lines").
+#[cfg(any(not(target_os = "macos"), test))]
+fn systemd_word(word: &str) -> String {
+    let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
+    format!("\"{escaped}\"")
+}
+
+#[cfg(not(target_os = "macos"))]
+fn units(app: &App) -> Result<Vec<Unit>, Failure> {
+    let dir = app.paths()?.services;
+    let command = command_line(app)?.iter().map(|word| systemd_word(word)).collect::<Vec<_>>().join(" ");
+    let socket = match &app.environment.agent_socket {
+        Some(path) => path.display().to_string().replace('%', "%%"),
+        None => "%t/authctl/agent.sock".to_owned(),
+    };
+    let key = app
+        .environment
+        .key_file
+        .as_ref()
+        .map(|path| format!("Environment={}\n", systemd_word(&format!("AUTHCTL_KEY_FILE={}", path.display()))));
+    let socket_unit = format!(
+        "[Unit]\n\
+         Description=Socket of the authctl agent\n\
+         Documentation=man:authctl-agent(1)\n\n\
+         [Socket]\n\
+         ListenStream={socket}\n\
+         SocketMode=0600\n\
+         DirectoryMode=0700\n\n\
+         [Install]\n\
+         WantedBy=sockets.target\n"
+    );
+    let service = format!(
+        "[Unit]\n\
+         Description=authctl agent\n\
+         Documentation=man:authctl-agent(1)\n\
+         Requires=authctl.socket\n\
+         After=authctl.socket\n\n\
+         [Service]\n\
+         Type=notify\n\
+         ExecStart={command}\n\
+         {}Restart=on-failure\n\
+         # A renewal under way is finished before the agent ends.\n\
+         TimeoutStopSec=90\n\
+         UMask=0077\n\
+         LimitCORE=0\n\
+         NoNewPrivileges=yes\n\
+         LockPersonality=yes\n\
+         MemoryDenyWriteExecute=yes\n\
+         RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n\
+         RestrictNamespaces=yes\n\
+         RestrictRealtime=yes\n\
+         RestrictSUIDSGID=yes\n\
+         SystemCallArchitectures=native\n\
+         SystemCallFilter=@system-service\n\
+         SystemCallErrorNumber=EPERM\n\n\
+         [Install]\n\
+         Also=authctl.socket\n",
+        key.unwrap_or_default()
+    );
+    Ok(vec![
+        Unit { path: dir.join("authctl.socket"), text: socket_unit },
+        Unit { path: dir.join("authctl.service"), text: service },
+    ])
+}
+
+#[cfg(target_os = "macos")]
+fn units(app: &App) -> Result<Vec<Unit>, Failure> {
+    let escape = |word: &String| word.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let words: String =
+        command_line(app)?.iter().map(|word| format!("    <string>{}</string>\n", escape(word))).collect();
+    let text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
+         <plist version=\"1.0\">\n<dict>\n\
+         \x20 <key>Label</key><string>authctl.agent</string>\n\
+         \x20 <key>ProgramArguments</key>\n  <array>\n{words}  </array>\n\
+         \x20 <key>RunAtLoad</key><true/>\n\
+         \x20 <key>KeepAlive</key><dict><key>SuccessfulExit</key><false/></dict>\n\
+         \x20 <key>ExitTimeOut</key><integer>90</integer>\n\
+         \x20 <key>Umask</key><integer>63</integer>\n\
+         \x20 <key>HardResourceLimits</key><dict><key>Core</key><integer>0</integer></dict>\n\
+         </dict>\n</plist>\n"
+    );
+    Ok(vec![Unit { path: app.paths()?.services.join("authctl.agent.plist"), text }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_means_itself_to_systemd() {
+        assert_eq!(systemd_word("/a b/c%h$X\"\\"), r#""/a b/c%%h$$X\"\\""#);
+    }
+}

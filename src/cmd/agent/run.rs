@@ -1,0 +1,82 @@
+//! `authctl agent run`: the agent in the foreground, as a service manager or `agent start` runs it.
+
+use std::os::unix::net::UnixListener;
+
+use listenfd::ListenFd;
+
+use crate::agent::listen;
+use crate::app::App;
+use crate::cli::AgentRun;
+use crate::failure::{Failure, Kind};
+use crate::serve::{Parts, harden, serve};
+
+/// What `agent run --detach` writes to stdout once requests are answered.
+pub(super) const READY: &str = "ready";
+
+/// Runs until it is told to stop.
+pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Failure> {
+    let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "start the agent again");
+    harden().map_err(unexpected)?;
+    if args.detach {
+        // The leader of a session without a terminal: no Ctrl-C and no hang-up reaches it. Nothing is mounted below `/`.
+        let _ = rustix::process::setsid();
+        let _ = rustix::process::chdir("/");
+    }
+    let given = given_socket()?;
+    let path = match &given {
+        Some(listener) => match listener.local_addr().ok().and_then(|address| address.as_pathname().map(Into::into)) {
+            Some(path) => path,
+            None => app.agent_socket()?,
+        },
+        None => app.agent_socket()?,
+    };
+    let paths = app.paths()?;
+    let listening = listen(&path, given)?;
+    let parts = Parts {
+        broker: app.broker()?,
+        config_file: paths.config_file,
+        revoked_file: paths.revoked_file,
+        mark: app.home_mark()?,
+        notify: args.notify,
+    };
+    app.serve(|mut signals| async move {
+        let ready = || {
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+            if args.detach {
+                let _ = crate::cmd::output::line(READY);
+                leave_streams();
+            } else {
+                app.ui().tell(&format!("The agent listens at {}.", path.display()));
+            }
+        };
+        let stop = async {
+            signals.next().await;
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        };
+        serve(parts, listening, ready, stop).await?;
+        Ok(0)
+    })
+}
+
+/// The socket that the service manager listens on already (`LISTEN_FDS`, see sd_listen_fds(3)).
+fn given_socket() -> Result<Option<UnixListener>, Failure> {
+    let mut given = ListenFd::from_env();
+    if given.len() > 1 {
+        let message = format!("the service manager passes {} sockets, and one is expected", given.len());
+        return Err(Failure::said(Kind::Usage, message, "give the service one ListenStream="));
+    }
+    given
+        .take_unix_listener(0)
+        .map_err(|e| Failure::new(Kind::Usage, e, "give the service a Unix stream socket with ListenStream="))
+}
+
+/// Points all three streams to nowhere: whoever started the agent may close its ends.
+fn leave_streams() {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if let Ok(nowhere) = rustix::fs::open("/dev/null", flags, Mode::empty()) {
+        let _ = rustix::stdio::dup2_stdin(&nowhere);
+        let _ = rustix::stdio::dup2_stdout(&nowhere);
+        let _ = rustix::stdio::dup2_stderr(&nowhere);
+    }
+}

@@ -1,0 +1,123 @@
+//! `authctl agent start` and `stop`: into the background until it is ready, and back until it is gone.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::run::READY;
+use crate::agent::Stopping;
+use crate::app::App;
+use crate::cli::AgentStart;
+use crate::failure::{Failure, Kind};
+use crate::paths::TOKEN_VARIABLES;
+
+/// How long another start may take that was a moment earlier.
+const OTHERS_START: Duration = Duration::from_secs(10);
+
+/// How long a stopping agent may take: the longest renewal, and some more.
+const STOP_LIMIT: Duration = Duration::from_secs(90);
+
+/// The waits between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// The most of a failed start's words that is passed on.
+const MOST_WORDS: u64 = 64 * 1024;
+
+/// Starts an agent unless one runs.
+pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Failure> {
+    let before = app.agent_state()?;
+    if before.running {
+        app.ui().tell("An agent is running already.");
+        return Ok(0);
+    }
+    let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "try `authctl agent run`");
+    let mut command = Command::new(std::env::current_exe().map_err(unexpected)?);
+    command.args(["agent", "run", "--detach", "--no-input"]);
+    if args.notify {
+        command.arg("--notify");
+    }
+    if app.common.json {
+        command.arg("--json");
+    }
+    if let Some(config) = &app.common.config {
+        command.arg("--config").arg(std::path::absolute(config).map_err(unexpected)?);
+    }
+    for name in TOKEN_VARIABLES {
+        command.env_remove(name);
+    }
+    let socket = std::path::absolute(app.agent_socket()?).map_err(unexpected)?;
+    command.env(crate::paths::AGENT_SOCKET_VARIABLE, socket);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(unexpected)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let mut first = String::new();
+    if let Some(stdout) = stdout {
+        let _ = BufReader::new(stdout.take(64)).read_line(&mut first);
+    }
+    if first.trim_end() == READY {
+        app.ui().tell("The agent is running.");
+        return Ok(0);
+    }
+    let mut words = String::new();
+    if let Some(stderr) = stderr {
+        let _ = stderr.take(MOST_WORDS).read_to_string(&mut words);
+    }
+    let status = child.wait().map_err(unexpected)?;
+    // Two started at once: the other one has it, or is about to.
+    if app.run(other_runs(app))? {
+        app.ui().tell("An agent is running already.");
+        return Ok(0);
+    }
+    // It has said why, in the form that was asked for.
+    eprint!("{words}");
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(Kind::Unexpected.exit_code()))
+}
+
+/// Whether somebody holds the agent's lock, and soon answers.
+async fn other_runs(app: &App) -> Result<bool, Failure> {
+    let socket = app.agent_socket()?;
+    let begun = app.clock().monotonic();
+    while lock_is_held(&socket) {
+        if app.agent_state()?.running {
+            return Ok(true);
+        }
+        if app.clock().monotonic().saturating_duration_since(begun) > OTHERS_START {
+            break;
+        }
+        app.clock().sleep(LOOK_EVERY).await;
+    }
+    Ok(false)
+}
+
+/// Asks the agent to stop, and waits until it has.
+pub(super) fn stop(app: &App) -> Result<u8, Failure> {
+    let stopping: Stopping = app.require_agent("POST", "/v1/stop", None)?.read()??;
+    let socket = app.agent_socket()?;
+    let gone = app.run(async {
+        let begun = app.clock().monotonic();
+        while lock_is_held(&socket) {
+            if app.clock().monotonic().saturating_duration_since(begun) > STOP_LIMIT {
+                return Ok(false);
+            }
+            app.clock().sleep(LOOK_EVERY).await;
+        }
+        Ok(true)
+    })?;
+    if !gone {
+        let message = format!("the agent (process {}) has not stopped yet", stopping.pid);
+        let hint = "it finishes a renewal; look again with `authctl agent status`";
+        return Err(Failure::said(Kind::Agent, message, hint).coded("agent_stopping"));
+    }
+    app.ui().tell("The agent has stopped.");
+    Ok(0)
+}
+
+/// Whether a living agent holds the lock beside its socket.
+fn lock_is_held(socket: &Path) -> bool {
+    let mut name = socket.as_os_str().to_owned();
+    name.push(".lock");
+    let Ok(file) = File::open(name) else { return false };
+    matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
+}

@@ -1,0 +1,191 @@
+//! Accepts connections and reads requests within bounds; lets nobody in but this user's processes.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Limited};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::CONTENT_LENGTH;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::Agent;
+use super::answer::{Answer, not_allowed, problem};
+use super::gate::Ticket;
+use super::journal::Deed;
+use super::peer::Peer;
+use super::respond::respond;
+use super::route::{Misfit, route};
+use crate::failure::{Failure, Kind};
+use crate::secret::SecretBytes;
+
+/// To send a request's head, and how long a connection may lie idle before the next.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+
+/// To send a request's body.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// The longest head of a request, in bytes.
+const LONGEST_HEAD: usize = 32 * 1024;
+
+/// The wait after the system could give no descriptor: they come back when connections end.
+const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(20);
+
+/// Accepts until the agent stops.
+pub(super) async fn accept(agent: &Arc<Agent>, listener: &UnixListener) {
+    let us = rustix::process::geteuid().as_raw();
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(_) => {
+                agent.clock.sleep(OUT_OF_DESCRIPTORS).await;
+                continue;
+            }
+        };
+        // Of who connected, not of who holds the connection since: a process that has changed its user stays out.
+        let Ok(peer) = agent.peers.of(&stream) else { continue };
+        if peer.uid != us {
+            agent.journal.note(&peer, Deed::Refused, None, agent.now());
+            let message = format!("this agent serves the user with id {us}, and you have id {}", peer.uid);
+            refuse(&stream, 403, "caller_not_permitted", &message);
+            continue;
+        }
+        match agent.gate.admit(peer.pid) {
+            Some(ticket) => {
+                tokio::spawn(connection(Arc::clone(agent), stream, peer, ticket));
+            }
+            None => refuse(&stream, 429, "too_many_requests", "there are too many connections"),
+        }
+    }
+}
+
+/// Answers without reading what was asked, and closes.
+fn refuse(stream: &UnixStream, status: u16, code: &str, message: &str) {
+    let exit = Kind::Agent.exit_code();
+    let body = format!(r#"{{"status":{status},"code":"{code}","title":"{message}","hint":"","exit_code":{exit}}}"#);
+    let reason = if status == 403 { "Forbidden" } else { "Too Many Requests" };
+    let head = format!(
+        "HTTP/1.1 {status} {reason}\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\n\
+         Retry-After: 1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    // A connection just made takes that much without waiting.
+    let _ = stream.try_write(head.as_bytes());
+}
+
+/// Serves one connection to its end: the client's, the agent's, or that of its idle time.
+async fn connection(agent: Arc<Agent>, stream: UnixStream, peer: Peer, ticket: Ticket) {
+    let mut stopped = agent.stop.subscribe();
+    let ticket = Arc::new(ticket);
+    let service = {
+        let (agent, peer, ticket) = (Arc::clone(&agent), Arc::new(peer), Arc::clone(&ticket));
+        service_fn(move |request| {
+            let (agent, peer, ticket) = (Arc::clone(&agent), Arc::clone(&peer), Arc::clone(&ticket));
+            async move {
+                ticket.busy(true);
+                let answer = handle(&agent, &peer, request).await;
+                ticket.busy(false);
+                Ok::<_, Infallible>(answer)
+            }
+        })
+    };
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(LONGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(serving);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            // However it ended: that is the client's business.
+            _ = &mut serving => return,
+            () = ticket.evicted() => return,
+            _ = stopped.wait_for(|stop| *stop), if !stopping => {
+                stopping = true;
+                serving.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> Answer {
+    let ask = match route(request.method(), request.uri()) {
+        Ok(ask) => ask,
+        Err(Misfit::Path) => {
+            let hint = "see /v1/openapi.json for what is answered";
+            return problem(&Failure::said(Kind::Usage, "there is no such path", hint).coded("unknown_path"));
+        }
+        Err(Misfit::Method(allowed)) => return not_allowed(allowed),
+        Err(Misfit::Request(failure)) => return problem(&failure),
+    };
+    let (head, body) = request.into_parts();
+    if let Some(mark) = head.headers.get("authctl-home")
+        && mark.as_bytes() != agent.mark.as_bytes()
+    {
+        let message = "this agent has another configuration or other sessions than the caller";
+        let hint = "start an agent of its own for this home with AUTHCTL_SOCK, or unset what points elsewhere";
+        return problem(&Failure::said(Kind::Agent, message, hint).coded("another_home"));
+    }
+    let most = ask.most_body();
+    let declared = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let too_large = || {
+        let message = format!("the body is longer than {most} bytes");
+        problem(&Failure::said(Kind::Usage, message, "send less").coded("request_too_large"))
+    };
+    if declared.is_some_and(|length| length > most as u64) {
+        return too_large();
+    }
+    let body = if most == 0 && hyper::body::Body::is_end_stream(&body) {
+        SecretBytes::default()
+    } else {
+        match tokio::time::timeout(BODY_TIME, read(Limited::new(body, most))).await {
+            Ok(Some(body)) => body,
+            Ok(None) => return too_large(),
+            Err(_) => {
+                let failure = Failure::said(Kind::Usage, "the body did not come in time", "send it at once");
+                return problem(&failure.coded("request_timed_out"));
+            }
+        }
+    };
+    let wait = head.headers.get("prefer").and_then(|value| preferred_wait(value.to_str().ok()?));
+    respond(agent, peer, ask, &body, wait).await
+}
+
+/// The whole body; `None` where it is too long or breaks off.
+async fn read(body: Limited<Incoming>) -> Option<SecretBytes> {
+    let mut body = body;
+    let mut bytes = SecretBytes::default();
+    while let Some(frame) = body.frame().await {
+        if let Some(data) = frame.ok()?.data_ref() {
+            bytes.extend(data);
+        }
+    }
+    Some(bytes)
+}
+
+/// How long the caller would wait, from `Prefer: wait=SECONDS` (RFC 7240, section 4.3).
+fn preferred_wait(prefer: &str) -> Option<Duration> {
+    let mut preferences = prefer.split([',', ';']).map(str::trim);
+    let seconds = preferences.find_map(|one| one.strip_prefix("wait="))?;
+    seconds.trim_matches('"').parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preferred_wait_is_found_among_other_preferences() {
+        for (prefer, seconds) in [("wait=5", Some(5)), ("respond-async, wait=10", Some(10)), ("wait=\"3\"", Some(3))] {
+            assert_eq!(preferred_wait(prefer), seconds.map(Duration::from_secs), "{prefer}");
+        }
+        for prefer in ["", "wait", "wait=x", "wait=-1", "waits=5"] {
+            assert_eq!(preferred_wait(prefer), None, "{prefer}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The lock with a passphrase: while it is closed no session is in memory and none is handed out.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use argon2::Argon2;
+use tokio::sync::{Notify, Semaphore};
+use zeroize::Zeroizing;
+
+use super::Agent;
+use super::events::What;
+use crate::clock::UnixTime;
+use crate::failure::{Failure, Kind};
+use crate::secret::Secret;
+
+/// Locked or not, and what opens it.
+pub(super) struct Guard {
+    inner: Mutex<Inner>,
+    /// Stretching a passphrase takes a core and 19 MiB: one at a time.
+    stretching: Semaphore,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    locked: bool,
+    verifier: Option<Arc<Verifier>>,
+    after: Option<Duration>,
+    used_at: Option<UnixTime>,
+    attempts: HashMap<u32, Attempts>,
+}
+
+/// What one process has tried.
+#[derive(Clone, Copy, Default)]
+struct Attempts {
+    wrong: u32,
+    under_way: bool,
+}
+
+/// What a passphrase is compared with: itself stretched by argon2id (RFC 9106), never the passphrase.
+struct Verifier {
+    salt: [u8; 16],
+    stretched: Zeroizing<[u8; 32]>,
+}
+
+/// The answer to the first wrong passphrase of a process waits so long, and twice as long each time, up to the longest.
+const FIRST_DELAY: Duration = Duration::from_millis(250);
+const LONGEST_DELAY: Duration = Duration::from_secs(8);
+
+/// How many processes' attempts are remembered.
+const MOST_ATTEMPTS: usize = 1024;
+
+/// The longest passphrase, in bytes.
+const LONGEST: usize = 1024;
+
+/// The failure of whoever asks a locked agent.
+pub(super) fn locked() -> Failure {
+    Failure::said(Kind::Agent, "the agent is locked", "run `authctl agent unlock`").coded("agent_locked")
+}
+
+fn refused(code: &'static str, message: &str, hint: &str) -> Failure {
+    Failure::said(Kind::Agent, message, hint).coded(code)
+}
+
+impl Verifier {
+    fn of(passphrase: &Secret) -> Result<Self, Failure> {
+        let mut salt = [0u8; 16];
+        let unexpected = || Failure::said(Kind::Unexpected, "the passphrase cannot be stretched", "try again");
+        aws_lc_rs::rand::fill(&mut salt).map_err(|_| unexpected())?;
+        let stretched = stretch(passphrase, &salt).ok_or_else(unexpected)?;
+        Ok(Self { salt, stretched })
+    }
+
+    fn matches(&self, passphrase: &Secret) -> bool {
+        stretch(passphrase, &self.salt)
+            .is_some_and(|tried| aws_lc_rs::constant_time::verify_slices_are_equal(&*tried, &*self.stretched).is_ok())
+    }
+}
+
+/// Argon2id with 19 MiB and two passes, one of the choices that RFC 9106 and the password storage guides of today agree on
+/// for a machine that does something else besides.
+fn stretch(passphrase: &Secret, salt: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    let mut out = Zeroizing::new([0u8; 32]);
+    Argon2::default().hash_password_into(passphrase.expose().as_bytes(), salt, &mut *out).ok()?;
+    Some(out)
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), stretching: Semaphore::new(1), changed: Notify::new() }
+    }
+}
+
+impl Guard {
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is locked, and after what time without use it locks itself.
+    pub(super) fn state(&self) -> (bool, Option<Duration>) {
+        let inner = self.inner();
+        (inner.locked, inner.after)
+    }
+
+    /// Whether it is locked.
+    pub(super) fn is_locked(&self) -> bool {
+        self.inner().locked
+    }
+
+    /// Lets a request for a token pass, which counts as use.
+    ///
+    /// # Errors
+    /// `agent_locked`.
+    pub(super) fn pass(&self, now: UnixTime) -> Result<(), Arc<Failure>> {
+        let mut inner = self.inner();
+        if inner.locked || inner.idle_for_too_long(now) {
+            return Err(Arc::new(locked()));
+        }
+        if inner.after.is_some() {
+            inner.used_at = Some(now);
+        }
+        Ok(())
+    }
+
+    /// One stretching for the process `pid`, which has no other under way.
+    async fn stretch<T: Send + 'static>(
+        &self,
+        pid: u32,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        {
+            let mut inner = self.inner();
+            if inner.attempts.len() >= MOST_ATTEMPTS {
+                inner.attempts.retain(|_, attempts| attempts.under_way);
+            }
+            let attempts = inner.attempts.entry(pid).or_default();
+            if attempts.under_way {
+                return Err(refused("too_many_requests", "a passphrase is being tried already", "wait for its answer"));
+            }
+            attempts.under_way = true;
+        }
+        let _over = Over { guard: self, pid };
+        let cut = || Failure::said(Kind::Agent, "the agent is stopping", "start it again").coded("agent_stopping");
+        let _turn = self.stretching.acquire().await.map_err(|_| cut())?;
+        tokio::task::spawn_blocking(work).await.map_err(|_| cut())
+    }
+}
+
+struct Over<'a> {
+    guard: &'a Guard,
+    pid: u32,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.guard.inner();
+        if let Some(attempts) = inner.attempts.get_mut(&self.pid) {
+            attempts.under_way = false;
+            if attempts.wrong == 0 {
+                inner.attempts.remove(&self.pid);
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn idle_for_too_long(&self, now: UnixTime) -> bool {
+        match (self.after, self.used_at) {
+            (Some(after), Some(used_at)) => used_at.until(now) >= after,
+            _ => false,
+        }
+    }
+}
+
+impl Agent {
+    /// Locks now, or from now on after so long without use; zero seconds takes that back.
+    ///
+    /// # Errors
+    /// Where it is locked already, or the passphrase is none.
+    pub(super) async fn lock(
+        self: &Arc<Self>,
+        pid: u32,
+        passphrase: Secret,
+        after: Option<u64>,
+    ) -> Result<(), Failure> {
+        if passphrase.is_empty() || passphrase.expose().len() > LONGEST {
+            let message = format!("a passphrase has 1 to {LONGEST} bytes");
+            return Err(Failure::said(Kind::Usage, message, "choose another one"));
+        }
+        if self.guard.is_locked() {
+            return Err(locked());
+        }
+        let verifier = self.guard.stretch(pid, move || Verifier::of(&passphrase)).await??;
+        {
+            let mut inner = self.guard.inner();
+            if inner.locked {
+                return Err(locked());
+            }
+            inner.verifier = Some(Arc::new(verifier));
+            inner.used_at = Some(self.now());
+            match after {
+                Some(0) => inner.after = None,
+                Some(seconds) => inner.after = Some(Duration::from_secs(seconds)),
+                None => {}
+            }
+        }
+        self.guard.changed.notify_one();
+        if after.is_none() {
+            self.close();
+        }
+        Ok(())
+    }
+
+    /// Locks: from here on nothing is handed out, and no session is kept.
+    fn close(&self) {
+        self.guard.inner().locked = true;
+        self.warm.forget_all();
+        self.events.tell(What::Locked, None, self.now(), None);
+    }
+
+    /// Unlocks with the passphrase that it was locked with. The answer to a wrong one is late, for the process that gave
+    /// it and for nobody else.
+    ///
+    /// # Errors
+    /// `wrong_passphrase`.
+    pub(super) async fn unlock(self: &Arc<Self>, pid: u32, passphrase: Secret) -> Result<(), Failure> {
+        let (verifier, attempts) = {
+            let inner = self.guard.inner();
+            let Some(verifier) = inner.verifier.clone().filter(|_| inner.locked) else { return Ok(()) };
+            (verifier, inner.attempts.get(&pid).copied().unwrap_or_default())
+        };
+        let tried = Arc::clone(&verifier);
+        let right =
+            passphrase.expose().len() <= LONGEST && self.guard.stretch(pid, move || tried.matches(&passphrase)).await?;
+        if !right {
+            let wrong = attempts.wrong.saturating_add(1);
+            self.guard.inner().attempts.insert(pid, Attempts { wrong, under_way: true });
+            let _over = Over { guard: &self.guard, pid };
+            let delay = FIRST_DELAY.saturating_mul(1 << attempts.wrong.min(8)).min(LONGEST_DELAY);
+            self.clock.sleep(delay).await;
+            return Err(refused("wrong_passphrase", "that is not the passphrase", "try again with the right one"));
+        }
+        {
+            let mut inner = self.guard.inner();
+            inner.attempts.remove(&pid);
+            // Locked anew meanwhile, with another passphrase.
+            if !inner.verifier.as_ref().is_some_and(|now| Arc::ptr_eq(now, &verifier)) {
+                return Err(locked());
+            }
+            inner.locked = false;
+            inner.used_at = Some(self.now());
+        }
+        self.guard.changed.notify_one();
+        self.events.tell(What::Unlocked, None, self.now(), None);
+        self.events.changed.notify_one();
+        Ok(())
+    }
+}
+
+/// Locks when nobody has asked for a token as long as was set. Never returns.
+pub(super) async fn lock_when_idle(agent: Arc<Agent>) {
+    loop {
+        let (idle, until) = {
+            let inner = agent.guard.inner();
+            let until = inner.after.zip(inner.used_at).map(|(after, used_at)| used_at.plus(after));
+            (!inner.locked && inner.idle_for_too_long(agent.now()), until.filter(|_| !inner.locked))
+        };
+        if idle {
+            agent.close();
+            continue;
+        }
+        let changed = agent.guard.changed.notified();
+        match until {
+            Some(until) => tokio::select! {
+                () = agent.clock.until(until) => {}
+                () = changed => {}
+            },
+            None => changed.await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_passphrase_opens_and_it_is_not_kept() {
+        let verifier = Verifier::of(&Secret::new("open sesame".into())).expect("stretched");
+        assert!(verifier.matches(&Secret::new("open sesame".into())));
+        assert!(!verifier.matches(&Secret::new("open sesame ".into())));
+        let again = Verifier::of(&Secret::new("open sesame".into())).expect("stretched");
+        assert_ne!(*verifier.stretched, *again.stretched, "each has a salt of its own");
+    }
+
+    #[test]
+    fn idle_is_counted_from_the_last_use() {
+        let inner = Inner { after: Some(Duration::from_secs(60)), used_at: Some(UnixTime(1000)), ..Inner::default() };
+        assert!(!inner.idle_for_too_long(UnixTime(1059)) && inner.idle_for_too_long(UnixTime(1060)));
+        assert!(!inner.idle_for_too_long(UnixTime(10)), "a clock that was set back locks nobody out");
+    }
+}

@@ -1,0 +1,161 @@
+//! Who got what: kept in memory, bounded, without tokens.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::peer::Peer;
+use crate::agent::{Log, LogEntry};
+use crate::clock::UnixTime;
+use crate::model::ProfileName;
+
+/// What a process did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Deed {
+    /// Got an access token.
+    Token,
+    /// Got an ID token.
+    IdToken,
+    /// Renewed a session.
+    Refresh,
+    /// Was refused as another user.
+    Refused,
+    /// Locked the agent.
+    Lock,
+    /// Unlocked it.
+    Unlock,
+    /// Gave a wrong passphrase.
+    WrongPassphrase,
+    /// Stopped it.
+    Stop,
+}
+
+impl Deed {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::IdToken => "id-token",
+            Self::Refresh => "refresh",
+            Self::Refused => "refused",
+            Self::Lock => "lock",
+            Self::Unlock => "unlock",
+            Self::WrongPassphrase => "wrong-passphrase",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// The entries, the oldest first.
+#[derive(Default)]
+pub(super) struct Journal {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    entries: VecDeque<LogEntry>,
+    /// How many have left, which is the number of the first.
+    dropped: u64,
+    /// The number of the latest entry for a process, deed and profile.
+    latest: HashMap<(u32, Deed), Vec<Numbered>>,
+}
+
+/// The profile that an entry is about, and the entry's number.
+type Numbered = (Option<ProfileName>, u64);
+
+/// Entries that are kept; each takes some 300 bytes.
+const MOST: usize = 1000;
+
+/// The same deed of the same process within this time is counted, not listed again.
+const TOGETHER: Duration = Duration::from_secs(60);
+
+impl Journal {
+    /// Notes a deed.
+    pub(super) fn note(&self, peer: &Peer, deed: Deed, profile: Option<&ProfileName>, now: UnixTime) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { entries, dropped, latest } = &mut *inner;
+        let known = latest.entry((peer.pid, deed)).or_default();
+        let found = known.iter().position(|(of, _)| of.as_ref() == profile);
+        if let Some(at) = found {
+            let entry = known[at].1.checked_sub(*dropped).and_then(|index| usize::try_from(index).ok());
+            if let Some(entry) = entry.and_then(|index| entries.get_mut(index))
+                && entry.uid == peer.uid
+                && entry.executable == peer.identity.executable
+                && entry.first_at.until(now) < TOGETHER
+            {
+                entry.last_at = now;
+                entry.count += 1;
+                return;
+            }
+            known.swap_remove(at);
+        }
+        known.push((profile.cloned(), *dropped + entries.len() as u64));
+        entries.push_back(LogEntry {
+            first_at: now,
+            last_at: now,
+            count: 1,
+            what: deed.name().to_owned(),
+            profile: profile.cloned(),
+            pid: peer.pid,
+            uid: peer.uid,
+            executable: peer.identity.executable.clone(),
+            parent: peer.identity.parent.clone(),
+        });
+        if entries.len() > MOST {
+            entries.pop_front();
+            *dropped += 1;
+            let first = *dropped;
+            if latest.len() > MOST {
+                for known in latest.values_mut() {
+                    known.retain(|(_, number)| *number >= first);
+                }
+                latest.retain(|_, known| !known.is_empty());
+            }
+        }
+    }
+
+    /// All entries.
+    pub(super) fn all(&self) -> Log {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Log { entries: inner.entries.iter().cloned().collect(), dropped: inner.dropped }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn peer(pid: u32) -> Peer {
+        Peer { pid, uid: 1000, identity: Arc::default() }
+    }
+
+    #[test]
+    fn the_same_again_is_counted_and_something_else_is_listed() {
+        let journal = Journal::default();
+        let work: ProfileName = "work".parse().expect("valid");
+        for second in 0..30 {
+            journal.note(&peer(1), Deed::Token, Some(&work), UnixTime(second));
+        }
+        journal.note(&peer(2), Deed::Token, Some(&work), UnixTime(40));
+        journal.note(&peer(1), Deed::Refresh, Some(&work), UnixTime(41));
+        journal.note(&peer(1), Deed::Token, Some(&work), UnixTime(70));
+        let told: Vec<(u32, String, u64)> =
+            journal.all().entries.into_iter().map(|entry| (entry.pid, entry.what, entry.count)).collect();
+        let token = || "token".to_owned();
+        assert_eq!(told, [(1, token(), 30), (2, token(), 1), (1, "refresh".into(), 1), (1, token(), 1)]);
+    }
+
+    #[test]
+    fn it_does_not_grow_for_ever() {
+        let journal = Journal::default();
+        for pid in 0..10_000 {
+            journal.note(&peer(pid), Deed::Token, None, UnixTime(0));
+        }
+        let log = journal.all();
+        assert_eq!((log.entries.len(), log.dropped), (MOST, 9000));
+        assert_eq!(log.entries[0].pid, 9000);
+        assert!(journal.inner.lock().expect("not poisoned").latest.len() <= MOST + 1);
+    }
+}

@@ -1,0 +1,120 @@
+//! The configuration as the agent sees it: read again when it changes, and the last good one kept where it cannot be.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::{Config, ConfigError};
+use crate::failure::Failure;
+use crate::model::{Profile, ProfileName};
+
+/// The profiles.
+pub(super) struct Profiles {
+    file: PathBuf,
+    now: Mutex<Current>,
+}
+
+struct Current {
+    config: Arc<Config>,
+    shared: HashMap<ProfileName, Arc<Profile>>,
+    stamp: Option<Stamp>,
+    error: Option<String>,
+}
+
+/// What changes when the file does: it is written under another name and moved into place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    length: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let about: Metadata = std::fs::metadata(path).ok()?;
+        Some(Self { inode: about.ino(), length: about.len(), changed: (about.ctime(), about.ctime_nsec()) })
+    }
+}
+
+fn shared(config: &Config) -> HashMap<ProfileName, Arc<Profile>> {
+    config.profiles.iter().map(|(name, profile)| (name.clone(), Arc::new(profile.clone()))).collect()
+}
+
+impl Profiles {
+    /// Reads the configuration at `file`.
+    ///
+    /// # Errors
+    /// Where it is not valid.
+    pub(super) fn load(file: &Path) -> Result<Self, Failure> {
+        let stamp = Stamp::of(file);
+        let config = Config::load(file)?;
+        let now = Current { shared: shared(&config), config: Arc::new(config), stamp, error: None };
+        Ok(Self { file: file.to_owned(), now: Mutex::new(now) })
+    }
+
+    /// The configuration file.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The profile meant: the one named, else the default, else the only one.
+    ///
+    /// # Errors
+    /// As [`Config::choose`].
+    pub(super) fn choose(&self, named: Option<&ProfileName>) -> Result<Arc<Profile>, ConfigError> {
+        let current = self.current();
+        if let Some(profile) =
+            named.or(current.config.default_profile.as_ref()).and_then(|name| current.shared.get(name))
+        {
+            return Ok(Arc::clone(profile));
+        }
+        current.config.choose(named).map(|profile| Arc::new(profile.clone()))
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<Profile>> {
+        self.current().shared.values().cloned().collect()
+    }
+
+    /// The whole configuration.
+    pub(super) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.current().config)
+    }
+
+    /// What is wrong with the file since it was last read whole.
+    pub(super) fn error(&self) -> Option<String> {
+        self.current().error.clone()
+    }
+
+    /// Reads the file again if it has changed, and gives the profiles that are other ones now, or gone.
+    pub(super) fn reload(&self) -> Vec<ProfileName> {
+        let stamp = Stamp::of(&self.file);
+        if self.current().stamp == stamp {
+            return Vec::new();
+        }
+        let loaded = Config::load(&self.file);
+        let mut current = self.current();
+        current.stamp = stamp;
+        let config = match loaded {
+            Ok(config) => config,
+            Err(error) => {
+                let failure = Failure::from(error);
+                tracing::warn!("the configuration is not read again: {}", failure.message());
+                current.error = Some(failure.message());
+                return Vec::new();
+            }
+        };
+        let other =
+            |(name, old): (&ProfileName, &Profile)| (config.profiles.get(name) != Some(old)).then(|| name.clone());
+        let mut changed: Vec<ProfileName> = current.config.profiles.iter().filter_map(other).collect();
+        changed.extend(config.profiles.keys().filter(|name| !current.config.profiles.contains_key(*name)).cloned());
+        *current = Current { shared: shared(&config), config: Arc::new(config), stamp, error: None };
+        changed
+    }
+}

@@ -1,0 +1,193 @@
+//! Keeps sessions alive: renews each before anybody notices, and not all at the same moment.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::Agent;
+use super::warm::{Known, Setback};
+use crate::broker::Need;
+use crate::clock::UnixTime;
+use crate::model::{IssuerUrl, MinTtl, Profile, ProfileName, Session, TokenFor, TokenSet};
+
+/// How many renewals and readings the background does at a time for the profiles of one issuer.
+const EACH_ISSUER: usize = 8;
+
+/// A session whose store failed is read again after this.
+const READ_AGAIN: Duration = Duration::from_secs(30);
+
+/// The wait after the first failure, and the longest; in between it doubles.
+const FIRST_PAUSE: Duration = Duration::from_secs(4);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// A token from further in the future than this is from before the clock was set back.
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
+/// What there is to do for a session, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    At(UnixTime),
+    /// Nothing that this agent can do.
+    Never,
+}
+
+/// What is under way: by profile, and how many by issuer.
+#[derive(Default)]
+struct Underway {
+    profiles: HashSet<ProfileName>,
+    issuers: HashMap<IssuerUrl, usize>,
+}
+
+impl Underway {
+    /// Whether one more may begin: an issuer that hangs keeps only its own sessions waiting.
+    fn begin(&mut self, profile: &Profile) -> bool {
+        let count = self.issuers.entry(profile.issuer.clone()).or_default();
+        if *count >= EACH_ISSUER || !self.profiles.insert(profile.name.clone()) {
+            return false;
+        }
+        *count += 1;
+        true
+    }
+
+    fn end(&mut self, profile: &Profile) {
+        self.profiles.remove(&profile.name);
+        if let Some(count) = self.issuers.get_mut(&profile.issuer) {
+            *count -= 1;
+            if *count == 0 {
+                self.issuers.remove(&profile.issuer);
+            }
+        }
+    }
+}
+
+/// Looks after all sessions. Never returns.
+pub(super) async fn keep_alive(agent: Arc<Agent>) {
+    let underway: Arc<Mutex<Underway>> = Arc::default();
+    let jitter = RandomState::new();
+    loop {
+        let changed = agent.events.changed.notified();
+        let now = agent.now();
+        let mut next: Option<UnixTime> = None;
+        let profiles = if agent.guard.is_locked() { Vec::new() } else { agent.profiles.all() };
+        for profile in profiles {
+            let (known, setback) = agent.warm.look(&profile.name);
+            let due = match &known {
+                Known::Unknown => Due::At(setback.as_ref().map_or(now, |setback| setback.again_at)),
+                Known::Nobody(_) => Due::Never,
+                Known::Session(session) => due(session, setback.as_ref(), now, jitter.hash_one(&profile.name)),
+            };
+            match due {
+                Due::At(at) if at <= now => {
+                    if underway.lock().unwrap_or_else(PoisonError::into_inner).begin(&profile) {
+                        tokio::spawn(look_after(Arc::clone(&agent), profile, known, Arc::clone(&underway)));
+                    }
+                }
+                Due::At(at) => next = Some(next.map_or(at, |next| next.min(at))),
+                Due::Never => {}
+            }
+        }
+        // Those begun just now tell when they are done; all are looked at no more than once a second meanwhile.
+        agent.clock.sleep(Duration::from_secs(1)).await;
+        match next {
+            Some(at) => tokio::select! {
+                () = agent.clock.until(at) => {}
+                () = changed => {}
+            },
+            None => changed.await,
+        }
+    }
+}
+
+/// Reads or renews one session.
+async fn look_after(agent: Arc<Agent>, profile: Arc<Profile>, known: Known, underway: Arc<Mutex<Underway>>) {
+    let mut flight = match known {
+        Known::Session(session) => agent.renew(&profile, &TokenFor::default(), need(&session.tokens)),
+        _ => agent.load(&profile),
+    };
+    let failed = match flight.wait_for(Option::is_some).await {
+        Ok(landed) => landed.as_ref().and_then(|landed| landed.as_ref().err().cloned()),
+        Err(_) => None,
+    };
+    underway.lock().unwrap_or_else(PoisonError::into_inner).end(&profile);
+    // A store that fails is not asked again at once.
+    if let Some(failure) = failed
+        && matches!(agent.warm.look(&profile.name), (Known::Unknown, None))
+    {
+        let at = agent.now();
+        let again_at = at.plus(READ_AGAIN);
+        let setback = Setback { failure, at, count: 1, again_at, asked_to_wait_until: None };
+        agent.warm.set_back(&profile.name, Some(setback));
+    }
+    agent.events.changed.notify_one();
+}
+
+/// When a session is to be renewed. `draw` spreads those that would fall on the same moment.
+fn due(session: &Session, setback: Option<&Setback>, now: UnixTime, draw: u64) -> Due {
+    let (Some(end), true) = (session.tokens.expires_at, session.can_renew()) else { return Due::Never };
+    if let Some(setback) = setback
+        && now >= setback.at
+    {
+        return Due::At(setback.again_at);
+    }
+    let obtained = session.tokens.obtained_at;
+    if obtained > now.plus(CLOCK_SLACK) {
+        return Due::At(now);
+    }
+    let lead = lead(obtained.until(end), draw);
+    Due::At(UnixTime(end.0.saturating_sub(i64::try_from(lead.as_secs()).unwrap_or(i64::MAX))))
+}
+
+/// How long before its end a token is renewed: before anybody who asks for the usual life would have to wait, and a tenth
+/// to a half of that earlier, so that sessions of one moment do not all come at once.
+fn lead(life: Duration, draw: u64) -> Duration {
+    let due = Duration::from_secs(60).min(life / 2);
+    let percent = 110 + u32::try_from(draw % 41).unwrap_or(0);
+    let lead = due * percent / 100;
+    // Up to a whole second, and never more than leaves a new token some life of its own.
+    Duration::from_secs(lead.as_secs() + u64::from(lead.subsec_nanos() > 0)).min(life * 4 / 5)
+}
+
+/// What the background asks for: a token that outlives the present one's last stretch, or, of one that never lives so
+/// long, a new one.
+fn need(tokens: &TokenSet) -> Need {
+    let Some(end) = tokens.expires_at else { return Need::New };
+    let life = tokens.obtained_at.until(end);
+    let wanted = lead(life, 40) + Duration::from_secs(1);
+    if wanted >= life { Need::New } else { Need::Life(MinTtl::AtLeast(wanted)) }
+}
+
+/// How long to leave an issuer alone after so many failures in a row: doubled each time, and a half of it drawn.
+pub(super) fn pause(count: u32) -> Duration {
+    let whole = FIRST_PAUSE.saturating_mul(1 << count.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
+    let percent = 50 + u32::try_from(RandomState::new().hash_one(count) % 51).unwrap_or(0);
+    (whole * percent / 100).max(Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewed_before_anybody_would_wait_and_not_all_at_once() {
+        for draw in 0..100 {
+            let hour = lead(Duration::from_secs(3600), draw);
+            assert!((66..=90).contains(&hour.as_secs()), "{hour:?}");
+            let five = lead(Duration::from_secs(5), draw);
+            assert!((3..=4).contains(&five.as_secs()), "{five:?}");
+            assert!(lead(Duration::from_secs(2), draw) <= Duration::from_secs(2));
+        }
+        let spread: std::collections::HashSet<Duration> =
+            (0..100).map(|draw| lead(Duration::from_secs(3600), draw)).collect();
+        assert!(spread.len() > 20);
+    }
+
+    #[test]
+    fn pauses_grow_and_end() {
+        for count in 1..40 {
+            let pause = pause(count);
+            assert!(pause >= Duration::from_secs(1) && pause <= LONGEST_PAUSE, "{count}: {pause:?}");
+        }
+        assert!(pause(1) <= FIRST_PAUSE && pause(12) >= LONGEST_PAUSE / 2);
+    }
+}

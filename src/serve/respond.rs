@@ -1,0 +1,307 @@
+//! Answers each request by what it asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::Agent;
+use super::answer::{Answer, json, problem_for, stream, text};
+use super::hand_out::{Handed, expires_in};
+use super::journal::Deed;
+use super::peer::Peer;
+use super::route::{Ask, VerifyBody, lock_body, unlock_body, verify_body};
+use super::warm::Known;
+use crate::agent::{Forgotten, OPENAPI, Refreshed, Stopping, TokenAnswer};
+use crate::broker::{Broker, BrokerError, LoginReason, Need, judge_token};
+use crate::clock::UnixTime;
+use crate::failure::{Failure, Kind};
+use crate::model::{MinTtl, Profile, ProfileName, Session, TokenFor, canonical_type};
+use crate::report::{Report, rows};
+use crate::secret::SecretBytes;
+use crate::verify::{KeySet, RevokedList, VerdictAnswer, unverified_claims};
+
+/// How many may listen to events.
+const MOST_LISTENERS: usize = 64;
+
+/// A listener is told at least so often that the agent lives.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Why a request was not granted, shared with all who wait for the same.
+type Refused = Arc<Failure>;
+
+/// The answer.
+pub(super) async fn respond(
+    agent: &Arc<Agent>,
+    peer: &Peer,
+    ask: Ask,
+    body: &SecretBytes,
+    wait: Option<Duration>,
+) -> Answer {
+    let answer = match ask {
+        Ask::Token { profile, asked, min_ttl } => agent.token(peer, profile, asked, min_ttl, wait).await,
+        Ask::IdToken { profile, min_ttl } => agent.id_token(peer, profile, min_ttl, wait).await,
+        Ask::Status => agent.status().await,
+        Ask::Agent => Ok(json(&agent.state())),
+        Ask::Log => Ok(json(&agent.journal.all())),
+        Ask::Events => agent.listen(),
+        Ask::Description => Ok(text(OPENAPI)),
+        Ask::Verify => agent.verify(body).await,
+        Ask::Refresh { profile, if_expiring } => agent.refresh(peer, &profile, if_expiring, wait).await,
+        Ask::Forget { profile } => Ok(agent.forget_named(profile)),
+        Ask::Lock => agent.lock_asked(peer, body).await,
+        Ask::Unlock => agent.unlock_asked(peer, body).await,
+        Ask::Stop => Ok(agent.stop_asked(peer)),
+    };
+    answer.unwrap_or_else(|failure| {
+        let rest = match &failure.kind {
+            Kind::Unreachable => agent.rest_of(&failure),
+            _ => None,
+        };
+        problem_for(&failure, rest)
+    })
+}
+
+impl Agent {
+    /// The profile meant. A name that is not known may be of a profile that was made just now.
+    fn chosen(self: &Arc<Self>, named: Option<&ProfileName>) -> Result<Arc<Profile>, Refused> {
+        match self.profiles.choose(named) {
+            Ok(profile) => Ok(profile),
+            Err(_) => {
+                self.reread_configuration();
+                self.profiles.choose(named).map_err(|e| Arc::new(Failure::from(e)))
+            }
+        }
+    }
+
+    /// How long an issuer wants to be left alone whose failure this was.
+    fn rest_of(&self, failure: &Refused) -> Option<u64> {
+        let now = self.now();
+        let profiles = self.profiles.all();
+        let of = |profile: &Arc<Profile>| match self.warm.look(&profile.name) {
+            (_, Some(setback)) if Arc::ptr_eq(&setback.failure, failure) => setback.rest(now),
+            _ => None,
+        };
+        profiles.iter().find_map(of).map(|rest| rest.as_secs())
+    }
+
+    async fn token(
+        self: &Arc<Self>,
+        peer: &Peer,
+        named: Option<ProfileName>,
+        asked: TokenFor,
+        min_ttl: MinTtl,
+        wait: Option<Duration>,
+    ) -> Result<Answer, Refused> {
+        let now = self.now();
+        self.guard.pass(now)?;
+        let profile = self.chosen(named.as_ref())?;
+        let handed = self.hand_out(profile, asked, Need::Life(min_ttl), wait).await?;
+        self.journal.note(peer, Deed::Token, Some(&handed.profile.name), now);
+        let tokens = handed.tokens();
+        Ok(json(&TokenAnswer {
+            profile: Some(&handed.profile.name),
+            access_token: Some(tokens.access_token.expose()),
+            id_token: None,
+            token_type: canonical_type(&tokens.token_type),
+            expires_at: tokens.expires_at,
+            expires_in: expires_in(tokens, self.now()),
+            scope: tokens.scope.as_deref(),
+            issuer: Some(&handed.profile.issuer),
+        }))
+    }
+
+    async fn id_token(
+        self: &Arc<Self>,
+        peer: &Peer,
+        named: Option<ProfileName>,
+        min_ttl: Duration,
+        wait: Option<Duration>,
+    ) -> Result<Answer, Refused> {
+        self.guard.pass(self.now())?;
+        let profile = self.chosen(named.as_ref())?;
+        let about = |reason| Arc::new(Failure::from(BrokerError::LoginRequired(reason)).about(&profile.name));
+        let end_of = |session: &Session| {
+            let token = session.tokens.id_token.as_ref()?;
+            unverified_claims(token.expose()).and_then(|claims| claims.exp)
+        };
+        let lives = |handed: &Handed| end_of(&handed.session).is_some_and(|end| end > self.now().plus(min_ttl));
+        let plain = TokenFor::default();
+        let need = Need::Life(MinTtl::Default);
+        let mut handed = self.hand_out(Arc::clone(&profile), plain.clone(), need, wait).await?;
+        if handed.session.tokens.id_token.is_none() {
+            return Err(about(LoginReason::NoIdToken));
+        }
+        if !lives(&handed) {
+            handed = self.hand_out(Arc::clone(&profile), plain, Need::New, wait).await?;
+        }
+        let Some(token) = handed.session.tokens.id_token.as_ref().filter(|_| lives(&handed)) else {
+            return Err(about(LoginReason::IdTokenOver));
+        };
+        let now = self.now();
+        self.journal.note(peer, Deed::IdToken, Some(&profile.name), now);
+        let end = end_of(&handed.session);
+        Ok(json(&TokenAnswer {
+            profile: Some(&profile.name),
+            access_token: None,
+            id_token: Some(token.expose()),
+            token_type: "Bearer",
+            expires_at: end,
+            expires_in: end.map(|end| now.until(end).as_secs()),
+            scope: handed.session.tokens.scope.as_deref(),
+            issuer: Some(&profile.issuer),
+        }))
+    }
+
+    async fn refresh(
+        self: &Arc<Self>,
+        peer: &Peer,
+        name: &ProfileName,
+        if_expiring: Option<Duration>,
+        wait: Option<Duration>,
+    ) -> Result<Answer, Refused> {
+        self.guard.pass(self.now())?;
+        let profile = self.chosen(Some(name))?;
+        let need = if_expiring.map_or(Need::New, |left| Need::Life(MinTtl::AtLeast(left)));
+        let handed = self.hand_out(profile, TokenFor::default(), need, wait).await?;
+        // Asked to renew, and the token was due, but it was not renewed: that is for the caller to know.
+        if let Some(trouble) = handed.trouble {
+            return Err(trouble);
+        }
+        let now = self.now();
+        self.journal.note(peer, Deed::Refresh, Some(name), now);
+        let tokens = handed.tokens();
+        Ok(json(&Refreshed {
+            profile: name.clone(),
+            renewed: handed.renewed,
+            expires_at: tokens.expires_at,
+            expires_in: expires_in(tokens, now),
+        }))
+    }
+
+    /// Decides on a token as `authctl verify` does, by the profile's keys and what was logged out here.
+    async fn verify(self: &Arc<Self>, body: &SecretBytes) -> Result<Answer, Refused> {
+        let now = self.now();
+        self.guard.pass(now)?;
+        let VerifyBody { token, profile: named, jwks, options, .. } = verify_body(body)?;
+        let mut policy = options.policy(now).map_err(Failure::from)?;
+        let given = match jwks {
+            None => None,
+            Some(jwks) => Some(KeySet::from_jwks(jwks.get()).map_err(|e| {
+                Failure::new(Kind::Usage, e, "give a JWK Set (RFC 7517, section 5) as `jwks`").coded("invalid_request")
+            })?),
+        };
+        let complete = given.is_some() && !policy.issuer.is_empty() && !policy.audiences.is_empty();
+        let (keys, age) = match given {
+            Some(keys) if complete && named.is_none() => (keys, None),
+            given => {
+                let profile = self.chosen(named.as_ref())?;
+                Broker::expect_the_profiles(&profile, &mut policy);
+                match given {
+                    Some(keys) => (keys, None),
+                    None => Broker::kept_keys(&*self.session_of(&profile).await?, now),
+                }
+            }
+        };
+        let revoked_file = self.revoked_file.clone();
+        let judged = tokio::task::spawn_blocking(move || {
+            let revoked = RevokedList::open(&revoked_file).map_err(Failure::from)?;
+            Ok::<_, Failure>(judge_token(token.expose(), &keys, &policy, &revoked))
+        });
+        let verdict = judged.await.map_err(|_| Failure::from(BrokerError::Cut))??;
+        Ok(json(&VerdictAnswer::of(&verdict, age)))
+    }
+
+    /// The profile's session, valid or not: its keys outlive its tokens.
+    async fn session_of(self: &Arc<Self>, profile: &Arc<Profile>) -> Result<Arc<Session>, Refused> {
+        if let (Known::Session(session), _) = self.warm.look(&profile.name) {
+            return Ok(session);
+        }
+        let mut flight = self.load(profile);
+        match flight.wait_for(Option::is_some).await {
+            Ok(landed) => match &*landed {
+                Some(Ok((session, _))) => Ok(Arc::clone(session)),
+                Some(Err(failure)) => Err(Arc::clone(failure)),
+                None => Err(Arc::new(Failure::from(BrokerError::Cut))),
+            },
+            Err(_) => Err(Arc::new(Failure::from(BrokerError::Cut))),
+        }
+    }
+
+    /// What `authctl status --json` prints. A locked agent says no more than that it is locked.
+    async fn status(self: &Arc<Self>) -> Result<Answer, Refused> {
+        let state = self.state();
+        let (config, stores, now) = (self.profiles.config(), self.broker.stores().clone(), self.now());
+        let profiles = if state.locked {
+            Vec::new()
+        } else {
+            let read = tokio::task::spawn_blocking(move || rows(&config, None, &stores, now));
+            read.await.map_err(|_| Failure::from(BrokerError::Cut))??
+        };
+        Ok(json(&Report { token_from_environment: false, agent: state, profiles }))
+    }
+
+    fn listen(self: &Arc<Self>) -> Result<Answer, Refused> {
+        if self.events.listeners() >= MOST_LISTENERS {
+            let failure = Failure::said(Kind::Agent, "too many listen to events already", "listen with fewer");
+            return Err(Arc::new(failure.coded("too_many_requests")));
+        }
+        let (sender, receiver) = mpsc::channel(16);
+        let mut events = self.events.listen();
+        let (agent, mut stopped) = (Arc::clone(self), self.stop.subscribe());
+        tokio::spawn(async move {
+            // The head of an answer goes out with its first piece.
+            let mut piece = ": listening\n\n".to_owned();
+            loop {
+                if sender.send(piece).await.is_err() {
+                    return;
+                }
+                piece = tokio::select! {
+                    event = events.recv() => match event {
+                        Ok(event) => event.on_the_wire(),
+                        Err(tokio::sync::broadcast::error::RecvError::Lagged(missed)) => {
+                            format!(": {missed} events were missed\n\n")
+                        }
+                        Err(_) => return,
+                    },
+                    () = agent.clock.sleep(HEARTBEAT) => ": alive\n\n".to_owned(),
+                    () = sender.closed() => return,
+                    _ = stopped.wait_for(|stop| *stop) => return,
+                };
+            }
+        });
+        Ok(stream(receiver))
+    }
+
+    fn forget_named(self: &Arc<Self>, name: ProfileName) -> Answer {
+        self.reread_configuration();
+        let forgotten = match self.profiles.choose(Some(&name)) {
+            Ok(profile) => self.forget(&profile),
+            Err(_) => self.warm.forget(&name),
+        };
+        json(&Forgotten { profile: name, forgotten })
+    }
+
+    async fn lock_asked(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<Answer, Refused> {
+        let asked = lock_body(body)?;
+        self.lock(peer.pid, asked.passphrase, asked.after).await?;
+        self.journal.note(peer, Deed::Lock, None, self.now());
+        Ok(json(&self.state()))
+    }
+
+    async fn unlock_asked(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<Answer, Refused> {
+        let asked = unlock_body(body)?;
+        let unlocked = self.unlock(peer.pid, asked.passphrase).await;
+        let deed = if unlocked.is_ok() { Deed::Unlock } else { Deed::WrongPassphrase };
+        self.journal.note(peer, deed, None, self.now());
+        unlocked?;
+        Ok(json(&self.state()))
+    }
+
+    fn stop_asked(self: &Arc<Self>, peer: &Peer) -> Answer {
+        let now: UnixTime = self.now();
+        self.journal.note(peer, Deed::Stop, None, now);
+        self.stop.send_replace(true);
+        json(&Stopping { pid: std::process::id() })
+    }
+}

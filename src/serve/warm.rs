@@ -1,0 +1,176 @@
+//! The sessions kept in memory, each as it was last seen in its store, and the flights that renew them once for all.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::broker::LoginReason;
+use crate::clock::UnixTime;
+use crate::failure::Failure;
+use crate::model::{MinTtl, ProfileName, Session, TokenFor};
+
+/// The warm copies.
+#[derive(Default)]
+pub(super) struct Warm {
+    kept: Mutex<HashMap<ProfileName, Kept>>,
+    flights: Mutex<HashMap<FlightKey, Waiting>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    known: Known,
+    /// Counts the times it was forgotten: what was read before the last of them is not kept.
+    epoch: u64,
+    setback: Option<Setback>,
+}
+
+/// What is known of a profile's session.
+#[derive(Clone, Default)]
+pub(super) enum Known {
+    /// The store has to be asked.
+    #[default]
+    Unknown,
+    /// Somebody must log in.
+    Nobody(LoginReason),
+    /// This.
+    Session(Arc<Session>),
+}
+
+/// A renewal that failed.
+#[derive(Clone)]
+pub(super) struct Setback {
+    pub(super) failure: Arc<Failure>,
+    pub(super) at: UnixTime,
+    /// How many in a row.
+    pub(super) count: u32,
+    /// When the background tries again.
+    pub(super) again_at: UnixTime,
+    /// When the issuer wants to be asked again, where it said so.
+    pub(super) asked_to_wait_until: Option<UnixTime>,
+}
+
+impl Setback {
+    /// How long a caller without a valid token is told the failure again instead of asking the issuer once more.
+    pub(super) fn rest(&self, now: UnixTime) -> Option<Duration> {
+        // A clock that was set back says nothing of how long it is.
+        if now < self.at {
+            return None;
+        }
+        let until = self.asked_to_wait_until.unwrap_or(self.at).max(self.at.plus(Duration::from_secs(1)));
+        (now < until).then(|| now.until(until))
+    }
+}
+
+/// Who flies together: the same profile and request, and the same need.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) enum FlightKey {
+    /// Asks the store.
+    Load(ProfileName),
+    /// Renews if less life is left, or in any case where `None`.
+    Renew(ProfileName, TokenFor, Option<MinTtl>),
+}
+
+/// How a flight ended: the session, and whether it was renewed.
+pub(super) type Landed = Result<(Arc<Session>, bool), Arc<Failure>>;
+
+/// A flight that can be waited for.
+pub(super) type Waiting = watch::Receiver<Option<Landed>>;
+
+impl Warm {
+    fn kept(&self) -> MutexGuard<'_, HashMap<ProfileName, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<FlightKey, Waiting>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is known of the profile's session, and the last renewal of it that failed.
+    pub(super) fn look(&self, name: &ProfileName) -> (Known, Option<Setback>) {
+        match self.kept().get(name) {
+            Some(kept) => (kept.known.clone(), kept.setback.clone()),
+            None => (Known::Unknown, None),
+        }
+    }
+
+    /// How many sessions are warm.
+    pub(super) fn sessions(&self) -> usize {
+        self.kept().values().filter(|kept| matches!(kept.known, Known::Session(_))).count()
+    }
+
+    /// To be given back with what is read from now on.
+    pub(super) fn epoch(&self, name: &ProfileName) -> u64 {
+        self.kept().get(name).map_or(0, |kept| kept.epoch)
+    }
+
+    /// Keeps what was read since `epoch`, unless the profile was forgotten meanwhile; gives what was kept before.
+    pub(super) fn put(&self, name: &ProfileName, epoch: u64, known: Known) -> Option<Known> {
+        let mut all = self.kept();
+        let kept = all.entry(name.clone()).or_default();
+        if kept.epoch != epoch {
+            return None;
+        }
+        Some(std::mem::replace(&mut kept.known, known))
+    }
+
+    /// Sets or clears the last failure.
+    pub(super) fn set_back(&self, name: &ProfileName, setback: Option<Setback>) {
+        let mut all = self.kept();
+        if setback.is_some() || all.contains_key(name) {
+            all.entry(name.clone()).or_default().setback = setback;
+        }
+    }
+
+    /// Drops the copy; whether there was one.
+    pub(super) fn forget(&self, name: &ProfileName) -> bool {
+        let mut all = self.kept();
+        let kept = all.entry(name.clone()).or_default();
+        kept.epoch += 1;
+        kept.setback = None;
+        !matches!(std::mem::take(&mut kept.known), Known::Unknown)
+    }
+
+    /// Drops all copies.
+    pub(super) fn forget_all(&self) {
+        for kept in self.kept().values_mut() {
+            kept.epoch += 1;
+            kept.known = Known::Unknown;
+        }
+    }
+
+    /// Joins the flight of that key, which `fly` starts where there is none. It flies on when all who wait have left.
+    pub(super) fn join<F>(self: &Arc<Self>, key: FlightKey, fly: impl FnOnce() -> F) -> Waiting
+    where
+        F: Future<Output = Landed> + Send + 'static,
+    {
+        let mut flights = self.flights();
+        if let Some(waiting) = flights.get(&key) {
+            return waiting.clone();
+        }
+        let (landed, waiting) = watch::channel(None);
+        flights.insert(key.clone(), waiting.clone());
+        drop(flights);
+        let (flight, over) = (fly(), Over { warm: Arc::clone(self), key });
+        tokio::spawn(async move {
+            let result = flight.await;
+            // First out of the list, then told: who comes now begins anew and does not get what is over.
+            drop(over);
+            landed.send_replace(Some(result));
+        });
+        waiting
+    }
+}
+
+/// Takes a flight out of the list, however it ends.
+struct Over {
+    warm: Arc<Warm>,
+    key: FlightKey,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.warm.flights().remove(&self.key);
+    }
+}

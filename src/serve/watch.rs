@@ -1,0 +1,117 @@
+//! Notices what other processes change: sessions by the marks that are left beside their locks, and the configuration.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::{EventKind, ModifyKind};
+use notify::{Config, Event, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use super::Agent;
+use crate::model::ProfileName;
+use crate::store::ProfileLock;
+
+/// Watches as long as it is kept.
+pub(super) struct Watching {
+    _watcher: Option<Box<dyn Watcher + Send>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What was noticed.
+enum Noticed {
+    Session(ProfileName),
+    Configuration,
+}
+
+/// How often the files are looked at where the system cannot tell of changes.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Changes that wait to be looked at. More are not lost: one look finds all.
+const WAITING: usize = 1024;
+
+/// Starts watching. The broker's own changes are passed over.
+pub(super) fn start(agent: &Arc<Agent>) -> Watching {
+    let (sender, mut noticed) = mpsc::channel(WAITING);
+    let locks = agent.broker.locks().to_owned();
+    let config = agent.profiles.file().to_owned();
+    let config_dir = config.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    for dir in [&locks, &config_dir] {
+        let _ = std::fs::create_dir_all(dir);
+    }
+    let broker = Arc::clone(&agent.broker);
+    let config_name = config.file_name().map(ToOwned::to_owned);
+    let look = move |event: notify::Result<Event>| {
+        let Ok(event) = event else { return };
+        if matches!(event.kind, EventKind::Access(_)) {
+            return;
+        }
+        for path in &event.paths {
+            let name = path.file_name();
+            if name.is_some() && name == config_name.as_deref() {
+                let _ = sender.try_send(Noticed::Configuration);
+                continue;
+            }
+            let profile = name.and_then(|name| name.to_str()).and_then(ProfileLock::profile_of);
+            if let (Some(profile), EventKind::Modify(ModifyKind::Metadata(_) | ModifyKind::Any)) = (profile, event.kind)
+                && broker.changed_elsewhere(&profile)
+            {
+                let _ = sender.try_send(Noticed::Session(profile));
+            }
+        }
+    };
+    let watcher = watcher(look, &[locks, config_dir]);
+    let agent = Arc::clone(agent);
+    let task = tokio::spawn(async move {
+        while let Some(noticed) = noticed.recv().await {
+            match noticed {
+                Noticed::Session(name) => {
+                    if let Ok(profile) = agent.profiles.choose(Some(&name)) {
+                        agent.forget(&profile);
+                    }
+                }
+                Noticed::Configuration => agent.reread_configuration(),
+            }
+        }
+    });
+    Watching { _watcher: watcher, task }
+}
+
+fn watcher(
+    look: impl Fn(notify::Result<Event>) + Clone + Send + 'static,
+    dirs: &[PathBuf],
+) -> Option<Box<dyn Watcher + Send>> {
+    let watch = |mut watcher: Box<dyn Watcher + Send>| {
+        let watched = dirs.iter().try_for_each(|dir| watcher.watch(dir, RecursiveMode::NonRecursive));
+        watched.map(|()| watcher)
+    };
+    let told = RecommendedWatcher::new(look.clone(), Config::default()).and_then(|watcher| watch(Box::new(watcher)));
+    if let Ok(watcher) = told {
+        return Some(watcher);
+    }
+    let config = Config::default().with_poll_interval(LOOK_EVERY);
+    let looked = PollWatcher::new(look, config).and_then(|watcher| watch(Box::new(watcher)));
+    looked.inspect_err(|error| tracing::warn!("changes by other processes are only told by them: {error}")).ok()
+}
+
+impl Agent {
+    /// Reads the configuration again where it has changed, and drops what is kept of profiles that are other ones now.
+    pub(super) fn reread_configuration(self: &Arc<Self>) {
+        for name in self.profiles.reload() {
+            match self.profiles.choose(Some(&name)) {
+                Ok(profile) => {
+                    self.forget(&profile);
+                }
+                Err(_) => {
+                    self.warm.forget(&name);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What may be asked of a verdict beyond the profile's own, in the words of the command line and of the agent's socket.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::keys::KeyInfo;
+use super::policy::{AcceptedTypes, InvalidAlgorithm, Policy};
+use super::reason::Reason;
+use super::{Granted, Verdict};
+use crate::clock::UnixTime;
+
+/// Verify's options. What is left out keeps the default of [`Policy::new`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct PolicyOptions {
+    /// The one accepted `iss`.
+    pub issuer: Option<String>,
+    /// The accepted audiences.
+    pub audience: Vec<String>,
+    /// The accepted `alg` values.
+    pub algorithms: Vec<String>,
+    /// How far clocks may be apart, in seconds.
+    pub leeway: Option<u64>,
+    /// The accepted `typ` values.
+    pub typ: Vec<String>,
+    /// Scopes that must all be granted.
+    pub scope: Vec<String>,
+    /// Claims that must have a value.
+    pub claim: BTreeMap<String, String>,
+    /// How many seconds ago the user may have signed in.
+    pub max_auth_age: Option<u64>,
+    /// The accepted authentication context classes.
+    pub acr: Vec<String>,
+    /// Authentication methods that must all have been used.
+    pub amr: Vec<String>,
+    /// The moment as of which to decide, instead of now.
+    pub at: Option<UnixTime>,
+}
+
+/// An option that cannot be granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidOption {
+    /// An algorithm.
+    #[error(transparent)]
+    Algorithm(#[from] InvalidAlgorithm),
+    /// More than [`Policy::MOST_LEEWAY`].
+    #[error("a leeway of more than a day")]
+    Leeway,
+}
+
+impl PolicyOptions {
+    /// The policy; an empty issuer and no audience stand for the profile's, which are still to be filled in.
+    ///
+    /// # Errors
+    /// [`InvalidOption`].
+    pub fn policy(&self, now: UnixTime) -> Result<Policy, InvalidOption> {
+        let issuer = self.issuer.clone().unwrap_or_default();
+        let mut policy = Policy::new(issuer, self.audience.clone(), self.at.unwrap_or(now));
+        if !self.algorithms.is_empty() {
+            policy.algorithms =
+                self.algorithms.iter().map(|name| name.trim().parse()).collect::<Result<_, InvalidAlgorithm>>()?;
+        }
+        policy.leeway = self.leeway.map_or(Policy::LEEWAY, Duration::from_secs);
+        if policy.leeway > Policy::MOST_LEEWAY {
+            return Err(InvalidOption::Leeway);
+        }
+        if !self.typ.is_empty() {
+            policy.types = AcceptedTypes::Only(self.typ.clone());
+        }
+        policy.scopes = self.scope.iter().filter(|scope| !scope.is_empty()).cloned().collect();
+        policy.claims = self.claim.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+        policy.max_auth_age = self.max_auth_age.map(Duration::from_secs);
+        policy.acr.clone_from(&self.acr);
+        policy.amr.clone_from(&self.amr);
+        Ok(policy)
+    }
+}
+
+/// A verdict as it is told in JSON.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+#[allow(missing_docs, reason = "the members are the ones of the verdict")]
+pub enum VerdictAnswer<'a> {
+    /// Believed, with the age in seconds of the kept keys that decided it.
+    Granted { valid: bool, claims: &'a Map<String, Value>, key: &'a KeyInfo, keys_age: Option<u64> },
+    /// Not believed.
+    Denied { valid: bool, reasons: &'a [Reason] },
+}
+
+impl<'a> VerdictAnswer<'a> {
+    /// The answer that tells this verdict.
+    #[must_use]
+    pub fn of(verdict: &'a Verdict, keys_age: Option<Duration>) -> Self {
+        match verdict {
+            Verdict::Granted(Granted { claims, key, .. }) => {
+                Self::Granted { valid: true, claims, key, keys_age: keys_age.map(|age| age.as_secs()) }
+            }
+            Verdict::Denied(reasons) => Self::denied(reasons),
+        }
+    }
+
+    /// The answer that tells these reasons.
+    #[must_use]
+    pub fn denied(reasons: &'a [Reason]) -> Self {
+        Self::Denied { valid: false, reasons }
+    }
+}
