@@ -6,7 +6,7 @@ use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -116,15 +116,16 @@ fn open_dir(path: &Path) -> Result<OwnedFd, ListenError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make the directory"))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed("open the directory")(e.into()))?;
-    let about = rustix::fs::fstat(&dir).map_err(|e| failed("look at")(e.into()))?;
-    if about.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(ListenError::NotOurs { path: path.to_owned(), owner: about.st_uid });
+    let dir = File::from(dir);
+    let about = dir.metadata().map_err(failed("look at"))?;
+    if about.uid() != rustix::process::geteuid().as_raw() {
+        return Err(ListenError::NotOurs { path: path.to_owned(), owner: about.uid() });
     }
-    let mode = about.st_mode & 0o7777;
+    let mode = about.mode() & 0o7777;
     if mode & 0o022 != 0 {
         return Err(ListenError::TooOpen { path: path.to_owned(), mode });
     }
-    Ok(dir)
+    Ok(dir.into())
 }
 
 /// Binds under a name of this process's own, closes it to others, and only then gives it the name that clients know.
@@ -196,7 +197,7 @@ pub fn home_mark(config_file: &Path, data: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::os::unix::net::UnixStream;
 
     use super::*;

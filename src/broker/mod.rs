@@ -120,6 +120,12 @@ impl Broker {
         busy
     }
 
+    /// Returns once nothing that must not be cut short is under way, and lets nothing more begin: the process may end.
+    pub async fn close(&self) {
+        // Kept to the process's end.
+        std::mem::forget(Arc::clone(&self.underway).write_owned().await);
+    }
+
     /// The profile's session as stored, whoever's it is.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! `authctl demo`: a session's whole life against the embedded issuer, each step with the command that a user types.
 
+mod agent;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -73,7 +75,14 @@ pub fn run(app: &App) -> Result<u8, Failure> {
         scratch: tempfile::Builder::new().prefix("authctl-demo-").tempdir().map_err(unexpected)?,
         step: 0,
     };
-    demo.life(&mut issuer, &password)?;
+    let bin = demo.scratch.path().join("bin");
+    std::fs::create_dir(&bin)
+        .and_then(|()| std::os::unix::fs::symlink(&demo.program, bin.join("authctl")))
+        .map_err(unexpected)?;
+    let lived = demo.life(&mut issuer, &password).and_then(|()| demo.agent(&issuer, &password));
+    // Whatever went wrong, no agent is left behind.
+    demo.stop_agent();
+    lived?;
     demo.say("\nThat was the whole life of a session. Yours begins with:\n\n  authctl login work --issuer https://issuer.example --client-id ID\n")?;
     Ok(0)
 }
@@ -206,7 +215,11 @@ impl Demo<'_> {
     /// Shows a command as a user types it, runs it, and shows what it said.
     fn show(&mut self, args: &[&str], stdin: Option<&Secret>) -> Result<Did, Failure> {
         let scratch = self.scratch.path().to_string_lossy();
-        let typed: Vec<String> = args.iter().map(|arg| arg.replace(&*scratch, "$SCRATCH")).collect();
+        let word = |arg: &&str| {
+            let arg = arg.replace(&*scratch, "$SCRATCH");
+            if arg.contains([' ', '"']) { format!("'{arg}'") } else { arg }
+        };
+        let typed: Vec<String> = args.iter().map(word).collect();
         let piped = if stdin.is_some() { " < ..." } else { "" };
         self.say(&format!("\n  $ {}", self.app.paint(1, &format!("authctl {}{piped}", typed.join(" ")))))?;
         let did = self.run(args, stdin)?;
@@ -226,6 +239,8 @@ impl Demo<'_> {
         let mut child = Command::new(&self.program)
             .args(args)
             .env_clear()
+            // What `exec` runs finds this very program.
+            .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", self.scratch.path().join("bin").display()))
             .envs(Paths::environment_below(self.scratch.path()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -106,6 +106,10 @@ async fn connection(agent: Arc<Agent>, stream: UnixStream, peer: Peer, ticket: T
             _ = &mut serving => return,
             () = ticket.evicted() => return,
             _ = stopped.wait_for(|stop| *stop), if !stopping => {
+                // On a connection where nothing is asked, nothing is waited for.
+                if !ticket.is_busy() {
+                    return;
+                }
                 stopping = true;
                 serving.as_mut().graceful_shutdown();
             }

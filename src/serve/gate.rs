@@ -116,6 +116,11 @@ impl Ticket {
         self.place.busy.store(busy, Ordering::Relaxed);
     }
 
+    /// Whether something is being asked.
+    pub(super) fn is_busy(&self) -> bool {
+        self.place.busy.load(Ordering::Relaxed)
+    }
+
     /// Returns when the connection has to make room for another.
     pub(super) async fn evicted(&self) {
         self.place.evicted.notified().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Agent;
 use super::events::What;
-use super::warm::{FlightKey, Known, Landed, Setback, Waiting};
+use super::warm::{Flight, FlightKey, Known, Landed, Setback};
 use crate::broker::{Broker, BrokerError, LoginReason, Need};
 use crate::clock::UnixTime;
 use crate::failure::{Failure, Kind};
@@ -93,7 +93,9 @@ impl Agent {
                 }
             }
             let flight = self.renew(&profile, &asked, need);
-            let patience = if valid { patience.min(DUE_PATIENCE) } else { patience };
+            // Of a renewal that hangs only the first callers wait to see whether it does.
+            let begun = self.clock.monotonic().saturating_duration_since(flight.begun);
+            let patience = if valid { patience.min(DUE_PATIENCE.saturating_sub(begun)) } else { patience };
             let landed = self.landing(flight, patience).await;
             self.guard.pass(self.now())?;
             match landed {
@@ -107,8 +109,8 @@ impl Agent {
     }
 
     /// Waits for a flight to land.
-    async fn landing(&self, mut flight: Waiting, patience: Duration) -> Landed {
-        let landed = tokio::time::timeout(patience, flight.wait_for(Option::is_some)).await;
+    async fn landing(&self, mut flight: Flight, patience: Duration) -> Landed {
+        let landed = tokio::time::timeout(patience, flight.landed.wait_for(Option::is_some)).await;
         match landed {
             Ok(Ok(landed)) => match &*landed {
                 Some(landed) => landed.clone(),
@@ -123,9 +125,9 @@ impl Agent {
     }
 
     /// Reads the profile's session from its store, once for all who need it.
-    pub(super) fn load(self: &Arc<Self>, profile: &Arc<Profile>) -> Waiting {
+    pub(super) fn load(self: &Arc<Self>, profile: &Arc<Profile>) -> Flight {
         let (agent, profile) = (Arc::clone(self), Arc::clone(profile));
-        self.warm.join(FlightKey::Load(profile.name.clone()), move || async move {
+        self.warm.join(FlightKey::Load(profile.name.clone()), self.clock.monotonic(), move || async move {
             let name = &profile.name;
             let epoch = agent.warm.epoch(name);
             let found = agent.broker.stored(&profile).await.and_then(|found| Broker::owned(&profile, found));
@@ -136,6 +138,15 @@ impl Agent {
             };
             if agent.guard.is_locked() {
                 return Err(Arc::new(super::guard::locked()));
+            }
+            if !matches!(known, Known::Unknown) {
+                agent.warm.set_back(name, None);
+            }
+            if let Known::Session(session) = &known
+                && let Some(ended) = &session.ended
+                && agent.warm.announce(name)
+            {
+                agent.events.tell(What::LoginRequired, Some(name), agent.now(), Some(ended.message.clone()));
             }
             agent.warm.put(name, epoch, known);
             agent.events.changed.notify_one();
@@ -150,15 +161,20 @@ impl Agent {
         })
     }
 
+    /// The session as it is in the store now.
+    pub(super) async fn loaded(self: &Arc<Self>, profile: &Arc<Profile>) -> Result<Arc<Session>, Arc<Failure>> {
+        self.landing(self.load(profile), MOST_PATIENCE).await.map(|(session, _)| session)
+    }
+
     /// Renews, once for all who need it.
-    pub(super) fn renew(self: &Arc<Self>, profile: &Arc<Profile>, asked: &TokenFor, need: Need) -> Waiting {
+    pub(super) fn renew(self: &Arc<Self>, profile: &Arc<Profile>, asked: &TokenFor, need: Need) -> Flight {
         let min_ttl = match need {
             Need::Life(min_ttl) => Some(min_ttl),
             Need::New => None,
         };
         let key = FlightKey::Renew(profile.name.clone(), asked.clone(), min_ttl);
         let (agent, profile, asked) = (Arc::clone(self), Arc::clone(profile), asked.clone());
-        self.warm.join(key, move || async move {
+        self.warm.join(key, self.clock.monotonic(), move || async move {
             let epoch = agent.warm.epoch(&profile.name);
             let result = agent.broker.token(&profile, &asked, need).await;
             agent.landed(&profile, epoch, result.map(|served| (served.session, served.renewed, served.trouble)))
@@ -217,19 +233,21 @@ impl Agent {
             BrokerError::Issuer(error) => error.retry_after().map(|wait| now.plus(wait)),
             _ => None,
         };
-        let (login, issuers) = (
-            matches!(error, BrokerError::LoginRequired(_)),
-            matches!(error, BrokerError::Issuer(_) | BrokerError::FailedJustNow(_)),
-        );
+        let login = matches!(error, BrokerError::LoginRequired(_));
+        // Where somebody logged out meanwhile, that is told as what it is.
+        let over = matches!(error, BrokerError::LoginRequired(LoginReason::Ended(_) | LoginReason::NoRefreshToken));
         let failure = Arc::new(Failure::from(error).about(name));
         let (_, before) = self.warm.look(name);
-        let known = before.as_ref().is_some_and(|before| before.failure.message() == failure.message());
-        if !known {
-            let what = if login { What::LoginRequired } else { What::Failed };
+        let new = match over {
+            true => self.warm.announce(name),
+            false => !login && before.is_none(),
+        };
+        if new {
+            let what = if over { What::LoginRequired } else { What::Failed };
             self.events.tell(what, Some(name), now, Some(failure.message()));
             tracing::warn!("{name}: not renewed: {}", failure.message());
         }
-        if issuers || !login {
+        if !login {
             let count = before.map_or(0, |before| before.count).saturating_add(1);
             let again_at = now.plus(super::renewal::pause(count)).max(asked_to_wait_until.unwrap_or(now));
             let setback = Setback { failure: Arc::clone(&failure), at: now, count, again_at, asked_to_wait_until };

@@ -155,7 +155,7 @@ pub async fn serve(
     drop(watching);
     let drained = async {
         agent.gate.emptied().await;
-        agent.broker.settled().await
+        agent.broker.close().await;
     };
     let _ = tokio::time::timeout(DRAIN_LIMIT, drained).await;
     // The socket's name goes before the lock does: who comes next finds neither or both.

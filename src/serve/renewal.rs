@@ -105,7 +105,7 @@ async fn look_after(agent: Arc<Agent>, profile: Arc<Profile>, known: Known, unde
         Known::Session(session) => agent.renew(&profile, &TokenFor::default(), need(&session.tokens)),
         _ => agent.load(&profile),
     };
-    let failed = match flight.wait_for(Option::is_some).await {
+    let failed = match flight.landed.wait_for(Option::is_some).await {
         Ok(landed) => landed.as_ref().and_then(|landed| landed.as_ref().err().cloned()),
         Err(_) => None,
     };

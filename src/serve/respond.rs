@@ -217,15 +217,7 @@ impl Agent {
         if let (Known::Session(session), _) = self.warm.look(&profile.name) {
             return Ok(session);
         }
-        let mut flight = self.load(profile);
-        match flight.wait_for(Option::is_some).await {
-            Ok(landed) => match &*landed {
-                Some(Ok((session, _))) => Ok(Arc::clone(session)),
-                Some(Err(failure)) => Err(Arc::clone(failure)),
-                None => Err(Arc::new(Failure::from(BrokerError::Cut))),
-            },
-            Err(_) => Err(Arc::new(Failure::from(BrokerError::Cut))),
-        }
+        self.loaded(profile).await
     }
 
     /// What `authctl status --json` prints. A locked agent says no more than that it is locked.

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -15,7 +15,7 @@ use crate::model::{MinTtl, ProfileName, Session, TokenFor};
 #[derive(Default)]
 pub(super) struct Warm {
     kept: Mutex<HashMap<ProfileName, Kept>>,
-    flights: Mutex<HashMap<FlightKey, Waiting>>,
+    flights: Mutex<HashMap<FlightKey, Flight>>,
 }
 
 #[derive(Default)]
@@ -24,6 +24,8 @@ struct Kept {
     /// Counts the times it was forgotten: what was read before the last of them is not kept.
     epoch: u64,
     setback: Option<Setback>,
+    /// It was told that somebody must log in.
+    announced: bool,
 }
 
 /// What is known of a profile's session.
@@ -76,14 +78,19 @@ pub(super) enum FlightKey {
 pub(super) type Landed = Result<(Arc<Session>, bool), Arc<Failure>>;
 
 /// A flight that can be waited for.
-pub(super) type Waiting = watch::Receiver<Option<Landed>>;
+#[derive(Clone)]
+pub(super) struct Flight {
+    pub(super) landed: watch::Receiver<Option<Landed>>,
+    /// When it began.
+    pub(super) begun: Instant,
+}
 
 impl Warm {
     fn kept(&self) -> MutexGuard<'_, HashMap<ProfileName, Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<FlightKey, Waiting>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<FlightKey, Flight>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,7 +119,15 @@ impl Warm {
         if kept.epoch != epoch {
             return None;
         }
+        if matches!(&known, Known::Session(session) if session.ended.is_none()) {
+            kept.announced = false;
+        }
         Some(std::mem::replace(&mut kept.known, known))
+    }
+
+    /// Whether it is still to be told that somebody must log in: once for each session that ends.
+    pub(super) fn announce(&self, name: &ProfileName) -> bool {
+        !std::mem::replace(&mut self.kept().entry(name.clone()).or_default().announced, true)
     }
 
     /// Sets or clears the last failure.
@@ -141,25 +156,26 @@ impl Warm {
     }
 
     /// Joins the flight of that key, which `fly` starts where there is none. It flies on when all who wait have left.
-    pub(super) fn join<F>(self: &Arc<Self>, key: FlightKey, fly: impl FnOnce() -> F) -> Waiting
+    pub(super) fn join<F>(self: &Arc<Self>, key: FlightKey, now: Instant, fly: impl FnOnce() -> F) -> Flight
     where
         F: Future<Output = Landed> + Send + 'static,
     {
         let mut flights = self.flights();
-        if let Some(waiting) = flights.get(&key) {
-            return waiting.clone();
+        if let Some(flight) = flights.get(&key) {
+            return flight.clone();
         }
-        let (landed, waiting) = watch::channel(None);
-        flights.insert(key.clone(), waiting.clone());
+        let (tell, landed) = watch::channel(None);
+        let flight = Flight { landed, begun: now };
+        flights.insert(key.clone(), flight.clone());
         drop(flights);
-        let (flight, over) = (fly(), Over { warm: Arc::clone(self), key });
+        let (flying, over) = (fly(), Over { warm: Arc::clone(self), key });
         tokio::spawn(async move {
-            let result = flight.await;
+            let result = flying.await;
             // First out of the list, then told: who comes now begins anew and does not get what is over.
             drop(over);
-            landed.send_replace(Some(result));
+            tell.send_replace(Some(result));
         });
-        waiting
+        flight
     }
 }
 
