@@ -1,0 +1,249 @@
+//! Bar 5: what others notice of a hung issuer, of silent and slow clients, of a crowd and of an endless request.
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use support::constant::Constant;
+use support::load::{Client, Ends, Question, Seen, Target};
+use support::table::{Bar, bars, mb, ms, print};
+use support::{Home, Issuer, Running, connect, ends_within, http, resident, with_many_files};
+
+/// How long another profile's token is asked for under each load, and how often.
+const WATCH: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(2);
+/// How much longer an answer may take before the watch is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+const MOST: Duration = Duration::from_millis(100);
+
+/// With this argument a bench is the load: its name and the socket follow.
+const LOAD: &str = "--load";
+/// No load goes on for longer, whatever becomes of the bench.
+const LOAD_ENDS: Duration = Duration::from_secs(60);
+
+/// The loads by their name, with what they do.
+const LOADS: [(&str, &str); 6] = [
+    ("silent", "16 clients connect and say nothing"),
+    ("half", "16 clients send half a request"),
+    ("slow", "16 clients send a byte a second"),
+    ("crowd", "10,000 connections are opened"),
+    ("long", "16 requests declare 4 GiB and go on and on"),
+    ("waiting", "an issuer hangs, 50 clients wait for its profile"),
+];
+
+/// The load of a client is bounded in bytes too.
+const MOST_SENT: usize = 64 << 20;
+
+struct Row {
+    name: String,
+    seen: Option<Seen>,
+    /// What the load said of itself, and the agent's memory at most so far.
+    said: String,
+    memory: String,
+}
+
+fn main() {
+    support::constant::serve_if_asked();
+    load_if_asked();
+    ends_within(Duration::from_secs(600));
+    let (issuer, hung) = (Issuer::start("1d"), Issuer::start("1d"));
+    let home = Home::new();
+    home.log_in("work", &issuer);
+    let token = home.token("work");
+    home.log_in("stuck", &hung);
+    home.expire("stuck");
+    for endpoint in ["metadata", "token", "jwks"] {
+        hung.fault(endpoint, "hang");
+    }
+    let mut agent = home.agent();
+    let reply = agent.asks("GET", "/v1/token/work");
+    assert_eq!(reply.member("access_token"), token, "the agent has the token");
+    let constant = Constant::start(&home, &reply);
+
+    let question = Question { bytes: http::request("GET", "/v1/token/work", "authctl", "", ""), expected: token };
+    let target = |socket| Target { socket, ends: Ends::Length, kept: false, questions: vec![question.clone()] };
+    let most = |id| mb(resident(id).1);
+    let row = |name: &str, seen, said, memory| Row { name: name.to_owned(), seen, said, memory };
+    let floor = watch(&target(constant.socket.clone()));
+    let mut rows = vec![row("nothing, a bare hyper server", floor, String::new(), most(constant.id()))];
+    let quiet = watch(&target(home.socket()));
+    rows.push(row("nothing", quiet, String::new(), most(agent.id)));
+    for (load, does) in LOADS {
+        // Each load meets an agent that has seen no other.
+        drop(agent);
+        agent = home.agent();
+        let mut running = start_load(load, &home.socket());
+        let said = running.first_line();
+        let seen = watch(&target(home.socket()));
+        let memory = most(agent.id);
+        drop(running);
+        rows.push(row(does, seen, said, memory));
+    }
+    show(rows);
+}
+
+fn show(rows: Vec<Row>) {
+    let columns = ["meanwhile", "load", "p50", "p99", "worst", "errors", "agent's memory at most"];
+    let mut asked = Vec::new();
+    let mut cells = Vec::new();
+    for row in rows {
+        let Some(mut seen) = row.seen else {
+            asked.push(Bar::new(format!("others served within 100 ms: {}", row.name), "not served", false));
+            let none = String::new;
+            cells.push(vec![row.name, row.said, none(), none(), "no answer".into(), none(), row.memory]);
+            continue;
+        };
+        let (worst, errors) = (seen.worst(), seen.errors);
+        asked.push(Bar::new(
+            format!("others served within 100 ms: {}", row.name),
+            format!("{} {}", ms(worst), seen.first_error.clone().unwrap_or_default()).trim().to_owned(),
+            worst < MOST && errors == 0,
+        ));
+        let [p50, p99] = [0.5, 0.99].map(|share| ms(seen.at(share)));
+        cells.push(vec![row.name, row.said, p50, p99, ms(worst), errors.to_string(), row.memory]);
+    }
+    let title = format!("A token of another profile, on a connection of its own every 2 ms for {} s", WATCH.as_secs());
+    print(&title, &columns, &cells);
+    bars(&asked[1..]);
+}
+
+/// Asks at a steady pace. `None` where an answer does not come at all.
+fn watch(target: &Target) -> Option<Seen> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let target = target.clone();
+    // Where the server never answers, the thread is left behind.
+    std::thread::spawn(move || {
+        let (mut seen, mut client, begun) = (Seen::default(), Client::new(&target), Instant::now());
+        while begun.elapsed() < WATCH {
+            let asked = Instant::now();
+            match client.asks(&target.questions[0]) {
+                Ok(()) => seen.answers.push(u64::try_from(asked.elapsed().as_nanos()).unwrap_or(u64::MAX)),
+                Err(error) => {
+                    seen.errors += 1;
+                    seen.first_error.get_or_insert_with(|| error.to_string());
+                }
+            }
+            std::thread::sleep(PAUSE);
+        }
+        let _ = sender.send(seen);
+    });
+    receiver.recv_timeout(WATCH + PATIENCE).ok()
+}
+
+fn start_load(load: &str, socket: &Path) -> Running {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args([LOAD, load]).arg(socket).stdin(Stdio::null()).stdout(Stdio::piped());
+    Running::start(&mut command)
+}
+
+/// Is the load and never returns, where that was asked for. Says a line when it has begun.
+fn load_if_asked() {
+    let args: Vec<String> = std::env::args().collect();
+    if args.get(1).is_none_or(|arg| arg != LOAD) {
+        return;
+    }
+    let socket = PathBuf::from(&args[3]);
+    match args[2].as_str() {
+        "waiting" => clients(50, &socket, wait_for_stuck),
+        "silent" => clients(16, &socket, |socket| drop(hold(connect(socket)))),
+        "half" => clients(16, &socket, |socket| {
+            drop(hold(connect(socket).and_then(|mut stream| {
+                stream.write_all(b"GET /v1/token/work HTTP/1.1\r\nHost: au")?;
+                Ok(stream)
+            })));
+        }),
+        "slow" => clients(16, &socket, a_byte_a_second),
+        "crowd" => crowd(&socket),
+        "long" => clients(16, &socket, declare_4_gib),
+        other => panic!("no load {other}"),
+    }
+    std::thread::sleep(LOAD_ENDS);
+    std::process::exit(0);
+}
+
+/// Threads that do something over and over.
+fn clients(count: usize, socket: &Path, act: fn(&Path)) {
+    for _ in 0..count {
+        let socket = socket.to_owned();
+        std::thread::spawn(move || {
+            let begun = Instant::now();
+            while begun.elapsed() < LOAD_ENDS {
+                act(&socket);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    println!("{count}");
+}
+
+/// Waits until the server closes the connection.
+fn hold(stream: std::io::Result<std::os::unix::net::UnixStream>) -> std::io::Result<()> {
+    let mut piece = [0; 4096];
+    let mut stream = stream?;
+    while stream.read(&mut piece)? > 0 {}
+    Ok(())
+}
+
+fn wait_for_stuck(socket: &Path) {
+    let request = http::request("GET", "/v1/token/stuck", "authctl", "", "");
+    let _ = connect(socket).and_then(|mut stream| http::exchange(&mut stream, &request));
+}
+
+fn a_byte_a_second(socket: &Path) {
+    let Ok(mut stream) = connect(socket) else { return };
+    for byte in http::request("GET", "/v1/token/work", "authctl", "", "") {
+        if stream.write_all(&[byte]).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn declare_4_gib(socket: &Path) {
+    let Ok(mut stream) = connect(socket) else { return };
+    let _ = stream.set_write_timeout(Some(Duration::from_secs(5)));
+    let head = "POST /v1/verify HTTP/1.1\r\nHost: authctl\r\nContent-Type: application/json\r\nContent-Length: 4294967296\r\n\r\n";
+    if stream.write_all(head.as_bytes()).is_err() {
+        return;
+    }
+    let piece = [b' '; 1 << 16];
+    let mut sent = 0;
+    while sent < MOST_SENT && stream.write_all(&piece).is_ok() {
+        sent += piece.len();
+    }
+    let _ = hold(Ok(stream));
+}
+
+/// Opens as many connections as it can, up to 10,000, and keeps them.
+fn crowd(socket: &Path) {
+    const THREADS: usize = 8;
+    const CROWD: usize = 10_000;
+    with_many_files(|| {
+        let (sender, receiver) = mpsc::channel();
+        for _ in 0..THREADS {
+            let (socket, sender) = (socket.to_owned(), sender.clone());
+            std::thread::spawn(move || {
+                let mut kept = Vec::new();
+                for _ in 0..CROWD / THREADS {
+                    kept.extend(connect(&socket));
+                    let _ = sender.send(());
+                }
+                std::thread::sleep(LOAD_ENDS);
+            });
+        }
+        // A server that takes no more lets the rest wait; a few seconds show how many it took.
+        let begun = Instant::now();
+        let mut opened = 0;
+        while opened < CROWD && begun.elapsed() < Duration::from_secs(5) {
+            opened += usize::from(receiver.recv_timeout(Duration::from_millis(100)).is_ok());
+        }
+        println!("{opened} opened");
+        std::thread::sleep(LOAD_ENDS);
+    });
+}

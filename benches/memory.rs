@@ -1,0 +1,120 @@
+//! Bar 3: the agent's resident memory with few and with many profiles, and what a request costs among them.
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::constant::Constant;
+use support::load::{self, Client, Ends, Question, Target};
+use support::sessions::name;
+use support::table::{Bar, absent, bars, mb, middle, print, ratio, us};
+use support::{Agent, Home, Issuer, ends_within, http, resident};
+
+/// How many profiles the agents have.
+const COUNTS: [usize; 3] = [10, 1_000, 10_000];
+/// What they may take, in bytes.
+const MOST: [Option<u64>; 3] = [Some(8_000_000), Some(32_000_000), None];
+
+const ROUNDS: usize = 7;
+const ROUND: Duration = Duration::from_millis(700);
+/// What two medians of one server may differ by when nothing differs but the profiles.
+const SAME: f64 = 1.15;
+
+struct Full<'a> {
+    agent: Agent<'a>,
+    target: Target,
+    /// How long the first request for each profile took, all together.
+    warmed_in: Duration,
+    at_rest: u64,
+    medians: Vec<f64>,
+}
+
+impl<'a> Full<'a> {
+    /// Starts the agent and asks for each profile once.
+    fn start(home: &'a Home, tokens: &[String]) -> Self {
+        let agent = home.agent();
+        let question = |(number, token): (usize, &String)| {
+            let path = format!("/v1/token/{}", name(number));
+            Question { bytes: http::request("GET", &path, "authctl", "", ""), expected: token.clone() }
+        };
+        let questions = tokens.iter().enumerate().map(question).collect();
+        let target = Target { socket: home.socket(), ends: Ends::Length, kept: true, questions };
+        let begun = Instant::now();
+        let mut client = Client::new(&target);
+        for (number, question) in target.questions.iter().enumerate() {
+            client.asks(question).unwrap_or_else(|e| panic!("profile {number}: {e}"));
+        }
+        drop(client);
+        let warmed_in = begun.elapsed();
+        std::thread::sleep(Duration::from_secs(1));
+        let (at_rest, _) = resident(agent.id);
+        Self { agent, target, warmed_in, at_rest, medians: Vec::new() }
+    }
+}
+
+fn main() {
+    support::constant::serve_if_asked();
+    ends_within(Duration::from_secs(900));
+    let issuer = Issuer::start("1d");
+    let homes = COUNTS.map(|count| {
+        let home = Home::new();
+        let tokens = home.fill(&issuer, count);
+        (home, tokens)
+    });
+    let mut agents: Vec<Full<'_>> = homes.iter().map(|(home, tokens)| Full::start(home, tokens)).collect();
+    let reply = agents[0].agent.asks("GET", &format!("/v1/token/{}", name(0)));
+    let constant = Constant::start(&homes[0].0, &reply);
+    let floor = Target { socket: constant.socket.clone(), ..agents[0].target.clone() };
+    let floor = Target { questions: floor.questions[..1].to_vec(), ..floor };
+    let mut floors = Vec::new();
+    for _ in 0..ROUNDS {
+        floors.push(p50(&floor));
+        for full in &mut agents {
+            let median = p50(&full.target);
+            full.medians.push(median);
+        }
+    }
+    let floor_p50 = Duration::from_secs_f64(middle(floors));
+    let costs: Vec<Duration> =
+        agents.iter().map(|full| Duration::from_secs_f64(middle(full.medians.clone()))).collect();
+
+    let columns = ["agent", "profiles", "resident", "at most", "processes", "a request, p50", "each asked once in"];
+    let (now, most) = resident(constant.id());
+    let row = |name: &str, count: &str, now: u64, most: &str, processes: usize, p50: &str, once: &str| {
+        [name, count, &mb(now), most, &processes.to_string(), p50, once].map(str::to_owned).to_vec()
+    };
+    let mut rows = vec![row("bare hyper server", "", now, &mb(most), 1, &us(floor_p50), "")];
+    for ((full, count), cost) in agents.iter().zip(COUNTS).zip(&costs) {
+        let (most, once) = (mb(resident(full.agent.id).1), format!("{:.2} s", full.warmed_in.as_secs_f64()));
+        rows.push(row("authctl", &count.to_string(), full.at_rest, &most, 1, &us(*cost), &once));
+    }
+    for found in support::peers::all(&issuer, COUNTS[0]) {
+        rows.push(match found.peer.as_ref().map(support::peers::Peer::resident) {
+            Ok(Some((now, processes))) => row(found.name, &COUNTS[0].to_string(), now, "", processes, "", ""),
+            Ok(None) => absent(found.name, "has no agent", columns.len()),
+            Err(why) => absent(found.name, why, columns.len()),
+        });
+    }
+    print("Memory, every profile warm, and the cost of a request, one client", &columns, &rows);
+
+    let mut asked = Vec::new();
+    for ((full, count), most) in agents.iter().zip(COUNTS).zip(MOST) {
+        if let Some(most) = most {
+            let what = format!("resident under {} with {count} profiles", mb(most));
+            asked.push(Bar::new(what, mb(full.at_rest), full.at_rest < most));
+        }
+    }
+    for (cost, count) in costs.iter().zip(COUNTS).skip(1) {
+        let what = format!("a request costs the same with {count} profiles as with 10 (within {SAME})");
+        asked.push(Bar::at_most(what, ratio(*cost, costs[0]), SAME));
+    }
+    bars(&asked);
+}
+
+/// The median answer of one client in seconds.
+fn p50(target: &Target) -> f64 {
+    let mut seen = load::run(target, 1, ROUND);
+    assert_eq!(seen.errors, 0, "{}", seen.first_error.unwrap_or_default());
+    seen.at(0.5).as_secs_f64()
+}

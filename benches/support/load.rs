@@ -1,0 +1,198 @@
+//! Many clients that each ask one thing over and over: blocking threads, the same for every server that is measured.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+use super::connect;
+use super::http::{content_length, head_end};
+use super::table::percentile;
+
+/// How a reply ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// HTTP: after its Content-Length.
+    Length,
+    /// The server closes the connection.
+    Close,
+    /// The same, and the client closes its sending side first.
+    HalfClose,
+}
+
+/// One thing to ask.
+#[derive(Clone)]
+pub struct Question {
+    pub bytes: Vec<u8>,
+    /// What the reply must hold: the token.
+    pub expected: String,
+}
+
+/// A server and what it is asked.
+#[derive(Clone)]
+pub struct Target {
+    pub socket: PathBuf,
+    pub ends: Ends,
+    /// Whether a connection is kept for the next request.
+    pub kept: bool,
+    /// Asked by turns.
+    pub questions: Vec<Question>,
+}
+
+/// What the clients saw.
+#[derive(Default)]
+pub struct Seen {
+    /// How long each answer took, in nanoseconds.
+    pub answers: Vec<u64>,
+    pub errors: u64,
+    pub first_error: Option<String>,
+    pub elapsed: Duration,
+}
+
+impl Seen {
+    pub fn at(&mut self, share: f64) -> Duration {
+        Duration::from_nanos(percentile(&mut self.answers, share))
+    }
+
+    pub fn worst(&self) -> Duration {
+        Duration::from_nanos(self.answers.iter().copied().max().unwrap_or_default())
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "for a table")]
+    pub fn rate(&self) -> f64 {
+        self.answers.len() as f64 / self.elapsed.as_secs_f64()
+    }
+
+    fn add(&mut self, other: Self) {
+        self.answers.extend(other.answers);
+        self.errors += other.errors;
+        self.first_error = self.first_error.take().or(other.first_error);
+    }
+}
+
+/// One client with its connection and what it learned about the replies.
+pub struct Client<'a> {
+    target: &'a Target,
+    stream: Option<UnixStream>,
+    buffer: Vec<u8>,
+    /// The last head and the length of its body: the next is most often the same.
+    head: Vec<u8>,
+    body: usize,
+    /// Where the token was in the last reply.
+    at: usize,
+}
+
+impl<'a> Client<'a> {
+    pub fn new(target: &'a Target) -> Self {
+        Self { target, stream: None, buffer: vec![0; 1 << 16], head: Vec::new(), body: 0, at: 0 }
+    }
+
+    /// Asks, and looks at the answer.
+    ///
+    /// # Errors
+    /// The connection broke, or the answer is not the one that was expected.
+    pub fn asks(&mut self, question: &Question) -> io::Result<()> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => connect(&self.target.socket)?,
+        };
+        stream.write_all(&question.bytes)?;
+        if self.target.ends == Ends::HalfClose {
+            stream.shutdown(Shutdown::Write)?;
+        }
+        let (mut length, mut whole) = (0, usize::MAX);
+        while length < whole {
+            let more = stream.read(self.buffer.get_mut(length..).filter(|rest| !rest.is_empty()).ok_or_else(long)?)?;
+            if more == 0 {
+                if self.target.ends == Ends::Length {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                break;
+            }
+            length += more;
+            if whole == usize::MAX && self.target.ends == Ends::Length {
+                whole = self.whole(length);
+            }
+        }
+        self.check(length, &question.expected)?;
+        if self.target.kept {
+            self.stream = Some(stream);
+        }
+        Ok(())
+    }
+
+    /// The length of the reply, once its head is there.
+    fn whole(&mut self, length: usize) -> usize {
+        let got = &self.buffer[..length];
+        if !self.head.is_empty() && got.starts_with(&self.head) {
+            return self.head.len() + self.body;
+        }
+        let Some(end) = head_end(got) else { return usize::MAX };
+        self.head = got[..end].to_vec();
+        self.body = content_length(&self.head).unwrap_or_default();
+        end + self.body
+    }
+
+    fn check(&mut self, length: usize, expected: &str) -> io::Result<()> {
+        let (got, expected) = (&self.buffer[..length], expected.as_bytes());
+        if got.get(self.at..self.at + expected.len()) == Some(expected) {
+            return Ok(());
+        }
+        let found = got.windows(expected.len()).position(|part| part == expected);
+        self.at = found.ok_or_else(|| {
+            let first = String::from_utf8_lossy(got).lines().next().unwrap_or_default().to_owned();
+            io::Error::other(format!("not the token that was expected: {first}"))
+        })?;
+        Ok(())
+    }
+}
+
+fn long() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the answer is too long")
+}
+
+/// Lets `clients` ask for as long as `duration`.
+pub fn run(target: &Target, clients: usize, duration: Duration) -> Seen {
+    let start = Barrier::new(clients + 1);
+    let (mut all, begun) = std::thread::scope(|scope| {
+        let asking = |client: usize| {
+            let start = &start;
+            move || {
+                start.wait();
+                ask_until(target, client, Instant::now() + duration)
+            }
+        };
+        let clients: Vec<_> = (0..clients).map(|client| scope.spawn(asking(client))).collect();
+        start.wait();
+        let begun = Instant::now();
+        let mut all = Seen::default();
+        for client in clients {
+            all.add(client.join().expect("a client"));
+        }
+        (all, begun)
+    });
+    all.elapsed = begun.elapsed();
+    all
+}
+
+fn ask_until(target: &Target, first: usize, end: Instant) -> Seen {
+    let (mut seen, mut client) = (Seen::default(), Client::new(target));
+    // A step that shares no factor with the count, so that neighbours are not asked for one after the other.
+    let (count, mut next) = (target.questions.len(), first % target.questions.len());
+    loop {
+        let begun = Instant::now();
+        if begun >= end {
+            return seen;
+        }
+        match client.asks(&target.questions[next]) {
+            Ok(()) => seen.answers.push(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)),
+            Err(error) => {
+                seen.errors += 1;
+                seen.first_error.get_or_insert_with(|| error.to_string());
+            }
+        }
+        next = (next + 7919) % count;
+    }
+}

@@ -1,0 +1,381 @@
+//! What the benches share: a home of their own with the program in it, the issuer, the floors and peers, and tables.
+#![allow(dead_code, reason = "each bench uses a part of it")]
+
+pub mod constant;
+pub mod http;
+pub mod load;
+pub mod peers;
+pub mod sessions;
+pub mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+use serde_json::{Value, json};
+
+/// What is measured: the program of this build, or another in its place, such as an installed one.
+pub fn authctl() -> OsString {
+    std::env::var_os("AUTHCTL_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_authctl").into())
+}
+
+/// The embedded issuer's user.
+const USER: &str = "developer";
+const PASSWORD: &str = "correct-horse-battery-staple";
+
+/// How long anything may take that is no measurement. Reached only where something is wrong.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the agent may take to stop.
+const STOP: Duration = Duration::from_secs(10);
+
+/// What must not outlive the bench, whatever happens: processes by their id, and scratch directories.
+static LEFT: Mutex<(BTreeSet<u32>, BTreeSet<PathBuf>)> = Mutex::new((BTreeSet::new(), BTreeSet::new()));
+
+/// Ends the bench, and all that it started, if it is still running after `limit`.
+pub fn ends_within(limit: Duration) {
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        eprintln!("not done after {} s: given up", limit.as_secs());
+        let left = LEFT.lock().expect("not poisoned");
+        for id in &left.0 {
+            kill(*id);
+        }
+        for dir in &left.1 {
+            let _ = fs::remove_dir_all(dir);
+        }
+        std::process::exit(1);
+    });
+}
+
+fn kill(id: u32) {
+    if let Some(pid) = i32::try_from(id).ok().and_then(Pid::from_raw) {
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+    }
+}
+
+/// Lets this process have as many open files as the system allows while `work` runs. What is started at other times has
+/// the usual limit, as an agent has it.
+pub fn with_many_files<T>(work: impl FnOnce() -> T) -> T {
+    let usual = rustix::process::getrlimit(Resource::Nofile);
+    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: usual.maximum, ..usual });
+    let done = work();
+    let _ = rustix::process::setrlimit(Resource::Nofile, usual);
+    done
+}
+
+/// Waits for a child until it ends, at most so long, and gives its exit code.
+fn ends(child: &mut Child, limit: Duration) -> Option<i32> {
+    let begun = Instant::now();
+    while begun.elapsed() < limit {
+        if let Some(status) = child.try_wait().expect("waited") {
+            return Some(status.code().unwrap_or(-1));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    None
+}
+
+/// A child of the bench; killed when dropped.
+pub struct Running(pub Child);
+
+impl Running {
+    pub fn start(command: &mut Command) -> Self {
+        let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+        LEFT.lock().expect("not poisoned").0.insert(child.id());
+        Self(child)
+    }
+
+    /// The first line that the child says on its stdout, which must be piped.
+    pub fn first_line(&mut self) -> String {
+        let mut stdout = self.0.stdout.take().expect("piped");
+        let (mut line, mut byte) = (Vec::new(), [0]);
+        while stdout.read(&mut byte).is_ok_and(|length| length == 1) && byte[0] != b'\n' {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).expect("text")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        LEFT.lock().expect("not poisoned").0.remove(&self.0.id());
+    }
+}
+
+/// What a program did.
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command to its end with `stdin`. What it says goes to files, which a process that it leaves behind may keep.
+pub fn run(command: &mut Command, stdin: &str) -> Ran {
+    let mut files = [(); 3].map(|()| tempfile::tempfile().expect("a file"));
+    files[0].write_all(stdin.as_bytes()).expect("written");
+    files[0].rewind().expect("rewound");
+    let [from, to, errors] = [0, 1, 2].map(|index: usize| Stdio::from(files[index].try_clone().expect("another")));
+    let mut running = Running::start(command.stdin(from).stdout(to).stderr(errors));
+    let code = ends(&mut running.0, LIMIT).unwrap_or_else(|| panic!("{command:?} did not end"));
+    let mut said = |index: usize| {
+        let mut text = Vec::new();
+        files[index].rewind().expect("rewound");
+        files[index].read_to_end(&mut text).expect("read");
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    Ran { code, stdout: said(1), stderr: said(2) }
+}
+
+/// A home of its own, with the file store, removed when dropped.
+pub struct Home {
+    dir: tempfile::TempDir,
+    env: BTreeMap<OsString, OsString>,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("authctl-bench-").tempdir().expect("a scratch directory");
+        LEFT.lock().expect("not poisoned").1.insert(dir.path().to_owned());
+        let mut env = BTreeMap::new();
+        for (name, below) in
+            [("HOME", ""), ("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data"), ("XDG_RUNTIME_DIR", "run")]
+        {
+            let path = dir.path().join(below);
+            fs::create_dir_all(&path).expect("made");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("closed to others");
+            env.insert(name.into(), path.into());
+        }
+        env.insert("PATH".into(), std::env::var_os("PATH").expect("PATH"));
+        env.insert("AUTHCTL_STORE".into(), "file".into());
+        Self { dir, env }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn set(&mut self, name: &str, value: impl AsRef<OsStr>) {
+        self.env.insert(name.into(), value.as_ref().into());
+    }
+
+    /// The agent's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.path().join("run/authctl/agent.sock")
+    }
+
+    /// Any program in this home, not started yet.
+    pub fn command(&self, program: impl AsRef<OsStr>, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.args(args).env_clear().envs(&self.env).current_dir(self.path());
+        command
+    }
+
+    pub fn authctl(&self, args: &[&str]) -> Command {
+        self.command(authctl(), args)
+    }
+
+    /// Runs authctl, which must succeed, and gives its stdout without the line end.
+    #[track_caller]
+    pub fn must(&self, args: &[&str], stdin: &str) -> String {
+        let ran = run(&mut self.authctl(args), stdin);
+        assert_eq!(ran.code, 0, "authctl {args:?}: {}", ran.stderr);
+        ran.stdout.trim_end().to_owned()
+    }
+
+    #[track_caller]
+    pub fn log_in(&self, profile: &str, issuer: &Issuer) {
+        let account = ["--client-id", "authctl", "--password", "--username", USER, "--password-stdin"];
+        let args = [&["login", profile, "--issuer", &issuer.url], &account[..]].concat();
+        self.must(&args, &format!("{PASSWORD}\n"));
+    }
+
+    /// The profile's token, straight from the store or the issuer where no agent is running.
+    #[track_caller]
+    pub fn token(&self, profile: &str) -> String {
+        self.must(&["token", profile], "")
+    }
+
+    /// Starts the agent; it is ready when this returns, and ends when what this returns is dropped.
+    #[track_caller]
+    pub fn agent(&self) -> Agent<'_> {
+        self.must(&["agent", "start"], "");
+        let reply = http::ask(&self.socket(), "GET", "/v1/agent", "");
+        let told: Value = serde_json::from_slice(&reply.body).expect("JSON");
+        let id = told["pid"].as_u64().and_then(|id| u32::try_from(id).ok()).expect("the agent tells its process id");
+        LEFT.lock().expect("not poisoned").0.insert(id);
+        Agent { home: self, id }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        LEFT.lock().expect("not poisoned").1.remove(self.path());
+    }
+}
+
+/// A running agent; stopped when dropped.
+pub struct Agent<'a> {
+    home: &'a Home,
+    /// Its process id.
+    pub id: u32,
+}
+
+impl Agent<'_> {
+    /// A request to it on a connection of its own.
+    #[track_caller]
+    pub fn asks(&self, method: &str, path: &str) -> http::Reply {
+        http::ask(&self.home.socket(), method, path, "")
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        let mut command = self.home.authctl(&["agent", "stop"]);
+        let mut stop = Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+        let stopped = ends(&mut stop.0, STOP) == Some(0);
+        let begun = Instant::now();
+        while stopped && is_running(self.id) && begun.elapsed() < STOP {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if is_running(self.id) {
+            eprintln!("the agent did not stop when it was told to, and was killed");
+            kill(self.id);
+        }
+        LEFT.lock().expect("not poisoned").0.remove(&self.id);
+    }
+}
+
+fn is_running(id: u32) -> bool {
+    // Nobody waits for a process whose parent has left where this one is the first of its container.
+    fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Resident memory in bytes: now, and at most so far.
+#[track_caller]
+pub fn resident(id: u32) -> (u64, u64) {
+    let status = format!("/proc/{id}/status");
+    (bytes_in(&status, "VmRSS:").expect("readable"), bytes_in(&status, "VmHWM:").expect("readable"))
+}
+
+/// A figure of a process from its file in `/proc`.
+pub fn bytes_in(file: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    let figure = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(figure.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
+}
+
+/// The embedded issuer as a process of its own.
+pub struct Issuer {
+    running: Running,
+    home: Home,
+    pub url: String,
+}
+
+impl Issuer {
+    /// Starts it. Its access tokens live for `ttl`, such as `1d`.
+    #[track_caller]
+    pub fn start(ttl: &str) -> Self {
+        let home = Home::new();
+        let users = home.path().join("users");
+        fs::write(&users, format!("{USER}:{PASSWORD}\n")).expect("written");
+        let args = ["dev-issuer", "--access-token-ttl", ttl, "--users", users.to_str().expect("text")];
+        let mut command = home.authctl(&args);
+        let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()));
+        let url = running.first_line();
+        assert!(url.starts_with("http://127.0.0.1:"), "the issuer starts");
+        Self { running, home, url }
+    }
+
+    fn control(&self, method: &str, name: &str, body: &Value) -> Value {
+        let (path, body) = (format!("/control/{name}"), if body.is_null() { String::new() } else { body.to_string() });
+        let headers = "X-Dev-Issuer-Control: 1\r\n";
+        let reply = http::to_host(&self.url, method, &path, headers, &body).expect("answered");
+        assert!(reply.status < 300, "{name}: {}", reply.status);
+        serde_json::from_slice(&reply.body).unwrap_or_default()
+    }
+
+    /// What happened so far.
+    pub fn stats(&self) -> Value {
+        self.control("GET", "stats", &Value::Null)
+    }
+
+    /// Lets something go wrong with every request to `endpoint` until it is cleared.
+    pub fn fault(&self, endpoint: &str, kind: &str) {
+        self.control("POST", "fault", &json!({"endpoint": endpoint, "kind": kind, "times": 0}));
+    }
+
+    pub fn clear_faults(&self) {
+        self.control("POST", "clear-faults", &Value::Null);
+    }
+
+    /// The token response of a password login made without authctl.
+    pub fn token_response(&self) -> Value {
+        let form = format!(
+            "grant_type=password&client_id=authctl&username={USER}&password={PASSWORD}&scope=openid+profile+offline_access"
+        );
+        let reply = http::to_host(&self.url, "POST", "/token", http::FORM, &form).expect("answered");
+        assert_eq!(reply.status, 200, "the issuer gives tokens");
+        serde_json::from_slice(&reply.body).expect("JSON")
+    }
+
+    /// Logs in and allows on the issuer's pages, as a person with a browser would, from the address of a client's
+    /// authorization request up to the client's own address.
+    pub fn signs_in(&self, authorization: &str) -> Result<(), String> {
+        let mut cookie = String::new();
+        let mut page = self.page("GET", authorization, &mut cookie, "")?;
+        for (to, fields) in
+            [("login", format!("username={USER}&password={PASSWORD}")), ("consent", "decision=allow".to_owned())]
+        {
+            let form = format!("walk={}&csrf={}&{fields}", hidden(&page.body, "walk")?, hidden(&page.body, "csrf")?);
+            page = self.page("POST", &format!("{}/{to}", self.url), &mut cookie, &form)?;
+        }
+        let back = page.header("location").ok_or("the issuer sent nobody back")?;
+        http::to_url(&back, "GET", "", "").map_err(|e| format!("the client's own address: {e}"))?;
+        Ok(())
+    }
+
+    /// A page, after the issuer's own redirects.
+    fn page(&self, method: &str, url: &str, cookie: &mut String, form: &str) -> Result<http::Reply, String> {
+        let (mut method, mut url, mut form) = (method, url.to_owned(), form);
+        for _ in 0..4 {
+            let kind = if form.is_empty() { "" } else { http::FORM };
+            let headers = format!("{kind}Cookie: {cookie}\r\n");
+            let reply = http::to_url(&url, method, &headers, form).map_err(|e| e.to_string())?;
+            if let Some(given) = reply.header("set-cookie") {
+                *cookie = given.split(';').next().unwrap_or_default().to_owned();
+            }
+            match reply.header("location") {
+                Some(next) if next.starts_with('/') => {
+                    (method, url, form) = ("GET", format!("{}{next}", self.url), "");
+                }
+                _ => return Ok(reply),
+            }
+        }
+        Err("the issuer's pages lead in circles".into())
+    }
+}
+
+fn hidden(html: &[u8], name: &str) -> Result<String, String> {
+    let html = String::from_utf8_lossy(html);
+    let (_, rest) =
+        html.split_once(&format!("name=\"{name}\" value=\"")).ok_or(format!("no field {name} on a page"))?;
+    Ok(rest.split('"').next().unwrap_or_default().to_owned())
+}
+
+/// A connection to a Unix socket whose reads end after [`LIMIT`].
+pub fn connect(socket: &Path) -> std::io::Result<UnixStream> {
+    let stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    Ok(stream)
+}

@@ -1,0 +1,86 @@
+//! Medians, percentiles, and the Markdown tables that the benches print.
+
+use std::time::Duration;
+
+/// What is asked of a figure, and whether it was met.
+pub struct Bar {
+    pub asked: String,
+    pub seen: String,
+    pub met: bool,
+}
+
+impl Bar {
+    pub fn new(asked: impl Into<String>, seen: impl Into<String>, met: bool) -> Self {
+        Self { asked: asked.into(), seen: seen.into(), met }
+    }
+
+    /// `value` may be at most `most`.
+    pub fn at_most(asked: impl Into<String>, value: f64, most: f64) -> Self {
+        Self::new(asked, format!("{value:.2}"), value <= most)
+    }
+
+    /// `value` must be at least `least`.
+    pub fn at_least(asked: impl Into<String>, value: f64, least: f64) -> Self {
+        Self::new(asked, format!("{value:.2}"), value >= least)
+    }
+}
+
+/// Prints a table with these columns.
+pub fn print(title: &str, columns: &[&str], rows: &[Vec<String>]) {
+    println!("\n### {title}\n");
+    println!("| {} |", columns.join(" | "));
+    println!("|{}", " --- |".repeat(columns.len()));
+    for row in rows {
+        println!("| {} |", row.join(" | "));
+    }
+}
+
+/// Prints what was asked of the figures.
+pub fn bars(bars: &[Bar]) {
+    let row = |bar: &Bar| vec![bar.asked.clone(), bar.seen.clone(), if bar.met { "yes" } else { "no" }.to_owned()];
+    print("Bars", &["bar", "seen", "met"], &bars.iter().map(row).collect::<Vec<_>>());
+}
+
+/// A row for something that could not be measured.
+pub fn absent(name: &str, why: &str, columns: usize) -> Vec<String> {
+    let mut row = vec![name.to_owned(), why.to_owned()];
+    row.resize(columns, String::new());
+    row
+}
+
+/// The value below which `share` of all lie. Sorts them.
+pub fn percentile<T: Ord + Copy + Default>(values: &mut [T], share: f64) -> T {
+    values.sort_unstable();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index")]
+    let index = ((values.len() as f64 * share) as usize).min(values.len().saturating_sub(1));
+    values.get(index).copied().unwrap_or_default()
+}
+
+pub fn median<T: Ord + Copy + Default>(values: &mut [T]) -> T {
+    percentile(values, 0.5)
+}
+
+/// The middle of some figures that have no total order.
+pub fn middle(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or_default()
+}
+
+pub fn ms(duration: Duration) -> String {
+    format!("{:.2} ms", duration.as_secs_f64() * 1e3)
+}
+
+pub fn us(duration: Duration) -> String {
+    format!("{:.1} us", duration.as_secs_f64() * 1e6)
+}
+
+/// Megabytes of 1,000,000 bytes.
+#[allow(clippy::cast_precision_loss, reason = "for a table")]
+pub fn mb(bytes: u64) -> String {
+    format!("{:.2} MB", bytes as f64 / 1e6)
+}
+
+/// How many times `whole` is of `part`.
+pub fn ratio(whole: Duration, part: Duration) -> f64 {
+    whole.as_secs_f64() / part.as_secs_f64().max(1e-9)
+}

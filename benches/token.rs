@@ -1,0 +1,113 @@
+//! Bar 1: how long it takes to print a token, the whole process, beside a C program that does the least, and peers.
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
+
+mod support;
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::table::{Bar, absent, bars, ms, percentile, print, ratio};
+use support::{Home, Issuer, ends_within, run};
+
+/// How often each is run, after a few rounds that do not count.
+const ROUNDS: usize = 300;
+const WARM_UP: usize = 10;
+
+struct Contestant {
+    name: String,
+    command: Command,
+    /// What it must print.
+    expected: String,
+    took: Vec<Duration>,
+}
+
+impl Contestant {
+    fn new(name: &str, command: Command, expected: &str) -> Self {
+        Self { name: name.to_owned(), command, expected: expected.to_owned(), took: Vec::with_capacity(ROUNDS) }
+    }
+
+    /// From before the process is made until after it has ended, its output read.
+    fn runs(&mut self) -> Duration {
+        let begun = Instant::now();
+        let mut child = self.command.spawn().expect("it starts");
+        let mut said = String::with_capacity(4096);
+        child.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
+        let status = child.wait().expect("it ends");
+        let took = begun.elapsed();
+        assert!(status.success() && said.trim_end() == self.expected, "{} printed something else", self.name);
+        took
+    }
+}
+
+/// The C program, compiled.
+fn floor(home: &Home) -> Command {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor.c");
+    let program = home.path().join("floor");
+    let mut compiler = Command::new("cc");
+    let compiled = run(compiler.args(["-O2", "-o"]).arg(&program).arg(&source), "");
+    assert_eq!(compiled.code, 0, "a C compiler is needed: {}", compiled.stderr);
+    home.command(program, &[&home.socket().to_string_lossy()])
+}
+
+fn main() {
+    ends_within(Duration::from_secs(600));
+    let issuer = Issuer::start("1d");
+    let home = Home::new();
+    home.log_in("work", &issuer);
+    let token = home.token("work");
+    let peers = support::peers::all(&issuer, 1);
+    let agent = home.agent();
+    assert_eq!(agent.asks("GET", "/v1/token/work").member("access_token"), token, "the agent has the token");
+
+    let mut all = vec![
+        Contestant::new("`/bin/true`", home.command("/bin/true", &[]), ""),
+        Contestant::new("the least, in C", floor(&home), &token),
+        Contestant::new("`authctl token work`", home.authctl(&["token", "work"]), &token),
+    ];
+    for found in &peers {
+        if let Ok(peer) = &found.peer {
+            all.push(Contestant::new(&format!("`{}`", shown(&peer.show)), peer.shows(), &peer.token));
+        }
+    }
+    for contestant in &mut all {
+        contestant.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    }
+    for round in 0..WARM_UP + ROUNDS {
+        for turn in 0..all.len() {
+            let at = (turn + round) % all.len();
+            let took = all[at].runs();
+            if round >= WARM_UP {
+                all[at].took.push(took);
+            }
+        }
+    }
+
+    let medians: Vec<Duration> = all.iter_mut().map(|one| percentile(&mut one.took, 0.5)).collect();
+    let columns = ["whole process", "median", "min", "p90", "p99", "to C"];
+    let mut rows = Vec::new();
+    for (one, median) in all.iter_mut().zip(&medians) {
+        let [least, p90, p99] = [0.0, 0.9, 0.99].map(|share| ms(percentile(&mut one.took, share)));
+        rows.push(vec![one.name.clone(), ms(*median), least, p90, p99, format!("{:.2}", ratio(*median, medians[1]))]);
+    }
+    for found in &peers {
+        if let Err(why) = &found.peer {
+            rows.push(absent(found.name, why, columns.len()));
+        }
+    }
+    print(&format!("Printing a token through the agent, {ROUNDS} runs each by turns"), &columns, &rows);
+
+    let mut asked = vec![Bar::at_most("at most 1.3 of the least in C", ratio(medians[2], medians[1]), 1.3)];
+    for (one, median) in all.iter().zip(&medians).skip(3) {
+        asked.push(Bar::at_most(format!("less than {}", one.name), ratio(medians[2], *median), 1.0));
+    }
+    bars(&asked);
+}
+
+/// A command without its options.
+fn shown(words: &[String]) -> String {
+    let kept: Vec<&str> =
+        words.iter().map(String::as_str).filter(|w| !w.starts_with('-') && !w.contains('/')).collect();
+    kept.join(" ")
+}
