@@ -21,20 +21,24 @@ const PAUSE: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 const MOST: Duration = Duration::from_millis(100);
 
-/// With this argument a bench is the load: its name and the socket follow.
+/// With this argument a bench is the load: its name, the size of a crowd and the socket follow.
 const LOAD: &str = "--load";
 /// No load goes on for longer, whatever becomes of the bench.
 const LOAD_ENDS: Duration = Duration::from_secs(60);
 
-/// The loads by their name, with what they do.
-const LOADS: [(&str, &str); 6] = [
-    ("silent", "16 clients connect and say nothing"),
-    ("half", "16 clients send half a request"),
-    ("slow", "16 clients send a byte a second"),
-    ("crowd", "10,000 connections are opened"),
-    ("long", "16 requests declare 4 GiB and go on and on"),
-    ("waiting", "an issuer hangs, 50 clients wait for its profile"),
+/// The loads: a name, how many processes make it, and what they do.
+const LOADS: [(&str, usize, &str); 7] = [
+    ("silent", 1, "16 clients connect and say nothing"),
+    ("half", 1, "16 clients send half a request"),
+    ("slow", 1, "16 clients send a byte a second"),
+    ("crowd", 1, "10,000 connections are opened by one process"),
+    ("crowd", 10, "10,000 connections are opened by ten processes"),
+    ("long", 1, "16 requests declare 4 GiB and go on and on"),
+    ("waiting", 1, "an issuer hangs, 50 clients wait for its profile"),
 ];
+
+/// How many connections a crowd opens.
+const CROWD: usize = 10_000;
 
 /// The load of a client is bounded in bytes too.
 const MOST_SENT: usize = 64 << 20;
@@ -42,8 +46,8 @@ const MOST_SENT: usize = 64 << 20;
 struct Row {
     name: String,
     seen: Option<Seen>,
-    /// What the load said of itself, and the agent's memory at most so far.
-    said: String,
+    /// How many clients or connections there were, and the server's memory at most.
+    clients: String,
     memory: String,
 }
 
@@ -68,34 +72,35 @@ fn main() {
     let question = Question { bytes: http::request("GET", "/v1/token/work", "authctl", "", ""), expected: token };
     let target = |socket| Target { socket, ends: Ends::Length, kept: false, questions: vec![question.clone()] };
     let most = |id| mb(resident(id).1);
-    let row = |name: &str, seen, said, memory| Row { name: name.to_owned(), seen, said, memory };
+    let row = |name: &str, seen, clients, memory| Row { name: name.to_owned(), seen, clients, memory };
     let floor = watch(&target(constant.socket.clone()));
     let mut rows = vec![row("nothing, a bare hyper server", floor, String::new(), most(constant.id()))];
     let quiet = watch(&target(home.socket()));
     rows.push(row("nothing", quiet, String::new(), most(agent.id)));
-    for (load, does) in LOADS {
+    for (load, processes, does) in LOADS {
         // Each load meets an agent that has seen no other.
         drop(agent);
         agent = home.agent();
-        let mut running = start_load(load, &home.socket());
-        let said = running.first_line();
+        let share = (CROWD / processes).to_string();
+        let mut running: Vec<Running> = (0..processes).map(|_| start_load(&[load, &share], &home.socket())).collect();
+        let begun: usize = running.iter_mut().map(|one| one.first_line().parse::<usize>().expect("a number")).sum();
         let seen = watch(&target(home.socket()));
         let memory = most(agent.id);
         drop(running);
-        rows.push(row(does, seen, said, memory));
+        rows.push(row(does, seen, begun.to_string(), memory));
     }
     show(rows);
 }
 
 fn show(rows: Vec<Row>) {
-    let columns = ["meanwhile", "load", "p50", "p99", "worst", "errors", "agent's memory at most"];
+    let columns = ["meanwhile", "clients", "p50", "p99", "worst", "errors", "server's memory at most"];
     let mut asked = Vec::new();
     let mut cells = Vec::new();
     for row in rows {
         let Some(mut seen) = row.seen else {
             asked.push(Bar::new(format!("others served within 100 ms: {}", row.name), "not served", false));
             let none = String::new;
-            cells.push(vec![row.name, row.said, none(), none(), "no answer".into(), none(), row.memory]);
+            cells.push(vec![row.name, row.clients, none(), none(), "no answer".into(), none(), row.memory]);
             continue;
         };
         let (worst, errors) = (seen.worst(), seen.errors);
@@ -105,7 +110,7 @@ fn show(rows: Vec<Row>) {
             worst < MOST && errors == 0,
         ));
         let [p50, p99] = [0.5, 0.99].map(|share| ms(seen.at(share)));
-        cells.push(vec![row.name, row.said, p50, p99, ms(worst), errors.to_string(), row.memory]);
+        cells.push(vec![row.name, row.clients, p50, p99, ms(worst), errors.to_string(), row.memory]);
     }
     let title = format!("A token of another profile, on a connection of its own every 2 ms for {} s", WATCH.as_secs());
     print(&title, &columns, &cells);
@@ -135,9 +140,9 @@ fn watch(target: &Target) -> Option<Seen> {
     receiver.recv_timeout(WATCH + PATIENCE).ok()
 }
 
-fn start_load(load: &str, socket: &Path) -> Running {
+fn start_load(load: &[&str; 2], socket: &Path) -> Running {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args([LOAD, load]).arg(socket).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.arg(LOAD).args(load).arg(socket).stdin(Stdio::null()).stdout(Stdio::piped());
     Running::start(&mut command)
 }
 
@@ -147,7 +152,7 @@ fn load_if_asked() {
     if args.get(1).is_none_or(|arg| arg != LOAD) {
         return;
     }
-    let socket = PathBuf::from(&args[3]);
+    let socket = PathBuf::from(&args[4]);
     match args[2].as_str() {
         "waiting" => clients(50, &socket, wait_for_stuck),
         "silent" => clients(16, &socket, |socket| drop(hold(connect(socket)))),
@@ -158,7 +163,7 @@ fn load_if_asked() {
             })));
         }),
         "slow" => clients(16, &socket, a_byte_a_second),
-        "crowd" => crowd(&socket),
+        "crowd" => crowd(&socket, args[3].parse().expect("a number")),
         "long" => clients(16, &socket, declare_4_gib),
         other => panic!("no load {other}"),
     }
@@ -220,17 +225,16 @@ fn declare_4_gib(socket: &Path) {
     let _ = hold(Ok(stream));
 }
 
-/// Opens as many connections as it can, up to 10,000, and keeps them.
-fn crowd(socket: &Path) {
+/// Opens as many connections as it can, up to so many, and keeps them.
+fn crowd(socket: &Path, many: usize) {
     const THREADS: usize = 8;
-    const CROWD: usize = 10_000;
     with_many_files(|| {
         let (sender, receiver) = mpsc::channel();
         for _ in 0..THREADS {
             let (socket, sender) = (socket.to_owned(), sender.clone());
             std::thread::spawn(move || {
                 let mut kept = Vec::new();
-                for _ in 0..CROWD / THREADS {
+                for _ in 0..many / THREADS {
                     kept.extend(connect(&socket));
                     let _ = sender.send(());
                 }
@@ -240,10 +244,10 @@ fn crowd(socket: &Path) {
         // A server that takes no more lets the rest wait; a few seconds show how many it took.
         let begun = Instant::now();
         let mut opened = 0;
-        while opened < CROWD && begun.elapsed() < Duration::from_secs(5) {
+        while opened < many / THREADS * THREADS && begun.elapsed() < Duration::from_secs(5) {
             opened += usize::from(receiver.recv_timeout(Duration::from_millis(100)).is_ok());
         }
-        println!("{opened} opened");
+        println!("{opened}");
         std::thread::sleep(LOAD_ENDS);
     });
 }

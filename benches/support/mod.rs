@@ -3,6 +3,7 @@
 
 pub mod constant;
 pub mod http;
+pub mod issuer;
 pub mod load;
 pub mod peers;
 pub mod sessions;
@@ -20,16 +21,15 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
-use serde_json::{Value, json};
+use serde_json::Value;
+
+pub use issuer::Issuer;
+use issuer::{PASSWORD, USER};
 
 /// What is measured: the program of this build, or another in its place, such as an installed one.
 pub fn authctl() -> OsString {
     std::env::var_os("AUTHCTL_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_authctl").into())
 }
-
-/// The embedded issuer's user.
-const USER: &str = "developer";
-const PASSWORD: &str = "correct-horse-battery-staple";
 
 /// How long anything may take that is no measurement. Reached only where something is wrong.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -273,104 +273,6 @@ pub fn bytes_in(file: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     let figure = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(figure.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
-}
-
-/// The embedded issuer as a process of its own.
-pub struct Issuer {
-    running: Running,
-    home: Home,
-    pub url: String,
-}
-
-impl Issuer {
-    /// Starts it. Its access tokens live for `ttl`, such as `1d`.
-    #[track_caller]
-    pub fn start(ttl: &str) -> Self {
-        let home = Home::new();
-        let users = home.path().join("users");
-        fs::write(&users, format!("{USER}:{PASSWORD}\n")).expect("written");
-        let args = ["dev-issuer", "--access-token-ttl", ttl, "--users", users.to_str().expect("text")];
-        let mut command = home.authctl(&args);
-        let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()));
-        let url = running.first_line();
-        assert!(url.starts_with("http://127.0.0.1:"), "the issuer starts");
-        Self { running, home, url }
-    }
-
-    fn control(&self, method: &str, name: &str, body: &Value) -> Value {
-        let (path, body) = (format!("/control/{name}"), if body.is_null() { String::new() } else { body.to_string() });
-        let headers = "X-Dev-Issuer-Control: 1\r\n";
-        let reply = http::to_host(&self.url, method, &path, headers, &body).expect("answered");
-        assert!(reply.status < 300, "{name}: {}", reply.status);
-        serde_json::from_slice(&reply.body).unwrap_or_default()
-    }
-
-    /// What happened so far.
-    pub fn stats(&self) -> Value {
-        self.control("GET", "stats", &Value::Null)
-    }
-
-    /// Lets something go wrong with every request to `endpoint` until it is cleared.
-    pub fn fault(&self, endpoint: &str, kind: &str) {
-        self.control("POST", "fault", &json!({"endpoint": endpoint, "kind": kind, "times": 0}));
-    }
-
-    pub fn clear_faults(&self) {
-        self.control("POST", "clear-faults", &Value::Null);
-    }
-
-    /// The token response of a password login made without authctl.
-    pub fn token_response(&self) -> Value {
-        let form = format!(
-            "grant_type=password&client_id=authctl&username={USER}&password={PASSWORD}&scope=openid+profile+offline_access"
-        );
-        let reply = http::to_host(&self.url, "POST", "/token", http::FORM, &form).expect("answered");
-        assert_eq!(reply.status, 200, "the issuer gives tokens");
-        serde_json::from_slice(&reply.body).expect("JSON")
-    }
-
-    /// Logs in and allows on the issuer's pages, as a person with a browser would, from the address of a client's
-    /// authorization request up to the client's own address.
-    pub fn signs_in(&self, authorization: &str) -> Result<(), String> {
-        let mut cookie = String::new();
-        let mut page = self.page("GET", authorization, &mut cookie, "")?;
-        for (to, fields) in
-            [("login", format!("username={USER}&password={PASSWORD}")), ("consent", "decision=allow".to_owned())]
-        {
-            let form = format!("walk={}&csrf={}&{fields}", hidden(&page.body, "walk")?, hidden(&page.body, "csrf")?);
-            page = self.page("POST", &format!("{}/{to}", self.url), &mut cookie, &form)?;
-        }
-        let back = page.header("location").ok_or("the issuer sent nobody back")?;
-        http::to_url(&back, "GET", "", "").map_err(|e| format!("the client's own address: {e}"))?;
-        Ok(())
-    }
-
-    /// A page, after the issuer's own redirects.
-    fn page(&self, method: &str, url: &str, cookie: &mut String, form: &str) -> Result<http::Reply, String> {
-        let (mut method, mut url, mut form) = (method, url.to_owned(), form);
-        for _ in 0..4 {
-            let kind = if form.is_empty() { "" } else { http::FORM };
-            let headers = format!("{kind}Cookie: {cookie}\r\n");
-            let reply = http::to_url(&url, method, &headers, form).map_err(|e| e.to_string())?;
-            if let Some(given) = reply.header("set-cookie") {
-                *cookie = given.split(';').next().unwrap_or_default().to_owned();
-            }
-            match reply.header("location") {
-                Some(next) if next.starts_with('/') => {
-                    (method, url, form) = ("GET", format!("{}{next}", self.url), "");
-                }
-                _ => return Ok(reply),
-            }
-        }
-        Err("the issuer's pages lead in circles".into())
-    }
-}
-
-fn hidden(html: &[u8], name: &str) -> Result<String, String> {
-    let html = String::from_utf8_lossy(html);
-    let (_, rest) =
-        html.split_once(&format!("name=\"{name}\" value=\"")).ok_or(format!("no field {name} on a page"))?;
-    Ok(rest.split('"').next().unwrap_or_default().to_owned())
 }
 
 /// A connection to a Unix socket whose reads end after [`LIMIT`].
