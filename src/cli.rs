@@ -57,6 +57,23 @@ pub struct Cli {
     pub command: Command,
 }
 
+impl Cli {
+    /// What `authctl token` and `authctl token PROFILE` mean, and nothing else: scripts call them most, and parsing them
+    /// by the full definition takes longer than all the rest of what an agent's answer needs.
+    #[must_use]
+    pub fn usual(args: &[OsString]) -> Option<Self> {
+        let profile = match args {
+            [_, verb] if verb == "token" => None,
+            [_, verb, name] if verb == "token" => Some(name.to_str()?.parse().ok()?),
+            _ => return None,
+        };
+        let common =
+            Common { json: false, quiet: false, verbose: 0, no_input: false, color: Color::Auto, config: None };
+        let token = Token { profile, min_ttl: None, asked: For::default(), id_token: false, header: false };
+        Some(Self { common, command: Command::Token(token) })
+    }
+}
+
 /// Options that every command has.
 #[derive(Debug, Args)]
 #[command(next_display_order = 900)]
@@ -557,6 +574,25 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_usual_is_what_the_definition_makes_of_it() {
+        let args = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        for words in [&["authctl", "token"][..], &["authctl", "token", "work"]] {
+            let parsed = Cli::try_parse_from(words).expect("parsed");
+            assert_eq!(format!("{:?}", Cli::usual(&args(words)).expect("usual")), format!("{parsed:?}"));
+        }
+        for words in [
+            &["authctl"][..],
+            &["authctl", "token", "--json"],
+            &["authctl", "token", "-h"],
+            &["authctl", "token", "a", "b"],
+            &["authctl", "status"],
+            &["authctl", "token", "--"],
+        ] {
+            assert!(Cli::usual(&args(words)).is_none(), "{words:?}");
+        }
     }
 
     #[test]

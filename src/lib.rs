@@ -69,7 +69,8 @@ use paths::Environment;
 #[must_use]
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
-    let Cli { common, command } = match Cli::try_parse_from(&args) {
+    let parsed = Cli::usual(&args).map_or_else(|| Cli::try_parse_from(&args), Ok);
+    let Cli { common, command } = match parsed {
         Ok(cli) => cli,
         // What follows `--` is another program's.
         Err(error) => return usage(&error, args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json")),

@@ -142,7 +142,7 @@ fn a_crate_is_named_only_where_it_may_be() {
 #[test]
 fn a_secret_is_exposed_only_where_it_is_sent_stored_compared_or_printed() {
     // Each file that may call `expose()`. A new one is a decision, taken here where a reviewer sees it.
-    const MAY: [&str; 14] = [
+    const MAY: [&str; 13] = [
         "secret.rs",
         "model/session.rs",
         "agent/client.rs",
@@ -156,12 +156,11 @@ fn a_secret_is_exposed_only_where_it_is_sent_stored_compared_or_printed() {
         "cmd/exec.rs",
         "cmd/login/input.rs",
         "cmd/verify.rs",
-        "agent/proto.rs",
     ];
     const ROOMS: [&str; 4] = ["store", "issuer", "verify", "dev_issuer"];
     const BROKER: [&str; 5] =
         ["broker/commit.rs", "broker/login.rs", "broker/logout.rs", "broker/renew.rs", "broker/verdict.rs"];
-    const ISSUER_COMMANDS: [&str; 2] = ["cmd/demo.rs", "cmd/dev_issuer.rs"];
+    const ISSUER_COMMANDS: [&str; 3] = ["cmd/demo.rs", "cmd/demo/agent.rs", "cmd/dev_issuer.rs"];
     for (path, room, text) in files() {
         let name = path.to_string_lossy().into_owned();
         let may = MAY.contains(&&*name)
