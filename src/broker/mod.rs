@@ -237,9 +237,11 @@ impl Broker {
         call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, BrokerError> {
         let result = self.with_store(kind, call).await;
+        // Held meanwhile: who is told of the mark at once must not take it for another's.
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         match ProfileLock::mark_changed(&self.locks, name, self.clock.now()) {
             Ok(mark) => {
-                self.marks.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), mark);
+                marks.insert(name.clone(), mark);
             }
             Err(error) => tracing::warn!("{name}: the change is not marked for a running agent: {error}"),
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::event::{EventKind, ModifyKind};
+use notify::event::EventKind;
 use notify::{Config, Event, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
@@ -59,7 +59,8 @@ pub(super) fn start(agent: &Arc<Agent>) -> Watching {
                 continue;
             }
             let profile = name.and_then(|name| name.to_str()).and_then(ProfileLock::profile_of);
-            if let (Some(profile), EventKind::Modify(ModifyKind::Metadata(_) | ModifyKind::Any)) = (profile, event.kind)
+            // Linux tells of a new modification time alone as of data that was modified.
+            if let (Some(profile), EventKind::Modify(_)) = (profile, event.kind)
                 && broker.changed_elsewhere(&profile)
             {
                 let _ = sender.try_send(Noticed::Session(profile));
