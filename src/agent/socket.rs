@@ -51,11 +51,10 @@ pub enum ListenError {
     },
 }
 
-/// A socket that is listened on by this process alone. Dropped, it is removed, unless the service manager made it.
+/// The place of a socket that is listened on by this process alone. Dropped, the socket is removed, unless the service
+/// manager made it.
 #[derive(Debug)]
 pub struct Listening {
-    /// The socket.
-    pub listener: UnixListener,
     /// Where it is.
     pub path: PathBuf,
     /// Held as long as the agent lives, in whatever way it ends.
@@ -84,9 +83,12 @@ const BACKLOG: i32 = 4096;
 /// lock is held, so that of two agents one stays and a socket left by a dead one is taken over, a live one never. The new
 /// socket takes the old one's place in one step, with mode 0600.
 ///
+/// The socket is apart from its place: who stops closes it first, so that whoever comes is turned away at once and does
+/// not wait for an answer.
+///
 /// # Errors
 /// [`ListenError`].
-pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<Listening, ListenError> {
+pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<(UnixListener, Listening), ListenError> {
     let failed = |doing| move |e: Errno| ListenError::Io { doing, path: path.to_owned(), source: e.into() };
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(failed("listen at")(Errno::INVAL));
@@ -107,7 +109,7 @@ pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<Listening, Lis
         Some(listener) => listener,
         None => bind(&dir, parent, name, path)?,
     };
-    Ok(Listening { listener, path: path.to_owned(), _lock: File::from(lock), dir, ours })
+    Ok((listener, Listening { path: path.to_owned(), _lock: File::from(lock), dir, ours }))
 }
 
 /// Opens the socket's directory and makes sure that it is this user's alone to change.

@@ -22,6 +22,7 @@ mod route;
 mod warm;
 mod watch;
 
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,14 +108,13 @@ impl Agent {
 /// [`Kind::Usage`] where the configuration cannot be read, [`Kind::Unexpected`] where the system refuses the socket.
 pub async fn serve(
     parts: Parts,
-    listening: Listening,
+    (listener, listening): (UnixListener, Listening),
     ready: impl FnOnce(),
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "start the agent again");
-    listening.listener.set_nonblocking(true).map_err(unexpected)?;
-    let listener =
-        tokio::net::UnixListener::from_std(listening.listener.try_clone().map_err(unexpected)?).map_err(unexpected)?;
+    listener.set_nonblocking(true).map_err(unexpected)?;
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(unexpected)?;
     let clock = Arc::clone(parts.broker.clock());
     let agent = Arc::new(Agent {
         profiles: Profiles::load(&parts.config_file)?,
