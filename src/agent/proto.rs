@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixTime;
-use crate::model::{IssuerUrl, ProfileName, TokenFor};
+use crate::model::{IssuerUrl, ProfileName, TokenFor, whole};
 use crate::secret::Secret;
 
 /// The description of the socket in OpenAPI 3.1, which the agent also serves as `/v1/openapi.json`.
@@ -133,7 +133,7 @@ pub struct LockRequest {
     /// What unlocks it again.
     pub passphrase: Secret,
     /// Lock after so many seconds without a request instead of now; 0 no longer.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     pub after: Option<u64>,
 }
 
@@ -290,6 +290,26 @@ mod tests {
     fn the_description_is_json_and_names_this_version() {
         let description: serde_json::Value = serde_json::from_str(OPENAPI).expect("JSON");
         assert_eq!(description["openapi"], "3.1.0");
-        assert!(description["paths"]["/v1/token/{profile}"].is_object());
+        let paths = description["paths"].as_object().expect("paths");
+        let methods = |item: &serde_json::Value| item.as_object().expect("methods").keys().cloned().collect::<Vec<_>>();
+        let described: Vec<String> = paths.iter().map(|(path, item)| methods(item).join(",") + " " + path).collect();
+        let expected = [
+            "get /v1/agent",
+            "get /v1/events",
+            "post /v1/forget/{profile}",
+            "get /v1/id-token",
+            "get /v1/id-token/{profile}",
+            "post /v1/lock",
+            "get /v1/log",
+            "get /v1/openapi.json",
+            "post /v1/refresh/{profile}",
+            "get /v1/status",
+            "post /v1/stop",
+            "get /v1/token",
+            "get /v1/token/{profile}",
+            "post /v1/unlock",
+            "post /v1/verify",
+        ];
+        assert_eq!(described, expected);
     }
 }

@@ -5,6 +5,7 @@ mod issuer_url;
 mod profile;
 mod session;
 mod tokens;
+mod whole;
 
 pub use freshness::{Freshness, MinTtl, freshness};
 pub(crate) use issuer_url::is_loopback;
@@ -12,3 +13,4 @@ pub use issuer_url::{InsecureUrl, IssuerUrl, secure_url};
 pub use profile::{ClientAuth, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};
 pub use session::{AnotherToken, Failed, Generation, Session, SessionFormatError, Subject, TokenFor, TrustedKeys};
 pub use tokens::{TokenSet, canonical_type};
+pub use whole::whole;

@@ -11,6 +11,7 @@ use super::policy::{AcceptedTypes, InvalidAlgorithm, Policy};
 use super::reason::Reason;
 use super::{Granted, Verdict};
 use crate::clock::UnixTime;
+use crate::model::whole;
 
 /// Verify's options. What is left out keeps the default of [`Policy::new`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -23,6 +24,7 @@ pub struct PolicyOptions {
     /// The accepted `alg` values.
     pub algorithms: Vec<String>,
     /// How far clocks may be apart, in seconds.
+    #[serde(deserialize_with = "whole")]
     pub leeway: Option<u64>,
     /// The accepted `typ` values.
     pub typ: Vec<String>,
@@ -31,13 +33,19 @@ pub struct PolicyOptions {
     /// Claims that must have a value.
     pub claim: BTreeMap<String, String>,
     /// How many seconds ago the user may have signed in.
+    #[serde(deserialize_with = "whole")]
     pub max_auth_age: Option<u64>,
     /// The accepted authentication context classes.
     pub acr: Vec<String>,
     /// Authentication methods that must all have been used.
     pub amr: Vec<String>,
     /// The moment as of which to decide, instead of now.
+    #[serde(deserialize_with = "moment")]
     pub at: Option<UnixTime>,
+}
+
+fn moment<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<UnixTime>, D::Error> {
+    Ok(whole(deserializer)?.map(UnixTime))
 }
 
 /// An option that cannot be granted.

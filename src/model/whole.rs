@@ -1,0 +1,60 @@
+//! Reads a whole number from JSON, however it is written.
+
+use serde::{Deserialize, Deserializer, de};
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Number {
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+}
+
+/// What every reader of JSON holds exactly lies between this and its negative (RFC 7493, section 2.2).
+const MOST: i64 = (1 << 53) - 1;
+
+/// A whole number or nothing. `30.0` is one, as JSON Schema has it (2020-12, section 4.2.3), and as some languages write
+/// all their numbers.
+///
+/// # Errors
+/// Where it is no number, none that is whole, none that `N` holds, or one that JSON does not tell exactly.
+pub fn whole<'de, D: Deserializer<'de>, N: TryFrom<i64>>(deserializer: D) -> Result<Option<N>, D::Error> {
+    let number = match Option::<Number>::deserialize(deserializer)? {
+        None => return Ok(None),
+        Some(Number::Unsigned(number)) => i64::try_from(number).ok(),
+        Some(Number::Signed(number)) => Some(number),
+        // One that is too great becomes the greatest there is, which is refused below.
+        Some(Number::Float(number)) => (number.fract() == 0.0).then_some(number as i64),
+    };
+    number
+        .filter(|number| (-MOST..=MOST).contains(number))
+        .and_then(|number| N::try_from(number).ok())
+        .map(Some)
+        .ok_or_else(|| de::Error::custom("not a whole number that fits"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read<N: TryFrom<i64>>(text: &str) -> Option<N> {
+        whole(&mut serde_json::Deserializer::from_str(text)).ok()?
+    }
+
+    #[test]
+    fn a_whole_number_is_one_however_it_is_written() {
+        for text in ["30", "30.0", "3e1", "300e-1"] {
+            assert_eq!(read::<u64>(text), Some(30), "{text}");
+        }
+        assert_eq!(read::<i64>("-5.0"), Some(-5));
+        assert_eq!(read::<u64>("9007199254740991"), Some(9_007_199_254_740_991));
+        assert!(whole::<_, u64>(&mut serde_json::Deserializer::from_str("null")).is_ok_and(|none| none.is_none()));
+    }
+
+    #[test]
+    fn what_is_none_or_too_large_is_refused() {
+        for text in ["30.5", "-1", "9007199254740992", "9007199254740992.0", "1e300", "\"30\"", "true", "[30]"] {
+            assert_eq!(read::<u64>(text), None, "{text}");
+        }
+    }
+}
