@@ -1,11 +1,13 @@
 //! Against keychains, browsers and tools that nobody here wrote.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+mod agent_support;
 mod browser;
 mod crowd;
 mod kept;
 mod keychain;
 #[path = "../support/keyring.rs"]
 mod keyring;
+mod openapi;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,0 +1,183 @@
+//! The agent against its own description: schemathesis asks it all that the description allows and much that it does not,
+//! and holds each answer against it.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use authctl::dev_issuer::Handle;
+
+use crate::agent_support::{Killed, agent, asked, socket_of};
+use crate::support::watched::until;
+use crate::support::{self, Sandbox, contains};
+
+/// Where `tests/run` puts schemathesis.
+fn schemathesis() -> PathBuf {
+    let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/schemathesis/bin/schemathesis");
+    assert!(at.is_file(), "not installed: {}; `tests/run` installs what the tests drive", at.display());
+    at
+}
+
+/// Lets programs that only speak TCP ask at `socket`: what comes goes on, both ways. The address is the answer.
+fn bridge(socket: &Path) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("bound"));
+    let socket = socket.to_owned();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let Ok(agent) = UnixStream::connect(&socket) else { continue };
+            let (to_agent, from_client) = (agent.try_clone().expect("cloned"), client.try_clone().expect("cloned"));
+            std::thread::spawn(move || {
+                pass(from_client, &to_agent);
+                let _ = to_agent.shutdown(Shutdown::Write);
+            });
+            std::thread::spawn(move || {
+                pass_answers(agent, &client);
+                let _ = client.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    address
+}
+
+fn pass(mut from: impl Read, mut to: impl Write) {
+    let mut piece = [0; 8192];
+    while let Ok(length @ 1..) = from.read(&mut piece) {
+        if to.write_all(&piece[..length]).is_err() {
+            return;
+        }
+    }
+}
+
+/// Events go on for ever, and a program that reads whole answers would wait as long: what it is sent ends after the first.
+fn pass_answers(mut from: UnixStream, mut to: &TcpStream) {
+    let (mut piece, mut events) = ([0; 8192], false);
+    while let Ok(length @ 1..) = from.read(&mut piece) {
+        let came = &piece[..length];
+        if to.write_all(came).is_err() {
+            return;
+        }
+        let head = came.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(0);
+        events |= came.starts_with(b"HTTP/1.1 200") && contains(&came[..head], b"text/event-stream");
+        if events && came.ends_with(b"\n\n\r\n") {
+            let _ = to.write_all(b"0\r\n\r\n");
+            return;
+        }
+    }
+}
+
+struct Scene {
+    home: Sandbox,
+    agent: Killed,
+    _issuer: Handle,
+    address: String,
+    socket: PathBuf,
+}
+
+fn scene() -> Scene {
+    let (home, issuer) = (Sandbox::new(), support::quick_issuer());
+    home.log_in("work", &issuer);
+    home.session("work");
+    let agent = agent(&home, &[]);
+    let socket = socket_of(&home);
+    let address = bridge(&socket);
+    Scene { home, agent, _issuer: issuer, address, socket }
+}
+
+impl Scene {
+    /// Runs schemathesis with every check it has.
+    #[track_caller]
+    fn holds_to_its_description(&self, args: &[&str]) {
+        let config = self.home.path().join("schemathesis.toml");
+        // With another home's mark every answer would be the same.
+        let mark = format!("{} {}", self.home.config_file().display(), self.home.path().join("data/authctl").display());
+        std::fs::write(&config, format!("{EXPECTED}\n[parameters]\n\"header.Authctl-Home\" = \"{mark}\"\n"))
+            .expect("written");
+        let mut command = Command::new(schemathesis());
+        command
+            .arg("--config-file")
+            .arg(&config)
+            .args(["run", &format!("{}/v1/openapi.json", self.address), "--url", &self.address])
+            .args([
+                "--checks=all",
+                "--phases=examples,coverage,fuzzing",
+                "--workers=1",
+                "--no-color",
+                "--max-failures=20",
+            ])
+            // The same requests each time: a failure is this change's, and can be seen again.
+            .args(["--seed=1", "--generation-deterministic", "--request-timeout=10", "--suppress-health-check=all"])
+            .args(["--continue-on-failure", "--output-sanitize=false", "--exclude-path=/v1/stop"])
+            .args(args)
+            .current_dir(self.home.path());
+        let output = command.stdin(Stdio::null()).output().expect("schemathesis starts");
+        let report = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "schemathesis: {}\n{report}", output.status);
+        for secret in self.home.secrets() {
+            assert!(!report.contains(&secret) || secret.starts_with("ey"), "a secret in the report");
+        }
+    }
+}
+
+/// What is a right answer beside the usual: the issuer may refuse what is asked of it, and a file may be out of reach.
+const EXPECTED: &str = "
+[checks]
+not_a_server_error.expected-statuses = [\"2xx\", \"3xx\", \"4xx\", 502, 503]
+positive_data_acceptance.expected-statuses = [\"2xx\", 401, 403, 404, 423, 502, 503]
+negative_data_rejection.expected-statuses = [400, 404, 413, 423]
+";
+
+#[test]
+fn an_unlocked_agent_does_what_it_says_of_itself() {
+    let scene = scene();
+    // What locks it has a run of its own.
+    scene.holds_to_its_description(&["--max-examples=15", "--exclude-path=/v1/lock"]);
+    let (_, log) = asked(&scene.socket, "GET", "/v1/log", "");
+    let done: Vec<&str> =
+        log["entries"].as_array().expect("entries").iter().filter_map(|e| e["what"].as_str()).collect();
+    for deed in ["token", "id-token", "refresh"] {
+        assert!(done.contains(&deed), "no {deed} was given in the whole run: {done:?}");
+    }
+}
+
+#[test]
+fn locked_and_unlocked_it_does_what_it_says_of_itself() {
+    let scene = scene();
+    // The first request that is right locks it.
+    scene.holds_to_its_description(&["--max-examples=10", "--include-path=/v1/lock"]);
+    // A wrong passphrase is answered later each time: few of them.
+    scene.holds_to_its_description(&["--max-examples=1", "--include-path=/v1/unlock", "--phases=examples,coverage"]);
+    scene.holds_to_its_description(&["--max-examples=5", "--exclude-path=/v1/unlock"]);
+    let (status, state) = asked(&scene.socket, "GET", "/v1/agent", "");
+    assert_eq!((status, &state["locked"], &state["sessions"]), (200, &true.into(), &0.into()), "{state}");
+}
+
+#[test]
+fn it_stops_as_described() {
+    let mut scene = scene();
+    let described = described(&scene.socket, "/v1/stop", "post");
+    let (status, problem) = asked(&scene.socket, "GET", "/v1/stop", "");
+    assert_eq!((status, &problem["code"]), (405, &"method_not_allowed".into()), "{problem}");
+    let (status, stopping) = asked(&scene.socket, "POST", "/v1/stop", "");
+    assert!(described["responses"][status.to_string()].is_object(), "{status} is not described");
+    assert_eq!((status, stopping), (200, serde_json::json!({"pid": scene.agent.0.id()})));
+    let ended = until("its end", || scene.agent.0.try_wait().expect("waited"));
+    assert!(ended.success() && !scene.socket.exists(), "{ended}");
+}
+
+#[test]
+fn another_homes_mark_is_answered_as_described() {
+    let scene = scene();
+    let described = described(&scene.socket, "/v1/token", "get");
+    let url = format!("{}/v1/token", scene.address);
+    let (status, body) = support::http::get(&url, &["Authctl-Home: /elsewhere /nowhere"]);
+    assert!(described["responses"][status.to_string()].is_object(), "{status} is not described");
+    assert!(status == 421 && body.contains(r#""code":"another_home""#) && !body.contains("access_token"), "{body}");
+}
+
+/// What the agent says of a request.
+fn described(socket: &Path, path: &str, method: &str) -> serde_json::Value {
+    asked(socket, "GET", "/v1/openapi.json", "").1["paths"][path][method].clone()
+}
