@@ -1,6 +1,7 @@
 //! Against keychains, browsers and tools that nobody here wrote.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+mod agent_clients;
 mod agent_support;
 mod browser;
 mod crowd;

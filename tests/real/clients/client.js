@@ -1,0 +1,35 @@
+// Asks the agent at the socket argv[2] for argv[3] with argv[4], by nothing but what Node brings with it. Prints the status,
+// the content type and the body as one line of JSON; of events the first one that argv[5] names.
+"use strict";
+const http = require("node:http");
+
+const [socketPath, method, path, awaited] = process.argv.slice(2);
+const request = http.request({ socketPath, method, path, headers: { Host: "authctl" } }, (answer) => {
+  const told = { status: answer.statusCode, type: answer.headers["content-type"] };
+  const tell = () => {
+    console.log(JSON.stringify(told));
+    process.exit(0);
+  };
+  let text = "";
+  answer.setEncoding("utf8");
+  answer.on("data", (piece) => {
+    text += piece;
+    if (told.type !== "text/event-stream") return;
+    const messages = text.split("\n\n");
+    text = messages.pop();
+    for (const message of messages) {
+      if (message.startsWith(": listening")) console.log("listening");
+      const [event, data] = message.split("\n");
+      if (event === `event: ${awaited}`) {
+        told.event = awaited;
+        told.body = JSON.parse(data.slice("data: ".length));
+        tell();
+      }
+    }
+  });
+  answer.on("end", () => {
+    told.body = JSON.parse(text);
+    tell();
+  });
+});
+request.end();
