@@ -269,7 +269,7 @@ impl Agent {
         self.reread_configuration();
         let forgotten = match self.profiles.choose(Some(&name)) {
             Ok(profile) => self.forget(&profile),
-            Err(_) => self.warm.forget(&name),
+            Err(_) => self.warm.forget_gone(&name),
         };
         json(&Forgotten { profile: name, forgotten })
     }

@@ -147,6 +147,12 @@ impl Warm {
         !matches!(std::mem::take(&mut kept.known), Known::Unknown)
     }
 
+    /// Drops the copy of a profile that there is no longer; whether there was one. Names that never were leave nothing.
+    pub(super) fn forget_gone(&self, name: &ProfileName) -> bool {
+        let kept = self.kept().contains_key(name);
+        kept && self.forget(name)
+    }
+
     /// Drops all copies.
     pub(super) fn forget_all(&self) {
         for kept in self.kept().values_mut() {

@@ -110,7 +110,7 @@ impl Agent {
                     self.forget(&profile);
                 }
                 Err(_) => {
-                    self.warm.forget(&name);
+                    self.warm.forget_gone(&name);
                 }
             }
         }
