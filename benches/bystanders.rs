@@ -34,8 +34,11 @@ const LOADS: [(&str, usize, &str); 7] = [
     ("crowd", 1, "10,000 connections are opened by one process"),
     ("crowd", 10, "10,000 connections are opened by ten processes"),
     ("long", 1, "16 requests declare 4 GiB and go on and on"),
-    ("waiting", 1, "an issuer hangs, 50 clients wait for its profile"),
+    (WAITING, 1, "an issuer hangs, 50 clients wait for its profile"),
 ];
+
+/// The load that needs an issuer which does not answer.
+const WAITING: &str = "waiting";
 
 /// How many connections a crowd opens.
 const CROWD: usize = 10_000;
@@ -60,10 +63,6 @@ fn main() {
     home.log_in("work", &issuer);
     let token = home.token("work");
     home.log_in("stuck", &hung);
-    home.expire("stuck");
-    for endpoint in ["metadata", "token", "jwks"] {
-        hung.fault(endpoint, "hang");
-    }
     let mut agent = home.agent();
     let reply = agent.asks("GET", "/v1/token/work");
     assert_eq!(reply.member("access_token"), token, "the agent has the token");
@@ -80,12 +79,20 @@ fn main() {
     for (load, processes, does) in LOADS {
         // Each load meets an agent that has seen no other.
         drop(agent);
+        if load == WAITING {
+            home.expire("stuck");
+            for endpoint in ["metadata", "token", "jwks"] {
+                hung.fault(endpoint, "hold");
+            }
+        }
         agent = home.agent();
         let share = (CROWD / processes).to_string();
         let mut running: Vec<Running> = (0..processes).map(|_| start_load(&[load, &share], &home.socket())).collect();
         let begun: usize = running.iter_mut().map(|one| one.first_line().parse::<usize>().expect("a number")).sum();
         let seen = watch(&target(home.socket()));
         let memory = most(agent.id);
+        // The agent ends what is under way before it stops.
+        hung.clear_faults();
         drop(running);
         rows.push(row(does, seen, begun.to_string(), memory));
     }
@@ -154,7 +161,7 @@ fn load_if_asked() {
     }
     let socket = PathBuf::from(&args[4]);
     match args[2].as_str() {
-        "waiting" => clients(50, &socket, wait_for_stuck),
+        WAITING => clients(50, &socket, wait_for_stuck),
         "silent" => clients(16, &socket, |socket| drop(hold(connect(socket)))),
         "half" => clients(16, &socket, |socket| {
             drop(hold(connect(socket).and_then(|mut stream| {
