@@ -60,8 +60,8 @@ pub struct Broker {
     file_room: Semaphore,
 }
 
-/// How many calls to one kind of store may be under way at a time.
-const MOST_CALLS: usize = 16;
+/// How many calls to one kind of store may be under way at a time. A thread for each takes memory that it keeps.
+const MOST_CALLS: usize = 4;
 
 /// How long to wait for another process that renews the same profile: longer than the longest renewal.
 const LOCK_LIMIT: Duration = Duration::from_secs(75);

@@ -72,13 +72,27 @@ fn whole(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer 
     answer
 }
 
-/// 200 with this value, which may hold a token.
+/// 200 with this value.
 pub(super) fn json(value: &impl Serialize) -> Answer {
-    let mut body = SecretBytes::with_capacity(USUAL);
-    match serde_json::to_writer(&mut body, value) {
-        Ok(()) => whole(StatusCode::OK, "application/json", Bytes::from_owner(Wiped(body))),
-        Err(e) => problem(&Failure::new(Kind::Unexpected, e, "report this")),
+    match written(value) {
+        Ok(body) => ready(body),
+        Err(failure) => problem(&failure),
     }
+}
+
+/// This value, which may hold a token, in bytes that are wiped when the last who holds them lets go.
+///
+/// # Errors
+/// None that a value of this program has.
+pub(super) fn written(value: &impl Serialize) -> Result<Bytes, Failure> {
+    let mut body = SecretBytes::with_capacity(USUAL);
+    serde_json::to_writer(&mut body, value).map_err(|e| Failure::new(Kind::Unexpected, e, "report this"))?;
+    Ok(Bytes::from_owner(Wiped(body)))
+}
+
+/// 200 with what was written before.
+pub(super) fn ready(json: Bytes) -> Answer {
+    whole(StatusCode::OK, "application/json", json)
 }
 
 /// 200 with text that is JSON already.

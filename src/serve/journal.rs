@@ -56,12 +56,11 @@ struct Inner {
     entries: VecDeque<LogEntry>,
     /// How many have left, which is the number of the first.
     dropped: u64,
-    /// The number of the latest entry for a process, deed and profile.
-    latest: HashMap<(u32, Deed), Vec<Numbered>>,
+    /// The number of the latest entry for a process and deed, by profile; an empty name where it is about none.
+    latest: HashMap<(u32, Deed), HashMap<String, u64>>,
+    /// How many numbers that is.
+    numbers: usize,
 }
-
-/// The profile that an entry is about, and the entry's number.
-type Numbered = (Option<ProfileName>, u64);
 
 /// Entries that are kept; each takes some 300 bytes.
 const MOST: usize = 1000;
@@ -73,11 +72,11 @@ impl Journal {
     /// Notes a deed.
     pub(super) fn note(&self, peer: &Peer, deed: Deed, profile: Option<&ProfileName>, now: UnixTime) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let Inner { entries, dropped, latest } = &mut *inner;
+        let Inner { entries, dropped, latest, numbers } = &mut *inner;
         let known = latest.entry((peer.pid, deed)).or_default();
-        let found = known.iter().position(|(of, _)| of.as_ref() == profile);
-        if let Some(at) = found {
-            let entry = known[at].1.checked_sub(*dropped).and_then(|index| usize::try_from(index).ok());
+        let name = profile.map(ProfileName::as_str).unwrap_or_default();
+        if let Some(number) = known.get(name) {
+            let entry = number.checked_sub(*dropped).and_then(|index| usize::try_from(index).ok());
             if let Some(entry) = entry.and_then(|index| entries.get_mut(index))
                 && entry.uid == peer.uid
                 && entry.executable == peer.identity.executable
@@ -87,9 +86,8 @@ impl Journal {
                 entry.count += 1;
                 return;
             }
-            known.swap_remove(at);
         }
-        known.push((profile.cloned(), *dropped + entries.len() as u64));
+        *numbers += usize::from(known.insert(name.to_owned(), *dropped + entries.len() as u64).is_none());
         entries.push_back(LogEntry {
             first_at: now,
             last_at: now,
@@ -105,11 +103,11 @@ impl Journal {
             entries.pop_front();
             *dropped += 1;
             let first = *dropped;
-            if latest.len() > MOST {
-                for known in latest.values_mut() {
-                    known.retain(|(_, number)| *number >= first);
-                }
+            // Now and then, so that it costs each entry next to nothing.
+            if *numbers > MOST * 2 {
+                latest.values_mut().for_each(|known| known.retain(|_, number| *number >= first));
                 latest.retain(|_, known| !known.is_empty());
+                *numbers = latest.values().map(HashMap::len).sum();
             }
         }
     }
@@ -156,6 +154,12 @@ mod tests {
         let log = journal.all();
         assert_eq!((log.entries.len(), log.dropped), (MOST, 9000));
         assert_eq!(log.entries[0].pid, 9000);
-        assert!(journal.inner.lock().expect("not poisoned").latest.len() <= MOST + 1);
+        assert!(journal.inner.lock().expect("not poisoned").latest.len() <= MOST * 2 + 1);
+        for number in 0..10_000 {
+            let name: ProfileName = format!("p{number}").parse().expect("valid");
+            journal.note(&peer(1), Deed::Token, Some(&name), UnixTime(0));
+        }
+        let inner = journal.inner.lock().expect("not poisoned");
+        assert!(inner.latest.values().map(HashMap::len).sum::<usize>() <= MOST * 2 + 1, "nor by profiles");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Agent;
-use super::answer::{Answer, json, problem_for, stream, text};
+use super::answer::{Answer, json, problem_for, ready, stream, text, written};
 use super::hand_out::{Handed, expires_in};
 use super::journal::Deed;
 use super::peer::Peer;
@@ -97,18 +97,28 @@ impl Agent {
         self.guard.pass(now)?;
         let profile = self.chosen(named.as_ref())?;
         let handed = self.hand_out(profile, asked, Need::Life(min_ttl), wait).await?;
-        self.journal.note(peer, Deed::Token, Some(&handed.profile.name), now);
+        let name = &handed.profile.name;
+        self.journal.note(peer, Deed::Token, Some(name), now);
+        let at = self.now();
+        let plain = handed.asked.is_plain();
+        if plain && let Some(body) = self.warm.written(name, &handed.session, at) {
+            return Ok(ready(body));
+        }
         let tokens = handed.tokens();
-        Ok(json(&TokenAnswer {
-            profile: Some(&handed.profile.name),
+        let body = written(&TokenAnswer {
+            profile: Some(name),
             access_token: Some(tokens.access_token.expose()),
             id_token: None,
             token_type: canonical_type(&tokens.token_type),
             expires_at: tokens.expires_at,
-            expires_in: expires_in(tokens, self.now()),
+            expires_in: expires_in(tokens, at),
             scope: tokens.scope.as_deref(),
             issuer: Some(&handed.profile.issuer),
-        }))
+        })?;
+        if plain {
+            self.warm.keep_written(name, &handed.session, at, &body);
+        }
+        Ok(ready(body))
     }
 
     async fn id_token(

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hyper::body::Bytes;
 use tokio::sync::watch;
 
 use crate::broker::LoginReason;
@@ -26,6 +27,15 @@ struct Kept {
     setback: Option<Setback>,
     /// It was told that somebody must log in.
     announced: bool,
+    /// The answer to the plain request, as it was last written.
+    answer: Option<Written>,
+}
+
+/// An answer that is the same for all who ask within a second.
+struct Written {
+    session: Arc<Session>,
+    at: UnixTime,
+    body: Bytes,
 }
 
 /// What is known of a profile's session.
@@ -122,7 +132,24 @@ impl Warm {
         if matches!(&known, Known::Session(session) if session.ended.is_none()) {
             kept.announced = false;
         }
+        kept.answer = None;
         Some(std::mem::replace(&mut kept.known, known))
+    }
+
+    /// The answer as it was written within this second for this session.
+    pub(super) fn written(&self, name: &ProfileName, session: &Arc<Session>, now: UnixTime) -> Option<Bytes> {
+        let all = self.kept();
+        let written = all.get(name)?.answer.as_ref()?;
+        (written.at == now && Arc::ptr_eq(&written.session, session)).then(|| written.body.clone())
+    }
+
+    /// Keeps an answer for the rest of the second, if the session is the warm one still.
+    pub(super) fn keep_written(&self, name: &ProfileName, session: &Arc<Session>, at: UnixTime, body: &Bytes) {
+        if let Some(kept) = self.kept().get_mut(name)
+            && matches!(&kept.known, Known::Session(warm) if Arc::ptr_eq(warm, session))
+        {
+            kept.answer = Some(Written { session: Arc::clone(session), at, body: body.clone() });
+        }
     }
 
     /// Whether it is still to be told that somebody must log in: once for each session that ends.
@@ -144,6 +171,7 @@ impl Warm {
         let kept = all.entry(name.clone()).or_default();
         kept.epoch += 1;
         kept.setback = None;
+        kept.answer = None;
         !matches!(std::mem::take(&mut kept.known), Known::Unknown)
     }
 
@@ -158,6 +186,7 @@ impl Warm {
         for kept in self.kept().values_mut() {
             kept.epoch += 1;
             kept.known = Known::Unknown;
+            kept.answer = None;
         }
     }
 
