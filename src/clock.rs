@@ -78,6 +78,7 @@ impl Clock for SystemClock {
     }
 
     fn until(&self, moment: UnixTime) -> Sleep {
+        let look = Box::pin(tokio::time::sleep(self.now().until(moment).min(LONGEST_LOOK)));
         #[cfg(target_os = "linux")]
         if let Some(alarm) = alarm(moment) {
             return Box::pin(async move {
@@ -86,13 +87,14 @@ impl Clock for SystemClock {
                     reason = "its successor is an unsafe function, and an owned descriptor is what it needs"
                 )]
                 let alarm = tokio::io::unix::AsyncFd::new(alarm);
-                if let Ok(alarm) = alarm {
-                    let _ = alarm.readable().await;
+                match alarm {
+                    Ok(alarm) => drop(alarm.readable().await),
+                    Err(_) => look.await,
                 }
             });
         }
         // A timer of the runtime stands still while the machine sleeps: look at the clock now and then.
-        Box::pin(tokio::time::sleep(self.now().until(moment).min(LONGEST_LOOK)))
+        look
     }
 }
 

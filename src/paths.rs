@@ -52,7 +52,7 @@ impl Environment {
             profile: text("AUTHCTL_PROFILE"),
             config: os("AUTHCTL_CONFIG").map(PathBuf::from),
             store: text("AUTHCTL_STORE"),
-            key_file: os("AUTHCTL_KEY_FILE").map(PathBuf::from),
+            key_file: os(KEY_FILE_VARIABLE).map(PathBuf::from),
             credentials_directory: os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             no_input: flag("AUTHCTL_NO_INPUT"),
             token: text("AUTHCTL_TOKEN").map(Secret::new),
@@ -68,6 +68,9 @@ impl Environment {
 
 /// The variables that hold tokens, which a command run by `authctl exec` must not inherit from authctl's own caller.
 pub const TOKEN_VARIABLES: [&str; 1] = ["AUTHCTL_TOKEN"];
+
+/// The variable that names the `file` store's key.
+pub const KEY_FILE_VARIABLE: &str = "AUTHCTL_KEY_FILE";
 
 /// The variable that says where the agent's socket is.
 pub const AGENT_SOCKET_VARIABLE: &str = "AUTHCTL_SOCK";

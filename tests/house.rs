@@ -158,8 +158,14 @@ fn a_secret_is_exposed_only_where_it_is_sent_stored_compared_or_printed() {
         "cmd/verify.rs",
     ];
     const ROOMS: [&str; 4] = ["store", "issuer", "verify", "dev_issuer"];
-    const BROKER: [&str; 5] =
-        ["broker/commit.rs", "broker/login.rs", "broker/logout.rs", "broker/renew.rs", "broker/verdict.rs"];
+    const BROKER: [&str; 6] = [
+        "broker/commit.rs",
+        "broker/id_token.rs",
+        "broker/login.rs",
+        "broker/logout.rs",
+        "broker/renew.rs",
+        "broker/verdict.rs",
+    ];
     const ISSUER_COMMANDS: [&str; 3] = ["cmd/demo.rs", "cmd/demo/agent.rs", "cmd/dev_issuer.rs"];
     for (path, room, text) in files() {
         let name = path.to_string_lossy().into_owned();

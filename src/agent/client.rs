@@ -104,7 +104,8 @@ impl Client {
         if let Some(body) = body {
             request.extend(body.expose());
         }
-        self.stream.write_all(request.expose()).map_err(|_| AskError::Garbled)?;
+        // One that turns everybody away may have answered, and closed, before it was asked.
+        let _ = self.stream.write_all(request.expose());
         let mut received = SecretBytes::default();
         let mut waiting = Some(waiting);
         self.stream.set_read_timeout(Some(patience)).map_err(|_| AskError::Garbled)?;

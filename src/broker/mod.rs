@@ -2,6 +2,7 @@
 
 mod commit;
 mod error;
+mod id_token;
 mod login;
 mod logout;
 mod renew;
@@ -15,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{RwLock, Semaphore};
 
 pub use error::{BrokerError, LoginReason};
+pub use id_token::IdTokenStanding;
 pub use login::{NewLogin, PreparedLogin};
 pub use logout::{LogoutOptions, LogoutReport, Revocation};
 pub use renew::{Need, Served};

@@ -3,11 +3,11 @@
 use super::output;
 use crate::agent::{TokenAnswer, TokenReply, query_of};
 use crate::app::App;
-use crate::broker::{BrokerError, LoginReason, Need, Served};
+use crate::broker::{Broker, BrokerError, IdTokenStanding, LoginReason, Need, Served};
 use crate::cli::{For, Token};
 use crate::clock::UnixTime;
 use crate::failure::Failure;
-use crate::model::{MinTtl, Profile, TokenFor, canonical_type};
+use crate::model::{MinTtl, Profile, Session, TokenFor, canonical_type};
 use crate::secret::Secret;
 use crate::verify::unverified_claims;
 
@@ -40,7 +40,7 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
     let profile = app.profile(args.profile.as_ref())?;
     let broker = app.broker()?;
     if args.id_token {
-        let (token, served) = app.run(id_token(app, &profile, args))?;
+        let (token, session) = app.run(id_token(app, &profile, args))?;
         let ends = expiry(&token);
         let answer = TokenAnswer {
             profile: Some(&profile.name),
@@ -49,7 +49,7 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
             token_type: "Bearer",
             expires_at: ends,
             expires_in: ends.map(|end| app.clock().now().until(end).as_secs()),
-            scope: served.tokens.scope.as_deref(),
+            scope: session.tokens.scope.as_deref(),
             issuer: Some(&profile.issuer),
         };
         return print(app, args, &token, &answer);
@@ -98,28 +98,31 @@ fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Failure> {
 }
 
 /// The ID token, renewed first if it is over.
-async fn id_token(app: &App, profile: &Profile, args: &Token) -> Result<(Secret, Served), Failure> {
+async fn id_token(app: &App, profile: &Profile, args: &Token) -> Result<(Secret, Session), Failure> {
     let broker = app.broker()?;
     let about = |e: BrokerError| Failure::from(e).about(&profile.name);
-    let needed = args.min_ttl.unwrap_or_default();
-    let alive = |served: &Served| {
-        let token = served.session.tokens.id_token.as_ref()?;
-        let end = expiry(token)?;
-        (end > app.clock().now().plus(needed)).then(|| token.clone())
-    };
-    let plain = TokenFor::default();
-    let served = broker.token(profile, &plain, Need::Life(MinTtl::Default)).await.map_err(about)?;
-    if served.session.tokens.id_token.is_none() {
-        return Err(about(BrokerError::LoginRequired(LoginReason::NoIdToken)));
+    let standing =
+        |session: &Session| Broker::id_token_standing(session, app.clock().now(), args.min_ttl.unwrap_or_default());
+    let mut session = broker.session(profile).await.map_err(about)?;
+    let mut trouble = None;
+    if let IdTokenStanding::Due(_) = standing(&session) {
+        let plain = TokenFor::default();
+        let renewal = broker.token(profile, &plain, Need::New);
+        match app.patiently(profile.issuer.as_str(), renewal).await {
+            Ok(served) => session = served.session,
+            Err(error) => trouble = Some(about(error)),
+        }
     }
-    if let Some(token) = alive(&served) {
-        return Ok((token, served));
+    match standing(&session) {
+        IdTokenStanding::Good(_) | IdTokenStanding::Last(_) | IdTokenStanding::Due(Some(_)) => {}
+        IdTokenStanding::Absent => return Err(about(BrokerError::LoginRequired(LoginReason::NoIdToken))),
+        IdTokenStanding::Due(None) | IdTokenStanding::Over => {
+            return Err(trouble.unwrap_or_else(|| about(BrokerError::LoginRequired(LoginReason::IdTokenOver))));
+        }
     }
-    let served =
-        app.patiently(profile.issuer.as_str(), broker.token(profile, &plain, Need::New)).await.map_err(about)?;
-    match alive(&served) {
-        Some(token) => Ok((token, served)),
-        None => Err(about(BrokerError::LoginRequired(LoginReason::IdTokenOver))),
+    match session.tokens.id_token.clone() {
+        Some(token) => Ok((token, session)),
+        None => Err(about(BrokerError::LoginRequired(LoginReason::NoIdToken))),
     }
 }
 

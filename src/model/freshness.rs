@@ -27,6 +27,9 @@ pub enum MinTtl {
     AtLeast(Duration),
 }
 
+/// How far the clock may be set back before a token is taken to be from the future.
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
 /// How `tokens`' access token stands at `now`. One whose end the issuer did not tell is fresh.
 #[must_use]
 pub fn freshness(tokens: &TokenSet, now: UnixTime, min_ttl: MinTtl) -> Freshness {
@@ -36,6 +39,10 @@ pub fn freshness(tokens: &TokenSet, now: UnixTime, min_ttl: MinTtl) -> Freshness
     let left = now.until(expires_at);
     if left.is_zero() {
         return Freshness::Expired;
+    }
+    // A token from the future was got before the clock was set back: how long it lives, the clock no longer says.
+    if tokens.obtained_at > now.plus(CLOCK_SLACK) {
+        return Freshness::Due;
     }
     let life = tokens.obtained_at.until(expires_at);
     let wanted = match min_ttl {
@@ -91,6 +98,9 @@ mod tests {
     #[test]
     fn no_known_end_is_fresh_and_a_clock_set_back_is_no_crash() {
         assert_eq!(freshness(&tokens(None), UnixTime(i64::MAX), MinTtl::Default), Freshness::Fresh);
-        assert_eq!(freshness(&tokens(Some(60)), UnixTime(i64::MIN), MinTtl::Default), Freshness::Fresh);
+        assert_eq!(freshness(&tokens(Some(600)), UnixTime(950), MinTtl::Default), Freshness::Fresh);
+        for then in [UnixTime(939), UnixTime(i64::MIN)] {
+            assert_eq!(freshness(&tokens(Some(600)), then, MinTtl::Default), Freshness::Due, "{then}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use argon2::Argon2;
 use tokio::sync::{Notify, Semaphore};
@@ -18,7 +18,7 @@ use crate::secret::Secret;
 pub(super) struct Guard {
     inner: Mutex<Inner>,
     /// Stretching a passphrase takes a core and 19 MiB: one at a time.
-    stretching: Semaphore,
+    stretching: Arc<Semaphore>,
     changed: Notify,
 }
 
@@ -36,6 +36,8 @@ struct Inner {
 struct Attempts {
     wrong: u32,
     under_way: bool,
+    /// Before this moment it may try no more, also where it does not wait for the answer.
+    not_before: Option<Instant>,
 }
 
 /// What a passphrase is compared with: itself stretched by argon2id (RFC 9106), never the passphrase.
@@ -88,7 +90,7 @@ fn stretch(passphrase: &Secret, salt: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
 
 impl Default for Guard {
     fn default() -> Self {
-        Self { inner: Mutex::default(), stretching: Semaphore::new(1), changed: Notify::new() }
+        Self { inner: Mutex::default(), stretching: Arc::new(Semaphore::new(1)), changed: Notify::new() }
     }
 }
 
@@ -123,38 +125,31 @@ impl Guard {
         Ok(())
     }
 
-    /// One stretching for the process `pid`, which has no other under way.
-    async fn stretch<T: Send + 'static>(
-        &self,
-        pid: u32,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Failure> {
-        {
-            let mut inner = self.inner();
-            if inner.attempts.len() >= MOST_ATTEMPTS {
-                inner.attempts.retain(|_, attempts| attempts.under_way);
-            }
-            let attempts = inner.attempts.entry(pid).or_default();
-            if attempts.under_way {
-                return Err(refused("too_many_requests", "a passphrase is being tried already", "wait for its answer"));
-            }
-            attempts.under_way = true;
+    /// The turn of the process `pid` to have a passphrase stretched. It has one at a time, and none before its last wrong
+    /// one has been answered.
+    fn turn(&self, pid: u32, now: Instant) -> Result<(), Failure> {
+        let mut inner = self.inner();
+        if inner.attempts.len() >= MOST_ATTEMPTS {
+            inner.attempts.retain(|_, attempts| attempts.under_way || attempts.not_before.is_some_and(|at| at > now));
         }
-        let _over = Over { guard: self, pid };
-        let cut = || Failure::said(Kind::Agent, "the agent is stopping", "start it again").coded("agent_stopping");
-        let _turn = self.stretching.acquire().await.map_err(|_| cut())?;
-        tokio::task::spawn_blocking(work).await.map_err(|_| cut())
+        let attempts = inner.attempts.entry(pid).or_default();
+        if attempts.under_way || attempts.not_before.is_some_and(|at| at > now) {
+            return Err(refused("too_many_requests", "a passphrase is being tried already", "wait for its answer"));
+        }
+        attempts.under_way = true;
+        Ok(())
     }
 }
 
-struct Over<'a> {
-    guard: &'a Guard,
+/// A process's attempt, over when it is dropped: with the work itself, and not with whoever waits for it.
+struct Attempt {
+    agent: Arc<Agent>,
     pid: u32,
 }
 
-impl Drop for Over<'_> {
+impl Drop for Attempt {
     fn drop(&mut self) {
-        let mut inner = self.guard.inner();
+        let mut inner = self.agent.guard.inner();
         if let Some(attempts) = inner.attempts.get_mut(&self.pid) {
             attempts.under_way = false;
             if attempts.wrong == 0 {
@@ -174,6 +169,34 @@ impl Inner {
 }
 
 impl Agent {
+    /// Stretches a passphrase for the process `pid`, one at a time of all, to its end even where nobody waits any more.
+    async fn stretch<T: Send + 'static>(
+        self: &Arc<Self>,
+        pid: u32,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let cut = || Failure::said(Kind::Agent, "the agent is stopping", "start it again").coded("agent_stopping");
+        self.guard.turn(pid, self.clock.monotonic())?;
+        let attempt = Attempt { agent: Arc::clone(self), pid };
+        let turn = Arc::clone(&self.guard.stretching).acquire_owned().await.map_err(|_| cut())?;
+        let stretched = tokio::task::spawn_blocking(move || {
+            let (_turn, _attempt) = (turn, attempt);
+            work()
+        });
+        stretched.await.map_err(|_| cut())
+    }
+
+    /// Locks where nobody has asked for so long that it should be, whatever the alarm did.
+    pub(super) fn lock_if_idle(&self) {
+        let idle = {
+            let inner = self.guard.inner();
+            !inner.locked && inner.idle_for_too_long(self.now())
+        };
+        if idle {
+            self.close();
+        }
+    }
+
     /// Locks now, or from now on after so long without use; zero seconds takes that back.
     ///
     /// # Errors
@@ -188,10 +211,12 @@ impl Agent {
             let message = format!("a passphrase has 1 to {LONGEST} bytes");
             return Err(Failure::said(Kind::Usage, message, "choose another one"));
         }
+        self.lock_if_idle();
         if self.guard.is_locked() {
             return Err(locked());
         }
-        let verifier = self.guard.stretch(pid, move || Verifier::of(&passphrase)).await??;
+        let verifier = self.stretch(pid, move || Verifier::of(&passphrase)).await??;
+        self.lock_if_idle();
         {
             let mut inner = self.guard.inner();
             if inner.locked {
@@ -219,34 +244,46 @@ impl Agent {
         self.events.tell(What::Locked, None, self.now(), None);
     }
 
-    /// Unlocks with the passphrase that it was locked with. The answer to a wrong one is late, for the process that gave
-    /// it and for nobody else.
+    /// Unlocks with the passphrase that it was locked with. The answer to a wrong one is to be late, by the time that is
+    /// given with the failure, for the process that gave it and for nobody else; sooner it may not try again.
     ///
     /// # Errors
     /// `wrong_passphrase`.
-    pub(super) async fn unlock(self: &Arc<Self>, pid: u32, passphrase: Secret) -> Result<(), Failure> {
-        let (verifier, attempts) = {
+    pub(super) async fn unlock(
+        self: &Arc<Self>,
+        pid: u32,
+        passphrase: Secret,
+    ) -> Result<(), (Failure, Option<Duration>)> {
+        self.lock_if_idle();
+        let verifier = {
             let inner = self.guard.inner();
-            let Some(verifier) = inner.verifier.clone().filter(|_| inner.locked) else { return Ok(()) };
-            (verifier, inner.attempts.get(&pid).copied().unwrap_or_default())
+            match inner.verifier.clone().filter(|_| inner.locked) {
+                Some(verifier) => verifier,
+                None => return Ok(()),
+            }
         };
-        let tried = Arc::clone(&verifier);
-        let right =
-            passphrase.expose().len() <= LONGEST && self.guard.stretch(pid, move || tried.matches(&passphrase)).await?;
-        if !right {
-            let wrong = attempts.wrong.saturating_add(1);
-            self.guard.inner().attempts.insert(pid, Attempts { wrong, under_way: true });
-            let _over = Over { guard: &self.guard, pid };
+        let (agent, tried) = (Arc::clone(self), Arc::clone(&verifier));
+        let work = move || {
+            if passphrase.expose().len() <= LONGEST && tried.matches(&passphrase) {
+                return None;
+            }
+            let mut inner = agent.guard.inner();
+            let attempts = inner.attempts.entry(pid).or_default();
             let delay = FIRST_DELAY.saturating_mul(1 << attempts.wrong.min(8)).min(LONGEST_DELAY);
-            self.clock.sleep(delay).await;
-            return Err(refused("wrong_passphrase", "that is not the passphrase", "try again with the right one"));
+            attempts.wrong = attempts.wrong.saturating_add(1);
+            attempts.not_before = Some(agent.clock.monotonic() + delay);
+            Some(delay)
+        };
+        if let Some(delay) = self.stretch(pid, work).await.map_err(|failure| (failure, None))? {
+            let failure = refused("wrong_passphrase", "that is not the passphrase", "try again with the right one");
+            return Err((failure, Some(delay)));
         }
         {
             let mut inner = self.guard.inner();
             inner.attempts.remove(&pid);
             // Locked anew meanwhile, with another passphrase.
             if !inner.verifier.as_ref().is_some_and(|now| Arc::ptr_eq(now, &verifier)) {
-                return Err(locked());
+                return Err((locked(), None));
             }
             inner.locked = false;
             inner.used_at = Some(self.now());

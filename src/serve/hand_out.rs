@@ -36,6 +36,9 @@ const DUE_PATIENCE: Duration = Duration::from_secs(2);
 /// The most a caller waits where it has not said for how long; the longest renewal ends before.
 const MOST_PATIENCE: Duration = Duration::from_secs(120);
 
+/// The code of the failure of a caller who waited for a renewal as long as it would.
+const UNDER_WAY: &str = "renewal_under_way";
+
 /// How often a request looks again after what it looked at was forgotten meanwhile.
 const LOOKS: u32 = 4;
 
@@ -51,12 +54,13 @@ impl Agent {
     ) -> Result<Handed, Arc<Failure>> {
         let asked = profile.narrowed(asked);
         let about = |error: BrokerError| Arc::new(Failure::from(error).about(&profile.name));
-        let patience = wait.unwrap_or(MOST_PATIENCE).min(MOST_PATIENCE);
+        let deadline = self.clock.monotonic() + wait.unwrap_or(MOST_PATIENCE).min(MOST_PATIENCE);
+        let left = || deadline.saturating_duration_since(self.clock.monotonic());
         for _ in 0..LOOKS {
-            let (known, setback) = self.warm.look(&profile.name);
+            let (known, setback) = self.warm.look(&profile.name, &asked);
             let session = match known {
                 Known::Unknown => {
-                    self.landing(self.load(&profile), patience).await?;
+                    self.landing(self.load(&profile), left()).await?;
                     self.guard.pass(self.now())?;
                     continue;
                 }
@@ -95,14 +99,24 @@ impl Agent {
             let flight = self.renew(&profile, &asked, need);
             // Of a renewal that hangs only the first callers wait to see whether it does.
             let begun = self.clock.monotonic().saturating_duration_since(flight.begun);
-            let patience = if valid { patience.min(DUE_PATIENCE.saturating_sub(begun)) } else { patience };
+            let patience = if valid { left().min(DUE_PATIENCE.saturating_sub(begun)) } else { left() };
             let landed = self.landing(flight, patience).await;
             self.guard.pass(self.now())?;
-            match landed {
-                Ok((session, _)) if session.token_for(&asked).is_none() => {}
+            let failure = match landed {
+                Ok((session, _)) if session.token_for(&asked).is_none() => continue,
                 Ok((session, renewed)) => return Ok(handed(session, renewed, None)),
-                Err(failure) if valid => return Ok(handed(session, false, Some(failure))),
-                Err(failure) => return Err(failure),
+                Err(failure) => failure,
+            };
+            // It may have ended meanwhile; then what the renewal brings is waited for after all.
+            let lives = |tokens: &TokenSet| freshness(tokens, self.now(), MinTtl::Default) != Freshness::Expired;
+            if valid && session.token_for(&asked).is_some_and(lives) {
+                return Ok(handed(session, false, Some(failure)));
+            }
+            // Another process may have stored a token that will do.
+            let newer = matches!(self.warm.look(&profile.name, &asked).0,
+                Known::Session(now) if !Arc::ptr_eq(&now, &session));
+            if !(newer || valid && failure.code == UNDER_WAY) || left().is_zero() {
+                return Err(failure);
             }
         }
         Err(Arc::new(Failure::said(Kind::Unreachable, "the session is being changed all the time", "try again")))
@@ -119,7 +133,7 @@ impl Agent {
             Ok(Err(_)) => Err(Arc::new(Failure::from(BrokerError::Cut))),
             Err(_) => Err(Arc::new(
                 Failure::said(Kind::Unreachable, "the renewal takes longer than the caller waits", "try again")
-                    .coded("renewal_under_way"),
+                    .coded(UNDER_WAY),
             )),
         }
     }
@@ -127,9 +141,10 @@ impl Agent {
     /// Reads the profile's session from its store, once for all who need it.
     pub(super) fn load(self: &Arc<Self>, profile: &Arc<Profile>) -> Flight {
         let (agent, profile) = (Arc::clone(self), Arc::clone(profile));
-        self.warm.join(FlightKey::Load(profile.name.clone()), self.clock.monotonic(), move || async move {
+        let epoch = self.warm.epoch(&profile.name);
+        // Who comes after it was forgotten does not get what was read before.
+        self.warm.join(FlightKey::Load(profile.name.clone(), epoch), self.clock.monotonic(), move || async move {
             let name = &profile.name;
-            let epoch = agent.warm.epoch(name);
             let found = agent.broker.stored(&profile).await.and_then(|found| Broker::owned(&profile, found));
             let known = match &found {
                 Ok(session) => Known::Session(Arc::new(session.clone())),
@@ -140,7 +155,7 @@ impl Agent {
                 return Err(Arc::new(super::guard::locked()));
             }
             if !matches!(known, Known::Unknown) {
-                agent.warm.set_back(name, None);
+                agent.warm.store_answers(name);
             }
             if let Known::Session(session) = &known
                 && let Some(ended) = &session.ended
@@ -152,10 +167,6 @@ impl Agent {
             agent.events.changed.notify_one();
             match found {
                 Ok(session) => Ok((Arc::new(session), false)),
-                Err(BrokerError::LoginRequired(reason)) => {
-                    // The caller looks again, and is told from what is kept now.
-                    Err(Arc::new(Failure::from(BrokerError::LoginRequired(reason)).about(name)))
-                }
                 Err(error) => Err(Arc::new(Failure::from(error).about(name))),
             }
         })
@@ -177,7 +188,7 @@ impl Agent {
         self.warm.join(key, self.clock.monotonic(), move || async move {
             let epoch = agent.warm.epoch(&profile.name);
             let result = agent.broker.token(&profile, &asked, need).await;
-            agent.landed(&profile, epoch, result.map(|served| (served.session, served.renewed, served.trouble)))
+            agent.landed(&profile, &asked, epoch, result.map(|served| (served.session, served.renewed, served.trouble)))
         })
     }
 
@@ -185,6 +196,7 @@ impl Agent {
     fn landed(
         &self,
         profile: &Profile,
+        asked: &TokenFor,
         epoch: u64,
         result: Result<(Session, bool, Option<BrokerError>), BrokerError>,
     ) -> Landed {
@@ -196,10 +208,10 @@ impl Agent {
         let locked = self.guard.is_locked();
         let failure = match trouble {
             None => {
-                self.warm.set_back(name, None);
+                self.warm.set_back(name, asked, None);
                 None
             }
-            Some(error) => Some(self.told(profile, error)),
+            Some(error) => Some(self.told(profile, asked, error)),
         };
         let over = failure.as_ref().is_some_and(|failure| failure.kind == Kind::LoginRequired);
         match &kept {
@@ -225,7 +237,7 @@ impl Agent {
     }
 
     /// Notes a failed renewal, and tells of the first of a row, and of a session's end.
-    fn told(&self, profile: &Profile, error: BrokerError) -> Arc<Failure> {
+    fn told(&self, profile: &Profile, asked: &TokenFor, error: BrokerError) -> Arc<Failure> {
         let name = &profile.name;
         let now = self.now();
         let asked_to_wait_until = match &error {
@@ -237,7 +249,7 @@ impl Agent {
         // Where somebody logged out meanwhile, that is told as what it is.
         let over = matches!(error, BrokerError::LoginRequired(LoginReason::Ended(_) | LoginReason::NoRefreshToken));
         let failure = Arc::new(Failure::from(error).about(name));
-        let (_, before) = self.warm.look(name);
+        let (_, before) = self.warm.look(name, asked);
         let new = match over {
             true => self.warm.announce(name),
             false => !login && before.is_none(),
@@ -247,18 +259,20 @@ impl Agent {
             self.events.tell(what, Some(name), now, Some(failure.message()));
             tracing::warn!("{name}: not renewed: {}", failure.message());
         }
-        if !login {
+        if !login || over {
             let count = before.map_or(0, |before| before.count).saturating_add(1);
             let again_at = now.plus(super::renewal::pause(count)).max(asked_to_wait_until.unwrap_or(now));
+            // Where the end could not be stored, the dead refresh token is not sent again at each call.
+            let asked_to_wait_until = if over { Some(again_at) } else { asked_to_wait_until };
             let setback = Setback { failure: Arc::clone(&failure), at: now, count, again_at, asked_to_wait_until };
-            self.warm.set_back(name, Some(setback));
+            self.warm.set_back(name, asked, Some(setback));
         }
         failure
     }
 
     /// Drops what is kept of a profile, whose session another process has changed, and reads it again.
     pub(super) fn forget(self: &Arc<Self>, profile: &Arc<Profile>) -> bool {
-        let was = matches!(self.warm.look(&profile.name).0, Known::Session(_));
+        let was = matches!(self.warm.look(&profile.name, &TokenFor::default()).0, Known::Session(_));
         let forgotten = self.warm.forget(&profile.name);
         if !self.guard.is_locked() {
             let (agent, profile, flight) = (Arc::clone(self), Arc::clone(profile), self.load(profile));

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch as signal;
+use tokio::sync::{Semaphore, watch as signal};
 
 pub use harden::harden;
 
@@ -73,10 +73,15 @@ struct Agent {
     socket: PathBuf,
     started_at: UnixTime,
     stop: signal::Sender<bool>,
+    /// A report reads every store, which may hang: not all threads are for that.
+    reporting: Arc<Semaphore>,
 }
 
-/// How long a stopping agent waits for requests under way; the longest renewal ends before.
+/// How long a stopping agent waits for requests under way to be answered.
 const DRAIN_LIMIT: Duration = Duration::from_secs(70);
+
+/// How long it then waits for a renewal to come to its end, with all the tries and limits that one has.
+const CLOSE_LIMIT: Duration = Duration::from_secs(100);
 
 impl Agent {
     fn now(&self) -> UnixTime {
@@ -84,6 +89,7 @@ impl Agent {
     }
 
     fn state(&self) -> AgentState {
+        self.lock_if_idle();
         let (locked, locks_after) = self.guard.state();
         AgentState {
             running: true,
@@ -129,6 +135,7 @@ pub async fn serve(
         socket: listening.path.clone(),
         started_at: clock.now(),
         stop: signal::Sender::new(false),
+        reporting: Arc::new(Semaphore::new(2)),
         broker: parts.broker,
         clock,
     });
@@ -153,11 +160,8 @@ pub async fn serve(
         task.abort();
     }
     drop(watching);
-    let drained = async {
-        agent.gate.emptied().await;
-        agent.broker.close().await;
-    };
-    let _ = tokio::time::timeout(DRAIN_LIMIT, drained).await;
+    let _ = tokio::time::timeout(DRAIN_LIMIT, agent.gate.emptied()).await;
+    let _ = tokio::time::timeout(CLOSE_LIMIT, agent.broker.close()).await;
     // The socket's name goes before the lock does: who comes next finds neither or both.
     drop(listening);
     Ok(())

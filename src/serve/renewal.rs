@@ -9,6 +9,7 @@ use super::Agent;
 use super::warm::{Known, Setback};
 use crate::broker::Need;
 use crate::clock::UnixTime;
+use crate::failure::Kind;
 use crate::model::{IssuerUrl, MinTtl, Profile, ProfileName, Session, TokenFor, TokenSet};
 
 /// How many renewals and readings the background does at a time for the profiles of one issuer.
@@ -23,6 +24,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// A token from further in the future than this is from before the clock was set back.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
+/// A token is not renewed sooner than this after it came, however short it lives.
+const LEAST_LIFE: Duration = Duration::from_secs(2);
 
 /// What there is to do for a session, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +75,9 @@ pub(super) async fn keep_alive(agent: Arc<Agent>) {
         let mut next: Option<UnixTime> = None;
         let profiles = if agent.guard.is_locked() { Vec::new() } else { agent.profiles.all() };
         for profile in profiles {
-            let (known, setback) = agent.warm.look(&profile.name);
+            let (known, setback) = agent.warm.look(&profile.name, &TokenFor::default());
+            // One from the future was noted before the clock was set back.
+            let setback = setback.filter(|setback| now >= setback.at);
             let due = match &known {
                 Known::Unknown => Due::At(setback.as_ref().map_or(now, |setback| setback.again_at)),
                 Known::Nobody(_) => Due::Never,
@@ -111,13 +117,19 @@ async fn look_after(agent: Arc<Agent>, profile: Arc<Profile>, known: Known, unde
     };
     underway.lock().unwrap_or_else(PoisonError::into_inner).end(&profile);
     // A store that fails is not asked again at once.
-    if let Some(failure) = failed
-        && matches!(agent.warm.look(&profile.name), (Known::Unknown, None))
+    let plain = TokenFor::default();
+    if let Some(failure) = failed.filter(|failure| failure.kind == Kind::Store)
+        && let (Known::Unknown, before) = agent.warm.look(&profile.name, &plain)
     {
         let at = agent.now();
-        let again_at = at.plus(READ_AGAIN);
-        let setback = Setback { failure, at, count: 1, again_at, asked_to_wait_until: None };
-        agent.warm.set_back(&profile.name, Some(setback));
+        let setback = Setback {
+            failure,
+            at,
+            count: before.map_or(0, |before| before.count).saturating_add(1),
+            again_at: at.plus(READ_AGAIN),
+            asked_to_wait_until: None,
+        };
+        agent.warm.set_back(&profile.name, &plain, Some(setback));
     }
     agent.events.changed.notify_one();
 }
@@ -125,17 +137,14 @@ async fn look_after(agent: Arc<Agent>, profile: Arc<Profile>, known: Known, unde
 /// When a session is to be renewed. `draw` spreads those that would fall on the same moment.
 fn due(session: &Session, setback: Option<&Setback>, now: UnixTime, draw: u64) -> Due {
     let (Some(end), true) = (session.tokens.expires_at, session.can_renew()) else { return Due::Never };
-    if let Some(setback) = setback
-        && now >= setback.at
-    {
-        return Due::At(setback.again_at);
-    }
+    let not_before = setback.map_or(now, |setback| setback.again_at);
     let obtained = session.tokens.obtained_at;
     if obtained > now.plus(CLOCK_SLACK) {
-        return Due::At(now);
+        return Due::At(not_before);
     }
     let lead = lead(obtained.until(end), draw);
-    Due::At(UnixTime(end.0.saturating_sub(i64::try_from(lead.as_secs()).unwrap_or(i64::MAX))))
+    let usual = UnixTime(end.0.saturating_sub(i64::try_from(lead.as_secs()).unwrap_or(i64::MAX)));
+    Due::At(usual.max(obtained.plus(LEAST_LIFE)).max(setback.map_or(usual, |_| not_before)))
 }
 
 /// How long before its end a token is renewed: before anybody who asks for the usual life would have to wait, and a tenth

@@ -7,19 +7,19 @@ use tokio::sync::mpsc;
 
 use super::Agent;
 use super::answer::{Answer, json, problem_for, ready, stream, text, written};
-use super::hand_out::{Handed, expires_in};
+use super::hand_out::expires_in;
 use super::journal::Deed;
 use super::peer::Peer;
 use super::route::{Ask, VerifyBody, lock_body, unlock_body, verify_body};
 use super::warm::Known;
 use crate::agent::{Forgotten, OPENAPI, Refreshed, Stopping, TokenAnswer};
-use crate::broker::{Broker, BrokerError, LoginReason, Need, judge_token};
+use crate::broker::{Broker, BrokerError, IdTokenStanding, LoginReason, Need, judge_token};
 use crate::clock::UnixTime;
 use crate::failure::{Failure, Kind};
 use crate::model::{MinTtl, Profile, ProfileName, Session, TokenFor, canonical_type};
 use crate::report::{Report, rows};
 use crate::secret::SecretBytes;
-use crate::verify::{KeySet, RevokedList, VerdictAnswer, unverified_claims};
+use crate::verify::{KeySet, RevokedList, VerdictAnswer};
 
 /// How many may listen to events.
 const MOST_LISTENERS: usize = 64;
@@ -55,7 +55,7 @@ pub(super) async fn respond(
     };
     answer.unwrap_or_else(|failure| {
         let rest = match &failure.kind {
-            Kind::Unreachable => agent.rest_of(&failure),
+            Kind::Unreachable => agent.warm.rest_after(&failure, agent.now()).map(|rest| rest.as_secs()),
             _ => None,
         };
         problem_for(&failure, rest)
@@ -72,17 +72,6 @@ impl Agent {
                 self.profiles.choose(named).map_err(|e| Arc::new(Failure::from(e)))
             }
         }
-    }
-
-    /// How long an issuer wants to be left alone whose failure this was.
-    fn rest_of(&self, failure: &Refused) -> Option<u64> {
-        let now = self.now();
-        let profiles = self.profiles.all();
-        let of = |profile: &Arc<Profile>| match self.warm.look(&profile.name) {
-            (_, Some(setback)) if Arc::ptr_eq(&setback.failure, failure) => setback.rest(now),
-            _ => None,
-        };
-        profiles.iter().find_map(of).map(|rest| rest.as_secs())
     }
 
     async fn token(
@@ -131,34 +120,34 @@ impl Agent {
         self.guard.pass(self.now())?;
         let profile = self.chosen(named.as_ref())?;
         let about = |reason| Arc::new(Failure::from(BrokerError::LoginRequired(reason)).about(&profile.name));
-        let end_of = |session: &Session| {
-            let token = session.tokens.id_token.as_ref()?;
-            unverified_claims(token.expose()).and_then(|claims| claims.exp)
-        };
-        let lives = |handed: &Handed| end_of(&handed.session).is_some_and(|end| end > self.now().plus(min_ttl));
+        let standing = |session: &Session| Broker::id_token_standing(session, self.now(), min_ttl);
         let plain = TokenFor::default();
-        let need = Need::Life(MinTtl::Default);
-        let mut handed = self.hand_out(Arc::clone(&profile), plain.clone(), need, wait).await?;
-        if handed.session.tokens.id_token.is_none() {
-            return Err(about(LoginReason::NoIdToken));
+        let mut session = self.session_of(&profile).await?;
+        let mut trouble = None;
+        if let IdTokenStanding::Due(_) = standing(&session) {
+            match self.hand_out(Arc::clone(&profile), plain, Need::New, wait).await {
+                Ok(handed) => session = handed.session,
+                Err(failure) => trouble = Some(failure),
+            }
         }
-        if !lives(&handed) {
-            handed = self.hand_out(Arc::clone(&profile), plain, Need::New, wait).await?;
-        }
-        let Some(token) = handed.session.tokens.id_token.as_ref().filter(|_| lives(&handed)) else {
-            return Err(about(LoginReason::IdTokenOver));
+        let end = match standing(&session) {
+            IdTokenStanding::Good(end) | IdTokenStanding::Last(end) | IdTokenStanding::Due(Some(end)) => end,
+            IdTokenStanding::Absent => return Err(about(LoginReason::NoIdToken)),
+            IdTokenStanding::Due(None) | IdTokenStanding::Over => {
+                return Err(trouble.unwrap_or_else(|| about(LoginReason::IdTokenOver)));
+            }
         };
+        let Some(token) = &session.tokens.id_token else { return Err(about(LoginReason::NoIdToken)) };
         let now = self.now();
         self.journal.note(peer, Deed::IdToken, Some(&profile.name), now);
-        let end = end_of(&handed.session);
         Ok(json(&TokenAnswer {
             profile: Some(&profile.name),
             access_token: None,
             id_token: Some(token.expose()),
             token_type: "Bearer",
-            expires_at: end,
-            expires_in: end.map(|end| now.until(end).as_secs()),
-            scope: handed.session.tokens.scope.as_deref(),
+            expires_at: Some(end),
+            expires_in: Some(now.until(end).as_secs()),
+            scope: session.tokens.scope.as_deref(),
             issuer: Some(&profile.issuer),
         }))
     }
@@ -224,7 +213,7 @@ impl Agent {
 
     /// The profile's session, valid or not: its keys outlive its tokens.
     async fn session_of(self: &Arc<Self>, profile: &Arc<Profile>) -> Result<Arc<Session>, Refused> {
-        if let (Known::Session(session), _) = self.warm.look(&profile.name) {
+        if let (Known::Session(session), _) = self.warm.look(&profile.name, &TokenFor::default()) {
             return Ok(session);
         }
         self.loaded(profile).await
@@ -237,7 +226,12 @@ impl Agent {
         let profiles = if state.locked {
             Vec::new()
         } else {
-            let read = tokio::task::spawn_blocking(move || rows(&config, None, &stores, now));
+            let cut = |_| Failure::from(BrokerError::Cut);
+            let turn = Arc::clone(&self.reporting).acquire_owned().await.map_err(cut)?;
+            let read = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                rows(&config, None, &stores, now)
+            });
             read.await.map_err(|_| Failure::from(BrokerError::Cut))??
         };
         Ok(json(&Report { token_from_environment: false, agent: state, profiles }))
@@ -293,10 +287,14 @@ impl Agent {
 
     async fn unlock_asked(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<Answer, Refused> {
         let asked = unlock_body(body)?;
-        let unlocked = self.unlock(peer.pid, asked.passphrase).await;
-        let deed = if unlocked.is_ok() { Deed::Unlock } else { Deed::WrongPassphrase };
-        self.journal.note(peer, deed, None, self.now());
-        unlocked?;
+        if let Err((failure, delay)) = self.unlock(peer.pid, asked.passphrase).await {
+            if let Some(delay) = delay {
+                self.journal.note(peer, Deed::WrongPassphrase, None, self.now());
+                self.clock.sleep(delay).await;
+            }
+            return Err(failure.into());
+        }
+        self.journal.note(peer, Deed::Unlock, None, self.now());
         Ok(json(&self.state()))
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::broker::LoginReason;
 use crate::clock::UnixTime;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::model::{MinTtl, ProfileName, Session, TokenFor};
 
 /// The warm copies.
@@ -24,7 +24,8 @@ struct Kept {
     known: Known,
     /// Counts the times it was forgotten: what was read before the last of them is not kept.
     epoch: u64,
-    setback: Option<Setback>,
+    /// The last failure for each request; what one caller asks in vain keeps nobody from what another asks.
+    setbacks: Vec<(TokenFor, Setback)>,
     /// It was told that somebody must log in.
     announced: bool,
     /// The answer to the plain request, as it was last written.
@@ -63,6 +64,9 @@ pub(super) struct Setback {
     pub(super) asked_to_wait_until: Option<UnixTime>,
 }
 
+/// How many requests' failures are remembered for a profile.
+const MOST_SETBACKS: usize = 32;
+
 impl Setback {
     /// How long a caller without a valid token is told the failure again instead of asking the issuer once more.
     pub(super) fn rest(&self, now: UnixTime) -> Option<Duration> {
@@ -78,8 +82,8 @@ impl Setback {
 /// Who flies together: the same profile and request, and the same need.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum FlightKey {
-    /// Asks the store.
-    Load(ProfileName),
+    /// Asks the store, after it was forgotten so often.
+    Load(ProfileName, u64),
     /// Renews if less life is left, or in any case where `None`.
     Renew(ProfileName, TokenFor, Option<MinTtl>),
 }
@@ -104,10 +108,13 @@ impl Warm {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of the profile's session, and the last renewal of it that failed.
-    pub(super) fn look(&self, name: &ProfileName) -> (Known, Option<Setback>) {
+    /// What is known of the profile's session, and the last renewal that failed for what is asked.
+    pub(super) fn look(&self, name: &ProfileName, asked: &TokenFor) -> (Known, Option<Setback>) {
         match self.kept().get(name) {
-            Some(kept) => (kept.known.clone(), kept.setback.clone()),
+            Some(kept) => {
+                let setback = kept.setbacks.iter().find(|(of, _)| of == asked).map(|(_, setback)| setback.clone());
+                (kept.known.clone(), setback)
+            }
             None => (Known::Unknown, None),
         }
     }
@@ -157,11 +164,30 @@ impl Warm {
         !std::mem::replace(&mut self.kept().entry(name.clone()).or_default().announced, true)
     }
 
-    /// Sets or clears the last failure.
-    pub(super) fn set_back(&self, name: &ProfileName, setback: Option<Setback>) {
+    /// Sets or clears the last failure for what is asked.
+    pub(super) fn set_back(&self, name: &ProfileName, asked: &TokenFor, setback: Option<Setback>) {
         let mut all = self.kept();
-        if setback.is_some() || all.contains_key(name) {
-            all.entry(name.clone()).or_default().setback = setback;
+        let Some(kept) = all.get_mut(name) else { return };
+        kept.setbacks.retain(|(of, _)| of != asked);
+        if let Some(setback) = setback {
+            if kept.setbacks.len() >= MOST_SETBACKS {
+                kept.setbacks.remove(0);
+            }
+            kept.setbacks.push((asked.clone(), setback));
+        }
+    }
+
+    /// How long an issuer wants to be left alone, or a failure is told again, whose failure this was.
+    pub(super) fn rest_after(&self, failure: &Arc<Failure>, now: UnixTime) -> Option<Duration> {
+        let all = self.kept();
+        let mut setbacks = all.values().flat_map(|kept| &kept.setbacks);
+        setbacks.find(|(_, setback)| Arc::ptr_eq(&setback.failure, failure)).and_then(|(_, setback)| setback.rest(now))
+    }
+
+    /// Clears the failures of a store that answers again; that a session has ended is still to be remembered.
+    pub(super) fn store_answers(&self, name: &ProfileName) {
+        if let Some(kept) = self.kept().get_mut(name) {
+            kept.setbacks.retain(|(_, setback)| setback.failure.kind != Kind::Store);
         }
     }
 
@@ -170,7 +196,7 @@ impl Warm {
         let mut all = self.kept();
         let kept = all.entry(name.clone()).or_default();
         kept.epoch += 1;
-        kept.setback = None;
+        kept.setbacks.clear();
         kept.answer = None;
         !matches!(std::mem::take(&mut kept.known), Known::Unknown)
     }
@@ -186,6 +212,7 @@ impl Warm {
         for kept in self.kept().values_mut() {
             kept.epoch += 1;
             kept.known = Known::Unknown;
+            kept.setbacks.clear();
             kept.answer = None;
         }
     }

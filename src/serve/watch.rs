@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use notify::event::EventKind;
@@ -26,6 +27,8 @@ impl Drop for Watching {
 
 /// What was noticed.
 enum Noticed {
+    /// More than can be told.
+    Much,
     Session(ProfileName),
     Configuration,
 }
@@ -33,7 +36,7 @@ enum Noticed {
 /// How often the files are looked at where the system cannot tell of changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Changes that wait to be looked at. More are not lost: one look finds all.
+/// Changes that wait to be looked at. Where there are more, all that changed is looked for.
 const WAITING: usize = 1024;
 
 /// Starts watching. The broker's own changes are passed over.
@@ -47,15 +50,25 @@ pub(super) fn start(agent: &Arc<Agent>) -> Watching {
     }
     let broker = Arc::clone(&agent.broker);
     let config_name = config.file_name().map(ToOwned::to_owned);
+    let missed = Arc::new(AtomicBool::new(false));
+    let missing = Arc::clone(&missed);
     let look = move |event: notify::Result<Event>| {
         let Ok(event) = event else { return };
+        let tell = |noticed| {
+            if sender.try_send(noticed).is_err() {
+                missed.store(true, Ordering::SeqCst);
+            }
+        };
+        if event.need_rescan() {
+            tell(Noticed::Much);
+        }
         if matches!(event.kind, EventKind::Access(_)) {
             return;
         }
         for path in &event.paths {
             let name = path.file_name();
             if name.is_some() && name == config_name.as_deref() {
-                let _ = sender.try_send(Noticed::Configuration);
+                tell(Noticed::Configuration);
                 continue;
             }
             let profile = name.and_then(|name| name.to_str()).and_then(ProfileLock::profile_of);
@@ -63,7 +76,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Watching {
             if let (Some(profile), EventKind::Modify(_)) = (profile, event.kind)
                 && broker.changed_elsewhere(&profile)
             {
-                let _ = sender.try_send(Noticed::Session(profile));
+                tell(Noticed::Session(profile));
             }
         }
     };
@@ -71,7 +84,12 @@ pub(super) fn start(agent: &Arc<Agent>) -> Watching {
     let agent = Arc::clone(agent);
     let task = tokio::spawn(async move {
         while let Some(noticed) = noticed.recv().await {
+            if missing.swap(false, Ordering::SeqCst) || matches!(noticed, Noticed::Much) {
+                agent.reread_configuration();
+                agent.look_for_changes();
+            }
             match noticed {
+                Noticed::Much => {}
                 Noticed::Session(name) => {
                     if let Ok(profile) = agent.profiles.choose(Some(&name)) {
                         agent.forget(&profile);
@@ -102,6 +120,15 @@ fn watcher(
 }
 
 impl Agent {
+    /// Drops what is kept of each profile whose last change was another's.
+    fn look_for_changes(self: &Arc<Self>) {
+        for profile in self.profiles.all() {
+            if self.broker.changed_elsewhere(&profile.name) {
+                self.forget(&profile);
+            }
+        }
+    }
+
     /// Reads the configuration again where it has changed, and drops what is kept of profiles that are other ones now.
     pub(super) fn reread_configuration(self: &Arc<Self>) {
         for name in self.profiles.reload() {

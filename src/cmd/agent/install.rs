@@ -8,6 +8,8 @@ use crate::app::App;
 use crate::cli::AgentInstall;
 use crate::cmd::output;
 use crate::failure::{Failure, Kind};
+#[cfg(not(target_os = "macos"))]
+use crate::paths::KEY_FILE_VARIABLE;
 
 /// A file of the service.
 struct Unit {
@@ -34,7 +36,8 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Failure> {
         write(unit)?;
         app.ui().tell(&format!("Written: {}", unit.path.display()));
     }
-    tell_manager(app, &ENABLE, "The agent starts when it is first asked, and again after each login.");
+    let [enable, _, _] = manager(&units);
+    tell_manager(app, &enable, "The agent starts when it is first asked, and again after each login.");
     Ok(0)
 }
 
@@ -45,12 +48,13 @@ pub(super) fn uninstall(app: &App) -> Result<u8, Failure> {
         app.ui().tell("No service of authctl is installed.");
         return Ok(0);
     }
-    tell_manager(app, &DISABLE, "The service manager has let go of it.");
+    let [_, disable, reload] = manager(&units);
+    tell_manager(app, &disable, "The service manager has let go of it.");
     for unit in units.iter().filter(|unit| unit.path.exists()) {
         fs::remove_file(&unit.path).map_err(|e| not_ours(&unit.path, e))?;
         app.ui().tell(&format!("Removed: {}", unit.path.display()));
     }
-    tell_manager(app, &RELOAD, "");
+    tell_manager(app, &reload, "");
     Ok(0)
 }
 
@@ -73,7 +77,7 @@ fn write(unit: &Unit) -> Result<(), Failure> {
 }
 
 /// Runs the service manager's commands, or names them where it is not there to take them.
-fn tell_manager(app: &App, commands: &[&[&str]], done: &str) {
+fn tell_manager(app: &App, commands: &[Vec<String>], done: &str) {
     for words in commands {
         let Some((program, arguments)) = words.split_first() else { continue };
         let mut command = Command::new(program);
@@ -89,20 +93,25 @@ fn tell_manager(app: &App, commands: &[&[&str]], done: &str) {
     }
 }
 
+/// What has the service manager take the files, let go of them, and look again.
 #[cfg(not(target_os = "macos"))]
-const ENABLE: [&[&str]; 2] =
-    [&["systemctl", "--user", "daemon-reload"], &["systemctl", "--user", "enable", "--now", "authctl.socket"]];
-#[cfg(not(target_os = "macos"))]
-const DISABLE: [&[&str]; 1] = [&["systemctl", "--user", "disable", "--now", "authctl.socket", "authctl.service"]];
-#[cfg(not(target_os = "macos"))]
-const RELOAD: [&[&str]; 1] = [&["systemctl", "--user", "daemon-reload"]];
+fn manager(units: &[Unit]) -> [Vec<Vec<String>>; 3] {
+    let systemctl = |words: &[&str]| ["systemctl", "--user"].iter().chain(words).map(|w| (*w).to_owned()).collect();
+    let names = units.iter().filter_map(|unit| unit.path.file_name()?.to_str());
+    let disable: Vec<&str> = ["disable", "--now"].into_iter().chain(names).collect();
+    let reload = || systemctl(&["daemon-reload"]);
+    [vec![reload(), systemctl(&["enable", "--now", "authctl.socket"])], vec![systemctl(&disable)], vec![reload()]]
+}
 
+/// What has the service manager take the files, let go of them, and look again.
 #[cfg(target_os = "macos")]
-const ENABLE: [&[&str]; 1] = [&["launchctl", "load", "-w", "Library/LaunchAgents/authctl.agent.plist"]];
-#[cfg(target_os = "macos")]
-const DISABLE: [&[&str]; 1] = [&["launchctl", "unload", "-w", "Library/LaunchAgents/authctl.agent.plist"]];
-#[cfg(target_os = "macos")]
-const RELOAD: [&[&str]; 0] = [];
+fn manager(units: &[Unit]) -> [Vec<Vec<String>>; 3] {
+    let launchctl = |verb: &str| -> Vec<Vec<String>> {
+        let path = |unit: &Unit| unit.path.display().to_string();
+        units.iter().map(|unit| vec!["launchctl".into(), verb.into(), "-w".into(), path(unit)]).collect()
+    };
+    [launchctl("load"), launchctl("unload"), Vec::new()]
+}
 
 /// The program and its arguments.
 fn command_line(app: &App) -> Result<Vec<String>, Failure> {
@@ -140,7 +149,7 @@ fn units(app: &App) -> Result<Vec<Unit>, Failure> {
         .environment
         .key_file
         .as_ref()
-        .map(|path| format!("Environment={}\n", systemd_word(&format!("AUTHCTL_KEY_FILE={}", path.display()))));
+        .map(|path| format!("Environment={}\n", systemd_word(&format!("{KEY_FILE_VARIABLE}={}", path.display()))));
     let socket_unit = format!(
         "[Unit]\n\
          Description=Socket of the authctl agent\n\
@@ -163,7 +172,7 @@ fn units(app: &App) -> Result<Vec<Unit>, Failure> {
          ExecStart={command}\n\
          {}Restart=on-failure\n\
          # A renewal under way is finished before the agent ends.\n\
-         TimeoutStopSec=90\n\
+         TimeoutStopSec=180\n\
          UMask=0077\n\
          LimitCORE=0\n\
          NoNewPrivileges=yes\n\
@@ -199,7 +208,7 @@ fn units(app: &App) -> Result<Vec<Unit>, Failure> {
          \x20 <key>ProgramArguments</key>\n  <array>\n{words}  </array>\n\
          \x20 <key>RunAtLoad</key><true/>\n\
          \x20 <key>KeepAlive</key><dict><key>SuccessfulExit</key><false/></dict>\n\
-         \x20 <key>ExitTimeOut</key><integer>90</integer>\n\
+         \x20 <key>ExitTimeOut</key><integer>180</integer>\n\
          \x20 <key>Umask</key><integer>63</integer>\n\
          \x20 <key>HardResourceLimits</key><dict><key>Core</key><integer>0</integer></dict>\n\
          </dict>\n</plist>\n"

@@ -17,7 +17,7 @@ use crate::paths::TOKEN_VARIABLES;
 const OTHERS_START: Duration = Duration::from_secs(10);
 
 /// How long a stopping agent may take: the longest renewal, and some more.
-const STOP_LIMIT: Duration = Duration::from_secs(90);
+const STOP_LIMIT: Duration = Duration::from_secs(180);
 
 /// The waits between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -41,8 +41,12 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Failure> {
     if app.common.json {
         command.arg("--json");
     }
-    if let Some(config) = &app.common.config {
+    // The agent leaves this directory: what is named from here is named by its whole path.
+    if let Some(config) = app.common.config.as_ref().or(app.environment.config.as_ref()) {
         command.arg("--config").arg(std::path::absolute(config).map_err(unexpected)?);
+    }
+    if let Some(key) = &app.environment.key_file {
+        command.env(crate::paths::KEY_FILE_VARIABLE, std::path::absolute(key).map_err(unexpected)?);
     }
     for name in TOKEN_VARIABLES {
         command.env_remove(name);
