@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(missing_docs, reason = "tests")]
 
+pub mod agent;
 pub mod hand;
 pub mod passing;
 pub mod person;

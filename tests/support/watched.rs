@@ -93,13 +93,13 @@ impl Drop for Watched<'_> {
 impl Sandbox {
     /// Starts the program on pipes. Its stdin stays open.
     pub fn watch(&self, args: &[&str]) -> Watched<'_> {
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        self.watch_command(self.command(args), args)
+    }
+
+    /// Starts a command that was made for this home on pipes, `args` being what to call it in a message.
+    pub fn watch_command(&self, mut command: Command, args: &[&str]) -> Watched<'_> {
+        let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = streams.spawn().expect("the program starts");
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let keys = child.stdin.take().expect("piped");
         Watched {

@@ -1,0 +1,347 @@
+//! An agent that runs in a sandbox, ended with its test, and a client for its socket in the fewest words.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde_json::Value;
+
+use super::watched::{LIMIT, Watched, until};
+use super::{Ran, Sandbox};
+
+/// A running agent; killed when dropped.
+pub struct Agent<'a> {
+    /// The program, where it is this test's own child.
+    watched: Option<Watched<'a>>,
+    process: Process,
+    socket: PathBuf,
+    pub pid: u32,
+}
+
+/// A process by a handle that is never another's.
+struct Process(OwnedFd);
+
+impl Process {
+    #[track_caller]
+    fn of(pid: u32) -> Self {
+        let pid = Pid::from_raw(pid.try_into().expect("a pid")).expect("a pid");
+        Self(pidfd_open(pid, PidfdFlags::empty()).expect("it lives"))
+    }
+
+    fn signal(&self, signal: Signal) {
+        let _ = pidfd_send_signal(&self.0, signal);
+    }
+
+    fn lives(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        // The handle of a process can be read once it has ended, reaped or not.
+        poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0)
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        self.process.signal(Signal::KILL);
+    }
+}
+
+/// An answer from the socket.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// Fails the test unless the status is `status`; the body as JSON.
+    #[track_caller]
+    pub fn is(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        self.json()
+    }
+
+    /// Fails the test unless it is a problem with this status and code.
+    #[track_caller]
+    pub fn refuses(&self, status: u16, code: &str) -> Value {
+        let problem = self.is(status);
+        assert_eq!((&problem["code"], &problem["status"]), (&code.into(), &status.into()), "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/problem+json"));
+        problem
+    }
+
+    /// The access token of a good answer.
+    #[track_caller]
+    pub fn token(&self) -> String {
+        self.is(200)["access_token"].as_str().expect("a token").to_owned()
+    }
+}
+
+/// A connection to the socket.
+pub struct Connection(BufReader<UnixStream>);
+
+impl Connection {
+    /// `None` where nobody listens.
+    pub fn to(socket: &Path) -> Option<Self> {
+        let stream = UnixStream::connect(socket).ok()?;
+        stream.set_read_timeout(Some(LIMIT)).expect("a time limit");
+        Some(Self(BufReader::new(stream)))
+    }
+
+    /// Whether all of it could be sent.
+    pub fn sends(&mut self, text: &str) -> bool {
+        self.0.get_mut().write_all(text.as_bytes()).is_ok()
+    }
+
+    /// Sends a request.
+    #[track_caller]
+    pub fn asks(&mut self, method: &str, target: &str, headers: &[&str], body: &str) {
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        let text = format!("{method} {target} HTTP/1.1\r\nHost: authctl\r\n{length}{headers}\r\n{body}");
+        assert!(self.sends(&text), "{method} {target} was not taken");
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        match self.0.read_line(&mut line) {
+            Ok(1..) => Some(line.trim_end().to_owned()),
+            Ok(0) => None,
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock) => panic!("no answer within {LIMIT:?}"),
+            Err(_) => None,
+        }
+    }
+
+    fn head(&mut self) -> Option<(u16, Vec<(String, String)>)> {
+        let first = self.line()?;
+        let status = first.split(' ').nth(1)?.parse().ok()?;
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line()?;
+            let Some((name, value)) = line.split_once(':') else { break };
+            headers.push((name.to_owned(), value.trim().to_owned()));
+        }
+        Some((status, headers))
+    }
+
+    /// The next answer; `None` where the connection was closed instead.
+    #[track_caller]
+    pub fn answer(&mut self) -> Option<Answer> {
+        let (status, headers) = self.head()?;
+        let mut answer = Answer { status, headers, body: String::new() };
+        let length = answer.header("content-length").expect("a length").parse().expect("a number");
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).ok()?;
+        answer.body = String::from_utf8(body).expect("text");
+        Some(answer)
+    }
+
+    /// Whether the agent closes the connection without another word.
+    pub fn is_closed(&mut self) -> bool {
+        self.line().is_none()
+    }
+}
+
+/// Events as they come.
+pub struct Events(Connection);
+
+impl Events {
+    /// The next event's name and data. Remarks are passed over.
+    #[track_caller]
+    pub fn next(&mut self) -> (String, Value) {
+        loop {
+            // Each piece is a chunk of its own (RFC 9112, section 7.1).
+            let length = self.0.line().expect("the stream goes on");
+            let mut chunk = vec![0; usize::from_str_radix(&length, 16).expect("a length") + 2];
+            self.0.0.read_exact(&mut chunk).expect("the whole chunk");
+            let text = String::from_utf8(chunk).expect("text");
+            let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+            if let (Some(name), Some(data)) = (field("event: "), field("data: ")) {
+                return (name, serde_json::from_str(&data).expect("JSON"));
+            }
+        }
+    }
+
+    /// The data of the next event with this name, and the names of those before it.
+    #[track_caller]
+    pub fn until(&mut self, wanted: &str) -> (Value, Vec<String>) {
+        let mut before = Vec::new();
+        loop {
+            match self.next() {
+                (name, data) if name == wanted => return (data, before),
+                (name, _) => before.push(name),
+            }
+        }
+    }
+}
+
+impl Sandbox {
+    /// Where this home's agent listens.
+    pub fn socket(&self) -> PathBuf {
+        self.path().join("run/authctl/agent.sock")
+    }
+
+    /// Another program with these arguments in this home.
+    pub fn command_of(&self, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        let plain = self.command(&[]);
+        command.args(args).env_clear().current_dir(self.path());
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+    }
+
+    /// Runs a command that was made for this home to its end, with nothing on stdin.
+    #[track_caller]
+    pub fn run_command(&self, command: &mut Command) -> Ran {
+        let args: Vec<String> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        self.finish(child.expect("it starts"), &args)
+    }
+
+    /// Runs the program where it cannot tell the agent of what it does.
+    #[track_caller]
+    pub fn run_apart(&self, args: &[&str]) -> Ran {
+        self.run_command(self.command(args).env("AUTHCTL_SOCK", self.path().join("no-agent.sock")))
+    }
+
+    /// Lets the time pass for a session that the agent keeps warm.
+    #[track_caller]
+    pub fn passes_for(&self, agent: &Agent<'_>, profile: &str, seconds: i64) {
+        self.passes(profile, seconds);
+        agent.post(&format!("/v1/forget/{profile}"), "").is(200);
+    }
+}
+
+impl<'a> Agent<'a> {
+    /// An agent in the foreground that says all it can.
+    #[track_caller]
+    pub fn run(home: &'a Sandbox) -> Self {
+        Self::of(home.watch(&["agent", "run", "-vvv"]), home)
+    }
+
+    /// An agent in the foreground, started by `program` with these arguments before its own.
+    #[track_caller]
+    pub fn run_by(home: &'a Sandbox, program: &str, args: &[&str]) -> Self {
+        let args = [args, &[super::AUTHCTL, "agent", "run"]].concat();
+        Self::of(home.watch_command(home.command_of(program, &args), &args), home)
+    }
+
+    #[track_caller]
+    fn of(watched: Watched<'a>, home: &Sandbox) -> Self {
+        watched.says("The agent listens at");
+        let pid = watched.id();
+        Self { process: Process::of(pid), watched: Some(watched), socket: home.socket(), pid }
+    }
+
+    /// An agent in the background.
+    #[track_caller]
+    pub fn start(home: &'a Sandbox) -> Self {
+        home.run(&["agent", "start"]).exits(0);
+        Self::found(home)
+    }
+
+    /// The agent that runs already.
+    #[track_caller]
+    pub fn found(home: &'a Sandbox) -> Self {
+        let mut connection = Connection::to(&home.socket()).expect("an agent listens");
+        connection.asks("GET", "/v1/agent", &[], "");
+        let state = connection.answer().expect("an answer").is(200);
+        let pid = state["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid");
+        Self { process: Process::of(pid), watched: None, socket: home.socket(), pid }
+    }
+
+    #[track_caller]
+    pub fn connect(&self) -> Connection {
+        Connection::to(&self.socket).expect("the agent listens")
+    }
+
+    /// Whether it takes connections.
+    pub fn listens(&self) -> bool {
+        Connection::to(&self.socket).is_some()
+    }
+
+    #[track_caller]
+    pub fn asks(&self, method: &str, target: &str, headers: &[&str], body: &str) -> Answer {
+        let mut connection = self.connect();
+        connection.asks(method, target, headers, body);
+        connection.answer().expect("an answer")
+    }
+
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Answer {
+        self.asks("GET", target, &[], "")
+    }
+
+    #[track_caller]
+    pub fn post(&self, target: &str, body: &str) -> Answer {
+        self.asks("POST", target, &[], body)
+    }
+
+    /// A request that is not answered yet.
+    #[track_caller]
+    pub fn waits_for(&self, method: &str, target: &str) -> Connection {
+        let mut connection = self.connect();
+        connection.asks(method, target, &[], "");
+        connection
+    }
+
+    /// Listens to events from now on.
+    #[track_caller]
+    pub fn events(&self) -> Events {
+        let mut connection = self.waits_for("GET", "/v1/events");
+        let (status, _) = connection.head().expect("a head");
+        assert_eq!(status, 200);
+        Events(connection)
+    }
+
+    /// How many connections are open, this one not counted.
+    #[track_caller]
+    pub fn connections(&self) -> u64 {
+        self.get("/v1/agent").is(200)["connections"].as_u64().expect("a number") - 1
+    }
+
+    /// The same, or `None` where there is no room for the question.
+    pub fn connections_if_told(&self) -> Option<u64> {
+        let mut connection = Connection::to(&self.socket)?;
+        let asked = connection.sends("GET /v1/agent HTTP/1.1\r\nHost: authctl\r\n\r\n");
+        let answer = connection.answer().filter(|answer| asked && answer.status == 200)?;
+        answer.json()["connections"].as_u64().map(|open| open - 1)
+    }
+
+    #[track_caller]
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits until a signal or a request has ended it; what it said, where it is this test's own child.
+    #[track_caller]
+    pub fn ends(mut self) -> Option<Ran> {
+        match self.watched.take() {
+            Some(watched) => Some(watched.ends()),
+            None => {
+                until("the end of the agent", || (!self.process.lives()).then_some(()));
+                None
+            }
+        }
+    }
+
+    /// Stops it and waits for the end.
+    #[track_caller]
+    pub fn stops(self) -> Option<Ran> {
+        self.post("/v1/stop", "").is(200);
+        self.ends()
+    }
+}
