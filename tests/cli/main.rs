@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod agent;
 mod exec;
 mod exit_codes;
 mod interrupt;

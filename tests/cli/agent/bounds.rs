@@ -1,0 +1,141 @@
+//! Clients that mean harm or are broken: each is bounded, and nobody else notices.
+
+use std::time::{Duration, Instant};
+
+use crate::support::agent::{Agent, Connection};
+use crate::support::watched::until;
+
+use super::logged_in;
+
+#[test]
+fn what_is_no_request_is_refused_with_the_reason() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    for (method, target, allowed) in [
+        ("POST", "/v1/token", "GET"),
+        ("DELETE", "/v1/token/work", "GET"),
+        ("GET", "/v1/lock", "POST"),
+        ("GET", "/v1/stop", "POST"),
+        ("PUT", "/v1/refresh/work", "POST"),
+    ] {
+        let answer = agent.asks(method, target, &[], "");
+        answer.refuses(405, "method_not_allowed");
+        assert_eq!(answer.header("allow"), Some(allowed), "{method} {target}");
+    }
+    for target in ["/", "/v1", "/v1/tokens", "/v2/token", "/v1/token/work/more", "/v1/status/work"] {
+        assert!([400, 404].contains(&agent.get(target).status), "{target}");
+    }
+    agent.get("/v2/token").refuses(404, "unknown_path");
+    agent.get("/v1/token/nobody").refuses(404, "unknown_profile");
+    for target in ["/v1/token?scopes=a", "/v1/token?min_ttl=soon", "/v1/status?x=1", "/v1/token?min_ttl=1&min_ttl=2"] {
+        let problem = agent.get(target).refuses(400, "invalid_request");
+        assert_eq!(problem["exit_code"], 2, "{target}");
+    }
+    agent.post("/v1/verify", "{\"token\":4711}").refuses(400, "invalid_request");
+    agent.post("/v1/verify", "{\"token\":\"x\",\"audiences\":[]}").refuses(400, "invalid_request");
+    let mut garbage = agent.connect();
+    assert!(garbage.sends("SSH-2.0-OpenSSH_9\r\n\r\n"));
+    assert!(garbage.answer().is_none_or(|answer| answer.status == 400));
+    agent.get("/v1/token").is(200);
+}
+
+#[test]
+fn lengths_are_bounded() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    // What is declared too long is refused before any of it is sent.
+    for (target, length) in [("/v1/verify", 4u64 << 30), ("/v1/lock", 17 * 1024)] {
+        let mut connection = agent.connect();
+        assert!(connection.sends(&format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")));
+        connection.answer().expect("an answer").refuses(413, "request_too_large");
+        assert!(connection.is_closed(), "what was not read is not taken for a request");
+    }
+    // So is a body where none belongs, of either kind.
+    let mut connection = agent.connect();
+    connection.asks("GET", "/v1/token", &[], "GET /v1/token HTTP/1.1\r\n\r\n");
+    connection.answer().expect("an answer").refuses(413, "request_too_large");
+    assert!(connection.is_closed());
+    let mut chunked = agent.connect();
+    chunked.asks("POST", "/v1/unlock", &["Transfer-Encoding: chunked"], "");
+    let piece = format!("400\r\n{}\r\n", "x".repeat(1024));
+    // It may well refuse before all has been sent.
+    let _ = (0..64).all(|_| chunked.sends(&piece));
+    assert!(chunked.answer().is_none_or(|answer| answer.status == 413));
+    // A head of any length is not kept.
+    let mut long = agent.connect();
+    let fits = format!("GET /v1/agent HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(20 * 1024));
+    assert!(long.sends(&fits));
+    long.answer().expect("an answer").is(200);
+    let mut longer = agent.connect();
+    let _ = longer.sends("GET /v1/agent HTTP/1.1\r\nX-Long: ");
+    let _ = (0..256).all(|_| longer.sends(&"x".repeat(1024)));
+    assert!(longer.answer().is_none_or(|answer| answer.status == 431));
+    assert!(longer.is_closed());
+    agent.get("/v1/token").is(200);
+}
+
+#[test]
+fn the_silent_and_the_slow_keep_nobody_waiting() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let silent: Vec<Connection> = (0..200).map(|_| agent.connect()).collect();
+    let mut slow = agent.connect();
+    let request = "GET /v1/token/work HTTP/1.1\r\nHost: a\r\n\r\n";
+    // Byte by byte, and others are served between any two.
+    for byte in request.chars() {
+        assert!(slow.sends(&byte.to_string()));
+        agent.get("/v1/token/work").is(200);
+    }
+    slow.answer().expect("an answer").is(200);
+    assert_eq!(agent.connections(), 201);
+    drop((silent, slow));
+    until("their end", || (agent.connections() == 0).then_some(()));
+}
+
+/// The one test that waits out a limit of the agent's.
+#[test]
+fn a_body_that_does_not_come_is_given_up() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let mut connection = agent.connect();
+    assert!(connection.sends("POST /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"));
+    let begun = Instant::now();
+    connection.answer().expect("an answer").refuses(408, "request_timed_out");
+    assert!(begun.elapsed() > Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(connection.is_closed());
+}
+
+#[test]
+fn ten_thousand_connections_of_one_process_leave_room_for_others() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    for _ in 0..8 {
+        let mut all: Vec<Connection> = (0..1250).map(|_| agent.connect()).collect();
+        // Another process is served meanwhile, and by the agent: it says nothing of having to do without.
+        let ran = home.run(&["token", "work"]).exits(0);
+        assert_eq!(ran.stderr, "");
+        home.run(&["agent", "status"]).exits(0);
+        let last = all.last_mut().unwrap().answer().expect("a refusal before any request");
+        last.refuses(429, "too_many_requests");
+        assert!(last.header("retry-after").is_some(), "{last:?}");
+        assert_eq!(last.header("connection"), Some("close"));
+        drop(all);
+        until("room", || (agent.connections_if_told()? == 0).then_some(()));
+    }
+    agent.get("/v1/token").is(200);
+}
+
+#[test]
+fn where_the_system_gives_few_descriptors_fewer_are_served_and_all_goes_on() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run_by(&home, "prlimit", &["--nofile=64", "--"]);
+    let all: Vec<Connection> = (0..100).map(|_| agent.connect()).collect();
+    for _ in 0..20 {
+        assert_eq!(home.run(&["token", "work"]).exits(0).stderr, "");
+    }
+    // What a renewal needs is left: lock, session, connection.
+    assert_eq!(home.run(&["refresh", "work", "--json"]).exits(0).json()["renewed"], true);
+    assert_eq!(issuer.stats().refreshes_committed, 1);
+    drop(all);
+    until("their end", || (agent.connections_if_told()? == 0).then_some(()));
+}

@@ -1,0 +1,100 @@
+//! What the command line changes is seen by the agent: by the next request where it is told, soon where it is not.
+
+use serde_json::json;
+
+use crate::support::agent::Agent;
+use crate::support::watched::until;
+use crate::support::{PASSWORD, Ran, Sandbox, USER, quick_issuer};
+
+use super::logged_in;
+
+#[test]
+fn what_the_command_line_does_is_seen_by_the_next_request() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let first = agent.get("/v1/token").token();
+    home.log_in("work", &issuer);
+    let second = agent.get("/v1/token").token();
+    assert_ne!(second, first, "a login");
+    home.keep_secret(&second);
+    home.log_in("other", &quick_issuer());
+    home.run(&["profile", "use", "other"]).exits(0);
+    assert_eq!(agent.get("/v1/token").is(200)["profile"], "other", "the default");
+    home.run(&["profile", "rename", "work", "home"]).exits(0);
+    agent.get("/v1/token/work").refuses(404, "unknown_profile");
+    assert_eq!(agent.get("/v1/token/home").token(), second, "a new name");
+    home.run(&["profile", "set", "home", "audience=https://api.example"]).exits(0);
+    let verdict = agent.post("/v1/verify", &json!({"profile": "home", "token": second}).to_string()).is(200);
+    assert_eq!((&verdict["valid"], &verdict["reasons"][0]["code"]), (&json!(false), &json!("wrong_audience")));
+    let mut events = agent.events();
+    home.run(&["logout", "home"]).exits(0);
+    let problem = agent.get("/v1/token/home").refuses(401, "login_required");
+    assert_eq!(
+        (&problem["exit_code"], problem["hint"].as_str().unwrap().contains("authctl login home")),
+        (&json!(3), true)
+    );
+    assert_eq!(events.until("logged-out").0["profile"], "home");
+    home.run(&["profile", "remove", "home"]).exits(0);
+    agent.get("/v1/token/home").refuses(404, "unknown_profile");
+    agent.stops().expect("a child").exits(0);
+}
+
+/// What the agent is not told of it finds in the files, soon.
+#[test]
+fn what_it_is_not_told_it_notices() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let first = agent.get("/v1/token").token();
+    let log_in = |name: &str, issuer: &str| {
+        let args = ["login", name, "--issuer", issuer, "--client-id", "authctl", "--password", "--username", USER];
+        let mut command = home.command(&[&args[..], &["--password-stdin"]].concat());
+        let file = home.path().join("password");
+        std::fs::write(&file, PASSWORD).unwrap();
+        command.env("AUTHCTL_SOCK", home.path().join("no-agent.sock"));
+        command.stdin(std::fs::File::open(&file).unwrap());
+        assert!(command.output().unwrap().status.success());
+    };
+    log_in("work", issuer.issuer());
+    let second = until("the login", || Some(agent.get("/v1/token").token()).filter(|token| *token != first));
+    apart(&home, &["refresh", "work"]);
+    let third = until("the renewal", || Some(agent.get("/v1/token").token()).filter(|token| *token != second));
+    assert_eq!(home.stored("work")["tokens"]["access_token"], json!(third));
+    let another = quick_issuer();
+    log_in("other", another.issuer());
+    apart(&home, &["profile", "use", "other"]);
+    until("the default", || (agent.get("/v1/token").is(200)["profile"] == "other").then_some(()));
+    apart(&home, &["profile", "rename", "work", "home"]);
+    until("the new name", || (agent.get("/v1/token/work").status == 404).then_some(()));
+    until("the session under it", || (agent.get("/v1/token/home").status == 200).then_some(()));
+    apart(&home, &["profile", "set", "home", "audience=https://api.example"]);
+    let body = json!({"profile": "home", "token": third}).to_string();
+    until("the setting", || (agent.post("/v1/verify", &body).is(200)["valid"] == json!(false)).then_some(()));
+    let mut events = agent.events();
+    apart(&home, &["logout", "home"]);
+    assert_eq!(events.until("logged-out").0["profile"], "home");
+    agent.get("/v1/token/home").refuses(401, "login_required");
+}
+
+#[track_caller]
+fn apart(home: &Sandbox, args: &[&str]) -> Ran {
+    home.run_apart(args).exits(0)
+}
+
+#[test]
+fn a_broken_configuration_is_told_and_the_last_good_one_serves() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let token = agent.get("/v1/token").token();
+    let good = std::fs::read_to_string(home.config_file()).unwrap();
+    // Into place in one step, as authctl and most editors write it.
+    let configure = |text: &str| {
+        let new = home.path().join("config.new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(&new, home.config_file()).unwrap();
+    };
+    configure(&format!("{good}\nno_such_key = 1\n"));
+    until("the error", || agent.get("/v1/agent").is(200).get("config_error").cloned());
+    assert_eq!(agent.get("/v1/token").token(), token);
+    configure(&good);
+    until("its end", || agent.get("/v1/agent").is(200).get("config_error").is_none().then_some(()));
+}

@@ -1,0 +1,181 @@
+//! The command line with an agent: the same words, from neither store nor network, and never another home's.
+
+use std::fs;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::agent::Agent;
+use crate::support::watched::until;
+use crate::support::{AUTHCTL, Ran, Sandbox, quick_issuer};
+
+use super::{LIFE, logged_in};
+
+/// What was printed, without what differs by the second or by the agent itself.
+fn lasting(ran: &Ran) -> (i32, String, String) {
+    let Ok(mut json) = serde_json::from_str::<serde_json::Value>(&ran.stdout) else {
+        let line = |line: &&str| !line.starts_with("agent: ") && !line.contains("valid for another");
+        // "signed in ..., 3 s ago" differs by the second too.
+        let kept = ran.stdout.lines().filter(line).map(|line| line.split(" ago").next().unwrap_or(line));
+        let words = kept.map(|line| line.trim_end_matches(|c: char| c.is_ascii_digit() || c == ' ' || c == 's'));
+        return (ran.code, words.collect::<Vec<_>>().join("\n"), ran.stderr.clone());
+    };
+    let rows = json.get_mut("profiles").and_then(|rows| rows.as_array_mut()).map(std::mem::take).unwrap_or_default();
+    let all = std::iter::once(json).chain(rows).map(|mut part| {
+        for changing in ["expires_in", "agent", "keys_age"] {
+            part.as_object_mut().map(|members| members.remove(changing));
+        }
+        part.to_string()
+    });
+    (ran.code, all.collect::<Vec<_>>().join("\n"), ran.stderr.clone())
+}
+
+#[test]
+fn everything_is_said_in_the_same_words_with_and_without_an_agent() {
+    let (home, _issuer) = logged_in(|_| {});
+    home.log_in("other", &quick_issuer());
+    home.run(&["token", "work", "--scope", "profile"]).exits(0);
+    let commands = [
+        &["token"][..],
+        &["token", "other"],
+        &["token", "work", "--json"],
+        &["token", "work", "--header"],
+        &["token", "work", "--id-token"],
+        &["token", "work", "--id-token", "--json"],
+        &["token", "work", "--scope", "profile"],
+        &["token", "work", "--scope", "profile", "--json"],
+        &["token", "work", "--min-ttl", "10s"],
+        &["token", "work", "--scope", "more-than-granted"],
+        &["token", "nobody"],
+        &["token", "nobody", "--json"],
+        &["token", "other", "--quiet"],
+        &["refresh", "work", "--if-expiring", "10s"],
+        &["refresh", "work", "--if-expiring", "10s", "--json"],
+        &["refresh", "nobody"],
+        &["verify", "work"],
+        &["verify", "work", "--json"],
+        &["verify", "work", "--audience", "x"],
+        &["status"],
+        &["status", "--json"],
+        &["status", "work"],
+        &["status", "--check"],
+        &["exec", "work", "--", "printenv", "AUTHCTL_TOKEN", "AUTHCTL_SOCK"],
+        &["exec", "work", "--", "sh", "-c", "exit 7"],
+        &["exec", "nobody", "--", "true"],
+    ];
+    let alone: Vec<_> = commands.iter().map(|args| lasting(&home.run(args))).collect();
+    let agent = Agent::run(&home);
+    for (args, alone) in commands.iter().zip(&alone) {
+        assert_eq!(&lasting(&home.run(args)), alone, "{args:?}");
+    }
+    home.session("work");
+    home.session("other");
+    agent.stops().expect("a child").exits(0);
+}
+
+#[test]
+fn what_has_ended_is_said_in_the_same_words_too() {
+    let (home, issuer) = logged_in(|_| {});
+    issuer.revoke_everything();
+    home.passes("work", LIFE + 1);
+    home.run(&["token"]).exits(3);
+    let commands = [&["token"][..], &["token", "--json"], &["refresh", "work"], &["exec", "--", "true"]];
+    let alone: Vec<_> = commands.iter().map(|args| lasting(&home.run(args))).collect();
+    let agent = Agent::run(&home);
+    for (args, alone) in commands.iter().zip(&alone) {
+        assert_eq!(&lasting(&home.run(args)), alone, "{args:?}");
+    }
+    drop(agent);
+}
+
+/// The files that the program opened and the sockets that it made.
+fn traced(home: &Sandbox, args: &[&str]) -> (Ran, String) {
+    let log = home.path().join("strace.log");
+    let trace = ["-f", "-qq", "-s", "300", "-e", "trace=open,openat,openat2,socket,connect,clone,clone3,execve", "-o"];
+    let mut command = home.command_of("strace", &trace);
+    command.arg(&log).arg(AUTHCTL).args(args);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("strace");
+    let ran = home.finish(child, args);
+    let calls = fs::read_to_string(&log).expect("strace wrote its log");
+    fs::remove_file(&log).expect("removed");
+    (ran, calls)
+}
+
+#[test]
+fn token_uses_neither_store_nor_network_nor_configuration() {
+    let (home, _issuer) = logged_in(|_| {});
+    let token = home.token("work");
+    let alone = traced(&home, &["token"]);
+    assert!(alone.1.contains("config.toml") && alone.1.contains("work.age"), "what it does by itself: {}", alone.1);
+    let agent = Agent::start(&home);
+    let (ran, calls) = traced(&home, &["token"]);
+    assert_eq!(ran.exits(0).stdout, format!("{token}\n"));
+    assert!(calls.contains("agent.sock"), "{calls}");
+    let opened = |text: &str| calls.lines().any(|call| call.contains("open") && call.contains(text));
+    for file in ["config.toml", "/sessions", ".age", "authctl.key", "/locks", "cert", "resolv.conf"] {
+        assert!(!opened(file), "{file}: {calls}");
+    }
+    assert!(!calls.contains("AF_INET") && !calls.contains("clone"), "no network and no threads: {calls}");
+    assert_eq!(calls.matches("socket(").count(), 1, "{calls}");
+    drop(agent);
+}
+
+#[test]
+fn another_homes_agent_is_not_used() {
+    let (home, _issuer) = logged_in(|_| {});
+    let (mut other, _another) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let (mine, theirs) = (agent.get("/v1/token").token(), other.token("work"));
+    assert_ne!(mine, theirs);
+    other.set("AUTHCTL_SOCK", home.socket());
+    assert_eq!(other.run(&["token", "work"]).exits(0).line(), theirs);
+    let ran = other.run(&["exec", "work", "--", "printenv", "AUTHCTL_TOKEN"]).exits(0);
+    assert_eq!(ran.line(), theirs);
+    other.run(&["refresh", "work"]).exits(0);
+    assert_eq!(agent.get("/v1/token").token(), mine, "nor is its session renewed");
+    // A client without a mark is served: it has not said which home it means.
+    agent.asks("GET", "/v1/token", &["Authctl-Home: /another"], "").refuses(421, "another_home");
+    // The same home under another configuration is another one as well.
+    let copy = home.path().join("copy.toml");
+    fs::copy(home.config_file(), &copy).unwrap();
+    let apart = home.run(&["token", "--config", copy.to_str().unwrap(), "-v"]).exits(0);
+    assert!(apart.stderr.contains("without the agent"), "{}", apart.stderr);
+}
+
+#[test]
+fn an_agent_that_is_out_of_order_does_not_keep_anybody_from_a_token() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let token = agent.get("/v1/token").token();
+    agent.signal(Signal::STOP);
+    let stopped = || fs::read_to_string(format!("/proc/{}/stat", agent.pid)).unwrap().contains(") T ");
+    until("the stop", || stopped().then_some(()));
+    let ran = home.run(&["token"]).exits(0).says("going on without it");
+    assert_eq!(ran.line(), token);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(issuer.stats().refreshes_committed, 1);
+    agent.signal(Signal::CONT);
+    // Back to life it hears of it: what it was told, or what the file says.
+    until("the new token", || (agent.get("/v1/token").token() != token).then_some(()));
+    agent.stops().expect("a child").exits(0);
+    assert_eq!(issuer.stats().refresh_reuses, 0);
+}
+
+#[test]
+fn the_status_says_how_the_agent_is() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    agent.get("/v1/token").is(200);
+    let report = home.run(&["status", "--json"]).exits(0).json();
+    assert_eq!((&report["agent"]["pid"], &report["agent"]["sessions"]), (&json!(agent.pid), &json!(1)));
+    let over_socket = agent.get("/v1/status").is(200);
+    let profile = |report: &serde_json::Value| {
+        let mut row = report["profiles"][0].clone();
+        row.as_object_mut().unwrap().remove("expires_in");
+        row
+    };
+    assert_eq!(profile(&over_socket), profile(&report));
+    let words = home.run(&["agent", "status"]).exits(0).stdout;
+    assert!(words.contains(&format!("process {}", agent.pid)) && words.contains("1 session kept warm"), "{words}");
+}

@@ -1,0 +1,101 @@
+//! An agent's life: ready when `start` returns, one for a home, and replaced without anybody's notice.
+
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::agent::Agent;
+use crate::support::{AUTHCTL, Sandbox, contains};
+
+use super::logged_in;
+
+/// The agents of this home, found by their arguments and environment. Reads what only root may of a hardened process.
+fn agents_of(home: &Sandbox) -> Vec<u32> {
+    let of = |pid: &u32| {
+        let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let home = home.path().as_os_str().as_encoded_bytes();
+        file("cmdline").windows(9).any(|part| part == b"agent\0run") && contains(&file("environ"), home)
+    };
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(of).collect()
+}
+
+#[test]
+fn start_returns_when_it_is_ready_and_leaves_it_to_itself() {
+    let (home, _issuer) = logged_in(|_| {});
+    home.run(&["agent", "status"]).exits(8);
+    home.run(&["agent", "start"]).exits(0).says("The agent is running.");
+    let agent = Agent::found(&home);
+    assert_eq!(agent.get("/v1/token").token(), home.token("work"));
+    let stat = fs::read_to_string(format!("/proc/{}/stat", agent.pid)).unwrap();
+    // Parent, process group, session, terminal.
+    let fields: Vec<i64> =
+        stat.rsplit_once(')').unwrap().1.split_whitespace().skip(1).take(4).map(|f| f.parse().unwrap()).collect();
+    assert_eq!(&fields[2..], [i64::from(agent.pid), 0], "a session of its own, without a terminal: {stat}");
+    assert_ne!(fields[0], i64::from(std::process::id()), "nobody's child: {stat}");
+    assert_eq!(fs::read_link(format!("/proc/{}/cwd", agent.pid)).unwrap().to_str(), Some("/"));
+    let state = home.run(&["agent", "status", "--json"]).exits(0).json();
+    assert_eq!((&state["running"], &state["pid"], &state["locked"]), (&json!(true), &json!(agent.pid), &json!(false)));
+    assert_eq!(state["socket"], json!(home.socket()));
+    home.run(&["agent", "start"]).exits(0).says("An agent is running already.");
+    home.run(&["agent", "run"]).exits(8).says("running already");
+    assert_eq!(agents_of(&home), [agent.pid]);
+    home.run(&["agent", "stop"]).exits(0).says("The agent has stopped.");
+    agent.ends();
+    assert!(!home.socket().exists());
+    home.run(&["agent", "stop"]).exits(8).says("authctl agent start");
+    let state = home.run(&["agent", "status", "--json"]).exits(8).json();
+    assert_eq!((&state["running"], &state["pid"]), (&json!(false), &json!(null)));
+}
+
+#[test]
+fn ten_starts_at_once_give_one_agent() {
+    let (home, _issuer) = logged_in(|_| {});
+    let starts: Vec<_> = (0..10).map(|_| home.watch(&["agent", "start"])).collect();
+    let said: Vec<String> = starts.into_iter().map(|start| start.ends().exits(0).stderr).collect();
+    let agent = Agent::found(&home);
+    assert_eq!(said.iter().filter(|said| said.contains("The agent is running.")).count(), 1, "{said:?}");
+    assert_eq!(said.iter().filter(|said| said.contains("is running already")).count(), 9, "{said:?}");
+    assert_eq!(agents_of(&home), [agent.pid]);
+}
+
+#[test]
+fn the_socket_of_one_that_was_killed_is_taken_over() {
+    let (home, _issuer) = logged_in(|_| {});
+    let token = home.token("work");
+    let first = Agent::start(&home);
+    let pid = first.pid;
+    first.signal(Signal::KILL);
+    first.ends();
+    assert!(home.socket().exists(), "it left its socket");
+    home.run(&["agent", "status"]).exits(8);
+    assert_eq!(home.token("work"), token, "nobody listens, and nobody is waited for");
+    let second = Agent::start(&home);
+    assert_ne!(second.pid, pid);
+    assert_eq!(second.get("/v1/token").token(), token);
+}
+
+#[test]
+fn an_upgrade_is_noticed_by_nobody() {
+    let (home, _issuer) = logged_in(|_| {});
+    let (program, new) = (home.path().join("authctl"), home.path().join("authctl.new"));
+    fs::copy(AUTHCTL, &program).unwrap();
+    let run = |args: &[&str]| home.run_command(&mut home.command_of(&program, args));
+    run(&["agent", "start"]).exits(0);
+    let old = Agent::found(&home);
+    let token = old.get("/v1/token").token();
+    home.keep_secret(&token);
+    fs::copy(AUTHCTL, &new).unwrap();
+    fs::rename(&new, &program).unwrap();
+    assert_eq!(old.get("/v1/token").token(), token);
+    assert_eq!(run(&["token"]).exits(0).line(), token);
+    old.post("/v1/refresh/work", "").is(200);
+    run(&["agent", "stop"]).exits(0);
+    old.ends();
+    run(&["agent", "start"]).exits(0);
+    let new = Agent::found(&home);
+    assert_eq!(new.get("/v1/token").token(), home.token("work"));
+    let running = fs::read_link(format!("/proc/{}/exe", new.pid)).unwrap();
+    assert_eq!(running, program, "the new file, not the deleted one");
+}

@@ -1,0 +1,38 @@
+//! The agent as its clients and its owner see it: a file a theme.
+
+mod bounds;
+mod changes;
+mod command_line;
+mod life;
+mod lock;
+mod secrets;
+mod stampede;
+mod stop;
+mod trouble;
+
+use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle, Options};
+
+use crate::support::{Sandbox, issuer};
+
+/// What a token lives at the issuers here, in seconds.
+const LIFE: i64 = 300;
+/// After so long a token is due, and still valid.
+const DUE: i64 = LIFE - 40;
+
+/// A home with the session `work` at an issuer.
+fn logged_in(change: impl FnOnce(&mut Options)) -> (Sandbox, Handle) {
+    let (home, issuer) = (Sandbox::new(), issuer(change));
+    home.log_in("work", &issuer);
+    home.session("work");
+    (home, issuer)
+}
+
+/// From now on, until the faults are cleared or `times` requests have met it.
+fn fault(issuer: &Handle, endpoint: Endpoint, kind: FaultKind, times: u32) {
+    issuer.fault(Fault { endpoint, kind, times });
+}
+
+/// How many requests have come to the token endpoint.
+fn asked(issuer: &Handle) -> u64 {
+    issuer.stats().requests.get("token").copied().unwrap_or(0)
+}

@@ -1,0 +1,145 @@
+//! What must not leave the agent: by its socket, its log, its own words, or its environment.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::support::agent::Agent;
+use crate::support::{AUTHCTL, Sandbox, contains, issuer, quick_issuer};
+
+use super::logged_in;
+
+/// All that can be asked for with GET, and the POSTs that answer with what the agent knows.
+const ASKED: [(&str, &str); 13] = [
+    ("GET", "/v1/token"),
+    ("GET", "/v1/token/service"),
+    ("GET", "/v1/token/work?scope=profile"),
+    ("GET", "/v1/token/nobody"),
+    ("GET", "/v1/id-token"),
+    ("GET", "/v1/id-token/service"),
+    ("GET", "/v1/status"),
+    ("GET", "/v1/agent"),
+    ("GET", "/v1/log"),
+    ("GET", "/v1/openapi.json"),
+    ("POST", "/v1/refresh/work"),
+    ("POST", "/v1/refresh/service"),
+    ("POST", "/v1/forget/work"),
+];
+
+#[test]
+fn no_refresh_token_and_no_client_secret_crosses_the_socket() {
+    let (home, idp) = (Sandbox::new(), issuer(|_| {}));
+    home.log_in("work", &idp);
+    let secret = idp.client_secret("authctl-service").unwrap().expose().to_owned();
+    home.keep_secret(&secret);
+    let args = ["login", "service", "--issuer", idp.issuer(), "--client-id", "authctl-service", "--client-credentials"];
+    home.run_with(&[&args[..], &["--client-secret-stdin"]].concat(), &format!("{secret}\n")).exits(0);
+    let agent = Agent::run(&home);
+    let mut events = agent.events();
+    let mut never = vec![secret];
+    let mut answers = Vec::new();
+    for _ in 0..2 {
+        never.push(home.session("work").tokens.refresh_token.unwrap().expose().to_owned());
+        answers.extend(ASKED.map(|(method, target)| agent.asks(method, target, &[], "")));
+    }
+    assert_eq!(answers.iter().filter(|answer| answer.body.contains("access_token\":\"")).count(), 6, "{answers:?}");
+    for answer in &answers {
+        let whole = format!("{answer:?}");
+        assert!(never.iter().all(|secret| !whole.contains(secret.as_str())), "{whole}");
+        let cached = answer.header("cache-control");
+        assert_eq!(cached, Some("no-store"), "{answer:?}");
+    }
+    let (data, before) = events.until("renewed");
+    assert!(before.is_empty() && data.get("message").is_none(), "{data}");
+    // What it says of itself at the highest level holds no secret, access tokens included: `ends` looks.
+    home.session("work");
+    home.session("service");
+    let ran = agent.stops().expect("a child").exits(0);
+    assert!(ran.stderr.contains("The agent listens at"), "{}", ran.stderr);
+    assert_eq!(home.leaks_in_files(), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn the_log_names_who_got_what_and_no_token() {
+    let (home, _issuer) = logged_in(|_| {});
+    home.log_in("other", &quick_issuer());
+    let agent = Agent::run(&home);
+    let token = home.token("work");
+    home.run(&["token", "other"]).exits(0);
+    home.run(&["token", "other", "--id-token"]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    for _ in 0..3 {
+        agent.get("/v1/token/work").is(200);
+    }
+    home.session("work");
+    home.session("other");
+    let log = home.run(&["agent", "log", "--json"]).exits(0).json();
+    let entries = log["entries"].as_array().unwrap();
+    let of = |name: &str| entries.iter().filter(|entry| entry["executable"] == json!(name)).collect::<Vec<_>>();
+    let client = fs::canonicalize(AUTHCTL).unwrap();
+    let told: Vec<_> = of(client.to_str().unwrap())
+        .iter()
+        .map(|entry| (entry["what"].as_str().unwrap().to_owned(), entry["profile"].as_str().unwrap().to_owned()))
+        .collect();
+    let told: Vec<(&str, &str)> = told.iter().map(|(what, profile)| (what.as_str(), profile.as_str())).collect();
+    assert_eq!(told, [("token", "work"), ("token", "other"), ("id-token", "other"), ("refresh", "work")]);
+    let this = std::env::current_exe().unwrap();
+    let mine = of(this.to_str().unwrap());
+    assert_eq!(mine.len(), 1, "{log}");
+    assert_eq!(
+        (&mine[0]["pid"], &mine[0]["count"], &mine[0]["what"]),
+        (&json!(std::process::id()), &json!(3), &json!("token"))
+    );
+    // Every client of the command line was started by this test.
+    assert!(of(client.to_str().unwrap()).iter().all(|entry| entry["parent"] == json!(this)), "{log}");
+    let words = home.run(&["agent", "log"]).exits(0).stdout;
+    assert!(words.contains(&format!("(process {}, user", std::process::id())) && !words.contains(&token), "{words}");
+}
+
+#[test]
+fn a_token_of_the_caller_is_not_inherited() {
+    let (mut home, _issuer) = logged_in(|_| {});
+    home.set("AUTHCTL_TOKEN", "a-token-handed-in-by-the-caller");
+    home.keep_secret("a-token-handed-in-by-the-caller");
+    let agent = Agent::start(&home);
+    let environment = fs::read(format!("/proc/{}/environ", agent.pid)).expect("run as root");
+    assert!(contains(&environment, b"AUTHCTL_SOCK="), "it is the agent's");
+    assert!(!contains(&environment, b"AUTHCTL_TOKEN") && !contains(&environment, b"handed-in"));
+    assert_ne!(agent.get("/v1/token").token(), "a-token-handed-in-by-the-caller");
+}
+
+#[test]
+fn the_agent_shuts_out_debuggers_and_leaves_no_core() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::start(&home);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", agent.pid)).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    // A process that is not dumpable belongs to root as far as /proc goes: as nobody, its files cannot be read. Where
+    // all of this runs as root the owner says nothing; the environment can then be read by root alone.
+    let nobody = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--clear-groups", "cat"])
+        .arg(format!("/proc/{}/environ", agent.pid))
+        .output()
+        .expect("setpriv");
+    assert!(!nobody.status.success() && nobody.stdout.is_empty());
+    use std::os::unix::fs::MetadataExt as _;
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!((mode(&home.socket()), mode(home.socket().parent().unwrap())), (0o600, 0o700));
+    // Nobody of another user gets in, even where the file modes would let them.
+    let run = home.socket().parent().unwrap().to_owned();
+    for (path, open) in [(home.path().to_owned(), 0o755), (run.clone(), 0o755), (home.socket(), 0o666)] {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(open)).unwrap();
+    }
+    fs::set_permissions(run.parent().unwrap(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let socket = home.socket();
+    let curl = ["--reuid=65534", "--clear-groups", "curl", "-sS", "--unix-socket"];
+    let asked =
+        std::process::Command::new("setpriv").args(curl).arg(&socket).arg("http://a/v1/token").output().unwrap();
+    let said = String::from_utf8_lossy(&asked.stdout).into_owned();
+    let problem: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|e| panic!("{e}: {asked:?}"));
+    assert_eq!((&problem["status"], &problem["code"]), (&json!(403), &json!("caller_not_permitted")));
+    let log = agent.get("/v1/log").is(200);
+    let refused = log["entries"].as_array().unwrap().iter().find(|entry| entry["what"] == "refused").expect("noted");
+    assert_eq!(refused["uid"], 65534);
+}

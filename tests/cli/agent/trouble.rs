@@ -1,0 +1,138 @@
+//! An issuer in trouble: nobody else waits for it, a valid token is handed out in time, and it is not stormed.
+
+use std::time::{Duration, Instant};
+
+use authctl::dev_issuer::{Endpoint, FaultKind};
+use serde_json::json;
+
+use crate::support::agent::Agent;
+use crate::support::quick_issuer;
+use crate::support::watched::until;
+
+use super::{DUE, LIFE, asked, fault, logged_in};
+
+#[test]
+fn nobody_else_waits_for_an_issuer_that_hangs() {
+    let (home, hanging) = logged_in(|_| {});
+    let other = quick_issuer();
+    home.log_in("other", &other);
+    let agent = Agent::run(&home);
+    for endpoint in [Endpoint::Metadata, Endpoint::Token] {
+        fault(&hanging, endpoint, FaultKind::Hold, 0);
+    }
+    home.passes_for(&agent, "work", LIFE + 1);
+    let mut waiting: Vec<_> = (0..100).map(|_| agent.waits_for("GET", "/v1/token/work")).collect();
+    until("the request", || (hanging.stats().faults == 1).then_some(()));
+    // The best of some: this machine has other things to do.
+    let token = || {
+        let begun = Instant::now();
+        agent.get("/v1/token/other").token();
+        begun.elapsed()
+    };
+    let quickest = (0..5).map(|_| token()).min().unwrap();
+    assert!(quickest < Duration::from_millis(100), "{quickest:?}");
+    agent.post("/v1/refresh/other", "").is(200);
+    agent.get("/v1/status").is(200);
+    assert_eq!(hanging.stats().refreshes_committed, 0, "it hangs all the time");
+    hanging.clear_faults();
+    let first = waiting[0].answer().expect("an answer").token();
+    assert!(waiting[1..].iter_mut().all(|one| one.answer().expect("an answer").token() == first));
+}
+
+#[test]
+fn a_token_that_is_valid_yet_is_handed_out_within_patience() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let first = agent.get("/v1/token").token();
+    fault(&issuer, Endpoint::Token, FaultKind::Hold, 0);
+    home.passes_for(&agent, "work", DUE);
+    let begun = Instant::now();
+    assert_eq!(agent.get("/v1/token").token(), first);
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert_eq!(agent.asks("GET", "/v1/token", &["Prefer: wait=0"], "").token(), first);
+    issuer.clear_faults();
+    until("the new one", || (agent.get("/v1/token").token() != first).then_some(()));
+    assert_eq!(issuer.stats().refreshes_committed, 1);
+}
+
+#[test]
+fn whoever_says_how_long_it_waits_waits_no_longer() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    fault(&issuer, Endpoint::Token, FaultKind::Hold, 0);
+    home.passes_for(&agent, "work", LIFE + 1);
+    let begun = Instant::now();
+    let answer = agent.asks("GET", "/v1/token/work", &["Prefer: wait=1"], "");
+    let waited = begun.elapsed();
+    answer.refuses(503, "renewal_under_way");
+    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&waited), "{waited:?}");
+    issuer.clear_faults();
+    agent.asks("GET", "/v1/token/work", &["Prefer: wait=20"], "").token();
+}
+
+#[test]
+fn an_issuer_that_is_down_is_told_and_not_stormed() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let mut events = agent.events();
+    fault(&issuer, Endpoint::Token, FaultKind::TooManyRequests { retry_after: 90 }, 0);
+    home.passes_for(&agent, "work", LIFE + 1);
+    let before = asked(&issuer);
+    let answers: Vec<_> = (0..300).map(|_| agent.get("/v1/token/work")).collect();
+    for answer in &answers {
+        assert_eq!(answer.refuses(503, "issuer_unreachable")["exit_code"], 6);
+        let seconds: u64 = answer.header("retry-after").expect("when").parse().expect("seconds");
+        assert!((1..=90).contains(&seconds), "{answer:?}");
+    }
+    assert_eq!(asked(&issuer) - before, 1, "it is asked once, and left alone as it wanted");
+    assert_eq!(events.until("failed").0["profile"], "work");
+    home.run(&["token", "work"]).exits(6);
+}
+
+#[test]
+fn one_that_says_nothing_is_asked_once_a_second_at_most() {
+    let (home, mut issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    fault(&issuer, Endpoint::Metadata, FaultKind::ServerError, 0);
+    home.passes_for(&agent, "work", LIFE + 1);
+    let requests = |issuer: &authctl::dev_issuer::Handle| issuer.stats().requests["metadata"];
+    let (before, begun) = (requests(&issuer), Instant::now());
+    for _ in 0..300 {
+        let answer = agent.get("/v1/token/work");
+        answer.refuses(503, "issuer_unreachable");
+        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    }
+    let (came, seconds) = (requests(&issuer) - before, begun.elapsed().as_secs());
+    // Both metadata addresses may be tried each time.
+    assert!(came <= 2 * (seconds + 2), "{came} requests in {seconds} s");
+    issuer.clear_faults();
+    issuer.pause();
+    until("the refusal", || (agent.get("/v1/token/work").status == 503).then_some(()));
+    issuer.resume().unwrap();
+    until("the token", || (agent.get("/v1/token/work").status == 200).then_some(()));
+}
+
+#[test]
+fn the_end_of_a_session_is_told_once() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let mut events = agent.events();
+    issuer.revoke_everything();
+    home.passes_for(&agent, "work", LIFE + 1);
+    let before = asked(&issuer);
+    for _ in 0..20 {
+        let answer = agent.get("/v1/token/work");
+        let problem = answer.refuses(401, "login_required");
+        assert!(problem["hint"].as_str().unwrap().contains("authctl login work"), "{problem}");
+        assert!(answer.header("www-authenticate").is_some(), "{answer:?}");
+    }
+    agent.post("/v1/refresh/work", "").refuses(401, "login_required");
+    home.run(&["token", "work"]).exits(3).says("authctl login work");
+    assert_eq!(asked(&issuer) - before, 1, "one request, and no more");
+    assert_eq!(events.until("login-required").0["profile"], json!("work"));
+    // A login mends it, and nothing more was told meanwhile.
+    home.log_in("work", &issuer);
+    agent.post("/v1/refresh/work", "").is(200);
+    assert_eq!(events.until("renewed").1, Vec::<String>::new());
+}
