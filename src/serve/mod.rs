@@ -108,7 +108,7 @@ impl Agent {
 
 /// Serves on the socket until `stop` comes or a client asks for it, then lets what is under way come to its end: no more
 /// is accepted, open requests are answered, and no renewal is cut between the issuer's reply and the store. `ready` is
-/// called once requests are answered.
+/// called once requests are answered, `stopping` as soon as no more are accepted, whoever wanted it.
 ///
 /// # Errors
 /// [`Kind::Usage`] where the configuration cannot be read, [`Kind::Unexpected`] where the system refuses the socket.
@@ -117,6 +117,7 @@ pub async fn serve(
     (listener, listening): (UnixListener, Listening),
     ready: impl FnOnce(),
     stop: impl Future<Output = ()>,
+    stopping: impl FnOnce(),
 ) -> Result<(), Failure> {
     let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "start the agent again");
     listener.set_nonblocking(true).map_err(unexpected)?;
@@ -156,6 +157,7 @@ pub async fn serve(
     }
     agent.stop.send_replace(true);
     drop(listener);
+    stopping();
     for task in background {
         task.abort();
     }

@@ -51,9 +51,11 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Failure> {
         };
         let stop = async {
             signals.next().await;
+        };
+        let stopping = || {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         };
-        serve(parts, listening, ready, stop).await?;
+        serve(parts, listening, ready, stop, stopping).await?;
         Ok(0)
     })
 }
