@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod agent_clients;
+mod agent_service;
 mod agent_support;
 mod browser;
 mod crowd;

@@ -1,0 +1,185 @@
+//! The agent under a service manager: systemd's own tools start it by its socket, read its unit files, and are told when
+//! it is ready and when it stops.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal};
+
+use crate::agent_support::{Killed, agent, ask, asked, output_of, socket_of};
+use crate::keyring::needs;
+use crate::support::watched::{LIMIT, until};
+use crate::support::{self, AUTHCTL, Sandbox};
+
+/// What a process runs at the moment.
+fn program_of(process: &Killed) -> PathBuf {
+    std::fs::read_link(format!("/proc/{}/exe", process.0.id())).expect("it lives")
+}
+
+/// `systemd-socket-activate`, listening for the agent of this home.
+pub fn activated(home: &Sandbox) -> Killed {
+    needs(&["systemd-socket-activate"]);
+    let socket = socket_of(home);
+    std::fs::create_dir_all(socket.parent().expect("a parent")).expect("made");
+    let plain = home.command(&[]);
+    let mut command = Command::new("systemd-socket-activate");
+    command.arg(format!("--listen={}", socket.display()));
+    for (name, value) in plain.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+        command.arg(format!("--setenv={}={}", name.display(), value.display()));
+    }
+    command.args([AUTHCTL, "agent", "run"]).current_dir(home.path());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let manager = Killed(command.spawn().expect("systemd-socket-activate starts"));
+    until("the socket", || socket.exists().then_some(()));
+    manager
+}
+
+#[test]
+fn the_first_connection_starts_it_and_is_answered() {
+    let (home, issuer) = (Sandbox::new(), support::quick_issuer());
+    home.log_in("work", &issuer);
+    let token = home.token("work");
+    let mut manager = activated(&home);
+    assert!(program_of(&manager).ends_with("systemd-socket-activate"), "nobody has asked yet");
+
+    let (status, answer) = asked(&socket_of(&home), "GET", "/v1/token/work", "");
+    assert!(status == 200 && answer["access_token"] == token.as_str(), "the first one is answered: {status}");
+    assert!(program_of(&manager).ends_with("authctl"));
+    assert_eq!(home.token("work"), token);
+    let state = home.run(&["agent", "status", "--json"]).exits(0).json();
+    assert_eq!((&state["pid"], &state["locked"]), (&manager.0.id().into(), &false.into()), "{state}");
+    assert_eq!(state["socket"], socket_of(&home).display().to_string(), "{state}");
+    // The one that was started by hand finds it.
+    home.run(&["agent", "start"]).exits(0).says("running already");
+    home.run(&["agent", "run"]).exits(8).says("running already");
+
+    home.run(&["agent", "stop"]).exits(0);
+    assert!(until("its end", || manager.0.try_wait().expect("waited")).success());
+    assert!(socket_of(&home).exists(), "the socket is the service manager's");
+}
+
+fn units(home: &Sandbox) -> Vec<PathBuf> {
+    ["authctl.socket", "authctl.service"].map(|name| home.path().join("config/systemd/user").join(name)).to_vec()
+}
+
+#[test]
+fn systemd_reads_the_units_that_install_writes() {
+    needs(&["systemd-analyze"]);
+    let home = Sandbox::new();
+    let printed = home.run(&["agent", "install", "--print"]).exits(0).stdout;
+    assert!(units(&home).iter().all(|unit| !unit.exists()), "--print only shows");
+
+    home.run(&["agent", "install"]).exits(0);
+    let written = |unit: &PathBuf| std::fs::read_to_string(unit).expect("written");
+    let shown: String = units(&home).iter().map(|unit| format!("# {}\n{}\n", unit.display(), written(unit))).collect();
+    assert_eq!(printed, shown);
+    verified(&home, &units(&home)).expect("systemd takes them");
+
+    // A manager that found nothing wrong with anything would have proved nothing.
+    let service = written(&units(&home)[1]);
+    std::fs::write(&units(&home)[1], service.replace("Type=notify", "Type=telepathy")).expect("written");
+    let refused = verified(&home, &units(&home)).expect_err("systemd looks at what it is given");
+    assert!(refused.contains("telepathy"), "{refused}");
+
+    home.run(&["agent", "uninstall"]).exits(0);
+    assert!(units(&home).iter().all(|unit| !unit.exists()), "uninstalled");
+    home.run(&["agent", "uninstall"]).exits(0).says("No service");
+}
+
+/// What systemd finds wrong with unit files, as an error.
+fn verified(home: &Sandbox, units: &[PathBuf]) -> Result<(), String> {
+    let mut command = Command::new("systemd-analyze");
+    command.args(["verify", "--user", "--man=no"]).args(units).env("XDG_RUNTIME_DIR", home.path().join("run"));
+    command.env_remove("DBUS_SESSION_BUS_ADDRESS");
+    let output = command.stdin(Stdio::null()).output().expect("systemd-analyze starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // It is content with what it passes over, and says so.
+    if output.status.success() && !said.contains("authctl") { Ok(()) } else { Err(said) }
+}
+
+#[test]
+fn nothing_is_installed_beside_a_running_agent() {
+    let (home, issuer) = (Sandbox::new(), support::quick_issuer());
+    home.log_in("work", &issuer);
+    let _agent = agent(&home, &[]);
+    let refused = home.run(&["agent", "install", "--json"]).exits(8);
+    assert_eq!(refused.error()["code"], "agent_running");
+    assert!(refused.error()["hint"].as_str().is_some_and(|hint| hint.contains("agent stop")), "{}", refused.stderr);
+    assert!(!home.path().join("config/systemd").exists(), "nothing is written");
+}
+
+/// A service manager that is told of states.
+struct Told(UnixDatagram, PathBuf);
+
+impl Told {
+    fn by(home: &mut Sandbox) -> Self {
+        let path = home.path().join("notify.sock");
+        let socket = UnixDatagram::bind(&path).expect("bound");
+        socket.set_read_timeout(Some(LIMIT)).expect("set");
+        home.set("NOTIFY_SOCKET", &path);
+        Self(socket, path)
+    }
+
+    /// The next message.
+    #[track_caller]
+    fn next(&self) -> String {
+        let mut message = [0; 1024];
+        let length = self.0.recv(&mut message).expect("it is told");
+        String::from_utf8_lossy(&message[..length]).trim_end().to_owned()
+    }
+
+    /// Whether nothing has been said that was not read.
+    fn is_silent(&self) -> bool {
+        self.0.set_nonblocking(true).expect("set");
+        let silent = self.0.recv(&mut [0; 1024]).is_err();
+        self.0.set_nonblocking(false).expect("set");
+        silent
+    }
+}
+
+fn started(home: &Sandbox) -> Killed {
+    let mut command = home.command(&["agent", "run"]);
+    Killed(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the agent starts"))
+}
+
+fn answers_at_once(socket: &Path) -> bool {
+    ask(socket, "GET", "/v1/agent", "").is_some_and(|(status, _)| status == 200)
+}
+
+#[test]
+fn the_manager_is_told_when_it_answers_and_when_it_stops() {
+    let mut home = Sandbox::new();
+    let told = Told::by(&mut home);
+    let stops: [&dyn Fn(&Sandbox, &Killed); 2] = [
+        &|_, agent| rustix::process::kill_process(Pid::from_child(&agent.0), Signal::TERM).expect("signalled"),
+        &|home, _| {
+            home.run(&["agent", "stop"]).exits(0);
+        },
+    ];
+    for stop in stops {
+        let mut agent = started(&home);
+        assert_eq!(told.next(), "READY=1");
+        assert!(answers_at_once(&socket_of(&home)), "it said that it was ready");
+        stop(&home, &agent);
+        assert_eq!(told.next(), "STOPPING=1");
+        assert!(until("its end", || agent.0.try_wait().expect("waited")).success());
+        assert!(told.is_silent());
+    }
+}
+
+#[test]
+fn what_never_answers_is_never_ready() {
+    let mut home = Sandbox::new();
+    home.configure("profiles = 5\n");
+    let told = Told::by(&mut home);
+    home.run(&["agent", "run"]).exits(2);
+    assert!(told.is_silent(), "{}", told.1.display());
+    // Nor is the second of two.
+    std::fs::remove_file(home.config_file()).expect("removed");
+    let _agent = started(&home);
+    assert_eq!(told.next(), "READY=1");
+    home.run(&["agent", "run"]).exits(8);
+    assert!(told.is_silent());
+    output_of(home.command(&["agent", "stop"]).arg("--quiet")).expect("stopped");
+}
