@@ -11,7 +11,9 @@ use hyper::header::CONTENT_LENGTH;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 
 use super::Agent;
 use super::answer::{Answer, not_allowed, problem};
@@ -35,9 +37,16 @@ const LONGEST_HEAD: usize = 32 * 1024;
 /// The wait after the system could give no descriptor: they come back when connections end.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(20);
 
+/// Connections that are being told why they are not served: few enough for the descriptors that are kept for other things.
+const MOST_TURNED_AWAY: usize = 16;
+
+/// To read that, and to hang up.
+const TURNED_AWAY_TIME: Duration = Duration::from_secs(1);
+
 /// Accepts until the agent stops.
 pub(super) async fn accept(agent: &Arc<Agent>, listener: &UnixListener) {
     let us = rustix::process::geteuid().as_raw();
+    let turned_away = Arc::new(Semaphore::new(MOST_TURNED_AWAY));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -51,30 +60,43 @@ pub(super) async fn accept(agent: &Arc<Agent>, listener: &UnixListener) {
         if peer.uid != us {
             agent.journal.note(&peer, Deed::Refused, None, agent.now());
             let message = format!("this agent serves the user with id {us}, and you have id {}", peer.uid);
-            refuse(&stream, 403, "caller_not_permitted", &message);
+            refuse(stream, &turned_away, 403, "caller_not_permitted", &message);
             continue;
         }
         match agent.gate.admit(peer.pid) {
             Some(ticket) => {
                 tokio::spawn(connection(Arc::clone(agent), stream, peer, ticket));
             }
-            None => refuse(&stream, 429, "too_many_requests", "there are too many connections"),
+            None => {
+                refuse(stream, &turned_away, 429, "too_many_requests", "there are too many connections");
+            }
         }
     }
 }
 
-/// Answers without reading what was asked, and closes.
-fn refuse(stream: &UnixStream, status: u16, code: &str, message: &str) {
+/// Answers whatever is asked, and closes. Where too many are being turned away already, it only closes.
+fn refuse(stream: UnixStream, turned_away: &Arc<Semaphore>, status: u16, code: &str, message: &str) {
+    let Ok(place) = Arc::clone(turned_away).try_acquire_owned() else { return };
     let exit = Kind::Agent.exit_code();
     let body = format!(r#"{{"status":{status},"code":"{code}","title":"{message}","hint":"","exit_code":{exit}}}"#);
-    let reason = if status == 403 { "Forbidden" } else { "Too Many Requests" };
-    let head = format!(
+    let reason = if status == 403 { "Forbidden" } else { "Too Many Requests\r\nRetry-After: 1" };
+    let answer = format!(
         "HTTP/1.1 {status} {reason}\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\n\
-         Retry-After: 1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    // A connection just made takes that much without waiting.
-    let _ = stream.try_write(head.as_bytes());
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(TURNED_AWAY_TIME, turn_away(stream, answer)).await;
+        drop(place);
+    });
+}
+
+/// Closed while the client is still asking, the connection would break off under it, and it would not read why.
+async fn turn_away(mut stream: UnixStream, answer: String) {
+    if stream.write_all(answer.as_bytes()).await.is_ok() && stream.shutdown().await.is_ok() {
+        let mut asked = [0; 1024];
+        while matches!(stream.read(&mut asked).await, Ok(1..)) {}
+    }
 }
 
 /// Serves one connection to its end: the client's, the agent's, or that of its idle time.
