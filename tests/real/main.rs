@@ -2,6 +2,8 @@
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod agent_clients;
+mod agent_guarded;
+mod agent_notifies;
 mod agent_service;
 mod agent_support;
 mod browser;

@@ -1,0 +1,288 @@
+//! Who does not get at the agent: other users, those who were others, debuggers, and whoever reads what a crash leaves.
+
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use authctl::dev_issuer::Handle;
+use rustix::process::{Pid, Signal};
+
+use crate::agent_service::activated;
+use crate::agent_support::{Killed, agent, answers, ask, asked, needs_root, output_of, socket_of};
+use crate::keyring::needs;
+use crate::support::watched::until;
+use crate::support::{self, AUTHCTL, Sandbox};
+
+/// The user that nobody else is.
+const NOBODY: u32 = 65534;
+
+fn permit(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
+}
+
+/// A program that another user starts, in the environment of this home.
+fn as_nobody(home: &Sandbox, program: impl AsRef<Path>) -> Command {
+    needs(&["setpriv"]);
+    let mut command = home.command(&[]);
+    let plain = std::mem::replace(&mut command, Command::new("setpriv"));
+    command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups", "--"]);
+    command.arg(program.as_ref()).current_dir(home.path());
+    command
+}
+
+/// A home that is logged in as `work` and has become the other user's, with the program in it, and that user's agent.
+fn nobodys() -> (Sandbox, Handle, Killed) {
+    needs_root();
+    let (home, issuer) = (Sandbox::new(), support::quick_issuer());
+    home.log_in("work", &issuer);
+    home.token("work");
+    let program = home.path().join("authctl");
+    std::fs::copy(AUTHCTL, &program).expect("copied");
+    let owner = format!("{NOBODY}:{NOBODY}");
+    output_of(Command::new("chown").args(["-R", &owner]).arg(home.path())).expect("given away");
+    let mut command = as_nobody(&home, &program);
+    command.args(["agent", "run"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let agent = Killed(command.spawn().expect("it starts"));
+    // Asked by that user: root is refused as well.
+    until("an agent that answers", || {
+        output_of(as_nobody(&home, &program).args(["agent", "status"])).ok().filter(|said| said.contains("running"))
+    });
+    (home, issuer, agent)
+}
+
+/// Connects, becomes argv[2] before or after it as argv[3] says, and prints what is answered to a request for a token.
+const CHANGES_ITS_USER: &str = r#"
+import os, socket, sys
+def change():
+    os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
+agent = socket.socket(socket.AF_UNIX)
+if sys.argv[3] == "before": change()
+agent.connect(sys.argv[1])
+if sys.argv[3] == "after": change()
+try:
+    agent.sendall(b"GET /v1/token/work HTTP/1.1\r\nHost: authctl\r\nConnection: close\r\n\r\n")
+except BrokenPipeError:
+    pass
+answer = b""
+try:
+    while piece := agent.recv(65536): answer += piece
+except ConnectionResetError:
+    pass
+print(answer.decode())
+"#;
+
+#[test]
+fn another_user_is_refused_even_where_the_files_let_him_in() {
+    needs_root();
+    let (home, issuer) = (Sandbox::new(), support::quick_issuer());
+    home.log_in("work", &issuer);
+    let token = home.token("work");
+    let _agent = agent(&home, &[]);
+    let socket = socket_of(&home);
+    for dir in [home.path(), &home.path().join("run"), &home.path().join("run/authctl")] {
+        permit(dir, 0o755);
+    }
+    permit(&socket, 0o777);
+    for _ in 0..20 {
+        let mut curl = as_nobody(&home, "curl");
+        curl.args(["-sS", "--max-time", "20", "-w", "\n%{http_code}", "--unix-socket"]).arg(&socket);
+        let answer = output_of(curl.arg("http://authctl/v1/token/work")).expect("an answer");
+        assert!(!answer.contains(&token) && !answer.contains("access_token"), "no token");
+        let (body, status) = answer.rsplit_once('\n').expect("two lines");
+        let problem: serde_json::Value = serde_json::from_str(body).expect("a problem document");
+        assert_eq!((status, &problem["code"]), ("403", &"caller_not_permitted".into()), "{problem}");
+    }
+    let log = home.run(&["agent", "log", "--json"]).exits(0).json();
+    let refused: Vec<_> =
+        log["entries"].as_array().expect("entries").iter().filter(|e| e["what"] == "refused").collect();
+    assert!(!refused.is_empty() && refused.iter().all(|e| e["uid"] == NOBODY && e["profile"].is_null()), "{log}");
+    home.run(&["agent", "log"]).exits(0);
+    assert_eq!(asked(&socket, "GET", "/v1/token/work", "").0, 200, "its own user is served all the while");
+}
+
+#[test]
+fn a_process_is_who_it_was_when_it_connected() {
+    needs(&["python3"]);
+    let (home, _issuer, _agent) = nobodys();
+    let asks = |when: &str| {
+        let mut python = Command::new("python3");
+        python.args(["-c", CHANGES_ITS_USER]).arg(socket_of(&home)).args([&NOBODY.to_string(), when]);
+        output_of(&mut python).expect("an answer")
+    };
+    let answer = asks("after");
+    assert!(answer.starts_with("HTTP/1.1 403 ") && answer.contains("caller_not_permitted"), "{answer}");
+    assert!(!answer.contains("access_token"), "no token");
+    assert!(asks("before").starts_with("HTTP/1.1 200 "), "the user himself is served");
+}
+
+#[test]
+fn its_own_user_cannot_look_into_it() {
+    needs(&["gdb", "strace"]);
+    let (home, _issuer, agent) = nobodys();
+    let mut sleep = as_nobody(&home, "sleep");
+    let sleep = Killed(sleep.arg("600").stdin(Stdio::null()).spawn().expect("it starts"));
+    let reads = |process: &Killed, file: &str| {
+        let path = format!("/proc/{}/{file}", process.0.id());
+        output_of(as_nobody(&home, "head").args(["-c", "1", &path]))
+    };
+    // `setpriv` itself runs as root for a moment.
+    until("an ordinary process that can be looked into", || {
+        reads(&sleep, "environ").ok().filter(|read| read.len() == 1)
+    });
+    assert!(reads(&sleep, "maps").is_ok());
+    for file in ["environ", "maps", "mem", "auxv"] {
+        let refused = reads(&agent, file).expect_err("it cannot be read");
+        assert!(refused.contains("Permission denied") || refused.contains("not permitted"), "{file}: {refused}");
+    }
+    let id = agent.0.id().to_string();
+    let told = |output: Result<String, String>| output.unwrap_or_else(|said| said);
+    let mut gdb = as_nobody(&home, "sh");
+    let gdb = told(output_of(gdb.args(["-c", &format!("gdb -nx -batch -p {id} -ex 'info proc mappings' 2>&1")])));
+    assert!(gdb.contains("Operation not permitted") && !gdb.contains("[heap]"), "{gdb}");
+    let strace = output_of(as_nobody(&home, "strace").args(["-p", &id])).expect_err("it cannot be traced");
+    assert!(strace.contains("Operation not permitted"), "{strace}");
+    let alive = output_of(as_nobody(&home, home.path().join("authctl")).args(["agent", "status"]));
+    assert!(alive.is_ok_and(|said| said.contains("running")));
+}
+
+/// An agent that is none of this process's children; killed when dropped.
+struct Elsewhere(Pid);
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let _ = rustix::process::kill_process(self.0, Signal::KILL);
+    }
+}
+
+/// The agent's process, once it answers.
+fn process_of(home: &Sandbox) -> Pid {
+    answers(&socket_of(home));
+    let id = asked(&socket_of(home), "GET", "/v1/agent", "").1["pid"].as_i64().expect("a process id");
+    Pid::from_raw(i32::try_from(id).expect("small")).expect("positive")
+}
+
+/// Starts `authctl` with every core allowed and every permission given to files.
+fn careless(home: &Sandbox, args: &str) -> Command {
+    let plain = home.command(&[]);
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -c unlimited && umask 000 && exec '{AUTHCTL}' {args}")]);
+    command
+        .env_clear()
+        .envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(home.path());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn cores_in(dir: &Path) -> Vec<String> {
+    let names =
+        dir.read_dir().expect("readable").flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name == "core" || name.starts_with("core.")).collect()
+}
+
+/// Has the agent crash, and looks for what is left of it.
+#[track_caller]
+fn leaves_nothing(home: &Sandbox, process: Pid, signal: Signal, child: Option<&mut Killed>) {
+    let directory = std::fs::read_link(format!("/proc/{process}/cwd")).expect("it lives");
+    let before = cores_in(&directory);
+    let limits = std::fs::read_to_string(format!("/proc/{process}/limits")).expect("it lives");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("the limit");
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
+    // A Rust program passes the first SIGSEGV over that is not its own stack's: the next one ends it.
+    let crash = || {
+        let _ = rustix::process::kill_process(process, signal);
+    };
+    crash();
+    match child {
+        Some(child) => {
+            let status = until("its end", || {
+                let ended = child.0.try_wait().expect("waited");
+                if ended.is_none() {
+                    crash();
+                }
+                ended
+            });
+            assert_eq!((status.signal(), status.core_dumped()), (Some(signal.as_raw()), false), "{status}");
+        }
+        None => until("its end", || {
+            crash();
+            ask(&socket_of(home), "GET", "/v1/agent", "").is_none().then_some(())
+        }),
+    }
+    assert_eq!(cores_in(&directory), before, "in {}", directory.display());
+    assert_eq!(cores_in(home.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_crash_leaves_no_core() {
+    let home = Sandbox::new();
+    for signal in [Signal::SEGV, Signal::ABORT] {
+        let mut run = Killed(careless(&home, "agent run").spawn().expect("it starts"));
+        let process = process_of(&home);
+        assert_eq!(process, Pid::from_child(&run.0));
+        leaves_nothing(&home, process, signal, Some(&mut run));
+
+        assert!(careless(&home, "agent start").status().is_ok_and(|status| status.success()), "over the dead one");
+        let started = Elsewhere(process_of(&home));
+        leaves_nothing(&home, started.0, signal, None);
+    }
+}
+
+#[test]
+fn a_crash_leaves_no_core_where_a_socket_started_it() {
+    let home = Sandbox::new();
+    let mut manager = activated(&home);
+    output_of(Command::new("prlimit").args([&format!("--pid={}", manager.0.id()), "--core=unlimited:unlimited"]))
+        .expect("cores are allowed");
+    let process = process_of(&home);
+    leaves_nothing(&home, process, Signal::SEGV, Some(&mut manager));
+}
+
+#[test]
+fn what_it_makes_is_its_owners_alone_whatever_the_umask() {
+    let home = Sandbox::new();
+    let mode = |path: &Path| path.symlink_metadata().expect("there").mode() & 0o7777;
+    let dir = home.path().join("run/authctl");
+    let run = Killed(careless(&home, "agent run").spawn().expect("it starts"));
+    process_of(&home);
+    let looks = || {
+        let files: Vec<_> = dir.read_dir().expect("readable").flatten().map(|entry| entry.path()).collect();
+        assert!(files.contains(&socket_of(&home)), "{files:?}");
+        assert_eq!(mode(&dir), 0o700);
+        for file in &files {
+            assert_eq!(mode(file), 0o600, "{}", file.display());
+        }
+    };
+    looks();
+    drop(run);
+    std::fs::remove_dir_all(&dir).expect("removed");
+    assert!(careless(&home, "agent start").status().is_ok_and(|status| status.success()));
+    let _started = Elsewhere(process_of(&home));
+    looks();
+}
+
+#[test]
+fn a_directory_that_others_can_change_is_refused() {
+    let home = Sandbox::new();
+    let dir = home.path().join("run/authctl");
+    std::fs::create_dir(&dir).expect("made");
+    permit(&dir, 0o770);
+    for command in ["run", "start"] {
+        let refused = home.run(&["agent", command]).exits(8).says("(mode 0770)").says("chmod 700");
+        assert!(refused.stdout.is_empty(), "{}", refused.stdout);
+        assert_eq!(dir.read_dir().expect("readable").count(), 0, "nothing is made in it");
+    }
+    std::fs::remove_dir(&dir).expect("removed");
+
+    let real = home.path().join("elsewhere");
+    std::fs::create_dir(&real).expect("made");
+    permit(&real, 0o700);
+    symlink(&real, &dir).expect("linked");
+    for command in ["run", "start"] {
+        home.run(&["agent", command]).exits(8).says(&dir.display().to_string()).says("next: ").says("AUTHCTL_SOCK");
+        assert_eq!(real.read_dir().expect("readable").count(), 0, "nothing is made behind the link");
+    }
+}
