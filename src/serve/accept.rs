@@ -38,7 +38,7 @@ const LONGEST_HEAD: usize = 32 * 1024;
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(20);
 
 /// Connections that are being told why they are not served: few enough for the descriptors that are kept for other things.
-const MOST_TURNED_AWAY: usize = 16;
+const MOST_TURNED_AWAY: usize = 8;
 
 /// To read that, and to hang up.
 const TURNED_AWAY_TIME: Duration = Duration::from_secs(1);
@@ -74,9 +74,8 @@ pub(super) async fn accept(agent: &Arc<Agent>, listener: &UnixListener) {
     }
 }
 
-/// Answers whatever is asked, and closes. Where too many are being turned away already, it only closes.
+/// Answers whatever is asked, and closes. Where too many are being turned away already, it does not wait to be heard.
 fn refuse(stream: UnixStream, turned_away: &Arc<Semaphore>, status: u16, code: &str, message: &str) {
-    let Ok(place) = Arc::clone(turned_away).try_acquire_owned() else { return };
     let exit = Kind::Agent.exit_code();
     let body = format!(r#"{{"status":{status},"code":"{code}","title":"{message}","hint":"","exit_code":{exit}}}"#);
     let reason = if status == 403 { "Forbidden" } else { "Too Many Requests\r\nRetry-After: 1" };
@@ -85,6 +84,11 @@ fn refuse(stream: UnixStream, turned_away: &Arc<Semaphore>, status: u16, code: &
          Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
+    let Ok(place) = Arc::clone(turned_away).try_acquire_owned() else {
+        // A connection just made takes that much without waiting.
+        let _ = stream.try_write(answer.as_bytes());
+        return;
+    };
     tokio::spawn(async move {
         let _ = tokio::time::timeout(TURNED_AWAY_TIME, turn_away(stream, answer)).await;
         drop(place);

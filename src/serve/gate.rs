@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 /// Connections in all, where the descriptors suffice.
 const MOST: usize = 2048;
 
-/// Descriptors that are kept for the store, issuers, locks and the log.
-const RESERVED: usize = 48;
+/// Descriptors that are kept for the store, issuers, locks, the processes that are remembered, and those turned away.
+const RESERVED: usize = 60;
 
 /// Counts the connections.
 pub(super) struct Gate {

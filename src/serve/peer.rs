@@ -35,7 +35,7 @@ struct Seen {
 }
 
 /// How many processes are remembered; each holds a descriptor.
-const MOST: usize = 64;
+const MOST: usize = 16;
 
 impl Peers {
     /// The peer of `stream`.

@@ -144,7 +144,6 @@ fn memory(pid: u32) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "age leaves what it encrypted in memory that it gives back (StreamWriter's chunk)"]
 fn no_session_is_in_the_memory_of_a_locked_agent() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
