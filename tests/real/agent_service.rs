@@ -151,17 +151,15 @@ fn answers_at_once(socket: &Path) -> bool {
 fn the_manager_is_told_when_it_answers_and_when_it_stops() {
     let mut home = Sandbox::new();
     let told = Told::by(&mut home);
-    let stops: [&dyn Fn(&Sandbox, &Killed); 2] = [
-        &|_, agent| rustix::process::kill_process(Pid::from_child(&agent.0), Signal::TERM).expect("signalled"),
-        &|home, _| {
-            home.run(&["agent", "stop"]).exits(0);
-        },
-    ];
-    for stop in stops {
+    for by_signal in [true, false] {
         let mut agent = started(&home);
         assert_eq!(told.next(), "READY=1");
         assert!(answers_at_once(&socket_of(&home)), "it said that it was ready");
-        stop(&home, &agent);
+        if by_signal {
+            rustix::process::kill_process(Pid::from_child(&agent.0), Signal::TERM).expect("signalled");
+        } else {
+            home.run(&["agent", "stop"]).exits(0);
+        }
         assert_eq!(told.next(), "STOPPING=1");
         assert!(until("its end", || agent.0.try_wait().expect("waited")).success());
         assert!(told.is_silent());
