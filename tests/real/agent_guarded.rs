@@ -271,7 +271,7 @@ fn a_directory_that_others_can_change_is_refused() {
     std::fs::create_dir(&dir).expect("made");
     permit(&dir, 0o770);
     for command in ["run", "start"] {
-        let refused = home.run(&["agent", command]).exits(8).says("(mode 0770)").says("chmod 700");
+        let refused = home.watch(&["agent", command]).ends().exits(8).says("(mode 0770)").says("chmod 700");
         assert!(refused.stdout.is_empty(), "{}", refused.stdout);
         assert_eq!(dir.read_dir().expect("readable").count(), 0, "nothing is made in it");
     }
@@ -282,7 +282,12 @@ fn a_directory_that_others_can_change_is_refused() {
     permit(&real, 0o700);
     symlink(&real, &dir).expect("linked");
     for command in ["run", "start"] {
-        home.run(&["agent", command]).exits(8).says(&dir.display().to_string()).says("next: ").says("AUTHCTL_SOCK");
+        home.watch(&["agent", command])
+            .ends()
+            .exits(8)
+            .says(&dir.display().to_string())
+            .says("next: ")
+            .says("AUTHCTL_SOCK");
         assert_eq!(real.read_dir().expect("readable").count(), 0, "nothing is made behind the link");
     }
 }

@@ -52,7 +52,7 @@ fn the_first_connection_starts_it_and_is_answered() {
     assert_eq!(state["socket"], socket_of(&home).display().to_string(), "{state}");
     // The one that was started by hand finds it.
     home.run(&["agent", "start"]).exits(0).says("running already");
-    home.run(&["agent", "run"]).exits(8).says("running already");
+    home.watch(&["agent", "run"]).ends().exits(8).says("running already");
 
     home.run(&["agent", "stop"]).exits(0);
     assert!(until("its end", || manager.0.try_wait().expect("waited")).success());
@@ -171,13 +171,13 @@ fn what_never_answers_is_never_ready() {
     let mut home = Sandbox::new();
     home.configure("profiles = 5\n");
     let told = Told::by(&mut home);
-    home.run(&["agent", "run"]).exits(2);
+    home.watch(&["agent", "run"]).ends().exits(2);
     assert!(told.is_silent(), "{}", told.1.display());
     // Nor is the second of two.
     std::fs::remove_file(home.config_file()).expect("removed");
     let _agent = started(&home);
     assert_eq!(told.next(), "READY=1");
-    home.run(&["agent", "run"]).exits(8);
+    home.watch(&["agent", "run"]).ends().exits(8);
     assert!(told.is_silent());
     output_of(home.command(&["agent", "stop"]).arg("--quiet")).expect("stopped");
 }
