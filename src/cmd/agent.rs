@@ -89,6 +89,11 @@ fn lock(app: &App, args: &AgentLock) -> Result<u8, Failure> {
 }
 
 fn unlock(app: &App, from_stdin: bool) -> Result<u8, Failure> {
+    let state = app.agent_state()?;
+    if state.running && !state.locked {
+        app.ui().tell("The agent is not locked.");
+        return Ok(0);
+    }
     let passphrase = passphrase(app, from_stdin, false)?;
     let reply = app.require_agent("POST", "/v1/unlock", Some(&body(&passphrase, None)?))?;
     reply.read::<IgnoredAny>()??;
