@@ -17,7 +17,12 @@ use crate::model::{MinTtl, ProfileName, Session, TokenFor};
 pub(super) struct Warm {
     kept: Mutex<HashMap<ProfileName, Kept>>,
     flights: Mutex<HashMap<FlightKey, Flight>>,
+    /// The answers written last, the latest at the end.
+    answers: Mutex<Vec<Written>>,
 }
+
+/// How many answers are kept: those of the profiles that are in use just now.
+const MOST_ANSWERS: usize = 16;
 
 #[derive(Default)]
 struct Kept {
@@ -28,12 +33,11 @@ struct Kept {
     setbacks: Vec<(TokenFor, Setback)>,
     /// It was told that somebody must log in.
     announced: bool,
-    /// The answer to the plain request, as it was last written.
-    answer: Option<Written>,
 }
 
 /// An answer that is the same for all who ask within a second.
 struct Written {
+    name: ProfileName,
     session: Arc<Session>,
     at: UnixTime,
     body: Bytes,
@@ -108,6 +112,11 @@ impl Warm {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Taken after the copies, where both are.
+    fn answers(&self) -> MutexGuard<'_, Vec<Written>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is known of the profile's session, and the last renewal that failed for what is asked.
     pub(super) fn look(&self, name: &ProfileName, asked: &TokenFor) -> (Known, Option<Setback>) {
         match self.kept().get(name) {
@@ -139,24 +148,28 @@ impl Warm {
         if matches!(&known, Known::Session(session) if session.ended.is_none()) {
             kept.announced = false;
         }
-        kept.answer = None;
         Some(std::mem::replace(&mut kept.known, known))
     }
 
     /// The answer as it was written within this second for this session.
     pub(super) fn written(&self, name: &ProfileName, session: &Arc<Session>, now: UnixTime) -> Option<Bytes> {
-        let all = self.kept();
-        let written = all.get(name)?.answer.as_ref()?;
-        (written.at == now && Arc::ptr_eq(&written.session, session)).then(|| written.body.clone())
+        let answers = self.answers();
+        let same = |one: &&Written| one.at == now && Arc::ptr_eq(&one.session, session) && one.name == *name;
+        answers.iter().find(same).map(|one| one.body.clone())
     }
 
     /// Keeps an answer for the rest of the second, if the session is the warm one still.
     pub(super) fn keep_written(&self, name: &ProfileName, session: &Arc<Session>, at: UnixTime, body: &Bytes) {
-        if let Some(kept) = self.kept().get_mut(name)
-            && matches!(&kept.known, Known::Session(warm) if Arc::ptr_eq(warm, session))
-        {
-            kept.answer = Some(Written { session: Arc::clone(session), at, body: body.clone() });
+        let all = self.kept();
+        if !matches!(all.get(name).map(|kept| &kept.known), Some(Known::Session(warm)) if Arc::ptr_eq(warm, session)) {
+            return;
         }
+        let mut answers = self.answers();
+        answers.retain(|one| one.name != *name);
+        if answers.len() >= MOST_ANSWERS {
+            answers.remove(0);
+        }
+        answers.push(Written { name: name.clone(), session: Arc::clone(session), at, body: body.clone() });
     }
 
     /// Whether it is still to be told that somebody must log in: once for each session that ends.
@@ -197,7 +210,7 @@ impl Warm {
         let kept = all.entry(name.clone()).or_default();
         kept.epoch += 1;
         kept.setbacks.clear();
-        kept.answer = None;
+        self.answers().retain(|one| one.name != *name);
         !matches!(std::mem::take(&mut kept.known), Known::Unknown)
     }
 
@@ -209,11 +222,12 @@ impl Warm {
 
     /// Drops all copies.
     pub(super) fn forget_all(&self) {
-        for kept in self.kept().values_mut() {
+        let mut all = self.kept();
+        self.answers().clear();
+        for kept in all.values_mut() {
             kept.epoch += 1;
             kept.known = Known::Unknown;
             kept.setbacks.clear();
-            kept.answer = None;
         }
     }
 

@@ -54,7 +54,8 @@ fn a_locked_agent_hands_out_nothing_until_it_is_unlocked() {
     home.run_apart(&["refresh", "work"]).exits(0);
     agent.post("/v1/forget/work", "").is(200);
     agent.get("/v1/token").refuses(423, "agent_locked");
-    pipe(&home, &["unlock"], PASSPHRASE).exits(0).says("unlocked");
+    pipe(&home, &["unlock"], PASSPHRASE).exits(0).says("is unlocked");
+    pipe(&home, &["unlock"], "whatever").exits(0).says("is not locked");
     assert_eq!(events.until("unlocked").1, Vec::<String>::new());
     assert_ne!(agent.get("/v1/token").token(), token, "the session as it is now");
     home.run(&["token"]).exits(0);
