@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
@@ -161,7 +162,9 @@ impl Events {
     /// The next event's name and data. Remarks are passed over.
     #[track_caller]
     pub fn next(&mut self) -> (String, Value) {
+        let begun = Instant::now();
         loop {
+            assert!(begun.elapsed() < LIMIT, "no event came, only remarks");
             // Each piece is a chunk of its own (RFC 9112, section 7.1).
             let length = self.0.line().expect("the stream goes on");
             let mut chunk = vec![0; usize::from_str_radix(&length, 16).expect("a length") + 2];

@@ -66,11 +66,11 @@ fn lengths_are_bounded() {
     let fits = format!("GET /v1/agent HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(20 * 1024));
     assert!(long.sends(&fits));
     long.answer().expect("an answer").is(200);
-    let mut longer = agent.connect();
+    let (mut longer, begun) = (agent.connect(), Instant::now());
     let _ = longer.sends("GET /v1/agent HTTP/1.1\r\nX-Long: ");
     let _ = (0..256).all(|_| longer.sends(&"x".repeat(1024)));
     assert!(longer.answer().is_none_or(|answer| answer.status == 431));
-    assert!(longer.is_closed());
+    assert!(longer.is_closed() && begun.elapsed() < Duration::from_secs(10), "it is not waited for");
     agent.get("/v1/token").is(200);
 }
 

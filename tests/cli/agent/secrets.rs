@@ -112,7 +112,7 @@ fn a_token_of_the_caller_is_not_inherited() {
 #[test]
 fn the_agent_shuts_out_debuggers_and_leaves_no_core() {
     let (home, _issuer) = logged_in(|_| {});
-    let agent = Agent::start(&home);
+    let agent = Agent::run_by(&home, "prlimit", &["--core=4096:4096", "--"]);
     let limits = fs::read_to_string(format!("/proc/{}/limits", agent.pid)).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
