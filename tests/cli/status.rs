@@ -18,7 +18,13 @@ fn a_home_without_profiles_says_how_to_make_one() {
     let ran = home.run(&["status"]).exits(0);
     assert!(ran.stdout.contains("authctl login NAME --issuer URL --client-id ID"), "{}", ran.stdout);
     let all = home.run(&["status", "--json"]).exits(0);
-    assert_eq!(all.stdout, "{\"token_from_environment\":false,\"profiles\":[]}\n");
+    let socket = home.path().join("run/authctl/agent.sock");
+    let agent = format!(
+        "{{\"running\":false,\"socket\":\"{}\",\"pid\":null,\"version\":null,\"started_at\":null,\"locked\":false,\
+         \"locks_after\":null,\"sessions\":0,\"connections\":0}}",
+        socket.display()
+    );
+    assert_eq!(all.stdout, format!("{{\"token_from_environment\":false,\"agent\":{agent},\"profiles\":[]}}\n"));
     home.run(&["status", "--check"]).exits(3);
     home.run(&["status", "nobody"]).exits(2).says("there is no profile `nobody`");
 }
