@@ -1,6 +1,8 @@
 //! What can be typed: every command and option, parsed and validated, and nothing done yet.
 
 mod agent;
+#[cfg(feature = "dev-issuer")]
+mod dev_issuer;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentRun, AgentStart, AgentUnlock};
+#[cfg(feature = "dev-issuer")]
+pub use dev_issuer::{DevIssuer, SigningAlgorithm};
 
 use crate::model::{ClientAuth, Grant, IssuerUrl, ProfileName, StoreKind};
 
@@ -458,64 +462,6 @@ pub enum ProfileCommand {
         /// The profile
         profile: ProfileName,
     },
-}
-
-/// `authctl dev-issuer`
-#[cfg(feature = "dev-issuer")]
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Without --users there is one user, `developer`, whose password is made up and printed. It is for \
-                        trying and testing on this machine only, and forgets everything when it stops."
-)]
-pub struct DevIssuer {
-    /// Listen on this port of 127.0.0.1; 0 takes a free one
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
-    pub port: u16,
-    /// Serve below this path, such as /tenant
-    #[arg(long, value_name = "PATH", default_value = "")]
-    pub path: String,
-    /// Read users from this file: a line each, NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET (base32)
-    #[arg(long, value_name = "FILE")]
-    pub users: Option<PathBuf>,
-    /// How long access tokens live
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
-    pub access_token_ttl: Duration,
-    /// How long a session can be renewed at all
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d")]
-    pub refresh_token_ttl: Duration,
-    /// How often a session can be renewed at all
-    #[arg(long, value_name = "N")]
-    pub refresh_token_uses: Option<u32>,
-    /// How long a refresh token may be used again after its first use; 0 revokes the session at the first reuse
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
-    pub reuse_grace: Duration,
-    /// Never rotate refresh tokens
-    #[arg(long)]
-    pub no_rotation: bool,
-    /// Sign with this algorithm
-    #[arg(long, value_name = "ALG", default_value = "RS256")]
-    pub algorithm: SigningAlgorithm,
-    /// Issue opaque access tokens instead of JWTs
-    #[arg(long)]
-    pub opaque: bool,
-    /// How long devices are told to wait between polls
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
-    pub device_interval: Duration,
-}
-
-/// `--algorithm`
-#[cfg(feature = "dev-issuer")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum SigningAlgorithm {
-    /// RSA with SHA-256
-    #[value(name = "RS256", alias = "rs256")]
-    Rs256,
-    /// ECDSA on P-256
-    #[value(name = "ES256", alias = "es256")]
-    Es256,
-    /// Ed25519
-    #[value(name = "EdDSA", alias = "eddsa")]
-    EdDsa,
 }
 
 /// A duration such as `90`, `90s`, `5m`, `1h30m` or `30d`: at most ten years.
