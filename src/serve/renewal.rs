@@ -93,11 +93,13 @@ pub(super) async fn keep_alive(agent: Arc<Agent>) {
                 Due::Never => {}
             }
         }
+        // Set before the pause: a clock that somebody sets in the pause ends it too.
+        let alarm = next.map(|at| agent.clock.until(at));
         // Those begun just now tell when they are done; all are looked at no more than once a second meanwhile.
         agent.clock.sleep(Duration::from_secs(1)).await;
-        match next {
-            Some(at) => tokio::select! {
-                () = agent.clock.until(at) => {}
+        match alarm {
+            Some(alarm) => tokio::select! {
+                () = alarm => {}
                 () = changed => {}
             },
             None => changed.await,

@@ -2,6 +2,7 @@
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod agent_clients;
+mod agent_clock;
 mod agent_guarded;
 mod agent_notifies;
 mod agent_service;
@@ -12,6 +13,7 @@ mod kept;
 mod keychain;
 #[path = "../support/keyring.rs"]
 mod keyring;
+mod machine;
 mod openapi;
 #[path = "../support/mod.rs"]
 mod support;
