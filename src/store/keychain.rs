@@ -76,7 +76,9 @@ impl Keychain {
         if self.shared.left_behind.load(Ordering::Acquire) > 0 {
             return Err(timed_out());
         }
-        let turn = match (&self.turns, self.shared.connection().is_none()) {
+        // The look is over before the turn is waited for: who has the turn needs the connection's place.
+        let connects = self.shared.connection().is_none();
+        let turn = match (&self.turns, connects) {
             (Some(file), true) => match Place::join(file).map_or(Ok(None), |place| place.wait(TURN_LIMIT)) {
                 Ok(turn) => turn,
                 Err(Hopeless) => return Err(timed_out()),

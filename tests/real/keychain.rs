@@ -266,3 +266,35 @@ fn crowd(size: usize) {
 fn sixteen_processes_write_at_once() {
     crowd(16);
 }
+
+#[test]
+#[ignore = "the child of the test below"]
+fn threads() {
+    let turns = std::env::var_os("AUTHCTL_TEST_TURNS").expect("this is the other test's child, which names a file");
+    let store = Keychain::new(Duration::from_secs(4)).taking_turns(turns.into());
+    let names: Vec<ProfileName> = (0..4).map(|number| format!("p{number}").parse().expect("a name")).collect();
+    std::thread::scope(|scope| {
+        for name in &names {
+            let store = &store;
+            scope.spawn(move || {
+                for round in 1..=50 {
+                    store.write(name, &session("x".repeat(round))).expect("written");
+                    let found = store.read(name).expect("read").expect("there");
+                    assert_eq!(found.tokens.access_token.expose().len(), round);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn many_threads_of_one_process_are_served_side_by_side() {
+    let keyring = Keyring::start();
+    let mut child = Command::new(std::env::current_exe().expect("this test"));
+    child.args(["--ignored", "--exact", "keychain::threads", "--nocapture"]).env_clear().envs(keyring.env());
+    let child = child.env("AUTHCTL_TEST_TURNS", keyring.turns()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let begun = Instant::now();
+    let child = child.spawn().expect("this test again");
+    assert_eq!(lines(child, "test result: ").len(), 1);
+    assert!(begun.elapsed() < Duration::from_secs(30), "nobody waited for another in vain");
+}

@@ -4,6 +4,7 @@
 mod agent_clients;
 mod agent_clock;
 mod agent_guarded;
+mod agent_keychain;
 mod agent_notifies;
 mod agent_service;
 mod agent_support;

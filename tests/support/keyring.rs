@@ -106,8 +106,17 @@ impl Keyring {
 
     /// Stops the keyring's daemon in its tracks: it holds its name on the bus and answers nothing.
     pub fn stop_daemon(&self) {
+        self.signal_daemon("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn continue_daemon(&self) {
+        self.signal_daemon("-CONT");
+    }
+
+    fn signal_daemon(&self, signal: &str) {
         let id = self.daemon.as_ref().map(|d| d.0.id().to_string()).expect("running");
-        assert!(Command::new("kill").args(["-STOP", &id]).status().is_ok_and(|s| s.success()));
+        assert!(Command::new("kill").args([signal, &id]).status().is_ok_and(|s| s.success()));
     }
 
     /// Kills the bus as well.
@@ -140,6 +149,11 @@ impl Keyring {
                          --method org.freedesktop.DBus.ReloadConfig";
         let reloaded = self.run("gdbus", &arguments.split_whitespace().collect::<Vec<_>>(), b"");
         assert!(reloaded.status.success(), "{reloaded:?}");
+    }
+
+    /// A place for the file of those who take turns.
+    pub fn turns(&self) -> PathBuf {
+        self.dir.path().join("turns")
     }
 
     /// The value for `DBUS_SESSION_BUS_ADDRESS`.

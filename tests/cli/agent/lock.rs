@@ -24,7 +24,7 @@ fn pipe(home: &Sandbox, args: &[&str], line: &str) -> crate::support::Ran {
 
 #[test]
 fn a_locked_agent_hands_out_nothing_until_it_is_unlocked() {
-    let (home, _issuer) = logged_in(|_| {});
+    let (home, issuer) = logged_in(|_| {});
     home.keep_secret(PASSPHRASE);
     let agent = Agent::run(&home);
     let token = agent.get("/v1/token").token();
@@ -32,12 +32,16 @@ fn a_locked_agent_hands_out_nothing_until_it_is_unlocked() {
     pipe(&home, &["lock"], PASSPHRASE).exits(0).says("authctl agent unlock");
     assert_eq!(events.until("locked").1, Vec::<String>::new());
     let verify = json!({"token": token}).to_string();
+    // With keys of its own it needs nothing of the agent's, and is refused all the same.
+    let own =
+        json!({"token": token, "jwks": {"keys": []}, "issuer": issuer.issuer(), "audience": ["api"]}).to_string();
     for (method, target, body) in [
         ("GET", "/v1/token", ""),
         ("GET", "/v1/token/work?scope=profile", ""),
         ("GET", "/v1/token/nobody", ""),
         ("GET", "/v1/id-token", ""),
         ("POST", "/v1/verify", &verify),
+        ("POST", "/v1/verify", &own),
         ("POST", "/v1/refresh/work", ""),
         ("POST", "/v1/lock", &body()),
     ] {
