@@ -28,6 +28,9 @@ _authctl() {
             authctl,exec)
                 cmd="authctl__subcmd__exec"
                 ;;
+            authctl,keys)
+                cmd="authctl__subcmd__keys"
+                ;;
             authctl,login)
                 cmd="authctl__subcmd__login"
                 ;;
@@ -76,6 +79,18 @@ _authctl() {
             authctl__subcmd__agent,unlock)
                 cmd="authctl__subcmd__agent__subcmd__unlock"
                 ;;
+            authctl__subcmd__keys,pin)
+                cmd="authctl__subcmd__keys__subcmd__pin"
+                ;;
+            authctl__subcmd__keys,show)
+                cmd="authctl__subcmd__keys__subcmd__show"
+                ;;
+            authctl__subcmd__keys,unpin)
+                cmd="authctl__subcmd__keys__subcmd__unpin"
+                ;;
+            authctl__subcmd__keys,update)
+                cmd="authctl__subcmd__keys__subcmd__update"
+                ;;
             authctl__subcmd__profile,list)
                 cmd="authctl__subcmd__profile__subcmd__list"
                 ;;
@@ -101,7 +116,7 @@ _authctl() {
 
     case "${cmd}" in
         authctl)
-            opts="-q -v -h -V --json --quiet --verbose --no-input --color --config --help --version login status token verify refresh logout exec agent profile demo dev-issuer"
+            opts="-q -v -h -V --json --quiet --verbose --no-input --color --config --help --version login status token verify refresh logout exec agent keys profile demo dev-issuer"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -437,6 +452,120 @@ _authctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        authctl__subcmd__keys)
+            opts="-q -v -h --json --quiet --verbose --no-input --color --config --help show update pin unpin"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        authctl__subcmd__keys__subcmd__pin)
+            opts="-q -v -h --jwks --json --quiet --verbose --no-input --color --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --jwks)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        authctl__subcmd__keys__subcmd__show)
+            opts="-q -v -h --json --quiet --verbose --no-input --color --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        authctl__subcmd__keys__subcmd__unpin)
+            opts="-q -v -h --json --quiet --verbose --no-input --color --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        authctl__subcmd__keys__subcmd__update)
+            opts="-q -v -h --json --quiet --verbose --no-input --color --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0

@@ -42,6 +42,7 @@ complete -c authctl -n "__fish_authctl_needs_command" -f -a "refresh" -d 'Renew 
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "logout" -d 'Revoke a session at its issuer and delete it here'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "exec" -d 'Check the session as `verify` does, then run a command with the token'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "agent" -d 'Run the agent that keeps tokens warm and serves them over a Unix socket'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "keys" -d 'Show and change the issuer keys that are trusted offline'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "profile" -d 'Show and change the configured profiles'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "demo" -d 'See the whole life of a session against the embedded issuer'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "dev-issuer" -d 'Run the embedded issuer by itself, on loopback, for trying and testing'
@@ -265,6 +266,56 @@ complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_s
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from uninstall" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from uninstall" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from uninstall" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -f -a "show" -d 'Show which keys are trusted, where they are from and how old they may get'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -f -a "update" -d 'Fetch the issuer\'s keys now'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -f -a "pin" -d 'Trust the keys in a file and no others, until `unpin`'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -f -a "unpin" -d 'Trust what the issuer publishes again'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -l jwks -d 'A JWK Set or PEM public keys' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -l config -d 'Use this configuration file instead of the usual one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -l no-input -d 'Never ask anything; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
 always\t'Always'
 never\t'Never'"

@@ -14,7 +14,7 @@ pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentRun, AgentStart, Age
 #[cfg(feature = "dev-issuer")]
 pub use dev_issuer::{DevIssuer, SigningAlgorithm};
 
-use crate::model::{ClientAuth, Grant, IssuerUrl, ProfileName, StoreKind};
+use crate::model::{ClientAuth, Grant, IssuerUrl, ProfileName, StoreKind, duration};
 
 /// What `--help` and the manual say after the commands.
 const AFTER_HELP: &str = "\
@@ -133,6 +133,9 @@ pub enum Command {
     /// Run the agent that keeps tokens warm and serves them over a Unix socket
     #[command(subcommand)]
     Agent(AgentCommand),
+    /// Show and change the issuer keys that are trusted offline
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Show and change the configured profiles
     #[command(subcommand)]
     Profile(ProfileCommand),
@@ -422,6 +425,34 @@ pub struct Exec {
     pub command: Vec<OsString>,
 }
 
+/// `authctl keys`
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Show which keys are trusted, where they are from and how old they may get
+    Show {
+        /// The profile whose issuer is meant
+        profile: Option<ProfileName>,
+    },
+    /// Fetch the issuer's keys now
+    Update {
+        /// The profile whose issuer is meant
+        profile: Option<ProfileName>,
+    },
+    /// Trust the keys in a file and no others, until `unpin`
+    Pin {
+        /// The profile whose issuer is meant
+        profile: Option<ProfileName>,
+        /// A JWK Set or PEM public keys
+        #[arg(long, value_name = "FILE")]
+        jwks: PathBuf,
+    },
+    /// Trust what the issuer publishes again
+    Unpin {
+        /// The profile whose issuer is meant
+        profile: Option<ProfileName>,
+    },
+}
+
 /// `authctl profile`
 #[derive(Debug, Subcommand)]
 pub enum ProfileCommand {
@@ -434,8 +465,11 @@ pub enum ProfileCommand {
     },
     /// Change a profile's settings
     #[command(
-        after_help = "Keys: issuer, client_id, client_auth, grant, scopes, audience, resources, store, ca_cert. \
-                            Lists are separated by spaces; an empty value unsets.\n\n\
+        after_help = "Keys: issuer, client_id, client_auth, grant, scopes, audience, resources, store, ca_cert; and what \
+                            `verify`, `exec` and the agent demand of a token: verify_token (access_token or id_token), \
+                            max_offline, keys_max_age, max_auth_age, required_scopes, required_roles, required_claims \
+                            (NAME=VALUE), required_acr, required_amr. Lists are separated by spaces; an empty value \
+                            unsets.\n\n\
                             Example:\n  authctl profile set work audience=https://api.example scopes='openid offline_access'"
     )]
     Set {
@@ -462,40 +496,6 @@ pub enum ProfileCommand {
         /// The profile
         profile: ProfileName,
     },
-}
-
-/// A duration such as `90`, `90s`, `5m`, `1h30m` or `30d`: at most ten years.
-///
-/// # Errors
-/// A sentence for people.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    const MOST: u64 = 10 * 366 * 24 * 3600;
-    let wrong = || format!("`{text}` is no duration; write it like 90s, 5m, 1h30m or 30d");
-    let mut total: u64 = 0;
-    let mut number = String::new();
-    for c in text.trim().chars() {
-        if c.is_ascii_digit() {
-            number.push(c);
-            continue;
-        }
-        let unit = match c {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 24 * 3600,
-            _ => return Err(wrong()),
-        };
-        let count: u64 = number.parse().map_err(|_| wrong())?;
-        total = count.checked_mul(unit).and_then(|n| total.checked_add(n)).ok_or_else(wrong)?;
-        number.clear();
-    }
-    if !number.is_empty() {
-        let seconds: u64 = number.parse().map_err(|_| wrong())?;
-        total = total.checked_add(seconds).ok_or_else(wrong)?;
-    } else if text.trim().is_empty() {
-        return Err(wrong());
-    }
-    if total > MOST { Err(wrong()) } else { Ok(Duration::from_secs(total)) }
 }
 
 fn claim(text: &str) -> Result<(String, String), String> {
@@ -538,16 +538,6 @@ mod tests {
             &["authctl", "token", "--"],
         ] {
             assert!(Cli::usual(&args(words)).is_none(), "{words:?}");
-        }
-    }
-
-    #[test]
-    fn durations() {
-        for (text, seconds) in [("0", 0), ("90", 90), ("90s", 90), ("5m", 300), ("1h30m", 5400), ("30d", 2_592_000)] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "s", "-1", "1.5h", "5x", "m5m", "99999999999999999999", "4000d", "18446744073709551615h"] {
-            assert!(duration(text).is_err(), "{text}");
         }
     }
 

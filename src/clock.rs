@@ -36,6 +36,23 @@ impl fmt::Display for UnixTime {
     }
 }
 
+/// How long this run of the machine has lasted, sleep included, whatever anybody set the wall clock to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uptime {
+    /// Which run of the machine.
+    pub boot: String,
+    /// For how many whole seconds.
+    pub seconds: u64,
+}
+
+impl Uptime {
+    /// How much later `later` is, in the same run of the machine.
+    #[must_use]
+    pub fn since(&self, later: &Self) -> Duration {
+        Duration::from_secs(later.seconds.saturating_sub(self.seconds))
+    }
+}
+
 /// A wait in progress.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -43,6 +60,11 @@ pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub trait Clock: Send + Sync {
     /// The wall clock, which a user or an NTP daemon may set back.
     fn now(&self) -> UnixTime;
+
+    /// How long the machine has been up; `None` where the system does not tell.
+    fn uptime(&self) -> Option<Uptime> {
+        None
+    }
 
     /// A clock that only goes forward, for measuring waits.
     fn monotonic(&self) -> Instant;
@@ -67,6 +89,13 @@ impl Clock for SystemClock {
             Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |s| -s),
         };
         UnixTime(seconds)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn uptime(&self) -> Option<Uptime> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Some(Uptime { boot: boot.trim_end().to_owned(), seconds: u64::try_from(up.tv_sec).ok()? })
     }
 
     fn monotonic(&self) -> Instant {

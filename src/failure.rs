@@ -396,6 +396,12 @@ impl From<BrokerError> for Failure {
                 )
             }
             BrokerError::RevokedList(error) => error.into(),
+            BrokerError::Trust { .. } => Self::said(
+                Kind::Store,
+                error.to_string(),
+                "find out who changed it; `authctl keys unpin{profile}` drops it, pinned keys too, and `authctl keys update{profile}` fetches the keys anew",
+            )
+            .coded("trust_damaged"),
             BrokerError::Cut => Self::interrupted(),
         }
     }

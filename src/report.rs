@@ -142,7 +142,12 @@ pub fn row(stores: &Stores, profile: &Profile, default: bool, now: UnixTime) -> 
         exit: None,
     };
     match read {
-        Ok(session) => fill(&mut row, session, now),
+        Ok(session) => {
+            fill(&mut row, session, now);
+            // What is wrong with them is for `verify` to say: a session is renewed all the same.
+            let trust = Broker::kept_trust(&**store, &profile.issuer).ok();
+            row.keys_fetched_at = trust.and_then(|trust| trust.fetched).map(|keys| keys.fetched_at);
+        }
         Err(error) => {
             let login = matches!(error, BrokerError::LoginRequired(_));
             let failure = Failure::from(error).about(&profile.name);
@@ -168,7 +173,6 @@ fn fill(row: &mut Row, session: Session, now: UnixTime) {
     row.logged_in_at = Some(session.logged_in_at);
     row.renewed_at = session.renewed_at;
     row.renewing_since = session.renewing_since;
-    row.keys_fetched_at = session.keys.map(|keys| keys.fetched_at);
     row.grant = session.grant;
     row.subject = session.subject;
     row.scope = session.tokens.scope;

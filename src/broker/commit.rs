@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
+use super::trust::keys_of;
 use super::{Broker, BrokerError, LoginReason, Served};
-use crate::issuer::{Metadata, jwks};
-use crate::model::{AnotherToken, Profile, Session, TokenFor, TokenSet, TrustedKeys};
+use crate::model::{AnotherToken, Profile, Session, TokenFor, TokenSet, Trust};
 use crate::secret::Secret;
-use crate::verify::{KeySet, unverified_claims, verify_id_token};
-
-/// How old kept keys may get before a renewal fetches them again.
-const KEYS_DUE: Duration = Duration::from_secs(3600);
+use crate::verify::{unverified_claims, verify_id_token};
 
 /// How often the store is tried for a session that exists nowhere else, and the first wait between; it doubles.
 const COMMIT_TRIES: u32 = 6;
@@ -34,9 +31,10 @@ impl Broker {
             session.tokens.refresh_token = Some(rotated);
         }
         let id_token = new.id_token.take();
+        let trust = self.trust(profile).await;
         let mut unchecked = None;
         if let Some(id_token) = id_token {
-            match self.renewed_id_token(profile, &session, &id_token) {
+            match self.renewed_id_token(profile, &session, trust.as_ref().ok(), &id_token) {
                 IdTokenCheck::Good => session.tokens.id_token = Some(id_token),
                 IdTokenCheck::UnknownKey => unchecked = Some(id_token),
                 IdTokenCheck::Bad(why) => tracing::warn!("the renewed ID token is ignored: {why}"),
@@ -67,16 +65,38 @@ impl Broker {
             };
         }
         self.write_surely(profile, &session).await?;
-        self.refresh_keys(profile, &mut session, unchecked).await;
+        match trust {
+            Ok(trust) => self.keep_up_with(profile, &mut session, trust, unchecked).await,
+            Err(error) => tracing::warn!("what is trusted of the issuer cannot be read: {error}"),
+        }
         let tokens = session.token_for(asked).cloned().unwrap_or(new);
         Ok(Served { tokens, session, renewed: true, trouble: None })
     }
 
-    fn renewed_id_token(&self, profile: &Profile, session: &Session, id_token: &Secret) -> IdTokenCheck {
-        let Some(keys) = session.keys.as_ref().and_then(|keys| KeySet::from_jwks(&keys.jwks).ok()) else {
-            return IdTokenCheck::UnknownKey;
-        };
-        let mut expected = super::login::id_token_policy(profile, None, None, self.clock.now());
+    /// Fetches what is due of the issuer's keys, and keeps an ID token that only newer keys tell to be good.
+    async fn keep_up_with(&self, profile: &Profile, session: &mut Session, trust: Trust, unchecked: Option<Secret>) {
+        let tokens: Vec<&Secret> = unchecked.iter().chain([&session.tokens.access_token]).collect();
+        let Some(trust) = self.keep_up(profile, &trust, &tokens).await else { return };
+        if let Some(id_token) = unchecked
+            && matches!(self.renewed_id_token(profile, session, Some(&trust), &id_token), IdTokenCheck::Good)
+        {
+            session.tokens.id_token = Some(id_token);
+            if let Err(error) = self.write(profile, session).await {
+                tracing::info!("the renewed ID token was not stored: {error}");
+            }
+        }
+    }
+
+    fn renewed_id_token(
+        &self,
+        profile: &Profile,
+        session: &Session,
+        trust: Option<&Trust>,
+        id_token: &Secret,
+    ) -> IdTokenCheck {
+        let now = self.clock.now();
+        let keys = trust.map(|trust| keys_of(trust, now).0).unwrap_or_default();
+        let mut expected = super::login::id_token_policy(profile, None, None, now);
         // The subject of a renewal is the login's (OpenID Connect Core 1.0, section 12.2).
         expected.subject = session.subject.as_ref().map(|subject| subject.sub.as_str());
         match verify_id_token(id_token.expose(), &keys, &expected) {
@@ -84,57 +104,6 @@ impl Broker {
             Err(reasons) if reasons.iter().any(super::verdict::is_unknown_key) => IdTokenCheck::UnknownKey,
             Err(reasons) => IdTokenCheck::Bad(reasons.first().map(|r| r.message.clone()).unwrap_or_default()),
         }
-    }
-
-    /// Fetches the issuer's keys again if they are old or lack one; failing is no failure of the renewal.
-    async fn refresh_keys(&self, profile: &Profile, session: &mut Session, unchecked: Option<Secret>) {
-        let now = self.clock.now();
-        let old =
-            session.keys.as_ref().is_none_or(|keys| keys.fetched_at.plus(KEYS_DUE) <= now || keys.fetched_at > now);
-        let lacking = unchecked.is_some() || session.keys.as_ref().is_some_and(|keys| !Self::knows_key(keys, session));
-        if !old && !lacking {
-            return;
-        }
-        let fetched = match self.metadata(profile).await {
-            Ok(metadata) => self.fetch_keys(profile, &metadata).await,
-            Err(error) => Err(error),
-        };
-        match fetched {
-            Ok(Some(keys)) => session.keys = Some(keys),
-            Ok(None) => return,
-            Err(error) => {
-                tracing::info!("the issuer's keys were not fetched again: {error}");
-                return;
-            }
-        }
-        if let Some(id_token) = unchecked
-            && matches!(self.renewed_id_token(profile, session, &id_token), IdTokenCheck::Good)
-        {
-            session.tokens.id_token = Some(id_token);
-        }
-        if let Err(error) = self.write(profile, session).await {
-            tracing::info!("the issuer's new keys were not stored: {error}");
-        }
-    }
-
-    /// Whether the key that signed the session's access token is among `keys`; opaque tokens need none.
-    fn knows_key(keys: &TrustedKeys, session: &Session) -> bool {
-        let Some(kid) = unverified_claims(session.tokens.access_token.expose()).and_then(|claims| claims.kid) else {
-            return true;
-        };
-        KeySet::from_jwks(&keys.jwks).is_ok_and(|set| set.has_kid(&kid))
-    }
-
-    /// The issuer's keys as they are now; `None` where it publishes none.
-    pub(super) async fn fetch_keys(
-        &self,
-        profile: &Profile,
-        metadata: &Metadata,
-    ) -> Result<Option<TrustedKeys>, BrokerError> {
-        let Some(source) = &metadata.jwks_uri else { return Ok(None) };
-        let fetched_at = self.clock.now();
-        let jwks = jwks::fetch(&*self.http(profile)?, source).await?;
-        Ok(Some(TrustedKeys { jwks, source: source.to_string(), fetched_at }))
     }
 
     pub(super) async fn write(&self, profile: &Profile, session: &Session) -> Result<(), BrokerError> {

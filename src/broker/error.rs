@@ -66,6 +66,12 @@ pub enum BrokerError {
     /// The list of tokens logged out here.
     #[error(transparent)]
     RevokedList(#[from] RevokedError),
+    /// What was kept of an issuer cannot be read: changed by somebody, or sealed to another key.
+    #[error("what was kept of the keys of {issuer} cannot be read")]
+    Trust {
+        /// Whose keys.
+        issuer: IssuerUrl,
+    },
     /// The program is ending.
     #[error("the program is ending")]
     Cut,

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::trust::keys_of;
 use super::{Broker, BrokerError};
 use crate::clock::UnixTime;
 use crate::issuer::{Metadata, userinfo};
-use crate::model::{Generation, Grant, Profile, Session, Subject, TokenSet, TrustedKeys};
+use crate::model::{Generation, Grant, Profile, Session, Subject, TokenSet, Trust, TrustedKeys};
 use crate::secret::Secret;
 use crate::verify::{IdTokenPolicy, KeySet, Policy, ReasonCode, Verdict, looks_like_jwt, verify, verify_id_token};
 
@@ -26,6 +27,8 @@ pub struct NewLogin {
 #[derive(Debug)]
 pub struct PreparedLogin {
     session: Session,
+    keys: Option<TrustedKeys>,
+    lost_trust: bool,
 }
 
 impl PreparedLogin {
@@ -33,6 +36,12 @@ impl PreparedLogin {
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Whether what was kept of the issuer's keys, pinned ones perhaps, could not be read and goes.
+    #[must_use]
+    pub fn lost_trust(&self) -> bool {
+        self.lost_trust
     }
 
     /// Whether it would replace a session that is somebody else's, or may be because only one of them says whose it is.
@@ -82,7 +91,10 @@ impl Broker {
             }
             (Err(error), _, _) => return Err(error),
         };
-        let set = keys.as_ref().and_then(|keys: &TrustedKeys| KeySet::from_jwks(&keys.jwks).ok()).unwrap_or_default();
+        // Keys given by hand are not set aside by what the issuer sends.
+        let (kept, lost_trust) = self.trust_at_login(profile).await?;
+        let known = Trust { fetched: keys.clone(), ..kept };
+        let (set, _) = keys_of(&known, now);
         let subject = match &tokens.id_token {
             Some(id_token) => {
                 let policy = id_token_policy(profile, nonce.as_ref(), Some(&tokens.access_token), now);
@@ -96,6 +108,8 @@ impl Broker {
             },
         };
         Ok(PreparedLogin {
+            keys,
+            lost_trust,
             session: Session {
                 generation: Generation { login: random_id(), number: 0 },
                 issuer: profile.issuer.clone(),
@@ -105,7 +119,6 @@ impl Broker {
                 tokens,
                 others: Vec::new(),
                 client_secret,
-                keys,
                 logged_in_at: now,
                 renewed_at: None,
                 renewing_since: None,
@@ -176,6 +189,9 @@ impl Broker {
         let (broker, profile) = (Arc::clone(self), profile.clone());
         let task = tokio::spawn(async move {
             let result = broker.write(&profile, &login.session).await;
+            if result.is_ok() {
+                broker.learn(&profile, login.keys, login.lost_trust).await;
+            }
             drop((lock, uncut));
             result.map(|()| login.session)
         });

@@ -6,6 +6,7 @@ mod id_token;
 mod login;
 mod logout;
 mod renew;
+mod trust;
 mod verdict;
 
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ pub use id_token::IdTokenStanding;
 pub use login::{NewLogin, PreparedLogin};
 pub use logout::{LogoutOptions, LogoutReport, Revocation};
 pub use renew::{Need, Served};
-pub use verdict::judge_token;
+pub use verdict::Judge;
 
 use crate::clock::Clock;
 use crate::issuer::{Client, Http, IssuerError, Metadata, Reached, discover};

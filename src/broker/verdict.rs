@@ -1,53 +1,160 @@
-//! The offline decision on a token, by what its profile expects and what was logged out here.
+//! The offline decision on a token: by what its profile demands, the keys that are trusted, what was logged out here, and
+//! a clock that nobody has set back.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::Broker;
-use crate::clock::UnixTime;
-use crate::model::{Profile, Session, TokenSet};
-use crate::verify::{KeySet, Policy, Reason, ReasonCode, RevokedList, Verdict, verify};
+use super::trust::{keys_of, mark_in, trust_in};
+use super::{Broker, BrokerError};
+use crate::clock::{Clock, UnixTime};
+use crate::model::{ClockMark, DecidingToken, Profile, Session, TokenSet};
+use crate::store::Store;
+use crate::verify::{AcceptedTypes, KeySet, Policy, Reason, ReasonCode, RevokedList, Verdict, clock_rollback, verify};
 
-impl Broker {
-    /// Decides on a stored token. An empty issuer or no audience in `policy` stands for the profile's, and no `keys` for
-    /// the session's. No network, whatever the token says. Also says how old the kept keys are, where they decided.
+/// Decides on tokens, any number of them: by one policy, one set of keys, and what is known here of both.
+pub struct Judge {
+    policy: Policy,
+    keys: KeySet,
+    keys_age: Option<Duration>,
+    revoked: RevokedList,
+    /// Why nothing of the issuer's is to be believed offline any more, whatever the token.
+    limits: Vec<Reason>,
+}
+
+impl Judge {
+    /// One who knows nothing but the keys that are given, and what was logged out here.
     #[must_use]
-    pub fn judge(
+    pub fn by_given(keys: KeySet, policy: Policy, revoked: RevokedList) -> Self {
+        Self { policy, keys, keys_age: None, revoked, limits: Vec::new() }
+    }
+
+    /// One for the profile's tokens. An empty issuer or no audience in `policy` stands for the profile's, and what the
+    /// profile demands comes to what `policy` does; keys that are `given` stand for those that are kept. Reads what
+    /// `store` keeps, for as long as its own limit; no network.
+    ///
+    /// # Errors
+    /// [`BrokerError::Store`] or [`BrokerError::Trust`].
+    pub fn of_profile(
+        store: &dyn Store,
         profile: &Profile,
-        session: &Session,
-        tokens: &TokenSet,
         mut policy: Policy,
-        keys: Option<KeySet>,
-        revoked: &RevokedList,
-    ) -> (Verdict, Option<Duration>) {
-        Self::expect_the_profiles(profile, &mut policy);
-        let (keys, age) = keys.map_or_else(|| Self::kept_keys(session, policy.now), |keys| (keys, None));
-        (judge_token(tokens.access_token.expose(), &keys, &policy, revoked), age)
+        given: Option<KeySet>,
+        revoked: RevokedList,
+        clock: &dyn Clock,
+    ) -> Result<Self, BrokerError> {
+        expect_the_profiles(profile, &mut policy);
+        let trust = trust_in(store, &profile.issuer)?;
+        let (keys, keys_age) = match given {
+            Some(keys) => (keys, None),
+            None => keys_of(&trust, policy.now),
+        };
+        let mark = mark_in(store);
+        let marks: Vec<&ClockMark> = mark.iter().chain(&trust.told).collect();
+        let limits = limits(profile, &policy, keys_age, trust.contact_at, &marks, clock);
+        Ok(Self { policy, keys, keys_age, revoked, limits })
     }
 
-    /// Puts the profile's issuer and audiences where `policy` has none of its own.
-    pub fn expect_the_profiles(profile: &Profile, policy: &mut Policy) {
-        if policy.issuer.is_empty() {
-            policy.issuer = profile.issuer.to_string();
-        }
-        if policy.audiences.is_empty() {
-            policy.audiences = profile.expected_audiences();
-        }
-    }
-
-    /// The keys that a session keeps, none where it has none, and how old they are.
+    /// The decision. No network, whatever the token says.
     #[must_use]
-    pub fn kept_keys(session: &Session, now: UnixTime) -> (KeySet, Option<Duration>) {
-        let kept = session.keys.as_ref();
-        let keys = kept.and_then(|keys| KeySet::from_jwks(&keys.jwks).ok()).unwrap_or_default();
-        (keys, kept.map(|keys| keys.fetched_at.until(now)))
+    pub fn decide(&self, token: &str) -> Verdict {
+        let mut verdict = verify(token, &self.keys, &self.policy);
+        if self.revoked.contains(token) {
+            verdict = verdict.denied_for(Reason::revoked());
+        }
+        self.limits.iter().fold(verdict, |verdict, limit| verdict.denied_for(limit.clone()))
+    }
+
+    /// The decision on one of a session's tokens, by the token that decides for the profile.
+    #[must_use]
+    pub fn decide_on(&self, profile: &Profile, session: &Session, tokens: &TokenSet) -> Verdict {
+        match (profile.requirements.token, &session.tokens.id_token) {
+            (DecidingToken::AccessToken, _) => self.decide(tokens.access_token.expose()),
+            (DecidingToken::IdToken, Some(id_token)) => self.decide(id_token.expose()),
+            (DecidingToken::IdToken, None) => {
+                let message = "the profile decides by the ID token (verify_token), and the session has none";
+                Verdict::Denied(vec![Reason::new(ReasonCode::OpaqueToken, message)])
+            }
+        }
+    }
+
+    /// How old the kept keys are, where they decide.
+    #[must_use]
+    pub fn keys_age(&self) -> Option<Duration> {
+        self.keys_age
     }
 }
 
-/// Decides on any token: the verifier's verdict, and whether the token was logged out here.
-#[must_use]
-pub fn judge_token(token: &str, keys: &KeySet, policy: &Policy, revoked: &RevokedList) -> Verdict {
-    let verdict = verify(token, keys, policy);
-    if revoked.contains(token) { verdict.denied_for(Reason::revoked()) } else { verdict }
+fn limits(
+    profile: &Profile,
+    policy: &Policy,
+    keys_age: Option<Duration>,
+    contact_at: Option<UnixTime>,
+    marks: &[&ClockMark],
+    clock: &dyn Clock,
+) -> Vec<Reason> {
+    let (now, wants) = (clock.now(), &profile.requirements);
+    let mut limits = Vec::new();
+    // Who asks for the verdict as of another moment does not ask about this machine's clock.
+    if policy.now == now {
+        limits.extend(clock_rollback(marks.iter().copied(), now, clock.uptime().as_ref()));
+    }
+    let stale = keys_age.filter(|age| *age > wants.keys_max_age());
+    limits.extend(stale.map(|age| Reason::keys_stale(age, wants.keys_max_age())));
+    if let Some(most) = wants.max_offline {
+        let silent = contact_at.map(|at| at.until(now));
+        if silent.is_none_or(|silent| silent > most) {
+            limits.push(Reason::offline_too_long(silent, most));
+        }
+    }
+    limits
+}
+
+impl Broker {
+    /// Has a judge for the profile's tokens do `work`, away from the runtime's own threads.
+    ///
+    /// # Errors
+    /// As [`Judge::of_profile`], and [`BrokerError::RevokedList`].
+    pub async fn judging<T: Send + 'static>(
+        &self,
+        profile: &Profile,
+        policy: Policy,
+        given: Option<KeySet>,
+        revoked: PathBuf,
+        work: impl FnOnce(&Judge) -> T + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let (profile, clock, kind) = (profile.clone(), Arc::clone(&self.clock), profile.store);
+        self.with_store(kind, move |store| {
+            let judge = || {
+                let revoked = RevokedList::open(&revoked)?;
+                Judge::of_profile(store, &profile, policy, given, revoked, &*clock)
+            };
+            Ok(judge().map(|judge| work(&judge)))
+        })
+        .await?
+    }
+}
+
+/// Puts the profile's issuer and audiences where `policy` has none of its own, and adds what the profile demands.
+fn expect_the_profiles(profile: &Profile, policy: &mut Policy) {
+    let wants = &profile.requirements;
+    let id_token = wants.token == DecidingToken::IdToken;
+    if policy.issuer.is_empty() {
+        policy.issuer = profile.issuer.to_string();
+    }
+    if policy.audiences.is_empty() {
+        policy.audiences = if id_token { vec![profile.client_id.clone()] } else { profile.expected_audiences() };
+    }
+    if id_token && policy.types == AcceptedTypes::default() {
+        policy.types = AcceptedTypes::IdToken;
+    }
+    policy.scopes.extend(wants.scopes.iter().cloned());
+    policy.claims.extend(wants.wanted_claims());
+    policy.max_auth_age = [policy.max_auth_age, wants.max_auth_age].into_iter().flatten().min();
+    if policy.acr.is_empty() {
+        policy.acr.clone_from(&wants.acr);
+    }
+    policy.amr.extend(wants.amr.iter().cloned());
 }
 
 /// Whether the verifier lacked the key, which fetching the keys again may mend.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::duration;
+use crate::model::duration;
 
 /// `authctl dev-issuer`
 #[derive(Debug, Args)]

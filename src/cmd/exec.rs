@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::verify::{policy_at, tell_denied};
 use crate::agent::TokenReply;
 use crate::app::App;
-use crate::broker::{Broker, Need};
+use crate::broker::{Broker, Judge, Need};
 use crate::cli::Exec;
 use crate::failure::{Failure, Kind};
 use crate::model::{MinTtl, TokenFor};
@@ -93,8 +93,11 @@ fn alone(app: &App, args: &Exec) -> Result<Checked, Failure> {
     })?;
     super::token::tell_trouble(app, &profile, &served);
     let revoked = RevokedList::open(&app.paths()?.revoked_file)?;
-    let now = app.clock().now();
-    let (verdict, _) = Broker::judge(&profile, &served.session, &served.tokens, policy_at(now), None, &revoked);
+    let (stores, policy) = (app.stores()?, policy_at(app.clock().now()));
+    let judge = Judge::of_profile(&**stores.of(profile.store), &profile, policy, None, revoked, app.clock())
+        .map_err(|e| Failure::from(e).about(&profile.name))?;
+    let verdict = judge.decide_on(&profile, &served.session, &served.tokens);
+    Broker::note_time(&stores, profile.store, app.clock());
     Ok(match verdict {
         Verdict::Granted(_) => Checked::Granted(served.tokens.access_token),
         Verdict::Denied(reasons) => Checked::Denied(reasons),

@@ -13,7 +13,7 @@ use crate::clock::UnixTime;
 use crate::config::{self, Config};
 use crate::failure::{Failure, Kind};
 use crate::issuer::{Client, Metadata};
-use crate::model::{ClientAuth, Grant, Profile, ProfileName, Session, StoreKind, Subject};
+use crate::model::{ClientAuth, Grant, Profile, ProfileName, Requirements, Session, StoreKind, Subject};
 use crate::secret::Secret;
 use crate::ui::harmless;
 use grants::How;
@@ -74,7 +74,14 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let checks = broker.prepare_login(&profile, &metadata, login);
         let prepared = app.patiently(profile.issuer.as_str(), checks).await?;
         ask_before_replacing(app, &args, &broker, &profile, &prepared, stored.as_ref()).await?;
+        let lost = prepared.lost_trust();
         let session = broker.commit_login(&profile, prepared).await?;
+        if lost {
+            app.ui().tell(&format!(
+                "What was kept of the keys of {} could not be read and is dropped: pin again what was pinned.",
+                profile.issuer
+            ));
+        }
         keep_profile(app, &broker, &args, &config, &profile).await?;
         app.tell_agent(&profile.name);
         tell(app, &profile, &session)
@@ -111,6 +118,7 @@ fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result<(Profile, 
             resources: Vec::new(),
             store: app.default_store()?,
             ca_cert: None,
+            requirements: Requirements::default(),
         },
         (None, None) => {
             config.profile(&name)?;

@@ -6,6 +6,7 @@ mod demo;
 #[cfg(feature = "dev-issuer")]
 mod dev_issuer;
 mod exec;
+mod keys;
 mod login;
 mod logout;
 mod output;
@@ -33,6 +34,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Failure> {
         Command::Logout(args) => logout::run(app, &args),
         Command::Exec(args) => exec::run(app, args),
         Command::Agent(command) => agent::run(app, command),
+        Command::Keys(command) => keys::run(app, command),
         Command::Profile(command) => profile::run(app, command),
         #[cfg(feature = "dev-issuer")]
         Command::Demo => demo::run(app),

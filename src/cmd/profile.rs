@@ -1,6 +1,7 @@
 //! `authctl profile`: shows and changes the configured profiles.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -9,7 +10,9 @@ use crate::app::App;
 use crate::cli::ProfileCommand;
 use crate::config;
 use crate::failure::{Failure, Kind};
-use crate::model::{ClientAuth, Grant, IssuerUrl, Profile, ProfileName, StoreKind};
+use crate::model::{
+    ClientAuth, DecidingToken, Grant, IssuerUrl, Profile, ProfileName, StoreKind, duration, duration_text,
+};
 
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -24,10 +27,20 @@ struct Shown<'a> {
     resources: &'a [String],
     store: StoreKind,
     ca_cert: Option<&'a PathBuf>,
+    verify_token: DecidingToken,
+    max_offline: Option<u64>,
+    keys_max_age: u64,
+    max_auth_age: Option<u64>,
+    required_scopes: &'a [String],
+    required_roles: &'a [String],
+    required_claims: &'a [String],
+    required_acr: &'a [String],
+    required_amr: &'a [String],
 }
 
 impl<'a> Shown<'a> {
     fn of(profile: &'a Profile, default: Option<&ProfileName>) -> Self {
+        let wants = &profile.requirements;
         Self {
             profile: &profile.name,
             default: default == Some(&profile.name),
@@ -40,6 +53,15 @@ impl<'a> Shown<'a> {
             resources: &profile.resources,
             store: profile.store,
             ca_cert: profile.ca_cert.as_ref(),
+            verify_token: wants.token,
+            max_offline: wants.max_offline.map(|age| age.as_secs()),
+            keys_max_age: wants.keys_max_age().as_secs(),
+            max_auth_age: wants.max_auth_age.map(|age| age.as_secs()),
+            required_scopes: &wants.scopes,
+            required_roles: &wants.roles,
+            required_claims: &wants.claims,
+            required_acr: &wants.acr,
+            required_amr: &wants.amr,
         }
     }
 }
@@ -92,6 +114,9 @@ fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Failure> {
         ClientAuth::ClientSecretBasic => "client_secret_basic",
         ClientAuth::ClientSecretPost => "client_secret_post",
     };
+    let wants = &profile.requirements;
+    let age = |age: Option<Duration>| age.map(duration_text).unwrap_or_default();
+    let deciding = (wants.token != DecidingToken::default()).then(|| wants.token.word().to_owned());
     let lines = [
         ("profile", profile.name.to_string()),
         ("issuer", profile.issuer.to_string()),
@@ -103,9 +128,18 @@ fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Failure> {
         ("resources", profile.resources.join(" ")),
         ("store", profile.store.to_string()),
         ("ca_cert", profile.ca_cert.as_ref().map(|path| path.display().to_string()).unwrap_or_default()),
+        ("verify_token", deciding.unwrap_or_default()),
+        ("max_offline", age(wants.max_offline)),
+        ("keys_max_age", age(wants.keys_max_age)),
+        ("max_auth_age", age(wants.max_auth_age)),
+        ("required_scopes", wants.scopes.join(" ")),
+        ("required_roles", wants.roles.join(" ")),
+        ("required_claims", wants.claims.join(" ")),
+        ("required_acr", wants.acr.join(" ")),
+        ("required_amr", wants.amr.join(" ")),
     ];
     for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
-        output::line(&format!("{name:<12} {value}"))?;
+        output::line(&format!("{name:<15} {value}"))?;
     }
     Ok(0)
 }
@@ -126,6 +160,10 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
     let wrong =
         |known: &str| Failure::said(Kind::Usage, format!("`{value}` is no {key}"), format!("use one of: {known}"));
     let words = || value.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let age = || match value {
+        "" => Ok(None),
+        _ => duration(value).map(Some).map_err(|_| wrong("90s, 5m, 1h30m, 30d")),
+    };
     match key {
         "issuer" => profile.issuer = IssuerUrl::parse(value)?,
         "client_id" if value.is_empty() => return Err(wrong("the client's id at the issuer")),
@@ -166,6 +204,21 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
             }
         }
         "ca_cert" => profile.ca_cert = (!value.is_empty()).then(|| PathBuf::from(value)),
+        "verify_token" => {
+            profile.requirements.token = match value {
+                "" | "access_token" => DecidingToken::AccessToken,
+                "id_token" => DecidingToken::IdToken,
+                _ => return Err(wrong("access_token, id_token")),
+            };
+        }
+        "max_offline" => profile.requirements.max_offline = age()?,
+        "keys_max_age" => profile.requirements.keys_max_age = age()?,
+        "max_auth_age" => profile.requirements.max_auth_age = age()?,
+        "required_scopes" => profile.requirements.scopes = words(),
+        "required_roles" => profile.requirements.roles = words(),
+        "required_claims" => profile.requirements.claims = words(),
+        "required_acr" => profile.requirements.acr = words(),
+        "required_amr" => profile.requirements.amr = words(),
         _ => {
             return Err(Failure::said(
                 Kind::Usage,

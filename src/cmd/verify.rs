@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read as _};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::output::{self, span};
 use crate::app::App;
-use crate::broker::{Broker, BrokerError, judge_token};
+use crate::broker::{Broker, BrokerError, Judge};
 use crate::cli::Verify;
 use crate::clock::UnixTime;
 use crate::failure::{Failure, Kind};
-use crate::model::{Profile, ProfileName};
+use crate::model::ProfileName;
 use crate::secret::SecretBytes;
 use crate::ui::harmless;
 use crate::verify::{KeySet, Policy, PolicyOptions, Reason, ReasonCode, RevokedList, Verdict, VerdictAnswer};
@@ -45,7 +46,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Failure> {
     let policy = policy(app, &args)?;
     let revoked = RevokedList::open(&app.paths()?.revoked_file)?;
     if on_stdin {
-        return stdin(app, &args, policy, keys, &revoked);
+        return stdin(app, &args, policy, keys, revoked);
     }
     let named: Option<ProfileName> = args
         .subject
@@ -59,13 +60,20 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Failure> {
     let stores = app.stores()?;
     let found = stores.of(profile.store).read(&profile.name).map_err(|e| about(e.into()))?;
     let session = Broker::owned(&profile, found).map_err(about)?;
-    let (verdict, age) = Broker::judge(&profile, &session, &session.tokens, policy, keys, &revoked);
+    let store = &**stores.of(profile.store);
+    let judge = Judge::of_profile(store, &profile, policy, keys, revoked, app.clock()).map_err(about)?;
+    let verdict = judge.decide_on(&profile, &session, &session.tokens);
+    Broker::note_time(&stores, profile.store, app.clock());
     let owner = session.subject.and_then(|subject| subject.name);
-    tell(app, &verdict, age, owner.as_deref())
+    tell(app, &verdict, judge.keys_age(), owner.as_deref())
 }
 
 fn given_keys(args: &Verify) -> Result<Option<KeySet>, Failure> {
-    let Some(path) = &args.jwks else { return Ok(None) };
+    args.jwks.as_deref().map(|path| keys_in(path).map(|(keys, _)| keys)).transpose()
+}
+
+/// The keys in a file, and its text.
+pub(super) fn keys_in(path: &Path) -> Result<(KeySet, String), Failure> {
     let unusable = |e: anyhow::Error| {
         Failure::new(
             Kind::Usage,
@@ -80,7 +88,7 @@ fn given_keys(args: &Verify) -> Result<Option<KeySet>, Failure> {
     if keys.is_empty() {
         return Err(unusable(anyhow::anyhow!("none of its {} keys is a public key to verify with", keys.skipped())));
     }
-    Ok(Some(keys))
+    Ok((keys, text))
 }
 
 fn policy(app: &App, args: &Verify) -> Result<Policy, Failure> {
@@ -102,16 +110,10 @@ fn policy(app: &App, args: &Verify) -> Result<Policy, Failure> {
 }
 
 /// Decides on what is piped in. A profile is only looked at for what the options do not give.
-fn stdin(
-    app: &App,
-    args: &Verify,
-    mut policy: Policy,
-    keys: Option<KeySet>,
-    revoked: &RevokedList,
-) -> Result<u8, Failure> {
-    let complete = keys.is_some() && !policy.issuer.is_empty() && !policy.audiences.is_empty();
-    let (keys, age) = match keys {
-        Some(keys) if complete && args.profile.is_none() => (keys, None),
+fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>, revoked: RevokedList) -> Result<u8, Failure> {
+    let complete = !policy.issuer.is_empty() && !policy.audiences.is_empty();
+    let judge = match keys {
+        Some(keys) if complete && args.profile.is_none() => Judge::by_given(keys, policy, revoked),
         keys => {
             let profile = app.profile(args.profile.as_ref()).map_err(|failure| Failure {
                 hint: "give --issuer, --audience and --jwks, or a profile that has them with --profile".into(),
@@ -119,27 +121,21 @@ fn stdin(
                 code: "usage".into(),
                 ..failure
             })?;
-            Broker::expect_the_profiles(&profile, &mut policy);
-            match keys {
-                Some(keys) => (keys, None),
-                None => kept_keys(app, &profile, policy.now)?,
-            }
+            let stores = app.stores()?;
+            let store = &**stores.of(profile.store);
+            let judge = Judge::of_profile(store, &profile, policy, keys, revoked, app.clock())
+                .map_err(|e| Failure::from(e).about(&profile.name))?;
+            Broker::note_time(&stores, profile.store, app.clock());
+            judge
         }
     };
     if args.batch {
-        return batch(&policy, &keys, age, revoked);
+        return batch(&judge);
     }
     let mut token = SecretBytes::default();
     io::copy(&mut io::stdin().lock().take(MOST_BYTES as u64 + 1), &mut token).map_err(unreadable)?;
-    let verdict = decide(token.expose(), &keys, &policy, revoked);
-    tell(app, &verdict, age, None)
-}
-
-fn kept_keys(app: &App, profile: &Profile, now: UnixTime) -> Result<(KeySet, Option<Duration>), Failure> {
-    let about = |e: BrokerError| Failure::from(e).about(&profile.name);
-    let found = app.stores()?.of(profile.store).read(&profile.name).map_err(|e| about(e.into()))?;
-    let session = Broker::owned(profile, found).map_err(about)?;
-    Ok(Broker::kept_keys(&session, now))
+    let verdict = decide(token.expose(), &judge);
+    tell(app, &verdict, judge.keys_age(), None)
 }
 
 fn unreadable(error: io::Error) -> Failure {
@@ -147,18 +143,18 @@ fn unreadable(error: io::Error) -> Failure {
 }
 
 /// One token as it was read, with the white space that pipes add taken off its end.
-fn decide(token: &[u8], keys: &KeySet, policy: &Policy, revoked: &RevokedList) -> Verdict {
+fn decide(token: &[u8], judge: &Judge) -> Verdict {
     if token.len() > MOST_BYTES {
         return Verdict::Denied(vec![Reason::new(ReasonCode::Malformed, "the token is longer than 1 MiB")]);
     }
     match std::str::from_utf8(token) {
-        Ok(text) => judge_token(text.trim_ascii(), keys, policy, revoked),
+        Ok(text) => judge.decide(text.trim_ascii()),
         Err(_) => Verdict::Denied(vec![Reason::new(ReasonCode::Malformed, "the token is not text")]),
     }
 }
 
 /// One JWT a line, one JSON line each, in order.
-fn batch(policy: &Policy, keys: &KeySet, age: Option<Duration>, revoked: &RevokedList) -> Result<u8, Failure> {
+fn batch(judge: &Judge) -> Result<u8, Failure> {
     let mut input = io::stdin().lock();
     let mut all_valid = true;
     let mut line = Vec::new();
@@ -172,9 +168,9 @@ fn batch(policy: &Policy, keys: &KeySet, age: Option<Duration>, revoked: &Revoke
         if line.last() != Some(&b'\n') && line.len() > MOST_BYTES {
             skip_line(&mut input).map_err(unreadable)?;
         }
-        let verdict = decide(&line, keys, policy, revoked);
+        let verdict = decide(&line, judge);
         all_valid &= verdict.is_granted();
-        output::json(&VerdictAnswer::of(&verdict, age))?;
+        output::json(&VerdictAnswer::of(&verdict, judge.keys_age()))?;
     }
     Ok(if all_valid { 0 } else { Kind::Denied.exit_code() })
 }
@@ -240,6 +236,11 @@ pub(super) fn tell_denied(app: &App, reasons: &[Reason]) -> Result<u8, Failure> 
         Some(ReasonCode::WrongAudience) => {
             "if the token is meant for you, name its audience with --audience or `authctl profile set NAME audience=...`"
         }
+        Some(ReasonCode::ClockRollback) => {
+            "set the clock right; while online, `authctl refresh` compares it with the issuer's and goes on from there"
+        }
+        Some(ReasonCode::KeysStale) => "`authctl keys update` while online fetches the issuer's keys",
+        Some(ReasonCode::OfflineTooLong) => "go online and run `authctl refresh`",
         Some(ReasonCode::UnknownKey) => "`authctl refresh` fetches the issuer's keys; or give them with --jwks",
         _ => "do not rely on this token; log in again if it is your own",
     };

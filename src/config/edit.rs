@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use super::{Config, ConfigError, read, syntax};
-use crate::model::{ClientAuth, Profile, ProfileName};
+use crate::model::{ClientAuth, DecidingToken, Profile, ProfileName, duration_text};
 
 /// Writes `profile` into the file, creating both if need be; the first profile becomes the default.
 ///
@@ -157,6 +157,23 @@ fn fill(table: &mut Table, profile: &Profile) {
     set("resources", (!profile.resources.is_empty()).then(|| list(&profile.resources)));
     set("store", Some(profile.store.to_string().into()));
     set("ca_cert", profile.ca_cert.as_ref().map(|p| p.to_string_lossy().as_ref().into()));
+    let wants = &profile.requirements;
+    let named = (wants.token != DecidingToken::default()).then(|| wants.token.word().into());
+    set("verify_token", named);
+    for (key, age) in
+        [("max_offline", wants.max_offline), ("keys_max_age", wants.keys_max_age), ("max_auth_age", wants.max_auth_age)]
+    {
+        set(key, age.map(|age| duration_text(age).into()));
+    }
+    for (key, items) in [
+        ("required_scopes", &wants.scopes),
+        ("required_roles", &wants.roles),
+        ("required_claims", &wants.claims),
+        ("required_acr", &wants.acr),
+        ("required_amr", &wants.amr),
+    ] {
+        set(key, (!items.is_empty()).then(|| list(items)));
+    }
 }
 
 /// Whether `old`, however it is written, is the same text or the same list of texts as `new`.
@@ -196,7 +213,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Grant, StoreKind};
+    use crate::model::{Grant, Requirements, StoreKind};
 
     fn profile(name: &str) -> Profile {
         Profile {
@@ -210,6 +227,7 @@ mod tests {
             resources: vec![],
             store: StoreKind::File,
             ca_cert: None,
+            requirements: Requirements::default(),
         }
     }
 
@@ -222,6 +240,13 @@ mod tests {
         fs::write(&path, format!("# mine\n{text}# the end\n")).expect("written");
         let mut other = profile("home");
         other.audience = Some("api".into());
+        other.requirements = Requirements {
+            token: DecidingToken::IdToken,
+            max_offline: Some(std::time::Duration::from_secs(90)),
+            roles: vec!["admin".into()],
+            claims: vec!["tenant=a".into()],
+            ..Requirements::default()
+        };
         save(&path, &other).expect("saved");
         let config = Config::load(&path).expect("valid");
         assert_eq!(config.profiles.get(&other.name), Some(&other));

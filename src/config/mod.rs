@@ -5,13 +5,18 @@ mod edit;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use toml_edit::{DocumentMut, Item, TableLike};
 
 pub use edit::{probe, remove, rename, save, set_default};
 
-use crate::model::{ClientAuth, Grant, InsecureUrl, InvalidProfileName, IssuerUrl, Profile, ProfileName, StoreKind};
+use crate::model::{
+    ClientAuth, DecidingToken, Grant, InsecureUrl, InvalidProfileName, IssuerUrl, Profile, ProfileName, Requirements,
+    StoreKind, duration,
+};
 
 /// What is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -90,8 +95,26 @@ pub struct Config {
 
 /// The keys of the file itself and of a profile in it.
 const TOP_KEYS: [&str; 2] = ["default_profile", "profiles"];
-const PROFILE_KEYS: [&str; 9] =
-    ["issuer", "client_id", "client_auth", "grant", "scopes", "audience", "resources", "store", "ca_cert"];
+const PROFILE_KEYS: [&str; 18] = [
+    "issuer",
+    "client_id",
+    "client_auth",
+    "grant",
+    "scopes",
+    "audience",
+    "resources",
+    "store",
+    "ca_cert",
+    "verify_token",
+    "max_offline",
+    "keys_max_age",
+    "max_auth_age",
+    "required_scopes",
+    "required_roles",
+    "required_claims",
+    "required_acr",
+    "required_amr",
+];
 
 /// A configuration larger than this was not written for authctl.
 const MOST_BYTES: u64 = 1024 * 1024;
@@ -119,6 +142,37 @@ struct Entry {
     #[serde(default)]
     store: StoreKind,
     ca_cert: Option<PathBuf>,
+    #[serde(default)]
+    verify_token: DecidingToken,
+    #[serde(default, deserialize_with = "written")]
+    max_offline: Option<Duration>,
+    #[serde(default, deserialize_with = "written")]
+    keys_max_age: Option<Duration>,
+    #[serde(default, deserialize_with = "written")]
+    max_auth_age: Option<Duration>,
+    #[serde(default)]
+    required_scopes: Vec<String>,
+    #[serde(default)]
+    required_roles: Vec<String>,
+    #[serde(default, deserialize_with = "claims")]
+    required_claims: Vec<String>,
+    #[serde(default)]
+    required_acr: Vec<String>,
+    #[serde(default)]
+    required_amr: Vec<String>,
+}
+
+/// A duration as it is written on the command line.
+fn written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    duration(&String::deserialize(deserializer)?).map(Some).map_err(D::Error::custom)
+}
+
+fn claims<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let claims = Vec::<String>::deserialize(deserializer)?;
+    match claims.iter().find(|claim| claim.split_once('=').is_none_or(|(name, _)| name.is_empty())) {
+        Some(wrong) => Err(D::Error::custom(format!("`{wrong}` is no claim; write it as NAME=VALUE"))),
+        None => Ok(claims),
+    }
 }
 
 impl Config {
@@ -157,6 +211,17 @@ impl Config {
                 resources: entry.resources,
                 store: entry.store,
                 ca_cert: entry.ca_cert,
+                requirements: Requirements {
+                    token: entry.verify_token,
+                    max_offline: entry.max_offline,
+                    keys_max_age: entry.keys_max_age,
+                    max_auth_age: entry.max_auth_age,
+                    scopes: entry.required_scopes,
+                    roles: entry.required_roles,
+                    claims: entry.required_claims,
+                    acr: entry.required_acr,
+                    amr: entry.required_amr,
+                },
             };
             config.profiles.insert(name, profile);
         }
@@ -278,6 +343,31 @@ client_id = \"cli\"
         assert!(error.ends_with("did you mean `default_profile`?"), "{error}");
         let error = parse("zzz = 1").expect_err("unknown");
         assert!(error.ends_with("unknown key `zzz`"), "{error}");
+    }
+
+    #[test]
+    fn requirements_are_read_and_wrong_ones_are_named() {
+        let profile = "[profiles.a]\nissuer = \"https://a.example\"\nclient_id = \"c\"\n";
+        let config = parse(&format!(
+            "{profile}verify_token = \"id_token\"\nmax_offline = \"7d\"\nkeys_max_age = \"1h30m\"\n\
+             required_roles = [\"admin\"]\nrequired_claims = [\"tenant=a=b\"]"
+        ));
+        let found = config.expect("valid").profiles.into_values().next().expect("one").requirements;
+        assert_eq!(found.token, DecidingToken::IdToken);
+        assert_eq!(found.max_offline, Some(Duration::from_secs(7 * 24 * 3600)));
+        assert_eq!(found.keys_max_age(), Duration::from_secs(5400));
+        let wanted: Vec<_> = found.wanted_claims().collect();
+        assert_eq!(wanted, [("roles".into(), "admin".into()), ("tenant".into(), "a=b".into())]);
+        for (line, word) in [
+            ("max_offline = \"soon\"", "soon"),
+            ("max_offline = 7", "string"),
+            ("verify_token = \"both\"", "both"),
+            ("required_claims = [\"tenant\"]", "NAME=VALUE"),
+            ("required_role = [\"a\"]", "required_roles"),
+        ] {
+            let error = parse(&format!("{profile}{line}")).expect_err("wrong");
+            assert!(error.contains(word), "{line}: {error}");
+        }
     }
 
     #[test]

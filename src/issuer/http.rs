@@ -1,7 +1,7 @@
 //! Sends one request to one address and reads a bounded answer; follows no redirect, trusts no plain http but loopback.
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hyper::body::Bytes;
@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::error::{IssuerError, Phase, Reached};
-use crate::model::{is_loopback, secure_url};
+use crate::clock::UnixTime;
+use crate::model::{IssuerUrl, is_loopback, secure_url};
 use crate::secret::SecretBytes;
 use crate::ui::harmless;
 
@@ -44,7 +45,12 @@ pub struct Http {
     remote: OnceLock<reqwest::Client>,
     loopback_tls: OnceLock<reqwest::Client>,
     loopback_plain: OnceLock<reqwest::Client>,
+    /// What the clocks of hosts showed in their last answers; the latest last.
+    told: Mutex<Vec<(String, UnixTime)>>,
 }
+
+/// The clocks of how many hosts are remembered.
+const MOST_TOLD: usize = 64;
 
 /// An answer of any status. Its body may hold secrets.
 pub(super) struct Reply {
@@ -71,7 +77,26 @@ impl Http {
             remote: OnceLock::new(),
             loopback_tls: OnceLock::new(),
             loopback_plain: OnceLock::new(),
+            told: Mutex::default(),
         })
+    }
+
+    /// What the issuer's clock showed in its last answer (`Date`, RFC 9110, section 6.6.1).
+    #[must_use]
+    pub fn told_by(&self, issuer: &IssuerUrl) -> Option<UnixTime> {
+        let host = host_of(&Url::parse(issuer.as_str()).ok()?);
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.iter().find(|(of, _)| *of == host).map(|(_, moment)| *moment)
+    }
+
+    fn tells(&self, host: &str, headers: &HeaderMap) {
+        let Some(moment) = text(headers, DATE).and_then(moment) else { return };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|(of, _)| of != host);
+        if told.len() >= MOST_TOLD {
+            told.remove(0);
+        }
+        told.push((host.to_owned(), UnixTime(moment)));
     }
 
     /// GET `url`, asking for `accept`, with an `Authorization` header where given.
@@ -121,6 +146,7 @@ impl Http {
         let status = response.status().as_u16();
         tracing::debug!("{method} {host}{} -> {status}", url.path());
         let headers = response.headers();
+        self.tells(&host, headers);
         let content_type = text(headers, CONTENT_TYPE)
             .map(|t| t.split_once(';').map_or(t, |(essence, _)| essence).trim().to_ascii_lowercase());
         let retry_after = retry_after(headers);
@@ -282,13 +308,17 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
+/// A date of HTTP in seconds since 1970.
+fn moment(text: &str) -> Option<i64> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|z| z.timestamp().as_second())
+}
+
 /// `Retry-After` in seconds, or as a date (RFC 9110, section 10.2.3) counted from the answer's own `Date`.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = text(headers, RETRY_AFTER)?.trim();
     let wait = match value.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {
-            let moment = |text| jiff::fmt::rfc2822::parse(text).ok().map(|z| z.timestamp().as_second());
             let seconds = moment(value)?.saturating_sub(moment(text(headers, DATE)?)?);
             Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
         }

@@ -1,16 +1,24 @@
 //! The words of the domain, parsed once and then relied on: profile, tokens, session, freshness.
 
+mod duration;
 mod freshness;
 mod issuer_url;
 mod profile;
+mod record;
+mod requirements;
 mod session;
 mod tokens;
+mod trust;
 mod whole;
 
+pub use duration::{duration, duration_text};
 pub use freshness::{Freshness, MinTtl, freshness};
 pub(crate) use issuer_url::is_loopback;
 pub use issuer_url::{InsecureUrl, IssuerUrl, secure_url};
 pub use profile::{ClientAuth, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};
-pub use session::{AnotherToken, Failed, Generation, Session, SessionFormatError, Subject, TokenFor, TrustedKeys};
+pub use record::RecordName;
+pub use requirements::{DecidingToken, Requirements};
+pub use session::{AnotherToken, Failed, Generation, Session, SessionFormatError, Subject, TokenFor};
 pub use tokens::{TokenSet, canonical_type};
+pub use trust::{ClockMark, KeptList, PinnedKeys, Trust, TrustFormatError, TrustedKeys};
 pub use whole::whole;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{IssuerUrl, TokenFor};
+use super::{IssuerUrl, Requirements, TokenFor};
 
 /// A profile's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit, so that it can be a file's name, a
 /// path segment and a shell word.
@@ -140,6 +140,8 @@ pub struct Profile {
     pub store: StoreKind,
     /// A PEM file of certificate authorities trusted besides the platform's.
     pub ca_cert: Option<PathBuf>,
+    /// What is demanded of a token before it is granted offline.
+    pub requirements: Requirements,
 }
 
 impl Profile {

@@ -34,17 +34,6 @@ pub struct Subject {
     pub name: Option<String>,
 }
 
-/// The issuer's keys as last fetched, trusted for offline verification.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrustedKeys {
-    /// The JWK Set as the issuer sent it (RFC 7517, section 5).
-    pub jwks: String,
-    /// Where it came from.
-    pub source: String,
-    /// When.
-    pub fetched_at: UnixTime,
-}
-
 /// A renewal that did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
@@ -117,8 +106,6 @@ pub struct Session {
     pub others: Vec<AnotherToken>,
     /// A confidential client's secret.
     pub client_secret: Option<Secret>,
-    /// The issuer's keys.
-    pub keys: Option<TrustedKeys>,
     /// When the login was.
     pub logged_in_at: UnixTime,
     /// When it was last renewed.
@@ -163,7 +150,6 @@ struct Out<'a> {
     tokens: TokensOut<'a>,
     others: Vec<OtherOut<'a>>,
     client_secret: Option<&'a str>,
-    keys: &'a Option<TrustedKeys>,
     logged_in_at: UnixTime,
     renewed_at: Option<UnixTime>,
     renewing_since: Option<UnixTime>,
@@ -217,7 +203,6 @@ struct In {
     tokens: TokensIn,
     others: Vec<OtherIn>,
     client_secret: Option<Secret>,
-    keys: Option<TrustedKeys>,
     logged_in_at: UnixTime,
     renewed_at: Option<UnixTime>,
     renewing_since: Option<UnixTime>,
@@ -277,7 +262,6 @@ impl Session {
                 .map(|o| OtherOut { asked: &o.asked, tokens: TokensOut::of(&o.tokens) })
                 .collect(),
             client_secret: self.client_secret.as_ref().map(Secret::expose),
-            keys: &self.keys,
             logged_in_at: self.logged_in_at,
             renewed_at: self.renewed_at,
             renewing_since: self.renewing_since,
@@ -318,7 +302,6 @@ impl Session {
                 .map(|o| AnotherToken { asked: o.asked, tokens: o.tokens.into() })
                 .collect(),
             client_secret: stored.client_secret,
-            keys: stored.keys,
             logged_in_at: stored.logged_in_at,
             renewed_at: stored.renewed_at,
             renewing_since: stored.renewing_since,
@@ -371,11 +354,6 @@ mod tests {
             others: vec![AnotherToken { asked, tokens: TokenSet { refresh_token: None, ..tokens.clone() } }],
             tokens,
             client_secret: None,
-            keys: Some(TrustedKeys {
-                jwks: "{}".into(),
-                source: "https://a.example/k".into(),
-                fetched_at: UnixTime(1),
-            }),
             logged_in_at: UnixTime(100),
             renewed_at: None,
             renewing_since: Some(UnixTime(5)),
@@ -390,7 +368,7 @@ mod tests {
         let text = std::str::from_utf8(stored.expose()).expect("JSON is UTF-8");
         assert_eq!(
             text,
-            r#"{"format":1,"generation":{"login":"a1","number":7},"issuer":"https://a.example","client_id":"cli","grant":"device","subject":{"sub":"1","name":null},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":"RT","id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"},"others":[{"asked":{"audience":"api","scopes":[],"resources":[]},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":null,"id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"}}],"client_secret":null,"keys":{"jwks":"{}","source":"https://a.example/k","fetched_at":1},"logged_in_at":100,"renewed_at":null,"renewing_since":5,"last_failure":null,"ended":null}"#
+            r#"{"format":1,"generation":{"login":"a1","number":7},"issuer":"https://a.example","client_id":"cli","grant":"device","subject":{"sub":"1","name":null},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":"RT","id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"},"others":[{"asked":{"audience":"api","scopes":[],"resources":[]},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":null,"id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"}}],"client_secret":null,"logged_in_at":100,"renewed_at":null,"renewing_since":5,"last_failure":null,"ended":null}"#
         );
     }
 

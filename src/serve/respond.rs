@@ -13,10 +13,10 @@ use super::peer::Peer;
 use super::route::{Ask, VerifyBody, lock_body, unlock_body, verify_body};
 use super::warm::Known;
 use crate::agent::{Forgotten, OPENAPI, Refreshed, Stopping, TokenAnswer};
-use crate::broker::{Broker, BrokerError, IdTokenStanding, LoginReason, Need, judge_token};
+use crate::broker::{Broker, BrokerError, IdTokenStanding, Judge, LoginReason, Need};
 use crate::clock::UnixTime;
 use crate::failure::{Failure, Kind};
-use crate::model::{MinTtl, Profile, ProfileName, Session, TokenFor, canonical_type};
+use crate::model::{DecidingToken, MinTtl, Profile, ProfileName, Session, TokenFor, canonical_type};
 use crate::report::{Report, rows};
 use crate::secret::SecretBytes;
 use crate::verify::{KeySet, RevokedList, VerdictAnswer};
@@ -183,35 +183,47 @@ impl Agent {
         let now = self.now();
         self.guard.pass(now)?;
         let VerifyBody { token, profile: named, jwks, options, .. } = verify_body(body)?;
-        let mut policy = options.policy(now).map_err(Failure::from)?;
+        let policy = options.policy(now).map_err(Failure::from)?;
         let given = match jwks {
             None => None,
             Some(jwks) => Some(KeySet::from_jwks(jwks.get()).map_err(|e| {
                 Failure::new(Kind::Usage, e, "give a JWK Set (RFC 7517, section 5) as `jwks`").coded("invalid_request")
             })?),
         };
-        let complete = given.is_some() && !policy.issuer.is_empty() && !policy.audiences.is_empty();
-        let (keys, age) = match given {
-            Some(keys) if complete && named.is_none() => (keys, None),
+        let complete = !policy.issuer.is_empty() && !policy.audiences.is_empty();
+        let revoked_file = self.revoked_file.clone();
+        let (verdict, age) = match given {
+            Some(keys) if complete && named.is_none() => {
+                let judged = tokio::task::spawn_blocking(move || {
+                    let revoked = RevokedList::open(&revoked_file).map_err(Failure::from)?;
+                    Ok::<_, Failure>((Judge::by_given(keys, policy, revoked).decide(token.expose()), None))
+                });
+                judged.await.map_err(|_| Failure::from(BrokerError::Cut))??
+            }
             given => {
                 let profile = self.chosen(named.as_ref())?;
-                Broker::expect_the_profiles(&profile, &mut policy);
-                match given {
-                    Some(keys) => (keys, None),
-                    None => Broker::kept_keys(&*self.session_of(&profile).await?, now),
-                }
+                let about = |e: BrokerError| Failure::from(e).about(&profile.name);
+                // Of the session's own access token another may decide, as the profile has it.
+                let own = match profile.requirements.token {
+                    DecidingToken::IdToken => Some(self.session_of(&profile).await?),
+                    DecidingToken::AccessToken => None,
+                };
+                let own = own.filter(|session| session.tokens.access_token.expose() == token.expose());
+                let its = Arc::clone(&profile);
+                let decide = move |judge: &Judge| {
+                    let verdict = match own {
+                        Some(session) => judge.decide_on(&its, &session, &session.tokens),
+                        None => judge.decide(token.expose()),
+                    };
+                    (verdict, judge.keys_age())
+                };
+                self.broker.judging(&profile, policy, given, revoked_file, decide).await.map_err(about)?
             }
         };
-        let revoked_file = self.revoked_file.clone();
-        let judged = tokio::task::spawn_blocking(move || {
-            let revoked = RevokedList::open(&revoked_file).map_err(Failure::from)?;
-            Ok::<_, Failure>(judge_token(token.expose(), &keys, &policy, &revoked))
-        });
-        let verdict = judged.await.map_err(|_| Failure::from(BrokerError::Cut))??;
         Ok(json(&VerdictAnswer::of(&verdict, age)))
     }
 
-    /// The profile's session, valid or not: its keys outlive its tokens.
+    /// The profile's session, valid or not.
     async fn session_of(self: &Arc<Self>, profile: &Arc<Profile>) -> Result<Arc<Session>, Refused> {
         if let (Known::Session(session), _) = self.warm.look(&profile.name, &TokenFor::default()) {
             return Ok(session);

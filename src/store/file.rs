@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use super::keys::{Key, KeySource};
 use super::{Damage, MOST_BYTES, Store, StoreError};
-use crate::model::{ProfileName, Session, StoreKind};
+use crate::model::{ProfileName, RecordName, Session, SessionFormatError, StoreKind};
 use crate::secret::SecretBytes;
 
 /// Keeps the session of a profile in `DIR/PROFILE.age`, mode 0600. `age -d -i KEY DIR/PROFILE.age` shows it.
@@ -51,8 +51,8 @@ impl FileStore {
         Self { dir, key, reserved: Mutex::default() }
     }
 
-    fn path(&self, profile: &ProfileName) -> PathBuf {
-        self.dir.join(format!("{profile}.age"))
+    fn path(&self, item: &str) -> PathBuf {
+        self.dir.join(format!("{item}.age"))
     }
 
     fn reserved(&self) -> MutexGuard<'_, HashMap<ProfileName, Next>> {
@@ -72,11 +72,11 @@ impl FileStore {
         Ok(())
     }
 
-    /// A new next file of `profile`, after removing those that killed processes left.
-    fn next(&self, profile: &ProfileName) -> Result<Next, StoreError> {
+    /// A new next file of `item`, after removing those that killed processes left.
+    fn next(&self, item: &str) -> Result<Next, StoreError> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         self.prepare_dir()?;
-        let begin = format!(".{profile}.age.");
+        let begin = format!(".{item}.age.");
         self.clean(&begin);
         for _ in 0..MOST_TRIES {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -95,7 +95,7 @@ impl FileStore {
                 return Ok(next);
             }
         }
-        let path = self.path(profile);
+        let path = self.path(item);
         Err(StoreError::io("make a new file beside", &path, io::ErrorKind::AlreadyExists.into()))
     }
 
@@ -114,18 +114,9 @@ impl FileStore {
         }
     }
 
-    fn sync_dir(&self) -> Result<(), StoreError> {
-        File::open(&self.dir).and_then(|d| d.sync_all()).map_err(|e| StoreError::io("write", &self.dir, e))
-    }
-}
-
-impl Store for FileStore {
-    fn kind(&self) -> StoreKind {
-        StoreKind::File
-    }
-
-    fn read(&self, profile: &ProfileName) -> Result<Option<Session>, StoreError> {
-        let path = self.path(profile);
+    /// What is kept as `item`, opened.
+    fn read_item(&self, item: &str) -> Result<Option<SecretBytes>, StoreError> {
+        let path = self.path(item);
         let failed = |e: io::Error| StoreError::io("read", &path, e);
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let file = match rustix::fs::open(&path, flags, Mode::empty()) {
@@ -143,21 +134,18 @@ impl Store for FileStore {
             return Err(damaged(Damage::TooLong));
         }
         let mut plain = self.key.load()?.open(&sealed).ok_or_else(|| damaged(Damage::Sealed))?;
-        let plain = SecretBytes::new(std::mem::take(&mut *plain));
-        Session::from_stored(&plain).map(Some).map_err(|e| damaged(e.into()))
+        Ok(Some(SecretBytes::new(std::mem::take(&mut *plain))))
     }
 
-    fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
-        let path = self.path(profile);
-        let plain = session.to_stored();
+    /// Seals `plain` and puts it in the place of `item`, in the file that was reserved for it if one was.
+    fn write_item(&self, item: &str, plain: &SecretBytes, reserved: Option<Next>) -> Result<(), StoreError> {
+        let path = self.path(item);
         // Before the key: it may live in the same directory, which is then made with this mode.
         self.prepare_dir()?;
         let sealed = self.key.load_or_create()?.seal(plain.expose())?;
-        // Apart from the match: a temporary guard would be held over `next`.
-        let reserved = self.reserved().remove(profile);
         let mut next = match reserved {
             Some(next) => next,
-            None => self.next(profile)?,
+            None => self.next(item)?,
         };
         let failed = |e: io::Error| StoreError::io("write", &path, e);
         fill(&mut next.file, &sealed).map_err(failed)?;
@@ -165,8 +153,39 @@ impl Store for FileStore {
         self.sync_dir()
     }
 
+    fn sync_dir(&self) -> Result<(), StoreError> {
+        File::open(&self.dir).and_then(|d| d.sync_all()).map_err(|e| StoreError::io("write", &self.dir, e))
+    }
+}
+
+impl Store for FileStore {
+    fn kind(&self) -> StoreKind {
+        StoreKind::File
+    }
+
+    fn read(&self, profile: &ProfileName) -> Result<Option<Session>, StoreError> {
+        let Some(plain) = self.read_item(profile.as_str())? else { return Ok(None) };
+        let damaged =
+            |e: SessionFormatError| StoreError::Damaged { location: self.location(profile), damage: e.into() };
+        Session::from_stored(&plain).map(Some).map_err(damaged)
+    }
+
+    fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
+        // Apart from the call: a temporary guard would be held over it.
+        let reserved = self.reserved().remove(profile);
+        self.write_item(profile.as_str(), &session.to_stored(), reserved)
+    }
+
+    fn read_record(&self, record: &RecordName) -> Result<Option<SecretBytes>, StoreError> {
+        self.read_item(record.as_str())
+    }
+
+    fn write_record(&self, record: &RecordName, bytes: &SecretBytes) -> Result<(), StoreError> {
+        self.write_item(record.as_str(), bytes, None)
+    }
+
     fn delete(&self, profile: &ProfileName) -> Result<bool, StoreError> {
-        let path = self.path(profile);
+        let path = self.path(profile.as_str());
         self.reserved().remove(profile);
         match std::fs::remove_file(&path) {
             Ok(()) => self.sync_dir().map(|()| true),
@@ -181,16 +200,16 @@ impl Store for FileStore {
         let reserved = self.reserved().remove(profile);
         let mut next = match reserved {
             Some(next) => next,
-            None => self.next(profile)?,
+            None => self.next(profile.as_str())?,
         };
         allocate(&mut next.file, sealed_length(bytes))
-            .map_err(|e| StoreError::io("make room for", &self.path(profile), e))?;
+            .map_err(|e| StoreError::io("make room for", &self.path(profile.as_str()), e))?;
         self.reserved().insert(profile.clone(), next);
         Ok(())
     }
 
     fn location(&self, profile: &ProfileName) -> String {
-        self.path(profile).display().to_string()
+        self.path(profile.as_str()).display().to_string()
     }
 }
 

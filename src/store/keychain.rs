@@ -12,7 +12,7 @@ use keyring_core::{Entry, Error as KeyringError};
 
 use super::turn::{Hopeless, Place, Turn};
 use super::{Damage, MOST_BYTES, Store, StoreError};
-use crate::model::{ProfileName, Session, StoreKind};
+use crate::model::{ProfileName, RecordName, Session, StoreKind};
 use crate::secret::SecretBytes;
 
 /// The service name of every item. Items are found by it and the profile's name, and by nothing of their content.
@@ -65,6 +65,25 @@ impl Keychain {
     pub fn taking_turns(mut self, file: PathBuf) -> Self {
         self.turns = Some(file);
         self
+    }
+
+    /// Makes `stored` the secret of the one item called `name`.
+    fn write_item(&self, name: &str, stored: SecretBytes) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.run(move |connection, abandoned| {
+            let platform::Items { ours, others } = platform::items(connection, &name)?;
+            if abandoned.load(Ordering::Acquire) {
+                return Err(StoreError::TimedOut { limit: Duration::ZERO });
+            }
+            // The new one first: an item too many is no harm, none at all is a lost session.
+            if let Some((first, more)) = ours.split_first() {
+                first.set_secret(stored.expose()).map_err(refusal)?;
+                return more.iter().chain(&others).try_for_each(remove);
+            }
+            // An item with further attributes would be overwritten or block the new one.
+            others.iter().try_for_each(remove)?;
+            platform::entry(connection, &name)?.set_secret(stored.expose()).map_err(refusal)
+        })
     }
 
     /// Runs `task` on a thread of its own for at most the limit.
@@ -203,35 +222,42 @@ impl Store for Keychain {
 
     fn read(&self, profile: &ProfileName) -> Result<Option<Session>, StoreError> {
         let (location, name) = (self.location(profile), profile.clone());
-        self.run(move |connection, _| newest(&platform::items(connection, &name)?.ours, &location))
+        self.run(move |connection, _| newest(&platform::items(connection, name.as_str())?.ours, &location))
     }
 
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
-        let (stored, name) = (session.to_stored(), profile.clone());
-        let written = self.run(move |connection, abandoned| {
-            let platform::Items { ours, others } = platform::items(connection, &name)?;
-            if abandoned.load(Ordering::Acquire) {
-                return Err(StoreError::TimedOut { limit: Duration::ZERO });
-            }
-            // The new one first: an item too many is no harm, none at all is a lost session.
-            if let Some((first, more)) = ours.split_first() {
-                first.set_secret(stored.expose()).map_err(refusal)?;
-                return more.iter().chain(&others).try_for_each(remove);
-            }
-            // An item with further attributes would be overwritten or block the new one.
-            others.iter().try_for_each(remove)?;
-            platform::entry(connection, name.as_str())?.set_secret(stored.expose()).map_err(refusal)
-        });
+        let written = self.write_item(profile.as_str(), session.to_stored());
         if written.is_ok() {
             self.shared.wrote.store(true, Ordering::Release);
         }
         written
     }
 
+    fn read_record(&self, record: &RecordName) -> Result<Option<SecretBytes>, StoreError> {
+        let name = record.clone();
+        self.run(move |connection, _| {
+            let items = platform::items(connection, name.as_str())?.ours;
+            let Some(item) = items.first() else { return Ok(None) };
+            match item.get_secret() {
+                Ok(bytes) if bytes.len() > MOST_BYTES => {
+                    let location = format!("keychain item `{}`", label(name.as_str()));
+                    Err(StoreError::Damaged { location, damage: Damage::TooLong })
+                }
+                Ok(bytes) => Ok(Some(SecretBytes::new(bytes))),
+                Err(KeyringError::NoEntry) => Ok(None),
+                Err(e) => Err(refusal(e)),
+            }
+        })
+    }
+
+    fn write_record(&self, record: &RecordName, bytes: &SecretBytes) -> Result<(), StoreError> {
+        self.write_item(record.as_str(), bytes.clone())
+    }
+
     fn delete(&self, profile: &ProfileName) -> Result<bool, StoreError> {
         let name = profile.clone();
         self.run(move |connection, abandoned| {
-            let platform::Items { ours, others } = platform::items(connection, &name)?;
+            let platform::Items { ours, others } = platform::items(connection, name.as_str())?;
             if abandoned.load(Ordering::Acquire) {
                 return Err(StoreError::TimedOut { limit: Duration::ZERO });
             }
@@ -342,7 +368,7 @@ fn line(text: &str) -> String {
 
 #[cfg(not(target_os = "macos"))]
 mod platform {
-    use super::{Arc, CredentialStore, Entry, HashMap, KeyringError, ProfileName, SERVICE, StoreError, label, refusal};
+    use super::{Arc, CredentialStore, Entry, HashMap, KeyringError, SERVICE, StoreError, label, refusal};
 
     /// The items found for a profile.
     pub(super) struct Items {
@@ -368,8 +394,8 @@ mod platform {
         connection.build(SERVICE, user_name, Some(&modifiers)).map_err(refusal)
     }
 
-    pub(super) fn items(connection: &Arc<CredentialStore>, profile: &ProfileName) -> Result<Items, StoreError> {
-        let wanted = HashMap::from([("service", SERVICE), ("username", profile.as_str())]);
+    pub(super) fn items(connection: &Arc<CredentialStore>, name: &str) -> Result<Items, StoreError> {
+        let wanted = HashMap::from([("service", SERVICE), ("username", name)]);
         let mut items = Items { ours: Vec::new(), others: Vec::new() };
         for entry in connection.search(&wanted).map_err(refusal)? {
             let attributes = match entry.get_attributes() {
@@ -387,7 +413,7 @@ mod platform {
 
 #[cfg(target_os = "macos")]
 mod platform {
-    use super::{Arc, CredentialStore, Entry, KeyringError, ProfileName, SERVICE, StoreError, refusal};
+    use super::{Arc, CredentialStore, Entry, KeyringError, SERVICE, StoreError, refusal};
 
     /// The items found for a profile. Keychain keeps at most one for a service and user name.
     pub(super) struct Items {
@@ -403,8 +429,8 @@ mod platform {
         connection.build(SERVICE, user_name, None).map_err(refusal)
     }
 
-    pub(super) fn items(connection: &Arc<CredentialStore>, profile: &ProfileName) -> Result<Items, StoreError> {
-        let entry = entry(connection, profile.as_str())?;
+    pub(super) fn items(connection: &Arc<CredentialStore>, name: &str) -> Result<Items, StoreError> {
+        let entry = entry(connection, name)?;
         let ours = match entry.get_credential() {
             Ok(found) => vec![found],
             Err(KeyringError::NoEntry) => Vec::new(),

@@ -15,9 +15,10 @@ pub use keychain::Keychain;
 pub use keys::{KeyProblem, KeySource};
 pub use lock::{LockError, ProfileLock};
 
-use crate::model::{ProfileName, Session, SessionFormatError, StoreKind};
+use crate::model::{ProfileName, RecordName, Session, SessionFormatError, StoreKind};
+use crate::secret::SecretBytes;
 
-/// A place that keeps one session a profile.
+/// A place that keeps one session a profile, and a few records that are as much to be protected.
 ///
 /// Calls block, each for a bounded time: keep them off an async runtime's threads. Whoever reads in order to write
 /// holds the profile's [`ProfileLock`] meanwhile; the store itself only sees to it that no reader finds half a session.
@@ -50,6 +51,18 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`StoreError`]
     fn reserve(&self, profile: &ProfileName, bytes: usize) -> Result<(), StoreError>;
+
+    /// What is kept under `record`, or `None` where nothing is: protected as the sessions are.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what cannot be opened is [`StoreError::Damaged`] and stays where it is.
+    fn read_record(&self, record: &RecordName) -> Result<Option<SecretBytes>, StoreError>;
+
+    /// Puts `bytes` in the place of what was kept under `record`, as [`Store::write`] does with a session.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    fn write_record(&self, record: &RecordName, bytes: &SecretBytes) -> Result<(), StoreError>;
 
     /// Where the session of `profile` is, in words for people.
     fn location(&self, profile: &ProfileName) -> String;
@@ -184,7 +197,6 @@ pub(crate) mod tests {
             },
             others: Vec::new(),
             client_secret: None,
-            keys: None,
             logged_in_at: UnixTime(0),
             renewed_at: None,
             renewing_since: None,

@@ -53,6 +53,19 @@ pub struct KeyInfo {
     pub kty: KeyType,
 }
 
+/// A key of a set, for display.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListedKey {
+    /// The key's `kid`, where it has one.
+    pub kid: Option<String>,
+    /// Its kind.
+    pub kty: KeyType,
+    /// The algorithms that it may be used with.
+    pub algorithms: Vec<Algorithm>,
+    /// Why it is not relied on.
+    pub weakness: Option<&'static str>,
+}
+
 /// The public keys of one issuer, ready to verify with.
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
@@ -153,6 +166,16 @@ impl KeySet {
     #[must_use]
     pub fn has_kid(&self, kid: &str) -> bool {
         self.kids().any(|k| k == Some(kid))
+    }
+
+    /// The keys, for display.
+    pub fn listed(&self) -> impl Iterator<Item = ListedKey> + '_ {
+        self.keys.iter().map(|key| ListedKey {
+            kid: key.kid.clone(),
+            kty: key.kty,
+            algorithms: key.algorithms.to_vec(),
+            weakness: key.weakness,
+        })
     }
 
     /// The keys that may have made a signature with `algorithm` by the key called `kid`, in the set's order.

@@ -5,6 +5,7 @@
 //! says (RFC 8725, section 3.10), and all reasons for a denial are told at once.
 
 mod claims;
+mod clock_guard;
 mod der;
 mod header;
 mod id_token;
@@ -21,10 +22,11 @@ mod tests;
 
 use serde_json::{Map, Value};
 
+pub use clock_guard::{CLOCK_TOLERANCE, clock_rollback};
 pub use id_token::{IdTokenPolicy, verify_id_token};
-pub use keys::{KeyInfo, KeySet};
+pub use keys::{KeyInfo, KeySet, ListedKey};
 pub use options::{InvalidOption, PolicyOptions, VerdictAnswer};
-pub use policy::{Algorithm, InvalidAlgorithm, Policy};
+pub use policy::{AcceptedTypes, Algorithm, InvalidAlgorithm, Policy};
 pub use reason::{Reason, ReasonCode};
 pub use revoked::{RevokedError, RevokedList};
 

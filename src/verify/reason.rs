@@ -1,9 +1,11 @@
 //! Why a token is denied: a stable word for programs and a sentence for people.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::duration_text;
 use crate::ui::harmless;
 
 /// A stable word for one kind of denial. The order here is the order in which reasons are reported.
@@ -44,6 +46,8 @@ pub enum ReasonCode {
     ClockRollback,
     /// The trusted keys are older than they may get.
     KeysStale,
+    /// The issuer has not answered for longer than the profile allows.
+    OfflineTooLong,
 }
 
 /// One reason for a denial.
@@ -64,6 +68,23 @@ impl Reason {
     #[must_use]
     pub fn new(code: ReasonCode, message: impl AsRef<str>) -> Self {
         Self { code, message: harmless(message.as_ref(), Self::LONGEST) }
+    }
+
+    /// The reason for keys that are older than they may get.
+    #[must_use]
+    pub fn keys_stale(age: Duration, most: Duration) -> Self {
+        let (age, most) = (duration_text(age), duration_text(most));
+        let message = format!("the issuer's keys were fetched {age} ago, and may be {most} old (keys_max_age)");
+        Self::new(ReasonCode::KeysStale, message)
+    }
+
+    /// The reason for an issuer that has been out of reach for too long.
+    #[must_use]
+    pub fn offline_too_long(silent: Option<Duration>, most: Duration) -> Self {
+        let seen =
+            silent.map_or("never answered".to_owned(), |silent| format!("last answered {} ago", duration_text(silent)));
+        let message = format!("the issuer {seen}, and may be out of reach for {} (max_offline)", duration_text(most));
+        Self::new(ReasonCode::OfflineTooLong, message)
     }
 
     /// The reason for a token that a logout on this machine has revoked.

@@ -38,7 +38,7 @@ fn a_login_that_is_given_up_changes_nothing() {
         let after = (fs::read(home.config_file()).unwrap(), fs::read(home.session_file("work")).unwrap());
         assert!(after == before, "{how}");
     }
-    let left: Vec<_> = fs::read_dir(home.session_file("work").parent().unwrap()).unwrap().flatten().collect();
+    let left = home.sessions();
     assert_eq!(left.len(), 1, "nothing is left beside the session: {left:?}");
     // No lock is left either.
     home.run(&["refresh", "work"]).exits(0);

@@ -70,7 +70,7 @@ fn with_the_issuer_down_it_is_deleted_here_and_the_tokens_are_denied() {
     home.log_in("work", &idp);
     let token = home.token("work");
     let keys = home.path().join("keys.json");
-    fs::write(&keys, home.session("work").keys.unwrap().jwks).unwrap();
+    fs::write(&keys, home.trust(&idp).fetched.unwrap().jwks).unwrap();
     idp.pause();
     home.run(&["logout"]).exits(6).says("deleted here").says("NOT revoked").says(idp.issuer());
     assert!(!home.session_file("work").exists());

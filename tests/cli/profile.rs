@@ -42,11 +42,13 @@ fn list_and_show_tell_what_is_configured() {
     let b = json!({
         "profile": "b", "default": false, "issuer": "https://b.example", "client_id": "cli", "client_auth": "none",
         "grant": "browser", "scopes": [], "audience": null, "resources": [], "store": "file", "ca_cert": null,
+        "verify_token": "access_token", "max_offline": null, "keys_max_age": 30 * 24 * 3600, "max_auth_age": null,
+        "required_scopes": [], "required_roles": [], "required_claims": [], "required_acr": [], "required_amr": [],
     });
     assert_eq!(home.run(&["profile", "list", "--json"]).exits(0).json()[1], b);
     assert_eq!(home.run(&["profile", "show", "b", "--json"]).exits(0).json(), b);
     let shown = home.run(&["profile", "show"]).exits(0).stdout;
-    assert!(shown.starts_with("profile      a\nissuer       https://a.example\n"), "{shown}");
+    assert!(shown.starts_with("profile         a\nissuer          https://a.example\n"), "{shown}");
     home.run(&["profile", "show", "c"]).exits(2).says("there is no profile `c`");
     let error = home.run(&["profile", "show", "c", "--json"]).exits(2).error();
     assert_eq!(error["code"], "unknown_profile");

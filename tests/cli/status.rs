@@ -63,7 +63,7 @@ fn a_valid_session_is_told_with_the_issuer_down_and_its_json_is_pinned() {
             "renewed_at": null,
             "renewing_since": null,
             "last_failure": null,
-            "keys_fetched_at": session.keys.as_ref().unwrap().fetched_at.0,
+            "keys_fetched_at": home.trust(&idp).fetched.unwrap().fetched_at.0,
             "problem": null,
         })
     );

@@ -346,7 +346,7 @@ fn a_logged_out_token_is_revoked_here() {
     let token = home.token("work");
     let id_token = home.session("work").tokens.id_token.unwrap();
     let keys = home.path().join("keys.json").to_str().unwrap().to_owned();
-    fs::write(&keys, home.session("work").keys.unwrap().jwks).unwrap();
+    fs::write(&keys, home.trust(&idp).fetched.unwrap().jwks).unwrap();
     let args = ["verify", "-", "--json", "--jwks", &keys, "--issuer", idp.issuer(), "--audience", "authctl"];
     home.run_with(&args, &token).exits(0);
     home.run_with(&args, id_token.expose()).exits(0);
@@ -368,7 +368,7 @@ fn no_verdict_opens_a_socket() {
     home.log_in("work", &idp);
     home.traced(&["verify", "work"], "").exits(0);
     idp.rotate_keys(None).unwrap();
-    home.change_session("work", |session| session.keys = None);
+    home.change_trust(&idp, |trust| trust.fetched = None);
     let ran = home.traced(&["verify", "work"], "");
     assert_eq!(ran.exits(4).stdout, "", "keys that are missing are not fetched");
 }

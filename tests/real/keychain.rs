@@ -37,7 +37,6 @@ fn session(token: String) -> Session {
         },
         others: Vec::new(),
         client_secret: None,
-        keys: None,
         logged_in_at: UnixTime(0),
         renewed_at: None,
         renewing_since: None,

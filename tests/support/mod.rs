@@ -17,7 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
 use authctl::dev_issuer::{Algorithm, DevIssuer, Handle, Options, User};
-use authctl::model::{ProfileName, Session, StoreKind};
+use authctl::model::{ProfileName, RecordName, Session, StoreKind, Trust};
 use authctl::secret::Secret;
 use authctl::store::{KeySource, Store};
 
@@ -287,12 +287,34 @@ impl Sandbox {
         self.store().write(&name.parse().expect("a name"), &session).expect("written");
     }
 
+    /// What is kept of the issuer.
+    #[track_caller]
+    pub fn trust(&self, issuer: &Handle) -> Trust {
+        let bytes = self.store().read_record(&record_of(issuer)).expect("readable").expect("there");
+        Trust::from_stored(&bytes).expect("what is trusted")
+    }
+
+    /// Changes what is kept of the issuer behind the program's back.
+    #[track_caller]
+    pub fn change_trust(&self, issuer: &Handle, change: impl FnOnce(&mut Trust)) {
+        let mut trust = self.trust(issuer);
+        change(&mut trust);
+        self.store().write_record(&record_of(issuer), &trust.to_stored()).expect("written");
+    }
+
     /// Lets the access token be over by what the session says; what it says of itself stays.
     #[track_caller]
     pub fn expire(&self, name: &str) {
         self.change_session(name, |session| {
             session.tokens.expires_at = session.tokens.expires_at.map(|end| authctl::clock::UnixTime(end.0 - 100_000));
         });
+    }
+
+    /// What is in the directory of the sessions, but for the records of the time and of issuers.
+    pub fn sessions(&self) -> Vec<PathBuf> {
+        let dir = self.path().join("data/authctl/sessions");
+        let all = fs::read_dir(dir).expect("readable").flatten().map(|entry| entry.path());
+        all.filter(|path| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('@'))).collect()
     }
 
     /// Every file below this home, with what is in it.
@@ -333,6 +355,10 @@ impl Sandbox {
         fs::create_dir_all(self.config_file().parent().expect("a parent")).expect("made");
         fs::write(self.config_file(), text).expect("written");
     }
+}
+
+fn record_of(issuer: &Handle) -> RecordName {
+    RecordName::of_issuer(&issuer.issuer().parse().expect("an issuer"))
 }
 
 /// Whether `needle` stands in `bytes`.

@@ -1,13 +1,14 @@
 //! Time that passes without waiting: a stored session is made older than it is.
 
+use std::path::Path;
 use std::str::FromStr as _;
 
 use serde_json::Value;
 
 use super::Sandbox;
 
-/// The members of a stored session that are moments.
-const MOMENTS: [&str; 9] = [
+/// The members of what is stored that are moments.
+const MOMENTS: [&str; 13] = [
     "obtained_at",
     "expires_at",
     "logged_in_at",
@@ -17,6 +18,10 @@ const MOMENTS: [&str; 9] = [
     "at",
     "retry_at",
     "keys_fetched_at",
+    "asked_at",
+    "contact_at",
+    "pinned_at",
+    "latest",
 ];
 
 fn older(value: &mut Value, seconds: i64) {
@@ -43,17 +48,32 @@ impl Sandbox {
 
     /// The stored session in its plain form, opened with the sandbox's own key.
     pub fn stored(&self, profile: &str) -> Value {
-        let sealed = std::fs::read(self.session_file(profile)).expect("a session");
+        self.opened(&self.session_file(profile))
+    }
+
+    fn opened(&self, file: &Path) -> Value {
+        let sealed = std::fs::read(file).expect("it is there");
         serde_json::from_slice(&age::decrypt(&self.identity(), &sealed).expect("it opens")).expect("JSON")
     }
 
-    /// Makes the profile's session so much older, as if the time had passed.
-    pub fn passes(&self, profile: &str, seconds: i64) {
-        let mut session = self.stored(profile);
-        older(&mut session, seconds);
-        let plain = serde_json::to_vec(&session).expect("JSON");
+    fn make_older(&self, file: &Path, seconds: i64) {
+        let mut content = self.opened(file);
+        older(&mut content, seconds);
+        let plain = serde_json::to_vec(&content).expect("JSON");
         let sealed = age::encrypt(&self.identity().to_public(), &plain).expect("sealed");
-        std::fs::write(self.session_file(profile), sealed).expect("written");
+        std::fs::write(file, sealed).expect("written");
+    }
+
+    /// Makes the profile's session so much older, as if the time had passed, and what is known of the time and of every
+    /// issuer with it.
+    pub fn passes(&self, profile: &str, seconds: i64) {
+        let session = self.session_file(profile);
+        self.make_older(&session, seconds);
+        for entry in session.parent().expect("a directory").read_dir().expect("readable").flatten() {
+            if entry.file_name().to_string_lossy().starts_with('@') {
+                self.make_older(&entry.path(), seconds);
+            }
+        }
     }
 
     /// What `status --json` says of the profile.

@@ -33,8 +33,7 @@ fn a_locked_agent_hands_out_nothing_until_it_is_unlocked() {
     assert_eq!(events.until("locked").1, Vec::<String>::new());
     let verify = json!({"token": token}).to_string();
     // With keys of its own it needs nothing of the agent's, and is refused all the same.
-    let own =
-        json!({"token": token, "jwks": {"keys": []}, "issuer": issuer.issuer(), "audience": ["api"]}).to_string();
+    let own = json!({"token": token, "jwks": {"keys": []}, "issuer": issuer.issuer(), "audience": ["api"]}).to_string();
     for (method, target, body) in [
         ("GET", "/v1/token", ""),
         ("GET", "/v1/token/work?scope=profile", ""),

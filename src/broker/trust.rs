@@ -1,0 +1,313 @@
+//! What is trusted of an issuer while it cannot be asked: its keys and when it last answered, kept in the profile's store.
+
+use std::time::Duration;
+
+use super::{Broker, BrokerError, Stores};
+use crate::clock::{Clock, UnixTime};
+use crate::issuer::{Metadata, jwks};
+use crate::model::{ClockMark, IssuerUrl, PinnedKeys, Profile, ProfileName, RecordName, StoreKind, Trust, TrustedKeys};
+use crate::secret::Secret;
+use crate::store::{ProfileLock, Store, StoreError};
+use crate::verify::{CLOCK_TOLERANCE, KeySet, unverified_claims};
+
+/// How old kept keys may get before a renewal fetches them again.
+const KEYS_DUE: Duration = Duration::from_secs(3600);
+
+/// How often at most keys are fetched because a token names one that is not known (RFC 8725, section 3.10 warns of
+/// requests that a token can cause).
+const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(300);
+
+/// What is known of the time is written down again after so long.
+const NOTED_EVERY: Duration = Duration::from_secs(60);
+
+/// How long another process may take to change what is trusted.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+
+/// What an issuer was just heard to say.
+#[derive(Default)]
+struct Heard {
+    keys: Option<TrustedKeys>,
+    asked_for_unknown: bool,
+    told: Option<UnixTime>,
+}
+
+impl Broker {
+    /// What is trusted of the profile's issuer.
+    ///
+    /// # Errors
+    /// [`BrokerError::Store`], or [`BrokerError::Trust`] where what is kept cannot be read.
+    pub async fn trust(&self, profile: &Profile) -> Result<Trust, BrokerError> {
+        let issuer = profile.issuer.clone();
+        self.with_store(profile.store, move |store| Ok(trust_in(store, &issuer))).await?
+    }
+
+    /// Changes what is trusted of the profile's issuer, one process after the other.
+    ///
+    /// # Errors
+    /// As [`Broker::trust`], and [`BrokerError::Lock`].
+    pub async fn change_trust(
+        &self,
+        profile: &Profile,
+        change: impl FnOnce(&mut Trust) + Send + 'static,
+    ) -> Result<Trust, BrokerError> {
+        let _lock = self.lock_trust(&profile.issuer).await?;
+        let issuer = profile.issuer.clone();
+        self.with_store(profile.store, move |store| {
+            let before = match trust_in(store, &issuer) {
+                Ok(trust) => trust,
+                Err(error) => return Ok(Err(error)),
+            };
+            let mut trust = before.clone();
+            change(&mut trust);
+            if trust != before {
+                store.write_record(&RecordName::of_issuer(&issuer), &trust.to_stored())?;
+            }
+            Ok(Ok(trust))
+        })
+        .await?
+    }
+
+    /// Fetches the issuer's keys now, pinned ones or not.
+    ///
+    /// # Errors
+    /// As [`Broker::change_trust`], and [`BrokerError::Issuer`]; the kept keys are then kept.
+    pub async fn update_keys(&self, profile: &Profile) -> Result<Trust, BrokerError> {
+        let metadata = self.metadata(profile).await?;
+        let keys = self.fetch_keys(profile, &metadata).await?;
+        let heard = Heard { keys, told: self.told(profile), ..Heard::default() };
+        self.hear(profile, heard).await
+    }
+
+    /// Trusts these keys and no others from now on.
+    ///
+    /// # Errors
+    /// As [`Broker::change_trust`].
+    pub async fn pin_keys(&self, profile: &Profile, keys: String, source: String) -> Result<Trust, BrokerError> {
+        let pinned = PinnedKeys { keys, source, pinned_at: self.clock.now() };
+        self.change_trust(profile, move |trust| trust.pinned = Some(pinned)).await
+    }
+
+    /// Trusts what the issuer says again; whether anything was pinned. What is kept and cannot be read is dropped: this
+    /// is the way out for who has seen to why.
+    ///
+    /// # Errors
+    /// As [`Broker::change_trust`].
+    pub async fn unpin_keys(&self, profile: &Profile) -> Result<bool, BrokerError> {
+        match self.trust(profile).await {
+            Ok(trust) => {
+                self.change_trust(profile, |trust| trust.pinned = None).await?;
+                Ok(trust.pinned.is_some())
+            }
+            Err(error) if is_lost(&error) => {
+                self.trust_nothing(profile).await?;
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn trust_nothing(&self, profile: &Profile) -> Result<(), BrokerError> {
+        let _lock = self.lock_trust(&profile.issuer).await?;
+        let issuer = profile.issuer.clone();
+        let nothing = Trust::none(issuer.clone()).to_stored();
+        self.with_store(profile.store, move |store| store.write_record(&RecordName::of_issuer(&issuer), &nothing)).await
+    }
+
+    /// What is trusted when a login begins, and whether that had been kept and is lost: a new login goes on without.
+    pub(super) async fn trust_at_login(&self, profile: &Profile) -> Result<(Trust, bool), BrokerError> {
+        match self.trust(profile).await {
+            Ok(trust) => Ok((trust, false)),
+            Err(error) if is_lost(&error) => Ok((Trust::none(profile.issuer.clone()), true)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fetches the keys again after a renewal, if they are old or lack the one that a token names, and notes that the
+    /// issuer answered. What fails is no failure of the renewal: old keys are kept.
+    pub(super) async fn keep_up(&self, profile: &Profile, trust: &Trust, tokens: &[&Secret]) -> Option<Trust> {
+        let now = self.clock.now();
+        let past = |moment: UnixTime, pause: Duration| moment.plus(pause) <= now || moment > now;
+        let old = trust.fetched.as_ref().is_none_or(|keys| past(keys.fetched_at, KEYS_DUE));
+        let lacking = !tokens.iter().all(|token| knows_key(trust, token))
+            && trust.asked_at.is_none_or(|at| past(at, UNKNOWN_KEY_PAUSE));
+        let mut heard = Heard { told: self.told(profile), asked_for_unknown: lacking, ..Heard::default() };
+        if trust.pinned.is_none() && (old || lacking) {
+            let fetched = match self.metadata(profile).await {
+                Ok(metadata) => self.fetch_keys(profile, &metadata).await,
+                Err(error) => Err(error),
+            };
+            match fetched {
+                Ok(keys) => heard.keys = keys,
+                Err(error) => tracing::info!("the issuer's keys were not fetched again: {error}"),
+            }
+        }
+        match self.hear(profile, heard).await {
+            Ok(trust) => Some(trust),
+            Err(error) => {
+                tracing::info!("what the issuer said of its keys was not stored: {error}");
+                None
+            }
+        }
+    }
+
+    /// Keeps the keys that a login fetched; what was kept before is dropped where it is `lost`.
+    pub(super) async fn learn(&self, profile: &Profile, keys: Option<TrustedKeys>, lost: bool) {
+        let heard = Heard { keys, told: self.told(profile), ..Heard::default() };
+        let learnt = async {
+            if lost {
+                self.trust_nothing(profile).await?;
+            }
+            self.hear(profile, heard).await
+        };
+        if let Err(error) = learnt.await {
+            tracing::warn!("the issuer's keys were not stored: {error}");
+        }
+    }
+
+    /// The issuer's keys as they are now; `None` where it publishes none.
+    pub(super) async fn fetch_keys(
+        &self,
+        profile: &Profile,
+        metadata: &Metadata,
+    ) -> Result<Option<TrustedKeys>, BrokerError> {
+        let Some(source) = &metadata.jwks_uri else { return Ok(None) };
+        let fetched_at = self.clock.now();
+        let jwks = jwks::fetch(&*self.http(profile)?, source).await?;
+        Ok(Some(TrustedKeys { jwks, source: source.to_string(), fetched_at }))
+    }
+
+    /// What the issuer's clock showed when it last answered.
+    fn told(&self, profile: &Profile) -> Option<UnixTime> {
+        self.http(profile).ok()?.told_by(&profile.issuer)
+    }
+
+    /// Writes down what was heard, where it is news.
+    async fn hear(&self, profile: &Profile, heard: Heard) -> Result<Trust, BrokerError> {
+        let (now, uptime) = (self.clock.now(), self.clock.uptime());
+        let told = heard.told;
+        let trust = self
+            .change_trust(profile, move |trust| {
+                if let Some(keys) = heard.keys {
+                    trust.fetched = Some(keys);
+                }
+                if heard.asked_for_unknown {
+                    trust.asked_at = Some(now);
+                }
+                let known = |at: UnixTime| at <= now && now < at.plus(NOTED_EVERY);
+                if !trust.contact_at.is_some_and(known) {
+                    trust.contact_at = Some(now);
+                }
+                if let Some(told) = told {
+                    let mark = ClockMark { latest: told, uptime: uptime.clone() };
+                    let apart = |kept: &ClockMark| apart(kept.earliest_now(uptime.as_ref()), told);
+                    if trust.told.as_ref().is_none_or(|kept| apart(kept) > NOTED_EVERY || kept.latest > told) {
+                        trust.told = Some(mark);
+                    }
+                }
+            })
+            .await?;
+        // An issuer whose clock agrees has confirmed this machine's: whatever it once showed, it is right now.
+        if told.is_some_and(|told| apart(told, now) <= CLOCK_TOLERANCE) {
+            let mark = ClockMark { latest: now, uptime: self.clock.uptime() };
+            let noted = self.with_store(profile.store, move |store| {
+                let kept = mark_in(store);
+                let news =
+                    kept.is_none_or(|kept| apart(kept.earliest_now(mark.uptime.as_ref()), mark.latest) > NOTED_EVERY);
+                if news { store.write_record(&RecordName::clock(), &mark.to_stored()) } else { Ok(()) }
+            });
+            if let Err(error) = noted.await {
+                tracing::info!("the time was not noted: {error}");
+            }
+        }
+        Ok(trust)
+    }
+
+    async fn lock_trust(&self, issuer: &IssuerUrl) -> Result<ProfileLock, BrokerError> {
+        #[allow(clippy::expect_used, reason = "letters, digits and a dash are a profile's name")]
+        let name: ProfileName = RecordName::issuer_mark(issuer).parse().expect("a name");
+        Ok(ProfileLock::acquire(&self.locks.join("trust"), &name, &*self.clock, LOCK_LIMIT).await?)
+    }
+
+    /// What a store keeps of an issuer; nothing yet where it keeps nothing. Blocks, for as long as the store's own limit.
+    ///
+    /// # Errors
+    /// [`BrokerError::Store`] or [`BrokerError::Trust`].
+    pub fn kept_trust(store: &dyn Store, issuer: &IssuerUrl) -> Result<Trust, BrokerError> {
+        trust_in(store, issuer)
+    }
+
+    /// The keys that are trusted, and the age of fetched ones; pinned ones have none.
+    #[must_use]
+    pub fn trusted_keys(trust: &Trust, now: UnixTime) -> (KeySet, Option<Duration>) {
+        keys_of(trust, now)
+    }
+
+    /// Notes that it is now, for later runs: the clock will not be believed that shows less. Whatever fails is no
+    /// failure of what is done beside it.
+    pub fn note_time(stores: &Stores, kind: StoreKind, clock: &dyn Clock) {
+        let store = stores.of(kind);
+        let mark = ClockMark { latest: clock.now(), uptime: clock.uptime() };
+        // What cannot be read is not written over: it may be a later moment, which a full disk or a changed key hides.
+        let later = |kept: ClockMark| mark.latest > kept.latest.plus(NOTED_EVERY);
+        if store
+            .read_record(&RecordName::clock())
+            .is_ok_and(|kept| kept.is_none_or(|bytes| ClockMark::from_stored(&bytes).map_or(true, later)))
+            && let Err(error) = store.write_record(&RecordName::clock(), &mark.to_stored())
+        {
+            tracing::info!("the time was not noted: {error}");
+        }
+    }
+}
+
+/// What a store keeps of an issuer; nothing yet where it keeps nothing.
+///
+/// # Errors
+/// [`BrokerError::Store`] or [`BrokerError::Trust`].
+pub(super) fn trust_in(store: &dyn Store, issuer: &IssuerUrl) -> Result<Trust, BrokerError> {
+    let damaged = || BrokerError::Trust { issuer: issuer.clone() };
+    match store.read_record(&RecordName::of_issuer(issuer)) {
+        Ok(None) => Ok(Trust::none(issuer.clone())),
+        Ok(Some(bytes)) => match Trust::from_stored(&bytes) {
+            Ok(trust) if trust.issuer == *issuer => Ok(trust),
+            _ => Err(damaged()),
+        },
+        Err(StoreError::Damaged { .. }) => Err(damaged()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether what was kept is there and will not be read by any further try.
+fn is_lost(error: &BrokerError) -> bool {
+    match error {
+        BrokerError::Trust { .. } => true,
+        BrokerError::Store(error) => error.session_lost(),
+        _ => false,
+    }
+}
+
+/// The latest moment seen, as a store keeps it.
+pub(super) fn mark_in(store: &dyn Store) -> Option<ClockMark> {
+    let bytes = store.read_record(&RecordName::clock()).ok().flatten()?;
+    ClockMark::from_stored(&bytes).ok()
+}
+
+/// The keys that are trusted, and the age of fetched ones. Pinned ones have none.
+pub(super) fn keys_of(trust: &Trust, now: UnixTime) -> (KeySet, Option<Duration>) {
+    match (&trust.pinned, &trust.fetched) {
+        (Some(pinned), _) => (KeySet::parse(&pinned.keys).unwrap_or_default(), None),
+        (None, Some(fetched)) => {
+            (KeySet::from_jwks(&fetched.jwks).unwrap_or_default(), Some(fetched.fetched_at.until(now)))
+        }
+        (None, None) => (KeySet::default(), None),
+    }
+}
+
+/// Whether the key that signed a token is known; opaque tokens need none.
+fn knows_key(trust: &Trust, token: &Secret) -> bool {
+    let Some(kid) = unverified_claims(token.expose()).and_then(|claims| claims.kid) else { return true };
+    keys_of(trust, UnixTime(0)).0.has_kid(&kid)
+}
+
+fn apart(one: UnixTime, other: UnixTime) -> Duration {
+    one.until(other).max(other.until(one))
+}

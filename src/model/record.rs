@@ -1,0 +1,54 @@
+//! What a store keeps beside sessions, by names that no profile can have.
+
+use aws_lc_rs::digest;
+
+use super::IssuerUrl;
+
+/// The name of a record in a store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RecordName(String);
+
+impl RecordName {
+    /// The latest moment seen on this machine; see [`super::ClockMark`].
+    #[must_use]
+    pub fn clock() -> Self {
+        Self("@clock".to_owned())
+    }
+
+    /// What is trusted of an issuer; see [`super::Trust`]. The name tells issuers apart by a hash, since a URL is no
+    /// file's name.
+    #[must_use]
+    pub fn of_issuer(issuer: &IssuerUrl) -> Self {
+        Self(format!("@{}", Self::issuer_mark(issuer)))
+    }
+
+    /// The same for the record's lock.
+    #[must_use]
+    pub fn issuer_mark(issuer: &IssuerUrl) -> String {
+        let hash = digest::digest(&digest::SHA256, issuer.as_str().as_bytes());
+        let hash: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        format!("issuer-{hash}")
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ProfileName;
+    use super::*;
+
+    #[test]
+    fn no_profile_has_a_records_name_and_each_issuer_has_its_own() {
+        let issuer = |url: &str| RecordName::of_issuer(&url.parse().expect("an issuer"));
+        let names = [RecordName::clock(), issuer("https://a.example"), issuer("https://a.example/")];
+        for name in &names {
+            assert!(name.as_str().parse::<ProfileName>().is_err(), "{name:?}");
+        }
+        assert_ne!(names[1], names[2]);
+    }
+}

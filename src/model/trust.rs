@@ -1,0 +1,212 @@
+//! What is trusted of an issuer while it cannot be asked, and the latest moment seen: kept in the store like a session.
+
+use serde::{Deserialize, Serialize};
+
+use super::IssuerUrl;
+use crate::clock::{UnixTime, Uptime};
+use crate::secret::SecretBytes;
+
+/// The issuer's keys as last fetched, trusted for offline verification.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrustedKeys {
+    /// The JWK Set as the issuer sent it (RFC 7517, section 5).
+    pub jwks: String,
+    /// Where it came from.
+    pub source: String,
+    /// When.
+    pub fetched_at: UnixTime,
+}
+
+/// Keys given by hand, which no fetch ever replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedKeys {
+    /// A JWK Set or PEM public keys, as they were given.
+    pub keys: String,
+    /// The file that they were read from.
+    pub source: String,
+    /// When.
+    pub pinned_at: UnixTime,
+}
+
+/// A Token Status List as last fetched. It is verified each time that it is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptList {
+    /// Where it came from, which tokens name.
+    pub uri: String,
+    /// The status list token, a JWT.
+    pub jwt: String,
+    /// When.
+    pub fetched_at: UnixTime,
+}
+
+/// The latest moment known to have been, and how long the machine had been up then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockMark {
+    /// The moment.
+    pub latest: UnixTime,
+    /// Where the system tells: what is later in the same run of the machine is later by at least this.
+    pub uptime: Option<Uptime>,
+}
+
+impl ClockMark {
+    /// The earliest that it can be now, if the machine has been up for `uptime`.
+    #[must_use]
+    pub fn earliest_now(&self, uptime: Option<&Uptime>) -> UnixTime {
+        match (&self.uptime, uptime) {
+            (Some(then), Some(now)) if then.boot == now.boot => self.latest.plus(then.since(now)),
+            _ => self.latest,
+        }
+    }
+
+    /// The stored form.
+    #[must_use]
+    pub fn to_stored(&self) -> SecretBytes {
+        stored(self)
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// [`TrustFormatError`].
+    pub fn from_stored(bytes: &SecretBytes) -> Result<Self, TrustFormatError> {
+        read(bytes)
+    }
+}
+
+/// What is trusted of an issuer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// Whose.
+    pub issuer: IssuerUrl,
+    /// Its keys as last fetched.
+    pub fetched: Option<TrustedKeys>,
+    /// Its keys as given by hand: where there are such, no others count.
+    pub pinned: Option<PinnedKeys>,
+    /// When its keys were last asked for because a token named one that was not known.
+    pub asked_at: Option<UnixTime>,
+    /// When it last answered, by this machine's clock.
+    pub contact_at: Option<UnixTime>,
+    /// When it last answered, by its own clock (`Date`, RFC 9110, section 6.6.1).
+    pub told: Option<ClockMark>,
+    /// The status lists that its tokens name, the latest last; at most [`Trust::MOST_LISTS`].
+    pub lists: Vec<KeptList>,
+}
+
+/// A record that cannot be read. Says where, never what.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what was kept is damaged at line {line}, column {column}")]
+pub struct TrustFormatError {
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1.
+    pub column: usize,
+}
+
+impl Trust {
+    /// How many status lists are kept for an issuer; the oldest goes first.
+    pub const MOST_LISTS: usize = 8;
+
+    /// Nothing known yet.
+    #[must_use]
+    pub fn none(issuer: IssuerUrl) -> Self {
+        Self { issuer, fetched: None, pinned: None, asked_at: None, contact_at: None, told: None, lists: Vec::new() }
+    }
+
+    /// Keeps a list in the place of the one from the same address.
+    pub fn keep_list(&mut self, list: KeptList) {
+        self.lists.retain(|kept| kept.uri != list.uri);
+        let excess = (self.lists.len() + 1).saturating_sub(Self::MOST_LISTS);
+        self.lists.drain(..excess);
+        self.lists.push(list);
+    }
+
+    /// The stored form: JSON.
+    #[must_use]
+    pub fn to_stored(&self) -> SecretBytes {
+        stored(self)
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// [`TrustFormatError`].
+    pub fn from_stored(bytes: &SecretBytes) -> Result<Self, TrustFormatError> {
+        read(bytes)
+    }
+}
+
+/// The stored form's version. A reader refuses any other.
+const FORMAT: u64 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Stored<T> {
+    format: u64,
+    #[serde(flatten)]
+    what: T,
+}
+
+fn stored(what: &impl Serialize) -> SecretBytes {
+    #[allow(clippy::expect_used, reason = "no map has keys other than strings, and a vector never fails to grow")]
+    SecretBytes::new(serde_json::to_vec(&Stored { format: FORMAT, what }).expect("a record is always JSON"))
+}
+
+fn read<T: for<'de> Deserialize<'de>>(bytes: &SecretBytes) -> Result<T, TrustFormatError> {
+    let damaged = |e: serde_json::Error| TrustFormatError { line: e.line(), column: e.column() };
+    let read: Stored<T> = serde_json::from_slice(bytes.expose()).map_err(damaged)?;
+    if read.format == FORMAT { Ok(read.what) } else { Err(TrustFormatError { line: 1, column: 1 }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(number: usize) -> KeptList {
+        KeptList { uri: format!("https://a.example/{number}"), jwt: "j".into(), fetched_at: UnixTime(9) }
+    }
+
+    #[test]
+    fn what_is_stored_comes_back_and_its_form_is_pinned() {
+        let uptime = Some(Uptime { boot: "b".into(), seconds: 5 });
+        let trust = Trust {
+            fetched: Some(TrustedKeys {
+                jwks: "{}".into(),
+                source: "https://a.example/k".into(),
+                fetched_at: UnixTime(7),
+            }),
+            pinned: Some(PinnedKeys { keys: "pem".into(), source: "k.pem".into(), pinned_at: UnixTime(8) }),
+            asked_at: Some(UnixTime(1)),
+            contact_at: Some(UnixTime(2)),
+            told: Some(ClockMark { latest: UnixTime(3), uptime }),
+            lists: vec![list(1)],
+            ..Trust::none("https://a.example".parse().expect("an issuer"))
+        };
+        let bytes = trust.to_stored();
+        let expected = "{\"format\":1,\"issuer\":\"https://a.example\",\"fetched\":{\"jwks\":\"{}\",\
+            \"source\":\"https://a.example/k\",\"fetched_at\":7},\"pinned\":{\"keys\":\"pem\",\"source\":\"k.pem\",\
+            \"pinned_at\":8},\"asked_at\":1,\"contact_at\":2,\"told\":{\"latest\":3,\"uptime\":{\"boot\":\"b\",\
+            \"seconds\":5}},\"lists\":[{\"uri\":\"https://a.example/1\",\"jwt\":\"j\",\"fetched_at\":9}]}";
+        assert_eq!(std::str::from_utf8(bytes.expose()).expect("text"), expected);
+        assert_eq!(Trust::from_stored(&bytes), Ok(trust));
+        for bad in ["", "{", "[]", "{\"format\":2}", &expected.replacen("\"format\":1", "\"format\":2", 1)] {
+            assert!(Trust::from_stored(&SecretBytes::new(bad.as_bytes().to_vec())).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_latest_lists_are_kept_one_of_each_address() {
+        let mut trust = Trust::none("https://a.example".parse().expect("an issuer"));
+        (0..12).chain([11]).for_each(|number| trust.keep_list(list(number)));
+        let kept: Vec<&str> = trust.lists.iter().map(|list| list.uri.rsplit('/').next().expect("some")).collect();
+        assert_eq!(kept, ["4", "5", "6", "7", "8", "9", "10", "11"]);
+    }
+
+    #[test]
+    fn within_one_run_of_the_machine_time_has_passed() {
+        let up = |boot: &str, seconds| Uptime { boot: boot.into(), seconds };
+        let mark = ClockMark { latest: UnixTime(1000), uptime: Some(up("a", 50)) };
+        assert_eq!(mark.earliest_now(Some(&up("a", 80))), UnixTime(1030));
+        assert_eq!(mark.earliest_now(Some(&up("a", 10))), UnixTime(1000), "no run goes backwards");
+        assert_eq!(mark.earliest_now(Some(&up("b", 80))), UnixTime(1000), "after a reboot nobody knows how much");
+        assert_eq!(mark.earliest_now(None), UnixTime(1000));
+    }
+}
