@@ -1,8 +1,9 @@
 //! What is trusted of an issuer while it cannot be asked: its keys and when it last answered, kept in the profile's store.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Broker, BrokerError, Stores};
+use super::{Broker, BrokerError};
 use crate::clock::{Clock, UnixTime};
 use crate::issuer::{Metadata, jwks};
 use crate::model::{ClockMark, IssuerUrl, PinnedKeys, Profile, ProfileName, RecordName, StoreKind, Trust, TrustedKeys};
@@ -207,17 +208,18 @@ impl Broker {
             })
             .await?;
         // An issuer whose clock agrees has confirmed this machine's: whatever it once showed, it is right now.
-        if told.is_some_and(|told| apart(told, now) <= CLOCK_TOLERANCE) {
-            let mark = ClockMark { latest: now, uptime: self.clock.uptime() };
-            let noted = self.with_store(profile.store, move |store| {
-                let kept = mark_in(store);
-                let news =
-                    kept.is_none_or(|kept| apart(kept.earliest_now(mark.uptime.as_ref()), mark.latest) > NOTED_EVERY);
-                if news { store.write_record(&RecordName::clock(), &mark.to_stored()) } else { Ok(()) }
-            });
-            if let Err(error) = noted.await {
-                tracing::info!("the time was not noted: {error}");
-            }
+        let confirmed = told.is_none_or(|told| apart(told, now) <= CLOCK_TOLERANCE);
+        let mark = ClockMark { latest: now, uptime: self.clock.uptime() };
+        let noted = self.with_store(profile.store, move |store| {
+            let news = match mark_in(store) {
+                Mark::Kept(kept) => confirmed && apart(kept.earliest_now(mark.uptime.as_ref()), now) > NOTED_EVERY,
+                Mark::Unreadable => confirmed,
+                Mark::None => true,
+            };
+            if news { store.write_record(&RecordName::clock(), &mark.to_stored()) } else { Ok(()) }
+        });
+        if let Err(error) = noted.await {
+            tracing::info!("the time was not noted: {error}");
         }
         Ok(trust)
     }
@@ -243,17 +245,24 @@ impl Broker {
     }
 
     /// Notes that it is now, for later runs: the clock will not be believed that shows less. Whatever fails is no
-    /// failure of what is done beside it.
-    pub fn note_time(stores: &Stores, kind: StoreKind, clock: &dyn Clock) {
-        let store = stores.of(kind);
+    /// failure of what is done beside it. Blocks, for as long as the store's own limit.
+    pub fn note_time(store: &dyn Store, clock: &dyn Clock) {
         let mark = ClockMark { latest: clock.now(), uptime: clock.uptime() };
-        // What cannot be read is not written over: it may be a later moment, which a full disk or a changed key hides.
-        let later = |kept: ClockMark| mark.latest > kept.latest.plus(NOTED_EVERY);
-        if store
-            .read_record(&RecordName::clock())
-            .is_ok_and(|kept| kept.is_none_or(|bytes| ClockMark::from_stored(&bytes).map_or(true, later)))
-            && let Err(error) = store.write_record(&RecordName::clock(), &mark.to_stored())
-        {
+        // The first is noted when an issuer answers. What is gone or cannot be read is not made good here.
+        let is_news = matches!(mark_in(store), Mark::Kept(kept) if mark.latest > kept.latest.plus(NOTED_EVERY));
+        if is_news && let Err(error) = store.write_record(&RecordName::clock(), &mark.to_stored()) {
+            tracing::info!("the time was not noted: {error}");
+        }
+    }
+
+    /// The same without holding the runtime's thread.
+    pub async fn note_the_time(&self, kind: StoreKind) {
+        let clock = Arc::clone(&self.clock);
+        let noted = self.with_store(kind, move |store| {
+            Self::note_time(store, &*clock);
+            Ok(())
+        });
+        if let Err(error) = noted.await {
             tracing::info!("the time was not noted: {error}");
         }
     }
@@ -286,9 +295,22 @@ fn is_lost(error: &BrokerError) -> bool {
 }
 
 /// The latest moment seen, as a store keeps it.
-pub(super) fn mark_in(store: &dyn Store) -> Option<ClockMark> {
-    let bytes = store.read_record(&RecordName::clock()).ok().flatten()?;
-    ClockMark::from_stored(&bytes).ok()
+pub(super) enum Mark {
+    /// No issuer has answered yet, or somebody took it away.
+    None,
+    /// This.
+    Kept(ClockMark),
+    /// It is there, and cannot be read.
+    Unreadable,
+}
+
+/// The latest moment seen, as `store` keeps it.
+pub(super) fn mark_in(store: &dyn Store) -> Mark {
+    match store.read_record(&RecordName::clock()) {
+        Ok(None) => Mark::None,
+        Ok(Some(bytes)) => ClockMark::from_stored(&bytes).map_or(Mark::Unreadable, Mark::Kept),
+        Err(_) => Mark::Unreadable,
+    }
 }
 
 /// The keys that are trusted, and the age of fetched ones. Pinned ones have none.

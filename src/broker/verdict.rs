@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::trust::{keys_of, mark_in, trust_in};
+use super::trust::{Mark, keys_of, mark_in, trust_in};
 use super::{Broker, BrokerError};
-use crate::clock::{Clock, UnixTime};
-use crate::model::{ClockMark, DecidingToken, Profile, Session, TokenSet};
+use crate::clock::Clock;
+use crate::model::{DecidingToken, Profile, Session, TokenSet, Trust};
 use crate::store::Store;
 use crate::verify::{AcceptedTypes, KeySet, Policy, Reason, ReasonCode, RevokedList, Verdict, clock_rollback, verify};
 
@@ -49,9 +49,7 @@ impl Judge {
             Some(keys) => (keys, None),
             None => keys_of(&trust, policy.now),
         };
-        let mark = mark_in(store);
-        let marks: Vec<&ClockMark> = mark.iter().chain(&trust.told).collect();
-        let limits = limits(profile, &policy, keys_age, trust.contact_at, &marks, clock);
+        let limits = limits(profile, &policy, keys_age, &trust, &mark_in(store), clock);
         Ok(Self { policy, keys, keys_age, revoked, limits })
     }
 
@@ -89,20 +87,31 @@ fn limits(
     profile: &Profile,
     policy: &Policy,
     keys_age: Option<Duration>,
-    contact_at: Option<UnixTime>,
-    marks: &[&ClockMark],
+    trust: &Trust,
+    mark: &Mark,
     clock: &dyn Clock,
 ) -> Vec<Reason> {
     let (now, wants) = (clock.now(), &profile.requirements);
     let mut limits = Vec::new();
     // Who asks for the verdict as of another moment does not ask about this machine's clock.
     if policy.now == now {
-        limits.extend(clock_rollback(marks.iter().copied(), now, clock.uptime().as_ref()));
+        let lost = |what: &str| {
+            let message =
+                format!("the note of the latest moment seen {what}, so nobody knows whether the clock was set back");
+            Some(Reason::new(ReasonCode::ClockRollback, message))
+        };
+        limits.extend(match mark {
+            Mark::Kept(mark) => clock_rollback([mark].into_iter().chain(&trust.told), now, clock.uptime().as_ref()),
+            Mark::Unreadable => lost("cannot be read"),
+            // Whoever was answered by the issuer had one.
+            Mark::None if trust.contact_at.is_some() => lost("is gone"),
+            Mark::None => None,
+        });
     }
     let stale = keys_age.filter(|age| *age > wants.keys_max_age());
     limits.extend(stale.map(|age| Reason::keys_stale(age, wants.keys_max_age())));
     if let Some(most) = wants.max_offline {
-        let silent = contact_at.map(|at| at.until(now));
+        let silent = trust.contact_at.map(|at| at.until(now));
         if silent.is_none_or(|silent| silent > most) {
             limits.push(Reason::offline_too_long(silent, most));
         }

@@ -94,10 +94,11 @@ fn alone(app: &App, args: &Exec) -> Result<Checked, Failure> {
     super::token::tell_trouble(app, &profile, &served);
     let revoked = RevokedList::open(&app.paths()?.revoked_file)?;
     let (stores, policy) = (app.stores()?, policy_at(app.clock().now()));
-    let judge = Judge::of_profile(&**stores.of(profile.store), &profile, policy, None, revoked, app.clock())
+    let store = &**stores.of(profile.store);
+    let judge = Judge::of_profile(store, &profile, policy, None, revoked, app.clock())
         .map_err(|e| Failure::from(e).about(&profile.name))?;
     let verdict = judge.decide_on(&profile, &served.session, &served.tokens);
-    Broker::note_time(&stores, profile.store, app.clock());
+    Broker::note_time(store, app.clock());
     Ok(match verdict {
         Verdict::Granted(_) => Checked::Granted(served.tokens.access_token),
         Verdict::Denied(reasons) => Checked::Denied(reasons),

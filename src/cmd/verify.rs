@@ -63,7 +63,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Failure> {
     let store = &**stores.of(profile.store);
     let judge = Judge::of_profile(store, &profile, policy, keys, revoked, app.clock()).map_err(about)?;
     let verdict = judge.decide_on(&profile, &session, &session.tokens);
-    Broker::note_time(&stores, profile.store, app.clock());
+    Broker::note_time(store, app.clock());
     let owner = session.subject.and_then(|subject| subject.name);
     tell(app, &verdict, judge.keys_age(), owner.as_deref())
 }
@@ -125,7 +125,7 @@ fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>, revoked
             let store = &**stores.of(profile.store);
             let judge = Judge::of_profile(store, &profile, policy, keys, revoked, app.clock())
                 .map_err(|e| Failure::from(e).about(&profile.name))?;
-            Broker::note_time(&stores, profile.store, app.clock());
+            Broker::note_time(store, app.clock());
             judge
         }
     };

@@ -55,7 +55,7 @@ impl<'de> Deserialize<'de> for ProfileName {
 }
 
 /// Where a session lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StoreKind {
     /// The platform's keychain.

@@ -10,7 +10,7 @@ use super::warm::{Known, Setback};
 use crate::broker::Need;
 use crate::clock::UnixTime;
 use crate::failure::Kind;
-use crate::model::{IssuerUrl, MinTtl, Profile, ProfileName, Session, TokenFor, TokenSet};
+use crate::model::{IssuerUrl, MinTtl, Profile, ProfileName, Session, StoreKind, TokenFor, TokenSet};
 
 /// How many renewals and readings the background does at a time for the profiles of one issuer.
 const EACH_ISSUER: usize = 8;
@@ -24,6 +24,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// A token from further in the future than this is from before the clock was set back.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
+/// The time is noted so often.
+const NOTED_EVERY: Duration = Duration::from_secs(300);
 
 /// A token is not renewed sooner than this after it came, however short it lives.
 const LEAST_LIFE: Duration = Duration::from_secs(2);
@@ -104,6 +107,20 @@ pub(super) async fn keep_alive(agent: Arc<Agent>) {
             },
             None => changed.await,
         }
+    }
+}
+
+/// Notes the time now and then, so that a clock which is set back is noticed by whoever asks next. Never returns.
+pub(super) async fn keep_time(agent: Arc<Agent>) {
+    loop {
+        let kinds: HashSet<StoreKind> = match agent.guard.is_locked() {
+            true => HashSet::new(),
+            false => agent.profiles.all().iter().map(|profile| profile.store).collect(),
+        };
+        for kind in kinds {
+            agent.broker.note_the_time(kind).await;
+        }
+        agent.clock.sleep(NOTED_EVERY).await;
     }
 }
 

@@ -8,6 +8,7 @@ mod agent;
 mod exec;
 mod exit_codes;
 mod interrupt;
+mod keys;
 mod leaks;
 mod life;
 mod login;
