@@ -15,6 +15,7 @@ mod login;
 mod logout;
 mod mishaps;
 mod output;
+mod policy;
 mod profile;
 mod renewal;
 mod stampede;

@@ -1,0 +1,218 @@
+//! What a profile demands of a token: `verify`, `exec` and the agent decide alike, whoever is asked.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use authctl::clock::{Clock, Sleep, SystemClock, UnixTime};
+use authctl::dev_issuer::{Algorithm, Handle};
+use authctl::model::{ClockMark, RecordName};
+use serde_json::{Value, json};
+
+use crate::support::agent::Agent;
+use crate::support::{Sandbox, issuer};
+
+/// The machine's clock, a hundred seconds ago: so long ago has the user signed in.
+struct Behind;
+
+impl Clock for Behind {
+    fn now(&self) -> UnixTime {
+        UnixTime(SystemClock.now().0 - 100)
+    }
+
+    fn monotonic(&self) -> std::time::Instant {
+        SystemClock.monotonic()
+    }
+
+    fn sleep(&self, duration: std::time::Duration) -> Sleep {
+        SystemClock.sleep(duration)
+    }
+
+    fn until(&self, moment: UnixTime) -> Sleep {
+        SystemClock.until(moment)
+    }
+}
+
+fn logged_in() -> (Sandbox, Handle) {
+    let home = Sandbox::new();
+    let issuer = issuer(|options| {
+        options.algorithm = Algorithm::ES256;
+        options.clock = Arc::new(Behind);
+    });
+    home.log_in("work", &issuer);
+    (home, issuer)
+}
+
+fn codes(verdict: &Value) -> BTreeSet<String> {
+    let reasons = verdict["reasons"].as_array().into_iter().flatten();
+    reasons.map(|reason| reason["code"].as_str().expect("a code").to_owned()).collect()
+}
+
+/// The reasons for a denial, none where it is granted, as all who can be asked tell them: they must agree.
+#[track_caller]
+fn decided(home: &Sandbox) -> Vec<String> {
+    let token = home.session("work").tokens.access_token.expose().to_owned();
+    let verify = home.run(&["verify", "work", "--json"]);
+    let expected = codes(&verify.json());
+    assert_eq!(verify.code, if expected.is_empty() { 0 } else { 4 }, "{}", verify.stdout);
+    let exec = |who: &str| {
+        let ran = home.run(&["exec", "work", "--json", "--", "true"]);
+        let told = if ran.code == 0 { BTreeSet::new() } else { codes(&ran.json()) };
+        assert_eq!((&told, ran.code), (&expected, verify.code), "exec, {who}: {}{}", ran.stdout, ran.stderr);
+    };
+    exec("alone");
+    let agent = Agent::run(home);
+    let asked = agent.post("/v1/verify", &json!({"profile": "work", "token": token}).to_string()).is(200);
+    assert_eq!(codes(&asked), expected, "the agent: {asked}");
+    exec("through the agent");
+    agent.stops();
+    expected.into_iter().collect()
+}
+
+#[track_caller]
+fn set(home: &Sandbox, setting: &str) {
+    home.run(&["profile", "set", "work", setting]).exits(0);
+}
+
+#[test]
+fn what_is_demanded_of_the_token_is_demanded_by_all() {
+    let (home, issuer) = logged_in();
+    assert_eq!(decided(&home), [""; 0]);
+    let name = &home.session("work").subject.expect("somebody").sub;
+    for (good, bad, unset, code) in [
+        ("required_scopes=openid profile", "required_scopes=openid admin", "required_scopes=", "claim_mismatch"),
+        (&format!("required_claims=sub={name}"), "required_claims=sub=somebody", "required_claims=", "claim_mismatch"),
+        ("required_claims=client_id=authctl", "required_claims=tenant=x", "required_claims=", "missing_claim"),
+        ("required_roles=", "required_roles=admin", "required_roles=", "missing_claim"),
+        ("required_amr=pwd", "required_amr=pwd hwk", "required_amr=", "claim_mismatch"),
+        ("max_auth_age=1h", "max_auth_age=60s", "max_auth_age=", "claim_mismatch"),
+        ("max_offline=1h", "max_offline=0s", "max_offline=", "offline_too_long"),
+    ] {
+        set(&home, good);
+        assert_eq!(decided(&home), [""; 0], "{good}");
+        set(&home, bad);
+        if bad.starts_with("max_offline") {
+            home.passes("work", 60);
+        }
+        assert_eq!(decided(&home), [code], "{bad}");
+        set(&home, unset);
+    }
+    assert_eq!(issuer.stats().refreshes_committed, 0);
+}
+
+#[test]
+fn options_add_to_what_the_profile_demands_and_take_nothing_away() {
+    let (home, _issuer) = logged_in();
+    set(&home, "required_scopes=admin");
+    let verdict = home.run(&["verify", "--scope", "openid", "--json"]).exits(4).json();
+    assert_eq!(codes(&verdict), ["claim_mismatch".to_owned()].into());
+    let token = home.token("work");
+    let piped = home.run_with(&["verify", "-", "--json"], &token).exits(4).json();
+    assert_eq!(codes(&piped), ["claim_mismatch".to_owned()].into());
+    set(&home, "required_scopes=");
+    set(&home, "max_auth_age=1h");
+    home.run(&["verify", "--max-auth-age", "2h"]).exits(0);
+    home.run(&["verify", "--max-auth-age", "60s"]).exits(4);
+    set(&home, "max_auth_age=60s");
+    home.run(&["verify", "--max-auth-age", "2h"]).exits(4);
+}
+
+#[test]
+fn an_issuer_out_of_reach_for_too_long_ends_offline_access_until_it_answers() {
+    let (home, mut issuer) = logged_in();
+    set(&home, "max_offline=7d");
+    issuer.pause();
+    assert_eq!(decided(&home), [""; 0]);
+    home.change_trust(&issuer, |trust| trust.contact_at.as_mut().expect("answered").0 -= 7 * 24 * 3600 + 60);
+    assert_eq!(decided(&home), ["offline_too_long"]);
+    home.run(&["verify"]).exits(4).says("last answered").says("authctl refresh");
+    issuer.resume().expect("resumed");
+    home.run(&["refresh"]).exits(0);
+    assert_eq!(decided(&home), [""; 0]);
+}
+
+#[test]
+fn with_opaque_access_tokens_the_id_token_decides_where_the_profile_says_so() {
+    let (home, issuer) = (Sandbox::new(), issuer(|options| options.opaque_access_tokens = true));
+    home.log_in("work", &issuer);
+    assert_eq!(decided(&home), ["opaque_token"]);
+    set(&home, "verify_token=id_token");
+    assert_eq!(decided(&home), [""; 0]);
+    let verdict = home.run(&["verify", "--json"]).exits(0).json();
+    assert_eq!(verdict["claims"]["aud"], "authctl");
+    home.run(&["exec", "--", "sh", "-c", "test \"$AUTHCTL_TOKEN\" = \"$0\"", &home.token("work")]).exits(0);
+    home.change_session("work", |session| session.tokens.id_token = None);
+    assert_eq!(decided(&home), ["opaque_token"]);
+    home.run(&["verify"]).exits(4).says("verify_token");
+    home.run(&["profile", "set", "work", "verify_token=both"]).exits(2);
+}
+
+/// Makes the note of the latest moment seen so much later than now.
+fn note(home: &Sandbox, ahead: i64) {
+    let latest = UnixTime(SystemClock.now().0 + ahead);
+    let mark = ClockMark { latest, uptime: None };
+    home.store().write_record(&RecordName::clock(), &mark.to_stored()).expect("written");
+}
+
+#[test]
+fn a_clock_that_shows_less_than_it_has_shown_is_not_believed_until_the_issuer_has_answered() {
+    let (home, mut issuer) = logged_in();
+    note(&home, 290);
+    assert_eq!(decided(&home), [""; 0], "a correction is smaller than that");
+    note(&home, 86_400);
+    issuer.pause();
+    assert_eq!(decided(&home), ["clock_rollback"]);
+    home.run(&["verify"]).exits(4).says("set back").says("authctl refresh");
+    let token = home.token("work");
+    home.run_with(&["verify", "-"], &token).exits(4);
+    // As of another moment, and by keys that are given, it is not this machine's clock that is asked about.
+    let now = SystemClock.now().0 + 1;
+    home.run_with(&["verify", "-", "--at", &now.to_string()], &token).exits(0);
+    issuer.resume().expect("resumed");
+    home.run(&["refresh"]).exits(0);
+    assert_eq!(decided(&home), [""; 0]);
+}
+
+#[test]
+fn an_issuer_whose_clock_is_ahead_tells_that_this_one_is_behind() {
+    let (home, issuer) = logged_in();
+    home.change_trust(&issuer, |trust| trust.told.as_mut().expect("told").latest.0 += 3600);
+    assert_eq!(decided(&home), ["clock_rollback"]);
+    home.run(&["refresh"]).exits(0);
+    assert_eq!(decided(&home), [""; 0]);
+}
+
+#[test]
+fn the_note_of_the_time_is_missed_where_it_is_gone_or_changed() {
+    let (home, _issuer) = logged_in();
+    let file = home.session_file("work").with_file_name("@clock.age");
+    for change in [None, Some(&b"junk"[..])] {
+        match change {
+            None => std::fs::remove_file(&file).expect("removed"),
+            Some(junk) => std::fs::write(&file, junk).expect("written"),
+        }
+        assert_eq!(decided(&home), ["clock_rollback"], "{change:?}");
+        home.run(&["refresh"]).exits(0);
+        assert_eq!(decided(&home), [""; 0]);
+    }
+}
+
+#[test]
+fn runs_note_the_time_once_in_a_while() {
+    let (home, _issuer) = logged_in();
+    let file = home.session_file("work").with_file_name("@clock.age");
+    let content = || std::fs::read(&file).expect("there");
+    let before = content();
+    home.run(&["verify"]).exits(0);
+    assert!(content() == before, "not at each run");
+    note(&home, -70);
+    for args in [&["verify"][..], &["exec", "--", "true"]] {
+        let before = content();
+        home.run(args).exits(0);
+        assert!(content() != before, "{args:?}");
+        note(&home, -70);
+    }
+    let before = content();
+    let agent = Agent::run(&home);
+    crate::support::watched::until("the agent's note", || (content() != before).then_some(()));
+    agent.stops();
+}
