@@ -18,3 +18,4 @@ mod machine;
 mod openapi;
 #[path = "../support/mod.rs"]
 mod support;
+mod verify_clock;
