@@ -178,7 +178,8 @@ impl App {
         if let Some(broker) = self.broker.get() {
             return Ok(Arc::clone(broker));
         }
-        let built = Broker::new(Arc::clone(&self.clock), self.stores()?, self.paths()?.locks);
+        let paths = self.paths()?;
+        let built = Broker::new(Arc::clone(&self.clock), self.stores()?, paths.locks, paths.revoked_file);
         Ok(Arc::clone(self.broker.get_or_init(|| built)))
     }
 

@@ -8,7 +8,7 @@ use crate::issuer::IssuerError;
 use crate::issuer::revoke::{self, TokenTypeHint};
 use crate::model::{Profile, Session};
 use crate::secret::Secret;
-use crate::verify::unverified_claims;
+use crate::verify::{RevokedList, unverified_claims};
 
 /// How to log out.
 #[derive(Clone, Copy, Debug)]
@@ -42,22 +42,21 @@ const UNKNOWN_LIFE: i64 = 24 * 3600;
 
 impl Broker {
     /// Ends the profile's session; `None` where there was none. The local half is done whatever the issuer says, and the
-    /// tokens that are over by it are given to `mark_revoked` before they are deleted.
+    /// tokens that are over by it are marked as revoked before they are deleted.
     ///
     /// # Errors
-    /// [`BrokerError::Store`] or [`BrokerError::Lock`] where the local half failed.
+    /// [`BrokerError::Store`], [`BrokerError::Lock`] or [`BrokerError::RevokedList`] where the local half failed.
     pub async fn logout(
         self: &Arc<Self>,
         profile: &Profile,
         options: LogoutOptions,
-        mark_revoked: impl FnOnce(&[(&str, UnixTime)]) -> Result<(), BrokerError> + Send + 'static,
     ) -> Result<Option<LogoutReport>, BrokerError> {
         let lock = self.lock(&profile.name).await?;
         let uncut = Arc::clone(&self.underway).read_owned().await;
         let (broker, profile) = (Arc::clone(self), profile.clone());
         // Cut short between the issuer's half and this machine's, dead tokens would go on being handed out.
         let task = tokio::spawn(async move {
-            let result = broker.logout_locked(&profile, options, mark_revoked).await;
+            let result = broker.logout_locked(&profile, options).await;
             drop((lock, uncut));
             result
         });
@@ -68,7 +67,6 @@ impl Broker {
         &self,
         profile: &Profile,
         options: LogoutOptions,
-        mark_revoked: impl FnOnce(&[(&str, UnixTime)]) -> Result<(), BrokerError>,
     ) -> Result<Option<LogoutReport>, BrokerError> {
         let session = match self.stored(profile).await {
             Ok(Some(session)) => session,
@@ -81,23 +79,30 @@ impl Broker {
             Err(error) => return Err(error),
         };
         let revocation = if options.revoke { self.revoke(profile, &session).await } else { Revocation::NotAsked };
+        let marked = self.mark_revoked(&session).await;
+        self.delete(profile).await?;
+        marked?;
+        Ok(Some(LogoutReport { revocation }))
+    }
+
+    /// Names the tokens of a session that is over, so that no offline check grants them again.
+    pub(super) async fn mark_revoked(&self, session: &Session) -> Result<(), BrokerError> {
         let now = self.clock.now();
         let ends = |token: &Secret, known: Option<UnixTime>| {
             known
                 .or_else(|| unverified_claims(token.expose()).and_then(|claims| claims.exp))
                 .unwrap_or(UnixTime(now.0.saturating_add(UNKNOWN_LIFE)))
         };
-        let mut over: Vec<(&Secret, UnixTime)> =
-            vec![(&session.tokens.access_token, ends(&session.tokens.access_token, session.tokens.expires_at))];
-        over.extend(session.tokens.id_token.iter().map(|token| (token, ends(token, None))));
-        over.extend(
-            session.others.iter().map(|o| (&o.tokens.access_token, ends(&o.tokens.access_token, o.tokens.expires_at))),
-        );
-        let over: Vec<(&str, UnixTime)> = over.into_iter().map(|(token, end)| (token.expose(), end)).collect();
-        let marked = mark_revoked(&over);
-        self.delete(profile).await?;
-        marked?;
-        Ok(Some(LogoutReport { revocation }))
+        let own = std::iter::once(&session.tokens).chain(session.others.iter().map(|other| &other.tokens));
+        let mut over: Vec<(Secret, UnixTime)> =
+            own.map(|t| (t.access_token.clone(), ends(&t.access_token, t.expires_at))).collect();
+        over.extend(session.tokens.id_token.iter().map(|token| (token.clone(), ends(token, None))));
+        let file = self.revoked.clone();
+        let marked = tokio::task::spawn_blocking(move || {
+            let over: Vec<(&str, UnixTime)> = over.iter().map(|(token, end)| (token.expose(), *end)).collect();
+            RevokedList::open(&file).and_then(|mut list| list.add(&over, now))
+        });
+        Ok(marked.await.map_err(|_| BrokerError::Cut)??)
     }
 
     /// Revokes a prepared login that nobody wants to keep; best effort.

@@ -27,6 +27,8 @@ use crate::clock::Clock;
 use crate::issuer::{Client, Http, IssuerError, Metadata, Reached, discover};
 use crate::model::{Profile, ProfileName, Session, StoreKind};
 use crate::store::{ProfileLock, Store, StoreError};
+#[cfg(doc)]
+use crate::verify::RevokedList;
 
 /// The stores, one of each kind.
 #[derive(Clone)]
@@ -53,6 +55,8 @@ pub struct Broker {
     clock: Arc<dyn Clock>,
     stores: Stores,
     locks: PathBuf,
+    /// What names the tokens of sessions that were ended here.
+    revoked: PathBuf,
     https: Mutex<Vec<(Option<PathBuf>, Arc<Http>)>>,
     /// Held for reading by whatever must not be cut short: from before a refresh token is sent until the reply is stored.
     underway: Arc<RwLock<()>>,
@@ -73,19 +77,26 @@ const LOCK_LIMIT: Duration = Duration::from_secs(75);
 const RESERVE: usize = 64 * 1024;
 
 impl Broker {
-    /// A broker over these parts; `locks` is the directory of lock files.
+    /// A broker over these parts; `locks` is the directory of lock files, `revoked` the file of a [`RevokedList`].
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, stores: Stores, locks: PathBuf) -> Arc<Self> {
+    pub fn new(clock: Arc<dyn Clock>, stores: Stores, locks: PathBuf, revoked: PathBuf) -> Arc<Self> {
         Arc::new(Self {
             clock,
             stores,
             locks,
+            revoked,
             https: Mutex::new(Vec::new()),
             underway: Arc::new(RwLock::new(())),
             marks: Mutex::default(),
             keychain_room: Semaphore::new(MOST_CALLS),
             file_room: Semaphore::new(MOST_CALLS),
         })
+    }
+
+    /// The file that names the tokens of sessions that were ended here.
+    #[must_use]
+    pub fn revoked_file(&self) -> &Path {
+        &self.revoked
     }
 
     /// The directory of lock files, in which each change of a session leaves a mark.

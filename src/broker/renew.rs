@@ -237,6 +237,10 @@ impl Broker {
         if over {
             session.ended = Some(failed.clone());
             session.tokens.refresh_token = None;
+            // What the issuer ends, after a change of the password for one, is not granted offline for its last minutes.
+            if let Err(unwritten) = self.mark_revoked(&session).await {
+                tracing::warn!("the tokens of the ended session were not marked as revoked: {unwritten}");
+            }
         }
         if over || !in_doubt(issuer_error) {
             session.renewing_since = None;

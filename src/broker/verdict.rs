@@ -1,7 +1,6 @@
 //! The offline decision on a token: by what its profile demands, the keys that are trusted, what was logged out here, and
 //! a clock that nobody has set back.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,9 @@ use super::{Broker, BrokerError};
 use crate::clock::Clock;
 use crate::model::{DecidingToken, Profile, Session, TokenSet, Trust};
 use crate::store::Store;
-use crate::verify::{AcceptedTypes, KeySet, Policy, Reason, ReasonCode, RevokedList, Verdict, clock_rollback, verify};
+use crate::verify::{
+    AcceptedTypes, Granted, KeySet, Policy, Reason, ReasonCode, RevokedList, Verdict, clock_rollback, verify,
+};
 
 /// Decides on tokens, any number of them: by one policy, one set of keys, and what is known here of both.
 pub struct Judge {
@@ -57,7 +58,8 @@ impl Judge {
     #[must_use]
     pub fn decide(&self, token: &str) -> Verdict {
         let mut verdict = verify(token, &self.keys, &self.policy);
-        if self.revoked.contains(token) {
+        let named = |granted: &Granted| self.revoked.names(&granted.claims);
+        if self.revoked.contains(token) || matches!(&verdict, Verdict::Granted(granted) if named(granted)) {
             verdict = verdict.denied_for(Reason::revoked());
         }
         self.limits.iter().fold(verdict, |verdict, limit| verdict.denied_for(limit.clone()))
@@ -93,8 +95,7 @@ fn limits(
 ) -> Vec<Reason> {
     let (now, wants) = (clock.now(), &profile.requirements);
     let mut limits = Vec::new();
-    // Who asks for the verdict as of another moment does not ask about this machine's clock.
-    if policy.now == now {
+    if !policy.as_of {
         let lost = |what: &str| {
             let message =
                 format!("the note of the latest moment seen {what}, so nobody knows whether the clock was set back");
@@ -129,10 +130,10 @@ impl Broker {
         profile: &Profile,
         policy: Policy,
         given: Option<KeySet>,
-        revoked: PathBuf,
         work: impl FnOnce(&Judge) -> T + Send + 'static,
     ) -> Result<T, BrokerError> {
         let (profile, clock, kind) = (profile.clone(), Arc::clone(&self.clock), profile.store);
+        let revoked = self.revoked.clone();
         self.with_store(kind, move |store| {
             let judge = || {
                 let revoked = RevokedList::open(&revoked)?;

@@ -6,10 +6,8 @@ use super::output;
 use crate::app::App;
 use crate::broker::{LogoutOptions, LogoutReport, Revocation};
 use crate::cli::Logout;
-use crate::clock::UnixTime;
 use crate::failure::{Failure, Kind};
 use crate::model::{Profile, ProfileName};
-use crate::verify::RevokedList;
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -49,14 +47,9 @@ pub fn run(app: &App, args: &Logout) -> Result<u8, Failure> {
 
 async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure> {
     let name = &profile.name;
-    let revoked_file = app.paths()?.revoked_file;
-    let now = app.clock().now();
-    let mark = move |tokens: &[(&str, UnixTime)]| {
-        Ok(RevokedList::open(&revoked_file).and_then(|mut list| list.add(tokens, now))?)
-    };
     let options = LogoutOptions { revoke: !args.no_revoke };
     let broker = app.broker()?;
-    let ending = broker.logout(profile, options, mark);
+    let ending = broker.logout(profile, options);
     let ended = app.patiently(profile.issuer.as_str(), ending).await.map_err(|e| Failure::from(e).about(name));
     app.tell_agent(name);
     let ended = ended?;

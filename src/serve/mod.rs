@@ -49,8 +49,6 @@ pub struct Parts {
     pub broker: Arc<Broker>,
     /// The configuration file.
     pub config_file: PathBuf,
-    /// Hashes of tokens that were logged out.
-    pub revoked_file: PathBuf,
     /// Which home this is; see [`crate::agent::home_mark`].
     pub mark: String,
     /// Whether a session that has ended is told on the desktop.
@@ -68,7 +66,6 @@ struct Agent {
     journal: Journal,
     gate: Arc<Gate>,
     peers: Peers,
-    revoked_file: PathBuf,
     mark: String,
     socket: PathBuf,
     started_at: UnixTime,
@@ -131,7 +128,6 @@ pub async fn serve(
         journal: Journal::default(),
         gate: Arc::new(Gate::within(harden::descriptors())),
         peers: Peers::default(),
-        revoked_file: parts.revoked_file,
         mark: parts.mark,
         socket: listening.path.clone(),
         started_at: clock.now(),

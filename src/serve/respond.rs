@@ -191,9 +191,9 @@ impl Agent {
             })?),
         };
         let complete = !policy.issuer.is_empty() && !policy.audiences.is_empty();
-        let revoked_file = self.revoked_file.clone();
         let (verdict, age) = match given {
             Some(keys) if complete && named.is_none() => {
+                let revoked_file = self.broker.revoked_file().to_owned();
                 let judged = tokio::task::spawn_blocking(move || {
                     let revoked = RevokedList::open(&revoked_file).map_err(Failure::from)?;
                     Ok::<_, Failure>((Judge::by_given(keys, policy, revoked).decide(token.expose()), None))
@@ -217,7 +217,7 @@ impl Agent {
                     };
                     (verdict, judge.keys_age())
                 };
-                self.broker.judging(&profile, policy, given, revoked_file, decide).await.map_err(about)?
+                self.broker.judging(&profile, policy, given, decide).await.map_err(about)?
             }
         };
         Ok(json(&VerdictAnswer::of(&verdict, age)))

@@ -67,6 +67,7 @@ impl PolicyOptions {
     pub fn policy(&self, now: UnixTime) -> Result<Policy, InvalidOption> {
         let issuer = self.issuer.clone().unwrap_or_default();
         let mut policy = Policy::new(issuer, self.audience.clone(), self.at.unwrap_or(now));
+        policy.as_of = self.at.is_some();
         if !self.algorithms.is_empty() {
             policy.algorithms =
                 self.algorithms.iter().map(|name| name.trim().parse()).collect::<Result<_, InvalidAlgorithm>>()?;

@@ -157,6 +157,8 @@ pub struct Policy {
     pub amr: Vec<String>,
     /// The moment as of which the token is judged.
     pub now: UnixTime,
+    /// Whether that is another moment than the present, named by who asks: this machine's clock then says nothing.
+    pub as_of: bool,
 }
 
 impl Policy {
@@ -181,6 +183,7 @@ impl Policy {
             acr: Vec::new(),
             amr: Vec::new(),
             now,
+            as_of: false,
         }
     }
 

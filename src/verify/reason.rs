@@ -40,7 +40,7 @@ pub enum ReasonCode {
     MissingClaim,
     /// A claim does not say what was asked for.
     ClaimMismatch,
-    /// Revoked on this machine by a logout.
+    /// Revoked: on this machine by a logout or the end of the session, or by the issuer's status list.
     Revoked,
     /// The clock was set back, so expiry cannot be judged.
     ClockRollback,
@@ -87,10 +87,12 @@ impl Reason {
         Self::new(ReasonCode::OfflineTooLong, message)
     }
 
-    /// The reason for a token that a logout on this machine has revoked.
+    /// The reason for a token of a login that was ended here.
     #[must_use]
     pub fn revoked() -> Self {
-        Self::new(ReasonCode::Revoked, "the token was revoked on this machine by a logout")
+        let message =
+            "the token's login was ended on this machine, by a logout or because the issuer ended the session";
+        Self::new(ReasonCode::Revoked, message)
     }
 }
 

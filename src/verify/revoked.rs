@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aws_lc_rs::digest;
+use serde_json::{Map, Value};
 
 use super::policy::Policy;
 use crate::clock::UnixTime;
@@ -47,7 +48,16 @@ pub enum RevokedError {
 #[derive(Clone, Debug)]
 pub struct RevokedList {
     path: PathBuf,
-    entries: HashMap<Hash, i64>,
+    entries: HashMap<Hash, Entry>,
+}
+
+/// What is known of one hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Entry {
+    /// When it is of no use any more.
+    end: i64,
+    /// Only what was issued by this moment is meant: the same browser session may bring a new login.
+    issued_by: Option<i64>,
 }
 
 impl RevokedList {
@@ -82,6 +92,18 @@ impl RevokedList {
         !self.entries.is_empty() && self.entries.contains_key(&hash(token))
     }
 
+    /// Whether a token with these claims is another copy of one that was revoked (`jti`), or came from the same login
+    /// (`sid`, OpenID Connect Front-Channel Logout 1.0, section 3) no later than it.
+    #[must_use]
+    pub fn names(&self, claims: &Map<String, Value>) -> bool {
+        !self.entries.is_empty()
+            && named(claims).any(|(hash, by_login)| match self.entries.get(&hash) {
+                Some(Entry { issued_by: Some(by), .. }) if by_login => issued(claims).is_some_and(|at| at <= *by),
+                Some(_) => true,
+                None => false,
+            })
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         self.entries.len()
@@ -103,13 +125,18 @@ impl RevokedList {
         let _held = self.lock()?;
         let mut entries = Self::open(&self.path)?.entries;
         for (token, exp) in tokens {
-            let end = entries.entry(hash(token)).or_insert(exp.0);
-            *end = exp.0.max(*end);
+            let claims = super::header::take_apart(token).map(|parts| parts.claims).unwrap_or_default();
+            let names = named(&claims).map(|(hash, by_login)| (hash, issued(&claims).filter(|_| by_login)));
+            for (hash, issued_by) in names.chain([(hash(token), None)]) {
+                let entry = entries.entry(hash).or_insert(Entry { end: exp.0, issued_by });
+                entry.end = exp.0.max(entry.end);
+                entry.issued_by = issued_by.max(entry.issued_by);
+            }
         }
-        entries.retain(|_, end| UnixTime(*end).plus(Policy::MOST_LEEWAY) >= now);
+        entries.retain(|_, entry| UnixTime(entry.end).plus(Policy::MOST_LEEWAY) >= now);
         if entries.len() > Self::MOST {
-            let mut by_end: Vec<(Hash, i64)> = entries.into_iter().collect();
-            by_end.sort_by_key(|(_, end)| std::cmp::Reverse(*end));
+            let mut by_end: Vec<(Hash, Entry)> = entries.into_iter().collect();
+            by_end.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.end));
             by_end.truncate(Self::MOST);
             entries = by_end.into_iter().collect();
         }
@@ -140,24 +167,45 @@ impl RevokedList {
 
 /// A token's hash: of what its signature is over where it has the shape of a JWT, else of all of it.
 fn hash(token: &str) -> Hash {
-    let named = match token.rsplit_once('.') {
+    digest_of(match token.rsplit_once('.') {
         Some((signed, _)) if signed.contains('.') => signed,
         _ => token,
-    };
+    })
+}
+
+fn digest_of(text: &str) -> Hash {
     let mut hash = Hash::default();
-    hash.copy_from_slice(digest::digest(&digest::SHA256, named.as_bytes()).as_ref());
+    hash.copy_from_slice(digest::digest(&digest::SHA256, text.as_bytes()).as_ref());
     hash
 }
 
-fn written(entries: &HashMap<Hash, i64>) -> String {
+/// The hashes of what a token's claims name it by, and whether it is the login that is named.
+fn named(claims: &Map<String, Value>) -> impl Iterator<Item = (Hash, bool)> + '_ {
+    let text = |name: &str| claims.get(name).and_then(Value::as_str);
+    let issuer = text("iss");
+    [("jti", false), ("sid", true)].into_iter().filter_map(move |(name, by_login)| {
+        let (issuer, value) = (issuer?, text(name).filter(|value| !value.is_empty())?);
+        // A JSON array keeps the three apart, whatever is in them, and no token looks like one.
+        Some((digest_of(&serde_json::json!([name, issuer, value]).to_string()), by_login))
+    })
+}
+
+fn issued(claims: &Map<String, Value>) -> Option<i64> {
+    claims.get("iat").and_then(super::claims::numeric_date).map(|at| at.0)
+}
+
+fn written(entries: &HashMap<Hash, Entry>) -> String {
     let mut lines: Vec<String> = entries
         .iter()
-        .map(|(hash, end)| {
+        .map(|(hash, entry)| {
             let mut line = String::with_capacity(80);
             for byte in hash {
                 let _ = write!(line, "{byte:02x}");
             }
-            let _ = write!(line, " {end}");
+            let _ = write!(line, " {}", entry.end);
+            if let Some(by) = entry.issued_by {
+                let _ = write!(line, " {by}");
+            }
             line
         })
         .collect();
@@ -170,7 +218,7 @@ fn written(entries: &HashMap<Hash, i64>) -> String {
     text
 }
 
-fn parse(text: &str) -> Option<HashMap<Hash, i64>> {
+fn parse(text: &str) -> Option<HashMap<Hash, Entry>> {
     let mut lines = text.strip_suffix('\n')?.split('\n');
     let count: usize = lines.next()?.strip_prefix(FORMAT)?.strip_prefix(' ')?.parse().ok()?;
     let mut entries = HashMap::with_capacity(count.min(RevokedList::MOST));
@@ -182,7 +230,11 @@ fn parse(text: &str) -> Option<HashMap<Hash, i64>> {
             let digit = |c: u8| (c as char).to_digit(16).and_then(|d| u8::try_from(d).ok());
             *byte = digit(pair[0])? << 4 | digit(pair[1])?;
         }
-        entries.insert(hash, end.parse().ok()?);
+        let (end, issued_by) = match end.split_once(' ') {
+            Some((end, by)) => (end, Some(by.parse().ok()?)),
+            None => (end, None),
+        };
+        entries.insert(hash, Entry { end: end.parse().ok()?, issued_by });
     }
     (entries.len() == count).then_some(entries)
 }
@@ -221,6 +273,36 @@ mod tests {
         let mut list = RevokedList::open(&path).expect("empty");
         list.add(&[("h.p.s", UnixTime(1000))], UnixTime(0)).expect("added");
         assert!(list.contains("h.p.t"));
+    }
+
+    #[test]
+    fn copies_and_elder_tokens_of_the_same_login_are_revoked_too_and_later_ones_are_not() {
+        let (_kept, path) = at();
+        let mut list = RevokedList::open(&path).expect("empty");
+        let claims = |jti: &str, sid: &str, iat: i64| {
+            let value = serde_json::json!({"iss": "https://a.b.example", "jti": jti, "sid": sid, "iat": iat});
+            value.as_object().cloned().expect("an object")
+        };
+        let encode = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
+        let body = Value::Object(claims("one", "login", 500)).to_string();
+        let token = format!("{}.{}.c2ln", encode("{\"alg\":\"ES256\"}"), encode(&body));
+        list.add(&[(&token, UnixTime(1000))], UnixTime(600)).expect("added");
+        for list in [list, RevokedList::open(&path).expect("readable")] {
+            for (claims, expected) in [
+                (claims("one", "other", 900), true),
+                (claims("two", "login", 400), true),
+                (claims("two", "login", 500), true),
+                (claims("two", "login", 501), false),
+                (claims("two", "other", 400), false),
+                (claims("login", "one", 400), false),
+                (claims("", "", 400), false),
+            ] {
+                assert_eq!(list.names(&claims), expected, "{claims:?}");
+            }
+            let mut elsewhere = claims("one", "login", 400);
+            elsewhere.insert("iss".into(), "https://b.example".into());
+            assert!(!list.names(&elsewhere), "names are the issuer's own");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use authctl::model::{ClockMark, RecordName};
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
-use crate::support::{Sandbox, issuer};
+use crate::support::{Sandbox, USER, issuer};
 
 /// The machine's clock, a hundred seconds ago: so long ago has the user signed in.
 struct Behind;
@@ -165,7 +165,7 @@ fn a_clock_that_shows_less_than_it_has_shown_is_not_believed_until_the_issuer_ha
     let token = home.token("work");
     home.run_with(&["verify", "-"], &token).exits(4);
     // As of another moment, and by keys that are given, it is not this machine's clock that is asked about.
-    let now = SystemClock.now().0 + 1;
+    let now = SystemClock.now().0;
     home.run_with(&["verify", "-", "--at", &now.to_string()], &token).exits(0);
     issuer.resume().expect("resumed");
     home.run(&["refresh"]).exits(0);
@@ -215,4 +215,38 @@ fn runs_note_the_time_once_in_a_while() {
     let agent = Agent::run(&home);
     crate::support::watched::until("the agent's note", || (content() != before).then_some(()));
     agent.stops();
+}
+
+#[test]
+fn tokens_of_a_session_that_has_ended_are_denied_though_they_live_yet() {
+    let (home, issuer) = logged_in();
+    let first = home.token("work");
+    home.run(&["refresh"]).exits(0);
+    let second = home.token("work");
+    assert!(issuer.change_password(USER, &authctl::secret::Secret::new("another".into())));
+    home.run_with(&["verify", "-"], &second).exits(0);
+    home.run(&["refresh"]).exits(3);
+    assert_eq!(home.token("work"), second, "its owner may try it yet");
+    // Now that the issuer has said so: the last token, and those before it of the same login.
+    assert_eq!(decided(&home), ["revoked"]);
+    for token in [&first, &second] {
+        let denied = home.run_with(&["verify", "-", "--json"], token).exits(4).json();
+        assert_eq!(codes(&denied), ["revoked".to_owned()].into());
+    }
+}
+
+#[test]
+fn a_logout_revokes_the_elder_tokens_of_the_login_and_not_those_of_the_next() {
+    let (home, issuer) = logged_in();
+    let first = home.token("work");
+    home.run(&["refresh"]).exits(0);
+    let other = {
+        home.log_in_as("other", &issuer, "other");
+        home.token("other")
+    };
+    home.run(&["logout", "work"]).exits(0);
+    let verify = |token: &str| home.run_with(&["verify", "-", "--profile", "work"], token).code;
+    assert_eq!((verify(&first), verify(&other)), (4, 0));
+    home.log_in("work", &issuer);
+    assert_eq!(verify(&home.token("work")), 0);
 }

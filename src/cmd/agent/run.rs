@@ -32,13 +32,8 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Failure> {
     };
     let paths = app.paths()?;
     let listening = listen(&path, given)?;
-    let parts = Parts {
-        broker: app.broker()?,
-        config_file: paths.config_file,
-        revoked_file: paths.revoked_file,
-        mark: app.home_mark()?,
-        notify: args.notify,
-    };
+    let parts =
+        Parts { broker: app.broker()?, config_file: paths.config_file, mark: app.home_mark()?, notify: args.notify };
     app.serve(|mut signals| async move {
         let ready = || {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
