@@ -18,4 +18,5 @@ mod machine;
 mod openapi;
 #[path = "../support/mod.rs"]
 mod support;
+mod verify_alone;
 mod verify_clock;
