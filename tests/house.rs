@@ -29,7 +29,7 @@ const FLOORS: [(&str, u8); 20] = [
 ];
 
 /// Crates that only some rooms may name.
-const RESERVED: [(&str, &[&str]); 15] = [
+const RESERVED: [(&str, &[&str]); 16] = [
     ("reqwest", &["issuer"]),
     ("keyring_core", &["store"]),
     ("dbus_secret_service_keyring_store", &["store"]),
@@ -44,6 +44,7 @@ const RESERVED: [(&str, &[&str]); 15] = [
     ("nix", &["serve"]),
     ("listenfd", &["cmd"]),
     ("sd_notify", &["cmd"]),
+    ("miniz_oxide", &["verify", "dev_issuer"]),
     ("percent_encoding", &["agent", "serve"]),
 ];
 

@@ -12,6 +12,7 @@ const LATEST: f64 = 253_402_300_799.0;
 /// Every reason that the claims give for a denial under `policy`.
 pub(super) fn judge(claims: &Map<String, Value>, policy: &Policy) -> Vec<Reason> {
     let mut judged = Judged { claims, policy, reasons: Vec::new() };
+    judged.needs("exp");
     judged.times();
     judged.issuer();
     judged.audience();
@@ -19,6 +20,20 @@ pub(super) fn judge(claims: &Map<String, Value>, policy: &Policy) -> Vec<Reason>
     judged.scopes();
     judged.wanted_claims();
     judged.authentication();
+    judged.reasons
+}
+
+/// Every reason that a status list's own claims give against it (Token Status List, section 5.1): it is for no audience
+/// and may name neither an end nor an issuer, but those it names count.
+pub(super) fn judge_status_list(claims: &Map<String, Value>, policy: &Policy) -> Vec<Reason> {
+    let mut judged = Judged { claims, policy, reasons: Vec::new() };
+    judged.needs("iat");
+    judged.times();
+    if claims.contains_key("iss") {
+        judged.issuer();
+    }
+    judged.needs("sub");
+    judged.shapes();
     judged.reasons
 }
 
@@ -48,15 +63,17 @@ impl Judged<'_> {
         self.deny(ReasonCode::MissingClaim, format!("the claim `{name}` is missing"));
     }
 
+    fn needs(&mut self, name: &str) {
+        if !self.claims.contains_key(name) {
+            self.missing(name);
+        }
+    }
+
     fn times(&mut self) {
         let (now, leeway) = (self.policy.now, self.policy.bounded_leeway());
-        match self.moment("exp") {
-            Some(exp) if now >= exp.plus(leeway) => {
-                let message = format!("the token expired at {exp}; it is {now} (leeway {} s)", leeway.as_secs());
-                self.deny(ReasonCode::Expired, message);
-            }
-            None if !self.claims.contains_key("exp") => self.missing("exp"),
-            _ => {}
+        if let Some(exp) = self.moment("exp").filter(|exp| now >= exp.plus(leeway)) {
+            let message = format!("the token expired at {exp}; it is {now} (leeway {} s)", leeway.as_secs());
+            self.deny(ReasonCode::Expired, message);
         }
         for (name, what) in [("nbf", "is valid only from"), ("iat", "was issued in the future, at")] {
             if let Some(from) = self.moment(name).filter(|from| *from > now.plus(leeway)) {

@@ -36,13 +36,18 @@ pub(super) struct Header {
 
 /// Takes `token` apart, or says why it cannot be.
 pub(super) fn take_apart(token: &str) -> Result<Parts<'_>, Vec<Reason>> {
+    take_apart_within(token, LONGEST_TOKEN)
+}
+
+/// The same for a token of at most `longest` bytes.
+pub(super) fn take_apart_within(token: &str, longest: usize) -> Result<Parts<'_>, Vec<Reason>> {
     let one = |code, message: &str| vec![Reason::new(code, message)];
     if is_opaque(token) {
         let message = "the token is opaque: it is no JWT, so only its issuer can judge it";
         return Err(one(ReasonCode::OpaqueToken, message));
     }
-    if token.len() > LONGEST_TOKEN {
-        return Err(one(ReasonCode::Malformed, &format!("the token is longer than {LONGEST_TOKEN} bytes")));
+    if token.len() > longest {
+        return Err(one(ReasonCode::Malformed, &format!("the token is longer than {longest} bytes")));
     }
     let parts: Vec<&str> = token.split('.').take(7).collect();
     let &[header, claims, signature] = parts.as_slice() else {
@@ -62,8 +67,7 @@ pub(super) fn take_apart(token: &str) -> Result<Parts<'_>, Vec<Reason>> {
     let header_read = decoded(header)
         .and_then(|bytes| strict_json::object(&bytes, LONGEST_HEADER).map_err(|e| e.to_string()))
         .and_then(|members| Header::read(&members));
-    let claims_read =
-        decoded(claims).and_then(|bytes| strict_json::object(&bytes, LONGEST_TOKEN).map_err(|e| e.to_string()));
+    let claims_read = decoded(claims).and_then(|bytes| strict_json::object(&bytes, longest).map_err(|e| e.to_string()));
     if let Err(why) = &header_read {
         malformed("header", why);
     }

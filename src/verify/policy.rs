@@ -102,9 +102,14 @@ pub enum AcceptedTypes {
     AccessToken,
     /// No `typ`, or any that is not an explicit type for something else: those end in `+jwt` (RFC 8725, section 3.11).
     IdToken,
+    /// Exactly `statuslist+jwt` (Token Status List, section 5.1).
+    StatusList,
     /// One of these and no other; a token without `typ` is refused.
     Only(Vec<String>),
 }
+
+/// The one `typ` of a status list.
+const STATUS_LIST: &str = "statuslist+jwt";
 
 impl AcceptedTypes {
     pub(super) fn accept(&self, typ: Option<&str>) -> bool {
@@ -112,6 +117,7 @@ impl AcceptedTypes {
         match (self, plain.as_deref()) {
             (Self::AccessToken, typ) => matches!(typ, None | Some("jwt" | "at+jwt")),
             (Self::IdToken, typ) => !typ.is_some_and(|t| t.ends_with("+jwt")),
+            (Self::StatusList, _) => typ == Some(STATUS_LIST),
             (Self::Only(_), None) => false,
             (Self::Only(types), Some(typ)) => types.iter().any(|t| media_type(t) == typ),
         }
@@ -121,6 +127,7 @@ impl AcceptedTypes {
         match self {
             Self::AccessToken => "no typ, JWT or at+jwt".to_owned(),
             Self::IdToken => "an ID token's".to_owned(),
+            Self::StatusList => STATUS_LIST.to_owned(),
             Self::Only(types) => types.join(" or "),
         }
     }
@@ -226,6 +233,11 @@ mod tests {
         let only = AcceptedTypes::Only(vec!["AT+jwt".into()]);
         assert!(only.accept(Some("application/at+jwt")));
         assert!(!only.accept(Some("JWT")) && !only.accept(None));
+        assert!(AcceptedTypes::StatusList.accept(Some("statuslist+jwt")));
+        for typ in [None, Some("JWT"), Some("application/statuslist+jwt"), Some("StatusList+JWT"), Some("at+jwt")] {
+            assert!(!AcceptedTypes::StatusList.accept(typ), "{typ:?}");
+        }
+        assert!(!default.accept(Some("statuslist+jwt")) && !AcceptedTypes::IdToken.accept(Some("statuslist+jwt")));
         assert!(AcceptedTypes::IdToken.accept(None) && AcceptedTypes::IdToken.accept(Some("JWT")));
         assert!(!AcceptedTypes::IdToken.accept(Some("at+jwt")) && !AcceptedTypes::IdToken.accept(Some("logout+JWT")));
     }

@@ -50,6 +50,13 @@ pub enum ReasonCode {
     OfflineTooLong,
 }
 
+/// The stable word.
+impl fmt::Display for ReasonCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// One reason for a denial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
@@ -159,6 +166,7 @@ mod tests {
             serde_json::to_string(&all).expect("words"),
             r#"["opaque_token","bad_signature","unknown_key","weak_key","algorithm_not_allowed","unsupported_header","malformed","wrong_type","expired","not_yet_valid","wrong_issuer","wrong_audience","missing_claim","claim_mismatch","revoked","clock_rollback","keys_stale"]"#
         );
+        assert_eq!(KeysStale.to_string(), "keys_stale");
         assert_eq!(
             serde_json::to_string(&Reason::new(Expired, "late")).expect("reason"),
             r#"{"code":"expired","message":"late"}"#

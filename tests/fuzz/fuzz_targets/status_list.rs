@@ -1,0 +1,12 @@
+//! Unpacks any bytes as a status list and looks up any index: no panic, and no more memory than the bound.
+#![no_main]
+
+use authctl::fuzzing::Statuses;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (u8, u64, &[u8])| {
+    let (bits, index, packed) = input;
+    if let Ok(statuses) = Statuses::unpack(u64::from(bits), packed) {
+        let _ = (statuses.status(index), statuses.status(index % 4096));
+    }
+});
