@@ -1,5 +1,5 @@
-//! Talks to authorization servers as an OAuth 2.0 and OpenID Connect client: discovery, one file a grant, revocation
-//! and keys.
+//! Talks to authorization servers as an OAuth 2.0 and OpenID Connect client: discovery, one file a grant, revocation,
+//! keys and status lists.
 //!
 //! Every address passes [`crate::model::secure_url`] before anything is sent to it, no redirect is followed, and
 //! replies go straight into [`crate::secret::Secret`]. What fails is an [`IssuerError`], which tells a request that was
@@ -20,6 +20,8 @@ pub mod password;
 pub mod refresh;
 mod reply;
 pub mod revoke;
+#[allow(dead_code, reason = "the broker does not fetch one yet")]
+pub mod status_list;
 mod token_endpoint;
 pub mod userinfo;
 
