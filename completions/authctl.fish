@@ -411,6 +411,7 @@ never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l no-rotation -d 'Never rotate refresh tokens'
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l opaque -d 'Issue opaque access tokens instead of JWTs'
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l status-list -d 'Give each JWT access token a place in a status list, and serve the list'
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l json -d 'Write data and errors as JSON'
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -s q -l quiet -d 'Tell nothing but errors'
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'

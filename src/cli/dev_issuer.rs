@@ -44,6 +44,9 @@ pub struct DevIssuer {
     /// Issue opaque access tokens instead of JWTs
     #[arg(long)]
     pub opaque: bool,
+    /// Give each JWT access token a place in a status list, and serve the list
+    #[arg(long, conflicts_with = "opaque")]
+    pub status_list: bool,
     /// How long devices are told to wait between polls
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     pub device_interval: Duration,

@@ -24,6 +24,9 @@ struct Ready<'a> {
     confidential_client_secret: Option<&'a str>,
 }
 
+/// How long a status list may be kept: as long as an access token lives that is not asked to live longer.
+const STATUS_LIST_TTL: Duration = Duration::from_secs(300);
+
 /// The clients that it knows.
 const CLIENT: &str = "authctl";
 const CONFIDENTIAL_CLIENT: &str = "authctl-service";
@@ -60,6 +63,7 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Failure> {
         rotate: !args.no_rotation,
         algorithm: args.algorithm.into(),
         opaque_access_tokens: args.opaque,
+        status_list_ttl: args.status_list.then_some(STATUS_LIST_TTL),
         device_interval: args.device_interval,
         users,
         ..Options::default()

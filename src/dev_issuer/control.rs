@@ -33,6 +33,15 @@ struct Password {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Suspend {
+    /// An access token.
+    token: Secret,
+    /// False lifts it.
+    suspended: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct DeviceAnswer {
     user_code: String,
     /// Who approves; denied where absent.
@@ -53,10 +62,10 @@ pub(super) async fn control(core: &Core, name: &str, request: &Request) -> Reply
     match (name, &request.method) {
         ("stats", &Method::GET) => json(StatusCode::OK, &core.state().stats),
         ("stats", _) => not_allowed("GET"),
-        ("fault" | "clear-faults" | "rotate-keys" | "password" | "device", &Method::POST) => {
+        ("fault" | "clear-faults" | "rotate-keys" | "password" | "suspend" | "device", &Method::POST) => {
             act(core, name, request).await.unwrap_or_else(|error| error.reply())
         }
-        ("fault" | "clear-faults" | "rotate-keys" | "password" | "device", _) => not_allowed("POST"),
+        ("fault" | "clear-faults" | "rotate-keys" | "password" | "suspend" | "device", _) => not_allowed("POST"),
         _ => empty(StatusCode::NOT_FOUND),
     }
 }
@@ -90,6 +99,10 @@ async fn act(core: &Core, name: &str, request: &Request) -> Result<Reply, OAuthE
         "password" => {
             let change: Password = body(request)?;
             core.change_password(&change.user, &change.password)
+        }
+        "suspend" => {
+            let suspend: Suspend = body(request)?;
+            core.suspend(suspend.token.expose(), suspend.suspended)
         }
         _ => {
             let answer: DeviceAnswer = body(request)?;

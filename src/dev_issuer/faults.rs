@@ -33,6 +33,8 @@ pub enum Endpoint {
     Introspect,
     /// The userinfo endpoint.
     Userinfo,
+    /// Any of the status lists.
+    StatusList,
 }
 
 impl Endpoint {
@@ -46,6 +48,7 @@ impl Endpoint {
             Self::Revoke => "revoke",
             Self::Introspect => "introspect",
             Self::Userinfo => "userinfo",
+            Self::StatusList => "status_list",
         }
     }
 }
@@ -100,6 +103,29 @@ pub enum FaultKind {
     HoldReply,
     /// Metadata with another `issuer` than was asked; elsewhere nothing goes wrong.
     IssuerMismatch,
+    /// A status list that is not to be believed; elsewhere nothing goes wrong.
+    BadStatusList {
+        /// What is wrong with it.
+        how: StatusListFault,
+    },
+}
+
+/// What is wrong with a status list. All but [`StatusListFault::Forged`] are signed as they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StatusListFault {
+    /// It is cut short before it is signed.
+    Damaged,
+    /// Its signature is another text's.
+    Forged,
+    /// It ended an hour ago.
+    Expired,
+    /// It is some 40 KiB, and 32 MiB when it is unpacked.
+    Bomb,
+    /// Its `sub` is another list's.
+    OtherList,
+    /// Its `typ` is `JWT`.
+    WrongType,
 }
 
 /// A fault to come.
@@ -204,7 +230,8 @@ pub(super) fn false_reply(kind: &FaultKind) -> Option<Reply> {
         | FaultKind::Hang
         | FaultKind::Hold
         | FaultKind::HoldReply
-        | FaultKind::IssuerMismatch => return None,
+        | FaultKind::IssuerMismatch
+        | FaultKind::BadStatusList { .. } => return None,
     })
 }
 
@@ -237,6 +264,9 @@ mod tests {
         let json = r#"{"endpoint":"token","kind":"slow","ms":50,"times":2}"#;
         let fault: Fault = serde_json::from_str(json).expect("a fault");
         assert_eq!(serde_json::to_string(&fault).expect("JSON"), json);
+        let json = r#"{"endpoint":"status_list","kind":"bad_status_list","how":"other_list","times":1}"#;
+        let list: Fault = serde_json::from_str(json).expect("a fault");
+        assert_eq!(serde_json::to_string(&list).expect("JSON"), json);
         let mut faults = Faults::default();
         faults.add(fault);
         assert_eq!(faults.next(Endpoint::Jwks), None);

@@ -4,11 +4,11 @@ use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::Core;
 use super::bounded::{hashed, sha256};
 use super::keys::{encode, random_text};
 use super::state::{Access, Family, Granted, Login, Refresh, State};
 use super::wire::{OAuthError, Reply, json as json_reply};
+use super::{Core, status_list};
 use crate::clock::UnixTime;
 use crate::secret::Secret;
 
@@ -89,6 +89,7 @@ fn access_token(core: &Core, granted: &Granted, family: Option<u64>) -> Result<S
     let now = core.now();
     let ends = now.plus(core.options.access_token_ttl);
     let jti = random_text()?.expose().to_owned();
+    let serial = status_list::take_serial(core);
     let token = if core.options.opaque_access_tokens {
         random_text()?
     } else {
@@ -103,6 +104,9 @@ fn access_token(core: &Core, granted: &Granted, family: Option<u64>) -> Result<S
         if !granted.scopes.is_empty() {
             claims.insert("scope".into(), json!(granted.scopes.join(" ")));
         }
+        if let Some(serial) = serial {
+            claims.insert("status".into(), status_list::claim(core, serial));
+        }
         if let Some(login) = &granted.login {
             let (acr, amr) = how(login);
             claims.insert("auth_time".into(), json!(login.at));
@@ -112,7 +116,8 @@ fn access_token(core: &Core, granted: &Granted, family: Option<u64>) -> Result<S
         }
         core.keys.sign("at+jwt", &Value::Object(claims))?
     };
-    let access = Access { family, granted: granted.clone(), issued: now, ends, jti, revoked: false };
+    let access =
+        Access { family, granted: granted.clone(), issued: now, ends, jti, revoked: false, suspended: false, serial };
     let mut state = core.state();
     state.accesses.insert(hashed(token.expose()), access);
     state.stats.access_tokens += 1;

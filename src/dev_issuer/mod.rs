@@ -16,6 +16,7 @@ mod refresh;
 mod revoke;
 mod serve;
 mod state;
+mod status_list;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -31,7 +32,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, watch};
 
-pub use faults::{Endpoint, Fault, FaultKind};
+pub use faults::{Endpoint, Fault, FaultKind, StatusListFault};
 pub use keys::Algorithm;
 pub use options::{Client, GrantKind, Options, User};
 pub use state::Stats;
@@ -96,6 +97,12 @@ impl Core {
     fn subject(&self, granted: &Granted) -> String {
         let Some(login) = &granted.login else { return granted.client_id.clone() };
         self.state().accounts.find(&login.user).map(|account| account.sub.clone()).unwrap_or_default()
+    }
+
+    fn suspend(&self, access_token: &str, suspended: bool) -> bool {
+        let mut state = self.state();
+        let access = state.accesses.find_mut(&bounded::hashed(access_token));
+        access.map(|access| access.suspended = suspended).is_some()
     }
 
     fn change_password(&self, user: &str, password: &Secret) -> bool {
@@ -300,6 +307,12 @@ impl DevIssuer {
     #[must_use]
     pub fn change_password(&self, user: &str, password: &Secret) -> bool {
         self.core.change_password(user, password)
+    }
+
+    /// Suspends an access token, or lifts that. False where it is unknown.
+    #[must_use]
+    pub fn suspend(&self, access_token: &Secret, suspended: bool) -> bool {
+        self.core.suspend(access_token.expose(), suspended)
     }
 
     /// Approves a device in the name of `user`, as the pages would. False where code or user is unknown.

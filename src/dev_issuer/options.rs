@@ -80,6 +80,9 @@ pub struct Options {
     pub algorithm: Algorithm,
     /// Random access tokens instead of JWTs (RFC 9068).
     pub opaque_access_tokens: bool,
+    /// How long a status list may be kept (IETF, Token Status List); JWT access tokens name their place in one. There is
+    /// none where `None`.
+    pub status_list_ttl: Option<Duration>,
     /// How long a device waits between polls (RFC 8628, section 3.2).
     pub device_interval: Duration,
     /// Life of a device code.
@@ -118,6 +121,7 @@ impl Default for Options {
             rotate: true,
             algorithm: Algorithm::default(),
             opaque_access_tokens: false,
+            status_list_ttl: None,
             device_interval: Duration::from_secs(5),
             device_code_ttl: Duration::from_secs(600),
             users: Vec::new(),

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use super::faults::{Endpoint, FaultKind, HANG, false_reply};
 use super::state::tally;
 use super::wire::{OAuthError, Params, Reply, Request, bytes_reply, empty, set};
-use super::{Core, authorize, control, device, metadata, pages, revoke, token, userinfo, walk};
+use super::{Core, authorize, control, device, metadata, pages, revoke, status_list, token, userinfo, walk};
 use crate::secret::SecretBytes;
 
 const MOST_CONNECTIONS: usize = 2048;
@@ -116,6 +116,7 @@ async fn handle(core: &Core, incoming: hyper::Request<Incoming>) -> Result<Reply
         let mut faults = core.faults();
         let fault = match place {
             Place::Endpoint(endpoint) => faults.next(endpoint),
+            Place::StatusList(_) => faults.next(Endpoint::StatusList),
             Place::Page(_) => None,
         };
         (fault, faults.clearing())
@@ -141,6 +142,13 @@ async fn handle(core: &Core, incoming: hyper::Request<Incoming>) -> Result<Reply
     }
     let reply = match place {
         Place::Endpoint(endpoint) => answer(core, endpoint, &request, fault == Some(FaultKind::IssuerMismatch)).await,
+        Place::StatusList(number) => {
+            let fault = match fault {
+                Some(FaultKind::BadStatusList { how }) => Some(how),
+                _ => None,
+            };
+            status_list::answer(core, number, &request, fault).await
+        }
         Place::Page(page) => walk::page(core, page, &request).await,
     };
     match fault {
@@ -157,6 +165,8 @@ async fn handle(core: &Core, incoming: hyper::Request<Incoming>) -> Result<Reply
 #[derive(Clone, Copy)]
 enum Place<'a> {
     Endpoint(Endpoint),
+    /// A status list, by its number.
+    StatusList(u64),
     /// A page for people, or one for scripts under `control/`; without the issuer's path and its slash.
     Page(&'a str),
 }
@@ -165,6 +175,7 @@ impl Place<'_> {
     fn name(self) -> &'static str {
         match self {
             Self::Endpoint(endpoint) => endpoint.name(),
+            Self::StatusList(_) => Endpoint::StatusList.name(),
             Self::Page(page) if page.starts_with("control/") => "control",
             Self::Page(_) => "page",
         }
@@ -180,7 +191,11 @@ fn place<'a>(core: &Core, path: &'a str) -> Option<Place<'a>> {
     if under.is_empty() {
         return Some(Place::Page(""));
     }
-    Some(match under.strip_prefix('/')? {
+    let under = under.strip_prefix('/')?;
+    if let Some(number) = under.strip_prefix("statuslists/") {
+        return core.options.status_list_ttl.and(number.parse().ok()).map(Place::StatusList);
+    }
+    Some(match under {
         ".well-known/openid-configuration" => Place::Endpoint(Endpoint::Metadata),
         "jwks" => Place::Endpoint(Endpoint::Jwks),
         "authorize" => Place::Endpoint(Endpoint::Authorize),
@@ -207,7 +222,7 @@ async fn answer(core: &Core, endpoint: Endpoint, request: &Request, mismatch: bo
         Endpoint::Revoke if post => revoke::revoke(core, request).unwrap_or_else(|e: OAuthError| e.reply()),
         Endpoint::Introspect if post => revoke::introspect(core, request).unwrap_or_else(|e: OAuthError| e.reply()),
         Endpoint::Userinfo if get || post => userinfo::userinfo(core, request),
-        Endpoint::Metadata | Endpoint::Jwks | Endpoint::Authorize => not_allowed("GET"),
+        Endpoint::Metadata | Endpoint::Jwks | Endpoint::Authorize | Endpoint::StatusList => not_allowed("GET"),
         Endpoint::Token | Endpoint::Device | Endpoint::Revoke | Endpoint::Introspect => not_allowed("POST"),
         Endpoint::Userinfo => not_allowed("GET, POST"),
     }

@@ -88,6 +88,10 @@ pub(super) struct Access {
     pub(super) ends: UnixTime,
     pub(super) jti: String,
     pub(super) revoked: bool,
+    /// Not good for now, by an administrator's word.
+    pub(super) suspended: bool,
+    /// Its number among those that have a place in a status list.
+    pub(super) serial: Option<u64>,
 }
 
 /// An authorization code.
@@ -188,8 +192,12 @@ pub(super) struct State {
     /// Wrong user codes in the current minute, by anybody (RFC 8628, section 5.1).
     pub(super) wrong_user_codes: Option<(Instant, u32)>,
     pub(super) next_family: u64,
+    pub(super) next_serial: u64,
     pub(super) stats: Stats,
 }
+
+/// How many access tokens are remembered.
+pub(super) const MOST_ACCESSES: usize = 64 * 1024;
 
 impl State {
     pub(super) fn new(accounts: Accounts) -> Self {
@@ -202,9 +210,10 @@ impl State {
             mfas: Bounded::new(1024),
             families: Bounded::new(16 * 1024),
             refreshes: Bounded::new(64 * 1024),
-            accesses: Bounded::new(64 * 1024),
+            accesses: Bounded::new(MOST_ACCESSES),
             wrong_user_codes: None,
             next_family: 0,
+            next_serial: 0,
             stats: Stats::default(),
         }
     }
@@ -237,12 +246,17 @@ impl State {
     /// The access token with this hash, where it is good now.
     pub(super) fn access(&self, token: &Digest, now: UnixTime) -> Option<&Access> {
         let access = self.accesses.find(token)?;
+        (!self.is_revoked(access) && !access.suspended && now < access.ends).then_some(access)
+    }
+
+    /// Whether an access token was taken back: by itself, with all that came from its grant, or with its login.
+    pub(super) fn is_revoked(&self, access: &Access) -> bool {
         let alive = match access.family {
             Some(id) => self.families.find(&id).is_some_and(|family| !family.revoked),
             None => true,
         };
         let stands = access.granted.login.as_ref().is_none_or(|login| self.stands(login));
-        (alive && stands && !access.revoked && now < access.ends).then_some(access)
+        access.revoked || !alive || !stands
     }
 }
 

@@ -624,3 +624,155 @@ fn odd_paths_are_refused() {
         assert!(matches!(DevIssuer::spawn(options), Err(DevIssuerError::Path(_))), "{path}");
     }
 }
+
+mod status_lists {
+    use super::*;
+    use crate::verify::{
+        KeySet, Reason, ReasonCode, Status, StatusClaim, StatusList, StatusListError, StatusListPolicy, judge_status,
+    };
+
+    const TTL: Duration = Duration::from_secs(120);
+
+    async fn listing(options: Options) -> Bench {
+        bench(Options { status_list_ttl: Some(TTL), ..options }).await
+    }
+
+    fn place(access_token: &Value) -> StatusClaim {
+        let claims = claims(access_token);
+        StatusClaim::read(claims.as_object().expect("object")).expect("well-formed").expect("there")
+    }
+
+    impl Bench {
+        fn now(&self) -> UnixTime {
+            self.issuer.core.now()
+        }
+
+        /// The list as a verifier sees it.
+        async fn list(&self) -> Result<StatusList, StatusListError> {
+            let issuer = self.issuer.issuer();
+            let text = async |path: &str| {
+                let reply = self.http.get(format!("{issuer}/{path}")).send().await.expect("sent");
+                assert_eq!(reply.status(), 200);
+                reply.text().await.expect("text")
+            };
+            let keys = KeySet::from_jwks(&text("jwks").await).expect("keys");
+            let uri = format!("{issuer}/statuslists/1");
+            StatusList::read(&text("statuslists/1").await, &keys, &StatusListPolicy::new(&uri, issuer, self.now()))
+        }
+
+        async fn status(&self, tokens: &Value) -> Status {
+            self.list().await.expect("believed").status(place(&tokens["access_token"]).index)
+        }
+
+        async fn revokes(&self, token: &Value) {
+            let form = [("client_id", "authctl"), ("token", token.as_str().expect("a token"))];
+            assert_eq!(self.post("revoke", &form).await.0, 200);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_verifies_with_each_algorithm_and_shows_the_revoked_token_alone() {
+        for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
+            let bench = listing(Options { algorithm, path: "/tenant".into(), ..options() }).await;
+            let (one, two) = (bench.login().await, bench.login().await);
+            let (first, second) = (place(&one["access_token"]), place(&two["access_token"]));
+            assert_eq!(first.uri, format!("{}/statuslists/1", bench.issuer.issuer()));
+            assert_eq!((&first.uri, first.index), (&second.uri, second.index - 1), "each its own");
+            let list = bench.list().await.expect("believed");
+            assert_eq!(judge_status(&first, Some(&list), bench.now()), None);
+            let left = bench.now().until(list.fresh_until());
+            assert!(left <= TTL && left + Duration::from_secs(60) > TTL, "{left:?}");
+            bench.revokes(&one["access_token"]).await;
+            let list = bench.list().await.expect("believed");
+            let code = |place| judge_status(place, Some(&list), bench.now()).map(|reason: Reason| reason.code);
+            assert_eq!((code(&first), code(&second)), (Some(ReasonCode::Revoked), None));
+        }
+    }
+
+    #[tokio::test]
+    async fn whatever_ends_a_session_ends_each_of_its_access_tokens() {
+        let bench = listing(options()).await;
+        let other = bench.login().await;
+        let one = bench.login().await;
+        let (_, two) = bench.refresh(&one["refresh_token"]).await;
+        assert_eq!((bench.status(&one).await, bench.status(&two).await), (Status::Valid, Status::Valid));
+        bench.revokes(&two["refresh_token"]).await;
+        assert_eq!((bench.status(&one).await, bench.status(&two).await), (Status::Invalid, Status::Invalid));
+
+        let one = bench.login().await;
+        let (_, two) = bench.refresh(&one["refresh_token"]).await;
+        refused(bench.refresh(&one["refresh_token"]).await, "invalid_grant");
+        assert_eq!((bench.status(&one).await, bench.status(&two).await), (Status::Invalid, Status::Invalid), "reuse");
+
+        assert_eq!(bench.status(&other).await, Status::Valid);
+        bench.issuer.revoke_everything();
+        assert_eq!(bench.status(&other).await, Status::Invalid);
+
+        let last = bench.login().await;
+        assert!(bench.issuer.change_password("developer", &Secret::new("new".into())));
+        assert_eq!(bench.status(&last).await, Status::Invalid);
+    }
+
+    #[tokio::test]
+    async fn a_token_can_be_suspended_and_let_go_again() {
+        let bench = listing(options()).await;
+        let tokens = bench.login().await;
+        let token = tokens["access_token"].as_str().expect("a token");
+        let control = async |suspended: bool, token: &str| {
+            let request = bench
+                .http
+                .post(format!("{}/control/suspend", bench.issuer.issuer()))
+                .header("x-dev-issuer-control", "1")
+                .body(json!({"token": token, "suspended": suspended}).to_string());
+            request.send().await.expect("sent").status().as_u16()
+        };
+        assert_eq!(control(true, token).await, 204);
+        assert_eq!(bench.status(&tokens).await, Status::Suspended);
+        assert!(!bench.accepts(&tokens["access_token"]).await, "and everywhere else");
+        assert!(bench.issuer.suspend(&Secret::new(token.to_owned()), false));
+        assert_eq!(bench.status(&tokens).await, Status::Valid);
+        assert!(bench.accepts(&tokens["access_token"]).await);
+        assert_eq!(control(true, "unknown").await, 404);
+        assert!(!bench.issuer.suspend(&Secret::new("unknown".into()), true));
+    }
+
+    #[tokio::test]
+    async fn a_bad_list_is_bad_once_and_for_the_reason_that_was_asked_for() {
+        let bench = listing(options()).await;
+        bench.login().await;
+        for (how, error) in [
+            (StatusListFault::Damaged, StatusListError::Damaged),
+            (StatusListFault::Forged, StatusListError::Refused(vec![ReasonCode::BadSignature])),
+            (StatusListFault::Expired, StatusListError::Refused(vec![ReasonCode::Expired])),
+            (StatusListFault::Bomb, StatusListError::TooLong),
+            (StatusListFault::OtherList, StatusListError::OtherList),
+            (StatusListFault::WrongType, StatusListError::Refused(vec![ReasonCode::WrongType])),
+        ] {
+            let kind = FaultKind::BadStatusList { how };
+            bench.issuer.fault(Fault { endpoint: Endpoint::StatusList, kind, times: 1 });
+            assert_eq!(bench.list().await, Err(error), "{how:?}");
+            assert!(bench.list().await.is_ok(), "{how:?}");
+        }
+        assert_eq!(bench.issuer.stats().requests["status_list"], 12);
+    }
+
+    #[tokio::test]
+    async fn a_list_is_served_as_what_it_is_and_only_where_there_is_one() {
+        let serving = listing(options()).await;
+        let ask = async |bench: &Bench, path: &str| {
+            bench.http.get(format!("{}/{path}", bench.issuer.issuer())).send().await.expect("sent")
+        };
+        let reply = ask(&serving, "statuslists/1").await;
+        assert_eq!(reply.headers()["content-type"], "application/statuslist+jwt");
+        for path in ["statuslists/0", "statuslists/2", "statuslists/x", "statuslists/", "statuslists"] {
+            assert_eq!(ask(&serving, path).await.status(), 404, "{path}");
+        }
+        assert_eq!(serving.post("statuslists/1", &[]).await.0, 405);
+        let without = bench(options()).await;
+        assert_eq!(claims(&without.login().await["access_token"]).get("status"), None);
+        assert_eq!(ask(&without, "statuslists/1").await.status(), 404);
+        let opaque = listing(Options { opaque_access_tokens: true, ..options() }).await;
+        assert_eq!(opaque.login().await["access_token"].as_str().map(str::len), Some(43));
+        assert_eq!(opaque.issuer.core.state().next_serial, 0);
+    }
+}

@@ -14,7 +14,7 @@ mod options;
 mod policy;
 mod reason;
 mod revoked;
-#[cfg_attr(not(test), allow(dead_code, reason = "the broker and the verdict do not consult it yet"))]
+#[allow(dead_code, reason = "the broker and the verdict do not consult it yet")]
 mod status_list;
 mod strict_json;
 #[cfg(test)]
@@ -31,7 +31,7 @@ pub use options::{InvalidOption, PolicyOptions, VerdictAnswer};
 pub use policy::{AcceptedTypes, Algorithm, InvalidAlgorithm, Policy};
 pub use reason::{Reason, ReasonCode};
 pub use revoked::{RevokedError, RevokedList};
-#[cfg_attr(not(test), allow(unused_imports, reason = "the broker and the verdict do not consult it yet"))]
+#[allow(unused_imports, reason = "the broker and the verdict do not consult it yet")]
 pub use status_list::{
     InvalidStatus, Status, StatusClaim, StatusList, StatusListError, StatusListPolicy, Statuses, judge_status,
 };
