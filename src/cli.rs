@@ -373,6 +373,9 @@ pub struct Verify {
     /// Require this authentication method; repeatable
     #[arg(long, value_name = "AMR")]
     pub amr: Vec<String>,
+    /// Do not ask the status list that the token names
+    #[arg(long)]
+    pub ignore_status: bool,
     /// With `-`: decide as of this moment instead of now
     #[arg(long, value_name = "UNIX_SECONDS", allow_negative_numbers = true)]
     pub at: Option<i64>,

@@ -28,7 +28,8 @@ pub struct NewLogin {
 pub struct PreparedLogin {
     session: Session,
     keys: Option<TrustedKeys>,
-    lost_trust: bool,
+    /// What was trusted before, and whether it could not be read.
+    kept: (Trust, bool),
 }
 
 impl PreparedLogin {
@@ -41,7 +42,7 @@ impl PreparedLogin {
     /// Whether what was kept of the issuer's keys, pinned ones perhaps, could not be read and goes.
     #[must_use]
     pub fn lost_trust(&self) -> bool {
-        self.lost_trust
+        self.kept.1
     }
 
     /// Whether it would replace a session that is somebody else's, or may be because only one of them says whose it is.
@@ -93,7 +94,7 @@ impl Broker {
         };
         // Keys given by hand are not set aside by what the issuer sends.
         let (kept, lost_trust) = self.trust_at_login(profile).await?;
-        let known = Trust { fetched: keys.clone(), ..kept };
+        let known = Trust { fetched: keys.clone(), ..kept.clone() };
         let (set, _) = keys_of(&known, now);
         let subject = match &tokens.id_token {
             Some(id_token) => {
@@ -109,7 +110,7 @@ impl Broker {
         };
         Ok(PreparedLogin {
             keys,
-            lost_trust,
+            kept: (kept, lost_trust),
             session: Session {
                 generation: Generation { login: random_id(), number: 0 },
                 issuer: profile.issuer.clone(),
@@ -190,7 +191,8 @@ impl Broker {
         let task = tokio::spawn(async move {
             let result = broker.write(&profile, &login.session).await;
             if result.is_ok() {
-                broker.learn(&profile, login.keys, login.lost_trust).await;
+                let (kept, lost) = &login.kept;
+                broker.learn(&profile, login.keys, &login.session, (kept, *lost)).await;
             }
             drop((lock, uncut));
             result.map(|()| login.session)

@@ -1,15 +1,19 @@
-//! What is trusted of an issuer while it cannot be asked: its keys and when it last answered, kept in the profile's store.
+//! What is trusted of an issuer while it cannot be asked: its keys, its status lists and when it last answered, kept in the
+//! profile's store.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Broker, BrokerError};
 use crate::clock::{Clock, UnixTime};
-use crate::issuer::{Metadata, jwks};
-use crate::model::{ClockMark, IssuerUrl, PinnedKeys, Profile, ProfileName, RecordName, StoreKind, Trust, TrustedKeys};
+use crate::issuer::{Metadata, jwks, status_list};
+use crate::model::{
+    ClockMark, IssuerUrl, KeptList, PinnedKeys, Profile, ProfileName, RecordName, Session, StoreKind, Trust,
+    TrustedKeys,
+};
 use crate::secret::Secret;
 use crate::store::{ProfileLock, Store, StoreError};
-use crate::verify::{CLOCK_TOLERANCE, KeySet, unverified_claims};
+use crate::verify::{CLOCK_TOLERANCE, KeySet, StatusList, StatusListPolicy, unverified_claims, unverified_status};
 
 /// How old kept keys may get before a renewal fetches them again.
 const KEYS_DUE: Duration = Duration::from_secs(3600);
@@ -21,12 +25,16 @@ const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(300);
 /// What is known of the time is written down again after so long.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
 
+/// How long somebody who waits for a token waits for a status list, which the next renewal asks for again.
+const LIST_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long another process may take to change what is trusted.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// What an issuer was just heard to say.
 #[derive(Default)]
 struct Heard {
+    lists: Vec<KeptList>,
     keys: Option<TrustedKeys>,
     asked_for_unknown: bool,
     told: Option<UnixTime>,
@@ -142,6 +150,8 @@ impl Broker {
                 Err(error) => tracing::info!("the issuer's keys were not fetched again: {error}"),
             }
         }
+        let known = Trust { fetched: heard.keys.clone().or(trust.fetched.clone()), ..trust.clone() };
+        heard.lists = self.due_lists(profile, &known, tokens).await;
         match self.hear(profile, heard).await {
             Ok(trust) => Some(trust),
             Err(error) => {
@@ -151,9 +161,80 @@ impl Broker {
         }
     }
 
-    /// Keeps the keys that a login fetched; what was kept before is dropped where it is `lost`.
-    pub(super) async fn learn(&self, profile: &Profile, keys: Option<TrustedKeys>, lost: bool) {
-        let heard = Heard { keys, told: self.told(profile), ..Heard::default() };
+    /// Whether a token of the session names a status list.
+    #[must_use]
+    pub fn names_lists(session: &Session) -> bool {
+        let mut tokens = session.tokens.id_token.iter().chain([&session.tokens.access_token]);
+        tokens.any(|token| unverified_status(token.expose()).is_some())
+    }
+
+    /// Fetches again those status lists that the session's tokens name and that will soon be too old, as
+    /// [`Broker::keep_up`] does at a renewal; for sessions whose tokens outlive their lists.
+    pub async fn keep_lists(&self, profile: &Profile, session: &Session) {
+        let Ok(trust) = self.trust(profile).await else { return };
+        let tokens: Vec<&Secret> = session.tokens.id_token.iter().chain([&session.tokens.access_token]).collect();
+        let lists = self.due_lists(profile, &trust, &tokens).await;
+        if !lists.is_empty() {
+            let heard = Heard { lists, told: self.told(profile), ..Heard::default() };
+            if let Err(error) = self.hear(profile, heard).await {
+                tracing::info!("the issuer's status lists were not stored: {error}");
+            }
+        }
+    }
+
+    /// The status lists that `tokens` name, fetched where the kept one will soon be too old, and believed.
+    async fn due_lists(&self, profile: &Profile, trust: &Trust, tokens: &[&Secret]) -> Vec<KeptList> {
+        let now = self.clock.now();
+        let (keys, _) = keys_of(trust, now);
+        let read = |list: &KeptList| {
+            let policy = StatusListPolicy::new(&list.uri, profile.issuer.as_str(), list.fetched_at);
+            StatusList::read(&list.jwt, &keys, &policy)
+        };
+        // Half of its life is left for a machine that goes offline right after.
+        let due = |list: &KeptList| {
+            let half = |read: StatusList| list.fetched_at.plus(list.fetched_at.until(read.fresh_until()) / 2);
+            list.fetched_at > now || read(list).map_or(true, |read| half(read) <= now)
+        };
+        let mut lists: Vec<KeptList> = Vec::new();
+        for claim in tokens.iter().filter_map(|token| unverified_status(token.expose())) {
+            let known = lists.iter().any(|list| list.uri == claim.uri);
+            if known || trust.lists.iter().any(|list| list.uri == claim.uri && !due(list)) {
+                continue;
+            }
+            let fetched = match self.http(profile) {
+                Ok(http) => tokio::select! {
+                    fetched = status_list::fetch(&http, &claim.url) => fetched.map_err(BrokerError::from),
+                    () = self.clock.sleep(LIST_PATIENCE) => {
+                        tracing::info!("a status list did not come within {LIST_PATIENCE:?}");
+                        continue;
+                    }
+                },
+                Err(error) => Err(error),
+            };
+            match fetched.map(|jwt| KeptList { uri: claim.uri, jwt, fetched_at: now }) {
+                Ok(list) => match read(&list) {
+                    Ok(_) => lists.push(list),
+                    Err(error) => tracing::warn!("a status list is not kept: {error}"),
+                },
+                Err(error) => tracing::info!("a status list was not fetched: {error}"),
+            }
+        }
+        lists
+    }
+
+    /// Keeps the keys that a login fetched, and the status lists that its tokens name; what was kept before is dropped
+    /// where it is `lost`.
+    pub(super) async fn learn(
+        &self,
+        profile: &Profile,
+        keys: Option<TrustedKeys>,
+        session: &Session,
+        (kept, lost): (&Trust, bool),
+    ) {
+        let known = Trust { fetched: keys.clone(), ..kept.clone() };
+        let tokens: Vec<&Secret> = session.tokens.id_token.iter().chain([&session.tokens.access_token]).collect();
+        let lists = self.due_lists(profile, &known, &tokens).await;
+        let heard = Heard { keys, lists, told: self.told(profile), ..Heard::default() };
         let learnt = async {
             if lost {
                 self.trust_nothing(profile).await?;
@@ -191,6 +272,7 @@ impl Broker {
                 if let Some(keys) = heard.keys {
                     trust.fetched = Some(keys);
                 }
+                heard.lists.into_iter().for_each(|list| trust.keep_list(list));
                 if heard.asked_for_unknown {
                     trust.asked_at = Some(now);
                 }

@@ -1,16 +1,19 @@
 //! The offline decision on a token: by what its profile demands, the keys that are trusted, what was logged out here, and
 //! a clock that nobody has set back.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use serde_json::{Map, Value};
 
 use super::trust::{Mark, keys_of, mark_in, trust_in};
 use super::{Broker, BrokerError};
 use crate::clock::Clock;
-use crate::model::{DecidingToken, Profile, Session, TokenSet, Trust};
+use crate::model::{DecidingToken, KeptList, Profile, Session, TokenSet, Trust};
 use crate::store::Store;
 use crate::verify::{
-    AcceptedTypes, Granted, KeySet, Policy, Reason, ReasonCode, RevokedList, Verdict, clock_rollback, verify,
+    AcceptedTypes, Granted, KeySet, Policy, Reason, ReasonCode, RevokedList, StatusClaim, StatusList, StatusListPolicy,
+    Verdict, clock_rollback, judge_status, verify,
 };
 
 /// Decides on tokens, any number of them: by one policy, one set of keys, and what is known here of both.
@@ -19,6 +22,8 @@ pub struct Judge {
     keys: KeySet,
     keys_age: Option<Duration>,
     revoked: RevokedList,
+    /// The kept status lists, each verified when it is first asked.
+    lists: Vec<(KeptList, OnceLock<Option<StatusList>>)>,
     /// Why nothing of the issuer's is to be believed offline any more, whatever the token.
     limits: Vec<Reason>,
 }
@@ -27,7 +32,7 @@ impl Judge {
     /// One who knows nothing but the keys that are given, and what was logged out here.
     #[must_use]
     pub fn by_given(keys: KeySet, policy: Policy, revoked: RevokedList) -> Self {
-        Self { policy, keys, keys_age: None, revoked, limits: Vec::new() }
+        Self { policy, keys, keys_age: None, revoked, lists: Vec::new(), limits: Vec::new() }
     }
 
     /// One for the profile's tokens. An empty issuer or no audience in `policy` stands for the profile's, and what the
@@ -51,7 +56,8 @@ impl Judge {
             None => keys_of(&trust, policy.now),
         };
         let limits = limits(profile, &policy, keys_age, &trust, &mark_in(store), clock);
-        Ok(Self { policy, keys, keys_age, revoked, limits })
+        let lists = trust.lists.into_iter().map(|list| (list, OnceLock::new())).collect();
+        Ok(Self { policy, keys, keys_age, revoked, lists, limits })
     }
 
     /// The decision. No network, whatever the token says.
@@ -62,7 +68,32 @@ impl Judge {
         if self.revoked.contains(token) || matches!(&verdict, Verdict::Granted(granted) if named(granted)) {
             verdict = verdict.denied_for(Reason::revoked());
         }
+        if let Verdict::Granted(granted) = &verdict
+            && let Some(reason) = self.status(&granted.claims)
+        {
+            verdict = verdict.denied_for(reason);
+        }
         self.limits.iter().fold(verdict, |verdict, limit| verdict.denied_for(limit.clone()))
+    }
+
+    /// What the status list that a token names says against it. A list is believed by the keys that tokens are.
+    fn status(&self, claims: &Map<String, Value>) -> Option<Reason> {
+        if self.policy.ignore_status {
+            return None;
+        }
+        let claim = match StatusClaim::read(claims) {
+            Ok(claim) => claim?,
+            Err(invalid) => return Some(invalid.into()),
+        };
+        let kept = self.lists.iter().find(|(kept, _)| kept.uri == claim.uri);
+        let list = kept.and_then(|(kept, read)| {
+            read.get_or_init(|| {
+                let policy = StatusListPolicy::new(&kept.uri, &self.policy.issuer, kept.fetched_at);
+                StatusList::read(&kept.jwt, &self.keys, &policy).ok()
+            })
+            .as_ref()
+        });
+        judge_status(&claim, list, self.policy.now)
     }
 
     /// The decision on one of a session's tokens, by the token that decides for the profile.

@@ -103,6 +103,7 @@ fn policy(app: &App, args: &Verify) -> Result<Policy, Failure> {
         max_auth_age: args.max_auth_age.map(|age| age.as_secs()),
         acr: args.acr.clone(),
         amr: args.amr.clone(),
+        ignore_status: args.ignore_status,
         at: args.at.map(UnixTime),
     };
     // One claim may be asked for twice, with two values that an array must both hold.
@@ -239,7 +240,7 @@ pub(super) fn tell_denied(app: &App, reasons: &[Reason]) -> Result<u8, Failure> 
         Some(ReasonCode::ClockRollback) => {
             "set the clock right; while online, `authctl refresh` compares it with the issuer's and goes on from there"
         }
-        Some(ReasonCode::KeysStale) => "`authctl keys update` while online fetches the issuer's keys",
+        Some(ReasonCode::KeysStale) => "`authctl refresh` while online fetches the issuer's keys and status lists",
         Some(ReasonCode::OfflineTooLong) => "go online and run `authctl refresh`",
         Some(ReasonCode::UnknownKey) => "`authctl refresh` fetches the issuer's keys; or give them with --jwks",
         _ => "do not rely on this token; log in again if it is your own",

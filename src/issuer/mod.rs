@@ -20,7 +20,6 @@ pub mod password;
 pub mod refresh;
 mod reply;
 pub mod revoke;
-#[allow(dead_code, reason = "the broker does not fetch one yet")]
 pub mod status_list;
 mod token_endpoint;
 pub mod userinfo;

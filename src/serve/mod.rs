@@ -140,6 +140,7 @@ pub async fn serve(
     let background = [
         tokio::spawn(renewal::keep_alive(Arc::clone(&agent))),
         tokio::spawn(renewal::keep_time(Arc::clone(&agent))),
+        tokio::spawn(renewal::keep_lists(Arc::clone(&agent))),
         tokio::spawn(guard::lock_when_idle(Arc::clone(&agent))),
     ];
     if parts.notify {

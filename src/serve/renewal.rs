@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Agent;
 use super::warm::{Known, Setback};
-use crate::broker::Need;
+use crate::broker::{Broker, Need};
 use crate::clock::UnixTime;
 use crate::failure::Kind;
 use crate::model::{IssuerUrl, MinTtl, Profile, ProfileName, Session, StoreKind, TokenFor, TokenSet};
@@ -24,6 +24,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// A token from further in the future than this is from before the clock was set back.
 const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
+/// It is looked so often whether status lists are due: they are fetched at half of their life, which is a minute at least
+/// where anybody means them to be kept.
+const LISTS_EVERY: Duration = Duration::from_secs(20);
 
 /// The time is noted so often.
 const NOTED_EVERY: Duration = Duration::from_secs(300);
@@ -121,6 +125,28 @@ pub(super) async fn keep_time(agent: Arc<Agent>) {
             agent.broker.note_the_time(kind).await;
         }
         agent.clock.sleep(NOTED_EVERY).await;
+    }
+}
+
+/// Fetches status lists before they are too old, where tokens live longer than they do. Never returns.
+pub(super) async fn keep_lists(agent: Arc<Agent>) {
+    let underway: Arc<Mutex<Underway>> = Arc::default();
+    loop {
+        let profiles = if agent.guard.is_locked() { Vec::new() } else { agent.profiles.all() };
+        for profile in profiles {
+            let (Known::Session(session), _) = agent.warm.look(&profile.name, &TokenFor::default()) else { continue };
+            if !Broker::names_lists(&session)
+                || !underway.lock().unwrap_or_else(PoisonError::into_inner).begin(&profile)
+            {
+                continue;
+            }
+            let (agent, underway) = (Arc::clone(&agent), Arc::clone(&underway));
+            tokio::spawn(async move {
+                agent.broker.keep_lists(&profile, &session).await;
+                underway.lock().unwrap_or_else(PoisonError::into_inner).end(&profile);
+            });
+        }
+        agent.clock.sleep(LISTS_EVERY).await;
     }
 }
 

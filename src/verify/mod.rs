@@ -14,7 +14,6 @@ mod options;
 mod policy;
 mod reason;
 mod revoked;
-#[allow(dead_code, reason = "the broker and the verdict do not consult it yet")]
 mod status_list;
 mod strict_json;
 #[cfg(test)]
@@ -31,10 +30,11 @@ pub use options::{InvalidOption, PolicyOptions, VerdictAnswer};
 pub use policy::{AcceptedTypes, Algorithm, InvalidAlgorithm, Policy};
 pub use reason::{Reason, ReasonCode};
 pub use revoked::{RevokedError, RevokedList};
-#[allow(unused_imports, reason = "the broker and the verdict do not consult it yet")]
-pub use status_list::{
-    InvalidStatus, Status, StatusClaim, StatusList, StatusListError, StatusListPolicy, Statuses, judge_status,
-};
+#[cfg(fuzzing)]
+pub use status_list::Statuses;
+#[cfg(test)]
+pub use status_list::{Status, StatusListError};
+pub use status_list::{StatusClaim, StatusList, StatusListPolicy, judge_status, unverified_status};
 
 use crate::clock::UnixTime;
 use header::Parts;

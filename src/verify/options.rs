@@ -39,6 +39,8 @@ pub struct PolicyOptions {
     pub acr: Vec<String>,
     /// Authentication methods that must all have been used.
     pub amr: Vec<String>,
+    /// Whether a token that names a status list is granted without asking it.
+    pub ignore_status: bool,
     /// The moment as of which to decide, instead of now.
     #[serde(deserialize_with = "moment")]
     pub at: Option<UnixTime>,
@@ -84,6 +86,7 @@ impl PolicyOptions {
         policy.max_auth_age = self.max_auth_age.map(Duration::from_secs);
         policy.acr.clone_from(&self.acr);
         policy.amr.clone_from(&self.amr);
+        policy.ignore_status = self.ignore_status;
         Ok(policy)
     }
 }

@@ -162,6 +162,8 @@ pub struct Policy {
     pub acr: Vec<String>,
     /// Authentication methods that must all be in `amr`.
     pub amr: Vec<String>,
+    /// Whether a token that names a status list is granted without asking it.
+    pub ignore_status: bool,
     /// The moment as of which the token is judged.
     pub now: UnixTime,
     /// Whether that is another moment than the present, named by who asks: this machine's clock then says nothing.
@@ -189,6 +191,7 @@ impl Policy {
             max_auth_age: None,
             acr: Vec::new(),
             amr: Vec::new(),
+            ignore_status: false,
             now,
             as_of: false,
         }

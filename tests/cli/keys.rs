@@ -88,7 +88,7 @@ fn keys_too_old_end_offline_trust_until_they_are_fetched_again() {
     home.run(&["verify"]).exits(0);
     age(200);
     assert_eq!(codes(&home), ["keys_stale"]);
-    home.run(&["verify"]).exits(4).says("keys_max_age").says("authctl keys update");
+    home.run(&["verify"]).exits(4).says("keys_max_age").says("authctl refresh");
     home.run(&["keys", "show"]).exits(0);
     home.run(&["exec", "--", "true"]).exits(4);
     home.run(&["keys", "update"]).exits(0);

@@ -20,6 +20,7 @@ mod profile;
 mod renewal;
 mod stampede;
 mod status;
+mod status_list;
 mod stores;
 mod token;
 mod verify;

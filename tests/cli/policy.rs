@@ -3,40 +3,21 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use authctl::clock::{Clock, Sleep, SystemClock, UnixTime};
+use authctl::clock::{Clock as _, SystemClock, UnixTime};
 use authctl::dev_issuer::{Algorithm, Handle};
 use authctl::model::{ClockMark, RecordName};
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
+use crate::support::passing::Behind;
 use crate::support::{Sandbox, USER, issuer};
-
-/// The machine's clock, a hundred seconds ago: so long ago has the user signed in.
-struct Behind;
-
-impl Clock for Behind {
-    fn now(&self) -> UnixTime {
-        UnixTime(SystemClock.now().0 - 100)
-    }
-
-    fn monotonic(&self) -> std::time::Instant {
-        SystemClock.monotonic()
-    }
-
-    fn sleep(&self, duration: std::time::Duration) -> Sleep {
-        SystemClock.sleep(duration)
-    }
-
-    fn until(&self, moment: UnixTime) -> Sleep {
-        SystemClock.until(moment)
-    }
-}
 
 fn logged_in() -> (Sandbox, Handle) {
     let home = Sandbox::new();
     let issuer = issuer(|options| {
         options.algorithm = Algorithm::ES256;
-        options.clock = Arc::new(Behind);
+        // So long ago has the user signed in.
+        options.clock = Arc::new(Behind(100));
     });
     home.log_in("work", &issuer);
     (home, issuer)

@@ -2,10 +2,33 @@
 
 use std::path::Path;
 use std::str::FromStr as _;
+use std::time::{Duration, Instant};
 
+use authctl::clock::{Clock, Sleep, SystemClock, UnixTime};
 use serde_json::Value;
 
 use super::Sandbox;
+
+/// The machine's clock as it was so many seconds ago: an issuer with it has issued what it issues that long ago.
+pub struct Behind(pub i64);
+
+impl Clock for Behind {
+    fn now(&self) -> UnixTime {
+        UnixTime(SystemClock.now().0 - self.0)
+    }
+
+    fn monotonic(&self) -> Instant {
+        SystemClock.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        SystemClock.sleep(duration)
+    }
+
+    fn until(&self, moment: UnixTime) -> Sleep {
+        SystemClock.until(moment)
+    }
+}
 
 /// The members of what is stored that are moments.
 const MOMENTS: [&str; 13] = [
