@@ -22,6 +22,8 @@ const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const P384: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
+const NULL: &[u8] = &[0x05, 0x00];
+
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OID: u8 = 0x06;
@@ -78,14 +80,19 @@ fn spki(der: &[u8]) -> Option<PublicKey> {
     let mut info = whole(der, SEQUENCE)?;
     let mut algorithm = element(&mut info, SEQUENCE)?;
     let key = bits(&mut info)?;
-    match element(&mut algorithm, OID)? {
-        RSA => rsa(key),
-        EC => match (element(&mut algorithm, OID)?, key.len()) {
+    if !info.is_empty() {
+        return None;
+    }
+    // The parameters: NULL (RFC 3279, section 2.3.1), the curve (RFC 5480, section 2.1.1), none (RFC 8410, section 3).
+    let name = element(&mut algorithm, OID)?;
+    match (name, algorithm) {
+        (RSA, NULL) => rsa(key),
+        (EC, curve) => match (whole(curve, OID)?, key.len()) {
             (P256, 65) if key[0] == 4 => Some(PublicKey::P256(key.to_vec())),
             (P384, 97) if key[0] == 4 => Some(PublicKey::P384(key.to_vec())),
             _ => None,
         },
-        ED25519 if key.len() == 32 => Some(PublicKey::Ed25519(key.to_vec())),
+        (ED25519, []) if key.len() == 32 => Some(PublicKey::Ed25519(key.to_vec())),
         _ => None,
     }
 }
@@ -156,6 +163,11 @@ Ppld8rWryP9WfXke6GXEJBCIcWGuXxsYlO/ssZHsACJjYbX9Phy/Ydesrw==\n\
             assert_eq!(spki(&der[..length]), None, "{length} bytes");
         }
         assert_eq!(spki(&[der.as_slice(), &[0]].concat()), None);
+        // The same with an element more, and a curve with a NULL after it.
+        let more = [&[0x30, 0x5b], &der[2..], &[0x05, 0x00]].concat();
+        assert_eq!(spki(&more), None);
+        let null = [&[0x30, 0x5b, 0x30, 0x15], &der[4..23], &[0x05, 0x00], &der[23..]].concat();
+        assert_eq!(spki(&null), None);
         for lengths in [&[0x30, 0x80, 0, 0][..], &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff], &[0x30, 0x82, 0xff]] {
             assert_eq!(spki(lengths), None);
             assert_eq!(certificate(lengths), None);

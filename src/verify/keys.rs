@@ -1,6 +1,7 @@
 //! The issuer's public keys, read from a JWK Set or PEM, each with what it may be used for.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use jsonwebtoken::DecodingKey;
 use serde::Serialize;
@@ -227,9 +228,7 @@ impl Key {
         let kid = jwk.get("kid").map(Value::as_str).map_or(Some(None), |kid| kid.map(Some))?;
         let alg = jwk.get("alg").map(Value::as_str).map_or(Some(None), |alg| alg.map(Some))?;
         let signs = jwk.get("use").is_none_or(|u| u.as_str() == Some("sig"));
-        let verifies = jwk
-            .get("key_ops")
-            .is_none_or(|ops| ops.as_array().is_some_and(|ops| ops.iter().any(|op| op.as_str() == Some("verify"))));
+        let verifies = jwk.get("key_ops").is_none_or(verifies);
         if !signs || !verifies {
             return None;
         }
@@ -271,6 +270,13 @@ impl Key {
         };
         Some(Self { kid: kid.map(str::to_owned), kty, algorithms, weakness, decoding })
     }
+}
+
+/// Whether `key_ops` is an array of strings, none of them twice (RFC 7517, section 4.3), with `verify` among them.
+fn verifies(key_ops: &Value) -> bool {
+    let Some(ops) = key_ops.as_array() else { return false };
+    let distinct: BTreeSet<&str> = ops.iter().filter_map(Value::as_str).collect();
+    distinct.len() == ops.len() && distinct.contains("verify")
 }
 
 fn without_zeros(number: &[u8]) -> &[u8] {

@@ -52,11 +52,13 @@ impl Strict<'_> {
         E::custom(fault)
     }
 
-    fn inner<E: de::Error>(&mut self) -> Result<Strict<'_>, E> {
-        if self.depth == DEEPEST {
-            return Err(self.fail(NotAnObject::TooDeep));
-        }
-        Ok(Strict { depth: self.depth + 1, fault: self.fault })
+    /// Asked before an object or array is opened, the empty ones too.
+    fn may_nest<E: de::Error>(&mut self) -> Result<(), E> {
+        if self.depth == DEEPEST { Err(self.fail(NotAnObject::TooDeep)) } else { Ok(()) }
+    }
+
+    fn inner(&mut self) -> Strict<'_> {
+        Strict { depth: self.depth + 1, fault: self.fault }
     }
 }
 
@@ -104,17 +106,19 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<Value, A::Error> {
+        self.may_nest()?;
         let mut array = Vec::new();
-        while let Some(element) = elements.next_element_seed(self.inner()?)? {
+        while let Some(element) = elements.next_element_seed(self.inner())? {
             array.push(element);
         }
         Ok(Value::Array(array))
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Value, A::Error> {
+        self.may_nest()?;
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
-            let value = members.next_value_seed(self.inner()?)?;
+            let value = members.next_value_seed(self.inner())?;
             if object.insert(name, value).is_some() {
                 return Err(self.fail(NotAnObject::Twice));
             }
@@ -146,9 +150,14 @@ mod tests {
 
     #[test]
     fn depth_and_length_have_an_end() {
-        let deep = |n: usize| format!("{{\"a\":{}{}}}", "[".repeat(n), "]".repeat(n));
-        assert!(read(&deep(DEEPEST - 1)).is_ok());
-        assert_eq!(read(&deep(DEEPEST + 1)), Err(NotAnObject::TooDeep));
+        let arrays = |n: usize| format!("{{\"a\":{}{}}}", "[".repeat(n), "]".repeat(n));
+        let objects = |n: usize| format!("{}{{}}{}", "{\"a\":".repeat(n), "}".repeat(n));
+        for deep in [arrays(DEEPEST - 1), objects(DEEPEST - 1)] {
+            assert!(read(&deep).is_ok(), "{deep}");
+        }
+        for deep in [arrays(DEEPEST), objects(DEEPEST), arrays(100)] {
+            assert_eq!(read(&deep), Err(NotAnObject::TooDeep), "{deep}");
+        }
         assert_eq!(object(b"{}", 1), Err(NotAnObject::TooLong(1)));
     }
 

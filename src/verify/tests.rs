@@ -82,6 +82,8 @@ fn a_key_is_used_only_for_what_its_members_allow() {
         json!({"key_ops": ["sign"]}),
         json!({"key_ops": []}),
         json!({"key_ops": "verify"}),
+        json!({"key_ops": ["verify", "verify"]}),
+        json!({"key_ops": ["verify", 7]}),
         json!({"crv": "P-384"}),
         json!({"crv": "secp256k1"}),
         json!({"kty": "RSA"}),
