@@ -2,29 +2,21 @@
 
 use std::sync::LazyLock;
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{
-    self, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-    RsaKeyPair, RsaPublicKeyComponents,
-};
-use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::policy::{Algorithm, Policy};
 use super::{KeySet, ReasonCode, Verdict, verify};
 use crate::clock::UnixTime;
 
+#[path = "../../tests/support/pairs.rs"]
+mod pairs;
+
+use pairs::Pair;
+pub use pairs::b64;
+
 pub const ISSUER: &str = "https://issuer.example";
 pub const AUDIENCE: &str = "https://api.example";
 pub const NOW: i64 = 1_800_000_000;
-
-enum Pair {
-    Rsa(RsaKeyPair),
-    Ec(EcdsaKeyPair),
-    Ed(Ed25519KeyPair),
-}
 
 /// A key pair that signs with one algorithm.
 pub struct Signer {
@@ -34,33 +26,13 @@ pub struct Signer {
     pub jwk: Value,
 }
 
-static RSA: LazyLock<Signer> = LazyLock::new(|| {
-    let pair = RsaKeyPair::generate(KeySize::Rsa2048).expect("generated");
-    let numbers = RsaPublicKeyComponents::<Vec<u8>>::from(pair.public_key());
-    let jwk = json!({"kty": "RSA", "kid": "k", "n": b64(numbers.n), "e": b64(numbers.e)});
-    Signer { pair: Pair::Rsa(pair), alg: Algorithm::RS256, jwk }
-});
-static P256: LazyLock<Signer> = LazyLock::new(|| ec(Algorithm::ES256));
-static P384: LazyLock<Signer> = LazyLock::new(|| ec(Algorithm::ES384));
-static ED: LazyLock<Signer> = LazyLock::new(|| {
-    let pair = Ed25519KeyPair::generate().expect("generated");
-    let jwk = json!({"kty": "OKP", "crv": "Ed25519", "kid": "k", "x": b64(pair.public_key())});
-    Signer { pair: Pair::Ed(pair), alg: Algorithm::EdDSA, jwk }
-});
+static RSA: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::RS256, Pair::rsa()));
+static P256: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::ES256, Pair::ec("P-256")));
+static P384: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::ES384, Pair::ec("P-384")));
+static ED: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::EdDSA, Pair::ed25519()));
 
-fn ec(alg: Algorithm) -> Signer {
-    let (kind, crv) = match alg {
-        Algorithm::ES256 => (&ECDSA_P256_SHA256_FIXED_SIGNING, "P-256"),
-        _ => (&ECDSA_P384_SHA384_FIXED_SIGNING, "P-384"),
-    };
-    let pair = EcdsaKeyPair::generate(kind).expect("generated");
-    let (x, y) = pair.public_key().as_ref()[1..].split_at(if crv == "P-256" { 32 } else { 48 });
-    let jwk = json!({"kty": "EC", "crv": crv, "kid": "k", "x": b64(x), "y": b64(y)});
-    Signer { pair: Pair::Ec(pair), alg, jwk }
-}
-
-pub fn b64(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
+fn signer(alg: Algorithm, pair: Pair) -> Signer {
+    Signer { jwk: pair.jwk("k"), pair, alg }
 }
 
 pub fn rsa() -> &'static Signer {
@@ -83,27 +55,7 @@ impl Signer {
     }
 
     pub fn signs_as(&self, alg: Algorithm, header: &str, payload: &str) -> String {
-        let signed = format!("{}.{}", b64(header), b64(payload));
-        let random = SystemRandom::new();
-        let message = signed.as_bytes();
-        let signature = match &self.pair {
-            Pair::Ed(pair) => pair.sign(message).as_ref().to_vec(),
-            Pair::Ec(pair) => pair.sign(&random, message).expect("signed").as_ref().to_vec(),
-            Pair::Rsa(pair) => {
-                let padding: &'static dyn signature::RsaEncoding = match alg {
-                    Algorithm::RS384 => &signature::RSA_PKCS1_SHA384,
-                    Algorithm::RS512 => &signature::RSA_PKCS1_SHA512,
-                    Algorithm::PS256 => &signature::RSA_PSS_SHA256,
-                    Algorithm::PS384 => &signature::RSA_PSS_SHA384,
-                    Algorithm::PS512 => &signature::RSA_PSS_SHA512,
-                    _ => &signature::RSA_PKCS1_SHA256,
-                };
-                let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(padding, &random, message, &mut signature).expect("signed");
-                signature
-            }
-        };
-        format!("{signed}.{}", b64(signature))
+        self.pair.token(alg.name(), header, payload)
     }
 
     /// A token with the usual header and [`claims`] changed by `changes`; a null takes a claim away.
@@ -113,44 +65,22 @@ impl Signer {
 
     /// The JWK with other members; a null takes one away.
     pub fn jwk_with(&self, changes: Value) -> Value {
-        changed(self.jwk.clone(), changes)
+        pairs::changed(self.jwk.clone(), changes)
     }
 
-    /// The public key as PEM.
+    /// The public key as PEM, RSA in its own form.
     pub fn pem(&self) -> String {
-        let (label, der) = match &self.pair {
-            Pair::Rsa(pair) => ("RSA PUBLIC KEY", pair.public_key().as_ref().to_vec()),
-            Pair::Ec(pair) => {
-                use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-                let der: PublicKeyX509Der<'_> = pair.public_key().as_der().expect("DER");
-                ("PUBLIC KEY", der.as_ref().to_vec())
-            }
-            Pair::Ed(pair) => {
-                use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-                let der: PublicKeyX509Der<'_> = pair.public_key().as_der().expect("DER");
-                ("PUBLIC KEY", der.as_ref().to_vec())
-            }
-        };
-        format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+        match &self.pair {
+            Pair::Rsa(_) => pairs::pem("RSA PUBLIC KEY", &self.pair.pkcs1()),
+            pair => pair.pem(),
+        }
     }
 }
 
 /// Good claims with changes; a null takes a claim away.
 pub fn claims(changes: Value) -> Value {
     let good = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "s", "exp": NOW + 300, "iat": NOW});
-    changed(good, changes)
-}
-
-fn changed(mut object: Value, changes: Value) -> Value {
-    let members = object.as_object_mut().expect("object");
-    for (name, value) in changes.as_object().expect("object") {
-        if value.is_null() {
-            members.remove(name);
-        } else {
-            members.insert(name.clone(), value.clone());
-        }
-    }
-    object
+    pairs::changed(good, changes)
 }
 
 /// A JWK Set of these keys.

@@ -5,7 +5,8 @@ use std::fs;
 use authctl::dev_issuer::Algorithm;
 use serde_json::{Value, json};
 
-use crate::support::jwt::{AUDIENCE, ISSUER, Signer, b64, good, now};
+use crate::support::jwt::{AUDIENCE, ISSUER, Signer, good, now};
+use crate::support::pairs::b64;
 use crate::support::{Ran, Sandbox, issuer, quick_issuer};
 
 /// A home with a key file, and no profile.

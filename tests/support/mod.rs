@@ -23,6 +23,7 @@ use authctl::store::{KeySource, Store};
 
 pub mod http;
 pub mod jwt;
+pub mod pairs;
 
 /// The program under test.
 pub const AUTHCTL: &str = env!("CARGO_BIN_EXE_authctl");
