@@ -5,6 +5,7 @@
 mod support;
 
 mod agent;
+mod corpus;
 mod exec;
 mod exit_codes;
 mod interrupt;

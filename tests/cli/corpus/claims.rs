@@ -1,0 +1,171 @@
+//! Who issued a token, for whom, and about whom: each claim in every shape.
+
+use serde_json::{Value, json};
+
+use super::{Case, HEADER, PAIRS, case, ed, good, with_claim};
+use crate::support::jwt::{AUDIENCE, ISSUER};
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = issuers();
+    cases.extend(audiences());
+    cases.extend(others());
+    cases.extend(several_reasons());
+    cases
+}
+
+/// A token whose claim `name` is exactly `value`: a null is a null.
+fn with(name: &str, value: &Value) -> String {
+    ed(HEADER, with_claim(name, &value.to_string()))
+}
+
+fn issuers() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for wrong in [
+        "",
+        "https://issuer.example/",
+        "https://issuer.example:443",
+        "http://issuer.example",
+        "HTTPS://issuer.example",
+        "https://Issuer.example",
+        "https://issuer.example ",
+        " https://issuer.example",
+        "https://issuer.exampl",
+        "https://issuer.example.evil.example",
+        "https://evil.example/https://issuer.example",
+        "https://issuer.example?",
+        "https://issuer.example#",
+        "https://user@issuer.example",
+        "https://issuer%2Eexample",
+        "issuer.example",
+        AUDIENCE,
+    ] {
+        cases.push(case(format!("iss {wrong:?}"), "RFC 7519 4.1.1", with("iss", &json!(wrong)), "wrong_issuer"));
+    }
+    for odd in [json!(null), json!(7), json!(true), json!([ISSUER]), json!([]), json!({}), json!({"url": ISSUER})] {
+        cases.push(case(format!("iss {odd}"), "RFC 7519 4.1.1", with("iss", &odd), "malformed"));
+    }
+    let none = ed(HEADER, good(json!({"iss": null})).to_string());
+    cases.push(case("no iss", "RFC 9068 4", none, "missing_claim"));
+    let mine = with("iss", &json!("https://issuer.example/tenant"));
+    let tenant = case("iss with a path", "RFC 8725 3.8", mine.as_str(), "valid");
+    cases.push(tenant.args(&["--issuer", "https://issuer.example/tenant"]));
+    let other = case("iss with another path", "RFC 8725 3.8", mine, "wrong_issuer");
+    cases.push(other.args(&["--issuer", "https://issuer.example/tenant2"]));
+    cases
+}
+
+fn audiences() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let rule = "RFC 7519 4.1.3";
+    for right in [
+        json!(AUDIENCE),
+        json!([AUDIENCE]),
+        json!(["other", AUDIENCE]),
+        json!([AUDIENCE, "other"]),
+        json!([AUDIENCE, AUDIENCE]),
+        json!(["", AUDIENCE]),
+    ] {
+        cases.push(case(format!("aud {right}"), rule, with("aud", &right), "valid"));
+    }
+    for wrong in [
+        json!(""),
+        json!([]),
+        json!([""]),
+        json!("other"),
+        json!(["other", "another"]),
+        json!("https://api.example/"),
+        json!("https://API.example"),
+        json!("https://api.example "),
+        json!("https://api.example https://other.example"),
+        json!("https://api.example,other"),
+        json!("*"),
+        json!("https://api.exampl"),
+        json!("https://api.example.evil.example"),
+        json!(ISSUER),
+        json!("[\"https://api.example\"]"),
+        json!(vec!["x"; 1000]),
+    ] {
+        let name = wrong.to_string();
+        let name = name.get(..60).unwrap_or(&name);
+        cases.push(case(format!("aud {name}"), rule, with("aud", &wrong), "wrong_audience"));
+    }
+    for odd in [
+        json!(null),
+        json!(7),
+        json!(true),
+        json!({}),
+        json!({AUDIENCE: true}),
+        json!([AUDIENCE, 7]),
+        json!([AUDIENCE, null]),
+        json!([[AUDIENCE]]),
+        json!([AUDIENCE, ["x"]]),
+        json!([7]),
+        json!([{"aud": AUDIENCE}]),
+    ] {
+        cases.push(case(format!("aud {odd}"), rule, with("aud", &odd), "malformed"));
+    }
+    let none = ed(HEADER, good(json!({"aud": null})).to_string());
+    cases.push(case("no aud", "RFC 9068 4", none, "missing_claim"));
+    for (aud, expected) in
+        [(json!("one"), "valid"), (json!(["x", "two"]), "valid"), (json!(["x", "y"]), "wrong_audience")]
+    {
+        let case = case(format!("aud {aud} of two that are asked for"), "RFC 8725 3.9", with("aud", &aud), expected);
+        cases.push(case.args(&["--audience", "one", "--audience", "two"]));
+    }
+    cases
+}
+
+/// Registered claims that nobody asked about must have their RFC's shape all the same.
+fn others() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, rule) in
+        [("sub", "RFC 7519 4.1.2"), ("jti", "RFC 7519 4.1.7"), ("client_id", "RFC 8693 4.3"), ("azp", "RFC 7519 10.1")]
+    {
+        for odd in [json!(null), json!(7), json!(false), json!(["x"]), json!({})] {
+            cases.push(case(format!("{name} {odd}"), rule, with(name, &odd), "malformed"));
+        }
+        for fine in [json!(""), json!("x"), json!("x".repeat(300)), json!("a\u{1b}[2J\u{202e}\0")] {
+            let shown = fine.to_string();
+            let shown = shown.get(..40).unwrap_or(&shown);
+            cases.push(case(format!("{name} {shown}"), rule, with(name, &fine), "valid"));
+        }
+        let none = ed(HEADER, good(json!({name: null, "x": name})).to_string());
+        cases.push(case(format!("without {name}"), rule, none, "valid"));
+    }
+    // Claims that no policy knows may be anything.
+    for (name, value) in [
+        ("email", json!(7)),
+        ("act", json!({"sub": "x"})),
+        ("cnf", json!({"jkt": "AAAA"})),
+        ("https://a.example/x", json!(null)),
+    ] {
+        cases.push(case(format!("{name} {value}"), "RFC 7519 4.3", with(name, &value), "valid"));
+    }
+    let least = json!({"iss": ISSUER, "aud": AUDIENCE, "exp": super::NOW + 300}).to_string();
+    cases.push(case("the least that is granted", "RFC 7519 4.1", ed(HEADER, least), "valid"));
+    cases.push(case("no claim at all", "RFC 7519 4.1", ed(HEADER, "{}"), "missing_claim"));
+    cases
+}
+
+fn several_reasons() -> Vec<Case> {
+    let rule = "RFC 7519 7.2";
+    let bad = good(json!({"exp": 1, "iss": "https://evil.example", "aud": "other"})).to_string();
+    let reasons = "expired wrong_issuer wrong_audience";
+    let forged = PAIRS.other_ed.token("EdDSA", HEADER, &bad);
+    let unknown = ed(r#"{"alg":"EdDSA","kid":"x"}"#, &bad);
+    let none = ed(r#"{"alg":"none","kid":"ed"}"#, &bad);
+    let typed = ed(r#"{"alg":"EdDSA","kid":"ed","typ":"dpop+jwt","crit":["x"]}"#, &bad);
+    let all = PAIRS.other_ed.token(
+        "EdDSA",
+        r#"{"alg":"EdDSA","kid":"ed","typ":"dpop+jwt","crit":["x"]}"#,
+        r#"{"nbf":"x","exp":1}"#,
+    );
+    vec![
+        case("three claims", rule, ed(HEADER, &bad), reasons),
+        case("a forged one with three claims", rule, forged, format!("bad_signature {reasons}")),
+        case("an unknown key with three claims", rule, unknown, format!("unknown_key {reasons}")),
+        case("none with three claims", rule, none, format!("algorithm_not_allowed {reasons}")),
+        case("a type, a demand and three claims", rule, typed, format!("unsupported_header wrong_type {reasons}")),
+        case("nearly all", rule, all, "bad_signature unsupported_header malformed wrong_type expired missing_claim"),
+    ]
+}
