@@ -84,7 +84,7 @@ pub(super) struct Key {
     algorithms: Cow<'static, [Algorithm]>,
     /// Why it must not be relied on.
     weakness: Option<&'static str>,
-    pub decoding: DecodingKey,
+    decoding: DecodingKey,
 }
 
 impl KeySet {
@@ -244,6 +244,11 @@ impl Key {
             _ => return None,
         };
         Self::new(key, kid, alg)
+    }
+
+    /// Whether this key made the `signature`, in base64url, over `signed`.
+    pub(super) fn made(&self, signature: &str, signed: &[u8], algorithm: Algorithm) -> bool {
+        matches!(jsonwebtoken::crypto::verify(signature, signed, &self.decoding, algorithm.into()), Ok(true))
     }
 
     /// `None` where the numbers are no key, or `alg` is not one for it.
