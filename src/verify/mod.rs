@@ -12,6 +12,8 @@ mod id_token;
 mod keys;
 mod options;
 mod policy;
+#[cfg(test)]
+mod properties;
 mod reason;
 mod revoked;
 mod status_list;

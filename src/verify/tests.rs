@@ -1,8 +1,7 @@
-//! What a whole verification grants and denies: one test a rule, the RFCs' own examples, and any input at all.
+//! What a whole verification grants and denies: one test a rule, and the RFCs' own examples.
 
 use std::time::Duration;
 
-use proptest::prelude::*;
 use serde_json::json;
 
 use super::ReasonCode::*;
@@ -401,34 +400,4 @@ fn unverified_claims_are_read_from_anything_well_formed() {
     assert_eq!((read.aud.len(), read.scope.as_deref(), read.client_id.as_deref()), (2, Some("r w"), Some("cli")));
     assert_eq!((read.exp, read.iss, read.kid.as_deref()), (Some(UnixTime(NOW + 1)), None, Some("k")));
     assert_eq!(unverified_claims("a.b.c"), None);
-}
-
-proptest! {
-    #[test]
-    fn no_text_is_a_panic(text in "\\PC{0,200}", parts in prop::collection::vec("[A-Za-z0-9_=-]{0,40}", 0..7)) {
-        let keys = set(&[ed().jwk.clone()]);
-        for token in [text.clone(), parts.join(".")] {
-            prop_assert!(!verify(&token, &keys, &policy()).is_granted());
-            let _ = unverified_claims(&token);
-        }
-        let _ = KeySet::parse(&text);
-        let _ = KeySet::parse(&format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----", parts.concat()));
-    }
-
-    #[test]
-    fn no_header_or_payload_is_a_panic(header in ".{0,60}", payload in ".{0,60}") {
-        let keys = set(&[ed().jwk.clone()]);
-        prop_assert!(!verify(&ed().signs(&header, &payload), &keys, &policy()).is_granted());
-    }
-
-    #[test]
-    fn one_changed_bit_is_denied(at in any::<prop::sample::Index>(), bit in 0u8..7, which in 0usize..4) {
-        let signer = [ed(), p256(), p384(), rsa()][which];
-        let keys = set(std::slice::from_ref(&signer.jwk));
-        let mut bytes = signer.token(json!({})).into_bytes();
-        let at = at.index(bytes.len());
-        bytes[at] ^= 1 << bit;
-        let changed = String::from_utf8(bytes).expect("ASCII stays ASCII");
-        prop_assert!(!verify(&changed, &keys, &policy()).is_granted());
-    }
 }
