@@ -171,6 +171,27 @@ fn read(claims: &Map<String, Value>) -> Option<IdTokenClaims> {
     })
 }
 
+/// What tells that a token which does not say so by its type is an ID token: for its reader it says who signed in, and not
+/// what its bearer may do (RFC 9068, section 5; RFC 8725, section 3.12).
+pub(super) fn mark(typ: Option<&str>, claims: &Map<String, Value>) -> Option<&'static str> {
+    if typ.is_some_and(|typ| typ.to_ascii_lowercase().ends_with("at+jwt")) {
+        return None;
+    }
+    let says = |name: &str, value: &str| claims.get(name).and_then(Value::as_str) == Some(value);
+    let has = |name: &str| claims.contains_key(name);
+    // Hashes of what came beside it (OpenID Connect Core 1.0, sections 3.1.3.6 and 3.3.2.11).
+    if has("at_hash") || has("c_hash") || has("s_hash") {
+        Some("a hash of another token (`at_hash`, `c_hash` or `s_hash`)")
+    } else if says("typ", "ID") || says("token_use", "id") {
+        Some("the word for one in `typ` or `token_use`")
+    } else if has("nonce") && !says("typ", "Bearer") {
+        // Some issuers repeat the nonce in access tokens too, and say what they are in a claim.
+        Some("the `nonce` of a login")
+    } else {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -129,6 +129,11 @@ fn judge_by(
         let found = parts.header.typ.as_deref().map_or_else(|| "none".to_owned(), quoted);
         let message = format!("expected the type {}, found {found}", policy.types.described());
         reasons.push(Reason::new(ReasonCode::WrongType, message));
+    } else if policy.types == AcceptedTypes::AccessToken
+        && let Some(mark) = id_token::mark(parts.header.typ.as_deref(), &parts.claims)
+    {
+        let message = format!("expected an access token, found an ID token: it has {mark}");
+        reasons.push(Reason::new(ReasonCode::WrongType, message));
     }
     let key = signer(&parts, keys, policy).map_err(|reason| reasons.push(reason)).ok();
     reasons.extend(rules(&parts.claims, policy));

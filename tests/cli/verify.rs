@@ -350,10 +350,13 @@ fn a_logged_out_token_is_revoked_here() {
     fs::write(&keys, home.trust(&idp).fetched.unwrap().jwks).unwrap();
     let args = ["verify", "-", "--json", "--jwks", &keys, "--issuer", idp.issuer(), "--audience", "authctl"];
     home.run_with(&args, &token).exits(0);
-    home.run_with(&args, id_token.expose()).exits(0);
+    // An ID token is no access token, unless its type is asked for.
+    assert_eq!(codes(&home.run_with(&args, id_token.expose()).exits(4).json()), ["wrong_type"]);
+    let typed = [&args[..], &["--typ", "JWT"]].concat();
+    home.run_with(&typed, id_token.expose()).exits(0);
     home.run(&["logout", "--no-revoke"]).exits(0);
     assert_eq!(codes(&home.run_with(&args, &token).exits(4).json()), ["revoked"]);
-    assert_eq!(codes(&home.run_with(&args, id_token.expose()).exits(4).json()), ["revoked"]);
+    assert_eq!(codes(&home.run_with(&typed, id_token.expose()).exits(4).json()), ["revoked"]);
     let batch = [&args[..], &["--batch"]].concat();
     assert_eq!(codes(&home.run_with(&batch, &token).exits(4).json()), ["revoked"]);
 }

@@ -9,6 +9,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = issuers();
     cases.extend(audiences());
     cases.extend(others());
+    cases.extend(id_tokens());
     cases.extend(several_reasons());
     cases
 }
@@ -144,6 +145,36 @@ fn others() -> Vec<Case> {
     let least = json!({"iss": ISSUER, "aud": AUDIENCE, "exp": super::NOW + 300}).to_string();
     cases.push(case("the least that is granted", "RFC 7519 4.1", ed(HEADER, least), "valid"));
     cases.push(case("no claim at all", "RFC 7519 4.1", ed(HEADER, "{}"), "missing_claim"));
+    cases
+}
+
+/// An ID token is no access token, though it may be for the same audience and have no type of its own.
+fn id_tokens() -> Vec<Case> {
+    let typed = |typ: &str, changes: &Value| {
+        let header = format!(r#"{{"alg":"EdDSA","kid":"ed"{typ}}}"#);
+        ed(&header, good(changes.clone()).to_string())
+    };
+    let mut cases = Vec::new();
+    for mark in [
+        json!({"at_hash": "x"}),
+        json!({"c_hash": "x"}),
+        json!({"s_hash": "x"}),
+        json!({"nonce": "x"}),
+        json!({"typ": "ID"}),
+        json!({"token_use": "id"}),
+    ] {
+        for typ in ["", r#","typ":"JWT""#] {
+            let name = format!("an ID token by {mark}{typ}");
+            cases.push(case(name, "RFC 9068 5", typed(typ, &mark), "wrong_type"));
+        }
+        let name = format!("an access token by its type, with {mark}");
+        cases.push(case(name, "RFC 9068 4", typed(r#","typ":"at+jwt""#, &mark), "valid"));
+        let name = format!("{mark} where the type is asked for");
+        cases.push(case(name, "RFC 8725 3.11", typed(r#","typ":"JWT""#, &mark), "valid").args(&["--typ", "JWT"]));
+    }
+    let bearer = json!({"nonce": "x", "typ": "Bearer"});
+    cases.push(case("a nonce in what says that it is a bearer's", "RFC 9068 5", typed("", &bearer), "valid"));
+    cases.push(case("what its use says", "RFC 9068 5", typed("", &json!({"token_use": "access"})), "valid"));
     cases
 }
 
