@@ -914,7 +914,7 @@ _authctl() {
             return 0
             ;;
         authctl__subcmd__verify)
-            opts="-q -v -h --profile --issuer --audience --jwks --algorithms --leeway --typ --scope --claim --max-auth-age --acr --amr --ignore-status --at --batch --json --quiet --verbose --no-input --color --config --help"
+            opts="-q -v -h --profile --issuer --audience --jwks --algorithms --leeway --typ --scope --claim --max-auth-age --acr --amr --ignore-status --at --explain --batch --json --quiet --verbose --no-input --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

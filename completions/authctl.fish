@@ -122,7 +122,8 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand verify" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand verify" -l ignore-status -d 'Do not ask the status list that the token names'
-complete -c authctl -n "__fish_authctl_using_subcommand verify" -l batch -d 'With `-`: take one JWT a line and answer one JSON line each'
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l explain -d 'Tell each check in the order in which it was made, what was expected and what was found'
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -l batch -d 'With `-`: take one JWT a line and answer one JSON line each, in order, on every core'
 complete -c authctl -n "__fish_authctl_using_subcommand verify" -l json -d 'Write data and errors as JSON'
 complete -c authctl -n "__fish_authctl_using_subcommand verify" -s q -l quiet -d 'Tell nothing but errors'
 complete -c authctl -n "__fish_authctl_using_subcommand verify" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'

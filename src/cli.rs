@@ -379,7 +379,10 @@ pub struct Verify {
     /// With `-`: decide as of this moment instead of now
     #[arg(long, value_name = "UNIX_SECONDS", allow_negative_numbers = true)]
     pub at: Option<i64>,
-    /// With `-`: take one JWT a line and answer one JSON line each
+    /// Tell each check in the order in which it was made, what was expected and what was found
+    #[arg(long, conflicts_with = "batch")]
+    pub explain: bool,
+    /// With `-`: take one JWT a line and answer one JSON line each, in order, on every core
     #[arg(long)]
     pub batch: bool,
 }

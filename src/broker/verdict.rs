@@ -9,11 +9,11 @@ use serde_json::{Map, Value};
 use super::trust::{Mark, keys_of, mark_in, trust_in};
 use super::{Broker, BrokerError};
 use crate::clock::Clock;
-use crate::model::{DecidingToken, KeptList, Profile, Session, TokenSet, Trust};
+use crate::model::{DecidingToken, KeptList, Profile, Session, TokenSet, Trust, duration_text};
 use crate::store::Store;
 use crate::verify::{
-    AcceptedTypes, Granted, KeySet, Policy, Reason, ReasonCode, RevokedList, StatusClaim, StatusList, StatusListPolicy,
-    Verdict, clock_rollback, judge_status, verify,
+    AcceptedTypes, Findings, KeySet, Policy, Reason, ReasonCode, RevokedList, StatusClaim, StatusList,
+    StatusListPolicy, Step, Verdict, clock_rollback, explain, judge_status,
 };
 
 /// Decides on tokens, any number of them: by one policy, one set of keys, and what is known here of both.
@@ -63,17 +63,47 @@ impl Judge {
     /// The decision. No network, whatever the token says.
     #[must_use]
     pub fn decide(&self, token: &str) -> Verdict {
-        let mut verdict = verify(token, &self.keys, &self.policy);
-        let named = |granted: &Granted| self.revoked.names(&granted.claims);
-        if self.revoked.contains(token) || matches!(&verdict, Verdict::Granted(granted) if named(granted)) {
-            verdict = verdict.denied_for(Reason::revoked());
+        self.explain(token, false).0
+    }
+
+    /// The same, and where it is wanted the way to it.
+    #[must_use]
+    pub fn explain(&self, token: &str, explained: bool) -> (Verdict, Vec<Step>) {
+        let (verdict, steps) = explain(token, &self.keys, &self.policy, explained);
+        let mut findings = Findings { reasons: Vec::new(), steps: explained.then_some(steps) };
+        let claims = match &verdict {
+            Verdict::Granted(granted) => Some(&granted.claims),
+            Verdict::Denied(_) => None,
+        };
+        if self.revoked.contains(token) || claims.is_some_and(|claims| self.revoked.names(claims)) {
+            findings.deny("revoked", Reason::revoked());
+        } else {
+            findings.pass("revoked", || "not ended on this machine");
         }
-        if let Verdict::Granted(granted) = &verdict
-            && let Some(reason) = self.status(&granted.claims)
+        match claims.map(|claims| self.status(claims)) {
+            Some(Some(reason)) => findings.deny("status", reason),
+            Some(None) if claims.is_some_and(|claims| claims.contains_key("status")) => {
+                let ignored = if self.policy.ignore_status { "not asked" } else { "valid by the kept list" };
+                findings.pass("status", || ignored);
+            }
+            _ => {}
+        }
+        for limit in &self.limits {
+            let check = match limit.code {
+                ReasonCode::ClockRollback => "clock",
+                ReasonCode::KeysStale => "keys_max_age",
+                _ => "max_offline",
+            };
+            findings.deny(check, limit.clone());
+        }
+        if self.limits.is_empty()
+            && let Some(age) = self.keys_age
         {
-            verdict = verdict.denied_for(reason);
+            findings.pass("trust", || format!("keys fetched {} ago; the clock was not set back", duration_text(age)));
         }
-        self.limits.iter().fold(verdict, |verdict, limit| verdict.denied_for(limit.clone()))
+        let Findings { reasons, steps } = findings;
+        let verdict = reasons.into_iter().fold(verdict, Verdict::denied_for);
+        (verdict, steps.unwrap_or_default())
     }
 
     /// What the status list that a token names says against it. A list is believed by the keys that tokens are.
@@ -99,12 +129,27 @@ impl Judge {
     /// The decision on one of a session's tokens, by the token that decides for the profile.
     #[must_use]
     pub fn decide_on(&self, profile: &Profile, session: &Session, tokens: &TokenSet) -> Verdict {
+        self.explain_on(profile, session, tokens, false).0
+    }
+
+    /// The same, and where it is wanted the way to it.
+    #[must_use]
+    pub fn explain_on(
+        &self,
+        profile: &Profile,
+        session: &Session,
+        tokens: &TokenSet,
+        explained: bool,
+    ) -> (Verdict, Vec<Step>) {
         match (profile.requirements.token, &session.tokens.id_token) {
-            (DecidingToken::AccessToken, _) => self.decide(tokens.access_token.expose()),
-            (DecidingToken::IdToken, Some(id_token)) => self.decide(id_token.expose()),
+            (DecidingToken::AccessToken, _) => self.explain(tokens.access_token.expose(), explained),
+            (DecidingToken::IdToken, Some(id_token)) => self.explain(id_token.expose(), explained),
             (DecidingToken::IdToken, None) => {
                 let message = "the profile decides by the ID token (verify_token), and the session has none";
-                Verdict::Denied(vec![Reason::new(ReasonCode::OpaqueToken, message)])
+                let mut findings = Findings::new(explained);
+                findings.deny("parts", Reason::new(ReasonCode::OpaqueToken, message));
+                let steps = findings.steps.take().unwrap_or_default();
+                (Verdict::Denied(findings.sorted()), steps)
             }
         }
     }

@@ -1,10 +1,13 @@
 //! `authctl verify`: the offline decision on a stored token or one on stdin.
 
+mod batch;
+
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Read as _};
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use super::output::{self, span};
@@ -16,7 +19,9 @@ use crate::failure::{Failure, Kind};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
 use crate::ui::harmless;
-use crate::verify::{KeySet, Policy, PolicyOptions, Reason, ReasonCode, RevokedList, Verdict, VerdictAnswer};
+use crate::verify::{
+    Findings, KeySet, Outcome, Policy, PolicyOptions, Reason, ReasonCode, RevokedList, Step, Verdict, VerdictAnswer,
+};
 
 /// A longer line or token is refused as it is.
 const MOST_BYTES: usize = 1024 * 1024;
@@ -62,10 +67,10 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Failure> {
     let session = Broker::owned(&profile, found).map_err(about)?;
     let store = &**stores.of(profile.store);
     let judge = Judge::of_profile(store, &profile, policy, keys, revoked, app.clock()).map_err(about)?;
-    let verdict = judge.decide_on(&profile, &session, &session.tokens);
+    let explained = judge.explain_on(&profile, &session, &session.tokens, args.explain);
     Broker::note_time(store, app.clock());
     let owner = session.subject.and_then(|subject| subject.name);
-    tell(app, &verdict, judge.keys_age(), owner.as_deref())
+    tell(app, args.explain, &explained, judge.keys_age(), owner.as_deref())
 }
 
 fn given_keys(args: &Verify) -> Result<Option<KeySet>, Failure> {
@@ -131,68 +136,59 @@ fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>, revoked
         }
     };
     if args.batch {
-        return batch(&judge);
+        let all_valid = batch::run(&|token| decide(token, &judge, false).0, judge.keys_age())?;
+        return Ok(if all_valid { 0 } else { Kind::Denied.exit_code() });
     }
     let mut token = SecretBytes::default();
     io::copy(&mut io::stdin().lock().take(MOST_BYTES as u64 + 1), &mut token).map_err(unreadable)?;
-    let verdict = decide(token.expose(), &judge);
-    tell(app, &verdict, judge.keys_age(), None)
+    let explained = decide(token.expose(), &judge, args.explain);
+    tell(app, args.explain, &explained, judge.keys_age(), None)
 }
 
 fn unreadable(error: io::Error) -> Failure {
     Failure::new(Kind::Usage, anyhow::Error::new(error).context("reading stdin"), "pipe a token to stdin")
 }
 
-/// One token as it was read, with the white space that pipes add taken off its end.
-fn decide(token: &[u8], judge: &Judge) -> Verdict {
-    if token.len() > MOST_BYTES {
-        return Verdict::Denied(vec![Reason::new(ReasonCode::Malformed, "the token is longer than 1 MiB")]);
-    }
-    match std::str::from_utf8(token) {
-        Ok(text) => judge.decide(text.trim_ascii()),
-        Err(_) => Verdict::Denied(vec![Reason::new(ReasonCode::Malformed, "the token is not text")]),
-    }
+/// One token as it was read, with the white space that pipes add taken off its end, and the way where it is wanted.
+fn decide(token: &[u8], judge: &Judge, explained: bool) -> (Verdict, Vec<Step>) {
+    let why = match std::str::from_utf8(token) {
+        _ if token.len() > MOST_BYTES => "the token is longer than 1 MiB",
+        Ok(text) => return judge.explain(text.trim_ascii(), explained),
+        Err(_) => "the token is not text",
+    };
+    let mut findings = Findings::new(explained);
+    findings.deny("parts", Reason::new(ReasonCode::Malformed, why));
+    let steps = findings.steps.take().unwrap_or_default();
+    (Verdict::Denied(findings.sorted()), steps)
 }
 
-/// One JWT a line, one JSON line each, in order.
-fn batch(judge: &Judge) -> Result<u8, Failure> {
-    let mut input = io::stdin().lock();
-    let mut all_valid = true;
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        let read =
-            io::Read::take(&mut input, MOST_BYTES as u64 + 2).read_until(b'\n', &mut line).map_err(unreadable)?;
-        if read == 0 {
-            break;
-        }
-        if line.last() != Some(&b'\n') && line.len() > MOST_BYTES {
-            skip_line(&mut input).map_err(unreadable)?;
-        }
-        let verdict = decide(&line, judge);
-        all_valid &= verdict.is_granted();
-        output::json(&VerdictAnswer::of(&verdict, judge.keys_age()))?;
-    }
-    Ok(if all_valid { 0 } else { Kind::Denied.exit_code() })
+/// What `--explain --json` prints.
+#[derive(Serialize)]
+struct Explained<'a> {
+    #[serde(flatten)]
+    verdict: VerdictAnswer<'a>,
+    steps: &'a [Step],
 }
 
-fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
-    loop {
-        let buffer = input.fill_buf()?;
-        if buffer.is_empty() {
-            return Ok(());
-        }
-        let end = buffer.iter().position(|byte| *byte == b'\n');
-        let used = end.map_or(buffer.len(), |at| at + 1);
-        input.consume(used);
-        if end.is_some() {
-            return Ok(());
+/// Tells the verdict, and the way to it where that was asked for. `owner` is whose session the token is from, by a name
+/// that the token itself need not have.
+fn tell(
+    app: &App,
+    explain: bool,
+    (verdict, steps): &(Verdict, Vec<Step>),
+    age: Option<Duration>,
+    owner: Option<&str>,
+) -> Result<u8, Failure> {
+    if app.common.json && explain {
+        output::json(&Explained { verdict: VerdictAnswer::of(verdict, age), steps })?;
+        return Ok(if verdict.is_granted() { 0 } else { Kind::Denied.exit_code() });
+    }
+    if !app.common.quiet {
+        for Step { check, outcome, message } in steps {
+            let colour = if *outcome == Outcome::Ok { 32 } else { 31 };
+            output::line(&format!("{check:<12} {} {message}", app.paint(colour, &format!("{outcome:<6}"))))?;
         }
     }
-}
-
-/// Tells the verdict. `owner` is whose session the token is from, by a name that the token itself need not have.
-fn tell(app: &App, verdict: &Verdict, age: Option<Duration>, owner: Option<&str>) -> Result<u8, Failure> {
     let granted = match verdict {
         Verdict::Denied(reasons) => return tell_denied(app, reasons),
         Verdict::Granted(granted) => granted,

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::findings::Findings;
 use super::policy::Policy;
 use super::reason::{Reason, ReasonCode, quoted, quoted_list};
 use crate::clock::UnixTime;
@@ -9,43 +10,66 @@ use crate::clock::UnixTime;
 /// The latest moment that a NumericDate may name: the end of the year 9999. A `exp` in milliseconds lies beyond it.
 const LATEST: f64 = 253_402_300_799.0;
 
-/// Every reason that the claims give for a denial under `policy`.
-pub(super) fn judge(claims: &Map<String, Value>, policy: &Policy) -> Vec<Reason> {
-    let mut judged = Judged { claims, policy, reasons: Vec::new() };
-    judged.needs("exp");
-    judged.times();
-    judged.issuer();
-    judged.audience();
+/// Notes every reason that the claims give for a denial under `policy`.
+pub(super) fn judge(claims: &Map<String, Value>, policy: &Policy, findings: &mut Findings) {
+    let mut judged = Judged { claims, policy, findings, at: "exp" };
+    judged.expiry(true);
+    judged.beginnings();
+    judged.check("iss", Judged::issuer, |judged| judged.shown("iss"));
+    judged.check("aud", Judged::audience, |judged| judged.shown("aud"));
     judged.shapes();
     judged.scopes();
     judged.wanted_claims();
     judged.authentication();
-    judged.reasons
 }
 
-/// Every reason that a status list's own claims give against it (Token Status List, section 5.1): it is for no audience
-/// and may name neither an end nor an issuer, but those it names count.
-pub(super) fn judge_status_list(claims: &Map<String, Value>, policy: &Policy) -> Vec<Reason> {
-    let mut judged = Judged { claims, policy, reasons: Vec::new() };
+/// Notes every reason that a status list's own claims give against it (Token Status List, section 5.1): it is for no
+/// audience and may name neither an end nor an issuer, but those it names count.
+pub(super) fn judge_status_list(claims: &Map<String, Value>, policy: &Policy, findings: &mut Findings) {
+    let mut judged = Judged { claims, policy, findings, at: "iat" };
     judged.needs("iat");
-    judged.times();
+    judged.expiry(false);
+    judged.beginnings();
     if claims.contains_key("iss") {
         judged.issuer();
     }
     judged.needs("sub");
     judged.shapes();
-    judged.reasons
 }
 
 struct Judged<'a> {
     claims: &'a Map<String, Value>,
     policy: &'a Policy,
-    reasons: Vec<Reason>,
+    findings: &'a mut Findings,
+    /// What is looked at.
+    at: &'static str,
 }
 
 impl Judged<'_> {
     fn deny(&mut self, code: ReasonCode, message: impl AsRef<str>) {
-        self.reasons.push(Reason::new(code, message));
+        self.findings.deny(self.at, Reason::new(code, message));
+    }
+
+    /// Looks at a claim, and notes what was `found` where it gave no reason for a denial; nothing where that is `None`.
+    fn check(&mut self, at: &'static str, look: impl FnOnce(&mut Self), found: impl FnOnce(&Self) -> Option<String>) {
+        let before = self.findings.reasons.len();
+        self.at = at;
+        look(self);
+        if self.findings.steps.is_some()
+            && self.findings.reasons.len() == before
+            && let Some(found) = found(self)
+        {
+            self.findings.pass(at, || found);
+        }
+    }
+
+    /// A claim's value as it is shown to people.
+    fn shown(&self, name: &str) -> Option<String> {
+        Some(match self.claims.get(name)? {
+            Value::String(text) => quoted(text),
+            Value::Array(items) => quoted_list(&items.iter().map(plain).collect::<Vec<_>>()),
+            other => quoted(&other.to_string()),
+        })
     }
 
     /// A NumericDate claim; one of the wrong shape is reported and then counts as absent.
@@ -69,17 +93,38 @@ impl Judged<'_> {
         }
     }
 
-    fn times(&mut self) {
+    /// `exp`, which every token must have; a status list need not.
+    fn expiry(&mut self, needed: bool) {
         let (now, leeway) = (self.policy.now, self.policy.bounded_leeway());
-        if let Some(exp) = self.moment("exp").filter(|exp| now >= exp.plus(leeway)) {
-            let message = format!("the token expired at {exp}; it is {now} (leeway {} s)", leeway.as_secs());
-            self.deny(ReasonCode::Expired, message);
-        }
-        for (name, what) in [("nbf", "is valid only from"), ("iat", "was issued in the future, at")] {
-            if let Some(from) = self.moment(name).filter(|from| *from > now.plus(leeway)) {
-                let message = format!("the token {what} {from}; it is {now} (leeway {} s)", leeway.as_secs());
-                self.deny(ReasonCode::NotYetValid, message);
+        let look = |judged: &mut Self| {
+            if needed {
+                judged.needs("exp");
             }
+            if let Some(exp) = judged.moment("exp").filter(|exp| now >= exp.plus(leeway)) {
+                let message = format!("the token expired at {exp}; it is {now} (leeway {} s)", leeway.as_secs());
+                judged.deny(ReasonCode::Expired, message);
+            }
+        };
+        let end = |judged: &Self| judged.claims.get("exp").and_then(numeric_date);
+        self.check("exp", look, |judged| {
+            end(judged).map(|exp| format!("the token ends at {exp}; it is {now} (leeway {} s)", leeway.as_secs()))
+        });
+    }
+
+    fn beginnings(&mut self) {
+        let (now, leeway) = (self.policy.now, self.policy.bounded_leeway());
+        for (name, what, well) in
+            [("nbf", "is valid only from", "is valid from"), ("iat", "was issued in the future, at", "was issued at")]
+        {
+            let look = |judged: &mut Self| {
+                if let Some(from) = judged.moment(name).filter(|from| *from > now.plus(leeway)) {
+                    let message = format!("the token {what} {from}; it is {now} (leeway {} s)", leeway.as_secs());
+                    judged.deny(ReasonCode::NotYetValid, message);
+                }
+            };
+            self.check(name, look, |judged| {
+                judged.claims.get(name).and_then(numeric_date).map(|from| format!("the token {well} {from}"))
+            });
         }
     }
 
@@ -115,9 +160,12 @@ impl Judged<'_> {
     /// The other registered claims: where they are, they must have their RFC's shape.
     fn shapes(&mut self) {
         for name in ["sub", "jti", "client_id", "azp"] {
-            if self.claims.get(name).is_some_and(|v| !v.is_string()) {
-                self.deny(ReasonCode::Malformed, format!("the claim `{name}` is not a string"));
-            }
+            let look = |judged: &mut Self| {
+                if judged.claims.get(name).is_some_and(|v| !v.is_string()) {
+                    judged.deny(ReasonCode::Malformed, format!("the claim `{name}` is not a string"));
+                }
+            };
+            self.check(name, look, |judged| judged.shown(name));
         }
     }
 
@@ -125,6 +173,11 @@ impl Judged<'_> {
         if self.policy.scopes.is_empty() {
             return;
         }
+        let policy = self.policy;
+        self.check("scope", Self::wanted_scopes, |_| Some(format!("{} granted", quoted_list(&policy.scopes))));
+    }
+
+    fn wanted_scopes(&mut self) {
         let Some(value) = self.claims.get("scope").or_else(|| self.claims.get("scp")) else {
             return self.missing("scope");
         };
@@ -141,11 +194,14 @@ impl Judged<'_> {
     }
 
     fn wanted_claims(&mut self) {
+        self.at = "claim";
         for (name, wanted) in &self.policy.claims {
             let shown = quoted(name);
             match self.claims.get(name) {
                 None => self.deny(ReasonCode::MissingClaim, format!("the claim {shown} is missing")),
-                Some(value) if holds(value, wanted) => {}
+                Some(value) if holds(value, wanted) => {
+                    self.findings.pass("claim", || format!("the claim {shown} is {}", quoted(wanted)));
+                }
                 Some(value) => {
                     let found = match value {
                         Value::String(text) => quoted(text),
@@ -160,6 +216,18 @@ impl Judged<'_> {
 
     /// How and when the user authenticated (OpenID Connect Core, section 2; RFC 9068, section 2.2.1; RFC 9470).
     fn authentication(&mut self) {
+        self.check("auth_time", Self::authenticated_at, |judged| {
+            judged.claims.get("auth_time").and_then(numeric_date).map(|at| format!("the user signed in at {at}"))
+        });
+        if !self.policy.acr.is_empty() {
+            self.check("acr", Self::context, |judged| judged.shown("acr"));
+        }
+        if !self.policy.amr.is_empty() {
+            self.check("amr", Self::methods, |judged| judged.shown("amr"));
+        }
+    }
+
+    fn authenticated_at(&mut self) {
         let (now, leeway) = (self.policy.now, self.policy.bounded_leeway());
         let auth_time = self.moment("auth_time");
         if let Some(at) = auth_time.filter(|at| *at > now.plus(leeway)) {
@@ -175,32 +243,38 @@ impl Judged<'_> {
                 _ => {}
             }
         }
-        if !self.policy.acr.is_empty() {
-            match self.claims.get("acr") {
-                None => self.missing("acr"),
-                Some(Value::String(acr)) if self.policy.acr.contains(acr) => {}
-                Some(Value::String(acr)) => {
-                    let expected = quoted_list(&self.policy.acr);
-                    self.deny(ReasonCode::ClaimMismatch, format!("expected acr {expected}, found {}", quoted(acr)));
-                }
-                Some(_) => self.deny(ReasonCode::Malformed, "the claim `acr` is not a string"),
+    }
+
+    fn context(&mut self) {
+        match self.claims.get("acr") {
+            None => self.missing("acr"),
+            Some(Value::String(acr)) if self.policy.acr.contains(acr) => {}
+            Some(Value::String(acr)) => {
+                let expected = quoted_list(&self.policy.acr);
+                self.deny(ReasonCode::ClaimMismatch, format!("expected acr {expected}, found {}", quoted(acr)));
             }
-        }
-        if !self.policy.amr.is_empty() {
-            match self.claims.get("amr").map(|amr| (amr.is_array(), strings(amr))) {
-                None => self.missing("amr"),
-                Some((true, Some(found))) => {
-                    let lacking: Vec<&String> =
-                        self.policy.amr.iter().filter(|m| !found.contains(&m.as_str())).collect();
-                    if !lacking.is_empty() {
-                        let message = format!("amr lacks {}; found {}", quoted_list(&lacking), quoted_list(&found));
-                        self.deny(ReasonCode::ClaimMismatch, message);
-                    }
-                }
-                Some(_) => self.deny(ReasonCode::Malformed, "the claim `amr` is not an array of strings"),
-            }
+            Some(_) => self.deny(ReasonCode::Malformed, "the claim `acr` is not a string"),
         }
     }
+
+    fn methods(&mut self) {
+        match self.claims.get("amr").map(|amr| (amr.is_array(), strings(amr))) {
+            None => self.missing("amr"),
+            Some((true, Some(found))) => {
+                let lacking: Vec<&String> = self.policy.amr.iter().filter(|m| !found.contains(&m.as_str())).collect();
+                if !lacking.is_empty() {
+                    let message = format!("amr lacks {}; found {}", quoted_list(&lacking), quoted_list(&found));
+                    self.deny(ReasonCode::ClaimMismatch, message);
+                }
+            }
+            Some(_) => self.deny(ReasonCode::Malformed, "the claim `amr` is not an array of strings"),
+        }
+    }
+}
+
+/// A value of an array as text.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// A NumericDate (RFC 7519, section 2) as the first whole second at or after it; `None` for anything else. Against a

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 use super::claims::{numeric_date, strings};
+use super::findings::Findings;
 use super::keys::KeySet;
 use super::policy::{AcceptedTypes, Algorithm, Policy};
 use super::reason::{Reason, ReasonCode, quoted};
@@ -85,7 +86,7 @@ pub fn verify_id_token(token: &str, keys: &KeySet, policy: &IdTokenPolicy<'_>) -
         max_auth_age: policy.max_auth_age,
         ..Policy::new(policy.issuer, vec![policy.client_id.to_owned()], policy.now)
     };
-    let Judged { claims, key, mut reasons } = judge(token, keys, &general);
+    let Judged { claims, key, findings: Findings { mut reasons, .. } } = judge(token, keys, &general);
     let mut told = None;
     if let Some((claims, _)) = &claims {
         own_rules(claims, policy, &mut reasons);

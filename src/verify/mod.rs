@@ -7,6 +7,7 @@
 mod claims;
 mod clock_guard;
 mod der;
+mod findings;
 mod header;
 mod id_token;
 mod keys;
@@ -28,6 +29,7 @@ mod vectors;
 use serde_json::{Map, Value};
 
 pub use clock_guard::{CLOCK_TOLERANCE, clock_rollback};
+pub use findings::{Findings, Outcome, Step};
 pub use id_token::{IdTokenPolicy, verify_id_token};
 pub use keys::{KeyInfo, KeySet, ListedKey};
 pub use options::{InvalidOption, PolicyOptions, VerdictAnswer};
@@ -87,26 +89,33 @@ impl Verdict {
 /// Judges `token` by `keys` and `policy`. Reads no clock, no file and no network.
 #[must_use]
 pub fn verify(token: &str, keys: &KeySet, policy: &Policy) -> Verdict {
-    match judge(token, keys, policy) {
-        Judged { claims: Some((claims, typ)), key: Some(key), reasons } if reasons.is_empty() => {
+    explain(token, keys, policy, false).0
+}
+
+/// The same, and where it is wanted the way to the verdict.
+#[must_use]
+pub fn explain(token: &str, keys: &KeySet, policy: &Policy, explained: bool) -> (Verdict, Vec<Step>) {
+    let Judged { claims, key, mut findings } =
+        judge_by(token, header::LONGEST_TOKEN, keys, policy, claims::judge, Findings::new(explained));
+    let steps = findings.steps.take().unwrap_or_default();
+    let verdict = match (claims, key) {
+        (Some((claims, typ)), Some(key)) if findings.reasons.is_empty() => {
             Verdict::Granted(Granted { claims, typ, key })
         }
-        Judged { mut reasons, .. } => {
-            reasons.sort_by_key(|r| r.code);
-            Verdict::Denied(reasons)
-        }
-    }
+        _ => Verdict::Denied(findings.sorted()),
+    };
+    (verdict, steps)
 }
 
 /// What there is to say about a token. Claims are believed only where a key is told and there are no reasons.
 struct Judged {
     claims: Option<(Map<String, Value>, Option<String>)>,
     key: Option<KeyInfo>,
-    reasons: Vec<Reason>,
+    findings: Findings,
 }
 
 fn judge(token: &str, keys: &KeySet, policy: &Policy) -> Judged {
-    judge_by(token, header::LONGEST_TOKEN, keys, policy, claims::judge)
+    judge_by(token, header::LONGEST_TOKEN, keys, policy, claims::judge, Findings::default())
 }
 
 /// Judges length, header and signature by the rules for every token, and the claims by `rules`.
@@ -115,29 +124,52 @@ fn judge_by(
     longest: usize,
     keys: &KeySet,
     policy: &Policy,
-    rules: fn(&Map<String, Value>, &Policy) -> Vec<Reason>,
+    rules: fn(&Map<String, Value>, &Policy, &mut Findings),
+    mut findings: Findings,
 ) -> Judged {
     let parts = match header::take_apart_within(token, longest) {
         Ok(parts) => parts,
-        Err(reasons) => return Judged { claims: None, key: None, reasons },
+        Err(reasons) => {
+            reasons.into_iter().for_each(|reason| findings.deny("parts", reason));
+            return Judged { claims: None, key: None, findings };
+        }
     };
-    let mut reasons = Vec::new();
-    if let Some(what) = parts.header.unsupported {
-        reasons.push(Reason::new(ReasonCode::UnsupportedHeader, format!("the token's header has {what}")));
+    findings.pass("parts", || format!("a signed JWT of {} bytes", token.len()));
+    match parts.header.unsupported {
+        Some(what) => {
+            let message = format!("the token's header has {what}");
+            findings.deny("header", Reason::new(ReasonCode::UnsupportedHeader, message));
+        }
+        None => findings.pass("header", || "nothing that is not supported"),
     }
-    if !policy.types.accept(parts.header.typ.as_deref()) {
-        let found = parts.header.typ.as_deref().map_or_else(|| "none".to_owned(), quoted);
-        let message = format!("expected the type {}, found {found}", policy.types.described());
-        reasons.push(Reason::new(ReasonCode::WrongType, message));
+    let typ = parts.header.typ.as_deref();
+    let shown = || typ.map_or_else(|| "none".to_owned(), quoted);
+    if !policy.types.accept(typ) {
+        let message = format!("expected the type {}, found {}", policy.types.described(), shown());
+        findings.deny("typ", Reason::new(ReasonCode::WrongType, message));
     } else if policy.types == AcceptedTypes::AccessToken
-        && let Some(mark) = id_token::mark(parts.header.typ.as_deref(), &parts.claims)
+        && let Some(mark) = id_token::mark(typ, &parts.claims)
     {
         let message = format!("expected an access token, found an ID token: it has {mark}");
-        reasons.push(Reason::new(ReasonCode::WrongType, message));
+        findings.deny("typ", Reason::new(ReasonCode::WrongType, message));
+    } else {
+        findings.pass("typ", || format!("expected {}, found {}", policy.types.described(), shown()));
     }
-    let key = signer(&parts, keys, policy).map_err(|reason| reasons.push(reason)).ok();
-    reasons.extend(rules(&parts.claims, policy));
-    Judged { claims: Some((parts.claims, parts.header.typ)), key, reasons }
+    let key = match signer(&parts, keys, policy) {
+        Ok(key) => {
+            findings.pass("signature", || {
+                let kid = key.kid.as_deref().map_or_else(|| "a key without a name".to_owned(), quoted);
+                format!("made with {} by the trusted key {kid}", key.alg)
+            });
+            Some(key)
+        }
+        Err(reason) => {
+            findings.deny("signature", reason);
+            None
+        }
+    };
+    rules(&parts.claims, policy, &mut findings);
+    Judged { claims: Some((parts.claims, parts.header.typ)), key, findings }
 }
 
 /// The trusted key that made the signature.

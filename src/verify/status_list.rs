@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::claims::{judge_status_list, numeric_date};
+use super::findings::Findings;
 use super::header::{decoded, take_apart};
 use super::keys::KeySet;
 use super::policy::{AcceptedTypes, Algorithm, Policy};
@@ -225,10 +226,10 @@ impl StatusList {
             leeway: policy.leeway,
             ..Policy::new(policy.issuer, Vec::new(), policy.fetched_at)
         };
-        let claims = match judge_by(jwt, Self::LONGEST, keys, &general, judge_status_list) {
-            Judged { claims: Some((claims, _)), key: Some(_), reasons } if reasons.is_empty() => claims,
-            Judged { reasons, .. } => {
-                let mut codes: Vec<ReasonCode> = reasons.iter().map(|reason| reason.code).collect();
+        let claims = match judge_by(jwt, Self::LONGEST, keys, &general, judge_status_list, Findings::default()) {
+            Judged { claims: Some((claims, _)), key: Some(_), findings } if findings.reasons.is_empty() => claims,
+            Judged { findings, .. } => {
+                let mut codes: Vec<ReasonCode> = findings.reasons.iter().map(|reason| reason.code).collect();
                 codes.sort();
                 codes.dedup();
                 return Err(StatusListError::Refused(codes));

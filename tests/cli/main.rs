@@ -5,6 +5,7 @@
 mod support;
 
 mod agent;
+mod batch;
 mod corpus;
 mod exec;
 mod exit_codes;

@@ -1,0 +1,147 @@
+//! Many tokens at once: a line each on stdin, decided on every core, answered in order.
+//!
+//! One thread reads, as many as there are cores decide, one writes. What is under way is bounded: a reader of the answers
+//! who does not read stops the reading of the tokens.
+
+use std::io::{self, BufRead, BufReader, Read as _, Write as _};
+use std::num::NonZero;
+use std::ops::ControlFlow;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::{MOST_BYTES, unreadable};
+use crate::failure::{Failure, Kind};
+use crate::verify::{Verdict, VerdictAnswer};
+
+/// So many lines at most are decided by one thread in one go, and so many bytes, but for a last line that is longer: enough
+/// that handing them around costs nothing beside the signatures.
+const MOST_LINES: usize = 64;
+const MOST_IN_ONE: usize = 256 * 1024;
+
+/// How many such pieces are under way for each core, waiting, being decided, or waiting to be written.
+const EACH_CORE: usize = 4;
+
+/// Lines, each as long as it says.
+#[derive(Default)]
+struct Piece {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+/// What is answered to a piece, and whether all of it was granted.
+struct Answers {
+    text: Vec<u8>,
+    all_valid: bool,
+}
+
+/// Decides on each line of stdin; whether all of them were granted.
+///
+/// # Errors
+/// [`Kind::Usage`] where stdin cannot be read, [`Kind::Unexpected`] where stdout cannot take the answers; a reader that
+/// has gone is no error.
+pub(super) fn run(decide: &(dyn Fn(&[u8]) -> Verdict + Sync), keys_age: Option<Duration>) -> Result<bool, Failure> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let (to_decide, waiting) = mpsc::sync_channel::<(Piece, SyncSender<Answers>)>(cores * EACH_CORE);
+    let (in_order, answers) = mpsc::sync_channel::<Receiver<Answers>>(cores * EACH_CORE);
+    let waiting = Mutex::new(waiting);
+    thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                loop {
+                    // Apart from the match: the next piece is taken by one, and decided without the others waiting.
+                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok((piece, answer)) = next else { return };
+                    let _ = answer.send(decided(&piece, decide, keys_age));
+                }
+            });
+        }
+        let writer = scope.spawn(move || write(&answers));
+        let read = read(|piece| {
+            let (answer, answers) = mpsc::sync_channel(1);
+            // Who has gone, wants no more answers.
+            match in_order.send(answers).is_ok() && to_decide.send((piece, answer)).is_ok() {
+                true => ControlFlow::Continue(()),
+                false => ControlFlow::Break(()),
+            }
+        });
+        drop((to_decide, in_order));
+        let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the answers were not written")));
+        read.map_err(unreadable)?;
+        written.map_err(|e| {
+            let error = anyhow::Error::new(e).context("writing to stdout");
+            Failure::new(Kind::Unexpected, error, "check where the output goes")
+        })
+    })
+}
+
+/// Reads stdin to its end in pieces: what is there is handed on at once, so that who waits for an answer gets it.
+fn read(mut hand_on: impl FnMut(Piece) -> ControlFlow<()>) -> io::Result<()> {
+    let mut input = BufReader::with_capacity(64 * 1024, io::stdin().lock());
+    let mut piece = Piece::default();
+    loop {
+        let begun = piece.bytes.len();
+        let length = (&mut input).take(MOST_BYTES as u64 + 2).read_until(b'\n', &mut piece.bytes)?;
+        if length > 0 {
+            if piece.bytes.last() != Some(&b'\n') && piece.bytes.len() - begun > MOST_BYTES {
+                skip_line(&mut input)?;
+            }
+            piece.ends.push(piece.bytes.len());
+        }
+        let full = piece.ends.len() >= MOST_LINES || piece.bytes.len() >= MOST_IN_ONE;
+        // Another whole line that is here already goes along.
+        let more = input.buffer().contains(&b'\n');
+        if (length == 0 || full || !more) && !piece.ends.is_empty() && hand_on(std::mem::take(&mut piece)).is_break() {
+            return Ok(());
+        }
+        if length == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
+    loop {
+        let buffer = input.fill_buf()?;
+        if buffer.is_empty() {
+            return Ok(());
+        }
+        let end = buffer.iter().position(|byte| *byte == b'\n');
+        let used = end.map_or(buffer.len(), |at| at + 1);
+        input.consume(used);
+        if end.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+fn decided(piece: &Piece, decide: &(dyn Fn(&[u8]) -> Verdict + Sync), keys_age: Option<Duration>) -> Answers {
+    let mut answers = Answers { text: Vec::with_capacity(piece.bytes.len() * 2), all_valid: true };
+    let mut begin = 0;
+    for end in &piece.ends {
+        let verdict = decide(&piece.bytes[begin..*end]);
+        begin = *end;
+        answers.all_valid &= verdict.is_granted();
+        #[allow(clippy::expect_used, reason = "a verdict is always JSON, and a vector never fails to grow")]
+        serde_json::to_writer(&mut answers.text, &VerdictAnswer::of(&verdict, keys_age)).expect("a verdict is JSON");
+        answers.text.push(b'\n');
+    }
+    answers
+}
+
+/// Writes the answers in the order of their pieces; whether all were granted.
+fn write(answers: &Receiver<Receiver<Answers>>) -> io::Result<bool> {
+    let mut all_valid = true;
+    for piece in answers {
+        let Ok(answers) = piece.recv() else { return Err(io::Error::other("a token was not decided")) };
+        all_valid &= answers.all_valid;
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(&answers.text).and_then(|()| stdout.flush()) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => break,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(all_valid)
+}

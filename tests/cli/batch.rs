@@ -1,0 +1,224 @@
+//! `verify - --batch`: every line is answered, in order, at once where somebody waits, and within bounds.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::jwt::{AUDIENCE, ISSUER, Signer, good};
+use crate::support::{Ran, Sandbox};
+
+struct Bench {
+    home: Sandbox,
+    signer: Signer,
+    keys: String,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (home, signer) = (Sandbox::new(), Signer::new());
+        let keys = home.path().join("keys.json").to_str().expect("text").to_owned();
+        std::fs::write(&keys, signer.jwks().to_string()).expect("written");
+        Self { home, signer, keys }
+    }
+
+    fn args(&self) -> [&str; 9] {
+        ["verify", "-", "--batch", "--jwks", &self.keys, "--issuer", ISSUER, "--audience", AUDIENCE]
+    }
+
+    fn token(&self, number: usize) -> String {
+        self.signer.token(json!({"jti": number.to_string()}))
+    }
+
+    /// Runs it to its end, the lines coming from a file: there may be more than pipes hold.
+    fn run(&self, lines: &str) -> Ran {
+        let file = self.home.path().join("tokens");
+        std::fs::write(&file, lines).expect("written");
+        let mut command = self.home.command(&self.args());
+        let stdin = std::fs::File::open(&file).expect("opened");
+        let child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        self.home.finish(child.expect("it starts"), &self.args())
+    }
+}
+
+#[track_caller]
+fn answers(ran: &Ran) -> Vec<Value> {
+    ran.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn answers_come_in_the_order_of_the_lines_whatever_each_costs() {
+    let bench = Bench::new();
+    // Some are long, some are nonsense: none overtakes another.
+    let line = |number: usize| match number % 7 {
+        0 => "nonsense".to_owned(),
+        3 => bench.signer.token(json!({"jti": number.to_string(), "pad": "x".repeat(100_000)})),
+        _ => bench.token(number),
+    };
+    let lines: String = (0..2000).map(|number| line(number) + "\n").collect();
+    let ran = bench.run(&lines).exits(4);
+    let answers = answers(&ran);
+    assert_eq!(answers.len(), 2000);
+    for (number, answer) in answers.iter().enumerate() {
+        let expected = if number % 7 == 0 { Value::Null } else { number.to_string().into() };
+        assert_eq!(answer["claims"]["jti"], expected, "line {number}");
+    }
+}
+
+#[test]
+fn whoever_sends_one_line_and_waits_gets_its_answer() {
+    let bench = Bench::new();
+    let mut command = bench.home.command(&bench.args());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let (sender, lines) = mpsc::channel();
+    let stdout = BufReader::new(child.stdout.take().expect("piped"));
+    std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    for number in 0..20 {
+        // Half a line is no line.
+        let token = bench.token(number);
+        stdin.write_all(token[..10].as_bytes()).expect("sent");
+        stdin.write_all(format!("{}\n", &token[10..]).as_bytes()).expect("sent");
+        let answer = lines.recv_timeout(Duration::from_secs(20)).expect("an answer, though the input goes on");
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
+        assert_eq!(answer["claims"]["jti"], number.to_string());
+    }
+    drop(stdin);
+    assert!(child.wait().expect("it ends").success());
+}
+
+#[test]
+fn whoever_does_not_read_the_answers_is_not_read_from() {
+    let bench = Bench::new();
+    let mut command = bench.home.command(&bench.args());
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let (token, lines) = (bench.token(1) + "\n", 200_000);
+    let whole = token.len() * lines;
+    let (sender, sent) = mpsc::channel();
+    let writer = std::thread::spawn(move || {
+        for _ in 0..lines {
+            if stdin.write_all(token.as_bytes()).is_err() {
+                return;
+            }
+            let _ = sender.send(token.len());
+        }
+    });
+    // Until nothing more is taken for a while.
+    let mut taken = 0;
+    while let Ok(length) = sent.recv_timeout(Duration::from_secs(2)) {
+        taken += length;
+    }
+    assert!(taken < whole, "all {whole} bytes were taken");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it lives");
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
+    let most: u64 = most.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(most < 64 * 1024, "{most} KiB for {taken} bytes");
+    // It goes on as soon as somebody reads.
+    let mut stdout = child.stdout.take().expect("piped");
+    let mut all = Vec::new();
+    stdout.read_to_end(&mut all).expect("read");
+    writer.join().expect("all is sent");
+    assert!(child.wait().expect("it ends").success());
+    assert_eq!(all.iter().filter(|byte| **byte == b'\n').count(), lines);
+}
+
+#[test]
+fn each_kind_of_line_has_its_answer() {
+    let bench = Bench::new();
+    let good = bench.token(1);
+    let long = "a".repeat(1024 * 1024 + 1);
+    let lines = format!("{good}\r\n\n  \n{long}\n{good}\n{}", bench.token(2));
+    let ran = bench.run(&lines).exits(4);
+    let codes: Vec<Value> = answers(&ran)
+        .into_iter()
+        .map(|answer| if answer["valid"] == true { true.into() } else { answer["reasons"][0]["code"].clone() })
+        .collect();
+    let expected = json!([true, "opaque_token", "opaque_token", "malformed", true, true]);
+    assert_eq!(Value::Array(codes), expected);
+    assert_eq!(bench.run("").exits(0).stdout, "");
+    assert_eq!(answers(&bench.run(&good).exits(0)).len(), 1, "without an end of its line");
+    let mut child = bench.home.command(&bench.args());
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    child.stdin.take().expect("piped").write_all(b"\xff\xfe\n").expect("sent");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("not text"));
+}
+
+#[test]
+fn a_reader_that_has_gone_is_no_error_and_ends_it() {
+    let bench = Bench::new();
+    let mut command = bench.home.command(&bench.args());
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    drop(child.stdout.take());
+    let (mut stdin, token) = (child.stdin.take().expect("piped"), bench.token(1) + "\n");
+    // It ends though the input does not.
+    while stdin.write_all(token.as_bytes()).is_ok() {}
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+fn the_way_to_a_verdict_is_told_for_one_token_only() {
+    let bench = Bench::new();
+    bench.home.run(&[&bench.args()[..], &["--explain"]].concat()).exits(2);
+}
+
+/// The words of each line of an explanation: what was looked at, and how it ended.
+#[track_caller]
+fn explained(bench: &Bench, token: &str, args: &[&str], code: i32) -> (Vec<(String, String)>, Ran) {
+    let all = [&bench.args()[..2], &bench.args()[3..], &["--explain"], args].concat();
+    let ran = bench.home.run_with(&all, token).exits(code);
+    let words = |line: &str| {
+        let mut words = line.split_whitespace().map(str::to_owned);
+        Some((words.next()?, words.next()?))
+    };
+    (ran.stdout.lines().filter_map(words).collect(), ran)
+}
+
+#[test]
+fn an_explanation_goes_check_by_check_in_the_order_of_the_decision() {
+    let bench = Bench::new();
+    let (steps, ran) = explained(&bench, &bench.signer.token(json!({"scope": "a b"})), &["--scope", "a"], 0);
+    let ok = |checks: &[&str]| checks.iter().map(|check| ((*check).to_owned(), "ok".to_owned())).collect::<Vec<_>>();
+    let checks: Vec<_> = steps.iter().filter(|(_, outcome)| outcome == "ok").cloned().collect();
+    let all = ["parts", "header", "typ", "signature", "exp", "iat", "iss", "aud", "sub", "scope", "revoked"];
+    let found: Vec<_> = checks.into_iter().filter(|(check, _)| check != "nbf" && check != "jti").collect();
+    assert_eq!(found, ok(&all), "{}", ran.stdout);
+    assert!(ran.stdout.lines().last().is_some_and(|line| line.starts_with("valid: ")), "{}", ran.stdout);
+    for word in [ISSUER, AUDIENCE, "EdDSA", "leeway 30 s"] {
+        assert!(ran.stdout.contains(word), "{word} in {}", ran.stdout);
+    }
+
+    let bad = bench.signer.token(json!({"exp": 1, "iss": "https://evil.example"}));
+    let (steps, ran) = explained(&bench, &bad, &["--claim", "tenant=blue"], 4);
+    let denied: Vec<&str> = steps.iter().filter(|(_, o)| o == "denied").map(|(check, _)| check.as_str()).collect();
+    assert_eq!(denied, ["exp", "iss", "claim"], "{}", ran.stdout);
+    assert!(ran.stderr.contains("token denied"), "{}", ran.stderr);
+    let signature = bad.rsplit('.').next().expect("a signature");
+    assert!(!ran.stdout.contains(signature) && !ran.stdout.contains(&bad));
+
+    // The same decision and the same words as without it.
+    let args = [&bench.args()[..2], &bench.args()[3..], &["--json"]].concat();
+    for token in [bad, bench.signer.sign(&json!({"alg": "none"}), &good(json!({}))), "opaque".into()] {
+        let plain = bench.home.run_with(&args, &token).exits(4).json();
+        let mut told = bench.home.run_with(&[&args[..], &["--explain"]].concat(), &token).exits(4).json();
+        let steps = told.as_object_mut().and_then(|told| told.remove("steps")).expect("steps");
+        assert_eq!(told, plain);
+        let denied = steps.as_array().expect("steps").iter().filter(|step| step["outcome"] == "denied");
+        let mut denied: Vec<&str> = denied.map(|step| step["message"].as_str().expect("text")).collect();
+        let mut reasons: Vec<&str> = plain["reasons"]
+            .as_array()
+            .expect("reasons")
+            .iter()
+            .map(|r| r["message"].as_str().expect("text"))
+            .collect();
+        denied.sort_unstable();
+        reasons.sort_unstable();
+        assert_eq!(denied, reasons);
+    }
+}
