@@ -16,8 +16,6 @@ pub(super) struct Peer {
 /// A process, and what it ran when it was first seen.
 #[derive(Default)]
 pub(super) struct Identity {
-    /// Tells whether the process lives yet, however its number was given away since.
-    pidfd: Option<OwnedFd>,
     pub(super) executable: Option<String>,
     pub(super) parent: Option<String>,
 }
@@ -30,7 +28,8 @@ pub(super) struct Peers {
 
 #[derive(Default)]
 struct Seen {
-    identities: HashMap<u32, Arc<Identity>>,
+    /// The descriptor is kept here alone: a connection outlives its place among the processes seen last.
+    identities: HashMap<u32, (OwnedFd, Arc<Identity>)>,
     order: VecDeque<u32>,
 }
 
@@ -47,14 +46,15 @@ impl Peers {
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
         let uid = credentials.uid();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = seen.identities.get(&pid)
-            && known.lives()
+        if let Some((pidfd, known)) = seen.identities.get(&pid)
+            && lives(pidfd)
         {
             return Ok(Peer { pid, uid, identity: Arc::clone(known) });
         }
-        let identity = Arc::new(Identity::of(stream, pid));
-        if identity.pidfd.is_some() {
-            if seen.identities.insert(pid, Arc::clone(&identity)).is_none() {
+        let (pidfd, identity) = Identity::of(stream, pid);
+        let identity = Arc::new(identity);
+        if let Some(pidfd) = pidfd {
+            if seen.identities.insert(pid, (pidfd, Arc::clone(&identity))).is_none() {
                 seen.order.push_back(pid);
             }
             if seen.order.len() > MOST
@@ -68,31 +68,34 @@ impl Peers {
 }
 
 impl Identity {
+    /// What tells whether the process lives yet, however its number was given away since, and what it runs.
     #[cfg(target_os = "linux")]
-    fn of(stream: &UnixStream, pid: u32) -> Self {
+    fn of(stream: &UnixStream, pid: u32) -> (Option<OwnedFd>, Self) {
         let pidfd = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerPidfd).ok();
         let program = |pid: u32| {
             let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
             Some(shown(&path))
         };
         let parent = parent_of(pid).filter(|parent| *parent > 0).and_then(program);
-        let identity = Self { pidfd, executable: program(pid), parent };
+        let identity = Self { executable: program(pid), parent };
         // Where it has ended meanwhile, what was read may be another's that got its number.
-        if identity.pidfd.is_some() && !identity.lives() { Self::default() } else { identity }
+        match pidfd {
+            Some(pidfd) if !lives(&pidfd) => (None, Self::default()),
+            pidfd => (pidfd, identity),
+        }
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn of(_stream: &UnixStream, _pid: u32) -> Self {
-        Self::default()
+    fn of(_stream: &UnixStream, _pid: u32) -> (Option<OwnedFd>, Self) {
+        (None, Self::default())
     }
+}
 
-    fn lives(&self) -> bool {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let Some(pidfd) = &self.pidfd else { return false };
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // The descriptor of a process can be read once it has ended.
-        poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready == 0)
-    }
+fn lives(pidfd: &OwnedFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // The descriptor of a process can be read once it has ended.
+    poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready == 0)
 }
 
 /// The fourth field of `/proc/PID/stat`, after the name in parentheses, in which anything may stand.

@@ -1,11 +1,14 @@
 //! Clients that mean harm or are broken: each is bounded, and nobody else notices.
 
+use std::fs;
 use std::time::{Duration, Instant};
+
+use authctl::dev_issuer::{Endpoint, FaultKind};
 
 use crate::support::agent::{Agent, Connection};
 use crate::support::watched::until;
 
-use super::logged_in;
+use super::{fault, logged_in};
 
 #[test]
 fn what_is_no_request_is_refused_with_the_reason() {
@@ -138,4 +141,31 @@ fn where_the_system_gives_few_descriptors_fewer_are_served_and_all_goes_on() {
     assert_eq!(issuer.stats().refreshes_committed, 1);
     drop(all);
     until("their end", || (agent.connections_if_told()? == 0).then_some(()));
+}
+
+#[test]
+fn many_processes_leave_what_a_renewal_needs() {
+    const PROCESSES: usize = 60;
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run_by(&home, "prlimit", &["--nofile=128", "--"]);
+    let before = home.stored("work")["tokens"]["refresh_token"].clone();
+    fault(&issuer, Endpoint::Token, FaultKind::HoldReply, 1);
+    let mut counting = agent.connect();
+    let mut renewing = agent.waits_for("POST", "/v1/refresh/work");
+    until("the renewal", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    let socket = home.socket();
+    let args = ["-sN", "--unix-socket", socket.to_str().unwrap(), "http://authctl/v1/events"];
+    let _processes: Vec<_> =
+        (0..PROCESSES).map(|_| home.watch_command(home.command_of("curl", &args), &args)).collect();
+    let mut connected = || {
+        counting.asks("GET", "/v1/agent", &[], "");
+        counting.answer().expect("an answer").is(200)["connections"].as_u64().expect("a number")
+    };
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", agent.pid)).expect("run as root").count();
+    until("all of them", || (connected() == PROCESSES as u64 + 2 || descriptors() >= 128).then_some(()));
+    // The spent refresh token is worth nothing: without a descriptor for the new one the session would be lost.
+    issuer.clear_faults();
+    assert_eq!(renewing.answer().expect("an answer").is(200)["renewed"], true);
+    assert_ne!(home.stored("work")["tokens"]["refresh_token"], before);
+    assert_eq!(connected(), PROCESSES as u64 + 2, "and each is served");
 }
