@@ -130,6 +130,8 @@ impl Agent {
                 Err(failure) => trouble = Some(failure),
             }
         }
+        // Locked meanwhile, also where the wait ended in a failure that the kept token would outlive.
+        self.guard.pass(self.now())?;
         let end = match standing(&session) {
             IdTokenStanding::Good(end) | IdTokenStanding::Last(end) | IdTokenStanding::Due(Some(end)) => end,
             IdTokenStanding::Absent => return Err(about(LoginReason::NoIdToken)),

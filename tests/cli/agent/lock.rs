@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
+use authctl::dev_issuer::{Endpoint, FaultKind};
 use serde_json::json;
 
 use crate::support::Sandbox;
 use crate::support::agent::Agent;
 
-use super::logged_in;
+use super::{MORE_THAN_HALF, fault, half_through, logged_in};
 
 const PASSPHRASE: &str = "a passphrase of the tests";
 
@@ -180,4 +181,19 @@ fn no_session_is_in_the_memory_of_a_locked_agent() {
     }
     agent.post("/v1/lock", &body()).is(200);
     assert_eq!(found(), Vec::<String>::new());
+}
+
+#[test]
+fn an_id_token_that_was_waited_for_is_kept_back_by_an_agent_that_locked_meanwhile() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    half_through(&home, &agent);
+    let mut events = agent.events();
+    fault(&issuer, Endpoint::Token, FaultKind::Hold, 0);
+    agent.post("/v1/lock", &json!({"passphrase": PASSPHRASE, "after": 1}).to_string()).is(200);
+    // It locks sooner than anybody waits for what would be newer than a token that is valid yet.
+    let mut waiting = agent.waits_for("GET", MORE_THAN_HALF);
+    events.until("locked");
+    issuer.clear_faults();
+    waiting.answer().expect("an answer").refuses(423, "agent_locked");
 }

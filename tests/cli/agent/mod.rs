@@ -12,6 +12,11 @@ mod trouble;
 
 use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle, Options};
 
+use authctl::secret::Secret;
+use serde_json::json;
+
+use crate::support::agent::Agent;
+use crate::support::jwt::{Signer, now};
 use crate::support::{Sandbox, issuer};
 
 /// What a token lives at the issuers here, in seconds.
@@ -35,4 +40,15 @@ fn fault(issuer: &Handle, endpoint: Endpoint, kind: FaultKind, times: u32) {
 /// How many requests have come to the token endpoint.
 fn asked(issuer: &Handle) -> u64 {
     issuer.stats().requests.get("token").copied().unwrap_or(0)
+}
+
+/// Asks for the ID token of [`half_through`] with more life than it has.
+const MORE_THAN_HALF: &str = "/v1/id-token/work?min_ttl=400";
+
+/// Gives the session an ID token that has lived five minutes and has five more to live.
+fn half_through(home: &Sandbox, agent: &Agent<'_>) -> String {
+    let token = Signer::new().token(json!({"iat": now() - 300, "exp": now() + 300}));
+    home.change_session("work", |session| session.tokens.id_token = Some(Secret::new(token.clone())));
+    agent.post("/v1/forget/work", "").is(200);
+    token
 }
