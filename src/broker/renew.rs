@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Broker, BrokerError, LoginReason, RESERVE, in_doubt};
+use crate::clock::UnixTime;
 use crate::issuer::{IssuerError, Reached, TokenEndpoint, client_credentials, refresh};
 use crate::model::{Failed, Freshness, Grant, MinTtl, Profile, Session, TokenFor, TokenSet, freshness};
 
@@ -38,6 +39,9 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(15);
 
 /// How long a lost reply keeps a refresh token from being sent again where the access token has no known end.
 const DOUBT_LIMIT: Duration = Duration::from_secs(3600);
+
+/// What is further in the future than this was noted before the clock was set back.
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
 /// The wait before a request that certainly never arrived is sent once more.
 const RESEND_WAIT: Duration = Duration::from_millis(300);
@@ -146,10 +150,12 @@ impl Broker {
         let kept = session.token_for(asked);
         let valid = kept.is_some_and(|tokens| freshness(tokens, now, MinTtl::Default) != Freshness::Expired);
         if let Some(failed) = &session.last_failure {
-            let told_to_wait = failed.retry_at.is_some_and(|at| at > now);
+            // One from the future was noted before the clock was set back, and says nothing of how long it is.
+            let past = failed.at <= now;
+            let told_to_wait = past && failed.retry_at.is_some_and(|at| at > now);
             // Callers that waited while another's try failed share its outcome instead of each trying in turn.
             let shared = seen.last_failure.as_ref() != Some(failed);
-            let pausing = valid && need != Need::New && failed.at.plus(PAUSE_AFTER_FAILURE) > now && failed.at <= now;
+            let pausing = valid && need != Need::New && past && failed.at.plus(PAUSE_AFTER_FAILURE) > now;
             if told_to_wait || shared || pausing {
                 return Err(BrokerError::FailedJustNow(failed.clone()));
             }
@@ -157,12 +163,9 @@ impl Broker {
         // The reply to the last renewal was lost. The issuer may have spent the refresh token, and may end the session
         // when it sees it again: it is sent once more only when nothing else is left, also where a new one is asked for.
         let main = &session.tokens;
-        let alive = match main.expires_at {
-            Some(end) => end > now,
-            // Of a token without a known end it is enough to wait a while.
-            None => session.renewing_since.is_some_and(|since| since.plus(DOUBT_LIMIT) > now),
-        };
-        if let (Some(since), true) = (session.renewing_since, alive) {
+        if let Some(since) = session.renewing_since
+            && in_doubt_yet(main, since, now)
+        {
             return Err(BrokerError::FailedJustNow(Failed {
                 at: since,
                 code: "renewal_in_doubt".into(),
@@ -251,6 +254,18 @@ impl Broker {
         }
         if over { BrokerError::LoginRequired(LoginReason::Ended(failed)) } else { error }
     }
+}
+
+/// Whether a lost reply of then is reason yet to keep the refresh token back: `main` lives, as far as the clock can tell.
+/// After it was set back it cannot, and a token that seems to live for days may be long over.
+fn in_doubt_yet(main: &TokenSet, since: UnixTime, now: UnixTime) -> bool {
+    let soon = now.plus(CLOCK_SLACK);
+    let alive = match main.expires_at {
+        Some(end) => end > now && main.obtained_at <= soon,
+        // Of a token without a known end it is enough to wait a while.
+        None => since.plus(DOUBT_LIMIT) > now,
+    };
+    alive && since <= soon
 }
 
 /// The stable word that a failed renewal is remembered by.

@@ -247,6 +247,30 @@ fn a_lost_reply_costs_nothing_at_an_issuer_with_grace() {
 }
 
 #[test]
+fn what_was_noted_before_the_clock_was_set_back_keeps_nobody_from_a_renewal() {
+    const DAY: i64 = 24 * 3600;
+    let (home, issuer) = logged_in(|o| o.reuse_grace = Duration::from_secs(60));
+    for kind in [FaultKind::TooManyRequests { retry_after: 10 }, FaultKind::LostReply] {
+        let what = format!("{kind:?}");
+        let first = home.token("work");
+        fault(&issuer, kind, 1);
+        home.passes("work", LIFE + 1);
+        token(&home).exits(6);
+        home.passes("work", -DAY);
+        let second = home.token("work");
+        assert_ne!(second, first, "{what}: the old one seems to live another day, and does not");
+        assert_eq!(home.token("work"), second, "{what}");
+    }
+    // Nor where the token has no end that is known.
+    home.change_session("work", |session| {
+        session.tokens.expires_at = None;
+        session.renewing_since = Some(authctl::clock::UnixTime(crate::support::jwt::now() + DAY));
+    });
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(issuer.stats().families_revoked, 0);
+}
+
+#[test]
 fn a_refresh_token_that_is_not_rotated_stays() {
     let (home, issuer) = logged_in(|o| o.rotate = false);
     let kept = home.stored("work")["tokens"]["refresh_token"].clone();
