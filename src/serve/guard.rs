@@ -160,7 +160,10 @@ impl Drop for Attempt {
 }
 
 impl Inner {
-    fn idle_for_too_long(&self, now: UnixTime) -> bool {
+    /// A last use that is yet to come is from before the clock was set back, and is taken to be now: it locks nobody out,
+    /// and puts nothing off.
+    fn idle_for_too_long(&mut self, now: UnixTime) -> bool {
+        self.used_at = self.used_at.map(|at| at.min(now));
         match (self.after, self.used_at) {
             (Some(after), Some(used_at)) => used_at.until(now) >= after,
             _ => false,
@@ -189,7 +192,7 @@ impl Agent {
     /// Locks where nobody has asked for so long that it should be, whatever the alarm did.
     pub(super) fn lock_if_idle(&self) {
         let idle = {
-            let inner = self.guard.inner();
+            let mut inner = self.guard.inner();
             !inner.locked && inner.idle_for_too_long(self.now())
         };
         if idle {
@@ -299,9 +302,10 @@ impl Agent {
 pub(super) async fn lock_when_idle(agent: Arc<Agent>) {
     loop {
         let (idle, until) = {
-            let inner = agent.guard.inner();
+            let mut inner = agent.guard.inner();
+            let idle = !inner.locked && inner.idle_for_too_long(agent.now());
             let until = inner.after.zip(inner.used_at).map(|(after, used_at)| used_at.plus(after));
-            (!inner.locked && inner.idle_for_too_long(agent.now()), until.filter(|_| !inner.locked))
+            (idle, until.filter(|_| !inner.locked))
         };
         if idle {
             agent.close();
@@ -333,8 +337,10 @@ mod tests {
 
     #[test]
     fn idle_is_counted_from_the_last_use() {
-        let inner = Inner { after: Some(Duration::from_secs(60)), used_at: Some(UnixTime(1000)), ..Inner::default() };
+        let mut inner =
+            Inner { after: Some(Duration::from_secs(60)), used_at: Some(UnixTime(1000)), ..Inner::default() };
         assert!(!inner.idle_for_too_long(UnixTime(1059)) && inner.idle_for_too_long(UnixTime(1060)));
         assert!(!inner.idle_for_too_long(UnixTime(10)), "a clock that was set back locks nobody out");
+        assert!(!inner.idle_for_too_long(UnixTime(69)) && inner.idle_for_too_long(UnixTime(70)), "nor puts it off");
     }
 }
