@@ -1,10 +1,15 @@
 //! What the agent's process asks of the system for itself: no core, no debugger, no open files of others.
 
+use std::os::fd::RawFd;
+
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
 /// How many descriptors the agent uses at most, whatever the system would allow.
 const MOST_DESCRIPTORS: u64 = 4096;
+
+/// The last of the three streams.
+const STDERR: RawFd = 2;
 
 /// Takes this process out of reach of debuggers and core dumps, makes what it creates its owner's alone, and raises the
 /// soft limit of descriptors. Call it first, in every way of running the agent.
@@ -23,6 +28,19 @@ pub fn harden() -> std::io::Result<()> {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
     }
     Ok(())
+}
+
+/// Closes every descriptor but the three streams: what the caller had open, a lock or the end of a pipe, is not for the
+/// agent to keep. Call it before anything else, while whatever is open was inherited. Where the system does not tell what
+/// is open, nothing is closed.
+pub fn leave_descriptors() {
+    let Ok(listing) = std::fs::read_dir("/dev/fd") else { return };
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<RawFd>().ok();
+    // The listing's own is closed with it before the rest is.
+    let open: Vec<RawFd> = listing.flatten().filter_map(number).filter(|number| *number > STDERR).collect();
+    for number in open {
+        let _ = nix::unistd::close(number);
+    }
 }
 
 /// How many descriptors this process may have open.

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch as signal};
 
-pub use harden::harden;
+pub use harden::{harden, leave_descriptors};
 
 use crate::agent::{AgentState, Listening};
 use crate::broker::Broker;

@@ -8,7 +8,7 @@ use crate::agent::listen;
 use crate::app::App;
 use crate::cli::AgentRun;
 use crate::failure::{Failure, Kind};
-use crate::serve::{Parts, harden, serve};
+use crate::serve::{Parts, harden, leave_descriptors, serve};
 
 /// What `agent run --detach` writes to stdout once requests are answered.
 pub(super) const READY: &str = "ready";
@@ -16,6 +16,9 @@ pub(super) const READY: &str = "ready";
 /// Runs until it is told to stop.
 pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Failure> {
     let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "start the agent again");
+    if args.detach {
+        leave_descriptors();
+    }
     harden().map_err(unexpected)?;
     if args.detach {
         // The leader of a session without a terminal: no Ctrl-C and no hang-up reaches it. Nothing is mounted below `/`.

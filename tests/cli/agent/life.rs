@@ -50,6 +50,19 @@ fn start_returns_when_it_is_ready_and_leaves_it_to_itself() {
 }
 
 #[test]
+fn it_keeps_nothing_of_what_was_open_where_it_was_started() {
+    let home = Sandbox::new();
+    let script = format!("exec 5<. 9>lock && flock 9 && exec '{AUTHCTL}' agent start");
+    home.run_command(&mut home.command_of("bash", &["-c", &script])).exits(0);
+    let agent = Agent::found(&home);
+    fs::File::open(home.path().join("lock")).unwrap().try_lock().expect("the lock ended with who took it");
+    let open: Vec<_> = fs::read_dir(format!("/proc/{}/fd", agent.pid)).unwrap().flatten().collect();
+    let kept = open.iter().filter_map(|entry| fs::read_link(entry.path()).ok()).find(|path| path == home.path());
+    assert_eq!(kept, None);
+    agent.stops();
+}
+
+#[test]
 fn ten_starts_at_once_give_one_agent() {
     let (home, _issuer) = logged_in(|_| {});
     let starts: Vec<_> = (0..10).map(|_| home.watch(&["agent", "start"])).collect();
