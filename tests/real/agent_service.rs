@@ -109,6 +109,23 @@ fn nothing_is_installed_beside_a_running_agent() {
     assert!(!home.path().join("config/systemd").exists(), "nothing is written");
 }
 
+#[test]
+fn it_is_installed_anew_over_a_socket_that_is_listened_on() {
+    let home = Sandbox::new();
+    home.run(&["agent", "install"]).exits(0);
+    let mut manager = activated(&home);
+    std::fs::remove_file(&units(&home)[1]).expect("removed");
+    home.run(&["agent", "install"]).exits(0);
+    assert!(units(&home)[1].exists(), "written again");
+    assert!(program_of(&manager).ends_with("systemd-socket-activate"), "to look for an agent does not start one");
+    // One that was started is to be stopped first.
+    home.run(&["agent", "status"]).exits(0);
+    assert_eq!(home.run(&["agent", "install", "--json"]).exits(8).error()["code"], "agent_running");
+    home.run(&["agent", "stop"]).exits(0);
+    assert!(until("its end", || manager.0.try_wait().expect("waited")).success());
+    home.run(&["agent", "install"]).exits(0);
+}
+
 /// A service manager that is told of states.
 struct Told(UnixDatagram, PathBuf);
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::start::lock_is_held;
 use crate::app::App;
 use crate::cli::AgentInstall;
 use crate::cmd::output;
@@ -26,7 +27,9 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Failure> {
         }
         return Ok(0);
     }
-    if app.agent_state()?.running {
+    if lock_is_held(&app.agent_socket()?) {
+        // Whose it is decides what is to be done about it.
+        app.agent_state()?;
         let message = "an agent is running, which the service would have to take the socket from";
         return Err(
             Failure::said(Kind::Agent, message, "run `authctl agent stop`, then install again").coded("agent_running")

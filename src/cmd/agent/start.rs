@@ -118,8 +118,9 @@ pub(super) fn stop(app: &App) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Whether a living agent holds the lock beside its socket.
-fn lock_is_held(socket: &Path) -> bool {
+/// Whether a living agent holds the lock beside its socket. To connect there might start one, where a service manager
+/// listens.
+pub(super) fn lock_is_held(socket: &Path) -> bool {
     let mut name = socket.as_os_str().to_owned();
     name.push(".lock");
     let Ok(file) = File::open(name) else { return false };
