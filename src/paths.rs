@@ -36,6 +36,8 @@ pub struct Environment {
     pub over_ssh: bool,
     /// `AUTHCTL_SOCK`: the agent's socket.
     pub agent_socket: Option<PathBuf>,
+    /// Those of `XDG_CONFIG_HOME` and `XDG_DATA_HOME` that are whole paths; others count as unset.
+    pub base_directories: Vec<(&'static str, PathBuf)>,
 }
 
 #[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
@@ -62,6 +64,10 @@ impl Environment {
             has_browser: display || os("BROWSER").is_some(),
             over_ssh: os("SSH_CONNECTION").is_some() || os("SSH_TTY").is_some(),
             agent_socket: os(AGENT_SOCKET_VARIABLE).map(PathBuf::from),
+            base_directories: BASE_DIRECTORY_VARIABLES
+                .into_iter()
+                .filter_map(|name| Some((name, os(name).map(PathBuf::from).filter(|path| path.is_absolute())?)))
+                .collect(),
         }
     }
 }
@@ -74,6 +80,9 @@ pub const KEY_FILE_VARIABLE: &str = "AUTHCTL_KEY_FILE";
 
 /// The variable that says where the agent's socket is.
 pub const AGENT_SOCKET_VARIABLE: &str = "AUTHCTL_SOCK";
+
+/// The variables of the XDG Base Directory Specification that say where the configuration and the sessions are.
+const BASE_DIRECTORY_VARIABLES: [&str; 2] = ["XDG_CONFIG_HOME", "XDG_DATA_HOME"];
 
 /// No home directory is known, so there is no place for files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

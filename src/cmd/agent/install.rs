@@ -118,25 +118,38 @@ fn manager(units: &[Unit]) -> [Vec<Vec<String>>; 3] {
 
 /// The program and its arguments.
 fn command_line(app: &App) -> Result<Vec<String>, Failure> {
-    let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "name the configuration by its whole path");
+    let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "look whether the program is still there");
     let program = std::env::current_exe().map_err(unexpected)?;
-    let mut words = vec![program.display().to_string(), "agent".to_owned(), "run".to_owned()];
+    let mut words = vec![in_a_file(&program)?, "agent".to_owned(), "run".to_owned()];
     let config = app.common.config.as_ref().or(app.environment.config.as_ref());
     if let Some(config) = config {
         words.push("--config".to_owned());
-        words.push(std::path::absolute(config).map_err(unexpected)?.display().to_string());
-    }
-    if let Some(word) = words.iter().find(|word| word.chars().any(char::is_control)) {
-        let word = crate::ui::harmless(word, 200);
-        return Err(Failure::said(Kind::Usage, format!("`{word}` cannot stand in a service's file"), "rename it"));
+        words.push(in_a_file(config)?);
     }
     Ok(words)
 }
 
-/// A word for systemd: specifiers and variables mean nothing in it (systemd.service(5), "Command lines").
+/// The whole path, since a service runs elsewhere, of one that can stand in a line of a file.
+fn in_a_file(path: &Path) -> Result<String, Failure> {
+    let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "name the file by its whole path");
+    let path = std::path::absolute(path).map_err(unexpected)?.display().to_string();
+    if path.chars().any(char::is_control) {
+        let path = crate::ui::harmless(&path, 200);
+        return Err(Failure::said(Kind::Usage, format!("`{path}` cannot stand in a service's file"), "rename it"));
+    }
+    Ok(path)
+}
+
+/// A word of a command for systemd: variables mean nothing in it (systemd.service(5), "Command lines").
 #[cfg(any(not(target_os = "macos"), test))]
 fn systemd_word(word: &str) -> String {
-    let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
+    systemd_value(word).replace('$', "$$")
+}
+
+/// A word of a setting other than a command, in which no variable means anything: nor do specifiers in this one.
+#[cfg(any(not(target_os = "macos"), test))]
+fn systemd_value(word: &str) -> String {
+    let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
     format!("\"{escaped}\"")
 }
 
@@ -145,14 +158,15 @@ fn units(app: &App) -> Result<Vec<Unit>, Failure> {
     let dir = app.paths()?.services;
     let command = command_line(app)?.iter().map(|word| systemd_word(word)).collect::<Vec<_>>().join(" ");
     let socket = match &app.environment.agent_socket {
-        Some(path) => path.display().to_string().replace('%', "%%"),
+        Some(path) => in_a_file(path)?.replace('%', "%%"),
         None => "%t/authctl/agent.sock".to_owned(),
     };
-    let key = app
-        .environment
-        .key_file
-        .as_ref()
-        .map(|path| format!("Environment={}\n", systemd_word(&format!("{KEY_FILE_VARIABLE}={}", path.display()))));
+    let key = app.environment.key_file.as_ref().map(|path| (KEY_FILE_VARIABLE, path));
+    let directories = app.environment.base_directories.iter().map(|(name, path)| (*name, path));
+    let mut environment = String::new();
+    for (name, path) in key.into_iter().chain(directories) {
+        environment.push_str(&format!("Environment={}\n", systemd_value(&format!("{name}={}", in_a_file(path)?))));
+    }
     let socket_unit = format!(
         "[Unit]\n\
          Description=Socket of the authctl agent\n\
@@ -173,7 +187,7 @@ fn units(app: &App) -> Result<Vec<Unit>, Failure> {
          [Service]\n\
          Type=notify\n\
          ExecStart={command}\n\
-         {}Restart=on-failure\n\
+         {environment}Restart=on-failure\n\
          # A renewal under way is finished before the agent ends.\n\
          TimeoutStopSec=180\n\
          UMask=0077\n\
@@ -189,8 +203,7 @@ fn units(app: &App) -> Result<Vec<Unit>, Failure> {
          SystemCallFilter=@system-service\n\
          SystemCallErrorNumber=EPERM\n\n\
          [Install]\n\
-         Also=authctl.socket\n",
-        key.unwrap_or_default()
+         Also=authctl.socket\n"
     );
     Ok(vec![
         Unit { path: dir.join("authctl.socket"), text: socket_unit },
@@ -226,5 +239,6 @@ mod tests {
     #[test]
     fn a_word_means_itself_to_systemd() {
         assert_eq!(systemd_word("/a b/c%h$X\"\\"), r#""/a b/c%%h$$X\"\\""#);
+        assert_eq!(systemd_value("/a b/c%h$X\"\\"), r#""/a b/c%%h$X\"\\""#);
     }
 }

@@ -3,6 +3,7 @@
 mod bounds;
 mod changes;
 mod command_line;
+mod install;
 mod life;
 mod lock;
 mod secrets;

@@ -1,0 +1,48 @@
+//! The service's files, as `agent install --print` shows them: they say what they mean wherever they are read.
+
+use crate::support::{Ran, Sandbox};
+
+fn printed(home: &Sandbox) -> Ran {
+    home.run(&["agent", "install", "--print"])
+}
+
+/// The settings of this name, in order.
+fn settings(home: &Sandbox, name: &str) -> Vec<String> {
+    let shown = printed(home).exits(0).stdout;
+    shown.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_environment_of_the_caller_is_the_services() {
+    let mut home = Sandbox::new();
+    let below = |home: &Sandbox, name: &str| home.path().join(name).display().to_string();
+    let xdg = |home: &Sandbox| {
+        [("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data")]
+            .map(|(name, dir)| format!("\"{name}={}\"", below(home, dir)))
+            .to_vec()
+    };
+    assert_eq!(settings(&home, "ListenStream"), ["%t/authctl/agent.sock"]);
+    assert_eq!(settings(&home, "Environment"), xdg(&home));
+    // The service runs elsewhere: whole paths. A variable is none in `Environment=`, a specifier is one everywhere.
+    home.set("AUTHCTL_SOCK", "run/a$b%h.sock");
+    home.set("AUTHCTL_KEY_FILE", "keys/a$b%h.key");
+    assert_eq!(settings(&home, "ListenStream"), [below(&home, "run/a$b%%h.sock")]);
+    let key = format!("\"AUTHCTL_KEY_FILE={}\"", below(&home, "keys/a$b%%h.key"));
+    assert_eq!(settings(&home, "Environment"), [vec![key.clone()], xdg(&home)].concat());
+    home.set("AUTHCTL_CONFIG", "c$d.toml");
+    assert!(settings(&home, "ExecStart")[0].ends_with(&format!("\"{}\"", below(&home, "c$$d.toml"))));
+    home.unset("XDG_CONFIG_HOME");
+    // As for every other program, a relative one is none.
+    home.set("XDG_DATA_HOME", "data");
+    assert_eq!(settings(&home, "Environment"), [key]);
+}
+
+#[test]
+fn a_path_that_would_be_two_lines_is_refused() {
+    for name in ["AUTHCTL_SOCK", "AUTHCTL_KEY_FILE", "AUTHCTL_CONFIG", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
+        let mut home = Sandbox::new();
+        home.set(name, home.path().join("a\nExecStartPre=b"));
+        let refused = printed(&home).exits(2).says("cannot stand in a service's file");
+        assert_eq!(refused.stdout, "", "{name}");
+    }
+}
