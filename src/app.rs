@@ -2,6 +2,8 @@
 
 mod agent;
 
+pub use agent::ANOTHER_HOME;
+
 use std::future::Future;
 use std::io::IsTerminal as _;
 use std::sync::{Arc, OnceLock};

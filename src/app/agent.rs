@@ -18,7 +18,10 @@ const MOST_WAIT: Duration = Duration::from_secs(120);
 const SOON: Duration = Duration::from_secs(5);
 
 /// The codes of problems with which a command goes on without the agent.
-const GO_ON_WITHOUT: [&str; 3] = ["too_many_requests", "another_home", "agent_stopping"];
+const GO_ON_WITHOUT: [&str; 3] = ["too_many_requests", ANOTHER_HOME, "agent_stopping"];
+
+/// The code of the problem that the agent at the socket serves another configuration or other sessions.
+pub const ANOTHER_HOME: &str = "another_home";
 
 impl App {
     /// The agent's socket: `AUTHCTL_SOCK`, else the usual place.
@@ -117,16 +120,26 @@ impl App {
     /// How the agent is, running or not. Asks nobody but it.
     ///
     /// # Errors
-    /// Where somebody else listens in its place.
+    /// Where somebody else listens in its place, another user or the agent of another home.
     pub fn agent_state(&self) -> Result<AgentState, Failure> {
-        let absent = AgentState::absent(self.agent_socket()?.display().to_string());
-        Ok(self.look_at_agent()?.unwrap_or(absent))
+        Ok(self.look_at_agent()?.unwrap_or(self.absent_agent()?))
+    }
+
+    /// The state of an agent that does not run.
+    ///
+    /// # Errors
+    /// As [`App::paths`].
+    pub fn absent_agent(&self) -> Result<AgentState, Failure> {
+        Ok(AgentState::absent(self.agent_socket()?.display().to_string()))
     }
 
     fn look_at_agent(&self) -> Result<Option<AgentState>, Failure> {
         let Some(mut client) = self.agent()? else { return Ok(None) };
         let Ok(reply) = client.ask("GET", "/v1/agent", None, SOON, SOON, || false) else { return Ok(None) };
-        Ok(reply.read().ok().and_then(Result::ok))
+        match reply.read() {
+            Ok(Err(problem)) if problem.code == ANOTHER_HOME => Err(problem.into()),
+            read => Ok(read.ok().and_then(Result::ok)),
+        }
     }
 
     /// Tells the agent, if one runs, that a profile or its session has changed. It would notice by itself, a little later.

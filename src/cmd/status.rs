@@ -1,7 +1,7 @@
 //! `authctl status`: what is known here of every profile, without asking anybody.
 
 use super::output::{self, ago, span};
-use crate::app::App;
+use crate::app::{ANOTHER_HOME, App};
 use crate::cli::Status;
 use crate::failure::{Failure, Kind};
 use crate::model::{Grant, Subject};
@@ -26,7 +26,17 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
         };
     }
     let rows = rows(&config, named.as_ref(), &app.stores()?, app.clock().now())?;
-    let agent = app.agent_state()?;
+    // That it is another home's is shown; what is known of the sessions here does not depend on it.
+    let (agent, agents) = match app.agent_state() {
+        Ok(state) => {
+            let words = super::agent::in_words(&state, app.clock().now());
+            (state, words)
+        }
+        Err(failure) if failure.code == ANOTHER_HOME => {
+            (app.absent_agent()?, format!("agent: not used: {}; {}", failure.message(), failure.hint))
+        }
+        Err(failure) => return Err(failure),
+    };
     // What could not be read is shown, and still is a failure that a script must notice.
     let exit = rows.iter().find_map(|row| row.exit).map_or(0, Kind::exit_code);
     if app.common.json {
@@ -46,7 +56,7 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
         show(app, row)?;
     }
     output::line("")?;
-    output::line(&super::agent::in_words(&agent, app.clock().now()))?;
+    output::line(&agents)?;
     Ok(exit)
 }
 

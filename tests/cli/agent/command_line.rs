@@ -154,6 +154,17 @@ fn another_homes_agent_is_not_used() {
     assert_eq!(ran.line(), theirs);
     other.run(&["refresh", "work"]).exits(0);
     assert_eq!(agent.get("/v1/token").token(), mine, "nor is its session renewed");
+    // It is not called absent: a second one could not listen there.
+    for verb in ["start", "status", "install", "stop"] {
+        let refused = other.run(&["agent", verb, "--json"]).exits(8);
+        assert_eq!(refused.error()["code"], "another_home", "{verb}: {}", refused.stderr);
+        assert!(refused.error()["hint"].as_str().unwrap().contains("AUTHCTL_SOCK"), "{verb}: {}", refused.stderr);
+    }
+    assert!(
+        other.run(&["status"]).exits(0).stdout.contains("agent: not used: "),
+        "the sessions are shown all the same"
+    );
+    assert_eq!(other.run(&["status", "--json"]).exits(0).json()["agent"]["running"], false);
     // A client without a mark is served: it has not said which home it means.
     agent.asks("GET", "/v1/token", &["Authctl-Home: /another"], "").refuses(421, "another_home");
     // The same home under another configuration is another one as well.
