@@ -97,9 +97,7 @@ impl Agent {
                 }
             }
             let flight = self.renew(&profile, &asked, need);
-            // Of a renewal that hangs only the first callers wait to see whether it does.
-            let begun = self.clock.monotonic().saturating_duration_since(flight.begun);
-            let patience = if valid { left().min(DUE_PATIENCE.saturating_sub(begun)) } else { left() };
+            let patience = if valid { left().min(self.patience(&flight)) } else { left() };
             let landed = self.landing(flight, patience).await;
             self.guard.pass(self.now())?;
             let failure = match landed {
@@ -120,6 +118,27 @@ impl Agent {
             }
         }
         Err(Arc::new(Failure::said(Kind::Unreachable, "the session is being changed all the time", "try again")))
+    }
+
+    /// A newer session in the place of one whose ID token is valid yet: waited for as for a token that is, at most as long
+    /// as `wait`. Where the last try failed a short while ago, there is none.
+    pub(super) async fn newer(self: &Arc<Self>, profile: &Arc<Profile>, wait: Option<Duration>) -> Landed {
+        let (plain, now) = (TokenFor::default(), self.now());
+        if let (_, Some(setback)) = self.warm.look(&profile.name, &plain)
+            && now < setback.again_at
+            && now >= setback.at
+        {
+            return Err(setback.failure);
+        }
+        let flight = self.renew(profile, &plain, Need::New);
+        let patience = self.patience(&flight);
+        self.landing(flight, wait.map_or(patience, |wait| wait.min(patience))).await
+    }
+
+    /// How long a caller waits for a flight in the place of whose token another is valid yet. Of a renewal that hangs only
+    /// the first callers wait to see whether it does.
+    fn patience(&self, flight: &Flight) -> Duration {
+        DUE_PATIENCE.saturating_sub(self.clock.monotonic().saturating_duration_since(flight.begun))
     }
 
     /// Waits for a flight to land.

@@ -124,11 +124,18 @@ impl Agent {
         let plain = TokenFor::default();
         let mut session = self.session_of(&profile).await?;
         let mut trouble = None;
-        if let IdTokenStanding::Due(_) = standing(&session) {
-            match self.hand_out(Arc::clone(&profile), plain, Need::New, wait).await {
-                Ok(handed) => session = handed.session,
-                Err(failure) => trouble = Some(failure),
+        let newer = match standing(&session) {
+            IdTokenStanding::Due(Some(_)) => Some(self.newer(&profile, wait).await.map(|(session, _)| session)),
+            IdTokenStanding::Due(None) => {
+                let handed = self.hand_out(Arc::clone(&profile), plain, Need::New, wait).await;
+                Some(handed.map(|handed| handed.session))
             }
+            _ => None,
+        };
+        match newer {
+            Some(Ok(newer)) => session = newer,
+            Some(Err(failure)) => trouble = Some(failure),
+            None => {}
         }
         // Locked meanwhile, also where the wait ended in a failure that the kept token would outlive.
         self.guard.pass(self.now())?;

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use authctl::dev_issuer::{Endpoint, FaultKind};
 use serde_json::json;
 
-use crate::support::agent::Agent;
+use crate::support::agent::{Agent, Answer};
 use crate::support::quick_issuer;
 use crate::support::watched::until;
 
-use super::{DUE, LIFE, asked, fault, logged_in};
+use super::{DUE, LIFE, MORE_THAN_HALF, asked, fault, half_through, logged_in};
 
 #[test]
 fn nobody_else_waits_for_an_issuer_that_hangs() {
@@ -135,4 +135,41 @@ fn the_end_of_a_session_is_told_once() {
     home.log_in("work", &issuer);
     agent.post("/v1/refresh/work", "").is(200);
     assert_eq!(events.until("renewed").1, Vec::<String>::new());
+}
+
+#[test]
+fn an_id_token_that_is_valid_yet_is_handed_out_within_patience() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let first = half_through(&home, &agent);
+    let id_token = |answer: Answer| answer.is(200)["id_token"].as_str().expect("an ID token").to_owned();
+    fault(&issuer, Endpoint::Token, FaultKind::Hold, 0);
+    let begun = Instant::now();
+    assert_eq!(id_token(agent.get(MORE_THAN_HALF)), first);
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    // Whoever comes then finds that the renewal hangs, and does not wait to see it.
+    let begun = Instant::now();
+    for _ in 0..10 {
+        assert_eq!(id_token(agent.get(MORE_THAN_HALF)), first);
+        assert_eq!(id_token(agent.asks("GET", MORE_THAN_HALF, &["Prefer: wait=0"], "")), first);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    issuer.clear_faults();
+    until("the new one", || (id_token(agent.get(MORE_THAN_HALF)) != first).then_some(()));
+    assert_eq!(issuer.stats().refreshes_committed, 1);
+}
+
+#[test]
+fn for_a_newer_id_token_an_issuer_is_not_stormed() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let first = half_through(&home, &agent);
+    fault(&issuer, Endpoint::Token, FaultKind::OAuthError { status: 400, code: "invalid_scope".into() }, 0);
+    let (before, begun) = (asked(&issuer), Instant::now());
+    for _ in 0..20 {
+        assert_eq!(agent.get(MORE_THAN_HALF).is(200)["id_token"], first);
+    }
+    // The first pause is longer than a second, the next ones longer yet.
+    let (came, seconds) = (asked(&issuer) - before, begun.elapsed().as_secs());
+    assert!(came <= 1 + seconds, "{came} requests in {seconds} s");
 }
