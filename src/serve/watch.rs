@@ -1,5 +1,6 @@
 //! Notices what other processes change: sessions by the marks that are left beside their locks, and the configuration.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,12 +45,21 @@ pub(super) fn start(agent: &Arc<Agent>) -> Watching {
     let (sender, mut noticed) = mpsc::channel(WAITING);
     let locks = agent.broker.locks().to_owned();
     let config = agent.profiles.file().to_owned();
-    let config_dir = config.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    let dir_of =
+        |file: &Path| file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+    let config_dir = dir_of(&config);
     for dir in [&locks, &config_dir] {
         let _ = std::fs::create_dir_all(dir);
     }
     let broker = Arc::clone(&agent.broker);
-    let config_name = config.file_name().map(ToOwned::to_owned);
+    // Where a link stands in the configuration's place, the file that it leads to is changed elsewhere.
+    let linked = config.canonicalize().ok();
+    let names: Vec<OsString> = [Some(&config), linked.as_ref()]
+        .into_iter()
+        .flatten()
+        .filter_map(|file| Some(file.file_name()?.into()))
+        .collect();
+    let linked_dir = linked.as_deref().map(dir_of).filter(|dir| config_dir.canonicalize().ok().as_ref() != Some(dir));
     let missed = Arc::new(AtomicBool::new(false));
     let missing = Arc::clone(&missed);
     let look = move |event: notify::Result<Event>| {
@@ -67,7 +77,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Watching {
         }
         for path in &event.paths {
             let name = path.file_name();
-            if name.is_some() && name == config_name.as_deref() {
+            if name.is_some_and(|name| names.iter().any(|config| config == name)) {
                 tell(Noticed::Configuration);
                 continue;
             }
@@ -80,7 +90,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Watching {
             }
         }
     };
-    let watcher = watcher(look, &[locks, config_dir]);
+    let watcher = watcher(look, &[locks, config_dir], linked_dir.as_deref());
     let agent = Arc::clone(agent);
     let task = tokio::spawn(async move {
         while let Some(noticed) = noticed.recv().await {
@@ -102,12 +112,17 @@ pub(super) fn start(agent: &Arc<Agent>) -> Watching {
     Watching { _watcher: watcher, task }
 }
 
+/// Watches `dirs`, and `another` one where that can be done.
 fn watcher(
     look: impl Fn(notify::Result<Event>) + Clone + Send + 'static,
     dirs: &[PathBuf],
+    another: Option<&Path>,
 ) -> Option<Box<dyn Watcher + Send>> {
     let watch = |mut watcher: Box<dyn Watcher + Send>| {
         let watched = dirs.iter().try_for_each(|dir| watcher.watch(dir, RecursiveMode::NonRecursive));
+        if let Some(Err(error)) = another.map(|dir| watcher.watch(dir, RecursiveMode::NonRecursive)) {
+            tracing::warn!("changes of the file that the configuration is a link to are not noticed: {error}");
+        }
         watched.map(|()| watcher)
     };
     let told = RecommendedWatcher::new(look.clone(), Config::default()).and_then(|watcher| watch(Box::new(watcher)));

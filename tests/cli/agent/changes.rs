@@ -98,3 +98,22 @@ fn a_broken_configuration_is_told_and_the_last_good_one_serves() {
     configure(&good);
     until("its end", || agent.get("/v1/agent").is(200).get("config_error").is_none().then_some(()));
 }
+
+#[test]
+fn a_configuration_that_is_kept_elsewhere_is_noticed_where_it_is_changed() {
+    let (home, _issuer) = logged_in(|_| {});
+    let kept = home.path().join("dotfiles");
+    std::fs::create_dir(&kept).unwrap();
+    let file = kept.join("authctl.toml");
+    std::fs::rename(home.config_file(), &file).unwrap();
+    std::os::unix::fs::symlink(&file, home.config_file()).unwrap();
+    let agent = Agent::run(&home);
+    let token = agent.get("/v1/token").token();
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{good}\nno_such_key = 1\n")).unwrap();
+    until("the error", || agent.get("/v1/agent").is(200).get("config_error").cloned());
+    assert_eq!(agent.get("/v1/token").token(), token);
+    std::fs::write(kept.join("new"), &good).unwrap();
+    std::fs::rename(kept.join("new"), &file).unwrap();
+    until("its end", || agent.get("/v1/agent").is(200).get("config_error").is_none().then_some(()));
+}
