@@ -203,7 +203,13 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
                 ));
             }
         }
-        "ca_cert" => profile.ca_cert = (!value.is_empty()).then(|| PathBuf::from(value)),
+        "ca_cert" if value.is_empty() => profile.ca_cert = None,
+        // Read from anywhere, by the agent too.
+        "ca_cert" => {
+            let absolute = std::path::absolute(value)
+                .map_err(|e| Failure::new(Kind::Usage, e, "give the whole path of a PEM file"))?;
+            profile.ca_cert = Some(absolute);
+        }
         "verify_token" => {
             profile.requirements.token = match value {
                 "" | "access_token" => DecidingToken::AccessToken,

@@ -73,6 +73,17 @@ fn set_changes_what_is_asked_and_keeps_comments() {
 }
 
 #[test]
+fn a_file_is_named_by_its_whole_path_wherever_it_was_set() {
+    let home = Sandbox::new();
+    home.configure(TWO);
+    let ca_cert = || home.run(&["profile", "show", "a", "--json"]).exits(0).json()["ca_cert"].clone();
+    home.run(&["profile", "set", "a", "ca_cert=certs/ca.pem"]).exits(0);
+    assert_eq!(ca_cert(), json!(home.path().join("certs/ca.pem")));
+    home.run(&["profile", "set", "a", "ca_cert="]).exits(0);
+    assert_eq!(ca_cert(), json!(null));
+}
+
+#[test]
 fn what_cannot_be_set_changes_nothing() {
     let home = Sandbox::new();
     home.configure(TWO);
