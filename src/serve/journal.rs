@@ -80,6 +80,8 @@ impl Journal {
             if let Some(entry) = entry.and_then(|index| entries.get_mut(index))
                 && entry.uid == peer.uid
                 && entry.executable == peer.identity.executable
+                // One from the future is from before the clock was set back.
+                && entry.first_at <= now
                 && entry.first_at.until(now) < TOGETHER
             {
                 entry.last_at = now;
@@ -143,6 +145,17 @@ mod tests {
             journal.all().entries.into_iter().map(|entry| (entry.pid, entry.what, entry.count)).collect();
         let token = || "token".to_owned();
         assert_eq!(told, [(1, token(), 30), (2, token(), 1), (1, "refresh".into(), 1), (1, token(), 1)]);
+    }
+
+    #[test]
+    fn after_the_clock_was_set_back_deeds_are_listed_anew() {
+        let journal = Journal::default();
+        for second in [86_400, 0, 30, 3600] {
+            journal.note(&peer(1), Deed::Token, None, UnixTime(second));
+        }
+        let told: Vec<(i64, i64, u64)> =
+            journal.all().entries.iter().map(|entry| (entry.first_at.0, entry.last_at.0, entry.count)).collect();
+        assert_eq!(told, [(86_400, 86_400, 1), (0, 30, 2), (3600, 3600, 1)]);
     }
 
     #[test]
