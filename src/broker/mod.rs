@@ -2,6 +2,7 @@
 
 mod commit;
 mod error;
+mod https;
 mod id_token;
 mod login;
 mod logout;
@@ -22,6 +23,8 @@ pub use login::{NewLogin, PreparedLogin};
 pub use logout::{LogoutOptions, LogoutReport, Revocation};
 pub use renew::{Need, Served};
 pub use verdict::Judge;
+
+use https::Https;
 
 use crate::clock::Clock;
 use crate::issuer::{Client, Http, IssuerError, Metadata, Reached, discover};
@@ -57,7 +60,7 @@ pub struct Broker {
     locks: PathBuf,
     /// What names the tokens of sessions that were ended here.
     revoked: PathBuf,
-    https: Mutex<Vec<(Option<PathBuf>, Arc<Http>)>>,
+    https: Https,
     /// Held for reading by whatever must not be cut short: from before a refresh token is sent until the reply is stored.
     underway: Arc<RwLock<()>>,
     /// The marks of changes that this broker made itself.
@@ -85,7 +88,7 @@ impl Broker {
             stores,
             locks,
             revoked,
-            https: Mutex::new(Vec::new()),
+            https: Https::default(),
             underway: Arc::new(RwLock::new(())),
             marks: Mutex::default(),
             keychain_room: Semaphore::new(MOST_CALLS),
@@ -276,13 +279,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::Issuer`] where the profile's certificate authorities cannot be read.
     pub fn http(&self, profile: &Profile) -> Result<Arc<Http>, BrokerError> {
-        let mut built = self.https.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, http)) = built.iter().find(|(ca_cert, _)| *ca_cert == profile.ca_cert) {
-            return Ok(Arc::clone(http));
-        }
-        let http = Arc::new(Http::new(profile.ca_cert.as_deref())?);
-        built.push((profile.ca_cert.clone(), Arc::clone(&http)));
-        Ok(http)
+        Ok(self.https.of(profile.ca_cert.as_deref())?)
     }
 
     /// The profile's client, with the secret that its session keeps.
