@@ -1,7 +1,7 @@
 //! Sets of keys: which of them is meant, which cannot be trusted, and which are no keys.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::{Case, HEADER, PAIRS, Pairs, case, good, jwks, says};
