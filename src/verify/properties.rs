@@ -129,10 +129,17 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_keys_does_not_matter(order in order(), kids in prop::collection::vec(0u8..3, 5), named in 0u8..4) {
-        let weak = ed().jwk_with(json!({"x": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}));
-        let jwks = [ed().jwk.clone(), p256().jwk.clone(), rsa().jwk.clone(), weak, json!({"kty": "oct", "k": "AA"})];
-        let mut jwks: Vec<Value> = jwks.into_iter().collect();
+    fn the_order_of_keys_does_not_matter(order in order(), kids in prop::collection::vec(0u8..3, 6), named in 0u8..4) {
+        let other = |x: &str| ed().jwk_with(json!({"x": x}));
+        let mut jwks = vec![
+            ed().jwk.clone(),
+            p256().jwk.clone(),
+            rsa().jwk.clone(),
+            other("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"),
+            // Of small order.
+            other("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
+            json!({"kty": "oct", "k": "AA"}),
+        ];
         for (jwk, kid) in jwks.iter_mut().zip(kids) {
             jwk["kid"] = json!(format!("k{kid}"));
         }

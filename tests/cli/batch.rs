@@ -79,7 +79,7 @@ fn whoever_sends_one_line_and_waits_gets_its_answer() {
     for number in 0..20 {
         // Half a line is no line.
         let token = bench.token(number);
-        stdin.write_all(token[..10].as_bytes()).expect("sent");
+        stdin.write_all(&token.as_bytes()[..10]).expect("sent");
         stdin.write_all(format!("{}\n", &token[10..]).as_bytes()).expect("sent");
         let answer = lines.recv_timeout(Duration::from_secs(20)).expect("an answer, though the input goes on");
         let answer: Value = serde_json::from_str(&answer).expect("JSON");

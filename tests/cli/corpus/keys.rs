@@ -1,7 +1,8 @@
 //! Sets of keys: which of them is meant, which cannot be trusted, and which are no keys.
 
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use super::{Case, HEADER, PAIRS, Pairs, case, good, jwks, says};
@@ -171,13 +172,12 @@ fn small_order() -> Vec<Case> {
             let mut x = point.clone();
             x[31] |= sign;
             let keys = jwks([changed(PAIRS.ed.jwk("ed"), json!({"x": b64(&x)})), PAIRS.rsa.jwk("rsa")]);
-            // A key of order n fits one message in n; with several there is one among them.
-            for n in 0..2 {
-                let claims = claims.replace("the-tokens-own-id", &format!("the-tokens-own-id-{n}"));
-                let forged = format!("{}.{}.{}", b64(HEADER), b64(claims), b64(neutral));
-                let name = format!("an Ed25519 key of {name}, message {n}");
-                cases.push(case(name, "RFC 8032 5.1.7", forged, "weak_key").keys(&keys));
-            }
+            let key = UnparsedPublicKey::new(&ED25519, &x);
+            let message = |n: u8| format!("{}.{}", b64(HEADER), b64(claims.replace("itself", &n.to_string())));
+            // A key of order n fits one message in n; some that are not canonical fit none here, and some verifiers.
+            let forged = (0..64).map(message).find(|text| key.verify(text.as_bytes(), &neutral).is_ok());
+            let token = format!("{}.{}", forged.unwrap_or_else(|| message(0)), b64(neutral));
+            cases.push(case(format!("an Ed25519 key of {name}"), "RFC 8032 5.1.7", token, "weak_key").keys(&keys));
         }
     }
     for (name, bytes) in [("no", vec![]), ("31", vec![9; 31]), ("33", vec![9; 33]), ("64", vec![9; 64])] {
@@ -225,7 +225,10 @@ fn points() -> Vec<Case> {
 
 /// A key's numbers have one spelling, as a token's parts have.
 fn spellings() -> Vec<Case> {
-    let jwk = PAIRS.ed.jwk("ed");
+    // One that base64 and base64url write differently.
+    let written_twice = |pair: &Pair| pair.jwk("")["x"].as_str().unwrap().contains(['-', '_']);
+    let pair = std::iter::repeat_with(Pair::ed25519).find(written_twice).unwrap();
+    let jwk = pair.jwk("ed");
     let x = jwk["x"].as_str().unwrap();
     let bytes = number(&jwk, "x");
     let mut trailing = x.to_owned();
@@ -237,7 +240,7 @@ fn spellings() -> Vec<Case> {
         ("with bits left over", json!(trailing)),
         ("with a space", json!(format!("{} {}", &x[..9], &x[9..]))),
         ("with a line end", json!(format!("{x}\n"))),
-        ("with a letter of base64 alone", json!(format!("+{}", &x[1..]))),
+        ("in base64", json!(STANDARD_NO_PAD.encode(&bytes))),
         ("in hexadecimal", json!(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())),
         ("null", json!(null)),
         ("an array", json!(bytes)),
@@ -248,7 +251,7 @@ fn spellings() -> Vec<Case> {
         let mut odd = jwk.clone();
         odd["x"] = x;
         let keys = jwks([odd, PAIRS.rsa.jwk("rsa")]);
-        case(format!("an x that is {name}"), "RFC 7518 2", says(json!({})), "unknown_key").keys(keys)
+        case(format!("an x that is {name}"), "RFC 7518 2", signed("EdDSA", &pair, HEADER), "unknown_key").keys(keys)
     })
     .collect()
 }
