@@ -70,7 +70,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Failure> {
     let explained = judge.explain_on(&profile, &session, &session.tokens, args.explain);
     Broker::note_time(store, app.clock());
     let owner = session.subject.and_then(|subject| subject.name);
-    tell(app, args.explain, &explained, judge.keys_age(), owner.as_deref())
+    tell(app, &args, &explained, judge.keys_age(), owner.as_deref())
 }
 
 fn given_keys(args: &Verify) -> Result<Option<KeySet>, Failure> {
@@ -142,7 +142,7 @@ fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>, revoked
     let mut token = SecretBytes::default();
     io::copy(&mut io::stdin().lock().take(MOST_BYTES as u64 + 1), &mut token).map_err(unreadable)?;
     let explained = decide(token.expose(), &judge, args.explain);
-    tell(app, args.explain, &explained, judge.keys_age(), None)
+    tell(app, args, &explained, judge.keys_age(), None)
 }
 
 fn unreadable(error: io::Error) -> Failure {
@@ -153,7 +153,7 @@ fn unreadable(error: io::Error) -> Failure {
 fn decide(token: &[u8], judge: &Judge, explained: bool) -> (Verdict, Vec<Step>) {
     let why = match std::str::from_utf8(token) {
         _ if token.len() > MOST_BYTES => "the token is longer than 1 MiB",
-        Ok(text) => return judge.explain(text.trim_ascii(), explained),
+        Ok(text) => return judge.explain(text.trim_ascii_end(), explained),
         Err(_) => "the token is not text",
     };
     let mut findings = Findings::new(explained);
@@ -174,12 +174,12 @@ struct Explained<'a> {
 /// that the token itself need not have.
 fn tell(
     app: &App,
-    explain: bool,
+    args: &Verify,
     (verdict, steps): &(Verdict, Vec<Step>),
     age: Option<Duration>,
     owner: Option<&str>,
 ) -> Result<u8, Failure> {
-    if app.common.json && explain {
+    if app.common.json && args.explain {
         output::json(&Explained { verdict: VerdictAnswer::of(verdict, age), steps })?;
         return Ok(if verdict.is_granted() { 0 } else { Kind::Denied.exit_code() });
     }
@@ -200,6 +200,7 @@ fn tell(
     if app.common.quiet {
         return Ok(0);
     }
+    let now = args.at.map_or_else(|| app.clock().now(), UnixTime);
     let text = |name: &str| granted.claims.get(name).and_then(Value::as_str).map(|t| harmless(t, 100));
     let owner = owner.map(|name| harmless(name, 100));
     let who = owner
@@ -210,7 +211,7 @@ fn tell(
         .claims
         .get("exp")
         .and_then(Value::as_f64)
-        .map(|end| app.clock().now().until(UnixTime(end as i64)))
+        .map(|end| now.until(UnixTime(end as i64)))
         .map(|left| format!(", for another {}", span(left)))
         .unwrap_or_default();
     let keys = age.map(|age| format!(", by keys fetched {} ago", span(age))).unwrap_or_default();

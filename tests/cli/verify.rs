@@ -362,6 +362,17 @@ fn a_logged_out_token_is_revoked_here() {
 }
 
 #[test]
+fn the_life_that_is_left_is_told_as_of_the_moment_asked_for_and_a_space_before_a_token_is_none_of_it() {
+    let bench = Bench::new();
+    let token = bench.signer.token(json!({"iat": 1_000_000_000, "exp": 1_000_000_090}));
+    let ran = bench.run(&token, &["--at", "1000000030"]).exits(0);
+    assert!(ran.stdout.contains("for another 1 min;"), "{}", ran.stdout);
+    let good = bench.signer.token(json!({}));
+    bench.run(&format!("{good} \r\n\n"), &[]).exits(0);
+    bench.run(&format!(" {good}"), &[]).exits(4);
+}
+
+#[test]
 fn no_verdict_opens_a_socket() {
     let bench = Bench::new();
     let args = ["verify", "-", "--jwks", &bench.keys, "--issuer", ISSUER, "--audience", AUDIENCE];
