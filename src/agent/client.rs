@@ -200,4 +200,30 @@ mod tests {
             assert!(complete(text.as_bytes()).is_err(), "{bad}");
         }
     }
+
+    /// Where as many wait as may, one more is told neither yes nor no.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn one_that_accepts_nobody_is_given_up() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let path = place.path().join("agent.sock");
+        let address = SocketAddrUnix::new(&path).expect("short");
+        let socket = |flags| rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let deaf = socket(SocketFlags::CLOEXEC).expect("made");
+        rustix::net::bind(&deaf, &address).expect("bound");
+        rustix::net::listen(&deaf, 0).expect("listens");
+        let mut waiting = Vec::new();
+        let full = loop {
+            let one = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).expect("made");
+            match rustix::net::connect(&one, &address) {
+                Ok(()) => waiting.push(one),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full, Errno::AGAIN);
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(Client::connect(&path, String::new())));
+        let given_up = told.recv_timeout(Duration::from_secs(30)).expect("it does not wait for ever");
+        assert!(matches!(given_up, Err(AskError::Silent)), "{given_up:?}");
+    }
 }

@@ -211,6 +211,7 @@ mod tests {
         let listening = listen(&path, None).expect("made");
         let mode = |path: &Path| path.metadata().expect("there").mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().expect("a parent"))), (0o600, 0o700));
+        assert_eq!(mode(&path.with_extension("sock.lock")), 0o600);
         UnixStream::connect(&path).expect("reached");
         drop(listening);
         assert!(!path.exists());
@@ -234,9 +235,11 @@ mod tests {
         let place = tempfile::tempdir().expect("tempdir");
         let open = place.path().join("open");
         std::fs::create_dir(&open).expect("mkdir");
-        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).expect("chmod");
-        let refused = listen(&open.join("agent.sock"), None);
-        assert!(matches!(refused, Err(ListenError::TooOpen { mode: 0o777, .. })), "{refused:?}");
+        for wide in [0o777, 0o770, 0o720, 0o702] {
+            std::fs::set_permissions(&open, std::fs::Permissions::from_mode(wide)).expect("chmod");
+            let refused = listen(&open.join("agent.sock"), None);
+            assert!(matches!(refused, Err(ListenError::TooOpen { mode, .. }) if mode == wide), "{refused:?}");
+        }
         let (real, link) = (place.path().join("real"), place.path().join("link"));
         std::fs::create_dir(&real).expect("mkdir");
         symlink(&real, &link).expect("symlink");

@@ -266,3 +266,41 @@ impl Drop for Over {
         self.warm.flights().remove(&self.key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::clock::{Clock as _, SystemClock};
+
+    #[tokio::test]
+    async fn all_who_want_the_same_share_one_flight() {
+        let (warm, now) = (Arc::new(Warm::default()), SystemClock.monotonic());
+        let (land, landing) = watch::channel(false);
+        let begun = Cell::new(0);
+        let join = |asked: TokenFor, min_ttl| {
+            let mut landing = landing.clone();
+            warm.join(FlightKey::Renew("work".parse().expect("valid"), asked, min_ttl), now, || {
+                begun.set(begun.get() + 1);
+                async move {
+                    let _ = landing.wait_for(|land| *land).await;
+                    Err(Arc::new(Failure::said(Kind::Store, "a failure", "none")))
+                }
+            })
+        };
+        let plain = TokenFor::default;
+        let all: Vec<Flight> = (0..1000).map(|_| join(plain(), None)).collect();
+        assert_eq!(begun.get(), 1);
+        join(plain(), Some(MinTtl::Default));
+        join(TokenFor { audience: Some("https://api.example".into()), ..plain() }, None);
+        assert_eq!(begun.get(), 3, "who wants something else flies apart");
+        land.send_replace(true);
+        for mut flight in all {
+            let landed = flight.landed.wait_for(Option::is_some).await.expect("it lands").clone();
+            assert_eq!(landed.expect("landed").expect_err("the failure").message(), "a failure");
+        }
+        join(plain(), None);
+        assert_eq!(begun.get(), 4, "what is over is joined by nobody");
+    }
+}

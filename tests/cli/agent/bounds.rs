@@ -95,17 +95,23 @@ fn the_silent_and_the_slow_keep_nobody_waiting() {
     until("their end", || (agent.connections() == 0).then_some(()));
 }
 
-/// The one test that waits out a limit of the agent's.
+/// The one test that waits out limits of the agent's: the body's, and then what is left of the head's.
 #[test]
-fn a_body_that_does_not_come_is_given_up() {
+fn what_does_not_come_is_given_up() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
+    let (silent, mut slow) = (agent.connect(), agent.connect());
+    assert!(slow.sends("GET /v1/token HTTP/1.1\r\nHost"));
+    until("both", || (agent.connections() == 2).then_some(()));
     let mut connection = agent.connect();
     assert!(connection.sends("POST /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"));
     let begun = Instant::now();
     connection.answer().expect("an answer").refuses(408, "request_timed_out");
     assert!(begun.elapsed() > Duration::from_secs(5), "{:?}", begun.elapsed());
     assert!(connection.is_closed());
+    assert_eq!(agent.connections(), 2);
+    until("the end of the silent and the slow", || (agent.connections() == 0).then_some(()));
+    drop((silent, slow));
 }
 
 #[test]

@@ -182,9 +182,9 @@ fn an_agent_that_is_out_of_order_does_not_keep_anybody_from_a_token() {
     agent.signal(Signal::STOP);
     let stopped = || fs::read_to_string(format!("/proc/{}/stat", agent.pid)).unwrap().contains(") T ");
     until("the stop", || stopped().then_some(()));
-    let ran = home.run(&["token"]).exits(0).says("going on without it");
+    let ran = home.watch(&["token"]).ends().exits(0).says("going on without it");
     assert_eq!(ran.line(), token);
-    home.run(&["refresh", "work"]).exits(0);
+    home.watch(&["refresh", "work"]).ends().exits(0);
     assert_eq!(issuer.stats().refreshes_committed, 1);
     agent.signal(Signal::CONT);
     // Back to life it hears of it: what it was told, or what the file says.

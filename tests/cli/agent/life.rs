@@ -39,7 +39,7 @@ fn start_returns_when_it_is_ready_and_leaves_it_to_itself() {
     assert_eq!((&state["running"], &state["pid"], &state["locked"]), (&json!(true), &json!(agent.pid), &json!(false)));
     assert_eq!(state["socket"], json!(home.socket()));
     home.run(&["agent", "start"]).exits(0).says("An agent is running already.");
-    home.run(&["agent", "run"]).exits(8).says("running already");
+    home.watch(&["agent", "run"]).ends().exits(8).says("running already");
     assert_eq!(agents_of(&home), [agent.pid]);
     home.run(&["agent", "stop"]).exits(0).says("The agent has stopped.");
     agent.ends();

@@ -112,18 +112,21 @@ fn a_token_of_the_caller_is_not_inherited() {
 #[test]
 fn the_agent_shuts_out_debuggers_and_leaves_no_core() {
     let (home, _issuer) = logged_in(|_| {});
-    let agent = Agent::run_by(&home, "prlimit", &["--core=4096:4096", "--"]);
+    // Without this, root looks into any process, and nothing could be seen here of what others may.
+    let common = "--bounding-set=-sys_ptrace";
+    let agent = Agent::run_by(&home, "setpriv", &[common, "prlimit", "--core=4096:4096", "--"]);
     let limits = fs::read_to_string(format!("/proc/{}/limits", agent.pid)).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
-    // A process that is not dumpable belongs to root as far as /proc goes: as nobody, its files cannot be read. Where
-    // all of this runs as root the owner says nothing; the environment can then be read by root alone.
-    let nobody = std::process::Command::new("setpriv")
-        .args(["--reuid=65534", "--clear-groups", "cat"])
-        .arg(format!("/proc/{}/environ", agent.pid))
-        .output()
-        .expect("setpriv");
-    assert!(!nobody.status.success() && nobody.stdout.is_empty());
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
+    let opens = |process: &str| {
+        let memory = format!("dd if=/proc/{process}/mem count=0 status=none; exit $?");
+        std::process::Command::new("setpriv").args([common, "sh", "-c", &memory]).output().expect("setpriv")
+    };
+    let ordinary = opens("$$");
+    assert!(ordinary.status.success(), "the shell's own can be looked into: {ordinary:?}");
+    let refused = opens(&agent.pid.to_string());
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("Permission denied"), "{refused:?}");
     use std::os::unix::fs::MetadataExt as _;
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!((mode(&home.socket()), mode(home.socket().parent().unwrap())), (0o600, 0o700));

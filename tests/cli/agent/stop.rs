@@ -7,9 +7,9 @@ use rustix::process::Signal;
 
 use crate::support::Sandbox;
 use crate::support::agent::{Agent, Connection};
-use crate::support::watched::until;
+use crate::support::watched::{Watched, until};
 
-use super::{LIFE, fault, logged_in};
+use super::{DUE, LIFE, fault, logged_in};
 
 /// A request that waits for a renewal which the issuer has done and not answered yet.
 fn held(home: &Sandbox, issuer: &Handle, agent: &Agent<'_>) -> Connection {
@@ -20,18 +20,27 @@ fn held(home: &Sandbox, issuer: &Handle, agent: &Agent<'_>) -> Connection {
     waiting
 }
 
-/// Whoever ends the agent while a renewal is under way loses nothing.
-fn nothing_is_cut(stop: impl FnOnce(&Sandbox, &Agent<'_>, &dyn Fn())) {
+/// Whoever ends the agent while a renewal is under way loses nothing, by a signal or, without one, by `agent stop`.
+fn nothing_is_cut(signal: Option<Signal>) {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let before = home.stored("work")["tokens"]["refresh_token"].clone();
     let mut waiting = held(&home, &issuer, &agent);
-    stop(&home, &agent, &|| {
-        until("the end of listening", || (!agent.listens()).then_some(()));
-        assert_eq!(home.stored("work")["tokens"]["refresh_token"], before, "nothing is stored yet");
-        home.run(&["agent", "status"]).exits(8);
-        issuer.clear_faults();
-    });
+    let mut stop = match signal {
+        Some(signal) => {
+            agent.signal(signal);
+            None
+        }
+        None => Some(home.watch(&["agent", "stop"])),
+    };
+    until("the end of listening", || (!agent.listens()).then_some(()));
+    assert_eq!(home.stored("work")["tokens"]["refresh_token"], before, "nothing is stored yet");
+    home.run(&["agent", "status"]).exits(8);
+    assert!(stop.as_mut().is_none_or(Watched::is_running), "it has not stopped yet");
+    issuer.clear_faults();
+    if let Some(stop) = stop {
+        stop.ends().exits(0).says("The agent has stopped.");
+    }
     let answered = waiting.answer().expect("who waited is answered").token();
     home.keep_secret(&answered);
     agent.ends().expect("a child").exits(0);
@@ -45,20 +54,13 @@ fn nothing_is_cut(stop: impl FnOnce(&Sandbox, &Agent<'_>, &dyn Fn())) {
 
 #[test]
 fn stop_waits_for_what_the_issuer_has_done() {
-    nothing_is_cut(|home, _, go_on| {
-        let stop = home.watch(&["agent", "stop"]);
-        go_on();
-        stop.ends().exits(0).says("The agent has stopped.");
-    });
+    nothing_is_cut(None);
 }
 
 #[test]
 fn so_do_signals() {
     for signal in [Signal::TERM, Signal::INT] {
-        nothing_is_cut(|_, agent, go_on| {
-            agent.signal(signal);
-            go_on();
-        });
+        nothing_is_cut(Some(signal));
     }
 }
 
@@ -91,4 +93,40 @@ fn killed_before_the_issuer_acts_nothing_is_lost_anywhere() {
     again.get("/v1/token/work").token();
     let stats = issuer.stats();
     assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (1, 0, 0));
+}
+
+/// The reply to a renewal was lost with the agent. Its refresh token may be spent: it is not sent again while there is a
+/// token to hand out.
+#[test]
+fn killed_in_the_middle_what_is_valid_yet_is_handed_out() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let token = agent.get("/v1/token/work").token();
+    fault(&issuer, Endpoint::Token, FaultKind::HoldReply, 1);
+    home.passes_for(&agent, "work", DUE);
+    let _waiting = agent.waits_for("GET", "/v1/token/work");
+    until("the renewal", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    agent.signal(Signal::KILL);
+    agent.ends().expect("a child").exits(-1);
+    issuer.clear_faults();
+    let again = Agent::run(&home);
+    assert_eq!(again.get("/v1/token/work").token(), token);
+    assert_eq!(home.token("work"), token);
+    let stats = issuer.stats();
+    assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (1, 0, 0));
+}
+
+#[test]
+fn killed_after_an_answer_what_was_answered_is_kept() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    home.passes_for(&agent, "work", LIFE + 1);
+    let token = agent.get("/v1/token/work").token();
+    agent.signal(Signal::KILL);
+    agent.ends().expect("a child").exits(-1);
+    let again = Agent::run(&home);
+    assert_eq!(again.get("/v1/token/work").token(), token);
+    again.post("/v1/refresh/work", "").is(200);
+    let stats = issuer.stats();
+    assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (2, 0, 0));
 }

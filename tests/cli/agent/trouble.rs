@@ -135,6 +135,10 @@ fn the_end_of_a_session_is_told_once() {
     home.log_in("work", &issuer);
     agent.post("/v1/refresh/work", "").is(200);
     assert_eq!(events.until("renewed").1, Vec::<String>::new());
+    // That one's end is told as well.
+    issuer.revoke_everything();
+    agent.post("/v1/refresh/work", "").refuses(401, "login_required");
+    assert_eq!(events.until("login-required").0["profile"], json!("work"));
 }
 
 #[test]
