@@ -90,7 +90,11 @@ fn a_session_lives_in_the_keychain_and_nowhere_else() {
     let (home, keyring, issuer) = logged_in();
     let token = home.token("work");
     let all = keyring.secret_tool(&["search", "--all", "service", "authctl"], b"").stdout;
-    assert_eq!(String::from_utf8_lossy(&all).matches("label = ").count(), 1, "one item for one session");
+    let all = String::from_utf8_lossy(&all);
+    let labels: Vec<&str> = all.lines().filter_map(|line| line.strip_prefix("label = authctl: ")).collect();
+    let (records, sessions): (Vec<&str>, Vec<&str>) = labels.iter().partition(|label| label.starts_with('@'));
+    assert_eq!(sessions, ["work"], "one item for one session");
+    assert_eq!(records.len(), 2, "the time, and what is trusted of the issuer: {records:?}");
     let kept = lookup(&keyring, "work").expect("kept");
     assert_eq!(kept["tokens"]["access_token"], token.as_str());
     let refresh_token = kept["tokens"]["refresh_token"].as_str().expect("a refresh token").to_owned();
