@@ -33,7 +33,8 @@
 //! mark for those who keep copies, and only then hand the token out.
 //!
 //! *`authctl verify`*: `main`, [`run`], `cli`, `cmd/verify`, `app`, `config`, `store` (unless the token is on stdin),
-//! `verify`: no runtime, no HTTP client.
+//! `broker/verdict`, which reads what `broker/trust` has kept of the issuer and the clock, `verify`: no runtime, no HTTP
+//! client. `cmd/exec` and the agent's `serve/respond` ask the same `broker/verdict`.
 
 mod agent;
 mod app;

@@ -61,8 +61,13 @@ impl Machine {
         std::fs::write(here.join("told"), "").expect("written");
         let mut command = Command::new("linux");
         command.args(["mem=256M", "quiet", "root=98:0", "rootfstype=hostfs", "rootflags=/", "rw", "con=null"]);
-        // It keeps notes of itself in its home.
-        command.arg(format!("init={}", init.display())).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", here);
+        // It keeps notes of itself in its home, and its memory in a file there: shared memory may be scarce.
+        command
+            .arg(format!("init={}", init.display()))
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", here)
+            .env("TMPDIR", here);
         let streams = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         Self { kernel: streams.spawn().expect("the machine boots"), here: here.to_owned() }
     }
