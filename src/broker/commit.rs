@@ -75,7 +75,9 @@ impl Broker {
 
     /// Fetches what is due of the issuer's keys, and keeps an ID token that only newer keys tell to be good.
     async fn keep_up_with(&self, profile: &Profile, session: &mut Session, trust: Trust, unchecked: Option<Secret>) {
-        let tokens: Vec<&Secret> = unchecked.iter().chain([&session.tokens.access_token]).collect();
+        let kept = session.tokens.id_token.iter().chain([&session.tokens.access_token]);
+        let others = session.others.last().map(|other| &other.tokens.access_token);
+        let tokens: Vec<&Secret> = unchecked.iter().chain(kept).chain(others).collect();
         let Some(trust) = self.keep_up(profile, &trust, &tokens).await else { return };
         if let Some(id_token) = unchecked
             && matches!(self.renewed_id_token(profile, session, Some(&trust), &id_token), IdTokenCheck::Good)

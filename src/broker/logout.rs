@@ -89,9 +89,9 @@ impl Broker {
     pub(super) async fn mark_revoked(&self, session: &Session) -> Result<(), BrokerError> {
         let now = self.clock.now();
         let ends = |token: &Secret, known: Option<UnixTime>| {
-            known
-                .or_else(|| unverified_claims(token.expose()).and_then(|claims| claims.exp))
-                .unwrap_or(UnixTime(now.0.saturating_add(UNKNOWN_LIFE)))
+            // What the token itself says counts where it is later: that is what a verifier goes by.
+            let own = unverified_claims(token.expose()).and_then(|claims| claims.exp);
+            known.max(own).unwrap_or(UnixTime(now.0.saturating_add(UNKNOWN_LIFE)))
         };
         let own = std::iter::once(&session.tokens).chain(session.others.iter().map(|other| &other.tokens));
         let mut over: Vec<(Secret, UnixTime)> =

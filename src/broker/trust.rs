@@ -25,8 +25,8 @@ const UNKNOWN_KEY_PAUSE: Duration = Duration::from_secs(300);
 /// What is known of the time is written down again after so long.
 const NOTED_EVERY: Duration = Duration::from_secs(60);
 
-/// How long somebody who waits for a token waits for a status list, which the next renewal asks for again.
-const LIST_PATIENCE: Duration = Duration::from_secs(5);
+/// How long somebody who waits for a token waits for keys or for a status list, which a later renewal asks for again.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long another process may take to change what is trusted.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
@@ -36,7 +36,7 @@ const LOCK_LIMIT: Duration = Duration::from_secs(10);
 struct Heard {
     lists: Vec<KeptList>,
     keys: Option<TrustedKeys>,
-    asked_for_unknown: bool,
+    asked_in_vain: bool,
     told: Option<UnixTime>,
 }
 
@@ -118,8 +118,12 @@ impl Broker {
     async fn trust_nothing(&self, profile: &Profile) -> Result<(), BrokerError> {
         let _lock = self.lock_trust(&profile.issuer).await?;
         let issuer = profile.issuer.clone();
-        let nothing = Trust::none(issuer.clone()).to_stored();
-        self.with_store(profile.store, move |store| store.write_record(&RecordName::of_issuer(&issuer), &nothing)).await
+        self.with_store(profile.store, move |store| match trust_in(store, &issuer) {
+            // Somebody has pinned keys, or logged in, meanwhile.
+            Ok(_) => Ok(()),
+            Err(_) => store.write_record(&RecordName::of_issuer(&issuer), &Trust::none(issuer.clone()).to_stored()),
+        })
+        .await
     }
 
     /// What is trusted when a login begins, and whether that had been kept and is lost: a new login goes on without.
@@ -137,17 +141,25 @@ impl Broker {
         let now = self.clock.now();
         let past = |moment: UnixTime, pause: Duration| moment.plus(pause) <= now || moment > now;
         let old = trust.fetched.as_ref().is_none_or(|keys| past(keys.fetched_at, KEYS_DUE));
-        let lacking = !tokens.iter().all(|token| knows_key(trust, token))
-            && trust.asked_at.is_none_or(|at| past(at, UNKNOWN_KEY_PAUSE));
-        let mut heard = Heard { told: self.told(profile), asked_for_unknown: lacking, ..Heard::default() };
-        if trust.pinned.is_none() && (old || lacking) {
-            let fetched = match self.metadata(profile).await {
-                Ok(metadata) => self.fetch_keys(profile, &metadata).await,
-                Err(error) => Err(error),
+        let lacking = !tokens.iter().all(|token| knows_key(trust, token));
+        // What was asked for in vain is not asked for again at each renewal.
+        let rested = trust.asked_at.is_none_or(|at| past(at, UNKNOWN_KEY_PAUSE));
+        let mut heard = Heard { told: self.told(profile), asked_in_vain: lacking && rested, ..Heard::default() };
+        if trust.pinned.is_none() && (old || lacking) && rested {
+            let fetch = async {
+                let metadata = self.metadata(profile).await?;
+                self.fetch_keys(profile, &metadata).await
+            };
+            let fetched = tokio::select! {
+                fetched = fetch => fetched.map_err(|error| error.to_string()),
+                () = self.clock.sleep(PATIENCE) => Err(format!("nothing came within {PATIENCE:?}")),
             };
             match fetched {
                 Ok(keys) => heard.keys = keys,
-                Err(error) => tracing::info!("the issuer's keys were not fetched again: {error}"),
+                Err(why) => {
+                    heard.asked_in_vain = true;
+                    tracing::info!("the issuer's keys were not fetched again: {why}");
+                }
             }
         }
         let known = Trust { fetched: heard.keys.clone().or(trust.fetched.clone()), ..trust.clone() };
@@ -174,11 +186,13 @@ impl Broker {
         let Ok(trust) = self.trust(profile).await else { return };
         let tokens: Vec<&Secret> = session.tokens.id_token.iter().chain([&session.tokens.access_token]).collect();
         let lists = self.due_lists(profile, &trust, &tokens).await;
-        if !lists.is_empty() {
-            let heard = Heard { lists, told: self.told(profile), ..Heard::default() };
-            if let Err(error) = self.hear(profile, heard).await {
-                tracing::info!("the issuer's status lists were not stored: {error}");
-            }
+        if lists.is_empty() {
+            return;
+        }
+        // Lists may be another host's: that the issuer itself has answered is not said by them.
+        let keep = |trust: &mut Trust| lists.into_iter().for_each(|list| trust.keep_list(list));
+        if let Err(error) = self.change_trust(profile, keep).await {
+            tracing::info!("the issuer's status lists were not stored: {error}");
         }
     }
 
@@ -204,8 +218,8 @@ impl Broker {
             let fetched = match self.http(profile) {
                 Ok(http) => tokio::select! {
                     fetched = status_list::fetch(&http, &claim.url) => fetched.map_err(BrokerError::from),
-                    () = self.clock.sleep(LIST_PATIENCE) => {
-                        tracing::info!("a status list did not come within {LIST_PATIENCE:?}");
+                    () = self.clock.sleep(PATIENCE) => {
+                        tracing::info!("a status list did not come within {PATIENCE:?}");
                         continue;
                     }
                 },
@@ -273,7 +287,7 @@ impl Broker {
                     trust.fetched = Some(keys);
                 }
                 heard.lists.into_iter().for_each(|list| trust.keep_list(list));
-                if heard.asked_for_unknown {
+                if heard.asked_in_vain {
                     trust.asked_at = Some(now);
                 }
                 let known = |at: UnixTime| at <= now && now < at.plus(NOTED_EVERY);

@@ -1,18 +1,18 @@
 //! The offline decision on a token: by what its profile demands, the keys that are trusted, what was logged out here, and
 //! a clock that nobody has set back.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
 use super::trust::{Mark, keys_of, mark_in, trust_in};
 use super::{Broker, BrokerError};
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixTime};
 use crate::model::{DecidingToken, KeptList, Profile, Session, TokenSet, Trust, duration_text};
 use crate::store::Store;
 use crate::verify::{
-    AcceptedTypes, Findings, KeySet, Policy, Reason, ReasonCode, RevokedList, StatusClaim, StatusList,
+    AcceptedTypes, CLOCK_TOLERANCE, Findings, KeySet, Policy, Reason, ReasonCode, RevokedList, StatusClaim, StatusList,
     StatusListPolicy, Step, Verdict, clock_rollback, explain, judge_status,
 };
 
@@ -21,7 +21,7 @@ pub struct Judge {
     policy: Policy,
     keys: KeySet,
     keys_age: Option<Duration>,
-    revoked: RevokedList,
+    revoked: RwLock<RevokedList>,
     /// The kept status lists, each verified when it is first asked.
     lists: Vec<(KeptList, OnceLock<Option<StatusList>>)>,
     /// Why nothing of the issuer's is to be believed offline any more, whatever the token.
@@ -32,7 +32,7 @@ impl Judge {
     /// One who knows nothing but the keys that are given, and what was logged out here.
     #[must_use]
     pub fn by_given(keys: KeySet, policy: Policy, revoked: RevokedList) -> Self {
-        Self { policy, keys, keys_age: None, revoked, lists: Vec::new(), limits: Vec::new() }
+        Self { policy, keys, keys_age: None, revoked: RwLock::new(revoked), lists: Vec::new(), limits: Vec::new() }
     }
 
     /// One for the profile's tokens. An empty issuer or no audience in `policy` stands for the profile's, and what the
@@ -57,7 +57,7 @@ impl Judge {
         };
         let limits = limits(profile, &policy, keys_age, &trust, &mark_in(store), clock);
         let lists = trust.lists.into_iter().map(|list| (list, OnceLock::new())).collect();
-        Ok(Self { policy, keys, keys_age, revoked, lists, limits })
+        Ok(Self { policy, keys, keys_age, revoked: RwLock::new(revoked), lists, limits })
     }
 
     /// The decision. No network, whatever the token says.
@@ -69,20 +69,45 @@ impl Judge {
     /// The same, and where it is wanted the way to it.
     #[must_use]
     pub fn explain(&self, token: &str, explained: bool) -> (Verdict, Vec<Step>) {
-        let (verdict, steps) = explain(token, &self.keys, &self.policy, explained);
+        self.explain_by(&self.policy, token, explained)
+    }
+
+    /// The decision as of `now`, for who goes on deciding; where another moment was asked for, as of that.
+    #[must_use]
+    pub fn decide_now(&self, token: &str, now: UnixTime) -> Verdict {
+        if self.policy.as_of || self.policy.now == now {
+            return self.decide(token);
+        }
+        self.explain_by(&Policy { now, ..self.policy.clone() }, token, false).0
+    }
+
+    /// Reads again what was logged out here; what cannot be read leaves what was.
+    pub fn look_again(&self) {
+        let mut revoked = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
+        match revoked.again() {
+            Ok(again) => *revoked = again,
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    fn explain_by(&self, policy: &Policy, token: &str, explained: bool) -> (Verdict, Vec<Step>) {
+        let (verdict, steps) = explain(token, &self.keys, policy, explained);
         let mut findings = Findings { reasons: Vec::new(), steps: explained.then_some(steps) };
         let claims = match &verdict {
             Verdict::Granted(granted) => Some(&granted.claims),
             Verdict::Denied(_) => None,
         };
-        if self.revoked.contains(token) || claims.is_some_and(|claims| self.revoked.names(claims)) {
+        let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
+        let over = revoked.contains(token) || claims.is_some_and(|claims| revoked.names(claims));
+        drop(revoked);
+        if over {
             findings.deny("revoked", Reason::revoked());
         } else {
             findings.pass("revoked", || "not ended on this machine");
         }
-        match claims.map(|claims| self.status(claims)) {
+        match claims.map(|claims| self.status(claims, policy.now)) {
             Some(Some(reason)) => findings.deny("status", reason),
-            Some(None) if claims.is_some_and(|claims| claims.contains_key("status")) => {
+            Some(None) if claims.is_some_and(|claims| matches!(StatusClaim::read(claims), Ok(Some(_)))) => {
                 let ignored = if self.policy.ignore_status { "not asked" } else { "valid by the kept list" };
                 findings.pass("status", || ignored);
             }
@@ -107,7 +132,7 @@ impl Judge {
     }
 
     /// What the status list that a token names says against it. A list is believed by the keys that tokens are.
-    fn status(&self, claims: &Map<String, Value>) -> Option<Reason> {
+    fn status(&self, claims: &Map<String, Value>, now: UnixTime) -> Option<Reason> {
         if self.policy.ignore_status {
             return None;
         }
@@ -123,7 +148,7 @@ impl Judge {
             })
             .as_ref()
         });
-        judge_status(&claim, list, self.policy.now)
+        judge_status(&claim, list, now)
     }
 
     /// The decision on one of a session's tokens, by the token that decides for the profile.
@@ -185,10 +210,18 @@ fn limits(
             Mark::None => None,
         });
     }
+    // A moment in the future was noted by a clock that was wrong: how long ago it was, nobody knows.
+    let future = |at: UnixTime| at > now.plus(CLOCK_TOLERANCE);
+    let fetched = trust.fetched.as_ref().filter(|_| keys_age.is_some());
+    if fetched.is_some_and(|keys| future(keys.fetched_at)) {
+        let message =
+            "the issuer's keys were fetched in the future, by a clock that was wrong: nobody knows how old they are";
+        limits.push(Reason::new(ReasonCode::KeysStale, message));
+    }
     let stale = keys_age.filter(|age| *age > wants.keys_max_age());
     limits.extend(stale.map(|age| Reason::keys_stale(age, wants.keys_max_age())));
     if let Some(most) = wants.max_offline {
-        let silent = trust.contact_at.map(|at| at.until(now));
+        let silent = trust.contact_at.filter(|at| !future(*at)).map(|at| at.until(now));
         if silent.is_none_or(|silent| silent > most) {
             limits.push(Reason::offline_too_long(silent, most));
         }
@@ -237,9 +270,7 @@ fn expect_the_profiles(profile: &Profile, policy: &mut Policy) {
     policy.scopes.extend(wants.scopes.iter().cloned());
     policy.claims.extend(wants.wanted_claims());
     policy.max_auth_age = [policy.max_auth_age, wants.max_auth_age].into_iter().flatten().min();
-    if policy.acr.is_empty() {
-        policy.acr.clone_from(&wants.acr);
-    }
+    policy.acr_too.clone_from(&wants.acr);
     policy.amr.extend(wants.amr.iter().cloned());
 }
 

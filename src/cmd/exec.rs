@@ -2,16 +2,17 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::verify::{policy_at, tell_denied};
 use crate::agent::TokenReply;
 use crate::app::App;
-use crate::broker::{Broker, Judge, Need};
+use crate::broker::{Broker, IdTokenStanding, Judge, Need};
 use crate::cli::Exec;
 use crate::failure::{Failure, Kind};
-use crate::model::{MinTtl, TokenFor};
+use crate::model::{DecidingToken, MinTtl, TokenFor};
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLES};
 use crate::secret::{Secret, SecretBytes};
 use crate::verify::{Reason, RevokedList, Verdict};
@@ -63,6 +64,10 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<Checked>, Failure> {
         reasons: Vec<Reason>,
     }
     let name = app.named(args.profile.as_ref())?.map(|name| format!("/{name}")).unwrap_or_default();
+    if app.profile(args.profile.as_ref()).is_ok_and(|profile| profile.requirements.token == DecidingToken::IdToken) {
+        // Renews it where it is over. What is wrong is told by what is asked next.
+        let _: Result<Option<TokenReply>, Failure> = app.ask_agent("GET", &format!("/v1/id-token{name}"), None);
+    }
     let reply: Option<TokenReply> = app.ask_agent("GET", &format!("/v1/token{name}"), None)?;
     let Some(TokenReply { access_token: Some(token), profile: Some(profile), .. }) = reply else { return Ok(None) };
     // A profile's name needs no quoting in JSON, and neither does a token; one that would is none.
@@ -87,9 +92,16 @@ fn alone(app: &App, args: &Exec) -> Result<Checked, Failure> {
     let broker = app.broker()?;
     let served = app.run(async {
         let plain = TokenFor::default();
-        app.patiently(profile.issuer.as_str(), broker.token(&profile, &plain, Need::Life(MinTtl::Default)))
-            .await
-            .map_err(|e| Failure::from(e).about(&profile.name))
+        let token = |need| app.patiently(profile.issuer.as_str(), broker.token(&profile, &plain, need));
+        let about = |e| Failure::from(e).about(&profile.name);
+        let served = token(Need::Life(MinTtl::Default)).await.map_err(about)?;
+        // The ID token that decides may be over before the access token is.
+        let decides = profile.requirements.token == DecidingToken::IdToken;
+        let standing = Broker::id_token_standing(&served.session, app.clock().now(), Duration::ZERO);
+        match standing {
+            IdTokenStanding::Due(_) if decides => Ok(token(Need::New).await.unwrap_or(served)),
+            _ => Ok(served),
+        }
     })?;
     super::token::tell_trouble(app, &profile, &served);
     let revoked = RevokedList::open(&app.paths()?.revoked_file)?;

@@ -136,7 +136,12 @@ fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>, revoked
         }
     };
     if args.batch {
-        let all_valid = batch::run(&|token| decide(token, &judge, false).0, judge.keys_age())?;
+        let now = || app.clock().now();
+        let one = |token: &[u8], now: UnixTime| match text_of(token) {
+            Ok(text) => judge.decide_now(text, now),
+            Err(reason) => Verdict::Denied(vec![reason]),
+        };
+        let all_valid = batch::run(&now, &one, &|| judge.look_again(), judge.keys_age())?;
         return Ok(if all_valid { 0 } else { Kind::Denied.exit_code() });
     }
     let mut token = SecretBytes::default();
@@ -149,17 +154,27 @@ fn unreadable(error: io::Error) -> Failure {
     Failure::new(Kind::Usage, anyhow::Error::new(error).context("reading stdin"), "pipe a token to stdin")
 }
 
-/// One token as it was read, with the white space that pipes add taken off its end, and the way where it is wanted.
+/// One token as it was read, with the white space that pipes add taken off its end.
+fn text_of(token: &[u8]) -> Result<&str, Reason> {
+    let malformed = |why| Reason::new(ReasonCode::Malformed, why);
+    match std::str::from_utf8(token) {
+        _ if token.len() > MOST_BYTES => Err(malformed("the token is longer than 1 MiB")),
+        Ok(text) => Ok(text.trim_ascii_end()),
+        Err(_) => Err(malformed("the token is not text")),
+    }
+}
+
+/// The verdict on a token as it was read, and the way to it where it is wanted.
 fn decide(token: &[u8], judge: &Judge, explained: bool) -> (Verdict, Vec<Step>) {
-    let why = match std::str::from_utf8(token) {
-        _ if token.len() > MOST_BYTES => "the token is longer than 1 MiB",
-        Ok(text) => return judge.explain(text.trim_ascii_end(), explained),
-        Err(_) => "the token is not text",
-    };
-    let mut findings = Findings::new(explained);
-    findings.deny("parts", Reason::new(ReasonCode::Malformed, why));
-    let steps = findings.steps.take().unwrap_or_default();
-    (Verdict::Denied(findings.sorted()), steps)
+    match text_of(token) {
+        Ok(text) => judge.explain(text, explained),
+        Err(reason) => {
+            let mut findings = Findings::new(explained);
+            findings.deny("parts", reason);
+            let steps = findings.steps.take().unwrap_or_default();
+            (Verdict::Denied(findings.sorted()), steps)
+        }
+    }
 }
 
 /// What `--explain --json` prints.

@@ -219,8 +219,11 @@ impl Judged<'_> {
         self.check("auth_time", Self::authenticated_at, |judged| {
             judged.claims.get("auth_time").and_then(numeric_date).map(|at| format!("the user signed in at {at}"))
         });
-        if !self.policy.acr.is_empty() {
-            self.check("acr", Self::context, |judged| judged.shown("acr"));
+        let policy = self.policy;
+        for accepted in [&policy.acr, &policy.acr_too] {
+            if !accepted.is_empty() {
+                self.check("acr", |judged| judged.context(accepted), |judged| judged.shown("acr"));
+            }
         }
         if !self.policy.amr.is_empty() {
             self.check("amr", Self::methods, |judged| judged.shown("amr"));
@@ -245,12 +248,12 @@ impl Judged<'_> {
         }
     }
 
-    fn context(&mut self) {
+    fn context(&mut self, accepted: &[String]) {
         match self.claims.get("acr") {
             None => self.missing("acr"),
-            Some(Value::String(acr)) if self.policy.acr.contains(acr) => {}
+            Some(Value::String(acr)) if accepted.contains(acr) => {}
             Some(Value::String(acr)) => {
-                let expected = quoted_list(&self.policy.acr);
+                let expected = quoted_list(accepted);
                 self.deny(ReasonCode::ClaimMismatch, format!("expected acr {expected}, found {}", quoted(acr)));
             }
             Some(_) => self.deny(ReasonCode::Malformed, "the claim `acr` is not a string"),

@@ -105,6 +105,20 @@ pub fn verify_id_token(token: &str, keys: &KeySet, policy: &IdTokenPolicy<'_>) -
 }
 
 /// The rules that hold for ID tokens alone.
+/// Notes what an ID token must be besides, where one decides in an access token's stead: the rules of a login, but for what
+/// only the login knows; and that it does not say of itself that it is an access token.
+pub(super) fn rules(claims: &Map<String, Value>, policy: &Policy, findings: &mut Findings) {
+    let client_id = policy.audiences.first().map_or("", String::as_str);
+    let mut reasons = Vec::new();
+    own_rules(claims, &IdTokenPolicy::new(&policy.issuer, client_id, policy.now), &mut reasons);
+    let says = |name: &str, value: &str| claims.get(name).and_then(Value::as_str) == Some(value);
+    if says("typ", "Bearer") || says("token_use", "access") {
+        let message = "expected an ID token, found what says that it is an access token";
+        reasons.push(Reason::new(ReasonCode::WrongType, message));
+    }
+    reasons.into_iter().for_each(|reason| findings.deny("id_token", reason));
+}
+
 fn own_rules(claims: &Map<String, Value>, policy: &IdTokenPolicy<'_>, reasons: &mut Vec<Reason>) {
     let mut deny = |code, message: String| reasons.push(Reason::new(code, message));
     match claims.get("sub") {

@@ -97,6 +97,11 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy) -> Verdict {
 pub fn explain(token: &str, keys: &KeySet, policy: &Policy, explained: bool) -> (Verdict, Vec<Step>) {
     let Judged { claims, key, mut findings } =
         judge_by(token, header::LONGEST_TOKEN, keys, policy, claims::judge, Findings::new(explained));
+    if policy.types == AcceptedTypes::IdToken
+        && let Some((claims, _)) = &claims
+    {
+        id_token::rules(claims, policy, &mut findings);
+    }
     let steps = findings.steps.take().unwrap_or_default();
     let verdict = match (claims, key) {
         (Some((claims, typ)), Some(key)) if findings.reasons.is_empty() => {

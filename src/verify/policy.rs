@@ -160,6 +160,8 @@ pub struct Policy {
     pub max_auth_age: Option<Duration>,
     /// The accepted `acr` values, one of which is needed; none where any will do.
     pub acr: Vec<String>,
+    /// The same as somebody else has it: one of these is needed too.
+    pub acr_too: Vec<String>,
     /// Authentication methods that must all be in `amr`.
     pub amr: Vec<String>,
     /// Whether a token that names a status list is granted without asking it.
@@ -190,6 +192,7 @@ impl Policy {
             claims: Vec::new(),
             max_auth_age: None,
             acr: Vec::new(),
+            acr_too: Vec::new(),
             amr: Vec::new(),
             ignore_status: false,
             now,

@@ -86,6 +86,14 @@ impl RevokedList {
         Ok(Self { path: path.to_owned(), entries })
     }
 
+    /// The same list as it is now.
+    ///
+    /// # Errors
+    /// As [`RevokedList::open`].
+    pub fn again(&self) -> Result<Self, RevokedError> {
+        Self::open(&self.path)
+    }
+
     /// Whether `token` was revoked.
     #[must_use]
     pub fn contains(&self, token: &str) -> bool {

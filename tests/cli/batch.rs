@@ -90,6 +90,28 @@ fn whoever_sends_one_line_and_waits_gets_its_answer() {
 }
 
 #[test]
+fn a_stream_that_goes_on_is_decided_as_of_when_each_line_comes() {
+    let (home, issuer) = (Sandbox::new(), crate::support::quick_issuer());
+    home.log_in("work", &issuer);
+    home.log_in_as("other", &issuer, "other");
+    let token = home.token("work");
+    let mut command = home.command(&["verify", "-", "--profile", "other", "--batch", "--leeway", "0s"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut decided = || -> Value {
+        stdin.write_all(format!("{token}\n").as_bytes()).expect("sent");
+        serde_json::from_str(&lines.next().expect("a line").expect("read")).expect("JSON")
+    };
+    assert_eq!(decided()["valid"], true);
+    home.run(&["logout", "work"]).exits(0);
+    let denied = crate::support::watched::until("the logout", || Some(decided()).filter(|v| v["valid"] == false));
+    assert_eq!(denied["reasons"][0]["code"], "revoked");
+    drop(stdin);
+    assert_eq!(child.wait().expect("it ends").code(), Some(4));
+}
+
+#[test]
 fn whoever_does_not_read_the_answers_is_not_read_from() {
     let bench = Bench::new();
     let mut command = bench.home.command(&bench.args());

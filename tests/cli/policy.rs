@@ -127,6 +127,66 @@ fn with_opaque_access_tokens_the_id_token_decides_where_the_profile_says_so() {
     home.run(&["profile", "set", "work", "verify_token=both"]).exits(2);
 }
 
+#[test]
+fn an_option_does_not_stand_for_what_the_profile_demands_of_acr() {
+    let (home, _issuer) = logged_in();
+    let acr = home.run(&["verify", "--json"]).exits(0).json()["claims"]["acr"].as_str().expect("an acr").to_owned();
+    set(&home, "required_acr=high");
+    home.run(&["verify", "--acr", &acr]).exits(4).says("high");
+    set(&home, &format!("required_acr={acr}"));
+    home.run(&["verify", "--acr", &acr]).exits(0);
+    home.run(&["verify", "--acr", "high"]).exits(4);
+}
+
+#[test]
+fn what_a_clock_that_was_ahead_has_noted_is_not_taken_for_young() {
+    let (home, issuer) = logged_in();
+    set(&home, "max_offline=1d");
+    let ahead = |by: i64| {
+        home.change_trust(&issuer, |trust| {
+            trust.contact_at.as_mut().expect("answered").0 += by;
+            trust.fetched.as_mut().expect("keys").fetched_at.0 += by;
+        });
+    };
+    ahead(200);
+    assert_eq!(decided(&home), [""; 0], "a correction is smaller than that");
+    ahead(60 * 24 * 3600);
+    assert_eq!(decided(&home), ["keys_stale", "offline_too_long"]);
+    home.run(&["refresh"]).exits(0);
+    assert_eq!(decided(&home), [""; 0]);
+}
+
+#[test]
+fn an_id_token_that_decides_is_renewed_when_it_is_over_before_the_access_token() {
+    let home = Sandbox::new();
+    let issuer = issuer(|options| {
+        options.algorithm = Algorithm::ES256;
+        options.access_token_ttl = std::time::Duration::from_secs(3600);
+        options.id_token_ttl = std::time::Duration::from_secs(110);
+        options.clock = Arc::new(Behind(100));
+    });
+    home.log_in("work", &issuer);
+    set(&home, "verify_token=id_token");
+    // It has ten seconds; the leeway would forgive thirty more.
+    home.passes("work", 60);
+    let id_token = || home.session("work").tokens.id_token.expect("one").expose().to_owned();
+    let over = |before: &str| {
+        crate::support::watched::until("its end", || {
+            (home.run_with(&["verify", "-", "--leeway", "0s", "--profile", "work"], before).code == 4).then_some(())
+        });
+    };
+    let before = id_token();
+    over(&before);
+    home.run(&["exec", "--", "true"]).exits(0);
+    let second = id_token();
+    assert_ne!(second, before, "alone");
+    over(&second);
+    let agent = Agent::run(&home);
+    home.run(&["exec", "--", "true"]).exits(0);
+    assert_ne!(id_token(), second, "through the agent");
+    agent.stops();
+}
+
 /// Makes the note of the latest moment seen so much later than now.
 fn note(home: &Sandbox, ahead: i64) {
     let latest = UnixTime(SystemClock.now().0 + ahead);

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::{MOST_BYTES, unreadable};
+use crate::clock::UnixTime;
 use crate::failure::{Failure, Kind};
 use crate::verify::{Verdict, VerdictAnswer};
 
@@ -24,11 +25,21 @@ const MOST_IN_ONE: usize = 256 * 1024;
 const EACH_CORE: usize = 4;
 
 /// Lines, each as long as it says.
-#[derive(Default)]
 struct Piece {
+    /// When it was read: the moment as of which it is decided.
+    at: UnixTime,
     bytes: Vec<u8>,
     ends: Vec<usize>,
 }
+
+impl Piece {
+    fn empty() -> Self {
+        Self { at: UnixTime(0), bytes: Vec::new(), ends: Vec::new() }
+    }
+}
+
+/// The decision on one line as of a moment.
+type Decide<'d> = dyn Fn(&[u8], UnixTime) -> Verdict + Sync + 'd;
 
 /// What is answered to a piece, and whether all of it was granted.
 struct Answers {
@@ -36,12 +47,18 @@ struct Answers {
     all_valid: bool,
 }
 
-/// Decides on each line of stdin; whether all of them were granted.
+/// Decides on each line of stdin as of when it came; whether all of them were granted. `look_again` is called when a second
+/// has passed: a stream of tokens may go on for days.
 ///
 /// # Errors
 /// [`Kind::Usage`] where stdin cannot be read, [`Kind::Unexpected`] where stdout cannot take the answers; a reader that
 /// has gone is no error.
-pub(super) fn run(decide: &(dyn Fn(&[u8]) -> Verdict + Sync), keys_age: Option<Duration>) -> Result<bool, Failure> {
+pub(super) fn run(
+    now: &dyn Fn() -> UnixTime,
+    decide: &Decide<'_>,
+    look_again: &dyn Fn(),
+    keys_age: Option<Duration>,
+) -> Result<bool, Failure> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let (to_decide, waiting) = mpsc::sync_channel::<(Piece, SyncSender<Answers>)>(cores * EACH_CORE);
     let (in_order, answers) = mpsc::sync_channel::<Receiver<Answers>>(cores * EACH_CORE);
@@ -58,7 +75,13 @@ pub(super) fn run(decide: &(dyn Fn(&[u8]) -> Verdict + Sync), keys_age: Option<D
             });
         }
         let writer = scope.spawn(move || write(&answers));
-        let read = read(|piece| {
+        let mut looked = now();
+        let read = read(|mut piece| {
+            piece.at = now();
+            if piece.at != looked {
+                looked = piece.at;
+                look_again();
+            }
             let (answer, answers) = mpsc::sync_channel(1);
             // Who has gone, wants no more answers.
             match in_order.send(answers).is_ok() && to_decide.send((piece, answer)).is_ok() {
@@ -79,7 +102,7 @@ pub(super) fn run(decide: &(dyn Fn(&[u8]) -> Verdict + Sync), keys_age: Option<D
 /// Reads stdin to its end in pieces: what is there is handed on at once, so that who waits for an answer gets it.
 fn read(mut hand_on: impl FnMut(Piece) -> ControlFlow<()>) -> io::Result<()> {
     let mut input = BufReader::with_capacity(64 * 1024, io::stdin().lock());
-    let mut piece = Piece::default();
+    let mut piece = Piece::empty();
     loop {
         let begun = piece.bytes.len();
         let length = (&mut input).take(MOST_BYTES as u64 + 2).read_until(b'\n', &mut piece.bytes)?;
@@ -92,7 +115,10 @@ fn read(mut hand_on: impl FnMut(Piece) -> ControlFlow<()>) -> io::Result<()> {
         let full = piece.ends.len() >= MOST_LINES || piece.bytes.len() >= MOST_IN_ONE;
         // Another whole line that is here already goes along.
         let more = input.buffer().contains(&b'\n');
-        if (length == 0 || full || !more) && !piece.ends.is_empty() && hand_on(std::mem::take(&mut piece)).is_break() {
+        if (length == 0 || full || !more)
+            && !piece.ends.is_empty()
+            && hand_on(std::mem::replace(&mut piece, Piece::empty())).is_break()
+        {
             return Ok(());
         }
         if length == 0 {
@@ -116,11 +142,11 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
     }
 }
 
-fn decided(piece: &Piece, decide: &(dyn Fn(&[u8]) -> Verdict + Sync), keys_age: Option<Duration>) -> Answers {
+fn decided(piece: &Piece, decide: &Decide<'_>, keys_age: Option<Duration>) -> Answers {
     let mut answers = Answers { text: Vec::with_capacity(piece.bytes.len() * 2), all_valid: true };
     let mut begin = 0;
     for end in &piece.ends {
-        let verdict = decide(&piece.bytes[begin..*end]);
+        let verdict = decide(&piece.bytes[begin..*end], piece.at);
         begin = *end;
         answers.all_valid &= verdict.is_granted();
         #[allow(clippy::expect_used, reason = "a verdict is always JSON, and a vector never fails to grow")]
