@@ -173,6 +173,20 @@ fn a_key_that_is_not_known_is_asked_for_once_in_a_while_and_never_offline() {
 }
 
 #[test]
+fn keys_that_do_not_come_keep_nobody_from_a_token_for_long_nor_at_each_renewal() {
+    let (home, issuer) = logged_in();
+    home.change_trust(&issuer, |trust| trust.fetched.as_mut().expect("keys").fetched_at.0 -= 7200);
+    issuer.fault(Fault { endpoint: Endpoint::Jwks, kind: FaultKind::Hold, times: 0 });
+    let asked = || issuer.stats().requests.get("jwks").copied().unwrap_or_default();
+    let (before, begun) = (asked(), std::time::Instant::now());
+    home.run(&["refresh"]).exits(0);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
+    home.run(&["refresh"]).exits(0);
+    assert_eq!(asked() - before, 1);
+    home.run(&["verify"]).exits(0);
+}
+
+#[test]
 fn a_changed_record_is_no_way_to_other_keys() {
     let (home, issuer) = logged_in();
     let pinned = foreign(&home, "own.json", &home.trust(&issuer).fetched.expect("keys").jwks);

@@ -9,6 +9,7 @@ use authctl::model::{ClockMark, RecordName};
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
+use crate::support::jwt::{Signer, claims, good};
 use crate::support::passing::Behind;
 use crate::support::{Sandbox, USER, issuer};
 
@@ -154,6 +155,42 @@ fn what_a_clock_that_was_ahead_has_noted_is_not_taken_for_young() {
     assert_eq!(decided(&home), ["keys_stale", "offline_too_long"]);
     home.run(&["refresh"]).exits(0);
     assert_eq!(decided(&home), [""; 0]);
+}
+
+#[test]
+fn what_decides_in_an_access_tokens_stead_is_an_id_token_by_every_rule_of_one() {
+    let (home, issuer) = logged_in();
+    set(&home, "verify_token=id_token");
+    let signer = Signer::new();
+    let keys = home.path().join("keys.json");
+    std::fs::write(&keys, signer.jwks().to_string()).expect("written");
+    let args = ["verify", "-", "--profile", "work", "--json", "--jwks", keys.to_str().expect("text")];
+    for (changes, expected) in [
+        (json!({}), vec![]),
+        (json!({"aud": ["authctl", "x"], "azp": "authctl"}), vec![]),
+        (json!({"aud": ["authctl", "x"], "azp": "x"}), vec!["claim_mismatch"]),
+        (json!({"aud": ["authctl", "x"]}), vec!["missing_claim"]),
+        (json!({"sub": null}), vec!["malformed"]),
+        (json!({"typ": "Bearer"}), vec!["wrong_type"]),
+        (json!({"token_use": "access"}), vec!["wrong_type"]),
+    ] {
+        let mut claims = good(json!({"iss": issuer.issuer(), "aud": "authctl"}));
+        claims.as_object_mut().expect("claims").extend(changes.as_object().cloned().expect("changes"));
+        let told = home.run_with(&args, &signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims)).json();
+        assert_eq!(codes(&told), expected.iter().map(ToString::to_string).collect(), "{changes}");
+    }
+}
+
+#[test]
+fn a_logout_is_remembered_until_the_end_that_the_token_names() {
+    let (home, _issuer) = logged_in();
+    let token = home.token("work");
+    let end = claims(&token)["exp"].as_i64().expect("an end");
+    home.change_session("work", |session| session.tokens.expires_at = Some(UnixTime(end - 250)));
+    home.run(&["logout"]).exits(0);
+    let list = std::fs::read_to_string(home.path().join("data/authctl/revoked")).expect("a list");
+    let ends = list.lines().skip(1).filter_map(|line| line.split(' ').nth(1)?.parse::<i64>().ok());
+    assert!(ends.clone().count() > 1 && ends.clone().all(|kept| kept >= end), "{list} {end}");
 }
 
 #[test]
