@@ -11,6 +11,7 @@ use super::der::{self, PublicKey};
 use super::header::decoded;
 use super::policy::Algorithm;
 use super::reason::{Reason, ReasonCode, quoted};
+use super::rsa::RsaKey;
 use super::strict_json;
 
 /// Why a text holds no keys. Quotes nothing of it.
@@ -84,7 +85,15 @@ pub(super) struct Key {
     algorithms: Cow<'static, [Algorithm]>,
     /// Why it must not be relied on.
     weakness: Option<&'static str>,
-    decoding: DecodingKey,
+    material: Material,
+}
+
+/// What a signature is verified with.
+#[derive(Clone, Debug)]
+enum Material {
+    Rsa(Box<RsaKey>),
+    /// A point on a curve, read anew for each signature.
+    Curve(DecodingKey),
 }
 
 impl KeySet {
@@ -248,32 +257,38 @@ impl Key {
 
     /// Whether this key made the `signature`, in base64url, over `signed`.
     pub(super) fn made(&self, signature: &str, signed: &[u8], algorithm: Algorithm) -> bool {
-        matches!(jsonwebtoken::crypto::verify(signature, signed, &self.decoding, algorithm.into()), Ok(true))
+        match &self.material {
+            Material::Rsa(key) => key.made(signature, signed, algorithm),
+            Material::Curve(key) => {
+                matches!(jsonwebtoken::crypto::verify(signature, signed, key, algorithm.into()), Ok(true))
+            }
+        }
     }
 
     /// `None` where the numbers are no key, or `alg` is not one for it.
     fn new(key: PublicKey, kid: Option<&str>, alg: Option<&str>) -> Option<Self> {
-        let (kty, allowed, weakness, decoding) = match key {
+        let (kty, allowed, weakness, material) = match key {
             PublicKey::Rsa { n, e } => {
-                let (n, e) = (without_zeros(&n), without_zeros(&e));
-                (KeyType::RSA, Algorithm::RSA, rsa_weakness(n, e)?, DecodingKey::from_rsa_raw_components(n, e))
+                let (key, weakness) = RsaKey::new(&n, &e)?;
+                (KeyType::RSA, Algorithm::RSA, weakness, Material::Rsa(Box::new(key)))
             }
             PublicKey::P256(point) => {
-                (KeyType::EC, [Algorithm::ES256].as_slice(), None, DecodingKey::from_ec_der(&point))
+                (KeyType::EC, [Algorithm::ES256].as_slice(), None, Material::Curve(DecodingKey::from_ec_der(&point)))
             }
             PublicKey::P384(point) => {
-                (KeyType::EC, [Algorithm::ES384].as_slice(), None, DecodingKey::from_ec_der(&point))
+                (KeyType::EC, [Algorithm::ES384].as_slice(), None, Material::Curve(DecodingKey::from_ec_der(&point)))
             }
             PublicKey::Ed25519(x) => {
                 let x: [u8; 32] = x.try_into().ok()?;
-                (KeyType::OKP, [Algorithm::EdDSA].as_slice(), ed25519_weakness(x), DecodingKey::from_ed_der(&x))
+                let material = Material::Curve(DecodingKey::from_ed_der(&x));
+                (KeyType::OKP, [Algorithm::EdDSA].as_slice(), ed25519_weakness(x), material)
             }
         };
         let algorithms = match alg {
             None => Cow::Borrowed(allowed),
             Some(alg) => Cow::Owned(vec![alg.parse().ok().filter(|a| allowed.contains(a))?]),
         };
-        Some(Self { kid: kid.map(str::to_owned), kty, algorithms, weakness, decoding })
+        Some(Self { kid: kid.map(str::to_owned), kty, algorithms, weakness, material })
     }
 }
 
@@ -282,34 +297,6 @@ fn verifies(key_ops: &Value) -> bool {
     let Some(ops) = key_ops.as_array() else { return false };
     let distinct: BTreeSet<&str> = ops.iter().filter_map(Value::as_str).collect();
     distinct.len() == ops.len() && distinct.contains("verify")
-}
-
-fn without_zeros(number: &[u8]) -> &[u8] {
-    let zeros = number.iter().take_while(|byte| **byte == 0).count();
-    &number[zeros..]
-}
-
-fn bit_length(number: &[u8]) -> usize {
-    number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
-}
-
-/// What is weak in an RSA key without leading zeros; the outer `None` where it is no key at all.
-fn rsa_weakness(n: &[u8], e: &[u8]) -> Option<Option<&'static str>> {
-    let (n_last, e_last) = (n.last()?, e.last()?);
-    let weakness = if bit_length(n) < 2048 {
-        Some("RSA with fewer than 2048 bits")
-    } else if bit_length(n) > 8192 {
-        Some("RSA with more than 8192 bits")
-    } else if n_last & 1 == 0 {
-        Some("an RSA modulus that is even")
-    } else if e_last & 1 == 0 || e == [1] {
-        Some("an RSA exponent that is 1 or even")
-    } else if bit_length(e) > 33 {
-        Some("an RSA exponent of more than 33 bits")
-    } else {
-        None
-    };
-    Some(weakness)
 }
 
 /// Ed25519 has eight points of small order, for which anybody can make signatures. These are their encodings without

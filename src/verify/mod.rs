@@ -17,6 +17,7 @@ mod policy;
 mod properties;
 mod reason;
 mod revoked;
+mod rsa;
 mod status_list;
 mod strict_json;
 #[cfg(test)]
