@@ -71,7 +71,7 @@ verdict "an issuer agrees with the clock" anew
     let told = Machine::boots(here.path(), &[VERDICT, second].concat()).ends();
     let expected = [
         "after a minute off: granted",
-        "an hour before it was switched off: not_yet_valid clock_rollback ",
+        "an hour before it was switched off: not_yet_valid clock_rollback keys_stale ",
         "an hour after: granted",
         "an issuer agrees with the clock: granted",
     ];
