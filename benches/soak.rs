@@ -29,9 +29,11 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The agent's log holds a thousand deeds, of so many processes each: it is filled before anything is measured.
 const FILL: u64 = 1100;
 
-/// The memory is looked at so often. In the first sixth of the time the agent grows to its usual size.
+/// The memory is looked at so often. In the first half of the time the agent grows to its usual size: the more calls
+/// happen to block at one moment the more threads there are, and the C library gives each an arena of its own. What
+/// leaks goes on growing in the second half.
 const LOOK: Duration = Duration::from_secs(5);
-const WARM_UP: u32 = 6;
+const WARM_UP: u32 = 2;
 
 /// What may be wrong with an answer, and how many were right.
 #[derive(Default)]
@@ -156,6 +158,7 @@ fn main() {
         client.join().expect("no client fails but by its answers");
     }
     let stats = issuer.stats();
+    let threads = std::fs::read_dir(format!("/proc/{}/task", agent.id)).map_or(0, Iterator::count);
     let (right, wrong) = (seen.right.load(Ordering::Relaxed), seen.wrong.load(Ordering::Relaxed));
     if let Some(why) = &*seen.first_wrong.lock().expect("not poisoned") {
         println!("the first wrong answer: {why}");
@@ -168,9 +171,10 @@ fn main() {
         ("slowest answer", support::table::ms(*seen.slowest.lock().expect("not poisoned"))),
         ("renewals", stats["refreshes_committed"].to_string()),
         ("refresh tokens sent twice", stats["refresh_reuses"].to_string()),
-        ("memory of its own, at most in the first sixth of the time", mb(early)),
+        ("memory of its own, at most in the first half", mb(early)),
         ("memory of its own, at the end", mb(late)),
         ("resident at the end, program and all", mb(resident(agent.id).0)),
+        ("threads at the end", threads.to_string()),
     ];
     let rows: Vec<Vec<String>> = figures.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]).collect();
     print(&format!("{minutes} min of tokens that live {LIFE}"), &["", ""], &rows);
@@ -179,6 +183,6 @@ fn main() {
     bars(&[
         Bar::new("no wrong answer", wrong.to_string(), wrong == 0 && right > 0),
         Bar::new("no refresh token twice", stats["refresh_reuses"].to_string(), stats["refresh_reuses"] == 0),
-        Bar::at_most("memory at the end, of that at the beginning, at most 1.1", growth, 1.1),
+        Bar::at_most("memory at the end, of the most in the first half, at most 1.1", growth, 1.1),
     ]);
 }
