@@ -582,7 +582,7 @@ _authctl() {
             return 0
             ;;
         authctl__subcmd__login)
-            opts="-q -v -h --browser --device --password --client-credentials --with-token --no-browser --issuer --client-id --client-auth --client-secret-stdin --username --password-stdin --scope --audience --resource --store --ca-cert --acr-values --prompt --login-hint --replace --json --quiet --verbose --no-input --color --config --help"
+            opts="-q -v -h --browser --device --password --client-credentials --with-token --no-browser --issuer --client-id --client-auth --client-secret-stdin --username --password-stdin --scope --audience --resource --store --ca-cert --acr-values --prompt --login-hint --max-age --replace --jwks --provider --token-endpoint --authorization-endpoint --device-authorization-endpoint --revocation-endpoint --end-session-endpoint --userinfo-endpoint --jwks-uri --redirect-uri --authorization-parameter --client-key --client-key-id --client-assertion-audience --login-endpoint --refresh-endpoint --logout-endpoint --field --json --quiet --verbose --no-input --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -597,7 +597,7 @@ _authctl() {
                     return 0
                     ;;
                 --client-auth)
-                    COMPREPLY=($(compgen -W "none client_secret_basic client_secret_post" -- "${cur}"))
+                    COMPREPLY=($(compgen -W "none client_secret_basic client_secret_post private_key_jwt" -- "${cur}"))
                     return 0
                     ;;
                 --username)
@@ -633,6 +633,82 @@ _authctl() {
                     return 0
                     ;;
                 --login-hint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-age)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jwks)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --provider)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --token-endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --authorization-endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --device-authorization-endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --revocation-endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --end-session-endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --userinfo-endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jwks-uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --redirect-uri)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --authorization-parameter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-key)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-key-id)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --client-assertion-audience)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --login-endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --refresh-endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --logout-endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --field)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

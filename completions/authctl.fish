@@ -50,7 +50,8 @@ complete -c authctl -n "__fish_authctl_using_subcommand login" -l issuer -d 'The
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-id -d 'The client\'s id at the issuer' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-auth -d 'How the client proves itself' -r -f -a "none\t'A public client'
 client_secret_basic\t'The secret in the Authorization header'
-client_secret_post\t'The secret in the form'"
+client_secret_post\t'The secret in the form'
+private_key_jwt\t'A signature with the client\'s own key, see --client-key'"
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l username -d 'The user name for `--password`; asked for otherwise' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l scope -d 'Ask for this scope; repeat it, or separate scopes by spaces' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l audience -d 'Ask for tokens for this audience' -r
@@ -61,6 +62,25 @@ complete -c authctl -n "__fish_authctl_using_subcommand login" -l ca-cert -d 'Tr
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l acr-values -d 'Ask for a level of authentication (`acr_values`)' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l prompt -d 'Ask the issuer to prompt: none, login, consent or select_account' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l login-hint -d 'Tell the issuer whom to expect' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l max-age -d 'Require that the user signed in within this time; the issuer asks again otherwise (`max_age`)' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l jwks -d 'Trust the keys in this file and no others: a JWK Set or PEM public keys' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l provider -d 'Begin with what is known of a provider: google, github, gitlab, microsoft and others; see the README' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l token-endpoint -d 'The token endpoint; with it no metadata is asked for' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l authorization-endpoint -d 'The authorization endpoint' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l device-authorization-endpoint -d 'The device authorization endpoint' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l revocation-endpoint -d 'The revocation endpoint' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l end-session-endpoint -d 'The end of the session in the browser' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l userinfo-endpoint -d 'The userinfo endpoint' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l jwks-uri -d 'Where the issuer publishes its keys' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l redirect-uri -d 'Where the browser comes back to, as registered: on 127.0.0.1, [::1] or localhost, with a port if it must be that one' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l authorization-parameter -d 'Add a parameter to the authorization request; repeatable' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-key -d 'Sign in as the client with this private key, PEM or JWK (`private_key_jwt`)' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-key-id -d 'The key\'s id at the issuer (`kid`)' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-assertion-audience -d 'Whom the client\'s signature is for: issuer, token_endpoint, or a text' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l login-endpoint -d 'A login API that takes user name and password as JSON and answers with a JWT' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l refresh-endpoint -d 'Where that API renews' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l logout-endpoint -d 'Where that API is told of a logout' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l field -d 'What that API calls a field: username, password, access_token, refresh_token or expires_in; repeatable' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
 always\t'Always'
 never\t'Never'"

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::broker::{Broker, Stores};
 use crate::cli::{Color, Common};
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::failure::{Failure, Kind};
 use crate::model::{Profile, ProfileName, StoreKind};
 use crate::paths::{Environment, Paths};
@@ -101,17 +101,20 @@ impl App {
         Ok(Config::load(&self.paths()?.config_file)?)
     }
 
-    /// The profile's name from the command line, else from `AUTHCTL_PROFILE`.
+    /// The profile's name from the command line, else from `AUTHCTL_PROFILE`, else from the directory's `.authctl.toml`.
     ///
     /// # Errors
-    /// [`Kind::Usage`] where the variable holds no name.
+    /// [`Kind::Usage`] where the variable holds no name, or the file something else.
     pub fn named(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Failure> {
         match (argument, &self.environment.profile) {
             (Some(name), _) => Ok(Some(name.clone())),
             (None, Some(text)) => Ok(Some(
                 text.parse().map_err(|e| Failure::new(Kind::Usage, e, "correct AUTHCTL_PROFILE, or unset it"))?,
             )),
-            (None, None) => Ok(None),
+            (None, None) => match &self.environment.directory {
+                Some(directory) => Ok(config::directory_profile(directory)?),
+                None => Ok(None),
+            },
         }
     }
 

@@ -154,7 +154,8 @@ pub enum Command {
     after_help = "No secret is ever taken from the command line: passwords and client secrets are asked for, or read from \
                   stdin.\n\nExamples:\n  authctl login work --issuer https://issuer.example --client-id my-cli\n  \
                   authctl login                       # again, as configured\n  \
-                  authctl login ci --client-credentials --client-secret-stdin < secret"
+                  authctl login ci --client-credentials --client-secret-stdin < secret\n  \
+                  authctl login api --issuer https://api.example --login-endpoint https://api.example/login"
 )]
 pub struct Login {
     /// The profile to log in to; it is created if `--issuer` is given
@@ -219,9 +220,98 @@ pub struct Login {
     /// Tell the issuer whom to expect
     #[arg(long, value_name = "NAME")]
     pub login_hint: Option<String>,
+    /// Require that the user signed in within this time; the issuer asks again otherwise (`max_age`)
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub max_age: Option<Duration>,
     /// Replace a session that belongs to somebody else without asking
     #[arg(long)]
     pub replace: bool,
+    /// Trust the keys in this file and no others: a JWK Set or PEM public keys
+    #[arg(long, value_name = "FILE")]
+    pub jwks: Option<PathBuf>,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub server: ServerArgs,
+}
+
+/// What a server does not say of itself; kept in the profile.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "What the issuer does not say itself")]
+pub struct ServerArgs {
+    /// Begin with what is known of a provider: google, github, gitlab, microsoft and others; see the README
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
+    /// The token endpoint; with it no metadata is asked for
+    #[arg(long, value_name = "URL")]
+    pub token_endpoint: Option<String>,
+    /// The authorization endpoint
+    #[arg(long, value_name = "URL")]
+    pub authorization_endpoint: Option<String>,
+    /// The device authorization endpoint
+    #[arg(long, value_name = "URL")]
+    pub device_authorization_endpoint: Option<String>,
+    /// The revocation endpoint
+    #[arg(long, value_name = "URL")]
+    pub revocation_endpoint: Option<String>,
+    /// The end of the session in the browser
+    #[arg(long, value_name = "URL")]
+    pub end_session_endpoint: Option<String>,
+    /// The userinfo endpoint
+    #[arg(long, value_name = "URL")]
+    pub userinfo_endpoint: Option<String>,
+    /// Where the issuer publishes its keys
+    #[arg(long, value_name = "URL")]
+    pub jwks_uri: Option<String>,
+    /// Where the browser comes back to, as registered: on 127.0.0.1, [::1] or localhost, with a port if it must be that one
+    #[arg(long, value_name = "URL")]
+    pub redirect_uri: Option<String>,
+    /// Add a parameter to the authorization request; repeatable
+    #[arg(long = "authorization-parameter", value_name = "NAME=VALUE", value_parser = claim)]
+    pub authorization_parameters: Vec<(String, String)>,
+    /// Sign in as the client with this private key, PEM or JWK (`private_key_jwt`)
+    #[arg(long, value_name = "FILE")]
+    pub client_key: Option<PathBuf>,
+    /// The key's id at the issuer (`kid`)
+    #[arg(long, value_name = "KID")]
+    pub client_key_id: Option<String>,
+    /// Whom the client's signature is for: issuer, token_endpoint, or a text
+    #[arg(long, value_name = "AUDIENCE")]
+    pub client_assertion_audience: Option<String>,
+    /// A login API that takes user name and password as JSON and answers with a JWT
+    #[arg(long, value_name = "URL")]
+    pub login_endpoint: Option<String>,
+    /// Where that API renews
+    #[arg(long, value_name = "URL", requires = "login_endpoint")]
+    pub refresh_endpoint: Option<String>,
+    /// Where that API is told of a logout
+    #[arg(long, value_name = "URL", requires = "login_endpoint")]
+    pub logout_endpoint: Option<String>,
+    /// What that API calls a field: username, password, access_token, refresh_token or expires_in; repeatable
+    #[arg(long = "field", value_name = "FIELD=NAME", value_parser = claim)]
+    pub fields: Vec<(String, String)>,
+}
+
+impl ServerArgs {
+    /// Each setting that was given, by its key in the configuration.
+    pub fn given(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let texts = [
+            ("token_endpoint", &self.token_endpoint),
+            ("authorization_endpoint", &self.authorization_endpoint),
+            ("device_authorization_endpoint", &self.device_authorization_endpoint),
+            ("revocation_endpoint", &self.revocation_endpoint),
+            ("end_session_endpoint", &self.end_session_endpoint),
+            ("userinfo_endpoint", &self.userinfo_endpoint),
+            ("jwks_uri", &self.jwks_uri),
+            ("redirect_uri", &self.redirect_uri),
+            ("client_key_id", &self.client_key_id),
+            ("client_assertion_audience", &self.client_assertion_audience),
+            ("login_endpoint", &self.login_endpoint),
+            ("refresh_endpoint", &self.refresh_endpoint),
+            ("logout_endpoint", &self.logout_endpoint),
+        ];
+        let texts = texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text.clone()?)));
+        texts.chain(self.fields.iter().map(|(field, name)| (format!("{field}_field"), name.clone())))
+    }
 }
 
 /// `--store`
@@ -253,6 +343,9 @@ pub enum ClientAuthArg {
     /// The secret in the form
     #[value(name = "client_secret_post", alias = "post")]
     Post,
+    /// A signature with the client's own key, see --client-key
+    #[value(name = "private_key_jwt")]
+    PrivateKeyJwt,
 }
 
 impl From<ClientAuthArg> for ClientAuth {
@@ -261,6 +354,7 @@ impl From<ClientAuthArg> for ClientAuth {
             ClientAuthArg::None => Self::None,
             ClientAuthArg::Basic => Self::ClientSecretBasic,
             ClientAuthArg::Post => Self::ClientSecretPost,
+            ClientAuthArg::PrivateKeyJwt => Self::PrivateKeyJwt,
         }
     }
 }
@@ -471,9 +565,14 @@ pub enum ProfileCommand {
     },
     /// Change a profile's settings
     #[command(
-        after_help = "Keys: issuer, client_id, client_auth, grant, scopes, audience, resources, store, ca_cert; and what \
-                            `verify`, `exec` and the agent demand of a token: verify_token (access_token or id_token), \
-                            max_offline, keys_max_age, max_auth_age, required_scopes, required_roles, required_claims \
+        after_help = "Keys: issuer, client_id, client_auth, grant, scopes, audience, resources, store, ca_cert; for servers \
+                            that do not describe themselves authorization_endpoint, token_endpoint, \
+                            device_authorization_endpoint, revocation_endpoint, end_session_endpoint, userinfo_endpoint, \
+                            jwks_uri; client_key, client_key_id, client_assertion_audience; redirect_uri, \
+                            authorization_parameters (as in a URL's query); of a login API login_endpoint, \
+                            refresh_endpoint, logout_endpoint, username_field, password_field, access_token_field, \
+                            refresh_token_field, expires_in_field; and what `verify`, `exec` and the agent demand of a token: verify_token (access_token or id_token), \
+                            optional_claims (iss, aud), max_offline, keys_max_age, max_auth_age, required_scopes, required_roles, required_claims \
                             (NAME=VALUE), required_acr, required_amr. Lists are separated by spaces; an empty value \
                             unsets.\n\n\
                             Example:\n  authctl profile set work audience=https://api.example scopes='openid offline_access'"

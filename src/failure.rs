@@ -9,7 +9,7 @@ use crate::agent::{AskError, ListenError, Problem};
 use crate::broker::{BrokerError, LoginReason};
 use crate::config::ConfigError;
 use crate::issuer::IssuerError;
-use crate::model::{InsecureUrl, InvalidProfileName, ProfileName};
+use crate::model::{InsecureUrl, InvalidProfileName, InvalidSetting, ProfileName};
 use crate::paths::NoHome;
 use crate::store::{KeyProblem, LockError, StoreError};
 use crate::verify::{InvalidOption, RevokedError};
@@ -220,6 +220,20 @@ impl From<InsecureUrl> for Failure {
     }
 }
 
+impl From<InvalidSetting> for Failure {
+    fn from(error: InvalidSetting) -> Self {
+        let hint = match &error {
+            InvalidSetting::Insecure(_) => "give the https address",
+            InvalidSetting::Redirect(_) => {
+                "give one such as http://127.0.0.1/callback, as it is registered at the issuer"
+            }
+            InvalidSetting::Field(_) => "name a member, with dots between nested ones, such as `data.token`",
+            InvalidSetting::Reserved(_) => "leave it out; scopes, audience and prompt have options of their own",
+        };
+        Self::new(Kind::Usage, error, hint)
+    }
+}
+
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let (hint, code) = match &error {
@@ -227,7 +241,10 @@ impl From<ConfigError> for Failure {
                 "make the file and its directory yours to read and write, or name another with --config",
                 "configuration",
             ),
-            ConfigError::Syntax { .. } | ConfigError::UnknownKey { .. } | ConfigError::Issuer { .. } => {
+            ConfigError::Syntax { .. }
+            | ConfigError::UnknownKey { .. }
+            | ConfigError::Issuer { .. }
+            | ConfigError::Setting { .. } => {
                 ("correct the file in an editor; `authctl profile set` writes it for you", "configuration")
             }
             ConfigError::Name(_) => ("choose another name", "usage"),
@@ -459,6 +476,12 @@ impl From<IssuerError> for Failure {
             IssuerError::CaCert { .. } => {
                 Self::new(Kind::Usage, error, "give a PEM file of certificates with --ca-cert").coded("configuration")
             }
+            IssuerError::ClientKey { .. } => Self::new(
+                Kind::Usage,
+                error,
+                "name the private key that belongs to the public one at the issuer, with --client-key FILE",
+            )
+            .coded("configuration"),
             IssuerError::Local { .. } => {
                 Self::new(Kind::Unexpected, error, "try again, or use `authctl login{profile} --device`")
             }

@@ -17,8 +17,8 @@
 //! | 2 | `model`, `ui`, `paths` | profile, tokens, session, freshness; the person, or nobody; the environment and the places of files |
 //! | 1 | `secret`, `clock` | text that wipes itself; time |
 //!
-//! Only `issuer` names the HTTP client, `store` the keychain, `cli` the parser of arguments, and `verify` and
-//! `dev_issuer` the JWT library. There is no mock of an issuer: an issuer is a URL, and the tests give the embedded one's.
+//! Only `issuer` names the HTTP client, `store` the keychain, `cli` the parser of arguments, and `verify`,
+//! `dev_issuer` and `issuer`, where a client signs for itself, the JWT library. There is no mock of an issuer: an issuer is a URL, and the tests give the embedded one's.
 //!
 //! # Four walks
 //!

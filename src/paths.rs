@@ -36,6 +36,8 @@ pub struct Environment {
     pub over_ssh: bool,
     /// `AUTHCTL_SOCK`: the agent's socket.
     pub agent_socket: Option<PathBuf>,
+    /// The directory that authctl was started in.
+    pub directory: Option<PathBuf>,
     /// Those of `XDG_CONFIG_HOME` and `XDG_DATA_HOME` that are whole paths; others count as unset.
     pub base_directories: Vec<(&'static str, PathBuf)>,
 }
@@ -64,6 +66,7 @@ impl Environment {
             has_browser: display || os("BROWSER").is_some(),
             over_ssh: os("SSH_CONNECTION").is_some() || os("SSH_TTY").is_some(),
             agent_socket: os(AGENT_SOCKET_VARIABLE).map(PathBuf::from),
+            directory: env::current_dir().ok(),
             base_directories: BASE_DIRECTORY_VARIABLES
                 .into_iter()
                 .filter_map(|name| Some((name, os(name).map(PathBuf::from).filter(|path| path.is_absolute())?)))

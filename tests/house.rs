@@ -35,7 +35,7 @@ const RESERVED: [(&str, &[&str]); 16] = [
     ("dbus_secret_service_keyring_store", &["store"]),
     ("apple_native_keyring_store", &["store"]),
     ("age", &["store"]),
-    ("jsonwebtoken", &["verify", "dev_issuer"]),
+    ("jsonwebtoken", &["verify", "dev_issuer", "issuer"]),
     ("clap", &["cli", "lib"]),
     ("tokio", &["clock", "store", "issuer", "dev_issuer", "broker", "serve", "app", "cmd"]),
     ("hyper", &["issuer", "dev_issuer", "serve"]),

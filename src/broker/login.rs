@@ -1,12 +1,13 @@
 //! From a grant's tokens to a stored session: checked first, stored second, and only then in place of the old one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::trust::keys_of;
 use super::{Broker, BrokerError};
 use crate::clock::UnixTime;
 use crate::issuer::{Metadata, userinfo};
-use crate::model::{Generation, Grant, Profile, Session, Subject, TokenSet, Trust, TrustedKeys};
+use crate::model::{Generation, Grant, PinnedKeys, Profile, Session, Subject, TokenSet, Trust, TrustedKeys};
 use crate::secret::Secret;
 use crate::verify::{IdTokenPolicy, KeySet, Policy, ReasonCode, Verdict, looks_like_jwt, verify, verify_id_token};
 
@@ -21,6 +22,10 @@ pub struct NewLogin {
     pub nonce: Option<Secret>,
     /// A confidential client's secret, kept for renewals.
     pub client_secret: Option<Secret>,
+    /// How long ago the user may have signed in, where that was asked for (OpenID Connect Core 1.0, section 3.1.3.7).
+    pub max_auth_age: Option<Duration>,
+    /// Keys that are trusted from now on, and no others.
+    pub pinned: Option<PinnedKeys>,
 }
 
 /// A session that is checked but not stored yet.
@@ -30,6 +35,9 @@ pub struct PreparedLogin {
     keys: Option<TrustedKeys>,
     /// What was trusted before, and whether it could not be read.
     kept: (Trust, bool),
+    /// Keys to pin with it.
+    pinned: Option<PinnedKeys>,
+    acr: Option<String>,
 }
 
 impl PreparedLogin {
@@ -37,6 +45,12 @@ impl PreparedLogin {
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// How strongly the user signed in, where the ID token says so (`acr`).
+    #[must_use]
+    pub fn acr(&self) -> Option<&str> {
+        self.acr.as_deref()
     }
 
     /// Whether what was kept of the issuer's keys, pinned ones perhaps, could not be read and goes.
@@ -79,7 +93,7 @@ impl Broker {
         metadata: &Metadata,
         login: NewLogin,
     ) -> Result<PreparedLogin, BrokerError> {
-        let NewLogin { grant, mut tokens, nonce, client_secret } = login;
+        let NewLogin { grant, mut tokens, nonce, client_secret, max_auth_age, pinned } = login;
         let now = self.clock.now();
         Self::fill_expiry(&mut tokens);
         let fetched = self.fetch_keys(profile, metadata).await;
@@ -93,14 +107,22 @@ impl Broker {
             (Err(error), _, _) => return Err(error),
         };
         // Keys given by hand are not set aside by what the issuer sends.
-        let (kept, lost_trust) = self.trust_at_login(profile).await?;
+        let (mut kept, lost_trust) = self.trust_at_login(profile).await?;
+        if pinned.is_some() {
+            kept.pinned.clone_from(&pinned);
+        }
         let known = Trust { fetched: keys.clone(), ..kept.clone() };
         let (set, _) = keys_of(&known, now);
+        let mut acr = None;
         let subject = match &tokens.id_token {
             Some(id_token) => {
-                let policy = id_token_policy(profile, nonce.as_ref(), Some(&tokens.access_token), now);
+                let policy = IdTokenPolicy {
+                    max_auth_age,
+                    ..id_token_policy(profile, nonce.as_ref(), Some(&tokens.access_token), now)
+                };
                 let claims = verify_id_token(id_token.expose(), &set, &policy)
                     .map_err(|reasons| BrokerError::NotVerified { what: "ID token", reasons })?;
+                acr = claims.acr;
                 Some(Subject { sub: claims.sub, name: claims.name })
             }
             None => match Self::access_token_subject(profile, grant, &tokens, &set, now)? {
@@ -111,6 +133,8 @@ impl Broker {
         Ok(PreparedLogin {
             keys,
             kept: (kept, lost_trust),
+            pinned,
+            acr,
             session: Session {
                 generation: Generation { login: random_id(), number: 0 },
                 issuer: profile.issuer.clone(),
@@ -193,6 +217,13 @@ impl Broker {
             if result.is_ok() {
                 let (kept, lost) = &login.kept;
                 broker.learn(&profile, login.keys, &login.session, (kept, *lost)).await;
+                if let Some(pinned) = login.pinned {
+                    let pin = move |trust: &mut Trust| trust.pinned = Some(pinned);
+                    if let Err(error) = broker.change_trust(&profile, pin).await {
+                        drop((lock, uncut));
+                        return Err(error);
+                    }
+                }
             }
             drop((lock, uncut));
             result.map(|()| login.session)

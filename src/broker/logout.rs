@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{Broker, BrokerError};
 use crate::clock::UnixTime;
-use crate::issuer::IssuerError;
 use crate::issuer::revoke::{self, TokenTypeHint};
-use crate::model::{Profile, Session};
+use crate::issuer::{IssuerError, json_api};
+use crate::model::{Profile, Server, Session};
 use crate::secret::Secret;
 use crate::verify::{RevokedList, unverified_claims};
 
@@ -123,12 +123,18 @@ impl Broker {
 
     async fn try_revoke(&self, profile: &Profile, session: &Session) -> Result<bool, BrokerError> {
         // The profile may name another issuer or client by now, which must not be shown this session's tokens.
-        let profile =
-            &Profile { issuer: session.issuer.clone(), client_id: session.client_id.clone(), ..profile.clone() };
+        let server = if profile.issuer == session.issuer { profile.server.clone() } else { Server::default() };
+        let (issuer, client_id) = (session.issuer.clone(), session.client_id.clone());
+        let profile = &Profile { issuer, client_id, server, ..profile.clone() };
         let http = self.http(profile)?;
+        let api = &profile.server.api;
+        if api.login.is_some() {
+            let Some(url) = &api.logout else { return Ok(false) };
+            return Ok(json_api::logout(&http, api, url, &session.tokens).await.map(|()| true)?);
+        }
         let metadata = self.metadata(profile).await?;
         let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(false) };
-        let client = Self::client(profile, session);
+        let client = self.client(profile, &metadata, session.client_secret.clone())?;
         if let Some(token) = &session.tokens.refresh_token {
             revoke::request(&http, endpoint, &client, token, TokenTypeHint::RefreshToken).await?;
         }

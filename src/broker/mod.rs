@@ -27,8 +27,9 @@ pub use verdict::Judge;
 use https::Https;
 
 use crate::clock::Clock;
-use crate::issuer::{Client, Http, IssuerError, Metadata, Reached, discover};
-use crate::model::{Profile, ProfileName, Session, StoreKind};
+use crate::issuer::{Client, Http, IssuerError, Metadata, Reached, Signer, discover};
+use crate::model::{ClientAuth, Profile, ProfileName, Session, StoreKind};
+use crate::secret::Secret;
 use crate::store::{ProfileLock, Store, StoreError};
 #[cfg(doc)]
 use crate::verify::RevokedList;
@@ -265,13 +266,19 @@ impl Broker {
         result
     }
 
-    /// The issuer's metadata.
+    /// The issuer's metadata: what it says of itself, with the profile's own endpoints in its place. Nothing is asked for
+    /// where the profile says where tokens are had.
     ///
     /// # Errors
     /// [`BrokerError::Issuer`].
     pub async fn metadata(&self, profile: &Profile) -> Result<Metadata, BrokerError> {
-        let http = self.http(profile)?;
-        Ok(discover(&http, &profile.issuer).await?)
+        let (endpoints, api) = (&profile.server.endpoints, &profile.server.api);
+        let found = if endpoints.token.is_some() || api.login.is_some() {
+            Metadata::bare(profile.issuer.clone())
+        } else {
+            discover(&*self.http(profile)?, &profile.issuer).await?
+        };
+        Ok(found.with(endpoints))
     }
 
     /// The HTTP client that trusts what the profile trusts.
@@ -282,9 +289,23 @@ impl Broker {
         Ok(self.https.of(profile.ca_cert.as_deref())?)
     }
 
-    /// The profile's client, with the secret that its session keeps.
-    fn client(profile: &Profile, session: &Session) -> Client {
-        Client { id: profile.client_id.clone(), auth: profile.client_auth, secret: session.client_secret.clone() }
+    /// The profile's client with its secret, or with the key that it signs with.
+    ///
+    /// # Errors
+    /// [`BrokerError::Issuer`] where the key cannot be used.
+    pub fn client(
+        &self,
+        profile: &Profile,
+        metadata: &Metadata,
+        secret: Option<Secret>,
+    ) -> Result<Client, BrokerError> {
+        let signer = match profile.client_auth {
+            ClientAuth::PrivateKeyJwt => {
+                Some(Signer::open(&profile.server.client_key, metadata, Arc::clone(&self.clock))?)
+            }
+            ClientAuth::None | ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost => None,
+        };
+        Ok(Client { id: profile.client_id.clone(), auth: profile.client_auth, secret, signer })
     }
 
     async fn lock(&self, name: &ProfileName) -> Result<ProfileLock, BrokerError> {
@@ -322,6 +343,7 @@ fn in_doubt(error: &IssuerError) -> bool {
         | IssuerError::Refused(_)
         | IssuerError::TimedOut { .. }
         | IssuerError::CaCert { .. }
+        | IssuerError::ClientKey { .. }
         | IssuerError::Local { .. } => false,
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Broker, BrokerError, LoginReason, RESERVE, in_doubt};
 use crate::clock::UnixTime;
-use crate::issuer::{IssuerError, Reached, TokenEndpoint, client_credentials, refresh};
+use crate::issuer::{IssuerError, Reached, TokenEndpoint, client_credentials, json_api, refresh};
 use crate::model::{Failed, Freshness, Grant, MinTtl, Profile, Session, TokenFor, TokenSet, freshness};
 
 /// How badly a token is needed.
@@ -189,15 +189,23 @@ impl Broker {
     ) -> Result<TokenSet, BrokerError> {
         let http = self.http(profile)?;
         let metadata = self.metadata(profile).await?;
-        let client = Self::client(profile, session);
-        let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
+        let client = self.client(profile, &metadata, session.client_secret.clone())?;
+        let api = profile.server.api.login.is_some().then_some(&profile.server.api);
+        if api.is_some() && !asked.is_plain() {
+            return Err(IssuerError::Unsupported { what: "another audience, scope or resource" }.into());
+        }
         if session.grant == Grant::ClientCredentials {
+            let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
             let request = if asked.is_plain() { profile.own_request() } else { asked.clone() };
             return self.resend_if_never_sent(|| client_credentials::request(&endpoint, &request)).await;
         }
         let Some(token) = session.tokens.refresh_token.clone() else {
             return Err(BrokerError::LoginRequired(LoginReason::NoRefreshToken));
         };
+        if api.is_none() {
+            // Told before anything is written down.
+            TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
+        }
         let in_doubt_before = session.renewing_since.replace(self.clock.now());
         self.write(profile, session).await?;
         let room = session.to_stored().expose().len() + RESERVE;
@@ -209,6 +217,10 @@ impl Broker {
             }
             return Err(error);
         }
+        if let Some(api) = &api {
+            return self.resend_if_never_sent(|| json_api::refresh(&http, api, &token, &*self.clock)).await;
+        }
+        let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
         self.resend_if_never_sent(|| refresh::request(&endpoint, &token, asked)).await
     }
 
@@ -279,6 +291,6 @@ fn word_for(error: &IssuerError) -> &'static str {
         | IssuerError::Busy { .. }
         | IssuerError::Malformed { .. }
         | IssuerError::TimedOut { .. } => "issuer_unreachable",
-        IssuerError::CaCert { .. } | IssuerError::Local { .. } => "unexpected",
+        IssuerError::CaCert { .. } | IssuerError::ClientKey { .. } | IssuerError::Local { .. } => "unexpected",
     }
 }

@@ -258,6 +258,15 @@ impl Broker {
 fn expect_the_profiles(profile: &Profile, policy: &mut Policy) {
     let wants = &profile.requirements;
     let id_token = wants.token == DecidingToken::IdToken;
+    // Who says which issuer or audience they expect expects one.
+    let unsaid = |claim: &&String| match claim.as_str() {
+        "iss" => policy.issuer.is_empty(),
+        "aud" => policy.audiences.is_empty(),
+        _ => false,
+    };
+    if !id_token {
+        policy.optional_claims = wants.optional_claims.iter().filter(unsaid).cloned().collect();
+    }
     if policy.issuer.is_empty() {
         policy.issuer = profile.issuer.to_string();
     }

@@ -2,10 +2,14 @@
 
 mod grants;
 mod input;
+mod turn;
+
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::output;
+use super::verify::keys_in;
 use crate::app::App;
 use crate::broker::{Broker, BrokerError, NewLogin, PreparedLogin};
 use crate::cli::Login;
@@ -13,17 +17,23 @@ use crate::clock::UnixTime;
 use crate::config::{self, Config};
 use crate::failure::{Failure, Kind};
 use crate::issuer::{Client, Metadata};
-use crate::model::{ClientAuth, Grant, Profile, ProfileName, Requirements, Session, StoreKind, Subject};
+use crate::model::{
+    ClientAuth, Grant, PinnedKeys, Profile, ProfileName, Requirements, Server, Session, StoreKind, Subject,
+};
 use crate::secret::Secret;
 use crate::ui::harmless;
 use grants::How;
 use input::Input;
+use turn::Turn;
 
 pub(super) use grants::open_end_session;
 pub(super) use input::secret_line;
 
 /// What a login asks for where nobody says: who the user is, a name to show, and a refresh token.
 const DEFAULT_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
+
+/// The client's id where there is no client: a login API knows users alone.
+const API_CLIENT: &str = "authctl";
 
 /// The profile that `login --issuer` makes where none is named.
 const DEFAULT_NAME: &str = "default";
@@ -54,6 +64,11 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
              --password-stdin or --with-token",
         )));
     }
+    let pinned = args.jwks.as_deref().map(keys_in).transpose()?.map(|(_, keys)| PinnedKeys {
+        keys,
+        source: absolute(args.jwks.as_deref()).unwrap_or_default().display().to_string(),
+        pinned_at: app.clock().now(),
+    });
     let input = Input::read(app, &args)?;
     app.run(async {
         let broker = app.broker()?;
@@ -63,17 +78,25 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
             Err(BrokerError::Store(error)) if error.session_lost() => None,
             Err(error) => return Err(error.into()),
         };
+        let turn = Turn::take(app, &broker, &args, &profile, stored.as_ref()).await?;
+        if let Some((profile, session)) = turn.joined() {
+            app.ui().tell("The other login has got a session.");
+            return tell(app, profile, session);
+        }
         broker.reserve(&profile).await?;
         config::probe(&app.paths()?.config_file)?;
         let metadata = app.patiently(profile.issuer.as_str(), broker.metadata(&profile)).await?;
         prepare_profile(&args, &mut profile, new, &metadata, &input);
         let how = How::choose(app, &args, &profile, &metadata);
         profile.grant = how.grant();
-        let client = client(app, &profile, stored.as_ref(), &input).await?;
-        let login = how.run(app, &args, &profile, &metadata, &client, input).await?;
+        let client = client(app, &broker, &profile, &metadata, stored.as_ref(), &input).await?;
+        let mut login = how.run(app, &args, &profile, &metadata, &client, input).await?;
+        login.max_auth_age = args.max_age;
+        login.pinned = pinned;
         let checks = broker.prepare_login(&profile, &metadata, login);
         let prepared = app.patiently(profile.issuer.as_str(), checks).await?;
         ask_before_replacing(app, &args, &broker, &profile, &prepared, stored.as_ref()).await?;
+        tell_weaker(app, &args, &profile, &prepared);
         let lost = prepared.lost_trust();
         let session = broker.commit_login(&profile, prepared).await?;
         if lost {
@@ -92,7 +115,8 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
 
 /// Whether the configured grant needs nobody.
 fn unattended(args: &Login, profile: &Profile) -> bool {
-    profile.grant == Grant::ClientCredentials && args.client_secret_stdin
+    let has_proof = args.client_secret_stdin || profile.client_auth == ClientAuth::PrivateKeyJwt;
+    profile.grant == Grant::ClientCredentials && has_proof
 }
 
 /// The profile as configured with the options laid over it, and whether it is new.
@@ -118,6 +142,7 @@ fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result<(Profile, 
             resources: Vec::new(),
             store: app.default_store()?,
             ca_cert: None,
+            server: Server::default(),
             requirements: Requirements::default(),
         },
         (None, None) => {
@@ -135,6 +160,10 @@ fn laid_over(args: &Login, mut profile: Profile) -> Result<Profile, Failure> {
     }
     if let Some(id) = &args.client_id {
         profile.client_id = id.clone();
+    }
+    lay_server_over(args, &mut profile)?;
+    if profile.client_id.is_empty() && profile.server.api.login.is_some() {
+        profile.client_id = API_CLIENT.to_owned();
     }
     if profile.client_id.is_empty() {
         return Err(Failure::said(
@@ -159,12 +188,62 @@ fn laid_over(args: &Login, mut profile: Profile) -> Result<Profile, Failure> {
     if let Some(store) = args.store {
         profile.store = store.into();
     }
-    if let Some(ca_cert) = &args.ca_cert {
-        let absolute = std::path::absolute(ca_cert)
-            .map_err(|e| Failure::new(Kind::Usage, e, "give the path of a PEM file with --ca-cert"))?;
-        profile.ca_cert = Some(absolute);
+    if let Some(ca_cert) = absolute(args.ca_cert.as_deref()) {
+        profile.ca_cert = Some(ca_cert);
     }
     Ok(profile)
+}
+
+/// A path as it is read from anywhere, by the agent too.
+fn absolute(path: Option<&Path>) -> Option<PathBuf> {
+    path.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
+}
+
+/// What the options say of the server.
+fn lay_server_over(args: &Login, profile: &mut Profile) -> Result<(), Failure> {
+    for (key, text) in args.server.given() {
+        if !profile.server.set(&key, &text)? {
+            let field = key.trim_end_matches("_field");
+            return Err(Failure::said(
+                Kind::Usage,
+                format!("`{}` is no field of a login API", harmless(field, 40)),
+                "use one of: username, password, access_token, refresh_token, expires_in",
+            ));
+        }
+    }
+    if !args.server.authorization_parameters.is_empty() {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(&args.server.authorization_parameters);
+        profile.server.set("authorization_parameters", &query.finish())?;
+    }
+    if let Some(key) = absolute(args.server.client_key.as_deref()) {
+        profile.server.client_key.file = Some(key);
+        if args.client_auth.is_none() {
+            profile.client_auth = ClientAuth::PrivateKeyJwt;
+        }
+    }
+    let api = profile.server.api.login.is_some();
+    if api && args.server.login_endpoint.is_some() && args.grant().is_none() {
+        profile.grant = Grant::Password;
+    }
+    Ok(())
+}
+
+/// Tells of a sign-in that was weaker than what was asked for: an issuer may do less than `acr_values` say (OpenID Connect
+/// Core 1.0, section 3.1.2.1).
+fn tell_weaker(app: &App, args: &Login, profile: &Profile, prepared: &PreparedLogin) {
+    let Some(asked) = &args.acr_values else { return };
+    if prepared.acr().is_some_and(|acr| asked.split_whitespace().any(|one| one == acr)) {
+        return;
+    }
+    let found = prepared.acr().map_or_else(|| "none".to_owned(), |acr| format!("`{}`", harmless(acr, 80)));
+    app.ui().tell(&format!(
+        "The issuer was asked for `{}` and says {found} of this sign-in. To demand it of every token: authctl profile set \
+         {} required_acr={}",
+        harmless(asked, 80),
+        profile.name,
+        harmless(asked, 80)
+    ));
 }
 
 /// What only the issuer's metadata can decide.
@@ -185,9 +264,17 @@ fn prepare_profile(args: &Login, profile: &mut Profile, new: bool, metadata: &Me
     }
 }
 
-/// The client, with its secret from stdin, else from the present session, else asked for.
-async fn client(app: &App, profile: &Profile, stored: Option<&Session>, input: &Input) -> Result<Client, Failure> {
-    let needs_secret = profile.client_auth != ClientAuth::None || profile.grant == Grant::ClientCredentials;
+/// The client, with its secret from stdin, else from the present session, else asked for; or with the key that it signs with.
+async fn client(
+    app: &App,
+    broker: &Broker,
+    profile: &Profile,
+    metadata: &Metadata,
+    stored: Option<&Session>,
+    input: &Input,
+) -> Result<Client, Failure> {
+    let alone = profile.grant == Grant::ClientCredentials && profile.client_auth != ClientAuth::PrivateKeyJwt;
+    let needs_secret = profile.client_auth.needs_secret() || alone;
     let kept = stored.filter(|session| session.client_id == profile.client_id && session.issuer == profile.issuer);
     let secret = match (&input.client_secret, kept.and_then(|session| session.client_secret.as_ref())) {
         (Some(given), _) => Some(given.clone()),
@@ -204,7 +291,7 @@ async fn client(app: &App, profile: &Profile, stored: Option<&Session>, input: &
         }
         (None, _) => None,
     };
-    Ok(Client { id: profile.client_id.clone(), auth: profile.client_auth, secret })
+    Ok(broker.client(profile, metadata, secret)?)
 }
 
 /// Tells whose session would be replaced, and asks; without somebody to ask, only `--replace` goes on.
@@ -314,5 +401,12 @@ fn tell(app: &App, profile: &Profile, session: &Session) -> Result<(), Failure> 
 
 /// A grant's outcome as the broker takes it.
 fn new_login(grant: Grant, tokens: crate::model::TokenSet, nonce: Option<String>, client: &Client) -> NewLogin {
-    NewLogin { grant, tokens, nonce: nonce.map(Secret::new), client_secret: client.secret.clone() }
+    NewLogin {
+        grant,
+        tokens,
+        nonce: nonce.map(Secret::new),
+        client_secret: client.secret.clone(),
+        max_auth_age: None,
+        pinned: None,
+    }
 }

@@ -1,5 +1,6 @@
 //! `authctl profile`: shows and changes the configured profiles.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::cli::ProfileCommand;
 use crate::config;
 use crate::failure::{Failure, Kind};
 use crate::model::{
-    ClientAuth, DecidingToken, Grant, IssuerUrl, Profile, ProfileName, StoreKind, duration, duration_text,
+    ClientAuth, DecidingToken, Grant, IssuerUrl, Profile, ProfileName, Requirements, StoreKind, duration, duration_text,
 };
 
 #[derive(Serialize)]
@@ -27,7 +28,10 @@ struct Shown<'a> {
     resources: &'a [String],
     store: StoreKind,
     ca_cert: Option<&'a PathBuf>,
+    #[serde(flatten)]
+    server: BTreeMap<&'static str, String>,
     verify_token: DecidingToken,
+    optional_claims: &'a [String],
     max_offline: Option<u64>,
     keys_max_age: u64,
     max_auth_age: Option<u64>,
@@ -53,7 +57,9 @@ impl<'a> Shown<'a> {
             resources: &profile.resources,
             store: profile.store,
             ca_cert: profile.ca_cert.as_ref(),
+            server: profile.server.texts().collect(),
             verify_token: wants.token,
+            optional_claims: &wants.optional_claims,
             max_offline: wants.max_offline.map(|age| age.as_secs()),
             keys_max_age: wants.keys_max_age().as_secs(),
             max_auth_age: wants.max_auth_age.map(|age| age.as_secs()),
@@ -109,11 +115,6 @@ fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Failure> {
         output::json(&shown)?;
         return Ok(0);
     }
-    let auth = match shown.client_auth {
-        ClientAuth::None => "none",
-        ClientAuth::ClientSecretBasic => "client_secret_basic",
-        ClientAuth::ClientSecretPost => "client_secret_post",
-    };
     let wants = &profile.requirements;
     let age = |age: Option<Duration>| age.map(duration_text).unwrap_or_default();
     let deciding = (wants.token != DecidingToken::default()).then(|| wants.token.word().to_owned());
@@ -121,7 +122,7 @@ fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Failure> {
         ("profile", profile.name.to_string()),
         ("issuer", profile.issuer.to_string()),
         ("client_id", profile.client_id.clone()),
-        ("client_auth", auth.to_owned()),
+        ("client_auth", shown.client_auth.word().to_owned()),
         ("grant", profile.grant.to_string()),
         ("scopes", profile.scopes.join(" ")),
         ("audience", profile.audience.clone().unwrap_or_default()),
@@ -129,6 +130,7 @@ fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Failure> {
         ("store", profile.store.to_string()),
         ("ca_cert", profile.ca_cert.as_ref().map(|path| path.display().to_string()).unwrap_or_default()),
         ("verify_token", deciding.unwrap_or_default()),
+        ("optional_claims", wants.optional_claims.join(" ")),
         ("max_offline", age(wants.max_offline)),
         ("keys_max_age", age(wants.keys_max_age)),
         ("max_auth_age", age(wants.max_auth_age)),
@@ -138,8 +140,11 @@ fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Failure> {
         ("required_acr", wants.acr.join(" ")),
         ("required_amr", wants.amr.join(" ")),
     ];
-    for (name, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
-        output::line(&format!("{name:<15} {value}"))?;
+    let lines: Vec<_> =
+        lines.into_iter().chain(profile.server.texts()).filter(|(_, value)| !value.is_empty()).collect();
+    let width = lines.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(15);
+    for (name, value) in lines {
+        output::line(&format!("{name:<width$} {value}"))?;
     }
     Ok(0)
 }
@@ -169,12 +174,10 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
         "client_id" if value.is_empty() => return Err(wrong("the client's id at the issuer")),
         "client_id" => profile.client_id = value.to_owned(),
         "client_auth" => {
-            profile.client_auth = match value {
-                "" | "none" => ClientAuth::None,
-                "client_secret_basic" => ClientAuth::ClientSecretBasic,
-                "client_secret_post" => ClientAuth::ClientSecretPost,
-                _ => return Err(wrong("none, client_secret_basic, client_secret_post")),
-            };
+            let named = if value.is_empty() { "none" } else { value };
+            let known = ClientAuth::ALL.into_iter().find(|auth| auth.word() == named);
+            profile.client_auth =
+                known.ok_or_else(|| wrong("none, client_secret_basic, client_secret_post, private_key_jwt"))?;
         }
         "grant" => {
             profile.grant = match value {
@@ -217,6 +220,12 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
                 _ => return Err(wrong("access_token, id_token")),
             };
         }
+        "optional_claims" => {
+            profile.requirements.optional_claims = words();
+            if words().iter().any(|claim| !Requirements::OPTIONAL.contains(&claim.as_str())) {
+                return Err(wrong("iss, aud, or both separated by a space"));
+            }
+        }
         "max_offline" => profile.requirements.max_offline = age()?,
         "keys_max_age" => profile.requirements.keys_max_age = age()?,
         "max_auth_age" => profile.requirements.max_auth_age = age()?,
@@ -225,6 +234,13 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
         "required_claims" => profile.requirements.claims = words(),
         "required_acr" => profile.requirements.acr = words(),
         "required_amr" => profile.requirements.amr = words(),
+        // Read from anywhere, as the authorities are.
+        "client_key" if !value.is_empty() => {
+            let absolute = std::path::absolute(value)
+                .map_err(|e| Failure::new(Kind::Usage, e, "give the whole path of a private key"))?;
+            profile.server.client_key.file = Some(absolute);
+        }
+        key if profile.server.set(key, value)? => {}
         _ => {
             return Err(Failure::said(
                 Kind::Usage,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use super::{Config, ConfigError, read, syntax};
-use crate::model::{ClientAuth, DecidingToken, Profile, ProfileName, duration_text};
+use crate::model::{ClientAuth, DecidingToken, Profile, ProfileName, Server, duration_text};
 
 /// Writes `profile` into the file, creating both if need be; the first profile becomes the default.
 ///
@@ -145,11 +145,7 @@ fn fill(table: &mut Table, profile: &Profile) {
     };
     set("issuer", Some(profile.issuer.as_str().into()));
     set("client_id", Some(profile.client_id.as_str().into()));
-    let client_auth = match profile.client_auth {
-        ClientAuth::None => None,
-        ClientAuth::ClientSecretBasic => Some("client_secret_basic"),
-        ClientAuth::ClientSecretPost => Some("client_secret_post"),
-    };
+    let client_auth = (profile.client_auth != ClientAuth::None).then(|| profile.client_auth.word());
     set("client_auth", client_auth.map(Value::from));
     set("grant", Some(profile.grant.to_string().into()));
     set("scopes", (!profile.scopes.is_empty()).then(|| list(&profile.scopes)));
@@ -157,6 +153,9 @@ fn fill(table: &mut Table, profile: &Profile) {
     set("resources", (!profile.resources.is_empty()).then(|| list(&profile.resources)));
     set("store", Some(profile.store.to_string().into()));
     set("ca_cert", profile.ca_cert.as_ref().map(|p| p.to_string_lossy().as_ref().into()));
+    for key in Server::KEYS {
+        set(key, profile.server.text(key).map(Value::from));
+    }
     let wants = &profile.requirements;
     let named = (wants.token != DecidingToken::default()).then(|| wants.token.word().into());
     set("verify_token", named);
@@ -166,6 +165,7 @@ fn fill(table: &mut Table, profile: &Profile) {
         set(key, age.map(|age| duration_text(age).into()));
     }
     for (key, items) in [
+        ("optional_claims", &wants.optional_claims),
         ("required_scopes", &wants.scopes),
         ("required_roles", &wants.roles),
         ("required_claims", &wants.claims),
@@ -227,6 +227,7 @@ mod tests {
             resources: vec![],
             store: StoreKind::File,
             ca_cert: None,
+            server: Server::default(),
             requirements: Requirements::default(),
         }
     }
@@ -240,6 +241,8 @@ mod tests {
         fs::write(&path, format!("# mine\n{text}# the end\n")).expect("written");
         let mut other = profile("home");
         other.audience = Some("api".into());
+        other.server.set("token_endpoint", "https://a.example/token").expect("valid");
+        other.server.set("authorization_parameters", "access_type=offline").expect("valid");
         other.requirements = Requirements {
             token: DecidingToken::IdToken,
             max_offline: Some(std::time::Duration::from_secs(90)),

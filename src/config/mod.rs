@@ -1,5 +1,6 @@
 //! The configuration file: named profiles and which of them is the default. It never holds a secret.
 
+mod directory;
 mod edit;
 
 use std::collections::BTreeMap;
@@ -11,11 +12,12 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use toml_edit::{DocumentMut, Item, TableLike};
 
+pub use directory::directory_profile;
 pub use edit::{probe, remove, rename, save, set_default};
 
 use crate::model::{
-    ClientAuth, DecidingToken, Grant, InsecureUrl, InvalidProfileName, IssuerUrl, Profile, ProfileName, Requirements,
-    StoreKind, duration,
+    ClientAuth, DecidingToken, Grant, InsecureUrl, InvalidProfileName, InvalidSetting, IssuerUrl, Profile, ProfileName,
+    Requirements, Server, StoreKind, duration,
 };
 
 /// What is wrong with the configuration.
@@ -58,6 +60,16 @@ pub enum ConfigError {
         /// Why.
         source: InsecureUrl,
     },
+    /// A setting of a profile's server cannot be that.
+    #[error("profile `{profile}`: {key}: {source}")]
+    Setting {
+        /// Whose.
+        profile: ProfileName,
+        /// Which.
+        key: String,
+        /// Why.
+        source: InvalidSetting,
+    },
     /// No profile of that name.
     #[error("there is no profile `{name}`{}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
     UnknownProfile {
@@ -95,7 +107,7 @@ pub struct Config {
 
 /// The keys of the file itself and of a profile in it.
 const TOP_KEYS: [&str; 2] = ["default_profile", "profiles"];
-const PROFILE_KEYS: [&str; 18] = [
+const PROFILE_KEYS: [&str; 19] = [
     "issuer",
     "client_id",
     "client_auth",
@@ -106,6 +118,7 @@ const PROFILE_KEYS: [&str; 18] = [
     "store",
     "ca_cert",
     "verify_token",
+    "optional_claims",
     "max_offline",
     "keys_max_age",
     "max_auth_age",
@@ -144,6 +157,8 @@ struct Entry {
     ca_cert: Option<PathBuf>,
     #[serde(default)]
     verify_token: DecidingToken,
+    #[serde(default, deserialize_with = "optional")]
+    optional_claims: Vec<String>,
     #[serde(default, deserialize_with = "written")]
     max_offline: Option<Duration>,
     #[serde(default, deserialize_with = "written")]
@@ -160,6 +175,9 @@ struct Entry {
     required_acr: Vec<String>,
     #[serde(default)]
     required_amr: Vec<String>,
+    /// The settings of the server, each a text.
+    #[serde(flatten)]
+    server: BTreeMap<String, String>,
 }
 
 /// A duration as it is written on the command line.
@@ -171,6 +189,14 @@ fn claims<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::
     let claims = Vec::<String>::deserialize(deserializer)?;
     match claims.iter().find(|claim| claim.split_once('=').is_none_or(|(name, _)| name.is_empty())) {
         Some(wrong) => Err(D::Error::custom(format!("`{wrong}` is no claim; write it as NAME=VALUE"))),
+        None => Ok(claims),
+    }
+}
+
+fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let claims = Vec::<String>::deserialize(deserializer)?;
+    match claims.iter().find(|claim| !Requirements::OPTIONAL.contains(&claim.as_str())) {
+        Some(wrong) => Err(D::Error::custom(format!("`{wrong}` cannot be optional; `iss` and `aud` can"))),
         None => Ok(claims),
     }
 }
@@ -200,6 +226,14 @@ impl Config {
             let name: ProfileName = name.parse()?;
             let issuer = IssuerUrl::parse(&entry.issuer)
                 .map_err(|source| ConfigError::Issuer { profile: name.clone(), source })?;
+            let mut server = Server::default();
+            for (key, text) in &entry.server {
+                server.set(key, text).map_err(|source| ConfigError::Setting {
+                    profile: name.clone(),
+                    key: key.clone(),
+                    source,
+                })?;
+            }
             let profile = Profile {
                 name: name.clone(),
                 issuer,
@@ -211,8 +245,10 @@ impl Config {
                 resources: entry.resources,
                 store: entry.store,
                 ca_cert: entry.ca_cert,
+                server,
                 requirements: Requirements {
                     token: entry.verify_token,
+                    optional_claims: entry.optional_claims,
                     max_offline: entry.max_offline,
                     keys_max_age: entry.keys_max_age,
                     max_auth_age: entry.max_auth_age,
@@ -285,10 +321,11 @@ fn refuse_unknown_keys(document: &DocumentMut, path: &Path) -> Result<(), Config
         Ok(())
     };
     check(document.as_table(), &TOP_KEYS, "")?;
+    let profile_keys: Vec<&str> = PROFILE_KEYS.into_iter().chain(Server::KEYS).collect();
     if let Some(profiles) = document.get("profiles").and_then(Item::as_table_like) {
         for (name, item) in profiles.iter() {
             if let Some(table) = item.as_table_like() {
-                check(table, &PROFILE_KEYS, &format!("profiles.{name}."))?;
+                check(table, &profile_keys, &format!("profiles.{name}."))?;
             }
         }
     }

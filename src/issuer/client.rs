@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
+use super::client_assertion::{ASSERTION_TYPE, Signer};
 use super::error::IssuerError;
 use super::form::{Form, encode};
 use crate::model::ClientAuth;
@@ -19,6 +20,8 @@ pub struct Client {
     pub auth: ClientAuth,
     /// A confidential client's secret. Sent only where `auth` says so.
     pub secret: Option<Secret>,
+    /// What signs its assertions, where `auth` says that it signs.
+    pub signer: Option<Signer>,
 }
 
 impl Client {
@@ -26,7 +29,7 @@ impl Client {
     #[cfg(any(test, feature = "dev-issuer"))]
     #[must_use]
     pub fn public(id: &str) -> Self {
-        Self { id: id.to_owned(), auth: ClientAuth::None, secret: None }
+        Self { id: id.to_owned(), auth: ClientAuth::None, secret: None, signer: None }
     }
 
     /// Puts the client's id, and its proof, into the form or the returned `Authorization` header.
@@ -40,6 +43,14 @@ impl Client {
             ClientAuth::ClientSecretPost => {
                 form.add("client_id", &self.id);
                 form.add_secret("client_secret", secret()?);
+                Ok(None)
+            }
+            ClientAuth::PrivateKeyJwt => {
+                let signer = self.signer.as_ref();
+                let signer = signer.ok_or(IssuerError::Unsupported { what: "this client without its key" })?;
+                form.add("client_id", &self.id);
+                form.add("client_assertion_type", ASSERTION_TYPE);
+                form.add_secret("client_assertion", &signer.sign(&self.id)?);
                 Ok(None)
             }
             ClientAuth::ClientSecretBasic => {
@@ -71,7 +82,7 @@ mod tests {
     use super::*;
 
     fn sent(auth: ClientAuth) -> (Option<HeaderValue>, Vec<u8>) {
-        let client = Client { id: "a b".into(), auth, secret: Some(Secret::new("s:/%".into())) };
+        let client = Client { auth, secret: Some(Secret::new("s:/%".into())), ..Client::public("a b") };
         let mut form = Form::default();
         let header = client.identify(&mut form).expect("has a secret");
         (header, form.into_parts().0.to_vec())

@@ -16,7 +16,7 @@ use super::loopback::{Loopback, Verdict};
 use super::metadata::Metadata;
 use super::token_endpoint::TokenEndpoint;
 use crate::clock::Clock;
-use crate::model::{TokenFor, TokenSet};
+use crate::model::{RedirectUri, TokenFor, TokenSet};
 use crate::secret::Secret;
 use crate::ui::harmless;
 
@@ -33,6 +33,10 @@ pub struct CodeRequest {
     pub login_hint: Option<String>,
     /// `max_age` in seconds: how long ago the user may have signed in.
     pub max_age: Option<u64>,
+    /// Where the browser comes back to.
+    pub redirect_uri: RedirectUri,
+    /// What some issuers want besides, name and value.
+    pub parameters: Vec<(String, String)>,
 }
 
 /// An authorization code that passed every check. It still has to be redeemed.
@@ -57,7 +61,7 @@ struct Expected {
 }
 
 impl CodeLogin {
-    /// Listens on a free port of 127.0.0.1, and only then makes the address to open.
+    /// Listens on loopback, and only then makes the address to open.
     ///
     /// # Errors
     /// [`IssuerError::Unsupported`] where the issuer has no `authorization_endpoint` or says that it does not know PKCE
@@ -68,7 +72,7 @@ impl CodeLogin {
         if metadata.code_challenge_methods_supported.as_ref().is_some_and(|all| !all.iter().any(|m| m == "S256")) {
             return Err(IssuerError::Unsupported { what: "code_challenge_methods_supported with S256" });
         }
-        let listener = Loopback::bind().await?;
+        let listener = Loopback::bind(&request.redirect_uri).await?;
         let verifier = Secret::new(random()?);
         let state = random()?;
         let nonce = request.asked.scopes.iter().any(|s| s == "openid").then(random).transpose()?;
@@ -96,6 +100,14 @@ impl CodeLogin {
             }
             for resource in &request.asked.resources {
                 query.append_pair("resource", resource);
+            }
+            // One of authctl's own options goes before what is always added.
+            let own =
+                [("prompt", &request.prompt), ("acr_values", &request.acr_values), ("login_hint", &request.login_hint)];
+            for (name, value) in &request.parameters {
+                if !own.iter().any(|(own, value)| own == name && value.is_some()) {
+                    query.append_pair(name, value);
+                }
             }
         }
         let expected = Arc::new(Expected {
@@ -219,7 +231,7 @@ fn same(a: &str, b: &str) -> bool {
 }
 
 /// 32 random bytes as 43 characters of base64url, the length that RFC 7636, section 4.1 recommends for a verifier.
-fn random() -> Result<String, IssuerError> {
+pub(super) fn random() -> Result<String, IssuerError> {
     let mut bytes = [0u8; 32];
     rand::fill(&mut bytes)
         .map_err(|_| IssuerError::Local { what: "random bytes", detail: "its generator failed".into() })?;
@@ -268,6 +280,8 @@ mod tests {
             prompt: Some("login".into()),
             login_hint: Some("developer@a.example".into()),
             max_age: Some(0),
+            parameters: vec![("access_type".into(), "offline".into()), ("prompt".into(), "consent".into())],
+            ..CodeRequest::default()
         };
         let login = CodeLogin::begin(&metadata(false), &cli(), &request).await.expect("a port");
         let found = parameters(&login);
@@ -282,6 +296,7 @@ mod tests {
             ("prompt", "login"),
             ("login_hint", "developer@a.example"),
             ("max_age", "0"),
+            ("access_type", "offline"),
         ] {
             assert_eq!(found.get(name).map(String::as_str), Some(value), "{name}");
         }

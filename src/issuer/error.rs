@@ -144,6 +144,14 @@ pub enum IssuerError {
         /// Why.
         detail: String,
     },
+    /// The client's private key cannot be used.
+    #[error("the client's key `{path}` cannot be used: {detail}")]
+    ClientKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        detail: String,
+    },
     /// This machine refused what the request needs: a port on loopback, or random bytes.
     #[error("this machine gave no {what}: {detail}")]
     Local {
@@ -169,7 +177,11 @@ impl IssuerError {
     #[must_use]
     pub fn never_sent(&self) -> bool {
         match self {
-            Self::Insecure(_) | Self::Unsupported { .. } | Self::CaCert { .. } | Self::Local { .. } => true,
+            Self::Insecure(_)
+            | Self::Unsupported { .. }
+            | Self::CaCert { .. }
+            | Self::ClientKey { .. }
+            | Self::Local { .. } => true,
             Self::Unreachable { reached, .. } => *reached == Reached::No,
             Self::Mismatch { .. }
             | Self::Busy { .. }

@@ -57,8 +57,13 @@ impl Form {
 
     /// Hands out the secrets, so that they outlive the body.
     pub(super) fn into_parts(self) -> (Bytes, Vec<Secret>) {
-        (Bytes::from_owner(Shared(self.body)), self.secrets)
+        (shared(self.body), self.secrets)
     }
+}
+
+/// A body that the HTTP client shares, and that is wiped when the last holder drops it.
+pub(super) fn shared(body: SecretBytes) -> Bytes {
+    Bytes::from_owner(Shared(body))
 }
 
 /// Whether `text` repeats one of the secrets that were sent. Shorter ones than four characters would hide too much.

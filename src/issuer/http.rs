@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::error::{IssuerError, Phase, Reached};
+use super::form::shared;
 use crate::clock::UnixTime;
 use crate::model::{IssuerUrl, is_loopback, secure_url};
 use crate::secret::SecretBytes;
@@ -23,6 +24,8 @@ const EXCHANGE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a connection is kept for the next request. A login's requests follow each other within this; a renewal an
 /// hour later starts afresh, since on a connection that the server has meanwhile closed it could be lost unseen.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
+/// What a form is sent as.
+const FORM: &str = "application/x-www-form-urlencoded";
 /// No answer of an issuer is larger.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
 /// The longest `Retry-After` that is believed.
@@ -116,7 +119,17 @@ impl Http {
         body: Bytes,
         authorization: Option<HeaderValue>,
     ) -> Result<Reply, IssuerError> {
-        self.send(url, "application/json", authorization, Some(body)).await
+        self.send(url, "application/json", authorization, Some((FORM, body))).await
+    }
+
+    /// POST the JSON `body` to `url`, asking for JSON.
+    pub(super) async fn post_json(
+        &self,
+        url: &Url,
+        body: SecretBytes,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Reply, IssuerError> {
+        self.send(url, "application/json", authorization, Some(("application/json", shared(body)))).await
     }
 
     async fn send(
@@ -124,7 +137,7 @@ impl Http {
         url: &Url,
         accept: &'static str,
         authorization: Option<HeaderValue>,
-        body: Option<Bytes>,
+        body: Option<(&'static str, Bytes)>,
     ) -> Result<Reply, IssuerError> {
         let url = secure_url(url.as_str())?;
         let host = host_of(&url);
@@ -132,7 +145,7 @@ impl Http {
         let method = if body.is_some() { "POST" } else { "GET" };
         let mut request = match body {
             None => client.get(url.clone()),
-            Some(body) => client.post(url.clone()).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(body),
+            Some((kind, body)) => client.post(url.clone()).header(CONTENT_TYPE, kind).body(body),
         };
         request = request.header(ACCEPT, accept);
         if let Some(value) = authorization {

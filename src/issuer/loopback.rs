@@ -1,8 +1,8 @@
-//! A listener on 127.0.0.1 that waits for one browser to bring one answer, and is not impressed by anything else.
+//! A listener on loopback that waits for one browser to bring one answer, and is not impressed by anything else.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use url::Url;
 
 use super::error::IssuerError;
 use crate::clock::Clock;
+use crate::model::{RedirectHost, RedirectUri};
 use crate::secret::Secret;
 
 /// Connections held at once. The oldest goes when one more comes: a browser opens some ahead and never uses them.
@@ -48,8 +49,13 @@ pub(super) enum Verdict {
 /// A bound listener and its address.
 pub(super) struct Loopback {
     listener: TcpListener,
+    /// `localhost` may be looked for at either address: this is the other one's.
+    other: Option<TcpListener>,
     redirect_uri: Url,
 }
+
+/// How often a port is looked for that is free at both addresses.
+const PORT_TRIES: usize = 16;
 
 type Outcome = Result<Secret, IssuerError>;
 
@@ -57,14 +63,37 @@ type Outcome = Result<Secret, IssuerError>;
 pub(super) type Judge = Arc<dyn Fn(&str) -> Verdict + Send + Sync>;
 
 impl Loopback {
-    /// Takes a free port of 127.0.0.1.
-    pub(super) async fn bind() -> Result<Self, IssuerError> {
-        let local = |detail: String| IssuerError::Local { what: "port to listen on", detail };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(|e| local(e.to_string()))?;
-        let port = listener.local_addr().map_err(|e| local(e.to_string()))?.port();
-        let redirect_uri =
-            Url::parse(&format!("http://127.0.0.1:{port}/callback")).map_err(|e| local(e.to_string()))?;
-        Ok(Self { listener, redirect_uri })
+    /// Listens where `wanted` says: at its port, or at any that is free. For `localhost` that is 127.0.0.1, and `[::1]` where
+    /// this machine has it.
+    pub(super) async fn bind(wanted: &RedirectUri) -> Result<Self, IssuerError> {
+        let mut failure = None;
+        for _ in 0..PORT_TRIES {
+            match Self::try_bind(wanted).await {
+                Ok(bound) => return Ok(bound),
+                // Another program may have the same port at the other address.
+                Err(error) if wanted.port().is_none() => failure = Some(error),
+                Err(error) => return Err(local(wanted, &error)),
+            }
+        }
+        Err(failure.map_or_else(|| local(wanted, &"none is free"), |error| local(wanted, &error)))
+    }
+
+    async fn try_bind(wanted: &RedirectUri) -> std::io::Result<Self> {
+        let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+        let first = if wanted.host() == RedirectHost::V6 { v6 } else { v4 };
+        let listener = TcpListener::bind((first, wanted.port().unwrap_or(0))).await?;
+        let port = listener.local_addr()?.port();
+        let other = match wanted.host() {
+            RedirectHost::V4 | RedirectHost::V6 => None,
+            RedirectHost::Localhost => match TcpListener::bind((v6, port)).await {
+                Ok(listener) => Some(listener),
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => return Err(error),
+                // There is no IPv6 here.
+                Err(_) => None,
+            },
+        };
+        let redirect_uri = Url::parse(&wanted.at(port)).map_err(std::io::Error::other)?;
+        Ok(Self { listener, other, redirect_uri })
     }
 
     /// The address that the issuer sends the browser back to (RFC 8252, section 7.3).
@@ -86,6 +115,7 @@ impl Loopback {
                 Some(outcome) = outcome.recv() => return outcome,
                 Some(_) = connections.join_next(), if !connections.is_empty() => continue,
                 accepted = self.listener.accept() => accepted,
+                accepted = accept(self.other.as_ref()) => accepted,
             };
             // A failed accept is one connection's own, or passes when a descriptor comes free; it must not spin.
             let Ok((stream, _)) = accepted else {
@@ -101,6 +131,22 @@ impl Loopback {
             oldest_first.push_back(connections.spawn(converse(stream, Arc::clone(&page), done.clone())));
         }
     }
+}
+
+/// Accepts at the other address, where there is one.
+async fn accept(other: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
+    match other {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn local(wanted: &RedirectUri, detail: &dyn std::fmt::Display) -> IssuerError {
+    let detail = match wanted.port() {
+        Some(port) => format!("{} port {port}: {detail}", wanted.host()),
+        None => format!("{}: {detail}", wanted.host()),
+    };
+    IssuerError::Local { what: "port to listen on", detail }
 }
 
 /// Serves one connection's one request. An outcome is handed on only when the browser has its page.
@@ -241,7 +287,7 @@ mod tests {
 
     /// Runs the listener while `visit` does what browsers and others do.
     async fn listening<F: Future<Output = ()>>(visit: impl FnOnce(Browser) -> F) -> Outcome {
-        let loopback = Loopback::bind().await.expect("a port");
+        let loopback = Loopback::bind(&RedirectUri::default()).await.expect("a port");
         let browser = Browser { host: loopback.redirect_uri().authority().to_owned() };
         let (outcome, ()) = tokio::join!(loopback.serve(judge(), &SystemClock), visit(browser));
         outcome
@@ -368,8 +414,53 @@ mod tests {
     #[test]
     fn only_this_machine_can_connect() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let loopback = runtime.block_on(Loopback::bind()).expect("a port");
+        let loopback = runtime.block_on(Loopback::bind(&RedirectUri::default())).expect("a port");
         assert!(loopback.listener.local_addr().expect("bound").ip().is_loopback());
         assert!(loopback.redirect_uri().as_str().starts_with("http://127.0.0.1:"));
+    }
+
+    #[tokio::test]
+    async fn the_address_is_the_one_that_was_asked_for() {
+        for (text, begins, ends) in [
+            ("http://localhost/back/", "http://localhost:", "/back/"),
+            ("http://[::1]/cb", "http://[::1]:", "/cb"),
+            ("http://127.0.0.1", "http://127.0.0.1:", "/"),
+        ] {
+            let bound = Loopback::bind(&text.parse().expect("valid")).await.expect("a port");
+            let at = bound.redirect_uri().as_str();
+            assert!(at.starts_with(begins) && at.ends_with(ends), "{text}: {at}");
+            let mut all = std::iter::once(&bound.listener).chain(&bound.other);
+            assert!(all.all(|listener| listener.local_addr().expect("bound").ip().is_loopback()));
+        }
+    }
+
+    #[tokio::test]
+    async fn localhost_answers_at_both_addresses() {
+        let bound = Loopback::bind(&"http://localhost/callback".parse().expect("valid")).await.expect("a port");
+        let port = bound.redirect_uri().port().expect("a port");
+        let visit = async {
+            for address in ["127.0.0.1", "[::1]"] {
+                let browser = Browser { host: format!("{address}:{port}") };
+                let request = |host: &str| format!("GET /callback?wrong HTTP/1.1\r\nHost: {host}\r\n\r\n");
+                let answer = browser.ask(&request(&format!("localhost:{port}"))).await;
+                assert!(answer.contains("not the sign-in"), "{address}: {answer}");
+                // By its own name it was not asked for.
+                assert!(browser.ask(&request(&browser.host)).await.contains("Nothing here"));
+            }
+            let browser = Browser { host: format!("localhost:{port}") };
+            browser.ask(RIGHT).await
+        };
+        let (outcome, answer) = tokio::join!(bound.serve(judge(), &SystemClock), visit);
+        assert!(answer.contains("You are signed in"), "{answer}");
+        outcome.expect("the right one");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = taken.local_addr().expect("bound").port();
+        let wanted = format!("http://127.0.0.1:{port}/cb").parse().expect("valid");
+        let error = Loopback::bind(&wanted).await.err().expect("taken").to_string();
+        assert!(error.contains(&format!("127.0.0.1 port {port}")), "{error}");
     }
 }

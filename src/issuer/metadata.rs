@@ -6,7 +6,7 @@ use url::Url;
 use super::error::IssuerError;
 use super::http::{Http, Reply};
 use super::reply::{Lenient, texts};
-use crate::model::{ClientAuth, IssuerUrl, secure_url};
+use crate::model::{ClientAuth, Endpoints, IssuerUrl, secure_url};
 use crate::ui::harmless;
 
 /// An issuer's metadata. Each address in it is https, or http on loopback.
@@ -36,6 +36,8 @@ pub struct Metadata {
     pub code_challenge_methods_supported: Option<Vec<String>>,
     /// The ways for a client to prove itself; `None` means `client_secret_basic` (RFC 8414, section 2).
     pub token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    /// The algorithms that a client's assertion may be signed with; `None` where the issuer did not say.
+    pub token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
     /// The scopes; `None` where the issuer did not say.
     pub scopes_supported: Option<Vec<String>>,
     /// The algorithms that ID tokens are signed with; `None` where the issuer did not say.
@@ -45,9 +47,30 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// What is known of an issuer that describes itself nowhere, or not in full: its endpoints as they were given by
+    /// hand, each in place of what was found.
+    #[must_use]
+    pub fn with(mut self, given: &Endpoints) -> Self {
+        let places = [
+            (&mut self.authorization_endpoint, &given.authorization),
+            (&mut self.token_endpoint, &given.token),
+            (&mut self.device_authorization_endpoint, &given.device_authorization),
+            (&mut self.revocation_endpoint, &given.revocation),
+            (&mut self.end_session_endpoint, &given.end_session),
+            (&mut self.userinfo_endpoint, &given.userinfo),
+            (&mut self.jwks_uri, &given.jwks),
+        ];
+        for (place, given) in places {
+            if given.is_some() {
+                place.clone_from(given);
+            }
+        }
+        self
+    }
+
     /// Metadata with the issuer alone.
-    #[cfg(test)]
-    pub(super) fn bare(issuer: IssuerUrl) -> Self {
+    #[must_use]
+    pub fn bare(issuer: IssuerUrl) -> Self {
         Self {
             issuer,
             authorization_endpoint: None,
@@ -61,6 +84,7 @@ impl Metadata {
             grant_types_supported: None,
             code_challenge_methods_supported: None,
             token_endpoint_auth_methods_supported: None,
+            token_endpoint_auth_signing_alg_values_supported: None,
             scopes_supported: None,
             id_token_signing_alg_values_supported: None,
             iss_parameter_supported: false,
@@ -135,6 +159,8 @@ struct Document {
     #[serde(deserialize_with = "texts")]
     token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(deserialize_with = "texts")]
+    token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
+    #[serde(deserialize_with = "texts")]
     scopes_supported: Option<Vec<String>>,
     #[serde(deserialize_with = "texts")]
     id_token_signing_alg_values_supported: Option<Vec<String>>,
@@ -171,6 +197,7 @@ fn read(expected: &IssuerUrl, document: Document) -> Result<Metadata, IssuerErro
         grant_types_supported: document.grant_types_supported,
         code_challenge_methods_supported: document.code_challenge_methods_supported,
         token_endpoint_auth_methods_supported: document.token_endpoint_auth_methods_supported,
+        token_endpoint_auth_signing_alg_values_supported: document.token_endpoint_auth_signing_alg_values_supported,
         scopes_supported: document.scopes_supported,
         id_token_signing_alg_values_supported: document.id_token_signing_alg_values_supported,
         iss_parameter_supported: document.authorization_response_iss_parameter_supported.unwrap_or(false),

@@ -6,6 +6,7 @@
 //! never sent from one that may have arrived.
 
 mod client;
+mod client_assertion;
 pub mod client_credentials;
 pub mod code;
 pub mod device;
@@ -13,6 +14,7 @@ mod error;
 mod form;
 mod handed_in;
 mod http;
+pub mod json_api;
 pub mod jwks;
 mod loopback;
 mod metadata;
@@ -28,6 +30,7 @@ pub mod userinfo;
 mod testing;
 
 pub use client::Client;
+pub use client_assertion::Signer;
 pub use error::{IssuerError, Reached};
 pub use handed_in::token_response;
 pub use http::Http;

@@ -98,7 +98,7 @@ pub(super) fn read_refusal(reply: &Reply, sent: &[Secret]) -> Option<OAuthError>
 }
 
 /// Spaces and visible ASCII, and so no line end that would split a header.
-fn is_vschar(token: &Secret) -> bool {
+pub(super) fn is_vschar(token: &Secret) -> bool {
     token.expose().bytes().all(|b| (0x20..0x7f).contains(&b))
 }
 

@@ -133,7 +133,8 @@ mod tests {
     #[tokio::test]
     async fn a_confidential_client_proves_itself_in_the_header() {
         let server = Canned::serving(vec![json(200, TOKENS)]).await;
-        let client = Client { id: "svc".into(), auth: ClientAuth::ClientSecretBasic, secret: Some(secret("hunter2")) };
+        let client =
+            Client { auth: ClientAuth::ClientSecretBasic, secret: Some(secret("hunter2")), ..Client::public("svc") };
         let (http, clock) = (http(), Quick::new());
         let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
         client_credentials::request(&endpoint, &TokenFor::default()).await.expect("tokens");
@@ -143,7 +144,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_secret_that_an_issuer_throws_back_is_not_shown() {
-        let client = Client { id: "svc".into(), auth: ClientAuth::ClientSecretBasic, secret: Some(secret("hunter2")) };
+        let client =
+            Client { auth: ClientAuth::ClientSecretBasic, secret: Some(secret("hunter2")), ..Client::public("svc") };
         let body = r#"{"error":"invalid_client","error_description":"hunter2 is wrong"}"#;
         let server = Canned::serving(vec![json(401, body)]).await;
         let (http, clock) = (http(), Quick::new());

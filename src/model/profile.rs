@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{IssuerUrl, Requirements, TokenFor};
+use super::{IssuerUrl, Requirements, Server, TokenFor};
 
 /// A profile's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit, so that it can be a file's name, a
 /// path segment and a shell word.
@@ -114,6 +114,30 @@ pub enum ClientAuth {
     ClientSecretBasic,
     /// The secret in the form.
     ClientSecretPost,
+    /// An assertion signed with the client's own key (RFC 7523, section 2.2).
+    PrivateKeyJwt,
+}
+
+impl ClientAuth {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::None, Self::ClientSecretBasic, Self::ClientSecretPost, Self::PrivateKeyJwt];
+
+    /// The registered name (RFC 7591, section 2).
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::ClientSecretBasic => "client_secret_basic",
+            Self::ClientSecretPost => "client_secret_post",
+            Self::PrivateKeyJwt => "private_key_jwt",
+        }
+    }
+
+    /// Whether a secret goes with it.
+    #[must_use]
+    pub fn needs_secret(self) -> bool {
+        matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
+    }
 }
 
 /// A profile as configured.
@@ -140,6 +164,8 @@ pub struct Profile {
     pub store: StoreKind,
     /// A PEM file of certificate authorities trusted besides the platform's.
     pub ca_cert: Option<PathBuf>,
+    /// What is known of the server beyond its own metadata.
+    pub server: Server,
     /// What is demanded of a token before it is granted offline.
     pub requirements: Requirements,
 }

@@ -31,6 +31,9 @@ impl DecidingToken {
 pub struct Requirements {
     /// Which token decides.
     pub token: DecidingToken,
+    /// Of `iss` and `aud` those that an access token may lack: for servers that sign without saying who and for whom. One
+    /// that is there must be right.
+    pub optional_claims: Vec<String>,
     /// How long the issuer may not have answered.
     pub max_offline: Option<Duration>,
     /// How old fetched keys may be; [`Requirements::KEYS_MAX_AGE`] where nothing is said.
@@ -50,6 +53,9 @@ pub struct Requirements {
 }
 
 impl Requirements {
+    /// The claims that can be made optional; of all others that are needed the decision itself depends.
+    pub const OPTIONAL: [&'static str; 2] = ["iss", "aud"];
+
     /// How old fetched keys may be by default: thirty days. An issuer that withdraws a key that was stolen is heard in
     /// that time, and a laptop that was away for a month has to be online once.
     pub const KEYS_MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -87,6 +87,10 @@ impl Judged<'_> {
         self.deny(ReasonCode::MissingClaim, format!("the claim `{name}` is missing"));
     }
 
+    fn may_lack(&self, name: &str) -> bool {
+        self.policy.optional_claims.iter().any(|claim| claim == name)
+    }
+
     fn needs(&mut self, name: &str) {
         if !self.claims.contains_key(name) {
             self.missing(name);
@@ -130,6 +134,7 @@ impl Judged<'_> {
 
     fn issuer(&mut self) {
         match self.claims.get("iss") {
+            None if self.may_lack("iss") => {}
             None => self.missing("iss"),
             Some(Value::String(iss)) if *iss == self.policy.issuer => {}
             Some(Value::String(iss)) => {
@@ -142,6 +147,7 @@ impl Judged<'_> {
 
     fn audience(&mut self) {
         let found = match self.claims.get("aud") {
+            None if self.may_lack("aud") => return,
             None => return self.missing("aud"),
             Some(aud) => strings(aud),
         };

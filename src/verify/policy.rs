@@ -148,6 +148,8 @@ pub struct Policy {
     pub issuer: String,
     /// The accepted audiences; one of them must be in `aud`. Where the list is empty, nothing is granted.
     pub audiences: Vec<String>,
+    /// Of `iss` and `aud` those that a token may lack; one that is there must be right.
+    pub optional_claims: Vec<String>,
     /// The accepted `typ` header values.
     pub types: AcceptedTypes,
     /// How far two clocks may be apart; at most [`Policy::MOST_LEEWAY`] counts.
@@ -186,6 +188,7 @@ impl Policy {
             algorithms: Algorithm::ALL.to_vec(),
             issuer: issuer.into(),
             audiences,
+            optional_claims: Vec::new(),
             types: AcceptedTypes::default(),
             leeway: Self::LEEWAY,
             scopes: Vec::new(),

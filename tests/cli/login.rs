@@ -262,9 +262,9 @@ fn an_id_token_for_another_sign_in_is_not_kept() {
 
 #[test]
 fn an_address_that_is_no_answer_to_this_sign_in_is_refused() {
-    let (home, issuer) = (Sandbox::new(), plain());
+    let (home, attacker, issuer) = (Sandbox::new(), Sandbox::new(), plain());
     // The answer to another sign-in, as an attacker would have it pasted.
-    let mut other = home.watch(&login(&issuer, &["--no-browser"]));
+    let mut other = attacker.watch(&login(&issuer, &["--no-browser"]));
     let theirs = Person::signs_in(&issuer, &other.line(&format!("{}/authorize", issuer.issuer())), "other").location;
     let mut pasting = home.watch(&login(&issuer, &["--no-browser"]));
     pasting.says("paste it here");

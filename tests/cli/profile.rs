@@ -42,7 +42,7 @@ fn list_and_show_tell_what_is_configured() {
     let b = json!({
         "profile": "b", "default": false, "issuer": "https://b.example", "client_id": "cli", "client_auth": "none",
         "grant": "browser", "scopes": [], "audience": null, "resources": [], "store": "file", "ca_cert": null,
-        "verify_token": "access_token", "max_offline": null, "keys_max_age": 30 * 24 * 3600, "max_auth_age": null,
+        "verify_token": "access_token", "optional_claims": [], "max_offline": null, "keys_max_age": 30 * 24 * 3600, "max_auth_age": null,
         "required_scopes": [], "required_roles": [], "required_claims": [], "required_acr": [], "required_amr": [],
     });
     assert_eq!(home.run(&["profile", "list", "--json"]).exits(0).json()[1], b);

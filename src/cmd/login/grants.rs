@@ -14,13 +14,13 @@ use crate::failure::{Failure, Kind};
 use crate::issuer::code::{CodeLogin, CodeRequest};
 use crate::issuer::password::PasswordReply;
 use crate::issuer::{
-    Client, Http, IssuerError, Metadata, TokenEndpoint, client_credentials, device, password, token_response,
+    Client, Http, IssuerError, Metadata, TokenEndpoint, client_credentials, device, json_api, password, token_response,
 };
 use crate::model::{Grant, Profile, TokenFor};
 use crate::secret::Secret;
 
 /// How long somebody may take to sign in.
-const SIGN_IN_LIMIT: Duration = Duration::from_secs(600);
+pub(super) const SIGN_IN_LIMIT: Duration = Duration::from_secs(600);
 
 /// How often a mistyped one-time code may be typed again.
 const CODE_TRIES: u32 = 3;
@@ -112,7 +112,9 @@ impl SignIn<'_> {
             acr_values: self.args.acr_values.clone(),
             prompt: self.args.prompt.clone(),
             login_hint: self.args.login_hint.clone(),
-            max_age: None,
+            max_age: self.args.max_age.map(|age| age.as_secs()),
+            redirect_uri: self.profile.server.redirect_uri.clone(),
+            parameters: self.profile.server.authorization_parameters.clone(),
         };
         let endpoint = self.endpoint()?;
         let login = CodeLogin::begin(self.metadata, self.client, &request).await?;
@@ -127,10 +129,11 @@ impl SignIn<'_> {
             login.wait(self.app.clock(), SIGN_IN_LIMIT).await?
         } else {
             self.tell(&format!("Open this address in a browser, on this machine or another:\n\n  {url}\n"));
-            self.tell(
-                "After you have signed in, the browser ends at an address that begins with http://127.0.0.1. If it is on \
-                 another machine it says that it cannot connect: copy that whole address and paste it here.",
-            );
+            self.tell(&format!(
+                "After you have signed in, the browser ends at an address that begins with http://{}. If it is on \
+                     another machine it says that it cannot connect: copy that whole address and paste it here.",
+                self.profile.server.redirect_uri.host()
+            ));
             self.pasted_or_called(&login).await?
         };
         self.tell("Signed in; getting the tokens.");
@@ -212,7 +215,7 @@ impl SignIn<'_> {
     }
 
     async fn password(&self, piped: Option<Secret>) -> Result<NewLogin, Failure> {
-        let endpoint = self.endpoint()?;
+        let api = &self.profile.server.api;
         let nobody = |what: &str, hint: &str| {
             Failure::said(Kind::LoginRequired, format!("the {what} is needed, and nobody typed it"), hint)
         };
@@ -232,7 +235,13 @@ impl SignIn<'_> {
                     || nobody("password", "pipe it to `authctl login{profile} --password --password-stdin`"),
                 )?,
             };
-        let reply = match password::request(&endpoint, &user, &password, &self.asked()).await {
+        let reply = match api.login {
+            Some(_) => {
+                json_api::login(self.http, api, &user, &password, self.app.clock()).await.map(PasswordReply::Tokens)
+            }
+            None => password::request(&self.endpoint()?, &user, &password, &self.asked()).await,
+        };
+        let reply = match reply {
             Err(IssuerError::Refused(refusal)) if refusal.code == "invalid_grant" => {
                 let message = format!("the issuer does not accept this user name and password ({refusal})");
                 return Err(Failure::said(Kind::Refused, message, "check both, and run the login again"));
@@ -250,7 +259,7 @@ impl SignIn<'_> {
                         nobody("one-time code", "run `authctl login{profile} --password` in a terminal")
                     })?;
                     tries += 1;
-                    match password::one_time_code(&endpoint, &mfa_token, &code).await {
+                    match password::one_time_code(&self.endpoint()?, &mfa_token, &code).await {
                         Err(IssuerError::Refused(refusal)) if refusal.code == "invalid_grant" && tries < CODE_TRIES => {
                             self.tell(&format!("That was not accepted ({refusal}). Try again."));
                         }
