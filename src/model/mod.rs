@@ -1,9 +1,10 @@
-//! The words of the domain, parsed once and then relied on: profile, tokens, session, freshness.
+//! The words of the domain, parsed once and then relied on: profile, tokens, session, freshness, provider.
 
 mod duration;
 mod freshness;
 mod issuer_url;
 mod profile;
+mod provider;
 mod record;
 mod redirect;
 mod requirements;
@@ -18,6 +19,9 @@ pub use freshness::{Freshness, MinTtl, freshness};
 pub(crate) use issuer_url::is_loopback;
 pub use issuer_url::{InsecureUrl, IssuerUrl, secure_url};
 pub use profile::{ClientAuth, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};
+pub use provider::{
+    AccessTokenForm, AssertionAudience, PROVIDERS, Provider, ProviderEndpoints, ProviderIssuer, provider,
+};
 pub use record::RecordName;
 pub use redirect::{InvalidRedirect, RedirectHost, RedirectUri};
 pub use requirements::{DecidingToken, Requirements};

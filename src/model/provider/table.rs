@@ -1,0 +1,315 @@
+//! The presets, each as its provider's public pages have it.
+
+use super::{AccessTokenForm, AssertionAudience, Provider, ProviderEndpoints, ProviderIssuer};
+use crate::model::{ClientAuth, DecidingToken, Grant};
+
+/// A redirect for providers that compare the port too. The port is below those that systems hand out by themselves, and
+/// nobody's by assignment; its digits are the RFC's.
+const FIXED_PORT: &str = "http://127.0.0.1:18252/callback";
+
+const NO_ENDPOINTS: ProviderEndpoints = ProviderEndpoints {
+    authorization: None,
+    token: None,
+    device_authorization: None,
+    revocation: None,
+    userinfo: None,
+    jwks: None,
+};
+
+/// An issuer as the standards have it; the others say where they differ.
+const GENERIC: Provider = Provider {
+    name: "generic",
+    title: "Any other issuer",
+    unsupported: None,
+    issuer: ProviderIssuer::Yours { example: "https://issuer.example" },
+    endpoints: NO_ENDPOINTS,
+    client_auth: ClientAuth::None,
+    with_secret: None,
+    grant: Grant::Browser,
+    grants: &[Grant::Browser, Grant::Device, Grant::Password, Grant::ClientCredentials],
+    scopes: &["openid", "profile", "offline_access"],
+    parameters: &[],
+    redirect_uri: None,
+    registers_redirect: true,
+    needs_secret: false,
+    secret_for: &[Grant::ClientCredentials],
+    assertion_audience: AssertionAudience::Issuer,
+    access_token: AccessTokenForm::Unknown,
+    token: DecidingToken::AccessToken,
+    notes: &[],
+    register: "Register a public or native client, with the device flow if you want it.",
+    documentation: &[],
+};
+
+/// Every preset, in the order of the README.
+pub const PROVIDERS: &[Provider] =
+    &[GOOGLE, GITHUB, GITLAB, MICROSOFT, FACEBOOK, APPLE, KEYCLOAK, AUTH0, OKTA, GENERIC];
+
+const GOOGLE: Provider = Provider {
+    name: "google",
+    title: "Google",
+    issuer: ProviderIssuer::Fixed("https://accounts.google.com"),
+    client_auth: ClientAuth::ClientSecretPost,
+    grants: &[Grant::Browser, Grant::Device],
+    // `offline_access` is refused there; the parameters ask for the refresh token. Desktop clients get one without.
+    scopes: &["openid", "profile", "email"],
+    parameters: &[("access_type", "offline"), ("prompt", "consent")],
+    registers_redirect: false,
+    needs_secret: true,
+    secret_for: &[],
+    access_token: AccessTokenForm::Opaque,
+    token: DecidingToken::IdToken,
+    notes: &[
+        "Access tokens are opaque; the ID token decides offline.",
+        "The device login needs a client of its own type and has few scopes.",
+        "In a project in testing, refresh tokens for more than openid, email and profile end after 7 days.",
+    ],
+    register: "Google Cloud console, Clients: an OAuth client of type Desktop app (for `--device`, of type TVs and Limited \
+               Input devices); its secret is asked for although it is not treated as one.",
+    documentation: &[
+        ("OpenID Connect reference", "https://developers.google.com/identity/openid-connect/reference"),
+        ("desktop apps", "https://developers.google.com/identity/protocols/oauth2/native-app"),
+        ("limited-input devices", "https://developers.google.com/identity/protocols/oauth2/limited-input-device"),
+        ("refresh tokens", "https://developers.google.com/identity/protocols/oauth2"),
+    ],
+    ..GENERIC
+};
+
+const GITHUB: Provider = Provider {
+    name: "github",
+    title: "GitHub",
+    issuer: ProviderIssuer::Fixed("https://github.com/login/oauth"),
+    endpoints: ProviderEndpoints {
+        authorization: Some("https://github.com/login/oauth/authorize"),
+        token: Some("https://github.com/login/oauth/access_token"),
+        device_authorization: Some("https://github.com/login/device/code"),
+        ..NO_ENDPOINTS
+    },
+    with_secret: Some(ClientAuth::ClientSecretPost),
+    grant: Grant::Device,
+    grants: &[Grant::Device, Grant::Browser],
+    scopes: &["read:user"],
+    secret_for: &[Grant::Browser],
+    access_token: AccessTokenForm::Opaque,
+    notes: &[
+        "Tokens are opaque and there is no ID token: nothing can be verified offline, and `exec` refuses.",
+        "An OAuth app's token neither ends by itself nor is renewed; a GitHub App's lasts 8 hours and is renewed.",
+        "There is no revocation endpoint: after `logout`, end the grant at https://github.com/settings/applications.",
+    ],
+    register: "Settings, Developer settings: a GitHub App or an OAuth app, with Enable Device Flow checked.",
+    documentation: &[
+        (
+            "authorizing OAuth apps",
+            "https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/authorizing-oauth-apps",
+        ),
+        (
+            "refreshing user access tokens",
+            "https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/refreshing-user-access-tokens",
+        ),
+    ],
+    ..GENERIC
+};
+
+const GITLAB: Provider = Provider {
+    name: "gitlab",
+    title: "GitLab",
+    issuer: ProviderIssuer::Default("https://gitlab.com"),
+    // The discovery document lists the device grant, and leaves out where it starts.
+    endpoints: ProviderEndpoints { device_authorization: Some("/oauth/authorize_device"), ..NO_ENDPOINTS },
+    grants: &[Grant::Browser, Grant::Device, Grant::Password],
+    // A refresh token comes with every login; a scope that the application does not have is refused.
+    scopes: &["openid", "profile", "email"],
+    secret_for: &[],
+    access_token: AccessTokenForm::Opaque,
+    token: DecidingToken::IdToken,
+    notes: &[
+        "Access tokens are opaque; the ID token decides offline.",
+        "The API takes more than these scopes: add `--scope read_api` or `--scope api`.",
+        "The password login is closed to users with two factors.",
+    ],
+    register: "User settings, Applications: unchecked Confidential, with the scopes openid, profile, email and those you \
+               ask for.",
+    documentation: &[
+        ("OAuth 2.0 identity provider API", "https://docs.gitlab.com/api/oauth2"),
+        (
+            "redirect comparison",
+            "https://github.com/doorkeeper-gem/doorkeeper/blob/main/lib/doorkeeper/oauth/helpers/uri_checker.rb",
+        ),
+    ],
+    ..GENERIC
+};
+
+const MICROSOFT: Provider = Provider {
+    name: "microsoft",
+    title: "Microsoft Entra ID",
+    issuer: ProviderIssuer::Yours { example: "https://login.microsoftonline.com/TENANT_ID/v2.0" },
+    scopes: &["openid", "profile", "email", "offline_access"],
+    redirect_uri: Some("http://localhost/callback"),
+    assertion_audience: AssertionAudience::TokenEndpoint,
+    access_token: AccessTokenForm::ForItsApi,
+    token: DecidingToken::IdToken,
+    notes: &[
+        "An access token is its API's own affair, and those for Microsoft Graph verify nowhere else; the ID token decides \
+         offline.",
+        "The issuer is one tenant's, by its id: the documents of `common` and `organizations` name no issuer, and those \
+         of a domain another.",
+        "There is no revocation endpoint: `logout` only forgets the tokens.",
+    ],
+    register: "Entra admin center, App registrations: platform Mobile and desktop applications, and Allow public client \
+               flows for `--device` and `--password`; the tenant id of personal accounts is \
+               9188040d-6c67-4c5b-b112-36a304b66dad.",
+    documentation: &[
+        ("redirect URIs", "https://learn.microsoft.com/en-us/entra/identity-platform/reply-url"),
+        ("access tokens", "https://learn.microsoft.com/en-us/entra/identity-platform/access-tokens"),
+        ("device code", "https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-device-code"),
+        (
+            "certificate credentials",
+            "https://learn.microsoft.com/en-us/entra/identity-platform/certificate-credentials",
+        ),
+    ],
+    ..GENERIC
+};
+
+const FACEBOOK: Provider = Provider {
+    name: "facebook",
+    title: "Facebook",
+    issuer: ProviderIssuer::Fixed("https://www.facebook.com"),
+    // Its discovery document has no token endpoint. Addresses without a version mean the app's own.
+    endpoints: ProviderEndpoints {
+        authorization: Some("https://www.facebook.com/dialog/oauth"),
+        token: Some("https://graph.facebook.com/oauth/access_token"),
+        jwks: Some("https://www.facebook.com/.well-known/oauth/openid/jwks/"),
+        ..NO_ENDPOINTS
+    },
+    client_auth: ClientAuth::ClientSecretPost,
+    grants: &[Grant::Browser],
+    scopes: &["openid", "public_profile", "email"],
+    redirect_uri: Some("http://localhost:18252/callback"),
+    needs_secret: true,
+    secret_for: &[],
+    access_token: AccessTokenForm::Opaque,
+    token: DecidingToken::IdToken,
+    notes: &[
+        "Access tokens are opaque and there are no refresh tokens: the ID token decides offline, and a session ends \
+         with its token.",
+        "A redirect to this machine is accepted only while the app is in development mode, so only its own developers and \
+         testers can log in.",
+        "The device login is not RFC 8628's and there is no revocation endpoint; Facebook calls its OpenID Connect a test.",
+    ],
+    register: "App Dashboard: an app with Facebook Login, in development mode; the secret is the app secret.",
+    documentation: &[
+        (
+            "OIDC code flow with PKCE",
+            "https://developers.facebook.com/documentation/facebook-login/guides/advanced/oidc-token",
+        ),
+        ("manual flow", "https://developers.facebook.com/documentation/facebook-login/guides/advanced/manual-flow"),
+        (
+            "long-lived tokens",
+            "https://developers.facebook.com/documentation/facebook-login/guides/access-tokens/get-long-lived",
+        ),
+        ("redirects", "https://developers.facebook.com/blog/post/2018/06/08/enforce-https-facebook-login/"),
+    ],
+    ..GENERIC
+};
+
+const APPLE: Provider = Provider {
+    name: "apple",
+    title: "Apple",
+    unsupported: Some(
+        "Apple redirects only to https addresses with a domain name, never to this machine: log in through a broker such as \
+         Keycloak, Auth0 or Okta, or hand a token in with `--with-token`.",
+    ),
+    issuer: ProviderIssuer::Fixed("https://appleid.apple.com"),
+    client_auth: ClientAuth::ClientSecretPost,
+    grants: &[],
+    scopes: &["openid", "email", "name"],
+    needs_secret: true,
+    secret_for: &[],
+    access_token: AccessTokenForm::Opaque,
+    token: DecidingToken::IdToken,
+    register: "Not for a command line.",
+    documentation: &[(
+        "request an authorization",
+        "https://developer.apple.com/documentation/signinwithapplerestapi/request-an-authorization-to-the-sign-in-with-apple-server.",
+    )],
+    ..GENERIC
+};
+
+const KEYCLOAK: Provider = Provider {
+    name: "keycloak",
+    title: "Keycloak",
+    issuer: ProviderIssuer::Yours { example: "https://keycloak.example/realms/REALM" },
+    scopes: &["openid", "profile", "email", "offline_access"],
+    access_token: AccessTokenForm::Jwt,
+    token: DecidingToken::IdToken,
+    notes: &[
+        "Access tokens are not for the client: without `--audience` the ID token decides offline, and with it an audience \
+         mapper has to put the API's name into them.",
+    ],
+    register: "Clients, OpenID Connect: Client authentication off, Standard flow and, for `--device`, OAuth 2.0 Device \
+               Authorization Grant on.",
+    documentation: &[
+        ("endpoints", "https://www.keycloak.org/securing-apps/oidc-layers"),
+        ("protocol mappers", "https://www.keycloak.org/nightly/admin-api/protocol-mappers"),
+        (
+            "redirect comparison",
+            "https://github.com/keycloak/keycloak/blob/main/services/src/main/java/org/keycloak/protocol/oidc/utils/RedirectUtils.java",
+        ),
+    ],
+    ..GENERIC
+};
+
+const AUTH0: Provider = Provider {
+    name: "auth0",
+    title: "Auth0",
+    // With the slash: that is how `iss` has it.
+    issuer: ProviderIssuer::Yours { example: "https://TENANT.auth0.com/" },
+    scopes: &["openid", "profile", "email", "offline_access"],
+    redirect_uri: Some(FIXED_PORT),
+    access_token: AccessTokenForm::JwtForAudience,
+    token: DecidingToken::IdToken,
+    notes: &[
+        "Access tokens are opaque without `--audience`, and the ID token decides offline then.",
+        "A refresh token for an audience takes an API that allows offline access.",
+        "The redirect's port is compared too, so two logins cannot wait at the same time.",
+    ],
+    register: "Applications: type Native, grant types Authorization Code, Refresh Token and, for `--device`, Device Code.",
+    documentation: &[
+        ("access token formats", "https://auth0.com/docs/tokens/access-token-formats"),
+        ("device flow", "https://auth0.com/docs/quickstart/native/device/interactive"),
+        ("revocation", "https://auth0.com/docs/secure/tokens/refresh-tokens/revoke-refresh-tokens"),
+        ("redirect comparison", "https://github.com/openid/AppAuth-iOS/issues/357"),
+        (
+            "private key JWT",
+            "https://auth0.com/docs/get-started/authentication-and-authorization-flow/authenticate-with-private-key-jwt",
+        ),
+    ],
+    ..GENERIC
+};
+
+const OKTA: Provider = Provider {
+    name: "okta",
+    title: "Okta",
+    issuer: ProviderIssuer::Yours { example: "https://DOMAIN.okta.com/oauth2/default" },
+    scopes: &["openid", "profile", "email", "offline_access"],
+    redirect_uri: Some(FIXED_PORT),
+    assertion_audience: AssertionAudience::TokenEndpoint,
+    access_token: AccessTokenForm::Jwt,
+    token: DecidingToken::IdToken,
+    notes: &[
+        "Access tokens are not for the client: without `--audience` (of `/oauth2/default`, usually api://default) the ID \
+         token decides offline.",
+        "Those of the org server (an issuer without `/oauth2/`) are Okta's alone and verify nowhere else.",
+        "The redirect's port is compared too, so two logins cannot wait at the same time.",
+    ],
+    register: "Applications, OIDC: Native Application, grant types Authorization Code, Refresh Token and, for `--device`, \
+               Device Authorization.",
+    documentation: &[
+        ("authorization servers", "https://developer.okta.com/docs/concepts/auth-servers/"),
+        ("redirects", "https://developer.okta.com/docs/reference/api/oidc/"),
+        ("org server's tokens", "https://support.okta.com/help/s/article/Signature-Validation-Failed-on-Access-Token"),
+        ("device flow", "https://developer.okta.com/docs/guides/device-authorization-grant/main"),
+        ("client assertions", "https://developer.okta.com/docs/guides/build-self-signed-jwt/main"),
+    ],
+    ..GENERIC
+};
