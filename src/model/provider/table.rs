@@ -124,7 +124,7 @@ const GITLAB: Provider = Provider {
     token: DecidingToken::IdToken,
     notes: &[
         "Access tokens are opaque; the ID token decides offline.",
-        "The API takes more than these scopes: add `--scope read_api` or `--scope api`.",
+        "The API takes another scope: say `--scope 'openid read_api'`, or `api` to write.",
         "The password login is closed to users with two factors.",
     ],
     register: "User settings, Applications: unchecked Confidential, with the scopes openid, profile, email and those you \
