@@ -645,7 +645,7 @@ _authctl() {
                     return 0
                     ;;
                 --provider)
-                    COMPREPLY=($(compgen -f "${cur}"))
+                    COMPREPLY=($(compgen -W "google github gitlab microsoft facebook apple keycloak auth0 okta generic" -- "${cur}"))
                     return 0
                     ;;
                 --token-endpoint)

@@ -64,7 +64,16 @@ complete -c authctl -n "__fish_authctl_using_subcommand login" -l prompt -d 'Ask
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l login-hint -d 'Tell the issuer whom to expect' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l max-age -d 'Require that the user signed in within this time; the issuer asks again otherwise (`max_age`)' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l jwks -d 'Trust the keys in this file and no others: a JWK Set or PEM public keys' -r -F
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l provider -d 'Begin with what is known of a provider: google, github, gitlab, microsoft and others; see the README' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l provider -d 'Begin with what is known of a provider' -r -f -a "google\t''
+github\t''
+gitlab\t''
+microsoft\t''
+facebook\t''
+apple\t''
+keycloak\t''
+auth0\t''
+okta\t''
+generic\t''"
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l token-endpoint -d 'The token endpoint; with it no metadata is asked for' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l authorization-endpoint -d 'The authorization endpoint' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l device-authorization-endpoint -d 'The device authorization endpoint' -r

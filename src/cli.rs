@@ -8,13 +8,14 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentRun, AgentStart, AgentUnlock};
 #[cfg(feature = "dev-issuer")]
 pub use dev_issuer::{DevIssuer, SigningAlgorithm};
 
-use crate::model::{ClientAuth, Grant, IssuerUrl, ProfileName, StoreKind, duration};
+use crate::model::{ClientAuth, Grant, IssuerUrl, PROVIDERS, ProfileName, StoreKind, duration};
 
 /// What `--help` and the manual say after the commands.
 const AFTER_HELP: &str = "\
@@ -238,8 +239,8 @@ pub struct Login {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "What the issuer does not say itself")]
 pub struct ServerArgs {
-    /// Begin with what is known of a provider: google, github, gitlab, microsoft and others; see the README
-    #[arg(long, value_name = "NAME")]
+    /// Begin with what is known of a provider
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PROVIDERS.iter().map(|known| known.name)))]
     pub provider: Option<String>,
     /// The token endpoint; with it no metadata is asked for
     #[arg(long, value_name = "URL")]

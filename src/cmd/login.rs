@@ -2,6 +2,7 @@
 
 mod grants;
 mod input;
+mod preset;
 mod turn;
 
 use std::path::{Path, PathBuf};
@@ -86,9 +87,9 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         broker.reserve(&profile).await?;
         config::probe(&app.paths()?.config_file)?;
         let metadata = app.patiently(profile.issuer.as_str(), broker.metadata(&profile)).await?;
-        prepare_profile(&args, &mut profile, new, &metadata, &input);
         let how = How::choose(app, &args, &profile, &metadata);
         profile.grant = how.grant();
+        prepare_profile(&args, &mut profile, new, &metadata, &input)?;
         let client = client(app, &broker, &profile, &metadata, stored.as_ref(), &input).await?;
         let mut login = how.run(app, &args, &profile, &metadata, &client, input).await?;
         login.max_auth_age = args.max_age;
@@ -107,6 +108,9 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         }
         keep_profile(app, &broker, &args, &config, &profile).await?;
         app.tell_agent(&profile.name);
+        for note in preset::named(&args)?.map(|preset| preset.notes).unwrap_or_default() {
+            app.ui().tell(note);
+        }
         tell(app, &profile, &session)
     })
     .map_err(about)?;
@@ -121,15 +125,19 @@ fn unattended(args: &Login, profile: &Profile) -> bool {
 
 /// The profile as configured with the options laid over it, and whether it is new.
 fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result<(Profile, bool), Failure> {
+    let preset = preset::named(args)?;
+    let issuer = preset::issuer(args, preset)?;
     let named = app.named(args.profile.as_ref())?;
-    let name = match (&named, &config.default_profile) {
-        (Some(name), _) => name.clone(),
-        (None, Some(name)) => name.clone(),
-        (None, None) if config.profiles.is_empty() && args.issuer.is_some() => DEFAULT_NAME.parse()?,
-        (None, None) => config.choose(None)?.name.clone(),
+    let name = match (&named, &config.default_profile, preset) {
+        (Some(name), _, _) => name.clone(),
+        // Whoever names a provider and no profile means a profile of that provider.
+        (None, _, Some(preset)) => preset.name.parse()?,
+        (None, Some(name), None) => name.clone(),
+        (None, None, None) if config.profiles.is_empty() && issuer.is_some() => DEFAULT_NAME.parse()?,
+        (None, None, None) => config.choose(None)?.name.clone(),
     };
     let known = config.profiles.get(&name);
-    let profile = match (known, &args.issuer) {
+    let mut profile = match (known, &issuer) {
         (Some(profile), _) => profile.clone(),
         (None, Some(issuer)) => Profile {
             name: name.clone(),
@@ -150,6 +158,10 @@ fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result<(Profile, 
             return Err(config::ConfigError::Empty.into());
         }
     };
+    if let (Some(preset), Some(issuer)) = (preset, issuer) {
+        profile.issuer = issuer;
+        preset::lay_over(args, preset, &mut profile)?;
+    }
     Ok((laid_over(args, profile)?, known.is_none()))
 }
 
@@ -247,12 +259,21 @@ fn tell_weaker(app: &App, args: &Login, profile: &Profile, prepared: &PreparedLo
 }
 
 /// What only the issuer's metadata can decide.
-fn prepare_profile(args: &Login, profile: &mut Profile, new: bool, metadata: &Metadata, input: &Input) {
-    let client_alone = args.grant().unwrap_or(profile.grant) == Grant::ClientCredentials;
+fn prepare_profile(
+    args: &Login,
+    profile: &mut Profile,
+    new: bool,
+    metadata: &Metadata,
+    input: &Input,
+) -> Result<(), Failure> {
+    let preset = preset::named(args)?;
+    let client_alone = profile.grant == Grant::ClientCredentials;
     // A client that logs in by itself has a secret, whether it was piped or is still to be typed.
-    let confidential = client_alone || input.client_secret.is_some();
+    let needs_one = preset.is_some_and(|preset| preset.needs_secret_for(profile.grant));
+    let confidential = client_alone || needs_one || input.client_secret.is_some();
     if profile.client_auth == ClientAuth::None && args.client_auth.is_none() && confidential {
-        profile.client_auth = metadata.confidential_auth();
+        let usual = preset.and_then(|preset| preset.with_secret);
+        profile.client_auth = usual.unwrap_or_else(|| metadata.confidential_auth());
     }
     if new && profile.scopes.is_empty() && !client_alone {
         // An issuer that lists its scopes may refuse a login that asks for others.
@@ -262,6 +283,7 @@ fn prepare_profile(args: &Login, profile: &mut Profile, new: bool, metadata: &Me
         };
         profile.scopes = DEFAULT_SCOPES.iter().filter(|scope| offered(scope)).map(|s| (*s).to_owned()).collect();
     }
+    Ok(())
 }
 
 /// The client, with its secret from stdin, else from the present session, else asked for; or with the key that it signs with.

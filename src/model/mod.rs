@@ -19,9 +19,7 @@ pub use freshness::{Freshness, MinTtl, freshness};
 pub(crate) use issuer_url::is_loopback;
 pub use issuer_url::{InsecureUrl, IssuerUrl, secure_url};
 pub use profile::{ClientAuth, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};
-pub use provider::{
-    AccessTokenForm, AssertionAudience, PROVIDERS, Provider, ProviderEndpoints, ProviderIssuer, provider,
-};
+pub use provider::{AccessTokenForm, PROVIDERS, Provider, ProviderEndpoints, ProviderIssuer, provider};
 pub use record::RecordName;
 pub use redirect::{InvalidRedirect, RedirectHost, RedirectUri};
 pub use requirements::{DecidingToken, Requirements};

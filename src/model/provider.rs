@@ -43,8 +43,8 @@ pub struct Provider {
     pub needs_secret: bool,
     /// Logins that need a client secret, or another proof of the client, where the usual one does not.
     pub secret_for: &'static [Grant],
-    /// Whom a client assertion is for (RFC 7523, section 3).
-    pub assertion_audience: AssertionAudience,
+    /// Whether a client assertion is for the token endpoint's address rather than for the issuer (RFC 7523, section 3).
+    pub assertion_for_endpoint: bool,
     /// What its access tokens are to somebody who is not the API.
     pub access_token: AccessTokenForm,
     /// Which token decides where no audience is asked for; see [`Provider::deciding_token`].
@@ -87,15 +87,6 @@ pub struct ProviderEndpoints {
     pub userinfo: Option<&'static str>,
     /// Where the signing keys are.
     pub jwks: Option<&'static str>,
-}
-
-/// Whom a client assertion names as its audience (RFC 7523, section 3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AssertionAudience {
-    /// The issuer identifier.
-    Issuer,
-    /// The token endpoint's address.
-    TokenEndpoint,
 }
 
 /// What an access token is to somebody who is not the API that it is for.

@@ -106,10 +106,15 @@ impl Person {
 
     /// Signs in and allows, up to the address that the browser is sent back to.
     pub fn signs_in(issuer: &Handle, url: &str, user: &str) -> Self {
+        Self::signs_in_to(issuer, url, user, "http://127.0.0.1:")
+    }
+
+    /// The same, where that address begins with `back`.
+    pub fn signs_in_to(issuer: &Handle, url: &str, user: &str, back: &str) -> Self {
         let mut person = Self::opens(issuer, url);
         person.logs_in(user);
         person.allows();
-        assert!(person.location.starts_with("http://127.0.0.1:"), "{:?} {}", person.location, person.html);
+        assert!(person.location.starts_with(back), "{:?} {}", person.location, person.html);
         person
     }
 
@@ -118,6 +123,11 @@ impl Person {
         let location = std::mem::take(&mut self.location);
         self.goes(&location)
     }
+}
+
+/// What the issuer answers at `path`.
+pub fn get(issuer: &Handle, path: &str) -> String {
+    Person::opens(issuer, &format!("{}/{path}", issuer.issuer())).html
 }
 
 /// POSTs a form to the issuer as any client would, and gives the status and the JSON that came back.

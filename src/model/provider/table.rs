@@ -1,6 +1,6 @@
 //! The presets, each as its provider's public pages have it.
 
-use super::{AccessTokenForm, AssertionAudience, Provider, ProviderEndpoints, ProviderIssuer};
+use super::{AccessTokenForm, Provider, ProviderEndpoints, ProviderIssuer};
 use crate::model::{ClientAuth, DecidingToken, Grant};
 
 /// A redirect for providers that compare the port too. The port is below those that systems hand out by themselves, and
@@ -33,7 +33,7 @@ const GENERIC: Provider = Provider {
     registers_redirect: true,
     needs_secret: false,
     secret_for: &[Grant::ClientCredentials],
-    assertion_audience: AssertionAudience::Issuer,
+    assertion_for_endpoint: false,
     access_token: AccessTokenForm::Unknown,
     token: DecidingToken::AccessToken,
     notes: &[],
@@ -145,7 +145,7 @@ const MICROSOFT: Provider = Provider {
     issuer: ProviderIssuer::Yours { example: "https://login.microsoftonline.com/TENANT_ID/v2.0" },
     scopes: &["openid", "profile", "email", "offline_access"],
     redirect_uri: Some("http://localhost/callback"),
-    assertion_audience: AssertionAudience::TokenEndpoint,
+    assertion_for_endpoint: true,
     access_token: AccessTokenForm::ForItsApi,
     token: DecidingToken::IdToken,
     notes: &[
@@ -293,7 +293,7 @@ const OKTA: Provider = Provider {
     issuer: ProviderIssuer::Yours { example: "https://DOMAIN.okta.com/oauth2/default" },
     scopes: &["openid", "profile", "email", "offline_access"],
     redirect_uri: Some(FIXED_PORT),
-    assertion_audience: AssertionAudience::TokenEndpoint,
+    assertion_for_endpoint: true,
     access_token: AccessTokenForm::Jwt,
     token: DecidingToken::IdToken,
     notes: &[

@@ -1,0 +1,62 @@
+//! What `--provider` puts into a profile before the other options are laid over it.
+
+use crate::cli::Login;
+use crate::failure::{Failure, Kind};
+use crate::model::{AssertionAudience, IssuerUrl, Profile, Provider, ProviderEndpoints, ProviderIssuer, provider};
+
+/// The preset that is named.
+///
+/// # Errors
+/// [`Kind::Usage`] where a command line cannot log in there.
+pub(super) fn named(args: &Login) -> Result<Option<&'static Provider>, Failure> {
+    let Some(preset) = args.server.provider.as_deref().and_then(provider) else { return Ok(None) };
+    match preset.unsupported {
+        None => Ok(Some(preset)),
+        Some(why) => Err(Failure::said(Kind::Usage, format!("{} does not log in a command line", preset.title), why)),
+    }
+}
+
+/// The issuer: the one that is given, else the preset's own.
+///
+/// # Errors
+/// [`Kind::Usage`] where only the user knows it.
+pub(super) fn issuer(args: &Login, preset: Option<&Provider>) -> Result<Option<IssuerUrl>, Failure> {
+    match (&args.issuer, preset.map(|preset| (preset, preset.issuer))) {
+        (Some(given), _) => Ok(Some(given.clone())),
+        (None, None) => Ok(None),
+        (None, Some((_, ProviderIssuer::Fixed(known) | ProviderIssuer::Default(known)))) => {
+            Ok(Some(IssuerUrl::parse(known)?))
+        }
+        (None, Some((preset, ProviderIssuer::Yours { example }))) => Err(Failure::said(
+            Kind::Usage,
+            format!("{} has an issuer for each customer, and none was given", preset.title),
+            format!("give yours with --issuer, as in --issuer {example}"),
+        )),
+    }
+}
+
+/// Lays the preset over the profile.
+pub(super) fn lay_over(args: &Login, preset: &Provider, profile: &mut Profile) -> Result<(), Failure> {
+    profile.client_auth = preset.client_auth;
+    profile.grant = preset.grant;
+    profile.scopes = preset.scopes.iter().map(|scope| (*scope).to_owned()).collect();
+    let endpoints = &preset.endpoints;
+    let address = |endpoint: Option<&str>| endpoint.map(|e| ProviderEndpoints::address(e, &profile.issuer)).transpose();
+    let given = &mut profile.server.endpoints;
+    given.authorization = address(endpoints.authorization)?;
+    given.token = address(endpoints.token)?;
+    given.device_authorization = address(endpoints.device_authorization)?;
+    given.revocation = address(endpoints.revocation)?;
+    given.userinfo = address(endpoints.userinfo)?;
+    given.jwks = address(endpoints.jwks)?;
+    if let Some(redirect) = preset.redirect_uri {
+        profile.server.set("redirect_uri", redirect)?;
+    }
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    profile.server.authorization_parameters = preset.parameters.iter().map(own).collect();
+    profile.server.client_key.audience =
+        if preset.assertion_for_endpoint { AssertionAudience::TokenEndpoint } else { AssertionAudience::Issuer };
+    let asked = args.audience.is_some() || !args.resources.is_empty();
+    profile.requirements.token = preset.deciding_token(asked);
+    Ok(())
+}

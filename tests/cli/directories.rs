@@ -1,0 +1,79 @@
+//! Several accounts, and which of them a directory means.
+
+use std::fs;
+
+use crate::support::agent::Agent;
+use crate::support::{Sandbox, quick_issuer};
+
+/// Two users of one issuer, and one of them twice.
+fn accounts(issuer: &authctl::dev_issuer::Handle) -> Sandbox {
+    let home = Sandbox::new();
+    home.log_in_as("work", issuer, "developer");
+    home.log_in_as("play", issuer, "other");
+    home.log_in_as("work-too", issuer, "developer");
+    home
+}
+
+/// What `authctl ARGS` prints in a directory below home.
+fn within(home: &Sandbox, dir: &str, args: &[&str]) -> crate::support::Ran {
+    let mut command = home.command(args);
+    command.current_dir(home.path().join(dir));
+    home.watch_command(command, args).ends()
+}
+
+#[test]
+fn accounts_at_one_issuer_are_kept_apart() {
+    let issuer = quick_issuer();
+    let home = accounts(&issuer);
+    let subject = |profile: &str| home.status(profile)["subject"]["sub"].clone();
+    assert_eq!(subject("work"), subject("work-too"));
+    assert_ne!(subject("work"), subject("play"));
+    let (work, too) = (home.token("work"), home.token("work-too"));
+    assert_ne!(work, too, "two sessions of one account");
+    home.run(&["logout", "work"]).exits(0);
+    home.run(&["token", "work"]).exits(3);
+    home.run(&["verify", "work-too"]).exits(0);
+    home.run(&["refresh", "work-too"]).exits(0);
+    home.run(&["refresh", "play"]).exits(0);
+}
+
+#[test]
+fn a_directory_names_a_profile_for_all_below_it() {
+    let issuer = quick_issuer();
+    let home = accounts(&issuer);
+    home.run(&["profile", "use", "work"]).exits(0);
+    fs::create_dir_all(home.path().join("repo/deep/er")).unwrap();
+    fs::write(home.path().join("repo/.authctl.toml"), "profile = \"play\"\n").unwrap();
+    let (work, play) = (home.token("work"), home.token("play"));
+    assert_eq!(within(&home, "repo/deep/er", &["token"]).exits(0).line(), play);
+    assert_eq!(within(&home, ".", &["token"]).exits(0).line(), work);
+    // Whoever says which profile means it.
+    assert_eq!(within(&home, "repo", &["token", "work"]).exits(0).line(), work);
+    let mut elsewhere = home.command(&["token"]);
+    elsewhere.current_dir(home.path().join("repo")).env("AUTHCTL_PROFILE", "work");
+    assert_eq!(home.watch_command(elsewhere, &["token"]).ends().exits(0).line(), work);
+    // The agent is asked for the same one.
+    let agent = Agent::start(&home);
+    assert_eq!(within(&home, "repo/deep", &["token"]).exits(0).line(), play);
+    assert_eq!(within(&home, "repo", &["verify", "--json"]).exits(0).json()["claims"]["aud"], "authctl");
+    drop(agent);
+}
+
+#[test]
+fn a_directory_names_nothing_but_a_profile() {
+    let issuer = quick_issuer();
+    let home = accounts(&issuer);
+    let file = home.path().join(".authctl.toml");
+    for (text, word) in [
+        ("profile = \"play\"\nissuer = \"https://evil.example\"\n", "issuer"),
+        ("[profiles.work]\nissuer = \"https://evil.example\"\n", "profiles"),
+        ("profile = \"nobody\"\n", "nobody"),
+        ("profile = [", "not valid"),
+    ] {
+        fs::write(&file, text).unwrap();
+        let ran = home.run(&["token"]).exits(2);
+        assert!(ran.stderr.contains(word), "{text}: {}", ran.stderr);
+        assert_eq!(ran.stdout, "");
+    }
+    home.run(&["token", "work"]).exits(0);
+}

@@ -1,0 +1,69 @@
+//! Two logins to one profile at a time.
+
+use std::fs;
+
+use authctl::dev_issuer::Handle;
+
+use crate::support::person::Person;
+use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
+
+fn login<'a>(issuer: &'a Handle, more: &[&'a str]) -> Vec<&'a str> {
+    [&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"], more].concat()
+}
+
+#[test]
+fn the_second_waits_and_takes_over_what_the_first_one_got() {
+    let (mut home, issuer) = (Sandbox::new(), quick_issuer());
+    let opened = home.path().join("opened");
+    let script = home.path().join("browser");
+    fs::write(&script, format!("#!/bin/sh\necho \"$1\" >> '{}'\n", opened.display())).unwrap();
+    fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    home.set("BROWSER", &script);
+    let args = login(&issuer, &["--browser"]);
+    let first = home.watch(&args);
+    let address = first.line(&format!("{}/authorize", issuer.issuer()));
+    let others: Vec<_> = (0..3).map(|_| home.watch(&args)).collect();
+    for other in &others {
+        other.says("under way");
+    }
+    Person::signs_in(&issuer, &address, USER).follows();
+    first.ends().exits(0);
+    for other in others {
+        other.ends().exits(0).says("The other login has got a session");
+    }
+    assert_eq!(issuer.stats().grants_given["authorization_code"], 1);
+    crate::support::watched::until("the browser", || fs::read_to_string(&opened).ok().filter(|text| !text.is_empty()));
+    assert_eq!(fs::read_to_string(&opened).unwrap().lines().count(), 1, "one page for four logins");
+    home.run(&["verify", "work"]).exits(0);
+}
+
+#[test]
+fn where_the_first_gives_up_the_second_goes_on_by_itself() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let first = home.watch(&login(&issuer, &["--no-browser"]));
+    first.line(&format!("{}/authorize", issuer.issuer()));
+    let second = home.watch(&login(&issuer, &["--no-browser"]));
+    second.says("under way");
+    first.signal(rustix::process::Signal::INT);
+    first.ends().exits(130);
+    let address = second.line(&format!("{}/authorize", issuer.issuer()));
+    Person::signs_in(&issuer, &address, USER).follows();
+    second.ends().exits(0).says("Logged in as");
+}
+
+#[test]
+fn a_login_of_its_own_kind_takes_over_nothing() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let first = home.watch(&login(&issuer, &["--no-browser"]));
+    let address = first.line(&format!("{}/authorize", issuer.issuer()));
+    let args = login(&issuer, &["--password", "--password-stdin", "--username", USER]);
+    let mut second = home.watch(&args);
+    second.types(&format!("{PASSWORD}\n"));
+    second.closes_stdin();
+    second.says("under way");
+    Person::signs_in(&issuer, &address, USER).follows();
+    first.ends().exits(0);
+    second.ends().exits(0);
+    assert_eq!(issuer.stats().grants_given["password"], 1);
+    assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["grant"], "password");
+}

@@ -1,0 +1,174 @@
+//! Servers that do not describe themselves, presets of those that are well known, and keys given at the login.
+
+use std::fs;
+
+use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle};
+
+use crate::support::pairs::Pair;
+use crate::support::person::{Person, get};
+use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
+
+const BY_PASSWORD: [&str; 4] = ["--password", "--password-stdin", "--username", USER];
+
+/// `login work` at an issuer whose endpoints are all said, and more.
+fn login(issuer: &Handle, more: &[&str]) -> Vec<String> {
+    let at = |path: &str| format!("{}/{path}", issuer.issuer());
+    let (token, revocation, authorization) = (at("token"), at("revoke"), at("authorize"));
+    let mut args = vec!["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+    args.extend(["--token-endpoint", &token, "--revocation-endpoint", &revocation]);
+    args.extend(["--authorization-endpoint", &authorization]);
+    args.extend(more);
+    args.into_iter().map(str::to_owned).collect()
+}
+
+fn run(home: &Sandbox, args: &[String], stdin: &str) -> crate::support::Ran {
+    home.run_with(&args.iter().map(String::as_str).collect::<Vec<_>>(), stdin)
+}
+
+/// From now on the issuer has no metadata.
+fn hide_metadata(issuer: &Handle) {
+    issuer.fault(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::EmptyBody { status: 404 }, times: 1000 });
+}
+
+#[test]
+fn a_server_without_metadata_is_logged_in_to_renewed_and_logged_out_of() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    hide_metadata(&issuer);
+    let jwks = format!("{}/jwks", issuer.issuer());
+    let args = login(&issuer, &[&BY_PASSWORD[..], &["--jwks-uri", &jwks]].concat());
+    run(&home, &args, &format!("{PASSWORD}\n")).exits(0);
+    let first = home.token("work");
+    home.run(&["verify", "work"]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_ne!(home.token("work"), first);
+    // What was said is kept.
+    run(
+        &home,
+        &[vec!["login".to_owned(), "work".to_owned()], BY_PASSWORD.map(str::to_owned).to_vec()].concat(),
+        PASSWORD,
+    )
+    .exits(0);
+    home.run(&["logout", "work"]).exits(0).says("revoked");
+    assert!(issuer.stats().families_revoked > 0);
+}
+
+#[test]
+fn an_endpoint_that_is_said_stands_above_the_metadata() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let nowhere = format!("{}/nowhere", issuer.issuer());
+    home.log_in("work", &issuer);
+    home.run(&["profile", "set", "work", &format!("jwks_uri={nowhere}")]).exits(0);
+    home.run(&["keys", "update", "work"]).exits(6).says("404");
+    home.run(&["profile", "set", "work", "jwks_uri="]).exits(0);
+    home.run(&["keys", "update", "work"]).exits(0);
+    for (setting, word) in [
+        ("token_endpoint=http://a.example/token", "https"),
+        ("redirect_uri=https://a.example/", "127.0.0.1"),
+        ("authorization_parameters=state=1", "state"),
+        ("access_token_field=a..b", "a..b"),
+        ("optional_claims=exp", "iss"),
+    ] {
+        let ran = home.run(&["profile", "set", "work", setting]).exits(2);
+        assert!(ran.stderr.contains(word), "{setting}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn keys_given_at_the_login_are_the_only_ones_trusted() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    hide_metadata(&issuer);
+    let (right, wrong) = (home.path().join("right.json"), home.path().join("wrong.json"));
+    fs::write(&right, get(&issuer, "jwks")).unwrap();
+    fs::write(&wrong, serde_json::json!({"keys": [Pair::ec("P-256").jwk("k")]}).to_string()).unwrap();
+    let with = |file: &std::path::Path| {
+        login(&issuer, &[&BY_PASSWORD[..], &["--jwks", file.to_str().expect("text")]].concat())
+    };
+    // Another's keys: the ID token is nobody's, and nothing is kept.
+    run(&home, &with(&wrong), PASSWORD).exits(4).says("ID token");
+    assert!(!home.config_file().exists() && !home.session_file("work").exists());
+    run(&home, &with(&home.path().join("none.json")), PASSWORD).exits(2);
+    run(&home, &with(&right), PASSWORD).exits(0);
+    home.run(&["verify", "work"]).exits(0);
+    assert!(home.run(&["keys", "show", "work"]).exits(0).stdout.contains("pinned"));
+    // Without any key nothing says who signed in.
+    run(&Sandbox::new(), &login(&issuer, &BY_PASSWORD), PASSWORD).exits(4).says("ID token");
+}
+
+#[test]
+fn a_preset_says_what_is_missing_and_what_cannot_be() {
+    let home = Sandbox::new();
+    home.run(&["login", "--provider", "apple", "--client-id", "x", "--device"]).exits(2).says("Apple");
+    home.run(&["login", "--provider", "keycloak", "--client-id", "x", "--device"]).exits(2).says("--issuer https://");
+    home.run(&["login", "--provider", "github", "--device"]).exits(2).says("--client-id");
+    home.run(&["login", "--provider", "gogle", "--client-id", "x"]).exits(2).says("google");
+    assert!(!home.config_file().exists());
+}
+
+#[test]
+fn a_preset_is_what_a_profile_begins_with() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let args =
+        [&["login", "--provider", "generic", "--issuer", issuer.issuer(), "--client-id", "authctl"], &BY_PASSWORD[..]];
+    home.run_with(&args.concat(), PASSWORD).exits(0);
+    // Nobody named a profile: it is called as the provider.
+    home.run(&["verify", "generic"]).exits(0);
+    let args = ["login", "git", "--provider", "gitlab", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+    home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(0).says("Access tokens are opaque");
+    let shown = home.run(&["profile", "show", "git", "--json"]).exits(0).json();
+    assert_eq!(shown["device_authorization_endpoint"], format!("{}/oauth/authorize_device", issuer.issuer()));
+    assert_eq!((&shown["verify_token"], &shown["scopes"][2]), (&"id_token".into(), &"email".into()));
+}
+
+#[test]
+fn the_browser_comes_back_to_where_it_is_told() {
+    for (redirect, begins) in
+        [("http://127.0.0.1/signed/in", "http://127.0.0.1:"), ("http://[::1]/cb/", "http://[::1]:")]
+    {
+        let (home, issuer) = (Sandbox::new(), quick_issuer());
+        let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
+        let more = ["--redirect-uri", redirect, "--authorization-parameter", "access_type=offline", "--max-age", "5m"];
+        let login = home.watch(&[&args[..], &more[..]].concat());
+        let address = login.line(&format!("{}/authorize", issuer.issuer()));
+        let asked: url::Url = address.parse().expect("an address");
+        let sent = |name: &str| asked.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+        assert_eq!((sent("access_type").as_deref(), sent("max_age").as_deref()), (Some("offline"), Some("300")));
+        let mut person = Person::signs_in_to(&issuer, &address, USER, begins);
+        let path = redirect.trim_start_matches("http://").split_once('/').expect("a path").1;
+        assert!(person.location.contains(&format!("/{path}?code=")), "{}", person.location);
+        assert_eq!(person.follows(), 200, "{}", person.html);
+        login.ends().exits(0);
+        home.run(&["token", "work"]).exits(0);
+    }
+}
+
+#[test]
+fn a_port_that_must_be_that_one_and_is_taken_is_named() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let redirect = format!("http://127.0.0.1:{port}/callback");
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--browser"];
+    home.run(&[&args[..], &["--redirect-uri", &redirect]].concat()).exits(1).says(&format!("port {port}"));
+}
+
+#[test]
+fn a_sign_in_that_is_weaker_than_asked_is_told() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
+    let login = home.watch(&[&args[..], &["--acr-values", "aal2 aal3"]].concat());
+    let address = login.line(&format!("{}/authorize", issuer.issuer()));
+    Person::signs_in(&issuer, &address, USER).follows();
+    login.ends().exits(0).says("asked for `aal2 aal3` and says `aal1`");
+}
+
+#[test]
+fn a_client_whose_key_cannot_sign_is_told_before_anything_is_sent() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let key = home.path().join("key.pem");
+    fs::write(&key, "no key").unwrap();
+    let args = ["login", "ci", "--issuer", issuer.issuer(), "--client-id", "authctl", "--client-credentials"];
+    let with = ["--client-key", key.to_str().unwrap()];
+    home.run(&[&args[..], &with].concat()).exits(2).says("no private key");
+    home.run(&[&args[..], &["--client-auth", "private_key_jwt"]].concat()).exits(2).says("--client-key");
+    assert_eq!(issuer.stats().access_tokens, 0);
+}
