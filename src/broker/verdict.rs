@@ -11,9 +11,10 @@ use super::{Broker, BrokerError};
 use crate::clock::{Clock, UnixTime};
 use crate::model::{DecidingToken, KeptList, Profile, Session, TokenSet, Trust, duration_text};
 use crate::store::Store;
+use crate::ui::harmless;
 use crate::verify::{
-    AcceptedTypes, CLOCK_TOLERANCE, Findings, KeySet, Policy, Reason, ReasonCode, RevokedList, StatusClaim, StatusList,
-    StatusListPolicy, Step, Verdict, clock_rollback, explain, judge_status,
+    AcceptedTypes, CLOCK_TOLERANCE, Findings, KeySet, Outcome, Policy, Reason, ReasonCode, RevokedList, StatusClaim,
+    StatusList, StatusListPolicy, Step, Verdict, clock_rollback, explain, judge_status,
 };
 
 /// Decides on tokens, any number of them: by one policy, one set of keys, and what is known here of both.
@@ -21,6 +22,8 @@ pub struct Judge {
     policy: Policy,
     keys: KeySet,
     keys_age: Option<Duration>,
+    /// Where the keys are from, in words.
+    source: String,
     revoked: RwLock<RevokedList>,
     /// The kept status lists, each verified when it is first asked.
     lists: Vec<(KeptList, OnceLock<Option<StatusList>>)>,
@@ -28,11 +31,24 @@ pub struct Judge {
     limits: Vec<Reason>,
 }
 
+/// Where keys are from that came with the question.
+const GIVEN: &str = "given with the question";
+
+/// Where the keys that decide are from.
+fn source_of(trust: &Trust) -> String {
+    match (&trust.pinned, &trust.fetched) {
+        (Some(pinned), _) => format!("pinned from {}", harmless(&pinned.source, 200)),
+        (None, Some(fetched)) => format!("fetched from {}", harmless(&fetched.source, 200)),
+        (None, None) => "from nowhere".to_owned(),
+    }
+}
+
 impl Judge {
     /// One who knows nothing but the keys that are given, and what was logged out here.
     #[must_use]
     pub fn by_given(keys: KeySet, policy: Policy, revoked: RevokedList) -> Self {
-        Self { policy, keys, keys_age: None, revoked: RwLock::new(revoked), lists: Vec::new(), limits: Vec::new() }
+        let (revoked, source) = (RwLock::new(revoked), GIVEN.to_owned());
+        Self { policy, keys, keys_age: None, source, revoked, lists: Vec::new(), limits: Vec::new() }
     }
 
     /// One for the profile's tokens. An empty issuer or no audience in `policy` stands for the profile's, and what the
@@ -51,13 +67,16 @@ impl Judge {
     ) -> Result<Self, BrokerError> {
         expect_the_profiles(profile, &mut policy);
         let trust = trust_in(store, &profile.issuer)?;
-        let (keys, keys_age) = match given {
-            Some(keys) => (keys, None),
-            None => keys_of(&trust, policy.now),
+        let (keys, keys_age, source) = match given {
+            Some(keys) => (keys, None, GIVEN.to_owned()),
+            None => {
+                let (keys, age) = keys_of(&trust, policy.now);
+                (keys, age, source_of(&trust))
+            }
         };
         let limits = limits(profile, &policy, keys_age, &trust, &mark_in(store), clock);
         let lists = trust.lists.into_iter().map(|list| (list, OnceLock::new())).collect();
-        Ok(Self { policy, keys, keys_age, revoked: RwLock::new(revoked), lists, limits })
+        Ok(Self { policy, keys, keys_age, source, revoked: RwLock::new(revoked), lists, limits })
     }
 
     /// The decision. No network, whatever the token says.
@@ -91,7 +110,10 @@ impl Judge {
     }
 
     fn explain_by(&self, policy: &Policy, token: &str, explained: bool) -> (Verdict, Vec<Step>) {
-        let (verdict, steps) = explain(token, &self.keys, policy, explained);
+        let (verdict, mut steps) = explain(token, &self.keys, policy, explained);
+        for step in steps.iter_mut().filter(|step| step.check == "key" && step.outcome == Outcome::Ok) {
+            step.message = format!("{}; keys {}", step.message, self.source);
+        }
         let mut findings = Findings { reasons: Vec::new(), steps: explained.then_some(steps) };
         let claims = match &verdict {
             Verdict::Granted(granted) => Some(&granted.claims),

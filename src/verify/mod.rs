@@ -161,25 +161,14 @@ fn judge_by(
     } else {
         findings.pass("typ", || format!("expected {}, found {}", policy.types.described(), shown()));
     }
-    let key = match signer(&parts, keys, policy) {
-        Ok(key) => {
-            findings.pass("signature", || {
-                let kid = key.kid.as_deref().map_or_else(|| "a key without a name".to_owned(), quoted);
-                format!("made with {} by the trusted key {kid}", key.alg)
-            });
-            Some(key)
-        }
-        Err(reason) => {
-            findings.deny("signature", reason);
-            None
-        }
-    };
+    let key = signer(&parts, keys, policy, &mut findings);
     rules(&parts.claims, policy, &mut findings);
     Judged { claims: Some((parts.claims, parts.header.typ)), key, findings }
 }
 
-/// The trusted key that made the signature.
-fn signer(parts: &Parts<'_>, keys: &KeySet, policy: &Policy) -> Result<KeyInfo, Reason> {
+/// The trusted key that made the signature: the algorithm is looked at first, then which key it can have been, and then the
+/// signature; each only where the one before it is as it must be.
+fn signer(parts: &Parts<'_>, keys: &KeySet, policy: &Policy, findings: &mut Findings) -> Option<KeyInfo> {
     let alg = &parts.header.alg;
     let algorithm = match alg.parse::<Algorithm>() {
         Ok(algorithm) if policy.algorithms.contains(&algorithm) => algorithm,
@@ -192,15 +181,31 @@ fn signer(parts: &Parts<'_>, keys: &KeySet, policy: &Policy) -> Result<KeyInfo, 
                     quoted_list(&policy.algorithms.iter().map(|a| a.name()).collect::<Vec<_>>())
                 ),
             };
-            return Err(Reason::new(ReasonCode::AlgorithmNotAllowed, message));
+            findings.deny("alg", Reason::new(ReasonCode::AlgorithmNotAllowed, message));
+            return None;
         }
     };
-    let candidates = keys.candidates(parts.header.kid.as_deref(), algorithm)?;
-    candidates
-        .into_iter()
-        .find(|key| key.made(parts.signature, parts.signed.as_bytes(), algorithm))
-        .map(|key| KeyInfo { kid: key.kid.clone(), alg: algorithm, kty: key.kty })
-        .ok_or_else(|| Reason::new(ReasonCode::BadSignature, "no trusted key made the token's signature"))
+    findings.pass("alg", || format!("{algorithm} is accepted"));
+    let candidates = match keys.candidates(parts.header.kid.as_deref(), algorithm) {
+        Ok(candidates) => candidates,
+        Err(reason) => {
+            findings.deny("key", reason);
+            return None;
+        }
+    };
+    findings.pass("key", || match (candidates.as_slice(), parts.header.kid.as_deref()) {
+        ([_], Some(kid)) => format!("the token names {}, which is trusted and for {algorithm}", quoted(kid)),
+        ([_], None) => format!("the token names none, and one trusted key is for {algorithm}"),
+        (several, _) => format!("{} trusted keys have the name that the token says", several.len()),
+    });
+    let Some(key) = candidates.into_iter().find(|key| key.made(parts.signature, parts.signed.as_bytes(), algorithm))
+    else {
+        let message = "no trusted key made the token's signature";
+        findings.deny("signature", Reason::new(ReasonCode::BadSignature, message));
+        return None;
+    };
+    findings.pass("signature", || "made by that key over exactly this token");
+    Some(KeyInfo { kid: key.kid.clone(), alg: algorithm, kty: key.kty })
 }
 
 impl From<Algorithm> for jsonwebtoken::Algorithm {

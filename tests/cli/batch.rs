@@ -208,11 +208,12 @@ fn an_explanation_goes_check_by_check_in_the_order_of_the_decision() {
     let (steps, ran) = explained(&bench, &bench.signer.token(json!({"scope": "a b"})), &["--scope", "a"], 0);
     let ok = |checks: &[&str]| checks.iter().map(|check| ((*check).to_owned(), "ok".to_owned())).collect::<Vec<_>>();
     let checks: Vec<_> = steps.iter().filter(|(_, outcome)| outcome == "ok").cloned().collect();
-    let all = ["parts", "header", "typ", "signature", "exp", "iat", "iss", "aud", "sub", "scope", "revoked"];
+    let all =
+        ["parts", "header", "typ", "alg", "key", "signature", "exp", "iat", "iss", "aud", "sub", "scope", "revoked"];
     let found: Vec<_> = checks.into_iter().filter(|(check, _)| check != "nbf" && check != "jti").collect();
     assert_eq!(found, ok(&all), "{}", ran.stdout);
     assert!(ran.stdout.lines().last().is_some_and(|line| line.starts_with("valid: ")), "{}", ran.stdout);
-    for word in [ISSUER, AUDIENCE, "EdDSA", "leeway 30 s"] {
+    for word in [ISSUER, AUDIENCE, "EdDSA", "leeway 30 s", "keys given with the question"] {
         assert!(ran.stdout.contains(word), "{word} in {}", ran.stdout);
     }
 

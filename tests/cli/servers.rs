@@ -90,6 +90,8 @@ fn keys_given_at_the_login_are_the_only_ones_trusted() {
     run(&home, &with(&right), PASSWORD).exits(0);
     home.run(&["verify", "work"]).exits(0);
     assert!(home.run(&["keys", "show", "work"]).exits(0).stdout.contains("pinned"));
+    let why = home.run(&["verify", "work", "--explain"]).exits(0).stdout;
+    assert!(why.contains(&format!("keys pinned from {}", right.display())), "{why}");
     // Without any key nothing says who signed in.
     run(&Sandbox::new(), &login(&issuer, &BY_PASSWORD), PASSWORD).exits(4).says("ID token");
 }
