@@ -12,7 +12,9 @@ pub(super) fn named(args: &Login) -> Result<Option<&'static Provider>, Failure> 
     let Some(preset) = args.server.provider.as_deref().and_then(provider) else { return Ok(None) };
     match preset.unsupported {
         None => Ok(Some(preset)),
-        Some(why) => Err(Failure::said(Kind::Usage, format!("{} does not log in a command line", preset.title), why)),
+        Some(why) => {
+            Err(Failure::said(Kind::Usage, format!("{} cannot be logged in to from a command line", preset.title), why))
+        }
     }
 }
 
