@@ -93,7 +93,10 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let client = client(app, &broker, &profile, &metadata, stored.as_ref(), &input).await?;
         let mut login = how.run(app, &args, &profile, &metadata, &client, input).await?;
         login.max_auth_age = args.max_age;
-        login.pinned = pinned;
+        login.pinned = match pinned {
+            None => pins_elsewhere(&broker, &config, &profile).await,
+            given => given,
+        };
         let checks = broker.prepare_login(&profile, &metadata, login);
         let prepared = app.patiently(profile.issuer.as_str(), checks).await?;
         ask_before_replacing(app, &args, &broker, &profile, &prepared, stored.as_ref()).await?;
@@ -115,6 +118,22 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
     })
     .map_err(about)?;
     Ok(0)
+}
+
+/// The keys that were pinned for the profile in the store that it was kept in before: they are the user's word, and move with
+/// it.
+async fn pins_elsewhere(broker: &Broker, before: &Config, profile: &Profile) -> Option<PinnedKeys> {
+    let old = before.profiles.get(&profile.name)?;
+    if old.store == profile.store || old.issuer != profile.issuer {
+        return None;
+    }
+    match broker.trust(old).await {
+        Ok(trust) => trust.pinned,
+        Err(error) => {
+            tracing::warn!("what was pinned in the {} store cannot be read: {error}", old.store);
+            None
+        }
+    }
 }
 
 /// Whether the configured grant needs nobody.

@@ -249,3 +249,23 @@ fn a_token_of_almost_a_mebibyte() {
     assert!(home.run(&["token", "work"]).exits(0).line() == token, "it comes back whole");
     nothing_in_files(&home);
 }
+
+#[test]
+fn pinned_keys_move_with_their_profile_to_another_store() {
+    let (keyring, issuer) = (Keyring::start(), support::quick_issuer());
+    let mut home = home_at(keyring.address());
+    home.set("AUTHCTL_STORE", "file");
+    home.log_in("work", &issuer);
+    let (theirs, right) = (home.path().join("theirs.json"), home.path().join("right.json"));
+    let other = serde_json::json!({"keys": [support::pairs::Pair::ed25519().jwk("k")]});
+    std::fs::write(&theirs, other.to_string()).expect("written");
+    std::fs::write(&right, support::person::get(&issuer, "jwks")).expect("written");
+    home.run(&["keys", "pin", "work", "--jwks", right.to_str().expect("text")]).exits(0);
+    let login = ["login", "work", "--password", "--password-stdin", "--username", support::USER, "--store"];
+    home.run_with(&[&login[..], &["keychain"]].concat(), support::PASSWORD).exits(0);
+    let shown = home.run(&["keys", "show", "work", "--json"]).exits(0).json();
+    assert_eq!(shown["pinned"]["source"], right.to_str().expect("text"));
+    // What was pinned last counts, wherever it goes.
+    home.run(&["keys", "pin", "work", "--jwks", theirs.to_str().expect("text")]).exits(0);
+    home.run_with(&[&login[..], &["file"]].concat(), support::PASSWORD).exits(4).says("ID token");
+}
