@@ -3,9 +3,8 @@
 mod grants;
 mod input;
 mod preset;
+mod profile;
 mod turn;
-
-use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -18,26 +17,16 @@ use crate::clock::UnixTime;
 use crate::config::{self, Config};
 use crate::failure::{Failure, Kind};
 use crate::issuer::{Client, Metadata};
-use crate::model::{
-    ClientAuth, Grant, PinnedKeys, Profile, ProfileName, Requirements, Server, Session, StoreKind, Subject,
-};
+use crate::model::{ClientAuth, Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
 use crate::secret::Secret;
 use crate::ui::harmless;
 use grants::How;
 use input::Input;
+use profile::{absolute, laid_over, prepare_profile, wanted_profile};
 use turn::Turn;
 
 pub(super) use grants::open_end_session;
 pub(super) use input::secret_line;
-
-/// What a login asks for where nobody says: who the user is, a name to show, and a refresh token.
-const DEFAULT_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
-
-/// The client's id where there is no client: a login API knows users alone.
-const API_CLIENT: &str = "authctl";
-
-/// The profile that `login --issuer` makes where none is named.
-const DEFAULT_NAME: &str = "default";
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -142,124 +131,6 @@ fn unattended(args: &Login, profile: &Profile) -> bool {
     profile.grant == Grant::ClientCredentials && has_proof
 }
 
-/// The profile as configured with the options laid over it, and whether it is new.
-fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result<(Profile, bool), Failure> {
-    let preset = preset::named(args)?;
-    let issuer = preset::issuer(args, preset)?;
-    let named = app.named(args.profile.as_ref())?;
-    let name = match (&named, &config.default_profile, preset) {
-        (Some(name), _, _) => name.clone(),
-        // Whoever names a provider and no profile means a profile of that provider.
-        (None, _, Some(preset)) => preset.name.parse()?,
-        (None, Some(name), None) => name.clone(),
-        (None, None, None) if config.profiles.is_empty() && issuer.is_some() => DEFAULT_NAME.parse()?,
-        (None, None, None) => config.choose(None)?.name.clone(),
-    };
-    let known = config.profiles.get(&name);
-    let mut profile = match (known, &issuer) {
-        (Some(profile), _) => profile.clone(),
-        (None, Some(issuer)) => Profile {
-            name: name.clone(),
-            issuer: issuer.clone(),
-            client_id: String::new(),
-            client_auth: ClientAuth::None,
-            grant: Grant::Browser,
-            scopes: Vec::new(),
-            audience: None,
-            resources: Vec::new(),
-            store: app.default_store()?,
-            ca_cert: None,
-            server: Server::default(),
-            requirements: Requirements::default(),
-        },
-        (None, None) => {
-            config.profile(&name)?;
-            return Err(config::ConfigError::Empty.into());
-        }
-    };
-    if let (Some(preset), Some(issuer)) = (preset, issuer) {
-        profile.issuer = issuer;
-        preset::lay_over(args, preset, &mut profile)?;
-    }
-    Ok((laid_over(args, profile)?, known.is_none()))
-}
-
-/// A profile with the options laid over it.
-fn laid_over(args: &Login, mut profile: Profile) -> Result<Profile, Failure> {
-    if let Some(issuer) = &args.issuer {
-        profile.issuer = issuer.clone();
-    }
-    if let Some(id) = &args.client_id {
-        profile.client_id = id.clone();
-    }
-    lay_server_over(args, &mut profile)?;
-    if profile.client_id.is_empty() && profile.server.api.login.is_some() {
-        profile.client_id = API_CLIENT.to_owned();
-    }
-    if profile.client_id.is_empty() {
-        return Err(Failure::said(
-            Kind::Usage,
-            "no client id was given",
-            "register a client at the issuer (a public or native one) and give its id with --client-id",
-        ));
-    }
-    if let Some(auth) = args.client_auth {
-        profile.client_auth = auth.into();
-    }
-    let scopes: Vec<String> = args.scopes.iter().filter(|s| !s.is_empty()).cloned().collect();
-    if !scopes.is_empty() {
-        profile.scopes = scopes;
-    }
-    if let Some(audience) = &args.audience {
-        profile.audience = Some(audience.clone());
-    }
-    if !args.resources.is_empty() {
-        profile.resources = args.resources.clone();
-    }
-    if let Some(store) = args.store {
-        profile.store = store.into();
-    }
-    if let Some(ca_cert) = absolute(args.ca_cert.as_deref()) {
-        profile.ca_cert = Some(ca_cert);
-    }
-    Ok(profile)
-}
-
-/// A path as it is read from anywhere, by the agent too.
-fn absolute(path: Option<&Path>) -> Option<PathBuf> {
-    path.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
-}
-
-/// What the options say of the server.
-fn lay_server_over(args: &Login, profile: &mut Profile) -> Result<(), Failure> {
-    for (key, text) in args.server.given() {
-        if !profile.server.set(&key, &text)? {
-            let field = key.trim_end_matches("_field");
-            return Err(Failure::said(
-                Kind::Usage,
-                format!("`{}` is no field of a login API", harmless(field, 40)),
-                "use one of: username, password, access_token, refresh_token, expires_in",
-            ));
-        }
-    }
-    if !args.server.authorization_parameters.is_empty() {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.extend_pairs(&args.server.authorization_parameters);
-        profile.server.set("authorization_parameters", &query.finish())?;
-    }
-    if let Some(key) = absolute(args.server.client_key.as_deref()) {
-        profile.server.client_key.file = Some(key);
-        if args.client_auth.is_none() {
-            profile.client_auth = ClientAuth::PrivateKeyJwt;
-        }
-    }
-    let api = profile.server.api.login.is_some();
-    if api && args.server.login_endpoint.is_some() && args.grant().is_none() {
-        profile.grant = Grant::Password;
-    }
-    Ok(())
-}
-
 /// Tells of a sign-in that was weaker than what was asked for: an issuer may do less than `acr_values` say (OpenID Connect
 /// Core 1.0, section 3.1.2.1).
 fn tell_weaker(app: &App, args: &Login, profile: &Profile, prepared: &PreparedLogin) {
@@ -275,34 +146,6 @@ fn tell_weaker(app: &App, args: &Login, profile: &Profile, prepared: &PreparedLo
         profile.name,
         harmless(asked, 80)
     ));
-}
-
-/// What only the issuer's metadata can decide.
-fn prepare_profile(
-    args: &Login,
-    profile: &mut Profile,
-    new: bool,
-    metadata: &Metadata,
-    input: &Input,
-) -> Result<(), Failure> {
-    let preset = preset::named(args)?;
-    let client_alone = profile.grant == Grant::ClientCredentials;
-    // A client that logs in by itself has a secret, whether it was piped or is still to be typed.
-    let needs_one = preset.is_some_and(|preset| preset.needs_secret_for(profile.grant));
-    let confidential = client_alone || needs_one || input.client_secret.is_some();
-    if profile.client_auth == ClientAuth::None && args.client_auth.is_none() && confidential {
-        let usual = preset.and_then(|preset| preset.with_secret);
-        profile.client_auth = usual.unwrap_or_else(|| metadata.confidential_auth());
-    }
-    if new && profile.scopes.is_empty() && !client_alone {
-        // An issuer that lists its scopes may refuse a login that asks for others.
-        let offered = |scope: &str| match &metadata.scopes_supported {
-            Some(all) => all.iter().any(|known| known == scope),
-            None => true,
-        };
-        profile.scopes = DEFAULT_SCOPES.iter().filter(|scope| offered(scope)).map(|s| (*s).to_owned()).collect();
-    }
-    Ok(())
 }
 
 /// The client, with its secret from stdin, else from the present session, else asked for; or with the key that it signs with.
