@@ -9,7 +9,9 @@ use crate::clock::UnixTime;
 use crate::issuer::{Metadata, userinfo};
 use crate::model::{Generation, Grant, PinnedKeys, Profile, Session, Subject, TokenSet, Trust, TrustedKeys};
 use crate::secret::Secret;
-use crate::verify::{IdTokenPolicy, KeySet, Policy, ReasonCode, Verdict, looks_like_jwt, verify, verify_id_token};
+use crate::verify::{
+    IdTokenPolicy, KeySet, Policy, Reason, ReasonCode, Verdict, looks_like_jwt, verify, verify_id_token,
+};
 
 /// What a grant brought.
 #[derive(Debug)]
@@ -124,6 +126,11 @@ impl Broker {
                     .map_err(|reasons| BrokerError::NotVerified { what: "ID token", reasons })?;
                 acr = claims.acr;
                 Some(Subject { sub: claims.sub, name: claims.name })
+            }
+            None if max_auth_age.is_some() => {
+                let message = "the issuer sent no ID token, and so not when the user signed in";
+                let reasons = vec![Reason::new(ReasonCode::MissingClaim, message)];
+                return Err(BrokerError::NotVerified { what: "sign-in", reasons });
             }
             None => match Self::access_token_subject(profile, grant, &tokens, &set, now)? {
                 None if grant != Grant::ClientCredentials => self.ask_who(profile, metadata, &tokens).await,

@@ -164,6 +164,17 @@ fn a_sign_in_that_is_weaker_than_asked_is_told() {
 }
 
 #[test]
+fn a_sign_in_whose_age_nothing_tells_is_not_taken_for_a_fresh_one() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
+    let login = home.watch(&[&args[..], &["--max-age", "5m", "--scope", "offline_access"]].concat());
+    let address = login.line(&format!("{}/authorize", issuer.issuer()));
+    Person::signs_in(&issuer, &address, USER).follows();
+    login.ends().exits(4).says("no ID token");
+    assert!(!home.session_file("work").exists());
+}
+
+#[test]
 fn a_client_whose_key_cannot_sign_is_told_before_anything_is_sent() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let key = home.path().join("key.pem");
