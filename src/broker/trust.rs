@@ -40,6 +40,12 @@ struct Heard {
     told: Option<UnixTime>,
 }
 
+/// Status lists that were fetched and are believed, and whether one was not for want of the key that signed it.
+struct DueLists {
+    lists: Vec<KeptList>,
+    lacks_key: bool,
+}
+
 impl Broker {
     /// What is trusted of the profile's issuer.
     ///
@@ -145,30 +151,43 @@ impl Broker {
         // What was asked for in vain is not asked for again at each renewal.
         let rested = trust.asked_at.is_none_or(|at| past(at, UNKNOWN_KEY_PAUSE));
         let mut heard = Heard { told: self.told(profile), asked_in_vain: lacking && rested, ..Heard::default() };
-        if trust.pinned.is_none() && (old || lacking) && rested {
-            let fetch = async {
-                let metadata = self.metadata(profile).await?;
-                self.fetch_keys(profile, &metadata).await
-            };
-            let fetched = tokio::select! {
-                fetched = fetch => fetched.map_err(|error| error.to_string()),
-                () = self.clock.sleep(PATIENCE) => Err(format!("nothing came within {PATIENCE:?}")),
-            };
-            match fetched {
-                Ok(keys) => heard.keys = keys,
-                Err(why) => {
-                    heard.asked_in_vain = true;
-                    tracing::info!("the issuer's keys were not fetched again: {why}");
-                }
-            }
+        let may_fetch = trust.pinned.is_none() && rested;
+        if may_fetch && (old || lacking) {
+            self.fetch_again(profile, &mut heard).await;
         }
-        let known = Trust { fetched: heard.keys.clone().or(trust.fetched.clone()), ..trust.clone() };
-        heard.lists = self.due_lists(profile, &known, tokens).await;
+        let known = |heard: &Heard| Trust { fetched: heard.keys.clone().or(trust.fetched.clone()), ..trust.clone() };
+        let mut due = self.due_lists(profile, &known(&heard), tokens).await;
+        if due.lacks_key && may_fetch && !old && !lacking {
+            // The issuer signs its lists with a new key already, and these tokens are older.
+            heard.asked_in_vain = true;
+            self.fetch_again(profile, &mut heard).await;
+            due = self.due_lists(profile, &known(&heard), tokens).await;
+        }
+        heard.lists = due.lists;
         match self.hear(profile, heard).await {
             Ok(trust) => Some(trust),
             Err(error) => {
                 tracing::info!("what the issuer said of its keys was not stored: {error}");
                 None
+            }
+        }
+    }
+
+    /// Fetches the keys once more, for somebody who does not wait for them for long.
+    async fn fetch_again(&self, profile: &Profile, heard: &mut Heard) {
+        let fetch = async {
+            let metadata = self.metadata(profile).await?;
+            self.fetch_keys(profile, &metadata).await
+        };
+        let fetched = tokio::select! {
+            fetched = fetch => fetched.map_err(|error| error.to_string()),
+            () = self.clock.sleep(PATIENCE) => Err(format!("nothing came within {PATIENCE:?}")),
+        };
+        match fetched {
+            Ok(keys) => heard.keys = keys,
+            Err(why) => {
+                heard.asked_in_vain = true;
+                tracing::info!("the issuer's keys were not fetched again: {why}");
             }
         }
     }
@@ -185,7 +204,10 @@ impl Broker {
     pub async fn keep_lists(&self, profile: &Profile, session: &Session) {
         let Ok(trust) = self.trust(profile).await else { return };
         let tokens: Vec<&Secret> = session.tokens.id_token.iter().chain([&session.tokens.access_token]).collect();
-        let lists = self.due_lists(profile, &trust, &tokens).await;
+        let DueLists { lists, lacks_key } = self.due_lists(profile, &trust, &tokens).await;
+        if lacks_key {
+            self.keep_up(profile, &trust, &tokens).await;
+        }
         if lists.is_empty() {
             return;
         }
@@ -197,7 +219,7 @@ impl Broker {
     }
 
     /// The status lists that `tokens` name, fetched where the kept one will soon be too old, and believed.
-    async fn due_lists(&self, profile: &Profile, trust: &Trust, tokens: &[&Secret]) -> Vec<KeptList> {
+    async fn due_lists(&self, profile: &Profile, trust: &Trust, tokens: &[&Secret]) -> DueLists {
         let now = self.clock.now();
         let (keys, _) = keys_of(trust, now);
         let read = |list: &KeptList| {
@@ -209,7 +231,7 @@ impl Broker {
             let half = |read: StatusList| list.fetched_at.plus(list.fetched_at.until(read.fresh_until()) / 2);
             list.fetched_at > now || read(list).map_or(true, |read| half(read) <= now)
         };
-        let mut lists: Vec<KeptList> = Vec::new();
+        let (mut lists, mut lacks_key): (Vec<KeptList>, bool) = (Vec::new(), false);
         for claim in tokens.iter().filter_map(|token| unverified_status(token.expose())) {
             let known = lists.iter().any(|list| list.uri == claim.uri);
             if known || trust.lists.iter().any(|list| list.uri == claim.uri && !due(list)) {
@@ -228,12 +250,15 @@ impl Broker {
             match fetched.map(|jwt| KeptList { uri: claim.uri, jwt, fetched_at: now }) {
                 Ok(list) => match read(&list) {
                     Ok(_) => lists.push(list),
-                    Err(error) => tracing::warn!("a status list is not kept: {error}"),
+                    Err(error) => {
+                        lacks_key |= error.is_unknown_key();
+                        tracing::warn!("a status list is not kept: {error}");
+                    }
                 },
                 Err(error) => tracing::info!("a status list was not fetched: {error}"),
             }
         }
-        lists
+        DueLists { lists, lacks_key }
     }
 
     /// Keeps the keys that a login fetched, and the status lists that its tokens name; what was kept before is dropped
@@ -247,7 +272,7 @@ impl Broker {
     ) {
         let known = Trust { fetched: keys.clone(), ..kept.clone() };
         let tokens: Vec<&Secret> = session.tokens.id_token.iter().chain([&session.tokens.access_token]).collect();
-        let lists = self.due_lists(profile, &known, &tokens).await;
+        let DueLists { lists, .. } = self.due_lists(profile, &known, &tokens).await;
         let heard = Heard { keys, lists, told: self.told(profile), ..Heard::default() };
         let learnt = async {
             if lost {

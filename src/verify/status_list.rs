@@ -121,6 +121,14 @@ pub enum StatusListError {
     TooLong,
 }
 
+impl StatusListError {
+    /// Whether the key that signed it is not known, which fetching the keys again may mend.
+    #[must_use]
+    pub fn is_unknown_key(&self) -> bool {
+        matches!(self, Self::Refused(codes) if codes.contains(&ReasonCode::UnknownKey))
+    }
+}
+
 fn words(codes: &[ReasonCode]) -> String {
     codes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -161,10 +161,24 @@ fn a_list_that_does_not_come_keeps_nobody_from_a_token_for_long() {
 #[test]
 fn the_agent_keeps_lists_up_that_are_due_before_the_token_is() {
     let (home, issuer) = logged_in();
-    revoke(&home, &issuer);
-    age(&home, &issuer, TTL / 2 + 1);
+    the_agent_hears_of_it(&home, &issuer);
+}
+
+#[test]
+fn a_list_that_a_new_key_signs_is_believed_once_the_issuer_publishes_the_key() {
+    let (home, issuer) = logged_in();
+    // The token was signed before, and asks for no new key.
+    issuer.rotate_keys(Some(Algorithm::EdDSA)).expect("rotated");
+    the_agent_hears_of_it(&home, &issuer);
+}
+
+/// A token that is revoked while its list is still good is denied once the agent has fetched the next one.
+#[track_caller]
+fn the_agent_hears_of_it(home: &Sandbox, issuer: &Handle) {
+    revoke(home, issuer);
+    age(home, issuer, TTL / 2 + 1);
     let token = home.token("work");
-    let agent = Agent::run(&home);
+    let agent = Agent::run(home);
     assert!(!agent.get("/v1/token/work").token().is_empty(), "it is warm");
     let body = json!({"profile": "work", "token": token}).to_string();
     let verdict = || agent.post("/v1/verify", &body).is(200);
