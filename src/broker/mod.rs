@@ -71,8 +71,12 @@ pub struct Broker {
     file_room: Semaphore,
 }
 
-/// How many calls to one kind of store may be under way at a time. A thread for each takes memory that it keeps.
-const MOST_CALLS: usize = 4;
+/// How many calls to the keychain may be under way at a time: one that hangs must not keep all others waiting.
+const MOST_KEYCHAIN_CALLS: usize = 4;
+
+/// How many calls to the file store may be: it is bound by the disk and by opening the seal. Each thread takes memory that
+/// the C library keeps for it, and a file does not hang.
+const MOST_FILE_CALLS: usize = 2;
 
 /// How long to wait for another process that renews the same profile: longer than the longest renewal.
 const LOCK_LIMIT: Duration = Duration::from_secs(75);
@@ -92,8 +96,8 @@ impl Broker {
             https: Https::default(),
             underway: Arc::new(RwLock::new(())),
             marks: Mutex::default(),
-            keychain_room: Semaphore::new(MOST_CALLS),
-            file_room: Semaphore::new(MOST_CALLS),
+            keychain_room: Semaphore::new(MOST_KEYCHAIN_CALLS),
+            file_room: Semaphore::new(MOST_FILE_CALLS),
         })
     }
 

@@ -92,6 +92,11 @@ impl Profiles {
         self.current().error.clone()
     }
 
+    /// Whether the file may be in the middle of being written over in place: it is empty, or not there.
+    pub(super) fn may_be_half_written(&self) -> bool {
+        std::fs::metadata(&self.file).map_or(true, |about| about.len() == 0)
+    }
+
     /// Reads the file again if it has changed, and gives the profiles that are other ones now, or gone.
     pub(super) fn reload(&self) -> Vec<ProfileName> {
         let stamp = Stamp::of(&self.file);

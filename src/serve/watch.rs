@@ -37,6 +37,9 @@ enum Noticed {
 /// How often the files are looked at where the system cannot tell of changes.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a configuration that is written over in place has until an empty file counts as what is meant.
+const UNTIL_WRITTEN: Duration = Duration::from_millis(200);
+
 /// Changes that wait to be looked at. Where there are more, all that changed is looked for.
 const WAITING: usize = 1024;
 
@@ -105,7 +108,12 @@ pub(super) fn start(agent: &Arc<Agent>) -> Watching {
                         agent.forget(&profile);
                     }
                 }
-                Noticed::Configuration => agent.reread_configuration(),
+                Noticed::Configuration => {
+                    if agent.profiles.may_be_half_written() {
+                        agent.broker.clock().sleep(UNTIL_WRITTEN).await;
+                    }
+                    agent.reread_configuration();
+                }
             }
         }
     });

@@ -225,8 +225,9 @@ fn an_explanation_goes_check_by_check_in_the_order_of_the_decision() {
     let signature = bad.rsplit('.').next().expect("a signature");
     assert!(!ran.stdout.contains(signature) && !ran.stdout.contains(&bad));
 
-    // The same decision and the same words as without it.
-    let args = [&bench.args()[..2], &bench.args()[3..], &["--json"]].concat();
+    // The same decision and the same words as without it, as of one moment.
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs().to_string();
+    let args = [&bench.args()[..2], &bench.args()[3..], &["--json", "--at", &now]].concat();
     for token in [bad, bench.signer.sign(&json!({"alg": "none"}), &good(json!({}))), "opaque".into()] {
         let plain = bench.home.run_with(&args, &token).exits(4).json();
         let mut told = bench.home.run_with(&[&args[..], &["--explain"]].concat(), &token).exits(4).json();

@@ -182,8 +182,10 @@ impl Sandbox {
             .spawn()
             .expect("the program starts");
         let mut pipe = child.stdin.take().expect("piped");
-        // A program that ends without reading has its reasons; the test looks at what it said.
-        let _ = pipe.write_all(stdin.as_bytes());
+        let text = stdin.to_owned();
+        // Beside the program, whose answers may fill their pipe before it has read all. One that ends without reading has
+        // its reasons; the test looks at what it said.
+        std::thread::spawn(move || pipe.write_all(text.as_bytes()));
         child
     }
 
