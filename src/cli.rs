@@ -23,7 +23,7 @@ Start here:  authctl login work --issuer https://issuer.example --client-id ID
 Try it out:  authctl demo
 
 Environment:
-  AUTHCTL_PROFILE   the profile where none is named
+  AUTHCTL_PROFILE   the profile where none is named; before a directory's .authctl.toml
   AUTHCTL_CONFIG    the configuration file, like --config
   AUTHCTL_STORE     the store of new profiles: keychain or file
   AUTHCTL_KEY_FILE  the age identity that the file store seals to
@@ -36,7 +36,8 @@ Files, on Linux:
   ~/.config/authctl/config.toml   the profiles
   ~/.config/authctl/authctl.key   the file store's key, where none was given
   ~/.local/share/authctl/         sessions of the file store, locks, hashes of logged-out tokens
-  $XDG_RUNTIME_DIR/authctl/       the agent's socket";
+  $XDG_RUNTIME_DIR/authctl/       the agent's socket
+  .authctl.toml                   profile = \"NAME\": the profile meant in a directory and below it";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
