@@ -29,8 +29,12 @@ const FLOORS: [(&str, u8); 20] = [
 ];
 
 /// Crates that only some rooms may name.
-const RESERVED: [(&str, &[&str]); 16] = [
+const RESERVED: [(&str, &[&str]); 20] = [
     ("reqwest", &["issuer"]),
+    ("rustls", &["issuer"]),
+    ("rustls_platform_verifier", &["issuer"]),
+    ("tower_layer", &["issuer"]),
+    ("tower_service", &["issuer"]),
     ("keyring_core", &["store"]),
     ("dbus_secret_service_keyring_store", &["store"]),
     ("apple_native_keyring_store", &["store"]),

@@ -9,10 +9,12 @@ use crate::ui::harmless;
 /// How far a request came before it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The name could not be resolved.
+    /// The name could not be resolved: the server's, or the proxy's where there is one that is asked for by name.
     Dns,
     /// No connection, to the server or to the proxy in front of it.
     Connect,
+    /// A connection to the proxy, which made none to the server.
+    Proxy,
     /// A connection, but no trusted TLS session over it.
     Tls,
     /// The request was being sent or its answer was awaited.
@@ -22,14 +24,18 @@ pub enum Phase {
 }
 
 impl Phase {
-    fn what(self) -> &'static str {
-        match self {
-            Self::Dns => "its name could not be resolved",
-            Self::Connect => "no connection",
-            Self::Tls => "no trusted TLS connection",
-            Self::Exchange => "no answer",
-            Self::Read => "the answer broke off",
-        }
+    fn what(self, proxy: Option<&str>) -> String {
+        let plain = match (self, proxy) {
+            (Self::Dns, Some(proxy)) => return format!("the name of the proxy {proxy} could not be resolved"),
+            (Self::Connect, Some(proxy)) => return format!("no connection to or through the proxy {proxy}"),
+            (Self::Proxy, Some(proxy)) => return format!("the proxy {proxy} gives no connection to it"),
+            (Self::Dns, None) => "its name could not be resolved",
+            (Self::Connect | Self::Proxy, None) => "no connection",
+            (Self::Tls, _) => "no trusted TLS connection",
+            (Self::Exchange, _) => "no answer",
+            (Self::Read, _) => "the answer broke off",
+        };
+        proxy.map_or_else(|| plain.to_owned(), |proxy| format!("{plain}, by way of the proxy {proxy}"))
     }
 }
 
@@ -98,15 +104,18 @@ pub enum IssuerError {
         what: &'static str,
     },
     /// No complete answer.
-    #[error("{host} cannot be reached: {}{}", .phase.what(), parenthesised(.detail))]
+    #[error("{host} cannot be reached: {}{}", .phase.what(.proxy.as_deref()), parenthesised(.detail))]
     Unreachable {
         /// The host and, where it is not the scheme's own, the port.
         host: String,
+        /// The proxy that the request went to, or was to go to; its host and port alone. `None` too where it was the
+        /// server's own name that could not be resolved.
+        proxy: Option<String>,
         /// How far it came.
         phase: Phase,
         /// Whether the server may have seen the request.
         reached: Reached,
-        /// The cause in the library's words, at most 200 characters.
+        /// The cause, most often in the library's words; at most 200 characters.
         detail: String,
     },
     /// The server answered that it cannot answer now: 429 or 5xx.

@@ -4,23 +4,25 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use hyper::Uri;
 use hyper::body::Bytes;
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, redirect, retry};
+use reqwest::{redirect, retry};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+use super::connect::{Attempt, Limits, Lookup, Resolver, Steps, system, tls};
 use super::error::{IssuerError, Phase, Reached};
 use super::form::shared;
+use super::unreachable::{Destination, root_cause};
 use crate::clock::UnixTime;
 use crate::model::{IssuerUrl, is_loopback, secure_url};
 use crate::secret::SecretBytes;
 use crate::ui::harmless;
 
-/// To be connected, TLS and proxy included.
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// For a whole exchange.
-const EXCHANGE_LIMIT: Duration = Duration::from_secs(30);
 /// How long a connection is kept for the next request. A login's requests follow each other within this; a renewal an
 /// hour later starts afresh, since on a connection that the server has meanwhile closed it could be lost unseen.
 const IDLE_LIMIT: Duration = Duration::from_secs(5);
@@ -42,9 +44,13 @@ enum Route {
 /// The HTTP clients, each built when it is first needed: one that trusts the platform's authorities costs
 /// milliseconds, and plain loopback needs none of them.
 ///
-/// Proxy variables are honoured except for loopback. A request may take 30 seconds, connecting 10 of them.
+/// Proxy variables are honoured except for loopback. A request may take 30 seconds, and each step of it has a bound of
+/// its own ([`Limits`]).
 pub struct Http {
-    authorities: Vec<Certificate>,
+    authorities: Vec<CertificateDer<'static>>,
+    limits: Limits,
+    lookup: Lookup,
+    proxies: OnceLock<Matcher>,
     remote: OnceLock<reqwest::Client>,
     loopback_tls: OnceLock<reqwest::Client>,
     loopback_plain: OnceLock<reqwest::Client>,
@@ -77,6 +83,9 @@ impl Http {
         };
         Ok(Self {
             authorities,
+            limits: Limits::USUAL,
+            lookup: system,
+            proxies: OnceLock::new(),
             remote: OnceLock::new(),
             loopback_tls: OnceLock::new(),
             loopback_plain: OnceLock::new(),
@@ -151,11 +160,16 @@ impl Http {
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value);
         }
-        let mut response = request.send().await.map_err(|error| {
-            let error = unreachable(&host, &error);
-            tracing::debug!("{method} {host}{} -> {error}", url.path());
-            error
-        })?;
+        let proxy = self.proxy_for(&url);
+        let attempt = Attempt::new(url.host_str().unwrap_or_default(), proxy.as_ref().and_then(Uri::host));
+        let to = Destination { host: &host, proxy: proxy.as_ref().and_then(Uri::authority).map(|at| at.as_str()) };
+        let limits = &self.limits;
+        let sent = tokio::select! {
+            biased;
+            sent = attempt.scope(request.send()) => sent.map_err(|error| to.not_answered(&error, attempt.step(), limits)),
+            () = attempt.unanswered(limits.answer) => Err(to.late(Phase::Exchange, limits.answer)),
+        };
+        let mut response = sent.inspect_err(|error| tracing::debug!("{method} {host}{} -> {error}", url.path()))?;
         let status = response.status().as_u16();
         tracing::debug!("{method} {host}{} -> {status}", url.path());
         let headers = response.headers();
@@ -164,12 +178,10 @@ impl Http {
             .map(|t| t.split_once(';').map_or(t, |(essence, _)| essence).trim().to_ascii_lowercase());
         let retry_after = retry_after(headers);
         let mut body = SecretBytes::default();
-        while let Some(chunk) = response.chunk().await.map_err(|error| IssuerError::Unreachable {
-            host: host.clone(),
-            phase: Phase::Read,
-            reached: Reached::Maybe,
-            detail: root_cause(&error),
-        })? {
+        while let Some(chunk) = match tokio::time::timeout(limits.piece, response.chunk()).await {
+            Ok(read) => read.map_err(|error| to.broken_off(&error, limits))?,
+            Err(_) => return Err(to.late(Phase::Read, limits.piece)),
+        } {
             if body.expose().len() + chunk.len() > BODY_LIMIT {
                 return Err(IssuerError::Malformed { from: host, what: "an answer of more than 1 MiB".into() });
             }
@@ -192,36 +204,52 @@ impl Http {
         if let Some(client) = cell.get() {
             return Ok(client);
         }
-        let built = self.build(route).map_err(|error| IssuerError::Unreachable {
+        let built = self.build(route).map_err(|detail| IssuerError::Unreachable {
             host: host.to_owned(),
+            proxy: None,
             phase: Phase::Tls,
             reached: Reached::No,
-            detail: root_cause(&error),
+            detail: harmless(&detail, 200),
         })?;
         Ok(cell.get_or_init(|| built))
     }
 
-    fn build(&self, route: Route) -> Result<reqwest::Client, reqwest::Error> {
+    /// The proxy that the client asks for a way to `url`, by the same rules as the client itself; without user and
+    /// password.
+    fn proxy_for(&self, url: &Url) -> Option<Uri> {
+        if is_loopback(url) {
+            return None;
+        }
+        let found = self.proxies.get_or_init(Matcher::from_env).intercept(&url.as_str().parse().ok()?)?;
+        Some(found.uri().clone())
+    }
+
+    fn build(&self, route: Route) -> Result<reqwest::Client, String> {
         let builder = reqwest::Client::builder()
             .user_agent(concat!("authctl/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .referer(false)
             .http1_only()
-            .connect_timeout(CONNECT_LIMIT)
-            .timeout(EXCHANGE_LIMIT)
+            .dns_resolver(Resolver(self.lookup))
+            .connector_layer(Steps(self.limits))
+            .connect_timeout(self.limits.connection())
+            .timeout(self.limits.exchange)
             .pool_idle_timeout(IDLE_LIMIT);
         // A hosts file that sends `localhost` elsewhere must not get what was meant to stay here.
         let at_home = [([127, 0, 0, 1], 0).into(), ([0, 0, 0, 0, 0, 0, 0, 1], 0).into()];
+        let builder = match route {
+            Route::Remote => builder,
+            Route::LoopbackTls | Route::LoopbackPlain => builder.no_proxy().resolve_to_addrs("localhost", &at_home),
+        };
         match route {
-            Route::Remote => builder.tls_certs_merge(self.authorities.iter().cloned()),
-            Route::LoopbackTls => builder
-                .no_proxy()
-                .resolve_to_addrs("localhost", &at_home)
-                .tls_certs_merge(self.authorities.iter().cloned()),
-            Route::LoopbackPlain => builder.no_proxy().resolve_to_addrs("localhost", &at_home).tls_certs_only([]),
+            Route::Remote | Route::LoopbackTls => {
+                builder.tls_backend_preconfigured(tls(&self.authorities).map_err(|e| e.to_string())?)
+            }
+            Route::LoopbackPlain => builder.tls_certs_only([]),
         }
         .build()
+        .map_err(|e| root_cause(&e))
     }
 }
 
@@ -264,9 +292,19 @@ impl Reply {
     }
 }
 
-fn read_authorities(path: &Path) -> Result<Vec<Certificate>, String> {
+#[cfg(test)]
+impl Http {
+    /// With other bounds, and names looked up in another way.
+    pub(super) fn bounded(limits: Limits, lookup: Lookup) -> Self {
+        let mut http = super::testing::http();
+        (http.limits, http.lookup) = (limits, lookup);
+        http
+    }
+}
+
+fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let pem = std::fs::read(path).map_err(|e| e.to_string())?;
-    let found = Certificate::from_pem_bundle(&pem).map_err(|e| root_cause(&e))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
     if found.is_empty() { Err("no PEM certificate in it".into()) } else { Ok(found) }
 }
 
@@ -274,47 +312,6 @@ fn read_authorities(path: &Path) -> Result<Vec<Certificate>, String> {
 pub(super) fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or("?");
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-/// Sorts a failure to send. Only what failed before the connection stood is certain not to have arrived.
-fn unreachable(host: &str, error: &reqwest::Error) -> IssuerError {
-    let (phase, reached) = if error.is_builder() {
-        (Phase::Connect, Reached::No)
-    } else if error.is_connect() {
-        let phase = match error {
-            e if e.is_dns() => Phase::Dns,
-            e if is_tls(e) => Phase::Tls,
-            _ => Phase::Connect,
-        };
-        (phase, Reached::No)
-    } else {
-        (Phase::Exchange, Reached::Maybe)
-    };
-    IssuerError::Unreachable { host: host.to_owned(), phase, reached, detail: root_cause(error) }
-}
-
-/// Whether a failed connection failed in its handshake: TLS errors are wrapped as invalid data, and a peer that hangs
-/// up in the middle as an unexpected end; TCP itself knows neither.
-fn is_tls(error: &reqwest::Error) -> bool {
-    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
-    let wrapped = |io: &std::io::Error| matches!(io.kind(), InvalidData | UnexpectedEof);
-    // An io::Error in an io::Error is no `source`: it is looked for inside.
-    causes(error).filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|outer| {
-        let inner = outer.get_ref().and_then(|inner| inner.downcast_ref::<std::io::Error>());
-        wrapped(outer) || inner.is_some_and(wrapped)
-    })
-}
-
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-    std::iter::successors(std::error::Error::source(error), |e| e.source())
-}
-
-/// The innermost cause, without the address, which the error names already.
-fn root_cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "time ran out".to_owned();
-    }
-    causes(error).last().map(|cause| harmless(&cause.to_string(), 200)).unwrap_or_default()
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

@@ -9,6 +9,7 @@ mod client;
 mod client_assertion;
 pub mod client_credentials;
 pub mod code;
+mod connect;
 pub mod device;
 mod error;
 mod form;
@@ -24,6 +25,7 @@ mod reply;
 pub mod revoke;
 pub mod status_list;
 mod token_endpoint;
+mod unreachable;
 pub mod userinfo;
 
 #[cfg(test)]
