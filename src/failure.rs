@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::agent::{AskError, ListenError, Problem};
 use crate::broker::{BrokerError, LoginReason};
 use crate::config::ConfigError;
-use crate::issuer::IssuerError;
+use crate::issuer::{IssuerError, Phase};
 use crate::model::{InsecureUrl, InvalidProfileName, InvalidSetting, ProfileName};
 use crate::paths::NoHome;
 use crate::store::{KeyProblem, LockError, StoreError};
@@ -440,11 +440,25 @@ impl From<IssuerError> for Failure {
             IssuerError::Unsupported { .. } => {
                 Self::new(Kind::Refused, error, "use another grant; `authctl login --help` lists them")
             }
-            IssuerError::Unreachable { .. } => Self::new(
-                Kind::Unreachable,
-                error,
-                "check the network, the proxy (HTTPS_PROXY, NO_PROXY) and the address, and try again",
-            ),
+            IssuerError::Unreachable { phase, proxy, .. } => {
+                let hint = match (phase, proxy) {
+                    (Phase::Tls, _) => {
+                        "if an authority of your company's signs for it, give its certificate with --ca-cert or SSL_CERT_FILE; \
+                         check this machine's clock too"
+                    }
+                    (Phase::Dns | Phase::Connect | Phase::Proxy, Some(_)) => {
+                        "check the proxy in HTTPS_PROXY or ALL_PROXY, its address, user name and password; NO_PROXY names the \
+                         hosts that need none"
+                    }
+                    (Phase::Dns, None) => {
+                        "check the network and the address; if only a proxy knows this name, set HTTPS_PROXY to it"
+                    }
+                    (Phase::Connect | Phase::Proxy | Phase::Exchange | Phase::Read, _) => {
+                        "check the network, the proxy (HTTPS_PROXY, NO_PROXY) and the address, and try again"
+                    }
+                };
+                Self::new(Kind::Unreachable, error, hint)
+            }
             IssuerError::Busy { retry_after, .. } => {
                 let hint = match retry_after {
                     Some(wait) => format!("try again in {} seconds", wait.as_secs()),

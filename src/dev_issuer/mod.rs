@@ -25,7 +25,7 @@ mod users;
 mod walk;
 mod wire;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -47,7 +47,7 @@ use users::{Accounts, PasswordHash};
 #[derive(Debug, thiserror::Error)]
 pub enum DevIssuerError {
     /// The port is taken, most likely.
-    #[error("cannot listen on 127.0.0.1 port {port}: {source}")]
+    #[error("cannot listen on loopback port {port}: {source}")]
     Listen {
         /// The port asked for.
         port: u16,
@@ -200,10 +200,12 @@ fn prepare(options: Options) -> Result<(Arc<Core>, TcpListener), DevIssuerError>
     let accounts = Accounts::new(&options.users).ok_or(DevIssuerError::Users)?;
     let port = options.port;
     let listen = |source| DevIssuerError::Listen { port, source };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(listen)?;
+    let host: IpAddr = if options.ipv6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+    let listener = TcpListener::bind((host, port)).map_err(listen)?;
     listener.set_nonblocking(true).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    let issuer = format!("http://{address}{}", options.path);
+    let url = options.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+    let issuer = format!("{url}{}", options.path);
     let core = Core {
         options,
         issuer,
@@ -265,6 +267,12 @@ impl DevIssuer {
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.core.issuer
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.core.address
     }
 
     /// The secret of a confidential client.

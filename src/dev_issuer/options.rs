@@ -59,8 +59,13 @@ pub struct Client {
 /// How the issuer is to be.
 #[derive(Clone)]
 pub struct Options {
-    /// The port on 127.0.0.1; 0 for any that is free.
+    /// The port on 127.0.0.1, or on ::1; 0 for any that is free.
     pub port: u16,
+    /// Whether to listen on ::1.
+    pub ipv6: bool,
+    /// What others know it by, without a path, such as `https://issuer.example`: for an issuer behind something that
+    /// speaks TLS for it. Its own address where `None`.
+    pub public_url: Option<String>,
     /// The path of the issuer identifier, empty or as `/tenant`.
     pub path: String,
     /// Life of an access token.
@@ -112,6 +117,8 @@ impl Default for Options {
         }
         Self {
             port: 0,
+            ipv6: false,
+            public_url: None,
             path: String::new(),
             access_token_ttl: Duration::from_secs(300),
             id_token_ttl: Duration::from_secs(300),

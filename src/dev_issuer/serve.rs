@@ -89,14 +89,19 @@ impl From<Infallible> for Closed {
 
 /// Whether the Host header names this server. Any other name that resolves to 127.0.0.1 is a page of another site that
 /// tries to be this one (DNS rebinding).
-fn is_own_host(host: Option<&str>, address: SocketAddr) -> bool {
-    let Some((name, port)) = host.and_then(|host| host.rsplit_once(':')) else { return false };
+fn is_own_host(host: Option<&str>, address: SocketAddr, public_url: Option<&str>) -> bool {
+    let Some(host) = host else { return false };
+    if public_url.and_then(|url| url.split_once("://")).is_some_and(|(_, public)| public == host) {
+        return true;
+    }
+    let Some((name, port)) = host.rsplit_once(':') else { return false };
     matches!(name, "127.0.0.1" | "localhost" | "[::1]") && port.parse() == Ok(address.port())
 }
 
 async fn handle(core: &Core, incoming: hyper::Request<Incoming>) -> Result<Reply, Closed> {
     let (parts, body) = incoming.into_parts();
-    if !is_own_host(parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()), core.address) {
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    if !is_own_host(host, core.address, core.options.public_url.as_deref()) {
         return Ok(empty(StatusCode::MISDIRECTED_REQUEST));
     }
     let read = tokio::time::timeout(BODY_TIME, Limited::new(body, MOST_BODY).collect()).await;
@@ -256,8 +261,12 @@ mod tests {
             ("attacker.example:8080", false),
             ("127.0.0.1.attacker.example:8080", false),
         ] {
-            assert_eq!(is_own_host(Some(host), address), expected, "{host}");
+            assert_eq!(is_own_host(Some(host), address, None), expected, "{host}");
         }
-        assert!(!is_own_host(None, address));
+        assert!(!is_own_host(None, address, None));
+        let public = Some("https://issuer.example:8443");
+        for (host, expected) in [("issuer.example:8443", true), ("issuer.example", false), ("127.0.0.1:8080", true)] {
+            assert_eq!(is_own_host(Some(host), address, public), expected, "{host}");
+        }
     }
 }

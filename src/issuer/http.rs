@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 use hyper::body::Bytes;
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{redirect, retry};
 use rustls::pki_types::CertificateDer;
@@ -161,8 +161,13 @@ impl Http {
             request = request.header(AUTHORIZATION, value);
         }
         let proxy = self.proxy_for(&url);
-        let attempt = Attempt::new(url.host_str().unwrap_or_default(), proxy.as_ref().and_then(Uri::host));
-        let to = Destination { host: &host, proxy: proxy.as_ref().and_then(Uri::authority).map(|at| at.as_str()) };
+        let at = proxy.as_ref().map(Intercept::uri);
+        let attempt = Attempt::new(url.host_str().unwrap_or_default(), at.and_then(Uri::host));
+        let to = Destination {
+            host: &host,
+            proxy: at.and_then(Uri::authority).map(|authority| authority.as_str()),
+            with_password: proxy.as_ref().is_some_and(|to| to.basic_auth().is_some() || to.raw_auth().is_some()),
+        };
         let limits = &self.limits;
         let sent = tokio::select! {
             biased;
@@ -214,14 +219,12 @@ impl Http {
         Ok(cell.get_or_init(|| built))
     }
 
-    /// The proxy that the client asks for a way to `url`, by the same rules as the client itself; without user and
-    /// password.
-    fn proxy_for(&self, url: &Url) -> Option<Uri> {
+    /// The proxy that the client asks for a way to `url`, by the same rules as the client itself.
+    fn proxy_for(&self, url: &Url) -> Option<Intercept> {
         if is_loopback(url) {
             return None;
         }
-        let found = self.proxies.get_or_init(Matcher::from_env).intercept(&url.as_str().parse().ok()?)?;
-        Some(found.uri().clone())
+        self.proxies.get_or_init(Matcher::from_env).intercept(&url.as_str().parse().ok()?)
     }
 
     fn build(&self, route: Route) -> Result<reqwest::Client, String> {

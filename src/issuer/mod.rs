@@ -33,7 +33,7 @@ mod testing;
 
 pub use client::Client;
 pub use client_assertion::Signer;
-pub use error::{IssuerError, Reached};
+pub use error::{IssuerError, Phase, Reached};
 pub use handed_in::token_response;
 pub use http::Http;
 pub use metadata::{Metadata, discover};

@@ -13,6 +13,8 @@ pub(super) struct Destination<'a> {
     pub(super) host: &'a str,
     /// The same of the proxy on the way.
     pub(super) proxy: Option<&'a str>,
+    /// Whether the proxy is told a user name and password.
+    pub(super) with_password: bool,
 }
 
 impl Destination<'_> {
@@ -36,7 +38,7 @@ impl Destination<'_> {
             Step::Dns { of_proxy: true } => self.failed(Phase::Dns, Reached::No, detail),
             Step::Dns { of_proxy: false } => Self { proxy: None, ..*self }.failed(Phase::Dns, Reached::No, detail),
             Step::Tls => self.failed(Phase::Tls, Reached::No, detail),
-            Step::Tcp { .. } | Step::Answer => match refusal(error).filter(|_| self.proxy.is_some()) {
+            Step::Tcp { .. } | Step::Answer => match self.refusal(error).filter(|_| self.proxy.is_some()) {
                 Some(refusal) => self.failed(Phase::Proxy, Reached::No, refusal),
                 None => self.failed(Phase::Connect, Reached::No, detail),
             },
@@ -57,6 +59,31 @@ impl Destination<'_> {
         self.failed(phase, Reached::Maybe, nothing_within(limit))
     }
 
+    /// Why a proxy that was reached gave no connection. The client's errors about it have no type that could be asked, only
+    /// their words.
+    fn refusal(self, error: &reqwest::Error) -> Option<String> {
+        causes(error).find_map(|cause| {
+            let words = cause.to_string();
+            let said = words.strip_prefix("tunnel error: ").or_else(|| words.strip_prefix("SOCKS error: "))?;
+            Some(match said {
+                // It was not reached at all.
+                "failed to create underlying connection" => return None,
+                "proxy authorization required" => "it wants another user name and password: status 407".to_owned(),
+                "credentials not accepted" => "it does not accept the user name and password".to_owned(),
+                "server does not support user/pass authentication" | "server implements authentication incorrectly" => {
+                    "it agrees to no way to log in; it may want a user name and password, or none".to_owned()
+                }
+                // Any status but 200 and 407: which one is not told.
+                "unsuccessful" if self.with_password => {
+                    "it refused, maybe the user name and password, or could not connect itself".to_owned()
+                }
+                "unsuccessful" => "it refused, or could not connect itself".to_owned(),
+                "unexpected end of file" | "io error during SOCKS handshake" => "it hung up".to_owned(),
+                other => harmless(other, 200),
+            })
+        })
+    }
+
     fn failed(&self, phase: Phase, reached: Reached, detail: String) -> IssuerError {
         let proxy = self.proxy.map(|proxy| harmless(proxy, 200));
         IssuerError::Unreachable { host: self.host.to_owned(), proxy, phase, reached, detail }
@@ -65,27 +92,6 @@ impl Destination<'_> {
 
 fn nothing_within(limit: Duration) -> String {
     format!("nothing within {} seconds", limit.as_secs_f32())
-}
-
-/// Why a proxy that was reached gave no connection. The client's errors about it have no type that could be asked, only
-/// their words.
-fn refusal(error: &reqwest::Error) -> Option<String> {
-    causes(error).find_map(|cause| {
-        let words = cause.to_string();
-        let said = words.strip_prefix("tunnel error: ").or_else(|| words.strip_prefix("SOCKS error: "))?;
-        Some(match said {
-            // It was not reached at all.
-            "failed to create underlying connection" => return None,
-            "proxy authorization required" => "it wants another user name and password: status 407".to_owned(),
-            "credentials not accepted" => "it does not accept the user name and password".to_owned(),
-            "server does not support user/pass authentication" | "server implements authentication incorrectly" => {
-                "it agrees to no way to log in; it may want a user name and password, or none".to_owned()
-            }
-            "unsuccessful" => "it refused, or could not connect itself".to_owned(),
-            "unexpected end of file" | "io error during SOCKS handshake" => "it hung up".to_owned(),
-            other => harmless(other, 200),
-        })
-    })
 }
 
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {

@@ -15,7 +15,11 @@ mod keychain;
 #[path = "../support/keyring.rs"]
 mod keyring;
 mod machine;
+#[path = "../support/network.rs"]
+mod network;
 mod openapi;
+mod proxy;
+mod silence;
 #[path = "../support/mod.rs"]
 mod support;
 mod verify_alone;

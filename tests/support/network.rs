@@ -1,0 +1,223 @@
+//! A company's network: an issuer that only a proxy can find, behind a certificate of the company's own authority.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use authctl::dev_issuer::{Algorithm, Handle};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::oneshot;
+
+use crate::support::watched::until;
+use crate::support::{PASSWORD, Ran, Sandbox, USER, issuer};
+
+/// The issuer's name, which nothing resolves but what was told ([`Company::names`]).
+pub const NAME: &str = "issuer.test";
+
+/// Lets a program look names up in a file, without being root.
+pub const NAMES_LIBRARY: &str = "libnss_wrapper.so";
+
+/// An issuer at `https://issuer.test:PORT`, and somebody's home.
+pub struct Company {
+    pub home: Sandbox,
+    pub issuer: Handle,
+    front: Front,
+}
+
+impl Company {
+    pub fn new() -> Self {
+        let home = Sandbox::new();
+        certify(home.path());
+        let (listener, port) = listener();
+        let url = format!("https://{NAME}:{port}");
+        let issuer = issuer(|options| {
+            options.algorithm = Algorithm::ES256;
+            options.public_url = Some(url);
+        });
+        let front = Front::serve(listener, home.path(), issuer.address());
+        std::fs::write(home.path().join("hosts"), format!("127.0.0.1 {NAME} localhost\n")).expect("written");
+        Self { home, issuer, front }
+    }
+
+    /// The certificate of the company's authority.
+    pub fn authority(&self) -> PathBuf {
+        self.home.path().join("ca.pem")
+    }
+
+    /// The variables by which a program finds `issuer.test`.
+    pub fn names(&self) -> [(&'static str, PathBuf); 2] {
+        [("LD_PRELOAD", NAMES_LIBRARY.into()), ("NSS_WRAPPER_HOSTS", self.home.path().join("hosts"))]
+    }
+
+    /// Nobody listens at the issuer's address any more.
+    pub fn goes_down(&mut self) {
+        self.front.stop();
+    }
+
+    /// Logs in as the profile `work`, with the authority's certificate.
+    pub fn logs_in(&self) -> Ran {
+        let authority = self.authority();
+        self.login(&["--ca-cert", authority.to_str().expect("text"), "-vvv"])
+    }
+
+    pub fn login(&self, more: &[&str]) -> Ran {
+        log_in(&self.home, self.issuer.issuer(), more)
+    }
+
+    /// Has the profile's token renewed.
+    pub fn renews(&self) {
+        let before = self.home.token("work");
+        self.home.passes("work", 301);
+        assert_ne!(self.home.token("work"), before);
+    }
+}
+
+/// Logs in by password as the profile `work`.
+pub fn log_in(home: &Sandbox, issuer: &str, more: &[&str]) -> Ran {
+    let args = ["login", "work", "--issuer", issuer, "--client-id", "authctl", "--password", "--password-stdin"];
+    home.run_with(&[&args[..], &["--username", USER], more].concat(), &format!("{PASSWORD}\n"))
+}
+
+pub fn listener() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    (listener, port)
+}
+
+/// A port that nobody listens on; somebody else may take it, but hardly so soon.
+pub fn free_port() -> u16 {
+    listener().1
+}
+
+/// Makes an authority, and with it a certificate for `issuer.test`.
+fn certify(dir: &Path) {
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"];
+    let openssl = |args: &[&str]| {
+        let mut command = Command::new("openssl");
+        let ran = command.args(["req", "-x509"]).args(key).args(args).current_dir(dir).output().expect("openssl");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    };
+    openssl(&["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=The company's authority"]);
+    let name = format!("subjectAltName=DNS:{NAME}");
+    let is_none = "basicConstraints=critical,CA:FALSE";
+    let signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=issuer"];
+    openssl(&[&signed[..], &["-addext", &name, "-addext", is_none]].concat());
+}
+
+/// Speaks TLS for a server that does not; ends when dropped.
+struct Front {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Front {
+    fn serve(listener: TcpListener, dir: &Path, to: SocketAddr) -> Self {
+        let chain = CertificateDer::pem_file_iter(dir.join("cert.pem")).expect("a file").flatten().collect();
+        let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).expect("a key");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("a certificate");
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        listener.set_nonblocking(true).expect("set");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let (stop, stopped) = oneshot::channel();
+        let serving = async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("taken");
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(mut near) = acceptor.accept(stream).await else { return };
+                    let Ok(mut far) = tokio::net::TcpStream::connect(to).await else { return };
+                    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+                });
+            }
+        };
+        let thread = std::thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = serving => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { stop: Some(stop), thread: Some(thread) }
+    }
+
+    fn stop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("served");
+        }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A proxy that nobody here wrote; ends when dropped.
+pub struct Proxy {
+    child: Child,
+    log: PathBuf,
+    /// `127.0.0.1` and its port.
+    pub at: String,
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Proxy {
+    /// tinyproxy: HTTP CONNECT.
+    pub fn http(company: &Company, user: Option<(&str, &str)>) -> Self {
+        let (port, dir) = (free_port(), company.home.path());
+        let (settings, log) = (dir.join("tinyproxy.conf"), dir.join("proxy.log"));
+        let user = user.map(|(name, password)| format!("BasicAuth {name} {password}\n")).unwrap_or_default();
+        let text = format!(
+            "Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\nLogLevel Connect\nLogFile \"{}\"\n{user}",
+            log.display()
+        );
+        std::fs::write(&settings, text).expect("written");
+        let mut command = Command::new("tinyproxy");
+        command.arg("-d").arg("-c").arg(&settings).stdout(Stdio::null()).stderr(Stdio::null());
+        Self::start(company, command, log, port)
+    }
+
+    /// microsocks: SOCKS 5.
+    pub fn socks(company: &Company, user: Option<(&str, &str)>) -> Self {
+        let (port, log) = (free_port(), company.home.path().join("proxy.log"));
+        let mut command = Command::new("microsocks");
+        command.args(["-i", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null());
+        command.stderr(File::create(&log).expect("a log"));
+        if let Some((name, password)) = user {
+            command.args(["-u", name, "-P", password]);
+        }
+        Self::start(company, command, log, port)
+    }
+
+    fn start(company: &Company, mut command: Command, log: PathBuf, port: u16) -> Self {
+        let child = command.envs(company.names()).stdin(Stdio::null()).spawn().expect("the proxy starts");
+        let proxy = Self { child, log, at: format!("127.0.0.1:{port}") };
+        until("the proxy", || TcpStream::connect(&proxy.at).ok());
+        proxy
+    }
+
+    /// How often it has connected somebody to the issuer.
+    pub fn used(&self) -> usize {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines().filter(|line| line.contains("CONNECT issuer.test") || line.contains("connected to")).count()
+    }
+}
