@@ -1,6 +1,7 @@
 //! What the environment says, and where authctl's files are: read once, here, and handed down.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
@@ -30,10 +31,8 @@ pub struct Environment {
     pub force_color: bool,
     /// `TERM=dumb`: a terminal without cursor movement.
     pub dumb_terminal: bool,
-    /// A graphical session is there to open a browser in, or `BROWSER` names one.
-    pub has_browser: bool,
-    /// `SSH_CONNECTION` or `SSH_TTY`: the person sits at another machine.
-    pub over_ssh: bool,
+    /// What decides whether a browser is opened on this machine.
+    pub surroundings: Surroundings,
     /// `AUTHCTL_SOCK`: the agent's socket.
     pub agent_socket: Option<PathBuf>,
     /// The directory that authctl was started in.
@@ -63,8 +62,14 @@ impl Environment {
             no_color: os("NO_COLOR").is_some() || dumb,
             force_color: flag("CLICOLOR_FORCE"),
             dumb_terminal: dumb,
-            has_browser: display || os("BROWSER").is_some(),
-            over_ssh: os("SSH_CONNECTION").is_some() || os("SSH_TTY").is_some(),
+            surroundings: Surroundings {
+                browser_named: os("BROWSER").is_some(),
+                display,
+                ssh: os("SSH_CONNECTION").is_some() || os("SSH_TTY").is_some(),
+                wsl: os("WSL_DISTRO_NAME").is_some() || os("WSL_INTEROP").is_some(),
+                container_named: os("container").is_some(),
+                search_path: os("PATH").unwrap_or_default(),
+            },
             agent_socket: os(AGENT_SOCKET_VARIABLE).map(PathBuf::from),
             directory: env::current_dir().ok(),
             base_directories: BASE_DIRECTORY_VARIABLES
@@ -72,6 +77,81 @@ impl Environment {
                 .filter_map(|name| Some((name, os(name).map(PathBuf::from).filter(|path| path.is_absolute())?)))
                 .collect(),
         }
+    }
+}
+
+/// Where the person is, as far as the environment tells, and what there is to open a browser with.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// `BROWSER` names one. It is obeyed in a container and in WSL too: editors that run there set it.
+    pub browser_named: bool,
+    /// A graphical session is there to open a browser in.
+    pub display: bool,
+    /// `SSH_CONNECTION` or `SSH_TTY`: the person sits at another machine.
+    pub ssh: bool,
+    /// `WSL_DISTRO_NAME` or `WSL_INTEROP`: this is Linux inside Windows.
+    pub wsl: bool,
+    /// `container`, which Podman, systemd-nspawn and others set.
+    pub container_named: bool,
+    /// `PATH`.
+    pub search_path: OsString,
+}
+
+/// Why no browser is opened on this machine unless it is asked for. Each reads as the beginning of a sentence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Elsewhere {
+    /// The person sits at another machine.
+    #[error("You are over SSH")]
+    Ssh,
+    /// Linux inside Windows, and nothing that opens Windows's browser.
+    #[error("This is WSL, and neither BROWSER, wslview nor rundll32.exe is there to open a browser in Windows")]
+    Wsl,
+    /// A container into which no display was handed.
+    #[error("This is a container without a display")]
+    Container,
+    /// No graphical session.
+    #[error("There is no display here")]
+    NoDisplay,
+}
+
+/// What opens an address in Windows's browser from WSL, with the arguments before the address; the best first.
+const WINDOWS_OPENERS: [(&str, &[&str]); 2] = [("wslview", &[]), ("rundll32.exe", &["url.dll,FileProtocolHandler"])];
+
+impl Surroundings {
+    /// Why no browser is opened here; `None` where one is.
+    #[must_use]
+    pub fn elsewhere(&self) -> Option<Elsewhere> {
+        // Docker and Podman leave these in each container.
+        self.elsewhere_if(|| ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists()))
+    }
+
+    fn elsewhere_if(&self, marked_as_container: impl Fn() -> bool) -> Option<Elsewhere> {
+        if self.ssh {
+            return Some(Elsewhere::Ssh);
+        }
+        if self.browser_named || self.display || self.windows_opener().is_some() {
+            return None;
+        }
+        Some(if self.wsl {
+            Elsewhere::Wsl
+        } else if self.container_named || marked_as_container() {
+            Elsewhere::Container
+        } else {
+            Elsewhere::NoDisplay
+        })
+    }
+
+    /// In WSL, the program that opens an address in Windows's browser, and its arguments before the address. `None`
+    /// where `BROWSER` names what to use instead.
+    #[must_use]
+    pub fn windows_opener(&self) -> Option<(PathBuf, &'static [&'static str])> {
+        if !self.wsl || self.browser_named {
+            return None;
+        }
+        WINDOWS_OPENERS.into_iter().find_map(|(program, arguments)| {
+            let found = env::split_paths(&self.search_path).map(|dir| dir.join(program)).find(|path| path.is_file());
+            found.map(|path| (path, arguments))
+        })
     }
 }
 
@@ -191,5 +271,43 @@ mod tests {
         assert_eq!(paths.agent_socket, Path::new("/d/run/agent.sock"));
         let with_run = Paths::within(Path::new("/c"), PathBuf::from("/d"), Some(PathBuf::from("/r")));
         assert_eq!(with_run.agent_socket, Path::new("/r/agent.sock"));
+    }
+
+    #[test]
+    fn a_browser_is_opened_where_the_person_is() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(dir.path().join("wslview"), "").expect("written");
+        let helped = dir.path().as_os_str().to_owned();
+        let none = Surroundings::default;
+        let wsl = || Surroundings { wsl: true, ..none() };
+        let container = || Surroundings { container_named: true, ..none() };
+        for (what, surroundings, marked, expected) in [
+            ("a desktop", Surroundings { display: true, ..none() }, false, None),
+            ("nothing", none(), false, Some(Elsewhere::NoDisplay)),
+            ("BROWSER alone", Surroundings { browser_named: true, ..none() }, false, None),
+            ("ssh", Surroundings { ssh: true, ..none() }, false, Some(Elsewhere::Ssh)),
+            ("ssh -X", Surroundings { ssh: true, display: true, ..none() }, false, Some(Elsewhere::Ssh)),
+            ("ssh, BROWSER", Surroundings { ssh: true, browser_named: true, ..none() }, false, Some(Elsewhere::Ssh)),
+            ("Podman's variable", container(), false, Some(Elsewhere::Container)),
+            ("Docker's file", none(), true, Some(Elsewhere::Container)),
+            ("a container with a display", Surroundings { display: true, ..container() }, true, None),
+            ("a container, BROWSER", Surroundings { browser_named: true, ..container() }, true, None),
+            ("WSL", wsl(), false, Some(Elsewhere::Wsl)),
+            ("WSL with a display", Surroundings { display: true, ..wsl() }, false, None),
+            ("WSL, BROWSER", Surroundings { browser_named: true, ..wsl() }, false, None),
+            ("WSL with wslview", Surroundings { search_path: helped.clone(), ..wsl() }, false, None),
+            (
+                "wslview elsewhere",
+                Surroundings { search_path: helped.clone(), ..none() },
+                false,
+                Some(Elsewhere::NoDisplay),
+            ),
+        ] {
+            assert_eq!(surroundings.elsewhere_if(|| marked), expected, "{what}");
+        }
+        std::fs::write(dir.path().join("rundll32.exe"), "").expect("written");
+        let both = Surroundings { search_path: helped, ..wsl() };
+        assert_eq!(both.windows_opener().map(|(path, _)| path), Some(dir.path().join("wslview")));
+        assert_eq!(Surroundings { browser_named: true, ..both }.windows_opener(), None, "BROWSER goes first");
     }
 }

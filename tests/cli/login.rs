@@ -13,12 +13,12 @@ use crate::support::hand::HandServer;
 use crate::support::person::{Person, post, token_response};
 use crate::support::{PASSWORD, Sandbox, TOTP, USER, issuer};
 
-fn plain() -> Handle {
+pub fn plain() -> Handle {
     issuer(|_| {})
 }
 
 /// `login work` at the issuer as its public client, and more.
-fn login<'a>(issuer: &'a Handle, more: &[&'a str]) -> Vec<&'a str> {
+pub fn login<'a>(issuer: &'a Handle, more: &[&'a str]) -> Vec<&'a str> {
     [&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"], more].concat()
 }
 
@@ -278,7 +278,7 @@ fn an_address_that_is_no_answer_to_this_sign_in_is_refused() {
 }
 
 /// A `BROWSER` that writes the address it is given to a file.
-fn browser(home: &mut Sandbox) -> std::path::PathBuf {
+pub fn browser(home: &mut Sandbox) -> std::path::PathBuf {
     let (script, opened) = (home.path().join("browser"), home.path().join("opened"));
     let text = format!("#!/bin/sh\nprintf '%s\\n' \"$1\" > '{0}.part'\nmv '{0}.part' '{0}'\n", opened.display());
     fs::write(&script, text).unwrap();
@@ -287,7 +287,7 @@ fn browser(home: &mut Sandbox) -> std::path::PathBuf {
     opened
 }
 
-fn opened_address(file: &std::path::Path) -> String {
+pub fn opened_address(file: &std::path::Path) -> String {
     crate::support::watched::until("the browser", || fs::read_to_string(file).ok()).trim().to_owned()
 }
 
@@ -328,11 +328,11 @@ fn a_refusal_in_the_browser_is_told_and_nothing_kept() {
     nothing_kept(&home);
 }
 
-fn device(options: &mut Options) {
+pub fn device(options: &mut Options) {
     options.device_interval = Duration::from_secs(1);
 }
 
-fn user_code(said: &str) -> Option<String> {
+pub fn user_code(said: &str) -> Option<String> {
     let mut lines = said[..said.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
     lines.nth(2).map(|line| line.trim().to_owned())
 }

@@ -8,6 +8,7 @@ mod agent;
 mod batch;
 mod corpus;
 mod directories;
+mod elsewhere;
 mod exec;
 mod exit_codes;
 mod interrupt;

@@ -1,6 +1,8 @@
 //! The grants as a person meets them: what is shown, what is asked, and which one fits where nobody said.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use url::Url;
@@ -37,14 +39,20 @@ pub(super) enum How {
 }
 
 impl How {
-    /// The option's grant, else the profile's; where no browser can be opened here, one that needs none.
+    /// The option's grant, else the profile's; where no browser is opened here, one that needs none, and tells why.
     pub(super) fn choose(app: &App, args: &Login, profile: &Profile, metadata: &Metadata) -> Self {
-        let here = app.environment.has_browser && !app.environment.over_ssh;
         match args.grant().unwrap_or(profile.grant) {
             Grant::Browser if args.no_browser => Self::NoBrowser,
-            Grant::Browser if args.browser || here => Self::Browser,
-            Grant::Browser if metadata.device_authorization_endpoint.is_some() => Self::Device,
-            Grant::Browser => Self::NoBrowser,
+            Grant::Browser if args.browser => Self::Browser,
+            Grant::Browser => {
+                let Some(why) = app.environment.surroundings.elsewhere() else { return Self::Browser };
+                let device = metadata.device_authorization_endpoint.is_some();
+                let no_code = if device { "" } else { ", and the issuer has no codes for other devices" };
+                app.ui().tell(&format!(
+                    "{why}, so no browser is opened here{no_code}; `--browser` opens one all the same."
+                ));
+                if device { Self::Device } else { Self::NoBrowser }
+            }
             Grant::Device => Self::Device,
             Grant::Password => Self::Password,
             Grant::ClientCredentials => Self::ClientCredentials,
@@ -122,8 +130,8 @@ impl SignIn<'_> {
         let code = if open {
             self.tell(&format!("Opening your browser to sign in at {}.", self.profile.issuer));
             self.tell(&format!("If no page opens, open this address yourself:\n\n  {url}\n"));
-            if !open_browser(url) {
-                self.tell("No browser could be started here.");
+            if !open_browser(self.app, url) {
+                self.tell("No browser could be started here; BROWSER can name one. `--device` needs none.");
             }
             self.tell("Waiting for you to sign in there; Ctrl-C gives up.");
             login.wait(self.app.clock(), SIGN_IN_LIMIT).await?
@@ -291,18 +299,28 @@ impl SignIn<'_> {
     }
 }
 
-/// Opens an address in the browser; whether one could be started. Its output is never seen.
-fn open_browser(url: &Url) -> bool {
+/// Opens an address in the browser, the one that `BROWSER` names before any other; whether one could be started. Its
+/// output is never seen.
+fn open_browser(app: &App, url: &Url) -> bool {
     let mut options = webbrowser::BrowserOptions::new();
     options.with_suppress_output(true);
     let url = url.to_string();
+    let windows = app.environment.surroundings.windows_opener();
     // Some browsers only return when they are closed: they are started from a thread that nobody waits for.
     let (tell, told) = std::sync::mpsc::channel();
     let started = std::thread::Builder::new().name("browser".into()).spawn(move || {
-        let opened = webbrowser::open_browser_with_options(webbrowser::Browser::Default, &url, &options).is_ok();
+        let opened = windows.is_some_and(|(program, arguments)| opens(&program, arguments, &url))
+            || webbrowser::open_browser_with_options(webbrowser::Browser::Default, &url, &options).is_ok();
         let _ = tell.send(opened);
     });
     started.is_ok() && told.recv_timeout(Duration::from_secs(1)).unwrap_or(true)
+}
+
+/// Has `program` open an address.
+fn opens(program: &Path, arguments: &[&str], url: &str) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// Signs out of the issuer's own pages (OpenID Connect RP-Initiated Logout 1.0), where it has such.
@@ -316,8 +334,7 @@ pub(in crate::cmd) async fn open_end_session(app: &App, profile: &Profile) -> Re
         return Ok(());
     };
     url.query_pairs_mut().append_pair("client_id", &profile.client_id);
-    let here = app.environment.has_browser && !app.environment.over_ssh;
-    if here && open_browser(&url) {
+    if app.environment.surroundings.elsewhere().is_none() && open_browser(app, &url) {
         app.ui().tell(&format!("Opening your browser to sign out at {}.", profile.issuer));
     } else {
         app.ui().tell(&format!("To sign out of the browser's session too, open:\n\n  {url}\n"));

@@ -1,0 +1,111 @@
+//! `authctl login` where no browser is: over SSH, in a container, in WSL; and what `BROWSER` may say.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::json;
+
+use crate::login::{browser, device, login, opened_address, plain, user_code};
+use crate::support::hand::HandServer;
+use crate::support::person::Person;
+use crate::support::{Sandbox, USER, issuer};
+
+#[test]
+fn where_no_browser_is_a_code_is_shown_and_it_says_why() {
+    let issuer = issuer(device);
+    for (variable, value, why) in [
+        ("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22", "You are over SSH, so no browser"),
+        ("container", "podman", "This is a container without a display, so no browser"),
+        ("WSL_DISTRO_NAME", "Debian", "This is WSL, and neither"),
+    ] {
+        let mut home = Sandbox::new();
+        // A display is of no use over SSH: it is another machine's.
+        if variable == "SSH_CONNECTION" {
+            browser(&mut home);
+            home.set("DISPLAY", "localhost:10.0");
+        }
+        // No program but the one that the test itself needs, so none that opens Windows's browser.
+        let programs = home.path().join("programs");
+        fs::create_dir(&programs).unwrap();
+        let path = std::env::var_os("PATH").unwrap();
+        let setsid = std::env::split_paths(&path).map(|dir| dir.join("setsid")).find(|path| path.exists()).unwrap();
+        std::os::unix::fs::symlink(setsid, programs.join("setsid")).unwrap();
+        home.set("PATH", &programs);
+        home.set(variable, value);
+        let waiting = home.watch_in_terminal(&login(&issuer, &[]));
+        waiting.says(why);
+        waiting.says("`--browser` opens one all the same");
+        let code = waiting.finds("a user code", |said| user_code(&said.replace('\r', "")));
+        assert!(issuer.approve_device(&code, USER), "{code}");
+        waiting.ends().exits(0);
+        assert!(!home.path().join("opened").exists(), "a browser was opened: {variable}");
+        // Who names a way is not told why.
+        let named = home.watch(&login(&issuer, &["--device"]));
+        named.says("enter the code");
+        named.finds("nothing about a browser", |said| (!said.contains("so no browser")).then_some(()));
+    }
+}
+
+#[test]
+fn an_issuer_without_codes_gets_the_address_pasted_and_it_says_why() {
+    let server = HandServer::start(|own, request| match request.path.as_str() {
+        "/.well-known/openid-configuration" => {
+            let at = |name: &str| format!("{own}/{name}");
+            let metadata = json!({
+                "issuer": own,
+                "authorization_endpoint": at("authorize"),
+                "token_endpoint": at("token"),
+                "jwks_uri": at("jwks"),
+            });
+            (200, metadata.to_string())
+        }
+        _ => (404, "{}".into()),
+    });
+    let mut home = Sandbox::new();
+    home.set("SSH_TTY", "/dev/pts/7");
+    let waiting = home.watch_in_terminal(&["login", "work", "--issuer", &server.url, "--client-id", "authctl"]);
+    waiting.finds("why", |said| {
+        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        said.contains("You are over SSH, so no browser is opened here, and the issuer has no codes for other devices")
+            .then_some(())
+    });
+    waiting.says("Paste the address here: ");
+}
+
+#[test]
+fn browser_may_be_a_command_with_arguments_and_in_wsl_windows_has_one() {
+    let issuer = plain();
+    for (variables, program) in [
+        // The first is not there; the second has the address in its middle.
+        (&[("BROWSER", "no-such-browser:DIR/tell --url=%s last"), ("container", "podman")][..], "tell"),
+        (&[("BROWSER", "DIR/tell --new-window"), ("WSL_DISTRO_NAME", "Debian")], "tell"),
+        (&[("WSL_DISTRO_NAME", "Debian"), ("PATH", "DIR:/usr/bin:/bin")], "wslview"),
+        (&[("WSL_INTEROP", "/run/WSL/1"), ("PATH", "DIR:/usr/bin:/bin")], "rundll32.exe"),
+    ] {
+        let mut home = Sandbox::new();
+        let (dir, told) = (home.path().join("programs"), home.path().join("told"));
+        fs::create_dir(&dir).unwrap();
+        let script = dir.join(program);
+        let text = format!("#!/bin/sh\nprintf '%s\\n' \"$*\" > '{0}.part'\nmv '{0}.part' '{0}'\n", told.display());
+        fs::write(&script, text).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        for (name, value) in variables {
+            home.set(name, value.replace("DIR", dir.to_str().unwrap()));
+        }
+        let waiting = home.watch_in_terminal(&login(&issuer, &[]));
+        let said = opened_address(&told);
+        let address = format!("{}/authorize?", issuer.issuer());
+        let (before, rest) = said.split_once(&address).expect("the address");
+        let after = rest.split_once(' ').map_or("", |(_, after)| after);
+        let expected = match (variables[0].1, program) {
+            (value, _) if value.contains("%s") => ("--url=", "last"),
+            (value, "tell") if value.contains("--new") => ("--new-window ", ""),
+            (_, "wslview") => ("", ""),
+            _ => ("url.dll,FileProtocolHandler ", ""),
+        };
+        assert_eq!((before, after), expected, "{variables:?}");
+        let mut person = Person::signs_in(&issuer, &format!("{address}{}", rest.split(' ').next().unwrap()), USER);
+        assert_eq!(person.follows(), 200);
+        waiting.ends().exits(0);
+    }
+}
