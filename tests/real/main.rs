@@ -20,6 +20,7 @@ mod network;
 mod openapi;
 mod proxy;
 mod silence;
+mod ssh;
 #[path = "../support/mod.rs"]
 mod support;
 mod verify_alone;

@@ -126,6 +126,9 @@ fn no_proxy_is_a_way_around_it() {
 #[test]
 fn a_proxy_that_is_down_unknown_or_silent_is_named_without_its_password() {
     let mut company = company();
+    let good = Proxy::http(&company, None);
+    company.home.set("HTTPS_PROXY", format!("http://{}", good.at));
+    company.logs_in().exits(0);
     let nobody = format!("127.0.0.1:{}", free_port());
     for scheme in ["http", "socks5h"] {
         company.home.set("HTTPS_PROXY", format!("{scheme}://{CLERK}:{CLERKS_PASSWORD}@{nobody}"));
@@ -136,7 +139,11 @@ fn a_proxy_that_is_down_unknown_or_silent_is_named_without_its_password() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = silent.local_addr().expect("bound").to_string();
     company.home.set("HTTPS_PROXY", format!("http://{CLERK}:{CLERKS_PASSWORD}@{at}"));
-    blames(company.logs_in(), &at, "nothing within 8 seconds");
+    blames(company.home.run(&["refresh", "work", "-vvv"]), &at, "nothing within 8 seconds");
+    // The refresh token is known to be unspent: else it would not be sent again while the access token lives.
+    company.home.set("HTTPS_PROXY", format!("http://{}", good.at));
+    company.home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(company.issuer.stats().grants_asked["refresh_token"], 1);
 }
 
 #[test]

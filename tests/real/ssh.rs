@@ -1,0 +1,189 @@
+//! Over a real SSH session, and in jobs that have no terminal at all.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use authctl::dev_issuer::{Algorithm, Handle};
+use serde_json::json;
+
+use crate::keyring::needs;
+use crate::network::free_port;
+use crate::support::hand::HandServer;
+use crate::support::watched::{Watched, until};
+use crate::support::{self, AUTHCTL, Ran, Sandbox, USER};
+
+/// Outside of most users' `PATH`; it wants to be started by its whole path in any case.
+const SSHD: &str = "/usr/sbin/sshd";
+
+/// An SSH server of its own for whoever runs the test; ends when dropped.
+struct Server {
+    child: Child,
+    dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    fn start() -> Self {
+        needs(&["ssh", "ssh-keygen"]);
+        assert!(Path::new(SSHD).is_file(), "not installed: {SSHD}; `tests/run` installs what the tests drive");
+        let dir = tempfile::Builder::new().prefix("authctl-sshd-").tempdir().expect("a temporary directory");
+        let at = |name: &str| dir.path().join(name);
+        for key in ["host", "mine"] {
+            let mut keygen = Command::new("ssh-keygen");
+            keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(at(key));
+            assert!(keygen.status().expect("ssh-keygen").success());
+        }
+        if rustix::process::geteuid().is_root() {
+            // Where it locks up the part of itself that speaks with strangers.
+            std::fs::create_dir_all("/run/sshd").expect("made");
+        }
+        std::fs::copy(at("mine.pub"), at("authorized")).expect("copied");
+        let port = free_port();
+        let text = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {host}\nAuthorizedKeysFile {authorized}\nPidFile none\n\
+             StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n",
+            host = at("host").display(),
+            authorized = at("authorized").display()
+        );
+        std::fs::write(at("config"), text).expect("written");
+        let host = std::fs::read_to_string(at("host.pub")).expect("a key");
+        std::fs::write(at("known"), format!("[127.0.0.1]:{port} {host}")).expect("written");
+        let mut command = Command::new(SSHD);
+        command.args(["-D", "-E"]).arg(at("log")).arg("-f").arg(at("config"));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sshd");
+        let server = Self { child, dir, port };
+        until("the SSH server", || std::fs::read_to_string(server.dir.path().join("log")).ok()?.find("listening on"));
+        server
+    }
+
+    /// Runs the program of this home by way of SSH, with a terminal there or without. What it says there is on `stderr`.
+    fn runs<'a>(&self, home: &'a Sandbox, terminal: bool, args: &[&str]) -> Watched<'a> {
+        let at = |name: &str| self.dir.path().join(name).display().to_string();
+        let plain = home.command(&[]);
+        let variables = plain.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)));
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+        let mut remote = vec!["env".to_owned()];
+        remote.extend(variables.map(|(name, value)| quoted(&format!("{name}={value}"))));
+        remote.push(quoted(AUTHCTL));
+        remote.extend(args.iter().copied().map(quoted));
+        let user = Command::new("id").arg("-un").output().expect("id");
+        let user = String::from_utf8(user.stdout).expect("text");
+        let known = format!("UserKnownHostsFile={}", at("known"));
+        let port = self.port.to_string();
+        let mine = at("mine");
+        let to = format!("{}@127.0.0.1", user.trim());
+        let remote = remote.join(" ");
+        let ssh = ["ssh", if terminal { "-tt" } else { "-T" }, "-F", "/dev/null", "-p", &port, "-i", &mine];
+        let options = ["-o", &known, "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR", &to, &remote];
+        let mut command = home.command_of("sh", &[&["-c", "exec \"$@\" >&2", "sh"], &ssh[..], &options].concat());
+        command.env_remove("BROWSER").env_remove("DISPLAY");
+        home.watch_command(command, args)
+    }
+}
+
+fn device_issuer() -> Handle {
+    support::issuer(|options| {
+        options.algorithm = Algorithm::ES256;
+        options.device_interval = Duration::from_secs(1);
+    })
+}
+
+/// A home with a display, as `ssh -X` has one, and a browser that leaves a mark.
+fn desk() -> (Sandbox, PathBuf) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut home = Sandbox::new();
+    let (browser, opened) = (home.path().join("browser"), home.path().join("opened"));
+    std::fs::write(&browser, format!("#!/bin/sh\necho \"$1\" > '{}'\n", opened.display())).expect("written");
+    std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    home.set("BROWSER", &browser);
+    home.set("DISPLAY", "localhost:10.0");
+    (home, opened)
+}
+
+fn login<'a>(issuer: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["login", "work", "--issuer", issuer, "--client-id", "authctl"], more].concat()
+}
+
+#[test]
+fn over_ssh_a_code_is_offered_and_no_browser_started_unless_asked_for() {
+    let (server, issuer, (home, opened)) = (Server::start(), device_issuer(), desk());
+    let waiting = server.runs(&home, true, &login(issuer.issuer(), &[]));
+    waiting.says("You are over SSH, so no browser is opened here; `--browser` opens one all the same.");
+    let code = waiting.finds("a user code", |said| {
+        let said = said.replace('\r', "");
+        let mut lines = said[..said.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
+        lines.nth(2).map(|line| line.trim().to_owned())
+    });
+    assert!(issuer.approve_device(&code, USER), "{code}");
+    waiting.ends().exits(0).says("Logged in as");
+    assert!(!opened.exists(), "a browser was opened");
+    home.token("work");
+    let waiting = server.runs(&home, true, &login(issuer.issuer(), &["--browser"]));
+    let address = until("the browser", || std::fs::read_to_string(&opened).ok().filter(|text| text.ends_with('\n')));
+    assert!(address.starts_with(&format!("{}/authorize", issuer.issuer())), "{address}");
+    drop(waiting);
+}
+
+#[test]
+fn over_ssh_at_an_issuer_without_codes_the_address_is_pasted() {
+    let (server, (home, opened)) = (Server::start(), desk());
+    let issuer = HandServer::start(|own, request| match request.path.as_str() {
+        "/.well-known/openid-configuration" => {
+            let at = |name: &str| format!("{own}/{name}");
+            let metadata = json!({
+                "issuer": own,
+                "authorization_endpoint": at("authorize"),
+                "token_endpoint": at("token"),
+                "jwks_uri": at("jwks"),
+            });
+            (200, metadata.to_string())
+        }
+        _ => (404, "{}".into()),
+    });
+    let mut waiting = server.runs(&home, true, &login(&issuer.url, &[]));
+    waiting.says("You are over SSH, so no browser is opened here, and the issuer has no codes for other devices");
+    waiting.says("Paste the address here: ");
+    waiting.types("http://127.0.0.1:1/callback?error=access_denied\n");
+    waiting.says("Copy it again, whole.");
+    assert!(!opened.exists(), "a browser was opened");
+}
+
+/// Fails unless it ended because nobody was there, and named what to run.
+#[track_caller]
+fn nobody(ran: Ran, run: &str) {
+    ran.exits(3).says(run);
+}
+
+#[test]
+fn without_a_terminal_nothing_waits() {
+    let (server, issuer, (home, opened)) = (Server::start(), device_issuer(), desk());
+    nobody(server.runs(&home, false, &login(issuer.issuer(), &[])).ends(), "authctl login work");
+    let job = |args: &[&str]| {
+        let args = [&["--wait", AUTHCTL], args].concat();
+        home.run_command(&mut home.command_of("setsid", &args))
+    };
+    nobody(job(&login(issuer.issuer(), &[])), "authctl login work");
+    assert_eq!(issuer.stats().requests.len(), 0, "nothing was asked of the issuer");
+    // A session that the issuer has ended.
+    home.log_in("work", &issuer);
+    issuer.revoke_everything();
+    home.passes("work", 301);
+    nobody(job(&["token", "work"]), "authctl login work");
+    nobody(job(&["token", "work", "--json"]), "authctl login work");
+    nobody(server.runs(&home, false, &["token", "work"]).ends(), "authctl login work");
+    nobody(job(&["login", "work"]), "authctl login work");
+    let asked = issuer.stats().requests;
+    assert!(
+        asked.contains_key("token") && !asked.contains_key("device_authorization"),
+        "no code was asked for: {asked:?}"
+    );
+    assert!(!opened.exists(), "a browser was opened");
+}
