@@ -2,8 +2,9 @@
 
 use std::net::TcpListener;
 
+use crate::agent_support::agent;
 use crate::keyring::needs;
-use crate::network::{Company, NAME, Proxy, free_port, log_in};
+use crate::network::{Company, NAME, Proxy, free_port, listener, log_in};
 use crate::support::{self, Sandbox};
 
 /// Everything that says where a proxy is.
@@ -65,6 +66,40 @@ fn through_an_http_proxy_that_wants_a_password() {
     company.logs_in().exits(0);
     company.renews();
     assert!(company.home.leaks_in_files().iter().all(|file| file.ends_with("tinyproxy.conf")));
+}
+
+#[test]
+fn through_a_proxy_that_speaks_tls_itself() {
+    let mut company = company();
+    let proxy = Proxy::http(&company, None);
+    let (listener, port) = listener();
+    let front = company.front(listener, proxy.at.parse().expect("an address"));
+    for (name, value) in company.names() {
+        company.home.set(name, value);
+    }
+    company.home.set("HTTPS_PROXY", format!("https://{NAME}:{port}"));
+    company.logs_in().exits(0);
+    let used = proxy.used();
+    assert!(used > 0, "the proxy was used");
+    company.renews();
+    assert!(proxy.used() > used, "the proxy was used for the renewal");
+    drop(front);
+    company.home.passes("work", 301);
+    blames(company.home.run(&["refresh", "work"]), &format!("{NAME}:{port}"), "no connection to or through the proxy");
+}
+
+#[test]
+fn the_agent_renews_through_the_proxy_that_it_was_started_with() {
+    let mut company = company();
+    let proxy = Proxy::http(&company, None);
+    company.home.set("HTTPS_PROXY", format!("http://{}", proxy.at));
+    company.logs_in().exits(0);
+    let _agent = agent(&company.home, &[]);
+    company.home.unset("HTTPS_PROXY");
+    let used = proxy.used();
+    company.home.run(&["refresh", "work"]).exits(0);
+    assert!(proxy.used() > used, "the proxy was used");
+    assert_eq!(company.issuer.stats().grants_asked["refresh_token"], 1);
 }
 
 #[test]
@@ -140,7 +175,7 @@ fn a_proxy_that_is_down_unknown_or_silent_is_named_without_its_password() {
     let at = silent.local_addr().expect("bound").to_string();
     company.home.set("HTTPS_PROXY", format!("http://{CLERK}:{CLERKS_PASSWORD}@{at}"));
     blames(company.home.run(&["refresh", "work", "-vvv"]), &at, "nothing within 8 seconds");
-    // The refresh token is known to be unspent: else it would not be sent again while the access token lives.
+    // Nothing has happened to the session.
     company.home.set("HTTPS_PROXY", format!("http://{}", good.at));
     company.home.run(&["refresh", "work"]).exits(0);
     assert_eq!(company.issuer.stats().grants_asked["refresh_token"], 1);

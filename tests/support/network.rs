@@ -43,6 +43,11 @@ impl Company {
         Self { home, issuer, front }
     }
 
+    /// Something else that speaks TLS for `to`, under the issuer's name.
+    pub fn front(&self, listener: TcpListener, to: SocketAddr) -> Front {
+        Front::serve(listener, self.home.path(), to)
+    }
+
     /// The certificate of the company's authority.
     pub fn authority(&self) -> PathBuf {
         self.home.path().join("ca.pem")
@@ -109,7 +114,7 @@ fn certify(dir: &Path) {
 }
 
 /// Speaks TLS for a server that does not; ends when dropped.
-struct Front {
+pub struct Front {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
