@@ -10,6 +10,7 @@ mod agent_service;
 mod agent_support;
 mod browser;
 mod crowd;
+mod driver;
 mod kept;
 mod keychain;
 #[path = "../support/keyring.rs"]
