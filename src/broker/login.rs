@@ -151,6 +151,7 @@ impl Broker {
                 tokens,
                 others: Vec::new(),
                 client_secret,
+                resources: asked_for(profile, grant),
                 logged_in_at: now,
                 renewed_at: None,
                 renewing_since: None,
@@ -237,6 +238,11 @@ impl Broker {
         });
         task.await.unwrap_or(Err(BrokerError::Cut))
     }
+}
+
+/// The resources that a login named. Tokens got elsewhere were asked for by somebody else.
+fn asked_for(profile: &Profile, grant: Grant) -> Vec<String> {
+    if grant == Grant::Token { Vec::new() } else { profile.own_request().resources }
 }
 
 fn subject_of(claims: &serde_json::Map<String, serde_json::Value>) -> Option<Subject> {

@@ -221,7 +221,8 @@ impl Broker {
             return self.resend_if_never_sent(|| json_api::refresh(&http, api, &token, &*self.clock)).await;
         }
         let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
-        self.resend_if_never_sent(|| refresh::request(&endpoint, &token, asked)).await
+        let request = session.request_for(asked);
+        self.resend_if_never_sent(|| refresh::request(&endpoint, &token, &request)).await
     }
 
     /// Sends, and once more if the first certainly never reached the issuer.

@@ -14,7 +14,7 @@ use super::error::{IssuerError, OAuthError};
 use super::form::Form;
 use super::loopback::{Loopback, Verdict};
 use super::metadata::Metadata;
-use super::token_endpoint::TokenEndpoint;
+use super::token_endpoint::{TokenEndpoint, add_own_resource};
 use crate::clock::Clock;
 use crate::model::{RedirectUri, TokenFor, TokenSet};
 use crate::secret::Secret;
@@ -50,6 +50,7 @@ pub struct CodeLogin {
     expected: Arc<Expected>,
     verifier: Secret,
     nonce: Option<String>,
+    resources: Vec<String>,
 }
 
 /// What an authorization response must bring to be the answer to this sign-in.
@@ -116,7 +117,8 @@ impl CodeLogin {
             issuer: metadata.issuer.to_string(),
             iss_required: metadata.iss_parameter_supported,
         });
-        Ok(Self { listener, authorization_url: url, expected, verifier, nonce })
+        let resources = request.asked.resources.clone();
+        Ok(Self { listener, authorization_url: url, expected, verifier, nonce, resources })
     }
 
     /// The address to open in the browser. Holds no secret that outlives this sign-in.
@@ -182,6 +184,7 @@ impl CodeLogin {
         form.add_secret("code", &code.0);
         form.add("redirect_uri", self.expected.redirect_uri.as_str());
         form.add_secret("code_verifier", &self.verifier);
+        add_own_resource(&mut form, &self.resources);
         Ok((endpoint.tokens(form).await?, self.nonce))
     }
 }
@@ -423,6 +426,23 @@ mod tests {
         let verifier = form["code_verifier"].as_bytes();
         assert_eq!(verifier.len(), 43);
         assert_eq!(URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier)), sent["code_challenge"]);
+    }
+
+    #[tokio::test]
+    async fn a_code_for_one_resource_is_redeemed_for_it() {
+        for (resources, sent) in [(&["https://r1"][..], &["https://r1"][..]), (&["https://r1", "https://r2"], &[])] {
+            let server = Canned::serving(vec![json(200, r#"{"access_token":"AT","token_type":"Bearer"}"#)]).await;
+            let (http, client, clock) = (http(), cli(), Quick::new());
+            let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
+            let mut request = CodeRequest::default();
+            request.asked.resources = resources.iter().map(|r| (*r).to_owned()).collect();
+            let login = CodeLogin::begin(&metadata(false), &cli(), &request).await.expect("a port");
+            let code = login.pasted(&format!("code=C&state={}", state(&login))).expect("ours");
+            login.redeem(&endpoint, code).await.expect("tokens");
+            let form = server.body(0);
+            let named = form_urlencoded::parse(form.as_bytes()).filter(|(name, _)| name == "resource");
+            assert_eq!(named.map(|(_, value)| value.into_owned()).collect::<Vec<_>>(), sent, "{resources:?}");
+        }
     }
 
     #[tokio::test]

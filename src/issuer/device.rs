@@ -9,7 +9,7 @@ use super::error::IssuerError;
 use super::form::Form;
 use super::metadata::Metadata;
 use super::reply::{Answer, Lenient, Life};
-use super::token_endpoint::{TokenEndpoint, add_asked, failure, post};
+use super::token_endpoint::{TokenEndpoint, add_asked, add_own_resource, failure, post};
 use crate::model::{TokenFor, TokenSet, secure_url};
 use crate::secret::Secret;
 use crate::ui::harmless;
@@ -37,6 +37,7 @@ pub struct DeviceAuthorization {
     pub expires_in: Duration,
     interval: Duration,
     expires: Instant,
+    resources: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -84,6 +85,7 @@ pub async fn request(
         expires_in,
         interval: wire.interval.0.unwrap_or(INTERVAL).clamp(INTERVALS.0, INTERVALS.1),
         expires: asked_at + expires_in,
+        resources: asked.resources.clone(),
     })
 }
 
@@ -105,6 +107,7 @@ pub async fn poll(endpoint: &TokenEndpoint<'_>, authorization: &DeviceAuthorizat
         clock.sleep(wait).await;
         let mut form = Form::grant("urn:ietf:params:oauth:grant-type:device_code");
         form.add_secret("device_code", &authorization.device_code);
+        add_own_resource(&mut form, &authorization.resources);
         wait = match endpoint.answer(form).await {
             Ok(Answer::Tokens(tokens)) => return Ok(tokens),
             Ok(Answer::Refused(refusal)) => match refusal.error.code.as_str() {
@@ -138,12 +141,16 @@ mod tests {
 
     /// A device login against `answers`, the first of them the device authorization response.
     async fn login(answers: Vec<String>) -> (Result<TokenSet, IssuerError>, Vec<u64>, Canned) {
+        login_for(answers, &TokenFor::default()).await
+    }
+
+    async fn login_for(answers: Vec<String>, asked: &TokenFor) -> (Result<TokenSet, IssuerError>, Vec<u64>, Canned) {
         let server = Canned::serving(answers).await;
         let (http, client, clock) = (http(), cli(), Quick::new());
         let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
         let mut metadata = Metadata::bare("https://a.example".parse().expect("valid"));
         metadata.device_authorization_endpoint = Some(server.url.clone());
-        let result = match request(&endpoint, &metadata, &TokenFor::default()).await {
+        let result = match request(&endpoint, &metadata, asked).await {
             Ok(authorization) => poll(&endpoint, &authorization).await,
             Err(error) => Err(error),
         };
@@ -166,6 +173,19 @@ mod tests {
         assert_eq!(
             server.body(1),
             "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code&device_code=DC&client_id=cli"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_login_for_one_resource_names_it_at_each_poll() {
+        let asked = TokenFor { resources: vec!["https://r1".into()], ..TokenFor::default() };
+        let (result, _, server) = login_for(vec![started(""), json(200, TOKENS)], &asked).await;
+        result.expect("tokens");
+        assert_eq!(server.body(0), "resource=https%3A%2F%2Fr1&client_id=cli");
+        assert!(
+            server.body(1).ends_with("&device_code=DC&resource=https%3A%2F%2Fr1&client_id=cli"),
+            "{}",
+            server.body(1)
         );
     }
 

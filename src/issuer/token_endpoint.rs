@@ -88,6 +88,14 @@ pub(super) fn add_asked(form: &mut Form, asked: &TokenFor) {
     }
 }
 
+/// Names the resource of a login once more where its code becomes tokens: some issuers give a token for it only then
+/// (RFC 8707, section 2.2). Of several the issuer chooses.
+pub(super) fn add_own_resource(form: &mut Form, resources: &[String]) {
+    if let [one] = resources {
+        form.add("resource", one);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::password::{self, PasswordReply};

@@ -106,6 +106,9 @@ pub struct Session {
     pub others: Vec<AnotherToken>,
     /// A confidential client's secret.
     pub client_secret: Option<Secret>,
+    /// The resources that the login asked for (RFC 8707): a refresh token is good for these alone. Empty where it named
+    /// none, which leaves it to the issuer.
+    pub resources: Vec<String>,
     /// When the login was.
     pub logged_in_at: UnixTime,
     /// When it was last renewed.
@@ -150,6 +153,8 @@ struct Out<'a> {
     tokens: TokensOut<'a>,
     others: Vec<OtherOut<'a>>,
     client_secret: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    resources: &'a [String],
     logged_in_at: UnixTime,
     renewed_at: Option<UnixTime>,
     renewing_since: Option<UnixTime>,
@@ -203,6 +208,8 @@ struct In {
     tokens: TokensIn,
     others: Vec<OtherIn>,
     client_secret: Option<Secret>,
+    #[serde(default)]
+    resources: Vec<String>,
     logged_in_at: UnixTime,
     renewed_at: Option<UnixTime>,
     renewing_since: Option<UnixTime>,
@@ -262,6 +269,7 @@ impl Session {
                 .map(|o| OtherOut { asked: &o.asked, tokens: TokensOut::of(&o.tokens) })
                 .collect(),
             client_secret: self.client_secret.as_ref().map(Secret::expose),
+            resources: &self.resources,
             logged_in_at: self.logged_in_at,
             renewed_at: self.renewed_at,
             renewing_since: self.renewing_since,
@@ -302,6 +310,7 @@ impl Session {
                 .map(|o| AnotherToken { asked: o.asked, tokens: o.tokens.into() })
                 .collect(),
             client_secret: stored.client_secret,
+            resources: stored.resources,
             logged_in_at: stored.logged_in_at,
             renewed_at: stored.renewed_at,
             renewing_since: stored.renewing_since,
@@ -317,6 +326,24 @@ impl Session {
             return Some(&self.tokens);
         }
         self.others.iter().find(|o| o.asked == *asked).map(|o| &o.tokens)
+    }
+
+    /// What the issuer is asked for to get `asked`. A login for one resource is renewed for that one: some issuers give a
+    /// token for it only where the token request says so again (RFC 8707, section 2.2). Of several the issuer chooses.
+    #[must_use]
+    pub fn request_for(&self, asked: &TokenFor) -> TokenFor {
+        let mut request = asked.clone();
+        if let ([one], [], None) = (&self.resources[..], &asked.resources[..], &asked.audience) {
+            request.resources.push(one.clone());
+        }
+        request
+    }
+
+    /// A resource among those `asked` for that the login did not name, where it named some.
+    #[must_use]
+    pub fn not_granted<'a>(&self, asked: &'a TokenFor) -> Option<&'a str> {
+        let granted = |resource: &String| self.resources.is_empty() || self.resources.contains(resource);
+        asked.resources.iter().find(|resource| !granted(resource)).map(String::as_str)
     }
 
     /// Whether a new access token can be had without anybody logging in.
@@ -354,6 +381,7 @@ mod tests {
             others: vec![AnotherToken { asked, tokens: TokenSet { refresh_token: None, ..tokens.clone() } }],
             tokens,
             client_secret: None,
+            resources: Vec::new(),
             logged_in_at: UnixTime(100),
             renewed_at: None,
             renewing_since: Some(UnixTime(5)),
@@ -377,6 +405,30 @@ mod tests {
         let stored = session().to_stored();
         let back = Session::from_stored(&stored).expect("readable");
         assert_eq!(back.to_stored().expose(), stored.expose());
+    }
+
+    #[test]
+    fn a_login_for_one_resource_is_renewed_for_it() {
+        let read = |stored: &SecretBytes| Session::from_stored(stored).expect("readable");
+        let plain = TokenFor::default();
+        let other = TokenFor { resources: vec!["https://b.example".into()], ..TokenFor::default() };
+        let scoped = TokenFor { scopes: vec!["read".into()], ..TokenFor::default() };
+        let mut session = read(&session().to_stored());
+        assert_eq!((session.request_for(&plain), session.not_granted(&other)), (plain.clone(), None), "none was named");
+
+        session.resources = vec!["https://a.example".into()];
+        let mut session = read(&session.to_stored());
+        assert_eq!(session.request_for(&plain).resources, session.resources);
+        assert_eq!(session.request_for(&scoped), TokenFor { resources: session.resources.clone(), ..scoped });
+        assert_eq!(
+            (session.request_for(&other), session.not_granted(&other)),
+            (other.clone(), Some("https://b.example"))
+        );
+        let audience = TokenFor { audience: Some("api".into()), ..TokenFor::default() };
+        assert_eq!(session.request_for(&audience), audience);
+
+        session.resources.push("https://b.example".into());
+        assert_eq!((session.request_for(&plain), session.not_granted(&other)), (plain, None), "the issuer chooses");
     }
 
     #[test]

@@ -197,6 +197,7 @@ pub(crate) mod tests {
             },
             others: Vec::new(),
             client_secret: None,
+            resources: Vec::new(),
             logged_in_at: UnixTime(0),
             renewed_at: None,
             renewing_since: None,

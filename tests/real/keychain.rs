@@ -37,6 +37,7 @@ fn session(token: String) -> Session {
         },
         others: Vec::new(),
         client_secret: None,
+        resources: Vec::new(),
         logged_in_at: UnixTime(0),
         renewed_at: None,
         renewing_since: None,
