@@ -385,6 +385,9 @@ impl From<BrokerError> for Failure {
                     LoginReason::OtherIssuer { .. } | LoginReason::OtherClient { .. } => {
                         "run `authctl login{profile}` to log in anew, or undo the change to the profile"
                     }
+                    LoginReason::OtherResource { .. } => {
+                        "ask for one that the login named, or run `authctl login{profile}` with a --resource for each"
+                    }
                     LoginReason::NoIdToken => "run `authctl login{profile} --scope openid`",
                 };
                 Self::new(Kind::LoginRequired, reason, hint)

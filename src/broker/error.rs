@@ -29,6 +29,12 @@ pub enum LoginReason {
     /// The token is over, and the issuer gave nothing to renew it with.
     #[error("the token has expired and the issuer gave no refresh token")]
     NoRefreshToken,
+    /// The login was for other resources. A refresh token that is sent with one it is not for may be spent for nothing.
+    #[error("the login was not for the resource `{asked}`")]
+    OtherResource {
+        /// What was asked for.
+        asked: String,
+    },
     /// There is a session, but no ID token in it.
     #[error("the session has no ID token")]
     NoIdToken,

@@ -146,6 +146,9 @@ impl Broker {
         if !session.can_renew() {
             return Err(BrokerError::LoginRequired(LoginReason::NoRefreshToken));
         }
+        if let Some(resource) = session.not_granted(asked).filter(|_| session.grant != Grant::ClientCredentials) {
+            return Err(BrokerError::LoginRequired(LoginReason::OtherResource { asked: resource.to_owned() }));
+        }
         let now = self.clock.now();
         let kept = session.token_for(asked);
         let valid = kept.is_some_and(|tokens| freshness(tokens, now, MinTtl::Default) != Freshness::Expired);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::jwt::claims;
-use crate::support::{Sandbox, issuer, quick_issuer};
+use crate::support::{PASSWORD, Sandbox, USER, issuer, quick_issuer};
 
 #[test]
 fn stdout_is_the_token_and_a_line_end() {
@@ -83,6 +83,26 @@ fn a_login_without_openid_has_no_id_token() {
     home.run_with(&args, &format!("{}\n", secret.expose())).exits(0);
     home.run(&["token", "ci"]).exits(0);
     home.run(&["token", "ci", "--id-token"]).exits(3).says("--scope openid");
+}
+
+#[test]
+fn a_resource_that_the_login_did_not_name_is_not_asked_for() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--password"];
+    let resources = ["--resource", "https://a.example", "--resource", "https://b.example"];
+    let login = [&login[..], &["--username", USER, "--password-stdin"], &resources].concat();
+    home.run_with(&login, &format!("{PASSWORD}\n")).exits(0);
+    let asked = issuer.stats().requests["token"];
+    for more in [&[][..], &["--resource", "https://a.example"]] {
+        let args = [&["token", "work", "--json", "--resource", "https://c.example"], more].concat();
+        let error = home.run(&args).exits(3).error();
+        assert_eq!(error["code"], "login_required", "{error}");
+        assert!(error["message"].as_str().is_some_and(|said| said.contains("`https://c.example`")), "{error}");
+        assert!(error["hint"].as_str().is_some_and(|said| said.contains("authctl login work")), "{error}");
+    }
+    assert_eq!(issuer.stats().requests["token"], asked, "an issuer may spend the refresh token that comes with it");
+    let other = home.run(&["token", "work", "--resource", "https://b.example"]).exits(0).line().to_owned();
+    assert_eq!(claims(&other)["aud"], "https://b.example");
 }
 
 #[test]
