@@ -71,7 +71,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let turn = Turn::take(app, &broker, &args, &profile, stored.as_ref()).await?;
         if let Some((profile, session)) = turn.joined() {
             app.ui().tell("The other login has got a session.");
-            return tell(app, profile, session);
+            return tell(app, &args, profile, session);
         }
         broker.reserve(&profile).await?;
         config::probe(&app.paths()?.config_file)?;
@@ -103,7 +103,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         for note in preset::named(&args)?.map(|preset| preset.notes).unwrap_or_default() {
             app.ui().tell(note);
         }
-        tell(app, &profile, &session)
+        tell(app, &args, &profile, &session)
     })
     .map_err(about)?;
     Ok(0)
@@ -255,7 +255,7 @@ async fn keep_profile(
     Ok(())
 }
 
-fn tell(app: &App, profile: &Profile, session: &Session) -> Result<(), Failure> {
+fn tell(app: &App, args: &Login, profile: &Profile, session: &Session) -> Result<(), Failure> {
     if app.common.json {
         return output::json(&Answer {
             profile: &profile.name,
@@ -277,6 +277,17 @@ fn tell(app: &App, profile: &Profile, session: &Session) -> Result<(), Failure> 
     app.ui().tell(&format!("Logged in as {who}. The session is kept in the {} store.", profile.store));
     if !session.can_renew() {
         app.ui().tell("The issuer gave nothing to renew it with: when the token expires, log in again.");
+        let prompts = &profile.server.authorization_parameters;
+        let told = args.prompt.is_some() || prompts.iter().any(|(name, _)| name == "prompt");
+        if session.grant == Grant::Browser && profile.scopes.iter().any(|s| s == "offline_access") && !told {
+            // OpenID Connect Core 1.0, section 11. Not asked for unbidden: at some issuers only an administrator can
+            // consent.
+            app.ui().tell(&format!(
+                "Some issuers give it only where they may ask for consent; try `authctl login {} \
+                 --authorization-parameter prompt=consent`, which the profile keeps.",
+                profile.name
+            ));
+        }
     }
     app.ui()
         .tell(&format!("`authctl token {}` prints a valid token, `authctl status` shows how it stands.", profile.name));
