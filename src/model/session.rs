@@ -346,12 +346,13 @@ impl Session {
         asked.resources.iter().find(|resource| !granted(resource)).map(String::as_str)
     }
 
-    /// Whether a new access token can be had without anybody logging in.
+    /// Whether a new access token can be had without anybody logging in. A client by itself asks again with its secret, or
+    /// with its key, which is not kept here.
     #[must_use]
     pub fn can_renew(&self) -> bool {
         self.ended.is_none()
             && match self.grant {
-                Grant::ClientCredentials => self.client_secret.is_some(),
+                Grant::ClientCredentials => true,
                 _ => self.tokens.refresh_token.is_some(),
             }
     }
