@@ -18,6 +18,7 @@ mod keyring;
 mod machine;
 #[path = "../support/network.rs"]
 mod network;
+mod oidc_provider;
 mod openapi;
 mod proxy;
 mod silence;

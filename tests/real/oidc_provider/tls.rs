@@ -1,0 +1,92 @@
+//! A provider whose certificate is a private authority's.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use super::Provider;
+use crate::keyring::needs;
+use crate::support::Sandbox;
+
+/// An authority, and a certificate of it for 127.0.0.1.
+struct Authority {
+    dir: tempfile::TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        needs(&["openssl"]);
+        let authority = Self { dir: tempfile::tempdir().expect("a directory") };
+        let root = ["-subj", "/CN=A private authority", "-addext", "keyUsage=critical,keyCertSign"];
+        authority.makes("ca", &root);
+        let (certificate, key) = (authority.path("ca.pem"), authority.path("ca.key"));
+        let (certificate, key) = (certificate.to_str().expect("text"), key.to_str().expect("text"));
+        let leaf = ["-subj", "/CN=127.0.0.1", "-CA", certificate, "-CAkey", key];
+        let names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
+        authority.makes("server", &[&leaf[..], &names].concat());
+        authority
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn makes(&self, name: &str, args: &[&str]) {
+        let mut command = Command::new("openssl");
+        command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]);
+        command.arg("-out").arg(self.path(&format!("{name}.pem")));
+        command.arg("-keyout").arg(self.path(&format!("{name}.key"))).args(args);
+        let output = command.output().expect("openssl starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn provider(&self) -> Provider {
+        Provider::start(&json!({"tls": {"cert": self.path("server.pem"), "key": self.path("server.key")}}))
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("text")
+}
+
+#[test]
+fn a_private_authority_is_trusted_only_where_it_was_given() {
+    let authority = Authority::new();
+    let mut provider = authority.provider();
+    assert!(provider.issuer.starts_with("https://127.0.0.1:"), "{}", provider.issuer);
+    let home = Sandbox::new();
+    let refused = provider.serves(&home, "basic", &["--json"]).exits(6).error();
+    assert_eq!(refused["code"], "issuer_unreachable", "{refused}");
+    let told = format!("{} {}", refused["message"], refused["hint"]);
+    for word in ["TLS", "certificate", "--ca-cert"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    home.run(&["token", "work"]).exits(2);
+
+    let ca = authority.path("ca.pem");
+    provider.serves(&home, "basic", &["--resource", "https://rs256.example", "--ca-cert", text(&ca)]).exits(0);
+    // It is remembered with the profile.
+    home.run(&["refresh", "work"]).exits(0);
+    home.run(&["verify", "work"]).exits(0);
+    assert_eq!(provider.counts().keys, 1);
+
+    // Another authority's word is not this one's.
+    let other = Authority::new();
+    provider.serves(&Sandbox::new(), "basic", &["--ca-cert", text(&other.path("ca.pem"))]).exits(6);
+}
+
+#[test]
+fn a_private_authority_in_the_environment_is_trusted() {
+    let authority = Authority::new();
+    let provider = authority.provider();
+    let mut home = Sandbox::new();
+    home.set("SSL_CERT_FILE", authority.path("ca.pem"));
+    provider.serves(&home, "basic", &[]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    home.unset("SSL_CERT_FILE");
+    let refused = home.run(&["refresh", "work", "--json"]).exits(6).error();
+    assert_eq!(refused["code"], "issuer_unreachable", "{refused}");
+    // What is kept is handed out as long as it is valid.
+    home.run(&["token", "work"]).exits(0);
+}
