@@ -81,7 +81,7 @@ complete -c authctl -n "__fish_authctl_using_subcommand login" -l revocation-end
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l end-session-endpoint -d 'The end of the session in the browser' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l userinfo-endpoint -d 'The userinfo endpoint' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l jwks-uri -d 'Where the issuer publishes its keys' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l redirect-uri -d 'Where the browser comes back to, as registered: on 127.0.0.1, [::1] or localhost, with a port if it must be that one' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l redirect-uri -d 'Where the browser comes back to, as registered: on 127.0.0.1, ::1 or localhost, with a port if it must be that one' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l authorization-parameter -d 'Add a parameter to the authorization request; repeatable' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-key -d 'Sign in as the client with this private key, PEM or JWK (`private_key_jwt`)' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-key-id -d 'The key\'s id at the issuer (`kid`)' -r

@@ -264,7 +264,7 @@ pub struct ServerArgs {
     /// Where the issuer publishes its keys
     #[arg(long, value_name = "URL")]
     pub jwks_uri: Option<String>,
-    /// Where the browser comes back to, as registered: on 127.0.0.1, [::1] or localhost, with a port if it must be that one
+    /// Where the browser comes back to, as registered: on 127.0.0.1, ::1 or localhost, with a port if it must be that one
     #[arg(long, value_name = "URL")]
     pub redirect_uri: Option<String>,
     /// Add a parameter to the authorization request; repeatable
