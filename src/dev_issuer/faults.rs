@@ -11,6 +11,7 @@ use hyper::{Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::edit::Edit;
 use super::wire::{Reply, bytes_reply, json, set};
 
 /// Where requests arrive.
@@ -19,6 +20,10 @@ use super::wire::{Reply, bytes_reply, json, set};
 pub enum Endpoint {
     /// Either metadata address.
     Metadata,
+    /// The metadata of OpenID Connect Discovery alone.
+    OpenidConfiguration,
+    /// The metadata of RFC 8414 alone.
+    AuthorizationServer,
     /// The JWK Set.
     Jwks,
     /// The authorization endpoint; not the pages that follow it.
@@ -40,7 +45,7 @@ pub enum Endpoint {
 impl Endpoint {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Metadata => "metadata",
+            Self::Metadata | Self::OpenidConfiguration | Self::AuthorizationServer => "metadata",
             Self::Jwks => "jwks",
             Self::Authorize => "authorize",
             Self::Token => "token",
@@ -50,6 +55,12 @@ impl Endpoint {
             Self::Userinfo => "userinfo",
             Self::StatusList => "status_list",
         }
+    }
+
+    /// Whether a fault that was set for `self` happens at `place`.
+    fn covers(self, place: Self) -> bool {
+        self == place
+            || (self == Self::Metadata && matches!(place, Self::OpenidConfiguration | Self::AuthorizationServer))
     }
 }
 
@@ -101,6 +112,10 @@ pub enum FaultKind {
     Hold,
     /// The request is processed and its effects stay; its reply waits until the faults are cleared, a minute at most.
     HoldReply,
+    /// The request is processed and its effects stay; its reply is changed.
+    Edited(Edit),
+    /// A reply that is the edit of an empty one, 200 and JSON; not processed.
+    Instead(Edit),
     /// Metadata with another `issuer` than was asked; elsewhere nothing goes wrong.
     IssuerMismatch,
     /// A status list that is not to be believed; elsewhere nothing goes wrong.
@@ -171,7 +186,7 @@ impl Faults {
 
     /// The oldest fault for this endpoint, counted.
     pub(super) fn next(&mut self, endpoint: Endpoint) -> Option<FaultKind> {
-        let at = self.to_come.iter().position(|fault| fault.endpoint == endpoint)?;
+        let at = self.to_come.iter().position(|fault| fault.endpoint.covers(endpoint))?;
         let fault = self.to_come.get_mut(at)?;
         let kind = fault.kind.clone();
         match fault.times {
@@ -224,7 +239,9 @@ pub(super) fn false_reply(kind: &FaultKind) -> Option<Reply> {
             set(&mut reply, header::CONTENT_TYPE, "application/json");
             reply
         }
+        FaultKind::Instead(_) => bytes_reply(StatusCode::OK, "application/json", Bytes::from_static(b"{}")),
         FaultKind::Slow { .. }
+        | FaultKind::Edited(_)
         | FaultKind::Reset
         | FaultKind::LostReply
         | FaultKind::Hang
@@ -267,11 +284,25 @@ mod tests {
         let json = r#"{"endpoint":"status_list","kind":"bad_status_list","how":"other_list","times":1}"#;
         let list: Fault = serde_json::from_str(json).expect("a fault");
         assert_eq!(serde_json::to_string(&list).expect("JSON"), json);
+        let json = r#"{"endpoint":"token","kind":"edited","set":{"expires_in":"60"},"status":201,"times":1}"#;
+        let edited: Fault = serde_json::from_str(json).expect("a fault");
+        assert_eq!(serde_json::to_string(&edited).expect("JSON"), json);
         let mut faults = Faults::default();
         faults.add(fault);
         assert_eq!(faults.next(Endpoint::Jwks), None);
         assert_eq!(faults.next(Endpoint::Token), Some(FaultKind::Slow { ms: 50 }));
         assert_eq!(faults.next(Endpoint::Token), Some(FaultKind::Slow { ms: 50 }));
         assert_eq!(faults.next(Endpoint::Token), None);
+    }
+
+    #[test]
+    fn a_fault_of_both_metadata_documents_is_one_of_each() {
+        let mut faults = Faults::default();
+        faults.add(Fault { endpoint: Endpoint::AuthorizationServer, kind: FaultKind::Html, times: 1 });
+        faults.add(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::Huge, times: 2 });
+        assert_eq!(faults.next(Endpoint::OpenidConfiguration), Some(FaultKind::Huge));
+        assert_eq!(faults.next(Endpoint::AuthorizationServer), Some(FaultKind::Html));
+        assert_eq!(faults.next(Endpoint::AuthorizationServer), Some(FaultKind::Huge));
+        assert_eq!(faults.next(Endpoint::OpenidConfiguration), None);
     }
 }

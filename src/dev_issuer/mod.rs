@@ -6,6 +6,7 @@ mod bounded;
 mod client;
 mod control;
 mod device;
+mod edit;
 mod faults;
 mod keys;
 mod metadata;
@@ -32,6 +33,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, watch};
 
+pub use edit::Edit;
 pub use faults::{Endpoint, Fault, FaultKind, StatusListFault};
 pub use keys::Algorithm;
 pub use options::{Client, GrantKind, Options, User};

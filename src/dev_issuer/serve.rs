@@ -140,7 +140,10 @@ async fn handle(core: &Core, incoming: hyper::Request<Incoming>) -> Result<Reply
             }
             other => {
                 if let Some(reply) = false_reply(other) {
-                    return Ok(reply);
+                    return Ok(match other {
+                        FaultKind::Instead(edit) => edit.apply(reply).await,
+                        _ => reply,
+                    });
                 }
             }
         }
@@ -158,6 +161,7 @@ async fn handle(core: &Core, incoming: hyper::Request<Incoming>) -> Result<Reply
     };
     match fault {
         Some(FaultKind::LostReply) => Err(Closed),
+        Some(FaultKind::Edited(edit)) => Ok(edit.apply(reply).await),
         Some(FaultKind::HoldReply) => {
             let _ = tokio::time::timeout(HANG, clearing.changed()).await;
             Ok(reply)
@@ -190,7 +194,7 @@ impl Place<'_> {
 fn place<'a>(core: &Core, path: &'a str) -> Option<Place<'a>> {
     // RFC 8414, section 3.1 puts the well-known part before the issuer's path, OpenID Connect Discovery after it.
     if path.strip_prefix("/.well-known/oauth-authorization-server") == Some(&core.options.path) {
-        return Some(Place::Endpoint(Endpoint::Metadata));
+        return Some(Place::Endpoint(Endpoint::AuthorizationServer));
     }
     let under = path.strip_prefix(core.options.path.as_str())?;
     if under.is_empty() {
@@ -201,7 +205,7 @@ fn place<'a>(core: &Core, path: &'a str) -> Option<Place<'a>> {
         return core.options.status_list_ttl.and(number.parse().ok()).map(Place::StatusList);
     }
     Some(match under {
-        ".well-known/openid-configuration" => Place::Endpoint(Endpoint::Metadata),
+        ".well-known/openid-configuration" => Place::Endpoint(Endpoint::OpenidConfiguration),
         "jwks" => Place::Endpoint(Endpoint::Jwks),
         "authorize" => Place::Endpoint(Endpoint::Authorize),
         "token" => Place::Endpoint(Endpoint::Token),
@@ -219,7 +223,9 @@ async fn answer(core: &Core, endpoint: Endpoint, request: &Request, mismatch: bo
     let get = request.method == Method::GET || request.method == Method::HEAD;
     let post = request.method == Method::POST;
     match endpoint {
-        Endpoint::Metadata if get => metadata::metadata(core, mismatch),
+        Endpoint::Metadata | Endpoint::OpenidConfiguration | Endpoint::AuthorizationServer if get => {
+            metadata::metadata(core, mismatch)
+        }
         Endpoint::Jwks if get => metadata::jwks(core).await,
         Endpoint::Authorize if get => authorize::authorize(core, request),
         Endpoint::Token if post => token::token(core, request).await,
@@ -227,7 +233,12 @@ async fn answer(core: &Core, endpoint: Endpoint, request: &Request, mismatch: bo
         Endpoint::Revoke if post => revoke::revoke(core, request).unwrap_or_else(|e: OAuthError| e.reply()),
         Endpoint::Introspect if post => revoke::introspect(core, request).unwrap_or_else(|e: OAuthError| e.reply()),
         Endpoint::Userinfo if get || post => userinfo::userinfo(core, request),
-        Endpoint::Metadata | Endpoint::Jwks | Endpoint::Authorize | Endpoint::StatusList => not_allowed("GET"),
+        Endpoint::Metadata
+        | Endpoint::OpenidConfiguration
+        | Endpoint::AuthorizationServer
+        | Endpoint::Jwks
+        | Endpoint::Authorize
+        | Endpoint::StatusList => not_allowed("GET"),
         Endpoint::Token | Endpoint::Device | Endpoint::Revoke | Endpoint::Introspect => not_allowed("POST"),
         Endpoint::Userinfo => not_allowed("GET, POST"),
     }
