@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Broker, BrokerError};
 use crate::clock::UnixTime;
 use crate::issuer::revoke::{self, TokenTypeHint};
-use crate::issuer::{IssuerError, json_api};
+use crate::issuer::{Endpoint, IssuerError, json_api};
 use crate::model::{Profile, Server, Session};
 use crate::secret::Secret;
 use crate::verify::{RevokedList, unverified_claims};
@@ -132,7 +132,7 @@ impl Broker {
             let Some(url) = &api.logout else { return Ok(false) };
             return Ok(json_api::logout(&http, api, url, &session.tokens).await.map(|()| true)?);
         }
-        let metadata = self.metadata(profile).await?;
+        let metadata = self.metadata_with(profile, &[Endpoint::Revocation]).await?;
         let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(false) };
         let client = self.client(profile, &metadata, session.client_secret.clone())?;
         if let Some(token) = &session.tokens.refresh_token {

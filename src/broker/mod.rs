@@ -27,7 +27,7 @@ pub use verdict::Judge;
 use https::Https;
 
 use crate::clock::Clock;
-use crate::issuer::{Client, Http, IssuerError, Metadata, Reached, Signer, discover};
+use crate::issuer::{Client, Endpoint, Http, IssuerError, Metadata, Reached, Signer, complete, discover};
 use crate::model::{ClientAuth, Profile, ProfileName, Session, StoreKind};
 use crate::secret::Secret;
 use crate::store::{ProfileLock, Store, StoreError};
@@ -283,6 +283,17 @@ impl Broker {
             discover(&*self.http(profile)?, &profile.issuer).await?
         };
         Ok(found.with(endpoints))
+    }
+
+    /// The issuer's metadata, with what the first document lacks of `needed` from the second: a request more where
+    /// something is lacking, and none elsewhere.
+    ///
+    /// # Errors
+    /// [`BrokerError::Issuer`].
+    pub async fn metadata_with(&self, profile: &Profile, needed: &[Endpoint]) -> Result<Metadata, BrokerError> {
+        let mut metadata = self.metadata(profile).await?;
+        complete(&*self.http(profile)?, &mut metadata, needed).await;
+        Ok(metadata)
     }
 
     /// The HTTP client that trusts what the profile trusts.

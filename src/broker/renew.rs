@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Broker, BrokerError, LoginReason, RESERVE, in_doubt};
 use crate::clock::UnixTime;
-use crate::issuer::{IssuerError, Reached, TokenEndpoint, client_credentials, json_api, refresh};
+use crate::issuer::{Endpoint, IssuerError, Reached, TokenEndpoint, client_credentials, json_api, refresh};
 use crate::model::{Failed, Freshness, Grant, MinTtl, Profile, Session, TokenFor, TokenSet, freshness};
 
 /// How badly a token is needed.
@@ -191,7 +191,7 @@ impl Broker {
         session: &mut Session,
     ) -> Result<TokenSet, BrokerError> {
         let http = self.http(profile)?;
-        let metadata = self.metadata(profile).await?;
+        let metadata = self.metadata_with(profile, &[Endpoint::Token]).await?;
         let client = self.client(profile, &metadata, session.client_secret.clone())?;
         let api = profile.server.api.login.is_some().then_some(&profile.server.api);
         if api.is_some() && !asked.is_plain() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Broker, BrokerError};
 use crate::clock::{Clock, UnixTime};
-use crate::issuer::{Metadata, jwks, status_list};
+use crate::issuer::{Endpoint, Metadata, jwks, status_list};
 use crate::model::{
     ClockMark, IssuerUrl, KeptList, PinnedKeys, Profile, ProfileName, RecordName, Session, StoreKind, Trust,
     TrustedKeys,
@@ -87,7 +87,7 @@ impl Broker {
     /// # Errors
     /// As [`Broker::change_trust`], and [`BrokerError::Issuer`]; the kept keys are then kept.
     pub async fn update_keys(&self, profile: &Profile) -> Result<Trust, BrokerError> {
-        let metadata = self.metadata(profile).await?;
+        let metadata = self.metadata_with(profile, &[Endpoint::Jwks]).await?;
         let keys = self.fetch_keys(profile, &metadata).await?;
         let heard = Heard { keys, told: self.told(profile), ..Heard::default() };
         self.hear(profile, heard).await
@@ -153,14 +153,14 @@ impl Broker {
         let mut heard = Heard { told: self.told(profile), asked_in_vain: lacking && rested, ..Heard::default() };
         let may_fetch = trust.pinned.is_none() && rested;
         if may_fetch && (old || lacking) {
-            self.fetch_again(profile, &mut heard).await;
+            self.fetch_again(profile, trust, &mut heard).await;
         }
         let known = |heard: &Heard| Trust { fetched: heard.keys.clone().or(trust.fetched.clone()), ..trust.clone() };
         let mut due = self.due_lists(profile, &known(&heard), tokens).await;
         if due.lacks_key && may_fetch && !old && !lacking {
             // The issuer signs its lists with a new key already, and these tokens are older.
             heard.asked_in_vain = true;
-            self.fetch_again(profile, &mut heard).await;
+            self.fetch_again(profile, trust, &mut heard).await;
             due = self.due_lists(profile, &known(&heard), tokens).await;
         }
         heard.lists = due.lists;
@@ -174,9 +174,11 @@ impl Broker {
     }
 
     /// Fetches the keys once more, for somebody who does not wait for them for long.
-    async fn fetch_again(&self, profile: &Profile, heard: &mut Heard) {
+    async fn fetch_again(&self, profile: &Profile, trust: &Trust, heard: &mut Heard) {
+        // An issuer that never had keys is not asked twice for them.
+        let needed: &[Endpoint] = if trust.fetched.is_some() { &[Endpoint::Jwks] } else { &[] };
         let fetch = async {
-            let metadata = self.metadata(profile).await?;
+            let metadata = self.metadata_with(profile, needed).await?;
             self.fetch_keys(profile, &metadata).await
         };
         let fetched = tokio::select! {

@@ -75,7 +75,8 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         }
         broker.reserve(&profile).await?;
         config::probe(&app.paths()?.config_file)?;
-        let metadata = app.patiently(profile.issuer.as_str(), broker.metadata(&profile)).await?;
+        let needed = How::needed(app, &args, &profile);
+        let metadata = app.patiently(profile.issuer.as_str(), broker.metadata_with(&profile, &needed)).await?;
         let how = How::choose(app, &args, &profile, &metadata);
         profile.grant = how.grant();
         prepare_profile(&args, &mut profile, new, &metadata, &input)?;

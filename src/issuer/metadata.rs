@@ -44,6 +44,25 @@ pub struct Metadata {
     pub id_token_signing_alg_values_supported: Option<Vec<String>>,
     /// Whether each authorization response names its issuer (RFC 9207).
     pub iss_parameter_supported: bool,
+    /// Where a second document may be that nobody has read yet.
+    unread: Option<Url>,
+}
+
+/// An endpoint that some command cannot do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// [`Metadata::authorization_endpoint`].
+    Authorization,
+    /// [`Metadata::token_endpoint`].
+    Token,
+    /// [`Metadata::jwks_uri`].
+    Jwks,
+    /// [`Metadata::device_authorization_endpoint`].
+    Device,
+    /// [`Metadata::revocation_endpoint`].
+    Revocation,
+    /// [`Metadata::end_session_endpoint`].
+    EndSession,
 }
 
 impl Metadata {
@@ -88,6 +107,18 @@ impl Metadata {
             scopes_supported: None,
             id_token_signing_alg_values_supported: None,
             iss_parameter_supported: false,
+            unread: None,
+        }
+    }
+
+    fn endpoint(&mut self, which: Endpoint) -> &mut Option<Url> {
+        match which {
+            Endpoint::Authorization => &mut self.authorization_endpoint,
+            Endpoint::Token => &mut self.token_endpoint,
+            Endpoint::Jwks => &mut self.jwks_uri,
+            Endpoint::Device => &mut self.device_authorization_endpoint,
+            Endpoint::Revocation => &mut self.revocation_endpoint,
+            Endpoint::EndSession => &mut self.end_session_endpoint,
         }
     }
 
@@ -113,13 +144,38 @@ impl Metadata {
 /// neither document is there; and whatever a request can fail with.
 pub async fn discover(http: &Http, issuer: &IssuerUrl) -> Result<Metadata, IssuerError> {
     let first = http.get(&openid_configuration(issuer), "application/json", None).await?;
+    let other = authorization_server(issuer);
     if let Some(document) = document(&first)? {
-        return read(issuer, document);
+        return Ok(Metadata { unread: Some(other), ..read(issuer, document)? });
     }
-    let second = http.get(&authorization_server(issuer), "application/json", None).await?;
+    let second = http.get(&other, "application/json", None).await?;
     match document(&second)? {
         Some(document) => read(issuer, document),
         None => Err(first.malformed("metadata of an authorization server")),
+    }
+}
+
+/// Takes the `needed` endpoints that `metadata` lacks from the document that was not read, RFC 8414's. Where nothing is
+/// lacking, nothing is sent. A second document that cannot be had, or is another issuer's, adds nothing, which is no
+/// failure: what is still missing is told by whoever needs it.
+pub async fn complete(http: &Http, metadata: &mut Metadata, needed: &[Endpoint]) {
+    let lacking: Vec<Endpoint> = needed.iter().copied().filter(|which| metadata.endpoint(*which).is_none()).collect();
+    if lacking.is_empty() {
+        return;
+    }
+    let Some(url) = metadata.unread.take() else { return };
+    let found = match http.get(&url, "application/json", None).await.and_then(|reply| document(&reply)) {
+        Ok(Some(document)) => read(&metadata.issuer, document),
+        Ok(None) => return,
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(mut second) => {
+            for which in lacking {
+                *metadata.endpoint(which) = second.endpoint(which).take();
+            }
+        }
+        Err(error) => tracing::info!("{} adds nothing to the issuer's metadata: {error}", url.path()),
     }
 }
 
@@ -201,6 +257,7 @@ fn read(expected: &IssuerUrl, document: Document) -> Result<Metadata, IssuerErro
         scopes_supported: document.scopes_supported,
         id_token_signing_alg_values_supported: document.id_token_signing_alg_values_supported,
         iss_parameter_supported: document.authorization_response_iss_parameter_supported.unwrap_or(false),
+        unread: None,
     })
 }
 
@@ -268,6 +325,43 @@ mod tests {
         let (found, _) = discovered("", &[json(404, "hunter2"), json(404, "hunter2")]).await;
         let error = found.expect_err("none").to_string();
         assert!(error.contains("404") && !error.contains("hunter2"), "{error}");
+    }
+
+    /// The first document has a token endpoint and no keys; what asking for `needed` makes of it where `second` is the
+    /// other one, and how many requests that took.
+    async fn completed(second: &str, needed: &[Endpoint]) -> (Metadata, usize) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let name = format!("http://{}", listener.local_addr().expect("bound"));
+        let first = document(r#","token_endpoint":"https://a.example/1""#);
+        let answers = [first.as_str(), second].map(|a| a.replace("ISSUER", &name)).to_vec();
+        let server = Canned::on(listener, answers);
+        let mut found = discover(&http(), &issuer(&name)).await.expect("metadata");
+        complete(&http(), &mut found, needed).await;
+        (found, server.requests().len())
+    }
+
+    #[tokio::test]
+    async fn what_the_first_document_lacks_is_looked_for_in_the_second_where_it_is_needed() {
+        let members = r#","token_endpoint":"https://a.example/2","jwks_uri":"https://a.example/keys","revocation_endpoint":"https://a.example/r""#;
+        let second = document(members);
+        let (found, asked) = completed(&second, &[Endpoint::Token]).await;
+        assert_eq!((found.jwks_uri, asked), (None, 1), "nothing that was needed was missing");
+        let (found, asked) = completed(&second, &[Endpoint::Token, Endpoint::Jwks]).await;
+        let texts = [found.token_endpoint, found.jwks_uri].map(|url| url.expect("there").to_string());
+        assert_eq!((texts, asked), (["https://a.example/1".into(), "https://a.example/keys".into()], 2));
+        assert_eq!(found.revocation_endpoint, None, "nobody needed it");
+        for useless in [
+            second.replace("ISSUER", "ISSUER/another"),
+            second.replace("https://a.example/keys", "http://a.example/keys"),
+            json(404, "{}"),
+            json(503, "{}"),
+            answer(200, "", "<html>"),
+            String::new(),
+        ] {
+            let (found, asked) = completed(&useless, &[Endpoint::Jwks]).await;
+            assert_eq!((found.jwks_uri, asked), (None, 2), "{useless}");
+            assert!(found.token_endpoint.is_some());
+        }
     }
 
     #[tokio::test]

@@ -36,5 +36,5 @@ pub use client_assertion::Signer;
 pub use error::{IssuerError, Phase, Reached};
 pub use handed_in::token_response;
 pub use http::Http;
-pub use metadata::{Metadata, discover};
+pub use metadata::{Endpoint, Metadata, complete, discover};
 pub use token_endpoint::TokenEndpoint;

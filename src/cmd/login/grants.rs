@@ -16,7 +16,8 @@ use crate::failure::{Failure, Kind};
 use crate::issuer::code::{CodeLogin, CodeRequest};
 use crate::issuer::password::PasswordReply;
 use crate::issuer::{
-    Client, Http, IssuerError, Metadata, TokenEndpoint, client_credentials, device, json_api, password, token_response,
+    Client, Endpoint, Http, IssuerError, Metadata, TokenEndpoint, client_credentials, device, json_api, password,
+    token_response,
 };
 use crate::model::{Grant, Profile, TokenFor};
 use crate::secret::Secret;
@@ -58,6 +59,21 @@ impl How {
             Grant::ClientCredentials => Self::ClientCredentials,
             Grant::Token => Self::Token,
         }
+    }
+
+    /// The endpoints that the login needs, before the metadata has decided which one it is.
+    pub(super) fn needed(app: &App, args: &Login, profile: &Profile) -> Vec<Endpoint> {
+        let mut needed = match args.grant().unwrap_or(profile.grant) {
+            Grant::Token => Vec::new(),
+            Grant::Password | Grant::ClientCredentials => vec![Endpoint::Token],
+            Grant::Device => vec![Endpoint::Token, Endpoint::Device],
+            Grant::Browser if args.no_browser || args.browser || app.environment.surroundings.elsewhere().is_none() => {
+                vec![Endpoint::Token, Endpoint::Authorization]
+            }
+            Grant::Browser => vec![Endpoint::Token, Endpoint::Authorization, Endpoint::Device],
+        };
+        needed.push(Endpoint::Jwks);
+        needed
     }
 
     pub(super) fn grant(self) -> Grant {
@@ -328,7 +344,7 @@ fn opens(program: &Path, arguments: &[&str], url: &str) -> bool {
 /// The address names the client only: with an `id_token_hint` a token would stand in the browser's arguments, so the
 /// issuer asks the user instead.
 pub(in crate::cmd) async fn open_end_session(app: &App, profile: &Profile) -> Result<(), Failure> {
-    let metadata = app.broker()?.metadata(profile).await?;
+    let metadata = app.broker()?.metadata_with(profile, &[Endpoint::EndSession]).await?;
     let Some(mut url) = metadata.end_session_endpoint else {
         app.ui().tell("The issuer offers no sign-out in the browser.");
         return Ok(());
