@@ -4,6 +4,7 @@ mod grants;
 mod input;
 mod preset;
 mod profile;
+mod qr;
 mod turn;
 
 use serde::Serialize;

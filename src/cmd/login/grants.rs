@@ -1,6 +1,5 @@
 //! The grants as a person meets them: what is shown, what is asked, and which one fits where nobody said.
 
-use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::input::Input;
-use super::new_login;
+use super::{new_login, qr};
 use crate::app::App;
 use crate::broker::NewLogin;
 use crate::cli::Login;
@@ -21,6 +20,7 @@ use crate::issuer::{
 };
 use crate::model::{Grant, Profile, TokenFor};
 use crate::secret::Secret;
+use crate::ui::harmless;
 
 /// How long somebody may take to sign in.
 pub(super) const SIGN_IN_LIMIT: Duration = Duration::from_secs(600);
@@ -204,38 +204,36 @@ impl SignIn<'_> {
     async fn device(&self) -> Result<NewLogin, Failure> {
         let endpoint = self.endpoint()?;
         let started = device::request(&endpoint, self.metadata, &self.asked()).await?;
+        self.tell(&self.what_is_asked());
         self.tell(&format!(
             "To sign in at {}, open this address on any device:\n\n  {}\n\nand enter the code\n\n  {}\n",
             self.profile.issuer, started.verification_uri, started.user_code
         ));
         if let Some(complete) = &started.verification_uri_complete {
-            self.show_qr(complete);
+            qr::show(self.app, complete);
         }
         self.tell(&format!(
-            "Enter only a code that you asked for yourself. It is good for {}; waiting for you to finish, Ctrl-C gives up.",
+            "Never enter a code that somebody else sent you: it would sign them in as you. This one is good for {}; waiting \
+             for you to finish, Ctrl-C gives up.",
             crate::cmd::output::span(started.expires_in)
         ));
         let tokens = device::poll(&endpoint, &started).await?;
         Ok(new_login(Grant::Device, tokens, None, self.client))
     }
 
-    /// A QR code on stderr, where that is a terminal.
-    fn show_qr(&self, url: &Url) {
-        let mut stderr = std::io::stderr();
-        if self.app.common.quiet || !stderr.is_terminal() || self.app.environment.dumb_terminal {
-            return;
-        }
-        if let Ok(code) = qrcode::QrCode::with_error_correction_level(url.as_str(), qrcode::EcLevel::L) {
-            use qrcode::render::unicode::Dense1x2;
-            // Drawn as light on dark, as most terminals are, with the colours said where they may be: scanners want
-            // dark dots on a light ground.
-            let image = code.render().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
-            let (on, off) = if self.app.environment.no_color { ("", "") } else { ("\u{1b}[97;40m", "\u{1b}[0m") };
-            for line in image.lines() {
-                let _ = writeln!(stderr, "{on}{line}{off}");
-            }
-            let _ = writeln!(stderr);
-        }
+    /// Who asks for what, so that it can be compared with what the issuer's page says (RFC 8628, section 5.4).
+    fn what_is_asked(&self) -> String {
+        let asked = self.asked();
+        let listed = |words: &[String]| harmless(&words.join(" "), 400);
+        let scopes = match asked.scopes.as_slice() {
+            [] => "no scope in particular".to_owned(),
+            [scope] => format!("the scope {}", harmless(scope, 400)),
+            scopes => format!("the scopes {}", listed(scopes)),
+        };
+        let places: Vec<String> = asked.audience.into_iter().chain(asked.resources).collect();
+        let places = if places.is_empty() { String::new() } else { format!(", for {}", listed(&places)) };
+        let client = harmless(&self.profile.client_id, 80);
+        format!("This login asks {} for {scopes}{places}, as the client {client}.\n", self.profile.issuer)
     }
 
     async fn password(&self, piped: Option<Secret>) -> Result<NewLogin, Failure> {
