@@ -483,6 +483,12 @@ impl From<IssuerError> for Failure {
                 };
                 Self::new(Kind::Refused, error, hint)
             }
+            IssuerError::TokenType { .. } => Self::new(
+                Kind::Refused,
+                error,
+                "have the client registered for bearer tokens at the issuer, without DPoP or another proof",
+            )
+            .coded("token_type"),
             IssuerError::Malformed { .. } => Self::new(
                 Kind::Unreachable,
                 error,

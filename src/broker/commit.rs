@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::renew::failed;
 use super::trust::keys_of;
 use super::{Broker, BrokerError, LoginReason, Served};
+use crate::issuer::IssuerError;
 use crate::model::{AnotherToken, Profile, Session, TokenFor, TokenSet, Trust};
 use crate::secret::Secret;
 use crate::verify::{unverified_claims, verify_id_token};
@@ -23,9 +25,16 @@ impl Broker {
     ) -> Result<Served, BrokerError> {
         let read = session.generation.clone();
         session.generation = read.next();
-        session.renewed_at = Some(new.obtained_at);
         session.renewing_since = None;
-        session.last_failure = None;
+        // Of tokens that nobody here can use, the refresh token still is the one to go on with: the old one may be spent.
+        let unusable = IssuerError::of_type(&new);
+        match &unusable {
+            None => {
+                session.renewed_at = Some(new.obtained_at);
+                session.last_failure = None;
+            }
+            Some(error) => session.last_failure = Some(failed(error, self.clock.now())),
+        }
         Self::fill_expiry(&mut new);
         if let Some(rotated) = new.refresh_token.take() {
             session.tokens.refresh_token = Some(rotated);
@@ -40,7 +49,9 @@ impl Broker {
                 IdTokenCheck::Bad(why) => tracing::warn!("the renewed ID token is ignored: {why}"),
             }
         }
-        if asked.is_plain() {
+        if unusable.is_some() {
+            tracing::info!("{}: the renewed token is not kept", profile.name);
+        } else if asked.is_plain() {
             new.scope = new.scope.or_else(|| session.tokens.scope.clone());
             session.tokens.access_token = new.access_token.clone();
             session.tokens.token_type = new.token_type.clone();
@@ -65,6 +76,9 @@ impl Broker {
             };
         }
         self.write_surely(profile, &session).await?;
+        if let Some(error) = unusable {
+            return Err(error.into());
+        }
         match trust {
             Ok(trust) => self.keep_up_with(profile, &mut session, trust, unchecked).await,
             Err(error) => tracing::warn!("what is trusted of the issuer cannot be read: {error}"),

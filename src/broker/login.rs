@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::trust::keys_of;
 use super::{Broker, BrokerError};
 use crate::clock::UnixTime;
-use crate::issuer::{Metadata, userinfo};
+use crate::issuer::{IssuerError, Metadata, userinfo};
 use crate::model::{Generation, Grant, PinnedKeys, Profile, Session, Subject, TokenSet, Trust, TrustedKeys};
 use crate::secret::Secret;
 use crate::verify::{
@@ -88,7 +88,7 @@ impl Broker {
     /// signature, issuer and expiry. Stores nothing.
     ///
     /// # Errors
-    /// [`BrokerError::NotVerified`] or [`BrokerError::Issuer`].
+    /// [`BrokerError::NotVerified`] or [`BrokerError::Issuer`], which it also is where the tokens are no bearer tokens.
     pub async fn prepare_login(
         &self,
         profile: &Profile,
@@ -96,6 +96,9 @@ impl Broker {
         login: NewLogin,
     ) -> Result<PreparedLogin, BrokerError> {
         let NewLogin { grant, mut tokens, nonce, client_secret, max_auth_age, pinned } = login;
+        if let Some(unusable) = IssuerError::of_type(&tokens) {
+            return Err(unusable.into());
+        }
         let now = self.clock.now();
         Self::fill_expiry(&mut tokens);
         let fetched = self.fetch_keys(profile, metadata).await;

@@ -356,6 +356,7 @@ fn in_doubt(error: &IssuerError) -> bool {
         | IssuerError::Mismatch { .. }
         | IssuerError::Unsupported { .. }
         | IssuerError::Refused(_)
+        | IssuerError::TokenType { .. }
         | IssuerError::TimedOut { .. }
         | IssuerError::CaCert { .. }
         | IssuerError::ClientKey { .. }

@@ -245,14 +245,8 @@ impl Broker {
     /// Keeps what a failed try means for the session, and says what to tell the caller.
     async fn record_failure(&self, profile: &Profile, mut session: Session, error: BrokerError) -> BrokerError {
         let BrokerError::Issuer(issuer_error) = &error else { return error };
-        let at = self.clock.now();
-        let retry_at = match issuer_error {
-            IssuerError::Busy { retry_after: Some(wait), .. } => Some(at.plus(*wait)),
-            _ => None,
-        };
         let over = issuer_error.ends_session() && session.grant != Grant::ClientCredentials;
-        let failed =
-            Failed { at, code: word_for(issuer_error).to_owned(), message: issuer_error.to_string(), retry_at };
+        let failed = failed(issuer_error, self.clock.now());
         if over {
             session.ended = Some(failed.clone());
             session.tokens.refresh_token = None;
@@ -284,10 +278,20 @@ fn in_doubt_yet(main: &TokenSet, since: UnixTime, now: UnixTime) -> bool {
     alive && since <= soon
 }
 
+/// What is remembered of a renewal that failed.
+pub(super) fn failed(error: &IssuerError, at: UnixTime) -> Failed {
+    let retry_at = match error {
+        IssuerError::Busy { retry_after: Some(wait), .. } => Some(at.plus(*wait)),
+        _ => None,
+    };
+    Failed { at, code: word_for(error).to_owned(), message: error.to_string(), retry_at }
+}
+
 /// The stable word that a failed renewal is remembered by.
 fn word_for(error: &IssuerError) -> &'static str {
     match error {
         IssuerError::Refused(_)
+        | IssuerError::TokenType { .. }
         | IssuerError::Insecure(_)
         | IssuerError::Mismatch { .. }
         | IssuerError::Unsupported { .. } => "issuer_refused",

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::InsecureUrl;
+use crate::model::{InsecureUrl, TokenSet};
 use crate::ui::harmless;
 
 /// How far a request came before it failed.
@@ -131,6 +131,12 @@ pub enum IssuerError {
     /// The server, or the user at it, said no.
     #[error("the issuer refused: {0}")]
     Refused(OAuthError),
+    /// Tokens of a type that authctl cannot use (RFC 6749, section 7.1). The issuer has acted on the request.
+    #[error("the issuer gave a token of the type `{found}`, and authctl can only use bearer tokens")]
+    TokenType {
+        /// The `token_type`, at most 40 printable characters.
+        found: String,
+    },
     /// An answer that is none of what the protocol has.
     #[error("{from} sent {what}")]
     Malformed {
@@ -172,6 +178,12 @@ pub enum IssuerError {
 }
 
 impl IssuerError {
+    /// The error for `tokens` that authctl cannot use; `None` where it can.
+    #[must_use]
+    pub fn of_type(tokens: &TokenSet) -> Option<Self> {
+        (!tokens.is_bearer()).then(|| Self::TokenType { found: harmless(&tokens.token_type, 40) })
+    }
+
     /// How long the server wants to be left alone, where it said so (RFC 9110, section 10.2.3).
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -195,6 +207,7 @@ impl IssuerError {
             Self::Mismatch { .. }
             | Self::Busy { .. }
             | Self::Refused(_)
+            | Self::TokenType { .. }
             | Self::Malformed { .. }
             | Self::TimedOut { .. } => false,
         }

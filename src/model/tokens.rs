@@ -22,6 +22,15 @@ pub struct TokenSet {
     pub scope: Option<String>,
 }
 
+impl TokenSet {
+    /// Whether whoever holds the access token may use it (RFC 6750). One of another type proves nothing by itself, and a
+    /// client that does not understand the type must not use it (RFC 6749, section 7.1).
+    #[must_use]
+    pub fn is_bearer(&self) -> bool {
+        canonical_type(&self.token_type) == "Bearer"
+    }
+}
+
 /// `bearer` in any case is `Bearer` (RFC 6749, section 5.1); another type stays as the issuer wrote it.
 #[must_use]
 pub fn canonical_type(token_type: &str) -> &str {
