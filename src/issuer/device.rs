@@ -73,15 +73,23 @@ pub async fn request(
     }
     let wire: Wire = reply.object().ok_or_else(|| reply.malformed(expected))?;
     let uri = wire.verification_uri.0.or(wire.verification_url.0);
+    let missing = match (&wire.device_code, &wire.user_code.0, &uri) {
+        (None, None, None) => return Err(failure(&reply, &sent, expected)),
+        (None, ..) => "device_code",
+        (_, None, _) => "user_code",
+        _ => "verification_uri",
+    };
     let (Some(device_code), Some(user_code), Some(uri)) = (wire.device_code, wire.user_code.0, uri) else {
-        return Err(failure(&reply, &sent, expected));
+        let what = format!("a device authorization response without {missing}");
+        return Err(IssuerError::Malformed { from: reply.host, what });
     };
     let expires_in = wire.expires_in.0.unwrap_or(LIVES.0).min(LIVES.1);
     Ok(DeviceAuthorization {
         device_code,
         user_code: harmless(&user_code, 64),
         verification_uri: secure_url(&uri)?,
-        verification_uri_complete: wire.verification_uri_complete.0.as_deref().map(secure_url).transpose()?,
+        // It only saves typing: one that cannot be used is left out.
+        verification_uri_complete: wire.verification_uri_complete.0.and_then(|uri| secure_url(&uri).ok()),
         expires_in,
         interval: wire.interval.0.unwrap_or(INTERVAL).clamp(INTERVALS.0, INTERVALS.1),
         expires: asked_at + expires_in,

@@ -11,7 +11,7 @@ use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, Head
 use reqwest::{redirect, retry};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use url::Url;
 
 use super::connect::{Attempt, Limits, Lookup, Resolver, Steps, system, tls};
@@ -272,9 +272,21 @@ impl Reply {
     pub(super) fn malformed(&self, expected: &str) -> IssuerError {
         let what = match self.status {
             status @ 300..400 => format!("a redirect (status {status}) instead of {expected}"),
-            status => format!("no {expected} (status {status})"),
+            status => format!("no {expected} but {} (status {status})", self.kind()),
         };
         IssuerError::Malformed { from: self.host.clone(), what }
+    }
+
+    /// What the body is, in words of ours alone.
+    fn kind(&self) -> &'static str {
+        let text = self.text().trim_ascii();
+        match text.first() {
+            None => "nothing",
+            Some(b'<') => "a web page",
+            Some(_) if serde_json::from_slice::<IgnoredAny>(text).is_err() => "text that is not JSON",
+            Some(b'{') => "other JSON",
+            Some(_) => "JSON that is no object",
+        }
     }
 
     /// The body without a byte order mark.

@@ -56,7 +56,11 @@ pub(super) fn read_tokens(reply: &Reply, sent: &[Secret], asked_at: UnixTime) ->
     }
     let success = reply.is_success();
     let expected = if success { "token response" } else { "OAuth error response" };
-    let wire = parse(reply).ok_or_else(|| reply.malformed(expected))?;
+    let malformed = |what: &str| IssuerError::Malformed { from: reply.host.clone(), what: what.to_owned() };
+    let wire = parse(reply).ok_or_else(|| match reply.object::<Members>() {
+        Some(_) => malformed(&format!("a {expected} with a member twice, or one that is no text where it has to be")),
+        None => reply.malformed(expected),
+    })?;
     if let Some(refusal) = wire.refusal(reply.status, sent) {
         return if success || (400..500).contains(&reply.status) {
             Ok(Answer::Refused(refusal))
@@ -64,7 +68,6 @@ pub(super) fn read_tokens(reply: &Reply, sent: &[Secret], asked_at: UnixTime) ->
             Err(reply.malformed(expected))
         };
     }
-    let malformed = |what: &str| IssuerError::Malformed { from: reply.host.clone(), what: what.to_owned() };
     if !success {
         return Err(reply.malformed(expected));
     }
@@ -108,6 +111,9 @@ fn parse(reply: &Reply) -> Option<Wire> {
     }
     reply.object()
 }
+
+/// An object, whatever is in it.
+type Members = std::collections::HashMap<String, IgnoredAny>;
 
 /// Both kinds of response: which one it is shows in its members, since some issuers send errors with status 200. A
 /// member that comes twice makes the response none.
