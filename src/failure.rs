@@ -430,14 +430,11 @@ impl From<BrokerError> for Failure {
 impl From<IssuerError> for Failure {
     fn from(error: IssuerError) -> Self {
         match &error {
-            IssuerError::Insecure(_) => Self::new(
-                Kind::Refused,
-                error,
-                "tell whoever runs the issuer that its metadata names an address without https",
-            ),
-            IssuerError::Mismatch { found, .. } => {
-                let hint =
-                    format!("if that is the issuer you mean, use exactly `{found}`; if not, do not sign in there");
+            IssuerError::Insecure(_) => {
+                Self::new(Kind::Refused, error, "tell whoever runs the issuer that it names an address without https")
+            }
+            IssuerError::Mismatch { expected, found } => {
+                let hint = name_to_use(expected, found);
                 Self::new(Kind::Refused, error, hint).coded("issuer_mismatch")
             }
             IssuerError::Unsupported { .. } => {
@@ -512,6 +509,24 @@ impl From<IssuerError> for Failure {
     }
 }
 
+/// What to do where an issuer calls itself `found` and was asked as `expected`. What is to be typed comes from the
+/// issuer: only a plain address at the same place is put into a command.
+fn name_to_use(expected: &str, found: &str) -> String {
+    let place = |url: &str| url.split('/').take(3).collect::<Vec<_>>().join("/");
+    let plain = found.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:/%".contains(&b));
+    if !found.contains("://") {
+        return "log in again; if it stays so, tell whoever runs the issuer that its metadata promises `iss` in its answers \
+                (RFC 9207)"
+            .to_owned();
+    }
+    if !plain || place(expected) != place(found) {
+        return format!("if that is the issuer you mean, use exactly `{found}`; if not, do not sign in there");
+    }
+    let slash = expected.trim_end_matches('/') == found.trim_end_matches('/');
+    let why = if slash { "the slash at the end counts" } else { "the whole name counts" };
+    format!("{why}: if that is the issuer you mean, log in with `--issuer {found}`; if not, do not sign in there")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -533,6 +548,26 @@ mod tests {
         let table: Vec<u8> = EXIT_CODES[1..].iter().map(|(code, _)| *code).collect();
         assert_eq!(codes, table);
         assert!(kinds.iter().all(|kind| Kind::of_exit_code(kind.exit_code()) == *kind));
+    }
+
+    #[test]
+    fn an_issuers_own_name_is_put_into_a_command_only_where_it_can_do_no_harm() {
+        for (expected, found, hint) in [
+            (
+                "https://a.example/",
+                "https://a.example",
+                "the slash at the end counts: if that is the issuer you mean, log in with `--issuer https://a.example`; if not",
+            ),
+            ("https://a.example", "https://a.example/", "log in with `--issuer https://a.example/`;"),
+            ("https://a.example/T", "https://a.example/t", "the whole name counts: "),
+            ("https://a.example", "https://evil.example", "use exactly `https://evil.example`; if not, do not sign in"),
+            ("https://a.example", "https://a.example.evil.example", "use exactly"),
+            ("https://a.example", "https://a.example/$(rm -rf .)", "use exactly"),
+            ("https://a.example", "no `iss` from the browser", "RFC 9207"),
+        ] {
+            let told = name_to_use(expected, found);
+            assert!(told.contains(hint), "{expected} {found}: {told}");
+        }
     }
 
     #[test]
