@@ -5,7 +5,7 @@ use url::Url;
 
 use super::error::IssuerError;
 use super::http::{Http, Reply};
-use super::reply::{Lenient, texts};
+use super::reply::{Lenient, flag, texts};
 use crate::model::{ClientAuth, Endpoints, IssuerUrl, secure_url};
 use crate::ui::harmless;
 
@@ -220,7 +220,8 @@ struct Document {
     scopes_supported: Option<Vec<String>>,
     #[serde(deserialize_with = "texts")]
     id_token_signing_alg_values_supported: Option<Vec<String>>,
-    authorization_response_iss_parameter_supported: Option<bool>,
+    #[serde(deserialize_with = "flag")]
+    authorization_response_iss_parameter_supported: bool,
 }
 
 /// The document in `reply`, `None` where there is none.
@@ -240,6 +241,8 @@ fn read(expected: &IssuerUrl, document: Document) -> Result<Metadata, IssuerErro
         return Err(IssuerError::Mismatch { expected: expected.to_string(), found: harmless(&found, 200) });
     }
     let url = |member: Lenient| member.0.as_deref().map(secure_url).transpose();
+    // A list with nothing in it should have been left out (RFC 8414, section 2) and says no more than that.
+    let said = |list: Option<Vec<String>>| list.filter(|list| !list.is_empty());
     Ok(Metadata {
         issuer: expected.clone(),
         authorization_endpoint: url(document.authorization_endpoint)?,
@@ -250,13 +253,15 @@ fn read(expected: &IssuerUrl, document: Document) -> Result<Metadata, IssuerErro
         end_session_endpoint: url(document.end_session_endpoint)?,
         userinfo_endpoint: url(document.userinfo_endpoint)?,
         introspection_endpoint: url(document.introspection_endpoint)?,
-        grant_types_supported: document.grant_types_supported,
-        code_challenge_methods_supported: document.code_challenge_methods_supported,
-        token_endpoint_auth_methods_supported: document.token_endpoint_auth_methods_supported,
-        token_endpoint_auth_signing_alg_values_supported: document.token_endpoint_auth_signing_alg_values_supported,
-        scopes_supported: document.scopes_supported,
-        id_token_signing_alg_values_supported: document.id_token_signing_alg_values_supported,
-        iss_parameter_supported: document.authorization_response_iss_parameter_supported.unwrap_or(false),
+        grant_types_supported: said(document.grant_types_supported),
+        code_challenge_methods_supported: said(document.code_challenge_methods_supported),
+        token_endpoint_auth_methods_supported: said(document.token_endpoint_auth_methods_supported),
+        token_endpoint_auth_signing_alg_values_supported: said(
+            document.token_endpoint_auth_signing_alg_values_supported,
+        ),
+        scopes_supported: said(document.scopes_supported),
+        id_token_signing_alg_values_supported: said(document.id_token_signing_alg_values_supported),
+        iss_parameter_supported: document.authorization_response_iss_parameter_supported,
         unread: None,
     })
 }
@@ -305,12 +310,13 @@ mod tests {
 
     #[tokio::test]
     async fn odd_members_count_as_absent() {
-        let members = r#","token_endpoint":"https://a.example/t","jwks_uri":null,"revocation_endpoint":"","scopes_supported":["a",1,"b"],"grant_types_supported":"x","mtls":{"a":[1]}"#;
+        let members = r#","token_endpoint":"https://a.example/t","jwks_uri":null,"revocation_endpoint":"","scopes_supported":["a",1,"b"],"grant_types_supported":"x","code_challenge_methods_supported":[],"authorization_response_iss_parameter_supported":[1],"mtls":{"a":[1]}"#;
         let (found, asked) = discovered("", &[document(members)]).await;
         let found = found.expect("metadata");
         assert_eq!(found.token_endpoint.map(|u| u.to_string()).as_deref(), Some("https://a.example/t"));
         assert_eq!((found.jwks_uri, found.revocation_endpoint, found.grant_types_supported), (None, None, None));
         assert_eq!(found.scopes_supported, Some(vec!["a".into(), "b".into()]));
+        assert_eq!((found.code_challenge_methods_supported, found.iss_parameter_supported), (None, false));
         assert_eq!(asked.len(), 1);
     }
 

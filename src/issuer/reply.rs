@@ -196,6 +196,15 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     })
 }
 
+/// Whether it is true, as itself or as text; anything else is not.
+pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(match Loose::deserialize(deserializer)? {
+        Loose::Flag(flag) => flag,
+        Loose::Text(text) => text == "true",
+        _ => false,
+    })
+}
+
 /// `scope` as text, or as the list that some issuers make of it.
 #[derive(Default)]
 struct Scope(Option<String>);
@@ -255,6 +264,7 @@ impl<'de> Deserialize<'de> for ErrorMember {
 /// Any JSON value, kept only as far as the loose members above can use it. None of them is a secret.
 enum Loose {
     Nothing,
+    Flag(bool),
     Text(String),
     Number(f64),
     List(Vec<String>),
@@ -275,8 +285,8 @@ impl<'de> Deserialize<'de> for Loose {
                 Ok(Loose::Nothing)
             }
 
-            fn visit_bool<E: de::Error>(self, _: bool) -> Result<Loose, E> {
-                Ok(Loose::Nothing)
+            fn visit_bool<E: de::Error>(self, flag: bool) -> Result<Loose, E> {
+                Ok(Loose::Flag(flag))
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Loose, E> {
