@@ -59,6 +59,7 @@ impl Broker {
             session.tokens.expires_at = new.expires_at;
             session.tokens.scope = new.scope.clone();
         } else {
+            Self::fill_scope(&mut new, &asked.scopes);
             session.others.retain(|other| other.asked != *asked);
             let excess = (session.others.len() + 1).saturating_sub(Session::MOST_OTHERS);
             session.others.drain(..excess);
@@ -139,6 +140,13 @@ impl Broker {
             wait *= 2;
         }
         self.write(profile, session).await
+    }
+
+    /// A reply that says nothing of the scope grants what was asked for (RFC 6749, section 5.1).
+    pub(super) fn fill_scope(tokens: &mut TokenSet, asked: &[String]) {
+        if tokens.scope.is_none() && !asked.is_empty() {
+            tokens.scope = Some(asked.join(" "));
+        }
     }
 
     /// Takes the end of a JWT whose issuer did not say how long it lives from the token itself.

@@ -101,6 +101,9 @@ impl Broker {
         }
         let now = self.clock.now();
         Self::fill_expiry(&mut tokens);
+        if grant != Grant::Token {
+            Self::fill_scope(&mut tokens, &profile.scopes);
+        }
         let fetched = self.fetch_keys(profile, metadata).await;
         // Without an ID token nothing here needs the keys: offline `verify` will say that there are none.
         let keys = match (fetched, &tokens.id_token, grant) {
