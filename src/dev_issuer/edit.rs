@@ -60,7 +60,8 @@ impl Edit {
             Some(body) => body.clone().into_bytes(),
             None => sent.to_vec(),
         };
-        if let Ok(Value::Object(object)) = serde_json::from_slice(&text) {
+        let changes = !(self.set.is_empty() && self.remove.is_empty() && self.double.is_empty());
+        if changes && let Ok(Value::Object(object)) = serde_json::from_slice(&text) {
             text = self.written(object).into_bytes();
         }
         if self.byte_order_mark {
@@ -131,6 +132,7 @@ mod tests {
             (r#"{"set":{"b":null,"c":[2]},"remove":["a"]}"#, 200, r#"{"b":null,"c":[2]}"#),
             (r#"{"double":["b","none"]}"#, 200, r#"{"a":1,"b":"x","b":"x"}"#),
             (r#"{"status":403,"byte_order_mark":true,"pad_to":20}"#, 403, "\u{feff}{\"a\":1,\"b\":\"x\"}  "),
+            (r#"{"body":"{\"a\":1,\"a\":2 }"}"#, 200, r#"{"a":1,"a":2 }"#),
             (r#"{"body":"<p>","chunked":true,"set":{"a":1}}"#, 200, "<p>"),
         ] {
             let (reply, text) = edited(edit).await;
