@@ -29,4 +29,5 @@ mod status;
 mod status_list;
 mod stores;
 mod token;
+mod variations;
 mod verify;

@@ -1,0 +1,186 @@
+//! Device authorization (RFC 8628): what the first reply may leave out or write otherwise, and what may come between polls.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{answers, edits, fit_to_be_shown};
+use crate::support::person::token_response;
+use crate::support::{Ran, Sandbox, USER, quick_issuer};
+
+/// A device login: what is changed in the first reply, what the polls get, one after another, before the tokens.
+struct Row {
+    section: &'static str,
+    first: Value,
+    polls: Vec<Value>,
+    code: i32,
+    says: Vec<&'static str>,
+    /// What the waits between the polls add up to.
+    seconds: u64,
+}
+
+fn row(section: &'static str, first: Value, code: i32, says: &[&'static str]) -> Row {
+    Row { section, first, polls: Vec::new(), code, says: says.to_vec(), seconds: 0 }
+}
+
+fn fault(kind: &str) -> Value {
+    json!({"kind": kind})
+}
+
+fn says(error: &str) -> Value {
+    json!({"kind": "instead", "status": 400, "set": {"error": error}})
+}
+
+impl Row {
+    fn polls(self, polls: &[Value], seconds: u64) -> Self {
+        Self { polls: polls.to_vec(), seconds, ..self }
+    }
+
+    fn runs(&self) -> (Sandbox, Ran, Duration) {
+        let issuer = quick_issuer();
+        let tokens = token_response(&issuer, USER);
+        let home = Sandbox::new();
+        for name in ["access_token", "refresh_token", "id_token"] {
+            home.keep_secret(tokens[name].as_str().expect("a token"));
+        }
+        edits(&issuer, "device", &self.first, 1);
+        for poll in &self.polls {
+            let mut fault = json!({"endpoint": "token", "times": 1});
+            fault.as_object_mut().expect("an object").extend(poll.as_object().expect("a fault").clone());
+            issuer.fault(serde_json::from_value(fault).expect("a fault"));
+        }
+        answers(&issuer, "token", &json!({"set": tokens}), 0);
+        let begun = Instant::now();
+        let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device", "-vvv"];
+        let ran = home.watch(&args).ends();
+        (home, ran, begun.elapsed())
+    }
+
+    fn holds(&self) {
+        let (home, ran, took) = self.runs();
+        let Self { section, first, polls, .. } = self;
+        assert_eq!(ran.code, self.code, "{section}: {first} {polls:?}: {}", ran.stderr);
+        for text in &self.says {
+            assert!(ran.stderr.contains(text), "{section}: {first} {polls:?}: no {text:?} in {}", ran.stderr);
+        }
+        assert!(took >= Duration::from_secs(self.seconds), "{section}: {first} {polls:?}: {took:?}");
+        fit_to_be_shown(&ran, &first.to_string());
+        assert_eq!(home.session_file("work").exists(), self.code == 0, "{section}: {first}");
+    }
+}
+
+/// All at once: nearly all the time goes by with waiting for the next poll.
+fn all(rows: &[Row]) {
+    std::thread::scope(|scope| {
+        for row in rows {
+            scope.spawn(|| row.holds());
+        }
+    });
+}
+
+/// Changes to the first reply, with the shortest interval there is.
+fn first(changes: Value) -> Value {
+    let mut set = json!({"interval": 1});
+    set.as_object_mut().expect("an object").extend(changes.as_object().expect("changes").clone());
+    json!({"set": set})
+}
+
+fn first_without(member: &str) -> Value {
+    json!({"set": {"interval": 1}, "remove": [member]})
+}
+
+#[test]
+fn the_first_reply_may_leave_out_what_is_optional() {
+    let section = "RFC 8628, section 3.2";
+    let uri = "https://a.example/device";
+    all(&[
+        row(section, first_without("verification_uri_complete"), 0, &["/device", "Logged in"]),
+        row(section, first(json!({"verification_uri_complete": format!("{uri}?code=WDJB")})), 0, &["Logged in"]),
+        row(section, first(json!({"verification_uri_complete": "https://a.example/#c=1&x=y"})), 0, &["Logged in"]),
+        row(section, first(json!({"verification_uri_complete": "javascript:alert(1)"})), 0, &["Logged in"]),
+        row(section, first(json!({"verification_uri_complete": 7})), 0, &["Logged in"]),
+        row(section, first_without("expires_in"), 0, &["good for 15 min;"]),
+        row(section, first(json!({"expires_in": "600"})), 0, &["good for 10 min;"]),
+        row(section, first(json!({"expires_in": 1e9})), 0, &["good for 1 h;"]),
+        row(section, first(json!({"interval": "1"})), 0, &["Logged in"]),
+        row(section, first(json!({"interval": 0})), 0, &["Logged in"]).polls(&[], 1),
+        row(section, json!({"remove": ["interval"]}), 0, &["Logged in"]).polls(&[], 5),
+        row("RFC 8628, section 6.1", first(json!({"user_code": "WDJBMJHT"})), 0, &["\n  WDJBMJHT\n"]),
+        row("RFC 8628, section 6.1", first(json!({"user_code": "123 456 789"})), 0, &["\n  123 456 789\n"]),
+        row(
+            "as before RFC 8628",
+            json!({"set": {"interval": 1, "verification_url": uri},
+            "remove": ["verification_uri", "verification_uri_complete"]}),
+            0,
+            &["\n  https://a.example/device\n"],
+        ),
+    ]);
+}
+
+#[test]
+fn a_first_reply_that_is_none_is_told() {
+    let beyond = "beyond RFC 8628, section 3.2";
+    let page = json!({"body": "<p>portal", "content_type": "text/html"});
+    let refused = json!({"status": 403, "body": r#"{"error":"unauthorized_client"}"#});
+    all(&[
+        row(beyond, first_without("user_code"), 6, &["a device authorization response without user_code"]),
+        row(beyond, first(json!({"user_code": ""})), 6, &["a device authorization response without user_code"]),
+        row(beyond, first_without("device_code"), 6, &["a device authorization response without device_code"]),
+        row(beyond, first_without("verification_uri"), 6, &["response without verification_uri"]),
+        row(beyond, page, 6, &["sent no device authorization response but a web page (status 200)"]),
+        row(beyond, json!({"body": "{}"}), 6, &["no device authorization response but other JSON"]),
+        row("RFC 6749, section 5.2", refused, 5, &["unauthorized_client", "--client-id"]),
+        row("RFC 8628, section 5.4", first(json!({"verification_uri": "http://evil.example"})), 5, &["is not https"]),
+        row("RFC 8628, section 5.4", first(json!({"verification_uri": "javascript:alert(1)"})), 5, &["is not https"]),
+        row(
+            "shown as it can be",
+            first(json!({"user_code": "A\u{1b}[2J\u{202e}B\n\nC"})),
+            0,
+            &["  A\u{fffd}[2J\u{fffd}B"],
+        ),
+    ]);
+}
+
+#[test]
+fn between_polls_only_the_users_no_and_the_end_of_the_code_are_final() {
+    let section = "RFC 8628, section 3.5";
+    let start = || first(json!({}));
+    let pending = says("authorization_pending");
+    let busy = json!({"kind": "too_many_requests", "retry_after": 2});
+    let page = json!({"kind": "instead", "body": "<p>portal", "content_type": "text/html"});
+    all(&[
+        row(section, start(), 0, &["Logged in"]).polls(&[pending.clone(), pending.clone()], 3),
+        row(section, start(), 0, &["Logged in"]).polls(&[says("slow_down")], 1 + 6),
+        row(section, start(), 5, &["access_denied", "next: sign in again"]).polls(&[says("access_denied")], 1),
+        row(section, start(), 3, &["nobody signed in", "authctl login work"]).polls(&[says("expired_token")], 1),
+        // A longer wait after each fault (section 3.5), and the old one when it is over.
+        row(section, start(), 0, &["Logged in"])
+            .polls(&[fault("reset"), fault("reset"), pending.clone()], 1 + 2 + 4 + 1),
+        row(section, start(), 0, &["Logged in"]).polls(&[fault("html_error"), fault("server_error")], 1 + 2 + 4),
+        row(section, start(), 0, &["Logged in"]).polls(&[busy], 1 + 2),
+        row(section, start(), 6, &["no token response but a web page"]).polls(&[page], 1),
+        row("RFC 6749, section 5.2", start(), 5, &["invalid_client"]).polls(&[says("invalid_client")], 1),
+        // A code that is over by its own words is not polled with, whatever the issuer goes on to say.
+        row(section, first(json!({"expires_in": 3})), 3, &["nobody signed in"])
+            .polls(&[pending.clone(), pending.clone(), pending], 2),
+    ]);
+}
+
+#[test]
+fn whoever_types_a_code_in_sees_what_was_asked_for_and_by_whom() {
+    let issuer = quick_issuer();
+    let home = Sandbox::new();
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];
+    let more = ["--scope", "openid", "--scope", "mail.read", "--audience", "https://api.example"];
+    let waiting = home.watch(&[&args[..], &more].concat());
+    let said = waiting.finds("the warning", |said| said.contains("Ctrl-C gives up").then(|| said.to_owned()));
+    // Lines are broken where the terminal is narrow; words are what counts (RFC 8628, section 5.4).
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let asked = format!(
+        "This login asks {} for the scopes openid mail.read, for https://api.example, as the client authctl.",
+        issuer.issuer()
+    );
+    assert!(said.contains(&asked), "{said}");
+    assert!(said.contains("Never enter a code that somebody else sent you"), "{said}");
+    assert!(said.find(&asked) < said.find("enter the code"), "before the code: {said}");
+}

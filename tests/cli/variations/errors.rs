@@ -1,0 +1,139 @@
+//! Refusals and answers that are none: whatever comes, the exit code says which it is, and no more of it is shown than its
+//! error fields.
+
+use serde_json::{Value, json};
+
+use super::{UNSEEN, answers, each, fit_to_be_shown, log_in, row};
+use crate::support::{Sandbox, quick_issuer};
+
+fn body(status: u16, content_type: &str, body: impl Into<String>) -> Value {
+    let body: String = body.into();
+    json!({"status": status, "content_type": content_type, "body": body.replace("UNSEEN", UNSEEN)})
+}
+
+fn refusal(status: u16, members: Value) -> Value {
+    body(status, "application/json", members.to_string())
+}
+
+#[test]
+fn a_refusal_is_one_whatever_status_it_comes_with() {
+    let issuer = quick_issuer();
+    let section = "RFC 6749, section 5.2";
+    let client: &[&str] = &["the issuer refused: invalid_client", "next: check --client-id"];
+    each(
+        &issuer,
+        &[
+            row(section, "token", refusal(400, json!({"error": "invalid_client", "more": UNSEEN})), 5, client),
+            row(section, "token", refusal(401, json!({"error": "invalid_client"})), 5, client),
+            row(section, "token", refusal(403, json!({"error": "invalid_client"})), 5, client),
+            row(section, "token", refusal(200, json!({"error": "invalid_client"})), 5, client),
+            row(section, "token", body(400, "text/html", r#"{"error":"invalid_client"}"#), 5, client),
+            row(section, "token", body(400, "text/plain", "\u{feff} {\"error\":\"invalid_client\"}\n"), 5, client),
+            row(section, "token", body(400, "application/x-www-form-urlencoded", "error=invalid_client"), 5, client),
+            row(section, "token", refusal(400, json!({"error": "invalid_scope"})), 5, &["--scope"]),
+            row(section, "token", refusal(400, json!({"error": "own_word", "error_uri": UNSEEN})), 5, &["own_word"]),
+            row(section, "token", refusal(400, json!({"error": "invalid_grant"})), 5, &["user name and password"]),
+            row(
+                "beyond it",
+                "token",
+                refusal(400, json!({"error": {"type": "OAuthException", "message": "Bad", "trace": UNSEEN}})),
+                5,
+                &["OAuthException: Bad"],
+            ),
+        ],
+        answers,
+    );
+}
+
+#[test]
+fn an_answer_that_is_none_is_told_by_what_it_is_and_never_shown() {
+    let issuer = quick_issuer();
+    let section = "beyond RFC 6749, section 5.2";
+    let no_error = |what: &'static str| -> Vec<&'static str> { vec!["sent no OAuth error response but ", what] };
+    let (nothing, page, text, other) =
+        (no_error("nothing ("), no_error("a web page"), no_error("text that is not JSON"), no_error("other JSON"));
+    let twice = r#"{"error":"UNSEEN","error":"UNSEEN"}"#;
+    each(
+        &issuer,
+        &[
+            row(section, "token", body(400, "application/json", ""), 6, nothing.leak()),
+            row(section, "token", body(401, "", " \r\n"), 6, &["but nothing (status 401)"]),
+            row(section, "token", body(400, "text/html", "<h1>UNSEEN</h1>"), 6, page.leak()),
+            row(section, "token", body(403, "text/plain", "invalid_grant UNSEEN"), 6, text.leak()),
+            row(section, "token", body(400, "application/json", "{\"error\":\"UNSEEN"), 6, &["not JSON"]),
+            row(section, "token", body(400, "application/json", r#"{"message":"UNSEEN"}"#), 6, other.leak()),
+            row(section, "token", body(404, "application/json", r#"["UNSEEN"]"#), 6, &["JSON that is no object"]),
+            row(section, "token", body(400, "application/json", twice), 6, &["a member twice"]),
+            row(section, "token", body(302, "text/html", "UNSEEN"), 6, &["a redirect (status 302) instead of"]),
+            row(section, "token", body(500, "application/json", r#"{"error":"invalid_grant"}"#), 6, &["out of order"]),
+            row(section, "token", body(200, "application/json", "{}"), 6, &["a token response without access_token"]),
+            row(section, "token", body(200, "text/html", "<p>UNSEEN"), 6, &["no token response but a web page"]),
+            row(section, "token", body(204, "", ""), 6, &["no token response but nothing (status 204)"]),
+            row(
+                "RFC 6749, appendix A.12",
+                "token",
+                body(200, "application/json", r#"{"access_token":"UNSEEN\u0000"}"#),
+                6,
+                &["characters that no token has"],
+            ),
+            row(
+                "RFC 8414",
+                "metadata",
+                body(404, "text/html", "UNSEEN"),
+                6,
+                &["no metadata of an authorization server"],
+            ),
+            row("RFC 8414", "metadata", body(200, "text/html", "<p>UNSEEN"), 6, &["but a web page (status 200)"]),
+        ],
+        answers,
+    );
+}
+
+#[test]
+fn what_an_issuer_says_is_made_harmless_and_cut() {
+    let issuer = quick_issuer();
+    let hostile = "\u{1b}[31m\u{1b}]0;title\u{7}a\r\nauthctl: done\u{8}\u{9b}2J \u{202e}txt.exe\u{200b}b";
+    let long = "word ".repeat(20_000);
+    for (code, description, shown) in [
+        ("invalid_request", hostile, "a"),
+        (hostile, "plain", "plain"),
+        ("invalid_request", long.as_str(), "word word"),
+        (long.as_str(), "plain", "plain"),
+        ("invalid_request", "", "invalid_request"),
+    ] {
+        let home = Sandbox::new();
+        let which = format!("{:.40} {:.40}", code.escape_debug().to_string(), description.escape_debug().to_string());
+        answers(&issuer, "token", &refusal(400, json!({"error": code, "error_description": description})), 1);
+        let ran = log_in(&home, issuer.issuer(), &[]).exits(5).says(shown);
+        fit_to_be_shown(&ran, &which);
+        // The line that it would have forged is no line of its own.
+        assert!(!ran.stderr.lines().any(|line| line.starts_with("authctl: done")), "{which}: {}", ran.stderr);
+        answers(&issuer, "token", &refusal(400, json!({"error": code, "error_description": description})), 1);
+        let ran = log_in(&home, issuer.issuer(), &["--json"]).exits(5);
+        fit_to_be_shown(&ran, &which);
+        assert!(ran.error()["message"].as_str().is_some_and(|message| message.len() < 900), "{which}");
+    }
+}
+
+#[test]
+fn a_renewal_that_gets_no_answer_is_tried_again_and_one_that_is_refused_is_not() {
+    let issuer = quick_issuer();
+    for (edit, code, ends) in [
+        (body(400, "text/html", "<p>invalid_grant"), 6, false),
+        (body(400, "application/json", ""), 6, false),
+        (body(401, "text/plain", "invalid_grant"), 6, false),
+        (refusal(503, json!({"error": "invalid_grant"})), 6, false),
+        (refusal(200, json!({"error": "invalid_grant"})), 5, false),
+        (refusal(400, json!({"error": "invalid_client"})), 5, false),
+        (refusal(403, json!({"error": "invalid_grant"})), 3, true),
+        (refusal(401, json!({"error": "invalid_grant"})), 3, true),
+    ] {
+        let home = Sandbox::new();
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        home.passes("work", 301);
+        answers(&issuer, "token", &edit, 1);
+        home.run(&["token", "work"]).exits(code);
+        let next = home.run(&["refresh", "work"]);
+        assert_eq!(next.code, if ends { 3 } else { 0 }, "{edit}: {}", next.stderr);
+    }
+}

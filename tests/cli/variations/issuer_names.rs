@@ -1,0 +1,86 @@
+//! What an issuer is called: with a path, with a slash at the end or without, compared character by character.
+
+use serde_json::json;
+
+use super::{edits, log_in};
+use crate::support::hand::HandServer;
+use crate::support::person::token_response;
+use crate::support::{Sandbox, USER, issuer};
+
+#[test]
+fn a_name_that_differs_by_a_slash_is_refused_and_the_right_one_is_named() {
+    for path in ["", "/tenant", "/tenant/a"] {
+        let issuer = issuer(|options| options.path = path.into());
+        let (right, wrong) = (issuer.issuer().to_owned(), format!("{}/", issuer.issuer()));
+        let home = Sandbox::new();
+        let told = log_in(&home, &wrong, &["--json"]).exits(5).error();
+        assert_eq!(told["code"], "issuer_mismatch", "{told}");
+        let said = told["message"].as_str().expect("a message");
+        assert!(said.contains(&format!("expected issuer `{wrong}`, found `{right}`")), "{said}");
+        let hint = told["hint"].as_str().expect("a hint");
+        assert!(hint.contains(&format!("`--issuer {right}`")) && hint.contains("slash"), "{hint}");
+        assert_eq!(issuer.stats().grants_asked.len(), 0, "no password went there");
+        assert!(!home.config_file().exists());
+        // The hint, followed.
+        log_in(&home, &right, &[]).exits(0);
+        home.run(&["verify", "work"]).exits(0);
+        home.run(&["refresh", "work"]).exits(0);
+    }
+}
+
+#[test]
+fn an_issuer_whose_name_ends_in_a_slash_is_named_with_it() {
+    let issuer = issuer(|_| {});
+    let (typed, own) = (issuer.issuer().to_owned(), format!("{}/", issuer.issuer()));
+    // Its ID tokens would bear the name with the slash, which the embedded issuer's do not.
+    edits(&issuer, "metadata", &json!({"set": {"issuer": own}}), 0);
+    edits(&issuer, "token", &json!({"remove": ["id_token"]}), 0);
+    let home = Sandbox::new();
+    let hint = log_in(&home, &typed, &["--json"]).exits(5).error()["hint"].as_str().expect("a hint").to_owned();
+    assert!(hint.contains(&format!("`--issuer {own}`")), "{hint}");
+    log_in(&home, &own, &[]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
+    assert_eq!(shown["issuer"], own, "kept as it was typed");
+}
+
+#[test]
+fn a_name_from_elsewhere_is_shown_and_put_into_no_option() {
+    let issuer = issuer(|_| {});
+    for name in [
+        "https://evil.example".to_owned(),
+        format!("{}.evil.example", issuer.issuer()),
+        format!("{}/$(touch pwned)", issuer.issuer()),
+        format!("{}/`touch pwned`", issuer.issuer()),
+        format!("{}/\u{1b}[2J", issuer.issuer()),
+    ] {
+        let home = Sandbox::new();
+        edits(&issuer, "metadata", &json!({"set": {"issuer": name}}), 1);
+        let ran = log_in(&home, issuer.issuer(), &[]).exits(5).says("do not sign in there");
+        assert!(!ran.stderr.contains("--issuer") && !ran.stderr.contains('\u{1b}'), "{name}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn an_endpoint_is_used_to_the_letter() {
+    // A slash at its end, a query of its own (RFC 6749, section 3.2), letters that some would write otherwise.
+    for endpoint in ["/token/", "/token?tenant=1&a=b%20c", "/To%6ben//x/", "/t/../token"] {
+        let real = issuer(|options| options.opaque_access_tokens = true);
+        let mut tokens = token_response(&real, USER);
+        tokens.as_object_mut().expect("an object").remove("id_token");
+        let sent = url::Url::parse("http://127.0.0.1/").and_then(|base| base.join(endpoint)).expect("an address");
+        let sent = sent[url::Position::BeforePath..].to_owned();
+        let expected = sent.clone();
+        let server = HandServer::start(move |own, request| match request.path.as_str() {
+            "/.well-known/openid-configuration" => {
+                (200, json!({"issuer": own, "token_endpoint": format!("{own}{endpoint}")}).to_string())
+            }
+            path if path == expected => (200, tokens.to_string()),
+            _ => (404, "{}".into()),
+        });
+        let home = Sandbox::new();
+        log_in(&home, &server.url, &["--scope", "offline_access"]).exits(0);
+        let asked: Vec<String> = server.requests().into_iter().map(|request| request.path).collect();
+        assert!(asked.contains(&sent), "{endpoint}: {asked:?}");
+    }
+}

@@ -1,0 +1,193 @@
+//! Metadata that says little, that says what is not so, and that stands at one address, or half of it at each.
+
+use authctl::dev_issuer::Handle;
+use serde_json::{Value, json};
+
+use super::{answers, edits, log_in};
+use crate::support::person::Person;
+use crate::support::{Sandbox, USER, issuer, quick_issuer};
+
+const FIRST: &str = "openid_configuration";
+const SECOND: &str = "authorization_server";
+
+/// There is no such document.
+fn missing() -> Value {
+    json!({"status": 404, "body": "not here"})
+}
+
+fn without(members: &[&str]) -> Value {
+    json!({"remove": members})
+}
+
+/// How often either document was asked for since `before`.
+fn asked(issuer: &Handle, before: u64) -> u64 {
+    issuer.stats().requests.get("metadata").copied().unwrap_or_default() - before
+}
+
+/// Signs in with a browser elsewhere.
+#[track_caller]
+fn by_browser(home: &Sandbox, issuer: &Handle) {
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
+    let mut pasting = home.watch(&args);
+    let url = pasting.line(&format!("{}/authorize", issuer.issuer()));
+    let person = Person::signs_in(issuer, &url, USER);
+    pasting.types(&format!("{}\n", person.location));
+    pasting.ends().exits(0);
+}
+
+#[test]
+fn what_is_not_said_to_be_supported_is_tried() {
+    let issuer = quick_issuer();
+    let lists = [
+        "response_types_supported",
+        "response_modes_supported",
+        "grant_types_supported",
+        "code_challenge_methods_supported",
+        "token_endpoint_auth_methods_supported",
+        "revocation_endpoint_auth_methods_supported",
+        "scopes_supported",
+        "claims_supported",
+        "subject_types_supported",
+        "id_token_signing_alg_values_supported",
+        "authorization_response_iss_parameter_supported",
+    ];
+    let empty: Value =
+        lists.iter().map(|name| ((*name).to_owned(), json!([]))).collect::<serde_json::Map<_, _>>().into();
+    let odd: Value =
+        lists.iter().map(|name| ((*name).to_owned(), json!({"x": 1}))).collect::<serde_json::Map<_, _>>().into();
+    for edit in [without(&lists), json!({"set": empty}), json!({"set": odd})] {
+        edits(&issuer, "metadata", &edit, 0);
+        let home = Sandbox::new();
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        assert_eq!(home.run(&["token", "work", "--json"]).json()["scope"], "openid profile offline_access", "{edit}");
+        let home = Sandbox::new();
+        by_browser(&home, &issuer);
+        home.run(&["verify", "work"]).exits(0);
+        home.run(&["refresh", "work"]).exits(0);
+        issuer.clear_faults();
+    }
+}
+
+#[test]
+fn what_is_listed_and_not_there_is_told() {
+    let issuer = quick_issuer();
+    // The grant is listed, and its endpoint stands nowhere.
+    for (gone, grant) in [
+        ("device_authorization_endpoint", "--device"),
+        ("authorization_endpoint", "--no-browser"),
+        ("token_endpoint", "--device"),
+    ] {
+        edits(&issuer, "metadata", &without(&[gone]), 0);
+        let home = Sandbox::new();
+        let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", grant];
+        let ran = home.run(&args).exits(5).says("the issuer does not offer").says(gone);
+        assert!(ran.stderr.contains("next: "), "{}", ran.stderr);
+        assert!(!home.config_file().exists());
+        issuer.clear_faults();
+    }
+    // PKCE without S256 would send what it proves with in the clear (RFC 7636, section 4.2).
+    edits(&issuer, "metadata", &json!({"set": {"code_challenge_methods_supported": ["plain"]}}), 0);
+    let home = Sandbox::new();
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
+    home.run(&args).exits(5).says("S256");
+    issuer.clear_faults();
+    // Grants, methods and scopes of others are no reason not to try one's own.
+    let strange = json!({"set": {"grant_types_supported": ["urn:x"], "scopes_supported": ["openid", "x", 7],
+        "token_endpoint_auth_methods_supported": ["tls_client_auth"], "code_challenge_methods_supported": ["S512", "S256"]}});
+    edits(&issuer, "metadata", &strange, 0);
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    assert_eq!(home.run(&["token", "work", "--json"]).json()["scope"], "openid", "of the defaults, those it lists");
+}
+
+#[test]
+fn an_issuer_with_either_document_alone_serves_a_whole_life() {
+    for (gone, requests) in [(SECOND, 1), (FIRST, 2)] {
+        for path in ["", "/tenant/a"] {
+            let issuer = issuer(|options| options.path = path.into());
+            answers(&issuer, gone, &missing(), 0);
+            let home = Sandbox::new();
+            log_in(&home, issuer.issuer(), &[]).exits(0);
+            assert_eq!(asked(&issuer, 0), requests, "{gone} {path}");
+            home.run(&["verify", "work"]).exits(0);
+            home.run(&["refresh", "work"]).exits(0);
+            assert_eq!(asked(&issuer, requests), requests, "{gone} {path}");
+            home.run(&["logout", "work"]).exits(0).says("the issuer has revoked the tokens");
+            assert_eq!(issuer.stats().families_revoked, 1);
+        }
+    }
+}
+
+#[test]
+fn an_endpoint_that_stands_in_the_second_document_alone_is_found_where_it_is_needed() {
+    let issuer = issuer(|options| options.device_interval = std::time::Duration::from_secs(1));
+    let only_in_second = [
+        "device_authorization_endpoint",
+        "revocation_endpoint",
+        "jwks_uri",
+        "token_endpoint",
+        "authorization_endpoint",
+    ];
+    edits(&issuer, FIRST, &without(&only_in_second), 0);
+    let home = Sandbox::new();
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];
+    let waiting = home.watch(&args);
+    let code = waiting.finds("a user code", |said| {
+        let mut lines = said[..said.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
+        lines.nth(2).map(|line| line.trim().to_owned())
+    });
+    assert!(issuer.approve_device(&code, USER));
+    waiting.ends().exits(0);
+    assert_eq!(asked(&issuer, 0), 2);
+    home.run(&["verify", "work"]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    home.run(&["keys", "update", "work"]).exits(0);
+    home.run(&["logout", "work"]).exits(0).says("the issuer has revoked the tokens");
+    assert_eq!(issuer.stats().families_revoked, 1);
+    by_browser(&Sandbox::new(), &issuer);
+}
+
+#[test]
+fn where_nothing_that_is_needed_is_missing_no_request_is_added() {
+    let issuer = quick_issuer();
+    // What a password login and its renewals have no use for may be missing.
+    let unneeded =
+        ["device_authorization_endpoint", "revocation_endpoint", "authorization_endpoint", "end_session_endpoint"];
+    edits(&issuer, "metadata", &without(&unneeded), 0);
+    let home = Sandbox::new();
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    assert_eq!(asked(&issuer, 0), 1);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(asked(&issuer, 1), 1);
+    issuer.clear_faults();
+    // An issuer without keys is looked through at the login, and not at each renewal.
+    edits(&issuer, "metadata", &without(&["jwks_uri"]), 0);
+    edits(&issuer, "token", &without(&["id_token"]), 0);
+    let (home, before) = (Sandbox::new(), asked(&issuer, 0));
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    assert_eq!(asked(&issuer, before), 2);
+    let before = asked(&issuer, 0);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(asked(&issuer, before), 2, "once for the renewal, and once to see whether there are keys by now");
+}
+
+#[test]
+fn a_second_document_that_is_another_issuers_lends_nothing() {
+    let issuer = quick_issuer();
+    let evil = json!({"issuer": "https://evil.example", "device_authorization_endpoint": "https://evil.example/d"});
+    for second in [
+        json!({"set": evil}),
+        json!({"set": {"device_authorization_endpoint": "http://evil.example/d"}}),
+        json!({"body": "<p>sign in to the network"}),
+        json!({"status": 503, "body": "busy"}),
+        missing(),
+    ] {
+        edits(&issuer, FIRST, &without(&["device_authorization_endpoint"]), 0);
+        edits(&issuer, SECOND, &second, 0);
+        let home = Sandbox::new();
+        let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];
+        home.run(&args).exits(5).says("does not offer device_authorization_endpoint");
+        // And nothing else is in the way.
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        issuer.clear_faults();
+    }
+}

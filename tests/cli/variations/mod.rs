@@ -1,0 +1,101 @@
+//! What the RFCs let an issuer vary, and what goes beyond them: a table a subject, each row with the place that allows or
+//! forbids it, the exit code, and what the user reads.
+
+use authctl::dev_issuer::{Fault, Handle};
+use serde_json::{Value, json};
+
+use crate::support::{PASSWORD, Ran, Sandbox, USER};
+
+mod device;
+mod errors;
+mod issuer_names;
+mod metadata;
+mod signatures;
+mod tokens;
+mod transport;
+
+/// Stands in replies that are none; must never be shown or written down.
+const UNSEEN: &str = "hunter2-of-the-reply";
+
+/// A reply that is right but for `edit`, for the next `times` requests to `endpoint`; 0 is until cleared.
+fn edits(issuer: &Handle, endpoint: &str, edit: &Value, times: u32) {
+    set(issuer, endpoint, "edited", edit, times);
+}
+
+/// A reply without any processing: an empty one, 200 and JSON, but for `edit`.
+fn answers(issuer: &Handle, endpoint: &str, edit: &Value, times: u32) {
+    set(issuer, endpoint, "instead", edit, times);
+}
+
+fn set(issuer: &Handle, endpoint: &str, kind: &str, edit: &Value, times: u32) {
+    let mut fault = json!({"endpoint": endpoint, "kind": kind, "times": times});
+    fault.as_object_mut().expect("an object").extend(edit.as_object().expect("an edit").clone());
+    issuer.fault(serde_json::from_value::<Fault>(fault).expect("a fault"));
+}
+
+/// Logs in as `work` by password, as loudly as can be, with `more` on the command line.
+#[track_caller]
+fn log_in(home: &Sandbox, issuer: &str, more: &[&str]) -> Ran {
+    home.keep_secret(UNSEEN);
+    let args = ["login", "work", "--issuer", issuer, "--client-id", "authctl", "-vvv"];
+    let by = ["--password", "--password-stdin", "--username", USER];
+    home.run_with(&[&args[..], &by, more].concat(), &format!("{PASSWORD}\n"))
+}
+
+/// A login of which one reply is edited.
+struct Row {
+    /// Where it says so.
+    section: &'static str,
+    endpoint: &'static str,
+    edit: Value,
+    code: i32,
+    /// What stderr says.
+    says: &'static [&'static str],
+}
+
+fn row(section: &'static str, endpoint: &'static str, edit: Value, code: i32, says: &'static [&'static str]) -> Row {
+    Row { section, endpoint, edit, code, says }
+}
+
+/// Has each row's login fail as it should, or succeed and leave a token that can be had, checked offline, and renewed.
+fn each(issuer: &Handle, rows: &[Row], set: fn(&Handle, &str, &Value, u32)) {
+    for Row { section, endpoint, edit, code, says } in rows {
+        let home = Sandbox::new();
+        set(issuer, endpoint, edit, 0);
+        let ran = log_in(&home, issuer.issuer(), &[]);
+        issuer.clear_faults();
+        let which = edit.to_string().chars().take(120).collect::<String>();
+        assert_eq!(ran.code, *code, "{section}: {endpoint} {which}: {}", ran.stderr);
+        for text in *says {
+            assert!(ran.stderr.contains(text), "{section}: {endpoint} {which}: no {text:?} in {}", ran.stderr);
+        }
+        fit_to_be_shown(&ran, &which);
+        if *code == 0 {
+            home.token("work");
+            home.run(&["verify", "work"]).exits(0);
+            home.run(&["refresh", "work"]).exits(0);
+        } else {
+            assert!(!home.session_file("work").exists() && !home.config_file().exists(), "{section}: {which}");
+        }
+        home.session_secrets();
+        assert_eq!(home.leaks_in_files(), Vec::<std::path::PathBuf>::new(), "{section}: {which}");
+    }
+}
+
+/// Nothing on stderr moves the cursor, hides or turns round what is read, or goes on for ever.
+#[track_caller]
+fn fit_to_be_shown(ran: &Ran, which: &str) {
+    let odd = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}');
+    assert!(!ran.stderr.contains(odd), "{which}: {:?}", ran.stderr);
+    let last = ran.stderr.lines().rev().take(2).map(str::len).max().unwrap_or_default();
+    assert!(last < 900, "{which}: {last} bytes in a line: {}", ran.stderr);
+}
+
+impl Sandbox {
+    /// Takes note of what is secret in the session of `work`, where there is one.
+    fn session_secrets(&self) {
+        if self.session_file("work").exists() {
+            self.session("work");
+        }
+    }
+}

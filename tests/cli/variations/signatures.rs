@@ -1,0 +1,109 @@
+//! JWTs without `kid` or `typ`, opaque tokens, and key sets in which good keys stand among others.
+
+use authctl::dev_issuer::Handle;
+use serde_json::{Value, json};
+
+use super::{edits, log_in};
+use crate::support::jwt::{Signer, good};
+use crate::support::pairs::changed;
+use crate::support::{Sandbox, http, issuer, quick_issuer};
+
+/// Claims that pass for this issuer's.
+fn claims(issuer: &Handle) -> Value {
+    good(json!({"iss": issuer.issuer(), "aud": "authctl"}))
+}
+
+/// Has the issuer publish `keys` and give out these tokens.
+fn gives(issuer: &Handle, keys: &Value, access_token: &str, id_token: &str) {
+    edits(issuer, "jwks", &json!({"set": {"keys": keys}}), 0);
+    edits(issuer, "token", &json!({"set": {"access_token": access_token, "id_token": id_token}}), 0);
+}
+
+#[test]
+fn a_token_needs_no_kid_and_no_typ_where_one_key_fits() {
+    let issuer = quick_issuer();
+    let signer = Signer::new();
+    for header in [
+        json!({"alg": "EdDSA"}),
+        json!({"alg": "EdDSA", "typ": "JWT"}),
+        json!({"alg": "EdDSA", "kid": "k"}),
+        json!({"alg": "EdDSA", "kid": "k", "typ": "at+jwt"}),
+        json!({"alg": "EdDSA", "kid": "k", "typ": "application/at+jwt", "x5t": "x", "own": 1}),
+    ] {
+        let id_header = changed(json!({"alg": "EdDSA", "typ": "JWT"}), json!({"kid": header["kid"]}));
+        let home = Sandbox::new();
+        let (access, id) = (signer.sign(&header, &claims(&issuer)), signer.sign(&id_header, &claims(&issuer)));
+        gives(&issuer, &signer.jwks()["keys"], &access, &id);
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        let ran = home.run(&["verify", "work"]);
+        assert_eq!(ran.code, 0, "RFC 7515, section 4.1.4: {header}: {}", ran.stderr);
+        // The key itself may be without a name.
+        let mut nameless = signer.jwks()["keys"].clone();
+        nameless[0].as_object_mut().expect("a key").remove("kid");
+        issuer.clear_faults();
+        gives(&issuer, &nameless, &access, &id);
+        let home = Sandbox::new();
+        let named = header["kid"].is_string();
+        log_in(&home, issuer.issuer(), &[]).exits(if named { 4 } else { 0 });
+        issuer.clear_faults();
+    }
+}
+
+#[test]
+fn good_keys_are_found_among_others() {
+    let issuer = quick_issuer();
+    let (status, published) = http::get(&format!("{}/jwks", issuer.issuer()), &[]);
+    assert_eq!(status, 200);
+    let own: Value = serde_json::from_str(&published).expect("JSON");
+    let own = own["keys"].as_array().expect("keys").clone();
+    let kid = own[0]["kid"].clone();
+    let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+    // A key that cannot be understood is to be ignored, and not the set (RFC 7517, section 5).
+    let others = [
+        Value::Null,
+        json!(7),
+        json!("key"),
+        json!([]),
+        json!({}),
+        json!({"kty": "AKP", "kid": "pq", "alg": "ML-DSA-44", "pub": "AAAA"}),
+        json!({"kty": "EC", "crv": "P-999", "kid": "c", "x": x, "y": x}),
+        json!({"kty": "EC", "crv": "P-256", "kid": "short", "x": "AA", "y": "AA"}),
+        json!({"kty": "OKP", "crv": "X25519", "kid": "x", "x": x}),
+        json!({"kty": "oct", "kid": "secret", "k": "AAAA"}),
+        json!({"kty": "RSA", "kid": "broken", "n": "!!", "e": "AQAB"}),
+        json!({"kty": 5, "kid": {"a": 1}}),
+        json!({"kty": "OKP", "crv": "Ed25519", "use": "enc", "kid": kid, "x": x}),
+    ];
+    for other in &others {
+        for keys in [[vec![other.clone()], own.clone()].concat(), [own.clone(), vec![other.clone()]].concat()] {
+            let home = Sandbox::new();
+            edits(&issuer, "jwks", &json!({"set": {"keys": keys}}), 1);
+            let ran = log_in(&home, issuer.issuer(), &[]);
+            assert_eq!(ran.code, 0, "RFC 7517, section 5: {other}: {}", ran.stderr);
+            home.run(&["verify", "work"]).exits(0);
+        }
+    }
+    let home = Sandbox::new();
+    let all = [&others[..], &own].concat();
+    edits(&issuer, "jwks", &json!({"set": {"keys": all}}), 1);
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    home.run(&["verify", "work"]).exits(0);
+    // And without a good one nothing is believed.
+    let home = Sandbox::new();
+    edits(&issuer, "jwks", &json!({"set": {"keys": others}}), 1);
+    log_in(&home, issuer.issuer(), &[]).exits(4).says("ID token does not verify");
+    assert!(!home.session_file("work").exists());
+}
+
+#[test]
+fn an_opaque_access_token_is_handed_out_and_the_id_token_decides() {
+    let issuer = issuer(|options| options.opaque_access_tokens = true);
+    let home = Sandbox::new();
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    assert!(!home.token("work").contains('.'), "opaque (RFC 6749, section 1.4)");
+    let denied = home.run(&["verify", "work", "--json"]).exits(4).json();
+    assert_eq!(denied["reasons"][0]["code"], "opaque_token");
+    home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
+    home.run(&["verify", "work"]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+}

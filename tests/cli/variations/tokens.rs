@@ -1,0 +1,187 @@
+//! Token responses: types, lives, scopes, and what a renewal may leave out.
+
+use authctl::dev_issuer::Handle;
+use serde_json::{Value, json};
+
+use super::{each, edits, log_in, row};
+use crate::support::{Sandbox, issuer, quick_issuer};
+
+/// An issuer of which a refresh token stays good until it is told otherwise.
+fn keeping() -> Handle {
+    issuer(|options| options.rotate = false)
+}
+
+#[test]
+fn a_bearer_token_is_one_in_any_spelling_and_no_other_is_taken() {
+    let issuer = quick_issuer();
+    let set = |value: Value| json!({"set": {"token_type": value}});
+    let (type_section, use_section) = ("RFC 6749, section 5.1", "RFC 6749, section 7.1");
+    let dpop: &[&str] = &["of the type `DPoP`", "can only use bearer tokens", "registered for bearer tokens"];
+    each(
+        &issuer,
+        &[
+            row(type_section, "token", set(json!("bearer")), 0, &["Logged in"]),
+            row(type_section, "token", set(json!("BEARER")), 0, &["Logged in"]),
+            row(type_section, "token", set(json!("")), 0, &["Logged in"]),
+            row(type_section, "token", set(Value::Null), 0, &["Logged in"]),
+            row(type_section, "token", json!({"remove": ["token_type"]}), 0, &["Logged in"]),
+            row(use_section, "token", set(json!("DPoP")), 5, dpop),
+            row(use_section, "token", set(json!("mac")), 5, &["of the type `mac`"]),
+            row(use_section, "token", set(json!("N_A")), 5, &["of the type `N_A`"]),
+            row(use_section, "token", set(json!("Bearer\r\nX: y")), 6, &["a token_type that is no name"]),
+        ],
+        edits,
+    );
+    let home = Sandbox::new();
+    edits(&issuer, "token", &set(json!("bEARER")), 1);
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    let header = home.run(&["token", "work", "--header"]).exits(0);
+    assert!(header.stdout.starts_with("Authorization: Bearer ey"), "{}", header.stdout);
+    assert_eq!(home.run(&["token", "work", "--json"]).exits(0).json()["token_type"], "Bearer");
+}
+
+#[test]
+fn a_renewal_that_brings_another_type_is_told_and_loses_nothing() {
+    let issuer = quick_issuer();
+    let home = Sandbox::new();
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    let first = home.token("work");
+    edits(&issuer, "token", &json!({"set": {"token_type": "DPoP"}}), 2);
+    let told = home.run(&["refresh", "work", "--json"]).exits(5).error();
+    assert_eq!(told["code"], "token_type", "{told}");
+    assert_eq!(home.token("work"), first, "what is valid is handed out");
+    assert!(home.status("work")["last_failure"]["message"].as_str().expect("told").contains("DPoP"));
+    home.passes("work", 301);
+    home.run(&["token", "work"]).exits(5).says("of the type `DPoP`");
+    assert_ne!(home.token("work"), first, "the refresh token of the useless reply was kept");
+    assert_eq!(issuer.stats().refresh_reuses, 0);
+    home.run(&["token", "work", "--audience", "https://api.example"]).exits(0);
+    edits(&issuer, "token", &json!({"set": {"token_type": "mac"}}), 1);
+    home.run(&["token", "work", "--audience", "https://b.example"]).exits(5).says("of the type `mac`");
+}
+
+#[test]
+fn a_life_is_read_however_it_is_written() {
+    let issuer = quick_issuer();
+    // The JWT itself says 300 seconds, which counts where the reply says nothing.
+    for (edit, life) in [
+        (json!({"set": {"expires_in": 200}}), 200),
+        (json!({"set": {"expires_in": "200"}}), 200),
+        (json!({"set": {"expires_in": " 200 "}}), 200),
+        (json!({"set": {"expires_in": 200.9}}), 200),
+        (json!({"set": {"expires_in": "200.9"}}), 200),
+        (json!({"set": {"expires_in": 2e2}}), 200),
+        (json!({"remove": ["expires_in"]}), 300),
+        (json!({"set": {"expires_in": null}}), 300),
+        (json!({"set": {"expires_in": "soon"}}), 300),
+        (json!({"set": {"expires_in": [200]}}), 300),
+        (json!({"set": {"expires_in": {"seconds": 200}}}), 300),
+        // Over at once: what is handed out is renewed first, and lives for 300 seconds again.
+        (json!({"set": {"expires_in": 0}}), 300),
+        (json!({"set": {"expires_in": -200}}), 300),
+        (json!({"set": {"expires_in": "-200"}}), 300),
+    ] {
+        let home = Sandbox::new();
+        edits(&issuer, "token", &edit, 1);
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        let left = home.run(&["token", "work", "--json"]).exits(0).json()["expires_in"].as_i64().expect("a life");
+        assert!((life - 30..=life).contains(&left), "RFC 6749, section 5.1: {edit}: {left}");
+    }
+}
+
+#[test]
+fn an_opaque_token_without_a_life_is_handed_out_until_the_issuer_is_asked() {
+    let issuer = issuer(|options| options.opaque_access_tokens = true);
+    let home = Sandbox::new();
+    edits(&issuer, "token", &json!({"remove": ["expires_in"]}), 1);
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    let first = home.run(&["token", "work", "--json"]).exits(0).json();
+    assert_eq!((&first["expires_at"], &first["expires_in"]), (&Value::Null, &Value::Null));
+    let token = home.token("work");
+    assert!(!token.contains('.'), "opaque");
+    assert_eq!(home.token("work"), token);
+    home.run(&["verify", "work"]).exits(4).says("opaque");
+    home.run(&["refresh", "work"]).exits(0);
+    assert_ne!(home.token("work"), token);
+}
+
+#[test]
+fn a_renewal_without_a_new_refresh_token_keeps_the_old_one_for_the_next() {
+    let issuer = keeping();
+    for edit in [
+        json!({"remove": ["refresh_token"]}),
+        json!({"set": {"refresh_token": ""}}),
+        json!({"set": {"refresh_token": null}}),
+        json!({"remove": ["id_token", "refresh_token", "scope", "token_type", "expires_in"]}),
+    ] {
+        let home = Sandbox::new();
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        let kept = home.session("work");
+        let mut seen = vec![home.token("work")];
+        for _ in 0..2 {
+            edits(&issuer, "token", &edit, 1);
+            home.passes("work", 301);
+            let token = home.token("work");
+            assert!(!seen.contains(&token), "RFC 6749, section 6: {edit}");
+            seen.push(token);
+        }
+        let now = home.session("work");
+        let texts =
+            [&kept, &now].map(|session| session.tokens.refresh_token.as_ref().expect("there").expose().to_owned());
+        assert_eq!(texts[0], texts[1], "{edit}");
+        assert_eq!(now.tokens.scope, kept.tokens.scope, "{edit}");
+        assert!(now.tokens.id_token.is_some(), "OpenID Connect Core 1.0, section 12.2: {edit}");
+    }
+}
+
+#[test]
+fn a_login_that_brings_no_refresh_token_says_so() {
+    let issuer = quick_issuer();
+    for edit in [json!({"remove": ["refresh_token"]}), json!({"set": {"refresh_token": ""}})] {
+        let home = Sandbox::new();
+        edits(&issuer, "token", &edit, 1);
+        log_in(&home, issuer.issuer(), &[]).exits(0).says("when the token expires, log in again");
+        home.passes("work", 301);
+        home.run(&["token", "work"]).exits(3).says("authctl login work");
+    }
+}
+
+#[test]
+fn the_scope_is_what_the_issuer_says_and_else_what_it_was() {
+    let issuer = quick_issuer();
+    let asked = "openid profile offline_access";
+    for (edit, scope) in [
+        (json!({"set": {"scope": "openid"}}), "openid"),
+        (json!({"set": {"scope": "openid profile offline_access admin"}}), "openid profile offline_access admin"),
+        (json!({"set": {"scope": "offline_access openid profile"}}), "offline_access openid profile"),
+        (json!({"set": {"scope": ["openid", "profile"]}}), "openid profile"),
+        (json!({"set": {"scope": ""}}), asked),
+        (json!({"set": {"scope": null}}), asked),
+        (json!({"set": {"scope": 7}}), asked),
+        (json!({"remove": ["scope"]}), asked),
+    ] {
+        let home = Sandbox::new();
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        edits(&issuer, "token", &edit, 1);
+        home.run(&["refresh", "work"]).exits(0);
+        assert_eq!(home.run(&["token", "work", "--json"]).json()["scope"], scope, "RFC 6749, section 5.1: {edit}");
+        // A narrower grant says nothing of what the next renewal asks for: all that was first granted.
+        home.run(&["refresh", "work"]).exits(0);
+        assert_eq!(home.run(&["token", "work", "--json"]).json()["scope"], asked, "section 6: {edit}");
+    }
+}
+
+#[test]
+fn a_login_that_is_granted_less_or_more_tells_what() {
+    let issuer = quick_issuer();
+    for scope in ["openid", "profile openid", "openid profile offline_access admin"] {
+        let home = Sandbox::new();
+        edits(&issuer, "token", &json!({"set": {"scope": scope}}), 1);
+        assert_eq!(log_in(&home, issuer.issuer(), &["--json"]).exits(0).json()["scope"], scope);
+        assert_eq!(home.status("work")["scope"], scope);
+    }
+    let home = Sandbox::new();
+    edits(&issuer, "token", &json!({"remove": ["scope"]}), 1);
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    assert_eq!(home.run(&["token", "work", "--json"]).exits(0).json()["scope"], "openid profile offline_access");
+}

@@ -1,0 +1,54 @@
+//! The same replies in another dress: byte order marks, chunks, sizes up to the limit and beyond, members twice.
+
+use serde_json::json;
+
+use super::{each, edits, row};
+use crate::support::quick_issuer;
+
+const MIB: usize = 1024 * 1024;
+
+#[test]
+fn the_dress_does_not_matter_up_to_the_limit() {
+    let issuer = quick_issuer();
+    let mut rows = Vec::new();
+    for endpoint in ["metadata", "token", "jwks"] {
+        // A receiver may ignore the mark (RFC 8259, section 8.1); chunks are HTTP's own business (RFC 9112, section 7).
+        rows.push(row("RFC 8259, section 8.1", endpoint, json!({"byte_order_mark": true}), 0, &["Logged in"]));
+        rows.push(row("RFC 9112, section 7.1", endpoint, json!({"chunked": true}), 0, &["Logged in"]));
+        let all = json!({"byte_order_mark": true, "chunked": true, "pad_to": 9000, "content_type": "text/plain"});
+        rows.push(row("all at once", endpoint, all, 0, &["Logged in"]));
+        rows.push(row("RFC 8259", endpoint, json!({"content_type": ""}), 0, &["Logged in"]));
+        let full = if endpoint == "jwks" { 256 * 1024 } else { MIB };
+        rows.push(row("the limit", endpoint, json!({"pad_to": full}), 0, &["Logged in"]));
+        let beyond = json!({"pad_to": MIB + 1});
+        rows.push(row("the limit", endpoint, beyond, 6, &["sent an answer of more than 1 MiB", "next: "]));
+    }
+    let keys = json!({"pad_to": 256 * 1024 + 1});
+    rows.push(row("the limit", "jwks", keys, 6, &["no JWK Set of at most 256 KiB"]));
+    each(&issuer, &rows, edits);
+}
+
+#[test]
+fn a_member_that_stands_twice_makes_a_reply_none() {
+    let issuer = quick_issuer();
+    let twice = |member: &str| json!({"double": [member]});
+    // Names within an object should be unique (RFC 8259, section 4): which one another reader took cannot be known.
+    let section = "RFC 8259, section 4";
+    let token: &[&str] = &["sent a token response with a member twice"];
+    each(
+        &issuer,
+        &[
+            row(section, "token", twice("access_token"), 6, token),
+            row(section, "token", twice("refresh_token"), 6, token),
+            row(section, "token", twice("id_token"), 6, token),
+            row(section, "token", twice("expires_in"), 6, token),
+            row(section, "token", twice("token_type"), 6, token),
+            row(section, "metadata", twice("issuer"), 6, &["no metadata of an authorization server but other JSON"]),
+            row(section, "metadata", twice("token_endpoint"), 6, &["no metadata of an authorization server"]),
+            row(section, "jwks", twice("keys"), 6, &["no JWK Set of at most 256 KiB but other JSON"]),
+            // What authctl has no use for may stand there as it likes.
+            row(section, "metadata", twice("claims_supported"), 0, &["Logged in"]),
+        ],
+        edits,
+    );
+}
