@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -104,7 +105,10 @@ impl Loopback {
     /// Answers requests until one of them ends the sign-in, and that one's page has been sent.
     pub(super) async fn serve(&self, judge: Judge, clock: &dyn Clock) -> Outcome {
         let host = self.redirect_uri.authority().to_owned();
-        let page = Arc::new(Page { host, path: self.redirect_uri.path().to_owned(), judge });
+        let turned_away = Arc::new(TurnedAway::default());
+        let path = self.redirect_uri.path().to_owned();
+        let page = Arc::new(Page { host, path, judge, turned_away: Arc::clone(&turned_away) });
+        let _told = Told(turned_away);
         let (done, mut outcome) = tokio::sync::mpsc::channel::<Outcome>(1);
         // Dropping the set when the wait is over or given up closes every connection.
         let mut connections = tokio::task::JoinSet::new();
@@ -156,7 +160,10 @@ async fn converse(stream: TcpStream, page: Arc<Page>, done: tokio::sync::mpsc::S
         let found = Arc::clone(&found);
         service_fn(move |request: Request<Incoming>| {
             let (answer, outcome) = page.answer(&request);
-            if outcome.is_some() {
+            if outcome.is_none() {
+                page.turned_away.0.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!("a request at the redirect address was turned away (status {})", answer.status());
+            } else {
                 *found.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
             }
             std::future::ready(Ok::<_, Infallible>(answer))
@@ -175,11 +182,28 @@ async fn converse(stream: TcpStream, page: Arc<Page>, done: tokio::sync::mpsc::S
     }
 }
 
+/// How many requests were not the answer. Of none of them more is told: some hold a code or a state.
+#[derive(Default)]
+struct TurnedAway(AtomicU64);
+
+/// Tells their number when the wait is over, however it ends.
+struct Told(Arc<TurnedAway>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let count = self.0.0.load(Ordering::Relaxed);
+        if count > 0 {
+            tracing::info!("{count} requests at the redirect address were not the answer, and were turned away");
+        }
+    }
+}
+
 /// What the listener knows when a request comes.
 struct Page {
     host: String,
     path: String,
     judge: Judge,
+    turned_away: Arc<TurnedAway>,
 }
 
 impl Page {
@@ -337,11 +361,14 @@ mod tests {
             for line in [
                 "cache-control: no-store",
                 "content-security-policy: default-src 'none'",
+                "frame-ancestors 'none'",
+                "x-content-type-options: nosniff",
                 "referrer-policy: no-referrer",
                 "connection: close",
             ] {
                 assert!(head.contains(line), "{line} in {head}");
             }
+            assert!(!head.contains("access-control-"), "no page may read it: {head}");
         })
         .await;
         outcome.expect("the right one");
