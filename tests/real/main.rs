@@ -11,6 +11,7 @@ mod agent_support;
 mod browser;
 mod crowd;
 mod driver;
+mod hostile;
 mod kept;
 mod keychain;
 #[path = "../support/keyring.rs"]
