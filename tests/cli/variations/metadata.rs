@@ -80,7 +80,7 @@ fn what_is_listed_and_not_there_is_told() {
         edits(&issuer, "metadata", &without(&[gone]), 0);
         let home = Sandbox::new();
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", grant];
-        let ran = home.run(&args).exits(5).says("the issuer does not offer").says(gone);
+        let ran = home.watch(&args).ends().exits(5).says("the issuer does not offer").says(gone);
         assert!(ran.stderr.contains("next: "), "{}", ran.stderr);
         assert!(!home.config_file().exists());
         issuer.clear_faults();
@@ -89,7 +89,7 @@ fn what_is_listed_and_not_there_is_told() {
     edits(&issuer, "metadata", &json!({"set": {"code_challenge_methods_supported": ["plain"]}}), 0);
     let home = Sandbox::new();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
-    home.run(&args).exits(5).says("S256");
+    home.watch(&args).ends().exits(5).says("S256");
     issuer.clear_faults();
     // Grants, methods and scopes of others are no reason not to try one's own.
     let strange = json!({"set": {"grant_types_supported": ["urn:x"], "scopes_supported": ["openid", "x", 7],
