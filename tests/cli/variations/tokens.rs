@@ -184,4 +184,8 @@ fn a_login_that_is_granted_less_or_more_tells_what() {
     edits(&issuer, "token", &json!({"remove": ["scope"]}), 1);
     log_in(&home, issuer.issuer(), &[]).exits(0);
     assert_eq!(home.run(&["token", "work", "--json"]).exits(0).json()["scope"], "openid profile offline_access");
+    // Of another token, too, it is what was asked for.
+    edits(&issuer, "token", &json!({"remove": ["scope"]}), 1);
+    let narrowed = home.run(&["token", "work", "--scope", "openid", "--json"]).exits(0).json();
+    assert_eq!(narrowed["scope"], "openid");
 }
