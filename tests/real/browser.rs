@@ -9,9 +9,9 @@ use crate::driver::{self, Answer, Desk, Screen, Walked};
 use crate::support::{self, PASSWORD, Sandbox, TOTP, USER};
 
 /// A person at the embedded issuer's pages.
-struct Person {
-    user: &'static str,
-    allows: bool,
+pub struct Person {
+    pub user: &'static str,
+    pub allows: bool,
 }
 
 impl Answer for Person {
@@ -45,7 +45,7 @@ fn walk(name: &'static str, screen: Screen, url: &str, user: &'static str, allow
     driver::walk(name, screen, url, &Person { user, allows })
 }
 
-fn login(issuer: &str, grant: &'static str) -> Vec<String> {
+pub fn login(issuer: &str, grant: &'static str) -> Vec<String> {
     ["login", "work", "--issuer", issuer, "--client-id", "authctl", grant].map(str::to_owned).to_vec()
 }
 

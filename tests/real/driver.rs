@@ -19,7 +19,10 @@ use crate::support::Sandbox;
 use crate::support::watched::Watched;
 
 /// How long the slowest step of a browser on a loaded machine may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The name of another site, which the browser takes for this machine.
+pub const EVIL: &str = "evil.test";
 
 /// How large the browser's window is: a desktop's, or a phone's.
 #[derive(Clone, Copy)]
@@ -29,14 +32,14 @@ pub enum Screen {
 }
 
 /// A driver on a port of its own, with an empty directory for the browser. Both end when it is dropped.
-struct Driver {
+pub struct Driver {
     process: Child,
     port: u16,
     dir: tempfile::TempDir,
 }
 
 impl Driver {
-    fn start() -> Self {
+    pub fn start() -> Self {
         needs(&["chromium", "chromedriver"]);
         let dir = tempfile::Builder::new().prefix("authctl-browser-").tempdir().expect("a temporary directory");
         let mut process = Command::new("chromedriver")
@@ -59,7 +62,7 @@ impl Driver {
         Self { process, port, dir }
     }
 
-    async fn browser(&self, screen: Screen) -> Client {
+    pub async fn browser(&self, screen: Screen) -> Client {
         let data = self.dir.path().join("profile");
         let args = [
             "--headless=new".to_owned(),
@@ -71,8 +74,8 @@ impl Driver {
             "--disable-background-networking".into(),
             "--disable-component-update".into(),
             "--disable-sync".into(),
-            // Nothing but this machine is there.
-            "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1".into(),
+            // Nothing but this machine is there, which has another site's name too.
+            format!("--host-resolver-rules=MAP {EVIL} 127.0.0.1 , MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"),
             "--window-size=1000,800".into(),
             format!("--user-data-dir={}", data.display()),
         ];
@@ -105,7 +108,7 @@ impl Drop for Driver {
 }
 
 /// Somebody who looks at page after page.
-struct Walker {
+pub struct Walker {
     client: Client,
     /// What the pictures of this walk are called.
     name: &'static str,
@@ -114,9 +117,14 @@ struct Walker {
 }
 
 impl Walker {
+    /// One in the browser's present window, the pictures of whose walk are called `name`.
+    pub fn new(client: &Client, name: &'static str) -> Self {
+        Self { client: client.clone(), name, seen: Vec::new() }
+    }
+
     /// Opens `url` and has `answer` fill in each page and name the button to press, until it names none; gives what that
     /// page says.
-    async fn walk(&mut self, url: &str, answer: &impl Answer) -> Result<String, CmdError> {
+    pub async fn walk(&mut self, url: &str, answer: &impl Answer) -> Result<String, CmdError> {
         self.client.goto(url).await?;
         for _ in 0..8 {
             self.look().await?;
@@ -192,7 +200,7 @@ pub fn walk(name: &'static str, screen: Screen, url: &str, answer: &impl Answer)
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let client = driver.browser(screen).await;
-        let mut walker = Walker { client: client.clone(), name, seen: Vec::new() };
+        let mut walker = Walker::new(&client, name);
         let said =
             tokio::time::timeout(3 * PATIENCE, walker.walk(url, answer)).await.expect("in time").expect("a walk");
         let address = client.current_url().await.expect("an address");

@@ -10,7 +10,8 @@ use fantoccini::{Client, Locator};
 use serde_json::json;
 use url::Url;
 
-use crate::driver::{Desk, Driver, EVIL, PATIENCE, Person, Screen, login};
+use crate::browser::{Person, login};
+use crate::driver::{Desk, Driver, EVIL, PATIENCE, Screen, Walker};
 use crate::support::{self, USER, person};
 
 /// How many answers the first volley of the page draws at least: one a fetch that is sent without asking first.
@@ -127,8 +128,9 @@ fn a_hostile_page_changes_nothing_and_sees_nothing() {
         let hostile = client.window().await.expect("a window");
         let tab = client.new_window(true).await.expect("another").handle;
         client.switch_to_window(tab).await.expect("switched");
-        let mut person = Person { client: client.clone(), user: USER, allows: true, name: "hostile", seen: Vec::new() };
-        let said = tokio::time::timeout(6 * PATIENCE, person.walk(&address)).await.expect("in time").expect("a walk");
+        let (mut walker, person) = (Walker::new(&client, "hostile"), Person { user: USER, allows: true });
+        let walk = walker.walk(&address, &person);
+        let said = tokio::time::timeout(6 * PATIENCE, walk).await.expect("in time").expect("a walk");
         client.switch_to_window(hostile).await.expect("switched");
         until(&client, "volleys > 1").await.expect("it went on");
         let seen = client.execute("return seen", Vec::new()).await.expect("a list");
