@@ -149,6 +149,9 @@ pub enum Command {
     DevIssuer(DevIssuer),
 }
 
+/// What a user name and a password are no part of.
+const OTHER_GRANTS: [&str; 5] = ["browser", "device", "client_credentials", "with_token", "no_browser"];
+
 /// `authctl login`
 #[derive(Debug, Args)]
 #[command(
@@ -193,10 +196,10 @@ pub struct Login {
     #[arg(long)]
     pub client_secret_stdin: bool,
     /// The user name for `--password`; asked for otherwise
-    #[arg(long, value_name = "NAME", requires = "password")]
+    #[arg(long, value_name = "NAME", conflicts_with_all = OTHER_GRANTS)]
     pub username: Option<String>,
     /// Read the password from stdin, as a line of its own
-    #[arg(long, requires = "password")]
+    #[arg(long, conflicts_with_all = OTHER_GRANTS)]
     pub password_stdin: bool,
     /// Ask for this scope; repeat it, or separate scopes by spaces
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ' ')]
@@ -369,7 +372,7 @@ impl Login {
             Some(Grant::Browser)
         } else if self.device {
             Some(Grant::Device)
-        } else if self.password {
+        } else if self.password || self.password_stdin || self.username.is_some() {
             Some(Grant::Password)
         } else if self.client_credentials {
             Some(Grant::ClientCredentials)

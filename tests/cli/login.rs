@@ -73,6 +73,22 @@ fn with_a_wrong_password_nothing() {
 }
 
 #[test]
+fn a_user_name_or_a_password_says_that_it_is_by_password() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let args = login(&issuer, &["--username", USER, "--password-stdin"]);
+    home.run_with(&args, &format!("{PASSWORD}\n")).exits(0);
+    let mut typing = home.watch_in_terminal(&login(&issuer, &["--username", USER]));
+    typing.says("Password: ");
+    typing.types(&format!("{PASSWORD}\n"));
+    typing.ends().exits(0);
+    assert_eq!(issuer.stats().grants_given["password"], 2);
+    for other in ["--browser", "--no-browser", "--device", "--client-credentials", "--with-token"] {
+        home.run_with(&login(&issuer, &[other, "--password-stdin"]), PASSWORD).exits(2).says("cannot be used with");
+        home.run(&login(&issuer, &[other, "--username", USER])).exits(2).says("cannot be used with");
+    }
+}
+
+#[test]
 fn in_a_terminal_the_password_is_asked_for_and_not_shown() {
     let (home, issuer) = (Sandbox::new(), plain());
     let mut typing = home.watch_in_terminal(&login(&issuer, &["--password"]));
