@@ -437,8 +437,17 @@ impl From<IssuerError> for Failure {
                 let hint = name_to_use(expected, found);
                 Self::new(Kind::Refused, error, hint).coded("issuer_mismatch")
             }
-            IssuerError::Unsupported { .. } => {
-                Self::new(Kind::Refused, error, "use another grant; `authctl login --help` lists them")
+            IssuerError::Unsupported { what } => {
+                let another = "use another grant; `authctl login --help` lists them";
+                let hint = if what.ends_with("_endpoint") {
+                    let option = what.replace('_', "-");
+                    format!(
+                        "if the server has one that its metadata does not name, give it to `authctl login` with --{option}; else {another}"
+                    )
+                } else {
+                    another.to_owned()
+                };
+                Self::new(Kind::Refused, error, hint)
             }
             IssuerError::Unreachable { phase, proxy, .. } => {
                 let hint = match (phase, proxy) {

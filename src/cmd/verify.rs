@@ -244,7 +244,8 @@ pub(super) fn tell_denied(app: &App, reasons: &[Reason]) -> Result<u8, Failure> 
     let hint = match reasons.first().map(|reason| reason.code) {
         Some(ReasonCode::Expired) => "get a new token with `authctl token`, or log in again",
         Some(ReasonCode::OpaqueToken) => {
-            "this issuer's access tokens can only be checked by asking it; use `authctl token`"
+            "`authctl profile set NAME verify_token=id_token` has the session's ID token decide, where the login brought one; \
+             without one, use `authctl token` and let the API judge"
         }
         Some(ReasonCode::WrongAudience) => {
             "if the token is meant for you, name its audience with --audience or `authctl profile set NAME audience=...`"
