@@ -10,6 +10,7 @@ use url::Url;
 
 use super::client::sensitive;
 use super::error::{IssuerError, OAuthError};
+use super::form::echoes;
 use super::http::{Http, Reply};
 use super::reply::{Life, is_vschar, read_refusal};
 use crate::clock::Clock;
@@ -24,6 +25,9 @@ const REFRESH_TOKEN: [&str; 2] = ["refresh_token", "refreshToken"];
 
 /// The same of how many seconds the JWT lives; most say it in the JWT alone.
 const EXPIRES_IN: [&str; 2] = ["expires_in", "expiresIn"];
+
+/// Where an API that has no `error` says in words what is wrong.
+const DETAIL: [&str; 2] = ["detail", "message"];
 
 /// Logs in with a user name and a password.
 ///
@@ -131,11 +135,15 @@ async fn ask(
 /// What an API's no means: its own word where it has one, else by its status.
 fn refusal(reply: &Reply, sent: &[Secret], denials: &[u16]) -> OAuthError {
     let own = read_refusal(reply, sent);
+    let said = || {
+        let text: String = serde_json::from_str(find(reply.text(), None, &DETAIL)?.get()).ok()?;
+        (!echoes(sent, &text)).then_some(text)
+    };
     if denials.contains(&reply.status) {
         let description = own.as_ref().map(|error| error.description.clone().unwrap_or_else(|| error.code.clone()));
-        return OAuthError::new("invalid_grant", description.as_deref(), Some(reply.status));
+        return OAuthError::new("invalid_grant", description.or_else(said).as_deref(), Some(reply.status));
     }
-    own.unwrap_or_else(|| OAuthError::new("error", None, Some(reply.status)))
+    own.unwrap_or_else(|| OAuthError::new("error", said().as_deref(), Some(reply.status)))
 }
 
 /// A JSON object of texts, written without a second copy of them.
@@ -289,12 +297,16 @@ mod tests {
     #[tokio::test]
     async fn a_no_at_login_and_a_no_that_ends_a_session() {
         for (answer, word) in [
-            (json(401, r#"{"message":"Bad credentials"}"#), "invalid_grant"),
+            (json(401, r#"{"message":"Bad credentials"}"#), "invalid_grant: Bad credentials"),
+            (json(401, r#"{"detail":"No such account","code":"x"}"#), "invalid_grant: No such account"),
+            (json(401, r#"{"detail":"not p/ss"}"#), "invalid_grant"),
+            (json(401, r#"{"detail":["a"],"message":"b"}"#), "invalid_grant"),
+            (json(404, r#"{"detail":"Not here"}"#), "error: Not here"),
             (json(422, r#"{"error":"wrong"}"#), "invalid_grant: wrong"),
             (json(404, "{}"), "error"),
         ] {
             let server = Canned::serving(vec![answer]).await;
-            let error = login(&http(), &api(&server), "u", &secret("p"), &Quick::new()).await.expect_err("refused");
+            let error = login(&http(), &api(&server), "u", &secret("p/ss"), &Quick::new()).await.expect_err("refused");
             assert_eq!(error.to_string(), format!("the issuer refused: {word}"));
         }
         for (answer, ends) in [
