@@ -10,6 +10,8 @@ mod agent_service;
 mod agent_support;
 mod browser;
 mod crowd;
+mod django_jwt;
+mod django_oauth;
 mod driver;
 mod hostile;
 mod kept;
@@ -23,6 +25,7 @@ mod oidc_provider;
 mod openapi;
 mod proxy;
 mod silence;
+mod site;
 mod ssh;
 #[path = "../support/mod.rs"]
 mod support;
