@@ -291,7 +291,10 @@ fn a_fixed_port_that_is_taken_is_told_before_anybody_signs_in() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let redirect = format!("http://localhost:{}/cb", taken.local_addr().expect("bound").port());
     let (site, home) = (Site::with(json!({"redirect": redirect})), Sandbox::new());
-    let ran = home.run(&login(&site.at("/o"), "elsewhere", &["--redirect-uri", &redirect, "--no-browser", "--json"]));
+    let issuer = site.at("/o");
+    let args = login(&issuer, "elsewhere", &["--redirect-uri", &redirect, "--no-browser", "--json"]);
+    let ran = home.watch(&args).ends();
     let error: Value = ran.error();
     assert!(ran.code != 0 && error["message"].as_str().expect("text").contains("port"), "{error}");
+    assert!(!ran.stderr.contains(&site.at("/o/authorize/")), "{}", ran.stderr);
 }
