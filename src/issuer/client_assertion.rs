@@ -12,9 +12,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
 
-use super::code::random;
 use super::error::IssuerError;
 use super::metadata::Metadata;
+use super::random::random;
 use crate::clock::{Clock, UnixTime};
 use crate::model::{AssertionAudience, ClientKey};
 use crate::secret::{Secret, SecretBytes};

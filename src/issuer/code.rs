@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::{constant_time, digest, rand};
+use aws_lc_rs::{constant_time, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use url::{Url, form_urlencoded};
@@ -14,6 +14,7 @@ use super::error::{IssuerError, OAuthError};
 use super::form::Form;
 use super::loopback::{Loopback, Verdict};
 use super::metadata::Metadata;
+use super::random::random;
 use super::token_endpoint::{TokenEndpoint, add_own_resource};
 use crate::clock::Clock;
 use crate::model::{RedirectUri, TokenFor, TokenSet};
@@ -231,16 +232,6 @@ impl Expected {
 
 fn same(a: &str, b: &str) -> bool {
     constant_time::verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
-}
-
-/// 32 random bytes as 43 characters of base64url, the length that RFC 7636, section 4.1 recommends for a verifier.
-pub(super) fn random() -> Result<String, IssuerError> {
-    let mut bytes = [0u8; 32];
-    rand::fill(&mut bytes)
-        .map_err(|_| IssuerError::Local { what: "random bytes", detail: "its generator failed".into() })?;
-    let text = URL_SAFE_NO_PAD.encode(bytes);
-    zeroize::Zeroize::zeroize(&mut bytes);
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -227,7 +227,7 @@ fn an_issuer_with_a_slash_too_many_is_told_by_its_right_name() {
     let error = ran.error();
     let (message, hint) = (error["message"].as_str().expect("text"), error["hint"].as_str().expect("text"));
     assert!(message.contains(&format!("found `{}`", site.at("/o"))), "{error}");
-    assert!(hint.contains(&format!("exactly `{}`", site.at("/o"))), "{error}");
+    assert!(hint.contains(&format!("--issuer {}`", site.at("/o"))), "{error}");
     home.run(&["token", "work"]).exits(2);
 }
 
