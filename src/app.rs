@@ -106,16 +106,31 @@ impl App {
     /// # Errors
     /// [`Kind::Usage`] where the variable holds no name, or the file something else.
     pub fn named(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Failure> {
-        match (argument, &self.environment.profile) {
-            (Some(name), _) => Ok(Some(name.clone())),
-            (None, Some(text)) => Ok(Some(
-                text.parse().map_err(|e| Failure::new(Kind::Usage, e, "correct AUTHCTL_PROFILE, or unset it"))?,
-            )),
-            (None, None) => match &self.environment.directory {
-                Some(directory) => Ok(config::directory_profile(directory)?),
-                None => Ok(None),
-            },
+        match self.asked_for(argument)? {
+            None => self.of_directory(),
+            asked => Ok(asked),
         }
+    }
+
+    /// The profile that the caller asks for: on the command line, else by `AUTHCTL_PROFILE`.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] where the variable holds no name.
+    pub fn asked_for(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Failure> {
+        let variable = || {
+            let text = self.environment.profile.as_deref()?;
+            Some(text.parse().map_err(|e| Failure::new(Kind::Usage, e, "correct AUTHCTL_PROFILE, or unset it")))
+        };
+        argument.map(|name| Ok(name.clone())).or_else(variable).transpose()
+    }
+
+    /// The profile that the directory's `.authctl.toml` names.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] where it holds something else.
+    pub fn of_directory(&self) -> Result<Option<ProfileName>, Failure> {
+        let directory = self.environment.directory.as_deref();
+        Ok(directory.map(config::directory_profile).transpose()?.flatten())
     }
 
     /// The token that was handed in with `AUTHCTL_TOKEN`. A profile that is named and there goes before it, so that a

@@ -11,13 +11,13 @@ use crate::ui::harmless;
 /// Runs the command.
 pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
     let config = app.config()?;
-    let named = app.named(args.profile.as_ref())?;
+    let asked = app.asked_for(args.profile.as_ref())?;
     let handed_in = app.environment.token.is_some();
     if args.check {
-        if handed_in && named.is_none() {
+        if handed_in && asked.is_none() {
             return Ok(0);
         }
-        let profile = config.choose(named.as_ref())?;
+        let profile = config.choose(app.named(args.profile.as_ref())?.as_ref())?;
         let row = row(&app.stores()?, profile, false, app.clock().now());
         return match (row.state, row.exit) {
             (State::Valid | State::Renewable, _) => Ok(0),
@@ -25,7 +25,7 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
             (_, None) => Ok(Kind::LoginRequired.exit_code()),
         };
     }
-    let rows = rows(&config, named.as_ref(), &app.stores()?, app.clock().now())?;
+    let rows = rows(&config, asked.as_ref(), &app.stores()?, app.clock().now())?;
     // That it is another home's is shown; what is known of the sessions here does not depend on it.
     let (agent, agents) = match app.agent_state() {
         Ok(state) => {
@@ -56,6 +56,9 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
         show(app, row)?;
     }
     output::line("")?;
+    if let Some(meant) = app.of_directory()?.filter(|_| asked.is_none()) {
+        output::line(&format!("In this directory `{meant}` is meant where no profile is named (.authctl.toml)."))?;
+    }
     output::line(&agents)?;
     Ok(exit)
 }

@@ -52,6 +52,11 @@ fn a_directory_names_a_profile_for_all_below_it() {
     let mut elsewhere = home.command(&["token"]);
     elsewhere.current_dir(home.path().join("repo")).env("AUTHCTL_PROFILE", "work");
     assert_eq!(home.watch_command(elsewhere, &["token"]).ends().exits(0).line(), work);
+    // All are shown, and which of them is meant.
+    let shown = within(&home, "repo", &["status"]).exits(0).stdout;
+    assert!(shown.contains("\nwork-too:") && shown.contains("`play` is meant"), "{shown}");
+    assert!(!within(&home, ".", &["status"]).exits(0).stdout.contains("is meant"));
+    within(&home, "repo", &["status", "--check"]).exits(0);
     // The agent is asked for the same one.
     let agent = Agent::start(&home);
     assert_eq!(within(&home, "repo/deep", &["token"]).exits(0).line(), play);
