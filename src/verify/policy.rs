@@ -80,8 +80,12 @@ pub enum InvalidAlgorithm {
 impl FromStr for Algorithm {
     type Err = InvalidAlgorithm;
 
-    /// Reads an `alg` value, which is case-sensitive (RFC 7515, section 4.1.1).
+    /// Reads an `alg` value, which is case-sensitive (RFC 7515, section 4.1.1). `Ed25519` is what RFC 9864, section 2.2
+    /// calls the one kind of EdDSA that is accepted.
     fn from_str(name: &str) -> Result<Self, InvalidAlgorithm> {
+        if name == "Ed25519" {
+            return Ok(Self::EdDSA);
+        }
         Self::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| {
             if name.eq_ignore_ascii_case("none") {
                 InvalidAlgorithm::None
@@ -223,11 +227,17 @@ mod tests {
             ("NONE", InvalidAlgorithm::None),
             ("HS256", InvalidAlgorithm::Hmac),
             ("ES512", InvalidAlgorithm::Unknown),
+            ("Ed448", InvalidAlgorithm::Unknown),
             ("rs256", InvalidAlgorithm::Unknown),
             ("", InvalidAlgorithm::Unknown),
         ] {
             assert_eq!(name.parse::<Algorithm>(), Err(error), "{name}");
         }
+    }
+
+    #[test]
+    fn the_newer_name_of_the_same_algorithm_is_known() {
+        assert_eq!("Ed25519".parse(), Ok(Algorithm::EdDSA));
     }
 
     #[test]

@@ -194,7 +194,7 @@ fn other_names() -> Vec<Case> {
     for alg in [
         "ES512",
         "ES256K",
-        "Ed25519",
+        "ed25519",
         "Ed448",
         "RS1",
         "RSA1_5",
@@ -213,6 +213,15 @@ fn other_names() -> Vec<Case> {
         let token = signed(alg, "ed", &PAIRS.ed, "EdDSA");
         cases.push(case(format!("alg {alg:?}"), "RFC 7515 4.1.1", token, "algorithm_not_allowed"));
     }
+    // The two names of one algorithm, in the token and in the key.
+    for (says, of_key) in [("Ed25519", None), ("Ed25519", Some("EdDSA")), ("EdDSA", Some("Ed25519"))] {
+        let key = changed(PAIRS.ed.jwk("ed"), json!({"alg": of_key}));
+        let token = signed(says, "ed", &PAIRS.ed, "EdDSA");
+        let name = format!("alg {says} by a key for {of_key:?}");
+        cases.push(case(name, "RFC 9864 2.2", token, "valid").keys(jwks([key, PAIRS.rsa.jwk("rsa")])));
+    }
+    let token = signed("Ed25519", "p256", &PAIRS.ed, "EdDSA");
+    cases.push(case("alg Ed25519 by a P-256 key", "RFC 9864 2.2", token, "algorithm_not_allowed"));
     for (alg, curve, rule) in [("ES512", "P-521", "RFC 7518 3.4"), ("ES256K", "secp256k1", "RFC 8812 3.2")] {
         let pair = Pair::ec(curve);
         let keys = jwks([pair.jwk("k"), PAIRS.ed.jwk("ed")]);
