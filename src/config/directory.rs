@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use toml_edit::DocumentMut;
 
 use super::{ConfigError, syntax};
@@ -26,7 +27,7 @@ pub fn directory_profile(dir: &Path) -> Result<Option<ProfileName>, ConfigError>
     for dir in dir.ancestors() {
         let path = dir.join(NAME);
         let failed = |source| ConfigError::Io { path: path.clone(), source };
-        let mut file = match File::open(&path) {
+        let mut file = match open(&path) {
             Ok(file) => file,
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
             Err(e) => return Err(failed(e)),
@@ -46,8 +47,15 @@ pub fn directory_profile(dir: &Path) -> Result<Option<ProfileName>, ConfigError>
     Ok(None)
 }
 
+/// Opens a file that anybody may have put there: a pipe that nobody writes to is not waited for.
+fn open(path: &Path) -> io::Result<File> {
+    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?.into())
+}
+
 fn named_in(text: &str, path: &Path) -> Result<ProfileName, ConfigError> {
-    let document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| syntax(path, &e.to_string()))?;
+    // What is wrong with it is not quoted: it may be a link to a key or a password, which a log would then hold.
+    let wrong = || syntax(path, "it must say profile = \"NAME\"");
+    let document: DocumentMut = text.parse().map_err(|_| wrong())?;
     if let Some((key, _)) = document.iter().find(|(key, _)| *key != "profile") {
         return Err(ConfigError::UnknownKey {
             path: path.to_owned(),
@@ -57,7 +65,7 @@ fn named_in(text: &str, path: &Path) -> Result<ProfileName, ConfigError> {
     }
     match document.get("profile").and_then(toml_edit::Item::as_str) {
         Some(name) => Ok(name.parse()?),
-        None => Err(syntax(path, "it must say profile = \"NAME\"")),
+        None => Err(wrong()),
     }
 }
 
@@ -99,5 +107,29 @@ mod tests {
         }
         std::fs::write(&path, " ".repeat(5000)).expect("written");
         assert!(said(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_link_to_a_secret_is_not_quoted() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let secret = dir.path().join("secret");
+        std::os::unix::fs::symlink(&secret, dir.path().join(NAME)).expect("linked");
+        for text in ["AGE-SECRET-KEY-1HUNTER2\n", "PASSWORD=hunter2\n", "machine a login b password hunter2\n"] {
+            std::fs::write(&secret, text).expect("written");
+            let error = said(dir.path()).expect_err(text);
+            assert!(error.contains("profile =") && !error.to_lowercase().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_pipe_that_nobody_writes_to_is_not_waited_for() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join(NAME);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::RWXU).expect("a pipe");
+        let (tell, told) = std::sync::mpsc::channel();
+        let dir = dir.path().to_owned();
+        std::thread::spawn(move || tell.send(said(&dir)));
+        let error = told.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer").expect_err("a pipe");
+        assert!(error.contains("no small file"), "{error}");
     }
 }
