@@ -104,6 +104,10 @@ impl Signer {
 
 fn read(path: &Path) -> Result<SecretBytes, String> {
     use std::io::Read as _;
+    // Nobody waits for what a pipe may never bring, the agent least of all.
+    if !std::fs::metadata(path).map_err(|e| e.to_string())?.is_file() {
+        return Err("it is no plain file".into());
+    }
     let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
     let mut bytes = SecretBytes::default();
     let length = std::io::copy(&mut file.take(MOST_BYTES + 1), &mut bytes).map_err(|e| e.to_string())?;
@@ -328,6 +332,13 @@ mod tests {
             let told = error.to_string();
             assert!(told.contains(word) && !told.contains("hunter2"), "{text}: {told}");
         }
+        let dir = tempfile::tempdir().expect("tempdir");
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).expect("a pipe");
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(read(&pipe).err()));
+        let why = told.recv_timeout(Duration::from_secs(10)).expect("nobody waits for a pipe");
+        assert_eq!(why.as_deref(), Some("it is no plain file"));
         let error = Signer::open(&ClientKey::default(), &metadata(), Arc::new(Quick::new())).expect_err("no file");
         assert!(error.to_string().contains("no file"), "{error}");
     }
