@@ -79,7 +79,10 @@ pub async fn logout(http: &Http, api: &JsonApi, url: &Url, tokens: &TokenSet) ->
         Some(busy) => Err(busy),
         // A JWT that the API does not know any more is logged out.
         None if reply.is_success() || reply.status == 401 => Ok(()),
-        None => Err(IssuerError::Refused(refusal(&reply, std::slice::from_ref(&tokens.access_token), &[]))),
+        None => {
+            let sent: Vec<Secret> = tokens.refresh_token.iter().chain([&tokens.access_token]).cloned().collect();
+            Err(IssuerError::Refused(refusal(&reply, &sent, &[])))
+        }
     }
 }
 
@@ -320,6 +323,24 @@ mod tests {
             let server = Canned::serving(vec![answer.clone()]).await;
             let error = refresh(&http(), &api(&server), &secret("RT"), &Quick::new()).await.expect_err("refused");
             assert_eq!(error.ends_session(), ends, "{answer}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_logout_that_is_refused_repeats_neither_token() {
+        for told in ["no such token: RT-hunter2", "no such token: AT-hunter2"] {
+            let server = Canned::serving(vec![json(400, &format!(r#"{{"detail":"{told}"}}"#))]).await;
+            let tokens = TokenSet {
+                access_token: secret("AT-hunter2"),
+                token_type: "Bearer".into(),
+                refresh_token: Some(secret("RT-hunter2")),
+                id_token: None,
+                obtained_at: UnixTime(0),
+                expires_at: None,
+                scope: None,
+            };
+            let error = logout(&http(), &api(&server), &server.url, &tokens).await.expect_err("refused");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
 
