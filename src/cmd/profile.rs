@@ -152,11 +152,23 @@ fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Failure> {
 async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Result<u8, Failure> {
     let _lock = app.lock_config().await?;
     let mut profile = app.config()?.profile(name)?.clone();
-    for (key, value) in settings {
+    // The issuer first: it takes its addresses along, and not those that are set with it.
+    let (issuer, others): (Vec<_>, Vec<_>) = settings.iter().partition(|(key, _)| key == "issuer");
+    let before = profile.server.clone();
+    for (key, value) in issuer {
         apply(&mut profile, key, value)?;
     }
+    let mut gone: Vec<&str> =
+        before.texts().map(|(key, _)| key).filter(|key| profile.server.text(key).is_none()).collect();
+    for (key, value) in others {
+        apply(&mut profile, key, value)?;
+    }
+    gone.retain(|key| profile.server.text(key).is_none());
     config::save(&app.paths()?.config_file, &profile)?;
     app.tell_agent(name);
+    if !gone.is_empty() {
+        app.ui().tell(&format!("These were the other issuer's and are dropped with it: {}.", gone.join(", ")));
+    }
     app.ui().tell(&format!("{name} is changed."));
     Ok(0)
 }
@@ -170,7 +182,11 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
         _ => duration(value).map(Some).map_err(|_| wrong("90s, 5m, 1h30m, 30d")),
     };
     match key {
-        "issuer" => profile.issuer = IssuerUrl::parse(value)?,
+        "issuer" => {
+            let issuer = IssuerUrl::parse(value)?;
+            profile.server.leave(&profile.issuer, &issuer);
+            profile.issuer = issuer;
+        }
         "client_id" if value.is_empty() => return Err(wrong("the client's id at the issuer")),
         "client_id" => profile.client_id = value.to_owned(),
         "client_auth" => {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use url::{Url, form_urlencoded};
 
-use super::issuer_url::{InsecureUrl, secure_url};
+use super::issuer_url::{InsecureUrl, IssuerUrl, secure_url};
 use super::redirect::{InvalidRedirect, RedirectUri};
 
 /// Endpoints given by hand, each https or on loopback. With a `token_endpoint` no metadata is asked for (RFC 8414 and
@@ -231,6 +231,16 @@ impl Server {
             Slot::Parameters(place) => {
                 Some(form_urlencoded::Serializer::new(String::new()).extend_pairs(place.iter()).finish())
             }
+        }
+    }
+
+    /// Forgets the addresses of `old` where `new` is at another host: passwords and tokens for the new issuer do not go
+    /// there, and what a client signs is not for it.
+    pub fn leave(&mut self, old: &IssuerUrl, new: &IssuerUrl) {
+        if old.url().origin() != new.url().origin() {
+            self.endpoints = Endpoints::default();
+            self.api = JsonApi::default();
+            self.client_key.audience = AssertionAudience::default();
         }
     }
 

@@ -4,6 +4,7 @@ use std::fs;
 
 use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle};
 
+use crate::support::hand::HandServer;
 use crate::support::pairs::Pair;
 use crate::support::person::{Person, get};
 use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
@@ -184,4 +185,46 @@ fn a_client_whose_key_cannot_sign_is_told_before_anything_is_sent() {
     home.run(&[&args[..], &with].concat()).exits(2).says("no private key");
     home.run(&[&args[..], &["--client-auth", "private_key_jwt"]].concat()).exits(2).says("--client-key");
     assert_eq!(issuer.stats().access_tokens, 0);
+}
+
+/// A login API that takes everything and answers with a token.
+fn api() -> HandServer {
+    HandServer::start(|_, _| {
+        (200, r#"{"token":"from-the-api","refresh_token":"renews-at-the-api","expires_in":3600}"#.into())
+    })
+}
+
+fn log_in_to(home: &Sandbox, api: &HandServer) {
+    let at = |path: &str| format!("{}/{path}", api.url);
+    let (login, refresh, logout) = (at("login"), at("refresh"), at("logout"));
+    let args = ["login", "work", "--issuer", &api.url, "--login-endpoint", &login, "--refresh-endpoint", &refresh];
+    let args = [&args[..], &["--logout-endpoint", &logout], &BY_PASSWORD[..]].concat();
+    home.run_with(&args, PASSWORD).exits(0);
+}
+
+#[test]
+fn what_is_for_a_new_issuer_does_not_go_to_the_old_ones_addresses() {
+    let (home, issuer, api) = (Sandbox::new(), quick_issuer(), api());
+    log_in_to(&home, &api);
+    let asked = api.requests().len();
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--replace"];
+    home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    home.run(&["logout", "work"]).exits(0).says("revoked");
+    assert_eq!(api.requests().len(), asked, "the old server saw what was the new one's");
+    assert!(issuer.stats().families_revoked > 0);
+}
+
+#[test]
+fn a_change_of_issuer_drops_the_old_ones_addresses_and_says_so() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let (old, same) = (format!("{}/old", issuer.issuer()), format!("issuer={}/", issuer.issuer()));
+    home.run(&["profile", "set", "work", &format!("login_endpoint={old}"), &format!("jwks_uri={old}")]).exits(0);
+    let shown = || home.run(&["profile", "show", "work", "--json"]).exits(0).json();
+    home.run(&["profile", "set", "work", &same]).exits(0);
+    assert_eq!(shown()["login_endpoint"], old.as_str(), "at the same host they are not another's");
+    let new = ["profile", "set", "work", "jwks_uri=https://new.example/keys", "issuer=https://new.example"];
+    home.run(&new).exits(0).says("dropped with it: login_endpoint.");
+    assert_eq!((&shown()["login_endpoint"], &shown()["jwks_uri"]), (&().into(), &"https://new.example/keys".into()));
 }

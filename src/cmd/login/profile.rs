@@ -66,6 +66,7 @@ pub(super) fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result
 /// A profile with the options laid over it.
 pub(super) fn laid_over(args: &Login, mut profile: Profile) -> Result<Profile, Failure> {
     if let Some(issuer) = &args.issuer {
+        profile.server.leave(&profile.issuer, issuer);
         profile.issuer = issuer.clone();
     }
     if let Some(id) = &args.client_id {
