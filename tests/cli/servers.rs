@@ -216,6 +216,21 @@ fn what_is_for_a_new_issuer_does_not_go_to_the_old_ones_addresses() {
 }
 
 #[test]
+fn a_preset_takes_no_address_of_the_server_before_along() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let nowhere = format!("{}/nowhere", issuer.issuer());
+    for key in ["login_endpoint", "refresh_endpoint", "logout_endpoint", "end_session_endpoint"] {
+        home.run(&["profile", "set", "work", &format!("{key}={nowhere}")]).exits(0);
+    }
+    let args = ["login", "work", "--provider", "generic", "--issuer", issuer.issuer()];
+    home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    let shown = home.run(&["profile", "show", "work"]).exits(0).stdout;
+    assert!(!shown.contains("nowhere"), "{shown}");
+}
+
+#[test]
 fn a_change_of_issuer_drops_the_old_ones_addresses_and_says_so() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);

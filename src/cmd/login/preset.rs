@@ -2,7 +2,9 @@
 
 use crate::cli::Login;
 use crate::failure::{Failure, Kind};
-use crate::model::{AssertionAudience, IssuerUrl, Profile, Provider, ProviderEndpoints, ProviderIssuer, provider};
+use crate::model::{
+    AssertionAudience, IssuerUrl, JsonApi, Profile, Provider, ProviderEndpoints, ProviderIssuer, provider,
+};
 
 /// The preset that is named.
 ///
@@ -44,7 +46,10 @@ pub(super) fn lay_over(args: &Login, preset: &Provider, profile: &mut Profile) -
     profile.scopes = preset.scopes.iter().map(|scope| (*scope).to_owned()).collect();
     let endpoints = &preset.endpoints;
     let address = |endpoint: Option<&str>| endpoint.map(|e| ProviderEndpoints::address(e, &profile.issuer)).transpose();
+    // Nothing of another server's stays: what this one gives would go there.
+    profile.server.api = JsonApi::default();
     let given = &mut profile.server.endpoints;
+    given.end_session = None;
     given.authorization = address(endpoints.authorization)?;
     given.token = address(endpoints.token)?;
     given.device_authorization = address(endpoints.device_authorization)?;
