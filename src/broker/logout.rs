@@ -127,8 +127,7 @@ impl Broker {
         let (issuer, client_id) = (session.issuer.clone(), session.client_id.clone());
         let profile = &Profile { issuer, client_id, server, ..profile.clone() };
         let http = self.http(profile)?;
-        let api = &profile.server.api;
-        if api.login.is_some() {
+        if let Some(api) = profile.api_of(session.grant) {
             let Some(url) = &api.logout else { return Ok(false) };
             return Ok(json_api::logout(&http, api, url, &session.tokens).await.map(|()| true)?);
         }

@@ -193,7 +193,7 @@ impl Broker {
         let http = self.http(profile)?;
         let metadata = self.metadata_with(profile, &[Endpoint::Token]).await?;
         let client = self.client(profile, &metadata, session.client_secret.clone())?;
-        let api = profile.server.api.login.is_some().then_some(&profile.server.api);
+        let api = profile.api_of(session.grant);
         if api.is_some() && !asked.is_plain() {
             return Err(IssuerError::Unsupported { what: "another audience, scope or resource" }.into());
         }
@@ -220,7 +220,7 @@ impl Broker {
             }
             return Err(error);
         }
-        if let Some(api) = &api {
+        if let Some(api) = api {
             return self.resend_if_never_sent(|| json_api::refresh(&http, api, &token, &*self.clock)).await;
         }
         let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;

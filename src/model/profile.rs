@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{IssuerUrl, Requirements, Server, TokenFor};
+use super::{IssuerUrl, JsonApi, Requirements, Server, TokenFor};
 
 /// A profile's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit, so that it can be a file's name, a
 /// path segment and a shell word.
@@ -188,6 +188,16 @@ impl Profile {
             && (asked.scopes.is_empty() || asked.scopes == own.scopes)
             && (asked.resources.is_empty() || asked.resources == own.resources);
         if same { TokenFor::default() } else { asked }
+    }
+
+    /// The login API, where a session of this grant may be from it: what an authorization server gave is not sent there.
+    #[must_use]
+    pub fn api_of(&self, grant: Grant) -> Option<&JsonApi> {
+        let by_api = match grant {
+            Grant::Password | Grant::Token => true,
+            Grant::Browser | Grant::Device | Grant::ClientCredentials => false,
+        };
+        (by_api && self.server.api.login.is_some()).then_some(&self.server.api)
     }
 
     /// The audiences that an access token may be for: those asked for, else the client itself.

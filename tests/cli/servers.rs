@@ -243,3 +243,20 @@ fn a_change_of_issuer_drops_the_old_ones_addresses_and_says_so() {
     home.run(&new).exits(0).says("dropped with it: login_endpoint.");
     assert_eq!((&shown()["login_endpoint"], &shown()["jwks_uri"]), (&().into(), &"https://new.example/keys".into()));
 }
+
+#[test]
+fn what_an_authorization_server_gave_is_not_sent_to_a_login_api() {
+    let (home, issuer, api) = (Sandbox::new(), quick_issuer(), api());
+    let login = home.watch(&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"]);
+    let address = login.line(&format!("{}/authorize", issuer.issuer()));
+    Person::signs_in(&issuer, &address, USER).follows();
+    login.ends().exits(0);
+    let at = |key: &str, path: &str| format!("{key}={}/{path}", api.url);
+    let settings = [at("login_endpoint", "a"), at("refresh_endpoint", "b"), at("logout_endpoint", "c")];
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let token = format!("token_endpoint={}/token", issuer.issuer());
+    home.run(&[&["profile", "set", "work", &token], &settings[..]].concat()).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    home.run(&["logout", "work"]);
+    assert_eq!(api.requests().len(), 0, "the API saw the issuer's tokens");
+}
