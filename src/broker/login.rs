@@ -227,17 +227,17 @@ impl Broker {
         let uncut = Arc::clone(&self.underway).read_owned().await;
         let (broker, profile) = (Arc::clone(self), profile.clone());
         let task = tokio::spawn(async move {
+            let (kept, lost) = &login.kept;
+            // Before the session is there: it is never judged by keys that the user did not name.
+            if let Some(pinned) = login.pinned {
+                if *lost {
+                    broker.trust_nothing(&profile).await?;
+                }
+                broker.change_trust(&profile, move |trust| trust.pinned = Some(pinned)).await?;
+            }
             let result = broker.write(&profile, &login.session).await;
             if result.is_ok() {
-                let (kept, lost) = &login.kept;
                 broker.learn(&profile, login.keys, &login.session, (kept, *lost)).await;
-                if let Some(pinned) = login.pinned {
-                    let pin = move |trust: &mut Trust| trust.pinned = Some(pinned);
-                    if let Err(error) = broker.change_trust(&profile, pin).await {
-                        drop((lock, uncut));
-                        return Err(error);
-                    }
-                }
             }
             drop((lock, uncut));
             result.map(|()| login.session)

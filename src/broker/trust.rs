@@ -121,7 +121,7 @@ impl Broker {
         }
     }
 
-    async fn trust_nothing(&self, profile: &Profile) -> Result<(), BrokerError> {
+    pub(super) async fn trust_nothing(&self, profile: &Profile) -> Result<(), BrokerError> {
         let _lock = self.lock_trust(&profile.issuer).await?;
         let issuer = profile.issuer.clone();
         self.with_store(profile.store, move |store| match trust_in(store, &issuer) {

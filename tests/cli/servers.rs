@@ -260,3 +260,17 @@ fn what_an_authorization_server_gave_is_not_sent_to_a_login_api() {
     home.run(&["logout", "work"]);
     assert_eq!(api.requests().len(), 0, "the API saw the issuer's tokens");
 }
+
+#[test]
+fn keys_that_cannot_be_pinned_leave_no_session_that_others_would_judge() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let keys = home.path().join("keys.json");
+    fs::write(&keys, get(&issuer, "jwks")).unwrap();
+    let locks = home.path().join("data/authctl/locks");
+    fs::create_dir_all(&locks).unwrap();
+    fs::write(locks.join("trust"), "in the way").unwrap();
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+    let ran = home.run_with(&[&args[..], &BY_PASSWORD[..], &["--jwks", keys.to_str().unwrap()]].concat(), PASSWORD);
+    assert_ne!(ran.code, 0, "{}", ran.stderr);
+    assert!(!home.session_file("work").exists(), "a session without the keys that were named");
+}
