@@ -44,7 +44,7 @@ struct Answer<'a> {
 /// Runs the command.
 pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
     let config = app.config()?;
-    let (mut profile, new) = wanted_profile(app, &args, &config)?;
+    let (mut profile, mut new) = wanted_profile(app, &args, &config)?;
     let name = profile.name.clone();
     let about = |failure: Failure| failure.about(&name);
     if args.grant().is_none() && !app.ui().is_human() && !unattended(&args, &profile) {
@@ -64,16 +64,19 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
     app.run(async {
         let broker = app.broker()?;
         // A store that cannot keep the session is told before anybody signs in.
-        let stored = match broker.stored(&profile).await {
-            Ok(found) => found,
-            Err(BrokerError::Store(error)) if error.session_lost() => None,
-            Err(error) => return Err(error.into()),
-        };
-        let turn = Turn::take(app, &broker, &args, &profile, stored.as_ref()).await?;
+        let before = readable(&broker, &profile).await?;
+        let turn = Turn::take(app, &broker, &args, &profile, before.as_ref()).await?;
         if let Some((profile, session)) = turn.joined() {
             app.ui().tell("The other login has got a session.");
             return tell(app, &args, profile, session);
         }
+        // The login that was waited for has left a session and a profile, which are not to be replaced unasked.
+        let config = app.config()?;
+        let (again, still_new) = wanted_profile(app, &args, &config)?;
+        if again.name == name {
+            (profile, new) = (again, still_new);
+        }
+        let stored = readable(&broker, &profile).await?;
         broker.reserve(&profile).await?;
         config::probe(&app.paths()?.config_file)?;
         let needed = How::needed(app, &args, &profile);
@@ -109,6 +112,14 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
     })
     .map_err(about)?;
     Ok(0)
+}
+
+/// The profile's session as stored; none where it is there and cannot be read by any further try.
+async fn readable(broker: &Broker, profile: &Profile) -> Result<Option<Session>, BrokerError> {
+    match broker.stored(profile).await {
+        Err(BrokerError::Store(error)) if error.session_lost() => Ok(None),
+        found => found,
+    }
 }
 
 /// The keys that were pinned for the profile in the store that it was kept in before: they are the user's word, and move with

@@ -67,3 +67,19 @@ fn a_login_of_its_own_kind_takes_over_nothing() {
     assert_eq!(issuer.stats().grants_given["password"], 1);
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["grant"], "password");
 }
+
+#[test]
+fn the_second_does_not_replace_anothers_session_unasked() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let first = home.watch(&login(&issuer, &["--no-browser"]));
+    let address = first.line(&format!("{}/authorize", issuer.issuer()));
+    let mut second = home.watch(&login(&issuer, &["--password", "--password-stdin", "--username", "other"]));
+    second.types(&format!("{PASSWORD}\n"));
+    second.closes_stdin();
+    second.says("under way");
+    Person::signs_in(&issuer, &address, USER).follows();
+    first.ends().exits(0);
+    second.ends().exits(2).says("--replace");
+    assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["grant"], "browser");
+    home.run(&["refresh", "work"]).exits(0);
+}

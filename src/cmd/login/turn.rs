@@ -76,5 +76,6 @@ fn same_login(there: &Profile, wanted: &Profile) -> bool {
     let scopes = wanted.scopes.is_empty() || there.scopes == wanted.scopes;
     let asked = there.audience == wanted.audience && there.resources == wanted.resources;
     let who = there.issuer == wanted.issuer && there.client_id == wanted.client_id;
-    who && asked && scopes && there.store == wanted.store && there.server == wanted.server
+    let trusted = there.ca_cert == wanted.ca_cert && there.requirements == wanted.requirements;
+    who && asked && scopes && trusted && there.store == wanted.store && there.server == wanted.server
 }
