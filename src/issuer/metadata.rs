@@ -171,6 +171,13 @@ pub async fn complete(http: &Http, metadata: &mut Metadata, needed: &[Endpoint])
     };
     match found {
         Ok(mut second) => {
+            if lacking.contains(&Endpoint::Authorization) {
+                // What is promised of its answers goes with the endpoint.
+                metadata.iss_parameter_supported |= second.iss_parameter_supported;
+                if metadata.code_challenge_methods_supported.is_none() {
+                    metadata.code_challenge_methods_supported = second.code_challenge_methods_supported.take();
+                }
+            }
             for which in lacking {
                 *metadata.endpoint(which) = second.endpoint(which).take();
             }
@@ -356,6 +363,12 @@ mod tests {
         let texts = [found.token_endpoint, found.jwks_uri].map(|url| url.expect("there").to_string());
         assert_eq!((texts, asked), (["https://a.example/1".into(), "https://a.example/keys".into()], 2));
         assert_eq!(found.revocation_endpoint, None, "nobody needed it");
+        let members = r#","authorization_endpoint":"https://a.example/a","jwks_uri":"https://a.example/keys","authorization_response_iss_parameter_supported":true,"code_challenge_methods_supported":["plain"]"#;
+        let promised = |found: Metadata| (found.iss_parameter_supported, found.code_challenge_methods_supported);
+        let (found, _) = completed(&document(members), &[Endpoint::Authorization]).await;
+        assert_eq!(promised(found), (true, Some(vec!["plain".into()])), "these go with the endpoint");
+        let (found, _) = completed(&document(members), &[Endpoint::Jwks]).await;
+        assert_eq!(promised(found), (false, None));
         for useless in [
             second.replace("ISSUER", "ISSUER/another"),
             second.replace("https://a.example/keys", "http://a.example/keys"),
