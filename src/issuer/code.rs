@@ -104,8 +104,12 @@ impl CodeLogin {
                 query.append_pair("resource", resource);
             }
             // One of authctl's own options goes before what is always added.
-            let own =
-                [("prompt", &request.prompt), ("acr_values", &request.acr_values), ("login_hint", &request.login_hint)];
+            let own = [
+                ("prompt", &request.prompt),
+                ("acr_values", &request.acr_values),
+                ("login_hint", &request.login_hint),
+                ("max_age", &max_age),
+            ];
             for (name, value) in &request.parameters {
                 if !own.iter().any(|(own, value)| own == name && value.is_some()) {
                     query.append_pair(name, value);
@@ -274,7 +278,11 @@ mod tests {
             prompt: Some("login".into()),
             login_hint: Some("developer@a.example".into()),
             max_age: Some(0),
-            parameters: vec![("access_type".into(), "offline".into()), ("prompt".into(), "consent".into())],
+            parameters: vec![
+                ("access_type".into(), "offline".into()),
+                ("prompt".into(), "consent".into()),
+                ("max_age".into(), "99".into()),
+            ],
             ..CodeRequest::default()
         };
         let login = CodeLogin::begin(&metadata(false), &cli(), &request).await.expect("a port");

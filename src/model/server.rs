@@ -105,7 +105,7 @@ pub enum InvalidSetting {
 }
 
 /// The parameters that authctl sets itself: with them changed a sign-in would be another's.
-const RESERVED: [&str; 9] = [
+const RESERVED: [&str; 11] = [
     "response_type",
     "client_id",
     "redirect_uri",
@@ -115,6 +115,8 @@ const RESERVED: [&str; 9] = [
     "code_challenge",
     "code_challenge_method",
     "request",
+    "request_uri",
+    "response_mode",
 ];
 
 /// A place for a setting, by its kind.
@@ -286,6 +288,8 @@ mod tests {
             ("access_token_field", "data..token"),
             ("redirect_uri", "https://a.example/callback"),
             ("authorization_parameters", "state=mine"),
+            ("authorization_parameters", "request_uri=https://evil.example/request"),
+            ("authorization_parameters", "response_mode=form_post"),
             ("authorization_parameters", "x=1&redirect_uri=https://evil.example"),
         ] {
             assert!(server.set(key, text).is_err(), "{key}={text}");
