@@ -104,21 +104,23 @@ impl Broker {
         if grant != Grant::Token {
             Self::fill_scope(&mut tokens, &profile.scopes);
         }
-        let fetched = self.fetch_keys(profile, metadata).await;
-        // Without an ID token nothing here needs the keys: offline `verify` will say that there are none.
-        let keys = match (fetched, &tokens.id_token, grant) {
-            (Ok(keys), _, _) => keys,
-            (Err(error), None, g) if g != Grant::Token => {
-                tracing::warn!("the issuer's keys could not be fetched: {error}");
-                None
-            }
-            (Err(error), _, _) => return Err(error),
-        };
         // Keys given by hand are not set aside by what the issuer sends.
         let (mut kept, lost_trust) = self.trust_at_login(profile).await?;
         if pinned.is_some() {
             kept.pinned.clone_from(&pinned);
         }
+        let fetched = self.fetch_keys(profile, metadata).await;
+        // Without an ID token nothing here needs the keys: offline `verify` will say that there are none. Where some are
+        // pinned, those that are fetched decide nothing.
+        let needed = kept.pinned.is_none() && (tokens.id_token.is_some() || grant == Grant::Token);
+        let keys = match fetched {
+            Ok(keys) => keys,
+            Err(error) if !needed => {
+                tracing::warn!("the issuer's keys could not be fetched: {error}");
+                None
+            }
+            Err(error) => return Err(error),
+        };
         let known = Trust { fetched: keys.clone(), ..kept.clone() };
         let (set, _) = keys_of(&known, now);
         let mut acr = None;

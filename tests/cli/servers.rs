@@ -187,6 +187,20 @@ fn a_client_whose_key_cannot_sign_is_told_before_anything_is_sent() {
     assert_eq!(issuer.stats().access_tokens, 0);
 }
 
+#[test]
+fn pinned_keys_do_not_need_the_issuers_to_be_there() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let keys = home.path().join("keys.json");
+    fs::write(&keys, get(&issuer, "jwks")).unwrap();
+    issuer.fault(Fault { endpoint: Endpoint::Jwks, kind: FaultKind::EmptyBody { status: 503 }, times: 1000 });
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+    let args = [&args[..], &BY_PASSWORD[..]].concat();
+    home.run_with(&args, PASSWORD).exits(6);
+    home.run_with(&[&args[..], &["--jwks", keys.to_str().unwrap()]].concat(), PASSWORD).exits(0);
+    home.run_with(&args, PASSWORD).exits(0);
+    home.run(&["verify", "work"]).exits(0);
+}
+
 /// A login API that takes everything and answers with a token.
 fn api() -> HandServer {
     HandServer::start(|_, _| {
