@@ -201,6 +201,18 @@ fn pinned_keys_do_not_need_the_issuers_to_be_there() {
     home.run(&["verify", "work"]).exits(0);
 }
 
+#[test]
+fn a_preset_knows_of_the_audience_that_the_profile_keeps() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let args = ["login", "work", "--provider", "keycloak", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+    let args = [&args[..], &BY_PASSWORD[..]].concat();
+    let decides = || home.run(&["profile", "show", "work", "--json"]).exits(0).json()["verify_token"].clone();
+    home.run_with(&[&args[..], &["--audience", "https://api.example"]].concat(), PASSWORD).exits(0);
+    assert_eq!(decides(), "access_token");
+    home.run_with(&args, PASSWORD).exits(0);
+    assert_eq!(decides(), "access_token", "its tokens are for the audience still");
+}
+
 /// A login API that takes everything and answers with a token.
 fn api() -> HandServer {
     HandServer::start(|_, _| {

@@ -63,7 +63,8 @@ pub(super) fn lay_over(args: &Login, preset: &Provider, profile: &mut Profile) -
     profile.server.authorization_parameters = preset.parameters.iter().map(own).collect();
     profile.server.client_key.audience =
         if preset.assertion_for_endpoint { AssertionAudience::TokenEndpoint } else { AssertionAudience::Issuer };
-    let asked = args.audience.is_some() || !args.resources.is_empty();
+    let said = args.audience.is_some() || !args.resources.is_empty();
+    let asked = said || profile.audience.is_some() || !profile.resources.is_empty();
     profile.requirements.token = preset.deciding_token(asked);
     Ok(())
 }
