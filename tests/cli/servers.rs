@@ -213,6 +213,21 @@ fn a_preset_knows_of_the_audience_that_the_profile_keeps() {
     assert_eq!(decides(), "access_token", "its tokens are for the audience still");
 }
 
+#[test]
+fn a_preset_is_kept_though_the_profile_was_changed_meanwhile() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let args = ["login", "work", "--provider", "gitlab", "--issuer", issuer.issuer(), "--no-browser"];
+    let login = home.watch(&args);
+    let address = login.line(&format!("{}/authorize", issuer.issuer()));
+    home.run(&["profile", "set", "work", "required_scopes=openid"]).exits(0);
+    Person::signs_in(&issuer, &address, USER).follows();
+    login.ends().exits(0);
+    let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
+    assert_eq!(shown["required_scopes"][0], "openid", "what was set meanwhile");
+    assert_eq!((&shown["verify_token"], &shown["scopes"][2]), (&"id_token".into(), &"email".into()));
+}
+
 /// A login API that takes everything and answers with a token.
 fn api() -> HandServer {
     HandServer::start(|_, _| {

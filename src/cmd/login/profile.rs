@@ -35,7 +35,7 @@ pub(super) fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result
         (None, None, None) => config.choose(None)?.name.clone(),
     };
     let known = config.profiles.get(&name);
-    let mut profile = match (known, &issuer) {
+    let profile = match (known, &issuer) {
         (Some(profile), _) => profile.clone(),
         (None, Some(issuer)) => Profile {
             name: name.clone(),
@@ -56,15 +56,17 @@ pub(super) fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result
             return Err(config::ConfigError::Empty.into());
         }
     };
-    if let (Some(preset), Some(issuer)) = (preset, issuer) {
-        profile.issuer = issuer;
-        preset::lay_over(args, preset, &mut profile)?;
-    }
     Ok((laid_over(args, profile)?, known.is_none()))
 }
 
-/// A profile with the options laid over it.
+/// A profile with the preset and the other options laid over it.
 pub(super) fn laid_over(args: &Login, mut profile: Profile) -> Result<Profile, Failure> {
+    let preset = preset::named(args)?;
+    if let (Some(preset), Some(issuer)) = (preset, preset::issuer(args, preset)?) {
+        profile.server.leave(&profile.issuer, &issuer);
+        profile.issuer = issuer;
+        preset::lay_over(args, preset, &mut profile)?;
+    }
     if let Some(issuer) = &args.issuer {
         profile.server.leave(&profile.issuer, issuer);
         profile.issuer = issuer.clone();
