@@ -26,7 +26,7 @@ use crate::ui::{self, Ui};
 const KEYCHAIN_LIMIT: Duration = Duration::from_secs(4);
 
 /// How long a signal waits for what must not be cut short; the longest renewal ends before.
-const SETTLE_LIMIT: Duration = Duration::from_secs(70);
+const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 
 /// How long a person waits without wondering.
 const PATIENCE: Duration = Duration::from_secs(2);

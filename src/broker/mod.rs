@@ -79,7 +79,10 @@ const MOST_KEYCHAIN_CALLS: usize = 4;
 const MOST_FILE_CALLS: usize = 2;
 
 /// How long to wait for another process that renews the same profile: longer than the longest renewal.
-const LOCK_LIMIT: Duration = Duration::from_secs(75);
+const LOCK_LIMIT: Duration = Duration::from_secs(95);
+
+/// How long the second document of metadata is waited for; with it no renewal takes longer than 90 seconds.
+const SECOND_DOCUMENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Room kept for a session to come beyond the size of the present one: tokens grow when claims are added.
 const RESERVE: usize = 64 * 1024;
@@ -292,7 +295,11 @@ impl Broker {
     /// [`BrokerError::Issuer`].
     pub async fn metadata_with(&self, profile: &Profile, needed: &[Endpoint]) -> Result<Metadata, BrokerError> {
         let mut metadata = self.metadata(profile).await?;
-        complete(&*self.http(profile)?, &mut metadata, needed).await;
+        let http = self.http(profile)?;
+        tokio::select! {
+            () = complete(&http, &mut metadata, needed) => {}
+            () = self.clock.sleep(SECOND_DOCUMENT_LIMIT) => tracing::info!("the second document of metadata did not come"),
+        }
         Ok(metadata)
     }
 

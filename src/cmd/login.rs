@@ -93,7 +93,9 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         };
         let checks = broker.prepare_login(&profile, &metadata, login);
         let prepared = app.patiently(profile.issuer.as_str(), checks).await?;
-        ask_before_replacing(app, &args, &broker, &profile, &prepared, stored.as_ref()).await?;
+        // Somebody signed in for minutes, and another login may have needed nobody.
+        let present = readable(&broker, &profile).await?;
+        ask_before_replacing(app, &args, &broker, &profile, &prepared, present.as_ref()).await?;
         tell_weaker(app, &args, &profile, &prepared);
         let lost = prepared.lost_trust();
         let session = broker.commit_login(&profile, prepared).await?;

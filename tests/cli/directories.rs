@@ -82,3 +82,16 @@ fn a_directory_names_nothing_but_a_profile() {
     }
     home.run(&["token", "work"]).exits(0);
 }
+
+#[test]
+fn a_directory_does_not_choose_which_profile_is_led_to_another_issuer() {
+    let (issuer, elsewhere) = (quick_issuer(), quick_issuer());
+    let home = accounts(&issuer);
+    home.run(&["profile", "use", "work"]).exits(0);
+    fs::write(home.path().join(".authctl.toml"), "profile = \"play\"\n").unwrap();
+    let login = ["login", "--issuer", elsewhere.issuer(), "--client-id", "authctl", "--password", "--password-stdin"];
+    let args = [&login[..], &["--username", "developer", "--replace"]].concat();
+    home.run_with(&args, crate::support::PASSWORD).exits(0);
+    let issuer_of = |profile: &str| home.run(&["profile", "show", profile, "--json"]).exits(0).json()["issuer"].clone();
+    assert_eq!((issuer_of("play"), issuer_of("work")), (issuer.issuer().into(), elsewhere.issuer().into()));
+}

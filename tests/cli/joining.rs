@@ -52,20 +52,24 @@ fn where_the_first_gives_up_the_second_goes_on_by_itself() {
 }
 
 #[test]
-fn a_login_of_its_own_kind_takes_over_nothing() {
+fn a_login_that_needs_no_browser_waits_for_nobody() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
-    let first = home.watch(&login(&issuer, &["--no-browser"]));
+    let mut first = home.watch(&login(&issuer, &["--no-browser"]));
     let address = first.line(&format!("{}/authorize", issuer.issuer()));
-    let args = login(&issuer, &["--password", "--password-stdin", "--username", USER]);
-    let mut second = home.watch(&args);
-    second.types(&format!("{PASSWORD}\n"));
-    second.closes_stdin();
-    second.says("under way");
+    let by_password = ["--password", "--password-stdin", "--username"];
+    home.run_with(&login(&issuer, &[&by_password[..], &[USER]].concat()), PASSWORD).exits(0);
+    assert!(first.is_running());
+    home.run(&["token", "work"]).exits(0);
     Person::signs_in(&issuer, &address, USER).follows();
     first.ends().exits(0);
-    second.ends().exits(0);
-    assert_eq!(issuer.stats().grants_given["password"], 1);
-    assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["grant"], "password");
+    assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["grant"], "browser");
+    // What it has left meanwhile is not replaced unasked by who signed in as somebody else.
+    let first = home.watch(&login(&issuer, &["--no-browser"]));
+    let address = first.line(&format!("{}/authorize", issuer.issuer()));
+    home.run_with(&login(&issuer, &[&by_password[..], &["other", "--replace"]].concat()), PASSWORD).exits(0);
+    Person::signs_in(&issuer, &address, USER).follows();
+    first.ends().exits(2).says("--replace");
+    assert_eq!(home.status("work")["subject"]["name"], "other");
 }
 
 #[test]
@@ -73,13 +77,14 @@ fn the_second_does_not_replace_anothers_session_unasked() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let first = home.watch(&login(&issuer, &["--no-browser"]));
     let address = first.line(&format!("{}/authorize", issuer.issuer()));
-    let mut second = home.watch(&login(&issuer, &["--password", "--password-stdin", "--username", "other"]));
-    second.types(&format!("{PASSWORD}\n"));
-    second.closes_stdin();
+    // One that asks for somebody in particular takes nothing over.
+    let second = home.watch(&login(&issuer, &["--no-browser", "--login-hint", "other"]));
     second.says("under way");
     Person::signs_in(&issuer, &address, USER).follows();
     first.ends().exits(0);
+    let address = second.line(&format!("{}/authorize", issuer.issuer()));
+    Person::signs_in(&issuer, &address, "other").follows();
     second.ends().exits(2).says("--replace");
-    assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["grant"], "browser");
+    assert_eq!(home.status("work")["subject"]["name"], USER);
     home.run(&["refresh", "work"]).exits(0);
 }

@@ -25,7 +25,11 @@ const DEFAULT_NAME: &str = "default";
 pub(super) fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result<(Profile, bool), Failure> {
     let preset = preset::named(args)?;
     let issuer = preset::issuer(args, preset)?;
-    let named = app.named(args.profile.as_ref())?;
+    // What a directory says does not choose which profile is led to another issuer.
+    let named = match issuer {
+        Some(_) => app.asked_for(args.profile.as_ref())?,
+        None => app.named(args.profile.as_ref())?,
+    };
     let name = match (&named, &config.default_profile, preset) {
         (Some(name), _, _) => name.clone(),
         // Whoever names a provider and no profile means a profile of that provider.

@@ -1,4 +1,4 @@
-//! One sign-in at a time for a profile: who comes second waits, and takes over what the first one got.
+//! One sign-in by a person at a time for a profile: who comes second waits, and takes over what the first one got.
 
 use std::time::Duration;
 
@@ -16,13 +16,14 @@ const BESIDES: Duration = Duration::from_secs(300);
 
 /// The right to sign in to a profile, until it is dropped.
 pub(super) struct Turn {
-    _lock: ProfileLock,
+    _lock: Option<ProfileLock>,
     /// What another login has put in place while this one waited.
     joined: Option<(Profile, Session)>,
 }
 
 impl Turn {
-    /// Takes the turn, and waits for another login to the same profile to end. `before` is the session that was there.
+    /// Takes the turn, and waits for another login to the same profile to end. `before` is the session that was there. A
+    /// login that needs no browser opens none, and waits for nobody.
     ///
     /// # Errors
     /// Where another keeps it for longer than anybody may take to sign in, and as reading the store fails.
@@ -33,6 +34,9 @@ impl Turn {
         profile: &Profile,
         before: Option<&Session>,
     ) -> Result<Self, Failure> {
+        if !matches!(args.grant().unwrap_or(profile.grant), Grant::Browser | Grant::Device) {
+            return Ok(Self { _lock: None, joined: None });
+        }
         let dir = app.paths()?.locks.join("logins");
         let acquire = |limit| ProfileLock::acquire(&dir, &profile.name, app.clock(), limit);
         let lock = match acquire(Duration::ZERO).await {
@@ -43,7 +47,7 @@ impl Turn {
                 ));
                 acquire(SIGN_IN_LIMIT + BESIDES).await?
             }
-            done => return Ok(Self { _lock: done?, joined: None }),
+            done => return Ok(Self { _lock: Some(done?), joined: None }),
         };
         let mut joined = None;
         if would_do_the_same(args)
@@ -55,7 +59,7 @@ impl Turn {
         {
             joined = Some((now.clone(), session));
         }
-        Ok(Self { _lock: lock, joined })
+        Ok(Self { _lock: Some(lock), joined })
     }
 
     /// The profile and the session that the other login left, where this one wanted nothing else.
