@@ -29,7 +29,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_needs_command" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_needs_command" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_needs_command" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_needs_command" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_needs_command" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_needs_command" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -104,7 +104,7 @@ complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-secret-
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l password-stdin -d 'Read the password from stdin, as a line of its own'
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l replace -d 'Replace a session that belongs to somebody else without asking'
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand login" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand login" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand login" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand login" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -114,7 +114,7 @@ never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand status" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand status" -l check -d 'Print nothing; exit 0 if a token can be had without logging in, 3 otherwise'
 complete -c authctl -n "__fish_authctl_using_subcommand status" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand status" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand status" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand status" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand status" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -129,7 +129,7 @@ complete -c authctl -n "__fish_authctl_using_subcommand token" -l config -d 'Use
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l id-token -d 'Print the ID token instead'
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l header -d 'Print a whole `Authorization: Bearer ...` header'
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand token" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand token" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand token" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand token" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -154,7 +154,7 @@ complete -c authctl -n "__fish_authctl_using_subcommand verify" -l ignore-status
 complete -c authctl -n "__fish_authctl_using_subcommand verify" -l explain -d 'Tell each check in the order in which it was made, what was expected and what was found'
 complete -c authctl -n "__fish_authctl_using_subcommand verify" -l batch -d 'With `-`: take one JWT a line and answer one JSON line each, in order, on every core'
 complete -c authctl -n "__fish_authctl_using_subcommand verify" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand verify" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand verify" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand verify" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand verify" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand verify" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -165,7 +165,7 @@ never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand refresh" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand refresh" -l all -d 'Every profile that has a session'
 complete -c authctl -n "__fish_authctl_using_subcommand refresh" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand refresh" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand refresh" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand refresh" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand refresh" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand refresh" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -177,7 +177,7 @@ complete -c authctl -n "__fish_authctl_using_subcommand logout" -l all -d 'Every
 complete -c authctl -n "__fish_authctl_using_subcommand logout" -l no-revoke -d 'Do not tell the issuer'
 complete -c authctl -n "__fish_authctl_using_subcommand logout" -l end-session -d 'Sign out of the issuer in the browser too (RP-initiated logout)'
 complete -c authctl -n "__fish_authctl_using_subcommand logout" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand logout" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand logout" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand logout" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand logout" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand logout" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -187,7 +187,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand exec" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand exec" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand exec" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand exec" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand exec" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand exec" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand exec" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -196,7 +196,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and not __fish_seen_subcommand_from run start stop status lock unlock log install uninstall" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and not __fish_seen_subcommand_from run start stop status lock unlock log install uninstall" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand agent; and not __fish_seen_subcommand_from run start stop status lock unlock log install uninstall" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand agent; and not __fish_seen_subcommand_from run start stop status lock unlock log install uninstall" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and not __fish_seen_subcommand_from run start stop status lock unlock log install uninstall" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and not __fish_seen_subcommand_from run start stop status lock unlock log install uninstall" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and not __fish_seen_subcommand_from run start stop status lock unlock log install uninstall" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -216,7 +216,7 @@ complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_s
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from run" -l notify -d 'Tell on the desktop when a session has ended'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from run" -l detach -d 'Leave the terminal, and tell on stdout when requests are answered'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from run" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from run" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from run" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from run" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from run" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from run" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -226,7 +226,7 @@ never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from start" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from start" -l notify -d 'Tell on the desktop when a session has ended'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from start" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from start" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from start" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from start" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from start" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -235,7 +235,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from stop" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from stop" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from stop" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from stop" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from stop" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from stop" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from stop" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -244,7 +244,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from status" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from status" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from status" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from status" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from status" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from status" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from status" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -255,7 +255,7 @@ never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from lock" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from lock" -l passphrase-stdin -d 'Read the passphrase from stdin, as its first line'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from lock" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from lock" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from lock" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from lock" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from lock" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from lock" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -265,7 +265,7 @@ never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from unlock" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from unlock" -l passphrase-stdin -d 'Read the passphrase from stdin, as its first line'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from unlock" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from unlock" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from unlock" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from unlock" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from unlock" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from unlock" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -274,7 +274,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from log" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from log" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from log" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from log" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from log" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from log" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from log" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -284,7 +284,7 @@ never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from install" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from install" -l print -d 'Only show what would be written'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from install" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from install" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from install" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from install" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from install" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from install" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -293,7 +293,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from uninstall" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from uninstall" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from uninstall" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from uninstall" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from uninstall" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from uninstall" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand agent; and __fish_seen_subcommand_from uninstall" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -302,7 +302,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and not __fish_seen_subcommand_from show update pin unpin" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -315,7 +315,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -324,7 +324,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from update" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -334,7 +334,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from pin" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -343,7 +343,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand keys; and __fish_seen_subcommand_from unpin" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -352,7 +352,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and not __fish_seen_subcommand_from list show set remove rename use" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -367,7 +367,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -376,7 +376,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -385,7 +385,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from set" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -394,7 +394,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -403,7 +403,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from rename" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -412,7 +412,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -421,7 +421,7 @@ always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand demo" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand demo" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand demo" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand demo" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand demo" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand demo" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -444,7 +444,7 @@ complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l no-rotati
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l opaque -d 'Issue opaque access tokens instead of JWTs'
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l status-list -d 'Give each JWT access token a place in a status list, and serve the list'
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l json -d 'Write data and errors as JSON'
-complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -s q -l quiet -d 'Tell nothing but errors'
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -s h -l help -d 'Print help (see more with \'--help\')'

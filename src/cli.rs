@@ -88,7 +88,7 @@ pub struct Common {
     /// Write data and errors as JSON
     #[arg(long, global = true)]
     pub json: bool,
-    /// Tell nothing but errors
+    /// Tell nothing but errors, and what somebody has to do to log in
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Tell more on stderr; twice for every request, never a secret

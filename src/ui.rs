@@ -13,6 +13,9 @@ pub trait Ui: Send + Sync {
     /// Tells something on stderr: progress, or what to do next.
     fn tell(&self, text: &str);
 
+    /// Shows what somebody has to do for anything to go on, however little they want to be told.
+    fn show(&self, text: &str);
+
     /// Shows a question, on whose line the answer is typed.
     fn prompt(&self, prompt: &str);
 
@@ -90,6 +93,10 @@ impl Ui for Terminal {
         tell(self.quiet, text);
     }
 
+    fn show(&self, text: &str) {
+        tell(false, text);
+    }
+
     fn prompt(&self, prompt: &str) {
         let mut stderr = io::stderr();
         let _ = write!(stderr, "{prompt}");
@@ -136,6 +143,10 @@ impl Ui for Terminal {
 impl Ui for NoUi {
     fn tell(&self, text: &str) {
         tell(self.quiet, text);
+    }
+
+    fn show(&self, text: &str) {
+        tell(false, text);
     }
 
     fn prompt(&self, _prompt: &str) {}

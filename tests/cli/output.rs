@@ -3,7 +3,8 @@
 use std::fs;
 use std::process::Stdio;
 
-use crate::support::{Ran, Sandbox, quick_issuer};
+use crate::support::person::Person;
+use crate::support::{Ran, Sandbox, USER, quick_issuer};
 
 fn logged_in() -> (Sandbox, authctl::dev_issuer::Handle) {
     let (home, idp) = (Sandbox::new(), quick_issuer());
@@ -97,6 +98,23 @@ fn quiet_tells_nothing_but_errors() {
     }
     home.run(&["token", "-q"]).exits(3).says("authctl login work");
     home.run(&["token", "-q", "-v"]).exits(2);
+}
+
+#[test]
+fn quiet_still_shows_where_to_sign_in() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "-q"];
+    let device = home.watch(&[&args[..], &["--device"]].concat());
+    device.line(&format!("{}/device", issuer.issuer()));
+    device.says("enter the code");
+    device.signal(rustix::process::Signal::INT);
+    let said = device.ends().exits(130).stderr;
+    assert!(!said.contains("This login asks"), "nothing more than what is needed: {said}");
+    let pasted = home.watch(&[&args[..], &["--no-browser"]].concat());
+    let address = pasted.line(&format!("{}/authorize", issuer.issuer()));
+    Person::signs_in(&issuer, &address, USER).follows();
+    let said = pasted.ends().exits(0).stderr;
+    assert!(!said.contains("Logged in"), "{said}");
 }
 
 #[test]

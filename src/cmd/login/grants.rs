@@ -130,6 +130,11 @@ impl SignIn<'_> {
         self.app.ui().tell(text);
     }
 
+    /// Shows what the login waits for, with `--quiet` too: without it nobody could sign in.
+    fn show(&self, text: &str) {
+        self.app.ui().show(text);
+    }
+
     async fn code(&self, open: bool) -> Result<NewLogin, Failure> {
         let request = CodeRequest {
             asked: self.asked(),
@@ -147,13 +152,16 @@ impl SignIn<'_> {
             self.tell(&format!("Opening your browser to sign in at {}.", self.profile.issuer));
             self.tell(&format!("If no page opens, open this address yourself:\n\n  {url}\n"));
             if !open_browser(self.app, url) {
+                if self.app.common.quiet {
+                    self.show(&format!("Open this address in a browser to sign in:\n\n  {url}\n"));
+                }
                 self.tell("No browser could be started here; BROWSER can name one. `--device` needs none.");
             }
             self.tell("Waiting for you to sign in there; Ctrl-C gives up.");
             login.wait(self.app.clock(), SIGN_IN_LIMIT).await?
         } else {
-            self.tell(&format!("Open this address in a browser, on this machine or another:\n\n  {url}\n"));
-            self.tell(&format!(
+            self.show(&format!("Open this address in a browser, on this machine or another:\n\n  {url}\n"));
+            self.show(&format!(
                 "After you have signed in, the browser ends at an address that begins with http://{}. If it is on \
                      another machine it says that it cannot connect: copy that whole address and paste it here.",
                 self.profile.server.redirect_uri.host()
@@ -205,7 +213,7 @@ impl SignIn<'_> {
         let endpoint = self.endpoint()?;
         let started = device::request(&endpoint, self.metadata, &self.asked()).await?;
         self.tell(&self.what_is_asked());
-        self.tell(&format!(
+        self.show(&format!(
             "To sign in at {}, open this address on any device:\n\n  {}\n\nand enter the code\n\n  {}\n",
             self.profile.issuer, started.verification_uri, started.user_code
         ));
@@ -250,13 +258,15 @@ impl SignIn<'_> {
                 .filter(|user| !user.is_empty())
                 .ok_or_else(|| nobody("user name", "give it with --username"))?,
         };
-        let password =
-            match piped {
-                Some(password) => password,
-                None => self.app.ask_secret("Password: ").await.filter(|password| !password.is_empty()).ok_or_else(
-                    || nobody("password", "pipe it to `authctl login{profile} --password --password-stdin`"),
-                )?,
-            };
+        let password = match piped {
+            Some(password) => password,
+            None => self
+                .app
+                .ask_secret("Password: ")
+                .await
+                .filter(|password| !password.is_empty())
+                .ok_or_else(|| nobody("password", "pipe it to the same command with --password-stdin"))?,
+        };
         let reply = match api.login {
             Some(_) => {
                 json_api::login(self.http, api, &user, &password, self.app.clock()).await.map(PasswordReply::Tokens)
