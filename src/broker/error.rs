@@ -26,8 +26,8 @@ pub enum LoginReason {
     /// The issuer ended it.
     #[error("the session has ended: {}", .0.message)]
     Ended(Failed),
-    /// The token is over, and the issuer gave nothing to renew it with.
-    #[error("the token has expired and the issuer gave no refresh token")]
+    /// The issuer gave nothing to renew the token with.
+    #[error("the token cannot be renewed: the issuer gave no refresh token")]
     NoRefreshToken,
     /// The login was for other resources. A refresh token that is sent with one it is not for may be spent for nothing.
     #[error("the login was not for the resource `{asked}`")]

@@ -23,7 +23,7 @@ const OTHER_GRANTS: [&str; 5] = ["browser", "device", "client_credentials", "wit
                   authctl login api --issuer https://api.example --login-endpoint https://api.example/login"
 )]
 pub struct Login {
-    /// The profile to log in to; it is created if `--issuer` is given
+    /// The profile to log in to; it is created if `--issuer` or `--provider` is given
     pub profile: Option<ProfileName>,
     /// Sign in with the browser on this machine (authorization code with PKCE); the default
     #[arg(long)]

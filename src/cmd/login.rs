@@ -51,8 +51,11 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         return Err(about(Failure::said(
             Kind::LoginRequired,
             format!("logging in to `{name}` needs a person, and there is no terminal"),
-            "run `authctl login{profile}` in a terminal, or name a grant: --device, --no-browser, --client-credentials, \
-             --password-stdin or --with-token",
+            format!(
+                "run {} in a terminal, or name a grant: --device, --no-browser, --client-credentials, --password-stdin or \
+                 --with-token",
+                if new { "the same command" } else { "`authctl login{profile}`" }
+            ),
         )));
     }
     let pinned = args.jwks.as_deref().map(keys_in).transpose()?.map(|(_, keys)| PinnedKeys {
@@ -159,8 +162,14 @@ fn tell_weaker(app: &App, args: &Login, profile: &Profile, prepared: &PreparedLo
          {} required_acr={}",
         harmless(asked, 80),
         profile.name,
-        harmless(asked, 80)
+        shell_word(&harmless(asked, 80))
     ));
+}
+
+/// `text` as one word of a command that is to be typed.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/%+,@".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// The client, with its secret from stdin, else from the present session, else asked for; or with the key that it signs with.

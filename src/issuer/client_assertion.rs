@@ -63,7 +63,10 @@ impl Signer {
     /// [`IssuerError::ClientKey`] where there is none that can be used.
     pub fn open(key: &ClientKey, metadata: &Metadata, clock: Arc<dyn Clock>) -> Result<Self, IssuerError> {
         let Some(path) = &key.file else {
-            return Err(IssuerError::ClientKey { path: PathBuf::new(), detail: "no file is named".into() });
+            return Err(IssuerError::ClientKey {
+                path: PathBuf::new(),
+                detail: "no file with its key is named".into(),
+            });
         };
         let unusable = |detail: String| IssuerError::ClientKey { path: path.clone(), detail: harmless(&detail, 200) };
         let (material, algorithm, own_id) = load(&read(path).map_err(unusable)?).map_err(unusable)?;
@@ -340,6 +343,6 @@ mod tests {
         let why = told.recv_timeout(Duration::from_secs(10)).expect("nobody waits for a pipe");
         assert_eq!(why.as_deref(), Some("it is no plain file"));
         let error = Signer::open(&ClientKey::default(), &metadata(), Arc::new(Quick::new())).expect_err("no file");
-        assert!(error.to_string().contains("no file"), "{error}");
+        assert!(error.to_string().contains("(private_key_jwt): no file"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong between authctl and an authorization server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::{InsecureUrl, TokenSet};
@@ -160,9 +160,9 @@ pub enum IssuerError {
         detail: String,
     },
     /// The client's private key cannot be used.
-    #[error("the client's key `{path}` cannot be used: {detail}")]
+    #[error("{}: {detail}", unusable_key(path))]
     ClientKey {
-        /// The file.
+        /// The file; empty where none is named.
         path: PathBuf,
         /// Why.
         detail: String,
@@ -217,6 +217,13 @@ impl IssuerError {
     #[must_use]
     pub fn ends_session(&self) -> bool {
         matches!(self, Self::Refused(error) if error.ends_session())
+    }
+}
+
+fn unusable_key(path: &Path) -> String {
+    match path.to_str() {
+        Some("") => "the client is to sign for itself (private_key_jwt)".to_owned(),
+        _ => format!("the client's key `{}` cannot be used", path.display()),
     }
 }
 

@@ -161,7 +161,14 @@ fn a_sign_in_that_is_weaker_than_asked_is_told() {
     let login = home.watch(&[&args[..], &["--acr-values", "aal2 aal3"]].concat());
     let address = login.line(&format!("{}/authorize", issuer.issuer()));
     Person::signs_in(&issuer, &address, USER).follows();
-    login.ends().exits(0).says("asked for `aal2 aal3` and says `aal1`");
+    let ran = login.ends().exits(0).says("asked for `aal2 aal3` and says `aal1`");
+    // What is to be typed can be typed so.
+    assert!(ran.stderr.contains("work required_acr='aal2 aal3'"), "{}", ran.stderr);
+    // One that is as strong is not.
+    let login = home.watch(&[&args[..], &["--acr-values", "aal1 aal2"]].concat());
+    let address = login.line(&format!("{}/authorize", issuer.issuer()));
+    Person::signs_in(&issuer, &address, USER).follows();
+    assert!(!login.ends().exits(0).stderr.contains("was asked for"));
 }
 
 #[test]
@@ -183,7 +190,8 @@ fn a_client_whose_key_cannot_sign_is_told_before_anything_is_sent() {
     let args = ["login", "ci", "--issuer", issuer.issuer(), "--client-id", "authctl", "--client-credentials"];
     let with = ["--client-key", key.to_str().unwrap()];
     home.run(&[&args[..], &with].concat()).exits(2).says("no private key");
-    home.run(&[&args[..], &["--client-auth", "private_key_jwt"]].concat()).exits(2).says("--client-key");
+    let unnamed = home.run(&[&args[..], &["--client-auth", "private_key_jwt"]].concat()).exits(2).says("--client-key");
+    assert!(unnamed.stderr.contains("no file with its key is named"), "{}", unnamed.stderr);
     assert_eq!(issuer.stats().access_tokens, 0);
 }
 
