@@ -28,7 +28,7 @@ pub enum RedirectHost {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no address for the browser to come back to: it must be http on 127.0.0.1, [::1] or localhost, with or \
-     without a port, and without a query"
+     without a port (80 cannot be one), and without a query"
 )]
 pub struct InvalidRedirect(String);
 
@@ -76,8 +76,10 @@ impl FromStr for RedirectUri {
             && url.password().is_none()
             && url.query().is_none()
             && url.fragment().is_none();
-        // A port of 80 is dropped by the parser as the scheme's own, and is nobody's to listen on.
-        if !plain {
+        // The parser drops a port of 80 as the scheme's own: it must not become any port.
+        let authority = text.split('/').nth(2).unwrap_or_default();
+        let eighty = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse() == Ok(80u16));
+        if !plain || eighty {
             return Err(invalid());
         }
         Ok(Self { host, port: url.port().filter(|port| *port != 0), path: url.path().to_owned() })
@@ -130,6 +132,8 @@ mod tests {
             "http://localhost.evil.example/cb",
             "http://127.0.0.1/cb?x=1",
             "http://127.0.0.1/cb#x",
+            "http://127.0.0.1:80/cb",
+            "http://[::1]:080",
             "http://u@127.0.0.1/cb",
             "com.example.app:/cb",
         ] {
