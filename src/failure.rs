@@ -501,6 +501,12 @@ impl From<IssuerError> for Failure {
                 "something between here and the issuer answers in its place (a proxy, a sign-in page of the network), or it is \
                  out of order; try again",
             ),
+            IssuerError::NoJwt { .. } => Self::new(
+                Kind::Unreachable,
+                error,
+                "say where it is with `authctl login{profile} --field access_token=NAME`, with dots between the names of nested \
+                 members, such as data.token",
+            ),
             IssuerError::TimedOut { .. } => Self::new(Kind::LoginRequired, error, "run `authctl login{profile}` again"),
             IssuerError::CaCert { .. } => {
                 Self::new(Kind::Usage, error, "give a PEM file of certificates with --ca-cert").coded("configuration")

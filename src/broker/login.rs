@@ -101,7 +101,8 @@ impl Broker {
         }
         let now = self.clock.now();
         Self::fill_expiry(&mut tokens);
-        if grant != Grant::Token {
+        let api = grant == Grant::Password && profile.server.api.login.is_some();
+        if grant != Grant::Token && !api {
             Self::fill_scope(&mut tokens, &profile.scopes);
         }
         // Keys given by hand are not set aside by what the issuer sends.
@@ -193,7 +194,10 @@ impl Broker {
         if !looks_like_jwt(token) {
             return Ok(None);
         }
-        let policy = Policy::new(profile.issuer.as_str(), profile.expected_audiences(), now);
+        let policy = Policy {
+            optional_claims: profile.requirements.optional_claims.clone(),
+            ..Policy::new(profile.issuer.as_str(), profile.expected_audiences(), now)
+        };
         let reasons = match verify(token, keys, &policy) {
             Verdict::Granted(granted) => return Ok(subject_of(&granted.claims)),
             Verdict::Denied(reasons) => reasons,

@@ -358,7 +358,7 @@ fn in_doubt(error: &IssuerError) -> bool {
     match error {
         IssuerError::Unreachable { reached, .. } => *reached == Reached::Maybe,
         IssuerError::Busy { status, .. } => *status != 429,
-        IssuerError::Malformed { .. } => true,
+        IssuerError::Malformed { .. } | IssuerError::NoJwt { .. } => true,
         IssuerError::Insecure(_)
         | IssuerError::Mismatch { .. }
         | IssuerError::Unsupported { .. }

@@ -298,6 +298,7 @@ fn word_for(error: &IssuerError) -> &'static str {
         IssuerError::Unreachable { .. }
         | IssuerError::Busy { .. }
         | IssuerError::Malformed { .. }
+        | IssuerError::NoJwt { .. }
         | IssuerError::TimedOut { .. } => "issuer_unreachable",
         IssuerError::CaCert { .. } | IssuerError::ClientKey { .. } | IssuerError::Local { .. } => "unexpected",
     }

@@ -145,6 +145,14 @@ pub enum IssuerError {
         /// What it was, without any of its text.
         what: String,
     },
+    /// An answer of a login API without a JWT where one is looked for.
+    #[error("{from} answered without a JWT in `{names}`")]
+    NoJwt {
+        /// The host.
+        from: String,
+        /// The members that were looked for.
+        names: String,
+    },
     /// Nobody finished signing in.
     #[error("nobody signed in within {}", minutes(.limit))]
     TimedOut {
@@ -209,6 +217,7 @@ impl IssuerError {
             | Self::Refused(_)
             | Self::TokenType { .. }
             | Self::Malformed { .. }
+            | Self::NoJwt { .. }
             | Self::TimedOut { .. } => false,
         }
     }

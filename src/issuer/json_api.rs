@@ -16,6 +16,7 @@ use super::reply::{Life, is_vschar, read_refusal};
 use crate::clock::Clock;
 use crate::model::{JsonApi, TokenSet};
 use crate::secret::{Secret, SecretBytes};
+use crate::ui::harmless;
 
 /// Where the JWT is looked for in an answer when nobody says, the first that is there.
 const ACCESS_TOKEN: [&str; 4] = ["access_token", "accessToken", "token", "jwt"];
@@ -115,9 +116,8 @@ async fn ask(
         serde_json::from_str::<Secret>(found.get()).ok().filter(|token| !token.is_empty())
     };
     let names = api.access_token_field.clone().unwrap_or_else(|| ACCESS_TOKEN.join("`, `"));
-    let access_token = secret(&api.access_token_field, &ACCESS_TOKEN).ok_or_else(|| {
-        malformed(format!("an answer without the text `{names}`; access_token_field says where the JWT is"))
-    })?;
+    let access_token = secret(&api.access_token_field, &ACCESS_TOKEN)
+        .ok_or_else(|| IssuerError::NoJwt { from: reply.host.clone(), names: harmless(&names, 200) })?;
     let refresh_token = secret(&api.refresh_token_field, &REFRESH_TOKEN).filter(|_| api.refresh.is_some());
     if [Some(&access_token), refresh_token.as_ref()].into_iter().flatten().any(|token| !is_vschar(token)) {
         return Err(malformed("a token with characters that no token has (RFC 6749, appendix A)".into()));
@@ -292,7 +292,8 @@ mod tests {
         ] {
             let (result, _) = logged_in(body, |_| {}).await;
             let error = result.expect_err(body);
-            assert!(matches!(error, IssuerError::Malformed { .. }), "{body}: {error:?}");
+            let told = matches!(error, IssuerError::Malformed { .. } | IssuerError::NoJwt { .. });
+            assert!(told, "{body}: {error:?}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }

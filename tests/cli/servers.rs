@@ -2,9 +2,10 @@
 
 use std::fs;
 
-use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle};
+use authctl::dev_issuer::{Edit, Endpoint, Fault, FaultKind, Handle};
 
 use crate::support::hand::HandServer;
+use crate::support::jwt::{Signer, now};
 use crate::support::pairs::Pair;
 use crate::support::person::{Person, get};
 use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
@@ -180,6 +181,37 @@ fn a_sign_in_whose_age_nothing_tells_is_not_taken_for_a_fresh_one() {
     Person::signs_in(&issuer, &address, USER).follows();
     login.ends().exits(4).says("no ID token");
     assert!(!home.session_file("work").exists());
+}
+
+/// From now on a login API answers with this at the token endpoint's address.
+fn login_api(issuer: &Handle, answer: serde_json::Value) -> String {
+    let edit = Edit { set: answer.as_object().expect("an object").clone(), ..Edit::default() };
+    issuer.clear_faults();
+    issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Instead(edit), times: 0 });
+    format!("{}/token", issuer.issuer())
+}
+
+#[test]
+fn a_login_api_knows_no_scopes_and_its_jwt_says_who_it_is() {
+    let (home, issuer, signer) = (Sandbox::new(), quick_issuer(), Signer::new());
+    let keys = home.path().join("keys.json");
+    fs::write(&keys, signer.jwks().to_string()).unwrap();
+    let claims = serde_json::json!({"sub": "me", "iat": now(), "exp": now() + 300});
+    let jwt = signer.sign(&serde_json::json!({"alg": "EdDSA", "kid": "k"}), &claims);
+    home.keep_secret(&jwt);
+    let endpoint = login_api(&issuer, serde_json::json!({"data": {"jwt": jwt}}));
+    let args = ["login", "api", "--issuer", issuer.issuer(), "--login-endpoint", &endpoint, "--jwks"];
+    let args = [&args[..], &[keys.to_str().unwrap(), "--username", USER, "--password-stdin"]].concat();
+    let told = home.run_with(&args, PASSWORD).exits(6).stderr;
+    assert!(told.contains("without a JWT") && told.contains("--field access_token=NAME"), "{told}");
+    home.run_with(&[&args[..], &["--field", "access_token=data.jwt"]].concat(), PASSWORD).exits(0);
+    assert!(home.status("api")["scope"].is_null(), "none was asked for: {}", home.status("api"));
+    // Without `iss` and `aud` it is nobody's, unless the profile says that they are not there.
+    home.run(&["verify", "api"]).exits(4).says("iss");
+    home.run(&["profile", "set", "api", "optional_claims=iss aud"]).exits(0);
+    home.run(&["verify", "api"]).exits(0);
+    let again = ["login", "api", "--username", USER, "--password-stdin", "--replace"];
+    home.run_with(&again, PASSWORD).exits(0).says("Logged in as me at");
 }
 
 #[test]

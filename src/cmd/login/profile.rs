@@ -163,7 +163,9 @@ pub(super) fn prepare_profile(
         let usual = preset.and_then(|preset| preset.with_secret);
         profile.client_auth = usual.unwrap_or_else(|| metadata.confidential_auth());
     }
-    if new && profile.scopes.is_empty() && !client_alone {
+    // A login API knows no scopes.
+    let api = profile.grant == Grant::Password && profile.server.api.login.is_some();
+    if new && profile.scopes.is_empty() && !client_alone && !api {
         // An issuer that lists its scopes may refuse a login that asks for others.
         let offered = |scope: &str| match &metadata.scopes_supported {
             Some(all) => all.iter().any(|known| known == scope),
