@@ -174,12 +174,12 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
 }
 
 fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
-    let wrong =
-        |known: &str| Failure::said(Kind::Usage, format!("`{value}` is no {key}"), format!("use one of: {known}"));
+    let invalid = |hint: String| Failure::said(Kind::Usage, format!("`{value}` is no {key}"), hint);
+    let wrong = |known: &str| invalid(format!("use one of: {known}"));
     let words = || value.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let age = || match value {
         "" => Ok(None),
-        _ => duration(value).map(Some).map_err(|_| wrong("90s, 5m, 1h30m, 30d")),
+        _ => duration(value).map(Some).map_err(|_| invalid("write it like 90s, 5m, 1h30m or 30d".to_owned())),
     };
     match key {
         "issuer" => {
@@ -187,7 +187,10 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
             profile.server.leave(&profile.issuer, &issuer);
             profile.issuer = issuer;
         }
-        "client_id" if value.is_empty() => return Err(wrong("the client's id at the issuer")),
+        "client_id" if value.is_empty() => {
+            let hint = "give the client's id at the issuer, as in `client_id=my-cli`";
+            return Err(Failure::said(Kind::Usage, "a profile needs a client id", hint));
+        }
         "client_id" => profile.client_id = value.to_owned(),
         "client_auth" => {
             let named = if value.is_empty() { "none" } else { value };
@@ -239,7 +242,7 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
         "optional_claims" => {
             profile.requirements.optional_claims = words();
             if words().iter().any(|claim| !Requirements::OPTIONAL.contains(&claim.as_str())) {
-                return Err(wrong("iss, aud, or both separated by a space"));
+                return Err(invalid("use iss, aud, or both, as in `optional_claims='iss aud'`".to_owned()));
             }
         }
         "max_offline" => profile.requirements.max_offline = age()?,
@@ -247,6 +250,11 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
         "max_auth_age" => profile.requirements.max_auth_age = age()?,
         "required_scopes" => profile.requirements.scopes = words(),
         "required_roles" => profile.requirements.roles = words(),
+        "required_claims"
+            if words().iter().any(|claim| !claim.split_once('=').is_some_and(|(name, _)| !name.is_empty())) =>
+        {
+            return Err(invalid("write each as NAME=VALUE, as in `required_claims=tenant=blue`".to_owned()));
+        }
         "required_claims" => profile.requirements.claims = words(),
         "required_acr" => profile.requirements.acr = words(),
         "required_amr" => profile.requirements.amr = words(),
@@ -260,7 +268,7 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
         _ => {
             return Err(Failure::said(
                 Kind::Usage,
-                format!("there is no setting `{key}`"),
+                format!("there is no setting `{key}`{}", config::nearest_setting(key)),
                 "see `authctl profile set --help` for those there are",
             ));
         }

@@ -332,6 +332,13 @@ fn refuse_unknown_keys(document: &DocumentMut, path: &Path) -> Result<(), Config
     Ok(())
 }
 
+/// The setting of a profile that `key` may have meant, as a question to put after what was wrong; empty where none is alike.
+#[must_use]
+pub fn nearest_setting(key: &str) -> String {
+    let near = nearest(key, PROFILE_KEYS.into_iter().chain(Server::KEYS));
+    near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default()
+}
+
 /// The known word most like `word`, if any is alike at all.
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
     known

@@ -55,6 +55,25 @@ fn list_and_show_tell_what_is_configured() {
 }
 
 #[test]
+fn what_cannot_be_set_is_told_by_its_own_word() {
+    let home = Sandbox::new();
+    home.configure(TWO);
+    for (setting, message, next) in [
+        ("max_offline=soon", "`soon` is no max_offline", "write it like 90s"),
+        ("required_claims=tenant", "`tenant` is no required_claims", "NAME=VALUE"),
+        ("client_id=", "needs a client id", "client_id=my-cli"),
+        ("grant=magic", "`magic` is no grant", "use one of: browser"),
+        ("token_endpont=x", "no setting `token_endpont`; did you mean `token_endpoint`?", "profile set --help"),
+        ("zzz=x", "no setting `zzz`\n", "profile set --help"),
+    ] {
+        let told = home.run(&["profile", "set", "a", setting]).exits(2).stderr;
+        assert!(told.contains(message) && told.contains(next), "{setting}: {told}");
+        assert!(!told.contains("config.toml"), "nothing is wrong with the file: {told}");
+    }
+    assert_eq!(fs::read_to_string(home.config_file()).unwrap(), TWO);
+}
+
+#[test]
 fn set_changes_what_is_asked_and_keeps_comments() {
     let home = Sandbox::new();
     home.configure(TWO);

@@ -72,6 +72,7 @@ fn an_endpoint_that_is_said_stands_above_the_metadata() {
     ] {
         let ran = home.run(&["profile", "set", "work", setting]).exits(2);
         assert!(ran.stderr.contains(word), "{setting}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("config.toml"), "the file is as it should be: {}", ran.stderr);
     }
 }
 
