@@ -6,6 +6,7 @@ pub use agent::ANOTHER_HOME;
 
 use std::future::Future;
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ pub struct App {
     clock: Arc<dyn Clock>,
     ui: OnceLock<Arc<dyn Ui>>,
     broker: OnceLock<Arc<Broker>>,
+    /// The directory's file that named the profile, where one did.
+    named_by: OnceLock<PathBuf>,
     /// The line that is being waited for. A question that was given up leaves it to the next one: a read of a terminal
     /// cannot be called off, and would swallow the next answer.
     typed: tokio::sync::Mutex<Option<tokio::task::JoinHandle<Option<String>>>>,
@@ -61,6 +64,7 @@ impl App {
             clock: Arc::new(SystemClock),
             ui: OnceLock::new(),
             broker: OnceLock::new(),
+            named_by: OnceLock::new(),
             typed: tokio::sync::Mutex::default(),
         }
     }
@@ -129,8 +133,23 @@ impl App {
     /// # Errors
     /// [`Kind::Usage`] where it holds something else.
     pub fn of_directory(&self) -> Result<Option<ProfileName>, Failure> {
-        let directory = self.environment.directory.as_deref();
-        Ok(directory.map(config::directory_profile).transpose()?.flatten())
+        let Some(directory) = &self.environment.directory else { return Ok(None) };
+        Ok(config::directory_profile(directory)?.map(|(name, file)| {
+            let _ = self.named_by.set(file);
+            name
+        }))
+    }
+
+    /// What a command failed with, and where the name of a profile that is not there comes from.
+    #[must_use]
+    pub fn traced(&self, failure: Failure) -> Failure {
+        match self.named_by.get() {
+            Some(file) if failure.code == "unknown_profile" => {
+                let error = failure.error.context(format!("as {} says", file.display()));
+                Failure { error, ..failure }
+            }
+            _ => failure,
+        }
     }
 
     /// The token that was handed in with `AUTHCTL_TOKEN`. A profile that is named and there goes before it, so that a

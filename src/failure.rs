@@ -247,6 +247,10 @@ impl From<ConfigError> for Failure {
             | ConfigError::Setting { .. } => {
                 ("correct the file in an editor; `authctl profile set` writes it for you", "configuration")
             }
+            ConfigError::Directory { .. } => (
+                "make it say profile = \"NAME\" and nothing else, or name the profile: as an argument, or with AUTHCTL_PROFILE",
+                "configuration",
+            ),
             ConfigError::Name(_) => ("choose another name", "usage"),
             ConfigError::UnknownProfile { .. } => (
                 "run `authctl profile list` to see those there are, or `authctl login NAME --issuer URL --client-id ID` to make one",

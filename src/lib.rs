@@ -89,6 +89,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     match cmd::dispatch(&app, command) {
         Ok(code) => code,
         Err(failure) => {
+            let failure = app.traced(failure);
             app.report(&failure);
             failure.kind.exit_code()
         }

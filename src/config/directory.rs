@@ -4,13 +4,14 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use toml_edit::DocumentMut;
 
-use super::{ConfigError, syntax};
-use crate::model::ProfileName;
+use super::ConfigError;
+use crate::model::{InvalidProfileName, ProfileName};
+use crate::ui::harmless;
 
 /// The file's name.
 const NAME: &str = ".authctl.toml";
@@ -18,31 +19,34 @@ const NAME: &str = ".authctl.toml";
 /// What is longer was not written for authctl.
 const MOST_BYTES: u64 = 4096;
 
-/// The profile that the nearest `.authctl.toml` in `dir` or above names; `None` where there is none.
+/// The profile that the nearest `.authctl.toml` in `dir` or above names, and that file; `None` where there is none.
 ///
 /// # Errors
-/// [`ConfigError`] where the file holds anything but `profile = "NAME"`, or is another user's: what is meant is then not
+/// [`ConfigError::Directory`] where the file holds anything but `profile = "NAME"`, or is another user's: what is meant is then not
 /// guessed.
-pub fn directory_profile(dir: &Path) -> Result<Option<ProfileName>, ConfigError> {
+pub fn directory_profile(dir: &Path) -> Result<Option<(ProfileName, PathBuf)>, ConfigError> {
     for dir in dir.ancestors() {
         let path = dir.join(NAME);
-        let failed = |source| ConfigError::Io { path: path.clone(), source };
+        let unusable = |what: &str| ConfigError::Directory { path: path.clone(), what: what.to_owned() };
+        let failed = |error: io::Error| unusable(&error.to_string());
         let mut file = match open(&path) {
             Ok(file) => file,
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
             Err(e) => return Err(failed(e)),
         };
         let about = file.metadata().map_err(failed)?;
-        let us = rustix::process::geteuid().as_raw();
-        if about.uid() != us && about.uid() != 0 {
-            return Err(failed(io::Error::other("it is another user's; name the profile, or set AUTHCTL_PROFILE")));
+        if !believed(about.uid(), rustix::process::geteuid().as_raw()) {
+            return Err(unusable("it is another user's"));
         }
         if !about.is_file() || about.len() > MOST_BYTES {
-            return Err(failed(io::Error::other("it is no small file")));
+            return Err(unusable("it is no file of at most 4 KiB"));
         }
         let mut text = String::new();
         file.by_ref().take(MOST_BYTES).read_to_string(&mut text).map_err(failed)?;
-        return named_in(&text, &path).map(Some);
+        return match named_in(&text) {
+            Ok(name) => Ok(Some((name, path))),
+            Err(what) => Err(unusable(&what)),
+        };
     }
     Ok(None)
 }
@@ -52,19 +56,20 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
-fn named_in(text: &str, path: &Path) -> Result<ProfileName, ConfigError> {
+/// Whether a file of `owner` is read for `us`: ours is, and the machine's.
+fn believed(owner: u32, us: u32) -> bool {
+    owner == us || owner == 0
+}
+
+fn named_in(text: &str) -> Result<ProfileName, String> {
     // What is wrong with it is not quoted: it may be a link to a key or a password, which a log would then hold.
-    let wrong = || syntax(path, "it must say profile = \"NAME\"");
+    let wrong = || "it must say profile = \"NAME\"".to_owned();
     let document: DocumentMut = text.parse().map_err(|_| wrong())?;
     if let Some((key, _)) = document.iter().find(|(key, _)| *key != "profile") {
-        return Err(ConfigError::UnknownKey {
-            path: path.to_owned(),
-            key: key.to_owned(),
-            nearest: Some("profile".into()),
-        });
+        return Err(format!("it may say a profile and nothing else, and says `{}`", harmless(key, 40)));
     }
     match document.get("profile").and_then(toml_edit::Item::as_str) {
-        Some(name) => Ok(name.parse()?),
+        Some(name) => name.parse().map_err(|e: InvalidProfileName| e.to_string()),
         None => Err(wrong()),
     }
 }
@@ -74,7 +79,7 @@ mod tests {
     use super::*;
 
     fn said(dir: &Path) -> Result<Option<String>, String> {
-        directory_profile(dir).map(|name| name.map(|name| name.to_string())).map_err(|e| e.to_string())
+        directory_profile(dir).map(|name| name.map(|(name, _)| name.to_string())).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -99,14 +104,26 @@ mod tests {
             ("profile = 1", "profile ="),
             ("", "profile ="),
             ("profile = \"../x\"", "../x"),
-            ("profile =", "not valid"),
+            ("profile =", "must say"),
         ] {
             std::fs::write(&path, text).expect("written");
             let error = said(dir.path()).expect_err(text);
             assert!(error.contains(word), "{text}: {error}");
         }
-        std::fs::write(&path, " ".repeat(5000)).expect("written");
-        assert!(said(dir.path()).is_err());
+        std::fs::write(&path, format!("profile = \"a\"\n{}", "#".repeat(5000))).expect("written");
+        assert!(said(dir.path()).expect_err("long").contains("4 KiB"));
+    }
+
+    #[test]
+    fn another_users_file_is_not_believed() {
+        assert!(believed(1000, 1000) && believed(0, 1000) && !believed(1001, 1000) && !believed(1000, 0));
+        // Where the tests may give a file away, it is tried.
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join(NAME);
+        std::fs::write(&path, "profile = \"a\"").expect("written");
+        if std::os::unix::fs::chown(&path, Some(4711), None).is_ok() {
+            assert!(said(dir.path()).expect_err("another's").contains("another user's"));
+        }
     }
 
     #[test]
@@ -130,6 +147,6 @@ mod tests {
         let dir = dir.path().to_owned();
         std::thread::spawn(move || tell.send(said(&dir)));
         let error = told.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer").expect_err("a pipe");
-        assert!(error.contains("no small file"), "{error}");
+        assert!(error.contains("no file of at most"), "{error}");
     }
 }

@@ -49,6 +49,14 @@ pub enum ConfigError {
         /// The known one most like it.
         nearest: Option<String>,
     },
+    /// A directory's `.authctl.toml` says something else than a profile's name, or cannot be read.
+    #[error("cannot use {}: {what}", path.display())]
+    Directory {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        what: String,
+    },
     /// A profile's name is not one.
     #[error(transparent)]
     Name(#[from] InvalidProfileName),

@@ -69,17 +69,28 @@ fn a_directory_names_nothing_but_a_profile() {
     let issuer = quick_issuer();
     let home = accounts(&issuer);
     let file = home.path().join(".authctl.toml");
-    for (text, word) in [
-        ("profile = \"play\"\nissuer = \"https://evil.example\"\n", "issuer"),
-        ("[profiles.work]\nissuer = \"https://evil.example\"\n", "profiles"),
-        ("profile = \"nobody\"\n", "nobody"),
-        ("profile = [", "not valid"),
+    for (text, word, next) in [
+        (
+            "profile = \"play\"\nissuer = \"https://evil.example\"\n",
+            "nothing else, and says `issuer`",
+            "AUTHCTL_PROFILE",
+        ),
+        ("[profiles.work]\nissuer = \"https://evil.example\"\n", "profiles", "AUTHCTL_PROFILE"),
+        ("profile = \"no body\"\n", "no body", "AUTHCTL_PROFILE"),
+        ("profile = \"nobody\"\n", "there is no profile `nobody`", "authctl profile list"),
+        ("profile = [", "not valid", "AUTHCTL_PROFILE"),
     ] {
         fs::write(&file, text).unwrap();
-        let ran = home.run(&["token"]).exits(2);
-        assert!(ran.stderr.contains(word), "{text}: {}", ran.stderr);
-        assert_eq!(ran.stdout, "");
+        for args in [&["token"][..], &["verify"], &["profile", "show"], &["logout"], &["login", "--device"]] {
+            let ran = home.run(args).exits(2);
+            for told in [word, next, file.to_str().unwrap()] {
+                assert!(ran.stderr.contains(told), "{args:?} {text}: {}", ran.stderr);
+            }
+            assert_eq!(ran.stdout, "");
+        }
     }
+    // Of a profile that somebody names, the file knows nothing.
+    assert!(!home.run(&["token", "nobody"]).exits(2).stderr.contains(".authctl.toml"));
     home.run(&["token", "work"]).exits(0);
 }
 
