@@ -304,6 +304,46 @@ mod tests {
     }
 
     #[test]
+    fn jwks_of_the_other_kinds_sign_too() {
+        let algorithm = &signature::ECDSA_P384_SHA384_FIXED_SIGNING;
+        let der = EcdsaKeyPair::generate_pkcs8(algorithm, &SystemRandom::new()).expect("a key");
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, der.as_ref()).expect("a key");
+        let point = pair.public_key().as_ref().to_vec();
+        let private = AsBigEndian::<EcPrivateKeyBin<'_>>::as_be_bytes(&pair.private_key()).expect("its number");
+        let ed = Ed25519KeyPair::generate().expect("a key");
+        let seed = ed.seed().and_then(|seed| seed.as_be_bytes()).expect("its number");
+        let public = ed.public_key().as_ref().to_vec();
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let p384 = json!({
+            "kty": "EC", "crv": "P-384", "kid": "own", "d": text(private.as_ref()),
+            "x": text(&point[1..49]), "y": text(&point[49..]),
+        });
+        let ed25519 =
+            json!({"kty": "OKP", "crv": "Ed25519", "kid": "own", "d": text(seed.as_ref()), "x": text(&public)});
+        let cases: [(Value, &'static dyn VerificationAlgorithm, &[u8], &str); 2] = [
+            (p384, &signature::ECDSA_P384_SHA384_FIXED, &point, "ES384"),
+            (ed25519, &signature::ED25519, &public, "EdDSA"),
+        ];
+        for (jwk, algorithm, public, name) in cases {
+            // The issuer's name for the key goes before the key's own.
+            let signer = opened(&jwk.to_string(), &metadata(), |key| key.id = Some("k1".into())).expect("a key");
+            let token = signer.sign("cli").expect("signed");
+            assert!(holds(token.expose(), algorithm, public), "{name}");
+            let header = part(token.expose(), 0);
+            assert_eq!((&header["alg"], &header["kid"]), (&json!(name), &json!("k1")));
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_key_is_not_read_to_its_end() {
+        let der = EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
+        let text = pem(der.expect("a key").as_ref());
+        opened(&text, &metadata(), |_| {}).expect("a key");
+        let error = opened(&(text + &"\n".repeat(64 * 1024)), &metadata(), |_| {}).expect_err("long");
+        assert!(error.to_string().contains("64 KiB"), "{error}");
+    }
+
+    #[test]
     fn whom_it_is_for_can_be_said() {
         let der = EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
         let text = pem(der.expect("a key").as_ref());

@@ -307,6 +307,8 @@ mod tests {
             (json(401, r#"{"detail":["a"],"message":"b"}"#), "invalid_grant"),
             (json(404, r#"{"detail":"Not here"}"#), "error: Not here"),
             (json(422, r#"{"error":"wrong"}"#), "invalid_grant: wrong"),
+            (json(400, r#"{"detail":"a"}"#), "invalid_grant: a"),
+            (json(403, r#"{"detail":"b"}"#), "invalid_grant: b"),
             (json(404, "{}"), "error"),
         ] {
             let server = Canned::serving(vec![answer]).await;
@@ -342,6 +344,22 @@ mod tests {
             };
             let error = logout(&http(), &api(&server), &server.url, &tokens).await.expect_err("refused");
             assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_logout_shows_the_jwt_and_sends_the_refresh_token() {
+        let (tokens, _) = logged_in(r#"{"token":"JWT","refresh_token":"RT"}"#, |_| {}).await;
+        let tokens = tokens.expect("tokens");
+        for (answer, done) in
+            [(json(200, "{}"), true), (answer(204, "", ""), true), (json(401, "{}"), true), (json(403, "{}"), false)]
+        {
+            let server = Canned::serving(vec![answer.clone()]).await;
+            let api = JsonApi { refresh_token_field: Some("data.renewal".into()), ..api(&server) };
+            let result = logout(&http(), &api, &server.url, &tokens).await;
+            assert_eq!(result.is_ok(), done, "{answer}: {result:?}");
+            assert_eq!(server.body(0), r#"{"renewal":"RT"}"#);
+            assert!(server.requests()[0].to_ascii_lowercase().contains("authorization: bearer jwt\r\n"));
         }
     }
 

@@ -294,6 +294,21 @@ mod tests {
         ] {
             assert!(server.set(key, text).is_err(), "{key}={text}");
         }
+        for name in [
+            "response_type",
+            "client_id",
+            "redirect_uri",
+            "scope",
+            "state",
+            "nonce",
+            "code_challenge",
+            "code_challenge_method",
+            "request",
+            "request_uri",
+        ] {
+            let refused = Err(InvalidSetting::Reserved(name.to_owned()));
+            assert_eq!(server.set("authorization_parameters", &format!("x=1&{name}=y")), refused);
+        }
         assert_eq!(server, Server::default());
     }
 }

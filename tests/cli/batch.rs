@@ -225,6 +225,22 @@ fn an_explanation_goes_check_by_check_in_the_order_of_the_decision() {
     let signature = bad.rsplit('.').next().expect("a signature");
     assert!(!ran.stdout.contains(signature) && !ran.stdout.contains(&bad));
 
+    // What was wrong with the signature is told as what it was, and nothing after it.
+    let header = |changes: Value| crate::support::pairs::changed(json!({"alg": "EdDSA", "kid": "k"}), changes);
+    let signed = |changes: Value| bench.signer.sign(&header(changes), &good(json!({})));
+    let ways = ["alg", "key", "signature"];
+    for (token, denied) in [
+        (signed(json!({"alg": "none"})), 0),
+        (signed(json!({"kid": "another"})), 1),
+        (Signer::new().sign(&header(json!({})), &good(json!({}))), 2),
+    ] {
+        let (steps, ran) = explained(&bench, &token, &[], 4);
+        let found: Vec<_> = steps.into_iter().filter(|(check, _)| ways.contains(&check.as_str())).collect();
+        let outcome = |at: usize| if at < denied { "ok" } else { "denied" };
+        let expected: Vec<_> = (0..=denied).map(|at| (ways[at].to_owned(), outcome(at).to_owned())).collect();
+        assert_eq!(found, expected, "{}", ran.stdout);
+    }
+
     // The same decision and the same words as without it, as of one moment.
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs().to_string();
     let args = [&bench.args()[..2], &bench.args()[3..], &["--json", "--at", &now]].concat();

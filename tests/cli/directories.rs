@@ -60,7 +60,8 @@ fn a_directory_names_a_profile_for_all_below_it() {
     // The agent is asked for the same one.
     let agent = Agent::start(&home);
     assert_eq!(within(&home, "repo/deep", &["token"]).exits(0).line(), play);
-    assert_eq!(within(&home, "repo", &["verify", "--json"]).exits(0).json()["claims"]["aud"], "authctl");
+    let decided = within(&home, "repo", &["verify", "--json"]).exits(0).json();
+    assert_eq!(decided["claims"]["sub"], home.status("play")["subject"]["sub"], "by the token of the same profile");
     drop(agent);
 }
 
@@ -78,7 +79,7 @@ fn a_directory_names_nothing_but_a_profile() {
         ("[profiles.work]\nissuer = \"https://evil.example\"\n", "profiles", "AUTHCTL_PROFILE"),
         ("profile = \"no body\"\n", "no body", "AUTHCTL_PROFILE"),
         ("profile = \"nobody\"\n", "there is no profile `nobody`", "authctl profile list"),
-        ("profile = [", "not valid", "AUTHCTL_PROFILE"),
+        ("profile = [", "must say", "AUTHCTL_PROFILE"),
     ] {
         fs::write(&file, text).unwrap();
         for args in [&["token"][..], &["verify"], &["profile", "show"], &["logout"], &["login", "--device"]] {

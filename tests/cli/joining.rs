@@ -40,6 +40,8 @@ fn the_second_waits_and_takes_over_what_the_first_one_got() {
 #[test]
 fn where_the_first_gives_up_the_second_goes_on_by_itself() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
+    // A session that was there before is nothing to take over.
+    home.log_in("work", &issuer);
     let first = home.watch(&login(&issuer, &["--no-browser"]));
     first.line(&format!("{}/authorize", issuer.issuer()));
     let second = home.watch(&login(&issuer, &["--no-browser"]));
@@ -87,4 +89,28 @@ fn the_second_does_not_replace_anothers_session_unasked() {
     second.ends().exits(2).says("--replace");
     assert_eq!(home.status("work")["subject"]["name"], USER);
     home.run(&["refresh", "work"]).exits(0);
+}
+
+#[test]
+fn a_login_that_wants_something_of_its_own_signs_in_itself() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    for own in [
+        &["--max-age", "5m"][..],
+        &["--acr-values", "aal1"],
+        &["--prompt", "login"],
+        &["--login-hint", "other"],
+        &["--replace"],
+        &["--scope", "openid"],
+        &["--audience", "https://api.example"],
+    ] {
+        let first = home.watch(&login(&issuer, &["--no-browser"]));
+        let address = first.line(&format!("{}/authorize", issuer.issuer()));
+        let second = home.watch(&login(&issuer, &[&["--no-browser"], own].concat()));
+        second.says("under way");
+        Person::signs_in(&issuer, &address, USER).follows();
+        first.ends().exits(0);
+        second.line(&format!("{}/authorize", issuer.issuer()));
+        second.signal(rustix::process::Signal::INT);
+        second.ends().exits(130);
+    }
 }

@@ -95,6 +95,11 @@ fn keys_given_at_the_login_are_the_only_ones_trusted() {
     assert!(home.run(&["keys", "show", "work"]).exits(0).stdout.contains("pinned"));
     let why = home.run(&["verify", "work", "--explain"]).exits(0).stdout;
     assert!(why.contains(&format!("keys pinned from {}", right.display())), "{why}");
+    // Nor does it help that the issuer publishes the right ones.
+    let jwks = format!("{}/jwks", issuer.issuer());
+    let both = |file: &std::path::Path| [with(file), vec!["--jwks-uri".to_owned(), jwks.clone()]].concat();
+    run(&Sandbox::new(), &both(&wrong), PASSWORD).exits(4).says("ID token");
+    run(&Sandbox::new(), &both(&right), PASSWORD).exits(0);
     // Without any key nothing says who signed in.
     run(&Sandbox::new(), &login(&issuer, &BY_PASSWORD), PASSWORD).exits(4).says("ID token");
 }
@@ -182,6 +187,25 @@ fn a_sign_in_whose_age_nothing_tells_is_not_taken_for_a_fresh_one() {
     Person::signs_in(&issuer, &address, USER).follows();
     login.ends().exits(4).says("no ID token");
     assert!(!home.session_file("work").exists());
+}
+
+#[test]
+fn a_sign_in_that_is_older_than_asked_is_refused() {
+    let (home, issuer, signer) = (Sandbox::new(), quick_issuer(), Signer::new());
+    let keys = home.path().join("keys.json");
+    fs::write(&keys, signer.jwks().to_string()).unwrap();
+    for (age, code) in [(60, 0), (3600, 4)] {
+        let at = now() - age;
+        let claims = serde_json::json!({
+            "iss": issuer.issuer(), "aud": "authctl", "sub": "me", "iat": now(), "exp": now() + 300, "auth_time": at,
+        });
+        let id_token = signer.sign(&serde_json::json!({"alg": "EdDSA", "kid": "k"}), &claims);
+        home.keep_secret(&id_token);
+        let edit = Edit { set: [("id_token".to_owned(), id_token.into())].into_iter().collect(), ..Edit::default() };
+        issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Edited(edit), times: 1 });
+        let more = ["--max-age", "5m", "--replace", "--jwks", keys.to_str().unwrap()];
+        run(&home, &login(&issuer, &[&BY_PASSWORD[..], &more].concat()), PASSWORD).exits(code);
+    }
 }
 
 /// From now on a login API answers with this at the token endpoint's address.
