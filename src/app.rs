@@ -1,16 +1,16 @@
 //! The composition root: builds each part of authctl when a command first asks for it, and runs what waits.
 
 mod agent;
+mod signals;
 
 pub use agent::ANOTHER_HOME;
+pub use signals::Signals;
 
 use std::future::Future;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::broker::{Broker, Stores};
 use crate::cli::{Color, Common};
@@ -347,35 +347,5 @@ impl App {
     pub async fn confirm(&self, question: &str) -> Option<bool> {
         let answer = self.ask(&format!("{question} [y/N] ")).await?;
         Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
-    }
-}
-
-/// The signals that ask a program to end.
-pub struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    /// Starts listening; from here on the signals no longer end the program by themselves.
-    ///
-    /// # Errors
-    /// Where the system refuses.
-    pub fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for any of them.
-    pub async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
     }
 }

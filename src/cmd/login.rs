@@ -1,5 +1,6 @@
 //! `authctl login`: gets a session by any grant, checks it, asks before it replaces somebody else's, and keeps it.
 
+mod browser;
 mod grants;
 mod input;
 mod preset;
@@ -26,7 +27,7 @@ use input::Input;
 use profile::{absolute, laid_over, prepare_profile, wanted_profile};
 use turn::Turn;
 
-pub(super) use grants::open_end_session;
+pub(super) use browser::open_end_session;
 pub(super) use input::secret_line;
 
 #[derive(Serialize)]
@@ -85,6 +86,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let needed = How::needed(app, &args, &profile);
         let metadata = app.patiently(profile.issuer.as_str(), broker.metadata_with(&profile, &needed)).await?;
         let how = How::choose(app, &args, &profile, &metadata);
+        how.fits(&args)?;
         profile.grant = how.grant();
         prepare_profile(&args, &mut profile, new, &metadata, &input)?;
         let client = client(app, &broker, &profile, &metadata, stored.as_ref(), &input).await?;

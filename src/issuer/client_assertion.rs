@@ -130,7 +130,7 @@ fn load(bytes: &SecretBytes) -> Result<Loaded, String> {
     }
     if contains(pem, b"BEGIN EC PRIVATE KEY") {
         return Err(
-            "it is in the old form for elliptic curves; `openssl pkcs8 -topk8 -nocrypt` makes the usual one".into()
+            "it is in the old form for elliptic curves; `openssl pkcs8 -topk8 -nocrypt -in FILE -out NEW_FILE` makes the usual one".into()
         );
     }
     let candidates = [

@@ -179,6 +179,23 @@ fn a_sign_in_that_is_weaker_than_asked_is_told() {
 }
 
 #[test]
+fn what_only_a_browser_can_be_asked_is_not_dropped_elsewhere() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+    for own in [&["--prompt", "login"], &["--login-hint", "me"], &["--acr-values", "aal2"]] {
+        home.run(&[&args[..], &["--device"], own].concat()).exits(2).says("in the browser only");
+        home.run_with(&[&args[..], &BY_PASSWORD, own].concat(), PASSWORD).exits(2).says("in the browser only");
+        // Where nobody says how, it is a way that can.
+        let login = home.watch_in_terminal(&[&args[..], own].concat());
+        let address = login.line(&format!("{}/authorize", issuer.issuer()));
+        assert!(address.contains(&format!("{}={}", own[0].trim_start_matches("--").replace('-', "_"), own[1])));
+        login.signal(rustix::process::Signal::INT);
+        login.ends().exits(130);
+    }
+    assert!(!home.config_file().exists());
+}
+
+#[test]
 fn a_sign_in_whose_age_nothing_tells_is_not_taken_for_a_fresh_one() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];

@@ -1,11 +1,8 @@
 //! The grants as a person meets them: what is shown, what is asked, and which one fits where nobody said.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use url::Url;
-
+use super::browser::open_browser;
 use super::input::Input;
 use super::{new_login, qr};
 use crate::app::App;
@@ -47,8 +44,9 @@ impl How {
             Grant::Browser if args.browser => Self::Browser,
             Grant::Browser => {
                 let Some(why) = app.environment.surroundings.elsewhere() else { return Self::Browser };
-                let device = metadata.device_authorization_endpoint.is_some();
-                let no_code = if device { "" } else { ", and the issuer has no codes for other devices" };
+                let offered = metadata.device_authorization_endpoint.is_some();
+                let device = offered && !only_in_a_browser(args);
+                let no_code = if offered { "" } else { ", and the issuer has no codes for other devices" };
                 app.ui().tell(&format!(
                     "{why}, so no browser is opened here{no_code}; `--browser` opens one all the same."
                 ));
@@ -59,6 +57,21 @@ impl How {
             Grant::ClientCredentials => Self::ClientCredentials,
             Grant::Token => Self::Token,
         }
+    }
+
+    /// Refuses options that this way of signing in has no place for: they would be left out without a word.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`].
+    pub(super) fn fits(self, args: &Login) -> Result<(), Failure> {
+        if matches!(self, Self::Browser | Self::NoBrowser) || !only_in_a_browser(args) {
+            return Ok(());
+        }
+        Err(Failure::said(
+            Kind::Usage,
+            "--acr-values, --prompt and --login-hint can be asked of a sign-in in the browser only",
+            "add --browser, or --no-browser where the browser is elsewhere; or leave them out",
+        ))
     }
 
     /// The endpoints that the login needs, before the metadata has decided which one it is.
@@ -106,6 +119,12 @@ impl How {
             Self::Token => sign_in.token(input.token),
         }
     }
+}
+
+/// Whether something is asked for that only an authorization request can say (OpenID Connect Core 1.0, section 3.1.2.1).
+/// `--max-age` is none of it: the answer is held against it however it came.
+fn only_in_a_browser(args: &Login) -> bool {
+    args.acr_values.is_some() || args.prompt.is_some() || args.login_hint.is_some()
 }
 
 struct SignIn<'a> {
@@ -187,7 +206,7 @@ impl SignIn<'_> {
                 }
                 match login.pasted(&text) {
                     Err(IssuerError::Malformed { from, what }) if self.app.ui().is_human() => {
-                        self.tell(&format!("{from} is {what}. Copy it again, whole."));
+                        self.tell(&format!("Not taken: {from} is {what}. Copy it again, whole."));
                     }
                     Err(IssuerError::Malformed { from, what }) => {
                         let hint = "pipe the whole address that the browser ended at";
@@ -321,47 +340,4 @@ impl SignIn<'_> {
         })?;
         Ok(new_login(Grant::Token, tokens, None, self.client))
     }
-}
-
-/// Opens an address in the browser, the one that `BROWSER` names before any other; whether one could be started. Its
-/// output is never seen.
-fn open_browser(app: &App, url: &Url) -> bool {
-    let mut options = webbrowser::BrowserOptions::new();
-    options.with_suppress_output(true);
-    let url = url.to_string();
-    let windows = app.environment.surroundings.windows_opener();
-    // Some browsers only return when they are closed: they are started from a thread that nobody waits for.
-    let (tell, told) = std::sync::mpsc::channel();
-    let started = std::thread::Builder::new().name("browser".into()).spawn(move || {
-        let opened = windows.is_some_and(|(program, arguments)| opens(&program, arguments, &url))
-            || webbrowser::open_browser_with_options(webbrowser::Browser::Default, &url, &options).is_ok();
-        let _ = tell.send(opened);
-    });
-    started.is_ok() && told.recv_timeout(Duration::from_secs(1)).unwrap_or(true)
-}
-
-/// Has `program` open an address.
-fn opens(program: &Path, arguments: &[&str], url: &str) -> bool {
-    let mut command = Command::new(program);
-    command.args(arguments).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
-}
-
-/// Signs out of the issuer's own pages (OpenID Connect RP-Initiated Logout 1.0), where it has such.
-///
-/// The address names the client only: with an `id_token_hint` a token would stand in the browser's arguments, so the
-/// issuer asks the user instead.
-pub(in crate::cmd) async fn open_end_session(app: &App, profile: &Profile) -> Result<(), Failure> {
-    let metadata = app.broker()?.metadata_with(profile, &[Endpoint::EndSession]).await?;
-    let Some(mut url) = metadata.end_session_endpoint else {
-        app.ui().tell("The issuer offers no sign-out in the browser.");
-        return Ok(());
-    };
-    url.query_pairs_mut().append_pair("client_id", &profile.client_id);
-    if app.environment.surroundings.elsewhere().is_none() && open_browser(app, &url) {
-        app.ui().tell(&format!("Opening your browser to sign out at {}.", profile.issuer));
-    } else {
-        app.ui().tell(&format!("To sign out of the browser's session too, open:\n\n  {url}\n"));
-    }
-    Ok(())
 }
