@@ -251,7 +251,7 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
         "required_scopes" => profile.requirements.scopes = words(),
         "required_roles" => profile.requirements.roles = words(),
         "required_claims"
-            if words().iter().any(|claim| !claim.split_once('=').is_some_and(|(name, _)| !name.is_empty())) =>
+            if words().iter().any(|claim| claim.split_once('=').is_none_or(|(name, _)| name.is_empty())) =>
         {
             return Err(invalid("write each as NAME=VALUE, as in `required_claims=tenant=blue`".to_owned()));
         }
