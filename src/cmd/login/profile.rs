@@ -60,7 +60,10 @@ pub(super) fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result
             return Err(config::ConfigError::Empty.into());
         }
     };
-    Ok((laid_over(args, profile)?, known.is_none()))
+    let profile = laid_over(args, profile)?;
+    // One that was a login API's has no scopes yet.
+    let was_api = known.is_some_and(|known| known.server.api.login.is_some()) && profile.server.api.login.is_none();
+    Ok((profile, known.is_none() || was_api))
 }
 
 /// A profile with the preset and the other options laid over it.
