@@ -146,10 +146,10 @@ pub struct ServerArgs {
     #[arg(long, value_name = "URL")]
     pub login_endpoint: Option<String>,
     /// Where that API renews
-    #[arg(long, value_name = "URL", requires = "login_endpoint")]
+    #[arg(long, value_name = "URL")]
     pub refresh_endpoint: Option<String>,
     /// Where that API is told of a logout
-    #[arg(long, value_name = "URL", requires = "login_endpoint")]
+    #[arg(long, value_name = "URL")]
     pub logout_endpoint: Option<String>,
     /// What that API calls a field: username, password, access_token, refresh_token or expires_in; repeatable
     #[arg(long = "field", value_name = "FIELD=NAME", value_parser = claim)]

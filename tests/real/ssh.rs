@@ -165,12 +165,14 @@ fn nobody(ran: Ran, run: &str) {
 #[test]
 fn without_a_terminal_nothing_waits() {
     let (server, issuer, (home, opened)) = (Server::start(), device_issuer(), desk());
-    nobody(server.runs(&home, false, &login(issuer.issuer(), &[])).ends(), "authctl login work");
+    // There is no profile yet that a shorter command could mean.
+    let again = "run the same command in a terminal";
+    nobody(server.runs(&home, false, &login(issuer.issuer(), &[])).ends(), again);
     let job = |args: &[&str]| {
         let args = [&["--wait", AUTHCTL], args].concat();
         home.run_command(&mut home.command_of("setsid", &args))
     };
-    nobody(job(&login(issuer.issuer(), &[])), "authctl login work");
+    nobody(job(&login(issuer.issuer(), &[])), again);
     assert_eq!(issuer.stats().requests.len(), 0, "nothing was asked of the issuer");
     // A session that the issuer has ended.
     home.log_in("work", &issuer);
