@@ -35,6 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Threads for calls that block: more than one kind of store, name look-ups and questions take together.
 const MOST_THREADS: usize = 128;
 
+/// How long such a thread waits for the next call. They are woken in turn, so that with the usual ten seconds all that ever
+/// were stay, and now and then one more comes; each takes memory that the C library keeps for it.
+const THREAD_REST: Duration = Duration::from_millis(200);
+
 /// How long a change to the configuration waits for another.
 const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(10);
 
@@ -251,6 +255,7 @@ impl App {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(MOST_THREADS)
+            .thread_keep_alive(THREAD_REST)
             .build()
             .map_err(unexpected)?;
         let result = runtime.block_on(async { work(Signals::listen().map_err(unexpected)?).await });
