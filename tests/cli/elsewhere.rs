@@ -3,8 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use serde_json::json;
-
 use crate::login::{browser, device, login, opened_address, plain, user_code};
 use crate::support::hand::HandServer;
 use crate::support::person::Person;
@@ -48,19 +46,7 @@ fn where_no_browser_is_a_code_is_shown_and_it_says_why() {
 
 #[test]
 fn an_issuer_without_codes_gets_the_address_pasted_and_it_says_why() {
-    let server = HandServer::start(|own, request| match request.path.as_str() {
-        "/.well-known/openid-configuration" => {
-            let at = |name: &str| format!("{own}/{name}");
-            let metadata = json!({
-                "issuer": own,
-                "authorization_endpoint": at("authorize"),
-                "token_endpoint": at("token"),
-                "jwks_uri": at("jwks"),
-            });
-            (200, metadata.to_string())
-        }
-        _ => (404, "{}".into()),
-    });
+    let server = HandServer::without_codes();
     let mut home = Sandbox::new();
     home.set("SSH_TTY", "/dev/pts/7");
     let waiting = home.watch_in_terminal(&["login", "work", "--issuer", &server.url, "--client-id", "authctl"]);

@@ -5,7 +5,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use authctl::dev_issuer::{Algorithm, Handle};
-use serde_json::json;
 
 use crate::keyring::needs;
 use crate::network::free_port;
@@ -135,19 +134,7 @@ fn over_ssh_a_code_is_offered_and_no_browser_started_unless_asked_for() {
 #[test]
 fn over_ssh_at_an_issuer_without_codes_the_address_is_pasted() {
     let (server, (home, opened)) = (Server::start(), desk());
-    let issuer = HandServer::start(|own, request| match request.path.as_str() {
-        "/.well-known/openid-configuration" => {
-            let at = |name: &str| format!("{own}/{name}");
-            let metadata = json!({
-                "issuer": own,
-                "authorization_endpoint": at("authorize"),
-                "token_endpoint": at("token"),
-                "jwks_uri": at("jwks"),
-            });
-            (200, metadata.to_string())
-        }
-        _ => (404, "{}".into()),
-    });
+    let issuer = HandServer::without_codes();
     let mut waiting = server.runs(&home, true, &login(&issuer.url, &[]));
     waiting.says("You are over SSH, so no browser is opened here, and the issuer has no codes for other devices");
     waiting.says("Paste the address here: ");

@@ -24,6 +24,23 @@ pub struct HandServer {
 }
 
 impl HandServer {
+    /// An issuer of metadata alone, without codes for other devices.
+    pub fn without_codes() -> Self {
+        Self::start(|own, request| match request.path.as_str() {
+            "/.well-known/openid-configuration" => {
+                let at = |name: &str| format!("{own}/{name}");
+                let metadata = serde_json::json!({
+                    "issuer": own,
+                    "authorization_endpoint": at("authorize"),
+                    "token_endpoint": at("token"),
+                    "jwks_uri": at("jwks"),
+                });
+                (200, metadata.to_string())
+            }
+            _ => (404, "{}".into()),
+        })
+    }
+
     /// Answers each request with the status and JSON that `answer` makes of the server's own address and the request.
     pub fn start(answer: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
