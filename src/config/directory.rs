@@ -142,7 +142,7 @@ mod tests {
     fn a_pipe_that_nobody_writes_to_is_not_waited_for() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join(NAME);
-        rustix::fs::mkfifoat(rustix::fs::CWD, &path, Mode::RWXU).expect("a pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
         let (tell, told) = std::sync::mpsc::channel();
         let dir = dir.path().to_owned();
         std::thread::spawn(move || tell.send(said(&dir)));

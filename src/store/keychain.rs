@@ -1,6 +1,5 @@
 //! Sessions in the platform's keychain: Secret Service on Linux, Keychain on macOS.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -368,7 +367,9 @@ fn line(text: &str) -> String {
 
 #[cfg(not(target_os = "macos"))]
 mod platform {
-    use super::{Arc, CredentialStore, Entry, HashMap, KeyringError, SERVICE, StoreError, label, refusal};
+    use std::collections::HashMap;
+
+    use super::{Arc, CredentialStore, Entry, KeyringError, SERVICE, StoreError, label, refusal};
 
     /// The items found for a profile.
     pub(super) struct Items {

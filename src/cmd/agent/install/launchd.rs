@@ -1,0 +1,125 @@
+//! The agent as a user's agent of launchd, which runs from one login to the next.
+
+use super::{Manager, Service, Unit};
+use crate::paths::AGENT_SOCKET_VARIABLE;
+
+/// What launchd calls it.
+const LABEL: &str = "authctl.agent";
+
+/// The one property list (launchd.plist(5)).
+pub(super) fn units(service: &Service) -> Vec<Unit> {
+    let string = |word: &str| format!("<string>{}</string>", escaped(word));
+    let words: String = service.command.iter().map(|word| format!("    {}\n", string(word))).collect();
+    let socket = service.socket.as_ref().map(|path| (AGENT_SOCKET_VARIABLE, path));
+    let variables: String = socket
+        .into_iter()
+        .chain(service.environment.iter().map(|(name, value)| (*name, value)))
+        .map(|(name, value)| format!("    <key>{name}</key>{}\n", string(value)))
+        .collect();
+    let environment = match variables.as_str() {
+        "" => String::new(),
+        some => format!("  <key>EnvironmentVariables</key>\n  <dict>\n{some}  </dict>\n"),
+    };
+    // A renewal under way is finished before the agent ends. A property list has no octal: 63 is 0077.
+    let text = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+         <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
+         <plist version=\"1.0\">\n<dict>\n\
+         \x20 <key>Label</key><string>{LABEL}</string>\n\
+         \x20 <key>ProgramArguments</key>\n  <array>\n{words}  </array>\n\
+         {environment}\
+         \x20 <key>RunAtLoad</key><true/>\n\
+         \x20 <key>KeepAlive</key><dict><key>SuccessfulExit</key><false/></dict>\n\
+         \x20 <key>ExitTimeOut</key><integer>180</integer>\n\
+         \x20 <key>Umask</key><integer>63</integer>\n\
+         \x20 <key>HardResourceLimits</key><dict><key>Core</key><integer>0</integer></dict>\n\
+         </dict>\n</plist>\n"
+    );
+    vec![Unit { path: service.dir.join(format!("{LABEL}.plist")), text }]
+}
+
+/// The commands that it takes (launchctl(1)). What was loaded and has been stopped is loaded still, and is let go of first.
+pub(super) fn manager(units: &[Unit]) -> Manager {
+    let domain = format!("gui/{}", rustix::process::getuid().as_raw());
+    let service = format!("{domain}/{LABEL}");
+    let launchctl = |words: &[&str]| ["launchctl"].iter().chain(words).map(|word| (*word).to_owned()).collect();
+    let paths = units.iter().map(|unit| unit.path.display().to_string());
+    let enable = launchctl(&["enable", &service]);
+    let bootout = || vec![launchctl(&["bootout", &service])];
+    Manager {
+        drop: bootout(),
+        clear: bootout(),
+        take: [enable].into_iter().chain(paths.map(|path| launchctl(&["bootstrap", &domain, &path]))).collect(),
+        taken: "The agent runs now, and again after each login.",
+        look: Vec::new(),
+    }
+}
+
+/// `text` as it stands between two tags (XML 1.0, section 2.4).
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use plist::{Dictionary, Value};
+
+    use super::*;
+
+    fn service(socket: Option<&str>, environment: Vec<(&'static str, String)>) -> Service {
+        Service {
+            dir: "/Users/a b/Library/LaunchAgents".into(),
+            command: ["/opt/R&D <1>/authctl", "agent", "run"].map(str::to_owned).to_vec(),
+            socket: socket.map(str::to_owned),
+            environment,
+        }
+    }
+
+    fn read(service: &Service) -> Dictionary {
+        let [unit] = units(service).try_into().unwrap_or_else(|_| panic!("one file"));
+        assert_eq!(unit.path.to_str(), Some("/Users/a b/Library/LaunchAgents/authctl.agent.plist"));
+        let value = Value::from_reader_xml(unit.text.as_bytes()).expect("a property list");
+        value.into_dictionary().expect("a dictionary")
+    }
+
+    #[test]
+    fn launchd_reads_what_is_meant() {
+        let read = read(&service(None, Vec::new()));
+        let words: Vec<&str> =
+            read["ProgramArguments"].as_array().expect("a list").iter().filter_map(Value::as_string).collect();
+        assert_eq!(words, ["/opt/R&D <1>/authctl", "agent", "run"]);
+        assert_eq!(read["Label"].as_string(), Some(LABEL));
+        assert_eq!(read["RunAtLoad"].as_boolean(), Some(true));
+        let alive = read["KeepAlive"].as_dictionary().expect("conditions");
+        assert_eq!(alive["SuccessfulExit"].as_boolean(), Some(false), "one that was stopped stays so");
+        assert_eq!(read["ExitTimeOut"].as_unsigned_integer(), Some(180));
+        assert_eq!(read["Umask"].as_unsigned_integer(), Some(0o077));
+        assert_eq!(read["HardResourceLimits"].as_dictionary().expect("limits")["Core"].as_unsigned_integer(), Some(0));
+        assert!(!read.contains_key("EnvironmentVariables"));
+    }
+
+    #[test]
+    fn the_agent_finds_the_same_socket_and_key() {
+        let read = read(&service(Some("/tmp/<a>.sock"), vec![("AUTHCTL_KEY_FILE", "/k&k".to_owned())]));
+        let variables = read["EnvironmentVariables"].as_dictionary().expect("variables");
+        assert_eq!(variables["AUTHCTL_SOCK"].as_string(), Some("/tmp/<a>.sock"));
+        assert_eq!(variables["AUTHCTL_KEY_FILE"].as_string(), Some("/k&k"));
+    }
+
+    #[test]
+    fn it_is_loaded_into_the_login_of_this_user() {
+        let uid = rustix::process::getuid().as_raw();
+        let manager = manager(&units(&service(None, Vec::new())));
+        let lines = |commands: &[Vec<String>]| commands.iter().map(|words| words.join(" ")).collect::<Vec<_>>();
+        assert_eq!(
+            lines(&manager.take),
+            [
+                format!("launchctl enable gui/{uid}/authctl.agent"),
+                format!("launchctl bootstrap gui/{uid} /Users/a b/Library/LaunchAgents/authctl.agent.plist"),
+            ]
+        );
+        assert_eq!(manager.drop, manager.clear);
+        assert_eq!(lines(&manager.drop), [format!("launchctl bootout gui/{uid}/authctl.agent")]);
+        assert!(manager.look.is_empty());
+    }
+}
