@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{Config, ConfigError};
@@ -14,6 +15,8 @@ use crate::model::{Profile, ProfileName};
 pub(super) struct Profiles {
     file: PathBuf,
     now: Mutex<Current>,
+    /// Whether somebody will look again whether the file is still empty.
+    awaited: AtomicBool,
 }
 
 struct Current {
@@ -21,6 +24,14 @@ struct Current {
     shared: HashMap<ProfileName, Arc<Profile>>,
     stamp: Option<Stamp>,
     error: Option<String>,
+}
+
+/// What came of reading the configuration again.
+pub(super) enum Reloaded {
+    /// It may be in the middle of being written over, and was not read: look again in a while. Said once.
+    HalfWritten,
+    /// These profiles are other ones now, or gone.
+    Changed(Vec<ProfileName>),
 }
 
 /// What changes when the file does: it is written under another name and moved into place.
@@ -51,7 +62,7 @@ impl Profiles {
         let stamp = Stamp::of(file);
         let config = Config::load(file)?;
         let now = Current { shared: shared(&config), config: Arc::new(config), stamp, error: None };
-        Ok(Self { file: file.to_owned(), now: Mutex::new(now) })
+        Ok(Self { file: file.to_owned(), now: Mutex::new(now), awaited: AtomicBool::new(false) })
     }
 
     /// The configuration file.
@@ -92,17 +103,22 @@ impl Profiles {
         self.current().error.clone()
     }
 
-    /// Whether the file may be in the middle of being written over in place: it is empty, or not there.
-    pub(super) fn may_be_half_written(&self) -> bool {
-        std::fs::metadata(&self.file).map_or(true, |about| about.len() == 0)
-    }
-
-    /// Reads the file again if it has changed, and gives the profiles that are other ones now, or gone.
-    pub(super) fn reload(&self) -> Vec<ProfileName> {
+    /// Reads the file again if it has changed. One that is empty, or not there, may be in the middle of being written over
+    /// in place, and counts only where it is `still` so.
+    pub(super) fn reload(&self, still: bool) -> Reloaded {
         let stamp = Stamp::of(&self.file);
-        if self.current().stamp == stamp {
-            return Vec::new();
+        let had_any = {
+            let current = self.current();
+            if current.stamp == stamp {
+                return Reloaded::Changed(Vec::new());
+            }
+            !current.config.profiles.is_empty()
+        };
+        if had_any && !still && stamp.is_none_or(|stamp| stamp.length == 0) {
+            let already = self.awaited.swap(true, Ordering::SeqCst);
+            return if already { Reloaded::Changed(Vec::new()) } else { Reloaded::HalfWritten };
         }
+        self.awaited.store(false, Ordering::SeqCst);
         let loaded = Config::load(&self.file);
         let mut current = self.current();
         current.stamp = stamp;
@@ -112,7 +128,7 @@ impl Profiles {
                 let failure = Failure::from(error);
                 tracing::warn!("the configuration is not read again: {}", failure.message());
                 current.error = Some(failure.message());
-                return Vec::new();
+                return Reloaded::Changed(Vec::new());
             }
         };
         let other =
@@ -120,6 +136,42 @@ impl Profiles {
         let mut changed: Vec<ProfileName> = current.config.profiles.iter().filter_map(other).collect();
         changed.extend(config.profiles.keys().filter(|name| !current.config.profiles.contains_key(*name)).cloned());
         *current = Current { shared: shared(&config), config: Arc::new(config), stamp, error: None };
-        changed
+        Reloaded::Changed(changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &str = "[profiles.work]\nissuer = \"https://issuer.example\"\nclient_id = \"cli\"\n";
+
+    fn names(reloaded: Reloaded) -> Option<Vec<String>> {
+        match reloaded {
+            Reloaded::HalfWritten => None,
+            Reloaded::Changed(names) => Some(names.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_over_is_not_read_empty() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let file = dir.path().join("config.toml");
+        std::fs::write(&file, ONE).expect("written");
+        let profiles = Profiles::load(&file).expect("valid");
+        std::fs::write(&file, "").expect("emptied");
+        assert_eq!(names(profiles.reload(false)), None);
+        assert_eq!(names(profiles.reload(false)), Some(Vec::new()), "one look later is enough");
+        assert!(profiles.choose(None).is_ok(), "the last good one counts");
+        std::fs::write(&file, ONE.replace("work", "home")).expect("written");
+        assert_eq!(names(profiles.reload(false)).map(|names| names.len()), Some(2));
+        // What stays empty is meant.
+        std::fs::remove_file(&file).expect("removed");
+        assert_eq!(names(profiles.reload(false)), None);
+        assert_eq!(names(profiles.reload(true)), Some(vec!["home".to_owned()]));
+        assert!(profiles.choose(None).is_err());
+        // From nothing to nothing there is nothing to wait for.
+        std::fs::write(&file, "").expect("emptied");
+        assert_eq!(names(profiles.reload(false)), Some(Vec::new()));
     }
 }

@@ -11,6 +11,7 @@ use notify::{Config, Event, PollWatcher, RecommendedWatcher, RecursiveMode, Watc
 use tokio::sync::mpsc;
 
 use super::Agent;
+use super::profiles::Reloaded;
 use crate::model::ProfileName;
 use crate::store::ProfileLock;
 
@@ -108,12 +109,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Watching {
                         agent.forget(&profile);
                     }
                 }
-                Noticed::Configuration => {
-                    if agent.profiles.may_be_half_written() {
-                        agent.broker.clock().sleep(UNTIL_WRITTEN).await;
-                    }
-                    agent.reread_configuration();
-                }
+                Noticed::Configuration => agent.reread_configuration(),
             }
         }
     });
@@ -154,7 +150,22 @@ impl Agent {
 
     /// Reads the configuration again where it has changed, and drops what is kept of profiles that are other ones now.
     pub(super) fn reread_configuration(self: &Arc<Self>) {
-        for name in self.profiles.reload() {
+        match self.profiles.reload(false) {
+            Reloaded::Changed(names) => self.take_over(names),
+            Reloaded::HalfWritten => {
+                let agent = Arc::clone(self);
+                tokio::spawn(async move {
+                    agent.clock.sleep(UNTIL_WRITTEN).await;
+                    if let Reloaded::Changed(names) = agent.profiles.reload(true) {
+                        agent.take_over(names);
+                    }
+                });
+            }
+        }
+    }
+
+    fn take_over(self: &Arc<Self>, names: Vec<ProfileName>) {
+        for name in names {
             match self.profiles.choose(Some(&name)) {
                 Ok(profile) => {
                     self.forget(&profile);
