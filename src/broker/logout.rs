@@ -6,7 +6,7 @@ use super::{Broker, BrokerError};
 use crate::clock::UnixTime;
 use crate::issuer::revoke::{self, TokenTypeHint};
 use crate::issuer::{Endpoint, IssuerError, json_api};
-use crate::model::{Profile, Server, Session};
+use crate::model::{Profile, Session};
 use crate::secret::Secret;
 use crate::verify::{RevokedList, unverified_claims};
 
@@ -123,7 +123,10 @@ impl Broker {
 
     async fn try_revoke(&self, profile: &Profile, session: &Session) -> Result<bool, BrokerError> {
         // The profile may name another issuer or client by now, which must not be shown this session's tokens.
-        let server = if profile.issuer == session.issuer { profile.server.clone() } else { Server::default() };
+        let mut server = profile.server.clone();
+        if profile.issuer != session.issuer {
+            server.forget_addresses();
+        }
         let (issuer, client_id) = (session.issuer.clone(), session.client_id.clone());
         let profile = &Profile { issuer, client_id, server, ..profile.clone() };
         let http = self.http(profile)?;

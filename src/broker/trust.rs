@@ -153,14 +153,14 @@ impl Broker {
         let mut heard = Heard { told: self.told(profile), asked_in_vain: lacking && rested, ..Heard::default() };
         let may_fetch = trust.pinned.is_none() && rested;
         if may_fetch && (old || lacking) {
-            self.fetch_again(profile, trust, &mut heard).await;
+            self.fetch_again(profile, trust, lacking, &mut heard).await;
         }
         let known = |heard: &Heard| Trust { fetched: heard.keys.clone().or(trust.fetched.clone()), ..trust.clone() };
         let mut due = self.due_lists(profile, &known(&heard), tokens).await;
         if due.lacks_key && may_fetch && !old && !lacking {
             // The issuer signs its lists with a new key already, and these tokens are older.
             heard.asked_in_vain = true;
-            self.fetch_again(profile, trust, &mut heard).await;
+            self.fetch_again(profile, trust, true, &mut heard).await;
             due = self.due_lists(profile, &known(&heard), tokens).await;
         }
         heard.lists = due.lists;
@@ -174,9 +174,9 @@ impl Broker {
     }
 
     /// Fetches the keys once more, for somebody who does not wait for them for long.
-    async fn fetch_again(&self, profile: &Profile, trust: &Trust, heard: &mut Heard) {
-        // An issuer that never had keys is not asked twice for them.
-        let needed: &[Endpoint] = if trust.fetched.is_some() { &[Endpoint::Jwks] } else { &[] };
+    async fn fetch_again(&self, profile: &Profile, trust: &Trust, lacking: bool, heard: &mut Heard) {
+        // An issuer that never had keys, and signs nothing, is not asked twice for them.
+        let needed: &[Endpoint] = if trust.fetched.is_some() || lacking { &[Endpoint::Jwks] } else { &[] };
         let fetch = async {
             let metadata = self.metadata_with(profile, needed).await?;
             self.fetch_keys(profile, &metadata).await

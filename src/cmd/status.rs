@@ -38,7 +38,7 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
         Err(failure) => return Err(failure),
     };
     // What could not be read is shown, and still is a failure that a script must notice.
-    let exit = rows.iter().find_map(|row| row.exit).map_or(0, Kind::exit_code);
+    let mut exit = rows.iter().find_map(|row| row.exit).map_or(0, Kind::exit_code);
     if app.common.json {
         output::json(&Report { token_from_environment: handed_in, agent, profiles: rows })?;
         return Ok(exit);
@@ -56,8 +56,21 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
         show(app, row)?;
     }
     output::line("")?;
-    if let Some(meant) = app.of_directory()?.filter(|_| asked.is_none()) {
-        output::line(&format!("In this directory `{meant}` is meant where no profile is named (.authctl.toml)."))?;
+    if asked.is_none() {
+        match app.of_directory() {
+            Ok(None) => {}
+            Ok(Some(meant)) => output::line(&format!(
+                "In this directory `{meant}` is meant where no profile is named (.authctl.toml)."
+            ))?,
+            Err(failure) => {
+                output::line(&format!(
+                    "In this directory no profile is meant: {}; {}",
+                    failure.message(),
+                    failure.hint
+                ))?;
+                exit = exit.max(failure.kind.exit_code());
+            }
+        }
     }
     output::line(&agents)?;
     Ok(exit)

@@ -19,7 +19,9 @@ const NAME: &str = ".authctl.toml";
 /// What is longer was not written for authctl.
 const MOST_BYTES: u64 = 4096;
 
-/// The profile that the nearest `.authctl.toml` in `dir` or above names, and that file; `None` where there is none.
+/// The profile that the nearest `.authctl.toml` in `dir` or above names, and that file; `None` where there is none. What may
+/// not be looked at, as above a directory that another user has started this in, says nothing; nor does what somebody else
+/// has put where anybody may put files.
 ///
 /// # Errors
 /// [`ConfigError::Directory`] where the file holds anything but `profile = "NAME"`, or is another user's: what is meant is then not
@@ -29,26 +31,48 @@ pub fn directory_profile(dir: &Path) -> Result<Option<(ProfileName, PathBuf)>, C
         let path = dir.join(NAME);
         let unusable = |what: &str| ConfigError::Directory { path: path.clone(), what: what.to_owned() };
         let failed = |error: io::Error| unusable(&error.to_string());
-        let mut file = match open(&path) {
-            Ok(file) => file,
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+        // Of a link this is its own owner, who decides where it leads.
+        let owner = match std::fs::symlink_metadata(&path) {
+            Ok(entry) => entry.uid(),
+            Err(e) if says_nothing(e.kind()) => continue,
             Err(e) => return Err(failed(e)),
         };
-        let about = file.metadata().map_err(failed)?;
-        if !believed(about.uid(), rustix::process::geteuid().as_raw()) {
+        let us = rustix::process::geteuid().as_raw();
+        if !believed(owner, us) {
+            if anybody_may_write(dir) {
+                tracing::warn!("{} is another user's, and passed over", path.display());
+                continue;
+            }
             return Err(unusable("it is another user's"));
         }
-        if !about.is_file() || about.len() > MOST_BYTES {
-            return Err(unusable("it is no file of at most 4 KiB"));
-        }
-        let mut text = String::new();
-        file.by_ref().take(MOST_BYTES).read_to_string(&mut text).map_err(failed)?;
-        return match named_in(&text) {
-            Ok(name) => Ok(Some((name, path))),
-            Err(what) => Err(unusable(&what)),
-        };
+        return read(&path, us).map(|name| Some((name, path.clone()))).map_err(|what| unusable(&what));
     }
     Ok(None)
+}
+
+/// Whether there is no file, as far as can be told.
+fn says_nothing(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied)
+}
+
+/// Whether a directory is like `/tmp`.
+fn anybody_may_write(dir: &Path) -> bool {
+    std::fs::metadata(dir).is_ok_and(|about| about.mode() & 0o002 != 0)
+}
+
+/// The profile that a file names, or what is wrong with it.
+fn read(path: &Path, us: u32) -> Result<ProfileName, String> {
+    let mut file = open(path).map_err(|e| e.to_string())?;
+    let about = file.metadata().map_err(|e| e.to_string())?;
+    if !believed(about.uid(), us) {
+        return Err("it is another user's".to_owned());
+    }
+    if !about.is_file() || about.len() > MOST_BYTES {
+        return Err("it is no file of at most 4 KiB".to_owned());
+    }
+    let mut text = String::new();
+    file.by_ref().take(MOST_BYTES).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    named_in(&text)
 }
 
 /// Opens a file that anybody may have put there: a pipe that nobody writes to is not waited for.
@@ -76,6 +100,8 @@ fn named_in(text: &str) -> Result<ProfileName, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn said(dir: &Path) -> Result<Option<String>, String> {
@@ -123,6 +149,16 @@ mod tests {
         std::fs::write(&path, "profile = \"a\"").expect("written");
         if std::os::unix::fs::chown(&path, Some(4711), None).is_ok() {
             assert!(said(dir.path()).expect_err("another's").contains("another user's"));
+            // Where anybody may put files, as in /tmp, nobody else can stop what is done below, nor lead it anywhere.
+            std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o1777)).expect("chmod");
+            assert_eq!(said(dir.path()), Ok(None));
+            std::fs::remove_file(&path).expect("removed");
+            let ours = dir.path().join("ours");
+            std::fs::write(&ours, "profile = \"ours\"").expect("written");
+            std::os::unix::fs::symlink(&ours, &path).expect("linked");
+            assert_eq!(said(dir.path()), Ok(Some("ours".into())));
+            std::os::unix::fs::lchown(&path, Some(4711), None).expect("given away");
+            assert_eq!(said(dir.path()), Ok(None), "a link of another's to a file of ours");
         }
     }
 

@@ -240,10 +240,15 @@ impl Server {
     /// there, and what a client signs is not for it.
     pub fn leave(&mut self, old: &IssuerUrl, new: &IssuerUrl) {
         if old.url().origin() != new.url().origin() {
-            self.endpoints = Endpoints::default();
-            self.api = JsonApi::default();
-            self.client_key.audience = AssertionAudience::default();
+            self.forget_addresses();
         }
+    }
+
+    /// Forgets where tokens and passwords go, and whom assertions are for; how the client signs stays.
+    pub fn forget_addresses(&mut self) {
+        self.endpoints = Endpoints::default();
+        self.api = JsonApi::default();
+        self.client_key.audience = AssertionAudience::default();
     }
 
     /// Every key that is set, and what to.

@@ -107,3 +107,22 @@ fn a_directory_does_not_choose_which_profile_is_led_to_another_issuer() {
     let issuer_of = |profile: &str| home.run(&["profile", "show", profile, "--json"]).exits(0).json()["issuer"].clone();
     assert_eq!((issuer_of("play"), issuer_of("work")), (issuer.issuer().into(), elsewhere.issuer().into()));
 }
+
+#[test]
+fn a_broken_file_of_the_directory_stands_in_nobody_elses_way() {
+    let issuer = quick_issuer();
+    let home = accounts(&issuer);
+    let file = home.path().join(".authctl.toml");
+    fs::write(&file, "profile = [").unwrap();
+    let one = home.run(&["status", "work"]).exits(0).stdout;
+    assert!(one.contains("work (default): valid"), "{one}");
+    home.run(&["status", "work", "--check"]).exits(0);
+    // Where it would decide, it is told, and all that is known is shown.
+    let shown = home.run(&["status"]).exits(2).stdout;
+    assert!(
+        shown.contains("play: ") && shown.contains("no profile is meant: ") && shown.contains("agent: "),
+        "{shown}"
+    );
+    assert!(shown.contains(file.to_str().unwrap()) && shown.contains("AUTHCTL_PROFILE"), "{shown}");
+    home.run(&["status", "--check"]).exits(2);
+}

@@ -3,7 +3,7 @@
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use authctl::dev_issuer::Handle;
@@ -23,7 +23,7 @@ fn permit(path: &Path, mode: u32) {
 }
 
 /// A program that another user starts, in the environment of this home.
-fn as_nobody(home: &Sandbox, program: impl AsRef<Path>) -> Command {
+pub(crate) fn as_nobody(home: &Sandbox, program: impl AsRef<Path>) -> Command {
     needs(&["setpriv"]);
     let mut command = home.command(&[]);
     let plain = std::mem::replace(&mut command, Command::new("setpriv"));
@@ -33,8 +33,8 @@ fn as_nobody(home: &Sandbox, program: impl AsRef<Path>) -> Command {
     command
 }
 
-/// A home that is logged in as `work` and has become the other user's, with the program in it, and that user's agent.
-fn nobodys() -> (Sandbox, Handle, Killed) {
+/// A home that is logged in as `work` and has become the other user's, with the program in it.
+pub(crate) fn home_of_nobody() -> (Sandbox, Handle, PathBuf) {
     needs_root();
     let (home, issuer) = (Sandbox::new(), support::quick_issuer());
     home.log_in("work", &issuer);
@@ -43,6 +43,12 @@ fn nobodys() -> (Sandbox, Handle, Killed) {
     std::fs::copy(AUTHCTL, &program).expect("copied");
     let owner = format!("{NOBODY}:{NOBODY}");
     output_of(Command::new("chown").args(["-R", &owner]).arg(home.path())).expect("given away");
+    (home, issuer, program)
+}
+
+/// The same with that user's agent.
+fn nobodys() -> (Sandbox, Handle, Killed) {
+    let (home, issuer, program) = home_of_nobody();
     let mut command = as_nobody(&home, &program);
     command.args(["agent", "run"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let agent = Killed(command.spawn().expect("it starts"));

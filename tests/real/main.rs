@@ -10,6 +10,7 @@ mod agent_service;
 mod agent_support;
 mod browser;
 mod crowd;
+mod directories;
 mod django_browser;
 mod django_jwt;
 mod django_oauth;

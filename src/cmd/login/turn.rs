@@ -10,6 +10,7 @@ use crate::model::{Grant, Profile, Session};
 use crate::store::{LockError, ProfileLock};
 
 use super::grants::SIGN_IN_LIMIT;
+use super::readable;
 
 /// What a login may take besides the signing in: its requests, and a question whether to replace another's session.
 const BESIDES: Duration = Duration::from_secs(300);
@@ -53,7 +54,7 @@ impl Turn {
         if would_do_the_same(args)
             && let Some(now) = app.config()?.profiles.get(&profile.name)
             && same_login(now, profile)
-            && let Some(session) = broker.stored(now).await?
+            && let Some(session) = readable(broker, now).await?
             && before.map(|before| &before.generation.login) != Some(&session.generation.login)
             && session.ended.is_none()
         {

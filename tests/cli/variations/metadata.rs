@@ -167,7 +167,10 @@ fn where_nothing_that_is_needed_is_missing_no_request_is_added() {
     assert_eq!(asked(&issuer, before), 2);
     let before = asked(&issuer, 0);
     home.run(&["refresh", "work"]).exits(0);
-    assert_eq!(asked(&issuer, before), 2, "once for the renewal, and once to see whether there are keys by now");
+    assert_eq!(asked(&issuer, before), 3, "for the renewal, and both documents for the key that the token names");
+    let before = asked(&issuer, 0);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(asked(&issuer, before), 1, "what was asked for in vain is not asked for again at once");
 }
 
 #[test]
@@ -190,4 +193,23 @@ fn a_second_document_that_is_another_issuers_lends_nothing() {
         log_in(&home, issuer.issuer(), &[]).exits(0);
         issuer.clear_faults();
     }
+}
+
+#[test]
+fn keys_that_could_not_be_had_at_the_login_come_with_a_renewal() {
+    let issuer = quick_issuer();
+    // Nothing but a token that the issuer signed: the login does without its keys.
+    let says_little = |issuer: &Handle| {
+        edits(issuer, FIRST, &without(&["jwks_uri"]), 0);
+        edits(issuer, "token", &without(&["id_token"]), 0);
+    };
+    says_little(&issuer);
+    answers(&issuer, SECOND, &json!({"status": 503}), 0);
+    let home = Sandbox::new();
+    log_in(&home, issuer.issuer(), &["--scope", "profile offline_access"]).exits(0);
+    home.run(&["verify", "work"]).exits(4);
+    issuer.clear_faults();
+    says_little(&issuer);
+    home.run(&["refresh", "work"]).exits(0);
+    home.run(&["verify", "work"]).exits(0);
 }

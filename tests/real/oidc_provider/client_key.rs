@@ -84,6 +84,8 @@ fn a_person_signs_in_to_a_client_that_signs() {
         assert_eq!(provider.counts().renewals, renewals);
     }
     let token = home.token("work");
+    // The key is the client's, whatever issuer the profile names by now.
+    home.run(&["profile", "set", "work", "issuer=https://elsewhere.example"]).exits(0);
     home.run(&["logout", "work"]).exits(0).says("the issuer has revoked the tokens");
     assert!(!provider.is_active(&token));
 }
