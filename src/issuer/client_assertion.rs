@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 
 use super::error::IssuerError;
@@ -57,7 +60,8 @@ struct Claims<'a> {
 
 impl Signer {
     /// Reads the client's private key: PEM (PKCS #8, or PKCS #1 for RSA) or a JWK, of RSA (signed with RS256, or PS256
-    /// where the issuer lists only that), P-256 (ES256), P-384 (ES384) or Ed25519 (EdDSA).
+    /// where the issuer lists only that), P-256 (ES256), P-384 (ES384) or Ed25519 (EdDSA). A certificate beside the key in PEM
+    /// is named in each assertion (`x5t#S256`; RFC 7515, section 4.1.8), by which some issuers know the key.
     ///
     /// # Errors
     /// [`IssuerError::ClientKey`] where there is none that can be used.
@@ -69,7 +73,8 @@ impl Signer {
             });
         };
         let unusable = |detail: String| IssuerError::ClientKey { path: path.clone(), detail: harmless(&detail, 200) };
-        let (material, algorithm, own_id) = load(&read(path).map_err(unusable)?).map_err(unusable)?;
+        let bytes = read(path).map_err(unusable)?;
+        let (material, algorithm, own_id) = load(&bytes).map_err(unusable)?;
         let offered = metadata.token_endpoint_auth_signing_alg_values_supported.as_ref();
         let offers = |name: &str| offered.is_none_or(|all| all.iter().any(|one| one == name));
         let algorithm = match algorithm {
@@ -85,6 +90,7 @@ impl Signer {
         };
         let mut header = Header::new(algorithm);
         header.kid = key.id.clone().or(own_id);
+        header.x5t_s256 = thumbprint(bytes.expose());
         Ok(Self { key: material, header, audience, clock })
     }
 
@@ -117,6 +123,8 @@ fn read(path: &Path) -> Result<SecretBytes, String> {
     if length > MOST_BYTES { Err("it is larger than 64 KiB".into()) } else { Ok(bytes) }
 }
 
+const BEGIN: &[u8] = b"-----BEGIN ";
+
 type Loaded = (EncodingKey, Algorithm, Option<String>);
 
 /// The key in a file, what it signs with, and its own `kid`. Whether it can sign is tried out.
@@ -133,6 +141,7 @@ fn load(bytes: &SecretBytes) -> Result<Loaded, String> {
             "it is in the old form for elliptic curves; `openssl pkcs8 -topk8 -nocrypt -in FILE -out NEW_FILE` makes the usual one".into()
         );
     }
+    let pem = private_key(pem);
     let candidates = [
         (Algorithm::RS256, EncodingKey::from_rsa_pem(pem)),
         (Algorithm::ES256, EncodingKey::from_ec_pem(pem)),
@@ -147,6 +156,25 @@ fn load(bytes: &SecretBytes) -> Result<Loaded, String> {
         }
     }
     Err("it holds no private key of RSA, P-256, P-384 or Ed25519 in PEM, and no JWK".into())
+}
+
+/// The private key's part of a PEM file, which may hold certificates as well; the whole where that cannot be told.
+fn private_key(pem: &[u8]) -> &[u8] {
+    const KIND: &[u8] = b"PRIVATE KEY-----";
+    let place = |text: &[u8], word: &[u8]| text.windows(word.len()).position(|window| window == word);
+    let found = || {
+        let kind = place(pem, KIND)?;
+        let start = pem[..kind].windows(BEGIN.len()).rposition(|window| window == BEGIN)?;
+        let end = kind + KIND.len() + place(&pem[kind + KIND.len()..], KIND)? + KIND.len();
+        pem.get(start..end)
+    };
+    found().unwrap_or(pem)
+}
+
+/// The thumbprint of the first certificate in a PEM file.
+fn thumbprint(pem: &[u8]) -> Option<String> {
+    let certificate = CertificateDer::from_pem_slice(pem).ok()?;
+    Some(URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &certificate)))
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
@@ -283,6 +311,24 @@ mod tests {
         only_pss.token_endpoint_auth_signing_alg_values_supported = Some(vec!["PS256".into()]);
         let signer = opened(&cases[3].1, &only_pss, |_| {}).expect("an RSA key");
         assert_eq!(part(signer.sign("cli").expect("signed").expose(), 0)["alg"], json!("PS256"));
+    }
+
+    #[test]
+    fn a_certificate_beside_the_key_is_named() {
+        let der = EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
+        let key = pem(der.expect("a key").as_ref());
+        let block =
+            |der: &[u8]| format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(der));
+        let (own, chain) = (block(b"its own"), block(b"the authority's"));
+        let named = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, b"its own"));
+        let x5t = |text: &str| {
+            let signer = opened(text, &metadata(), |_| {}).expect("a key");
+            part(signer.sign("cli").expect("signed").expose(), 0).get("x5t#S256").cloned()
+        };
+        assert_eq!(x5t(&key), None);
+        for text in [format!("{key}{own}{chain}"), format!("{own}{key}{chain}"), format!("{own}{chain}{key}")] {
+            assert_eq!(x5t(&text), Some(json!(named)), "{text}");
+        }
     }
 
     #[test]
