@@ -5,20 +5,26 @@ use std::fs;
 use authctl::dev_issuer::Handle;
 
 use crate::support::person::Person;
+use crate::support::watched::until;
 use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
 
 fn login<'a>(issuer: &'a Handle, more: &[&'a str]) -> Vec<&'a str> {
     [&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"], more].concat()
 }
 
-#[test]
-fn the_second_waits_and_takes_over_what_the_first_one_got() {
-    let (mut home, issuer) = (Sandbox::new(), quick_issuer());
-    let opened = home.path().join("opened");
+/// A `BROWSER` that adds each address it is given to a file.
+fn browser(home: &mut Sandbox, opened: &std::path::Path) {
     let script = home.path().join("browser");
     fs::write(&script, format!("#!/bin/sh\necho \"$1\" >> '{}'\n", opened.display())).unwrap();
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     home.set("BROWSER", &script);
+}
+
+#[test]
+fn the_second_waits_and_takes_over_what_the_first_one_got() {
+    let (mut home, issuer) = (Sandbox::new(), quick_issuer());
+    let opened = home.path().join("opened");
+    browser(&mut home, &opened);
     let args = login(&issuer, &["--browser"]);
     let first = home.watch(&args);
     let address = first.line(&format!("{}/authorize", issuer.issuer()));
@@ -32,8 +38,29 @@ fn the_second_waits_and_takes_over_what_the_first_one_got() {
         other.ends().exits(0).says("The other login has got a session");
     }
     assert_eq!(issuer.stats().grants_given["authorization_code"], 1);
-    crate::support::watched::until("the browser", || fs::read_to_string(&opened).ok().filter(|text| !text.is_empty()));
+    until("the browser", || fs::read_to_string(&opened).ok().filter(|text| !text.is_empty()));
     assert_eq!(fs::read_to_string(&opened).unwrap().lines().count(), 1, "one page for four logins");
+    home.run(&["verify", "work"]).exits(0);
+}
+
+#[test]
+fn twenty_at_once_open_one_page() {
+    let (mut home, issuer) = (Sandbox::new(), quick_issuer());
+    let opened = home.path().join("opened");
+    browser(&mut home, &opened);
+    let all: Vec<_> = (0..20).map(|_| home.watch(&login(&issuer, &["--browser"]))).collect();
+    let pages = || fs::read_to_string(&opened).unwrap_or_default();
+    let address =
+        until("the browser", || pages().lines().next().map(str::to_owned).filter(|_| pages().ends_with('\n')));
+    // One has the turn, and each other asks for it before anybody has signed in.
+    for one in &all {
+        until("the wait for the turn", || one.wants_lock("work").then_some(()));
+    }
+    Person::signs_in(&issuer, &address, USER).follows();
+    let all: Vec<_> = all.into_iter().map(|one| one.ends().exits(0)).collect();
+    let joined = all.iter().filter(|ran| ran.stderr.contains("The other login has got a session")).count();
+    assert_eq!((joined, pages().lines().count()), (19, 1), "one page for twenty logins: {}", pages());
+    assert_eq!(issuer.stats().grants_given["authorization_code"], 1);
     home.run(&["verify", "work"]).exits(0);
 }
 
