@@ -107,9 +107,13 @@ fn quiet_still_shows_where_to_sign_in() {
     let device = home.watch(&[&args[..], &["--device"]].concat());
     device.line(&format!("{}/device", issuer.issuer()));
     device.says("enter the code");
+    device.says("Never enter a code that somebody else sent you");
     device.signal(rustix::process::Signal::INT);
     let said = device.ends().exits(130).stderr;
-    assert!(!said.contains("This login asks"), "nothing more than what is needed: {said}");
+    // What is compared with the issuer's page is needed (RFC 8628, section 5.4), and nothing more.
+    let asks =
+        format!("This login asks {} for the scopes openid profile offline_access, as the client", issuer.issuer());
+    assert!(said.contains(&asks) && !said.contains("Ctrl-C"), "{said}");
     let pasted = home.watch(&[&args[..], &["--no-browser"]].concat());
     let address = pasted.line(&format!("{}/authorize", issuer.issuer()));
     Person::signs_in(&issuer, &address, USER).follows();

@@ -149,7 +149,7 @@ impl SignIn<'_> {
         self.app.ui().tell(text);
     }
 
-    /// Shows what the login waits for, with `--quiet` too: without it nobody could sign in.
+    /// Shows what the login waits for, with `--quiet` too: without it nobody could sign in, or not safely.
     fn show(&self, text: &str) {
         self.app.ui().show(text);
     }
@@ -231,7 +231,7 @@ impl SignIn<'_> {
     async fn device(&self) -> Result<NewLogin, Failure> {
         let endpoint = self.endpoint()?;
         let started = device::request(&endpoint, self.metadata, &self.asked()).await?;
-        self.tell(&self.what_is_asked());
+        self.show(&self.what_is_asked());
         self.show(&format!(
             "To sign in at {}, open this address on any device:\n\n  {}\n\nand enter the code\n\n  {}\n",
             self.profile.issuer, started.verification_uri, started.user_code
@@ -239,9 +239,9 @@ impl SignIn<'_> {
         if let Some(complete) = &started.verification_uri_complete {
             qr::show(self.app, complete);
         }
+        self.show("Never enter a code that somebody else sent you: it would sign them in as you.");
         self.tell(&format!(
-            "Never enter a code that somebody else sent you: it would sign them in as you. This one is good for {}; waiting \
-             for you to finish, Ctrl-C gives up.",
+            "This one is good for {}; waiting for you to finish, Ctrl-C gives up.",
             crate::cmd::output::span(started.expires_in)
         ));
         let tokens = device::poll(&endpoint, &started).await?;
