@@ -337,7 +337,7 @@ pub enum ProfileCommand {
     /// Change a profile's settings
     #[command(
         after_help = "Keys: issuer, client_id, client_auth, grant, scopes, audience, resources, store, ca_cert; for servers \
-                            that do not describe themselves authorization_endpoint, token_endpoint, \
+                            that do not describe themselves provider (the preset that it began with), authorization_endpoint, token_endpoint, \
                             device_authorization_endpoint, revocation_endpoint, end_session_endpoint, userinfo_endpoint, \
                             jwks_uri; client_key, client_key_id, client_assertion_audience; redirect_uri, \
                             authorization_parameters (as in a URL's query); of a login API login_endpoint, \

@@ -228,6 +228,7 @@ impl From<InvalidSetting> for Failure {
                 "give one such as http://127.0.0.1/callback, as it is registered at the issuer"
             }
             InvalidSetting::Field(_) => "name a member, with dots between nested ones, such as `data.token`",
+            InvalidSetting::Provider(_) => "see `authctl login --help` for those there are",
             InvalidSetting::Reserved(_) => "leave it out; scopes, audience and prompt have options of their own",
         };
         Self::new(Kind::Usage, error, hint)

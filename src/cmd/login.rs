@@ -24,7 +24,7 @@ use crate::secret::Secret;
 use crate::ui::harmless;
 use grants::How;
 use input::Input;
-use profile::{absolute, laid_over, prepare_profile, wanted_profile};
+use profile::{Preset, absolute, laid_over, prepare_profile, wanted_profile};
 use turn::Turn;
 
 pub(super) use browser::open_end_session;
@@ -44,8 +44,9 @@ struct Answer<'a> {
 
 /// Runs the command.
 pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
+    let preset = preset::named(&args)?;
     let config = app.config()?;
-    let (mut profile, mut new) = wanted_profile(app, &args, &config)?;
+    let (mut profile, mut new) = wanted_profile(app, &args, preset, &config)?;
     let name = profile.name.clone();
     let about = |failure: Failure| failure.about(&name);
     if args.grant().is_none() && !app.ui().is_human() && !unattended(&args, &profile) {
@@ -76,7 +77,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         }
         // The login that was waited for has left a session and a profile, which are not to be replaced unasked.
         let config = app.config()?;
-        let (again, still_new) = wanted_profile(app, &args, &config)?;
+        let (again, still_new) = wanted_profile(app, &args, preset, &config)?;
         if again.name == name {
             (profile, new) = (again, still_new);
         }
@@ -88,7 +89,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let how = How::choose(app, &args, &profile, &metadata);
         how.fits(&args)?;
         profile.grant = how.grant();
-        prepare_profile(&args, &mut profile, new, &metadata, &input)?;
+        prepare_profile(&args, preset, &mut profile, new, &metadata, &input);
         let client = client(app, &broker, &profile, &metadata, stored.as_ref(), &input).await?;
         let mut login = how.run(app, &args, &profile, &metadata, &client, input).await?;
         login.max_auth_age = args.max_age;
@@ -110,9 +111,9 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
                 profile.issuer
             ));
         }
-        keep_profile(app, &broker, &args, &config, &profile).await?;
+        keep_profile(app, &broker, (&args, preset), &config, &profile).await?;
         app.tell_agent(&profile.name);
-        for note in preset::named(&args)?.map(|preset| preset.notes).unwrap_or_default() {
+        for note in preset.map(|preset| preset.notes).unwrap_or_default() {
             app.ui().tell(note);
         }
         tell(app, &args, &profile, &session)
@@ -253,7 +254,7 @@ fn named(subject: &Option<Subject>, issuer: &str) -> String {
 async fn keep_profile(
     app: &App,
     broker: &Broker,
-    args: &Login,
+    (args, preset): (&Login, Preset),
     before: &Config,
     profile: &Profile,
 ) -> Result<(), Failure> {
@@ -265,7 +266,7 @@ async fn keep_profile(
         let saved = match now.profiles.get(&profile.name) {
             Some(set) if old.is_some_and(|old| old != set) => {
                 let (grant, client_auth, store) = (profile.grant, profile.client_auth, profile.store);
-                Profile { grant, client_auth, store, ..laid_over(args, set.clone())? }
+                Profile { grant, client_auth, store, ..laid_over(args, preset, set.clone())? }
             }
             _ => profile.clone(),
         };

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use url::{Url, form_urlencoded};
 
 use super::issuer_url::{InsecureUrl, IssuerUrl, secure_url};
+use super::provider::provider;
 use super::redirect::{InvalidRedirect, RedirectUri};
 
 /// Endpoints given by hand, each https or on loopback. With a `token_endpoint` no metadata is asked for (RFC 8414 and
@@ -75,6 +76,8 @@ pub enum AssertionAudience {
 /// All of it. Each setting has a key, and a text that it is written as in the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Server {
+    /// The word for the preset that the profile began with (`--provider`).
+    pub provider: Option<&'static str>,
     /// Its endpoints.
     pub endpoints: Endpoints,
     /// Its login API.
@@ -102,6 +105,9 @@ pub enum InvalidSetting {
     /// A parameter that is authctl's own to set.
     #[error("`{0}` is authctl's own to set in the authorization request")]
     Reserved(String),
+    /// A provider without a preset.
+    #[error("there is no provider `{0}`")]
+    Provider(String),
 }
 
 /// The parameters that authctl sets itself: with them changed a sign-in would be another's.
@@ -121,6 +127,7 @@ const RESERVED: [&str; 11] = [
 
 /// A place for a setting, by its kind.
 enum Slot<'a> {
+    Provider(&'a mut Option<&'static str>),
     Url(&'a mut Option<Url>),
     Text(&'a mut Option<String>),
     Field(&'a mut Option<String>),
@@ -132,7 +139,8 @@ enum Slot<'a> {
 
 impl Server {
     /// The keys in the configuration.
-    pub const KEYS: [&'static str; 20] = [
+    pub const KEYS: [&'static str; 21] = [
+        "provider",
         "authorization_endpoint",
         "token_endpoint",
         "device_authorization_endpoint",
@@ -158,6 +166,7 @@ impl Server {
     fn slot(&mut self, key: &str) -> Option<Slot<'_>> {
         let (endpoints, api, client_key) = (&mut self.endpoints, &mut self.api, &mut self.client_key);
         Some(match key {
+            "provider" => Slot::Provider(&mut self.provider),
             "authorization_endpoint" => Slot::Url(&mut endpoints.authorization),
             "token_endpoint" => Slot::Url(&mut endpoints.token),
             "device_authorization_endpoint" => Slot::Url(&mut endpoints.device_authorization),
@@ -190,6 +199,10 @@ impl Server {
         let Some(slot) = self.slot(key) else { return Ok(false) };
         let given = (!text.is_empty()).then_some(text);
         match slot {
+            Slot::Provider(place) => {
+                let known = |name: &str| provider(name).ok_or_else(|| InvalidSetting::Provider(name.to_owned()));
+                *place = given.map(known).transpose()?.map(|preset| preset.name);
+            }
             Slot::Url(place) => *place = given.map(secure_url).transpose()?,
             Slot::Text(place) => *place = given.map(str::to_owned),
             Slot::Field(place) => {
@@ -222,6 +235,7 @@ impl Server {
     #[must_use]
     pub fn text(&self, key: &str) -> Option<String> {
         match self.clone().slot(key)? {
+            Slot::Provider(place) => place.map(str::to_owned),
             Slot::Url(place) => place.as_ref().map(Url::to_string),
             Slot::Text(place) | Slot::Field(place) => place.clone(),
             Slot::Path(place) => place.as_ref().map(|path| path.to_string_lossy().into_owned()),
@@ -237,9 +251,10 @@ impl Server {
     }
 
     /// Forgets the addresses of `old` where `new` is at another host: passwords and tokens for the new issuer do not go
-    /// there, and what a client signs is not for it.
+    /// there, what a client signs is not for it, and a preset for the old one says nothing of it.
     pub fn leave(&mut self, old: &IssuerUrl, new: &IssuerUrl) {
         if old.url().origin() != new.url().origin() {
+            self.provider = None;
             self.forget_addresses();
         }
     }
@@ -267,6 +282,7 @@ mod tests {
         assert_eq!(server.texts().count(), 0);
         for key in Server::KEYS {
             let text = match key {
+                "provider" => "keycloak",
                 "redirect_uri" => "http://localhost:8400/back",
                 "authorization_parameters" => "access_type=offline&prompt=consent",
                 "client_assertion_audience" => "token_endpoint",
@@ -288,6 +304,7 @@ mod tests {
     fn what_cannot_be_is_refused_and_changes_nothing() {
         let mut server = Server::default();
         for (key, text) in [
+            ("provider", "gogle"),
             ("token_endpoint", "http://a.example/token"),
             ("jwks_uri", "keys"),
             ("access_token_field", "data..token"),

@@ -296,6 +296,48 @@ fn a_preset_knows_of_the_audience_that_the_profile_keeps() {
 }
 
 #[test]
+fn a_preset_that_is_said_again_leaves_what_was_set() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let secret = issuer.client_secret("authctl-service").expect("drawn").expose().to_owned();
+    home.keep_secret(&secret);
+    let of = |provider| ["login", "work", "--provider", provider, "--issuer", issuer.issuer()];
+    let first = ["--client-id", "authctl-service", "--client-credentials", "--client-secret-stdin", "--scope", "read"];
+    home.run_with(&[&of("keycloak")[..], &first].concat(), &secret).exits(0);
+    let jwks = format!("jwks_uri={}/jwks", issuer.issuer());
+    home.run(&["profile", "set", "work", "verify_token=access_token", "client_auth=client_secret_post", &jwks])
+        .exits(0);
+    let shown = || home.run(&["profile", "show", "work", "--json"]).exits(0).json();
+    let set = shown();
+    assert_eq!((&set["provider"], &set["client_auth"]), (&"keycloak".into(), &"client_secret_post".into()));
+    home.run(&of("keycloak")).exits(0);
+    // Its issuer is known by now.
+    home.run(&["login", "work", "--provider", "keycloak"]).exits(0);
+    assert_eq!(shown(), set);
+    // Another one is laid over it as over any profile.
+    let as_user = [&["--client-id", "authctl", "--replace"], &BY_PASSWORD[..]].concat();
+    home.run_with(&[&of("gitlab")[..], &as_user].concat(), PASSWORD).exits(0);
+    let other = shown();
+    assert_eq!((&other["provider"], &other["client_auth"]), (&"gitlab".into(), &"none".into()));
+    assert_eq!((&other["scopes"][2], &other["jwks_uri"]), (&"email".into(), &().into()));
+    home.run(&["profile", "set", "work", "provider=gitlob"]).exits(2).says("no provider `gitlob`");
+}
+
+#[test]
+fn a_preset_that_is_said_again_knows_of_a_new_audience() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let args = ["login", "work", "--provider", "keycloak", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+    let args = [&args[..], &BY_PASSWORD].concat();
+    let decides = || home.run(&["profile", "show", "work", "--json"]).exits(0).json()["verify_token"].clone();
+    home.run_with(&args, PASSWORD).exits(0);
+    assert_eq!(decides(), "id_token");
+    home.run_with(&[&args[..], &["--audience", "https://api.example"]].concat(), PASSWORD).exits(0);
+    assert_eq!(decides(), "access_token");
+    home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
+    home.run_with(&[&args[..], &["--audience", "https://other.example"]].concat(), PASSWORD).exits(0);
+    assert_eq!(decides(), "id_token", "somebody has decided that");
+}
+
+#[test]
 fn a_preset_is_kept_though_the_profile_was_changed_meanwhile() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);

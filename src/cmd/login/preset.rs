@@ -20,18 +20,30 @@ pub(super) fn named(args: &Login) -> Result<Option<&'static Provider>, Failure> 
     }
 }
 
-/// The issuer: the one that is given, else the preset's own.
+/// Whether the profile is of the preset already.
+pub(super) fn is_of(preset: &Provider, profile: &Profile) -> bool {
+    profile.server.provider == Some(preset.name)
+}
+
+/// The issuer: the one that is given, else that of a profile of the preset's, else the preset's own.
 ///
 /// # Errors
 /// [`Kind::Usage`] where only the user knows it.
-pub(super) fn issuer(args: &Login, preset: Option<&Provider>) -> Result<Option<IssuerUrl>, Failure> {
-    match (&args.issuer, preset.map(|preset| (preset, preset.issuer))) {
-        (Some(given), _) => Ok(Some(given.clone())),
-        (None, None) => Ok(None),
-        (None, Some((_, ProviderIssuer::Fixed(known) | ProviderIssuer::Default(known)))) => {
-            Ok(Some(IssuerUrl::parse(known)?))
-        }
-        (None, Some((preset, ProviderIssuer::Yours { example }))) => Err(Failure::said(
+pub(super) fn issuer(
+    args: &Login,
+    preset: Option<&Provider>,
+    known: Option<&Profile>,
+) -> Result<Option<IssuerUrl>, Failure> {
+    if let Some(given) = &args.issuer {
+        return Ok(Some(given.clone()));
+    }
+    let Some(preset) = preset else { return Ok(None) };
+    if let Some(profile) = known.filter(|profile| is_of(preset, profile)) {
+        return Ok(Some(profile.issuer.clone()));
+    }
+    match preset.issuer {
+        ProviderIssuer::Fixed(known) | ProviderIssuer::Default(known) => Ok(Some(IssuerUrl::parse(known)?)),
+        ProviderIssuer::Yours { example } => Err(Failure::said(
             Kind::Usage,
             format!("{} has an issuer for each customer, and none was given", preset.title),
             format!("give yours with --issuer, as in --issuer {example}"),
@@ -41,6 +53,7 @@ pub(super) fn issuer(args: &Login, preset: Option<&Provider>) -> Result<Option<I
 
 /// Lays the preset over the profile.
 pub(super) fn lay_over(args: &Login, preset: &Provider, profile: &mut Profile) -> Result<(), Failure> {
+    profile.server.provider = Some(preset.name);
     profile.client_auth = preset.client_auth;
     profile.grant = preset.grant;
     profile.scopes = preset.scopes.iter().map(|scope| (*scope).to_owned()).collect();
@@ -63,8 +76,23 @@ pub(super) fn lay_over(args: &Login, preset: &Provider, profile: &mut Profile) -
     profile.server.authorization_parameters = preset.parameters.iter().map(own).collect();
     profile.server.client_key.audience =
         if preset.assertion_for_endpoint { AssertionAudience::TokenEndpoint } else { AssertionAudience::Issuer };
-    let said = args.audience.is_some() || !args.resources.is_empty();
-    let asked = said || profile.audience.is_some() || !profile.resources.is_empty();
-    profile.requirements.token = preset.deciding_token(asked);
+    profile.requirements.token = preset.deciding_token(says_audience(args) || has_audience(profile));
     Ok(())
+}
+
+/// What is left to say of a profile that is of the preset already: the rest may have been set since. An audience that is
+/// asked for now changes which token decides, unless somebody has decided that.
+pub(super) fn lay_over_again(args: &Login, preset: &Provider, profile: &mut Profile) {
+    let before = has_audience(profile);
+    if profile.requirements.token == preset.deciding_token(before) {
+        profile.requirements.token = preset.deciding_token(before || says_audience(args));
+    }
+}
+
+fn says_audience(args: &Login) -> bool {
+    args.audience.is_some() || !args.resources.is_empty()
+}
+
+fn has_audience(profile: &Profile) -> bool {
+    profile.audience.is_some() || !profile.resources.is_empty()
 }

@@ -9,8 +9,11 @@ use crate::cli::Login;
 use crate::config::{self, Config};
 use crate::failure::{Failure, Kind};
 use crate::issuer::Metadata;
-use crate::model::{ClientAuth, Grant, Profile, Requirements, Server};
+use crate::model::{ClientAuth, Grant, Profile, Provider, Requirements, Server};
 use crate::ui::harmless;
+
+/// The preset that was named, where one was.
+pub(super) type Preset = Option<&'static Provider>;
 
 /// What a login asks for where nobody says: who the user is, a name to show, and a refresh token.
 const DEFAULT_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
@@ -22,28 +25,28 @@ const API_CLIENT: &str = "authctl";
 const DEFAULT_NAME: &str = "default";
 
 /// The profile as configured with the options laid over it, and whether it is new.
-pub(super) fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result<(Profile, bool), Failure> {
-    let preset = preset::named(args)?;
-    let issuer = preset::issuer(args, preset)?;
+pub(super) fn wanted_profile(
+    app: &App,
+    args: &Login,
+    preset: Preset,
+    config: &Config,
+) -> Result<(Profile, bool), Failure> {
     // What a directory says does not choose which profile is led to another issuer.
-    let named = match issuer {
-        Some(_) => app.asked_for(args.profile.as_ref())?,
-        None => app.named(args.profile.as_ref())?,
-    };
+    let named = if leads(args) { app.asked_for(args.profile.as_ref())? } else { app.named(args.profile.as_ref())? };
     let name = match (&named, &config.default_profile, preset) {
         (Some(name), _, _) => name.clone(),
         // Whoever names a provider and no profile means a profile of that provider.
         (None, _, Some(preset)) => preset.name.parse()?,
         (None, Some(name), None) => name.clone(),
-        (None, None, None) if config.profiles.is_empty() && issuer.is_some() => DEFAULT_NAME.parse()?,
+        (None, None, None) if config.profiles.is_empty() && args.issuer.is_some() => DEFAULT_NAME.parse()?,
         (None, None, None) => config.choose(None)?.name.clone(),
     };
     let known = config.profiles.get(&name);
-    let profile = match (known, &issuer) {
+    let profile = match (known, preset::issuer(args, preset, known)?) {
         (Some(profile), _) => profile.clone(),
         (None, Some(issuer)) => Profile {
             name: name.clone(),
-            issuer: issuer.clone(),
+            issuer,
             client_id: String::new(),
             client_auth: ClientAuth::None,
             grant: Grant::Browser,
@@ -60,23 +63,27 @@ pub(super) fn wanted_profile(app: &App, args: &Login, config: &Config) -> Result
             return Err(config::ConfigError::Empty.into());
         }
     };
-    let profile = laid_over(args, profile)?;
+    let profile = laid_over(args, preset, profile)?;
     // One that was a login API's has no scopes yet.
     let was_api = known.is_some_and(|known| known.server.api.login.is_some()) && profile.server.api.login.is_none();
     Ok((profile, known.is_none() || was_api))
 }
 
+/// Whether the profile is led to an issuer that is said.
+fn leads(args: &Login) -> bool {
+    args.issuer.is_some() || args.server.provider.is_some()
+}
+
 /// A profile with the preset and the other options laid over it.
-pub(super) fn laid_over(args: &Login, mut profile: Profile) -> Result<Profile, Failure> {
-    let preset = preset::named(args)?;
-    if let (Some(preset), Some(issuer)) = (preset, preset::issuer(args, preset)?) {
-        profile.server.leave(&profile.issuer, &issuer);
-        profile.issuer = issuer;
-        preset::lay_over(args, preset, &mut profile)?;
-    }
-    if let Some(issuer) = &args.issuer {
-        profile.server.leave(&profile.issuer, issuer);
-        profile.issuer = issuer.clone();
+pub(super) fn laid_over(args: &Login, preset: Preset, mut profile: Profile) -> Result<Profile, Failure> {
+    let issuer = preset::issuer(args, preset, Some(&profile))?.unwrap_or_else(|| profile.issuer.clone());
+    let again = preset.filter(|preset| preset::is_of(preset, &profile) && issuer == profile.issuer);
+    profile.server.leave(&profile.issuer, &issuer);
+    profile.issuer = issuer;
+    match (preset, again) {
+        (_, Some(preset)) => preset::lay_over_again(args, preset, &mut profile),
+        (Some(preset), None) => preset::lay_over(args, preset, &mut profile)?,
+        (None, None) => {}
     }
     if let Some(id) = &args.client_id {
         profile.client_id = id.clone();
@@ -152,12 +159,12 @@ fn lay_server_over(args: &Login, profile: &mut Profile) -> Result<(), Failure> {
 /// What only the issuer's metadata can decide.
 pub(super) fn prepare_profile(
     args: &Login,
+    preset: Preset,
     profile: &mut Profile,
     new: bool,
     metadata: &Metadata,
     input: &Input,
-) -> Result<(), Failure> {
-    let preset = preset::named(args)?;
+) {
     let client_alone = profile.grant == Grant::ClientCredentials;
     // A client that logs in by itself has a secret, whether it was piped or is still to be typed.
     let needs_one = preset.is_some_and(|preset| preset.needs_secret_for(profile.grant));
@@ -176,5 +183,4 @@ pub(super) fn prepare_profile(
         };
         profile.scopes = DEFAULT_SCOPES.iter().filter(|scope| offered(scope)).map(|s| (*s).to_owned()).collect();
     }
-    Ok(())
 }
