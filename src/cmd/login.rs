@@ -24,7 +24,7 @@ use crate::secret::Secret;
 use crate::ui::harmless;
 use grants::How;
 use input::Input;
-use profile::{Preset, absolute, laid_over, prepare_profile, wanted_profile};
+use profile::{Preset, absolute, laid_over, prepare_profile, tell_of_directory, wanted_profile};
 use turn::Turn;
 
 pub(super) use browser::open_end_session;
@@ -60,6 +60,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
             ),
         )));
     }
+    tell_of_directory(app, &args, &name)?;
     let pinned = args.jwks.as_deref().map(keys_in).transpose()?.map(|(_, keys)| PinnedKeys {
         keys,
         source: absolute(args.jwks.as_deref()).unwrap_or_default().display().to_string(),

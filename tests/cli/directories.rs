@@ -103,7 +103,15 @@ fn a_directory_does_not_choose_which_profile_is_led_to_another_issuer() {
     fs::write(home.path().join(".authctl.toml"), "profile = \"play\"\n").unwrap();
     let login = ["login", "--issuer", elsewhere.issuer(), "--client-id", "authctl", "--password", "--password-stdin"];
     let args = [&login[..], &["--username", "developer", "--replace"]].concat();
-    home.run_with(&args, crate::support::PASSWORD).exits(0);
+    let told = home.run_with(&args, crate::support::PASSWORD).exits(0).stderr;
+    let file = home.path().join(".authctl.toml");
+    let line = format!("This login is for the profile `work`; {} names `play`", file.display());
+    assert!(told.contains(&line), "{told}");
+    // Who says which profile, or means the same one, is told nothing.
+    let named = [&["login", "work"], &args[1..]].concat();
+    assert!(!home.run_with(&named, crate::support::PASSWORD).exits(0).stderr.contains("names `play`"));
+    fs::write(&file, "profile = \"work\"\n").unwrap();
+    assert!(!home.run_with(&args, crate::support::PASSWORD).exits(0).stderr.contains("names `"));
     let issuer_of = |profile: &str| home.run(&["profile", "show", profile, "--json"]).exits(0).json()["issuer"].clone();
     assert_eq!((issuer_of("play"), issuer_of("work")), (issuer.issuer().into(), elsewhere.issuer().into()));
 }

@@ -9,7 +9,7 @@ use crate::cli::Login;
 use crate::config::{self, Config};
 use crate::failure::{Failure, Kind};
 use crate::issuer::Metadata;
-use crate::model::{ClientAuth, Grant, Profile, Provider, Requirements, Server};
+use crate::model::{ClientAuth, Grant, Profile, ProfileName, Provider, Requirements, Server};
 use crate::ui::harmless;
 
 /// The preset that was named, where one was.
@@ -72,6 +72,25 @@ pub(super) fn wanted_profile(
 /// Whether the profile is led to an issuer that is said.
 fn leads(args: &Login) -> bool {
     args.issuer.is_some() || args.server.provider.is_some()
+}
+
+/// Tells where the login is for another profile than the one that the directory means, which whoever works there expects.
+pub(super) fn tell_of_directory(app: &App, args: &Login, name: &ProfileName) -> Result<(), Failure> {
+    let Some(directory) = app.environment.directory.as_ref().filter(|_| leads(args)) else { return Ok(()) };
+    if app.asked_for(args.profile.as_ref())?.is_some() {
+        return Ok(());
+    }
+    // A file that cannot be used has no say here.
+    if let Ok(Some((meant, file))) = config::directory_profile(directory)
+        && meant != *name
+    {
+        app.ui().tell(&format!(
+            "This login is for the profile `{name}`; {} names `{meant}`, which `authctl login {meant}` with the same options \
+             would change.",
+            harmless(&file.display().to_string(), 200)
+        ));
+    }
+    Ok(())
 }
 
 /// A profile with the preset and the other options laid over it.
