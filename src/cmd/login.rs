@@ -88,7 +88,6 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let needed = How::needed(app, &args, &profile);
         let metadata = app.patiently(profile.issuer.as_str(), broker.metadata_with(&profile, &needed)).await?;
         let how = How::choose(app, &args, &profile, &metadata);
-        how.fits(&args)?;
         profile.grant = how.grant();
         prepare_profile(&args, preset, &mut profile, new, &metadata, &input);
         let client = client(app, &broker, &profile, &metadata, stored.as_ref(), &input).await?;

@@ -16,6 +16,7 @@ use crate::issuer::{
     token_response,
 };
 use crate::model::{Grant, Profile, TokenFor};
+use crate::paths::Elsewhere;
 use crate::secret::Secret;
 use crate::ui::harmless;
 
@@ -41,9 +42,8 @@ impl How {
     pub(super) fn choose(app: &App, args: &Login, profile: &Profile, metadata: &Metadata) -> Self {
         match args.grant().unwrap_or(profile.grant) {
             Grant::Browser if args.no_browser => Self::NoBrowser,
-            Grant::Browser if args.browser => Self::Browser,
             Grant::Browser => {
-                let Some(why) = app.environment.surroundings.elsewhere() else { return Self::Browser };
+                let Some(why) = elsewhere(app, args) else { return Self::Browser };
                 let offered = metadata.device_authorization_endpoint.is_some();
                 let device = offered && !only_in_a_browser(args);
                 let no_code = if offered { "" } else { ", and the issuer has no codes for other devices" };
@@ -59,30 +59,13 @@ impl How {
         }
     }
 
-    /// Refuses options that this way of signing in has no place for: they would be left out without a word.
-    ///
-    /// # Errors
-    /// [`Kind::Usage`].
-    pub(super) fn fits(self, args: &Login) -> Result<(), Failure> {
-        if matches!(self, Self::Browser | Self::NoBrowser) || !only_in_a_browser(args) {
-            return Ok(());
-        }
-        Err(Failure::said(
-            Kind::Usage,
-            "--acr-values, --prompt and --login-hint can be asked of a sign-in in the browser only",
-            "add --browser, or --no-browser where the browser is elsewhere; or leave them out",
-        ))
-    }
-
     /// The endpoints that the login needs, before the metadata has decided which one it is.
     pub(super) fn needed(app: &App, args: &Login, profile: &Profile) -> Vec<Endpoint> {
         let mut needed = match args.grant().unwrap_or(profile.grant) {
             Grant::Token => Vec::new(),
             Grant::Password | Grant::ClientCredentials => vec![Endpoint::Token],
             Grant::Device => vec![Endpoint::Token, Endpoint::Device],
-            Grant::Browser if args.no_browser || args.browser || app.environment.surroundings.elsewhere().is_none() => {
-                vec![Endpoint::Token, Endpoint::Authorization]
-            }
+            Grant::Browser if elsewhere(app, args).is_none() => vec![Endpoint::Token, Endpoint::Authorization],
             Grant::Browser => vec![Endpoint::Token, Endpoint::Authorization, Endpoint::Device],
         };
         needed.push(Endpoint::Jwks);
@@ -119,6 +102,27 @@ impl How {
             Self::Token => sign_in.token(input.token),
         }
     }
+}
+
+/// Why a browser that nobody named is not opened here, where it is not.
+fn elsewhere(app: &App, args: &Login) -> Option<Elsewhere> {
+    if args.browser || args.no_browser { None } else { app.environment.surroundings.elsewhere() }
+}
+
+/// Refuses options that a grant has no place for: they would be left out without a word. A browser that is elsewhere is one
+/// all the same.
+///
+/// # Errors
+/// [`Kind::Usage`].
+pub(super) fn fits(args: &Login, grant: Grant) -> Result<(), Failure> {
+    if grant == Grant::Browser || !only_in_a_browser(args) {
+        return Ok(());
+    }
+    Err(Failure::said(
+        Kind::Usage,
+        "--acr-values, --prompt and --login-hint can be asked of a sign-in in the browser only",
+        "add --browser, or --no-browser where the browser is elsewhere; or leave them out",
+    ))
 }
 
 /// Whether something is asked for that only an authorization request can say (OpenID Connect Core 1.0, section 3.1.2.1).

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::grants::fits;
 use super::input::Input;
 use super::preset;
 use crate::app::App;
@@ -64,6 +65,7 @@ pub(super) fn wanted_profile(
         }
     };
     let profile = laid_over(args, preset, profile)?;
+    fits(args, args.grant().unwrap_or(profile.grant))?;
     // One that was a login API's has no scopes yet.
     let was_api = known.is_some_and(|known| known.server.api.login.is_some()) && profile.server.api.login.is_none();
     Ok((profile, known.is_none() || was_api))
