@@ -1,6 +1,7 @@
 //! `authctl login`: gets a session by any grant, checks it, asks before it replaces somebody else's, and keeps it.
 
 mod browser;
+mod client;
 mod grants;
 mod input;
 mod preset;
@@ -18,10 +19,11 @@ use crate::cli::Login;
 use crate::clock::UnixTime;
 use crate::config::{self, Config};
 use crate::failure::{Failure, Kind};
-use crate::issuer::{Client, Metadata};
-use crate::model::{ClientAuth, Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
+use crate::issuer::Client;
+use crate::model::{Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
 use crate::secret::Secret;
 use crate::ui::harmless;
+use client::{client, has_proof};
 use grants::How;
 use input::Input;
 use profile::{Preset, absolute, laid_over, prepare_profile, tell_of_directory, wanted_profile};
@@ -49,7 +51,8 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
     let (mut profile, mut new) = wanted_profile(app, &args, preset, &config)?;
     let name = profile.name.clone();
     let about = |failure: Failure| failure.about(&name);
-    if args.grant().is_none() && !app.ui().is_human() && !unattended(&args, &profile) {
+    // A client by itself needs nobody where its secret is at hand, which is seen below.
+    if args.grant().is_none() && profile.grant != Grant::ClientCredentials && !app.ui().is_human() {
         return Err(about(Failure::said(
             Kind::LoginRequired,
             format!("logging in to `{name}` needs a person, and there is no terminal"),
@@ -71,6 +74,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let broker = app.broker()?;
         // A store that cannot keep the session is told before anybody signs in.
         let before = readable(&broker, &profile).await?;
+        has_proof(app, &args, &profile, before.as_ref(), &input)?;
         let turn = Turn::take(app, &broker, &args, &profile, before.as_ref()).await?;
         if let Some((profile, session)) = turn.joined() {
             app.ui().tell("The other login has got a session.");
@@ -146,12 +150,6 @@ async fn pins_elsewhere(broker: &Broker, before: &Config, profile: &Profile) -> 
     }
 }
 
-/// Whether the configured grant needs nobody.
-fn unattended(args: &Login, profile: &Profile) -> bool {
-    let has_proof = args.client_secret_stdin || profile.client_auth == ClientAuth::PrivateKeyJwt;
-    profile.grant == Grant::ClientCredentials && has_proof
-}
-
 /// Tells of a sign-in that was weaker than what was asked for: an issuer may do less than `acr_values` say (OpenID Connect
 /// Core 1.0, section 3.1.2.1).
 fn tell_weaker(app: &App, args: &Login, profile: &Profile, prepared: &PreparedLogin) {
@@ -173,36 +171,6 @@ fn tell_weaker(app: &App, args: &Login, profile: &Profile, prepared: &PreparedLo
 fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/%+,@".contains(c);
     if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
-/// The client, with its secret from stdin, else from the present session, else asked for; or with the key that it signs with.
-async fn client(
-    app: &App,
-    broker: &Broker,
-    profile: &Profile,
-    metadata: &Metadata,
-    stored: Option<&Session>,
-    input: &Input,
-) -> Result<Client, Failure> {
-    let alone = profile.grant == Grant::ClientCredentials && profile.client_auth != ClientAuth::PrivateKeyJwt;
-    let needs_secret = profile.client_auth.needs_secret() || alone;
-    let kept = stored.filter(|session| session.client_id == profile.client_id && session.issuer == profile.issuer);
-    let secret = match (&input.client_secret, kept.and_then(|session| session.client_secret.as_ref())) {
-        (Some(given), _) => Some(given.clone()),
-        (None, Some(kept)) if needs_secret => Some(kept.clone()),
-        (None, _) if needs_secret && profile.grant != Grant::Token => {
-            let asked = app.ask_secret(&format!("Secret of the client {}: ", harmless(&profile.client_id, 80))).await;
-            Some(asked.filter(|secret| !secret.is_empty()).ok_or_else(|| {
-                Failure::said(
-                    Kind::LoginRequired,
-                    "the client's secret is needed, and nobody typed it",
-                    "type it when asked, or pipe it to the same command with --client-secret-stdin",
-                )
-            })?)
-        }
-        (None, _) => None,
-    };
-    Ok(broker.client(profile, metadata, secret)?)
 }
 
 /// Tells whose session would be replaced, and asks; without somebody to ask, only `--replace` goes on.

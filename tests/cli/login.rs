@@ -171,6 +171,30 @@ fn a_client_logs_in_as_itself_in_either_way_and_again_by_itself() {
 }
 
 #[test]
+fn a_job_without_a_terminal_logs_in_with_the_secret_that_is_kept() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let secret = issuer.client_secret("authctl-service").expect("drawn").expose().to_owned();
+    home.keep_secret(&secret);
+    let args = ["login", "ci", "--issuer", issuer.issuer(), "--client-id", "authctl-service", "--scope", "read"];
+    let args = [&args[..], &["--client-credentials", "--client-secret-stdin"]].concat();
+    home.run_with(&args, &secret).exits(0);
+    let before = home.token("ci");
+    home.run(&["login", "ci"]).exits(0);
+    assert_ne!(home.token("ci"), before);
+    // Of another client it is no proof, and after a logout none is kept: nothing is asked of the issuer then.
+    let requests = || issuer.stats().requests;
+    let asked = requests();
+    let other = ["login", "ci", "--client-id", "another"];
+    home.run(&other).exits(3).says("--client-secret-stdin");
+    assert_eq!(requests(), asked);
+    home.run(&["logout", "ci"]).exits(0);
+    let asked = requests();
+    home.run(&["login", "ci"]).exits(3).says("--client-secret-stdin");
+    assert_eq!(requests(), asked);
+    home.run_with(&["login", "ci", "--client-secret-stdin"], &secret).exits(0);
+}
+
+#[test]
 fn a_token_response_is_taken_and_renewed() {
     let (home, issuer) = (Sandbox::new(), plain());
     let tokens = token_response(&issuer, USER);
