@@ -4,6 +4,7 @@ mod browser;
 mod client;
 mod grants;
 mod input;
+mod keep;
 mod preset;
 mod profile;
 mod qr;
@@ -17,7 +18,7 @@ use crate::app::App;
 use crate::broker::{Broker, BrokerError, NewLogin, PreparedLogin};
 use crate::cli::Login;
 use crate::clock::UnixTime;
-use crate::config::{self, Config};
+use crate::config;
 use crate::failure::{Failure, Kind};
 use crate::issuer::Client;
 use crate::model::{Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
@@ -26,7 +27,8 @@ use crate::ui::harmless;
 use client::{client, has_proof};
 use grants::How;
 use input::Input;
-use profile::{Preset, absolute, laid_over, prepare_profile, tell_of_directory, wanted_profile};
+use keep::{ask_before_replacing, keep, pins_elsewhere, set_meanwhile};
+use profile::{absolute, prepare_profile, tell_of_directory, wanted_profile};
 use turn::Turn;
 
 pub(super) use browser::open_end_session;
@@ -104,18 +106,11 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let checks = broker.prepare_login(&profile, &metadata, login);
         let prepared = app.patiently(profile.issuer.as_str(), checks).await?;
         // Somebody signed in for minutes, and another login may have needed nobody.
+        set_meanwhile(app, &broker, &config, &profile, &prepared).await?;
         let present = readable(&broker, &profile).await?;
         ask_before_replacing(app, &args, &broker, &profile, &prepared, present.as_ref()).await?;
         tell_weaker(app, &args, &profile, &prepared);
-        let lost = prepared.lost_trust();
-        let session = broker.commit_login(&profile, prepared).await?;
-        if lost {
-            app.ui().tell(&format!(
-                "What was kept of the keys of {} could not be read and is dropped: pin again what was pinned.",
-                profile.issuer
-            ));
-        }
-        keep_profile(app, &broker, (&args, preset), &config, &profile).await?;
+        let session = keep(app, &broker, (&args, preset), &config, &profile, prepared).await?;
         app.tell_agent(&profile.name);
         for note in preset.map(|preset| preset.notes).unwrap_or_default() {
             app.ui().tell(note);
@@ -131,22 +126,6 @@ async fn readable(broker: &Broker, profile: &Profile) -> Result<Option<Session>,
     match broker.stored(profile).await {
         Err(BrokerError::Store(error)) if error.session_lost() => Ok(None),
         found => found,
-    }
-}
-
-/// The keys that were pinned for the profile in the store that it was kept in before: they are the user's word, and move with
-/// it.
-async fn pins_elsewhere(broker: &Broker, before: &Config, profile: &Profile) -> Option<PinnedKeys> {
-    let old = before.profiles.get(&profile.name)?;
-    if old.store == profile.store || old.issuer != profile.issuer {
-        return None;
-    }
-    match broker.trust(old).await {
-        Ok(trust) => trust.pinned,
-        Err(error) => {
-            tracing::warn!("what was pinned in the {} store cannot be read: {error}", old.store);
-            None
-        }
     }
 }
 
@@ -173,81 +152,12 @@ fn shell_word(text: &str) -> String {
     if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// Tells whose session would be replaced, and asks; without somebody to ask, only `--replace` goes on.
-async fn ask_before_replacing(
-    app: &App,
-    args: &Login,
-    broker: &Broker,
-    profile: &Profile,
-    prepared: &PreparedLogin,
-    stored: Option<&Session>,
-) -> Result<(), Failure> {
-    let Some(stored) = stored.filter(|stored| prepared.replaces_another(stored)) else { return Ok(()) };
-    let old = named(&stored.subject, stored.issuer.as_str());
-    let new = named(&prepared.session().subject, profile.issuer.as_str());
-    app.ui().tell(&format!("The profile `{}` holds a session of {old}. You have signed in as {new}.", profile.name));
-    if args.replace {
-        return Ok(());
-    }
-    match app.confirm("Replace it?").await {
-        Some(true) => Ok(()),
-        answer => {
-            // Tokens that were handed in are somebody else's to end.
-            if prepared.session().grant != Grant::Token {
-                broker.discard(profile, prepared.session()).await;
-            }
-            let message = format!("the session of {old} was kept");
-            Err(match answer {
-                Some(_) => Failure::said(Kind::Interrupted, message, "use another profile name for the other account"),
-                None => Failure::said(
-                    Kind::Usage,
-                    format!("signed in as {new}, but {message}"),
-                    "add --replace to replace it, or use another profile name for the other account",
-                )
-                .coded("other_subject"),
-            })
-        }
-    }
-}
-
 fn named(subject: &Option<Subject>, issuer: &str) -> String {
     match subject {
         Some(Subject { name: Some(name), .. }) => format!("{} at {issuer}", harmless(name, 80)),
         Some(Subject { sub, name: None }) => format!("{} at {issuer}", harmless(sub, 80)),
         None => format!("somebody at {issuer}"),
     }
-}
-
-/// Saves the profile, and removes what the login left behind in a store that it is no longer kept in.
-async fn keep_profile(
-    app: &App,
-    broker: &Broker,
-    (args, preset): (&Login, Preset),
-    before: &Config,
-    profile: &Profile,
-) -> Result<(), Failure> {
-    let old = before.profiles.get(&profile.name);
-    {
-        let _lock = app.lock_config().await?;
-        let now = app.config()?;
-        // Somebody signed in for minutes: what was set meanwhile is kept, and what was removed is there again.
-        let saved = match now.profiles.get(&profile.name) {
-            Some(set) if old.is_some_and(|old| old != set) => {
-                let (grant, client_auth, store) = (profile.grant, profile.client_auth, profile.store);
-                Profile { grant, client_auth, store, ..laid_over(args, preset, set.clone())? }
-            }
-            _ => profile.clone(),
-        };
-        if now.profiles.get(&profile.name) != Some(&saved) {
-            config::save(&app.paths()?.config_file, &saved)?;
-        }
-    }
-    if let Some(old) = old.filter(|old| old.store != profile.store)
-        && let Err(error) = broker.forget(old).await
-    {
-        app.ui().tell(&format!("The old session is still in the {} store: {error}", old.store));
-    }
-    Ok(())
 }
 
 fn tell(app: &App, args: &Login, profile: &Profile, session: &Session) -> Result<(), Failure> {

@@ -141,3 +141,81 @@ fn a_login_that_wants_something_of_its_own_signs_in_itself() {
         second.ends().exits(130);
     }
 }
+
+/// A login that is under way while the profile is led elsewhere: it fails, and leaves what is there.
+fn is_not_kept(home: &Sandbox, issuer: &Handle, more: &[&str], meanwhile: impl FnOnce(), now: &str) {
+    let first = home.watch(&login(issuer, &[&["--no-browser", "--json"], more].concat()));
+    let address = first.line(&format!("{}/authorize", issuer.issuer()));
+    meanwhile();
+    let config = fs::read(home.config_file()).unwrap();
+    let (session, revoked) = (fs::read(home.session_file("work")).ok(), issuer.stats().families_revoked);
+    Person::signs_in(issuer, &address, USER).follows();
+    let ran = first.ends().exits(2);
+    let error = ran.error();
+    assert_eq!(error["code"], "profile_changed", "{}", ran.stderr);
+    assert!(error["message"].as_str().unwrap().contains(now), "{}", ran.stderr);
+    let command = format!("--issuer {} --client-id authctl", issuer.issuer());
+    for next in ["`authctl login work`", &command] {
+        assert!(error["hint"].as_str().unwrap().contains(next), "{next}: {}", ran.stderr);
+    }
+    assert_eq!(fs::read(home.config_file()).unwrap(), config);
+    assert_eq!(fs::read(home.session_file("work")).ok(), session);
+    assert_eq!(issuer.stats().families_revoked, revoked + 1, "nobody keeps what was given");
+}
+
+#[test]
+fn a_profile_that_somebody_else_made_meanwhile_is_not_overwritten() {
+    let (issuer, other) = (quick_issuer(), quick_issuer());
+    for more in [&[][..], &["--replace"]] {
+        let home = Sandbox::new();
+        is_not_kept(&home, &issuer, more, || home.log_in("work", &other), other.issuer());
+        home.run(&["verify", "work"]).exits(0);
+    }
+    // One for the same client is added to.
+    let home = Sandbox::new();
+    let first = home.watch(&login(&issuer, &["--no-browser", "--audience", "https://api.example"]));
+    let address = first.line(&format!("{}/authorize", issuer.issuer()));
+    home.log_in("work", &issuer);
+    home.run(&["profile", "set", "work", "required_scopes=openid"]).exits(0);
+    Person::signs_in(&issuer, &address, USER).follows();
+    first.ends().exits(0);
+    let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
+    assert_eq!((&shown["required_scopes"][0], &shown["audience"]), (&"openid".into(), &"https://api.example".into()));
+}
+
+#[test]
+fn a_profile_that_was_led_elsewhere_meanwhile_gets_no_session_that_is_not_its() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let set = |setting: &str| drop(home.run(&["profile", "set", "work", setting]).exits(0));
+    is_not_kept(&home, &issuer, &[], || set("client_id=another"), "the client another");
+    set("client_id=authctl");
+    is_not_kept(&home, &issuer, &[], || set("issuer=https://other.example"), "https://other.example");
+    // Who leads it elsewhere by the login itself means that.
+    let here = login(&issuer, &["--no-browser"]);
+    let first = home.watch(&here);
+    let address = first.line(&format!("{}/authorize", issuer.issuer()));
+    set("required_scopes=openid");
+    Person::signs_in(&issuer, &address, USER).follows();
+    first.ends().exits(0);
+    let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
+    assert_eq!((&shown["issuer"], &shown["required_scopes"][0]), (&issuer.issuer().into(), &"openid".into()));
+    home.run(&["verify", "work"]).exits(0);
+}
+
+#[test]
+fn a_profile_that_was_led_elsewhere_while_somebody_was_asked_is_left_so() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let mut asked = home.watch_in_terminal(&["login", "work", "--password", "--username", "other"]);
+    asked.says("Password: ");
+    asked.types(&format!("{PASSWORD}\n"));
+    asked.says("Replace it? [y/N] ");
+    home.run(&["profile", "set", "work", "client_id=another"]).exits(0);
+    asked.types("y\n");
+    asked.ends().exits(2).says("was changed meanwhile");
+    assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["client_id"], "another");
+    home.run(&["profile", "set", "work", "client_id=authctl"]).exits(0);
+    assert_eq!(home.status("work")["subject"]["name"], USER);
+    assert_eq!(issuer.stats().families_revoked, 1, "nobody keeps what was given");
+}

@@ -1,0 +1,162 @@
+//! From a checked sign-in to a session that is kept: what may be in its way is asked about or refused, and nothing that was
+//! set meanwhile is lost.
+
+use std::sync::Arc;
+
+use super::profile::{Preset, laid_over};
+use super::{named, shell_word};
+use crate::app::App;
+use crate::broker::{Broker, PreparedLogin};
+use crate::cli::Login;
+use crate::config::{self, Config};
+use crate::failure::{Failure, Kind};
+use crate::model::{Grant, PinnedKeys, Profile, Session};
+use crate::ui::harmless;
+
+/// The keys that were pinned for the profile in the store that it was kept in before: they are the user's word, and move with
+/// it.
+pub(super) async fn pins_elsewhere(broker: &Broker, before: &Config, profile: &Profile) -> Option<PinnedKeys> {
+    let old = before.profiles.get(&profile.name)?;
+    if old.store == profile.store || old.issuer != profile.issuer {
+        return None;
+    }
+    match broker.trust(old).await {
+        Ok(trust) => trust.pinned,
+        Err(error) => {
+            tracing::warn!("what was pinned in the {} store cannot be read: {error}", old.store);
+            None
+        }
+    }
+}
+
+/// The profile as it is set by now: somebody may have signed in for minutes.
+///
+/// # Errors
+/// [`Kind::Usage`] where it was led to another issuer or client meanwhile: the session is not that one's.
+pub(super) async fn set_meanwhile(
+    app: &App,
+    broker: &Broker,
+    before: &Config,
+    profile: &Profile,
+    prepared: &PreparedLogin,
+) -> Result<Option<Profile>, Failure> {
+    let set = app.config()?.profiles.get(&profile.name).cloned();
+    let same = |one: &Profile, other: &Profile| one.issuer == other.issuer && one.client_id == other.client_id;
+    let old = before.profiles.get(&profile.name);
+    match set {
+        Some(set) if !same(&set, profile) && !old.is_some_and(|old| same(&set, old)) => {
+            discard(broker, profile, prepared).await;
+            Err(led_elsewhere(&set, profile))
+        }
+        set => Ok(set),
+    }
+}
+
+fn led_elsewhere(set: &Profile, profile: &Profile) -> Failure {
+    let client = |profile: &Profile| format!("the client {} at {}", harmless(&profile.client_id, 80), profile.issuer);
+    Failure::said(
+        Kind::Usage,
+        format!(
+            "the profile `{}` was changed meanwhile: it is for {} now, and you have signed in to {}, which is not kept",
+            profile.name,
+            client(set),
+            client(profile)
+        ),
+        format!(
+            "run `authctl login{{profile}}` to log in as the profile says now, or use another name: `authctl login NAME \
+             --issuer {} --client-id {}`",
+            shell_word(profile.issuer.as_str()),
+            shell_word(&harmless(&profile.client_id, 400))
+        ),
+    )
+    .coded("profile_changed")
+}
+
+/// Tells whose session would be replaced, and asks; without somebody to ask, only `--replace` goes on.
+///
+/// # Errors
+/// Where it is to stay.
+pub(super) async fn ask_before_replacing(
+    app: &App,
+    args: &Login,
+    broker: &Broker,
+    profile: &Profile,
+    prepared: &PreparedLogin,
+    stored: Option<&Session>,
+) -> Result<(), Failure> {
+    let Some(stored) = stored.filter(|stored| prepared.replaces_another(stored)) else { return Ok(()) };
+    let old = named(&stored.subject, stored.issuer.as_str());
+    let new = named(&prepared.session().subject, profile.issuer.as_str());
+    app.ui().tell(&format!("The profile `{}` holds a session of {old}. You have signed in as {new}.", profile.name));
+    if args.replace {
+        return Ok(());
+    }
+    match app.confirm("Replace it?").await {
+        Some(true) => Ok(()),
+        answer => {
+            discard(broker, profile, prepared).await;
+            let message = format!("the session of {old} was kept");
+            Err(match answer {
+                Some(_) => Failure::said(Kind::Interrupted, message, "use another profile name for the other account"),
+                None => Failure::said(
+                    Kind::Usage,
+                    format!("signed in as {new}, but {message}"),
+                    "add --replace to replace it, or use another profile name for the other account",
+                )
+                .coded("other_subject"),
+            })
+        }
+    }
+}
+
+/// Ends what is not kept.
+async fn discard(broker: &Broker, profile: &Profile, prepared: &PreparedLogin) {
+    // Tokens that were handed in are somebody else's to end.
+    if prepared.session().grant != Grant::Token {
+        broker.discard(profile, prepared.session()).await;
+    }
+}
+
+/// Stores the session, saves the profile, and removes what is left in a store that it is no longer kept in.
+///
+/// # Errors
+/// As [`set_meanwhile`], and where the session cannot be stored or the profile not saved.
+pub(super) async fn keep(
+    app: &App,
+    broker: &Arc<Broker>,
+    (args, preset): (&Login, Preset),
+    before: &Config,
+    profile: &Profile,
+    prepared: PreparedLogin,
+) -> Result<Session, Failure> {
+    let old = before.profiles.get(&profile.name);
+    // To the end: the session and the profile in the configuration belong together.
+    let lock = app.lock_config().await?;
+    let set = set_meanwhile(app, broker, before, profile, &prepared).await?;
+    // What was set meanwhile is kept, and what was removed is there again.
+    let saved = match &set {
+        Some(set) if old != Some(set) => {
+            let (grant, client_auth, store) = (profile.grant, profile.client_auth, profile.store);
+            Profile { grant, client_auth, store, ..laid_over(args, preset, set.clone())? }
+        }
+        _ => profile.clone(),
+    };
+    let lost = prepared.lost_trust();
+    let session = broker.commit_login(profile, prepared).await?;
+    if lost {
+        app.ui().tell(&format!(
+            "What was kept of the keys of {} could not be read and is dropped: pin again what was pinned.",
+            profile.issuer
+        ));
+    }
+    if set.as_ref() != Some(&saved) {
+        config::save(&app.paths()?.config_file, &saved)?;
+    }
+    drop(lock);
+    if let Some(left) = set.as_ref().or(old).filter(|left| left.store != profile.store)
+        && let Err(error) = broker.forget(left).await
+    {
+        app.ui().tell(&format!("The old session is still in the {} store: {error}", left.store));
+    }
+    Ok(session)
+}
