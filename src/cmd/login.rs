@@ -91,6 +91,10 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let stored = readable(&broker, &profile).await?;
         broker.reserve(&profile).await?;
         config::probe(&app.paths()?.config_file)?;
+        let pins = match pinned {
+            None => pins_elsewhere(&broker, &config, &profile).await?,
+            given => given,
+        };
         let needed = How::needed(app, &args, &profile);
         let metadata = app.patiently(profile.issuer.as_str(), broker.metadata_with(&profile, &needed)).await?;
         let how = How::choose(app, &args, &profile, &metadata);
@@ -99,9 +103,10 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let client = client(app, &broker, &profile, &metadata, stored.as_ref(), &input).await?;
         let mut login = how.run(app, &args, &profile, &metadata, &client, input).await?;
         login.max_auth_age = args.max_age;
-        login.pinned = match pinned {
-            None => pins_elsewhere(&broker, &config, &profile).await,
-            given => given,
+        login.pinned = match args.jwks {
+            // What was pinned there while somebody signed in counts too.
+            None => pins_elsewhere(&broker, &config, &profile).await.unwrap_or(pins),
+            Some(_) => pins,
         };
         let checks = broker.prepare_login(&profile, &metadata, login);
         let prepared = app.patiently(profile.issuer.as_str(), checks).await?;

@@ -269,3 +269,27 @@ fn pinned_keys_move_with_their_profile_to_another_store() {
     home.run(&["keys", "pin", "work", "--jwks", theirs.to_str().expect("text")]).exits(0);
     home.run_with(&[&login[..], &["file"]].concat(), support::PASSWORD).exits(4).says("ID token");
 }
+
+#[test]
+fn pinned_keys_that_cannot_be_read_keep_their_profile_until_they_are_dropped_knowingly() {
+    let (keyring, issuer) = (Keyring::start(), support::quick_issuer());
+    let mut home = home_at(keyring.address());
+    home.set("AUTHCTL_STORE", "file");
+    home.log_in("work", &issuer);
+    let right = home.path().join("right.json");
+    std::fs::write(&right, support::person::get(&issuer, "jwks")).expect("written");
+    home.run(&["keys", "pin", "work", "--jwks", right.to_str().expect("text")]).exits(0);
+    let record = authctl::model::RecordName::of_issuer(&issuer.issuer().parse().expect("an issuer"));
+    let file = home.session_file("work").with_file_name(format!("{}.age", record.as_str()));
+    std::fs::write(&file, "junk").expect("written");
+    let asked = issuer.stats().requests;
+    let login = ["login", "work", "--password", "--password-stdin", "--username", support::USER, "--store", "keychain"];
+    let ran = home.run_with(&login, support::PASSWORD).exits(7).says("pinned in the file store");
+    assert!(ran.stderr.contains("`authctl keys unpin work` drops"), "{}", ran.stderr);
+    assert_eq!(issuer.stats().requests, asked, "told before anybody signs in");
+    home.run(&["token", "work"]).exits(0);
+    home.run(&["keys", "unpin", "work"]).exits(0);
+    home.run_with(&login, support::PASSWORD).exits(0);
+    let shown = home.run(&["keys", "show", "work", "--json"]).exits(0).json();
+    assert!(shown["pinned"].is_null() && shown["fetched"].is_object(), "{shown}");
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::profile::{Preset, laid_over};
 use super::{named, shell_word};
 use crate::app::App;
-use crate::broker::{Broker, PreparedLogin};
+use crate::broker::{Broker, BrokerError, PreparedLogin};
 use crate::cli::Login;
 use crate::config::{self, Config};
 use crate::failure::{Failure, Kind};
@@ -15,18 +15,43 @@ use crate::ui::harmless;
 
 /// The keys that were pinned for the profile in the store that it was kept in before: they are the user's word, and move with
 /// it.
-pub(super) async fn pins_elsewhere(broker: &Broker, before: &Config, profile: &Profile) -> Option<PinnedKeys> {
-    let old = before.profiles.get(&profile.name)?;
+///
+/// # Errors
+/// Where they cannot be read: those that the issuer publishes are not trusted in their place.
+pub(super) async fn pins_elsewhere(
+    broker: &Broker,
+    before: &Config,
+    profile: &Profile,
+) -> Result<Option<PinnedKeys>, Failure> {
+    let Some(old) = before.profiles.get(&profile.name) else { return Ok(None) };
     if old.store == profile.store || old.issuer != profile.issuer {
-        return None;
+        return Ok(None);
     }
-    match broker.trust(old).await {
-        Ok(trust) => trust.pinned,
-        Err(error) => {
-            tracing::warn!("what was pinned in the {} store cannot be read: {error}", old.store);
-            None
-        }
-    }
+    let error = match broker.trust(old).await {
+        Ok(trust) => return Ok(trust.pinned),
+        Err(error) => error,
+    };
+    // The same errors are those after which `keys unpin` drops what is there.
+    let lost = match &error {
+        BrokerError::Trust { .. } => true,
+        BrokerError::Store(error) => error.session_lost(),
+        _ => false,
+    };
+    let hint = if lost {
+        "`authctl keys unpin{profile}` drops what was pinned there; or pin the keys again with --jwks FILE".to_owned()
+    } else {
+        format!(
+            "make the {} store readable and run it again, or pin the keys again with --jwks FILE; under another name nothing \
+             is pinned: `authctl login NAME --issuer {} --client-id {} --store {}`",
+            old.store,
+            shell_word(profile.issuer.as_str()),
+            shell_word(&harmless(&profile.client_id, 400)),
+            profile.store
+        )
+    };
+    let failure = Failure::from(error);
+    let error = failure.error.context(format!("keys may be pinned in the {} store, and cannot be read", old.store));
+    Err(Failure { error, hint, ..failure })
 }
 
 /// The profile as it is set by now: somebody may have signed in for minutes.
