@@ -39,8 +39,8 @@ const MOST_THREADS: usize = 128;
 /// were stay, and now and then one more comes; each takes memory that the C library keeps for it.
 const THREAD_REST: Duration = Duration::from_millis(200);
 
-/// How long a change to the configuration waits for another.
-const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a change to the configuration waits for another, for somebody who can try again.
+pub const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Everything a command needs, built on demand.
 pub struct App {
@@ -294,14 +294,14 @@ impl App {
         work.await
     }
 
-    /// Takes the lock for changing the configuration.
+    /// Takes the lock for changing the configuration, and waits for it no longer than `limit`.
     ///
     /// # Errors
     /// [`Kind::Unreachable`] where another process keeps it, [`Kind::Store`] where it cannot be made.
-    pub async fn lock_config(&self) -> Result<ProfileLock, Failure> {
+    pub async fn lock_config(&self, limit: Duration) -> Result<ProfileLock, Failure> {
         let paths = self.paths()?;
         let name: ProfileName = "config".parse()?;
-        Ok(ProfileLock::acquire(&paths.data, &name, self.clock(), CONFIG_LOCK_LIMIT).await?)
+        Ok(ProfileLock::acquire(&paths.data, &name, self.clock(), limit).await?)
     }
 
     /// Asks for a line of text without holding the runtime's thread; `None` where nobody answers.

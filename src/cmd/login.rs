@@ -92,7 +92,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         broker.reserve(&profile).await?;
         config::probe(&app.paths()?.config_file)?;
         let pins = match pinned {
-            None => pins_elsewhere(&broker, &config, &profile).await?,
+            None => pins_elsewhere(app, &broker, &config, &profile).await?,
             given => given,
         };
         let needed = How::needed(app, &args, &profile);
@@ -103,11 +103,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let client = client(app, &broker, &profile, &metadata, stored.as_ref(), &input).await?;
         let mut login = how.run(app, &args, &profile, &metadata, &client, input).await?;
         login.max_auth_age = args.max_age;
-        login.pinned = match args.jwks {
-            // What was pinned there while somebody signed in counts too.
-            None => pins_elsewhere(&broker, &config, &profile).await.unwrap_or(pins),
-            Some(_) => pins,
-        };
+        login.pinned = pins;
         let checks = broker.prepare_login(&profile, &metadata, login);
         let prepared = app.patiently(profile.issuer.as_str(), checks).await?;
         // Somebody signed in for minutes, and another login may have needed nobody.

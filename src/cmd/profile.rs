@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::output;
-use crate::app::App;
+use crate::app::{App, CONFIG_LOCK_LIMIT};
 use crate::cli::ProfileCommand;
 use crate::config;
 use crate::failure::{Failure, Kind};
@@ -81,7 +81,7 @@ pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Failure> {
         ProfileCommand::Remove { profile } => app.run(remove(app, &profile)),
         ProfileCommand::Rename { profile, to } => app.run(rename(app, &profile, &to)),
         ProfileCommand::Use { profile } => app.run(async {
-            let _lock = app.lock_config().await?;
+            let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
             config::set_default(&app.paths()?.config_file, &profile)?;
             app.tell_agent(&profile);
             app.ui().tell(&format!("{profile} is the default now."));
@@ -150,7 +150,7 @@ fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Failure> {
 }
 
 async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Result<u8, Failure> {
-    let _lock = app.lock_config().await?;
+    let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
     let mut profile = app.config()?.profile(name)?.clone();
     // The issuer first: it takes its addresses along, and not those that are set with it.
     let (issuer, others): (Vec<_>, Vec<_>) = settings.iter().partition(|(key, _)| key == "issuer");
@@ -279,7 +279,7 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
 async fn remove(app: &App, name: &ProfileName) -> Result<u8, Failure> {
     let config = app.config()?;
     let profile = config.profile(name)?;
-    let _lock = app.lock_config().await?;
+    let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
     let file = app.paths()?.config_file;
     let removal = || config::remove(&file, name).map_err(Failure::from);
     let removed =
@@ -297,7 +297,7 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Failure> {
 }
 
 async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, Failure> {
-    let _lock = app.lock_config().await?;
+    let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
     let profile = app.config()?.profile(from)?.clone();
     if app.config()?.profiles.contains_key(to) {
         return Err(config::ConfigError::Exists(to.clone()).into());

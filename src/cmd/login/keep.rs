@@ -2,6 +2,7 @@
 //! set meanwhile is lost.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::profile::{Preset, laid_over};
 use super::{named, shell_word};
@@ -13,12 +14,16 @@ use crate::failure::{Failure, Kind};
 use crate::model::{Grant, PinnedKeys, Profile, Session};
 use crate::ui::harmless;
 
+/// How long a login waits for the configuration: as long as another may hold it that waits for a renewal of its own.
+const KEEP_LIMIT: Duration = Duration::from_secs(100);
+
 /// The keys that were pinned for the profile in the store that it was kept in before: they are the user's word, and move with
-/// it.
+/// it. Those of a store that is not there cannot, which is told: a login in another store is the way out of that.
 ///
 /// # Errors
-/// Where they cannot be read: those that the issuer publishes are not trusted in their place.
+/// Where they are there and cannot be read: those that the issuer publishes are not trusted in their place unasked.
 pub(super) async fn pins_elsewhere(
+    app: &App,
     broker: &Broker,
     before: &Config,
     profile: &Profile,
@@ -31,27 +36,23 @@ pub(super) async fn pins_elsewhere(
         Ok(trust) => return Ok(trust.pinned),
         Err(error) => error,
     };
-    // The same errors are those after which `keys unpin` drops what is there.
+    // After these `keys unpin` drops what is there.
     let lost = match &error {
         BrokerError::Trust { .. } => true,
         BrokerError::Store(error) => error.session_lost(),
         _ => false,
     };
-    let hint = if lost {
-        "`authctl keys unpin{profile}` drops what was pinned there; or pin the keys again with --jwks FILE".to_owned()
-    } else {
-        format!(
-            "make the {} store readable and run it again, or pin the keys again with --jwks FILE; under another name nothing \
-             is pinned: `authctl login NAME --issuer {} --client-id {} --store {}`",
-            old.store,
-            shell_word(profile.issuer.as_str()),
-            shell_word(&harmless(&profile.client_id, 400)),
-            profile.store
-        )
-    };
+    if !lost {
+        app.ui().tell(&format!(
+            "The {} store cannot be read ({error}): if keys of {} were pinned there, pin them again with `authctl keys pin {}`.",
+            old.store, profile.issuer, profile.name
+        ));
+        return Ok(None);
+    }
+    let hint = "`authctl keys unpin{profile}` drops what was pinned there; or pin the keys again with --jwks FILE";
     let failure = Failure::from(error);
     let error = failure.error.context(format!("keys may be pinned in the {} store, and cannot be read", old.store));
-    Err(Failure { error, hint, ..failure })
+    Err(Failure { error, hint: hint.to_owned(), ..failure })
 }
 
 /// The profile as it is set by now: somebody may have signed in for minutes.
@@ -156,7 +157,13 @@ pub(super) async fn keep(
 ) -> Result<Session, Failure> {
     let old = before.profiles.get(&profile.name);
     // To the end: the session and the profile in the configuration belong together.
-    let lock = app.lock_config().await?;
+    let lock = match app.lock_config(KEEP_LIMIT).await {
+        Ok(lock) => lock,
+        Err(failure) => {
+            discard(broker, profile, &prepared).await;
+            return Err(failure);
+        }
+    };
     let set = set_meanwhile(app, broker, before, profile, &prepared).await?;
     // What was set meanwhile is kept, and what was removed is there again.
     let saved = match &set {
