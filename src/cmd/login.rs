@@ -143,14 +143,8 @@ fn tell_weaker(app: &App, args: &Login, profile: &Profile, prepared: &PreparedLo
          {} required_acr={}",
         harmless(asked, 80),
         profile.name,
-        shell_word(&harmless(asked, 80))
+        output::shell_word(&harmless(asked, 80))
     ));
-}
-
-/// `text` as one word of a command that is to be typed.
-fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/%+,@".contains(c);
-    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 fn named(subject: &Option<Subject>, issuer: &str) -> String {

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::named;
 use super::profile::{Preset, laid_over};
-use super::{named, shell_word};
 use crate::app::App;
 use crate::broker::{Broker, BrokerError, PreparedLogin};
 use crate::cli::Login;
+use crate::cmd::output::shell_word;
 use crate::config::{self, Config};
 use crate::failure::{Failure, Kind};
 use crate::model::{Grant, PinnedKeys, Profile, Session};
@@ -44,7 +45,8 @@ pub(super) async fn pins_elsewhere(
     };
     if !lost {
         app.ui().tell(&format!(
-            "The {} store cannot be read ({error}): if keys of {} were pinned there, pin them again with `authctl keys pin {}`.",
+            "The {} store cannot be read ({error}): if keys of {} were pinned there, pin them again with `authctl keys pin {} --jwks \
+             FILE`.",
             old.store, profile.issuer, profile.name
         ));
         return Ok(None);
