@@ -113,7 +113,7 @@ impl Client {
             if let Some(reply) = complete(received.expose())? {
                 return Ok(reply);
             }
-            let mut piece = [0u8; 8192];
+            let mut piece = [0u8; 4096];
             match self.stream.read(&mut piece) {
                 Ok(0) => return Err(AskError::Garbled),
                 Ok(length) => {

@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixTime;
-use crate::model::{IssuerUrl, ProfileName, TokenFor, whole};
+use crate::model::{ProfileName, TokenFor, whole};
 use crate::secret::Secret;
 
 /// The description of the socket in OpenAPI 3.1, which the agent also serves as `/v1/openapi.json`.
@@ -32,7 +32,7 @@ pub struct TokenAnswer<'a> {
     /// The scope granted, separated by spaces.
     pub scope: Option<&'a str>,
     /// Who issued it.
-    pub issuer: Option<&'a IssuerUrl>,
+    pub issuer: Option<&'a str>,
 }
 
 /// The same as a client reads it.
@@ -52,8 +52,8 @@ pub struct TokenReply {
     pub expires_in: Option<u64>,
     /// As in [`TokenAnswer`].
     pub scope: Option<String>,
-    /// As in [`TokenAnswer`].
-    pub issuer: Option<IssuerUrl>,
+    /// As in [`TokenAnswer`]: shown as it is.
+    pub issuer: Option<String>,
 }
 
 /// Why a request was not granted: a problem document (RFC 9457), with the code and the exit code that the command line
@@ -245,7 +245,7 @@ mod tests {
             expires_at: Some(UnixTime(400)),
             expires_in: Some(300),
             scope: Some("openid"),
-            issuer: Some(&issuer),
+            issuer: Some(issuer.as_str()),
         };
         let text = serde_json::to_string(&answer).expect("JSON");
         assert_eq!(

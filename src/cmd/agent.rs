@@ -16,6 +16,7 @@ use crate::secret::{Secret, SecretBytes};
 use crate::ui::harmless;
 
 /// Runs the command.
+#[inline(never)]
 pub fn run(app: &App, command: AgentCommand) -> Result<u8, Failure> {
     match command {
         AgentCommand::Run(args) => run::run(app, &args),

@@ -57,6 +57,7 @@ struct Reason {
 }
 
 /// Runs the command.
+#[inline(never)]
 pub fn run(app: &App) -> Result<u8, Failure> {
     let unexpected =
         |e: std::io::Error| Failure::new(Kind::Unexpected, e, "check that the temporary directory can be written");

@@ -42,6 +42,7 @@ impl From<SigningAlgorithm> for Algorithm {
 }
 
 /// Runs the command.
+#[inline(never)]
 pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Failure> {
     let mut made_up = None;
     let users = match &args.users {

@@ -24,6 +24,7 @@ enum Checked {
 }
 
 /// Runs the command; comes back only if the command could not be started.
+#[inline(never)]
 pub fn run(app: &App, args: Exec) -> Result<u8, Failure> {
     let token = match app.handed_in(args.profile.as_ref())? {
         Some(token) => token.clone(),

@@ -16,6 +16,7 @@ use crate::ui::harmless;
 use crate::verify::{KeySet, ListedKey};
 
 /// Runs the command.
+#[inline(never)]
 pub fn run(app: &App, command: KeysCommand) -> Result<u8, Failure> {
     match command {
         KeysCommand::Show { profile } => show(app, &app.profile(profile.as_ref())?),

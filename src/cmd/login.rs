@@ -47,6 +47,7 @@ struct Answer<'a> {
 }
 
 /// Runs the command.
+#[inline(never)]
 pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
     let preset = preset::named(&args)?;
     let config = app.config()?;

@@ -20,6 +20,7 @@ struct Answer<'a> {
 }
 
 /// Runs the command.
+#[inline(never)]
 pub fn run(app: &App, args: &Logout) -> Result<u8, Failure> {
     if !args.all {
         let profile = app.profile(args.profile.as_ref())?;

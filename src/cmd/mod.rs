@@ -20,7 +20,8 @@ use crate::app::App;
 use crate::cli::Command;
 use crate::failure::Failure;
 
-/// Runs a command; the number is the exit code of one that has said all there is to say.
+/// Runs a command; the number is the exit code of one that has said all there is to say. The verbs are never inlined: in
+/// one frame they make a stack of 70 KB, whose pages cost `token` more than its request does.
 ///
 /// # Errors
 /// What is still to be told.

@@ -73,6 +73,7 @@ impl<'a> Shown<'a> {
 }
 
 /// Runs the command.
+#[inline(never)]
 pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Failure> {
     match command {
         ProfileCommand::List => list(app),

@@ -12,6 +12,7 @@ use crate::failure::{Failure, Kind};
 use crate::model::{MinTtl, Profile, TokenFor};
 
 /// Runs the command.
+#[inline(never)]
 pub fn run(app: &App, args: &Refresh) -> Result<u8, Failure> {
     let need = args.if_expiring.map_or(Need::New, |left| Need::Life(MinTtl::AtLeast(left)));
     if !args.all {

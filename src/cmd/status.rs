@@ -9,6 +9,7 @@ use crate::report::{Report, Row, State, row, rows};
 use crate::ui::harmless;
 
 /// Runs the command.
+#[inline(never)]
 pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
     let config = app.config()?;
     let asked = app.asked_for(args.profile.as_ref())?;

@@ -18,6 +18,7 @@ impl From<&For> for TokenFor {
 }
 
 /// Runs the command.
+#[inline(never)]
 pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
     if !args.id_token
         && let Some(token) = app.handed_in(args.profile.as_ref())?
@@ -37,6 +38,12 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
     if let Some(done) = through_agent(app, args)? {
         return Ok(done);
     }
+    alone(app, args)
+}
+
+/// Without an agent. Apart from what is done with one, which has no use for so large a stack.
+#[inline(never)]
+fn alone(app: &App, args: &Token) -> Result<u8, Failure> {
     let profile = app.profile(args.profile.as_ref())?;
     let broker = app.broker()?;
     if args.id_token {
@@ -50,7 +57,7 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
             expires_at: ends,
             expires_in: ends.map(|end| app.clock().now().until(end).as_secs()),
             scope: session.tokens.scope.as_deref(),
-            issuer: Some(&profile.issuer),
+            issuer: Some(profile.issuer.as_str()),
         };
         return print(app, args, &token, &answer);
     }
@@ -70,7 +77,7 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
         expires_at: tokens.expires_at,
         expires_in: tokens.expires_at.map(|end| app.clock().now().until(end).as_secs()),
         scope: tokens.scope.as_deref(),
-        issuer: Some(&profile.issuer),
+        issuer: Some(profile.issuer.as_str()),
     };
     print(app, args, &tokens.access_token, &answer)
 }
@@ -92,7 +99,7 @@ fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Failure> {
         expires_at: reply.expires_at,
         expires_in: reply.expires_in,
         scope: reply.scope.as_deref(),
-        issuer: reply.issuer.as_ref(),
+        issuer: reply.issuer.as_deref(),
     };
     print(app, args, token, &answer).map(Some)
 }

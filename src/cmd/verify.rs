@@ -32,6 +32,7 @@ pub(super) fn policy_at(now: UnixTime) -> Policy {
 }
 
 /// Runs the command.
+#[inline(never)]
 pub fn run(app: &App, args: Verify) -> Result<u8, Failure> {
     let on_stdin = args.subject.as_deref() == Some("-");
     if !on_stdin {

@@ -102,7 +102,7 @@ impl Agent {
             expires_at: tokens.expires_at,
             expires_in: expires_in(tokens, at),
             scope: tokens.scope.as_deref(),
-            issuer: Some(&handed.profile.issuer),
+            issuer: Some(handed.profile.issuer.as_str()),
         })?;
         if plain {
             self.warm.keep_written(name, &handed.session, at, &body);
@@ -157,7 +157,7 @@ impl Agent {
             expires_at: Some(end),
             expires_in: Some(now.until(end).as_secs()),
             scope: session.tokens.scope.as_deref(),
-            issuer: Some(&profile.issuer),
+            issuer: Some(profile.issuer.as_str()),
         }))
     }
 
