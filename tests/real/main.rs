@@ -8,6 +8,7 @@ mod agent_keychain;
 mod agent_notifies;
 mod agent_service;
 mod agent_support;
+mod authority;
 mod browser;
 mod crowd;
 mod directories;
