@@ -1,4 +1,4 @@
-//! The HTTP clients, one for each file of certificate authorities, made anew where the file has changed.
+//! The HTTP clients, one for each file of certificate authorities, made anew where that or the platform's store has changed.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,7 +13,7 @@ pub(super) struct Https(Mutex<Vec<Made>>);
 
 struct Made {
     ca_cert: Option<PathBuf>,
-    stamp: Option<Stamp>,
+    stamps: Vec<Option<Stamp>>,
     http: Arc<Http>,
 }
 
@@ -32,21 +32,29 @@ impl Stamp {
     }
 }
 
+/// Those of all that a client trusts: the platform's store, or what the environment names instead, and `ca_cert`. On macOS
+/// the platform is asked anew at each connection.
+fn stamps(ca_cert: Option<&Path>) -> Vec<Option<Stamp>> {
+    let platform = openssl_probe::probe();
+    let files = platform.cert_file.iter().chain(&platform.cert_dir).map(PathBuf::as_path);
+    files.chain(ca_cert).map(Stamp::of).collect()
+}
+
 impl Https {
-    /// The client that trusts the platform's certificate authorities and those in `ca_cert`, as the file is now.
+    /// The client that trusts the platform's certificate authorities and those in `ca_cert`, as they are now.
     ///
     /// # Errors
     /// [`IssuerError::CaCert`] where the file cannot be read or holds no certificate.
     pub(super) fn of(&self, ca_cert: Option<&Path>) -> Result<Arc<Http>, IssuerError> {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Before the file is read: what changes meanwhile is read again the next time.
-        let stamp = ca_cert.and_then(Stamp::of);
+        // Before the files are read: what changes meanwhile is read again the next time.
+        let stamps = stamps(ca_cert);
         let known = made.iter().position(|made| made.ca_cert.as_deref() == ca_cert);
-        if let Some(known) = known.filter(|at| made[*at].stamp == stamp) {
+        if let Some(known) = known.filter(|at| made[*at].stamps == stamps) {
             return Ok(Arc::clone(&made[known].http));
         }
         let http = Arc::new(Http::new(ca_cert)?);
-        let new = Made { ca_cert: ca_cert.map(Path::to_owned), stamp, http: Arc::clone(&http) };
+        let new = Made { ca_cert: ca_cert.map(Path::to_owned), stamps, http: Arc::clone(&http) };
         match known {
             Some(known) => made[known] = new,
             None => made.push(new),

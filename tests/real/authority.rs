@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use crate::agent_support::{Killed, answers, socket_of};
 use crate::keyring::needs;
 use crate::network::{Company, log_in};
 use crate::support::{AUTHCTL, PASSWORD, Ran, USER};
@@ -108,4 +109,20 @@ fn an_authority_in_the_systems_store_is_trusted_there_and_nowhere_else() {
     unknown(home.run(&["refresh", "work", "--json"]));
     unknown(log_in(home, issuer, &["--json"]));
     home.run(&["token", "work"]).exits(0);
+}
+
+#[test]
+fn the_agent_sees_an_authority_that_comes_into_the_systems_store_while_it_runs() {
+    let machine = Machine::new();
+    let home = &machine.company.home;
+    machine.company.logs_in().exits(0);
+    home.run(&["profile", "set", "work", "ca_cert="]).exits(0);
+    let mut command = machine.command(AUTHCTL, &["agent", "run"]);
+    let _agent = Killed(
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the agent starts"),
+    );
+    answers(&socket_of(home));
+    unknown(home.run(&["refresh", "work", "--json"]));
+    machine.trusts();
+    home.run(&["refresh", "work"]).exits(0);
 }
