@@ -514,7 +514,8 @@ impl From<IssuerError> for Failure {
             ),
             IssuerError::TimedOut { .. } => Self::new(Kind::LoginRequired, error, "run `authctl login{profile}` again"),
             IssuerError::CaCert { .. } => {
-                Self::new(Kind::Usage, error, "give a PEM file of certificates with --ca-cert").coded("configuration")
+                Self::new(Kind::Usage, error, "give a PEM file of certificates with --ca-cert or SSL_CERT_FILE")
+                    .coded("configuration")
             }
             IssuerError::ClientKey { .. } => Self::new(
                 Kind::Usage,

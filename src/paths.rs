@@ -80,6 +80,13 @@ impl Environment {
     }
 }
 
+/// `SSL_CERT_FILE`: the certificate authorities that are trusted instead of the platform's.
+#[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
+#[must_use]
+pub fn authorities_file() -> Option<PathBuf> {
+    env::var_os("SSL_CERT_FILE").filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 /// Where the person is, as far as the environment tells, and what there is to open a browser with.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {

@@ -2,7 +2,7 @@
 //! section 9).
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::IssuerError;
 use super::metadata::Metadata;
+use super::plain_file;
 use super::random::random;
 use crate::clock::{Clock, UnixTime};
 use crate::model::{AssertionAudience, ClientKey};
@@ -73,7 +74,7 @@ impl Signer {
             });
         };
         let unusable = |detail: String| IssuerError::ClientKey { path: path.clone(), detail: harmless(&detail, 200) };
-        let bytes = read(path).map_err(unusable)?;
+        let bytes = plain_file::read(path, MOST_BYTES).map_err(unusable)?;
         let (material, algorithm, own_id) = load(&bytes).map_err(unusable)?;
         let offered = metadata.token_endpoint_auth_signing_alg_values_supported.as_ref();
         let offers = |name: &str| offered.is_none_or(|all| all.iter().any(|one| one == name));
@@ -109,18 +110,6 @@ impl Signer {
             .map(Secret::new)
             .map_err(|_| IssuerError::Local { what: "signature", detail: "the client's key cannot sign".into() })
     }
-}
-
-fn read(path: &Path) -> Result<SecretBytes, String> {
-    use std::io::Read as _;
-    // Nobody waits for what a pipe may never bring, the agent least of all.
-    if !std::fs::metadata(path).map_err(|e| e.to_string())?.is_file() {
-        return Err("it is no plain file".into());
-    }
-    let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
-    let mut bytes = SecretBytes::default();
-    let length = std::io::copy(&mut file.take(MOST_BYTES + 1), &mut bytes).map_err(|e| e.to_string())?;
-    if length > MOST_BYTES { Err("it is larger than 64 KiB".into()) } else { Ok(bytes) }
 }
 
 const BEGIN: &[u8] = b"-----BEGIN ";
@@ -421,13 +410,6 @@ mod tests {
             let told = error.to_string();
             assert!(told.contains(word) && !told.contains("hunter2"), "{text}: {told}");
         }
-        let dir = tempfile::tempdir().expect("tempdir");
-        let pipe = dir.path().join("pipe");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || tell.send(read(&pipe).err()));
-        let why = told.recv_timeout(Duration::from_secs(10)).expect("nobody waits for a pipe");
-        assert_eq!(why.as_deref(), Some("it is no plain file"));
         let error = Signer::open(&ClientKey::default(), &metadata(), Arc::new(Quick::new())).expect_err("no file");
         assert!(error.to_string().contains("(private_key_jwt): no file"), "{error}");
     }

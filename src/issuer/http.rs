@@ -9,6 +9,7 @@ use hyper::body::Bytes;
 use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{redirect, retry};
+use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -17,9 +18,11 @@ use url::Url;
 use super::connect::{Attempt, Limits, Lookup, Resolver, Steps, system, tls};
 use super::error::{IssuerError, Phase, Reached};
 use super::form::shared;
+use super::plain_file;
 use super::unreachable::{Destination, root_cause};
 use crate::clock::UnixTime;
 use crate::model::{IssuerUrl, is_loopback, secure_url};
+use crate::paths::authorities_file;
 use crate::secret::SecretBytes;
 use crate::ui::harmless;
 
@@ -30,6 +33,8 @@ const IDLE_LIMIT: Duration = Duration::from_secs(5);
 const FORM: &str = "application/x-www-form-urlencoded";
 /// No answer of an issuer is larger.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
+/// The longest file of authorities; those of all public ones have a quarter of a MiB.
+const MOST_AUTHORITIES: u64 = 8 * 1024 * 1024;
 /// The longest `Retry-After` that is believed.
 const RETRY_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -78,8 +83,7 @@ impl Http {
     pub fn new(ca_cert: Option<&Path>) -> Result<Self, IssuerError> {
         let authorities = match ca_cert {
             None => Vec::new(),
-            Some(path) => read_authorities(path)
-                .map_err(|detail| IssuerError::CaCert { path: path.to_owned(), detail: harmless(&detail, 200) })?,
+            Some(path) => read_authorities(path).map_err(|detail| unusable(path, &detail))?,
         };
         Ok(Self {
             authorities,
@@ -209,13 +213,18 @@ impl Http {
         if let Some(client) = cell.get() {
             return Ok(client);
         }
-        let built = self.build(route).map_err(|detail| IssuerError::Unreachable {
+        let failed = |detail: &str| IssuerError::Unreachable {
             host: host.to_owned(),
             proxy: None,
             phase: Phase::Tls,
             reached: Reached::No,
-            detail: harmless(&detail, 200),
-        })?;
+            detail: harmless(detail, 200),
+        };
+        let tls = match route {
+            Route::Remote | Route::LoopbackTls => Some(self.tls(failed)?),
+            Route::LoopbackPlain => None,
+        };
+        let built = self.build(route, tls).map_err(|error| failed(&root_cause(&error)))?;
         Ok(cell.get_or_init(|| built))
     }
 
@@ -227,7 +236,20 @@ impl Http {
         self.proxies.get_or_init(Matcher::from_env).intercept(&url.as_str().parse().ok()?)
     }
 
-    fn build(&self, route: Route) -> Result<reqwest::Client, String> {
+    /// How TLS is spoken. `SSL_CERT_FILE`, which the platform's part reads, is looked at before: it would wait for a pipe.
+    fn tls(&self, failed: impl Fn(&str) -> IssuerError) -> Result<ClientConfig, IssuerError> {
+        let named = authorities_file();
+        if let Some(path) = named.as_deref().filter(|path| path.exists()) {
+            plain_file::read(path, MOST_AUTHORITIES).map_err(|detail| unusable(path, &detail))?;
+        }
+        tls(&self.authorities).map_err(|error| {
+            let found = named.map(|path| read_authorities(&path).map_err(|detail| unusable(&path, &detail)));
+            found.and_then(Result::err).unwrap_or_else(|| failed(&error.to_string()))
+        })
+    }
+
+    /// Without a way to speak TLS, none is spoken.
+    fn build(&self, route: Route, tls: Option<ClientConfig>) -> Result<reqwest::Client, reqwest::Error> {
         let builder = reqwest::Client::builder()
             .user_agent(concat!("authctl/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
@@ -245,14 +267,11 @@ impl Http {
             Route::Remote => builder,
             Route::LoopbackTls | Route::LoopbackPlain => builder.no_proxy().resolve_to_addrs("localhost", &at_home),
         };
-        match route {
-            Route::Remote | Route::LoopbackTls => {
-                builder.tls_backend_preconfigured(tls(&self.authorities).map_err(|e| e.to_string())?)
-            }
-            Route::LoopbackPlain => builder.tls_certs_only([]),
+        match tls {
+            Some(tls) => builder.tls_backend_preconfigured(tls),
+            None => builder.tls_certs_only([]),
         }
         .build()
-        .map_err(|e| root_cause(&e))
     }
 }
 
@@ -318,9 +337,14 @@ impl Http {
 }
 
 fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = std::fs::read(path).map_err(|e| e.to_string())?;
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    let pem = plain_file::read(path, MOST_AUTHORITIES)?;
+    let found: Vec<_> =
+        CertificateDer::pem_slice_iter(pem.expose()).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
     if found.is_empty() { Err("no PEM certificate in it".into()) } else { Ok(found) }
+}
+
+fn unusable(path: &Path, detail: &str) -> IssuerError {
+    IssuerError::CaCert { path: path.to_owned(), detail: harmless(detail, 200) }
 }
 
 /// The host, with its port where that is not the scheme's own.

@@ -20,6 +20,7 @@ pub mod jwks;
 mod loopback;
 mod metadata;
 pub mod password;
+mod plain_file;
 mod random;
 pub mod refresh;
 mod reply;

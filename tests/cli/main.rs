@@ -19,6 +19,7 @@ mod life;
 mod login;
 mod logout;
 mod mishaps;
+mod network;
 mod output;
 mod policy;
 mod profile;

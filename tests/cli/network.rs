@@ -1,0 +1,51 @@
+//! What is wrong with the settings of a company's network, told before anything is sent.
+
+use std::fs;
+use std::process::Command;
+
+use crate::support::{AUTHCTL, Ran, Sandbox};
+
+/// Whoever is asked for it, nobody is there.
+const LOGIN: [&str; 8] =
+    ["login", "work", "--issuer", "https://issuer.invalid", "--client-id", "c", "--device", "--json"];
+
+/// Fails unless it is a configuration that cannot be used, and says so with these words.
+#[track_caller]
+fn wrong(ran: Ran, words: &[&str]) {
+    let error = ran.exits(2).error();
+    assert_eq!(error["code"], "configuration", "{error}");
+    let told = format!("{} {}", error["message"], error["hint"]);
+    assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
+}
+
+#[test]
+fn what_holds_no_authorities_is_not_waited_for() {
+    let mut home = Sandbox::new();
+    for (name, why) in [
+        ("missing", "No such file"),
+        ("empty", "no PEM certificate in it"),
+        ("text", "no PEM certificate in it"),
+        ("directory", "it is no plain file"),
+        ("pipe", "it is no plain file"),
+        ("/dev/zero", "it is no plain file"),
+        ("huge", "it is larger than 8192 KiB"),
+    ] {
+        let path = home.path().join(name);
+        match name {
+            "empty" => fs::write(&path, "").unwrap(),
+            "text" => fs::write(&path, "not a certificate\n").unwrap(),
+            "directory" => fs::create_dir(&path).unwrap(),
+            "pipe" => assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
+            "huge" => fs::File::create(&path).unwrap().set_len(1 << 40).unwrap(),
+            _ => {}
+        }
+        let text = path.to_str().unwrap();
+        // Waiting, it may not even end when it is told to.
+        let program = [&["--signal=KILL", "20", AUTHCTL][..], &LOGIN].concat();
+        let with_option = [&program[..], &["--ca-cert", text]].concat();
+        wrong(home.run_command(&mut home.command_of("timeout", &with_option)), &[text, why, "--ca-cert"]);
+        home.set("SSL_CERT_FILE", &path);
+        wrong(home.run_command(&mut home.command_of("timeout", &program)), &[text, why, "SSL_CERT_FILE"]);
+        home.unset("SSL_CERT_FILE");
+    }
+}
