@@ -517,6 +517,13 @@ impl From<IssuerError> for Failure {
                 Self::new(Kind::Usage, error, "give a PEM file of certificates with --ca-cert or SSL_CERT_FILE")
                     .coded("configuration")
             }
+            IssuerError::Proxy { variable } => {
+                let hint = format!(
+                    "set {variable} to http://HOST:PORT, or the same with https, socks5 or socks5h; in a user name or password \
+                     before it, write special characters as in %40 for @"
+                );
+                Self::new(Kind::Usage, error, hint).coded("configuration")
+            }
             IssuerError::ClientKey { .. } => Self::new(
                 Kind::Usage,
                 error,

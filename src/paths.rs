@@ -80,6 +80,32 @@ impl Environment {
     }
 }
 
+/// The variables that decide about the proxy of https requests. Not to be printed: a proxy's address may hold a password.
+#[derive(Default)]
+pub struct ProxyVariables {
+    /// The one that counts for the HTTP client, and its value: `HTTPS_PROXY`, or where that says nothing `ALL_PROXY`, each
+    /// in capitals first.
+    pub https: Option<(&'static str, OsString)>,
+    /// `NO_PROXY`: the hosts that need none.
+    pub none_for: String,
+}
+
+#[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
+impl ProxyVariables {
+    /// Reads the process's environment.
+    #[must_use]
+    pub fn capture() -> Self {
+        let first = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, env::var_os(name)?)));
+        let proxy = |names| first(names).filter(|(_, value)| !value.is_empty());
+        Self {
+            https: proxy(["HTTPS_PROXY", "https_proxy"]).or_else(|| proxy(["ALL_PROXY", "all_proxy"])),
+            none_for: first(["NO_PROXY", "no_proxy"])
+                .and_then(|(_, hosts)| hosts.into_string().ok())
+                .unwrap_or_default(),
+        }
+    }
+}
+
 /// `SSL_CERT_FILE`: the certificate authorities that are trusted instead of the platform's.
 #[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
 #[must_use]

@@ -366,6 +366,7 @@ fn in_doubt(error: &IssuerError) -> bool {
         | IssuerError::TokenType { .. }
         | IssuerError::TimedOut { .. }
         | IssuerError::CaCert { .. }
+        | IssuerError::Proxy { .. }
         | IssuerError::ClientKey { .. }
         | IssuerError::Local { .. } => false,
     }

@@ -300,6 +300,9 @@ fn word_for(error: &IssuerError) -> &'static str {
         | IssuerError::Malformed { .. }
         | IssuerError::NoJwt { .. }
         | IssuerError::TimedOut { .. } => "issuer_unreachable",
-        IssuerError::CaCert { .. } | IssuerError::ClientKey { .. } | IssuerError::Local { .. } => "unexpected",
+        IssuerError::CaCert { .. }
+        | IssuerError::Proxy { .. }
+        | IssuerError::ClientKey { .. }
+        | IssuerError::Local { .. } => "unexpected",
     }
 }

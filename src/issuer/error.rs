@@ -167,6 +167,12 @@ pub enum IssuerError {
         /// Why.
         detail: String,
     },
+    /// The proxy that the environment names is not understood, and nothing goes around it. Its address may hold a password.
+    #[error("the proxy in {variable} cannot be used: its address is not understood")]
+    Proxy {
+        /// `HTTPS_PROXY`, `ALL_PROXY`, or one of them in small letters.
+        variable: &'static str,
+    },
     /// The client's private key cannot be used.
     #[error("{}: {detail}", unusable_key(path))]
     ClientKey {
@@ -209,6 +215,7 @@ impl IssuerError {
             Self::Insecure(_)
             | Self::Unsupported { .. }
             | Self::CaCert { .. }
+            | Self::Proxy { .. }
             | Self::ClientKey { .. }
             | Self::Local { .. } => true,
             Self::Unreachable { reached, .. } => *reached == Reached::No,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hyper::Uri;
 use hyper::body::Bytes;
-use hyper_util::client::proxy::matcher::{Intercept, Matcher};
+use hyper_util::client::proxy::matcher::Intercept;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{redirect, retry};
 use rustls::ClientConfig;
@@ -19,10 +19,11 @@ use super::connect::{Attempt, Limits, Lookup, Resolver, Steps, system, tls};
 use super::error::{IssuerError, Phase, Reached};
 use super::form::shared;
 use super::plain_file;
+use super::proxy::Proxies;
 use super::unreachable::{Destination, root_cause};
 use crate::clock::UnixTime;
 use crate::model::{IssuerUrl, is_loopback, secure_url};
-use crate::paths::authorities_file;
+use crate::paths::{ProxyVariables, authorities_file};
 use crate::secret::SecretBytes;
 use crate::ui::harmless;
 
@@ -55,7 +56,7 @@ pub struct Http {
     authorities: Vec<CertificateDer<'static>>,
     limits: Limits,
     lookup: Lookup,
-    proxies: OnceLock<Matcher>,
+    proxies: OnceLock<Proxies>,
     remote: OnceLock<reqwest::Client>,
     loopback_tls: OnceLock<reqwest::Client>,
     loopback_plain: OnceLock<reqwest::Client>,
@@ -154,6 +155,7 @@ impl Http {
     ) -> Result<Reply, IssuerError> {
         let url = secure_url(url.as_str())?;
         let host = host_of(&url);
+        let proxy = self.proxies.get_or_init(|| Proxies::new(&ProxyVariables::capture())).to(&url)?;
         let client = self.client_for(&url, &host)?;
         let method = if body.is_some() { "POST" } else { "GET" };
         let mut request = match body {
@@ -164,7 +166,6 @@ impl Http {
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value);
         }
-        let proxy = self.proxy_for(&url);
         let at = proxy.as_ref().map(Intercept::uri);
         let attempt = Attempt::new(url.host_str().unwrap_or_default(), at.and_then(Uri::host));
         let to = Destination {
@@ -226,14 +227,6 @@ impl Http {
         };
         let built = self.build(route, tls).map_err(|error| failed(&root_cause(&error)))?;
         Ok(cell.get_or_init(|| built))
-    }
-
-    /// The proxy that the client asks for a way to `url`, by the same rules as the client itself.
-    fn proxy_for(&self, url: &Url) -> Option<Intercept> {
-        if is_loopback(url) {
-            return None;
-        }
-        self.proxies.get_or_init(Matcher::from_env).intercept(&url.as_str().parse().ok()?)
     }
 
     /// How TLS is spoken. `SSL_CERT_FILE`, which the platform's part reads, is looked at before: it would wait for a pipe.

@@ -21,6 +21,7 @@ mod loopback;
 mod metadata;
 pub mod password;
 mod plain_file;
+mod proxy;
 mod random;
 pub mod refresh;
 mod reply;

@@ -1,9 +1,10 @@
 //! What is wrong with the settings of a company's network, told before anything is sent.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::process::Command;
 
-use crate::support::{AUTHCTL, Ran, Sandbox};
+use crate::support::{AUTHCTL, Ran, Sandbox, quick_issuer};
 
 /// Whoever is asked for it, nobody is there.
 const LOGIN: [&str; 8] =
@@ -16,6 +17,46 @@ fn wrong(ran: Ran, words: &[&str]) {
     assert_eq!(error["code"], "configuration", "{error}");
     let told = format!("{} {}", error["message"], error["hint"]);
     assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
+}
+
+#[test]
+fn nothing_goes_around_a_proxy_that_is_not_understood() {
+    let mut home = Sandbox::new();
+    home.keep_secret("hunter2");
+    for (variable, value) in [
+        ("HTTPS_PROXY", "::::"),
+        ("HTTPS_PROXY", "http://"),
+        ("https_proxy", "ftp://clerk:hunter2@proxy.example:3128"),
+        ("ALL_PROXY", "socks://clerk:hunter2@proxy.example:1080"),
+        ("all_proxy", "http://clerk:hunter2@proxy.example:port"),
+        ("HTTPS_PROXY", "http://clerk:hunter2/@proxy.example"),
+        ("HTTPS_PROXY", "http://clerk:12#hunter2@proxy.example"),
+        ("HTTPS_PROXY", "http://clerk:x@hunter2@proxy.example"),
+        ("HTTPS_PROXY", "http://hunter2 proxy.example"),
+    ] {
+        home.set(variable, value);
+        let message = format!("the proxy in {variable} cannot be used");
+        wrong(home.traced(&[&LOGIN[..], &["-vvv"]].concat(), ""), &[&message, "http://HOST:PORT"]);
+        home.unset(variable);
+    }
+    home.set("HTTPS_PROXY", std::ffi::OsStr::from_bytes(b"http://proxy\xff"));
+    wrong(home.traced(&LOGIN, ""), &["the proxy in HTTPS_PROXY cannot be used"]);
+}
+
+#[test]
+fn a_proxy_that_is_not_understood_is_nothing_to_those_who_need_none() {
+    let mut home = Sandbox::new();
+    home.set("HTTPS_PROXY", "::::");
+    let issuer = quick_issuer();
+    home.log_in("work", &issuer);
+    home.run(&["refresh", "work"]).exits(0);
+    home.set("NO_PROXY", ".invalid");
+    home.run(&LOGIN).exits(6).says("its name could not be resolved");
+    // The first that is set counts.
+    home.unset("NO_PROXY");
+    home.set("HTTPS_PROXY", "http://proxy.invalid:3128");
+    home.set("ALL_PROXY", "::::");
+    home.run(&LOGIN).exits(6).says("the name of the proxy proxy.invalid:3128 could not be resolved");
 }
 
 #[test]
