@@ -1,6 +1,7 @@
 //! Against keychains, browsers and tools that nobody here wrote.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
+mod addresses;
 mod agent_clients;
 mod agent_clock;
 mod agent_guarded;

@@ -43,6 +43,11 @@ impl Company {
         Self { home, issuer, front }
     }
 
+    /// The issuer's port.
+    pub fn port(&self) -> u16 {
+        url::Url::parse(self.issuer.issuer()).expect("valid").port().expect("a port")
+    }
+
     /// Something else that speaks TLS for `to`, under the issuer's name.
     pub fn front(&self, listener: TcpListener, to: SocketAddr) -> Front {
         Front::serve(listener, self.home.path(), to)
