@@ -90,7 +90,8 @@ fn the_silent_and_the_slow_keep_nobody_waiting() {
         agent.get("/v1/token/work").is(200);
     }
     slow.answer().expect("an answer").is(200);
-    assert_eq!(agent.connections(), 201);
+    // Those that were served meanwhile are counted until the agent has seen them close.
+    until("no others", || (agent.connections() == 201).then_some(()));
     drop((silent, slow));
     until("their end", || (agent.connections() == 0).then_some(()));
 }
