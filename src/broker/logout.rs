@@ -123,9 +123,9 @@ impl Broker {
 
     async fn try_revoke(&self, profile: &Profile, session: &Session) -> Result<bool, BrokerError> {
         // The profile may name another issuer or client by now, which must not be shown this session's tokens.
-        let mut server = profile.server.clone();
+        let mut server = Arc::clone(&profile.server);
         if profile.issuer != session.issuer {
-            server.forget_addresses();
+            Arc::make_mut(&mut server).forget_addresses();
         }
         let (issuer, client_id) = (session.issuer.clone(), session.client_id.clone());
         let profile = &Profile { issuer, client_id, server, ..profile.clone() };

@@ -183,11 +183,7 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
         _ => duration(value).map(Some).map_err(|_| invalid("write it like 90s, 5m, 1h30m or 30d".to_owned())),
     };
     match key {
-        "issuer" => {
-            let issuer = IssuerUrl::parse(value)?;
-            profile.server.leave(&profile.issuer, &issuer);
-            profile.issuer = issuer;
-        }
+        "issuer" => profile.lead_to(IssuerUrl::parse(value)?),
         "client_id" if value.is_empty() => {
             let hint = "give the client's id at the issuer, as in `client_id=my-cli`";
             return Err(Failure::said(Kind::Usage, "a profile needs a client id", hint));
@@ -263,9 +259,9 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
         "client_key" if !value.is_empty() => {
             let absolute = std::path::absolute(value)
                 .map_err(|e| Failure::new(Kind::Usage, e, "give the whole path of a private key"))?;
-            profile.server.client_key.file = Some(absolute);
+            profile.server_mut().client_key.file = Some(absolute);
         }
-        key if profile.server.set(key, value)? => {}
+        key if profile.server_mut().set(key, value)? => {}
         _ => {
             return Err(Failure::said(
                 Kind::Usage,

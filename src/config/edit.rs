@@ -227,7 +227,7 @@ mod tests {
             resources: vec![],
             store: StoreKind::File,
             ca_cert: None,
-            server: Server::default(),
+            server: std::sync::Arc::default(),
             requirements: Requirements::default(),
         }
     }
@@ -241,8 +241,8 @@ mod tests {
         fs::write(&path, format!("# mine\n{text}# the end\n")).expect("written");
         let mut other = profile("home");
         other.audience = Some("api".into());
-        other.server.set("token_endpoint", "https://a.example/token").expect("valid");
-        other.server.set("authorization_parameters", "access_type=offline").expect("valid");
+        other.server_mut().set("token_endpoint", "https://a.example/token").expect("valid");
+        other.server_mut().set("authorization_parameters", "access_type=offline").expect("valid");
         other.requirements = Requirements {
             token: DecidingToken::IdToken,
             max_offline: Some(std::time::Duration::from_secs(90)),

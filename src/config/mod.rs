@@ -6,6 +6,7 @@ mod edit;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::Error as _;
@@ -230,13 +231,14 @@ impl Config {
             default_profile: file.default_profile.map(|name| name.parse()).transpose()?,
             profiles: BTreeMap::new(),
         };
+        let plain = Arc::new(Server::default());
         for (name, entry) in file.profiles {
             let name: ProfileName = name.parse()?;
             let issuer = IssuerUrl::parse(&entry.issuer)
                 .map_err(|source| ConfigError::Issuer { profile: name.clone(), source })?;
-            let mut server = Server::default();
+            let mut server = Arc::clone(&plain);
             for (key, text) in &entry.server {
-                server.set(key, text).map_err(|source| ConfigError::Setting {
+                Arc::make_mut(&mut server).set(key, text).map_err(|source| ConfigError::Setting {
                     profile: name.clone(),
                     key: key.clone(),
                     source,

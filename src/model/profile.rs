@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -164,8 +165,8 @@ pub struct Profile {
     pub store: StoreKind,
     /// A PEM file of certificate authorities trusted besides the platform's.
     pub ca_cert: Option<PathBuf>,
-    /// What is known of the server beyond its own metadata.
-    pub server: Server,
+    /// What is known of the server beyond its own metadata; shared, since most know nothing.
+    pub server: Arc<Server>,
     /// What is demanded of a token before it is granted offline.
     pub requirements: Requirements,
 }
@@ -188,6 +189,17 @@ impl Profile {
             && (asked.scopes.is_empty() || asked.scopes == own.scopes)
             && (asked.resources.is_empty() || asked.resources == own.resources);
         if same { TokenFor::default() } else { asked }
+    }
+
+    /// Makes it a profile of `issuer`; see [`Server::leave`].
+    pub fn lead_to(&mut self, issuer: IssuerUrl) {
+        Arc::make_mut(&mut self.server).leave(&self.issuer, &issuer);
+        self.issuer = issuer;
+    }
+
+    /// What is known of the server, to be changed for this profile alone.
+    pub fn server_mut(&mut self) -> &mut Server {
+        Arc::make_mut(&mut self.server)
     }
 
     /// The login API, where a session of this grant may be from it: what an authorization server gave is not sent there.

@@ -1,5 +1,7 @@
 //! What `--provider` puts into a profile before the other options are laid over it.
 
+use std::sync::Arc;
+
 use crate::cli::Login;
 use crate::failure::{Failure, Kind};
 use crate::model::{
@@ -53,15 +55,16 @@ pub(super) fn issuer(
 
 /// Lays the preset over the profile.
 pub(super) fn lay_over(args: &Login, preset: &Provider, profile: &mut Profile) -> Result<(), Failure> {
-    profile.server.provider = Some(preset.name);
     profile.client_auth = preset.client_auth;
     profile.grant = preset.grant;
     profile.scopes = preset.scopes.iter().map(|scope| (*scope).to_owned()).collect();
     let endpoints = &preset.endpoints;
     let address = |endpoint: Option<&str>| endpoint.map(|e| ProviderEndpoints::address(e, &profile.issuer)).transpose();
     // Nothing of another server's stays: what this one gives would go there.
-    profile.server.api = JsonApi::default();
-    let given = &mut profile.server.endpoints;
+    let server = Arc::make_mut(&mut profile.server);
+    server.provider = Some(preset.name);
+    server.api = JsonApi::default();
+    let given = &mut server.endpoints;
     given.end_session = None;
     given.authorization = address(endpoints.authorization)?;
     given.token = address(endpoints.token)?;
@@ -70,11 +73,11 @@ pub(super) fn lay_over(args: &Login, preset: &Provider, profile: &mut Profile) -
     given.userinfo = address(endpoints.userinfo)?;
     given.jwks = address(endpoints.jwks)?;
     if let Some(redirect) = preset.redirect_uri {
-        profile.server.set("redirect_uri", redirect)?;
+        server.set("redirect_uri", redirect)?;
     }
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    profile.server.authorization_parameters = preset.parameters.iter().map(own).collect();
-    profile.server.client_key.audience =
+    server.authorization_parameters = preset.parameters.iter().map(own).collect();
+    server.client_key.audience =
         if preset.assertion_for_endpoint { AssertionAudience::TokenEndpoint } else { AssertionAudience::Issuer };
     profile.requirements.token = preset.deciding_token(says_audience(args) || has_audience(profile));
     Ok(())

@@ -1,6 +1,7 @@
 //! The profile that a login is for: as it is configured, with a preset, the options and the issuer's metadata laid over it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::grants::fits;
 use super::input::Input;
@@ -10,7 +11,7 @@ use crate::cli::Login;
 use crate::config::{self, Config};
 use crate::failure::{Failure, Kind};
 use crate::issuer::Metadata;
-use crate::model::{ClientAuth, Grant, Profile, ProfileName, Provider, Requirements, Server};
+use crate::model::{ClientAuth, Grant, Profile, ProfileName, Provider, Requirements};
 use crate::ui::harmless;
 
 /// The preset that was named, where one was.
@@ -56,7 +57,7 @@ pub(super) fn wanted_profile(
             resources: Vec::new(),
             store: app.default_store()?,
             ca_cert: None,
-            server: Server::default(),
+            server: Arc::default(),
             requirements: Requirements::default(),
         },
         (None, None) => {
@@ -99,8 +100,7 @@ pub(super) fn tell_of_directory(app: &App, args: &Login, name: &ProfileName) -> 
 pub(super) fn laid_over(args: &Login, preset: Preset, mut profile: Profile) -> Result<Profile, Failure> {
     let issuer = preset::issuer(args, preset, Some(&profile))?.unwrap_or_else(|| profile.issuer.clone());
     let again = preset.filter(|preset| preset::is_of(preset, &profile) && issuer == profile.issuer);
-    profile.server.leave(&profile.issuer, &issuer);
-    profile.issuer = issuer;
+    profile.lead_to(issuer);
     match (preset, again) {
         (_, Some(preset)) => preset::lay_over_again(args, preset, &mut profile),
         (Some(preset), None) => preset::lay_over(args, preset, &mut profile)?,
@@ -150,7 +150,7 @@ pub(super) fn absolute(path: Option<&Path>) -> Option<PathBuf> {
 /// What the options say of the server.
 fn lay_server_over(args: &Login, profile: &mut Profile) -> Result<(), Failure> {
     for (key, text) in args.server.given() {
-        if !profile.server.set(&key, &text)? {
+        if !profile.server_mut().set(&key, &text)? {
             let field = key.trim_end_matches("_field");
             return Err(Failure::said(
                 Kind::Usage,
@@ -162,10 +162,10 @@ fn lay_server_over(args: &Login, profile: &mut Profile) -> Result<(), Failure> {
     if !args.server.authorization_parameters.is_empty() {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(&args.server.authorization_parameters);
-        profile.server.set("authorization_parameters", &query.finish())?;
+        profile.server_mut().set("authorization_parameters", &query.finish())?;
     }
     if let Some(key) = absolute(args.server.client_key.as_deref()) {
-        profile.server.client_key.file = Some(key);
+        profile.server_mut().client_key.file = Some(key);
         if args.client_auth.is_none() {
             profile.client_auth = ClientAuth::PrivateKeyJwt;
         }
