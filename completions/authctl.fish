@@ -83,7 +83,7 @@ complete -c authctl -n "__fish_authctl_using_subcommand login" -l userinfo-endpo
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l jwks-uri -d 'Where the issuer publishes its keys' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l redirect-uri -d 'Where the browser comes back to, as registered: on 127.0.0.1, ::1 or localhost, with a port if it must be that one' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l authorization-parameter -d 'Add a parameter to the authorization request; repeatable' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-key -d 'Sign in as the client with this private key, PEM or JWK (`private_key_jwt`)' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-key -d 'Sign in as the client with this private key (`private_key_jwt`): PEM, with its certificate where the issuer knows it by that, or a JWK' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-key-id -d 'The key\'s id at the issuer (`kid`)' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-assertion-audience -d 'Whom the client\'s signature is for: issuer, token_endpoint, or a text' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l login-endpoint -d 'A login API that takes user name and password as JSON and answers with a JWT' -r

@@ -133,7 +133,8 @@ pub struct ServerArgs {
     /// Add a parameter to the authorization request; repeatable
     #[arg(long = "authorization-parameter", value_name = "NAME=VALUE", value_parser = claim)]
     pub authorization_parameters: Vec<(String, String)>,
-    /// Sign in as the client with this private key, PEM or JWK (`private_key_jwt`)
+    /// Sign in as the client with this private key (`private_key_jwt`): PEM, with its certificate where the issuer knows it by
+    /// that, or a JWK
     #[arg(long, value_name = "FILE")]
     pub client_key: Option<PathBuf>,
     /// The key's id at the issuer (`kid`)

@@ -157,7 +157,8 @@ const MICROSOFT: Provider = Provider {
     ],
     register: "Entra admin center, App registrations: platform Mobile and desktop applications, and Allow public client \
                flows for `--device` and `--password`; the tenant id of personal accounts is \
-               9188040d-6c67-4c5b-b112-36a304b66dad.",
+               9188040d-6c67-4c5b-b112-36a304b66dad. A client with a certificate signs with `--client-key FILE`, a PEM file \
+               that holds both.",
     documentation: &[
         ("redirect URIs", "https://learn.microsoft.com/en-us/entra/identity-platform/reply-url"),
         ("access tokens", "https://learn.microsoft.com/en-us/entra/identity-platform/access-tokens"),
