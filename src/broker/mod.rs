@@ -75,7 +75,7 @@ pub struct Broker {
 const MOST_KEYCHAIN_CALLS: usize = 4;
 
 /// How many calls to the file store may be: it is bound by the disk and by opening the seal. Each thread takes memory that
-/// the C library keeps for it, and a file does not hang.
+/// the C library keeps for it. Two that hang, on a file system of the network, stall what needs this store and no other.
 const MOST_FILE_CALLS: usize = 2;
 
 /// How long to wait for another process that renews the same profile: longer than the longest renewal.

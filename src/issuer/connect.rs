@@ -4,10 +4,11 @@
 //! server is asked by our own resolver, TLS tells that it begins by asking for a kept session, and a layer around it all
 //! keeps the time of the step that is under way.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tl
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, NamedGroup};
 use rustls_platform_verifier::Verifier;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -216,20 +217,57 @@ pub(super) fn system(name: &str) -> io::Result<Vec<SocketAddr>> {
     Ok((name, 0).to_socket_addrs()?.collect())
 }
 
-/// Looks names up on a thread that nobody has to wait for: the system's resolver takes no word to stop.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Resolver(pub(super) Lookup);
+/// What is known of a name: its addresses, or why there are none.
+type Answer = Result<Vec<SocketAddr>, String>;
+
+/// The names that are being looked up, and where each answer will come.
+type Underway = HashMap<String, Weak<watch::Sender<Option<Answer>>>>;
+
+/// Looks names up on a thread that nobody has to wait for: the system's resolver takes no word to stop. Who asks for a name
+/// that somebody waits for already waits for the same answer; where a thousand do, a thread for each would be too many.
+#[derive(Clone)]
+pub(super) struct Resolver {
+    lookup: Lookup,
+    asked: Arc<Mutex<Underway>>,
+}
+
+impl Resolver {
+    pub(super) fn new(lookup: Lookup) -> Self {
+        Self { lookup, asked: Arc::default() }
+    }
+
+    /// Where the answer will come, which is asked for unless somebody waits for it. A lookup that all have given up is not
+    /// joined: the network may be back.
+    fn ask(&self, name: &str) -> io::Result<watch::Receiver<Option<Answer>>> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let underway = asked.get(name).and_then(Weak::upgrade).filter(|sender| sender.receiver_count() > 0);
+        if let Some(sender) = underway {
+            return Ok(sender.subscribe());
+        }
+        let (sender, told) = watch::channel(None);
+        let sender = Arc::new(sender);
+        asked.insert(name.to_owned(), Arc::downgrade(&sender));
+        let (lookup, all, name) = (self.lookup, Arc::clone(&self.asked), name.to_owned());
+        std::thread::Builder::new().name("resolver".into()).spawn(move || {
+            let answer = lookup(&name).map_err(|error| error.to_string());
+            let own = Arc::downgrade(&sender);
+            let mut asked = all.lock().unwrap_or_else(PoisonError::into_inner);
+            if asked.get(&name).is_some_and(|last| last.ptr_eq(&own)) {
+                asked.remove(&name);
+            }
+            sender.send_replace(Some(answer));
+        })?;
+        Ok(told)
+    }
+}
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let lookup = self.0;
-        let name = name.as_str().to_owned();
-        at(|attempt| Some(Step::Dns { of_proxy: attempt.proxy.as_deref() == Some(&*name) }));
-        let (tell, told) = oneshot::channel();
-        let asked = std::thread::Builder::new().name("resolver".into()).spawn(move || tell.send(lookup(&name)));
+        at(|attempt| Some(Step::Dns { of_proxy: attempt.proxy.as_deref() == Some(name.as_str()) }));
+        let asked = self.ask(name.as_str());
         Box::pin(async move {
-            asked?;
-            let found = told.await??;
+            let answer = asked?.wait_for(Option::is_some).await?.clone();
+            let found = answer.unwrap_or_else(|| Ok(Vec::new()))?;
             if found.is_empty() {
                 return Err("it has no address".into());
             }
@@ -289,6 +327,7 @@ impl ClientSessionStore for Handshakes {
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use url::Url;
@@ -334,6 +373,35 @@ mod tests {
         let (phase, reached, message) = fails(PATIENT, system, "https://issuer.invalid/").await;
         assert_eq!((phase, reached), (Phase::Dns, Reached::No), "{message}");
         assert!(message.starts_with("issuer.invalid cannot be reached: its name could not be resolved"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_many_wait_for_is_looked_up_once() {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        static ANSWERS: Mutex<()> = Mutex::new(());
+        let lookup = |_: &str| {
+            ASKED.fetch_add(1, Ordering::SeqCst);
+            drop(ANSWERS.lock());
+            Ok(vec![([127, 0, 0, 1], 0).into()])
+        };
+        let resolver = Resolver::new(lookup);
+        let ask = |name: &str| resolver.resolve(name.parse().expect("a name"));
+        let silent = ANSWERS.lock().expect("not poisoned");
+        let given_up = ask("one.test");
+        while ASKED.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        drop(given_up);
+        let waiting: Vec<Resolving> = (0..20).map(|_| ask("one.test")).collect();
+        let other = ask("two.test");
+        drop(silent);
+        for answer in waiting {
+            assert_eq!(answer.await.expect("an answer").count(), 1);
+        }
+        assert_eq!(other.await.expect("an answer").count(), 1);
+        assert_eq!(ASKED.load(Ordering::SeqCst), 3, "what was given up, twenty at once, and the other name");
+        assert_eq!(ask("one.test").await.expect("an answer").count(), 1);
+        assert_eq!(ASKED.load(Ordering::SeqCst), 4, "no answer is kept");
     }
 
     #[tokio::test]

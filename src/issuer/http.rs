@@ -249,7 +249,7 @@ impl Http {
             .retry(retry::never())
             .referer(false)
             .http1_only()
-            .dns_resolver(Resolver(self.lookup))
+            .dns_resolver(Resolver::new(self.lookup))
             .connector_layer(Steps(self.limits))
             .connect_timeout(self.limits.connection())
             .timeout(self.limits.exchange)
