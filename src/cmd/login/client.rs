@@ -1,9 +1,12 @@
 //! The client that logs in: with its secret from stdin, from the session that is there or typed, or with its key.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use super::input::Input;
 use crate::app::App;
 use crate::broker::Broker;
 use crate::cli::Login;
+use crate::cmd::output::shell_word;
 use crate::failure::{Failure, Kind};
 use crate::issuer::{Client, Metadata};
 use crate::model::{ClientAuth, Grant, Profile, Session};
@@ -46,7 +49,23 @@ pub(super) async fn client(
         }
         (None, _) => None,
     };
-    Ok(broker.client(profile, metadata, secret)?)
+    let client = broker.client(profile, metadata, secret)?;
+    if profile.client_auth == ClientAuth::PrivateKeyJwt {
+        tell_of_readers(app, profile);
+    }
+    Ok(client)
+}
+
+/// Tells where others can read the key that the client signs with. Not refused: what a container mounts is often so.
+fn tell_of_readers(app: &App, profile: &Profile) {
+    let Some(file) = &profile.server.client_key.file else { return };
+    if std::fs::metadata(file).is_ok_and(|about| about.mode() & 0o077 != 0) {
+        let path = file.display().to_string();
+        app.ui().tell(&format!(
+            "Others on this machine can read the client's key. To end that: chmod 600 {}",
+            shell_word(&harmless(&path, 400))
+        ));
+    }
 }
 
 /// Whether the client logs in by itself, and with a secret.

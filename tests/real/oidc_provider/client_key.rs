@@ -1,5 +1,7 @@
 //! A client that signs in place of showing a secret (`private_key_jwt`), at a provider that takes each signature once.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -44,7 +46,8 @@ fn a_client_signs_with_a_key_of_each_kind() {
     let mut provider = Provider::start(&json!({"keys": keys}));
     for key in &keys {
         let home = Sandbox::new();
-        login(&provider, &home, key).exits(0);
+        let told = login(&provider, &home, key).exits(0).stderr;
+        assert!(!told.contains("chmod"), "it is nobody else's to read: {told}");
         let first = home.token("work");
         assert!(provider.is_active(&first), "{}", key.display());
         home.expire("work");
@@ -75,9 +78,10 @@ fn a_person_signs_in_to_a_client_that_signs() {
     let mut provider = Provider::start(&json!({"keys": keys}));
     let desk = Desk::set();
     let key = keys[1].to_str().expect("text");
+    std::fs::set_permissions(key, Permissions::from_mode(0o640)).expect("chmod");
     let more = ["--client-auth", "private_key_jwt", "--client-key", key, "--prompt", "consent"];
     let (ran, _) = provider.tries(&desk, &provider.login("pkjwt", &more), &Somebody::agreeable());
-    ran.exits(0).says("Logged in as developer");
+    ran.exits(0).says("Logged in as developer").says(&format!("chmod 600 {key}"));
     let home = &desk.home;
     for renewals in 1..=2 {
         home.run(&["refresh", "work"]).exits(0);
