@@ -274,9 +274,10 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
 }
 
 async fn remove(app: &App, name: &ProfileName) -> Result<u8, Failure> {
+    let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
+    // Not before: a login that held the lock may have led it to another store.
     let config = app.config()?;
     let profile = config.profile(name)?;
-    let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
     let file = app.paths()?.config_file;
     let removal = || config::remove(&file, name).map_err(Failure::from);
     let removed =

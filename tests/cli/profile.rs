@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use authctl::store::ProfileLock;
 use serde_json::json;
 
+use crate::support::watched::until;
 use crate::support::{Sandbox, quick_issuer};
 
 const TWO: &str = "# kept: at the top
@@ -173,6 +175,25 @@ fn rename_and_remove_refuse_what_would_lose_something() {
     home.run(&["profile", "show", "a"]).exits(2);
     // It was the default; what is left is the only one.
     assert_eq!(home.run(&["profile", "show", "--json"]).exits(0).json()["profile"], "b");
+}
+
+#[test]
+fn a_session_that_a_login_has_just_moved_is_not_left_behind_by_a_removal() {
+    let home = Sandbox::new();
+    home.log_in("work", &quick_issuer());
+    let now = fs::read_to_string(home.config_file()).unwrap();
+    let before = now.replace("store = \"file\"", "store = \"keychain\"");
+    assert_ne!(before, now);
+    fs::write(home.config_file(), &before).unwrap();
+    // A login that holds the configuration, and has stored a session in the other store.
+    let lock = ProfileLock::try_acquire(&home.path().join("data/authctl"), &"config".parse().unwrap()).unwrap();
+    assert!(lock.is_some());
+    let removal = home.watch(&["profile", "remove", "work"]);
+    until("the wait for the lock", || removal.wants_lock("config").then_some(()));
+    fs::write(home.config_file(), &now).unwrap();
+    drop(lock);
+    removal.ends().exits(2).says("authctl logout work");
+    assert!(home.session_file("work").exists());
 }
 
 #[test]
