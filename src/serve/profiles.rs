@@ -110,6 +110,8 @@ impl Profiles {
         let had_any = {
             let current = self.current();
             if current.stamp == stamp {
+                // Also where it was away for a moment, as a link is that is made anew.
+                self.awaited.store(false, Ordering::SeqCst);
                 return Reloaded::Changed(Vec::new());
             }
             !current.config.profiles.is_empty()
@@ -151,6 +153,23 @@ mod tests {
             Reloaded::HalfWritten => None,
             Reloaded::Changed(names) => Some(names.iter().map(ToString::to_string).collect()),
         }
+    }
+
+    #[test]
+    fn a_link_that_was_away_for_a_moment_is_looked_for_the_next_time_too() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (real, file) = (dir.path().join("real.toml"), dir.path().join("config.toml"));
+        std::fs::write(&real, ONE).expect("written");
+        let link = || std::os::unix::fs::symlink(&real, &file).expect("linked");
+        link();
+        let profiles = Profiles::load(&file).expect("valid");
+        std::fs::remove_file(&file).expect("removed");
+        assert_eq!(names(profiles.reload(false)), None);
+        link();
+        assert_eq!(names(profiles.reload(true)), Some(Vec::new()), "it is the same file");
+        std::fs::remove_file(&file).expect("removed");
+        assert_eq!(names(profiles.reload(false)), None, "somebody has to look again");
+        assert_eq!(names(profiles.reload(true)), Some(vec!["work".to_owned()]));
     }
 
     #[test]
