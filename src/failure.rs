@@ -249,7 +249,7 @@ impl From<ConfigError> for Failure {
                 ("correct the file in an editor; `authctl profile set` writes it for you", "configuration")
             }
             ConfigError::Directory { .. } => (
-                "make it say profile = \"NAME\" and nothing else, or name the profile: as an argument, or with AUTHCTL_PROFILE",
+                "name the profile: as an argument, or with AUTHCTL_PROFILE; or make the file yours, and say profile = \"NAME\" and nothing else",
                 "configuration",
             ),
             ConfigError::Name(_) => ("choose another name", "usage"),
@@ -520,7 +520,7 @@ impl From<IssuerError> for Failure {
             IssuerError::Proxy { variable } => {
                 let hint = format!(
                     "set {variable} to http://HOST:PORT, or the same with https, socks5 or socks5h; in a user name or password \
-                     before it, write special characters as in %40 for @"
+                     before it, write special characters as in %40 for @. An agent goes by what it was started with"
                 );
                 Self::new(Kind::Usage, error, hint).coded("configuration")
             }

@@ -14,7 +14,7 @@
 //! | 5 | `failure` | what went wrong, its exit code and its hint: the one table |
 //! | 4 | `broker` | the only place where sessions are made, renewed and ended; joins `store`, `issuer` and `verify` |
 //! | 3 | `agent`, `cli`, `config`, `store`, `issuer`, `verify`, `dev_issuer` | six rooms that do not know each other, and the embedded issuer, which knows none of them; `agent` is the agent from outside: its words, its socket, and a client of the standard library alone |
-//! | 2 | `model`, `ui`, `paths` | profile, tokens, session, freshness; the person, or nobody; the environment and the places of files |
+//! | 2 | `model`, `ui`, `paths`, `plain_file` | profile, tokens, session, freshness; the person, or nobody; the environment and the places of files; a file that somebody named |
 //! | 1 | `secret`, `clock` | text that wipes itself; time |
 //!
 //! Only `issuer` names the HTTP client, `store` the keychain, `cli` the parser of arguments, and `verify`,
@@ -49,6 +49,7 @@ pub mod failure;
 mod issuer;
 pub mod model;
 mod paths;
+mod plain_file;
 mod report;
 pub mod secret;
 mod serve;

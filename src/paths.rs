@@ -88,6 +88,9 @@ pub struct ProxyVariables {
     pub https: Option<(&'static str, OsString)>,
     /// `NO_PROXY`: the hosts that need none.
     pub none_for: String,
+    /// `REQUEST_METHOD`: a web server has started this, and what the HTTP client takes from the environment may be a
+    /// request's.
+    pub for_a_request: bool,
 }
 
 #[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
@@ -102,15 +105,25 @@ impl ProxyVariables {
             none_for: first(["NO_PROXY", "no_proxy"])
                 .and_then(|(_, hosts)| hosts.into_string().ok())
                 .unwrap_or_default(),
+            for_a_request: env::var_os("REQUEST_METHOD").is_some(),
         }
     }
 }
 
-/// `SSL_CERT_FILE`: the certificate authorities that are trusted instead of the platform's.
+/// `SSL_CERT_FILE`: the certificate authorities that are trusted instead of the platform's; on macOS that asks nobody.
 #[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
 #[must_use]
 pub fn authorities_file() -> Option<PathBuf> {
-    env::var_os("SSL_CERT_FILE").filter(|value| !value.is_empty()).map(PathBuf::from)
+    let named = env::var_os("SSL_CERT_FILE").filter(|value| !value.is_empty());
+    named.filter(|_| !cfg!(target_os = "macos")).map(PathBuf::from)
+}
+
+/// `SSL_CERT_DIR`: directories of them, as they are listed there.
+#[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
+#[must_use]
+pub fn authorities_directories() -> Vec<PathBuf> {
+    let named = env::var_os("SSL_CERT_DIR").filter(|value| !value.is_empty());
+    named.map(|value| env::split_paths(&value).collect()).unwrap_or_default()
 }
 
 /// Where the person is, as far as the environment tells, and what there is to open a browser with.

@@ -164,6 +164,13 @@ impl Ui for NoUi {
     }
 }
 
+/// `text` as one word of a command that is to be typed.
+#[must_use]
+pub fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/%+,@".contains(c);
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// Text from elsewhere made harmless for a terminal: control characters become `�`, and it is cut at `most` characters.
 #[must_use]
 pub fn harmless(text: &str, most: usize) -> String {

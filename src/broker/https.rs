@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::issuer::{Http, IssuerError};
+use crate::paths::authorities_directories;
 
 /// The clients made so far.
 #[derive(Default)]
@@ -37,7 +38,8 @@ impl Stamp {
 fn stamps(ca_cert: Option<&Path>) -> Vec<Option<Stamp>> {
     let platform = openssl_probe::probe();
     let files = platform.cert_file.iter().chain(&platform.cert_dir).map(PathBuf::as_path);
-    files.chain(ca_cert).map(Stamp::of).collect()
+    let named = authorities_directories();
+    files.chain(named.iter().map(PathBuf::as_path)).chain(ca_cert).map(Stamp::of).collect()
 }
 
 impl Https {
@@ -67,8 +69,16 @@ impl Https {
 mod tests {
     use super::*;
 
-    /// Looked into only when a client connects.
-    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+    /// Of an authority that signed itself, and nothing else since.
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBLDCB36ADAgECAhQhacp476y7HqoubOKqveob0eNVvDAFBgMrZXAwDDEKMAgG\n\
+        A1UEAwwBYTAeFw0yNjExMjQxNzU4NDNaFw0yNjExMjUxNzU4NDNaMAwxCjAIBgNV\n\
+        BAMMAWEwKjAFBgMrZXADIQCa2SN3PaBGaURst1tX9LaEapKUwhkDF1GnneU0QcRw\n\
+        EKNTMFEwHQYDVR0OBBYEFGFwEqQNDt2m+RtHukq/YN+1xnIXMB8GA1UdIwQYMBaA\n\
+        FGFwEqQNDt2m+RtHukq/YN+1xnIXMA8GA1UdEwEB/wQFMAMBAf8wBQYDK2VwA0EA\n\
+        uXjZ5gulcnU8F2hNRzzCZbCJQ+IT7z1Oni21NBvHzG5y9cHuq27m4Ffq1SbJ7frg\n\
+        mhZM9179s7ABXc6wA0yICg==\n\
+        -----END CERTIFICATE-----\n";
 
     #[test]
     fn a_client_is_kept_until_its_file_changes() {

@@ -7,7 +7,9 @@ use super::trust::keys_of;
 use super::{Broker, BrokerError};
 use crate::clock::UnixTime;
 use crate::issuer::{IssuerError, Metadata, userinfo};
-use crate::model::{Generation, Grant, PinnedKeys, Profile, Session, Subject, TokenSet, Trust, TrustedKeys};
+use crate::model::{
+    Generation, Grant, PinnedKeys, Profile, ProfileName, Session, Subject, TokenSet, Trust, TrustedKeys,
+};
 use crate::secret::Secret;
 use crate::verify::{
     IdTokenPolicy, KeySet, Policy, Reason, ReasonCode, Verdict, looks_like_jwt, verify, verify_id_token,
@@ -220,35 +222,65 @@ impl Broker {
         Ok(None)
     }
 
-    /// Puts the new session in the old one's place.
+    /// Puts the new session in the old one's place, does `also`, and deletes what is left of the profile in the store that it
+    /// `leaves`; nothing of it is cut short, and no renewal comes between. Gives why something is still left there.
     ///
     /// # Errors
-    /// [`BrokerError::Store`] or [`BrokerError::Lock`]; the old session is then still there.
-    pub async fn commit_login(
+    /// [`BrokerError::Store`] or [`BrokerError::Lock`]; the old session is then still there. What `also` fails with; where there
+    /// was no session before, there is then none.
+    pub async fn commit_login<E: From<BrokerError> + Send + 'static>(
         self: &Arc<Self>,
         profile: &Profile,
         login: PreparedLogin,
-    ) -> Result<Session, BrokerError> {
+        leaves: Option<Profile>,
+        also: impl FnOnce() -> Result<(), E> + Send + 'static,
+    ) -> Result<Option<BrokerError>, E> {
         let lock = self.lock(&profile.name).await?;
         let uncut = Arc::clone(&self.underway).read_owned().await;
         let (broker, profile) = (Arc::clone(self), profile.clone());
         let task = tokio::spawn(async move {
-            let (kept, lost) = &login.kept;
-            // Before the session is there: it is never judged by keys that the user did not name.
-            if let Some(pinned) = login.pinned {
-                if *lost {
-                    broker.trust_nothing(&profile).await?;
-                }
-                broker.change_trust(&profile, move |trust| trust.pinned = Some(pinned)).await?;
-            }
-            let result = broker.write(&profile, &login.session).await;
-            if result.is_ok() {
-                broker.learn(&profile, login.keys, &login.session, (kept, *lost)).await;
-            }
-            drop((lock, uncut));
-            result.map(|()| login.session)
+            let _until_done = (lock, uncut);
+            broker.commit_locked(&profile, login, leaves.as_ref(), also).await
         });
-        task.await.unwrap_or(Err(BrokerError::Cut))
+        task.await.unwrap_or_else(|_| Err(BrokerError::Cut.into()))
+    }
+
+    async fn commit_locked<E: From<BrokerError>>(
+        &self,
+        profile: &Profile,
+        login: PreparedLogin,
+        leaves: Option<&Profile>,
+        also: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Option<BrokerError>, E> {
+        let (kept, lost) = &login.kept;
+        // Before the session is there: it is never judged by keys that the user did not name.
+        if let Some(pinned) = login.pinned {
+            if *lost {
+                self.trust_nothing(profile).await?;
+            }
+            self.change_trust(profile, move |trust| trust.pinned = Some(pinned)).await?;
+        }
+        let first = matches!(self.stored(profile).await, Ok(None));
+        self.write(profile, &login.session).await?;
+        if let Err(error) = also() {
+            if first {
+                self.delete(profile).await?;
+            }
+            return Err(error);
+        }
+        self.learn(profile, login.keys, &login.session, (kept, *lost)).await;
+        Ok(match leaves {
+            Some(old) => self.delete(old).await.err(),
+            None => None,
+        })
+    }
+
+    /// Waits until nobody renews or changes the profile's session.
+    ///
+    /// # Errors
+    /// [`BrokerError::Lock`].
+    pub async fn await_turn(&self, name: &ProfileName) -> Result<(), BrokerError> {
+        self.lock(name).await.map(drop)
     }
 }
 

@@ -239,15 +239,7 @@ impl Broker {
         then().map(|()| true)
     }
 
-    /// Deletes what is stored for the profile without telling the issuer.
-    ///
-    /// # Errors
-    /// [`BrokerError::Store`] or [`BrokerError::Lock`].
-    pub async fn forget(&self, profile: &Profile) -> Result<bool, BrokerError> {
-        let _lock = self.lock(&profile.name).await?;
-        self.delete(profile).await
-    }
-
+    /// Deletes what is stored for the profile without telling the issuer. Take its lock before.
     async fn delete(&self, profile: &Profile) -> Result<bool, BrokerError> {
         let name = profile.name.clone();
         self.change(profile.store, &profile.name, move |store| store.delete(&name)).await

@@ -300,9 +300,7 @@ fn word_for(error: &IssuerError) -> &'static str {
         | IssuerError::Malformed { .. }
         | IssuerError::NoJwt { .. }
         | IssuerError::TimedOut { .. } => "issuer_unreachable",
-        IssuerError::CaCert { .. }
-        | IssuerError::Proxy { .. }
-        | IssuerError::ClientKey { .. }
-        | IssuerError::Local { .. } => "unexpected",
+        IssuerError::CaCert { .. } | IssuerError::Proxy { .. } | IssuerError::ClientKey { .. } => "configuration",
+        IssuerError::Local { .. } => "unexpected",
     }
 }

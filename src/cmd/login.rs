@@ -27,7 +27,7 @@ use crate::ui::harmless;
 use client::{client, has_proof};
 use grants::How;
 use input::Input;
-use keep::{ask_before_replacing, keep, pins_elsewhere, set_meanwhile};
+use keep::{ask_before_replacing, keep, pins_elsewhere, still_meant};
 use profile::{absolute, prepare_profile, tell_of_directory, wanted_profile};
 use turn::Turn;
 
@@ -108,7 +108,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Failure> {
         let checks = broker.prepare_login(&profile, &metadata, login);
         let prepared = app.patiently(profile.issuer.as_str(), checks).await?;
         // Somebody signed in for minutes, and another login may have needed nobody.
-        set_meanwhile(app, &broker, &config, &profile, &prepared).await?;
+        still_meant(app, &broker, &config, &profile, &prepared).await?;
         let present = readable(&broker, &profile).await?;
         ask_before_replacing(app, &args, &broker, &profile, &prepared, present.as_ref()).await?;
         tell_weaker(app, &args, &profile, &prepared);
@@ -144,7 +144,7 @@ fn tell_weaker(app: &App, args: &Login, profile: &Profile, prepared: &PreparedLo
          {} required_acr={}",
         harmless(asked, 80),
         profile.name,
-        output::shell_word(&harmless(asked, 80))
+        crate::ui::shell_word(&harmless(asked, 80))
     ));
 }
 

@@ -61,12 +61,6 @@ pub fn ago(then: UnixTime, now: UnixTime) -> String {
     format!("{} ago", span(then.until(now)))
 }
 
-/// `text` as one word of a command that is to be typed.
-pub(super) fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/%+,@".contains(c);
-    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,7 @@ use crate::failure::{Failure, Kind};
 use crate::model::{
     ClientAuth, DecidingToken, Grant, IssuerUrl, Profile, ProfileName, Requirements, StoreKind, duration, duration_text,
 };
+use crate::ui::{harmless, shell_word};
 
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -260,6 +261,10 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
             let absolute = std::path::absolute(value)
                 .map_err(|e| Failure::new(Kind::Usage, e, "give the whole path of a private key"))?;
             profile.server_mut().client_key.file = Some(absolute);
+        }
+        "provider" if !value.is_empty() => {
+            let hint = format!("run `authctl login {} --provider {}`", profile.name, shell_word(&harmless(value, 40)));
+            return Err(Failure::said(Kind::Usage, "a provider's preset is more than its name", hint));
         }
         key if profile.server_mut().set(key, value)? => {}
         _ => {

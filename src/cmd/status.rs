@@ -39,10 +39,12 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
         Err(failure) => return Err(failure),
     };
     // What could not be read is shown, and still is a failure that a script must notice.
-    let mut exit = rows.iter().find_map(|row| row.exit).map_or(0, Kind::exit_code);
+    let meant = if asked.is_none() { app.of_directory() } else { Ok(None) };
+    let exit = rows.iter().find_map(|row| row.exit).map_or(0, Kind::exit_code);
     if app.common.json {
         output::json(&Report { token_from_environment: handed_in, agent, profiles: rows })?;
-        return Ok(exit);
+        // Where a profile's store cannot be read, that is what the exit code says.
+        return if exit == 0 { meant.map(|_| 0) } else { Ok(exit) };
     }
     if handed_in {
         output::line("AUTHCTL_TOKEN is set: `authctl token` and `authctl exec` hand out that token as it is.")?;
@@ -57,24 +59,11 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
         show(app, row)?;
     }
     output::line("")?;
-    if asked.is_none() {
-        match app.of_directory() {
-            Ok(None) => {}
-            Ok(Some(meant)) => output::line(&format!(
-                "In this directory `{meant}` is meant where no profile is named (.authctl.toml)."
-            ))?,
-            Err(failure) => {
-                output::line(&format!(
-                    "In this directory no profile is meant: {}; {}",
-                    failure.message(),
-                    failure.hint
-                ))?;
-                exit = exit.max(failure.kind.exit_code());
-            }
-        }
+    if let Ok(Some(meant)) = &meant {
+        output::line(&format!("In this directory `{meant}` is meant where no profile is named (.authctl.toml)."))?;
     }
     output::line(&agents)?;
-    Ok(exit)
+    if exit == 0 { meant.map(|_| 0) } else { Ok(exit) }
 }
 
 fn show(app: &App, row: &Row) -> Result<(), Failure> {

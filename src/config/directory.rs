@@ -1,16 +1,15 @@
 //! `.authctl.toml`: which profile is meant in a directory and below it. It names a profile and nothing else, so that a
 //! repository that was cloned cannot lead a login anywhere.
 
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
 use toml_edit::DocumentMut;
 
 use super::ConfigError;
 use crate::model::{InvalidProfileName, ProfileName};
+use crate::plain_file;
 use crate::ui::harmless;
 
 /// The file's name.
@@ -62,22 +61,13 @@ fn anybody_may_write(dir: &Path) -> bool {
 
 /// The profile that a file names, or what is wrong with it.
 fn read(path: &Path, us: u32) -> Result<ProfileName, String> {
-    let mut file = open(path).map_err(|e| e.to_string())?;
-    let about = file.metadata().map_err(|e| e.to_string())?;
+    let (file, about) = plain_file::open(path, MOST_BYTES)?;
     if !believed(about.uid(), us) {
         return Err("it is another user's".to_owned());
     }
-    if !about.is_file() || about.len() > MOST_BYTES {
-        return Err("it is no file of at most 4 KiB".to_owned());
-    }
     let mut text = String::new();
-    file.by_ref().take(MOST_BYTES).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    file.take(MOST_BYTES).read_to_string(&mut text).map_err(|e| e.to_string())?;
     named_in(&text)
-}
-
-/// Opens a file that anybody may have put there: a pipe that nobody writes to is not waited for.
-fn open(path: &Path) -> io::Result<File> {
-    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
 /// Whether a file of `owner` is read for `us`: ours is, and the machine's.
@@ -137,7 +127,7 @@ mod tests {
             assert!(error.contains(word), "{text}: {error}");
         }
         std::fs::write(&path, format!("profile = \"a\"\n{}", "#".repeat(5000))).expect("written");
-        assert!(said(dir.path()).expect_err("long").contains("4 KiB"));
+        assert!(said(dir.path()).expect_err("long").contains("larger than 4 KiB"));
     }
 
     #[test]
@@ -183,6 +173,6 @@ mod tests {
         let dir = dir.path().to_owned();
         std::thread::spawn(move || tell.send(said(&dir)));
         let error = told.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer").expect_err("a pipe");
-        assert!(error.contains("no file of at most"), "{error}");
+        assert!(error.contains("no plain file"), "{error}");
     }
 }

@@ -7,20 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
-use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair};
+use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
+use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 
 use super::error::IssuerError;
 use super::metadata::Metadata;
-use super::plain_file;
 use super::random::random;
 use crate::clock::{Clock, UnixTime};
 use crate::model::{AssertionAudience, ClientKey};
+use crate::plain_file;
 use crate::secret::{Secret, SecretBytes};
 use crate::ui::harmless;
 
@@ -91,7 +92,7 @@ impl Signer {
         };
         let mut header = Header::new(algorithm);
         header.kid = key.id.clone().or(own_id);
-        header.x5t_s256 = thumbprint(bytes.expose());
+        header.x5t_s256 = thumbprint(bytes.expose()).map_err(unusable)?;
         Ok(Self { key: material, header, audience, clock })
     }
 
@@ -122,6 +123,7 @@ fn load(bytes: &SecretBytes) -> Result<Loaded, String> {
         return load_jwk(bytes.expose());
     }
     let pem = bytes.expose();
+    let pem = private_key(pem);
     if contains(pem, b"ENCRYPTED") {
         return Err("it is encrypted with a passphrase; take that off and keep the file yours alone".into());
     }
@@ -130,7 +132,6 @@ fn load(bytes: &SecretBytes) -> Result<Loaded, String> {
             "it is in the old form for elliptic curves; `openssl pkcs8 -topk8 -nocrypt -in FILE -out NEW_FILE` makes the usual one".into()
         );
     }
-    let pem = private_key(pem);
     let candidates = [
         (Algorithm::RS256, EncodingKey::from_rsa_pem(pem)),
         (Algorithm::ES256, EncodingKey::from_ec_pem(pem)),
@@ -160,10 +161,30 @@ fn private_key(pem: &[u8]) -> &[u8] {
     found().unwrap_or(pem)
 }
 
-/// The thumbprint of the first certificate in a PEM file.
-fn thumbprint(pem: &[u8]) -> Option<String> {
-    let certificate = CertificateDer::from_pem_slice(pem).ok()?;
-    Some(URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &certificate)))
+/// The thumbprint of the key's own certificate in a PEM file, where it holds any.
+fn thumbprint(pem: &[u8]) -> Result<Option<String>, String> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect();
+    if certificates.is_empty() {
+        return Ok(None);
+    }
+    let own = public_half(pem).and_then(|public| certificates.iter().find(|one| contains(one, &public)));
+    let own = own.ok_or("none of the certificates in it is the key's")?;
+    Ok(Some(URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, own))))
+}
+
+/// What a certificate of the private key in a PEM file holds as it is here: a point of a curve, or an RSA key's modulus.
+fn public_half(pem: &[u8]) -> Option<Vec<u8>> {
+    let key = PrivateKeyDer::from_pem_slice(private_key(pem)).ok()?;
+    let der = key.secret_der();
+    let ec = |algorithm| EcdsaKeyPair::from_pkcs8(algorithm, der).ok().map(|pair| pair.public_key().as_ref().to_vec());
+    let rsa = || {
+        let pair = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der)).ok()?;
+        Some(pair.public_key().modulus().big_endian_without_leading_zero().to_vec())
+    };
+    ec(&signature::ECDSA_P256_SHA256_FIXED_SIGNING)
+        .or_else(|| ec(&signature::ECDSA_P384_SHA384_FIXED_SIGNING))
+        .or_else(|| Ed25519KeyPair::from_pkcs8(der).ok().map(|pair| pair.public_key().as_ref().to_vec()))
+        .or_else(rsa)
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
@@ -222,8 +243,8 @@ fn load_jwk(text: &[u8]) -> Result<Loaded, String> {
 mod tests {
     use aws_lc_rs::encoding::{AsBigEndian, AsDer, EcPrivateKeyBin, Pkcs8V1Der};
     use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
-    use aws_lc_rs::signature::{KeyPair as _, UnparsedPublicKey, VerificationAlgorithm};
+    use aws_lc_rs::rsa::KeySize;
+    use aws_lc_rs::signature::{UnparsedPublicKey, VerificationAlgorithm};
     use base64::engine::general_purpose::STANDARD;
     use serde_json::{Value, json};
 
@@ -303,21 +324,28 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_beside_the_key_is_named() {
+    fn the_keys_own_certificate_beside_it_is_named() {
         let der = EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
-        let key = pem(der.expect("a key").as_ref());
+        let der = der.expect("a key");
+        let pair = EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, der.as_ref()).expect("a key");
+        let key = format!("Bag Attributes: of an ENCRYPTED one\n{}", pem(der.as_ref()));
         let block =
             |der: &[u8]| format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode(der));
-        let (own, chain) = (block(b"its own"), block(b"the authority's"));
-        let named = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, b"its own"));
+        let certified = [b"subject".as_slice(), pair.public_key().as_ref(), b"signature"].concat();
+        let (own, authority) = (block(&certified), block(b"the authority's"));
+        let named = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &certified));
         let x5t = |text: &str| {
-            let signer = opened(text, &metadata(), |_| {}).expect("a key");
-            part(signer.sign("cli").expect("signed").expose(), 0).get("x5t#S256").cloned()
+            let signer = opened(text, &metadata(), |_| {}).map_err(|error| error.to_string())?;
+            Ok::<_, String>(part(signer.sign("cli").expect("signed").expose(), 0).get("x5t#S256").cloned())
         };
-        assert_eq!(x5t(&key), None);
-        for text in [format!("{key}{own}{chain}"), format!("{own}{key}{chain}"), format!("{own}{chain}{key}")] {
-            assert_eq!(x5t(&text), Some(json!(named)), "{text}");
+        assert_eq!(x5t(&key), Ok(None));
+        for text in
+            [format!("{key}{own}{authority}"), format!("{authority}{key}{own}"), format!("{authority}{own}{key}")]
+        {
+            assert_eq!(x5t(&text), Ok(Some(json!(named))), "{text}");
         }
+        let error = x5t(&format!("{key}{authority}")).expect_err("another's certificate");
+        assert!(error.contains("none of the certificates in it is the key's"), "{error}");
     }
 
     #[test]

@@ -9,21 +9,21 @@ use hyper::body::Bytes;
 use hyper_util::client::proxy::matcher::Intercept;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{redirect, retry};
-use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use url::Url;
 
 use super::connect::{Attempt, Limits, Lookup, Resolver, Steps, system, tls};
 use super::error::{IssuerError, Phase, Reached};
 use super::form::shared;
-use super::plain_file;
 use super::proxy::Proxies;
 use super::unreachable::{Destination, root_cause};
 use crate::clock::UnixTime;
 use crate::model::{IssuerUrl, is_loopback, secure_url};
 use crate::paths::{ProxyVariables, authorities_file};
+use crate::plain_file;
 use crate::secret::SecretBytes;
 use crate::ui::harmless;
 
@@ -155,7 +155,7 @@ impl Http {
     ) -> Result<Reply, IssuerError> {
         let url = secure_url(url.as_str())?;
         let host = host_of(&url);
-        let proxy = self.proxies.get_or_init(|| Proxies::new(&ProxyVariables::capture())).to(&url)?;
+        let proxy = self.proxies().to(&url)?;
         let client = self.client_for(&url, &host)?;
         let method = if body.is_some() { "POST" } else { "GET" };
         let mut request = match body {
@@ -200,6 +200,10 @@ impl Http {
         Ok(Reply { host, status, content_type, retry_after, body })
     }
 
+    fn proxies(&self) -> &Proxies {
+        self.proxies.get_or_init(|| Proxies::new(&ProxyVariables::capture()))
+    }
+
     fn client_for(&self, url: &Url, host: &str) -> Result<&reqwest::Client, IssuerError> {
         let route = match (is_loopback(url), url.scheme()) {
             (true, "http") => Route::LoopbackPlain,
@@ -232,7 +236,7 @@ impl Http {
     /// How TLS is spoken. `SSL_CERT_FILE`, which the platform's part reads, is looked at before: it would wait for a pipe.
     fn tls(&self, failed: impl Fn(&str) -> IssuerError) -> Result<ClientConfig, IssuerError> {
         let named = authorities_file();
-        if let Some(path) = named.as_deref().filter(|path| path.exists()) {
+        if let Some(path) = named.as_deref().filter(|path| path.exists() && *path != Path::new("/dev/null")) {
             plain_file::read(path, MOST_AUTHORITIES).map_err(|detail| unusable(path, &detail))?;
         }
         tls(&self.authorities).map_err(|error| {
@@ -257,7 +261,13 @@ impl Http {
         // A hosts file that sends `localhost` elsewhere must not get what was meant to stay here.
         let at_home = [([127, 0, 0, 1], 0).into(), ([0, 0, 0, 0, 0, 0, 0, 1], 0).into()];
         let builder = match route {
-            Route::Remote => builder,
+            Route::Remote => match self.proxies().told() {
+                Some((proxy, none_for)) => {
+                    let none_for = reqwest::NoProxy::from_string(none_for);
+                    builder.proxy(reqwest::Proxy::https(proxy)?.no_proxy(none_for))
+                }
+                None => builder,
+            },
             Route::LoopbackTls | Route::LoopbackPlain => builder.no_proxy().resolve_to_addrs("localhost", &at_home),
         };
         match tls {
@@ -333,6 +343,10 @@ fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String>
     let pem = plain_file::read(path, MOST_AUTHORITIES)?;
     let found: Vec<_> =
         CertificateDer::pem_slice_iter(pem.expose()).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    let mut roots = RootCertStore::empty();
+    for certificate in &found {
+        roots.add(certificate.clone()).map_err(|_| "what it holds is no certificate".to_owned())?;
+    }
     if found.is_empty() { Err("no PEM certificate in it".into()) } else { Ok(found) }
 }
 

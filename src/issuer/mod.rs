@@ -20,7 +20,6 @@ pub mod jwks;
 mod loopback;
 mod metadata;
 pub mod password;
-mod plain_file;
 mod proxy;
 mod random;
 pub mod refresh;

@@ -16,6 +16,8 @@ pub(super) struct Proxies {
     /// The variable that names a proxy which the client does not understand, and would go around, and which hosts that
     /// proxy is for.
     unread: Option<(&'static str, Matcher)>,
+    /// The proxy, and who needs none, where the client would not take them from the environment by itself.
+    told: Option<(String, String)>,
 }
 
 impl Proxies {
@@ -24,7 +26,19 @@ impl Proxies {
             let any = Matcher::builder().https("http://proxy.invalid").no(variables.none_for.as_str());
             (*name, any.build())
         });
-        Self { read: Matcher::from_env(), unread }
+        // A request may name HTTP_PROXY to such a program, by a header; for https it cannot, and that one counts.
+        let told = variables.https.as_ref().filter(|_| variables.for_a_request && unread.is_none());
+        let told = told.and_then(|(_, value)| Some((value.to_str()?.to_owned(), variables.none_for.clone())));
+        let read = match &told {
+            Some((proxy, none_for)) => Matcher::builder().https(proxy.as_str()).no(none_for.as_str()).build(),
+            None => Matcher::from_env(),
+        };
+        Self { read, unread, told }
+    }
+
+    /// The proxy for https and who needs none, where the client is to be told.
+    pub(super) fn told(&self) -> Option<(&str, &str)> {
+        self.told.as_ref().map(|(proxy, none_for)| (proxy.as_str(), none_for.as_str()))
     }
 
     /// The proxy that the client asks for a way to `url`.
@@ -97,7 +111,11 @@ mod tests {
 
     #[test]
     fn one_that_is_not_understood_is_nobodys_way_but_theirs_who_need_none() {
-        let variables = ProxyVariables { https: Some(("https_proxy", "::::".into())), none_for: "b.example,.c".into() };
+        let variables = ProxyVariables {
+            https: Some(("https_proxy", "::::".into())),
+            none_for: "b.example,.c".into(),
+            for_a_request: false,
+        };
         let proxies = Proxies::new(&variables);
         for (url, needs_one) in [
             ("https://a.example/", true),

@@ -26,10 +26,15 @@ struct Current {
     error: Option<String>,
 }
 
+/// The configuration file as it was when it was empty, or not there.
+#[derive(Clone, Copy)]
+pub(super) struct Seen(Option<Stamp>);
+
 /// What came of reading the configuration again.
 pub(super) enum Reloaded {
-    /// It may be in the middle of being written over, and was not read: look again in a while. Said once.
-    HalfWritten,
+    /// It may be in the middle of being written over, and was not read: look in a while whether it is as [`Seen`]. Said to
+    /// one at a time.
+    HalfWritten(Seen),
     /// These profiles are other ones now, or gone.
     Changed(Vec<ProfileName>),
 }
@@ -104,8 +109,8 @@ impl Profiles {
     }
 
     /// Reads the file again if it has changed. One that is empty, or not there, may be in the middle of being written over
-    /// in place, and counts only where it is `still` so.
-    pub(super) fn reload(&self, still: bool) -> Reloaded {
+    /// in place, and counts only where it is as it was `seen` before.
+    pub(super) fn reload(&self, seen: Option<Seen>) -> Reloaded {
         let stamp = Stamp::of(&self.file);
         let had_any = {
             let current = self.current();
@@ -116,9 +121,10 @@ impl Profiles {
             }
             !current.config.profiles.is_empty()
         };
+        let still = seen.is_some_and(|seen| seen.0 == stamp);
         if had_any && !still && stamp.is_none_or(|stamp| stamp.length == 0) {
-            let already = self.awaited.swap(true, Ordering::SeqCst);
-            return if already { Reloaded::Changed(Vec::new()) } else { Reloaded::HalfWritten };
+            let others = self.awaited.swap(true, Ordering::SeqCst) && seen.is_none();
+            return if others { Reloaded::Changed(Vec::new()) } else { Reloaded::HalfWritten(Seen(stamp)) };
         }
         self.awaited.store(false, Ordering::SeqCst);
         let loaded = Config::load(&self.file);
@@ -150,8 +156,15 @@ mod tests {
 
     fn names(reloaded: Reloaded) -> Option<Vec<String>> {
         match reloaded {
-            Reloaded::HalfWritten => None,
+            Reloaded::HalfWritten(_) => None,
             Reloaded::Changed(names) => Some(names.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    fn seen(reloaded: Reloaded) -> Seen {
+        match reloaded {
+            Reloaded::HalfWritten(seen) => seen,
+            Reloaded::Changed(names) => panic!("{names:?} are changed"),
         }
     }
 
@@ -164,12 +177,12 @@ mod tests {
         link();
         let profiles = Profiles::load(&file).expect("valid");
         std::fs::remove_file(&file).expect("removed");
-        assert_eq!(names(profiles.reload(false)), None);
+        let away = seen(profiles.reload(None));
         link();
-        assert_eq!(names(profiles.reload(true)), Some(Vec::new()), "it is the same file");
+        assert_eq!(names(profiles.reload(Some(away))), Some(Vec::new()), "it is the same file");
         std::fs::remove_file(&file).expect("removed");
-        assert_eq!(names(profiles.reload(false)), None, "somebody has to look again");
-        assert_eq!(names(profiles.reload(true)), Some(vec!["work".to_owned()]));
+        let away = seen(profiles.reload(None));
+        assert_eq!(names(profiles.reload(Some(away))), Some(vec!["work".to_owned()]));
     }
 
     #[test]
@@ -179,18 +192,20 @@ mod tests {
         std::fs::write(&file, ONE).expect("written");
         let profiles = Profiles::load(&file).expect("valid");
         std::fs::write(&file, "").expect("emptied");
-        assert_eq!(names(profiles.reload(false)), None);
-        assert_eq!(names(profiles.reload(false)), Some(Vec::new()), "one look later is enough");
+        let emptied = seen(profiles.reload(None));
+        assert_eq!(names(profiles.reload(None)), Some(Vec::new()), "one look later is enough");
         assert!(profiles.choose(None).is_ok(), "the last good one counts");
         std::fs::write(&file, ONE.replace("work", "home")).expect("written");
-        assert_eq!(names(profiles.reload(false)).map(|names| names.len()), Some(2));
+        assert_eq!(names(profiles.reload(None)).map(|names| names.len()), Some(2));
         // What stays empty is meant.
         std::fs::remove_file(&file).expect("removed");
-        assert_eq!(names(profiles.reload(false)), None);
-        assert_eq!(names(profiles.reload(true)), Some(vec!["home".to_owned()]));
+        // Not what was seen before: it may be another that writes.
+        let gone = seen(profiles.reload(Some(emptied)));
+        assert!(profiles.choose(None).is_ok());
+        assert_eq!(names(profiles.reload(Some(gone))), Some(vec!["home".to_owned()]));
         assert!(profiles.choose(None).is_err());
         // From nothing to nothing there is nothing to wait for.
         std::fs::write(&file, "").expect("emptied");
-        assert_eq!(names(profiles.reload(false)), Some(Vec::new()));
+        assert_eq!(names(profiles.reload(None)), Some(Vec::new()));
     }
 }

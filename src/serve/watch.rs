@@ -150,14 +150,17 @@ impl Agent {
 
     /// Reads the configuration again where it has changed, and drops what is kept of profiles that are other ones now.
     pub(super) fn reread_configuration(self: &Arc<Self>) {
-        match self.profiles.reload(false) {
+        match self.profiles.reload(None) {
             Reloaded::Changed(names) => self.take_over(names),
-            Reloaded::HalfWritten => {
+            Reloaded::HalfWritten(mut seen) => {
                 let agent = Arc::clone(self);
                 tokio::spawn(async move {
-                    agent.clock.sleep(UNTIL_WRITTEN).await;
-                    if let Reloaded::Changed(names) = agent.profiles.reload(true) {
-                        agent.take_over(names);
+                    loop {
+                        agent.clock.sleep(UNTIL_WRITTEN).await;
+                        match agent.profiles.reload(Some(seen)) {
+                            Reloaded::Changed(names) => return agent.take_over(names),
+                            Reloaded::HalfWritten(now) => seen = now,
+                        }
                     }
                 });
             }

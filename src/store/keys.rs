@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::StoreError;
 use crate::secret::Secret;
+use crate::ui::shell_word;
 
 /// Where the key comes from.
 #[derive(Clone, Debug)]
@@ -161,7 +162,7 @@ fn load(path: &Path) -> Result<Key, StoreError> {
     // whose mask shows as the group's read bit.
     let forbidden = if owner == us { 0o077 } else { 0o037 };
     if mode & forbidden != 0 {
-        return Err(wrong(KeyProblem::TooOpen { mode, path: shell_word(path) }));
+        return Err(wrong(KeyProblem::TooOpen { mode, path: shell_word(&path.display().to_string()) }));
     }
     let mut text = Zeroizing::new(String::with_capacity(4096));
     file.take(MOST_KEY_BYTES).read_to_string(&mut text).map_err(|e| match e.kind() {
@@ -229,16 +230,6 @@ fn put_in_place(fresh: &Path, path: &Path) -> io::Result<()> {
             Ok(rustix::fs::renameat_with(here, fresh, here, path, rustix::fs::RenameFlags::NOREPLACE)?)
         }
         linked => linked,
-    }
-}
-
-/// `path` so that a shell takes it as one word.
-fn shell_word(path: &Path) -> String {
-    let text = path.display().to_string();
-    if text.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+@:".contains(&b)) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 

@@ -126,11 +126,14 @@ fn a_broken_file_of_the_directory_stands_in_nobody_elses_way() {
     assert!(one.contains("work (default): valid"), "{one}");
     home.run(&["status", "work", "--check"]).exits(0);
     // Where it would decide, it is told, and all that is known is shown.
-    let shown = home.run(&["status"]).exits(2).stdout;
-    assert!(
-        shown.contains("play: ") && shown.contains("no profile is meant: ") && shown.contains("agent: "),
-        "{shown}"
-    );
-    assert!(shown.contains(file.to_str().unwrap()) && shown.contains("AUTHCTL_PROFILE"), "{shown}");
+    for args in [&["status"][..], &["status", "--json"]] {
+        let shown = home.run(args).exits(2);
+        assert!(shown.stdout.contains("play") && shown.stdout.contains("agent"), "{}", shown.stdout);
+        assert!(
+            shown.stderr.contains(file.to_str().unwrap()) && shown.stderr.contains("AUTHCTL_PROFILE"),
+            "{}",
+            shown.stderr
+        );
+    }
     home.run(&["status", "--check"]).exits(2);
 }

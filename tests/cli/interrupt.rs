@@ -5,10 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use authctl::dev_issuer::{Endpoint, Fault, FaultKind};
+use authctl::model::RecordName;
+use authctl::store::ProfileLock;
 use rustix::process::Signal;
 
 use crate::support::watched::until;
-use crate::support::{AUTHCTL, Sandbox, issuer};
+use crate::support::{AUTHCTL, PASSWORD, Sandbox, USER, issuer};
 
 const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
 
@@ -66,6 +68,27 @@ fn a_renewal_that_the_issuer_has_begun_is_finished() {
     }
     let stats = issuer.stats();
     assert_eq!((stats.refresh_reuses, stats.families_revoked), (0, 0));
+}
+
+#[test]
+fn a_login_that_is_interrupted_keeps_the_session_and_its_profile_or_neither() {
+    let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    // What the login has learnt of the issuer is written last, and waits for this.
+    let mark = RecordName::issuer_mark(&issuer.issuer().parse().unwrap());
+    let trust = home.path().join("data/authctl/locks/trust");
+    let lock = ProfileLock::try_acquire(&trust, &mark.parse().unwrap()).unwrap();
+    assert!(lock.is_some());
+    let args =
+        ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--password", "--username", USER];
+    let mut login = home.watch(&[&args[..], &["--password-stdin"]].concat());
+    login.types(&format!("{PASSWORD}\n"));
+    until("the session", || home.session_file("work").exists().then_some(()));
+    login.signal(Signal::INT);
+    login.says("Finishing what is under way");
+    drop(lock);
+    login.ends().exits(130);
+    home.token("work");
+    home.run(&["logout", "work"]).exits(0).says("has revoked");
 }
 
 #[test]

@@ -271,7 +271,7 @@ fn pinned_keys_move_with_their_profile_to_another_store() {
 }
 
 #[test]
-fn pinned_keys_that_cannot_be_read_keep_their_profile_until_they_are_dropped_knowingly() {
+fn pinned_keys_that_are_damaged_do_not_move_and_that_is_said() {
     let (keyring, issuer) = (Keyring::start(), support::quick_issuer());
     let mut home = home_at(keyring.address());
     home.set("AUTHCTL_STORE", "file");
@@ -282,14 +282,26 @@ fn pinned_keys_that_cannot_be_read_keep_their_profile_until_they_are_dropped_kno
     let record = authctl::model::RecordName::of_issuer(&issuer.issuer().parse().expect("an issuer"));
     let file = home.session_file("work").with_file_name(format!("{}.age", record.as_str()));
     std::fs::write(&file, "junk").expect("written");
-    let asked = issuer.stats().requests;
     let login = ["login", "work", "--password", "--password-stdin", "--username", support::USER, "--store", "keychain"];
-    let ran = home.run_with(&login, support::PASSWORD).exits(7).says("pinned in the file store");
-    assert!(ran.stderr.contains("`authctl keys unpin work` drops"), "{}", ran.stderr);
-    assert_eq!(issuer.stats().requests, asked, "told before anybody signs in");
-    home.run(&["token", "work"]).exits(0);
-    home.run(&["keys", "unpin", "work"]).exits(0);
-    home.run_with(&login, support::PASSWORD).exits(0);
+    let quiet = [&login[..], &["--quiet"]].concat();
+    home.run_with(&quiet, support::PASSWORD).exits(0).says("pin again what was pinned");
     let shown = home.run(&["keys", "show", "work", "--json"]).exits(0).json();
     assert!(shown["pinned"].is_null() && shown["fetched"].is_object(), "{shown}");
+}
+
+#[test]
+fn pinned_keys_in_a_keychain_that_is_locked_keep_their_profile_there() {
+    let (keyring, issuer) = (Keyring::start(), support::quick_issuer());
+    let home = home_at(keyring.address());
+    home.log_in("work", &issuer);
+    let right = home.path().join("right.json");
+    std::fs::write(&right, support::person::get(&issuer, "jwks")).expect("written");
+    home.run(&["keys", "pin", "work", "--jwks", right.to_str().expect("text")]).exits(0);
+    keyring.lock();
+    let asked = issuer.stats().requests;
+    let login = ["login", "work", "--password", "--password-stdin", "--username", support::USER, "--store", "file"];
+    let refused = home.run_with(&login, support::PASSWORD).exits(7).says("keys may be pinned in the keychain store");
+    assert!(refused.stderr.contains("--jwks FILE"), "{}", refused.stderr);
+    assert_eq!(issuer.stats().requests, asked, "told before anybody signs in");
+    assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["store"], "keychain");
 }

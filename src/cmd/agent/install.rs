@@ -121,8 +121,9 @@ fn write(unit: &Unit) -> Result<(), Failure> {
 fn tell_manager(app: &App, commands: &[Vec<String>], done: &str) {
     for words in commands {
         if !said(words) {
-            let typed =
-                |words: &Vec<String>| words.iter().map(|word| output::shell_word(word)).collect::<Vec<_>>().join(" ");
+            let typed = |words: &Vec<String>| {
+                words.iter().map(|word| crate::ui::shell_word(word)).collect::<Vec<_>>().join(" ")
+            };
             let rest = commands.iter().map(|words| format!("  {}", typed(words))).collect::<Vec<_>>().join("\n");
             app.ui().tell(&format!("The service manager did not take it. In a session that has one, run:\n{rest}"));
             return;

@@ -6,12 +6,11 @@ use super::input::Input;
 use crate::app::App;
 use crate::broker::Broker;
 use crate::cli::Login;
-use crate::cmd::output::shell_word;
 use crate::failure::{Failure, Kind};
 use crate::issuer::{Client, Metadata};
 use crate::model::{ClientAuth, Grant, Profile, Session};
 use crate::secret::Secret;
-use crate::ui::harmless;
+use crate::ui::{harmless, shell_word};
 
 /// Refuses a client that logs in by itself where its secret is not at hand and nobody can type it, before anything is
 /// asked of the issuer.

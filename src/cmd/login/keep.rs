@@ -9,20 +9,20 @@ use super::profile::{Preset, laid_over};
 use crate::app::App;
 use crate::broker::{Broker, BrokerError, PreparedLogin};
 use crate::cli::Login;
-use crate::cmd::output::shell_word;
 use crate::config::{self, Config};
 use crate::failure::{Failure, Kind};
 use crate::model::{Grant, PinnedKeys, Profile, Session};
+use crate::store::StoreError;
 use crate::ui::harmless;
 
-/// How long a login waits for the configuration: as long as another may hold it that waits for a renewal of its own.
-const KEEP_LIMIT: Duration = Duration::from_secs(100);
+/// How long a login waits for the configuration: longer than a change to it, since somebody has signed in.
+const KEEP_LIMIT: Duration = Duration::from_secs(60);
 
 /// The keys that were pinned for the profile in the store that it was kept in before: they are the user's word, and move with
-/// it. Those of a store that is not there cannot, which is told: a login in another store is the way out of that.
+/// it. Those that are gone, with their store or by damage, cannot, which is shown: a login is the way out of that.
 ///
 /// # Errors
-/// Where they are there and cannot be read: those that the issuer publishes are not trusted in their place unasked.
+/// Where they may be there, and cannot be read now: those that the issuer publishes are not trusted in their place.
 pub(super) async fn pins_elsewhere(
     app: &App,
     broker: &Broker,
@@ -37,21 +37,20 @@ pub(super) async fn pins_elsewhere(
         Ok(trust) => return Ok(trust.pinned),
         Err(error) => error,
     };
-    // After these `keys unpin` drops what is there.
-    let lost = match &error {
+    let gone = match &error {
         BrokerError::Trust { .. } => true,
-        BrokerError::Store(error) => error.session_lost(),
+        BrokerError::Store(error) => error.session_lost() || matches!(error, StoreError::Absent { .. }),
         _ => false,
     };
-    if !lost {
-        app.ui().tell(&format!(
-            "The {} store cannot be read ({error}): if keys of {} were pinned there, pin them again with `authctl keys pin {} --jwks \
-             FILE`.",
-            old.store, profile.issuer, profile.name
+    if gone {
+        app.ui().show(&format!(
+            "What was kept of the keys of {} in the {} store cannot be read: pin again what was pinned (`authctl keys pin {} \
+             --jwks FILE`).",
+            profile.issuer, old.store, profile.name
         ));
         return Ok(None);
     }
-    let hint = "`authctl keys unpin{profile}` drops what was pinned there; or pin the keys again with --jwks FILE";
+    let hint = "make that store readable and run the same command again; or pin the keys again with --jwks FILE";
     let failure = Failure::from(error);
     let error = failure.error.context(format!("keys may be pinned in the {} store, and cannot be read", old.store));
     Err(Failure { error, hint: hint.to_owned(), ..failure })
@@ -61,22 +60,35 @@ pub(super) async fn pins_elsewhere(
 ///
 /// # Errors
 /// [`Kind::Usage`] where it was led to another issuer or client meanwhile: the session is not that one's.
-pub(super) async fn set_meanwhile(
-    app: &App,
-    broker: &Broker,
-    before: &Config,
-    profile: &Profile,
-    prepared: &PreparedLogin,
-) -> Result<Option<Profile>, Failure> {
+fn set_meanwhile(app: &App, before: &Config, profile: &Profile) -> Result<Option<Profile>, Failure> {
     let set = app.config()?.profiles.get(&profile.name).cloned();
     let same = |one: &Profile, other: &Profile| one.issuer == other.issuer && one.client_id == other.client_id;
     let old = before.profiles.get(&profile.name);
     match set {
         Some(set) if !same(&set, profile) && !old.is_some_and(|old| same(&set, old)) => {
-            discard(broker, profile, prepared).await;
             Err(led_elsewhere(&set, profile))
         }
         set => Ok(set),
+    }
+}
+
+/// Whether the profile is still the one that the login is for, told before anybody is asked.
+///
+/// # Errors
+/// As [`set_meanwhile`]; the tokens are revoked.
+pub(super) async fn still_meant(
+    app: &App,
+    broker: &Broker,
+    before: &Config,
+    profile: &Profile,
+    prepared: &PreparedLogin,
+) -> Result<(), Failure> {
+    match set_meanwhile(app, before, profile) {
+        Ok(_) => Ok(()),
+        Err(failure) => {
+            discard(broker, profile, prepared.session()).await;
+            Err(failure)
+        }
     }
 }
 
@@ -90,12 +102,7 @@ fn led_elsewhere(set: &Profile, profile: &Profile) -> Failure {
             client(set),
             client(profile)
         ),
-        format!(
-            "run `authctl login{{profile}}` to log in as the profile says now, or use another name: `authctl login NAME \
-             --issuer {} --client-id {}`",
-            shell_word(profile.issuer.as_str()),
-            shell_word(&harmless(&profile.client_id, 400))
-        ),
+        "run `authctl login{profile}` to log in as the profile says now, or the same command with another profile's name",
     )
     .coded("profile_changed")
 }
@@ -122,7 +129,7 @@ pub(super) async fn ask_before_replacing(
     match app.confirm("Replace it?").await {
         Some(true) => Ok(()),
         answer => {
-            discard(broker, profile, prepared).await;
+            discard(broker, profile, prepared.session()).await;
             let message = format!("the session of {old} was kept");
             Err(match answer {
                 Some(_) => Failure::said(Kind::Interrupted, message, "use another profile name for the other account"),
@@ -138,35 +145,62 @@ pub(super) async fn ask_before_replacing(
 }
 
 /// Ends what is not kept.
-async fn discard(broker: &Broker, profile: &Profile, prepared: &PreparedLogin) {
+async fn discard(broker: &Broker, profile: &Profile, session: &Session) {
     // Tokens that were handed in are somebody else's to end.
-    if prepared.session().grant != Grant::Token {
-        broker.discard(profile, prepared.session()).await;
+    if session.grant != Grant::Token {
+        broker.discard(profile, session).await;
     }
 }
 
-/// Stores the session, saves the profile, and removes what is left in a store that it is no longer kept in.
+/// Stores the session, saves the profile, and removes what is left in a store that it is no longer kept in. A session that
+/// cannot be kept is revoked.
 ///
 /// # Errors
 /// As [`set_meanwhile`], and where the session cannot be stored or the profile not saved.
 pub(super) async fn keep(
     app: &App,
     broker: &Arc<Broker>,
-    (args, preset): (&Login, Preset),
+    wanted: (&Login, Preset),
     before: &Config,
     profile: &Profile,
     prepared: PreparedLogin,
 ) -> Result<Session, Failure> {
-    let old = before.profiles.get(&profile.name);
-    // To the end: the session and the profile in the configuration belong together.
-    let lock = match app.lock_config(KEEP_LIMIT).await {
-        Ok(lock) => lock,
-        Err(failure) => {
-            discard(broker, profile, &prepared).await;
-            return Err(failure);
-        }
-    };
-    let set = set_meanwhile(app, broker, before, profile, &prepared).await?;
+    let lost = prepared.lost_trust();
+    let session = prepared.session().clone();
+    let kept = keep_both(app, broker, wanted, before, profile, prepared).await;
+    if kept.is_err() {
+        discard(broker, profile, &session).await;
+    }
+    if let (Some(left), Some(error)) = kept? {
+        app.ui().tell(&format!("The old session is still in the {} store: {error}", left.store));
+    }
+    if lost {
+        app.ui().show(&format!(
+            "What was kept of the keys of {} could not be read and is dropped: pin again what was pinned.",
+            profile.issuer
+        ));
+    }
+    Ok(session)
+}
+
+/// What is left in another store, and why it is still there.
+type Left = (Option<Profile>, Option<BrokerError>);
+
+async fn keep_both(
+    app: &App,
+    broker: &Arc<Broker>,
+    (args, preset): (&Login, Preset),
+    before: &Config,
+    profile: &Profile,
+    prepared: PreparedLogin,
+) -> Result<Left, Failure> {
+    // A renewal of the old session may take its time, in which nobody else's configuration is to stand still.
+    let name = &profile.name;
+    app.patiently(&format!("a renewal of `{name}`"), broker.await_turn(name)).await?;
+    let lock = app.lock_config(KEEP_LIMIT);
+    let lock = app.patiently("another change to the configuration", lock).await?;
+    let old = before.profiles.get(name);
+    let set = set_meanwhile(app, before, profile)?;
     // What was set meanwhile is kept, and what was removed is there again.
     let saved = match &set {
         Some(set) if old != Some(set) => {
@@ -175,22 +209,14 @@ pub(super) async fn keep(
         }
         _ => profile.clone(),
     };
-    let lost = prepared.lost_trust();
-    let session = broker.commit_login(profile, prepared).await?;
-    if lost {
-        app.ui().tell(&format!(
-            "What was kept of the keys of {} could not be read and is dropped: pin again what was pinned.",
-            profile.issuer
-        ));
-    }
-    if set.as_ref() != Some(&saved) {
-        config::save(&app.paths()?.config_file, &saved)?;
-    }
-    drop(lock);
-    if let Some(left) = set.as_ref().or(old).filter(|left| left.store != profile.store)
-        && let Err(error) = broker.forget(left).await
-    {
-        app.ui().tell(&format!("The old session is still in the {} store: {error}", left.store));
-    }
-    Ok(session)
+    let left = set.as_ref().or(old).filter(|left| left.store != profile.store).cloned();
+    let (file, leaves) = (app.paths()?.config_file, left.clone());
+    let is_news = set.as_ref() != Some(&saved);
+    let save = move || {
+        // To the end: the session and the profile belong together, and nobody changes the one without the other.
+        let _lock = lock;
+        if is_news { config::save(&file, &saved).map_err(Failure::from) } else { Ok(()) }
+    };
+    let error = broker.commit_login(profile, prepared, leaves, save).await?;
+    Ok((left, error))
 }

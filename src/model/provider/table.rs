@@ -154,11 +154,11 @@ const MICROSOFT: Provider = Provider {
         "The issuer is one tenant's, by its id: the documents of `common` and `organizations` name no issuer, and those \
          of a domain another.",
         "There is no revocation endpoint: `logout` only forgets the tokens.",
+        "A client with a certificate signs with `--client-key FILE`, a PEM file that holds both.",
     ],
     register: "Entra admin center, App registrations: platform Mobile and desktop applications, and Allow public client \
                flows for `--device` and `--password`; the tenant id of personal accounts is \
-               9188040d-6c67-4c5b-b112-36a304b66dad. A client with a certificate signs with `--client-key FILE`, a PEM file \
-               that holds both.",
+               9188040d-6c67-4c5b-b112-36a304b66dad.",
     documentation: &[
         ("redirect URIs", "https://learn.microsoft.com/en-us/entra/identity-platform/reply-url"),
         ("access tokens", "https://learn.microsoft.com/en-us/entra/identity-platform/access-tokens"),

@@ -1,24 +1,42 @@
-//! Reads a file that somebody named, such as a key: only a plain one, and no more of it than it can be.
+//! Opens and reads a file that somebody named, such as a key: only a plain one, and no more of it than it can be.
 
-use std::fs::{File, metadata};
+use std::fs::{File, Metadata};
 use std::io::Read as _;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
+
 use crate::secret::SecretBytes;
 
-/// All of the file at `path`, where it has at most `most` bytes.
+/// The file at `path`, where it is a plain one of at most `most` bytes. Nobody waits for what a pipe may never bring, the
+/// agent least of all.
 ///
 /// # Errors
 /// Why not, as the end of a sentence.
-pub(super) fn read(path: &Path, most: u64) -> Result<SecretBytes, String> {
-    // Nobody waits for what a pipe may never bring, the agent least of all.
-    if !metadata(path).map_err(|e| e.to_string())?.is_file() {
+pub fn open(path: &Path, most: u64) -> Result<(File, Metadata), String> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file: File =
+        rustix::fs::open(path, flags, Mode::empty()).map_err(|e| std::io::Error::from(e).to_string())?.into();
+    let about = file.metadata().map_err(|e| e.to_string())?;
+    if !about.is_file() {
         return Err("it is no plain file".into());
     }
-    let file = File::open(path).map_err(|e| e.to_string())?;
+    if about.len() > most { Err(too_long(most)) } else { Ok((file, about)) }
+}
+
+/// All of it.
+///
+/// # Errors
+/// As [`open`].
+pub fn read(path: &Path, most: u64) -> Result<SecretBytes, String> {
+    let (file, _) = open(path, most)?;
     let mut bytes = SecretBytes::default();
     let length = std::io::copy(&mut file.take(most + 1), &mut bytes).map_err(|e| e.to_string())?;
-    if length > most { Err(format!("it is larger than {} KiB", most / 1024)) } else { Ok(bytes) }
+    if length > most { Err(too_long(most)) } else { Ok(bytes) }
+}
+
+fn too_long(most: u64) -> String {
+    format!("it is larger than {} KiB", most / 1024)
 }
 
 #[cfg(test)]
