@@ -8,7 +8,6 @@ pub use signals::Signals;
 
 use std::future::Future;
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -51,8 +50,8 @@ pub struct App {
     clock: Arc<dyn Clock>,
     ui: OnceLock<Arc<dyn Ui>>,
     broker: OnceLock<Arc<Broker>>,
-    /// The directory's file that named the profile, where one did.
-    named_by: OnceLock<PathBuf>,
+    /// What named the profile where the command line did not: `AUTHCTL_PROFILE`, or the directory's file.
+    named_by: OnceLock<String>,
     /// The line that is being waited for. A question that was given up leaves it to the next one: a read of a terminal
     /// cannot be called off, and would swallow the next answer.
     typed: tokio::sync::Mutex<Option<tokio::task::JoinHandle<Option<String>>>>,
@@ -127,6 +126,7 @@ impl App {
     pub fn asked_for(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Failure> {
         let variable = || {
             let text = self.environment.profile.as_deref()?;
+            let _ = self.named_by.set("AUTHCTL_PROFILE".to_owned());
             Some(text.parse().map_err(|e| Failure::new(Kind::Usage, e, "correct AUTHCTL_PROFILE, or unset it")))
         };
         argument.map(|name| Ok(name.clone())).or_else(variable).transpose()
@@ -139,7 +139,7 @@ impl App {
     pub fn of_directory(&self) -> Result<Option<ProfileName>, Failure> {
         let Some(directory) = &self.environment.directory else { return Ok(None) };
         Ok(config::directory_profile(directory)?.map(|(name, file)| {
-            let _ = self.named_by.set(file);
+            let _ = self.named_by.set(file.display().to_string());
             name
         }))
     }
@@ -148,8 +148,8 @@ impl App {
     #[must_use]
     pub fn traced(&self, failure: Failure) -> Failure {
         match self.named_by.get() {
-            Some(file) if failure.code == "unknown_profile" => {
-                let error = failure.error.context(format!("as {} says", file.display()));
+            Some(what) if failure.code == "unknown_profile" => {
+                let error = failure.error.context(format!("as {what} says"));
                 Failure { error, ..failure }
             }
             _ => failure,

@@ -60,7 +60,10 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
     }
     output::line("")?;
     if let Ok(Some(meant)) = &meant {
-        output::line(&format!("In this directory `{meant}` is meant where no profile is named (.authctl.toml)."))?;
+        let missing = config.profile(meant).err().map(|e| format!(" But {e}")).unwrap_or_default();
+        output::line(&format!(
+            "In this directory `{meant}` is meant where no profile is named (.authctl.toml).{missing}"
+        ))?;
     }
     output::line(&agents)?;
     if exit == 0 { meant.map(|_| 0) } else { Ok(exit) }

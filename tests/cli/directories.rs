@@ -137,3 +137,26 @@ fn a_broken_file_of_the_directory_stands_in_nobody_elses_way() {
     }
     home.run(&["status", "--check"]).exits(2);
 }
+
+#[test]
+fn a_name_that_no_profile_has_is_told_with_where_it_comes_from() {
+    let issuer = quick_issuer();
+    let home = accounts(&issuer);
+    let missing = "there is no profile `wrok`; did you mean `work`?";
+    let mut by_variable = home.command(&["token"]);
+    by_variable.env("AUTHCTL_PROFILE", "wrok");
+    let told = format!("as AUTHCTL_PROFILE says: {missing}");
+    home.watch_command(by_variable, &["token"]).ends().exits(2).says(&told);
+    // Whoever typed it knows.
+    let mut typed = home.command(&["token", "wrok"]);
+    typed.env("AUTHCTL_PROFILE", "work");
+    home.watch_command(typed, &["token", "wrok"]).ends().exits(2).says(&format!("authctl: {missing}"));
+    let file = home.path().join(".authctl.toml");
+    fs::write(&file, "profile = \"wrok\"\n").unwrap();
+    home.run(&["token"]).exits(2).says(&format!("as {} says: {missing}", file.display()));
+    let shown = home.run(&["status"]).exits(0).stdout;
+    assert!(
+        shown.contains(&format!("`wrok` is meant where no profile is named (.authctl.toml). But {missing}")),
+        "{shown}"
+    );
+}
