@@ -67,8 +67,8 @@ pub mod fuzzing {
 
 use std::ffi::OsString;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
 
 use app::App;
 use cli::Cli;
@@ -83,7 +83,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let Cli { common, command } = match parsed {
         Ok(cli) => cli,
         // What follows `--` is another program's.
-        Err(error) => return usage(&error, args.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--json")),
+        Err(error) => return usage(&error, args.split(|arg| arg == "--").next().unwrap_or_default()),
     };
     log_to_stderr(common.verbose);
     let app = App::new(common, Environment::capture());
@@ -98,7 +98,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// Help and version go to stdout; what is wrong with the arguments to stderr, as JSON if that was asked for.
-fn usage(error: &clap::Error, json: bool) -> u8 {
+fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
+    let json = args.iter().any(|arg| arg == "--json");
     let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     if asked_for || !json {
         let _ = error.print();
@@ -112,11 +113,30 @@ fn usage(error: &clap::Error, json: bool) -> u8 {
             let lines = text.trim_start_matches("error: ").lines();
             let told =
                 lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
-            told.collect::<Vec<_>>().join(" ")
+            let told = told.map(str::trim).filter(|line| !line.is_empty());
+            told.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ")
         }
     };
-    Failure::said(Kind::Usage, message, "run `authctl --help`").report(true);
+    Failure::said(Kind::Usage, message, format!("run `authctl{} --help`", verbs(args))).report(true);
     Kind::Usage.exit_code()
+}
+
+/// The commands that `args` go down to, a space before each.
+fn verbs(args: &[OsString]) -> String {
+    let mut command = Cli::command();
+    let mut verbs = String::new();
+    let mut words = args.iter().skip(1).filter_map(|arg| arg.to_str());
+    while let Some(arg) = words.next() {
+        if ["--config", "--color"].contains(&arg) {
+            // What follows is its value.
+            words.next();
+        } else if let Some(inner) = command.find_subcommand(arg).cloned() {
+            verbs.push(' ');
+            verbs.push_str(inner.get_name());
+            command = inner;
+        }
+    }
+    verbs
 }
 
 /// With `-v` authctl's own log goes to stderr. Libraries' logs never do: they may hold what they send.

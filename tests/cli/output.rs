@@ -173,6 +173,15 @@ fn wrong_usage_is_told_in_json_too() {
         let message = ran.error()["message"].as_str().unwrap().to_owned();
         assert!(!message.ends_with(':') && !message.starts_with("Usage"), "says what is wrong: {args:?}: {message}");
     }
+    for (args, help) in [
+        (&["login", "--json", "--isuer", "x"][..], "run `authctl login --help`"),
+        (&["--config", "token", "agent", "start", "--json", "x"], "run `authctl agent start --help`"),
+        (&["--json", "tokn"], "run `authctl --help`"),
+    ] {
+        assert_eq!(home.run(args).exits(2).error()["hint"], help, "{args:?}");
+    }
+    let typo = home.run(&["login", "--json", "--isuer", "x"]).exits(2).error()["message"].clone();
+    assert_eq!(typo, "unexpected argument '--isuer' found; a similar argument exists: '--issuer'");
     // What follows `--` is the command's own.
     let ran = home.run(&["token", "--nonsense", "--", "--json"]).exits(2);
     assert!(ran.stderr.starts_with("error: "), "{}", ran.stderr);
