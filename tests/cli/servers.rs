@@ -109,7 +109,11 @@ fn a_preset_says_what_is_missing_and_what_cannot_be() {
     let home = Sandbox::new();
     home.run(&["login", "--provider", "apple", "--client-id", "x", "--device"]).exits(2).says("Apple");
     home.run(&["login", "--provider", "keycloak", "--client-id", "x", "--device"]).exits(2).says("--issuer https://");
-    home.run(&["login", "--provider", "github", "--device"]).exits(2).says("--client-id");
+    let client = home.run(&["login", "--provider", "github", "--device"]).exits(2).says("--client-id");
+    client
+        .says("GitHub: Settings, Developer settings: ")
+        .says("The redirect to register is http://127.0.0.1/callback.");
+    home.run(&["login", "--provider", "generic", "--device"]).exits(2).says("authctl: no issuer was given\n");
     home.run(&["login", "--provider", "gogle", "--client-id", "x"]).exits(2).says("google");
     assert!(!home.config_file().exists());
 }

@@ -22,6 +22,18 @@ pub(super) fn named(args: &Login) -> Result<Option<&'static Provider>, Failure> 
     }
 }
 
+/// What to do where no client id was given: a provider's client is registered at a place that the preset knows.
+pub(super) fn client_id_hint(preset: Option<&Provider>) -> String {
+    let Some(preset) = preset.filter(|preset| preset.name != "generic") else {
+        return "register a client at the issuer (a public or native one) and give its id with --client-id".to_owned();
+    };
+    let redirect = match preset.registers_redirect {
+        true => format!(" The redirect to register is {}.", preset.redirect()),
+        false => String::new(),
+    };
+    format!("register a client and give its id with --client-id. {}: {}{redirect}", preset.title, preset.register)
+}
+
 /// Whether the profile is of the preset already.
 pub(super) fn is_of(preset: &Provider, profile: &Profile) -> bool {
     profile.server.provider == Some(preset.name)
@@ -45,11 +57,13 @@ pub(super) fn issuer(
     }
     match preset.issuer {
         ProviderIssuer::Fixed(known) | ProviderIssuer::Default(known) => Ok(Some(IssuerUrl::parse(known)?)),
-        ProviderIssuer::Yours { example } => Err(Failure::said(
-            Kind::Usage,
-            format!("{} has an issuer for each customer, and none was given", preset.title),
-            format!("give yours with --issuer, as in --issuer {example}"),
-        )),
+        ProviderIssuer::Yours { example } => {
+            let message = match preset.name {
+                "generic" => "no issuer was given".to_owned(),
+                _ => format!("{} has an issuer for each customer, and none was given", preset.title),
+            };
+            Err(Failure::said(Kind::Usage, message, format!("give yours with --issuer, as in --issuer {example}")))
+        }
     }
 }
 

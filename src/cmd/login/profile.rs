@@ -114,11 +114,7 @@ pub(super) fn laid_over(args: &Login, preset: Preset, mut profile: Profile) -> R
         profile.client_id = API_CLIENT.to_owned();
     }
     if profile.client_id.is_empty() {
-        return Err(Failure::said(
-            Kind::Usage,
-            "no client id was given",
-            "register a client at the issuer (a public or native one) and give its id with --client-id",
-        ));
+        return Err(Failure::said(Kind::Usage, "no client id was given", preset::client_id_hint(preset)));
     }
     if let Some(auth) = args.client_auth {
         profile.client_auth = auth.into();
