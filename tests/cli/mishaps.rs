@@ -51,6 +51,19 @@ fn a_wrong_address_piped_in_is_wrong_usage() {
 }
 
 #[test]
+fn whoever_ends_the_input_instead_of_pasting_is_told_what_is_waited_for() {
+    let issuer = issuer(|_| {});
+    let home = Sandbox::new();
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
+    let mut login = home.watch_in_terminal(&args);
+    login.says("Paste the address here: ");
+    login.types("\u{4}");
+    login.says("Nothing more can be pasted; waiting for a browser");
+    login.types("\u{3}");
+    login.ends().exits(130);
+}
+
+#[test]
 fn what_is_set_while_somebody_signs_in_is_kept() {
     let issuer = issuer(|options| options.device_interval = std::time::Duration::from_secs(1));
     let home = Sandbox::new();

@@ -202,17 +202,18 @@ impl SignIn<'_> {
         let paste = async {
             loop {
                 let Some(text) = self.app.ask_line("Paste the address here: ").await else {
-                    // Nothing more can be pasted; the listener is still there.
+                    // The listener is still there.
+                    self.tell("Nothing more can be pasted; waiting for a browser on this machine, Ctrl-C gives up.");
                     return std::future::pending().await;
                 };
                 if text.trim().is_empty() {
                     continue;
                 }
                 match login.pasted(&text) {
-                    Err(IssuerError::Malformed { from, what }) if self.app.ui().is_human() => {
+                    Err(IssuerError::Malformed { from, what, .. }) if self.app.ui().is_human() => {
                         self.tell(&format!("Not taken: {from} is {what}. Copy it again, whole."));
                     }
-                    Err(IssuerError::Malformed { from, what }) => {
+                    Err(IssuerError::Malformed { from, what, .. }) => {
                         let hint = "pipe the whole address that the browser ended at";
                         return Err(Failure::said(Kind::Usage, format!("{from} is {what}"), hint));
                     }
