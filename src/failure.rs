@@ -12,7 +12,7 @@ use crate::issuer::{IssuerError, Phase};
 use crate::model::{InsecureUrl, InvalidProfileName, InvalidSetting, ProfileName};
 use crate::paths::NoHome;
 use crate::store::{KeyProblem, LockError, StoreError};
-use crate::verify::{InvalidOption, RevokedError};
+use crate::verify::{InvalidOption, Reason, ReasonCode, RevokedError};
 
 /// Kinds of failure, by what a script would do about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -412,13 +412,15 @@ impl From<BrokerError> for Failure {
                 };
                 Self::said(kind, failed.message, hint)
             }
-            BrokerError::NotVerified { .. } => {
-                let message = error.to_string();
-                Self::said(
-                    Kind::Denied,
-                    message,
-                    "nothing was stored; check --issuer and --client-id with whoever runs the issuer, and this machine's clock",
-                )
+            BrokerError::NotVerified { ref reasons, .. } => {
+                let by_key = |reason: &Reason| matches!(reason.code, ReasonCode::UnknownKey | ReasonCode::BadSignature);
+                let hint = if reasons.iter().any(by_key) {
+                    "nothing was stored; check --issuer, and --jwks or --jwks-uri if one was given: a server whose metadata \
+                     names no keys needs one of them"
+                } else {
+                    "nothing was stored; check --issuer and --client-id with whoever runs the issuer, and this machine's clock"
+                };
+                Self::said(Kind::Denied, error.to_string(), hint)
             }
             BrokerError::RevokedList(error) => error.into(),
             BrokerError::Trust { .. } => Self::said(
@@ -500,12 +502,16 @@ impl From<IssuerError> for Failure {
                 "have the client registered for bearer tokens at the issuer, without DPoP or another proof",
             )
             .coded("token_type"),
-            IssuerError::Malformed { .. } => Self::new(
-                Kind::Unreachable,
-                error,
-                "something between here and the issuer answers in its place (a proxy, a sign-in page of the network), or it is \
-                 out of order; try again",
-            ),
+            IssuerError::Malformed { misplaced, .. } => {
+                let hint = if *misplaced {
+                    "check the issuer's address and those of its endpoints, path and slash at the end included; if they are \
+                     right, something between here and it answers in its place (a proxy, a sign-in page of the network)"
+                } else {
+                    "something between here and the issuer answers in its place (a proxy, a sign-in page of the network), or \
+                     it is out of order; try again"
+                };
+                Self::new(Kind::Unreachable, error, hint)
+            }
             IssuerError::NoJwt { .. } => Self::new(
                 Kind::Unreachable,
                 error,

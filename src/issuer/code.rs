@@ -153,7 +153,7 @@ impl CodeLogin {
     /// As [`CodeLogin::wait`]; [`IssuerError::Malformed`] where it is not the answer to this sign-in.
     pub fn pasted(&self, text: &str) -> Result<Code, IssuerError> {
         let from = "the pasted address";
-        let malformed = |what: &str| IssuerError::Malformed { from: from.into(), what: what.into() };
+        let malformed = |what: &str| IssuerError::Malformed { from: from.into(), what: what.into(), misplaced: false };
         let text = text.trim().trim_matches(['"', '\'', '<', '>']);
         let query = match Url::parse(text) {
             Ok(url) => {

@@ -81,7 +81,7 @@ pub async fn request(
     };
     let (Some(device_code), Some(user_code), Some(uri)) = (wire.device_code, wire.user_code.0, uri) else {
         let what = format!("a device authorization response without {missing}");
-        return Err(IssuerError::Malformed { from: reply.host, what });
+        return Err(IssuerError::Malformed { from: reply.host, what, misplaced: false });
     };
     let expires_in = wire.expires_in.0.unwrap_or(LIVES.0).min(LIVES.1);
     Ok(DeviceAuthorization {

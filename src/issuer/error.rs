@@ -144,6 +144,8 @@ pub enum IssuerError {
         from: String,
         /// What it was, without any of its text.
         what: String,
+        /// Whether that is what comes where nothing of the kind is served: 404, 405, or a redirect elsewhere.
+        misplaced: bool,
     },
     /// An answer of a login API without a JWT where one is looked for.
     #[error("{from} answered without a JWT in `{names}`")]

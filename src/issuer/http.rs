@@ -193,7 +193,11 @@ impl Http {
             Err(_) => return Err(to.late(Phase::Read, limits.piece)),
         } {
             if body.expose().len() + chunk.len() > BODY_LIMIT {
-                return Err(IssuerError::Malformed { from: host, what: "an answer of more than 1 MiB".into() });
+                return Err(IssuerError::Malformed {
+                    from: host,
+                    what: "an answer of more than 1 MiB".into(),
+                    misplaced: false,
+                });
             }
             body.extend(&chunk);
         }
@@ -296,7 +300,8 @@ impl Reply {
             status @ 300..400 => format!("a redirect (status {status}) instead of {expected}"),
             status => format!("no {expected} but {} (status {status})", self.kind()),
         };
-        IssuerError::Malformed { from: self.host.clone(), what }
+        let misplaced = matches!(self.status, 300..400 | 404 | 405);
+        IssuerError::Malformed { from: self.host.clone(), what, misplaced }
     }
 
     /// What the body is, in words of ours alone.

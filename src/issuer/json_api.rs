@@ -107,7 +107,7 @@ async fn ask(
         let error = refusal(&reply, std::slice::from_ref(sent), denials);
         return Err(if says_no { IssuerError::Refused(error) } else { reply.malformed("JSON answer of a login API") });
     }
-    let malformed = |what: String| IssuerError::Malformed { from: reply.host.clone(), what };
+    let malformed = |what: String| IssuerError::Malformed { from: reply.host.clone(), what, misplaced: false };
     if !is_object {
         return Err(reply.malformed("JSON object"));
     }

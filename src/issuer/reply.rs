@@ -56,7 +56,8 @@ pub(super) fn read_tokens(reply: &Reply, sent: &[Secret], asked_at: UnixTime) ->
     }
     let success = reply.is_success();
     let expected = if success { "token response" } else { "OAuth error response" };
-    let malformed = |what: &str| IssuerError::Malformed { from: reply.host.clone(), what: what.to_owned() };
+    let malformed =
+        |what: &str| IssuerError::Malformed { from: reply.host.clone(), what: what.to_owned(), misplaced: false };
     let wire = parse(reply).ok_or_else(|| match reply.object::<Members>() {
         Some(_) => malformed(&format!("a {expected} with a member twice, or one that is no text where it has to be")),
         None => reply.malformed(expected),

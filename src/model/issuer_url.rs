@@ -6,11 +6,14 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
+/// How the addresses of metadata end.
+const METADATA: [&str; 2] = ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"];
+
 /// Why an address was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InsecureUrl {
     /// Not an absolute URL at all.
-    #[error("`{0}` is not an absolute URL")]
+    #[error("`{0}` is not an absolute URL, which begins with https://")]
     NotAUrl(String),
     /// Plain http to somewhere else than this machine (RFC 9700, section 2.6).
     #[error("`{0}` is not https; plain http is only for loopback addresses")]
@@ -18,6 +21,9 @@ pub enum InsecureUrl {
     /// User name or password in the address, or, for an issuer, a query or fragment (RFC 8414, section 2).
     #[error("`{0}` may have no user, password, query or fragment")]
     Decorated(String),
+    /// The address of an issuer's metadata in place of its own (RFC 8414, section 3.1).
+    #[error("`{0}` is where an issuer's metadata is; give the issuer itself, without /.well-known/ and what follows")]
+    Metadata(String),
 }
 
 /// Parses an address and refuses whatever is neither https nor http on loopback.
@@ -79,6 +85,9 @@ impl IssuerUrl {
         let url = secure_url(text)?;
         if url.query().is_some() || url.fragment().is_some() {
             return Err(InsecureUrl::Decorated(shown(text)));
+        }
+        if METADATA.iter().any(|end| url.path().ends_with(end)) {
+            return Err(InsecureUrl::Metadata(shown(text)));
         }
         Ok(Self { text: text.to_owned(), url })
     }
@@ -152,6 +161,8 @@ mod tests {
             "https://a.example#f",
             "javascript:alert(1)",
             "http://[::2]/",
+            "https://a.example/.well-known/openid-configuration",
+            "https://a.example/.well-known/oauth-authorization-server",
         ] {
             assert!(IssuerUrl::parse(bad).is_err(), "{bad}");
         }

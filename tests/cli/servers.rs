@@ -447,3 +447,39 @@ fn keys_that_cannot_be_pinned_leave_no_session_that_others_would_judge() {
     assert_ne!(ran.code, 0, "{}", ran.stderr);
     assert!(!home.session_file("work").exists(), "a session without the keys that were named");
 }
+
+#[test]
+fn an_address_where_nothing_is_served_is_told_as_that() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let check = "next: check the issuer's address and those of its endpoints";
+    let tenant = format!("{}/tenant", issuer.issuer());
+    home.run(&["login", "work", "--issuer", &tenant, "--client-id", "authctl", "--device"]).exits(6).says(check);
+    let api = HandServer::start(|_, request| (if request.path == "/login" { 301 } else { 404 }, String::new()));
+    for path in ["login", "logn"] {
+        let endpoint = format!("{}/{path}", api.url);
+        let args = ["login", "work", "--issuer", &api.url, "--login-endpoint", &endpoint];
+        home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(6).says(check);
+    }
+    let metadata = format!("{}/.well-known/openid-configuration", issuer.issuer());
+    let args = ["login", "work", "--issuer", &metadata, "--client-id", "authctl", "--device"];
+    home.run(&args).exits(2).says("without /.well-known/ and what follows");
+}
+
+#[test]
+fn a_login_that_lacks_keys_or_has_the_wrong_ones_names_the_options_for_them() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    run(&home, &login(&issuer, &BY_PASSWORD), PASSWORD).exits(4).says("--jwks or --jwks-uri");
+    let keys = home.path().join("keys.json");
+    fs::write(&keys, Signer::new().jwks().to_string()).unwrap();
+    let wrong = ["--jwks", keys.to_str().unwrap()];
+    run(&home, &login(&issuer, &[&BY_PASSWORD[..], &wrong].concat()), PASSWORD).exits(4).says("--jwks or --jwks-uri");
+}
+
+#[test]
+fn a_login_api_that_refuses_may_call_its_fields_otherwise() {
+    let home = Sandbox::new();
+    let api = HandServer::start(|_, _| (400, r#"{"email":["This field is required."]}"#.into()));
+    let endpoint = format!("{}/login", api.url);
+    let args = ["login", "work", "--issuer", &api.url, "--login-endpoint", &endpoint];
+    home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(5).says("--field username=NAME");
+}

@@ -300,7 +300,15 @@ impl SignIn<'_> {
         let reply = match reply {
             Err(IssuerError::Refused(refusal)) if refusal.code == "invalid_grant" => {
                 let message = format!("the issuer does not accept this user name and password ({refusal})");
-                return Err(Failure::said(Kind::Refused, message, "check both, and run the login again"));
+                let hint = match api.login {
+                    // Its answer to a field that it does not know is the same.
+                    Some(_) => {
+                        "check both, and what the API calls them (--field username=NAME, --field password=NAME), and run the \
+                         login again"
+                    }
+                    None => "check both, and run the login again",
+                };
+                return Err(Failure::said(Kind::Refused, message, hint));
             }
             reply => reply?,
         };
