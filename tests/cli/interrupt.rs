@@ -82,6 +82,7 @@ fn a_login_that_is_interrupted_keeps_the_session_and_its_profile_or_neither() {
         ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--password", "--username", USER];
     let mut login = home.watch(&[&args[..], &["--password-stdin"]].concat());
     login.types(&format!("{PASSWORD}\n"));
+    login.closes_stdin();
     until("the session", || home.session_file("work").exists().then_some(()));
     login.signal(Signal::INT);
     login.says("Finishing what is under way");

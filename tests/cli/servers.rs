@@ -115,6 +115,12 @@ fn a_preset_says_what_is_missing_and_what_cannot_be() {
         .says("The redirect to register is http://127.0.0.1/callback.");
     home.run(&["login", "--provider", "generic", "--device"]).exits(2).says("authctl: no issuer was given\n");
     home.run(&["login", "--provider", "gogle", "--client-id", "x"]).exits(2).says("google");
+    // Nothing that is for another server goes to the preset's, nor is anything typed for a login that it does not have.
+    let other = ["login", "--provider", "github", "--issuer", "https://ghe.example", "--client-id", "x", "--device"];
+    home.run(&other).exits(2).says("GitHub is at https://github.com").says("leave out --provider");
+    let by_password = ["login", "--provider", "github", "--client-id", "x", "--password", "--password-stdin"];
+    let args = [&by_password[..], &["--username", "a"]].concat();
+    home.run_with(&args, PASSWORD).exits(2).says("GitHub has no login by password").says("`--device`");
     assert!(!home.config_file().exists());
 }
 
@@ -327,7 +333,7 @@ fn a_preset_that_is_said_again_leaves_what_was_set() {
     let other = shown();
     assert_eq!((&other["provider"], &other["client_auth"]), (&"gitlab".into(), &"none".into()));
     assert_eq!((&other["scopes"][2], &other["jwks_uri"]), (&"email".into(), &().into()));
-    home.run(&["profile", "set", "work", "provider=gitlob"]).exits(2).says("no provider `gitlob`");
+    home.run(&["profile", "set", "work", "provider=gitlob"]).exits(2).says("`authctl login work --provider gitlob`");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::cli::Login;
 use crate::failure::{Failure, Kind};
 use crate::model::{
-    AssertionAudience, IssuerUrl, JsonApi, Profile, Provider, ProviderEndpoints, ProviderIssuer, provider,
+    AssertionAudience, Grant, IssuerUrl, JsonApi, Profile, Provider, ProviderEndpoints, ProviderIssuer, provider,
 };
 
 /// The preset that is named.
@@ -34,6 +34,24 @@ pub(super) fn client_id_hint(preset: Option<&Provider>) -> String {
     format!("register a client and give its id with --client-id. {}: {}{redirect}", preset.title, preset.register)
 }
 
+/// Refuses a way of signing in that the preset's server does not have; tokens from elsewhere it may have given.
+///
+/// # Errors
+/// [`Kind::Usage`].
+pub(super) fn offers(preset: Option<&Provider>, grant: Grant) -> Result<(), Failure> {
+    match preset {
+        Some(preset) if grant != Grant::Token && !preset.grants.contains(&grant) => {
+            let ways: Vec<String> = preset.grants.iter().map(|grant| format!("`--{grant}`")).collect();
+            Err(Failure::said(
+                Kind::Usage,
+                format!("{} has no login by {grant}", preset.title),
+                format!("use {}", ways.join(" or ")),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether the profile is of the preset already.
 pub(super) fn is_of(preset: &Provider, profile: &Profile) -> bool {
     profile.server.provider == Some(preset.name)
@@ -49,7 +67,15 @@ pub(super) fn issuer(
     known: Option<&Profile>,
 ) -> Result<Option<IssuerUrl>, Failure> {
     if let Some(given) = &args.issuer {
-        return Ok(Some(given.clone()));
+        return match preset.map(|preset| (preset, preset.issuer)) {
+            // Its endpoints are fixed as well: what is meant for the given one would go there.
+            Some((preset, ProviderIssuer::Fixed(own))) if *given != IssuerUrl::parse(own)? => Err(Failure::said(
+                Kind::Usage,
+                format!("{} is at {own}, and another issuer was given", preset.title),
+                "leave out --issuer; or leave out --provider, and give the endpoints of a server of your own",
+            )),
+            _ => Ok(Some(given.clone())),
+        };
     }
     let Some(preset) = preset else { return Ok(None) };
     if let Some(profile) = known.filter(|profile| is_of(preset, profile)) {

@@ -66,7 +66,9 @@ pub(super) fn wanted_profile(
         }
     };
     let profile = laid_over(args, preset, profile)?;
-    fits(args, args.grant().unwrap_or(profile.grant))?;
+    let grant = args.grant().unwrap_or(profile.grant);
+    fits(args, grant)?;
+    preset::offers(preset, grant)?;
     // One that was a login API's has no scopes yet.
     let was_api = known.is_some_and(|known| known.server.api.login.is_some()) && profile.server.api.login.is_none();
     Ok((profile, known.is_none() || was_api))
