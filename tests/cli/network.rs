@@ -56,7 +56,13 @@ fn a_proxy_that_is_not_understood_is_nothing_to_those_who_need_none() {
     home.unset("NO_PROXY");
     home.set("HTTPS_PROXY", "http://proxy.invalid:3128");
     home.set("ALL_PROXY", "::::");
-    home.run(&LOGIN).exits(6).says("the name of the proxy proxy.invalid:3128 could not be resolved");
+    let by_proxy = "the name of the proxy proxy.invalid:3128 could not be resolved";
+    home.run(&LOGIN).exits(6).says(by_proxy);
+    // Started by a web server too, whose requests cannot name this one.
+    home.set("REQUEST_METHOD", "GET");
+    home.run(&LOGIN).exits(6).says(by_proxy);
+    home.set("NO_PROXY", ".invalid");
+    home.run(&LOGIN).exits(6).says("its name could not be resolved");
 }
 
 #[test]
@@ -66,6 +72,7 @@ fn what_holds_no_authorities_is_not_waited_for() {
         ("missing", "No such file"),
         ("empty", "no PEM certificate in it"),
         ("text", "no PEM certificate in it"),
+        ("junk", "what it holds is no certificate"),
         ("directory", "it is no plain file"),
         ("pipe", "it is no plain file"),
         ("/dev/zero", "it is no plain file"),
@@ -75,6 +82,7 @@ fn what_holds_no_authorities_is_not_waited_for() {
         match name {
             "empty" => fs::write(&path, "").unwrap(),
             "text" => fs::write(&path, "not a certificate\n").unwrap(),
+            "junk" => fs::write(&path, "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n").unwrap(),
             "directory" => fs::create_dir(&path).unwrap(),
             "pipe" => assert!(Command::new("mkfifo").arg(&path).status().unwrap().success()),
             "huge" => fs::File::create(&path).unwrap().set_len(1 << 40).unwrap(),
