@@ -126,6 +126,8 @@ impl Broker {
         };
         let known = Trust { fetched: keys.clone(), ..kept.clone() };
         let (set, _) = keys_of(&known, now);
+        // Where nothing else says whose it is, and the keys are the user's word.
+        let by_itself = grant == Grant::Token || (api && pinned.is_some());
         let mut acr = None;
         let subject = match &tokens.id_token {
             Some(id_token) => {
@@ -143,7 +145,7 @@ impl Broker {
                 let reasons = vec![Reason::new(ReasonCode::MissingClaim, message)];
                 return Err(BrokerError::NotVerified { what: "sign-in", reasons });
             }
-            None => match Self::access_token_subject(profile, grant, &tokens, &set, now)? {
+            None => match Self::access_token_subject(profile, by_itself, &tokens, &set, now)? {
                 None if grant != Grant::ClientCredentials => self.ask_who(profile, metadata, &tokens).await,
                 subject => subject,
             },
@@ -184,10 +186,10 @@ impl Broker {
         }
     }
 
-    /// Whose access token it is. One handed in from elsewhere must be the issuer's and valid, if it is a JWT.
+    /// Whose access token it is. One that stands `by_itself` must be the issuer's and valid, if it is a JWT.
     fn access_token_subject(
         profile: &Profile,
-        grant: Grant,
+        by_itself: bool,
         tokens: &TokenSet,
         keys: &KeySet,
         now: UnixTime,
@@ -216,7 +218,7 @@ impl Broker {
                     | ReasonCode::WrongIssuer
             )
         };
-        if grant == Grant::Token && reasons.iter().any(|reason| fatal(reason.code)) {
+        if by_itself && reasons.iter().any(|reason| fatal(reason.code)) {
             return Err(BrokerError::NotVerified { what: "access token", reasons });
         }
         Ok(None)

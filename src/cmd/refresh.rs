@@ -27,6 +27,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Failure> {
     }
     let config = app.config()?;
     let mut worst: Option<Kind> = None;
+    let mut any = false;
     app.run(async {
         for profile in config.profiles.values() {
             let result = match app.broker()?.stored(profile).await {
@@ -34,6 +35,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Failure> {
                 Ok(Some(_)) => renew(app, profile, need).await.and_then(|answer| tell(app, &answer)),
                 Err(error) => Err(Failure::from(error).about(&profile.name)),
             };
+            any = true;
             if let Err(failure) = result {
                 app.report(&Failure { error: failure.error.context(profile.name.to_string()), ..failure });
                 worst = worst.or(Some(failure.kind));
@@ -41,6 +43,9 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Failure> {
         }
         Ok(())
     })?;
+    if !any {
+        app.ui().tell("Nobody is logged in: there is nothing to renew.");
+    }
     Ok(worst.map_or(0, Kind::exit_code))
 }
 

@@ -147,6 +147,10 @@ fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>, revoked
     }
     let mut token = SecretBytes::default();
     io::copy(&mut io::stdin().lock().take(MOST_BYTES as u64 + 1), &mut token).map_err(unreadable)?;
+    if token.expose().trim_ascii().is_empty() {
+        let hint = "look whether what was to print the token has failed";
+        return Err(Failure::said(Kind::Usage, "stdin holds no token", hint));
+    }
     let explained = decide(token.expose(), &judge, args.explain);
     tell(app, args, &explained, judge.keys_age(), None)
 }

@@ -399,7 +399,7 @@ fn a_renewal_of_a_session_that_was_logged_out_meanwhile_brings_nothing_back() {
     home.run(&["logout", "work"]).exits(0);
     home.run(&["token", "work"]).exits(3).says("authctl login work");
     home.run(&["refresh", "work"]).exits(3);
-    home.run(&["refresh", "--all"]).exits(0);
+    home.run(&["refresh", "--all"]).exits(0).says("Nobody is logged in");
 }
 
 #[test]

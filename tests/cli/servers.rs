@@ -260,7 +260,13 @@ fn a_login_api_knows_no_scopes_and_its_jwt_says_who_it_is() {
     let args = [&args[..], &[keys.to_str().unwrap(), "--username", USER, "--password-stdin"]].concat();
     let told = home.run_with(&args, PASSWORD).exits(6).stderr;
     assert!(told.contains("without a JWT") && told.contains("--field access_token=NAME"), "{told}");
-    home.run_with(&[&args[..], &["--field", "access_token=data.jwt"]].concat(), PASSWORD).exits(0);
+    let args = [&args[..], &["--field", "access_token=data.jwt"]].concat();
+    // Keys of somebody else are noticed before anything is kept.
+    fs::write(&keys, Signer::new().jwks().to_string()).unwrap();
+    home.run_with(&args, PASSWORD).exits(4).says("access token");
+    assert!(!home.session_file("api").exists());
+    fs::write(&keys, signer.jwks().to_string()).unwrap();
+    home.run_with(&args, PASSWORD).exits(0);
     assert!(home.status("api")["scope"].is_null(), "none was asked for: {}", home.status("api"));
     // Without `iss` and `aud` it is nobody's, unless the profile says that they are not there.
     home.run(&["verify", "api"]).exits(4).says("iss");

@@ -216,6 +216,10 @@ fn what_cannot_be_meant_is_a_usage_error() {
         let ran = bench.run("", more).exits(2);
         assert_eq!(ran.stdout, "", "{more:?}");
     }
+    // What was to print the token has failed.
+    for nothing in ["", "\n"] {
+        bench.run(nothing, &[]).exits(2).says("stdin holds no token");
+    }
     let home = &bench.home;
     for args in [&["verify", "--at", "5"][..], &["verify", "--batch"], &["verify", "--profile", "a"]] {
         home.run(args).exits(2).says("stdin");

@@ -211,7 +211,10 @@ impl SignIn<'_> {
                 }
                 match login.pasted(&text) {
                     Err(IssuerError::Malformed { from, what, .. }) if self.app.ui().is_human() => {
-                        self.tell(&format!("Not taken: {from} is {what}. Copy it again, whole."));
+                        self.tell(&format!(
+                            "Not taken: {from} is {what}. Copy it again, whole. One of an earlier login is of no use: sign in at \
+                             the address above."
+                        ));
                     }
                     Err(IssuerError::Malformed { from, what, .. }) => {
                         let hint = "pipe the whole address that the browser ended at";
