@@ -216,7 +216,7 @@ fn a_profile_leaves_a_store_that_is_gone_and_is_told_of_keys_that_may_be_pinned_
         issuer.issuer()
     ));
     let args = ["login", "work", "--store", "file", "--password", "--password-stdin", "--username", USER];
-    let ran = home.run_with(&args, PASSWORD).exits(0).says("The keychain store cannot be read");
+    let ran = home.run_with(&args, PASSWORD).exits(0).says("in the keychain store cannot be read");
     assert!(ran.stderr.contains("`authctl keys pin work --jwks FILE`"), "{}", ran.stderr);
     home.run(&["verify", "work"]).exits(0);
 }
