@@ -228,8 +228,7 @@ impl Broker {
     /// `leaves`; nothing of it is cut short, and no renewal comes between. Gives why something is still left there.
     ///
     /// # Errors
-    /// [`BrokerError::Store`] or [`BrokerError::Lock`]; the old session is then still there. What `also` fails with; where there
-    /// was no session before, there is then none.
+    /// [`BrokerError::Store`] or [`BrokerError::Lock`], and what `also` fails with; the old session is then still there.
     pub async fn commit_login<E: From<BrokerError> + Send + 'static>(
         self: &Arc<Self>,
         profile: &Profile,
@@ -262,11 +261,12 @@ impl Broker {
             }
             self.change_trust(profile, move |trust| trust.pinned = Some(pinned)).await?;
         }
-        let first = matches!(self.stored(profile).await, Ok(None));
+        let before = self.stored(profile).await.ok().flatten();
         self.write(profile, &login.session).await?;
         if let Err(error) = also() {
-            if first {
-                self.delete(profile).await?;
+            match before {
+                Some(before) => self.write(profile, &before).await?,
+                None => self.delete(profile).await.map(drop)?,
             }
             return Err(error);
         }

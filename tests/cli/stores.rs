@@ -153,6 +153,26 @@ fn with_room_for(home: &Sandbox, blocks: u32, args: &[&str], stdin: Stdio) -> Ou
 }
 
 #[test]
+fn a_login_whose_profile_cannot_be_saved_leaves_the_old_session() {
+    let (home, issuer) = logged_in();
+    let token = home.token("work");
+    // The session fits onto what is left of the disk, and the configuration does not.
+    let long = format!("{}{}", fs::read_to_string(home.config_file()).unwrap(), "# a comment\n".repeat(20_000));
+    fs::write(home.config_file(), &long).unwrap();
+    let typed = home.path().join("typed");
+    fs::write(&typed, PASSWORD).unwrap();
+    let login = ["login", "work", "--audience", "https://api.example", "--password", "--password-stdin"];
+    let args = [&login[..], &["--username", USER]].concat();
+    let output = with_room_for(&home, 400, &args, fs::File::open(&typed).unwrap().into());
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && stderr.contains("config.toml"), "{stderr}");
+    assert_eq!(fs::read_to_string(home.config_file()).unwrap(), long);
+    assert_eq!(issuer.stats().families_revoked, 1, "what could not be kept");
+    assert_eq!(home.token("work"), token);
+    home.run(&["refresh", "work"]).exits(0);
+}
+
+#[test]
 fn a_full_disk_is_found_out_before_the_refresh_token_is_spent() {
     let (home, issuer) = logged_in();
     home.passes("work", 301);
