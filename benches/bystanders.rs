@@ -19,7 +19,7 @@ const WATCH: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 /// How much longer an answer may take before the watch is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
-const MOST: Duration = Duration::from_millis(100);
+const MAX: Duration = Duration::from_millis(100);
 
 /// With this argument a bench is the load: its name, the size of a crowd and the socket follow.
 const LOAD: &str = "--load";
@@ -44,7 +44,7 @@ const WAITING: &str = "waiting";
 const CROWD: usize = 10_000;
 
 /// The load of a client is bounded in bytes too.
-const MOST_SENT: usize = 64 << 20;
+const MAX_SENT: usize = 64 << 20;
 
 struct Row {
     name: String,
@@ -114,7 +114,7 @@ fn show(rows: Vec<Row>) {
         asked.push(Bar::new(
             format!("others served within 100 ms: {}", row.name),
             format!("{} {}", ms(worst), seen.first_error.clone().unwrap_or_default()).trim().to_owned(),
-            worst < MOST && errors == 0,
+            worst < MAX && errors == 0,
         ));
         let [p50, p99] = [0.5, 0.99].map(|share| ms(seen.at(share)));
         cells.push(vec![row.name, row.clients, p50, p99, ms(worst), errors.to_string(), row.memory]);
@@ -226,7 +226,7 @@ fn declare_4_gib(socket: &Path) {
     }
     let piece = [b' '; 1 << 16];
     let mut sent = 0;
-    while sent < MOST_SENT && stream.write_all(&piece).is_ok() {
+    while sent < MAX_SENT && stream.write_all(&piece).is_ok() {
         sent += piece.len();
     }
     let _ = hold(Ok(stream));

@@ -14,7 +14,7 @@ use support::{Agent, Home, Issuer, ends_within, http, resident};
 /// How many profiles the agents have.
 const COUNTS: [usize; 3] = [10, 1_000, 10_000];
 /// What they may take, in bytes.
-const MOST: [Option<u64>; 3] = [Some(8_000_000), Some(32_000_000), None];
+const MAX: [Option<u64>; 3] = [Some(8_000_000), Some(32_000_000), None];
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(700);
@@ -96,10 +96,10 @@ fn main() {
             Err(why) => absent(found.name, why, columns.len()),
         });
     }
-    print("Memory, every profile warm, and the cost of a request, one client", &columns, &rows);
+    print("Memory, every profile cache, and the cost of a request, one client", &columns, &rows);
 
     let mut asked = Vec::new();
-    for ((full, count), most) in agents.iter().zip(COUNTS).zip(MOST) {
+    for ((full, count), most) in agents.iter().zip(COUNTS).zip(MAX) {
         if let Some(most) = most {
             let what = format!("resident under {} with {count} profiles", mb(most));
             asked.push(Bar::new(what, mb(full.at_rest), full.at_rest < most));

@@ -169,7 +169,7 @@ fn main() {
         ("of them to processes of authctl", processes.to_string()),
         ("wrong answers", wrong.to_string()),
         ("slowest answer", support::table::ms(*seen.slowest.lock().expect("not poisoned"))),
-        ("renewals", stats["refreshes_committed"].to_string()),
+        ("refreshes", stats["refreshes_committed"].to_string()),
         ("refresh tokens sent twice", stats["refresh_reuses"].to_string()),
         ("memory of its own, at most in the first half", mb(early)),
         ("memory of its own, at the end", mb(late)),

@@ -1,4 +1,4 @@
-//! Bar 4: a thousand clients that need a renewal at the same moment, through the agent and without it.
+//! Bar 4: a thousand clients that need a refresh at the same moment, through the agent and without it.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
 
 mod support;

@@ -36,12 +36,12 @@ complete -c authctl -n "__fish_authctl_needs_command" -s h -l help -d 'Print hel
 complete -c authctl -n "__fish_authctl_needs_command" -s V -l version -d 'Print version'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "login" -d 'Log in and keep the session'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "status" -d 'Show every profile: who, how long the token lasts, where it is kept'
-complete -c authctl -n "__fish_authctl_needs_command" -f -a "token" -d 'Print a valid access token, renewed first if need be'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "token" -d 'Print a valid access token, refreshed first if need be'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "verify" -d 'Check a token offline: signature, expiry, issuer, audience'
-complete -c authctl -n "__fish_authctl_needs_command" -f -a "refresh" -d 'Renew a session now'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "refresh" -d 'Refresh a session now'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "logout" -d 'Revoke a session at its issuer and delete it here'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "exec" -d 'Check the session as `verify` does, then run a command with the token'
-complete -c authctl -n "__fish_authctl_needs_command" -f -a "agent" -d 'Run the agent that keeps tokens warm and serves them over a Unix socket'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "agent" -d 'Run the agent that keeps tokens cache and serves them over a Unix socket'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "keys" -d 'Show and change the issuer keys that are trusted offline'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "profile" -d 'Show and change the configured profiles'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "demo" -d 'See the whole life of a session against the embedded issuer'
@@ -87,7 +87,7 @@ complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-key -d 
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-key-id -d 'The key\'s id at the issuer (`kid`)' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-assertion-audience -d 'Whom the client\'s signature is for: issuer, token_endpoint, or a text' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l login-endpoint -d 'A login API that takes user name and password as JSON and answers with a JWT' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l refresh-endpoint -d 'Where that API renews' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l refresh-endpoint -d 'Where that API refreshes' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l logout-endpoint -d 'Where that API is told of a logout' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l field -d 'What that API calls a field: username, password, access_token, refresh_token or expires_in; repeatable' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
@@ -118,7 +118,7 @@ complete -c authctl -n "__fish_authctl_using_subcommand status" -s q -l quiet -d
 complete -c authctl -n "__fish_authctl_using_subcommand status" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand status" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c authctl -n "__fish_authctl_using_subcommand token" -l min-ttl -d 'Renew first if less than this is left; by default a minute, or half the life of a token that lives less than two' -r
+complete -c authctl -n "__fish_authctl_using_subcommand token" -l min-ttl -d 'Refresh first if less than this is left; by default a minute, or half the life of a token that lives less than two' -r
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l audience -d 'Ask for a token for this audience, kept apart from the others' -r
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l scope -d 'Ask for a token with this scope, kept apart from the others; repeatable' -r
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l resource -d 'Ask for a token for this resource (RFC 8707), kept apart from the others; repeatable' -r
@@ -429,8 +429,8 @@ complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l port -d '
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l path -d 'Serve below this path, such as /tenant' -r
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l users -d 'Read users from this file: a line each, NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET (base32)' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l access-token-ttl -d 'How long access tokens live' -r
-complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l refresh-token-ttl -d 'How long a session can be renewed at all' -r
-complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l refresh-token-uses -d 'How often a session can be renewed at all' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l refresh-token-ttl -d 'How long a session can be refreshed at all' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l refresh-token-uses -d 'How often a session can be refreshed at all' -r
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l reuse-grace -d 'How long a refresh token may be used again after its first use; 0 revokes the session at the first reuse' -r
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l algorithm -d 'Sign with this algorithm' -r -f -a "RS256\t'RSA with SHA-256'
 ES256\t'ECDSA on P-256'

@@ -11,28 +11,28 @@ use std::io::IsTerminal as _;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::broker::{Broker, Stores};
 use crate::cli::{Color, Common};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::model::{Profile, ProfileName, StoreKind};
 use crate::paths::{Environment, Paths};
 use crate::secret::Secret;
+use crate::session::{SessionService, Stores};
 use crate::store::{FileStore, KeySource, Keychain, ProfileLock};
 use crate::ui::{self, Ui};
 
 /// A keychain that has not answered by then is out of order: the contract's five seconds, less what the rest takes.
 const KEYCHAIN_LIMIT: Duration = Duration::from_secs(4);
 
-/// How long a signal waits for what must not be cut short; the longest renewal ends before.
+/// How long a signal waits for what must not be cut short; the longest refresh ends before.
 const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 
 /// How long a person waits without wondering.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Threads for calls that block: more than one kind of store, name look-ups and questions take together.
-const MOST_THREADS: usize = 128;
+const MAX_THREADS: usize = 128;
 
 /// How long such a thread waits for the next call. They are woken in turn, so that with the usual ten seconds all that ever
 /// were stay, and now and then one more comes; each takes memory that the C library keeps for it.
@@ -49,7 +49,7 @@ pub struct App {
     pub common: Common,
     clock: Arc<dyn Clock>,
     ui: OnceLock<Arc<dyn Ui>>,
-    broker: OnceLock<Arc<Broker>>,
+    sessions: OnceLock<Arc<SessionService>>,
     /// What named the profile where the command line did not: `AUTHCTL_PROFILE`, or the directory's file.
     named_by: OnceLock<String>,
     /// The line that is being waited for. A question that was given up leaves it to the next one: a read of a terminal
@@ -66,7 +66,7 @@ impl App {
             common,
             clock: Arc::new(SystemClock),
             ui: OnceLock::new(),
-            broker: OnceLock::new(),
+            sessions: OnceLock::new(),
             named_by: OnceLock::new(),
             typed: tokio::sync::Mutex::default(),
         }
@@ -86,7 +86,7 @@ impl App {
     }
 
     /// Tells a failure on stderr, in the form that was asked for.
-    pub fn report(&self, failure: &Failure) {
+    pub fn report(&self, failure: &Error) {
         ui::restore_terminal();
         failure.report(self.common.json);
     }
@@ -94,8 +94,8 @@ impl App {
     /// Where the files are.
     ///
     /// # Errors
-    /// [`Kind::Usage`] without a home directory.
-    pub fn paths(&self) -> Result<Paths, Failure> {
+    /// [`ErrorKind::Usage`] without a home directory.
+    pub fn paths(&self) -> Result<Paths, Error> {
         let config = self.common.config.as_deref().or(self.environment.config.as_deref());
         Ok(Paths::locate(config)?)
     }
@@ -103,16 +103,16 @@ impl App {
     /// The profiles.
     ///
     /// # Errors
-    /// [`Kind::Usage`] where the file is not valid.
-    pub fn config(&self) -> Result<Config, Failure> {
+    /// [`ErrorKind::Usage`] where the file is not valid.
+    pub fn config(&self) -> Result<Config, Error> {
         Ok(Config::load(&self.paths()?.config_file)?)
     }
 
     /// The profile's name from the command line, else from `AUTHCTL_PROFILE`, else from the directory's `.authctl.toml`.
     ///
     /// # Errors
-    /// [`Kind::Usage`] where the variable holds no name, or the file something else.
-    pub fn named(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Failure> {
+    /// [`ErrorKind::Usage`] where the variable holds no name, or the file something else.
+    pub fn named(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Error> {
         match self.asked_for(argument)? {
             None => self.of_directory(),
             asked => Ok(asked),
@@ -122,12 +122,12 @@ impl App {
     /// The profile that the caller asks for: on the command line, else by `AUTHCTL_PROFILE`.
     ///
     /// # Errors
-    /// [`Kind::Usage`] where the variable holds no name.
-    pub fn asked_for(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Failure> {
+    /// [`ErrorKind::Usage`] where the variable holds no name.
+    pub fn asked_for(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Error> {
         let variable = || {
             let text = self.environment.profile.as_deref()?;
             let _ = self.named_by.set("AUTHCTL_PROFILE".to_owned());
-            Some(text.parse().map_err(|e| Failure::new(Kind::Usage, e, "correct AUTHCTL_PROFILE, or unset it")))
+            Some(text.parse().map_err(|e| Error::new(ErrorKind::Usage, e, "correct AUTHCTL_PROFILE, or unset it")))
         };
         argument.map(|name| Ok(name.clone())).or_else(variable).transpose()
     }
@@ -135,8 +135,8 @@ impl App {
     /// The profile that the directory's `.authctl.toml` names.
     ///
     /// # Errors
-    /// [`Kind::Usage`] where it holds something else.
-    pub fn of_directory(&self) -> Result<Option<ProfileName>, Failure> {
+    /// [`ErrorKind::Usage`] where it holds something else.
+    pub fn of_directory(&self) -> Result<Option<ProfileName>, Error> {
         let Some(directory) = &self.environment.directory else { return Ok(None) };
         Ok(config::directory_profile(directory)?.map(|(name, file)| {
             let _ = self.named_by.set(file.display().to_string());
@@ -146,11 +146,11 @@ impl App {
 
     /// What a command failed with, and where the name of a profile that is not there comes from.
     #[must_use]
-    pub fn traced(&self, failure: Failure) -> Failure {
+    pub fn traced(&self, failure: Error) -> Error {
         match self.named_by.get() {
             Some(what) if failure.code == "unknown_profile" => {
                 let error = failure.error.context(format!("as {what} says"));
-                Failure { error, ..failure }
+                Error { error, ..failure }
             }
             _ => failure,
         }
@@ -161,7 +161,7 @@ impl App {
     ///
     /// # Errors
     /// As [`App::config`], where both are given.
-    pub fn handed_in(&self, argument: Option<&ProfileName>) -> Result<Option<&Secret>, Failure> {
+    pub fn handed_in(&self, argument: Option<&ProfileName>) -> Result<Option<&Secret>, Error> {
         let Some(token) = &self.environment.token else { return Ok(None) };
         let named = match argument {
             Some(name) => self.config()?.profiles.contains_key(name),
@@ -173,8 +173,8 @@ impl App {
     /// The profile meant: argument, else `AUTHCTL_PROFILE`, else the default, else the only one.
     ///
     /// # Errors
-    /// [`Kind::Usage`], or [`Kind::LoginRequired`] where there is no profile at all.
-    pub fn profile(&self, argument: Option<&ProfileName>) -> Result<Profile, Failure> {
+    /// [`ErrorKind::Usage`], or [`ErrorKind::LoginRequired`] where there is no profile at all.
+    pub fn profile(&self, argument: Option<&ProfileName>) -> Result<Profile, Error> {
         let named = self.named(argument)?;
         Ok(self.config()?.choose(named.as_ref())?.clone())
     }
@@ -182,15 +182,15 @@ impl App {
     /// The store for profiles that do not name one: `AUTHCTL_STORE`, else the keychain.
     ///
     /// # Errors
-    /// [`Kind::Usage`] where the variable names no store.
-    pub fn default_store(&self) -> Result<StoreKind, Failure> {
+    /// [`ErrorKind::Usage`] where the variable names no store.
+    pub fn default_store(&self) -> Result<StoreKind, Error> {
         match self.environment.store.as_deref() {
             None => Ok(StoreKind::default()),
             Some("keychain") => Ok(StoreKind::Keychain),
             Some("file") => Ok(StoreKind::File),
-            Some(other) => Err(Failure::said(
-                Kind::Usage,
-                format!("AUTHCTL_STORE is `{}`, which is no store", ui::harmless(other, 40)),
+            Some(other) => Err(Error::msg(
+                ErrorKind::Usage,
+                format!("AUTHCTL_STORE is `{}`, which is no store", ui::sanitize_for_terminal(other, 40)),
                 "set it to keychain or file",
             )),
         }
@@ -200,7 +200,7 @@ impl App {
     ///
     /// # Errors
     /// As [`App::paths`].
-    pub fn stores(&self) -> Result<Stores, Failure> {
+    pub fn stores(&self) -> Result<Stores, Error> {
         let paths = self.paths()?;
         let key = match (&self.environment.key_file, &self.environment.credentials_directory) {
             (Some(file), _) => KeySource::Path(file.clone()),
@@ -213,25 +213,25 @@ impl App {
         })
     }
 
-    /// The broker.
+    /// The sessions.
     ///
     /// # Errors
     /// As [`App::paths`].
-    pub fn broker(&self) -> Result<Arc<Broker>, Failure> {
-        if let Some(broker) = self.broker.get() {
-            return Ok(Arc::clone(broker));
+    pub fn sessions(&self) -> Result<Arc<SessionService>, Error> {
+        if let Some(sessions) = self.sessions.get() {
+            return Ok(Arc::clone(sessions));
         }
         let paths = self.paths()?;
-        let built = Broker::new(Arc::clone(&self.clock), self.stores()?, paths.locks, paths.revoked_file);
-        Ok(Arc::clone(self.broker.get_or_init(|| built)))
+        let built = SessionService::new(Arc::clone(&self.clock), self.stores()?, paths.locks, paths.revoked_file);
+        Ok(Arc::clone(self.sessions.get_or_init(|| built)))
     }
 
     /// Runs `work` on a runtime of one thread. Ctrl-C, SIGTERM and SIGHUP end it, but only once nothing is under way
     /// that must not be cut short; a second one ends it at once.
     ///
     /// # Errors
-    /// What `work` fails with, or [`Kind::Interrupted`].
-    pub fn run<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    /// What `work` fails with, or [`ErrorKind::Interrupted`].
+    pub fn run<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         self.serve(|mut signals| async move {
             tokio::select! {
                 result = work => result,
@@ -247,14 +247,11 @@ impl App {
     ///
     /// # Errors
     /// What `work` fails with.
-    pub fn serve<T, F: Future<Output = Result<T, Failure>>>(
-        &self,
-        work: impl FnOnce(Signals) -> F,
-    ) -> Result<T, Failure> {
-        let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "close some programs and try again");
+    pub fn serve<T, F: Future<Output = Result<T, Error>>>(&self, work: impl FnOnce(Signals) -> F) -> Result<T, Error> {
+        let unexpected = |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "close some programs and try again");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(MOST_THREADS)
+            .max_blocking_threads(MAX_THREADS)
             .thread_keep_alive(THREAD_REST)
             .build()
             .map_err(unexpected)?;
@@ -265,19 +262,19 @@ impl App {
     }
 
     /// Waits for what must not be cut short, and says what the interruption left.
-    async fn settle(&self, signals: &mut Signals) -> Failure {
-        let Some(broker) = self.broker.get() else { return Failure::interrupted() };
-        let settled = broker.settled();
+    async fn settle(&self, signals: &mut Signals) -> Error {
+        let Some(sessions) = self.sessions.get() else { return Error::interrupted() };
+        let settled = sessions.settled();
         tokio::pin!(settled);
         tokio::select! {
-            underway = &mut settled => return if underway { Failure::settled() } else { Failure::interrupted() },
+            underway = &mut settled => return if underway { Error::settled() } else { Error::interrupted() },
             () = self.clock.sleep(Duration::from_millis(200)) => {}
         }
         self.ui().tell("Finishing what is under way; Ctrl-C again cuts it, and may lose the session.");
         tokio::select! {
-            _ = settled => Failure::settled(),
-            () = signals.next() => Failure::cut(),
-            () = self.clock.sleep(SETTLE_LIMIT) => Failure::cut(),
+            _ = settled => Error::settled(),
+            () = signals.next() => Error::cut(),
+            () = self.clock.sleep(SETTLE_LIMIT) => Error::cut(),
         }
     }
 
@@ -297,8 +294,8 @@ impl App {
     /// Takes the lock for changing the configuration, and waits for it no longer than `limit`.
     ///
     /// # Errors
-    /// [`Kind::Unreachable`] where another process keeps it, [`Kind::Store`] where it cannot be made.
-    pub async fn lock_config(&self, limit: Duration) -> Result<ProfileLock, Failure> {
+    /// [`ErrorKind::Unreachable`] where another process keeps it, [`ErrorKind::Store`] where it cannot be made.
+    pub async fn lock_config(&self, limit: Duration) -> Result<ProfileLock, Error> {
         let paths = self.paths()?;
         let name: ProfileName = "config".parse()?;
         Ok(ProfileLock::acquire(&paths.data, &name, self.clock(), limit).await?)

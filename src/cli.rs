@@ -47,7 +47,7 @@ Files, on Linux:
     version,
     about = "Log in once, and every terminal, script and program gets a valid token",
     long_about = "A credential agent for the command line. Log in once at an OAuth 2.0 or OpenID Connect issuer; \
-                  authctl keeps the session in the keychain, renews it, hands out valid access tokens and checks \
+                  authctl keeps the session in the keychain, refreshes it, hands out valid access tokens and checks \
                   them offline.",
     after_long_help = AFTER_HELP,
     after_help = "Start here:  authctl login work --issuer https://issuer.example --client-id ID\n\
@@ -123,17 +123,17 @@ pub enum Command {
     Login(Box<Login>),
     /// Show every profile: who, how long the token lasts, where it is kept
     Status(Status),
-    /// Print a valid access token, renewed first if need be
+    /// Print a valid access token, refreshed first if need be
     Token(Token),
     /// Check a token offline: signature, expiry, issuer, audience
     Verify(Box<Verify>),
-    /// Renew a session now
+    /// Refresh a session now
     Refresh(Refresh),
     /// Revoke a session at its issuer and delete it here
     Logout(Logout),
     /// Check the session as `verify` does, then run a command with the token
     Exec(Exec),
-    /// Run the agent that keeps tokens warm and serves them over a Unix socket
+    /// Run the agent that keeps tokens cache and serves them over a Unix socket
     #[command(subcommand)]
     Agent(AgentCommand),
     /// Show and change the issuer keys that are trusted offline
@@ -179,7 +179,7 @@ pub struct For {
 pub struct Token {
     /// The profile
     pub profile: Option<ProfileName>,
-    /// Renew first if less than this is left; by default a minute, or half the life of a token that lives less than two
+    /// Refresh first if less than this is left; by default a minute, or half the life of a token that lives less than two
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub min_ttl: Option<Duration>,
     #[command(flatten)]

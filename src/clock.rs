@@ -107,7 +107,7 @@ impl Clock for SystemClock {
     }
 
     fn until(&self, moment: UnixTime) -> Sleep {
-        let look = Box::pin(tokio::time::sleep(self.now().until(moment).min(LONGEST_LOOK)));
+        let look = Box::pin(tokio::time::sleep(self.now().until(moment).min(MAX_LOOK)));
         #[cfg(target_os = "linux")]
         if let Some(alarm) = alarm(moment) {
             return Box::pin(async move {
@@ -128,7 +128,7 @@ impl Clock for SystemClock {
 }
 
 /// How long a wait for a moment goes on without a look at the clock, where the system has no alarm for it.
-const LONGEST_LOOK: Duration = Duration::from_secs(10);
+const MAX_LOOK: Duration = Duration::from_secs(10);
 
 /// A descriptor that can be read once the wall clock shows `moment`, or was set.
 #[cfg(target_os = "linux")]

@@ -9,10 +9,10 @@
 //! | 9 | `lib.rs` | this page, and [`run`] |
 //! | 8 | `cmd` | one file a verb: asks the rooms below and prints |
 //! | 7 | `app` | the composition root: builds each part when it is first asked for; signals; the way to the agent |
-//! | 7 | `serve` | the agent itself: accept, look at the peer, decode, hand out, encode; keeps sessions warm and alive |
+//! | 7 | `serve` | the agent itself: accept, look at the peer, decode, hand out, encode; keeps sessions cache and alive |
 //! | 6 | `report` | what is known here of every profile, for `status` and for the agent |
 //! | 5 | `failure` | what went wrong, its exit code and its hint: the one table |
-//! | 4 | `broker` | the only place where sessions are made, renewed and ended; joins `store`, `issuer` and `verify` |
+//! | 4 | `sessions` | the only place where sessions are made, refreshed and ended; joins `store`, `issuer` and `verify` |
 //! | 3 | `agent`, `cli`, `config`, `store`, `issuer`, `verify`, `dev_issuer` | six rooms that do not know each other, and the embedded issuer, which knows none of them; `agent` is the agent from outside: its words, its socket, and a client of the standard library alone |
 //! | 2 | `model`, `ui`, `paths`, `plain_file` | profile, tokens, session, freshness; the person, or nobody; the environment and the places of files; a file that somebody named |
 //! | 1 | `secret`, `clock` | text that wipes itself; time |
@@ -23,36 +23,35 @@
 //! # Four walks
 //!
 //! *`authctl token`, an agent running*: `main`, [`run`], `cli`, `cmd/token`, `app/agent`, `agent/client`, and in the agent
-//! `serve/accept`, `serve/route`, `serve/hand_out`, `serve/warm`, `serve/answer`: no configuration, no store, no runtime on
+//! `serve/accept`, `serve/route`, `agent/server/tokens`, `serve/cache`, `serve/answer`: no configuration, no store, no runtime on
 //! the one side, and neither store, disk nor network on the other.
 //!
-//! *`authctl token`, alone and fresh*: `main`, [`run`], `cli`, `cmd/token`, `app`, `config`, `broker`, `store`, and back.
+//! *`authctl token`, alone and fresh*: `main`, [`run`], `cli`, `cmd/token`, `app`, `config`, `sessions`, `store`, and back.
 //!
-//! *`authctl token`, over*: the same to `broker/renew`, which the agent calls too: take the profile's lock, read again
+//! *`authctl token`, over*: the same to `session/refresh`, which the agent calls too: take the profile's lock, read again
 //! under it, write down that the refresh token is about to be sent, send it (`issuer/refresh`), store the reply, leave a
 //! mark for those who keep copies, and only then hand the token out.
 //!
 //! *`authctl verify`*: `main`, [`run`], `cli`, `cmd/verify`, `app`, `config`, `store` (unless the token is on stdin),
-//! `broker/verdict`, which reads what `broker/trust` has kept of the issuer and the clock, `verify`: no runtime, no HTTP
-//! client. `cmd/exec` and the agent's `serve/respond` ask the same `broker/verdict`.
+//! `session/verdict`, which reads what `session/trust` has kept of the issuer and the clock, `verify`: no runtime, no HTTP
+//! client. `cmd/exec` and the agent's `serve/respond` ask the same `session/verdict`.
 
 mod agent;
 mod app;
-mod broker;
 pub mod cli;
 pub mod clock;
 mod cmd;
 mod config;
 #[cfg(feature = "dev-issuer")]
 pub mod dev_issuer;
-pub mod failure;
-mod issuer;
+pub mod error;
 pub mod model;
+mod oauth;
 mod paths;
 mod plain_file;
 mod report;
 pub mod secret;
-mod serve;
+mod session;
 pub mod store;
 mod ui;
 mod verify;
@@ -67,12 +66,12 @@ pub mod fuzzing {
 
 use std::ffi::OsString;
 
-use clap::error::ErrorKind;
+use clap::error::ErrorKind as UsageKind;
 use clap::{CommandFactory as _, Parser as _};
 
 use app::App;
 use cli::Cli;
-use failure::{Failure, Kind};
+use error::{Error, ErrorKind};
 use paths::Environment;
 
 /// Runs the program with these arguments, the first its own name; gives its exit code.
@@ -100,15 +99,15 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 /// Help and version go to stdout; what is wrong with the arguments to stderr, as JSON if that was asked for.
 fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
     let json = args.iter().any(|arg| arg == "--json");
-    let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    let asked_for = matches!(error.kind(), UsageKind::DisplayHelp | UsageKind::DisplayVersion);
     if asked_for || !json {
         let _ = error.print();
-        return if asked_for { 0 } else { Kind::Usage.exit_code() };
+        return if asked_for { 0 } else { ErrorKind::Usage.exit_code() };
     }
     let text = error.render().to_string();
     let message = match error.kind() {
         // The text is the whole help.
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given".to_owned(),
+        UsageKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given".to_owned(),
         _ => {
             let lines = text.trim_start_matches("error: ").lines();
             let told =
@@ -117,8 +116,8 @@ fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
             told.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ")
         }
     };
-    Failure::said(Kind::Usage, message, format!("run `authctl{} --help`", verbs(args))).report(true);
-    Kind::Usage.exit_code()
+    Error::msg(ErrorKind::Usage, message, format!("run `authctl{} --help`", verbs(args))).report(true);
+    ErrorKind::Usage.exit_code()
 }
 
 /// The commands that `args` go down to, a space before each.

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::agent::AgentState;
-use crate::broker::{Broker, BrokerError, Stores};
+use crate::agent::protocol::AgentState;
 use crate::clock::UnixTime;
 use crate::config::Config;
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::model::{
     Failed, Freshness, Grant, IssuerUrl, MinTtl, Profile, ProfileName, Session, StoreKind, Subject, freshness,
 };
+use crate::session::{SessionError, SessionService, Stores};
 
 /// How a profile stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -19,8 +19,8 @@ use crate::model::{
 pub enum State {
     /// The access token is valid.
     Valid,
-    /// It is over, and will be renewed when it is next asked for.
-    Renewable,
+    /// It is over, and will be refreshed when it is next asked for.
+    Refreshable,
     /// Somebody must log in.
     LoginRequired,
     /// The store does not say.
@@ -57,16 +57,16 @@ pub struct Row {
     /// The same in seconds from now.
     pub expires_in: Option<u64>,
     /// Whether a new token can be had without a login.
-    pub can_renew: bool,
+    pub can_refresh: bool,
     /// How many tokens for other requests are kept.
     pub other_tokens: usize,
     /// When the login was.
     pub logged_in_at: Option<UnixTime>,
-    /// When it was last renewed.
-    pub renewed_at: Option<UnixTime>,
-    /// Since when a renewal is under way, or its reply lost.
-    pub renewing_since: Option<UnixTime>,
-    /// The last renewal that failed since the last that did not.
+    /// When it was last refreshed.
+    pub refreshed_at: Option<UnixTime>,
+    /// Since when a refresh is under way, or its reply lost.
+    pub refreshing_since: Option<UnixTime>,
+    /// The last refresh that failed since the last that did not.
     pub last_failure: Option<Failed>,
     /// When the issuer's keys were fetched.
     pub keys_fetched_at: Option<UnixTime>,
@@ -74,7 +74,7 @@ pub struct Row {
     pub problem: Option<Problem>,
     /// What a script must notice.
     #[serde(skip)]
-    pub exit: Option<Kind>,
+    pub exit: Option<ErrorKind>,
 }
 
 /// Why a session cannot be used, or be read.
@@ -103,7 +103,7 @@ pub struct Report {
 ///
 /// # Errors
 /// Where no profile has that name.
-pub fn rows(config: &Config, named: Option<&ProfileName>, stores: &Stores, now: UnixTime) -> Result<Vec<Row>, Failure> {
+pub fn rows(config: &Config, named: Option<&ProfileName>, stores: &Stores, now: UnixTime) -> Result<Vec<Row>, Error> {
     let shown: Vec<&Profile> = match named {
         Some(name) => vec![config.profile(name)?],
         None => config.profiles.values().collect(),
@@ -116,7 +116,8 @@ pub fn rows(config: &Config, named: Option<&ProfileName>, stores: &Stores, now: 
 #[must_use]
 pub fn row(stores: &Stores, profile: &Profile, default: bool, now: UnixTime) -> Row {
     let store = stores.of(profile.store);
-    let read = store.read(&profile.name).map_err(BrokerError::from).and_then(|found| Broker::owned(profile, found));
+    let read =
+        store.read(&profile.name).map_err(SessionError::from).and_then(|found| SessionService::owned(profile, found));
     let mut row = Row {
         profile: profile.name.clone(),
         default,
@@ -131,11 +132,11 @@ pub fn row(stores: &Stores, profile: &Profile, default: bool, now: UnixTime) -> 
         token_type: None,
         expires_at: None,
         expires_in: None,
-        can_renew: false,
+        can_refresh: false,
         other_tokens: 0,
         logged_in_at: None,
-        renewed_at: None,
-        renewing_since: None,
+        refreshed_at: None,
+        refreshing_since: None,
         last_failure: None,
         keys_fetched_at: None,
         problem: None,
@@ -144,13 +145,13 @@ pub fn row(stores: &Stores, profile: &Profile, default: bool, now: UnixTime) -> 
     match read {
         Ok(session) => {
             fill(&mut row, session, now);
-            // What is wrong with them is for `verify` to say: a session is renewed all the same.
-            let trust = Broker::kept_trust(&**store, &profile.issuer).ok();
+            // What is wrong with them is for `verify` to say: a session is refreshed all the same.
+            let trust = SessionService::kept_trust(&**store, &profile.issuer).ok();
             row.keys_fetched_at = trust.and_then(|trust| trust.fetched).map(|keys| keys.fetched_at);
         }
         Err(error) => {
-            let login = matches!(error, BrokerError::LoginRequired(_));
-            let failure = Failure::from(error).about(&profile.name);
+            let login = matches!(error, SessionError::LoginRequired(_));
+            let failure = Error::from(error).about(&profile.name);
             row.state = if login { State::LoginRequired } else { State::Unknown };
             row.exit = (!login).then_some(failure.kind);
             row.problem =
@@ -161,18 +162,18 @@ pub fn row(stores: &Stores, profile: &Profile, default: bool, now: UnixTime) -> 
 }
 
 fn fill(row: &mut Row, session: Session, now: UnixTime) {
-    row.can_renew = session.can_renew();
-    row.state = match (freshness(&session.tokens, now, MinTtl::Default), row.can_renew) {
+    row.can_refresh = session.can_refresh();
+    row.state = match (freshness(&session.tokens, now, MinTtl::Default), row.can_refresh) {
         (Freshness::Fresh | Freshness::Due, _) => State::Valid,
-        (Freshness::Expired, true) => State::Renewable,
+        (Freshness::Expired, true) => State::Refreshable,
         (Freshness::Expired, false) => State::LoginRequired,
     };
     row.expires_at = session.tokens.expires_at;
     row.expires_in = session.tokens.expires_at.map(|end| now.until(end).as_secs());
     row.other_tokens = session.others.len();
     row.logged_in_at = Some(session.logged_in_at);
-    row.renewed_at = session.renewed_at;
-    row.renewing_since = session.renewing_since;
+    row.refreshed_at = session.refreshed_at;
+    row.refreshing_since = session.refreshing_since;
     row.grant = session.grant;
     row.subject = session.subject;
     row.scope = session.tokens.scope;

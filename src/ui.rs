@@ -171,9 +171,9 @@ pub fn shell_word(text: &str) -> String {
     if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// Text from elsewhere made harmless for a terminal: control characters become `�`, and it is cut at `most` characters.
+/// Text from elsewhere made sanitize_for_terminal for a terminal: control characters become `�`, and it is cut at `most` characters.
 #[must_use]
-pub fn harmless(text: &str, most: usize) -> String {
+pub fn sanitize_for_terminal(text: &str, most: usize) -> String {
     let mut safe: String =
         text.chars().take(most).map(|c| if c.is_control() || is_deceptive(c) { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(most).is_some() {
@@ -202,8 +202,11 @@ mod tests {
 
     #[test]
     fn nothing_from_elsewhere_moves_the_cursor() {
-        assert_eq!(harmless("a\u{1b}[2Jb\nc\u{202e}d\u{9b}e", 20), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}e");
-        assert_eq!(harmless("abcdef", 3), "abc…");
-        assert_eq!(harmless("abc", 3), "abc");
+        assert_eq!(
+            sanitize_for_terminal("a\u{1b}[2Jb\nc\u{202e}d\u{9b}e", 20),
+            "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}e"
+        );
+        assert_eq!(sanitize_for_terminal("abcdef", 3), "abc…");
+        assert_eq!(sanitize_for_terminal("abc", 3), "abc");
     }
 }

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use authctl::cli::Cli;
-use authctl::failure::EXIT_CODES;
+use authctl::error::EXIT_CODES;
 use authctl::model::{Grant, PROVIDERS, Provider, ProviderIssuer};
 use clap::CommandFactory as _;
 use clap_complete::Shell;

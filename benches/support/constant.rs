@@ -67,24 +67,24 @@ fn serve(socket: &Path, file: &Path) -> ! {
 
 async fn accept(socket: &Path, status: StatusCode, headers: HeaderMap, body: Vec<u8>, dated: bool) -> ! {
     let listener = tokio::net::UnixListener::bind(socket).expect("a socket");
-    let (body, gate) = (Bytes::from(body), watch::Sender::new(false));
+    let (body, limiter) = (Bytes::from(body), watch::Sender::new(false));
     println!("ready");
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        let (headers, body, gate) = (headers.clone(), body.clone(), gate.clone());
+        let (headers, body, limiter) = (headers.clone(), body.clone(), limiter.clone());
         let answer = service_fn(move |request: Request<Incoming>| {
             let mut response = Response::new(Full::new(body.clone()));
             *response.status_mut() = status;
             *response.headers_mut() = headers.clone();
-            let gate = gate.clone();
+            let limiter = limiter.clone();
             async move {
                 match request.uri().path() {
                     // Waits for the other one.
                     "/held" => {
-                        let _ = gate.subscribe().wait_for(|open| *open).await;
+                        let _ = limiter.subscribe().wait_for(|open| *open).await;
                     }
                     "/go" => {
-                        gate.send_replace(true);
+                        limiter.send_replace(true);
                     }
                     _ => {}
                 }

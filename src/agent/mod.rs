@@ -1,14 +1,4 @@
-//! The agent as others see it: the words on its socket, where that socket is, and the client that asks.
-//!
-//! Only the standard library is used to ask: `authctl token` starts no runtime for it, and no HTTP client.
+//! The agent: what both ends of its socket share, and the server.
 
-mod client;
-mod proto;
-mod socket;
-
-pub use client::{AskError, Client, Reply};
-pub use proto::{
-    AgentState, Forgotten, LockRequest, Log, LogEntry, OPENAPI, Problem, Refreshed, Stopping, TokenAnswer, TokenReply,
-    UnlockRequest, query_of,
-};
-pub use socket::{ListenError, Listening, home_mark, listen};
+pub mod protocol;
+pub mod server;

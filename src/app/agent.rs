@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::{App, PATIENCE};
-use crate::agent::{AgentState, AskError, Client, Reply, home_mark};
-use crate::failure::Failure;
+use crate::agent::protocol::{AgentState, AskError, Client, Reply, home_mark};
+use crate::error::Error;
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
 
-/// The most that is waited for an agent that waits for an issuer; the longest renewal ends before.
-const MOST_WAIT: Duration = Duration::from_secs(120);
+/// The most that is waited for an agent that waits for an issuer; the longest refresh ends before.
+const MAX_WAIT: Duration = Duration::from_secs(120);
 
 /// For an answer that no issuer has a part in.
 const SOON: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ impl App {
     ///
     /// # Errors
     /// As [`App::paths`].
-    pub fn agent_socket(&self) -> Result<PathBuf, Failure> {
+    pub fn agent_socket(&self) -> Result<PathBuf, Error> {
         match &self.environment.agent_socket {
             Some(path) => Ok(path.clone()),
             None => Ok(self.paths()?.agent_socket),
@@ -39,7 +39,7 @@ impl App {
     ///
     /// # Errors
     /// As [`App::paths`].
-    pub fn home_mark(&self) -> Result<String, Failure> {
+    pub fn home_mark(&self) -> Result<String, Error> {
         let paths = self.paths()?;
         let config = std::path::absolute(&paths.config_file).unwrap_or(paths.config_file);
         Ok(home_mark(&config, &paths.data))
@@ -49,7 +49,7 @@ impl App {
     ///
     /// # Errors
     /// Where somebody else listens in its place.
-    pub fn agent(&self) -> Result<Option<Client>, Failure> {
+    pub fn agent(&self) -> Result<Option<Client>, Error> {
         match Client::connect(&self.agent_socket()?, self.home_mark()?) {
             Ok(client) => Ok(client),
             Err(AskError::NotOurs(owner)) => Err(AskError::NotOurs(owner).into()),
@@ -60,7 +60,7 @@ impl App {
         }
     }
 
-    /// What the agent answers to a request for a token or a renewal; `None` where none runs, or where it cannot serve this
+    /// What the agent answers to a request for a token or a refresh; `None` where none runs, or where it cannot serve this
     /// command, which then goes on by itself.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl App {
         method: &str,
         target: &str,
         body: Option<&SecretBytes>,
-    ) -> Result<Option<T>, Failure> {
+    ) -> Result<Option<T>, Error> {
         let Some(mut client) = self.agent()? else { return Ok(None) };
         let waiting = || {
             // It may wait for an issuer, or be out of order: another question tells which.
@@ -80,7 +80,7 @@ impl App {
             }
             lives
         };
-        let reply = match client.ask(method, target, body, PATIENCE, MOST_WAIT, waiting) {
+        let reply = match client.ask(method, target, body, PATIENCE, MAX_WAIT, waiting) {
             Ok(reply) => reply,
             Err(error) => {
                 tracing::debug!("{error}");
@@ -106,14 +106,14 @@ impl App {
     ///
     /// # Errors
     /// What the agent told, or that there is none.
-    pub fn require_agent(&self, method: &str, target: &str, body: Option<&SecretBytes>) -> Result<Reply, Failure> {
+    pub fn require_agent(&self, method: &str, target: &str, body: Option<&SecretBytes>) -> Result<Reply, Error> {
         let Some(mut client) = Client::connect(&self.agent_socket()?, self.home_mark()?)? else {
             return Err(self.no_agent()?);
         };
-        let reply = client.ask(method, target, body, SOON, MOST_WAIT, || true)?;
+        let reply = client.ask(method, target, body, SOON, MAX_WAIT, || true)?;
         match reply.status {
             200..300 => Ok(reply),
-            _ => Err(reply.read::<serde::de::IgnoredAny>()?.err().map_or(AskError::Garbled.into(), Failure::from)),
+            _ => Err(reply.read::<serde::de::IgnoredAny>()?.err().map_or(AskError::Garbled.into(), Error::from)),
         }
     }
 
@@ -121,7 +121,7 @@ impl App {
     ///
     /// # Errors
     /// Where somebody else listens in its place, another user or the agent of another home.
-    pub fn agent_state(&self) -> Result<AgentState, Failure> {
+    pub fn agent_state(&self) -> Result<AgentState, Error> {
         Ok(self.look_at_agent()?.unwrap_or(self.absent_agent()?))
     }
 
@@ -129,11 +129,11 @@ impl App {
     ///
     /// # Errors
     /// As [`App::paths`].
-    pub fn absent_agent(&self) -> Result<AgentState, Failure> {
+    pub fn absent_agent(&self) -> Result<AgentState, Error> {
         Ok(AgentState::absent(self.agent_socket()?.display().to_string()))
     }
 
-    fn look_at_agent(&self) -> Result<Option<AgentState>, Failure> {
+    fn look_at_agent(&self) -> Result<Option<AgentState>, Error> {
         let Some(mut client) = self.agent()? else { return Ok(None) };
         let Ok(reply) = client.ask("GET", "/v1/agent", None, SOON, SOON, || false) else { return Ok(None) };
         match reply.read() {
@@ -155,9 +155,9 @@ impl App {
     ///
     /// # Errors
     /// As [`App::paths`].
-    pub fn no_agent(&self) -> Result<Failure, Failure> {
+    pub fn no_agent(&self) -> Result<Error, Error> {
         let message = format!("no agent runs at {}", self.agent_socket()?.display());
-        Ok(Failure::said(crate::failure::Kind::Agent, message, "run `authctl agent start`").coded("agent_absent"))
+        Ok(Error::msg(crate::error::ErrorKind::Agent, message, "run `authctl agent start`").with_code("agent_absent"))
     }
 
     fn tell_silent(&self) {

@@ -26,10 +26,10 @@ pub struct DevIssuer {
     /// How long access tokens live
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
     pub access_token_ttl: Duration,
-    /// How long a session can be renewed at all
+    /// How long a session can be refreshed at all
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d")]
     pub refresh_token_ttl: Duration,
-    /// How often a session can be renewed at all
+    /// How often a session can be refreshed at all
     #[arg(long, value_name = "N")]
     pub refresh_token_uses: Option<u32>,
     /// How long a refresh token may be used again after its first use; 0 revokes the session at the first reuse

@@ -146,7 +146,7 @@ pub struct ServerArgs {
     /// A login API that takes user name and password as JSON and answers with a JWT
     #[arg(long, value_name = "URL")]
     pub login_endpoint: Option<String>,
-    /// Where that API renews
+    /// Where that API refreshes
     #[arg(long, value_name = "URL")]
     pub refresh_endpoint: Option<String>,
     /// Where that API is told of a logout

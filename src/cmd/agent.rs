@@ -7,17 +7,17 @@ mod start;
 use serde::de::IgnoredAny;
 
 use super::output::{self, ago, span};
-use crate::agent::{AgentState, Log};
+use crate::agent::protocol::{AgentState, Log};
 use crate::app::App;
 use crate::cli::{AgentCommand, AgentLock};
 use crate::clock::UnixTime;
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::secret::{Secret, SecretBytes};
-use crate::ui::harmless;
+use crate::ui::sanitize_for_terminal;
 
 /// Runs the command.
 #[inline(never)]
-pub fn run(app: &App, command: AgentCommand) -> Result<u8, Failure> {
+pub fn run(app: &App, command: AgentCommand) -> Result<u8, Error> {
     match command {
         AgentCommand::Run(args) => run::run(app, &args),
         AgentCommand::Start(args) => start::start(app, &args),
@@ -31,14 +31,14 @@ pub fn run(app: &App, command: AgentCommand) -> Result<u8, Failure> {
     }
 }
 
-fn status(app: &App) -> Result<u8, Failure> {
+fn status(app: &App) -> Result<u8, Error> {
     let state = app.agent_state()?;
     if app.common.json {
         output::json(&state)?;
     } else {
         output::line(&in_words(&state, app.clock().now()))?;
     }
-    Ok(if state.running && !state.locked { 0 } else { Kind::Agent.exit_code() })
+    Ok(if state.running && !state.locked { 0 } else { ErrorKind::Agent.exit_code() })
 }
 
 /// How the agent is, in a line.
@@ -54,17 +54,17 @@ pub(super) fn in_words(state: &AgentState, now: UnixTime) -> String {
         words.push_str(&format!(", started {}", ago(at, now)));
     }
     if !state.locked {
-        words.push_str(&format!(", {} kept warm", count(state.sessions, "session", "sessions")));
+        words.push_str(&format!(", {} kept cache", count(state.sessions, "session", "sessions")));
     }
     if let Some(after) = state.locks_after {
         words.push_str(&format!(", locks after {} without use", span(std::time::Duration::from_secs(after))));
     }
     if let Some(other) = state.version.as_deref().filter(|version| *version != env!("CARGO_PKG_VERSION")) {
-        let other = harmless(other, 20);
+        let other = sanitize_for_terminal(other, 20);
         words.push_str(&format!(", of version {other}: stop and start it to have {}", env!("CARGO_PKG_VERSION")));
     }
     if let Some(error) = &state.config_error {
-        words.push_str(&format!("; goes on with the last good configuration: {}", harmless(error, 300)));
+        words.push_str(&format!("; goes on with the last good configuration: {}", sanitize_for_terminal(error, 300)));
     }
     words
 }
@@ -73,7 +73,7 @@ fn count(number: usize, one: &str, more: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { more })
 }
 
-fn lock(app: &App, args: &AgentLock) -> Result<u8, Failure> {
+fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
     let passphrase = passphrase(app, args.passphrase_stdin, true)?;
     let after = args.after.map(|after| after.as_secs());
     let reply = app.require_agent("POST", "/v1/lock", Some(&body(&passphrase, after)?))?;
@@ -89,7 +89,7 @@ fn lock(app: &App, args: &AgentLock) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn unlock(app: &App, from_stdin: bool) -> Result<u8, Failure> {
+fn unlock(app: &App, from_stdin: bool) -> Result<u8, Error> {
     let state = app.agent_state()?;
     if state.running && !state.locked {
         app.ui().tell("The agent is not locked.");
@@ -103,26 +103,26 @@ fn unlock(app: &App, from_stdin: bool) -> Result<u8, Failure> {
 }
 
 /// The passphrase, typed or piped, twice where it is new.
-fn passphrase(app: &App, from_stdin: bool, new: bool) -> Result<Secret, Failure> {
+fn passphrase(app: &App, from_stdin: bool, new: bool) -> Result<Secret, Error> {
     if from_stdin {
         return super::login::secret_line("passphrase");
     }
     let nobody = || {
         let hint = "pipe it to the same command with --passphrase-stdin, or run it in a terminal";
-        Failure::said(Kind::Agent, "a passphrase is needed, and nobody is there to type it", hint)
+        Error::msg(ErrorKind::Agent, "a passphrase is needed, and nobody is there to type it", hint)
     };
     let first = app.ui().ask_secret("Passphrase: ").filter(|typed| !typed.is_empty()).ok_or_else(nobody)?;
     if new {
         let second = app.ui().ask_secret("Once more: ").ok_or_else(nobody)?;
         if second.expose() != first.expose() {
-            return Err(Failure::said(Kind::Usage, "the two are not the same; nothing is locked", "try again"));
+            return Err(Error::msg(ErrorKind::Usage, "the two are not the same; nothing is locked", "try again"));
         }
     }
     Ok(first)
 }
 
 /// The body of a request to lock or unlock.
-fn body(passphrase: &Secret, after: Option<u64>) -> Result<SecretBytes, Failure> {
+fn body(passphrase: &Secret, after: Option<u64>) -> Result<SecretBytes, Error> {
     #[derive(serde::Serialize)]
     struct Body<'a> {
         passphrase: &'a str,
@@ -131,11 +131,11 @@ fn body(passphrase: &Secret, after: Option<u64>) -> Result<SecretBytes, Failure>
     }
     let mut bytes = SecretBytes::with_capacity(passphrase.expose().len() * 6 + 64);
     serde_json::to_writer(&mut bytes, &Body { passphrase: passphrase.expose(), after })
-        .map_err(|e| Failure::new(Kind::Unexpected, e, "report this"))?;
+        .map_err(|e| Error::new(ErrorKind::Unexpected, e, "report this"))?;
     Ok(bytes)
 }
 
-fn log(app: &App) -> Result<u8, Failure> {
+fn log(app: &App) -> Result<u8, Error> {
     let log: Log = app.require_agent("GET", "/v1/log", None)?.read()??;
     if app.common.json {
         output::json(&log)?;
@@ -147,9 +147,15 @@ fn log(app: &App) -> Result<u8, Failure> {
     for entry in &log.entries {
         let times = if entry.count > 1 { format!(", {} times", entry.count) } else { String::new() };
         let profile = entry.profile.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
-        let by = entry.executable.as_deref().map_or_else(|| "unknown program".to_owned(), |exe| harmless(exe, 200));
-        let from =
-            entry.parent.as_deref().map(|exe| format!(", started by {}", harmless(exe, 200))).unwrap_or_default();
+        let by = entry
+            .executable
+            .as_deref()
+            .map_or_else(|| "unknown program".to_owned(), |exe| sanitize_for_terminal(exe, 200));
+        let from = entry
+            .parent
+            .as_deref()
+            .map(|exe| format!(", started by {}", sanitize_for_terminal(exe, 200)))
+            .unwrap_or_default();
         let (at, what, pid, uid) = (entry.last_at, &entry.what, entry.pid, entry.uid);
         output::line(&format!("{at}  {what}{profile}{times}  {by} (process {pid}, user {uid}){from}"))?;
     }

@@ -16,9 +16,9 @@ use super::output;
 use crate::app::App;
 use crate::clock::{Clock as _, SystemClock};
 use crate::dev_issuer::{DevIssuer, Handle, Options, User};
-use crate::failure::{Failure, Kind};
-use crate::issuer::{Client, Http, IssuerError, Metadata, TokenEndpoint, discover, jwks, refresh, userinfo};
-use crate::model::{IssuerUrl, TokenFor};
+use crate::error::{Error, ErrorKind};
+use crate::model::{IssuerUrl, TokenTarget};
+use crate::oauth::{Client, Http, IssuerError, Metadata, TokenEndpoint, discover, jwks, refresh, userinfo};
 use crate::paths::Paths;
 use crate::secret::Secret;
 use crate::store::{FileStore, KeySource, Store as _};
@@ -58,9 +58,9 @@ struct Reason {
 
 /// Runs the command.
 #[inline(never)]
-pub fn run(app: &App) -> Result<u8, Failure> {
+pub fn run(app: &App) -> Result<u8, Error> {
     let unexpected =
-        |e: std::io::Error| Failure::new(Kind::Unexpected, e, "check that the temporary directory can be written");
+        |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "check that the temporary directory can be written");
     let password = made_up_password()?;
     let options = Options {
         access_token_ttl: LIFE,
@@ -69,7 +69,7 @@ pub fn run(app: &App) -> Result<u8, Failure> {
         ..Options::default()
     };
     let mut issuer = DevIssuer::spawn(options)
-        .map_err(|e| Failure::new(Kind::Unexpected, e, "check that a port on 127.0.0.1 can be opened"))?;
+        .map_err(|e| Error::new(ErrorKind::Unexpected, e, "check that a port on 127.0.0.1 can be opened"))?;
     let mut demo = Demo {
         app,
         program: std::env::current_exe().map_err(unexpected)?,
@@ -89,7 +89,7 @@ pub fn run(app: &App) -> Result<u8, Failure> {
 }
 
 impl Demo<'_> {
-    fn life(&mut self, issuer: &mut Handle, password: &Secret) -> Result<(), Failure> {
+    fn life(&mut self, issuer: &mut Handle, password: &Secret) -> Result<(), Error> {
         self.say(&format!(
             "A session's life, at an issuer that runs inside this program ({}), in a scratch directory.",
             issuer.issuer()
@@ -138,16 +138,16 @@ impl Demo<'_> {
         let did = self.show(&["verify", "-", "--json", "--at", &later], Some(&first))?;
         self.expect(did.code == 4 && did.denied_for("expired"), "it is denied")?;
 
-        self.title("Renewing needs the issuer, which is still away. The session is not lost by it.")?;
+        self.title("Refreshing needs the issuer, which is still away. The session is not lost by it.")?;
         let did = self.show(&["refresh"], None)?;
         self.expect(did.code == 6, "it says so, with exit code 6: try again")?;
         let did = self.run(&["status", "--check"], None)?;
         self.expect(did.code == 0, "the session is still there")?;
 
-        self.title("The issuer is back. Renewed: a new token, and a new refresh token in place of the old one.")?;
-        issuer.resume().map_err(|e| Failure::new(Kind::Unexpected, e, "run the demo again"))?;
+        self.title("The issuer is back. Refreshed: a new token, and a new refresh token in place of the old one.")?;
+        issuer.resume().map_err(|e| Error::new(ErrorKind::Unexpected, e, "run the demo again"))?;
         let did = self.show(&["refresh"], None)?;
-        self.expect(did.code == 0, "the renewal succeeds")?;
+        self.expect(did.code == 0, "the refresh succeeds")?;
         let second = Secret::new(self.run(&["token"], None)?.stdout.expose().trim().to_owned());
         self.expect(second.expose() != first.expose(), "the token is another")?;
         let rotated = self.refresh_token()?;
@@ -170,7 +170,7 @@ impl Demo<'_> {
             let source = metadata.jwks_uri.ok_or(IssuerError::Unsupported { what: "jwks_uri" })?;
             Ok(jwks::fetch(&http, &source).await?)
         })?;
-        std::fs::write(&keys, jwks).map_err(|e| Failure::new(Kind::Unexpected, e, "run the demo again"))?;
+        std::fs::write(&keys, jwks).map_err(|e| Error::new(ErrorKind::Unexpected, e, "run the demo again"))?;
         let did = self.show(&["logout"], None)?;
         self.expect(did.code == 0, "the logout succeeds")?;
         let accepted = self.app.run(async {
@@ -191,8 +191,9 @@ impl Demo<'_> {
     }
 
     /// The refresh token, as a thief with the file and its key would find it.
-    fn refresh_token(&self) -> Result<Secret, Failure> {
-        let lost = || Failure::said(Kind::Unexpected, "the demo's session has no refresh token", "run the demo again");
+    fn refresh_token(&self) -> Result<Secret, Error> {
+        let lost =
+            || Error::msg(ErrorKind::Unexpected, "the demo's session has no refresh token", "run the demo again");
         let paths = Paths::below(self.scratch.path());
         let store = FileStore::new(paths.sessions, KeySource::Default(paths.default_key_file));
         let session = store.read(&PROFILE.parse()?)?.ok_or_else(lost)?;
@@ -200,12 +201,12 @@ impl Demo<'_> {
     }
 
     /// Uses a refresh token as somebody else would; whether the issuer refused it as it should.
-    fn steal(&self, issuer: &str, stolen: &Secret) -> Result<bool, Failure> {
+    fn steal(&self, issuer: &str, stolen: &Secret) -> Result<bool, Error> {
         self.app.run(async {
             let (http, metadata) = reach(issuer).await?;
             let client = Client::public("authctl");
             let endpoint = TokenEndpoint::of(&http, &metadata, &client, self.app.clock())?;
-            match refresh::request(&endpoint, stolen, &TokenFor::default()).await {
+            match refresh::request(&endpoint, stolen, &TokenTarget::default()).await {
                 Err(IssuerError::Refused(refusal)) => Ok(refusal.ends_session()),
                 Err(other) => Err(other.into()),
                 Ok(_) => Ok(false),
@@ -214,7 +215,7 @@ impl Demo<'_> {
     }
 
     /// Shows a command as a user types it, runs it, and shows what it said.
-    fn show(&mut self, args: &[&str], stdin: Option<&Secret>) -> Result<Did, Failure> {
+    fn show(&mut self, args: &[&str], stdin: Option<&Secret>) -> Result<Did, Error> {
         let scratch = self.scratch.path().to_string_lossy();
         let word = |arg: &&str| {
             let arg = arg.replace(&*scratch, "$SCRATCH");
@@ -235,8 +236,8 @@ impl Demo<'_> {
     }
 
     /// Runs authctl in the scratch directory, with nothing of this process's environment.
-    fn run(&self, args: &[&str], stdin: Option<&Secret>) -> Result<Did, Failure> {
-        let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "run the demo again");
+    fn run(&self, args: &[&str], stdin: Option<&Secret>) -> Result<Did, Error> {
+        let unexpected = |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "run the demo again");
         let mut child = Command::new(&self.program)
             .args(args)
             .env_clear()
@@ -260,22 +261,22 @@ impl Demo<'_> {
         })
     }
 
-    fn title(&mut self, text: &str) -> Result<(), Failure> {
+    fn title(&mut self, text: &str) -> Result<(), Error> {
         self.step += 1;
         self.say(&format!("\n{} {text}", self.app.paint(1, &format!("{}.", self.step))))
     }
 
-    fn say(&self, text: &str) -> Result<(), Failure> {
+    fn say(&self, text: &str) -> Result<(), Error> {
         if self.app.common.quiet { Ok(()) } else { output::line(text) }
     }
 
     /// Shows that what was told is so, or ends the demo.
-    fn expect(&self, so: bool, what: &str) -> Result<(), Failure> {
+    fn expect(&self, so: bool, what: &str) -> Result<(), Error> {
         if so {
             return self.say(&format!("  {} {what}", self.app.paint(32, "ok:")));
         }
-        Err(Failure::said(
-            Kind::Unexpected,
+        Err(Error::msg(
+            ErrorKind::Unexpected,
             format!("step {} did not do what it says: {what}", self.step),
             "run `authctl demo` again, and report it if it stays so",
         ))
@@ -291,7 +292,7 @@ impl Did {
 }
 
 /// The issuer as anybody reaches it.
-async fn reach(issuer: &str) -> Result<(Http, Metadata), Failure> {
+async fn reach(issuer: &str) -> Result<(Http, Metadata), Error> {
     let http = Http::new(None)?;
     let metadata = discover(&http, &IssuerUrl::parse(issuer)?).await?;
     Ok((http, metadata))

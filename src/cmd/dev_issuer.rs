@@ -9,7 +9,7 @@ use super::output;
 use crate::app::App;
 use crate::cli::{self, SigningAlgorithm};
 use crate::dev_issuer::{Algorithm, DevIssuer, Options, User};
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::secret::Secret;
 
 #[derive(Serialize)]
@@ -43,7 +43,7 @@ impl From<SigningAlgorithm> for Algorithm {
 
 /// Runs the command.
 #[inline(never)]
-pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Failure> {
+pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Error> {
     let mut made_up = None;
     let users = match &args.users {
         Some(file) => read_users(file)?,
@@ -73,7 +73,7 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Failure> {
     let users: Vec<String> = options.users.iter().map(|user| user.name.clone()).collect();
     app.serve(|mut signals| async move {
         let issuer = DevIssuer::start(options).await.map_err(|e| {
-            Failure::new(Kind::Usage, e, "choose another --port or --path, or correct the file of --users")
+            Error::new(ErrorKind::Usage, e, "choose another --port or --path, or correct the file of --users")
         })?;
         let ready = Ready {
             issuer: issuer.issuer(),
@@ -90,7 +90,7 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Failure> {
     })
 }
 
-fn announce(app: &App, ready: &Ready) -> Result<(), Failure> {
+fn announce(app: &App, ready: &Ready) -> Result<(), Error> {
     if app.common.json {
         return output::json(ready);
     }
@@ -111,10 +111,10 @@ fn announce(app: &App, ready: &Ready) -> Result<(), Failure> {
 }
 
 /// A line each: NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET; empty lines and those with `#` in front are passed over.
-fn read_users(file: &Path) -> Result<Vec<User>, Failure> {
+fn read_users(file: &Path) -> Result<Vec<User>, Error> {
     let wrong = |e: anyhow::Error| {
-        Failure::new(
-            Kind::Usage,
+        Error::new(
+            ErrorKind::Usage,
             e.context(format!("cannot use the users in {}", file.display())),
             "write a line for each user: NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET",
         )
@@ -142,13 +142,13 @@ fn read_users(file: &Path) -> Result<Vec<User>, Failure> {
 }
 
 /// Four groups of letters that can be told apart and typed: 16 of 31, some 79 bits.
-pub(super) fn made_up_password() -> Result<Secret, Failure> {
+pub(super) fn made_up_password() -> Result<Secret, Error> {
     const LETTERS: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
     let mut password = String::with_capacity(19);
     while password.len() < 19 {
         let mut byte = [0u8; 1];
         aws_lc_rs::rand::fill(&mut byte).map_err(|_| {
-            Failure::said(Kind::Unexpected, "this machine gives no random bytes", "check the kernel's generator")
+            Error::msg(ErrorKind::Unexpected, "this machine gives no random bytes", "check the kernel's generator")
         })?;
         if matches!(password.len(), 4 | 9 | 14) {
             password.push('-');

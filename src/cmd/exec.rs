@@ -7,15 +7,15 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::verify::{policy_at, tell_denied};
-use crate::agent::TokenReply;
+use crate::agent::protocol::TokenReply;
 use crate::app::App;
-use crate::broker::{Broker, IdTokenStanding, Judge, Need};
 use crate::cli::Exec;
-use crate::failure::{Failure, Kind};
-use crate::model::{DecidingToken, MinTtl, TokenFor};
+use crate::error::{Error, ErrorKind};
+use crate::model::{DecidingToken, MinTtl, TokenTarget};
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLES};
 use crate::secret::{Secret, SecretBytes};
-use crate::verify::{Reason, RevokedList, Verdict};
+use crate::session::{Demand, IdTokenStanding, SessionService, TokenVerifier};
+use crate::verify::{Reason, RevocationList, Verdict};
 
 /// A token to run the command with, or why it is denied.
 enum Checked {
@@ -25,7 +25,7 @@ enum Checked {
 
 /// Runs the command; comes back only if the command could not be started.
 #[inline(never)]
-pub fn run(app: &App, args: Exec) -> Result<u8, Failure> {
+pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
     let token = match app.handed_in(args.profile.as_ref())? {
         Some(token) => token.clone(),
         None => {
@@ -40,7 +40,7 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Failure> {
         }
     };
     let Some((program, rest)) = args.command.split_first() else {
-        return Err(Failure::said(Kind::Usage, "no command was given", "put it after `--`"));
+        return Err(Error::msg(ErrorKind::Usage, "no command was given", "put it after `--`"));
     };
     let mut command = Command::new(program);
     command.args(rest);
@@ -52,12 +52,12 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Failure> {
     drop(token);
     let error = command.exec();
     let context = format!("cannot run `{}`", program.to_string_lossy());
-    Err(Failure::new(Kind::Usage, anyhow::Error::new(error).context(context), "check the command's name and PATH")
-        .coded("command_not_found"))
+    Err(Error::new(ErrorKind::Usage, anyhow::Error::new(error).context(context), "check the command's name and PATH")
+        .with_code("command_not_found"))
 }
 
 /// The agent's token, and the agent's verdict on it.
-fn through_agent(app: &App, args: &Exec) -> Result<Option<Checked>, Failure> {
+fn through_agent(app: &App, args: &Exec) -> Result<Option<Checked>, Error> {
     #[derive(Deserialize)]
     struct Verdict {
         valid: bool,
@@ -66,8 +66,8 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<Checked>, Failure> {
     }
     let name = app.named(args.profile.as_ref())?.map(|name| format!("/{name}")).unwrap_or_default();
     if app.profile(args.profile.as_ref()).is_ok_and(|profile| profile.requirements.token == DecidingToken::IdToken) {
-        // Renews it where it is over. What is wrong is told by what is asked next.
-        let _: Result<Option<TokenReply>, Failure> = app.ask_agent("GET", &format!("/v1/id-token{name}"), None);
+        // Refreshes it where it is over. What is wrong is told by what is asked next.
+        let _: Result<Option<TokenReply>, Error> = app.ask_agent("GET", &format!("/v1/id-token{name}"), None);
     }
     let reply: Option<TokenReply> = app.ask_agent("GET", &format!("/v1/token{name}"), None)?;
     let Some(TokenReply { access_token: Some(token), profile: Some(profile), .. }) = reply else { return Ok(None) };
@@ -88,30 +88,30 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<Checked>, Failure> {
 }
 
 /// The same without an agent.
-fn alone(app: &App, args: &Exec) -> Result<Checked, Failure> {
+fn alone(app: &App, args: &Exec) -> Result<Checked, Error> {
     let profile = app.profile(args.profile.as_ref())?;
-    let broker = app.broker()?;
+    let sessions = app.sessions()?;
     let served = app.run(async {
-        let plain = TokenFor::default();
-        let token = |need| app.patiently(profile.issuer.as_str(), broker.token(&profile, &plain, need));
-        let about = |e| Failure::from(e).about(&profile.name);
-        let served = token(Need::Life(MinTtl::Default)).await.map_err(about)?;
+        let plain = TokenTarget::default();
+        let token = |need| app.patiently(profile.issuer.as_str(), sessions.token(&profile, &plain, need));
+        let about = |e| Error::from(e).about(&profile.name);
+        let served = token(Demand::ValidFor(MinTtl::Default)).await.map_err(about)?;
         // The ID token that decides may be over before the access token is.
         let decides = profile.requirements.token == DecidingToken::IdToken;
-        let standing = Broker::id_token_standing(&served.session, app.clock().now(), Duration::ZERO);
+        let standing = SessionService::id_token_standing(&served.session, app.clock().now(), Duration::ZERO);
         match standing {
-            IdTokenStanding::Due(_) if decides => Ok(token(Need::New).await.unwrap_or(served)),
+            IdTokenStanding::Due(_) if decides => Ok(token(Demand::New).await.unwrap_or(served)),
             _ => Ok(served),
         }
     })?;
     super::token::tell_trouble(app, &profile, &served);
-    let revoked = RevokedList::open(&app.paths()?.revoked_file)?;
+    let revoked = RevocationList::open(&app.paths()?.revoked_file)?;
     let (stores, policy) = (app.stores()?, policy_at(app.clock().now()));
     let store = &**stores.of(profile.store);
-    let judge = Judge::of_profile(store, &profile, policy, None, revoked, app.clock())
-        .map_err(|e| Failure::from(e).about(&profile.name))?;
+    let judge = TokenVerifier::of_profile(store, &profile, policy, None, revoked, app.clock())
+        .map_err(|e| Error::from(e).about(&profile.name))?;
     let verdict = judge.decide_on(&profile, &served.session, &served.tokens);
-    Broker::note_time(store, app.clock());
+    SessionService::note_time(store, app.clock());
     Ok(match verdict {
         Verdict::Granted(_) => Checked::Granted(served.tokens.access_token),
         Verdict::Denied(reasons) => Checked::Denied(reasons),

@@ -7,17 +7,17 @@ use serde::Serialize;
 use super::output::{self, ago, span};
 use super::verify::keys_in;
 use crate::app::App;
-use crate::broker::{Broker, BrokerError};
 use crate::cli::KeysCommand;
 use crate::clock::UnixTime;
-use crate::failure::Failure;
+use crate::error::Error;
 use crate::model::{IssuerUrl, Profile, ProfileName, Trust, duration_text};
-use crate::ui::harmless;
+use crate::session::{SessionError, SessionService};
+use crate::ui::sanitize_for_terminal;
 use crate::verify::{KeySet, ListedKey};
 
 /// Runs the command.
 #[inline(never)]
-pub fn run(app: &App, command: KeysCommand) -> Result<u8, Failure> {
+pub fn run(app: &App, command: KeysCommand) -> Result<u8, Error> {
     match command {
         KeysCommand::Show { profile } => show(app, &app.profile(profile.as_ref())?),
         KeysCommand::Update { profile } => update(app, &app.profile(profile.as_ref())?),
@@ -25,8 +25,8 @@ pub fn run(app: &App, command: KeysCommand) -> Result<u8, Failure> {
             let profile = app.profile(profile.as_ref())?;
             let (keys, text) = keys_in(&jwks)?;
             let source = std::path::absolute(&jwks).unwrap_or(jwks).display().to_string();
-            let broker = app.broker()?;
-            app.run(async { broker.pin_keys(&profile, text, source).await.map_err(about(&profile)) })?;
+            let sessions = app.sessions()?;
+            app.run(async { sessions.pin_keys(&profile, text, source).await.map_err(about(&profile)) })?;
             app.ui().tell(&format!(
                 "{}: {} pinned; no others are trusted until `authctl keys unpin {}`",
                 profile.issuer,
@@ -37,8 +37,8 @@ pub fn run(app: &App, command: KeysCommand) -> Result<u8, Failure> {
         }
         KeysCommand::Unpin { profile } => {
             let profile = app.profile(profile.as_ref())?;
-            let broker = app.broker()?;
-            let was = app.run(async { broker.unpin_keys(&profile).await.map_err(about(&profile)) })?;
+            let sessions = app.sessions()?;
+            let was = app.run(async { sessions.unpin_keys(&profile).await.map_err(about(&profile)) })?;
             let told = if was { "what the issuer publishes is trusted again" } else { "nothing was pinned" };
             app.ui().tell(&format!("{}: {told}", profile.issuer));
             Ok(0)
@@ -46,14 +46,14 @@ pub fn run(app: &App, command: KeysCommand) -> Result<u8, Failure> {
     }
 }
 
-fn about(profile: &Profile) -> impl Fn(BrokerError) -> Failure + '_ {
-    |error| Failure::from(error).about(&profile.name)
+fn about(profile: &Profile) -> impl Fn(SessionError) -> Error + '_ {
+    |error| Error::from(error).about(&profile.name)
 }
 
-fn update(app: &App, profile: &Profile) -> Result<u8, Failure> {
-    let broker = app.broker()?;
+fn update(app: &App, profile: &Profile) -> Result<u8, Error> {
+    let sessions = app.sessions()?;
     let trust = app.run(async {
-        app.patiently(profile.issuer.as_str(), broker.update_keys(profile)).await.map_err(about(profile))
+        app.patiently(profile.issuer.as_str(), sessions.update_keys(profile)).await.map_err(about(profile))
     })?;
     let fetched = trust.fetched.as_ref().map(|keys| KeySet::from_jwks(&keys.jwks).map_or(0, |set| set.len()));
     app.ui().tell(&match fetched {
@@ -98,12 +98,12 @@ struct Fetched<'a> {
     trusted_until: UnixTime,
 }
 
-fn show(app: &App, profile: &Profile) -> Result<u8, Failure> {
+fn show(app: &App, profile: &Profile) -> Result<u8, Error> {
     let stores = app.stores()?;
-    let trust = Broker::kept_trust(&**stores.of(profile.store), &profile.issuer).map_err(about(profile))?;
+    let trust = SessionService::kept_trust(&**stores.of(profile.store), &profile.issuer).map_err(about(profile))?;
     let now = app.clock().now();
     let most = profile.requirements.keys_max_age();
-    let (set, _) = Broker::trusted_keys(&trust, now);
+    let (set, _) = SessionService::trusted_keys(&trust, now);
     let shown = Shown {
         profile: &profile.name,
         issuer: &profile.issuer,
@@ -127,7 +127,7 @@ fn show(app: &App, profile: &Profile) -> Result<u8, Failure> {
         output::line(&format!("  {line}"))?;
     }
     for key in &shown.keys {
-        let kid = key.kid.as_deref().map_or_else(|| "(no kid)".to_owned(), |kid| harmless(kid, 60));
+        let kid = key.kid.as_deref().map_or_else(|| "(no kid)".to_owned(), |kid| sanitize_for_terminal(kid, 60));
         let algorithms: Vec<&str> = key.algorithms.iter().map(|algorithm| algorithm.name()).collect();
         let weakness = key.weakness.map(|why| format!("; not relied on: {why}")).unwrap_or_default();
         output::line(&format!("  {kid}  {}{weakness}", algorithms.join(" ")))?;
@@ -138,12 +138,12 @@ fn show(app: &App, profile: &Profile) -> Result<u8, Failure> {
 fn standing(trust: &Trust, shown: &Shown<'_>, now: UnixTime, most: Duration) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(pinned) = &trust.pinned {
-        let source = harmless(&pinned.source, 200);
+        let source = sanitize_for_terminal(&pinned.source, 200);
         lines.push(format!("pinned {} from {source}: no others are trusted", ago(pinned.pinned_at, now)));
     }
     match &trust.fetched {
         Some(keys) => {
-            let source = harmless(&keys.source, 200);
+            let source = sanitize_for_terminal(&keys.source, 200);
             lines.push(format!("fetched {} from {source}", ago(keys.fetched_at, now)));
             let age = keys.fetched_at.until(now);
             lines.push(match most.checked_sub(age) {

@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use super::output;
 use crate::app::App;
-use crate::broker::{LogoutOptions, LogoutReport, Revocation};
 use crate::cli::Logout;
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::model::{Profile, ProfileName};
+use crate::session::{LogoutOptions, LogoutReport, Revocation};
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -21,7 +21,7 @@ struct Answer<'a> {
 
 /// Runs the command.
 #[inline(never)]
-pub fn run(app: &App, args: &Logout) -> Result<u8, Failure> {
+pub fn run(app: &App, args: &Logout) -> Result<u8, Error> {
     if !args.all {
         let profile = app.profile(args.profile.as_ref())?;
         return app.run(one(app, &profile, args));
@@ -46,12 +46,12 @@ pub fn run(app: &App, args: &Logout) -> Result<u8, Failure> {
     Ok(worst)
 }
 
-async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure> {
+async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Error> {
     let name = &profile.name;
     let options = LogoutOptions { revoke: !args.no_revoke };
-    let broker = app.broker()?;
-    let ending = broker.logout(profile, options);
-    let ended = app.patiently(profile.issuer.as_str(), ending).await.map_err(|e| Failure::from(e).about(name));
+    let sessions = app.sessions()?;
+    let ending = sessions.logout(profile, options);
+    let ended = app.patiently(profile.issuer.as_str(), ending).await.map_err(|e| Error::from(e).about(name));
     app.tell_agent(name);
     let ended = ended?;
     let Some(LogoutReport { revocation }) = ended else {
@@ -73,7 +73,7 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure>
             None,
         ),
         Revocation::Failed(error) => {
-            let failure = Failure::from(error).about(name);
+            let failure = Error::from(error).about(name);
             (
                 "failed",
                 "the issuer has NOT revoked the tokens: they stay valid there until they expire".to_owned(),
@@ -82,7 +82,7 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure>
         }
     };
     if app.common.json {
-        let error = failure.as_ref().map(Failure::message);
+        let error = failure.as_ref().map(Error::message);
         output::json(&Answer { profile: name, deleted: true, issuer: word, error })?;
     } else {
         app.ui().tell(&format!("{name}: the session is deleted here, and {sentence}."));
@@ -100,14 +100,18 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Failure>
 }
 
 /// Tells that the issuer's half failed, and gives the exit code for it.
-fn told(app: &App, profile: &Profile, failure: &Failure) -> u8 {
+fn told(app: &App, profile: &Profile, failure: &Error) -> u8 {
     if !app.common.json {
         let hint = format!(
             "revoke this client's access on the issuer's own pages ({}) if the tokens may be in other hands",
             profile.issuer
         );
-        app.report(&Failure { hint, ..Failure::said(failure.kind, failure.message(), "") }.coded(failure.code.clone()));
+        app.report(&Error { hint, ..Error::msg(failure.kind, failure.message(), "") }.with_code(failure.code.clone()));
     }
-    let kind = if matches!(failure.kind, Kind::Refused | Kind::Store) { failure.kind } else { Kind::Unreachable };
+    let kind = if matches!(failure.kind, ErrorKind::Refused | ErrorKind::Store) {
+        failure.kind
+    } else {
+        ErrorKind::Unreachable
+    };
     kind.exit_code()
 }

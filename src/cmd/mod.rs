@@ -18,14 +18,14 @@ mod verify;
 
 use crate::app::App;
 use crate::cli::Command;
-use crate::failure::Failure;
+use crate::error::Error;
 
 /// Runs a command; the number is the exit code of one that has said all there is to say. The verbs are never inlined: in
 /// one frame they make a stack of 70 KB, whose pages cost `token` more than its request does.
 ///
 /// # Errors
 /// What is still to be told.
-pub fn dispatch(app: &App, command: Command) -> Result<u8, Failure> {
+pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
     match command {
         Command::Login(args) => login::run(app, *args),
         Command::Status(args) => status::run(app, &args),

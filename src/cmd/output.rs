@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock::UnixTime;
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 
 /// Writes one line of data to stdout.
 ///
 /// # Errors
-/// [`Kind::Unexpected`] where stdout cannot take it; a reader that has gone is no error.
-pub fn line(text: &str) -> Result<(), Failure> {
+/// [`ErrorKind::Unexpected`] where stdout cannot take it; a reader that has gone is no error.
+pub fn line(text: &str) -> Result<(), Error> {
     raw(&[text.as_bytes(), b"\n"])
 }
 
@@ -20,18 +20,18 @@ pub fn line(text: &str) -> Result<(), Failure> {
 ///
 /// # Errors
 /// As [`line()`].
-pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+pub fn json(value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string(value)
-        .map_err(|e| Failure::new(Kind::Unexpected, e, "report this with the command that you ran"))?;
+        .map_err(|e| Error::new(ErrorKind::Unexpected, e, "report this with the command that you ran"))?;
     line(&text)
 }
 
-fn raw(parts: &[&[u8]]) -> Result<(), Failure> {
+fn raw(parts: &[&[u8]]) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     let written = parts.iter().try_for_each(|part| stdout.write_all(part)).and_then(|()| stdout.flush());
     match written {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(
-            Kind::Unexpected,
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::new(
+            ErrorKind::Unexpected,
             anyhow::Error::new(e).context("writing to stdout"),
             "check where the output goes",
         )),

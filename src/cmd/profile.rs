@@ -10,11 +10,11 @@ use super::output;
 use crate::app::{App, CONFIG_LOCK_LIMIT};
 use crate::cli::ProfileCommand;
 use crate::config;
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::model::{
     ClientAuth, DecidingToken, Grant, IssuerUrl, Profile, ProfileName, Requirements, StoreKind, duration, duration_text,
 };
-use crate::ui::{harmless, shell_word};
+use crate::ui::{sanitize_for_terminal, shell_word};
 
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -75,7 +75,7 @@ impl<'a> Shown<'a> {
 
 /// Runs the command.
 #[inline(never)]
-pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Failure> {
+pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Error> {
     match command {
         ProfileCommand::List => list(app),
         ProfileCommand::Show { profile } => show(app, profile.as_ref()),
@@ -92,7 +92,7 @@ pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Failure> {
     }
 }
 
-fn list(app: &App) -> Result<u8, Failure> {
+fn list(app: &App) -> Result<u8, Error> {
     let config = app.config()?;
     let default = config.choose(None).ok().map(|profile| &profile.name);
     if app.common.json {
@@ -108,7 +108,7 @@ fn list(app: &App) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Failure> {
+fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Error> {
     let config = app.config()?;
     let named = app.named(named)?;
     let profile = config.choose(named.as_ref())?;
@@ -151,7 +151,7 @@ fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Failure> {
     Ok(0)
 }
 
-async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Result<u8, Failure> {
+async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Result<u8, Error> {
     let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
     let mut profile = app.config()?.profile(name)?.clone();
     // The issuer first: it takes its addresses along, and not those that are set with it.
@@ -175,8 +175,8 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
     Ok(0)
 }
 
-fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
-    let invalid = |hint: String| Failure::said(Kind::Usage, format!("`{value}` is no {key}"), hint);
+fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Error> {
+    let invalid = |hint: String| Error::msg(ErrorKind::Usage, format!("`{value}` is no {key}"), hint);
     let wrong = |known: &str| invalid(format!("use one of: {known}"));
     let words = || value.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let age = || match value {
@@ -187,7 +187,7 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
         "issuer" => profile.lead_to(IssuerUrl::parse(value)?),
         "client_id" if value.is_empty() => {
             let hint = "give the client's id at the issuer, as in `client_id=my-cli`";
-            return Err(Failure::said(Kind::Usage, "a profile needs a client id", hint));
+            return Err(Error::msg(ErrorKind::Usage, "a profile needs a client id", hint));
         }
         "client_id" => profile.client_id = value.to_owned(),
         "client_auth" => {
@@ -216,8 +216,8 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
                 _ => return Err(wrong("keychain, file")),
             };
             if store != profile.store {
-                return Err(Failure::said(
-                    Kind::Usage,
+                return Err(Error::msg(
+                    ErrorKind::Usage,
                     "a session does not move between stores",
                     format!("run `authctl login {} --store {value}`", profile.name),
                 ));
@@ -227,7 +227,7 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
         // Read from anywhere, by the agent too.
         "ca_cert" => {
             let absolute = std::path::absolute(value)
-                .map_err(|e| Failure::new(Kind::Usage, e, "give the whole path of a PEM file"))?;
+                .map_err(|e| Error::new(ErrorKind::Usage, e, "give the whole path of a PEM file"))?;
             profile.ca_cert = Some(absolute);
         }
         "verify_token" => {
@@ -259,17 +259,21 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
         // Read from anywhere, as the authorities are.
         "client_key" if !value.is_empty() => {
             let absolute = std::path::absolute(value)
-                .map_err(|e| Failure::new(Kind::Usage, e, "give the whole path of a private key"))?;
+                .map_err(|e| Error::new(ErrorKind::Usage, e, "give the whole path of a private key"))?;
             profile.server_mut().client_key.file = Some(absolute);
         }
         "provider" if !value.is_empty() => {
-            let hint = format!("run `authctl login {} --provider {}`", profile.name, shell_word(&harmless(value, 40)));
-            return Err(Failure::said(Kind::Usage, "a provider's preset is more than its name", hint));
+            let hint = format!(
+                "run `authctl login {} --provider {}`",
+                profile.name,
+                shell_word(&sanitize_for_terminal(value, 40))
+            );
+            return Err(Error::msg(ErrorKind::Usage, "a provider's preset is more than its name", hint));
         }
         key if profile.server_mut().set(key, value)? => {}
         _ => {
-            return Err(Failure::said(
-                Kind::Usage,
+            return Err(Error::msg(
+                ErrorKind::Usage,
                 format!("there is no setting `{key}`{}", config::nearest_setting(key)),
                 "see `authctl profile set --help` for those there are",
             ));
@@ -278,18 +282,18 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn remove(app: &App, name: &ProfileName) -> Result<u8, Failure> {
+async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
     let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
     // Not before: a login that held the lock may have led it to another store.
     let config = app.config()?;
     let profile = config.profile(name)?;
     let file = app.paths()?.config_file;
-    let removal = || config::remove(&file, name).map_err(Failure::from);
+    let removal = || config::remove(&file, name).map_err(Error::from);
     let removed =
-        app.broker()?.without_session(profile, removal).await.map_err(|failure: Failure| failure.about(name))?;
+        app.sessions()?.without_session(profile, removal).await.map_err(|failure: Error| failure.about(name))?;
     if !removed {
-        return Err(Failure::said(
-            Kind::Usage,
+        return Err(Error::msg(
+            ErrorKind::Usage,
             format!("`{name}` has a session"),
             format!("run `authctl logout {name}` first, so that its tokens are revoked"),
         ));
@@ -299,14 +303,14 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Failure> {
     Ok(0)
 }
 
-async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, Failure> {
+async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, Error> {
     let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
     let profile = app.config()?.profile(from)?.clone();
     if app.config()?.profiles.contains_key(to) {
         return Err(config::ConfigError::Exists(to.clone()).into());
     }
     let file = app.paths()?.config_file;
-    app.broker()?.rename(&profile, to, || config::rename(&file, from, to).map_err(Failure::from)).await?;
+    app.sessions()?.rename(&profile, to, || config::rename(&file, from, to).map_err(Error::from)).await?;
     app.tell_agent(from);
     app.tell_agent(to);
     app.ui().tell(&format!("{from} is {to} now."));

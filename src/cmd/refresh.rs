@@ -1,90 +1,90 @@
-//! `authctl refresh`: renews now, or only what is about to expire.
+//! `authctl refresh`: refreshes now, or only what is about to expire.
 
 use std::time::Duration;
 
 use super::output;
 use super::token::tell_trouble;
-use crate::agent::Refreshed;
+use crate::agent::protocol::Refreshed;
 use crate::app::App;
-use crate::broker::Need;
 use crate::cli::Refresh;
-use crate::failure::{Failure, Kind};
-use crate::model::{MinTtl, Profile, TokenFor};
+use crate::error::{Error, ErrorKind};
+use crate::model::{MinTtl, Profile, TokenTarget};
+use crate::session::Demand;
 
 /// Runs the command.
 #[inline(never)]
-pub fn run(app: &App, args: &Refresh) -> Result<u8, Failure> {
-    let need = args.if_expiring.map_or(Need::New, |left| Need::Life(MinTtl::AtLeast(left)));
+pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
+    let need = args.if_expiring.map_or(Demand::New, |left| Demand::ValidFor(MinTtl::AtLeast(left)));
     if !args.all {
         let profile = app.profile(args.profile.as_ref())?;
-        // Outside of the runtime: a Ctrl-C ends the wait for the agent at once, and not the agent's renewal.
+        // Outside of the runtime: a Ctrl-C ends the wait for the agent at once, and not the agent's refresh.
         let answer = match through_agent(app, &profile, need)? {
             Some(answer) => answer,
-            None => app.run(renew(app, &profile, need))?,
+            None => app.run(refresh(app, &profile, need))?,
         };
         tell(app, &answer)?;
         return Ok(0);
     }
     let config = app.config()?;
-    let mut worst: Option<Kind> = None;
+    let mut worst: Option<ErrorKind> = None;
     let mut any = false;
     app.run(async {
         for profile in config.profiles.values() {
-            let result = match app.broker()?.stored(profile).await {
+            let result = match app.sessions()?.stored(profile).await {
                 Ok(None) => continue,
-                Ok(Some(_)) => renew(app, profile, need).await.and_then(|answer| tell(app, &answer)),
-                Err(error) => Err(Failure::from(error).about(&profile.name)),
+                Ok(Some(_)) => refresh(app, profile, need).await.and_then(|answer| tell(app, &answer)),
+                Err(error) => Err(Error::from(error).about(&profile.name)),
             };
             any = true;
             if let Err(failure) = result {
-                app.report(&Failure { error: failure.error.context(profile.name.to_string()), ..failure });
+                app.report(&Error { error: failure.error.context(profile.name.to_string()), ..failure });
                 worst = worst.or(Some(failure.kind));
             }
         }
         Ok(())
     })?;
     if !any {
-        app.ui().tell("Nobody is logged in: there is nothing to renew.");
+        app.ui().tell("Nobody is logged in: there is nothing to refresh.");
     }
-    Ok(worst.map_or(0, Kind::exit_code))
+    Ok(worst.map_or(0, ErrorKind::exit_code))
 }
 
-fn tell(app: &App, answer: &Refreshed) -> Result<(), Failure> {
+fn tell(app: &App, answer: &Refreshed) -> Result<(), Error> {
     if app.common.json {
         output::json(answer)?;
     } else {
         let left = answer.expires_in.map(Duration::from_secs);
         let life = left.map(|left| format!(", valid for {}", output::span(left))).unwrap_or_default();
-        let word = if answer.renewed { "renewed" } else { "not due yet" };
+        let word = if answer.refreshed { "refreshed" } else { "not due yet" };
         app.ui().tell(&format!("{}: {word}{life}", answer.profile));
     }
     Ok(())
 }
 
-/// Where an agent runs, it renews: then it is the one that has the new token first.
-fn through_agent(app: &App, profile: &Profile, need: Need) -> Result<Option<Refreshed>, Failure> {
+/// Where an agent runs, it refreshes: then it is the one that has the new token first.
+fn through_agent(app: &App, profile: &Profile, need: Demand) -> Result<Option<Refreshed>, Error> {
     let query = match need {
-        Need::Life(MinTtl::AtLeast(left)) => format!("?if_expiring={}", left.as_secs()),
-        Need::Life(MinTtl::Default) | Need::New => String::new(),
+        Demand::ValidFor(MinTtl::AtLeast(left)) => format!("?if_expiring={}", left.as_secs()),
+        Demand::ValidFor(MinTtl::Default) | Demand::New => String::new(),
     };
     app.ask_agent("POST", &format!("/v1/refresh/{}{query}", profile.name), None)
 }
 
-async fn renew(app: &App, profile: &Profile, need: Need) -> Result<Refreshed, Failure> {
-    let (broker, plain) = (app.broker()?, TokenFor::default());
+async fn refresh(app: &App, profile: &Profile, need: Demand) -> Result<Refreshed, Error> {
+    let (sessions, plain) = (app.sessions()?, TokenTarget::default());
     let served = app
-        .patiently(profile.issuer.as_str(), broker.token(profile, &plain, need))
+        .patiently(profile.issuer.as_str(), sessions.token(profile, &plain, need))
         .await
-        .map_err(|e| Failure::from(e).about(&profile.name))?;
+        .map_err(|e| Error::from(e).about(&profile.name))?;
     tell_trouble(app, profile, &served);
-    // Asked to renew, and the token was due, but it was not renewed: that is for the caller to know.
+    // Asked to refresh, and the token was due, but it was not refreshed: that is for the caller to know.
     if let Some(trouble) = served.trouble {
-        return Err(Failure::from(trouble).about(&profile.name));
+        return Err(Error::from(trouble).about(&profile.name));
     }
     let expires_at = served.tokens.expires_at;
     Ok(Refreshed {
         profile: profile.name.clone(),
-        renewed: served.renewed,
+        refreshed: served.refreshed,
         expires_at,
         expires_in: expires_at.map(|end| app.clock().now().until(end).as_secs()),
     })

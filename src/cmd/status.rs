@@ -3,14 +3,14 @@
 use super::output::{self, ago, span};
 use crate::app::{ANOTHER_HOME, App};
 use crate::cli::Status;
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::model::{Grant, Subject};
 use crate::report::{Report, Row, State, row, rows};
-use crate::ui::harmless;
+use crate::ui::sanitize_for_terminal;
 
 /// Runs the command.
 #[inline(never)]
-pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
+pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
     let config = app.config()?;
     let asked = app.asked_for(args.profile.as_ref())?;
     let handed_in = app.environment.token.is_some();
@@ -21,9 +21,9 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
         let profile = config.choose(app.named(args.profile.as_ref())?.as_ref())?;
         let row = row(&app.stores()?, profile, false, app.clock().now());
         return match (row.state, row.exit) {
-            (State::Valid | State::Renewable, _) => Ok(0),
+            (State::Valid | State::Refreshable, _) => Ok(0),
             (_, Some(kind)) => Ok(kind.exit_code()),
-            (_, None) => Ok(Kind::LoginRequired.exit_code()),
+            (_, None) => Ok(ErrorKind::LoginRequired.exit_code()),
         };
     }
     let rows = rows(&config, asked.as_ref(), &app.stores()?, app.clock().now())?;
@@ -40,7 +40,7 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
     };
     // What could not be read is shown, and still is a failure that a script must notice.
     let meant = if asked.is_none() { app.of_directory() } else { Ok(None) };
-    let exit = rows.iter().find_map(|row| row.exit).map_or(0, Kind::exit_code);
+    let exit = rows.iter().find_map(|row| row.exit).map_or(0, ErrorKind::exit_code);
     if app.common.json {
         output::json(&Report { token_from_environment: handed_in, agent, profiles: rows })?;
         // Where a profile's store cannot be read, that is what the exit code says.
@@ -69,11 +69,11 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Failure> {
     if exit == 0 { meant.map(|_| 0) } else { Ok(exit) }
 }
 
-fn show(app: &App, row: &Row) -> Result<(), Failure> {
+fn show(app: &App, row: &Row) -> Result<(), Error> {
     let now = app.clock().now();
     let word = match row.state {
         State::Valid => app.paint(32, "valid"),
-        State::Renewable => app.paint(32, "renews when next asked for"),
+        State::Refreshable => app.paint(32, "refreshes when next asked for"),
         State::LoginRequired => app.paint(31, "login required"),
         State::Unknown => app.paint(31, "cannot be read"),
     };
@@ -83,9 +83,13 @@ fn show(app: &App, row: &Row) -> Result<(), Failure> {
     field("issuer", row.issuer.as_str())?;
     if let Some(at) = row.logged_in_at {
         let who = match &row.subject {
-            Some(Subject { sub, name: Some(name) }) => format!("{} ({})", harmless(name, 80), harmless(sub, 80)),
-            Some(Subject { sub, name: None }) => harmless(sub, 80),
-            None if row.grant == Grant::ClientCredentials => format!("the client {}", harmless(&row.client_id, 80)),
+            Some(Subject { sub, name: Some(name) }) => {
+                format!("{} ({})", sanitize_for_terminal(name, 80), sanitize_for_terminal(sub, 80))
+            }
+            Some(Subject { sub, name: None }) => sanitize_for_terminal(sub, 80),
+            None if row.grant == Grant::ClientCredentials => {
+                format!("the client {}", sanitize_for_terminal(&row.client_id, 80))
+            }
             None => "somebody (the issuer did not say who)".into(),
         };
         field("signed in", &format!("{who}, {}, by {}", ago(at, now), row.grant))?;
@@ -94,29 +98,30 @@ fn show(app: &App, row: &Row) -> Result<(), Failure> {
             (Some(end), State::Valid) => format!("valid for another {}", span(now.until(end))),
             (Some(end), _) => format!("expired {}", ago(end, now)),
         };
-        let scope = row.scope.as_deref().map(|s| format!(", scope {}", harmless(s, 200))).unwrap_or_default();
+        let scope =
+            row.scope.as_deref().map(|s| format!(", scope {}", sanitize_for_terminal(s, 200))).unwrap_or_default();
         let others = match row.other_tokens {
             0 => String::new(),
             n => format!(", and {n} more for other requests"),
         };
         field("token", &format!("{life}{scope}{others}"))?;
-        let renewal = match (row.can_renew, row.renewed_at) {
+        let refresh = match (row.can_refresh, row.refreshed_at) {
             (true, Some(at)) => format!("when needed; last {}", ago(at, now)),
             (true, None) => "when needed; not yet".into(),
             (false, Some(at)) => format!("not possible; last {}", ago(at, now)),
             (false, None) => "not possible".into(),
         };
-        field("renewal", &renewal)?;
-        if let Some(since) = row.renewing_since {
+        field("refresh", &refresh)?;
+        if let Some(since) = row.refreshing_since {
             field("", &format!("under way, or its reply was lost, {}", ago(since, now)))?;
         }
         if let Some(failed) = &row.last_failure {
-            field("failed", &format!("{}: {}", ago(failed.at, now), harmless(&failed.message, 300)))?;
+            field("failed", &format!("{}: {}", ago(failed.at, now), sanitize_for_terminal(&failed.message, 300)))?;
         }
     }
     field("kept in", &row.location)?;
     if let Some(problem) = &row.problem {
-        field("problem", &harmless(&problem.message, 400))?;
+        field("problem", &sanitize_for_terminal(&problem.message, 400))?;
         field("next", &problem.hint)?;
     }
     Ok(())

@@ -1,17 +1,17 @@
 //! `authctl token`: prints a valid access token and nothing else.
 
 use super::output;
-use crate::agent::{TokenAnswer, TokenReply, query_of};
+use crate::agent::protocol::{TokenAnswer, TokenReply, query_of};
 use crate::app::App;
-use crate::broker::{Broker, BrokerError, IdTokenStanding, LoginReason, Need, Served};
 use crate::cli::{For, Token};
 use crate::clock::UnixTime;
-use crate::failure::Failure;
-use crate::model::{MinTtl, Profile, Session, TokenFor, canonical_type};
+use crate::error::Error;
+use crate::model::{MinTtl, Profile, Session, TokenTarget, canonical_type};
 use crate::secret::Secret;
+use crate::session::{Demand, IdTokenStanding, LoginReason, ServedToken, SessionError, SessionService};
 use crate::verify::unverified_claims;
 
-impl From<&For> for TokenFor {
+impl From<&For> for TokenTarget {
     fn from(asked: &For) -> Self {
         Self::new(asked.audience.clone(), &asked.scopes, &asked.resources)
     }
@@ -19,7 +19,7 @@ impl From<&For> for TokenFor {
 
 /// Runs the command.
 #[inline(never)]
-pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
+pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
     if !args.id_token
         && let Some(token) = app.handed_in(args.profile.as_ref())?
     {
@@ -43,9 +43,9 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Failure> {
 
 /// Without an agent. Apart from what is done with one, which has no use for so large a stack.
 #[inline(never)]
-fn alone(app: &App, args: &Token) -> Result<u8, Failure> {
+fn alone(app: &App, args: &Token) -> Result<u8, Error> {
     let profile = app.profile(args.profile.as_ref())?;
-    let broker = app.broker()?;
+    let sessions = app.sessions()?;
     if args.id_token {
         let (token, session) = app.run(id_token(app, &profile, args))?;
         let ends = expiry(&token);
@@ -64,8 +64,8 @@ fn alone(app: &App, args: &Token) -> Result<u8, Failure> {
     let asked = profile.narrowed((&args.asked).into());
     let min_ttl = args.min_ttl.map_or(MinTtl::Default, MinTtl::AtLeast);
     let served = app.run(async {
-        let renewal = broker.token(&profile, &asked, Need::Life(min_ttl));
-        app.patiently(profile.issuer.as_str(), renewal).await.map_err(|e| Failure::from(e).about(&profile.name))
+        let refresh = sessions.token(&profile, &asked, Demand::ValidFor(min_ttl));
+        app.patiently(profile.issuer.as_str(), refresh).await.map_err(|e| Error::from(e).about(&profile.name))
     })?;
     tell_trouble(app, &profile, &served);
     let tokens = &served.tokens;
@@ -83,7 +83,7 @@ fn alone(app: &App, args: &Token) -> Result<u8, Failure> {
 }
 
 /// Asks the agent, which knows the default profile itself: no configuration is read here, no store and no runtime.
-fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Failure> {
+fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Error> {
     let named = app.named(args.profile.as_ref())?;
     let verb = if args.id_token { "id-token" } else { "token" };
     let name = named.map(|name| format!("/{name}")).unwrap_or_default();
@@ -104,32 +104,33 @@ fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Failure> {
     print(app, args, token, &answer).map(Some)
 }
 
-/// The ID token, renewed first if it is over.
-async fn id_token(app: &App, profile: &Profile, args: &Token) -> Result<(Secret, Session), Failure> {
-    let broker = app.broker()?;
-    let about = |e: BrokerError| Failure::from(e).about(&profile.name);
-    let standing =
-        |session: &Session| Broker::id_token_standing(session, app.clock().now(), args.min_ttl.unwrap_or_default());
-    let mut session = broker.session(profile).await.map_err(about)?;
+/// The ID token, refreshed first if it is over.
+async fn id_token(app: &App, profile: &Profile, args: &Token) -> Result<(Secret, Session), Error> {
+    let sessions = app.sessions()?;
+    let about = |e: SessionError| Error::from(e).about(&profile.name);
+    let standing = |session: &Session| {
+        SessionService::id_token_standing(session, app.clock().now(), args.min_ttl.unwrap_or_default())
+    };
+    let mut session = sessions.session(profile).await.map_err(about)?;
     let mut trouble = None;
     if let IdTokenStanding::Due(_) = standing(&session) {
-        let plain = TokenFor::default();
-        let renewal = broker.token(profile, &plain, Need::New);
-        match app.patiently(profile.issuer.as_str(), renewal).await {
+        let plain = TokenTarget::default();
+        let refresh = sessions.token(profile, &plain, Demand::New);
+        match app.patiently(profile.issuer.as_str(), refresh).await {
             Ok(served) => session = served.session,
             Err(error) => trouble = Some(about(error)),
         }
     }
     match standing(&session) {
         IdTokenStanding::Good(_) | IdTokenStanding::Last(_) | IdTokenStanding::Due(Some(_)) => {}
-        IdTokenStanding::Absent => return Err(about(BrokerError::LoginRequired(LoginReason::NoIdToken))),
+        IdTokenStanding::Absent => return Err(about(SessionError::LoginRequired(LoginReason::NoIdToken))),
         IdTokenStanding::Due(None) | IdTokenStanding::Over => {
-            return Err(trouble.unwrap_or_else(|| about(BrokerError::LoginRequired(LoginReason::IdTokenOver))));
+            return Err(trouble.unwrap_or_else(|| about(SessionError::LoginRequired(LoginReason::IdTokenOver))));
         }
     }
     match session.tokens.id_token.clone() {
         Some(token) => Ok((token, session)),
-        None => Err(about(BrokerError::LoginRequired(LoginReason::NoIdToken))),
+        None => Err(about(SessionError::LoginRequired(LoginReason::NoIdToken))),
     }
 }
 
@@ -138,11 +139,11 @@ fn expiry(token: &Secret) -> Option<UnixTime> {
     unverified_claims(token.expose()).and_then(|claims| claims.exp)
 }
 
-/// Tells that a token is handed out though its renewal failed.
-pub(super) fn tell_trouble(app: &App, profile: &Profile, served: &Served) {
+/// Tells that a token is handed out though its refresh failed.
+pub(super) fn tell_trouble(app: &App, profile: &Profile, served: &ServedToken) {
     if let Some(trouble) = &served.trouble {
-        tracing::info!("{}: not renewed, still valid: {trouble}", profile.name);
-        if let BrokerError::LoginRequired(reason) = trouble {
+        tracing::info!("{}: not refreshed, still valid: {trouble}", profile.name);
+        if let SessionError::LoginRequired(reason) = trouble {
             app.ui().tell(&format!(
                 "authctl: {reason}; this token is valid until it expires, then run `authctl login {}`",
                 profile.name
@@ -151,7 +152,7 @@ pub(super) fn tell_trouble(app: &App, profile: &Profile, served: &Served) {
     }
 }
 
-fn print(app: &App, args: &Token, token: &Secret, answer: &TokenAnswer) -> Result<u8, Failure> {
+fn print(app: &App, args: &Token, token: &Secret, answer: &TokenAnswer) -> Result<u8, Error> {
     if app.common.json {
         output::json(answer)?;
     } else if args.header {

@@ -12,19 +12,19 @@ use serde_json::Value;
 
 use super::output::{self, span};
 use crate::app::App;
-use crate::broker::{Broker, BrokerError, Judge};
 use crate::cli::Verify;
 use crate::clock::UnixTime;
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
-use crate::ui::harmless;
+use crate::session::{SessionError, SessionService, TokenVerifier};
+use crate::ui::sanitize_for_terminal;
 use crate::verify::{
-    Findings, KeySet, Outcome, Policy, PolicyOptions, Reason, ReasonCode, RevokedList, Step, Verdict, VerdictAnswer,
+    Findings, KeySet, Outcome, Policy, PolicyOptions, Reason, ReasonCode, RevocationList, Step, Verdict, VerdictAnswer,
 };
 
 /// A longer line or token is refused as it is.
-const MOST_BYTES: usize = 1024 * 1024;
+const MAX_BYTES: usize = 1024 * 1024;
 
 /// The policy that holds where nothing more is asked; the profile's issuer and audiences are still to be filled in.
 pub(super) fn policy_at(now: UnixTime) -> Policy {
@@ -33,15 +33,15 @@ pub(super) fn policy_at(now: UnixTime) -> Policy {
 
 /// Runs the command.
 #[inline(never)]
-pub fn run(app: &App, args: Verify) -> Result<u8, Failure> {
+pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     let on_stdin = args.subject.as_deref() == Some("-");
     if !on_stdin {
         for (given, option) in
             [(args.at.is_some(), "--at"), (args.batch, "--batch"), (args.profile.is_some(), "--profile")]
         {
             if given {
-                return Err(Failure::said(
-                    Kind::Usage,
+                return Err(Error::msg(
+                    ErrorKind::Usage,
                     format!("{option} is for tokens on stdin"),
                     "put `-` in the profile's place and pipe the token in",
                 ));
@@ -50,7 +50,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Failure> {
     }
     let keys = given_keys(&args)?;
     let policy = policy(app, &args)?;
-    let revoked = RevokedList::open(&app.paths()?.revoked_file)?;
+    let revoked = RevocationList::open(&app.paths()?.revoked_file)?;
     if on_stdin {
         return stdin(app, &args, policy, keys, revoked);
     }
@@ -58,38 +58,38 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Failure> {
         .subject
         .as_deref()
         .map(|text| {
-            text.parse().map_err(|e| Failure::new(Kind::Usage, e, "name a profile, or `-` for a token on stdin"))
+            text.parse().map_err(|e| Error::new(ErrorKind::Usage, e, "name a profile, or `-` for a token on stdin"))
         })
         .transpose()?;
     let profile = app.profile(named.as_ref())?;
-    let about = |e: BrokerError| Failure::from(e).about(&profile.name);
+    let about = |e: SessionError| Error::from(e).about(&profile.name);
     let stores = app.stores()?;
     let found = stores.of(profile.store).read(&profile.name).map_err(|e| about(e.into()))?;
-    let session = Broker::owned(&profile, found).map_err(about)?;
+    let session = SessionService::owned(&profile, found).map_err(about)?;
     let store = &**stores.of(profile.store);
-    let judge = Judge::of_profile(store, &profile, policy, keys, revoked, app.clock()).map_err(about)?;
+    let judge = TokenVerifier::of_profile(store, &profile, policy, keys, revoked, app.clock()).map_err(about)?;
     let explained = judge.explain_on(&profile, &session, &session.tokens, args.explain);
-    Broker::note_time(store, app.clock());
+    SessionService::note_time(store, app.clock());
     let owner = session.subject.and_then(|subject| subject.name);
     tell(app, &args, &explained, judge.keys_age(), owner.as_deref())
 }
 
-fn given_keys(args: &Verify) -> Result<Option<KeySet>, Failure> {
+fn given_keys(args: &Verify) -> Result<Option<KeySet>, Error> {
     args.jwks.as_deref().map(|path| keys_in(path).map(|(keys, _)| keys)).transpose()
 }
 
 /// The keys in a file, and its text.
-pub(super) fn keys_in(path: &Path) -> Result<(KeySet, String), Failure> {
+pub(super) fn keys_in(path: &Path) -> Result<(KeySet, String), Error> {
     let unusable = |e: anyhow::Error| {
-        Failure::new(
-            Kind::Usage,
+        Error::new(
+            ErrorKind::Usage,
             e.context(format!("cannot use the keys in {}", path.display())),
             "give a JWK Set or PEM public keys with --jwks",
         )
     };
     let file = std::fs::File::open(path).map_err(|e| unusable(e.into()))?;
     let mut text = String::new();
-    file.take(KeySet::LONGEST as u64 + 1).read_to_string(&mut text).map_err(|e| unusable(e.into()))?;
+    file.take(KeySet::MAX_LENGTH as u64 + 1).read_to_string(&mut text).map_err(|e| unusable(e.into()))?;
     let keys = KeySet::parse(&text).map_err(|e| unusable(e.into()))?;
     if keys.is_empty() {
         return Err(unusable(anyhow::anyhow!("none of its {} keys is a public key to verify with", keys.skipped())));
@@ -97,7 +97,7 @@ pub(super) fn keys_in(path: &Path) -> Result<(KeySet, String), Failure> {
     Ok((keys, text))
 }
 
-fn policy(app: &App, args: &Verify) -> Result<Policy, Failure> {
+fn policy(app: &App, args: &Verify) -> Result<Policy, Error> {
     let options = PolicyOptions {
         issuer: args.issuer.clone(),
         audience: args.audiences.clone(),
@@ -117,22 +117,22 @@ fn policy(app: &App, args: &Verify) -> Result<Policy, Failure> {
 }
 
 /// Decides on what is piped in. A profile is only looked at for what the options do not give.
-fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>, revoked: RevokedList) -> Result<u8, Failure> {
+fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>, revoked: RevocationList) -> Result<u8, Error> {
     let complete = !policy.issuer.is_empty() && !policy.audiences.is_empty();
     let judge = match keys {
-        Some(keys) if complete && args.profile.is_none() => Judge::by_given(keys, policy, revoked),
+        Some(keys) if complete && args.profile.is_none() => TokenVerifier::by_given(keys, policy, revoked),
         keys => {
-            let profile = app.profile(args.profile.as_ref()).map_err(|failure| Failure {
+            let profile = app.profile(args.profile.as_ref()).map_err(|failure| Error {
                 hint: "give --issuer, --audience and --jwks, or a profile that has them with --profile".into(),
-                kind: Kind::Usage,
+                kind: ErrorKind::Usage,
                 code: "usage".into(),
                 ..failure
             })?;
             let stores = app.stores()?;
             let store = &**stores.of(profile.store);
-            let judge = Judge::of_profile(store, &profile, policy, keys, revoked, app.clock())
-                .map_err(|e| Failure::from(e).about(&profile.name))?;
-            Broker::note_time(store, app.clock());
+            let judge = TokenVerifier::of_profile(store, &profile, policy, keys, revoked, app.clock())
+                .map_err(|e| Error::from(e).about(&profile.name))?;
+            SessionService::note_time(store, app.clock());
             judge
         }
     };
@@ -143,34 +143,34 @@ fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>, revoked
             Err(reason) => Verdict::Denied(vec![reason]),
         };
         let all_valid = batch::run(&now, &one, &|| judge.look_again(), judge.keys_age())?;
-        return Ok(if all_valid { 0 } else { Kind::Denied.exit_code() });
+        return Ok(if all_valid { 0 } else { ErrorKind::Denied.exit_code() });
     }
     let mut token = SecretBytes::default();
-    io::copy(&mut io::stdin().lock().take(MOST_BYTES as u64 + 1), &mut token).map_err(unreadable)?;
+    io::copy(&mut io::stdin().lock().take(MAX_BYTES as u64 + 1), &mut token).map_err(unreadable)?;
     if token.expose().trim_ascii().is_empty() {
         let hint = "look whether what was to print the token has failed";
-        return Err(Failure::said(Kind::Usage, "stdin holds no token", hint));
+        return Err(Error::msg(ErrorKind::Usage, "stdin holds no token", hint));
     }
     let explained = decide(token.expose(), &judge, args.explain);
     tell(app, args, &explained, judge.keys_age(), None)
 }
 
-fn unreadable(error: io::Error) -> Failure {
-    Failure::new(Kind::Usage, anyhow::Error::new(error).context("reading stdin"), "pipe a token to stdin")
+fn unreadable(error: io::Error) -> Error {
+    Error::new(ErrorKind::Usage, anyhow::Error::new(error).context("reading stdin"), "pipe a token to stdin")
 }
 
 /// One token as it was read, with the white space that pipes add taken off its end.
 fn text_of(token: &[u8]) -> Result<&str, Reason> {
     let malformed = |why| Reason::new(ReasonCode::Malformed, why);
     match std::str::from_utf8(token) {
-        _ if token.len() > MOST_BYTES => Err(malformed("the token is longer than 1 MiB")),
+        _ if token.len() > MAX_BYTES => Err(malformed("the token is longer than 1 MiB")),
         Ok(text) => Ok(text.trim_ascii_end()),
         Err(_) => Err(malformed("the token is not text")),
     }
 }
 
 /// The verdict on a token as it was read, and the way to it where it is wanted.
-fn decide(token: &[u8], judge: &Judge, explained: bool) -> (Verdict, Vec<Step>) {
+fn decide(token: &[u8], judge: &TokenVerifier, explained: bool) -> (Verdict, Vec<Step>) {
     match text_of(token) {
         Ok(text) => judge.explain(text, explained),
         Err(reason) => {
@@ -198,10 +198,10 @@ fn tell(
     (verdict, steps): &(Verdict, Vec<Step>),
     age: Option<Duration>,
     owner: Option<&str>,
-) -> Result<u8, Failure> {
+) -> Result<u8, Error> {
     if app.common.json && args.explain {
         output::json(&Explained { verdict: VerdictAnswer::of(verdict, age), steps })?;
-        return Ok(if verdict.is_granted() { 0 } else { Kind::Denied.exit_code() });
+        return Ok(if verdict.is_granted() { 0 } else { ErrorKind::Denied.exit_code() });
     }
     if !app.common.quiet {
         for Step { check, outcome, message } in steps {
@@ -221,8 +221,8 @@ fn tell(
         return Ok(0);
     }
     let now = args.at.map_or_else(|| app.clock().now(), UnixTime);
-    let text = |name: &str| granted.claims.get(name).and_then(Value::as_str).map(|t| harmless(t, 100));
-    let owner = owner.map(|name| harmless(name, 100));
+    let text = |name: &str| granted.claims.get(name).and_then(Value::as_str).map(|t| sanitize_for_terminal(t, 100));
+    let owner = owner.map(|name| sanitize_for_terminal(name, 100));
     let who = owner
         .or_else(|| text("preferred_username"))
         .or_else(|| text("sub"))
@@ -240,10 +240,10 @@ fn tell(
 }
 
 /// Tells every reason: on stdout as the verdict in JSON, else on stderr for people.
-pub(super) fn tell_denied(app: &App, reasons: &[Reason]) -> Result<u8, Failure> {
+pub(super) fn tell_denied(app: &App, reasons: &[Reason]) -> Result<u8, Error> {
     if app.common.json {
         output::json(&VerdictAnswer::denied(reasons))?;
-        return Ok(Kind::Denied.exit_code());
+        return Ok(ErrorKind::Denied.exit_code());
     }
     let told: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();
     let hint = match reasons.first().map(|reason| reason.code) {
@@ -263,6 +263,6 @@ pub(super) fn tell_denied(app: &App, reasons: &[Reason]) -> Result<u8, Failure> 
         Some(ReasonCode::UnknownKey) => "`authctl refresh` fetches the issuer's keys; or give them with --jwks",
         _ => "do not rely on this token; log in again if it is your own",
     };
-    app.report(&Failure::said(Kind::Denied, format!("token denied: {}", told.join("; ")), hint));
-    Ok(Kind::Denied.exit_code())
+    app.report(&Error::msg(ErrorKind::Denied, format!("token denied: {}", told.join("; ")), hint));
+    Ok(ErrorKind::Denied.exit_code())
 }

@@ -10,13 +10,13 @@ use toml_edit::DocumentMut;
 use super::ConfigError;
 use crate::model::{InvalidProfileName, ProfileName};
 use crate::plain_file;
-use crate::ui::harmless;
+use crate::ui::sanitize_for_terminal;
 
 /// The file's name.
 const NAME: &str = ".authctl.toml";
 
 /// What is longer was not written for authctl.
-const MOST_BYTES: u64 = 4096;
+const MAX_BYTES: u64 = 4096;
 
 /// The profile that the nearest `.authctl.toml` in `dir` or above names, and that file; `None` where there is none. What may
 /// not be looked at, as above a directory that another user has started this in, says nothing; nor does what somebody else
@@ -61,12 +61,12 @@ fn anybody_may_write(dir: &Path) -> bool {
 
 /// The profile that a file names, or what is wrong with it.
 fn read(path: &Path, us: u32) -> Result<ProfileName, String> {
-    let (file, about) = plain_file::open(path, MOST_BYTES)?;
+    let (file, about) = plain_file::open(path, MAX_BYTES)?;
     if !believed(about.uid(), us) {
         return Err("it is another user's".to_owned());
     }
     let mut text = String::new();
-    file.take(MOST_BYTES).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    file.take(MAX_BYTES).read_to_string(&mut text).map_err(|e| e.to_string())?;
     named_in(&text)
 }
 
@@ -80,7 +80,7 @@ fn named_in(text: &str) -> Result<ProfileName, String> {
     let wrong = || "it must say profile = \"NAME\"".to_owned();
     let document: DocumentMut = text.parse().map_err(|_| wrong())?;
     if let Some((key, _)) = document.iter().find(|(key, _)| *key != "profile") {
-        return Err(format!("it may say a profile and nothing else, and says `{}`", harmless(key, 40)));
+        return Err(format!("it may say a profile and nothing else, and says `{}`", sanitize_for_terminal(key, 40)));
     }
     match document.get("profile").and_then(toml_edit::Item::as_str) {
         Some(name) => name.parse().map_err(|e: InvalidProfileName| e.to_string()),

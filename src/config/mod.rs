@@ -139,7 +139,7 @@ const PROFILE_KEYS: [&str; 19] = [
 ];
 
 /// A configuration larger than this was not written for authctl.
-const MOST_BYTES: u64 = 1024 * 1024;
+const MAX_BYTES: u64 = 1024 * 1024;
 
 #[derive(Deserialize)]
 struct File {
@@ -306,7 +306,7 @@ impl Config {
 fn read(path: &Path) -> Result<String, ConfigError> {
     let failed = |source| ConfigError::Io { path: path.to_owned(), source };
     match std::fs::metadata(path) {
-        Ok(about) if about.len() > MOST_BYTES => Err(failed(io::Error::other("it is larger than 1 MiB"))),
+        Ok(about) if about.len() > MAX_BYTES => Err(failed(io::Error::other("it is larger than 1 MiB"))),
         Ok(_) => std::fs::read_to_string(path).map_err(failed),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(e) => Err(failed(e)),

@@ -156,7 +156,7 @@ pub struct Fault {
     pub times: u32,
 }
 
-/// The faults to come, at most [`MOST`].
+/// The faults to come, at most [`MAX`].
 #[derive(Default)]
 pub(super) struct Faults {
     to_come: Vec<Fault>,
@@ -164,11 +164,11 @@ pub(super) struct Faults {
     cleared: watch::Sender<u64>,
 }
 
-const MOST: usize = 256;
+const MAX: usize = 256;
 
 impl Faults {
     pub(super) fn add(&mut self, fault: Fault) {
-        if self.to_come.len() >= MOST {
+        if self.to_come.len() >= MAX {
             self.to_come.remove(0);
         }
         self.to_come.push(fault);

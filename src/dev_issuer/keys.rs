@@ -112,7 +112,7 @@ pub(super) struct Keys {
 }
 
 /// How many keys are published at most; rotating further drops the oldest.
-const MOST: usize = 32;
+const MAX: usize = 32;
 
 impl Keys {
     /// Makes the elliptic keys at once and the RSA key on a thread of its own, which nobody has to wait for who does
@@ -150,7 +150,7 @@ impl Keys {
         let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
         set.keys.push(key);
         set.signing = algorithm;
-        if set.keys.len() > MOST {
+        if set.keys.len() > MAX {
             set.keys.remove(0);
         }
         Ok(())

@@ -24,8 +24,8 @@ pub(super) fn begin_family(
     }
     let id = state.next_family;
     state.next_family += 1;
-    let renewable = granted.scopes.iter().any(|scope| scope == "offline_access");
-    let refresh = if renewable { Some(random_text()?) } else { None };
+    let refreshable = granted.scopes.iter().any(|scope| scope == "offline_access");
+    let refresh = if refreshable { Some(random_text()?) } else { None };
     let ends = now.plus(core.options.refresh_token_ttl);
     state.families.insert(id, Family { granted: granted.clone(), ends, uses: 0, revoked: false });
     if let Some(token) = &refresh {

@@ -31,7 +31,7 @@ impl User {
     }
 }
 
-/// A way to get tokens that a client may use. Renewal goes with every grant of a user.
+/// A way to get tokens that a client may use. Refresh goes with every grant of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GrantKind {
@@ -72,14 +72,14 @@ pub struct Options {
     pub access_token_ttl: Duration,
     /// Life of an ID token.
     pub id_token_ttl: Duration,
-    /// Life of everything that came from one login, however often it is renewed.
+    /// Life of everything that came from one login, however often it is refreshed.
     pub refresh_token_ttl: Duration,
-    /// How often one login can be renewed; without end where `None`.
+    /// How often one login can be refreshed; without end where `None`.
     pub refresh_token_uses: Option<u32>,
     /// How long a spent refresh token is still taken. Zero: at once its use revokes all that came from the same login,
     /// access tokens too (RFC 9700, section 4.14.2).
     pub reuse_grace: Duration,
-    /// Whether each renewal gives a new refresh token. Where false, the first stays good and none is sent again.
+    /// Whether each refresh gives a new refresh token. Where false, the first stays good and none is sent again.
     pub rotate: bool,
     /// What tokens are signed with.
     pub algorithm: Algorithm,

@@ -1,4 +1,4 @@
-//! Renewal (RFC 6749, section 6): rotation, and what happens when a spent refresh token comes back.
+//! Refresh (RFC 6749, section 6): rotation, and what happens when a spent refresh token comes back.
 
 use super::Core;
 use super::bounded::hashed;
@@ -12,7 +12,7 @@ use super::wire::{OAuthError, Params, Reply};
 
 /// Spends a refresh token. Everything is checked and committed under one lock: of simultaneous uses of one token exactly
 /// one wins.
-pub(super) fn renew(core: &Core, client: &Client, form: &Params) -> Result<Reply, OAuthError> {
+pub(super) fn refresh(core: &Core, client: &Client, form: &Params) -> Result<Reply, OAuthError> {
     let hash = hashed(required(form, "refresh_token", "refresh_token is missing")?);
     let narrowed = scopes(form)?;
     let over = || OAuthError::invalid_grant("the refresh token is unknown, spent, revoked or expired");

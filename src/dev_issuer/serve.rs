@@ -21,14 +21,14 @@ use super::wire::{OAuthError, Params, Reply, Request, bytes_reply, empty, set};
 use super::{Core, authorize, control, device, metadata, pages, revoke, status_list, token, userinfo, walk};
 use crate::secret::SecretBytes;
 
-const MOST_CONNECTIONS: usize = 2048;
-const MOST_BODY: usize = 64 * 1024;
+const MAX_CONNECTIONS: usize = 2048;
+const MAX_BODY: usize = 64 * 1024;
 const HEADER_TIME: Duration = Duration::from_secs(10);
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// Serves until told to stop; then the listener and every connection are dropped at once.
 pub(super) async fn accept(core: Arc<Core>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -104,7 +104,7 @@ async fn handle(core: &Core, incoming: hyper::Request<Incoming>) -> Result<Reply
     if !is_own_host(host, core.address, core.options.public_url.as_deref()) {
         return Ok(empty(StatusCode::MISDIRECTED_REQUEST));
     }
-    let read = tokio::time::timeout(BODY_TIME, Limited::new(body, MOST_BODY).collect()).await;
+    let read = tokio::time::timeout(BODY_TIME, Limited::new(body, MAX_BODY).collect()).await;
     let body = match read {
         Ok(Ok(body)) => SecretBytes::new(body.to_bytes().to_vec()),
         Ok(Err(_)) => return Ok(empty(StatusCode::PAYLOAD_TOO_LARGE)),

@@ -21,7 +21,7 @@ pub struct Stats {
     pub grants_given: BTreeMap<String, u64>,
     /// Refusals by OAuth error code.
     pub refusals: BTreeMap<String, u64>,
-    /// Renewals that spent their refresh token, whether or not the reply arrived.
+    /// Refreshes that spent their refresh token, whether or not the reply arrived.
     pub refreshes_committed: u64,
     /// Uses of a refresh token that was spent already.
     pub refresh_reuses: u64,
@@ -68,7 +68,7 @@ pub(super) struct Granted {
 pub(super) struct Family {
     pub(super) granted: Granted,
     pub(super) ends: UnixTime,
-    /// Renewals so far.
+    /// Refreshes so far.
     pub(super) uses: u32,
     pub(super) revoked: bool,
 }
@@ -197,7 +197,7 @@ pub(super) struct State {
 }
 
 /// How many access tokens are remembered.
-pub(super) const MOST_ACCESSES: usize = 64 * 1024;
+pub(super) const MAX_ACCESSES: usize = 64 * 1024;
 
 impl State {
     pub(super) fn new(accounts: Accounts) -> Self {
@@ -210,7 +210,7 @@ impl State {
             mfas: Bounded::new(1024),
             families: Bounded::new(16 * 1024),
             refreshes: Bounded::new(64 * 1024),
-            accesses: Bounded::new(MOST_ACCESSES),
+            accesses: Bounded::new(MAX_ACCESSES),
             wrong_user_codes: None,
             next_family: 0,
             next_serial: 0,

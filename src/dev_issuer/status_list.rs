@@ -14,11 +14,11 @@ use super::Core;
 use super::faults::StatusListFault;
 use super::keys::encode;
 use super::serve::not_allowed;
-use super::state::{MOST_ACCESSES, State};
+use super::state::{MAX_ACCESSES, State};
 use super::wire::{OAuthError, Reply, Request, bytes_reply, empty, set};
 
 /// How many tokens have their place in one list.
-const TOKENS: u64 = MOST_ACCESSES as u64;
+const TOKENS: u64 = MAX_ACCESSES as u64;
 /// A status takes two bits, since a token can be suspended.
 const BITS: u64 = 2;
 const INVALID: u8 = 1;
@@ -72,7 +72,7 @@ fn statuses(state: &State, number: u64) -> Option<Vec<u8>> {
         };
         Some((index, status))
     });
-    let mut bytes = vec![0; MOST_ACCESSES / 4];
+    let mut bytes = vec![0; MAX_ACCESSES / 4];
     for (index, status) in lost.chain(known) {
         // The lowest bits of a byte come first (Token Status List, section 4.1).
         if let Some(byte) = usize::try_from(index / 4).ok().and_then(|at| bytes.get_mut(at)) {

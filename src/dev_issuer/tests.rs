@@ -346,11 +346,11 @@ async fn scope_narrows_never_widens_and_a_refusal_spends_nothing() {
     let bench = bench(options()).await;
     let tokens = bench.login().await;
     let token = tokens["refresh_token"].as_str().expect("a token");
-    let renew = [("grant_type", "refresh_token"), ("refresh_token", token)];
-    refused(bench.token(&[&renew[..], &[("scope", "openid admin")]].concat()).await, "invalid_scope");
-    refused(bench.token(&[&renew[..], &[("resource", "not a uri")]].concat()).await, "invalid_target");
+    let refresh = [("grant_type", "refresh_token"), ("refresh_token", token)];
+    refused(bench.token(&[&refresh[..], &[("scope", "openid admin")]].concat()).await, "invalid_scope");
+    refused(bench.token(&[&refresh[..], &[("resource", "not a uri")]].concat()).await, "invalid_target");
     let narrow = [("scope", "profile"), ("audience", "https://api.example")];
-    let (status, tokens) = bench.token(&[&renew[..], &narrow].concat()).await;
+    let (status, tokens) = bench.token(&[&refresh[..], &narrow].concat()).await;
     assert_eq!((status, &tokens["scope"], tokens.get("id_token")), (200, &json!("profile"), None));
     assert_eq!(claims(&tokens["access_token"])["aud"], "https://api.example");
     let (_, tokens) = bench.refresh(&tokens["refresh_token"]).await;
@@ -358,7 +358,7 @@ async fn scope_narrows_never_widens_and_a_refusal_spends_nothing() {
 }
 
 #[tokio::test]
-async fn renewals_can_be_limited_left_unrotated_and_given_grace() {
+async fn refreshes_can_be_limited_left_unrotated_and_given_grace() {
     let limited = bench(Options { refresh_token_uses: Some(1), ..options() }).await;
     let tokens = limited.login().await;
     let (_, tokens) = limited.refresh(&tokens["refresh_token"]).await;
@@ -367,8 +367,8 @@ async fn renewals_can_be_limited_left_unrotated_and_given_grace() {
     let fixed = bench(Options { rotate: false, ..options() }).await;
     let tokens = fixed.login().await;
     for _ in 0..3 {
-        let (status, renewed) = fixed.refresh(&tokens["refresh_token"]).await;
-        assert_eq!((status, renewed.get("refresh_token")), (200, None));
+        let (status, refreshed) = fixed.refresh(&tokens["refresh_token"]).await;
+        assert_eq!((status, refreshed.get("refresh_token")), (200, None));
     }
 
     let kind = bench(Options { reuse_grace: Duration::from_secs(60), ..options() }).await;

@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749, section 3.2), with every grant but renewal.
+//! The token endpoint (RFC 6749, section 3.2), with every grant but refresh.
 
 use aws_lc_rs::constant_time;
 use hyper::StatusCode;
@@ -45,7 +45,7 @@ async fn answer(core: &Core, request: &Request) -> Result<Reply, OAuthError> {
     let client = authenticated(core, request, &form)?;
     let reply = match grant {
         "authorization_code" => authorization_code(core, client, &form),
-        "refresh_token" => refresh::renew(core, client, &form),
+        "refresh_token" => refresh::refresh(core, client, &form),
         DEVICE_CODE => device_code(core, client, &form),
         "password" => password(core, client, &form).await,
         "client_credentials" => client_credentials(core, client, &form),
@@ -153,7 +153,7 @@ fn client_credentials(core: &Core, client: &Client, form: &Params) -> Result<Rep
         return Err(OAuthError::bad("unauthorized_client", "this grant is for confidential clients"));
     }
     let mut scopes = scopes(form)?;
-    // There is nobody to be told of and nothing to renew (RFC 6749, section 4.4.3).
+    // There is nobody to be told of and nothing to refresh (RFC 6749, section 4.4.3).
     scopes.retain(|scope| scope != "openid" && scope != "offline_access");
     let granted =
         Granted { client_id: client.id.clone(), login: None, scopes, audiences: audiences(form)?, nonce: None };

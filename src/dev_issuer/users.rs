@@ -16,7 +16,7 @@ use crate::clock::UnixTime;
 use crate::secret::Secret;
 
 /// Wrong tries that are allowed in [`WINDOW`].
-const MOST_TRIES: u32 = 5;
+const MAX_TRIES: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// A password as it is kept: salted and stretched.
@@ -63,7 +63,7 @@ fn count(tries: &mut Option<Tries>, now: Instant) -> Result<(), u64> {
     let passed = now.saturating_duration_since(current.since);
     if passed >= WINDOW {
         *current = Tries { since: now, count: 0 };
-    } else if current.count >= MOST_TRIES {
+    } else if current.count >= MAX_TRIES {
         return Err(WINDOW.saturating_sub(passed).as_secs() + 1);
     }
     current.count += 1;

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// # Errors
 /// A sentence for people.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    const MOST: u64 = 10 * 366 * 24 * 3600;
+    const MAX: u64 = 10 * 366 * 24 * 3600;
     let wrong = || format!("`{text}` is no duration; write it like 90s, 5m, 1h30m or 30d");
     let mut total: u64 = 0;
     let mut number = String::new();
@@ -33,7 +33,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     } else if text.trim().is_empty() {
         return Err(wrong());
     }
-    if total > MOST { Err(wrong()) } else { Ok(Duration::from_secs(total)) }
+    if total > MAX { Err(wrong()) } else { Ok(Duration::from_secs(total)) }
 }
 
 /// The same in the other direction: what [`duration`] reads back, in the largest unit that fits.

@@ -1,4 +1,4 @@
-//! Whether a token can be handed out as it is, should be renewed first, or has ended.
+//! Whether a token can be handed out as it is, should be refreshed first, or has ended.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ pub enum Freshness {
 /// How much life a caller wants a token to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MinTtl {
-    /// A minute, or half the token's life where that is shorter: a token that lives 30 seconds is not renewed at each
+    /// A minute, or half the token's life where that is shorter: a token that lives 30 seconds is not refreshed at each
     /// call.
     Default,
-    /// What the caller said. A token that never lives that long is renewed when half its life is over, since asking
+    /// What the caller said. A token that never lives that long is refreshed when half its life is over, since asking
     /// again would bring no more.
     AtLeast(Duration),
 }

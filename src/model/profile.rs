@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{IssuerUrl, JsonApi, Requirements, Server, TokenFor};
+use super::{IssuerUrl, JsonApi, Requirements, Server, TokenTarget};
 
 /// A profile's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit, so that it can be a file's name, a
 /// path segment and a shell word.
@@ -174,21 +174,21 @@ pub struct Profile {
 impl Profile {
     /// What a login asks for.
     #[must_use]
-    pub fn own_request(&self) -> TokenFor {
-        TokenFor { audience: self.audience.clone(), scopes: self.scopes.clone(), resources: self.resources.clone() }
+    pub fn own_request(&self) -> TokenTarget {
+        TokenTarget { audience: self.audience.clone(), scopes: self.scopes.clone(), resources: self.resources.clone() }
     }
 
     /// What is asked for beyond the profile's own request; asking for just that is asking for nothing more.
     #[must_use]
-    pub fn narrowed(&self, asked: TokenFor) -> TokenFor {
+    pub fn narrowed(&self, asked: TokenTarget) -> TokenTarget {
         if asked.is_plain() {
             return asked;
         }
-        let own = TokenFor::new(self.audience.clone(), &self.scopes, &self.resources);
+        let own = TokenTarget::new(self.audience.clone(), &self.scopes, &self.resources);
         let same = asked.audience.as_ref().is_none_or(|a| Some(a) == own.audience.as_ref())
             && (asked.scopes.is_empty() || asked.scopes == own.scopes)
             && (asked.resources.is_empty() || asked.resources == own.resources);
-        if same { TokenFor::default() } else { asked }
+        if same { TokenTarget::default() } else { asked }
     }
 
     /// Makes it a profile of `issuer`; see [`Server::leave`].

@@ -44,7 +44,7 @@ pub struct JsonApi {
     pub password_field: Option<String>,
     /// The member of the answer that holds the JWT, with dots between the names of nested ones, as `data.token`.
     pub access_token_field: Option<String>,
-    /// The member of the answer, and of a renewal's request, that holds the refresh token.
+    /// The member of the answer, and of a refresh's request, that holds the refresh token.
     pub refresh_token_field: Option<String>,
     /// The member of the answer that says how many seconds the JWT lives.
     pub expires_in_field: Option<String>,

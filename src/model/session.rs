@@ -8,17 +8,17 @@ use super::{Grant, IssuerUrl, TokenSet};
 use crate::clock::UnixTime;
 use crate::secret::{Secret, SecretBytes};
 
-/// Which writing of a session this is. A renewal commits only over the generation that it read.
+/// Which writing of a session this is. A refresh commits only over the generation that it read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
     /// Drawn at random at each login, so that two logins are never taken for each other.
     pub login: String,
-    /// Counts the renewals since that login.
+    /// Counts the refreshes since that login.
     pub number: u64,
 }
 
 impl Generation {
-    /// The generation that a renewal of this one writes.
+    /// The generation that a refresh of this one writes.
     #[must_use]
     pub fn next(&self) -> Self {
         Self { login: self.login.clone(), number: self.number.saturating_add(1) }
@@ -34,7 +34,7 @@ pub struct Subject {
     pub name: Option<String>,
 }
 
-/// A renewal that did not succeed.
+/// A refresh that did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     /// When.
@@ -49,7 +49,7 @@ pub struct Failed {
 
 /// What a token was asked for besides the profile's own request. Tokens for different requests are kept apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct TokenFor {
+pub struct TokenTarget {
     /// The `audience` parameter.
     pub audience: Option<String>,
     /// The scopes, sorted.
@@ -58,7 +58,7 @@ pub struct TokenFor {
     pub resources: Vec<String>,
 }
 
-impl TokenFor {
+impl TokenTarget {
     /// A request with its scopes and resources in order and without repetition, so that the same is asked for once.
     #[must_use]
     pub fn new(audience: Option<String>, scopes: &[String], resources: &[String]) -> Self {
@@ -82,7 +82,7 @@ impl TokenFor {
 #[derive(Clone, Debug)]
 pub struct AnotherToken {
     /// What it was asked for.
-    pub asked: TokenFor,
+    pub asked: TokenTarget,
     /// The token. Never holds a refresh token: that is the session's own.
     pub tokens: TokenSet,
 }
@@ -96,13 +96,13 @@ pub struct Session {
     pub issuer: IssuerUrl,
     /// The client it was given to.
     pub client_id: String,
-    /// How it was got, which says how it is renewed.
+    /// How it was got, which says how it is refreshed.
     pub grant: Grant,
     /// Whose it is, where known.
     pub subject: Option<Subject>,
     /// The tokens for the profile's own request.
     pub tokens: TokenSet,
-    /// Tokens for other requests, the latest last; at most [`Session::MOST_OTHERS`].
+    /// Tokens for other requests, the latest last; at most [`Session::MAX_OTHERS`].
     pub others: Vec<AnotherToken>,
     /// A confidential client's secret.
     pub client_secret: Option<Secret>,
@@ -111,12 +111,12 @@ pub struct Session {
     pub resources: Vec<String>,
     /// When the login was.
     pub logged_in_at: UnixTime,
-    /// When it was last renewed.
-    pub renewed_at: Option<UnixTime>,
+    /// When it was last refreshed.
+    pub refreshed_at: Option<UnixTime>,
     /// Set before a refresh token is sent and cleared once the reply is stored: where it is found set, nobody knows
     /// whether the issuer has spent the token.
-    pub renewing_since: Option<UnixTime>,
-    /// The last renewal that failed since the last that did not.
+    pub refreshing_since: Option<UnixTime>,
+    /// The last refresh that failed since the last that did not.
     pub last_failure: Option<Failed>,
     /// Set when the issuer said that the session is over (`invalid_grant`). The access token may still have life.
     pub ended: Option<Failed>,
@@ -156,8 +156,8 @@ struct Out<'a> {
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     resources: &'a [String],
     logged_in_at: UnixTime,
-    renewed_at: Option<UnixTime>,
-    renewing_since: Option<UnixTime>,
+    refreshed_at: Option<UnixTime>,
+    refreshing_since: Option<UnixTime>,
     last_failure: &'a Option<Failed>,
     ended: &'a Option<Failed>,
 }
@@ -175,7 +175,7 @@ struct TokensOut<'a> {
 
 #[derive(Serialize)]
 struct OtherOut<'a> {
-    asked: &'a TokenFor,
+    asked: &'a TokenTarget,
     tokens: TokensOut<'a>,
 }
 
@@ -211,8 +211,8 @@ struct In {
     #[serde(default)]
     resources: Vec<String>,
     logged_in_at: UnixTime,
-    renewed_at: Option<UnixTime>,
-    renewing_since: Option<UnixTime>,
+    refreshed_at: Option<UnixTime>,
+    refreshing_since: Option<UnixTime>,
     last_failure: Option<Failed>,
     ended: Option<Failed>,
 }
@@ -230,7 +230,7 @@ struct TokensIn {
 
 #[derive(Deserialize)]
 struct OtherIn {
-    asked: TokenFor,
+    asked: TokenTarget,
     tokens: TokensIn,
 }
 
@@ -250,7 +250,7 @@ impl From<TokensIn> for TokenSet {
 
 impl Session {
     /// How many tokens for other requests are kept; the oldest goes first.
-    pub const MOST_OTHERS: usize = 32;
+    pub const MAX_OTHERS: usize = 32;
 
     /// The stored form: JSON, with its version first.
     #[must_use]
@@ -271,8 +271,8 @@ impl Session {
             client_secret: self.client_secret.as_ref().map(Secret::expose),
             resources: &self.resources,
             logged_in_at: self.logged_in_at,
-            renewed_at: self.renewed_at,
-            renewing_since: self.renewing_since,
+            refreshed_at: self.refreshed_at,
+            refreshing_since: self.refreshing_since,
             last_failure: &self.last_failure,
             ended: &self.ended,
         };
@@ -312,8 +312,8 @@ impl Session {
             client_secret: stored.client_secret,
             resources: stored.resources,
             logged_in_at: stored.logged_in_at,
-            renewed_at: stored.renewed_at,
-            renewing_since: stored.renewing_since,
+            refreshed_at: stored.refreshed_at,
+            refreshing_since: stored.refreshing_since,
             last_failure: stored.last_failure,
             ended: stored.ended,
         })
@@ -321,17 +321,17 @@ impl Session {
 
     /// The token kept for `asked`: the session's own, or another; `None` where there is none yet.
     #[must_use]
-    pub fn token_for(&self, asked: &TokenFor) -> Option<&TokenSet> {
+    pub fn token_for(&self, asked: &TokenTarget) -> Option<&TokenSet> {
         if asked.is_plain() {
             return Some(&self.tokens);
         }
         self.others.iter().find(|o| o.asked == *asked).map(|o| &o.tokens)
     }
 
-    /// What the issuer is asked for to get `asked`. A login for one resource is renewed for that one: some issuers give a
+    /// What the issuer is asked for to get `asked`. A login for one resource is refreshed for that one: some issuers give a
     /// token for it only where the token request says so again (RFC 8707, section 2.2). Of several the issuer chooses.
     #[must_use]
-    pub fn request_for(&self, asked: &TokenFor) -> TokenFor {
+    pub fn request_for(&self, asked: &TokenTarget) -> TokenTarget {
         let mut request = asked.clone();
         if let ([one], [], None) = (&self.resources[..], &asked.resources[..], &asked.audience) {
             request.resources.push(one.clone());
@@ -341,7 +341,7 @@ impl Session {
 
     /// A resource among those `asked` for that the login did not name, where it named some.
     #[must_use]
-    pub fn not_granted<'a>(&self, asked: &'a TokenFor) -> Option<&'a str> {
+    pub fn not_granted<'a>(&self, asked: &'a TokenTarget) -> Option<&'a str> {
         let granted = |resource: &String| self.resources.is_empty() || self.resources.contains(resource);
         asked.resources.iter().find(|resource| !granted(resource)).map(String::as_str)
     }
@@ -349,7 +349,7 @@ impl Session {
     /// Whether a new access token can be had without anybody logging in. A client by itself asks again with its secret, or
     /// with its key, which is not kept here.
     #[must_use]
-    pub fn can_renew(&self) -> bool {
+    pub fn can_refresh(&self) -> bool {
         self.ended.is_none()
             && match self.grant {
                 Grant::ClientCredentials => true,
@@ -372,7 +372,7 @@ mod tests {
             expires_at: Some(UnixTime(400)),
             scope: Some("openid".into()),
         };
-        let asked = TokenFor { audience: Some("api".into()), ..TokenFor::default() };
+        let asked = TokenTarget { audience: Some("api".into()), ..TokenTarget::default() };
         Session {
             generation: Generation { login: "a1".into(), number: 7 },
             issuer: "https://a.example".parse().expect("valid"),
@@ -384,8 +384,8 @@ mod tests {
             client_secret: None,
             resources: Vec::new(),
             logged_in_at: UnixTime(100),
-            renewed_at: None,
-            renewing_since: Some(UnixTime(5)),
+            refreshed_at: None,
+            refreshing_since: Some(UnixTime(5)),
             last_failure: None,
             ended: None,
         }
@@ -397,7 +397,7 @@ mod tests {
         let text = std::str::from_utf8(stored.expose()).expect("JSON is UTF-8");
         assert_eq!(
             text,
-            r#"{"format":1,"generation":{"login":"a1","number":7},"issuer":"https://a.example","client_id":"cli","grant":"device","subject":{"sub":"1","name":null},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":"RT","id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"},"others":[{"asked":{"audience":"api","scopes":[],"resources":[]},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":null,"id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"}}],"client_secret":null,"logged_in_at":100,"renewed_at":null,"renewing_since":5,"last_failure":null,"ended":null}"#
+            r#"{"format":1,"generation":{"login":"a1","number":7},"issuer":"https://a.example","client_id":"cli","grant":"device","subject":{"sub":"1","name":null},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":"RT","id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"},"others":[{"asked":{"audience":"api","scopes":[],"resources":[]},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":null,"id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"}}],"client_secret":null,"logged_in_at":100,"refreshed_at":null,"refreshing_since":5,"last_failure":null,"ended":null}"#
         );
     }
 
@@ -409,23 +409,23 @@ mod tests {
     }
 
     #[test]
-    fn a_login_for_one_resource_is_renewed_for_it() {
+    fn a_login_for_one_resource_is_refreshed_for_it() {
         let read = |stored: &SecretBytes| Session::from_stored(stored).expect("readable");
-        let plain = TokenFor::default();
-        let other = TokenFor { resources: vec!["https://b.example".into()], ..TokenFor::default() };
-        let scoped = TokenFor { scopes: vec!["read".into()], ..TokenFor::default() };
+        let plain = TokenTarget::default();
+        let other = TokenTarget { resources: vec!["https://b.example".into()], ..TokenTarget::default() };
+        let scoped = TokenTarget { scopes: vec!["read".into()], ..TokenTarget::default() };
         let mut session = read(&session().to_stored());
         assert_eq!((session.request_for(&plain), session.not_granted(&other)), (plain.clone(), None), "none was named");
 
         session.resources = vec!["https://a.example".into()];
         let mut session = read(&session.to_stored());
         assert_eq!(session.request_for(&plain).resources, session.resources);
-        assert_eq!(session.request_for(&scoped), TokenFor { resources: session.resources.clone(), ..scoped });
+        assert_eq!(session.request_for(&scoped), TokenTarget { resources: session.resources.clone(), ..scoped });
         assert_eq!(
             (session.request_for(&other), session.not_granted(&other)),
             (other.clone(), Some("https://b.example"))
         );
-        let audience = TokenFor { audience: Some("api".into()), ..TokenFor::default() };
+        let audience = TokenTarget { audience: Some("api".into()), ..TokenTarget::default() };
         assert_eq!(session.request_for(&audience), audience);
 
         session.resources.push("https://b.example".into());

@@ -10,7 +10,7 @@ pub struct TokenSet {
     pub access_token: Secret,
     /// As the issuer wrote it, usually `Bearer`; compared without regard to case.
     pub token_type: String,
-    /// What renews the session, where the issuer gave one.
+    /// What refreshes the session, where the issuer gave one.
     pub refresh_token: Option<Secret>,
     /// The OpenID Connect ID token, where the issuer gave one. Verified before a `TokenSet` is stored.
     pub id_token: Option<Secret>,

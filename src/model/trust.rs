@@ -30,7 +30,7 @@ pub struct PinnedKeys {
 
 /// A Token Status List as last fetched. It is verified each time that it is used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptList {
+pub struct StoredStatusList {
     /// Where it came from, which tokens name.
     pub uri: String,
     /// The status list token, a JWT.
@@ -88,8 +88,8 @@ pub struct Trust {
     pub contact_at: Option<UnixTime>,
     /// When it last answered, by its own clock (`Date`, RFC 9110, section 6.6.1).
     pub told: Option<ClockMark>,
-    /// The status lists that its tokens name, the latest last; at most [`Trust::MOST_LISTS`].
-    pub lists: Vec<KeptList>,
+    /// The status lists that its tokens name, the latest last; at most [`Trust::MAX_LISTS`].
+    pub lists: Vec<StoredStatusList>,
 }
 
 /// A record that cannot be read. Says where, never what.
@@ -104,7 +104,7 @@ pub struct TrustFormatError {
 
 impl Trust {
     /// How many status lists are kept for an issuer; the oldest goes first.
-    pub const MOST_LISTS: usize = 8;
+    pub const MAX_LISTS: usize = 8;
 
     /// Nothing known yet.
     #[must_use]
@@ -113,9 +113,9 @@ impl Trust {
     }
 
     /// Keeps a list in the place of the one from the same address.
-    pub fn keep_list(&mut self, list: KeptList) {
+    pub fn keep_list(&mut self, list: StoredStatusList) {
         self.lists.retain(|kept| kept.uri != list.uri);
-        let excess = (self.lists.len() + 1).saturating_sub(Self::MOST_LISTS);
+        let excess = (self.lists.len() + 1).saturating_sub(Self::MAX_LISTS);
         self.lists.drain(..excess);
         self.lists.push(list);
     }
@@ -160,8 +160,8 @@ fn read<T: for<'de> Deserialize<'de>>(bytes: &SecretBytes) -> Result<T, TrustFor
 mod tests {
     use super::*;
 
-    fn list(number: usize) -> KeptList {
-        KeptList { uri: format!("https://a.example/{number}"), jwt: "j".into(), fetched_at: UnixTime(9) }
+    fn list(number: usize) -> StoredStatusList {
+        StoredStatusList { uri: format!("https://a.example/{number}"), jwt: "j".into(), fetched_at: UnixTime(9) }
     }
 
     #[test]

@@ -11,7 +11,7 @@ enum Number {
 }
 
 /// What every reader of JSON holds exactly lies between this and its negative (RFC 7493, section 2.2).
-const MOST: i64 = (1 << 53) - 1;
+const MAX: i64 = (1 << 53) - 1;
 
 /// A whole number or nothing. `30.0` is one, as JSON Schema has it (2020-12, section 4.2.3), and as some languages write
 /// all their numbers.
@@ -27,7 +27,7 @@ pub fn whole<'de, D: Deserializer<'de>, N: TryFrom<i64>>(deserializer: D) -> Res
         Some(Number::Float(number)) => (number.fract() == 0.0).then_some(number as i64),
     };
     number
-        .filter(|number| (-MOST..=MOST).contains(number))
+        .filter(|number| (-MAX..=MAX).contains(number))
         .and_then(|number| N::try_from(number).ok())
         .map(Some)
         .ok_or_else(|| de::Error::custom("not a whole number that fits"))

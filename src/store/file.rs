@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::keys::{Key, KeySource};
-use super::{Damage, MOST_BYTES, Store, StoreError};
+use super::{Damage, MAX_BYTES, Store, StoreError};
 use crate::model::{ProfileName, RecordName, Session, SessionFormatError, StoreKind};
 use crate::secret::SecretBytes;
 
@@ -42,7 +42,7 @@ impl Drop for Next {
 }
 
 /// How many names are tried for a new file before giving up.
-const MOST_TRIES: u32 = 100;
+const MAX_TRIES: u32 = 100;
 
 impl FileStore {
     /// A store of files in `dir`, sealed to `key`. Touches nothing yet; `dir` is made at the first write, mode 0700.
@@ -78,7 +78,7 @@ impl FileStore {
         self.prepare_dir()?;
         let begin = format!(".{item}.age.");
         self.clean(&begin);
-        for _ in 0..MOST_TRIES {
+        for _ in 0..MAX_TRIES {
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
             let path = self.dir.join(format!("{begin}{}-{count}.next", std::process::id()));
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -129,8 +129,8 @@ impl FileStore {
         }
         let damaged = |damage| StoreError::Damaged { location: path.display().to_string(), damage };
         let mut sealed = Vec::new();
-        file.take(MOST_BYTES as u64 + 1).read_to_end(&mut sealed).map_err(failed)?;
-        if sealed.len() > MOST_BYTES {
+        file.take(MAX_BYTES as u64 + 1).read_to_end(&mut sealed).map_err(failed)?;
+        if sealed.len() > MAX_BYTES {
             return Err(damaged(Damage::TooLong));
         }
         let mut plain = self.key.load()?.open(&sealed).ok_or_else(|| damaged(Damage::Sealed))?;
@@ -171,7 +171,7 @@ impl Store for FileStore {
     }
 
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
-        // Apart from the call: a temporary guard would be held over it.
+        // Apart from the call: a temporary agent_lock would be held over it.
         let reserved = self.reserved().remove(profile);
         self.write_item(profile.as_str(), &session.to_stored(), reserved)
     }

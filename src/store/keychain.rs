@@ -10,7 +10,7 @@ use keyring_core::api::CredentialStore;
 use keyring_core::{Entry, Error as KeyringError};
 
 use super::turn::{Hopeless, Place, Turn};
-use super::{Damage, MOST_BYTES, Store, StoreError};
+use super::{Damage, MAX_BYTES, Store, StoreError};
 use crate::model::{ProfileName, RecordName, Session, StoreKind};
 use crate::secret::SecretBytes;
 
@@ -238,7 +238,7 @@ impl Store for Keychain {
             let items = platform::items(connection, name.as_str())?.ours;
             let Some(item) = items.first() else { return Ok(None) };
             match item.get_secret() {
-                Ok(bytes) if bytes.len() > MOST_BYTES => {
+                Ok(bytes) if bytes.len() > MAX_BYTES => {
                     let location = format!("keychain item `{}`", label(name.as_str()));
                     Err(StoreError::Damaged { location, damage: Damage::TooLong })
                 }
@@ -304,11 +304,11 @@ fn newest(items: &[Entry], location: &str) -> Result<Option<Session>, StoreError
             Err(KeyringError::NoEntry) => continue,
             Err(e) => return Err(refusal(e)),
         };
-        if bytes.expose().len() > MOST_BYTES {
+        if bytes.expose().len() > MAX_BYTES {
             damage = Some(Damage::TooLong);
             continue;
         }
-        let when = |s: &Session| (s.renewed_at.unwrap_or(s.logged_in_at), s.generation.number);
+        let when = |s: &Session| (s.refreshed_at.unwrap_or(s.logged_in_at), s.generation.number);
         match Session::from_stored(&bytes) {
             Ok(session) if best.as_ref().is_none_or(|b| when(b) < when(&session)) => best = Some(session),
             Ok(_) => {}

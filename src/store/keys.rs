@@ -61,10 +61,10 @@ pub enum KeyProblem {
 const WORK_FACTOR: u8 = 17;
 
 /// The highest work factor accepted when opening; a hostile file could ask for minutes.
-const MOST_WORK: u8 = 18;
+const MAX_WORK: u8 = 18;
 
 /// The longest key file read, in bytes.
-const MOST_KEY_BYTES: u64 = 64 << 10;
+const MAX_KEY_BYTES: u64 = 64 << 10;
 
 /// A key that is ready for use.
 pub(super) enum Key {
@@ -108,7 +108,7 @@ impl Key {
             }
             Self::Passphrase(passphrase) => {
                 let mut identity = age::scrypt::Identity::new(passphrase.clone());
-                identity.set_max_work_factor(MOST_WORK);
+                identity.set_max_work_factor(MAX_WORK);
                 decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).ok()?.read_to_end(&mut plain)
             }
         };
@@ -165,7 +165,7 @@ fn load(path: &Path) -> Result<Key, StoreError> {
         return Err(wrong(KeyProblem::TooOpen { mode, path: shell_word(&path.display().to_string()) }));
     }
     let mut text = Zeroizing::new(String::with_capacity(4096));
-    file.take(MOST_KEY_BYTES).read_to_string(&mut text).map_err(|e| match e.kind() {
+    file.take(MAX_KEY_BYTES).read_to_string(&mut text).map_err(|e| match e.kind() {
         io::ErrorKind::InvalidData => wrong(KeyProblem::NotAKey),
         _ => unreadable(e),
     })?;
@@ -322,7 +322,7 @@ mod tests {
         let head = std::str::from_utf8(&sealed[..60]).expect("ASCII");
         assert!(head.contains("-> scrypt ") && head.contains("\n-> scrypt"), "{head}");
         let mut recipient = age::scrypt::Recipient::new(SecretString::from("right".to_owned()));
-        recipient.set_work_factor(MOST_WORK + 1);
+        recipient.set_work_factor(MAX_WORK + 1);
         let hostile = age::encrypt(&recipient, b"plain").expect("sealed");
         assert!(key("right").open(&hostile).is_none());
     }

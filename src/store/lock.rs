@@ -51,7 +51,7 @@ pub enum LockError {
 
 /// The first wait between two tries, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(2);
-const LONGEST_WAIT: Duration = Duration::from_millis(25);
+const MAX_WAIT: Duration = Duration::from_millis(25);
 
 impl ProfileLock {
     /// Waits for the lock of `profile` in `dir`, which is made where it is missing, for at most `limit`.
@@ -81,7 +81,7 @@ impl ProfileLock {
             // Between half the wait and the whole: a hundred waiters must not try in step.
             let percent = 50 + u32::try_from(jitter.hash_one(turn) % 51).unwrap_or(0);
             clock.sleep((wait * percent / 100).min(left)).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            wait = (wait * 2).min(MAX_WAIT);
         }
         Err(LockError::TimedOut { path, limit })
     }

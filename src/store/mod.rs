@@ -78,7 +78,7 @@ pub enum Damage {
     #[error("it is cut short or changed, or was sealed to another key")]
     Sealed,
     /// Longer than any session.
-    #[error("it is longer than {MOST_BYTES} bytes")]
+    #[error("it is longer than {MAX_BYTES} bytes")]
     TooLong,
 }
 
@@ -141,7 +141,7 @@ pub enum StoreError {
 }
 
 /// The longest stored session that is read, in bytes: far above any real one, so that a wrong file cannot fill memory.
-pub(crate) const MOST_BYTES: usize = 32 << 20;
+pub(crate) const MAX_BYTES: usize = 32 << 20;
 
 impl StoreError {
     /// Whether there is a session that no further try will read.
@@ -199,8 +199,8 @@ pub(crate) mod tests {
             client_secret: None,
             resources: Vec::new(),
             logged_in_at: UnixTime(0),
-            renewed_at: None,
-            renewing_since: None,
+            refreshed_at: None,
+            refreshing_since: None,
             last_failure: None,
             ended: None,
         }

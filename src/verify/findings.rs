@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::reason::Reason;
-use crate::ui::harmless;
+use crate::ui::sanitize_for_terminal;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -64,7 +64,11 @@ impl Findings {
     /// Notes a check that ended well; `what` is only asked where the way is wanted.
     pub fn pass<S: AsRef<str>>(&mut self, check: &'static str, what: impl FnOnce() -> S) {
         if let Some(steps) = &mut self.steps {
-            steps.push(Step { check, outcome: Outcome::Ok, message: harmless(what().as_ref(), Reason::LONGEST) });
+            steps.push(Step {
+                check,
+                outcome: Outcome::Ok,
+                message: sanitize_for_terminal(what().as_ref(), Reason::MAX_LENGTH),
+            });
         }
     }
 

@@ -8,9 +8,9 @@ use super::reason::{Reason, ReasonCode};
 use super::strict_json;
 
 /// The longest token that is looked at, in bytes.
-pub(super) const LONGEST_TOKEN: usize = 256 * 1024;
+pub(super) const MAX_TOKEN: usize = 256 * 1024;
 /// The longest header, decoded. Certificate chains (`x5c`) make real ones long.
-const LONGEST_HEADER: usize = 64 * 1024;
+const MAX_HEADER: usize = 64 * 1024;
 
 /// A token taken apart, before anything of it is believed.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct Header {
 
 /// Takes `token` apart, or says why it cannot be.
 pub(super) fn take_apart(token: &str) -> Result<Parts<'_>, Vec<Reason>> {
-    take_apart_within(token, LONGEST_TOKEN)
+    take_apart_within(token, MAX_TOKEN)
 }
 
 /// The same for a token of at most `longest` bytes.
@@ -65,7 +65,7 @@ pub(super) fn take_apart_within(token: &str, longest: usize) -> Result<Parts<'_>
         faults.push(Reason::new(ReasonCode::Malformed, format!("the token's {what} is malformed: {why}")));
     };
     let header_read = decoded(header)
-        .and_then(|bytes| strict_json::object(&bytes, LONGEST_HEADER).map_err(|e| e.to_string()))
+        .and_then(|bytes| strict_json::object(&bytes, MAX_HEADER).map_err(|e| e.to_string()))
         .and_then(|members| Header::read(&members));
     let claims_read = decoded(claims).and_then(|bytes| strict_json::object(&bytes, longest).map_err(|e| e.to_string()));
     if let Err(why) = &header_read {
@@ -94,7 +94,7 @@ pub(super) fn take_apart_within(token: &str, longest: usize) -> Result<Parts<'_>
 fn is_opaque(token: &str) -> bool {
     let mut parts = token.splitn(3, '.');
     let (first, second, third) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-    let json = || first.len() <= LONGEST_TOKEN && decoded(first).is_ok_and(|bytes| bytes.first() == Some(&b'{'));
+    let json = || first.len() <= MAX_TOKEN && decoded(first).is_ok_and(|bytes| bytes.first() == Some(&b'{'));
     second.is_none() || (third.is_none() && !json())
 }
 

@@ -29,7 +29,7 @@ pub struct IdTokenPolicy<'a> {
     pub access_token: Option<&'a Secret>,
     /// The `max_age` that was asked for; `auth_time` is then needed.
     pub max_auth_age: Option<Duration>,
-    /// The subject of the ID token that a renewal's must agree with (OpenID Connect Core, section 12.2).
+    /// The subject of the ID token that a refresh's must agree with (OpenID Connect Core, section 12.2).
     pub subject: Option<&'a str>,
     /// The accepted algorithms.
     pub algorithms: &'a [Algorithm],

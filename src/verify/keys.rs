@@ -17,11 +17,11 @@ use super::strict_json;
 /// Why a text holds no keys. Quotes nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
-    /// Longer than [`KeySet::LONGEST`].
-    #[error("the keys are longer than {} KiB", KeySet::LONGEST / 1024)]
+    /// Longer than [`KeySet::MAX_LENGTH`].
+    #[error("the keys are longer than {} KiB", KeySet::MAX_LENGTH / 1024)]
     TooLong,
-    /// More than [`KeySet::MOST_KEYS`].
-    #[error("there are more than {} keys", KeySet::MOST_KEYS)]
+    /// More than [`KeySet::MAX_KEYS`].
+    #[error("there are more than {} keys", KeySet::MAX_KEYS)]
     TooMany,
     /// Not JSON, or no object, or a member stands twice in it.
     #[error("the JWK Set cannot be read: {0}")]
@@ -98,9 +98,9 @@ enum Material {
 
 impl KeySet {
     /// The longest text that is read, in bytes.
-    pub const LONGEST: usize = 256 * 1024;
+    pub const MAX_LENGTH: usize = 256 * 1024;
     /// The most keys that one set may hold.
-    pub const MOST_KEYS: usize = 256;
+    pub const MAX_KEYS: usize = 256;
 
     /// Reads a JWK Set (RFC 7517, section 5). Keys of unknown kinds, private, symmetric and malformed ones, and those
     /// that are not for verifying signatures are left out and counted.
@@ -108,15 +108,15 @@ impl KeySet {
     /// # Errors
     /// [`KeySetError`], where the set as a whole cannot be read.
     pub fn from_jwks(text: &str) -> Result<Self, KeySetError> {
-        if text.len() > Self::LONGEST {
+        if text.len() > Self::MAX_LENGTH {
             return Err(KeySetError::TooLong);
         }
-        let set = strict_json::object(text.as_bytes(), Self::LONGEST)
+        let set = strict_json::object(text.as_bytes(), Self::MAX_LENGTH)
             .map_err(|fault| KeySetError::NotJson(fault.to_string()))?;
         let Some(Value::Array(members)) = set.get("keys") else {
             return Err(KeySetError::NoKeys);
         };
-        if members.len() > Self::MOST_KEYS {
+        if members.len() > Self::MAX_KEYS {
             return Err(KeySetError::TooMany);
         }
         let keys: Vec<Key> = members.iter().filter_map(|member| Key::from_jwk(member.as_object()?)).collect();
@@ -129,11 +129,11 @@ impl KeySet {
     /// # Errors
     /// [`KeySetError`], where the text is no PEM.
     pub fn from_pem(text: &str) -> Result<Self, KeySetError> {
-        if text.len() > Self::LONGEST {
+        if text.len() > Self::MAX_LENGTH {
             return Err(KeySetError::TooLong);
         }
         let found = der::pem_keys(text).ok_or(KeySetError::NotPem)?;
-        if found.len() > Self::MOST_KEYS {
+        if found.len() > Self::MAX_KEYS {
             return Err(KeySetError::TooMany);
         }
         let blocks = found.len();

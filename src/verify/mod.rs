@@ -36,7 +36,7 @@ pub use keys::{KeyInfo, KeySet, ListedKey};
 pub use options::{InvalidOption, PolicyOptions, VerdictAnswer};
 pub use policy::{AcceptedTypes, Algorithm, InvalidAlgorithm, Policy};
 pub use reason::{Reason, ReasonCode};
-pub use revoked::{RevokedError, RevokedList};
+pub use revoked::{RevocationList, RevocationListError};
 #[cfg(fuzzing)]
 pub use status_list::Statuses;
 #[cfg(test)]
@@ -97,7 +97,7 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy) -> Verdict {
 #[must_use]
 pub fn explain(token: &str, keys: &KeySet, policy: &Policy, explained: bool) -> (Verdict, Vec<Step>) {
     let Judged { claims, key, mut findings } =
-        judge_by(token, header::LONGEST_TOKEN, keys, policy, claims::judge, Findings::new(explained));
+        judge_by(token, header::MAX_TOKEN, keys, policy, claims::judge, Findings::new(explained));
     if policy.types == AcceptedTypes::IdToken
         && let Some((claims, _)) = &claims
     {
@@ -121,7 +121,7 @@ struct Judged {
 }
 
 fn judge(token: &str, keys: &KeySet, policy: &Policy) -> Judged {
-    judge_by(token, header::LONGEST_TOKEN, keys, policy, claims::judge, Findings::default())
+    judge_by(token, header::MAX_TOKEN, keys, policy, claims::judge, Findings::default())
 }
 
 /// Judges length, header and signature by the rules for every token, and the claims by `rules`.

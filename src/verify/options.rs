@@ -56,7 +56,7 @@ pub enum InvalidOption {
     /// An algorithm.
     #[error(transparent)]
     Algorithm(#[from] InvalidAlgorithm),
-    /// More than [`Policy::MOST_LEEWAY`].
+    /// More than [`Policy::MAX_LEEWAY`].
     #[error("a leeway of more than a day")]
     Leeway,
 }
@@ -75,7 +75,7 @@ impl PolicyOptions {
                 self.algorithms.iter().map(|name| name.trim().parse()).collect::<Result<_, InvalidAlgorithm>>()?;
         }
         policy.leeway = self.leeway.map_or(Policy::LEEWAY, Duration::from_secs);
-        if policy.leeway > Policy::MOST_LEEWAY {
+        if policy.leeway > Policy::MAX_LEEWAY {
             return Err(InvalidOption::Leeway);
         }
         if !self.typ.is_empty() {

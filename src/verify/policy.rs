@@ -156,7 +156,7 @@ pub struct Policy {
     pub optional_claims: Vec<String>,
     /// The accepted `typ` header values.
     pub types: AcceptedTypes,
-    /// How far two clocks may be apart; at most [`Policy::MOST_LEEWAY`] counts.
+    /// How far two clocks may be apart; at most [`Policy::MAX_LEEWAY`] counts.
     pub leeway: Duration,
     /// Scopes that must all be granted, in `scope` (a string, RFC 8693, or an array) or `scp`.
     pub scopes: Vec<String>,
@@ -183,7 +183,7 @@ impl Policy {
     pub const LEEWAY: Duration = Duration::from_secs(30);
 
     /// The largest leeway, a day. Local revocations are kept that long past a token's end, and so no leeway revives one.
-    pub const MOST_LEEWAY: Duration = Duration::from_secs(24 * 60 * 60);
+    pub const MAX_LEEWAY: Duration = Duration::from_secs(24 * 60 * 60);
 
     /// The default policy for tokens of `issuer` for one of `audiences`.
     #[must_use]
@@ -209,7 +209,7 @@ impl Policy {
 
     /// The leeway that counts.
     pub(super) fn bounded_leeway(&self) -> Duration {
-        self.leeway.min(Self::MOST_LEEWAY)
+        self.leeway.min(Self::MAX_LEEWAY)
     }
 }
 

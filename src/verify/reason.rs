@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::duration_text;
-use crate::ui::harmless;
+use crate::ui::sanitize_for_terminal;
 
 /// A stable word for one kind of denial. The order here is the order in which reasons are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -68,13 +68,13 @@ pub struct Reason {
 
 impl Reason {
     /// The longest message, in characters.
-    pub const LONGEST: usize = 400;
+    pub const MAX_LENGTH: usize = 400;
 
     /// Makes a reason whose message is safe to print: control and direction-changing characters are replaced, and it
-    /// ends after [`Reason::LONGEST`] characters.
+    /// ends after [`Reason::MAX_LENGTH`] characters.
     #[must_use]
     pub fn new(code: ReasonCode, message: impl AsRef<str>) -> Self {
-        Self { code, message: harmless(message.as_ref(), Self::LONGEST) }
+        Self { code, message: sanitize_for_terminal(message.as_ref(), Self::MAX_LENGTH) }
     }
 
     /// The reason for keys that are older than they may get.
@@ -109,9 +109,9 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A value from a token, quoted for a message: harmless and at most 80 characters.
+/// A value from a token, quoted for a message: sanitize_for_terminal and at most 80 characters.
 pub(super) fn quoted(text: &str) -> String {
-    format!("\"{}\"", harmless(text, 80))
+    format!("\"{}\"", sanitize_for_terminal(text, 80))
 }
 
 /// Several of them, at most eight.
@@ -137,7 +137,7 @@ mod tests {
         let reason = Reason::new(ReasonCode::Malformed, "a\u{1b}[2Jb\n\u{202e}c");
         assert_eq!(reason.message, "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
         let long = Reason::new(ReasonCode::Malformed, "x".repeat(100_000));
-        assert_eq!(long.message.chars().count(), Reason::LONGEST + 1);
+        assert_eq!(long.message.chars().count(), Reason::MAX_LENGTH + 1);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::clock::UnixTime;
 /// The first line's first word. A count of the entries follows, so that a file cut short at a line's end is noticed.
 const FORMAT: &str = "authctl-revoked-1";
 /// The longest file that is read, in bytes: ten thousand entries need less than 900 KiB.
-const LONGEST: u64 = 2 * 1024 * 1024;
+const MAX_LENGTH: u64 = 2 * 1024 * 1024;
 /// How often, 10 ms apart, a lock held by another process is tried.
 const TRIES: u32 = 200;
 
@@ -25,7 +25,7 @@ type Hash = [u8; 32];
 
 /// Why the list cannot be read or written. Names the file, nothing of what is in it.
 #[derive(Debug, thiserror::Error)]
-pub enum RevokedError {
+pub enum RevocationListError {
     /// The file is there, but is no such list; it is never taken for an empty one.
     #[error("the list of revoked tokens at {} is damaged", .0.display())]
     Damaged(PathBuf),
@@ -46,7 +46,7 @@ pub enum RevokedError {
 ///
 /// The signature itself is left out of the hash: an ECDSA signature can be changed into another valid one by anybody.
 #[derive(Clone, Debug)]
-pub struct RevokedList {
+pub struct RevocationList {
     path: PathBuf,
     entries: HashMap<Hash, Entry>,
 }
@@ -60,28 +60,28 @@ struct Entry {
     issued_by: Option<i64>,
 }
 
-impl RevokedList {
+impl RevocationList {
     /// The most entries that are kept; of more, those that end first go.
-    pub const MOST: usize = 10_000;
+    pub const MAX: usize = 10_000;
 
     /// Reads the list at `path`; a file that is not there is an empty list.
     ///
     /// # Errors
-    /// [`RevokedError`]; a damaged file is an error, since an empty list would grant what was revoked.
-    pub fn open(path: &Path) -> Result<Self, RevokedError> {
+    /// [`RevocationListError`]; a damaged file is an error, since an empty list would grant what was revoked.
+    pub fn open(path: &Path) -> Result<Self, RevocationListError> {
         let entries = match File::open(path) {
             Ok(file) => {
                 let mut text = String::new();
-                match file.take(LONGEST + 1).read_to_string(&mut text) {
-                    Ok(length) if length as u64 <= LONGEST => parse(&text),
+                match file.take(MAX_LENGTH + 1).read_to_string(&mut text) {
+                    Ok(length) if length as u64 <= MAX_LENGTH => parse(&text),
                     Ok(_) => None,
                     Err(e) if e.kind() == io::ErrorKind::InvalidData => None,
-                    Err(source) => return Err(RevokedError::Io { path: path.to_owned(), source }),
+                    Err(source) => return Err(RevocationListError::Io { path: path.to_owned(), source }),
                 }
-                .ok_or_else(|| RevokedError::Damaged(path.to_owned()))?
+                .ok_or_else(|| RevocationListError::Damaged(path.to_owned()))?
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => HashMap::new(),
-            Err(source) => return Err(RevokedError::Io { path: path.to_owned(), source }),
+            Err(source) => return Err(RevocationListError::Io { path: path.to_owned(), source }),
         };
         Ok(Self { path: path.to_owned(), entries })
     }
@@ -89,8 +89,8 @@ impl RevokedList {
     /// The same list as it is now.
     ///
     /// # Errors
-    /// As [`RevokedList::open`].
-    pub fn again(&self) -> Result<Self, RevokedError> {
+    /// As [`RevocationList::open`].
+    pub fn again(&self) -> Result<Self, RevocationListError> {
         Self::open(&self.path)
     }
 
@@ -122,13 +122,13 @@ impl RevokedList {
         self.entries.is_empty()
     }
 
-    /// Adds tokens, each with its end, and drops those that ended more than [`Policy::MOST_LEEWAY`] before `now`. What
+    /// Adds tokens, each with its end, and drops those that ended more than [`Policy::MAX_LEEWAY`] before `now`. What
     /// another process has added since is kept. The file is replaced in one step, with mode 0600.
     ///
     /// # Errors
-    /// [`RevokedError`]; the file is then as it was before.
-    pub fn add(&mut self, tokens: &[(&str, UnixTime)], now: UnixTime) -> Result<(), RevokedError> {
-        let io = |source| RevokedError::Io { path: self.path.clone(), source };
+    /// [`RevocationListError`]; the file is then as it was before.
+    pub fn add(&mut self, tokens: &[(&str, UnixTime)], now: UnixTime) -> Result<(), RevocationListError> {
+        let io = |source| RevocationListError::Io { path: self.path.clone(), source };
         let directory = self.path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let _held = self.lock()?;
         let mut entries = Self::open(&self.path)?.entries;
@@ -141,11 +141,11 @@ impl RevokedList {
                 entry.issued_by = issued_by.max(entry.issued_by);
             }
         }
-        entries.retain(|_, entry| UnixTime(entry.end).plus(Policy::MOST_LEEWAY) >= now);
-        if entries.len() > Self::MOST {
+        entries.retain(|_, entry| UnixTime(entry.end).plus(Policy::MAX_LEEWAY) >= now);
+        if entries.len() > Self::MAX {
             let mut by_end: Vec<(Hash, Entry)> = entries.into_iter().collect();
             by_end.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.end));
-            by_end.truncate(Self::MOST);
+            by_end.truncate(Self::MAX);
             entries = by_end.into_iter().collect();
         }
         let mut file = tempfile::Builder::new().prefix(".revoked").tempfile_in(directory).map_err(io)?;
@@ -157,8 +157,8 @@ impl RevokedList {
     }
 
     /// Keeps two logouts from losing each other's entries. Released when dropped.
-    fn lock(&self) -> Result<File, RevokedError> {
-        let io = |source| RevokedError::Io { path: self.path.clone(), source };
+    fn lock(&self) -> Result<File, RevocationListError> {
+        let io = |source| RevocationListError::Io { path: self.path.clone(), source };
         let mut path = self.path.clone().into_os_string();
         path.push(".lock");
         let file = OpenOptions::new().create(true).append(true).mode(0o600).open(PathBuf::from(path)).map_err(io)?;
@@ -169,7 +169,7 @@ impl RevokedList {
                 Err(TryLockError::Error(source)) => return Err(io(source)),
             }
         }
-        Err(RevokedError::Busy(self.path.clone()))
+        Err(RevocationListError::Busy(self.path.clone()))
     }
 }
 
@@ -229,7 +229,7 @@ fn written(entries: &HashMap<Hash, Entry>) -> String {
 fn parse(text: &str) -> Option<HashMap<Hash, Entry>> {
     let mut lines = text.strip_suffix('\n')?.split('\n');
     let count: usize = lines.next()?.strip_prefix(FORMAT)?.strip_prefix(' ')?.parse().ok()?;
-    let mut entries = HashMap::with_capacity(count.min(RevokedList::MOST));
+    let mut entries = HashMap::with_capacity(count.min(RevocationList::MAX));
     for line in lines {
         let (hex, end) = line.split_once(' ')?;
         let hex: &[u8; 64] = hex.as_bytes().try_into().ok()?;
@@ -264,10 +264,10 @@ mod tests {
     #[test]
     fn what_is_added_is_found_again_and_nothing_else() {
         let (_kept, path) = at();
-        let mut list = RevokedList::open(&path).expect("no file is an empty list");
+        let mut list = RevocationList::open(&path).expect("no file is an empty list");
         assert!(list.is_empty() && !list.contains("h.p.s"));
         list.add(&[("h.p.s", UnixTime(1000)), ("opaque", UnixTime(1000))], UnixTime(0)).expect("added");
-        let again = RevokedList::open(&path).expect("readable");
+        let again = RevocationList::open(&path).expect("readable");
         assert!(list.contains("h.p.s") && again.contains("h.p.s") && again.contains("opaque"));
         assert!(!again.contains("h.q.s") && !again.contains("opaqu"));
         let text = std::fs::read_to_string(&path).expect("text");
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn another_signature_for_the_same_token_is_revoked_too() {
         let (_kept, path) = at();
-        let mut list = RevokedList::open(&path).expect("empty");
+        let mut list = RevocationList::open(&path).expect("empty");
         list.add(&[("h.p.s", UnixTime(1000))], UnixTime(0)).expect("added");
         assert!(list.contains("h.p.t"));
     }
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn copies_and_elder_tokens_of_the_same_login_are_revoked_too_and_later_ones_are_not() {
         let (_kept, path) = at();
-        let mut list = RevokedList::open(&path).expect("empty");
+        let mut list = RevocationList::open(&path).expect("empty");
         let claims = |jti: &str, sid: &str, iat: i64| {
             let value = serde_json::json!({"iss": "https://a.b.example", "jti": jti, "sid": sid, "iat": iat});
             value.as_object().cloned().expect("an object")
@@ -295,7 +295,7 @@ mod tests {
         let body = Value::Object(claims("one", "login", 500)).to_string();
         let token = format!("{}.{}.c2ln", encode("{\"alg\":\"ES256\"}"), encode(&body));
         list.add(&[(&token, UnixTime(1000))], UnixTime(600)).expect("added");
-        for list in [list, RevokedList::open(&path).expect("readable")] {
+        for list in [list, RevocationList::open(&path).expect("readable")] {
             for (claims, expected) in [
                 (claims("one", "other", 900), true),
                 (claims("two", "login", 400), true),
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn an_entry_outlives_every_leeway_and_then_goes() {
         let (_kept, path) = at();
-        let mut list = RevokedList::open(&path).expect("empty");
+        let mut list = RevocationList::open(&path).expect("empty");
         list.add(&[("a.b.c", UnixTime(1000))], UnixTime(0)).expect("added");
         list.add(&[], UnixTime(1000 + DAY)).expect("added");
         assert!(list.contains("a.b.c"));
@@ -327,50 +327,51 @@ mod tests {
     #[test]
     fn two_writers_keep_each_others_entries() {
         let (_kept, path) = at();
-        let (mut one, mut two) = (RevokedList::open(&path).expect("empty"), RevokedList::open(&path).expect("empty"));
+        let (mut one, mut two) =
+            (RevocationList::open(&path).expect("empty"), RevocationList::open(&path).expect("empty"));
         one.add(&[("a.b.c", UnixTime(9))], UnixTime(0)).expect("added");
         two.add(&[("d.e.f", UnixTime(9))], UnixTime(0)).expect("added");
-        let list = RevokedList::open(&path).expect("readable");
+        let list = RevocationList::open(&path).expect("readable");
         assert!(list.contains("a.b.c") && list.contains("d.e.f"));
     }
 
     #[test]
     fn a_lock_held_elsewhere_is_not_waited_for_without_end() {
         let (_kept, path) = at();
-        let mut list = RevokedList::open(&path).expect("empty");
+        let mut list = RevocationList::open(&path).expect("empty");
         let _held = list.lock().expect("free");
-        assert!(matches!(list.add(&[("a.b.c", UnixTime(9))], UnixTime(0)), Err(RevokedError::Busy(_))));
+        assert!(matches!(list.add(&[("a.b.c", UnixTime(9))], UnixTime(0)), Err(RevocationListError::Busy(_))));
     }
 
     #[test]
     fn damage_is_an_error_and_not_an_empty_list() {
         let (_kept, path) = at();
-        let mut list = RevokedList::open(&path).expect("empty");
+        let mut list = RevocationList::open(&path).expect("empty");
         list.add(&[("a.b.c", UnixTime(9)), ("d.e.f", UnixTime(9))], UnixTime(0)).expect("added");
         let good = std::fs::read(&path).expect("bytes");
         let first_line = good.iter().position(|b| *b == b'\n').expect("lines") + 1;
         let cuts = [0, 1, first_line, good.len() - 1, first_line + 67, good.len() / 2];
         for cut in cuts {
             std::fs::write(&path, &good[..cut]).expect("written");
-            assert!(matches!(RevokedList::open(&path), Err(RevokedError::Damaged(_))), "cut at {cut}");
+            assert!(matches!(RevocationList::open(&path), Err(RevocationListError::Damaged(_))), "cut at {cut}");
             assert!(list.add(&[], UnixTime(0)).is_err(), "and it is not written over");
         }
         std::fs::write(&path, [good.as_slice(), b"\xff\n"].concat()).expect("written");
-        assert!(matches!(RevokedList::open(&path), Err(RevokedError::Damaged(_))));
+        assert!(matches!(RevocationList::open(&path), Err(RevocationListError::Damaged(_))));
         std::fs::write(&path, vec![b'a'; 3 << 20]).expect("written");
-        assert!(matches!(RevokedList::open(&path), Err(RevokedError::Damaged(_))));
+        assert!(matches!(RevocationList::open(&path), Err(RevocationListError::Damaged(_))));
     }
 
     #[test]
     fn of_too_many_those_that_end_first_go() {
         let (_kept, path) = at();
-        let tokens: Vec<String> = (0..RevokedList::MOST + 5).map(|n| format!("a.{n}.c")).collect();
+        let tokens: Vec<String> = (0..RevocationList::MAX + 5).map(|n| format!("a.{n}.c")).collect();
         let ends: Vec<(&str, UnixTime)> =
             tokens.iter().zip(1000..).map(|(token, end)| (token.as_str(), UnixTime(end))).collect();
-        let mut list = RevokedList::open(&path).expect("empty");
+        let mut list = RevocationList::open(&path).expect("empty");
         list.add(&ends, UnixTime(0)).expect("added");
-        let list = RevokedList::open(&path).expect("readable");
-        assert_eq!(list.len(), RevokedList::MOST);
+        let list = RevocationList::open(&path).expect("readable");
+        assert_eq!(list.len(), RevocationList::MAX);
         assert!(!list.contains("a.4.c") && list.contains("a.5.c"));
     }
 }

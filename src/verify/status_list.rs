@@ -40,7 +40,7 @@ pub enum InvalidStatus {
     /// `uri` is missing, or is no address that a list may be fetched from.
     #[error(
         "`uri` in the claim `status` is neither an https address nor an http one on loopback, or is longer than {} bytes",
-        StatusClaim::LONGEST_URI
+        StatusClaim::MAX_URI
     )]
     Uri,
     /// `idx` is missing, negative or no integer.
@@ -56,7 +56,7 @@ impl From<InvalidStatus> for Reason {
 
 impl StatusClaim {
     /// The longest `uri`, in bytes.
-    pub const LONGEST_URI: usize = 2048;
+    pub const MAX_URI: usize = 2048;
 
     /// Reads it from a token's claims; `None` where the token names no status list. Other mechanisms that `status` may
     /// name are not known here and not read.
@@ -69,7 +69,7 @@ impl StatusClaim {
             return Ok(None);
         };
         let list = list.as_object().ok_or(InvalidStatus::NotAnObject)?;
-        let uri = list.get("uri").and_then(Value::as_str).filter(|uri| uri.len() <= Self::LONGEST_URI);
+        let uri = list.get("uri").and_then(Value::as_str).filter(|uri| uri.len() <= Self::MAX_URI);
         let uri = uri.ok_or(InvalidStatus::Uri)?;
         let url = secure_url(uri).map_err(|_| InvalidStatus::Uri)?;
         let index = list.get("idx").and_then(Value::as_u64).ok_or(InvalidStatus::Index)?;
@@ -116,8 +116,8 @@ pub enum StatusListError {
     /// `lst` is not base64url of a whole zlib stream.
     #[error("the status list is damaged: it cannot be unpacked")]
     Damaged,
-    /// It unpacks to more than [`StatusList::LONGEST_UNPACKED`].
-    #[error("the status list unpacks to more than {} MiB", StatusList::LONGEST_UNPACKED >> 20)]
+    /// It unpacks to more than [`StatusList::MAX_UNPACKED`].
+    #[error("the status list unpacks to more than {} MiB", StatusList::MAX_UNPACKED >> 20)]
     TooLong,
 }
 
@@ -172,7 +172,7 @@ impl Statuses {
         let bits =
             u8::try_from(bits).ok().filter(|bits| matches!(bits, 1 | 2 | 4 | 8)).ok_or(StatusListError::Shape)?;
         let bytes =
-            decompress_to_vec_zlib_with_limit(packed, StatusList::LONGEST_UNPACKED).map_err(|e| match e.status {
+            decompress_to_vec_zlib_with_limit(packed, StatusList::MAX_UNPACKED).map_err(|e| match e.status {
                 TINFLStatus::HasMoreOutput => StatusListError::TooLong,
                 _ => StatusListError::Damaged,
             })?;
@@ -215,13 +215,13 @@ pub struct StatusList {
 
 impl StatusList {
     /// The longest JWT that is read, in bytes.
-    pub const LONGEST: usize = 1024 * 1024;
+    pub const MAX_LENGTH: usize = 1024 * 1024;
     /// The most bytes that it may unpack to: 134 million tokens of one bit. A zlib stream grows up to a thousandfold.
-    pub const LONGEST_UNPACKED: usize = 16 * 1024 * 1024;
+    pub const MAX_UNPACKED: usize = 16 * 1024 * 1024;
     /// How long a list counts that gives neither `ttl` nor `exp`.
     pub const USUAL_LIFE: Duration = Duration::from_secs(60 * 60);
     /// How long any list counts, whatever it says: a revocation is seen a day later at most.
-    pub const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+    pub const MAX_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
     /// Verifies a status list token by its issuer's `keys` and unpacks it (Token Status List, section 8.3).
     ///
@@ -234,7 +234,7 @@ impl StatusList {
             leeway: policy.leeway,
             ..Policy::new(policy.issuer, Vec::new(), policy.fetched_at)
         };
-        let claims = match judge_by(jwt, Self::LONGEST, keys, &general, judge_status_list, Findings::default()) {
+        let claims = match judge_by(jwt, Self::MAX_LENGTH, keys, &general, judge_status_list, Findings::default()) {
             Judged { claims: Some((claims, _)), key: Some(_), findings } if findings.reasons.is_empty() => claims,
             Judged { findings, .. } => {
                 let mut codes: Vec<ReasonCode> = findings.reasons.iter().map(|reason| reason.code).collect();
@@ -248,8 +248,8 @@ impl StatusList {
         }
         let exp = claims.get("exp").and_then(numeric_date);
         let life = match claims.get("ttl") {
-            Some(ttl) => positive(ttl).ok_or(StatusListError::Shape)?.min(Self::LONGEST_LIFE),
-            None if exp.is_some() => Self::LONGEST_LIFE,
+            Some(ttl) => positive(ttl).ok_or(StatusListError::Shape)?.min(Self::MAX_LIFE),
+            None if exp.is_some() => Self::MAX_LIFE,
             None => Self::USUAL_LIFE,
         };
         let fresh_until = policy.fetched_at.plus(life);
@@ -285,7 +285,7 @@ pub fn unverified_status(token: &str) -> Option<StatusClaim> {
 /// A positive number of seconds, in whole ones.
 fn positive(value: &Value) -> Option<Duration> {
     let seconds = value.as_f64().filter(|seconds| seconds.is_finite() && *seconds > 0.0)?;
-    Some(Duration::from_secs_f64(seconds.min(StatusList::LONGEST_LIFE.as_secs_f64())))
+    Some(Duration::from_secs_f64(seconds.min(StatusList::MAX_LIFE.as_secs_f64())))
 }
 
 /// The reason that the kept list gives against a token that is believed otherwise, `None` where the list says that it
@@ -446,9 +446,9 @@ mod tests {
 
     #[test]
     fn a_bomb_is_not_unpacked_beyond_the_bound() {
-        let largest = vec![0; StatusList::LONGEST_UNPACKED];
+        let largest = vec![0; StatusList::MAX_UNPACKED];
         let list = with(json!({"status_list": {"bits": 1, "lst": packed(&largest)}})).expect("just fits");
-        assert_eq!(list.status((StatusList::LONGEST_UNPACKED as u64) * 8 - 1), Status::Valid);
+        assert_eq!(list.status((StatusList::MAX_UNPACKED as u64) * 8 - 1), Status::Valid);
         let bomb = packed(&[largest.as_slice(), &[0]].concat());
         assert!(bomb.len() < 32 * 1024, "small enough to be let in: {}", bomb.len());
         assert_eq!(with(json!({"status_list": {"bits": 1, "lst": bomb}})), Err(StatusListError::TooLong));
@@ -461,7 +461,7 @@ mod tests {
     fn a_list_may_be_longer_than_a_token_may() {
         let random: Vec<u8> = (0u32..300_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         let lst = b64(compress_to_vec_zlib(&random, 0));
-        assert!(lst.len() > super::super::header::LONGEST_TOKEN);
+        assert!(lst.len() > super::super::header::MAX_TOKEN);
         assert_eq!(with(json!({"status_list": {"bits": 8, "lst": lst}})).expect("fits").statuses.bytes, random);
     }
 
@@ -603,7 +603,7 @@ mod tests {
         for status in [json!(null), json!("x"), json!([]), json!({"status_list": []}), json!({"status_list": null})] {
             assert_eq!(read(status.clone()), Err(InvalidStatus::NotAnObject), "{status}");
         }
-        let long = format!("https://issuer.example/{}", "x".repeat(StatusClaim::LONGEST_URI));
+        let long = format!("https://issuer.example/{}", "x".repeat(StatusClaim::MAX_URI));
         for uri in [
             json!("http://issuer.example/statuslists/1"),
             json!("file:///etc/passwd"),

@@ -6,7 +6,7 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::{Map, Number, Value};
 
 /// How deep objects and arrays may nest. Real claims stay below ten; a bound keeps hostile ones off the stack.
-const DEEPEST: usize = 32;
+const MAX_DEPTH: usize = 32;
 
 /// A text that is not a JSON object as it should be. Quotes nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,7 +18,7 @@ pub(super) enum NotAnObject {
     #[error("a member stands twice")]
     Twice,
     /// Too deeply nested.
-    #[error("nested deeper than {DEEPEST} levels")]
+    #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
     /// Not UTF-8, not JSON, or JSON but not an object.
     #[error("not a JSON object")]
@@ -54,7 +54,7 @@ impl Strict<'_> {
 
     /// Asked before an object or array is opened, the empty ones too.
     fn may_nest<E: de::Error>(&mut self) -> Result<(), E> {
-        if self.depth == DEEPEST { Err(self.fail(NotAnObject::TooDeep)) } else { Ok(()) }
+        if self.depth == MAX_DEPTH { Err(self.fail(NotAnObject::TooDeep)) } else { Ok(()) }
     }
 
     fn inner(&mut self) -> Strict<'_> {
@@ -152,10 +152,10 @@ mod tests {
     fn depth_and_length_have_an_end() {
         let arrays = |n: usize| format!("{{\"a\":{}{}}}", "[".repeat(n), "]".repeat(n));
         let objects = |n: usize| format!("{}{{}}{}", "{\"a\":".repeat(n), "}".repeat(n));
-        for deep in [arrays(DEEPEST - 1), objects(DEEPEST - 1)] {
+        for deep in [arrays(MAX_DEPTH - 1), objects(MAX_DEPTH - 1)] {
             assert!(read(&deep).is_ok(), "{deep}");
         }
-        for deep in [arrays(DEEPEST), objects(DEEPEST), arrays(100)] {
+        for deep in [arrays(MAX_DEPTH), objects(MAX_DEPTH), arrays(100)] {
             assert_eq!(read(&deep), Err(NotAnObject::TooDeep), "{deep}");
         }
         assert_eq!(object(b"{}", 1), Err(NotAnObject::TooLong(1)));

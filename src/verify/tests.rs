@@ -127,8 +127,8 @@ fn a_key_in_the_header_has_no_say() {
         json!({"alg": "RS256", "kid": "k", "jwk": evil.jwk, "jku": "https://evil.example/jwks", "x5c": ["AA"]});
     let token = evil.signs(&header.to_string(), &claims(json!({})).to_string());
     assert_eq!(codes(&token, &trusted, &policy()), [AlgorithmNotAllowed]);
-    let harmless = json!({"alg": "ES256", "kid": "k", "jwk": evil.jwk, "x5t": 7});
-    let token = p256().signs(&harmless.to_string(), &claims(json!({})).to_string());
+    let sanitize_for_terminal = json!({"alg": "ES256", "kid": "k", "jwk": evil.jwk, "x5t": 7});
+    let token = p256().signs(&sanitize_for_terminal.to_string(), &claims(json!({})).to_string());
     assert_eq!(codes(&token, &trusted, &policy()), []);
 }
 
@@ -343,7 +343,7 @@ fn one_odd_key_does_not_take_the_set_with_it() {
     );
     assert_eq!(KeySet::from_jwks("{}").err(), Some(KeySetError::NoKeys));
     assert_eq!(KeySet::from_jwks(&json!({"keys": vec![0; 257]}).to_string()).err(), Some(KeySetError::TooMany));
-    assert_eq!(KeySet::parse(&format!("{{{}", " ".repeat(KeySet::LONGEST))).err(), Some(KeySetError::TooLong));
+    assert_eq!(KeySet::parse(&format!("{{{}", " ".repeat(KeySet::MAX_LENGTH))).err(), Some(KeySetError::TooLong));
 }
 
 const RFC_7515_PAYLOAD: &str =

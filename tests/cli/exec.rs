@@ -127,7 +127,7 @@ fn an_opaque_token_is_denied_as_verify_denies_it() {
 }
 
 #[test]
-fn what_is_over_is_renewed_first_and_otherwise_nothing_runs() {
+fn what_is_over_is_refreshed_first_and_otherwise_nothing_runs() {
     let home = Sandbox::new();
     let mut idp = quick_issuer();
     home.run(&["exec", "--", "echo", "ran"]).exits(3);

@@ -47,7 +47,7 @@ fn a_login_that_is_given_up_changes_nothing() {
 }
 
 #[test]
-fn a_renewal_that_the_issuer_has_begun_is_finished() {
+fn a_refresh_that_the_issuer_has_begun_is_finished() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
     for (count, (signal, args)) in
@@ -55,16 +55,16 @@ fn a_renewal_that_the_issuer_has_begun_is_finished() {
     {
         home.passes("work", 301);
         issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
-        let renewing = home.watch(args);
+        let refreshing = home.watch(args);
         let committed = count as u64 + 1;
-        until("the renewal", || (issuer.stats().refreshes_committed == committed).then_some(()));
-        renewing.signal(signal);
-        renewing.says("Finishing what is under way");
+        until("the refresh", || (issuer.stats().refreshes_committed == committed).then_some(()));
+        refreshing.signal(signal);
+        refreshing.says("Finishing what is under way");
         issuer.clear_faults();
-        let ran = renewing.ends().exits(130);
+        let ran = refreshing.ends().exits(130);
         assert_eq!(ran.stdout, "");
         home.token("work");
-        assert_eq!(issuer.stats().refreshes_committed, committed, "the renewed session was kept");
+        assert_eq!(issuer.stats().refreshes_committed, committed, "the refreshed session was kept");
     }
     let stats = issuer.stats();
     assert_eq!((stats.refresh_reuses, stats.families_revoked), (0, 0));
@@ -98,28 +98,28 @@ fn a_second_ctrl_c_cuts_it() {
     home.log_in("work", &issuer);
     home.passes("work", 301);
     issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
-    let renewing = home.watch(&["token", "work"]);
-    until("the renewal", || (issuer.stats().refreshes_committed == 1).then_some(()));
-    renewing.signal(Signal::INT);
-    renewing.says("Ctrl-C again cuts it");
-    renewing.signal(Signal::INT);
-    renewing.ends().exits(130);
+    let refreshing = home.watch(&["token", "work"]);
+    until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    refreshing.signal(Signal::INT);
+    refreshing.says("Ctrl-C again cuts it");
+    refreshing.signal(Signal::INT);
+    refreshing.ends().exits(130);
 }
 
 #[test]
-fn waiting_for_somebody_elses_renewal_can_be_given_up() {
+fn waiting_for_somebody_elses_refresh_can_be_given_up() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
     home.passes("work", 301);
     issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Hold, times: 1 });
-    let renewing = home.watch(&["token", "work"]);
+    let refreshing = home.watch(&["token", "work"]);
     until("the request", || (issuer.stats().faults == 1).then_some(()));
     let waiting = home.watch(&["token", "work"]);
     until("the wait for the lock", || waiting.wants_lock("work").then_some(()));
     waiting.signal(Signal::INT);
     waiting.ends().exits(130);
     issuer.clear_faults();
-    renewing.ends().exits(0);
+    refreshing.ends().exits(0);
 }
 
 #[test]

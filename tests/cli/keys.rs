@@ -118,7 +118,7 @@ fn pinned_keys_are_the_only_ones_and_no_fetch_replaces_them() {
     home.run(&["refresh"]).exits(0);
     assert_eq!(codes(&home), ["unknown_key"]);
     home.run(&["refresh"]).exits(0);
-    assert_eq!(codes(&home), ["unknown_key"], "no renewal replaces them");
+    assert_eq!(codes(&home), ["unknown_key"], "no refresh replaces them");
     home.run(&["keys", "unpin"]).exits(0).says("trusted again");
     home.run(&["keys", "unpin"]).exits(0).says("nothing was pinned");
     home.run(&["verify"]).exits(0);
@@ -162,7 +162,7 @@ fn a_key_that_is_not_known_is_asked_for_once_in_a_while_and_never_offline() {
         home.run(&["refresh"]).exits(0);
         assert_eq!(codes(&home), ["unknown_key"]);
     }
-    assert_eq!(asked() - before, 1, "three renewals, one question");
+    assert_eq!(asked() - before, 1, "three refreshes, one question");
     issuer.clear_faults();
     home.change_trust(&issuer, |trust| trust.asked_at.as_mut().expect("asked").0 -= 301);
     home.run(&["verify"]).exits(4);
@@ -173,7 +173,7 @@ fn a_key_that_is_not_known_is_asked_for_once_in_a_while_and_never_offline() {
 }
 
 #[test]
-fn keys_that_do_not_come_keep_nobody_from_a_token_for_long_nor_at_each_renewal() {
+fn keys_that_do_not_come_keep_nobody_from_a_token_for_long_nor_at_each_refresh() {
     let (home, issuer) = logged_in();
     home.change_trust(&issuer, |trust| trust.fetched.as_mut().expect("keys").fetched_at.0 -= 7200);
     issuer.fault(Fault { endpoint: Endpoint::Jwks, kind: FaultKind::Hold, times: 0 });

@@ -38,7 +38,7 @@ fn with_the_right_password_a_session_and_a_profile_without_secrets() {
     let args = login(&issuer, &[&BY_PASSWORD[..], &["--json", "-vvv"]].concat());
     let answer = home.run_with(&args, &format!("{PASSWORD}\n")).exits(0).json();
     assert_eq!(
-        (&answer["profile"], &answer["issuer"], &answer["grant"], &answer["store"], &answer["can_renew"]),
+        (&answer["profile"], &answer["issuer"], &answer["grant"], &answer["store"], &answer["can_refresh"]),
         (&json!("work"), &json!(issuer.issuer()), &json!("password"), &json!("file"), &json!(true))
     );
     assert_eq!(answer["subject"]["name"], USER);
@@ -164,7 +164,7 @@ fn a_client_logs_in_as_itself_in_either_way_and_again_by_itself() {
         home.passes("work", 301);
         let second = home.token("work");
         assert_ne!(first, second);
-        assert_eq!(home.status("work")["can_renew"], true);
+        assert_eq!(home.status("work")["can_refresh"], true);
         // And by hand without saying the secret again.
         home.run(&["login", "work", "--client-credentials"]).exits(0);
     }
@@ -195,7 +195,7 @@ fn a_job_without_a_terminal_logs_in_with_the_secret_that_is_kept() {
 }
 
 #[test]
-fn a_token_response_is_taken_and_renewed() {
+fn a_token_response_is_taken_and_refreshed() {
     let (home, issuer) = (Sandbox::new(), plain());
     let tokens = token_response(&issuer, USER);
     for name in ["access_token", "refresh_token", "id_token"] {
@@ -208,13 +208,13 @@ fn a_token_response_is_taken_and_renewed() {
 }
 
 #[test]
-fn a_bare_jwt_is_taken_and_cannot_be_renewed() {
+fn a_bare_jwt_is_taken_and_cannot_be_refreshed() {
     let (home, issuer) = (Sandbox::new(), plain());
     let token = token_response(&issuer, USER)["access_token"].as_str().unwrap().to_owned();
     home.keep_secret(&token);
     home.run_with(&login(&issuer, &["--with-token"]), &format!("  {token}\n")).exits(0).says("log in again");
     assert_eq!(home.token("work"), token);
-    assert_eq!(home.status("work")["can_renew"], false);
+    assert_eq!(home.status("work")["can_refresh"], false);
     home.run(&["verify", "work"]).exits(0);
     home.passes("work", 301);
     home.run(&["token", "work"]).exits(3).says("authctl login work");

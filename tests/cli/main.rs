@@ -23,7 +23,7 @@ mod network;
 mod output;
 mod policy;
 mod profile;
-mod renewal;
+mod refresh;
 mod servers;
 mod stampede;
 mod status;

@@ -194,7 +194,7 @@ fn a_logout_is_remembered_until_the_end_that_the_token_names() {
 }
 
 #[test]
-fn an_id_token_that_decides_is_renewed_when_it_is_over_before_the_access_token() {
+fn an_id_token_that_decides_is_refreshed_when_it_is_over_before_the_access_token() {
     let home = Sandbox::new();
     let issuer = issuer(|options| {
         options.algorithm = Algorithm::ES256;

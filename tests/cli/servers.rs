@@ -33,7 +33,7 @@ fn hide_metadata(issuer: &Handle) {
 }
 
 #[test]
-fn a_server_without_metadata_is_logged_in_to_renewed_and_logged_out_of() {
+fn a_server_without_metadata_is_logged_in_to_refreshed_and_logged_out_of() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     hide_metadata(&issuer);
     let jwks = format!("{}/jwks", issuer.issuer());
@@ -375,7 +375,7 @@ fn a_preset_is_kept_though_the_profile_was_changed_meanwhile() {
 /// A login API that takes everything and answers with a token.
 fn api() -> HandServer {
     HandServer::start(|_, _| {
-        (200, r#"{"token":"from-the-api","refresh_token":"renews-at-the-api","expires_in":3600}"#.into())
+        (200, r#"{"token":"from-the-api","refresh_token":"refreshes-at-the-api","expires_in":3600}"#.into())
     })
 }
 

@@ -1,4 +1,4 @@
-//! Many processes that all need a renewal at once, at an issuer that revokes everything when a refresh token is reused.
+//! Many processes that all need a refresh at once, at an issuer that revokes everything when a refresh token is reused.
 
 use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle};
 use serde_json::json;
@@ -17,7 +17,7 @@ fn stampede(home: &Sandbox, issuer: &Handle, many: usize, args: &[&str], then: O
     for one in &running {
         until("the wait for the lock", || one.wants_lock("work").then_some(()));
     }
-    assert_eq!(issuer.stats().refreshes_committed, 0, "all have started before the first renewal");
+    assert_eq!(issuer.stats().refreshes_committed, 0, "all have started before the first refresh");
     issuer.clear_faults();
     if let Some(kind) = then {
         issuer.fault(Fault { endpoint: Endpoint::Token, kind, times: 0 });
@@ -64,7 +64,7 @@ fn a_hundred_that_find_it_expired() {
 #[test]
 fn a_hundred_that_force_it() {
     let all = one_for_all(&["refresh", "work", "--json"], false);
-    assert_eq!(all[0].json()["renewed"], json!(true));
+    assert_eq!(all[0].json()["refreshed"], json!(true));
 }
 
 #[test]

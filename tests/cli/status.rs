@@ -57,11 +57,11 @@ fn a_valid_session_is_told_with_the_issuer_down_and_its_json_is_pinned() {
             "token_type": session.tokens.token_type,
             "expires_at": session.tokens.expires_at.unwrap().0,
             "expires_in": "some",
-            "can_renew": true,
+            "can_refresh": true,
             "other_tokens": 0,
             "logged_in_at": session.logged_in_at.0,
-            "renewed_at": null,
-            "renewing_since": null,
+            "refreshed_at": null,
+            "refreshing_since": null,
             "last_failure": null,
             "keys_fetched_at": home.trust(&idp).fetched.unwrap().fetched_at.0,
             "problem": null,
@@ -82,23 +82,23 @@ fn it_opens_no_socket() {
     home.log_in("work", &idp);
     home.expire("work");
     let ran = home.traced(&["status"], "").exits(0);
-    assert!(ran.stdout.contains("renews when next asked for"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("refreshes when next asked for"), "{}", ran.stdout);
 }
 
 #[test]
-fn what_is_over_is_renewable_until_the_issuer_ends_it() {
+fn what_is_over_is_refreshable_until_the_issuer_ends_it() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
     home.expire("work");
     let over = row(&home, 0);
-    assert_eq!((&over["state"], &over["expires_in"]), (&json!("renewable"), &json!(0)));
+    assert_eq!((&over["state"], &over["expires_in"]), (&json!("refreshable"), &json!(0)));
     home.run(&["status", "--check"]).exits(0);
 
     idp.revoke_everything();
     home.run(&["token"]).exits(3);
     let ended = row(&home, 0);
-    assert_eq!((&ended["state"], &ended["can_renew"]), (&json!("login_required"), &json!(false)));
+    assert_eq!((&ended["state"], &ended["can_refresh"]), (&json!("login_required"), &json!(false)));
     assert_eq!(ended["problem"]["code"], "login_required");
     assert_eq!(ended["problem"]["hint"], "run `authctl login work`");
     assert_eq!(home.run(&["status", "--check"]).exits(3).stdout, "");
@@ -107,7 +107,7 @@ fn what_is_over_is_renewable_until_the_issuer_ends_it() {
 }
 
 #[test]
-fn a_failed_renewal_is_told_with_its_reason() {
+fn a_failed_refresh_is_told_with_its_reason() {
     let home = Sandbox::new();
     let mut idp = quick_issuer();
     home.log_in("work", &idp);
@@ -117,7 +117,7 @@ fn a_failed_renewal_is_told_with_its_reason() {
     let failed = row(&home, 0);
     assert_eq!(
         (&failed["state"], &failed["last_failure"]["code"]),
-        (&json!("renewable"), &json!("issuer_unreachable"))
+        (&json!("refreshable"), &json!("issuer_unreachable"))
     );
     assert!(home.run(&["status"]).stdout.contains("  failed "));
 }

@@ -57,7 +57,7 @@ fn revoke(home: &Sandbox, issuer: &Handle) {
 }
 
 #[test]
-fn what_the_kept_list_says_counts_offline_and_a_renewal_of_anybody_brings_the_new_one() {
+fn what_the_kept_list_says_counts_offline_and_a_refresh_of_anybody_brings_the_new_one() {
     let (home, issuer) = logged_in();
     assert_eq!(asked(&issuer), 1, "once for both");
     assert!(home.traced(&["verify", "work"], "").exits(0).stdout.starts_with("valid"));
@@ -179,11 +179,11 @@ fn the_agent_hears_of_it(home: &Sandbox, issuer: &Handle) {
     age(home, issuer, TTL / 2 + 1);
     let token = home.token("work");
     let agent = Agent::run(home);
-    assert!(!agent.get("/v1/token/work").token().is_empty(), "it is warm");
+    assert!(!agent.get("/v1/token/work").token().is_empty(), "it is cache");
     let body = json!({"profile": "work", "token": token}).to_string();
     let verdict = || agent.post("/v1/verify", &body).is(200);
     let denied: Value = until("the new list", || Some(verdict()).filter(|verdict| verdict["valid"] == false));
     assert_eq!(denied["reasons"][0]["code"], "revoked");
-    assert_eq!(issuer.stats().refreshes_committed, 0, "no token was renewed for it");
+    assert_eq!(issuer.stats().refreshes_committed, 0, "no token was refreshed for it");
     agent.stops();
 }

@@ -183,7 +183,7 @@ fn a_full_disk_is_found_out_before_the_refresh_token_is_spent() {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(7), &b""[..]), "{blocks}: {stderr}");
         assert_eq!(issuer.stats().grants_asked.get("refresh_token"), None, "{blocks}");
-        assert_eq!(home.status("work")["can_renew"], true, "{blocks}");
+        assert_eq!(home.status("work")["can_refresh"], true, "{blocks}");
     }
     home.token("work");
     assert_eq!((issuer.stats().refreshes_committed, issuer.stats().families_revoked), (1, 0));

@@ -51,7 +51,7 @@ fn the_json_is_pinned() {
 }
 
 #[test]
-fn an_id_token_that_is_over_is_renewed() {
+fn an_id_token_that_is_over_is_refreshed() {
     let home = Sandbox::new();
     // Its ID token is over at once, while the access token lives on.
     let idp = issuer(|options| options.id_token_ttl = Duration::from_secs(1));
@@ -174,7 +174,7 @@ fn the_profile_is_the_argument_then_the_environment_then_the_default_then_the_on
 }
 
 #[test]
-fn opaque_tokens_are_handed_out_and_renewed_by_what_the_issuer_said_of_their_life() {
+fn opaque_tokens_are_handed_out_and_refreshed_by_what_the_issuer_said_of_their_life() {
     let home = Sandbox::new();
     let idp = issuer(|options| options.opaque_access_tokens = true);
     home.log_in("work", &idp);
@@ -187,7 +187,7 @@ fn opaque_tokens_are_handed_out_and_renewed_by_what_the_issuer_said_of_their_lif
 }
 
 #[test]
-fn min_ttl_renews_first() {
+fn min_ttl_refreshes_first() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);

@@ -220,7 +220,7 @@ impl Sandbox {
         self.run_command(self.command(args).env("AUTHCTL_SOCK", self.path().join("no-agent.sock")))
     }
 
-    /// Lets the time pass for a session that the agent keeps warm.
+    /// Lets the time pass for a session that the agent keeps cache.
     #[track_caller]
     pub fn passes_for(&self, agent: &Agent<'_>, profile: &str, seconds: i64) {
         self.passes(profile, seconds);

@@ -78,8 +78,8 @@ impl Company {
         log_in(&self.home, self.issuer.issuer(), more)
     }
 
-    /// Has the profile's token renewed.
-    pub fn renews(&self) {
+    /// Has the profile's token refreshed.
+    pub fn refreshes(&self) {
         let before = self.home.token("work");
         self.home.passes("work", 301);
         assert_ne!(self.home.token("work"), before);

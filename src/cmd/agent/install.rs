@@ -13,7 +13,7 @@ use super::start::lock_is_held;
 use crate::app::App;
 use crate::cli::AgentInstall;
 use crate::cmd::output;
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::paths::KEY_FILE_VARIABLE;
 #[cfg(target_os = "macos")]
 use launchd as service_manager;
@@ -53,7 +53,7 @@ struct Manager {
 }
 
 /// Writes the service's files, or shows them, and has the service manager read them.
-pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Failure> {
+pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
     let service = service(app)?;
     let units = service_manager::units(&service);
     if args.print {
@@ -66,9 +66,8 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Failure> {
         // Whose it is decides what is to be done about it.
         app.agent_state()?;
         let message = "an agent is running, which the service would have to take the socket from";
-        return Err(
-            Failure::said(Kind::Agent, message, "run `authctl agent stop`, then install again").coded("agent_running")
-        );
+        return Err(Error::msg(ErrorKind::Agent, message, "run `authctl agent stop`, then install again")
+            .with_code("agent_running"));
     }
     for unit in &units {
         write(unit)?;
@@ -83,7 +82,7 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Failure> {
 }
 
 /// Has the service manager forget the service, and removes its files.
-pub(super) fn uninstall(app: &App) -> Result<u8, Failure> {
+pub(super) fn uninstall(app: &App) -> Result<u8, Error> {
     let units = service_manager::units(&service(app)?);
     if !units.iter().any(|unit| unit.path.exists()) {
         app.ui().tell("No service of authctl is installed.");
@@ -99,13 +98,13 @@ pub(super) fn uninstall(app: &App) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn not_ours(path: &Path, error: std::io::Error) -> Failure {
+fn not_ours(path: &Path, error: std::io::Error) -> Error {
     let context = format!("cannot change {}", path.display());
-    Failure::new(Kind::Usage, anyhow::Error::new(error).context(context), "make the directory yours to write")
+    Error::new(ErrorKind::Usage, anyhow::Error::new(error).context(context), "make the directory yours to write")
 }
 
 /// Puts the whole file in place in one step.
-fn write(unit: &Unit) -> Result<(), Failure> {
+fn write(unit: &Unit) -> Result<(), Error> {
     let failed = |e| not_ours(&unit.path, e);
     let dir = unit.path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(dir).map_err(failed)?;
@@ -143,7 +142,7 @@ fn said(words: &[String]) -> bool {
 }
 
 /// What is to be run, from what is set here.
-fn service(app: &App) -> Result<Service, Failure> {
+fn service(app: &App) -> Result<Service, Error> {
     let environment = &app.environment;
     let key = environment.key_file.as_ref().map(|path| (KEY_FILE_VARIABLE, path));
     let directories = environment.base_directories.iter().map(|(name, path)| (*name, path));
@@ -152,13 +151,14 @@ fn service(app: &App) -> Result<Service, Failure> {
         dir: app.paths()?.services,
         command: command_line(app)?,
         socket: environment.agent_socket.as_deref().map(in_a_file).transpose()?,
-        environment: key.into_iter().chain(directories).map(variable).collect::<Result<_, Failure>>()?,
+        environment: key.into_iter().chain(directories).map(variable).collect::<Result<_, Error>>()?,
     })
 }
 
 /// The program and its arguments.
-fn command_line(app: &App) -> Result<Vec<String>, Failure> {
-    let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "look whether the program is still there");
+fn command_line(app: &App) -> Result<Vec<String>, Error> {
+    let unexpected =
+        |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "look whether the program is still there");
     let program = std::env::current_exe().map_err(unexpected)?;
     let mut words = vec![in_a_file(&program)?, "agent".to_owned(), "run".to_owned()];
     let config = app.common.config.as_ref().or(app.environment.config.as_ref());
@@ -170,12 +170,12 @@ fn command_line(app: &App) -> Result<Vec<String>, Failure> {
 }
 
 /// The whole path, since a service runs elsewhere, of one that can stand in a line of a file.
-fn in_a_file(path: &Path) -> Result<String, Failure> {
-    let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "name the file by its whole path");
+fn in_a_file(path: &Path) -> Result<String, Error> {
+    let unexpected = |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "name the file by its whole path");
     let path = std::path::absolute(path).map_err(unexpected)?.display().to_string();
     if path.chars().any(char::is_control) {
-        let path = crate::ui::harmless(&path, 200);
-        return Err(Failure::said(Kind::Usage, format!("`{path}` cannot stand in a service's file"), "rename it"));
+        let path = crate::ui::sanitize_for_terminal(&path, 200);
+        return Err(Error::msg(ErrorKind::Usage, format!("`{path}` cannot stand in a service's file"), "rename it"));
     }
     Ok(path)
 }

@@ -4,18 +4,18 @@ use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
 
-use crate::agent::listen;
+use crate::agent::protocol::listen;
+use crate::agent::server::{Parts, harden, leave_descriptors, serve};
 use crate::app::App;
 use crate::cli::AgentRun;
-use crate::failure::{Failure, Kind};
-use crate::serve::{Parts, harden, leave_descriptors, serve};
+use crate::error::{Error, ErrorKind};
 
 /// What `agent run --detach` writes to stdout once requests are answered.
 pub(super) const READY: &str = "ready";
 
 /// Runs until it is told to stop.
-pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Failure> {
-    let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "start the agent again");
+pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
+    let unexpected = |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "start the agent again");
     if args.detach {
         leave_descriptors();
     }
@@ -35,8 +35,12 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Failure> {
     };
     let paths = app.paths()?;
     let listening = listen(&path, given)?;
-    let parts =
-        Parts { broker: app.broker()?, config_file: paths.config_file, mark: app.home_mark()?, notify: args.notify };
+    let parts = Parts {
+        sessions: app.sessions()?,
+        config_file: paths.config_file,
+        mark: app.home_mark()?,
+        notify: args.notify,
+    };
     app.serve(|mut signals| async move {
         let ready = || {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -59,15 +63,15 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Failure> {
 }
 
 /// The socket that the service manager listens on already (`LISTEN_FDS`, see sd_listen_fds(3)).
-fn given_socket() -> Result<Option<UnixListener>, Failure> {
+fn given_socket() -> Result<Option<UnixListener>, Error> {
     let mut given = ListenFd::from_env();
     if given.len() > 1 {
         let message = format!("the service manager passes {} sockets, and one is expected", given.len());
-        return Err(Failure::said(Kind::Usage, message, "give the service one ListenStream="));
+        return Err(Error::msg(ErrorKind::Usage, message, "give the service one ListenStream="));
     }
     given
         .take_unix_listener(0)
-        .map_err(|e| Failure::new(Kind::Usage, e, "give the service a Unix stream socket with ListenStream="))
+        .map_err(|e| Error::new(ErrorKind::Usage, e, "give the service a Unix stream socket with ListenStream="))
 }
 
 /// Points all three streams to nowhere: whoever started the agent may close its ends.

@@ -7,32 +7,32 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::run::READY;
-use crate::agent::Stopping;
+use crate::agent::protocol::Stopping;
 use crate::app::App;
 use crate::cli::AgentStart;
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::paths::TOKEN_VARIABLES;
 
 /// How long another start may take that was a moment earlier.
 const OTHERS_START: Duration = Duration::from_secs(10);
 
-/// How long a stopping agent may take: the longest renewal, and some more.
+/// How long a stopping agent may take: the longest refresh, and some more.
 const STOP_LIMIT: Duration = Duration::from_secs(180);
 
 /// The waits between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The most of a failed start's words that is passed on.
-const MOST_WORDS: u64 = 64 * 1024;
+const MAX_WORDS: u64 = 64 * 1024;
 
 /// Starts an agent unless one runs.
-pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Failure> {
+pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
     let before = app.agent_state()?;
     if before.running {
         app.ui().tell("An agent is running already.");
         return Ok(0);
     }
-    let unexpected = |e: std::io::Error| Failure::new(Kind::Unexpected, e, "try `authctl agent run`");
+    let unexpected = |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "try `authctl agent run`");
     let mut command = Command::new(std::env::current_exe().map_err(unexpected)?);
     command.args(["agent", "run", "--detach", "--no-input"]);
     if args.notify {
@@ -66,7 +66,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Failure> {
     }
     let mut words = String::new();
     if let Some(stderr) = stderr {
-        let _ = stderr.take(MOST_WORDS).read_to_string(&mut words);
+        let _ = stderr.take(MAX_WORDS).read_to_string(&mut words);
     }
     let status = child.wait().map_err(unexpected)?;
     // Two started at once: the other one has it, or is about to.
@@ -76,11 +76,11 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Failure> {
     }
     // It has said why, in the form that was asked for.
     eprint!("{words}");
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(Kind::Unexpected.exit_code()))
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(ErrorKind::Unexpected.exit_code()))
 }
 
 /// Whether somebody holds the agent's lock, and soon answers.
-async fn other_runs(app: &App) -> Result<bool, Failure> {
+async fn other_runs(app: &App) -> Result<bool, Error> {
     let socket = app.agent_socket()?;
     let begun = app.clock().monotonic();
     while lock_is_held(&socket) {
@@ -96,7 +96,7 @@ async fn other_runs(app: &App) -> Result<bool, Failure> {
 }
 
 /// Asks the agent to stop, and waits until it has.
-pub(super) fn stop(app: &App) -> Result<u8, Failure> {
+pub(super) fn stop(app: &App) -> Result<u8, Error> {
     let stopping: Stopping = app.require_agent("POST", "/v1/stop", None)?.read()??;
     let socket = app.agent_socket()?;
     let gone = app.run(async {
@@ -111,8 +111,8 @@ pub(super) fn stop(app: &App) -> Result<u8, Failure> {
     })?;
     if !gone {
         let message = format!("the agent (process {}) has not stopped yet", stopping.pid);
-        let hint = "it finishes a renewal; look again with `authctl agent status`";
-        return Err(Failure::said(Kind::Agent, message, hint).coded("agent_stopping"));
+        let hint = "it finishes a refresh; look again with `authctl agent status`";
+        return Err(Error::msg(ErrorKind::Agent, message, hint).with_code("agent_stopping"));
     }
     app.ui().tell("The agent has stopped.");
     Ok(0)

@@ -1,16 +1,16 @@
-//! The demo's second half: the agent serves a child process while the session is renewed, is locked, and stops.
+//! The demo's second half: the agent serves a child process while the session is refreshed, is locked, and stops.
 
 use super::{Demo, login_again};
 use crate::cmd::dev_issuer::made_up_password;
 use crate::dev_issuer::Handle;
-use crate::failure::Failure;
+use crate::error::Error;
 use crate::secret::Secret;
 
 impl Demo<'_> {
-    /// The agent: started, serving a child, renewing meanwhile, locked, unlocked, stopped.
-    pub(super) fn agent(&mut self, issuer: &Handle, password: &Secret) -> Result<(), Failure> {
+    /// The agent: started, serving a child, refreshing meanwhile, locked, unlocked, stopped.
+    pub(super) fn agent(&mut self, issuer: &Handle, password: &Secret) -> Result<(), Error> {
         self.title(
-            "Log in once more, and start the agent: it keeps the session warm, and is ready when this returns.",
+            "Log in once more, and start the agent: it keeps the session cache, and is ready when this returns.",
         )?;
         let line = Secret::new(format!("{}\n", password.expose()));
         let did = self.show(&login_again(), Some(&line))?;
@@ -20,7 +20,7 @@ impl Demo<'_> {
         let did = self.show(&["agent", "status"], None)?;
         self.expect(did.code == 0 && did.stdout.expose().starts_with("agent: running"), "and says so")?;
 
-        self.title("A child process asks the agent by itself, and again once the session has been renewed.")?;
+        self.title("A child process asks the agent by itself, and again once the session has been refreshed.")?;
         let first = Secret::new(self.run(&["token"], None)?.stdout.expose().trim().to_owned());
         let before = issuer.stats().refreshes_committed;
         let script = "old=$(authctl token demo) && authctl refresh demo && new=$(authctl token demo) && \
@@ -30,8 +30,8 @@ impl Demo<'_> {
         self.expect(did.code == 0 && did.stdout.expose().trim() == "another token", "the child got both tokens")?;
         let second = Secret::new(self.run(&["token"], None)?.stdout.expose().trim().to_owned());
         self.expect(second.expose() != first.expose(), "the next process gets the new one")?;
-        let renewals = issuer.stats().refreshes_committed - before;
-        self.expect(renewals == 1, "the issuer was asked once")?;
+        let refreshes = issuer.stats().refreshes_committed - before;
+        self.expect(refreshes == 1, "the issuer was asked once")?;
         let did = self.show(&["agent", "log"], None)?;
         self.expect(did.code == 0 && did.stdout.expose().contains("refresh demo"), "who got what is in its log")?;
 

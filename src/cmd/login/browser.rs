@@ -7,9 +7,9 @@ use std::time::Duration;
 use url::Url;
 
 use crate::app::App;
-use crate::failure::Failure;
-use crate::issuer::Endpoint;
+use crate::error::Error;
 use crate::model::Profile;
+use crate::oauth::Endpoint;
 
 /// Opens an address in the browser, the one that `BROWSER` names before any other; whether one could be started. Its
 /// output is never seen.
@@ -39,8 +39,8 @@ fn opens(program: &Path, arguments: &[&str], url: &str) -> bool {
 ///
 /// The address names the client only: with an `id_token_hint` a token would stand in the browser's arguments, so the
 /// issuer asks the user instead.
-pub(in crate::cmd) async fn open_end_session(app: &App, profile: &Profile) -> Result<(), Failure> {
-    let metadata = app.broker()?.metadata_with(profile, &[Endpoint::EndSession]).await?;
+pub(in crate::cmd) async fn open_end_session(app: &App, profile: &Profile) -> Result<(), Error> {
+    let metadata = app.sessions()?.metadata_with(profile, &[Endpoint::EndSession]).await?;
     let Some(mut url) = metadata.end_session_endpoint else {
         app.ui().tell("The issuer offers no sign-out in the browser.");
         return Ok(());

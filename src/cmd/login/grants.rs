@@ -6,19 +6,19 @@ use super::browser::open_browser;
 use super::input::Input;
 use super::{new_login, qr};
 use crate::app::App;
-use crate::broker::NewLogin;
 use crate::cli::Login;
-use crate::failure::{Failure, Kind};
-use crate::issuer::code::{CodeLogin, CodeRequest};
-use crate::issuer::password::PasswordReply;
-use crate::issuer::{
+use crate::error::{Error, ErrorKind};
+use crate::model::{Grant, Profile, TokenTarget};
+use crate::oauth::code::{CodeLogin, CodeRequest};
+use crate::oauth::password::PasswordReply;
+use crate::oauth::{
     Client, Endpoint, Http, IssuerError, Metadata, TokenEndpoint, client_credentials, device, json_api, password,
     token_response,
 };
-use crate::model::{Grant, Profile, TokenFor};
 use crate::paths::Elsewhere;
 use crate::secret::Secret;
-use crate::ui::harmless;
+use crate::session::NewLogin;
+use crate::ui::sanitize_for_terminal;
 
 /// How long somebody may take to sign in.
 pub(super) const SIGN_IN_LIMIT: Duration = Duration::from_secs(600);
@@ -90,8 +90,8 @@ impl How {
         metadata: &Metadata,
         client: &Client,
         input: Input,
-    ) -> Result<NewLogin, Failure> {
-        let http = app.broker()?.http(profile)?;
+    ) -> Result<NewLogin, Error> {
+        let http = app.sessions()?.http(profile)?;
         let sign_in = SignIn { app, args, profile, metadata, client, http: &http };
         match self {
             Self::Browser => sign_in.code(true).await,
@@ -113,13 +113,13 @@ fn elsewhere(app: &App, args: &Login) -> Option<Elsewhere> {
 /// all the same.
 ///
 /// # Errors
-/// [`Kind::Usage`].
-pub(super) fn fits(args: &Login, grant: Grant) -> Result<(), Failure> {
+/// [`ErrorKind::Usage`].
+pub(super) fn fits(args: &Login, grant: Grant) -> Result<(), Error> {
     if grant == Grant::Browser || !only_in_a_browser(args) {
         return Ok(());
     }
-    Err(Failure::said(
-        Kind::Usage,
+    Err(Error::msg(
+        ErrorKind::Usage,
         "--acr-values, --prompt and --login-hint can be asked of a sign-in in the browser only",
         "add --browser, or --no-browser where the browser is elsewhere; or leave them out",
     ))
@@ -145,7 +145,7 @@ impl SignIn<'_> {
         TokenEndpoint::of(self.http, self.metadata, self.client, self.app.clock())
     }
 
-    fn asked(&self) -> TokenFor {
+    fn asked(&self) -> TokenTarget {
         self.profile.own_request()
     }
 
@@ -158,7 +158,7 @@ impl SignIn<'_> {
         self.app.ui().show(text);
     }
 
-    async fn code(&self, open: bool) -> Result<NewLogin, Failure> {
+    async fn code(&self, open: bool) -> Result<NewLogin, Error> {
         let request = CodeRequest {
             asked: self.asked(),
             acr_values: self.args.acr_values.clone(),
@@ -197,7 +197,7 @@ impl SignIn<'_> {
     }
 
     /// Whichever comes first: the browser at the listener, where it is on this machine, or a pasted address.
-    async fn pasted_or_called(&self, login: &CodeLogin) -> Result<crate::issuer::code::Code, Failure> {
+    async fn pasted_or_called(&self, login: &CodeLogin) -> Result<crate::oauth::code::Code, Error> {
         let wait = login.wait(self.app.clock(), SIGN_IN_LIMIT);
         let paste = async {
             loop {
@@ -218,7 +218,7 @@ impl SignIn<'_> {
                     }
                     Err(IssuerError::Malformed { from, what, .. }) => {
                         let hint = "pipe the whole address that the browser ended at";
-                        return Err(Failure::said(Kind::Usage, format!("{from} is {what}"), hint));
+                        return Err(Error::msg(ErrorKind::Usage, format!("{from} is {what}"), hint));
                     }
                     result => return Ok(result?),
                 }
@@ -236,7 +236,7 @@ impl SignIn<'_> {
         }
     }
 
-    async fn device(&self) -> Result<NewLogin, Failure> {
+    async fn device(&self) -> Result<NewLogin, Error> {
         let endpoint = self.endpoint()?;
         let started = device::request(&endpoint, self.metadata, &self.asked()).await?;
         self.show(&self.what_is_asked());
@@ -259,22 +259,22 @@ impl SignIn<'_> {
     /// Who asks for what, so that it can be compared with what the issuer's page says (RFC 8628, section 5.4).
     fn what_is_asked(&self) -> String {
         let asked = self.asked();
-        let listed = |words: &[String]| harmless(&words.join(" "), 400);
+        let listed = |words: &[String]| sanitize_for_terminal(&words.join(" "), 400);
         let scopes = match asked.scopes.as_slice() {
             [] => "no scope in particular".to_owned(),
-            [scope] => format!("the scope {}", harmless(scope, 400)),
+            [scope] => format!("the scope {}", sanitize_for_terminal(scope, 400)),
             scopes => format!("the scopes {}", listed(scopes)),
         };
         let places: Vec<String> = asked.audience.into_iter().chain(asked.resources).collect();
         let places = if places.is_empty() { String::new() } else { format!(", for {}", listed(&places)) };
-        let client = harmless(&self.profile.client_id, 80);
+        let client = sanitize_for_terminal(&self.profile.client_id, 80);
         format!("This login asks {} for {scopes}{places}, as the client {client}.\n", self.profile.issuer)
     }
 
-    async fn password(&self, piped: Option<Secret>) -> Result<NewLogin, Failure> {
+    async fn password(&self, piped: Option<Secret>) -> Result<NewLogin, Error> {
         let api = &self.profile.server.api;
         let nobody = |what: &str, hint: &str| {
-            Failure::said(Kind::LoginRequired, format!("the {what} is needed, and nobody typed it"), hint)
+            Error::msg(ErrorKind::LoginRequired, format!("the {what} is needed, and nobody typed it"), hint)
         };
         let user = match &self.args.username {
             Some(user) => user.clone(),
@@ -311,7 +311,7 @@ impl SignIn<'_> {
                     }
                     None => "check both, and run the login again",
                 };
-                return Err(Failure::said(Kind::Refused, message, hint));
+                return Err(Error::msg(ErrorKind::Refused, message, hint));
             }
             reply => reply?,
         };
@@ -338,18 +338,22 @@ impl SignIn<'_> {
         Ok(new_login(Grant::Password, tokens, None, self.client))
     }
 
-    async fn client_credentials(&self) -> Result<NewLogin, Failure> {
+    async fn client_credentials(&self) -> Result<NewLogin, Error> {
         let tokens = client_credentials::request(&self.endpoint()?, &self.asked()).await?;
         Ok(new_login(Grant::ClientCredentials, tokens, None, self.client))
     }
 
-    fn token(&self, piped: Option<Secret>) -> Result<NewLogin, Failure> {
+    fn token(&self, piped: Option<Secret>) -> Result<NewLogin, Error> {
         let given = piped.ok_or_else(|| {
-            Failure::said(Kind::LoginRequired, "a token is needed", "pipe it to `authctl login{profile} --with-token`")
+            Error::msg(
+                ErrorKind::LoginRequired,
+                "a token is needed",
+                "pipe it to `authctl login{profile} --with-token`",
+            )
         })?;
         let tokens = token_response(&given, self.app.clock().now()).map_err(|_| {
-            Failure::said(
-                Kind::Usage,
+            Error::msg(
+                ErrorKind::Usage,
                 "stdin holds neither a token response nor a JWT",
                 "pipe the token endpoint's JSON, or the access token alone",
             )

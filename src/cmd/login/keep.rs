@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::named;
 use super::profile::{Preset, laid_over};
 use crate::app::App;
-use crate::broker::{Broker, BrokerError, PreparedLogin};
 use crate::cli::Login;
 use crate::config::{self, Config};
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::model::{Grant, PinnedKeys, Profile, Session};
+use crate::session::{PreparedLogin, SessionError, SessionService};
 use crate::store::StoreError;
-use crate::ui::harmless;
+use crate::ui::sanitize_for_terminal;
 
 /// How long a login waits for the configuration: longer than a change to it, since somebody has signed in.
 const KEEP_LIMIT: Duration = Duration::from_secs(60);
@@ -25,21 +25,21 @@ const KEEP_LIMIT: Duration = Duration::from_secs(60);
 /// Where they may be there, and cannot be read now: those that the issuer publishes are not trusted in their place.
 pub(super) async fn pins_elsewhere(
     app: &App,
-    broker: &Broker,
+    sessions: &SessionService,
     before: &Config,
     profile: &Profile,
-) -> Result<Option<PinnedKeys>, Failure> {
+) -> Result<Option<PinnedKeys>, Error> {
     let Some(old) = before.profiles.get(&profile.name) else { return Ok(None) };
     if old.store == profile.store || old.issuer != profile.issuer {
         return Ok(None);
     }
-    let error = match broker.trust(old).await {
+    let error = match sessions.trust(old).await {
         Ok(trust) => return Ok(trust.pinned),
         Err(error) => error,
     };
     let gone = match &error {
-        BrokerError::Trust { .. } => true,
-        BrokerError::Store(error) => error.session_lost() || matches!(error, StoreError::Absent { .. }),
+        SessionError::Trust { .. } => true,
+        SessionError::Store(error) => error.session_lost() || matches!(error, StoreError::Absent { .. }),
         _ => false,
     };
     if gone {
@@ -51,16 +51,16 @@ pub(super) async fn pins_elsewhere(
         return Ok(None);
     }
     let hint = "make that store readable and run the same command again; or pin the keys again with --jwks FILE";
-    let failure = Failure::from(error);
+    let failure = Error::from(error);
     let error = failure.error.context(format!("keys may be pinned in the {} store, and cannot be read", old.store));
-    Err(Failure { error, hint: hint.to_owned(), ..failure })
+    Err(Error { error, hint: hint.to_owned(), ..failure })
 }
 
 /// The profile as it is set by now: somebody may have signed in for minutes.
 ///
 /// # Errors
-/// [`Kind::Usage`] where it was led to another issuer or client meanwhile: the session is not that one's.
-fn set_meanwhile(app: &App, before: &Config, profile: &Profile) -> Result<Option<Profile>, Failure> {
+/// [`ErrorKind::Usage`] where it was led to another issuer or client meanwhile: the session is not that one's.
+fn set_meanwhile(app: &App, before: &Config, profile: &Profile) -> Result<Option<Profile>, Error> {
     let set = app.config()?.profiles.get(&profile.name).cloned();
     let same = |one: &Profile, other: &Profile| one.issuer == other.issuer && one.client_id == other.client_id;
     let old = before.profiles.get(&profile.name);
@@ -78,24 +78,26 @@ fn set_meanwhile(app: &App, before: &Config, profile: &Profile) -> Result<Option
 /// As [`set_meanwhile`]; the tokens are revoked.
 pub(super) async fn still_meant(
     app: &App,
-    broker: &Broker,
+    sessions: &SessionService,
     before: &Config,
     profile: &Profile,
     prepared: &PreparedLogin,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     match set_meanwhile(app, before, profile) {
         Ok(_) => Ok(()),
         Err(failure) => {
-            discard(broker, profile, prepared.session()).await;
+            discard(sessions, profile, prepared.session()).await;
             Err(failure)
         }
     }
 }
 
-fn led_elsewhere(set: &Profile, profile: &Profile) -> Failure {
-    let client = |profile: &Profile| format!("the client {} at {}", harmless(&profile.client_id, 80), profile.issuer);
-    Failure::said(
-        Kind::Usage,
+fn led_elsewhere(set: &Profile, profile: &Profile) -> Error {
+    let client = |profile: &Profile| {
+        format!("the client {} at {}", sanitize_for_terminal(&profile.client_id, 80), profile.issuer)
+    };
+    Error::msg(
+        ErrorKind::Usage,
         format!(
             "the profile `{}` was changed meanwhile: it is for {} now, and you have signed in to {}, which is not kept",
             profile.name,
@@ -104,7 +106,7 @@ fn led_elsewhere(set: &Profile, profile: &Profile) -> Failure {
         ),
         "run `authctl login{profile}` to log in as the profile says now, or the same command with another profile's name",
     )
-    .coded("profile_changed")
+    .with_code("profile_changed")
 }
 
 /// Tells whose session would be replaced, and asks; without somebody to ask, only `--replace` goes on.
@@ -114,11 +116,11 @@ fn led_elsewhere(set: &Profile, profile: &Profile) -> Failure {
 pub(super) async fn ask_before_replacing(
     app: &App,
     args: &Login,
-    broker: &Broker,
+    sessions: &SessionService,
     profile: &Profile,
     prepared: &PreparedLogin,
     stored: Option<&Session>,
-) -> Result<(), Failure> {
+) -> Result<(), Error> {
     let Some(stored) = stored.filter(|stored| prepared.replaces_another(stored)) else { return Ok(()) };
     let old = named(&stored.subject, stored.issuer.as_str());
     let new = named(&prepared.session().subject, profile.issuer.as_str());
@@ -129,26 +131,28 @@ pub(super) async fn ask_before_replacing(
     match app.confirm("Replace it?").await {
         Some(true) => Ok(()),
         answer => {
-            discard(broker, profile, prepared.session()).await;
+            discard(sessions, profile, prepared.session()).await;
             let message = format!("the session of {old} was kept");
             Err(match answer {
-                Some(_) => Failure::said(Kind::Interrupted, message, "use another profile name for the other account"),
-                None => Failure::said(
-                    Kind::Usage,
+                Some(_) => {
+                    Error::msg(ErrorKind::Interrupted, message, "use another profile name for the other account")
+                }
+                None => Error::msg(
+                    ErrorKind::Usage,
                     format!("signed in as {new}, but {message}"),
                     "add --replace to replace it, or use another profile name for the other account",
                 )
-                .coded("other_subject"),
+                .with_code("other_subject"),
             })
         }
     }
 }
 
 /// Ends what is not kept.
-async fn discard(broker: &Broker, profile: &Profile, session: &Session) {
+async fn discard(sessions: &SessionService, profile: &Profile, session: &Session) {
     // Tokens that were handed in are somebody else's to end.
     if session.grant != Grant::Token {
-        broker.discard(profile, session).await;
+        sessions.discard(profile, session).await;
     }
 }
 
@@ -159,17 +163,17 @@ async fn discard(broker: &Broker, profile: &Profile, session: &Session) {
 /// As [`set_meanwhile`], and where the session cannot be stored or the profile not saved.
 pub(super) async fn keep(
     app: &App,
-    broker: &Arc<Broker>,
+    sessions: &Arc<SessionService>,
     wanted: (&Login, Preset),
     before: &Config,
     profile: &Profile,
     prepared: PreparedLogin,
-) -> Result<Session, Failure> {
+) -> Result<Session, Error> {
     let lost = prepared.lost_trust();
     let session = prepared.session().clone();
-    let kept = keep_both(app, broker, wanted, before, profile, prepared).await;
+    let kept = keep_both(app, sessions, wanted, before, profile, prepared).await;
     if kept.is_err() {
-        discard(broker, profile, &session).await;
+        discard(sessions, profile, &session).await;
     }
     if let (Some(left), Some(error)) = kept? {
         app.ui().tell(&format!("The old session is still in the {} store: {error}", left.store));
@@ -184,19 +188,19 @@ pub(super) async fn keep(
 }
 
 /// What is left in another store, and why it is still there.
-type Left = (Option<Profile>, Option<BrokerError>);
+type Left = (Option<Profile>, Option<SessionError>);
 
 async fn keep_both(
     app: &App,
-    broker: &Arc<Broker>,
+    sessions: &Arc<SessionService>,
     (args, preset): (&Login, Preset),
     before: &Config,
     profile: &Profile,
     prepared: PreparedLogin,
-) -> Result<Left, Failure> {
-    // A renewal of the old session may take its time, in which nobody else's configuration is to stand still.
+) -> Result<Left, Error> {
+    // A refresh of the old session may take its time, in which nobody else's configuration is to stand still.
     let name = &profile.name;
-    app.patiently(&format!("a renewal of `{name}`"), broker.await_turn(name)).await?;
+    app.patiently(&format!("a refresh of `{name}`"), sessions.await_turn(name)).await?;
     let lock = app.lock_config(KEEP_LIMIT);
     let lock = app.patiently("another change to the configuration", lock).await?;
     let old = before.profiles.get(name);
@@ -215,8 +219,8 @@ async fn keep_both(
     let save = move || {
         // To the end: the session and the profile belong together, and nobody changes the one without the other.
         let _lock = lock;
-        if is_news { config::save(&file, &saved).map_err(Failure::from) } else { Ok(()) }
+        if is_news { config::save(&file, &saved).map_err(Error::from) } else { Ok(()) }
     };
-    let error = broker.commit_login(profile, prepared, leaves, save).await?;
+    let error = sessions.commit_login(profile, prepared, leaves, save).await?;
     Ok((left, error))
 }

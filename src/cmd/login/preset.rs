@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cli::Login;
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::model::{
     AssertionAudience, Grant, IssuerUrl, JsonApi, Profile, Provider, ProviderEndpoints, ProviderIssuer, provider,
 };
@@ -11,14 +11,16 @@ use crate::model::{
 /// The preset that is named.
 ///
 /// # Errors
-/// [`Kind::Usage`] where a command line cannot log in there.
-pub(super) fn named(args: &Login) -> Result<Option<&'static Provider>, Failure> {
+/// [`ErrorKind::Usage`] where a command line cannot log in there.
+pub(super) fn named(args: &Login) -> Result<Option<&'static Provider>, Error> {
     let Some(preset) = args.server.provider.as_deref().and_then(provider) else { return Ok(None) };
     match preset.unsupported {
         None => Ok(Some(preset)),
-        Some(why) => {
-            Err(Failure::said(Kind::Usage, format!("{} cannot be logged in to from a command line", preset.title), why))
-        }
+        Some(why) => Err(Error::msg(
+            ErrorKind::Usage,
+            format!("{} cannot be logged in to from a command line", preset.title),
+            why,
+        )),
     }
 }
 
@@ -37,13 +39,13 @@ pub(super) fn client_id_hint(preset: Option<&Provider>) -> String {
 /// Refuses a way of signing in that the preset's server does not have; tokens from elsewhere it may have given.
 ///
 /// # Errors
-/// [`Kind::Usage`].
-pub(super) fn offers(preset: Option<&Provider>, grant: Grant) -> Result<(), Failure> {
+/// [`ErrorKind::Usage`].
+pub(super) fn offers(preset: Option<&Provider>, grant: Grant) -> Result<(), Error> {
     match preset {
         Some(preset) if grant != Grant::Token && !preset.grants.contains(&grant) => {
             let ways: Vec<String> = preset.grants.iter().map(|grant| format!("`--{grant}`")).collect();
-            Err(Failure::said(
-                Kind::Usage,
+            Err(Error::msg(
+                ErrorKind::Usage,
                 format!("{} has no login by {grant}", preset.title),
                 format!("use {}", ways.join(" or ")),
             ))
@@ -60,17 +62,17 @@ pub(super) fn is_of(preset: &Provider, profile: &Profile) -> bool {
 /// The issuer: the one that is given, else that of a profile of the preset's, else the preset's own.
 ///
 /// # Errors
-/// [`Kind::Usage`] where only the user knows it.
+/// [`ErrorKind::Usage`] where only the user knows it.
 pub(super) fn issuer(
     args: &Login,
     preset: Option<&Provider>,
     known: Option<&Profile>,
-) -> Result<Option<IssuerUrl>, Failure> {
+) -> Result<Option<IssuerUrl>, Error> {
     if let Some(given) = &args.issuer {
         return match preset.map(|preset| (preset, preset.issuer)) {
             // Its endpoints are fixed as well: what is meant for the given one would go there.
-            Some((preset, ProviderIssuer::Fixed(own))) if *given != IssuerUrl::parse(own)? => Err(Failure::said(
-                Kind::Usage,
+            Some((preset, ProviderIssuer::Fixed(own))) if *given != IssuerUrl::parse(own)? => Err(Error::msg(
+                ErrorKind::Usage,
                 format!("{} is at {own}, and another issuer was given", preset.title),
                 "leave out --issuer; or leave out --provider, and give the endpoints of a server of your own",
             )),
@@ -88,13 +90,13 @@ pub(super) fn issuer(
                 "generic" => "no issuer was given".to_owned(),
                 _ => format!("{} has an issuer for each customer, and none was given", preset.title),
             };
-            Err(Failure::said(Kind::Usage, message, format!("give yours with --issuer, as in --issuer {example}")))
+            Err(Error::msg(ErrorKind::Usage, message, format!("give yours with --issuer, as in --issuer {example}")))
         }
     }
 }
 
 /// Lays the preset over the profile.
-pub(super) fn lay_over(args: &Login, preset: &Provider, profile: &mut Profile) -> Result<(), Failure> {
+pub(super) fn lay_over(args: &Login, preset: &Provider, profile: &mut Profile) -> Result<(), Error> {
     profile.client_auth = preset.client_auth;
     profile.grant = preset.grant;
     profile.scopes = preset.scopes.iter().map(|scope| (*scope).to_owned()).collect();

@@ -9,10 +9,10 @@ use super::preset;
 use crate::app::App;
 use crate::cli::Login;
 use crate::config::{self, Config};
-use crate::failure::{Failure, Kind};
-use crate::issuer::Metadata;
+use crate::error::{Error, ErrorKind};
 use crate::model::{ClientAuth, Grant, Profile, ProfileName, Provider, Requirements};
-use crate::ui::harmless;
+use crate::oauth::Metadata;
+use crate::ui::sanitize_for_terminal;
 
 /// The preset that was named, where one was.
 pub(super) type Preset = Option<&'static Provider>;
@@ -32,7 +32,7 @@ pub(super) fn wanted_profile(
     args: &Login,
     preset: Preset,
     config: &Config,
-) -> Result<(Profile, bool), Failure> {
+) -> Result<(Profile, bool), Error> {
     // What a directory says does not choose which profile is led to another issuer.
     let named = if leads(args) { app.asked_for(args.profile.as_ref())? } else { app.named(args.profile.as_ref())? };
     let name = match (&named, &config.default_profile, preset) {
@@ -80,7 +80,7 @@ fn leads(args: &Login) -> bool {
 }
 
 /// Tells where the login is for another profile than the one that the directory means, which whoever works there expects.
-pub(super) fn tell_of_directory(app: &App, args: &Login, name: &ProfileName) -> Result<(), Failure> {
+pub(super) fn tell_of_directory(app: &App, args: &Login, name: &ProfileName) -> Result<(), Error> {
     let Some(directory) = app.environment.directory.as_ref().filter(|_| leads(args)) else { return Ok(()) };
     if app.asked_for(args.profile.as_ref())?.is_some() {
         return Ok(());
@@ -92,14 +92,14 @@ pub(super) fn tell_of_directory(app: &App, args: &Login, name: &ProfileName) -> 
         app.ui().tell(&format!(
             "This login is for the profile `{name}`; {} names `{meant}`, which `authctl login {meant}` with the same options \
              would change.",
-            harmless(&file.display().to_string(), 200)
+            sanitize_for_terminal(&file.display().to_string(), 200)
         ));
     }
     Ok(())
 }
 
 /// A profile with the preset and the other options laid over it.
-pub(super) fn laid_over(args: &Login, preset: Preset, mut profile: Profile) -> Result<Profile, Failure> {
+pub(super) fn laid_over(args: &Login, preset: Preset, mut profile: Profile) -> Result<Profile, Error> {
     let issuer = preset::issuer(args, preset, Some(&profile))?.unwrap_or_else(|| profile.issuer.clone());
     let again = preset.filter(|preset| preset::is_of(preset, &profile) && issuer == profile.issuer);
     profile.lead_to(issuer);
@@ -116,7 +116,7 @@ pub(super) fn laid_over(args: &Login, preset: Preset, mut profile: Profile) -> R
         profile.client_id = API_CLIENT.to_owned();
     }
     if profile.client_id.is_empty() {
-        return Err(Failure::said(Kind::Usage, "no client id was given", preset::client_id_hint(preset)));
+        return Err(Error::msg(ErrorKind::Usage, "no client id was given", preset::client_id_hint(preset)));
     }
     if let Some(auth) = args.client_auth {
         profile.client_auth = auth.into();
@@ -146,13 +146,13 @@ pub(super) fn absolute(path: Option<&Path>) -> Option<PathBuf> {
 }
 
 /// What the options say of the server.
-fn lay_server_over(args: &Login, profile: &mut Profile) -> Result<(), Failure> {
+fn lay_server_over(args: &Login, profile: &mut Profile) -> Result<(), Error> {
     for (key, text) in args.server.given() {
         if !profile.server_mut().set(&key, &text)? {
             let field = key.trim_end_matches("_field");
-            return Err(Failure::said(
-                Kind::Usage,
-                format!("`{}` is no field of a login API", harmless(field, 40)),
+            return Err(Error::msg(
+                ErrorKind::Usage,
+                format!("`{}` is no field of a login API", sanitize_for_terminal(field, 40)),
                 "use one of: username, password, access_token, refresh_token, expires_in",
             ));
         }

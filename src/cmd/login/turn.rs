@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::app::App;
-use crate::broker::Broker;
 use crate::cli::Login;
-use crate::failure::Failure;
+use crate::error::Error;
 use crate::model::{Grant, Profile, Session};
+use crate::session::SessionService;
 use crate::store::{LockError, ProfileLock};
 
 use super::grants::SIGN_IN_LIMIT;
@@ -30,11 +30,11 @@ impl Turn {
     /// Where another keeps it for longer than anybody may take to sign in, and as reading the store fails.
     pub(super) async fn take(
         app: &App,
-        broker: &Broker,
+        sessions: &SessionService,
         args: &Login,
         profile: &Profile,
         before: Option<&Session>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Error> {
         if !matches!(args.grant().unwrap_or(profile.grant), Grant::Browser | Grant::Device) {
             return Ok(Self { _lock: None, joined: None });
         }
@@ -54,7 +54,7 @@ impl Turn {
         if would_do_the_same(args)
             && let Some(now) = app.config()?.profiles.get(&profile.name)
             && same_login(now, profile)
-            && let Some(session) = readable(broker, now).await?
+            && let Some(session) = readable(sessions, now).await?
             && before.map(|before| &before.generation.login) != Some(&session.generation.login)
             && session.ended.is_none()
         {

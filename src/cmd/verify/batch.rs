@@ -11,15 +11,15 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::{MOST_BYTES, unreadable};
+use super::{MAX_BYTES, unreadable};
 use crate::clock::UnixTime;
-use crate::failure::{Failure, Kind};
+use crate::error::{Error, ErrorKind};
 use crate::verify::{Verdict, VerdictAnswer};
 
 /// So many lines at most are decided by one thread in one go, and so many bytes, but for a last line that is longer: enough
 /// that handing them around costs nothing beside the signatures.
-const MOST_LINES: usize = 64;
-const MOST_IN_ONE: usize = 256 * 1024;
+const MAX_LINES: usize = 64;
+const MAX_IN_ONE: usize = 256 * 1024;
 
 /// How many such pieces are under way for each core, waiting, being decided, or waiting to be written.
 const EACH_CORE: usize = 4;
@@ -51,14 +51,14 @@ struct Answers {
 /// has passed: a stream of tokens may go on for days.
 ///
 /// # Errors
-/// [`Kind::Usage`] where stdin cannot be read, [`Kind::Unexpected`] where stdout cannot take the answers; a reader that
+/// [`ErrorKind::Usage`] where stdin cannot be read, [`ErrorKind::Unexpected`] where stdout cannot take the answers; a reader that
 /// has gone is no error.
 pub(super) fn run(
     now: &dyn Fn() -> UnixTime,
     decide: &Decide<'_>,
     look_again: &dyn Fn(),
     keys_age: Option<Duration>,
-) -> Result<bool, Failure> {
+) -> Result<bool, Error> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let (to_decide, waiting) = mpsc::sync_channel::<(Piece, SyncSender<Answers>)>(cores * EACH_CORE);
     let (in_order, answers) = mpsc::sync_channel::<Receiver<Answers>>(cores * EACH_CORE);
@@ -94,7 +94,7 @@ pub(super) fn run(
         read.map_err(unreadable)?;
         written.map_err(|e| {
             let error = anyhow::Error::new(e).context("writing to stdout");
-            Failure::new(Kind::Unexpected, error, "check where the output goes")
+            Error::new(ErrorKind::Unexpected, error, "check where the output goes")
         })
     })
 }
@@ -105,14 +105,14 @@ fn read(mut hand_on: impl FnMut(Piece) -> ControlFlow<()>) -> io::Result<()> {
     let mut piece = Piece::empty();
     loop {
         let begun = piece.bytes.len();
-        let length = (&mut input).take(MOST_BYTES as u64 + 2).read_until(b'\n', &mut piece.bytes)?;
+        let length = (&mut input).take(MAX_BYTES as u64 + 2).read_until(b'\n', &mut piece.bytes)?;
         if length > 0 {
-            if piece.bytes.last() != Some(&b'\n') && piece.bytes.len() - begun > MOST_BYTES {
+            if piece.bytes.last() != Some(&b'\n') && piece.bytes.len() - begun > MAX_BYTES {
                 skip_line(&mut input)?;
             }
             piece.ends.push(piece.bytes.len());
         }
-        let full = piece.ends.len() >= MOST_LINES || piece.bytes.len() >= MOST_IN_ONE;
+        let full = piece.ends.len() >= MAX_LINES || piece.bytes.len() >= MAX_IN_ONE;
         // Another whole line that is here already goes along.
         let more = input.buffer().contains(&b'\n');
         if (length == 0 || full || !more)

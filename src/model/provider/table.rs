@@ -93,7 +93,7 @@ const GITHUB: Provider = Provider {
     access_token: AccessTokenForm::Opaque,
     notes: &[
         "Tokens are opaque and there is no ID token: nothing can be verified offline, and `exec` refuses.",
-        "An OAuth app's token neither ends by itself nor is renewed; a GitHub App's lasts 8 hours and is renewed.",
+        "An OAuth app's token neither ends by itself nor is refreshed; a GitHub App's lasts 8 hours and is refreshed.",
         "There is no revocation endpoint: after `logout`, end the grant at https://github.com/settings/applications.",
     ],
     register: "Settings, Developer settings: a GitHub App or an OAuth app, with Enable Device Flow checked.",
@@ -217,7 +217,7 @@ const APPLE: Provider = Provider {
     name: "apple",
     title: "Apple",
     unsupported: Some(
-        "Apple redirects only to https addresses with a domain name, never to this machine: log in through a broker such as \
+        "Apple redirects only to https addresses with a domain name, never to this machine: log in through a sessions such as \
          Keycloak, Auth0 or Okta, or hand a token in with `--with-token`.",
     ),
     issuer: ProviderIssuer::Fixed("https://appleid.apple.com"),

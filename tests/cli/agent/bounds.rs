@@ -143,23 +143,23 @@ fn where_the_system_gives_few_descriptors_fewer_are_served_and_all_goes_on() {
     for _ in 0..20 {
         assert_eq!(home.run(&["token", "work"]).exits(0).stderr, "");
     }
-    // What a renewal needs is left: lock, session, connection.
-    assert_eq!(home.run(&["refresh", "work", "--json"]).exits(0).json()["renewed"], true);
+    // What a refresh needs is left: lock, session, connection.
+    assert_eq!(home.run(&["refresh", "work", "--json"]).exits(0).json()["refreshed"], true);
     assert_eq!(issuer.stats().refreshes_committed, 1);
     drop(all);
     until("their end", || (agent.connections_if_told()? == 0).then_some(()));
 }
 
 #[test]
-fn many_processes_leave_what_a_renewal_needs() {
+fn many_processes_leave_what_a_refresh_needs() {
     const PROCESSES: usize = 60;
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run_by(&home, "prlimit", &["--nofile=128", "--"]);
     let before = home.stored("work")["tokens"]["refresh_token"].clone();
     fault(&issuer, Endpoint::Token, FaultKind::HoldReply, 1);
     let mut counting = agent.connect();
-    let mut renewing = agent.waits_for("POST", "/v1/refresh/work");
-    until("the renewal", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    let mut refreshing = agent.waits_for("POST", "/v1/refresh/work");
+    until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
     let socket = home.socket();
     let args = ["-sN", "--unix-socket", socket.to_str().unwrap(), "http://authctl/v1/events"];
     let _processes: Vec<_> =
@@ -172,7 +172,7 @@ fn many_processes_leave_what_a_renewal_needs() {
     until("all of them", || (connected() == PROCESSES as u64 + 2 || descriptors() >= 128).then_some(()));
     // The spent refresh token is worth nothing: without a descriptor for the new one the session would be lost.
     issuer.clear_faults();
-    assert_eq!(renewing.answer().expect("an answer").is(200)["renewed"], true);
+    assert_eq!(refreshing.answer().expect("an answer").is(200)["refreshed"], true);
     assert_ne!(home.stored("work")["tokens"]["refresh_token"], before);
     assert_eq!(connected(), PROCESSES as u64 + 2, "and each is served");
 }

@@ -59,7 +59,7 @@ fn what_it_is_not_told_it_notices() {
     log_in("work", issuer.issuer());
     let second = until("the login", || Some(agent.get("/v1/token").token()).filter(|token| *token != first));
     apart(&home, &["refresh", "work"]);
-    let third = until("the renewal", || Some(agent.get("/v1/token").token()).filter(|token| *token != second));
+    let third = until("the refresh", || Some(agent.get("/v1/token").token()).filter(|token| *token != second));
     assert_eq!(home.stored("work")["tokens"]["access_token"], json!(third));
     let another = quick_issuer();
     log_in("other", another.issuer());

@@ -153,7 +153,7 @@ fn another_homes_agent_is_not_used() {
     let ran = other.run(&["exec", "work", "--", "printenv", "AUTHCTL_TOKEN"]).exits(0);
     assert_eq!(ran.line(), theirs);
     other.run(&["refresh", "work"]).exits(0);
-    assert_eq!(agent.get("/v1/token").token(), mine, "nor is its session renewed");
+    assert_eq!(agent.get("/v1/token").token(), mine, "nor is its session refreshed");
     // It is not called absent: a second one could not listen there.
     for verb in ["start", "status", "install", "stop"] {
         let refused = other.run(&["agent", verb, "--json"]).exits(8);
@@ -208,5 +208,5 @@ fn the_status_says_how_the_agent_is() {
     };
     assert_eq!(profile(&over_socket), profile(&report));
     let words = home.run(&["agent", "status"]).exits(0).stdout;
-    assert!(words.contains(&format!("process {}", agent.pid)) && words.contains("1 session kept warm"), "{words}");
+    assert!(words.contains(&format!("process {}", agent.pid)) && words.contains("1 session kept cache"), "{words}");
 }

@@ -154,7 +154,7 @@ fn no_session_is_in_the_memory_of_a_locked_agent() {
     let agent = Agent::run(&home);
     let old = home.session("work").tokens;
     agent.get("/v1/token").token();
-    // What a renewal leaves behind counts too, and what a client was sent.
+    // What a refresh leaves behind counts too, and what a client was sent.
     agent.post("/v1/refresh/work", "").is(200);
     let new = home.session("work").tokens;
     for _ in 0..20 {

@@ -50,7 +50,7 @@ fn no_refresh_token_and_no_client_secret_crosses_the_socket() {
         let cached = answer.header("cache-control");
         assert_eq!(cached, Some("no-store"), "{answer:?}");
     }
-    let (data, before) = events.until("renewed");
+    let (data, before) = events.until("refreshed");
     assert!(before.is_empty() && data.get("message").is_none(), "{data}");
     // What it says of itself at the highest level holds no secret, access tokens included: `ends` looks.
     home.session("work");

@@ -22,7 +22,7 @@ fn one_for_all(method: &str, target: &str, expired: bool) -> Value {
     let mut all: Vec<Connection> = (0..MANY).map(|_| agent.waits_for(method, target)).collect();
     until("all of them", || (agent.connections() == MANY as u64).then_some(()));
     until("the first request", || (issuer.stats().faults == 1).then_some(()));
-    assert_eq!(issuer.stats().refreshes_committed, 0, "all have asked before the first renewal");
+    assert_eq!(issuer.stats().refreshes_committed, 0, "all have asked before the first refresh");
     issuer.clear_faults();
     let mut answers = all.iter_mut().map(|one| {
         let mut answer = one.answer().expect("an answer").is(200);
@@ -48,7 +48,7 @@ fn a_thousand_that_find_it_expired() {
 
 #[test]
 fn a_thousand_that_force_it() {
-    assert_eq!(one_for_all("POST", "/v1/refresh/work", false)["renewed"], true);
+    assert_eq!(one_for_all("POST", "/v1/refresh/work", false)["refreshed"], true);
 }
 
 #[test]

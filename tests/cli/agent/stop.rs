@@ -1,4 +1,4 @@
-//! An end in the middle of a renewal: waited for where it is asked for, and survived where it is not.
+//! An end in the middle of a refresh: waited for where it is asked for, and survived where it is not.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::support::watched::{Watched, until};
 
 use super::{DUE, LIFE, fault, logged_in};
 
-/// A request that waits for a renewal which the issuer has done and not answered yet.
+/// A request that waits for a refresh which the issuer has done and not answered yet.
 fn held(home: &Sandbox, issuer: &Handle, agent: &Agent<'_>) -> Connection {
     fault(issuer, Endpoint::Token, FaultKind::HoldReply, 1);
     home.passes_for(agent, "work", LIFE + 1);
     let waiting = agent.waits_for("GET", "/v1/token/work");
-    until("the renewal", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
     waiting
 }
 
-/// Whoever ends the agent while a renewal is under way loses nothing, by a signal or, without one, by `agent stop`.
+/// Whoever ends the agent while a refresh is under way loses nothing, by a signal or, without one, by `agent stop`.
 fn nothing_is_cut(signal: Option<Signal>) {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
@@ -95,7 +95,7 @@ fn killed_before_the_issuer_acts_nothing_is_lost_anywhere() {
     assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (1, 0, 0));
 }
 
-/// The reply to a renewal was lost with the agent. Its refresh token may be spent: it is not sent again while there is a
+/// The reply to a refresh was lost with the agent. Its refresh token may be spent: it is not sent again while there is a
 /// token to hand out.
 #[test]
 fn killed_in_the_middle_what_is_valid_yet_is_handed_out() {
@@ -105,7 +105,7 @@ fn killed_in_the_middle_what_is_valid_yet_is_handed_out() {
     fault(&issuer, Endpoint::Token, FaultKind::HoldReply, 1);
     home.passes_for(&agent, "work", DUE);
     let _waiting = agent.waits_for("GET", "/v1/token/work");
-    until("the renewal", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
     agent.signal(Signal::KILL);
     agent.ends().expect("a child").exits(-1);
     issuer.clear_faults();

@@ -64,7 +64,7 @@ fn whoever_says_how_long_it_waits_waits_no_longer() {
     let begun = Instant::now();
     let answer = agent.asks("GET", "/v1/token/work", &["Prefer: wait=1"], "");
     let waited = begun.elapsed();
-    answer.refuses(503, "renewal_under_way");
+    answer.refuses(503, "refresh_under_way");
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
     assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&waited), "{waited:?}");
     issuer.clear_faults();
@@ -134,7 +134,7 @@ fn the_end_of_a_session_is_told_once() {
     // A login mends it, and nothing more was told meanwhile.
     home.log_in("work", &issuer);
     agent.post("/v1/refresh/work", "").is(200);
-    assert_eq!(events.until("renewed").1, Vec::<String>::new());
+    assert_eq!(events.until("refreshed").1, Vec::<String>::new());
     // That one's end is told as well.
     issuer.revoke_everything();
     agent.post("/v1/refresh/work", "").refuses(401, "login_required");
@@ -151,7 +151,7 @@ fn an_id_token_that_is_valid_yet_is_handed_out_within_patience() {
     let begun = Instant::now();
     assert_eq!(id_token(agent.get(MORE_THAN_HALF)), first);
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
-    // Whoever comes then finds that the renewal hangs, and does not wait to see it.
+    // Whoever comes then finds that the refresh hangs, and does not wait to see it.
     let begun = Instant::now();
     for _ in 0..10 {
         assert_eq!(id_token(agent.get(MORE_THAN_HALF)), first);

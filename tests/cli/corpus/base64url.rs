@@ -166,18 +166,18 @@ fn long(length: usize) -> String {
 }
 
 fn lengths() -> Vec<Case> {
-    const MOST: usize = 256 * 1024;
-    const MOST_HEADER: usize = 64 * 1024;
+    const MAX: usize = 256 * 1024;
+    const MAX_HEADER: usize = 64 * 1024;
     let header = |length: usize| {
         let pad = length - r#"{"alg":"EdDSA","kid":"ed","x":""}"#.len();
         format!(r#"{{"alg":"EdDSA","kid":"ed","x":"{}"}}"#, "x".repeat(pad))
     };
     let claims = good(json!({})).to_string();
     vec![
-        case("256 KiB", "RFC 8259 9", long(MOST), "valid"),
-        case("256 KiB and one byte", "RFC 8259 9", long(MOST + 1), "malformed"),
-        case("a megabyte and some", "RFC 8259 9", long(MOST * 4 + 100), "malformed"),
-        case("a header of 64 KiB", "RFC 8259 9", super::ed(header(MOST_HEADER), &claims), "valid"),
-        case("a header of 64 KiB and one byte", "RFC 8259 9", super::ed(header(MOST_HEADER + 1), &claims), "malformed"),
+        case("256 KiB", "RFC 8259 9", long(MAX), "valid"),
+        case("256 KiB and one byte", "RFC 8259 9", long(MAX + 1), "malformed"),
+        case("a megabyte and some", "RFC 8259 9", long(MAX * 4 + 100), "malformed"),
+        case("a header of 64 KiB", "RFC 8259 9", super::ed(header(MAX_HEADER), &claims), "valid"),
+        case("a header of 64 KiB and one byte", "RFC 8259 9", super::ed(header(MAX_HEADER + 1), &claims), "malformed"),
     ]
 }

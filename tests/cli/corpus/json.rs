@@ -113,12 +113,12 @@ fn twice() -> Vec<Case> {
 }
 
 fn depths() -> Vec<Case> {
-    const DEEPEST: usize = 32;
+    const MAX_DEPTH: usize = 32;
     let mut cases = Vec::new();
     let claims = good(json!({})).to_string();
     for (what, open, inner, close) in [("arrays", "[", "", "]"), ("objects", r#"{"x":"#, "{}", "}")] {
         // The part's own object is one level, and the innermost object another.
-        let levels = DEEPEST - 1 - usize::from(what == "objects");
+        let levels = MAX_DEPTH - 1 - usize::from(what == "objects");
         for (more, expected) in [(0, "valid"), (1, "malformed"), (100_000 / open.len(), "malformed")] {
             let deep = format!("{}{inner}{}", open.repeat(levels + more), close.repeat(levels + more));
             let member = |text: &str| format!("{},\"x\":{deep}}}", text.strip_suffix('}').unwrap());

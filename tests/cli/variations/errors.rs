@@ -116,7 +116,7 @@ fn what_an_issuer_says_is_made_harmless_and_cut() {
 }
 
 #[test]
-fn a_renewal_that_gets_no_answer_is_tried_again_and_one_that_is_refused_is_not() {
+fn a_refresh_that_gets_no_answer_is_tried_again_and_one_that_is_refused_is_not() {
     let issuer = quick_issuer();
     for (edit, code, ends) in [
         (body(400, "text/html", "<p>invalid_grant"), 6, false),

@@ -149,7 +149,7 @@ fn an_endpoint_that_stands_in_the_second_document_alone_is_found_where_it_is_nee
 #[test]
 fn where_nothing_that_is_needed_is_missing_no_request_is_added() {
     let issuer = quick_issuer();
-    // What a password login and its renewals have no use for may be missing.
+    // What a password login and its refreshes have no use for may be missing.
     let unneeded =
         ["device_authorization_endpoint", "revocation_endpoint", "authorization_endpoint", "end_session_endpoint"];
     edits(&issuer, "metadata", &without(&unneeded), 0);
@@ -159,7 +159,7 @@ fn where_nothing_that_is_needed_is_missing_no_request_is_added() {
     home.run(&["refresh", "work"]).exits(0);
     assert_eq!(asked(&issuer, 1), 1);
     issuer.clear_faults();
-    // An issuer without keys is looked through at the login, and not at each renewal.
+    // An issuer without keys is looked through at the login, and not at each refresh.
     edits(&issuer, "metadata", &without(&["jwks_uri"]), 0);
     edits(&issuer, "token", &without(&["id_token"]), 0);
     let (home, before) = (Sandbox::new(), asked(&issuer, 0));
@@ -167,7 +167,7 @@ fn where_nothing_that_is_needed_is_missing_no_request_is_added() {
     assert_eq!(asked(&issuer, before), 2);
     let before = asked(&issuer, 0);
     home.run(&["refresh", "work"]).exits(0);
-    assert_eq!(asked(&issuer, before), 3, "for the renewal, and both documents for the key that the token names");
+    assert_eq!(asked(&issuer, before), 3, "for the refresh, and both documents for the key that the token names");
     let before = asked(&issuer, 0);
     home.run(&["refresh", "work"]).exits(0);
     assert_eq!(asked(&issuer, before), 1, "what was asked for in vain is not asked for again at once");
@@ -196,7 +196,7 @@ fn a_second_document_that_is_another_issuers_lends_nothing() {
 }
 
 #[test]
-fn keys_that_could_not_be_had_at_the_login_come_with_a_renewal() {
+fn keys_that_could_not_be_had_at_the_login_come_with_a_refresh() {
     let issuer = quick_issuer();
     // Nothing but a token that the issuer signed: the login does without its keys.
     let says_little = |issuer: &Handle| {

@@ -57,7 +57,7 @@ fn row(section: &'static str, endpoint: &'static str, edit: Value, code: i32, sa
     Row { section, endpoint, edit, code, says }
 }
 
-/// Has each row's login fail as it should, or succeed and leave a token that can be had, checked offline, and renewed.
+/// Has each row's login fail as it should, or succeed and leave a token that can be had, checked offline, and refreshed.
 fn each(issuer: &Handle, rows: &[Row], set: fn(&Handle, &str, &Value, u32)) {
     for Row { section, endpoint, edit, code, says } in rows {
         let home = Sandbox::new();

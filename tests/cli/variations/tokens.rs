@@ -1,4 +1,4 @@
-//! Token responses: types, lives, scopes, and what a renewal may leave out.
+//! Token responses: types, lives, scopes, and what a refresh may leave out.
 
 use authctl::dev_issuer::Handle;
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ fn a_bearer_token_is_one_in_any_spelling_and_no_other_is_taken() {
 }
 
 #[test]
-fn a_renewal_that_brings_another_type_is_told_and_loses_nothing() {
+fn a_refresh_that_brings_another_type_is_told_and_loses_nothing() {
     let issuer = quick_issuer();
     let home = Sandbox::new();
     log_in(&home, issuer.issuer(), &[]).exits(0);
@@ -76,7 +76,7 @@ fn a_life_is_read_however_it_is_written() {
         (json!({"set": {"expires_in": "soon"}}), 300),
         (json!({"set": {"expires_in": [200]}}), 300),
         (json!({"set": {"expires_in": {"seconds": 200}}}), 300),
-        // Over at once: what is handed out is renewed first, and lives for 300 seconds again.
+        // Over at once: what is handed out is refreshed first, and lives for 300 seconds again.
         (json!({"set": {"expires_in": 0}}), 300),
         (json!({"set": {"expires_in": -200}}), 300),
         (json!({"set": {"expires_in": "-200"}}), 300),
@@ -106,7 +106,7 @@ fn an_opaque_token_without_a_life_is_handed_out_until_the_issuer_is_asked() {
 }
 
 #[test]
-fn a_renewal_without_a_new_refresh_token_keeps_the_old_one_for_the_next() {
+fn a_refresh_without_a_new_refresh_token_keeps_the_old_one_for_the_next() {
     let issuer = keeping();
     for edit in [
         json!({"remove": ["refresh_token"]}),
@@ -165,7 +165,7 @@ fn the_scope_is_what_the_issuer_says_and_else_what_it_was() {
         edits(&issuer, "token", &edit, 1);
         home.run(&["refresh", "work"]).exits(0);
         assert_eq!(home.run(&["token", "work", "--json"]).json()["scope"], scope, "RFC 6749, section 5.1: {edit}");
-        // A narrower grant says nothing of what the next renewal asks for: all that was first granted.
+        // A narrower grant says nothing of what the next refresh asks for: all that was first granted.
         home.run(&["refresh", "work"]).exits(0);
         assert_eq!(home.run(&["token", "work", "--json"]).json()["scope"], asked, "section 6: {edit}");
     }

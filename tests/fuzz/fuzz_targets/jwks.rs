@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(keys) = KeySet::parse(text) else { return };
     assert_eq!((keys.kids().count(), keys.is_empty()), (keys.len(), keys.len() == 0));
-    assert!(keys.len() + keys.skipped() <= KeySet::MOST_KEYS);
+    assert!(keys.len() + keys.skipped() <= KeySet::MAX_KEYS);
     // The target's key may get into a set only by being written there.
     let public = PAIR.public_key().as_ref();
     if !text.contains(&b64(public)) && !text.contains("BEGIN") {
@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(turned.skipped(), keys.skipped());
     // One more key is found among whatever is there.
     let members = set["keys"].as_array_mut().expect("a set was read");
-    if members.len() < KeySet::MOST_KEYS {
+    if members.len() < KeySet::MAX_KEYS {
         members.push(jwk(&PAIR));
         let more = KeySet::from_jwks(&set.to_string()).expect("a set as before");
         assert_eq!(more.len(), keys.len() + 1);

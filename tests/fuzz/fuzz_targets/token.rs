@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
             assert_eq!(granted.key.kid.as_deref(), Some(KID));
             deserves_it(&text, &Value::Object(granted.claims));
         }
-        Verdict::Denied(reasons) => harmless(&text, &reasons),
+        Verdict::Denied(reasons) => sanitize_for_terminal(&text, &reasons),
     }
 });
 
@@ -93,10 +93,10 @@ fn deserves_it(text: &str, claims: &Value) {
 }
 
 /// What a denial says is short, in order, safe to print, and holds no part of the token.
-fn harmless(text: &str, reasons: &[Reason]) {
+fn sanitize_for_terminal(text: &str, reasons: &[Reason]) {
     assert!(!reasons.is_empty() && reasons.is_sorted_by_key(|reason| reason.code));
     for Reason { message, .. } in reasons {
-        assert!(!message.is_empty() && message.chars().count() <= Reason::LONGEST + 1);
+        assert!(!message.is_empty() && message.chars().count() <= Reason::MAX_LENGTH + 1);
         assert!(!message.chars().any(char::is_control), "{message:?}");
         for part in text.split('.').filter(|part| part.len() > 100) {
             assert!(!message.contains(part), "{message}");

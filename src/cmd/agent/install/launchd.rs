@@ -20,7 +20,7 @@ pub(super) fn units(service: &Service) -> Vec<Unit> {
         "" => String::new(),
         some => format!("  <key>EnvironmentVariables</key>\n  <dict>\n{some}  </dict>\n"),
     };
-    // A renewal under way is finished before the agent ends. A property list has no octal: 63 is 0077.
+    // A refresh under way is finished before the agent ends. A property list has no octal: 63 is 0077.
     let text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\

@@ -33,7 +33,7 @@ pub(super) fn units(service: &Service) -> Vec<Unit> {
          Type=notify\n\
          ExecStart={command}\n\
          {environment}Restart=on-failure\n\
-         # A renewal under way is finished before the agent ends.\n\
+         # A refresh under way is finished before the agent ends.\n\
          TimeoutStopSec=180\n\
          UMask=0077\n\
          LimitCORE=0\n\

@@ -1,0 +1,229 @@
+//! Asks the agent: one connection, one request, one bounded answer.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serde::de::DeserializeOwned;
+
+use super::messages::Problem;
+use super::socket::owner_of;
+use crate::secret::SecretBytes;
+
+/// Why there was no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Whoever listens there is somebody else.
+    #[error("the agent's socket is held by the user with id {0}")]
+    NotOurs(u32),
+    /// It did not answer in time.
+    #[error("the agent does not answer")]
+    Silent,
+    /// It went away in the middle, or said something that is no answer.
+    #[error("the agent gave no answer that can be read")]
+    Garbled,
+}
+
+/// A connection to the agent.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    mark: String,
+}
+
+/// An answer of any status. Its body may hold a token.
+#[derive(Debug)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: SecretBytes,
+}
+
+/// How long a busy agent may take to accept a connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+
+/// No answer is longer than this, headers included, in bytes.
+const MAX_BYTES: usize = 4 << 20;
+
+impl Client {
+    /// Connects to the agent at `path`; `None` where none listens. `mark` says which home is meant, see
+    /// [`super::home_mark`].
+    ///
+    /// # Errors
+    /// [`AskError`], where somebody listens who is not this user, or too busy to accept.
+    pub fn connect(path: &Path, mark: String) -> Result<Option<Self>, AskError> {
+        let Ok(address) = SocketAddrUnix::new(path) else { return Ok(None) };
+        let Ok(socket) = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
+        else {
+            return Ok(None);
+        };
+        let _ = rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC);
+        // The one time limit that a connection over this kind of socket knows.
+        let _ = set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_LIMIT));
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => {}
+            Err(Errno::AGAIN | Errno::TIMEDOUT) => return Err(AskError::Silent),
+            Err(_) => return Ok(None),
+        }
+        let owner = owner_of(&socket).map_err(|_| AskError::Garbled)?;
+        if owner != rustix::process::geteuid().as_raw() {
+            return Err(AskError::NotOurs(owner));
+        }
+        Ok(Some(Self { stream: UnixStream::from(socket), mark }))
+    }
+
+    /// Sends a request and reads the answer. After `patience` without one `waiting` is asked, once, whether to go on for
+    /// `limit` more.
+    ///
+    /// # Errors
+    /// [`AskError::Silent`] or [`AskError::Garbled`].
+    pub fn ask(
+        &mut self,
+        method: &str,
+        target: &str,
+        body: Option<&SecretBytes>,
+        patience: Duration,
+        limit: Duration,
+        waiting: impl FnOnce() -> bool,
+    ) -> Result<Reply, AskError> {
+        let length =
+            body.map(|body| format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.expose().len()));
+        let mut request = SecretBytes::new(
+            format!(
+                "{method} {target} HTTP/1.1\r\nHost: authctl\r\nAuthctl-Home: {}\r\n{}\r\n",
+                self.mark,
+                length.as_deref().unwrap_or_default()
+            )
+            .into_bytes(),
+        );
+        if let Some(body) = body {
+            request.extend(body.expose());
+        }
+        // One that turns everybody away may have answered, and closed, before it was asked.
+        let _ = self.stream.write_all(request.expose());
+        let mut received = SecretBytes::default();
+        let mut waiting = Some(waiting);
+        self.stream.set_read_timeout(Some(patience)).map_err(|_| AskError::Garbled)?;
+        loop {
+            if let Some(reply) = complete(received.expose())? {
+                return Ok(reply);
+            }
+            let mut piece = [0u8; 4096];
+            match self.stream.read(&mut piece) {
+                Ok(0) => return Err(AskError::Garbled),
+                Ok(length) => {
+                    received.extend(&piece[..length]);
+                    zeroize::Zeroize::zeroize(&mut piece[..length]);
+                    if received.expose().len() > MAX_BYTES {
+                        return Err(AskError::Garbled);
+                    }
+                }
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                    let go_on = waiting.take().is_some_and(|waiting| waiting());
+                    if !go_on {
+                        return Err(AskError::Silent);
+                    }
+                    self.stream.set_read_timeout(Some(limit)).map_err(|_| AskError::Garbled)?;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Err(AskError::Garbled),
+            }
+        }
+    }
+}
+
+impl Reply {
+    /// The body as `T`, or the problem that it tells of.
+    ///
+    /// # Errors
+    /// [`AskError::Garbled`] where it is neither.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<Result<T, Problem>, AskError> {
+        let body = self.body.expose();
+        if (200..300).contains(&self.status) {
+            return serde_json::from_slice(body).map(Ok).map_err(|_| AskError::Garbled);
+        }
+        serde_json::from_slice(body).map(Err).map_err(|_| AskError::Garbled)
+    }
+}
+
+/// The answer, once all of it is there (RFC 9112, sections 4 to 6). The agent always tells the length.
+fn complete(received: &[u8]) -> Result<Option<Reply>, AskError> {
+    let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    let head = std::str::from_utf8(&received[..end]).map_err(|_| AskError::Garbled)?;
+    let mut lines = head.split("\r\n");
+    let status = lines
+        .next()
+        .and_then(|line| line.strip_prefix("HTTP/1.1 "))
+        .and_then(|rest| rest.get(..3))
+        .and_then(|code| code.parse().ok())
+        .ok_or(AskError::Garbled)?;
+    let length: usize = lines
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .and_then(|(_, value)| value.trim().parse().ok())
+        .ok_or(AskError::Garbled)?;
+    let body = &received[end + 4..];
+    match body.len() {
+        there if there < length => Ok(None),
+        _ => Ok(Some(Reply { status, body: SecretBytes::new(body[..length].to_vec()) })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_complete_only_with_its_whole_body() {
+        let whole = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\ncontent-LENGTH: 2\r\n\r\n{}";
+        for cut in 0..whole.len() {
+            assert!(complete(&whole[..cut]).expect("so far it is an answer").is_none(), "{cut}");
+        }
+        let reply = complete(whole).expect("an answer").expect("whole");
+        assert_eq!((reply.status, reply.body.expose()), (200, b"{}".as_slice()));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_no_answer() {
+        for bad in [
+            "HTTP/1.1 200 OK\r\n\r\n{}",
+            "SSH-2.0-x\r\n\r\n",
+            "HTTP/1.1 2",
+            "HTTP/1.1 20x\r\ncontent-length: 0\r\n\r\n",
+        ] {
+            let text = format!("{bad}\r\n\r\n");
+            assert!(complete(text.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    /// Where as many wait as may, one more is told neither yes nor no.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn one_that_accepts_nobody_is_given_up() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let path = place.path().join("agent.sock");
+        let address = SocketAddrUnix::new(&path).expect("short");
+        let socket = |flags| rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
+        let deaf = socket(SocketFlags::CLOEXEC).expect("made");
+        rustix::net::bind(&deaf, &address).expect("bound");
+        rustix::net::listen(&deaf, 0).expect("listens");
+        let mut waiting = Vec::new();
+        let full = loop {
+            let one = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).expect("made");
+            match rustix::net::connect(&one, &address) {
+                Ok(()) => waiting.push(one),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(full, Errno::AGAIN);
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(Client::connect(&path, String::new())));
+        let given_up = told.recv_timeout(Duration::from_secs(30)).expect("it does not wait for ever");
+        assert!(matches!(given_up, Err(AskError::Silent)), "{given_up:?}");
+    }
+}

@@ -1,0 +1,314 @@
+//! The words on the agent's socket: what is asked and answered, in JSON, with the paths that carry a version.
+
+use std::fmt::Write as _;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixTime;
+use crate::model::{ProfileName, TokenTarget, whole};
+use crate::secret::Secret;
+
+/// The description of the socket in OpenAPI 3.1, which the agent also serves as `/v1/openapi.json`.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// The answer to `GET /v1/token`, and what `authctl token --json` prints.
+#[derive(Debug, Serialize)]
+pub struct TokenAnswer<'a> {
+    /// Whose token; `None` for one that was handed in with `AUTHCTL_TOKEN`.
+    pub profile: Option<&'a ProfileName>,
+    /// The access token, unless the ID token was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token: Option<&'a str>,
+    /// The ID token, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_token: Option<&'a str>,
+    /// `Bearer`, or as the issuer wrote it (RFC 6749, section 7.1).
+    pub token_type: &'a str,
+    /// When it ends, where known.
+    pub expires_at: Option<UnixTime>,
+    /// How long it lives yet, in seconds.
+    pub expires_in: Option<u64>,
+    /// The scope granted, separated by spaces.
+    pub scope: Option<&'a str>,
+    /// Who issued it.
+    pub issuer: Option<&'a str>,
+}
+
+/// The same as a client reads it.
+#[derive(Debug, Deserialize)]
+pub struct TokenReply {
+    /// As in [`TokenAnswer`].
+    pub profile: Option<ProfileName>,
+    /// As in [`TokenAnswer`].
+    pub access_token: Option<Secret>,
+    /// As in [`TokenAnswer`].
+    pub id_token: Option<Secret>,
+    /// As in [`TokenAnswer`].
+    pub token_type: String,
+    /// As in [`TokenAnswer`].
+    pub expires_at: Option<UnixTime>,
+    /// As in [`TokenAnswer`].
+    pub expires_in: Option<u64>,
+    /// As in [`TokenAnswer`].
+    pub scope: Option<String>,
+    /// As in [`TokenAnswer`]: shown as it is.
+    pub issuer: Option<String>,
+}
+
+/// Why a request was not granted: a problem document (RFC 9457), with the code and the exit code that the command line
+/// has for the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The HTTP status, repeated.
+    pub status: u16,
+    /// A stable word, such as `login_required`.
+    pub code: String,
+    /// What failed, in one line.
+    pub title: String,
+    /// What to do next, in one line; may be empty.
+    #[serde(default)]
+    pub hint: String,
+    /// What `authctl` exits with for the same failure.
+    #[serde(default)]
+    pub exit_code: u8,
+}
+
+/// How the agent is: the answer to `GET /v1/agent`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentState {
+    /// Always true where an agent says it.
+    pub running: bool,
+    /// Where it listens.
+    pub socket: String,
+    /// Its process id.
+    #[serde(default)]
+    pub pid: Option<u32>,
+    /// Which authctl it is.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Since when it runs.
+    #[serde(default)]
+    pub started_at: Option<UnixTime>,
+    /// Whether it hands out nothing until it is unlocked.
+    #[serde(default)]
+    pub locked: bool,
+    /// After how many seconds without a request it locks itself.
+    #[serde(default)]
+    pub locks_after: Option<u64>,
+    /// How many sessions it keeps cache.
+    #[serde(default)]
+    pub sessions: usize,
+    /// How many connections are open.
+    #[serde(default)]
+    pub connections: usize,
+    /// What is wrong with the configuration since it was last read whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_error: Option<String>,
+}
+
+impl AgentState {
+    /// No agent at `socket`.
+    #[must_use]
+    pub fn absent(socket: String) -> Self {
+        Self {
+            running: false,
+            socket,
+            pid: None,
+            version: None,
+            started_at: None,
+            locked: false,
+            locks_after: None,
+            sessions: 0,
+            connections: 0,
+            config_error: None,
+        }
+    }
+}
+
+/// The body of `POST /v1/lock`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockRequest {
+    /// What unlocks it again.
+    pub passphrase: Secret,
+    /// Lock after so many seconds without a request instead of now; 0 no longer.
+    #[serde(default, deserialize_with = "whole")]
+    pub after: Option<u64>,
+}
+
+/// The body of `POST /v1/unlock`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnlockRequest {
+    /// What it was locked with.
+    pub passphrase: Secret,
+}
+
+/// The answer to `POST /v1/refresh/PROFILE`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refreshed {
+    /// Whose session.
+    pub profile: ProfileName,
+    /// Whether this request, or one it waited for, refreshed it.
+    pub refreshed: bool,
+    /// When the token ends now.
+    pub expires_at: Option<UnixTime>,
+    /// How long it lives yet, in seconds.
+    pub expires_in: Option<u64>,
+}
+
+/// The answer to `POST /v1/forget/PROFILE`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// Whose cache copy.
+    pub profile: ProfileName,
+    /// Whether there was one.
+    pub forgotten: bool,
+}
+
+/// The answer to `POST /v1/stop`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// The process that is about to end.
+    pub pid: u32,
+}
+
+/// The answer to `GET /v1/log`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// The oldest first.
+    pub entries: Vec<LogEntry>,
+    /// How many older ones had to make room.
+    pub dropped: u64,
+}
+
+/// Who got what, without the token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// When it was first given.
+    pub first_at: UnixTime,
+    /// When it was last given.
+    pub last_at: UnixTime,
+    /// How often, to the same process.
+    pub count: u64,
+    /// `token`, `id-token`, or what else was done.
+    pub what: String,
+    /// Whose.
+    pub profile: Option<ProfileName>,
+    /// The process that asked.
+    pub pid: u32,
+    /// Its user.
+    pub uid: u32,
+    /// Its executable, where the system tells; a process can arrange for another's name.
+    pub executable: Option<String>,
+    /// The executable of the process that started it, where the system tells.
+    pub parent: Option<String>,
+}
+
+/// The query of a request for a token, with its `?`, or nothing.
+#[must_use]
+pub fn query_of(asked: &TokenTarget, min_ttl: Option<u64>) -> String {
+    let mut query = String::new();
+    let mut add = |name: &str, value: &str| {
+        let mark = if query.is_empty() { '?' } else { '&' };
+        let _ = write!(query, "{mark}{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+    };
+    if let Some(seconds) = min_ttl {
+        add("min_ttl", &seconds.to_string());
+    }
+    if let Some(audience) = &asked.audience {
+        add("audience", audience);
+    }
+    if !asked.scopes.is_empty() {
+        add("scope", &asked.scopes.join(" "));
+    }
+    for resource in &asked.resources {
+        add("resource", resource);
+    }
+    query
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_answer_is_pinned_and_reads_back() {
+        let profile: ProfileName = "work".parse().expect("valid");
+        let answer = TokenAnswer {
+            profile: Some(&profile),
+            access_token: Some("AT"),
+            id_token: None,
+            token_type: "Bearer",
+            expires_at: Some(UnixTime(400)),
+            expires_in: Some(300),
+            scope: Some("openid"),
+            issuer: Some("https://a.example"),
+        };
+        let text = serde_json::to_string(&answer).expect("JSON");
+        assert_eq!(
+            text,
+            r#"{"profile":"work","access_token":"AT","token_type":"Bearer","expires_at":400,"expires_in":300,"scope":"openid","issuer":"https://a.example"}"#
+        );
+        let back: TokenReply = serde_json::from_str(&text).expect("readable");
+        assert_eq!(back.access_token.expect("a token").expose(), "AT");
+        assert!(back.id_token.is_none());
+    }
+
+    #[test]
+    fn the_problem_document_is_pinned() {
+        let problem = Problem {
+            status: 401,
+            code: "login_required".into(),
+            title: "nobody is logged in".into(),
+            hint: "run `authctl login work`".into(),
+            exit_code: 3,
+        };
+        assert_eq!(
+            serde_json::to_string(&problem).expect("JSON"),
+            r#"{"status":401,"code":"login_required","title":"nobody is logged in","hint":"run `authctl login work`","exit_code":3}"#
+        );
+    }
+
+    #[test]
+    fn queries_are_encoded() {
+        assert_eq!(query_of(&TokenTarget::default(), None), "");
+        let asked = TokenTarget {
+            audience: Some("https://api.example/?a=b&c".into()),
+            scopes: vec!["read".into(), "write".into()],
+            resources: vec!["r1".into(), "r2".into()],
+        };
+        assert_eq!(
+            query_of(&asked, Some(60)),
+            "?min_ttl=60&audience=https%3A%2F%2Fapi%2Eexample%2F%3Fa%3Db%26c&scope=read%20write&resource=r1&resource=r2"
+        );
+    }
+
+    #[test]
+    fn the_description_is_json_and_names_this_version() {
+        let description: serde_json::Value = serde_json::from_str(OPENAPI).expect("JSON");
+        assert_eq!(description["openapi"], "3.1.0");
+        let paths = description["paths"].as_object().expect("paths");
+        let methods = |item: &serde_json::Value| item.as_object().expect("methods").keys().cloned().collect::<Vec<_>>();
+        let described: Vec<String> = paths.iter().map(|(path, item)| methods(item).join(",") + " " + path).collect();
+        let expected = [
+            "get /v1/agent",
+            "get /v1/events",
+            "post /v1/forget/{profile}",
+            "get /v1/id-token",
+            "get /v1/id-token/{profile}",
+            "post /v1/lock",
+            "get /v1/log",
+            "get /v1/openapi.json",
+            "post /v1/refresh/{profile}",
+            "get /v1/status",
+            "post /v1/stop",
+            "get /v1/token",
+            "get /v1/token/{profile}",
+            "post /v1/unlock",
+            "post /v1/verify",
+        ];
+        assert_eq!(described, expected);
+    }
+}

@@ -1,0 +1,178 @@
+//! Who got what: kept in memory, bounded, without tokens.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::peer::Peer;
+use crate::agent::protocol::{Log, LogEntry};
+use crate::clock::UnixTime;
+use crate::model::ProfileName;
+
+/// What a process did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum AuditAction {
+    /// Got an access token.
+    Token,
+    /// Got an ID token.
+    IdToken,
+    /// Refreshed a session.
+    Refresh,
+    /// Was refused as another user.
+    Refused,
+    /// Locked the agent.
+    Lock,
+    /// Unlocked it.
+    Unlock,
+    /// Gave a wrong passphrase.
+    WrongPassphrase,
+    /// Stopped it.
+    Stop,
+}
+
+impl AuditAction {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::IdToken => "id-token",
+            Self::Refresh => "refresh",
+            Self::Refused => "refused",
+            Self::Lock => "lock",
+            Self::Unlock => "unlock",
+            Self::WrongPassphrase => "wrong-passphrase",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// The entries, the oldest first.
+#[derive(Default)]
+pub(super) struct AuditLog {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    entries: VecDeque<LogEntry>,
+    /// How many have left, which is the number of the first.
+    dropped: u64,
+    /// The number of the latest entry for a process and deed, by profile; an empty name where it is about none.
+    latest: HashMap<(u32, AuditAction), HashMap<String, u64>>,
+    /// How many numbers that is.
+    numbers: usize,
+}
+
+/// Entries that are kept; each takes some 300 bytes.
+const MAX: usize = 1000;
+
+/// The same deed of the same process within this time is counted, not listed again.
+const TOGETHER: Duration = Duration::from_secs(60);
+
+impl AuditLog {
+    /// Notes a deed.
+    pub(super) fn note(&self, peer: &Peer, deed: AuditAction, profile: Option<&ProfileName>, now: UnixTime) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { entries, dropped, latest, numbers } = &mut *inner;
+        let known = latest.entry((peer.pid, deed)).or_default();
+        let name = profile.map(ProfileName::as_str).unwrap_or_default();
+        if let Some(number) = known.get(name) {
+            let entry = number.checked_sub(*dropped).and_then(|index| usize::try_from(index).ok());
+            if let Some(entry) = entry.and_then(|index| entries.get_mut(index))
+                && entry.uid == peer.uid
+                && entry.executable == peer.identity.executable
+                // One from the future is from before the clock was set back.
+                && entry.first_at <= now
+                && entry.first_at.until(now) < TOGETHER
+            {
+                entry.last_at = now;
+                entry.count += 1;
+                return;
+            }
+        }
+        *numbers += usize::from(known.insert(name.to_owned(), *dropped + entries.len() as u64).is_none());
+        entries.push_back(LogEntry {
+            first_at: now,
+            last_at: now,
+            count: 1,
+            what: deed.name().to_owned(),
+            profile: profile.cloned(),
+            pid: peer.pid,
+            uid: peer.uid,
+            executable: peer.identity.executable.clone(),
+            parent: peer.identity.parent.clone(),
+        });
+        if entries.len() > MAX {
+            entries.pop_front();
+            *dropped += 1;
+            let first = *dropped;
+            // Now and then, so that it costs each entry next to nothing.
+            if *numbers > MAX * 2 {
+                latest.values_mut().for_each(|known| known.retain(|_, number| *number >= first));
+                latest.retain(|_, known| !known.is_empty());
+                *numbers = latest.values().map(HashMap::len).sum();
+            }
+        }
+    }
+
+    /// All entries.
+    pub(super) fn all(&self) -> Log {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        Log { entries: inner.entries.iter().cloned().collect(), dropped: inner.dropped }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn peer(pid: u32) -> Peer {
+        Peer { pid, uid: 1000, identity: Arc::default() }
+    }
+
+    #[test]
+    fn the_same_again_is_counted_and_something_else_is_listed() {
+        let audit_log = AuditLog::default();
+        let work: ProfileName = "work".parse().expect("valid");
+        for second in 0..30 {
+            audit_log.note(&peer(1), AuditAction::Token, Some(&work), UnixTime(second));
+        }
+        audit_log.note(&peer(2), AuditAction::Token, Some(&work), UnixTime(40));
+        audit_log.note(&peer(1), AuditAction::Refresh, Some(&work), UnixTime(41));
+        audit_log.note(&peer(1), AuditAction::Token, Some(&work), UnixTime(70));
+        let told: Vec<(u32, String, u64)> =
+            audit_log.all().entries.into_iter().map(|entry| (entry.pid, entry.what, entry.count)).collect();
+        let token = || "token".to_owned();
+        assert_eq!(told, [(1, token(), 30), (2, token(), 1), (1, "refresh".into(), 1), (1, token(), 1)]);
+    }
+
+    #[test]
+    fn after_the_clock_was_set_back_deeds_are_listed_anew() {
+        let audit_log = AuditLog::default();
+        for second in [86_400, 0, 30, 3600] {
+            audit_log.note(&peer(1), AuditAction::Token, None, UnixTime(second));
+        }
+        let told: Vec<(i64, i64, u64)> =
+            audit_log.all().entries.iter().map(|entry| (entry.first_at.0, entry.last_at.0, entry.count)).collect();
+        assert_eq!(told, [(86_400, 86_400, 1), (0, 30, 2), (3600, 3600, 1)]);
+    }
+
+    #[test]
+    fn it_does_not_grow_for_ever() {
+        let audit_log = AuditLog::default();
+        for pid in 0..10_000 {
+            audit_log.note(&peer(pid), AuditAction::Token, None, UnixTime(0));
+        }
+        let log = audit_log.all();
+        assert_eq!((log.entries.len(), log.dropped), (MAX, 9000));
+        assert_eq!(log.entries[0].pid, 9000);
+        assert!(audit_log.inner.lock().expect("not poisoned").latest.len() <= MAX * 2 + 1);
+        for number in 0..10_000 {
+            let name: ProfileName = format!("p{number}").parse().expect("valid");
+            audit_log.note(&peer(1), AuditAction::Token, Some(&name), UnixTime(0));
+        }
+        let inner = audit_log.inner.lock().expect("not poisoned");
+        assert!(inner.latest.values().map(HashMap::len).sum::<usize>() <= MAX * 2 + 1, "nor by profiles");
+    }
+}

@@ -1,0 +1,329 @@
+//! Answers each request by what it asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::Agent;
+use super::audit::AuditAction;
+use super::cache::CachedSession;
+use super::peer::Peer;
+use super::response::{Answer, json, problem_for, ready, stream, text, written};
+use super::route::{Ask, VerifyBody, lock_body, unlock_body, verify_body};
+use super::tokens::expires_in;
+use crate::agent::protocol::{Forgotten, OPENAPI, Refreshed, Stopping, TokenAnswer};
+use crate::clock::UnixTime;
+use crate::error::{Error, ErrorKind};
+use crate::model::{DecidingToken, MinTtl, Profile, ProfileName, Session, TokenTarget, canonical_type};
+use crate::report::{Report, rows};
+use crate::secret::SecretBytes;
+use crate::session::{Demand, IdTokenStanding, LoginReason, SessionError, SessionService, TokenVerifier};
+use crate::verify::{KeySet, RevocationList, VerdictAnswer};
+
+/// How many may listen to events.
+const MAX_LISTENERS: usize = 64;
+
+/// A listener is told at least so often that the agent lives.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Why a request was not granted, shared with all who wait for the same.
+type Refused = Arc<Error>;
+
+/// The answer.
+pub(super) async fn respond(
+    agent: &Arc<Agent>,
+    peer: &Peer,
+    ask: Ask,
+    body: &SecretBytes,
+    wait: Option<Duration>,
+) -> Answer {
+    let answer = match ask {
+        Ask::Token { profile, asked, min_ttl } => agent.token(peer, profile, asked, min_ttl, wait).await,
+        Ask::IdToken { profile, min_ttl } => agent.id_token(peer, profile, min_ttl, wait).await,
+        Ask::Status => agent.status().await,
+        Ask::Agent => Ok(json(&agent.state())),
+        Ask::Log => Ok(json(&agent.audit_log.all())),
+        Ask::Events => agent.listen(),
+        Ask::Description => Ok(text(OPENAPI)),
+        Ask::Verify => agent.verify(body).await,
+        Ask::Refresh { profile, if_expiring } => agent.refresh(peer, &profile, if_expiring, wait).await,
+        Ask::Forget { profile } => Ok(agent.forget_named(profile)),
+        Ask::Lock => agent.lock_asked(peer, body).await,
+        Ask::Unlock => agent.unlock_asked(peer, body).await,
+        Ask::Stop => Ok(agent.stop_asked(peer)),
+    };
+    answer.unwrap_or_else(|failure| {
+        let rest = match &failure.kind {
+            ErrorKind::Unreachable => agent.cache.rest_after(&failure, agent.now()).map(|rest| rest.as_secs()),
+            _ => None,
+        };
+        problem_for(&failure, rest)
+    })
+}
+
+impl Agent {
+    /// The profile meant. A name that is not known may be of a profile that was made just now.
+    fn chosen(self: &Arc<Self>, named: Option<&ProfileName>) -> Result<Arc<Profile>, Refused> {
+        match self.profiles.choose(named) {
+            Ok(profile) => Ok(profile),
+            Err(_) => {
+                self.reread_configuration();
+                self.profiles.choose(named).map_err(|e| Arc::new(Error::from(e)))
+            }
+        }
+    }
+
+    async fn token(
+        self: &Arc<Self>,
+        peer: &Peer,
+        named: Option<ProfileName>,
+        asked: TokenTarget,
+        min_ttl: MinTtl,
+        wait: Option<Duration>,
+    ) -> Result<Answer, Refused> {
+        let now = self.now();
+        self.agent_lock.pass(now)?;
+        let profile = self.chosen(named.as_ref())?;
+        let handed = self.hand_out(profile, asked, Demand::ValidFor(min_ttl), wait).await?;
+        let name = &handed.profile.name;
+        self.audit_log.note(peer, AuditAction::Token, Some(name), now);
+        let at = self.now();
+        let plain = handed.asked.is_plain();
+        if plain && let Some(body) = self.cache.written(name, &handed.session, at) {
+            return Ok(ready(body));
+        }
+        let tokens = handed.tokens();
+        let body = written(&TokenAnswer {
+            profile: Some(name),
+            access_token: Some(tokens.access_token.expose()),
+            id_token: None,
+            token_type: canonical_type(&tokens.token_type),
+            expires_at: tokens.expires_at,
+            expires_in: expires_in(tokens, at),
+            scope: tokens.scope.as_deref(),
+            issuer: Some(handed.profile.issuer.as_str()),
+        })?;
+        if plain {
+            self.cache.keep_written(name, &handed.session, at, &body);
+        }
+        Ok(ready(body))
+    }
+
+    async fn id_token(
+        self: &Arc<Self>,
+        peer: &Peer,
+        named: Option<ProfileName>,
+        min_ttl: Duration,
+        wait: Option<Duration>,
+    ) -> Result<Answer, Refused> {
+        self.agent_lock.pass(self.now())?;
+        let profile = self.chosen(named.as_ref())?;
+        let about = |reason| Arc::new(Error::from(SessionError::LoginRequired(reason)).about(&profile.name));
+        let standing = |session: &Session| SessionService::id_token_standing(session, self.now(), min_ttl);
+        let plain = TokenTarget::default();
+        let mut session = self.session_of(&profile).await?;
+        let mut trouble = None;
+        let newer = match standing(&session) {
+            IdTokenStanding::Due(Some(_)) => Some(self.newer(&profile, wait).await.map(|(session, _)| session)),
+            IdTokenStanding::Due(None) => {
+                let handed = self.hand_out(Arc::clone(&profile), plain, Demand::New, wait).await;
+                Some(handed.map(|handed| handed.session))
+            }
+            _ => None,
+        };
+        match newer {
+            Some(Ok(newer)) => session = newer,
+            Some(Err(failure)) => trouble = Some(failure),
+            None => {}
+        }
+        // Locked meanwhile, also where the wait ended in a failure that the kept token would outlive.
+        self.agent_lock.pass(self.now())?;
+        let end = match standing(&session) {
+            IdTokenStanding::Good(end) | IdTokenStanding::Last(end) | IdTokenStanding::Due(Some(end)) => end,
+            IdTokenStanding::Absent => return Err(about(LoginReason::NoIdToken)),
+            IdTokenStanding::Due(None) | IdTokenStanding::Over => {
+                return Err(trouble.unwrap_or_else(|| about(LoginReason::IdTokenOver)));
+            }
+        };
+        let Some(token) = &session.tokens.id_token else { return Err(about(LoginReason::NoIdToken)) };
+        let now = self.now();
+        self.audit_log.note(peer, AuditAction::IdToken, Some(&profile.name), now);
+        Ok(json(&TokenAnswer {
+            profile: Some(&profile.name),
+            access_token: None,
+            id_token: Some(token.expose()),
+            token_type: "Bearer",
+            expires_at: Some(end),
+            expires_in: Some(now.until(end).as_secs()),
+            scope: session.tokens.scope.as_deref(),
+            issuer: Some(profile.issuer.as_str()),
+        }))
+    }
+
+    async fn refresh(
+        self: &Arc<Self>,
+        peer: &Peer,
+        name: &ProfileName,
+        if_expiring: Option<Duration>,
+        wait: Option<Duration>,
+    ) -> Result<Answer, Refused> {
+        self.agent_lock.pass(self.now())?;
+        let profile = self.chosen(Some(name))?;
+        let need = if_expiring.map_or(Demand::New, |left| Demand::ValidFor(MinTtl::AtLeast(left)));
+        let handed = self.hand_out(profile, TokenTarget::default(), need, wait).await?;
+        // Asked to refresh, and the token was due, but it was not refreshed: that is for the caller to know.
+        if let Some(trouble) = handed.trouble {
+            return Err(trouble);
+        }
+        let now = self.now();
+        self.audit_log.note(peer, AuditAction::Refresh, Some(name), now);
+        let tokens = handed.tokens();
+        Ok(json(&Refreshed {
+            profile: name.clone(),
+            refreshed: handed.refreshed,
+            expires_at: tokens.expires_at,
+            expires_in: expires_in(tokens, now),
+        }))
+    }
+
+    /// Decides on a token as `authctl verify` does, by the profile's keys and what was logged out here.
+    async fn verify(self: &Arc<Self>, body: &SecretBytes) -> Result<Answer, Refused> {
+        let now = self.now();
+        self.agent_lock.pass(now)?;
+        let VerifyBody { token, profile: named, jwks, options, .. } = verify_body(body)?;
+        let policy = options.policy(now).map_err(Error::from)?;
+        let given = match jwks {
+            None => None,
+            Some(jwks) => Some(KeySet::from_jwks(jwks.get()).map_err(|e| {
+                Error::new(ErrorKind::Usage, e, "give a JWK Set (RFC 7517, section 5) as `jwks`")
+                    .with_code("invalid_request")
+            })?),
+        };
+        let complete = !policy.issuer.is_empty() && !policy.audiences.is_empty();
+        let (verdict, age) = match given {
+            Some(keys) if complete && named.is_none() => {
+                let revoked_file = self.sessions.revoked_file().to_owned();
+                let judged = tokio::task::spawn_blocking(move || {
+                    let revoked = RevocationList::open(&revoked_file).map_err(Error::from)?;
+                    Ok::<_, Error>((TokenVerifier::by_given(keys, policy, revoked).decide(token.expose()), None))
+                });
+                judged.await.map_err(|_| Error::from(SessionError::Cut))??
+            }
+            given => {
+                let profile = self.chosen(named.as_ref())?;
+                let about = |e: SessionError| Error::from(e).about(&profile.name);
+                // Of the session's own access token another may decide, as the profile has it.
+                let own = match profile.requirements.token {
+                    DecidingToken::IdToken => Some(self.session_of(&profile).await?),
+                    DecidingToken::AccessToken => None,
+                };
+                let own = own.filter(|session| session.tokens.access_token.expose() == token.expose());
+                let its = Arc::clone(&profile);
+                let decide = move |judge: &TokenVerifier| {
+                    let verdict = match own {
+                        Some(session) => judge.decide_on(&its, &session, &session.tokens),
+                        None => judge.decide(token.expose()),
+                    };
+                    (verdict, judge.keys_age())
+                };
+                self.sessions.with_verifier(&profile, policy, given, decide).await.map_err(about)?
+            }
+        };
+        Ok(json(&VerdictAnswer::of(&verdict, age)))
+    }
+
+    /// The profile's session, valid or not.
+    async fn session_of(self: &Arc<Self>, profile: &Arc<Profile>) -> Result<Arc<Session>, Refused> {
+        if let (CachedSession::Session(session), _) = self.cache.look(&profile.name, &TokenTarget::default()) {
+            return Ok(session);
+        }
+        self.loaded(profile).await
+    }
+
+    /// What `authctl status --json` prints. A locked agent says no more than that it is locked.
+    async fn status(self: &Arc<Self>) -> Result<Answer, Refused> {
+        let state = self.state();
+        let (config, stores, now) = (self.profiles.config(), self.sessions.stores().clone(), self.now());
+        let profiles = if state.locked {
+            Vec::new()
+        } else {
+            let cut = |_| Error::from(SessionError::Cut);
+            let turn = Arc::clone(&self.reporting).acquire_owned().await.map_err(cut)?;
+            let read = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                rows(&config, None, &stores, now)
+            });
+            read.await.map_err(|_| Error::from(SessionError::Cut))??
+        };
+        Ok(json(&Report { token_from_environment: false, agent: state, profiles }))
+    }
+
+    fn listen(self: &Arc<Self>) -> Result<Answer, Refused> {
+        if self.events.listeners() >= MAX_LISTENERS {
+            let failure = Error::msg(ErrorKind::Agent, "too many listen to events already", "listen with fewer");
+            return Err(Arc::new(failure.with_code("too_many_requests")));
+        }
+        let (sender, receiver) = mpsc::channel(16);
+        let mut events = self.events.listen();
+        let (agent, mut stopped) = (Arc::clone(self), self.stop.subscribe());
+        tokio::spawn(async move {
+            // The head of an answer goes out with its first piece.
+            let mut piece = ": listening\n\n".to_owned();
+            loop {
+                if sender.send(piece).await.is_err() {
+                    return;
+                }
+                piece = tokio::select! {
+                    event = events.recv() => match event {
+                        Ok(event) => event.on_the_wire(),
+                        Err(tokio::sync::broadcast::error::RecvError::Lagged(missed)) => {
+                            format!(": {missed} events were missed\n\n")
+                        }
+                        Err(_) => return,
+                    },
+                    () = agent.clock.sleep(HEARTBEAT) => ": alive\n\n".to_owned(),
+                    () = sender.closed() => return,
+                    _ = stopped.wait_for(|stop| *stop) => return,
+                };
+            }
+        });
+        Ok(stream(receiver))
+    }
+
+    fn forget_named(self: &Arc<Self>, name: ProfileName) -> Answer {
+        self.reread_configuration();
+        let forgotten = match self.profiles.choose(Some(&name)) {
+            Ok(profile) => self.forget(&profile),
+            Err(_) => self.cache.forget_gone(&name),
+        };
+        json(&Forgotten { profile: name, forgotten })
+    }
+
+    async fn lock_asked(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<Answer, Refused> {
+        let asked = lock_body(body)?;
+        self.lock(peer.pid, asked.passphrase, asked.after).await?;
+        self.audit_log.note(peer, AuditAction::Lock, None, self.now());
+        Ok(json(&self.state()))
+    }
+
+    async fn unlock_asked(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<Answer, Refused> {
+        let asked = unlock_body(body)?;
+        if let Err((failure, delay)) = self.unlock(peer.pid, asked.passphrase).await {
+            if let Some(delay) = delay {
+                self.audit_log.note(peer, AuditAction::WrongPassphrase, None, self.now());
+                self.clock.sleep(delay).await;
+            }
+            return Err(failure.into());
+        }
+        self.audit_log.note(peer, AuditAction::Unlock, None, self.now());
+        Ok(json(&self.state()))
+    }
+
+    fn stop_asked(self: &Arc<Self>, peer: &Peer) -> Answer {
+        let now: UnixTime = self.now();
+        self.audit_log.note(peer, AuditAction::Stop, None, now);
+        self.stop.send_replace(true);
+        json(&Stopping { pid: std::process::id() })
+    }
+}

@@ -1,0 +1,624 @@
+//! The one place where what went wrong becomes an exit code, a stable word and a line on what to do next.
+
+use std::borrow::Cow;
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use crate::agent::protocol::{AskError, ListenError, Problem};
+use crate::config::ConfigError;
+use crate::model::{InsecureUrl, InvalidProfileName, InvalidSetting, ProfileName};
+use crate::oauth::{IssuerError, Phase};
+use crate::paths::NoHome;
+use crate::session::{LoginReason, SessionError};
+use crate::store::{KeyProblem, LockError, StoreError};
+use crate::verify::{InvalidOption, Reason, ReasonCode, RevocationListError};
+
+/// Kinds of failure, by what a script would do about them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// A bug, or a machine out of order.
+    Unexpected,
+    /// The command line or the configuration is wrong.
+    Usage,
+    /// Somebody must log in.
+    LoginRequired,
+    /// A token was checked and is not good.
+    Denied,
+    /// The issuer said no.
+    Refused,
+    /// The issuer did not answer, or not sensibly.
+    Unreachable,
+    /// The store is locked, absent or refuses.
+    Store,
+    /// The agent is locked or absent, or does not permit the caller.
+    Agent,
+    /// Somebody pressed Ctrl-C or said no.
+    Interrupted,
+}
+
+/// Every exit code, and what it means; manual and README are made from this table.
+pub const EXIT_CODES: [(u8, &str); 10] = [
+    (0, "Done, or granted"),
+    (1, "Unexpected failure"),
+    (2, "Wrong usage or configuration"),
+    (3, "Login required"),
+    (4, "Token denied"),
+    (5, "The issuer refused"),
+    (6, "The issuer cannot be reached; try again"),
+    (7, "The store is locked, absent or refuses"),
+    (8, "The agent is locked, absent where required, or does not permit the caller"),
+    (130, "Interrupted"),
+];
+
+impl ErrorKind {
+    /// The process's exit code.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Unexpected => 1,
+            Self::Usage => 2,
+            Self::LoginRequired => 3,
+            Self::Denied => 4,
+            Self::Refused => 5,
+            Self::Unreachable => 6,
+            Self::Store => 7,
+            Self::Agent => 8,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// The kind whose exit code that is; of a number that none has, [`ErrorKind::Unexpected`].
+    #[must_use]
+    pub fn of_exit_code(code: u8) -> Self {
+        let kinds = [
+            Self::Usage,
+            Self::LoginRequired,
+            Self::Denied,
+            Self::Refused,
+            Self::Unreachable,
+            Self::Store,
+            Self::Agent,
+            Self::Interrupted,
+        ];
+        kinds.into_iter().find(|kind| kind.exit_code() == code).unwrap_or(Self::Unexpected)
+    }
+
+    /// The word for it in JSON errors, where nothing more exact is known.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Unexpected => "unexpected",
+            Self::Usage => "usage",
+            Self::LoginRequired => "login_required",
+            Self::Denied => "token_denied",
+            Self::Refused => "issuer_refused",
+            Self::Unreachable => "issuer_unreachable",
+            Self::Store => "store_unavailable",
+            Self::Agent => "agent_unavailable",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What went wrong, and what to do next.
+#[derive(Debug)]
+pub struct Error {
+    /// Which decides the exit code.
+    pub kind: ErrorKind,
+    /// A stable word for scripts.
+    pub code: Cow<'static, str>,
+    /// What failed.
+    pub error: anyhow::Error,
+    /// What to do next. `{profile}` in it stands for a space and the profile's name, once [`Error::about`] knows it.
+    pub hint: String,
+}
+
+impl Error {
+    /// A failure of that kind.
+    #[must_use]
+    pub fn new(kind: ErrorKind, error: impl Into<anyhow::Error>, hint: impl Into<String>) -> Self {
+        Self { kind, code: kind.word().into(), error: error.into(), hint: hint.into() }
+    }
+
+    /// One that only a message tells.
+    #[must_use]
+    pub fn msg(kind: ErrorKind, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(kind, anyhow::Error::msg(message.into()), hint)
+    }
+
+    /// The same with a more exact word.
+    #[must_use]
+    pub fn with_code(mut self, code: impl Into<Cow<'static, str>>) -> Self {
+        self.code = code.into();
+        self
+    }
+
+    /// The same, with the profile that it is about in the hint.
+    #[must_use]
+    pub fn about(mut self, profile: &ProfileName) -> Self {
+        self.hint = self.hint.replace("{profile}", &format!(" {profile}"));
+        self
+    }
+
+    /// Ctrl-C, or a request to end.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self::msg(
+            ErrorKind::Interrupted,
+            "interrupted",
+            "nothing was changed; run the command again when you are ready",
+        )
+    }
+
+    /// The same, once what was under way has ended as it should.
+    #[must_use]
+    pub fn settled() -> Self {
+        Self::msg(ErrorKind::Interrupted, "interrupted", "what was under way was finished first; nothing is lost")
+    }
+
+    /// The same, with something under way that was cut short.
+    #[must_use]
+    pub fn cut() -> Self {
+        Self::msg(
+            ErrorKind::Interrupted,
+            "interrupted while the issuer was being asked",
+            "run `authctl status{profile}` to see how the session stands",
+        )
+    }
+
+    /// Tells it on stderr: what failed and what to do next, a line each, or as JSON. A closed stderr is no error.
+    pub fn report(&self, json: bool) {
+        #[derive(Serialize)]
+        struct Report<'a> {
+            error: Error<'a>,
+        }
+        #[derive(Serialize)]
+        struct Error<'a> {
+            code: &'a str,
+            message: String,
+            hint: String,
+        }
+        let (message, hint) = (self.message(), self.next());
+        let told = if json {
+            serde_json::to_string(&Report { error: Error { code: &self.code, message, hint } }).unwrap_or_default()
+        } else if hint.is_empty() {
+            format!("authctl: {message}")
+        } else {
+            format!("authctl: {message}\n  next: {hint}")
+        };
+        let _ = writeln!(io::stderr(), "{told}");
+    }
+
+    /// What failed, in one line.
+    #[must_use]
+    pub fn message(&self) -> String {
+        one_line(&format!("{:#}", self.error))
+    }
+
+    /// What to do next, in one line.
+    #[must_use]
+    pub fn next(&self) -> String {
+        one_line(&self.hint.replace("{profile}", ""))
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+impl From<NoHome> for Error {
+    fn from(error: NoHome) -> Self {
+        Self::new(ErrorKind::Usage, error, "set HOME to a directory that you can write to").with_code("configuration")
+    }
+}
+
+impl From<InvalidProfileName> for Error {
+    fn from(error: InvalidProfileName) -> Self {
+        Self::new(ErrorKind::Usage, error, "choose another name")
+    }
+}
+
+impl From<InsecureUrl> for Error {
+    fn from(error: InsecureUrl) -> Self {
+        Self::new(ErrorKind::Usage, error, "give the issuer's https address")
+    }
+}
+
+impl From<InvalidSetting> for Error {
+    fn from(error: InvalidSetting) -> Self {
+        let hint = match &error {
+            InvalidSetting::Insecure(_) => "give the https address",
+            InvalidSetting::Redirect(_) => {
+                "give one such as http://127.0.0.1/callback, as it is registered at the issuer"
+            }
+            InvalidSetting::Field(_) => "name a member, with dots between nested ones, such as `data.token`",
+            InvalidSetting::Provider(_) => "see `authctl login --help` for those there are",
+            InvalidSetting::Reserved(_) => "leave it out; scopes, audience and prompt have options of their own",
+        };
+        Self::new(ErrorKind::Usage, error, hint)
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        let (hint, code) = match &error {
+            ConfigError::Io { .. } => (
+                "make the file and its directory yours to read and write, or name another with --config",
+                "configuration",
+            ),
+            ConfigError::Syntax { .. }
+            | ConfigError::UnknownKey { .. }
+            | ConfigError::Issuer { .. }
+            | ConfigError::Setting { .. } => {
+                ("correct the file in an editor; `authctl profile set` writes it for you", "configuration")
+            }
+            ConfigError::Directory { .. } => (
+                "name the profile: as an argument, or with AUTHCTL_PROFILE; or make the file yours, and say profile = \"NAME\" and nothing else",
+                "configuration",
+            ),
+            ConfigError::Name(_) => ("choose another name", "usage"),
+            ConfigError::UnknownProfile { .. } => (
+                "run `authctl profile list` to see those there are, or `authctl login NAME --issuer URL --client-id ID` to make one",
+                "unknown_profile",
+            ),
+            ConfigError::Ambiguous { .. } => {
+                ("name one, set AUTHCTL_PROFILE, or choose a default with `authctl profile use NAME`", "usage")
+            }
+            ConfigError::Empty => {
+                return Self::new(
+                    ErrorKind::LoginRequired,
+                    error,
+                    "run `authctl login NAME --issuer URL --client-id ID`, or `authctl demo` to see how it works",
+                );
+            }
+            ConfigError::Exists(_) => ("choose another name, or remove that profile first", "usage"),
+        };
+        Self::new(ErrorKind::Usage, error, hint).with_code(code)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let (hint, code) = match &error {
+            StoreError::Absent { .. } => (
+                "start a keychain (gnome-keyring, KWallet, KeePassXC) in this session, or keep sessions in an encrypted file: \
+                 `authctl login{profile} --store file`",
+                "store_absent",
+            ),
+            StoreError::Locked => (
+                "unlock the keychain and try again (at a desktop, open its password manager), or keep sessions in an \
+                 encrypted file: `authctl login{profile} --store file`",
+                "store_locked",
+            ),
+            StoreError::TimedOut { .. } => (
+                "answer the keychain's question if one is on the screen, or restart its service, and try again",
+                "store_timed_out",
+            ),
+            StoreError::Refused { .. } => ("look at the keychain with its own tools, and try again", "store_refused"),
+            StoreError::Damaged { .. } => (
+                "restore it and its key from a backup, or log in again with `authctl login{profile}`",
+                "session_damaged",
+            ),
+            StoreError::KeyFile { problem, .. } => match problem {
+                KeyProblem::TooOpen { .. } => ("make it yours alone, as said, and try again", "store_key"),
+                KeyProblem::Missing => (
+                    "restore the key from a backup, or name it with AUTHCTL_KEY_FILE; without it, log in again with \
+                     `authctl login{profile}`",
+                    "store_key",
+                ),
+                _ => ("name an age identity file of your own with AUTHCTL_KEY_FILE", "store_key"),
+            },
+            StoreError::NoSpace { .. } => ("free some space and try again; nothing is lost", "store_full"),
+            StoreError::Io { .. } => ("make the file and its directory yours to read and write", "store_unavailable"),
+        };
+        Self::new(ErrorKind::Store, error, hint).with_code(code)
+    }
+}
+
+impl From<Problem> for Error {
+    /// What the agent told, as the command itself would have told it.
+    fn from(problem: Problem) -> Self {
+        Self::msg(ErrorKind::of_exit_code(problem.exit_code), problem.title, problem.hint).with_code(problem.code)
+    }
+}
+
+impl From<AskError> for Error {
+    fn from(error: AskError) -> Self {
+        let hint = match &error {
+            AskError::NotOurs(_) => "set AUTHCTL_SOCK to a socket of your own, or unset it",
+            AskError::Silent | AskError::Garbled => {
+                "look at it with `ps -C authctl`; end it and run `authctl agent start`"
+            }
+        };
+        Self::new(ErrorKind::Agent, error, hint)
+    }
+}
+
+impl From<ListenError> for Error {
+    fn from(error: ListenError) -> Self {
+        let hint = match &error {
+            ListenError::Running(_) => "`authctl agent status` shows it, `authctl agent stop` ends it",
+            ListenError::TooOpen { .. } => {
+                "run `chmod 700` on it, or set AUTHCTL_SOCK to a path in a directory of yours"
+            }
+            ListenError::NotOurs { .. } | ListenError::TooLong(_) => {
+                "set AUTHCTL_SOCK to a short path in a directory of yours"
+            }
+            ListenError::Io { .. } => "make the directory yours to read and write, or set AUTHCTL_SOCK to another path",
+        };
+        Self::new(ErrorKind::Agent, error, hint)
+    }
+}
+
+impl From<InvalidOption> for Error {
+    fn from(error: InvalidOption) -> Self {
+        let hint = match &error {
+            InvalidOption::Algorithm(_) => "name some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
+            InvalidOption::Leeway => "correct this machine's clock instead",
+        };
+        Self::new(ErrorKind::Usage, error, hint)
+    }
+}
+
+impl From<RevocationListError> for Error {
+    fn from(error: RevocationListError) -> Self {
+        Self::new(ErrorKind::Store, error, "make the file yours to read and write, or remove it if it is damaged")
+    }
+}
+
+impl From<LockError> for Error {
+    fn from(error: LockError) -> Self {
+        match &error {
+            LockError::TimedOut { .. } => Self::new(
+                ErrorKind::Unreachable,
+                error,
+                "try again; if it stays so, look for an authctl that hangs with `ps -C authctl`",
+            )
+            .with_code("busy"),
+            LockError::Unsupported { .. } | LockError::Io { .. } => Self::new(
+                ErrorKind::Store,
+                error,
+                "make the directory yours to read and write, on a file system with locks",
+            ),
+        }
+    }
+}
+
+impl From<SessionError> for Error {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::LoginRequired(reason) => {
+                let hint = match &reason {
+                    LoginReason::NoSession
+                    | LoginReason::Ended(_)
+                    | LoginReason::NoRefreshToken
+                    | LoginReason::IdTokenOver => "run `authctl login{profile}`",
+                    LoginReason::OtherIssuer { .. } | LoginReason::OtherClient { .. } => {
+                        "run `authctl login{profile}` to log in anew, or undo the change to the profile"
+                    }
+                    LoginReason::OtherResource { .. } => {
+                        "ask for one that the login named, or run `authctl login{profile}` with a --resource for each"
+                    }
+                    LoginReason::NoIdToken => "run `authctl login{profile} --scope openid`",
+                };
+                Self::new(ErrorKind::LoginRequired, reason, hint)
+            }
+            SessionError::Store(error) => error.into(),
+            SessionError::Lock(error) => error.into(),
+            SessionError::Issuer(error) => error.into(),
+            SessionError::FailedJustNow(failed) => {
+                let (kind, hint) = match failed.code.as_str() {
+                    "issuer_refused" => {
+                        (ErrorKind::Refused, "run `authctl status{profile}` for what the issuer said".to_owned())
+                    }
+                    _ => {
+                        let wait = failed.retry_at.map(|at| format!(" after {at}")).unwrap_or_default();
+                        (ErrorKind::Unreachable, format!("try again{wait}"))
+                    }
+                };
+                Self::msg(kind, failed.message, hint)
+            }
+            SessionError::NotVerified { ref reasons, .. } => {
+                let by_key = |reason: &Reason| matches!(reason.code, ReasonCode::UnknownKey | ReasonCode::BadSignature);
+                let hint = if reasons.iter().any(by_key) {
+                    "nothing was stored; check --issuer, and --jwks or --jwks-uri if one was given: a server whose metadata \
+                     names no keys needs one of them"
+                } else {
+                    "nothing was stored; check --issuer and --client-id with whoever runs the issuer, and this machine's clock"
+                };
+                Self::msg(ErrorKind::Denied, error.to_string(), hint)
+            }
+            SessionError::RevocationList(error) => error.into(),
+            SessionError::Trust { .. } => Self::msg(
+                ErrorKind::Store,
+                error.to_string(),
+                "find out who changed it; `authctl keys unpin{profile}` drops it, pinned keys too, and `authctl keys update{profile}` fetches the keys anew",
+            )
+            .with_code("trust_damaged"),
+            SessionError::Cut => Self::interrupted(),
+        }
+    }
+}
+
+impl From<IssuerError> for Error {
+    fn from(error: IssuerError) -> Self {
+        match &error {
+            IssuerError::Insecure(_) => Self::new(
+                ErrorKind::Refused,
+                error,
+                "tell whoever runs the issuer that it names an address without https",
+            ),
+            IssuerError::Mismatch { expected, found } => {
+                let hint = name_to_use(expected, found);
+                Self::new(ErrorKind::Refused, error, hint).with_code("issuer_mismatch")
+            }
+            IssuerError::Unsupported { what } => {
+                let another = "use another grant; `authctl login --help` lists them";
+                let hint = if what.ends_with("_endpoint") {
+                    let option = what.replace('_', "-");
+                    format!(
+                        "if the server has one that its metadata does not name, give it to `authctl login` with --{option}; else {another}"
+                    )
+                } else {
+                    another.to_owned()
+                };
+                Self::new(ErrorKind::Refused, error, hint)
+            }
+            IssuerError::Unreachable { phase, proxy, .. } => {
+                let hint = match (phase, proxy) {
+                    (Phase::Tls, _) => {
+                        "if an authority of your company's signs for it, give its certificate with --ca-cert or SSL_CERT_FILE; \
+                         check this machine's clock too"
+                    }
+                    (Phase::Dns | Phase::Connect | Phase::Proxy, Some(_)) => {
+                        "check the proxy in HTTPS_PROXY or ALL_PROXY, its address, user name and password; NO_PROXY names the \
+                         hosts that need none"
+                    }
+                    (Phase::Dns, None) => {
+                        "check the network and the address; if only a proxy knows this name, set HTTPS_PROXY to it"
+                    }
+                    (Phase::Connect | Phase::Proxy | Phase::Exchange | Phase::Read, _) => {
+                        "check the network, the proxy (HTTPS_PROXY, NO_PROXY) and the address, and try again"
+                    }
+                };
+                Self::new(ErrorKind::Unreachable, error, hint)
+            }
+            IssuerError::Busy { retry_after, .. } => {
+                let hint = match retry_after {
+                    Some(wait) => format!("try again in {} seconds", wait.as_secs()),
+                    None => "try again in a minute".into(),
+                };
+                Self::new(ErrorKind::Unreachable, error, hint)
+            }
+            IssuerError::Refused(refusal) => {
+                let hint = match refusal.code.as_str() {
+                    "invalid_client" | "unauthorized_client" => {
+                        "check --client-id, --client-auth and the client's secret, and log in again"
+                    }
+                    "invalid_scope" => "ask for a scope that the issuer grants this client, with --scope",
+                    "invalid_target" => "ask for an --audience or --resource that the issuer knows",
+                    "access_denied" => "sign in again and allow the access",
+                    "invalid_grant" => "check what was typed, or log in again",
+                    "expired_token" => "run the login again, and enter the code sooner",
+                    _ => "ask whoever runs the issuer what this means for your client",
+                };
+                Self::new(ErrorKind::Refused, error, hint)
+            }
+            IssuerError::TokenType { .. } => Self::new(
+                ErrorKind::Refused,
+                error,
+                "have the client registered for bearer tokens at the issuer, without DPoP or another proof",
+            )
+            .with_code("token_type"),
+            IssuerError::Malformed { misplaced, .. } => {
+                let hint = if *misplaced {
+                    "check the issuer's address and those of its endpoints, path and slash at the end included; if they are \
+                     right, something between here and it answers in its place (a proxy, a sign-in page of the network)"
+                } else {
+                    "something between here and the issuer answers in its place (a proxy, a sign-in page of the network), or \
+                     it is out of order; try again"
+                };
+                Self::new(ErrorKind::Unreachable, error, hint)
+            }
+            IssuerError::NoJwt { .. } => Self::new(
+                ErrorKind::Unreachable,
+                error,
+                "say where it is with `authctl login{profile} --field access_token=NAME`, with dots between the names of nested \
+                 members, such as data.token",
+            ),
+            IssuerError::TimedOut { .. } => {
+                Self::new(ErrorKind::LoginRequired, error, "run `authctl login{profile}` again")
+            }
+            IssuerError::CaCert { .. } => {
+                Self::new(ErrorKind::Usage, error, "give a PEM file of certificates with --ca-cert or SSL_CERT_FILE")
+                    .with_code("configuration")
+            }
+            IssuerError::Proxy { variable } => {
+                let hint = format!(
+                    "set {variable} to http://HOST:PORT, or the same with https, socks5 or socks5h; in a user name or password \
+                     before it, write special characters as in %40 for @. An agent goes by what it was started with"
+                );
+                Self::new(ErrorKind::Usage, error, hint).with_code("configuration")
+            }
+            IssuerError::ClientKey { .. } => Self::new(
+                ErrorKind::Usage,
+                error,
+                "name the private key that belongs to the public one at the issuer, with --client-key FILE",
+            )
+            .with_code("configuration"),
+            IssuerError::Local { .. } => {
+                Self::new(ErrorKind::Unexpected, error, "try again, or use `authctl login{profile} --device`")
+            }
+        }
+    }
+}
+
+/// What to do where an issuer calls itself `found` and was asked as `expected`. What is to be typed comes from the
+/// issuer: only a plain address at the same place is put into a command.
+fn name_to_use(expected: &str, found: &str) -> String {
+    let place = |url: &str| url.split('/').take(3).collect::<Vec<_>>().join("/");
+    let plain = found.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:/%".contains(&b));
+    if !found.contains("://") {
+        return "log in again; if it stays so, tell whoever runs the issuer that its metadata promises `iss` in its answers \
+                (RFC 9207)"
+            .to_owned();
+    }
+    if !plain || place(expected) != place(found) {
+        return format!("if that is the issuer you mean, use exactly `{found}`; if not, do not sign in there");
+    }
+    let slash = expected.trim_end_matches('/') == found.trim_end_matches('/');
+    let why = if slash { "the slash at the end counts" } else { "the whole name counts" };
+    format!("{why}: if that is the issuer you mean, log in with `--issuer {found}`; if not, do not sign in there")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_has_a_code_of_its_own_in_the_table() {
+        let kinds = [
+            ErrorKind::Unexpected,
+            ErrorKind::Usage,
+            ErrorKind::LoginRequired,
+            ErrorKind::Denied,
+            ErrorKind::Refused,
+            ErrorKind::Unreachable,
+            ErrorKind::Store,
+            ErrorKind::Agent,
+            ErrorKind::Interrupted,
+        ];
+        let codes: Vec<u8> = kinds.iter().map(|kind| kind.exit_code()).collect();
+        let table: Vec<u8> = EXIT_CODES[1..].iter().map(|(code, _)| *code).collect();
+        assert_eq!(codes, table);
+        assert!(kinds.iter().all(|kind| ErrorKind::of_exit_code(kind.exit_code()) == *kind));
+    }
+
+    #[test]
+    fn an_issuers_own_name_is_put_into_a_command_only_where_it_can_do_no_harm() {
+        for (expected, found, hint) in [
+            (
+                "https://a.example/",
+                "https://a.example",
+                "the slash at the end counts: if that is the issuer you mean, log in with `--issuer https://a.example`; if not",
+            ),
+            ("https://a.example", "https://a.example/", "log in with `--issuer https://a.example/`;"),
+            ("https://a.example/T", "https://a.example/t", "the whole name counts: "),
+            ("https://a.example", "https://evil.example", "use exactly `https://evil.example`; if not, do not sign in"),
+            ("https://a.example", "https://a.example.evil.example", "use exactly"),
+            ("https://a.example", "https://a.example/$(rm -rf .)", "use exactly"),
+            ("https://a.example", "no `iss` from the browser", "RFC 9207"),
+        ] {
+            let told = name_to_use(expected, found);
+            assert!(told.contains(hint), "{expected} {found}: {told}");
+        }
+    }
+
+    #[test]
+    fn messages_and_hints_are_one_line_and_name_the_profile() {
+        let failure = Error::msg(ErrorKind::LoginRequired, "a\nb\r\n c", "run `authctl login{profile}`");
+        assert_eq!((failure.message().as_str(), failure.next().as_str()), ("a b c", "run `authctl login`"));
+        let failure = failure.about(&"work".parse().expect("name"));
+        assert_eq!(failure.next(), "run `authctl login work`");
+    }
+}

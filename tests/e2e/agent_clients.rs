@@ -1,0 +1,114 @@
+//! The agent's socket as other languages' HTTP clients see it: curl, Python and Node, each with what it brings with it.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::agent_support::{Killed, agent, output_of, socket_of};
+use crate::keyring::needs;
+use crate::support::{self, Sandbox};
+
+#[derive(Clone, Copy, Debug)]
+enum Client {
+    Curl,
+    Python,
+    Node,
+}
+
+impl Client {
+    fn command(self, socket: &Path, method: &str, target: &str) -> Command {
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients");
+        let mut command = match self {
+            Self::Curl => {
+                let mut command = Command::new("curl");
+                command.args(["-sS", "--no-buffer", "--max-time", "30", "-X", method, "--unix-socket"]).arg(socket);
+                command.arg(format!("http://authctl{target}"));
+                return command;
+            }
+            Self::Python => Command::new("python3"),
+            Self::Node => Command::new("node"),
+        };
+        let script = if matches!(self, Self::Python) { "client.py" } else { "client.js" };
+        command.arg(scripts.join(script)).arg(socket).args([method, target]);
+        command
+    }
+
+    /// What the client got: `{"status", "type", "body"}`.
+    #[track_caller]
+    fn gets(self, socket: &Path, method: &str, target: &str) -> Value {
+        let mut command = self.command(socket, method, target);
+        if matches!(self, Self::Curl) {
+            command.args(["-w", "\n{\"status\":%{http_code},\"type\":\"%{content_type}\"}"]);
+        }
+        let output = output_of(&mut command).unwrap_or_else(|said| panic!("{self:?}: {said}"));
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let Self::Curl = self else { return read(output.trim_end()) };
+        let (body, told) = output.rsplit_once('\n').expect("two lines");
+        let mut told = read(told);
+        told["body"] = read(body);
+        told
+    }
+
+    /// Listens, has `happen` happen, and gives the name and the data of the first event called `name`.
+    #[track_caller]
+    fn hears(self, socket: &Path, name: &str, happen: impl FnOnce()) -> Value {
+        let mut command = self.command(socket, "GET", "/v1/events");
+        if !matches!(self, Self::Curl) {
+            command.arg(name);
+        }
+        let mut child = Killed(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts"));
+        let mut lines = BufReader::new(child.0.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let listening = lines.next().expect("a sign that it listens");
+        assert!(listening.ends_with("listening"), "{self:?}: {listening}");
+        happen();
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let Self::Curl = self else { return read(&lines.next().expect("an event"))["body"].clone() };
+        let event = format!("event: {name}");
+        lines.find(|line| *line == event).expect("the event");
+        read(lines.next().expect("its data").strip_prefix("data: ").expect("data"))
+    }
+}
+
+#[track_caller]
+fn speaks(client: Client, program: &str) {
+    needs(&[program]);
+    let (home, issuer) = (Sandbox::new(), support::quick_issuer());
+    home.log_in("work", &issuer);
+    let token = home.token("work");
+    let _agent = agent(&home, &[]);
+    let socket = socket_of(&home);
+
+    let told = client.gets(&socket, "GET", "/v1/token/work?min_ttl=60");
+    assert_eq!((&told["status"], &told["type"]), (&json!(200), &json!("application/json")), "{client:?}");
+    assert!(told["body"]["access_token"] == token.as_str(), "the token that `authctl token` prints");
+    assert_eq!(told["body"]["profile"], "work");
+
+    let told = client.gets(&socket, "GET", "/v1/token/nobody");
+    assert_eq!((&told["status"], &told["type"]), (&json!(404), &json!("application/problem+json")), "{told}");
+    let problem = &told["body"];
+    assert_eq!((&problem["code"], &problem["status"]), (&json!("unknown_profile"), &json!(404)), "{problem}");
+    assert!(problem["title"].as_str().is_some_and(|title| title.contains("nobody")), "{problem}");
+    assert_eq!(problem["exit_code"], home.run(&["token", "nobody"]).code, "{problem}");
+
+    let data = client.hears(&socket, "refreshed", || {
+        home.run(&["refresh", "work"]).exits(0);
+    });
+    assert_eq!((&data["profile"], data["at"].is_i64()), (&json!("work"), true), "{data}");
+}
+
+#[test]
+fn curl_speaks_with_it() {
+    speaks(Client::Curl, "curl");
+}
+
+#[test]
+fn python_speaks_with_it() {
+    speaks(Client::Python, "python3");
+}
+
+#[test]
+fn node_speaks_with_it() {
+    speaks(Client::Node, "node");
+}

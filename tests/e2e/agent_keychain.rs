@@ -1,0 +1,83 @@
+//! The agent and a real keychain that stops answering: what is cache is handed out, other stores are used as ever, and the
+//! sessions in it are served again as soon as it goes on.
+
+use std::time::{Duration, Instant};
+
+use authctl::dev_issuer::Handle;
+
+use crate::keyring::Keyring;
+use crate::support::agent::Agent;
+use crate::support::watched::until;
+use crate::support::{self, PASSWORD, Sandbox, USER};
+
+/// A home with `kept` and `other` in a keyring and `filed` in the file store.
+fn logged_in() -> (Sandbox, Keyring, Handle) {
+    let (keyring, issuer) = (Keyring::start(), support::quick_issuer());
+    let mut home = Sandbox::with_store("keychain");
+    home.set("DBUS_SESSION_BUS_ADDRESS", keyring.address());
+    home.log_in("kept", &issuer);
+    home.log_in("other", &issuer);
+    let args = ["--issuer", issuer.issuer(), "--client-id", "authctl", "--store", "file", "--username", USER];
+    let login = [&["login", "filed", "--password", "--password-stdin"], &args[..]].concat();
+    home.run_with(&login, &format!("{PASSWORD}\n")).exits(0);
+    (home, keyring, issuer)
+}
+
+/// The best of some tries: this machine has other things to do.
+#[track_caller]
+fn quick(mut ask: impl FnMut()) {
+    let mut once = || {
+        let begun = Instant::now();
+        ask();
+        begun.elapsed()
+    };
+    let quickest = (0..5).map(|_| once()).min().expect("some");
+    assert!(quickest < Duration::from_millis(100), "{quickest:?}");
+}
+
+#[test]
+fn nobody_else_waits_for_a_keychain_that_hangs() {
+    let (home, keyring, issuer) = logged_in();
+    let agent = Agent::run(&home);
+    let cache = agent.get("/v1/token/kept").token();
+    let filed = agent.get("/v1/token/filed").token();
+    keyring.stop_daemon();
+    // Fifty clients of a session that has to be read again.
+    agent.post("/v1/forget/other", "").is(200);
+    let mut waiting: Vec<_> = (0..50).map(|_| agent.waits_for("GET", "/v1/token/other")).collect();
+    quick(|| assert_eq!(agent.get("/v1/token/kept").token(), cache));
+    quick(|| assert_eq!(agent.get("/v1/token/filed").token(), filed));
+    agent.post("/v1/refresh/filed", "").is(200);
+    assert_eq!(issuer.stats().refreshes_committed, 1);
+    // Those who wait are told within the limit of a call to the keychain, and with what to do.
+    for one in &mut waiting {
+        let problem = one.answer().expect("an answer").refuses(503, "store_timed_out");
+        assert_eq!(problem["exit_code"], 7, "{problem}");
+    }
+    // A refresh is not begun whose outcome could not be stored; the token that is valid yet is handed out.
+    agent.post("/v1/refresh/kept", "").refuses(503, "store_timed_out");
+    assert_eq!(agent.get("/v1/token/kept").token(), cache);
+    assert_eq!(issuer.stats().refreshes_committed, 1, "nothing was sent that could not be stored");
+    keyring.continue_daemon();
+    let other = until("the keychain's session", || {
+        let answer = agent.get("/v1/token/other");
+        (answer.status == 200).then(|| answer.token())
+    });
+    assert!(!other.is_empty());
+    agent.post("/v1/refresh/kept", "").is(200);
+    assert_ne!(agent.get("/v1/token/kept").token(), cache);
+}
+
+#[test]
+fn an_agent_that_starts_while_the_keychain_hangs_serves_what_it_can() {
+    let (home, keyring, _issuer) = logged_in();
+    keyring.stop_daemon();
+    let agent = Agent::start(&home);
+    quick(|| drop(agent.get("/v1/token/filed").token()));
+    agent.get("/v1/token/kept").refuses(503, "store_timed_out");
+    home.run(&["token", "kept"]).exits(7);
+    home.run(&["status", "--json"]).exits(7);
+    keyring.continue_daemon();
+    until("the keychain's session", || (agent.get("/v1/token/kept").status == 200).then_some(()));
+    agent.stops();
+}

@@ -1,0 +1,46 @@
+//! The notification on the desktop: one for a session that has ended, by the platform's own program.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::agent_support::{agent, asked, socket_of};
+use crate::support::watched::until;
+use crate::support::{self, Sandbox};
+
+/// Records what it is run with, an argument a line and an empty line after the last.
+const RECORDS: &str = "#!/bin/sh\nprintf '%s\\n' \"$@\" '' >> \"$HOME/notified\"\n";
+
+#[test]
+fn a_session_that_has_ended_is_told_once() {
+    let (mut home, issuer) = (Sandbox::new(), support::quick_issuer());
+    let programs = home.path().join("bin");
+    std::fs::create_dir(&programs).expect("made");
+    let program = programs.join("notify-send");
+    std::fs::write(&program, RECORDS).expect("written");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    home.set("PATH", format!("{}:{}", programs.display(), std::env::var("PATH").expect("PATH")));
+    home.log_in("work", &issuer);
+    home.log_in("home", &issuer);
+    let secrets = (home.session("work"), home.session("home"), home.secrets()).2;
+
+    let mut agent = agent(&home, &["--notify"]);
+    let socket = socket_of(&home);
+    assert_eq!(asked(&socket, "POST", "/v1/refresh/work", "").0, 200, "a refresh is nothing to tell");
+    issuer.revoke_everything();
+    for _ in 0..3 {
+        assert_eq!(asked(&socket, "POST", "/v1/refresh/work", "").0, 401);
+    }
+    let notified = || std::fs::read_to_string(home.path().join("notified")).unwrap_or_default();
+    until("the notification", || notified().contains("authctl login work").then_some(()));
+    assert_eq!(asked(&socket, "POST", "/v1/refresh/home", "").0, 401);
+    until("the other one", || notified().contains("authctl login home").then_some(()));
+    // All that it has begun to tell is told once it has ended.
+    assert_eq!(asked(&socket, "POST", "/v1/stop", "").0, 200);
+    until("its end", || agent.0.try_wait().expect("waited"));
+
+    let shown = |name: &str| {
+        let text = format!("The session of {name} has ended. Run: authctl login {name}");
+        format!("--app-name=authctl\n--urgency=normal\nauthctl: login required\n{text}\n\n")
+    };
+    assert_eq!(notified(), shown("work") + &shown("home"));
+    assert!(secrets.iter().all(|secret| !notified().contains(secret.as_str())));
+}

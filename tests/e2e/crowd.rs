@@ -1,0 +1,101 @@
+//! A hundred processes that want one profile's token at once, its session in a real keychain, at an issuer that ends a
+//! session when a refresh token is used twice.
+
+use std::fs::{File, read_dir, read_link};
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use authctl::dev_issuer::Handle;
+
+use crate::keyring::Keyring;
+use crate::support::{self, Sandbox};
+
+const CROWD: usize = 100;
+
+/// A keyring, an issuer that takes no refresh token twice, and a home that keeps its sessions in the one.
+struct Scene {
+    // Dropped in this order: the keyring outlives nobody who asks it.
+    home: Sandbox,
+    issuer: Handle,
+    _keyring: Keyring,
+}
+
+impl Scene {
+    fn set() -> Self {
+        let keyring = Keyring::start();
+        let issuer = support::issuer(|options| {
+            assert!(options.reuse_grace.is_zero() && options.rotate, "the issuer revokes on reuse");
+        });
+        let mut home = Sandbox::with_store("keychain");
+        home.set("DBUS_SESSION_BUS_ADDRESS", keyring.address());
+        home.log_in("first", &issuer);
+        let stored = keyring.secret_tool(&["lookup", "service", "authctl", "username", "first"], b"").stdout;
+        let stored: serde_json::Value = serde_json::from_slice(&stored).expect("the session");
+        let token = |name: &str| stored["tokens"][name].as_str().unwrap_or_else(|| panic!("no {name}")).to_owned();
+        // The same login once more as `work`, with an access token that is over.
+        let response = serde_json::json!({
+            "access_token": token("access_token"), "refresh_token": token("refresh_token"),
+            "token_type": "Bearer", "expires_in": 0,
+        });
+        home.run(&["logout", "first", "--no-revoke"]).exits(0);
+        let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--with-token"];
+        home.run_with(&login, &response.to_string()).exits(0);
+        home.keep_secret(&token("refresh_token"));
+        Self { home, issuer, _keyring: keyring }
+    }
+
+    /// The lock that the processes take turns by.
+    fn lock_file(&self) -> PathBuf {
+        self.home.path().join("data/authctl/locks/work.lock")
+    }
+
+    /// Has the whole crowd run `args`, lets none past the lock before all stand at it, and gives what they printed.
+    fn crowd(&self, args: &[&str]) -> Vec<String> {
+        let lock = File::options().create(true).truncate(false).write(true).open(self.lock_file()).expect("the lock");
+        lock.lock().expect("locked");
+        let children: Vec<Child> = (0..CROWD).map(|_| self.home.start(args, "")).collect();
+        let end = Instant::now() + Duration::from_secs(60);
+        let mut outside: Vec<u32> = children.iter().map(Child::id).collect();
+        while !outside.is_empty() {
+            assert!(Instant::now() < end, "{} never came to the lock", outside.len());
+            outside.retain(|id| !self.waits(*id));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(lock);
+        children.into_iter().map(|child| self.home.finish(child, args).exits(0).stdout).collect()
+    }
+
+    /// Whether a process has the lock file open, or has ended, which its output will tell more of.
+    fn waits(&self, id: u32) -> bool {
+        let Ok(open) = read_dir(format!("/proc/{id}/fd")) else { return true };
+        let ended = std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| stat.contains(") Z "));
+        ended || open.flatten().any(|fd| read_link(fd.path()).is_ok_and(|to| to == self.lock_file()))
+    }
+
+    #[track_caller]
+    fn refreshed_once(&self) {
+        let stats = self.issuer.stats();
+        assert_eq!(stats.grants_asked["refresh_token"], 1, "{stats:?}");
+        assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (1, 0, 0), "{stats:?}");
+    }
+}
+
+#[test]
+fn a_hundred_that_need_a_token_get_the_same_new_one() {
+    let scene = Scene::set();
+    let tokens = scene.crowd(&["token", "work"]);
+    assert_eq!(tokens.len(), CROWD);
+    assert!(tokens[0].len() > 100 && tokens.iter().all(|token| *token == tokens[0]), "all the same");
+    scene.refreshed_once();
+    // The session has outlived it: the next refresh is the second, with the refresh token that the first one brought.
+    scene.home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(scene.issuer.stats().refreshes_committed, 2);
+}
+
+#[test]
+fn a_hundred_that_ask_for_a_refresh_share_one() {
+    let scene = Scene::set();
+    scene.crowd(&["refresh", "work"]);
+    scene.refreshed_once();
+}

@@ -1,0 +1,195 @@
+//! Against oidc-provider, a certified OpenID provider that nobody here wrote, and its own pages in a real browser.
+
+mod client_key;
+mod keys;
+mod life;
+mod refresh;
+mod resources;
+mod tls;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use fantoccini::error::CmdError;
+use fantoccini::{Client, Locator};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::agent_support::Killed;
+use crate::driver::{self, Answer, Desk, Screen, Walked};
+use crate::support::watched::LIMIT;
+use crate::support::{PASSWORD, Ran, Sandbox, USER, http};
+
+/// The secret of its confidential clients, with all that an encoding can get wrong.
+const SECRET: &str = "a secret: with / and +, & %41";
+
+/// A provider on a port of its own, gone when dropped.
+struct Provider {
+    _process: Killed,
+    orders: ChildStdin,
+    answers: Receiver<String>,
+    issuer: String,
+}
+
+/// What a provider has done and seen.
+#[derive(Debug, Deserialize)]
+struct Counts {
+    /// Refresh tokens that were answered with tokens.
+    refreshes: u64,
+    /// Codes that were.
+    codes: u64,
+    /// What token requests were refused for, in the provider's own words.
+    refused: Vec<String>,
+    /// Grants that were revoked with all their tokens.
+    revoked_grants: u64,
+    /// Token requests with the client's secret in the header.
+    by_header: u64,
+    /// And in the form.
+    by_form: u64,
+    /// How often the keys were fetched.
+    keys: u64,
+    /// What went wrong in the provider itself.
+    faults: Vec<String>,
+}
+
+impl Provider {
+    /// One with these options; `server.js` tells what there is.
+    fn start(options: &Value) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let place = root.join("target/oidc-provider");
+        let installed = place.join("node_modules/oidc-provider").is_dir();
+        assert!(installed, "not installed: {}; `tests/run` installs what the tests drive", place.display());
+        let own = place.join("node_modules/.bin/node");
+        let mut command = Command::new(if own.is_file() { own.as_os_str() } else { "node".as_ref() });
+        command.arg(root.join("tests/e2e/oidc_provider/server.js")).arg(options.to_string()).current_dir(place);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = Killed(command.spawn().expect("node starts"));
+        let orders = process.0.stdin.take().expect("piped");
+        let lines = BufReader::new(process.0.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let (tell, answers) = channel();
+        std::thread::spawn(move || lines.into_iter().for_each(|line| drop(tell.send(line))));
+        let mut provider = Self { _process: process, orders, answers, issuer: String::new() };
+        let told: BTreeMap<String, String> = serde_json::from_str(&provider.answer()).expect("an issuer");
+        provider.issuer = told["issuer"].clone();
+        provider
+    }
+
+    fn answer(&mut self) -> String {
+        self.answers.recv_timeout(LIMIT).expect("the provider answers")
+    }
+
+    /// Gives an order, which is carried out when this returns.
+    #[track_caller]
+    fn told(&mut self, order: &str) -> Counts {
+        writeln!(self.orders, "{order}").expect("told");
+        let counts: Counts = serde_json::from_str(&self.answer()).expect("counts");
+        assert_eq!(counts.faults, Vec::<String>::new());
+        counts
+    }
+
+    fn counts(&mut self) -> Counts {
+        self.told("counts")
+    }
+
+    /// Sends a form as any program could that has got hold of what is in it.
+    #[track_caller]
+    fn post(&self, path: &str, form: &[(&str, &str)]) -> (u16, Value) {
+        let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let (status, body) = http::post(&format!("{}/{path}", self.issuer), &form);
+        (status, serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}")))
+    }
+
+    /// Whether the provider itself takes an opaque token for good.
+    #[track_caller]
+    fn is_active(&self, token: &str) -> bool {
+        let form = [("token", token), ("client_id", "post"), ("client_secret", SECRET)];
+        let (status, answer) = self.post("token/introspection", &form);
+        assert_eq!(status, 200, "{answer}");
+        answer["active"].as_bool().expect("active or not")
+    }
+
+    /// The command line that logs in to `work` here as the client `id`.
+    fn login<'a>(&'a self, id: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+        let plain = ["login", "work", "--issuer", self.issuer.as_str(), "--client-id", id];
+        [&plain[..], more].concat()
+    }
+
+    /// Logs in to `work` in the browser, with a session that can be refreshed.
+    #[track_caller]
+    fn signs_in(&self, desk: &Desk, more: &[&str]) -> Walked {
+        let more = [&["--prompt", "consent"], more].concat();
+        let (ran, walked) = self.tries(desk, &self.login("native", &more), &Somebody::agreeable());
+        ran.exits(0).says("Logged in as developer");
+        assert!(desk.home.session("work").can_refresh());
+        walked
+    }
+
+    /// Runs a login that opens the browser, and has somebody walk there.
+    #[track_caller]
+    fn tries(&self, desk: &Desk, login: &[&str], somebody: &Somebody) -> (Ran, Walked) {
+        let login = [login, &["--browser"]].concat();
+        let started = desk.home.start(&login, "");
+        let walked = driver::walk("oidc-provider", Screen::Desktop, &desk.address(), somebody);
+        (desk.home.finish(started, &login), walked)
+    }
+
+    /// Logs in to `work` as the client itself.
+    #[track_caller]
+    fn serves(&self, home: &Sandbox, id: &str, more: &[&str]) -> Ran {
+        home.keep_secret(SECRET);
+        let more = [&["--client-credentials", "--client-secret-stdin"], more].concat();
+        home.run_with(&self.login(id, &more), &format!("{SECRET}\n"))
+    }
+}
+
+/// A provider with nothing special about it.
+fn provider() -> Provider {
+    Provider::start(&json!({}))
+}
+
+/// A person at the provider's pages.
+struct Somebody {
+    allows: bool,
+    /// What to type in, once, where a device's code is asked for.
+    code: Option<String>,
+    typed: Cell<bool>,
+}
+
+impl Somebody {
+    fn who(allows: bool, code: Option<String>) -> Self {
+        Self { allows, code, typed: Cell::new(false) }
+    }
+
+    fn agreeable() -> Self {
+        Self::who(true, None)
+    }
+
+    fn to_type(&self) -> Option<&str> {
+        self.code.as_deref().filter(|_| !self.typed.get())
+    }
+}
+
+impl Answer for Somebody {
+    async fn to(&self, page: &Client) -> Result<Option<&'static str>, CmdError> {
+        let has = |css: &'static str| page.find(Locator::Css(css));
+        if let Ok(field) = has("input[name=login]").await {
+            field.send_keys(USER).await?;
+            has("input[name=password]").await?.send_keys(PASSWORD).await?;
+            Ok(Some(".login-submit"))
+        } else if let (Some(code), Ok(field)) = (self.to_type(), has("input[name=user_code][type=text]").await) {
+            field.send_keys(code).await?;
+            self.typed.set(true);
+            Ok(Some("button[type=submit]"))
+        } else if has("[id='op.deviceConfirmForm']").await.is_ok() {
+            Ok(Some(if self.allows { "button[autofocus]" } else { "button[name=abort]" }))
+        } else if has("input[name=prompt][value=consent]").await.is_ok() {
+            Ok(Some(if self.allows { ".login-submit" } else { ".login-help a" }))
+        } else {
+            Ok(None)
+        }
+    }
+}

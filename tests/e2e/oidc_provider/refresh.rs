@@ -1,0 +1,97 @@
+//! Refreshes at a provider that changes the refresh token each time and ends the session of one that comes twice.
+
+use serde_json::json;
+
+use super::provider;
+use crate::agent_support::agent;
+use crate::driver::Desk;
+use crate::support::Sandbox;
+
+fn refresh_token(home: &Sandbox) -> String {
+    home.session("work").tokens.refresh_token.expect("one").expose().to_owned()
+}
+
+#[test]
+fn each_refresh_changes_the_refresh_token_and_one_that_comes_twice_ends_the_session() {
+    let mut provider = provider();
+    let desk = Desk::set();
+    provider.signs_in(&desk, &[]);
+    let home = &desk.home;
+    let mut seen = vec![refresh_token(home)];
+    for refreshes in 1..=3 {
+        home.run(&["refresh", "work"]).exits(0);
+        let new = refresh_token(home);
+        assert!(!seen.contains(&new), "another one each time");
+        seen.push(new);
+        assert_eq!(provider.counts().refreshes, refreshes);
+    }
+    let counts = provider.counts();
+    assert_eq!((counts.refused.len(), counts.revoked_grants), (0, 0), "{counts:?}");
+
+    // Somebody who has got hold of an old one.
+    let form = [("grant_type", "refresh_token"), ("refresh_token", &seen[0]), ("client_id", "native")];
+    let (status, answer) = provider.post("token", &form);
+    assert_eq!((status, &answer["error"]), (400, &json!("invalid_grant")), "{answer}");
+    assert_eq!(provider.counts().revoked_grants, 1);
+
+    // Nobody has been told here, and the token is there yet: a login is required when the provider says so.
+    home.run(&["token", "work"]).exits(0);
+    home.run(&["status", "work", "--check"]).exits(0);
+    let refused = home.run(&["refresh", "work", "--json"]).exits(3).error();
+    assert_eq!(refused["code"], "login_required", "{refused}");
+    assert!(refused["hint"].as_str().is_some_and(|hint| hint.contains("authctl login work")), "{refused}");
+    home.expire("work");
+    home.run(&["status", "work", "--check"]).exits(3);
+    home.run(&["token", "work"]).exits(3).says("authctl login work");
+    // What was refused once is not sent again.
+    assert_eq!(provider.counts().refused.len(), 2);
+}
+
+#[test]
+fn a_reply_that_is_lost_costs_a_login_only_when_nothing_else_is_left() {
+    let mut provider = provider();
+    let desk = Desk::set();
+    provider.signs_in(&desk, &[]);
+    let home = &desk.home;
+    let first = home.token("work");
+    provider.told("lose");
+    home.run(&["refresh", "work"]).exits(6);
+    assert_eq!(provider.counts().refreshes, 1, "the provider has spent the refresh token");
+    // While the token lives it is handed out, and the one that may be spent is not sent again.
+    assert_eq!(home.token("work"), first);
+    home.run(&["refresh", "work"]).exits(6);
+    let counts = provider.counts();
+    assert_eq!((counts.refreshes, counts.refused.len(), counts.revoked_grants), (1, 0, 0), "{counts:?}");
+    // Then it is all that is left.
+    home.expire("work");
+    home.run(&["token", "work"]).exits(3).says("authctl login work");
+    assert_eq!(provider.counts().revoked_grants, 1);
+}
+
+#[test]
+fn twenty_at_expiry_send_one_refresh() {
+    let mut provider = provider();
+    let desk = Desk::set();
+    provider.signs_in(&desk, &[]);
+    let home = &desk.home;
+    let first = home.token("work");
+    home.expire("work");
+    let args = ["token", "work"];
+    let started: Vec<_> = (0..20).map(|_| home.start(&args, "")).collect();
+    let tokens: Vec<String> =
+        started.into_iter().map(|one| home.finish(one, &args).exits(0).line().to_owned()).collect();
+    assert!(tokens.iter().all(|token| *token == tokens[0]) && tokens[0] != first, "one new token for all");
+    let counts = provider.counts();
+    assert_eq!((counts.refreshes, counts.refused.len(), counts.revoked_grants), (1, 0, 0), "{counts:?}");
+    assert!(provider.is_active(&tokens[0]));
+    // The session goes on, whoever refreshes it.
+    home.run(&["refresh", "work"]).exits(0);
+    let third = home.token("work");
+    home.expire("work");
+    let _agent = agent(home, &[]);
+    let started: Vec<_> = (0..20).map(|_| home.start(&args, "")).collect();
+    for one in started {
+        assert_ne!(home.finish(one, &args).exits(0).line(), third);
+    }
+    assert_eq!(provider.counts().refreshes, 3);
+}

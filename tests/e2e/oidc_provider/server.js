@@ -1,0 +1,165 @@
+// Runs oidc-provider on a free port of 127.0.0.1 for tests/e2e/oidc_provider.rs. argv[2] holds options as JSON:
+//   life    how long access tokens last, in seconds
+//   iss     what authorization responses name as their issuer in place of the truth; "" for nothing (RFC 9207)
+//   tls     {cert, key}: PEM files to serve https with
+//   keys    PEM files: what the client `pkjwt` signs with
+// Each answer is a line of JSON on stdout: first {issuer}, then one for each line on stdin:
+//   counts      what the server has done and seen so far
+//   rotate      signs with new keys from now on, and still publishes those before
+//   forget      stops publishing the keys of before
+//   lose        hangs up instead of answering the next token request, which it has carried out
+// It ends with its stdin. Run it where node_modules is.
+import * as crypto from "node:crypto";
+import { readFileSync } from "node:fs";
+import * as http from "node:http";
+import * as https from "node:https";
+import { join } from "node:path";
+import * as readline from "node:readline";
+import { pathToFileURL } from "node:url";
+
+const options = JSON.parse(process.argv[2] ?? "{}");
+const tell = (answer) => process.stdout.write(`${JSON.stringify(answer)}\n`);
+// stdout is for answers alone; the library has much to say about what a real deployment would do otherwise.
+console.info = console.warn;
+
+const library = (path) => import(pathToFileURL(join(process.cwd(), "node_modules/oidc-provider/lib", path)));
+const { default: Provider, errors } = await library("index.js");
+const { createMemoryAdapter } = await library("adapters/memory_adapter.js");
+
+// What outlives a change of keys.
+const adapter = createMemoryAdapter();
+const cookies = [crypto.randomBytes(32).toString("base64url")];
+
+// An API whose access tokens are JWTs, for each algorithm.
+const resources = Object.fromEntries(
+  ["RS256", "ES256", "EdDSA"].map((alg) => [`https://${alg.toLowerCase()}.example`, alg]),
+);
+
+const redirects = {
+  application_type: "native",
+  redirect_uris: ["http://127.0.0.1/callback"],
+  grant_types: ["authorization_code", "refresh_token", "urn:ietf:params:oauth:grant-type:device_code"],
+  response_types: ["code"],
+};
+const service = { redirect_uris: [], response_types: [], grant_types: ["client_credentials"] };
+const secret = "a secret: with / and +, & %41";
+const clients = [
+  { client_id: "native", token_endpoint_auth_method: "none", ...redirects },
+  ...["ES256", "EdDSA"].map((alg) => ({
+    client_id: `native-${alg}`,
+    token_endpoint_auth_method: "none",
+    id_token_signed_response_alg: alg,
+    ...redirects,
+  })),
+  { client_id: "basic", client_secret: secret, token_endpoint_auth_method: "client_secret_basic", ...service },
+  { client_id: "post", client_secret: secret, token_endpoint_auth_method: "client_secret_post", ...service },
+];
+if (options.keys) {
+  const jwk = (file) => crypto.createPublicKey(readFileSync(file)).export({ format: "jwk" });
+  clients.push({
+    client_id: "pkjwt",
+    token_endpoint_auth_method: "private_key_jwt",
+    jwks: { keys: options.keys.map(jwk) },
+    ...redirects,
+    grant_types: ["authorization_code", "refresh_token", "client_credentials"],
+  });
+}
+
+function newKeys() {
+  const jwk = (type, curve) => crypto.generateKeyPairSync(type, curve).privateKey.export({ format: "jwk" });
+  const keys = [
+    { ...jwk("rsa", { modulusLength: 2048 }), alg: "RS256" },
+    { ...jwk("ec", { namedCurve: "P-256" }), alg: "ES256" },
+    { ...jwk("ed25519"), alg: "EdDSA" },
+  ];
+  return keys.map((key) => ({ ...key, use: "sig" }));
+}
+
+const counts = { by_header: 0, by_form: 0, renewals: 0, refused: [], revoked_grants: 0, keys: 0, codes: 0, faults: [] };
+
+function provider(keys) {
+  const made = new Provider(issuer, {
+    adapter,
+    clients,
+    jwks: { keys },
+    cookies: { keys: cookies },
+    claims: { openid: ["sub"], profile: ["preferred_username"] },
+    scopes: ["openid", "offline_access"],
+    enabledJWA: { idTokenSigningAlgValues: ["RS256", "ES256", "EdDSA"] },
+    rotateRefreshToken: true,
+    ttl: {
+      AccessToken: options.life ?? 3600,
+      ClientCredentials: options.life ?? 3600,
+      AuthorizationCode: 60,
+      DeviceCode: 600,
+      Grant: 86_400,
+      IdToken: 3600,
+      Interaction: 600,
+      RefreshToken: 86_400,
+      Session: 86_400,
+    },
+    features: {
+      clientCredentials: { enabled: true },
+      deviceFlow: { enabled: true },
+      introspection: { enabled: true },
+      revocation: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo(ctx, resource) {
+          const alg = resources[resource];
+          if (!alg) throw new errors.InvalidTarget();
+          const accessTokenTTL = options.life ?? 3600;
+          return { scope: "read write", accessTokenTTL, accessTokenFormat: "jwt", jwt: { sign: { alg } } };
+        },
+      },
+    },
+    findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id, preferred_username: id }) }),
+  });
+  made.on("grant.success", (ctx) => {
+    if (ctx.oidc.params.grant_type === "refresh_token") counts.renewals += 1;
+    if (ctx.oidc.params.grant_type === "authorization_code") counts.codes += 1;
+  });
+  made.on("grant.error", (ctx, error) => {
+    if (error.error !== "authorization_pending") counts.refused.push(error.error_detail ?? error.error);
+  });
+  made.on("grant.revoked", () => (counts.revoked_grants += 1));
+  made.on("server_error", (ctx, error) => counts.faults.push(String(error.stack)));
+  made.use(async (ctx, next) => {
+    await next();
+    if (ctx.path === "/jwks") counts.keys += 1;
+    if (ctx.path === "/token") {
+      if (ctx.get("authorization")) counts.by_header += 1;
+      else if (ctx.oidc.body?.client_secret) counts.by_form += 1;
+      if (lose) ctx.req.socket.destroy();
+      lose = false;
+    }
+    const location = ctx.response.get("location") ?? "";
+    if (options.iss !== undefined && location.includes("/callback?")) {
+      const changed = new URL(location);
+      changed.searchParams.delete("iss");
+      if (options.iss) changed.searchParams.set("iss", options.iss);
+      ctx.set("location", changed.href);
+    }
+  });
+  return made.callback();
+}
+
+const files = options.tls && { cert: readFileSync(options.tls.cert), key: readFileSync(options.tls.key) };
+let answer;
+let lose = false;
+const asked = (request, response) => answer(request, response);
+const server = files ? https.createServer(files, asked) : http.createServer(asked);
+await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
+const issuer = `${files ? "https" : "http"}://127.0.0.1:${server.address().port}`;
+let keys = newKeys();
+answer = provider(keys);
+tell({ issuer });
+
+for await (const line of readline.createInterface({ input: process.stdin })) {
+  if (line === "rotate") keys = [...newKeys(), ...keys];
+  if (line === "forget") keys = keys.slice(0, 3);
+  if (line === "rotate" || line === "forget") answer = provider(keys);
+  if (line === "lose") lose = true;
+  tell(counts);
+}
+process.exit(0);

@@ -1,0 +1,224 @@
+//! A Django site for one test, with an authorization server and a login API that nobody here wrote, and somebody who goes
+//! through its pages.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use url::Url;
+
+use crate::support::{PASSWORD, Sandbox, USER};
+
+/// The secret of the client `service`: each character of it is changed by form-encoding (RFC 6749, section 2.3.1).
+pub const SECRET: &str = "s p+a/r%20e:né&=?";
+
+/// The site; gone when dropped.
+pub struct Site {
+    process: Child,
+    /// `http://127.0.0.1:PORT`
+    pub address: String,
+    dir: tempfile::TempDir,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Site {
+    pub fn start() -> Self {
+        Self::with(json!({}))
+    }
+
+    /// Starts it with what `tests/e2e/django/settings.py` and `serve.py` read besides.
+    pub fn with(options: Value) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = root.join("target/django/bin/python");
+        assert!(python.is_file(), "not installed: {}; `tests/run` installs what the tests drive", python.display());
+        let dir = tempfile::Builder::new().prefix("authctl-django-").tempdir().expect("a temporary directory");
+        let own = json!({"dir": dir.path(), "password": PASSWORD, "secret": SECRET});
+        let options = crate::support::pairs::changed(own, options);
+        let mut process = Command::new(python)
+            .arg(root.join("tests/e2e/django/serve.py"))
+            .env_clear()
+            .env("DJANGO_OPTIONS", options.to_string())
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(dir.path().join("stderr")).expect("made"))
+            .spawn()
+            .expect("python starts");
+        let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let address = lines.map_while(Result::ok).find_map(|line| Some(line.strip_prefix("listening at ")?.to_owned()));
+        let said = || std::fs::read_to_string(dir.path().join("stderr")).unwrap_or_default();
+        let address = address.unwrap_or_else(|| panic!("the site did not start: {}", said()));
+        Self { process, address, dir }
+    }
+
+    /// An address below the site's own.
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.address)
+    }
+
+    /// The public key, in PEM, of the authorization server (`oidc`) or the login API (`api`).
+    pub fn key(&self, of: &str) -> PathBuf {
+        self.dir.path().join(format!("{of}.pem"))
+    }
+
+    /// How many requests came that the site noted as `note`: method, path, status and grant.
+    pub fn noted(&self, note: &str) -> usize {
+        let notes = std::fs::read_to_string(self.dir.path().join("requests")).unwrap_or_default();
+        notes.lines().filter(|line| *line == note).count()
+    }
+
+    /// Fails the test if one of the home's secrets was part of an address, which servers and proxies write down.
+    #[track_caller]
+    pub fn no_secret_in_addresses(&self, home: &Sandbox) {
+        let notes = std::fs::read_to_string(self.dir.path().join("requests")).expect("noted");
+        assert!(home.secrets().iter().all(|secret| !notes.contains(secret.as_str())), "a secret in an address");
+    }
+}
+
+/// Somebody with a browser that keeps cookies and has no scripts.
+pub struct Visitor {
+    runtime: tokio::runtime::Runtime,
+    http: reqwest::Client,
+    cookies: BTreeMap<String, String>,
+    /// The page that is shown.
+    pub url: Url,
+    pub html: String,
+    pub status: u16,
+    /// An address off the site that the last page led to.
+    pub led_to: Option<String>,
+}
+
+impl Visitor {
+    /// Opens an address and goes along with the redirects of its site.
+    pub fn opens(url: &str) -> Self {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(20))
+            .build()
+            .expect("a client");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let (url, cookies) = (Url::parse(url).expect("an address"), BTreeMap::new());
+        let mut visitor = Self { runtime, http, cookies, url, html: String::new(), status: 0, led_to: None };
+        visitor.goes(visitor.http.get(visitor.url.clone()));
+        visitor
+    }
+
+    fn goes(&mut self, request: reqwest::RequestBuilder) {
+        let home = self.url.origin();
+        let mut request = request;
+        for _ in 0..10 {
+            let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let sent = request.header("cookie", cookies.join("; ")).header("referer", self.url.as_str());
+            let (status, headers, html) = self.runtime.block_on(async {
+                let response = sent.send().await.expect("sent");
+                let (status, headers) = (response.status().as_u16(), response.headers().clone());
+                (status, headers, response.text().await.expect("a page"))
+            });
+            for cookie in headers.get_all("set-cookie") {
+                let pair = cookie.to_str().expect("text").split(';').next().expect("a pair");
+                let (name, value) = pair.split_once('=').expect("a pair");
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
+            (self.status, self.html) = (status, html);
+            let Some(location) = headers.get("location").map(|to| to.to_str().expect("text").to_owned()) else {
+                return;
+            };
+            let next = self.url.join(&location).expect("an address");
+            if next.origin() != home {
+                self.led_to = Some(location);
+                return;
+            }
+            self.url = next;
+            request = self.http.get(self.url.clone());
+        }
+        panic!("redirected without end: {}", self.url);
+    }
+
+    /// Fills in the form of the page, its hidden fields as they are, and sends it.
+    pub fn submits(&mut self, fields: &[(&str, &str)]) -> &mut Self {
+        let mut form: Vec<(String, String)> = inputs(&self.html);
+        form.retain(|(name, _)| !fields.iter().any(|(filled, _)| filled == name));
+        form.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.goes(self.http.post(self.url.clone()).form(&form));
+        self
+    }
+
+    pub fn signs_in(&mut self) -> &mut Self {
+        assert!(self.html.contains("id_password"), "no page to sign in at: {} {}", self.status, self.html);
+        self.submits(&[("username", USER), ("password", PASSWORD)])
+    }
+
+    /// Signs in and allows the client what it asks; where that leads.
+    #[track_caller]
+    pub fn allows(url: &str) -> String {
+        let mut visitor = Self::opens(url);
+        visitor.signs_in().submits(&[("allow", "Authorize")]);
+        visitor.led_to.take().unwrap_or_else(|| panic!("led nowhere: {} {}", visitor.status, visitor.html))
+    }
+}
+
+/// The hidden fields of a page.
+fn inputs(html: &str) -> Vec<(String, String)> {
+    let attribute = |tag: &str, name: &str| {
+        let rest = tag.split_once(&format!(" {name}=\""))?.1;
+        let text = rest.split_once('"')?.0;
+        Some(
+            [("&quot;", "\""), ("&#x27;", "'"), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")]
+                .iter()
+                .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain)),
+        )
+    };
+    let tags = html.split("<input ").skip(1).filter_map(|rest| rest.split_once('>'));
+    let tags = tags.map(|(tag, _)| format!(" {tag}"));
+    let hidden = tags.filter(|tag| attribute(tag, "type").as_deref() == Some("hidden"));
+    hidden.filter_map(|tag| Some((attribute(&tag, "name")?, attribute(&tag, "value").unwrap_or_default()))).collect()
+}
+
+/// Asks as a program would, without authctl: the status and the JSON that came back.
+#[track_caller]
+pub fn post_json(url: &str, body: &Value) -> (u16, Value) {
+    send(|http| http.post(url).json(body))
+}
+
+/// The same with a token.
+#[track_caller]
+pub fn get_with(url: &str, token: &str) -> (u16, Value) {
+    send(|http| http.get(url).bearer_auth(token))
+}
+
+/// The same with a form, as a client that is known by its secret.
+#[track_caller]
+pub fn post_form(url: &str, client: Option<(&str, &str)>, form: &[(&str, &str)]) -> (u16, Value) {
+    send(|http| {
+        let request = http.post(url).form(form);
+        match client {
+            Some((id, secret)) => {
+                let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+                request.basic_auth(id, Some(encoded))
+            }
+            None => request,
+        }
+    })
+}
+
+fn send(request: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder) -> (u16, Value) {
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(Duration::from_secs(20)).build();
+    let request = request(&http.expect("a client"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let response = request.send().await.expect("sent");
+        let status = response.status().as_u16();
+        (status, serde_json::from_str(&response.text().await.expect("a body")).unwrap_or_default())
+    })
+}
