@@ -165,7 +165,7 @@ fn a_secret_is_exposed_only_where_it_is_sent_stored_compared_or_printed() {
         "model/trust.rs",
         "agent/protocol/client.rs",
         "agent/server/response.rs",
-        "serve/agent_lock.rs",
+        "agent/server/lock.rs",
         "agent/server/handlers.rs",
         "agent/server/route.rs",
         "app/agent.rs",
