@@ -4,8 +4,8 @@
 //! `cargo bench --bench verify -- --tokens 20000`; as many where nothing is said. Needs `taskset`.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
 
-#[path = "../tests/support/pairs.rs"]
-mod pairs;
+#[path = "../tests/support/signing_keys.rs"]
+mod signing_keys;
 mod support;
 
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Value, json};
 
-use pairs::Pair;
+use signing_keys::SigningKey;
 use support::table::{Bar, absent, bars, middle, ms, percentile, print, ratio};
 use support::{Home, Running, ends_within, run};
 
@@ -44,7 +44,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(home: &Home, name: &'static str, algorithm: Algorithm, pair: &Pair, count: usize) -> Self {
+    fn new(home: &Home, name: &'static str, algorithm: Algorithm, pair: &SigningKey, count: usize) -> Self {
         let jwk = pair.jwk("k");
         let key = DecodingKey::from_jwk(&serde_json::from_value(jwk.clone()).expect("a JWK")).expect("a key");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -260,9 +260,9 @@ fn main() {
     let home = Home::new();
     let cpus = cpus();
     let batches = [
-        Batch::new(&home, "RS256", Algorithm::RS256, &Pair::rsa(), count),
-        Batch::new(&home, "ES256", Algorithm::ES256, &Pair::ec("P-256"), count),
-        Batch::new(&home, "EdDSA", Algorithm::EdDSA, &Pair::ed25519(), count),
+        Batch::new(&home, "RS256", Algorithm::RS256, &SigningKey::rsa(), count),
+        Batch::new(&home, "ES256", Algorithm::ES256, &SigningKey::ec("P-256"), count),
+        Batch::new(&home, "EdDSA", Algorithm::EdDSA, &SigningKey::ed25519(), count),
     ];
     let mut asked = one_token(&home, &batches);
     asked.extend(many_tokens(&home, &batches, &cpus, count));

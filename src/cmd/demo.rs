@@ -15,7 +15,7 @@ use super::dev_issuer::made_up_password;
 use super::output;
 use crate::app::App;
 use crate::clock::{Clock as _, SystemClock};
-use crate::dev_issuer::{DevIssuer, Handle, Options, User};
+use crate::dev_issuer::{DevIssuer, Options, User};
 use crate::error::{Error, ErrorKind};
 use crate::model::{IssuerUrl, TokenTarget};
 use crate::oauth::{Client, Http, IssuerError, Metadata, TokenEndpoint, discover, jwks, refresh, userinfo};
@@ -89,7 +89,7 @@ pub fn run(app: &App) -> Result<u8, Error> {
 }
 
 impl Demo<'_> {
-    fn life(&mut self, issuer: &mut Handle, password: &Secret) -> Result<(), Error> {
+    fn life(&mut self, issuer: &mut DevIssuer, password: &Secret) -> Result<(), Error> {
         self.say(&format!(
             "A session's life, at an issuer that runs inside this program ({}), in a scratch directory.",
             issuer.issuer()

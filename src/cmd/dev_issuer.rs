@@ -61,7 +61,7 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Error> {
         refresh_token_ttl: args.refresh_token_ttl,
         refresh_token_uses: args.refresh_token_uses,
         reuse_grace: args.reuse_grace,
-        rotate: !args.no_rotation,
+        rotate_refresh_tokens: !args.no_rotation,
         algorithm: args.algorithm.into(),
         opaque_access_tokens: args.opaque,
         status_list_ttl: args.status_list.then_some(STATUS_LIST_TTL),
@@ -72,7 +72,7 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Error> {
     let secret = options.client_secret(CONFIDENTIAL_CLIENT);
     let users: Vec<String> = options.users.iter().map(|user| user.name.clone()).collect();
     app.serve(|mut signals| async move {
-        let issuer = DevIssuer::start(options).await.map_err(|e| {
+        let issuer = DevIssuer::spawn(options).map_err(|e| {
             Error::new(ErrorKind::Usage, e, "choose another --port or --path, or correct the file of --users")
         })?;
         let ready = Ready {
@@ -85,7 +85,7 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Error> {
         };
         announce(app, &ready)?;
         signals.next().await;
-        issuer.stop();
+        drop(issuer);
         Ok(0)
     })
 }

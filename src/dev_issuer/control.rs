@@ -19,7 +19,7 @@ const HEADER: &str = "x-dev-issuer-control";
 struct Rotate {
     #[serde(default)]
     algorithm: Option<Algorithm>,
-    /// Instead of rotating: stop publishing all but the latest keys.
+    /// Replaced of rotating: stop publishing all but the latest keys.
     #[serde(default)]
     drop_old: bool,
 }

@@ -18,7 +18,7 @@ const CHUNK: usize = 7;
 /// How a reply is changed. What an edit does not name stays as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Edit {
+pub struct ReplyEdit {
     /// The whole body instead of the issuer's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -48,7 +48,7 @@ pub struct Edit {
     pub chunked: bool,
 }
 
-impl Edit {
+impl ReplyEdit {
     /// `reply` with the changes. Members of a body that is no JSON object cannot be changed.
     pub(super) async fn apply(&self, reply: Reply) -> Reply {
         let (mut parts, body) = reply.into_parts();
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     async fn edited(edit: &str) -> (Reply, String) {
-        let edit: Edit = serde_json::from_str(edit).expect("an edit");
+        let edit: ReplyEdit = serde_json::from_str(edit).expect("an edit");
         let reply = edit.apply(json_reply(StatusCode::OK, &json!({"a": 1, "b": "x"}))).await;
         let (parts, body) = reply.into_parts();
         let text = body.collect().await.expect("a body").to_bytes();

@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::edit::Edit;
+use super::edit::ReplyEdit;
 use super::wire::{Reply, bytes_reply, json, set};
 
 /// Where requests arrive.
@@ -91,7 +91,7 @@ pub enum FaultKind {
     /// 502 with a page for people, as a proxy sends it; not processed.
     HtmlError,
     /// 200 that says it is JSON and is not; not processed.
-    Garbage,
+    InvalidJson,
     /// An OAuth error (RFC 6749, section 5.2); not processed.
     OAuthError {
         /// The HTTP status.
@@ -105,7 +105,7 @@ pub enum FaultKind {
         status: u16,
     },
     /// 200 with 64 MiB; not processed.
-    Huge,
+    HugeBody,
     /// No answer for a minute, then the connection is closed; not processed.
     Hang,
     /// The request waits, unprocessed, until the faults are cleared, a minute at most.
@@ -113,32 +113,32 @@ pub enum FaultKind {
     /// The request is processed and its effects stay; its reply waits until the faults are cleared, a minute at most.
     HoldReply,
     /// The request is processed and its effects stay; its reply is changed.
-    Edited(Edit),
+    Edited(ReplyEdit),
     /// A reply that is the edit of an empty one, 200 and JSON; not processed.
-    Instead(Edit),
+    Replaced(ReplyEdit),
     /// Metadata with another `issuer` than was asked; elsewhere nothing goes wrong.
     IssuerMismatch,
     /// A status list that is not to be believed; elsewhere nothing goes wrong.
-    BadStatusList {
+    InvalidStatusList {
         /// What is wrong with it.
-        how: StatusListFault,
+        defect: StatusListDefect,
     },
 }
 
-/// What is wrong with a status list. All but [`StatusListFault::Forged`] are signed as they should be.
+/// What is wrong with a status list. All but [`StatusListDefect::WrongSignature`] are signed as they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum StatusListFault {
+pub enum StatusListDefect {
     /// It is cut short before it is signed.
-    Damaged,
+    Truncated,
     /// Its signature is another text's.
-    Forged,
+    WrongSignature,
     /// It ended an hour ago.
     Expired,
     /// It is some 40 KiB, and 32 MiB when it is unpacked.
-    Bomb,
+    DecompressionBomb,
     /// Its `sub` is another list's.
-    OtherList,
+    WrongSubject,
     /// Its `typ` is `JWT`.
     WrongType,
 }
@@ -227,19 +227,19 @@ pub(super) fn false_reply(kind: &FaultKind) -> Option<Reply> {
         }
         FaultKind::Html => page(StatusCode::OK),
         FaultKind::HtmlError => page(StatusCode::BAD_GATEWAY),
-        FaultKind::Garbage => {
+        FaultKind::InvalidJson => {
             bytes_reply(StatusCode::OK, "application/json", Bytes::from_static(b"{\"access_token\": \"\xff"))
         }
         FaultKind::OAuthError { status: code, code: error } => {
             json(status(*code), &serde_json::json!({"error": error, "error_description": "a fault that was asked for"}))
         }
         FaultKind::EmptyBody { status: code } => bytes_reply(status(*code), "application/json", Bytes::new()),
-        FaultKind::Huge => {
+        FaultKind::HugeBody => {
             let mut reply = Response::new(Flood { left: 1024 }.boxed());
             set(&mut reply, header::CONTENT_TYPE, "application/json");
             reply
         }
-        FaultKind::Instead(_) => bytes_reply(StatusCode::OK, "application/json", Bytes::from_static(b"{}")),
+        FaultKind::Replaced(_) => bytes_reply(StatusCode::OK, "application/json", Bytes::from_static(b"{}")),
         FaultKind::Slow { .. }
         | FaultKind::Edited(_)
         | FaultKind::Reset
@@ -248,7 +248,7 @@ pub(super) fn false_reply(kind: &FaultKind) -> Option<Reply> {
         | FaultKind::Hold
         | FaultKind::HoldReply
         | FaultKind::IssuerMismatch
-        | FaultKind::BadStatusList { .. } => return None,
+        | FaultKind::InvalidStatusList { .. } => return None,
     })
 }
 
@@ -281,7 +281,7 @@ mod tests {
         let json = r#"{"endpoint":"token","kind":"slow","ms":50,"times":2}"#;
         let fault: Fault = serde_json::from_str(json).expect("a fault");
         assert_eq!(serde_json::to_string(&fault).expect("JSON"), json);
-        let json = r#"{"endpoint":"status_list","kind":"bad_status_list","how":"other_list","times":1}"#;
+        let json = r#"{"endpoint":"status_list","kind":"invalid_status_list","defect":"wrong_subject","times":1}"#;
         let list: Fault = serde_json::from_str(json).expect("a fault");
         assert_eq!(serde_json::to_string(&list).expect("JSON"), json);
         let json = r#"{"endpoint":"token","kind":"edited","set":{"expires_in":"60"},"status":201,"times":1}"#;
@@ -299,10 +299,10 @@ mod tests {
     fn a_fault_of_both_metadata_documents_is_one_of_each() {
         let mut faults = Faults::default();
         faults.add(Fault { endpoint: Endpoint::AuthorizationServer, kind: FaultKind::Html, times: 1 });
-        faults.add(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::Huge, times: 2 });
-        assert_eq!(faults.next(Endpoint::OpenidConfiguration), Some(FaultKind::Huge));
+        faults.add(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::HugeBody, times: 2 });
+        assert_eq!(faults.next(Endpoint::OpenidConfiguration), Some(FaultKind::HugeBody));
         assert_eq!(faults.next(Endpoint::AuthorizationServer), Some(FaultKind::Html));
-        assert_eq!(faults.next(Endpoint::AuthorizationServer), Some(FaultKind::Huge));
+        assert_eq!(faults.next(Endpoint::AuthorizationServer), Some(FaultKind::HugeBody));
         assert_eq!(faults.next(Endpoint::OpenidConfiguration), None);
     }
 }

@@ -27,14 +27,13 @@ mod walk;
 mod wire;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, watch};
 
-pub use edit::Edit;
-pub use faults::{Endpoint, Fault, FaultKind, StatusListFault};
+pub use edit::ReplyEdit;
+pub use faults::{Endpoint, Fault, FaultKind, StatusListDefect};
 pub use keys::Algorithm;
 pub use options::{Client, GrantKind, Options, User};
 pub use state::Stats;
@@ -118,68 +117,16 @@ impl Core {
     }
 }
 
-/// A running issuer. Dropped, it stops: the port is free soon after, when the runtime comes round to it.
+/// A running issuer on a thread of its own. When a drop returns, the port is free and every connection closed.
 pub struct DevIssuer {
     core: Arc<Core>,
     stop: watch::Sender<bool>,
-}
-
-/// An issuer on a thread of its own. Dropped, it stops: when the drop returns, the port is free and every connection
-/// closed.
-pub struct Handle {
-    issuer: DevIssuer,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Deref for Handle {
-    type Target = DevIssuer;
-
-    fn deref(&self) -> &DevIssuer {
-        &self.issuer
-    }
-}
-
-impl Drop for Handle {
+impl Drop for DevIssuer {
     fn drop(&mut self) {
-        let _ = self.issuer.stop.send(true);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Handle {
-    /// Stops; see [`Handle`].
-    pub fn stop(self) {}
-
-    /// Goes away as a server does that is down: connections are refused until [`Handle::resume`]. Nothing is forgotten.
-    pub fn pause(&mut self) {
-        let _ = self.issuer.stop.send(true);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-
-    /// Comes back at the same address.
-    ///
-    /// # Errors
-    /// [`DevIssuerError::Listen`] where another program has taken the port meanwhile.
-    pub fn resume(&mut self) -> Result<(), DevIssuerError> {
-        let address = self.issuer.core.address;
-        let listen = |source| DevIssuerError::Listen { port: address.port(), source };
-        let listener = TcpListener::bind(address).map_err(listen)?;
-        listener.set_nonblocking(true).map_err(listen)?;
-        let (stop, thread) = serve_on_thread(&self.issuer.core, listener)?;
-        self.issuer.stop = stop;
-        self.thread = Some(thread);
-        Ok(())
-    }
-
-    /// Waits until the issuer's thread ends, which it does not by itself.
-    pub fn wait(mut self) {
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.pause();
     }
 }
 
@@ -240,29 +187,36 @@ fn serve_on_thread(
 }
 
 impl DevIssuer {
-    /// Starts on the current tokio runtime. Takes some milliseconds, and some more for each user.
+    /// Starts the issuer. It accepts connections when this returns.
     ///
     /// # Errors
     /// [`DevIssuerError`].
-    #[allow(clippy::unused_async, reason = "says that it needs a runtime")]
-    pub async fn start(options: Options) -> Result<Self, DevIssuerError> {
-        let port = options.port;
-        let (core, listener) = prepare(options)?;
-        let listener =
-            tokio::net::TcpListener::from_std(listener).map_err(|source| DevIssuerError::Listen { port, source })?;
-        let (stop, stopped) = watch::channel(false);
-        tokio::spawn(serve::accept(Arc::clone(&core), listener, stopped));
-        Ok(Self { core, stop })
-    }
-
-    /// Starts on a thread of its own. It accepts connections when this returns.
-    ///
-    /// # Errors
-    /// [`DevIssuerError`].
-    pub fn spawn(options: Options) -> Result<Handle, DevIssuerError> {
+    pub fn spawn(options: Options) -> Result<Self, DevIssuerError> {
         let (core, listener) = prepare(options)?;
         let (stop, thread) = serve_on_thread(&core, listener)?;
-        Ok(Handle { issuer: Self { core, stop }, thread: Some(thread) })
+        Ok(Self { core, stop, thread: Some(thread) })
+    }
+
+    /// Stops accepting connections and closes the open ones until [`DevIssuer::resume`]. The state is preserved.
+    pub fn pause(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Listens at the same address again.
+    ///
+    /// # Errors
+    /// [`DevIssuerError::Listen`] when another program has taken the port in the meantime.
+    pub fn resume(&mut self) -> Result<(), DevIssuerError> {
+        let address = self.core.address;
+        let listen = |source| DevIssuerError::Listen { port: address.port(), source };
+        let listener = TcpListener::bind(address).map_err(listen)?;
+        listener.set_nonblocking(true).map_err(listen)?;
+        let (stop, thread) = serve_on_thread(&self.core, listener)?;
+        (self.stop, self.thread) = (stop, Some(thread));
+        Ok(())
     }
 
     /// The issuer identifier, exactly as in metadata and tokens, such as `http://127.0.0.1:8080/tenant`.
@@ -345,16 +299,5 @@ impl DevIssuer {
             count + 1
         });
         state.stats.families_revoked += revoked;
-    }
-
-    /// Stops: no more connections are accepted, and the open ones are closed.
-    pub fn stop(self) {
-        let _ = self.stop.send(true);
-    }
-}
-
-impl Drop for DevIssuer {
-    fn drop(&mut self) {
-        let _ = self.stop.send(true);
     }
 }

@@ -80,7 +80,7 @@ pub struct Options {
     /// access tokens too (RFC 9700, section 4.14.2).
     pub reuse_grace: Duration,
     /// Whether each refresh gives a new refresh token. Where false, the first stays good and none is sent again.
-    pub rotate: bool,
+    pub rotate_refresh_tokens: bool,
     /// What tokens are signed with.
     pub algorithm: Algorithm,
     /// Random access tokens instead of JWTs (RFC 9068).
@@ -125,7 +125,7 @@ impl Default for Options {
             refresh_token_ttl: Duration::from_secs(30 * 24 * 3600),
             refresh_token_uses: None,
             reuse_grace: Duration::ZERO,
-            rotate: true,
+            rotate_refresh_tokens: true,
             algorithm: Algorithm::default(),
             opaque_access_tokens: false,
             status_list_ttl: None,

@@ -52,7 +52,7 @@ pub(super) fn refresh(core: &Core, client: &Client, form: &Params) -> Result<Rep
             granted.scopes = narrowed;
         }
         narrow_audience(&mut granted, form)?;
-        let next = if core.options.rotate { Some(random_text()?) } else { None };
+        let next = if core.options.rotate_refresh_tokens { Some(random_text()?) } else { None };
         if let Some(family) = state.families.find_mut(&id) {
             family.uses = family.uses.saturating_add(1);
         }

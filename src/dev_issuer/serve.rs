@@ -141,7 +141,7 @@ async fn handle(core: &Core, incoming: hyper::Request<Incoming>) -> Result<Reply
             other => {
                 if let Some(reply) = false_reply(other) {
                     return Ok(match other {
-                        FaultKind::Instead(edit) => edit.apply(reply).await,
+                        FaultKind::Replaced(edit) => edit.apply(reply).await,
                         _ => reply,
                     });
                 }
@@ -152,7 +152,7 @@ async fn handle(core: &Core, incoming: hyper::Request<Incoming>) -> Result<Reply
         Place::Endpoint(endpoint) => answer(core, endpoint, &request, fault == Some(FaultKind::IssuerMismatch)).await,
         Place::StatusList(number) => {
             let fault = match fault {
-                Some(FaultKind::BadStatusList { how }) => Some(how),
+                Some(FaultKind::InvalidStatusList { defect }) => Some(defect),
                 _ => None,
             };
             status_list::answer(core, number, &request, fault).await

@@ -16,9 +16,9 @@ pub struct Stats {
     /// Requests by endpoint, those that a fault answered too.
     pub requests: BTreeMap<String, u64>,
     /// Token requests by grant type.
-    pub grants_asked: BTreeMap<String, u64>,
+    pub token_requests: BTreeMap<String, u64>,
     /// Token requests that were answered with tokens, by grant type.
-    pub grants_given: BTreeMap<String, u64>,
+    pub token_responses: BTreeMap<String, u64>,
     /// Refusals by OAuth error code.
     pub refusals: BTreeMap<String, u64>,
     /// Refreshes that spent their refresh token, whether or not the reply arrived.

@@ -11,7 +11,7 @@ use miniz_oxide::deflate::compress_to_vec_zlib;
 use serde_json::{Value, json};
 
 use super::Core;
-use super::faults::StatusListFault;
+use super::faults::StatusListDefect;
 use super::keys::encode;
 use super::serve::not_allowed;
 use super::state::{MAX_ACCESSES, State};
@@ -47,7 +47,7 @@ fn uri(core: &Core, number: u64) -> String {
 }
 
 /// Answers a request for list `number`, counted from 1 (Token Status List, section 8.2).
-pub(super) async fn answer(core: &Core, number: u64, request: &Request, fault: Option<StatusListFault>) -> Reply {
+pub(super) async fn answer(core: &Core, number: u64, request: &Request, fault: Option<StatusListDefect>) -> Reply {
     if request.method != Method::GET && request.method != Method::HEAD {
         return not_allowed("GET");
     }
@@ -83,28 +83,28 @@ fn statuses(state: &State, number: u64) -> Option<Vec<u8>> {
 }
 
 /// The reply with the list's token (Token Status List, section 5.1).
-fn signed(core: &Core, number: u64, bytes: &[u8], fault: Option<StatusListFault>) -> Result<Reply, OAuthError> {
+fn signed(core: &Core, number: u64, bytes: &[u8], fault: Option<StatusListDefect>) -> Result<Reply, OAuthError> {
     let is = |this| fault == Some(this);
     let mut packed = match fault {
-        Some(StatusListFault::Bomb) => compress_to_vec_zlib(&vec![0; 32 << 20], 9),
+        Some(StatusListDefect::DecompressionBomb) => compress_to_vec_zlib(&vec![0; 32 << 20], 9),
         _ => compress_to_vec_zlib(bytes, 9),
     };
-    if is(StatusListFault::Damaged) {
+    if is(StatusListDefect::Truncated) {
         packed.truncate(packed.len() / 2);
     }
     let now = core.now();
-    let issued = if is(StatusListFault::Expired) { now.0 - 2 * 3600 } else { now.0 };
+    let issued = if is(StatusListDefect::Expired) { now.0 - 2 * 3600 } else { now.0 };
     let claims = json!({
         "iss": core.issuer,
-        "sub": uri(core, if is(StatusListFault::OtherList) { number + 1 } else { number }),
+        "sub": uri(core, if is(StatusListDefect::WrongSubject) { number + 1 } else { number }),
         "iat": issued,
-        "exp": if is(StatusListFault::Expired) { issued + 3600 } else { now.plus(LIFE).0 },
+        "exp": if is(StatusListDefect::Expired) { issued + 3600 } else { now.plus(LIFE).0 },
         "ttl": core.options.status_list_ttl.unwrap_or_default().as_secs().max(1),
         "status_list": {"bits": BITS, "lst": encode(&packed)},
     });
-    let typ = if is(StatusListFault::WrongType) { "JWT" } else { "statuslist+jwt" };
+    let typ = if is(StatusListDefect::WrongType) { "JWT" } else { "statuslist+jwt" };
     let mut jwt = core.keys.sign(typ, &claims)?.expose().to_owned();
-    if is(StatusListFault::Forged) {
+    if is(StatusListDefect::WrongSignature) {
         let other = core.keys.sign(typ, &json!({}))?;
         let signature = other.expose().rsplit('.').next().unwrap_or_default();
         jwt.truncate(jwt.rfind('.').map_or(0, |dot| dot + 1));

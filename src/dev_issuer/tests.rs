@@ -34,7 +34,7 @@ fn options() -> Options {
 }
 
 async fn bench(options: Options) -> Bench {
-    Bench { issuer: DevIssuer::start(options).await.expect("started"), http: http() }
+    Bench { issuer: DevIssuer::spawn(options).expect("started"), http: http() }
 }
 
 fn otp_now() -> String {
@@ -364,7 +364,7 @@ async fn refreshes_can_be_limited_left_unrotated_and_given_grace() {
     let (_, tokens) = limited.refresh(&tokens["refresh_token"]).await;
     refused(limited.refresh(&tokens["refresh_token"]).await, "invalid_grant");
 
-    let fixed = bench(Options { rotate: false, ..options() }).await;
+    let fixed = bench(Options { rotate_refresh_tokens: false, ..options() }).await;
     let tokens = fixed.login().await;
     for _ in 0..3 {
         let (status, refreshed) = fixed.refresh(&tokens["refresh_token"]).await;
@@ -523,7 +523,7 @@ async fn faults_do_what_they_say_and_no_more() {
     };
     for (kind, status) in [
         (FaultKind::Html, 200),
-        (FaultKind::Garbage, 200),
+        (FaultKind::InvalidJson, 200),
         (FaultKind::EmptyBody { status: 204 }, 204),
         (FaultKind::ServerError, 500),
         (FaultKind::TooManyRequests { retry_after: 7 }, 429),
@@ -533,7 +533,7 @@ async fn faults_do_what_they_say_and_no_more() {
         let (seen, body) = answer(send().await.expect("a reply")).await;
         assert_eq!((seen, body.get("access_token")), (status, None), "{kind:?}");
     }
-    fault(FaultKind::Huge);
+    fault(FaultKind::HugeBody);
     assert_eq!(send().await.expect("a reply").bytes().await.expect("a body").len(), 64 << 20);
     fault(FaultKind::Reset);
     assert!(send().await.is_err());
@@ -613,7 +613,7 @@ fn on_its_own_thread_it_answers_and_leaves_the_port_behind() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let status = runtime.block_on(async { http().get(url).send().await.expect("sent").status() });
     assert_eq!(status, 200);
-    handle.stop();
+    drop(handle);
     assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok());
 }
 
@@ -740,18 +740,18 @@ mod status_lists {
     async fn a_bad_list_is_bad_once_and_for_the_reason_that_was_asked_for() {
         let bench = listing(options()).await;
         bench.login().await;
-        for (how, error) in [
-            (StatusListFault::Damaged, StatusListError::Damaged),
-            (StatusListFault::Forged, StatusListError::Refused(vec![ReasonCode::BadSignature])),
-            (StatusListFault::Expired, StatusListError::Refused(vec![ReasonCode::Expired])),
-            (StatusListFault::Bomb, StatusListError::TooLong),
-            (StatusListFault::OtherList, StatusListError::OtherList),
-            (StatusListFault::WrongType, StatusListError::Refused(vec![ReasonCode::WrongType])),
+        for (defect, error) in [
+            (StatusListDefect::Truncated, StatusListError::Damaged),
+            (StatusListDefect::WrongSignature, StatusListError::Refused(vec![ReasonCode::BadSignature])),
+            (StatusListDefect::Expired, StatusListError::Refused(vec![ReasonCode::Expired])),
+            (StatusListDefect::DecompressionBomb, StatusListError::TooLong),
+            (StatusListDefect::WrongSubject, StatusListError::OtherList),
+            (StatusListDefect::WrongType, StatusListError::Refused(vec![ReasonCode::WrongType])),
         ] {
-            let kind = FaultKind::BadStatusList { how };
+            let kind = FaultKind::InvalidStatusList { defect };
             bench.issuer.fault(Fault { endpoint: Endpoint::StatusList, kind, times: 1 });
-            assert_eq!(bench.list().await, Err(error), "{how:?}");
-            assert!(bench.list().await.is_ok(), "{how:?}");
+            assert_eq!(bench.list().await, Err(error), "{defect:?}");
+            assert!(bench.list().await.is_ok(), "{defect:?}");
         }
         assert_eq!(bench.issuer.stats().requests["status_list"], 12);
     }

@@ -41,7 +41,7 @@ async fn answer(core: &Core, request: &Request) -> Result<Reply, OAuthError> {
     let Some(grant) = GRANT_TYPES.into_iter().find(|known| *known == grant) else {
         return Err(OAuthError::bad("unsupported_grant_type", "no such grant here"));
     };
-    tally(&mut core.state().stats.grants_asked, grant);
+    tally(&mut core.state().stats.token_requests, grant);
     let client = authenticated(core, request, &form)?;
     let reply = match grant {
         "authorization_code" => authorization_code(core, client, &form),
@@ -52,7 +52,7 @@ async fn answer(core: &Core, request: &Request) -> Result<Reply, OAuthError> {
         _ => mfa_otp(core, client, &form),
     }?;
     if reply.status() == StatusCode::OK {
-        tally(&mut core.state().stats.grants_given, grant);
+        tally(&mut core.state().stats.token_responses, grant);
     }
     Ok(reply)
 }

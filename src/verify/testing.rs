@@ -8,11 +8,11 @@ use super::policy::{Algorithm, Policy};
 use super::{KeySet, ReasonCode, Verdict, verify};
 use crate::clock::UnixTime;
 
-#[path = "../../tests/support/pairs.rs"]
-mod pairs;
+#[path = "../../tests/support/signing_keys.rs"]
+mod signing_keys;
 
-use pairs::Pair;
-pub use pairs::b64;
+use signing_keys::SigningKey;
+pub use signing_keys::b64;
 
 pub const ISSUER: &str = "https://issuer.example";
 pub const AUDIENCE: &str = "https://api.example";
@@ -20,18 +20,18 @@ pub const NOW: i64 = 1_800_000_000;
 
 /// A key pair that signs with one algorithm.
 pub struct Signer {
-    pair: Pair,
+    pair: SigningKey,
     alg: Algorithm,
     /// The public key as a JWK with the `kid` "k".
     pub jwk: Value,
 }
 
-static RSA: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::RS256, Pair::rsa()));
-static P256: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::ES256, Pair::ec("P-256")));
-static P384: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::ES384, Pair::ec("P-384")));
-static ED: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::EdDSA, Pair::ed25519()));
+static RSA: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::RS256, SigningKey::rsa()));
+static P256: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::ES256, SigningKey::ec("P-256")));
+static P384: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::ES384, SigningKey::ec("P-384")));
+static ED: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::EdDSA, SigningKey::ed25519()));
 
-fn signer(alg: Algorithm, pair: Pair) -> Signer {
+fn signer(alg: Algorithm, pair: SigningKey) -> Signer {
     Signer { jwk: pair.jwk("k"), pair, alg }
 }
 
@@ -65,13 +65,13 @@ impl Signer {
 
     /// The JWK with other members; a null takes one away.
     pub fn jwk_with(&self, changes: Value) -> Value {
-        pairs::changed(self.jwk.clone(), changes)
+        signing_keys::changed(self.jwk.clone(), changes)
     }
 
     /// The public key as PEM, RSA in its own form.
     pub fn pem(&self) -> String {
         match &self.pair {
-            Pair::Rsa(_) => pairs::pem("RSA PUBLIC KEY", &self.pair.pkcs1()),
+            SigningKey::Rsa(_) => signing_keys::pem("RSA PUBLIC KEY", &self.pair.pkcs1()),
             pair => pair.pem(),
         }
     }
@@ -80,7 +80,7 @@ impl Signer {
 /// Good claims with changes; a null takes a claim away.
 pub fn claims(changes: Value) -> Value {
     let good = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "s", "exp": NOW + 300, "iat": NOW});
-    pairs::changed(good, changes)
+    signing_keys::changed(good, changes)
 }
 
 /// A JWK Set of these keys.

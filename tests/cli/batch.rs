@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::jwt::{AUDIENCE, ISSUER, Signer, good};
-use crate::support::{Ran, Sandbox};
+use crate::support::jwt::{AUDIENCE, ISSUER, Signer, valid_claims};
+use crate::support::{CommandOutput, Sandbox};
 
 struct Bench {
     home: Sandbox,
@@ -33,7 +33,7 @@ impl Bench {
     }
 
     /// Runs it to its end, the lines coming from a file: there may be more than pipes hold.
-    fn run(&self, lines: &str) -> Ran {
+    fn run(&self, lines: &str) -> CommandOutput {
         let file = self.home.path().join("tokens");
         std::fs::write(&file, lines).expect("written");
         let mut command = self.home.command(&self.args());
@@ -44,7 +44,7 @@ impl Bench {
 }
 
 #[track_caller]
-fn answers(ran: &Ran) -> Vec<Value> {
+fn answers(ran: &CommandOutput) -> Vec<Value> {
     ran.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
@@ -105,7 +105,7 @@ fn a_stream_that_goes_on_is_decided_as_of_when_each_line_comes() {
     };
     assert_eq!(decided()["valid"], true);
     home.run(&["logout", "work"]).exits(0);
-    let denied = crate::support::watched::until("the logout", || Some(decided()).filter(|v| v["valid"] == false));
+    let denied = crate::support::process::wait_until("the logout", || Some(decided()).filter(|v| v["valid"] == false));
     assert_eq!(denied["reasons"][0]["code"], "revoked");
     drop(stdin);
     assert_eq!(child.wait().expect("it ends").code(), Some(4));
@@ -192,7 +192,7 @@ fn the_way_to_a_verdict_is_told_for_one_token_only() {
 
 /// The words of each line of an explanation: what was looked at, and how it ended.
 #[track_caller]
-fn explained(bench: &Bench, token: &str, args: &[&str], code: i32) -> (Vec<(String, String)>, Ran) {
+fn explained(bench: &Bench, token: &str, args: &[&str], code: i32) -> (Vec<(String, String)>, CommandOutput) {
     let all = [&bench.args()[..2], &bench.args()[3..], &["--explain"], args].concat();
     let ran = bench.home.run_with(&all, token).exits(code);
     let words = |line: &str| {
@@ -226,13 +226,13 @@ fn an_explanation_goes_check_by_check_in_the_order_of_the_decision() {
     assert!(!ran.stdout.contains(signature) && !ran.stdout.contains(&bad));
 
     // What was wrong with the signature is told as what it was, and nothing after it.
-    let header = |changes: Value| crate::support::pairs::changed(json!({"alg": "EdDSA", "kid": "k"}), changes);
-    let signed = |changes: Value| bench.signer.sign(&header(changes), &good(json!({})));
+    let header = |changes: Value| crate::support::signing_keys::changed(json!({"alg": "EdDSA", "kid": "k"}), changes);
+    let signed = |changes: Value| bench.signer.sign(&header(changes), &valid_claims(json!({})));
     let ways = ["alg", "key", "signature"];
     for (token, denied) in [
         (signed(json!({"alg": "none"})), 0),
         (signed(json!({"kid": "another"})), 1),
-        (Signer::new().sign(&header(json!({})), &good(json!({}))), 2),
+        (Signer::new().sign(&header(json!({})), &valid_claims(json!({}))), 2),
     ] {
         let (steps, ran) = explained(&bench, &token, &[], 4);
         let found: Vec<_> = steps.into_iter().filter(|(check, _)| ways.contains(&check.as_str())).collect();
@@ -244,7 +244,7 @@ fn an_explanation_goes_check_by_check_in_the_order_of_the_decision() {
     // The same decision and the same words as without it, as of one moment.
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs().to_string();
     let args = [&bench.args()[..2], &bench.args()[3..], &["--json", "--at", &now]].concat();
-    for token in [bad, bench.signer.sign(&json!({"alg": "none"}), &good(json!({}))), "opaque".into()] {
+    for token in [bad, bench.signer.sign(&json!({"alg": "none"}), &valid_claims(json!({}))), "opaque".into()] {
         let plain = bench.home.run_with(&args, &token).exits(4).json();
         let mut told = bench.home.run_with(&[&args[..], &["--explain"]].concat(), &token).exits(4).json();
         let steps = told.as_object_mut().and_then(|told| told.remove("steps")).expect("steps");

@@ -6,7 +6,7 @@ use crate::support::agent::Agent;
 use crate::support::{Sandbox, quick_issuer};
 
 /// Two users of one issuer, and one of them twice.
-fn accounts(issuer: &authctl::dev_issuer::Handle) -> Sandbox {
+fn accounts(issuer: &authctl::dev_issuer::DevIssuer) -> Sandbox {
     let home = Sandbox::new();
     home.log_in_as("work", issuer, "developer");
     home.log_in_as("play", issuer, "other");
@@ -15,10 +15,10 @@ fn accounts(issuer: &authctl::dev_issuer::Handle) -> Sandbox {
 }
 
 /// What `authctl ARGS` prints in a directory below home.
-fn within(home: &Sandbox, dir: &str, args: &[&str]) -> crate::support::Ran {
+fn within(home: &Sandbox, dir: &str, args: &[&str]) -> crate::support::CommandOutput {
     let mut command = home.command(args);
     command.current_dir(home.path().join(dir));
-    home.watch_command(command, args).ends()
+    home.spawn_command(command, args).wait()
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_directory_names_a_profile_for_all_below_it() {
     assert_eq!(within(&home, "repo", &["token", "work"]).exits(0).line(), work);
     let mut elsewhere = home.command(&["token"]);
     elsewhere.current_dir(home.path().join("repo")).env("AUTHCTL_PROFILE", "work");
-    assert_eq!(home.watch_command(elsewhere, &["token"]).ends().exits(0).line(), work);
+    assert_eq!(home.spawn_command(elsewhere, &["token"]).wait().exits(0).line(), work);
     // All are shown, and which of them is meant.
     let shown = within(&home, "repo", &["status"]).exits(0).stdout;
     assert!(shown.contains("\nwork-too:") && shown.contains("`play` is meant"), "{shown}");
@@ -146,14 +146,14 @@ fn a_name_that_no_profile_has_is_told_with_where_it_comes_from() {
     let mut by_variable = home.command(&["token"]);
     by_variable.env("AUTHCTL_PROFILE", "wrok");
     let told = format!("as AUTHCTL_PROFILE says: {missing}");
-    home.watch_command(by_variable, &["token"]).ends().exits(2).says(&told);
+    home.spawn_command(by_variable, &["token"]).wait().exits(2).reports(&told);
     // Whoever typed it knows.
     let mut typed = home.command(&["token", "wrok"]);
     typed.env("AUTHCTL_PROFILE", "work");
-    home.watch_command(typed, &["token", "wrok"]).ends().exits(2).says(&format!("authctl: {missing}"));
+    home.spawn_command(typed, &["token", "wrok"]).wait().exits(2).reports(&format!("authctl: {missing}"));
     let file = home.path().join(".authctl.toml");
     fs::write(&file, "profile = \"wrok\"\n").unwrap();
-    home.run(&["token"]).exits(2).says(&format!("as {} says: {missing}", file.display()));
+    home.run(&["token"]).exits(2).reports(&format!("as {} says: {missing}", file.display()));
     let shown = home.run(&["status"]).exits(0).stdout;
     assert!(
         shown.contains(&format!("`wrok` is meant where no profile is named (.authctl.toml). But {missing}")),

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::login::{browser, device, login, opened_address, plain, user_code};
-use crate::support::hand::HandServer;
-use crate::support::person::Person;
+use crate::support::login_pages::LoginPages;
+use crate::support::stub_server::StubServer;
 use crate::support::{Sandbox, USER, issuer};
 
 #[test]
@@ -30,32 +30,32 @@ fn where_no_browser_is_a_code_is_shown_and_it_says_why() {
         std::os::unix::fs::symlink(setsid, programs.join("setsid")).unwrap();
         home.set("PATH", &programs);
         home.set(variable, value);
-        let waiting = home.watch_in_terminal(&login(&issuer, &[]));
-        waiting.says(why);
-        waiting.says("`--browser` opens one all the same");
-        let code = waiting.finds("a user code", |said| user_code(&said.replace('\r', "")));
+        let waiting = home.spawn_in_terminal(&login(&issuer, &[]));
+        waiting.reports(why);
+        waiting.reports("`--browser` opens one all the same");
+        let code = waiting.wait_until("a user code", |said| user_code(&said.replace('\r', "")));
         assert!(issuer.approve_device(&code, USER), "{code}");
-        waiting.ends().exits(0);
+        waiting.wait().exits(0);
         assert!(!home.path().join("opened").exists(), "a browser was opened: {variable}");
         // Who names a way is not told why.
-        let named = home.watch(&login(&issuer, &["--device"]));
-        named.says("enter the code");
-        named.finds("nothing about a browser", |said| (!said.contains("so no browser")).then_some(()));
+        let named = home.spawn(&login(&issuer, &["--device"]));
+        named.reports("enter the code");
+        named.wait_until("nothing about a browser", |said| (!said.contains("so no browser")).then_some(()));
     }
 }
 
 #[test]
 fn an_issuer_without_codes_gets_the_address_pasted_and_it_says_why() {
-    let server = HandServer::without_codes();
+    let server = StubServer::without_device_grant();
     let mut home = Sandbox::new();
     home.set("SSH_TTY", "/dev/pts/7");
-    let waiting = home.watch_in_terminal(&["login", "work", "--issuer", &server.url, "--client-id", "authctl"]);
-    waiting.finds("why", |said| {
+    let waiting = home.spawn_in_terminal(&["login", "work", "--issuer", &server.url, "--client-id", "authctl"]);
+    waiting.wait_until("why", |said| {
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
         said.contains("You are over SSH, so no browser is opened here, and the issuer has no codes for other devices")
             .then_some(())
     });
-    waiting.says("Paste the address here: ");
+    waiting.reports("Paste the address here: ");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn browser_may_be_a_command_with_arguments_and_in_wsl_windows_has_one() {
         for (name, value) in variables {
             home.set(name, value.replace("DIR", dir.to_str().unwrap()));
         }
-        let waiting = home.watch_in_terminal(&login(&issuer, &[]));
+        let waiting = home.spawn_in_terminal(&login(&issuer, &[]));
         let said = opened_address(&told);
         let address = format!("{}/authorize?", issuer.issuer());
         let (before, rest) = said.split_once(&address).expect("the address");
@@ -90,8 +90,8 @@ fn browser_may_be_a_command_with_arguments_and_in_wsl_windows_has_one() {
             _ => ("url.dll,FileProtocolHandler ", ""),
         };
         assert_eq!((before, after), expected, "{variables:?}");
-        let mut person = Person::signs_in(&issuer, &format!("{address}{}", rest.split(' ').next().unwrap()), USER);
-        assert_eq!(person.follows(), 200);
-        waiting.ends().exits(0);
+        let mut person = LoginPages::sign_in(&issuer, &format!("{address}{}", rest.split(' ').next().unwrap()), USER);
+        assert_eq!(person.follow_redirect(), 200);
+        waiting.wait().exits(0);
     }
 }

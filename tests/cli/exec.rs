@@ -109,7 +109,7 @@ fn what_is_denied_does_not_run() {
     let mark = home.path().join("ran");
     let touch = ["exec", "--", "touch", mark.to_str().unwrap()];
     home.run(&["profile", "set", "work", "audience=https://elsewhere.example"]).exits(0);
-    home.run(&touch).exits(4).says("token denied");
+    home.run(&touch).exits(4).reports("token denied");
     assert_eq!(home.run(&["exec", "--json", "--", "touch", mark.to_str().unwrap()]).exits(4).json()["valid"], false);
     assert!(!mark.exists());
     home.run(&["profile", "set", "work", "audience="]).exits(0);
@@ -150,7 +150,7 @@ fn a_command_that_is_not_there_is_wrong_usage() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
-    home.run(&["exec", "--", "no-such-command-here"]).exits(2).says("cannot run `no-such-command-here`");
+    home.run(&["exec", "--", "no-such-command-here"]).exits(2).reports("cannot run `no-such-command-here`");
     let failed = home.run(&["exec", "--json", "--", "/etc"]).exits(2);
     assert_eq!(failed.error()["code"], "command_not_found");
     home.run(&["exec"]).exits(2);

@@ -8,7 +8,7 @@ use authctl::dev_issuer::{Endpoint, Fault, FaultKind};
 use crate::support::{PASSWORD, Sandbox, quick_issuer};
 
 /// A home with a session.
-fn logged_in() -> (Sandbox, authctl::dev_issuer::Handle) {
+fn logged_in() -> (Sandbox, authctl::dev_issuer::DevIssuer) {
     let (home, idp) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &idp);
     (home, idp)
@@ -47,7 +47,7 @@ fn login_required_is_3() {
     let (home, idp) = logged_in();
     home.expire("work");
     idp.revoke_everything();
-    home.run(&["token"]).exits(3).says("authctl login work");
+    home.run(&["token"]).exits(3).reports("authctl login work");
     home.run(&["token"]).exits(3);
 }
 
@@ -62,19 +62,19 @@ fn token_denied_is_4() {
 fn the_issuer_refused_is_5() {
     let (home, idp) = logged_in();
     let args = ["login", "--password", "--username", "developer", "--password-stdin"];
-    home.run_with(&args, "wrong\n").exits(5).says("invalid_grant");
+    home.run_with(&args, "wrong\n").exits(5).reports("invalid_grant");
     assert_ne!(PASSWORD, "wrong");
     let kind = FaultKind::OAuthError { status: 401, code: "invalid_client".into() };
     idp.fault(Fault { endpoint: Endpoint::Token, kind, times: 1 });
     home.expire("work");
-    home.run(&["token"]).exits(5).says("invalid_client");
+    home.run(&["token"]).exits(5).reports("invalid_client");
 }
 
 #[test]
 fn the_issuer_unreachable_is_6() {
     let (home, mut idp) = logged_in();
     home.expire("work");
-    for kind in [FaultKind::Html, FaultKind::Garbage, FaultKind::ServerError] {
+    for kind in [FaultKind::Html, FaultKind::InvalidJson, FaultKind::ServerError] {
         idp.fault(Fault { endpoint: Endpoint::Token, kind: kind.clone(), times: 1 });
         assert_eq!(home.run(&["refresh"]).code, 6, "{kind:?}");
     }
@@ -86,7 +86,7 @@ fn the_issuer_unreachable_is_6() {
     idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::TooManyRequests { retry_after: 600 }, times: 1 });
     home.run(&["refresh"]).exits(6);
     let asked = idp.stats().requests["token"];
-    home.run(&["refresh"]).exits(6).says("try again after");
+    home.run(&["refresh"]).exits(6).reports("try again after");
     assert_eq!(idp.stats().requests["token"], asked);
 }
 
@@ -95,7 +95,7 @@ fn a_store_that_refuses_is_7() {
     let (home, _idp) = logged_in();
     let key = fs::read(home.key_file()).unwrap();
     fs::remove_file(home.key_file()).unwrap();
-    home.run(&["token"]).exits(7).says("authctl.key");
+    home.run(&["token"]).exits(7).reports("authctl.key");
     fs::write(home.key_file(), key).unwrap();
     fs::write(home.session_file("work"), "spoilt").unwrap();
     home.run(&["token"]).exits(7);
@@ -106,7 +106,7 @@ fn a_keychain_that_is_not_there_is_7() {
     let mut home = Sandbox::with_store("keychain");
     home.set("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent/bus");
     home.configure("[profiles.work]\nissuer = \"https://a.example\"\nclient_id = \"c\"\nstore = \"keychain\"\n");
-    home.run(&["token"]).exits(7).says("--store file");
+    home.run(&["token"]).exits(7).reports("--store file");
 }
 
 #[test]
@@ -122,6 +122,6 @@ fn interrupted_is_130() {
         assert!(kill.success());
         assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}");
     }
-    assert_eq!(idp.stats().grants_given.len(), 1, "{:?}", idp.stats());
+    assert_eq!(idp.stats().token_responses.len(), 1, "{:?}", idp.stats());
     home.run(&["token"]).exits(0);
 }

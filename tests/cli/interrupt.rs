@@ -9,7 +9,7 @@ use authctl::model::RecordName;
 use authctl::store::ProfileLock;
 use rustix::process::Signal;
 
-use crate::support::watched::until;
+use crate::support::process::wait_until;
 use crate::support::{AUTHCTL, PASSWORD, Sandbox, USER, issuer};
 
 const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
@@ -24,10 +24,10 @@ fn a_login_that_is_given_up_changes_nothing() {
     let grants = [("--device", "Ctrl-C gives up"), ("--browser", "Ctrl-C gives up"), ("--no-browser", "paste it here")];
     let interrupted = |how: &str, word: &str, signal: Signal| {
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", how, "--scope", "openid"];
-        let waiting = home.watch(&args);
-        waiting.says(word);
+        let waiting = home.spawn(&args);
+        waiting.reports(word);
         waiting.signal(signal);
-        waiting.ends().exits(130).says("interrupted");
+        waiting.wait().exits(130).reports("interrupted");
     };
     for (how, word) in grants {
         interrupted(how, word, Signal::INT);
@@ -53,15 +53,15 @@ fn a_refresh_that_the_issuer_has_begun_is_finished() {
     for (count, (signal, args)) in
         SIGNALS.into_iter().zip([&["token", "work"][..], &["refresh", "work"], &["token", "work"]]).enumerate()
     {
-        home.passes("work", 301);
+        home.advance_time("work", 301);
         issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
-        let refreshing = home.watch(args);
+        let refreshing = home.spawn(args);
         let committed = count as u64 + 1;
-        until("the refresh", || (issuer.stats().refreshes_committed == committed).then_some(()));
+        wait_until("the refresh", || (issuer.stats().refreshes_committed == committed).then_some(()));
         refreshing.signal(signal);
-        refreshing.says("Finishing what is under way");
+        refreshing.reports("Finishing what is under way");
         issuer.clear_faults();
-        let ran = refreshing.ends().exits(130);
+        let ran = refreshing.wait().exits(130);
         assert_eq!(ran.stdout, "");
         home.token("work");
         assert_eq!(issuer.stats().refreshes_committed, committed, "the refreshed session was kept");
@@ -80,46 +80,46 @@ fn a_login_that_is_interrupted_keeps_the_session_and_its_profile_or_neither() {
     assert!(lock.is_some());
     let args =
         ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--password", "--username", USER];
-    let mut login = home.watch(&[&args[..], &["--password-stdin"]].concat());
-    login.types(&format!("{PASSWORD}\n"));
-    login.closes_stdin();
-    until("the session", || home.session_file("work").exists().then_some(()));
+    let mut login = home.spawn(&[&args[..], &["--password-stdin"]].concat());
+    login.type_text(&format!("{PASSWORD}\n"));
+    login.close_stdin();
+    wait_until("the session", || home.session_file("work").exists().then_some(()));
     login.signal(Signal::INT);
-    login.says("Finishing what is under way");
+    login.reports("Finishing what is under way");
     drop(lock);
-    login.ends().exits(130);
+    login.wait().exits(130);
     home.token("work");
-    home.run(&["logout", "work"]).exits(0).says("has revoked");
+    home.run(&["logout", "work"]).exits(0).reports("has revoked");
 }
 
 #[test]
 fn a_second_ctrl_c_cuts_it() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
-    home.passes("work", 301);
+    home.advance_time("work", 301);
     issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
-    let refreshing = home.watch(&["token", "work"]);
-    until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    let refreshing = home.spawn(&["token", "work"]);
+    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
     refreshing.signal(Signal::INT);
-    refreshing.says("Ctrl-C again cuts it");
+    refreshing.reports("Ctrl-C again cuts it");
     refreshing.signal(Signal::INT);
-    refreshing.ends().exits(130);
+    refreshing.wait().exits(130);
 }
 
 #[test]
 fn waiting_for_somebody_elses_refresh_can_be_given_up() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
-    home.passes("work", 301);
+    home.advance_time("work", 301);
     issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Hold, times: 1 });
-    let refreshing = home.watch(&["token", "work"]);
-    until("the request", || (issuer.stats().faults == 1).then_some(()));
-    let waiting = home.watch(&["token", "work"]);
-    until("the wait for the lock", || waiting.wants_lock("work").then_some(()));
+    let refreshing = home.spawn(&["token", "work"]);
+    wait_until("the request", || (issuer.stats().faults == 1).then_some(()));
+    let waiting = home.spawn(&["token", "work"]);
+    wait_until("the wait for the lock", || waiting.has_lock_file_open("work").then_some(()));
     waiting.signal(Signal::INT);
-    waiting.ends().exits(130);
+    waiting.wait().exits(130);
     issuer.clear_faults();
-    refreshing.ends().exits(0);
+    refreshing.wait().exits(0);
 }
 
 #[test]

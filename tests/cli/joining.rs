@@ -2,13 +2,13 @@
 
 use std::fs;
 
-use authctl::dev_issuer::Handle;
+use authctl::dev_issuer::DevIssuer;
 
-use crate::support::person::Person;
-use crate::support::watched::until;
+use crate::support::login_pages::LoginPages;
+use crate::support::process::wait_until;
 use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
 
-fn login<'a>(issuer: &'a Handle, more: &[&'a str]) -> Vec<&'a str> {
+fn login<'a>(issuer: &'a DevIssuer, more: &[&'a str]) -> Vec<&'a str> {
     [&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"], more].concat()
 }
 
@@ -26,19 +26,19 @@ fn the_second_waits_and_takes_over_what_the_first_one_got() {
     let opened = home.path().join("opened");
     browser(&mut home, &opened);
     let args = login(&issuer, &["--browser"]);
-    let first = home.watch(&args);
-    let address = first.line(&format!("{}/authorize", issuer.issuer()));
-    let others: Vec<_> = (0..3).map(|_| home.watch(&args)).collect();
+    let first = home.spawn(&args);
+    let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    let others: Vec<_> = (0..3).map(|_| home.spawn(&args)).collect();
     for other in &others {
-        other.says("under way");
+        other.reports("under way");
     }
-    Person::signs_in(&issuer, &address, USER).follows();
-    first.ends().exits(0);
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    first.wait().exits(0);
     for other in others {
-        other.ends().exits(0).says("The other login has got a session");
+        other.wait().exits(0).reports("The other login has got a session");
     }
-    assert_eq!(issuer.stats().grants_given["authorization_code"], 1);
-    until("the browser", || fs::read_to_string(&opened).ok().filter(|text| !text.is_empty()));
+    assert_eq!(issuer.stats().token_responses["authorization_code"], 1);
+    wait_until("the browser", || fs::read_to_string(&opened).ok().filter(|text| !text.is_empty()));
     assert_eq!(fs::read_to_string(&opened).unwrap().lines().count(), 1, "one page for four logins");
     home.run(&["verify", "work"]).exits(0);
 }
@@ -48,19 +48,19 @@ fn twenty_at_once_open_one_page() {
     let (mut home, issuer) = (Sandbox::new(), quick_issuer());
     let opened = home.path().join("opened");
     browser(&mut home, &opened);
-    let all: Vec<_> = (0..20).map(|_| home.watch(&login(&issuer, &["--browser"]))).collect();
+    let all: Vec<_> = (0..20).map(|_| home.spawn(&login(&issuer, &["--browser"]))).collect();
     let pages = || fs::read_to_string(&opened).unwrap_or_default();
     let address =
-        until("the browser", || pages().lines().next().map(str::to_owned).filter(|_| pages().ends_with('\n')));
+        wait_until("the browser", || pages().lines().next().map(str::to_owned).filter(|_| pages().ends_with('\n')));
     // One has the turn, and each other asks for it before anybody has signed in.
     for one in &all {
-        until("the wait for the turn", || one.wants_lock("work").then_some(()));
+        wait_until("the wait for the turn", || one.has_lock_file_open("work").then_some(()));
     }
-    Person::signs_in(&issuer, &address, USER).follows();
-    let all: Vec<_> = all.into_iter().map(|one| one.ends().exits(0)).collect();
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    let all: Vec<_> = all.into_iter().map(|one| one.wait().exits(0)).collect();
     let joined = all.iter().filter(|ran| ran.stderr.contains("The other login has got a session")).count();
     assert_eq!((joined, pages().lines().count()), (19, 1), "one page for twenty logins: {}", pages());
-    assert_eq!(issuer.stats().grants_given["authorization_code"], 1);
+    assert_eq!(issuer.stats().token_responses["authorization_code"], 1);
     home.run(&["verify", "work"]).exits(0);
 }
 
@@ -69,51 +69,51 @@ fn where_the_first_gives_up_the_second_goes_on_by_itself() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     // A session that was there before is nothing to take over.
     home.log_in("work", &issuer);
-    let first = home.watch(&login(&issuer, &["--no-browser"]));
-    first.line(&format!("{}/authorize", issuer.issuer()));
-    let second = home.watch(&login(&issuer, &["--no-browser"]));
-    second.says("under way");
+    let first = home.spawn(&login(&issuer, &["--no-browser"]));
+    first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    let second = home.spawn(&login(&issuer, &["--no-browser"]));
+    second.reports("under way");
     first.signal(rustix::process::Signal::INT);
-    first.ends().exits(130);
-    let address = second.line(&format!("{}/authorize", issuer.issuer()));
-    Person::signs_in(&issuer, &address, USER).follows();
-    second.ends().exits(0).says("Logged in as");
+    first.wait().exits(130);
+    let address = second.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    second.wait().exits(0).reports("Logged in as");
 }
 
 #[test]
 fn a_login_that_needs_no_browser_waits_for_nobody() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
-    let mut first = home.watch(&login(&issuer, &["--no-browser"]));
-    let address = first.line(&format!("{}/authorize", issuer.issuer()));
+    let mut first = home.spawn(&login(&issuer, &["--no-browser"]));
+    let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     let by_password = ["--password", "--password-stdin", "--username"];
     home.run_with(&login(&issuer, &[&by_password[..], &[USER]].concat()), PASSWORD).exits(0);
     assert!(first.is_running());
     home.run(&["token", "work"]).exits(0);
-    Person::signs_in(&issuer, &address, USER).follows();
-    first.ends().exits(0);
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    first.wait().exits(0);
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["grant"], "browser");
     // What it has left meanwhile is not replaced unasked by who signed in as somebody else.
-    let first = home.watch(&login(&issuer, &["--no-browser"]));
-    let address = first.line(&format!("{}/authorize", issuer.issuer()));
+    let first = home.spawn(&login(&issuer, &["--no-browser"]));
+    let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     home.run_with(&login(&issuer, &[&by_password[..], &["other", "--replace"]].concat()), PASSWORD).exits(0);
-    Person::signs_in(&issuer, &address, USER).follows();
-    first.ends().exits(2).says("--replace");
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    first.wait().exits(2).reports("--replace");
     assert_eq!(home.status("work")["subject"]["name"], "other");
 }
 
 #[test]
 fn the_second_does_not_replace_anothers_session_unasked() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
-    let first = home.watch(&login(&issuer, &["--no-browser"]));
-    let address = first.line(&format!("{}/authorize", issuer.issuer()));
+    let first = home.spawn(&login(&issuer, &["--no-browser"]));
+    let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     // One that asks for somebody in particular takes nothing over.
-    let second = home.watch(&login(&issuer, &["--no-browser", "--login-hint", "other"]));
-    second.says("under way");
-    Person::signs_in(&issuer, &address, USER).follows();
-    first.ends().exits(0);
-    let address = second.line(&format!("{}/authorize", issuer.issuer()));
-    Person::signs_in(&issuer, &address, "other").follows();
-    second.ends().exits(2).says("--replace");
+    let second = home.spawn(&login(&issuer, &["--no-browser", "--login-hint", "other"]));
+    second.reports("under way");
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    first.wait().exits(0);
+    let address = second.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    LoginPages::sign_in(&issuer, &address, "other").follow_redirect();
+    second.wait().exits(2).reports("--replace");
     assert_eq!(home.status("work")["subject"]["name"], USER);
     home.run(&["refresh", "work"]).exits(0);
 }
@@ -130,27 +130,27 @@ fn a_login_that_wants_something_of_its_own_signs_in_itself() {
         &["--scope", "openid"],
         &["--audience", "https://api.example"],
     ] {
-        let first = home.watch(&login(&issuer, &["--no-browser"]));
-        let address = first.line(&format!("{}/authorize", issuer.issuer()));
-        let second = home.watch(&login(&issuer, &[&["--no-browser"], own].concat()));
-        second.says("under way");
-        Person::signs_in(&issuer, &address, USER).follows();
-        first.ends().exits(0);
-        second.line(&format!("{}/authorize", issuer.issuer()));
+        let first = home.spawn(&login(&issuer, &["--no-browser"]));
+        let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+        let second = home.spawn(&login(&issuer, &[&["--no-browser"], own].concat()));
+        second.reports("under way");
+        LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+        first.wait().exits(0);
+        second.wait_for_line(&format!("{}/authorize", issuer.issuer()));
         second.signal(rustix::process::Signal::INT);
-        second.ends().exits(130);
+        second.wait().exits(130);
     }
 }
 
 /// A login that is under way while the profile is led elsewhere: it fails, and leaves what is there.
-fn is_not_kept(home: &Sandbox, issuer: &Handle, more: &[&str], meanwhile: impl FnOnce(), now: &str) {
-    let first = home.watch(&login(issuer, &[&["--no-browser", "--json"], more].concat()));
-    let address = first.line(&format!("{}/authorize", issuer.issuer()));
+fn is_not_kept(home: &Sandbox, issuer: &DevIssuer, more: &[&str], meanwhile: impl FnOnce(), now: &str) {
+    let first = home.spawn(&login(issuer, &[&["--no-browser", "--json"], more].concat()));
+    let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     meanwhile();
     let config = fs::read(home.config_file()).unwrap();
     let (session, revoked) = (fs::read(home.session_file("work")).ok(), issuer.stats().families_revoked);
-    Person::signs_in(issuer, &address, USER).follows();
-    let ran = first.ends().exits(2);
+    LoginPages::sign_in(issuer, &address, USER).follow_redirect();
+    let ran = first.wait().exits(2);
     let error = ran.error();
     assert_eq!(error["code"], "profile_changed", "{}", ran.stderr);
     assert!(error["message"].as_str().unwrap().contains(now), "{}", ran.stderr);
@@ -172,12 +172,12 @@ fn a_profile_that_somebody_else_made_meanwhile_is_not_overwritten() {
     }
     // One for the same client is added to.
     let home = Sandbox::new();
-    let first = home.watch(&login(&issuer, &["--no-browser", "--audience", "https://api.example"]));
-    let address = first.line(&format!("{}/authorize", issuer.issuer()));
+    let first = home.spawn(&login(&issuer, &["--no-browser", "--audience", "https://api.example"]));
+    let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     home.log_in("work", &issuer);
     home.run(&["profile", "set", "work", "required_scopes=openid"]).exits(0);
-    Person::signs_in(&issuer, &address, USER).follows();
-    first.ends().exits(0);
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    first.wait().exits(0);
     let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
     assert_eq!((&shown["required_scopes"][0], &shown["audience"]), (&"openid".into(), &"https://api.example".into()));
 }
@@ -192,11 +192,11 @@ fn a_profile_that_was_led_elsewhere_meanwhile_gets_no_session_that_is_not_its() 
     is_not_kept(&home, &issuer, &[], || set("issuer=https://other.example"), "https://other.example");
     // Who leads it elsewhere by the login itself means that.
     let here = login(&issuer, &["--no-browser"]);
-    let first = home.watch(&here);
-    let address = first.line(&format!("{}/authorize", issuer.issuer()));
+    let first = home.spawn(&here);
+    let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     set("required_scopes=openid");
-    Person::signs_in(&issuer, &address, USER).follows();
-    first.ends().exits(0);
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    first.wait().exits(0);
     let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
     assert_eq!((&shown["issuer"], &shown["required_scopes"][0]), (&issuer.issuer().into(), &"openid".into()));
     home.run(&["verify", "work"]).exits(0);
@@ -206,13 +206,13 @@ fn a_profile_that_was_led_elsewhere_meanwhile_gets_no_session_that_is_not_its() 
 fn a_profile_that_was_led_elsewhere_while_somebody_was_asked_is_left_so() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
-    let mut asked = home.watch_in_terminal(&["login", "work", "--password", "--username", "other"]);
-    asked.says("Password: ");
-    asked.types(&format!("{PASSWORD}\n"));
-    asked.says("Replace it? [y/N] ");
+    let mut asked = home.spawn_in_terminal(&["login", "work", "--password", "--username", "other"]);
+    asked.reports("Password: ");
+    asked.type_text(&format!("{PASSWORD}\n"));
+    asked.reports("Replace it? [y/N] ");
     home.run(&["profile", "set", "work", "client_id=another"]).exits(0);
-    asked.types("y\n");
-    asked.ends().exits(2).says("was changed meanwhile");
+    asked.type_text("y\n");
+    asked.wait().exits(2).reports("was changed meanwhile");
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["client_id"], "another");
     home.run(&["profile", "set", "work", "client_id=authctl"]).exits(0);
     assert_eq!(home.status("work")["subject"]["name"], USER);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use authctl::dev_issuer::{Algorithm, Endpoint, Fault, FaultKind, Handle};
+use authctl::dev_issuer::{Algorithm, DevIssuer, Endpoint, Fault, FaultKind};
 use authctl::model::RecordName;
 use authctl::secret::SecretBytes;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::jwt::Signer;
 use crate::support::{Sandbox, issuer, quick_issuer};
 
-fn logged_in() -> (Sandbox, Handle) {
+fn logged_in() -> (Sandbox, DevIssuer) {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     (home, issuer)
@@ -59,14 +59,14 @@ fn a_failed_fetch_keeps_the_old_keys_and_update_brings_the_new() {
     let before = home.trust(&issuer).fetched;
     issuer.rotate_keys(None).unwrap();
     issuer.drop_old_keys();
-    for (kind, code) in [(FaultKind::Html, 6), (FaultKind::Huge, 6), (FaultKind::Reset, 6)] {
+    for (kind, code) in [(FaultKind::Html, 6), (FaultKind::HugeBody, 6), (FaultKind::Reset, 6)] {
         issuer.fault(Fault { endpoint: Endpoint::Jwks, kind, times: 0 });
         home.run(&["keys", "update"]).exits(code);
         issuer.clear_faults();
         assert_eq!(home.trust(&issuer).fetched, before);
     }
     home.run(&["verify"]).exits(0);
-    home.run(&["keys", "update"]).exits(0).says("fetched");
+    home.run(&["keys", "update"]).exits(0).reports("fetched");
     assert_ne!(home.trust(&issuer).fetched, before);
     assert_eq!(codes(&home), ["unknown_key"], "the key that signed the token is withdrawn");
     home.run(&["refresh"]).exits(0);
@@ -88,7 +88,7 @@ fn keys_too_old_end_offline_trust_until_they_are_fetched_again() {
     home.run(&["verify"]).exits(0);
     age(200);
     assert_eq!(codes(&home), ["keys_stale"]);
-    home.run(&["verify"]).exits(4).says("keys_max_age").says("authctl refresh");
+    home.run(&["verify"]).exits(4).reports("keys_max_age").reports("authctl refresh");
     home.run(&["keys", "show"]).exits(0);
     home.run(&["exec", "--", "true"]).exits(4);
     home.run(&["keys", "update"]).exits(0);
@@ -106,21 +106,21 @@ fn pinned_keys_are_the_only_ones_and_no_fetch_replaces_them() {
     let (home, issuer) = logged_in();
     let own = home.trust(&issuer).fetched.expect("keys").jwks;
     let pinned = foreign(&home, "own.json", &own);
-    home.run(&["keys", "pin", "work", "--jwks", &pinned]).exits(0).says("pinned");
+    home.run(&["keys", "pin", "work", "--jwks", &pinned]).exits(0).reports("pinned");
     fs::remove_file(&pinned).expect("the file is not needed any more");
     home.run(&["verify"]).exits(0);
     assert_eq!(shown(&home)["pinned"]["source"], *pinned);
     issuer.rotate_keys(None).unwrap();
     issuer.drop_old_keys();
-    home.run(&["keys", "update"]).exits(0).says("Only the pinned keys are trusted");
+    home.run(&["keys", "update"]).exits(0).reports("Only the pinned keys are trusted");
     home.run(&["verify"]).exits(0);
     // The new token is signed with a key that nobody pinned.
     home.run(&["refresh"]).exits(0);
     assert_eq!(codes(&home), ["unknown_key"]);
     home.run(&["refresh"]).exits(0);
     assert_eq!(codes(&home), ["unknown_key"], "no refresh replaces them");
-    home.run(&["keys", "unpin"]).exits(0).says("trusted again");
-    home.run(&["keys", "unpin"]).exits(0).says("nothing was pinned");
+    home.run(&["keys", "unpin"]).exits(0).reports("trusted again");
+    home.run(&["keys", "unpin"]).exits(0).reports("nothing was pinned");
     home.run(&["verify"]).exits(0);
 }
 
@@ -131,7 +131,7 @@ fn a_login_whose_id_token_no_pinned_key_signed_is_refused() {
     home.run(&["keys", "pin", "--jwks", &strangers]).exits(0);
     let args = ["login", "work", "--password", "--password-stdin", "--username", crate::support::USER];
     let before = home.stored("work");
-    home.run_with(&args, crate::support::PASSWORD).exits(4).says("does not verify");
+    home.run_with(&args, crate::support::PASSWORD).exits(4).reports("does not verify");
     assert_eq!(home.stored("work"), before);
     home.run(&["keys", "unpin"]).exits(0);
     home.log_in("work", &issuer);
@@ -143,7 +143,7 @@ fn what_is_no_public_key_is_not_pinned() {
     let before = home.trust(&issuer);
     for content in ["", "{}", "{\"keys\":[]}", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}", "-----BEGIN"] {
         let path = foreign(&home, "keys", content);
-        home.run(&["keys", "pin", "--jwks", &path]).exits(2).says("cannot use the keys in");
+        home.run(&["keys", "pin", "--jwks", &path]).exits(2).reports("cannot use the keys in");
     }
     home.run(&["keys", "pin", "--jwks", "/nonexistent"]).exits(2);
     home.run(&["keys", "pin"]).exits(2);
@@ -198,7 +198,7 @@ fn a_changed_record_is_no_way_to_other_keys() {
     assert!(text.starts_with("age-encryption.org/v1"), "sealed as sessions are");
     for bad in [good[..good.len() - 1].to_vec(), b"junk".to_vec(), Vec::new()] {
         fs::write(&file, bad).expect("written");
-        home.run(&["verify"]).exits(7).says("authctl keys unpin work");
+        home.run(&["verify"]).exits(7).reports("authctl keys unpin work");
         home.run(&["keys", "show"]).exits(7);
         home.run(&["exec", "--", "true"]).exits(7);
         home.run(&["token"]).exits(0);

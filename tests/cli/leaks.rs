@@ -4,10 +4,10 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
-use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle};
+use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 use proptest::prelude::*;
 
-use crate::support::hand::HandServer;
+use crate::support::stub_server::StubServer;
 use crate::support::{PASSWORD, Sandbox, TOTP, contains, issuer, quick_issuer};
 
 /// Fails the test if a secret stands in a file of this home.
@@ -16,7 +16,7 @@ fn clean(home: &Sandbox) {
     assert_eq!(home.leaks_in_files(), Vec::<std::path::PathBuf>::new());
 }
 
-fn faults(idp: &Handle, endpoint: Endpoint, kinds: &[FaultKind]) {
+fn faults(idp: &DevIssuer, endpoint: Endpoint, kinds: &[FaultKind]) {
     for kind in kinds {
         idp.fault(Fault { endpoint, kind: kind.clone(), times: 1 });
     }
@@ -30,7 +30,7 @@ fn bad_answers() -> Vec<FaultKind> {
         FaultKind::ServerError,
         FaultKind::Html,
         FaultKind::HtmlError,
-        FaultKind::Garbage,
+        FaultKind::InvalidJson,
         FaultKind::OAuthError { status: 401, code: "invalid_client".into() },
         FaultKind::EmptyBody { status: 200 },
         FaultKind::EmptyBody { status: 404 },
@@ -44,7 +44,7 @@ const PASSWORD_LOGIN: [&str; 6] =
 fn a_whole_life_leaves_no_secret_anywhere() {
     let home = Sandbox::new();
     let idp = quick_issuer();
-    home.keep_secret("wrong-password-typed-by-mistake");
+    home.register_secret("wrong-password-typed-by-mistake");
     let login = [&["login", "work", "-vvv", "--issuer", idp.issuer()][..], &PASSWORD_LOGIN].concat();
     home.run_with(&login, "wrong-password-typed-by-mistake\n").exits(5);
     for (endpoint, kind) in
@@ -90,8 +90,8 @@ fn a_clients_secret_is_as_secret_as_a_password() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     let secret = idp.client_secret("authctl-service").unwrap();
-    home.keep_secret(secret.expose());
-    home.keep_secret("a-wrong-client-secret");
+    home.register_secret(secret.expose());
+    home.register_secret("a-wrong-client-secret");
     let login = ["login", "ci", "-vvv", "--issuer", idp.issuer(), "--client-id", "authctl-service"];
     let login = [&login[..], &["--client-credentials", "--client-secret-stdin"]].concat();
     home.run_with(&login, "a-wrong-client-secret\n").exits(5);
@@ -112,10 +112,10 @@ fn a_clients_secret_is_as_secret_as_a_password() {
 fn a_token_taken_from_stdin_is_not_told() {
     let home = Sandbox::new();
     let idp = quick_issuer();
-    home.keep_secret("a-refresh-token-from-elsewhere");
+    home.register_secret("a-refresh-token-from-elsewhere");
     let given = "{\"access_token\":\"an-access-token-from-elsewhere\",\"token_type\":\"Bearer\",\"expires_in\":60,\
                  \"refresh_token\":\"a-refresh-token-from-elsewhere\"}";
-    home.keep_secret("an-access-token-from-elsewhere");
+    home.register_secret("an-access-token-from-elsewhere");
     let login = ["login", "given", "-vvv", "--issuer", idp.issuer(), "--client-id", "authctl", "--with-token"];
     home.run_with(&login, &given[..given.len() - 1]);
     home.run_with(&login, given);
@@ -160,9 +160,9 @@ fn a_device_login_does_not_tell_its_device_code_and_a_second_factor_stays_secret
 }
 
 /// An issuer by hand, whose token endpoint repeats what it was sent in a refusal, in a page, and then gives tokens.
-fn talkative_issuer() -> HandServer {
+fn talkative_issuer() -> StubServer {
     let asked = std::sync::atomic::AtomicUsize::new(0);
-    HandServer::start(move |own, request| match request.path.as_str() {
+    StubServer::start(move |own, request| match request.path.as_str() {
         "/token" => {
             let echo = request.body.replace('"', "");
             match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) % 3 {
@@ -187,24 +187,24 @@ fn a_sign_in_tells_neither_code_nor_verifier() {
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     home.set("BROWSER", &script);
     let idp = talkative_issuer();
-    home.keep_secret("an-opaque-token");
-    home.keep_secret("a-refresh-token");
+    home.register_secret("an-opaque-token");
+    home.register_secret("a-refresh-token");
     let login = ["login", "work", "--issuer", &idp.url, "--client-id", "cli", "--scope", "api", "-vvv"];
     for (attempt, how) in
         ["--browser", "--browser", "--browser", "--no-browser", "--no-browser", "--no-browser"].into_iter().enumerate()
     {
         let code = format!("the-code-of-attempt-{attempt}");
-        home.keep_secret(&code);
-        let mut waiting = home.watch(&[&login[..], &[how, "--replace"]].concat());
-        let address = url::Url::parse(&waiting.line("http://127.0.0.1")).unwrap();
+        home.register_secret(&code);
+        let mut waiting = home.spawn(&[&login[..], &[how, "--replace"]].concat());
+        let address = url::Url::parse(&waiting.wait_for_line("http://127.0.0.1")).unwrap();
         let asked = |name: &str| address.query_pairs().find(|(n, _)| n == name).unwrap().1.into_owned();
         let back = format!("{}?code={code}&state={}", asked("redirect_uri"), asked("state"));
         if how == "--browser" {
             assert_eq!(crate::support::http::get(&back, &[]).0, 200);
         } else {
-            waiting.types(&format!("{back}\n"));
+            waiting.type_text(&format!("{back}\n"));
         }
-        let ran = waiting.ends();
+        let ran = waiting.wait();
         assert_eq!(ran.code, [5, 6, 0][attempt % 3], "{ran:?}");
         let sent = idp.requests().into_iter().rfind(|request| request.path == "/token").unwrap().body;
         let form: std::collections::HashMap<String, String> =
@@ -215,7 +215,7 @@ fn a_sign_in_tells_neither_code_nor_verifier() {
         for secret in [&form["code_verifier"], &code] {
             assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{ran:?}");
         }
-        home.keep_secret(&form["code_verifier"]);
+        home.register_secret(&form["code_verifier"]);
         clean(&home);
     }
     assert!(fs::read_to_string(&seen).unwrap().lines().count() >= 3, "the browser's arguments were searched too");
@@ -224,7 +224,7 @@ fn a_sign_in_tells_neither_code_nor_verifier() {
 #[test]
 fn a_one_time_code_and_what_stands_for_the_password_are_not_told() {
     let home = Sandbox::new();
-    let idp = HandServer::start(|own, request| match request.path.as_str() {
+    let idp = StubServer::start(|own, request| match request.path.as_str() {
         "/token" if request.body.contains("mfa-otp") && request.body.contains("otp=111111") => {
             (403, format!("{{\"error\":\"invalid_grant\",\"error_description\":\"no: {}\"}}", request.body))
         }
@@ -236,18 +236,18 @@ fn a_one_time_code_and_what_stands_for_the_password_are_not_told() {
         _ => (404, "{}".into()),
     });
     for secret in ["an-opaque-token", "stands-for-the-password", "111111", "735192"] {
-        home.keep_secret(secret);
+        home.register_secret(secret);
     }
     let login = ["login", "work", "--issuer", &idp.url, "--client-id", "cli", "--scope", "api", "-vvv", "--password"];
-    let mut waiting = home.watch_in_terminal(&[&login[..], &["--username", "developer"]].concat());
-    waiting.says("Password: ");
-    waiting.types(&format!("{PASSWORD}\n"));
-    waiting.says("One-time code: ");
-    waiting.types("111111\n");
-    waiting.says("Try again");
-    waiting.finds("the second question", |said| (said.matches("One-time code: ").count() > 1).then_some(()));
-    waiting.types("735192\n");
-    waiting.ends().exits(0);
+    let mut waiting = home.spawn_in_terminal(&[&login[..], &["--username", "developer"]].concat());
+    waiting.reports("Password: ");
+    waiting.type_text(&format!("{PASSWORD}\n"));
+    waiting.reports("One-time code: ");
+    waiting.type_text("111111\n");
+    waiting.reports("Try again");
+    waiting.wait_until("the second question", |said| (said.matches("One-time code: ").count() > 1).then_some(()));
+    waiting.type_text("735192\n");
+    waiting.wait().exits(0);
     clean(&home);
 }
 
@@ -292,7 +292,7 @@ fn the_search_finds_a_leak_that_was_planted() {
     }
     // And in a stream: a profile's client id that is a secret is shown by `profile show`.
     home.run(&["profile", "set", "work", "client_id=planted-secret"]).exits(0);
-    home.keep_secret("planted-secret");
+    home.register_secret("planted-secret");
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| home.run(&["profile", "show"])));
     let told = *caught.expect_err("the search must fail the test").downcast::<String>().unwrap();
     assert!(told.contains("a secret on stdout"), "{told}");

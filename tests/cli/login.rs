@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use authctl::clock::{Clock, Sleep, SystemClock, UnixTime};
-use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle, Options};
+use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind, Options};
 use serde_json::{Value, json};
 
-use crate::support::hand::HandServer;
-use crate::support::person::{Person, post, token_response};
+use crate::support::login_pages::{LoginPages, post, token_response};
+use crate::support::stub_server::StubServer;
 use crate::support::{PASSWORD, Sandbox, TOTP, USER, issuer};
 
-pub fn plain() -> Handle {
+pub fn plain() -> DevIssuer {
     issuer(|_| {})
 }
 
 /// `login work` at the issuer as its public client, and more.
-pub fn login<'a>(issuer: &'a Handle, more: &[&'a str]) -> Vec<&'a str> {
+pub fn login<'a>(issuer: &'a DevIssuer, more: &[&'a str]) -> Vec<&'a str> {
     [&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"], more].concat()
 }
 
@@ -63,13 +63,13 @@ fn with_the_right_password_a_session_and_a_profile_without_secrets() {
 #[test]
 fn with_a_wrong_password_nothing() {
     let (home, issuer) = (Sandbox::new(), plain());
-    home.keep_secret("a-wrong-password-of-the-tests");
+    home.register_secret("a-wrong-password-of-the-tests");
     let args = login(&issuer, &[&BY_PASSWORD[..], &["--json", "-vvv"]].concat());
     let ran = home.run_with(&args, "a-wrong-password-of-the-tests\n").exits(5);
     assert_eq!(ran.error()["code"], "issuer_refused");
     nothing_kept(&home);
     // An empty stdin is told from a wrong password.
-    home.run_with(&login(&issuer, &BY_PASSWORD), "").exits(2).says("no password");
+    home.run_with(&login(&issuer, &BY_PASSWORD), "").exits(2).reports("no password");
 }
 
 #[test]
@@ -77,36 +77,36 @@ fn a_user_name_or_a_password_says_that_it_is_by_password() {
     let (home, issuer) = (Sandbox::new(), plain());
     let args = login(&issuer, &["--username", USER, "--password-stdin"]);
     home.run_with(&args, &format!("{PASSWORD}\n")).exits(0);
-    let mut typing = home.watch_in_terminal(&login(&issuer, &["--username", USER]));
-    typing.says("Password: ");
-    typing.types(&format!("{PASSWORD}\n"));
-    typing.ends().exits(0);
-    assert_eq!(issuer.stats().grants_given["password"], 2);
+    let mut typing = home.spawn_in_terminal(&login(&issuer, &["--username", USER]));
+    typing.reports("Password: ");
+    typing.type_text(&format!("{PASSWORD}\n"));
+    typing.wait().exits(0);
+    assert_eq!(issuer.stats().token_responses["password"], 2);
     for other in ["--browser", "--no-browser", "--device", "--client-credentials", "--with-token"] {
-        home.run_with(&login(&issuer, &[other, "--password-stdin"]), PASSWORD).exits(2).says("cannot be used with");
-        home.run(&login(&issuer, &[other, "--username", USER])).exits(2).says("cannot be used with");
+        home.run_with(&login(&issuer, &[other, "--password-stdin"]), PASSWORD).exits(2).reports("cannot be used with");
+        home.run(&login(&issuer, &[other, "--username", USER])).exits(2).reports("cannot be used with");
     }
 }
 
 #[test]
 fn in_a_terminal_the_password_is_asked_for_and_not_shown() {
     let (home, issuer) = (Sandbox::new(), plain());
-    let mut typing = home.watch_in_terminal(&login(&issuer, &["--password"]));
-    typing.says("User name: ");
-    typing.types(&format!("{USER}\n"));
-    typing.says("Password: ");
-    typing.types(&format!("{PASSWORD}\n"));
-    typing.ends().exits(0).says("Logged in as");
+    let mut typing = home.spawn_in_terminal(&login(&issuer, &["--password"]));
+    typing.reports("User name: ");
+    typing.type_text(&format!("{USER}\n"));
+    typing.reports("Password: ");
+    typing.type_text(&format!("{PASSWORD}\n"));
+    typing.wait().exits(0).reports("Logged in as");
     home.token("work");
 }
 
 #[test]
 fn ctrl_c_at_the_password_is_an_interruption_and_the_terminal_is_as_before() {
     let (home, issuer) = (Sandbox::new(), plain());
-    let mut typing = home.watch_in_terminal(&login(&issuer, &["--password", "--username", USER]));
-    typing.says("Password: ");
-    typing.types("correct\u{3}");
-    let ran = typing.ends().exits(130);
+    let mut typing = home.spawn_in_terminal(&login(&issuer, &["--password", "--username", USER]));
+    typing.reports("Password: ");
+    typing.type_text("correct\u{3}");
+    let ran = typing.wait().exits(130);
     assert!(!ran.stderr.contains("correct"), "{}", ran.stderr);
     nothing_kept(&home);
 }
@@ -122,16 +122,16 @@ fn otp_now() -> String {
 fn a_one_time_code_is_asked_for_and_may_be_mistyped() {
     let (home, issuer) = (Sandbox::new(), plain());
     let args = login(&issuer, &["--password", "--username", "second"]);
-    let mut typing = home.watch_in_terminal(&args);
-    typing.says("Password: ");
-    typing.types(&format!("{PASSWORD}\n"));
-    typing.says("One-time code: ");
-    typing.types("12\n");
-    typing.says("Try again");
-    typing.finds("the second question", |said| (said.matches("One-time code: ").count() == 2).then_some(()));
+    let mut typing = home.spawn_in_terminal(&args);
+    typing.reports("Password: ");
+    typing.type_text(&format!("{PASSWORD}\n"));
+    typing.reports("One-time code: ");
+    typing.type_text("12\n");
+    typing.reports("Try again");
+    typing.wait_until("the second question", |said| (said.matches("One-time code: ").count() == 2).then_some(()));
     let code = otp_now();
-    typing.types(&format!("{code}\n"));
-    let ran = typing.ends().exits(0);
+    typing.type_text(&format!("{code}\n"));
+    let ran = typing.wait().exits(0);
     assert!(!ran.stderr.contains(&code), "a code is not shown: {}", ran.stderr);
     assert_eq!(home.status("work")["subject"]["name"], "second");
 }
@@ -140,7 +140,7 @@ fn a_one_time_code_is_asked_for_and_may_be_mistyped() {
 fn a_one_time_code_that_nobody_can_type_is_told() {
     let (home, issuer) = (Sandbox::new(), plain());
     let args = login(&issuer, &["--password", "--password-stdin", "--username", "second"]);
-    home.run_with(&args, PASSWORD).exits(3).says("one-time code").says("authctl login work --password");
+    home.run_with(&args, PASSWORD).exits(3).reports("one-time code").reports("authctl login work --password");
     nothing_kept(&home);
 }
 
@@ -150,7 +150,7 @@ fn a_client_logs_in_as_itself_in_either_way_and_again_by_itself() {
     let secret = issuer.client_secret("authctl-service").expect("drawn").expose().to_owned();
     for (auth, method) in [(None, "client_secret_basic"), (Some("post"), "client_secret_post")] {
         let home = Sandbox::new();
-        home.keep_secret(&secret);
+        home.register_secret(&secret);
         let mut args = vec!["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl-service", "-vvv"];
         args.extend(["--client-credentials", "--client-secret-stdin", "--scope", "read"]);
         args.extend(auth.iter().flat_map(|auth| ["--client-auth", auth]));
@@ -161,7 +161,7 @@ fn a_client_logs_in_as_itself_in_either_way_and_again_by_itself() {
         assert!(config.contains(method) && !config.contains(&secret), "{config}");
         let first = home.token("work");
         assert_eq!(home.token("work"), first);
-        home.passes("work", 301);
+        home.advance_time("work", 301);
         let second = home.token("work");
         assert_ne!(first, second);
         assert_eq!(home.status("work")["can_refresh"], true);
@@ -174,7 +174,7 @@ fn a_client_logs_in_as_itself_in_either_way_and_again_by_itself() {
 fn a_job_without_a_terminal_logs_in_with_the_secret_that_is_kept() {
     let (home, issuer) = (Sandbox::new(), plain());
     let secret = issuer.client_secret("authctl-service").expect("drawn").expose().to_owned();
-    home.keep_secret(&secret);
+    home.register_secret(&secret);
     let args = ["login", "ci", "--issuer", issuer.issuer(), "--client-id", "authctl-service", "--scope", "read"];
     let args = [&args[..], &["--client-credentials", "--client-secret-stdin"]].concat();
     home.run_with(&args, &secret).exits(0);
@@ -185,11 +185,11 @@ fn a_job_without_a_terminal_logs_in_with_the_secret_that_is_kept() {
     let requests = || issuer.stats().requests;
     let asked = requests();
     let other = ["login", "ci", "--client-id", "another"];
-    home.run(&other).exits(3).says("--client-secret-stdin");
+    home.run(&other).exits(3).reports("--client-secret-stdin");
     assert_eq!(requests(), asked);
     home.run(&["logout", "ci"]).exits(0);
     let asked = requests();
-    home.run(&["login", "ci"]).exits(3).says("--client-secret-stdin");
+    home.run(&["login", "ci"]).exits(3).reports("--client-secret-stdin");
     assert_eq!(requests(), asked);
     home.run_with(&["login", "ci", "--client-secret-stdin"], &secret).exits(0);
 }
@@ -199,11 +199,11 @@ fn a_token_response_is_taken_and_refreshed() {
     let (home, issuer) = (Sandbox::new(), plain());
     let tokens = token_response(&issuer, USER);
     for name in ["access_token", "refresh_token", "id_token"] {
-        home.keep_secret(tokens[name].as_str().unwrap());
+        home.register_secret(tokens[name].as_str().unwrap());
     }
     home.run_with(&login(&issuer, &["--with-token", "-vvv"]), &tokens.to_string()).exits(0);
     assert_eq!(home.token("work"), tokens["access_token"].as_str().unwrap());
-    home.passes("work", 301);
+    home.advance_time("work", 301);
     assert_ne!(home.token("work"), tokens["access_token"].as_str().unwrap());
 }
 
@@ -211,13 +211,13 @@ fn a_token_response_is_taken_and_refreshed() {
 fn a_bare_jwt_is_taken_and_cannot_be_refreshed() {
     let (home, issuer) = (Sandbox::new(), plain());
     let token = token_response(&issuer, USER)["access_token"].as_str().unwrap().to_owned();
-    home.keep_secret(&token);
-    home.run_with(&login(&issuer, &["--with-token"]), &format!("  {token}\n")).exits(0).says("log in again");
+    home.register_secret(&token);
+    home.run_with(&login(&issuer, &["--with-token"]), &format!("  {token}\n")).exits(0).reports("log in again");
     assert_eq!(home.token("work"), token);
     assert_eq!(home.status("work")["can_refresh"], false);
     home.run(&["verify", "work"]).exits(0);
-    home.passes("work", 301);
-    home.run(&["token", "work"]).exits(3).says("authctl login work");
+    home.advance_time("work", 301);
+    home.run(&["token", "work"]).exits(3).reports("authctl login work");
 }
 
 /// The clock of an issuer whose tokens of now are over.
@@ -259,8 +259,8 @@ fn a_jwt_that_is_not_good_is_not_kept() {
         (&past, text(&token_response(&past, USER)), "expired"),
     ] {
         let home = Sandbox::new();
-        home.keep_secret(&token);
-        home.run_with(&login(at, &["--with-token", "-vvv"]), &token).exits(4).says(why);
+        home.register_secret(&token);
+        home.run_with(&login(at, &["--with-token", "-vvv"]), &token).exits(4).reports(why);
         nothing_kept(&home);
     }
     for garbage in ["", "hello\n", "<html>a portal</html>", "{}", r#"{"error":"invalid_grant"}"#, "{\"access_token\""] {
@@ -273,11 +273,11 @@ fn a_jwt_that_is_not_good_is_not_kept() {
 #[test]
 fn without_a_browser_the_address_that_it_ends_at_is_pasted() {
     let (home, issuer) = (Sandbox::new(), plain());
-    let mut pasting = home.watch(&login(&issuer, &["--no-browser", "-vvv"]));
-    let url = pasting.line(&format!("{}/authorize", issuer.issuer()));
-    let person = Person::signs_in(&issuer, &url, USER);
-    pasting.types(&format!("{}\n", person.location));
-    pasting.ends().exits(0);
+    let mut pasting = home.spawn(&login(&issuer, &["--no-browser", "-vvv"]));
+    let url = pasting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    let person = LoginPages::sign_in(&issuer, &url, USER);
+    pasting.type_text(&format!("{}\n", person.location));
+    pasting.wait().exits(0);
     home.run(&["verify", "work"]).exits(0);
     assert_eq!(home.status("work")["subject"]["name"], USER);
 }
@@ -290,13 +290,13 @@ fn parameter(url: &str, name: &str) -> String {
 #[test]
 fn an_id_token_for_another_sign_in_is_not_kept() {
     let (home, issuer) = (Sandbox::new(), plain());
-    let mut pasting = home.watch(&login(&issuer, &["--no-browser"]));
-    let url = pasting.line(&format!("{}/authorize", issuer.issuer()));
+    let mut pasting = home.spawn(&login(&issuer, &["--no-browser"]));
+    let url = pasting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     // The issuer is asked for another nonce than the one that was sent.
     let another = url.replace(&parameter(&url, "nonce"), "another");
-    let person = Person::signs_in(&issuer, &another, USER);
-    pasting.types(&format!("{}\n", person.location));
-    pasting.ends().exits(4).says("nonce");
+    let person = LoginPages::sign_in(&issuer, &another, USER);
+    pasting.type_text(&format!("{}\n", person.location));
+    pasting.wait().exits(4).reports("nonce");
     nothing_kept(&home);
 }
 
@@ -304,16 +304,17 @@ fn an_id_token_for_another_sign_in_is_not_kept() {
 fn an_address_that_is_no_answer_to_this_sign_in_is_refused() {
     let (home, attacker, issuer) = (Sandbox::new(), Sandbox::new(), plain());
     // The answer to another sign-in, as an attacker would have it pasted.
-    let mut other = attacker.watch(&login(&issuer, &["--no-browser"]));
-    let theirs = Person::signs_in(&issuer, &other.line(&format!("{}/authorize", issuer.issuer())), "other").location;
-    let mut pasting = home.watch(&login(&issuer, &["--no-browser"]));
-    pasting.says("paste it here");
-    pasting.types(&format!("{theirs}\n"));
-    let ran = pasting.ends();
+    let mut other = attacker.spawn(&login(&issuer, &["--no-browser"]));
+    let theirs =
+        LoginPages::sign_in(&issuer, &other.wait_for_line(&format!("{}/authorize", issuer.issuer())), "other").location;
+    let mut pasting = home.spawn(&login(&issuer, &["--no-browser"]));
+    pasting.reports("paste it here");
+    pasting.type_text(&format!("{theirs}\n"));
+    let ran = pasting.wait();
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     assert!(ran.stderr.contains("no answer to this sign-in"), "{}", ran.stderr);
     nothing_kept(&home);
-    other.closes_stdin();
+    other.close_stdin();
     assert!(other.is_running(), "without more to paste, the listener is still waited for");
 }
 
@@ -328,7 +329,7 @@ pub fn browser(home: &mut Sandbox) -> std::path::PathBuf {
 }
 
 pub fn opened_address(file: &std::path::Path) -> String {
-    crate::support::watched::until("the browser", || fs::read_to_string(file).ok()).trim().to_owned()
+    crate::support::process::wait_until("the browser", || fs::read_to_string(file).ok()).trim().to_owned()
 }
 
 #[test]
@@ -336,19 +337,19 @@ fn in_the_browser_through_the_pages_and_back_over_loopback() {
     for path in ["", "/tenant/a"] {
         let (mut home, issuer) = (Sandbox::new(), crate::support::issuer(|o| o.path = path.into()));
         let opened = browser(&mut home);
-        let waiting = home.watch(&login(&issuer, &["--browser", "-vvv"]));
-        let mut person = Person::signs_in(&issuer, &opened_address(&opened), USER);
+        let waiting = home.spawn(&login(&issuer, &["--browser", "-vvv"]));
+        let mut person = LoginPages::sign_in(&issuer, &opened_address(&opened), USER);
         // What is not the answer has no say: another path, another state.
         let back = url::Url::parse(&person.location).unwrap();
-        let mut stranger = Person::opens(&issuer, back.join("/favicon.ico").unwrap().as_str());
+        let mut stranger = LoginPages::open(&issuer, back.join("/favicon.ico").unwrap().as_str());
         let mut wrong = back.clone();
         wrong.set_query(Some("code=stolen&state=guessed"));
-        assert_eq!(stranger.goes(wrong.as_str()), 400);
+        assert_eq!(stranger.visit(wrong.as_str()), 400);
         wrong.set_query(Some("error=access_denied&state=guessed"));
-        assert_eq!(stranger.goes(wrong.as_str()), 400);
-        assert_eq!(person.follows(), 200);
+        assert_eq!(stranger.visit(wrong.as_str()), 400);
+        assert_eq!(person.follow_redirect(), 200);
         assert!(person.html.contains("You are signed in"), "{}", person.html);
-        waiting.ends().exits(0);
+        waiting.wait().exits(0);
         home.run(&["verify", "work"]).exits(0);
         let config = fs::read_to_string(home.config_file()).unwrap();
         assert!(config.contains("browser"), "{config}");
@@ -359,12 +360,12 @@ fn in_the_browser_through_the_pages_and_back_over_loopback() {
 fn a_refusal_in_the_browser_is_told_and_nothing_kept() {
     let (mut home, issuer) = (Sandbox::new(), plain());
     let opened = browser(&mut home);
-    let waiting = home.watch(&login(&issuer, &["--browser"]));
-    let mut person = Person::opens(&issuer, &opened_address(&opened));
-    person.logs_in(USER);
-    person.denies();
-    person.follows();
-    waiting.ends().exits(5).says("access_denied");
+    let waiting = home.spawn(&login(&issuer, &["--browser"]));
+    let mut person = LoginPages::open(&issuer, &opened_address(&opened));
+    person.log_in(USER);
+    person.deny();
+    person.follow_redirect();
+    waiting.wait().exits(5).reports("access_denied");
     nothing_kept(&home);
 }
 
@@ -380,12 +381,12 @@ pub fn user_code(said: &str) -> Option<String> {
 #[test]
 fn on_another_device() {
     let (home, issuer) = (Sandbox::new(), issuer(device));
-    let waiting = home.watch(&login(&issuer, &["--device", "-vvv"]));
-    let address = waiting.line(&format!("{}/device", issuer.issuer()));
+    let waiting = home.spawn(&login(&issuer, &["--device", "-vvv"]));
+    let address = waiting.wait_for_line(&format!("{}/device", issuer.issuer()));
     assert_eq!(address, format!("{}/device", issuer.issuer()));
-    let code = waiting.finds("a user code", user_code);
+    let code = waiting.wait_until("a user code", user_code);
     assert!(issuer.approve_device(&code, USER), "{code}");
-    let ran = waiting.ends().exits(0);
+    let ran = waiting.wait().exits(0);
     assert_eq!(ran.stdout, "", "talk goes to stderr");
     assert_eq!(home.status("work")["subject"]["name"], USER);
     assert_eq!(home.status("work")["grant"], "device");
@@ -394,16 +395,16 @@ fn on_another_device() {
 #[test]
 fn a_device_that_is_denied_or_forgotten() {
     let (home, denying) = (Sandbox::new(), issuer(device));
-    let waiting = home.watch(&login(&denying, &["--device"]));
-    let code = waiting.finds("a user code", user_code);
+    let waiting = home.spawn(&login(&denying, &["--device"]));
+    let code = waiting.wait_until("a user code", user_code);
     assert!(denying.deny_device(&code));
-    waiting.ends().exits(5).says("access_denied");
+    waiting.wait().exits(5).reports("access_denied");
     nothing_kept(&home);
     let slow = issuer(|o| {
         device(o);
         o.device_code_ttl = Duration::from_secs(1);
     });
-    home.watch(&login(&slow, &["--device"])).ends().exits(3).says("authctl login work");
+    home.spawn(&login(&slow, &["--device"])).wait().exits(3).reports("authctl login work");
     nothing_kept(&home);
 }
 
@@ -419,18 +420,18 @@ fn where_nobody_is_there_it_ends_at_once_and_names_the_command() {
     assert_eq!(issuer.stats().requests.len(), 0, "nothing was asked of the issuer");
     assert!(!home.path().join("opened").exists(), "no browser was opened");
     // The same for what would have to be typed.
-    home.run(&login(&issuer, &["--password"])).exits(3).says("--username");
-    home.run(&login(&issuer, &["--password", "--username", USER])).exits(3).says("--password-stdin");
+    home.run(&login(&issuer, &["--password"])).exits(3).reports("--username");
+    home.run(&login(&issuer, &["--password", "--username", USER])).exits(3).reports("--password-stdin");
     nothing_kept(&home);
     home.log_in("work", &issuer);
-    home.run(&["login", "work"]).exits(3).says("`authctl login work`");
+    home.run(&["login", "work"]).exits(3).reports("`authctl login work`");
 }
 
 #[test]
 fn no_input_is_nobody_there_in_a_terminal_too() {
     let (home, issuer) = (Sandbox::new(), plain());
-    home.watch_in_terminal(&login(&issuer, &["--no-input"])).ends().exits(3);
-    home.watch_in_terminal(&login(&issuer, &["--password", "--no-input"])).ends().exits(3);
+    home.spawn_in_terminal(&login(&issuer, &["--no-input"])).wait().exits(3);
+    home.spawn_in_terminal(&login(&issuer, &["--password", "--no-input"])).wait().exits(3);
 }
 
 #[test]
@@ -440,7 +441,7 @@ fn an_issuer_must_be_the_one_that_was_named() {
     let ran = home.run_with(&login(&issuer, &[&BY_PASSWORD[..], &["--json"]].concat()), PASSWORD).exits(5);
     assert_eq!(ran.error()["code"], "issuer_mismatch");
     nothing_kept(&home);
-    assert_eq!(issuer.stats().grants_asked.len(), 0, "no password went to it");
+    assert_eq!(issuer.stats().token_requests.len(), 0, "no password went to it");
 }
 
 #[test]
@@ -449,10 +450,10 @@ fn an_issuer_in_the_clear_unknown_or_without_a_client() {
     let at = |issuer: &str, more: &[&str]| {
         home.run_with(&[&["login", "work", "--issuer", issuer], &BY_PASSWORD[..], more].concat(), PASSWORD)
     };
-    at("http://issuer.example", &["--client-id", "authctl"]).exits(2).says("https");
+    at("http://issuer.example", &["--client-id", "authctl"]).exits(2).reports("https");
     at("not a url", &["--client-id", "authctl"]).exits(2);
-    at("https://issuer.invalid", &["--client-id", "authctl"]).exits(6).says("issuer.invalid");
-    at(plain().issuer(), &[]).exits(2).says("--client-id");
+    at("https://issuer.invalid", &["--client-id", "authctl"]).exits(6).reports("issuer.invalid");
+    at(plain().issuer(), &[]).exits(2).reports("--client-id");
     nothing_kept(&home);
 }
 
@@ -470,7 +471,7 @@ fn an_id_token_that_does_not_verify_is_not_kept() {
         let mut tokens = tokens.clone();
         tokens["id_token"] = id_token.into();
         let (metadata_of, body) = (issuer.clone(), tokens.to_string());
-        let server = HandServer::start(move |own, request| match request.path.as_str() {
+        let server = StubServer::start(move |own, request| match request.path.as_str() {
             "/.well-known/openid-configuration" => {
                 let metadata = json!({
                     "issuer": own,
@@ -484,7 +485,7 @@ fn an_id_token_that_does_not_verify_is_not_kept() {
         });
         let home = Sandbox::new();
         for name in ["access_token", "refresh_token", "id_token"] {
-            home.keep_secret(tokens[name].as_str().unwrap());
+            home.register_secret(tokens[name].as_str().unwrap());
         }
         let args = ["login", "work", "--issuer", &server.url, "--client-id", "authctl", "-vvv"];
         let ran = home.run_with(&[&args[..], &BY_PASSWORD].concat(), PASSWORD);
@@ -498,7 +499,7 @@ fn an_id_token_that_does_not_verify_is_not_kept() {
 fn metadata_at_the_address_of_rfc_8414_alone_will_do() {
     let real = plain();
     let issuer = real.issuer().to_owned();
-    let server = HandServer::start(move |own, request| match request.path.as_str() {
+    let server = StubServer::start(move |own, request| match request.path.as_str() {
         "/.well-known/oauth-authorization-server/tenant" => {
             let metadata = json!({"issuer": format!("{own}/tenant"), "token_endpoint": format!("{issuer}/token")});
             (200, metadata.to_string())
@@ -510,7 +511,7 @@ fn metadata_at_the_address_of_rfc_8414_alone_will_do() {
     let args = ["login", "work", "--issuer", &at, "--client-id", "authctl", "--scope", "offline_access"];
     home.run_with(&[&args[..], &BY_PASSWORD].concat(), PASSWORD).exits(0);
     let first = home.token("work");
-    home.passes("work", 301);
+    home.advance_time("work", 301);
     assert_ne!(home.token("work"), first);
     let asked: Vec<String> = server.requests().into_iter().map(|request| request.path).collect();
     assert_eq!(asked[0], "/tenant/.well-known/openid-configuration");
@@ -527,7 +528,7 @@ fn somebody_elses_session_is_not_replaced_unasked() {
     assert!(ran.stderr.contains("--replace") && ran.stderr.contains(USER), "{}", ran.stderr);
     assert_eq!(fs::read(home.config_file()).unwrap(), config);
     assert_eq!(home.token("work"), token);
-    home.passes("work", 301);
+    home.advance_time("work", 301);
     home.token("work");
     let stats = issuer.stats();
     assert_eq!(stats.families_revoked, 1, "the tokens that nobody keeps are revoked, and only those");
@@ -540,12 +541,12 @@ fn in_a_terminal_the_replacement_is_asked_about() {
     let (home, issuer) = (Sandbox::new(), plain());
     home.log_in("work", &issuer);
     for (answer, code, owner) in [("\n", 130, USER), ("n\n", 130, USER), ("y\n", 0, "other")] {
-        let mut asked = home.watch_in_terminal(&["login", "work", "--password", "--username", "other"]);
-        asked.says("Password: ");
-        asked.types(&format!("{PASSWORD}\n"));
-        asked.says("Replace it? [y/N] ");
-        asked.types(answer);
-        asked.ends().exits(code);
+        let mut asked = home.spawn_in_terminal(&["login", "work", "--password", "--username", "other"]);
+        asked.reports("Password: ");
+        asked.type_text(&format!("{PASSWORD}\n"));
+        asked.reports("Replace it? [y/N] ");
+        asked.type_text(answer);
+        asked.wait().exits(code);
         assert_eq!(home.status("work")["subject"]["name"], owner, "{answer:?}");
     }
 }
@@ -565,14 +566,14 @@ fn a_login_that_fails_leaves_the_session_and_the_configuration_as_they_were() {
     fails(&["--with-token"], "garbage", 2);
     for (endpoint, kind) in [
         (Endpoint::Metadata, FaultKind::HtmlError),
-        (Endpoint::Token, FaultKind::Garbage),
+        (Endpoint::Token, FaultKind::InvalidJson),
         (Endpoint::Token, FaultKind::LostReply),
         (Endpoint::Jwks, FaultKind::Html),
     ] {
         issuer.fault(Fault { endpoint, kind, times: 1 });
         fails(&BY_PASSWORD, PASSWORD, 6);
     }
-    home.passes("work", 301);
+    home.advance_time("work", 301);
     home.token("work");
 }
 

@@ -17,7 +17,7 @@ fn both_halves_are_done_and_the_token_is_dead_at_the_issuer() {
     let userinfo = format!("{}/userinfo", idp.issuer());
     let bearer = format!("Authorization: Bearer {}", tokens.access_token.expose());
     assert_eq!(get(&userinfo, &[&bearer]).0, 200, "alive before");
-    let ran = home.run(&["logout", "work"]).exits(0).says("the session is deleted here").says("has revoked");
+    let ran = home.run(&["logout", "work"]).exits(0).reports("the session is deleted here").reports("has revoked");
     assert_eq!(ran.stdout, "");
     assert!(!home.session_file("work").exists());
     assert_eq!(get(&userinfo, &[&bearer]).0, 401);
@@ -57,7 +57,7 @@ fn nobody_logged_in_is_no_failure() {
     home.run(&["logout", "--all"]).exits(0);
     home.log_in("work", &idp);
     home.run(&["logout"]).exits(0);
-    home.run(&["logout"]).exits(0).says("nobody was logged in");
+    home.run(&["logout"]).exits(0).reports("nobody was logged in");
     home.run(&["logout", "--all"]).exits(0);
     home.run(&["logout", "nobody"]).exits(2);
     home.run(&["logout", "work", "--all"]).exits(2);
@@ -72,7 +72,7 @@ fn with_the_issuer_down_it_is_deleted_here_and_the_tokens_are_denied() {
     let keys = home.path().join("keys.json");
     fs::write(&keys, home.trust(&idp).fetched.unwrap().jwks).unwrap();
     idp.pause();
-    home.run(&["logout"]).exits(6).says("deleted here").says("NOT revoked").says(idp.issuer());
+    home.run(&["logout"]).exits(6).reports("deleted here").reports("NOT revoked").reports(idp.issuer());
     assert!(!home.session_file("work").exists());
     let keys = keys.to_str().unwrap();
     let denied = home.run_with(&["verify", "-", "--profile", "work", "--jwks", keys, "--json"], &token).exits(4).json();
@@ -89,7 +89,7 @@ fn a_refusing_issuer_is_told_apart_from_one_that_is_down() {
         kind: FaultKind::OAuthError { status: 400, code: "invalid_client".into() },
         times: 0,
     });
-    home.run(&["logout"]).exits(5).says("NOT revoked").says("invalid_client");
+    home.run(&["logout"]).exits(5).reports("NOT revoked").reports("invalid_client");
     assert!(!home.session_file("work").exists());
     home.log_in("work", &idp);
     idp.clear_faults();
@@ -98,7 +98,7 @@ fn a_refusing_issuer_is_told_apart_from_one_that_is_down() {
     let ran = home.run(&["logout"]);
     // A page for people with the status 200 is what a captive portal sends: nothing was revoked.
     assert_eq!(idp.stats().families_revoked, asked);
-    ran.exits(6).says("NOT revoked");
+    ran.exits(6).reports("NOT revoked");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn without_revoking_the_issuer_is_not_asked() {
     let mut idp = quick_issuer();
     home.log_in("work", &idp);
     idp.pause();
-    home.run(&["logout", "--no-revoke"]).exits(0).says("stay valid there");
+    home.run(&["logout", "--no-revoke"]).exits(0).reports("stay valid there");
     assert!(!home.session_file("work").exists());
     assert_eq!(idp.stats().families_revoked, 0);
 }
@@ -135,7 +135,7 @@ fn a_session_that_cannot_be_read_stays_in_nobodys_way() {
     let idp = quick_issuer();
     home.log_in("work", &idp);
     fs::write(home.session_file("work"), "spoilt").unwrap();
-    home.run(&["logout"]).exits(7).says("work");
+    home.run(&["logout"]).exits(7).reports("work");
     home.log_in("work", &idp);
     home.run(&["logout"]).exits(0);
 }

@@ -13,7 +13,7 @@ fn a_logout_shows_the_tokens_to_nobody_but_their_issuer() {
     let home = Sandbox::new();
     home.log_in("work", &ours);
     home.run(&["profile", "set", "work", &format!("issuer={}", other.issuer())]).exits(0);
-    home.run(&["logout", "work"]).exits(0).says("the issuer has revoked the tokens");
+    home.run(&["logout", "work"]).exits(0).reports("the issuer has revoked the tokens");
     assert_eq!(other.stats().requests.values().sum::<u64>(), 0, "{:?}", other.stats().requests);
     assert_eq!(ours.stats().families_revoked, 1);
 }
@@ -36,7 +36,7 @@ fn without_the_key_one_can_log_in_anew() {
     let home = Sandbox::new();
     home.log_in("work", &issuer);
     fs::remove_file(home.key_file()).expect("removed");
-    home.run(&["token", "work"]).exits(7).says("authctl login work");
+    home.run(&["token", "work"]).exits(7).reports("authctl login work");
     home.log_in("work", &issuer);
     home.token("work");
 }
@@ -46,7 +46,7 @@ fn a_wrong_address_piped_in_is_wrong_usage() {
     let issuer = issuer(|_| {});
     let home = Sandbox::new();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
-    home.run_with(&args, "http://127.0.0.1:9/callback?code=a&state=b\n").exits(2).says("the pasted address");
+    home.run_with(&args, "http://127.0.0.1:9/callback?code=a&state=b\n").exits(2).reports("the pasted address");
     assert!(!home.session_file("work").exists());
 }
 
@@ -55,12 +55,12 @@ fn whoever_ends_the_input_instead_of_pasting_is_told_what_is_waited_for() {
     let issuer = issuer(|_| {});
     let home = Sandbox::new();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
-    let mut login = home.watch_in_terminal(&args);
-    login.says("Paste the address here: ");
-    login.types("\u{4}");
-    login.says("Nothing more can be pasted; waiting for a browser");
-    login.types("\u{3}");
-    login.ends().exits(130);
+    let mut login = home.spawn_in_terminal(&args);
+    login.reports("Paste the address here: ");
+    login.type_text("\u{4}");
+    login.reports("Nothing more can be pasted; waiting for a browser");
+    login.type_text("\u{3}");
+    login.wait().exits(130);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_refresh_by_hand_after_a_lost_reply_does_not_end_the_session() {
     home.log_in("work", &issuer);
     issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::LostReply, times: 1 });
     home.run(&["refresh", "work"]).exits(6);
-    home.run(&["refresh", "work"]).exits(6).says("was lost").says("try again after");
+    home.run(&["refresh", "work"]).exits(6).reports("was lost").reports("try again after");
     assert_eq!(issuer.stats().refresh_reuses, 0);
     home.run(&["status", "work", "--check"]).exits(0);
 }

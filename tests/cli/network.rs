@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::Command;
 
-use crate::support::{AUTHCTL, Ran, Sandbox, quick_issuer};
+use crate::support::{AUTHCTL, CommandOutput, Sandbox, quick_issuer};
 
 /// Whoever is asked for it, nobody is there.
 const LOGIN: [&str; 8] =
@@ -12,7 +12,7 @@ const LOGIN: [&str; 8] =
 
 /// Fails unless it is a configuration that cannot be used, and says so with these words.
 #[track_caller]
-fn wrong(ran: Ran, words: &[&str]) {
+fn wrong(ran: CommandOutput, words: &[&str]) {
     let error = ran.exits(2).error();
     assert_eq!(error["code"], "configuration", "{error}");
     let told = format!("{} {}", error["message"], error["hint"]);
@@ -22,7 +22,7 @@ fn wrong(ran: Ran, words: &[&str]) {
 #[test]
 fn nothing_goes_around_a_proxy_that_is_not_understood() {
     let mut home = Sandbox::new();
-    home.keep_secret("hunter2");
+    home.register_secret("hunter2");
     for (variable, value) in [
         ("HTTPS_PROXY", "::::"),
         ("HTTPS_PROXY", "http://"),
@@ -36,11 +36,11 @@ fn nothing_goes_around_a_proxy_that_is_not_understood() {
     ] {
         home.set(variable, value);
         let message = format!("the proxy in {variable} cannot be used");
-        wrong(home.traced(&[&LOGIN[..], &["-vvv"]].concat(), ""), &[&message, "http://HOST:PORT"]);
+        wrong(home.run_offline(&[&LOGIN[..], &["-vvv"]].concat(), ""), &[&message, "http://HOST:PORT"]);
         home.unset(variable);
     }
     home.set("HTTPS_PROXY", std::ffi::OsStr::from_bytes(b"http://proxy\xff"));
-    wrong(home.traced(&LOGIN, ""), &["the proxy in HTTPS_PROXY cannot be used"]);
+    wrong(home.run_offline(&LOGIN, ""), &["the proxy in HTTPS_PROXY cannot be used"]);
 }
 
 #[test]
@@ -51,18 +51,18 @@ fn a_proxy_that_is_not_understood_is_nothing_to_those_who_need_none() {
     home.log_in("work", &issuer);
     home.run(&["refresh", "work"]).exits(0);
     home.set("NO_PROXY", ".invalid");
-    home.run(&LOGIN).exits(6).says("its name could not be resolved");
+    home.run(&LOGIN).exits(6).reports("its name could not be resolved");
     // The first that is set counts.
     home.unset("NO_PROXY");
     home.set("HTTPS_PROXY", "http://proxy.invalid:3128");
     home.set("ALL_PROXY", "::::");
     let by_proxy = "the name of the proxy proxy.invalid:3128 could not be resolved";
-    home.run(&LOGIN).exits(6).says(by_proxy);
+    home.run(&LOGIN).exits(6).reports(by_proxy);
     // Started by a web server too, whose requests cannot name this one.
     home.set("REQUEST_METHOD", "GET");
-    home.run(&LOGIN).exits(6).says(by_proxy);
+    home.run(&LOGIN).exits(6).reports(by_proxy);
     home.set("NO_PROXY", ".invalid");
-    home.run(&LOGIN).exits(6).says("its name could not be resolved");
+    home.run(&LOGIN).exits(6).reports("its name could not be resolved");
 }
 
 #[test]
@@ -92,9 +92,9 @@ fn what_holds_no_authorities_is_not_waited_for() {
         // Waiting, it may not even end when it is told to.
         let program = [&["--signal=KILL", "20", AUTHCTL][..], &LOGIN].concat();
         let with_option = [&program[..], &["--ca-cert", text]].concat();
-        wrong(home.run_command(&mut home.command_of("timeout", &with_option)), &[text, why, "--ca-cert"]);
+        wrong(home.run_command(&mut home.command_for("timeout", &with_option)), &[text, why, "--ca-cert"]);
         home.set("SSL_CERT_FILE", &path);
-        wrong(home.run_command(&mut home.command_of("timeout", &program)), &[text, why, "SSL_CERT_FILE"]);
+        wrong(home.run_command(&mut home.command_for("timeout", &program)), &[text, why, "SSL_CERT_FILE"]);
         home.unset("SSL_CERT_FILE");
     }
 }

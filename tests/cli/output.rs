@@ -3,10 +3,10 @@
 use std::fs;
 use std::process::Stdio;
 
-use crate::support::person::Person;
-use crate::support::{Ran, Sandbox, USER, quick_issuer};
+use crate::support::login_pages::LoginPages;
+use crate::support::{CommandOutput, Sandbox, USER, quick_issuer};
 
-fn logged_in() -> (Sandbox, authctl::dev_issuer::Handle) {
+fn logged_in() -> (Sandbox, authctl::dev_issuer::DevIssuer) {
     let (home, idp) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &idp);
     (home, idp)
@@ -14,7 +14,7 @@ fn logged_in() -> (Sandbox, authctl::dev_issuer::Handle) {
 
 /// Fails the test unless the failure is told as JSON, in the pinned form, and as nothing else.
 #[track_caller]
-fn tells(ran: &Ran, code: &str) {
+fn tells(ran: &CommandOutput, code: &str) {
     assert_eq!(ran.stdout, "", "no data");
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     let value: serde_json::Value = serde_json::from_str(&ran.stderr).expect("JSON");
@@ -96,7 +96,7 @@ fn quiet_tells_nothing_but_errors() {
         let ran = home.run(args).exits(0);
         assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""), "{args:?}");
     }
-    home.run(&["token", "-q"]).exits(3).says("authctl login work");
+    home.run(&["token", "-q"]).exits(3).reports("authctl login work");
     home.run(&["token", "-q", "-v"]).exits(2);
 }
 
@@ -104,20 +104,20 @@ fn quiet_tells_nothing_but_errors() {
 fn quiet_still_shows_where_to_sign_in() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "-q"];
-    let device = home.watch(&[&args[..], &["--device"]].concat());
-    device.line(&format!("{}/device", issuer.issuer()));
-    device.says("enter the code");
-    device.says("Never enter a code that somebody else sent you");
+    let device = home.spawn(&[&args[..], &["--device"]].concat());
+    device.wait_for_line(&format!("{}/device", issuer.issuer()));
+    device.reports("enter the code");
+    device.reports("Never enter a code that somebody else sent you");
     device.signal(rustix::process::Signal::INT);
-    let said = device.ends().exits(130).stderr;
+    let said = device.wait().exits(130).stderr;
     // What is compared with the issuer's page is needed (RFC 8628, section 5.4), and nothing more.
     let asks =
         format!("This login asks {} for the scopes openid profile offline_access, as the client", issuer.issuer());
     assert!(said.contains(&asks) && !said.contains("Ctrl-C"), "{said}");
-    let pasted = home.watch(&[&args[..], &["--no-browser"]].concat());
-    let address = pasted.line(&format!("{}/authorize", issuer.issuer()));
-    Person::signs_in(&issuer, &address, USER).follows();
-    let said = pasted.ends().exits(0).stderr;
+    let pasted = home.spawn(&[&args[..], &["--no-browser"]].concat());
+    let address = pasted.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    let said = pasted.wait().exits(0).stderr;
     assert!(!said.contains("Logged in"), "{said}");
 }
 

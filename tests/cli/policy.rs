@@ -4,21 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use authctl::clock::{Clock as _, SystemClock, UnixTime};
-use authctl::dev_issuer::{Algorithm, Handle};
+use authctl::dev_issuer::{Algorithm, DevIssuer};
 use authctl::model::{ClockMark, RecordName};
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
-use crate::support::jwt::{Signer, claims, good};
-use crate::support::passing::Behind;
+use crate::support::jwt::{Signer, claims, valid_claims};
+use crate::support::time_travel::LaggingClock;
 use crate::support::{Sandbox, USER, issuer};
 
-fn logged_in() -> (Sandbox, Handle) {
+fn logged_in() -> (Sandbox, DevIssuer) {
     let home = Sandbox::new();
     let issuer = issuer(|options| {
         options.algorithm = Algorithm::ES256;
         // So long ago has the user signed in.
-        options.clock = Arc::new(Behind(100));
+        options.clock = Arc::new(LaggingClock(100));
     });
     home.log_in("work", &issuer);
     (home, issuer)
@@ -43,10 +43,10 @@ fn decided(home: &Sandbox) -> Vec<String> {
     };
     exec("alone");
     let agent = Agent::run(home);
-    let asked = agent.post("/v1/verify", &json!({"profile": "work", "token": token}).to_string()).is(200);
+    let asked = agent.post("/v1/verify", &json!({"profile": "work", "token": token}).to_string()).expect_status(200);
     assert_eq!(codes(&asked), expected, "the agent: {asked}");
     exec("through the agent");
-    agent.stops();
+    agent.stop();
     expected.into_iter().collect()
 }
 
@@ -73,7 +73,7 @@ fn what_is_demanded_of_the_token_is_demanded_by_all() {
         assert_eq!(decided(&home), [""; 0], "{good}");
         set(&home, bad);
         if bad.starts_with("max_offline") {
-            home.passes("work", 60);
+            home.advance_time("work", 60);
         }
         assert_eq!(decided(&home), [code], "{bad}");
         set(&home, unset);
@@ -106,7 +106,7 @@ fn an_issuer_out_of_reach_for_too_long_ends_offline_access_until_it_answers() {
     assert_eq!(decided(&home), [""; 0]);
     home.change_trust(&issuer, |trust| trust.contact_at.as_mut().expect("answered").0 -= 7 * 24 * 3600 + 60);
     assert_eq!(decided(&home), ["offline_too_long"]);
-    home.run(&["verify"]).exits(4).says("last answered").says("authctl refresh");
+    home.run(&["verify"]).exits(4).reports("last answered").reports("authctl refresh");
     issuer.resume().expect("resumed");
     home.run(&["refresh"]).exits(0);
     assert_eq!(decided(&home), [""; 0]);
@@ -124,7 +124,7 @@ fn with_opaque_access_tokens_the_id_token_decides_where_the_profile_says_so() {
     home.run(&["exec", "--", "sh", "-c", "test \"$AUTHCTL_TOKEN\" = \"$0\"", &home.token("work")]).exits(0);
     home.change_session("work", |session| session.tokens.id_token = None);
     assert_eq!(decided(&home), ["opaque_token"]);
-    home.run(&["verify"]).exits(4).says("verify_token");
+    home.run(&["verify"]).exits(4).reports("verify_token");
     home.run(&["profile", "set", "work", "verify_token=both"]).exits(2);
 }
 
@@ -133,7 +133,7 @@ fn an_option_does_not_stand_for_what_the_profile_demands_of_acr() {
     let (home, _issuer) = logged_in();
     let acr = home.run(&["verify", "--json"]).exits(0).json()["claims"]["acr"].as_str().expect("an acr").to_owned();
     set(&home, "required_acr=high");
-    home.run(&["verify", "--acr", &acr]).exits(4).says("high");
+    home.run(&["verify", "--acr", &acr]).exits(4).reports("high");
     set(&home, &format!("required_acr={acr}"));
     home.run(&["verify", "--acr", &acr]).exits(0);
     home.run(&["verify", "--acr", "high"]).exits(4);
@@ -174,7 +174,7 @@ fn what_decides_in_an_access_tokens_stead_is_an_id_token_by_every_rule_of_one() 
         (json!({"typ": "Bearer"}), vec!["wrong_type"]),
         (json!({"token_use": "access"}), vec!["wrong_type"]),
     ] {
-        let mut claims = good(json!({"iss": issuer.issuer(), "aud": "authctl"}));
+        let mut claims = valid_claims(json!({"iss": issuer.issuer(), "aud": "authctl"}));
         claims.as_object_mut().expect("claims").extend(changes.as_object().cloned().expect("changes"));
         let told = home.run_with(&args, &signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims)).json();
         assert_eq!(codes(&told), expected.iter().map(ToString::to_string).collect(), "{changes}");
@@ -200,15 +200,15 @@ fn an_id_token_that_decides_is_refreshed_when_it_is_over_before_the_access_token
         options.algorithm = Algorithm::ES256;
         options.access_token_ttl = std::time::Duration::from_secs(3600);
         options.id_token_ttl = std::time::Duration::from_secs(110);
-        options.clock = Arc::new(Behind(100));
+        options.clock = Arc::new(LaggingClock(100));
     });
     home.log_in("work", &issuer);
     set(&home, "verify_token=id_token");
     // It has ten seconds; the leeway would forgive thirty more.
-    home.passes("work", 60);
+    home.advance_time("work", 60);
     let id_token = || home.session("work").tokens.id_token.expect("one").expose().to_owned();
     let over = |before: &str| {
-        crate::support::watched::until("its end", || {
+        crate::support::process::wait_until("its end", || {
             (home.run_with(&["verify", "-", "--leeway", "0s", "--profile", "work"], before).code == 4).then_some(())
         });
     };
@@ -221,7 +221,7 @@ fn an_id_token_that_decides_is_refreshed_when_it_is_over_before_the_access_token
     let agent = Agent::run(&home);
     home.run(&["exec", "--", "true"]).exits(0);
     assert_ne!(id_token(), second, "through the agent");
-    agent.stops();
+    agent.stop();
 }
 
 /// Makes the note of the latest moment seen so much later than now.
@@ -239,7 +239,7 @@ fn a_clock_that_shows_less_than_it_has_shown_is_not_believed_until_the_issuer_ha
     note(&home, 86_400);
     issuer.pause();
     assert_eq!(decided(&home), ["clock_rollback"]);
-    home.run(&["verify"]).exits(4).says("set back").says("authctl refresh");
+    home.run(&["verify"]).exits(4).reports("set back").reports("authctl refresh");
     let token = home.token("work");
     home.run_with(&["verify", "-"], &token).exits(4);
     // As of another moment, and by keys that are given, it is not this machine's clock that is asked about.
@@ -291,8 +291,8 @@ fn runs_note_the_time_once_in_a_while() {
     }
     let before = content();
     let agent = Agent::run(&home);
-    crate::support::watched::until("the agent's note", || (content() != before).then_some(()));
-    agent.stops();
+    crate::support::process::wait_until("the agent's note", || (content() != before).then_some(()));
+    agent.stop();
 }
 
 #[test]

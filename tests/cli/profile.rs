@@ -5,7 +5,7 @@ use std::fs;
 use authctl::store::ProfileLock;
 use serde_json::json;
 
-use crate::support::watched::until;
+use crate::support::process::wait_until;
 use crate::support::{Sandbox, quick_issuer};
 
 const TWO: &str = "# kept: at the top
@@ -51,7 +51,7 @@ fn list_and_show_tell_what_is_configured() {
     assert_eq!(home.run(&["profile", "show", "b", "--json"]).exits(0).json(), b);
     let shown = home.run(&["profile", "show"]).exits(0).stdout;
     assert!(shown.starts_with("profile         a\nissuer          https://a.example\n"), "{shown}");
-    home.run(&["profile", "show", "c"]).exits(2).says("there is no profile `c`");
+    home.run(&["profile", "show", "c"]).exits(2).reports("there is no profile `c`");
     let error = home.run(&["profile", "show", "c", "--json"]).exits(2).error();
     assert_eq!(error["code"], "unknown_profile");
 }
@@ -163,11 +163,11 @@ fn rename_and_remove_refuse_what_would_lose_something() {
     home.log_in("a", &idp);
     home.log_in("b", &idp);
     let (a, b) = (home.token("a"), home.token("b"));
-    home.run(&["profile", "rename", "a", "b"]).exits(2).says("already");
+    home.run(&["profile", "rename", "a", "b"]).exits(2).reports("already");
     home.run(&["profile", "rename", "a", "a"]).exits(2);
     home.run(&["profile", "rename", "c", "d"]).exits(2);
     home.run(&["profile", "rename", "a", "../x"]).exits(2);
-    home.run(&["profile", "remove", "a"]).exits(2).says("authctl logout a");
+    home.run(&["profile", "remove", "a"]).exits(2).reports("authctl logout a");
     home.run(&["profile", "remove", "c"]).exits(2);
     assert_eq!((home.token("a"), home.token("b")), (a, b));
     home.run(&["logout", "a"]).exits(0);
@@ -188,11 +188,11 @@ fn a_session_that_a_login_has_just_moved_is_not_left_behind_by_a_removal() {
     // A login that holds the configuration, and has stored a session in the other store.
     let lock = ProfileLock::try_acquire(&home.path().join("data/authctl"), &"config".parse().unwrap()).unwrap();
     assert!(lock.is_some());
-    let removal = home.watch(&["profile", "remove", "work"]);
-    until("the wait for the lock", || removal.wants_lock("config").then_some(()));
+    let removal = home.spawn(&["profile", "remove", "work"]);
+    wait_until("the wait for the lock", || removal.has_lock_file_open("config").then_some(()));
     fs::write(home.config_file(), &now).unwrap();
     drop(lock);
-    removal.ends().exits(2).says("authctl logout work");
+    removal.wait().exits(2).reports("authctl logout work");
     assert!(home.session_file("work").exists());
 }
 
@@ -206,7 +206,7 @@ fn an_unknown_key_is_an_error_that_names_the_nearest() {
     ] {
         home.configure(text);
         for args in [&["token"][..], &["status"], &["profile", "list"], &["logout", "--all"]] {
-            home.run(args).exits(2).says(&format!("unknown key `{key}`; did you mean `{nearest}`?"));
+            home.run(args).exits(2).reports(&format!("unknown key `{key}`; did you mean `{nearest}`?"));
         }
         assert_eq!(home.run(&["status", "--json"]).exits(2).error()["code"], "configuration");
     }
@@ -215,7 +215,7 @@ fn an_unknown_key_is_an_error_that_names_the_nearest() {
         home.run(&["status"]).exits(2);
     }
     fs::write(home.config_file(), b"\xff\xfe").unwrap();
-    home.run(&["status"]).exits(2).says("config.toml");
+    home.run(&["status"]).exits(2).reports("config.toml");
 }
 
 #[test]

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle, Options};
+use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind, Options};
 use authctl::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::watched::until;
-use crate::support::{PASSWORD, Ran, Sandbox, USER, issuer};
+use crate::support::process::wait_until;
+use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, issuer};
 
 /// What a token lives at the issuers here, in seconds; [`Sandbox::passes`] takes it away.
 const LIFE: i64 = 300;
@@ -18,25 +18,25 @@ const LIFE: i64 = 300;
 const DUE: i64 = LIFE - 40;
 
 /// A home with the session `work` at an issuer.
-fn logged_in(change: impl FnOnce(&mut Options)) -> (Sandbox, Handle) {
+fn logged_in(change: impl FnOnce(&mut Options)) -> (Sandbox, DevIssuer) {
     let (home, issuer) = (Sandbox::new(), issuer(change));
     home.log_in("work", &issuer);
     for name in ["access_token", "refresh_token", "id_token"] {
-        home.keep_secret(home.stored("work")["tokens"][name].as_str().unwrap());
+        home.register_secret(home.stored("work")["tokens"][name].as_str().unwrap());
     }
     (home, issuer)
 }
 
-fn fault(issuer: &Handle, kind: FaultKind, times: u32) {
+fn fault(issuer: &DevIssuer, kind: FaultKind, times: u32) {
     issuer.fault(Fault { endpoint: Endpoint::Token, kind, times });
 }
 
-fn asked(issuer: &Handle) -> u64 {
+fn asked(issuer: &DevIssuer) -> u64 {
     issuer.stats().requests.get("token").copied().unwrap_or(0)
 }
 
 #[track_caller]
-fn token(home: &Sandbox) -> Ran {
+fn token(home: &Sandbox) -> CommandOutput {
     home.run(&["token", "work", "-vvv"])
 }
 
@@ -50,11 +50,11 @@ fn a_token_is_refreshed_when_it_is_due_and_not_before() {
     let (home, issuer) = logged_in(|_| {});
     let first = home.token("work");
     assert_eq!((home.token("work"), asked(&issuer)), (first.clone(), 1));
-    home.passes("work", DUE);
+    home.advance_time("work", DUE);
     let second = home.token("work");
     assert_ne!(first, second);
     assert_eq!((home.token("work"), asked(&issuer)), (second.clone(), 2));
-    home.passes("work", LIFE + 1);
+    home.advance_time("work", LIFE + 1);
     assert_ne!(home.token("work"), second);
     assert_eq!(issuer.stats().refreshes_committed, 2);
     assert_eq!(home.status("work")["state"], "valid");
@@ -64,17 +64,17 @@ fn a_token_is_refreshed_when_it_is_due_and_not_before() {
 fn what_is_asked_for_by_its_life() {
     let (home, issuer) = logged_in(|_| {});
     let first = home.token("work");
-    home.passes("work", 150);
+    home.advance_time("work", 150);
     assert_eq!(home.run(&["token", "work", "--min-ttl", "100"]).exits(0).line(), first);
-    home.run(&["refresh", "work", "--if-expiring", "100s"]).exits(0).says("not due yet");
+    home.run(&["refresh", "work", "--if-expiring", "100s"]).exits(0).reports("not due yet");
     assert_eq!(issuer.stats().refreshes_committed, 0);
     assert_ne!(home.run(&["token", "work", "--min-ttl", "200s"]).exits(0).line(), first);
-    home.passes("work", 150);
+    home.advance_time("work", 150);
     let answer = home.run(&["refresh", "work", "--if-expiring", "2m40s", "--json"]).exits(0).json();
     assert_eq!((&answer["profile"], &answer["refreshed"]), (&json!("work"), &json!(true)));
     assert_eq!(issuer.stats().refreshes_committed, 2);
     // Forced, a fresh one is refreshed too.
-    home.run(&["refresh", "work"]).exits(0).says("refreshed");
+    home.run(&["refresh", "work"]).exits(0).reports("refreshed");
     assert_eq!(issuer.stats().refreshes_committed, 3);
     home.run(&["token", "work", "--min-ttl", "soon"]).exits(2);
 }
@@ -84,23 +84,23 @@ fn what_is_asked_for_by_its_life() {
 fn endures(what: &str, home: &Sandbox, begin: impl FnOnce(), end: impl FnOnce()) {
     let first = home.token("work");
     begin();
-    home.passes("work", DUE);
+    home.advance_time("work", DUE);
     for _ in 0..2 {
         let ran = token(home);
         assert_eq!((ran.code, ran.stdout.trim_end()), (0, first.as_str()), "{what}, still valid: {}", ran.stderr);
     }
-    home.passes("work", LIFE - DUE + 20);
+    home.advance_time("work", LIFE - DUE + 20);
     let ran = token(home);
     assert_eq!((ran.code, ran.stdout.as_str()), (6, ""), "{what}, expired: {}", ran.stderr);
     assert!(ran.stderr.contains("next: "), "{what}: {}", ran.stderr);
     assert_eq!(home.status("work")["state"], "refreshable", "{what}");
     home.run(&["refresh", "work"]).exits(6);
     end();
-    home.passes("work", 20);
+    home.advance_time("work", 20);
     let ran = token(home);
     assert_eq!(ran.code, 0, "{what}, over: {}", ran.stderr);
     assert_ne!(ran.stdout.trim_end(), first, "{what}");
-    home.keep_secret(ran.line());
+    home.register_secret(ran.line());
     assert_eq!(home.status("work")["last_failure"], Value::Null, "{what}");
 }
 
@@ -110,8 +110,8 @@ fn no_answer_that_is_none_of_the_issuers_ends_a_session() {
     for kind in [
         FaultKind::Html,
         FaultKind::HtmlError,
-        FaultKind::Garbage,
-        FaultKind::Huge,
+        FaultKind::InvalidJson,
+        FaultKind::HugeBody,
         FaultKind::Reset,
         FaultKind::ServerError,
         FaultKind::Unavailable,
@@ -149,7 +149,7 @@ fn nor_an_issuer_that_is_down() {
 fn a_refusal_with_a_status_of_success_ends_nothing() {
     let (home, issuer) = logged_in(|_| {});
     fault(&issuer, FaultKind::OAuthError { status: 200, code: "invalid_grant".into() }, 1);
-    home.passes("work", LIFE + 1);
+    home.advance_time("work", LIFE + 1);
     let ran = token(&home);
     assert!(matches!(ran.code, 5 | 6), "{} {}", ran.code, ran.stderr);
     assert_eq!(home.status("work")["can_refresh"], true);
@@ -160,7 +160,7 @@ fn a_refusal_with_a_status_of_success_ends_nothing() {
 fn a_slow_issuer_is_waited_for() {
     let (home, issuer) = logged_in(|_| {});
     fault(&issuer, FaultKind::Slow { ms: 300 }, 1);
-    home.passes("work", LIFE + 1);
+    home.advance_time("work", LIFE + 1);
     token(&home).exits(0);
 }
 
@@ -168,14 +168,14 @@ fn a_slow_issuer_is_waited_for() {
 fn an_issuer_that_asks_to_be_left_alone_is() {
     let (home, issuer) = logged_in(|_| {});
     fault(&issuer, FaultKind::TooManyRequests { retry_after: 120 }, 1);
-    home.passes("work", LIFE + 1);
-    token(&home).exits(6).says("120 seconds");
+    home.advance_time("work", LIFE + 1);
+    token(&home).exits(6).reports("120 seconds");
     let before = asked(&issuer);
     for args in [&["token", "work"][..], &["refresh", "work"], &["token", "work", "--scope", "profile"]] {
-        home.run(args).exits(6).says("try again after");
+        home.run(args).exits(6).reports("try again after");
     }
     assert_eq!(asked(&issuer), before);
-    home.passes("work", 121);
+    home.advance_time("work", 121);
     token(&home).exits(0);
     assert_eq!(asked(&issuer), before + 1);
 }
@@ -185,14 +185,14 @@ fn the_issuers_own_word_ends_a_session_and_is_told() {
     let (home, issuer) = logged_in(|_| {});
     let first = home.token("work");
     issuer.revoke_everything();
-    home.passes("work", DUE);
+    home.advance_time("work", DUE);
     // The token that is left is handed out, with a word on what is to come.
-    let ran = token(&home).exits(0).says("authctl login work");
+    let ran = token(&home).exits(0).reports("authctl login work");
     assert_eq!(ran.line(), first);
     let before = asked(&issuer);
-    home.passes("work", LIFE);
+    home.advance_time("work", LIFE);
     for args in [&["token", "work"][..], &["refresh", "work"], &["token", "work", "--audience", "https://a.example"]] {
-        home.run(args).exits(3).says("authctl login work");
+        home.run(args).exits(3).reports("authctl login work");
     }
     assert_eq!(asked(&issuer), before, "a session that is over is not tried again");
     let status = home.status("work");
@@ -208,7 +208,7 @@ fn the_issuers_own_word_ends_a_session_and_is_told() {
 fn a_new_password_at_the_issuer_ends_the_session() {
     let (home, issuer) = logged_in(|_| {});
     assert!(issuer.change_password(USER, &Secret::new("another".into())));
-    home.run(&["refresh", "work"]).exits(3).says("authctl login work");
+    home.run(&["refresh", "work"]).exits(3).reports("authctl login work");
     let again = ["login", "work", "--password", "--password-stdin", "--username", USER];
     home.run_with(&again, PASSWORD).exits(5);
     home.run_with(&again, "another").exits(0);
@@ -220,17 +220,17 @@ fn a_lost_reply_costs_a_login_at_most() {
     let (home, strict) = logged_in(|_| {});
     let first = home.token("work");
     fault(&strict, FaultKind::LostReply, 1);
-    home.passes("work", DUE);
+    home.advance_time("work", DUE);
     let before = asked(&strict);
     assert_eq!(token(&home).exits(0).line(), first);
     // Longer than the pause after any failure.
-    home.passes("work", 16);
+    home.advance_time("work", 16);
     assert_eq!(token(&home).exits(0).line(), first);
     assert_eq!(asked(&strict), before + 1, "the spent token is not sent while the old access token lives");
     assert!(home.status("work")["refreshing_since"].is_i64());
     assert_eq!(strict.stats().families_revoked, 0);
-    home.passes("work", LIFE);
-    token(&home).exits(3).says("authctl login work");
+    home.advance_time("work", LIFE);
+    token(&home).exits(3).reports("authctl login work");
     home.log_in("work", &strict);
     token(&home).exits(0);
 }
@@ -239,7 +239,7 @@ fn a_lost_reply_costs_a_login_at_most() {
 fn a_lost_reply_costs_nothing_at_an_issuer_with_grace() {
     let (home, kind) = logged_in(|o| o.reuse_grace = Duration::from_secs(60));
     fault(&kind, FaultKind::LostReply, 1);
-    home.passes("work", LIFE + 1);
+    home.advance_time("work", LIFE + 1);
     token(&home).exits(6);
     token(&home).exits(0);
     assert_eq!(home.status("work")["refreshing_since"], Value::Null);
@@ -254,9 +254,9 @@ fn what_was_noted_before_the_clock_was_set_back_keeps_nobody_from_a_refresh() {
         let what = format!("{kind:?}");
         let first = home.token("work");
         fault(&issuer, kind, 1);
-        home.passes("work", LIFE + 1);
+        home.advance_time("work", LIFE + 1);
         token(&home).exits(6);
-        home.passes("work", -DAY);
+        home.advance_time("work", -DAY);
         let second = home.token("work");
         assert_ne!(second, first, "{what}: the old one seems to live another day, and does not");
         assert_eq!(home.token("work"), second, "{what}");
@@ -272,7 +272,7 @@ fn what_was_noted_before_the_clock_was_set_back_keeps_nobody_from_a_refresh() {
 
 #[test]
 fn a_refresh_token_that_is_not_rotated_stays() {
-    let (home, issuer) = logged_in(|o| o.rotate = false);
+    let (home, issuer) = logged_in(|o| o.rotate_refresh_tokens = false);
     let kept = home.stored("work")["tokens"]["refresh_token"].clone();
     for refreshes in 1..=3 {
         home.run(&["refresh", "work"]).exits(0);
@@ -288,7 +288,7 @@ fn a_rotated_one_is_kept_and_the_last_use_is_told() {
     home.run(&["refresh", "work"]).exits(0);
     assert_ne!(home.stored("work")["tokens"]["refresh_token"], first);
     home.run(&["refresh", "work"]).exits(0);
-    home.run(&["refresh", "work"]).exits(3).says("authctl login work");
+    home.run(&["refresh", "work"]).exits(3).reports("authctl login work");
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn tokens_for_other_requests_are_kept_apart() {
     ] {
         let args = ["token", "work", option, value];
         let other = home.run(&args).exits(0).line().to_owned();
-        home.keep_secret(&other);
+        home.register_secret(&other);
         assert_eq!(claims(&other)[claim.as_str().unwrap()], expected, "{option}");
         assert!(!seen.contains(&other), "{option}");
         assert_eq!(home.run(&args).exits(0).line(), other, "kept");
@@ -314,7 +314,7 @@ fn tokens_for_other_requests_are_kept_apart() {
     assert_eq!(issuer.stats().refreshes_committed, 3);
     assert_eq!(home.status("work")["other_tokens"], 3);
     assert_eq!(claims(&main)["aud"], "authctl");
-    home.passes("work", LIFE + 1);
+    home.advance_time("work", LIFE + 1);
     let refreshed = home.token("work");
     assert_eq!(
         (&claims(&refreshed)["scope"], &claims(&refreshed)["aud"]),
@@ -328,10 +328,10 @@ fn tokens_for_other_requests_are_kept_apart() {
 fn asking_for_more_than_was_granted_is_refused_and_harms_nothing() {
     let (home, issuer) = logged_in(|_| {});
     let main = home.token("work");
-    home.run(&["token", "work", "--scope", "admin"]).exits(5).says("invalid_scope");
-    home.run(&["token", "work", "--resource", "not a uri"]).exits(5).says("invalid_target");
+    home.run(&["token", "work", "--scope", "admin"]).exits(5).reports("invalid_scope");
+    home.run(&["token", "work", "--resource", "not a uri"]).exits(5).reports("invalid_target");
     assert_eq!(home.token("work"), main);
-    home.passes("work", LIFE + 1);
+    home.advance_time("work", LIFE + 1);
     token(&home).exits(0);
     assert_eq!(issuer.stats().families_revoked, 0);
 }
@@ -344,7 +344,7 @@ fn all_profiles_are_refreshed_whatever_becomes_of_one() {
         home.log_in(name, &second);
     }
     std::fs::write(home.session_file("a-broken"), "damaged").unwrap();
-    let ran = home.run(&["refresh", "--all"]).exits(7).says("a-broken");
+    let ran = home.run(&["refresh", "--all"]).exits(7).reports("a-broken");
     assert!(ran.stderr.contains("work: refreshed") && ran.stderr.contains("z-good: refreshed"), "{}", ran.stderr);
     assert_eq!((first.stats().refreshes_committed, second.stats().refreshes_committed), (1, 1));
     home.run(&["refresh", "work", "--all"]).exits(2);
@@ -354,11 +354,11 @@ fn all_profiles_are_refreshed_whatever_becomes_of_one() {
 fn killed_before_the_issuer_acts_nothing_is_lost() {
     let (home, issuer) = logged_in(|_| {});
     fault(&issuer, FaultKind::Hold, 1);
-    home.passes("work", LIFE + 1);
-    let killed = home.watch(&["token", "work"]);
-    until("the request", || (issuer.stats().faults == 1).then_some(()));
+    home.advance_time("work", LIFE + 1);
+    let killed = home.spawn(&["token", "work"]);
+    wait_until("the request", || (issuer.stats().faults == 1).then_some(()));
     killed.signal(Signal::KILL);
-    killed.ends().exits(-1);
+    killed.wait().exits(-1);
     token(&home).exits(0);
     assert_eq!((issuer.stats().refreshes_committed, issuer.stats().families_revoked), (1, 0));
 }
@@ -368,28 +368,28 @@ fn killed_after_the_issuer_acted_the_rest_of_the_tokens_life_is_served() {
     let (home, issuer) = logged_in(|_| {});
     let first = home.token("work");
     fault(&issuer, FaultKind::HoldReply, 1);
-    home.passes("work", DUE);
-    let killed = home.watch(&["token", "work"]);
-    until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    home.advance_time("work", DUE);
+    let killed = home.spawn(&["token", "work"]);
+    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
     killed.signal(Signal::KILL);
-    killed.ends().exits(-1);
+    killed.wait().exits(-1);
     let before = asked(&issuer);
     assert_eq!(token(&home).exits(0).line(), first);
     assert_eq!(asked(&issuer), before);
     assert_eq!(issuer.stats().families_revoked, 0);
-    home.passes("work", LIFE);
-    token(&home).exits(3).says("authctl login work");
+    home.advance_time("work", LIFE);
+    token(&home).exits(3).reports("authctl login work");
 }
 
 #[test]
 fn killed_after_the_issuer_acted_grace_saves_the_session() {
     let (home, issuer) = logged_in(|o| o.reuse_grace = Duration::from_secs(60));
     fault(&issuer, FaultKind::HoldReply, 1);
-    home.passes("work", LIFE + 1);
-    let killed = home.watch(&["token", "work"]);
-    until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    home.advance_time("work", LIFE + 1);
+    let killed = home.spawn(&["token", "work"]);
+    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
     killed.signal(Signal::KILL);
-    killed.ends().exits(-1);
+    killed.wait().exits(-1);
     token(&home).exits(0);
 }
 
@@ -397,9 +397,9 @@ fn killed_after_the_issuer_acted_grace_saves_the_session() {
 fn a_refresh_of_a_session_that_was_logged_out_meanwhile_brings_nothing_back() {
     let (home, _issuer) = logged_in(|_| {});
     home.run(&["logout", "work"]).exits(0);
-    home.run(&["token", "work"]).exits(3).says("authctl login work");
+    home.run(&["token", "work"]).exits(3).reports("authctl login work");
     home.run(&["refresh", "work"]).exits(3);
-    home.run(&["refresh", "--all"]).exits(0).says("Nobody is logged in");
+    home.run(&["refresh", "--all"]).exits(0).reports("Nobody is logged in");
 }
 
 #[test]

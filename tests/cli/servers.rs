@@ -2,18 +2,18 @@
 
 use std::fs;
 
-use authctl::dev_issuer::{Edit, Endpoint, Fault, FaultKind, Handle};
+use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind, ReplyEdit};
 
-use crate::support::hand::HandServer;
 use crate::support::jwt::{Signer, now};
-use crate::support::pairs::Pair;
-use crate::support::person::{Person, get};
+use crate::support::login_pages::{LoginPages, get};
+use crate::support::signing_keys::SigningKey;
+use crate::support::stub_server::StubServer;
 use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
 
 const BY_PASSWORD: [&str; 4] = ["--password", "--password-stdin", "--username", USER];
 
 /// `login work` at an issuer whose endpoints are all said, and more.
-fn login(issuer: &Handle, more: &[&str]) -> Vec<String> {
+fn login(issuer: &DevIssuer, more: &[&str]) -> Vec<String> {
     let at = |path: &str| format!("{}/{path}", issuer.issuer());
     let (token, revocation, authorization) = (at("token"), at("revoke"), at("authorize"));
     let mut args = vec!["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
@@ -23,12 +23,12 @@ fn login(issuer: &Handle, more: &[&str]) -> Vec<String> {
     args.into_iter().map(str::to_owned).collect()
 }
 
-fn run(home: &Sandbox, args: &[String], stdin: &str) -> crate::support::Ran {
+fn run(home: &Sandbox, args: &[String], stdin: &str) -> crate::support::CommandOutput {
     home.run_with(&args.iter().map(String::as_str).collect::<Vec<_>>(), stdin)
 }
 
 /// From now on the issuer has no metadata.
-fn hide_metadata(issuer: &Handle) {
+fn hide_metadata(issuer: &DevIssuer) {
     issuer.fault(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::EmptyBody { status: 404 }, times: 1000 });
 }
 
@@ -50,7 +50,7 @@ fn a_server_without_metadata_is_logged_in_to_refreshed_and_logged_out_of() {
         PASSWORD,
     )
     .exits(0);
-    home.run(&["logout", "work"]).exits(0).says("revoked");
+    home.run(&["logout", "work"]).exits(0).reports("revoked");
     assert!(issuer.stats().families_revoked > 0);
 }
 
@@ -60,7 +60,7 @@ fn an_endpoint_that_is_said_stands_above_the_metadata() {
     let nowhere = format!("{}/nowhere", issuer.issuer());
     home.log_in("work", &issuer);
     home.run(&["profile", "set", "work", &format!("jwks_uri={nowhere}")]).exits(0);
-    home.run(&["keys", "update", "work"]).exits(6).says("404");
+    home.run(&["keys", "update", "work"]).exits(6).reports("404");
     home.run(&["profile", "set", "work", "jwks_uri="]).exits(0);
     home.run(&["keys", "update", "work"]).exits(0);
     for (setting, word) in [
@@ -82,12 +82,12 @@ fn keys_given_at_the_login_are_the_only_ones_trusted() {
     hide_metadata(&issuer);
     let (right, wrong) = (home.path().join("right.json"), home.path().join("wrong.json"));
     fs::write(&right, get(&issuer, "jwks")).unwrap();
-    fs::write(&wrong, serde_json::json!({"keys": [Pair::ec("P-256").jwk("k")]}).to_string()).unwrap();
+    fs::write(&wrong, serde_json::json!({"keys": [SigningKey::ec("P-256").jwk("k")]}).to_string()).unwrap();
     let with = |file: &std::path::Path| {
         login(&issuer, &[&BY_PASSWORD[..], &["--jwks", file.to_str().expect("text")]].concat())
     };
     // Another's keys: the ID token is nobody's, and nothing is kept.
-    run(&home, &with(&wrong), PASSWORD).exits(4).says("ID token");
+    run(&home, &with(&wrong), PASSWORD).exits(4).reports("ID token");
     assert!(!home.config_file().exists() && !home.session_file("work").exists());
     run(&home, &with(&home.path().join("none.json")), PASSWORD).exits(2);
     run(&home, &with(&right), PASSWORD).exits(0);
@@ -98,29 +98,31 @@ fn keys_given_at_the_login_are_the_only_ones_trusted() {
     // Nor does it help that the issuer publishes the right ones.
     let jwks = format!("{}/jwks", issuer.issuer());
     let both = |file: &std::path::Path| [with(file), vec!["--jwks-uri".to_owned(), jwks.clone()]].concat();
-    run(&Sandbox::new(), &both(&wrong), PASSWORD).exits(4).says("ID token");
+    run(&Sandbox::new(), &both(&wrong), PASSWORD).exits(4).reports("ID token");
     run(&Sandbox::new(), &both(&right), PASSWORD).exits(0);
     // Without any key nothing says who signed in.
-    run(&Sandbox::new(), &login(&issuer, &BY_PASSWORD), PASSWORD).exits(4).says("ID token");
+    run(&Sandbox::new(), &login(&issuer, &BY_PASSWORD), PASSWORD).exits(4).reports("ID token");
 }
 
 #[test]
 fn a_preset_says_what_is_missing_and_what_cannot_be() {
     let home = Sandbox::new();
-    home.run(&["login", "--provider", "apple", "--client-id", "x", "--device"]).exits(2).says("Apple");
-    home.run(&["login", "--provider", "keycloak", "--client-id", "x", "--device"]).exits(2).says("--issuer https://");
-    let client = home.run(&["login", "--provider", "github", "--device"]).exits(2).says("--client-id");
+    home.run(&["login", "--provider", "apple", "--client-id", "x", "--device"]).exits(2).reports("Apple");
+    home.run(&["login", "--provider", "keycloak", "--client-id", "x", "--device"])
+        .exits(2)
+        .reports("--issuer https://");
+    let client = home.run(&["login", "--provider", "github", "--device"]).exits(2).reports("--client-id");
     client
-        .says("GitHub: Settings, Developer settings: ")
-        .says("The redirect to register is http://127.0.0.1/callback.");
-    home.run(&["login", "--provider", "generic", "--device"]).exits(2).says("authctl: no issuer was given\n");
-    home.run(&["login", "--provider", "gogle", "--client-id", "x"]).exits(2).says("google");
+        .reports("GitHub: Settings, Developer settings: ")
+        .reports("The redirect to register is http://127.0.0.1/callback.");
+    home.run(&["login", "--provider", "generic", "--device"]).exits(2).reports("authctl: no issuer was given\n");
+    home.run(&["login", "--provider", "gogle", "--client-id", "x"]).exits(2).reports("google");
     // Nothing that is for another server goes to the preset's, nor is anything typed for a login that it does not have.
     let other = ["login", "--provider", "github", "--issuer", "https://ghe.example", "--client-id", "x", "--device"];
-    home.run(&other).exits(2).says("GitHub is at https://github.com").says("leave out --provider");
+    home.run(&other).exits(2).reports("GitHub is at https://github.com").reports("leave out --provider");
     let by_password = ["login", "--provider", "github", "--client-id", "x", "--password", "--password-stdin"];
     let args = [&by_password[..], &["--username", "a"]].concat();
-    home.run_with(&args, PASSWORD).exits(2).says("GitHub has no login by password").says("`--device`");
+    home.run_with(&args, PASSWORD).exits(2).reports("GitHub has no login by password").reports("`--device`");
     assert!(!home.config_file().exists());
 }
 
@@ -133,7 +135,7 @@ fn a_preset_is_what_a_profile_begins_with() {
     // Nobody named a profile: it is called as the provider.
     home.run(&["verify", "generic"]).exits(0);
     let args = ["login", "git", "--provider", "gitlab", "--issuer", issuer.issuer(), "--client-id", "authctl"];
-    home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(0).says("Access tokens are opaque");
+    home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(0).reports("Access tokens are opaque");
     let shown = home.run(&["profile", "show", "git", "--json"]).exits(0).json();
     assert_eq!(shown["device_authorization_endpoint"], format!("{}/oauth/authorize_device", issuer.issuer()));
     assert_eq!((&shown["verify_token"], &shown["scopes"][2]), (&"id_token".into(), &"email".into()));
@@ -147,16 +149,16 @@ fn the_browser_comes_back_to_where_it_is_told() {
         let (home, issuer) = (Sandbox::new(), quick_issuer());
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
         let more = ["--redirect-uri", redirect, "--authorization-parameter", "access_type=offline", "--max-age", "5m"];
-        let login = home.watch(&[&args[..], &more[..]].concat());
-        let address = login.line(&format!("{}/authorize", issuer.issuer()));
+        let login = home.spawn(&[&args[..], &more[..]].concat());
+        let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
         let asked: url::Url = address.parse().expect("an address");
         let sent = |name: &str| asked.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
         assert_eq!((sent("access_type").as_deref(), sent("max_age").as_deref()), (Some("offline"), Some("300")));
-        let mut person = Person::signs_in_to(&issuer, &address, USER, begins);
+        let mut person = LoginPages::sign_in_to(&issuer, &address, USER, begins);
         let path = redirect.trim_start_matches("http://").split_once('/').expect("a path").1;
         assert!(person.location.contains(&format!("/{path}?code=")), "{}", person.location);
-        assert_eq!(person.follows(), 200, "{}", person.html);
-        login.ends().exits(0);
+        assert_eq!(person.follow_redirect(), 200, "{}", person.html);
+        login.wait().exits(0);
         home.run(&["token", "work"]).exits(0);
     }
 }
@@ -168,24 +170,24 @@ fn a_port_that_must_be_that_one_and_is_taken_is_named() {
     let port = taken.local_addr().unwrap().port();
     let redirect = format!("http://127.0.0.1:{port}/callback");
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--browser"];
-    home.run(&[&args[..], &["--redirect-uri", &redirect]].concat()).exits(1).says(&format!("port {port}"));
+    home.run(&[&args[..], &["--redirect-uri", &redirect]].concat()).exits(1).reports(&format!("port {port}"));
 }
 
 #[test]
 fn a_sign_in_that_is_weaker_than_asked_is_told() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
-    let login = home.watch(&[&args[..], &["--acr-values", "aal2 aal3"]].concat());
-    let address = login.line(&format!("{}/authorize", issuer.issuer()));
-    Person::signs_in(&issuer, &address, USER).follows();
-    let ran = login.ends().exits(0).says("asked for `aal2 aal3` and says `aal1`");
+    let login = home.spawn(&[&args[..], &["--acr-values", "aal2 aal3"]].concat());
+    let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    let ran = login.wait().exits(0).reports("asked for `aal2 aal3` and says `aal1`");
     // What is to be typed can be typed so.
     assert!(ran.stderr.contains("work required_acr='aal2 aal3'"), "{}", ran.stderr);
     // One that is as strong is not.
-    let login = home.watch(&[&args[..], &["--acr-values", "aal1 aal2"]].concat());
-    let address = login.line(&format!("{}/authorize", issuer.issuer()));
-    Person::signs_in(&issuer, &address, USER).follows();
-    assert!(!login.ends().exits(0).stderr.contains("was asked for"));
+    let login = home.spawn(&[&args[..], &["--acr-values", "aal1 aal2"]].concat());
+    let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    assert!(!login.wait().exits(0).stderr.contains("was asked for"));
 }
 
 #[test]
@@ -194,17 +196,17 @@ fn what_only_a_browser_can_be_asked_is_not_dropped_elsewhere() {
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
     for own in [&["--prompt", "login"], &["--login-hint", "me"], &["--acr-values", "aal2"]] {
         let asked = issuer.stats().requests;
-        home.run(&[&args[..], &["--device"], own].concat()).exits(2).says("in the browser only");
-        home.run_with(&[&args[..], &BY_PASSWORD, own].concat(), PASSWORD).exits(2).says("in the browser only");
+        home.run(&[&args[..], &["--device"], own].concat()).exits(2).reports("in the browser only");
+        home.run_with(&[&args[..], &BY_PASSWORD, own].concat(), PASSWORD).exits(2).reports("in the browser only");
         assert_eq!(issuer.stats().requests, asked, "nothing was asked of the issuer");
         // Where nobody says how, it is a way that can.
-        let login = home.watch_in_terminal(&[&args[..], own].concat());
-        let address = login.line(&format!("{}/authorize", issuer.issuer()));
+        let login = home.spawn_in_terminal(&[&args[..], own].concat());
+        let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
         assert!(address.contains(&format!("{}={}", own[0].trim_start_matches("--").replace('-', "_"), own[1])));
         // Nor does it wait for another login first.
-        home.run(&[&args[..], &["--device"], own].concat()).exits(2).says("in the browser only");
+        home.run(&[&args[..], &["--device"], own].concat()).exits(2).reports("in the browser only");
         login.signal(rustix::process::Signal::INT);
-        login.ends().exits(130);
+        login.wait().exits(130);
     }
     assert!(!home.config_file().exists());
 }
@@ -213,10 +215,10 @@ fn what_only_a_browser_can_be_asked_is_not_dropped_elsewhere() {
 fn a_sign_in_whose_age_nothing_tells_is_not_taken_for_a_fresh_one() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
-    let login = home.watch(&[&args[..], &["--max-age", "5m", "--scope", "offline_access"]].concat());
-    let address = login.line(&format!("{}/authorize", issuer.issuer()));
-    Person::signs_in(&issuer, &address, USER).follows();
-    login.ends().exits(4).says("no ID token");
+    let login = home.spawn(&[&args[..], &["--max-age", "5m", "--scope", "offline_access"]].concat());
+    let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    login.wait().exits(4).reports("no ID token");
     assert!(!home.session_file("work").exists());
 }
 
@@ -231,8 +233,9 @@ fn a_sign_in_that_is_older_than_asked_is_refused() {
             "iss": issuer.issuer(), "aud": "authctl", "sub": "me", "iat": now(), "exp": now() + 300, "auth_time": at,
         });
         let id_token = signer.sign(&serde_json::json!({"alg": "EdDSA", "kid": "k"}), &claims);
-        home.keep_secret(&id_token);
-        let edit = Edit { set: [("id_token".to_owned(), id_token.into())].into_iter().collect(), ..Edit::default() };
+        home.register_secret(&id_token);
+        let edit =
+            ReplyEdit { set: [("id_token".to_owned(), id_token.into())].into_iter().collect(), ..ReplyEdit::default() };
         issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Edited(edit), times: 1 });
         let more = ["--max-age", "5m", "--replace", "--jwks", keys.to_str().unwrap()];
         run(&home, &login(&issuer, &[&BY_PASSWORD[..], &more].concat()), PASSWORD).exits(code);
@@ -240,10 +243,10 @@ fn a_sign_in_that_is_older_than_asked_is_refused() {
 }
 
 /// From now on a login API answers with this at the token endpoint's address.
-fn login_api(issuer: &Handle, answer: serde_json::Value) -> String {
-    let edit = Edit { set: answer.as_object().expect("an object").clone(), ..Edit::default() };
+fn login_api(issuer: &DevIssuer, answer: serde_json::Value) -> String {
+    let edit = ReplyEdit { set: answer.as_object().expect("an object").clone(), ..ReplyEdit::default() };
     issuer.clear_faults();
-    issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Instead(edit), times: 0 });
+    issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Replaced(edit), times: 0 });
     format!("{}/token", issuer.issuer())
 }
 
@@ -254,7 +257,7 @@ fn a_login_api_knows_no_scopes_and_its_jwt_says_who_it_is() {
     fs::write(&keys, signer.jwks().to_string()).unwrap();
     let claims = serde_json::json!({"sub": "me", "iat": now(), "exp": now() + 300});
     let jwt = signer.sign(&serde_json::json!({"alg": "EdDSA", "kid": "k"}), &claims);
-    home.keep_secret(&jwt);
+    home.register_secret(&jwt);
     let endpoint = login_api(&issuer, serde_json::json!({"data": {"jwt": jwt}}));
     let args = ["login", "api", "--issuer", issuer.issuer(), "--login-endpoint", &endpoint, "--jwks"];
     let args = [&args[..], &[keys.to_str().unwrap(), "--username", USER, "--password-stdin"]].concat();
@@ -263,17 +266,17 @@ fn a_login_api_knows_no_scopes_and_its_jwt_says_who_it_is() {
     let args = [&args[..], &["--field", "access_token=data.jwt"]].concat();
     // Keys of somebody else are noticed before anything is kept.
     fs::write(&keys, Signer::new().jwks().to_string()).unwrap();
-    home.run_with(&args, PASSWORD).exits(4).says("access token");
+    home.run_with(&args, PASSWORD).exits(4).reports("access token");
     assert!(!home.session_file("api").exists());
     fs::write(&keys, signer.jwks().to_string()).unwrap();
     home.run_with(&args, PASSWORD).exits(0);
     assert!(home.status("api")["scope"].is_null(), "none was asked for: {}", home.status("api"));
     // Without `iss` and `aud` it is nobody's, unless the profile says that they are not there.
-    home.run(&["verify", "api"]).exits(4).says("iss");
+    home.run(&["verify", "api"]).exits(4).reports("iss");
     home.run(&["profile", "set", "api", "optional_claims=iss aud"]).exits(0);
     home.run(&["verify", "api"]).exits(0);
     let again = ["login", "api", "--username", USER, "--password-stdin", "--replace"];
-    home.run_with(&again, PASSWORD).exits(0).says("Logged in as me at");
+    home.run_with(&again, PASSWORD).exits(0).reports("Logged in as me at");
 }
 
 #[test]
@@ -283,8 +286,9 @@ fn a_client_whose_key_cannot_sign_is_told_before_anything_is_sent() {
     fs::write(&key, "no key").unwrap();
     let args = ["login", "ci", "--issuer", issuer.issuer(), "--client-id", "authctl", "--client-credentials"];
     let with = ["--client-key", key.to_str().unwrap()];
-    home.run(&[&args[..], &with].concat()).exits(2).says("no private key");
-    let unnamed = home.run(&[&args[..], &["--client-auth", "private_key_jwt"]].concat()).exits(2).says("--client-key");
+    home.run(&[&args[..], &with].concat()).exits(2).reports("no private key");
+    let unnamed =
+        home.run(&[&args[..], &["--client-auth", "private_key_jwt"]].concat()).exits(2).reports("--client-key");
     assert!(unnamed.stderr.contains("no file with its key is named"), "{}", unnamed.stderr);
     assert_eq!(issuer.stats().access_tokens, 0);
 }
@@ -319,7 +323,7 @@ fn a_preset_knows_of_the_audience_that_the_profile_keeps() {
 fn a_preset_that_is_said_again_leaves_what_was_set() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let secret = issuer.client_secret("authctl-service").expect("drawn").expose().to_owned();
-    home.keep_secret(&secret);
+    home.register_secret(&secret);
     let of = |provider| ["login", "work", "--provider", provider, "--issuer", issuer.issuer()];
     let first = ["--client-id", "authctl-service", "--client-credentials", "--client-secret-stdin", "--scope", "read"];
     home.run_with(&[&of("keycloak")[..], &first].concat(), &secret).exits(0);
@@ -339,7 +343,7 @@ fn a_preset_that_is_said_again_leaves_what_was_set() {
     let other = shown();
     assert_eq!((&other["provider"], &other["client_auth"]), (&"gitlab".into(), &"none".into()));
     assert_eq!((&other["scopes"][2], &other["jwks_uri"]), (&"email".into(), &().into()));
-    home.run(&["profile", "set", "work", "provider=gitlob"]).exits(2).says("`authctl login work --provider gitlob`");
+    home.run(&["profile", "set", "work", "provider=gitlob"]).exits(2).reports("`authctl login work --provider gitlob`");
 }
 
 #[test]
@@ -362,24 +366,24 @@ fn a_preset_is_kept_though_the_profile_was_changed_meanwhile() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     let args = ["login", "work", "--provider", "gitlab", "--issuer", issuer.issuer(), "--no-browser"];
-    let login = home.watch(&args);
-    let address = login.line(&format!("{}/authorize", issuer.issuer()));
+    let login = home.spawn(&args);
+    let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     home.run(&["profile", "set", "work", "required_scopes=openid"]).exits(0);
-    Person::signs_in(&issuer, &address, USER).follows();
-    login.ends().exits(0);
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    login.wait().exits(0);
     let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
     assert_eq!(shown["required_scopes"][0], "openid", "what was set meanwhile");
     assert_eq!((&shown["verify_token"], &shown["scopes"][2]), (&"id_token".into(), &"email".into()));
 }
 
 /// A login API that takes everything and answers with a token.
-fn api() -> HandServer {
-    HandServer::start(|_, _| {
+fn api() -> StubServer {
+    StubServer::start(|_, _| {
         (200, r#"{"token":"from-the-api","refresh_token":"refreshes-at-the-api","expires_in":3600}"#.into())
     })
 }
 
-fn log_in_to(home: &Sandbox, api: &HandServer) {
+fn log_in_to(home: &Sandbox, api: &StubServer) {
     let at = |path: &str| format!("{}/{path}", api.url);
     let (login, refresh, logout) = (at("login"), at("refresh"), at("logout"));
     let args = ["login", "work", "--issuer", &api.url, "--login-endpoint", &login, "--refresh-endpoint", &refresh];
@@ -395,7 +399,7 @@ fn what_is_for_a_new_issuer_does_not_go_to_the_old_ones_addresses() {
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--replace"];
     home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(0);
     home.run(&["refresh", "work"]).exits(0);
-    home.run(&["logout", "work"]).exits(0).says("revoked");
+    home.run(&["logout", "work"]).exits(0).reports("revoked");
     assert_eq!(api.requests().len(), asked, "the old server saw what was the new one's");
     assert!(issuer.stats().families_revoked > 0);
 }
@@ -425,17 +429,17 @@ fn a_change_of_issuer_drops_the_old_ones_addresses_and_says_so() {
     home.run(&["profile", "set", "work", &same]).exits(0);
     assert_eq!(shown()["login_endpoint"], old.as_str(), "at the same host they are not another's");
     let new = ["profile", "set", "work", "jwks_uri=https://new.example/keys", "issuer=https://new.example"];
-    home.run(&new).exits(0).says("dropped with it: login_endpoint.");
+    home.run(&new).exits(0).reports("dropped with it: login_endpoint.");
     assert_eq!((&shown()["login_endpoint"], &shown()["jwks_uri"]), (&().into(), &"https://new.example/keys".into()));
 }
 
 #[test]
 fn what_an_authorization_server_gave_is_not_sent_to_a_login_api() {
     let (home, issuer, api) = (Sandbox::new(), quick_issuer(), api());
-    let login = home.watch(&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"]);
-    let address = login.line(&format!("{}/authorize", issuer.issuer()));
-    Person::signs_in(&issuer, &address, USER).follows();
-    login.ends().exits(0);
+    let login = home.spawn(&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"]);
+    let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    login.wait().exits(0);
     let at = |key: &str, path: &str| format!("{key}={}/{path}", api.url);
     let settings = [at("login_endpoint", "a"), at("refresh_endpoint", "b"), at("logout_endpoint", "c")];
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
@@ -465,33 +469,35 @@ fn an_address_where_nothing_is_served_is_told_as_that() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let check = "next: check the issuer's address and those of its endpoints";
     let tenant = format!("{}/tenant", issuer.issuer());
-    home.run(&["login", "work", "--issuer", &tenant, "--client-id", "authctl", "--device"]).exits(6).says(check);
-    let api = HandServer::start(|_, request| (if request.path == "/login" { 301 } else { 404 }, String::new()));
+    home.run(&["login", "work", "--issuer", &tenant, "--client-id", "authctl", "--device"]).exits(6).reports(check);
+    let api = StubServer::start(|_, request| (if request.path == "/login" { 301 } else { 404 }, String::new()));
     for path in ["login", "logn"] {
         let endpoint = format!("{}/{path}", api.url);
         let args = ["login", "work", "--issuer", &api.url, "--login-endpoint", &endpoint];
-        home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(6).says(check);
+        home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(6).reports(check);
     }
     let metadata = format!("{}/.well-known/openid-configuration", issuer.issuer());
     let args = ["login", "work", "--issuer", &metadata, "--client-id", "authctl", "--device"];
-    home.run(&args).exits(2).says("without /.well-known/ and what follows");
+    home.run(&args).exits(2).reports("without /.well-known/ and what follows");
 }
 
 #[test]
 fn a_login_that_lacks_keys_or_has_the_wrong_ones_names_the_options_for_them() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
-    run(&home, &login(&issuer, &BY_PASSWORD), PASSWORD).exits(4).says("--jwks or --jwks-uri");
+    run(&home, &login(&issuer, &BY_PASSWORD), PASSWORD).exits(4).reports("--jwks or --jwks-uri");
     let keys = home.path().join("keys.json");
     fs::write(&keys, Signer::new().jwks().to_string()).unwrap();
     let wrong = ["--jwks", keys.to_str().unwrap()];
-    run(&home, &login(&issuer, &[&BY_PASSWORD[..], &wrong].concat()), PASSWORD).exits(4).says("--jwks or --jwks-uri");
+    run(&home, &login(&issuer, &[&BY_PASSWORD[..], &wrong].concat()), PASSWORD)
+        .exits(4)
+        .reports("--jwks or --jwks-uri");
 }
 
 #[test]
 fn a_login_api_that_refuses_may_call_its_fields_otherwise() {
     let home = Sandbox::new();
-    let api = HandServer::start(|_, _| (400, r#"{"email":["This field is required."]}"#.into()));
+    let api = StubServer::start(|_, _| (400, r#"{"email":["This field is required."]}"#.into()));
     let endpoint = format!("{}/login", api.url);
     let args = ["login", "work", "--issuer", &api.url, "--login-endpoint", &endpoint];
-    home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(5).says("--field username=NAME");
+    home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(5).reports("--field username=NAME");
 }

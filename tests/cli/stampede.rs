@@ -1,32 +1,38 @@
 //! Many processes that all need a refresh at once, at an issuer that revokes everything when a refresh token is reused.
 
-use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle};
+use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 use serde_json::json;
 
-use crate::support::watched::{Watched, until};
-use crate::support::{Ran, Sandbox, issuer};
+use crate::support::process::{RunningCommand, wait_until};
+use crate::support::{CommandOutput, Sandbox, issuer};
 
 const MANY: usize = 100;
 
 /// Starts that many with the same arguments, holds the issuer until every one of them waits for the profile's lock, and
 /// then lets the issuer go on with `kind`.
-fn stampede(home: &Sandbox, issuer: &Handle, many: usize, args: &[&str], then: Option<FaultKind>) -> Vec<Ran> {
+fn stampede(
+    home: &Sandbox,
+    issuer: &DevIssuer,
+    many: usize,
+    args: &[&str],
+    then: Option<FaultKind>,
+) -> Vec<CommandOutput> {
     issuer.fault(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::Hold, times: 1 });
-    let running: Vec<Watched<'_>> = (0..many).map(|_| home.watch(args)).collect();
-    until("the first request", || (issuer.stats().faults == 1).then_some(()));
+    let running: Vec<RunningCommand<'_>> = (0..many).map(|_| home.spawn(args)).collect();
+    wait_until("the first request", || (issuer.stats().faults == 1).then_some(()));
     for one in &running {
-        until("the wait for the lock", || one.wants_lock("work").then_some(()));
+        wait_until("the wait for the lock", || one.has_lock_file_open("work").then_some(()));
     }
     assert_eq!(issuer.stats().refreshes_committed, 0, "all have started before the first refresh");
     issuer.clear_faults();
     if let Some(kind) = then {
         issuer.fault(Fault { endpoint: Endpoint::Token, kind, times: 0 });
     }
-    running.into_iter().map(Watched::ends).collect()
+    running.into_iter().map(RunningCommand::wait).collect()
 }
 
 /// What all must have in common: what remains of a token's life may differ by the second.
-fn answer(ran: &Ran) -> String {
+fn answer(ran: &CommandOutput) -> String {
     let mut json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
     match json.as_object_mut() {
         Some(members) => {
@@ -38,11 +44,11 @@ fn answer(ran: &Ran) -> String {
 }
 
 /// Exactly one refresh, all of the same answer, and a session that goes on.
-fn one_for_all(args: &[&str], expired: bool) -> Vec<Ran> {
+fn one_for_all(args: &[&str], expired: bool) -> Vec<CommandOutput> {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
     if expired {
-        home.passes("work", 301);
+        home.advance_time("work", 301);
     }
     let all = stampede(&home, &issuer, MANY, args, None);
     for ran in &all {
@@ -50,7 +56,7 @@ fn one_for_all(args: &[&str], expired: bool) -> Vec<Ran> {
     }
     let stats = issuer.stats();
     assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (1, 0, 0));
-    assert_eq!(stats.grants_asked.get("refresh_token"), Some(&1));
+    assert_eq!(stats.token_requests.get("refresh_token"), Some(&1));
     home.run(&["refresh", "work"]).exits(0);
     all
 }
@@ -81,7 +87,7 @@ fn a_hundred_that_want_another_audience_when_all_is_expired() {
 fn those_who_waited_share_a_failure_too() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
-    home.passes("work", 301);
+    home.advance_time("work", 301);
     let asked = || issuer.stats().requests["token"];
     let before = asked();
     let all = stampede(&home, &issuer, 20, &["token", "work"], Some(FaultKind::ServerError));

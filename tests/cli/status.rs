@@ -26,7 +26,7 @@ fn a_home_without_profiles_says_how_to_make_one() {
     );
     assert_eq!(all.stdout, format!("{{\"token_from_environment\":false,\"agent\":{agent},\"profiles\":[]}}\n"));
     home.run(&["status", "--check"]).exits(3);
-    home.run(&["status", "nobody"]).exits(2).says("there is no profile `nobody`");
+    home.run(&["status", "nobody"]).exits(2).reports("there is no profile `nobody`");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn it_opens_no_socket() {
     let idp = quick_issuer();
     home.log_in("work", &idp);
     home.expire("work");
-    let ran = home.traced(&["status"], "").exits(0);
+    let ran = home.run_offline(&["status"], "").exits(0);
     assert!(ran.stdout.contains("refreshes when next asked for"), "{}", ran.stdout);
 }
 
@@ -151,8 +151,8 @@ fn a_store_that_cannot_be_read_is_shown_and_fails() {
     assert!(told.contains("cannot be read") && told.contains("next"), "{told}");
     home.run(&["status", "spoilt", "--check"]).exits(7);
     home.run(&["status", "good", "--check"]).exits(0);
-    home.forget_default();
-    home.run(&["status", "--check"]).exits(2).says("none was named");
+    home.unset_default_profile();
+    home.run(&["status", "--check"]).exits(2).reports("none was named");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_session_of_another_issuer_or_client_is_not_the_profiles() {
 #[test]
 fn a_token_handed_in_is_told_and_not_shown() {
     let mut home = Sandbox::new();
-    home.keep_secret("handed-in-token");
+    home.register_secret("handed-in-token");
     home.set("AUTHCTL_TOKEN", "handed-in-token");
     assert_eq!(home.run(&["status", "--json"]).exits(0).json()["token_from_environment"], true);
     assert!(home.run(&["status"]).exits(0).stdout.contains("AUTHCTL_TOKEN is set"));

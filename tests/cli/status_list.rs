@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use authctl::dev_issuer::{Algorithm, Endpoint, Fault, FaultKind, Handle, StatusListFault};
+use authctl::dev_issuer::{Algorithm, DevIssuer, Endpoint, Fault, FaultKind, StatusListDefect};
 use authctl::secret::Secret;
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
-use crate::support::passing::Behind;
-use crate::support::watched::until;
+use crate::support::process::wait_until;
+use crate::support::time_travel::LaggingClock;
 use crate::support::{Sandbox, http, issuer};
 
 /// How long a list may be kept.
 const TTL: i64 = 600;
 
 /// Two sessions at an issuer whose tokens name a status list.
-fn logged_in() -> (Sandbox, Handle) {
+fn logged_in() -> (Sandbox, DevIssuer) {
     let home = Sandbox::new();
     let issuer = issuer(|options| {
         options.algorithm = Algorithm::ES256;
@@ -24,19 +24,19 @@ fn logged_in() -> (Sandbox, Handle) {
         options.id_token_ttl = Duration::from_secs(3600);
         options.status_list_ttl = Some(Duration::from_secs(TTL as u64));
         // Lists can then be made older than they are, and not older than they were when they were issued.
-        options.clock = Arc::new(Behind(2 * TTL));
+        options.clock = Arc::new(LaggingClock(2 * TTL));
     });
     home.log_in("work", &issuer);
     home.log_in_as("other", &issuer, "other");
     (home, issuer)
 }
 
-fn asked(issuer: &Handle) -> u64 {
+fn asked(issuer: &DevIssuer) -> u64 {
     issuer.stats().requests.get("status_list").copied().unwrap_or_default()
 }
 
 /// The kept lists become so much older.
-fn age(home: &Sandbox, issuer: &Handle, seconds: i64) {
+fn age(home: &Sandbox, issuer: &DevIssuer, seconds: i64) {
     home.change_trust(issuer, |trust| trust.lists.iter_mut().for_each(|list| list.fetched_at.0 -= seconds));
 }
 
@@ -50,7 +50,7 @@ fn codes(home: &Sandbox, args: &[&str]) -> Vec<String> {
 const GRANTED: [&str; 0] = [];
 
 /// The issuer revokes the token of `work`, which is not told of it.
-fn revoke(home: &Sandbox, issuer: &Handle) {
+fn revoke(home: &Sandbox, issuer: &DevIssuer) {
     let token = home.token("work");
     let form = format!("token={token}&client_id=authctl");
     assert_eq!(http::post(&format!("{}/revoke", issuer.issuer()), &form).0, 200);
@@ -60,7 +60,7 @@ fn revoke(home: &Sandbox, issuer: &Handle) {
 fn what_the_kept_list_says_counts_offline_and_a_refresh_of_anybody_brings_the_new_one() {
     let (home, issuer) = logged_in();
     assert_eq!(asked(&issuer), 1, "once for both");
-    assert!(home.traced(&["verify", "work"], "").exits(0).stdout.starts_with("valid"));
+    assert!(home.run_offline(&["verify", "work"], "").exits(0).stdout.starts_with("valid"));
     revoke(&home, &issuer);
     assert_eq!(codes(&home, &[]), GRANTED, "nobody has told it yet");
     home.run(&["refresh", "other"]).exits(0);
@@ -68,11 +68,11 @@ fn what_the_kept_list_says_counts_offline_and_a_refresh_of_anybody_brings_the_ne
     age(&home, &issuer, TTL / 2 + 1);
     home.run(&["refresh", "other"]).exits(0);
     assert_eq!((asked(&issuer), codes(&home, &[])), (2, vec!["revoked".to_owned()]));
-    home.run(&["verify", "work"]).exits(4).says("the issuer has revoked the token");
+    home.run(&["verify", "work"]).exits(4).reports("the issuer has revoked the token");
     home.run(&["exec", "work", "--", "true"]).exits(4);
     home.run(&["verify", "other"]).exits(0);
     assert_eq!(codes(&home, &["--ignore-status"]), GRANTED);
-    assert!(home.traced(&["verify", "work"], "").exits(4).stdout.is_empty());
+    assert!(home.run_offline(&["verify", "work"], "").exits(4).stdout.is_empty());
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_list_that_is_too_old_or_not_there_ends_offline_trust() {
     assert_eq!(codes(&home, &[]), GRANTED);
     age(&home, &issuer, 31);
     assert_eq!(codes(&home, &[]), ["keys_stale"]);
-    home.run(&["verify", "work"]).exits(4).says("status list").says("authctl refresh");
+    home.run(&["verify", "work"]).exits(4).reports("status list").reports("authctl refresh");
     home.run(&["exec", "work", "--", "true"]).exits(4);
     home.change_trust(&issuer, |trust| trust.lists.clear());
     assert_eq!(codes(&home, &[]), ["keys_stale"]);
@@ -117,15 +117,15 @@ fn a_list_that_is_not_to_be_believed_does_not_replace_one_that_is() {
     let (home, issuer) = logged_in();
     revoke(&home, &issuer);
     let faults = [
-        StatusListFault::Damaged,
-        StatusListFault::Forged,
-        StatusListFault::Expired,
-        StatusListFault::Bomb,
-        StatusListFault::OtherList,
-        StatusListFault::WrongType,
+        StatusListDefect::Truncated,
+        StatusListDefect::WrongSignature,
+        StatusListDefect::Expired,
+        StatusListDefect::DecompressionBomb,
+        StatusListDefect::WrongSubject,
+        StatusListDefect::WrongType,
     ];
-    let faults = faults.into_iter().map(|how| FaultKind::BadStatusList { how });
-    for kind in faults.chain([FaultKind::Html, FaultKind::Huge, FaultKind::Reset]) {
+    let faults = faults.into_iter().map(|defect| FaultKind::InvalidStatusList { defect });
+    for kind in faults.chain([FaultKind::Html, FaultKind::HugeBody, FaultKind::Reset]) {
         issuer.fault(Fault { endpoint: Endpoint::StatusList, kind: kind.clone(), times: 0 });
         age(&home, &issuer, TTL / 2 + 1);
         let before = home.trust(&issuer).lists;
@@ -174,16 +174,16 @@ fn a_list_that_a_new_key_signs_is_believed_once_the_issuer_publishes_the_key() {
 
 /// A token that is revoked while its list is still good is denied once the agent has fetched the next one.
 #[track_caller]
-fn the_agent_hears_of_it(home: &Sandbox, issuer: &Handle) {
+fn the_agent_hears_of_it(home: &Sandbox, issuer: &DevIssuer) {
     revoke(home, issuer);
     age(home, issuer, TTL / 2 + 1);
     let token = home.token("work");
     let agent = Agent::run(home);
     assert!(!agent.get("/v1/token/work").token().is_empty(), "it is cache");
     let body = json!({"profile": "work", "token": token}).to_string();
-    let verdict = || agent.post("/v1/verify", &body).is(200);
-    let denied: Value = until("the new list", || Some(verdict()).filter(|verdict| verdict["valid"] == false));
+    let verdict = || agent.post("/v1/verify", &body).expect_status(200);
+    let denied: Value = wait_until("the new list", || Some(verdict()).filter(|verdict| verdict["valid"] == false));
     assert_eq!(denied["reasons"][0]["code"], "revoked");
     assert_eq!(issuer.stats().refreshes_committed, 0, "no token was refreshed for it");
-    agent.stops();
+    agent.stop();
 }

@@ -5,12 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use authctl::dev_issuer::Handle;
+use authctl::dev_issuer::DevIssuer;
 use serde_json::Value;
 
 use crate::support::{AUTHCTL, PASSWORD, Sandbox, USER, issuer};
 
-fn logged_in() -> (Sandbox, Handle) {
+fn logged_in() -> (Sandbox, DevIssuer) {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
     (home, issuer)
@@ -68,7 +68,7 @@ fn a_missing_key_is_told_and_a_new_login_makes_another() {
         assert_eq!(ran.code, 7, "{args:?}: {}", ran.stderr);
         assert!(!home.key_file().exists(), "reading makes no key: {args:?}");
     }
-    home.run(&["token", "work"]).says("authctl login work");
+    home.run(&["token", "work"]).reports("authctl login work");
     assert_eq!(fs::read(home.session_file("work")).unwrap(), before);
     // The key is found again, and all is as before.
     fs::rename(&elsewhere, home.key_file()).unwrap();
@@ -89,9 +89,9 @@ fn a_key_of_ones_own_is_used_and_none_is_made() {
             // A key that is named and not there is not made: its owner has lost it, or mistyped the name.
             let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
             let by_password = ["--password", "--password-stdin", "--username", USER];
-            home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(7).says("authctl.key");
+            home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(7).reports("authctl.key");
             assert!(!key.exists());
-            assert_eq!(issuer.stats().grants_asked.len(), 0, "found out before anybody signs in");
+            assert_eq!(issuer.stats().token_requests.len(), 0, "found out before anybody signs in");
         }
         tool("age-keygen", &["-o".as_ref(), key.as_os_str()]);
         mode(&key, 0o600);
@@ -139,7 +139,7 @@ fn a_session_written_by_a_later_version_is_left_alone() {
     let args = ["-r".as_ref(), public.as_ref(), "-o".as_ref(), file.as_os_str(), plain.as_os_str()];
     tool("age", &args);
     let before = fs::read(&file).unwrap();
-    home.run(&["token", "work"]).exits(7).says("format 2");
+    home.run(&["token", "work"]).exits(7).reports("format 2");
     assert_eq!(fs::read(&file).unwrap(), before);
 }
 
@@ -175,14 +175,14 @@ fn a_login_whose_profile_cannot_be_saved_leaves_the_old_session() {
 #[test]
 fn a_full_disk_is_found_out_before_the_refresh_token_is_spent() {
     let (home, issuer) = logged_in();
-    home.passes("work", 301);
+    home.advance_time("work", 301);
     let length = fs::metadata(home.session_file("work")).unwrap().len();
     // Not even the note that the token is on its way; that note, but not the reply; the reply, if it grows.
     for blocks in [0, 1, u32::try_from(length / 512).unwrap() + 2, 64] {
         let output = with_room_for(&home, blocks, &["token", "work"], Stdio::null());
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(7), &b""[..]), "{blocks}: {stderr}");
-        assert_eq!(issuer.stats().grants_asked.get("refresh_token"), None, "{blocks}");
+        assert_eq!(issuer.stats().token_requests.get("refresh_token"), None, "{blocks}");
         assert_eq!(home.status("work")["can_refresh"], true, "{blocks}");
     }
     home.token("work");
@@ -195,7 +195,7 @@ fn a_full_disk_is_found_out_before_the_refresh_token_is_spent() {
 fn a_valid_token_is_handed_out_on_a_full_disk() {
     let (home, issuer) = logged_in();
     let token = home.token("work");
-    home.passes("work", 260);
+    home.advance_time("work", 260);
     let output = with_room_for(&home, 0, &["token", "work"], Stdio::null());
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.stdout, format!("{token}\n").into_bytes());
@@ -209,7 +209,7 @@ fn a_login_that_cannot_be_kept_is_told_before_anybody_signs_in() {
     home.set("XDG_DATA_HOME", "/proc");
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
     let by_password = ["--password", "--password-stdin", "--username", USER];
-    home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(7).says("/proc/authctl");
+    home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(7).reports("/proc/authctl");
     assert_eq!(issuer.stats().requests.len(), 0);
     assert!(!home.config_file().exists());
 }
@@ -221,7 +221,7 @@ fn where_the_keychain_is_missing_nothing_falls_back_to_a_file() {
     let by_password = ["--password", "--password-stdin", "--username", USER, "--json"];
     let ran = home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(7);
     assert!(ran.error()["hint"].as_str().unwrap().contains("--store file"), "{}", ran.stderr);
-    assert_eq!(issuer.stats().grants_asked.len(), 0);
+    assert_eq!(issuer.stats().token_requests.len(), 0);
     assert!(!home.session_file("work").exists() && !home.key_file().exists() && !home.config_file().exists());
     home.run_with(&[&args[..], &by_password, &["--store", "file"]].concat(), PASSWORD).exits(0);
     assert_eq!(home.status("work")["store"], "file");
@@ -236,7 +236,7 @@ fn a_profile_leaves_a_store_that_is_gone_and_is_told_of_keys_that_may_be_pinned_
         issuer.issuer()
     ));
     let args = ["login", "work", "--store", "file", "--password", "--password-stdin", "--username", USER];
-    let ran = home.run_with(&args, PASSWORD).exits(0).says("in the keychain store cannot be read");
+    let ran = home.run_with(&args, PASSWORD).exits(0).reports("in the keychain store cannot be read");
     assert!(ran.stderr.contains("`authctl keys pin work --jwks FILE`"), "{}", ran.stderr);
     home.run(&["verify", "work"]).exits(0);
 }
@@ -247,9 +247,9 @@ fn a_store_that_is_none_is_a_usage_error() {
         let (home, issuer) = (Sandbox::with_store(store), issuer(|_| {}));
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
         let by_password = ["--password", "--password-stdin", "--username", USER];
-        home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(2).says("AUTHCTL_STORE");
+        home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(2).reports("AUTHCTL_STORE");
         home.run_with(&[&args[..], &by_password, &["--store", store]].concat(), PASSWORD).exits(2);
-        assert_eq!(issuer.stats().grants_asked.len(), 0);
+        assert_eq!(issuer.stats().token_requests.len(), 0);
     }
 }
 
@@ -258,7 +258,7 @@ fn a_session_directory_that_others_can_write_to_is_refused() {
     let (home, _issuer) = logged_in();
     let dir = home.session_file("work").parent().unwrap().to_owned();
     mode(&dir, 0o777);
-    home.run(&["refresh", "work"]).exits(7).says("chmod 700");
+    home.run(&["refresh", "work"]).exits(7).reports("chmod 700");
     mode(&dir, 0o700);
     home.run(&["refresh", "work"]).exits(0);
 }

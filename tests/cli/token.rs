@@ -79,10 +79,10 @@ fn a_login_without_openid_has_no_id_token() {
     let secret = idp.client_secret("authctl-service").unwrap();
     let args = ["login", "ci", "--issuer", idp.issuer(), "--client-id", "authctl-service"];
     let args = [&args[..], &["--client-credentials", "--client-secret-stdin"]].concat();
-    home.keep_secret(secret.expose());
+    home.register_secret(secret.expose());
     home.run_with(&args, &format!("{}\n", secret.expose())).exits(0);
     home.run(&["token", "ci"]).exits(0);
-    home.run(&["token", "ci", "--id-token"]).exits(3).says("--scope openid");
+    home.run(&["token", "ci", "--id-token"]).exits(3).reports("--scope openid");
 }
 
 #[test]
@@ -151,24 +151,24 @@ fn a_token_handed_in_is_passed_on_as_it_is() {
 fn the_profile_is_the_argument_then_the_environment_then_the_default_then_the_only_one() {
     let mut home = Sandbox::new();
     let idp = quick_issuer();
-    home.run(&["token"]).exits(3).says("authctl login NAME --issuer URL");
+    home.run(&["token"]).exits(3).reports("authctl login NAME --issuer URL");
     home.log_in("a", &idp);
     let a = home.token("a");
     assert_eq!(home.run(&["token"]).exits(0).line(), a, "the only one");
     home.log_in("b", &idp);
     let b = home.token("b");
     assert_eq!(home.run(&["token"]).exits(0).line(), a, "the first is the default");
-    home.forget_default();
-    home.run(&["token"]).exits(2).says("a, b");
+    home.unset_default_profile();
+    home.run(&["token"]).exits(2).reports("a, b");
     home.run(&["profile", "use", "b"]).exits(0);
     assert_eq!(home.run(&["token"]).exits(0).line(), b, "the default");
     home.set("AUTHCTL_PROFILE", "a");
     assert_eq!(home.run(&["token"]).exits(0).line(), a, "the environment's");
     assert_eq!(home.run(&["token", "b"]).exits(0).line(), b, "the argument's");
     home.set("AUTHCTL_PROFILE", "aa");
-    home.run(&["token"]).exits(2).says("did you mean `a`?");
+    home.run(&["token"]).exits(2).reports("did you mean `a`?");
     home.set("AUTHCTL_PROFILE", "../a");
-    home.run(&["token"]).exits(2).says("AUTHCTL_PROFILE");
+    home.run(&["token"]).exits(2).reports("AUTHCTL_PROFILE");
     home.set("AUTHCTL_PROFILE", "");
     assert_eq!(home.run(&["token"]).exits(0).line(), b, "an empty variable is none");
 }

@@ -5,9 +5,9 @@ use std::fs;
 use authctl::dev_issuer::Algorithm;
 use serde_json::{Value, json};
 
-use crate::support::jwt::{AUDIENCE, ISSUER, Signer, good, now};
-use crate::support::pairs::b64;
-use crate::support::{Ran, Sandbox, issuer, quick_issuer};
+use crate::support::jwt::{AUDIENCE, ISSUER, Signer, now, valid_claims};
+use crate::support::signing_keys::b64;
+use crate::support::{CommandOutput, Sandbox, issuer, quick_issuer};
 
 /// A home with a key file, and no profile.
 struct Bench {
@@ -24,7 +24,7 @@ impl Bench {
         Self { home, signer, keys }
     }
 
-    fn run(&self, token: &str, more: &[&str]) -> Ran {
+    fn run(&self, token: &str, more: &[&str]) -> CommandOutput {
         let args = ["verify", "-", "--jwks", &self.keys, "--issuer", ISSUER, "--audience", AUDIENCE];
         self.home.run_with(&[&args[..], more].concat(), token)
     }
@@ -84,7 +84,7 @@ fn the_json_of_a_denied_token_is_pinned() {
 fn each_reason_has_its_code() {
     let bench = Bench::new();
     let s = &bench.signer;
-    let header = |header: Value| s.sign(&header, &good(json!({})));
+    let header = |header: Value| s.sign(&header, &valid_claims(json!({})));
     bench.granted(&s.token(json!({})), &[]);
     for (token, code) in [
         ("not-a-jwt".to_owned(), "opaque_token"),
@@ -131,7 +131,7 @@ fn a_key_that_the_token_brings_along_is_not_believed() {
         json!({"alg": "EdDSA", "kid": "k", "jku": url}),
         json!({"alg": "EdDSA", "kid": "k", "x5u": url}),
     ] {
-        assert_eq!(bench.denied(&thief.sign(&header, &good(json!({}))), &[]), ["bad_signature"]);
+        assert_eq!(bench.denied(&thief.sign(&header, &valid_claims(json!({}))), &[]), ["bad_signature"]);
     }
 }
 
@@ -143,7 +143,7 @@ fn a_weak_key_is_denied() {
     modulus[127] = 0xfd;
     let keys = json!({"keys": [{"kty": "RSA", "kid": "k", "n": b64(modulus), "e": "AQAB"}]});
     fs::write(&bench.keys, keys.to_string()).unwrap();
-    let token = bench.signer.sign(&json!({"alg": "RS256", "kid": "k"}), &good(json!({})));
+    let token = bench.signer.sign(&json!({"alg": "RS256", "kid": "k"}), &valid_claims(json!({})));
     assert_eq!(bench.denied(&token, &[]), ["weak_key"]);
 }
 
@@ -218,18 +218,18 @@ fn what_cannot_be_meant_is_a_usage_error() {
     }
     // What was to print the token has failed.
     for nothing in ["", "\n"] {
-        bench.run(nothing, &[]).exits(2).says("stdin holds no token");
+        bench.run(nothing, &[]).exits(2).reports("stdin holds no token");
     }
     let home = &bench.home;
     for args in [&["verify", "--at", "5"][..], &["verify", "--batch"], &["verify", "--profile", "a"]] {
-        home.run(args).exits(2).says("stdin");
+        home.run(args).exits(2).reports("stdin");
     }
     // Without issuer, audience or keys there is nothing to decide by.
     let token = bench.signer.token(json!({}));
     for left_out in 0..3 {
         let mut given = vec![["--jwks", bench.keys.as_str()], ["--issuer", ISSUER], ["--audience", AUDIENCE]];
         given.remove(left_out);
-        home.run_with(&[&["verify", "-"], &given.concat()[..]].concat(), &token).exits(2).says("--issuer");
+        home.run_with(&[&["verify", "-"], &given.concat()[..]].concat(), &token).exits(2).reports("--issuer");
     }
 }
 
@@ -243,10 +243,10 @@ fn keys_may_be_pem_and_must_be_public() {
     assert_eq!(bench.denied(&token, &[]), ["bad_signature"]);
     let mut private = bench.signer.jwks();
     private["keys"][0]["d"] = json!("c2VjcmV0LXBhcnQ");
-    bench.home.keep_secret("c2VjcmV0LXBhcnQ");
+    bench.home.register_secret("c2VjcmV0LXBhcnQ");
     for unusable in [private.to_string(), "{}".into(), String::new(), "{\"keys\":[]}".into(), "-----BEGIN".into()] {
         fs::write(&bench.keys, &unusable).unwrap();
-        bench.run(&token, &[]).exits(2).says("--jwks");
+        bench.run(&token, &[]).exits(2).reports("--jwks");
     }
 }
 
@@ -298,7 +298,8 @@ fn people_get_one_line_and_the_exit_code() {
     let ran = bench.run(&token, &[]).exits(0);
     assert!(ran.line().starts_with("valid: al\u{fffd}[31mice\u{fffd}, for another "), "{}", ran.stdout);
     assert!(ran.line().ends_with("signed with EdDSA"), "{}", ran.stdout);
-    let over = bench.run(&bench.signer.token(json!({"exp": 1})), &[]).exits(4).says("token denied: the token expired");
+    let over =
+        bench.run(&bench.signer.token(json!({"exp": 1})), &[]).exits(4).reports("token denied: the token expired");
     assert_eq!(over.stdout, "");
     assert_eq!(over.stderr.lines().count(), 2, "{}", over.stderr);
     let quiet = bench.run(&token, &["-q"]).exits(0);
@@ -338,9 +339,9 @@ fn a_profile_without_a_session_must_log_in_and_an_opaque_token_cannot_be_judged(
     home.run(&["verify"]).exits(3);
     home.log_in("work", &idp);
     assert_eq!(codes(&home.run(&["verify", "--json"]).exits(4).json()), ["opaque_token"]);
-    home.run(&["verify"]).exits(4).says("opaque");
+    home.run(&["verify"]).exits(4).reports("opaque");
     home.run(&["logout"]).exits(0);
-    home.run(&["verify"]).exits(3).says("authctl login work");
+    home.run(&["verify"]).exits(3).reports("authctl login work");
 }
 
 #[test]
@@ -381,13 +382,13 @@ fn no_verdict_opens_a_socket() {
     let bench = Bench::new();
     let args = ["verify", "-", "--jwks", &bench.keys, "--issuer", ISSUER, "--audience", AUDIENCE];
     let lure = json!({"alg": "EdDSA", "kid": "x", "jku": "http://127.0.0.1:9/", "x5u": "http://127.0.0.1:9/"});
-    bench.home.traced(&args, &bench.signer.sign(&lure, &good(json!({})))).exits(4);
+    bench.home.run_offline(&args, &bench.signer.sign(&lure, &valid_claims(json!({})))).exits(4);
     let home = &bench.home;
     let idp = quick_issuer();
     home.log_in("work", &idp);
-    home.traced(&["verify", "work"], "").exits(0);
+    home.run_offline(&["verify", "work"], "").exits(0);
     idp.rotate_keys(None).unwrap();
     home.change_trust(&idp, |trust| trust.fetched = None);
-    let ran = home.traced(&["verify", "work"], "");
+    let ran = home.run_offline(&["verify", "work"], "");
     assert_eq!(ran.exits(4).stdout, "", "keys that are missing are not fetched");
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::keyring::needs;
-use crate::network::{Company, NAME};
+use crate::network::{CompanyNetwork, NAME};
 
 const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const IPV6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -26,10 +26,10 @@ fn deaf(at: SocketAddr) -> impl Sized {
 /// Logs in and refreshes where the name's first address is `dead`: refuses, or is silent.
 fn reaches(alive: IpAddr, dead: IpAddr, silent: bool) {
     needs(&["openssl"]);
-    let mut company = Company::new();
+    let mut company = CompanyNetwork::new();
     let port = company.port();
     let _front = (alive == IPV6).then(|| {
-        company.goes_down();
+        company.stop_issuer();
         company.front(TcpListener::bind((alive, port)).expect("the port"), company.issuer.address())
     });
     let _deaf = silent.then(|| deaf((dead, port).into()));
@@ -39,7 +39,7 @@ fn reaches(alive: IpAddr, dead: IpAddr, silent: bool) {
         company.home.set(name, value);
     }
     let start = Instant::now();
-    company.logs_in().exits(0);
+    company.log_in().exits(0);
     assert!(start.elapsed() < SOON, "the login took {:?}", start.elapsed());
     let start = Instant::now();
     company.refreshes();

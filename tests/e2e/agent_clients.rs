@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::agent_support::{Killed, agent, output_of, socket_of};
+use crate::agent_support::{KillOnDrop, agent, output_of, socket_of};
 use crate::keyring::needs;
 use crate::support::{self, Sandbox};
 
@@ -58,7 +58,7 @@ impl Client {
         if !matches!(self, Self::Curl) {
             command.arg(name);
         }
-        let mut child = Killed(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts"));
+        let mut child = KillOnDrop(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts"));
         let mut lines = BufReader::new(child.0.stdout.take().expect("piped")).lines().map_while(Result::ok);
         let listening = lines.next().expect("a sign that it listens");
         assert!(listening.ends_with("listening"), "{self:?}: {listening}");

@@ -31,7 +31,7 @@ third=$("$AUTHCTL" token)
 [ "$second" != "$third" ] && tell "another token after the day back"
 "#;
     let script = script.replacen("first=", &format!("{AGENT}\nfirst="), 1);
-    let told = Machine::boots(here.path(), &script).ends();
+    let told = Machine::boots(here.path(), &script).wait();
     assert_eq!(told, ["another token after two hours", "it is valid", "another token after the day back"]);
 }
 
@@ -50,7 +50,7 @@ second=$("$AUTHCTL" token)
 [ "$first" != "$second" ] && tell "another token"
 "#;
     let script = script.replacen("first=", &format!("{AGENT}\nfirst="), 1);
-    let told = Machine::boots(here.path(), &script).ends();
+    let told = Machine::boots(here.path(), &script).wait();
     let [waited, other] = &told[..] else { panic!("{told:?}") };
     let seconds = waited.strip_prefix("refreshed after ").and_then(|seconds| seconds.parse::<u32>().ok());
     // By a timer that stands still in a sleep it would be some nine seconds at the least.

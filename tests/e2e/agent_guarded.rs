@@ -6,13 +6,13 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use authctl::dev_issuer::Handle;
+use authctl::dev_issuer::DevIssuer;
 use rustix::process::{Pid, Signal};
 
 use crate::agent_service::activated;
-use crate::agent_support::{Killed, agent, answers, ask, asked, needs_root, output_of, socket_of};
+use crate::agent_support::{KillOnDrop, agent, answers, ask, asked, needs_root, output_of, socket_of};
 use crate::keyring::needs;
-use crate::support::watched::until;
+use crate::support::process::wait_until;
 use crate::support::{self, AUTHCTL, Sandbox};
 
 /// The user that nobody else is.
@@ -34,7 +34,7 @@ pub(crate) fn as_nobody(home: &Sandbox, program: impl AsRef<Path>) -> Command {
 }
 
 /// A home that is logged in as `work` and has become the other user's, with the program in it.
-pub(crate) fn home_of_nobody() -> (Sandbox, Handle, PathBuf) {
+pub(crate) fn home_of_nobody() -> (Sandbox, DevIssuer, PathBuf) {
     needs_root();
     let (home, issuer) = (Sandbox::new(), support::quick_issuer());
     home.log_in("work", &issuer);
@@ -47,13 +47,13 @@ pub(crate) fn home_of_nobody() -> (Sandbox, Handle, PathBuf) {
 }
 
 /// The same with that user's agent.
-fn nobodys() -> (Sandbox, Handle, Killed) {
+fn nobodys() -> (Sandbox, DevIssuer, KillOnDrop) {
     let (home, issuer, program) = home_of_nobody();
     let mut command = as_nobody(&home, &program);
     command.args(["agent", "run"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let agent = Killed(command.spawn().expect("it starts"));
+    let agent = KillOnDrop(command.spawn().expect("it starts"));
     // Asked by that user: root is refused as well.
-    until("an agent that answers", || {
+    wait_until("an agent that answers", || {
         output_of(as_nobody(&home, &program).args(["agent", "status"])).ok().filter(|said| said.contains("running"))
     });
     (home, issuer, agent)
@@ -129,13 +129,13 @@ fn its_own_user_cannot_look_into_it() {
     needs(&["gdb", "strace"]);
     let (home, _issuer, agent) = nobodys();
     let mut sleep = as_nobody(&home, "sleep");
-    let sleep = Killed(sleep.arg("600").stdin(Stdio::null()).spawn().expect("it starts"));
-    let reads = |process: &Killed, file: &str| {
+    let sleep = KillOnDrop(sleep.arg("600").stdin(Stdio::null()).spawn().expect("it starts"));
+    let reads = |process: &KillOnDrop, file: &str| {
         let path = format!("/proc/{}/{file}", process.0.id());
         output_of(as_nobody(&home, "head").args(["-c", "1", &path]))
     };
     // `setpriv` itself runs as root for a moment.
-    until("an ordinary process that can be looked into", || {
+    wait_until("an ordinary process that can be looked into", || {
         reads(&sleep, "environ").ok().filter(|read| read.len() == 1)
     });
     assert!(reads(&sleep, "maps").is_ok());
@@ -191,7 +191,7 @@ fn cores_in(dir: &Path) -> Vec<String> {
 
 /// Has the agent crash, and looks for what is left of it.
 #[track_caller]
-fn leaves_nothing(home: &Sandbox, process: Pid, signal: Signal, child: Option<&mut Killed>) {
+fn leaves_nothing(home: &Sandbox, process: Pid, signal: Signal, child: Option<&mut KillOnDrop>) {
     let directory = std::fs::read_link(format!("/proc/{process}/cwd")).expect("it lives");
     let before = cores_in(&directory);
     let limits = std::fs::read_to_string(format!("/proc/{process}/limits")).expect("it lives");
@@ -204,7 +204,7 @@ fn leaves_nothing(home: &Sandbox, process: Pid, signal: Signal, child: Option<&m
     crash();
     match child {
         Some(child) => {
-            let status = until("its end", || {
+            let status = wait_until("its end", || {
                 let ended = child.0.try_wait().expect("waited");
                 if ended.is_none() {
                     crash();
@@ -213,7 +213,7 @@ fn leaves_nothing(home: &Sandbox, process: Pid, signal: Signal, child: Option<&m
             });
             assert_eq!((status.signal(), status.core_dumped()), (Some(signal.as_raw()), false), "{status}");
         }
-        None => until("its end", || {
+        None => wait_until("its end", || {
             crash();
             ask(&socket_of(home), "GET", "/v1/agent", "").is_none().then_some(())
         }),
@@ -226,7 +226,7 @@ fn leaves_nothing(home: &Sandbox, process: Pid, signal: Signal, child: Option<&m
 fn a_crash_leaves_no_core() {
     let home = Sandbox::new();
     for signal in [Signal::SEGV, Signal::ABORT] {
-        let mut run = Killed(careless(&home, "agent run").spawn().expect("it starts"));
+        let mut run = KillOnDrop(careless(&home, "agent run").spawn().expect("it starts"));
         let process = process_of(&home);
         assert_eq!(process, Pid::from_child(&run.0));
         leaves_nothing(&home, process, signal, Some(&mut run));
@@ -252,7 +252,7 @@ fn what_it_makes_is_its_owners_alone_whatever_the_umask() {
     let home = Sandbox::new();
     let mode = |path: &Path| path.symlink_metadata().expect("there").mode() & 0o7777;
     let dir = home.path().join("run/authctl");
-    let run = Killed(careless(&home, "agent run").spawn().expect("it starts"));
+    let run = KillOnDrop(careless(&home, "agent run").spawn().expect("it starts"));
     process_of(&home);
     let looks = || {
         let files: Vec<_> = dir.read_dir().expect("readable").flatten().map(|entry| entry.path()).collect();
@@ -277,7 +277,7 @@ fn a_directory_that_others_can_change_is_refused() {
     std::fs::create_dir(&dir).expect("made");
     permit(&dir, 0o770);
     for command in ["run", "start"] {
-        let refused = home.watch(&["agent", command]).ends().exits(8).says("(mode 0770)").says("chmod 700");
+        let refused = home.spawn(&["agent", command]).wait().exits(8).reports("(mode 0770)").reports("chmod 700");
         assert!(refused.stdout.is_empty(), "{}", refused.stdout);
         assert_eq!(dir.read_dir().expect("readable").count(), 0, "nothing is made in it");
     }
@@ -288,12 +288,12 @@ fn a_directory_that_others_can_change_is_refused() {
     permit(&real, 0o700);
     symlink(&real, &dir).expect("linked");
     for command in ["run", "start"] {
-        home.watch(&["agent", command])
-            .ends()
+        home.spawn(&["agent", command])
+            .wait()
             .exits(8)
-            .says(&dir.display().to_string())
-            .says("next: ")
-            .says("AUTHCTL_SOCK");
+            .reports(&dir.display().to_string())
+            .reports("next: ")
+            .reports("AUTHCTL_SOCK");
         assert_eq!(real.read_dir().expect("readable").count(), 0, "nothing is made behind the link");
     }
 }

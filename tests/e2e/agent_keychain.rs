@@ -3,15 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use authctl::dev_issuer::Handle;
+use authctl::dev_issuer::DevIssuer;
 
 use crate::keyring::Keyring;
 use crate::support::agent::Agent;
-use crate::support::watched::until;
+use crate::support::process::wait_until;
 use crate::support::{self, PASSWORD, Sandbox, USER};
 
 /// A home with `kept` and `other` in a keyring and `filed` in the file store.
-fn logged_in() -> (Sandbox, Keyring, Handle) {
+fn logged_in() -> (Sandbox, Keyring, DevIssuer) {
     let (keyring, issuer) = (Keyring::start(), support::quick_issuer());
     let mut home = Sandbox::with_store("keychain");
     home.set("DBUS_SESSION_BUS_ADDRESS", keyring.address());
@@ -43,28 +43,28 @@ fn nobody_else_waits_for_a_keychain_that_hangs() {
     let filed = agent.get("/v1/token/filed").token();
     keyring.stop_daemon();
     // Fifty clients of a session that has to be read again.
-    agent.post("/v1/forget/other", "").is(200);
-    let mut waiting: Vec<_> = (0..50).map(|_| agent.waits_for("GET", "/v1/token/other")).collect();
+    agent.post("/v1/forget/other", "").expect_status(200);
+    let mut waiting: Vec<_> = (0..50).map(|_| agent.start_request("GET", "/v1/token/other")).collect();
     quick(|| assert_eq!(agent.get("/v1/token/kept").token(), cache));
     quick(|| assert_eq!(agent.get("/v1/token/filed").token(), filed));
-    agent.post("/v1/refresh/filed", "").is(200);
+    agent.post("/v1/refresh/filed", "").expect_status(200);
     assert_eq!(issuer.stats().refreshes_committed, 1);
     // Those who wait are told within the limit of a call to the keychain, and with what to do.
     for one in &mut waiting {
-        let problem = one.answer().expect("an answer").refuses(503, "store_timed_out");
+        let problem = one.response().expect("an answer").expect_problem(503, "store_timed_out");
         assert_eq!(problem["exit_code"], 7, "{problem}");
     }
     // A refresh is not begun whose outcome could not be stored; the token that is valid yet is handed out.
-    agent.post("/v1/refresh/kept", "").refuses(503, "store_timed_out");
+    agent.post("/v1/refresh/kept", "").expect_problem(503, "store_timed_out");
     assert_eq!(agent.get("/v1/token/kept").token(), cache);
     assert_eq!(issuer.stats().refreshes_committed, 1, "nothing was sent that could not be stored");
     keyring.continue_daemon();
-    let other = until("the keychain's session", || {
+    let other = wait_until("the keychain's session", || {
         let answer = agent.get("/v1/token/other");
         (answer.status == 200).then(|| answer.token())
     });
     assert!(!other.is_empty());
-    agent.post("/v1/refresh/kept", "").is(200);
+    agent.post("/v1/refresh/kept", "").expect_status(200);
     assert_ne!(agent.get("/v1/token/kept").token(), cache);
 }
 
@@ -74,10 +74,10 @@ fn an_agent_that_starts_while_the_keychain_hangs_serves_what_it_can() {
     keyring.stop_daemon();
     let agent = Agent::start(&home);
     quick(|| drop(agent.get("/v1/token/filed").token()));
-    agent.get("/v1/token/kept").refuses(503, "store_timed_out");
+    agent.get("/v1/token/kept").expect_problem(503, "store_timed_out");
     home.run(&["token", "kept"]).exits(7);
     home.run(&["status", "--json"]).exits(7);
     keyring.continue_daemon();
-    until("the keychain's session", || (agent.get("/v1/token/kept").status == 200).then_some(()));
-    agent.stops();
+    wait_until("the keychain's session", || (agent.get("/v1/token/kept").status == 200).then_some(()));
+    agent.stop();
 }

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::agent_support::{agent, asked, socket_of};
-use crate::support::watched::until;
+use crate::support::process::wait_until;
 use crate::support::{self, Sandbox};
 
 /// Records what it is run with, an argument a line and an empty line after the last.
@@ -30,12 +30,12 @@ fn a_session_that_has_ended_is_told_once() {
         assert_eq!(asked(&socket, "POST", "/v1/refresh/work", "").0, 401);
     }
     let notified = || std::fs::read_to_string(home.path().join("notified")).unwrap_or_default();
-    until("the notification", || notified().contains("authctl login work").then_some(()));
+    wait_until("the notification", || notified().contains("authctl login work").then_some(()));
     assert_eq!(asked(&socket, "POST", "/v1/refresh/home", "").0, 401);
-    until("the other one", || notified().contains("authctl login home").then_some(()));
+    wait_until("the other one", || notified().contains("authctl login home").then_some(()));
     // All that it has begun to tell is told once it has ended.
     assert_eq!(asked(&socket, "POST", "/v1/stop", "").0, 200);
-    until("its end", || agent.0.try_wait().expect("waited"));
+    wait_until("its end", || agent.0.try_wait().expect("waited"));
 
     let shown = |name: &str| {
         let text = format!("The session of {name} has ended. Run: authctl login {name}");

@@ -7,18 +7,18 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal};
 
-use crate::agent_support::{Killed, agent, ask, asked, output_of, socket_of};
+use crate::agent_support::{KillOnDrop, agent, ask, asked, output_of, socket_of};
 use crate::keyring::needs;
-use crate::support::watched::{LIMIT, until};
+use crate::support::process::{LIMIT, wait_until};
 use crate::support::{self, AUTHCTL, Sandbox};
 
 /// What a process runs at the moment.
-fn program_of(process: &Killed) -> PathBuf {
+fn program_of(process: &KillOnDrop) -> PathBuf {
     std::fs::read_link(format!("/proc/{}/exe", process.0.id())).expect("it lives")
 }
 
 /// `systemd-socket-activate`, listening for the agent of this home.
-pub fn activated(home: &Sandbox) -> Killed {
+pub fn activated(home: &Sandbox) -> KillOnDrop {
     needs(&["systemd-socket-activate"]);
     let socket = socket_of(home);
     std::fs::create_dir_all(socket.parent().expect("a parent")).expect("made");
@@ -30,8 +30,8 @@ pub fn activated(home: &Sandbox) -> Killed {
     }
     command.args([AUTHCTL, "agent", "run"]).current_dir(home.path());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let manager = Killed(command.spawn().expect("systemd-socket-activate starts"));
-    until("the socket", || socket.exists().then_some(()));
+    let manager = KillOnDrop(command.spawn().expect("systemd-socket-activate starts"));
+    wait_until("the socket", || socket.exists().then_some(()));
     manager
 }
 
@@ -51,11 +51,11 @@ fn the_first_connection_starts_it_and_is_answered() {
     assert_eq!((&state["pid"], &state["locked"]), (&manager.0.id().into(), &false.into()), "{state}");
     assert_eq!(state["socket"], socket_of(&home).display().to_string(), "{state}");
     // The one that was started by hand finds it.
-    home.run(&["agent", "start"]).exits(0).says("running already");
-    home.watch(&["agent", "run"]).ends().exits(8).says("running already");
+    home.run(&["agent", "start"]).exits(0).reports("running already");
+    home.spawn(&["agent", "run"]).wait().exits(8).reports("running already");
 
     home.run(&["agent", "stop"]).exits(0);
-    assert!(until("its end", || manager.0.try_wait().expect("waited")).success());
+    assert!(wait_until("its end", || manager.0.try_wait().expect("waited")).success());
     assert!(socket_of(&home).exists(), "the socket is the service manager's");
 }
 
@@ -84,7 +84,7 @@ fn systemd_reads_the_units_that_install_writes() {
 
     home.run(&["agent", "uninstall"]).exits(0);
     assert!(units(&home).iter().all(|unit| !unit.exists()), "uninstalled");
-    home.run(&["agent", "uninstall"]).exits(0).says("No service");
+    home.run(&["agent", "uninstall"]).exits(0).reports("No service");
 }
 
 /// What systemd finds wrong with unit files, as an error.
@@ -122,7 +122,7 @@ fn it_is_installed_anew_over_a_socket_that_is_listened_on() {
     home.run(&["agent", "status"]).exits(0);
     assert_eq!(home.run(&["agent", "install", "--json"]).exits(8).error()["code"], "agent_running");
     home.run(&["agent", "stop"]).exits(0);
-    assert!(until("its end", || manager.0.try_wait().expect("waited")).success());
+    assert!(wait_until("its end", || manager.0.try_wait().expect("waited")).success());
     home.run(&["agent", "install"]).exits(0);
 }
 
@@ -155,9 +155,11 @@ impl Told {
     }
 }
 
-fn started(home: &Sandbox) -> Killed {
+fn started(home: &Sandbox) -> KillOnDrop {
     let mut command = home.command(&["agent", "run"]);
-    Killed(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the agent starts"))
+    KillOnDrop(
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the agent starts"),
+    )
 }
 
 fn answers_at_once(socket: &Path) -> bool {
@@ -178,7 +180,7 @@ fn the_manager_is_told_when_it_answers_and_when_it_stops() {
             home.run(&["agent", "stop"]).exits(0);
         }
         assert_eq!(told.next(), "STOPPING=1");
-        assert!(until("its end", || agent.0.try_wait().expect("waited")).success());
+        assert!(wait_until("its end", || agent.0.try_wait().expect("waited")).success());
         assert!(told.is_silent());
     }
 }
@@ -188,13 +190,13 @@ fn what_never_answers_is_never_ready() {
     let mut home = Sandbox::new();
     home.configure("profiles = 5\n");
     let told = Told::by(&mut home);
-    home.watch(&["agent", "run"]).ends().exits(2);
+    home.spawn(&["agent", "run"]).wait().exits(2);
     assert!(told.is_silent(), "{}", told.1.display());
     // Nor is the second of two.
     std::fs::remove_file(home.config_file()).expect("removed");
     let _agent = started(&home);
     assert_eq!(told.next(), "READY=1");
-    home.watch(&["agent", "run"]).ends().exits(8);
+    home.spawn(&["agent", "run"]).wait().exits(8);
     assert!(told.is_silent());
     output_of(home.command(&["agent", "stop"]).arg("--quiet")).expect("stopped");
 }

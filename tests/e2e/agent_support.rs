@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::support::Sandbox;
-use crate::support::watched::{LIMIT, until};
+use crate::support::process::{LIMIT, wait_until};
 
 /// A process that ends with the test, whatever becomes of it.
-pub struct Killed(pub Child);
+pub struct KillOnDrop(pub Child);
 
-impl Drop for Killed {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -24,17 +24,17 @@ pub fn socket_of(home: &Sandbox) -> PathBuf {
 }
 
 /// Runs the agent of this home, and waits until it answers.
-pub fn agent(home: &Sandbox, args: &[&str]) -> Killed {
+pub fn agent(home: &Sandbox, args: &[&str]) -> KillOnDrop {
     let mut command = home.command(&["agent", "run"]);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let agent = Killed(command.spawn().expect("the agent starts"));
+    let agent = KillOnDrop(command.spawn().expect("the agent starts"));
     answers(&socket_of(home));
     agent
 }
 
 /// Waits until whoever listens at `socket` answers.
 pub fn answers(socket: &Path) {
-    until("an agent that answers", || ask(socket, "GET", "/v1/agent", "").filter(|(status, _)| *status == 200));
+    wait_until("an agent that answers", || ask(socket, "GET", "/v1/agent", "").filter(|(status, _)| *status == 200));
 }
 
 /// The status and the body of one request; `None` where nobody answers.

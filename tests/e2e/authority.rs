@@ -4,10 +4,10 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::agent_support::{Killed, answers, socket_of};
+use crate::agent_support::{KillOnDrop, answers, socket_of};
 use crate::keyring::needs;
-use crate::network::{Company, log_in};
-use crate::support::{AUTHCTL, PASSWORD, Ran, USER};
+use crate::network::{CompanyNetwork, log_in};
+use crate::support::{AUTHCTL, CommandOutput, PASSWORD, USER};
 
 /// What an administrator of Debian runs.
 const UPDATE: &str = "/usr/sbin/update-ca-certificates";
@@ -15,13 +15,13 @@ const UPDATE: &str = "/usr/sbin/update-ca-certificates";
 /// A machine like this one but for its store of authorities: what runs on it sees two directories of the company's home
 /// in the places where Debian keeps that.
 struct Machine {
-    company: Company,
+    company: CompanyNetwork,
 }
 
 impl Machine {
     fn new() -> Self {
         needs(&["openssl", "unshare", UPDATE]);
-        let mut company = Company::new();
+        let mut company = CompanyNetwork::new();
         for (name, value) in company.names() {
             company.home.set(name, value);
         }
@@ -41,11 +41,11 @@ impl Machine {
         // A user who is not root is root in a user namespace of its own.
         let user: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--map-root-user"] };
         let unshare = [user, &["--mount", "--", "sh", "-c", script, "sh", program]].concat();
-        self.company.home.command_of("unshare", &[&unshare, args].concat())
+        self.company.home.command_for("unshare", &[&unshare, args].concat())
     }
 
     #[track_caller]
-    fn runs(&self, args: &[&str], stdin: &str) -> Ran {
+    fn runs(&self, args: &[&str], stdin: &str) -> CommandOutput {
         let mut command = self.command(AUTHCTL, args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
@@ -54,7 +54,7 @@ impl Machine {
         self.company.home.finish(child, args)
     }
 
-    fn logs_in(&self) -> Ran {
+    fn log_in(&self) -> CommandOutput {
         let issuer = self.company.issuer.issuer();
         let args = ["login", "work", "--issuer", issuer, "--client-id", "authctl", "--username", USER];
         self.runs(&[&args[..], &["--password", "--password-stdin", "--json"]].concat(), &format!("{PASSWORD}\n"))
@@ -78,7 +78,7 @@ impl Machine {
 
 /// Fails unless it says that the issuer's authority is unknown, and what to do about that.
 #[track_caller]
-fn unknown(ran: Ran) {
+fn unknown(ran: CommandOutput) {
     let error = ran.exits(6).error();
     assert_eq!(error["code"], "issuer_unreachable");
     let message = error["message"].as_str().expect("text");
@@ -92,19 +92,19 @@ fn an_authority_in_the_systems_store_is_trusted_there_and_nowhere_else() {
     let machine = Machine::new();
     let home = &machine.company.home;
     let issuer = machine.company.issuer.issuer();
-    unknown(machine.logs_in());
+    unknown(machine.log_in());
     unknown(log_in(home, issuer, &["--json"]));
     assert_eq!(machine.company.issuer.stats().requests.len(), 0);
     machine.trusts();
-    machine.logs_in().exits(0);
+    machine.log_in().exits(0);
     let before = home.token("work");
-    home.passes("work", 301);
+    home.advance_time("work", 301);
     let refreshed = machine.runs(&["token", "work"], "").exits(0).line().to_owned();
-    home.keep_secret(&refreshed);
+    home.register_secret(&refreshed);
     assert_ne!(refreshed, before);
     machine.runs(&["refresh", "work"], "").exits(0);
     machine.runs(&["verify", "work"], "").exits(0);
-    assert_eq!(machine.company.issuer.stats().grants_asked["refresh_token"], 2);
+    assert_eq!(machine.company.issuer.stats().token_requests["refresh_token"], 2);
     // The same commands on the machine around it, whose store has not changed.
     unknown(home.run(&["refresh", "work", "--json"]));
     unknown(log_in(home, issuer, &["--json"]));
@@ -115,10 +115,10 @@ fn an_authority_in_the_systems_store_is_trusted_there_and_nowhere_else() {
 fn the_agent_sees_an_authority_that_comes_into_the_systems_store_while_it_runs() {
     let machine = Machine::new();
     let home = &machine.company.home;
-    machine.company.logs_in().exits(0);
+    machine.company.log_in().exits(0);
     home.run(&["profile", "set", "work", "ca_cert="]).exits(0);
     let mut command = machine.command(AUTHCTL, &["agent", "run"]);
-    let _agent = Killed(
+    let _agent = KillOnDrop(
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the agent starts"),
     );
     answers(&socket_of(home));

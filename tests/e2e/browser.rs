@@ -5,7 +5,7 @@ use std::time::Duration;
 use fantoccini::error::CmdError;
 use fantoccini::{Client, Locator};
 
-use crate::driver::{self, Answer, Desk, Screen, Walked};
+use crate::driver::{self, Desk, Response, Screen, Walked};
 use crate::support::{self, PASSWORD, Sandbox, TOTP, USER};
 
 /// A person at the embedded issuer's pages.
@@ -14,7 +14,7 @@ pub struct Person {
     pub allows: bool,
 }
 
-impl Answer for Person {
+impl Response for Person {
     async fn to(&self, page: &Client) -> Result<Option<&'static str>, CmdError> {
         let has = |css: &'static str| page.find(Locator::Css(css));
         if let Ok(field) = has("#username").await {
@@ -57,7 +57,7 @@ fn signing_in_with_the_browser() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let started = desk.home.start(&args, "");
     let walked = walk("code", Screen::Desktop, &desk.address(), USER, true);
-    desk.home.finish(started, &args).exits(0).says("Logged in as");
+    desk.home.finish(started, &args).exits(0).reports("Logged in as");
     assert!(walked.said.contains("You are signed in"), "{}", walked.said);
     assert!(walked.said.contains("You can close this window"), "{}", walked.said);
     assert_eq!(walked.pages(), ["Log in", "Allow access?", "You are signed in"]);
@@ -66,7 +66,7 @@ fn signing_in_with_the_browser() {
     assert!(!issuer.issuer().ends_with(&format!(":{}", walked.address.port().expect("a port"))));
     desk.home.token("work");
     desk.home.run(&["verify", "work"]).exits(0);
-    assert_eq!(issuer.stats().grants_given["authorization_code"], 1);
+    assert_eq!(issuer.stats().token_responses["authorization_code"], 1);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn signing_in_with_the_browser_and_a_one_time_code() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let started = desk.home.start(&args, "");
     let walked = walk("otp", Screen::Phone, &desk.address(), "second", true);
-    desk.home.finish(started, &args).exits(0).says("Logged in as");
+    desk.home.finish(started, &args).exits(0).reports("Logged in as");
     assert_eq!(walked.pages(), ["Log in", "One-time code", "Allow access?", "You are signed in"]);
     desk.home.token("work");
 }
@@ -90,7 +90,7 @@ fn saying_no_in_the_browser() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let started = desk.home.start(&args, "");
     let walked = walk("deny", Screen::Phone, &desk.address(), USER, false);
-    desk.home.finish(started, &args).exits(5).says("access_denied");
+    desk.home.finish(started, &args).exits(5).reports("access_denied");
     assert_eq!(walked.pages(), ["Log in", "Allow access?", "Not signed in"]);
     assert!(walked.said.contains("was refused"), "{}", walked.said);
     desk.home.run(&["token", "work"]).exits(2);
@@ -103,12 +103,12 @@ fn approving_a_device_in_the_browser() {
     let home = Sandbox::new();
     let args = login(issuer.issuer(), "--device");
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let login = home.watch(&args);
+    let login = home.spawn(&args);
     let (address, code) = driver::shown(&login);
     let walked = walk("device", Screen::Phone, &format!("{address}?user_code={code}"), USER, true);
     assert_eq!(walked.pages(), ["Connect a device", "Log in", "Allow access?", "Connected"]);
     assert!(walked.said.to_lowercase().contains("go back"), "{}", walked.said);
-    login.ends().exits(0);
+    login.wait().exits(0);
     home.token("work");
-    assert_eq!(issuer.stats().grants_given.values().sum::<u64>(), 1);
+    assert_eq!(issuer.stats().token_responses.values().sum::<u64>(), 1);
 }

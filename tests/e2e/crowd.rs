@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
-use authctl::dev_issuer::Handle;
+use authctl::dev_issuer::DevIssuer;
 
 use crate::keyring::Keyring;
 use crate::support::{self, Sandbox};
@@ -17,7 +17,7 @@ const CROWD: usize = 100;
 struct Scene {
     // Dropped in this order: the keyring outlives nobody who asks it.
     home: Sandbox,
-    issuer: Handle,
+    issuer: DevIssuer,
     _keyring: Keyring,
 }
 
@@ -25,7 +25,7 @@ impl Scene {
     fn set() -> Self {
         let keyring = Keyring::start();
         let issuer = support::issuer(|options| {
-            assert!(options.reuse_grace.is_zero() && options.rotate, "the issuer revokes on reuse");
+            assert!(options.reuse_grace.is_zero() && options.rotate_refresh_tokens, "the issuer revokes on reuse");
         });
         let mut home = Sandbox::with_store("keychain");
         home.set("DBUS_SESSION_BUS_ADDRESS", keyring.address());
@@ -41,7 +41,7 @@ impl Scene {
         home.run(&["logout", "first", "--no-revoke"]).exits(0);
         let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--with-token"];
         home.run_with(&login, &response.to_string()).exits(0);
-        home.keep_secret(&token("refresh_token"));
+        home.register_secret(&token("refresh_token"));
         Self { home, issuer, _keyring: keyring }
     }
 
@@ -76,7 +76,7 @@ impl Scene {
     #[track_caller]
     fn refreshed_once(&self) {
         let stats = self.issuer.stats();
-        assert_eq!(stats.grants_asked["refresh_token"], 1, "{stats:?}");
+        assert_eq!(stats.token_requests["refresh_token"], 1, "{stats:?}");
         assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (1, 0, 0), "{stats:?}");
     }
 }

@@ -36,7 +36,7 @@ fn signing_in_at_the_toolkits_pages() {
         client.close().await.expect("closed");
         (said, at)
     });
-    desk.home.finish(started, &args).exits(0).says("Logged in as");
+    desk.home.finish(started, &args).exits(0).reports("Logged in as");
     assert!(said.contains("You are signed in"), "{said}");
     assert_eq!((at.host_str(), at.path()), (Some("127.0.0.1"), "/callback"));
     desk.home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::agent_support::{agent, asked, socket_of};
 use crate::site::{Site, get_with, post_json};
 use crate::support::jwt::claims;
-use crate::support::{PASSWORD, Ran, Sandbox, USER};
+use crate::support::{CommandOutput, PASSWORD, Sandbox, USER};
 
 /// A home and the arguments that log in to the site's API.
 struct Desk {
@@ -37,14 +37,14 @@ impl Desk {
         Self { home: Sandbox::new(), site, args }
     }
 
-    fn log_in(&self, password: &str) -> Ran {
+    fn log_in(&self, password: &str) -> CommandOutput {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         self.home.run_with(&args, &format!("{password}\n"))
     }
 
     fn logged_in(site: Site) -> Self {
         let desk = Self::at(site);
-        desk.log_in(PASSWORD).exits(0).says("Logged in");
+        desk.log_in(PASSWORD).exits(0).reports("Logged in");
         desk.home.session("work");
         desk
     }
@@ -76,7 +76,8 @@ fn user_name_and_password_become_a_token_that_the_api_takes_and_that_is_verified
     let desk = Desk::logged_in(Site::start());
     let token = desk.home.token("work");
     desk.serves(&token);
-    let granted = desk.home.traced(&["verify", "work", "--json", "--claim", "token_type=access"], "").exits(0).json();
+    let granted =
+        desk.home.run_offline(&["verify", "work", "--json", "--claim", "token_type=access"], "").exits(0).json();
     assert_eq!(granted["claims"]["user_id"], "1", "{granted}");
     for (option, value, code) in [
         ("--audience", "others", "wrong_audience"),
@@ -171,8 +172,8 @@ fn a_refresh_token_that_is_blacklisted_ends_the_session_and_is_not_sent_again() 
 #[test]
 fn a_wrong_password_is_told_in_the_servers_words_and_keeps_nothing() {
     let desk = Desk::at(Site::start());
-    desk.home.keep_secret("a wrong password of the tests");
-    desk.log_in("a wrong password of the tests").exits(5).says("No active account found with the given credentials");
+    desk.home.register_secret("a wrong password of the tests");
+    desk.log_in("a wrong password of the tests").exits(5).reports("No active account found with the given credentials");
     desk.home.run(&["token", "work"]).exits(2);
     assert!(!desk.home.config_file().exists() && !desk.home.session_file("work").exists());
     desk.log_in(PASSWORD).exits(0);
@@ -205,14 +206,14 @@ fn a_page_or_a_fault_in_place_of_an_answer_is_told_and_ends_no_session() {
         let endpoint = desk.site.at(&format!("/api/{path}/"));
         let asked = desk.args.iter().map(|arg| if *arg == desk.site.at("/api/login/") { &endpoint } else { arg });
         let args: Vec<&str> = asked.map(|arg| if arg == "work" { "other" } else { arg.as_str() }).collect();
-        let ran = desk.home.run_with(&args, &format!("{PASSWORD}\n")).exits(6).says(says);
+        let ran = desk.home.run_with(&args, &format!("{PASSWORD}\n")).exits(6).reports(says);
         assert!(!ran.stderr.contains("<title>") && !ran.stderr.contains("Sign in to"), "{}", ran.stderr);
         desk.home.run(&["token", "other"]).exits(2);
         // The same of a refresh, which may have spent the refresh token: it is not sent again at once.
         desk.log_in(PASSWORD).exits(0);
         let (token, refresh) = (desk.home.token("work"), desk.refresh_token());
         desk.home.run(&["profile", "set", "work", &format!("refresh_endpoint={endpoint}")]).exits(0);
-        desk.home.run(&["refresh", "work"]).exits(6).says(says);
+        desk.home.run(&["refresh", "work"]).exits(6).reports(says);
         assert_eq!((desk.home.token("work"), desk.refresh_token()), (token, refresh), "kept and served all the while");
         assert_eq!(desk.refreshes_elsewhere(&desk.refresh_token()).0, 200);
     }

@@ -7,7 +7,7 @@ use std::process::Child;
 use serde_json::{Value, json};
 
 use crate::site::{SECRET, Site, Visitor, get_with, post_form};
-use crate::support::{PASSWORD, Ran, Sandbox, USER};
+use crate::support::{CommandOutput, PASSWORD, Sandbox, USER};
 
 /// `login work` at the site's authorization server as one of its clients, and more.
 fn login<'a>(issuer: &'a str, client: &'a str, more: &[&'a str]) -> Vec<&'a str> {
@@ -16,18 +16,18 @@ fn login<'a>(issuer: &'a str, client: &'a str, more: &[&'a str]) -> Vec<&'a str>
 
 /// Logs in by code: the sign-in address is opened elsewhere, and the browser comes back to authctl's own port.
 #[track_caller]
-fn by_code(home: &Sandbox, site: &Site, args: &[&str]) -> Ran {
-    let waiting = home.watch(&[args, &["--no-browser"]].concat());
-    let back = Visitor::allows(&waiting.line(&site.at("/o/authorize/")));
-    let mut done = Visitor::opens(&back);
+fn by_code(home: &Sandbox, site: &Site, args: &[&str]) -> CommandOutput {
+    let waiting = home.spawn(&[args, &["--no-browser"]].concat());
+    let back = Visitor::allow(&waiting.wait_for_line(&site.at("/o/authorize/")));
+    let mut done = Visitor::open(&back);
     assert!(done.led_to.take().is_none() && done.html.contains("You are signed in"), "{} {}", done.status, done.html);
-    waiting.ends()
+    waiting.wait()
 }
 
 /// A home that is logged in as `program`.
 fn logged_in(site: &Site) -> Sandbox {
     let home = Sandbox::new();
-    by_code(&home, site, &login(&site.at("/o"), "program", &[])).exits(0).says("Logged in as");
+    by_code(&home, site, &login(&site.at("/o"), "program", &[])).exits(0).reports("Logged in as");
     home.session("work");
     home
 }
@@ -54,9 +54,9 @@ fn by_code_through_its_pages_the_access_token_is_opaque_and_the_id_token_decides
     assert_eq!((status, &claims["sub"]), (200, &json!("1")));
     let denied = home.run(&["verify", "work", "--json"]).exits(4).json();
     assert_eq!(denied["reasons"][0]["code"], "opaque_token", "{denied}");
-    home.run(&["exec", "work", "--", "true"]).exits(4).says("verify_token=id_token");
+    home.run(&["exec", "work", "--", "true"]).exits(4).reports("verify_token=id_token");
     home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
-    let granted = home.traced(&["verify", "work", "--json"], "").exits(0).json();
+    let granted = home.run_offline(&["verify", "work", "--json"], "").exits(0).json();
     assert_eq!((&granted["claims"]["iss"], &granted["claims"]["aud"]), (&json!(site.at("/o")), &json!("program")));
     home.run(&["exec", "work", "--", "true"]).exits(0);
     // Another's key denies it.
@@ -103,7 +103,7 @@ fn without_discovery_a_public_key_from_a_file_is_the_only_one_trusted() {
         let key = key.to_str().expect("text");
         by_code(&home, &site, &[&args[..], &["--jwks", key]].concat())
     };
-    pinning(&strangers).exits(4).says("signature");
+    pinning(&strangers).exits(4).reports("signature");
     home.run(&["token", "work"]).exits(2);
     pinning(&own).exits(0);
     home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
@@ -119,48 +119,48 @@ fn on_another_device_with_the_code_shown_here() {
     let device = site.at("/o/device-authorization/");
     let issuer = site.at("/o");
     // Its metadata names no such endpoint.
-    home.run(&login(&issuer, "device", &["--device"])).exits(5).says("--device-authorization-endpoint");
+    home.run(&login(&issuer, "device", &["--device"])).exits(5).reports("--device-authorization-endpoint");
     let args = login(&issuer, "device", &["--device", "--device-authorization-endpoint", &device]);
-    let waiting = home.watch(&args);
-    let address = waiting.finds("an address", |said| {
+    let waiting = home.spawn(&args);
+    let address = waiting.wait_until("an address", |said| {
         said.contains("Ctrl-C gives up")
             .then(|| said.split_whitespace().find(|word| word.ends_with("/o/device/")))?
             .map(str::to_owned)
     });
-    let code = waiting.finds("a code", |said| {
+    let code = waiting.wait_until("a code", |said| {
         Some(said.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned())
     });
-    let mut visitor = Visitor::opens(&address);
-    visitor.signs_in().submits(&[("user_code", &code)]).submits(&[("action", "accept")]);
+    let mut visitor = Visitor::open(&address);
+    visitor.sign_in().submit(&[("user_code", &code)]).submit(&[("action", "accept")]);
     assert!(visitor.url.path().contains("device-grant-status"), "{} {}", visitor.url, visitor.html);
-    waiting.ends().exits(0);
+    waiting.wait().exits(0);
     assert!(active(&site, &home.token("work")));
     // Who says no is heard.
-    let waiting = home.watch(&args);
-    let code = waiting.finds("a code", |said| {
+    let waiting = home.spawn(&args);
+    let code = waiting.wait_until("a code", |said| {
         Some(said.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned())
     });
-    let mut visitor = Visitor::opens(&address);
-    visitor.signs_in().submits(&[("user_code", &code)]).submits(&[("action", "deny")]);
-    waiting.ends().exits(5).says("access_denied");
+    let mut visitor = Visitor::open(&address);
+    visitor.sign_in().submit(&[("user_code", &code)]).submit(&[("action", "deny")]);
+    waiting.wait().exits(5).reports("access_denied");
     assert!(active(&site, &home.token("work")), "the session before is still there");
 }
 
 #[test]
 fn a_client_whose_secret_is_changed_by_form_encoding() {
     let (site, home) = (Site::start(), Sandbox::new());
-    home.keep_secret(SECRET);
+    home.register_secret(SECRET);
     let issuer = site.at("/o");
     for auth in ["client_secret_basic", "client_secret_post"] {
         let args = ["--client-credentials", "--client-secret-stdin", "--client-auth", auth, "--scope", "read"];
         let args = login(&issuer, "service", &args);
-        home.run_with(&args, &format!("{SECRET}\n")).exits(0).says("Logged in as the client service");
+        home.run_with(&args, &format!("{SECRET}\n")).exits(0).reports("Logged in as the client service");
         let first = home.token("work");
         assert!(active(&site, &first), "{auth}");
         home.expire("work");
         assert_ne!(home.token("work"), first, "{auth}: refreshed by itself");
-        home.keep_secret("a wrong secret of the tests");
-        home.run_with(&args, "a wrong secret of the tests\n").exits(5).says("invalid_client");
+        home.register_secret("a wrong secret of the tests");
+        home.run_with(&args, "a wrong secret of the tests\n").exits(5).reports("invalid_client");
         home.run(&["token", "work"]).exits(0);
     }
     assert!(home.leaks_in_files().is_empty());
@@ -172,8 +172,8 @@ fn with_user_name_and_password() {
     let (site, home) = (Site::start(), Sandbox::new());
     let issuer = site.at("/o");
     let args = login(&issuer, "typist", &["--password", "--username", USER, "--password-stdin"]);
-    home.keep_secret("a wrong password of the tests");
-    home.run_with(&args, "a wrong password of the tests\n").exits(5).says("invalid_grant");
+    home.register_secret("a wrong password of the tests");
+    home.run_with(&args, "a wrong password of the tests\n").exits(5).reports("invalid_grant");
     home.run(&["token", "work"]).exits(2);
     home.run_with(&args, &format!("{PASSWORD}\n")).exits(0);
     assert!(active(&site, &home.token("work")));
@@ -256,21 +256,21 @@ fn comes_back_to(redirect: &str, as_sent: &str) {
     let (site, home) = (Site::with(json!({"redirect": redirect})), Sandbox::new());
     let issuer = site.at("/o");
     let args = login(&issuer, "elsewhere", &["--redirect-uri", redirect]);
-    let waiting = home.watch(&[&args[..], &["--no-browser"]].concat());
-    let back = Visitor::allows(&waiting.line(&site.at("/o/authorize/")));
+    let waiting = home.spawn(&[&args[..], &["--no-browser"]].concat());
+    let back = Visitor::allow(&waiting.wait_for_line(&site.at("/o/authorize/")));
     assert!(back.starts_with(as_sent), "{back}");
-    let done = Visitor::opens(&back);
+    let done = Visitor::open(&back);
     assert!(done.html.contains("You are signed in"), "{}", done.html);
-    waiting.ends().exits(0);
+    waiting.wait().exits(0);
     home.token("work");
     // The next login is as the first.
     by_code(&home, &site, &["login", "work"]).exits(0);
     // With authctl's own address the server knows no such client.
     home.run(&["profile", "set", "work", "redirect_uri="]).exits(0);
-    let waiting = home.watch(&["login", "work", "--no-browser"]);
-    let mut refused = Visitor::opens(&waiting.line(&site.at("/o/authorize/")));
+    let waiting = home.spawn(&["login", "work", "--no-browser"]);
+    let mut refused = Visitor::open(&waiting.wait_for_line(&site.at("/o/authorize/")));
     if refused.html.contains("id_password") {
-        refused.signs_in();
+        refused.sign_in();
     }
     assert_eq!(refused.status, 400, "{}", refused.html);
 }
@@ -293,7 +293,7 @@ fn a_fixed_port_that_is_taken_is_told_before_anybody_signs_in() {
     let (site, home) = (Site::with(json!({"redirect": redirect})), Sandbox::new());
     let issuer = site.at("/o");
     let args = login(&issuer, "elsewhere", &["--redirect-uri", &redirect, "--no-browser", "--json"]);
-    let ran = home.watch(&args).ends();
+    let ran = home.spawn(&args).wait();
     let error: Value = ran.error();
     assert!(ran.code != 0 && error["message"].as_str().expect("text").contains("port"), "{error}");
     assert!(!ran.stderr.contains(&site.at("/o/authorize/")), "{}", ran.stderr);

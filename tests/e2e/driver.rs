@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::keyring::needs;
 use crate::support::Sandbox;
-use crate::support::watched::Watched;
+use crate::support::process::RunningCommand;
 
 /// How long the slowest step of a browser on a loaded machine may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -124,7 +124,7 @@ impl Walker {
 
     /// Opens `url` and has `answer` fill in each page and name the button to press, until it names none; gives what that
     /// page says.
-    pub async fn walk(&mut self, url: &str, answer: &impl Answer) -> Result<String, CmdError> {
+    pub async fn walk(&mut self, url: &str, answer: &impl Response) -> Result<String, CmdError> {
         self.client.goto(url).await?;
         for _ in 0..8 {
             self.look().await?;
@@ -172,7 +172,7 @@ impl Walker {
 }
 
 /// How somebody answers an issuer's pages.
-pub trait Answer {
+pub trait Response {
     /// Fills in the page that is there and gives the CSS selector of the button to press; `None` on a page that asks
     /// nothing.
     async fn to(&self, page: &Client) -> Result<Option<&'static str>, CmdError>;
@@ -195,7 +195,7 @@ impl Walked {
 }
 
 /// Walks from `url` to the end.
-pub fn walk(name: &'static str, screen: Screen, url: &str, answer: &impl Answer) -> Walked {
+pub fn walk(name: &'static str, screen: Screen, url: &str, answer: &impl Response) -> Walked {
     let driver = Driver::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -239,9 +239,9 @@ impl Desk {
 
 /// The address and the code that a device login shows.
 #[track_caller]
-pub fn shown(login: &Watched) -> (String, String) {
-    login.says("Ctrl-C gives up");
+pub fn shown(login: &RunningCommand) -> (String, String) {
+    login.reports("Ctrl-C gives up");
     let code =
         |said: &str| Some(said.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned());
-    (login.line("http"), login.finds("a code", code))
+    (login.wait_for_line("http"), login.wait_until("a code", code))
 }

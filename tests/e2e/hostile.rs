@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::browser::{Person, login};
 use crate::driver::{Desk, Driver, EVIL, PATIENCE, Screen, Walker};
-use crate::support::{self, USER, person};
+use crate::support::{self, USER, login_pages};
 
 /// How many answers the first volley of the page draws at least: one a fetch that is sent without asking first.
 const VOLLEY: u64 = 400;
@@ -72,7 +72,7 @@ fn serve(page: String) -> u16 {
 }
 
 /// Waits until the page's `words` are true.
-async fn until(client: &Client, words: &str) -> Result<(), CmdError> {
+async fn wait_until(client: &Client, words: &str) -> Result<(), CmdError> {
     let end = Instant::now() + 4 * PATIENCE;
     while client.execute(&format!("return {words}"), Vec::new()).await? != json!(true) {
         assert!(Instant::now() < end, "`{words}` does not come true");
@@ -84,7 +84,7 @@ async fn until(client: &Client, words: &str) -> Result<(), CmdError> {
 /// Opens the hostile page, lets it do its worst once, and looks into its frames and at what it opened.
 async fn attacked(client: &Client, page: &str) -> Result<(), CmdError> {
     client.goto(page).await?;
-    until(client, "volleys > 0").await?;
+    wait_until(client, "volleys > 0").await?;
     for frame in 0..2 {
         client.enter_frame(frame).await?;
         let shown = client.source().await?;
@@ -93,7 +93,7 @@ async fn attacked(client: &Client, page: &str) -> Result<(), CmdError> {
     }
     let before = client.windows().await?;
     client.find(Locator::Css("#open")).await?.click().await?;
-    until(client, "opened !== null").await?;
+    wait_until(client, "opened !== null").await?;
     let all = client.windows().await?;
     let opened = all.iter().find(|window| !before.contains(window)).expect("a window was opened").clone();
     client.switch_to_window(opened).await?;
@@ -111,7 +111,7 @@ fn a_hostile_page_changes_nothing_and_sees_nothing() {
     let desk = Desk::set();
     let args = [login(issuer.issuer(), "--browser"), vec!["-vvv".to_owned()]].concat();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let waiting = desk.home.watch(&args);
+    let waiting = desk.home.spawn(&args);
     let address = desk.address();
     let place = Place::of(&address);
     let page = include_str!("hostile.html")
@@ -132,21 +132,21 @@ fn a_hostile_page_changes_nothing_and_sees_nothing() {
         let walk = walker.walk(&address, &person);
         let said = tokio::time::timeout(6 * PATIENCE, walk).await.expect("in time").expect("a walk");
         client.switch_to_window(hostile).await.expect("switched");
-        until(&client, "volleys > 1").await.expect("it went on");
+        wait_until(&client, "volleys > 1").await.expect("it went on");
         let seen = client.execute("return seen", Vec::new()).await.expect("a list");
         assert_eq!(seen, json!([]), "the page came to see something");
         client.close().await.expect("closed");
         said
     });
     assert!(said.contains("You are signed in"), "{said}");
-    let ran = waiting.ends().exits(0).says("Logged in as");
+    let ran = waiting.wait().exits(0).reports("Logged in as");
     let count = turned_away(&ran.stderr);
     assert!(count >= VOLLEY, "{count} requests were turned away");
     assert!(!ran.stderr.contains("stolen") && !ran.stderr.contains("guess"), "{}", ran.stderr);
     desk.home.token("work");
     desk.home.run(&["verify", "work"]).exits(0);
     let stats = issuer.stats();
-    assert_eq!(stats.grants_asked["authorization_code"], 1, "no other code was redeemed");
+    assert_eq!(stats.token_requests["authorization_code"], 1, "no other code was redeemed");
     assert!(stats.refusals.is_empty(), "{:?}", stats.refusals);
 }
 
@@ -194,13 +194,13 @@ fn what_comes_before_the_right_browser_changes_nothing() {
         assert!(answer.contains("frame-ancestors 'none'") && answer.contains("cache-control: no-store"), "{answer}");
         assert!(!answer.contains("stolen") && !answer.contains(&place.state.to_ascii_lowercase()), "{head}: {answer}");
     }
-    let mut right = person::Person::signs_in(&issuer, &address, USER);
-    assert_eq!(right.follows(), 200);
+    let mut right = login_pages::LoginPages::sign_in(&issuer, &address, USER);
+    assert_eq!(right.follow_redirect(), 200);
     assert!(right.html.contains("You are signed in"), "{}", right.html);
     drop((ahead, slow));
-    let ran = desk.home.finish(started, &args).exits(0).says("Logged in as");
+    let ran = desk.home.finish(started, &args).exits(0).reports("Logged in as");
     assert_eq!(turned_away(&ran.stderr), STRANGERS.len() as u64, "{}", ran.stderr);
-    assert_eq!(issuer.stats().grants_asked["authorization_code"], 1);
+    assert_eq!(issuer.stats().token_requests["authorization_code"], 1);
     desk.home.token("work");
 }
 
@@ -211,7 +211,7 @@ fn where_nobody_strange_came_nothing_is_said_of_it() {
     let args = [login(issuer.issuer(), "--browser"), vec!["-v".to_owned()]].concat();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let started = desk.home.start(&args, "");
-    assert_eq!(person::Person::signs_in(&issuer, &desk.address(), USER).follows(), 200);
+    assert_eq!(login_pages::LoginPages::sign_in(&issuer, &desk.address(), USER).follow_redirect(), 200);
     let ran = desk.home.finish(started, &args).exits(0);
     assert!(!ran.stderr.contains("turned away"), "{}", ran.stderr);
     desk.home.token("work");

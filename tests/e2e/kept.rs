@@ -4,10 +4,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use authctl::dev_issuer::Handle;
+use authctl::dev_issuer::DevIssuer;
 
 use crate::keyring::{Keyring, SilentBus};
-use crate::support::{self, Ran, Sandbox};
+use crate::support::{self, CommandOutput, Sandbox};
 
 /// Within this the program says that the keychain is out of order, whatever is wrong with it.
 const PROMISE: Duration = Duration::from_secs(5);
@@ -19,7 +19,7 @@ fn home_at(address: &str) -> Sandbox {
 }
 
 /// A home that is logged in as `work`, its session in a keyring.
-fn logged_in() -> (Sandbox, Keyring, Handle) {
+fn logged_in() -> (Sandbox, Keyring, DevIssuer) {
     let (keyring, issuer) = (Keyring::start(), support::issuer(|_| {}));
     let home = home_at(keyring.address());
     home.log_in("work", &issuer);
@@ -63,7 +63,7 @@ fn nothing_in_files(home: &Sandbox) {
 
 /// Each command that needs the session exits 7 within the promise, with this word for it and a hint of what to do.
 #[track_caller]
-fn refuses(home: &Sandbox, issuer: &Handle, code: &str, hint: &str) {
+fn refuses(home: &Sandbox, issuer: &DevIssuer, code: &str, hint: &str) {
     let begun = issuer.stats().requests;
     let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--password", "--json"];
     let login = [&login[..], &["--username", support::USER, "--password-stdin"]].concat();
@@ -76,7 +76,7 @@ fn refuses(home: &Sandbox, issuer: &Handle, code: &str, hint: &str) {
     ];
     for (args, stdin) in commands {
         let started = Instant::now();
-        let ran: Ran = home.run_with(args, stdin).exits(7);
+        let ran: CommandOutput = home.run_with(args, stdin).exits(7);
         assert!(started.elapsed() < PROMISE, "{args:?} took {:?}", started.elapsed());
         assert_eq!((ran.error()["code"].as_str(), ran.stdout.as_str()), (Some(code), ""), "{}", ran.stderr);
         assert!(ran.error()["hint"].to_string().contains(hint), "{}", ran.stderr);
@@ -98,7 +98,7 @@ fn a_session_lives_in_the_keychain_and_nowhere_else() {
     let kept = lookup(&keyring, "work").expect("kept");
     assert_eq!(kept["tokens"]["access_token"], token.as_str());
     let refresh_token = kept["tokens"]["refresh_token"].as_str().expect("a refresh token").to_owned();
-    home.keep_secret(&refresh_token);
+    home.register_secret(&refresh_token);
     home.run(&["verify", "work"]).exits(0);
     let status = home.run(&["status", "work", "--json"]).exits(0);
     assert!(status.stdout.contains("keychain item `authctl: work`"), "{}", status.stdout);
@@ -107,7 +107,7 @@ fn a_session_lives_in_the_keychain_and_nowhere_else() {
     assert_ne!(home.token("work"), token);
     let refreshed = lookup(&keyring, "work").expect("kept");
     assert_ne!(refreshed["tokens"]["refresh_token"], refresh_token.as_str());
-    home.keep_secret(refreshed["tokens"]["refresh_token"].as_str().expect("a refresh token"));
+    home.register_secret(refreshed["tokens"]["refresh_token"].as_str().expect("a refresh token"));
     nothing_in_files(&home);
 
     home.run(&["logout", "work"]).exits(0);
@@ -137,7 +137,7 @@ fn a_locked_keychain() {
 #[test]
 fn a_locked_keychain_whose_prompt_nobody_answers() {
     let (home, keyring, issuer) = logged_in();
-    keyring.prompts_nobody_sees();
+    keyring.ignore_prompts();
     keyring.lock();
     refuses(&home, &issuer, "store_locked", "unlock the keychain");
 }
@@ -147,7 +147,7 @@ fn a_locked_keychain_that_has_nothing_of_the_profile_yet() {
     for prompter in [false, true] {
         let (home, keyring, issuer) = logged_in();
         if prompter {
-            keyring.prompts_nobody_sees();
+            keyring.ignore_prompts();
         }
         keyring.lock();
         let requests = issuer.stats().requests;
@@ -242,7 +242,7 @@ fn a_token_of_almost_a_mebibyte() {
     let (keyring, issuer) = (Keyring::start(), support::issuer(|_| {}));
     let home = home_at(keyring.address());
     let token = "x".repeat(1_000_000);
-    home.keep_secret(&token);
+    home.register_secret(&token);
     let response = serde_json::json!({"access_token": token, "token_type": "Bearer", "expires_in": 300});
     let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--with-token"];
     home.run_with(&login, &response.to_string()).exits(0);
@@ -257,9 +257,9 @@ fn pinned_keys_move_with_their_profile_to_another_store() {
     home.set("AUTHCTL_STORE", "file");
     home.log_in("work", &issuer);
     let (theirs, right) = (home.path().join("theirs.json"), home.path().join("right.json"));
-    let other = serde_json::json!({"keys": [support::pairs::Pair::ed25519().jwk("k")]});
+    let other = serde_json::json!({"keys": [support::signing_keys::SigningKey::ed25519().jwk("k")]});
     std::fs::write(&theirs, other.to_string()).expect("written");
-    std::fs::write(&right, support::person::get(&issuer, "jwks")).expect("written");
+    std::fs::write(&right, support::login_pages::get(&issuer, "jwks")).expect("written");
     home.run(&["keys", "pin", "work", "--jwks", right.to_str().expect("text")]).exits(0);
     let login = ["login", "work", "--password", "--password-stdin", "--username", support::USER, "--store"];
     home.run_with(&[&login[..], &["keychain"]].concat(), support::PASSWORD).exits(0);
@@ -267,7 +267,7 @@ fn pinned_keys_move_with_their_profile_to_another_store() {
     assert_eq!(shown["pinned"]["source"], right.to_str().expect("text"));
     // What was pinned last counts, wherever it goes.
     home.run(&["keys", "pin", "work", "--jwks", theirs.to_str().expect("text")]).exits(0);
-    home.run_with(&[&login[..], &["file"]].concat(), support::PASSWORD).exits(4).says("ID token");
+    home.run_with(&[&login[..], &["file"]].concat(), support::PASSWORD).exits(4).reports("ID token");
 }
 
 #[test]
@@ -277,14 +277,14 @@ fn pinned_keys_that_are_damaged_do_not_move_and_that_is_said() {
     home.set("AUTHCTL_STORE", "file");
     home.log_in("work", &issuer);
     let right = home.path().join("right.json");
-    std::fs::write(&right, support::person::get(&issuer, "jwks")).expect("written");
+    std::fs::write(&right, support::login_pages::get(&issuer, "jwks")).expect("written");
     home.run(&["keys", "pin", "work", "--jwks", right.to_str().expect("text")]).exits(0);
     let record = authctl::model::RecordName::of_issuer(&issuer.issuer().parse().expect("an issuer"));
     let file = home.session_file("work").with_file_name(format!("{}.age", record.as_str()));
     std::fs::write(&file, "junk").expect("written");
     let login = ["login", "work", "--password", "--password-stdin", "--username", support::USER, "--store", "keychain"];
     let quiet = [&login[..], &["--quiet"]].concat();
-    home.run_with(&quiet, support::PASSWORD).exits(0).says("pin again what was pinned");
+    home.run_with(&quiet, support::PASSWORD).exits(0).reports("pin again what was pinned");
     let shown = home.run(&["keys", "show", "work", "--json"]).exits(0).json();
     assert!(shown["pinned"].is_null() && shown["fetched"].is_object(), "{shown}");
 }
@@ -295,12 +295,12 @@ fn pinned_keys_in_a_keychain_that_is_locked_keep_their_profile_there() {
     let home = home_at(keyring.address());
     home.log_in("work", &issuer);
     let right = home.path().join("right.json");
-    std::fs::write(&right, support::person::get(&issuer, "jwks")).expect("written");
+    std::fs::write(&right, support::login_pages::get(&issuer, "jwks")).expect("written");
     home.run(&["keys", "pin", "work", "--jwks", right.to_str().expect("text")]).exits(0);
     keyring.lock();
     let asked = issuer.stats().requests;
     let login = ["login", "work", "--password", "--password-stdin", "--username", support::USER, "--store", "file"];
-    let refused = home.run_with(&login, support::PASSWORD).exits(7).says("keys may be pinned in the keychain store");
+    let refused = home.run_with(&login, support::PASSWORD).exits(7).reports("keys may be pinned in the keychain store");
     assert!(refused.stderr.contains("--jwks FILE"), "{}", refused.stderr);
     assert_eq!(issuer.stats().requests, asked, "told before anybody signs in");
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["store"], "keychain");

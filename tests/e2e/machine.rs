@@ -78,7 +78,7 @@ impl Machine {
 
     /// What it told when it has switched itself off.
     #[track_caller]
-    pub fn ends(mut self) -> Vec<String> {
+    pub fn wait(mut self) -> Vec<String> {
         let begun = Instant::now();
         while self.kernel.try_wait().expect("waited").is_none() {
             assert!(begun.elapsed() < LIMIT, "it did not end\n{}\n{}", self.read("told"), self.read("log"));

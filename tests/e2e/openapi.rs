@@ -7,10 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use authctl::dev_issuer::Handle;
+use authctl::dev_issuer::DevIssuer;
 
-use crate::agent_support::{Killed, agent, asked, socket_of};
-use crate::support::watched::until;
+use crate::agent_support::{KillOnDrop, agent, asked, socket_of};
+use crate::support::process::wait_until;
 use crate::support::{self, Sandbox, contains};
 
 /// Where `tests/run` puts schemathesis.
@@ -70,8 +70,8 @@ fn pass_answers(mut from: UnixStream, mut to: &TcpStream) {
 
 struct Scene {
     home: Sandbox,
-    agent: Killed,
-    _issuer: Handle,
+    agent: KillOnDrop,
+    _issuer: DevIssuer,
     address: String,
     socket: PathBuf,
 }
@@ -163,7 +163,7 @@ fn it_stops_as_described() {
     let (status, stopping) = asked(&scene.socket, "POST", "/v1/stop", "");
     assert!(described["responses"][status.to_string()].is_object(), "{status} is not described");
     assert_eq!((status, stopping), (200, serde_json::json!({"pid": scene.agent.0.id()})));
-    let ended = until("its end", || scene.agent.0.try_wait().expect("waited"));
+    let ended = wait_until("its end", || scene.agent.0.try_wait().expect("waited"));
     assert!(ended.success() && !scene.socket.exists(), "{ended}");
 }
 

@@ -1,10 +1,10 @@
 //! A network that swallows whatever is sent into it: what is waited for there, for how long, and what is said then.
 
 use crate::keyring::needs;
-use crate::support::{AUTHCTL, Ran, Sandbox};
+use crate::support::{AUTHCTL, CommandOutput, Sandbox};
 
 /// Logs in at `issuer` from a network of its own, in which every name server and every address is silent.
-fn log_in_at(issuer: &str) -> Ran {
+fn log_in_at(issuer: &str) -> CommandOutput {
     needs(&["unshare", "ip"]);
     let home = Sandbox::new();
     let servers = home.path().join("resolv.conf");
@@ -19,17 +19,17 @@ fn log_in_at(issuer: &str) -> Ran {
     // A user who is not root is root in a user namespace of its own.
     let user: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--map-root-user"] };
     let args = [user, &["--net", "--mount", "--", "sh", "-c", &script]].concat();
-    home.run_command(&mut home.command_of("unshare", &args)).exits(6)
+    home.run_command(&mut home.command_for("unshare", &args)).exits(6)
 }
 
 #[test]
 fn a_name_server_that_never_answers_is_what_is_named() {
     log_in_at("https://issuer.test")
-        .says("issuer.test cannot be reached: its name could not be resolved (nothing within 7 seconds)")
-        .says("check the network and the address");
+        .reports("issuer.test cannot be reached: its name could not be resolved (nothing within 7 seconds)")
+        .reports("check the network and the address");
 }
 
 #[test]
 fn an_address_that_never_answers_is_what_is_named() {
-    log_in_at("https://192.0.2.7").says("192.0.2.7 cannot be reached: no connection (nothing within 8 seconds)");
+    log_in_at("https://192.0.2.7").reports("192.0.2.7 cannot be reached: no connection (nothing within 8 seconds)");
 }

@@ -42,7 +42,7 @@ impl Site {
         assert!(python.is_file(), "not installed: {}; `tests/run` installs what the tests drive", python.display());
         let dir = tempfile::Builder::new().prefix("authctl-django-").tempdir().expect("a temporary directory");
         let own = json!({"dir": dir.path(), "password": PASSWORD, "secret": SECRET});
-        let options = crate::support::pairs::changed(own, options);
+        let options = crate::support::signing_keys::changed(own, options);
         let mut process = Command::new(python)
             .arg(root.join("tests/e2e/django/serve.py"))
             .env_clear()
@@ -99,7 +99,7 @@ pub struct Visitor {
 
 impl Visitor {
     /// Opens an address and goes along with the redirects of its site.
-    pub fn opens(url: &str) -> Self {
+    pub fn open(url: &str) -> Self {
         let http = reqwest::Client::builder()
             .no_proxy()
             .tls_certs_only([])
@@ -110,11 +110,11 @@ impl Visitor {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (url, cookies) = (Url::parse(url).expect("an address"), BTreeMap::new());
         let mut visitor = Self { runtime, http, cookies, url, html: String::new(), status: 0, led_to: None };
-        visitor.goes(visitor.http.get(visitor.url.clone()));
+        visitor.visit(visitor.http.get(visitor.url.clone()));
         visitor
     }
 
-    fn goes(&mut self, request: reqwest::RequestBuilder) {
+    fn visit(&mut self, request: reqwest::RequestBuilder) {
         let home = self.url.origin();
         let mut request = request;
         for _ in 0..10 {
@@ -146,24 +146,24 @@ impl Visitor {
     }
 
     /// Fills in the form of the page, its hidden fields as they are, and sends it.
-    pub fn submits(&mut self, fields: &[(&str, &str)]) -> &mut Self {
+    pub fn submit(&mut self, fields: &[(&str, &str)]) -> &mut Self {
         let mut form: Vec<(String, String)> = inputs(&self.html);
         form.retain(|(name, _)| !fields.iter().any(|(filled, _)| filled == name));
         form.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        self.goes(self.http.post(self.url.clone()).form(&form));
+        self.visit(self.http.post(self.url.clone()).form(&form));
         self
     }
 
-    pub fn signs_in(&mut self) -> &mut Self {
+    pub fn sign_in(&mut self) -> &mut Self {
         assert!(self.html.contains("id_password"), "no page to sign in at: {} {}", self.status, self.html);
-        self.submits(&[("username", USER), ("password", PASSWORD)])
+        self.submit(&[("username", USER), ("password", PASSWORD)])
     }
 
     /// Signs in and allows the client what it asks; where that leads.
     #[track_caller]
-    pub fn allows(url: &str) -> String {
-        let mut visitor = Self::opens(url);
-        visitor.signs_in().submits(&[("allow", "Authorize")]);
+    pub fn allow(url: &str) -> String {
+        let mut visitor = Self::open(url);
+        visitor.sign_in().submit(&[("allow", "Authorize")]);
         visitor.led_to.take().unwrap_or_else(|| panic!("led nowhere: {} {}", visitor.status, visitor.html))
     }
 }

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use authctl::dev_issuer::{Algorithm, Handle};
+use authctl::dev_issuer::{Algorithm, DevIssuer};
 
 use crate::keyring::needs;
 use crate::network::free_port;
-use crate::support::hand::HandServer;
-use crate::support::watched::{Watched, until};
-use crate::support::{self, AUTHCTL, Ran, Sandbox, USER};
+use crate::support::process::{RunningCommand, wait_until};
+use crate::support::stub_server::StubServer;
+use crate::support::{self, AUTHCTL, CommandOutput, Sandbox, USER};
 
 /// Outside of most users' `PATH`; it wants to be started by its whole path in any case.
 const SSHD: &str = "/usr/sbin/sshd";
@@ -59,12 +59,14 @@ impl Server {
         command.args(["-D", "-E"]).arg(at("log")).arg("-f").arg(at("config"));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sshd");
         let server = Self { child, dir, port };
-        until("the SSH server", || std::fs::read_to_string(server.dir.path().join("log")).ok()?.find("listening on"));
+        wait_until("the SSH server", || {
+            std::fs::read_to_string(server.dir.path().join("log")).ok()?.find("listening on")
+        });
         server
     }
 
     /// Runs the program of this home by way of SSH, with a terminal there or without. What it says there is on `stderr`.
-    fn runs<'a>(&self, home: &'a Sandbox, terminal: bool, args: &[&str]) -> Watched<'a> {
+    fn runs<'a>(&self, home: &'a Sandbox, terminal: bool, args: &[&str]) -> RunningCommand<'a> {
         let at = |name: &str| self.dir.path().join(name).display().to_string();
         let plain = home.command(&[]);
         let variables = plain.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)));
@@ -82,13 +84,13 @@ impl Server {
         let remote = remote.join(" ");
         let ssh = ["ssh", if terminal { "-tt" } else { "-T" }, "-F", "/dev/null", "-p", &port, "-i", &mine];
         let options = ["-o", &known, "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR", &to, &remote];
-        let mut command = home.command_of("sh", &[&["-c", "exec \"$@\" >&2", "sh"], &ssh[..], &options].concat());
+        let mut command = home.command_for("sh", &[&["-c", "exec \"$@\" >&2", "sh"], &ssh[..], &options].concat());
         command.env_remove("BROWSER").env_remove("DISPLAY");
-        home.watch_command(command, args)
+        home.spawn_command(command, args)
     }
 }
 
-fn device_issuer() -> Handle {
+fn device_issuer() -> DevIssuer {
     support::issuer(|options| {
         options.algorithm = Algorithm::ES256;
         options.device_interval = Duration::from_secs(1);
@@ -115,18 +117,19 @@ fn login<'a>(issuer: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 fn over_ssh_a_code_is_offered_and_no_browser_started_unless_asked_for() {
     let (server, issuer, (home, opened)) = (Server::start(), device_issuer(), desk());
     let waiting = server.runs(&home, true, &login(issuer.issuer(), &[]));
-    waiting.says("You are over SSH, so no browser is opened here; `--browser` opens one all the same.");
-    let code = waiting.finds("a user code", |said| {
+    waiting.reports("You are over SSH, so no browser is opened here; `--browser` opens one all the same.");
+    let code = waiting.wait_until("a user code", |said| {
         let said = said.replace('\r', "");
         let mut lines = said[..said.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
         lines.nth(2).map(|line| line.trim().to_owned())
     });
     assert!(issuer.approve_device(&code, USER), "{code}");
-    waiting.ends().exits(0).says("Logged in as");
+    waiting.wait().exits(0).reports("Logged in as");
     assert!(!opened.exists(), "a browser was opened");
     home.token("work");
     let waiting = server.runs(&home, true, &login(issuer.issuer(), &["--browser"]));
-    let address = until("the browser", || std::fs::read_to_string(&opened).ok().filter(|text| text.ends_with('\n')));
+    let address =
+        wait_until("the browser", || std::fs::read_to_string(&opened).ok().filter(|text| text.ends_with('\n')));
     assert!(address.starts_with(&format!("{}/authorize", issuer.issuer())), "{address}");
     drop(waiting);
 }
@@ -134,19 +137,19 @@ fn over_ssh_a_code_is_offered_and_no_browser_started_unless_asked_for() {
 #[test]
 fn over_ssh_at_an_issuer_without_codes_the_address_is_pasted() {
     let (server, (home, opened)) = (Server::start(), desk());
-    let issuer = HandServer::without_codes();
+    let issuer = StubServer::without_device_grant();
     let mut waiting = server.runs(&home, true, &login(&issuer.url, &[]));
-    waiting.says("You are over SSH, so no browser is opened here, and the issuer has no codes for other devices");
-    waiting.says("Paste the address here: ");
-    waiting.types("http://127.0.0.1:1/callback?error=access_denied\n");
-    waiting.says("Copy it again, whole.");
+    waiting.reports("You are over SSH, so no browser is opened here, and the issuer has no codes for other devices");
+    waiting.reports("Paste the address here: ");
+    waiting.type_text("http://127.0.0.1:1/callback?error=access_denied\n");
+    waiting.reports("Copy it again, whole.");
     assert!(!opened.exists(), "a browser was opened");
 }
 
 /// Fails unless it ended because nobody was there, and named what to run.
 #[track_caller]
-fn nobody(ran: Ran, run: &str) {
-    ran.exits(3).says(run);
+fn nobody(ran: CommandOutput, run: &str) {
+    ran.exits(3).reports(run);
 }
 
 #[test]
@@ -154,20 +157,20 @@ fn without_a_terminal_nothing_waits() {
     let (server, issuer, (home, opened)) = (Server::start(), device_issuer(), desk());
     // There is no profile yet that a shorter command could mean.
     let again = "run the same command in a terminal";
-    nobody(server.runs(&home, false, &login(issuer.issuer(), &[])).ends(), again);
+    nobody(server.runs(&home, false, &login(issuer.issuer(), &[])).wait(), again);
     let job = |args: &[&str]| {
         let args = [&["--wait", AUTHCTL], args].concat();
-        home.run_command(&mut home.command_of("setsid", &args))
+        home.run_command(&mut home.command_for("setsid", &args))
     };
     nobody(job(&login(issuer.issuer(), &[])), again);
     assert_eq!(issuer.stats().requests.len(), 0, "nothing was asked of the issuer");
     // A session that the issuer has ended.
     home.log_in("work", &issuer);
     issuer.revoke_everything();
-    home.passes("work", 301);
+    home.advance_time("work", 301);
     nobody(job(&["token", "work"]), "authctl login work");
     nobody(job(&["token", "work", "--json"]), "authctl login work");
-    nobody(server.runs(&home, false, &["token", "work"]).ends(), "authctl login work");
+    nobody(server.runs(&home, false, &["token", "work"]).wait(), "authctl login work");
     nobody(job(&["login", "work"]), "authctl login work");
     let asked = issuer.stats().requests;
     assert!(

@@ -12,14 +12,14 @@ fn without_any_network_a_stored_token_is_decided_as_ever() {
     let user: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--map-current-user"] };
     let alone = |program: &str, args: &[&str]| {
         let args = [user, &["--net", "--", program], args].concat();
-        home.run_command(&mut home.command_of("unshare", &args))
+        home.run_command(&mut home.command_for("unshare", &args))
     };
     let devices = alone("cat", &["/proc/net/dev"]).exits(0).stdout;
     assert_eq!(devices.lines().skip(2).count(), 1, "a loopback device and nothing else: {devices}");
     let sees = alone(AUTHCTL, &["verify", "work", "--json"]).exits(0).json();
     assert_eq!(sees["valid"], true);
-    assert!(alone(AUTHCTL, &["verify", "work", "--audience", "other"]).exits(4).says("audience").stdout.is_empty());
+    assert!(alone(AUTHCTL, &["verify", "work", "--audience", "other"]).exits(4).reports("audience").stdout.is_empty());
     alone(AUTHCTL, &["keys", "update"]).exits(6);
     home.change_trust(&issuer, |trust| trust.fetched = None);
-    alone(AUTHCTL, &["verify", "work"]).exits(4).says("there is no trusted key");
+    alone(AUTHCTL, &["verify", "work"]).exits(4).reports("there is no trusted key");
 }

@@ -39,7 +39,7 @@ kill %1
 date +%s > $HERE/moment
 cp -a /run/home $HERE/kept
 "#;
-    let told = Machine::boots(here.path(), &[VERDICT, first].concat()).ends();
+    let told = Machine::boots(here.path(), &[VERDICT, first].concat()).wait();
     let expected = [
         "at first: granted",
         "a day later: granted",
@@ -68,7 +68,7 @@ issuer 1h
 log_in anew
 verdict "an issuer agrees with the clock" anew
 "#;
-    let told = Machine::boots(here.path(), &[VERDICT, second].concat()).ends();
+    let told = Machine::boots(here.path(), &[VERDICT, second].concat()).wait();
     let expected = [
         "after a minute off: granted",
         "an hour before it was switched off: not_yet_valid clock_rollback keys_stale ",

@@ -10,13 +10,13 @@ use std::time::Instant;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 
-use super::watched::{LIMIT, Watched, until};
-use super::{Ran, Sandbox};
+use super::process::{LIMIT, RunningCommand, wait_until};
+use super::{CommandOutput, Sandbox};
 
 /// A running agent; killed when dropped.
 pub struct Agent<'a> {
     /// The program, where it is this test's own child.
-    watched: Option<Watched<'a>>,
+    watched: Option<RunningCommand<'a>>,
     process: Process,
     socket: PathBuf,
     pub pid: u32,
@@ -51,13 +51,13 @@ impl Drop for Agent<'_> {
 
 /// An answer from the socket.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
 }
 
-impl Answer {
+impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
@@ -69,15 +69,15 @@ impl Answer {
 
     /// Fails the test unless the status is `status`; the body as JSON.
     #[track_caller]
-    pub fn is(&self, status: u16) -> Value {
+    pub fn expect_status(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         self.json()
     }
 
     /// Fails the test unless it is a problem with this status and code.
     #[track_caller]
-    pub fn refuses(&self, status: u16, code: &str) -> Value {
-        let problem = self.is(status);
+    pub fn expect_problem(&self, status: u16, code: &str) -> Value {
+        let problem = self.expect_status(status);
         assert_eq!((&problem["code"], &problem["status"]), (&code.into(), &status.into()), "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/problem+json"));
         problem
@@ -86,7 +86,7 @@ impl Answer {
     /// The access token of a good answer.
     #[track_caller]
     pub fn token(&self) -> String {
-        self.is(200)["access_token"].as_str().expect("a token").to_owned()
+        self.expect_status(200)["access_token"].as_str().expect("a token").to_owned()
     }
 }
 
@@ -102,17 +102,17 @@ impl Connection {
     }
 
     /// Whether all of it could be sent.
-    pub fn sends(&mut self, text: &str) -> bool {
+    pub fn send(&mut self, text: &str) -> bool {
         self.0.get_mut().write_all(text.as_bytes()).is_ok()
     }
 
     /// Sends a request.
     #[track_caller]
-    pub fn asks(&mut self, method: &str, target: &str, headers: &[&str], body: &str) {
+    pub fn request(&mut self, method: &str, target: &str, headers: &[&str], body: &str) {
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let text = format!("{method} {target} HTTP/1.1\r\nHost: authctl\r\n{length}{headers}\r\n{body}");
-        assert!(self.sends(&text), "{method} {target} was not taken");
+        assert!(self.send(&text), "{method} {target} was not taken");
     }
 
     fn line(&mut self) -> Option<String> {
@@ -139,9 +139,9 @@ impl Connection {
 
     /// The next answer; `None` where the connection was closed instead.
     #[track_caller]
-    pub fn answer(&mut self) -> Option<Answer> {
+    pub fn response(&mut self) -> Option<Response> {
         let (status, headers) = self.head()?;
-        let mut answer = Answer { status, headers, body: String::new() };
+        let mut answer = Response { status, headers, body: String::new() };
         let length = answer.header("content-length").expect("a length").parse().expect("a number");
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).ok()?;
@@ -197,7 +197,7 @@ impl Sandbox {
     }
 
     /// Another program with these arguments in this home.
-    pub fn command_of(&self, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
+    pub fn command_for(&self, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         let plain = self.command(&[]);
         command.args(args).env_clear().current_dir(self.path());
@@ -207,7 +207,7 @@ impl Sandbox {
 
     /// Runs a command that was made for this home to its end, with nothing on stdin.
     #[track_caller]
-    pub fn run_command(&self, command: &mut Command) -> Ran {
+    pub fn run_command(&self, command: &mut Command) -> CommandOutput {
         let args: Vec<String> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -216,15 +216,15 @@ impl Sandbox {
 
     /// Runs the program where it cannot tell the agent of what it does.
     #[track_caller]
-    pub fn run_apart(&self, args: &[&str]) -> Ran {
+    pub fn run_without_agent(&self, args: &[&str]) -> CommandOutput {
         self.run_command(self.command(args).env("AUTHCTL_SOCK", self.path().join("no-agent.sock")))
     }
 
     /// Lets the time pass for a session that the agent keeps cache.
     #[track_caller]
-    pub fn passes_for(&self, agent: &Agent<'_>, profile: &str, seconds: i64) {
-        self.passes(profile, seconds);
-        agent.post(&format!("/v1/forget/{profile}"), "").is(200);
+    pub fn advance_agent_time(&self, agent: &Agent<'_>, profile: &str, seconds: i64) {
+        self.advance_time(profile, seconds);
+        agent.post(&format!("/v1/forget/{profile}"), "").expect_status(200);
     }
 }
 
@@ -232,19 +232,19 @@ impl<'a> Agent<'a> {
     /// An agent in the foreground that says all it can.
     #[track_caller]
     pub fn run(home: &'a Sandbox) -> Self {
-        Self::of(home.watch(&["agent", "run", "-vvv"]), home)
+        Self::of(home.spawn(&["agent", "run", "-vvv"]), home)
     }
 
     /// An agent in the foreground, started by `program` with these arguments before its own.
     #[track_caller]
-    pub fn run_by(home: &'a Sandbox, program: &str, args: &[&str]) -> Self {
+    pub fn run_under(home: &'a Sandbox, program: &str, args: &[&str]) -> Self {
         let args = [args, &[super::AUTHCTL, "agent", "run"]].concat();
-        Self::of(home.watch_command(home.command_of(program, &args), &args), home)
+        Self::of(home.spawn_command(home.command_for(program, &args), &args), home)
     }
 
     #[track_caller]
-    fn of(watched: Watched<'a>, home: &Sandbox) -> Self {
-        watched.says("The agent listens at");
+    fn of(watched: RunningCommand<'a>, home: &Sandbox) -> Self {
+        watched.reports("The agent listens at");
         let pid = watched.id();
         Self { process: Process::of(pid), watched: Some(watched), socket: home.socket(), pid }
     }
@@ -253,15 +253,15 @@ impl<'a> Agent<'a> {
     #[track_caller]
     pub fn start(home: &'a Sandbox) -> Self {
         home.run(&["agent", "start"]).exits(0);
-        Self::found(home)
+        Self::running(home)
     }
 
     /// The agent that runs already.
     #[track_caller]
-    pub fn found(home: &'a Sandbox) -> Self {
+    pub fn running(home: &'a Sandbox) -> Self {
         let mut connection = Connection::to(&home.socket()).expect("an agent listens");
-        connection.asks("GET", "/v1/agent", &[], "");
-        let state = connection.answer().expect("an answer").is(200);
+        connection.request("GET", "/v1/agent", &[], "");
+        let state = connection.response().expect("an answer").expect_status(200);
         let pid = state["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid");
         Self { process: Process::of(pid), watched: None, socket: home.socket(), pid }
     }
@@ -272,39 +272,39 @@ impl<'a> Agent<'a> {
     }
 
     /// Whether it takes connections.
-    pub fn listens(&self) -> bool {
+    pub fn is_listening(&self) -> bool {
         Connection::to(&self.socket).is_some()
     }
 
     #[track_caller]
-    pub fn asks(&self, method: &str, target: &str, headers: &[&str], body: &str) -> Answer {
+    pub fn request(&self, method: &str, target: &str, headers: &[&str], body: &str) -> Response {
         let mut connection = self.connect();
-        connection.asks(method, target, headers, body);
-        connection.answer().expect("an answer")
+        connection.request(method, target, headers, body);
+        connection.response().expect("an answer")
     }
 
     #[track_caller]
-    pub fn get(&self, target: &str) -> Answer {
-        self.asks("GET", target, &[], "")
+    pub fn get(&self, target: &str) -> Response {
+        self.request("GET", target, &[], "")
     }
 
     #[track_caller]
-    pub fn post(&self, target: &str, body: &str) -> Answer {
-        self.asks("POST", target, &[], body)
+    pub fn post(&self, target: &str, body: &str) -> Response {
+        self.request("POST", target, &[], body)
     }
 
     /// A request that is not answered yet.
     #[track_caller]
-    pub fn waits_for(&self, method: &str, target: &str) -> Connection {
+    pub fn start_request(&self, method: &str, target: &str) -> Connection {
         let mut connection = self.connect();
-        connection.asks(method, target, &[], "");
+        connection.request(method, target, &[], "");
         connection
     }
 
     /// Listens to events from now on.
     #[track_caller]
     pub fn events(&self) -> Events {
-        let mut connection = self.waits_for("GET", "/v1/events");
+        let mut connection = self.start_request("GET", "/v1/events");
         let (status, _) = connection.head().expect("a head");
         assert_eq!(status, 200);
         Events(connection)
@@ -313,14 +313,14 @@ impl<'a> Agent<'a> {
     /// How many connections are open, this one not counted.
     #[track_caller]
     pub fn connections(&self) -> u64 {
-        self.get("/v1/agent").is(200)["connections"].as_u64().expect("a number") - 1
+        self.get("/v1/agent").expect_status(200)["connections"].as_u64().expect("a number") - 1
     }
 
     /// The same, or `None` where there is no room for the question.
-    pub fn connections_if_told(&self) -> Option<u64> {
+    pub fn try_connections(&self) -> Option<u64> {
         let mut connection = Connection::to(&self.socket)?;
-        let asked = connection.sends("GET /v1/agent HTTP/1.1\r\nHost: authctl\r\n\r\n");
-        let answer = connection.answer().filter(|answer| asked && answer.status == 200)?;
+        let asked = connection.send("GET /v1/agent HTTP/1.1\r\nHost: authctl\r\n\r\n");
+        let answer = connection.response().filter(|answer| asked && answer.status == 200)?;
         answer.json()["connections"].as_u64().map(|open| open - 1)
     }
 
@@ -331,11 +331,11 @@ impl<'a> Agent<'a> {
 
     /// Waits until a signal or a request has ended it; what it said, where it is this test's own child.
     #[track_caller]
-    pub fn ends(mut self) -> Option<Ran> {
+    pub fn wait(mut self) -> Option<CommandOutput> {
         match self.watched.take() {
-            Some(watched) => Some(watched.ends()),
+            Some(watched) => Some(watched.wait()),
             None => {
-                until("the end of the agent", || (!self.process.lives()).then_some(()));
+                wait_until("the end of the agent", || (!self.process.lives()).then_some(()));
                 None
             }
         }
@@ -343,8 +343,8 @@ impl<'a> Agent<'a> {
 
     /// Stops it and waits for the end.
     #[track_caller]
-    pub fn stops(self) -> Option<Ran> {
-        self.post("/v1/stop", "").is(200);
-        self.ends()
+    pub fn stop(self) -> Option<CommandOutput> {
+        self.post("/v1/stop", "").expect_status(200);
+        self.wait()
     }
 }

@@ -5,13 +5,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::pairs::{Pair, changed};
+use super::signing_keys::{SigningKey, changed};
 
 pub const ISSUER: &str = "https://issuer.example";
 pub const AUDIENCE: &str = "https://api.example";
 
 /// An Ed25519 key called `k`.
-pub struct Signer(Pair);
+pub struct Signer(SigningKey);
 
 /// The present, in seconds since 1970.
 pub fn now() -> i64 {
@@ -25,14 +25,14 @@ pub fn claims(token: &str) -> Value {
 }
 
 /// Claims that the default policy grants, with `changes` made: `null` takes one out.
-pub fn good(changes: Value) -> Value {
+pub fn valid_claims(changes: Value) -> Value {
     let now = now();
     changed(json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "developer", "iat": now, "exp": now + 300}), changes)
 }
 
 impl Signer {
     pub fn new() -> Self {
-        Self(Pair::ed25519())
+        Self(SigningKey::ed25519())
     }
 
     /// The public key as a JWK Set.
@@ -52,6 +52,6 @@ impl Signer {
 
     /// A JWT that the default policy grants but for `changes`; see [`good`].
     pub fn token(&self, changes: Value) -> String {
-        self.sign(&json!({"alg": "EdDSA", "kid": "k", "typ": "at+jwt"}), &good(changes))
+        self.sign(&json!({"alg": "EdDSA", "kid": "k", "typ": "at+jwt"}), &valid_claims(changes))
     }
 }

@@ -12,9 +12,9 @@ use tempfile::TempDir;
 const PASSWORD: &[u8] = b"a password of the tests";
 
 /// A process that is killed when dropped.
-struct Killed(Child);
+struct KillOnDrop(Child);
 
-impl Drop for Killed {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -33,8 +33,8 @@ pub fn needs(programs: &[&str]) {
 /// A private bus and keyring.
 pub struct Keyring {
     // Dropped in this order: the daemon before its bus, both before their directory.
-    daemon: Option<Killed>,
-    bus: Killed,
+    daemon: Option<KillOnDrop>,
+    bus: KillOnDrop,
     address: String,
     dir: TempDir,
 }
@@ -69,7 +69,7 @@ impl Keyring {
         let mut address = String::new();
         BufReader::new(bus.stdout.take().expect("piped")).read_line(&mut address).expect("an address");
         let address = address.trim().to_owned();
-        let mut keyring = Self { daemon: None, bus: Killed(bus), address, dir };
+        let mut keyring = Self { daemon: None, bus: KillOnDrop(bus), address, dir };
         keyring.start_daemon(true);
         keyring
     }
@@ -94,7 +94,7 @@ impl Keyring {
         drop(stdin);
         let mut stdout = daemon.stdout.take().expect("piped");
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
-        self.daemon = Some(Killed(daemon));
+        self.daemon = Some(KillOnDrop(daemon));
         let waited = self.run("gdbus", &["wait", "--session", "--timeout", "20", "org.freedesktop.secrets"], b"");
         assert!(waited.status.success(), "the keyring did not come up: {waited:?}");
     }
@@ -135,7 +135,7 @@ impl Keyring {
     }
 
     /// Has whoever asks for a prompt wait: the one who shows prompts is started, and never shows any.
-    pub fn prompts_nobody_sees(&self) {
+    pub fn ignore_prompts(&self) {
         let services = self.dir.path().join("services");
         let text = |name: &str| {
             // Ends with the bus.

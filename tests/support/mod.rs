@@ -3,10 +3,10 @@
 #![allow(missing_docs, reason = "tests")]
 
 pub mod agent;
-pub mod hand;
-pub mod passing;
-pub mod person;
-pub mod watched;
+pub mod login_pages;
+pub mod process;
+pub mod stub_server;
+pub mod time_travel;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -16,14 +16,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
-use authctl::dev_issuer::{Algorithm, DevIssuer, Handle, Options, User};
+use authctl::dev_issuer::{Algorithm, DevIssuer, Options, User};
 use authctl::model::{ProfileName, RecordName, Session, StoreKind, Trust};
 use authctl::secret::Secret;
 use authctl::store::{KeySource, Store};
 
 pub mod http;
 pub mod jwt;
-pub mod pairs;
+pub mod signing_keys;
 
 /// The program under test.
 pub const AUTHCTL: &str = env!("CARGO_BIN_EXE_authctl");
@@ -35,7 +35,7 @@ pub const PASSWORD: &str = "correct-horse-battery-staple";
 pub const TOTP: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
 
 /// An embedded issuer with the users that tests log in as.
-pub fn issuer(change: impl FnOnce(&mut Options)) -> Handle {
+pub fn issuer(change: impl FnOnce(&mut Options)) -> DevIssuer {
     let user = |name: &str, totp: Option<&str>| User {
         totp: totp.map(|text| Secret::new(text.into())),
         ..User::new(name, Secret::new(PASSWORD.into()))
@@ -49,7 +49,7 @@ pub fn issuer(change: impl FnOnce(&mut Options)) -> Handle {
 }
 
 /// An embedded issuer with a small key, which is made sooner than an RSA key.
-pub fn quick_issuer() -> Handle {
+pub fn quick_issuer() -> DevIssuer {
     issuer(|options| options.algorithm = Algorithm::ES256)
 }
 
@@ -63,13 +63,13 @@ pub struct Sandbox {
 
 /// What a run of the program did.
 #[derive(Debug)]
-pub struct Ran {
+pub struct CommandOutput {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
-impl Ran {
+impl CommandOutput {
     /// Fails the test unless the program exited with `code`.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
@@ -79,7 +79,7 @@ impl Ran {
 
     /// Fails the test unless stderr says `text`.
     #[track_caller]
-    pub fn says(self, text: &str) -> Self {
+    pub fn reports(self, text: &str) -> Self {
         assert!(self.stderr.contains(text), "expected {text:?} in stderr: {}", self.stderr);
         self
     }
@@ -161,14 +161,14 @@ impl Sandbox {
     }
 
     /// Runs the program to its end, with nothing on stdin.
-    pub fn run(&self, args: &[&str]) -> Ran {
+    pub fn run(&self, args: &[&str]) -> CommandOutput {
         self.run_with(args, "")
     }
 
     /// Runs the program to its end with `stdin` piped in, at the highest log level if the test's own arguments do not
     /// say otherwise, and fails the test if a secret shows where none may be.
     #[track_caller]
-    pub fn run_with(&self, args: &[&str], stdin: &str) -> Ran {
+    pub fn run_with(&self, args: &[&str], stdin: &str) -> CommandOutput {
         self.finish(self.start(args, stdin), args)
     }
 
@@ -191,9 +191,9 @@ impl Sandbox {
 
     /// Waits for a started program, and looks for leaks in what it said.
     #[track_caller]
-    pub fn finish(&self, child: Child, args: &[&str]) -> Ran {
+    pub fn finish(&self, child: Child, args: &[&str]) -> CommandOutput {
         let output = child.wait_with_output().expect("it ends");
-        let ran = Ran {
+        let ran = CommandOutput {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
@@ -204,7 +204,7 @@ impl Sandbox {
 
     /// Fails the test if a secret shows where none may be.
     #[track_caller]
-    fn no_leak_in(&self, ran: &Ran, args: &[&str]) {
+    fn no_leak_in(&self, ran: &CommandOutput, args: &[&str]) {
         let prints_tokens = matches!(args.first(), Some(&"token" | &"exec"));
         for secret in self.secrets.lock().expect("not poisoned").iter() {
             assert!(!ran.stderr.contains(secret.as_str()), "a secret on stderr of {args:?}: {}", ran.stderr);
@@ -217,7 +217,7 @@ impl Sandbox {
     }
 
     /// From now on this must not show in any stream or file but the store.
-    pub fn keep_secret(&self, secret: &str) {
+    pub fn register_secret(&self, secret: &str) {
         self.secrets.lock().expect("not poisoned").push(secret.to_owned());
     }
 
@@ -228,12 +228,12 @@ impl Sandbox {
 
     /// Logs in as [`USER`] by password, as the profile `name`.
     #[track_caller]
-    pub fn log_in(&self, name: &str, issuer: &Handle) {
+    pub fn log_in(&self, name: &str, issuer: &DevIssuer) {
         self.log_in_as(name, issuer, USER);
     }
 
     #[track_caller]
-    pub fn log_in_as(&self, name: &str, issuer: &Handle, user: &str) {
+    pub fn log_in_as(&self, name: &str, issuer: &DevIssuer, user: &str) {
         let args = [
             "login",
             name,
@@ -254,7 +254,7 @@ impl Sandbox {
     #[track_caller]
     pub fn token(&self, name: &str) -> String {
         let token = self.run(&["token", name]).exits(0).line().to_owned();
-        self.keep_secret(&token);
+        self.register_secret(&token);
         token
     }
 
@@ -273,11 +273,11 @@ impl Sandbox {
         for tokens in std::iter::once(&session.tokens).chain(others) {
             let optional = tokens.refresh_token.iter().chain(&tokens.id_token);
             for secret in std::iter::once(&tokens.access_token).chain(optional) {
-                self.keep_secret(secret.expose());
+                self.register_secret(secret.expose());
             }
         }
         if let Some(secret) = &session.client_secret {
-            self.keep_secret(secret.expose());
+            self.register_secret(secret.expose());
         }
         session
     }
@@ -292,14 +292,14 @@ impl Sandbox {
 
     /// What is kept of the issuer.
     #[track_caller]
-    pub fn trust(&self, issuer: &Handle) -> Trust {
+    pub fn trust(&self, issuer: &DevIssuer) -> Trust {
         let bytes = self.store().read_record(&record_of(issuer)).expect("readable").expect("there");
         Trust::from_stored(&bytes).expect("what is trusted")
     }
 
     /// Changes what is kept of the issuer behind the program's back.
     #[track_caller]
-    pub fn change_trust(&self, issuer: &Handle, change: impl FnOnce(&mut Trust)) {
+    pub fn change_trust(&self, issuer: &DevIssuer, change: impl FnOnce(&mut Trust)) {
         let mut trust = self.trust(issuer);
         change(&mut trust);
         self.store().write_record(&record_of(issuer), &trust.to_stored()).expect("written");
@@ -346,7 +346,7 @@ impl Sandbox {
 
     /// Takes the default profile out of the configuration.
     #[track_caller]
-    pub fn forget_default(&self) {
+    pub fn unset_default_profile(&self) {
         let text = fs::read_to_string(self.config_file()).expect("there");
         let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("default_profile")).collect();
         assert!(kept.len() < text.lines().count(), "there was a default");
@@ -360,7 +360,7 @@ impl Sandbox {
     }
 }
 
-fn record_of(issuer: &Handle) -> RecordName {
+fn record_of(issuer: &DevIssuer) -> RecordName {
     RecordName::of_issuer(&issuer.issuer().parse().expect("an issuer"))
 }
 
@@ -372,7 +372,7 @@ pub fn contains(bytes: &[u8], needle: &[u8]) -> bool {
 impl Sandbox {
     /// Runs the program under `strace` and fails the test if it, or a child of it, opens an Internet socket.
     #[track_caller]
-    pub fn traced(&self, args: &[&str], stdin: &str) -> Ran {
+    pub fn run_offline(&self, args: &[&str], stdin: &str) -> CommandOutput {
         let log = self.path().join("strace.log");
         let mut command = Command::new("strace");
         command

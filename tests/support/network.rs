@@ -7,28 +7,28 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use authctl::dev_issuer::{Algorithm, Handle};
+use authctl::dev_issuer::{Algorithm, DevIssuer};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::oneshot;
 
-use crate::support::watched::until;
-use crate::support::{PASSWORD, Ran, Sandbox, USER, issuer};
+use crate::support::process::wait_until;
+use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, issuer};
 
-/// The issuer's name, which nothing resolves but what was told ([`Company::names`]).
+/// The issuer's name, which nothing resolves but what was told ([`CompanyNetwork::names`]).
 pub const NAME: &str = "issuer.test";
 
 /// Lets a program look names up in a file, without being root.
 pub const NAMES_LIBRARY: &str = "libnss_wrapper.so";
 
 /// An issuer at `https://issuer.test:PORT`, and somebody's home.
-pub struct Company {
+pub struct CompanyNetwork {
     pub home: Sandbox,
-    pub issuer: Handle,
-    front: Front,
+    pub issuer: DevIssuer,
+    front: TlsFront,
 }
 
-impl Company {
+impl CompanyNetwork {
     pub fn new() -> Self {
         let home = Sandbox::new();
         certify(home.path());
@@ -38,7 +38,7 @@ impl Company {
             options.algorithm = Algorithm::ES256;
             options.public_url = Some(url);
         });
-        let front = Front::serve(listener, home.path(), issuer.address());
+        let front = TlsFront::serve(listener, home.path(), issuer.address());
         std::fs::write(home.path().join("hosts"), format!("127.0.0.1 {NAME} localhost\n")).expect("written");
         Self { home, issuer, front }
     }
@@ -49,8 +49,8 @@ impl Company {
     }
 
     /// Something else that speaks TLS for `to`, under the issuer's name.
-    pub fn front(&self, listener: TcpListener, to: SocketAddr) -> Front {
-        Front::serve(listener, self.home.path(), to)
+    pub fn front(&self, listener: TcpListener, to: SocketAddr) -> TlsFront {
+        TlsFront::serve(listener, self.home.path(), to)
     }
 
     /// The certificate of the company's authority.
@@ -64,30 +64,30 @@ impl Company {
     }
 
     /// Nobody listens at the issuer's address any more.
-    pub fn goes_down(&mut self) {
+    pub fn stop_issuer(&mut self) {
         self.front.stop();
     }
 
     /// Logs in as the profile `work`, with the authority's certificate.
-    pub fn logs_in(&self) -> Ran {
+    pub fn log_in(&self) -> CommandOutput {
         let authority = self.authority();
         self.login(&["--ca-cert", authority.to_str().expect("text"), "-vvv"])
     }
 
-    pub fn login(&self, more: &[&str]) -> Ran {
+    pub fn login(&self, more: &[&str]) -> CommandOutput {
         log_in(&self.home, self.issuer.issuer(), more)
     }
 
     /// Has the profile's token refreshed.
     pub fn refreshes(&self) {
         let before = self.home.token("work");
-        self.home.passes("work", 301);
+        self.home.advance_time("work", 301);
         assert_ne!(self.home.token("work"), before);
     }
 }
 
 /// Logs in by password as the profile `work`.
-pub fn log_in(home: &Sandbox, issuer: &str, more: &[&str]) -> Ran {
+pub fn log_in(home: &Sandbox, issuer: &str, more: &[&str]) -> CommandOutput {
     let args = ["login", "work", "--issuer", issuer, "--client-id", "authctl", "--password", "--password-stdin"];
     home.run_with(&[&args[..], &["--username", USER], more].concat(), &format!("{PASSWORD}\n"))
 }
@@ -119,12 +119,12 @@ fn certify(dir: &Path) {
 }
 
 /// Speaks TLS for a server that does not; ends when dropped.
-pub struct Front {
+pub struct TlsFront {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Front {
+impl TlsFront {
     fn serve(listener: TcpListener, dir: &Path, to: SocketAddr) -> Self {
         let chain = CertificateDer::pem_file_iter(dir.join("cert.pem")).expect("a file").flatten().collect();
         let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).expect("a key");
@@ -169,7 +169,7 @@ impl Front {
     }
 }
 
-impl Drop for Front {
+impl Drop for TlsFront {
     fn drop(&mut self) {
         self.stop();
     }
@@ -192,7 +192,7 @@ impl Drop for Proxy {
 
 impl Proxy {
     /// tinyproxy: HTTP CONNECT.
-    pub fn http(company: &Company, user: Option<(&str, &str)>) -> Self {
+    pub fn http(company: &CompanyNetwork, user: Option<(&str, &str)>) -> Self {
         let (port, dir) = (free_port(), company.home.path());
         let (settings, log) = (dir.join("tinyproxy.conf"), dir.join("proxy.log"));
         let user = user.map(|(name, password)| format!("BasicAuth {name} {password}\n")).unwrap_or_default();
@@ -207,7 +207,7 @@ impl Proxy {
     }
 
     /// microsocks: SOCKS 5.
-    pub fn socks(company: &Company, user: Option<(&str, &str)>) -> Self {
+    pub fn socks(company: &CompanyNetwork, user: Option<(&str, &str)>) -> Self {
         let (port, log) = (free_port(), company.home.path().join("proxy.log"));
         let mut command = Command::new("microsocks");
         command.args(["-i", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null());
@@ -218,10 +218,10 @@ impl Proxy {
         Self::start(company, command, log, port)
     }
 
-    fn start(company: &Company, mut command: Command, log: PathBuf, port: u16) -> Self {
+    fn start(company: &CompanyNetwork, mut command: Command, log: PathBuf, port: u16) -> Self {
         let child = command.envs(company.names()).stdin(Stdio::null()).spawn().expect("the proxy starts");
         let proxy = Self { child, log, at: format!("127.0.0.1:{port}") };
-        until("the proxy", || TcpStream::connect(&proxy.at).ok());
+        wait_until("the proxy", || TcpStream::connect(&proxy.at).ok());
         proxy
     }
 

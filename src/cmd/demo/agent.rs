@@ -2,13 +2,13 @@
 
 use super::{Demo, login_again};
 use crate::cmd::dev_issuer::made_up_password;
-use crate::dev_issuer::Handle;
+use crate::dev_issuer::DevIssuer;
 use crate::error::Error;
 use crate::secret::Secret;
 
 impl Demo<'_> {
     /// The agent: started, serving a child, refreshing meanwhile, locked, unlocked, stopped.
-    pub(super) fn agent(&mut self, issuer: &Handle, password: &Secret) -> Result<(), Error> {
+    pub(super) fn agent(&mut self, issuer: &DevIssuer, password: &Secret) -> Result<(), Error> {
         self.title(
             "Log in once more, and start the agent: it keeps the session cache, and is ready when this returns.",
         )?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use authctl::dev_issuer::{Endpoint, FaultKind};
 
 use crate::support::agent::{Agent, Connection};
-use crate::support::watched::until;
+use crate::support::process::wait_until;
 
 use super::{fault, logged_in};
 
@@ -21,25 +21,25 @@ fn what_is_no_request_is_refused_with_the_reason() {
         ("GET", "/v1/stop", "POST"),
         ("PUT", "/v1/refresh/work", "POST"),
     ] {
-        let answer = agent.asks(method, target, &[], "");
-        answer.refuses(405, "method_not_allowed");
+        let answer = agent.request(method, target, &[], "");
+        answer.expect_problem(405, "method_not_allowed");
         assert_eq!(answer.header("allow"), Some(allowed), "{method} {target}");
     }
     for target in ["/", "/v1", "/v1/tokens", "/v2/token", "/v1/token/a/b", "/v1/status/a"] {
         assert!([400, 404].contains(&agent.get(target).status), "{target}");
     }
-    agent.get("/v2/token").refuses(404, "unknown_path");
-    agent.get("/v1/token/nobody").refuses(404, "unknown_profile");
+    agent.get("/v2/token").expect_problem(404, "unknown_path");
+    agent.get("/v1/token/nobody").expect_problem(404, "unknown_profile");
     for target in ["/v1/token?scopes=a", "/v1/token?min_ttl=soon", "/v1/status?x=1", "/v1/token?min_ttl=1&min_ttl=2"] {
-        let problem = agent.get(target).refuses(400, "invalid_request");
+        let problem = agent.get(target).expect_problem(400, "invalid_request");
         assert_eq!(problem["exit_code"], 2, "{target}");
     }
-    agent.post("/v1/verify", "{\"token\":4711}").refuses(400, "invalid_request");
-    agent.post("/v1/verify", "{\"token\":\"x\",\"audiences\":[]}").refuses(400, "invalid_request");
+    agent.post("/v1/verify", "{\"token\":4711}").expect_problem(400, "invalid_request");
+    agent.post("/v1/verify", "{\"token\":\"x\",\"audiences\":[]}").expect_problem(400, "invalid_request");
     let mut garbage = agent.connect();
-    assert!(garbage.sends("SSH-2.0-OpenSSH_9\r\n\r\n"));
-    assert!(garbage.answer().is_none_or(|answer| answer.status == 400));
-    agent.get("/v1/token").is(200);
+    assert!(garbage.send("SSH-2.0-OpenSSH_9\r\n\r\n"));
+    assert!(garbage.response().is_none_or(|answer| answer.status == 400));
+    agent.get("/v1/token").expect_status(200);
 }
 
 #[test]
@@ -49,32 +49,32 @@ fn lengths_are_bounded() {
     // What is declared too long is refused before any of it is sent.
     for (target, length) in [("/v1/verify", 4u64 << 30), ("/v1/lock", 17 * 1024)] {
         let mut connection = agent.connect();
-        assert!(connection.sends(&format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")));
-        connection.answer().expect("an answer").refuses(413, "request_too_large");
+        assert!(connection.send(&format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")));
+        connection.response().expect("an answer").expect_problem(413, "request_too_large");
         assert!(connection.is_closed(), "what was not read is not taken for a request");
     }
     // So is a body where none belongs, of either kind.
     let mut connection = agent.connect();
-    connection.asks("GET", "/v1/token", &[], "GET /v1/token HTTP/1.1\r\n\r\n");
-    connection.answer().expect("an answer").refuses(413, "request_too_large");
+    connection.request("GET", "/v1/token", &[], "GET /v1/token HTTP/1.1\r\n\r\n");
+    connection.response().expect("an answer").expect_problem(413, "request_too_large");
     assert!(connection.is_closed());
     let mut chunked = agent.connect();
-    chunked.asks("POST", "/v1/unlock", &["Transfer-Encoding: chunked"], "");
+    chunked.request("POST", "/v1/unlock", &["Transfer-Encoding: chunked"], "");
     let piece = format!("400\r\n{}\r\n", "x".repeat(1024));
     // It may well refuse before all has been sent.
-    let _ = (0..64).all(|_| chunked.sends(&piece));
-    assert!(chunked.answer().is_none_or(|answer| answer.status == 413));
+    let _ = (0..64).all(|_| chunked.send(&piece));
+    assert!(chunked.response().is_none_or(|answer| answer.status == 413));
     // A head of any length is not kept.
     let mut long = agent.connect();
     let fits = format!("GET /v1/agent HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(20 * 1024));
-    assert!(long.sends(&fits));
-    long.answer().expect("an answer").is(200);
+    assert!(long.send(&fits));
+    long.response().expect("an answer").expect_status(200);
     let (mut longer, begun) = (agent.connect(), Instant::now());
-    let _ = longer.sends("GET /v1/agent HTTP/1.1\r\nX-Long: ");
-    let _ = (0..256).all(|_| longer.sends(&"x".repeat(1024)));
-    assert!(longer.answer().is_none_or(|answer| answer.status == 431));
+    let _ = longer.send("GET /v1/agent HTTP/1.1\r\nX-Long: ");
+    let _ = (0..256).all(|_| longer.send(&"x".repeat(1024)));
+    assert!(longer.response().is_none_or(|answer| answer.status == 431));
     assert!(longer.is_closed() && begun.elapsed() < Duration::from_secs(10), "it is not waited for");
-    agent.get("/v1/token").is(200);
+    agent.get("/v1/token").expect_status(200);
 }
 
 #[test]
@@ -86,14 +86,14 @@ fn the_silent_and_the_slow_keep_nobody_waiting() {
     let request = "GET /v1/token/work HTTP/1.1\r\nHost: a\r\n\r\n";
     // Byte by byte, and others are served between any two.
     for byte in request.chars() {
-        assert!(slow.sends(&byte.to_string()));
-        agent.get("/v1/token/work").is(200);
+        assert!(slow.send(&byte.to_string()));
+        agent.get("/v1/token/work").expect_status(200);
     }
-    slow.answer().expect("an answer").is(200);
+    slow.response().expect("an answer").expect_status(200);
     // Those that were served meanwhile are counted until the agent has seen them close.
-    until("no others", || (agent.connections() == 201).then_some(()));
+    wait_until("no others", || (agent.connections() == 201).then_some(()));
     drop((silent, slow));
-    until("their end", || (agent.connections() == 0).then_some(()));
+    wait_until("their end", || (agent.connections() == 0).then_some(()));
 }
 
 /// The one test that waits out limits of the agent's: the body's, and then what is left of the head's.
@@ -102,16 +102,16 @@ fn what_does_not_come_is_given_up() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let (silent, mut slow) = (agent.connect(), agent.connect());
-    assert!(slow.sends("GET /v1/token HTTP/1.1\r\nHost"));
-    until("both", || (agent.connections() == 2).then_some(()));
+    assert!(slow.send("GET /v1/token HTTP/1.1\r\nHost"));
+    wait_until("both", || (agent.connections() == 2).then_some(()));
     let mut connection = agent.connect();
-    assert!(connection.sends("POST /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"));
+    assert!(connection.send("POST /v1/verify HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"));
     let begun = Instant::now();
-    connection.answer().expect("an answer").refuses(408, "request_timed_out");
+    connection.response().expect("an answer").expect_problem(408, "request_timed_out");
     assert!(begun.elapsed() > Duration::from_secs(5), "{:?}", begun.elapsed());
     assert!(connection.is_closed());
     assert_eq!(agent.connections(), 2);
-    until("the end of the silent and the slow", || (agent.connections() == 0).then_some(()));
+    wait_until("the end of the silent and the slow", || (agent.connections() == 0).then_some(()));
     drop((silent, slow));
 }
 
@@ -125,20 +125,20 @@ fn ten_thousand_connections_of_one_process_leave_room_for_others() {
         let ran = home.run(&["token", "work"]).exits(0);
         assert_eq!(ran.stderr, "");
         home.run(&["agent", "status"]).exits(0);
-        let last = all.last_mut().unwrap().answer().expect("a refusal before any request");
-        last.refuses(429, "too_many_requests");
+        let last = all.last_mut().unwrap().response().expect("a refusal before any request");
+        last.expect_problem(429, "too_many_requests");
         assert!(last.header("retry-after").is_some(), "{last:?}");
         assert_eq!(last.header("connection"), Some("close"));
         drop(all);
-        until("room", || (agent.connections_if_told()? == 0).then_some(()));
+        wait_until("room", || (agent.try_connections()? == 0).then_some(()));
     }
-    agent.get("/v1/token").is(200);
+    agent.get("/v1/token").expect_status(200);
 }
 
 #[test]
 fn where_the_system_gives_few_descriptors_fewer_are_served_and_all_goes_on() {
     let (home, issuer) = logged_in(|_| {});
-    let agent = Agent::run_by(&home, "prlimit", &["--nofile=64", "--"]);
+    let agent = Agent::run_under(&home, "prlimit", &["--nofile=64", "--"]);
     let all: Vec<Connection> = (0..100).map(|_| agent.connect()).collect();
     for _ in 0..20 {
         assert_eq!(home.run(&["token", "work"]).exits(0).stderr, "");
@@ -147,32 +147,32 @@ fn where_the_system_gives_few_descriptors_fewer_are_served_and_all_goes_on() {
     assert_eq!(home.run(&["refresh", "work", "--json"]).exits(0).json()["refreshed"], true);
     assert_eq!(issuer.stats().refreshes_committed, 1);
     drop(all);
-    until("their end", || (agent.connections_if_told()? == 0).then_some(()));
+    wait_until("their end", || (agent.try_connections()? == 0).then_some(()));
 }
 
 #[test]
 fn many_processes_leave_what_a_refresh_needs() {
     const PROCESSES: usize = 60;
     let (home, issuer) = logged_in(|_| {});
-    let agent = Agent::run_by(&home, "prlimit", &["--nofile=128", "--"]);
+    let agent = Agent::run_under(&home, "prlimit", &["--nofile=128", "--"]);
     let before = home.stored("work")["tokens"]["refresh_token"].clone();
     fault(&issuer, Endpoint::Token, FaultKind::HoldReply, 1);
     let mut counting = agent.connect();
-    let mut refreshing = agent.waits_for("POST", "/v1/refresh/work");
-    until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    let mut refreshing = agent.start_request("POST", "/v1/refresh/work");
+    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
     let socket = home.socket();
     let args = ["-sN", "--unix-socket", socket.to_str().unwrap(), "http://authctl/v1/events"];
     let _processes: Vec<_> =
-        (0..PROCESSES).map(|_| home.watch_command(home.command_of("curl", &args), &args)).collect();
+        (0..PROCESSES).map(|_| home.spawn_command(home.command_for("curl", &args), &args)).collect();
     let mut connected = || {
-        counting.asks("GET", "/v1/agent", &[], "");
-        counting.answer().expect("an answer").is(200)["connections"].as_u64().expect("a number")
+        counting.request("GET", "/v1/agent", &[], "");
+        counting.response().expect("an answer").expect_status(200)["connections"].as_u64().expect("a number")
     };
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", agent.pid)).expect("run as root").count();
-    until("all of them", || (connected() == PROCESSES as u64 + 2 || descriptors() >= 128).then_some(()));
+    wait_until("all of them", || (connected() == PROCESSES as u64 + 2 || descriptors() >= 128).then_some(()));
     // The spent refresh token is worth nothing: without a descriptor for the new one the session would be lost.
     issuer.clear_faults();
-    assert_eq!(refreshing.answer().expect("an answer").is(200)["refreshed"], true);
+    assert_eq!(refreshing.response().expect("an answer").expect_status(200)["refreshed"], true);
     assert_ne!(home.stored("work")["tokens"]["refresh_token"], before);
     assert_eq!(connected(), PROCESSES as u64 + 2, "and each is served");
 }

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::support::agent::Agent;
-use crate::support::watched::until;
-use crate::support::{PASSWORD, Ran, Sandbox, USER, quick_issuer};
+use crate::support::process::wait_until;
+use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, quick_issuer};
 
 use super::logged_in;
 
@@ -13,32 +13,32 @@ fn what_the_command_line_does_is_seen_by_the_next_request() {
     let (home, issuer) = logged_in(|_| {});
     // Whatever it would watch, the system says that it does, and tells it of nothing: it knows what it is told.
     let unaware = "--inject=inotify_add_watch:retval=1";
-    let agent = Agent::run_by(&home, "strace", &["-D", "-f", "--seccomp-bpf", "-o", "/dev/null", unaware, "--"]);
+    let agent = Agent::run_under(&home, "strace", &["-D", "-f", "--seccomp-bpf", "-o", "/dev/null", unaware, "--"]);
     let first = agent.get("/v1/token").token();
     home.log_in("work", &issuer);
     let second = agent.get("/v1/token").token();
     assert_ne!(second, first, "a login");
-    home.keep_secret(&second);
+    home.register_secret(&second);
     home.log_in("other", &quick_issuer());
     home.run(&["profile", "use", "other"]).exits(0);
-    assert_eq!(agent.get("/v1/token").is(200)["profile"], "other", "the default");
+    assert_eq!(agent.get("/v1/token").expect_status(200)["profile"], "other", "the default");
     home.run(&["profile", "rename", "work", "home"]).exits(0);
-    agent.get("/v1/token/work").refuses(404, "unknown_profile");
+    agent.get("/v1/token/work").expect_problem(404, "unknown_profile");
     assert_eq!(agent.get("/v1/token/home").token(), second, "a new name");
     home.run(&["profile", "set", "home", "audience=https://api.example"]).exits(0);
-    let verdict = agent.post("/v1/verify", &json!({"profile": "home", "token": second}).to_string()).is(200);
+    let verdict = agent.post("/v1/verify", &json!({"profile": "home", "token": second}).to_string()).expect_status(200);
     assert_eq!((&verdict["valid"], &verdict["reasons"][0]["code"]), (&json!(false), &json!("wrong_audience")));
     let mut events = agent.events();
     home.run(&["logout", "home"]).exits(0);
-    let problem = agent.get("/v1/token/home").refuses(401, "login_required");
+    let problem = agent.get("/v1/token/home").expect_problem(401, "login_required");
     assert_eq!(
         (&problem["exit_code"], problem["hint"].as_str().unwrap().contains("authctl login home")),
         (&json!(3), true)
     );
     assert_eq!(events.until("logged-out").0["profile"], "home");
     home.run(&["profile", "remove", "home"]).exits(0);
-    agent.get("/v1/token/home").refuses(404, "unknown_profile");
-    agent.stops().expect("a child").exits(0);
+    agent.get("/v1/token/home").expect_problem(404, "unknown_profile");
+    agent.stop().expect("a child").exits(0);
 }
 
 /// What the agent is not told of it finds in the files, soon.
@@ -57,29 +57,31 @@ fn what_it_is_not_told_it_notices() {
         assert!(command.output().unwrap().status.success());
     };
     log_in("work", issuer.issuer());
-    let second = until("the login", || Some(agent.get("/v1/token").token()).filter(|token| *token != first));
+    let second = wait_until("the login", || Some(agent.get("/v1/token").token()).filter(|token| *token != first));
     apart(&home, &["refresh", "work"]);
-    let third = until("the refresh", || Some(agent.get("/v1/token").token()).filter(|token| *token != second));
+    let third = wait_until("the refresh", || Some(agent.get("/v1/token").token()).filter(|token| *token != second));
     assert_eq!(home.stored("work")["tokens"]["access_token"], json!(third));
     let another = quick_issuer();
     log_in("other", another.issuer());
     apart(&home, &["profile", "use", "other"]);
-    until("the default", || (agent.get("/v1/token").is(200)["profile"] == "other").then_some(()));
+    wait_until("the default", || (agent.get("/v1/token").expect_status(200)["profile"] == "other").then_some(()));
     apart(&home, &["profile", "rename", "work", "home"]);
-    until("the new name", || (agent.get("/v1/token/work").status == 404).then_some(()));
-    until("the session under it", || (agent.get("/v1/token/home").status == 200).then_some(()));
+    wait_until("the new name", || (agent.get("/v1/token/work").status == 404).then_some(()));
+    wait_until("the session under it", || (agent.get("/v1/token/home").status == 200).then_some(()));
     apart(&home, &["profile", "set", "home", "audience=https://api.example"]);
     let body = json!({"profile": "home", "token": third}).to_string();
-    until("the setting", || (agent.post("/v1/verify", &body).is(200)["valid"] == json!(false)).then_some(()));
+    wait_until("the setting", || {
+        (agent.post("/v1/verify", &body).expect_status(200)["valid"] == json!(false)).then_some(())
+    });
     let mut events = agent.events();
     apart(&home, &["logout", "home"]);
     assert_eq!(events.until("logged-out").0["profile"], "home");
-    agent.get("/v1/token/home").refuses(401, "login_required");
+    agent.get("/v1/token/home").expect_problem(401, "login_required");
 }
 
 #[track_caller]
-fn apart(home: &Sandbox, args: &[&str]) -> Ran {
-    home.run_apart(args).exits(0)
+fn apart(home: &Sandbox, args: &[&str]) -> CommandOutput {
+    home.run_without_agent(args).exits(0)
 }
 
 #[test]
@@ -95,10 +97,10 @@ fn a_broken_configuration_is_told_and_the_last_good_one_serves() {
         std::fs::rename(&new, home.config_file()).unwrap();
     };
     configure(&format!("{good}\nno_such_key = 1\n"));
-    until("the error", || agent.get("/v1/agent").is(200).get("config_error").cloned());
+    wait_until("the error", || agent.get("/v1/agent").expect_status(200).get("config_error").cloned());
     assert_eq!(agent.get("/v1/token").token(), token);
     configure(&good);
-    until("its end", || agent.get("/v1/agent").is(200).get("config_error").is_none().then_some(()));
+    wait_until("its end", || agent.get("/v1/agent").expect_status(200).get("config_error").is_none().then_some(()));
 }
 
 #[test]
@@ -113,9 +115,9 @@ fn a_configuration_that_is_kept_elsewhere_is_noticed_where_it_is_changed() {
     let token = agent.get("/v1/token").token();
     let good = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{good}\nno_such_key = 1\n")).unwrap();
-    until("the error", || agent.get("/v1/agent").is(200).get("config_error").cloned());
+    wait_until("the error", || agent.get("/v1/agent").expect_status(200).get("config_error").cloned());
     assert_eq!(agent.get("/v1/token").token(), token);
     std::fs::write(kept.join("new"), &good).unwrap();
     std::fs::rename(kept.join("new"), &file).unwrap();
-    until("its end", || agent.get("/v1/agent").is(200).get("config_error").is_none().then_some(()));
+    wait_until("its end", || agent.get("/v1/agent").expect_status(200).get("config_error").is_none().then_some(()));
 }

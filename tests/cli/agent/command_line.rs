@@ -7,8 +7,8 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::agent::Agent;
-use crate::support::watched::until;
-use crate::support::{AUTHCTL, Ran, Sandbox, quick_issuer};
+use crate::support::process::wait_until;
+use crate::support::{AUTHCTL, CommandOutput, Sandbox, quick_issuer};
 
 use super::{LIFE, logged_in};
 
@@ -32,7 +32,7 @@ fn timeless(line: &str) -> String {
 }
 
 /// The exit code and what was printed, without what differs by the second or by the agent itself.
-fn lasting(ran: &Ran) -> (i32, String, String) {
+fn lasting(ran: &CommandOutput) -> (i32, String, String) {
     let lines = |text: &str| {
         let kept = text.lines().filter(|line| !line.starts_with("agent: "));
         kept.map(timeless).collect::<Vec<_>>().join("\n")
@@ -91,14 +91,14 @@ fn everything_is_said_in_the_same_words_with_and_without_an_agent() {
     }
     home.session("work");
     home.session("other");
-    agent.stops().expect("a child").exits(0);
+    agent.stop().expect("a child").exits(0);
 }
 
 #[test]
 fn what_has_ended_is_said_in_the_same_words_too() {
     let (home, issuer) = logged_in(|_| {});
     issuer.revoke_everything();
-    home.passes("work", LIFE + 1);
+    home.advance_time("work", LIFE + 1);
     home.run(&["token"]).exits(3);
     let commands = [&["token"][..], &["token", "--json"], &["refresh", "work"], &["exec", "--", "true"]];
     let alone: Vec<_> = commands.iter().map(|args| lasting(&home.run(args))).collect();
@@ -110,10 +110,10 @@ fn what_has_ended_is_said_in_the_same_words_too() {
 }
 
 /// The files that the program opened and the sockets that it made.
-fn traced(home: &Sandbox, args: &[&str]) -> (Ran, String) {
+fn traced(home: &Sandbox, args: &[&str]) -> (CommandOutput, String) {
     let log = home.path().join("strace.log");
     let trace = ["-f", "-qq", "-s", "300", "-e", "trace=open,openat,openat2,socket,connect,clone,clone3,execve", "-o"];
-    let mut command = home.command_of("strace", &trace);
+    let mut command = home.command_for("strace", &trace);
     command.arg(&log).arg(AUTHCTL).args(args);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("strace");
     let ran = home.finish(child, args);
@@ -166,7 +166,7 @@ fn another_homes_agent_is_not_used() {
     );
     assert_eq!(other.run(&["status", "--json"]).exits(0).json()["agent"]["running"], false);
     // A client without a mark is served: it has not said which home it means.
-    agent.asks("GET", "/v1/token", &["Authctl-Home: /another"], "").refuses(421, "another_home");
+    agent.request("GET", "/v1/token", &["Authctl-Home: /another"], "").expect_problem(421, "another_home");
     // The same home under another configuration is another one as well.
     let copy = home.path().join("copy.toml");
     fs::copy(home.config_file(), &copy).unwrap();
@@ -181,15 +181,15 @@ fn an_agent_that_is_out_of_order_does_not_keep_anybody_from_a_token() {
     let token = agent.get("/v1/token").token();
     agent.signal(Signal::STOP);
     let stopped = || fs::read_to_string(format!("/proc/{}/stat", agent.pid)).unwrap().contains(") T ");
-    until("the stop", || stopped().then_some(()));
-    let ran = home.watch(&["token"]).ends().exits(0).says("going on without it");
+    wait_until("the stop", || stopped().then_some(()));
+    let ran = home.spawn(&["token"]).wait().exits(0).reports("going on without it");
     assert_eq!(ran.line(), token);
-    home.watch(&["refresh", "work"]).ends().exits(0);
+    home.spawn(&["refresh", "work"]).wait().exits(0);
     assert_eq!(issuer.stats().refreshes_committed, 1);
     agent.signal(Signal::CONT);
     // Back to life it hears of it: what it was told, or what the file says.
-    until("the new token", || (agent.get("/v1/token").token() != token).then_some(()));
-    agent.stops().expect("a child").exits(0);
+    wait_until("the new token", || (agent.get("/v1/token").token() != token).then_some(()));
+    agent.stop().expect("a child").exits(0);
     assert_eq!(issuer.stats().refresh_reuses, 0);
 }
 
@@ -197,10 +197,10 @@ fn an_agent_that_is_out_of_order_does_not_keep_anybody_from_a_token() {
 fn the_status_says_how_the_agent_is() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
-    agent.get("/v1/token").is(200);
+    agent.get("/v1/token").expect_status(200);
     let report = home.run(&["status", "--json"]).exits(0).json();
     assert_eq!((&report["agent"]["pid"], &report["agent"]["sessions"]), (&json!(agent.pid), &json!(1)));
-    let over_socket = agent.get("/v1/status").is(200);
+    let over_socket = agent.get("/v1/status").expect_status(200);
     let profile = |report: &serde_json::Value| {
         let mut row = report["profiles"][0].clone();
         row.as_object_mut().unwrap().remove("expires_in");

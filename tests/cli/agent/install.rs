@@ -1,8 +1,8 @@
 //! The service's files, as `agent install --print` shows them: they say what they mean wherever they are read.
 
-use crate::support::{Ran, Sandbox};
+use crate::support::{CommandOutput, Sandbox};
 
-fn printed(home: &Sandbox) -> Ran {
+fn printed(home: &Sandbox) -> CommandOutput {
     home.run(&["agent", "install", "--print"])
 }
 
@@ -42,7 +42,7 @@ fn a_path_that_would_be_two_lines_is_refused() {
     for name in ["AUTHCTL_SOCK", "AUTHCTL_KEY_FILE", "AUTHCTL_CONFIG", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
         let mut home = Sandbox::new();
         home.set(name, home.path().join("a\nExecStartPre=b"));
-        let refused = printed(&home).exits(2).says("cannot stand in a service's file");
+        let refused = printed(&home).exits(2).reports("cannot stand in a service's file");
         assert_eq!(refused.stdout, "", "{name}");
     }
 }

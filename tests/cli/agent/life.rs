@@ -25,8 +25,8 @@ fn agents_of(home: &Sandbox) -> Vec<u32> {
 fn start_returns_when_it_is_ready_and_leaves_it_to_itself() {
     let (home, _issuer) = logged_in(|_| {});
     home.run(&["agent", "status"]).exits(8);
-    home.run(&["agent", "start"]).exits(0).says("The agent is running.");
-    let agent = Agent::found(&home);
+    home.run(&["agent", "start"]).exits(0).reports("The agent is running.");
+    let agent = Agent::running(&home);
     assert_eq!(agent.get("/v1/token").token(), home.token("work"));
     let stat = fs::read_to_string(format!("/proc/{}/stat", agent.pid)).unwrap();
     // Parent, process group, session, terminal.
@@ -38,13 +38,13 @@ fn start_returns_when_it_is_ready_and_leaves_it_to_itself() {
     let state = home.run(&["agent", "status", "--json"]).exits(0).json();
     assert_eq!((&state["running"], &state["pid"], &state["locked"]), (&json!(true), &json!(agent.pid), &json!(false)));
     assert_eq!(state["socket"], json!(home.socket()));
-    home.run(&["agent", "start"]).exits(0).says("An agent is running already.");
-    home.watch(&["agent", "run"]).ends().exits(8).says("running already");
+    home.run(&["agent", "start"]).exits(0).reports("An agent is running already.");
+    home.spawn(&["agent", "run"]).wait().exits(8).reports("running already");
     assert_eq!(agents_of(&home), [agent.pid]);
-    home.run(&["agent", "stop"]).exits(0).says("The agent has stopped.");
-    agent.ends();
+    home.run(&["agent", "stop"]).exits(0).reports("The agent has stopped.");
+    agent.wait();
     assert!(!home.socket().exists());
-    home.run(&["agent", "stop"]).exits(8).says("authctl agent start");
+    home.run(&["agent", "stop"]).exits(8).reports("authctl agent start");
     let state = home.run(&["agent", "status", "--json"]).exits(8).json();
     assert_eq!((&state["running"], &state["pid"]), (&json!(false), &json!(null)));
 }
@@ -53,21 +53,21 @@ fn start_returns_when_it_is_ready_and_leaves_it_to_itself() {
 fn it_keeps_nothing_of_what_was_open_where_it_was_started() {
     let home = Sandbox::new();
     let script = format!("exec 5<. 9>lock && flock 9 && exec '{AUTHCTL}' agent start");
-    home.run_command(&mut home.command_of("bash", &["-c", &script])).exits(0);
-    let agent = Agent::found(&home);
+    home.run_command(&mut home.command_for("bash", &["-c", &script])).exits(0);
+    let agent = Agent::running(&home);
     fs::File::open(home.path().join("lock")).unwrap().try_lock().expect("the lock ended with who took it");
     let open: Vec<_> = fs::read_dir(format!("/proc/{}/fd", agent.pid)).unwrap().flatten().collect();
     let kept = open.iter().filter_map(|entry| fs::read_link(entry.path()).ok()).find(|path| path == home.path());
     assert_eq!(kept, None);
-    agent.stops();
+    agent.stop();
 }
 
 #[test]
 fn ten_starts_at_once_give_one_agent() {
     let (home, _issuer) = logged_in(|_| {});
-    let starts: Vec<_> = (0..10).map(|_| home.watch(&["agent", "start"])).collect();
-    let said: Vec<String> = starts.into_iter().map(|start| start.ends().exits(0).stderr).collect();
-    let agent = Agent::found(&home);
+    let starts: Vec<_> = (0..10).map(|_| home.spawn(&["agent", "start"])).collect();
+    let said: Vec<String> = starts.into_iter().map(|start| start.wait().exits(0).stderr).collect();
+    let agent = Agent::running(&home);
     assert_eq!(said.iter().filter(|said| said.contains("The agent is running.")).count(), 1, "{said:?}");
     assert_eq!(said.iter().filter(|said| said.contains("is running already")).count(), 9, "{said:?}");
     assert_eq!(agents_of(&home), [agent.pid]);
@@ -80,7 +80,7 @@ fn the_socket_of_one_that_was_killed_is_taken_over() {
     let first = Agent::start(&home);
     let pid = first.pid;
     first.signal(Signal::KILL);
-    first.ends();
+    first.wait();
     assert!(home.socket().exists(), "it left its socket");
     home.run(&["agent", "status"]).exits(8);
     assert_eq!(home.token("work"), token, "nobody listens, and nobody is waited for");
@@ -94,20 +94,20 @@ fn an_upgrade_is_noticed_by_nobody() {
     let (home, _issuer) = logged_in(|_| {});
     let (program, new) = (home.path().join("authctl"), home.path().join("authctl.new"));
     fs::copy(AUTHCTL, &program).unwrap();
-    let run = |args: &[&str]| home.run_command(&mut home.command_of(&program, args));
+    let run = |args: &[&str]| home.run_command(&mut home.command_for(&program, args));
     run(&["agent", "start"]).exits(0);
-    let old = Agent::found(&home);
+    let old = Agent::running(&home);
     let token = old.get("/v1/token").token();
-    home.keep_secret(&token);
+    home.register_secret(&token);
     fs::copy(AUTHCTL, &new).unwrap();
     fs::rename(&new, &program).unwrap();
     assert_eq!(old.get("/v1/token").token(), token);
     assert_eq!(run(&["token"]).exits(0).line(), token);
-    old.post("/v1/refresh/work", "").is(200);
+    old.post("/v1/refresh/work", "").expect_status(200);
     run(&["agent", "stop"]).exits(0);
-    old.ends();
+    old.wait();
     run(&["agent", "start"]).exits(0);
-    let new = Agent::found(&home);
+    let new = Agent::running(&home);
     assert_eq!(new.get("/v1/token").token(), home.token("work"));
     let running = fs::read_link(format!("/proc/{}/exe", new.pid)).unwrap();
     assert_eq!(running, program, "the new file, not the deleted one");

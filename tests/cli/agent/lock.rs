@@ -19,18 +19,18 @@ fn body() -> String {
 }
 
 #[track_caller]
-fn pipe(home: &Sandbox, args: &[&str], line: &str) -> crate::support::Ran {
+fn pipe(home: &Sandbox, args: &[&str], line: &str) -> crate::support::CommandOutput {
     home.run_with(&[&["agent"], args, &["--passphrase-stdin"]].concat(), &format!("{line}\n"))
 }
 
 #[test]
 fn a_locked_agent_hands_out_nothing_until_it_is_unlocked() {
     let (home, issuer) = logged_in(|_| {});
-    home.keep_secret(PASSPHRASE);
+    home.register_secret(PASSPHRASE);
     let agent = Agent::run(&home);
     let token = agent.get("/v1/token").token();
     let mut events = agent.events();
-    pipe(&home, &["lock"], PASSPHRASE).exits(0).says("authctl agent unlock");
+    pipe(&home, &["lock"], PASSPHRASE).exits(0).reports("authctl agent unlock");
     assert_eq!(events.until("locked").1, Vec::<String>::new());
     let verify = json!({"token": token}).to_string();
     // With keys of its own it needs nothing of the agent's, and is refused all the same.
@@ -45,54 +45,58 @@ fn a_locked_agent_hands_out_nothing_until_it_is_unlocked() {
         ("POST", "/v1/refresh/work", ""),
         ("POST", "/v1/lock", &body()),
     ] {
-        assert_eq!(agent.asks(method, target, &[], body).refuses(423, "agent_locked")["exit_code"], 8, "{target}");
+        assert_eq!(
+            agent.request(method, target, &[], body).expect_problem(423, "agent_locked")["exit_code"],
+            8,
+            "{target}"
+        );
     }
     for args in [&["token"][..], &["token", "--id-token"], &["refresh", "work"], &["exec", "--", "true"]] {
-        home.run(args).exits(8).says("authctl agent unlock");
+        home.run(args).exits(8).reports("authctl agent unlock");
     }
     let state = home.run(&["agent", "status", "--json"]).exits(8).json();
     assert_eq!((&state["locked"], &state["sessions"]), (&json!(true), &json!(0)));
-    let told = agent.get("/v1/status").is(200);
+    let told = agent.get("/v1/status").expect_status(200);
     assert_eq!((&told["agent"]["locked"], &told["profiles"]), (&json!(true), &json!([])));
     // Somebody who changes the session does not open the lock.
-    home.run_apart(&["refresh", "work"]).exits(0);
-    agent.post("/v1/forget/work", "").is(200);
-    agent.get("/v1/token").refuses(423, "agent_locked");
-    pipe(&home, &["unlock"], PASSPHRASE).exits(0).says("is unlocked");
-    pipe(&home, &["unlock"], "whatever").exits(0).says("is not locked");
+    home.run_without_agent(&["refresh", "work"]).exits(0);
+    agent.post("/v1/forget/work", "").expect_status(200);
+    agent.get("/v1/token").expect_problem(423, "agent_locked");
+    pipe(&home, &["unlock"], PASSPHRASE).exits(0).reports("is unlocked");
+    pipe(&home, &["unlock"], "whatever").exits(0).reports("is not locked");
     assert_eq!(events.until("unlocked").1, Vec::<String>::new());
     assert_ne!(agent.get("/v1/token").token(), token, "the session as it is now");
     home.run(&["token"]).exits(0);
-    agent.stops().expect("a child").exits(0);
+    agent.stop().expect("a child").exits(0);
 }
 
 #[test]
 fn a_wrong_passphrase_is_answered_late_to_whoever_gave_it_alone() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
-    agent.post("/v1/lock", &body()).is(200);
+    agent.post("/v1/lock", &body()).expect_status(200);
     let wrong = json!({"passphrase": "not it"}).to_string();
     // The third wrong one waits a second.
     let mut waited = Vec::new();
     for _ in 0..2 {
         let begun = Instant::now();
-        agent.post("/v1/unlock", &wrong).refuses(403, "wrong_passphrase");
+        agent.post("/v1/unlock", &wrong).expect_problem(403, "wrong_passphrase");
         waited.push(begun.elapsed());
     }
     assert!(waited[0] >= Duration::from_millis(250) && waited[1] >= Duration::from_millis(500), "{waited:?}");
     let begun = Instant::now();
     let mut third = agent.connect();
-    third.asks("POST", "/v1/unlock", &[], &wrong);
+    third.request("POST", "/v1/unlock", &[], &wrong);
     let mut others = 0;
     while begun.elapsed() < Duration::from_millis(900) {
-        agent.get("/v1/token").refuses(423, "agent_locked");
+        agent.get("/v1/token").expect_problem(423, "agent_locked");
         others += 1;
     }
     assert!(others >= 10, "others are answered meanwhile: {others}");
-    third.answer().expect("an answer").refuses(403, "wrong_passphrase");
+    third.response().expect("an answer").expect_problem(403, "wrong_passphrase");
     assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
     // Another process with the right one does not wait for that one's penalty.
-    pipe(&home, &["unlock"], "nor this").exits(8).says("passphrase");
+    pipe(&home, &["unlock"], "nor this").exits(8).reports("passphrase");
     pipe(&home, &["unlock"], PASSPHRASE).exits(0);
     agent.get("/v1/token").token();
 }
@@ -101,11 +105,11 @@ fn a_wrong_passphrase_is_answered_late_to_whoever_gave_it_alone() {
 fn one_at_a_time_is_tried() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
-    agent.post("/v1/lock", &body()).is(200);
+    agent.post("/v1/lock", &body()).expect_status(200);
     let wrong = json!({"passphrase": "not it"}).to_string();
     let mut all: Vec<_> = (0..50).map(|_| agent.connect()).collect();
-    all.iter_mut().for_each(|one| one.asks("POST", "/v1/unlock", &[], &wrong));
-    let statuses: Vec<u16> = all.iter_mut().map(|one| one.answer().expect("an answer").status).collect();
+    all.iter_mut().for_each(|one| one.request("POST", "/v1/unlock", &[], &wrong));
+    let statuses: Vec<u16> = all.iter_mut().map(|one| one.response().expect("an answer").status).collect();
     let tried = statuses.iter().filter(|status| **status == 403).count();
     // Refused attempts are told so at once; the one that is tried takes a quarter of a second at least.
     assert!((1..=3).contains(&tried), "{statuses:?}");
@@ -116,15 +120,15 @@ fn it_locks_by_itself_when_it_is_not_used() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let mut events = agent.events();
-    pipe(&home, &["lock", "--after", "1s"], PASSPHRASE).exits(0).says("locks itself");
-    assert_eq!(agent.get("/v1/agent").is(200)["locks_after"], 1);
+    pipe(&home, &["lock", "--after", "1s"], PASSPHRASE).exits(0).reports("locks itself");
+    assert_eq!(agent.get("/v1/agent").expect_status(200)["locks_after"], 1);
     events.until("locked");
-    agent.get("/v1/token").refuses(423, "agent_locked");
+    agent.get("/v1/token").expect_problem(423, "agent_locked");
     pipe(&home, &["unlock"], PASSPHRASE).exits(0);
     events.until("locked");
     pipe(&home, &["unlock"], PASSPHRASE).exits(0);
-    pipe(&home, &["lock", "--after", "0s"], PASSPHRASE).exits(0).says("no longer");
-    assert_eq!(agent.get("/v1/agent").is(200)["locks_after"], json!(null));
+    pipe(&home, &["lock", "--after", "0s"], PASSPHRASE).exits(0).reports("no longer");
+    assert_eq!(agent.get("/v1/agent").expect_status(200)["locks_after"], json!(null));
 }
 
 /// What stands in the writable memory of the process. Only root may look at a hardened one.
@@ -155,12 +159,12 @@ fn no_session_is_in_the_memory_of_a_locked_agent() {
     let old = home.session("work").tokens;
     agent.get("/v1/token").token();
     // What a refresh leaves behind counts too, and what a client was sent.
-    agent.post("/v1/refresh/work", "").is(200);
+    agent.post("/v1/refresh/work", "").expect_status(200);
     let new = home.session("work").tokens;
     for _ in 0..20 {
         agent.get("/v1/token").token();
     }
-    agent.get("/v1/id-token").is(200);
+    agent.get("/v1/id-token").expect_status(200);
     let name = |tokens: &authctl::model::TokenSet, which: &str| {
         let refresh = tokens.refresh_token.as_ref().unwrap().expose().to_owned();
         let id = tokens.id_token.as_ref().unwrap().expose().to_owned();
@@ -179,7 +183,7 @@ fn no_session_is_in_the_memory_of_a_locked_agent() {
     for wanted in ["new access", "new refresh", "new id"] {
         assert!(before.iter().any(|name| name == wanted), "the search finds what is there: {before:?}");
     }
-    agent.post("/v1/lock", &body()).is(200);
+    agent.post("/v1/lock", &body()).expect_status(200);
     assert_eq!(found(), Vec::<String>::new());
 }
 
@@ -190,10 +194,10 @@ fn an_id_token_that_was_waited_for_is_kept_back_by_an_agent_that_locked_meanwhil
     half_through(&home, &agent);
     let mut events = agent.events();
     fault(&issuer, Endpoint::Token, FaultKind::Hold, 0);
-    agent.post("/v1/lock", &json!({"passphrase": PASSPHRASE, "after": 1}).to_string()).is(200);
+    agent.post("/v1/lock", &json!({"passphrase": PASSPHRASE, "after": 1}).to_string()).expect_status(200);
     // It locks sooner than anybody waits for what would be newer than a token that is valid yet.
-    let mut waiting = agent.waits_for("GET", MORE_THAN_HALF);
+    let mut waiting = agent.start_request("GET", MORE_THAN_HALF);
     events.until("locked");
     issuer.clear_faults();
-    waiting.answer().expect("an answer").refuses(423, "agent_locked");
+    waiting.response().expect("an answer").expect_problem(423, "agent_locked");
 }

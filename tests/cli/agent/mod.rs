@@ -11,7 +11,7 @@ mod stampede;
 mod stop;
 mod trouble;
 
-use authctl::dev_issuer::{Endpoint, Fault, FaultKind, Handle, Options};
+use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind, Options};
 
 use authctl::secret::Secret;
 use serde_json::json;
@@ -26,7 +26,7 @@ const LIFE: i64 = 300;
 const DUE: i64 = LIFE - 40;
 
 /// A home with the session `work` at an issuer.
-fn logged_in(change: impl FnOnce(&mut Options)) -> (Sandbox, Handle) {
+fn logged_in(change: impl FnOnce(&mut Options)) -> (Sandbox, DevIssuer) {
     let (home, issuer) = (Sandbox::new(), issuer(change));
     home.log_in("work", &issuer);
     home.session("work");
@@ -34,12 +34,12 @@ fn logged_in(change: impl FnOnce(&mut Options)) -> (Sandbox, Handle) {
 }
 
 /// From now on, until the faults are cleared or `times` requests have met it.
-fn fault(issuer: &Handle, endpoint: Endpoint, kind: FaultKind, times: u32) {
+fn fault(issuer: &DevIssuer, endpoint: Endpoint, kind: FaultKind, times: u32) {
     issuer.fault(Fault { endpoint, kind, times });
 }
 
 /// How many requests have come to the token endpoint.
-fn asked(issuer: &Handle) -> u64 {
+fn asked(issuer: &DevIssuer) -> u64 {
     issuer.stats().requests.get("token").copied().unwrap_or(0)
 }
 
@@ -50,6 +50,6 @@ const MORE_THAN_HALF: &str = "/v1/id-token/work?min_ttl=400";
 fn half_through(home: &Sandbox, agent: &Agent<'_>) -> String {
     let token = Signer::new().token(json!({"iat": now() - 300, "exp": now() + 300}));
     home.change_session("work", |session| session.tokens.id_token = Some(Secret::new(token.clone())));
-    agent.post("/v1/forget/work", "").is(200);
+    agent.post("/v1/forget/work", "").expect_status(200);
     token
 }

@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::support::agent::Agent;
-use crate::support::watched::until;
+use crate::support::process::wait_until;
 use crate::support::{AUTHCTL, Sandbox, contains, issuer, quick_issuer};
 
 use super::logged_in;
@@ -32,7 +32,7 @@ fn no_refresh_token_and_no_client_secret_crosses_the_socket() {
     let (home, idp) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &idp);
     let secret = idp.client_secret("authctl-service").unwrap().expose().to_owned();
-    home.keep_secret(&secret);
+    home.register_secret(&secret);
     let args = ["login", "service", "--issuer", idp.issuer(), "--client-id", "authctl-service", "--client-credentials"];
     home.run_with(&[&args[..], &["--client-secret-stdin"]].concat(), &format!("{secret}\n")).exits(0);
     let agent = Agent::run(&home);
@@ -41,7 +41,7 @@ fn no_refresh_token_and_no_client_secret_crosses_the_socket() {
     let mut answers = Vec::new();
     for _ in 0..2 {
         never.push(home.session("work").tokens.refresh_token.unwrap().expose().to_owned());
-        answers.extend(ASKED.map(|(method, target)| agent.asks(method, target, &[], "")));
+        answers.extend(ASKED.map(|(method, target)| agent.request(method, target, &[], "")));
     }
     assert_eq!(answers.iter().filter(|answer| answer.body.contains("access_token\":\"")).count(), 6, "{answers:?}");
     for answer in &answers {
@@ -55,7 +55,7 @@ fn no_refresh_token_and_no_client_secret_crosses_the_socket() {
     // What it says of itself at the highest level holds no secret, access tokens included: `ends` looks.
     home.session("work");
     home.session("service");
-    let ran = agent.stops().expect("a child").exits(0);
+    let ran = agent.stop().expect("a child").exits(0);
     assert!(ran.stderr.contains("The agent listens at"), "{}", ran.stderr);
     assert_eq!(home.leaks_in_files(), Vec::<std::path::PathBuf>::new());
 }
@@ -70,7 +70,7 @@ fn the_log_names_who_got_what_and_no_token() {
     home.run(&["token", "other", "--id-token"]).exits(0);
     home.run(&["refresh", "work"]).exits(0);
     for _ in 0..3 {
-        agent.get("/v1/token/work").is(200);
+        agent.get("/v1/token/work").expect_status(200);
     }
     home.session("work");
     home.session("other");
@@ -101,7 +101,7 @@ fn the_log_names_who_got_what_and_no_token() {
 fn a_token_of_the_caller_is_not_inherited() {
     let (mut home, _issuer) = logged_in(|_| {});
     home.set("AUTHCTL_TOKEN", "a-token-handed-in-by-the-caller");
-    home.keep_secret("a-token-handed-in-by-the-caller");
+    home.register_secret("a-token-handed-in-by-the-caller");
     let agent = Agent::start(&home);
     let environment = fs::read(format!("/proc/{}/environ", agent.pid)).expect("run as root");
     assert!(contains(&environment, b"AUTHCTL_SOCK="), "it is the agent's");
@@ -114,7 +114,7 @@ fn the_agent_shuts_out_debuggers_and_leaves_no_core() {
     let (home, _issuer) = logged_in(|_| {});
     // Without this, root looks into any process, and nothing could be seen here of what others may.
     let common = "--bounding-set=-sys_ptrace";
-    let agent = Agent::run_by(&home, "setpriv", &[common, "prlimit", "--core=4096:4096", "--"]);
+    let agent = Agent::run_under(&home, "setpriv", &[common, "prlimit", "--core=4096:4096", "--"]);
     let limits = fs::read_to_string(format!("/proc/{}/limits", agent.pid)).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
@@ -139,12 +139,12 @@ fn the_agent_shuts_out_debuggers_and_leaves_no_core() {
     let socket = home.socket();
     let curl = ["--reuid=65534", "--clear-groups", "curl", "-sS", "--unix-socket"];
     // The agent closes without reading; a client that was not yet through connecting may find only that.
-    let problem = until("the refusal", || {
+    let problem = wait_until("the refusal", || {
         let asked = std::process::Command::new("setpriv").args(curl).arg(&socket).arg("http://a/v1/token").output();
         serde_json::from_slice::<serde_json::Value>(&asked.expect("setpriv").stdout).ok()
     });
     assert_eq!((&problem["status"], &problem["code"]), (&json!(403), &json!("caller_not_permitted")));
-    let log = agent.get("/v1/log").is(200);
+    let log = agent.get("/v1/log").expect_status(200);
     let refused = log["entries"].as_array().unwrap().iter().find(|entry| entry["what"] == "refused").expect("noted");
     assert_eq!(refused["uid"], 65534);
 }

@@ -4,7 +4,7 @@ use authctl::dev_issuer::{Endpoint, FaultKind};
 use serde_json::Value;
 
 use crate::support::agent::{Agent, Connection};
-use crate::support::watched::until;
+use crate::support::process::wait_until;
 
 use super::{LIFE, fault, logged_in};
 
@@ -14,18 +14,18 @@ const MANY: usize = 1000;
 fn one_for_all(method: &str, target: &str, expired: bool) -> Value {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
-    agent.get("/v1/token").is(200);
+    agent.get("/v1/token").expect_status(200);
     fault(&issuer, Endpoint::Metadata, FaultKind::Hold, 0);
     if expired {
-        home.passes_for(&agent, "work", LIFE + 1);
+        home.advance_agent_time(&agent, "work", LIFE + 1);
     }
-    let mut all: Vec<Connection> = (0..MANY).map(|_| agent.waits_for(method, target)).collect();
-    until("all of them", || (agent.connections() == MANY as u64).then_some(()));
-    until("the first request", || (issuer.stats().faults == 1).then_some(()));
+    let mut all: Vec<Connection> = (0..MANY).map(|_| agent.start_request(method, target)).collect();
+    wait_until("all of them", || (agent.connections() == MANY as u64).then_some(()));
+    wait_until("the first request", || (issuer.stats().faults == 1).then_some(()));
     assert_eq!(issuer.stats().refreshes_committed, 0, "all have asked before the first refresh");
     issuer.clear_faults();
     let mut answers = all.iter_mut().map(|one| {
-        let mut answer = one.answer().expect("an answer").is(200);
+        let mut answer = one.response().expect("an answer").expect_status(200);
         answer.as_object_mut().unwrap().remove("expires_in");
         answer
     });
@@ -35,9 +35,9 @@ fn one_for_all(method: &str, target: &str, expired: bool) -> Value {
     }
     let stats = issuer.stats();
     assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (1, 0, 0));
-    assert_eq!(stats.grants_asked.get("refresh_token"), Some(&1));
+    assert_eq!(stats.token_requests.get("refresh_token"), Some(&1));
     drop(all);
-    until("their end", || (agent.connections() == 0).then_some(()));
+    wait_until("their end", || (agent.connections() == 0).then_some(()));
     first
 }
 

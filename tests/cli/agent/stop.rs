@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use authctl::dev_issuer::{Endpoint, FaultKind, Handle};
+use authctl::dev_issuer::{DevIssuer, Endpoint, FaultKind};
 use rustix::process::Signal;
 
 use crate::support::Sandbox;
 use crate::support::agent::{Agent, Connection};
-use crate::support::watched::{Watched, until};
+use crate::support::process::{RunningCommand, wait_until};
 
 use super::{DUE, LIFE, fault, logged_in};
 
 /// A request that waits for a refresh which the issuer has done and not answered yet.
-fn held(home: &Sandbox, issuer: &Handle, agent: &Agent<'_>) -> Connection {
+fn held(home: &Sandbox, issuer: &DevIssuer, agent: &Agent<'_>) -> Connection {
     fault(issuer, Endpoint::Token, FaultKind::HoldReply, 1);
-    home.passes_for(agent, "work", LIFE + 1);
-    let waiting = agent.waits_for("GET", "/v1/token/work");
-    until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    home.advance_agent_time(agent, "work", LIFE + 1);
+    let waiting = agent.start_request("GET", "/v1/token/work");
+    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
     waiting
 }
 
@@ -31,19 +31,19 @@ fn nothing_is_cut(signal: Option<Signal>) {
             agent.signal(signal);
             None
         }
-        None => Some(home.watch(&["agent", "stop"])),
+        None => Some(home.spawn(&["agent", "stop"])),
     };
-    until("the end of listening", || (!agent.listens()).then_some(()));
+    wait_until("the end of listening", || (!agent.is_listening()).then_some(()));
     assert_eq!(home.stored("work")["tokens"]["refresh_token"], before, "nothing is stored yet");
     home.run(&["agent", "status"]).exits(8);
-    assert!(stop.as_mut().is_none_or(Watched::is_running), "it has not stopped yet");
+    assert!(stop.as_mut().is_none_or(RunningCommand::is_running), "it has not stopped yet");
     issuer.clear_faults();
     if let Some(stop) = stop {
-        stop.ends().exits(0).says("The agent has stopped.");
+        stop.wait().exits(0).reports("The agent has stopped.");
     }
-    let answered = waiting.answer().expect("who waited is answered").token();
-    home.keep_secret(&answered);
-    agent.ends().expect("a child").exits(0);
+    let answered = waiting.response().expect("who waited is answered").token();
+    home.register_secret(&answered);
+    agent.wait().expect("a child").exits(0);
     assert_ne!(home.stored("work")["tokens"]["refresh_token"], before);
     home.session("work");
     assert_eq!(home.token("work"), answered);
@@ -70,7 +70,7 @@ fn killed_in_the_middle_a_session_with_grace_goes_on() {
     let agent = Agent::run(&home);
     let mut waiting = held(&home, &issuer, &agent);
     agent.signal(Signal::KILL);
-    agent.ends().expect("a child").exits(-1);
+    agent.wait().expect("a child").exits(-1);
     assert!(waiting.is_closed());
     issuer.clear_faults();
     let again = Agent::run(&home);
@@ -84,11 +84,11 @@ fn killed_before_the_issuer_acts_nothing_is_lost_anywhere() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::start(&home);
     fault(&issuer, Endpoint::Token, FaultKind::Hold, 1);
-    home.passes_for(&agent, "work", LIFE + 1);
-    let _waiting = agent.waits_for("GET", "/v1/token/work");
-    until("the request", || (issuer.stats().faults == 1).then_some(()));
+    home.advance_agent_time(&agent, "work", LIFE + 1);
+    let _waiting = agent.start_request("GET", "/v1/token/work");
+    wait_until("the request", || (issuer.stats().faults == 1).then_some(()));
     agent.signal(Signal::KILL);
-    agent.ends();
+    agent.wait();
     let again = Agent::start(&home);
     again.get("/v1/token/work").token();
     let stats = issuer.stats();
@@ -103,11 +103,11 @@ fn killed_in_the_middle_what_is_valid_yet_is_handed_out() {
     let agent = Agent::run(&home);
     let token = agent.get("/v1/token/work").token();
     fault(&issuer, Endpoint::Token, FaultKind::HoldReply, 1);
-    home.passes_for(&agent, "work", DUE);
-    let _waiting = agent.waits_for("GET", "/v1/token/work");
-    until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    home.advance_agent_time(&agent, "work", DUE);
+    let _waiting = agent.start_request("GET", "/v1/token/work");
+    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
     agent.signal(Signal::KILL);
-    agent.ends().expect("a child").exits(-1);
+    agent.wait().expect("a child").exits(-1);
     issuer.clear_faults();
     let again = Agent::run(&home);
     assert_eq!(again.get("/v1/token/work").token(), token);
@@ -120,13 +120,13 @@ fn killed_in_the_middle_what_is_valid_yet_is_handed_out() {
 fn killed_after_an_answer_what_was_answered_is_kept() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
-    home.passes_for(&agent, "work", LIFE + 1);
+    home.advance_agent_time(&agent, "work", LIFE + 1);
     let token = agent.get("/v1/token/work").token();
     agent.signal(Signal::KILL);
-    agent.ends().expect("a child").exits(-1);
+    agent.wait().expect("a child").exits(-1);
     let again = Agent::run(&home);
     assert_eq!(again.get("/v1/token/work").token(), token);
-    again.post("/v1/refresh/work", "").is(200);
+    again.post("/v1/refresh/work", "").expect_status(200);
     let stats = issuer.stats();
     assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (2, 0, 0));
 }

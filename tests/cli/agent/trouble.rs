@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use authctl::dev_issuer::{Endpoint, FaultKind};
 use serde_json::json;
 
-use crate::support::agent::{Agent, Answer};
+use crate::support::agent::{Agent, Response};
+use crate::support::process::wait_until;
 use crate::support::quick_issuer;
-use crate::support::watched::until;
 
 use super::{DUE, LIFE, MORE_THAN_HALF, asked, fault, half_through, logged_in};
 
@@ -20,9 +20,9 @@ fn nobody_else_waits_for_an_issuer_that_hangs() {
     for endpoint in [Endpoint::Metadata, Endpoint::Token] {
         fault(&hanging, endpoint, FaultKind::Hold, 0);
     }
-    home.passes_for(&agent, "work", LIFE + 1);
-    let mut waiting: Vec<_> = (0..100).map(|_| agent.waits_for("GET", "/v1/token/work")).collect();
-    until("the request", || (hanging.stats().faults == 1).then_some(()));
+    home.advance_agent_time(&agent, "work", LIFE + 1);
+    let mut waiting: Vec<_> = (0..100).map(|_| agent.start_request("GET", "/v1/token/work")).collect();
+    wait_until("the request", || (hanging.stats().faults == 1).then_some(()));
     // The best of some: this machine has other things to do.
     let token = || {
         let begun = Instant::now();
@@ -31,12 +31,12 @@ fn nobody_else_waits_for_an_issuer_that_hangs() {
     };
     let quickest = (0..5).map(|_| token()).min().unwrap();
     assert!(quickest < Duration::from_millis(100), "{quickest:?}");
-    agent.post("/v1/refresh/other", "").is(200);
-    agent.get("/v1/status").is(200);
+    agent.post("/v1/refresh/other", "").expect_status(200);
+    agent.get("/v1/status").expect_status(200);
     assert_eq!(hanging.stats().refreshes_committed, 0, "it hangs all the time");
     hanging.clear_faults();
-    let first = waiting[0].answer().expect("an answer").token();
-    assert!(waiting[1..].iter_mut().all(|one| one.answer().expect("an answer").token() == first));
+    let first = waiting[0].response().expect("an answer").token();
+    assert!(waiting[1..].iter_mut().all(|one| one.response().expect("an answer").token() == first));
 }
 
 #[test]
@@ -45,13 +45,13 @@ fn a_token_that_is_valid_yet_is_handed_out_within_patience() {
     let agent = Agent::run(&home);
     let first = agent.get("/v1/token").token();
     fault(&issuer, Endpoint::Token, FaultKind::Hold, 0);
-    home.passes_for(&agent, "work", DUE);
+    home.advance_agent_time(&agent, "work", DUE);
     let begun = Instant::now();
     assert_eq!(agent.get("/v1/token").token(), first);
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
-    assert_eq!(agent.asks("GET", "/v1/token", &["Prefer: wait=0"], "").token(), first);
+    assert_eq!(agent.request("GET", "/v1/token", &["Prefer: wait=0"], "").token(), first);
     issuer.clear_faults();
-    until("the new one", || (agent.get("/v1/token").token() != first).then_some(()));
+    wait_until("the new one", || (agent.get("/v1/token").token() != first).then_some(()));
     assert_eq!(issuer.stats().refreshes_committed, 1);
 }
 
@@ -60,15 +60,15 @@ fn whoever_says_how_long_it_waits_waits_no_longer() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     fault(&issuer, Endpoint::Token, FaultKind::Hold, 0);
-    home.passes_for(&agent, "work", LIFE + 1);
+    home.advance_agent_time(&agent, "work", LIFE + 1);
     let begun = Instant::now();
-    let answer = agent.asks("GET", "/v1/token/work", &["Prefer: wait=1"], "");
+    let answer = agent.request("GET", "/v1/token/work", &["Prefer: wait=1"], "");
     let waited = begun.elapsed();
-    answer.refuses(503, "refresh_under_way");
+    answer.expect_problem(503, "refresh_under_way");
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
     assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&waited), "{waited:?}");
     issuer.clear_faults();
-    agent.asks("GET", "/v1/token/work", &["Prefer: wait=20"], "").token();
+    agent.request("GET", "/v1/token/work", &["Prefer: wait=20"], "").token();
 }
 
 #[test]
@@ -77,11 +77,11 @@ fn an_issuer_that_is_down_is_told_and_not_stormed() {
     let agent = Agent::run(&home);
     let mut events = agent.events();
     fault(&issuer, Endpoint::Token, FaultKind::TooManyRequests { retry_after: 90 }, 0);
-    home.passes_for(&agent, "work", LIFE + 1);
+    home.advance_agent_time(&agent, "work", LIFE + 1);
     let before = asked(&issuer);
     let answers: Vec<_> = (0..300).map(|_| agent.get("/v1/token/work")).collect();
     for answer in &answers {
-        assert_eq!(answer.refuses(503, "issuer_unreachable")["exit_code"], 6);
+        assert_eq!(answer.expect_problem(503, "issuer_unreachable")["exit_code"], 6);
         let seconds: u64 = answer.header("retry-after").expect("when").parse().expect("seconds");
         assert!((1..=90).contains(&seconds), "{answer:?}");
     }
@@ -95,12 +95,12 @@ fn one_that_says_nothing_is_asked_once_a_second_at_most() {
     let (home, mut issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     fault(&issuer, Endpoint::Metadata, FaultKind::ServerError, 0);
-    home.passes_for(&agent, "work", LIFE + 1);
-    let requests = |issuer: &authctl::dev_issuer::Handle| issuer.stats().requests["metadata"];
+    home.advance_agent_time(&agent, "work", LIFE + 1);
+    let requests = |issuer: &authctl::dev_issuer::DevIssuer| issuer.stats().requests["metadata"];
     let (before, begun) = (requests(&issuer), Instant::now());
     for _ in 0..300 {
         let answer = agent.get("/v1/token/work");
-        answer.refuses(503, "issuer_unreachable");
+        answer.expect_problem(503, "issuer_unreachable");
         assert!(answer.header("retry-after").is_some(), "{answer:?}");
     }
     let (came, seconds) = (requests(&issuer) - before, begun.elapsed().as_secs());
@@ -108,9 +108,9 @@ fn one_that_says_nothing_is_asked_once_a_second_at_most() {
     assert!(came <= 2 * (seconds + 2), "{came} requests in {seconds} s");
     issuer.clear_faults();
     issuer.pause();
-    until("the refusal", || (agent.get("/v1/token/work").status == 503).then_some(()));
+    wait_until("the refusal", || (agent.get("/v1/token/work").status == 503).then_some(()));
     issuer.resume().unwrap();
-    until("the token", || (agent.get("/v1/token/work").status == 200).then_some(()));
+    wait_until("the token", || (agent.get("/v1/token/work").status == 200).then_some(()));
 }
 
 #[test]
@@ -119,25 +119,25 @@ fn the_end_of_a_session_is_told_once() {
     let agent = Agent::run(&home);
     let mut events = agent.events();
     issuer.revoke_everything();
-    home.passes_for(&agent, "work", LIFE + 1);
+    home.advance_agent_time(&agent, "work", LIFE + 1);
     let before = asked(&issuer);
     for _ in 0..20 {
         let answer = agent.get("/v1/token/work");
-        let problem = answer.refuses(401, "login_required");
+        let problem = answer.expect_problem(401, "login_required");
         assert!(problem["hint"].as_str().unwrap().contains("authctl login work"), "{problem}");
         assert!(answer.header("www-authenticate").is_some(), "{answer:?}");
     }
-    agent.post("/v1/refresh/work", "").refuses(401, "login_required");
-    home.run(&["token", "work"]).exits(3).says("authctl login work");
+    agent.post("/v1/refresh/work", "").expect_problem(401, "login_required");
+    home.run(&["token", "work"]).exits(3).reports("authctl login work");
     assert_eq!(asked(&issuer) - before, 1, "one request, and no more");
     assert_eq!(events.until("login-required").0["profile"], json!("work"));
     // A login mends it, and nothing more was told meanwhile.
     home.log_in("work", &issuer);
-    agent.post("/v1/refresh/work", "").is(200);
+    agent.post("/v1/refresh/work", "").expect_status(200);
     assert_eq!(events.until("refreshed").1, Vec::<String>::new());
     // That one's end is told as well.
     issuer.revoke_everything();
-    agent.post("/v1/refresh/work", "").refuses(401, "login_required");
+    agent.post("/v1/refresh/work", "").expect_problem(401, "login_required");
     assert_eq!(events.until("login-required").0["profile"], json!("work"));
 }
 
@@ -146,7 +146,7 @@ fn an_id_token_that_is_valid_yet_is_handed_out_within_patience() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let first = half_through(&home, &agent);
-    let id_token = |answer: Answer| answer.is(200)["id_token"].as_str().expect("an ID token").to_owned();
+    let id_token = |answer: Response| answer.expect_status(200)["id_token"].as_str().expect("an ID token").to_owned();
     fault(&issuer, Endpoint::Token, FaultKind::Hold, 0);
     let begun = Instant::now();
     assert_eq!(id_token(agent.get(MORE_THAN_HALF)), first);
@@ -155,11 +155,11 @@ fn an_id_token_that_is_valid_yet_is_handed_out_within_patience() {
     let begun = Instant::now();
     for _ in 0..10 {
         assert_eq!(id_token(agent.get(MORE_THAN_HALF)), first);
-        assert_eq!(id_token(agent.asks("GET", MORE_THAN_HALF, &["Prefer: wait=0"], "")), first);
+        assert_eq!(id_token(agent.request("GET", MORE_THAN_HALF, &["Prefer: wait=0"], "")), first);
     }
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     issuer.clear_faults();
-    until("the new one", || (id_token(agent.get(MORE_THAN_HALF)) != first).then_some(()));
+    wait_until("the new one", || (id_token(agent.get(MORE_THAN_HALF)) != first).then_some(()));
     assert_eq!(issuer.stats().refreshes_committed, 1);
 }
 
@@ -171,7 +171,7 @@ fn for_a_newer_id_token_an_issuer_is_not_stormed() {
     fault(&issuer, Endpoint::Token, FaultKind::OAuthError { status: 400, code: "invalid_scope".into() }, 0);
     let (before, begun) = (asked(&issuer), Instant::now());
     for _ in 0..20 {
-        assert_eq!(agent.get(MORE_THAN_HALF).is(200)["id_token"], first);
+        assert_eq!(agent.get(MORE_THAN_HALF).expect_status(200)["id_token"], first);
     }
     // The first pause is longer than a second, the next ones longer yet.
     let (came, seconds) = (asked(&issuer) - before, begun.elapsed().as_secs());

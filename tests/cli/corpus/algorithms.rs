@@ -3,21 +3,21 @@
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};
 
-use super::{Case, PAIRS, Pairs, case, good, jwks};
-use crate::support::pairs::{Pair, b64, changed, pem};
+use super::{Case, PAIRS, Pairs, case, jwks, valid_claims};
+use crate::support::signing_keys::{SigningKey, b64, changed, pem};
 
 const RSA: [&str; 6] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"];
 
 /// Each algorithm with the usual key for it and that key's name.
-pub(super) fn all() -> Vec<(&'static str, &'static Pair, &'static str)> {
+pub(super) fn all() -> Vec<(&'static str, &'static SigningKey, &'static str)> {
     let Pairs { rsa, p256, p384, ed, .. } = &*PAIRS;
     let others = [("ES256", p256, "p256"), ("ES384", p384, "p384"), ("EdDSA", ed, "ed")];
     RSA.into_iter().map(|alg| (alg, rsa, "rsa")).chain(others).collect()
 }
 
 /// A good token that says it is signed with `alg` by `kid`, and is by `pair` with `by`.
-fn signed(alg: &str, kid: &str, pair: &Pair, by: &str) -> String {
-    pair.token(by, json!({"alg": alg, "kid": kid}).to_string(), good(json!({})).to_string())
+fn signed(alg: &str, kid: &str, pair: &SigningKey, by: &str) -> String {
+    pair.token(by, json!({"alg": alg, "kid": kid}).to_string(), valid_claims(json!({})).to_string())
 }
 
 pub fn cases() -> Vec<Case> {
@@ -35,7 +35,7 @@ fn accepted() -> Vec<Case> {
     for (alg, pair, kid) in all() {
         let rule = if alg == "EdDSA" { "RFC 8037 3.1" } else { "RFC 7518 3.1" };
         let token = signed(alg, kid, pair, alg);
-        let without = pair.token(alg, json!({"alg": alg}).to_string(), good(json!({})).to_string());
+        let without = pair.token(alg, json!({"alg": alg}).to_string(), valid_claims(json!({})).to_string());
         cases.push(case(format!("{alg} by its key"), rule, token.as_str(), "valid"));
         cases.push(case(format!("{alg} by the one key for it, not named"), "RFC 7515 4.1.4", without, "valid"));
         cases.push(case(format!("{alg} by a PEM key"), rule, token.as_str(), "valid").keys(pair.pem()));
@@ -136,7 +136,8 @@ fn none() -> Vec<Case> {
     for alg in ["none", "None", "NONE", "nOnE"] {
         let signed = signed(alg, "ed", &PAIRS.ed, "EdDSA");
         let (input, signature) = signed.rsplit_once('.').unwrap();
-        let nameless = format!("{}.{}.", b64(json!({"alg": alg}).to_string()), b64(good(json!({})).to_string()));
+        let nameless =
+            format!("{}.{}.", b64(json!({"alg": alg}).to_string()), b64(valid_claims(json!({})).to_string()));
         for (what, token) in [
             ("no signature", format!("{input}.")),
             ("no signature and no key", nameless),
@@ -146,7 +147,7 @@ fn none() -> Vec<Case> {
             cases.push(case(format!("{alg} with {what}"), "RFC 7518 3.6", token, "algorithm_not_allowed"));
         }
     }
-    let in_two = format!("{}.{}", b64(r#"{"alg":"none"}"#), b64(good(json!({})).to_string()));
+    let in_two = format!("{}.{}", b64(r#"{"alg":"none"}"#), b64(valid_claims(json!({})).to_string()));
     cases.push(case("none in two parts", "RFC 7519 6", in_two, "malformed"));
     cases
 }
@@ -174,7 +175,7 @@ fn hmac_with_public_keys() -> Vec<Case> {
     for (alg, hash) in [("HS256", hmac::HMAC_SHA256), ("HS384", hmac::HMAC_SHA384), ("HS512", hmac::HMAC_SHA512)] {
         for (what, kid, secret) in &secrets {
             let header = b64(json!({"alg": alg, "kid": kid}).to_string());
-            let input = format!("{header}.{}", b64(good(json!({})).to_string()));
+            let input = format!("{header}.{}", b64(valid_claims(json!({})).to_string()));
             let tag = hmac::sign(&hmac::Key::new(hash, secret), input.as_bytes());
             let token = format!("{input}.{}", b64(tag));
             let name = format!("{alg} with {what}");
@@ -223,7 +224,7 @@ fn other_names() -> Vec<Case> {
     let token = signed("Ed25519", "p256", &PAIRS.ed, "EdDSA");
     cases.push(case("alg Ed25519 by a P-256 key", "RFC 9864 2.2", token, "algorithm_not_allowed"));
     for (alg, curve, rule) in [("ES512", "P-521", "RFC 7518 3.4"), ("ES256K", "secp256k1", "RFC 8812 3.2")] {
-        let pair = Pair::ec(curve);
+        let pair = SigningKey::ec(curve);
         let keys = jwks([pair.jwk("k"), PAIRS.ed.jwk("ed")]);
         let token = signed(alg, "k", &pair, alg);
         cases.push(case(format!("{alg}, well signed"), rule, token, "algorithm_not_allowed").keys(keys));
@@ -240,11 +241,11 @@ fn other_names() -> Vec<Case> {
         cases.push(case(
             format!("alg {alg}"),
             "RFC 7515 4.1.1",
-            super::ed(header, good(json!({})).to_string()),
+            super::ed(header, valid_claims(json!({})).to_string()),
             "malformed",
         ));
     }
-    let token = super::ed(r#"{"kid":"ed"}"#, good(json!({})).to_string());
+    let token = super::ed(r#"{"kid":"ed"}"#, valid_claims(json!({})).to_string());
     cases.push(case("no alg", "RFC 7515 4.1.1", token, "malformed"));
     cases
 }

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{Case, HEADER, PAIRS, USUAL, case, good, says};
-use crate::support::pairs::b64;
+use super::{Case, HEADER, PAIRS, USUAL, case, says, valid_claims};
+use crate::support::signing_keys::b64;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = spellings();
@@ -31,7 +31,7 @@ type Change = Box<dyn Fn(&str) -> String>;
 
 fn spellings() -> Vec<Case> {
     let mut cases = Vec::new();
-    let claims = good(json!({})).to_string();
+    let claims = valid_claims(json!({})).to_string();
     let signature_of = |header: &str, payload: &str| {
         let token = PAIRS.ed.parts("EdDSA", header, payload);
         token.rsplit('.').next().unwrap().to_owned()
@@ -161,7 +161,7 @@ fn long(length: usize) -> String {
     let about = (length - fixed) * 3 / 4;
     // base64url skips every fourth length, so the header gives way too.
     let tries = (about - 4..about + 4).flat_map(|pad| (0..3).map(move |over| (pad, over)));
-    let made = |(pad, over)| super::ed(padded(HEADER, over), good(json!({"pad": "x".repeat(pad)})).to_string());
+    let made = |(pad, over)| super::ed(padded(HEADER, over), valid_claims(json!({"pad": "x".repeat(pad)})).to_string());
     tries.map(made).find(|token| token.len() == length).expect("one of them is")
 }
 
@@ -172,7 +172,7 @@ fn lengths() -> Vec<Case> {
         let pad = length - r#"{"alg":"EdDSA","kid":"ed","x":""}"#.len();
         format!(r#"{{"alg":"EdDSA","kid":"ed","x":"{}"}}"#, "x".repeat(pad))
     };
-    let claims = good(json!({})).to_string();
+    let claims = valid_claims(json!({})).to_string();
     vec![
         case("256 KiB", "RFC 8259 9", long(MAX), "valid"),
         case("256 KiB and one byte", "RFC 8259 9", long(MAX + 1), "malformed"),

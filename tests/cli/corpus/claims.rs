@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Case, HEADER, PAIRS, case, ed, good, with_claim};
+use super::{Case, HEADER, PAIRS, case, ed, valid_claims, with_claim};
 use crate::support::jwt::{AUDIENCE, ISSUER};
 
 pub fn cases() -> Vec<Case> {
@@ -45,7 +45,7 @@ fn issuers() -> Vec<Case> {
     for odd in [json!(null), json!(7), json!(true), json!([ISSUER]), json!([]), json!({}), json!({"url": ISSUER})] {
         cases.push(case(format!("iss {odd}"), "RFC 7519 4.1.1", with("iss", &odd), "malformed"));
     }
-    let none = ed(HEADER, good(json!({"iss": null})).to_string());
+    let none = ed(HEADER, valid_claims(json!({"iss": null})).to_string());
     cases.push(case("no iss", "RFC 9068 4", none, "missing_claim"));
     let mine = with("iss", &json!("https://issuer.example/tenant"));
     let tenant = case("iss with a path", "RFC 8725 3.8", mine.as_str(), "valid");
@@ -105,7 +105,7 @@ fn audiences() -> Vec<Case> {
     ] {
         cases.push(case(format!("aud {odd}"), rule, with("aud", &odd), "malformed"));
     }
-    let none = ed(HEADER, good(json!({"aud": null})).to_string());
+    let none = ed(HEADER, valid_claims(json!({"aud": null})).to_string());
     cases.push(case("no aud", "RFC 9068 4", none, "missing_claim"));
     for (aud, expected) in
         [(json!("one"), "valid"), (json!(["x", "two"]), "valid"), (json!(["x", "y"]), "wrong_audience")]
@@ -130,7 +130,7 @@ fn others() -> Vec<Case> {
             let shown = shown.get(..40).unwrap_or(&shown);
             cases.push(case(format!("{name} {shown}"), rule, with(name, &fine), "valid"));
         }
-        let none = ed(HEADER, good(json!({name: null, "x": name})).to_string());
+        let none = ed(HEADER, valid_claims(json!({name: null, "x": name})).to_string());
         cases.push(case(format!("without {name}"), rule, none, "valid"));
     }
     // Claims that no policy knows may be anything.
@@ -152,7 +152,7 @@ fn others() -> Vec<Case> {
 fn id_tokens() -> Vec<Case> {
     let typed = |typ: &str, changes: &Value| {
         let header = format!(r#"{{"alg":"EdDSA","kid":"ed"{typ}}}"#);
-        ed(&header, good(changes.clone()).to_string())
+        ed(&header, valid_claims(changes.clone()).to_string())
     };
     let mut cases = Vec::new();
     for mark in [
@@ -180,7 +180,7 @@ fn id_tokens() -> Vec<Case> {
 
 fn several_reasons() -> Vec<Case> {
     let rule = "RFC 7519 7.2";
-    let bad = good(json!({"exp": 1, "iss": "https://evil.example", "aud": "other"})).to_string();
+    let bad = valid_claims(json!({"exp": 1, "iss": "https://evil.example", "aud": "other"})).to_string();
     let reasons = "expired wrong_issuer wrong_audience";
     let forged = PAIRS.other_ed.token("EdDSA", HEADER, &bad);
     let unknown = ed(r#"{"alg":"EdDSA","kid":"x"}"#, &bad);

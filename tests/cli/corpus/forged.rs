@@ -5,7 +5,7 @@
 use serde_json::json;
 
 use super::{Case, case, jwks};
-use crate::support::pairs::b64;
+use crate::support::signing_keys::b64;
 
 const CLAIMS: &str = r#"{"iss":"https://issuer.example","aud":"https://api.example","exp":1800000300}"#;
 

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Case, PAIRS, case, good, jwks};
-use crate::support::pairs::b64;
+use super::{Case, PAIRS, case, jwks, valid_claims};
+use crate::support::signing_keys::b64;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = demands();
@@ -17,7 +17,7 @@ pub fn cases() -> Vec<Case> {
 fn with(members: &Value) -> String {
     let mut header = json!({"alg": "EdDSA", "kid": "ed"});
     header.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
-    super::ed(header.to_string(), good(json!({})).to_string())
+    super::ed(header.to_string(), valid_claims(json!({})).to_string())
 }
 
 fn demands() -> Vec<Case> {
@@ -85,10 +85,10 @@ fn keys_brought_along() -> Vec<Case> {
         ("x5t#S256", "RFC 7515 4.1.8", json!("AAAA"), vec![json!(7), json!("!"), json!(null)]),
     ] {
         let header = json!({"alg": "EdDSA", "kid": "ed", name: right});
-        let stolen = thief.token("EdDSA", header.to_string(), good(json!({})).to_string());
+        let stolen = thief.token("EdDSA", header.to_string(), valid_claims(json!({})).to_string());
         cases.push(case(format!("a thief's token with {name}"), rule, stolen, "bad_signature"));
         let header = json!({"alg": "EdDSA", "kid": "thief", name: right});
-        let stolen = thief.token("EdDSA", header.to_string(), good(json!({})).to_string());
+        let stolen = thief.token("EdDSA", header.to_string(), valid_claims(json!({})).to_string());
         cases.push(case(format!("a thief's token with {name} and a name"), "RFC 8725 3.10", stolen, "unknown_key"));
         let right_token = with(&json!({name: right}));
         cases.push(case(format!("a trusted token with a thief's {name}"), rule, right_token, "valid"));
@@ -99,7 +99,7 @@ fn keys_brought_along() -> Vec<Case> {
     }
     let jwk = thief.jwk("thief");
     let header = json!({"alg": "EdDSA", "jwk": jwk}).to_string();
-    let stolen = thief.token("EdDSA", header, good(json!({})).to_string());
+    let stolen = thief.token("EdDSA", header, valid_claims(json!({})).to_string());
     let only = jwks([PAIRS.ed.jwk("ed")]);
     cases.push(case("a thief's token with jwk and no name", "RFC 8725 3.10", stolen, "bad_signature").keys(only));
     cases
@@ -170,7 +170,7 @@ fn names_of_the_key() -> Vec<Case> {
     let mut cases = Vec::new();
     let named = |kid: &Value| {
         let header = json!({"alg": "EdDSA", "kid": kid});
-        super::ed(header.to_string(), good(json!({})).to_string())
+        super::ed(header.to_string(), valid_claims(json!({})).to_string())
     };
     for kid in [
         "ED",
@@ -195,7 +195,7 @@ fn names_of_the_key() -> Vec<Case> {
         cases.push(case(format!("kid {kid}"), "RFC 7515 4.1.4", named(&kid), "malformed"));
     }
     let escaped = r#"{"alg":"EdDSA","kid":"\u0065d"}"#;
-    let token = super::ed(escaped, good(json!({})).to_string());
+    let token = super::ed(escaped, valid_claims(json!({})).to_string());
     cases.push(case("a kid written with an escape", "RFC 8259 8.3", token, "valid"));
     cases
 }

@@ -5,8 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use super::{Case, HEADER, PAIRS, Pairs, case, good, jwks, says};
-use crate::support::pairs::{Pair, b64, changed, pem};
+use super::{Case, HEADER, PAIRS, Pairs, case, jwks, says, valid_claims};
+use crate::support::signing_keys::{SigningKey, b64, changed, pem};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = which_is_meant();
@@ -21,8 +21,8 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// A good token by `pair`.
-fn signed(alg: &str, pair: &Pair, header: &str) -> String {
-    pair.token(alg, header, good(json!({})).to_string())
+fn signed(alg: &str, pair: &SigningKey, header: &str) -> String {
+    pair.token(alg, header, valid_claims(json!({})).to_string())
 }
 
 fn number(jwk: &Value, name: &str) -> Vec<u8> {
@@ -31,8 +31,8 @@ fn number(jwk: &Value, name: &str) -> Vec<u8> {
 
 fn which_is_meant() -> Vec<Case> {
     let Pairs { rsa, ed, other_ed, .. } = &*PAIRS;
-    let nameless = |pair: &Pair| changed(pair.jwk(""), json!({"kid": null}));
-    let odd = |pair: &Pair, kid: Value| {
+    let nameless = |pair: &SigningKey| changed(pair.jwk(""), json!({"kid": null}));
+    let odd = |pair: &SigningKey, kid: Value| {
         let mut jwk = pair.jwk("");
         jwk["kid"] = kid;
         jwk
@@ -165,7 +165,7 @@ fn small_order() -> Vec<Case> {
     ];
     let mut neutral = [0; 64];
     neutral[0] = 1;
-    let claims = good(json!({})).to_string();
+    let claims = valid_claims(json!({})).to_string();
     let mut cases = Vec::new();
     for (name, point) in points {
         for (name, sign) in [(name.to_owned(), 0), (format!("{name}, its sign bit set"), 0x80)] {
@@ -226,8 +226,8 @@ fn points() -> Vec<Case> {
 /// A key's numbers have one spelling, as a token's parts have.
 fn spellings() -> Vec<Case> {
     // One that base64 and base64url write differently.
-    let written_twice = |pair: &Pair| pair.jwk("")["x"].as_str().unwrap().contains(['-', '_']);
-    let pair = std::iter::repeat_with(Pair::ed25519).find(written_twice).unwrap();
+    let written_twice = |pair: &SigningKey| pair.jwk("")["x"].as_str().unwrap().contains(['-', '_']);
+    let pair = std::iter::repeat_with(SigningKey::ed25519).find(written_twice).unwrap();
     let jwk = pair.jwk("ed");
     let x = jwk["x"].as_str().unwrap();
     let bytes = number(&jwk, "x");

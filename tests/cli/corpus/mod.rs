@@ -23,8 +23,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::support::jwt::{AUDIENCE, ISSUER};
-use crate::support::pairs::{Pair, changed};
-use crate::support::{Ran, Sandbox};
+use crate::support::signing_keys::{SigningKey, changed};
+use crate::support::{CommandOutput, Sandbox};
 
 /// The moment as of which each case is decided, if it does not say another.
 const NOW: i64 = 1_800_000_000;
@@ -59,25 +59,25 @@ impl Case {
 
 /// The key pairs of a run. `usual` trusts the first four, by these names.
 struct Pairs {
-    rsa: Pair,
-    p256: Pair,
-    p384: Pair,
-    ed: Pair,
-    other_rsa: Pair,
-    other_p256: Pair,
-    other_p384: Pair,
-    other_ed: Pair,
+    rsa: SigningKey,
+    p256: SigningKey,
+    p384: SigningKey,
+    ed: SigningKey,
+    other_rsa: SigningKey,
+    other_p256: SigningKey,
+    other_p384: SigningKey,
+    other_ed: SigningKey,
 }
 
 static PAIRS: LazyLock<Pairs> = LazyLock::new(|| Pairs {
-    rsa: Pair::rsa(),
-    p256: Pair::ec("P-256"),
-    p384: Pair::ec("P-384"),
-    ed: Pair::ed25519(),
-    other_rsa: Pair::rsa(),
-    other_p256: Pair::ec("P-256"),
-    other_p384: Pair::ec("P-384"),
-    other_ed: Pair::ed25519(),
+    rsa: SigningKey::rsa(),
+    p256: SigningKey::ec("P-256"),
+    p384: SigningKey::ec("P-384"),
+    ed: SigningKey::ed25519(),
+    other_rsa: SigningKey::rsa(),
+    other_p256: SigningKey::ec("P-256"),
+    other_p384: SigningKey::ec("P-384"),
+    other_ed: SigningKey::ed25519(),
 });
 
 static USUAL: LazyLock<String> = LazyLock::new(|| {
@@ -90,7 +90,7 @@ fn jwks(keys: impl IntoIterator<Item = Value>) -> String {
 }
 
 /// Claims that are granted at [`NOW`], with changes; what nobody asks about must not be seen in a denial.
-fn good(changes: Value) -> Value {
+fn valid_claims(changes: Value) -> Value {
     let claims = json!({
         "iss": ISSUER, "aud": AUDIENCE, "sub": "the-subject-itself", "jti": "the-tokens-own-id", "iat": NOW,
         "exp": NOW + 300, "email": "somebody@private.example",
@@ -100,7 +100,7 @@ fn good(changes: Value) -> Value {
 
 /// [`good`] claims as text with the claim `name` written exactly as `text`.
 fn with_claim(name: &str, text: &str) -> String {
-    let others = good(json!({name: null})).to_string();
+    let others = valid_claims(json!({name: null})).to_string();
     format!("{},\"{name}\":{text}}}", others.strip_suffix('}').expect("an object"))
 }
 
@@ -111,7 +111,7 @@ fn ed(header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
 
 /// A token with [`good`] claims, changed.
 fn says(changes: Value) -> String {
-    ed(HEADER, good(changes).to_string())
+    ed(HEADER, valid_claims(changes).to_string())
 }
 
 const HEADER: &str = r#"{"alg":"EdDSA","kid":"ed"}"#;
@@ -140,7 +140,7 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
 struct Bench(Sandbox);
 
 impl Bench {
-    fn run(&self, case: &Case, stdin: &[u8], more: &[&str]) -> Ran {
+    fn run(&self, case: &Case, stdin: &[u8], more: &[&str]) -> CommandOutput {
         let (keys, input) = (self.0.path().join("keys"), self.0.path().join("stdin"));
         fs::write(&keys, &case.keys).unwrap();
         fs::write(&input, stdin).unwrap();
@@ -154,7 +154,7 @@ impl Bench {
         args.extend(case.args.iter().map(String::as_str).chain(more.iter().copied()));
         // From a file, not a pipe: a batch answers while it is still being read.
         let output = self.0.command(&args).stdin(File::open(&input).unwrap()).output().unwrap();
-        Ran {
+        CommandOutput {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
@@ -290,5 +290,5 @@ fn what_is_known_of_a_key_is_told_with_a_grant() {
     let bench = Bench(Sandbox::new());
     let ran = bench.run(&case("", "", "", ""), says(json!({})).as_bytes(), &["--json"]).exits(0);
     assert_eq!(ran.json()["key"], json!({"kid": "ed", "alg": "EdDSA", "kty": "OKP"}));
-    assert_eq!(ran.json()["claims"], good(json!({})));
+    assert_eq!(ran.json()["claims"], valid_claims(json!({})));
 }

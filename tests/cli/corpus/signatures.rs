@@ -5,8 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::algorithms::all;
-use super::{Case, PAIRS, Pairs, case, good};
-use crate::support::pairs::{Pair, b64};
+use super::{Case, PAIRS, Pairs, case, valid_claims};
+use crate::support::signing_keys::{SigningKey, b64};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -22,14 +22,14 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// A token's signing input and signature.
-fn token(alg: &str, pair: &Pair, kid: &str, changes: Value) -> (String, Vec<u8>) {
+fn token(alg: &str, pair: &SigningKey, kid: &str, changes: Value) -> (String, Vec<u8>) {
     let header = b64(json!({"alg": alg, "kid": kid}).to_string());
-    let input = format!("{header}.{}", b64(good(changes).to_string()));
+    let input = format!("{header}.{}", b64(valid_claims(changes).to_string()));
     let signature = pair.sign(alg, input.as_bytes());
     (input, signature)
 }
 
-fn of_any_kind(alg: &str, pair: &Pair, kid: &str) -> Vec<Case> {
+fn of_any_kind(alg: &str, pair: &SigningKey, kid: &str) -> Vec<Case> {
     let Pairs { other_rsa, other_p256, other_p384, other_ed, .. } = &*PAIRS;
     let other = match kid {
         "rsa" => other_rsa,
@@ -72,7 +72,7 @@ fn of_any_kind(alg: &str, pair: &Pair, kid: &str) -> Vec<Case> {
         ("the payload's alone", "RFC 7515 5.2", pair.sign(alg, payload.as_bytes())),
         ("the two texts' without the dot", "RFC 7515 5.2", pair.sign(alg, format!("{header}{payload}").as_bytes())),
         ("one with a dot too many", "RFC 7515 5.2", pair.sign(alg, format!("{input}.").as_bytes())),
-        ("the decoded claims'", "RFC 7515 5.2", pair.sign(alg, good(json!({})).to_string().as_bytes())),
+        ("the decoded claims'", "RFC 7515 5.2", pair.sign(alg, valid_claims(json!({})).to_string().as_bytes())),
         ("nothing's", "RFC 7515 5.2", pair.sign(alg, b"")),
     ];
     let mut cases: Vec<Case> = changes

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Case, HEADER, NOW, case, ed, good, with_claim};
+use super::{Case, HEADER, NOW, case, ed, valid_claims, with_claim};
 
 /// The last second of the year 9999.
 const LATEST: i64 = 253_402_300_799;
@@ -92,7 +92,7 @@ fn numbers() -> Vec<Case> {
         cases.push(case(format!("{name} at the end of the year 9999"), rule(name), token, expected));
     }
     for (name, expected) in [("exp", "missing_claim"), ("iat", "valid")] {
-        let token = ed(HEADER, good(json!({name: null})).to_string());
+        let token = ed(HEADER, valid_claims(json!({name: null})).to_string());
         cases.push(case(format!("without {name}"), rule(name), token, expected));
     }
     cases
@@ -132,18 +132,27 @@ fn edges() -> Vec<Case> {
     for (moment, expected) in
         [("0", "not_yet_valid"), ("-1", "not_yet_valid"), ("1800000329", "valid"), ("1800000330", "expired")]
     {
-        let case = case(format!("as of {moment}"), "RFC 7519 4.1.4", ed(HEADER, good(json!({})).to_string()), expected);
+        let case = case(
+            format!("as of {moment}"),
+            "RFC 7519 4.1.4",
+            ed(HEADER, valid_claims(json!({})).to_string()),
+            expected,
+        );
         cases.push(case.args(&["--at", moment]));
     }
-    let long_ago =
-        case("as of the latest moment", "RFC 7519 4.1.4", ed(HEADER, good(json!({"n": 1})).to_string()), "expired");
+    let long_ago = case(
+        "as of the latest moment",
+        "RFC 7519 4.1.4",
+        ed(HEADER, valid_claims(json!({"n": 1})).to_string()),
+        "expired",
+    );
     cases.push(long_ago.args(&["--at", "9223372036854775807"]));
     cases
 }
 
 fn together() -> Vec<Case> {
     let of = |name: &str, changes, expected: &str| {
-        case(name, "RFC 7519 7.2", ed(HEADER, good(changes).to_string()), expected)
+        case(name, "RFC 7519 7.2", ed(HEADER, valid_claims(changes).to_string()), expected)
     };
     vec![
         of("nbf after exp, both ahead", json!({"nbf": NOW + 900}), "not_yet_valid"),

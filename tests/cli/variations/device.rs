@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{answers, edits, fit_to_be_shown};
-use crate::support::person::token_response;
-use crate::support::{Ran, Sandbox, USER, quick_issuer};
+use crate::support::login_pages::token_response;
+use crate::support::{CommandOutput, Sandbox, USER, quick_issuer};
 
 /// A device login: what is changed in the first reply, what the polls get, one after another, before the tokens.
 struct Row {
@@ -28,7 +28,7 @@ fn fault(kind: &str) -> Value {
 }
 
 fn says(error: &str) -> Value {
-    json!({"kind": "instead", "status": 400, "set": {"error": error}})
+    json!({"kind": "replaced", "status": 400, "set": {"error": error}})
 }
 
 impl Row {
@@ -36,12 +36,12 @@ impl Row {
         Self { polls: polls.to_vec(), seconds, ..self }
     }
 
-    fn runs(&self) -> (Sandbox, Ran, Duration) {
+    fn runs(&self) -> (Sandbox, CommandOutput, Duration) {
         let issuer = quick_issuer();
         let tokens = token_response(&issuer, USER);
         let home = Sandbox::new();
         for name in ["access_token", "refresh_token", "id_token"] {
-            home.keep_secret(tokens[name].as_str().expect("a token"));
+            home.register_secret(tokens[name].as_str().expect("a token"));
         }
         edits(&issuer, "device", &self.first, 1);
         for poll in &self.polls {
@@ -52,7 +52,7 @@ impl Row {
         answers(&issuer, "token", &json!({"set": tokens}), 0);
         let begun = Instant::now();
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device", "-vvv"];
-        let ran = home.watch(&args).ends();
+        let ran = home.spawn(&args).wait();
         (home, ran, begun.elapsed())
     }
 
@@ -147,7 +147,7 @@ fn between_polls_only_the_users_no_and_the_end_of_the_code_are_final() {
     let start = || first(json!({}));
     let pending = says("authorization_pending");
     let busy = json!({"kind": "too_many_requests", "retry_after": 2});
-    let page = json!({"kind": "instead", "body": "<p>portal", "content_type": "text/html"});
+    let page = json!({"kind": "replaced", "body": "<p>portal", "content_type": "text/html"});
     all(&[
         row(section, start(), 0, &["Logged in"]).polls(&[pending.clone(), pending.clone()], 3),
         row(section, start(), 0, &["Logged in"]).polls(&[says("slow_down")], 1 + 6),
@@ -172,8 +172,8 @@ fn whoever_types_a_code_in_sees_what_was_asked_for_and_by_whom() {
     let home = Sandbox::new();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];
     let more = ["--scope", "openid", "--scope", "mail.read", "--audience", "https://api.example"];
-    let waiting = home.watch(&[&args[..], &more].concat());
-    let said = waiting.finds("the warning", |said| said.contains("Ctrl-C gives up").then(|| said.to_owned()));
+    let waiting = home.spawn(&[&args[..], &more].concat());
+    let said = waiting.wait_until("the warning", |said| said.contains("Ctrl-C gives up").then(|| said.to_owned()));
     // Lines are broken where the terminal is narrow; words are what counts (RFC 8628, section 5.4).
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
     let asked = format!(

@@ -104,7 +104,7 @@ fn what_an_issuer_says_is_made_harmless_and_cut() {
         let home = Sandbox::new();
         let which = format!("{:.40} {:.40}", code.escape_debug().to_string(), description.escape_debug().to_string());
         answers(&issuer, "token", &refusal(400, json!({"error": code, "error_description": description})), 1);
-        let ran = log_in(&home, issuer.issuer(), &[]).exits(5).says(shown);
+        let ran = log_in(&home, issuer.issuer(), &[]).exits(5).reports(shown);
         fit_to_be_shown(&ran, &which);
         // The line that it would have forged is no line of its own.
         assert!(!ran.stderr.lines().any(|line| line.starts_with("authctl: done")), "{which}: {}", ran.stderr);
@@ -130,7 +130,7 @@ fn a_refresh_that_gets_no_answer_is_tried_again_and_one_that_is_refused_is_not()
     ] {
         let home = Sandbox::new();
         log_in(&home, issuer.issuer(), &[]).exits(0);
-        home.passes("work", 301);
+        home.advance_time("work", 301);
         answers(&issuer, "token", &edit, 1);
         home.run(&["token", "work"]).exits(code);
         let next = home.run(&["refresh", "work"]);

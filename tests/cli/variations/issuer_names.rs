@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::{edits, log_in};
-use crate::support::hand::HandServer;
-use crate::support::person::token_response;
+use crate::support::login_pages::token_response;
+use crate::support::stub_server::StubServer;
 use crate::support::{Sandbox, USER, issuer};
 
 #[test]
@@ -19,7 +19,7 @@ fn a_name_that_differs_by_a_slash_is_refused_and_the_right_one_is_named() {
         assert!(said.contains(&format!("expected issuer `{wrong}`, found `{right}`")), "{said}");
         let hint = told["hint"].as_str().expect("a hint");
         assert!(hint.contains(&format!("`--issuer {right}`")) && hint.contains("slash"), "{hint}");
-        assert_eq!(issuer.stats().grants_asked.len(), 0, "no password went there");
+        assert_eq!(issuer.stats().token_requests.len(), 0, "no password went there");
         assert!(!home.config_file().exists());
         // The hint, followed.
         log_in(&home, &right, &[]).exits(0);
@@ -56,7 +56,7 @@ fn a_name_from_elsewhere_is_shown_and_put_into_no_option() {
     ] {
         let home = Sandbox::new();
         edits(&issuer, "metadata", &json!({"set": {"issuer": name}}), 1);
-        let ran = log_in(&home, issuer.issuer(), &[]).exits(5).says("do not sign in there");
+        let ran = log_in(&home, issuer.issuer(), &[]).exits(5).reports("do not sign in there");
         assert!(!ran.stderr.contains("--issuer") && !ran.stderr.contains('\u{1b}'), "{name}: {}", ran.stderr);
     }
 }
@@ -71,7 +71,7 @@ fn an_endpoint_is_used_to_the_letter() {
         let sent = url::Url::parse("http://127.0.0.1/").and_then(|base| base.join(endpoint)).expect("an address");
         let sent = sent[url::Position::BeforePath..].to_owned();
         let expected = sent.clone();
-        let server = HandServer::start(move |own, request| match request.path.as_str() {
+        let server = StubServer::start(move |own, request| match request.path.as_str() {
             "/.well-known/openid-configuration" => {
                 (200, json!({"issuer": own, "token_endpoint": format!("{own}{endpoint}")}).to_string())
             }

@@ -1,10 +1,10 @@
 //! Metadata that says little, that says what is not so, and that stands at one address, or half of it at each.
 
-use authctl::dev_issuer::Handle;
+use authctl::dev_issuer::DevIssuer;
 use serde_json::{Value, json};
 
 use super::{answers, edits, log_in};
-use crate::support::person::Person;
+use crate::support::login_pages::LoginPages;
 use crate::support::{Sandbox, USER, issuer, quick_issuer};
 
 const FIRST: &str = "openid_configuration";
@@ -20,19 +20,19 @@ fn without(members: &[&str]) -> Value {
 }
 
 /// How often either document was asked for since `before`.
-fn asked(issuer: &Handle, before: u64) -> u64 {
+fn asked(issuer: &DevIssuer, before: u64) -> u64 {
     issuer.stats().requests.get("metadata").copied().unwrap_or_default() - before
 }
 
 /// Signs in with a browser elsewhere.
 #[track_caller]
-fn by_browser(home: &Sandbox, issuer: &Handle) {
+fn by_browser(home: &Sandbox, issuer: &DevIssuer) {
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
-    let mut pasting = home.watch(&args);
-    let url = pasting.line(&format!("{}/authorize", issuer.issuer()));
-    let person = Person::signs_in(issuer, &url, USER);
-    pasting.types(&format!("{}\n", person.location));
-    pasting.ends().exits(0);
+    let mut pasting = home.spawn(&args);
+    let url = pasting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    let person = LoginPages::sign_in(issuer, &url, USER);
+    pasting.type_text(&format!("{}\n", person.location));
+    pasting.wait().exits(0);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn what_is_listed_and_not_there_is_told() {
         edits(&issuer, "metadata", &without(&[gone]), 0);
         let home = Sandbox::new();
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", grant];
-        let ran = home.watch(&args).ends().exits(5).says("the issuer does not offer").says(gone);
+        let ran = home.spawn(&args).wait().exits(5).reports("the issuer does not offer").reports(gone);
         assert!(ran.stderr.contains("next: "), "{}", ran.stderr);
         assert!(!home.config_file().exists());
         issuer.clear_faults();
@@ -89,7 +89,7 @@ fn what_is_listed_and_not_there_is_told() {
     edits(&issuer, "metadata", &json!({"set": {"code_challenge_methods_supported": ["plain"]}}), 0);
     let home = Sandbox::new();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
-    home.watch(&args).ends().exits(5).says("S256");
+    home.spawn(&args).wait().exits(5).reports("S256");
     issuer.clear_faults();
     // Grants, methods and scopes of others are no reason not to try one's own.
     let strange = json!({"set": {"grant_types_supported": ["urn:x"], "scopes_supported": ["openid", "x", 7],
@@ -111,7 +111,7 @@ fn an_issuer_with_either_document_alone_serves_a_whole_life() {
             home.run(&["verify", "work"]).exits(0);
             home.run(&["refresh", "work"]).exits(0);
             assert_eq!(asked(&issuer, requests), requests, "{gone} {path}");
-            home.run(&["logout", "work"]).exits(0).says("the issuer has revoked the tokens");
+            home.run(&["logout", "work"]).exits(0).reports("the issuer has revoked the tokens");
             assert_eq!(issuer.stats().families_revoked, 1);
         }
     }
@@ -130,18 +130,18 @@ fn an_endpoint_that_stands_in_the_second_document_alone_is_found_where_it_is_nee
     edits(&issuer, FIRST, &without(&only_in_second), 0);
     let home = Sandbox::new();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];
-    let waiting = home.watch(&args);
-    let code = waiting.finds("a user code", |said| {
+    let waiting = home.spawn(&args);
+    let code = waiting.wait_until("a user code", |said| {
         let mut lines = said[..said.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
         lines.nth(2).map(|line| line.trim().to_owned())
     });
     assert!(issuer.approve_device(&code, USER));
-    waiting.ends().exits(0);
+    waiting.wait().exits(0);
     assert_eq!(asked(&issuer, 0), 2);
     home.run(&["verify", "work"]).exits(0);
     home.run(&["refresh", "work"]).exits(0);
     home.run(&["keys", "update", "work"]).exits(0);
-    home.run(&["logout", "work"]).exits(0).says("the issuer has revoked the tokens");
+    home.run(&["logout", "work"]).exits(0).reports("the issuer has revoked the tokens");
     assert_eq!(issuer.stats().families_revoked, 1);
     by_browser(&Sandbox::new(), &issuer);
 }
@@ -188,7 +188,7 @@ fn a_second_document_that_is_another_issuers_lends_nothing() {
         edits(&issuer, SECOND, &second, 0);
         let home = Sandbox::new();
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];
-        home.run(&args).exits(5).says("does not offer device_authorization_endpoint");
+        home.run(&args).exits(5).reports("does not offer device_authorization_endpoint");
         // And nothing else is in the way.
         log_in(&home, issuer.issuer(), &[]).exits(0);
         issuer.clear_faults();
@@ -199,7 +199,7 @@ fn a_second_document_that_is_another_issuers_lends_nothing() {
 fn keys_that_could_not_be_had_at_the_login_come_with_a_refresh() {
     let issuer = quick_issuer();
     // Nothing but a token that the issuer signed: the login does without its keys.
-    let says_little = |issuer: &Handle| {
+    let says_little = |issuer: &DevIssuer| {
         edits(issuer, FIRST, &without(&["jwks_uri"]), 0);
         edits(issuer, "token", &without(&["id_token"]), 0);
     };

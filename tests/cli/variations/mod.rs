@@ -1,10 +1,10 @@
 //! What the RFCs let an issuer vary, and what goes beyond them: a table a subject, each row with the place that allows or
 //! forbids it, the exit code, and what the user reads.
 
-use authctl::dev_issuer::{Fault, Handle};
+use authctl::dev_issuer::{DevIssuer, Fault};
 use serde_json::{Value, json};
 
-use crate::support::{PASSWORD, Ran, Sandbox, USER};
+use crate::support::{CommandOutput, PASSWORD, Sandbox, USER};
 
 mod device;
 mod errors;
@@ -18,16 +18,16 @@ mod transport;
 const UNSEEN: &str = "hunter2-of-the-reply";
 
 /// A reply that is right but for `edit`, for the next `times` requests to `endpoint`; 0 is until cleared.
-fn edits(issuer: &Handle, endpoint: &str, edit: &Value, times: u32) {
+fn edits(issuer: &DevIssuer, endpoint: &str, edit: &Value, times: u32) {
     set(issuer, endpoint, "edited", edit, times);
 }
 
 /// A reply without any processing: an empty one, 200 and JSON, but for `edit`.
-fn answers(issuer: &Handle, endpoint: &str, edit: &Value, times: u32) {
-    set(issuer, endpoint, "instead", edit, times);
+fn answers(issuer: &DevIssuer, endpoint: &str, edit: &Value, times: u32) {
+    set(issuer, endpoint, "replaced", edit, times);
 }
 
-fn set(issuer: &Handle, endpoint: &str, kind: &str, edit: &Value, times: u32) {
+fn set(issuer: &DevIssuer, endpoint: &str, kind: &str, edit: &Value, times: u32) {
     let mut fault = json!({"endpoint": endpoint, "kind": kind, "times": times});
     fault.as_object_mut().expect("an object").extend(edit.as_object().expect("an edit").clone());
     issuer.fault(serde_json::from_value::<Fault>(fault).expect("a fault"));
@@ -35,8 +35,8 @@ fn set(issuer: &Handle, endpoint: &str, kind: &str, edit: &Value, times: u32) {
 
 /// Logs in as `work` by password, as loudly as can be, with `more` on the command line.
 #[track_caller]
-fn log_in(home: &Sandbox, issuer: &str, more: &[&str]) -> Ran {
-    home.keep_secret(UNSEEN);
+fn log_in(home: &Sandbox, issuer: &str, more: &[&str]) -> CommandOutput {
+    home.register_secret(UNSEEN);
     let args = ["login", "work", "--issuer", issuer, "--client-id", "authctl", "-vvv"];
     let by = ["--password", "--password-stdin", "--username", USER];
     home.run_with(&[&args[..], &by, more].concat(), &format!("{PASSWORD}\n"))
@@ -58,7 +58,7 @@ fn row(section: &'static str, endpoint: &'static str, edit: Value, code: i32, sa
 }
 
 /// Has each row's login fail as it should, or succeed and leave a token that can be had, checked offline, and refreshed.
-fn each(issuer: &Handle, rows: &[Row], set: fn(&Handle, &str, &Value, u32)) {
+fn each(issuer: &DevIssuer, rows: &[Row], set: fn(&DevIssuer, &str, &Value, u32)) {
     for Row { section, endpoint, edit, code, says } in rows {
         let home = Sandbox::new();
         set(issuer, endpoint, edit, 0);
@@ -84,7 +84,7 @@ fn each(issuer: &Handle, rows: &[Row], set: fn(&Handle, &str, &Value, u32)) {
 
 /// Nothing on stderr moves the cursor, hides or turns round what is read, or goes on for ever.
 #[track_caller]
-fn fit_to_be_shown(ran: &Ran, which: &str) {
+fn fit_to_be_shown(ran: &CommandOutput, which: &str) {
     let odd = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}');
     assert!(!ran.stderr.contains(odd), "{which}: {:?}", ran.stderr);
     let last = ran.stderr.lines().rev().take(2).map(str::len).max().unwrap_or_default();

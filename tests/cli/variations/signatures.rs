@@ -1,20 +1,20 @@
 //! JWTs without `kid` or `typ`, opaque tokens, and key sets in which good keys stand among others.
 
-use authctl::dev_issuer::Handle;
+use authctl::dev_issuer::DevIssuer;
 use serde_json::{Value, json};
 
 use super::{edits, log_in};
-use crate::support::jwt::{Signer, good};
-use crate::support::pairs::changed;
+use crate::support::jwt::{Signer, valid_claims};
+use crate::support::signing_keys::changed;
 use crate::support::{Sandbox, http, issuer, quick_issuer};
 
 /// Claims that pass for this issuer's.
-fn claims(issuer: &Handle) -> Value {
-    good(json!({"iss": issuer.issuer(), "aud": "authctl"}))
+fn claims(issuer: &DevIssuer) -> Value {
+    valid_claims(json!({"iss": issuer.issuer(), "aud": "authctl"}))
 }
 
 /// Has the issuer publish `keys` and give out these tokens.
-fn gives(issuer: &Handle, keys: &Value, access_token: &str, id_token: &str) {
+fn gives(issuer: &DevIssuer, keys: &Value, access_token: &str, id_token: &str) {
     edits(issuer, "jwks", &json!({"set": {"keys": keys}}), 0);
     edits(issuer, "token", &json!({"set": {"access_token": access_token, "id_token": id_token}}), 0);
 }
@@ -91,7 +91,7 @@ fn good_keys_are_found_among_others() {
     // And without a good one nothing is believed.
     let home = Sandbox::new();
     edits(&issuer, "jwks", &json!({"set": {"keys": others}}), 1);
-    log_in(&home, issuer.issuer(), &[]).exits(4).says("ID token does not verify");
+    log_in(&home, issuer.issuer(), &[]).exits(4).reports("ID token does not verify");
     assert!(!home.session_file("work").exists());
 }
 

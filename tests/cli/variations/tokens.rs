@@ -1,14 +1,14 @@
 //! Token responses: types, lives, scopes, and what a refresh may leave out.
 
-use authctl::dev_issuer::Handle;
+use authctl::dev_issuer::DevIssuer;
 use serde_json::{Value, json};
 
 use super::{each, edits, log_in, row};
 use crate::support::{Sandbox, issuer, quick_issuer};
 
 /// An issuer of which a refresh token stays good until it is told otherwise.
-fn keeping() -> Handle {
-    issuer(|options| options.rotate = false)
+fn keeping() -> DevIssuer {
+    issuer(|options| options.rotate_refresh_tokens = false)
 }
 
 #[test]
@@ -51,13 +51,13 @@ fn a_refresh_that_brings_another_type_is_told_and_loses_nothing() {
     assert_eq!(told["code"], "token_type", "{told}");
     assert_eq!(home.token("work"), first, "what is valid is handed out");
     assert!(home.status("work")["last_failure"]["message"].as_str().expect("told").contains("DPoP"));
-    home.passes("work", 301);
-    home.run(&["token", "work"]).exits(5).says("of the type `DPoP`");
+    home.advance_time("work", 301);
+    home.run(&["token", "work"]).exits(5).reports("of the type `DPoP`");
     assert_ne!(home.token("work"), first, "the refresh token of the useless reply was kept");
     assert_eq!(issuer.stats().refresh_reuses, 0);
     home.run(&["token", "work", "--audience", "https://api.example"]).exits(0);
     edits(&issuer, "token", &json!({"set": {"token_type": "mac"}}), 1);
-    home.run(&["token", "work", "--audience", "https://b.example"]).exits(5).says("of the type `mac`");
+    home.run(&["token", "work", "--audience", "https://b.example"]).exits(5).reports("of the type `mac`");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn an_opaque_token_without_a_life_is_handed_out_until_the_issuer_is_asked() {
     let token = home.token("work");
     assert!(!token.contains('.'), "opaque");
     assert_eq!(home.token("work"), token);
-    home.run(&["verify", "work"]).exits(4).says("opaque");
+    home.run(&["verify", "work"]).exits(4).reports("opaque");
     home.run(&["refresh", "work"]).exits(0);
     assert_ne!(home.token("work"), token);
 }
@@ -120,7 +120,7 @@ fn a_refresh_without_a_new_refresh_token_keeps_the_old_one_for_the_next() {
         let mut seen = vec![home.token("work")];
         for _ in 0..2 {
             edits(&issuer, "token", &edit, 1);
-            home.passes("work", 301);
+            home.advance_time("work", 301);
             let token = home.token("work");
             assert!(!seen.contains(&token), "RFC 6749, section 6: {edit}");
             seen.push(token);
@@ -140,9 +140,9 @@ fn a_login_that_brings_no_refresh_token_says_so() {
     for edit in [json!({"remove": ["refresh_token"]}), json!({"set": {"refresh_token": ""}})] {
         let home = Sandbox::new();
         edits(&issuer, "token", &edit, 1);
-        log_in(&home, issuer.issuer(), &[]).exits(0).says("when the token expires, log in again");
-        home.passes("work", 301);
-        home.run(&["token", "work"]).exits(3).says("authctl login work");
+        log_in(&home, issuer.issuer(), &[]).exits(0).reports("when the token expires, log in again");
+        home.advance_time("work", 301);
+        home.run(&["token", "work"]).exits(3).reports("authctl login work");
     }
 }
 

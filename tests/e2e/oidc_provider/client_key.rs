@@ -11,7 +11,7 @@ use super::{Provider, Somebody};
 use crate::agent_support::output_of;
 use crate::driver::Desk;
 use crate::keyring::needs;
-use crate::support::{Ran, Sandbox};
+use crate::support::{CommandOutput, Sandbox};
 
 const KINDS: [(&str, &[&str]); 3] = [
     ("rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]),
@@ -30,9 +30,9 @@ fn keys(dir: &Path) -> Vec<PathBuf> {
     KINDS.map(|(name, args)| make((name, args))).to_vec()
 }
 
-fn login(provider: &Provider, home: &Sandbox, key: &Path) -> Ran {
+fn login(provider: &Provider, home: &Sandbox, key: &Path) -> CommandOutput {
     for line in std::fs::read_to_string(key).expect("text").lines().filter(|line| !line.starts_with("-----")) {
-        home.keep_secret(line);
+        home.register_secret(line);
     }
     let key = key.to_str().expect("text");
     let more = ["--client-credentials", "--client-auth", "private_key_jwt", "--client-key", key];
@@ -53,7 +53,7 @@ fn a_client_signs_with_a_key_of_each_kind() {
         home.expire("work");
         let second = home.token("work");
         assert!(first != second && provider.is_active(&second), "{}: another signature", key.display());
-        home.run(&["logout", "work"]).exits(0).says("the issuer has revoked the tokens");
+        home.run(&["logout", "work"]).exits(0).reports("the issuer has revoked the tokens");
         assert!(!provider.is_active(&second), "{}", key.display());
     }
     let counts = provider.counts();
@@ -66,7 +66,7 @@ fn a_key_that_is_another_clients_is_refused() {
     let provider = Provider::start(&json!({"keys": keys(dir.path())}));
     for key in keys(other.path()) {
         let home = Sandbox::new();
-        login(&provider, &home, &key).exits(5).says("invalid_client");
+        login(&provider, &home, &key).exits(5).reports("invalid_client");
         home.run(&["token", "work"]).exits(2);
     }
 }
@@ -81,7 +81,7 @@ fn a_person_signs_in_to_a_client_that_signs() {
     std::fs::set_permissions(key, Permissions::from_mode(0o640)).expect("chmod");
     let more = ["--client-auth", "private_key_jwt", "--client-key", key, "--prompt", "consent"];
     let (ran, _) = provider.tries(&desk, &provider.login("pkjwt", &more), &Somebody::agreeable());
-    ran.exits(0).says("Logged in as developer").says(&format!("chmod 600 {key}"));
+    ran.exits(0).reports("Logged in as developer").reports(&format!("chmod 600 {key}"));
     let home = &desk.home;
     for refreshes in 1..=2 {
         home.run(&["refresh", "work"]).exits(0);
@@ -90,6 +90,6 @@ fn a_person_signs_in_to_a_client_that_signs() {
     let token = home.token("work");
     // The key is the client's, whatever issuer the profile names by now.
     home.run(&["profile", "set", "work", "issuer=https://elsewhere.example"]).exits(0);
-    home.run(&["logout", "work"]).exits(0).says("the issuer has revoked the tokens");
+    home.run(&["logout", "work"]).exits(0).reports("the issuer has revoked the tokens");
     assert!(!provider.is_active(&token));
 }

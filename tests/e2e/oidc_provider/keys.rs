@@ -10,7 +10,7 @@ const RESOURCE: &str = "https://es256.example";
 
 fn verdict(home: &Sandbox, token: &str) -> serde_json::Value {
     let verify = ["verify", "-", "--profile", "work", "--json"];
-    home.traced(&verify, token).json()
+    home.run_offline(&verify, token).json()
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn keys_that_change_are_fetched_once_and_old_ones_hold_while_they_are_published(
 }
 
 /// What comes of a login whose answer names `iss`, or what is true where that is null.
-fn answered_by(iss: serde_json::Value) -> (crate::support::Ran, crate::driver::Walked, u64) {
+fn answered_by(iss: serde_json::Value) -> (crate::support::CommandOutput, crate::driver::Walked, u64) {
     let options = if iss.is_null() { json!({}) } else { json!({"iss": iss}) };
     let mut provider = Provider::start(&options);
     let desk = Desk::set();
@@ -58,7 +58,7 @@ fn the_answer_must_name_the_issuer_that_said_it_would() {
     assert_eq!(codes, 1);
     for (iss, said) in [("", "no `iss`"), ("https://elsewhere.example", "https://elsewhere.example")] {
         let (ran, walked, codes) = answered_by(iss.into());
-        ran.exits(5).says(said);
+        ran.exits(5).reports(said);
         assert!(walked.said.contains("Not signed in"), "{}", walked.said);
         assert_eq!(codes, 0, "a code that may be another's is shown to nobody");
     }

@@ -10,7 +10,7 @@ use crate::support::{Sandbox, http};
 fn a_session_from_its_login_to_its_logout() {
     let mut provider = provider();
     let desk = Desk::set();
-    let walked = provider.signs_in(&desk, &[]);
+    let walked = provider.sign_in(&desk, &[]);
     assert_eq!(walked.pages(), ["Sign-in", "Sign-in", "You are signed in"]);
     let home = &desk.home;
     assert_eq!(provider.counts().codes, 1);
@@ -31,7 +31,7 @@ fn a_session_from_its_login_to_its_logout() {
     let refresh_token = home.session("work").tokens.refresh_token.expect("one").expose().to_owned();
     assert!(provider.is_active(&refresh_token));
 
-    home.run(&["logout", "work"]).exits(0).says("the issuer has revoked the tokens");
+    home.run(&["logout", "work"]).exits(0).reports("the issuer has revoked the tokens");
     assert!(!provider.is_active(&second) && !provider.is_active(&refresh_token));
     let form = [("grant_type", "refresh_token"), ("refresh_token", &refresh_token), ("client_id", "native")];
     let (status, answer) = provider.post("token", &form);
@@ -55,7 +55,7 @@ fn an_opaque_token_is_told_as_such_and_the_id_token_decides_where_that_is_wanted
             assert_eq!(denied["reasons"][0]["code"], "opaque_token", "{denied}");
         }
         home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
-        let granted = home.traced(&["verify", "work", "--json"], "").exits(0).json();
+        let granted = home.run_offline(&["verify", "work", "--json"], "").exits(0).json();
         assert_eq!((&granted["claims"]["sub"], &granted["key"]["alg"]), (&json!("developer"), &json!(algorithm)));
         assert_eq!(provider.counts().keys, 1, "at the login, and never again");
     }
@@ -67,7 +67,7 @@ fn a_session_that_cannot_be_refreshed_for_want_of_consent_says_what_to_do() {
     let desk = Desk::set();
     // OpenID Connect Core 1.0, section 11: it ignores `offline_access` where it is not told to ask.
     let (ran, _) = provider.tries(&desk, &provider.login("native", &[]), &Somebody::agreeable());
-    let ran = ran.exits(0).says("nothing to refresh it with");
+    let ran = ran.exits(0).reports("nothing to refresh it with");
     assert!(!desk.home.session("work").can_refresh());
     let told = ran.stderr.split('`').find(|part| part.starts_with("authctl login work --")).expect("what to run");
     let again: Vec<&str> = told.split(' ').skip(1).collect();
@@ -86,7 +86,7 @@ fn saying_no_at_the_provider() {
     let desk = Desk::set();
     let no = Somebody::who(false, None);
     let (ran, walked) = provider.tries(&desk, &provider.login("native", &[]), &no);
-    ran.exits(5).says("access_denied");
+    ran.exits(5).reports("access_denied");
     assert!(walked.said.contains("was refused"), "{}", walked.said);
     desk.home.run(&["token", "work"]).exits(2);
     assert_eq!(provider.counts().codes, 0);
@@ -94,8 +94,8 @@ fn saying_no_at_the_provider() {
 
 /// Starts a device login and has somebody type in its code, who allows it or not.
 #[track_caller]
-fn device(provider: &Provider, home: &Sandbox, allows: bool) -> crate::support::Ran {
-    let login = home.watch(&provider.login("native", &["--device"]));
+fn device(provider: &Provider, home: &Sandbox, allows: bool) -> crate::support::CommandOutput {
+    let login = home.spawn(&provider.login("native", &["--device"]));
     let (address, code) = driver::shown(&login);
     let somebody = Somebody::who(allows, Some(code));
     let walked = driver::walk("oidc-provider-device", Screen::Desktop, &address, &somebody);
@@ -104,13 +104,13 @@ fn device(provider: &Provider, home: &Sandbox, allows: bool) -> crate::support::
         (walked.pages()[..2].to_vec(), walked.pages().last()),
         (vec!["Sign-in", "Device Login Confirmation"], Some(&end))
     );
-    login.ends()
+    login.wait()
 }
 
 #[test]
 fn a_device_is_let_in_at_the_providers_pages() {
     let (mut provider, home) = (provider(), Sandbox::new());
-    device(&provider, &home, true).exits(0).says("Logged in as developer");
+    device(&provider, &home, true).exits(0).reports("Logged in as developer");
     let token = home.token("work");
     assert!(provider.is_active(&token));
     home.run(&["refresh", "work"]).exits(0);
@@ -121,7 +121,7 @@ fn a_device_is_let_in_at_the_providers_pages() {
 #[test]
 fn a_device_is_turned_away_at_the_providers_pages() {
     let (provider, home) = (provider(), Sandbox::new());
-    device(&provider, &home, false).exits(5).says("access_denied");
+    device(&provider, &home, false).exits(5).reports("access_denied");
     home.run(&["token", "work"]).exits(2);
 }
 
@@ -130,13 +130,13 @@ fn a_client_by_itself_with_its_secret_in_the_header_or_in_the_form() {
     let mut provider = provider();
     for (id, auth) in [("basic", "client_secret_basic"), ("post", "client_secret_post")] {
         let home = Sandbox::new();
-        provider.serves(&home, id, &["--client-auth", auth]).exits(0).says(&format!("Logged in as the client {id}"));
+        provider.serves(&home, id, &["--client-auth", auth]).exits(0).reports(&format!("Logged in as the client {id}"));
         let first = home.token("work");
         assert!(provider.is_active(&first), "{id}");
         home.expire("work");
         let second = home.token("work");
         assert!(first != second && provider.is_active(&second), "{id}: refreshed by itself");
-        home.run(&["logout", "work"]).exits(0).says("the issuer has revoked the tokens");
+        home.run(&["logout", "work"]).exits(0).reports("the issuer has revoked the tokens");
         assert!(!provider.is_active(&second), "{id}");
     }
     let counts = provider.counts();
@@ -148,6 +148,6 @@ fn a_client_with_a_wrong_secret() {
     let provider = provider();
     let home = Sandbox::new();
     let login = provider.login("basic", &["--client-credentials", "--client-secret-stdin"]);
-    home.run_with(&login, &format!("{SECRET}x\n")).exits(5).says("invalid_client");
+    home.run_with(&login, &format!("{SECRET}x\n")).exits(5).reports("invalid_client");
     home.run(&["token", "work"]).exits(2);
 }

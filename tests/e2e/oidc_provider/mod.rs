@@ -19,17 +19,17 @@ use fantoccini::{Client, Locator};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::agent_support::Killed;
-use crate::driver::{self, Answer, Desk, Screen, Walked};
-use crate::support::watched::LIMIT;
-use crate::support::{PASSWORD, Ran, Sandbox, USER, http};
+use crate::agent_support::KillOnDrop;
+use crate::driver::{self, Desk, Response, Screen, Walked};
+use crate::support::process::LIMIT;
+use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, http};
 
 /// The secret of its confidential clients, with all that an encoding can get wrong.
 const SECRET: &str = "a secret: with / and +, & %41";
 
 /// A provider on a port of its own, gone when dropped.
 struct Provider {
-    _process: Killed,
+    _process: KillOnDrop,
     orders: ChildStdin,
     answers: Receiver<String>,
     issuer: String,
@@ -67,18 +67,18 @@ impl Provider {
         let mut command = Command::new(if own.is_file() { own.as_os_str() } else { "node".as_ref() });
         command.arg(root.join("tests/e2e/oidc_provider/server.js")).arg(options.to_string()).current_dir(place);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut process = Killed(command.spawn().expect("node starts"));
+        let mut process = KillOnDrop(command.spawn().expect("node starts"));
         let orders = process.0.stdin.take().expect("piped");
         let lines = BufReader::new(process.0.stdout.take().expect("piped")).lines().map_while(Result::ok);
         let (tell, answers) = channel();
         std::thread::spawn(move || lines.into_iter().for_each(|line| drop(tell.send(line))));
         let mut provider = Self { _process: process, orders, answers, issuer: String::new() };
-        let told: BTreeMap<String, String> = serde_json::from_str(&provider.answer()).expect("an issuer");
+        let told: BTreeMap<String, String> = serde_json::from_str(&provider.response()).expect("an issuer");
         provider.issuer = told["issuer"].clone();
         provider
     }
 
-    fn answer(&mut self) -> String {
+    fn response(&mut self) -> String {
         self.answers.recv_timeout(LIMIT).expect("the provider answers")
     }
 
@@ -86,7 +86,7 @@ impl Provider {
     #[track_caller]
     fn told(&mut self, order: &str) -> Counts {
         writeln!(self.orders, "{order}").expect("told");
-        let counts: Counts = serde_json::from_str(&self.answer()).expect("counts");
+        let counts: Counts = serde_json::from_str(&self.response()).expect("counts");
         assert_eq!(counts.faults, Vec::<String>::new());
         counts
     }
@@ -120,17 +120,17 @@ impl Provider {
 
     /// Logs in to `work` in the browser, with a session that can be refreshed.
     #[track_caller]
-    fn signs_in(&self, desk: &Desk, more: &[&str]) -> Walked {
+    fn sign_in(&self, desk: &Desk, more: &[&str]) -> Walked {
         let more = [&["--prompt", "consent"], more].concat();
         let (ran, walked) = self.tries(desk, &self.login("native", &more), &Somebody::agreeable());
-        ran.exits(0).says("Logged in as developer");
+        ran.exits(0).reports("Logged in as developer");
         assert!(desk.home.session("work").can_refresh());
         walked
     }
 
     /// Runs a login that opens the browser, and has somebody walk there.
     #[track_caller]
-    fn tries(&self, desk: &Desk, login: &[&str], somebody: &Somebody) -> (Ran, Walked) {
+    fn tries(&self, desk: &Desk, login: &[&str], somebody: &Somebody) -> (CommandOutput, Walked) {
         let login = [login, &["--browser"]].concat();
         let started = desk.home.start(&login, "");
         let walked = driver::walk("oidc-provider", Screen::Desktop, &desk.address(), somebody);
@@ -139,8 +139,8 @@ impl Provider {
 
     /// Logs in to `work` as the client itself.
     #[track_caller]
-    fn serves(&self, home: &Sandbox, id: &str, more: &[&str]) -> Ran {
-        home.keep_secret(SECRET);
+    fn serves(&self, home: &Sandbox, id: &str, more: &[&str]) -> CommandOutput {
+        home.register_secret(SECRET);
         let more = [&["--client-credentials", "--client-secret-stdin"], more].concat();
         home.run_with(&self.login(id, &more), &format!("{SECRET}\n"))
     }
@@ -173,7 +173,7 @@ impl Somebody {
     }
 }
 
-impl Answer for Somebody {
+impl Response for Somebody {
     async fn to(&self, page: &Client) -> Result<Option<&'static str>, CmdError> {
         let has = |css: &'static str| page.find(Locator::Css(css));
         if let Ok(field) = has("input[name=login]").await {

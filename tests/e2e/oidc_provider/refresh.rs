@@ -15,7 +15,7 @@ fn refresh_token(home: &Sandbox) -> String {
 fn each_refresh_changes_the_refresh_token_and_one_that_comes_twice_ends_the_session() {
     let mut provider = provider();
     let desk = Desk::set();
-    provider.signs_in(&desk, &[]);
+    provider.sign_in(&desk, &[]);
     let home = &desk.home;
     let mut seen = vec![refresh_token(home)];
     for refreshes in 1..=3 {
@@ -42,7 +42,7 @@ fn each_refresh_changes_the_refresh_token_and_one_that_comes_twice_ends_the_sess
     assert!(refused["hint"].as_str().is_some_and(|hint| hint.contains("authctl login work")), "{refused}");
     home.expire("work");
     home.run(&["status", "work", "--check"]).exits(3);
-    home.run(&["token", "work"]).exits(3).says("authctl login work");
+    home.run(&["token", "work"]).exits(3).reports("authctl login work");
     // What was refused once is not sent again.
     assert_eq!(provider.counts().refused.len(), 2);
 }
@@ -51,7 +51,7 @@ fn each_refresh_changes_the_refresh_token_and_one_that_comes_twice_ends_the_sess
 fn a_reply_that_is_lost_costs_a_login_only_when_nothing_else_is_left() {
     let mut provider = provider();
     let desk = Desk::set();
-    provider.signs_in(&desk, &[]);
+    provider.sign_in(&desk, &[]);
     let home = &desk.home;
     let first = home.token("work");
     provider.told("lose");
@@ -64,7 +64,7 @@ fn a_reply_that_is_lost_costs_a_login_only_when_nothing_else_is_left() {
     assert_eq!((counts.refreshes, counts.refused.len(), counts.revoked_grants), (1, 0, 0), "{counts:?}");
     // Then it is all that is left.
     home.expire("work");
-    home.run(&["token", "work"]).exits(3).says("authctl login work");
+    home.run(&["token", "work"]).exits(3).reports("authctl login work");
     assert_eq!(provider.counts().revoked_grants, 1);
 }
 
@@ -72,7 +72,7 @@ fn a_reply_that_is_lost_costs_a_login_only_when_nothing_else_is_left() {
 fn twenty_at_expiry_send_one_refresh() {
     let mut provider = provider();
     let desk = Desk::set();
-    provider.signs_in(&desk, &[]);
+    provider.sign_in(&desk, &[]);
     let home = &desk.home;
     let first = home.token("work");
     home.expire("work");

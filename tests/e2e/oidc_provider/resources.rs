@@ -14,7 +14,7 @@ const ALGORITHMS: [(&str, &str); 3] =
 #[track_caller]
 fn is_for(home: &Sandbox, algorithm: &str, resource: &str) {
     let token = home.token("work");
-    let granted = home.traced(&["verify", "work", "--json"], "").exits(0).json();
+    let granted = home.run_offline(&["verify", "work", "--json"], "").exits(0).json();
     assert_eq!((&granted["key"]["alg"], &granted["claims"]["aud"]), (&json!(algorithm), &json!(resource)), "{granted}");
     for (audience, code) in [(resource, 0), ("https://elsewhere.example", 4), ("native", 4)] {
         let verify = ["verify", "-", "--profile", "work", "--audience", audience, "--json"];
@@ -38,7 +38,7 @@ fn a_login_for_a_resource_brings_its_token_and_refreshes_it() {
     let mut provider = provider();
     let desk = Desk::set();
     let (algorithm, resource) = ALGORITHMS[1];
-    provider.signs_in(&desk, &["--resource", resource, "--scope", "openid offline_access read"]);
+    provider.sign_in(&desk, &["--resource", resource, "--scope", "openid offline_access read"]);
     let home = &desk.home;
     is_for(home, algorithm, resource);
     let first = home.token("work");
@@ -48,7 +48,7 @@ fn a_login_for_a_resource_brings_its_token_and_refreshes_it() {
     is_for(home, algorithm, resource);
     assert_eq!(provider.counts().refreshes, 1);
     // The provider revokes what it keeps, which a JWT is not: it says so, and the logout is one all the same.
-    home.run(&["logout", "work"]).exits(0).says("the issuer has revoked the tokens");
+    home.run(&["logout", "work"]).exits(0).reports("the issuer has revoked the tokens");
     assert_eq!(provider.counts().revoked_grants, 1);
 }
 
@@ -57,11 +57,11 @@ fn a_device_login_for_a_resource_brings_its_token() {
     let (provider, home) = (provider(), Sandbox::new());
     let (algorithm, resource) = ALGORITHMS[2];
     let args = ["--device", "--resource", resource, "--scope", "openid offline_access read"];
-    let login = home.watch(&provider.login("native", &args));
+    let login = home.spawn(&provider.login("native", &args));
     let (address, code) = crate::driver::shown(&login);
     let somebody = Somebody::who(true, Some(code));
     crate::driver::walk("oidc-provider-device", crate::driver::Screen::Desktop, &address, &somebody);
-    login.ends().exits(0);
+    login.wait().exits(0);
     is_for(&home, algorithm, resource);
 }
 
@@ -73,7 +73,7 @@ fn one_session_has_a_token_for_each_resource() {
     for (_, resource) in ALGORITHMS {
         asked.extend(["--resource", resource]);
     }
-    provider.signs_in(&desk, &asked);
+    provider.sign_in(&desk, &asked);
     let home = &desk.home;
     for (algorithm, resource) in ALGORITHMS {
         let token = home.run(&["token", "work", "--resource", resource]).exits(0).line().to_owned();
@@ -84,7 +84,7 @@ fn one_session_has_a_token_for_each_resource() {
         assert!(kept == token, "it is kept");
     }
     assert_eq!(provider.counts().refreshes, 3);
-    home.run(&["token", "work", "--resource", "https://elsewhere.example"]).exits(3).says("not for the resource");
+    home.run(&["token", "work", "--resource", "https://elsewhere.example"]).exits(3).reports("not for the resource");
     assert_eq!(provider.counts().refused, Vec::<String>::new(), "the provider spends a token that comes with it");
     home.run(&["refresh", "work"]).exits(0);
 }
@@ -99,6 +99,6 @@ fn a_client_by_itself_gets_tokens_for_each_resource() {
         home.expire("work");
         is_for(&home, algorithm, resource);
         // Nothing else is there to revoke, and a JWT cannot be: that is told.
-        home.run(&["logout", "work"]).exits(5).says("unsupported_token_type");
+        home.run(&["logout", "work"]).exits(5).reports("unsupported_token_type");
     }
 }

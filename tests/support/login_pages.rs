@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use authctl::dev_issuer::Handle;
+use authctl::dev_issuer::DevIssuer;
 use url::Url;
 
 use super::PASSWORD;
 
 /// Someone who looks at pages and fills in forms.
-pub struct Person {
+pub struct LoginPages {
     runtime: tokio::runtime::Runtime,
     http: reqwest::Client,
     issuer: Url,
@@ -27,9 +27,9 @@ fn hidden(html: &str, name: &str) -> String {
     html[at..].split('"').next().expect("closed").to_owned()
 }
 
-impl Person {
+impl LoginPages {
     /// Opens an address of the issuer.
-    pub fn opens(issuer: &Handle, url: &str) -> Self {
+    pub fn open(issuer: &DevIssuer, url: &str) -> Self {
         let http = reqwest::Client::builder()
             .no_proxy()
             .tls_certs_only([])
@@ -49,11 +49,11 @@ impl Person {
             location: empty(),
             html: empty(),
         };
-        person.goes(url);
+        person.visit(url);
         person
     }
 
-    fn sends(&mut self, request: reqwest::RequestBuilder) -> u16 {
+    fn send(&mut self, request: reqwest::RequestBuilder) -> u16 {
         let request = request.header("cookie", &self.cookie);
         let (status, cookie, location, html) = self.runtime.block_on(async {
             let response = request.send().await.expect("sent");
@@ -75,71 +75,71 @@ impl Person {
     }
 
     /// Goes to any address.
-    pub fn goes(&mut self, url: &str) -> u16 {
-        self.sends(self.http.get(url))
+    pub fn visit(&mut self, url: &str) -> u16 {
+        self.send(self.http.get(url))
     }
 
     /// Fills in the form of a page and sends it. Follows the issuer's own redirects.
-    pub fn submits(&mut self, page: &str, fields: &[(&str, &str)]) -> u16 {
+    pub fn submit(&mut self, page: &str, fields: &[(&str, &str)]) -> u16 {
         let mut form = vec![("walk", self.walk.as_str()), ("csrf", self.csrf.as_str())];
         form.extend_from_slice(fields);
         let url = format!("{}/{page}", self.issuer.as_str().trim_end_matches('/'));
-        let mut status = self.sends(self.http.post(url).form(&form));
+        let mut status = self.send(self.http.post(url).form(&form));
         if self.location.starts_with('/') {
             let next = self.issuer.join(&self.location).expect("an address");
-            status = self.goes(next.as_str());
+            status = self.visit(next.as_str());
         }
         status
     }
 
-    pub fn logs_in(&mut self, user: &str) {
-        assert_eq!(self.submits("login", &[("username", user), ("password", PASSWORD)]), 200, "{}", self.html);
+    pub fn log_in(&mut self, user: &str) {
+        assert_eq!(self.submit("login", &[("username", user), ("password", PASSWORD)]), 200, "{}", self.html);
     }
 
-    pub fn allows(&mut self) {
-        self.submits("consent", &[("decision", "allow")]);
+    pub fn allow(&mut self) {
+        self.submit("consent", &[("decision", "allow")]);
     }
 
-    pub fn denies(&mut self) {
-        self.submits("consent", &[("decision", "deny")]);
+    pub fn deny(&mut self) {
+        self.submit("consent", &[("decision", "deny")]);
     }
 
     /// Signs in and allows, up to the address that the browser is sent back to.
-    pub fn signs_in(issuer: &Handle, url: &str, user: &str) -> Self {
-        Self::signs_in_to(issuer, url, user, "http://127.0.0.1:")
+    pub fn sign_in(issuer: &DevIssuer, url: &str, user: &str) -> Self {
+        Self::sign_in_to(issuer, url, user, "http://127.0.0.1:")
     }
 
     /// The same, where that address begins with `back`.
-    pub fn signs_in_to(issuer: &Handle, url: &str, user: &str, back: &str) -> Self {
-        let mut person = Self::opens(issuer, url);
-        person.logs_in(user);
-        person.allows();
+    pub fn sign_in_to(issuer: &DevIssuer, url: &str, user: &str, back: &str) -> Self {
+        let mut person = Self::open(issuer, url);
+        person.log_in(user);
+        person.allow();
         assert!(person.location.starts_with(back), "{:?} {}", person.location, person.html);
         person
     }
 
     /// Goes where the last page sent the browser.
-    pub fn follows(&mut self) -> u16 {
+    pub fn follow_redirect(&mut self) -> u16 {
         let location = std::mem::take(&mut self.location);
-        self.goes(&location)
+        self.visit(&location)
     }
 }
 
 /// What the issuer answers at `path`.
-pub fn get(issuer: &Handle, path: &str) -> String {
-    Person::opens(issuer, &format!("{}/{path}", issuer.issuer())).html
+pub fn get(issuer: &DevIssuer, path: &str) -> String {
+    LoginPages::open(issuer, &format!("{}/{path}", issuer.issuer())).html
 }
 
 /// POSTs a form to the issuer as any client would, and gives the status and the JSON that came back.
-pub fn post(issuer: &Handle, path: &str, form: &[(&str, &str)]) -> (u16, serde_json::Value) {
+pub fn post(issuer: &DevIssuer, path: &str, form: &[(&str, &str)]) -> (u16, serde_json::Value) {
     let url = format!("{}/{path}", issuer.issuer());
-    let mut person = Person::opens(issuer, &format!("{}/jwks", issuer.issuer()));
-    let status = person.sends(person.http.post(url).form(form));
+    let mut person = LoginPages::open(issuer, &format!("{}/jwks", issuer.issuer()));
+    let status = person.send(person.http.post(url).form(form));
     (status, serde_json::from_str(&person.html).unwrap_or_default())
 }
 
 /// The token response of a password login, made without authctl.
-pub fn token_response(issuer: &Handle, user: &str) -> serde_json::Value {
+pub fn token_response(issuer: &DevIssuer, user: &str) -> serde_json::Value {
     let form = [
         ("grant_type", "password"),
         ("client_id", "authctl"),

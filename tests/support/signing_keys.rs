@@ -10,7 +10,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 /// A key pair.
-pub enum Pair {
+pub enum SigningKey {
     Rsa(RsaKeyPair),
     /// With its curve's name.
     Ec(EcdsaKeyPair, &'static str),
@@ -34,7 +34,7 @@ pub fn changed(mut object: Value, changes: Value) -> Value {
     object
 }
 
-impl Pair {
+impl SigningKey {
     /// RSA with 2048 bits.
     pub fn rsa() -> Self {
         Self::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).expect("generated"))

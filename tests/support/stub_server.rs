@@ -16,16 +16,16 @@ pub struct Request {
 }
 
 /// A server on loopback; gone when dropped.
-pub struct HandServer {
+pub struct StubServer {
     pub url: String,
     requests: Arc<Mutex<Vec<Request>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl HandServer {
+impl StubServer {
     /// An issuer of metadata alone, without codes for other devices.
-    pub fn without_codes() -> Self {
+    pub fn without_device_grant() -> Self {
         Self::start(|own, request| match request.path.as_str() {
             "/.well-known/openid-configuration" => {
                 let at = |name: &str| format!("{own}/{name}");
@@ -103,7 +103,7 @@ fn serve(
     stream.write_all(json.as_bytes())
 }
 
-impl Drop for HandServer {
+impl Drop for StubServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(self.url.trim_start_matches("http://"));

@@ -12,14 +12,14 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use rustix::pty::OpenptFlags;
 
-use super::{AUTHCTL, Ran, Sandbox};
+use super::{AUTHCTL, CommandOutput, Sandbox};
 
 /// How long anything may take that a test waits for. Reached only where the test fails.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// Asks until there is an answer, for as long as [`LIMIT`]. For what announces itself in no other way.
 #[track_caller]
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -52,7 +52,7 @@ impl Said {
     }
 
     #[track_caller]
-    fn until<T>(&self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
+    fn wait_until<T>(&self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
         let (text, more) = &*self.text;
         let mut found = None;
         let looked = more
@@ -72,7 +72,7 @@ impl Said {
 }
 
 /// A program that is being watched; killed when dropped.
-pub struct Watched<'a> {
+pub struct RunningCommand<'a> {
     home: &'a Sandbox,
     args: Vec<String>,
     child: Child,
@@ -83,7 +83,7 @@ pub struct Watched<'a> {
     terminal: Option<File>,
 }
 
-impl Drop for Watched<'_> {
+impl Drop for RunningCommand<'_> {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -92,17 +92,17 @@ impl Drop for Watched<'_> {
 
 impl Sandbox {
     /// Starts the program on pipes. Its stdin stays open.
-    pub fn watch(&self, args: &[&str]) -> Watched<'_> {
-        self.watch_command(self.command(args), args)
+    pub fn spawn(&self, args: &[&str]) -> RunningCommand<'_> {
+        self.spawn_command(self.command(args), args)
     }
 
     /// Starts a command that was made for this home on pipes, `args` being what to call it in a message.
-    pub fn watch_command(&self, mut command: Command, args: &[&str]) -> Watched<'_> {
+    pub fn spawn_command(&self, mut command: Command, args: &[&str]) -> RunningCommand<'_> {
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = streams.spawn().expect("the program starts");
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let keys = child.stdin.take().expect("piped");
-        Watched {
+        RunningCommand {
             home: self,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             child,
@@ -114,7 +114,7 @@ impl Sandbox {
     }
 
     /// Starts the program in a terminal of its own, all three streams on it. What it says is on `stderr`.
-    pub fn watch_in_terminal(&self, args: &[&str]) -> Watched<'_> {
+    pub fn spawn_in_terminal(&self, args: &[&str]) -> RunningCommand<'_> {
         let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("pty");
         rustix::pty::grantpt(&master).expect("granted");
         rustix::pty::unlockpt(&master).expect("unlocked");
@@ -129,7 +129,7 @@ impl Sandbox {
         let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("setsid starts");
         drop((command, slave));
         let master = File::from(master);
-        Watched {
+        RunningCommand {
             home: self,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             child,
@@ -141,39 +141,39 @@ impl Sandbox {
     }
 }
 
-impl Watched<'_> {
+impl RunningCommand<'_> {
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Waits until stderr has said `text`.
     #[track_caller]
-    pub fn says(&self, text: &str) {
-        self.stderr.as_ref().expect("running").until(text, |said| said.contains(text).then_some(()));
+    pub fn reports(&self, text: &str) {
+        self.stderr.as_ref().expect("running").wait_until(text, |said| said.contains(text).then_some(()));
     }
 
     /// Waits until `look` finds something in what stderr has said.
     #[track_caller]
-    pub fn finds<T>(&self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
-        self.stderr.as_ref().expect("running").until(what, look)
+    pub fn wait_until<T>(&self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
+        self.stderr.as_ref().expect("running").wait_until(what, look)
     }
 
     /// The first line of stderr that begins with `begin`, after spaces.
     #[track_caller]
-    pub fn line(&self, begin: &str) -> String {
-        self.finds(begin, |said| {
+    pub fn wait_for_line(&self, begin: &str) -> String {
+        self.wait_until(begin, |said| {
             let whole = said.rfind('\n').map_or("", |end| &said[..end]);
             whole.lines().map(str::trim).find(|line| line.starts_with(begin)).map(str::to_owned)
         })
     }
 
-    pub fn types(&mut self, text: &str) {
+    pub fn type_text(&mut self, text: &str) {
         let keys = self.keys.as_mut().expect("open");
         keys.write_all(text.as_bytes()).expect("typed");
         keys.flush().expect("typed");
     }
 
-    pub fn closes_stdin(&mut self) {
+    pub fn close_stdin(&mut self) {
         self.keys = None;
     }
 
@@ -182,7 +182,7 @@ impl Watched<'_> {
     }
 
     /// Whether the program holds the profile's lock file open, which it does from when it waits for the lock.
-    pub fn wants_lock(&self, profile: &str) -> bool {
+    pub fn has_lock_file_open(&self, profile: &str) -> bool {
         let files = Path::new("/proc").join(self.id().to_string()).join("fd");
         let lock = format!("/{profile}.lock");
         let mut open = files.read_dir().into_iter().flatten().flatten();
@@ -195,16 +195,19 @@ impl Watched<'_> {
 
     /// Waits for the end, and looks for leaks in what was said, and for a terminal that was left without its echo.
     #[track_caller]
-    pub fn ends(mut self) -> Ran {
-        let status = until("the end of the program", || self.child.try_wait().expect("waited"));
+    pub fn wait(mut self) -> CommandOutput {
+        let status = wait_until("the end of the program", || self.child.try_wait().expect("waited"));
         self.keys = None;
         if let Some(terminal) = self.terminal.take() {
             let settings = rustix::termios::tcgetattr(&terminal).expect("a terminal");
             assert!(settings.local_modes.contains(rustix::termios::LocalModes::ECHO), "the echo is off");
         }
         let all = |said: &mut Option<Said>| said.take().map(Said::all).unwrap_or_default();
-        let ran =
-            Ran { code: status.code().unwrap_or(-1), stdout: all(&mut self.stdout), stderr: all(&mut self.stderr) };
+        let ran = CommandOutput {
+            code: status.code().unwrap_or(-1),
+            stdout: all(&mut self.stdout),
+            stderr: all(&mut self.stderr),
+        };
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         self.home.no_leak_in(&ran, &args);
         ran

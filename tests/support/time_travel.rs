@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::Sandbox;
 
 /// The machine's clock as it was so many seconds ago: an issuer with it has issued what it issues that long ago.
-pub struct Behind(pub i64);
+pub struct LaggingClock(pub i64);
 
-impl Clock for Behind {
+impl Clock for LaggingClock {
     fn now(&self) -> UnixTime {
         UnixTime(SystemClock.now().0 - self.0)
     }
@@ -89,7 +89,7 @@ impl Sandbox {
 
     /// Makes the profile's session so much older, as if the time had passed, and what is known of the time and of every
     /// issuer with it.
-    pub fn passes(&self, profile: &str, seconds: i64) {
+    pub fn advance_time(&self, profile: &str, seconds: i64) {
         let session = self.session_file(profile);
         self.make_older(&session, seconds);
         for entry in session.parent().expect("a directory").read_dir().expect("readable").flatten() {
