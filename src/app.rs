@@ -197,10 +197,7 @@ impl App {
     }
 
     /// The stores.
-    ///
-    /// # Errors
-    /// As [`App::paths`].
-    pub fn stores(&self) -> Result<Stores, Error> {
+    fn stores(&self) -> Result<Stores, Error> {
         let paths = self.paths()?;
         let key = match (&self.environment.key_file, &self.environment.credentials_directory) {
             (Some(file), _) => KeySource::Path(file.clone()),

@@ -10,7 +10,7 @@
 //! | 8 | `cmd` | one file a verb: asks the rooms below and prints |
 //! | 7 | `app` | the composition root: builds each part when it is first asked for; signals; the way to the agent |
 //! | 7 | `serve` | the agent itself: accept, look at the peer, decode, hand out, encode; keeps sessions cache and alive |
-//! | 6 | `report` | what is known here of every profile, for `status` and for the agent |
+//! | 6 | `status` | the status of every profile, for the command and for the agent |
 //! | 5 | `failure` | what went wrong, its exit code and its hint: the one table |
 //! | 4 | `sessions` | the only place where sessions are made, refreshed and ended; joins `store`, `issuer` and `verify` |
 //! | 3 | `agent`, `cli`, `config`, `store`, `issuer`, `verify`, `dev_issuer` | six rooms that do not know each other, and the embedded issuer, which knows none of them; `agent` is the agent from outside: its words, its socket, and a client of the standard library alone |
@@ -49,9 +49,9 @@ pub mod model;
 mod oauth;
 mod paths;
 mod plain_file;
-mod report;
 pub mod secret;
 mod session;
+mod status;
 pub mod store;
 mod ui;
 mod verify;

@@ -21,7 +21,7 @@ const FLOORS: [(&str, u8); 22] = [
     ("dev_issuer", 3),
     ("session", 4),
     ("error", 5),
-    ("report", 6),
+    ("status", 6),
     ("agent/server", 7),
     ("agent", 7),
     ("app", 7),
@@ -176,14 +176,15 @@ fn a_secret_is_exposed_only_where_it_is_sent_stored_compared_or_printed() {
         "cmd/verify.rs",
     ];
     const ROOMS: [&str; 4] = ["store", "oauth", "verify", "dev_issuer"];
-    const BROKER: [&str; 7] = [
+    const BROKER: [&str; 8] = [
         "session/commit.rs",
         "session/id_token.rs",
         "session/login.rs",
         "session/logout.rs",
         "session/refresh.rs",
         "session/trust.rs",
-        "session/verdict.rs",
+        "session/trust_update.rs",
+        "session/verifier.rs",
     ];
     const ISSUER_COMMANDS: [&str; 3] = ["cmd/demo.rs", "cmd/demo/agent.rs", "cmd/dev_issuer.rs"];
     for (path, room, text) in files() {

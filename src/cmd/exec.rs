@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::verify::{policy_at, tell_denied};
+use super::verify::tell_denied;
 use crate::agent::protocol::TokenReply;
 use crate::app::App;
 use crate::cli::Exec;
@@ -14,8 +14,8 @@ use crate::error::{Error, ErrorKind};
 use crate::model::{DecidingToken, MinTtl, TokenTarget};
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLES};
 use crate::secret::{Secret, SecretBytes};
-use crate::session::{Demand, IdTokenStanding, SessionService, TokenVerifier};
-use crate::verify::{Reason, RevocationList, Verdict};
+use crate::session::{Demand, IdTokenStanding, SessionService};
+use crate::verify::{Policy, Reason, Verdict};
 
 /// A token to run the command with, or why it is denied.
 enum Checked {
@@ -105,14 +105,9 @@ fn alone(app: &App, args: &Exec) -> Result<Checked, Error> {
         }
     })?;
     super::token::tell_trouble(app, &profile, &served);
-    let revoked = RevocationList::open(&app.paths()?.revoked_file)?;
-    let (stores, policy) = (app.stores()?, policy_at(app.clock().now()));
-    let store = &**stores.of(profile.store);
-    let judge = TokenVerifier::of_profile(store, &profile, policy, None, revoked, app.clock())
-        .map_err(|e| Error::from(e).about(&profile.name))?;
-    let verdict = judge.decide_on(&profile, &served.session, &served.tokens);
-    SessionService::note_time(store, app.clock());
-    Ok(match verdict {
+    let policy = Policy::new("", Vec::new(), app.clock().now());
+    let verifier = sessions.verifier(&profile, policy, None).map_err(|e| Error::from(e).about(&profile.name))?;
+    Ok(match verifier.verify_session(&profile, &served.session) {
         Verdict::Granted(_) => Checked::Granted(served.tokens.access_token),
         Verdict::Denied(reasons) => Checked::Denied(reasons),
     })

@@ -11,7 +11,7 @@ use crate::cli::KeysCommand;
 use crate::clock::UnixTime;
 use crate::error::Error;
 use crate::model::{IssuerUrl, Profile, ProfileName, Trust, duration_text};
-use crate::session::{SessionError, SessionService};
+use crate::session::{SessionError, trusted_keys};
 use crate::ui::sanitize_for_terminal;
 use crate::verify::{KeySet, ListedKey};
 
@@ -99,11 +99,10 @@ struct Fetched<'a> {
 }
 
 fn show(app: &App, profile: &Profile) -> Result<u8, Error> {
-    let stores = app.stores()?;
-    let trust = SessionService::kept_trust(&**stores.of(profile.store), &profile.issuer).map_err(about(profile))?;
+    let trust = app.sessions()?.trust_blocking(profile).map_err(about(profile))?;
     let now = app.clock().now();
     let most = profile.requirements.keys_max_age();
-    let (set, _) = SessionService::trusted_keys(&trust, now);
+    let (set, _) = trusted_keys(&trust, now);
     let shown = Shown {
         profile: &profile.name,
         issuer: &profile.issuer,

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 use crate::model::{Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
 use crate::oauth::Client;
 use crate::secret::Secret;
-use crate::session::{NewLogin, PreparedLogin, SessionError, SessionService};
+use crate::session::{NewLogin, SessionError, SessionService, VerifiedLogin};
 use crate::ui::sanitize_for_terminal;
 use client::{client, has_proof};
 use grants::How;
@@ -105,7 +105,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Error> {
         let mut login = how.run(app, &args, &profile, &metadata, &client, input).await?;
         login.max_auth_age = args.max_age;
         login.pinned = pins;
-        let checks = sessions.prepare_login(&profile, &metadata, login);
+        let checks = sessions.verify_login(&profile, &metadata, login);
         let prepared = app.patiently(profile.issuer.as_str(), checks).await?;
         // Somebody signed in for minutes, and another login may have needed nobody.
         still_meant(app, &sessions, &config, &profile, &prepared).await?;
@@ -133,7 +133,7 @@ async fn readable(sessions: &SessionService, profile: &Profile) -> Result<Option
 
 /// Tells of a sign-in that was weaker than what was asked for: an issuer may do less than `acr_values` say (OpenID Connect
 /// Core 1.0, section 3.1.2.1).
-fn tell_weaker(app: &App, args: &Login, profile: &Profile, prepared: &PreparedLogin) {
+fn tell_weaker(app: &App, args: &Login, profile: &Profile, prepared: &VerifiedLogin) {
     let Some(asked) = &args.acr_values else { return };
     if prepared.acr().is_some_and(|acr| asked.split_whitespace().any(|one| one == acr)) {
         return;

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::cli::Logout;
 use crate::error::{Error, ErrorKind};
 use crate::model::{Profile, ProfileName};
-use crate::session::{LogoutOptions, LogoutReport, Revocation};
+use crate::session::{LogoutOptions, Revocation};
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -54,7 +54,7 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Error> {
     let ended = app.patiently(profile.issuer.as_str(), ending).await.map_err(|e| Error::from(e).about(name));
     app.tell_agent(name);
     let ended = ended?;
-    let Some(LogoutReport { revocation }) = ended else {
+    let Some(revocation) = ended else {
         if app.common.json {
             output::json(&Answer { profile: name, deleted: false, issuer: "nothing", error: None })?;
         } else {
@@ -63,11 +63,11 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Error> {
         return Ok(0);
     };
     let (word, sentence, failure) = match revocation {
-        Revocation::Done => ("revoked", "the issuer has revoked the tokens".to_owned(), None),
-        Revocation::NotAsked => {
+        Revocation::Revoked => ("revoked", "the issuer has revoked the tokens".to_owned(), None),
+        Revocation::Skipped => {
             ("not_asked", "the issuer was not told: the tokens stay valid there until they expire".to_owned(), None)
         }
-        Revocation::NotOffered => (
+        Revocation::Unsupported => (
             "not_offered",
             "the issuer offers no revocation: the tokens stay valid there until they expire".to_owned(),
             None,

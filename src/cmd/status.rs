@@ -5,7 +5,7 @@ use crate::app::{ANOTHER_HOME, App};
 use crate::cli::Status;
 use crate::error::{Error, ErrorKind};
 use crate::model::{Grant, Subject};
-use crate::report::{Report, Row, State, row, rows};
+use crate::status::{ProfileStatus, SessionState, StatusReport, profile_status, profile_statuses};
 use crate::ui::sanitize_for_terminal;
 
 /// Runs the command.
@@ -19,14 +19,14 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
             return Ok(0);
         }
         let profile = config.choose(app.named(args.profile.as_ref())?.as_ref())?;
-        let row = row(&app.stores()?, profile, false, app.clock().now());
-        return match (row.state, row.exit) {
-            (State::Valid | State::Refreshable, _) => Ok(0),
+        let status = profile_status(&*app.sessions()?, profile, false);
+        return match (status.state, status.store_error) {
+            (SessionState::Valid | SessionState::Refreshable, _) => Ok(0),
             (_, Some(kind)) => Ok(kind.exit_code()),
             (_, None) => Ok(ErrorKind::LoginRequired.exit_code()),
         };
     }
-    let rows = rows(&config, asked.as_ref(), &app.stores()?, app.clock().now())?;
+    let rows = profile_statuses(&*app.sessions()?, &config, asked.as_ref())?;
     // That it is another home's is shown; what is known of the sessions here does not depend on it.
     let (agent, agents) = match app.agent_state() {
         Ok(state) => {
@@ -40,9 +40,9 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
     };
     // What could not be read is shown, and still is a failure that a script must notice.
     let meant = if asked.is_none() { app.of_directory() } else { Ok(None) };
-    let exit = rows.iter().find_map(|row| row.exit).map_or(0, ErrorKind::exit_code);
+    let exit = rows.iter().find_map(|row| row.store_error).map_or(0, ErrorKind::exit_code);
     if app.common.json {
-        output::json(&Report { token_from_environment: handed_in, agent, profiles: rows })?;
+        output::json(&StatusReport { token_from_environment: handed_in, agent, profiles: rows })?;
         // Where a profile's store cannot be read, that is what the exit code says.
         return if exit == 0 { meant.map(|_| 0) } else { Ok(exit) };
     }
@@ -69,13 +69,13 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
     if exit == 0 { meant.map(|_| 0) } else { Ok(exit) }
 }
 
-fn show(app: &App, row: &Row) -> Result<(), Error> {
+fn show(app: &App, row: &ProfileStatus) -> Result<(), Error> {
     let now = app.clock().now();
     let word = match row.state {
-        State::Valid => app.paint(32, "valid"),
-        State::Refreshable => app.paint(32, "refreshes when next asked for"),
-        State::LoginRequired => app.paint(31, "login required"),
-        State::Unknown => app.paint(31, "cannot be read"),
+        SessionState::Valid => app.paint(32, "valid"),
+        SessionState::Refreshable => app.paint(32, "refreshes when next asked for"),
+        SessionState::LoginRequired => app.paint(31, "login required"),
+        SessionState::Unknown => app.paint(31, "cannot be read"),
     };
     let default = if row.default { " (default)" } else { "" };
     output::line(&format!("{}{default}: {word}", app.paint(1, row.profile.as_str())))?;
@@ -95,7 +95,7 @@ fn show(app: &App, row: &Row) -> Result<(), Error> {
         field("signed in", &format!("{who}, {}, by {}", ago(at, now), row.grant))?;
         let life = match (row.expires_at, row.state) {
             (None, _) => "does not say when it ends".into(),
-            (Some(end), State::Valid) => format!("valid for another {}", span(now.until(end))),
+            (Some(end), SessionState::Valid) => format!("valid for another {}", span(now.until(end))),
             (Some(end), _) => format!("expired {}", ago(end, now)),
         };
         let scope =

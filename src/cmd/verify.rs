@@ -17,19 +17,14 @@ use crate::clock::UnixTime;
 use crate::error::{Error, ErrorKind};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
-use crate::session::{SessionError, SessionService, TokenVerifier};
+use crate::session::{SessionError, TokenVerifier};
 use crate::ui::sanitize_for_terminal;
 use crate::verify::{
-    Findings, KeySet, Outcome, Policy, PolicyOptions, Reason, ReasonCode, RevocationList, Step, Verdict, VerdictAnswer,
+    Findings, KeySet, Outcome, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictAnswer,
 };
 
 /// A longer line or token is refused as it is.
 const MAX_BYTES: usize = 1024 * 1024;
-
-/// The policy that holds where nothing more is asked; the profile's issuer and audiences are still to be filled in.
-pub(super) fn policy_at(now: UnixTime) -> Policy {
-    Policy::new("", Vec::new(), now)
-}
 
 /// Runs the command.
 #[inline(never)]
@@ -50,9 +45,8 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     }
     let keys = given_keys(&args)?;
     let policy = policy(app, &args)?;
-    let revoked = RevocationList::open(&app.paths()?.revoked_file)?;
     if on_stdin {
-        return stdin(app, &args, policy, keys, revoked);
+        return stdin(app, &args, policy, keys);
     }
     let named: Option<ProfileName> = args
         .subject
@@ -63,15 +57,12 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
         .transpose()?;
     let profile = app.profile(named.as_ref())?;
     let about = |e: SessionError| Error::from(e).about(&profile.name);
-    let stores = app.stores()?;
-    let found = stores.of(profile.store).read(&profile.name).map_err(|e| about(e.into()))?;
-    let session = SessionService::owned(&profile, found).map_err(about)?;
-    let store = &**stores.of(profile.store);
-    let judge = TokenVerifier::of_profile(store, &profile, policy, keys, revoked, app.clock()).map_err(about)?;
-    let explained = judge.explain_on(&profile, &session, &session.tokens, args.explain);
-    SessionService::note_time(store, app.clock());
+    let sessions = app.sessions()?;
+    let session = sessions.session_blocking(&profile).map_err(about)?;
+    let verifier = sessions.verifier(&profile, policy, keys).map_err(about)?;
+    let explained = verifier.explain_session(&profile, &session, args.explain);
     let owner = session.subject.and_then(|subject| subject.name);
-    tell(app, &args, &explained, judge.keys_age(), owner.as_deref())
+    tell(app, &args, &explained, verifier.keys_age(), owner.as_deref())
 }
 
 fn given_keys(args: &Verify) -> Result<Option<KeySet>, Error> {
@@ -117,10 +108,10 @@ fn policy(app: &App, args: &Verify) -> Result<Policy, Error> {
 }
 
 /// Decides on what is piped in. A profile is only looked at for what the options do not give.
-fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>, revoked: RevocationList) -> Result<u8, Error> {
+fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) -> Result<u8, Error> {
     let complete = !policy.issuer.is_empty() && !policy.audiences.is_empty();
-    let judge = match keys {
-        Some(keys) if complete && args.profile.is_none() => TokenVerifier::by_given(keys, policy, revoked),
+    let verifier = match keys {
+        Some(keys) if complete && args.profile.is_none() => app.sessions()?.verifier_with_keys(keys, policy)?,
         keys => {
             let profile = app.profile(args.profile.as_ref()).map_err(|failure| Error {
                 hint: "give --issuer, --audience and --jwks, or a profile that has them with --profile".into(),
@@ -128,21 +119,17 @@ fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>, revoked
                 code: "usage".into(),
                 ..failure
             })?;
-            let stores = app.stores()?;
-            let store = &**stores.of(profile.store);
-            let judge = TokenVerifier::of_profile(store, &profile, policy, keys, revoked, app.clock())
-                .map_err(|e| Error::from(e).about(&profile.name))?;
-            SessionService::note_time(store, app.clock());
-            judge
+            let verifier = app.sessions()?.verifier(&profile, policy, keys);
+            verifier.map_err(|e| Error::from(e).about(&profile.name))?
         }
     };
     if args.batch {
         let now = || app.clock().now();
         let one = |token: &[u8], now: UnixTime| match text_of(token) {
-            Ok(text) => judge.decide_now(text, now),
+            Ok(text) => verifier.verify_at(text, now),
             Err(reason) => Verdict::Denied(vec![reason]),
         };
-        let all_valid = batch::run(&now, &one, &|| judge.look_again(), judge.keys_age())?;
+        let all_valid = batch::run(&now, &one, &|| verifier.reload_revocation_list(), verifier.keys_age())?;
         return Ok(if all_valid { 0 } else { ErrorKind::Denied.exit_code() });
     }
     let mut token = SecretBytes::default();
@@ -151,8 +138,8 @@ fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>, revoked
         let hint = "look whether what was to print the token has failed";
         return Err(Error::msg(ErrorKind::Usage, "stdin holds no token", hint));
     }
-    let explained = decide(token.expose(), &judge, args.explain);
-    tell(app, args, &explained, judge.keys_age(), None)
+    let explained = decide(token.expose(), &verifier, args.explain);
+    tell(app, args, &explained, verifier.keys_age(), None)
 }
 
 fn unreadable(error: io::Error) -> Error {
@@ -170,9 +157,9 @@ fn text_of(token: &[u8]) -> Result<&str, Reason> {
 }
 
 /// The verdict on a token as it was read, and the way to it where it is wanted.
-fn decide(token: &[u8], judge: &TokenVerifier, explained: bool) -> (Verdict, Vec<Step>) {
+fn decide(token: &[u8], verifier: &TokenVerifier, explained: bool) -> (Verdict, Vec<Step>) {
     match text_of(token) {
-        Ok(text) => judge.explain(text, explained),
+        Ok(text) => verifier.explain(text, explained),
         Err(reason) => {
             let mut findings = Findings::new(explained);
             findings.deny("parts", reason);

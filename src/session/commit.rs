@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::refresh::failed;
-use super::trust::keys_of;
+use super::trust::trusted_keys;
 use super::{LoginReason, ServedToken, SessionError, SessionService};
 use crate::model::{AnotherToken, Profile, Session, TokenSet, TokenTarget, Trust};
 use crate::oauth::IssuerError;
@@ -93,7 +93,7 @@ impl SessionService {
         let kept = session.tokens.id_token.iter().chain([&session.tokens.access_token]);
         let others = session.others.last().map(|other| &other.tokens.access_token);
         let tokens: Vec<&Secret> = unchecked.iter().chain(kept).chain(others).collect();
-        let Some(trust) = self.keep_up(profile, &trust, &tokens).await else { return };
+        let Some(trust) = self.update_trust(profile, &trust, &tokens).await else { return };
         if let Some(id_token) = unchecked
             && matches!(self.refreshed_id_token(profile, session, Some(&trust), &id_token), IdTokenCheck::Good)
         {
@@ -112,13 +112,13 @@ impl SessionService {
         id_token: &Secret,
     ) -> IdTokenCheck {
         let now = self.clock.now();
-        let keys = trust.map(|trust| keys_of(trust, now).0).unwrap_or_default();
+        let keys = trust.map(|trust| trusted_keys(trust, now).0).unwrap_or_default();
         let mut expected = super::login::id_token_policy(profile, None, None, now);
         // The subject of a refresh is the login's (OpenID Connect Core 1.0, section 12.2).
         expected.subject = session.subject.as_ref().map(|subject| subject.sub.as_str());
         match verify_id_token(id_token.expose(), &keys, &expected) {
             Ok(_) => IdTokenCheck::Good,
-            Err(reasons) if reasons.iter().any(super::verdict::is_unknown_key) => IdTokenCheck::UnknownKey,
+            Err(reasons) if reasons.iter().any(super::verifier::is_unknown_key) => IdTokenCheck::UnknownKey,
             Err(reasons) => IdTokenCheck::Bad(reasons.first().map(|r| r.message.clone()).unwrap_or_default()),
         }
     }

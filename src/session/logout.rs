@@ -1,4 +1,4 @@
-//! Ending a session: at the issuer, on this machine, and for the offline check.
+//! Logs out: revokes the tokens at the issuer and on this machine, and deletes the session.
 
 use std::sync::Arc;
 
@@ -13,52 +13,44 @@ use crate::verify::{RevocationList, unverified_claims};
 /// How to log out.
 #[derive(Clone, Copy, Debug)]
 pub struct LogoutOptions {
-    /// Whether the issuer is told (RFC 7009).
+    /// Whether to revoke the tokens at the issuer (RFC 7009).
     pub revoke: bool,
 }
 
-/// What became of the issuer's half.
+/// The outcome of the revocation at the issuer. Unless it succeeded, the tokens stay valid there until they expire.
 #[derive(Debug)]
 pub enum Revocation {
     /// The issuer revoked the tokens.
-    Done,
-    /// Nobody asked for it.
-    NotAsked,
+    Revoked,
+    /// It was not requested ([`LogoutOptions::revoke`]).
+    Skipped,
     /// The issuer has no revocation endpoint.
-    NotOffered,
-    /// It failed; the tokens stay valid at the issuer until they expire.
+    Unsupported,
+    /// It failed.
     Failed(SessionError),
 }
 
-/// What became of each half.
-#[derive(Debug)]
-pub struct LogoutReport {
-    /// The issuer's half.
-    pub revocation: Revocation,
-}
-
-/// A token issued before this long ago without a known end is taken to be over.
-const UNKNOWN_LIFE: i64 = 24 * 3600;
+/// How long, in seconds, a token without a known expiry stays on the revocation list.
+const UNKNOWN_LIFETIME: i64 = 24 * 3600;
 
 impl SessionService {
-    /// Ends the profile's session; `None` where there was none. The local half is done whatever the issuer says, and the
-    /// tokens that are over by it are marked as revoked before they are deleted.
+    /// Revokes the profile's tokens and deletes its session, whether or not the issuer revoked them; returns `None` if
+    /// there is no session. The tokens are put on the revocation list before the session is deleted.
     ///
     /// # Errors
-    /// [`SessionError::Store`], [`SessionError::Lock`] or [`SessionError::RevocationList`] where the local half failed.
+    /// [`SessionError::Store`], [`SessionError::Lock`] or [`SessionError::RevocationList`] if that failed on this machine.
     pub async fn logout(
         self: &Arc<Self>,
         profile: &Profile,
         options: LogoutOptions,
-    ) -> Result<Option<LogoutReport>, SessionError> {
+    ) -> Result<Option<Revocation>, SessionError> {
         let lock = self.lock(&profile.name).await?;
-        let uncut = Arc::clone(&self.underway).read_owned().await;
+        let signals = self.hold_off_signals().await;
         let (sessions, profile) = (Arc::clone(self), profile.clone());
-        // Cut short between the issuer's half and this machine's, dead tokens would go on being handed out.
+        // If it were interrupted after the revocation, revoked tokens would still be issued from the store.
         let task = tokio::spawn(async move {
-            let result = sessions.logout_locked(&profile, options).await;
-            drop((lock, uncut));
-            result
+            let _until_done = (lock, signals);
+            sessions.logout_locked(&profile, options).await
         });
         task.await.unwrap_or(Err(SessionError::Cut))
     }
@@ -67,62 +59,64 @@ impl SessionService {
         &self,
         profile: &Profile,
         options: LogoutOptions,
-    ) -> Result<Option<LogoutReport>, SessionError> {
+    ) -> Result<Option<Revocation>, SessionError> {
         let session = match self.stored(profile).await {
             Ok(Some(session)) => session,
             Ok(None) => return Ok(None),
-            // It can still be deleted, though nobody can be told its tokens.
+            // An unreadable session is deleted, although its tokens cannot be revoked.
             Err(SessionError::Store(error)) if error.session_lost() => {
                 self.delete(profile).await?;
-                return Ok(Some(LogoutReport { revocation: Revocation::Failed(error.into()) }));
+                return Ok(Some(Revocation::Failed(error.into())));
             }
             Err(error) => return Err(error),
         };
-        let revocation = if options.revoke { self.revoke(profile, &session).await } else { Revocation::NotAsked };
-        let marked = self.mark_revoked(&session).await;
+        let revocation = if options.revoke { self.revoke(profile, &session).await } else { Revocation::Skipped };
+        let listed = self.mark_revoked(&session).await;
         self.delete(profile).await?;
-        marked?;
-        Ok(Some(LogoutReport { revocation }))
+        listed?;
+        Ok(Some(revocation))
     }
 
-    /// Names the tokens of a session that is over, so that no offline check grants them again.
+    /// Adds the session's tokens to the revocation list, so that they are denied offline.
     pub(super) async fn mark_revoked(&self, session: &Session) -> Result<(), SessionError> {
         let now = self.clock.now();
-        let ends = |token: &Secret, known: Option<UnixTime>| {
-            // What the token itself says counts where it is later: that is what a verifier goes by.
+        // The later of the expiry that the issuer gave and the token's own, by which it would be verified.
+        let expiry = |token: &Secret, known: Option<UnixTime>| {
             let own = unverified_claims(token.expose()).and_then(|claims| claims.exp);
-            known.max(own).unwrap_or(UnixTime(now.0.saturating_add(UNKNOWN_LIFE)))
+            known.max(own).unwrap_or(UnixTime(now.0.saturating_add(UNKNOWN_LIFETIME)))
         };
-        let own = std::iter::once(&session.tokens).chain(session.others.iter().map(|other| &other.tokens));
-        let mut over: Vec<(Secret, UnixTime)> =
-            own.map(|t| (t.access_token.clone(), ends(&t.access_token, t.expires_at))).collect();
-        over.extend(session.tokens.id_token.iter().map(|token| (token.clone(), ends(token, None))));
+        let sets = std::iter::once(&session.tokens).chain(session.others.iter().map(|other| &other.tokens));
+        let mut tokens: Vec<(Secret, UnixTime)> =
+            sets.map(|set| (set.access_token.clone(), expiry(&set.access_token, set.expires_at))).collect();
+        tokens.extend(session.tokens.id_token.iter().map(|token| (token.clone(), expiry(token, None))));
         let file = self.revoked.clone();
-        let marked = tokio::task::spawn_blocking(move || {
-            let over: Vec<(&str, UnixTime)> = over.iter().map(|(token, end)| (token.expose(), *end)).collect();
-            RevocationList::open(&file).and_then(|mut list| list.add(&over, now))
+        let added = tokio::task::spawn_blocking(move || {
+            let tokens: Vec<(&str, UnixTime)> =
+                tokens.iter().map(|(token, expiry)| (token.expose(), *expiry)).collect();
+            RevocationList::open(&file).and_then(|mut list| list.add(&tokens, now))
         });
-        Ok(marked.await.map_err(|_| SessionError::Cut)??)
+        Ok(added.await.map_err(|_| SessionError::Cut)??)
     }
 
-    /// Revokes a prepared login that nobody wants to keep; best effort.
+    /// Revokes the tokens of a login that is not stored. A failure is only logged.
     pub async fn discard(&self, profile: &Profile, session: &Session) {
         if let Revocation::Failed(error) = self.revoke(profile, session).await {
-            tracing::info!("the unwanted tokens were not revoked: {error}");
+            tracing::info!("the tokens of the discarded login were not revoked: {error}");
         }
     }
 
-    /// The refresh token first: with most issuers it takes its access tokens along (RFC 7009, section 2.1).
     async fn revoke(&self, profile: &Profile, session: &Session) -> Revocation {
         match self.try_revoke(profile, session).await {
-            Ok(true) => Revocation::Done,
-            Ok(false) => Revocation::NotOffered,
+            Ok(true) => Revocation::Revoked,
+            Ok(false) => Revocation::Unsupported,
             Err(error) => Revocation::Failed(error),
         }
     }
 
+    /// Revokes the refresh token first, since most issuers then revoke its access tokens (RFC 7009, section 2.1). Returns
+    /// whether the issuer offers revocation.
     async fn try_revoke(&self, profile: &Profile, session: &Session) -> Result<bool, SessionError> {
-        // The profile may name another issuer or client by now, which must not be shown this session's tokens.
+        // The profile may have been changed to another issuer or client, to which these tokens must not be sent.
         let mut server = Arc::clone(&profile.server);
         if profile.issuer != session.issuer {
             Arc::make_mut(&mut server).forget_addresses();
@@ -144,7 +138,7 @@ impl SessionService {
         for token in std::iter::once(&session.tokens.access_token).chain(others) {
             match revoke::request(&http, endpoint, &client, token, TokenTypeHint::AccessToken).await {
                 Ok(()) => {}
-                // An issuer may revoke refresh tokens only (RFC 7009, section 2.2.1); they were the part that lasts.
+                // An issuer may support refresh tokens only (RFC 7009, section 2.2.1); access tokens expire soon.
                 Err(IssuerError::Refused(refusal))
                     if refusal.code == "unsupported_token_type" && session.tokens.refresh_token.is_some() => {}
                 Err(error) => return Err(error.into()),

@@ -1,30 +1,35 @@
-//! The only place where sessions are made, refreshed and ended: it joins store, issuer and verify.
+//! Sessions: logging in, returning and refreshing tokens, logging out, and verifying offline. The only module that changes
+//! a store.
 
 mod commit;
 mod error;
-mod https;
+mod http_clients;
 mod id_token;
 mod login;
 mod logout;
+mod observed_time;
 mod refresh;
 mod trust;
-mod verdict;
+mod trust_update;
+mod verifier;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{RwLock, Semaphore};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore};
 
 pub use error::{LoginReason, SessionError};
 pub use id_token::IdTokenStanding;
-pub use login::{NewLogin, PreparedLogin};
-pub use logout::{LogoutOptions, LogoutReport, Revocation};
+pub use login::{NewLogin, VerifiedLogin};
+pub use logout::{LogoutOptions, Revocation};
 pub use refresh::{Demand, ServedToken};
-pub use verdict::TokenVerifier;
+pub use trust::trusted_keys;
+pub use trust_update::names_status_list;
+pub use verifier::TokenVerifier;
 
-use https::Https;
+use http_clients::HttpClients;
 
 use crate::clock::Clock;
 use crate::model::{ClientAuth, Profile, ProfileName, Session, StoreKind};
@@ -44,7 +49,7 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// The store of that kind.
+    /// Returns the store of that kind.
     #[must_use]
     pub fn of(&self, kind: StoreKind) -> &Arc<dyn Store> {
         match kind {
@@ -54,41 +59,47 @@ impl Stores {
     }
 }
 
-/// Joins the store, the issuer and the verifier. Shared by everything in a process that deals with sessions.
+/// Owns the stores and the connections to issuers. One for each process, shared by everything that deals with sessions.
+///
+/// # Locks
+/// A profile's lock is held while its session is read, changed and written back, by one process at a time. Inside of it the
+/// lock of what is trusted of an issuer may be taken, never the other way round. A login takes two more before these; see
+/// the `login` module.
 pub struct SessionService {
     clock: Arc<dyn Clock>,
     stores: Stores,
+    /// The directory of lock files.
     locks: PathBuf,
-    /// What names the tokens of sessions that were ended here.
+    /// The file of the revocation list.
     revoked: PathBuf,
-    https: Https,
-    /// Held for reading by whatever must not be cut short: from before a refresh token is sent until the reply is stored.
-    underway: Arc<RwLock<()>>,
-    /// The marks of changes that this sessions made itself.
+    http_clients: HttpClients,
+    /// Held for reading from before a refresh token is sent until the reply is stored, so that a signal waits for it.
+    uninterruptible: Arc<RwLock<()>>,
+    /// The marks of changes that this process made itself.
     marks: Mutex<HashMap<ProfileName, SystemTime>>,
-    /// One kind of store must not take all threads from the other.
-    keychain_room: Semaphore,
-    file_room: Semaphore,
+    /// Limits for each kind of store, so that one that hangs does not block the other.
+    keychain_calls: Semaphore,
+    file_calls: Semaphore,
 }
 
-/// How many calls to the keychain may be under way at a time: one that hangs must not keep all others waiting.
+/// The number of concurrent calls to the keychain.
 const MAX_KEYCHAIN_CALLS: usize = 4;
 
-/// How many calls to the file store may be: it is bound by the disk and by opening the seal. Each thread takes memory that
-/// the C library keeps for it. Two that hang, on a file system of the network, stall what needs this store and no other.
+/// The number of concurrent calls to the file store, which is bound by the disk and by decryption. Each thread costs memory
+/// that the C library does not give back.
 const MAX_FILE_CALLS: usize = 2;
 
 /// How long to wait for another process that refreshes the same profile: longer than the longest refresh.
 const LOCK_LIMIT: Duration = Duration::from_secs(95);
 
-/// How long the second document of metadata is waited for; with it no refresh takes longer than 90 seconds.
+/// How long to wait for the second metadata document, so that no refresh takes longer than 90 seconds.
 const SECOND_DOCUMENT_LIMIT: Duration = Duration::from_secs(5);
 
-/// Room kept for a session to come beyond the size of the present one: tokens grow when claims are added.
+/// Bytes reserved for a new session beyond the size of the present one: tokens grow when claims are added.
 const RESERVE: usize = 64 * 1024;
 
 impl SessionService {
-    /// A sessions over these parts; `locks` is the directory of lock files, `revoked` the file of a [`RevocationList`].
+    /// Creates the service. `locks` is the directory of lock files, `revoked` the file of the [`RevocationList`].
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, stores: Stores, locks: PathBuf, revoked: PathBuf) -> Arc<Self> {
         Arc::new(Self {
@@ -96,27 +107,21 @@ impl SessionService {
             stores,
             locks,
             revoked,
-            https: Https::default(),
-            underway: Arc::new(RwLock::new(())),
+            http_clients: HttpClients::default(),
+            uninterruptible: Arc::new(RwLock::new(())),
             marks: Mutex::default(),
-            keychain_room: Semaphore::new(MAX_KEYCHAIN_CALLS),
-            file_room: Semaphore::new(MAX_FILE_CALLS),
+            keychain_calls: Semaphore::new(MAX_KEYCHAIN_CALLS),
+            file_calls: Semaphore::new(MAX_FILE_CALLS),
         })
     }
 
-    /// The file that names the tokens of sessions that were ended here.
-    #[must_use]
-    pub fn revoked_file(&self) -> &Path {
-        &self.revoked
-    }
-
-    /// The directory of lock files, in which each change of a session leaves a mark.
+    /// Returns the directory of lock files, in which each change of a session leaves a mark.
     #[must_use]
     pub fn locks(&self) -> &Path {
         &self.locks
     }
 
-    /// Whether the last change of the profile's session was made by another than this sessions.
+    /// Returns whether another process made the last change of the profile's session.
     #[must_use]
     pub fn changed_elsewhere(&self, name: &ProfileName) -> bool {
         let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,32 +131,31 @@ impl SessionService {
         }
     }
 
-    /// Time, as this sessions sees it.
+    /// Returns the clock.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
     }
 
-    /// The stores.
-    #[must_use]
-    pub fn stores(&self) -> &Stores {
-        &self.stores
-    }
-
-    /// Returns once nothing that must not be cut short is under way; whether anything was.
+    /// Waits until nothing runs that a signal must not interrupt; returns whether anything did.
     pub async fn settled(&self) -> bool {
-        let busy = self.underway.try_write().is_err();
-        drop(self.underway.write().await);
+        let busy = self.uninterruptible.try_write().is_err();
+        drop(self.uninterruptible.write().await);
         busy
     }
 
-    /// Returns once nothing that must not be cut short is under way, and lets nothing more begin: the process may end.
+    /// Waits until nothing runs that must not be interrupted, and lets nothing more begin: the process may exit.
     pub async fn close(&self) {
-        // Kept to the process's end.
-        std::mem::forget(Arc::clone(&self.underway).write_owned().await);
+        // Never released.
+        std::mem::forget(Arc::clone(&self.uninterruptible).write_owned().await);
     }
 
-    /// The profile's session as stored, whoever's it is.
+    /// Makes signals wait until the guard is dropped.
+    async fn hold_off_signals(&self) -> OwnedRwLockReadGuard<()> {
+        Arc::clone(&self.uninterruptible).read_owned().await
+    }
+
+    /// Returns the session stored under the profile's name, also one of another issuer or client.
     ///
     /// # Errors
     /// [`SessionError::Store`].
@@ -160,37 +164,34 @@ impl SessionService {
         self.with_store(profile.store, move |store| store.read(&name)).await
     }
 
-    /// The profile's session, if it was given by the profile's issuer to the profile's client.
+    /// Returns the profile's session.
     ///
     /// # Errors
-    /// [`SessionError::LoginRequired`] or [`SessionError::Store`].
+    /// [`SessionError::LoginRequired`] if there is none of the profile's issuer and client, or [`SessionError::Store`].
     pub async fn session(&self, profile: &Profile) -> Result<Session, SessionError> {
-        Self::owned(profile, self.stored(profile).await?)
+        session_of(profile, self.stored(profile).await?)
     }
 
-    /// What was found in the store, if it is the profile's.
+    /// Returns the profile's session. Blocks for at most the store's own limit.
     ///
     /// # Errors
-    /// [`SessionError::LoginRequired`].
-    pub fn owned(profile: &Profile, found: Option<Session>) -> Result<Session, SessionError> {
-        match found {
-            None => Err(SessionError::LoginRequired(LoginReason::NoSession)),
-            Some(session) if session.issuer != profile.issuer => {
-                Err(SessionError::LoginRequired(LoginReason::OtherIssuer { found: session.issuer }))
-            }
-            Some(session) if session.client_id != profile.client_id => {
-                Err(SessionError::LoginRequired(LoginReason::OtherClient { found: session.client_id }))
-            }
-            Some(session) => Ok(session),
-        }
+    /// As [`SessionService::session`].
+    pub fn session_blocking(&self, profile: &Profile) -> Result<Session, SessionError> {
+        session_of(profile, self.stores.of(profile.store).read(&profile.name)?)
     }
 
-    /// Moves a session to another profile name within its store, under both profiles' locks: first a copy under the new
-    /// name, then `rename` changes what names it, and only then is the old one deleted. Cut short anywhere, a profile
-    /// still has its session.
+    /// Returns where the profile's session is stored, for display.
+    #[must_use]
+    pub fn location(&self, profile: &Profile) -> String {
+        self.stores.of(profile.store).location(&profile.name)
+    }
+
+    /// Moves a session to another profile name within its store, under both profiles' locks: copies it to the new name,
+    /// calls `rename`, which changes the configuration, and deletes the old copy. If it is interrupted, the profile still
+    /// has its session under the name that the configuration has.
     ///
     /// # Errors
-    /// What `rename` fails with, and [`SessionError::Store`] or [`SessionError::Lock`].
+    /// The error of `rename`, [`SessionError::Store`] or [`SessionError::Lock`].
     pub async fn rename<E: From<SessionError>>(
         &self,
         profile: &Profile,
@@ -210,7 +211,7 @@ impl SessionService {
         Ok(())
     }
 
-    /// Makes sure that the profile's store can take a session, as far as that can be known beforehand.
+    /// Makes sure that the profile's store can take a new session, as far as that can be known in advance.
     ///
     /// # Errors
     /// [`SessionError::Store`].
@@ -223,10 +224,10 @@ impl SessionService {
         self.with_store(profile.store, move |store| store.reserve(&name, bytes)).await
     }
 
-    /// Does `then` if the profile has no session, and keeps any login out meanwhile; whether it was done.
+    /// Calls `then` under the profile's lock if the profile has no session; returns whether it was called.
     ///
     /// # Errors
-    /// What `then` fails with, and [`SessionError::Store`] or [`SessionError::Lock`].
+    /// The error of `then`, [`SessionError::Store`] or [`SessionError::Lock`].
     pub async fn without_session<E: From<SessionError>>(
         &self,
         profile: &Profile,
@@ -239,14 +240,14 @@ impl SessionService {
         then().map(|()| true)
     }
 
-    /// Deletes what is stored for the profile without telling the issuer. Take its lock before.
+    /// Deletes the profile's session without revoking it. Call it under the profile's lock.
     async fn delete(&self, profile: &Profile) -> Result<bool, SessionError> {
         let name = profile.name.clone();
         self.change(profile.store, &profile.name, move |store| store.delete(&name)).await
     }
 
-    /// Runs a store's call that changes the session of `name`, and marks the change, also where it may have failed in
-    /// the middle: who keeps a copy then looks again.
+    /// Runs a call that changes the session of `name`, and marks the change for processes that cache it, also if the call
+    /// failed and may have changed something.
     async fn change<T: Send + 'static>(
         &self,
         kind: StoreKind,
@@ -254,19 +255,19 @@ impl SessionService {
         call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, SessionError> {
         let result = self.with_store(kind, call).await;
-        // Held meanwhile: who is told of the mark at once must not take it for another's.
+        // Held until the mark is in the map, or this process could take its own mark for another's.
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         match ProfileLock::mark_changed(&self.locks, name, self.clock.now()) {
             Ok(mark) => {
                 marks.insert(name.clone(), mark);
             }
-            Err(error) => tracing::warn!("{name}: the change is not marked for a running agent: {error}"),
+            Err(error) => tracing::warn!("{name}: a running agent is not notified of the change: {error}"),
         }
         result
     }
 
-    /// The issuer's metadata: what it says of itself, with the profile's own endpoints in its place. Nothing is asked for
-    /// where the profile says where tokens are had.
+    /// Returns the issuer's metadata, with the profile's own endpoints in place of the published ones. With a token or
+    /// login endpoint in the profile nothing is requested.
     ///
     /// # Errors
     /// [`SessionError::Issuer`].
@@ -280,8 +281,8 @@ impl SessionService {
         Ok(found.with(endpoints))
     }
 
-    /// The issuer's metadata, with what the first document lacks of `needed` from the second: a request more where
-    /// something is lacking, and none elsewhere.
+    /// Returns the issuer's metadata; endpoints of `needed` that the first document lacks are taken from the second, which
+    /// is only requested in this case.
     ///
     /// # Errors
     /// [`SessionError::Issuer`].
@@ -290,23 +291,23 @@ impl SessionService {
         let http = self.http(profile)?;
         tokio::select! {
             () = complete(&http, &mut metadata, needed) => {}
-            () = self.clock.sleep(SECOND_DOCUMENT_LIMIT) => tracing::info!("the second document of metadata did not come"),
+            () = self.clock.sleep(SECOND_DOCUMENT_LIMIT) => tracing::info!("no second metadata document within {SECOND_DOCUMENT_LIMIT:?}"),
         }
         Ok(metadata)
     }
 
-    /// The HTTP client that trusts what the profile trusts.
+    /// Returns the HTTP client that trusts the profile's certificate authorities.
     ///
     /// # Errors
-    /// [`SessionError::Issuer`] where the profile's certificate authorities cannot be read.
+    /// [`SessionError::Issuer`] if the file of certificate authorities cannot be read.
     pub fn http(&self, profile: &Profile) -> Result<Arc<Http>, SessionError> {
-        Ok(self.https.of(profile.ca_cert.as_deref())?)
+        Ok(self.http_clients.get(profile.ca_cert.as_deref())?)
     }
 
-    /// The profile's client with its secret, or with the key that it signs with.
+    /// Returns the profile's client with its secret, or with its signing key.
     ///
     /// # Errors
-    /// [`SessionError::Issuer`] where the key cannot be used.
+    /// [`SessionError::Issuer`] if the key cannot be used.
     pub fn client(
         &self,
         profile: &Profile,
@@ -326,18 +327,18 @@ impl SessionService {
         Ok(ProfileLock::acquire(&self.locks, name, &*self.clock, LOCK_LIMIT).await?)
     }
 
-    /// Runs a store's blocking call away from the runtime's own threads.
+    /// Runs a store's blocking call on a thread for blocking calls.
     async fn with_store<T: Send + 'static>(
         &self,
         kind: StoreKind,
         call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, SessionError> {
         let store = Arc::clone(self.stores.of(kind));
-        let room = match kind {
-            StoreKind::Keychain => &self.keychain_room,
-            StoreKind::File => &self.file_room,
+        let limit = match kind {
+            StoreKind::Keychain => &self.keychain_calls,
+            StoreKind::File => &self.file_calls,
         };
-        let _room = room.acquire().await.map_err(|_| SessionError::Cut)?;
+        let _permit = limit.acquire().await.map_err(|_| SessionError::Cut)?;
         match tokio::task::spawn_blocking(move || call(&*store)).await {
             Ok(result) => Ok(result?),
             Err(_) => Err(SessionError::Cut),
@@ -345,7 +346,20 @@ impl SessionService {
     }
 }
 
-/// Whether the issuer may have acted on a request whose answer says nothing about it: a refresh token in it may be spent.
+/// Returns the session if it is of the profile's issuer and client.
+fn session_of(profile: &Profile, stored: Option<Session>) -> Result<Session, SessionError> {
+    let reason = match stored {
+        None => LoginReason::NoSession,
+        Some(session) if session.issuer != profile.issuer => LoginReason::OtherIssuer { found: session.issuer },
+        Some(session) if session.client_id != profile.client_id => {
+            LoginReason::OtherClient { found: session.client_id }
+        }
+        Some(session) => return Ok(session),
+    };
+    Err(SessionError::LoginRequired(reason))
+}
+
+/// Returns whether the issuer may have processed a request that failed with `error`, and so used up its refresh token.
 fn in_doubt(error: &IssuerError) -> bool {
     match error {
         IssuerError::Unreachable { reached, .. } => *reached == Reached::Maybe,

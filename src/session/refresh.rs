@@ -117,7 +117,7 @@ impl SessionService {
         seen: &Session,
     ) -> Result<ServedToken, SessionError> {
         let lock = self.lock(&profile.name).await?;
-        let uncut = Arc::clone(&self.underway).read_owned().await;
+        let uncut = self.hold_off_signals().await;
         let (sessions, profile, asked, seen) = (Arc::clone(self), profile.clone(), asked.clone(), seen.clone());
         let task = tokio::spawn(async move {
             let session = sessions.session(&profile).await?;

@@ -213,7 +213,7 @@ fn an_explanation_goes_check_by_check_in_the_order_of_the_decision() {
     let found: Vec<_> = checks.into_iter().filter(|(check, _)| check != "nbf" && check != "jti").collect();
     assert_eq!(found, ok(&all), "{}", ran.stdout);
     assert!(ran.stdout.lines().last().is_some_and(|line| line.starts_with("valid: ")), "{}", ran.stdout);
-    for word in [ISSUER, AUDIENCE, "EdDSA", "leeway 30 s", "keys given with the question"] {
+    for word in [ISSUER, AUDIENCE, "EdDSA", "leeway 30 s", "keys supplied with the request"] {
         assert!(ran.stdout.contains(word), "{word} in {}", ran.stdout);
     }
 

@@ -10,7 +10,7 @@ use super::cache::{Backoff, CachedSession};
 use crate::clock::UnixTime;
 use crate::error::ErrorKind;
 use crate::model::{IssuerUrl, MinTtl, Profile, ProfileName, Session, StoreKind, TokenSet, TokenTarget};
-use crate::session::{Demand, SessionService};
+use crate::session::{Demand, names_status_list};
 
 /// How many refreshes and readings the background does at a time for the profiles of one issuer.
 const EACH_ISSUER: usize = 8;
@@ -122,7 +122,7 @@ pub(super) async fn keep_time(agent: Arc<Agent>) {
             false => agent.profiles.all().iter().map(|profile| profile.store).collect(),
         };
         for kind in kinds {
-            agent.sessions.note_the_time(kind).await;
+            agent.sessions.record_time(kind).await;
         }
         agent.clock.sleep(NOTED_EVERY).await;
     }
@@ -137,14 +137,13 @@ pub(super) async fn keep_lists(agent: Arc<Agent>) {
             let (CachedSession::Session(session), _) = agent.cache.look(&profile.name, &TokenTarget::default()) else {
                 continue;
             };
-            if !SessionService::names_lists(&session)
-                || !underway.lock().unwrap_or_else(PoisonError::into_inner).begin(&profile)
+            if !names_status_list(&session) || !underway.lock().unwrap_or_else(PoisonError::into_inner).begin(&profile)
             {
                 continue;
             }
             let (agent, underway) = (Arc::clone(&agent), Arc::clone(&underway));
             tokio::spawn(async move {
-                agent.sessions.keep_lists(&profile, &session).await;
+                agent.sessions.update_status_lists(&profile, &session).await;
                 underway.lock().unwrap_or_else(PoisonError::into_inner).end(&profile);
             });
         }

@@ -16,10 +16,10 @@ use crate::agent::protocol::{Forgotten, OPENAPI, Refreshed, Stopping, TokenAnswe
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorKind};
 use crate::model::{DecidingToken, MinTtl, Profile, ProfileName, Session, TokenTarget, canonical_type};
-use crate::report::{Report, rows};
 use crate::secret::SecretBytes;
 use crate::session::{Demand, IdTokenStanding, LoginReason, SessionError, SessionService, TokenVerifier};
-use crate::verify::{KeySet, RevocationList, VerdictAnswer};
+use crate::status::{StatusReport, profile_statuses};
+use crate::verify::{KeySet, VerdictAnswer};
 
 /// How many may listen to events.
 const MAX_LISTENERS: usize = 64;
@@ -203,12 +203,13 @@ impl Agent {
         let complete = !policy.issuer.is_empty() && !policy.audiences.is_empty();
         let (verdict, age) = match given {
             Some(keys) if complete && named.is_none() => {
-                let revoked_file = self.sessions.revoked_file().to_owned();
-                let judged = tokio::task::spawn_blocking(move || {
-                    let revoked = RevocationList::open(&revoked_file).map_err(Error::from)?;
-                    Ok::<_, Error>((TokenVerifier::by_given(keys, policy, revoked).decide(token.expose()), None))
+                let sessions = Arc::clone(&self.sessions);
+                let verified = tokio::task::spawn_blocking(move || {
+                    let verifier = sessions.verifier_with_keys(keys, policy)?;
+                    Ok::<_, SessionError>(verifier.verify(token.expose()))
                 });
-                judged.await.map_err(|_| Error::from(SessionError::Cut))??
+                let verdict = verified.await.map_err(|_| Error::from(SessionError::Cut))?.map_err(Error::from)?;
+                (verdict, None)
             }
             given => {
                 let profile = self.chosen(named.as_ref())?;
@@ -220,12 +221,12 @@ impl Agent {
                 };
                 let own = own.filter(|session| session.tokens.access_token.expose() == token.expose());
                 let its = Arc::clone(&profile);
-                let decide = move |judge: &TokenVerifier| {
+                let decide = move |verifier: &TokenVerifier| {
                     let verdict = match own {
-                        Some(session) => judge.decide_on(&its, &session, &session.tokens),
-                        None => judge.decide(token.expose()),
+                        Some(session) => verifier.verify_session(&its, &session),
+                        None => verifier.verify(token.expose()),
                     };
-                    (verdict, judge.keys_age())
+                    (verdict, verifier.keys_age())
                 };
                 self.sessions.with_verifier(&profile, policy, given, decide).await.map_err(about)?
             }
@@ -244,7 +245,7 @@ impl Agent {
     /// What `authctl status --json` prints. A locked agent says no more than that it is locked.
     async fn status(self: &Arc<Self>) -> Result<Answer, Refused> {
         let state = self.state();
-        let (config, stores, now) = (self.profiles.config(), self.sessions.stores().clone(), self.now());
+        let (config, sessions) = (self.profiles.config(), Arc::clone(&self.sessions));
         let profiles = if state.locked {
             Vec::new()
         } else {
@@ -252,11 +253,11 @@ impl Agent {
             let turn = Arc::clone(&self.reporting).acquire_owned().await.map_err(cut)?;
             let read = tokio::task::spawn_blocking(move || {
                 let _turn = turn;
-                rows(&config, None, &stores, now)
+                profile_statuses(&sessions, &config, None)
             });
             read.await.map_err(|_| Error::from(SessionError::Cut))??
         };
-        Ok(json(&Report { token_from_environment: false, agent: state, profiles }))
+        Ok(json(&StatusReport { token_from_environment: false, agent: state, profiles }))
     }
 
     fn listen(self: &Arc<Self>) -> Result<Answer, Refused> {

@@ -9,7 +9,7 @@ use super::events::What;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorKind};
 use crate::model::{Failed, Freshness, MinTtl, Profile, Session, TokenSet, TokenTarget, freshness};
-use crate::session::{Demand, LoginReason, SessionError, SessionService};
+use crate::session::{Demand, LoginReason, SessionError};
 
 /// A token that a caller may have.
 pub(super) struct IssuedToken {
@@ -164,7 +164,7 @@ impl Agent {
         // Who comes after it was forgotten does not get what was read before.
         self.cache.join(InFlightKey::Load(profile.name.clone(), epoch), self.clock.monotonic(), move || async move {
             let name = &profile.name;
-            let found = agent.sessions.stored(&profile).await.and_then(|found| SessionService::owned(&profile, found));
+            let found = agent.sessions.session(&profile).await;
             let known = match &found {
                 Ok(session) => CachedSession::Session(Arc::new(session.clone())),
                 Err(SessionError::LoginRequired(reason)) => CachedSession::LoginRequired(reason.clone()),

@@ -11,7 +11,7 @@ use crate::cli::Login;
 use crate::config::{self, Config};
 use crate::error::{Error, ErrorKind};
 use crate::model::{Grant, PinnedKeys, Profile, Session};
-use crate::session::{PreparedLogin, SessionError, SessionService};
+use crate::session::{SessionError, SessionService, VerifiedLogin};
 use crate::store::StoreError;
 use crate::ui::sanitize_for_terminal;
 
@@ -81,7 +81,7 @@ pub(super) async fn still_meant(
     sessions: &SessionService,
     before: &Config,
     profile: &Profile,
-    prepared: &PreparedLogin,
+    prepared: &VerifiedLogin,
 ) -> Result<(), Error> {
     match set_meanwhile(app, before, profile) {
         Ok(_) => Ok(()),
@@ -118,10 +118,10 @@ pub(super) async fn ask_before_replacing(
     args: &Login,
     sessions: &SessionService,
     profile: &Profile,
-    prepared: &PreparedLogin,
+    prepared: &VerifiedLogin,
     stored: Option<&Session>,
 ) -> Result<(), Error> {
-    let Some(stored) = stored.filter(|stored| prepared.replaces_another(stored)) else { return Ok(()) };
+    let Some(stored) = stored.filter(|stored| prepared.replaces_other_account(stored)) else { return Ok(()) };
     let old = named(&stored.subject, stored.issuer.as_str());
     let new = named(&prepared.session().subject, profile.issuer.as_str());
     app.ui().tell(&format!("The profile `{}` holds a session of {old}. You have signed in as {new}.", profile.name));
@@ -167,9 +167,9 @@ pub(super) async fn keep(
     wanted: (&Login, Preset),
     before: &Config,
     profile: &Profile,
-    prepared: PreparedLogin,
+    prepared: VerifiedLogin,
 ) -> Result<Session, Error> {
-    let lost = prepared.lost_trust();
+    let lost = prepared.is_trust_damaged();
     let session = prepared.session().clone();
     let kept = keep_both(app, sessions, wanted, before, profile, prepared).await;
     if kept.is_err() {
@@ -196,11 +196,11 @@ async fn keep_both(
     (args, preset): (&Login, Preset),
     before: &Config,
     profile: &Profile,
-    prepared: PreparedLogin,
+    prepared: VerifiedLogin,
 ) -> Result<Left, Error> {
     // A refresh of the old session may take its time, in which nobody else's configuration is to stand still.
     let name = &profile.name;
-    app.patiently(&format!("a refresh of `{name}`"), sessions.await_turn(name)).await?;
+    app.patiently(&format!("a refresh of `{name}`"), sessions.wait_for_lock(name)).await?;
     let lock = app.lock_config(KEEP_LIMIT);
     let lock = app.patiently("another change to the configuration", lock).await?;
     let old = before.profiles.get(name);

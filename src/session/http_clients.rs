@@ -1,0 +1,115 @@
+//! The HTTP clients, one for each file of certificate authorities, created again when a trusted certificate file changes.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::oauth::{Http, IssuerError};
+use crate::paths::authorities_directories;
+
+/// The clients created so far.
+#[derive(Default)]
+pub(super) struct HttpClients(Mutex<Vec<CachedClient>>);
+
+struct CachedClient {
+    ca_cert: Option<PathBuf>,
+    fingerprints: Vec<Option<FileFingerprint>>,
+    http: Arc<Http>,
+}
+
+/// Changes when a file is written or replaced.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct FileFingerprint {
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+impl FileFingerprint {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
+    }
+}
+
+/// Returns the fingerprints of all certificate files that a client trusts: the platform's store, or what the environment
+/// names in its place, and `ca_cert`. On macOS the platform's store is consulted at each connection instead.
+fn fingerprints(ca_cert: Option<&Path>) -> Vec<Option<FileFingerprint>> {
+    let platform = openssl_probe::probe();
+    let files = platform.cert_file.iter().chain(&platform.cert_dir).map(PathBuf::as_path);
+    let named = authorities_directories();
+    files.chain(named.iter().map(PathBuf::as_path)).chain(ca_cert).map(FileFingerprint::of).collect()
+}
+
+impl HttpClients {
+    /// Returns the client that trusts the platform's certificate authorities and those in `ca_cert`, as they are now.
+    ///
+    /// # Errors
+    /// [`IssuerError::CaCert`] if the file cannot be read or holds no certificate.
+    pub(super) fn get(&self, ca_cert: Option<&Path>) -> Result<Arc<Http>, IssuerError> {
+        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Taken before the files are read, so that a change during the reading is noticed the next time.
+        let fingerprints = fingerprints(ca_cert);
+        let cached = clients.iter().position(|client| client.ca_cert.as_deref() == ca_cert);
+        if let Some(at) = cached.filter(|at| clients[*at].fingerprints == fingerprints) {
+            return Ok(Arc::clone(&clients[at].http));
+        }
+        let http = Arc::new(Http::new(ca_cert)?);
+        let client = CachedClient { ca_cert: ca_cert.map(Path::to_owned), fingerprints, http: Arc::clone(&http) };
+        match cached {
+            Some(at) => clients[at] = client,
+            None => clients.push(client),
+        }
+        Ok(http)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A self-signed certificate.
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBLDCB36ADAgECAhQhacp476y7HqoubOKqveob0eNVvDAFBgMrZXAwDDEKMAgG\n\
+        A1UEAwwBYTAeFw0yNjExMjQxNzU4NDNaFw0yNjExMjUxNzU4NDNaMAwxCjAIBgNV\n\
+        BAMMAWEwKjAFBgMrZXADIQCa2SN3PaBGaURst1tX9LaEapKUwhkDF1GnneU0QcRw\n\
+        EKNTMFEwHQYDVR0OBBYEFGFwEqQNDt2m+RtHukq/YN+1xnIXMB8GA1UdIwQYMBaA\n\
+        FGFwEqQNDt2m+RtHukq/YN+1xnIXMA8GA1UdEwEB/wQFMAMBAf8wBQYDK2VwA0EA\n\
+        uXjZ5gulcnU8F2hNRzzCZbCJQ+IT7z1Oni21NBvHzG5y9cHuq27m4Ffq1SbJ7frg\n\
+        mhZM9179s7ABXc6wA0yICg==\n\
+        -----END CERTIFICATE-----\n";
+
+    #[test]
+    fn client_is_reused_until_its_certificate_file_changes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join("ca.pem");
+        let clients = HttpClients::default();
+        let client = || clients.get(Some(&file)).expect("a client");
+        let plain = clients.get(None).expect("a client");
+        assert!(matches!(clients.get(Some(&file)), Err(IssuerError::CaCert { .. })), "the file is missing");
+        fs::write(&file, CERTIFICATE).expect("written");
+        let first = client();
+        assert!(Arc::ptr_eq(&client(), &first) && !Arc::ptr_eq(&first, &plain));
+        fs::write(&file, CERTIFICATE.repeat(2)).expect("written");
+        let second = client();
+        assert!(!Arc::ptr_eq(&second, &first), "written in place");
+        // Same length and modification time as the one before.
+        let metadata = fs::metadata(&file).expect("there");
+        let other = dir.path().join("new.pem");
+        fs::write(&other, CERTIFICATE.repeat(2)).expect("written");
+        let times = fs::FileTimes::new().set_modified(metadata.modified().expect("known"));
+        fs::File::options().write(true).open(&other).expect("opened").set_times(times).expect("set");
+        fs::rename(&other, &file).expect("moved");
+        let third = client();
+        assert!(!Arc::ptr_eq(&third, &second), "replaced");
+        assert!(Arc::ptr_eq(&client(), &third) && Arc::ptr_eq(&clients.get(None).expect("a client"), &plain));
+        fs::write(&file, "").expect("written");
+        assert!(matches!(clients.get(Some(&file)), Err(IssuerError::CaCert { .. })), "an empty file");
+        assert_eq!(clients.0.lock().expect("not poisoned").len(), 2);
+    }
+}

@@ -1,0 +1,264 @@
+//! Fetches what is trusted of an issuer, its keys and its status lists, and stores it.
+
+use std::time::Duration;
+
+use super::observed_time::{RECORD_INTERVAL, difference};
+use super::trust::trusted_keys;
+use super::{SessionError, SessionService};
+use crate::clock::UnixTime;
+use crate::model::{ClockMark, Profile, Session, StoredStatusList, Trust, TrustedKeys};
+use crate::oauth::{Endpoint, Metadata, jwks, status_list};
+use crate::secret::Secret;
+use crate::verify::{CLOCK_TOLERANCE, StatusList, StatusListPolicy, unverified_claims, unverified_status};
+
+/// The age at which a refresh fetches the keys again.
+const KEYS_DUE: Duration = Duration::from_secs(3600);
+
+/// The shortest time between two requests for keys that are made because a token names an unknown one (RFC 8725, section
+/// 3.10 warns of requests that a token can cause).
+const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(300);
+
+/// How long a caller that waits for a token waits for keys or for a status list. A later refresh asks for them again.
+const FETCH_LIMIT: Duration = Duration::from_secs(5);
+
+/// What an issuer has answered, to be stored.
+#[derive(Default)]
+struct IssuerUpdate {
+    keys: Option<TrustedKeys>,
+    lists: Vec<StoredStatusList>,
+    /// Whether the keys were requested because one was unknown, without finding it.
+    key_not_found: bool,
+    /// The time by the issuer's own clock.
+    issuer_time: Option<UnixTime>,
+}
+
+/// The status lists that were due, fetched and verified.
+struct FetchedLists {
+    lists: Vec<StoredStatusList>,
+    /// Whether a list could not be verified because its key is unknown.
+    lacks_key: bool,
+}
+
+impl SessionService {
+    /// Fetches the issuer's keys now, whether keys are pinned or not.
+    ///
+    /// # Errors
+    /// As [`SessionService::change_trust`], and [`SessionError::Issuer`]; the stored keys then stay as they are.
+    pub async fn update_keys(&self, profile: &Profile) -> Result<Trust, SessionError> {
+        let metadata = self.metadata_with(profile, &[Endpoint::Jwks]).await?;
+        let keys = self.fetch_keys(profile, &metadata).await?;
+        let update = IssuerUpdate { keys, issuer_time: self.issuer_time(profile), ..IssuerUpdate::default() };
+        self.store_update(profile, update).await
+    }
+
+    /// Updates what is trusted after a refresh: fetches the keys if they are old or lack one that a token names, fetches
+    /// status lists that are due, and records that the issuer answered. Returns `None` if nothing could be stored; a
+    /// failure here does not fail the refresh.
+    pub(super) async fn update_trust(&self, profile: &Profile, trust: &Trust, tokens: &[&Secret]) -> Option<Trust> {
+        let now = self.clock.now();
+        let is_past = |moment: UnixTime, interval: Duration| moment.plus(interval) <= now || moment > now;
+        let old = trust.fetched.as_ref().is_none_or(|keys| is_past(keys.fetched_at, KEYS_DUE));
+        let lacks_key = !tokens.iter().all(|token| is_key_known(trust, token));
+        let may_ask = trust.asked_at.is_none_or(|at| is_past(at, UNKNOWN_KEY_INTERVAL));
+        let mut update = IssuerUpdate {
+            issuer_time: self.issuer_time(profile),
+            key_not_found: lacks_key && may_ask,
+            ..IssuerUpdate::default()
+        };
+        let may_fetch = trust.pinned.is_none() && may_ask;
+        if may_fetch && (old || lacks_key) {
+            self.fetch_keys_again(profile, trust, lacks_key, &mut update).await;
+        }
+        let updated =
+            |update: &IssuerUpdate| Trust { fetched: update.keys.clone().or(trust.fetched.clone()), ..trust.clone() };
+        let mut fetched = self.fetch_due_lists(profile, &updated(&update), tokens).await;
+        if fetched.lacks_key && may_fetch && !old && !lacks_key {
+            // The issuer signs its status lists with a new key before any token here is signed with it.
+            update.key_not_found = true;
+            self.fetch_keys_again(profile, trust, true, &mut update).await;
+            fetched = self.fetch_due_lists(profile, &updated(&update), tokens).await;
+        }
+        update.lists = fetched.lists;
+        match self.store_update(profile, update).await {
+            Ok(trust) => Some(trust),
+            Err(error) => {
+                tracing::info!("the issuer's keys were not stored: {error}");
+                None
+            }
+        }
+    }
+
+    /// Fetches the keys into `update`, within [`FETCH_LIMIT`].
+    async fn fetch_keys_again(&self, profile: &Profile, trust: &Trust, lacks_key: bool, update: &mut IssuerUpdate) {
+        // An issuer without keys is not asked for the second metadata document each time.
+        let needed: &[Endpoint] = if trust.fetched.is_some() || lacks_key { &[Endpoint::Jwks] } else { &[] };
+        let fetch = async {
+            let metadata = self.metadata_with(profile, needed).await?;
+            self.fetch_keys(profile, &metadata).await
+        };
+        let fetched = tokio::select! {
+            fetched = fetch => fetched.map_err(|error| error.to_string()),
+            () = self.clock.sleep(FETCH_LIMIT) => Err(format!("no reply within {FETCH_LIMIT:?}")),
+        };
+        match fetched {
+            Ok(keys) => update.keys = keys,
+            Err(reason) => {
+                update.key_not_found = true;
+                tracing::info!("the issuer's keys were not fetched: {reason}");
+            }
+        }
+    }
+
+    /// Fetches the status lists that the session's tokens name and that are due, for sessions whose tokens outlive them.
+    pub async fn update_status_lists(&self, profile: &Profile, session: &Session) {
+        let Ok(trust) = self.trust(profile).await else { return };
+        let tokens: Vec<&Secret> = verified_tokens(session).collect();
+        let FetchedLists { lists, lacks_key } = self.fetch_due_lists(profile, &trust, &tokens).await;
+        if lacks_key {
+            self.update_trust(profile, &trust, &tokens).await;
+        }
+        if lists.is_empty() {
+            return;
+        }
+        // A status list may come from another host, so this does not count as an answer of the issuer.
+        let store = |trust: &mut Trust| lists.into_iter().for_each(|list| trust.keep_list(list));
+        if let Err(error) = self.change_trust(profile, store).await {
+            tracing::info!("the issuer's status lists were not stored: {error}");
+        }
+    }
+
+    /// Fetches and verifies the status lists that `tokens` name and whose stored copy is past half of its lifetime, so
+    /// that the other half is left for a machine that goes offline.
+    async fn fetch_due_lists(&self, profile: &Profile, trust: &Trust, tokens: &[&Secret]) -> FetchedLists {
+        let now = self.clock.now();
+        let (keys, _) = trusted_keys(trust, now);
+        let verify = |list: &StoredStatusList| {
+            let policy = StatusListPolicy::new(&list.uri, profile.issuer.as_str(), list.fetched_at);
+            StatusList::read(&list.jwt, &keys, &policy)
+        };
+        let is_due = |list: &StoredStatusList| {
+            let half_time =
+                |verified: StatusList| list.fetched_at.plus(list.fetched_at.until(verified.fresh_until()) / 2);
+            list.fetched_at > now || verify(list).map_or(true, |verified| half_time(verified) <= now)
+        };
+        let mut fetched = FetchedLists { lists: Vec::new(), lacks_key: false };
+        for claim in tokens.iter().filter_map(|token| unverified_status(token.expose())) {
+            let is_fetched = fetched.lists.iter().any(|list| list.uri == claim.uri);
+            if is_fetched || trust.lists.iter().any(|list| list.uri == claim.uri && !is_due(list)) {
+                continue;
+            }
+            let reply = match self.http(profile) {
+                Ok(http) => tokio::select! {
+                    reply = status_list::fetch(&http, &claim.url) => reply.map_err(SessionError::from),
+                    () = self.clock.sleep(FETCH_LIMIT) => {
+                        tracing::info!("a status list was not fetched: no reply within {FETCH_LIMIT:?}");
+                        continue;
+                    }
+                },
+                Err(error) => Err(error),
+            };
+            match reply.map(|jwt| StoredStatusList { uri: claim.uri, jwt, fetched_at: now }) {
+                Ok(list) => match verify(&list) {
+                    Ok(_) => fetched.lists.push(list),
+                    Err(error) => {
+                        fetched.lacks_key |= error.is_unknown_key();
+                        tracing::warn!("a status list is invalid: {error}");
+                    }
+                },
+                Err(error) => tracing::info!("a status list was not fetched: {error}"),
+            }
+        }
+        fetched
+    }
+
+    /// Stores the keys that a login fetched, and the status lists that its tokens name. A damaged record is replaced.
+    pub(super) async fn store_trust_of_login(
+        &self,
+        profile: &Profile,
+        keys: Option<TrustedKeys>,
+        session: &Session,
+        (trust, damaged): (&Trust, bool),
+    ) {
+        let updated = Trust { fetched: keys.clone(), ..trust.clone() };
+        let tokens: Vec<&Secret> = verified_tokens(session).collect();
+        let FetchedLists { lists, .. } = self.fetch_due_lists(profile, &updated, &tokens).await;
+        let issuer_time = self.issuer_time(profile);
+        let update = IssuerUpdate { keys, lists, issuer_time, ..IssuerUpdate::default() };
+        let stored = async {
+            if damaged {
+                self.reset_damaged_trust(profile).await?;
+            }
+            self.store_update(profile, update).await
+        };
+        if let Err(error) = stored.await {
+            tracing::warn!("the issuer's keys were not stored: {error}");
+        }
+    }
+
+    /// Fetches the issuer's keys; returns `None` if its metadata names none.
+    pub(super) async fn fetch_keys(
+        &self,
+        profile: &Profile,
+        metadata: &Metadata,
+    ) -> Result<Option<TrustedKeys>, SessionError> {
+        let Some(source) = &metadata.jwks_uri else { return Ok(None) };
+        let fetched_at = self.clock.now();
+        let jwks = jwks::fetch(&*self.http(profile)?, source).await?;
+        Ok(Some(TrustedKeys { jwks, source: source.to_string(), fetched_at }))
+    }
+
+    /// Returns the time by the issuer's clock when it last answered.
+    fn issuer_time(&self, profile: &Profile) -> Option<UnixTime> {
+        self.http(profile).ok()?.told_by(&profile.issuer)
+    }
+
+    /// Stores an update, and the time at which the issuer answered.
+    async fn store_update(&self, profile: &Profile, update: IssuerUpdate) -> Result<Trust, SessionError> {
+        let (now, uptime) = (self.clock.now(), self.clock.uptime());
+        let issuer_time = update.issuer_time;
+        let trust = self
+            .change_trust(profile, move |trust| {
+                if let Some(keys) = update.keys {
+                    trust.fetched = Some(keys);
+                }
+                update.lists.into_iter().for_each(|list| trust.keep_list(list));
+                if update.key_not_found {
+                    trust.asked_at = Some(now);
+                }
+                let is_recorded = |at: UnixTime| at <= now && now < at.plus(RECORD_INTERVAL);
+                if !trust.contact_at.is_some_and(is_recorded) {
+                    trust.contact_at = Some(now);
+                }
+                if let Some(latest) = issuer_time {
+                    let is_due = trust.told.as_ref().is_none_or(|recorded| {
+                        let expected = recorded.earliest_now(uptime.as_ref());
+                        difference(expected, latest) > RECORD_INTERVAL || recorded.latest > latest
+                    });
+                    if is_due {
+                        trust.told = Some(ClockMark { latest, uptime });
+                    }
+                }
+            })
+            .await?;
+        let confirmed = issuer_time.is_none_or(|issuer_time| difference(issuer_time, now) <= CLOCK_TOLERANCE);
+        self.record_confirmed_time(profile.store, confirmed).await;
+        Ok(trust)
+    }
+}
+
+/// Returns whether a token of the session names a status list.
+#[must_use]
+pub fn names_status_list(session: &Session) -> bool {
+    verified_tokens(session).any(|token| unverified_status(token.expose()).is_some())
+}
+
+/// The tokens of a session that are verified offline.
+fn verified_tokens(session: &Session) -> impl Iterator<Item = &Secret> {
+    session.tokens.id_token.iter().chain([&session.tokens.access_token])
+}
+
+/// Returns whether the key that signed a token is known. A token that names no key needs none.
+fn is_key_known(trust: &Trust, token: &Secret) -> bool {
+    let Some(kid) = unverified_claims(token.expose()).and_then(|claims| claims.kid) else { return true };
+    trusted_keys(trust, UnixTime(0)).0.has_kid(&kid)
+}

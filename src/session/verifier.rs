@@ -1,0 +1,331 @@
+//! Offline verification of tokens: by the profile's requirements, the trusted keys, the tokens revoked on this machine, and
+//! a clock that has not been set back.
+
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::observed_time::{ObservedTime, read_observed_time, record_time};
+use super::trust::{read_trust, trusted_keys};
+use super::{SessionError, SessionService};
+use crate::clock::{Clock, UnixTime};
+use crate::model::{DecidingToken, Profile, Session, StoredStatusList, Trust, duration_text};
+use crate::store::Store;
+use crate::ui::sanitize_for_terminal;
+use crate::verify::{
+    AcceptedTypes, CLOCK_TOLERANCE, Findings, KeySet, Outcome, Policy, Reason, ReasonCode, RevocationList, StatusClaim,
+    StatusList, StatusListPolicy, Step, Verdict, clock_rollback, explain, judge_status,
+};
+
+/// Verifies any number of tokens by one policy and one set of keys, without network access.
+pub struct TokenVerifier {
+    policy: Policy,
+    keys: KeySet,
+    keys_age: Option<Duration>,
+    /// Where the keys are from, for `--explain`.
+    source: String,
+    revoked: RwLock<RevocationList>,
+    /// The stored status lists, each verified when a token first names it.
+    lists: Vec<(StoredStatusList, OnceLock<Option<StatusList>>)>,
+    /// Reasons to deny every token: stale keys, a clock that was set back, too long offline.
+    limits: Vec<Reason>,
+}
+
+/// The source of keys that came with the request.
+const SUPPLIED: &str = "supplied with the request";
+
+impl TokenVerifier {
+    /// Creates a verifier that uses the supplied keys and no profile.
+    fn with_keys(keys: KeySet, policy: Policy, revoked: RevocationList) -> Self {
+        let (revoked, source) = (RwLock::new(revoked), SUPPLIED.to_owned());
+        Self { policy, keys, keys_age: None, source, revoked, lists: Vec::new(), limits: Vec::new() }
+    }
+
+    /// Creates a verifier for the profile's tokens. The profile's issuer and audiences are expected where `policy` has
+    /// none, and the profile's requirements are added to those of `policy`. `supplied` keys replace the stored ones.
+    fn for_profile(
+        store: &dyn Store,
+        profile: &Profile,
+        mut policy: Policy,
+        supplied: Option<KeySet>,
+        revoked: RevocationList,
+        clock: &dyn Clock,
+    ) -> Result<Self, SessionError> {
+        add_requirements(profile, &mut policy);
+        let trust = read_trust(store, &profile.issuer)?;
+        let (keys, keys_age, source) = match supplied {
+            Some(keys) => (keys, None, SUPPLIED.to_owned()),
+            None => {
+                let (keys, age) = trusted_keys(&trust, policy.now);
+                (keys, age, source_of(&trust))
+            }
+        };
+        let limits = offline_limits(profile, &policy, keys_age, &trust, &read_observed_time(store), clock);
+        let lists = trust.lists.into_iter().map(|list| (list, OnceLock::new())).collect();
+        Ok(Self { policy, keys, keys_age, source, revoked: RwLock::new(revoked), lists, limits })
+    }
+
+    /// Verifies a token.
+    #[must_use]
+    pub fn verify(&self, token: &str) -> Verdict {
+        self.explain(token, false).0
+    }
+
+    /// Verifies a token; with `explained`, also returns the checks that were made.
+    #[must_use]
+    pub fn explain(&self, token: &str, explained: bool) -> (Verdict, Vec<Step>) {
+        self.explain_by(&self.policy, token, explained)
+    }
+
+    /// Verifies a token as of `now`, or as of the moment that the policy names (`--at`).
+    #[must_use]
+    pub fn verify_at(&self, token: &str, now: UnixTime) -> Verdict {
+        if self.policy.as_of || self.policy.now == now {
+            return self.verify(token);
+        }
+        self.explain_by(&Policy { now, ..self.policy.clone() }, token, false).0
+    }
+
+    /// Reads the revocation list again. If it cannot be read, the previous one stays in use.
+    pub fn reload_revocation_list(&self) {
+        let mut revoked = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
+        match revoked.again() {
+            Ok(reloaded) => *revoked = reloaded,
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+
+    fn explain_by(&self, policy: &Policy, token: &str, explained: bool) -> (Verdict, Vec<Step>) {
+        let (verdict, mut steps) = explain(token, &self.keys, policy, explained);
+        for step in steps.iter_mut().filter(|step| step.check == "key" && step.outcome == Outcome::Ok) {
+            step.message = format!("{}; keys {}", step.message, self.source);
+        }
+        let mut findings = Findings { reasons: Vec::new(), steps: explained.then_some(steps) };
+        let claims = match &verdict {
+            Verdict::Granted(granted) => Some(&granted.claims),
+            Verdict::Denied(_) => None,
+        };
+        let list = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
+        let revoked = list.contains(token) || claims.is_some_and(|claims| list.names(claims));
+        drop(list);
+        if revoked {
+            findings.deny("revoked", Reason::revoked());
+        } else {
+            findings.pass("revoked", || "not revoked on this machine");
+        }
+        match claims.map(|claims| self.status(claims, policy.now)) {
+            Some(Some(reason)) => findings.deny("status", reason),
+            Some(None) if claims.is_some_and(|claims| matches!(StatusClaim::read(claims), Ok(Some(_)))) => {
+                findings.pass("status", || {
+                    if self.policy.ignore_status { "not checked" } else { "valid by the stored status list" }
+                });
+            }
+            _ => {}
+        }
+        for limit in &self.limits {
+            let check = match limit.code {
+                ReasonCode::ClockRollback => "clock",
+                ReasonCode::KeysStale => "keys_max_age",
+                _ => "max_offline",
+            };
+            findings.deny(check, limit.clone());
+        }
+        if self.limits.is_empty()
+            && let Some(age) = self.keys_age
+        {
+            findings.pass("trust", || format!("keys fetched {} ago; the clock was not set back", duration_text(age)));
+        }
+        let Findings { reasons, steps } = findings;
+        let verdict = reasons.into_iter().fold(verdict, Verdict::denied_for);
+        (verdict, steps.unwrap_or_default())
+    }
+
+    /// Returns the reason to deny a token by the status list that it names, which is verified with the same keys.
+    fn status(&self, claims: &Map<String, Value>, now: UnixTime) -> Option<Reason> {
+        if self.policy.ignore_status {
+            return None;
+        }
+        let claim = match StatusClaim::read(claims) {
+            Ok(claim) => claim?,
+            Err(invalid) => return Some(invalid.into()),
+        };
+        let stored = self.lists.iter().find(|(stored, _)| stored.uri == claim.uri);
+        let list = stored.and_then(|(stored, verified)| {
+            verified
+                .get_or_init(|| {
+                    let policy = StatusListPolicy::new(&stored.uri, &self.policy.issuer, stored.fetched_at);
+                    StatusList::read(&stored.jwt, &self.keys, &policy).ok()
+                })
+                .as_ref()
+        });
+        judge_status(&claim, list, now)
+    }
+
+    /// Verifies a session: by its access token or its ID token, as the profile's `verify_token` says.
+    #[must_use]
+    pub fn verify_session(&self, profile: &Profile, session: &Session) -> Verdict {
+        self.explain_session(profile, session, false).0
+    }
+
+    /// Verifies a session; with `explained`, also returns the checks that were made.
+    #[must_use]
+    pub fn explain_session(&self, profile: &Profile, session: &Session, explained: bool) -> (Verdict, Vec<Step>) {
+        match (profile.requirements.token, &session.tokens.id_token) {
+            (DecidingToken::AccessToken, _) => self.explain(session.tokens.access_token.expose(), explained),
+            (DecidingToken::IdToken, Some(id_token)) => self.explain(id_token.expose(), explained),
+            (DecidingToken::IdToken, None) => {
+                let message = "the profile requires an ID token (verify_token), and the session has none";
+                let mut findings = Findings::new(explained);
+                findings.deny("parts", Reason::new(ReasonCode::OpaqueToken, message));
+                let steps = findings.steps.take().unwrap_or_default();
+                (Verdict::Denied(findings.sorted()), steps)
+            }
+        }
+    }
+
+    /// Returns the age of the stored keys, if tokens are verified with fetched keys.
+    #[must_use]
+    pub fn keys_age(&self) -> Option<Duration> {
+        self.keys_age
+    }
+}
+
+/// Describes where the trusted keys are from.
+fn source_of(trust: &Trust) -> String {
+    match (&trust.pinned, &trust.fetched) {
+        (Some(pinned), _) => format!("pinned from {}", sanitize_for_terminal(&pinned.source, 200)),
+        (None, Some(fetched)) => format!("fetched from {}", sanitize_for_terminal(&fetched.source, 200)),
+        (None, None) => "missing".to_owned(),
+    }
+}
+
+/// Returns the reasons to deny every token while the issuer is not asked.
+fn offline_limits(
+    profile: &Profile,
+    policy: &Policy,
+    keys_age: Option<Duration>,
+    trust: &Trust,
+    observed: &ObservedTime,
+    clock: &dyn Clock,
+) -> Vec<Reason> {
+    let (now, required) = (clock.now(), &profile.requirements);
+    let mut limits = Vec::new();
+    if !policy.as_of {
+        let unknown = |what: &str| {
+            let message =
+                format!("the record of the latest time seen {what}, so the clock may have been set back unnoticed");
+            Some(Reason::new(ReasonCode::ClockRollback, message))
+        };
+        limits.extend(match observed {
+            ObservedTime::At(mark) => {
+                clock_rollback([mark].into_iter().chain(&trust.told), now, clock.uptime().as_ref())
+            }
+            ObservedTime::Unreadable => unknown("cannot be read"),
+            // It is written whenever the issuer answers.
+            ObservedTime::None if trust.contact_at.is_some() => unknown("is missing"),
+            ObservedTime::None => None,
+        });
+    }
+    // A time in the future was recorded while the clock was wrong, and says nothing about an age.
+    let in_future = |at: UnixTime| at > now.plus(CLOCK_TOLERANCE);
+    let fetched = trust.fetched.as_ref().filter(|_| keys_age.is_some());
+    if fetched.is_some_and(|keys| in_future(keys.fetched_at)) {
+        let message = "the time at which the issuer's keys were fetched is in the future, so their age is unknown";
+        limits.push(Reason::new(ReasonCode::KeysStale, message));
+    }
+    let stale = keys_age.filter(|age| *age > required.keys_max_age());
+    limits.extend(stale.map(|age| Reason::keys_stale(age, required.keys_max_age())));
+    if let Some(max_offline) = required.max_offline {
+        let offline = trust.contact_at.filter(|at| !in_future(*at)).map(|at| at.until(now));
+        if offline.is_none_or(|offline| offline > max_offline) {
+            limits.push(Reason::offline_too_long(offline, max_offline));
+        }
+    }
+    limits
+}
+
+impl SessionService {
+    /// Returns a verifier for the profile's tokens, and records the current time. Blocks for at most the store's own
+    /// limit; no network access.
+    ///
+    /// # Errors
+    /// [`SessionError::Store`], [`SessionError::Trust`] or [`SessionError::RevocationList`].
+    pub fn verifier(
+        &self,
+        profile: &Profile,
+        policy: Policy,
+        supplied: Option<KeySet>,
+    ) -> Result<TokenVerifier, SessionError> {
+        let store = &**self.stores.of(profile.store);
+        let revoked = RevocationList::open(&self.revoked)?;
+        let verifier = TokenVerifier::for_profile(store, profile, policy, supplied, revoked, &*self.clock)?;
+        record_time(store, &*self.clock);
+        Ok(verifier)
+    }
+
+    /// Returns a verifier that uses the supplied keys and no profile. Blocks while it reads the revocation list.
+    ///
+    /// # Errors
+    /// [`SessionError::RevocationList`].
+    pub fn verifier_with_keys(&self, keys: KeySet, policy: Policy) -> Result<TokenVerifier, SessionError> {
+        Ok(TokenVerifier::with_keys(keys, policy, RevocationList::open(&self.revoked)?))
+    }
+
+    /// Calls `work` with a verifier for the profile's tokens, on a thread for blocking calls.
+    ///
+    /// # Errors
+    /// As [`SessionService::verifier`].
+    pub async fn with_verifier<T: Send + 'static>(
+        &self,
+        profile: &Profile,
+        policy: Policy,
+        supplied: Option<KeySet>,
+        work: impl FnOnce(&TokenVerifier) -> T + Send + 'static,
+    ) -> Result<T, SessionError> {
+        let (profile, clock, kind) = (profile.clone(), Arc::clone(&self.clock), profile.store);
+        let revoked = self.revoked.clone();
+        self.with_store(kind, move |store| {
+            let verifier = || {
+                let revoked = RevocationList::open(&revoked)?;
+                TokenVerifier::for_profile(store, &profile, policy, supplied, revoked, &*clock)
+            };
+            Ok(verifier().map(|verifier| work(&verifier)))
+        })
+        .await?
+    }
+}
+
+/// Fills in the profile's issuer and audiences where `policy` has none, and adds the profile's requirements.
+fn add_requirements(profile: &Profile, policy: &mut Policy) {
+    let required = &profile.requirements;
+    let by_id_token = required.token == DecidingToken::IdToken;
+    // A claim is required even where the profile makes it optional, if the caller expects a value for it.
+    let optional = |claim: &&String| match claim.as_str() {
+        "iss" => policy.issuer.is_empty(),
+        "aud" => policy.audiences.is_empty(),
+        _ => false,
+    };
+    if !by_id_token {
+        policy.optional_claims = required.optional_claims.iter().filter(optional).cloned().collect();
+    }
+    if policy.issuer.is_empty() {
+        policy.issuer = profile.issuer.to_string();
+    }
+    if policy.audiences.is_empty() {
+        policy.audiences = if by_id_token { vec![profile.client_id.clone()] } else { profile.expected_audiences() };
+    }
+    if by_id_token && policy.types == AcceptedTypes::default() {
+        policy.types = AcceptedTypes::IdToken;
+    }
+    policy.scopes.extend(required.scopes.iter().cloned());
+    policy.claims.extend(required.wanted_claims());
+    policy.max_auth_age = [policy.max_auth_age, required.max_auth_age].into_iter().flatten().min();
+    policy.acr_too.clone_from(&required.acr);
+    policy.amr.extend(required.amr.iter().cloned());
+}
+
+/// Returns whether verification failed for want of a key, so that fetching the keys again may help.
+pub(super) fn is_unknown_key(reason: &Reason) -> bool {
+    reason.code == ReasonCode::UnknownKey
+}

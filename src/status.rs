@@ -1,0 +1,191 @@
+//! The status of profiles and their sessions, read from the stores without network access, for `authctl status` and the agent.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use crate::agent::protocol::AgentState;
+use crate::clock::UnixTime;
+use crate::config::Config;
+use crate::error::{Error, ErrorKind};
+use crate::model::{
+    Failed, Freshness, Grant, IssuerUrl, MinTtl, Profile, ProfileName, Session, StoreKind, Subject, freshness,
+};
+use crate::session::{SessionError, SessionService};
+
+/// The state of a profile's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionState {
+    /// The access token is valid.
+    Valid,
+    /// The access token has expired, and is refreshed when it is next requested.
+    Refreshable,
+    /// There is no session, or it has ended.
+    LoginRequired,
+    /// The store cannot be read.
+    Unknown,
+}
+
+/// The status of a profile and its session.
+#[derive(Serialize)]
+pub struct ProfileStatus {
+    /// Its name.
+    pub profile: ProfileName,
+    /// Whether it is the default profile.
+    pub default: bool,
+    /// The state of its session.
+    pub state: SessionState,
+    /// The issuer.
+    pub issuer: IssuerUrl,
+    /// The client ID.
+    pub client_id: String,
+    /// The grant of the session, or the one that a login will use.
+    pub grant: Grant,
+    /// The kind of store.
+    pub store: StoreKind,
+    /// Where in the store the session is, for display.
+    pub location: String,
+    /// The user.
+    pub subject: Option<Subject>,
+    /// The granted scope.
+    pub scope: Option<String>,
+    /// The token type, as the issuer wrote it.
+    pub token_type: Option<String>,
+    /// When the access token expires.
+    pub expires_at: Option<UnixTime>,
+    /// The same in seconds from now.
+    pub expires_in: Option<u64>,
+    /// Whether the token can be refreshed without a login.
+    pub can_refresh: bool,
+    /// The number of stored tokens for other audiences, scopes or resources.
+    pub other_tokens: usize,
+    /// When the user logged in.
+    pub logged_in_at: Option<UnixTime>,
+    /// When the session was last refreshed.
+    pub refreshed_at: Option<UnixTime>,
+    /// Since when a refresh is running, or when one ran whose reply was lost.
+    pub refreshing_since: Option<UnixTime>,
+    /// The last failed refresh since the last successful one.
+    pub last_failure: Option<Failed>,
+    /// When the issuer's keys were fetched.
+    pub keys_fetched_at: Option<UnixTime>,
+    /// Why the session cannot be used or read.
+    pub problem: Option<StatusProblem>,
+    /// The kind of error, if the store cannot be read.
+    #[serde(skip)]
+    pub store_error: Option<ErrorKind>,
+}
+
+/// Why a session cannot be used or read.
+#[derive(Serialize)]
+pub struct StatusProblem {
+    /// The error code.
+    pub code: Cow<'static, str>,
+    /// The error message.
+    pub message: String,
+    /// What to do next.
+    pub hint: String,
+}
+
+/// The output of `status --json`, and the reply to `GET /v1/status`.
+#[derive(Serialize)]
+pub struct StatusReport {
+    /// Whether `AUTHCTL_TOKEN` is set.
+    pub token_from_environment: bool,
+    /// The state of the agent.
+    pub agent: AgentState,
+    /// The profiles.
+    pub profiles: Vec<ProfileStatus>,
+}
+
+/// Returns the status of all profiles, or of the named one. Blocks while it reads the stores.
+///
+/// # Errors
+/// [`ConfigError::UnknownProfile`](crate::config::ConfigError::UnknownProfile).
+pub fn profile_statuses(
+    sessions: &SessionService,
+    config: &Config,
+    named: Option<&ProfileName>,
+) -> Result<Vec<ProfileStatus>, Error> {
+    let profiles: Vec<&Profile> = match named {
+        Some(name) => vec![config.profile(name)?],
+        None => config.profiles.values().collect(),
+    };
+    let default = config.choose(None).ok().map(|profile| profile.name.clone());
+    let status = |profile: &&Profile| profile_status(sessions, profile, default.as_ref() == Some(&profile.name));
+    Ok(profiles.iter().map(status).collect())
+}
+
+/// Returns the status of a profile. Blocks while it reads the profile's store.
+#[must_use]
+pub fn profile_status(sessions: &SessionService, profile: &Profile, default: bool) -> ProfileStatus {
+    let mut status = ProfileStatus {
+        profile: profile.name.clone(),
+        default,
+        state: SessionState::Unknown,
+        issuer: profile.issuer.clone(),
+        client_id: profile.client_id.clone(),
+        grant: profile.grant,
+        store: profile.store,
+        location: sessions.location(profile),
+        subject: None,
+        scope: None,
+        token_type: None,
+        expires_at: None,
+        expires_in: None,
+        can_refresh: false,
+        other_tokens: 0,
+        logged_in_at: None,
+        refreshed_at: None,
+        refreshing_since: None,
+        last_failure: None,
+        keys_fetched_at: None,
+        problem: None,
+        store_error: None,
+    };
+    match sessions.session_blocking(profile) {
+        Ok(session) => {
+            fill_in(&mut status, session, sessions.clock().now());
+            // A damaged record of the keys does not concern the session; `verify` reports it.
+            let trust = sessions.trust_blocking(profile).ok();
+            status.keys_fetched_at = trust.and_then(|trust| trust.fetched).map(|keys| keys.fetched_at);
+        }
+        Err(error) => {
+            let login_required = matches!(error, SessionError::LoginRequired(_));
+            let error = Error::from(error).about(&profile.name);
+            status.state = if login_required { SessionState::LoginRequired } else { SessionState::Unknown };
+            status.store_error = (!login_required).then_some(error.kind);
+            status.problem =
+                Some(StatusProblem { code: error.code.clone(), message: error.message(), hint: error.next() });
+        }
+    }
+    status
+}
+
+fn fill_in(status: &mut ProfileStatus, session: Session, now: UnixTime) {
+    status.can_refresh = session.can_refresh();
+    status.state = match (freshness(&session.tokens, now, MinTtl::Default), status.can_refresh) {
+        (Freshness::Fresh | Freshness::Due, _) => SessionState::Valid,
+        (Freshness::Expired, true) => SessionState::Refreshable,
+        (Freshness::Expired, false) => SessionState::LoginRequired,
+    };
+    status.expires_at = session.tokens.expires_at;
+    status.expires_in = session.tokens.expires_at.map(|end| now.until(end).as_secs());
+    status.other_tokens = session.others.len();
+    status.logged_in_at = Some(session.logged_in_at);
+    status.refreshed_at = session.refreshed_at;
+    status.refreshing_since = session.refreshing_since;
+    status.grant = session.grant;
+    status.subject = session.subject;
+    status.scope = session.tokens.scope;
+    status.token_type = Some(session.tokens.token_type);
+    if let Some(ended) = &session.ended {
+        status.problem = Some(StatusProblem {
+            code: "login_required".into(),
+            message: format!("the issuer ended the session: {}", ended.message),
+            hint: format!("run `authctl login {}`", status.profile),
+        });
+    }
+    status.last_failure = session.last_failure;
+}
