@@ -3,7 +3,6 @@
 mod agent;
 mod signals;
 
-pub use agent::ANOTHER_HOME;
 pub use signals::Signals;
 
 use std::future::Future;
@@ -14,7 +13,7 @@ use std::time::Duration;
 use crate::cli::{Color, Common};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{Profile, ProfileName, StoreKind};
 use crate::paths::{Environment, Paths};
 use crate::secret::Secret;
@@ -94,7 +93,7 @@ impl App {
     /// Where the files are.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] without a home directory.
+    /// [`ErrorCode::Usage`] without a home directory.
     pub fn paths(&self) -> Result<Paths, Error> {
         let config = self.common.config.as_deref().or(self.environment.config.as_deref());
         Ok(Paths::locate(config)?)
@@ -103,7 +102,7 @@ impl App {
     /// The profiles.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] where the file is not valid.
+    /// [`ErrorCode::Usage`] where the file is not valid.
     pub fn config(&self) -> Result<Config, Error> {
         Ok(Config::load(&self.paths()?.config_file)?)
     }
@@ -111,7 +110,7 @@ impl App {
     /// The profile's name from the command line, else from `AUTHCTL_PROFILE`, else from the directory's `.authctl.toml`.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] where the variable holds no name, or the file something else.
+    /// [`ErrorCode::Usage`] where the variable holds no name, or the file something else.
     pub fn named(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Error> {
         match self.asked_for(argument)? {
             None => self.of_directory(),
@@ -122,12 +121,12 @@ impl App {
     /// The profile that the caller asks for: on the command line, else by `AUTHCTL_PROFILE`.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] where the variable holds no name.
+    /// [`ErrorCode::Usage`] where the variable holds no name.
     pub fn asked_for(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Error> {
         let variable = || {
             let text = self.environment.profile.as_deref()?;
             let _ = self.named_by.set("AUTHCTL_PROFILE".to_owned());
-            Some(text.parse().map_err(|e| Error::new(ErrorKind::Usage, e, "correct AUTHCTL_PROFILE, or unset it")))
+            Some(text.parse().map_err(|e| Error::new(ErrorCode::Usage, e, "correct AUTHCTL_PROFILE, or unset it")))
         };
         argument.map(|name| Ok(name.clone())).or_else(variable).transpose()
     }
@@ -135,7 +134,7 @@ impl App {
     /// The profile that the directory's `.authctl.toml` names.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] where it holds something else.
+    /// [`ErrorCode::Usage`] where it holds something else.
     pub fn of_directory(&self) -> Result<Option<ProfileName>, Error> {
         let Some(directory) = &self.environment.directory else { return Ok(None) };
         Ok(config::directory_profile(directory)?.map(|(name, file)| {
@@ -148,7 +147,7 @@ impl App {
     #[must_use]
     pub fn traced(&self, failure: Error) -> Error {
         match self.named_by.get() {
-            Some(what) if failure.code == "unknown_profile" => {
+            Some(what) if failure.code == ErrorCode::UnknownProfile => {
                 let error = failure.error.context(format!("as {what} says"));
                 Error { error, ..failure }
             }
@@ -173,7 +172,7 @@ impl App {
     /// The profile meant: argument, else `AUTHCTL_PROFILE`, else the default, else the only one.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`], or [`ErrorKind::LoginRequired`] where there is no profile at all.
+    /// [`ErrorCode::Usage`], or [`ErrorCode::LoginRequired`] where there is no profile at all.
     pub fn profile(&self, argument: Option<&ProfileName>) -> Result<Profile, Error> {
         let named = self.named(argument)?;
         Ok(self.config()?.choose(named.as_ref())?.clone())
@@ -182,14 +181,14 @@ impl App {
     /// The store for profiles that do not name one: `AUTHCTL_STORE`, else the keychain.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] where the variable names no store.
+    /// [`ErrorCode::Usage`] where the variable names no store.
     pub fn default_store(&self) -> Result<StoreKind, Error> {
         match self.environment.store.as_deref() {
             None => Ok(StoreKind::default()),
             Some("keychain") => Ok(StoreKind::Keychain),
             Some("file") => Ok(StoreKind::File),
             Some(other) => Err(Error::msg(
-                ErrorKind::Usage,
+                ErrorCode::Usage,
                 format!("AUTHCTL_STORE is `{}`, which is no store", ui::sanitize_for_terminal(other, 40)),
                 "set it to keychain or file",
             )),
@@ -227,7 +226,7 @@ impl App {
     /// that must not be cut short; a second one ends it at once.
     ///
     /// # Errors
-    /// What `work` fails with, or [`ErrorKind::Interrupted`].
+    /// What `work` fails with, or [`ErrorCode::Interrupted`].
     pub fn run<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         self.serve(|mut signals| async move {
             tokio::select! {
@@ -245,7 +244,7 @@ impl App {
     /// # Errors
     /// What `work` fails with.
     pub fn serve<T, F: Future<Output = Result<T, Error>>>(&self, work: impl FnOnce(Signals) -> F) -> Result<T, Error> {
-        let unexpected = |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "close some programs and try again");
+        let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "close some programs and try again");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(MAX_THREADS)
@@ -291,7 +290,7 @@ impl App {
     /// Takes the lock for changing the configuration, and waits for it no longer than `limit`.
     ///
     /// # Errors
-    /// [`ErrorKind::Unreachable`] where another process keeps it, [`ErrorKind::Store`] where it cannot be made.
+    /// [`ErrorCode::IssuerUnreachable`] where another process keeps it, [`ErrorCode::StoreUnavailable`] where it cannot be made.
     pub async fn lock_config(&self, limit: Duration) -> Result<ProfileLock, Error> {
         let paths = self.paths()?;
         let name: ProfileName = "config".parse()?;

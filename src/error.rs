@@ -1,41 +1,18 @@
 //! The one place where what went wrong becomes an exit code, a stable word and a line on what to do next.
 
-use std::borrow::Cow;
 use std::io::{self, Write as _};
 
 use serde::Serialize;
 
 use crate::agent::protocol::{AskError, ListenError, Problem};
 use crate::config::ConfigError;
+pub use crate::model::ErrorCode;
 use crate::model::{InsecureUrl, InvalidProfileName, InvalidSetting, ProfileName};
 use crate::oauth::{IssuerError, Phase};
 use crate::paths::NoHome;
 use crate::session::{LoginReason, SessionError};
 use crate::store::{KeyProblem, LockError, StoreError};
 use crate::verify::{InvalidOption, Reason, ReasonCode, RevocationListError};
-
-/// Kinds of failure, by what a script would do about them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// A bug, or a machine out of order.
-    Unexpected,
-    /// The command line or the configuration is wrong.
-    Usage,
-    /// Somebody must log in.
-    LoginRequired,
-    /// A token was checked and is not good.
-    Denied,
-    /// The issuer said no.
-    Refused,
-    /// The issuer did not answer, or not sensibly.
-    Unreachable,
-    /// The store is locked, absent or refuses.
-    Store,
-    /// The agent is locked or absent, or does not permit the caller.
-    Agent,
-    /// Somebody pressed Ctrl-C or said no.
-    Interrupted,
-}
 
 /// Every exit code, and what it means; manual and README are made from this table.
 pub const EXIT_CODES: [(u8, &str); 10] = [
@@ -51,62 +28,11 @@ pub const EXIT_CODES: [(u8, &str); 10] = [
     (130, "Interrupted"),
 ];
 
-impl ErrorKind {
-    /// The process's exit code.
-    #[must_use]
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Unexpected => 1,
-            Self::Usage => 2,
-            Self::LoginRequired => 3,
-            Self::Denied => 4,
-            Self::Refused => 5,
-            Self::Unreachable => 6,
-            Self::Store => 7,
-            Self::Agent => 8,
-            Self::Interrupted => 130,
-        }
-    }
-
-    /// The kind whose exit code that is; of a number that none has, [`ErrorKind::Unexpected`].
-    #[must_use]
-    pub fn of_exit_code(code: u8) -> Self {
-        let kinds = [
-            Self::Usage,
-            Self::LoginRequired,
-            Self::Denied,
-            Self::Refused,
-            Self::Unreachable,
-            Self::Store,
-            Self::Agent,
-            Self::Interrupted,
-        ];
-        kinds.into_iter().find(|kind| kind.exit_code() == code).unwrap_or(Self::Unexpected)
-    }
-
-    /// The word for it in JSON errors, where nothing more exact is known.
-    fn word(self) -> &'static str {
-        match self {
-            Self::Unexpected => "unexpected",
-            Self::Usage => "usage",
-            Self::LoginRequired => "login_required",
-            Self::Denied => "token_denied",
-            Self::Refused => "issuer_refused",
-            Self::Unreachable => "issuer_unreachable",
-            Self::Store => "store_unavailable",
-            Self::Agent => "agent_unavailable",
-            Self::Interrupted => "interrupted",
-        }
-    }
-}
-
 /// What went wrong, and what to do next.
 #[derive(Debug)]
 pub struct Error {
-    /// Which decides the exit code.
-    pub kind: ErrorKind,
-    /// A stable word for scripts.
-    pub code: Cow<'static, str>,
+    /// The stable code, which decides the exit code.
+    pub code: ErrorCode,
     /// What failed.
     pub error: anyhow::Error,
     /// What to do next. `{profile}` in it stands for a space and the profile's name, once [`Error::about`] knows it.
@@ -114,23 +40,16 @@ pub struct Error {
 }
 
 impl Error {
-    /// A failure of that kind.
+    /// Returns a failure with this code.
     #[must_use]
-    pub fn new(kind: ErrorKind, error: impl Into<anyhow::Error>, hint: impl Into<String>) -> Self {
-        Self { kind, code: kind.word().into(), error: error.into(), hint: hint.into() }
+    pub fn new(code: ErrorCode, error: impl Into<anyhow::Error>, hint: impl Into<String>) -> Self {
+        Self { code, error: error.into(), hint: hint.into() }
     }
 
     /// One that only a message tells.
     #[must_use]
-    pub fn msg(kind: ErrorKind, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self::new(kind, anyhow::Error::msg(message.into()), hint)
-    }
-
-    /// The same with a more exact word.
-    #[must_use]
-    pub fn with_code(mut self, code: impl Into<Cow<'static, str>>) -> Self {
-        self.code = code.into();
-        self
+    pub fn msg(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::new(code, anyhow::Error::msg(message.into()), hint)
     }
 
     /// The same, with the profile that it is about in the hint.
@@ -144,7 +63,7 @@ impl Error {
     #[must_use]
     pub fn interrupted() -> Self {
         Self::msg(
-            ErrorKind::Interrupted,
+            ErrorCode::Interrupted,
             "interrupted",
             "nothing was changed; run the command again when you are ready",
         )
@@ -153,14 +72,14 @@ impl Error {
     /// The same, once what was under way has ended as it should.
     #[must_use]
     pub fn settled() -> Self {
-        Self::msg(ErrorKind::Interrupted, "interrupted", "what was under way was finished first; nothing is lost")
+        Self::msg(ErrorCode::Interrupted, "interrupted", "what was under way was finished first; nothing is lost")
     }
 
     /// The same, with something under way that was cut short.
     #[must_use]
     pub fn cut() -> Self {
         Self::msg(
-            ErrorKind::Interrupted,
+            ErrorCode::Interrupted,
             "interrupted while the issuer was being asked",
             "run `authctl status{profile}` to see how the session stands",
         )
@@ -180,7 +99,8 @@ impl Error {
         }
         let (message, hint) = (self.message(), self.next());
         let told = if json {
-            serde_json::to_string(&Report { error: Error { code: &self.code, message, hint } }).unwrap_or_default()
+            serde_json::to_string(&Report { error: Error { code: self.code.as_str(), message, hint } })
+                .unwrap_or_default()
         } else if hint.is_empty() {
             format!("authctl: {message}")
         } else {
@@ -208,19 +128,19 @@ fn one_line(text: &str) -> String {
 
 impl From<NoHome> for Error {
     fn from(error: NoHome) -> Self {
-        Self::new(ErrorKind::Usage, error, "set HOME to a directory that you can write to").with_code("configuration")
+        Self::new(ErrorCode::Configuration, error, "set HOME to a directory that you can write to")
     }
 }
 
 impl From<InvalidProfileName> for Error {
     fn from(error: InvalidProfileName) -> Self {
-        Self::new(ErrorKind::Usage, error, "choose another name")
+        Self::new(ErrorCode::Usage, error, "choose another name")
     }
 }
 
 impl From<InsecureUrl> for Error {
     fn from(error: InsecureUrl) -> Self {
-        Self::new(ErrorKind::Usage, error, "give the issuer's https address")
+        Self::new(ErrorCode::Usage, error, "give the issuer's https address")
     }
 }
 
@@ -235,7 +155,7 @@ impl From<InvalidSetting> for Error {
             InvalidSetting::Provider(_) => "see `authctl login --help` for those there are",
             InvalidSetting::Reserved(_) => "leave it out; scopes, audience and prompt have options of their own",
         };
-        Self::new(ErrorKind::Usage, error, hint)
+        Self::new(ErrorCode::Usage, error, hint)
     }
 }
 
@@ -244,36 +164,36 @@ impl From<ConfigError> for Error {
         let (hint, code) = match &error {
             ConfigError::Io { .. } => (
                 "make the file and its directory yours to read and write, or name another with --config",
-                "configuration",
+                ErrorCode::Configuration,
             ),
             ConfigError::Syntax { .. }
             | ConfigError::UnknownKey { .. }
             | ConfigError::Issuer { .. }
             | ConfigError::Setting { .. } => {
-                ("correct the file in an editor; `authctl profile set` writes it for you", "configuration")
+                ("correct the file in an editor; `authctl profile set` writes it for you", ErrorCode::Configuration)
             }
             ConfigError::Directory { .. } => (
                 "name the profile: as an argument, or with AUTHCTL_PROFILE; or make the file yours, and say profile = \"NAME\" and nothing else",
-                "configuration",
+                ErrorCode::Configuration,
             ),
-            ConfigError::Name(_) => ("choose another name", "usage"),
+            ConfigError::Name(_) => ("choose another name", ErrorCode::Usage),
             ConfigError::UnknownProfile { .. } => (
                 "run `authctl profile list` to see those there are, or `authctl login NAME --issuer URL --client-id ID` to make one",
-                "unknown_profile",
+                ErrorCode::UnknownProfile,
             ),
             ConfigError::Ambiguous { .. } => {
-                ("name one, set AUTHCTL_PROFILE, or choose a default with `authctl profile use NAME`", "usage")
+                ("name one, set AUTHCTL_PROFILE, or choose a default with `authctl profile use NAME`", ErrorCode::Usage)
             }
             ConfigError::Empty => {
                 return Self::new(
-                    ErrorKind::LoginRequired,
+                    ErrorCode::LoginRequired,
                     error,
                     "run `authctl login NAME --issuer URL --client-id ID`, or `authctl demo` to see how it works",
                 );
             }
-            ConfigError::Exists(_) => ("choose another name, or remove that profile first", "usage"),
+            ConfigError::Exists(_) => ("choose another name, or remove that profile first", ErrorCode::Usage),
         };
-        Self::new(ErrorKind::Usage, error, hint).with_code(code)
+        Self::new(code, error, hint)
     }
 }
 
@@ -283,42 +203,46 @@ impl From<StoreError> for Error {
             StoreError::Absent { .. } => (
                 "start a keychain (gnome-keyring, KWallet, KeePassXC) in this session, or keep sessions in an encrypted file: \
                  `authctl login{profile} --store file`",
-                "store_absent",
+                ErrorCode::StoreAbsent,
             ),
             StoreError::Locked => (
                 "unlock the keychain and try again (at a desktop, open its password manager), or keep sessions in an \
                  encrypted file: `authctl login{profile} --store file`",
-                "store_locked",
+                ErrorCode::StoreLocked,
             ),
             StoreError::TimedOut { .. } => (
                 "answer the keychain's question if one is on the screen, or restart its service, and try again",
-                "store_timed_out",
+                ErrorCode::StoreTimedOut,
             ),
-            StoreError::Refused { .. } => ("look at the keychain with its own tools, and try again", "store_refused"),
+            StoreError::Refused { .. } => {
+                ("look at the keychain with its own tools, and try again", ErrorCode::StoreRefused)
+            }
             StoreError::Damaged { .. } => (
                 "restore it and its key from a backup, or log in again with `authctl login{profile}`",
-                "session_damaged",
+                ErrorCode::SessionDamaged,
             ),
             StoreError::KeyFile { problem, .. } => match problem {
-                KeyProblem::TooOpen { .. } => ("make it yours alone, as said, and try again", "store_key"),
+                KeyProblem::TooOpen { .. } => ("make it yours alone, as said, and try again", ErrorCode::StoreKey),
                 KeyProblem::Missing => (
                     "restore the key from a backup, or name it with AUTHCTL_KEY_FILE; without it, log in again with \
                      `authctl login{profile}`",
-                    "store_key",
+                    ErrorCode::StoreKey,
                 ),
-                _ => ("name an age identity file of your own with AUTHCTL_KEY_FILE", "store_key"),
+                _ => ("name an age identity file of your own with AUTHCTL_KEY_FILE", ErrorCode::StoreKey),
             },
-            StoreError::NoSpace { .. } => ("free some space and try again; nothing is lost", "store_full"),
-            StoreError::Io { .. } => ("make the file and its directory yours to read and write", "store_unavailable"),
+            StoreError::NoSpace { .. } => ("free some space and try again; nothing is lost", ErrorCode::StoreFull),
+            StoreError::Io { .. } => {
+                ("make the file and its directory yours to read and write", ErrorCode::StoreUnavailable)
+            }
         };
-        Self::new(ErrorKind::Store, error, hint).with_code(code)
+        Self::new(code, error, hint)
     }
 }
 
 impl From<Problem> for Error {
     /// What the agent told, as the command itself would have told it.
     fn from(problem: Problem) -> Self {
-        Self::msg(ErrorKind::of_exit_code(problem.exit_code), problem.title, problem.hint).with_code(problem.code)
+        Self::msg(problem.code, problem.title, problem.hint)
     }
 }
 
@@ -330,7 +254,7 @@ impl From<AskError> for Error {
                 "look at it with `ps -C authctl`; end it and run `authctl agent start`"
             }
         };
-        Self::new(ErrorKind::Agent, error, hint)
+        Self::new(ErrorCode::AgentUnavailable, error, hint)
     }
 }
 
@@ -346,7 +270,7 @@ impl From<ListenError> for Error {
             }
             ListenError::Io { .. } => "make the directory yours to read and write, or set AUTHCTL_SOCK to another path",
         };
-        Self::new(ErrorKind::Agent, error, hint)
+        Self::new(ErrorCode::AgentUnavailable, error, hint)
     }
 }
 
@@ -356,13 +280,17 @@ impl From<InvalidOption> for Error {
             InvalidOption::Algorithm(_) => "name some of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
             InvalidOption::Leeway => "correct this machine's clock instead",
         };
-        Self::new(ErrorKind::Usage, error, hint)
+        Self::new(ErrorCode::Usage, error, hint)
     }
 }
 
 impl From<RevocationListError> for Error {
     fn from(error: RevocationListError) -> Self {
-        Self::new(ErrorKind::Store, error, "make the file yours to read and write, or remove it if it is damaged")
+        Self::new(
+            ErrorCode::StoreUnavailable,
+            error,
+            "make the file yours to read and write, or remove it if it is damaged",
+        )
     }
 }
 
@@ -370,13 +298,12 @@ impl From<LockError> for Error {
     fn from(error: LockError) -> Self {
         match &error {
             LockError::TimedOut { .. } => Self::new(
-                ErrorKind::Unreachable,
+                ErrorCode::Busy,
                 error,
                 "try again; if it stays so, look for an authctl that hangs with `ps -C authctl`",
-            )
-            .with_code("busy"),
+            ),
             LockError::Unsupported { .. } | LockError::Io { .. } => Self::new(
-                ErrorKind::Store,
+                ErrorCode::StoreUnavailable,
                 error,
                 "make the directory yours to read and write, on a file system with locks",
             ),
@@ -401,22 +328,18 @@ impl From<SessionError> for Error {
                     }
                     LoginReason::NoIdToken => "run `authctl login{profile} --scope openid`",
                 };
-                Self::new(ErrorKind::LoginRequired, reason, hint)
+                Self::new(ErrorCode::LoginRequired, reason, hint)
             }
             SessionError::Store(error) => error.into(),
             SessionError::Lock(error) => error.into(),
             SessionError::Issuer(error) => error.into(),
             SessionError::FailedJustNow(failed) => {
-                let (kind, hint) = match failed.code.as_str() {
-                    "issuer_refused" => {
-                        (ErrorKind::Refused, "run `authctl status{profile}` for what the issuer said".to_owned())
-                    }
-                    _ => {
-                        let wait = failed.retry_at.map(|at| format!(" after {at}")).unwrap_or_default();
-                        (ErrorKind::Unreachable, format!("try again{wait}"))
-                    }
+                let hint = match (failed.code.general(), failed.retry_at) {
+                    (ErrorCode::IssuerUnreachable, Some(at)) => format!("try again after {at}"),
+                    (ErrorCode::IssuerUnreachable, None) => "try again".to_owned(),
+                    _ => "run `authctl status{profile}`".to_owned(),
                 };
-                Self::msg(kind, failed.message, hint)
+                Self::msg(failed.code, failed.message, hint)
             }
             SessionError::NotVerified { ref reasons, .. } => {
                 let by_key = |reason: &Reason| matches!(reason.code, ReasonCode::UnknownKey | ReasonCode::BadSignature);
@@ -426,15 +349,14 @@ impl From<SessionError> for Error {
                 } else {
                     "nothing was stored; check --issuer and --client-id with whoever runs the issuer, and this machine's clock"
                 };
-                Self::msg(ErrorKind::Denied, error.to_string(), hint)
+                Self::msg(ErrorCode::TokenDenied, error.to_string(), hint)
             }
             SessionError::RevocationList(error) => error.into(),
             SessionError::Trust { .. } => Self::msg(
-                ErrorKind::Store,
+                ErrorCode::TrustDamaged,
                 error.to_string(),
                 "find out who changed it; `authctl keys unpin{profile}` drops it, pinned keys too, and `authctl keys update{profile}` fetches the keys anew",
-            )
-            .with_code("trust_damaged"),
+            ),
             SessionError::Cut => Self::interrupted(),
         }
     }
@@ -444,13 +366,13 @@ impl From<IssuerError> for Error {
     fn from(error: IssuerError) -> Self {
         match &error {
             IssuerError::Insecure(_) => Self::new(
-                ErrorKind::Refused,
+                ErrorCode::IssuerRefused,
                 error,
                 "tell whoever runs the issuer that it names an address without https",
             ),
             IssuerError::Mismatch { expected, found } => {
                 let hint = name_to_use(expected, found);
-                Self::new(ErrorKind::Refused, error, hint).with_code("issuer_mismatch")
+                Self::new(ErrorCode::IssuerMismatch, error, hint)
             }
             IssuerError::Unsupported { what } => {
                 let another = "use another grant; `authctl login --help` lists them";
@@ -462,7 +384,7 @@ impl From<IssuerError> for Error {
                 } else {
                     another.to_owned()
                 };
-                Self::new(ErrorKind::Refused, error, hint)
+                Self::new(ErrorCode::IssuerRefused, error, hint)
             }
             IssuerError::Unreachable { phase, proxy, .. } => {
                 let hint = match (phase, proxy) {
@@ -481,14 +403,14 @@ impl From<IssuerError> for Error {
                         "check the network, the proxy (HTTPS_PROXY, NO_PROXY) and the address, and try again"
                     }
                 };
-                Self::new(ErrorKind::Unreachable, error, hint)
+                Self::new(ErrorCode::IssuerUnreachable, error, hint)
             }
             IssuerError::Busy { retry_after, .. } => {
                 let hint = match retry_after {
                     Some(wait) => format!("try again in {} seconds", wait.as_secs()),
                     None => "try again in a minute".into(),
                 };
-                Self::new(ErrorKind::Unreachable, error, hint)
+                Self::new(ErrorCode::IssuerUnreachable, error, hint)
             }
             IssuerError::Refused(refusal) => {
                 let hint = match refusal.code.as_str() {
@@ -502,14 +424,13 @@ impl From<IssuerError> for Error {
                     "expired_token" => "run the login again, and enter the code sooner",
                     _ => "ask whoever runs the issuer what this means for your client",
                 };
-                Self::new(ErrorKind::Refused, error, hint)
+                Self::new(ErrorCode::IssuerRefused, error, hint)
             }
             IssuerError::TokenType { .. } => Self::new(
-                ErrorKind::Refused,
+                ErrorCode::TokenType,
                 error,
                 "have the client registered for bearer tokens at the issuer, without DPoP or another proof",
-            )
-            .with_code("token_type"),
+            ),
             IssuerError::Malformed { misplaced, .. } => {
                 let hint = if *misplaced {
                     "check the issuer's address and those of its endpoints, path and slash at the end included; if they are \
@@ -518,36 +439,36 @@ impl From<IssuerError> for Error {
                     "something between here and the issuer answers in its place (a proxy, a sign-in page of the network), or \
                      it is out of order; try again"
                 };
-                Self::new(ErrorKind::Unreachable, error, hint)
+                Self::new(ErrorCode::IssuerUnreachable, error, hint)
             }
             IssuerError::NoJwt { .. } => Self::new(
-                ErrorKind::Unreachable,
+                ErrorCode::IssuerUnreachable,
                 error,
                 "say where it is with `authctl login{profile} --field access_token=NAME`, with dots between the names of nested \
                  members, such as data.token",
             ),
             IssuerError::TimedOut { .. } => {
-                Self::new(ErrorKind::LoginRequired, error, "run `authctl login{profile}` again")
+                Self::new(ErrorCode::LoginRequired, error, "run `authctl login{profile}` again")
             }
-            IssuerError::CaCert { .. } => {
-                Self::new(ErrorKind::Usage, error, "give a PEM file of certificates with --ca-cert or SSL_CERT_FILE")
-                    .with_code("configuration")
-            }
+            IssuerError::CaCert { .. } => Self::new(
+                ErrorCode::Configuration,
+                error,
+                "give a PEM file of certificates with --ca-cert or SSL_CERT_FILE",
+            ),
             IssuerError::Proxy { variable } => {
                 let hint = format!(
                     "set {variable} to http://HOST:PORT, or the same with https, socks5 or socks5h; in a user name or password \
                      before it, write special characters as in %40 for @. An agent goes by what it was started with"
                 );
-                Self::new(ErrorKind::Usage, error, hint).with_code("configuration")
+                Self::new(ErrorCode::Configuration, error, hint)
             }
             IssuerError::ClientKey { .. } => Self::new(
-                ErrorKind::Usage,
+                ErrorCode::Configuration,
                 error,
                 "name the private key that belongs to the public one at the issuer, with --client-key FILE",
-            )
-            .with_code("configuration"),
+            ),
             IssuerError::Local { .. } => {
-                Self::new(ErrorKind::Unexpected, error, "try again, or use `authctl login{profile} --device`")
+                Self::new(ErrorCode::Unexpected, error, "try again, or use `authctl login{profile} --device`")
             }
         }
     }
@@ -574,24 +495,23 @@ fn name_to_use(expected: &str, found: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::UnixTime;
+    use crate::model::RefreshFailure;
 
     #[test]
-    fn each_kind_has_a_code_of_its_own_in_the_table() {
-        let kinds = [
-            ErrorKind::Unexpected,
-            ErrorKind::Usage,
-            ErrorKind::LoginRequired,
-            ErrorKind::Denied,
-            ErrorKind::Refused,
-            ErrorKind::Unreachable,
-            ErrorKind::Store,
-            ErrorKind::Agent,
-            ErrorKind::Interrupted,
-        ];
-        let codes: Vec<u8> = kinds.iter().map(|kind| kind.exit_code()).collect();
+    fn shared_refresh_failure_keeps_its_code() {
+        for code in ErrorCode::ALL {
+            let failed = RefreshFailure { at: UnixTime(0), code: *code, message: "m".into(), retry_at: None };
+            assert_eq!(Error::from(SessionError::FailedJustNow(failed)).code, *code);
+        }
+    }
+
+    #[test]
+    fn exit_code_table_has_every_exit_code() {
+        let mut codes: Vec<u8> = ErrorCode::ALL.iter().map(|code| code.exit_code()).collect();
+        codes.dedup();
         let table: Vec<u8> = EXIT_CODES[1..].iter().map(|(code, _)| *code).collect();
         assert_eq!(codes, table);
-        assert!(kinds.iter().all(|kind| ErrorKind::of_exit_code(kind.exit_code()) == *kind));
     }
 
     #[test]
@@ -616,7 +536,7 @@ mod tests {
 
     #[test]
     fn messages_and_hints_are_one_line_and_name_the_profile() {
-        let failure = Error::msg(ErrorKind::LoginRequired, "a\nb\r\n c", "run `authctl login{profile}`");
+        let failure = Error::msg(ErrorCode::LoginRequired, "a\nb\r\n c", "run `authctl login{profile}`");
         assert_eq!((failure.message().as_str(), failure.next().as_str()), ("a b c", "run `authctl login`"));
         let failure = failure.about(&"work".parse().expect("name"));
         assert_eq!(failure.next(), "run `authctl login work`");

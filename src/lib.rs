@@ -71,7 +71,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use app::App;
 use cli::Cli;
-use error::{Error, ErrorKind};
+use error::{Error, ErrorCode};
 use paths::Environment;
 
 /// Runs the program with these arguments, the first its own name; gives its exit code.
@@ -91,7 +91,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Err(failure) => {
             let failure = app.traced(failure);
             app.report(&failure);
-            failure.kind.exit_code()
+            failure.code.exit_code()
         }
     }
 }
@@ -102,7 +102,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
     let asked_for = matches!(error.kind(), UsageKind::DisplayHelp | UsageKind::DisplayVersion);
     if asked_for || !json {
         let _ = error.print();
-        return if asked_for { 0 } else { ErrorKind::Usage.exit_code() };
+        return if asked_for { 0 } else { ErrorCode::Usage.exit_code() };
     }
     let text = error.render().to_string();
     let message = match error.kind() {
@@ -116,8 +116,8 @@ fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
             told.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ")
         }
     };
-    Error::msg(ErrorKind::Usage, message, format!("run `authctl{} --help`", verbs(args))).report(true);
-    ErrorKind::Usage.exit_code()
+    Error::msg(ErrorCode::Usage, message, format!("run `authctl{} --help`", verbs(args))).report(true);
+    ErrorCode::Usage.exit_code()
 }
 
 /// The commands that `args` go down to, a space before each.

@@ -1,15 +1,13 @@
 //! The status of profiles and their sessions, read from the stores without network access, for `authctl status` and the agent.
 
-use std::borrow::Cow;
-
 use serde::Serialize;
 
 use crate::agent::protocol::AgentState;
 use crate::clock::UnixTime;
 use crate::config::Config;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{
-    Failed, Freshness, Grant, IssuerUrl, MinTtl, Profile, ProfileName, Session, StoreKind, Subject, freshness,
+    Freshness, Grant, IssuerUrl, MinTtl, Profile, ProfileName, RefreshFailure, Session, StoreKind, Subject, freshness,
 };
 use crate::session::{SessionError, SessionService};
 
@@ -67,21 +65,21 @@ pub struct ProfileStatus {
     /// Since when a refresh is running, or when one ran whose reply was lost.
     pub refreshing_since: Option<UnixTime>,
     /// The last failed refresh since the last successful one.
-    pub last_failure: Option<Failed>,
+    pub last_failure: Option<RefreshFailure>,
     /// When the issuer's keys were fetched.
     pub keys_fetched_at: Option<UnixTime>,
     /// Why the session cannot be used or read.
     pub problem: Option<StatusProblem>,
     /// The kind of error, if the store cannot be read.
     #[serde(skip)]
-    pub store_error: Option<ErrorKind>,
+    pub store_error: Option<ErrorCode>,
 }
 
 /// Why a session cannot be used or read.
 #[derive(Serialize)]
 pub struct StatusProblem {
     /// The error code.
-    pub code: Cow<'static, str>,
+    pub code: ErrorCode,
     /// The error message.
     pub message: String,
     /// What to do next.
@@ -155,9 +153,8 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
             let login_required = matches!(error, SessionError::LoginRequired(_));
             let error = Error::from(error).about(&profile.name);
             status.state = if login_required { SessionState::LoginRequired } else { SessionState::Unknown };
-            status.store_error = (!login_required).then_some(error.kind);
-            status.problem =
-                Some(StatusProblem { code: error.code.clone(), message: error.message(), hint: error.next() });
+            status.store_error = (!login_required).then_some(error.code);
+            status.problem = Some(StatusProblem { code: error.code, message: error.message(), hint: error.next() });
         }
     }
     status
@@ -182,7 +179,7 @@ fn fill_in(status: &mut ProfileStatus, session: Session, now: UnixTime) {
     status.token_type = Some(session.tokens.token_type);
     if let Some(ended) = &session.ended {
         status.problem = Some(StatusProblem {
-            code: "login_required".into(),
+            code: ErrorCode::LoginRequired,
             message: format!("the issuer ended the session: {}", ended.message),
             hint: format!("run `authctl login {}`", status.profile),
         });

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::{App, PATIENCE};
 use crate::agent::protocol::{AgentState, AskError, Client, Reply, home_mark};
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
 
@@ -18,10 +18,7 @@ const MAX_WAIT: Duration = Duration::from_secs(120);
 const SOON: Duration = Duration::from_secs(5);
 
 /// The codes of problems with which a command goes on without the agent.
-const GO_ON_WITHOUT: [&str; 3] = ["too_many_requests", ANOTHER_HOME, "agent_stopping"];
-
-/// The code of the problem that the agent at the socket serves another configuration or other sessions.
-pub const ANOTHER_HOME: &str = "another_home";
+const GO_ON_WITHOUT: [ErrorCode; 3] = [ErrorCode::TooManyRequests, ErrorCode::AnotherHome, ErrorCode::AgentStopping];
 
 impl App {
     /// The agent's socket: `AUTHCTL_SOCK`, else the usual place.
@@ -90,7 +87,7 @@ impl App {
         };
         match reply.read::<T>() {
             Ok(Ok(answer)) => Ok(Some(answer)),
-            Ok(Err(problem)) if GO_ON_WITHOUT.contains(&problem.code.as_str()) => {
+            Ok(Err(problem)) if GO_ON_WITHOUT.contains(&problem.code) => {
                 tracing::info!("without the agent: {}", problem.title);
                 Ok(None)
             }
@@ -137,7 +134,7 @@ impl App {
         let Some(mut client) = self.agent()? else { return Ok(None) };
         let Ok(reply) = client.ask("GET", "/v1/agent", None, SOON, SOON, || false) else { return Ok(None) };
         match reply.read() {
-            Ok(Err(problem)) if problem.code == ANOTHER_HOME => Err(problem.into()),
+            Ok(Err(problem)) if problem.code == ErrorCode::AnotherHome => Err(problem.into()),
             read => Ok(read.ok().and_then(Result::ok)),
         }
     }
@@ -157,7 +154,7 @@ impl App {
     /// As [`App::paths`].
     pub fn no_agent(&self) -> Result<Error, Error> {
         let message = format!("no agent runs at {}", self.agent_socket()?.display());
-        Ok(Error::msg(crate::error::ErrorKind::Agent, message, "run `authctl agent start`").with_code("agent_absent"))
+        Ok(Error::msg(ErrorCode::AgentAbsent, message, "run `authctl agent start`"))
     }
 
     fn tell_silent(&self) {

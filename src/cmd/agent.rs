@@ -11,7 +11,7 @@ use crate::agent::protocol::{AgentState, Log};
 use crate::app::App;
 use crate::cli::{AgentCommand, AgentLock};
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::secret::{Secret, SecretBytes};
 use crate::ui::sanitize_for_terminal;
 
@@ -38,7 +38,7 @@ fn status(app: &App) -> Result<u8, Error> {
     } else {
         output::line(&in_words(&state, app.clock().now()))?;
     }
-    Ok(if state.running && !state.locked { 0 } else { ErrorKind::Agent.exit_code() })
+    Ok(if state.running && !state.locked { 0 } else { ErrorCode::AgentUnavailable.exit_code() })
 }
 
 /// How the agent is, in a line.
@@ -109,13 +109,13 @@ fn passphrase(app: &App, from_stdin: bool, new: bool) -> Result<Secret, Error> {
     }
     let nobody = || {
         let hint = "pipe it to the same command with --passphrase-stdin, or run it in a terminal";
-        Error::msg(ErrorKind::Agent, "a passphrase is needed, and nobody is there to type it", hint)
+        Error::msg(ErrorCode::AgentUnavailable, "a passphrase is needed, and nobody is there to type it", hint)
     };
     let first = app.ui().ask_secret("Passphrase: ").filter(|typed| !typed.is_empty()).ok_or_else(nobody)?;
     if new {
         let second = app.ui().ask_secret("Once more: ").ok_or_else(nobody)?;
         if second.expose() != first.expose() {
-            return Err(Error::msg(ErrorKind::Usage, "the two are not the same; nothing is locked", "try again"));
+            return Err(Error::msg(ErrorCode::Usage, "the two are not the same; nothing is locked", "try again"));
         }
     }
     Ok(first)
@@ -131,7 +131,7 @@ fn body(passphrase: &Secret, after: Option<u64>) -> Result<SecretBytes, Error> {
     }
     let mut bytes = SecretBytes::with_capacity(passphrase.expose().len() * 6 + 64);
     serde_json::to_writer(&mut bytes, &Body { passphrase: passphrase.expose(), after })
-        .map_err(|e| Error::new(ErrorKind::Unexpected, e, "report this"))?;
+        .map_err(|e| Error::new(ErrorCode::Unexpected, e, "report this"))?;
     Ok(bytes)
 }
 

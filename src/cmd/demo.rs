@@ -16,7 +16,7 @@ use super::output;
 use crate::app::App;
 use crate::clock::{Clock as _, SystemClock};
 use crate::dev_issuer::{DevIssuer, Options, User};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{IssuerUrl, TokenTarget};
 use crate::oauth::{Client, Http, IssuerError, Metadata, TokenEndpoint, discover, jwks, refresh, userinfo};
 use crate::paths::Paths;
@@ -60,7 +60,7 @@ struct Reason {
 #[inline(never)]
 pub fn run(app: &App) -> Result<u8, Error> {
     let unexpected =
-        |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "check that the temporary directory can be written");
+        |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "check that the temporary directory can be written");
     let password = made_up_password()?;
     let options = Options {
         access_token_ttl: LIFE,
@@ -69,7 +69,7 @@ pub fn run(app: &App) -> Result<u8, Error> {
         ..Options::default()
     };
     let mut issuer = DevIssuer::spawn(options)
-        .map_err(|e| Error::new(ErrorKind::Unexpected, e, "check that a port on 127.0.0.1 can be opened"))?;
+        .map_err(|e| Error::new(ErrorCode::Unexpected, e, "check that a port on 127.0.0.1 can be opened"))?;
     let mut demo = Demo {
         app,
         program: std::env::current_exe().map_err(unexpected)?,
@@ -145,7 +145,7 @@ impl Demo<'_> {
         self.expect(did.code == 0, "the session is still there")?;
 
         self.title("The issuer is back. Refreshed: a new token, and a new refresh token in place of the old one.")?;
-        issuer.resume().map_err(|e| Error::new(ErrorKind::Unexpected, e, "run the demo again"))?;
+        issuer.resume().map_err(|e| Error::new(ErrorCode::Unexpected, e, "run the demo again"))?;
         let did = self.show(&["refresh"], None)?;
         self.expect(did.code == 0, "the refresh succeeds")?;
         let second = Secret::new(self.run(&["token"], None)?.stdout.expose().trim().to_owned());
@@ -170,7 +170,7 @@ impl Demo<'_> {
             let source = metadata.jwks_uri.ok_or(IssuerError::Unsupported { what: "jwks_uri" })?;
             Ok(jwks::fetch(&http, &source).await?)
         })?;
-        std::fs::write(&keys, jwks).map_err(|e| Error::new(ErrorKind::Unexpected, e, "run the demo again"))?;
+        std::fs::write(&keys, jwks).map_err(|e| Error::new(ErrorCode::Unexpected, e, "run the demo again"))?;
         let did = self.show(&["logout"], None)?;
         self.expect(did.code == 0, "the logout succeeds")?;
         let accepted = self.app.run(async {
@@ -193,7 +193,7 @@ impl Demo<'_> {
     /// The refresh token, as a thief with the file and its key would find it.
     fn refresh_token(&self) -> Result<Secret, Error> {
         let lost =
-            || Error::msg(ErrorKind::Unexpected, "the demo's session has no refresh token", "run the demo again");
+            || Error::msg(ErrorCode::Unexpected, "the demo's session has no refresh token", "run the demo again");
         let paths = Paths::below(self.scratch.path());
         let store = FileStore::new(paths.sessions, KeySource::Default(paths.default_key_file));
         let session = store.read(&PROFILE.parse()?)?.ok_or_else(lost)?;
@@ -237,7 +237,7 @@ impl Demo<'_> {
 
     /// Runs authctl in the scratch directory, with nothing of this process's environment.
     fn run(&self, args: &[&str], stdin: Option<&Secret>) -> Result<Did, Error> {
-        let unexpected = |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "run the demo again");
+        let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "run the demo again");
         let mut child = Command::new(&self.program)
             .args(args)
             .env_clear()
@@ -276,7 +276,7 @@ impl Demo<'_> {
             return self.say(&format!("  {} {what}", self.app.paint(32, "ok:")));
         }
         Err(Error::msg(
-            ErrorKind::Unexpected,
+            ErrorCode::Unexpected,
             format!("step {} did not do what it says: {what}", self.step),
             "run `authctl demo` again, and report it if it stays so",
         ))

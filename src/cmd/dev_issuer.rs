@@ -9,7 +9,7 @@ use super::output;
 use crate::app::App;
 use crate::cli::{self, SigningAlgorithm};
 use crate::dev_issuer::{Algorithm, DevIssuer, Options, User};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::secret::Secret;
 
 #[derive(Serialize)]
@@ -73,7 +73,7 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Error> {
     let users: Vec<String> = options.users.iter().map(|user| user.name.clone()).collect();
     app.serve(|mut signals| async move {
         let issuer = DevIssuer::spawn(options).map_err(|e| {
-            Error::new(ErrorKind::Usage, e, "choose another --port or --path, or correct the file of --users")
+            Error::new(ErrorCode::Usage, e, "choose another --port or --path, or correct the file of --users")
         })?;
         let ready = Ready {
             issuer: issuer.issuer(),
@@ -114,7 +114,7 @@ fn announce(app: &App, ready: &Ready) -> Result<(), Error> {
 fn read_users(file: &Path) -> Result<Vec<User>, Error> {
     let wrong = |e: anyhow::Error| {
         Error::new(
-            ErrorKind::Usage,
+            ErrorCode::Usage,
             e.context(format!("cannot use the users in {}", file.display())),
             "write a line for each user: NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET",
         )
@@ -148,7 +148,7 @@ pub(super) fn made_up_password() -> Result<Secret, Error> {
     while password.len() < 19 {
         let mut byte = [0u8; 1];
         aws_lc_rs::rand::fill(&mut byte).map_err(|_| {
-            Error::msg(ErrorKind::Unexpected, "this machine gives no random bytes", "check the kernel's generator")
+            Error::msg(ErrorCode::Unexpected, "this machine gives no random bytes", "check the kernel's generator")
         })?;
         if matches!(password.len(), 4 | 9 | 14) {
             password.push('-');

@@ -10,7 +10,7 @@ use super::verify::tell_denied;
 use crate::agent::protocol::TokenReply;
 use crate::app::App;
 use crate::cli::Exec;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{DecidingToken, MinTtl, TokenTarget};
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLES};
 use crate::secret::{Secret, SecretBytes};
@@ -40,7 +40,7 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
         }
     };
     let Some((program, rest)) = args.command.split_first() else {
-        return Err(Error::msg(ErrorKind::Usage, "no command was given", "put it after `--`"));
+        return Err(Error::msg(ErrorCode::Usage, "no command was given", "put it after `--`"));
     };
     let mut command = Command::new(program);
     command.args(rest);
@@ -52,8 +52,11 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
     drop(token);
     let error = command.exec();
     let context = format!("cannot run `{}`", program.to_string_lossy());
-    Err(Error::new(ErrorKind::Usage, anyhow::Error::new(error).context(context), "check the command's name and PATH")
-        .with_code("command_not_found"))
+    Err(Error::new(
+        ErrorCode::CommandNotFound,
+        anyhow::Error::new(error).context(context),
+        "check the command's name and PATH",
+    ))
 }
 
 /// The agent's token, and the agent's verdict on it.

@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::cli::Login;
 use crate::clock::UnixTime;
 use crate::config;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
 use crate::oauth::Client;
 use crate::secret::Secret;
@@ -57,7 +57,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Error> {
     // A client by itself needs nobody where its secret is at hand, which is seen below.
     if args.grant().is_none() && profile.grant != Grant::ClientCredentials && !app.ui().is_human() {
         return Err(about(Error::msg(
-            ErrorKind::LoginRequired,
+            ErrorCode::LoginRequired,
             format!("logging in to `{name}` needs a person, and there is no terminal"),
             format!(
                 "run {} in a terminal, or name a grant: --device, --no-browser, --client-credentials, --password-stdin or \

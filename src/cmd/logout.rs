@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::output;
 use crate::app::App;
 use crate::cli::Logout;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{Profile, ProfileName};
 use crate::session::{LogoutOptions, Revocation};
 
@@ -34,7 +34,7 @@ pub fn run(app: &App, args: &Logout) -> Result<u8, Error> {
                 Ok(code) => code,
                 Err(failure) => {
                     app.report(&failure);
-                    failure.kind.exit_code()
+                    failure.code.exit_code()
                 }
             };
             if worst == 0 {
@@ -94,7 +94,7 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Error> {
     {
         let error = error.about(name);
         app.report(&error);
-        return Ok(if code == 0 { error.kind.exit_code() } else { code });
+        return Ok(if code == 0 { error.code.exit_code() } else { code });
     }
     Ok(code)
 }
@@ -106,12 +106,10 @@ fn told(app: &App, profile: &Profile, failure: &Error) -> u8 {
             "revoke this client's access on the issuer's own pages ({}) if the tokens may be in other hands",
             profile.issuer
         );
-        app.report(&Error { hint, ..Error::msg(failure.kind, failure.message(), "") }.with_code(failure.code.clone()));
+        app.report(&Error { hint, ..Error::msg(failure.code, failure.message(), "") });
     }
-    let kind = if matches!(failure.kind, ErrorKind::Refused | ErrorKind::Store) {
-        failure.kind
-    } else {
-        ErrorKind::Unreachable
-    };
-    kind.exit_code()
+    match failure.code.general() {
+        code @ (ErrorCode::IssuerRefused | ErrorCode::StoreUnavailable) => code.exit_code(),
+        _ => ErrorCode::IssuerUnreachable.exit_code(),
+    }
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 
 /// Writes one line of data to stdout.
 ///
 /// # Errors
-/// [`ErrorKind::Unexpected`] where stdout cannot take it; a reader that has gone is no error.
+/// [`ErrorCode::Unexpected`] where stdout cannot take it; a reader that has gone is no error.
 pub fn line(text: &str) -> Result<(), Error> {
     raw(&[text.as_bytes(), b"\n"])
 }
@@ -22,7 +22,7 @@ pub fn line(text: &str) -> Result<(), Error> {
 /// As [`line()`].
 pub fn json(value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string(value)
-        .map_err(|e| Error::new(ErrorKind::Unexpected, e, "report this with the command that you ran"))?;
+        .map_err(|e| Error::new(ErrorCode::Unexpected, e, "report this with the command that you ran"))?;
     line(&text)
 }
 
@@ -31,7 +31,7 @@ fn raw(parts: &[&[u8]]) -> Result<(), Error> {
     let written = parts.iter().try_for_each(|part| stdout.write_all(part)).and_then(|()| stdout.flush());
     match written {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::new(
-            ErrorKind::Unexpected,
+            ErrorCode::Unexpected,
             anyhow::Error::new(e).context("writing to stdout"),
             "check where the output goes",
         )),

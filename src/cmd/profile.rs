@@ -10,7 +10,7 @@ use super::output;
 use crate::app::{App, CONFIG_LOCK_LIMIT};
 use crate::cli::ProfileCommand;
 use crate::config;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{
     ClientAuth, DecidingToken, Grant, IssuerUrl, Profile, ProfileName, Requirements, StoreKind, duration, duration_text,
 };
@@ -176,7 +176,7 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
 }
 
 fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Error> {
-    let invalid = |hint: String| Error::msg(ErrorKind::Usage, format!("`{value}` is no {key}"), hint);
+    let invalid = |hint: String| Error::msg(ErrorCode::Usage, format!("`{value}` is no {key}"), hint);
     let wrong = |known: &str| invalid(format!("use one of: {known}"));
     let words = || value.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let age = || match value {
@@ -187,7 +187,7 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Error> {
         "issuer" => profile.lead_to(IssuerUrl::parse(value)?),
         "client_id" if value.is_empty() => {
             let hint = "give the client's id at the issuer, as in `client_id=my-cli`";
-            return Err(Error::msg(ErrorKind::Usage, "a profile needs a client id", hint));
+            return Err(Error::msg(ErrorCode::Usage, "a profile needs a client id", hint));
         }
         "client_id" => profile.client_id = value.to_owned(),
         "client_auth" => {
@@ -217,7 +217,7 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Error> {
             };
             if store != profile.store {
                 return Err(Error::msg(
-                    ErrorKind::Usage,
+                    ErrorCode::Usage,
                     "a session does not move between stores",
                     format!("run `authctl login {} --store {value}`", profile.name),
                 ));
@@ -227,7 +227,7 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Error> {
         // Read from anywhere, by the agent too.
         "ca_cert" => {
             let absolute = std::path::absolute(value)
-                .map_err(|e| Error::new(ErrorKind::Usage, e, "give the whole path of a PEM file"))?;
+                .map_err(|e| Error::new(ErrorCode::Usage, e, "give the whole path of a PEM file"))?;
             profile.ca_cert = Some(absolute);
         }
         "verify_token" => {
@@ -259,7 +259,7 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Error> {
         // Read from anywhere, as the authorities are.
         "client_key" if !value.is_empty() => {
             let absolute = std::path::absolute(value)
-                .map_err(|e| Error::new(ErrorKind::Usage, e, "give the whole path of a private key"))?;
+                .map_err(|e| Error::new(ErrorCode::Usage, e, "give the whole path of a private key"))?;
             profile.server_mut().client_key.file = Some(absolute);
         }
         "provider" if !value.is_empty() => {
@@ -268,12 +268,12 @@ fn apply(profile: &mut Profile, key: &str, value: &str) -> Result<(), Error> {
                 profile.name,
                 shell_word(&sanitize_for_terminal(value, 40))
             );
-            return Err(Error::msg(ErrorKind::Usage, "a provider's preset is more than its name", hint));
+            return Err(Error::msg(ErrorCode::Usage, "a provider's preset is more than its name", hint));
         }
         key if profile.server_mut().set(key, value)? => {}
         _ => {
             return Err(Error::msg(
-                ErrorKind::Usage,
+                ErrorCode::Usage,
                 format!("there is no setting `{key}`{}", config::nearest_setting(key)),
                 "see `authctl profile set --help` for those there are",
             ));
@@ -293,7 +293,7 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
         app.sessions()?.without_session(profile, removal).await.map_err(|failure: Error| failure.about(name))?;
     if !removed {
         return Err(Error::msg(
-            ErrorKind::Usage,
+            ErrorCode::Usage,
             format!("`{name}` has a session"),
             format!("run `authctl logout {name}` first, so that its tokens are revoked"),
         ));

@@ -7,7 +7,7 @@ use super::token::tell_trouble;
 use crate::agent::protocol::Refreshed;
 use crate::app::App;
 use crate::cli::Refresh;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{MinTtl, Profile, TokenTarget};
 use crate::session::Demand;
 
@@ -26,7 +26,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
         return Ok(0);
     }
     let config = app.config()?;
-    let mut worst: Option<ErrorKind> = None;
+    let mut worst: Option<ErrorCode> = None;
     let mut any = false;
     app.run(async {
         for profile in config.profiles.values() {
@@ -38,7 +38,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
             any = true;
             if let Err(failure) = result {
                 app.report(&Error { error: failure.error.context(profile.name.to_string()), ..failure });
-                worst = worst.or(Some(failure.kind));
+                worst = worst.or(Some(failure.code));
             }
         }
         Ok(())
@@ -46,7 +46,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     if !any {
         app.ui().tell("Nobody is logged in: there is nothing to refresh.");
     }
-    Ok(worst.map_or(0, ErrorKind::exit_code))
+    Ok(worst.map_or(0, ErrorCode::exit_code))
 }
 
 fn tell(app: &App, answer: &Refreshed) -> Result<(), Error> {

@@ -1,9 +1,9 @@
 //! `authctl status`: what is known here of every profile, without asking anybody.
 
 use super::output::{self, ago, span};
-use crate::app::{ANOTHER_HOME, App};
+use crate::app::App;
 use crate::cli::Status;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{Grant, Subject};
 use crate::status::{ProfileStatus, SessionState, StatusReport, profile_status, profile_statuses};
 use crate::ui::sanitize_for_terminal;
@@ -23,7 +23,7 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
         return match (status.state, status.store_error) {
             (SessionState::Valid | SessionState::Refreshable, _) => Ok(0),
             (_, Some(kind)) => Ok(kind.exit_code()),
-            (_, None) => Ok(ErrorKind::LoginRequired.exit_code()),
+            (_, None) => Ok(ErrorCode::LoginRequired.exit_code()),
         };
     }
     let rows = profile_statuses(&*app.sessions()?, &config, asked.as_ref())?;
@@ -33,14 +33,14 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
             let words = super::agent::in_words(&state, app.clock().now());
             (state, words)
         }
-        Err(failure) if failure.code == ANOTHER_HOME => {
+        Err(failure) if failure.code == ErrorCode::AnotherHome => {
             (app.absent_agent()?, format!("agent: not used: {}; {}", failure.message(), failure.hint))
         }
         Err(failure) => return Err(failure),
     };
     // What could not be read is shown, and still is a failure that a script must notice.
     let meant = if asked.is_none() { app.of_directory() } else { Ok(None) };
-    let exit = rows.iter().find_map(|row| row.store_error).map_or(0, ErrorKind::exit_code);
+    let exit = rows.iter().find_map(|row| row.store_error).map_or(0, ErrorCode::exit_code);
     if app.common.json {
         output::json(&StatusReport { token_from_environment: handed_in, agent, profiles: rows })?;
         // Where a profile's store cannot be read, that is what the exit code says.

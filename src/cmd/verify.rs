@@ -14,7 +14,7 @@ use super::output::{self, span};
 use crate::app::App;
 use crate::cli::Verify;
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
 use crate::session::{SessionError, TokenVerifier};
@@ -36,7 +36,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
         {
             if given {
                 return Err(Error::msg(
-                    ErrorKind::Usage,
+                    ErrorCode::Usage,
                     format!("{option} is for tokens on stdin"),
                     "put `-` in the profile's place and pipe the token in",
                 ));
@@ -52,7 +52,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
         .subject
         .as_deref()
         .map(|text| {
-            text.parse().map_err(|e| Error::new(ErrorKind::Usage, e, "name a profile, or `-` for a token on stdin"))
+            text.parse().map_err(|e| Error::new(ErrorCode::Usage, e, "name a profile, or `-` for a token on stdin"))
         })
         .transpose()?;
     let profile = app.profile(named.as_ref())?;
@@ -73,7 +73,7 @@ fn given_keys(args: &Verify) -> Result<Option<KeySet>, Error> {
 pub(super) fn keys_in(path: &Path) -> Result<(KeySet, String), Error> {
     let unusable = |e: anyhow::Error| {
         Error::new(
-            ErrorKind::Usage,
+            ErrorCode::Usage,
             e.context(format!("cannot use the keys in {}", path.display())),
             "give a JWK Set or PEM public keys with --jwks",
         )
@@ -115,8 +115,7 @@ fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) -> Resu
         keys => {
             let profile = app.profile(args.profile.as_ref()).map_err(|failure| Error {
                 hint: "give --issuer, --audience and --jwks, or a profile that has them with --profile".into(),
-                kind: ErrorKind::Usage,
-                code: "usage".into(),
+                code: ErrorCode::Usage,
                 ..failure
             })?;
             let verifier = app.sessions()?.verifier(&profile, policy, keys);
@@ -130,20 +129,20 @@ fn stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) -> Resu
             Err(reason) => Verdict::Denied(vec![reason]),
         };
         let all_valid = batch::run(&now, &one, &|| verifier.reload_revocation_list(), verifier.keys_age())?;
-        return Ok(if all_valid { 0 } else { ErrorKind::Denied.exit_code() });
+        return Ok(if all_valid { 0 } else { ErrorCode::TokenDenied.exit_code() });
     }
     let mut token = SecretBytes::default();
     io::copy(&mut io::stdin().lock().take(MAX_BYTES as u64 + 1), &mut token).map_err(unreadable)?;
     if token.expose().trim_ascii().is_empty() {
         let hint = "look whether what was to print the token has failed";
-        return Err(Error::msg(ErrorKind::Usage, "stdin holds no token", hint));
+        return Err(Error::msg(ErrorCode::Usage, "stdin holds no token", hint));
     }
     let explained = decide(token.expose(), &verifier, args.explain);
     tell(app, args, &explained, verifier.keys_age(), None)
 }
 
 fn unreadable(error: io::Error) -> Error {
-    Error::new(ErrorKind::Usage, anyhow::Error::new(error).context("reading stdin"), "pipe a token to stdin")
+    Error::new(ErrorCode::Usage, anyhow::Error::new(error).context("reading stdin"), "pipe a token to stdin")
 }
 
 /// One token as it was read, with the white space that pipes add taken off its end.
@@ -188,7 +187,7 @@ fn tell(
 ) -> Result<u8, Error> {
     if app.common.json && args.explain {
         output::json(&Explained { verdict: VerdictAnswer::of(verdict, age), steps })?;
-        return Ok(if verdict.is_granted() { 0 } else { ErrorKind::Denied.exit_code() });
+        return Ok(if verdict.is_granted() { 0 } else { ErrorCode::TokenDenied.exit_code() });
     }
     if !app.common.quiet {
         for Step { check, outcome, message } in steps {
@@ -230,7 +229,7 @@ fn tell(
 pub(super) fn tell_denied(app: &App, reasons: &[Reason]) -> Result<u8, Error> {
     if app.common.json {
         output::json(&VerdictAnswer::denied(reasons))?;
-        return Ok(ErrorKind::Denied.exit_code());
+        return Ok(ErrorCode::TokenDenied.exit_code());
     }
     let told: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();
     let hint = match reasons.first().map(|reason| reason.code) {
@@ -250,6 +249,6 @@ pub(super) fn tell_denied(app: &App, reasons: &[Reason]) -> Result<u8, Error> {
         Some(ReasonCode::UnknownKey) => "`authctl refresh` fetches the issuer's keys; or give them with --jwks",
         _ => "do not rely on this token; log in again if it is your own",
     };
-    app.report(&Error::msg(ErrorKind::Denied, format!("token denied: {}", told.join("; ")), hint));
-    Ok(ErrorKind::Denied.exit_code())
+    app.report(&Error::msg(ErrorCode::TokenDenied, format!("token denied: {}", told.join("; ")), hint));
+    Ok(ErrorCode::TokenDenied.exit_code())
 }

@@ -1,6 +1,7 @@
 //! The words of the domain, parsed once and then relied on: profile, tokens, session, freshness, provider.
 
 mod duration;
+mod error_code;
 mod freshness;
 mod issuer_url;
 mod profile;
@@ -15,6 +16,7 @@ mod trust;
 mod whole;
 
 pub use duration::{duration, duration_text};
+pub use error_code::ErrorCode;
 pub use freshness::{Freshness, MinTtl, freshness};
 pub(crate) use issuer_url::is_loopback;
 pub use issuer_url::{InsecureUrl, IssuerUrl, secure_url};
@@ -24,7 +26,7 @@ pub use record::RecordName;
 pub use redirect::{InvalidRedirect, RedirectHost, RedirectUri};
 pub use requirements::{DecidingToken, Requirements};
 pub use server::{AssertionAudience, ClientKey, Endpoints, InvalidSetting, JsonApi, Server};
-pub use session::{AnotherToken, Failed, Generation, Session, SessionFormatError, Subject, TokenTarget};
+pub use session::{AnotherToken, Generation, RefreshFailure, Session, SessionFormatError, Subject, TokenTarget};
 pub use tokens::{TokenSet, canonical_type};
 pub use trust::{ClockMark, PinnedKeys, StoredStatusList, Trust, TrustFormatError, TrustedKeys};
 pub use whole::whole;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Grant, IssuerUrl, TokenSet};
+use super::{ErrorCode, Grant, IssuerUrl, TokenSet};
 use crate::clock::UnixTime;
 use crate::secret::{Secret, SecretBytes};
 
@@ -36,11 +36,11 @@ pub struct Subject {
 
 /// A refresh that did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failed {
-    /// When.
+pub struct RefreshFailure {
+    /// When it failed.
     pub at: UnixTime,
-    /// A stable word, such as `issuer_unreachable` or `invalid_grant`.
-    pub code: String,
+    /// What failed; a caller that shares the failure exits with its exit code.
+    pub code: ErrorCode,
     /// One line for people, without secrets.
     pub message: String,
     /// Not before this moment is another try of use (`Retry-After`, RFC 9110, section 10.2.3).
@@ -117,9 +117,9 @@ pub struct Session {
     /// whether the issuer has spent the token.
     pub refreshing_since: Option<UnixTime>,
     /// The last refresh that failed since the last that did not.
-    pub last_failure: Option<Failed>,
+    pub last_failure: Option<RefreshFailure>,
     /// Set when the issuer said that the session is over (`invalid_grant`). The access token may still have life.
-    pub ended: Option<Failed>,
+    pub ended: Option<RefreshFailure>,
 }
 
 /// A stored session that cannot be read. Says where, never what.
@@ -158,8 +158,8 @@ struct Out<'a> {
     logged_in_at: UnixTime,
     refreshed_at: Option<UnixTime>,
     refreshing_since: Option<UnixTime>,
-    last_failure: &'a Option<Failed>,
-    ended: &'a Option<Failed>,
+    last_failure: &'a Option<RefreshFailure>,
+    ended: &'a Option<RefreshFailure>,
 }
 
 #[derive(Serialize)]
@@ -213,8 +213,8 @@ struct In {
     logged_in_at: UnixTime,
     refreshed_at: Option<UnixTime>,
     refreshing_since: Option<UnixTime>,
-    last_failure: Option<Failed>,
-    ended: Option<Failed>,
+    last_failure: Option<RefreshFailure>,
+    ended: Option<RefreshFailure>,
 }
 
 #[derive(Deserialize)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{InsecureUrl, TokenSet};
+use crate::model::{ErrorCode, InsecureUrl, TokenSet};
 use crate::ui::sanitize_for_terminal;
 
 /// How far a request came before it failed.
@@ -194,6 +194,22 @@ pub enum IssuerError {
 }
 
 impl IssuerError {
+    /// Returns the stable code, which decides the exit code.
+    #[must_use]
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::Insecure(_) | Self::Unsupported { .. } | Self::Refused(_) => ErrorCode::IssuerRefused,
+            Self::Mismatch { .. } => ErrorCode::IssuerMismatch,
+            Self::TokenType { .. } => ErrorCode::TokenType,
+            Self::Unreachable { .. } | Self::Busy { .. } | Self::Malformed { .. } | Self::NoJwt { .. } => {
+                ErrorCode::IssuerUnreachable
+            }
+            Self::TimedOut { .. } => ErrorCode::LoginRequired,
+            Self::CaCert { .. } | Self::Proxy { .. } | Self::ClientKey { .. } => ErrorCode::Configuration,
+            Self::Local { .. } => ErrorCode::Unexpected,
+        }
+    }
+
     /// The error for `tokens` that authctl cannot use; `None` where it can.
     #[must_use]
     pub fn of_type(tokens: &TokenSet) -> Option<Self> {

@@ -1,6 +1,6 @@
 //! Why a session could not be had.
 
-use crate::model::{Failed, IssuerUrl};
+use crate::model::{IssuerUrl, RefreshFailure};
 use crate::oauth::IssuerError;
 use crate::store::{LockError, StoreError};
 use crate::verify::{Reason, RevocationListError};
@@ -25,7 +25,7 @@ pub enum LoginReason {
     },
     /// The issuer ended it.
     #[error("the session has ended: {}", .0.message)]
-    Ended(Failed),
+    Ended(RefreshFailure),
     /// The issuer gave nothing to refresh the token with.
     #[error("the token cannot be refreshed: the issuer gave no refresh token")]
     NoRefreshToken,
@@ -60,7 +60,7 @@ pub enum SessionError {
     Issuer(#[from] IssuerError),
     /// A refresh by somebody else failed while this caller waited for it, or the issuer asked to be left alone for now.
     #[error("{}", .0.message)]
-    FailedJustNow(Failed),
+    FailedJustNow(RefreshFailure),
     /// The issuer's ID token or access token does not verify; nothing was stored.
     #[error("the issuer's {what} does not verify: {}", reasons.first().map(|r| r.message.as_str()).unwrap_or_default())]
     NotVerified {

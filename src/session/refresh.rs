@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use super::{LoginReason, RESERVE, SessionError, SessionService, in_doubt};
 use crate::clock::UnixTime;
-use crate::model::{Failed, Freshness, Grant, MinTtl, Profile, Session, TokenSet, TokenTarget, freshness};
+use crate::model::{
+    ErrorCode, Freshness, Grant, MinTtl, Profile, RefreshFailure, Session, TokenSet, TokenTarget, freshness,
+};
 use crate::oauth::{Endpoint, IssuerError, Reached, TokenEndpoint, client_credentials, json_api, refresh};
 
 /// How badly a token is needed.
@@ -183,9 +185,9 @@ impl SessionService {
         if let Some(since) = session.refreshing_since
             && in_doubt_yet(main, since, now)
         {
-            return Err(SessionError::FailedJustNow(Failed {
+            return Err(SessionError::FailedJustNow(RefreshFailure {
                 at: since,
-                code: "refresh_in_doubt".into(),
+                code: ErrorCode::RefreshInDoubt,
                 message: format!("the issuer's reply to the refresh at {since} was lost"),
                 retry_at: main.expires_at,
             }));
@@ -293,28 +295,10 @@ fn in_doubt_yet(main: &TokenSet, since: UnixTime, now: UnixTime) -> bool {
 }
 
 /// What is remembered of a refresh that failed.
-pub(super) fn failed(error: &IssuerError, at: UnixTime) -> Failed {
+pub(super) fn failed(error: &IssuerError, at: UnixTime) -> RefreshFailure {
     let retry_at = match error {
         IssuerError::Busy { retry_after: Some(wait), .. } => Some(at.plus(*wait)),
         _ => None,
     };
-    Failed { at, code: word_for(error).to_owned(), message: error.to_string(), retry_at }
-}
-
-/// The stable word that a failed refresh is remembered by.
-fn word_for(error: &IssuerError) -> &'static str {
-    match error {
-        IssuerError::Refused(_)
-        | IssuerError::TokenType { .. }
-        | IssuerError::Insecure(_)
-        | IssuerError::Mismatch { .. }
-        | IssuerError::Unsupported { .. } => "issuer_refused",
-        IssuerError::Unreachable { .. }
-        | IssuerError::Busy { .. }
-        | IssuerError::Malformed { .. }
-        | IssuerError::NoJwt { .. }
-        | IssuerError::TimedOut { .. } => "issuer_unreachable",
-        IssuerError::CaCert { .. } | IssuerError::Proxy { .. } | IssuerError::ClientKey { .. } => "configuration",
-        IssuerError::Local { .. } => "unexpected",
-    }
+    RefreshFailure { at, code: error.code(), message: error.to_string(), retry_at }
 }

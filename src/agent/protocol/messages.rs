@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixTime;
-use crate::model::{ProfileName, TokenTarget, whole};
+use crate::model::{ErrorCode, ProfileName, TokenTarget, whole};
 use crate::secret::Secret;
 
 /// The description of the socket in OpenAPI 3.1, which the agent also serves as `/v1/openapi.json`.
@@ -59,19 +59,38 @@ pub struct TokenReply {
 /// Why a request was not granted: a problem document (RFC 9457), with the code and the exit code that the command line
 /// has for the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "ReceivedProblem")]
 pub struct Problem {
     /// The HTTP status, repeated.
     pub status: u16,
-    /// A stable word, such as `login_required`.
-    pub code: String,
+    /// What failed, as a script sees it.
+    pub code: ErrorCode,
     /// What failed, in one line.
     pub title: String,
     /// What to do next, in one line; may be empty.
-    #[serde(default)]
     pub hint: String,
-    /// What `authctl` exits with for the same failure.
-    #[serde(default)]
+    /// The exit code of `authctl` for the same failure.
     pub exit_code: u8,
+}
+
+/// A problem as it is received. The code of a newer agent may be one that this version does not know.
+#[derive(Deserialize)]
+struct ReceivedProblem {
+    status: u16,
+    code: String,
+    title: String,
+    #[serde(default)]
+    hint: String,
+    #[serde(default)]
+    exit_code: u8,
+}
+
+impl From<ReceivedProblem> for Problem {
+    /// An unknown code becomes the general one of its exit code.
+    fn from(ReceivedProblem { status, code, title, hint, exit_code }: ReceivedProblem) -> Self {
+        let code = ErrorCode::from_word(&code).unwrap_or_else(|| ErrorCode::from_exit_code(exit_code));
+        Self { status, code, title, hint, exit_code: code.exit_code() }
+    }
 }
 
 /// How the agent is: the answer to `GET /v1/agent`.
@@ -260,7 +279,7 @@ mod tests {
     fn the_problem_document_is_pinned() {
         let problem = Problem {
             status: 401,
-            code: "login_required".into(),
+            code: ErrorCode::LoginRequired,
             title: "nobody is logged in".into(),
             hint: "run `authctl login work`".into(),
             exit_code: 3,
@@ -269,6 +288,18 @@ mod tests {
             serde_json::to_string(&problem).expect("JSON"),
             r#"{"status":401,"code":"login_required","title":"nobody is logged in","hint":"run `authctl login work`","exit_code":3}"#
         );
+    }
+
+    #[test]
+    fn unknown_problem_code_keeps_its_exit_code() {
+        for (text, code) in [
+            (r#"{"status":401,"code":"login_required","title":"t","exit_code":3}"#, ErrorCode::LoginRequired),
+            (r#"{"status":423,"code":"from_the_future","title":"t","exit_code":8}"#, ErrorCode::AgentUnavailable),
+            (r#"{"status":500,"code":"from_the_future","title":"t"}"#, ErrorCode::Unexpected),
+        ] {
+            let problem: Problem = serde_json::from_str(text).expect("readable");
+            assert_eq!((problem.code, problem.exit_code), (code, code.exit_code()), "{text}");
+        }
     }
 
     #[test]

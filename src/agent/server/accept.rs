@@ -22,7 +22,7 @@ use super::limiter::ConnectionPermit;
 use super::peer::Peer;
 use super::response::{Answer, not_allowed, problem};
 use super::route::{RouteError, route};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::secret::SecretBytes;
 
 /// To send a request's head, and how long a connection may lie idle before the next.
@@ -60,7 +60,7 @@ pub(super) async fn accept(agent: &Arc<Agent>, listener: &UnixListener) {
         if peer.uid != us {
             agent.audit_log.note(&peer, AuditAction::Refused, None, agent.now());
             let message = format!("this agent serves the user with id {us}, and you have id {}", peer.uid);
-            refuse(stream, &turned_away, 403, "caller_not_permitted", &message);
+            refuse(stream, &turned_away, 403, ErrorCode::CallerNotPermitted, &message);
             continue;
         }
         match agent.limiter.admit(peer.pid) {
@@ -68,16 +68,16 @@ pub(super) async fn accept(agent: &Arc<Agent>, listener: &UnixListener) {
                 tokio::spawn(connection(Arc::clone(agent), stream, peer, ticket));
             }
             None => {
-                refuse(stream, &turned_away, 429, "too_many_requests", "there are too many connections");
+                refuse(stream, &turned_away, 429, ErrorCode::TooManyRequests, "there are too many connections");
             }
         }
     }
 }
 
 /// Answers whatever is asked, and closes. Where too many are being turned away already, it does not wait to be heard.
-fn refuse(stream: UnixStream, turned_away: &Arc<Semaphore>, status: u16, code: &str, message: &str) {
-    let exit = ErrorKind::Agent.exit_code();
-    let body = format!(r#"{{"status":{status},"code":"{code}","title":"{message}","hint":"","exit_code":{exit}}}"#);
+fn refuse(stream: UnixStream, turned_away: &Arc<Semaphore>, status: u16, code: ErrorCode, message: &str) {
+    let (word, exit) = (code.as_str(), code.exit_code());
+    let body = format!(r#"{{"status":{status},"code":"{word}","title":"{message}","hint":"","exit_code":{exit}}}"#);
     let reason = if status == 403 { "Forbidden" } else { "Too Many Requests\r\nRetry-After: 1" };
     let answer = format!(
         "HTTP/1.1 {status} {reason}\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\n\
@@ -148,7 +148,7 @@ async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> 
         Ok(ask) => ask,
         Err(RouteError::Path) => {
             let hint = "see /v1/openapi.json for what is answered";
-            return problem(&Error::msg(ErrorKind::Usage, "there is no such path", hint).with_code("unknown_path"));
+            return problem(&Error::msg(ErrorCode::UnknownPath, "there is no such path", hint));
         }
         Err(RouteError::Method(allowed)) => return not_allowed(allowed),
         Err(RouteError::Request(failure)) => return problem(&failure),
@@ -159,13 +159,13 @@ async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> 
     {
         let message = "this agent has another configuration or other sessions than the caller";
         let hint = "start an agent of its own for this home with AUTHCTL_SOCK, or unset what points elsewhere";
-        return problem(&Error::msg(ErrorKind::Agent, message, hint).with_code("another_home"));
+        return problem(&Error::msg(ErrorCode::AnotherHome, message, hint));
     }
     let most = ask.most_body();
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let too_large = || {
         let message = format!("the body is longer than {most} bytes");
-        problem(&Error::msg(ErrorKind::Usage, message, "send less").with_code("request_too_large"))
+        problem(&Error::msg(ErrorCode::RequestTooLarge, message, "send less"))
     };
     if declared.is_some_and(|length| length > most as u64) {
         return too_large();
@@ -177,8 +177,9 @@ async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> 
             Ok(Some(body)) => body,
             Ok(None) => return too_large(),
             Err(_) => {
-                let failure = Error::msg(ErrorKind::Usage, "the body did not come in time", "send it at once");
-                return problem(&failure.with_code("request_timed_out"));
+                let failure =
+                    Error::msg(ErrorCode::RequestTimedOut, "the body did not come in time", "send it at once");
+                return problem(&failure);
             }
         }
     };

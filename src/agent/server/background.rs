@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Agent;
 use super::cache::{Backoff, CachedSession};
 use crate::clock::UnixTime;
-use crate::error::ErrorKind;
+use crate::error::ErrorCode;
 use crate::model::{IssuerUrl, MinTtl, Profile, ProfileName, Session, StoreKind, TokenSet, TokenTarget};
 use crate::session::{Demand, names_status_list};
 
@@ -164,7 +164,7 @@ async fn look_after(agent: Arc<Agent>, profile: Arc<Profile>, known: CachedSessi
     underway.lock().unwrap_or_else(PoisonError::into_inner).end(&profile);
     // A store that fails is not asked again at once.
     let plain = TokenTarget::default();
-    if let Some(failure) = failed.filter(|failure| failure.kind == ErrorKind::Store)
+    if let Some(failure) = failed.filter(|failure| failure.code.general() == ErrorCode::StoreUnavailable)
         && let (CachedSession::Unknown, before) = agent.cache.look(&profile.name, &plain)
     {
         let at = agent.now();

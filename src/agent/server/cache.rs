@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 use tokio::sync::watch;
 
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{MinTtl, ProfileName, Session, TokenTarget};
 use crate::session::LoginReason;
 
@@ -201,7 +201,7 @@ impl SessionCache {
     /// Clears the failures of a store that answers again; that a session has ended is still to be remembered.
     pub(super) fn store_answers(&self, name: &ProfileName) {
         if let Some(kept) = self.kept().get_mut(name) {
-            kept.backoffs.retain(|(_, backoff)| backoff.failure.kind != ErrorKind::Store);
+            kept.backoffs.retain(|(_, backoff)| backoff.failure.code.general() != ErrorCode::StoreUnavailable);
         }
     }
 
@@ -286,7 +286,7 @@ mod tests {
                 begun.set(begun.get() + 1);
                 async move {
                     let _ = landing.wait_for(|land| *land).await;
-                    Err(Arc::new(Error::msg(ErrorKind::Store, "a failure", "none")))
+                    Err(Arc::new(Error::msg(ErrorCode::StoreUnavailable, "a failure", "none")))
                 }
             })
         };

@@ -14,7 +14,7 @@ use super::route::{Ask, VerifyBody, lock_body, unlock_body, verify_body};
 use super::tokens::expires_in;
 use crate::agent::protocol::{Forgotten, OPENAPI, Refreshed, Stopping, TokenAnswer};
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{DecidingToken, MinTtl, Profile, ProfileName, Session, TokenTarget, canonical_type};
 use crate::secret::SecretBytes;
 use crate::session::{Demand, IdTokenStanding, LoginReason, SessionError, SessionService, TokenVerifier};
@@ -54,8 +54,8 @@ pub(super) async fn respond(
         Ask::Stop => Ok(agent.stop_asked(peer)),
     };
     answer.unwrap_or_else(|failure| {
-        let rest = match &failure.kind {
-            ErrorKind::Unreachable => agent.cache.rest_after(&failure, agent.now()).map(|rest| rest.as_secs()),
+        let rest = match failure.code.general() {
+            ErrorCode::IssuerUnreachable => agent.cache.rest_after(&failure, agent.now()).map(|rest| rest.as_secs()),
             _ => None,
         };
         problem_for(&failure, rest)
@@ -196,8 +196,7 @@ impl Agent {
         let given = match jwks {
             None => None,
             Some(jwks) => Some(KeySet::from_jwks(jwks.get()).map_err(|e| {
-                Error::new(ErrorKind::Usage, e, "give a JWK Set (RFC 7517, section 5) as `jwks`")
-                    .with_code("invalid_request")
+                Error::new(ErrorCode::InvalidRequest, e, "give a JWK Set (RFC 7517, section 5) as `jwks`")
             })?),
         };
         let complete = !policy.issuer.is_empty() && !policy.audiences.is_empty();
@@ -262,8 +261,9 @@ impl Agent {
 
     fn listen(self: &Arc<Self>) -> Result<Answer, Refused> {
         if self.events.listeners() >= MAX_LISTENERS {
-            let failure = Error::msg(ErrorKind::Agent, "too many listen to events already", "listen with fewer");
-            return Err(Arc::new(failure.with_code("too_many_requests")));
+            let failure =
+                Error::msg(ErrorCode::TooManyRequests, "too many listen to events already", "listen with fewer");
+            return Err(Arc::new(failure));
         }
         let (sender, receiver) = mpsc::channel(16);
         let mut events = self.events.listen();

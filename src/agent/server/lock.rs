@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::Agent;
 use super::events::What;
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::secret::Secret;
 
 /// Locked or not, and what opens it.
@@ -58,17 +58,17 @@ const MAX_LENGTH: usize = 1024;
 
 /// The failure of whoever asks a locked agent.
 pub(super) fn locked() -> Error {
-    Error::msg(ErrorKind::Agent, "the agent is locked", "run `authctl agent unlock`").with_code("agent_locked")
+    Error::msg(ErrorCode::AgentLocked, "the agent is locked", "run `authctl agent unlock`")
 }
 
-fn refused(code: &'static str, message: &str, hint: &str) -> Error {
-    Error::msg(ErrorKind::Agent, message, hint).with_code(code)
+fn refused(code: ErrorCode, message: &str, hint: &str) -> Error {
+    Error::msg(code, message, hint)
 }
 
 impl Verifier {
     fn of(passphrase: &Secret) -> Result<Self, Error> {
         let mut salt = [0u8; 16];
-        let unexpected = || Error::msg(ErrorKind::Unexpected, "the passphrase cannot be stretched", "try again");
+        let unexpected = || Error::msg(ErrorCode::Unexpected, "the passphrase cannot be stretched", "try again");
         aws_lc_rs::rand::fill(&mut salt).map_err(|_| unexpected())?;
         let stretched = stretch(passphrase, &salt).ok_or_else(unexpected)?;
         Ok(Self { salt, stretched })
@@ -134,7 +134,11 @@ impl AgentLock {
         }
         let attempts = inner.attempts.entry(pid).or_default();
         if attempts.under_way || attempts.not_before.is_some_and(|at| at > now) {
-            return Err(refused("too_many_requests", "a passphrase is being tried already", "wait for its answer"));
+            return Err(refused(
+                ErrorCode::TooManyRequests,
+                "a passphrase is being tried already",
+                "wait for its answer",
+            ));
         }
         attempts.under_way = true;
         Ok(())
@@ -178,8 +182,7 @@ impl Agent {
         pid: u32,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let cut =
-            || Error::msg(ErrorKind::Agent, "the agent is stopping", "start it again").with_code("agent_stopping");
+        let cut = || Error::msg(ErrorCode::AgentStopping, "the agent is stopping", "start it again");
         self.agent_lock.turn(pid, self.clock.monotonic())?;
         let attempt = Attempt { agent: Arc::clone(self), pid };
         let turn = Arc::clone(&self.agent_lock.stretching).acquire_owned().await.map_err(|_| cut())?;
@@ -208,7 +211,7 @@ impl Agent {
     pub(super) async fn lock(self: &Arc<Self>, pid: u32, passphrase: Secret, after: Option<u64>) -> Result<(), Error> {
         if passphrase.is_empty() || passphrase.expose().len() > MAX_LENGTH {
             let message = format!("a passphrase has 1 to {MAX_LENGTH} bytes");
-            return Err(Error::msg(ErrorKind::Usage, message, "choose another one"));
+            return Err(Error::msg(ErrorCode::Usage, message, "choose another one"));
         }
         self.lock_if_idle();
         if self.agent_lock.is_locked() {
@@ -274,7 +277,8 @@ impl Agent {
             Some(delay)
         };
         if let Some(delay) = self.stretch(pid, work).await.map_err(|failure| (failure, None))? {
-            let failure = refused("wrong_passphrase", "that is not the passphrase", "try again with the right one");
+            let failure =
+                refused(ErrorCode::WrongPassphrase, "that is not the passphrase", "try again with the right one");
             return Err((failure, Some(delay)));
         }
         {

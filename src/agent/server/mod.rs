@@ -33,7 +33,7 @@ pub use harden::{harden, leave_descriptors};
 
 use crate::agent::protocol::{AgentState, Listening};
 use crate::clock::{Clock, UnixTime};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::session::SessionService;
 use audit::AuditLog;
 use cache::SessionCache;
@@ -108,7 +108,7 @@ impl Agent {
 /// called once requests are answered, `stopping` as soon as no more are accepted, whoever wanted it.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] where the configuration cannot be read, [`ErrorKind::Unexpected`] where the system refuses the socket.
+/// [`ErrorCode::Usage`] where the configuration cannot be read, [`ErrorCode::Unexpected`] where the system refuses the socket.
 pub async fn serve(
     parts: Parts,
     (listener, listening): (UnixListener, Listening),
@@ -116,7 +116,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
     stopping: impl FnOnce(),
 ) -> Result<(), Error> {
-    let unexpected = |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "start the agent again");
+    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "start the agent again");
     listener.set_nonblocking(true).map_err(unexpected)?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(unexpected)?;
     let clock = Arc::clone(parts.sessions.clock());

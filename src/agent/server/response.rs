@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::agent::protocol::Problem;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::secret::SecretBytes;
 
 /// An answer's body: whole, or events as they come.
@@ -86,7 +86,7 @@ pub(super) fn json(value: &impl Serialize) -> Answer {
 /// None that a value of this program has.
 pub(super) fn written(value: &impl Serialize) -> Result<Bytes, Error> {
     let mut body = SecretBytes::with_capacity(USUAL);
-    serde_json::to_writer(&mut body, value).map_err(|e| Error::new(ErrorKind::Unexpected, e, "report this"))?;
+    serde_json::to_writer(&mut body, value).map_err(|e| Error::new(ErrorCode::Unexpected, e, "report this"))?;
     Ok(Bytes::from_owner(Wiped(body)))
 }
 
@@ -111,21 +111,24 @@ pub(super) fn stream(events: mpsc::Receiver<String>) -> Answer {
 
 /// The HTTP status for a failure.
 fn status(failure: &Error) -> StatusCode {
-    match (failure.kind, &*failure.code) {
-        (_, "unknown_profile") => StatusCode::NOT_FOUND,
-        (_, "agent_locked") => StatusCode::LOCKED,
-        (_, "too_many_requests") => StatusCode::TOO_MANY_REQUESTS,
-        (_, "another_home") => StatusCode::MISDIRECTED_REQUEST,
-        (_, "request_too_large") => StatusCode::PAYLOAD_TOO_LARGE,
-        (_, "request_timed_out") => StatusCode::REQUEST_TIMEOUT,
-        (_, "unknown_path") => StatusCode::NOT_FOUND,
-        (_, "method_not_allowed") => StatusCode::METHOD_NOT_ALLOWED,
-        (ErrorKind::Usage, _) => StatusCode::BAD_REQUEST,
-        (ErrorKind::LoginRequired, _) => StatusCode::UNAUTHORIZED,
-        (ErrorKind::Denied | ErrorKind::Agent, _) => StatusCode::FORBIDDEN,
-        (ErrorKind::Refused, _) => StatusCode::BAD_GATEWAY,
-        (ErrorKind::Unreachable | ErrorKind::Store | ErrorKind::Interrupted, _) => StatusCode::SERVICE_UNAVAILABLE,
-        (ErrorKind::Unexpected, _) => StatusCode::INTERNAL_SERVER_ERROR,
+    match failure.code {
+        ErrorCode::UnknownProfile | ErrorCode::UnknownPath => StatusCode::NOT_FOUND,
+        ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorCode::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::RequestTimedOut => StatusCode::REQUEST_TIMEOUT,
+        ErrorCode::AgentLocked => StatusCode::LOCKED,
+        ErrorCode::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::AnotherHome => StatusCode::MISDIRECTED_REQUEST,
+        code => match code.general() {
+            ErrorCode::Usage => StatusCode::BAD_REQUEST,
+            ErrorCode::LoginRequired => StatusCode::UNAUTHORIZED,
+            ErrorCode::TokenDenied | ErrorCode::AgentUnavailable => StatusCode::FORBIDDEN,
+            ErrorCode::IssuerRefused => StatusCode::BAD_GATEWAY,
+            ErrorCode::IssuerUnreachable | ErrorCode::StoreUnavailable | ErrorCode::Interrupted => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        },
     }
 }
 
@@ -134,10 +137,10 @@ pub(super) fn problem(failure: &Error) -> Answer {
     let status = status(failure);
     let document = Problem {
         status: status.as_u16(),
-        code: failure.code.clone().into_owned(),
+        code: failure.code,
         title: failure.message(),
         hint: failure.next(),
-        exit_code: failure.kind.exit_code(),
+        exit_code: failure.code.exit_code(),
     };
     let body = serde_json::to_vec(&document).unwrap_or_default();
     let mut answer = whole(status, "application/problem+json", Bytes::from(body));
@@ -170,7 +173,7 @@ pub(super) fn problem_for(failure: &Error, seconds: Option<u64>) -> Answer {
 /// 405 with the method that is allowed.
 pub(super) fn not_allowed(allowed: &'static str) -> Answer {
     let message = format!("only {allowed} is answered here");
-    let failure = Error::msg(ErrorKind::Usage, message, "see /v1/openapi.json").with_code("method_not_allowed");
+    let failure = Error::msg(ErrorCode::MethodNotAllowed, message, "see /v1/openapi.json");
     let mut answer = problem(&failure);
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     answer

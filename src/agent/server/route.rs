@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use std::collections::BTreeMap;
 
 use crate::agent::protocol::{LockRequest, UnlockRequest};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{MinTtl, ProfileName, TokenTarget};
 use crate::secret::{Secret, SecretBytes};
 use crate::verify::PolicyOptions;
@@ -108,13 +108,13 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<Ask, RouteError> {
 }
 
 fn wrong(message: String, hint: &str) -> RouteError {
-    RouteError::Request(Error::msg(ErrorKind::Usage, message, hint).with_code("invalid_request"))
+    RouteError::Request(Error::msg(ErrorCode::InvalidRequest, message, hint))
 }
 
 fn profile(segment: &str) -> Result<ProfileName, RouteError> {
     let text = percent_encoding::percent_decode_str(segment).decode_utf8_lossy();
     text.parse().map_err(|e: crate::model::InvalidProfileName| {
-        RouteError::Request(Error::new(ErrorKind::Usage, e, "name a profile").with_code("unknown_profile"))
+        RouteError::Request(Error::new(ErrorCode::UnknownProfile, e, "name a profile"))
     })
 }
 
@@ -194,8 +194,7 @@ pub(super) fn verify_body(body: &SecretBytes) -> Result<VerifyBody, Error> {
         None => Ok(read),
         Some(name) => {
             let message = format!("there is no option `{}`", crate::ui::sanitize_for_terminal(name, 40));
-            Err(Error::msg(ErrorKind::Usage, message, "see /v1/openapi.json for those there are")
-                .with_code("invalid_request"))
+            Err(Error::msg(ErrorCode::InvalidRequest, message, "see /v1/openapi.json for those there are"))
         }
     }
 }
@@ -204,8 +203,7 @@ pub(super) fn verify_body(body: &SecretBytes) -> Result<VerifyBody, Error> {
 pub(super) fn lock_body(body: &SecretBytes) -> Result<LockRequest, Error> {
     let read: LockRequest = parse(body)?;
     if read.after.is_some_and(|after| after > MAX_SECONDS) {
-        return Err(Error::msg(ErrorKind::Usage, "`after` is more than ten years", "give fewer seconds")
-            .with_code("invalid_request"));
+        return Err(Error::msg(ErrorCode::InvalidRequest, "`after` is more than ten years", "give fewer seconds"));
     }
     Ok(read)
 }
@@ -219,7 +217,7 @@ fn parse<T: DeserializeOwned>(body: &SecretBytes) -> Result<T, Error> {
     serde_json::from_slice(body.expose()).map_err(|e| {
         // The library's own words may quote what was sent.
         let message = format!("the body is not what is expected, at line {}, column {}", e.line(), e.column());
-        Error::msg(ErrorKind::Usage, message, "send JSON as /v1/openapi.json has it").with_code("invalid_request")
+        Error::msg(ErrorCode::InvalidRequest, message, "send JSON as /v1/openapi.json has it")
     })
 }
 

@@ -7,8 +7,8 @@ use super::Agent;
 use super::cache::{Backoff, CachedSession, InFlight, InFlightKey, RefreshOutcome};
 use super::events::What;
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorKind};
-use crate::model::{Failed, Freshness, MinTtl, Profile, Session, TokenSet, TokenTarget, freshness};
+use crate::error::{Error, ErrorCode};
+use crate::model::{Freshness, MinTtl, Profile, RefreshFailure, Session, TokenSet, TokenTarget, freshness};
 use crate::session::{Demand, LoginReason, SessionError};
 
 /// A token that a caller may have.
@@ -35,9 +35,6 @@ const DUE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The most a caller waits where it has not said for how long; the longest refresh ends before.
 const MAX_PATIENCE: Duration = Duration::from_secs(120);
-
-/// The code of the failure of a caller who waited for a refresh as long as it would.
-const UNDER_WAY: &str = "refresh_under_way";
 
 /// How often a request looks again after what it looked at was forgotten meanwhile.
 const LOOKS: u32 = 4;
@@ -113,11 +110,15 @@ impl Agent {
             // Another process may have stored a token that will do.
             let newer = matches!(self.cache.look(&profile.name, &asked).0,
                 CachedSession::Session(now) if !Arc::ptr_eq(&now, &session));
-            if !(newer || valid && failure.code == UNDER_WAY) || left().is_zero() {
+            if !(newer || valid && failure.code == ErrorCode::RefreshInProgress) || left().is_zero() {
                 return Err(failure);
             }
         }
-        Err(Arc::new(Error::msg(ErrorKind::Unreachable, "the session is being changed all the time", "try again")))
+        Err(Arc::new(Error::msg(
+            ErrorCode::IssuerUnreachable,
+            "the session is being changed all the time",
+            "try again",
+        )))
     }
 
     /// A newer session in the place of one whose ID token is valid yet: waited for as for a token that is, at most as long
@@ -150,10 +151,11 @@ impl Agent {
                 None => Err(Arc::new(Error::from(SessionError::Cut))),
             },
             Ok(Err(_)) => Err(Arc::new(Error::from(SessionError::Cut))),
-            Err(_) => Err(Arc::new(
-                Error::msg(ErrorKind::Unreachable, "the refresh takes longer than the caller waits", "try again")
-                    .with_code(UNDER_WAY),
-            )),
+            Err(_) => Err(Arc::new(Error::msg(
+                ErrorCode::RefreshInProgress,
+                "the refresh takes longer than the caller waits",
+                "try again",
+            ))),
         }
     }
 
@@ -242,7 +244,7 @@ impl Agent {
             }
             Some(error) => Some(self.told(profile, asked, error)),
         };
-        let over = failure.as_ref().is_some_and(|failure| failure.kind == ErrorKind::LoginRequired);
+        let over = failure.as_ref().is_some_and(|failure| failure.code == ErrorCode::LoginRequired);
         match &kept {
             Some((session, _)) if !over && !locked => {
                 self.cache.put(name, epoch, CachedSession::Session(Arc::clone(session)));
@@ -270,7 +272,7 @@ impl Agent {
         let name = &profile.name;
         let now = self.now();
         let asked_to_wait_until = match &error {
-            SessionError::FailedJustNow(Failed { retry_at, .. }) => *retry_at,
+            SessionError::FailedJustNow(RefreshFailure { retry_at, .. }) => *retry_at,
             SessionError::Issuer(error) => error.retry_after().map(|wait| now.plus(wait)),
             _ => None,
         };
@@ -307,7 +309,7 @@ impl Agent {
             let (agent, profile, in_flight) = (Arc::clone(self), Arc::clone(profile), self.load(profile));
             tokio::spawn(async move {
                 let gone =
-                    agent.landing(in_flight, MAX_PATIENCE).await.is_err_and(|e| e.kind == ErrorKind::LoginRequired);
+                    agent.landing(in_flight, MAX_PATIENCE).await.is_err_and(|e| e.code == ErrorCode::LoginRequired);
                 if was && gone {
                     agent.events.tell(What::LoggedOut, Some(&profile.name), agent.now(), None);
                 }

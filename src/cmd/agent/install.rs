@@ -13,7 +13,7 @@ use super::start::lock_is_held;
 use crate::app::App;
 use crate::cli::AgentInstall;
 use crate::cmd::output;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::paths::KEY_FILE_VARIABLE;
 #[cfg(target_os = "macos")]
 use launchd as service_manager;
@@ -66,8 +66,7 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
         // Whose it is decides what is to be done about it.
         app.agent_state()?;
         let message = "an agent is running, which the service would have to take the socket from";
-        return Err(Error::msg(ErrorKind::Agent, message, "run `authctl agent stop`, then install again")
-            .with_code("agent_running"));
+        return Err(Error::msg(ErrorCode::AgentRunning, message, "run `authctl agent stop`, then install again"));
     }
     for unit in &units {
         write(unit)?;
@@ -100,7 +99,7 @@ pub(super) fn uninstall(app: &App) -> Result<u8, Error> {
 
 fn not_ours(path: &Path, error: std::io::Error) -> Error {
     let context = format!("cannot change {}", path.display());
-    Error::new(ErrorKind::Usage, anyhow::Error::new(error).context(context), "make the directory yours to write")
+    Error::new(ErrorCode::Usage, anyhow::Error::new(error).context(context), "make the directory yours to write")
 }
 
 /// Puts the whole file in place in one step.
@@ -158,7 +157,7 @@ fn service(app: &App) -> Result<Service, Error> {
 /// The program and its arguments.
 fn command_line(app: &App) -> Result<Vec<String>, Error> {
     let unexpected =
-        |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "look whether the program is still there");
+        |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "look whether the program is still there");
     let program = std::env::current_exe().map_err(unexpected)?;
     let mut words = vec![in_a_file(&program)?, "agent".to_owned(), "run".to_owned()];
     let config = app.common.config.as_ref().or(app.environment.config.as_ref());
@@ -171,11 +170,11 @@ fn command_line(app: &App) -> Result<Vec<String>, Error> {
 
 /// The whole path, since a service runs elsewhere, of one that can stand in a line of a file.
 fn in_a_file(path: &Path) -> Result<String, Error> {
-    let unexpected = |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "name the file by its whole path");
+    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "name the file by its whole path");
     let path = std::path::absolute(path).map_err(unexpected)?.display().to_string();
     if path.chars().any(char::is_control) {
         let path = crate::ui::sanitize_for_terminal(&path, 200);
-        return Err(Error::msg(ErrorKind::Usage, format!("`{path}` cannot stand in a service's file"), "rename it"));
+        return Err(Error::msg(ErrorCode::Usage, format!("`{path}` cannot stand in a service's file"), "rename it"));
     }
     Ok(path)
 }

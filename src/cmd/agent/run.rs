@@ -8,14 +8,14 @@ use crate::agent::protocol::listen;
 use crate::agent::server::{Parts, harden, leave_descriptors, serve};
 use crate::app::App;
 use crate::cli::AgentRun;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 
 /// What `agent run --detach` writes to stdout once requests are answered.
 pub(super) const READY: &str = "ready";
 
 /// Runs until it is told to stop.
 pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
-    let unexpected = |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "start the agent again");
+    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "start the agent again");
     if args.detach {
         leave_descriptors();
     }
@@ -67,11 +67,11 @@ fn given_socket() -> Result<Option<UnixListener>, Error> {
     let mut given = ListenFd::from_env();
     if given.len() > 1 {
         let message = format!("the service manager passes {} sockets, and one is expected", given.len());
-        return Err(Error::msg(ErrorKind::Usage, message, "give the service one ListenStream="));
+        return Err(Error::msg(ErrorCode::Usage, message, "give the service one ListenStream="));
     }
     given
         .take_unix_listener(0)
-        .map_err(|e| Error::new(ErrorKind::Usage, e, "give the service a Unix stream socket with ListenStream="))
+        .map_err(|e| Error::new(ErrorCode::Usage, e, "give the service a Unix stream socket with ListenStream="))
 }
 
 /// Points all three streams to nowhere: whoever started the agent may close its ends.

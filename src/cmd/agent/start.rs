@@ -10,7 +10,7 @@ use super::run::READY;
 use crate::agent::protocol::Stopping;
 use crate::app::App;
 use crate::cli::AgentStart;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::paths::TOKEN_VARIABLES;
 
 /// How long another start may take that was a moment earlier.
@@ -32,7 +32,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
         app.ui().tell("An agent is running already.");
         return Ok(0);
     }
-    let unexpected = |e: std::io::Error| Error::new(ErrorKind::Unexpected, e, "try `authctl agent run`");
+    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "try `authctl agent run`");
     let mut command = Command::new(std::env::current_exe().map_err(unexpected)?);
     command.args(["agent", "run", "--detach", "--no-input"]);
     if args.notify {
@@ -76,7 +76,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
     }
     // It has said why, in the form that was asked for.
     eprint!("{words}");
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(ErrorKind::Unexpected.exit_code()))
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(ErrorCode::Unexpected.exit_code()))
 }
 
 /// Whether somebody holds the agent's lock, and soon answers.
@@ -112,7 +112,7 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
     if !gone {
         let message = format!("the agent (process {}) has not stopped yet", stopping.pid);
         let hint = "it finishes a refresh; look again with `authctl agent status`";
-        return Err(Error::msg(ErrorKind::Agent, message, hint).with_code("agent_stopping"));
+        return Err(Error::msg(ErrorCode::AgentStopping, message, hint));
     }
     app.ui().tell("The agent has stopped.");
     Ok(0)

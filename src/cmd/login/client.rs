@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use super::input::Input;
 use crate::app::App;
 use crate::cli::Login;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{ClientAuth, Grant, Profile, Session};
 use crate::oauth::{Client, Metadata};
 use crate::secret::Secret;
@@ -16,7 +16,7 @@ use crate::ui::{sanitize_for_terminal, shell_word};
 /// asked of the issuer.
 ///
 /// # Errors
-/// [`ErrorKind::LoginRequired`].
+/// [`ErrorCode::LoginRequired`].
 pub(super) fn has_proof(
     app: &App,
     args: &Login,
@@ -82,7 +82,7 @@ fn kept_secret<'a>(profile: &Profile, stored: Option<&'a Session>) -> Option<&'a
 
 fn nobody_typed_it() -> Error {
     Error::msg(
-        ErrorKind::LoginRequired,
+        ErrorCode::LoginRequired,
         "the client's secret is needed, and nobody typed it",
         "type it when asked, or pipe it to the same command with --client-secret-stdin",
     )

@@ -7,7 +7,7 @@ use super::input::Input;
 use super::{new_login, qr};
 use crate::app::App;
 use crate::cli::Login;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{Grant, Profile, TokenTarget};
 use crate::oauth::code::{CodeLogin, CodeRequest};
 use crate::oauth::password::PasswordReply;
@@ -113,13 +113,13 @@ fn elsewhere(app: &App, args: &Login) -> Option<Elsewhere> {
 /// all the same.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`].
+/// [`ErrorCode::Usage`].
 pub(super) fn fits(args: &Login, grant: Grant) -> Result<(), Error> {
     if grant == Grant::Browser || !only_in_a_browser(args) {
         return Ok(());
     }
     Err(Error::msg(
-        ErrorKind::Usage,
+        ErrorCode::Usage,
         "--acr-values, --prompt and --login-hint can be asked of a sign-in in the browser only",
         "add --browser, or --no-browser where the browser is elsewhere; or leave them out",
     ))
@@ -218,7 +218,7 @@ impl SignIn<'_> {
                     }
                     Err(IssuerError::Malformed { from, what, .. }) => {
                         let hint = "pipe the whole address that the browser ended at";
-                        return Err(Error::msg(ErrorKind::Usage, format!("{from} is {what}"), hint));
+                        return Err(Error::msg(ErrorCode::Usage, format!("{from} is {what}"), hint));
                     }
                     result => return Ok(result?),
                 }
@@ -274,7 +274,7 @@ impl SignIn<'_> {
     async fn password(&self, piped: Option<Secret>) -> Result<NewLogin, Error> {
         let api = &self.profile.server.api;
         let nobody = |what: &str, hint: &str| {
-            Error::msg(ErrorKind::LoginRequired, format!("the {what} is needed, and nobody typed it"), hint)
+            Error::msg(ErrorCode::LoginRequired, format!("the {what} is needed, and nobody typed it"), hint)
         };
         let user = match &self.args.username {
             Some(user) => user.clone(),
@@ -311,7 +311,7 @@ impl SignIn<'_> {
                     }
                     None => "check both, and run the login again",
                 };
-                return Err(Error::msg(ErrorKind::Refused, message, hint));
+                return Err(Error::msg(ErrorCode::IssuerRefused, message, hint));
             }
             reply => reply?,
         };
@@ -346,14 +346,14 @@ impl SignIn<'_> {
     fn token(&self, piped: Option<Secret>) -> Result<NewLogin, Error> {
         let given = piped.ok_or_else(|| {
             Error::msg(
-                ErrorKind::LoginRequired,
+                ErrorCode::LoginRequired,
                 "a token is needed",
                 "pipe it to `authctl login{profile} --with-token`",
             )
         })?;
         let tokens = token_response(&given, self.app.clock().now()).map_err(|_| {
             Error::msg(
-                ErrorKind::Usage,
+                ErrorCode::Usage,
                 "stdin holds neither a token response nor a JWT",
                 "pipe the token endpoint's JSON, or the access token alone",
             )

@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use crate::app::App;
 use crate::cli::Login;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::secret::{Secret, SecretBytes};
 
 /// The most that is read from stdin.
@@ -13,7 +13,7 @@ const MAX_INPUT: u64 = 1024 * 1024;
 /// A secret from stdin, as its first line.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] where there is none.
+/// [`ErrorCode::Usage`] where there is none.
 pub(in crate::cmd) fn secret_line(what: &str) -> Result<Secret, Error> {
     let mut bytes = SecretBytes::default();
     let read = std::io::copy(&mut std::io::stdin().lock().take(MAX_INPUT), &mut bytes);
@@ -21,7 +21,7 @@ pub(in crate::cmd) fn secret_line(what: &str) -> Result<Secret, Error> {
     let line = text.lines().next().unwrap_or_default();
     if line.is_empty() {
         let hint = "pipe it to stdin, as the first line";
-        return Err(Error::msg(ErrorKind::Usage, format!("stdin holds no {what}"), hint));
+        return Err(Error::msg(ErrorCode::Usage, format!("stdin holds no {what}"), hint));
     }
     Ok(Secret::new(line.to_owned()))
 }
@@ -43,17 +43,17 @@ impl Input {
         if app.ui().is_human() {
             if args.client_secret_stdin || args.password_stdin {
                 let hint = "leave out the options that end in -stdin to be asked without echo, or pipe the secret in";
-                return Err(Error::msg(ErrorKind::Usage, "stdin is a terminal, which would show what is typed", hint));
+                return Err(Error::msg(ErrorCode::Usage, "stdin is a terminal, which would show what is typed", hint));
             }
             app.ui().tell("Paste the token response or the JWT here, then press Enter and Ctrl-D.");
         }
         let unreadable =
-            |e: anyhow::Error| Error::new(ErrorKind::Usage, e.context("reading stdin"), "pipe UTF-8 text to stdin");
+            |e: anyhow::Error| Error::new(ErrorCode::Usage, e.context("reading stdin"), "pipe UTF-8 text to stdin");
         let mut bytes = SecretBytes::default();
         let read = std::io::copy(&mut std::io::stdin().lock().take(MAX_INPUT + 1), &mut bytes);
         if read.map_err(|e| unreadable(e.into()))? > MAX_INPUT {
             return Err(Error::msg(
-                ErrorKind::Usage,
+                ErrorCode::Usage,
                 "stdin holds more than 1 MiB",
                 "pipe only what the options ask for",
             ));
@@ -65,7 +65,7 @@ impl Input {
             let line = line.trim_end_matches('\r');
             if line.is_empty() {
                 let hint = "pipe it to stdin, each secret on a line of its own: first the client's, then the password";
-                return Err(Error::msg(ErrorKind::Usage, format!("stdin holds no {what}"), hint));
+                return Err(Error::msg(ErrorCode::Usage, format!("stdin holds no {what}"), hint));
             }
             Ok(Secret::new(line.to_owned()))
         };
@@ -78,7 +78,7 @@ impl Input {
         if args.with_token {
             if rest.trim().is_empty() {
                 let hint = "pipe a token response (JSON) or a JWT to stdin";
-                return Err(Error::msg(ErrorKind::Usage, "stdin holds no token", hint));
+                return Err(Error::msg(ErrorCode::Usage, "stdin holds no token", hint));
             }
             input.token = Some(Secret::new(rest.trim().to_owned()));
         }

@@ -9,7 +9,7 @@ use super::profile::{Preset, laid_over};
 use crate::app::App;
 use crate::cli::Login;
 use crate::config::{self, Config};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{Grant, PinnedKeys, Profile, Session};
 use crate::session::{SessionError, SessionService, VerifiedLogin};
 use crate::store::StoreError;
@@ -59,7 +59,7 @@ pub(super) async fn pins_elsewhere(
 /// The profile as it is set by now: somebody may have signed in for minutes.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] where it was led to another issuer or client meanwhile: the session is not that one's.
+/// [`ErrorCode::Usage`] where it was led to another issuer or client meanwhile: the session is not that one's.
 fn set_meanwhile(app: &App, before: &Config, profile: &Profile) -> Result<Option<Profile>, Error> {
     let set = app.config()?.profiles.get(&profile.name).cloned();
     let same = |one: &Profile, other: &Profile| one.issuer == other.issuer && one.client_id == other.client_id;
@@ -97,7 +97,7 @@ fn led_elsewhere(set: &Profile, profile: &Profile) -> Error {
         format!("the client {} at {}", sanitize_for_terminal(&profile.client_id, 80), profile.issuer)
     };
     Error::msg(
-        ErrorKind::Usage,
+        ErrorCode::ProfileChanged,
         format!(
             "the profile `{}` was changed meanwhile: it is for {} now, and you have signed in to {}, which is not kept",
             profile.name,
@@ -106,7 +106,6 @@ fn led_elsewhere(set: &Profile, profile: &Profile) -> Error {
         ),
         "run `authctl login{profile}` to log in as the profile says now, or the same command with another profile's name",
     )
-    .with_code("profile_changed")
 }
 
 /// Tells whose session would be replaced, and asks; without somebody to ask, only `--replace` goes on.
@@ -135,14 +134,13 @@ pub(super) async fn ask_before_replacing(
             let message = format!("the session of {old} was kept");
             Err(match answer {
                 Some(_) => {
-                    Error::msg(ErrorKind::Interrupted, message, "use another profile name for the other account")
+                    Error::msg(ErrorCode::Interrupted, message, "use another profile name for the other account")
                 }
                 None => Error::msg(
-                    ErrorKind::Usage,
+                    ErrorCode::OtherSubject,
                     format!("signed in as {new}, but {message}"),
                     "add --replace to replace it, or use another profile name for the other account",
-                )
-                .with_code("other_subject"),
+                ),
             })
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cli::Login;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{
     AssertionAudience, Grant, IssuerUrl, JsonApi, Profile, Provider, ProviderEndpoints, ProviderIssuer, provider,
 };
@@ -11,13 +11,13 @@ use crate::model::{
 /// The preset that is named.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] where a command line cannot log in there.
+/// [`ErrorCode::Usage`] where a command line cannot log in there.
 pub(super) fn named(args: &Login) -> Result<Option<&'static Provider>, Error> {
     let Some(preset) = args.server.provider.as_deref().and_then(provider) else { return Ok(None) };
     match preset.unsupported {
         None => Ok(Some(preset)),
         Some(why) => Err(Error::msg(
-            ErrorKind::Usage,
+            ErrorCode::Usage,
             format!("{} cannot be logged in to from a command line", preset.title),
             why,
         )),
@@ -39,13 +39,13 @@ pub(super) fn client_id_hint(preset: Option<&Provider>) -> String {
 /// Refuses a way of signing in that the preset's server does not have; tokens from elsewhere it may have given.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`].
+/// [`ErrorCode::Usage`].
 pub(super) fn offers(preset: Option<&Provider>, grant: Grant) -> Result<(), Error> {
     match preset {
         Some(preset) if grant != Grant::Token && !preset.grants.contains(&grant) => {
             let ways: Vec<String> = preset.grants.iter().map(|grant| format!("`--{grant}`")).collect();
             Err(Error::msg(
-                ErrorKind::Usage,
+                ErrorCode::Usage,
                 format!("{} has no login by {grant}", preset.title),
                 format!("use {}", ways.join(" or ")),
             ))
@@ -62,7 +62,7 @@ pub(super) fn is_of(preset: &Provider, profile: &Profile) -> bool {
 /// The issuer: the one that is given, else that of a profile of the preset's, else the preset's own.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] where only the user knows it.
+/// [`ErrorCode::Usage`] where only the user knows it.
 pub(super) fn issuer(
     args: &Login,
     preset: Option<&Provider>,
@@ -72,7 +72,7 @@ pub(super) fn issuer(
         return match preset.map(|preset| (preset, preset.issuer)) {
             // Its endpoints are fixed as well: what is meant for the given one would go there.
             Some((preset, ProviderIssuer::Fixed(own))) if *given != IssuerUrl::parse(own)? => Err(Error::msg(
-                ErrorKind::Usage,
+                ErrorCode::Usage,
                 format!("{} is at {own}, and another issuer was given", preset.title),
                 "leave out --issuer; or leave out --provider, and give the endpoints of a server of your own",
             )),
@@ -90,7 +90,7 @@ pub(super) fn issuer(
                 "generic" => "no issuer was given".to_owned(),
                 _ => format!("{} has an issuer for each customer, and none was given", preset.title),
             };
-            Err(Error::msg(ErrorKind::Usage, message, format!("give yours with --issuer, as in --issuer {example}")))
+            Err(Error::msg(ErrorCode::Usage, message, format!("give yours with --issuer, as in --issuer {example}")))
         }
     }
 }

@@ -9,7 +9,7 @@ use super::preset;
 use crate::app::App;
 use crate::cli::Login;
 use crate::config::{self, Config};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::model::{ClientAuth, Grant, Profile, ProfileName, Provider, Requirements};
 use crate::oauth::Metadata;
 use crate::ui::sanitize_for_terminal;
@@ -116,7 +116,7 @@ pub(super) fn laid_over(args: &Login, preset: Preset, mut profile: Profile) -> R
         profile.client_id = API_CLIENT.to_owned();
     }
     if profile.client_id.is_empty() {
-        return Err(Error::msg(ErrorKind::Usage, "no client id was given", preset::client_id_hint(preset)));
+        return Err(Error::msg(ErrorCode::Usage, "no client id was given", preset::client_id_hint(preset)));
     }
     if let Some(auth) = args.client_auth {
         profile.client_auth = auth.into();
@@ -151,7 +151,7 @@ fn lay_server_over(args: &Login, profile: &mut Profile) -> Result<(), Error> {
         if !profile.server_mut().set(&key, &text)? {
             let field = key.trim_end_matches("_field");
             return Err(Error::msg(
-                ErrorKind::Usage,
+                ErrorCode::Usage,
                 format!("`{}` is no field of a login API", sanitize_for_terminal(field, 40)),
                 "use one of: username, password, access_token, refresh_token, expires_in",
             ));

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::{MAX_BYTES, unreadable};
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorCode};
 use crate::verify::{Verdict, VerdictAnswer};
 
 /// So many lines at most are decided by one thread in one go, and so many bytes, but for a last line that is longer: enough
@@ -51,7 +51,7 @@ struct Answers {
 /// has passed: a stream of tokens may go on for days.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] where stdin cannot be read, [`ErrorKind::Unexpected`] where stdout cannot take the answers; a reader that
+/// [`ErrorCode::Usage`] where stdin cannot be read, [`ErrorCode::Unexpected`] where stdout cannot take the answers; a reader that
 /// has gone is no error.
 pub(super) fn run(
     now: &dyn Fn() -> UnixTime,
@@ -94,7 +94,7 @@ pub(super) fn run(
         read.map_err(unreadable)?;
         written.map_err(|e| {
             let error = anyhow::Error::new(e).context("writing to stdout");
-            Error::new(ErrorKind::Unexpected, error, "check where the output goes")
+            Error::new(ErrorCode::Unexpected, error, "check where the output goes")
         })
     })
 }

@@ -64,7 +64,7 @@ fn whoever_says_how_long_it_waits_waits_no_longer() {
     let begun = Instant::now();
     let answer = agent.request("GET", "/v1/token/work", &["Prefer: wait=1"], "");
     let waited = begun.elapsed();
-    answer.expect_problem(503, "refresh_under_way");
+    answer.expect_problem(503, "refresh_in_progress");
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
     assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&waited), "{waited:?}");
     issuer.clear_faults();
