@@ -563,9 +563,12 @@ async fn what_a_fault_holds_goes_on_when_the_faults_are_cleared() {
             tokio::spawn(async move { bench.refresh(&token).await.0 })
         };
         let committed = || bench.issuer.stats().refreshes_committed - before.refreshes_committed;
-        while bench.issuer.stats().faults == before.faults || committed() < committed_while_held {
-            tokio::task::yield_now().await;
-        }
+        let held_back = async {
+            while bench.issuer.stats().faults == before.faults || committed() < committed_while_held {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), held_back).await.expect("the request is held");
         assert_eq!(committed(), committed_while_held);
         assert!(!held.is_finished());
         bench.issuer.clear_faults();

@@ -388,7 +388,9 @@ mod tests {
         let ask = |name: &str| resolver.resolve(name.parse().expect("a name"));
         let silent = ANSWERS.lock().expect("not poisoned");
         let given_up = ask("one.test");
+        let started = std::time::Instant::now();
         while ASKED.load(Ordering::SeqCst) == 0 {
+            assert!(started.elapsed() < LONG, "the lookup did not start");
             std::thread::yield_now();
         }
         drop(given_up);

@@ -98,10 +98,10 @@ fn a_stream_that_goes_on_is_decided_as_of_when_each_line_comes() {
     let mut command = home.command(&["verify", "-", "--profile", "other", "--batch", "--leeway", "0s"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
     let mut stdin = child.stdin.take().expect("piped");
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut lines = crate::support::process::Lines::of(child.stdout.take().expect("piped"));
     let mut decided = || -> Value {
         stdin.write_all(format!("{token}\n").as_bytes()).expect("sent");
-        serde_json::from_str(&lines.next().expect("a line").expect("read")).expect("JSON")
+        serde_json::from_str(&lines.next().expect("a line")).expect("JSON")
     };
     assert_eq!(decided()["valid"], true);
     home.run(&["logout", "work"]).exits(0);

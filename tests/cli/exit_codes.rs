@@ -111,13 +111,12 @@ fn a_keychain_that_is_not_there_is_7() {
 
 #[test]
 fn interrupted_is_130() {
-    use std::io::{BufRead as _, BufReader};
     let (home, idp) = logged_in();
     for signal in ["INT", "TERM", "HUP"] {
         let mut command = home.command(&["login", "work", "--device"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
-        assert!(stderr.any(|line| line.unwrap().contains("waiting for you")), "it waits");
+        let mut stderr = crate::support::process::Lines::of(child.stderr.take().unwrap());
+        assert!(stderr.any(|line| line.contains("waiting for you")), "it waits");
         let kill = std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
         assert!(kill.success());
         assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}");

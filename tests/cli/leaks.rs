@@ -1,7 +1,7 @@
 //! Secrets: the whole life of a session, told as loudly as authctl can, and then a search through all it said and wrote.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::process::Stdio;
 
 use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
@@ -135,8 +135,7 @@ fn a_device_login_does_not_tell_its_device_code_and_a_second_factor_stays_secret
     let mut command = home.command(&args);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut told = String::new();
-    for line in BufReader::new(child.stderr.take().unwrap()).lines() {
-        let line = line.unwrap();
+    for line in crate::support::process::Lines::of(child.stderr.take().unwrap()) {
         let word = line.trim();
         if word.len() == 9 && word.as_bytes()[4] == b'-' {
             assert!(idp.approve_device(word, "developer"), "{word}");

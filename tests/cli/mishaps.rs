@@ -1,7 +1,6 @@
 //! What people do in the middle of something else: a profile changed, a session damaged, the wrong text pasted.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
 
 use authctl::dev_issuer::{Endpoint, Fault, FaultKind};
 
@@ -69,18 +68,17 @@ fn what_is_set_while_somebody_signs_in_is_kept() {
     let home = Sandbox::new();
     home.log_in("work", &issuer);
     let mut login = home.start(&["login", "work", "--device"], "");
-    let mut said = BufReader::new(login.stderr.take().expect("piped"));
+    let mut said = crate::support::process::Lines::of(login.stderr.take().expect("piped"));
     let mut line = String::new();
     while !line.contains("waiting for you") {
-        line.clear();
-        assert_ne!(said.read_line(&mut line).expect("read"), 0, "it ended");
+        line = said.next().expect("a code");
         let word = line.trim();
         if word.len() == 9 && word.as_bytes()[4] == b'-' {
             home.run(&["profile", "set", "work", "audience=https://api.example"]).exits(0);
             assert!(issuer.approve_device(word, crate::support::USER));
         }
     }
-    said.read_to_string(&mut line).expect("read");
+    line.extend(said);
     assert!(login.wait().expect("it ends").success(), "{line}");
     let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
     assert_eq!(shown["audience"], "https://api.example");

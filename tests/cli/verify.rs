@@ -273,17 +273,20 @@ fn a_batch_answers_each_line_in_order() {
 
 #[test]
 fn a_batch_answers_before_the_next_line_is_there() {
-    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::io::Write as _;
     use std::process::Stdio;
+
+    use crate::support::process::Lines;
+
     let bench = Bench::new();
     let args = ["verify", "-", "--batch", "--jwks", &bench.keys, "--issuer", ISSUER, "--audience", AUDIENCE];
     let mut child =
         bench.home.command(&args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut answers = Lines::of(child.stdout.take().unwrap());
     for sub in ["a", "b"] {
         writeln!(stdin, "{}", bench.signer.token(json!({"sub": sub}))).unwrap();
-        let answer: Value = serde_json::from_str(&answers.next().unwrap().unwrap()).unwrap();
+        let answer: Value = serde_json::from_str(&answers.next().unwrap()).unwrap();
         assert_eq!(answer["claims"]["sub"], sub);
     }
     drop(stdin);

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::keyring::needs;
 use crate::network::{CompanyNetwork, NAME};
+use crate::support::parts;
 
 const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const IPV6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -25,7 +25,7 @@ fn deaf(at: SocketAddr) -> impl Sized {
 
 /// Logs in and refreshes where the name's first address is `dead`: refuses, or is silent.
 fn reaches(alive: IpAddr, dead: IpAddr, silent: bool) {
-    needs(&["openssl"]);
+    parts::require(&["openssl"]);
     let mut company = CompanyNetwork::new();
     let port = company.port();
     let _front = (alive == IPV6).then(|| {

@@ -1,13 +1,13 @@
 //! The agent's socket as other languages' HTTP clients see it: curl, Python and Node, each with what it brings with it.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::agent_support::{KillOnDrop, agent, output_of, socket_of};
-use crate::keyring::needs;
+use crate::support::parts;
+use crate::support::process::Lines;
 use crate::support::{self, Sandbox};
 
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +59,7 @@ impl Client {
             command.arg(name);
         }
         let mut child = KillOnDrop(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts"));
-        let mut lines = BufReader::new(child.0.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let mut lines = Lines::of(child.0.stdout.take().expect("piped"));
         let listening = lines.next().expect("a sign that it listens");
         assert!(listening.ends_with("listening"), "{self:?}: {listening}");
         happen();
@@ -73,7 +73,7 @@ impl Client {
 
 #[track_caller]
 fn speaks(client: Client, program: &str) {
-    needs(&[program]);
+    parts::require(&[program]);
     let (home, issuer) = (Sandbox::new(), support::quick_issuer());
     home.log_in("work", &issuer);
     let token = home.token("work");

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::agent_service::activated;
 use crate::agent_support::{KillOnDrop, agent, answers, ask, asked, needs_root, output_of, socket_of};
-use crate::keyring::needs;
+use crate::support::parts;
 use crate::support::process::wait_until;
 use crate::support::{self, AUTHCTL, Sandbox};
 
@@ -24,7 +24,7 @@ fn permit(path: &Path, mode: u32) {
 
 /// A program that another user starts, in the environment of this home.
 pub(crate) fn as_nobody(home: &Sandbox, program: impl AsRef<Path>) -> Command {
-    needs(&["setpriv"]);
+    parts::require(&["setpriv"]);
     let mut command = home.command(&[]);
     let plain = std::mem::replace(&mut command, Command::new("setpriv"));
     command.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -111,7 +111,7 @@ fn another_user_is_refused_even_where_the_files_let_him_in() {
 
 #[test]
 fn a_process_is_who_it_was_when_it_connected() {
-    needs(&["python3"]);
+    parts::require(&["python3"]);
     let (home, _issuer, _agent) = nobodys();
     let asks = |when: &str| {
         let mut python = Command::new("python3");
@@ -126,7 +126,7 @@ fn a_process_is_who_it_was_when_it_connected() {
 
 #[test]
 fn its_own_user_cannot_look_into_it() {
-    needs(&["gdb", "strace"]);
+    parts::require(&["gdb", "strace"]);
     let (home, _issuer, agent) = nobodys();
     let mut sleep = as_nobody(&home, "sleep");
     let sleep = KillOnDrop(sleep.arg("600").stdin(Stdio::null()).spawn().expect("it starts"));

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal};
 
 use crate::agent_support::{KillOnDrop, agent, ask, asked, output_of, socket_of};
-use crate::keyring::needs;
+use crate::support::parts;
 use crate::support::process::{LIMIT, wait_until};
 use crate::support::{self, AUTHCTL, Sandbox};
 
@@ -19,11 +19,10 @@ fn program_of(process: &KillOnDrop) -> PathBuf {
 
 /// `systemd-socket-activate`, listening for the agent of this home.
 pub fn activated(home: &Sandbox) -> KillOnDrop {
-    needs(&["systemd-socket-activate"]);
     let socket = socket_of(home);
     std::fs::create_dir_all(socket.parent().expect("a parent")).expect("made");
     let plain = home.command(&[]);
-    let mut command = Command::new("systemd-socket-activate");
+    let mut command = Command::new(parts::program("systemd-socket-activate"));
     command.arg(format!("--listen={}", socket.display()));
     for (name, value) in plain.get_envs().filter_map(|(name, value)| Some((name, value?))) {
         command.arg(format!("--setenv={}={}", name.display(), value.display()));
@@ -65,7 +64,6 @@ fn units(home: &Sandbox) -> Vec<PathBuf> {
 
 #[test]
 fn systemd_reads_the_units_that_install_writes() {
-    needs(&["systemd-analyze"]);
     let home = Sandbox::new();
     let printed = home.run(&["agent", "install", "--print"]).exits(0).stdout;
     assert!(units(&home).iter().all(|unit| !unit.exists()), "--print only shows");
@@ -89,7 +87,7 @@ fn systemd_reads_the_units_that_install_writes() {
 
 /// What systemd finds wrong with unit files, as an error.
 fn verified(home: &Sandbox, units: &[PathBuf]) -> Result<(), String> {
-    let mut command = Command::new("systemd-analyze");
+    let mut command = Command::new(parts::program("systemd-analyze"));
     command.args(["verify", "--user", "--man=no"]).args(units).env("XDG_RUNTIME_DIR", home.path().join("run"));
     command.env_remove("DBUS_SESSION_BUS_ADDRESS");
     let output = command.stdin(Stdio::null()).output().expect("systemd-analyze starts");

@@ -5,12 +5,12 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use crate::agent_support::{KillOnDrop, answers, socket_of};
-use crate::keyring::needs;
 use crate::network::{CompanyNetwork, log_in};
+use crate::support::parts;
 use crate::support::{AUTHCTL, CommandOutput, PASSWORD, USER};
 
 /// What an administrator of Debian runs.
-const UPDATE: &str = "/usr/sbin/update-ca-certificates";
+const UPDATE: &str = "update-ca-certificates";
 
 /// A machine like this one but for its store of authorities: what runs on it sees two directories of the company's home
 /// in the places where Debian keeps that.
@@ -20,7 +20,7 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        needs(&["openssl", "unshare", UPDATE]);
+        parts::require(&["openssl", "unshare", UPDATE]);
         let mut company = CompanyNetwork::new();
         for (name, value) in company.names() {
             company.home.set(name, value);
@@ -64,7 +64,8 @@ impl Machine {
     #[track_caller]
     fn updates(&self) {
         let hooks = self.company.home.path().join("no-hooks");
-        let mut command = self.command(UPDATE, &["--hooksdir", hooks.to_str().expect("text")]);
+        let mut command = self
+            .command(parts::program(UPDATE).to_str().expect("text"), &["--hooksdir", hooks.to_str().expect("text")]);
         self.company.home.run_command(&mut command).exits(0);
     }
 

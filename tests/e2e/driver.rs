@@ -2,7 +2,6 @@
 //!
 //! Each page is left as a picture in `target/tmp/pages`, for whoever wants to see what people see.
 
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,9 +13,9 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 
-use crate::keyring::needs;
 use crate::support::Sandbox;
-use crate::support::process::RunningCommand;
+use crate::support::parts;
+use crate::support::process::{Lines, RunningCommand};
 
 /// How long the slowest step of a browser on a loaded machine may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -40,7 +39,7 @@ pub struct Driver {
 
 impl Driver {
     pub fn start() -> Self {
-        needs(&["chromium", "chromedriver"]);
+        parts::require(&["chromium", "chromedriver"]);
         let dir = tempfile::Builder::new().prefix("authctl-browser-").tempdir().expect("a temporary directory");
         let mut process = Command::new("chromedriver")
             .arg("--port=0")
@@ -52,13 +51,9 @@ impl Driver {
             .stderr(Stdio::null())
             .spawn()
             .expect("chromedriver");
-        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let port = lines
-            .by_ref()
-            .map_while(Result::ok)
+        let port = Lines::of(process.stdout.take().expect("piped"))
             .find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok())
             .expect("chromedriver tells its port");
-        std::thread::spawn(move || lines.for_each(drop));
         Self { process, port, dir }
     }
 

@@ -146,18 +146,18 @@ fn still_there_after_the_daemon_was_killed_and_started_again() {
 
 #[test]
 fn a_store_outlives_the_daemon_that_it_was_connected_to() {
-    use std::io::{BufRead, BufReader, Write};
+    use std::io::Write;
+
+    use crate::support::process::Lines;
+
     let mut keyring = Keyring::start();
     let mut child = spawn(keyring.env(), "write work 10; pause x; read work; write work 11; read work");
-    let mut stdout = BufReader::new(child.stdout.take().expect("piped"));
-    let mut seen = String::new();
-    while !seen.contains("answer: ok") {
-        assert!(stdout.read_line(&mut seen).expect("read") > 0, "{seen}");
-    }
+    let mut stdout = Lines::of(child.stdout.take().expect("piped"));
+    assert!(stdout.any(|line| line.contains("answer: ok")));
     keyring.kill_daemon();
     keyring.start_daemon(true);
     child.stdin.take().expect("piped").write_all(b"\n").expect("go on");
-    let rest: Vec<String> = stdout.lines().map(|l| l.expect("read")).collect();
+    let rest: Vec<String> = stdout.collect();
     assert!(child.wait().expect("ended").success(), "{rest:?}");
     let answers: Vec<_> = rest.iter().filter_map(|l| l.strip_prefix("answer: ")).collect();
     assert_eq!(answers, ["went on", "read 10", "ok", "read 11"]);

@@ -17,12 +17,13 @@ mod django_browser;
 mod django_jwt;
 mod django_oauth;
 mod driver;
+mod fake_clock;
 mod hostile;
 mod kept;
 mod keychain;
 #[path = "../support/keyring.rs"]
 mod keyring;
-mod machine;
+
 #[path = "../support/network.rs"]
 mod network;
 mod oidc_provider;

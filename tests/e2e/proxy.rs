@@ -3,8 +3,8 @@
 use std::net::TcpListener;
 
 use crate::agent_support::agent;
-use crate::keyring::needs;
 use crate::network::{CompanyNetwork, NAME, Proxy, free_port, listener, log_in};
+use crate::support::parts;
 use crate::support::{self, Sandbox};
 
 /// Everything that says where a proxy is.
@@ -14,7 +14,7 @@ const CLERK: &str = "clerk";
 const CLERKS_PASSWORD: &str = "tr0ub4dor-and-3";
 
 fn company() -> CompanyNetwork {
-    needs(&["openssl", "tinyproxy", "microsocks"]);
+    parts::require(&["openssl"]);
     let company = CompanyNetwork::new();
     company.home.register_secret(CLERKS_PASSWORD);
     company

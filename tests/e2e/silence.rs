@@ -1,11 +1,11 @@
 //! A network that swallows whatever is sent into it: what is waited for there, for how long, and what is said then.
 
-use crate::keyring::needs;
+use crate::support::parts;
 use crate::support::{AUTHCTL, CommandOutput, Sandbox};
 
 /// Logs in at `issuer` from a network of its own, in which every name server and every address is silent.
 fn log_in_at(issuer: &str) -> CommandOutput {
-    needs(&["unshare", "ip"]);
+    parts::require(&["unshare", "ip"]);
     let home = Sandbox::new();
     let servers = home.path().join("resolv.conf");
     std::fs::write(&servers, "nameserver 192.0.2.53\n").expect("written");

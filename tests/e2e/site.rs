@@ -2,7 +2,6 @@
 //! through its pages.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::support::process::Lines;
 use crate::support::{PASSWORD, Sandbox, USER};
 
 /// The secret of the client `service`: each character of it is changed by form-encoding (RFC 6749, section 2.3.1).
@@ -53,8 +53,8 @@ impl Site {
             .stderr(std::fs::File::create(dir.path().join("stderr")).expect("made"))
             .spawn()
             .expect("python starts");
-        let lines = BufReader::new(process.stdout.take().expect("piped")).lines();
-        let address = lines.map_while(Result::ok).find_map(|line| Some(line.strip_prefix("listening at ")?.to_owned()));
+        let address = Lines::of(process.stdout.take().expect("piped"))
+            .find_map(|line| Some(line.strip_prefix("listening at ")?.to_owned()));
         let said = || std::fs::read_to_string(dir.path().join("stderr")).unwrap_or_default();
         let address = address.unwrap_or_else(|| panic!("the site did not start: {}", said()));
         Self { process, address, dir }

@@ -1,19 +1,26 @@
 //! Over a real SSH session, and in jobs that have no terminal at all.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use authctl::dev_issuer::{Algorithm, DevIssuer};
 
-use crate::keyring::needs;
 use crate::network::free_port;
+use crate::support::parts;
 use crate::support::process::{RunningCommand, wait_until};
 use crate::support::stub_server::StubServer;
 use crate::support::{self, AUTHCTL, CommandOutput, Sandbox, USER};
 
-/// Outside of most users' `PATH`; it wants to be started by its whole path in any case.
-const SSHD: &str = "/usr/sbin/sshd";
+/// The user that an sshd started by root hands its unprivileged work to, and the directory that it locks that into.
+const SSHD_USER: &str = "sshd:x:65534:65534::/run/sshd:/usr/sbin/nologin\n";
+
+/// Runs "$@" with what [`SSHD_USER`] describes, in a mount namespace: the machine's own files stay as they are.
+const AS_ROOT: &str = r#"
+mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && mount --bind "$1" /etc/passwd || exit 99
+shift
+exec "$@"
+"#;
 
 /// An SSH server of its own for whoever runs the test; ends when dropped.
 struct Server {
@@ -31,8 +38,9 @@ impl Drop for Server {
 
 impl Server {
     fn start() -> Self {
-        needs(&["ssh", "ssh-keygen"]);
-        assert!(Path::new(SSHD).is_file(), "not installed: {SSHD}; `tests/run` installs what the tests drive");
+        parts::require(&["ssh", "ssh-keygen"]);
+        // It re-executes itself, and insists on an absolute path for that.
+        let sshd = parts::program("sshd");
         let dir = tempfile::Builder::new().prefix("authctl-sshd-").tempdir().expect("a temporary directory");
         let at = |name: &str| dir.path().join(name);
         for key in ["host", "mine"] {
@@ -40,22 +48,36 @@ impl Server {
             keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(at(key));
             assert!(keygen.status().expect("ssh-keygen").success());
         }
-        if rustix::process::geteuid().is_root() {
-            // Where it locks up the part of itself that speaks with strangers.
-            std::fs::create_dir_all("/run/sshd").expect("made");
-        }
         std::fs::copy(at("mine.pub"), at("authorized")).expect("copied");
         let port = free_port();
-        let text = format!(
+        let mut text = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {host}\nAuthorizedKeysFile {authorized}\nPidFile none\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n",
             host = at("host").display(),
             authorized = at("authorized").display()
         );
+        // From OpenSSH 9.8 on, the server consists of several programs.
+        for (option, name) in [("SshdSessionPath", "sshd-session"), ("SshdAuthPath", "sshd-auth")] {
+            let path = parts::unpacked().join("usr/lib/openssh").join(name);
+            if path.is_file() {
+                text.push_str(&format!("{option} {}\n", path.display()));
+            }
+        }
         std::fs::write(at("config"), text).expect("written");
         let host = std::fs::read_to_string(at("host.pub")).expect("a key");
         std::fs::write(at("known"), format!("[127.0.0.1]:{port} {host}")).expect("written");
-        let mut command = Command::new(SSHD);
+        let mut command = if rustix::process::geteuid().is_root() {
+            let mut users = std::fs::read_to_string("/etc/passwd").expect("readable");
+            if !users.lines().any(|line| line.starts_with("sshd:")) {
+                users.push_str(SSHD_USER);
+            }
+            std::fs::write(at("passwd"), users).expect("written");
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--", "sh", "-c", AS_ROOT, "sh"]).arg(at("passwd")).arg(sshd);
+            command
+        } else {
+            Command::new(sshd)
+        };
         command.args(["-D", "-E"]).arg(at("log")).arg("-f").arg(at("config"));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sshd");
         let server = Self { child, dir, port };

@@ -1,11 +1,11 @@
 //! `verify` in a network namespace of its own, in which there is not even a loopback device that is up.
 
-use crate::keyring::needs;
+use crate::support::parts;
 use crate::support::{self, AUTHCTL, Sandbox};
 
 #[test]
 fn without_any_network_a_stored_token_is_decided_as_ever() {
-    needs(&["unshare"]);
+    parts::require(&["unshare"]);
     let (home, issuer) = (Sandbox::new(), support::quick_issuer());
     home.log_in("work", &issuer);
     // A user who is not root is root in a user namespace of its own.

@@ -1,79 +1,91 @@
-//! `verify` on a machine whose clock is set, which sleeps and is started anew, with the issuer out of reach.
+//! `verify` on a machine whose clock is set, which is suspended and rebooted, with the issuer out of reach.
 
-use crate::machine::Machine;
+use crate::fake_clock::FakeClock;
 
-/// Tells the verdict after what is said: `granted`, or the codes of the reasons.
-const VERDICT: &str = r#"
-verdict() {
-    codes=$("$AUTHCTL" verify "${2:-work}" --json | grep -o '"code":"[a-z_]*"' | cut -d '"' -f 4 | tr '\n' ' ')
-    tell "$1: ${codes:-granted}"
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+
+/// The codes of the reasons for which the profile's token is denied; none where it is granted.
+#[track_caller]
+fn denials(clock: &FakeClock, profile: &str) -> Vec<String> {
+    let verdict = clock.run(&["verify", profile, "--json"]).json();
+    let reasons = verdict["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut codes: Vec<String> =
+        reasons.iter().map(|reason| reason["code"].as_str().expect("a code").to_owned()).collect();
+    codes.dedup();
+    assert_eq!(verdict["valid"], codes.is_empty(), "{verdict}");
+    codes
 }
-"#;
 
 #[test]
-fn a_clock_set_back_is_noticed_and_an_honest_machine_is_not_locked_out() {
-    let here = tempfile::tempdir().expect("a directory");
-    let first = r#"
-issuer 2d
-log_in work
-verdict "at first"
-date -s '+1 day'
-verdict "a day later"
-date -s '-1 day'
-verdict "back a day"
-date -s '+1 day'
-verdict "right again"
-date -s '-2 minutes'
-verdict "corrected by two minutes"
-date -s '+2 minutes'
-suspend 600
-verdict "after a sleep"
-date -s '+2 days'
-verdict "when the token is over"
-date -s '-2 days'
-verdict "back before its end"
-date -s '+2 days'
-"$AUTHCTL" token > /run/token
-verdict "refreshed"
-kill %1
-date +%s > $HERE/moment
-cp -a /run/home $HERE/kept
-"#;
-    let told = Machine::boots(here.path(), &[VERDICT, first].concat()).wait();
-    let expected = [
-        "at first: granted",
-        "a day later: granted",
-        "back a day: clock_rollback ",
-        "right again: granted",
-        "corrected by two minutes: granted",
-        "after a sleep: granted",
-        "when the token is over: expired ",
-        "back before its end: clock_rollback ",
-        "refreshed: granted",
-    ];
-    assert_eq!(told, expected);
+fn verify_denies_while_the_wall_clock_is_set_back() {
+    let mut clock = FakeClock::new();
+    let issuer = clock.issuer("2d");
+    clock.log_in("work", &issuer);
+    drop(issuer);
+    assert_eq!(denials(&clock, "work"), [""; 0], "after the login");
+    clock.set_wall_clock(DAY);
+    assert_eq!(denials(&clock, "work"), [""; 0], "a day later");
+    clock.set_wall_clock(-DAY);
+    assert_eq!(denials(&clock, "work"), ["clock_rollback"], "set back by a day");
+    clock.set_wall_clock(DAY);
+    assert_eq!(denials(&clock, "work"), [""; 0], "set right again");
+    clock.set_wall_clock(-120);
+    assert_eq!(denials(&clock, "work"), [""; 0], "corrected by two minutes");
+}
 
-    // Started anew: how long it was off, nobody knows.
-    let second = r#"
-cp -a $HERE/kept/. /run/home
-moment=$(cat $HERE/moment)
-date -s @$((moment + 60))
-verdict "after a minute off"
-date -s @$((moment - 3600))
-verdict "an hour before it was switched off"
-date -s @$((moment + 3600))
-verdict "an hour after"
-date -s @$((moment - 3600))
-issuer 1h
-log_in anew
-verdict "an issuer agrees with the clock" anew
-"#;
-    let told = Machine::boots(here.path(), &[VERDICT, second].concat()).wait();
-    let expected = [
-        "after a minute off: granted",
-        "an hour before it was switched off: not_yet_valid clock_rollback keys_stale ",
-        "an hour after: granted",
-        "an issuer agrees with the clock: granted",
-    ];
-    assert_eq!(told, expected);
+#[test]
+fn verify_denies_expired_token_after_clock_is_set_back() {
+    let mut clock = FakeClock::new();
+    let issuer = clock.issuer("2d");
+    clock.log_in("work", &issuer);
+    clock.set_wall_clock(3 * DAY);
+    assert_eq!(denials(&clock, "work"), ["expired"]);
+    clock.set_wall_clock(-2 * DAY);
+    assert_eq!(denials(&clock, "work"), ["clock_rollback"], "before the expiry again");
+    clock.set_wall_clock(2 * DAY);
+    clock.run(&["refresh", "work"]).exits(0);
+    assert_eq!(denials(&clock, "work"), [""; 0], "after a refresh");
+}
+
+#[test]
+fn verify_counts_suspended_time_as_passed() {
+    let mut clock = FakeClock::new();
+    let issuer = clock.issuer("2d");
+    clock.log_in("work", &issuer);
+    drop(issuer);
+    clock.suspend(600);
+    assert_eq!(denials(&clock, "work"), [""; 0], "suspended for ten minutes");
+    clock.suspend(HOUR);
+    clock.set_wall_clock(-HOUR);
+    assert_eq!(denials(&clock, "work"), ["clock_rollback"], "suspended for an hour and set back by it");
+}
+
+#[test]
+fn verify_compares_wall_clocks_after_a_reboot() {
+    let mut clock = FakeClock::new();
+    let issuer = clock.issuer("2d");
+    clock.log_in("work", &issuer);
+    drop(issuer);
+    clock.set_wall_clock(60);
+    clock.reboot();
+    assert_eq!(denials(&clock, "work"), [""; 0], "a minute later");
+    clock.set_wall_clock(-60 - HOUR);
+    let codes = denials(&clock, "work");
+    assert_eq!(codes, ["not_yet_valid", "clock_rollback", "keys_stale"], "an hour before the login");
+    clock.set_wall_clock(2 * HOUR);
+    assert_eq!(denials(&clock, "work"), [""; 0], "an hour after the login");
+}
+
+#[test]
+fn login_accepts_a_clock_that_the_issuer_confirms() {
+    let mut clock = FakeClock::new();
+    let issuer = clock.issuer("2d");
+    clock.log_in("work", &issuer);
+    clock.set_wall_clock(DAY);
+    assert_eq!(denials(&clock, "work"), [""; 0]);
+    clock.set_wall_clock(-DAY);
+    assert_eq!(denials(&clock, "work"), ["clock_rollback"]);
+    clock.log_in("second", &issuer);
+    assert_eq!(denials(&clock, "second"), [""; 0]);
 }

@@ -1,12 +1,15 @@
 //! A private session bus with a real gnome-keyring on it, for tests: own directories, own password, gone when dropped.
 
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
+
+use crate::support::parts;
+use crate::support::process::Lines;
 
 /// The password that the keyring is unlocked with.
 const PASSWORD: &[u8] = b"a password of the tests";
@@ -21,15 +24,6 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// Fails the test where a program that it drives is missing: a test that passed without having tested would be a lie.
-#[track_caller]
-pub fn needs(programs: &[&str]) {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let missing = |program: &&&str| !std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
-    let missing: Vec<_> = programs.iter().filter(missing).collect();
-    assert!(missing.is_empty(), "not installed: {missing:?}; `tests/run` installs what the tests drive");
-}
-
 /// A private bus and keyring.
 pub struct Keyring {
     // Dropped in this order: the daemon before its bus, both before their directory.
@@ -42,7 +36,7 @@ pub struct Keyring {
 impl Keyring {
     /// Starts a bus and, on it, a keyring that is unlocked.
     pub fn start() -> Self {
-        needs(&["dbus-daemon", "gnome-keyring-daemon", "secret-tool", "gdbus"]);
+        parts::require(&["dbus-daemon", "secret-tool", "gdbus"]);
         let dir = tempfile::tempdir().expect("tempdir");
         for name in ["home", "run", "data", "services"] {
             std::fs::create_dir(dir.path().join(name)).expect("mkdir");
@@ -66,9 +60,7 @@ impl Keyring {
             .stderr(Stdio::null())
             .spawn()
             .expect("dbus-daemon");
-        let mut address = String::new();
-        BufReader::new(bus.stdout.take().expect("piped")).read_line(&mut address).expect("an address");
-        let address = address.trim().to_owned();
+        let address = Lines::of(bus.stdout.take().expect("piped")).next().expect("an address");
         let mut keyring = Self { daemon: None, bus: KillOnDrop(bus), address, dir };
         keyring.start_daemon(true);
         keyring
@@ -76,7 +68,7 @@ impl Keyring {
 
     /// Starts the keyring's daemon, unlocked with the password or, `!unlocked`, as it is after a login without one.
     pub fn start_daemon(&mut self, unlocked: bool) {
-        let mut command = Command::new("gnome-keyring-daemon");
+        let mut command = Command::new(parts::program("gnome-keyring-daemon"));
         command.args(["--foreground", "--components=secrets"]);
         if unlocked {
             command.arg("--unlock");

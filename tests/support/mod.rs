@@ -14,15 +14,18 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use authctl::dev_issuer::{Algorithm, DevIssuer, Options, User};
 use authctl::model::{ProfileName, RecordName, Session, StoreKind, Trust};
 use authctl::secret::Secret;
 use authctl::store::{KeySource, Store};
+use rustix::process::{Pid, Signal, kill_process};
 
 pub mod http;
 pub mod jwt;
+pub mod parts;
 pub mod signing_keys;
 
 /// The program under test.
@@ -33,6 +36,9 @@ pub const USER: &str = "developer";
 pub const PASSWORD: &str = "correct-horse-battery-staple";
 /// The base32 secret of the user `second`, who needs one-time codes.
 pub const TOTP: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
+
+/// How long one run of the program may take. Reached only where it hangs.
+const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 /// An embedded issuer with the users that tests log in as.
 pub fn issuer(change: impl FnOnce(&mut Options)) -> DevIssuer {
@@ -189,10 +195,17 @@ impl Sandbox {
         child
     }
 
-    /// Waits for a started program, and looks for leaks in what it said.
+    /// Waits for a started program, and looks for leaks in what it said. Kills one that hangs, and fails the test.
     #[track_caller]
     pub fn finish(&self, child: Child, args: &[&str]) -> CommandOutput {
-        let output = child.wait_with_output().expect("it ends");
+        let id = Pid::from_child(&child);
+        let (sender, finished) = mpsc::channel();
+        std::thread::spawn(move || sender.send(child.wait_with_output()));
+        let output = finished.recv_timeout(RUN_LIMIT).unwrap_or_else(|_| {
+            let _ = kill_process(id, Signal::KILL);
+            panic!("{args:?} did not exit within {RUN_LIMIT:?}")
+        });
+        let output = output.expect("its output");
         let ran = CommandOutput {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

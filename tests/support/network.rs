@@ -12,6 +12,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::oneshot;
 
+use crate::support::parts;
 use crate::support::process::wait_until;
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, issuer};
 
@@ -60,7 +61,7 @@ impl CompanyNetwork {
 
     /// The variables by which a program finds `issuer.test`.
     pub fn names(&self) -> [(&'static str, PathBuf); 2] {
-        [("LD_PRELOAD", NAMES_LIBRARY.into()), ("NSS_WRAPPER_HOSTS", self.home.path().join("hosts"))]
+        [("LD_PRELOAD", parts::library(NAMES_LIBRARY)), ("NSS_WRAPPER_HOSTS", self.home.path().join("hosts"))]
     }
 
     /// Nobody listens at the issuer's address any more.
@@ -201,7 +202,7 @@ impl Proxy {
             log.display()
         );
         std::fs::write(&settings, text).expect("written");
-        let mut command = Command::new("tinyproxy");
+        let mut command = Command::new(parts::program("tinyproxy"));
         command.arg("-d").arg("-c").arg(&settings).stdout(Stdio::null()).stderr(Stdio::null());
         Self::start(company, command, log, port)
     }
@@ -209,7 +210,7 @@ impl Proxy {
     /// microsocks: SOCKS 5.
     pub fn socks(company: &CompanyNetwork, user: Option<(&str, &str)>) -> Self {
         let (port, log) = (free_port(), company.home.path().join("proxy.log"));
-        let mut command = Command::new("microsocks");
+        let mut command = Command::new(parts::program("microsocks"));
         command.args(["-i", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null());
         command.stderr(File::create(&log).expect("a log"));
         if let Some((name, password)) = user {

@@ -1,10 +1,10 @@
 //! A running program whose words are read as they come, on pipes or in a terminal, and that can be signalled.
 
 use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,34 @@ pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         }
         assert!(begun.elapsed() < LIMIT, "{what} did not come");
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The lines of a stream. Fails the test where one does not come within [`LIMIT`].
+pub struct Lines(mpsc::Receiver<String>);
+
+impl Lines {
+    /// Reads the stream to its end on a thread of its own, so that a full pipe never stops the program.
+    pub fn of(stream: impl Read + Send + 'static) -> Self {
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        Self(lines)
+    }
+}
+
+impl Iterator for Lines {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        match self.0.recv_timeout(LIMIT) {
+            Ok(line) => Some(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("no line within {LIMIT:?}"),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Provider, Somebody};
 use crate::agent_support::output_of;
 use crate::driver::Desk;
-use crate::keyring::needs;
+use crate::support::parts;
 use crate::support::{CommandOutput, Sandbox};
 
 const KINDS: [(&str, &[&str]); 3] = [
@@ -21,7 +21,7 @@ const KINDS: [(&str, &[&str]); 3] = [
 
 /// Keys that openssl made, one of each kind.
 fn keys(dir: &Path) -> Vec<PathBuf> {
-    needs(&["openssl"]);
+    parts::require(&["openssl"]);
     let make = |(name, args): (&str, &[&str])| {
         let file = dir.join(name);
         output_of(Command::new("openssl").arg("genpkey").args(args).arg("-out").arg(&file)).expect("a key");

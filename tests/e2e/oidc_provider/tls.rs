@@ -6,8 +6,8 @@ use std::process::Command;
 use serde_json::json;
 
 use super::Provider;
-use crate::keyring::needs;
 use crate::support::Sandbox;
+use crate::support::parts;
 
 /// An authority, and a certificate of it for 127.0.0.1.
 struct Authority {
@@ -16,7 +16,7 @@ struct Authority {
 
 impl Authority {
     fn new() -> Self {
-        needs(&["openssl"]);
+        parts::require(&["openssl"]);
         let authority = Self { dir: tempfile::tempdir().expect("a directory") };
         let root = ["-subj", "/CN=A private authority", "-addext", "keyUsage=critical,keyCertSign"];
         authority.makes("ca", &root);
