@@ -11,8 +11,8 @@ use crate::model::{InsecureUrl, InvalidProfileName, InvalidSetting, ProfileName}
 use crate::oauth::{IssuerError, Phase};
 use crate::paths::NoHome;
 use crate::session::{LoginReason, SessionError};
-use crate::store::{KeyProblem, LockError, StoreError};
-use crate::verify::{InvalidOption, Reason, ReasonCode, RevocationListError};
+use crate::store::{KeyProblem, LockError, RevocationListError, StoreError};
+use crate::verify::{InvalidOption, Reason, ReasonCode};
 
 /// Every exit code, and what it means; manual and README are made from this table.
 pub const EXIT_CODES: [(u8, &str); 10] = [
@@ -268,7 +268,9 @@ impl From<ListenError> for Error {
             ListenError::NotOurs { .. } | ListenError::TooLong(_) => {
                 "set AUTHCTL_SOCK to a short path in a directory of yours"
             }
-            ListenError::Io { .. } => "make the directory yours to read and write, or set AUTHCTL_SOCK to another path",
+            ListenError::Lock(_) | ListenError::Io { .. } => {
+                "make the directory yours to read and write, or set AUTHCTL_SOCK to another path"
+            }
         };
         Self::new(ErrorCode::AgentUnavailable, error, hint)
     }

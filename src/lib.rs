@@ -14,7 +14,7 @@
 //! | 5 | `failure` | what went wrong, its exit code and its hint: the one table |
 //! | 4 | `sessions` | the only place where sessions are made, refreshed and ended; joins `store`, `issuer` and `verify` |
 //! | 3 | `agent`, `cli`, `config`, `store`, `issuer`, `verify`, `dev_issuer` | six rooms that do not know each other, and the embedded issuer, which knows none of them; `agent` is the agent from outside: its words, its socket, and a client of the standard library alone |
-//! | 2 | `model`, `ui`, `paths`, `plain_file` | profile, tokens, session, freshness; the person, or nobody; the environment and the places of files; a file that somebody named |
+//! | 2 | `model`, `ui`, `paths`, `fs` | profile, tokens, session, freshness; the terminal; the environment and the places of files; locks and atomic replacement |
 //! | 1 | `secret`, `clock` | text that wipes itself; time |
 //!
 //! Only `issuer` names the HTTP client, `store` the keychain, `cli` the parser of arguments, and `verify`,
@@ -45,10 +45,10 @@ mod config;
 #[cfg(feature = "dev-issuer")]
 pub mod dev_issuer;
 pub mod error;
+mod fs;
 pub mod model;
 mod oauth;
 mod paths;
-mod plain_file;
 pub mod secret;
 mod session;
 mod status;

@@ -9,7 +9,7 @@ const FLOORS: [(&str, u8); 22] = [
     ("secret", 1),
     ("clock", 1),
     ("paths", 2),
-    ("plain_file", 2),
+    ("fs", 2),
     ("model", 2),
     ("ui", 2),
     ("agent/protocol", 3),

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use toml_edit::DocumentMut;
 
 use super::ConfigError;
+use crate::fs::regular_file;
 use crate::model::{InvalidProfileName, ProfileName};
-use crate::plain_file;
 use crate::ui::sanitize_for_terminal;
 
 /// The file's name.
@@ -61,7 +61,7 @@ fn anybody_may_write(dir: &Path) -> bool {
 
 /// The profile that a file names, or what is wrong with it.
 fn read(path: &Path, us: u32) -> Result<ProfileName, String> {
-    let (file, about) = plain_file::open(path, MAX_BYTES)?;
+    let (file, about) = regular_file::open(path, MAX_BYTES)?;
     if !believed(about.uid(), us) {
         return Err("it is another user's".to_owned());
     }
@@ -173,6 +173,6 @@ mod tests {
         let dir = dir.path().to_owned();
         std::thread::spawn(move || tell.send(said(&dir)));
         let error = told.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer").expect_err("a pipe");
-        assert!(error.contains("no plain file"), "{error}");
+        assert!(error.contains("not a regular file"), "{error}");
     }
 }

@@ -1,13 +1,14 @@
 //! Changes to the configuration file that keep its comments and order, and never leave half a file.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use super::{Config, ConfigError, read, syntax};
+use crate::fs::{AtomicFile, create_private_dir};
 use crate::model::{ClientAuth, DecidingToken, Profile, ProfileName, Server, duration_text};
 
 /// Writes `profile` into the file, creating both if need be; the first profile becomes the default.
@@ -32,7 +33,10 @@ pub fn save(path: &Path, profile: &Profile) -> Result<(), ConfigError> {
 /// # Errors
 /// [`ConfigError::Io`].
 pub fn probe(path: &Path) -> Result<(), ConfigError> {
-    next_to(path).map(drop).map_err(|source| ConfigError::Io { path: path.to_owned(), source })
+    let target = target(path);
+    make_directory_of(&target)
+        .and_then(|()| AtomicFile::beside(&target).map(drop))
+        .map_err(|source| ConfigError::Io { path: path.to_owned(), source })
 }
 
 /// Makes `name` the default.
@@ -186,28 +190,21 @@ fn says(old: &Item, new: &Value) -> bool {
     }
 }
 
-/// A new file beside the one that `path` leads to, and that one's own path. A symlink is followed, so that a
-/// configuration kept elsewhere stays there.
-fn next_to(path: &Path) -> io::Result<(tempfile::NamedTempFile, PathBuf)> {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let dir = directory(&target);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    Ok((tempfile::Builder::new().prefix(".config.toml.").tempfile_in(dir)?, target))
+/// Returns the file that `path` leads to. A symbolic link is followed, so that a configuration stored elsewhere stays there.
+fn target(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-fn directory(target: &Path) -> &Path {
-    target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
+fn make_directory_of(target: &Path) -> io::Result<()> {
+    target.parent().map_or(Ok(()), create_private_dir)
 }
 
-/// Replaces the file in one step.
+/// Replaces the file atomically, and keeps its mode.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let (mut next, target) = next_to(path)?;
-    next.write_all(text.as_bytes())?;
-    let mode = fs::metadata(&target).map_or(0o600, |about| about.permissions().mode() & 0o777);
-    next.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
-    next.as_file().sync_all()?;
-    next.persist(&target).map_err(|e| e.error)?;
-    fs::File::open(directory(&target))?.sync_all()
+    let target = target(path);
+    make_directory_of(&target)?;
+    let mode = fs::metadata(&target).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
+    crate::fs::replace(&target, text.as_bytes(), mode)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod provider;
 mod record;
 mod redirect;
 mod requirements;
+mod revoked;
 mod server;
 mod session;
 mod tokens;
@@ -25,6 +26,7 @@ pub use provider::{AccessTokenForm, PROVIDERS, Provider, ProviderEndpoints, Prov
 pub use record::RecordName;
 pub use redirect::{InvalidRedirect, RedirectHost, RedirectUri};
 pub use requirements::{DecidingToken, Requirements};
+pub use revoked::{MAX_LEEWAY, RevokedToken, RevokedTokens, TokenDigest};
 pub use server::{AssertionAudience, ClientKey, Endpoints, InvalidSetting, JsonApi, Server};
 pub use session::{AnotherToken, Generation, RefreshFailure, Session, SessionFormatError, Subject, TokenTarget};
 pub use tokens::{TokenSet, canonical_type};

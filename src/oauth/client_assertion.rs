@@ -20,8 +20,8 @@ use super::error::IssuerError;
 use super::metadata::Metadata;
 use super::random::random;
 use crate::clock::{Clock, UnixTime};
+use crate::fs::regular_file;
 use crate::model::{AssertionAudience, ClientKey};
-use crate::plain_file;
 use crate::secret::{Secret, SecretBytes};
 use crate::ui::sanitize_for_terminal;
 
@@ -76,7 +76,7 @@ impl Signer {
         };
         let unusable =
             |detail: String| IssuerError::ClientKey { path: path.clone(), detail: sanitize_for_terminal(&detail, 200) };
-        let bytes = plain_file::read(path, MAX_BYTES).map_err(unusable)?;
+        let bytes = regular_file::read(path, MAX_BYTES).map_err(unusable)?;
         let (material, algorithm, own_id) = load(&bytes).map_err(unusable)?;
         let offered = metadata.token_endpoint_auth_signing_alg_values_supported.as_ref();
         let offers = |name: &str| offered.is_none_or(|all| all.iter().any(|one| one == name));

@@ -21,9 +21,9 @@ use super::form::shared;
 use super::proxy::Proxies;
 use super::unreachable::{Destination, root_cause};
 use crate::clock::UnixTime;
+use crate::fs::regular_file;
 use crate::model::{IssuerUrl, is_loopback, secure_url};
 use crate::paths::{ProxyVariables, authorities_file};
-use crate::plain_file;
 use crate::secret::SecretBytes;
 use crate::ui::sanitize_for_terminal;
 
@@ -241,7 +241,7 @@ impl Http {
     fn tls(&self, failed: impl Fn(&str) -> IssuerError) -> Result<ClientConfig, IssuerError> {
         let named = authorities_file();
         if let Some(path) = named.as_deref().filter(|path| path.exists() && *path != Path::new("/dev/null")) {
-            plain_file::read(path, MAX_AUTHORITIES).map_err(|detail| unusable(path, &detail))?;
+            regular_file::read(path, MAX_AUTHORITIES).map_err(|detail| unusable(path, &detail))?;
         }
         tls(&self.authorities).map_err(|error| {
             let found = named.map(|path| read_authorities(&path).map_err(|detail| unusable(&path, &detail)));
@@ -345,7 +345,7 @@ impl Http {
 }
 
 fn read_authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = plain_file::read(path, MAX_AUTHORITIES)?;
+    let pem = regular_file::read(path, MAX_AUTHORITIES)?;
     let found: Vec<_> =
         CertificateDer::pem_slice_iter(pem.expose()).collect::<Result<_, _>>().map_err(|e| e.to_string())?;
     let mut roots = RootCertStore::empty();

@@ -2,8 +2,8 @@
 
 use crate::model::{IssuerUrl, RefreshFailure};
 use crate::oauth::IssuerError;
-use crate::store::{LockError, StoreError};
-use crate::verify::{Reason, RevocationListError};
+use crate::store::{LockError, RevocationListError, StoreError};
+use crate::verify::Reason;
 
 /// Why somebody must log in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

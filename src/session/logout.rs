@@ -8,7 +8,8 @@ use crate::model::{Profile, Session};
 use crate::oauth::revoke::{self, TokenTypeHint};
 use crate::oauth::{Endpoint, IssuerError, json_api};
 use crate::secret::Secret;
-use crate::verify::{RevocationList, unverified_claims};
+use crate::store::RevocationList;
+use crate::verify::{mark_revoked, unverified_claims};
 
 /// How to log out.
 #[derive(Clone, Copy, Debug)]
@@ -91,9 +92,9 @@ impl SessionService {
         tokens.extend(session.tokens.id_token.iter().map(|token| (token.clone(), expiry(token, None))));
         let file = self.revoked.clone();
         let added = tokio::task::spawn_blocking(move || {
-            let tokens: Vec<(&str, UnixTime)> =
-                tokens.iter().map(|(token, expiry)| (token.expose(), *expiry)).collect();
-            RevocationList::open(&file).and_then(|mut list| list.add(&tokens, now))
+            RevocationList::update(&file, now, |revoked| {
+                tokens.iter().for_each(|(token, expiry)| mark_revoked(revoked, token.expose(), *expiry));
+            })
         });
         Ok(added.await.map_err(|_| SessionError::Cut)??)
     }

@@ -35,9 +35,9 @@ use crate::clock::Clock;
 use crate::model::{ClientAuth, Profile, ProfileName, Session, StoreKind};
 use crate::oauth::{Client, Endpoint, Http, IssuerError, Metadata, Reached, Signer, complete, discover};
 use crate::secret::Secret;
-use crate::store::{ProfileLock, Store, StoreError};
 #[cfg(doc)]
-use crate::verify::RevocationList;
+use crate::store::RevocationList;
+use crate::store::{ProfileLock, Store, StoreError};
 
 /// The stores, one of each kind.
 #[derive(Clone)]

@@ -11,11 +11,11 @@ use super::trust::{read_trust, trusted_keys};
 use super::{SessionError, SessionService};
 use crate::clock::{Clock, UnixTime};
 use crate::model::{DecidingToken, Profile, Session, StoredStatusList, Trust, duration_text};
-use crate::store::Store;
+use crate::store::{RevocationList, Store};
 use crate::ui::sanitize_for_terminal;
 use crate::verify::{
-    AcceptedTypes, CLOCK_TOLERANCE, Findings, KeySet, Outcome, Policy, Reason, ReasonCode, RevocationList, StatusClaim,
-    StatusList, StatusListPolicy, Step, Verdict, clock_rollback, explain, judge_status,
+    AcceptedTypes, CLOCK_TOLERANCE, Findings, KeySet, Outcome, Policy, Reason, ReasonCode, StatusClaim, StatusList,
+    StatusListPolicy, Step, Verdict, clock_rollback, explain, is_revoked, judge_status,
 };
 
 /// Verifies any number of tokens by one policy and one set of keys, without network access.
@@ -90,9 +90,8 @@ impl TokenVerifier {
     /// Reads the revocation list again. If it cannot be read, the previous one stays in use.
     pub fn reload_revocation_list(&self) {
         let mut revoked = self.revoked.write().unwrap_or_else(PoisonError::into_inner);
-        match revoked.again() {
-            Ok(reloaded) => *revoked = reloaded,
-            Err(error) => tracing::warn!("{error}"),
+        if let Err(error) = revoked.reload() {
+            tracing::warn!("{error}");
         }
     }
 
@@ -107,7 +106,7 @@ impl TokenVerifier {
             Verdict::Denied(_) => None,
         };
         let list = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
-        let revoked = list.contains(token) || claims.is_some_and(|claims| list.names(claims));
+        let revoked = is_revoked(list.tokens(), token, claims);
         drop(list);
         if revoked {
             findings.deny("revoked", Reason::revoked());

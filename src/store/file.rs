@@ -1,18 +1,18 @@
 //! Sessions as files in the `age` format, for machines without a keychain.
 
 use std::collections::HashMap;
-use std::fs::{DirBuilder, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::keys::{Key, KeySource};
 use super::{Damage, MAX_BYTES, Store, StoreError};
+use crate::fs::{AtomicFile, create_private_dir, sync_dir};
 use crate::model::{ProfileName, RecordName, Session, SessionFormatError, StoreKind};
 use crate::secret::SecretBytes;
 
@@ -24,25 +24,8 @@ use crate::secret::SecretBytes;
 pub struct FileStore {
     dir: PathBuf,
     key: KeySource,
-    reserved: Mutex<HashMap<ProfileName, Next>>,
+    reserved: Mutex<HashMap<ProfileName, AtomicFile>>,
 }
-
-/// The file that is to become the session's: beside it, under a name of its own, and locked as long as its maker lives.
-/// Removed when dropped.
-#[derive(Debug)]
-struct Next {
-    file: File,
-    path: PathBuf,
-}
-
-impl Drop for Next {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// How many names are tried for a new file before giving up.
-const MAX_TRIES: u32 = 100;
 
 impl FileStore {
     /// A store of files in `dir`, sealed to `key`. Touches nothing yet; `dir` is made at the first write, mode 0700.
@@ -55,14 +38,14 @@ impl FileStore {
         self.dir.join(format!("{item}.age"))
     }
 
-    fn reserved(&self) -> MutexGuard<'_, HashMap<ProfileName, Next>> {
+    fn reserved(&self) -> MutexGuard<'_, HashMap<ProfileName, AtomicFile>> {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the directory where it is missing, and refuses one in which others could put files of theirs.
     fn prepare_dir(&self) -> Result<(), StoreError> {
         let failed = |e| StoreError::io("make the directory", &self.dir, e);
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(failed)?;
+        create_private_dir(&self.dir).map_err(failed)?;
         let mode = self.dir.metadata().map_err(failed)?.mode() & 0o7777;
         if mode & 0o022 != 0 {
             let dir = self.dir.display();
@@ -72,46 +55,11 @@ impl FileStore {
         Ok(())
     }
 
-    /// A new next file of `item`, after removing those that killed processes left.
-    fn next(&self, item: &str) -> Result<Next, StoreError> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
+    /// Creates the file that is to replace `item`.
+    fn next(&self, item: &str) -> Result<AtomicFile, StoreError> {
         self.prepare_dir()?;
-        let begin = format!(".{item}.age.");
-        self.clean(&begin);
-        for _ in 0..MAX_TRIES {
-            let count = COUNT.fetch_add(1, Ordering::Relaxed);
-            let path = self.dir.join(format!("{begin}{}-{count}.next", std::process::id()));
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = match rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR) {
-                Ok(fd) => File::from(fd),
-                Err(Errno::EXIST) => continue,
-                Err(e) => return Err(StoreError::io("make", &path, e.into())),
-            };
-            // Between its making and its locking another process may have taken it for a leftover.
-            let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-            let next = Next { file, path };
-            let links = next.file.metadata().map_err(|e| StoreError::io("make", &next.path, e))?.nlink();
-            if !matches!(locked, Err(Errno::WOULDBLOCK)) && links > 0 {
-                return Ok(next);
-            }
-        }
         let path = self.path(item);
-        Err(StoreError::io("make a new file beside", &path, io::ErrorKind::AlreadyExists.into()))
-    }
-
-    /// Removes the files in the directory that begin with `begin` and that no living process holds.
-    fn clean(&self, begin: &str) {
-        for entry in self.dir.read_dir().into_iter().flatten().flatten() {
-            if !entry.file_name().to_str().is_some_and(|n| n.starts_with(begin) && n.ends_with(".next")) {
-                continue;
-            }
-            let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-            if let Ok(fd) = rustix::fs::open(entry.path(), flags, Mode::empty())
-                && rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok()
-            {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
+        AtomicFile::beside(&path).map_err(|e| StoreError::io("create a file beside", &path, e))
     }
 
     /// What is kept as `item`, opened.
@@ -138,23 +86,16 @@ impl FileStore {
     }
 
     /// Seals `plain` and puts it in the place of `item`, in the file that was reserved for it if one was.
-    fn write_item(&self, item: &str, plain: &SecretBytes, reserved: Option<Next>) -> Result<(), StoreError> {
+    fn write_item(&self, item: &str, plain: &SecretBytes, reserved: Option<AtomicFile>) -> Result<(), StoreError> {
         let path = self.path(item);
         // Before the key: it may live in the same directory, which is then made with this mode.
         self.prepare_dir()?;
         let sealed = self.key.load_or_create()?.seal(plain.expose())?;
-        let mut next = match reserved {
+        let next = match reserved {
             Some(next) => next,
             None => self.next(item)?,
         };
-        let failed = |e: io::Error| StoreError::io("write", &path, e);
-        fill(&mut next.file, &sealed).map_err(failed)?;
-        std::fs::rename(&next.path, &path).map_err(failed)?;
-        self.sync_dir()
-    }
-
-    fn sync_dir(&self) -> Result<(), StoreError> {
-        File::open(&self.dir).and_then(|d| d.sync_all()).map_err(|e| StoreError::io("write", &self.dir, e))
+        next.replace(&sealed).map_err(|e| StoreError::io("write", &path, e))
     }
 }
 
@@ -188,7 +129,7 @@ impl Store for FileStore {
         let path = self.path(profile.as_str());
         self.reserved().remove(profile);
         match std::fs::remove_file(&path) {
-            Ok(()) => self.sync_dir().map(|()| true),
+            Ok(()) => sync_dir(&self.dir).map(|()| true).map_err(|e| StoreError::io("write", &self.dir, e)),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(StoreError::io("remove", &path, e)),
         }
@@ -202,8 +143,8 @@ impl Store for FileStore {
             Some(next) => next,
             None => self.next(profile.as_str())?,
         };
-        allocate(&mut next.file, sealed_length(bytes))
-            .map_err(|e| StoreError::io("make room for", &self.path(profile.as_str()), e))?;
+        next.reserve(sealed_length(bytes))
+            .map_err(|e| StoreError::io("reserve space for", &self.path(profile.as_str()), e))?;
         self.reserved().insert(profile.clone(), next);
         Ok(())
     }
@@ -220,28 +161,9 @@ fn sealed_length(bytes: usize) -> u64 {
     bytes.saturating_add(bytes / 4096).saturating_add(1024)
 }
 
-/// Gives `file` blocks for `length` bytes.
-fn allocate(file: &mut File, length: u64) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    match rustix::fs::fallocate(&*file, rustix::fs::FallocateFlags::empty(), 0, length) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-        done => return Ok(done?),
-    }
-    file.seek(SeekFrom::Start(0))?;
-    io::copy(&mut io::repeat(0).take(length), file)?;
-    file.sync_all()
-}
-
-/// Makes `bytes` the whole content of `file`, durably. Cuts only after writing: what was allocated is used first.
-fn fill(file: &mut File, bytes: &[u8]) -> io::Result<()> {
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(bytes)?;
-    file.set_len(bytes.len() as u64)?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt;
     use std::process::Command;
 

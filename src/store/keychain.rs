@@ -9,7 +9,7 @@ use std::time::Duration;
 use keyring_core::api::CredentialStore;
 use keyring_core::{Entry, Error as KeyringError};
 
-use super::turn::{Hopeless, Place, Turn};
+use super::connect_queue::{ConnectPermit, QueuePlace, ServiceHangs};
 use super::{Damage, MAX_BYTES, Store, StoreError};
 use crate::model::{ProfileName, RecordName, Session, StoreKind};
 use crate::secret::SecretBytes;
@@ -97,9 +97,10 @@ impl Keychain {
         // The look is over before the turn is waited for: who has the turn needs the connection's place.
         let connects = self.shared.connection().is_none();
         let turn = match (&self.turns, connects) {
-            (Some(file), true) => match Place::join(file).map_or(Ok(None), |place| place.wait(TURN_LIMIT)) {
+            (Some(file), true) => match QueuePlace::join(file.clone()).map_or(Ok(None), |place| place.wait(TURN_LIMIT))
+            {
                 Ok(turn) => turn,
-                Err(Hopeless) => return Err(timed_out()),
+                Err(ServiceHangs) => return Err(timed_out()),
             },
             _ => None,
         };
@@ -117,13 +118,13 @@ impl Keychain {
         }
         match receiver.recv_timeout(self.limit) {
             Ok(Err(StoreError::TimedOut { .. })) => {
-                call.end_turn(Turn::fail);
+                call.end_turn(ConnectPermit::fail);
                 Err(timed_out())
             }
             Ok(answer) => answer,
             Err(RecvTimeoutError::Timeout) => {
                 call.abandon();
-                call.end_turn(Turn::fail);
+                call.end_turn(ConnectPermit::fail);
                 Err(timed_out())
             }
             Err(RecvTimeoutError::Disconnected) => {
@@ -138,7 +139,7 @@ struct Call {
     shared: Arc<Shared>,
     abandoned: Abandoned,
     /// Until it has connected.
-    turn: Mutex<Option<Turn>>,
+    turn: Mutex<Option<ConnectPermit>>,
 }
 
 impl Shared {
@@ -158,7 +159,7 @@ impl Drop for Finish {
 
 impl Call {
     /// Lets the next process have its turn.
-    fn end_turn(&self, how: impl FnOnce(Turn)) {
+    fn end_turn(&self, how: impl FnOnce(ConnectPermit)) {
         if let Some(turn) = self.turn.lock().unwrap_or_else(PoisonError::into_inner).take() {
             how(turn);
         }

@@ -1,17 +1,17 @@
 //! The key that sessions in files are sealed to: read from an `age` identity file, made at first use, or a passphrase.
 
 use std::fmt::{self, Write as _};
-use std::fs::{DirBuilder, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use age::secrecy::{ExposeSecret, SecretString};
 use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
 use super::StoreError;
+use crate::fs::{AtomicFile, create_private_dir};
 use crate::secret::Secret;
 use crate::ui::shell_word;
 
@@ -179,57 +179,22 @@ fn load(path: &Path) -> Result<Key, StoreError> {
     Ok(Key::File(identities))
 }
 
-/// Makes a new key at `path` unless there is one. It appears there whole and durable or not at all: it is written under
-/// another name and then linked, which fails where another was quicker.
+/// Creates a key at `path` unless another process is quicker. The file appears there whole and durable, or not at all.
 fn create(path: &Path) -> Result<(), StoreError> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let failed = |doing| move |e: io::Error| StoreError::io(doing, path, e);
-    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("make the directory of"))?;
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}-{count}.new", std::process::id()));
-    let fresh = dir.join(name);
-    // A process of the same number may have died here and left it.
-    let _ = std::fs::remove_file(&fresh);
-    let made = write_new(&fresh).and_then(|()| put_in_place(&fresh, path));
-    let _ = std::fs::remove_file(&fresh);
-    match made {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed("make")(e)),
-        _ => {}
-    }
-    File::open(dir).and_then(|d| d.sync_all()).map_err(failed("make"))
-}
-
-fn write_new(fresh: &Path) -> io::Result<()> {
+    let failed = |e: io::Error| StoreError::io("create", path, e);
+    path.parent().map_or(Ok(()), create_private_dir).map_err(failed)?;
+    let file = AtomicFile::beside(path).map_err(failed)?;
+    // A store has no clock, but the file system has.
+    let created = file.created().ok().and_then(|time| jiff::Timestamp::try_from(time).ok()).unwrap_or_default();
+    let created = created.round(jiff::Unit::Second).unwrap_or(created);
     let identity = age::x25519::Identity::generate();
     let secret = identity.to_string();
-    // Room for all of it beforehand: a string that grows leaves its old halves on the heap.
+    // With enough capacity from the start: a string that grows leaves copies of its content on the heap.
     let mut text = Zeroizing::new(String::with_capacity(512));
-    let created = jiff::Timestamp::from_second(now_from_mtime(fresh)?).unwrap_or_default();
     let _ = write!(text, "# created: {created}\n# public key: {}\n{}\n", identity.to_public(), secret.expose_secret());
-    let flags = OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = File::from(rustix::fs::open(fresh, flags, Mode::empty())?);
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
-/// Makes the empty file `fresh` and tells when that was, in seconds since 1970: only the file system knows the time
-/// here, since a store has no clock.
-fn now_from_mtime(fresh: &Path) -> io::Result<i64> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::open(fresh, flags, Mode::RUSR | Mode::WUSR)?);
-    Ok(file.metadata()?.mtime())
-}
-
-fn put_in_place(fresh: &Path, path: &Path) -> io::Result<()> {
-    match std::fs::hard_link(fresh, path) {
-        Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
-            let here = rustix::fs::CWD;
-            Ok(rustix::fs::renameat_with(here, fresh, here, path, rustix::fs::RenameFlags::NOREPLACE)?)
-        }
-        linked => linked,
+    match file.create_new(text.as_bytes()) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(failed(e)),
+        _ => Ok(()),
     }
 }
 

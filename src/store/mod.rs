@@ -1,10 +1,11 @@
 //! Where sessions live: the platform's keychain or an encrypted file, behind one trait, and the lock beside them.
 
+mod connect_queue;
 mod file;
 mod keychain;
 mod keys;
-mod lock;
-mod turn;
+mod profile_lock;
+mod revocation_list;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,10 @@ use std::time::Duration;
 pub use file::FileStore;
 pub use keychain::Keychain;
 pub use keys::{KeyProblem, KeySource};
-pub use lock::{LockError, ProfileLock};
+pub use profile_lock::ProfileLock;
+pub use revocation_list::{RevocationList, RevocationListError};
 
+pub use crate::fs::LockError;
 use crate::model::{ProfileName, RecordName, Session, SessionFormatError, StoreKind};
 use crate::secret::SecretBytes;
 

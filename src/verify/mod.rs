@@ -16,7 +16,7 @@ mod policy;
 #[cfg(test)]
 mod properties;
 mod reason;
-mod revoked;
+mod revocation;
 mod rsa;
 mod status_list;
 mod strict_json;
@@ -36,7 +36,7 @@ pub use keys::{KeyInfo, KeySet, ListedKey};
 pub use options::{InvalidOption, PolicyOptions, VerdictAnswer};
 pub use policy::{AcceptedTypes, Algorithm, InvalidAlgorithm, Policy};
 pub use reason::{Reason, ReasonCode};
-pub use revoked::{RevocationList, RevocationListError};
+pub use revocation::{is_revoked, mark_revoked};
 #[cfg(fuzzing)]
 pub use status_list::Statuses;
 #[cfg(test)]

@@ -182,8 +182,8 @@ impl Policy {
     /// The leeway that is given by default: 30 seconds.
     pub const LEEWAY: Duration = Duration::from_secs(30);
 
-    /// The largest leeway, a day. Local revocations are kept that long past a token's end, and so no leeway revives one.
-    pub const MAX_LEEWAY: Duration = Duration::from_secs(24 * 60 * 60);
+    /// The largest leeway.
+    pub const MAX_LEEWAY: Duration = crate::model::MAX_LEEWAY;
 
     /// The default policy for tokens of `issuer` for one of `audiences`.
     #[must_use]

@@ -73,10 +73,10 @@ fn what_holds_no_authorities_is_not_waited_for() {
         ("empty", "no PEM certificate in it"),
         ("text", "no PEM certificate in it"),
         ("junk", "what it holds is no certificate"),
-        ("directory", "it is no plain file"),
-        ("pipe", "it is no plain file"),
-        ("/dev/zero", "it is no plain file"),
-        ("huge", "it is larger than 8192 KiB"),
+        ("directory", "not a regular file"),
+        ("pipe", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+        ("huge", "larger than 8192 KiB"),
     ] {
         let path = home.path().join(name);
         match name {

@@ -2,17 +2,19 @@
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::fs::{FileLock, LockError, LockFile, create_private_dir};
 
 /// Why the socket was not made.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,9 @@ pub enum ListenError {
     /// Longer than a socket's address may be.
     #[error("{} is too long for a socket's address", .0.display())]
     TooLong(PathBuf),
+    /// The lock file beside the socket cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// A file operation failed.
     #[error("cannot {doing} {}: {source}", .path.display())]
     Io {
@@ -58,7 +63,7 @@ pub struct Listening {
     /// Where it is.
     pub path: PathBuf,
     /// Held as long as the agent lives, in whatever way it ends.
-    _lock: File,
+    _lock: FileLock,
     dir: OwnedFd,
     ours: bool,
 }
@@ -97,25 +102,20 @@ pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<(UnixListener,
     let dir = open_dir(parent)?;
     let mut lock_name = name.to_owned();
     lock_name.push(".lock");
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let lock = rustix::fs::openat(&dir, &lock_name, flags, Mode::RUSR | Mode::WUSR).map_err(failed("lock"))?;
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Err(ListenError::Running(path.to_owned())),
-        Err(e) => return Err(failed("lock")(e)),
-    }
+    let lock = LockFile::open_in(&dir, &lock_name, path.with_file_name(&lock_name)).and_then(LockFile::try_lock)?;
+    let lock = lock.ok_or_else(|| ListenError::Running(path.to_owned()))?;
     let ours = given.is_none();
     let listener = match given {
         Some(listener) => listener,
         None => bind(&dir, parent, name, path)?,
     };
-    Ok((listener, Listening { path: path.to_owned(), _lock: File::from(lock), dir, ours }))
+    Ok((listener, Listening { path: path.to_owned(), _lock: lock, dir, ours }))
 }
 
 /// Opens the socket's directory and makes sure that it is this user's alone to change.
 fn open_dir(path: &Path) -> Result<OwnedFd, ListenError> {
     let failed = |doing| move |source: io::Error| ListenError::Io { doing, path: path.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make the directory"))?;
+    create_private_dir(path).map_err(failed("make the directory"))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed("open the directory")(e.into()))?;
     let dir = File::from(dir);

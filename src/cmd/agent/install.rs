@@ -102,17 +102,11 @@ fn not_ours(path: &Path, error: std::io::Error) -> Error {
     Error::new(ErrorCode::Usage, anyhow::Error::new(error).context(context), "make the directory yours to write")
 }
 
-/// Puts the whole file in place in one step.
+/// Writes the unit's file atomically.
 fn write(unit: &Unit) -> Result<(), Error> {
-    let failed = |e| not_ours(&unit.path, e);
-    let dir = unit.path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(dir).map_err(failed)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
-    std::io::Write::write_all(&mut file, unit.text.as_bytes()).map_err(failed)?;
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    fs::set_permissions(file.path(), readable).map_err(failed)?;
-    file.persist(&unit.path).map_err(|e| failed(e.error))?;
-    Ok(())
+    let written = unit.path.parent().map_or(Ok(()), fs::create_dir_all);
+    let written = written.and_then(|()| crate::fs::replace(&unit.path, unit.text.as_bytes(), 0o644));
+    written.map_err(|e| not_ours(&unit.path, e))
 }
 
 /// Runs the service manager's commands, or names them where it is not there to take them.

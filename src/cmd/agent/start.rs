@@ -1,6 +1,5 @@
 //! `authctl agent start` and `stop`: into the background until it is ready, and back until it is gone.
 
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,6 +10,7 @@ use crate::agent::protocol::Stopping;
 use crate::app::App;
 use crate::cli::AgentStart;
 use crate::error::{Error, ErrorCode};
+use crate::fs::is_locked;
 use crate::paths::TOKEN_VARIABLES;
 
 /// How long another start may take that was a moment earlier.
@@ -123,6 +123,5 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
 pub(super) fn lock_is_held(socket: &Path) -> bool {
     let mut name = socket.as_os_str().to_owned();
     name.push(".lock");
-    let Ok(file) = File::open(name) else { return false };
-    matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock))
+    is_locked(Path::new(&name))
 }

@@ -1,0 +1,205 @@
+//! The atomic replacement of a file: readers see the old content or the new one, whole, whenever the writer stops.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::{directory_of, sync_dir};
+
+/// Replaces the file at `path`, or creates it, with `bytes` and `mode`. The file is durable when this returns.
+///
+/// # Errors
+/// Where the file cannot be written; the old file is then unchanged, unless only the last sync of the directory failed.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let next = AtomicFile::beside(path)?;
+    next.file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    next.replace(bytes)
+}
+
+/// A file beside the one that it is to replace, mode 0600. It is removed when dropped.
+///
+/// It is locked as long as its process lives, so that a later one can tell it from what a killed process left behind.
+#[derive(Debug)]
+pub struct AtomicFile {
+    file: File,
+    path: PathBuf,
+    target: PathBuf,
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// How many names are tried for a new file.
+const MAX_ATTEMPTS: u32 = 100;
+
+impl AtomicFile {
+    /// Creates an empty file in the directory of `target`, and removes those that killed processes left there for the
+    /// same target.
+    ///
+    /// # Errors
+    /// Where the file cannot be created.
+    pub fn beside(target: &Path) -> io::Result<Self> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let dir = directory_of(target);
+        let mut prefix = OsString::from(".");
+        prefix.push(target.file_name().ok_or(io::ErrorKind::InvalidFilename)?);
+        prefix.push(".");
+        remove_abandoned(dir, &prefix);
+        for _ in 0..MAX_ATTEMPTS {
+            let mut name = prefix.clone();
+            name.push(format!("{}-{}.next", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+            let path = dir.join(name);
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = match rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR) {
+                Ok(fd) => File::from(fd),
+                Err(Errno::EXIST) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+            let next = Self { file, path, target: target.to_owned() };
+            // Another process may have locked and removed it as abandoned before it was locked here.
+            if !matches!(locked, Err(Errno::WOULDBLOCK)) && next.file.metadata()?.nlink() > 0 {
+                return Ok(next);
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// Allocates `length` bytes on the disk, so that writing up to as many cannot fail for lack of space.
+    ///
+    /// # Errors
+    /// Where there is not enough space.
+    pub fn reserve(&mut self, length: u64) -> io::Result<()> {
+        #[cfg(target_os = "linux")]
+        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, length) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            allocated => return Ok(allocated?),
+        }
+        self.file.seek(SeekFrom::Start(0))?;
+        io::copy(&mut io::repeat(0).take(length), &mut self.file)?;
+        self.file.sync_all()
+    }
+
+    /// Returns when the file was created, by the file system's clock.
+    ///
+    /// # Errors
+    /// Where its metadata cannot be read.
+    pub fn created(&self) -> io::Result<SystemTime> {
+        self.file.metadata()?.modified()
+    }
+
+    /// Puts `bytes` in the place of the target. The new file is durable when this returns.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; the old file is then unchanged, unless only the last sync of the directory failed.
+    pub fn replace(mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes)?;
+        std::fs::rename(&self.path, &self.target)?;
+        sync_dir(directory_of(&self.target))
+    }
+
+    /// Creates the target with `bytes`. The new file is durable when this returns.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] where the target exists, and as [`AtomicFile::replace`].
+    pub fn create_new(mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(bytes)?;
+        match std::fs::hard_link(&self.path, &self.target) {
+            // The file system has no hard links.
+            Err(e) if matches!(e.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) => {
+                let (cwd, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::NOREPLACE);
+                rustix::fs::renameat_with(cwd, &self.path, cwd, &self.target, flags)?;
+            }
+            linked => linked?,
+        }
+        sync_dir(directory_of(&self.target))
+    }
+
+    /// Makes `bytes` the whole content, durably. Truncates only afterwards, so that reserved blocks are used first.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(bytes)?;
+        self.file.set_len(bytes.len() as u64)?;
+        self.file.sync_all()
+    }
+}
+
+/// Removes the files in `dir` whose name begins with `prefix` and that no living process holds.
+fn remove_abandoned(dir: &Path, prefix: &OsStr) {
+    for entry in dir.read_dir().into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.as_bytes();
+        if !name.starts_with(prefix.as_bytes()) || !name.ends_with(b".next") {
+            continue;
+        }
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        if let Ok(fd) = rustix::fs::open(entry.path(), flags, Mode::empty())
+            && rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok()
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = dir.read_dir().expect("list");
+        let mut names: Vec<String> =
+            entries.map(|e| e.expect("entry").file_name().into_string().expect("UTF-8")).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn replace_sets_content_and_mode_and_leaves_nothing_else() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("a");
+        for (text, mode) in [("first, and long", 0o600), ("second", 0o644), ("", 0o640)] {
+            replace(&path, text.as_bytes(), mode).expect("replaced");
+            assert_eq!(std::fs::read_to_string(&path).expect("there"), text);
+            assert_eq!(path.metadata().expect("there").mode() & 0o777, mode);
+            assert_eq!(names(dir.path()), ["a"]);
+        }
+        assert!(replace(&dir.path().join("missing/a"), b"x", 0o600).is_err());
+    }
+
+    #[test]
+    fn create_new_keeps_an_existing_file() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("a");
+        let create = |text: &str| AtomicFile::beside(&path).expect("created").create_new(text.as_bytes());
+        create("first").expect("new");
+        assert_eq!(create("second").expect_err("exists").kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&path).expect("there"), "first");
+        assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn only_abandoned_files_of_the_same_target_are_removed() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let in_use = AtomicFile::beside(&dir.path().join("a")).expect("created");
+        for name in [".a.1-0.next", ".b.1-0.next"] {
+            std::fs::write(dir.path().join(name), "left behind").expect("written");
+        }
+        replace(&dir.path().join("a"), b"x", 0o600).expect("replaced");
+        let left = names(dir.path());
+        assert_eq!(left.len(), 3, "{left:?}");
+        assert!(in_use.path.exists() && left.contains(&".b.1-0.next".to_owned()), "{left:?}");
+        in_use.replace(b"y").expect("replaced");
+        assert_eq!(names(dir.path()), [".b.1-0.next", "a"]);
+    }
+}

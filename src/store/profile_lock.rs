@@ -1,0 +1,107 @@
+//! The lock under which one process at a time reads a profile's session, changes it and writes it back.
+
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::clock::{Clock, UnixTime};
+use crate::fs::{FileLock, LockError, LockFile};
+use crate::model::ProfileName;
+
+/// A profile's lock, on the file `DIR/PROFILE.lock`. Released when dropped.
+#[derive(Debug)]
+pub struct ProfileLock {
+    _lock: FileLock,
+}
+
+impl ProfileLock {
+    /// Waits for the lock of `profile` in `dir` for at most `limit`. Creates the directory where it is missing.
+    ///
+    /// The future can be dropped at any time.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub async fn acquire(
+        dir: &Path,
+        profile: &ProfileName,
+        clock: &dyn Clock,
+        limit: Duration,
+    ) -> Result<Self, LockError> {
+        let lock = LockFile::open(path(dir, profile))?.lock(clock, limit).await?;
+        Ok(Self { _lock: lock })
+    }
+
+    /// Takes the lock of `profile` in `dir` if it is free, else returns `None`.
+    ///
+    /// # Errors
+    /// [`LockError`], never [`LockError::TimedOut`].
+    pub fn try_acquire(dir: &Path, profile: &ProfileName) -> Result<Option<Self>, LockError> {
+        let lock = LockFile::open(path(dir, profile))?.try_lock()?;
+        Ok(lock.map(|lock| Self { _lock: lock }))
+    }
+
+    /// Marks that the session of `profile` has changed, for processes that cache it, and returns the mark: the lock file's
+    /// modification time, `now` and a random fraction of a second, so that no two marks are equal. Takes no space on the
+    /// disk. The caller holds the lock.
+    ///
+    /// # Errors
+    /// [`LockError::Io`].
+    pub fn mark_changed(dir: &Path, profile: &ProfileName, now: UnixTime) -> Result<SystemTime, LockError> {
+        let path = path(dir, profile);
+        let fraction = u32::try_from(RandomState::new().hash_one(0u8) % 1_000_000_000).unwrap_or(0);
+        let mark = UNIX_EPOCH + Duration::new(u64::try_from(now.0).unwrap_or(0), fraction);
+        let file = LockFile::open(path)?;
+        file.set_modified(mark)?;
+        // Read back: the file system may round it.
+        Ok(file.modified().unwrap_or(mark))
+    }
+
+    /// Returns the last mark that any process has left for `profile` in `dir`.
+    #[must_use]
+    pub fn mark(dir: &Path, profile: &ProfileName) -> Option<SystemTime> {
+        std::fs::metadata(path(dir, profile)).and_then(|metadata| metadata.modified()).ok()
+    }
+
+    /// Returns the profile whose lock file has this name.
+    #[must_use]
+    pub fn profile_of(file_name: &str) -> Option<ProfileName> {
+        file_name.strip_suffix(".lock")?.parse().ok()
+    }
+}
+
+fn path(dir: &Path, profile: &ProfileName) -> PathBuf {
+    dir.join(format!("{profile}.lock"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work() -> ProfileName {
+        "work".parse().expect("valid")
+    }
+
+    #[test]
+    fn each_profile_has_its_own_lock() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let try_acquire = |name: &str| ProfileLock::try_acquire(dir.path(), &name.parse().expect("valid"));
+        let held = try_acquire("work").expect("opened").expect("free");
+        assert!(try_acquire("work").expect("opened").is_none());
+        assert!(try_acquire("other").expect("opened").is_some());
+        drop(held);
+        assert!(try_acquire("work").expect("opened").is_some());
+    }
+
+    #[test]
+    fn each_change_leaves_a_new_mark() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        assert!(ProfileLock::mark(dir.path(), &work()).is_none());
+        let first = ProfileLock::mark_changed(dir.path(), &work(), UnixTime(1000)).expect("marked");
+        assert_eq!(ProfileLock::mark(dir.path(), &work()), Some(first));
+        let second = ProfileLock::mark_changed(dir.path(), &work(), UnixTime(1000)).expect("marked");
+        assert_ne!(first, second, "within the same second");
+        ProfileLock::mark_changed(dir.path(), &work(), UnixTime(i64::MIN)).expect("marked");
+        assert_eq!(ProfileLock::profile_of("work.lock"), Some(work()));
+        assert_eq!(ProfileLock::profile_of("work"), None);
+    }
+}
