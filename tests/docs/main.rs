@@ -1,23 +1,55 @@
-//! The manual pages and completions, rendered from the command line's definition, and the README's providers, from the
-//! presets: fails when the files are not what would be rendered now, and rewrites them with `BLESS=1`.
+//! The documents, checked against the program. The manual pages of the commands, the completions and the providers'
+//! descriptions are generated: `BLESS=1 cargo test --test docs` rewrites them.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
-use std::collections::BTreeMap;
+mod commands;
+mod details;
+mod examples;
+mod providers;
+mod roff;
+mod shell;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use authctl::cli::Cli;
-use authctl::error::EXIT_CODES;
-use authctl::model::{Grant, PROVIDERS, Provider, ProviderIssuer};
-use clap::CommandFactory as _;
+use clap::{CommandFactory as _, Parser as _};
 use clap_complete::Shell;
+use examples::EXAMPLES;
+
+/// The manual pages that are written by hand.
+const WRITTEN_PAGES: [&str; 4] = ["authctl.toml.5", "authctl-agent.7", "authctl-providers.7", "authctl-security.7"];
+
+/// The hand-written page with a generated part.
+const PROVIDERS_PAGE: &str = "man/authctl-providers.7";
+
+/// The longest README, in lines.
+const MAX_README: usize = 150;
+
+/// The longest line of an example, in characters: a page at 80 columns has a margin of 11.
+const MAX_EXAMPLE: usize = 69;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn blessing() -> bool {
+    std::env::var_os("BLESS").is_some()
+}
 
 /// Every generated file by its path in the repository.
-fn rendered() -> BTreeMap<PathBuf, Vec<u8>> {
+fn generated() -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
-    let mut command = Cli::command();
-    command.build();
-    pages(&command, "authctl", &mut files);
+    for (name, page) in commands::pages() {
+        files.insert(Path::new("man").join(format!("{name}.1")), page.into_bytes());
+    }
     for (shell, name) in [(Shell::Bash, "authctl.bash"), (Shell::Zsh, "_authctl"), (Shell::Fish, "authctl.fish")] {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "authctl", &mut script);
@@ -26,131 +58,146 @@ fn rendered() -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-fn pages(command: &clap::Command, name: &str, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
-    let title: &'static str = name.to_owned().leak();
-    let man = clap_mangen::Man::new(command.clone().name(title).display_name(title));
-    let mut page = Vec::new();
-    man.render(&mut page).expect("rendered");
-    page.extend_from_slice(exit_status().as_bytes());
-    files.insert(Path::new("man").join(format!("{name}.1")), page);
-    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
-        pages(sub, &format!("{name}-{}", sub.get_name()), files);
-    }
-}
-
-fn exit_status() -> String {
-    let rows: String = EXIT_CODES.iter().map(|(code, meaning)| format!(".TP\n\\fB{code}\\fR\n{meaning}\n")).collect();
-    format!(".SH EXIT STATUS\n{rows}")
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+/// The files in `man` and `completions`.
+fn found() -> BTreeSet<PathBuf> {
+    let files = |dir: &'static str| {
+        fs::read_dir(root().join(dir))
+            .expect("a directory")
+            .map(move |entry| Path::new(dir).join(entry.unwrap().file_name()))
+    };
+    files("man").chain(files("completions")).collect()
 }
 
 #[test]
-fn manual_and_completions_are_current() {
-    let files = rendered();
-    if std::env::var_os("BLESS").is_some() {
-        for dir in ["man", "completions"] {
-            let _ = fs::remove_dir_all(root().join(dir));
-            fs::create_dir_all(root().join(dir)).expect("made");
-        }
+fn generated_files_are_current() {
+    let files = generated();
+    let written: BTreeSet<PathBuf> = WRITTEN_PAGES.iter().map(|name| Path::new("man").join(name)).collect();
+    let expected: BTreeSet<PathBuf> = files.keys().cloned().chain(written).collect();
+    if blessing() {
         for (path, text) in &files {
             fs::write(root().join(path), text).expect("written");
+        }
+        for path in found().difference(&expected) {
+            fs::remove_file(root().join(path)).expect("removed");
         }
     }
     for (path, text) in &files {
         let found = fs::read(root().join(path)).unwrap_or_default();
         assert!(found == *text, "{} is not current: run `BLESS=1 cargo test --test docs`", path.display());
     }
-    for dir in ["man", "completions"] {
-        for entry in fs::read_dir(root().join(dir)).expect("there") {
-            let path = Path::new(dir).join(entry.expect("an entry").file_name());
-            assert!(files.contains_key(&path), "{} is no longer rendered", path.display());
-        }
-    }
+    assert_eq!(found(), expected, "files that are missing, or no longer generated");
 }
 
 #[test]
-fn the_readme_has_each_exit_code_in_its_table() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("there");
-    for (code, meaning) in EXIT_CODES {
-        assert!(readme.contains(&format!("| {code} | {meaning} |")), "exit code {code} is not in README.md");
-    }
-}
-
-/// The README's part between these is rendered from the presets.
-const PROVIDERS_BEGIN: &str = "<!-- providers -->\n";
-const PROVIDERS_END: &str = "<!-- /providers -->";
-
-fn providers() -> String {
-    let mut text = String::from(
-        "| provider | issuer | logs in with | client secret | redirect to register | access token | what it cannot do |\n\
-         | --- | --- | --- | --- | --- | --- | --- |\n",
-    );
-    for provider in PROVIDERS {
-        text.push_str(&provider_row(provider));
-    }
-    text.push('\n');
-    for provider in PROVIDERS {
-        let Provider { name, title, register, documentation, .. } = provider;
-        let pages: Vec<String> = documentation.iter().map(|(page, url)| format!("[{page}]({url})")).collect();
-        let checked = if pages.is_empty() { String::new() } else { format!(" Checked: {}.", pages.join(", ")) };
-        text.push_str(&format!("- {title} (`{name}`). {register}{checked}\n"));
-    }
-    text
-}
-
-fn provider_row(provider: &Provider) -> String {
-    let issuer = match provider.issuer {
-        ProviderIssuer::Fixed(issuer) => format!("`{issuer}`"),
-        ProviderIssuer::Default(issuer) => format!("`{issuer}`, or yours"),
-        ProviderIssuer::Yours { example } => format!("yours: `{example}`"),
-    };
-    if let Some(why) = provider.unsupported {
-        return format!("| `{}` | {issuer} | | | | | {why} |\n", provider.name);
-    }
-    let grants: Vec<String> = provider.grants.iter().map(|grant| format!("`--{grant}`")).collect();
-    // That a service has to prove itself goes without saying.
-    let secret_for = provider.secret_for.iter().find(|grant| **grant != Grant::ClientCredentials);
-    let secret = match secret_for {
-        _ if provider.needs_secret => "yes".to_owned(),
-        Some(grant) => format!("only for `--{grant}`"),
-        None => "no".to_owned(),
-    };
-    let redirect =
-        if provider.registers_redirect { format!("`{}`", provider.redirect()) } else { "none to register".to_owned() };
-    format!(
-        "| `{}` | {issuer} | {} | {secret} | {redirect} | {} |{} |\n",
-        provider.name,
-        grants.join(", "),
-        provider.access_token.words(),
-        provider.notes.iter().map(|note| format!(" {note}")).collect::<String>(),
-    )
-}
-
-#[test]
-fn the_readme_has_the_providers_as_they_are() {
-    let path = root().join("README.md");
-    let readme = fs::read_to_string(&path).expect("there");
-    let (before, rest) = readme.split_once(PROVIDERS_BEGIN).expect("the README says where the providers begin");
-    let (found, after) = rest.split_once(PROVIDERS_END).expect("the README says where the providers end");
-    let rendered = providers();
-    if std::env::var_os("BLESS").is_some() {
-        fs::write(&path, format!("{before}{PROVIDERS_BEGIN}{rendered}{PROVIDERS_END}{after}")).expect("written");
+fn providers_page_describes_every_preset() {
+    let page = read(PROVIDERS_PAGE);
+    let (before, rest) = page.split_once(providers::BEGIN).expect("the start of the generated part");
+    let (found, after) = rest.split_once(providers::END).expect("the end of the generated part");
+    let rendered = providers::rendered();
+    if blessing() {
+        let text = format!("{before}{}{rendered}{}{after}", providers::BEGIN, providers::END);
+        fs::write(root().join(PROVIDERS_PAGE), text).expect("written");
     } else {
-        assert!(found == rendered, "README.md is not current: run `BLESS=1 cargo test --test docs`");
+        assert!(found == rendered, "{PROVIDERS_PAGE} is not current: run `BLESS=1 cargo test --test docs`");
     }
-    // Nothing told at a login is missing for those who read first.
-    for provider in PROVIDERS {
-        for sentence in provider.notes.iter().chain(&provider.unsupported) {
-            assert!(rendered.contains(sentence), "{sentence}");
+}
+
+#[test]
+fn every_command_page_has_examples() {
+    let pages: BTreeSet<String> = commands::pages().into_iter().map(|(name, _)| name).collect();
+    let described: BTreeSet<String> = EXAMPLES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(pages, described);
+    for (name, _) in details::DETAILS {
+        assert!(pages.contains(*name), "there is no page {name}");
+    }
+    for (name, examples) in EXAMPLES {
+        assert!(!examples.is_empty(), "{name}");
+        let command = name.replace('-', " ").replace("dev issuer", "dev-issuer");
+        let mentions = |(_, text): &(&str, &str)| text.contains(&command);
+        assert!(examples.iter().any(mentions), "no example of {name} runs `{command}`");
+    }
+}
+
+/// Every invocation of authctl in `text`, which is from `place`, is one that authctl accepts.
+fn check_invocations(place: &str, text: &str) -> usize {
+    let invocations = shell::invocations(text, "authctl");
+    for words in &invocations {
+        if let Err(error) = Cli::try_parse_from(words) {
+            assert!(!error.use_stderr(), "{place}: {}\n{error}", words.join(" "));
         }
-        assert_eq!(rendered.matches(&format!("| `{}` |", provider.name)).count(), 1, "{}", provider.name);
     }
-    // A row that has a cell too many or too few is drawn askew.
-    let cells = |line: &str| line.matches('|').count();
-    for row in rendered.lines().take_while(|line| line.starts_with('|')) {
-        assert_eq!(cells(row), 8, "{row}");
+    invocations.len()
+}
+
+#[test]
+fn examples_are_accepted_by_the_command_line() {
+    for (name, examples) in EXAMPLES {
+        for (_, text) in *examples {
+            assert!(check_invocations(name, text) > 0, "{name}: {text}");
+            assert!(text.lines().all(|line| line.len() <= MAX_EXAMPLE), "{name}: too wide for 80 columns: {text}");
+        }
     }
+    for name in WRITTEN_PAGES {
+        let page = read(Path::new("man").join(name));
+        assert!(check_invocations(name, &roff::literal_text(&page)) > 0, "{name}");
+    }
+    assert!(check_invocations("README.md", &shell_blocks(&read("README.md"))) > 0);
+}
+
+/// The shell code in a Markdown document.
+fn shell_blocks(markdown: &str) -> String {
+    let mut blocks = String::new();
+    for block in markdown.split("```sh\n").skip(1) {
+        blocks.push_str(block.split("```").next().unwrap_or_default());
+    }
+    blocks
+}
+
+#[test]
+fn readme_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= MAX_README, "README.md has {lines} lines");
+}
+
+/// A token in the arguments of a program can be read by every user of the machine.
+#[test]
+fn no_example_puts_a_token_in_arguments() {
+    let mut texts: Vec<(String, String)> = WRITTEN_PAGES
+        .iter()
+        .map(|name| ((*name).to_owned(), roff::literal_text(&read(Path::new("man").join(name)))))
+        .collect();
+    texts.push(("README.md".to_owned(), shell_blocks(&read("README.md"))));
+    for (name, examples) in EXAMPLES {
+        texts.extend(examples.iter().map(|(_, text)| ((*name).to_owned(), (*text).to_owned())));
+    }
+    for (place, text) in texts {
+        assert!(!text.contains("\"$(authctl"), "{place} substitutes a token into an argument");
+        assert!(!text.contains("Bearer $"), "{place} puts a token in an argument");
+        let piped = text.lines().find(|line| line.contains("authctl token") && line.contains('|'));
+        assert!(piped.is_none(), "{place} goes on without a token where `authctl token` fails: {piped:?}");
+    }
+}
+
+#[test]
+fn relative_links_lead_to_files() {
+    for document in ["README.md", "CHANGELOG.md", "SECURITY.md", "benches/README.md"] {
+        let text = read(document);
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap_or_default();
+            if !path.is_empty() && !target.contains("://") {
+                let dir = Path::new(document).parent().expect("a directory");
+                assert!(root().join(dir).join(path).exists(), "{document} links to {target}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pages_pass_mandoc() {
+    let mut pages: Vec<PathBuf> = found().into_iter().filter(|path| path.starts_with("man")).collect();
+    pages.sort();
+    let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).args(&pages).current_dir(root()).output();
+    let lint = lint.expect("mandoc is not installed");
+    let report = String::from_utf8_lossy(&lint.stdout);
+    assert!(lint.status.success(), "{report}");
 }

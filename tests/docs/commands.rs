@@ -1,0 +1,144 @@
+//! The manual pages of the commands, from the definition of the command line.
+
+use authctl::cli::Cli;
+use authctl::error::EXIT_CODES;
+use clap::{Command, CommandFactory as _};
+
+use crate::details::DETAILS;
+use crate::examples::EXAMPLES;
+use crate::roff::{escape, prose};
+
+/// The date in the pages' footer.
+const DATE: &str = "2026-11-26";
+
+/// The pages by name.
+pub fn pages() -> Vec<(String, String)> {
+    let mut command = Cli::command();
+    command.build();
+    let mut pages = Vec::new();
+    collect(&command, "authctl", &mut pages);
+    pages
+}
+
+fn collect(command: &Command, name: &str, pages: &mut Vec<(String, String)>) {
+    pages.push((name.to_owned(), page(command, name)));
+    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+        collect(subcommand, &format!("{name}-{}", subcommand.get_name()), pages);
+    }
+}
+
+fn page(command: &Command, name: &str) -> String {
+    let title: &'static str = name.to_owned().leak();
+    let mut described = command.clone().name(title).display_name(title);
+    if described.get_long_about().is_none() {
+        let about = described.get_about().map(|about| format!("{about}.")).unwrap_or_default();
+        described = described.long_about(about);
+    }
+    let man = clap_mangen::Man::new(described)
+        .date(DATE)
+        .source(concat!("authctl ", env!("CARGO_PKG_VERSION")))
+        .manual("authctl manual");
+    let mut page = Vec::new();
+    man.render_title(&mut page).expect("rendered");
+    man.render_name_section(&mut page).expect("rendered");
+    man.render_synopsis_section(&mut page).expect("rendered");
+    man.render_description_section(&mut page).expect("rendered");
+    let details = DETAILS.iter().find(|(page, _)| *page == name).map(|(_, sections)| *sections).unwrap_or_default();
+    for (_, text) in details.iter().filter(|(heading, _)| *heading == "DESCRIPTION") {
+        page.extend_from_slice(format!(".PP\n{}", paragraphs(text)).as_bytes());
+    }
+    man.render_options_section(&mut page).expect("rendered");
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page).expect("rendered");
+    }
+    // Two breaks around an empty line are one paragraph, which mandoc warns about.
+    let mut page = String::from_utf8(page).expect("UTF-8").replace("\n.br\n\n.br\n", "\n.sp\n");
+    if let Some(help) = command.get_after_long_help().or_else(|| command.get_after_help()) {
+        page.push_str(&after_help(&help.to_string()));
+    }
+    for (heading, text) in details.iter().filter(|(heading, _)| *heading != "DESCRIPTION") {
+        page.push_str(&format!(".SH {heading}\n{}", paragraphs(text)));
+    }
+    page.push_str(".SH EXIT STATUS\n");
+    for (code, meaning) in EXIT_CODES {
+        page.push_str(&format!(".TP\n\\fB{code}\\fR\n{}\n", prose(meaning)));
+    }
+    page.push_str(&examples(name));
+    page.push_str(&see_also(name));
+    page
+}
+
+/// Returns the sections that the text after a command's help makes. Examples are left out: the page has its own.
+fn after_help(help: &str) -> String {
+    let (mut notes, mut sections) = (String::new(), String::new());
+    for paragraph in help.trim().split("\n\n").filter(|paragraph| !paragraph.contains("  authctl ")) {
+        match paragraph.split_once(":\n") {
+            Some((heading, text)) if !heading.contains('\n') => {
+                sections.push_str(&format!(".SH {}\n{}", heading.to_uppercase(), paragraphs(text)));
+            }
+            _ => notes.push_str(&format!("{paragraph}\n\n")),
+        }
+    }
+    match notes.trim() {
+        "" => sections,
+        notes => format!(".SH NOTES\n{}{sections}", paragraphs(notes)),
+    }
+}
+
+/// Renders paragraphs, and items as [`DETAILS`] has them.
+fn paragraphs(text: &str) -> String {
+    let mut rendered = String::new();
+    for paragraph in text.split("\n\n") {
+        if !rendered.is_empty() {
+            rendered.push_str(".PP\n");
+        }
+        if !paragraph.lines().any(|line| line.trim().contains("  ")) {
+            rendered.push_str(&format!("{}\n", prose(&words(paragraph))));
+            continue;
+        }
+        for line in paragraph.lines() {
+            match line.trim().split_once("  ") {
+                Some((tag, text)) => {
+                    rendered.push_str(&format!(".TP\n\\fB{}\\fR\n{}\n", escape(tag), prose(text.trim())));
+                }
+                None => rendered.push_str(&format!(".PP\n{}\n", prose(line.trim()))),
+            }
+        }
+    }
+    rendered
+}
+
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn examples(name: &str) -> String {
+    let mut section = String::from(".SH EXAMPLES\n");
+    let examples = EXAMPLES.iter().find(|(page, _)| *page == name).map(|(_, examples)| *examples).unwrap_or_default();
+    for (index, (purpose, code)) in examples.iter().enumerate() {
+        let code: Vec<String> = code.lines().map(escape).collect();
+        let paragraph = if index == 0 { "" } else { ".PP\n" };
+        section.push_str(&format!("{paragraph}{}:\n.PP\n.RS 4\n.nf\n{}\n.fi\n.RE\n", prose(purpose), code.join("\n")));
+    }
+    section
+}
+
+fn see_also(name: &str) -> String {
+    let command = name.strip_prefix("authctl-").unwrap_or_default();
+    let related: &[&str] = match command.split('-').next().unwrap_or_default() {
+        "" => &["authctl.toml(5)", "authctl-agent(7)", "authctl-providers(7)", "authctl-security(7)"],
+        "login" => &["authctl.toml(5)", "authctl-providers(7)", "authctl-security(7)"],
+        "profile" => &["authctl.toml(5)"],
+        "agent" => &["authctl-agent(7)", "authctl-security(7)"],
+        "verify" | "exec" | "keys" => &["authctl.toml(5)", "authctl-security(7)"],
+        "demo" => &["authctl-dev-issuer(1)"],
+        "dev" => &["authctl-demo(1)"],
+        _ => &["authctl-agent(7)"],
+    };
+    let parent = command.rsplit_once('-').filter(|_| !command.starts_with("dev-"));
+    let parent = parent.map(|(parent, _)| format!("authctl-{parent}(1)"));
+    let top = (!command.is_empty()).then(|| "authctl(1)".to_owned());
+    let all: Vec<String> = top.into_iter().chain(parent).chain(related.iter().map(|&page| page.to_owned())).collect();
+    let all: Vec<String> = all.iter().map(|page| format!("\\fB{}", escape(page).replace('(', "\\fR("))).collect();
+    format!(".SH SEE ALSO\n{}\n", all.join(",\n"))
+}

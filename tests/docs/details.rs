@@ -1,0 +1,161 @@
+//! What the manual pages of the commands explain beyond `--help`.
+
+/// Sections by page: a heading and its text. `DESCRIPTION` is continued, any other section is new. Paragraphs are separated
+/// by empty lines. A line with two spaces in it is an item of a list: what comes before them, and what it means.
+pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
+    (
+        "authctl",
+        &[
+            (
+                "DESCRIPTION",
+                "Data is written to stdout, messages to stderr. With `--json` both are JSON, and an error has a stable `code`. \
+                 Without a terminal nothing is prompted for and no browser opens.\n\n\
+                 A command uses the profile that is its argument, else the one in AUTHCTL_PROFILE, else the one that \
+                 `.authctl.toml` names in the current directory or the nearest one above, else the default profile.",
+            ),
+            (
+                "NETWORK",
+                "HTTPS_PROXY or ALL_PROXY names a proxy (`http://`, `socks5://`, or `socks5h://`, which lets the proxy \
+                 resolve names), with `user:password@` if it needs them. NO_PROXY lists the hosts that need none; loopback \
+                 addresses never use it. An invalid proxy address is an error, and the proxy is not bypassed.\n\n\
+                 Certificate authorities are the platform's, or those in SSL_CERT_FILE instead. `--ca-cert` of \
+                 `authctl login` adds some for one profile.",
+            ),
+        ],
+    ),
+    (
+        "authctl-login",
+        &[(
+            "DESCRIPTION",
+            "The first login of a profile creates it, with the settings given as options; authctl.toml(5) describes \
+                 them. Later logins need no options. The tokens are verified and the store is checked before anything is \
+                 stored.\n\n\
+                 Without an option for the grant, the profile's is used: the browser on this machine unless it was changed. \
+                 Over SSH, in a container and without a display a code for a browser elsewhere is shown instead, if the \
+                 issuer supports it. BROWSER may name the browser, as a command with arguments.\n\n\
+                 Register a public or native client at the issuer, with the redirect URI `http://127.0.0.1/callback`. \
+                 authctl adds a free port, as RFC 8252 describes.\n\n\
+                 `--acr-values`, `--max-age` and `--prompt` make the user authenticate more strongly or again. The login \
+                 fails if the user signed in longer ago than `--max-age`, and warns if the level is lower than requested.\n\n\
+                 Some issuers return a refresh token only with `--authorization-parameter prompt=consent`. A login \
+                 without one warns that the session cannot be refreshed.\n\n\
+                 Of two logins with a browser to the same profile, the second waits for the first and uses its session. A \
+                 session of another account is replaced only after a question, or with `--replace`.",
+        )],
+    ),
+    (
+        "authctl-status",
+        &[(
+            "DESCRIPTION",
+            "The status is read from the store; no issuer is asked. `--check` exits with 0 if a token can be obtained without \
+             a login, with 3 if a login is required, and with 7 if the store cannot be read.",
+        )],
+    ),
+    (
+        "authctl-token",
+        &[
+            (
+                "DESCRIPTION",
+                "A stored token that is valid long enough is printed at once. Otherwise the session is refreshed first: once, \
+                 however many processes need it. A token that is still valid is printed even if the refresh fails; the \
+                 command then waits for it for at most two seconds.\n\n\
+                 Tokens for other audiences, scopes and resources are obtained with the same session and stored beside its \
+                 own.\n\n\
+                 If AUTHCTL_TOKEN is set and no profile is named, that token is printed as it is.",
+            ),
+            (
+                "FAILURES",
+                "If the issuer is down, slow or replaced by a captive portal, the exit code is 6 once the token has expired. \
+                 The session stays: only the issuer's own `invalid_grant` ends it (a login API's 401).\n\n\
+                 If the reply to a refresh is lost, the refresh token is not sent again while the old access token is valid. \
+                 After that it is sent once for each command, since nothing else is left; an issuer that does not accept it \
+                 twice then requires a login.\n\n\
+                 A full disk is detected before the refresh token is used. Ctrl-C during a refresh finishes it first.",
+            ),
+        ],
+    ),
+    (
+        "authctl-verify",
+        &[
+            (
+                "DESCRIPTION",
+                "All reasons for a denial are reported together; with `--json` the claims or the reasons are printed. \
+                 authctl-security(7) lists what is verified, authctl.toml(5) what a profile can require in addition.\n\n\
+                 `--batch` reads a token a line from stdin and prints a line of JSON for each, in the same order. It exits \
+                 with 0 only if every token is valid.",
+            ),
+            (
+                "REASONS",
+                "opaque_token  not a JWT, so only the issuer can judge it\n\
+                 bad_signature  no trusted key made the signature\n\
+                 unknown_key  no trusted key is the one that the token names\n\
+                 weak_key  the key is too weak to be trusted\n\
+                 algorithm_not_allowed  `alg` is not accepted, or not for this key\n\
+                 unsupported_header  the header requires an extension that is not supported\n\
+                 malformed  not a valid JWT, or a claim has the wrong type\n\
+                 wrong_type  `typ` is that of another kind of token\n\
+                 expired  `exp` has passed\n\
+                 not_yet_valid  `nbf`, `iat` or `auth_time` is in the future\n\
+                 wrong_issuer  `iss` is not the expected issuer\n\
+                 wrong_audience  `aud` names no expected audience\n\
+                 missing_claim  a required claim is missing\n\
+                 claim_mismatch  a claim has another value than required\n\
+                 revoked  revoked by a logout, the end of the session or a status list\n\
+                 clock_rollback  the clock was set back\n\
+                 keys_stale  the issuer's keys are older than `keys_max_age`\n\
+                 offline_too_long  the issuer has not answered for `max_offline`",
+            ),
+        ],
+    ),
+    (
+        "authctl-refresh",
+        &[(
+            "DESCRIPTION",
+            "The session is refreshed even if its token is still valid, unless `--if-expiring` is given. A refresh that \
+             another process runs at the same time counts. The issuer's keys are fetched too if they are older than an hour.",
+        )],
+    ),
+    (
+        "authctl-logout",
+        &[(
+            "DESCRIPTION",
+            "The refresh token and all access tokens are revoked at the issuer (RFC 7009), and the session is deleted. It is \
+             deleted even if the revocation fails; the command then fails, and the tokens stay valid at the issuer until \
+             they expire. On this machine they are denied at once, by `verify`, `exec` and the agent.",
+        )],
+    ),
+    (
+        "authctl-exec",
+        &[(
+            "DESCRIPTION",
+            "The token is refreshed if needed and verified offline, as `authctl verify` does. If it is denied, the command is \
+             not run and the exit code is 4. Otherwise authctl becomes the command, whose exit code is then that of \
+             `authctl exec`. The token in the variable is not refreshed: a program that runs for longer than the token is \
+             valid asks the agent or `authctl token` for each.",
+        )],
+    ),
+    (
+        "authctl-keys",
+        &[(
+            "DESCRIPTION",
+            "The keys of an issuer are fetched at a login and at refreshes, and stored beside the session. `pin` replaces them \
+             by those in a file, whatever the issuer publishes. All profiles of an issuer in the same store share them.",
+        )],
+    ),
+    (
+        "authctl-profile",
+        &[(
+            "DESCRIPTION",
+            "A profile is a name for an issuer, a client, what is requested there, and where the session is stored. \
+             `authctl login` creates it. Several accounts are several profiles, also at one issuer.",
+        )],
+    ),
+    (
+        "authctl-dev-issuer",
+        &[(
+            "DESCRIPTION",
+            "The issuer listens on a loopback address and supports the browser, device, password and client credentials \
+             grants, rotating refresh tokens, revocation and status lists. Its address is the first line on stdout.",
+        )],
+    ),
+];

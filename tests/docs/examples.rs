@@ -1,0 +1,222 @@
+//! The EXAMPLES of every command's manual page: what an example is for, and what to type.
+
+/// The examples by page.
+pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
+    (
+        "authctl",
+        &[
+            ("Log in for the first time", "authctl login work --issuer https://issuer.example --client-id ID"),
+            ("Call an API", CURL),
+            ("See which sessions there are", "authctl status"),
+            ("Try everything without an account anywhere", "authctl demo"),
+        ],
+    ),
+    (
+        "authctl-login",
+        &[
+            (
+                "Log in with the browser, and create the profile `work`",
+                "authctl login work --issuer https://issuer.example --client-id ID",
+            ),
+            ("Log in again, as the profile has it", "authctl login work"),
+            ("Log in on a server, with the browser of another machine", "authctl login work --device"),
+            (
+                "Start from what is known of a provider",
+                "authctl login hub --provider github --client-id Iv1.0123456789",
+            ),
+            (
+                "Log in as a service, with a secret from a file",
+                "authctl login ci --issuer https://issuer.example --client-id ci \\\n    \
+                 --client-credentials --client-secret-stdin < secret.txt",
+            ),
+            (
+                "Log in as a service that signs with its own key",
+                "authctl login ci --issuer https://issuer.example --client-id ci \\\n    \
+                 --client-credentials --client-key ci-key.pem",
+            ),
+            (
+                "Log in with a user name and a password from a file",
+                "authctl login work --username alice --password-stdin < password.txt",
+            ),
+            ("Require that the user signed in within five minutes", "authctl login work --max-age 5m"),
+            ("Store the session in an encrypted file", "authctl login work --store file"),
+        ],
+    ),
+    (
+        "authctl-status",
+        &[
+            ("Show every profile", "authctl status"),
+            ("Log in only where it is needed", "authctl status work --check || authctl login work"),
+        ],
+    ),
+    (
+        "authctl-token",
+        &[
+            ("Call an API with curl. The token is in no command line, and without a token nothing is called", CURL),
+            ("Get a token that is valid for at least ten minutes", "authctl token work --min-ttl 10m"),
+            ("Get a token for another audience", "authctl token work --audience https://billing.example"),
+            ("See when the token expires", "authctl status work --json"),
+        ],
+    ),
+    (
+        "authctl-verify",
+        &[
+            ("Verify the stored token", "authctl verify work"),
+            ("See every check, and what was expected", "authctl verify work --explain"),
+            (
+                "Verify a token from elsewhere by the settings of a profile",
+                "authctl verify - --profile work < token.txt",
+            ),
+            (
+                "Verify a token without a profile",
+                "authctl verify - --issuer https://issuer.example --audience api \\\n    --jwks keys.json < token.txt",
+            ),
+            (
+                "Require a scope, a claim and a recent login",
+                "authctl verify work --scope admin --claim tenant=blue \\\n    --max-auth-age 1h",
+            ),
+            (
+                "Verify many tokens, one a line",
+                "authctl verify - --batch --issuer https://issuer.example \\\n    \
+                 --audience api --jwks keys.json < tokens.txt > verdicts.jsonl",
+            ),
+        ],
+    ),
+    (
+        "authctl-refresh",
+        &[
+            ("Refresh now", "authctl refresh work"),
+            ("Refresh every session that expires within an hour", "authctl refresh --all --if-expiring 1h"),
+        ],
+    ),
+    (
+        "authctl-logout",
+        &[
+            ("Revoke the tokens and delete the session", "authctl logout work"),
+            ("Log out of every profile", "authctl logout --all"),
+            ("Sign out at the issuer too, in the browser", "authctl logout work --end-session"),
+        ],
+    ),
+    (
+        "authctl-exec",
+        &[
+            ("Run a program with the token in AUTHCTL_TOKEN", "authctl exec work -- ./deploy"),
+            ("Put the token in another variable", "authctl exec work --env GITLAB_TOKEN -- ./release"),
+        ],
+    ),
+    (
+        "authctl-agent",
+        &[
+            ("Start the agent, and see which process got a token", "authctl agent start\nauthctl agent log"),
+            ("Have systemd or launchd start it", "authctl agent install"),
+        ],
+    ),
+    (
+        "authctl-agent-run",
+        &[
+            ("Run the agent in the foreground, with a line for every request to an issuer", "authctl agent run -vv"),
+            ("Run it at another socket", "AUTHCTL_SOCK=$XDG_RUNTIME_DIR/authctl/second.sock authctl agent run"),
+        ],
+    ),
+    (
+        "authctl-agent-start",
+        &[
+            ("Start the agent; it is ready when the command returns", "authctl agent start"),
+            ("Show a desktop notification when a session has ended", "authctl agent start --notify"),
+        ],
+    ),
+    ("authctl-agent-stop", &[("Restart the agent after an upgrade", "authctl agent stop && authctl agent start")]),
+    (
+        "authctl-agent-status",
+        &[
+            ("See whether an agent runs and is unlocked", "authctl agent status"),
+            ("The same for a script", "authctl agent status --json"),
+        ],
+    ),
+    (
+        "authctl-agent-lock",
+        &[
+            ("Lock the agent with a passphrase", "authctl agent lock"),
+            ("Lock it after half an hour without a request", "authctl agent lock --after 30m"),
+            ("No longer lock it by itself", "authctl agent lock --after 0s"),
+        ],
+    ),
+    (
+        "authctl-agent-unlock",
+        &[
+            ("Unlock the agent", "authctl agent unlock"),
+            (
+                "Take the passphrase from another program",
+                "secret-tool lookup service authctl-agent |\n    authctl agent unlock --passphrase-stdin",
+            ),
+        ],
+    ),
+    (
+        "authctl-agent-log",
+        &[
+            ("See which process got which token", "authctl agent log"),
+            (
+                "List the programs that got a token",
+                "authctl agent log --json |\n    jq -r '.entries[].executable' | sort -u",
+            ),
+        ],
+    ),
+    (
+        "authctl-agent-install",
+        &[
+            ("See what would be written", "authctl agent install --print"),
+            ("Install the service", "authctl agent install"),
+        ],
+    ),
+    ("authctl-agent-uninstall", &[("Stop the service and remove its files", "authctl agent uninstall")]),
+    (
+        "authctl-keys",
+        &[("See the trusted keys, and fetch them again", "authctl keys show work\nauthctl keys update work")],
+    ),
+    ("authctl-keys-show", &[("See the trusted keys and their age", "authctl keys show work")]),
+    ("authctl-keys-update", &[("Fetch the keys before going offline", "authctl keys update work")]),
+    ("authctl-keys-pin", &[("Trust only the keys in a file", "authctl keys pin work --jwks issuer-keys.json")]),
+    ("authctl-keys-unpin", &[("Trust the keys that the issuer publishes", "authctl keys unpin work")]),
+    ("authctl-profile", &[("List the profiles, and show one", "authctl profile list\nauthctl profile show work")]),
+    ("authctl-profile-list", &[("List the profiles; the default is marked", "authctl profile list")]),
+    (
+        "authctl-profile-show",
+        &[
+            ("Show the settings of a profile", "authctl profile show work"),
+            ("The same for a script", "authctl profile show work --json"),
+        ],
+    ),
+    (
+        "authctl-profile-set",
+        &[
+            (
+                "Request tokens for an API",
+                "authctl profile set work audience=https://api.example \\\n    scopes='openid offline_access'",
+            ),
+            ("Deny tokens once the issuer was unreachable for a week", "authctl profile set work max_offline=7d"),
+            ("Remove a setting", "authctl profile set work audience="),
+        ],
+    ),
+    (
+        "authctl-profile-remove",
+        &[("Log out, then remove the profile", "authctl logout work && authctl profile remove work")],
+    ),
+    ("authctl-profile-rename", &[("Rename a profile with its session", "authctl profile rename work client-a")]),
+    ("authctl-profile-use", &[("Make a profile the default", "authctl profile use work")]),
+    ("authctl-demo", &[("Watch the whole life of a session", "authctl demo")]),
+    (
+        "authctl-dev-issuer",
+        &[
+            ("Run an issuer on a free port; it prints how to log in", "authctl dev-issuer"),
+            (
+                "Try short tokens and refresh tokens without rotation",
+                "authctl dev-issuer --access-token-ttl 30s --no-rotation",
+            ),
+            ("Use your own users", "authctl dev-issuer --port 8080 --users users.txt"),
+        ],
+    ),
+];
+
+/// A call with a token that is in no program's arguments.
+const CURL: &str = "header=$(authctl token work --header) &&\n    \
+                    printf '%s\\n' \"$header\" | curl --header @- https://api.example/v1";
