@@ -2,6 +2,7 @@
 
 mod agent;
 mod signals;
+mod token;
 
 pub use signals::Signals;
 

@@ -76,7 +76,14 @@ impl Cli {
         };
         let common =
             Common { json: false, quiet: false, verbose: 0, no_input: false, color: Color::Auto, config: None };
-        let token = Token { profile, min_ttl: None, asked: For::default(), id_token: false, header: false };
+        let token = Token {
+            profile,
+            min_ttl: None,
+            asked: For::default(),
+            id_token: false,
+            header: false,
+            refresh_only: false,
+        };
         Some(Self { common, command: Command::Token(token) })
     }
 }
@@ -191,6 +198,9 @@ pub struct Token {
     /// Print a whole `Authorization: Bearer ...` header
     #[arg(long, conflicts_with = "json")]
     pub header: bool,
+    /// Refresh if necessary and print nothing: what `token` starts in the background
+    #[arg(long, hide = true)]
+    pub refresh_only: bool,
 }
 
 /// `authctl verify`

@@ -6,10 +6,9 @@ use crate::agent::protocol::AgentState;
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::error::{Error, ErrorCode};
-use crate::model::{
-    Freshness, Grant, IssuerUrl, MinTtl, Profile, ProfileName, RefreshFailure, Session, StoreKind, Subject, freshness,
-};
-use crate::session::{SessionError, SessionService};
+use crate::model::{Grant, IssuerUrl, Profile, ProfileName, RefreshFailure, Session, StoreKind, Subject, TokenTarget};
+use crate::session::policy::{SessionView, decide};
+use crate::session::{Decision, SessionError, SessionService, TokenRequest};
 
 /// The state of a profile's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -162,10 +161,12 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
 
 fn fill_in(status: &mut ProfileStatus, session: Session, now: UnixTime) {
     status.can_refresh = session.can_refresh();
-    status.state = match (freshness(&session.tokens, now, MinTtl::Default), status.can_refresh) {
-        (Freshness::Fresh | Freshness::Due, _) => SessionState::Valid,
-        (Freshness::Expired, true) => SessionState::Refreshable,
-        (Freshness::Expired, false) => SessionState::LoginRequired,
+    let request = TokenRequest::access(TokenTarget::default(), None);
+    let view = SessionView::new(&session, &request);
+    status.state = match decide(Some(&view), &request, now, None) {
+        Decision::Serve(_) | Decision::Refresh { wait_at_most: Some(_) } => SessionState::Valid,
+        Decision::Refresh { wait_at_most: None } => SessionState::Refreshable,
+        Decision::Fail(_) => SessionState::LoginRequired,
     };
     status.expires_at = session.tokens.expires_at;
     status.expires_in = session.tokens.expires_at.map(|end| now.until(end).as_secs());

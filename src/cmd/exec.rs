@@ -2,7 +2,6 @@
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
-use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -11,10 +10,10 @@ use crate::agent::protocol::TokenReply;
 use crate::app::App;
 use crate::cli::Exec;
 use crate::error::{Error, ErrorCode};
-use crate::model::{DecidingToken, MinTtl, TokenTarget};
+use crate::model::{DecidingToken, TokenTarget};
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLES};
 use crate::secret::{Secret, SecretBytes};
-use crate::session::{Demand, IdTokenStanding, SessionService};
+use crate::session::TokenRequest;
 use crate::verify::{Policy, Reason, Verdict};
 
 /// A token to run the command with, or why it is denied.
@@ -95,23 +94,18 @@ fn alone(app: &App, args: &Exec) -> Result<Checked, Error> {
     let profile = app.profile(args.profile.as_ref())?;
     let sessions = app.sessions()?;
     let served = app.run(async {
-        let plain = TokenTarget::default();
-        let token = |need| app.patiently(profile.issuer.as_str(), sessions.token(&profile, &plain, need));
-        let about = |e| Error::from(e).about(&profile.name);
-        let served = token(Demand::ValidFor(MinTtl::Default)).await.map_err(about)?;
-        // The ID token that decides may be over before the access token is.
-        let decides = profile.requirements.token == DecidingToken::IdToken;
-        let standing = SessionService::id_token_standing(&served.session, app.clock().now(), Duration::ZERO);
-        match standing {
-            IdTokenStanding::Due(_) if decides => Ok(token(Demand::New).await.unwrap_or(served)),
-            _ => Ok(served),
+        let served = app.token(&profile, &TokenRequest::access(TokenTarget::default(), None)).await?;
+        if profile.requirements.token == DecidingToken::AccessToken {
+            return Ok(served);
         }
+        // The ID token that decides may expire before the access token does.
+        Ok(app.token(&profile, &TokenRequest::id_token(None)).await.unwrap_or(served))
     })?;
-    super::token::tell_trouble(app, &profile, &served);
+    super::token::report_warning(app, &profile, &served);
     let policy = Policy::new("", Vec::new(), app.clock().now());
     let verifier = sessions.verifier(&profile, policy, None).map_err(|e| Error::from(e).about(&profile.name))?;
     Ok(match verifier.verify_session(&profile, &served.session) {
-        Verdict::Granted(_) => Checked::Granted(served.tokens.access_token),
+        Verdict::Granted(_) => Checked::Granted(served.session.tokens.access_token),
         Verdict::Denied(reasons) => Checked::Denied(reasons),
     })
 }

@@ -3,24 +3,24 @@
 use std::time::Duration;
 
 use super::output;
-use super::token::tell_trouble;
+use super::token::report_warning;
 use crate::agent::protocol::Refreshed;
 use crate::app::App;
 use crate::cli::Refresh;
 use crate::error::{Error, ErrorCode};
-use crate::model::{MinTtl, Profile, TokenTarget};
-use crate::session::Demand;
+use crate::model::Profile;
+use crate::session::{Demand, MinTtl, TokenRequest};
 
 /// Runs the command.
 #[inline(never)]
 pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
-    let need = args.if_expiring.map_or(Demand::New, |left| Demand::ValidFor(MinTtl::AtLeast(left)));
+    let demand = args.if_expiring.map_or(Demand::New, |left| Demand::ValidFor(MinTtl::AtLeast(left)));
     if !args.all {
         let profile = app.profile(args.profile.as_ref())?;
         // Outside of the runtime: a Ctrl-C ends the wait for the agent at once, and not the agent's refresh.
-        let answer = match through_agent(app, &profile, need)? {
+        let answer = match through_agent(app, &profile, demand)? {
             Some(answer) => answer,
-            None => app.run(refresh(app, &profile, need))?,
+            None => app.run(refresh(app, &profile, demand))?,
         };
         tell(app, &answer)?;
         return Ok(0);
@@ -32,7 +32,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
         for profile in config.profiles.values() {
             let result = match app.sessions()?.stored(profile).await {
                 Ok(None) => continue,
-                Ok(Some(_)) => refresh(app, profile, need).await.and_then(|answer| tell(app, &answer)),
+                Ok(Some(_)) => refresh(app, profile, demand).await.and_then(|answer| tell(app, &answer)),
                 Err(error) => Err(Error::from(error).about(&profile.name)),
             };
             any = true;
@@ -62,26 +62,26 @@ fn tell(app: &App, answer: &Refreshed) -> Result<(), Error> {
 }
 
 /// Where an agent runs, it refreshes: then it is the one that has the new token first.
-fn through_agent(app: &App, profile: &Profile, need: Demand) -> Result<Option<Refreshed>, Error> {
-    let query = match need {
+fn through_agent(app: &App, profile: &Profile, demand: Demand) -> Result<Option<Refreshed>, Error> {
+    let query = match demand {
         Demand::ValidFor(MinTtl::AtLeast(left)) => format!("?if_expiring={}", left.as_secs()),
         Demand::ValidFor(MinTtl::Default) | Demand::New => String::new(),
     };
     app.ask_agent("POST", &format!("/v1/refresh/{}{query}", profile.name), None)
 }
 
-async fn refresh(app: &App, profile: &Profile, need: Demand) -> Result<Refreshed, Error> {
-    let (sessions, plain) = (app.sessions()?, TokenTarget::default());
-    let served = app
-        .patiently(profile.issuer.as_str(), sessions.token(profile, &plain, need))
-        .await
-        .map_err(|e| Error::from(e).about(&profile.name))?;
-    tell_trouble(app, profile, &served);
-    // Asked to refresh, and the token was due, but it was not refreshed: that is for the caller to know.
-    if let Some(trouble) = served.trouble {
-        return Err(Error::from(trouble).about(&profile.name));
+async fn refresh(app: &App, profile: &Profile, demand: Demand) -> Result<Refreshed, Error> {
+    let request = TokenRequest::own(demand);
+    let sessions = app.sessions()?;
+    let refresh = sessions.token(profile, &request);
+    let served =
+        app.patiently(profile.issuer.as_str(), refresh).await.map_err(|e| Error::from(e).about(&profile.name))?;
+    report_warning(app, profile, &served);
+    // The token was due for a refresh and was not refreshed: that is a failure of this command.
+    if let Some(warning) = served.warning {
+        return Err(Error::from(warning).about(&profile.name));
     }
-    let expires_at = served.tokens.expires_at;
+    let expires_at = served.session.tokens.expires_at;
     Ok(Refreshed {
         profile: profile.name.clone(),
         refreshed: served.refreshed,

@@ -6,9 +6,9 @@ use crate::app::App;
 use crate::cli::{For, Token};
 use crate::clock::UnixTime;
 use crate::error::Error;
-use crate::model::{MinTtl, Profile, Session, TokenTarget, canonical_type};
+use crate::model::{Profile, TokenTarget, canonical_type};
 use crate::secret::Secret;
-use crate::session::{Demand, IdTokenStanding, LoginReason, ServedToken, SessionError, SessionService};
+use crate::session::{MinTtl, ServedToken, SessionError, TokenRequest};
 use crate::verify::unverified_claims;
 
 impl From<&For> for TokenTarget {
@@ -20,6 +20,9 @@ impl From<&For> for TokenTarget {
 /// Runs the command.
 #[inline(never)]
 pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
+    if args.refresh_only {
+        return refresh_only(app, args);
+    }
     if !args.id_token
         && let Some(token) = app.handed_in(args.profile.as_ref())?
     {
@@ -38,48 +41,53 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
     if let Some(done) = through_agent(app, args)? {
         return Ok(done);
     }
-    alone(app, args)
+    without_agent(app, args)
 }
 
-/// Without an agent. Apart from what is done with one, which has no use for so large a stack.
-#[inline(never)]
-fn alone(app: &App, args: &Token) -> Result<u8, Error> {
-    let profile = app.profile(args.profile.as_ref())?;
-    let sessions = app.sessions()?;
-    if args.id_token {
-        let (token, session) = app.run(id_token(app, &profile, args))?;
-        let ends = expiry(&token);
-        let answer = TokenAnswer {
-            profile: Some(&profile.name),
-            access_token: None,
-            id_token: Some(token.expose()),
-            token_type: "Bearer",
-            expires_at: ends,
-            expires_in: ends.map(|end| app.clock().now().until(end).as_secs()),
-            scope: session.tokens.scope.as_deref(),
-            issuer: Some(profile.issuer.as_str()),
-        };
-        return print(app, args, &token, &answer);
+fn request(profile: &Profile, args: &Token) -> TokenRequest {
+    let min_ttl = args.min_ttl.map(MinTtl::AtLeast);
+    match args.id_token {
+        true => TokenRequest::id_token(min_ttl),
+        false => TokenRequest::access(profile.narrowed((&args.asked).into()), min_ttl),
     }
-    let asked = profile.narrowed((&args.asked).into());
-    let min_ttl = args.min_ttl.map_or(MinTtl::Default, MinTtl::AtLeast);
-    let served = app.run(async {
-        let refresh = sessions.token(&profile, &asked, Demand::ValidFor(min_ttl));
-        app.patiently(profile.issuer.as_str(), refresh).await.map_err(|e| Error::from(e).about(&profile.name))
+}
+
+/// Refreshes to the end, detached from the terminal and the process group of the command that started this one.
+fn refresh_only(app: &App, args: &Token) -> Result<u8, Error> {
+    let _ = rustix::process::setsid();
+    let profile = app.profile(args.profile.as_ref())?;
+    let request = request(&profile, args);
+    app.run(async {
+        app.sessions()?.token(&profile, &request).await.map_err(|e| Error::from(e).about(&profile.name))
     })?;
-    tell_trouble(app, &profile, &served);
-    let tokens = &served.tokens;
+    Ok(0)
+}
+
+/// Without an agent: a function of its own, since the way through the agent needs much less stack.
+#[inline(never)]
+fn without_agent(app: &App, args: &Token) -> Result<u8, Error> {
+    let profile = app.profile(args.profile.as_ref())?;
+    let request = request(&profile, args);
+    let served = app.run(app.token(&profile, &request))?;
+    let tokens = served.session.token_for(&request.target()).unwrap_or(&served.session.tokens);
+    let (token, expires_at) = match &served.session.tokens.id_token {
+        Some(id_token) if args.id_token => (id_token, expiry(id_token)),
+        _ => (&tokens.access_token, tokens.expires_at),
+    };
+    if !args.id_token {
+        report_warning(app, &profile, &served);
+    }
     let answer = TokenAnswer {
         profile: Some(&profile.name),
-        access_token: Some(tokens.access_token.expose()),
-        id_token: None,
-        token_type: canonical_type(&tokens.token_type),
-        expires_at: tokens.expires_at,
-        expires_in: tokens.expires_at.map(|end| app.clock().now().until(end).as_secs()),
+        access_token: (!args.id_token).then(|| token.expose()),
+        id_token: args.id_token.then(|| token.expose()),
+        token_type: if args.id_token { "Bearer" } else { canonical_type(&tokens.token_type) },
+        expires_at,
+        expires_in: expires_at.map(|end| app.clock().now().until(end).as_secs()),
         scope: tokens.scope.as_deref(),
         issuer: Some(profile.issuer.as_str()),
     };
-    print(app, args, &tokens.access_token, &answer)
+    print(app, args, token, &answer)
 }
 
 /// Asks the agent, which knows the default profile itself: no configuration is read here, no store and no runtime.
@@ -104,51 +112,20 @@ fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Error> {
     print(app, args, token, &answer).map(Some)
 }
 
-/// The ID token, refreshed first if it is over.
-async fn id_token(app: &App, profile: &Profile, args: &Token) -> Result<(Secret, Session), Error> {
-    let sessions = app.sessions()?;
-    let about = |e: SessionError| Error::from(e).about(&profile.name);
-    let standing = |session: &Session| {
-        SessionService::id_token_standing(session, app.clock().now(), args.min_ttl.unwrap_or_default())
-    };
-    let mut session = sessions.session(profile).await.map_err(about)?;
-    let mut trouble = None;
-    if let IdTokenStanding::Due(_) = standing(&session) {
-        let plain = TokenTarget::default();
-        let refresh = sessions.token(profile, &plain, Demand::New);
-        match app.patiently(profile.issuer.as_str(), refresh).await {
-            Ok(served) => session = served.session,
-            Err(error) => trouble = Some(about(error)),
-        }
-    }
-    match standing(&session) {
-        IdTokenStanding::Good(_) | IdTokenStanding::Last(_) | IdTokenStanding::Due(Some(_)) => {}
-        IdTokenStanding::Absent => return Err(about(SessionError::LoginRequired(LoginReason::NoIdToken))),
-        IdTokenStanding::Due(None) | IdTokenStanding::Over => {
-            return Err(trouble.unwrap_or_else(|| about(SessionError::LoginRequired(LoginReason::IdTokenOver))));
-        }
-    }
-    match session.tokens.id_token.clone() {
-        Some(token) => Ok((token, session)),
-        None => Err(about(SessionError::LoginRequired(LoginReason::NoIdToken))),
-    }
-}
-
 /// When a token ends by its own words.
 fn expiry(token: &Secret) -> Option<UnixTime> {
     unverified_claims(token.expose()).and_then(|claims| claims.exp)
 }
 
-/// Tells that a token is handed out though its refresh failed.
-pub(super) fn tell_trouble(app: &App, profile: &Profile, served: &ServedToken) {
-    if let Some(trouble) = &served.trouble {
-        tracing::info!("{}: not refreshed, still valid: {trouble}", profile.name);
-        if let SessionError::LoginRequired(reason) = trouble {
-            app.ui().tell(&format!(
-                "authctl: {reason}; this token is valid until it expires, then run `authctl login {}`",
-                profile.name
-            ));
-        }
+/// Reports that a token is served though it could not be refreshed.
+pub(super) fn report_warning(app: &App, profile: &Profile, served: &ServedToken) {
+    let Some(warning) = &served.warning else { return };
+    tracing::info!("{}: not refreshed, the token is still valid: {warning}", profile.name);
+    if let SessionError::LoginRequired(reason) = warning {
+        app.ui().tell(&format!(
+            "authctl: {reason}; this token is valid until it expires, then run `authctl login {}`",
+            profile.name
+        ));
     }
 }
 

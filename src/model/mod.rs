@@ -1,8 +1,7 @@
-//! The words of the domain, parsed once and then relied on: profile, tokens, session, freshness, provider.
+//! The words of the domain, parsed once and then relied on: profile, tokens, session, provider.
 
 mod duration;
 mod error_code;
-mod freshness;
 mod issuer_url;
 mod profile;
 mod provider;
@@ -18,7 +17,6 @@ mod whole;
 
 pub use duration::{duration, duration_text};
 pub use error_code::ErrorCode;
-pub use freshness::{Freshness, MinTtl, freshness};
 pub(crate) use issuer_url::is_loopback;
 pub use issuer_url::{InsecureUrl, IssuerUrl, secure_url};
 pub use profile::{ClientAuth, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};

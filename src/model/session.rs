@@ -39,6 +39,9 @@ pub struct Subject {
 pub struct RefreshFailure {
     /// When it failed.
     pub at: UnixTime,
+    /// How many refreshes in a row have failed, this one included.
+    #[serde(default)]
+    pub failures: u32,
     /// What failed; a caller that shares the failure exits with its exit code.
     pub code: ErrorCode,
     /// One line for people, without secrets.

@@ -1,39 +1,41 @@
-//! What a refresh brought, stored before anybody gets it: tokens first, then what may need the network again.
+//! Stores what a refresh has brought: the tokens first, then what may need the network again.
 
 use std::time::Duration;
 
-use super::refresh::failed;
+use super::policy::TokenRequest;
+use super::refresh::refresh_failure;
 use super::trust::trusted_keys;
-use super::{LoginReason, ServedToken, SessionError, SessionService};
-use crate::model::{AnotherToken, Profile, Session, TokenSet, TokenTarget, Trust};
+use super::{LoginReason, SessionError, SessionService};
+use crate::model::{AnotherToken, Profile, Session, TokenSet, Trust};
 use crate::oauth::IssuerError;
 use crate::secret::Secret;
 use crate::verify::{unverified_claims, verify_id_token};
 
-/// How often the store is tried for a session that exists nowhere else, and the first wait between; it doubles.
+/// How often a session that exists nowhere else is written, and the first wait in between, which doubles.
 const COMMIT_TRIES: u32 = 6;
 const COMMIT_WAIT: Duration = Duration::from_millis(50);
 
 impl SessionService {
-    /// Stores what the issuer gave, then hands it out.
+    /// Stores the issuer's reply to a refresh for `request`, and returns the session as stored.
     pub(super) async fn commit(
         &self,
         profile: &Profile,
-        asked: &TokenTarget,
+        request: &TokenRequest,
         mut session: Session,
         mut new: TokenSet,
-    ) -> Result<ServedToken, SessionError> {
+    ) -> Result<Session, SessionError> {
+        let target = request.target();
         let read = session.generation.clone();
         session.generation = read.next();
         session.refreshing_since = None;
-        // Of tokens that nobody here can use, the refresh token still is the one to go on with: the old one may be spent.
+        // The new refresh token is stored even where the access token is of no use: the old one may be spent.
         let unusable = IssuerError::of_type(&new);
         match &unusable {
             None => {
                 session.refreshed_at = Some(new.obtained_at);
                 session.last_failure = None;
             }
-            Some(error) => session.last_failure = Some(failed(error, self.clock.now())),
+            Some(error) => session.last_failure = Some(refresh_failure(&session, error, self.clock.now())),
         }
         Self::fill_expiry(&mut new);
         if let Some(rotated) = new.refresh_token.take() {
@@ -44,14 +46,14 @@ impl SessionService {
         let mut unchecked = None;
         if let Some(id_token) = id_token {
             match self.refreshed_id_token(profile, &session, trust.as_ref().ok(), &id_token) {
-                IdTokenCheck::Good => session.tokens.id_token = Some(id_token),
+                IdTokenCheck::Valid => session.tokens.id_token = Some(id_token),
                 IdTokenCheck::UnknownKey => unchecked = Some(id_token),
-                IdTokenCheck::Bad(why) => tracing::warn!("the refreshed ID token is ignored: {why}"),
+                IdTokenCheck::Invalid(why) => tracing::warn!("the refreshed ID token is ignored: {why}"),
             }
         }
         if unusable.is_some() {
-            tracing::info!("{}: the refreshed token is not kept", profile.name);
-        } else if asked.is_plain() {
+            tracing::info!("{}: the refreshed token is not stored", profile.name);
+        } else if target.is_plain() {
             new.scope = new.scope.or_else(|| session.tokens.scope.clone());
             session.tokens.access_token = new.access_token.clone();
             session.tokens.token_type = new.token_type.clone();
@@ -59,20 +61,18 @@ impl SessionService {
             session.tokens.expires_at = new.expires_at;
             session.tokens.scope = new.scope.clone();
         } else {
-            Self::fill_scope(&mut new, &asked.scopes);
-            session.others.retain(|other| other.asked != *asked);
+            Self::fill_scope(&mut new, &target.scopes);
+            session.others.retain(|other| other.asked != target);
             let excess = (session.others.len() + 1).saturating_sub(Session::MAX_OTHERS);
             session.others.drain(..excess);
-            session.others.push(AnotherToken { asked: asked.clone(), tokens: new.clone() });
+            session.others.push(AnotherToken { asked: target.clone(), tokens: new });
         }
-        // Only over the generation that was read: a login that slipped in is never overwritten.
+        // Written only over the generation that was read: a login in the meantime is never overwritten.
         if let Some(stored) = self.stored(profile).await.ok().flatten()
             && stored.generation != read
         {
-            return match stored.token_for(asked) {
-                Some(tokens) => {
-                    Ok(ServedToken { tokens: tokens.clone(), session: stored.clone(), refreshed: true, trouble: None })
-                }
+            return match stored.token_for(&target) {
+                Some(_) => Ok(stored),
                 None => Err(SessionError::LoginRequired(LoginReason::NoSession)),
             };
         }
@@ -82,20 +82,19 @@ impl SessionService {
         }
         match trust {
             Ok(trust) => self.keep_up_with(profile, &mut session, trust, unchecked).await,
-            Err(error) => tracing::warn!("what is trusted of the issuer cannot be read: {error}"),
+            Err(error) => tracing::warn!("cannot read the issuer's trusted keys: {error}"),
         }
-        let tokens = session.token_for(asked).cloned().unwrap_or(new);
-        Ok(ServedToken { tokens, session, refreshed: true, trouble: None })
+        Ok(session)
     }
 
-    /// Fetches what is due of the issuer's keys, and keeps an ID token that only newer keys tell to be good.
+    /// Fetches the issuer's keys where they are due, and stores an ID token that only the newer keys verify.
     async fn keep_up_with(&self, profile: &Profile, session: &mut Session, trust: Trust, unchecked: Option<Secret>) {
-        let kept = session.tokens.id_token.iter().chain([&session.tokens.access_token]);
+        let stored = session.tokens.id_token.iter().chain([&session.tokens.access_token]);
         let others = session.others.last().map(|other| &other.tokens.access_token);
-        let tokens: Vec<&Secret> = unchecked.iter().chain(kept).chain(others).collect();
+        let tokens: Vec<&Secret> = unchecked.iter().chain(stored).chain(others).collect();
         let Some(trust) = self.update_trust(profile, &trust, &tokens).await else { return };
         if let Some(id_token) = unchecked
-            && matches!(self.refreshed_id_token(profile, session, Some(&trust), &id_token), IdTokenCheck::Good)
+            && matches!(self.refreshed_id_token(profile, session, Some(&trust), &id_token), IdTokenCheck::Valid)
         {
             session.tokens.id_token = Some(id_token);
             if let Err(error) = self.write(profile, session).await {
@@ -117,9 +116,9 @@ impl SessionService {
         // The subject of a refresh is the login's (OpenID Connect Core 1.0, section 12.2).
         expected.subject = session.subject.as_ref().map(|subject| subject.sub.as_str());
         match verify_id_token(id_token.expose(), &keys, &expected) {
-            Ok(_) => IdTokenCheck::Good,
+            Ok(_) => IdTokenCheck::Valid,
             Err(reasons) if reasons.iter().any(super::verifier::is_unknown_key) => IdTokenCheck::UnknownKey,
-            Err(reasons) => IdTokenCheck::Bad(reasons.first().map(|r| r.message.clone()).unwrap_or_default()),
+            Err(reasons) => IdTokenCheck::Invalid(reasons.first().map(|r| r.message.clone()).unwrap_or_default()),
         }
     }
 
@@ -128,13 +127,13 @@ impl SessionService {
         self.change(profile.store, &profile.name, move |store| store.write(&name, &session)).await
     }
 
-    /// Stores a session that exists nowhere else, trying again for a while where the store fails.
+    /// Stores a session that exists nowhere else, and tries again for a while where the store fails.
     pub(super) async fn write_surely(&self, profile: &Profile, session: &Session) -> Result<(), SessionError> {
         let mut wait = COMMIT_WAIT;
         for _ in 1..COMMIT_TRIES {
             match self.write(profile, session).await {
                 Ok(()) => return Ok(()),
-                Err(error) => tracing::warn!("storing the session failed and is tried again: {error}"),
+                Err(error) => tracing::warn!("cannot store the session, trying again: {error}"),
             }
             self.clock.sleep(wait).await;
             wait *= 2;
@@ -142,14 +141,14 @@ impl SessionService {
         self.write(profile, session).await
     }
 
-    /// A reply that says nothing of the scope grants what was asked for (RFC 6749, section 5.1).
+    /// A reply without `scope` grants the requested scope (RFC 6749, section 5.1).
     pub(super) fn fill_scope(tokens: &mut TokenSet, asked: &[String]) {
         if tokens.scope.is_none() && !asked.is_empty() {
             tokens.scope = Some(asked.join(" "));
         }
     }
 
-    /// Takes the end of a JWT whose issuer did not say how long it lives from the token itself.
+    /// Takes the expiry from the JWT itself where the reply has no `expires_in`.
     pub(super) fn fill_expiry(tokens: &mut TokenSet) {
         if tokens.expires_at.is_none() {
             tokens.expires_at = unverified_claims(tokens.access_token.expose()).and_then(|claims| claims.exp);
@@ -158,7 +157,7 @@ impl SessionService {
 }
 
 enum IdTokenCheck {
-    Good,
+    Valid,
     UnknownKey,
-    Bad(String),
+    Invalid(String),
 }

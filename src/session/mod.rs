@@ -4,10 +4,10 @@
 mod commit;
 mod error;
 mod http_clients;
-mod id_token;
 mod login;
 mod logout;
 mod observed_time;
+pub mod policy;
 mod refresh;
 mod trust;
 mod trust_update;
@@ -21,10 +21,10 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore};
 
 pub use error::{LoginReason, SessionError};
-pub use id_token::IdTokenStanding;
 pub use login::{NewLogin, VerifiedLogin};
 pub use logout::{LogoutOptions, Revocation};
-pub use refresh::{Demand, ServedToken};
+pub use policy::{Decision, Demand, MinTtl, Obstacle, RequestedToken, TokenRequest};
+pub use refresh::ServedToken;
 pub use trust::trusted_keys;
 pub use trust_update::names_status_list;
 pub use verifier::TokenVerifier;

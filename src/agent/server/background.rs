@@ -1,4 +1,4 @@
-//! Keeps sessions alive: refreshes each before anybody notices, and not all at the same moment.
+//! Refreshes sessions in the background, before their tokens expire and not all at the same moment.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -6,24 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Agent;
-use super::cache::{Backoff, CachedSession};
+use super::cache::{CachedSession, FailedRefresh};
 use crate::clock::UnixTime;
 use crate::error::ErrorCode;
-use crate::model::{IssuerUrl, MinTtl, Profile, ProfileName, Session, StoreKind, TokenSet, TokenTarget};
-use crate::session::{Demand, names_status_list};
+use crate::model::{IssuerUrl, Profile, ProfileName, Session, StoreKind, TokenSet, TokenTarget};
+use crate::session::policy::{CLOCK_SLACK, backoff};
+use crate::session::{Demand, MinTtl, TokenRequest, names_status_list};
 
 /// How many refreshes and readings the background does at a time for the profiles of one issuer.
 const EACH_ISSUER: usize = 8;
 
 /// A session whose store failed is read again after this.
 const READ_AGAIN: Duration = Duration::from_secs(30);
-
-/// The wait after the first failure, and the longest; in between it doubles.
-const FIRST_PAUSE: Duration = Duration::from_secs(4);
-const MAX_PAUSE: Duration = Duration::from_secs(300);
-
-/// A token from further in the future than this is from before the clock was set back.
-const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
 /// It is looked so often whether status lists are due: they are fetched at half of their life, which is a minute at least
 /// where anybody means them to be kept.
@@ -82,13 +76,13 @@ pub(super) async fn keep_alive(agent: Arc<Agent>) {
         let mut next: Option<UnixTime> = None;
         let profiles = if agent.agent_lock.is_locked() { Vec::new() } else { agent.profiles.all() };
         for profile in profiles {
-            let (known, backoff) = agent.cache.look(&profile.name, &TokenTarget::default());
-            // One from the future was noted before the clock was set back.
-            let backoff = backoff.filter(|backoff| now >= backoff.at);
+            let (known, failed) = agent.cache.look(&profile.name, &TokenTarget::default());
+            // A failure in the future was recorded before the clock was set back.
+            let failed = failed.filter(|failed| now >= failed.at);
             let due = match &known {
-                CachedSession::Unknown => Due::At(backoff.as_ref().map_or(now, |backoff| backoff.again_at)),
+                CachedSession::Unknown => Due::At(failed.as_ref().map_or(now, |failed| failed.next_attempt)),
                 CachedSession::LoginRequired(_) => Due::Never,
-                CachedSession::Session(session) => due(session, backoff.as_ref(), now, jitter.hash_one(&profile.name)),
+                CachedSession::Session(session) => due(session, failed.as_ref(), now, jitter.hash_one(&profile.name)),
             };
             match due {
                 Due::At(at) if at <= now => {
@@ -154,7 +148,7 @@ pub(super) async fn keep_lists(agent: Arc<Agent>) {
 /// Reads or refreshes one session.
 async fn look_after(agent: Arc<Agent>, profile: Arc<Profile>, known: CachedSession, underway: Arc<Mutex<Underway>>) {
     let mut in_flight = match known {
-        CachedSession::Session(session) => agent.join_refresh(&profile, &TokenTarget::default(), need(&session.tokens)),
+        CachedSession::Session(session) => agent.join_refresh(&profile, &TokenRequest::own(demand(&session.tokens))),
         _ => agent.load(&profile),
     };
     let failed = match in_flight.outcome.wait_for(Option::is_some).await {
@@ -164,33 +158,29 @@ async fn look_after(agent: Arc<Agent>, profile: Arc<Profile>, known: CachedSessi
     underway.lock().unwrap_or_else(PoisonError::into_inner).end(&profile);
     // A store that fails is not asked again at once.
     let plain = TokenTarget::default();
-    if let Some(failure) = failed.filter(|failure| failure.code.general() == ErrorCode::StoreUnavailable)
+    if let Some(error) = failed.filter(|error| error.code.general() == ErrorCode::StoreUnavailable)
         && let (CachedSession::Unknown, before) = agent.cache.look(&profile.name, &plain)
     {
         let at = agent.now();
-        let backoff = Backoff {
-            failure,
-            at,
-            count: before.map_or(0, |before| before.count).saturating_add(1),
-            again_at: at.plus(READ_AGAIN),
-            asked_to_wait_until: None,
-        };
-        agent.cache.set_back(&profile.name, &plain, Some(backoff));
+        let next_attempt = at.plus(READ_AGAIN);
+        let failures = before.map_or(0, |before| before.failures).saturating_add(1);
+        let failed = FailedRefresh { error, at, failures, next_attempt, retry_at: None };
+        agent.cache.set_failed(&profile.name, &plain, Some(failed));
     }
     agent.events.changed.notify_one();
 }
 
 /// When a session is to be refreshed. `draw` spreads those that would fall on the same moment.
-fn due(session: &Session, backoff: Option<&Backoff>, now: UnixTime, draw: u64) -> Due {
+fn due(session: &Session, failed: Option<&FailedRefresh>, now: UnixTime, draw: u64) -> Due {
     let (Some(end), true) = (session.tokens.expires_at, session.can_refresh()) else { return Due::Never };
-    let not_before = backoff.map_or(now, |backoff| backoff.again_at);
+    let not_before = failed.map_or(now, |failed| failed.next_attempt);
     let obtained = session.tokens.obtained_at;
     if obtained > now.plus(CLOCK_SLACK) {
         return Due::At(not_before);
     }
     let lead = lead(obtained.until(end), draw);
     let usual = UnixTime(end.0.saturating_sub(i64::try_from(lead.as_secs()).unwrap_or(i64::MAX)));
-    Due::At(usual.max(obtained.plus(MIN_LIFE)).max(backoff.map_or(usual, |_| not_before)))
+    Due::At(usual.max(obtained.plus(MIN_LIFE)).max(failed.map_or(usual, |_| not_before)))
 }
 
 /// How long before its end a token is refreshed: before anybody who asks for the usual life would have to wait, and a tenth
@@ -205,18 +195,18 @@ fn lead(life: Duration, draw: u64) -> Duration {
 
 /// What the background asks for: a token that outlives the present one's last stretch, or, of one that never lives so
 /// long, a new one.
-fn need(tokens: &TokenSet) -> Demand {
+fn demand(tokens: &TokenSet) -> Demand {
     let Some(end) = tokens.expires_at else { return Demand::New };
     let life = tokens.obtained_at.until(end);
     let wanted = lead(life, 40) + Duration::from_secs(1);
     if wanted >= life { Demand::New } else { Demand::ValidFor(MinTtl::AtLeast(wanted)) }
 }
 
-/// How long to leave an issuer alone after so many failures in a row: doubled each time, and a half of it drawn.
-pub(super) fn pause(count: u32) -> Duration {
-    let whole = FIRST_PAUSE.saturating_mul(1 << count.saturating_sub(1).min(10)).min(MAX_PAUSE);
-    let percent = 50 + u32::try_from(RandomState::new().hash_one(count) % 51).unwrap_or(0);
-    (whole * percent / 100).max(Duration::from_secs(1))
+/// The policy's backoff with up to half of it added at random: many agents must not return at the same moment. Never less,
+/// or the policy would refuse the attempt.
+pub(super) fn backoff_with_jitter(failures: u32) -> Duration {
+    let percent = 100 + u32::try_from(RandomState::new().hash_one(failures) % 51).unwrap_or(0);
+    backoff(failures) * percent / 100
 }
 
 #[cfg(test)]
@@ -238,11 +228,10 @@ mod tests {
     }
 
     #[test]
-    fn pauses_grow_and_end() {
-        for count in 1..40 {
-            let pause = pause(count);
-            assert!(pause >= Duration::from_secs(1) && pause <= MAX_PAUSE, "{count}: {pause:?}");
+    fn jitter_adds_at_most_half_of_the_backoff() {
+        for failures in 1..40 {
+            let (plain, jittered) = (backoff(failures), backoff_with_jitter(failures));
+            assert!(plain <= jittered && jittered <= plain * 3 / 2, "{failures}: {jittered:?}");
         }
-        assert!(pause(1) <= FIRST_PAUSE && pause(12) >= MAX_PAUSE / 2);
     }
 }

@@ -1,4 +1,4 @@
-//! The sessions kept in memory, each as it was last seen in its store, and the in_flight that refresh them once for all.
+//! The session cache: each session as last read from its store, and the loads and refreshes in flight that callers share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,34 +9,35 @@ use tokio::sync::watch;
 
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
-use crate::model::{MinTtl, ProfileName, Session, TokenTarget};
-use crate::session::LoginReason;
+use crate::model::{ProfileName, Session, TokenTarget};
+use crate::session::policy::RefreshError;
+use crate::session::{LoginReason, TokenRequest};
 
-/// The cache copies.
+/// The sessions of all profiles.
 #[derive(Default)]
 pub(super) struct SessionCache {
-    kept: Mutex<HashMap<ProfileName, Kept>>,
+    entries: Mutex<HashMap<ProfileName, Entry>>,
     in_flight: Mutex<HashMap<InFlightKey, InFlight>>,
-    /// The answers written last, the latest at the end.
-    answers: Mutex<Vec<Written>>,
+    /// The latest responses, the newest last.
+    responses: Mutex<Vec<CachedResponse>>,
 }
 
-/// How many answers are kept: those of the profiles that are in use just now.
-const MAX_ANSWERS: usize = 16;
+/// How many responses are cached: those of the profiles in use at the moment.
+const MAX_RESPONSES: usize = 16;
 
 #[derive(Default)]
-struct Kept {
-    known: CachedSession,
-    /// Counts the times it was forgotten: what was read before the last of them is not kept.
+struct Entry {
+    session: CachedSession,
+    /// Counts invalidations: what was read before the last of them is not cached.
     epoch: u64,
-    /// The last failure for each request; what one caller asks in vain keeps nobody from what another asks.
-    backoffs: Vec<(TokenTarget, Backoff)>,
-    /// It was told that somebody must log in.
+    /// The last failed refresh for each target: what fails for one target is still tried for another.
+    failed: Vec<(TokenTarget, FailedRefresh)>,
+    /// Whether the event that a login is required has been published.
     announced: bool,
 }
 
-/// An answer that is the same for all who ask within a second.
-struct Written {
+/// A response body that is the same for all requests within one second.
+struct CachedResponse {
     name: ProfileName,
     session: Arc<Session>,
     at: UnixTime,
@@ -46,225 +47,226 @@ struct Written {
 /// What is known of a profile's session.
 #[derive(Clone, Default)]
 pub(super) enum CachedSession {
-    /// The store has to be asked.
+    /// The store has to be read.
     #[default]
     Unknown,
-    /// Somebody must log in.
+    /// The store has no session for this profile.
     LoginRequired(LoginReason),
-    /// This.
+    /// The session.
     Session(Arc<Session>),
 }
 
-/// A refresh that failed.
+/// The last failed refresh.
 #[derive(Clone)]
-pub(super) struct Backoff {
-    pub(super) failure: Arc<Error>,
+pub(super) struct FailedRefresh {
+    pub(super) error: Arc<Error>,
     pub(super) at: UnixTime,
-    /// How many in a row.
-    pub(super) count: u32,
-    /// When the background tries again.
-    pub(super) again_at: UnixTime,
-    /// When the issuer wants to be asked again, where it said so.
-    pub(super) asked_to_wait_until: Option<UnixTime>,
+    /// How many in a row have failed.
+    pub(super) failures: u32,
+    /// When the background refresh tries again.
+    pub(super) next_attempt: UnixTime,
+    /// When the issuer allows the next attempt, where it said so.
+    pub(super) retry_at: Option<UnixTime>,
 }
 
-/// How many requests' failures are remembered for a profile.
-const MAX_SETBACKS: usize = 32;
-
-impl Backoff {
-    /// How long a caller without a valid token is told the failure again instead of asking the issuer once more.
-    pub(super) fn rest(&self, now: UnixTime) -> Option<Duration> {
-        // A clock that was set back says nothing of how long it is.
-        if now < self.at {
-            return None;
-        }
-        let until = self.asked_to_wait_until.unwrap_or(self.at).max(self.at.plus(Duration::from_secs(1)));
-        (now < until).then(|| now.until(until))
+impl From<&FailedRefresh> for RefreshError {
+    fn from(failed: &FailedRefresh) -> Self {
+        Self { at: failed.at, failures: failed.failures, retry_at: failed.retry_at, while_waiting: false }
     }
 }
 
-/// Who flies together: the same profile and request, and the same need.
+/// How many targets' failures are remembered for a profile.
+const MAX_FAILED: usize = 32;
+
+/// What callers share: one load of a store, or one refresh for the same request.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum InFlightKey {
-    /// Asks the store, after it was forgotten so often.
+    /// A load from the store, at this epoch of the cache entry.
     Load(ProfileName, u64),
-    /// Refreshes if less life is left, or in any case where `None`.
-    Refresh(ProfileName, TokenTarget, Option<MinTtl>),
+    /// A refresh.
+    Refresh(ProfileName, TokenRequest),
 }
 
-/// How a in_flight ended: the session, and whether it was refreshed.
+/// How a load or refresh ended: the session, and whether it was refreshed.
 pub(super) type RefreshOutcome = Result<(Arc<Session>, bool), Arc<Error>>;
 
-/// A in_flight that can be waited for.
+/// A load or refresh that has not ended yet.
 #[derive(Clone)]
 pub(super) struct InFlight {
     pub(super) outcome: watch::Receiver<Option<RefreshOutcome>>,
-    /// When it began.
-    pub(super) begun: Instant,
+    started_at: Instant,
+}
+
+impl InFlight {
+    /// How long it has been running.
+    pub(super) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started_at)
+    }
 }
 
 impl SessionCache {
-    fn kept(&self) -> MutexGuard<'_, HashMap<ProfileName, Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn entries(&self) -> MutexGuard<'_, HashMap<ProfileName, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn all_in_flight(&self) -> MutexGuard<'_, HashMap<InFlightKey, InFlight>> {
+    fn in_flight(&self) -> MutexGuard<'_, HashMap<InFlightKey, InFlight>> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Taken after the copies, where both are.
-    fn answers(&self) -> MutexGuard<'_, Vec<Written>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locked after the entries, where both are.
+    fn responses(&self) -> MutexGuard<'_, Vec<CachedResponse>> {
+        self.responses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of the profile's session, and the last refresh that failed for what is asked.
-    pub(super) fn look(&self, name: &ProfileName, asked: &TokenTarget) -> (CachedSession, Option<Backoff>) {
-        match self.kept().get(name) {
-            Some(kept) => {
-                let backoff = kept.backoffs.iter().find(|(of, _)| of == asked).map(|(_, backoff)| backoff.clone());
-                (kept.known.clone(), backoff)
+    /// What is known of the profile's session, and the last failed refresh for `target`.
+    pub(super) fn look(&self, name: &ProfileName, target: &TokenTarget) -> (CachedSession, Option<FailedRefresh>) {
+        match self.entries().get(name) {
+            Some(entry) => {
+                let failed = entry.failed.iter().find(|(of, _)| of == target).map(|(_, failed)| failed.clone());
+                (entry.session.clone(), failed)
             }
             None => (CachedSession::Unknown, None),
         }
     }
 
-    /// How many sessions are cache.
+    /// How many sessions are cached.
     pub(super) fn sessions(&self) -> usize {
-        self.kept().values().filter(|kept| matches!(kept.known, CachedSession::Session(_))).count()
+        self.entries().values().filter(|entry| matches!(entry.session, CachedSession::Session(_))).count()
     }
 
-    /// To be given back with what is read from now on.
+    /// The entry's epoch, to be passed to [`SessionCache::put`] with what is read from now on.
     pub(super) fn epoch(&self, name: &ProfileName) -> u64 {
-        self.kept().get(name).map_or(0, |kept| kept.epoch)
+        self.entries().get(name).map_or(0, |entry| entry.epoch)
     }
 
-    /// Keeps what was read since `epoch`, unless the profile was forgotten meanwhile; gives what was kept before.
-    pub(super) fn put(&self, name: &ProfileName, epoch: u64, known: CachedSession) -> Option<CachedSession> {
-        let mut all = self.kept();
-        let kept = all.entry(name.clone()).or_default();
-        if kept.epoch != epoch {
-            return None;
+    /// Caches what was read since `epoch`, unless the entry has been invalidated since.
+    pub(super) fn put(&self, name: &ProfileName, epoch: u64, session: CachedSession) {
+        let mut entries = self.entries();
+        let entry = entries.entry(name.clone()).or_default();
+        if entry.epoch != epoch {
+            return;
         }
-        if matches!(&known, CachedSession::Session(session) if session.ended.is_none()) {
-            kept.announced = false;
+        if matches!(&session, CachedSession::Session(session) if session.ended.is_none()) {
+            entry.announced = false;
         }
-        Some(std::mem::replace(&mut kept.known, known))
+        entry.session = session;
     }
 
-    /// The answer as it was written within this second for this session.
-    pub(super) fn written(&self, name: &ProfileName, session: &Arc<Session>, now: UnixTime) -> Option<Bytes> {
-        let answers = self.answers();
-        let same = |one: &&Written| one.at == now && Arc::ptr_eq(&one.session, session) && one.name == *name;
-        answers.iter().find(same).map(|one| one.body.clone())
+    /// The response body as it was written within this second for this session.
+    pub(super) fn response(&self, name: &ProfileName, session: &Arc<Session>, now: UnixTime) -> Option<Bytes> {
+        let responses = self.responses();
+        let same = |one: &&CachedResponse| one.at == now && Arc::ptr_eq(&one.session, session) && one.name == *name;
+        responses.iter().find(same).map(|one| one.body.clone())
     }
 
-    /// Keeps an answer for the rest of the second, if the session is the cache one still.
-    pub(super) fn keep_written(&self, name: &ProfileName, session: &Arc<Session>, at: UnixTime, body: &Bytes) {
-        let all = self.kept();
-        if !matches!(all.get(name).map(|kept| &kept.known), Some(CachedSession::Session(cache)) if Arc::ptr_eq(cache, session))
+    /// Caches a response body for the rest of the second, if the session is still the cached one.
+    pub(super) fn put_response(&self, name: &ProfileName, session: &Arc<Session>, at: UnixTime, body: &Bytes) {
+        let entries = self.entries();
+        if !matches!(entries.get(name).map(|entry| &entry.session),
+            Some(CachedSession::Session(cached)) if Arc::ptr_eq(cached, session))
         {
             return;
         }
-        let mut answers = self.answers();
-        answers.retain(|one| one.name != *name);
-        if answers.len() >= MAX_ANSWERS {
-            answers.remove(0);
+        let mut responses = self.responses();
+        responses.retain(|one| one.name != *name);
+        if responses.len() >= MAX_RESPONSES {
+            responses.remove(0);
         }
-        answers.push(Written { name: name.clone(), session: Arc::clone(session), at, body: body.clone() });
+        responses.push(CachedResponse { name: name.clone(), session: Arc::clone(session), at, body: body.clone() });
     }
 
-    /// Whether it is still to be told that somebody must log in: once for each session that ends.
+    /// Whether the event that a login is required is still to be published: once for each session that ends.
     pub(super) fn announce(&self, name: &ProfileName) -> bool {
-        !std::mem::replace(&mut self.kept().entry(name.clone()).or_default().announced, true)
+        !std::mem::replace(&mut self.entries().entry(name.clone()).or_default().announced, true)
     }
 
-    /// Sets or clears the last failure for what is asked.
-    pub(super) fn set_back(&self, name: &ProfileName, asked: &TokenTarget, backoff: Option<Backoff>) {
-        let mut all = self.kept();
-        let Some(kept) = all.get_mut(name) else { return };
-        kept.backoffs.retain(|(of, _)| of != asked);
-        if let Some(backoff) = backoff {
-            if kept.backoffs.len() >= MAX_SETBACKS {
-                kept.backoffs.remove(0);
+    /// Sets or clears the last failed refresh for `target`.
+    pub(super) fn set_failed(&self, name: &ProfileName, target: &TokenTarget, failed: Option<FailedRefresh>) {
+        let mut entries = self.entries();
+        let Some(entry) = entries.get_mut(name) else { return };
+        entry.failed.retain(|(of, _)| of != target);
+        if let Some(failed) = failed {
+            if entry.failed.len() >= MAX_FAILED {
+                entry.failed.remove(0);
             }
-            kept.backoffs.push((asked.clone(), backoff));
+            entry.failed.push((target.clone(), failed));
         }
     }
 
-    /// How long an issuer wants to be left alone, or a failure is told again, whose failure this was.
-    pub(super) fn rest_after(&self, failure: &Arc<Error>, now: UnixTime) -> Option<Duration> {
-        let all = self.kept();
-        let mut backoffs = all.values().flat_map(|kept| &kept.backoffs);
-        backoffs.find(|(_, backoff)| Arc::ptr_eq(&backoff.failure, failure)).and_then(|(_, backoff)| backoff.rest(now))
+    /// When the issuer whose failure this was allows the next attempt, where it said so: for `Retry-After`.
+    pub(super) fn retry_at(&self, error: &Arc<Error>) -> Option<UnixTime> {
+        let entries = self.entries();
+        let mut failed = entries.values().flat_map(|entry| &entry.failed);
+        failed.find(|(_, failed)| Arc::ptr_eq(&failed.error, error)).and_then(|(_, failed)| failed.retry_at)
     }
 
-    /// Clears the failures of a store that answers again; that a session has ended is still to be remembered.
+    /// Clears the failures of a store that works again.
     pub(super) fn store_answers(&self, name: &ProfileName) {
-        if let Some(kept) = self.kept().get_mut(name) {
-            kept.backoffs.retain(|(_, backoff)| backoff.failure.code.general() != ErrorCode::StoreUnavailable);
+        if let Some(entry) = self.entries().get_mut(name) {
+            entry.failed.retain(|(_, failed)| failed.error.code.general() != ErrorCode::StoreUnavailable);
         }
     }
 
-    /// Drops the copy; whether there was one.
+    /// Drops what is cached of a profile; whether there was anything.
     pub(super) fn forget(&self, name: &ProfileName) -> bool {
-        let mut all = self.kept();
-        let kept = all.entry(name.clone()).or_default();
-        kept.epoch += 1;
-        kept.backoffs.clear();
-        self.answers().retain(|one| one.name != *name);
-        !matches!(std::mem::take(&mut kept.known), CachedSession::Unknown)
+        let mut entries = self.entries();
+        let entry = entries.entry(name.clone()).or_default();
+        entry.epoch += 1;
+        entry.failed.clear();
+        self.responses().retain(|one| one.name != *name);
+        !matches!(std::mem::take(&mut entry.session), CachedSession::Unknown)
     }
 
-    /// Drops the copy of a profile that there is no longer; whether there was one. Names that never were leave nothing.
+    /// Drops what is cached of a profile that no longer exists; whether there was anything. Unknown names leave no entry.
     pub(super) fn forget_gone(&self, name: &ProfileName) -> bool {
-        let kept = self.kept().contains_key(name);
-        kept && self.forget(name)
+        let is_cached = self.entries().contains_key(name);
+        is_cached && self.forget(name)
     }
 
-    /// Drops all copies.
+    /// Drops everything.
     pub(super) fn forget_all(&self) {
-        let mut all = self.kept();
-        self.answers().clear();
-        for kept in all.values_mut() {
-            kept.epoch += 1;
-            kept.known = CachedSession::Unknown;
-            kept.backoffs.clear();
+        let mut entries = self.entries();
+        self.responses().clear();
+        for entry in entries.values_mut() {
+            entry.epoch += 1;
+            entry.session = CachedSession::Unknown;
+            entry.failed.clear();
         }
     }
 
-    /// Joins the in_flight of that key, which `fly` starts where there is none. It flies on when all who wait have left.
-    pub(super) fn join<F>(self: &Arc<Self>, key: InFlightKey, now: Instant, fly: impl FnOnce() -> F) -> InFlight
+    /// Joins what is in flight under `key`, or starts it. It runs to its end even if all callers stop waiting.
+    pub(super) fn join<F>(self: &Arc<Self>, key: InFlightKey, now: Instant, start: impl FnOnce() -> F) -> InFlight
     where
         F: Future<Output = RefreshOutcome> + Send + 'static,
     {
-        let mut all = self.all_in_flight();
+        let mut all = self.in_flight();
         if let Some(in_flight) = all.get(&key) {
             return in_flight.clone();
         }
-        let (tell, outcome) = watch::channel(None);
-        let in_flight = InFlight { outcome, begun: now };
+        let (sender, outcome) = watch::channel(None);
+        let in_flight = InFlight { outcome, started_at: now };
         all.insert(key.clone(), in_flight.clone());
         drop(all);
-        let (flying, over) = (fly(), Over { cache: Arc::clone(self), key });
+        let (work, entry) = (start(), InFlightEntry { cache: Arc::clone(self), key });
         tokio::spawn(async move {
-            let result = flying.await;
-            // First out of the list, then told: who comes now begins anew and does not get what is over.
-            drop(over);
-            tell.send_replace(Some(result));
+            let result = work.await;
+            // Removed before the result is sent: a caller that arrives now starts a new one.
+            drop(entry);
+            sender.send_replace(Some(result));
         });
         in_flight
     }
 }
 
-/// Takes a in_flight out of the list, however it ends.
-struct Over {
+/// Removes the entry from the list of what is in flight, however the work ends.
+struct InFlightEntry {
     cache: Arc<SessionCache>,
     key: InFlightKey,
 }
 
-impl Drop for Over {
+impl Drop for InFlightEntry {
     fn drop(&mut self) {
-        self.cache.all_in_flight().remove(&self.key);
+        self.cache.in_flight().remove(&self.key);
     }
 }
 
@@ -274,34 +276,37 @@ mod tests {
 
     use super::*;
     use crate::clock::{Clock as _, SystemClock};
+    use crate::session::{Demand, MinTtl, RequestedToken};
 
     #[tokio::test]
-    async fn all_who_want_the_same_share_one_flight() {
+    async fn callers_with_the_same_request_share_one_refresh() {
         let (cache, now) = (Arc::new(SessionCache::default()), SystemClock.monotonic());
-        let (land, landing) = watch::channel(false);
-        let begun = Cell::new(0);
-        let join = |asked: TokenTarget, min_ttl| {
-            let mut landing = landing.clone();
-            cache.join(InFlightKey::Refresh("work".parse().expect("valid"), asked, min_ttl), now, || {
-                begun.set(begun.get() + 1);
+        let (finish, finished) = watch::channel(false);
+        let started = Cell::new(0);
+        let join = |token, demand| {
+            let mut finished = finished.clone();
+            let request = TokenRequest { token, demand };
+            cache.join(InFlightKey::Refresh("work".parse().expect("valid"), request), now, || {
+                started.set(started.get() + 1);
                 async move {
-                    let _ = landing.wait_for(|land| *land).await;
+                    let _ = finished.wait_for(|finished| *finished).await;
                     Err(Arc::new(Error::msg(ErrorCode::StoreUnavailable, "a failure", "none")))
                 }
             })
         };
-        let plain = TokenTarget::default;
-        let all: Vec<InFlight> = (0..1000).map(|_| join(plain(), None)).collect();
-        assert_eq!(begun.get(), 1);
-        join(plain(), Some(MinTtl::Default));
-        join(TokenTarget { audience: Some("https://api.example".into()), ..plain() }, None);
-        assert_eq!(begun.get(), 3, "who wants something else flies apart");
-        land.send_replace(true);
+        let own = || RequestedToken::Access(TokenTarget::default());
+        let all: Vec<InFlight> = (0..1000).map(|_| join(own(), Demand::New)).collect();
+        assert_eq!(started.get(), 1);
+        join(own(), Demand::ValidFor(MinTtl::Default));
+        let api = TokenTarget { audience: Some("https://api.example".into()), ..TokenTarget::default() };
+        join(RequestedToken::Access(api), Demand::New);
+        assert_eq!(started.get(), 3, "other requests have refreshes of their own");
+        finish.send_replace(true);
         for mut in_flight in all {
-            let outcome = in_flight.outcome.wait_for(Option::is_some).await.expect("it lands").clone();
-            assert_eq!(outcome.expect("outcome").expect_err("the failure").message(), "a failure");
+            let outcome = in_flight.outcome.wait_for(Option::is_some).await.expect("an outcome").clone();
+            assert_eq!(outcome.expect("ended").expect_err("the failure").message(), "a failure");
         }
-        join(plain(), None);
-        assert_eq!(begun.get(), 4, "what is over is joined by nobody");
+        join(own(), Demand::New);
+        assert_eq!(started.get(), 4, "a refresh that has ended is not joined");
     }
 }

@@ -15,11 +15,11 @@ use super::tokens::expires_in;
 use crate::agent::protocol::{Forgotten, OPENAPI, Refreshed, Stopping, TokenAnswer};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
-use crate::model::{DecidingToken, MinTtl, Profile, ProfileName, Session, TokenTarget, canonical_type};
-use crate::secret::SecretBytes;
-use crate::session::{Demand, IdTokenStanding, LoginReason, SessionError, SessionService, TokenVerifier};
+use crate::model::{DecidingToken, Profile, ProfileName, Session, TokenTarget, canonical_type};
+use crate::secret::{Secret, SecretBytes};
+use crate::session::{Demand, MinTtl, RequestedToken, SessionError, TokenRequest, TokenVerifier};
 use crate::status::{StatusReport, profile_statuses};
-use crate::verify::{KeySet, VerdictAnswer};
+use crate::verify::{KeySet, VerdictAnswer, unverified_claims};
 
 /// How many may listen to events.
 const MAX_LISTENERS: usize = 64;
@@ -39,8 +39,7 @@ pub(super) async fn respond(
     wait: Option<Duration>,
 ) -> Answer {
     let answer = match ask {
-        Ask::Token { profile, asked, min_ttl } => agent.token(peer, profile, asked, min_ttl, wait).await,
-        Ask::IdToken { profile, min_ttl } => agent.id_token(peer, profile, min_ttl, wait).await,
+        Ask::Token { profile, request } => agent.token(peer, profile, request, wait).await,
         Ask::Status => agent.status().await,
         Ask::Agent => Ok(json(&agent.state())),
         Ask::Log => Ok(json(&agent.audit_log.all())),
@@ -55,7 +54,7 @@ pub(super) async fn respond(
     };
     answer.unwrap_or_else(|failure| {
         let rest = match failure.code.general() {
-            ErrorCode::IssuerUnreachable => agent.cache.rest_after(&failure, agent.now()).map(|rest| rest.as_secs()),
+            ErrorCode::IssuerUnreachable => agent.cache.retry_at(&failure).map(|at| agent.now().until(at).as_secs()),
             _ => None,
         };
         problem_for(&failure, rest)
@@ -78,87 +77,42 @@ impl Agent {
         self: &Arc<Self>,
         peer: &Peer,
         named: Option<ProfileName>,
-        asked: TokenTarget,
-        min_ttl: MinTtl,
+        request: TokenRequest,
         wait: Option<Duration>,
     ) -> Result<Answer, Refused> {
         let now = self.now();
         self.agent_lock.pass(now)?;
         let profile = self.chosen(named.as_ref())?;
-        let handed = self.hand_out(profile, asked, Demand::ValidFor(min_ttl), wait).await?;
-        let name = &handed.profile.name;
-        self.audit_log.note(peer, AuditAction::Token, Some(name), now);
+        let is_id_token = request.token == RequestedToken::Id;
+        let issued = self.issue(profile, request, wait).await?;
+        let name = &issued.profile.name;
+        let action = if is_id_token { AuditAction::IdToken } else { AuditAction::Token };
+        self.audit_log.note(peer, action, Some(name), now);
         let at = self.now();
-        let plain = handed.asked.is_plain();
-        if plain && let Some(body) = self.cache.written(name, &handed.session, at) {
+        let is_own = matches!(&issued.token, RequestedToken::Access(target) if target.is_plain());
+        if is_own && let Some(body) = self.cache.response(name, &issued.session, at) {
             return Ok(ready(body));
         }
-        let tokens = handed.tokens();
+        let tokens = issued.tokens();
+        let id_token = issued.session.tokens.id_token.as_ref().filter(|_| is_id_token);
+        let expires_at = match id_token {
+            Some(token) => unverified_claims(token.expose()).and_then(|claims| claims.exp),
+            None => tokens.expires_at,
+        };
         let body = written(&TokenAnswer {
             profile: Some(name),
-            access_token: Some(tokens.access_token.expose()),
-            id_token: None,
-            token_type: canonical_type(&tokens.token_type),
-            expires_at: tokens.expires_at,
-            expires_in: expires_in(tokens, at),
+            access_token: (!is_id_token).then(|| tokens.access_token.expose()),
+            id_token: id_token.map(Secret::expose),
+            token_type: if is_id_token { "Bearer" } else { canonical_type(&tokens.token_type) },
+            expires_at,
+            expires_in: expires_at.map(|end| at.until(end).as_secs()),
             scope: tokens.scope.as_deref(),
-            issuer: Some(handed.profile.issuer.as_str()),
+            issuer: Some(issued.profile.issuer.as_str()),
         })?;
-        if plain {
-            self.cache.keep_written(name, &handed.session, at, &body);
+        if is_own {
+            self.cache.put_response(name, &issued.session, at, &body);
         }
         Ok(ready(body))
-    }
-
-    async fn id_token(
-        self: &Arc<Self>,
-        peer: &Peer,
-        named: Option<ProfileName>,
-        min_ttl: Duration,
-        wait: Option<Duration>,
-    ) -> Result<Answer, Refused> {
-        self.agent_lock.pass(self.now())?;
-        let profile = self.chosen(named.as_ref())?;
-        let about = |reason| Arc::new(Error::from(SessionError::LoginRequired(reason)).about(&profile.name));
-        let standing = |session: &Session| SessionService::id_token_standing(session, self.now(), min_ttl);
-        let plain = TokenTarget::default();
-        let mut session = self.session_of(&profile).await?;
-        let mut trouble = None;
-        let newer = match standing(&session) {
-            IdTokenStanding::Due(Some(_)) => Some(self.newer(&profile, wait).await.map(|(session, _)| session)),
-            IdTokenStanding::Due(None) => {
-                let handed = self.hand_out(Arc::clone(&profile), plain, Demand::New, wait).await;
-                Some(handed.map(|handed| handed.session))
-            }
-            _ => None,
-        };
-        match newer {
-            Some(Ok(newer)) => session = newer,
-            Some(Err(failure)) => trouble = Some(failure),
-            None => {}
-        }
-        // Locked meanwhile, also where the wait ended in a failure that the kept token would outlive.
-        self.agent_lock.pass(self.now())?;
-        let end = match standing(&session) {
-            IdTokenStanding::Good(end) | IdTokenStanding::Last(end) | IdTokenStanding::Due(Some(end)) => end,
-            IdTokenStanding::Absent => return Err(about(LoginReason::NoIdToken)),
-            IdTokenStanding::Due(None) | IdTokenStanding::Over => {
-                return Err(trouble.unwrap_or_else(|| about(LoginReason::IdTokenOver)));
-            }
-        };
-        let Some(token) = &session.tokens.id_token else { return Err(about(LoginReason::NoIdToken)) };
-        let now = self.now();
-        self.audit_log.note(peer, AuditAction::IdToken, Some(&profile.name), now);
-        Ok(json(&TokenAnswer {
-            profile: Some(&profile.name),
-            access_token: None,
-            id_token: Some(token.expose()),
-            token_type: "Bearer",
-            expires_at: Some(end),
-            expires_in: Some(now.until(end).as_secs()),
-            scope: session.tokens.scope.as_deref(),
-            issuer: Some(profile.issuer.as_str()),
-        }))
     }
 
     async fn refresh(
@@ -170,18 +124,18 @@ impl Agent {
     ) -> Result<Answer, Refused> {
         self.agent_lock.pass(self.now())?;
         let profile = self.chosen(Some(name))?;
-        let need = if_expiring.map_or(Demand::New, |left| Demand::ValidFor(MinTtl::AtLeast(left)));
-        let handed = self.hand_out(profile, TokenTarget::default(), need, wait).await?;
-        // Asked to refresh, and the token was due, but it was not refreshed: that is for the caller to know.
-        if let Some(trouble) = handed.trouble {
-            return Err(trouble);
+        let demand = if_expiring.map_or(Demand::New, |left| Demand::ValidFor(MinTtl::AtLeast(left)));
+        let issued = self.issue(profile, TokenRequest::own(demand), wait).await?;
+        // The token was due for a refresh and was not refreshed: that is a failure of this request.
+        if let Some(warning) = issued.warning {
+            return Err(warning);
         }
         let now = self.now();
         self.audit_log.note(peer, AuditAction::Refresh, Some(name), now);
-        let tokens = handed.tokens();
+        let tokens = issued.tokens();
         Ok(json(&Refreshed {
             profile: name.clone(),
-            refreshed: handed.refreshed,
+            refreshed: issued.refreshed,
             expires_at: tokens.expires_at,
             expires_in: expires_in(tokens, now),
         }))

@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 
 use crate::agent::protocol::{LockRequest, UnlockRequest};
 use crate::error::{Error, ErrorCode};
-use crate::model::{MinTtl, ProfileName, TokenTarget};
+use crate::model::{ProfileName, TokenTarget};
 use crate::secret::{Secret, SecretBytes};
+use crate::session::{MinTtl, TokenRequest};
 use crate::verify::PolicyOptions;
 
 /// What is asked.
 #[derive(Debug)]
 pub(super) enum Ask {
-    Token { profile: Option<ProfileName>, asked: TokenTarget, min_ttl: MinTtl },
-    IdToken { profile: Option<ProfileName>, min_ttl: Duration },
+    Token { profile: Option<ProfileName>, request: TokenRequest },
     Status,
     Agent,
     Log,
@@ -73,15 +73,15 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<Ask, RouteError> {
             only(Method::GET, "GET")?;
             let profile = rest.map(profile).transpose()?;
             let query = Query::parse(uri.query(), &["min_ttl", "audience", "scope", "resource"])?;
-            let min_ttl = query.seconds("min_ttl")?;
+            let min_ttl = query.seconds("min_ttl")?.map(MinTtl::AtLeast);
             if verb == "id-token" {
                 query.only(&["min_ttl"])?;
-                return Ok(Ask::IdToken { profile, min_ttl: min_ttl.unwrap_or_default() });
+                return Ok(Ask::Token { profile, request: TokenRequest::id_token(min_ttl) });
             }
             let scopes: Vec<String> =
                 query.all("scope").iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect();
             let asked = TokenTarget::new(query.one("audience")?, &scopes, &query.all("resource"));
-            return Ok(Ask::Token { profile, asked, min_ttl: min_ttl.map_or(MinTtl::Default, MinTtl::AtLeast) });
+            return Ok(Ask::Token { profile, request: TokenRequest::access(asked, min_ttl) });
         }
         ("refresh", Some(rest)) => {
             only(Method::POST, "POST")?;
@@ -224,6 +224,7 @@ fn parse<T: DeserializeOwned>(body: &SecretBytes) -> Result<T, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::{Demand, RequestedToken};
 
     fn get(uri: &str) -> Result<Ask, RouteError> {
         route(&Method::GET, &uri.parse().expect("an address"))
@@ -232,16 +233,17 @@ mod tests {
     #[test]
     fn a_token_is_asked_for_with_all_that_narrows_it() {
         let asked = get("/v1/token/work?min_ttl=300&audience=api&scope=write+read&resource=b&resource=a");
-        let Ok(Ask::Token { profile: Some(profile), asked, min_ttl }) = asked else { panic!("{asked:?}") };
+        let Ok(Ask::Token { profile: Some(profile), request }) = asked else { panic!("{asked:?}") };
+        let RequestedToken::Access(asked) = &request.token else { panic!("{request:?}") };
         assert_eq!(profile.as_str(), "work");
         assert_eq!(
-            asked,
+            *asked,
             TokenTarget::new(Some("api".into()), &["read".into(), "write".into()], &["a".into(), "b".into()])
         );
-        assert_eq!(min_ttl, MinTtl::AtLeast(Duration::from_secs(300)));
+        assert_eq!(request.demand, Demand::ValidFor(MinTtl::AtLeast(Duration::from_secs(300))));
         let plain = get("/v1/token");
         assert!(
-            matches!(plain, Ok(Ask::Token { profile: None, ref asked, min_ttl: MinTtl::Default }) if asked.is_plain())
+            matches!(plain, Ok(Ask::Token { profile: None, ref request }) if *request == TokenRequest::access(TokenTarget::default(), None))
         );
     }
 

@@ -1,0 +1,81 @@
+//! Waits for tokens as the command line does: for a refresh to its end where there is no other way, and never for long
+//! where a valid token is stored.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::App;
+use crate::error::Error;
+use crate::model::Profile;
+use crate::session::{
+    Decision, Demand, MinTtl, RequestedToken, ServedToken, SessionError, SessionService, TokenRequest,
+};
+
+impl App {
+    /// The token for `request`, refreshed first where the policy says so.
+    ///
+    /// A process that ended while a refresh is in flight would lose the issuer's reply. So where a valid token is stored,
+    /// another process refreshes, and this one waits for it no longer than the policy allows.
+    ///
+    /// # Errors
+    /// As [`SessionService::token`].
+    pub async fn token(&self, profile: &Profile, request: &TokenRequest) -> Result<ServedToken, Error> {
+        let sessions = self.sessions()?;
+        let with_profile = |error: SessionError| Error::from(error).about(&profile.name);
+        let mut session = sessions.session(profile).await.map_err(with_profile)?;
+        let mut decision = sessions.decide(&session, request);
+        let seen = session.generation.clone();
+        if let Decision::Refresh { wait_at_most: Some(limit) } = decision {
+            self.refresh_in_background(profile, request, limit).await;
+            session = sessions.session(profile).await.map_err(with_profile)?;
+            decision = sessions.decide(&session, request);
+        }
+        if decision == (Decision::Refresh { wait_at_most: None }) {
+            let refresh = sessions.refresh(profile, request, &session);
+            return self.patiently(profile.issuer.as_str(), refresh).await.map_err(with_profile);
+        }
+        let refreshed = session.generation != seen;
+        let served = SessionService::serve_or_fail(session, request, decision).map_err(with_profile)?;
+        Ok(ServedToken { refreshed, ..served })
+    }
+
+    /// Has another process refresh, and waits for it at most as long as `limit`.
+    async fn refresh_in_background(&self, profile: &Profile, request: &TokenRequest, limit: Duration) {
+        let mut child = match self.start_refresh(profile, request) {
+            Ok(child) => child,
+            Err(error) => {
+                tracing::warn!("cannot start a refresh in the background: {error}");
+                return;
+            }
+        };
+        let finished = tokio::task::spawn_blocking(move || child.wait());
+        tokio::select! {
+            _ = finished => {}
+            () = self.clock.sleep(limit) => {
+                tracing::info!("{}: the refresh takes longer and goes on in the background", profile.name);
+            }
+        }
+    }
+
+    fn start_refresh(&self, profile: &Profile, request: &TokenRequest) -> std::io::Result<Child> {
+        let mut command = Command::new(std::env::current_exe()?);
+        if let Some(config) = &self.common.config {
+            command.arg("--config").arg(config);
+        }
+        command.args(["token", profile.name.as_str(), "--refresh-only", "--no-input"]);
+        match &request.token {
+            RequestedToken::Id => {
+                command.arg("--id-token");
+            }
+            RequestedToken::Access(target) => {
+                command.args(target.audience.iter().map(|audience| format!("--audience={audience}")));
+                command.args(target.scopes.iter().map(|scope| format!("--scope={scope}")));
+                command.args(target.resources.iter().map(|resource| format!("--resource={resource}")));
+            }
+        }
+        if let Demand::ValidFor(MinTtl::AtLeast(required)) = request.demand {
+            command.arg(format!("--min-ttl={}s", required.as_secs()));
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    }
+}

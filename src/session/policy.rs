@@ -1,0 +1,388 @@
+//! The token policy: whether a stored token is served, refreshed first, or refused.
+//!
+//! [`decide`] is pure: no clock, no store, no network. The command line and the agent call it with what they know and
+//! differ only in how they wait for a refresh.
+
+use std::time::Duration;
+
+use crate::clock::UnixTime;
+use crate::model::{Grant, RefreshFailure, Session, TokenSet, TokenTarget};
+use crate::verify::unverified_claims;
+
+/// Which of a session's tokens is requested.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RequestedToken {
+    /// The access token for a target; the plain target is the profile's own.
+    Access(TokenTarget),
+    /// The ID token (OpenID Connect Core 1.0, section 2).
+    Id,
+}
+
+/// The remaining lifetime that a caller requires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MinTtl {
+    /// One minute, or half the lifetime of a token that lives less than two minutes.
+    Default,
+    /// At least this long. For a token that never lives so long, half its lifetime: refreshing again would not help.
+    AtLeast(Duration),
+}
+
+/// How recent the token has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Demand {
+    /// Valid for this long. An unexpired token with less is still served when a refresh fails.
+    ValidFor(MinTtl),
+    /// Newer than the one the caller has seen. A refresh that ends while the caller waits satisfies it.
+    New,
+}
+
+/// A request for a token.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenRequest {
+    /// Which token.
+    pub token: RequestedToken,
+    /// How recent it has to be.
+    pub demand: Demand,
+}
+
+impl TokenRequest {
+    /// A request for the profile's own access token.
+    #[must_use]
+    pub fn own(demand: Demand) -> Self {
+        Self { token: RequestedToken::Access(TokenTarget::default()), demand }
+    }
+
+    /// A request for the access token for `target`.
+    #[must_use]
+    pub fn access(target: TokenTarget, min_ttl: Option<MinTtl>) -> Self {
+        let demand = Demand::ValidFor(min_ttl.unwrap_or(MinTtl::Default));
+        Self { token: RequestedToken::Access(target), demand }
+    }
+
+    /// A request for the ID token. By default it only has to be unexpired: issuers rarely send a new one early.
+    #[must_use]
+    pub fn id_token(min_ttl: Option<MinTtl>) -> Self {
+        let demand = Demand::ValidFor(min_ttl.unwrap_or(MinTtl::AtLeast(Duration::ZERO)));
+        Self { token: RequestedToken::Id, demand }
+    }
+
+    /// The target to name to the issuer: refreshing the profile's own access token also brings the ID token.
+    #[must_use]
+    pub fn target(&self) -> TokenTarget {
+        match &self.token {
+            RequestedToken::Access(target) => target.clone(),
+            RequestedToken::Id => TokenTarget::default(),
+        }
+    }
+}
+
+/// When a token was obtained and when it expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// When it was obtained, by this machine's clock.
+    pub obtained_at: UnixTime,
+    /// When it expires; `None` where the issuer did not say.
+    pub expires_at: Option<UnixTime>,
+}
+
+impl From<&TokenSet> for Validity {
+    fn from(tokens: &TokenSet) -> Self {
+        Self { obtained_at: tokens.obtained_at, expires_at: tokens.expires_at }
+    }
+}
+
+/// The state of a token at some moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Valid for as long as required.
+    Fresh,
+    /// Valid, but for less.
+    ExpiresSoon,
+    /// Expired.
+    Expired,
+}
+
+/// A timestamp further in the future than this was written before the clock was set back.
+pub const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
+impl Validity {
+    /// The token's state at `now` for a caller that requires `min_ttl`. A token without a known expiry is fresh.
+    #[must_use]
+    pub fn freshness(&self, now: UnixTime, min_ttl: MinTtl) -> Freshness {
+        let Some(expires_at) = self.expires_at else { return Freshness::Fresh };
+        let left = now.until(expires_at);
+        if left.is_zero() {
+            return Freshness::Expired;
+        }
+        // The clock was set back since: it cannot tell how long the token is still valid.
+        if self.obtained_at > now.plus(CLOCK_SLACK) {
+            return Freshness::ExpiresSoon;
+        }
+        let lifetime = self.obtained_at.until(expires_at);
+        let required = match min_ttl {
+            MinTtl::Default => Duration::from_secs(60).min(lifetime / 2),
+            MinTtl::AtLeast(required) if required >= lifetime => lifetime / 2,
+            MinTtl::AtLeast(required) => required,
+        };
+        if left < required { Freshness::ExpiresSoon } else { Freshness::Fresh }
+    }
+
+    fn is_expired(&self, now: UnixTime) -> bool {
+        self.freshness(now, MinTtl::Default) == Freshness::Expired
+    }
+}
+
+/// What the policy needs to know of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionView {
+    /// The requested token, where the session has one.
+    pub token: Option<Validity>,
+    /// The session's own access token.
+    pub own: Validity,
+    /// Whether the session has the means to refresh.
+    pub can_refresh: bool,
+    /// Whether the issuer has refused its refresh token for good.
+    pub ended: bool,
+    /// Whether the login covers the requested resource (RFC 8707).
+    pub is_granted: bool,
+    /// Whether a refresh can bring the requested token: not all issuers send an ID token again.
+    pub refresh_brings_token: bool,
+    /// Whether the requested token was replaced after the caller first saw the session.
+    pub replaced_while_waiting: bool,
+    /// When the refresh began whose reply was lost. Known only while holding the profile's lock: without it, the refresh
+    /// may still be running in another process.
+    pub reply_lost_since: Option<UnixTime>,
+}
+
+/// An ID token issued this long before the last refresh was not sent by it.
+const ISSUED_BY_REFRESH: Duration = Duration::from_secs(120);
+
+impl SessionView {
+    /// The view of `session` for `request`, without the profile's lock.
+    #[must_use]
+    pub fn new(session: &Session, request: &TokenRequest) -> Self {
+        let (token, refresh_brings_token) = match &request.token {
+            RequestedToken::Access(target) => (session.token_for(target).map(Validity::from), true),
+            RequestedToken::Id => {
+                let token = id_token_validity(session);
+                let sent_by_last_refresh = token.is_some_and(|token| {
+                    session.refreshed_at.is_none_or(|at| token.obtained_at.plus(ISSUED_BY_REFRESH) >= at)
+                });
+                (token, sent_by_last_refresh)
+            }
+        };
+        Self {
+            token,
+            own: Validity::from(&session.tokens),
+            can_refresh: session.can_refresh(),
+            ended: session.ended.is_some(),
+            is_granted: session.grant == Grant::ClientCredentials || session.not_granted(&request.target()).is_none(),
+            refresh_brings_token,
+            replaced_while_waiting: false,
+            reply_lost_since: None,
+        }
+    }
+
+    /// The view under the profile's lock, for a caller that has `seen` an earlier state of the session.
+    #[must_use]
+    pub fn under_lock(session: &Session, request: &TokenRequest, seen: &Session) -> Self {
+        let replaced = match &request.token {
+            RequestedToken::Access(target) => {
+                let token = |session: &Session| session.token_for(target).map(|t| t.access_token.clone());
+                token(session).is_some_and(|now| token(seen).is_none_or(|then| then.expose() != now.expose()))
+            }
+            RequestedToken::Id => {
+                let token = |session: &Session| session.tokens.id_token.clone();
+                token(session).is_some_and(|now| token(seen).is_none_or(|then| then.expose() != now.expose()))
+            }
+        };
+        Self {
+            replaced_while_waiting: replaced,
+            reply_lost_since: session.refreshing_since,
+            ..Self::new(session, request)
+        }
+    }
+}
+
+/// The validity of the session's ID token by its own claims; `None` where there is none.
+fn id_token_validity(session: &Session) -> Option<Validity> {
+    let claims = session.tokens.id_token.as_ref().map(|token| unverified_claims(token.expose()))?;
+    // An ID token without `exp` is invalid (OpenID Connect Core 1.0, section 2): it counts as expired.
+    let unreadable = Validity { obtained_at: session.logged_in_at, expires_at: Some(session.logged_in_at) };
+    Some(claims.map_or(unreadable, |claims| {
+        let obtained_at = claims.iat.unwrap_or(session.logged_in_at);
+        Validity { obtained_at, expires_at: claims.exp.or(Some(obtained_at)) }
+    }))
+}
+
+/// The last failed refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshError {
+    /// When it failed.
+    pub at: UnixTime,
+    /// How many refreshes in a row have failed.
+    pub failures: u32,
+    /// When the issuer allows the next attempt (`Retry-After`, RFC 9110, section 10.2.3).
+    pub retry_at: Option<UnixTime>,
+    /// Whether it failed while the caller was waiting for it.
+    pub while_waiting: bool,
+}
+
+impl RefreshError {
+    /// The last failure that the session records. `seen` is the session as the caller first saw it.
+    #[must_use]
+    pub fn of(session: &Session, seen: Option<&Session>) -> Option<Self> {
+        session.last_failure.as_ref().map(|failure| Self {
+            while_waiting: seen.is_some_and(|seen| seen.last_failure.as_ref() != Some(failure)),
+            ..Self::from(failure)
+        })
+    }
+}
+
+impl From<&RefreshFailure> for RefreshError {
+    fn from(failure: &RefreshFailure) -> Self {
+        Self { at: failure.at, failures: failure.failures, retry_at: failure.retry_at, while_waiting: false }
+    }
+}
+
+/// The delay before the second attempt, and the longest: it doubles in between.
+const FIRST_BACKOFF: Duration = Duration::from_secs(4);
+/// See [`FIRST_BACKOFF`].
+pub const MAX_BACKOFF: Duration = Duration::from_secs(300);
+
+/// How long callers without a valid token share a failure instead of each asking the issuer.
+const SHARE_FAILURE: Duration = Duration::from_secs(1);
+
+/// How long a caller that has a valid token waits for a refresh: longer than a healthy issuer takes.
+pub const MAX_WAIT_WITH_VALID_TOKEN: Duration = Duration::from_secs(2);
+
+/// How long a lost reply keeps a refresh token back where the access token's expiry is unknown.
+const MAX_HOLD_BACK: Duration = Duration::from_secs(3600);
+
+/// How long an issuer is left alone after this many failures in a row.
+#[must_use]
+pub fn backoff(failures: u32) -> Duration {
+    FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_BACKOFF)
+}
+
+/// What to do about a request for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Serve the stored token. The obstacle is why it is not refreshed though it expires soon.
+    Serve(Option<Obstacle>),
+    /// Refresh first. The caller waits at most this long, then falls back to the stored token, which is valid; where it
+    /// is `None`, only the refresh can satisfy the request.
+    Refresh {
+        /// The longest wait of a caller that has something to fall back to.
+        wait_at_most: Option<Duration>,
+    },
+    /// Refuse.
+    Fail(Obstacle),
+}
+
+/// What keeps a token from being refreshed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// No session is stored.
+    NoSession,
+    /// The issuer has ended the session.
+    SessionEnded,
+    /// The issuer gave no refresh token.
+    NoRefreshToken,
+    /// The login does not cover the requested resource.
+    ResourceNotGranted,
+    /// The session has no ID token.
+    NoIdToken,
+    /// The issuer sends no new ID token with a refresh.
+    NoNewIdToken,
+    /// The last refresh failed, and it is too early for another.
+    LastError,
+    /// The reply to the last refresh was lost. The refresh token may be spent: sending it twice can end the session.
+    ReplyLost,
+}
+
+/// Decides what to do about `request` at `now`. The rules are listed in the order in which they apply.
+#[must_use]
+pub fn decide(
+    session: Option<&SessionView>,
+    request: &TokenRequest,
+    now: UnixTime,
+    last_error: Option<&RefreshError>,
+) -> Decision {
+    let Some(session) = session else { return Decision::Fail(Obstacle::NoSession) };
+    // The issuer's verdict holds for an unexpired token too, and for every command alike.
+    if session.ended {
+        return Decision::Fail(Obstacle::SessionEnded);
+    }
+    let is_valid = session.token.is_some_and(|token| !token.is_expired(now));
+    if is_valid && session.replaced_while_waiting {
+        return Decision::Serve(None);
+    }
+    let fallback = is_valid && matches!(request.demand, Demand::ValidFor(_));
+    if let (Demand::ValidFor(min_ttl), Some(token)) = (request.demand, session.token)
+        && token.freshness(now, min_ttl) == Freshness::Fresh
+    {
+        return Decision::Serve(None);
+    }
+    let unless_valid = |obstacle| match fallback {
+        true => Decision::Serve(Some(obstacle)),
+        false => Decision::Fail(obstacle),
+    };
+    if let Some(obstacle) = permanent_obstacle(session, request) {
+        return unless_valid(obstacle);
+    }
+    if last_error.is_some_and(|error| error.is_too_early(now, fallback, request.demand)) {
+        return unless_valid(Obstacle::LastError);
+    }
+    if session.reply_lost_since.is_some_and(|since| is_held_back(session.own, since, now)) {
+        return unless_valid(Obstacle::ReplyLost);
+    }
+    Decision::Refresh { wait_at_most: fallback.then_some(MAX_WAIT_WITH_VALID_TOKEN) }
+}
+
+/// What no later attempt would overcome.
+fn permanent_obstacle(session: &SessionView, request: &TokenRequest) -> Option<Obstacle> {
+    let is_id_token = request.token == RequestedToken::Id;
+    if is_id_token && session.token.is_none() {
+        return Some(Obstacle::NoIdToken);
+    }
+    if !session.can_refresh {
+        return Some(if is_id_token { Obstacle::NoNewIdToken } else { Obstacle::NoRefreshToken });
+    }
+    if !session.is_granted {
+        return Some(Obstacle::ResourceNotGranted);
+    }
+    (!session.refresh_brings_token).then_some(Obstacle::NoNewIdToken)
+}
+
+impl RefreshError {
+    fn is_too_early(&self, now: UnixTime, has_fallback: bool, demand: Demand) -> bool {
+        if self.while_waiting {
+            return true;
+        }
+        // A failure in the future was recorded before the clock was set back, and says nothing about now.
+        if self.at > now {
+            return false;
+        }
+        let own_delay = match demand {
+            Demand::New => Duration::ZERO,
+            Demand::ValidFor(_) if has_fallback => backoff(self.failures),
+            Demand::ValidFor(_) => SHARE_FAILURE,
+        };
+        now < self.retry_at.unwrap_or(self.at).max(self.at.plus(own_delay))
+    }
+}
+
+/// Whether a reply lost at `since` still keeps the refresh token from being sent again: until the session's own access
+/// token has expired, as far as the clock can be trusted.
+fn is_held_back(own: Validity, since: UnixTime, now: UnixTime) -> bool {
+    let soon = now.plus(CLOCK_SLACK);
+    let is_valid = match own.expires_at {
+        Some(end) => end > now && own.obtained_at <= soon,
+        None => since.plus(MAX_HOLD_BACK) > now,
+    };
+    is_valid && since <= soon
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! The policy as a table: each row is a situation and the decision about it.
+
+use super::*;
+use crate::model::ErrorCode;
+use crate::secret::Secret;
+
+/// A token obtained at 1000 that expires at 4600, and a session that can refresh it.
+const HOUR: Validity = Validity { obtained_at: UnixTime(1000), expires_at: Some(UnixTime(4600)) };
+const HEALTHY: SessionView = SessionView {
+    token: Some(HOUR),
+    own: HOUR,
+    can_refresh: true,
+    ended: false,
+    is_granted: true,
+    refresh_brings_token: true,
+    replaced_while_waiting: false,
+    reply_lost_since: None,
+};
+
+const NO_TOKEN: SessionView = SessionView { token: None, ..HEALTHY };
+const NO_REFRESH: SessionView = SessionView { can_refresh: false, ..HEALTHY };
+const ENDED: SessionView = SessionView { can_refresh: false, ended: true, ..HEALTHY };
+const REPLACED: SessionView = SessionView { replaced_while_waiting: true, ..HEALTHY };
+const NOT_GRANTED: SessionView = SessionView { token: None, is_granted: false, ..HEALTHY };
+const NO_NEW_ID: SessionView = SessionView { refresh_brings_token: false, ..HEALTHY };
+const UNKNOWN_EXPIRY: SessionView = with_expiry(None);
+const SHORT: SessionView = with_expiry(Some(UnixTime(1010)));
+
+const fn with_expiry(expires_at: Option<UnixTime>) -> SessionView {
+    let token = Validity { obtained_at: UnixTime(1000), expires_at };
+    SessionView { token: Some(token), own: token, ..HEALTHY }
+}
+
+const fn reply_lost(since: i64) -> SessionView {
+    SessionView { reply_lost_since: Some(UnixTime(since)), ..HEALTHY }
+}
+
+const fn failed(at: i64, failures: u32) -> Option<RefreshError> {
+    Some(RefreshError { at: UnixTime(at), failures, retry_at: None, while_waiting: false })
+}
+
+const fn retry_at(at: i64, retry_at: i64) -> Option<RefreshError> {
+    Some(RefreshError { at: UnixTime(at), failures: 1, retry_at: Some(UnixTime(retry_at)), while_waiting: false })
+}
+
+const fn failed_while_waiting(at: i64) -> Option<RefreshError> {
+    Some(RefreshError { at: UnixTime(at), failures: 1, retry_at: None, while_waiting: true })
+}
+
+fn usual() -> TokenRequest {
+    TokenRequest::access(TokenTarget::default(), None)
+}
+
+fn at_least(seconds: u64) -> TokenRequest {
+    TokenRequest::access(TokenTarget::default(), Some(MinTtl::AtLeast(Duration::from_secs(seconds))))
+}
+
+fn new() -> TokenRequest {
+    TokenRequest::own(Demand::New)
+}
+
+fn id() -> TokenRequest {
+    TokenRequest::id_token(None)
+}
+
+const SERVE: Decision = Decision::Serve(None);
+const REFRESH: Decision = Decision::Refresh { wait_at_most: None };
+const REFRESH_BRIEFLY: Decision = Decision::Refresh { wait_at_most: Some(Duration::from_secs(2)) };
+
+const fn serve_despite(obstacle: Obstacle) -> Decision {
+    Decision::Serve(Some(obstacle))
+}
+
+const fn fail(obstacle: Obstacle) -> Decision {
+    Decision::Fail(obstacle)
+}
+
+type Row = (&'static str, SessionView, TokenRequest, i64, Option<RefreshError>, Decision);
+
+#[rustfmt::skip]
+fn table() -> Vec<Row> {
+    use Obstacle::{LastError, NoIdToken, NoNewIdToken, NoRefreshToken, ReplyLost, ResourceNotGranted, SessionEnded};
+    vec![
+        // By default a token is refreshed a minute before it expires, or halfway through a short lifetime.
+        ("a token with more than a minute left", HEALTHY, usual(), 4539, None, SERVE),
+        ("a token with exactly a minute left", HEALTHY, usual(), 4540, None, SERVE),
+        ("a token with less than a minute left", HEALTHY, usual(), 4541, None, REFRESH_BRIEFLY),
+        ("a token in its last second", HEALTHY, usual(), 4599, None, REFRESH_BRIEFLY),
+        ("a token at its expiry", HEALTHY, usual(), 4600, None, REFRESH),
+        ("a token long expired", HEALTHY, usual(), 9000, None, REFRESH),
+        ("a short token in its first half", SHORT, usual(), 1005, None, SERVE),
+        ("a short token in its second half", SHORT, usual(), 1006, None, REFRESH_BRIEFLY),
+        ("a token without a known expiry", UNKNOWN_EXPIRY, usual(), i64::MAX, None, SERVE),
+        ("no token for this target yet", NO_TOKEN, usual(), 1000, None, REFRESH),
+        // What the caller requires.
+        ("as much left as required", HEALTHY, at_least(3000), 1600, None, SERVE),
+        ("a second less left than required", HEALTHY, at_least(3000), 1601, None, REFRESH_BRIEFLY),
+        ("more required than the token ever has, first half", HEALTHY, at_least(7200), 2800, None, SERVE),
+        ("more required than the token ever has, second half", HEALTHY, at_least(7200), 2801, None, REFRESH_BRIEFLY),
+        ("nothing required of an unexpired token", HEALTHY, at_least(0), 4599, None, SERVE),
+        ("nothing required of an expired token", HEALTHY, at_least(0), 4600, None, REFRESH),
+        ("a new token, though this one is fresh", HEALTHY, new(), 1000, None, REFRESH),
+        ("a new token, and another process has just brought one", REPLACED, new(), 1000, None, SERVE),
+        ("less left than required, but just replaced", REPLACED, at_least(3600), 1601, None, SERVE),
+        ("replaced while waiting by one that has expired", REPLACED, usual(), 4600, None, REFRESH),
+        // A session that the issuer has ended is ended for every request.
+        ("ended, and the token has not expired", ENDED, usual(), 1000, None, fail(SessionEnded)),
+        ("ended, and the token has expired", ENDED, usual(), 9000, None, fail(SessionEnded)),
+        ("ended, a new token", ENDED, new(), 1000, None, fail(SessionEnded)),
+        ("ended, the ID token", ENDED, id(), 1000, None, fail(SessionEnded)),
+        ("ended, though just replaced", SessionView { ended: true, ..REPLACED }, usual(), 1000, None, fail(SessionEnded)),
+        // A session that cannot refresh serves its token to the end.
+        ("no refresh token, and the token is fresh", NO_REFRESH, usual(), 1000, None, SERVE),
+        ("no refresh token, and the token expires soon", NO_REFRESH, usual(), 4599, None, serve_despite(NoRefreshToken)),
+        ("no refresh token, and the token has expired", NO_REFRESH, usual(), 4600, None, fail(NoRefreshToken)),
+        ("no refresh token, a new token", NO_REFRESH, new(), 1000, None, fail(NoRefreshToken)),
+        ("a resource that the login does not cover", NOT_GRANTED, usual(), 1000, None, fail(ResourceNotGranted)),
+        // After a failure the issuer is left alone by callers that have a valid token: 4 s, doubled up to 5 min.
+        ("valid, the first failure was just now", HEALTHY, usual(), 4545, failed(4545, 1), serve_despite(LastError)),
+        ("valid, 3 s after the first failure", HEALTHY, usual(), 4548, failed(4545, 1), serve_despite(LastError)),
+        ("valid, 4 s after the first failure", HEALTHY, usual(), 4549, failed(4545, 1), REFRESH_BRIEFLY),
+        ("valid, 15 s after the third failure", HEALTHY, usual(), 4560, failed(4545, 3), serve_despite(LastError)),
+        ("valid, 16 s after the third failure", HEALTHY, usual(), 4561, failed(4545, 3), REFRESH_BRIEFLY),
+        ("valid, 299 s after many failures", HEALTHY, at_least(600), 4299, failed(4000, 40), serve_despite(LastError)),
+        ("valid, 300 s after many failures", HEALTHY, at_least(600), 4300, failed(4000, 40), REFRESH_BRIEFLY),
+        ("fresh, and a failure just now", HEALTHY, usual(), 2000, failed(2000, 1), SERVE),
+        // Callers without one share a failure for a second.
+        ("expired, in the second of the failure", HEALTHY, usual(), 5000, failed(5000, 9), fail(LastError)),
+        ("expired, a second after the failure", HEALTHY, usual(), 5001, failed(5000, 9), REFRESH),
+        ("a new token, in the second of the failure", HEALTHY, new(), 2000, failed(2000, 1), REFRESH),
+        // Retry-After holds for every caller.
+        ("valid, before Retry-After", HEALTHY, usual(), 4598, retry_at(4545, 4599), serve_despite(LastError)),
+        ("valid, at Retry-After", HEALTHY, usual(), 4599, retry_at(4545, 4599), REFRESH_BRIEFLY),
+        ("expired, before Retry-After", HEALTHY, usual(), 5029, retry_at(5000, 5030), fail(LastError)),
+        ("expired, at Retry-After", HEALTHY, usual(), 5030, retry_at(5000, 5030), REFRESH),
+        ("a new token, before Retry-After", HEALTHY, new(), 2010, retry_at(2000, 2030), fail(LastError)),
+        // A failure that the caller waited for is its own.
+        ("valid, failed while waiting", HEALTHY, usual(), 4599, failed_while_waiting(4550), serve_despite(LastError)),
+        ("expired, failed while waiting", HEALTHY, usual(), 5060, failed_while_waiting(5000), fail(LastError)),
+        ("a new token, failed while waiting", HEALTHY, new(), 2060, failed_while_waiting(2000), fail(LastError)),
+        // A lost reply keeps the refresh token back until the access token has expired.
+        ("reply lost, valid", reply_lost(4545), usual(), 4590, None, serve_despite(ReplyLost)),
+        ("reply lost, a new token", reply_lost(2000), new(), 2010, None, fail(ReplyLost)),
+        ("reply lost, expired", reply_lost(4545), usual(), 4600, None, REFRESH),
+        ("reply lost, no expiry, within an hour",
+            SessionView { reply_lost_since: Some(UnixTime(2000)), ..UNKNOWN_EXPIRY }, new(), 5599, None, fail(ReplyLost)),
+        ("reply lost, no expiry, after an hour",
+            SessionView { reply_lost_since: Some(UnixTime(2000)), ..UNKNOWN_EXPIRY }, new(), 5600, None, REFRESH),
+        ("reply lost, another target has no token yet",
+            SessionView { token: None, ..reply_lost(2000) }, usual(), 2010, None, fail(ReplyLost)),
+        // Clocks that were set back.
+        ("a minute in the future is an ordinary correction", HEALTHY, usual(), 940, None, SERVE),
+        ("obtained in the future", HEALTHY, usual(), 939, None, REFRESH_BRIEFLY),
+        ("obtained in the far future", HEALTHY, usual(), i64::MIN, None, REFRESH_BRIEFLY),
+        ("a failure in the future", HEALTHY, usual(), 4545, failed(9000, 1), REFRESH_BRIEFLY),
+        ("Retry-After from the future", HEALTHY, usual(), 4545, retry_at(9000, 9030), REFRESH_BRIEFLY),
+        ("a lost reply from the future", reply_lost(9000), usual(), 4590, None, REFRESH_BRIEFLY),
+        // ID tokens.
+        ("an unexpired ID token", HEALTHY, id(), 4599, None, SERVE),
+        ("an expired ID token", HEALTHY, id(), 4600, None, REFRESH),
+        ("no ID token", NO_TOKEN, id(), 1000, None, fail(NoIdToken)),
+        ("no ID token and no refresh token", SessionView { token: None, ..NO_REFRESH }, id(), 1000, None, fail(NoIdToken)),
+        ("expired, and refreshes bring no ID token", NO_NEW_ID, id(), 4600, None, fail(NoNewIdToken)),
+        ("expires soon, and refreshes bring no ID token",
+            NO_NEW_ID, TokenRequest::id_token(Some(MinTtl::AtLeast(Duration::from_secs(600)))), 4500, None,
+            serve_despite(NoNewIdToken)),
+        ("an expired ID token and no refresh token", NO_REFRESH, id(), 4600, None, fail(NoNewIdToken)),
+    ]
+}
+
+#[test]
+fn decisions_are_those_of_the_table() {
+    let rows = table();
+    assert!(rows.len() >= 40);
+    let mut wrong = Vec::new();
+    for (name, session, request, now, last_error, expected) in rows {
+        let decision = decide(Some(&session), &request, UnixTime(now), last_error.as_ref());
+        if decision != expected {
+            wrong.push(format!("{name}: {decision:?} instead of {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn without_a_session_every_request_fails() {
+    for request in [usual(), new(), id()] {
+        assert_eq!(decide(None, &request, UnixTime(1000), None), fail(Obstacle::NoSession));
+    }
+}
+
+#[test]
+fn a_valid_token_is_never_refused_unless_the_session_has_ended() {
+    let views = [HEALTHY, NO_REFRESH, REPLACED, NOT_GRANTED, NO_NEW_ID, SHORT, reply_lost(1001)];
+    let errors = [None, failed(1003, 1), retry_at(1003, 9000), failed_while_waiting(1003)];
+    for view in views {
+        for error in errors {
+            for now in 1000..1010 {
+                let view = SessionView { token: SHORT.token, ..view };
+                let decision = decide(Some(&view), &usual(), UnixTime(now), error.as_ref());
+                assert!(!matches!(decision, Decision::Fail(_)), "{view:?} {error:?} at {now}");
+                let waits_for_ever = Decision::Refresh { wait_at_most: None };
+                assert_ne!(decision, waits_for_ever, "{view:?} {error:?} at {now}");
+            }
+        }
+    }
+}
+
+#[test]
+fn view_under_lock_sees_replaced_tokens_and_lost_replies() {
+    let seen = session();
+    let request = usual();
+    assert!(SessionView::new(&seen, &request).reply_lost_since.is_none());
+    let mut stored = session();
+    assert!(!SessionView::under_lock(&stored, &request, &seen).replaced_while_waiting);
+    stored.tokens.access_token = Secret::new("another".into());
+    stored.refreshing_since = Some(UnixTime(1001));
+    let view = SessionView::under_lock(&stored, &request, &seen);
+    assert!(view.replaced_while_waiting && view.reply_lost_since == Some(UnixTime(1001)));
+    assert!(SessionView::new(&stored, &request).reply_lost_since.is_none(), "another process may be refreshing");
+    assert!(!SessionView::under_lock(&stored, &id(), &seen).replaced_while_waiting, "the ID token is the same");
+}
+
+#[test]
+fn last_error_is_shared_with_callers_that_waited_for_it() {
+    let seen = session();
+    let mut stored = session();
+    let failure = RefreshFailure {
+        at: UnixTime(1),
+        failures: 2,
+        code: ErrorCode::IssuerUnreachable,
+        message: "m".into(),
+        retry_at: Some(UnixTime(3)),
+    };
+    stored.last_failure = Some(failure);
+    let error = RefreshError::of(&stored, Some(&seen)).expect("a failure");
+    assert_eq!((error.at, error.failures, error.retry_at), (UnixTime(1), 2, Some(UnixTime(3))));
+    assert!(error.while_waiting);
+    assert!(!RefreshError::of(&stored, Some(&stored)).expect("a failure").while_waiting);
+    assert!(!RefreshError::of(&stored, None).expect("a failure").while_waiting);
+    assert_eq!(RefreshError::of(&seen, None), None);
+}
+
+fn session() -> Session {
+    let tokens = TokenSet {
+        access_token: Secret::new("token".into()),
+        token_type: "Bearer".into(),
+        refresh_token: Some(Secret::new("refresh".into())),
+        id_token: None,
+        obtained_at: UnixTime(1000),
+        expires_at: Some(UnixTime(4600)),
+        scope: None,
+    };
+    Session {
+        generation: crate::model::Generation { login: "login".into(), number: 0 },
+        issuer: "https://issuer.example".parse().expect("valid"),
+        client_id: "client".into(),
+        grant: Grant::default(),
+        subject: None,
+        tokens,
+        others: Vec::new(),
+        client_secret: None,
+        resources: Vec::new(),
+        logged_in_at: UnixTime(1000),
+        refreshed_at: None,
+        refreshing_since: None,
+        last_failure: None,
+        ended: None,
+    }
+}
