@@ -17,7 +17,7 @@ use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
-use crate::session::{SessionError, TokenVerifier};
+use crate::session::{LoginReason, SessionError, TokenVerifier};
 use crate::ui::sanitize_for_terminal;
 use crate::verify::{
     Findings, KeySet, Outcome, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictAnswer,
@@ -59,6 +59,10 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     let about = |e: SessionError| Error::from(e).about(&profile.name);
     let sessions = app.sessions()?;
     let session = sessions.session_blocking(&profile).map_err(about)?;
+    // The issuer has ended the session: what its tokens say no longer counts, for any command.
+    if let Some(ended) = session.ended {
+        return Err(about(SessionError::LoginRequired(LoginReason::Ended(ended))));
+    }
     let verifier = sessions.verifier(&profile, policy, keys).map_err(about)?;
     let explained = verifier.explain_session(&profile, &session, args.explain);
     let owner = session.subject.and_then(|subject| subject.name);
