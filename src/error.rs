@@ -503,7 +503,8 @@ mod tests {
     #[test]
     fn shared_refresh_failure_keeps_its_code() {
         for code in ErrorCode::ALL {
-            let failed = RefreshFailure { at: UnixTime(0), code: *code, message: "m".into(), retry_at: None };
+            let failed =
+                RefreshFailure { at: UnixTime(0), failures: 1, code: *code, message: "m".into(), retry_at: None };
             assert_eq!(Error::from(SessionError::FailedJustNow(failed)).code, *code);
         }
     }

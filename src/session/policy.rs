@@ -224,24 +224,36 @@ pub struct RefreshError {
     pub failures: u32,
     /// When the issuer allows the next attempt (`Retry-After`, RFC 9110, section 10.2.3).
     pub retry_at: Option<UnixTime>,
-    /// Whether it failed while the caller was waiting for it.
-    pub while_waiting: bool,
+    /// How the caller knows of it.
+    pub source: ErrorSource,
+}
+
+/// How a caller knows of a failed refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorSource {
+    /// It failed while the caller was waiting for it.
+    Awaited,
+    /// It failed in the caller's process, which may serve many callers at once.
+    ThisProcess,
+    /// The session records it. A command that is run again is meant to try again.
+    Stored,
 }
 
 impl RefreshError {
     /// The last failure that the session records. `seen` is the session as the caller first saw it.
     #[must_use]
     pub fn of(session: &Session, seen: Option<&Session>) -> Option<Self> {
-        session.last_failure.as_ref().map(|failure| Self {
-            while_waiting: seen.is_some_and(|seen| seen.last_failure.as_ref() != Some(failure)),
-            ..Self::from(failure)
+        session.last_failure.as_ref().map(|failure| {
+            let is_new = seen.is_some_and(|seen| seen.last_failure.as_ref() != Some(failure));
+            let source = if is_new { ErrorSource::Awaited } else { ErrorSource::Stored };
+            Self { at: failure.at, failures: failure.failures, retry_at: failure.retry_at, source }
         })
     }
-}
 
-impl From<&RefreshFailure> for RefreshError {
-    fn from(failure: &RefreshFailure) -> Self {
-        Self { at: failure.at, failures: failure.failures, retry_at: failure.retry_at, while_waiting: false }
+    /// A failure that the caller has just waited for.
+    #[must_use]
+    pub fn awaited(now: UnixTime) -> Self {
+        Self { at: now, failures: 1, retry_at: None, source: ErrorSource::Awaited }
     }
 }
 
@@ -250,7 +262,7 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(4);
 /// See [`FIRST_BACKOFF`].
 pub const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
-/// How long callers without a valid token share a failure instead of each asking the issuer.
+/// How long the callers of one process that have no valid token share a failure instead of each asking the issuer.
 const SHARE_FAILURE: Duration = Duration::from_secs(1);
 
 /// How long a caller that has a valid token waits for a refresh: longer than a healthy issuer takes.
@@ -357,7 +369,7 @@ fn permanent_obstacle(session: &SessionView, request: &TokenRequest) -> Option<O
 
 impl RefreshError {
     fn is_too_early(&self, now: UnixTime, has_fallback: bool, demand: Demand) -> bool {
-        if self.while_waiting {
+        if self.source == ErrorSource::Awaited {
             return true;
         }
         // A failure in the future was recorded before the clock was set back, and says nothing about now.
@@ -367,7 +379,8 @@ impl RefreshError {
         let own_delay = match demand {
             Demand::New => Duration::ZERO,
             Demand::ValidFor(_) if has_fallback => backoff(self.failures),
-            Demand::ValidFor(_) => SHARE_FAILURE,
+            Demand::ValidFor(_) if self.source == ErrorSource::ThisProcess => SHARE_FAILURE,
+            Demand::ValidFor(_) => Duration::ZERO,
         };
         now < self.retry_at.unwrap_or(self.at).max(self.at.plus(own_delay))
     }

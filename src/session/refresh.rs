@@ -169,10 +169,9 @@ impl SessionService {
         error: SessionError,
     ) -> Result<ServedToken, SessionError> {
         let now = self.clock.now();
-        let just_failed = RefreshError { at: now, failures: 1, retry_at: None, while_waiting: true };
         let view = SessionView::new(&session, request);
         let is_login_required = matches!(error, SessionError::LoginRequired(_));
-        match decide(Some(&view), request, now, Some(&just_failed)) {
+        match decide(Some(&view), request, now, Some(&RefreshError::awaited(now))) {
             Decision::Serve(_) if !is_login_required => {
                 Ok(ServedToken { session, refreshed: false, warning: Some(error) })
             }

@@ -186,13 +186,23 @@ fn the_issuers_own_word_ends_a_session_and_is_told() {
     let first = home.token("work");
     issuer.revoke_everything();
     home.advance_time("work", DUE);
-    // The token that is left is handed out, with a word on what is to come.
-    let ran = token(&home).exits(0).reports("authctl login work");
-    assert_eq!(ran.line(), first);
+    token(&home).exits(3).reports("authctl login work");
     let before = asked(&issuer);
-    home.advance_time("work", LIFE);
-    for args in [&["token", "work"][..], &["refresh", "work"], &["token", "work", "--audience", "https://a.example"]] {
-        home.run(args).exits(3).reports("authctl login work");
+    // The token has not expired, but the session has ended: every command says so.
+    let commands = [
+        &["token", "work"][..],
+        &["refresh", "work"],
+        &["token", "work", "--audience", "https://a.example"],
+        &["token", "work", "--id-token"],
+        &["verify", "work"],
+        &["exec", "work", "--", "true"],
+        &["status", "work", "--check"],
+    ];
+    for args in commands {
+        let ran = home.run(args).exits(3);
+        if args[0] != "status" {
+            ran.reports("authctl login work");
+        }
     }
     assert_eq!(asked(&issuer), before, "a session that is over is not tried again");
     let status = home.status("work");
@@ -369,7 +379,8 @@ fn killed_after_the_issuer_acted_the_rest_of_the_tokens_life_is_served() {
     let first = home.token("work");
     fault(&issuer, FaultKind::HoldReply, 1);
     home.advance_time("work", DUE);
-    let killed = home.spawn(&["token", "work"]);
+    // Not `token`: it has a valid token and leaves the refresh to another process.
+    let killed = home.spawn(&["refresh", "work"]);
     wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
     killed.signal(Signal::KILL);
     killed.wait().exits(-1);
@@ -379,6 +390,21 @@ fn killed_after_the_issuer_acted_the_rest_of_the_tokens_life_is_served() {
     assert_eq!(issuer.stats().families_revoked, 0);
     home.advance_time("work", LIFE);
     token(&home).exits(3).reports("authctl login work");
+}
+
+#[test]
+fn token_does_not_wait_for_a_hung_issuer_and_the_refresh_goes_on() {
+    let (home, issuer) = logged_in(|_| {});
+    let first = home.token("work");
+    fault(&issuer, FaultKind::HoldReply, 1);
+    home.advance_time("work", DUE);
+    // The reply is held back until the fault is cleared: the command returns before that.
+    assert_eq!(token(&home).exits(0).line(), first);
+    assert_eq!(issuer.stats().refreshes_committed, 1);
+    issuer.clear_faults();
+    wait_until("the refresh in the background", || home.status("work")["refreshed_at"].is_number().then_some(()));
+    assert_ne!(home.token("work"), first);
+    assert_eq!((asked(&issuer), issuer.stats().families_revoked), (1, 0));
 }
 
 #[test]

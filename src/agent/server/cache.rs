@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::model::{ProfileName, Session, TokenTarget};
-use crate::session::policy::RefreshError;
+use crate::session::policy::{ErrorSource, RefreshError};
 use crate::session::{LoginReason, TokenRequest};
 
 /// The sessions of all profiles.
@@ -71,7 +71,8 @@ pub(super) struct FailedRefresh {
 
 impl From<&FailedRefresh> for RefreshError {
     fn from(failed: &FailedRefresh) -> Self {
-        Self { at: failed.at, failures: failed.failures, retry_at: failed.retry_at, while_waiting: false }
+        let source = ErrorSource::ThisProcess;
+        Self { at: failed.at, failures: failed.failures, retry_at: failed.retry_at, source }
     }
 }
 

@@ -109,8 +109,7 @@ impl Agent {
                 Err(error) => error,
             };
             let now = self.now();
-            let just_failed = RefreshError { at: now, failures: 1, retry_at: None, while_waiting: true };
-            if let Decision::Serve(_) = decide(Some(&view), &request, now, Some(&just_failed))
+            if let Decision::Serve(_) = decide(Some(&view), &request, now, Some(&RefreshError::awaited(now)))
                 && error.code != ErrorCode::LoginRequired
             {
                 return Ok(issued(session, false, Some(error)));

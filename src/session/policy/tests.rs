@@ -36,15 +36,24 @@ const fn reply_lost(since: i64) -> SessionView {
 }
 
 const fn failed(at: i64, failures: u32) -> Option<RefreshError> {
-    Some(RefreshError { at: UnixTime(at), failures, retry_at: None, while_waiting: false })
+    Some(RefreshError { at: UnixTime(at), failures, retry_at: None, source: ErrorSource::Stored })
+}
+
+const fn failed_here(at: i64) -> Option<RefreshError> {
+    Some(RefreshError { at: UnixTime(at), failures: 9, retry_at: None, source: ErrorSource::ThisProcess })
 }
 
 const fn retry_at(at: i64, retry_at: i64) -> Option<RefreshError> {
-    Some(RefreshError { at: UnixTime(at), failures: 1, retry_at: Some(UnixTime(retry_at)), while_waiting: false })
+    Some(RefreshError {
+        at: UnixTime(at),
+        failures: 1,
+        retry_at: Some(UnixTime(retry_at)),
+        source: ErrorSource::Stored,
+    })
 }
 
 const fn failed_while_waiting(at: i64) -> Option<RefreshError> {
-    Some(RefreshError { at: UnixTime(at), failures: 1, retry_at: None, while_waiting: true })
+    Some(RefreshError { at: UnixTime(at), failures: 1, retry_at: None, source: ErrorSource::Awaited })
 }
 
 fn usual() -> TokenRequest {
@@ -124,10 +133,12 @@ fn table() -> Vec<Row> {
         ("valid, 299 s after many failures", HEALTHY, at_least(600), 4299, failed(4000, 40), serve_despite(LastError)),
         ("valid, 300 s after many failures", HEALTHY, at_least(600), 4300, failed(4000, 40), REFRESH_BRIEFLY),
         ("fresh, and a failure just now", HEALTHY, usual(), 2000, failed(2000, 1), SERVE),
-        // Callers without one share a failure for a second.
-        ("expired, in the second of the failure", HEALTHY, usual(), 5000, failed(5000, 9), fail(LastError)),
-        ("expired, a second after the failure", HEALTHY, usual(), 5001, failed(5000, 9), REFRESH),
-        ("a new token, in the second of the failure", HEALTHY, new(), 2000, failed(2000, 1), REFRESH),
+        // Callers without one share a failure of their process for a second; a command that is run again tries again.
+        ("expired, in the second of the failure", HEALTHY, usual(), 5000, failed_here(5000), fail(LastError)),
+        ("expired, a second after the failure", HEALTHY, usual(), 5001, failed_here(5000), REFRESH),
+        ("expired, in the second of a stored failure", HEALTHY, usual(), 5000, failed(5000, 9), REFRESH),
+        ("a new token, in the second of the failure", HEALTHY, new(), 2000, failed_here(2000), REFRESH),
+        ("valid, in the second of the failure", HEALTHY, usual(), 4545, failed_here(4545), serve_despite(LastError)),
         // Retry-After holds for every caller.
         ("valid, before Retry-After", HEALTHY, usual(), 4598, retry_at(4545, 4599), serve_despite(LastError)),
         ("valid, at Retry-After", HEALTHY, usual(), 4599, retry_at(4545, 4599), REFRESH_BRIEFLY),
@@ -192,7 +203,7 @@ fn without_a_session_every_request_fails() {
 #[test]
 fn a_valid_token_is_never_refused_unless_the_session_has_ended() {
     let views = [HEALTHY, NO_REFRESH, REPLACED, NOT_GRANTED, NO_NEW_ID, SHORT, reply_lost(1001)];
-    let errors = [None, failed(1003, 1), retry_at(1003, 9000), failed_while_waiting(1003)];
+    let errors = [None, failed(1003, 1), failed_here(1003), retry_at(1003, 9000), failed_while_waiting(1003)];
     for view in views {
         for error in errors {
             for now in 1000..1010 {
@@ -235,9 +246,10 @@ fn last_error_is_shared_with_callers_that_waited_for_it() {
     stored.last_failure = Some(failure);
     let error = RefreshError::of(&stored, Some(&seen)).expect("a failure");
     assert_eq!((error.at, error.failures, error.retry_at), (UnixTime(1), 2, Some(UnixTime(3))));
-    assert!(error.while_waiting);
-    assert!(!RefreshError::of(&stored, Some(&stored)).expect("a failure").while_waiting);
-    assert!(!RefreshError::of(&stored, None).expect("a failure").while_waiting);
+    assert_eq!(error.source, ErrorSource::Awaited);
+    for seen in [Some(&stored), None] {
+        assert_eq!(RefreshError::of(&stored, seen).expect("a failure").source, ErrorSource::Stored);
+    }
     assert_eq!(RefreshError::of(&seen, None), None);
 }
 
