@@ -400,7 +400,7 @@ fn token_does_not_wait_for_a_hung_issuer_and_the_refresh_goes_on() {
     home.advance_time("work", DUE);
     // The reply is held back until the fault is cleared: the command returns before that.
     assert_eq!(token(&home).exits(0).line(), first);
-    assert_eq!(issuer.stats().refreshes_committed, 1);
+    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
     issuer.clear_faults();
     wait_until("the refresh in the background", || home.status("work")["refreshed_at"].is_number().then_some(()));
     assert_ne!(home.token("work"), first);
