@@ -178,7 +178,7 @@ fn a_secret_is_exposed_only_where_it_is_sent_stored_compared_or_printed() {
     const ROOMS: [&str; 4] = ["store", "oauth", "verify", "dev_issuer"];
     const BROKER: [&str; 8] = [
         "session/commit.rs",
-        "session/id_token.rs",
+        "session/policy.rs",
         "session/login.rs",
         "session/logout.rs",
         "session/refresh.rs",
