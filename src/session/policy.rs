@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::clock::UnixTime;
-use crate::model::{Grant, RefreshFailure, Session, TokenSet, TokenTarget};
+use crate::model::{Grant, Session, TokenSet, TokenTarget};
 use crate::verify::unverified_claims;
 
 /// Which of a session's tokens is requested.

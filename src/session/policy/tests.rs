@@ -1,7 +1,7 @@
 //! The policy as a table: each row is a situation and the decision about it.
 
 use super::*;
-use crate::model::ErrorCode;
+use crate::model::{ErrorCode, RefreshFailure};
 use crate::secret::Secret;
 
 /// A token obtained at 1000 that expires at 4600, and a session that can refresh it.
