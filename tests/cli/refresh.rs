@@ -46,7 +46,7 @@ fn claims(token: &str) -> Value {
 }
 
 #[test]
-fn a_token_is_refreshed_when_it_is_due_and_not_before() {
+fn token_is_refreshed_when_due_and_not_before() {
     let (home, issuer) = logged_in(|_| {});
     let first = home.token("work");
     assert_eq!((home.token("work"), asked(&issuer)), (first.clone(), 1));
@@ -61,7 +61,7 @@ fn a_token_is_refreshed_when_it_is_due_and_not_before() {
 }
 
 #[test]
-fn what_is_asked_for_by_its_life() {
+fn min_ttl_decides_whether_to_refresh() {
     let (home, issuer) = logged_in(|_| {});
     let first = home.token("work");
     home.advance_time("work", 150);
@@ -105,7 +105,7 @@ fn endures(what: &str, home: &Sandbox, begin: impl FnOnce(), end: impl FnOnce())
 }
 
 #[test]
-fn no_answer_that_is_none_of_the_issuers_ends_a_session() {
+fn responses_not_from_the_issuer_do_not_end_a_session() {
     let (home, issuer) = logged_in(|_| {});
     for kind in [
         FaultKind::Html,
@@ -129,7 +129,7 @@ fn no_answer_that_is_none_of_the_issuers_ends_a_session() {
 }
 
 #[test]
-fn nor_does_trouble_with_the_metadata() {
+fn metadata_errors_do_not_end_a_session() {
     let (home, issuer) = logged_in(|_| {});
     for kind in [FaultKind::Html, FaultKind::ServerError, FaultKind::Reset, FaultKind::EmptyBody { status: 404 }] {
         let what = format!("{kind:?}");
@@ -139,14 +139,14 @@ fn nor_does_trouble_with_the_metadata() {
 }
 
 #[test]
-fn nor_an_issuer_that_is_down() {
+fn unreachable_issuer_does_not_end_a_session() {
     let (home, issuer) = logged_in(|_| {});
     let issuer = std::cell::RefCell::new(issuer);
     endures("down", &home, || issuer.borrow_mut().pause(), || issuer.borrow_mut().resume().unwrap());
 }
 
 #[test]
-fn a_refusal_with_a_status_of_success_ends_nothing() {
+fn invalid_grant_with_status_200_does_not_end_a_session() {
     let (home, issuer) = logged_in(|_| {});
     fault(&issuer, FaultKind::OAuthError { status: 200, code: "invalid_grant".into() }, 1);
     home.advance_time("work", LIFE + 1);
@@ -157,7 +157,7 @@ fn a_refusal_with_a_status_of_success_ends_nothing() {
 }
 
 #[test]
-fn a_slow_issuer_is_waited_for() {
+fn refresh_waits_for_a_slow_issuer() {
     let (home, issuer) = logged_in(|_| {});
     fault(&issuer, FaultKind::Slow { ms: 300 }, 1);
     home.advance_time("work", LIFE + 1);
@@ -165,7 +165,7 @@ fn a_slow_issuer_is_waited_for() {
 }
 
 #[test]
-fn an_issuer_that_asks_to_be_left_alone_is() {
+fn retry_after_is_respected() {
     let (home, issuer) = logged_in(|_| {});
     fault(&issuer, FaultKind::TooManyRequests { retry_after: 120 }, 1);
     home.advance_time("work", LIFE + 1);
@@ -181,7 +181,7 @@ fn an_issuer_that_asks_to_be_left_alone_is() {
 }
 
 #[test]
-fn the_issuers_own_word_ends_a_session_and_is_told() {
+fn invalid_grant_is_login_required_in_every_command() {
     let (home, issuer) = logged_in(|_| {});
     let first = home.token("work");
     issuer.revoke_everything();
@@ -215,7 +215,7 @@ fn the_issuers_own_word_ends_a_session_and_is_told() {
 }
 
 #[test]
-fn a_new_password_at_the_issuer_ends_the_session() {
+fn password_change_at_the_issuer_ends_the_session() {
     let (home, issuer) = logged_in(|_| {});
     assert!(issuer.change_password(USER, &Secret::new("another".into())));
     home.run(&["refresh", "work"]).exits(3).reports("authctl login work");
@@ -226,7 +226,7 @@ fn a_new_password_at_the_issuer_ends_the_session() {
 }
 
 #[test]
-fn a_lost_reply_costs_a_login_at_most() {
+fn lost_reply_holds_the_refresh_token_back_until_expiry() {
     let (home, strict) = logged_in(|_| {});
     let first = home.token("work");
     fault(&strict, FaultKind::LostReply, 1);
@@ -246,7 +246,7 @@ fn a_lost_reply_costs_a_login_at_most() {
 }
 
 #[test]
-fn a_lost_reply_costs_nothing_at_an_issuer_with_grace() {
+fn lost_reply_costs_nothing_at_an_issuer_with_grace() {
     let (home, kind) = logged_in(|o| o.reuse_grace = Duration::from_secs(60));
     fault(&kind, FaultKind::LostReply, 1);
     home.advance_time("work", LIFE + 1);
@@ -257,7 +257,7 @@ fn a_lost_reply_costs_nothing_at_an_issuer_with_grace() {
 }
 
 #[test]
-fn what_was_noted_before_the_clock_was_set_back_keeps_nobody_from_a_refresh() {
+fn failures_recorded_before_the_clock_was_set_back_are_ignored() {
     const DAY: i64 = 24 * 3600;
     let (home, issuer) = logged_in(|o| o.reuse_grace = Duration::from_secs(60));
     for kind in [FaultKind::TooManyRequests { retry_after: 10 }, FaultKind::LostReply] {
@@ -281,7 +281,7 @@ fn what_was_noted_before_the_clock_was_set_back_keeps_nobody_from_a_refresh() {
 }
 
 #[test]
-fn a_refresh_token_that_is_not_rotated_stays() {
+fn refresh_reuses_old_refresh_token_when_reply_has_none() {
     let (home, issuer) = logged_in(|o| o.rotate_refresh_tokens = false);
     let kept = home.stored("work")["tokens"]["refresh_token"].clone();
     for refreshes in 1..=3 {
@@ -292,7 +292,7 @@ fn a_refresh_token_that_is_not_rotated_stays() {
 }
 
 #[test]
-fn a_rotated_one_is_kept_and_the_last_use_is_told() {
+fn rotated_refresh_token_is_stored() {
     let (home, _issuer) = logged_in(|o| o.refresh_token_uses = Some(2));
     let first = home.stored("work")["tokens"]["refresh_token"].clone();
     home.run(&["refresh", "work"]).exits(0);
@@ -302,7 +302,7 @@ fn a_rotated_one_is_kept_and_the_last_use_is_told() {
 }
 
 #[test]
-fn tokens_for_other_requests_are_kept_apart() {
+fn tokens_for_other_targets_are_stored_apart() {
     let (home, issuer) = logged_in(|_| {});
     let main = home.token("work");
     let scope = json!("scope");
@@ -335,7 +335,7 @@ fn tokens_for_other_requests_are_kept_apart() {
 }
 
 #[test]
-fn asking_for_more_than_was_granted_is_refused_and_harms_nothing() {
+fn refused_scope_leaves_the_session_intact() {
     let (home, issuer) = logged_in(|_| {});
     let main = home.token("work");
     home.run(&["token", "work", "--scope", "admin"]).exits(5).reports("invalid_scope");
@@ -347,7 +347,7 @@ fn asking_for_more_than_was_granted_is_refused_and_harms_nothing() {
 }
 
 #[test]
-fn all_profiles_are_refreshed_whatever_becomes_of_one() {
+fn refresh_all_goes_on_after_a_failure() {
     let (home, first) = logged_in(|_| {});
     let second = issuer(|_| {});
     for name in ["a-broken", "z-good"] {
@@ -361,7 +361,7 @@ fn all_profiles_are_refreshed_whatever_becomes_of_one() {
 }
 
 #[test]
-fn killed_before_the_issuer_acts_nothing_is_lost() {
+fn killed_before_the_issuer_acts_the_refresh_can_be_repeated() {
     let (home, issuer) = logged_in(|_| {});
     fault(&issuer, FaultKind::Hold, 1);
     home.advance_time("work", LIFE + 1);
@@ -374,7 +374,7 @@ fn killed_before_the_issuer_acts_nothing_is_lost() {
 }
 
 #[test]
-fn killed_after_the_issuer_acted_the_rest_of_the_tokens_life_is_served() {
+fn killed_after_the_issuer_acted_the_valid_token_is_served() {
     let (home, issuer) = logged_in(|_| {});
     let first = home.token("work");
     fault(&issuer, FaultKind::HoldReply, 1);
@@ -408,7 +408,7 @@ fn token_does_not_wait_for_a_hung_issuer_and_the_refresh_goes_on() {
 }
 
 #[test]
-fn killed_after_the_issuer_acted_grace_saves_the_session() {
+fn killed_after_the_issuer_acted_a_grace_saves_the_session() {
     let (home, issuer) = logged_in(|o| o.reuse_grace = Duration::from_secs(60));
     fault(&issuer, FaultKind::HoldReply, 1);
     home.advance_time("work", LIFE + 1);
@@ -420,7 +420,7 @@ fn killed_after_the_issuer_acted_grace_saves_the_session() {
 }
 
 #[test]
-fn a_refresh_of_a_session_that_was_logged_out_meanwhile_brings_nothing_back() {
+fn refresh_after_logout_is_login_required() {
     let (home, _issuer) = logged_in(|_| {});
     home.run(&["logout", "work"]).exits(0);
     home.run(&["token", "work"]).exits(3).reports("authctl login work");
@@ -429,7 +429,7 @@ fn a_refresh_of_a_session_that_was_logged_out_meanwhile_brings_nothing_back() {
 }
 
 #[test]
-fn a_refresh_fetches_the_keys_that_the_issuer_has_changed_to() {
+fn refresh_fetches_rotated_keys() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
     issuer.rotate_keys(None).unwrap();

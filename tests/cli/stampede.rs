@@ -62,29 +62,29 @@ fn one_for_all(args: &[&str], expired: bool) -> Vec<CommandOutput> {
 }
 
 #[test]
-fn a_hundred_that_find_it_expired() {
+fn hundred_processes_share_a_refresh_of_an_expired_token() {
     let all = one_for_all(&["token", "work"], true);
     assert_eq!(all[0].line().split('.').count(), 3);
 }
 
 #[test]
-fn a_hundred_that_force_it() {
+fn hundred_forced_refreshes_are_one() {
     let all = one_for_all(&["refresh", "work", "--json"], false);
     assert_eq!(all[0].json()["refreshed"], json!(true));
 }
 
 #[test]
-fn a_hundred_that_want_a_narrower_one() {
+fn hundred_processes_share_a_narrower_token() {
     one_for_all(&["token", "work", "--scope", "profile"], false);
 }
 
 #[test]
-fn a_hundred_that_want_another_audience_when_all_is_expired() {
+fn hundred_processes_share_a_token_for_another_audience() {
     one_for_all(&["token", "work", "--audience", "https://api.example"], true);
 }
 
 #[test]
-fn those_who_waited_share_a_failure_too() {
+fn waiting_processes_share_a_failure() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
     home.advance_time("work", 301);

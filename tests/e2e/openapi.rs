@@ -137,8 +137,8 @@ fn an_unlocked_agent_does_what_it_says_of_itself() {
     let (_, log) = asked(&scene.socket, "GET", "/v1/log", "");
     let done: Vec<&str> =
         log["entries"].as_array().expect("entries").iter().filter_map(|e| e["what"].as_str()).collect();
-    for deed in ["token", "id-token", "refresh"] {
-        assert!(done.contains(&deed), "no {deed} was given in the whole run: {done:?}");
+    for action in ["token", "id_token", "refresh"] {
+        assert!(done.contains(&action), "no {action} was given in the whole run: {done:?}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Accepts connections and reads requests within bounds; lets nobody in but this user's processes.
+//! Accepts connections of this user's processes, and reads their requests within limits of size and time.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,120 +20,121 @@ use super::audit::AuditAction;
 use super::handlers::respond;
 use super::limiter::ConnectionPermit;
 use super::peer::Peer;
-use super::response::{Answer, not_allowed, problem};
+use super::response::{AgentResponse, not_allowed, problem};
 use super::route::{RouteError, route};
 use crate::error::{Error, ErrorCode};
 use crate::secret::SecretBytes;
 
-/// To send a request's head, and how long a connection may lie idle before the next.
-const HEAD_TIME: Duration = Duration::from_secs(30);
+/// The time limit for a request's head, and for an idle connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// To send a request's body.
-const BODY_TIME: Duration = Duration::from_secs(10);
+/// The time limit for a request's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest head of a request, in bytes.
+/// The maximum size of a request's head, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// The wait after the system could give no descriptor: they come back when connections end.
-const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(20);
+/// The wait after `accept` failed for lack of descriptors; connections that end release some.
+const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 
-/// Connections that are being told why they are not served: few enough for the descriptors that are kept for other things.
-const MAX_TURNED_AWAY: usize = 8;
+/// How many refused connections may be open to deliver the reason. They use reserved descriptors.
+const MAX_REFUSED: usize = 8;
 
-/// To read that, and to hang up.
-const TURNED_AWAY_TIME: Duration = Duration::from_secs(1);
+/// How long a refused client has to read the reason.
+const REFUSED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts until the agent stops.
 pub(super) async fn accept(agent: &Arc<Agent>, listener: &UnixListener) {
-    let us = rustix::process::geteuid().as_raw();
-    let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
+    let own_uid = rustix::process::geteuid().as_raw();
+    let refused = Arc::new(Semaphore::new(MAX_REFUSED));
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(_) => {
-                agent.clock.sleep(OUT_OF_DESCRIPTORS).await;
+                agent.clock.sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
-        // Of who connected, not of who holds the connection since: a process that has changed its user stays out.
+        // The credentials are those at connect time: a process that changes its user later gains nothing.
         let Ok(peer) = agent.peers.of(&stream) else { continue };
-        if peer.uid != us {
-            agent.audit_log.note(&peer, AuditAction::Refused, None, agent.now());
-            let message = format!("this agent serves the user with id {us}, and you have id {}", peer.uid);
-            refuse(stream, &turned_away, 403, ErrorCode::CallerNotPermitted, &message);
+        if peer.uid != own_uid {
+            agent.audit_log.record(&peer, AuditAction::Refused, None, agent.now());
+            let message = format!("this agent serves the user with ID {own_uid}, the caller has ID {}", peer.uid);
+            refuse(stream, &refused, 403, ErrorCode::CallerNotPermitted, &message);
             continue;
         }
         match agent.limiter.admit(peer.pid) {
-            Some(ticket) => {
-                tokio::spawn(connection(Arc::clone(agent), stream, peer, ticket));
+            Some(permit) => {
+                tokio::spawn(connection(Arc::clone(agent), stream, peer, permit));
             }
             None => {
-                refuse(stream, &turned_away, 429, ErrorCode::TooManyRequests, "there are too many connections");
+                refuse(stream, &refused, 429, ErrorCode::TooManyRequests, "too many connections");
             }
         }
     }
 }
 
-/// Answers whatever is asked, and closes. Where too many are being turned away already, it does not wait to be heard.
-fn refuse(stream: UnixStream, turned_away: &Arc<Semaphore>, status: u16, code: ErrorCode, message: &str) {
+/// Responds with an error without reading the request, and closes. With too many refused connections already open, it
+/// does not wait until the client has read the response.
+fn refuse(stream: UnixStream, refused: &Arc<Semaphore>, status: u16, code: ErrorCode, message: &str) {
     let (word, exit) = (code.as_str(), code.exit_code());
     let body = format!(r#"{{"status":{status},"code":"{word}","title":"{message}","hint":"","exit_code":{exit}}}"#);
     let reason = if status == 403 { "Forbidden" } else { "Too Many Requests\r\nRetry-After: 1" };
-    let answer = format!(
+    let response = format!(
         "HTTP/1.1 {status} {reason}\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\n\
          Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    let Ok(place) = Arc::clone(turned_away).try_acquire_owned() else {
-        // A connection just made takes that much without waiting.
-        let _ = stream.try_write(answer.as_bytes());
+    let Ok(slot) = Arc::clone(refused).try_acquire_owned() else {
+        // The socket's buffer is empty: the response fits.
+        let _ = stream.try_write(response.as_bytes());
         return;
     };
     tokio::spawn(async move {
-        let _ = tokio::time::timeout(TURNED_AWAY_TIME, turn_away(stream, answer)).await;
-        drop(place);
+        let _ = tokio::time::timeout(REFUSED_TIMEOUT, deliver(stream, response)).await;
+        drop(slot);
     });
 }
 
-/// Closed while the client is still asking, the connection would break off under it, and it would not read why.
-async fn turn_away(mut stream: UnixStream, answer: String) {
-    if stream.write_all(answer.as_bytes()).await.is_ok() && stream.shutdown().await.is_ok() {
-        let mut asked = [0; 1024];
-        while matches!(stream.read(&mut asked).await, Ok(1..)) {}
+/// Sends the response and reads until the client closes: closing first could reset the connection before the client has
+/// read the response.
+async fn deliver(mut stream: UnixStream, response: String) {
+    if stream.write_all(response.as_bytes()).await.is_ok() && stream.shutdown().await.is_ok() {
+        let mut ignored = [0; 1024];
+        while matches!(stream.read(&mut ignored).await, Ok(1..)) {}
     }
 }
 
-/// Serves one connection to its end: the client's, the agent's, or that of its idle time.
-async fn connection(agent: Arc<Agent>, stream: UnixStream, peer: Peer, ticket: ConnectionPermit) {
+/// Serves one connection until the client closes it, it is idle for too long, or the agent stops.
+async fn connection(agent: Arc<Agent>, stream: UnixStream, peer: Peer, permit: ConnectionPermit) {
     let mut stopped = agent.stop.subscribe();
-    let ticket = Arc::new(ticket);
+    let permit = Arc::new(permit);
     let service = {
-        let (agent, peer, ticket) = (Arc::clone(&agent), Arc::new(peer), Arc::clone(&ticket));
+        let (agent, peer, permit) = (Arc::clone(&agent), Arc::new(peer), Arc::clone(&permit));
         service_fn(move |request| {
-            let (agent, peer, ticket) = (Arc::clone(&agent), Arc::clone(&peer), Arc::clone(&ticket));
+            let (agent, peer, permit) = (Arc::clone(&agent), Arc::clone(&peer), Arc::clone(&permit));
             async move {
-                ticket.busy(true);
-                let answer = handle(&agent, &peer, request).await;
-                ticket.busy(false);
-                Ok::<_, Infallible>(answer)
+                permit.set_busy(true);
+                let response = handle(&agent, &peer, request).await;
+                permit.set_busy(false);
+                Ok::<_, Infallible>(response)
             }
         })
     };
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME)
+        .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let mut stopping = false;
     loop {
         tokio::select! {
-            // However it ended: that is the client's business.
             _ = &mut serving => return,
-            () = ticket.evicted() => return,
+            () = permit.evicted() => return,
             _ = stopped.wait_for(|stop| *stop), if !stopping => {
-                // On a connection where nothing is asked, nothing is waited for.
-                if !ticket.is_busy() {
+                // An idle connection is closed at once.
+                if !permit.is_busy() {
                     return;
                 }
                 stopping = true;
@@ -143,12 +144,12 @@ async fn connection(agent: Arc<Agent>, stream: UnixStream, peer: Peer, ticket: C
     }
 }
 
-async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> Answer {
-    let ask = match route(request.method(), request.uri()) {
-        Ok(ask) => ask,
+async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> AgentResponse {
+    let request_kind = match route(request.method(), request.uri()) {
+        Ok(kind) => kind,
         Err(RouteError::Path) => {
-            let hint = "see /v1/openapi.json for what is answered";
-            return problem(&Error::msg(ErrorCode::UnknownPath, "there is no such path", hint));
+            let hint = "see /v1/openapi.json";
+            return problem(&Error::msg(ErrorCode::UnknownPath, "unknown path", hint));
         }
         Err(RouteError::Method(allowed)) => return not_allowed(allowed),
         Err(RouteError::Request(failure)) => return problem(&failure),
@@ -157,37 +158,37 @@ async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> 
     if let Some(mark) = head.headers.get("authctl-home")
         && mark.as_bytes() != agent.mark.as_bytes()
     {
-        let message = "this agent has another configuration or other sessions than the caller";
-        let hint = "start an agent of its own for this home with AUTHCTL_SOCK, or unset what points elsewhere";
+        let message = "the agent serves another configuration or data directory than the caller's";
+        let hint = "set AUTHCTL_SOCK and start a second agent";
         return problem(&Error::msg(ErrorCode::AnotherHome, message, hint));
     }
-    let most = ask.most_body();
+    let max = request_kind.max_body();
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let too_large = || {
-        let message = format!("the body is longer than {most} bytes");
-        problem(&Error::msg(ErrorCode::RequestTooLarge, message, "send less"))
+        let message = format!("the request body is longer than {max} bytes");
+        problem(&Error::msg(ErrorCode::RequestTooLarge, message, "send a shorter body"))
     };
-    if declared.is_some_and(|length| length > most as u64) {
+    if declared.is_some_and(|length| length > max as u64) {
         return too_large();
     }
-    let body = if most == 0 && hyper::body::Body::is_end_stream(&body) {
+    let body = if max == 0 && hyper::body::Body::is_end_stream(&body) {
         SecretBytes::default()
     } else {
-        match tokio::time::timeout(BODY_TIME, read(Limited::new(body, most))).await {
+        match tokio::time::timeout(BODY_TIMEOUT, read(Limited::new(body, max))).await {
             Ok(Some(body)) => body,
             Ok(None) => return too_large(),
             Err(_) => {
                 let failure =
-                    Error::msg(ErrorCode::RequestTimedOut, "the body did not come in time", "send it at once");
+                    Error::msg(ErrorCode::RequestTimedOut, "the request body did not arrive in time", "try again");
                 return problem(&failure);
             }
         }
     };
     let wait = head.headers.get("prefer").and_then(|value| preferred_wait(value.to_str().ok()?));
-    respond(agent, peer, ask, &body, wait).await
+    respond(agent, peer, request_kind, &body, wait).await
 }
 
-/// The whole body; `None` where it is too long or breaks off.
+/// Returns the whole body, or `None` if it is too long or incomplete.
 async fn read(body: Limited<Incoming>) -> Option<SecretBytes> {
     let mut body = body;
     let mut bytes = SecretBytes::default();
@@ -199,7 +200,7 @@ async fn read(body: Limited<Incoming>) -> Option<SecretBytes> {
     Some(bytes)
 }
 
-/// How long the caller would wait, from `Prefer: wait=SECONDS` (RFC 7240, section 4.3).
+/// Returns how long the caller waits at most, from `Prefer: wait=SECONDS` (RFC 7240, section 4.3).
 fn preferred_wait(prefer: &str) -> Option<Duration> {
     let mut preferences = prefer.split([',', ';']).map(str::trim);
     let seconds = preferences.find_map(|one| one.strip_prefix("wait="))?;
@@ -211,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_preferred_wait_is_found_among_other_preferences() {
+    fn wait_is_found_among_other_preferences() {
         for (prefer, seconds) in [("wait=5", Some(5)), ("respond-async, wait=10", Some(10)), ("wait=\"3\"", Some(3))] {
             assert_eq!(preferred_wait(prefer), seconds.map(Duration::from_secs), "{prefer}");
         }

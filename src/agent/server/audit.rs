@@ -1,4 +1,4 @@
-//! Who got what: kept in memory, bounded, without tokens.
+//! The audit log: which process was issued what. In memory, bounded, without tokens.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -12,21 +12,21 @@ use crate::model::ProfileName;
 /// What a process did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum AuditAction {
-    /// Got an access token.
+    /// Was issued an access token.
     Token,
-    /// Got an ID token.
+    /// Was issued an ID token.
     IdToken,
     /// Refreshed a session.
     Refresh,
-    /// Was refused as another user.
+    /// Was refused because it runs as another user.
     Refused,
     /// Locked the agent.
     Lock,
-    /// Unlocked it.
+    /// Unlocked the agent.
     Unlock,
-    /// Gave a wrong passphrase.
+    /// Tried a wrong passphrase.
     WrongPassphrase,
-    /// Stopped it.
+    /// Stopped the agent.
     Stop,
 }
 
@@ -34,12 +34,12 @@ impl AuditAction {
     fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
-            Self::IdToken => "id-token",
+            Self::IdToken => "id_token",
             Self::Refresh => "refresh",
             Self::Refused => "refused",
             Self::Lock => "lock",
             Self::Unlock => "unlock",
-            Self::WrongPassphrase => "wrong-passphrase",
+            Self::WrongPassphrase => "wrong_passphrase",
             Self::Stop => "stop",
         }
     }
@@ -54,35 +54,35 @@ pub(super) struct AuditLog {
 #[derive(Default)]
 struct Inner {
     entries: VecDeque<LogEntry>,
-    /// How many have left, which is the number of the first.
+    /// How many entries were dropped, which is the sequence number of the first one.
     dropped: u64,
-    /// The number of the latest entry for a process and deed, by profile; an empty name where it is about none.
+    /// The sequence number of the latest entry for a process and action, by profile; the name is empty without a profile.
     latest: HashMap<(u32, AuditAction), HashMap<String, u64>>,
-    /// How many numbers that is.
+    /// How many sequence numbers `latest` holds.
     numbers: usize,
 }
 
-/// Entries that are kept; each takes some 300 bytes.
-const MAX: usize = 1000;
+/// How many entries are kept; each takes about 300 bytes.
+const MAX_ENTRIES: usize = 1000;
 
-/// The same deed of the same process within this time is counted, not listed again.
-const TOGETHER: Duration = Duration::from_secs(60);
+/// The same action of the same process within this time is counted in one entry.
+const MERGE_WITHIN: Duration = Duration::from_secs(60);
 
 impl AuditLog {
-    /// Notes a deed.
-    pub(super) fn note(&self, peer: &Peer, deed: AuditAction, profile: Option<&ProfileName>, now: UnixTime) {
+    /// Records an action.
+    pub(super) fn record(&self, peer: &Peer, action: AuditAction, profile: Option<&ProfileName>, now: UnixTime) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { entries, dropped, latest, numbers } = &mut *inner;
-        let known = latest.entry((peer.pid, deed)).or_default();
+        let known = latest.entry((peer.pid, action)).or_default();
         let name = profile.map(ProfileName::as_str).unwrap_or_default();
         if let Some(number) = known.get(name) {
             let entry = number.checked_sub(*dropped).and_then(|index| usize::try_from(index).ok());
             if let Some(entry) = entry.and_then(|index| entries.get_mut(index))
                 && entry.uid == peer.uid
                 && entry.executable == peer.identity.executable
-                // One from the future is from before the clock was set back.
+                // An entry in the future was made before the clock was set back.
                 && entry.first_at <= now
-                && entry.first_at.until(now) < TOGETHER
+                && entry.first_at.until(now) < MERGE_WITHIN
             {
                 entry.last_at = now;
                 entry.count += 1;
@@ -94,19 +94,19 @@ impl AuditLog {
             first_at: now,
             last_at: now,
             count: 1,
-            what: deed.name().to_owned(),
+            what: action.name().to_owned(),
             profile: profile.cloned(),
             pid: peer.pid,
             uid: peer.uid,
             executable: peer.identity.executable.clone(),
             parent: peer.identity.parent.clone(),
         });
-        if entries.len() > MAX {
+        if entries.len() > MAX_ENTRIES {
             entries.pop_front();
             *dropped += 1;
             let first = *dropped;
-            // Now and then, so that it costs each entry next to nothing.
-            if *numbers > MAX * 2 {
+            // Rarely, so that the cost for each entry stays small.
+            if *numbers > MAX_ENTRIES * 2 {
                 latest.values_mut().for_each(|known| known.retain(|_, number| *number >= first));
                 latest.retain(|_, known| !known.is_empty());
                 *numbers = latest.values().map(HashMap::len).sum();
@@ -114,7 +114,7 @@ impl AuditLog {
         }
     }
 
-    /// All entries.
+    /// Returns all entries.
     pub(super) fn all(&self) -> Log {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         Log { entries: inner.entries.iter().cloned().collect(), dropped: inner.dropped }
@@ -132,47 +132,47 @@ mod tests {
     }
 
     #[test]
-    fn the_same_again_is_counted_and_something_else_is_listed() {
+    fn repeated_actions_are_counted_in_one_entry() {
         let audit_log = AuditLog::default();
         let work: ProfileName = "work".parse().expect("valid");
         for second in 0..30 {
-            audit_log.note(&peer(1), AuditAction::Token, Some(&work), UnixTime(second));
+            audit_log.record(&peer(1), AuditAction::Token, Some(&work), UnixTime(second));
         }
-        audit_log.note(&peer(2), AuditAction::Token, Some(&work), UnixTime(40));
-        audit_log.note(&peer(1), AuditAction::Refresh, Some(&work), UnixTime(41));
-        audit_log.note(&peer(1), AuditAction::Token, Some(&work), UnixTime(70));
-        let told: Vec<(u32, String, u64)> =
+        audit_log.record(&peer(2), AuditAction::Token, Some(&work), UnixTime(40));
+        audit_log.record(&peer(1), AuditAction::Refresh, Some(&work), UnixTime(41));
+        audit_log.record(&peer(1), AuditAction::Token, Some(&work), UnixTime(70));
+        let entries: Vec<(u32, String, u64)> =
             audit_log.all().entries.into_iter().map(|entry| (entry.pid, entry.what, entry.count)).collect();
         let token = || "token".to_owned();
-        assert_eq!(told, [(1, token(), 30), (2, token(), 1), (1, "refresh".into(), 1), (1, token(), 1)]);
+        assert_eq!(entries, [(1, token(), 30), (2, token(), 1), (1, "refresh".into(), 1), (1, token(), 1)]);
     }
 
     #[test]
-    fn after_the_clock_was_set_back_deeds_are_listed_anew() {
+    fn new_entries_are_made_after_the_clock_was_set_back() {
         let audit_log = AuditLog::default();
         for second in [86_400, 0, 30, 3600] {
-            audit_log.note(&peer(1), AuditAction::Token, None, UnixTime(second));
+            audit_log.record(&peer(1), AuditAction::Token, None, UnixTime(second));
         }
-        let told: Vec<(i64, i64, u64)> =
+        let entries: Vec<(i64, i64, u64)> =
             audit_log.all().entries.iter().map(|entry| (entry.first_at.0, entry.last_at.0, entry.count)).collect();
-        assert_eq!(told, [(86_400, 86_400, 1), (0, 30, 2), (3600, 3600, 1)]);
+        assert_eq!(entries, [(86_400, 86_400, 1), (0, 30, 2), (3600, 3600, 1)]);
     }
 
     #[test]
-    fn it_does_not_grow_for_ever() {
+    fn log_is_bounded() {
         let audit_log = AuditLog::default();
         for pid in 0..10_000 {
-            audit_log.note(&peer(pid), AuditAction::Token, None, UnixTime(0));
+            audit_log.record(&peer(pid), AuditAction::Token, None, UnixTime(0));
         }
         let log = audit_log.all();
-        assert_eq!((log.entries.len(), log.dropped), (MAX, 9000));
+        assert_eq!((log.entries.len(), log.dropped), (MAX_ENTRIES, 9000));
         assert_eq!(log.entries[0].pid, 9000);
-        assert!(audit_log.inner.lock().expect("not poisoned").latest.len() <= MAX * 2 + 1);
+        assert!(audit_log.inner.lock().expect("not poisoned").latest.len() <= MAX_ENTRIES * 2 + 1);
         for number in 0..10_000 {
             let name: ProfileName = format!("p{number}").parse().expect("valid");
-            audit_log.note(&peer(1), AuditAction::Token, Some(&name), UnixTime(0));
+            audit_log.record(&peer(1), AuditAction::Token, Some(&name), UnixTime(0));
         }
         let inner = audit_log.inner.lock().expect("not poisoned");
-        assert!(inner.latest.values().map(HashMap::len).sum::<usize>() <= MAX * 2 + 1, "nor by profiles");
+        assert!(inner.latest.values().map(HashMap::len).sum::<usize>() <= MAX_ENTRIES * 2 + 1);
     }
 }

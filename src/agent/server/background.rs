@@ -13,42 +13,42 @@ use crate::model::{IssuerUrl, Profile, ProfileName, Session, StoreKind, TokenSet
 use crate::session::policy::{CLOCK_SLACK, backoff};
 use crate::session::{Demand, MinTtl, TokenRequest, names_status_list};
 
-/// How many refreshes and readings the background does at a time for the profiles of one issuer.
-const EACH_ISSUER: usize = 8;
+/// The number of concurrent background refreshes and loads for the profiles of one issuer.
+const MAX_PER_ISSUER: usize = 8;
 
-/// A session whose store failed is read again after this.
-const READ_AGAIN: Duration = Duration::from_secs(30);
+/// The delay before a session is loaded again after its store failed.
+const RELOAD_DELAY: Duration = Duration::from_secs(30);
 
-/// It is looked so often whether status lists are due: they are fetched at half of their life, which is a minute at least
-/// where anybody means them to be kept.
-const LISTS_EVERY: Duration = Duration::from_secs(20);
+/// How often to check for status lists that are due. They are fetched again halfway through their lifetime, which is at
+/// least a minute for any list meant to be cached.
+const STATUS_LIST_INTERVAL: Duration = Duration::from_secs(20);
 
-/// The time is noted so often.
-const NOTED_EVERY: Duration = Duration::from_secs(300);
+/// How often the time is recorded.
+const RECORD_TIME_INTERVAL: Duration = Duration::from_secs(300);
 
-/// A token is not refreshed sooner than this after it came, however short it lives.
-const MIN_LIFE: Duration = Duration::from_secs(2);
+/// The minimum age at which a token is refreshed, however short its lifetime.
+const MIN_AGE: Duration = Duration::from_secs(2);
 
-/// What there is to do for a session, and when.
+/// When a session is to be refreshed or loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
     At(UnixTime),
-    /// Nothing that this agent can do.
+    /// The agent can do nothing for it.
     Never,
 }
 
-/// What is under way: by profile, and how many by issuer.
+/// The work in progress: which profiles, and how many of each issuer.
 #[derive(Default)]
-struct Underway {
+struct InProgress {
     profiles: HashSet<ProfileName>,
     issuers: HashMap<IssuerUrl, usize>,
 }
 
-impl Underway {
-    /// Whether one more may begin: an issuer that hangs keeps only its own sessions waiting.
+impl InProgress {
+    /// Begins work for a profile; returns whether it may. An issuer that hangs delays only its own sessions.
     fn begin(&mut self, profile: &Profile) -> bool {
         let count = self.issuers.entry(profile.issuer.clone()).or_default();
-        if *count >= EACH_ISSUER || !self.profiles.insert(profile.name.clone()) {
+        if *count >= MAX_PER_ISSUER || !self.profiles.insert(profile.name.clone()) {
             return false;
         }
         *count += 1;
@@ -66,9 +66,9 @@ impl Underway {
     }
 }
 
-/// Looks after all sessions. Never returns.
-pub(super) async fn keep_alive(agent: Arc<Agent>) {
-    let underway: Arc<Mutex<Underway>> = Arc::default();
+/// Loads all sessions and refreshes each before it expires. Never returns.
+pub(super) async fn refresh_sessions(agent: Arc<Agent>) {
+    let in_progress: Arc<Mutex<InProgress>> = Arc::default();
     let jitter = RandomState::new();
     loop {
         let changed = agent.events.changed.notified();
@@ -86,17 +86,17 @@ pub(super) async fn keep_alive(agent: Arc<Agent>) {
             };
             match due {
                 Due::At(at) if at <= now => {
-                    if underway.lock().unwrap_or_else(PoisonError::into_inner).begin(&profile) {
-                        tokio::spawn(look_after(Arc::clone(&agent), profile, known, Arc::clone(&underway)));
+                    if in_progress.lock().unwrap_or_else(PoisonError::into_inner).begin(&profile) {
+                        tokio::spawn(load_or_refresh(Arc::clone(&agent), profile, known, Arc::clone(&in_progress)));
                     }
                 }
                 Due::At(at) => next = Some(next.map_or(at, |next| next.min(at))),
                 Due::Never => {}
             }
         }
-        // Set before the pause: a clock that somebody sets in the pause ends it too.
+        // Set before the pause, so that setting the clock during the pause ends it too.
         let alarm = next.map(|at| agent.clock.until(at));
-        // Those begun just now tell when they are done; all are looked at no more than once a second meanwhile.
+        // The work begun above notifies when it ends; all sessions are checked at most once a second.
         agent.clock.sleep(Duration::from_secs(1)).await;
         match alarm {
             Some(alarm) => tokio::select! {
@@ -108,8 +108,8 @@ pub(super) async fn keep_alive(agent: Arc<Agent>) {
     }
 }
 
-/// Notes the time now and then, so that a clock which is set back is noticed by whoever asks next. Never returns.
-pub(super) async fn keep_time(agent: Arc<Agent>) {
+/// Records the time regularly, so that a clock that is set back is noticed. Never returns.
+pub(super) async fn record_time(agent: Arc<Agent>) {
     loop {
         let kinds: HashSet<StoreKind> = match agent.agent_lock.is_locked() {
             true => HashSet::new(),
@@ -118,35 +118,41 @@ pub(super) async fn keep_time(agent: Arc<Agent>) {
         for kind in kinds {
             agent.sessions.record_time(kind).await;
         }
-        agent.clock.sleep(NOTED_EVERY).await;
+        agent.clock.sleep(RECORD_TIME_INTERVAL).await;
     }
 }
 
-/// Fetches status lists before they are too old, where tokens live longer than they do. Never returns.
-pub(super) async fn keep_lists(agent: Arc<Agent>) {
-    let underway: Arc<Mutex<Underway>> = Arc::default();
+/// Fetches status lists before they expire. Never returns.
+pub(super) async fn update_status_lists(agent: Arc<Agent>) {
+    let in_progress: Arc<Mutex<InProgress>> = Arc::default();
     loop {
         let profiles = if agent.agent_lock.is_locked() { Vec::new() } else { agent.profiles.all() };
         for profile in profiles {
             let (CachedSession::Session(session), _) = agent.cache.look(&profile.name, &TokenTarget::default()) else {
                 continue;
             };
-            if !names_status_list(&session) || !underway.lock().unwrap_or_else(PoisonError::into_inner).begin(&profile)
+            if !names_status_list(&session)
+                || !in_progress.lock().unwrap_or_else(PoisonError::into_inner).begin(&profile)
             {
                 continue;
             }
-            let (agent, underway) = (Arc::clone(&agent), Arc::clone(&underway));
+            let (agent, in_progress) = (Arc::clone(&agent), Arc::clone(&in_progress));
             tokio::spawn(async move {
                 agent.sessions.update_status_lists(&profile, &session).await;
-                underway.lock().unwrap_or_else(PoisonError::into_inner).end(&profile);
+                in_progress.lock().unwrap_or_else(PoisonError::into_inner).end(&profile);
             });
         }
-        agent.clock.sleep(LISTS_EVERY).await;
+        agent.clock.sleep(STATUS_LIST_INTERVAL).await;
     }
 }
 
-/// Reads or refreshes one session.
-async fn look_after(agent: Arc<Agent>, profile: Arc<Profile>, known: CachedSession, underway: Arc<Mutex<Underway>>) {
+/// Loads or refreshes one session.
+async fn load_or_refresh(
+    agent: Arc<Agent>,
+    profile: Arc<Profile>,
+    known: CachedSession,
+    in_progress: Arc<Mutex<InProgress>>,
+) {
     let mut in_flight = match known {
         CachedSession::Session(session) => agent.join_refresh(&profile, &TokenRequest::own(demand(&session.tokens))),
         _ => agent.load(&profile),
@@ -155,14 +161,14 @@ async fn look_after(agent: Arc<Agent>, profile: Arc<Profile>, known: CachedSessi
         Ok(outcome) => outcome.as_ref().and_then(|outcome| outcome.as_ref().err().cloned()),
         Err(_) => None,
     };
-    underway.lock().unwrap_or_else(PoisonError::into_inner).end(&profile);
-    // A store that fails is not asked again at once.
+    in_progress.lock().unwrap_or_else(PoisonError::into_inner).end(&profile);
+    // A store that has failed is not read again at once.
     let plain = TokenTarget::default();
     if let Some(error) = failed.filter(|error| error.code.general() == ErrorCode::StoreUnavailable)
         && let (CachedSession::Unknown, before) = agent.cache.look(&profile.name, &plain)
     {
         let at = agent.now();
-        let next_attempt = at.plus(READ_AGAIN);
+        let next_attempt = at.plus(RELOAD_DELAY);
         let failures = before.map_or(0, |before| before.failures).saturating_add(1);
         let failed = FailedRefresh { error, at, failures, next_attempt, retry_at: None };
         agent.cache.set_failed(&profile.name, &plain, Some(failed));
@@ -170,31 +176,30 @@ async fn look_after(agent: Arc<Agent>, profile: Arc<Profile>, known: CachedSessi
     agent.events.changed.notify_one();
 }
 
-/// When a session is to be refreshed. `draw` spreads those that would fall on the same moment.
-fn due(session: &Session, failed: Option<&FailedRefresh>, now: UnixTime, draw: u64) -> Due {
+/// Returns when a session is to be refreshed. `jitter` spreads sessions that would be due at the same moment.
+fn due(session: &Session, failed: Option<&FailedRefresh>, now: UnixTime, jitter: u64) -> Due {
     let (Some(end), true) = (session.tokens.expires_at, session.can_refresh()) else { return Due::Never };
     let not_before = failed.map_or(now, |failed| failed.next_attempt);
     let obtained = session.tokens.obtained_at;
     if obtained > now.plus(CLOCK_SLACK) {
         return Due::At(not_before);
     }
-    let lead = lead(obtained.until(end), draw);
+    let lead = lead(obtained.until(end), jitter);
     let usual = UnixTime(end.0.saturating_sub(i64::try_from(lead.as_secs()).unwrap_or(i64::MAX)));
-    Due::At(usual.max(obtained.plus(MIN_LIFE)).max(failed.map_or(usual, |_| not_before)))
+    Due::At(usual.max(obtained.plus(MIN_AGE)).max(failed.map_or(usual, |_| not_before)))
 }
 
-/// How long before its end a token is refreshed: before anybody who asks for the usual life would have to wait, and a tenth
-/// to a half of that earlier, so that sessions of one moment do not all come at once.
-fn lead(life: Duration, draw: u64) -> Duration {
+/// Returns how long before its expiry a token is refreshed: before a caller with the default requirement would have to
+/// wait, and 10 to 50 % earlier, so that sessions of the same moment are not refreshed at once.
+fn lead(life: Duration, jitter: u64) -> Duration {
     let due = Duration::from_secs(60).min(life / 2);
-    let percent = 110 + u32::try_from(draw % 41).unwrap_or(0);
+    let percent = 110 + u32::try_from(jitter % 41).unwrap_or(0);
     let lead = due * percent / 100;
-    // Up to a whole second, and never more than leaves a new token some life of its own.
+    // Rounded up to a whole second, and at most 80 % of the lifetime.
     Duration::from_secs(lead.as_secs() + u64::from(lead.subsec_nanos() > 0)).min(life * 4 / 5)
 }
 
-/// What the background asks for: a token that outlives the present one's last stretch, or, of one that never lives so
-/// long, a new one.
+/// Returns what the background demands: a token valid for longer than its lead time, or a new one if tokens never are.
 fn demand(tokens: &TokenSet) -> Demand {
     let Some(end) = tokens.expires_at else { return Demand::New };
     let life = tokens.obtained_at.until(end);
@@ -214,16 +219,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refreshed_before_anybody_would_wait_and_not_all_at_once() {
-        for draw in 0..100 {
-            let hour = lead(Duration::from_secs(3600), draw);
+    fn lead_time_is_before_callers_wait_and_spread() {
+        for jitter in 0..100 {
+            let hour = lead(Duration::from_secs(3600), jitter);
             assert!((66..=90).contains(&hour.as_secs()), "{hour:?}");
-            let five = lead(Duration::from_secs(5), draw);
+            let five = lead(Duration::from_secs(5), jitter);
             assert!((3..=4).contains(&five.as_secs()), "{five:?}");
-            assert!(lead(Duration::from_secs(2), draw) <= Duration::from_secs(2));
+            assert!(lead(Duration::from_secs(2), jitter) <= Duration::from_secs(2));
         }
         let spread: std::collections::HashSet<Duration> =
-            (0..100).map(|draw| lead(Duration::from_secs(3600), draw)).collect();
+            (0..100).map(|jitter| lead(Duration::from_secs(3600), jitter)).collect();
         assert!(spread.len() > 20);
     }
 

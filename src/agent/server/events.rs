@@ -1,4 +1,4 @@
-//! What happens to sessions, told to whoever listens: refreshed, failed, login-required, logged-out, locked, unlocked.
+//! The events that clients can subscribe to.
 
 use serde::Serialize;
 use tokio::sync::{Notify, broadcast};
@@ -8,29 +8,29 @@ use crate::model::ProfileName;
 
 /// A kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum EventKind {
     /// A session has a new token.
     Refreshed,
-    /// A refresh failed; the first of a row.
-    Failed,
-    /// A session has ended, and only a login brings another.
+    /// A refresh failed, the first in a row.
+    RefreshFailed,
+    /// A session has ended; the user must log in.
     LoginRequired,
-    /// Somebody logged out.
+    /// The user logged out.
     LoggedOut,
-    /// The agent hands out nothing until it is unlocked.
+    /// The agent was locked.
     Locked,
-    /// It hands out tokens again.
+    /// The agent was unlocked.
     Unlocked,
 }
 
-impl What {
-    /// The event's name.
+impl EventKind {
+    /// Returns the event's name.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Refreshed => "refreshed",
-            Self::Failed => "failed",
-            Self::LoginRequired => "login-required",
-            Self::LoggedOut => "logged-out",
+            Self::RefreshFailed => "refresh_failed",
+            Self::LoginRequired => "login_required",
+            Self::LoggedOut => "logged_out",
             Self::Locked => "locked",
             Self::Unlocked => "unlocked",
         }
@@ -40,10 +40,10 @@ impl What {
 /// An event.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
-    pub(super) what: What,
+    pub(super) kind: EventKind,
     pub(super) profile: Option<ProfileName>,
     pub(super) at: UnixTime,
-    /// Why, in one line without secrets.
+    /// The reason, in one line without secrets.
     pub(super) message: Option<String>,
 }
 
@@ -56,43 +56,49 @@ struct Data<'a> {
 }
 
 impl Event {
-    /// The event on the wire (WHATWG HTML, section 9.2, server-sent events).
-    pub(super) fn on_the_wire(&self) -> String {
+    /// Returns the event as a server-sent event (WHATWG HTML, section 9.2).
+    pub(super) fn to_sse(&self) -> String {
         let data = Data { profile: self.profile.as_ref(), at: self.at, message: self.message.as_deref() };
-        format!("event: {}\ndata: {}\n\n", self.what.name(), serde_json::to_string(&data).unwrap_or_default())
+        format!("event: {}\ndata: {}\n\n", self.kind.name(), serde_json::to_string(&data).unwrap_or_default())
     }
 }
 
-/// The events, and that something has changed for those who only want to look again.
+/// Publishes events.
 pub(super) struct Events {
-    told: broadcast::Sender<Event>,
-    /// Told when a session was read, refreshed or forgotten.
+    sender: broadcast::Sender<Event>,
+    /// Notified when a cached session has changed.
     pub(super) changed: Notify,
 }
 
-/// How many events a listener may be behind before it misses some.
-const BEHIND: usize = 64;
+/// How many events a slow subscriber may be behind before it misses some.
+const CAPACITY: usize = 64;
 
 impl Default for Events {
     fn default() -> Self {
-        Self { told: broadcast::Sender::new(BEHIND), changed: Notify::new() }
+        Self { sender: broadcast::Sender::new(CAPACITY), changed: Notify::new() }
     }
 }
 
 impl Events {
-    /// Tells an event to those who listen now.
-    pub(super) fn tell(&self, what: What, profile: Option<&ProfileName>, at: UnixTime, message: Option<String>) {
-        let _ = self.told.send(Event { what, profile: profile.cloned(), at, message });
+    /// Publishes an event to the present subscribers.
+    pub(super) fn publish(
+        &self,
+        kind: EventKind,
+        profile: Option<&ProfileName>,
+        at: UnixTime,
+        message: Option<String>,
+    ) {
+        let _ = self.sender.send(Event { kind, profile: profile.cloned(), at, message });
     }
 
-    /// Listens from now on.
-    pub(super) fn listen(&self) -> broadcast::Receiver<Event> {
-        self.told.subscribe()
+    /// Subscribes to the events from now on.
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.sender.subscribe()
     }
 
-    /// How many listen.
-    pub(super) fn listeners(&self) -> usize {
-        self.told.receiver_count()
+    /// Returns the number of subscribers.
+    pub(super) fn subscribers(&self) -> usize {
+        self.sender.receiver_count()
     }
 }
 
@@ -101,16 +107,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wire_form_is_pinned_and_one_line_stays_one() {
+    fn wire_form_is_pinned_and_a_message_stays_one_line() {
         let event = Event {
-            what: What::LoginRequired,
+            kind: EventKind::LoginRequired,
             profile: Some("work".parse().expect("valid")),
             at: UnixTime(5),
             message: Some("a\nb".into()),
         };
         assert_eq!(
-            event.on_the_wire(),
-            "event: login-required\ndata: {\"profile\":\"work\",\"at\":5,\"message\":\"a\\nb\"}\n\n"
+            event.to_sse(),
+            "event: login_required\ndata: {\"profile\":\"work\",\"at\":5,\"message\":\"a\\nb\"}\n\n"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Answers each request by what it asks.
+//! Serves each request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use super::Agent;
 use super::audit::AuditAction;
 use super::cache::CachedSession;
 use super::peer::Peer;
-use super::response::{Answer, json, problem_for, ready, stream, text, written};
-use super::route::{Ask, VerifyBody, lock_body, unlock_body, verify_body};
+use super::response::{AgentResponse, json, ok, problem_with_retry, stream, text, to_json};
+use super::route::{AgentRequest, VerifyBody, lock_body, unlock_body, verify_body};
 use super::tokens::expires_in;
 use crate::agent::protocol::{Forgotten, OPENAPI, Refreshed, Stopping, TokenAnswer};
 use crate::clock::UnixTime;
@@ -21,49 +21,49 @@ use crate::session::{Demand, MinTtl, RequestedToken, SessionError, TokenRequest,
 use crate::status::{StatusReport, profile_statuses};
 use crate::verify::{KeySet, VerdictAnswer, unverified_claims};
 
-/// How many may listen to events.
-const MAX_LISTENERS: usize = 64;
+/// The maximum number of event subscribers.
+const MAX_SUBSCRIBERS: usize = 64;
 
-/// A listener is told at least so often that the agent lives.
+/// How often a subscriber gets a comment, which keeps the connection alive.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// Why a request was not granted, shared with all who wait for the same.
-type Refused = Arc<Error>;
+/// The error of a request, shared by all callers that wait for the same.
+type SharedError = Arc<Error>;
 
-/// The answer.
+/// Serves `request` of `peer`, which waits at most as long as `wait`.
 pub(super) async fn respond(
     agent: &Arc<Agent>,
     peer: &Peer,
-    ask: Ask,
+    request: AgentRequest,
     body: &SecretBytes,
     wait: Option<Duration>,
-) -> Answer {
-    let answer = match ask {
-        Ask::Token { profile, request } => agent.token(peer, profile, request, wait).await,
-        Ask::Status => agent.status().await,
-        Ask::Agent => Ok(json(&agent.state())),
-        Ask::Log => Ok(json(&agent.audit_log.all())),
-        Ask::Events => agent.listen(),
-        Ask::Description => Ok(text(OPENAPI)),
-        Ask::Verify => agent.verify(body).await,
-        Ask::Refresh { profile, if_expiring } => agent.refresh(peer, &profile, if_expiring, wait).await,
-        Ask::Forget { profile } => Ok(agent.forget_named(profile)),
-        Ask::Lock => agent.lock_asked(peer, body).await,
-        Ask::Unlock => agent.unlock_asked(peer, body).await,
-        Ask::Stop => Ok(agent.stop_asked(peer)),
+) -> AgentResponse {
+    let response = match request {
+        AgentRequest::Token { profile, request } => agent.token(peer, profile, request, wait).await,
+        AgentRequest::Status => agent.status().await,
+        AgentRequest::Agent => Ok(json(&agent.state())),
+        AgentRequest::Log => Ok(json(&agent.audit_log.all())),
+        AgentRequest::Events => agent.subscribe(),
+        AgentRequest::Description => Ok(text(OPENAPI)),
+        AgentRequest::Verify => agent.verify(body).await,
+        AgentRequest::Refresh { profile, if_expiring } => agent.refresh(peer, &profile, if_expiring, wait).await,
+        AgentRequest::Forget { profile } => Ok(agent.forget_named(profile)),
+        AgentRequest::Lock => agent.lock_request(peer, body).await,
+        AgentRequest::Unlock => agent.unlock_request(peer, body).await,
+        AgentRequest::Stop => Ok(agent.stop_request(peer)),
     };
-    answer.unwrap_or_else(|failure| {
+    response.unwrap_or_else(|failure| {
         let rest = match failure.code.general() {
             ErrorCode::IssuerUnreachable => agent.cache.retry_at(&failure).map(|at| agent.now().until(at).as_secs()),
             _ => None,
         };
-        problem_for(&failure, rest)
+        problem_with_retry(&failure, rest)
     })
 }
 
 impl Agent {
-    /// The profile meant. A name that is not known may be of a profile that was made just now.
-    fn chosen(self: &Arc<Self>, named: Option<&ProfileName>) -> Result<Arc<Profile>, Refused> {
+    /// Returns the profile for a request. An unknown name may be that of a profile added a moment ago.
+    fn choose_profile(self: &Arc<Self>, named: Option<&ProfileName>) -> Result<Arc<Profile>, SharedError> {
         match self.profiles.choose(named) {
             Ok(profile) => Ok(profile),
             Err(_) => {
@@ -79,19 +79,19 @@ impl Agent {
         named: Option<ProfileName>,
         request: TokenRequest,
         wait: Option<Duration>,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<AgentResponse, SharedError> {
         let now = self.now();
-        self.agent_lock.pass(now)?;
-        let profile = self.chosen(named.as_ref())?;
+        self.agent_lock.check(now)?;
+        let profile = self.choose_profile(named.as_ref())?;
         let is_id_token = request.token == RequestedToken::Id;
         let issued = self.issue(profile, request, wait).await?;
         let name = &issued.profile.name;
         let action = if is_id_token { AuditAction::IdToken } else { AuditAction::Token };
-        self.audit_log.note(peer, action, Some(name), now);
+        self.audit_log.record(peer, action, Some(name), now);
         let at = self.now();
         let is_own = matches!(&issued.token, RequestedToken::Access(target) if target.is_plain());
         if is_own && let Some(body) = self.cache.response(name, &issued.session, at) {
-            return Ok(ready(body));
+            return Ok(ok(body));
         }
         let tokens = issued.tokens();
         let id_token = issued.session.tokens.id_token.as_ref().filter(|_| is_id_token);
@@ -99,7 +99,7 @@ impl Agent {
             Some(token) => unverified_claims(token.expose()).and_then(|claims| claims.exp),
             None => tokens.expires_at,
         };
-        let body = written(&TokenAnswer {
+        let body = to_json(&TokenAnswer {
             profile: Some(name),
             access_token: (!is_id_token).then(|| tokens.access_token.expose()),
             id_token: id_token.map(Secret::expose),
@@ -112,7 +112,7 @@ impl Agent {
         if is_own {
             self.cache.put_response(name, &issued.session, at, &body);
         }
-        Ok(ready(body))
+        Ok(ok(body))
     }
 
     async fn refresh(
@@ -121,9 +121,9 @@ impl Agent {
         name: &ProfileName,
         if_expiring: Option<Duration>,
         wait: Option<Duration>,
-    ) -> Result<Answer, Refused> {
-        self.agent_lock.pass(self.now())?;
-        let profile = self.chosen(Some(name))?;
+    ) -> Result<AgentResponse, SharedError> {
+        self.agent_lock.check(self.now())?;
+        let profile = self.choose_profile(Some(name))?;
         let demand = if_expiring.map_or(Demand::New, |left| Demand::ValidFor(MinTtl::AtLeast(left)));
         let issued = self.issue(profile, TokenRequest::own(demand), wait).await?;
         // The token was due for a refresh and was not refreshed: that is a failure of this request.
@@ -131,7 +131,7 @@ impl Agent {
             return Err(warning);
         }
         let now = self.now();
-        self.audit_log.note(peer, AuditAction::Refresh, Some(name), now);
+        self.audit_log.record(peer, AuditAction::Refresh, Some(name), now);
         let tokens = issued.tokens();
         Ok(json(&Refreshed {
             profile: name.clone(),
@@ -141,10 +141,10 @@ impl Agent {
         }))
     }
 
-    /// Decides on a token as `authctl verify` does, by the profile's keys and what was logged out here.
-    async fn verify(self: &Arc<Self>, body: &SecretBytes) -> Result<Answer, Refused> {
+    /// Verifies a token as `authctl verify` does, by the profile's keys and the revocation list.
+    async fn verify(self: &Arc<Self>, body: &SecretBytes) -> Result<AgentResponse, SharedError> {
         let now = self.now();
-        self.agent_lock.pass(now)?;
+        self.agent_lock.check(now)?;
         let VerifyBody { token, profile: named, jwks, options, .. } = verify_body(body)?;
         let policy = options.policy(now).map_err(Error::from)?;
         let given = match jwks {
@@ -165,9 +165,9 @@ impl Agent {
                 (verdict, None)
             }
             given => {
-                let profile = self.chosen(named.as_ref())?;
+                let profile = self.choose_profile(named.as_ref())?;
                 let about = |e: SessionError| Error::from(e).about(&profile.name);
-                // Of the session's own access token another may decide, as the profile has it.
+                // The profile may have the ID token decide about the session's own access token.
                 let own = match profile.requirements.token {
                     DecidingToken::IdToken => Some(self.session_of(&profile).await?),
                     DecidingToken::AccessToken => None,
@@ -187,25 +187,25 @@ impl Agent {
         Ok(json(&VerdictAnswer::of(&verdict, age)))
     }
 
-    /// The profile's session, valid or not.
-    async fn session_of(self: &Arc<Self>, profile: &Arc<Profile>) -> Result<Arc<Session>, Refused> {
+    /// Returns the profile's session, valid or not.
+    async fn session_of(self: &Arc<Self>, profile: &Arc<Profile>) -> Result<Arc<Session>, SharedError> {
         if let (CachedSession::Session(session), _) = self.cache.look(&profile.name, &TokenTarget::default()) {
             return Ok(session);
         }
         self.loaded(profile).await
     }
 
-    /// What `authctl status --json` prints. A locked agent says no more than that it is locked.
-    async fn status(self: &Arc<Self>) -> Result<Answer, Refused> {
+    /// Returns what `authctl status --json` prints. A locked agent reports only that it is locked.
+    async fn status(self: &Arc<Self>) -> Result<AgentResponse, SharedError> {
         let state = self.state();
         let (config, sessions) = (self.profiles.config(), Arc::clone(&self.sessions));
         let profiles = if state.locked {
             Vec::new()
         } else {
             let cut = |_| Error::from(SessionError::Cut);
-            let turn = Arc::clone(&self.reporting).acquire_owned().await.map_err(cut)?;
+            let permit = Arc::clone(&self.status_reports).acquire_owned().await.map_err(cut)?;
             let read = tokio::task::spawn_blocking(move || {
-                let _turn = turn;
+                let _permit = permit;
                 profile_statuses(&sessions, &config, None)
             });
             read.await.map_err(|_| Error::from(SessionError::Cut))??
@@ -213,27 +213,27 @@ impl Agent {
         Ok(json(&StatusReport { token_from_environment: false, agent: state, profiles }))
     }
 
-    fn listen(self: &Arc<Self>) -> Result<Answer, Refused> {
-        if self.events.listeners() >= MAX_LISTENERS {
+    fn subscribe(self: &Arc<Self>) -> Result<AgentResponse, SharedError> {
+        if self.events.subscribers() >= MAX_SUBSCRIBERS {
             let failure =
-                Error::msg(ErrorCode::TooManyRequests, "too many listen to events already", "listen with fewer");
+                Error::msg(ErrorCode::TooManyRequests, "too many event subscribers", "close another subscription");
             return Err(Arc::new(failure));
         }
         let (sender, receiver) = mpsc::channel(16);
-        let mut events = self.events.listen();
+        let mut events = self.events.subscribe();
         let (agent, mut stopped) = (Arc::clone(self), self.stop.subscribe());
         tokio::spawn(async move {
-            // The head of an answer goes out with its first piece.
-            let mut piece = ": listening\n\n".to_owned();
+            // hyper sends the head together with the first piece.
+            let mut piece = ": subscribed\n\n".to_owned();
             loop {
                 if sender.send(piece).await.is_err() {
                     return;
                 }
                 piece = tokio::select! {
                     event = events.recv() => match event {
-                        Ok(event) => event.on_the_wire(),
+                        Ok(event) => event.to_sse(),
                         Err(tokio::sync::broadcast::error::RecvError::Lagged(missed)) => {
-                            format!(": {missed} events were missed\n\n")
+                            format!(": {missed} events missed\n\n")
                         }
                         Err(_) => return,
                     },
@@ -246,7 +246,7 @@ impl Agent {
         Ok(stream(receiver))
     }
 
-    fn forget_named(self: &Arc<Self>, name: ProfileName) -> Answer {
+    fn forget_named(self: &Arc<Self>, name: ProfileName) -> AgentResponse {
         self.reread_configuration();
         let forgotten = match self.profiles.choose(Some(&name)) {
             Ok(profile) => self.forget(&profile),
@@ -255,29 +255,29 @@ impl Agent {
         json(&Forgotten { profile: name, forgotten })
     }
 
-    async fn lock_asked(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<Answer, Refused> {
-        let asked = lock_body(body)?;
-        self.lock(peer.pid, asked.passphrase, asked.after).await?;
-        self.audit_log.note(peer, AuditAction::Lock, None, self.now());
+    async fn lock_request(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<AgentResponse, SharedError> {
+        let request = lock_body(body)?;
+        self.lock(peer.pid, request.passphrase, request.after).await?;
+        self.audit_log.record(peer, AuditAction::Lock, None, self.now());
         Ok(json(&self.state()))
     }
 
-    async fn unlock_asked(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<Answer, Refused> {
-        let asked = unlock_body(body)?;
-        if let Err((failure, delay)) = self.unlock(peer.pid, asked.passphrase).await {
+    async fn unlock_request(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<AgentResponse, SharedError> {
+        let request = unlock_body(body)?;
+        if let Err((failure, delay)) = self.unlock(peer.pid, request.passphrase).await {
             if let Some(delay) = delay {
-                self.audit_log.note(peer, AuditAction::WrongPassphrase, None, self.now());
+                self.audit_log.record(peer, AuditAction::WrongPassphrase, None, self.now());
                 self.clock.sleep(delay).await;
             }
             return Err(failure.into());
         }
-        self.audit_log.note(peer, AuditAction::Unlock, None, self.now());
+        self.audit_log.record(peer, AuditAction::Unlock, None, self.now());
         Ok(json(&self.state()))
     }
 
-    fn stop_asked(self: &Arc<Self>, peer: &Peer) -> Answer {
+    fn stop_request(self: &Arc<Self>, peer: &Peer) -> AgentResponse {
         let now: UnixTime = self.now();
-        self.audit_log.note(peer, AuditAction::Stop, None, now);
+        self.audit_log.record(peer, AuditAction::Stop, None, now);
         self.stop.send_replace(true);
         json(&Stopping { pid: std::process::id() })
     }

@@ -1,21 +1,20 @@
-//! What the agent's process asks of the system for itself: no core, no debugger, no open files of others.
+//! Hardens the agent's process: no core dump, no debugger, no inherited descriptors.
 
 use std::os::fd::RawFd;
 
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, umask};
 
-/// How many descriptors the agent uses at most, whatever the system would allow.
+/// The maximum number of descriptors that the agent uses.
 const MAX_DESCRIPTORS: u64 = 4096;
 
-/// The last of the three streams.
 const STDERR: RawFd = 2;
 
-/// Takes this process out of reach of debuggers and core dumps, makes what it creates its owner's alone, and raises the
-/// soft limit of descriptors. Call it first, in every way of running the agent.
+/// Protects the process from debuggers and core dumps, makes its files private to the user, and raises the soft limit of
+/// descriptors. Must be called first, however the agent is started.
 ///
 /// # Errors
-/// Where the system refuses to keep the memory private: the agent then does not run.
+/// If the system refuses to keep the memory private: the agent then does not run.
 pub fn harden() -> std::io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?;
@@ -24,26 +23,25 @@ pub fn harden() -> std::io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     let wanted = limit.maximum.map_or(MAX_DESCRIPTORS, |most| most.min(MAX_DESCRIPTORS));
     if limit.current.is_some_and(|current| current < wanted) {
-        // Not granted, fewer connections are served.
+        // If this fails, fewer connections are served.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
     }
     Ok(())
 }
 
-/// Closes every descriptor but the three streams: what the caller had open, a lock or the end of a pipe, is not for the
-/// agent to keep. Call it before anything else, while whatever is open was inherited. Where the system does not tell what
-/// is open, nothing is closed.
-pub fn leave_descriptors() {
+/// Closes all inherited descriptors except the three standard streams, such as a lock or a pipe of the caller. Must be
+/// called before the process opens any of its own. If the system does not list the open descriptors, none is closed.
+pub fn close_inherited_descriptors() {
     let Ok(listing) = std::fs::read_dir("/dev/fd") else { return };
     let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<RawFd>().ok();
-    // The listing's own is closed with it before the rest is.
+    // Collected first: the listing has a descriptor of its own.
     let open: Vec<RawFd> = listing.flatten().filter_map(number).filter(|number| *number > STDERR).collect();
     for number in open {
         let _ = nix::unistd::close(number);
     }
 }
 
-/// How many descriptors this process may have open.
+/// Returns the number of descriptors that this process may open.
 pub(super) fn descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(MAX_DESCRIPTORS).min(MAX_DESCRIPTORS);
     usize::try_from(limit).unwrap_or(usize::MAX)

@@ -1,4 +1,4 @@
-//! The lock with a passphrase: while it is closed no session is in memory and none is handed out.
+//! The agent lock: while it is locked, the agent holds no session in memory and issues no token.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,16 +9,16 @@ use tokio::sync::{Notify, Semaphore};
 use zeroize::Zeroizing;
 
 use super::Agent;
-use super::events::What;
+use super::events::EventKind;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::secret::Secret;
 
-/// Locked or not, and what opens it.
+/// Whether the agent is locked, and the passphrase that unlocks it.
 pub(super) struct AgentLock {
     inner: Mutex<Inner>,
-    /// Stretching a passphrase takes a core and 19 MiB: one at a time.
-    stretching: Arc<Semaphore>,
+    /// Hashing a passphrase takes a core and 19 MiB: one at a time.
+    hashing: Arc<Semaphore>,
     changed: Notify,
 }
 
@@ -31,32 +31,32 @@ struct Inner {
     attempts: HashMap<u32, Attempts>,
 }
 
-/// What one process has tried.
+/// The attempts of one process.
 #[derive(Clone, Copy, Default)]
 struct Attempts {
     wrong: u32,
-    under_way: bool,
-    /// Before this moment it may try no more, also where it does not wait for the answer.
+    in_progress: bool,
+    /// The next attempt is refused before this moment, even if the process did not wait for the response.
     not_before: Option<Instant>,
 }
 
-/// What a passphrase is compared with: itself stretched by argon2id (RFC 9106), never the passphrase.
+/// The passphrase's argon2id hash (RFC 9106); the passphrase itself is not stored.
 struct Verifier {
     salt: [u8; 16],
-    stretched: Zeroizing<[u8; 32]>,
+    hash: Zeroizing<[u8; 32]>,
 }
 
-/// The answer to the first wrong passphrase of a process waits so long, and twice as long each time, up to the longest.
+/// The delay of the response to a process's first wrong passphrase, and the maximum; it doubles with each.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
 const MAX_DELAY: Duration = Duration::from_secs(8);
 
-/// How many processes' attempts are remembered.
+/// The number of processes whose attempts are remembered.
 const MAX_ATTEMPTS: usize = 1024;
 
-/// The longest passphrase, in bytes.
+/// The maximum length of a passphrase, in bytes.
 const MAX_LENGTH: usize = 1024;
 
-/// The failure of whoever asks a locked agent.
+/// Returns the error for requests to a locked agent.
 pub(super) fn locked() -> Error {
     Error::msg(ErrorCode::AgentLocked, "the agent is locked", "run `authctl agent unlock`")
 }
@@ -68,21 +68,20 @@ fn refused(code: ErrorCode, message: &str, hint: &str) -> Error {
 impl Verifier {
     fn of(passphrase: &Secret) -> Result<Self, Error> {
         let mut salt = [0u8; 16];
-        let unexpected = || Error::msg(ErrorCode::Unexpected, "the passphrase cannot be stretched", "try again");
+        let unexpected = || Error::msg(ErrorCode::Unexpected, "cannot hash the passphrase", "try again");
         aws_lc_rs::rand::fill(&mut salt).map_err(|_| unexpected())?;
-        let stretched = stretch(passphrase, &salt).ok_or_else(unexpected)?;
-        Ok(Self { salt, stretched })
+        let hash = hash(passphrase, &salt).ok_or_else(unexpected)?;
+        Ok(Self { salt, hash })
     }
 
     fn matches(&self, passphrase: &Secret) -> bool {
-        stretch(passphrase, &self.salt)
-            .is_some_and(|tried| aws_lc_rs::constant_time::verify_slices_are_equal(&*tried, &*self.stretched).is_ok())
+        hash(passphrase, &self.salt)
+            .is_some_and(|tried| aws_lc_rs::constant_time::verify_slices_are_equal(&*tried, &*self.hash).is_ok())
     }
 }
 
-/// Argon2id with 19 MiB and two passes, one of the choices that RFC 9106 and the password storage guides of today agree on
-/// for a machine that does something else besides.
-fn stretch(passphrase: &Secret, salt: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+/// Hashes with argon2id, 19 MiB and two passes: a recommended minimum for interactive use.
+fn hash(passphrase: &Secret, salt: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     let mut out = Zeroizing::new([0u8; 32]);
     Argon2::default().hash_password_into(passphrase.expose().as_bytes(), salt, &mut *out).ok()?;
     Some(out)
@@ -90,7 +89,7 @@ fn stretch(passphrase: &Secret, salt: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
 
 impl Default for AgentLock {
     fn default() -> Self {
-        Self { inner: Mutex::default(), stretching: Arc::new(Semaphore::new(1)), changed: Notify::new() }
+        Self { inner: Mutex::default(), hashing: Arc::new(Semaphore::new(1)), changed: Notify::new() }
     }
 }
 
@@ -99,24 +98,24 @@ impl AgentLock {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is locked, and after what time without use it locks itself.
+    /// Returns whether it is locked, and the idle time after which it locks itself.
     pub(super) fn state(&self) -> (bool, Option<Duration>) {
         let inner = self.inner();
         (inner.locked, inner.after)
     }
 
-    /// Whether it is locked.
+    /// Returns whether it is locked.
     pub(super) fn is_locked(&self) -> bool {
         self.inner().locked
     }
 
-    /// Lets a request for a token pass, which counts as use.
+    /// Checks that the agent is unlocked for a request for a token, which counts as use.
     ///
     /// # Errors
-    /// `agent_locked`.
-    pub(super) fn pass(&self, now: UnixTime) -> Result<(), Arc<Error>> {
+    /// [`ErrorCode::AgentLocked`].
+    pub(super) fn check(&self, now: UnixTime) -> Result<(), Arc<Error>> {
         let mut inner = self.inner();
-        if inner.locked || inner.idle_for_too_long(now) {
+        if inner.locked || inner.is_idle_for_too_long(now) {
             return Err(Arc::new(locked()));
         }
         if inner.after.is_some() {
@@ -125,27 +124,26 @@ impl AgentLock {
         Ok(())
     }
 
-    /// The turn of the process `pid` to have a passphrase stretched. It has one at a time, and none before its last wrong
-    /// one has been answered.
-    fn turn(&self, pid: u32, now: Instant) -> Result<(), Error> {
+    /// Begins an attempt of the process `pid`. It has one at a time, and none before the delay of its last wrong one.
+    fn begin_attempt(&self, pid: u32, now: Instant) -> Result<(), Error> {
         let mut inner = self.inner();
         if inner.attempts.len() >= MAX_ATTEMPTS {
-            inner.attempts.retain(|_, attempts| attempts.under_way || attempts.not_before.is_some_and(|at| at > now));
+            inner.attempts.retain(|_, attempts| attempts.in_progress || attempts.not_before.is_some_and(|at| at > now));
         }
         let attempts = inner.attempts.entry(pid).or_default();
-        if attempts.under_way || attempts.not_before.is_some_and(|at| at > now) {
+        if attempts.in_progress || attempts.not_before.is_some_and(|at| at > now) {
             return Err(refused(
                 ErrorCode::TooManyRequests,
-                "a passphrase is being tried already",
-                "wait for its answer",
+                "a passphrase is already being checked",
+                "try again in a few seconds",
             ));
         }
-        attempts.under_way = true;
+        attempts.in_progress = true;
         Ok(())
     }
 }
 
-/// A process's attempt, over when it is dropped: with the work itself, and not with whoever waits for it.
+/// A process's attempt. It ends when the hashing ends, even if the process no longer waits for it.
 struct Attempt {
     agent: Arc<Agent>,
     pid: u32,
@@ -155,7 +153,7 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         let mut inner = self.agent.agent_lock.inner();
         if let Some(attempts) = inner.attempts.get_mut(&self.pid) {
-            attempts.under_way = false;
+            attempts.in_progress = false;
             if attempts.wrong == 0 {
                 inner.attempts.remove(&self.pid);
             }
@@ -164,9 +162,8 @@ impl Drop for Attempt {
 }
 
 impl Inner {
-    /// A last use that is yet to come is from before the clock was set back, and is taken to be now: it locks nobody out,
-    /// and puts nothing off.
-    fn idle_for_too_long(&mut self, now: UnixTime) -> bool {
+    /// A last use in the future was recorded before the clock was set back, and counts as now.
+    fn is_idle_for_too_long(&mut self, now: UnixTime) -> bool {
         self.used_at = self.used_at.map(|at| at.min(now));
         match (self.after, self.used_at) {
             (Some(after), Some(used_at)) => used_at.until(now) >= after,
@@ -176,48 +173,48 @@ impl Inner {
 }
 
 impl Agent {
-    /// Stretches a passphrase for the process `pid`, one at a time of all, to its end even where nobody waits any more.
-    async fn stretch<T: Send + 'static>(
+    /// Runs the hashing `work` for the process `pid`, one at a time for all processes.
+    async fn hash_passphrase<T: Send + 'static>(
         self: &Arc<Self>,
         pid: u32,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         let cut = || Error::msg(ErrorCode::AgentStopping, "the agent is stopping", "start it again");
-        self.agent_lock.turn(pid, self.clock.monotonic())?;
+        self.agent_lock.begin_attempt(pid, self.clock.monotonic())?;
         let attempt = Attempt { agent: Arc::clone(self), pid };
-        let turn = Arc::clone(&self.agent_lock.stretching).acquire_owned().await.map_err(|_| cut())?;
-        let stretched = tokio::task::spawn_blocking(move || {
-            let (_turn, _attempt) = (turn, attempt);
+        let permit = Arc::clone(&self.agent_lock.hashing).acquire_owned().await.map_err(|_| cut())?;
+        let hashed = tokio::task::spawn_blocking(move || {
+            let (_permit, _attempt) = (permit, attempt);
             work()
         });
-        stretched.await.map_err(|_| cut())
+        hashed.await.map_err(|_| cut())
     }
 
-    /// Locks where nobody has asked for so long that it should be, whatever the alarm did.
+    /// Locks if the agent has been idle for too long, whatever the timer did.
     pub(super) fn lock_if_idle(&self) {
         let idle = {
             let mut inner = self.agent_lock.inner();
-            !inner.locked && inner.idle_for_too_long(self.now())
+            !inner.locked && inner.is_idle_for_too_long(self.now())
         };
         if idle {
             self.close();
         }
     }
 
-    /// Locks now, or from now on after so long without use; zero seconds takes that back.
+    /// Locks now, or sets the idle time in seconds after which the agent locks itself; zero turns that off.
     ///
     /// # Errors
-    /// Where it is locked already, or the passphrase is none.
+    /// If it is already locked, or the passphrase is empty or too long.
     pub(super) async fn lock(self: &Arc<Self>, pid: u32, passphrase: Secret, after: Option<u64>) -> Result<(), Error> {
         if passphrase.is_empty() || passphrase.expose().len() > MAX_LENGTH {
-            let message = format!("a passphrase has 1 to {MAX_LENGTH} bytes");
+            let message = format!("the passphrase must have 1 to {MAX_LENGTH} bytes");
             return Err(Error::msg(ErrorCode::Usage, message, "choose another one"));
         }
         self.lock_if_idle();
         if self.agent_lock.is_locked() {
             return Err(locked());
         }
-        let verifier = self.stretch(pid, move || Verifier::of(&passphrase)).await??;
+        let verifier = self.hash_passphrase(pid, move || Verifier::of(&passphrase)).await??;
         self.lock_if_idle();
         {
             let mut inner = self.agent_lock.inner();
@@ -239,18 +236,17 @@ impl Agent {
         Ok(())
     }
 
-    /// Locks: from here on nothing is handed out, and no session is kept.
+    /// Locks: drops all sessions from memory and issues nothing from now on.
     fn close(&self) {
         self.agent_lock.inner().locked = true;
         self.cache.forget_all();
-        self.events.tell(What::Locked, None, self.now(), None);
+        self.events.publish(EventKind::Locked, None, self.now(), None);
     }
 
-    /// Unlocks with the passphrase that it was locked with. The answer to a wrong one is to be late, by the time that is
-    /// given with the failure, for the process that gave it and for nobody else; sooner it may not try again.
+    /// Unlocks with the passphrase that locked it.
     ///
     /// # Errors
-    /// `wrong_passphrase`.
+    /// [`ErrorCode::WrongPassphrase`], with the time by which the response to this process is to be delayed.
     pub(super) async fn unlock(
         self: &Arc<Self>,
         pid: u32,
@@ -276,15 +272,14 @@ impl Agent {
             attempts.not_before = Some(agent.clock.monotonic() + delay);
             Some(delay)
         };
-        if let Some(delay) = self.stretch(pid, work).await.map_err(|failure| (failure, None))? {
-            let failure =
-                refused(ErrorCode::WrongPassphrase, "that is not the passphrase", "try again with the right one");
+        if let Some(delay) = self.hash_passphrase(pid, work).await.map_err(|failure| (failure, None))? {
+            let failure = refused(ErrorCode::WrongPassphrase, "wrong passphrase", "authctl agent unlock");
             return Err((failure, Some(delay)));
         }
         {
             let mut inner = self.agent_lock.inner();
             inner.attempts.remove(&pid);
-            // Locked anew meanwhile, with another passphrase.
+            // Unlocked and locked again in the meantime, with another passphrase.
             if !inner.verifier.as_ref().is_some_and(|now| Arc::ptr_eq(now, &verifier)) {
                 return Err((locked(), None));
             }
@@ -292,18 +287,18 @@ impl Agent {
             inner.used_at = Some(self.now());
         }
         self.agent_lock.changed.notify_one();
-        self.events.tell(What::Unlocked, None, self.now(), None);
+        self.events.publish(EventKind::Unlocked, None, self.now(), None);
         self.events.changed.notify_one();
         Ok(())
     }
 }
 
-/// Locks when nobody has asked for a token as long as was set. Never returns.
+/// Locks the agent after the idle time that was set. Never returns.
 pub(super) async fn lock_when_idle(agent: Arc<Agent>) {
     loop {
         let (idle, until) = {
             let mut inner = agent.agent_lock.inner();
-            let idle = !inner.locked && inner.idle_for_too_long(agent.now());
+            let idle = !inner.locked && inner.is_idle_for_too_long(agent.now());
             let until = inner.after.zip(inner.used_at).map(|(after, used_at)| used_at.plus(after));
             (idle, until.filter(|_| !inner.locked))
         };
@@ -327,20 +322,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_passphrase_opens_and_it_is_not_kept() {
-        let verifier = Verifier::of(&Secret::new("open sesame".into())).expect("stretched");
+    fn only_the_passphrase_matches() {
+        let verifier = Verifier::of(&Secret::new("open sesame".into())).expect("hashed");
         assert!(verifier.matches(&Secret::new("open sesame".into())));
         assert!(!verifier.matches(&Secret::new("open sesame ".into())));
-        let again = Verifier::of(&Secret::new("open sesame".into())).expect("stretched");
-        assert_ne!(*verifier.stretched, *again.stretched, "each has a salt of its own");
+        let again = Verifier::of(&Secret::new("open sesame".into())).expect("hashed");
+        assert_ne!(*verifier.hash, *again.hash, "each has its own salt");
     }
 
     #[test]
-    fn idle_is_counted_from_the_last_use() {
+    fn idle_time_counts_from_the_last_use() {
         let mut inner =
             Inner { after: Some(Duration::from_secs(60)), used_at: Some(UnixTime(1000)), ..Inner::default() };
-        assert!(!inner.idle_for_too_long(UnixTime(1059)) && inner.idle_for_too_long(UnixTime(1060)));
-        assert!(!inner.idle_for_too_long(UnixTime(10)), "a clock that was set back locks nobody out");
-        assert!(!inner.idle_for_too_long(UnixTime(69)) && inner.idle_for_too_long(UnixTime(70)), "nor puts it off");
+        assert!(!inner.is_idle_for_too_long(UnixTime(1059)) && inner.is_idle_for_too_long(UnixTime(1060)));
+        assert!(!inner.is_idle_for_too_long(UnixTime(10)), "the clock was set back: not locked");
+        assert!(
+            !inner.is_idle_for_too_long(UnixTime(69)) && inner.is_idle_for_too_long(UnixTime(70)),
+            "and not postponed"
+        );
     }
 }

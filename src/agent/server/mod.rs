@@ -1,8 +1,8 @@
-//! The agent itself: accepts connections, looks who asks, and hands out tokens that it keeps cache.
+//! The agent's server: accepts connections, authorizes the caller, and issues tokens from its session cache.
 //!
-//! A request walks one way: `accept` admits the connection and looks at its peer, `route` makes a request of what was
-//! sent, `hand_out` answers from the cache copy or waits for the one refresh that all wait for, `answer` writes it down.
-//! Beside the requests `refresh` keeps the sessions alive, `watch` notices what other processes change, and `agent_lock` is
+//! A request takes one path: `accept` admits the connection and checks its peer, `route` parses the request, `handlers`
+//! serves it with `tokens`, which uses the `cache` or waits for a refresh, and `response` writes the response. Besides the
+//! requests, `background` refreshes sessions before they expire, `watch` notices changes by other processes, and `lock` is
 //! the lock with a passphrase.
 
 mod accept;
@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch as signal};
 
-pub use harden::{harden, leave_descriptors};
+pub use harden::{close_inherited_descriptors, harden};
 
 use crate::agent::protocol::{AgentState, Listening};
 use crate::clock::{Clock, UnixTime};
@@ -43,19 +43,19 @@ use lock::AgentLock;
 use peer::Peers;
 use profiles::Profiles;
 
-/// What the agent is made of.
+/// The parts that the agent is made of.
 pub struct Parts {
-    /// Makes, refreshes and ends sessions.
+    /// The session service.
     pub sessions: Arc<SessionService>,
     /// The configuration file.
     pub config_file: PathBuf,
-    /// Which home this is; see [`crate::agent::protocol::home_mark`].
+    /// Identifies the configuration and data directory; see [`crate::agent::protocol::home_mark`].
     pub mark: String,
-    /// Whether a session that has ended is told on the desktop.
+    /// Whether to show a desktop notification when a session has ended.
     pub notify: bool,
 }
 
-/// What all parts share.
+/// The state that all parts share.
 struct Agent {
     sessions: Arc<SessionService>,
     clock: Arc<dyn Clock>,
@@ -70,14 +70,14 @@ struct Agent {
     socket: PathBuf,
     started_at: UnixTime,
     stop: signal::Sender<bool>,
-    /// A report reads every store, which may hang: not all threads are for that.
-    reporting: Arc<Semaphore>,
+    /// Limits concurrent status reports, which read every store and may hang.
+    status_reports: Arc<Semaphore>,
 }
 
-/// How long a stopping agent waits for requests under way to be answered.
+/// How long a stopping agent waits for open requests.
 const DRAIN_LIMIT: Duration = Duration::from_secs(70);
 
-/// How long it then waits for a refresh to come to its end, with all the tries and limits that one has.
+/// How long it then waits for a refresh to end, which has time limits of its own.
 const CLOSE_LIMIT: Duration = Duration::from_secs(100);
 
 impl Agent {
@@ -103,12 +103,12 @@ impl Agent {
     }
 }
 
-/// Serves on the socket until `stop` comes or a client asks for it, then lets what is under way come to its end: no more
-/// is accepted, open requests are answered, and no refresh is cut between the issuer's reply and the store. `ready` is
-/// called once requests are answered, `stopping` as soon as no more are accepted, whoever wanted it.
+/// Serves on the socket until `stop` completes or a client asks the agent to stop. Then it accepts no more connections,
+/// serves the open requests, and lets refreshes finish, so that none is interrupted between the issuer's reply and the
+/// store. `ready` is called when requests are served, `stopping` when no more are accepted.
 ///
 /// # Errors
-/// [`ErrorCode::Usage`] where the configuration cannot be read, [`ErrorCode::Unexpected`] where the system refuses the socket.
+/// [`ErrorCode::Configuration`] if the configuration is invalid, [`ErrorCode::Unexpected`] if the system refuses the socket.
 pub async fn serve(
     parts: Parts,
     (listener, listening): (UnixListener, Listening),
@@ -126,21 +126,21 @@ pub async fn serve(
         agent_lock: AgentLock::default(),
         events: Events::default(),
         audit_log: AuditLog::default(),
-        limiter: Arc::new(ConnectionLimiter::within(harden::descriptors())),
+        limiter: Arc::new(ConnectionLimiter::new(harden::descriptors())),
         peers: Peers::default(),
         mark: parts.mark,
         socket: listening.path.clone(),
         started_at: clock.now(),
         stop: signal::Sender::new(false),
-        reporting: Arc::new(Semaphore::new(2)),
+        status_reports: Arc::new(Semaphore::new(2)),
         sessions: parts.sessions,
         clock,
     });
     let watching = watch::start(&agent);
     let tasks = [
-        tokio::spawn(background::keep_alive(Arc::clone(&agent))),
-        tokio::spawn(background::keep_time(Arc::clone(&agent))),
-        tokio::spawn(background::keep_lists(Arc::clone(&agent))),
+        tokio::spawn(background::refresh_sessions(Arc::clone(&agent))),
+        tokio::spawn(background::record_time(Arc::clone(&agent))),
+        tokio::spawn(background::update_status_lists(Arc::clone(&agent))),
         tokio::spawn(lock::lock_when_idle(Arc::clone(&agent))),
     ];
     if parts.notify {
@@ -162,7 +162,7 @@ pub async fn serve(
     drop(watching);
     let _ = tokio::time::timeout(DRAIN_LIMIT, agent.limiter.emptied()).await;
     let _ = tokio::time::timeout(CLOSE_LIMIT, agent.sessions.close()).await;
-    // The socket's name goes before the lock does: who comes next finds neither or both.
+    // The socket's name is removed before its lock is released: the next agent finds both or neither.
     drop(listening);
     Ok(())
 }

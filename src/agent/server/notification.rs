@@ -1,4 +1,4 @@
-//! Tells on the desktop that a session has ended, once, where the person asked for it.
+//! Shows a desktop notification when a session has ended, if the user asked for it.
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -6,18 +6,18 @@ use std::sync::Arc;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Agent;
-use super::events::What;
+use super::events::EventKind;
 use crate::model::ProfileName;
 
 /// Shows a notification for each session that ends.
 pub(super) fn start(agent: &Arc<Agent>) {
-    let mut events = agent.events.listen();
+    let mut events = agent.events.subscribe();
     tokio::spawn(async move {
         loop {
             match events.recv().await {
-                Ok(event) if event.what == What::LoginRequired => {
+                Ok(event) if event.kind == EventKind::LoginRequired => {
                     if let Some(profile) = event.profile {
-                        // The desktop may be slow, and is waited for by nobody.
+                        // The desktop may be slow: not waited for.
                         tokio::task::spawn_blocking(move || show(&profile));
                     }
                 }
@@ -28,9 +28,9 @@ pub(super) fn start(agent: &Arc<Agent>) {
     });
 }
 
-/// Runs the platform's own notifier. A profile's name is a plain word, and nothing else of what happened is passed on.
+/// Runs the platform's notifier. A profile's name is a plain word; nothing else is passed on.
 fn show(profile: &ProfileName) {
-    let text = format!("The session of {profile} has ended. Run: authctl login {profile}");
+    let text = format!("{profile}: login required. Run: authctl login {profile}");
     let mut command = if cfg!(target_os = "macos") {
         let mut command = Command::new("osascript");
         command.args(["-e", &format!("display notification \"{text}\" with title \"authctl\"")]);
@@ -42,6 +42,6 @@ fn show(profile: &ProfileName) {
     };
     let shown = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !shown.is_ok_and(|status| status.success()) {
-        tracing::info!("the notification for {profile} was not shown");
+        tracing::info!("cannot show a notification for {profile}");
     }
 }

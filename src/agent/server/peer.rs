@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection: user and process for certain, executable as far as the system tells.
+//! The process at the other end of a connection: its user and PID, and its executable where the system shows it.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -6,21 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::UnixStream;
 
-/// The peer of a connection, as it was when it connected.
+/// The peer of a connection, at connect time.
 pub(super) struct Peer {
     pub(super) pid: u32,
     pub(super) uid: u32,
     pub(super) identity: Arc<Identity>,
 }
 
-/// A process, and what it ran when it was first seen.
+/// The executables of a process and its parent when it was first seen.
 #[derive(Default)]
 pub(super) struct Identity {
     pub(super) executable: Option<String>,
     pub(super) parent: Option<String>,
 }
 
-/// The processes seen last: to look each up anew would cost more than to answer it.
+/// The latest peers: looking one up costs more than serving its request.
 #[derive(Default)]
 pub(super) struct Peers {
     seen: Mutex<Seen>,
@@ -28,26 +28,26 @@ pub(super) struct Peers {
 
 #[derive(Default)]
 struct Seen {
-    /// The descriptor is kept here alone: a connection outlives its place among the processes seen last.
+    /// The process descriptor shows whether the PID still belongs to the same process.
     identities: HashMap<u32, (OwnedFd, Arc<Identity>)>,
     order: VecDeque<u32>,
 }
 
-/// How many processes are remembered; each holds a descriptor.
-const MAX: usize = 16;
+/// The number of remembered processes; each holds a descriptor.
+const MAX_PROCESSES: usize = 16;
 
 impl Peers {
-    /// The peer of `stream`.
+    /// Returns the peer of `stream`.
     ///
     /// # Errors
-    /// Where the system does not tell: the connection is then nobody's.
+    /// If the system does not return the peer's credentials.
     pub(super) fn of(&self, stream: &UnixStream) -> std::io::Result<Peer> {
         let credentials = stream.peer_cred()?;
         let pid = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
         let uid = credentials.uid();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((pidfd, known)) = seen.identities.get(&pid)
-            && lives(pidfd)
+            && is_running(pidfd)
         {
             return Ok(Peer { pid, uid, identity: Arc::clone(known) });
         }
@@ -57,7 +57,7 @@ impl Peers {
             if seen.identities.insert(pid, (pidfd, Arc::clone(&identity))).is_none() {
                 seen.order.push_back(pid);
             }
-            if seen.order.len() > MAX
+            if seen.order.len() > MAX_PROCESSES
                 && let Some(oldest) = seen.order.pop_front()
             {
                 seen.identities.remove(&oldest);
@@ -68,7 +68,7 @@ impl Peers {
 }
 
 impl Identity {
-    /// What tells whether the process lives yet, however its number was given away since, and what it runs.
+    /// Returns a descriptor of the process, which stays valid if its PID is reused, and its identity.
     #[cfg(target_os = "linux")]
     fn of(stream: &UnixStream, pid: u32) -> (Option<OwnedFd>, Self) {
         let pidfd = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerPidfd).ok();
@@ -78,9 +78,9 @@ impl Identity {
         };
         let parent = parent_of(pid).filter(|parent| *parent > 0).and_then(program);
         let identity = Self { executable: program(pid), parent };
-        // Where it has ended meanwhile, what was read may be another's that got its number.
+        // If it has exited in the meantime, what was read may belong to a process that reuses its PID.
         match pidfd {
-            Some(pidfd) if !lives(&pidfd) => (None, Self::default()),
+            Some(pidfd) if !is_running(&pidfd) => (None, Self::default()),
             pidfd => (pidfd, identity),
         }
     }
@@ -91,14 +91,14 @@ impl Identity {
     }
 }
 
-fn lives(pidfd: &OwnedFd) -> bool {
+fn is_running(pidfd: &OwnedFd) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    // The descriptor of a process can be read once it has ended.
+    // The descriptor becomes readable when the process exits.
     poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready == 0)
 }
 
-/// The fourth field of `/proc/PID/stat`, after the name in parentheses, in which anything may stand.
+/// Returns the fourth field of `/proc/PID/stat`, which follows the name in parentheses. The name may contain anything.
 #[cfg(target_os = "linux")]
 fn parent_of(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -1,4 +1,4 @@
-//! The configuration as the agent sees it: read again when it changes, and the last good one kept where it cannot be.
+//! The agent's configuration: read again when the file changes; the last valid one stays in effect while it is invalid.
 
 use std::collections::HashMap;
 use std::fs::Metadata;
@@ -15,7 +15,7 @@ use crate::model::{Profile, ProfileName};
 pub(super) struct Profiles {
     file: PathBuf,
     now: Mutex<Current>,
-    /// Whether somebody will look again whether the file is still empty.
+    /// Whether a task is waiting to see whether the file is still empty.
     awaited: AtomicBool,
 }
 
@@ -26,20 +26,20 @@ struct Current {
     error: Option<String>,
 }
 
-/// The configuration file as it was when it was empty, or not there.
+/// The state of a configuration file that was empty or missing.
 #[derive(Clone, Copy)]
-pub(super) struct Seen(Option<Stamp>);
+pub(super) struct EmptyFile(Option<Stamp>);
 
-/// What came of reading the configuration again.
-pub(super) enum Reloaded {
-    /// It may be in the middle of being written over, and was not read: look in a while whether it is as [`Seen`]. Said to
-    /// one at a time.
-    HalfWritten(Seen),
-    /// These profiles are other ones now, or gone.
+/// The result of a reload.
+pub(super) enum Reload {
+    /// An editor may be writing the file, so it was not read. Try again shortly with this state. Returned to one caller at
+    /// a time.
+    HalfWritten(EmptyFile),
+    /// These profiles were changed, added or removed.
     Changed(Vec<ProfileName>),
 }
 
-/// What changes when the file does: it is written under another name and moved into place.
+/// Changes whenever the file does.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -62,7 +62,7 @@ impl Profiles {
     /// Reads the configuration at `file`.
     ///
     /// # Errors
-    /// Where it is not valid.
+    /// If the file is invalid.
     pub(super) fn load(file: &Path) -> Result<Self, Error> {
         let stamp = Stamp::of(file);
         let config = Config::load(file)?;
@@ -70,7 +70,7 @@ impl Profiles {
         Ok(Self { file: file.to_owned(), now: Mutex::new(now), awaited: AtomicBool::new(false) })
     }
 
-    /// The configuration file.
+    /// Returns the path of the configuration file.
     pub(super) fn file(&self) -> &Path {
         &self.file
     }
@@ -79,7 +79,7 @@ impl Profiles {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The profile meant: the one named, else the default, else the only one.
+    /// Returns the named profile, else the default one, else the only one.
     ///
     /// # Errors
     /// As [`Config::choose`].
@@ -93,38 +93,38 @@ impl Profiles {
         current.config.choose(named).map(|profile| Arc::new(profile.clone()))
     }
 
-    /// All of them.
+    /// Returns all profiles.
     pub(super) fn all(&self) -> Vec<Arc<Profile>> {
         self.current().shared.values().cloned().collect()
     }
 
-    /// The whole configuration.
+    /// Returns the configuration.
     pub(super) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.current().config)
     }
 
-    /// What is wrong with the file since it was last read whole.
+    /// Returns why the file cannot be read, if so.
     pub(super) fn error(&self) -> Option<String> {
         self.current().error.clone()
     }
 
-    /// Reads the file again if it has changed. One that is empty, or not there, may be in the middle of being written over
-    /// in place, and counts only where it is as it was `seen` before.
-    pub(super) fn reload(&self, seen: Option<Seen>) -> Reloaded {
+    /// Reads the file again if it has changed. An empty or missing file may be in the middle of being written in place: it
+    /// takes effect only if it is still in the state that was `seen` before.
+    pub(super) fn reload(&self, seen: Option<EmptyFile>) -> Reload {
         let stamp = Stamp::of(&self.file);
         let had_any = {
             let current = self.current();
             if current.stamp == stamp {
-                // Also where it was away for a moment, as a link is that is made anew.
+                // Also if it was missing for a moment, as a symbolic link is while it is replaced.
                 self.awaited.store(false, Ordering::SeqCst);
-                return Reloaded::Changed(Vec::new());
+                return Reload::Changed(Vec::new());
             }
             !current.config.profiles.is_empty()
         };
         let still = seen.is_some_and(|seen| seen.0 == stamp);
         if had_any && !still && stamp.is_none_or(|stamp| stamp.length == 0) {
             let others = self.awaited.swap(true, Ordering::SeqCst) && seen.is_none();
-            return if others { Reloaded::Changed(Vec::new()) } else { Reloaded::HalfWritten(Seen(stamp)) };
+            return if others { Reload::Changed(Vec::new()) } else { Reload::HalfWritten(EmptyFile(stamp)) };
         }
         self.awaited.store(false, Ordering::SeqCst);
         let loaded = Config::load(&self.file);
@@ -134,9 +134,12 @@ impl Profiles {
             Ok(config) => config,
             Err(error) => {
                 let failure = Error::from(error);
-                tracing::warn!("the configuration is not read again: {}", failure.message());
+                tracing::warn!(
+                    "the configuration is invalid, the last valid one stays in effect: {}",
+                    failure.message()
+                );
                 current.error = Some(failure.message());
-                return Reloaded::Changed(Vec::new());
+                return Reload::Changed(Vec::new());
             }
         };
         let other =
@@ -144,7 +147,7 @@ impl Profiles {
         let mut changed: Vec<ProfileName> = current.config.profiles.iter().filter_map(other).collect();
         changed.extend(config.profiles.keys().filter(|name| !current.config.profiles.contains_key(*name)).cloned());
         *current = Current { shared: shared(&config), config: Arc::new(config), stamp, error: None };
-        Reloaded::Changed(changed)
+        Reload::Changed(changed)
     }
 }
 
@@ -154,22 +157,22 @@ mod tests {
 
     const ONE: &str = "[profiles.work]\nissuer = \"https://issuer.example\"\nclient_id = \"cli\"\n";
 
-    fn names(reloaded: Reloaded) -> Option<Vec<String>> {
-        match reloaded {
-            Reloaded::HalfWritten(_) => None,
-            Reloaded::Changed(names) => Some(names.iter().map(ToString::to_string).collect()),
+    fn names(reload: Reload) -> Option<Vec<String>> {
+        match reload {
+            Reload::HalfWritten(_) => None,
+            Reload::Changed(names) => Some(names.iter().map(ToString::to_string).collect()),
         }
     }
 
-    fn seen(reloaded: Reloaded) -> Seen {
-        match reloaded {
-            Reloaded::HalfWritten(seen) => seen,
-            Reloaded::Changed(names) => panic!("{names:?} are changed"),
+    fn seen(reload: Reload) -> EmptyFile {
+        match reload {
+            Reload::HalfWritten(seen) => seen,
+            Reload::Changed(names) => panic!("{names:?} are changed"),
         }
     }
 
     #[test]
-    fn a_link_that_was_away_for_a_moment_is_looked_for_the_next_time_too() {
+    fn a_link_that_is_replaced_twice_is_found_each_time() {
         let dir = tempfile::tempdir().expect("tempdir");
         let (real, file) = (dir.path().join("real.toml"), dir.path().join("config.toml"));
         std::fs::write(&real, ONE).expect("written");
@@ -186,25 +189,25 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_being_written_over_is_not_read_empty() {
+    fn a_file_that_is_being_written_in_place_is_not_read_empty() {
         let dir = tempfile::tempdir().expect("tempdir");
         let file = dir.path().join("config.toml");
         std::fs::write(&file, ONE).expect("written");
         let profiles = Profiles::load(&file).expect("valid");
         std::fs::write(&file, "").expect("emptied");
         let emptied = seen(profiles.reload(None));
-        assert_eq!(names(profiles.reload(None)), Some(Vec::new()), "one look later is enough");
-        assert!(profiles.choose(None).is_ok(), "the last good one counts");
+        assert_eq!(names(profiles.reload(None)), Some(Vec::new()), "one task waits");
+        assert!(profiles.choose(None).is_ok(), "the last valid one is in effect");
         std::fs::write(&file, ONE.replace("work", "home")).expect("written");
         assert_eq!(names(profiles.reload(None)).map(|names| names.len()), Some(2));
-        // What stays empty is meant.
+        // A file that stays empty takes effect.
         std::fs::remove_file(&file).expect("removed");
-        // Not what was seen before: it may be another that writes.
+        // Not the state seen before: another editor may be writing.
         let gone = seen(profiles.reload(Some(emptied)));
         assert!(profiles.choose(None).is_ok());
         assert_eq!(names(profiles.reload(Some(gone))), Some(vec!["home".to_owned()]));
         assert!(profiles.choose(None).is_err());
-        // From nothing to nothing there is nothing to wait for.
+        // Without profiles before, there is nothing to wait for.
         std::fs::write(&file, "").expect("emptied");
         assert_eq!(names(profiles.reload(None)), Some(Vec::new()));
     }

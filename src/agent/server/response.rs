@@ -1,4 +1,4 @@
-//! Writes answers: JSON, problem documents with the failure's own words, and the stream of events.
+//! Builds responses: JSON, problem documents (RFC 9457), and the stream of events.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,13 +14,13 @@ use crate::agent::protocol::Problem;
 use crate::error::{Error, ErrorCode};
 use crate::secret::SecretBytes;
 
-/// An answer's body: whole, or events as they come.
-pub(super) enum Content {
+/// A response's body: complete, or a stream of events.
+pub(super) enum ResponseBody {
     Whole(Option<Bytes>),
     Events(mpsc::Receiver<String>),
 }
 
-impl Body for Content {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -48,70 +48,70 @@ impl Body for Content {
     }
 }
 
-/// An answer.
-pub(super) type Answer = Response<Content>;
+/// A response.
+pub(super) type AgentResponse = Response<ResponseBody>;
 
-/// Bytes on their way out that are wiped once they have gone.
-struct Wiped(SecretBytes);
+/// A body that is wiped from memory after it was sent.
+struct WipedBody(SecretBytes);
 
-impl AsRef<[u8]> for Wiped {
+impl AsRef<[u8]> for WipedBody {
     fn as_ref(&self) -> &[u8] {
         self.0.expose()
     }
 }
 
-/// Longer than most tokens with what is said about them: a body seldom has to grow.
-const USUAL: usize = 4096;
+/// The initial capacity of a body, enough for most tokens.
+const INITIAL_CAPACITY: usize = 4096;
 
-fn whole(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Content::Whole(Some(body)));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
+fn whole(status: StatusCode, content_type: &'static str, body: Bytes) -> AgentResponse {
+    let mut response = Response::new(ResponseBody::Whole(Some(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    response
 }
 
-/// 200 with this value.
-pub(super) fn json(value: &impl Serialize) -> Answer {
-    match written(value) {
-        Ok(body) => ready(body),
-        Err(failure) => problem(&failure),
+/// Returns 200 with this value as JSON.
+pub(super) fn json(value: &impl Serialize) -> AgentResponse {
+    match to_json(value) {
+        Ok(body) => ok(body),
+        Err(error) => problem(&error),
     }
 }
 
-/// This value, which may hold a token, in bytes that are wiped when the last who holds them lets go.
+/// Serializes a value that may hold a token, into bytes that are wiped when they are dropped.
 ///
 /// # Errors
-/// None that a value of this program has.
-pub(super) fn written(value: &impl Serialize) -> Result<Bytes, Error> {
-    let mut body = SecretBytes::with_capacity(USUAL);
+/// None for the types of this program.
+pub(super) fn to_json(value: &impl Serialize) -> Result<Bytes, Error> {
+    let mut body = SecretBytes::with_capacity(INITIAL_CAPACITY);
     serde_json::to_writer(&mut body, value).map_err(|e| Error::new(ErrorCode::Unexpected, e, "report this"))?;
-    Ok(Bytes::from_owner(Wiped(body)))
+    Ok(Bytes::from_owner(WipedBody(body)))
 }
 
-/// 200 with what was written before.
-pub(super) fn ready(json: Bytes) -> Answer {
+/// Returns 200 with a body serialized before.
+pub(super) fn ok(json: Bytes) -> AgentResponse {
     whole(StatusCode::OK, "application/json", json)
 }
 
-/// 200 with text that is JSON already.
-pub(super) fn text(json: &'static str) -> Answer {
+/// Returns 200 with static JSON text.
+pub(super) fn text(json: &'static str) -> AgentResponse {
     whole(StatusCode::OK, "application/json", Bytes::from_static(json.as_bytes()))
 }
 
-/// 200 with events as they come.
-pub(super) fn stream(events: mpsc::Receiver<String>) -> Answer {
-    let mut answer = Response::new(Content::Events(events));
-    let headers = answer.headers_mut();
+/// Returns 200 with a stream of events.
+pub(super) fn stream(events: mpsc::Receiver<String>) -> AgentResponse {
+    let mut response = Response::new(ResponseBody::Events(events));
+    let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    response
 }
 
-/// The HTTP status for a failure.
-fn status(failure: &Error) -> StatusCode {
-    match failure.code {
+/// Returns the HTTP status for an error.
+fn status(error: &Error) -> StatusCode {
+    match error.code {
         ErrorCode::UnknownProfile | ErrorCode::UnknownPath => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::RequestTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -132,49 +132,49 @@ fn status(failure: &Error) -> StatusCode {
     }
 }
 
-/// The problem document for a failure.
-pub(super) fn problem(failure: &Error) -> Answer {
-    let status = status(failure);
+/// Returns the problem document for an error.
+pub(super) fn problem(error: &Error) -> AgentResponse {
+    let status = status(error);
     let document = Problem {
         status: status.as_u16(),
-        code: failure.code,
-        title: failure.message(),
-        hint: failure.next(),
-        exit_code: failure.code.exit_code(),
+        code: error.code,
+        title: error.message(),
+        hint: error.next(),
+        exit_code: error.code.exit_code(),
     };
     let body = serde_json::to_vec(&document).unwrap_or_default();
-    let mut answer = whole(status, "application/problem+json", Bytes::from(body));
+    let mut response = whole(status, "application/problem+json", Bytes::from(body));
     match status {
-        // RFC 9110, section 11.6.1 wants to be told how; the document says it in words.
+        // A 401 response must have a challenge (RFC 9110, section 11.6.1).
         StatusCode::UNAUTHORIZED => {
-            answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("authctl-login"));
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("authctl-login"));
         }
         StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        // What was not read would be taken for the next request.
+        // The unread rest of the body would be taken for the next request.
         StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT => {
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         _ => {}
     }
-    answer
+    response
 }
 
-/// The same, with the seconds after which another try is of use.
-pub(super) fn problem_for(failure: &Error, seconds: Option<u64>) -> Answer {
-    let mut answer = problem(failure);
-    if let Some(seconds) = seconds.filter(|_| answer.headers().contains_key(RETRY_AFTER)) {
-        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+/// Returns the problem document, with `Retry-After` in seconds if that is known.
+pub(super) fn problem_with_retry(error: &Error, seconds: Option<u64>) -> AgentResponse {
+    let mut response = problem(error);
+    if let Some(seconds) = seconds.filter(|_| response.headers().contains_key(RETRY_AFTER)) {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     }
-    answer
+    response
 }
 
-/// 405 with the method that is allowed.
-pub(super) fn not_allowed(allowed: &'static str) -> Answer {
-    let message = format!("only {allowed} is answered here");
-    let failure = Error::msg(ErrorCode::MethodNotAllowed, message, "see /v1/openapi.json");
-    let mut answer = problem(&failure);
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    answer
+/// Returns 405 with the allowed method.
+pub(super) fn not_allowed(allowed: &'static str) -> AgentResponse {
+    let message = format!("only {allowed} is allowed");
+    let error = Error::msg(ErrorCode::MethodNotAllowed, message, "see /v1/openapi.json");
+    let mut response = problem(&error);
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
 }

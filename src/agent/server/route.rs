@@ -1,4 +1,4 @@
-//! Makes a request of what was sent: path, query and body, each within its bounds and each word known.
+//! Parses requests: path, query and body, each within limits. Unknown parameters are refused.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use crate::secret::{Secret, SecretBytes};
 use crate::session::{MinTtl, TokenRequest};
 use crate::verify::PolicyOptions;
 
-/// What is asked.
+/// A request to the agent.
 #[derive(Debug)]
-pub(super) enum Ask {
+pub(super) enum AgentRequest {
     Token { profile: Option<ProfileName>, request: TokenRequest },
     Status,
     Agent,
@@ -31,20 +31,20 @@ pub(super) enum Ask {
     Stop,
 }
 
-/// Why what was sent is no request.
+/// Why a request is invalid.
 #[derive(Debug)]
 pub(super) enum RouteError {
-    /// No such path.
+    /// The path is unknown.
     Path,
-    /// Not with this method, but with these.
+    /// The method is not allowed; this one is.
     Method(&'static str),
-    /// The query or the body is wrong.
+    /// The query or the body is invalid.
     Request(Error),
 }
 
-impl Ask {
-    /// How long a body it may have, in bytes.
-    pub(super) fn most_body(&self) -> usize {
+impl AgentRequest {
+    /// Returns the maximum size of the body, in bytes.
+    pub(super) fn max_body(&self) -> usize {
         match self {
             Self::Verify => MAX_VERIFY_BODY,
             Self::Lock | Self::Unlock => 16 * 1024,
@@ -53,14 +53,14 @@ impl Ask {
     }
 }
 
-/// Room for a token of a mebibyte and a key set.
+/// Enough for a token of 1 MiB and a key set.
 const MAX_VERIFY_BODY: usize = 2 * 1024 * 1024;
 
-/// The longest life that can be asked for, in seconds: ten years, as on the command line.
+/// The longest duration in a request, in seconds: ten years, as on the command line.
 const MAX_SECONDS: u64 = 10 * 366 * 24 * 3600;
 
-/// The request that method and address make.
-pub(super) fn route(method: &Method, uri: &Uri) -> Result<Ask, RouteError> {
+/// Parses the method and the request target.
+pub(super) fn route(method: &Method, uri: &Uri) -> Result<AgentRequest, RouteError> {
     let path = uri.path().strip_prefix("/v1/").ok_or(RouteError::Path)?;
     let (verb, rest) = match path.split_once('/') {
         Some((verb, rest)) => (verb, Some(rest)),
@@ -68,7 +68,7 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<Ask, RouteError> {
     };
     let only =
         |allowed: Method, name: &'static str| if *method == allowed { Ok(()) } else { Err(RouteError::Method(name)) };
-    let ask = match (verb, rest) {
+    let request = match (verb, rest) {
         ("token" | "id-token", rest) => {
             only(Method::GET, "GET")?;
             let profile = rest.map(profile).transpose()?;
@@ -76,55 +76,55 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<Ask, RouteError> {
             let min_ttl = query.seconds("min_ttl")?.map(MinTtl::AtLeast);
             if verb == "id-token" {
                 query.only(&["min_ttl"])?;
-                return Ok(Ask::Token { profile, request: TokenRequest::id_token(min_ttl) });
+                return Ok(AgentRequest::Token { profile, request: TokenRequest::id_token(min_ttl) });
             }
             let scopes: Vec<String> =
                 query.all("scope").iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect();
-            let asked = TokenTarget::new(query.one("audience")?, &scopes, &query.all("resource"));
-            return Ok(Ask::Token { profile, request: TokenRequest::access(asked, min_ttl) });
+            let target = TokenTarget::new(query.one("audience")?, &scopes, &query.all("resource"));
+            return Ok(AgentRequest::Token { profile, request: TokenRequest::access(target, min_ttl) });
         }
         ("refresh", Some(rest)) => {
             only(Method::POST, "POST")?;
             let query = Query::parse(uri.query(), &["if_expiring"])?;
-            return Ok(Ask::Refresh { profile: profile(rest)?, if_expiring: query.seconds("if_expiring")? });
+            return Ok(AgentRequest::Refresh { profile: profile(rest)?, if_expiring: query.seconds("if_expiring")? });
         }
         ("forget", Some(rest)) => {
             only(Method::POST, "POST")?;
-            Ask::Forget { profile: profile(rest)? }
+            AgentRequest::Forget { profile: profile(rest)? }
         }
-        ("status", None) => only(Method::GET, "GET").map(|()| Ask::Status)?,
-        ("agent", None) => only(Method::GET, "GET").map(|()| Ask::Agent)?,
-        ("log", None) => only(Method::GET, "GET").map(|()| Ask::Log)?,
-        ("events", None) => only(Method::GET, "GET").map(|()| Ask::Events)?,
-        ("openapi.json", None) => only(Method::GET, "GET").map(|()| Ask::Description)?,
-        ("verify", None) => only(Method::POST, "POST").map(|()| Ask::Verify)?,
-        ("lock", None) => only(Method::POST, "POST").map(|()| Ask::Lock)?,
-        ("unlock", None) => only(Method::POST, "POST").map(|()| Ask::Unlock)?,
-        ("stop", None) => only(Method::POST, "POST").map(|()| Ask::Stop)?,
+        ("status", None) => only(Method::GET, "GET").map(|()| AgentRequest::Status)?,
+        ("agent", None) => only(Method::GET, "GET").map(|()| AgentRequest::Agent)?,
+        ("log", None) => only(Method::GET, "GET").map(|()| AgentRequest::Log)?,
+        ("events", None) => only(Method::GET, "GET").map(|()| AgentRequest::Events)?,
+        ("openapi.json", None) => only(Method::GET, "GET").map(|()| AgentRequest::Description)?,
+        ("verify", None) => only(Method::POST, "POST").map(|()| AgentRequest::Verify)?,
+        ("lock", None) => only(Method::POST, "POST").map(|()| AgentRequest::Lock)?,
+        ("unlock", None) => only(Method::POST, "POST").map(|()| AgentRequest::Unlock)?,
+        ("stop", None) => only(Method::POST, "POST").map(|()| AgentRequest::Stop)?,
         _ => return Err(RouteError::Path),
     };
     Query::parse(uri.query(), &[])?;
-    Ok(ask)
+    Ok(request)
 }
 
-fn wrong(message: String, hint: &str) -> RouteError {
+fn invalid(message: String, hint: &str) -> RouteError {
     RouteError::Request(Error::msg(ErrorCode::InvalidRequest, message, hint))
 }
 
 fn profile(segment: &str) -> Result<ProfileName, RouteError> {
     let text = percent_encoding::percent_decode_str(segment).decode_utf8_lossy();
     text.parse().map_err(|e: crate::model::InvalidProfileName| {
-        RouteError::Request(Error::new(ErrorCode::UnknownProfile, e, "name a profile"))
+        RouteError::Request(Error::new(ErrorCode::UnknownProfile, e, "authctl profile list"))
     })
 }
 
-/// The parameters of a query, each of which is known.
+/// The query's parameters, all of them known.
 struct Query(Vec<(String, String)>);
 
 impl Query {
     fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, RouteError> {
         let pairs: Vec<(String, String)> = match query {
-            // The usual request has none: nothing is allocated for it.
+            // The most frequent request has no query, and allocates nothing for it.
             None => Vec::new(),
             Some(query) => url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
         };
@@ -139,11 +139,11 @@ impl Query {
             Some((name, _)) => {
                 let name = crate::ui::sanitize_for_terminal(name, 40);
                 let hint = if known.is_empty() {
-                    "leave the query out".to_owned()
+                    "omit the query".to_owned()
                 } else {
-                    format!("known are {}", known.join(", "))
+                    format!("allowed: {}", known.join(", "))
                 };
-                Err(wrong(format!("there is no parameter `{name}` here"), &hint))
+                Err(invalid(format!("unknown parameter `{name}`"), &hint))
             }
         }
     }
@@ -156,7 +156,7 @@ impl Query {
         let mut values = self.all(name).into_iter();
         match (values.next(), values.next()) {
             (value, None) => Ok(value.filter(|value| !value.is_empty())),
-            _ => Err(wrong(format!("`{name}` is given more than once"), "give it once")),
+            _ => Err(invalid(format!("repeated parameter `{name}`"), "give it once")),
         }
     }
 
@@ -166,13 +166,14 @@ impl Query {
             Ok(seconds) if seconds <= MAX_SECONDS && text.bytes().all(|b| b.is_ascii_digit()) => {
                 Ok(Some(Duration::from_secs(seconds)))
             }
-            _ => Err(wrong(format!("`{name}` is no number of seconds"), "give a whole number, ten years at most")),
+            _ => {
+                Err(invalid(format!("invalid number of seconds in `{name}`"), "give a whole number, ten years at most"))
+            }
         }
     }
 }
 
-/// The body of a request to verify. A member that nobody knows is refused: a restriction with a typing error in its name
-/// would otherwise restrict nothing.
+/// The body of a request to verify. Unknown members are refused: a misspelled restriction would restrict nothing.
 #[derive(Debug, Deserialize)]
 pub(super) struct VerifyBody {
     pub(super) token: Secret,
@@ -187,37 +188,37 @@ pub(super) struct VerifyBody {
     unknown: BTreeMap<String, IgnoredAny>,
 }
 
-/// Reads the body of a request to verify.
+/// Parses the body of a request to verify.
 pub(super) fn verify_body(body: &SecretBytes) -> Result<VerifyBody, Error> {
     let read: VerifyBody = parse(body)?;
     match read.unknown.keys().next() {
         None => Ok(read),
         Some(name) => {
-            let message = format!("there is no option `{}`", crate::ui::sanitize_for_terminal(name, 40));
-            Err(Error::msg(ErrorCode::InvalidRequest, message, "see /v1/openapi.json for those there are"))
+            let message = format!("unknown option `{}`", crate::ui::sanitize_for_terminal(name, 40));
+            Err(Error::msg(ErrorCode::InvalidRequest, message, "see /v1/openapi.json"))
         }
     }
 }
 
-/// Reads the body of a request to lock.
+/// Parses the body of a request to lock.
 pub(super) fn lock_body(body: &SecretBytes) -> Result<LockRequest, Error> {
     let read: LockRequest = parse(body)?;
     if read.after.is_some_and(|after| after > MAX_SECONDS) {
-        return Err(Error::msg(ErrorCode::InvalidRequest, "`after` is more than ten years", "give fewer seconds"));
+        return Err(Error::msg(ErrorCode::InvalidRequest, "`after` is longer than ten years", "see /v1/openapi.json"));
     }
     Ok(read)
 }
 
-/// Reads the body of a request to unlock.
+/// Parses the body of a request to unlock.
 pub(super) fn unlock_body(body: &SecretBytes) -> Result<UnlockRequest, Error> {
     parse(body)
 }
 
 fn parse<T: DeserializeOwned>(body: &SecretBytes) -> Result<T, Error> {
     serde_json::from_slice(body.expose()).map_err(|e| {
-        // The library's own words may quote what was sent.
-        let message = format!("the body is not what is expected, at line {}, column {}", e.line(), e.column());
-        Error::msg(ErrorCode::InvalidRequest, message, "send JSON as /v1/openapi.json has it")
+        // The library's message may quote the body.
+        let message = format!("invalid JSON body at line {}, column {}", e.line(), e.column());
+        Error::msg(ErrorCode::InvalidRequest, message, "see /v1/openapi.json")
     })
 }
 
@@ -226,29 +227,29 @@ mod tests {
     use super::*;
     use crate::session::{Demand, RequestedToken};
 
-    fn get(uri: &str) -> Result<Ask, RouteError> {
+    fn get(uri: &str) -> Result<AgentRequest, RouteError> {
         route(&Method::GET, &uri.parse().expect("an address"))
     }
 
     #[test]
-    fn a_token_is_asked_for_with_all_that_narrows_it() {
-        let asked = get("/v1/token/work?min_ttl=300&audience=api&scope=write+read&resource=b&resource=a");
-        let Ok(Ask::Token { profile: Some(profile), request }) = asked else { panic!("{asked:?}") };
-        let RequestedToken::Access(asked) = &request.token else { panic!("{request:?}") };
+    fn token_request_has_target_and_min_ttl() {
+        let request = get("/v1/token/work?min_ttl=300&audience=api&scope=write+read&resource=b&resource=a");
+        let Ok(AgentRequest::Token { profile: Some(profile), request }) = request else { panic!("{request:?}") };
+        let RequestedToken::Access(target) = &request.token else { panic!("{request:?}") };
         assert_eq!(profile.as_str(), "work");
         assert_eq!(
-            *asked,
+            *target,
             TokenTarget::new(Some("api".into()), &["read".into(), "write".into()], &["a".into(), "b".into()])
         );
         assert_eq!(request.demand, Demand::ValidFor(MinTtl::AtLeast(Duration::from_secs(300))));
         let plain = get("/v1/token");
         assert!(
-            matches!(plain, Ok(Ask::Token { profile: None, ref request }) if *request == TokenRequest::access(TokenTarget::default(), None))
+            matches!(plain, Ok(AgentRequest::Token { profile: None, ref request }) if *request == TokenRequest::access(TokenTarget::default(), None))
         );
     }
 
     #[test]
-    fn what_is_not_known_is_refused() {
+    fn unknown_paths_and_parameters_are_refused() {
         for uri in [
             "/v1/token?scopes=read",
             "/v1/token?min_ttl=-1",
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_restriction_is_refused_and_nothing_is_quoted() {
+    fn misspelled_restrictions_are_refused_without_quoting_the_token() {
         let body = SecretBytes::new(br#"{"token":"a.b.c","audiences":["x"]}"#.to_vec());
         let refused = verify_body(&body).expect_err("refused").message();
         assert!(refused.contains("audiences"), "{refused}");
@@ -280,6 +281,6 @@ mod tests {
             SecretBytes::new(br#"{"token":"a.b.c","audience":["x"],"claim":{"a":"b"},"jwks":{"keys":[]}}"#.to_vec());
         let read = verify_body(&body).expect("read");
         assert_eq!(read.options.audience, ["x"]);
-        assert_eq!(read.jwks.expect("there").get(), r#"{"keys":[]}"#);
+        assert_eq!(read.jwks.expect("a key set").get(), r#"{"keys":[]}"#);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Agent;
 use super::cache::{CachedSession, FailedRefresh, InFlight, InFlightKey, RefreshOutcome};
-use super::events::What;
+use super::events::EventKind;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};
@@ -74,7 +74,7 @@ impl Agent {
             let session = match cached {
                 CachedSession::Unknown => {
                     self.outcome_of(self.load(&profile), left()).await?;
-                    self.agent_lock.pass(self.now())?;
+                    self.agent_lock.check(self.now())?;
                     continue;
                 }
                 CachedSession::LoginRequired(reason) => {
@@ -100,7 +100,7 @@ impl Agent {
                 None => left(),
             };
             let outcome = self.outcome_of(in_flight, patience).await;
-            self.agent_lock.pass(self.now())?;
+            self.agent_lock.check(self.now())?;
             let error = match outcome {
                 Ok((refreshed, was_refreshed)) if SessionView::new(&refreshed, &request).token.is_some() => {
                     return Ok(issued(refreshed, was_refreshed, None));
@@ -163,7 +163,7 @@ impl Agent {
                 && let Some(ended) = &session.ended
                 && agent.cache.announce(name)
             {
-                agent.events.tell(What::LoginRequired, Some(name), agent.now(), Some(ended.message.clone()));
+                agent.events.publish(EventKind::LoginRequired, Some(name), agent.now(), Some(ended.message.clone()));
             }
             agent.cache.put(name, epoch, cached);
             agent.events.changed.notify_one();
@@ -226,7 +226,7 @@ impl Agent {
             self.cache.put(name, epoch, CachedSession::Session(Arc::clone(session)));
         }
         if let Some((_, true)) = &served {
-            self.events.tell(What::Refreshed, Some(name), self.now(), None);
+            self.events.publish(EventKind::Refreshed, Some(name), self.now(), None);
         }
         self.events.changed.notify_one();
         match (served, error) {
@@ -255,8 +255,8 @@ impl Agent {
             false => !login_required && before.is_none(),
         };
         if is_new {
-            let what = if ended { What::LoginRequired } else { What::Failed };
-            self.events.tell(what, Some(name), now, Some(error.message()));
+            let kind = if ended { EventKind::LoginRequired } else { EventKind::RefreshFailed };
+            self.events.publish(kind, Some(name), now, Some(error.message()));
             tracing::warn!("{name}: not refreshed: {}", error.message());
         }
         if !login_required || ended {
@@ -282,7 +282,7 @@ impl Agent {
             tokio::spawn(async move {
                 let outcome = agent.outcome_of(in_flight, MAX_WAIT).await;
                 if was_logged_in && outcome.is_err_and(|error| error.code == ErrorCode::LoginRequired) {
-                    agent.events.tell(What::LoggedOut, Some(&profile.name), agent.now(), None);
+                    agent.events.publish(EventKind::LoggedOut, Some(&profile.name), agent.now(), None);
                 }
             });
         }

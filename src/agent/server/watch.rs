@@ -1,4 +1,4 @@
-//! Notices what other processes change: sessions by the marks that are left beside their locks, and the configuration.
+//! Watches for changes by other processes: of sessions, by the marks beside their locks, and of the configuration.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,42 +11,42 @@ use notify::{Config, Event, PollWatcher, RecommendedWatcher, RecursiveMode, Watc
 use tokio::sync::mpsc;
 
 use super::Agent;
-use super::profiles::Reloaded;
+use super::profiles::Reload;
 use crate::model::ProfileName;
 use crate::store::ProfileLock;
 
-/// Watches as long as it is kept.
-pub(super) struct Watching {
+/// Watches until it is dropped.
+pub(super) struct FileWatcher {
     _watcher: Option<Box<dyn Watcher + Send>>,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl Drop for Watching {
+impl Drop for FileWatcher {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// What was noticed.
-enum Noticed {
-    /// More than can be told.
-    Much,
+/// A change.
+enum Change {
+    /// Some events were lost: anything may have changed.
+    Unknown,
     Session(ProfileName),
     Configuration,
 }
 
-/// How often the files are looked at where the system cannot tell of changes.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The polling interval where the system cannot report changes.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a configuration that is written over in place has until an empty file counts as what is meant.
-const UNTIL_WRITTEN: Duration = Duration::from_millis(200);
+/// How long an empty configuration file is ignored, because an editor may be writing it in place.
+const IGNORE_EMPTY: Duration = Duration::from_millis(200);
 
-/// Changes that wait to be looked at. Where there are more, all that changed is looked for.
-const WAITING: usize = 1024;
+/// How many changes may be queued. If there are more, everything is checked.
+const QUEUE: usize = 1024;
 
-/// Starts watching. The sessions's own changes are passed over.
-pub(super) fn start(agent: &Arc<Agent>) -> Watching {
-    let (sender, mut noticed) = mpsc::channel(WAITING);
+/// Starts watching. Changes made by this process are ignored.
+pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
+    let (sender, mut changes) = mpsc::channel(QUEUE);
     let locks = agent.sessions.locks().to_owned();
     let config = agent.profiles.file().to_owned();
     let dir_of =
@@ -56,7 +56,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> Watching {
         let _ = std::fs::create_dir_all(dir);
     }
     let sessions = Arc::clone(&agent.sessions);
-    // Where a link stands in the configuration's place, the file that it leads to is changed elsewhere.
+    // If the configuration file is a symbolic link, its target is watched too.
     let linked = config.canonicalize().ok();
     let names: Vec<OsString> = [Some(&config), linked.as_ref()]
         .into_iter()
@@ -66,15 +66,15 @@ pub(super) fn start(agent: &Arc<Agent>) -> Watching {
     let linked_dir = linked.as_deref().map(dir_of).filter(|dir| config_dir.canonicalize().ok().as_ref() != Some(dir));
     let missed = Arc::new(AtomicBool::new(false));
     let missing = Arc::clone(&missed);
-    let look = move |event: notify::Result<Event>| {
+    let on_event = move |event: notify::Result<Event>| {
         let Ok(event) = event else { return };
-        let tell = |noticed| {
-            if sender.try_send(noticed).is_err() {
+        let send = |change| {
+            if sender.try_send(change).is_err() {
                 missed.store(true, Ordering::SeqCst);
             }
         };
         if event.need_rescan() {
-            tell(Noticed::Much);
+            send(Change::Unknown);
         }
         if matches!(event.kind, EventKind::Access(_)) {
             return;
@@ -82,65 +82,66 @@ pub(super) fn start(agent: &Arc<Agent>) -> Watching {
         for path in &event.paths {
             let name = path.file_name();
             if name.is_some_and(|name| names.iter().any(|config| config == name)) {
-                tell(Noticed::Configuration);
+                send(Change::Configuration);
                 continue;
             }
             let profile = name.and_then(|name| name.to_str()).and_then(ProfileLock::profile_of);
-            // Linux tells of a new modification time alone as of data that was modified.
+            // On Linux a new modification time is reported as modified data.
             if let (Some(profile), EventKind::Modify(_)) = (profile, event.kind)
                 && sessions.changed_elsewhere(&profile)
             {
-                tell(Noticed::Session(profile));
+                send(Change::Session(profile));
             }
         }
     };
-    let watcher = watcher(look, &[locks, config_dir], linked_dir.as_deref());
+    let watcher = watcher(on_event, &[locks, config_dir], linked_dir.as_deref());
     let agent = Arc::clone(agent);
     let task = tokio::spawn(async move {
-        while let Some(noticed) = noticed.recv().await {
-            if missing.swap(false, Ordering::SeqCst) || matches!(noticed, Noticed::Much) {
+        while let Some(change) = changes.recv().await {
+            if missing.swap(false, Ordering::SeqCst) || matches!(change, Change::Unknown) {
                 agent.reread_configuration();
-                agent.look_for_changes();
+                agent.check_all_sessions();
             }
-            match noticed {
-                Noticed::Much => {}
-                Noticed::Session(name) => {
+            match change {
+                Change::Unknown => {}
+                Change::Session(name) => {
                     if let Ok(profile) = agent.profiles.choose(Some(&name)) {
                         agent.forget(&profile);
                     }
                 }
-                Noticed::Configuration => agent.reread_configuration(),
+                Change::Configuration => agent.reread_configuration(),
             }
         }
     });
-    Watching { _watcher: watcher, task }
+    FileWatcher { _watcher: watcher, task }
 }
 
-/// Watches `dirs`, and `another` one where that can be done.
+/// Watches `dirs`, and `another` directory if possible.
 fn watcher(
-    look: impl Fn(notify::Result<Event>) + Clone + Send + 'static,
+    on_event: impl Fn(notify::Result<Event>) + Clone + Send + 'static,
     dirs: &[PathBuf],
     another: Option<&Path>,
 ) -> Option<Box<dyn Watcher + Send>> {
     let watch = |mut watcher: Box<dyn Watcher + Send>| {
         let watched = dirs.iter().try_for_each(|dir| watcher.watch(dir, RecursiveMode::NonRecursive));
         if let Some(Err(error)) = another.map(|dir| watcher.watch(dir, RecursiveMode::NonRecursive)) {
-            tracing::warn!("changes of the file that the configuration is a link to are not noticed: {error}");
+            tracing::warn!("cannot watch the target of the configuration's symbolic link: {error}");
         }
         watched.map(|()| watcher)
     };
-    let told = RecommendedWatcher::new(look.clone(), Config::default()).and_then(|watcher| watch(Box::new(watcher)));
-    if let Ok(watcher) = told {
+    let native =
+        RecommendedWatcher::new(on_event.clone(), Config::default()).and_then(|watcher| watch(Box::new(watcher)));
+    if let Ok(watcher) = native {
         return Some(watcher);
     }
-    let config = Config::default().with_poll_interval(LOOK_EVERY);
-    let looked = PollWatcher::new(look, config).and_then(|watcher| watch(Box::new(watcher)));
-    looked.inspect_err(|error| tracing::warn!("changes by other processes are only told by them: {error}")).ok()
+    let config = Config::default().with_poll_interval(POLL_INTERVAL);
+    let polling = PollWatcher::new(on_event, config).and_then(|watcher| watch(Box::new(watcher)));
+    polling.inspect_err(|error| tracing::warn!("cannot watch for changes by other processes: {error}")).ok()
 }
 
 impl Agent {
-    /// Drops what is kept of each profile whose last change was another's.
-    fn look_for_changes(self: &Arc<Self>) {
+    /// Drops the cached session of each profile that another process has changed.
+    fn check_all_sessions(self: &Arc<Self>) {
         for profile in self.profiles.all() {
             if self.sessions.changed_elsewhere(&profile.name) {
                 self.forget(&profile);
@@ -148,18 +149,18 @@ impl Agent {
         }
     }
 
-    /// Reads the configuration again where it has changed, and drops what is kept of profiles that are other ones now.
+    /// Reads the configuration again if it has changed, and drops the cached sessions of changed profiles.
     pub(super) fn reread_configuration(self: &Arc<Self>) {
         match self.profiles.reload(None) {
-            Reloaded::Changed(names) => self.take_over(names),
-            Reloaded::HalfWritten(mut seen) => {
+            Reload::Changed(names) => self.drop_changed(names),
+            Reload::HalfWritten(mut seen) => {
                 let agent = Arc::clone(self);
                 tokio::spawn(async move {
                     loop {
-                        agent.clock.sleep(UNTIL_WRITTEN).await;
+                        agent.clock.sleep(IGNORE_EMPTY).await;
                         match agent.profiles.reload(Some(seen)) {
-                            Reloaded::Changed(names) => return agent.take_over(names),
-                            Reloaded::HalfWritten(now) => seen = now,
+                            Reload::Changed(names) => return agent.drop_changed(names),
+                            Reload::HalfWritten(now) => seen = now,
                         }
                     }
                 });
@@ -167,7 +168,7 @@ impl Agent {
         }
     }
 
-    fn take_over(self: &Arc<Self>, names: Vec<ProfileName>) {
+    fn drop_changed(self: &Arc<Self>, names: Vec<ProfileName>) {
         for name in names {
             match self.profiles.choose(Some(&name)) {
                 Ok(profile) => {

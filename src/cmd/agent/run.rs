@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use listenfd::ListenFd;
 
 use crate::agent::protocol::listen;
-use crate::agent::server::{Parts, harden, leave_descriptors, serve};
+use crate::agent::server::{Parts, close_inherited_descriptors, harden, serve};
 use crate::app::App;
 use crate::cli::AgentRun;
 use crate::error::{Error, ErrorCode};
@@ -17,7 +17,7 @@ pub(super) const READY: &str = "ready";
 pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "start the agent again");
     if args.detach {
-        leave_descriptors();
+        close_inherited_descriptors();
     }
     harden().map_err(unexpected)?;
     if args.detach {

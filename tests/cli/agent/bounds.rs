@@ -11,7 +11,7 @@ use crate::support::process::wait_until;
 use super::{fault, logged_in};
 
 #[test]
-fn what_is_no_request_is_refused_with_the_reason() {
+fn invalid_requests_are_refused_with_a_reason() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     for (method, target, allowed) in [
@@ -43,7 +43,7 @@ fn what_is_no_request_is_refused_with_the_reason() {
 }
 
 #[test]
-fn lengths_are_bounded() {
+fn request_sizes_are_limited() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     // What is declared too long is refused before any of it is sent.
@@ -78,7 +78,7 @@ fn lengths_are_bounded() {
 }
 
 #[test]
-fn the_silent_and_the_slow_keep_nobody_waiting() {
+fn slow_clients_do_not_delay_others() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let silent: Vec<Connection> = (0..200).map(|_| agent.connect()).collect();
@@ -98,7 +98,7 @@ fn the_silent_and_the_slow_keep_nobody_waiting() {
 
 /// The one test that waits out limits of the agent's: the body's, and then what is left of the head's.
 #[test]
-fn what_does_not_come_is_given_up() {
+fn incomplete_requests_time_out() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let (silent, mut slow) = (agent.connect(), agent.connect());
@@ -116,7 +116,7 @@ fn what_does_not_come_is_given_up() {
 }
 
 #[test]
-fn ten_thousand_connections_of_one_process_leave_room_for_others() {
+fn one_process_cannot_take_all_connections() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     for _ in 0..8 {
@@ -136,7 +136,7 @@ fn ten_thousand_connections_of_one_process_leave_room_for_others() {
 }
 
 #[test]
-fn where_the_system_gives_few_descriptors_fewer_are_served_and_all_goes_on() {
+fn few_descriptors_mean_fewer_connections() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run_under(&home, "prlimit", &["--nofile=64", "--"]);
     let all: Vec<Connection> = (0..100).map(|_| agent.connect()).collect();
@@ -151,7 +151,7 @@ fn where_the_system_gives_few_descriptors_fewer_are_served_and_all_goes_on() {
 }
 
 #[test]
-fn many_processes_leave_what_a_refresh_needs() {
+fn connections_leave_descriptors_for_a_refresh() {
     const PROCESSES: usize = 60;
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run_under(&home, "prlimit", &["--nofile=128", "--"]);

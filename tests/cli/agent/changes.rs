@@ -9,7 +9,7 @@ use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, quick_issuer};
 use super::logged_in;
 
 #[test]
-fn what_the_command_line_does_is_seen_by_the_next_request() {
+fn agent_sees_changes_made_by_commands() {
     let (home, issuer) = logged_in(|_| {});
     // Whatever it would watch, the system says that it does, and tells it of nothing: it knows what it is told.
     let unaware = "--inject=inotify_add_watch:retval=1";
@@ -35,7 +35,7 @@ fn what_the_command_line_does_is_seen_by_the_next_request() {
         (&problem["exit_code"], problem["hint"].as_str().unwrap().contains("authctl login home")),
         (&json!(3), true)
     );
-    assert_eq!(events.until("logged-out").0["profile"], "home");
+    assert_eq!(events.until("logged_out").0["profile"], "home");
     home.run(&["profile", "remove", "home"]).exits(0);
     agent.get("/v1/token/home").expect_problem(404, "unknown_profile");
     agent.stop().expect("a child").exits(0);
@@ -43,7 +43,7 @@ fn what_the_command_line_does_is_seen_by_the_next_request() {
 
 /// What the agent is not told of it finds in the files, soon.
 #[test]
-fn what_it_is_not_told_it_notices() {
+fn agent_notices_changes_without_notification() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let first = agent.get("/v1/token").token();
@@ -75,7 +75,7 @@ fn what_it_is_not_told_it_notices() {
     });
     let mut events = agent.events();
     apart(&home, &["logout", "home"]);
-    assert_eq!(events.until("logged-out").0["profile"], "home");
+    assert_eq!(events.until("logged_out").0["profile"], "home");
     agent.get("/v1/token/home").expect_problem(401, "login_required");
 }
 
@@ -85,7 +85,7 @@ fn apart(home: &Sandbox, args: &[&str]) -> CommandOutput {
 }
 
 #[test]
-fn a_broken_configuration_is_told_and_the_last_good_one_serves() {
+fn invalid_configuration_is_reported_and_the_last_valid_one_used() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let token = agent.get("/v1/token").token();
@@ -104,7 +104,7 @@ fn a_broken_configuration_is_told_and_the_last_good_one_serves() {
 }
 
 #[test]
-fn a_configuration_that_is_kept_elsewhere_is_noticed_where_it_is_changed() {
+fn changes_to_a_symlinked_configuration_are_noticed() {
     let (home, _issuer) = logged_in(|_| {});
     let kept = home.path().join("dotfiles");
     std::fs::create_dir(&kept).unwrap();

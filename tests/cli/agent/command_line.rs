@@ -54,7 +54,7 @@ fn lasting(ran: &CommandOutput) -> (i32, String, String) {
 }
 
 #[test]
-fn everything_is_said_in_the_same_words_with_and_without_an_agent() {
+fn output_is_the_same_with_and_without_an_agent() {
     let (home, _issuer) = logged_in(|_| {});
     home.log_in("other", &quick_issuer());
     home.run(&["token", "work", "--scope", "profile"]).exits(0);
@@ -97,7 +97,7 @@ fn everything_is_said_in_the_same_words_with_and_without_an_agent() {
 }
 
 #[test]
-fn what_has_ended_is_said_in_the_same_words_too() {
+fn ended_session_reads_the_same_with_and_without_an_agent() {
     let (home, issuer) = logged_in(|_| {});
     issuer.revoke_everything();
     home.advance_time("work", LIFE + 1);
@@ -125,7 +125,7 @@ fn traced(home: &Sandbox, args: &[&str]) -> (CommandOutput, String) {
 }
 
 #[test]
-fn token_uses_neither_store_nor_network_nor_configuration() {
+fn token_through_the_agent_reads_no_store_or_configuration() {
     let (home, _issuer) = logged_in(|_| {});
     let token = home.token("work");
     let alone = traced(&home, &["token"]);
@@ -144,7 +144,7 @@ fn token_uses_neither_store_nor_network_nor_configuration() {
 }
 
 #[test]
-fn another_homes_agent_is_not_used() {
+fn agent_of_another_home_is_not_used() {
     let (home, _issuer) = logged_in(|_| {});
     let (mut other, _another) = logged_in(|_| {});
     let agent = Agent::run(&home);
@@ -177,7 +177,7 @@ fn another_homes_agent_is_not_used() {
 }
 
 #[test]
-fn an_agent_that_is_out_of_order_does_not_keep_anybody_from_a_token() {
+fn token_works_beside_an_agent_that_hangs() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let token = agent.get("/v1/token").token();
@@ -196,7 +196,7 @@ fn an_agent_that_is_out_of_order_does_not_keep_anybody_from_a_token() {
 }
 
 #[test]
-fn the_status_says_how_the_agent_is() {
+fn status_shows_the_agent() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     agent.get("/v1/token").expect_status(200);

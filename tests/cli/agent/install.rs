@@ -13,7 +13,7 @@ fn settings(home: &Sandbox, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_environment_of_the_caller_is_the_services() {
+fn installed_service_gets_the_callers_environment() {
     let mut home = Sandbox::new();
     let below = |home: &Sandbox, name: &str| home.path().join(name).display().to_string();
     let xdg = |home: &Sandbox| {
@@ -38,7 +38,7 @@ fn the_environment_of_the_caller_is_the_services() {
 }
 
 #[test]
-fn a_path_that_would_be_two_lines_is_refused() {
+fn install_refuses_a_path_with_a_newline() {
     for name in ["AUTHCTL_SOCK", "AUTHCTL_KEY_FILE", "AUTHCTL_CONFIG", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
         let mut home = Sandbox::new();
         home.set(name, home.path().join("a\nExecStartPre=b"));

@@ -24,7 +24,7 @@ fn pipe(home: &Sandbox, args: &[&str], line: &str) -> crate::support::CommandOut
 }
 
 #[test]
-fn a_locked_agent_hands_out_nothing_until_it_is_unlocked() {
+fn locked_agent_issues_nothing_until_unlocked() {
     let (home, issuer) = logged_in(|_| {});
     home.register_secret(PASSPHRASE);
     let agent = Agent::run(&home);
@@ -71,7 +71,7 @@ fn a_locked_agent_hands_out_nothing_until_it_is_unlocked() {
 }
 
 #[test]
-fn a_wrong_passphrase_is_answered_late_to_whoever_gave_it_alone() {
+fn wrong_passphrase_delays_only_the_process_that_tried_it() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     agent.post("/v1/lock", &body()).expect_status(200);
@@ -102,7 +102,7 @@ fn a_wrong_passphrase_is_answered_late_to_whoever_gave_it_alone() {
 }
 
 #[test]
-fn one_at_a_time_is_tried() {
+fn one_passphrase_is_checked_at_a_time() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     agent.post("/v1/lock", &body()).expect_status(200);
@@ -116,7 +116,7 @@ fn one_at_a_time_is_tried() {
 }
 
 #[test]
-fn it_locks_by_itself_when_it_is_not_used() {
+fn agent_locks_itself_when_idle() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let mut events = agent.events();
@@ -153,7 +153,7 @@ fn memory(pid: u32) -> Vec<String> {
 }
 
 #[test]
-fn no_session_is_in_the_memory_of_a_locked_agent() {
+fn locked_agent_has_no_session_in_memory() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let old = home.session("work").tokens;
@@ -188,7 +188,7 @@ fn no_session_is_in_the_memory_of_a_locked_agent() {
 }
 
 #[test]
-fn an_id_token_that_was_waited_for_is_kept_back_by_an_agent_that_locked_meanwhile() {
+fn locking_withholds_an_id_token_from_waiting_callers() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     half_through(&home, &agent);

@@ -3,13 +3,13 @@
 mod bounds;
 mod changes;
 mod command_line;
+mod failures;
 mod install;
-mod life;
+mod lifecycle;
 mod lock;
 mod secrets;
 mod stampede;
 mod stop;
-mod trouble;
 
 use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind, Options};
 

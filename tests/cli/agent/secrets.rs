@@ -28,7 +28,7 @@ const ASKED: [(&str, &str); 13] = [
 ];
 
 #[test]
-fn no_refresh_token_and_no_client_secret_crosses_the_socket() {
+fn refresh_tokens_and_client_secrets_never_cross_the_socket() {
     let (home, idp) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &idp);
     let secret = idp.client_secret("authctl-service").unwrap().expose().to_owned();
@@ -61,7 +61,7 @@ fn no_refresh_token_and_no_client_secret_crosses_the_socket() {
 }
 
 #[test]
-fn the_log_names_who_got_what_and_no_token() {
+fn audit_log_names_processes_and_no_tokens() {
     let (home, _issuer) = logged_in(|_| {});
     home.log_in("other", &quick_issuer());
     let agent = Agent::run(&home);
@@ -83,7 +83,7 @@ fn the_log_names_who_got_what_and_no_token() {
         .map(|entry| (entry["what"].as_str().unwrap().to_owned(), entry["profile"].as_str().unwrap().to_owned()))
         .collect();
     let told: Vec<(&str, &str)> = told.iter().map(|(what, profile)| (what.as_str(), profile.as_str())).collect();
-    assert_eq!(told, [("token", "work"), ("token", "other"), ("id-token", "other"), ("refresh", "work")]);
+    assert_eq!(told, [("token", "work"), ("token", "other"), ("id_token", "other"), ("refresh", "work")]);
     let this = std::env::current_exe().unwrap();
     let mine = of(this.to_str().unwrap());
     assert_eq!(mine.len(), 1, "{log}");
@@ -98,7 +98,7 @@ fn the_log_names_who_got_what_and_no_token() {
 }
 
 #[test]
-fn a_token_of_the_caller_is_not_inherited() {
+fn agent_does_not_inherit_a_token_of_its_caller() {
     let (mut home, _issuer) = logged_in(|_| {});
     home.set("AUTHCTL_TOKEN", "a-token-handed-in-by-the-caller");
     home.register_secret("a-token-handed-in-by-the-caller");
@@ -110,7 +110,7 @@ fn a_token_of_the_caller_is_not_inherited() {
 }
 
 #[test]
-fn the_agent_shuts_out_debuggers_and_leaves_no_core() {
+fn agent_refuses_debuggers_and_writes_no_core() {
     let (home, _issuer) = logged_in(|_| {});
     // Without this, root looks into any process, and nothing could be seen here of what others may.
     let common = "--bounding-set=-sys_ptrace";

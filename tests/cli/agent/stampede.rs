@@ -42,21 +42,21 @@ fn one_for_all(method: &str, target: &str, expired: bool) -> Value {
 }
 
 #[test]
-fn a_thousand_that_find_it_expired() {
+fn thousand_clients_share_a_refresh_of_an_expired_token() {
     one_for_all("GET", "/v1/token/work", true);
 }
 
 #[test]
-fn a_thousand_that_force_it() {
+fn thousand_forced_refreshes_are_one() {
     assert_eq!(one_for_all("POST", "/v1/refresh/work", false)["refreshed"], true);
 }
 
 #[test]
-fn a_thousand_that_want_a_narrower_one() {
+fn thousand_clients_share_a_narrower_token() {
     assert_eq!(one_for_all("GET", "/v1/token/work?scope=profile", false)["scope"], "profile");
 }
 
 #[test]
-fn a_thousand_that_want_another_audience() {
+fn thousand_clients_share_a_token_for_another_audience() {
     one_for_all("GET", "/v1/token/work?audience=https%3A%2F%2Fapi.example", false);
 }

@@ -53,19 +53,19 @@ fn nothing_is_cut(signal: Option<Signal>) {
 }
 
 #[test]
-fn stop_waits_for_what_the_issuer_has_done() {
+fn stop_waits_for_a_refresh_in_flight() {
     nothing_is_cut(None);
 }
 
 #[test]
-fn so_do_signals() {
+fn signals_wait_for_a_refresh_in_flight() {
     for signal in [Signal::TERM, Signal::INT] {
         nothing_is_cut(Some(signal));
     }
 }
 
 #[test]
-fn killed_in_the_middle_a_session_with_grace_goes_on() {
+fn killed_during_a_refresh_the_session_survives_with_grace() {
     let (home, issuer) = logged_in(|options| options.reuse_grace = Duration::from_secs(60));
     let agent = Agent::run(&home);
     let mut waiting = held(&home, &issuer, &agent);
@@ -80,7 +80,7 @@ fn killed_in_the_middle_a_session_with_grace_goes_on() {
 }
 
 #[test]
-fn killed_before_the_issuer_acts_nothing_is_lost_anywhere() {
+fn killed_before_the_issuer_acts_the_session_survives() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::start(&home);
     fault(&issuer, Endpoint::Token, FaultKind::Hold, 1);
@@ -98,7 +98,7 @@ fn killed_before_the_issuer_acts_nothing_is_lost_anywhere() {
 /// The reply to a refresh was lost with the agent. Its refresh token may be spent: it is not sent again while there is a
 /// token to hand out.
 #[test]
-fn killed_in_the_middle_what_is_valid_yet_is_handed_out() {
+fn killed_during_a_refresh_the_valid_token_is_served() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let token = agent.get("/v1/token/work").token();
@@ -117,7 +117,7 @@ fn killed_in_the_middle_what_is_valid_yet_is_handed_out() {
 }
 
 #[test]
-fn killed_after_an_answer_what_was_answered_is_kept() {
+fn issued_tokens_are_stored_before_the_agent_is_killed() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     home.advance_agent_time(&agent, "work", LIFE + 1);

@@ -18,7 +18,7 @@ const request = http.request({ socketPath, method, path, headers: { Host: "authc
     const messages = text.split("\n\n");
     text = messages.pop();
     for (const message of messages) {
-      if (message.startsWith(": listening")) console.log("listening");
+      if (message.startsWith(": subscribed")) console.log("listening");
       const [event, data] = message.split("\n");
       if (event === `event: ${awaited}`) {
         told.event = awaited;

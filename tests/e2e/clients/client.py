@@ -29,7 +29,7 @@ if told["type"] == "text/event-stream":
     name = None
     for line in answer:
         line = line.decode().rstrip("\n")
-        if line.startswith(": listening"):
+        if line.startswith(": subscribed"):
             print("listening", flush=True)
         elif line.startswith("event: "):
             name = line.removeprefix("event: ")

@@ -12,7 +12,7 @@ use crate::support::quick_issuer;
 use super::{DUE, LIFE, MORE_THAN_HALF, asked, fault, half_through, logged_in};
 
 #[test]
-fn nobody_else_waits_for_an_issuer_that_hangs() {
+fn hung_issuer_delays_only_its_own_profiles() {
     let (home, hanging) = logged_in(|_| {});
     let other = quick_issuer();
     home.log_in("other", &other);
@@ -40,7 +40,7 @@ fn nobody_else_waits_for_an_issuer_that_hangs() {
 }
 
 #[test]
-fn a_token_that_is_valid_yet_is_handed_out_within_patience() {
+fn valid_token_is_served_although_the_issuer_hangs() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let first = agent.get("/v1/token").token();
@@ -56,7 +56,7 @@ fn a_token_that_is_valid_yet_is_handed_out_within_patience() {
 }
 
 #[test]
-fn whoever_says_how_long_it_waits_waits_no_longer() {
+fn caller_waits_no_longer_than_it_prefers() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     fault(&issuer, Endpoint::Token, FaultKind::Hold, 0);
@@ -72,7 +72,7 @@ fn whoever_says_how_long_it_waits_waits_no_longer() {
 }
 
 #[test]
-fn an_issuer_that_is_down_is_told_and_not_stormed() {
+fn unreachable_issuer_is_reported_and_backed_off() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let mut events = agent.events();
@@ -86,12 +86,12 @@ fn an_issuer_that_is_down_is_told_and_not_stormed() {
         assert!((1..=90).contains(&seconds), "{answer:?}");
     }
     assert_eq!(asked(&issuer) - before, 1, "it is asked once, and left alone as it wanted");
-    assert_eq!(events.until("failed").0["profile"], "work");
+    assert_eq!(events.until("refresh_failed").0["profile"], "work");
     home.run(&["token", "work"]).exits(6);
 }
 
 #[test]
-fn one_that_says_nothing_is_asked_once_a_second_at_most() {
+fn failed_refreshes_are_tried_once_a_second_at_most() {
     let (home, mut issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     fault(&issuer, Endpoint::Metadata, FaultKind::ServerError, 0);
@@ -114,7 +114,7 @@ fn one_that_says_nothing_is_asked_once_a_second_at_most() {
 }
 
 #[test]
-fn the_end_of_a_session_is_told_once() {
+fn end_of_a_session_is_published_once() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let mut events = agent.events();
@@ -130,7 +130,7 @@ fn the_end_of_a_session_is_told_once() {
     agent.post("/v1/refresh/work", "").expect_problem(401, "login_required");
     home.run(&["token", "work"]).exits(3).reports("authctl login work");
     assert_eq!(asked(&issuer) - before, 1, "one request, and no more");
-    assert_eq!(events.until("login-required").0["profile"], json!("work"));
+    assert_eq!(events.until("login_required").0["profile"], json!("work"));
     // A login mends it, and nothing more was told meanwhile.
     home.log_in("work", &issuer);
     agent.post("/v1/refresh/work", "").expect_status(200);
@@ -138,11 +138,11 @@ fn the_end_of_a_session_is_told_once() {
     // That one's end is told as well.
     issuer.revoke_everything();
     agent.post("/v1/refresh/work", "").expect_problem(401, "login_required");
-    assert_eq!(events.until("login-required").0["profile"], json!("work"));
+    assert_eq!(events.until("login_required").0["profile"], json!("work"));
 }
 
 #[test]
-fn an_id_token_that_is_valid_yet_is_handed_out_within_patience() {
+fn valid_id_token_is_served_although_the_issuer_hangs() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let first = half_through(&home, &agent);
@@ -164,7 +164,7 @@ fn an_id_token_that_is_valid_yet_is_handed_out_within_patience() {
 }
 
 #[test]
-fn for_a_newer_id_token_an_issuer_is_not_stormed() {
+fn id_token_requests_respect_the_backoff() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let first = half_through(&home, &agent);

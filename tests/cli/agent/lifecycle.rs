@@ -22,7 +22,7 @@ fn agents_of(home: &Sandbox) -> Vec<u32> {
 }
 
 #[test]
-fn start_returns_when_it_is_ready_and_leaves_it_to_itself() {
+fn start_returns_when_the_agent_is_ready() {
     let (home, _issuer) = logged_in(|_| {});
     home.run(&["agent", "status"]).exits(8);
     home.run(&["agent", "start"]).exits(0).reports("The agent is running.");
@@ -50,7 +50,7 @@ fn start_returns_when_it_is_ready_and_leaves_it_to_itself() {
 }
 
 #[test]
-fn it_keeps_nothing_of_what_was_open_where_it_was_started() {
+fn agent_closes_inherited_descriptors() {
     let home = Sandbox::new();
     let script = format!("exec 5<. 9>lock && flock 9 && exec '{AUTHCTL}' agent start");
     home.run_command(&mut home.command_for("bash", &["-c", &script])).exits(0);
@@ -63,7 +63,7 @@ fn it_keeps_nothing_of_what_was_open_where_it_was_started() {
 }
 
 #[test]
-fn ten_starts_at_once_give_one_agent() {
+fn concurrent_starts_give_one_agent() {
     let (home, _issuer) = logged_in(|_| {});
     let starts: Vec<_> = (0..10).map(|_| home.spawn(&["agent", "start"])).collect();
     let said: Vec<String> = starts.into_iter().map(|start| start.wait().exits(0).stderr).collect();
@@ -74,7 +74,7 @@ fn ten_starts_at_once_give_one_agent() {
 }
 
 #[test]
-fn the_socket_of_one_that_was_killed_is_taken_over() {
+fn socket_of_a_killed_agent_is_taken_over() {
     let (home, _issuer) = logged_in(|_| {});
     let token = home.token("work");
     let first = Agent::start(&home);
@@ -90,7 +90,7 @@ fn the_socket_of_one_that_was_killed_is_taken_over() {
 }
 
 #[test]
-fn an_upgrade_is_noticed_by_nobody() {
+fn clients_do_not_notice_an_upgrade() {
     let (home, _issuer) = logged_in(|_| {});
     let (program, new) = (home.path().join("authctl"), home.path().join("authctl.new"));
     fs::copy(AUTHCTL, &program).unwrap();
