@@ -1,4 +1,4 @@
-//! The agent's socket as other languages' HTTP clients see it: curl, Python and Node, each with what it brings with it.
+//! The agent's socket with the HTTP clients of curl, Python and Node.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -35,9 +35,9 @@ impl Client {
         command
     }
 
-    /// What the client got: `{"status", "type", "body"}`.
+    /// Sends a request and returns `{"status", "type", "body"}`.
     #[track_caller]
-    fn gets(self, socket: &Path, method: &str, target: &str) -> Value {
+    fn request(self, socket: &Path, method: &str, target: &str) -> Value {
         let mut command = self.command(socket, method, target);
         if matches!(self, Self::Curl) {
             command.args(["-w", "\n{\"status\":%{http_code},\"type\":\"%{content_type}\"}"]);
@@ -45,24 +45,24 @@ impl Client {
         let output = output_of(&mut command).unwrap_or_else(|said| panic!("{self:?}: {said}"));
         let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|e| panic!("{e}: {text}"));
         let Self::Curl = self else { return read(output.trim_end()) };
-        let (body, told) = output.rsplit_once('\n').expect("two lines");
-        let mut told = read(told);
-        told["body"] = read(body);
-        told
+        let (body, output) = output.rsplit_once('\n').expect("two lines");
+        let mut output = read(output);
+        output["body"] = read(body);
+        output
     }
 
-    /// Listens, has `happen` happen, and gives the name and the data of the first event called `name`.
+    /// Reads events, runs `trigger`, and returns the data of the first event called `name`.
     #[track_caller]
-    fn hears(self, socket: &Path, name: &str, happen: impl FnOnce()) -> Value {
+    fn wait_for_event(self, socket: &Path, name: &str, trigger: impl FnOnce()) -> Value {
         let mut command = self.command(socket, "GET", "/v1/events");
         if !matches!(self, Self::Curl) {
             command.arg(name);
         }
         let mut child = KillOnDrop(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts"));
         let mut lines = Lines::of(child.0.stdout.take().expect("piped"));
-        let listening = lines.next().expect("a sign that it listens");
+        let listening = lines.next().expect("the comment `listening`");
         assert!(listening.ends_with("listening"), "{self:?}: {listening}");
-        happen();
+        trigger();
         let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|e| panic!("{e}: {text}"));
         let Self::Curl = self else { return read(&lines.next().expect("an event"))["body"].clone() };
         let event = format!("event: {name}");
@@ -72,7 +72,7 @@ impl Client {
 }
 
 #[track_caller]
-fn speaks(client: Client, program: &str) {
+fn expect_tokens_and_events(client: Client, program: &str) {
     parts::require(&[program]);
     let (home, issuer) = (Sandbox::new(), support::quick_issuer());
     home.log_in("work", &issuer);
@@ -80,35 +80,35 @@ fn speaks(client: Client, program: &str) {
     let _agent = agent(&home, &[]);
     let socket = socket_of(&home);
 
-    let told = client.gets(&socket, "GET", "/v1/token/work?min_ttl=60");
-    assert_eq!((&told["status"], &told["type"]), (&json!(200), &json!("application/json")), "{client:?}");
-    assert!(told["body"]["access_token"] == token.as_str(), "the token that `authctl token` prints");
-    assert_eq!(told["body"]["profile"], "work");
+    let output = client.request(&socket, "GET", "/v1/token/work?min_ttl=60");
+    assert_eq!((&output["status"], &output["type"]), (&json!(200), &json!("application/json")), "{client:?}");
+    assert!(output["body"]["access_token"] == token.as_str(), "the token that `authctl token` prints");
+    assert_eq!(output["body"]["profile"], "work");
 
-    let told = client.gets(&socket, "GET", "/v1/token/nobody");
-    assert_eq!((&told["status"], &told["type"]), (&json!(404), &json!("application/problem+json")), "{told}");
-    let problem = &told["body"];
+    let output = client.request(&socket, "GET", "/v1/token/nobody");
+    assert_eq!((&output["status"], &output["type"]), (&json!(404), &json!("application/problem+json")), "{output}");
+    let problem = &output["body"];
     assert_eq!((&problem["code"], &problem["status"]), (&json!("unknown_profile"), &json!(404)), "{problem}");
     assert!(problem["title"].as_str().is_some_and(|title| title.contains("nobody")), "{problem}");
     assert_eq!(problem["exit_code"], home.run(&["token", "nobody"]).code, "{problem}");
 
-    let data = client.hears(&socket, "refreshed", || {
+    let data = client.wait_for_event(&socket, "refreshed", || {
         home.run(&["refresh", "work"]).exits(0);
     });
     assert_eq!((&data["profile"], data["at"].is_i64()), (&json!("work"), true), "{data}");
 }
 
 #[test]
-fn curl_speaks_with_it() {
-    speaks(Client::Curl, "curl");
+fn curl_reads_tokens_and_events() {
+    expect_tokens_and_events(Client::Curl, "curl");
 }
 
 #[test]
-fn python_speaks_with_it() {
-    speaks(Client::Python, "python3");
+fn python_reads_tokens_and_events() {
+    expect_tokens_and_events(Client::Python, "python3");
 }
 
 #[test]
-fn node_speaks_with_it() {
-    speaks(Client::Node, "node");
+fn node_reads_tokens_and_events() {
+    expect_tokens_and_events(Client::Node, "node");
 }

@@ -23,7 +23,7 @@ fn agent_refreshes_when_the_clock_is_set_forward_or_back() {
     assert_ne!(second, token(&clock), "set back by a day");
 }
 
-/// The access token that the agent returns.
+/// Requests the access token from the agent.
 #[track_caller]
 fn token(clock: &FakeClock) -> String {
     let (status, body) = asked(&socket_of(&clock.home), "GET", "/v1/token/work", "");
@@ -31,13 +31,13 @@ fn token(clock: &FakeClock) -> String {
     body["access_token"].as_str().expect("a token").to_owned()
 }
 
-/// What the kernel shows of a timer (proc_pid_fdinfo(5)) that is absolute and is cancelled when the clock is set.
+/// The flags in proc_pid_fdinfo(5) of a timer that is absolute and is cancelled when the clock is set.
 const ABSOLUTE_AND_CANCELLED_ON_SET: &str = "settime flags: 03";
 const WALL_CLOCK: &str = "clockid: 0";
 
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// How many seconds are left of the wall-clock timer of a process.
+/// Returns the seconds left of the process's wall-clock timer.
 fn wall_clock_timer(process: &KillOnDrop) -> Option<u64> {
     let files = std::fs::read_dir(format!("/proc/{}/fdinfo", process.0.id())).ok()?;
     let timers = files.flatten().filter_map(|file| std::fs::read_to_string(file.path()).ok());
@@ -45,8 +45,8 @@ fn wall_clock_timer(process: &KillOnDrop) -> Option<u64> {
     timers.find_map(|info| info.split_once("it_value: (")?.1.split_once(',')?.0.parse().ok())
 }
 
-// Neither a suspend nor `date -s` can be had without changing the machine that runs the test. The kernel promises
-// (timerfd_create(2)) that a timer like this wakes its process after both.
+// A test can neither suspend the machine nor set its clock. The kernel guarantees (timerfd_create(2)) that such a timer
+// fires after both.
 #[test]
 fn agent_waits_for_the_next_refresh_by_the_wall_clock() {
     let (home, issuer) = (Sandbox::new(), support::issuer(|options| options.access_token_ttl = LIFETIME));

@@ -1,5 +1,4 @@
-//! The agent under a service manager: systemd's own tools start it by its socket, read its unit files, and are told when
-//! it is ready and when it stops.
+//! The agent under systemd: socket activation, unit files, and readiness notification (sd_notify(3)).
 
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -12,12 +11,12 @@ use crate::support::parts;
 use crate::support::process::{LIMIT, wait_until};
 use crate::support::{self, AUTHCTL, Sandbox};
 
-/// What a process runs at the moment.
+/// Returns the executable of a process.
 fn program_of(process: &KillOnDrop) -> PathBuf {
     std::fs::read_link(format!("/proc/{}/exe", process.0.id())).expect("it lives")
 }
 
-/// `systemd-socket-activate`, listening for the agent of this home.
+/// Runs `systemd-socket-activate` on the socket of this home.
 pub fn activated(home: &Sandbox) -> KillOnDrop {
     let socket = socket_of(home);
     std::fs::create_dir_all(socket.parent().expect("a parent")).expect("made");
@@ -35,27 +34,27 @@ pub fn activated(home: &Sandbox) -> KillOnDrop {
 }
 
 #[test]
-fn the_first_connection_starts_it_and_is_answered() {
+fn socket_activation_starts_the_agent_on_first_connection() {
     let (home, issuer) = (Sandbox::new(), support::quick_issuer());
     home.log_in("work", &issuer);
     let token = home.token("work");
     let mut manager = activated(&home);
-    assert!(program_of(&manager).ends_with("systemd-socket-activate"), "nobody has asked yet");
+    assert!(program_of(&manager).ends_with("systemd-socket-activate"), "no connection so far");
 
     let (status, answer) = asked(&socket_of(&home), "GET", "/v1/token/work", "");
-    assert!(status == 200 && answer["access_token"] == token.as_str(), "the first one is answered: {status}");
+    assert!(status == 200 && answer["access_token"] == token.as_str(), "the first request is served: {status}");
     assert!(program_of(&manager).ends_with("authctl"));
     assert_eq!(home.token("work"), token);
     let state = home.run(&["agent", "status", "--json"]).exits(0).json();
     assert_eq!((&state["pid"], &state["locked"]), (&manager.0.id().into(), &false.into()), "{state}");
     assert_eq!(state["socket"], socket_of(&home).display().to_string(), "{state}");
-    // The one that was started by hand finds it.
+    // An agent that is started by hand finds it.
     home.run(&["agent", "start"]).exits(0).reports("running already");
     home.spawn(&["agent", "run"]).wait().exits(8).reports("running already");
 
     home.run(&["agent", "stop"]).exits(0);
-    assert!(wait_until("its end", || manager.0.try_wait().expect("waited")).success());
-    assert!(socket_of(&home).exists(), "the socket is the service manager's");
+    assert!(wait_until("its exit", || manager.0.try_wait().expect("waited")).success());
+    assert!(socket_of(&home).exists(), "the socket belongs to the service manager");
 }
 
 fn units(home: &Sandbox) -> Vec<PathBuf> {
@@ -63,7 +62,7 @@ fn units(home: &Sandbox) -> Vec<PathBuf> {
 }
 
 #[test]
-fn systemd_reads_the_units_that_install_writes() {
+fn install_writes_units_that_systemd_accepts() {
     let home = Sandbox::new();
     let printed = home.run(&["agent", "install", "--print"]).exits(0).stdout;
     assert!(units(&home).iter().all(|unit| !unit.exists()), "--print only shows");
@@ -72,12 +71,12 @@ fn systemd_reads_the_units_that_install_writes() {
     let written = |unit: &PathBuf| std::fs::read_to_string(unit).expect("written");
     let shown: String = units(&home).iter().map(|unit| format!("# {}\n{}\n", unit.display(), written(unit))).collect();
     assert_eq!(printed, shown);
-    verified(&home, &units(&home)).expect("systemd takes them");
+    verified(&home, &units(&home)).expect("systemd accepts them");
 
-    // A manager that found nothing wrong with anything would have proved nothing.
+    // systemd-analyze does check the units.
     let service = written(&units(&home)[1]);
     std::fs::write(&units(&home)[1], service.replace("Type=notify", "Type=telepathy")).expect("written");
-    let refused = verified(&home, &units(&home)).expect_err("systemd looks at what it is given");
+    let refused = verified(&home, &units(&home)).expect_err("systemd rejects the type");
     assert!(refused.contains("telepathy"), "{refused}");
 
     home.run(&["agent", "uninstall"]).exits(0);
@@ -85,19 +84,19 @@ fn systemd_reads_the_units_that_install_writes() {
     home.run(&["agent", "uninstall"]).exits(0).reports("No service");
 }
 
-/// What systemd finds wrong with unit files, as an error.
+/// Returns the errors that systemd finds in unit files.
 fn verified(home: &Sandbox, units: &[PathBuf]) -> Result<(), String> {
     let mut command = Command::new(parts::program("systemd-analyze"));
     command.args(["verify", "--user", "--man=no"]).args(units).env("XDG_RUNTIME_DIR", home.path().join("run"));
     command.env_remove("DBUS_SESSION_BUS_ADDRESS");
     let output = command.stdin(Stdio::null()).output().expect("systemd-analyze starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    // It is content with what it passes over, and says so.
+    // It only warns about unknown lines, and then names the unit.
     if output.status.success() && !said.contains("authctl") { Ok(()) } else { Err(said) }
 }
 
 #[test]
-fn nothing_is_installed_beside_a_running_agent() {
+fn install_is_refused_while_an_agent_runs() {
     let (home, issuer) = (Sandbox::new(), support::quick_issuer());
     home.log_in("work", &issuer);
     let _agent = agent(&home, &[]);
@@ -108,26 +107,26 @@ fn nothing_is_installed_beside_a_running_agent() {
 }
 
 #[test]
-fn it_is_installed_anew_over_a_socket_that_is_listened_on() {
+fn install_works_while_systemd_listens_on_the_socket() {
     let home = Sandbox::new();
     home.run(&["agent", "install"]).exits(0);
     let mut manager = activated(&home);
     std::fs::remove_file(&units(&home)[1]).expect("removed");
     home.run(&["agent", "install"]).exits(0);
     assert!(units(&home)[1].exists(), "written again");
-    assert!(program_of(&manager).ends_with("systemd-socket-activate"), "to look for an agent does not start one");
-    // One that was started is to be stopped first.
+    assert!(program_of(&manager).ends_with("systemd-socket-activate"), "checking for an agent does not start one");
+    // A running agent has to be stopped first.
     home.run(&["agent", "status"]).exits(0);
     assert_eq!(home.run(&["agent", "install", "--json"]).exits(8).error()["code"], "agent_running");
     home.run(&["agent", "stop"]).exits(0);
-    assert!(wait_until("its end", || manager.0.try_wait().expect("waited")).success());
+    assert!(wait_until("its exit", || manager.0.try_wait().expect("waited")).success());
     home.run(&["agent", "install"]).exits(0);
 }
 
-/// A service manager that is told of states.
-struct Told(UnixDatagram, PathBuf);
+/// The socket that a service manager receives notifications on.
+struct NotifySocket(UnixDatagram, PathBuf);
 
-impl Told {
+impl NotifySocket {
     fn by(home: &mut Sandbox) -> Self {
         let path = home.path().join("notify.sock");
         let socket = UnixDatagram::bind(&path).expect("bound");
@@ -140,11 +139,11 @@ impl Told {
     #[track_caller]
     fn next(&self) -> String {
         let mut message = [0; 1024];
-        let length = self.0.recv(&mut message).expect("it is told");
+        let length = self.0.recv(&mut message).expect("a message");
         String::from_utf8_lossy(&message[..length]).trim_end().to_owned()
     }
 
-    /// Whether nothing has been said that was not read.
+    /// Whether all messages have been read.
     fn is_silent(&self) -> bool {
         self.0.set_nonblocking(true).expect("set");
         let silent = self.0.recv(&mut [0; 1024]).is_err();
@@ -165,36 +164,36 @@ fn answers_at_once(socket: &Path) -> bool {
 }
 
 #[test]
-fn the_manager_is_told_when_it_answers_and_when_it_stops() {
+fn agent_notifies_systemd_when_ready_and_stopping() {
     let mut home = Sandbox::new();
-    let told = Told::by(&mut home);
+    let output = NotifySocket::by(&mut home);
     for by_signal in [true, false] {
         let mut agent = started(&home);
-        assert_eq!(told.next(), "READY=1");
-        assert!(answers_at_once(&socket_of(&home)), "it said that it was ready");
+        assert_eq!(output.next(), "READY=1");
+        assert!(answers_at_once(&socket_of(&home)), "READY was sent");
         if by_signal {
             rustix::process::kill_process(Pid::from_child(&agent.0), Signal::TERM).expect("signalled");
         } else {
             home.run(&["agent", "stop"]).exits(0);
         }
-        assert_eq!(told.next(), "STOPPING=1");
-        assert!(wait_until("its end", || agent.0.try_wait().expect("waited")).success());
-        assert!(told.is_silent());
+        assert_eq!(output.next(), "STOPPING=1");
+        assert!(wait_until("its exit", || agent.0.try_wait().expect("waited")).success());
+        assert!(output.is_silent());
     }
 }
 
 #[test]
-fn what_never_answers_is_never_ready() {
+fn agent_that_fails_to_start_is_never_ready() {
     let mut home = Sandbox::new();
     home.configure("profiles = 5\n");
-    let told = Told::by(&mut home);
+    let output = NotifySocket::by(&mut home);
     home.spawn(&["agent", "run"]).wait().exits(2);
-    assert!(told.is_silent(), "{}", told.1.display());
-    // Nor is the second of two.
+    assert!(output.is_silent(), "{}", output.1.display());
+    // A second agent fails to start.
     std::fs::remove_file(home.config_file()).expect("removed");
     let _agent = started(&home);
-    assert_eq!(told.next(), "READY=1");
+    assert_eq!(output.next(), "READY=1");
     home.spawn(&["agent", "run"]).wait().exits(8);
-    assert!(told.is_silent());
+    assert!(output.is_silent());
     output_of(home.command(&["agent", "stop"]).arg("--quiet")).expect("stopped");
 }

@@ -1,4 +1,4 @@
-//! What the tests against a running agent share: an agent that ends with its test, and one bare request.
+//! Helpers for tests with a running agent: start one, send it a request.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use crate::support::Sandbox;
 use crate::support::process::{LIMIT, wait_until};
 
-/// A process that ends with the test, whatever becomes of it.
+/// A process that is killed when dropped.
 pub struct KillOnDrop(pub Child);
 
 impl Drop for KillOnDrop {
@@ -18,12 +18,12 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// Where the agent of this home listens.
+/// Returns the socket path of the home's agent.
 pub fn socket_of(home: &Sandbox) -> PathBuf {
     home.path().join("run/authctl/agent.sock")
 }
 
-/// Runs the agent of this home, and waits until it answers.
+/// Runs the agent of this home, and waits until it responds.
 pub fn agent(home: &Sandbox, args: &[&str]) -> KillOnDrop {
     let mut command = home.command(&["agent", "run"]);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -32,12 +32,12 @@ pub fn agent(home: &Sandbox, args: &[&str]) -> KillOnDrop {
     agent
 }
 
-/// Waits until whoever listens at `socket` answers.
+/// Waits until the agent at `socket` responds.
 pub fn answers(socket: &Path) {
     wait_until("an agent that answers", || ask(socket, "GET", "/v1/agent", "").filter(|(status, _)| *status == 200));
 }
 
-/// The status and the body of one request; `None` where nobody answers.
+/// Sends a request and returns the status and body of the response; `None` if the agent does not respond.
 pub fn ask(socket: &Path, method: &str, target: &str, body: &str) -> Option<(u16, String)> {
     let mut stream = UnixStream::connect(socket).ok()?;
     stream.set_read_timeout(Some(LIMIT)).ok()?;
@@ -52,21 +52,21 @@ pub fn ask(socket: &Path, method: &str, target: &str, body: &str) -> Option<(u16
     Some((status, reply.split_once("\r\n\r\n")?.1.to_owned()))
 }
 
-/// The same as JSON, of an agent that is there.
+/// Sends a request to a running agent and returns the status and JSON body of the response.
 #[track_caller]
 pub fn asked(socket: &Path, method: &str, target: &str, body: &str) -> (u16, serde_json::Value) {
     let (status, body) = ask(socket, method, target, body).expect("an answer");
     (status, serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}")))
 }
 
-/// Fails the test unless root runs it, who alone can be several users.
+/// Fails the test unless root runs it: only root can run programs as another user.
 #[track_caller]
 pub fn needs_root() {
     let root = rustix::process::geteuid().is_root();
-    assert!(root, "this test is several users, and only root can be: run it as root, as in `sudo -E tests/run`");
+    assert!(root, "this test runs programs as another user, which needs root: run `sudo -E tests/run`");
 }
 
-/// Runs a program to its end; its stdout, if it succeeded, else what it said.
+/// Runs a program and returns its stdout, or its status and output as an error.
 pub fn output_of(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output().expect("the program starts");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

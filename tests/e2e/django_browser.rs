@@ -1,15 +1,15 @@
-//! Signing in at django-oauth-toolkit's own pages in a real browser.
+//! Logins at the pages of django-oauth-toolkit in a real browser.
 
 use fantoccini::error::CmdError;
 use fantoccini::{Client, Locator};
 
-use crate::driver::{Desk, Driver, PATIENCE, Screen};
-use crate::site::Site;
+use crate::django_site::Site;
 use crate::support::{PASSWORD, USER};
+use crate::webdriver::{BROWSER_LIMIT, BrowserSandbox, Driver, Screen};
 
-/// Goes through the server's pages as they come; what the last one says.
+/// Goes through the pages of the server and returns the text of the last one.
 async fn walk(client: &Client, url: &str) -> Result<String, CmdError> {
-    let found = async |css: &'static str| client.wait().at_most(PATIENCE).for_element(Locator::Css(css)).await;
+    let found = async |css: &'static str| client.wait().at_most(BROWSER_LIMIT).for_element(Locator::Css(css)).await;
     client.goto(url).await?;
     found("#id_username").await?.send_keys(USER).await?;
     found("#id_password").await?.send_keys(PASSWORD).await?;
@@ -21,25 +21,26 @@ async fn walk(client: &Client, url: &str) -> Result<String, CmdError> {
 }
 
 #[test]
-fn signing_in_at_the_toolkits_pages() {
-    let (site, desk) = (Site::start(), Desk::set());
+fn browser_login_at_the_pages_of_django_oauth_toolkit() {
+    let (site, browser) = (Site::start(), BrowserSandbox::new());
     let issuer = site.at("/o");
     let args = ["login", "work", "--issuer", &issuer, "--client-id", "program", "--browser"];
-    let started = desk.home.start(&args, "");
-    let address = desk.address();
+    let started = browser.home.start(&args, "");
+    let address = browser.address();
     let driver = Driver::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let (said, at) = runtime.block_on(async {
         let client = driver.browser(Screen::Desktop).await;
-        let said = tokio::time::timeout(3 * PATIENCE, walk(&client, &address)).await.expect("in time").expect("a walk");
+        let said =
+            tokio::time::timeout(3 * BROWSER_LIMIT, walk(&client, &address)).await.expect("in time").expect("a walk");
         let at = client.current_url().await.expect("an address");
         client.close().await.expect("closed");
         (said, at)
     });
-    desk.home.finish(started, &args).exits(0).reports("Logged in as");
+    browser.home.finish(started, &args).exits(0).reports("Logged in as");
     assert!(said.contains("You are signed in"), "{said}");
     assert_eq!((at.host_str(), at.path()), (Some("127.0.0.1"), "/callback"));
-    desk.home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
-    desk.home.run(&["verify", "work"]).exits(0);
-    desk.home.token("work");
+    browser.home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
+    browser.home.run(&["verify", "work"]).exits(0);
+    browser.home.token("work");
 }

@@ -1,4 +1,4 @@
-//! Sessions from django-oauth-toolkit, an authorization server that nobody here wrote.
+//! Sessions from the authorization server django-oauth-toolkit.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -6,33 +6,38 @@ use std::process::Child;
 
 use serde_json::{Value, json};
 
-use crate::site::{SECRET, Site, Visitor, get_with, post_form};
+use crate::django_site::{SECRET, Site, Visitor, get_with, post_form};
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER};
 
-/// `login work` at the site's authorization server as one of its clients, and more.
+/// Returns the arguments of `login work` as a client of the site, followed by `more`.
 fn login<'a>(issuer: &'a str, client: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&["login", "work", "--issuer", issuer, "--client-id", client, "-vvv"], more].concat()
 }
 
-/// Logs in by code: the sign-in address is opened elsewhere, and the browser comes back to authctl's own port.
+/// Logs in with the authorization code grant: opens the authorization URL and the redirect in a [`Visitor`].
 #[track_caller]
-fn by_code(home: &Sandbox, site: &Site, args: &[&str]) -> CommandOutput {
+fn log_in_by_code(home: &Sandbox, site: &Site, args: &[&str]) -> CommandOutput {
     let waiting = home.spawn(&[args, &["--no-browser"]].concat());
     let back = Visitor::allow(&waiting.wait_for_line(&site.at("/o/authorize/")));
     let mut done = Visitor::open(&back);
-    assert!(done.led_to.take().is_none() && done.html.contains("You are signed in"), "{} {}", done.status, done.html);
+    assert!(
+        done.external_redirect.take().is_none() && done.html.contains("You are signed in"),
+        "{} {}",
+        done.status,
+        done.html
+    );
     waiting.wait()
 }
 
-/// A home that is logged in as `program`.
+/// Returns a home that is logged in as the client `program`.
 fn logged_in(site: &Site) -> Sandbox {
     let home = Sandbox::new();
-    by_code(&home, site, &login(&site.at("/o"), "program", &[])).exits(0).reports("Logged in as");
+    log_in_by_code(&home, site, &login(&site.at("/o"), "program", &[])).exits(0).reports("Logged in as");
     home.session("work");
     home
 }
 
-/// Whether the server takes a token for good.
+/// Whether the server reports a token as active (RFC 7662).
 #[track_caller]
 fn active(site: &Site, token: &str) -> bool {
     let (status, answer) = post_form(&site.at("/o/introspect/"), Some(("service", SECRET)), &[("token", token)]);
@@ -45,7 +50,7 @@ fn refresh_token(home: &Sandbox) -> String {
 }
 
 #[test]
-fn by_code_through_its_pages_the_access_token_is_opaque_and_the_id_token_decides() {
+fn code_login_verifies_by_id_token_when_access_token_is_opaque() {
     let site = Site::start();
     let home = logged_in(&site);
     let token = home.token("work");
@@ -59,16 +64,16 @@ fn by_code_through_its_pages_the_access_token_is_opaque_and_the_id_token_decides
     let granted = home.run_offline(&["verify", "work", "--json"], "").exits(0).json();
     assert_eq!((&granted["claims"]["iss"], &granted["claims"]["aud"]), (&json!(site.at("/o")), &json!("program")));
     home.run(&["exec", "work", "--", "true"]).exits(0);
-    // Another's key denies it.
+    // With a key of another issuer the token is denied.
     let key = site.key("api");
     home.run(&["keys", "pin", "work", "--jwks", key.to_str().expect("text")]).exits(0);
     home.run(&["verify", "work"]).exits(4);
     assert!(home.leaks_in_files().is_empty());
-    site.no_secret_in_addresses(&home);
+    site.expect_no_secret_in_urls(&home);
 }
 
 #[test]
-fn without_discovery_its_endpoints_given_by_hand_do_the_same() {
+fn login_works_with_configured_endpoints_instead_of_discovery() {
     let (site, home) = (Site::start(), Sandbox::new());
     let (issuer, authorize, token) = (site.at("/o"), site.at("/o/authorize/"), site.at("/o/token/"));
     let (keys, revoke) = (site.at("/o/.well-known/jwks.json"), site.at("/o/revoke_token/"));
@@ -79,7 +84,7 @@ fn without_discovery_its_endpoints_given_by_hand_do_the_same() {
         ["--revocation-endpoint", &revoke],
         ["--scope", "openid profile"],
     ];
-    by_code(&home, &site, &login(&issuer, "program", by_hand.as_flattened())).exits(0);
+    log_in_by_code(&home, &site, &login(&issuer, "program", by_hand.as_flattened())).exits(0);
     home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
     home.run(&["verify", "work"]).exits(0);
     let before = home.token("work");
@@ -87,13 +92,13 @@ fn without_discovery_its_endpoints_given_by_hand_do_the_same() {
     assert_ne!(home.token("work"), before);
     home.run(&["verify", "work"]).exits(0);
     home.run(&["logout", "work"]).exits(0);
-    assert_eq!(site.noted("GET /o/.well-known/openid-configuration 200 -"), 0);
-    assert_eq!(site.noted("GET /.well-known/oauth-authorization-server/o 200 -"), 0);
-    assert!(site.noted("POST /o/revoke_token/ 200 -") > 0);
+    assert_eq!(site.requests("GET /o/.well-known/openid-configuration 200 -"), 0);
+    assert_eq!(site.requests("GET /.well-known/oauth-authorization-server/o 200 -"), 0);
+    assert!(site.requests("POST /o/revoke_token/ 200 -") > 0);
 }
 
 #[test]
-fn without_discovery_a_public_key_from_a_file_is_the_only_one_trusted() {
+fn key_from_a_file_is_the_only_trusted_key() {
     let (site, home) = (Site::start(), Sandbox::new());
     let (issuer, authorize, token) = (site.at("/o"), site.at("/o/authorize/"), site.at("/o/token/"));
     let by_hand = [["--authorization-endpoint", &authorize], ["--token-endpoint", &token], ["--scope", "openid"]];
@@ -101,7 +106,7 @@ fn without_discovery_a_public_key_from_a_file_is_the_only_one_trusted() {
     let args = login(&issuer, "program", by_hand.as_flattened());
     let pinning = |key: &Path| {
         let key = key.to_str().expect("text");
-        by_code(&home, &site, &[&args[..], &["--jwks", key]].concat())
+        log_in_by_code(&home, &site, &[&args[..], &["--jwks", key]].concat())
     };
     pinning(&strangers).exits(4).reports("signature");
     home.run(&["token", "work"]).exits(2);
@@ -110,15 +115,15 @@ fn without_discovery_a_public_key_from_a_file_is_the_only_one_trusted() {
     home.run(&["verify", "work"]).exits(0);
     home.run(&["refresh", "work"]).exits(0);
     home.run(&["verify", "work"]).exits(0);
-    assert_eq!(site.noted("GET /o/.well-known/jwks.json 200 -"), 0);
+    assert_eq!(site.requests("GET /o/.well-known/jwks.json 200 -"), 0);
 }
 
 #[test]
-fn on_another_device_with_the_code_shown_here() {
+fn device_login_reports_approval_and_denial() {
     let (site, home) = (Site::start(), Sandbox::new());
     let device = site.at("/o/device-authorization/");
     let issuer = site.at("/o");
-    // Its metadata names no such endpoint.
+    // The metadata has no device authorization endpoint.
     home.run(&login(&issuer, "device", &["--device"])).exits(5).reports("--device-authorization-endpoint");
     let args = login(&issuer, "device", &["--device", "--device-authorization-endpoint", &device]);
     let waiting = home.spawn(&args);
@@ -135,7 +140,7 @@ fn on_another_device_with_the_code_shown_here() {
     assert!(visitor.url.path().contains("device-grant-status"), "{} {}", visitor.url, visitor.html);
     waiting.wait().exits(0);
     assert!(active(&site, &home.token("work")));
-    // Who says no is heard.
+    // The user denies the next request.
     let waiting = home.spawn(&args);
     let code = waiting.wait_until("a code", |said| {
         Some(said.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned())
@@ -147,7 +152,7 @@ fn on_another_device_with_the_code_shown_here() {
 }
 
 #[test]
-fn a_client_whose_secret_is_changed_by_form_encoding() {
+fn client_secret_is_form_encoded() {
     let (site, home) = (Site::start(), Sandbox::new());
     home.register_secret(SECRET);
     let issuer = site.at("/o");
@@ -164,11 +169,11 @@ fn a_client_whose_secret_is_changed_by_form_encoding() {
         home.run(&["token", "work"]).exits(0);
     }
     assert!(home.leaks_in_files().is_empty());
-    site.no_secret_in_addresses(&home);
+    site.expect_no_secret_in_urls(&home);
 }
 
 #[test]
-fn with_user_name_and_password() {
+fn password_grant_logs_in() {
     let (site, home) = (Site::start(), Sandbox::new());
     let issuer = site.at("/o");
     let args = login(&issuer, "typist", &["--password", "--username", USER, "--password-stdin"]);
@@ -181,7 +186,7 @@ fn with_user_name_and_password() {
 }
 
 #[test]
-fn a_refresh_token_is_rotated_and_used_again_by_another_ends_the_session_once() {
+fn reused_refresh_token_ends_the_session() {
     let site = Site::start();
     let home = logged_in(&site);
     let (first, old) = (home.token("work"), refresh_token(&home));
@@ -191,37 +196,41 @@ fn a_refresh_token_is_rotated_and_used_again_by_another_ends_the_session_once() 
     let new = refresh_token(&home);
     assert_ne!(new, old, "the new refresh token is the one kept");
     home.run(&["refresh", "work"]).exits(0);
-    // A thief of the first one comes late: the server ends the whole family.
+    // Reuse of the first refresh token: the server revokes the session.
     let again = [("grant_type", "refresh_token"), ("client_id", "program"), ("refresh_token", old.as_str())];
     let (status, answer) = post_form(&site.at("/o/token/"), None, &again);
     assert_eq!((status, &answer["error"]), (400, &json!("invalid_grant")));
     let ended = home.run(&["refresh", "work", "--json"]).exits(3).error();
     assert_eq!(ended["code"], "login_required", "{ended}");
-    let asked = site.noted("POST /o/token/ 400 refresh_token");
+    let asked = site.requests("POST /o/token/ 400 refresh_token");
     home.run(&["refresh", "work"]).exits(3);
     home.expire("work");
     home.run(&["token", "work"]).exits(3);
-    assert_eq!(site.noted("POST /o/token/ 400 refresh_token"), asked, "a session that is over is not asked for again");
+    assert_eq!(
+        site.requests("POST /o/token/ 400 refresh_token"),
+        asked,
+        "a session that is over is not asked for again"
+    );
 }
 
 #[test]
-fn logging_out_ends_both_tokens_at_the_server() {
+fn logout_revokes_both_tokens() {
     let site = Site::start();
     let home = logged_in(&site);
     let (token, refresh) = (home.token("work"), refresh_token(&home));
     assert!(active(&site, &token));
-    // The document that names the revocation endpoint is RFC 8414's: OpenID Connect's names none here.
+    // Only the metadata of RFC 8414 has a revocation endpoint, not that of OpenID Connect Discovery.
     let said = home.run(&["logout", "work", "-vvv"]).exits(0);
     assert!(said.stderr.contains("revoked") && !said.stderr.contains("no revocation endpoint"), "{}", said.stderr);
     assert!(!active(&site, &token));
     let again = [("grant_type", "refresh_token"), ("client_id", "program"), ("refresh_token", refresh.as_str())];
     assert_eq!(post_form(&site.at("/o/token/"), None, &again).0, 400);
     home.run(&["token", "work"]).exits(3);
-    site.no_secret_in_addresses(&home);
+    site.expect_no_secret_in_urls(&home);
 }
 
 #[test]
-fn an_issuer_with_a_slash_too_many_is_told_by_its_right_name() {
+fn issuer_with_trailing_slash_is_reported_with_the_right_url() {
     let (site, home) = (Site::start(), Sandbox::new());
     let ran = home.run(&login(&site.at("/o/"), "program", &["--no-browser", "--json"])).exits(5);
     let error = ran.error();
@@ -232,7 +241,7 @@ fn an_issuer_with_a_slash_too_many_is_told_by_its_right_name() {
 }
 
 #[test]
-fn twenty_at_expiry_are_one_refresh_at_the_server() {
+fn twenty_token_commands_share_one_refresh() {
     let site = Site::start();
     let home = logged_in(&site);
     let before = home.token("work");
@@ -241,18 +250,18 @@ fn twenty_at_expiry_are_one_refresh_at_the_server() {
     let got: Vec<String> =
         started.into_iter().map(|child| home.finish(child, &["token"]).exits(0).line().to_owned()).collect();
     assert!(got[0] != before && got.iter().all(|token| *token == got[0]), "twenty times the same new token");
-    assert_eq!(site.noted("POST /o/token/ 200 refresh_token"), 1);
-    assert_eq!(site.noted("POST /o/token/ 400 refresh_token"), 0);
+    assert_eq!(site.requests("POST /o/token/ 200 refresh_token"), 1);
+    assert_eq!(site.requests("POST /o/token/ 400 refresh_token"), 0);
     assert!(active(&site, &got[0]));
 }
 
-/// A port of loopback that was free a moment ago.
+/// Returns a free port.
 fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port").local_addr().expect("bound").port()
 }
 
 #[track_caller]
-fn comes_back_to(redirect: &str, as_sent: &str) {
+fn expect_redirect_to(redirect: &str, as_sent: &str) {
     let (site, home) = (Site::with(json!({"redirect": redirect})), Sandbox::new());
     let issuer = site.at("/o");
     let args = login(&issuer, "elsewhere", &["--redirect-uri", redirect]);
@@ -263,9 +272,9 @@ fn comes_back_to(redirect: &str, as_sent: &str) {
     assert!(done.html.contains("You are signed in"), "{}", done.html);
     waiting.wait().exits(0);
     home.token("work");
-    // The next login is as the first.
-    by_code(&home, &site, &["login", "work"]).exits(0);
-    // With authctl's own address the server knows no such client.
+    // The next login uses the stored redirect URI.
+    log_in_by_code(&home, &site, &["login", "work"]).exits(0);
+    // The server refuses the default redirect URI.
     home.run(&["profile", "set", "work", "redirect_uri="]).exits(0);
     let waiting = home.spawn(&["login", "work", "--no-browser"]);
     let mut refused = Visitor::open(&waiting.wait_for_line(&site.at("/o/authorize/")));
@@ -276,18 +285,18 @@ fn comes_back_to(redirect: &str, as_sent: &str) {
 }
 
 #[test]
-fn the_browser_comes_back_to_localhost_at_its_own_port_and_path() {
+fn redirect_uri_may_name_localhost_with_port_and_path() {
     let redirect = format!("http://localhost:{}/cb", free_port());
-    comes_back_to(&redirect, &format!("{redirect}?"));
+    expect_redirect_to(&redirect, &format!("{redirect}?"));
 }
 
 #[test]
-fn the_browser_comes_back_to_ipv6_loopback() {
-    comes_back_to("http://[::1]/callback", "http://[::1]:");
+fn redirect_uri_may_name_ipv6_loopback() {
+    expect_redirect_to("http://[::1]/callback", "http://[::1]:");
 }
 
 #[test]
-fn a_fixed_port_that_is_taken_is_told_before_anybody_signs_in() {
+fn redirect_port_in_use_is_reported_before_the_sign_in() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let redirect = format!("http://localhost:{}/cb", taken.local_addr().expect("bound").port());
     let (site, home) = (Site::with(json!({"redirect": redirect})), Sandbox::new());

@@ -54,12 +54,12 @@ impl FakeClock {
         self.write();
     }
 
-    /// Lets the machine be up for longer while the wall clock is held where it is.
+    /// Advances the boot time only.
     pub fn advance_boottime(&mut self, seconds: i64) {
         self.boottime_ahead += seconds;
     }
 
-    /// Suspends the machine: wall clock and boot time go on, the monotonic clock stands still.
+    /// Suspends the machine: wall clock and boot time advance, the monotonic clock does not.
     pub fn suspend(&mut self, seconds: i64) {
         self.set_wall_clock(seconds);
         self.advance_boottime(seconds);
@@ -78,7 +78,7 @@ impl FakeClock {
     pub fn run(&self, args: &[&str]) -> CommandOutput {
         let script = format!("mount --bind boot-id {BOOT_ID} && exec \"$@\"");
         let boottime = format!("--boottime={}", self.boottime_ahead);
-        // A user who is not root is root in a user namespace of its own.
+        // Without root, a user namespace is needed for the others.
         let user: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--map-root-user"] };
         let namespaces = ["--fork", "--mount", "--time", &boottime, "--", "sh", "-c", &script, "sh"];
         let check = [user, &namespaces[..], &["true"]].concat();

@@ -1,38 +1,38 @@
-//! Against keychains, browsers and tools that nobody here wrote.
+//! End-to-end tests with real keychains, browsers, authorization servers, proxies and HTTP clients.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
-mod addresses;
+mod agent_access;
 mod agent_clients;
 mod agent_clock;
-mod agent_guarded;
 mod agent_keychain;
-mod agent_notifies;
+mod agent_notification;
 mod agent_service;
 mod agent_support;
-mod authority;
-mod browser;
-mod crowd;
-mod directories;
+mod browser_login;
+mod concurrent_refresh;
+mod directory_owner;
 mod django_browser;
 mod django_jwt;
 mod django_oauth;
-mod driver;
+mod dual_stack;
 mod fake_clock;
-mod hostile;
-mod kept;
-mod keychain;
+mod keychain_session;
+mod keychain_store;
 #[path = "../support/keyring.rs"]
 mod keyring;
+mod redirect_listener;
+mod system_ca;
+mod webdriver;
 
+mod django_site;
 #[path = "../support/network.rs"]
 mod network;
 mod oidc_provider;
 mod openapi;
 mod proxy;
-mod silence;
-mod site;
+mod silent_network;
 mod ssh;
 #[path = "../support/mod.rs"]
 mod support;
-mod verify_alone;
 mod verify_clock;
+mod verify_offline;

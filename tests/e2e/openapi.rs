@@ -1,5 +1,4 @@
-//! The agent against its own description: schemathesis asks it all that the description allows and much that it does not,
-//! and holds each answer against it.
+//! The agent conforms to its OpenAPI description: schemathesis sends valid and invalid requests and checks the responses.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -13,14 +12,14 @@ use crate::agent_support::{KillOnDrop, agent, asked, socket_of};
 use crate::support::process::wait_until;
 use crate::support::{self, Sandbox, contains};
 
-/// Where `tests/run` puts schemathesis.
+/// Returns the schemathesis program that `tests/install` installs.
 fn schemathesis() -> PathBuf {
     let at = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/schemathesis/bin/schemathesis");
     assert!(at.is_file(), "not installed: {}; `tests/run` installs what the tests drive", at.display());
     at
 }
 
-/// Lets programs that only speak TCP ask at `socket`: what comes goes on, both ways. The address is the answer.
+/// Forwards TCP connections to `socket`, for programs without Unix sockets. Returns the base URL.
 fn bridge(socket: &Path) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = format!("http://{}", listener.local_addr().expect("bound"));
@@ -30,11 +29,11 @@ fn bridge(socket: &Path) -> String {
             let Ok(agent) = UnixStream::connect(&socket) else { continue };
             let (to_agent, from_client) = (agent.try_clone().expect("cloned"), client.try_clone().expect("cloned"));
             std::thread::spawn(move || {
-                pass(from_client, &to_agent);
+                copy(from_client, &to_agent);
                 let _ = to_agent.shutdown(Shutdown::Write);
             });
             std::thread::spawn(move || {
-                pass_answers(agent, &client);
+                copy_response(agent, &client);
                 let _ = client.shutdown(Shutdown::Both);
             });
         }
@@ -42,7 +41,7 @@ fn bridge(socket: &Path) -> String {
     address
 }
 
-fn pass(mut from: impl Read, mut to: impl Write) {
+fn copy(mut from: impl Read, mut to: impl Write) {
     let mut piece = [0; 8192];
     while let Ok(length @ 1..) = from.read(&mut piece) {
         if to.write_all(&piece[..length]).is_err() {
@@ -51,8 +50,8 @@ fn pass(mut from: impl Read, mut to: impl Write) {
     }
 }
 
-/// Events go on for ever, and a program that reads whole answers would wait as long: what it is sent ends after the first.
-fn pass_answers(mut from: UnixStream, mut to: &TcpStream) {
+/// Copies a response, and ends an event stream after its first event: schemathesis reads whole responses.
+fn copy_response(mut from: UnixStream, mut to: &TcpStream) {
     let (mut piece, mut events) = ([0; 8192], false);
     while let Ok(length @ 1..) = from.read(&mut piece) {
         let came = &piece[..length];
@@ -68,7 +67,7 @@ fn pass_answers(mut from: UnixStream, mut to: &TcpStream) {
     }
 }
 
-struct Scene {
+struct Setup {
     home: Sandbox,
     agent: KillOnDrop,
     _issuer: DevIssuer,
@@ -76,22 +75,22 @@ struct Scene {
     socket: PathBuf,
 }
 
-fn scene() -> Scene {
+fn setup() -> Setup {
     let (home, issuer) = (Sandbox::new(), support::quick_issuer());
     home.log_in("work", &issuer);
     home.session("work");
     let agent = agent(&home, &[]);
     let socket = socket_of(&home);
     let address = bridge(&socket);
-    Scene { home, agent, _issuer: issuer, address, socket }
+    Setup { home, agent, _issuer: issuer, address, socket }
 }
 
-impl Scene {
+impl Setup {
     /// Runs schemathesis with every check it has.
     #[track_caller]
-    fn holds_to_its_description(&self, args: &[&str]) {
+    fn expect_conformance(&self, args: &[&str]) {
         let config = self.home.path().join("schemathesis.toml");
-        // With another home's mark every answer would be the same.
+        // Requests for another home are all refused.
         let mark = format!("{} {}", self.home.config_file().display(), self.home.path().join("data/authctl").display());
         std::fs::write(&config, format!("{EXPECTED}\n[parameters]\n\"header.Authctl-Home\" = \"{mark}\"\n"))
             .expect("written");
@@ -107,7 +106,7 @@ impl Scene {
                 "--no-color",
                 "--max-failures=20",
             ])
-            // The same requests each time: a failure is this change's, and can be seen again.
+            // The same requests in each run.
             .args(["--seed=1", "--generation-deterministic", "--request-timeout=10", "--suppress-health-check=all"])
             .args(["--continue-on-failure", "--output-sanitize=false", "--exclude-path=/v1/stop"])
             .args(args)
@@ -121,7 +120,7 @@ impl Scene {
     }
 }
 
-/// What is a right answer beside the usual: the issuer may refuse what is asked of it, and a file may be out of reach.
+/// Responses that are correct in addition to the default ones: the issuer may refuse a request, a file may be unreadable.
 const EXPECTED: &str = "
 [checks]
 not_a_server_error.expected-statuses = [\"2xx\", \"3xx\", \"4xx\", 502, 503]
@@ -130,11 +129,11 @@ negative_data_rejection.expected-statuses = [400, 404, 413, 423]
 ";
 
 #[test]
-fn an_unlocked_agent_does_what_it_says_of_itself() {
-    let scene = scene();
-    // What locks it has a run of its own.
-    scene.holds_to_its_description(&["--max-examples=15", "--exclude-path=/v1/lock"]);
-    let (_, log) = asked(&scene.socket, "GET", "/v1/log", "");
+fn unlocked_agent_matches_its_openapi_description() {
+    let setup = setup();
+    // The request that locks the agent is tested separately.
+    setup.expect_conformance(&["--max-examples=15", "--exclude-path=/v1/lock"]);
+    let (_, log) = asked(&setup.socket, "GET", "/v1/log", "");
     let done: Vec<&str> =
         log["entries"].as_array().expect("entries").iter().filter_map(|e| e["what"].as_str()).collect();
     for action in ["token", "id_token", "refresh"] {
@@ -143,41 +142,41 @@ fn an_unlocked_agent_does_what_it_says_of_itself() {
 }
 
 #[test]
-fn locked_and_unlocked_it_does_what_it_says_of_itself() {
-    let scene = scene();
-    // The first request that is right locks it.
-    scene.holds_to_its_description(&["--max-examples=10", "--include-path=/v1/lock"]);
-    // A wrong passphrase is answered later each time: few of them.
-    scene.holds_to_its_description(&["--max-examples=1", "--include-path=/v1/unlock", "--phases=examples,coverage"]);
-    scene.holds_to_its_description(&["--max-examples=5", "--exclude-path=/v1/unlock"]);
-    let (status, state) = asked(&scene.socket, "GET", "/v1/agent", "");
+fn locked_agent_matches_its_openapi_description() {
+    let setup = setup();
+    // The first valid request locks the agent.
+    setup.expect_conformance(&["--max-examples=10", "--include-path=/v1/lock"]);
+    // Each wrong passphrase delays the next response.
+    setup.expect_conformance(&["--max-examples=1", "--include-path=/v1/unlock", "--phases=examples,coverage"]);
+    setup.expect_conformance(&["--max-examples=5", "--exclude-path=/v1/unlock"]);
+    let (status, state) = asked(&setup.socket, "GET", "/v1/agent", "");
     assert_eq!((status, &state["locked"], &state["sessions"]), (200, &true.into(), &0.into()), "{state}");
 }
 
 #[test]
-fn it_stops_as_described() {
-    let mut scene = scene();
-    let described = described(&scene.socket, "/v1/stop", "post");
-    let (status, problem) = asked(&scene.socket, "GET", "/v1/stop", "");
+fn stop_matches_its_description() {
+    let mut setup = setup();
+    let described = described(&setup.socket, "/v1/stop", "post");
+    let (status, problem) = asked(&setup.socket, "GET", "/v1/stop", "");
     assert_eq!((status, &problem["code"]), (405, &"method_not_allowed".into()), "{problem}");
-    let (status, stopping) = asked(&scene.socket, "POST", "/v1/stop", "");
+    let (status, stopping) = asked(&setup.socket, "POST", "/v1/stop", "");
     assert!(described["responses"][status.to_string()].is_object(), "{status} is not described");
-    assert_eq!((status, stopping), (200, serde_json::json!({"pid": scene.agent.0.id()})));
-    let ended = wait_until("its end", || scene.agent.0.try_wait().expect("waited"));
-    assert!(ended.success() && !scene.socket.exists(), "{ended}");
+    assert_eq!((status, stopping), (200, serde_json::json!({"pid": setup.agent.0.id()})));
+    let ended = wait_until("its end", || setup.agent.0.try_wait().expect("waited"));
+    assert!(ended.success() && !setup.socket.exists(), "{ended}");
 }
 
 #[test]
-fn another_homes_mark_is_answered_as_described() {
-    let scene = scene();
-    let described = described(&scene.socket, "/v1/token", "get");
-    let url = format!("{}/v1/token", scene.address);
+fn request_for_another_home_matches_its_description() {
+    let setup = setup();
+    let described = described(&setup.socket, "/v1/token", "get");
+    let url = format!("{}/v1/token", setup.address);
     let (status, body) = support::http::get(&url, &["Authctl-Home: /elsewhere /nowhere"]);
     assert!(described["responses"][status.to_string()].is_object(), "{status} is not described");
     assert!(status == 421 && body.contains(r#""code":"another_home""#) && !body.contains("access_token"), "{body}");
 }
 
-/// What the agent says of a request.
+/// Returns the agent's description of a request.
 fn described(socket: &Path, path: &str, method: &str) -> serde_json::Value {
     asked(socket, "GET", "/v1/openapi.json", "").1["paths"][path][method].clone()
 }

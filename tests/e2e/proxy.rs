@@ -1,4 +1,4 @@
-//! Through proxies that nobody here wrote, to an issuer whose certificate is by an authority of one's own.
+//! HTTP and SOCKS proxies in front of an issuer with a certificate of a private CA.
 
 use std::net::TcpListener;
 
@@ -7,28 +7,28 @@ use crate::network::{CompanyNetwork, NAME, Proxy, free_port, listener, log_in};
 use crate::support::parts;
 use crate::support::{self, Sandbox};
 
-/// Everything that says where a proxy is.
+/// The variables that name a proxy.
 const VARIABLES: [&str; 6] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
-const CLERK: &str = "clerk";
-const CLERKS_PASSWORD: &str = "tr0ub4dor-and-3";
+const PROXY_USER: &str = "clerk";
+const PROXY_PASSWORD: &str = "tr0ub4dor-and-3";
 
 fn company() -> CompanyNetwork {
     parts::require(&["openssl"]);
     let company = CompanyNetwork::new();
-    company.home.register_secret(CLERKS_PASSWORD);
+    company.home.register_secret(PROXY_PASSWORD);
     company
 }
 
-/// Fails unless it says that nothing was reached, and which proxy it was that did not do.
+/// Fails the test unless the error names the issuer, the proxy and the reason.
 #[track_caller]
-fn blames(ran: support::CommandOutput, proxy: &str, why: &str) {
+fn expect_proxy_error(ran: support::CommandOutput, proxy: &str, why: &str) {
     let ran = ran.exits(6).reports(NAME).reports(&format!("the proxy {proxy} ")).reports(why).reports("HTTPS_PROXY");
-    assert!(!ran.stderr.contains(CLERK), "the user of the proxy is nobody's business: {}", ran.stderr);
+    assert!(!ran.stderr.contains(PROXY_USER), "the user name of the proxy is printed: {}", ran.stderr);
 }
 
 #[test]
-fn through_an_http_proxy_by_each_of_its_variables() {
+fn http_proxy_is_taken_from_each_variable() {
     let mut company = company();
     let proxy = Proxy::http(&company, None);
     let url = format!("http://{}", proxy.at);
@@ -44,7 +44,7 @@ fn through_an_http_proxy_by_each_of_its_variables() {
         assert!(proxy.used() > used, "{variable}");
         used = proxy.used();
     }
-    // The issuer is https, and only the proxy finds it.
+    // HTTP_PROXY does not apply to https, and only the proxy can resolve the name of the issuer.
     company.home.set("HTTP_PROXY", &url);
     company.home.advance_time("work", 301);
     company.home.run(&["refresh", "work"]).exits(6).reports("its name could not be resolved");
@@ -52,24 +52,24 @@ fn through_an_http_proxy_by_each_of_its_variables() {
 }
 
 #[test]
-fn through_an_http_proxy_that_wants_a_password() {
+fn http_proxy_with_a_password() {
     let mut company = company();
-    let proxy = Proxy::http(&company, Some((CLERK, CLERKS_PASSWORD)));
+    let proxy = Proxy::http(&company, Some((PROXY_USER, PROXY_PASSWORD)));
     company.home.set("HTTPS_PROXY", format!("http://{}", proxy.at));
-    blames(company.log_in(), &proxy.at, "407");
+    expect_proxy_error(company.log_in(), &proxy.at, "407");
     company.home.register_secret("wrong-words");
-    company.home.set("HTTPS_PROXY", format!("http://{CLERK}:wrong-words@{}", proxy.at));
-    // This proxy says 401 then, where 407 is meant.
-    blames(company.log_in(), &proxy.at, "maybe the user name and password");
+    company.home.set("HTTPS_PROXY", format!("http://{PROXY_USER}:wrong-words@{}", proxy.at));
+    // tinyproxy responds with 401 instead of 407.
+    expect_proxy_error(company.log_in(), &proxy.at, "maybe the user name and password");
     assert_eq!(company.issuer.stats().requests.len(), 0);
-    company.home.set("HTTPS_PROXY", format!("http://{CLERK}:{CLERKS_PASSWORD}@{}", proxy.at));
+    company.home.set("HTTPS_PROXY", format!("http://{PROXY_USER}:{PROXY_PASSWORD}@{}", proxy.at));
     company.log_in().exits(0);
     company.refreshes();
     assert!(company.home.leaks_in_files().iter().all(|file| file.ends_with("tinyproxy.conf")));
 }
 
 #[test]
-fn through_a_proxy_that_speaks_tls_itself() {
+fn https_proxy_is_used() {
     let mut company = company();
     let proxy = Proxy::http(&company, None);
     let (listener, port) = listener();
@@ -85,11 +85,15 @@ fn through_a_proxy_that_speaks_tls_itself() {
     assert!(proxy.used() > used, "the proxy was used for the refresh");
     drop(front);
     company.home.advance_time("work", 301);
-    blames(company.home.run(&["refresh", "work"]), &format!("{NAME}:{port}"), "no connection to or through the proxy");
+    expect_proxy_error(
+        company.home.run(&["refresh", "work"]),
+        &format!("{NAME}:{port}"),
+        "no connection to or through the proxy",
+    );
 }
 
 #[test]
-fn the_agent_refreshes_through_the_proxy_that_it_was_started_with() {
+fn agent_uses_the_proxy_it_was_started_with() {
     let mut company = company();
     let proxy = Proxy::http(&company, None);
     company.home.set("HTTPS_PROXY", format!("http://{}", proxy.at));
@@ -103,7 +107,7 @@ fn the_agent_refreshes_through_the_proxy_that_it_was_started_with() {
 }
 
 #[test]
-fn through_a_socks_proxy() {
+fn socks_proxy_is_used() {
     let mut company = company();
     let proxy = Proxy::socks(&company, None);
     company.home.set("ALL_PROXY", format!("socks5h://{}", proxy.at));
@@ -112,7 +116,7 @@ fn through_a_socks_proxy() {
     assert!(used > 0, "the proxy was used");
     company.refreshes();
     assert!(proxy.used() > used, "the proxy was used for the refresh");
-    // socks5 looks the name up here, where nobody knows it, until somebody does.
+    // With socks5 the client resolves the name, which fails at first.
     company.home.set("ALL_PROXY", format!("socks5://{}", proxy.at));
     company.home.advance_time("work", 301);
     let ran = company.home.run(&["refresh", "work"]).exits(6).reports("its name could not be resolved");
@@ -126,22 +130,22 @@ fn through_a_socks_proxy() {
 }
 
 #[test]
-fn through_a_socks_proxy_that_wants_a_password() {
+fn socks_proxy_with_a_password() {
     let mut company = company();
-    let proxy = Proxy::socks(&company, Some((CLERK, CLERKS_PASSWORD)));
+    let proxy = Proxy::socks(&company, Some((PROXY_USER, PROXY_PASSWORD)));
     company.home.set("HTTPS_PROXY", format!("socks5h://{}", proxy.at));
-    blames(company.log_in(), &proxy.at, "it may want a user name and password");
+    expect_proxy_error(company.log_in(), &proxy.at, "it may want a user name and password");
     company.home.register_secret("wrong-words");
-    company.home.set("HTTPS_PROXY", format!("socks5h://{CLERK}:wrong-words@{}", proxy.at));
-    blames(company.log_in(), &proxy.at, "it does not accept the user name and password");
-    company.home.set("HTTPS_PROXY", format!("socks5h://{CLERK}:{CLERKS_PASSWORD}@{}", proxy.at));
+    company.home.set("HTTPS_PROXY", format!("socks5h://{PROXY_USER}:wrong-words@{}", proxy.at));
+    expect_proxy_error(company.log_in(), &proxy.at, "it does not accept the user name and password");
+    company.home.set("HTTPS_PROXY", format!("socks5h://{PROXY_USER}:{PROXY_PASSWORD}@{}", proxy.at));
     company.log_in().exits(0);
     company.refreshes();
     assert_eq!(company.home.leaks_in_files(), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]
-fn no_proxy_is_a_way_around_it() {
+fn no_proxy_bypasses_the_proxy() {
     let mut company = company();
     let proxy = Proxy::http(&company, None);
     for (name, value) in company.names() {
@@ -159,37 +163,37 @@ fn no_proxy_is_a_way_around_it() {
 }
 
 #[test]
-fn a_proxy_that_is_down_unknown_or_silent_is_named_without_its_password() {
+fn unreachable_proxy_is_reported_without_its_password() {
     let mut company = company();
     let good = Proxy::http(&company, None);
     company.home.set("HTTPS_PROXY", format!("http://{}", good.at));
     company.log_in().exits(0);
     let nobody = format!("127.0.0.1:{}", free_port());
     for scheme in ["http", "socks5h"] {
-        company.home.set("HTTPS_PROXY", format!("{scheme}://{CLERK}:{CLERKS_PASSWORD}@{nobody}"));
-        blames(company.log_in(), &nobody, "no connection to or through the proxy");
+        company.home.set("HTTPS_PROXY", format!("{scheme}://{PROXY_USER}:{PROXY_PASSWORD}@{nobody}"));
+        expect_proxy_error(company.log_in(), &nobody, "no connection to or through the proxy");
     }
-    company.home.set("HTTPS_PROXY", format!("http://{CLERK}:{CLERKS_PASSWORD}@proxy.invalid:3128"));
-    blames(company.log_in(), "proxy.invalid:3128", "could not be resolved");
+    company.home.set("HTTPS_PROXY", format!("http://{PROXY_USER}:{PROXY_PASSWORD}@proxy.invalid:3128"));
+    expect_proxy_error(company.log_in(), "proxy.invalid:3128", "could not be resolved");
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = silent.local_addr().expect("bound").to_string();
-    company.home.set("HTTPS_PROXY", format!("http://{CLERK}:{CLERKS_PASSWORD}@{at}"));
-    blames(company.home.run(&["refresh", "work", "-vvv"]), &at, "nothing within 8 seconds");
-    // Nothing has happened to the session.
+    company.home.set("HTTPS_PROXY", format!("http://{PROXY_USER}:{PROXY_PASSWORD}@{at}"));
+    expect_proxy_error(company.home.run(&["refresh", "work", "-vvv"]), &at, "nothing within 8 seconds");
+    // The session is intact.
     company.home.set("HTTPS_PROXY", format!("http://{}", good.at));
     company.home.run(&["refresh", "work"]).exits(0);
     assert_eq!(company.issuer.stats().token_requests["refresh_token"], 1);
 }
 
 #[test]
-fn a_proxy_that_does_not_reach_the_issuer_is_told_from_one_that_is_not_reached() {
+fn proxy_that_cannot_reach_the_issuer_is_reported() {
     let mut company = company();
     let proxy = Proxy::http(&company, None);
     company.home.set("HTTPS_PROXY", format!("http://{}", proxy.at));
     company.log_in().exits(0);
     company.stop_issuer();
     company.home.advance_time("work", 301);
-    blames(
+    expect_proxy_error(
         company.home.run(&["refresh", "work"]),
         &proxy.at,
         "gives no connection to it (it refused, or could not connect",
@@ -197,11 +201,11 @@ fn a_proxy_that_does_not_reach_the_issuer_is_told_from_one_that_is_not_reached()
     drop(proxy);
     let proxy = Proxy::socks(&company, None);
     company.home.set("HTTPS_PROXY", format!("socks5h://{}", proxy.at));
-    blames(company.home.run(&["refresh", "work"]), &proxy.at, "gives no connection to it (");
+    expect_proxy_error(company.home.run(&["refresh", "work"]), &proxy.at, "gives no connection to it (");
 }
 
 #[test]
-fn an_issuer_on_this_machine_is_never_asked_through_a_proxy() {
+fn loopback_issuer_bypasses_the_proxy() {
     for ipv6 in [false, true] {
         let issuer = support::issuer(|options| {
             options.algorithm = authctl::dev_issuer::Algorithm::ES256;
@@ -222,7 +226,7 @@ fn an_issuer_on_this_machine_is_never_asked_through_a_proxy() {
 }
 
 #[test]
-fn an_authority_of_ones_own_is_trusted_where_it_is_named_and_nowhere_else() {
+fn private_ca_is_trusted_only_where_it_is_configured() {
     let mut company = company();
     for (name, value) in company.names() {
         company.home.set(name, value);
@@ -236,7 +240,7 @@ fn an_authority_of_ones_own_is_trusted_where_it_is_named_and_nowhere_else() {
     company.home.unset("SSL_CERT_FILE");
     company.home.advance_time("work", 301);
     company.home.run(&["refresh", "work"]).exits(6).reports("UnknownIssuer");
-    // In the profile it is kept.
+    // `--ca-cert` is stored in the profile.
     company.log_in().exits(0);
     company.refreshes();
 }

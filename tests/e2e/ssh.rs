@@ -1,4 +1,4 @@
-//! Over a real SSH session, and in jobs that have no terminal at all.
+//! Logins over a real SSH session, and in jobs without a terminal.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -12,17 +12,17 @@ use crate::support::process::{RunningCommand, wait_until};
 use crate::support::stub_server::StubServer;
 use crate::support::{self, AUTHCTL, CommandOutput, Sandbox, USER};
 
-/// The user that an sshd started by root hands its unprivileged work to, and the directory that it locks that into.
+/// The user and the empty directory that sshd, started by root, needs for privilege separation.
 const SSHD_USER: &str = "sshd:x:65534:65534::/run/sshd:/usr/sbin/nologin\n";
 
-/// Runs "$@" with what [`SSHD_USER`] describes, in a mount namespace: the machine's own files stay as they are.
+/// Runs "$@" in a mount namespace that has [`SSHD_USER`]: the files of the machine do not change.
 const AS_ROOT: &str = r#"
 mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && mount --bind "$1" /etc/passwd || exit 99
 shift
 exec "$@"
 "#;
 
-/// An SSH server of its own for whoever runs the test; ends when dropped.
+/// An SSH server for the user who runs the test; killed when dropped.
 struct Server {
     child: Child,
     dir: tempfile::TempDir,
@@ -39,7 +39,7 @@ impl Drop for Server {
 impl Server {
     fn start() -> Self {
         parts::require(&["ssh", "ssh-keygen"]);
-        // It re-executes itself, and insists on an absolute path for that.
+        // sshd re-executes itself and requires an absolute path.
         let sshd = parts::program("sshd");
         let dir = tempfile::Builder::new().prefix("authctl-sshd-").tempdir().expect("a temporary directory");
         let at = |name: &str| dir.path().join(name);
@@ -87,7 +87,7 @@ impl Server {
         server
     }
 
-    /// Runs the program of this home by way of SSH, with a terminal there or without. What it says there is on `stderr`.
+    /// Runs authctl over SSH, with or without a terminal. Its output is on `stderr`.
     fn runs<'a>(&self, home: &'a Sandbox, terminal: bool, args: &[&str]) -> RunningCommand<'a> {
         let at = |name: &str| self.dir.path().join(name).display().to_string();
         let plain = home.command(&[]);
@@ -119,7 +119,7 @@ fn device_issuer() -> DevIssuer {
     })
 }
 
-/// A home with a display, as `ssh -X` has one, and a browser that leaves a mark.
+/// A home with a display, as with `ssh -X`, and a browser script that writes the URL to a file.
 fn desk() -> (Sandbox, PathBuf) {
     use std::os::unix::fs::PermissionsExt as _;
     let mut home = Sandbox::new();
@@ -136,7 +136,7 @@ fn login<'a>(issuer: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
-fn over_ssh_a_code_is_offered_and_no_browser_started_unless_asked_for() {
+fn login_over_ssh_uses_a_device_code_unless_browser_is_requested() {
     let (server, issuer, (home, opened)) = (Server::start(), device_issuer(), desk());
     let waiting = server.runs(&home, true, &login(issuer.issuer(), &[]));
     waiting.reports("You are over SSH, so no browser is opened here; `--browser` opens one all the same.");
@@ -157,7 +157,7 @@ fn over_ssh_a_code_is_offered_and_no_browser_started_unless_asked_for() {
 }
 
 #[test]
-fn over_ssh_at_an_issuer_without_codes_the_address_is_pasted() {
+fn login_over_ssh_without_device_grant_asks_for_the_redirect_url() {
     let (server, (home, opened)) = (Server::start(), desk());
     let issuer = StubServer::without_device_grant();
     let mut waiting = server.runs(&home, true, &login(&issuer.url, &[]));
@@ -168,32 +168,32 @@ fn over_ssh_at_an_issuer_without_codes_the_address_is_pasted() {
     assert!(!opened.exists(), "a browser was opened");
 }
 
-/// Fails unless it ended because nobody was there, and named what to run.
+/// Fails the test unless the command exited with 3 and names the command to run.
 #[track_caller]
-fn nobody(ran: CommandOutput, run: &str) {
+fn expect_login_required(ran: CommandOutput, run: &str) {
     ran.exits(3).reports(run);
 }
 
 #[test]
-fn without_a_terminal_nothing_waits() {
+fn commands_without_a_terminal_fail_instead_of_prompting() {
     let (server, issuer, (home, opened)) = (Server::start(), device_issuer(), desk());
-    // There is no profile yet that a shorter command could mean.
+    // Without a profile, the hint cannot be a shorter command.
     let again = "run the same command in a terminal";
-    nobody(server.runs(&home, false, &login(issuer.issuer(), &[])).wait(), again);
+    expect_login_required(server.runs(&home, false, &login(issuer.issuer(), &[])).wait(), again);
     let job = |args: &[&str]| {
         let args = [&["--wait", AUTHCTL], args].concat();
         home.run_command(&mut home.command_for("setsid", &args))
     };
-    nobody(job(&login(issuer.issuer(), &[])), again);
+    expect_login_required(job(&login(issuer.issuer(), &[])), again);
     assert_eq!(issuer.stats().requests.len(), 0, "nothing was asked of the issuer");
-    // A session that the issuer has ended.
+    // A session that the issuer has revoked.
     home.log_in("work", &issuer);
     issuer.revoke_everything();
     home.advance_time("work", 301);
-    nobody(job(&["token", "work"]), "authctl login work");
-    nobody(job(&["token", "work", "--json"]), "authctl login work");
-    nobody(server.runs(&home, false, &["token", "work"]).wait(), "authctl login work");
-    nobody(job(&["login", "work"]), "authctl login work");
+    expect_login_required(job(&["token", "work"]), "authctl login work");
+    expect_login_required(job(&["token", "work", "--json"]), "authctl login work");
+    expect_login_required(server.runs(&home, false, &["token", "work"]).wait(), "authctl login work");
+    expect_login_required(job(&["login", "work"]), "authctl login work");
     let asked = issuer.stats().requests;
     assert!(
         asked.contains_key("token") && !asked.contains_key("device_authorization"),

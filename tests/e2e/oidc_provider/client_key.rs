@@ -1,4 +1,4 @@
-//! A client that signs in place of showing a secret (`private_key_jwt`), at a provider that takes each signature once.
+//! Client authentication with `private_key_jwt`. The provider accepts each assertion once.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -7,11 +7,11 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::{Provider, Somebody};
+use super::{Provider, User};
 use crate::agent_support::output_of;
-use crate::driver::Desk;
 use crate::support::parts;
 use crate::support::{CommandOutput, Sandbox};
+use crate::webdriver::BrowserSandbox;
 
 const KINDS: [(&str, &[&str]); 3] = [
     ("rsa", &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]),
@@ -19,7 +19,7 @@ const KINDS: [(&str, &[&str]); 3] = [
     ("ed25519", &["-algorithm", "ED25519"]),
 ];
 
-/// Keys that openssl made, one of each kind.
+/// Creates a private key of each kind with openssl.
 fn keys(dir: &Path) -> Vec<PathBuf> {
     parts::require(&["openssl"]);
     let make = |(name, args): (&str, &[&str])| {
@@ -40,14 +40,14 @@ fn login(provider: &Provider, home: &Sandbox, key: &Path) -> CommandOutput {
 }
 
 #[test]
-fn a_client_signs_with_a_key_of_each_kind() {
+fn private_key_jwt_works_with_each_kind_of_key() {
     let dir = tempfile::tempdir().expect("a directory");
     let keys = keys(dir.path());
     let mut provider = Provider::start(&json!({"keys": keys}));
     for key in &keys {
         let home = Sandbox::new();
-        let told = login(&provider, &home, key).exits(0).stderr;
-        assert!(!told.contains("chmod"), "it is nobody else's to read: {told}");
+        let output = login(&provider, &home, key).exits(0).stderr;
+        assert!(!output.contains("chmod"), "it is nobody else's to read: {output}");
         let first = home.token("work");
         assert!(provider.is_active(&first), "{}", key.display());
         home.expire("work");
@@ -61,7 +61,7 @@ fn a_client_signs_with_a_key_of_each_kind() {
 }
 
 #[test]
-fn a_key_that_is_another_clients_is_refused() {
+fn key_of_another_client_is_refused() {
     let (dir, other) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
     let provider = Provider::start(&json!({"keys": keys(dir.path())}));
     for key in keys(other.path()) {
@@ -72,23 +72,23 @@ fn a_key_that_is_another_clients_is_refused() {
 }
 
 #[test]
-fn a_person_signs_in_to_a_client_that_signs() {
+fn browser_login_with_private_key_jwt() {
     let dir = tempfile::tempdir().expect("a directory");
     let keys = keys(dir.path());
     let mut provider = Provider::start(&json!({"keys": keys}));
-    let desk = Desk::set();
+    let browser = BrowserSandbox::new();
     let key = keys[1].to_str().expect("text");
     std::fs::set_permissions(key, Permissions::from_mode(0o640)).expect("chmod");
     let more = ["--client-auth", "private_key_jwt", "--client-key", key, "--prompt", "consent"];
-    let (ran, _) = provider.tries(&desk, &provider.login("pkjwt", &more), &Somebody::agreeable());
+    let (ran, _) = provider.try_login(&browser, &provider.login("pkjwt", &more), &User::allowing());
     ran.exits(0).reports("Logged in as developer").reports(&format!("chmod 600 {key}"));
-    let home = &desk.home;
+    let home = &browser.home;
     for refreshes in 1..=2 {
         home.run(&["refresh", "work"]).exits(0);
         assert_eq!(provider.counts().refreshes, refreshes);
     }
     let token = home.token("work");
-    // The key is the client's, whatever issuer the profile names by now.
+    // Logout uses the issuer and the key of the session, not of the changed profile.
     home.run(&["profile", "set", "work", "issuer=https://elsewhere.example"]).exits(0);
     home.run(&["logout", "work"]).exits(0).reports("the issuer has revoked the tokens");
     assert!(!provider.is_active(&token));

@@ -1,8 +1,8 @@
-//! Against oidc-provider, a certified OpenID provider that nobody here wrote, and its own pages in a real browser.
+//! Sessions from oidc-provider, a certified OpenID provider, with its pages in a real browser.
 
 mod client_key;
 mod keys;
-mod life;
+mod login;
 mod refresh;
 mod resources;
 mod tls;
@@ -20,14 +20,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::agent_support::KillOnDrop;
-use crate::driver::{self, Desk, Response, Screen, Walked};
 use crate::support::process::LIMIT;
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, http};
+use crate::webdriver::{self, BrowserSandbox, FlowResult, Response, Screen};
 
-/// The secret of its confidential clients, with all that an encoding can get wrong.
+/// The secret of the confidential clients, with characters that form encoding escapes.
 const SECRET: &str = "a secret: with / and +, & %41";
 
-/// A provider on a port of its own, gone when dropped.
+/// A running provider; killed when dropped.
 struct Provider {
     _process: KillOnDrop,
     orders: ChildStdin,
@@ -35,29 +35,29 @@ struct Provider {
     issuer: String,
 }
 
-/// What a provider has done and seen.
+/// The counters of a provider.
 #[derive(Debug, Deserialize)]
 struct Counts {
-    /// Refresh tokens that were answered with tokens.
+    /// Successful refreshes.
     refreshes: u64,
-    /// Codes that were.
+    /// Redeemed authorization codes.
     codes: u64,
-    /// What token requests were refused for, in the provider's own words.
+    /// The error descriptions of refused token requests.
     refused: Vec<String>,
-    /// Grants that were revoked with all their tokens.
+    /// Revoked grants.
     revoked_grants: u64,
     /// Token requests with the client's secret in the header.
     by_header: u64,
-    /// And in the form.
+    /// Token requests with it in the form.
     by_form: u64,
     /// How often the keys were fetched.
     keys: u64,
-    /// What went wrong in the provider itself.
+    /// Internal errors of the provider.
     faults: Vec<String>,
 }
 
 impl Provider {
-    /// One with these options; `server.js` tells what there is.
+    /// Starts a provider with the options that `server.js` documents.
     fn start(options: &Value) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let place = root.join("target/oidc-provider");
@@ -73,8 +73,8 @@ impl Provider {
         let (tell, answers) = channel();
         std::thread::spawn(move || lines.into_iter().for_each(|line| drop(tell.send(line))));
         let mut provider = Self { _process: process, orders, answers, issuer: String::new() };
-        let told: BTreeMap<String, String> = serde_json::from_str(&provider.response()).expect("an issuer");
-        provider.issuer = told["issuer"].clone();
+        let output: BTreeMap<String, String> = serde_json::from_str(&provider.response()).expect("an issuer");
+        provider.issuer = output["issuer"].clone();
         provider
     }
 
@@ -82,20 +82,20 @@ impl Provider {
         self.answers.recv_timeout(LIMIT).expect("the provider answers")
     }
 
-    /// Gives an order, which is carried out when this returns.
+    /// Sends a command and waits until it is carried out.
     #[track_caller]
-    fn told(&mut self, order: &str) -> Counts {
-        writeln!(self.orders, "{order}").expect("told");
+    fn command(&mut self, order: &str) -> Counts {
+        writeln!(self.orders, "{order}").expect("output");
         let counts: Counts = serde_json::from_str(&self.response()).expect("counts");
         assert_eq!(counts.faults, Vec::<String>::new());
         counts
     }
 
     fn counts(&mut self) -> Counts {
-        self.told("counts")
+        self.command("counts")
     }
 
-    /// Sends a form as any program could that has got hold of what is in it.
+    /// Sends a form to the provider directly.
     #[track_caller]
     fn post(&self, path: &str, form: &[(&str, &str)]) -> (u16, Value) {
         let form = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
@@ -103,7 +103,7 @@ impl Provider {
         (status, serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}")))
     }
 
-    /// Whether the provider itself takes an opaque token for good.
+    /// Whether the provider reports a token as active (RFC 7662).
     #[track_caller]
     fn is_active(&self, token: &str) -> bool {
         let form = [("token", token), ("client_id", "post"), ("client_secret", SECRET)];
@@ -112,7 +112,7 @@ impl Provider {
         answer["active"].as_bool().expect("active or not")
     }
 
-    /// The command line that logs in to `work` here as the client `id`.
+    /// Returns the arguments of `login work` as the client `id`.
     fn login<'a>(&'a self, id: &'a str, more: &[&'a str]) -> Vec<&'a str> {
         let plain = ["login", "work", "--issuer", self.issuer.as_str(), "--client-id", id];
         [&plain[..], more].concat()
@@ -120,52 +120,52 @@ impl Provider {
 
     /// Logs in to `work` in the browser, with a session that can be refreshed.
     #[track_caller]
-    fn sign_in(&self, desk: &Desk, more: &[&str]) -> Walked {
+    fn sign_in(&self, browser: &BrowserSandbox, more: &[&str]) -> FlowResult {
         let more = [&["--prompt", "consent"], more].concat();
-        let (ran, walked) = self.tries(desk, &self.login("native", &more), &Somebody::agreeable());
+        let (ran, result) = self.try_login(browser, &self.login("native", &more), &User::allowing());
         ran.exits(0).reports("Logged in as developer");
-        assert!(desk.home.session("work").can_refresh());
-        walked
+        assert!(browser.home.session("work").can_refresh());
+        result
     }
 
-    /// Runs a login that opens the browser, and has somebody walk there.
+    /// Runs a login that opens the browser, and has `user` go through the pages.
     #[track_caller]
-    fn tries(&self, desk: &Desk, login: &[&str], somebody: &Somebody) -> (CommandOutput, Walked) {
+    fn try_login(&self, browser: &BrowserSandbox, login: &[&str], user: &User) -> (CommandOutput, FlowResult) {
         let login = [login, &["--browser"]].concat();
-        let started = desk.home.start(&login, "");
-        let walked = driver::walk("oidc-provider", Screen::Desktop, &desk.address(), somebody);
-        (desk.home.finish(started, &login), walked)
+        let started = browser.home.start(&login, "");
+        let result = webdriver::walk("oidc-provider", Screen::Desktop, &browser.address(), user);
+        (browser.home.finish(started, &login), result)
     }
 
-    /// Logs in to `work` as the client itself.
+    /// Logs in to `work` with client credentials.
     #[track_caller]
-    fn serves(&self, home: &Sandbox, id: &str, more: &[&str]) -> CommandOutput {
+    fn log_in_client(&self, home: &Sandbox, id: &str, more: &[&str]) -> CommandOutput {
         home.register_secret(SECRET);
         let more = [&["--client-credentials", "--client-secret-stdin"], more].concat();
         home.run_with(&self.login(id, &more), &format!("{SECRET}\n"))
     }
 }
 
-/// A provider with nothing special about it.
+/// Starts a provider with default options.
 fn provider() -> Provider {
     Provider::start(&json!({}))
 }
 
-/// A person at the provider's pages.
-struct Somebody {
+/// A user at the pages of the provider.
+struct User {
     allows: bool,
-    /// What to type in, once, where a device's code is asked for.
+    /// The user code of a device login, which is typed in once.
     code: Option<String>,
     typed: Cell<bool>,
 }
 
-impl Somebody {
-    fn who(allows: bool, code: Option<String>) -> Self {
+impl User {
+    fn new(allows: bool, code: Option<String>) -> Self {
         Self { allows, code, typed: Cell::new(false) }
     }
 
-    fn agreeable() -> Self {
-        Self::who(true, None)
+    fn allowing() -> Self {
+        Self::new(true, None)
     }
 
     fn to_type(&self) -> Option<&str> {
@@ -173,7 +173,7 @@ impl Somebody {
     }
 }
 
-impl Response for Somebody {
+impl Response for User {
     async fn to(&self, page: &Client) -> Result<Option<&'static str>, CmdError> {
         let has = |css: &'static str| page.find(Locator::Css(css));
         if let Ok(field) = has("input[name=login]").await {

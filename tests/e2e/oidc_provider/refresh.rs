@@ -1,22 +1,22 @@
-//! Refreshes at a provider that changes the refresh token each time and ends the session of one that comes twice.
+//! Refreshes at a provider that rotates refresh tokens and revokes the session on reuse.
 
 use serde_json::json;
 
 use super::provider;
 use crate::agent_support::agent;
-use crate::driver::Desk;
 use crate::support::Sandbox;
+use crate::webdriver::BrowserSandbox;
 
 fn refresh_token(home: &Sandbox) -> String {
     home.session("work").tokens.refresh_token.expect("one").expose().to_owned()
 }
 
 #[test]
-fn each_refresh_changes_the_refresh_token_and_one_that_comes_twice_ends_the_session() {
+fn refresh_rotates_and_reuse_ends_the_session() {
     let mut provider = provider();
-    let desk = Desk::set();
-    provider.sign_in(&desk, &[]);
-    let home = &desk.home;
+    let browser = BrowserSandbox::new();
+    provider.sign_in(&browser, &[]);
+    let home = &browser.home;
     let mut seen = vec![refresh_token(home)];
     for refreshes in 1..=3 {
         home.run(&["refresh", "work"]).exits(0);
@@ -28,13 +28,13 @@ fn each_refresh_changes_the_refresh_token_and_one_that_comes_twice_ends_the_sess
     let counts = provider.counts();
     assert_eq!((counts.refused.len(), counts.revoked_grants), (0, 0), "{counts:?}");
 
-    // Somebody who has got hold of an old one.
+    // Reuse of an old refresh token.
     let form = [("grant_type", "refresh_token"), ("refresh_token", &seen[0]), ("client_id", "native")];
     let (status, answer) = provider.post("token", &form);
     assert_eq!((status, &answer["error"]), (400, &json!("invalid_grant")), "{answer}");
     assert_eq!(provider.counts().revoked_grants, 1);
 
-    // Nobody has been told here, and the token is there yet: a login is required when the provider says so.
+    // The access token is valid until it expires. A login is required once the provider refuses a refresh.
     home.run(&["token", "work"]).exits(0);
     home.run(&["status", "work", "--check"]).exits(0);
     let refused = home.run(&["refresh", "work", "--json"]).exits(3).error();
@@ -43,37 +43,37 @@ fn each_refresh_changes_the_refresh_token_and_one_that_comes_twice_ends_the_sess
     home.expire("work");
     home.run(&["status", "work", "--check"]).exits(3);
     home.run(&["token", "work"]).exits(3).reports("authctl login work");
-    // What was refused once is not sent again.
+    // A refused refresh token is not sent again.
     assert_eq!(provider.counts().refused.len(), 2);
 }
 
 #[test]
-fn a_reply_that_is_lost_costs_a_login_only_when_nothing_else_is_left() {
+fn lost_reply_requires_login_only_after_the_token_expires() {
     let mut provider = provider();
-    let desk = Desk::set();
-    provider.sign_in(&desk, &[]);
-    let home = &desk.home;
+    let browser = BrowserSandbox::new();
+    provider.sign_in(&browser, &[]);
+    let home = &browser.home;
     let first = home.token("work");
-    provider.told("lose");
+    provider.command("lose");
     home.run(&["refresh", "work"]).exits(6);
     assert_eq!(provider.counts().refreshes, 1, "the provider has spent the refresh token");
-    // While the token lives it is handed out, and the one that may be spent is not sent again.
+    // The token is returned while it is valid. The refresh token may be used up and is not sent again.
     assert_eq!(home.token("work"), first);
     home.run(&["refresh", "work"]).exits(6);
     let counts = provider.counts();
     assert_eq!((counts.refreshes, counts.refused.len(), counts.revoked_grants), (1, 0, 0), "{counts:?}");
-    // Then it is all that is left.
+    // Once the token has expired, the refresh token is tried.
     home.expire("work");
     home.run(&["token", "work"]).exits(3).reports("authctl login work");
     assert_eq!(provider.counts().revoked_grants, 1);
 }
 
 #[test]
-fn twenty_at_expiry_send_one_refresh() {
+fn twenty_token_commands_share_one_refresh() {
     let mut provider = provider();
-    let desk = Desk::set();
-    provider.sign_in(&desk, &[]);
-    let home = &desk.home;
+    let browser = BrowserSandbox::new();
+    provider.sign_in(&browser, &[]);
+    let home = &browser.home;
     let first = home.token("work");
     home.expire("work");
     let args = ["token", "work"];
@@ -84,7 +84,7 @@ fn twenty_at_expiry_send_one_refresh() {
     let counts = provider.counts();
     assert_eq!((counts.refreshes, counts.refused.len(), counts.revoked_grants), (1, 0, 0), "{counts:?}");
     assert!(provider.is_active(&tokens[0]));
-    // The session goes on, whoever refreshes it.
+    // The agent refreshes the same session.
     home.run(&["refresh", "work"]).exits(0);
     let third = home.token("work");
     home.expire("work");

@@ -1,4 +1,4 @@
-//! A provider whose certificate is a private authority's.
+//! A provider with a certificate of a private CA.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use super::Provider;
 use crate::support::Sandbox;
 use crate::support::parts;
 
-/// An authority, and a certificate of it for 127.0.0.1.
+/// A CA, and its certificate for 127.0.0.1.
 struct Authority {
     dir: tempfile::TempDir,
 }
@@ -19,12 +19,12 @@ impl Authority {
         parts::require(&["openssl"]);
         let authority = Self { dir: tempfile::tempdir().expect("a directory") };
         let root = ["-subj", "/CN=A private authority", "-addext", "keyUsage=critical,keyCertSign"];
-        authority.makes("ca", &root);
+        authority.create("ca", &root);
         let (certificate, key) = (authority.path("ca.pem"), authority.path("ca.key"));
         let (certificate, key) = (certificate.to_str().expect("text"), key.to_str().expect("text"));
         let leaf = ["-subj", "/CN=127.0.0.1", "-CA", certificate, "-CAkey", key];
         let names = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
-        authority.makes("server", &[&leaf[..], &names].concat());
+        authority.create("server", &[&leaf[..], &names].concat());
         authority
     }
 
@@ -32,7 +32,7 @@ impl Authority {
         self.dir.path().join(name)
     }
 
-    fn makes(&self, name: &str, args: &[&str]) {
+    fn create(&self, name: &str, args: &[&str]) {
         let mut command = Command::new("openssl");
         command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]);
         command.arg("-out").arg(self.path(&format!("{name}.pem")));
@@ -51,42 +51,42 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn a_private_authority_is_trusted_only_where_it_was_given() {
+fn private_ca_is_trusted_only_where_it_is_configured() {
     let authority = Authority::new();
     let mut provider = authority.provider();
     assert!(provider.issuer.starts_with("https://127.0.0.1:"), "{}", provider.issuer);
     let home = Sandbox::new();
-    let refused = provider.serves(&home, "basic", &["--json"]).exits(6).error();
+    let refused = provider.log_in_client(&home, "basic", &["--json"]).exits(6).error();
     assert_eq!(refused["code"], "issuer_unreachable", "{refused}");
-    let told = format!("{} {}", refused["message"], refused["hint"]);
+    let output = format!("{} {}", refused["message"], refused["hint"]);
     for word in ["TLS", "certificate", "--ca-cert"] {
-        assert!(told.contains(word), "{word}: {told}");
+        assert!(output.contains(word), "{word}: {output}");
     }
     home.run(&["token", "work"]).exits(2);
 
     let ca = authority.path("ca.pem");
-    provider.serves(&home, "basic", &["--resource", "https://rs256.example", "--ca-cert", text(&ca)]).exits(0);
-    // It is remembered with the profile.
+    provider.log_in_client(&home, "basic", &["--resource", "https://rs256.example", "--ca-cert", text(&ca)]).exits(0);
+    // The option is stored in the profile.
     home.run(&["refresh", "work"]).exits(0);
     home.run(&["verify", "work"]).exits(0);
     assert_eq!(provider.counts().keys, 1);
 
-    // Another authority's word is not this one's.
+    // A CA with the same name does not match.
     let other = Authority::new();
-    provider.serves(&Sandbox::new(), "basic", &["--ca-cert", text(&other.path("ca.pem"))]).exits(6);
+    provider.log_in_client(&Sandbox::new(), "basic", &["--ca-cert", text(&other.path("ca.pem"))]).exits(6);
 }
 
 #[test]
-fn a_private_authority_in_the_environment_is_trusted() {
+fn private_ca_from_ssl_cert_file_is_trusted() {
     let authority = Authority::new();
     let provider = authority.provider();
     let mut home = Sandbox::new();
     home.set("SSL_CERT_FILE", authority.path("ca.pem"));
-    provider.serves(&home, "basic", &[]).exits(0);
+    provider.log_in_client(&home, "basic", &[]).exits(0);
     home.run(&["refresh", "work"]).exits(0);
     home.unset("SSL_CERT_FILE");
     let refused = home.run(&["refresh", "work", "--json"]).exits(6).error();
     assert_eq!(refused["code"], "issuer_unreachable", "{refused}");
-    // What is kept is handed out as long as it is valid.
+    // The cached token is returned while it is valid.
     home.run(&["token", "work"]).exits(0);
 }

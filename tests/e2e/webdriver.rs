@@ -1,6 +1,6 @@
-//! A headless Chromium that walks through an issuer's pages, and a desk whose `BROWSER` tells where it is to start.
+//! A headless Chromium that goes through the pages of an issuer.
 //!
-//! Each page is left as a picture in `target/tmp/pages`, for whoever wants to see what people see.
+//! A screenshot of each page is left in `target/tmp/pages`.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -17,20 +17,20 @@ use crate::support::Sandbox;
 use crate::support::parts;
 use crate::support::process::{Lines, RunningCommand};
 
-/// How long the slowest step of a browser on a loaded machine may take.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long one step of a browser may take on a busy machine.
+pub const BROWSER_LIMIT: Duration = Duration::from_secs(20);
 
-/// The name of another site, which the browser takes for this machine.
-pub const EVIL: &str = "evil.test";
+/// The host name of another site, which the browser resolves to this machine.
+pub const ATTACKER_HOST: &str = "evil.test";
 
-/// How large the browser's window is: a desktop's, or a phone's.
+/// The size of the browser window.
 #[derive(Clone, Copy)]
 pub enum Screen {
     Desktop,
     Phone,
 }
 
-/// A driver on a port of its own, with an empty directory for the browser. Both end when it is dropped.
+/// A chromedriver on a free port, with an empty browser profile. It and its browser are killed when dropped.
 pub struct Driver {
     process: Child,
     port: u16,
@@ -69,8 +69,8 @@ impl Driver {
             "--disable-background-networking".into(),
             "--disable-component-update".into(),
             "--disable-sync".into(),
-            // Nothing but this machine is there, which has another site's name too.
-            format!("--host-resolver-rules=MAP {EVIL} 127.0.0.1 , MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"),
+            // No host but this machine can be reached.
+            format!("--host-resolver-rules=MAP {ATTACKER_HOST} 127.0.0.1 , MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"),
             "--window-size=1000,800".into(),
             format!("--user-data-dir={}", data.display()),
         ];
@@ -91,7 +91,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-        // A failed test leaves its browser behind: whatever runs with this directory was started from here.
+        // A failed test leaves its browser running. Its command line names this directory.
         let ours = self.dir.path().as_os_str().as_encoded_bytes();
         for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
             let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -102,23 +102,23 @@ impl Drop for Driver {
     }
 }
 
-/// Somebody who looks at page after page.
-pub struct Walker {
+/// A sequence of pages, from one to the next.
+pub struct PageFlow {
     client: Client,
-    /// What the pictures of this walk are called.
+    /// The file name of the screenshots.
     name: &'static str,
-    /// The titles of the pages seen.
+    /// The titles of the pages so far.
     seen: Vec<String>,
 }
 
-impl Walker {
-    /// One in the browser's present window, the pictures of whose walk are called `name`.
+impl PageFlow {
+    /// Starts in the current window of the browser.
     pub fn new(client: &Client, name: &'static str) -> Self {
         Self { client: client.clone(), name, seen: Vec::new() }
     }
 
-    /// Opens `url` and has `answer` fill in each page and name the button to press, until it names none; gives what that
-    /// page says.
+    /// Opens `url`, has `user` fill in each page and presses the button that it returns, until it returns none. Returns the
+    /// text of the last page.
     pub async fn walk(&mut self, url: &str, answer: &impl Response) -> Result<String, CmdError> {
         self.client.goto(url).await?;
         for _ in 0..8 {
@@ -131,13 +131,13 @@ impl Walker {
         panic!("the pages have no end: {:?}", self.seen);
     }
 
-    /// Presses a button that leads to another page, and waits until that one is there.
+    /// Presses a button and waits until the next page is loaded.
     async fn press(&self, button: &str) -> Result<(), CmdError> {
         let page = self.client.find(Locator::Css("html")).await?.element_id();
         self.client.find(Locator::Css(button)).await?.click().await?;
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + BROWSER_LIMIT;
         while Instant::now() < end {
-            // While the one page goes and the next one comes, there may be none.
+            // Between two pages there may be no document.
             match self.client.find(Locator::Css("html")).await {
                 Ok(next) if next.element_id() != page && self.is_whole().await => return Ok(()),
                 _ => tokio::time::sleep(Duration::from_millis(10)).await,
@@ -151,7 +151,7 @@ impl Walker {
         state.is_ok_and(|state| state == json!("complete"))
     }
 
-    /// Takes the page's title and picture, and sees to it that nothing sticks out of it sideways.
+    /// Records the title and a screenshot. Fails the test if the page is wider than the window.
     async fn look(&mut self) -> Result<(), CmdError> {
         let title = self.client.title().await?;
         let pages = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
@@ -166,53 +166,52 @@ impl Walker {
     }
 }
 
-/// How somebody answers an issuer's pages.
+/// A user at the pages of an issuer.
 pub trait Response {
-    /// Fills in the page that is there and gives the CSS selector of the button to press; `None` on a page that asks
-    /// nothing.
+    /// Fills in the page and returns the CSS selector of the button to press; `None` on the last page.
     async fn to(&self, page: &Client) -> Result<Option<&'static str>, CmdError>;
 }
 
-/// What became of a walk.
-pub struct Walked {
-    /// The last page's words.
+/// The result of going through the pages.
+pub struct FlowResult {
+    /// The text of the last page.
     pub said: String,
     /// The titles of all pages.
     pub titles: Vec<String>,
-    /// Where the last page was.
+    /// The address of the last page.
     pub address: url::Url,
 }
 
-impl Walked {
+impl FlowResult {
     pub fn pages(&self) -> Vec<&str> {
         self.titles.iter().map(|title| title.split(" - ").next().unwrap_or_default()).collect()
     }
 }
 
-/// Walks from `url` to the end.
-pub fn walk(name: &'static str, screen: Screen, url: &str, answer: &impl Response) -> Walked {
+/// Goes from `url` to the last page.
+pub fn walk(name: &'static str, screen: Screen, url: &str, answer: &impl Response) -> FlowResult {
     let driver = Driver::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let client = driver.browser(screen).await;
-        let mut walker = Walker::new(&client, name);
+        let mut flow = PageFlow::new(&client, name);
         let said =
-            tokio::time::timeout(3 * PATIENCE, walker.walk(url, answer)).await.expect("in time").expect("a walk");
+            tokio::time::timeout(3 * BROWSER_LIMIT, flow.walk(url, answer)).await.expect("in time").expect("a walk");
         let address = client.current_url().await.expect("an address");
-        let titles = std::mem::take(&mut walker.seen);
+        let titles = std::mem::take(&mut flow.seen);
         client.close().await.expect("closed");
-        Walked { said, titles, address }
+        FlowResult { said, titles, address }
     })
 }
 
-/// A home whose `BROWSER` hands the address that it is to open to the test.
-pub struct Desk {
+/// A home whose `BROWSER` passes the URL to the test.
+pub struct BrowserSandbox {
     pub home: Sandbox,
     pipe: PathBuf,
 }
 
-impl Desk {
-    pub fn set() -> Self {
+impl BrowserSandbox {
+    pub fn new() -> Self {
         let mut home = Sandbox::new();
         let (pipe, script) = (home.path().join("address"), home.path().join("browser"));
         assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo").success());
@@ -223,16 +222,16 @@ impl Desk {
         Self { home, pipe }
     }
 
-    /// Waits for the address that the program has its browser open.
+    /// Waits for the URL that authctl opens in the browser.
     pub fn address(&self) -> String {
-        let (tell, told) = mpsc::channel();
+        let (tell, output) = mpsc::channel();
         let pipe = self.pipe.clone();
         std::thread::spawn(move || tell.send(std::fs::read_to_string(pipe)));
-        told.recv_timeout(PATIENCE).expect("the browser is started").expect("an address")
+        output.recv_timeout(BROWSER_LIMIT).expect("the browser is started").expect("an address")
     }
 }
 
-/// The address and the code that a device login shows.
+/// Returns the verification URI and the user code that a device login shows.
 #[track_caller]
 pub fn shown(login: &RunningCommand) -> (String, String) {
     login.reports("Ctrl-C gives up");

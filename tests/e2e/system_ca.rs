@@ -1,4 +1,4 @@
-//! An authority of one's own in the system's store, put there as an administrator does it, on a machine of the test's own.
+//! A private CA in the system's certificate store, added as an administrator does, in a mount namespace.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,11 +9,11 @@ use crate::network::{CompanyNetwork, log_in};
 use crate::support::parts;
 use crate::support::{AUTHCTL, CommandOutput, PASSWORD, USER};
 
-/// What an administrator of Debian runs.
+/// The command that updates the certificate store on Debian.
 const UPDATE: &str = "update-ca-certificates";
 
-/// A machine like this one but for its store of authorities: what runs on it sees two directories of the company's home
-/// in the places where Debian keeps that.
+/// A mount namespace with its own certificate store: two directories of the company's home are mounted where Debian keeps
+/// certificates.
 struct Machine {
     company: CompanyNetwork,
 }
@@ -33,12 +33,12 @@ impl Machine {
         machine
     }
 
-    /// A command that runs on this machine.
+    /// A command that runs in the mount namespace.
     fn command(&self, program: &str, args: &[&str]) -> Command {
         let script =
             "mount --bind certs /etc/ssl/certs && mount --bind local /usr/local/share/ca-certificates || exit 99
                       exec \"$@\"";
-        // A user who is not root is root in a user namespace of its own.
+        // Without root, a user namespace is needed for the mount namespace.
         let user: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["--map-root-user"] };
         let unshare = [user, &["--mount", "--", "sh", "-c", script, "sh", program]].concat();
         self.company.home.command_for("unshare", &[&unshare, args].concat())
@@ -49,7 +49,7 @@ impl Machine {
         let mut command = self.command(AUTHCTL, args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
-        // One that ends without reading has its reasons.
+        // authctl may exit without reading its stdin.
         let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
         self.company.home.finish(child, args)
     }
@@ -60,7 +60,7 @@ impl Machine {
         self.runs(&[&args[..], &["--password", "--password-stdin", "--json"]].concat(), &format!("{PASSWORD}\n"))
     }
 
-    /// Makes the store anew from what the administrator wants in it. Other programs' hooks could reach beyond it.
+    /// Updates the certificate store, without hooks, which could reach outside of the namespace.
     #[track_caller]
     fn updates(&self) {
         let hooks = self.company.home.path().join("no-hooks");
@@ -69,7 +69,7 @@ impl Machine {
         self.company.home.run_command(&mut command).exits(0);
     }
 
-    /// Puts the company's authority into the store.
+    /// Adds the CA of the company to the store.
     #[track_caller]
     fn trusts(&self) {
         fs::copy(self.company.authority(), self.company.home.path().join("local/company.crt")).expect("copied");
@@ -77,9 +77,9 @@ impl Machine {
     }
 }
 
-/// Fails unless it says that the issuer's authority is unknown, and what to do about that.
+/// Fails the test unless the error is an unknown CA with a hint.
 #[track_caller]
-fn unknown(ran: CommandOutput) {
+fn expect_unknown_issuer(ran: CommandOutput) {
     let error = ran.exits(6).error();
     assert_eq!(error["code"], "issuer_unreachable");
     let message = error["message"].as_str().expect("text");
@@ -89,12 +89,12 @@ fn unknown(ran: CommandOutput) {
 }
 
 #[test]
-fn an_authority_in_the_systems_store_is_trusted_there_and_nowhere_else() {
+fn ca_in_the_system_store_is_trusted_on_that_machine_only() {
     let machine = Machine::new();
     let home = &machine.company.home;
     let issuer = machine.company.issuer.issuer();
-    unknown(machine.log_in());
-    unknown(log_in(home, issuer, &["--json"]));
+    expect_unknown_issuer(machine.log_in());
+    expect_unknown_issuer(log_in(home, issuer, &["--json"]));
     assert_eq!(machine.company.issuer.stats().requests.len(), 0);
     machine.trusts();
     machine.log_in().exits(0);
@@ -106,14 +106,14 @@ fn an_authority_in_the_systems_store_is_trusted_there_and_nowhere_else() {
     machine.runs(&["refresh", "work"], "").exits(0);
     machine.runs(&["verify", "work"], "").exits(0);
     assert_eq!(machine.company.issuer.stats().token_requests["refresh_token"], 2);
-    // The same commands on the machine around it, whose store has not changed.
-    unknown(home.run(&["refresh", "work", "--json"]));
-    unknown(log_in(home, issuer, &["--json"]));
+    // Outside of the namespace the store has not changed.
+    expect_unknown_issuer(home.run(&["refresh", "work", "--json"]));
+    expect_unknown_issuer(log_in(home, issuer, &["--json"]));
     home.run(&["token", "work"]).exits(0);
 }
 
 #[test]
-fn the_agent_sees_an_authority_that_comes_into_the_systems_store_while_it_runs() {
+fn running_agent_trusts_a_ca_added_to_the_system_store() {
     let machine = Machine::new();
     let home = &machine.company.home;
     machine.company.log_in().exits(0);
@@ -123,7 +123,7 @@ fn the_agent_sees_an_authority_that_comes_into_the_systems_store_while_it_runs()
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the agent starts"),
     );
     answers(&socket_of(home));
-    unknown(home.run(&["refresh", "work", "--json"]));
+    expect_unknown_issuer(home.run(&["refresh", "work", "--json"]));
     machine.trusts();
     home.run(&["refresh", "work"]).exits(0);
 }

@@ -1,5 +1,5 @@
-//! A session's life in a real keychain, by the program: kept there and nowhere else, and exit 7 within five seconds
-//! wherever the keychain is locked, gone or silent.
+//! Sessions in a real keychain: stored only there, and exit code 7 within five seconds if the keychain is locked, missing
+//! or does not respond.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use authctl::dev_issuer::DevIssuer;
 use crate::keyring::{Keyring, SilentBus};
 use crate::support::{self, CommandOutput, Sandbox};
 
-/// Within this the program says that the keychain is out of order, whatever is wrong with it.
-const PROMISE: Duration = Duration::from_secs(5);
+/// Within this time authctl reports that the keychain is unavailable.
+const STORE_LIMIT: Duration = Duration::from_secs(5);
 
 fn home_at(address: &str) -> Sandbox {
     let mut home = Sandbox::with_store("keychain");
@@ -45,9 +45,9 @@ fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
-/// Fails the test where a file of this home holds a secret, or a session however well sealed.
+/// Fails the test if a file of this home contains a secret, or is an encrypted session.
 #[track_caller]
-fn nothing_in_files(home: &Sandbox) {
+fn expect_no_secret_in_files(home: &Sandbox) {
     let secrets = home.secrets();
     for (path, content) in files(home.path()) {
         assert!(!path.contains("/sessions/"), "a session in {path}");
@@ -61,10 +61,10 @@ fn nothing_in_files(home: &Sandbox) {
     }
 }
 
-/// Each command that needs the session exits 7 within the promise, with this word for it and a hint of what to do.
+/// Fails the test unless each command that needs the session exits with 7 in time, with this error code and hint.
 #[track_caller]
-fn refuses(home: &Sandbox, issuer: &DevIssuer, code: &str, hint: &str) {
-    let begun = issuer.stats().requests;
+fn expect_store_error(home: &Sandbox, issuer: &DevIssuer, code: &str, hint: &str) {
+    let started = issuer.stats().requests;
     let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--password", "--json"];
     let login = [&login[..], &["--username", support::USER, "--password-stdin"]].concat();
     let commands: [(&[&str], &str); 5] = [
@@ -77,16 +77,16 @@ fn refuses(home: &Sandbox, issuer: &DevIssuer, code: &str, hint: &str) {
     for (args, stdin) in commands {
         let started = Instant::now();
         let ran: CommandOutput = home.run_with(args, stdin).exits(7);
-        assert!(started.elapsed() < PROMISE, "{args:?} took {:?}", started.elapsed());
+        assert!(started.elapsed() < STORE_LIMIT, "{args:?} took {:?}", started.elapsed());
         assert_eq!((ran.error()["code"].as_str(), ran.stdout.as_str()), (Some(code), ""), "{}", ran.stderr);
         assert!(ran.error()["hint"].to_string().contains(hint), "{}", ran.stderr);
     }
-    assert_eq!(issuer.stats().requests, begun, "nobody was asked for what could not be kept");
-    nothing_in_files(home);
+    assert_eq!(issuer.stats().requests, started, "no request is sent if its result cannot be stored");
+    expect_no_secret_in_files(home);
 }
 
 #[test]
-fn a_session_lives_in_the_keychain_and_nowhere_else() {
+fn session_is_stored_only_in_the_keychain() {
     let (home, keyring, issuer) = logged_in();
     let token = home.token("work");
     let all = keyring.secret_tool(&["search", "--all", "service", "authctl"], b"").stdout;
@@ -108,17 +108,17 @@ fn a_session_lives_in_the_keychain_and_nowhere_else() {
     let refreshed = lookup(&keyring, "work").expect("kept");
     assert_ne!(refreshed["tokens"]["refresh_token"], refresh_token.as_str());
     home.register_secret(refreshed["tokens"]["refresh_token"].as_str().expect("a refresh token"));
-    nothing_in_files(&home);
+    expect_no_secret_in_files(&home);
 
     home.run(&["logout", "work"]).exits(0);
     assert_eq!(lookup(&keyring, "work"), None);
     assert_eq!(issuer.stats().families_revoked, 1);
     home.run(&["token", "work"]).exits(3);
-    nothing_in_files(&home);
+    expect_no_secret_in_files(&home);
 }
 
 #[test]
-fn the_daemon_may_be_started_anew() {
+fn session_survives_a_daemon_restart() {
     let (home, mut keyring, _issuer) = logged_in();
     let token = home.token("work");
     keyring.kill_daemon();
@@ -128,22 +128,22 @@ fn the_daemon_may_be_started_anew() {
 }
 
 #[test]
-fn a_locked_keychain() {
+fn locked_keychain_exits_7() {
     let (home, keyring, issuer) = logged_in();
     keyring.lock();
-    refuses(&home, &issuer, "store_locked", "unlock the keychain");
+    expect_store_error(&home, &issuer, "store_locked", "unlock the keychain");
 }
 
 #[test]
-fn a_locked_keychain_whose_prompt_nobody_answers() {
+fn locked_keychain_with_an_unanswered_prompt_exits_7() {
     let (home, keyring, issuer) = logged_in();
     keyring.ignore_prompts();
     keyring.lock();
-    refuses(&home, &issuer, "store_locked", "unlock the keychain");
+    expect_store_error(&home, &issuer, "store_locked", "unlock the keychain");
 }
 
 #[test]
-fn a_locked_keychain_that_has_nothing_of_the_profile_yet() {
+fn login_to_a_locked_keychain_fails_before_the_sign_in() {
     for prompter in [false, true] {
         let (home, keyring, issuer) = logged_in();
         if prompter {
@@ -155,52 +155,52 @@ fn a_locked_keychain_that_has_nothing_of_the_profile_yet() {
         let login = [&login[..], &["--username", support::USER, "--password-stdin"]].concat();
         let started = Instant::now();
         let ran = home.run_with(&login, support::PASSWORD).exits(7);
-        assert!(started.elapsed() < PROMISE, "{:?}", started.elapsed());
+        assert!(started.elapsed() < STORE_LIMIT, "{:?}", started.elapsed());
         assert_eq!(ran.error()["code"], "store_locked");
-        assert_eq!(issuer.stats().requests, requests, "told before anybody signs in");
-        nothing_in_files(&home);
+        assert_eq!(issuer.stats().requests, requests, "reported before the user signs in");
+        expect_no_secret_in_files(&home);
     }
 }
 
 #[test]
-fn a_daemon_that_was_killed_and_a_bus_that_was() {
+fn killed_daemon_or_bus_exits_7() {
     let (home, mut keyring, issuer) = logged_in();
     keyring.kill_daemon();
-    refuses(&home, &issuer, "store_absent", "--store file");
+    expect_store_error(&home, &issuer, "store_absent", "--store file");
     keyring.kill_bus();
-    refuses(&home, &issuer, "store_absent", "--store file");
+    expect_store_error(&home, &issuer, "store_absent", "--store file");
 }
 
 #[test]
-fn no_bus_at_all() {
+fn missing_bus_exits_7() {
     let (mut home, _keyring, issuer) = logged_in();
     home.set("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent/bus");
-    refuses(&home, &issuer, "store_absent", "--store file");
+    expect_store_error(&home, &issuer, "store_absent", "--store file");
     home.unset("DBUS_SESSION_BUS_ADDRESS");
-    refuses(&home, &issuer, "store_absent", "--store file");
+    expect_store_error(&home, &issuer, "store_absent", "--store file");
 }
 
 #[test]
-fn a_bus_that_never_answers() {
+fn silent_bus_times_out_and_exits_7() {
     let (mut home, _keyring, issuer) = logged_in();
     let bus = SilentBus::start();
     home.set("DBUS_SESSION_BUS_ADDRESS", bus.address());
     let started = Instant::now();
     let ran = home.run(&["token", "work", "--json"]).exits(7);
-    assert!(started.elapsed() < PROMISE, "{:?}", started.elapsed());
+    assert!(started.elapsed() < STORE_LIMIT, "{:?}", started.elapsed());
     assert_eq!(ran.error()["code"], "store_timed_out");
-    // A login asks before anybody signs in.
+    // A login checks the keychain before the user signs in.
     let requests = issuer.stats().requests;
     let login = ["login", "new", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];
     let started = Instant::now();
     home.run(&login).exits(7);
-    assert!(started.elapsed() < PROMISE, "{:?}", started.elapsed());
+    assert!(started.elapsed() < STORE_LIMIT, "{:?}", started.elapsed());
     assert_eq!(issuer.stats().requests, requests);
-    nothing_in_files(&home);
+    expect_no_secret_in_files(&home);
 }
 
 #[test]
-fn many_at_a_bus_that_never_answers_do_not_wait_for_each_other() {
+fn processes_at_a_silent_bus_time_out_in_parallel() {
     let (mut home, _keyring, _issuer) = logged_in();
     let bus = SilentBus::start();
     home.set("DBUS_SESSION_BUS_ADDRESS", bus.address());
@@ -210,22 +210,22 @@ fn many_at_a_bus_that_never_answers_do_not_wait_for_each_other() {
     for child in all {
         assert_eq!(home.finish(child, &args).exits(7).error()["code"], "store_timed_out");
     }
-    assert!(started.elapsed() < PROMISE, "{:?}", started.elapsed());
+    assert!(started.elapsed() < STORE_LIMIT, "{:?}", started.elapsed());
 }
 
 #[test]
-fn a_daemon_that_stands_still() {
+fn stopped_daemon_times_out_and_exits_7() {
     let (home, keyring, _issuer) = logged_in();
     keyring.stop_daemon();
     let started = Instant::now();
     let ran = home.run(&["token", "work", "--json"]).exits(7);
-    assert!(started.elapsed() < PROMISE, "{:?}", started.elapsed());
+    assert!(started.elapsed() < STORE_LIMIT, "{:?}", started.elapsed());
     assert_eq!(ran.error()["code"], "store_timed_out");
-    nothing_in_files(&home);
+    expect_no_secret_in_files(&home);
 }
 
 #[test]
-fn an_item_of_another_tool_with_the_same_names_and_one_more() {
+fn item_of_another_tool_does_not_interfere() {
     let (home, keyring, _issuer) = logged_in();
     let token = home.token("work");
     let intruder = ["store", "--label=other", "service", "authctl", "username", "work", "application", "other"];
@@ -238,7 +238,7 @@ fn an_item_of_another_tool_with_the_same_names_and_one_more() {
 }
 
 #[test]
-fn a_token_of_almost_a_mebibyte() {
+fn token_of_one_megabyte_is_stored() {
     let (keyring, issuer) = (Keyring::start(), support::issuer(|_| {}));
     let home = home_at(keyring.address());
     let token = "x".repeat(1_000_000);
@@ -247,11 +247,11 @@ fn a_token_of_almost_a_mebibyte() {
     let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--with-token"];
     home.run_with(&login, &response.to_string()).exits(0);
     assert!(home.run(&["token", "work"]).exits(0).line() == token, "it comes back whole");
-    nothing_in_files(&home);
+    expect_no_secret_in_files(&home);
 }
 
 #[test]
-fn pinned_keys_move_with_their_profile_to_another_store() {
+fn pinned_keys_move_with_the_profile_to_another_store() {
     let (keyring, issuer) = (Keyring::start(), support::quick_issuer());
     let mut home = home_at(keyring.address());
     home.set("AUTHCTL_STORE", "file");
@@ -265,13 +265,13 @@ fn pinned_keys_move_with_their_profile_to_another_store() {
     home.run_with(&[&login[..], &["keychain"]].concat(), support::PASSWORD).exits(0);
     let shown = home.run(&["keys", "show", "work", "--json"]).exits(0).json();
     assert_eq!(shown["pinned"]["source"], right.to_str().expect("text"));
-    // What was pinned last counts, wherever it goes.
+    // The keys that were pinned last move along.
     home.run(&["keys", "pin", "work", "--jwks", theirs.to_str().expect("text")]).exits(0);
     home.run_with(&[&login[..], &["file"]].concat(), support::PASSWORD).exits(4).reports("ID token");
 }
 
 #[test]
-fn pinned_keys_that_are_damaged_do_not_move_and_that_is_said() {
+fn damaged_pinned_keys_are_reported_when_the_store_changes() {
     let (keyring, issuer) = (Keyring::start(), support::quick_issuer());
     let mut home = home_at(keyring.address());
     home.set("AUTHCTL_STORE", "file");
@@ -290,7 +290,7 @@ fn pinned_keys_that_are_damaged_do_not_move_and_that_is_said() {
 }
 
 #[test]
-fn pinned_keys_in_a_keychain_that_is_locked_keep_their_profile_there() {
+fn pinned_keys_in_a_locked_keychain_block_a_store_change() {
     let (keyring, issuer) = (Keyring::start(), support::quick_issuer());
     let home = home_at(keyring.address());
     home.log_in("work", &issuer);
@@ -302,6 +302,6 @@ fn pinned_keys_in_a_keychain_that_is_locked_keep_their_profile_there() {
     let login = ["login", "work", "--password", "--password-stdin", "--username", support::USER, "--store", "file"];
     let refused = home.run_with(&login, support::PASSWORD).exits(7).reports("keys may be pinned in the keychain store");
     assert!(refused.stderr.contains("--jwks FILE"), "{}", refused.stderr);
-    assert_eq!(issuer.stats().requests, asked, "told before anybody signs in");
+    assert_eq!(issuer.stats().requests, asked, "reported before the user signs in");
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["store"], "keychain");
 }

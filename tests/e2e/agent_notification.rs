@@ -1,4 +1,4 @@
-//! The notification on the desktop: one for a session that has ended, by the platform's own program.
+//! Desktop notifications, sent with `notify-send`.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -6,11 +6,11 @@ use crate::agent_support::{agent, asked, socket_of};
 use crate::support::process::wait_until;
 use crate::support::{self, Sandbox};
 
-/// Records what it is run with, an argument a line and an empty line after the last.
+/// Appends its arguments to a file, one a line, and an empty line.
 const RECORDS: &str = "#!/bin/sh\nprintf '%s\\n' \"$@\" '' >> \"$HOME/notified\"\n";
 
 #[test]
-fn a_session_that_has_ended_is_told_once() {
+fn ended_session_is_notified_once() {
     let (mut home, issuer) = (Sandbox::new(), support::quick_issuer());
     let programs = home.path().join("bin");
     std::fs::create_dir(&programs).expect("made");
@@ -33,7 +33,7 @@ fn a_session_that_has_ended_is_told_once() {
     wait_until("the notification", || notified().contains("authctl login work").then_some(()));
     assert_eq!(asked(&socket, "POST", "/v1/refresh/home", "").0, 401);
     wait_until("the other one", || notified().contains("authctl login home").then_some(()));
-    // All that it has begun to tell is told once it has ended.
+    // The agent sends pending notifications before it exits.
     assert_eq!(asked(&socket, "POST", "/v1/stop", "").0, 200);
     wait_until("its end", || agent.0.try_wait().expect("waited"));
 

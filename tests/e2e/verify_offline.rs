@@ -1,10 +1,10 @@
-//! `verify` in a network namespace of its own, in which there is not even a loopback device that is up.
+//! `verify` in a network namespace in which even the loopback device is down.
 
 use crate::support::parts;
 use crate::support::{self, AUTHCTL, Sandbox};
 
 #[test]
-fn without_any_network_a_stored_token_is_decided_as_ever() {
+fn verify_works_without_any_network() {
     parts::require(&["unshare"]);
     let (home, issuer) = (Sandbox::new(), support::quick_issuer());
     home.log_in("work", &issuer);

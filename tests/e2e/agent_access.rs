@@ -1,4 +1,4 @@
-//! Who does not get at the agent: other users, those who were others, debuggers, and whoever reads what a crash leaves.
+//! The agent protects its tokens from other users, debuggers and core dumps.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -15,14 +15,14 @@ use crate::support::parts;
 use crate::support::process::wait_until;
 use crate::support::{self, AUTHCTL, Sandbox};
 
-/// The user that nobody else is.
+/// The user ID of `nobody`.
 const NOBODY: u32 = 65534;
 
 fn permit(path: &Path, mode: u32) {
     std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
 }
 
-/// A program that another user starts, in the environment of this home.
+/// A command that `nobody` runs in the environment of this home.
 pub(crate) fn as_nobody(home: &Sandbox, program: impl AsRef<Path>) -> Command {
     parts::require(&["setpriv"]);
     let mut command = home.command(&[]);
@@ -33,7 +33,7 @@ pub(crate) fn as_nobody(home: &Sandbox, program: impl AsRef<Path>) -> Command {
     command
 }
 
-/// A home that is logged in as `work` and has become the other user's, with the program in it.
+/// A home that is logged in as `work` and belongs to `nobody`, with a copy of authctl in it.
 pub(crate) fn home_of_nobody() -> (Sandbox, DevIssuer, PathBuf) {
     needs_root();
     let (home, issuer) = (Sandbox::new(), support::quick_issuer());
@@ -46,20 +46,20 @@ pub(crate) fn home_of_nobody() -> (Sandbox, DevIssuer, PathBuf) {
     (home, issuer, program)
 }
 
-/// The same with that user's agent.
-fn nobodys() -> (Sandbox, DevIssuer, KillOnDrop) {
+/// The same with a running agent of `nobody`.
+fn agent_of_nobody() -> (Sandbox, DevIssuer, KillOnDrop) {
     let (home, issuer, program) = home_of_nobody();
     let mut command = as_nobody(&home, &program);
     command.args(["agent", "run"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let agent = KillOnDrop(command.spawn().expect("it starts"));
-    // Asked by that user: root is refused as well.
+    // The agent refuses root too.
     wait_until("an agent that answers", || {
         output_of(as_nobody(&home, &program).args(["agent", "status"])).ok().filter(|said| said.contains("running"))
     });
     (home, issuer, agent)
 }
 
-/// Connects, becomes argv[2] before or after it as argv[3] says, and prints what is answered to a request for a token.
+/// Connects, changes to the user argv[2] before or after that as argv[3] says, requests a token and prints the response.
 const CHANGES_ITS_USER: &str = r#"
 import os, socket, sys
 def change():
@@ -81,7 +81,7 @@ print(answer.decode())
 "#;
 
 #[test]
-fn another_user_is_refused_even_where_the_files_let_him_in() {
+fn another_user_is_refused_despite_open_permissions() {
     needs_root();
     let (home, issuer) = (Sandbox::new(), support::quick_issuer());
     home.log_in("work", &issuer);
@@ -110,9 +110,9 @@ fn another_user_is_refused_even_where_the_files_let_him_in() {
 }
 
 #[test]
-fn a_process_is_who_it_was_when_it_connected() {
+fn caller_is_authorized_by_its_user_at_connect() {
     parts::require(&["python3"]);
-    let (home, _issuer, _agent) = nobodys();
+    let (home, _issuer, _agent) = agent_of_nobody();
     let asks = |when: &str| {
         let mut python = Command::new("python3");
         python.args(["-c", CHANGES_ITS_USER]).arg(socket_of(&home)).args([&NOBODY.to_string(), when]);
@@ -125,16 +125,16 @@ fn a_process_is_who_it_was_when_it_connected() {
 }
 
 #[test]
-fn its_own_user_cannot_look_into_it() {
+fn agent_cannot_be_debugged_by_its_own_user() {
     parts::require(&["gdb", "strace"]);
-    let (home, _issuer, agent) = nobodys();
+    let (home, _issuer, agent) = agent_of_nobody();
     let mut sleep = as_nobody(&home, "sleep");
     let sleep = KillOnDrop(sleep.arg("600").stdin(Stdio::null()).spawn().expect("it starts"));
     let reads = |process: &KillOnDrop, file: &str| {
         let path = format!("/proc/{}/{file}", process.0.id());
         output_of(as_nobody(&home, "head").args(["-c", "1", &path]))
     };
-    // `setpriv` itself runs as root for a moment.
+    // `setpriv` runs as root at first.
     wait_until("an ordinary process that can be looked into", || {
         reads(&sleep, "environ").ok().filter(|read| read.len() == 1)
     });
@@ -144,9 +144,9 @@ fn its_own_user_cannot_look_into_it() {
         assert!(refused.contains("Permission denied") || refused.contains("not permitted"), "{file}: {refused}");
     }
     let id = agent.0.id().to_string();
-    let told = |output: Result<String, String>| output.unwrap_or_else(|said| said);
+    let output = |output: Result<String, String>| output.unwrap_or_else(|said| said);
     let mut gdb = as_nobody(&home, "sh");
-    let gdb = told(output_of(gdb.args(["-c", &format!("gdb -nx -batch -p {id} -ex 'info proc mappings' 2>&1")])));
+    let gdb = output(output_of(gdb.args(["-c", &format!("gdb -nx -batch -p {id} -ex 'info proc mappings' 2>&1")])));
     assert!(gdb.contains("Operation not permitted") && !gdb.contains("[heap]"), "{gdb}");
     let strace = output_of(as_nobody(&home, "strace").args(["-p", &id])).expect_err("it cannot be traced");
     assert!(strace.contains("Operation not permitted"), "{strace}");
@@ -154,24 +154,24 @@ fn its_own_user_cannot_look_into_it() {
     assert!(alive.is_ok_and(|said| said.contains("running")));
 }
 
-/// An agent that is none of this process's children; killed when dropped.
-struct Elsewhere(Pid);
+/// An agent that is not a child of this process; killed when dropped.
+struct Daemon(Pid);
 
-impl Drop for Elsewhere {
+impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = rustix::process::kill_process(self.0, Signal::KILL);
     }
 }
 
-/// The agent's process, once it answers.
+/// Returns the agent's process ID, once it responds.
 fn process_of(home: &Sandbox) -> Pid {
     answers(&socket_of(home));
     let id = asked(&socket_of(home), "GET", "/v1/agent", "").1["pid"].as_i64().expect("a process id");
     Pid::from_raw(i32::try_from(id).expect("small")).expect("positive")
 }
 
-/// Starts `authctl` with every core allowed and every permission given to files.
-fn careless(home: &Sandbox, args: &str) -> Command {
+/// A command that runs authctl without a limit for core dumps and with umask 0.
+fn unrestricted(home: &Sandbox, args: &str) -> Command {
     let plain = home.command(&[]);
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit -c unlimited && umask 000 && exec '{AUTHCTL}' {args}")]);
@@ -189,15 +189,15 @@ fn cores_in(dir: &Path) -> Vec<String> {
     names.filter(|name| name == "core" || name.starts_with("core.")).collect()
 }
 
-/// Has the agent crash, and looks for what is left of it.
+/// Crashes the agent. Fails the test if there is a core dump.
 #[track_caller]
-fn leaves_nothing(home: &Sandbox, process: Pid, signal: Signal, child: Option<&mut KillOnDrop>) {
+fn expect_no_core_dump(home: &Sandbox, process: Pid, signal: Signal, child: Option<&mut KillOnDrop>) {
     let directory = std::fs::read_link(format!("/proc/{process}/cwd")).expect("it lives");
     let before = cores_in(&directory);
     let limits = std::fs::read_to_string(format!("/proc/{process}/limits")).expect("it lives");
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("the limit");
     assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
-    // A Rust program passes the first SIGSEGV over that is not its own stack's: the next one ends it.
+    // Rust's SIGSEGV handler restores the default action on the first signal; the second one kills the process.
     let crash = || {
         let _ = rustix::process::kill_process(process, signal);
     };
@@ -223,36 +223,36 @@ fn leaves_nothing(home: &Sandbox, process: Pid, signal: Signal, child: Option<&m
 }
 
 #[test]
-fn a_crash_leaves_no_core() {
+fn crashed_agent_leaves_no_core_dump() {
     let home = Sandbox::new();
     for signal in [Signal::SEGV, Signal::ABORT] {
-        let mut run = KillOnDrop(careless(&home, "agent run").spawn().expect("it starts"));
+        let mut run = KillOnDrop(unrestricted(&home, "agent run").spawn().expect("it starts"));
         let process = process_of(&home);
         assert_eq!(process, Pid::from_child(&run.0));
-        leaves_nothing(&home, process, signal, Some(&mut run));
+        expect_no_core_dump(&home, process, signal, Some(&mut run));
 
-        assert!(careless(&home, "agent start").status().is_ok_and(|status| status.success()), "over the dead one");
-        let started = Elsewhere(process_of(&home));
-        leaves_nothing(&home, started.0, signal, None);
+        assert!(unrestricted(&home, "agent start").status().is_ok_and(|status| status.success()), "over the dead one");
+        let started = Daemon(process_of(&home));
+        expect_no_core_dump(&home, started.0, signal, None);
     }
 }
 
 #[test]
-fn a_crash_leaves_no_core_where_a_socket_started_it() {
+fn socket_activated_agent_leaves_no_core_dump() {
     let home = Sandbox::new();
     let mut manager = activated(&home);
     output_of(Command::new("prlimit").args([&format!("--pid={}", manager.0.id()), "--core=unlimited:unlimited"]))
         .expect("cores are allowed");
     let process = process_of(&home);
-    leaves_nothing(&home, process, Signal::SEGV, Some(&mut manager));
+    expect_no_core_dump(&home, process, Signal::SEGV, Some(&mut manager));
 }
 
 #[test]
-fn what_it_makes_is_its_owners_alone_whatever_the_umask() {
+fn agent_files_are_private_whatever_the_umask() {
     let home = Sandbox::new();
     let mode = |path: &Path| path.symlink_metadata().expect("there").mode() & 0o7777;
     let dir = home.path().join("run/authctl");
-    let run = KillOnDrop(careless(&home, "agent run").spawn().expect("it starts"));
+    let run = KillOnDrop(unrestricted(&home, "agent run").spawn().expect("it starts"));
     process_of(&home);
     let looks = || {
         let files: Vec<_> = dir.read_dir().expect("readable").flatten().map(|entry| entry.path()).collect();
@@ -265,13 +265,13 @@ fn what_it_makes_is_its_owners_alone_whatever_the_umask() {
     looks();
     drop(run);
     std::fs::remove_dir_all(&dir).expect("removed");
-    assert!(careless(&home, "agent start").status().is_ok_and(|status| status.success()));
-    let _started = Elsewhere(process_of(&home));
+    assert!(unrestricted(&home, "agent start").status().is_ok_and(|status| status.success()));
+    let _started = Daemon(process_of(&home));
     looks();
 }
 
 #[test]
-fn a_directory_that_others_can_change_is_refused() {
+fn socket_directory_writable_by_others_is_refused() {
     let home = Sandbox::new();
     let dir = home.path().join("run/authctl");
     std::fs::create_dir(&dir).expect("made");

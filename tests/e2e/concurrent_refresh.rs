@@ -1,5 +1,5 @@
-//! A hundred processes that want one profile's token at once, its session in a real keychain, at an issuer that ends a
-//! session when a refresh token is used twice.
+//! A hundred processes that refresh one session in a real keychain at once. The issuer revokes the session if a refresh
+//! token is used twice.
 
 use std::fs::{File, read_dir, read_link};
 use std::path::PathBuf;
@@ -11,18 +11,18 @@ use authctl::dev_issuer::DevIssuer;
 use crate::keyring::Keyring;
 use crate::support::{self, Sandbox};
 
-const CROWD: usize = 100;
+const PROCESSES: usize = 100;
 
-/// A keyring, an issuer that takes no refresh token twice, and a home that keeps its sessions in the one.
-struct Scene {
-    // Dropped in this order: the keyring outlives nobody who asks it.
+/// A home with an expired session `work` in a keyring, at an issuer that accepts no refresh token twice.
+struct Setup {
+    // Fields are dropped in this order: the keyring last.
     home: Sandbox,
     issuer: DevIssuer,
     _keyring: Keyring,
 }
 
-impl Scene {
-    fn set() -> Self {
+impl Setup {
+    fn new() -> Self {
         let keyring = Keyring::start();
         let issuer = support::issuer(|options| {
             assert!(options.reuse_grace.is_zero() && options.rotate_refresh_tokens, "the issuer revokes on reuse");
@@ -33,7 +33,7 @@ impl Scene {
         let stored = keyring.secret_tool(&["lookup", "service", "authctl", "username", "first"], b"").stdout;
         let stored: serde_json::Value = serde_json::from_slice(&stored).expect("the session");
         let token = |name: &str| stored["tokens"][name].as_str().unwrap_or_else(|| panic!("no {name}")).to_owned();
-        // The same login once more as `work`, with an access token that is over.
+        // The same tokens again as `work`, with an expired access token.
         let response = serde_json::json!({
             "access_token": token("access_token"), "refresh_token": token("refresh_token"),
             "token_type": "Bearer", "expires_in": 0,
@@ -45,16 +45,16 @@ impl Scene {
         Self { home, issuer, _keyring: keyring }
     }
 
-    /// The lock that the processes take turns by.
+    /// The lock file of the profile.
     fn lock_file(&self) -> PathBuf {
         self.home.path().join("data/authctl/locks/work.lock")
     }
 
-    /// Has the whole crowd run `args`, lets none past the lock before all stand at it, and gives what they printed.
-    fn crowd(&self, args: &[&str]) -> Vec<String> {
+    /// Runs `args` in all processes, holds the lock until all wait for it, and returns what they printed.
+    fn run_all(&self, args: &[&str]) -> Vec<String> {
         let lock = File::options().create(true).truncate(false).write(true).open(self.lock_file()).expect("the lock");
         lock.lock().expect("locked");
-        let children: Vec<Child> = (0..CROWD).map(|_| self.home.start(args, "")).collect();
+        let children: Vec<Child> = (0..PROCESSES).map(|_| self.home.start(args, "")).collect();
         let end = Instant::now() + Duration::from_secs(60);
         let mut outside: Vec<u32> = children.iter().map(Child::id).collect();
         while !outside.is_empty() {
@@ -66,7 +66,7 @@ impl Scene {
         children.into_iter().map(|child| self.home.finish(child, args).exits(0).stdout).collect()
     }
 
-    /// Whether a process has the lock file open, or has ended, which its output will tell more of.
+    /// Whether a process has the lock file open or has exited, in which case its exit code is checked later.
     fn waits(&self, id: u32) -> bool {
         let Ok(open) = read_dir(format!("/proc/{id}/fd")) else { return true };
         let ended = std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| stat.contains(") Z "));
@@ -74,7 +74,7 @@ impl Scene {
     }
 
     #[track_caller]
-    fn refreshed_once(&self) {
+    fn expect_one_refresh(&self) {
         let stats = self.issuer.stats();
         assert_eq!(stats.token_requests["refresh_token"], 1, "{stats:?}");
         assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (1, 0, 0), "{stats:?}");
@@ -82,20 +82,20 @@ impl Scene {
 }
 
 #[test]
-fn a_hundred_that_need_a_token_get_the_same_new_one() {
-    let scene = Scene::set();
-    let tokens = scene.crowd(&["token", "work"]);
-    assert_eq!(tokens.len(), CROWD);
+fn hundred_token_commands_share_one_refresh() {
+    let setup = Setup::new();
+    let tokens = setup.run_all(&["token", "work"]);
+    assert_eq!(tokens.len(), PROCESSES);
     assert!(tokens[0].len() > 100 && tokens.iter().all(|token| *token == tokens[0]), "all the same");
-    scene.refreshed_once();
-    // The session has outlived it: the next refresh is the second, with the refresh token that the first one brought.
-    scene.home.run(&["refresh", "work"]).exits(0);
-    assert_eq!(scene.issuer.stats().refreshes_committed, 2);
+    setup.expect_one_refresh();
+    // The next refresh uses the refresh token of the first one.
+    setup.home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(setup.issuer.stats().refreshes_committed, 2);
 }
 
 #[test]
-fn a_hundred_that_ask_for_a_refresh_share_one() {
-    let scene = Scene::set();
-    scene.crowd(&["refresh", "work"]);
-    scene.refreshed_once();
+fn hundred_refresh_commands_share_one_refresh() {
+    let setup = Setup::new();
+    setup.run_all(&["refresh", "work"]);
+    setup.expect_one_refresh();
 }

@@ -1,5 +1,5 @@
-//! A page that wants to be in on a sign-in: whatever a web page can send to the listener, in a real browser, while the
-//! right person signs in; and what else finds its way there.
+//! The listener for the redirect URI under attack: by a hostile web page in the browser that the user signs in with, and
+//! by direct requests.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -10,22 +10,22 @@ use fantoccini::{Client, Locator};
 use serde_json::json;
 use url::Url;
 
-use crate::browser::{Person, login};
-use crate::driver::{Desk, Driver, EVIL, PATIENCE, Screen, Walker};
+use crate::browser_login::{Person, login};
 use crate::support::{self, USER, login_pages};
+use crate::webdriver::{ATTACKER_HOST, BROWSER_LIMIT, BrowserSandbox, Driver, PageFlow, Screen};
 
-/// How many answers the first volley of the page draws at least: one a fetch that is sent without asking first.
-const VOLLEY: u64 = 400;
+/// How many requests of the hostile page the listener rejects at least: one a fetch that needs no preflight request.
+const MIN_REJECTED: u64 = 400;
 
-/// Where authctl waits, and what only the right browser knows.
-struct Place {
+/// The address of authctl's listener, and the `state` that only the user's browser knows.
+struct RedirectListener {
     host: String,
     port: u16,
     state: String,
 }
 
-impl Place {
-    fn of(authorization_url: &str) -> Self {
+impl RedirectListener {
+    fn from_url(authorization_url: &str) -> Self {
         let url = Url::parse(authorization_url).expect("an address");
         let parameter = |name: &str| url.query_pairs().find(|(n, _)| n == name).expect("there").1.into_owned();
         let back = Url::parse(&parameter("redirect_uri")).expect("an address");
@@ -34,12 +34,12 @@ impl Place {
 
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(&self.host).expect("listening");
-        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        stream.set_read_timeout(Some(BROWSER_LIMIT)).expect("set");
         stream
     }
 
-    /// Sends a request's head and gives the whole answer. `STATE` and `HOST` stand for the right ones.
-    fn ask(&self, head: &str) -> String {
+    /// Sends a request head and returns the whole response. `STATE`, `HOST` and `PORT` are replaced by the expected ones.
+    fn send(&self, head: &str) -> String {
         let mut stream = self.connect();
         let head =
             head.replace("STATE", &self.state).replace("HOST", &self.host).replace("PORT", &self.port.to_string());
@@ -50,13 +50,13 @@ impl Place {
     }
 }
 
-/// How many requests authctl says it has turned away.
-fn turned_away(stderr: &str) -> u64 {
-    let line = stderr.lines().find(|line| line.contains("were turned away")).expect("told with -v");
+/// Returns how many rejected requests authctl reports.
+fn rejected_requests(stderr: &str) -> u64 {
+    let line = stderr.lines().find(|line| line.contains("were turned away")).expect("output with -v");
     line.split_whitespace().find_map(|word| word.parse().ok()).expect("a number")
 }
 
-/// Serves one page to whoever asks, from a port of its own, for as long as the test runs.
+/// Serves one page on a free port until the test ends.
 fn serve(page: String) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("bound").port();
@@ -71,9 +71,9 @@ fn serve(page: String) -> u16 {
     port
 }
 
-/// Waits until the page's `words` are true.
+/// Waits until the script expression `words` is true on the page.
 async fn wait_until(client: &Client, words: &str) -> Result<(), CmdError> {
-    let end = Instant::now() + 4 * PATIENCE;
+    let end = Instant::now() + 4 * BROWSER_LIMIT;
     while client.execute(&format!("return {words}"), Vec::new()).await? != json!(true) {
         assert!(Instant::now() < end, "`{words}` does not come true");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -81,8 +81,8 @@ async fn wait_until(client: &Client, words: &str) -> Result<(), CmdError> {
     Ok(())
 }
 
-/// Opens the hostile page, lets it do its worst once, and looks into its frames and at what it opened.
-async fn attacked(client: &Client, page: &str) -> Result<(), CmdError> {
+/// Opens the hostile page, waits for its first round of requests, and checks its frames and the window that it opened.
+async fn attack(client: &Client, page: &str) -> Result<(), CmdError> {
     client.goto(page).await?;
     wait_until(client, "volleys > 0").await?;
     for frame in 0..2 {
@@ -97,7 +97,7 @@ async fn attacked(client: &Client, page: &str) -> Result<(), CmdError> {
     let all = client.windows().await?;
     let opened = all.iter().find(|window| !before.contains(window)).expect("a window was opened").clone();
     client.switch_to_window(opened).await?;
-    // A person sees what it is; the page that opened it sees nothing.
+    // The user sees an explanation. The page that opened the window can read nothing of it.
     let title = client.find(Locator::Css("h1")).await?.text().await?;
     assert_eq!(title, "This is not the sign-in that authctl waits for");
     client.switch_to_window(before[0].clone()).await?;
@@ -106,31 +106,31 @@ async fn attacked(client: &Client, page: &str) -> Result<(), CmdError> {
 }
 
 #[test]
-fn a_hostile_page_changes_nothing_and_sees_nothing() {
+fn hostile_page_cannot_interfere_with_a_login() {
     let issuer = support::issuer(|_| {});
-    let desk = Desk::set();
+    let browser = BrowserSandbox::new();
     let args = [login(issuer.issuer(), "--browser"), vec!["-vvv".to_owned()]].concat();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let waiting = desk.home.spawn(&args);
-    let address = desk.address();
-    let place = Place::of(&address);
-    let page = include_str!("hostile.html")
-        .replace("LISTENER", &format!("http://{}", place.host))
-        .replace("REBOUND", &format!("http://{EVIL}:{}", place.port));
-    let page = format!("http://{EVIL}:{}/", serve(page));
+    let waiting = browser.home.spawn(&args);
+    let address = browser.address();
+    let listener = RedirectListener::from_url(&address);
+    let page = include_str!("hostile_page.html")
+        .replace("LISTENER", &format!("http://{}", listener.host))
+        .replace("REBOUND", &format!("http://{ATTACKER_HOST}:{}", listener.port));
+    let page = format!("http://{ATTACKER_HOST}:{}/", serve(page));
 
     let driver = Driver::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let said = runtime.block_on(async {
         let client = driver.browser(Screen::Desktop).await;
-        attacked(&client, &page).await.expect("an attack");
-        // It goes on while the right person signs in, in the same browser.
+        attack(&client, &page).await.expect("an attack");
+        // The page keeps sending requests while the user signs in, in the same browser.
         let hostile = client.window().await.expect("a window");
         let tab = client.new_window(true).await.expect("another").handle;
         client.switch_to_window(tab).await.expect("switched");
-        let (mut walker, person) = (Walker::new(&client, "hostile"), Person { user: USER, allows: true });
-        let walk = walker.walk(&address, &person);
-        let said = tokio::time::timeout(6 * PATIENCE, walk).await.expect("in time").expect("a walk");
+        let (mut flow, person) = (PageFlow::new(&client, "hostile"), Person { user: USER, allows: true });
+        let walk = flow.walk(&address, &person);
+        let said = tokio::time::timeout(6 * BROWSER_LIMIT, walk).await.expect("in time").expect("a walk");
         client.switch_to_window(hostile).await.expect("switched");
         wait_until(&client, "volleys > 1").await.expect("it went on");
         let seen = client.execute("return seen", Vec::new()).await.expect("a list");
@@ -140,18 +140,18 @@ fn a_hostile_page_changes_nothing_and_sees_nothing() {
     });
     assert!(said.contains("You are signed in"), "{said}");
     let ran = waiting.wait().exits(0).reports("Logged in as");
-    let count = turned_away(&ran.stderr);
-    assert!(count >= VOLLEY, "{count} requests were turned away");
+    let count = rejected_requests(&ran.stderr);
+    assert!(count >= MIN_REJECTED, "{count} requests were turned away");
     assert!(!ran.stderr.contains("stolen") && !ran.stderr.contains("guess"), "{}", ran.stderr);
-    desk.home.token("work");
-    desk.home.run(&["verify", "work"]).exits(0);
+    browser.home.token("work");
+    browser.home.run(&["verify", "work"]).exits(0);
     let stats = issuer.stats();
     assert_eq!(stats.token_requests["authorization_code"], 1, "no other code was redeemed");
     assert!(stats.refusals.is_empty(), "{:?}", stats.refusals);
 }
 
-/// What may come to the listener before the right browser does, each with the status it gets.
-const STRANGERS: [(&str, u16); 17] = [
+/// Requests that the listener rejects, each with its status.
+const REJECTED_REQUESTS: [(&str, u16); 17] = [
     ("GET /favicon.ico HTTP/1.1\r\nHost: HOST", 404),
     ("HEAD / HTTP/1.1\r\nHost: HOST", 404),
     ("HEAD /callback?code=stolen&state=STATE HTTP/1.1\r\nHost: HOST", 405),
@@ -162,7 +162,7 @@ const STRANGERS: [(&str, u16); 17] = [
     ("GET /callback?error=access_denied&state= HTTP/1.1\r\nHost: HOST", 400),
     ("GET /callback?error=access_denied&state=guessed HTTP/1.1\r\nHost: HOST", 400),
     ("GET /callback?code=stolen&state=guessed&state=STATE HTTP/1.1\r\nHost: HOST", 400),
-    // DNS rebinding: even somebody who knows the state has to come to the right name.
+    // DNS rebinding: a request with the right state is rejected under another host name.
     ("GET /callback?error=access_denied&state=STATE HTTP/1.1\r\nHost: evil.test:PORT", 400),
     ("GET /callback?error=access_denied&state=STATE HTTP/1.1\r\nHost: localhost:PORT", 400),
     ("GET /callback?error=access_denied&state=STATE HTTP/1.1\r\nHost: 127.0.0.1", 400),
@@ -173,46 +173,49 @@ const STRANGERS: [(&str, u16); 17] = [
 ];
 
 #[test]
-fn what_comes_before_the_right_browser_changes_nothing() {
+fn listener_rejects_requests_with_wrong_state_host_or_method() {
     let issuer = support::issuer(|_| {});
-    let desk = Desk::set();
+    let browser = BrowserSandbox::new();
     let args = [login(issuer.issuer(), "--browser"), vec!["-v".to_owned()]].concat();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let started = desk.home.start(&args, "");
-    let address = desk.address();
-    let place = Place::of(&address);
-    // Connections opened ahead and never used, and one that never comes to the end of its words.
-    let ahead: Vec<TcpStream> = (0..20).map(|_| place.connect()).collect();
-    let mut slow = place.connect();
-    let words = format!("GET /callback?error=access_denied&state={} HTTP/1.1\r\nHost: ", place.state);
+    let started = browser.home.start(&args, "");
+    let address = browser.address();
+    let listener = RedirectListener::from_url(&address);
+    // Connections without a request, and one with an unfinished request.
+    let ahead: Vec<TcpStream> = (0..20).map(|_| listener.connect()).collect();
+    let mut slow = listener.connect();
+    let words = format!("GET /callback?error=access_denied&state={} HTTP/1.1\r\nHost: ", listener.state);
     slow.write_all(words.as_bytes()).expect("sent");
-    for (head, status) in STRANGERS {
-        let answer = place.ask(head);
+    for (head, status) in REJECTED_REQUESTS {
+        let answer = listener.send(head);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{head}: {answer}");
         let answer = answer.to_ascii_lowercase();
         assert!(!answer.contains("access-control-"), "{head}: a page could read {answer}");
         assert!(answer.contains("frame-ancestors 'none'") && answer.contains("cache-control: no-store"), "{answer}");
-        assert!(!answer.contains("stolen") && !answer.contains(&place.state.to_ascii_lowercase()), "{head}: {answer}");
+        assert!(
+            !answer.contains("stolen") && !answer.contains(&listener.state.to_ascii_lowercase()),
+            "{head}: {answer}"
+        );
     }
     let mut right = login_pages::LoginPages::sign_in(&issuer, &address, USER);
     assert_eq!(right.follow_redirect(), 200);
     assert!(right.html.contains("You are signed in"), "{}", right.html);
     drop((ahead, slow));
-    let ran = desk.home.finish(started, &args).exits(0).reports("Logged in as");
-    assert_eq!(turned_away(&ran.stderr), STRANGERS.len() as u64, "{}", ran.stderr);
+    let ran = browser.home.finish(started, &args).exits(0).reports("Logged in as");
+    assert_eq!(rejected_requests(&ran.stderr), REJECTED_REQUESTS.len() as u64, "{}", ran.stderr);
     assert_eq!(issuer.stats().token_requests["authorization_code"], 1);
-    desk.home.token("work");
+    browser.home.token("work");
 }
 
 #[test]
-fn where_nobody_strange_came_nothing_is_said_of_it() {
+fn login_without_rejected_requests_reports_none() {
     let issuer = support::issuer(|_| {});
-    let desk = Desk::set();
+    let browser = BrowserSandbox::new();
     let args = [login(issuer.issuer(), "--browser"), vec!["-v".to_owned()]].concat();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let started = desk.home.start(&args, "");
-    assert_eq!(login_pages::LoginPages::sign_in(&issuer, &desk.address(), USER).follow_redirect(), 200);
-    let ran = desk.home.finish(started, &args).exits(0);
+    let started = browser.home.start(&args, "");
+    assert_eq!(login_pages::LoginPages::sign_in(&issuer, &browser.address(), USER).follow_redirect(), 200);
+    let ran = browser.home.finish(started, &args).exits(0);
     assert!(!ran.stderr.contains("turned away"), "{}", ran.stderr);
-    desk.home.token("work");
+    browser.home.token("work");
 }

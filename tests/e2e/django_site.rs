@@ -1,5 +1,4 @@
-//! A Django site for one test, with an authorization server and a login API that nobody here wrote, and somebody who goes
-//! through its pages.
+//! A Django site with django-oauth-toolkit and djangorestframework-simplejwt, and a client for its pages.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,10 +11,10 @@ use url::Url;
 use crate::support::process::Lines;
 use crate::support::{PASSWORD, Sandbox, USER};
 
-/// The secret of the client `service`: each character of it is changed by form-encoding (RFC 6749, section 2.3.1).
+/// The secret of the client `service`, with characters that form encoding escapes (RFC 6749, section 2.3.1).
 pub const SECRET: &str = "s p+a/r%20e:né&=?";
 
-/// The site; gone when dropped.
+/// A running site; killed when dropped.
 pub struct Site {
     process: Child,
     /// `http://127.0.0.1:PORT`
@@ -35,7 +34,7 @@ impl Site {
         Self::with(json!({}))
     }
 
-    /// Starts it with what `tests/e2e/django/settings.py` and `serve.py` read besides.
+    /// Starts the site with the options that `tests/e2e/django/settings.py` and `serve.py` read.
     pub fn with(options: Value) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = root.join("target/django/bin/python");
@@ -60,45 +59,45 @@ impl Site {
         Self { process, address, dir }
     }
 
-    /// An address below the site's own.
+    /// Returns the URL of a path of the site.
     pub fn at(&self, path: &str) -> String {
         format!("{}{path}", self.address)
     }
 
-    /// The public key, in PEM, of the authorization server (`oidc`) or the login API (`api`).
+    /// Returns the PEM file of the public key of the authorization server (`oidc`) or the login API (`api`).
     pub fn key(&self, of: &str) -> PathBuf {
         self.dir.path().join(format!("{of}.pem"))
     }
 
-    /// How many requests came that the site noted as `note`: method, path, status and grant.
-    pub fn noted(&self, note: &str) -> usize {
+    /// Counts the logged requests that match: method, path, status and grant.
+    pub fn requests(&self, note: &str) -> usize {
         let notes = std::fs::read_to_string(self.dir.path().join("requests")).unwrap_or_default();
         notes.lines().filter(|line| *line == note).count()
     }
 
-    /// Fails the test if one of the home's secrets was part of an address, which servers and proxies write down.
+    /// Fails the test if a requested URL contained a secret: servers and proxies log URLs.
     #[track_caller]
-    pub fn no_secret_in_addresses(&self, home: &Sandbox) {
+    pub fn expect_no_secret_in_urls(&self, home: &Sandbox) {
         let notes = std::fs::read_to_string(self.dir.path().join("requests")).expect("noted");
         assert!(home.secrets().iter().all(|secret| !notes.contains(secret.as_str())), "a secret in an address");
     }
 }
 
-/// Somebody with a browser that keeps cookies and has no scripts.
+/// A browser with cookies and without scripts.
 pub struct Visitor {
     runtime: tokio::runtime::Runtime,
     http: reqwest::Client,
     cookies: BTreeMap<String, String>,
-    /// The page that is shown.
+    /// The current page.
     pub url: Url,
     pub html: String,
     pub status: u16,
-    /// An address off the site that the last page led to.
-    pub led_to: Option<String>,
+    /// The redirect to another site that ended the last request.
+    pub external_redirect: Option<String>,
 }
 
 impl Visitor {
-    /// Opens an address and goes along with the redirects of its site.
+    /// Opens a URL and follows redirects within the site.
     pub fn open(url: &str) -> Self {
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -109,7 +108,7 @@ impl Visitor {
             .expect("a client");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (url, cookies) = (Url::parse(url).expect("an address"), BTreeMap::new());
-        let mut visitor = Self { runtime, http, cookies, url, html: String::new(), status: 0, led_to: None };
+        let mut visitor = Self { runtime, http, cookies, url, html: String::new(), status: 0, external_redirect: None };
         visitor.visit(visitor.http.get(visitor.url.clone()));
         visitor
     }
@@ -136,7 +135,7 @@ impl Visitor {
             };
             let next = self.url.join(&location).expect("an address");
             if next.origin() != home {
-                self.led_to = Some(location);
+                self.external_redirect = Some(location);
                 return;
             }
             self.url = next;
@@ -145,7 +144,7 @@ impl Visitor {
         panic!("redirected without end: {}", self.url);
     }
 
-    /// Fills in the form of the page, its hidden fields as they are, and sends it.
+    /// Submits the form of the page with its hidden fields and `fields`.
     pub fn submit(&mut self, fields: &[(&str, &str)]) -> &mut Self {
         let mut form: Vec<(String, String)> = inputs(&self.html);
         form.retain(|(name, _)| !fields.iter().any(|(filled, _)| filled == name));
@@ -159,12 +158,12 @@ impl Visitor {
         self.submit(&[("username", USER), ("password", PASSWORD)])
     }
 
-    /// Signs in and allows the client what it asks; where that leads.
+    /// Signs in, allows the request of the client and returns the redirect.
     #[track_caller]
     pub fn allow(url: &str) -> String {
         let mut visitor = Self::open(url);
         visitor.sign_in().submit(&[("allow", "Authorize")]);
-        visitor.led_to.take().unwrap_or_else(|| panic!("led nowhere: {} {}", visitor.status, visitor.html))
+        visitor.external_redirect.take().unwrap_or_else(|| panic!("led nowhere: {} {}", visitor.status, visitor.html))
     }
 }
 
@@ -185,19 +184,19 @@ fn inputs(html: &str) -> Vec<(String, String)> {
     hidden.filter_map(|tag| Some((attribute(&tag, "name")?, attribute(&tag, "value").unwrap_or_default()))).collect()
 }
 
-/// Asks as a program would, without authctl: the status and the JSON that came back.
+/// Sends JSON and returns the status and JSON of the response.
 #[track_caller]
 pub fn post_json(url: &str, body: &Value) -> (u16, Value) {
     send(|http| http.post(url).json(body))
 }
 
-/// The same with a token.
+/// Sends a GET request with a bearer token.
 #[track_caller]
 pub fn get_with(url: &str, token: &str) -> (u16, Value) {
     send(|http| http.get(url).bearer_auth(token))
 }
 
-/// The same with a form, as a client that is known by its secret.
+/// Sends a form, with HTTP Basic authentication of the client.
 #[track_caller]
 pub fn post_form(url: &str, client: Option<(&str, &str)>, form: &[(&str, &str)]) -> (u16, Value) {
     send(|http| {

@@ -1,7 +1,7 @@
-//! The keychain store against a real gnome-keyring, and against buses that are broken in every way seen in the field.
+//! The keychain store with a real gnome-keyring, and with a bus or keyring that fails.
 //!
-//! The store finds its bus by the environment, so each use of it runs in a child: this test binary again, with the
-//! test `child` alone.
+//! The store finds its bus in the environment. So each script runs in a child process: this test binary with the test
+//! `child` only.
 
 #![allow(clippy::disallowed_methods, reason = "tests measure time and talk to their children by variables")]
 
@@ -16,8 +16,8 @@ use authctl::store::{Keychain, Store, StoreError};
 
 use crate::keyring::{Keyring, SilentBus};
 
-/// No call may take longer than this, whatever is broken.
-const PROMISE: Duration = Duration::from_secs(5);
+/// No call takes longer than this, whatever fails.
+const STORE_LIMIT: Duration = Duration::from_secs(5);
 
 fn session(token: String) -> Session {
     Session {
@@ -46,8 +46,8 @@ fn session(token: String) -> Session {
     }
 }
 
-/// Runs the words of `AUTHCTL_TEST_SCRIPT`, such as `write work 100; read work`, and prints a line for each. Tokens are
-/// that many times the letter `x`.
+/// Runs the commands in `AUTHCTL_TEST_SCRIPT`, such as `write work 100; read work`, and prints a line for each. The number
+/// is the length of the access token.
 #[test]
 #[ignore = "the child of the other tests"]
 fn child() {
@@ -57,7 +57,7 @@ fn child() {
     for step in script.split("; ") {
         let words: Vec<&str> = step.split(' ').collect();
         let name: ProfileName = words[1].parse().expect("a profile's name");
-        let begun = Instant::now();
+        let started = Instant::now();
         let answer = match words[0] {
             "write" => {
                 store.write(&name, &session("x".repeat(words[2].parse().expect("a length")))).map(|()| "ok".to_owned())
@@ -74,8 +74,8 @@ fn child() {
             }
             other => panic!("{other}"),
         };
-        let took = begun.elapsed();
-        assert!(words[0] == "pause" || took < PROMISE, "{step} took {took:?}");
+        let took = started.elapsed();
+        assert!(words[0] == "pause" || took < STORE_LIMIT, "{step} took {took:?}");
         let answer = answer.unwrap_or_else(|e| match e {
             StoreError::Absent { .. } => format!("absent ({e})"),
             StoreError::Locked => "locked".into(),
@@ -83,14 +83,14 @@ fn child() {
             StoreError::Damaged { .. } => "damaged".into(),
             other => format!("other: {other}"),
         });
-        // The harness prints the test's name without ending the line.
+        // The test harness has printed the name of the test without a line end.
         println!("\nanswer: {answer}\ntook: {}", took.as_micros());
     }
 }
 
 fn spawn(env: Vec<(OsString, OsString)>, script: &str) -> Child {
     Command::new(std::env::current_exe().expect("this test"))
-        .args(["--ignored", "--exact", "keychain::child", "--nocapture"])
+        .args(["--ignored", "--exact", "keychain_store::child", "--nocapture"])
         .env_clear()
         .envs(env)
         .env("AUTHCTL_TEST_SCRIPT", script)
@@ -101,7 +101,7 @@ fn spawn(env: Vec<(OsString, OsString)>, script: &str) -> Child {
         .expect("this test again")
 }
 
-fn lines(child: Child, head: &str) -> Vec<String> {
+fn output_lines(child: Child, head: &str) -> Vec<String> {
     let output = child.wait_with_output().expect("ended");
     let text = String::from_utf8_lossy(&output.stdout);
     let said = String::from_utf8_lossy(&output.stderr);
@@ -110,7 +110,7 @@ fn lines(child: Child, head: &str) -> Vec<String> {
 }
 
 fn run(env: Vec<(OsString, OsString)>, script: &str) -> Vec<String> {
-    lines(spawn(env, script), "answer: ")
+    output_lines(spawn(env, script), "answer: ")
 }
 
 fn with_bus(address: &str) -> Vec<(OsString, OsString)> {
@@ -118,7 +118,7 @@ fn with_bus(address: &str) -> Vec<(OsString, OsString)> {
 }
 
 #[test]
-fn written_read_deleted_and_shown_by_other_tools() {
+fn sessions_are_items_that_other_tools_can_read() {
     let keyring = Keyring::start();
     let script = "read work; delete work; write work 10; read work; write work 20; read work; read other";
     let expected = ["none", "deleted false", "ok", "read 10", "ok", "read 20", "none"];
@@ -136,7 +136,7 @@ fn written_read_deleted_and_shown_by_other_tools() {
 }
 
 #[test]
-fn still_there_after_the_daemon_was_killed_and_started_again() {
+fn session_survives_a_daemon_restart() {
     let mut keyring = Keyring::start();
     assert_eq!(run(keyring.env(), "write work 10"), ["ok"]);
     keyring.kill_daemon();
@@ -145,7 +145,7 @@ fn still_there_after_the_daemon_was_killed_and_started_again() {
 }
 
 #[test]
-fn a_store_outlives_the_daemon_that_it_was_connected_to() {
+fn store_reconnects_after_a_daemon_restart() {
     use std::io::Write;
 
     use crate::support::process::Lines;
@@ -164,7 +164,7 @@ fn a_store_outlives_the_daemon_that_it_was_connected_to() {
 }
 
 #[test]
-fn a_locked_keychain_says_so() {
+fn locked_keychain_is_reported() {
     let keyring = Keyring::start();
     assert_eq!(run(keyring.env(), "write work 10"), ["ok"]);
     keyring.lock();
@@ -172,7 +172,7 @@ fn a_locked_keychain_says_so() {
 }
 
 #[test]
-fn a_keychain_that_is_not_there_says_so() {
+fn missing_keychain_or_bus_is_reported() {
     let mut keyring = Keyring::start();
     keyring.kill_daemon();
     let absent = |env| {
@@ -190,10 +190,10 @@ fn a_keychain_that_is_not_there_says_so() {
 }
 
 #[test]
-fn a_bus_that_never_answers_is_given_up_and_the_next_call_fails_at_once() {
+fn silent_bus_times_out_once_and_then_fails_fast() {
     let bus = SilentBus::start();
     let child = spawn(with_bus(&bus.address()), "read work; read other; write work 1");
-    let output = lines(child, "");
+    let output = output_lines(child, "");
     let answers: Vec<_> = output.iter().filter_map(|l| l.strip_prefix("answer: ")).collect();
     assert_eq!(answers, ["timed out"; 3]);
     let took: Vec<u64> =
@@ -202,14 +202,14 @@ fn a_bus_that_never_answers_is_given_up_and_the_next_call_fails_at_once() {
 }
 
 #[test]
-fn a_service_that_stands_still_is_given_up() {
+fn stopped_keychain_times_out() {
     let keyring = Keyring::start();
     keyring.stop_daemon();
     assert_eq!(run(keyring.env(), "read work; write work 1"), ["timed out"; 2]);
 }
 
 #[test]
-fn an_item_that_another_tool_made_beside_ours_is_no_obstacle() {
+fn items_of_other_tools_do_not_interfere() {
     let keyring = Keyring::start();
     assert_eq!(run(keyring.env(), "write work 10"), ["ok"]);
     let intruder = ["store", "--label=intruder", "service", "authctl", "username", "work", "extra", "attribute"];
@@ -223,7 +223,7 @@ fn an_item_that_another_tool_made_beside_ours_is_no_obstacle() {
 }
 
 #[test]
-fn what_is_no_session_is_damage_and_can_be_replaced() {
+fn invalid_session_is_damaged_and_can_be_replaced() {
     let keyring = Keyring::start();
     let stored = keyring.secret_tool(&["store", "--label=x", "service", "authctl", "username", "work"], b"hunter2");
     assert!(stored.status.success(), "{stored:?}");
@@ -231,15 +231,15 @@ fn what_is_no_session_is_damage_and_can_be_replaced() {
 }
 
 #[test]
-fn long_sessions_come_back() {
+fn sessions_of_one_mebibyte_are_stored() {
     let keyring = Keyring::start();
     let script = "write work 65536; read work; write work 1048576; read work";
     assert_eq!(run(keyring.env(), script), ["ok", "read 65536", "ok", "read 1048576"]);
 }
 
-fn crowd(size: usize) {
+fn run_all(size: usize) {
     let keyring = Keyring::start();
-    let begun = Instant::now();
+    let started = Instant::now();
     let children: Vec<Child> = (0..size)
         .map(|n| {
             let own = format!("write p{n} {n}; read p{n}; write shared {n}; read p{n}");
@@ -248,7 +248,7 @@ fn crowd(size: usize) {
         .collect();
     let mut took = Vec::new();
     for (n, child) in children.into_iter().enumerate() {
-        let output = lines(child, "");
+        let output = output_lines(child, "");
         let answers: Vec<_> = output.iter().filter_map(|l| l.strip_prefix("answer: ")).collect();
         let read = format!("read {n}");
         assert_eq!(answers, ["ok", &read, "ok", &read]);
@@ -256,15 +256,21 @@ fn crowd(size: usize) {
     }
     took.sort_unstable();
     let at = |percent: usize| took[(took.len() - 1) * percent / 100];
-    println!("{size} processes in {:?}; us a call: p50 {}, p99 {}, worst {}", begun.elapsed(), at(50), at(99), at(100));
+    println!(
+        "{size} processes in {:?}; us a call: p50 {}, p99 {}, worst {}",
+        started.elapsed(),
+        at(50),
+        at(99),
+        at(100)
+    );
     let found = keyring.secret_tool(&["search", "--all", "service", "authctl"], b"");
     let found = String::from_utf8_lossy(&found.stdout).matches("label = ").count();
     assert_eq!(found, size + 1, "one item a profile, however many wrote it at once");
 }
 
 #[test]
-fn sixteen_processes_write_at_once() {
-    crowd(16);
+fn sixteen_processes_write_concurrently() {
+    run_all(16);
 }
 
 #[test]
@@ -288,14 +294,14 @@ fn threads() {
 }
 
 #[test]
-fn many_threads_of_one_process_are_served_side_by_side() {
+fn threads_of_one_process_do_not_block_each_other() {
     let keyring = Keyring::start();
     let mut child = Command::new(std::env::current_exe().expect("this test"));
-    child.args(["--ignored", "--exact", "keychain::threads", "--nocapture"]).env_clear().envs(keyring.env());
+    child.args(["--ignored", "--exact", "keychain_store::threads", "--nocapture"]).env_clear().envs(keyring.env());
     let child = child.env("AUTHCTL_TEST_TURNS", keyring.turns()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let begun = Instant::now();
+    let started = Instant::now();
     let child = child.spawn().expect("this test again");
-    let results = lines(child, "test result: ");
+    let results = output_lines(child, "test result: ");
     assert!(matches!(&results[..], [one] if one.starts_with("ok. 1 passed")), "the child did not run: {results:?}");
-    assert!(begun.elapsed() < Duration::from_secs(30), "nobody waited for another in vain");
+    assert!(started.elapsed() < Duration::from_secs(30), "nobody waited for another in vain");
 }

@@ -1,4 +1,4 @@
-//! An issuer whose name stands for an IPv4 and an IPv6 address, of which one is dead.
+//! An issuer with an IPv4 and an IPv6 address, of which one cannot be reached.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use crate::support::parts;
 const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const IPV6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-/// What a login may take. An address that is waited for takes 8 seconds or more.
-const SOON: Duration = Duration::from_secs(5);
+/// How long a login may take. Waiting for a silent address to time out takes 8 seconds.
+const LOGIN_LIMIT: Duration = Duration::from_secs(5);
 
-/// Listens where nobody answers the first packet any more: the queue for what is not accepted is full.
-fn deaf(at: SocketAddr) -> impl Sized {
+/// Listens with a full backlog, so that the kernel drops SYN packets.
+fn silent_listener(at: SocketAddr) -> impl Sized {
     let listener = TcpListener::bind(at).expect("the port");
     rustix::net::listen(&listener, 0).expect("a short queue");
     let mut queued = Vec::new();
@@ -23,7 +23,7 @@ fn deaf(at: SocketAddr) -> impl Sized {
     (listener, queued)
 }
 
-/// Logs in and refreshes where the name's first address is `dead`: refuses, or is silent.
+/// Logs in and refreshes with a first address that refuses connections or, if `silent`, does not respond.
 fn reaches(alive: IpAddr, dead: IpAddr, silent: bool) {
     parts::require(&["openssl"]);
     let mut company = CompanyNetwork::new();
@@ -32,7 +32,7 @@ fn reaches(alive: IpAddr, dead: IpAddr, silent: bool) {
         company.stop_issuer();
         company.front(TcpListener::bind((alive, port)).expect("the port"), company.issuer.address())
     });
-    let _deaf = silent.then(|| deaf((dead, port).into()));
+    let _silent = silent.then(|| silent_listener((dead, port).into()));
     let hosts = format!("{dead} {NAME}\n{alive} {NAME}\n");
     std::fs::write(company.home.path().join("hosts"), hosts).expect("written");
     for (name, value) in company.names() {
@@ -40,28 +40,28 @@ fn reaches(alive: IpAddr, dead: IpAddr, silent: bool) {
     }
     let start = Instant::now();
     company.log_in().exits(0);
-    assert!(start.elapsed() < SOON, "the login took {:?}", start.elapsed());
+    assert!(start.elapsed() < LOGIN_LIMIT, "the login took {:?}", start.elapsed());
     let start = Instant::now();
     company.refreshes();
-    assert!(start.elapsed() < SOON, "the refresh took {:?}", start.elapsed());
+    assert!(start.elapsed() < LOGIN_LIMIT, "the refresh took {:?}", start.elapsed());
 }
 
 #[test]
-fn an_ipv6_address_that_refuses() {
+fn refused_ipv6_address_falls_back_to_ipv4() {
     reaches(IPV4, IPV6, false);
 }
 
 #[test]
-fn an_ipv6_address_that_never_answers() {
+fn silent_ipv6_address_falls_back_to_ipv4() {
     reaches(IPV4, IPV6, true);
 }
 
 #[test]
-fn an_ipv4_address_that_refuses() {
+fn refused_ipv4_address_falls_back_to_ipv6() {
     reaches(IPV6, IPV4, false);
 }
 
 #[test]
-fn an_ipv4_address_that_never_answers() {
+fn silent_ipv4_address_falls_back_to_ipv6() {
     reaches(IPV6, IPV4, true);
 }

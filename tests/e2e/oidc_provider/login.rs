@@ -1,26 +1,26 @@
-//! A session at a certified provider from its login to its logout, by each way to log in that the provider has.
+//! Sessions from login to logout, with each grant that the provider supports.
 
 use serde_json::json;
 
-use super::{Provider, SECRET, Somebody, provider};
-use crate::driver::{self, Desk, Screen};
+use super::{Provider, SECRET, User, provider};
 use crate::support::{Sandbox, http};
+use crate::webdriver::{self, BrowserSandbox, Screen};
 
 #[test]
-fn a_session_from_its_login_to_its_logout() {
+fn session_from_login_to_logout() {
     let mut provider = provider();
-    let desk = Desk::set();
-    let walked = provider.sign_in(&desk, &[]);
-    assert_eq!(walked.pages(), ["Sign-in", "Sign-in", "You are signed in"]);
-    let home = &desk.home;
+    let browser = BrowserSandbox::new();
+    let result = provider.sign_in(&browser, &[]);
+    assert_eq!(result.pages(), ["Sign-in", "Sign-in", "You are signed in"]);
+    let home = &browser.home;
     assert_eq!(provider.counts().codes, 1);
 
     let status = home.run(&["status", "work", "--json"]).exits(0).json();
-    let told = status["profiles"][0].clone();
-    assert_eq!((&told["subject"]["sub"], &told["can_refresh"]), (&json!("developer"), &json!(true)), "{status}");
+    let output = status["profiles"][0].clone();
+    assert_eq!((&output["subject"]["sub"], &output["can_refresh"]), (&json!("developer"), &json!(true)), "{status}");
     let first = home.token("work");
     assert!(provider.is_active(&first));
-    // What a program gets for it that asks the provider who that is.
+    // The userinfo endpoint accepts the token.
     let header = format!("Authorization: Bearer {first}");
     let (code, body) = http::get(&format!("{}/me", provider.issuer), &[&header]);
     assert!(code == 200 && body.contains("\"preferred_username\":\"developer\""), "{code} {body}");
@@ -41,14 +41,14 @@ fn a_session_from_its_login_to_its_logout() {
 }
 
 #[test]
-fn an_opaque_token_is_told_as_such_and_the_id_token_decides_where_that_is_wanted() {
+fn opaque_token_is_denied_unless_the_id_token_is_verified() {
     for algorithm in ["ES256", "EdDSA"] {
         let mut provider = provider();
-        let desk = Desk::set();
+        let browser = BrowserSandbox::new();
         let client = format!("native-{algorithm}");
-        let (ran, _) = provider.tries(&desk, &provider.login(&client, &[]), &Somebody::agreeable());
+        let (ran, _) = provider.try_login(&browser, &provider.login(&client, &[]), &User::allowing());
         ran.exits(0);
-        let home = &desk.home;
+        let home = &browser.home;
         let token = home.token("work");
         for (args, stdin) in [(&["verify", "work", "--json"][..], ""), (&["verify", "-", "--json"], &token)] {
             let denied = home.run_with(args, stdin).exits(4).json();
@@ -62,53 +62,53 @@ fn an_opaque_token_is_told_as_such_and_the_id_token_decides_where_that_is_wanted
 }
 
 #[test]
-fn a_session_that_cannot_be_refreshed_for_want_of_consent_says_what_to_do() {
+fn login_without_refresh_token_hints_at_prompt_consent() {
     let provider = provider();
-    let desk = Desk::set();
-    // OpenID Connect Core 1.0, section 11: it ignores `offline_access` where it is not told to ask.
-    let (ran, _) = provider.tries(&desk, &provider.login("native", &[]), &Somebody::agreeable());
+    let browser = BrowserSandbox::new();
+    // OpenID Connect Core 1.0, section 11: `offline_access` is ignored without `prompt=consent`.
+    let (ran, _) = provider.try_login(&browser, &provider.login("native", &[]), &User::allowing());
     let ran = ran.exits(0).reports("nothing to refresh it with");
-    assert!(!desk.home.session("work").can_refresh());
-    let told = ran.stderr.split('`').find(|part| part.starts_with("authctl login work --")).expect("what to run");
-    let again: Vec<&str> = told.split(' ').skip(1).collect();
-    let (ran, _) = provider.tries(&desk, &again, &Somebody::agreeable());
+    assert!(!browser.home.session("work").can_refresh());
+    let output = ran.stderr.split('`').find(|part| part.starts_with("authctl login work --")).expect("what to run");
+    let again: Vec<&str> = output.split(' ').skip(1).collect();
+    let (ran, _) = provider.try_login(&browser, &again, &User::allowing());
     assert!(!ran.exits(0).stderr.contains("nothing to refresh it with"));
-    assert!(desk.home.session("work").can_refresh());
-    desk.home.run(&["refresh", "work"]).exits(0);
-    // The next login needs not be told.
-    provider.tries(&desk, &["login", "work"], &Somebody::agreeable()).0.exits(0);
-    assert!(desk.home.session("work").can_refresh());
+    assert!(browser.home.session("work").can_refresh());
+    browser.home.run(&["refresh", "work"]).exits(0);
+    // The next login uses the stored prompt.
+    provider.try_login(&browser, &["login", "work"], &User::allowing()).0.exits(0);
+    assert!(browser.home.session("work").can_refresh());
 }
 
 #[test]
-fn saying_no_at_the_provider() {
+fn denied_browser_login_stores_nothing() {
     let mut provider = provider();
-    let desk = Desk::set();
-    let no = Somebody::who(false, None);
-    let (ran, walked) = provider.tries(&desk, &provider.login("native", &[]), &no);
+    let browser = BrowserSandbox::new();
+    let no = User::new(false, None);
+    let (ran, result) = provider.try_login(&browser, &provider.login("native", &[]), &no);
     ran.exits(5).reports("access_denied");
-    assert!(walked.said.contains("was refused"), "{}", walked.said);
-    desk.home.run(&["token", "work"]).exits(2);
+    assert!(result.said.contains("was refused"), "{}", result.said);
+    browser.home.run(&["token", "work"]).exits(2);
     assert_eq!(provider.counts().codes, 0);
 }
 
-/// Starts a device login and has somebody type in its code, who allows it or not.
+/// Starts a device login, which the user allows or denies.
 #[track_caller]
 fn device(provider: &Provider, home: &Sandbox, allows: bool) -> crate::support::CommandOutput {
     let login = home.spawn(&provider.login("native", &["--device"]));
-    let (address, code) = driver::shown(&login);
-    let somebody = Somebody::who(allows, Some(code));
-    let walked = driver::walk("oidc-provider-device", Screen::Desktop, &address, &somebody);
+    let (address, code) = webdriver::shown(&login);
+    let user = User::new(allows, Some(code));
+    let result = webdriver::walk("oidc-provider-device", Screen::Desktop, &address, &user);
     let end = if allows { "Sign-in Success" } else { "Sign-in" };
     assert_eq!(
-        (walked.pages()[..2].to_vec(), walked.pages().last()),
+        (result.pages()[..2].to_vec(), result.pages().last()),
         (vec!["Sign-in", "Device Login Confirmation"], Some(&end))
     );
     login.wait()
 }
 
 #[test]
-fn a_device_is_let_in_at_the_providers_pages() {
+fn approved_device_login_stores_a_session() {
     let (mut provider, home) = (provider(), Sandbox::new());
     device(&provider, &home, true).exits(0).reports("Logged in as developer");
     let token = home.token("work");
@@ -119,18 +119,21 @@ fn a_device_is_let_in_at_the_providers_pages() {
 }
 
 #[test]
-fn a_device_is_turned_away_at_the_providers_pages() {
+fn denied_device_login_stores_nothing() {
     let (provider, home) = (provider(), Sandbox::new());
     device(&provider, &home, false).exits(5).reports("access_denied");
     home.run(&["token", "work"]).exits(2);
 }
 
 #[test]
-fn a_client_by_itself_with_its_secret_in_the_header_or_in_the_form() {
+fn client_credentials_with_secret_in_header_or_form() {
     let mut provider = provider();
     for (id, auth) in [("basic", "client_secret_basic"), ("post", "client_secret_post")] {
         let home = Sandbox::new();
-        provider.serves(&home, id, &["--client-auth", auth]).exits(0).reports(&format!("Logged in as the client {id}"));
+        provider
+            .log_in_client(&home, id, &["--client-auth", auth])
+            .exits(0)
+            .reports(&format!("Logged in as the client {id}"));
         let first = home.token("work");
         assert!(provider.is_active(&first), "{id}");
         home.expire("work");
@@ -144,7 +147,7 @@ fn a_client_by_itself_with_its_secret_in_the_header_or_in_the_form() {
 }
 
 #[test]
-fn a_client_with_a_wrong_secret() {
+fn wrong_client_secret_is_refused() {
     let provider = provider();
     let home = Sandbox::new();
     let login = provider.login("basic", &["--client-credentials", "--client-secret-stdin"]);
