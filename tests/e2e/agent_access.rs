@@ -10,7 +10,9 @@ use authctl::dev_issuer::DevIssuer;
 use rustix::process::{Pid, Signal};
 
 use crate::agent_service::activated;
-use crate::agent_support::{KillOnDrop, agent, answers, ask, asked, needs_root, output_of, socket_of};
+use crate::agent_support::{
+    KillOnDrop, agent, needs_root, output_of, request, request_json, socket_of, wait_for_agent,
+};
 use crate::support::parts;
 use crate::support::process::wait_until;
 use crate::support::{self, AUTHCTL, Sandbox};
@@ -54,7 +56,7 @@ fn agent_of_nobody() -> (Sandbox, DevIssuer, KillOnDrop) {
     let agent = KillOnDrop(command.spawn().expect("it starts"));
     // The agent refuses root too.
     wait_until("an agent that answers", || {
-        output_of(as_nobody(&home, &program).args(["agent", "status"])).ok().filter(|said| said.contains("running"))
+        output_of(as_nobody(&home, &program).args(["agent", "status"])).ok().filter(|output| output.contains("running"))
     });
     (home, issuer, agent)
 }
@@ -106,7 +108,7 @@ fn another_user_is_refused_despite_open_permissions() {
         log["entries"].as_array().expect("entries").iter().filter(|e| e["what"] == "refused").collect();
     assert!(!refused.is_empty() && refused.iter().all(|e| e["uid"] == NOBODY && e["profile"].is_null()), "{log}");
     home.run(&["agent", "log"]).exits(0);
-    assert_eq!(asked(&socket, "GET", "/v1/token/work", "").0, 200, "its own user is served all the while");
+    assert_eq!(request_json(&socket, "GET", "/v1/token/work", "").0, 200, "its own user is served all the while");
 }
 
 #[test]
@@ -144,14 +146,14 @@ fn agent_cannot_be_debugged_by_its_own_user() {
         assert!(refused.contains("Permission denied") || refused.contains("not permitted"), "{file}: {refused}");
     }
     let id = agent.0.id().to_string();
-    let output = |output: Result<String, String>| output.unwrap_or_else(|said| said);
+    let text = |output: Result<String, String>| output.unwrap_or_else(|error| error);
     let mut gdb = as_nobody(&home, "sh");
-    let gdb = output(output_of(gdb.args(["-c", &format!("gdb -nx -batch -p {id} -ex 'info proc mappings' 2>&1")])));
+    let gdb = text(output_of(gdb.args(["-c", &format!("gdb -nx -batch -p {id} -ex 'info proc mappings' 2>&1")])));
     assert!(gdb.contains("Operation not permitted") && !gdb.contains("[heap]"), "{gdb}");
     let strace = output_of(as_nobody(&home, "strace").args(["-p", &id])).expect_err("it cannot be traced");
     assert!(strace.contains("Operation not permitted"), "{strace}");
     let alive = output_of(as_nobody(&home, home.path().join("authctl")).args(["agent", "status"]));
-    assert!(alive.is_ok_and(|said| said.contains("running")));
+    assert!(alive.is_ok_and(|output| output.contains("running")));
 }
 
 /// An agent that is not a child of this process; killed when dropped.
@@ -165,8 +167,8 @@ impl Drop for Daemon {
 
 /// Returns the agent's process ID, once it responds.
 fn process_of(home: &Sandbox) -> Pid {
-    answers(&socket_of(home));
-    let id = asked(&socket_of(home), "GET", "/v1/agent", "").1["pid"].as_i64().expect("a process id");
+    wait_for_agent(&socket_of(home));
+    let id = request_json(&socket_of(home), "GET", "/v1/agent", "").1["pid"].as_i64().expect("a process id");
     Pid::from_raw(i32::try_from(id).expect("small")).expect("positive")
 }
 
@@ -215,7 +217,7 @@ fn expect_no_core_dump(home: &Sandbox, process: Pid, signal: Signal, child: Opti
         }
         None => wait_until("its end", || {
             crash();
-            ask(&socket_of(home), "GET", "/v1/agent", "").is_none().then_some(())
+            request(&socket_of(home), "GET", "/v1/agent", "").is_none().then_some(())
         }),
     }
     assert_eq!(cores_in(&directory), before, "in {}", directory.display());
@@ -231,7 +233,10 @@ fn crashed_agent_leaves_no_core_dump() {
         assert_eq!(process, Pid::from_child(&run.0));
         expect_no_core_dump(&home, process, signal, Some(&mut run));
 
-        assert!(unrestricted(&home, "agent start").status().is_ok_and(|status| status.success()), "over the dead one");
+        assert!(
+            unrestricted(&home, "agent start").status().is_ok_and(|status| status.success()),
+            "a new agent starts after the crash"
+        );
         let started = Daemon(process_of(&home));
         expect_no_core_dump(&home, started.0, signal, None);
     }

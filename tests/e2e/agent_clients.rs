@@ -42,7 +42,7 @@ impl Client {
         if matches!(self, Self::Curl) {
             command.args(["-w", "\n{\"status\":%{http_code},\"type\":\"%{content_type}\"}"]);
         }
-        let output = output_of(&mut command).unwrap_or_else(|said| panic!("{self:?}: {said}"));
+        let output = output_of(&mut command).unwrap_or_else(|error| panic!("{self:?}: {error}"));
         let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|e| panic!("{e}: {text}"));
         let Self::Curl = self else { return read(output.trim_end()) };
         let (body, output) = output.rsplit_once('\n').expect("two lines");

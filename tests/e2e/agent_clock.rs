@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::agent_support::{KillOnDrop, agent, asked, socket_of};
+use crate::agent_support::{KillOnDrop, agent, request_json, socket_of};
 use crate::fake_clock::FakeClock;
 use crate::support::process::wait_until;
 use crate::support::{self, Sandbox};
@@ -26,7 +26,7 @@ fn agent_refreshes_when_the_clock_is_set_forward_or_back() {
 /// Requests the access token from the agent.
 #[track_caller]
 fn token(clock: &FakeClock) -> String {
-    let (status, body) = asked(&socket_of(&clock.home), "GET", "/v1/token/work", "");
+    let (status, body) = request_json(&socket_of(&clock.home), "GET", "/v1/token/work", "");
     assert_eq!(status, 200, "{body}");
     body["access_token"].as_str().expect("a token").to_owned()
 }

@@ -10,12 +10,12 @@ use crate::support::agent::Agent;
 use crate::support::process::wait_until;
 use crate::support::{self, PASSWORD, Sandbox, USER};
 
-/// A home with `kept` and `other` in a keyring and `filed` in the file store.
+/// A home with `sealed` and `other` in a keyring and `filed` in the file store.
 fn logged_in() -> (Sandbox, Keyring, DevIssuer) {
     let (keyring, issuer) = (Keyring::start(), support::quick_issuer());
     let mut home = Sandbox::with_store("keychain");
     home.set("DBUS_SESSION_BUS_ADDRESS", keyring.address());
-    home.log_in("kept", &issuer);
+    home.log_in("sealed", &issuer);
     home.log_in("other", &issuer);
     let args = ["--issuer", issuer.issuer(), "--client-id", "authctl", "--store", "file", "--username", USER];
     let login = [&["login", "filed", "--password", "--password-stdin"], &args[..]].concat();
@@ -39,13 +39,13 @@ fn expect_fast(mut ask: impl FnMut()) {
 fn hanging_keychain_delays_only_its_own_sessions() {
     let (home, keyring, issuer) = logged_in();
     let agent = Agent::run(&home);
-    let cache = agent.get("/v1/token/kept").token();
+    let cached = agent.get("/v1/token/sealed").token();
     let filed = agent.get("/v1/token/filed").token();
     keyring.stop_daemon();
     // Fifty clients wait for a session that is not cached.
     agent.post("/v1/forget/other", "").expect_status(200);
     let mut waiting: Vec<_> = (0..50).map(|_| agent.start_request("GET", "/v1/token/other")).collect();
-    expect_fast(|| assert_eq!(agent.get("/v1/token/kept").token(), cache));
+    expect_fast(|| assert_eq!(agent.get("/v1/token/sealed").token(), cached));
     expect_fast(|| assert_eq!(agent.get("/v1/token/filed").token(), filed));
     agent.post("/v1/refresh/filed", "").expect_status(200);
     assert_eq!(issuer.stats().refreshes_committed, 1);
@@ -55,8 +55,8 @@ fn hanging_keychain_delays_only_its_own_sessions() {
         assert_eq!(problem["exit_code"], 7, "{problem}");
     }
     // No refresh starts whose result could not be stored. The cached token is still valid and is returned.
-    agent.post("/v1/refresh/kept", "").expect_problem(503, "store_timed_out");
-    assert_eq!(agent.get("/v1/token/kept").token(), cache);
+    agent.post("/v1/refresh/sealed", "").expect_problem(503, "store_timed_out");
+    assert_eq!(agent.get("/v1/token/sealed").token(), cached);
     assert_eq!(issuer.stats().refreshes_committed, 1, "nothing was sent that could not be stored");
     keyring.continue_daemon();
     let other = wait_until("the keychain's session", || {
@@ -64,8 +64,8 @@ fn hanging_keychain_delays_only_its_own_sessions() {
         (answer.status == 200).then(|| answer.token())
     });
     assert!(!other.is_empty());
-    agent.post("/v1/refresh/kept", "").expect_status(200);
-    assert_ne!(agent.get("/v1/token/kept").token(), cache);
+    agent.post("/v1/refresh/sealed", "").expect_status(200);
+    assert_ne!(agent.get("/v1/token/sealed").token(), cached);
 }
 
 #[test]
@@ -74,10 +74,10 @@ fn agent_starts_while_the_keychain_hangs() {
     keyring.stop_daemon();
     let agent = Agent::start(&home);
     expect_fast(|| drop(agent.get("/v1/token/filed").token()));
-    agent.get("/v1/token/kept").expect_problem(503, "store_timed_out");
-    home.run(&["token", "kept"]).exits(7);
+    agent.get("/v1/token/sealed").expect_problem(503, "store_timed_out");
+    home.run(&["token", "sealed"]).exits(7);
     home.run(&["status", "--json"]).exits(7);
     keyring.continue_daemon();
-    wait_until("the keychain's session", || (agent.get("/v1/token/kept").status == 200).then_some(()));
+    wait_until("the keychain's session", || (agent.get("/v1/token/sealed").status == 200).then_some(()));
     agent.stop();
 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::agent_support::{agent, asked, socket_of};
+use crate::agent_support::{agent, request_json, socket_of};
 use crate::support::process::wait_until;
 use crate::support::{self, Sandbox};
 
@@ -24,17 +24,17 @@ fn ended_session_is_notified_once() {
 
     let mut agent = agent(&home, &["--notify"]);
     let socket = socket_of(&home);
-    assert_eq!(asked(&socket, "POST", "/v1/refresh/work", "").0, 200, "a refresh is nothing to tell");
+    assert_eq!(request_json(&socket, "POST", "/v1/refresh/work", "").0, 200, "a refresh sends no notification");
     issuer.revoke_everything();
     for _ in 0..3 {
-        assert_eq!(asked(&socket, "POST", "/v1/refresh/work", "").0, 401);
+        assert_eq!(request_json(&socket, "POST", "/v1/refresh/work", "").0, 401);
     }
     let notified = || std::fs::read_to_string(home.path().join("notified")).unwrap_or_default();
     wait_until("the notification", || notified().contains("authctl login work").then_some(()));
-    assert_eq!(asked(&socket, "POST", "/v1/refresh/home", "").0, 401);
+    assert_eq!(request_json(&socket, "POST", "/v1/refresh/home", "").0, 401);
     wait_until("the other one", || notified().contains("authctl login home").then_some(()));
     // The agent sends pending notifications before it exits.
-    assert_eq!(asked(&socket, "POST", "/v1/stop", "").0, 200);
+    assert_eq!(request_json(&socket, "POST", "/v1/stop", "").0, 200);
     wait_until("its end", || agent.0.try_wait().expect("waited"));
 
     let shown = |name: &str| {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal};
 
-use crate::agent_support::{KillOnDrop, agent, ask, asked, output_of, socket_of};
+use crate::agent_support::{KillOnDrop, agent, output_of, request, request_json, socket_of};
 use crate::support::parts;
 use crate::support::process::{LIMIT, wait_until};
 use crate::support::{self, AUTHCTL, Sandbox};
@@ -41,7 +41,7 @@ fn socket_activation_starts_the_agent_on_first_connection() {
     let mut manager = activated(&home);
     assert!(program_of(&manager).ends_with("systemd-socket-activate"), "no connection so far");
 
-    let (status, answer) = asked(&socket_of(&home), "GET", "/v1/token/work", "");
+    let (status, answer) = request_json(&socket_of(&home), "GET", "/v1/token/work", "");
     assert!(status == 200 && answer["access_token"] == token.as_str(), "the first request is served: {status}");
     assert!(program_of(&manager).ends_with("authctl"));
     assert_eq!(home.token("work"), token);
@@ -90,9 +90,9 @@ fn verified(home: &Sandbox, units: &[PathBuf]) -> Result<(), String> {
     command.args(["verify", "--user", "--man=no"]).args(units).env("XDG_RUNTIME_DIR", home.path().join("run"));
     command.env_remove("DBUS_SESSION_BUS_ADDRESS");
     let output = command.stdin(Stdio::null()).output().expect("systemd-analyze starts");
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     // It only warns about unknown lines, and then names the unit.
-    if output.status.success() && !said.contains("authctl") { Ok(()) } else { Err(said) }
+    if output.status.success() && !stderr.contains("authctl") { Ok(()) } else { Err(stderr) }
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn started(home: &Sandbox) -> KillOnDrop {
 }
 
 fn answers_at_once(socket: &Path) -> bool {
-    ask(socket, "GET", "/v1/agent", "").is_some_and(|(status, _)| status == 200)
+    request(socket, "GET", "/v1/agent", "").is_some_and(|(status, _)| status == 200)
 }
 
 #[test]

@@ -28,17 +28,19 @@ pub fn agent(home: &Sandbox, args: &[&str]) -> KillOnDrop {
     let mut command = home.command(&["agent", "run"]);
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let agent = KillOnDrop(command.spawn().expect("the agent starts"));
-    answers(&socket_of(home));
+    wait_for_agent(&socket_of(home));
     agent
 }
 
 /// Waits until the agent at `socket` responds.
-pub fn answers(socket: &Path) {
-    wait_until("an agent that answers", || ask(socket, "GET", "/v1/agent", "").filter(|(status, _)| *status == 200));
+pub fn wait_for_agent(socket: &Path) {
+    wait_until("an agent that answers", || {
+        request(socket, "GET", "/v1/agent", "").filter(|(status, _)| *status == 200)
+    });
 }
 
 /// Sends a request and returns the status and body of the response; `None` if the agent does not respond.
-pub fn ask(socket: &Path, method: &str, target: &str, body: &str) -> Option<(u16, String)> {
+pub fn request(socket: &Path, method: &str, target: &str, body: &str) -> Option<(u16, String)> {
     let mut stream = UnixStream::connect(socket).ok()?;
     stream.set_read_timeout(Some(LIMIT)).ok()?;
     let length = body.len();
@@ -54,8 +56,8 @@ pub fn ask(socket: &Path, method: &str, target: &str, body: &str) -> Option<(u16
 
 /// Sends a request to a running agent and returns the status and JSON body of the response.
 #[track_caller]
-pub fn asked(socket: &Path, method: &str, target: &str, body: &str) -> (u16, serde_json::Value) {
-    let (status, body) = ask(socket, method, target, body).expect("an answer");
+pub fn request_json(socket: &Path, method: &str, target: &str, body: &str) -> (u16, serde_json::Value) {
+    let (status, body) = request(socket, method, target, body).expect("an answer");
     (status, serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}")))
 }
 

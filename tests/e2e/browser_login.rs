@@ -6,16 +6,16 @@ use fantoccini::error::CmdError;
 use fantoccini::{Client, Locator};
 
 use crate::support::{self, PASSWORD, Sandbox, TOTP, USER};
-use crate::webdriver::{self, BrowserSandbox, FlowResult, Response, Screen};
+use crate::webdriver::{self, BrowserSandbox, FlowResult, PageUser, Screen};
 
 /// A user at the pages of the embedded issuer.
-pub struct Person {
+pub struct User {
     pub user: &'static str,
     pub allows: bool,
 }
 
-impl Response for Person {
-    async fn to(&self, page: &Client) -> Result<Option<&'static str>, CmdError> {
+impl PageUser for User {
+    async fn respond(&self, page: &Client) -> Result<Option<&'static str>, CmdError> {
         let has = |css: &'static str| page.find(Locator::Css(css));
         if let Ok(field) = has("#username").await {
             field.clear().await?;
@@ -41,8 +41,8 @@ fn one_time_code() -> String {
 }
 
 /// Has `user` go from `url` to the last page.
-fn walk(name: &'static str, screen: Screen, url: &str, user: &'static str, allows: bool) -> FlowResult {
-    webdriver::walk(name, screen, url, &Person { user, allows })
+fn complete(name: &'static str, screen: Screen, url: &str, user: &'static str, allows: bool) -> FlowResult {
+    webdriver::complete(name, screen, url, &User { user, allows })
 }
 
 pub fn login(issuer: &str, grant: &'static str) -> Vec<String> {
@@ -56,10 +56,10 @@ fn browser_login_stores_a_session() {
     let args = login(issuer.issuer(), "--browser");
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let started = browser.home.start(&args, "");
-    let result = walk("code", Screen::Desktop, &browser.address(), USER, true);
+    let result = complete("code", Screen::Desktop, &browser.address(), USER, true);
     browser.home.finish(started, &args).exits(0).reports("Logged in as");
-    assert!(result.said.contains("You are signed in"), "{}", result.said);
-    assert!(result.said.contains("You can close this window"), "{}", result.said);
+    assert!(result.text.contains("You are signed in"), "{}", result.text);
+    assert!(result.text.contains("You can close this window"), "{}", result.text);
     assert_eq!(result.pages(), ["Log in", "Allow access?", "You are signed in"]);
     // The issuer's `form-action` policy permits the redirect to authctl's port.
     assert_eq!((result.address.host_str(), result.address.path()), (Some("127.0.0.1"), "/callback"));
@@ -76,7 +76,7 @@ fn browser_login_with_one_time_code() {
     let args = login(issuer.issuer(), "--browser");
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let started = browser.home.start(&args, "");
-    let result = walk("otp", Screen::Phone, &browser.address(), "second", true);
+    let result = complete("otp", Screen::Phone, &browser.address(), "second", true);
     browser.home.finish(started, &args).exits(0).reports("Logged in as");
     assert_eq!(result.pages(), ["Log in", "One-time code", "Allow access?", "You are signed in"]);
     browser.home.token("work");
@@ -89,10 +89,10 @@ fn denied_browser_login_stores_nothing() {
     let args = login(issuer.issuer(), "--browser");
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let started = browser.home.start(&args, "");
-    let result = walk("deny", Screen::Phone, &browser.address(), USER, false);
+    let result = complete("deny", Screen::Phone, &browser.address(), USER, false);
     browser.home.finish(started, &args).exits(5).reports("access_denied");
     assert_eq!(result.pages(), ["Log in", "Allow access?", "Not signed in"]);
-    assert!(result.said.contains("was refused"), "{}", result.said);
+    assert!(result.text.contains("was refused"), "{}", result.text);
     browser.home.run(&["token", "work"]).exits(2);
     assert_eq!(issuer.stats().access_tokens, 0);
 }
@@ -105,9 +105,9 @@ fn device_login_approved_in_the_browser() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let login = home.spawn(&args);
     let (address, code) = webdriver::shown(&login);
-    let result = walk("device", Screen::Phone, &format!("{address}?user_code={code}"), USER, true);
+    let result = complete("device", Screen::Phone, &format!("{address}?user_code={code}"), USER, true);
     assert_eq!(result.pages(), ["Connect a device", "Log in", "Allow access?", "Connected"]);
-    assert!(result.said.to_lowercase().contains("go back"), "{}", result.said);
+    assert!(result.text.to_lowercase().contains("go back"), "{}", result.text);
     login.wait().exits(0);
     home.token("work");
     assert_eq!(issuer.stats().token_responses.values().sum::<u64>(), 1);

@@ -8,7 +8,7 @@ use crate::support::{PASSWORD, USER};
 use crate::webdriver::{BROWSER_LIMIT, BrowserSandbox, Driver, Screen};
 
 /// Goes through the pages of the server and returns the text of the last one.
-async fn walk(client: &Client, url: &str) -> Result<String, CmdError> {
+async fn sign_in(client: &Client, url: &str) -> Result<String, CmdError> {
     let found = async |css: &'static str| client.wait().at_most(BROWSER_LIMIT).for_element(Locator::Css(css)).await;
     client.goto(url).await?;
     found("#id_username").await?.send_keys(USER).await?;
@@ -29,16 +29,18 @@ fn browser_login_at_the_pages_of_django_oauth_toolkit() {
     let address = browser.address();
     let driver = Driver::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let (said, at) = runtime.block_on(async {
+    let (text, at) = runtime.block_on(async {
         let client = driver.browser(Screen::Desktop).await;
-        let said =
-            tokio::time::timeout(3 * BROWSER_LIMIT, walk(&client, &address)).await.expect("in time").expect("a walk");
+        let text = tokio::time::timeout(3 * BROWSER_LIMIT, sign_in(&client, &address))
+            .await
+            .expect("in time")
+            .expect("the pages");
         let at = client.current_url().await.expect("an address");
         client.close().await.expect("closed");
-        (said, at)
+        (text, at)
     });
     browser.home.finish(started, &args).exits(0).reports("Logged in as");
-    assert!(said.contains("You are signed in"), "{said}");
+    assert!(text.contains("You are signed in"), "{text}");
     assert_eq!((at.host_str(), at.path()), (Some("127.0.0.1"), "/callback"));
     browser.home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
     browser.home.run(&["verify", "work"]).exits(0);

@@ -4,7 +4,7 @@ use std::process::Child;
 
 use serde_json::{Value, json};
 
-use crate::agent_support::{agent, asked, socket_of};
+use crate::agent_support::{agent, request_json, socket_of};
 use crate::django_site::{Site, get_with, post_json};
 use crate::support::jwt::claims;
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER};
@@ -123,8 +123,8 @@ fn token_without_iss_and_aud_needs_optional_claims() {
     // A token of another site is denied for its signature.
     let named = Site::start();
     let (_, answer) = post_json(&named.at("/api/login/"), &json!({"username": USER, "password": PASSWORD}));
-    let stranger = answer["access"].as_str().expect("a token");
-    let denied = login.home.run_with(&["verify", "-", "--profile", "work", "--json"], stranger).exits(4).json();
+    let foreign = answer["access"].as_str().expect("a token");
+    let denied = login.home.run_with(&["verify", "-", "--profile", "work", "--json"], foreign).exits(4).json();
     assert_eq!(denied["reasons"][0]["code"], "bad_signature", "{denied}");
     login.expect_no_leaks();
 }
@@ -202,23 +202,19 @@ fn logout_revokes_the_refresh_token_at_the_api() {
 #[test]
 fn html_page_or_server_error_does_not_end_the_session() {
     let login = ApiLogin::at(Site::start());
-    for (path, says) in [("page", "JSON"), ("broken", "status 500"), ("nowhere", "404")] {
+    for (path, message) in [("page", "JSON"), ("broken", "status 500"), ("nowhere", "404")] {
         let endpoint = login.site.at(&format!("/api/{path}/"));
         let asked = login.args.iter().map(|arg| if *arg == login.site.at("/api/login/") { &endpoint } else { arg });
         let args: Vec<&str> = asked.map(|arg| if arg == "work" { "other" } else { arg.as_str() }).collect();
-        let ran = login.home.run_with(&args, &format!("{PASSWORD}\n")).exits(6).reports(says);
+        let ran = login.home.run_with(&args, &format!("{PASSWORD}\n")).exits(6).reports(message);
         assert!(!ran.stderr.contains("<title>") && !ran.stderr.contains("Sign in to"), "{}", ran.stderr);
         login.home.run(&["token", "other"]).exits(2);
         // The same for a refresh. It may have used the refresh token, which is not sent again at once.
         login.log_in(PASSWORD).exits(0);
         let (token, refresh) = (login.home.token("work"), login.refresh_token());
         login.home.run(&["profile", "set", "work", &format!("refresh_endpoint={endpoint}")]).exits(0);
-        login.home.run(&["refresh", "work"]).exits(6).reports(says);
-        assert_eq!(
-            (login.home.token("work"), login.refresh_token()),
-            (token, refresh),
-            "kept and served all the while"
-        );
+        login.home.run(&["refresh", "work"]).exits(6).reports(message);
+        assert_eq!((login.home.token("work"), login.refresh_token()), (token, refresh), "the session is unchanged");
         assert_eq!(login.refresh_at_api(&login.refresh_token()).0, 200);
     }
     login.expect_no_leaks();
@@ -236,15 +232,15 @@ fn agent_refreshes_once_for_twenty_callers() {
     assert!(got[0] != first && got.iter().all(|token| *token == got[0]));
     assert_eq!(login.site.requests("POST /api/refresh/ 200 -"), 1);
     let socket = socket_of(&login.home);
-    let (status, answer) = asked(&socket, "GET", "/v1/token/work", "");
+    let (status, answer) = request_json(&socket, "GET", "/v1/token/work", "");
     assert_eq!((status, &answer["access_token"]), (200, &json!(got[0])));
     login.expect_accepted(&got[0]);
     let before = login.refresh_token();
-    let (status, _) = asked(&socket, "POST", "/v1/refresh/work", "");
+    let (status, _) = request_json(&socket, "POST", "/v1/refresh/work", "");
     assert_eq!(status, 200);
     assert!(login.refresh_token() != before && login.refresh_at_api(&before).0 == 401);
     let (status, verdict) =
-        asked(&socket, "POST", "/v1/verify", &json!({"token": got[0], "profile": "work"}).to_string());
+        request_json(&socket, "POST", "/v1/verify", &json!({"token": got[0], "profile": "work"}).to_string());
     assert_eq!((status, &verdict["valid"]), (200, &json!(true)), "{verdict}");
     login.expect_no_leaks();
 }

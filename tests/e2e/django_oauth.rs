@@ -102,13 +102,13 @@ fn key_from_a_file_is_the_only_trusted_key() {
     let (site, home) = (Site::start(), Sandbox::new());
     let (issuer, authorize, token) = (site.at("/o"), site.at("/o/authorize/"), site.at("/o/token/"));
     let by_hand = [["--authorization-endpoint", &authorize], ["--token-endpoint", &token], ["--scope", "openid"]];
-    let (own, strangers) = (site.key("oidc"), site.key("api"));
+    let (own, foreign) = (site.key("oidc"), site.key("api"));
     let args = login(&issuer, "program", by_hand.as_flattened());
     let pinning = |key: &Path| {
         let key = key.to_str().expect("text");
         log_in_by_code(&home, &site, &[&args[..], &["--jwks", key]].concat())
     };
-    pinning(&strangers).exits(4).reports("signature");
+    pinning(&foreign).exits(4).reports("signature");
     home.run(&["token", "work"]).exits(2);
     pinning(&own).exits(0);
     home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
@@ -127,13 +127,14 @@ fn device_login_reports_approval_and_denial() {
     home.run(&login(&issuer, "device", &["--device"])).exits(5).reports("--device-authorization-endpoint");
     let args = login(&issuer, "device", &["--device", "--device-authorization-endpoint", &device]);
     let waiting = home.spawn(&args);
-    let address = waiting.wait_until("an address", |said| {
-        said.contains("Ctrl-C gives up")
-            .then(|| said.split_whitespace().find(|word| word.ends_with("/o/device/")))?
+    let address = waiting.wait_until("an address", |output| {
+        output
+            .contains("Ctrl-C gives up")
+            .then(|| output.split_whitespace().find(|word| word.ends_with("/o/device/")))?
             .map(str::to_owned)
     });
-    let code = waiting.wait_until("a code", |said| {
-        Some(said.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned())
+    let code = waiting.wait_until("a code", |output| {
+        Some(output.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned())
     });
     let mut visitor = Visitor::open(&address);
     visitor.sign_in().submit(&[("user_code", &code)]).submit(&[("action", "accept")]);
@@ -142,8 +143,8 @@ fn device_login_reports_approval_and_denial() {
     assert!(active(&site, &home.token("work")));
     // The user denies the next request.
     let waiting = home.spawn(&args);
-    let code = waiting.wait_until("a code", |said| {
-        Some(said.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned())
+    let code = waiting.wait_until("a code", |output| {
+        Some(output.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned())
     });
     let mut visitor = Visitor::open(&address);
     visitor.sign_in().submit(&[("user_code", &code)]).submit(&[("action", "deny")]);
@@ -194,7 +195,7 @@ fn reused_refresh_token_ends_the_session() {
     let second = home.token("work");
     assert!(first != second && active(&site, &second) && !active(&site, &first));
     let new = refresh_token(&home);
-    assert_ne!(new, old, "the new refresh token is the one kept");
+    assert_ne!(new, old, "the new refresh token is stored");
     home.run(&["refresh", "work"]).exits(0);
     // Reuse of the first refresh token: the server revokes the session.
     let again = [("grant_type", "refresh_token"), ("client_id", "program"), ("refresh_token", old.as_str())];
@@ -206,11 +207,7 @@ fn reused_refresh_token_ends_the_session() {
     home.run(&["refresh", "work"]).exits(3);
     home.expire("work");
     home.run(&["token", "work"]).exits(3);
-    assert_eq!(
-        site.requests("POST /o/token/ 400 refresh_token"),
-        asked,
-        "a session that is over is not asked for again"
-    );
+    assert_eq!(site.requests("POST /o/token/ 400 refresh_token"), asked, "an ended session is not refreshed again");
 }
 
 #[test]
@@ -220,8 +217,12 @@ fn logout_revokes_both_tokens() {
     let (token, refresh) = (home.token("work"), refresh_token(&home));
     assert!(active(&site, &token));
     // Only the metadata of RFC 8414 has a revocation endpoint, not that of OpenID Connect Discovery.
-    let said = home.run(&["logout", "work", "-vvv"]).exits(0);
-    assert!(said.stderr.contains("revoked") && !said.stderr.contains("no revocation endpoint"), "{}", said.stderr);
+    let output = home.run(&["logout", "work", "-vvv"]).exits(0);
+    assert!(
+        output.stderr.contains("revoked") && !output.stderr.contains("no revocation endpoint"),
+        "{}",
+        output.stderr
+    );
     assert!(!active(&site, &token));
     let again = [("grant_type", "refresh_token"), ("client_id", "program"), ("refresh_token", refresh.as_str())];
     assert_eq!(post_form(&site.at("/o/token/"), None, &again).0, 400);

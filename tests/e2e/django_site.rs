@@ -54,8 +54,8 @@ impl Site {
             .expect("python starts");
         let address = Lines::of(process.stdout.take().expect("piped"))
             .find_map(|line| Some(line.strip_prefix("listening at ")?.to_owned()));
-        let said = || std::fs::read_to_string(dir.path().join("stderr")).unwrap_or_default();
-        let address = address.unwrap_or_else(|| panic!("the site did not start: {}", said()));
+        let output = || std::fs::read_to_string(dir.path().join("stderr")).unwrap_or_default();
+        let address = address.unwrap_or_else(|| panic!("the site did not start: {}", output()));
         Self { process, address, dir }
     }
 

@@ -95,9 +95,9 @@ fn session_is_stored_only_in_the_keychain() {
     let (records, sessions): (Vec<&str>, Vec<&str>) = labels.iter().partition(|label| label.starts_with('@'));
     assert_eq!(sessions, ["work"], "one item for one session");
     assert_eq!(records.len(), 2, "the time, and what is trusted of the issuer: {records:?}");
-    let kept = lookup(&keyring, "work").expect("kept");
-    assert_eq!(kept["tokens"]["access_token"], token.as_str());
-    let refresh_token = kept["tokens"]["refresh_token"].as_str().expect("a refresh token").to_owned();
+    let stored = lookup(&keyring, "work").expect("stored");
+    assert_eq!(stored["tokens"]["access_token"], token.as_str());
+    let refresh_token = stored["tokens"]["refresh_token"].as_str().expect("a refresh token").to_owned();
     home.register_secret(&refresh_token);
     home.run(&["verify", "work"]).exits(0);
     let status = home.run(&["status", "work", "--json"]).exits(0);
@@ -105,7 +105,7 @@ fn session_is_stored_only_in_the_keychain() {
 
     home.run(&["refresh", "work"]).exits(0);
     assert_ne!(home.token("work"), token);
-    let refreshed = lookup(&keyring, "work").expect("kept");
+    let refreshed = lookup(&keyring, "work").expect("stored");
     assert_ne!(refreshed["tokens"]["refresh_token"], refresh_token.as_str());
     home.register_secret(refreshed["tokens"]["refresh_token"].as_str().expect("a refresh token"));
     expect_no_secret_in_files(&home);

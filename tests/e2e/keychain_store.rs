@@ -104,8 +104,8 @@ fn spawn(env: Vec<(OsString, OsString)>, script: &str) -> Child {
 fn output_lines(child: Child, head: &str) -> Vec<String> {
     let output = child.wait_with_output().expect("ended");
     let text = String::from_utf8_lossy(&output.stdout);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && !said.contains("panicked"), "{text}\n{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !stderr.contains("panicked"), "{text}\n{stderr}");
     text.lines().filter_map(|l| l.strip_prefix(head)).map(str::to_owned).collect()
 }
 
@@ -303,5 +303,5 @@ fn threads_of_one_process_do_not_block_each_other() {
     let child = child.spawn().expect("this test again");
     let results = output_lines(child, "test result: ");
     assert!(matches!(&results[..], [one] if one.starts_with("ok. 1 passed")), "the child did not run: {results:?}");
-    assert!(started.elapsed() < Duration::from_secs(30), "nobody waited for another in vain");
+    assert!(started.elapsed() < Duration::from_secs(30), "the threads blocked each other");
 }

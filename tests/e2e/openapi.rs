@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use authctl::dev_issuer::DevIssuer;
 
-use crate::agent_support::{KillOnDrop, agent, asked, socket_of};
+use crate::agent_support::{KillOnDrop, agent, request_json, socket_of};
 use crate::support::process::wait_until;
 use crate::support::{self, Sandbox, contains};
 
@@ -133,7 +133,7 @@ fn unlocked_agent_matches_its_openapi_description() {
     let setup = setup();
     // The request that locks the agent is tested separately.
     setup.expect_conformance(&["--max-examples=15", "--exclude-path=/v1/lock"]);
-    let (_, log) = asked(&setup.socket, "GET", "/v1/log", "");
+    let (_, log) = request_json(&setup.socket, "GET", "/v1/log", "");
     let done: Vec<&str> =
         log["entries"].as_array().expect("entries").iter().filter_map(|e| e["what"].as_str()).collect();
     for action in ["token", "id_token", "refresh"] {
@@ -149,7 +149,7 @@ fn locked_agent_matches_its_openapi_description() {
     // Each wrong passphrase delays the next response.
     setup.expect_conformance(&["--max-examples=1", "--include-path=/v1/unlock", "--phases=examples,coverage"]);
     setup.expect_conformance(&["--max-examples=5", "--exclude-path=/v1/unlock"]);
-    let (status, state) = asked(&setup.socket, "GET", "/v1/agent", "");
+    let (status, state) = request_json(&setup.socket, "GET", "/v1/agent", "");
     assert_eq!((status, &state["locked"], &state["sessions"]), (200, &true.into(), &0.into()), "{state}");
 }
 
@@ -157,9 +157,9 @@ fn locked_agent_matches_its_openapi_description() {
 fn stop_matches_its_description() {
     let mut setup = setup();
     let described = described(&setup.socket, "/v1/stop", "post");
-    let (status, problem) = asked(&setup.socket, "GET", "/v1/stop", "");
+    let (status, problem) = request_json(&setup.socket, "GET", "/v1/stop", "");
     assert_eq!((status, &problem["code"]), (405, &"method_not_allowed".into()), "{problem}");
-    let (status, stopping) = asked(&setup.socket, "POST", "/v1/stop", "");
+    let (status, stopping) = request_json(&setup.socket, "POST", "/v1/stop", "");
     assert!(described["responses"][status.to_string()].is_object(), "{status} is not described");
     assert_eq!((status, stopping), (200, serde_json::json!({"pid": setup.agent.0.id()})));
     let ended = wait_until("its end", || setup.agent.0.try_wait().expect("waited"));
@@ -178,5 +178,5 @@ fn request_for_another_home_matches_its_description() {
 
 /// Returns the agent's description of a request.
 fn described(socket: &Path, path: &str, method: &str) -> serde_json::Value {
-    asked(socket, "GET", "/v1/openapi.json", "").1["paths"][path][method].clone()
+    request_json(socket, "GET", "/v1/openapi.json", "").1["paths"][path][method].clone()
 }

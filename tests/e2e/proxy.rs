@@ -168,10 +168,10 @@ fn unreachable_proxy_is_reported_without_its_password() {
     let good = Proxy::http(&company, None);
     company.home.set("HTTPS_PROXY", format!("http://{}", good.at));
     company.log_in().exits(0);
-    let nobody = format!("127.0.0.1:{}", free_port());
+    let unused = format!("127.0.0.1:{}", free_port());
     for scheme in ["http", "socks5h"] {
-        company.home.set("HTTPS_PROXY", format!("{scheme}://{PROXY_USER}:{PROXY_PASSWORD}@{nobody}"));
-        expect_proxy_error(company.log_in(), &nobody, "no connection to or through the proxy");
+        company.home.set("HTTPS_PROXY", format!("{scheme}://{PROXY_USER}:{PROXY_PASSWORD}@{unused}"));
+        expect_proxy_error(company.log_in(), &unused, "no connection to or through the proxy");
     }
     company.home.set("HTTPS_PROXY", format!("http://{PROXY_USER}:{PROXY_PASSWORD}@proxy.invalid:3128"));
     expect_proxy_error(company.log_in(), "proxy.invalid:3128", "could not be resolved");

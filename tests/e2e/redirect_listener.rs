@@ -10,7 +10,7 @@ use fantoccini::{Client, Locator};
 use serde_json::json;
 use url::Url;
 
-use crate::browser_login::{Person, login};
+use crate::browser_login::{User, login};
 use crate::support::{self, USER, login_pages};
 use crate::webdriver::{ATTACKER_HOST, BROWSER_LIMIT, BrowserSandbox, Driver, PageFlow, Screen};
 
@@ -121,24 +121,24 @@ fn hostile_page_cannot_interfere_with_a_login() {
 
     let driver = Driver::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let said = runtime.block_on(async {
+    let text = runtime.block_on(async {
         let client = driver.browser(Screen::Desktop).await;
         attack(&client, &page).await.expect("an attack");
         // The page keeps sending requests while the user signs in, in the same browser.
         let hostile = client.window().await.expect("a window");
         let tab = client.new_window(true).await.expect("another").handle;
         client.switch_to_window(tab).await.expect("switched");
-        let (mut flow, person) = (PageFlow::new(&client, "hostile"), Person { user: USER, allows: true });
-        let walk = flow.walk(&address, &person);
-        let said = tokio::time::timeout(6 * BROWSER_LIMIT, walk).await.expect("in time").expect("a walk");
+        let (mut flow, user) = (PageFlow::new(&client, "hostile"), User { user: USER, allows: true });
+        let pages = flow.complete(&address, &user);
+        let text = tokio::time::timeout(6 * BROWSER_LIMIT, pages).await.expect("in time").expect("the pages");
         client.switch_to_window(hostile).await.expect("switched");
         wait_until(&client, "volleys > 1").await.expect("it went on");
         let seen = client.execute("return seen", Vec::new()).await.expect("a list");
         assert_eq!(seen, json!([]), "the page came to see something");
         client.close().await.expect("closed");
-        said
+        text
     });
-    assert!(said.contains("You are signed in"), "{said}");
+    assert!(text.contains("You are signed in"), "{text}");
     let ran = waiting.wait().exits(0).reports("Logged in as");
     let count = rejected_requests(&ran.stderr);
     assert!(count >= MIN_REJECTED, "{count} requests were turned away");

@@ -140,9 +140,9 @@ fn login_over_ssh_uses_a_device_code_unless_browser_is_requested() {
     let (server, issuer, (home, opened)) = (Server::start(), device_issuer(), desk());
     let waiting = server.runs(&home, true, &login(issuer.issuer(), &[]));
     waiting.reports("You are over SSH, so no browser is opened here; `--browser` opens one all the same.");
-    let code = waiting.wait_until("a user code", |said| {
-        let said = said.replace('\r', "");
-        let mut lines = said[..said.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
+    let code = waiting.wait_until("a user code", |output| {
+        let output = output.replace('\r', "");
+        let mut lines = output[..output.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
         lines.nth(2).map(|line| line.trim().to_owned())
     });
     assert!(issuer.approve_device(&code, USER), "{code}");

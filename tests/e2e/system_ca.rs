@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::agent_support::{KillOnDrop, answers, socket_of};
+use crate::agent_support::{KillOnDrop, socket_of, wait_for_agent};
 use crate::network::{CompanyNetwork, log_in};
 use crate::support::parts;
 use crate::support::{AUTHCTL, CommandOutput, PASSWORD, USER};
@@ -122,7 +122,7 @@ fn running_agent_trusts_a_ca_added_to_the_system_store() {
     let _agent = KillOnDrop(
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the agent starts"),
     );
-    answers(&socket_of(home));
+    wait_for_agent(&socket_of(home));
     expect_unknown_issuer(home.run(&["refresh", "work", "--json"]));
     machine.trusts();
     home.run(&["refresh", "work"]).exits(0);

@@ -53,7 +53,7 @@ impl Driver {
             .expect("chromedriver");
         let port = Lines::of(process.stdout.take().expect("piped"))
             .find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok())
-            .expect("chromedriver tells its port");
+            .expect("chromedriver prints its port");
         Self { process, port, dir }
     }
 
@@ -119,11 +119,11 @@ impl PageFlow {
 
     /// Opens `url`, has `user` fill in each page and presses the button that it returns, until it returns none. Returns the
     /// text of the last page.
-    pub async fn walk(&mut self, url: &str, answer: &impl Response) -> Result<String, CmdError> {
+    pub async fn complete(&mut self, url: &str, user: &impl PageUser) -> Result<String, CmdError> {
         self.client.goto(url).await?;
         for _ in 0..8 {
             self.look().await?;
-            match answer.to(&self.client).await? {
+            match user.respond(&self.client).await? {
                 Some(button) => self.press(button).await?,
                 None => return self.client.find(Locator::Css("body")).await?.text().await,
             }
@@ -167,15 +167,15 @@ impl PageFlow {
 }
 
 /// A user at the pages of an issuer.
-pub trait Response {
+pub trait PageUser {
     /// Fills in the page and returns the CSS selector of the button to press; `None` on the last page.
-    async fn to(&self, page: &Client) -> Result<Option<&'static str>, CmdError>;
+    async fn respond(&self, page: &Client) -> Result<Option<&'static str>, CmdError>;
 }
 
 /// The result of going through the pages.
 pub struct FlowResult {
     /// The text of the last page.
-    pub said: String,
+    pub text: String,
     /// The titles of all pages.
     pub titles: Vec<String>,
     /// The address of the last page.
@@ -189,18 +189,20 @@ impl FlowResult {
 }
 
 /// Goes from `url` to the last page.
-pub fn walk(name: &'static str, screen: Screen, url: &str, answer: &impl Response) -> FlowResult {
+pub fn complete(name: &'static str, screen: Screen, url: &str, user: &impl PageUser) -> FlowResult {
     let driver = Driver::start();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let client = driver.browser(screen).await;
         let mut flow = PageFlow::new(&client, name);
-        let said =
-            tokio::time::timeout(3 * BROWSER_LIMIT, flow.walk(url, answer)).await.expect("in time").expect("a walk");
+        let text = tokio::time::timeout(3 * BROWSER_LIMIT, flow.complete(url, user))
+            .await
+            .expect("in time")
+            .expect("the pages");
         let address = client.current_url().await.expect("an address");
         let titles = std::mem::take(&mut flow.seen);
         client.close().await.expect("closed");
-        FlowResult { said, titles, address }
+        FlowResult { text, titles, address }
     })
 }
 
@@ -224,10 +226,10 @@ impl BrowserSandbox {
 
     /// Waits for the URL that authctl opens in the browser.
     pub fn address(&self) -> String {
-        let (tell, output) = mpsc::channel();
+        let (sender, url) = mpsc::channel();
         let pipe = self.pipe.clone();
-        std::thread::spawn(move || tell.send(std::fs::read_to_string(pipe)));
-        output.recv_timeout(BROWSER_LIMIT).expect("the browser is started").expect("an address")
+        std::thread::spawn(move || sender.send(std::fs::read_to_string(pipe)));
+        url.recv_timeout(BROWSER_LIMIT).expect("the browser is started").expect("an address")
     }
 }
 
@@ -236,6 +238,6 @@ impl BrowserSandbox {
 pub fn shown(login: &RunningCommand) -> (String, String) {
     login.reports("Ctrl-C gives up");
     let code =
-        |said: &str| Some(said.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned());
+        |text: &str| Some(text.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned());
     (login.wait_for_line("http"), login.wait_until("a code", code))
 }

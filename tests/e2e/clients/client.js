@@ -1,5 +1,5 @@
-// Asks the agent at the socket argv[2] for argv[3] with argv[4], by nothing but what Node brings with it. Prints the status,
-// the content type and the body as one line of JSON; of events the first one that argv[5] names.
+// Sends the request argv[3] argv[4] to the agent at the socket argv[2], with Node's own HTTP client. Prints the status, the
+// content type and the body as one line of JSON; for events, the first one that is called argv[5].
 "use strict";
 const http = require("node:http");
 

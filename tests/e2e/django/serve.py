@@ -17,7 +17,7 @@ class Server(socketserver.ThreadingMixIn, WSGIServer):
     request_queue_size = 128
 
     def server_bind(self):
-        # Not as the base has it, which asks for the name of the address.
+        # Without the reverse lookup of the base class.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]
         self.setup_environ()
@@ -73,7 +73,7 @@ def main():
     from django.core.wsgi import get_wsgi_application
 
     call_command("migrate", run_syncdb=True, verbosity=0)
-    # Whoever is staff can sign in at the pages that Django has by itself.
+    # Staff can sign in at Django's own pages.
     get_user_model().objects.create_superuser("developer", password=settings.OPTIONS["password"])
     clients(settings.OPTIONS)
     server.set_app(get_wsgi_application())

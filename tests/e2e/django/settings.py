@@ -8,7 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-# What the test wants: `dir`, and what is read with `get` below and in serve.py.
+# The options of the test: `dir`, and those that are read with `get` below and in serve.py.
 OPTIONS = json.loads(os.environ["DJANGO_OPTIONS"])
 DIR = Path(OPTIONS["dir"])
 ADDRESS = os.environ["DJANGO_ADDRESS"]
@@ -37,7 +37,7 @@ ROOT_URLCONF = "urls"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 LOGIN_URL = "/admin/login/"
-# The usual one takes a quarter of a second for each password, and clients' secrets are hashed with it too.
+# The default hasher takes a quarter of a second for each password and client secret.
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -61,7 +61,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
-# Faults go to stderr, where a failed test finds them.
+# Errors go to stderr, which a failed test shows.
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -101,7 +101,7 @@ OAUTH2_PROVIDER = {
     "DEFAULT_SCOPES": ["read"],
 }
 
-# Tables made as the models are, which is sooner done than all the migrations.
+# Creates the tables from the models, which is faster than running all migrations.
 MIGRATION_MODULES = {app.split(".")[-1]: None for app in INSTALLED_APPS}
 
 SIMPLE_JWT = {

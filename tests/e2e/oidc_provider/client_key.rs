@@ -47,7 +47,7 @@ fn private_key_jwt_works_with_each_kind_of_key() {
     for key in &keys {
         let home = Sandbox::new();
         let output = login(&provider, &home, key).exits(0).stderr;
-        assert!(!output.contains("chmod"), "it is nobody else's to read: {output}");
+        assert!(!output.contains("chmod"), "the key is private: {output}");
         let first = home.token("work");
         assert!(provider.is_active(&first), "{}", key.display());
         home.expire("work");

@@ -56,10 +56,10 @@ fn authorization_response_must_name_the_issuer() {
     ran.exits(0);
     assert!(result.address.query_pairs().any(|(name, _)| name == "iss"), "RFC 9207, section 2");
     assert_eq!(codes, 1);
-    for (iss, said) in [("", "no `iss`"), ("https://elsewhere.example", "https://elsewhere.example")] {
+    for (iss, message) in [("", "no `iss`"), ("https://elsewhere.example", "https://elsewhere.example")] {
         let (ran, result, codes) = login_with_iss(iss.into());
-        ran.exits(5).reports(said);
-        assert!(result.said.contains("Not signed in"), "{}", result.said);
+        ran.exits(5).reports(message);
+        assert!(result.text.contains("Not signed in"), "{}", result.text);
         assert_eq!(codes, 0, "the code is not redeemed");
     }
 }

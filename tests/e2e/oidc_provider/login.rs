@@ -87,7 +87,7 @@ fn denied_browser_login_stores_nothing() {
     let no = User::new(false, None);
     let (ran, result) = provider.try_login(&browser, &provider.login("native", &[]), &no);
     ran.exits(5).reports("access_denied");
-    assert!(result.said.contains("was refused"), "{}", result.said);
+    assert!(result.text.contains("was refused"), "{}", result.text);
     browser.home.run(&["token", "work"]).exits(2);
     assert_eq!(provider.counts().codes, 0);
 }
@@ -98,7 +98,7 @@ fn device(provider: &Provider, home: &Sandbox, allows: bool) -> crate::support::
     let login = home.spawn(&provider.login("native", &["--device"]));
     let (address, code) = webdriver::shown(&login);
     let user = User::new(allows, Some(code));
-    let result = webdriver::walk("oidc-provider-device", Screen::Desktop, &address, &user);
+    let result = webdriver::complete("oidc-provider-device", Screen::Desktop, &address, &user);
     let end = if allows { "Sign-in Success" } else { "Sign-in" };
     assert_eq!(
         (result.pages()[..2].to_vec(), result.pages().last()),

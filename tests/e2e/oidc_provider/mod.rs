@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::agent_support::KillOnDrop;
 use crate::support::process::LIMIT;
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, http};
-use crate::webdriver::{self, BrowserSandbox, FlowResult, Response, Screen};
+use crate::webdriver::{self, BrowserSandbox, FlowResult, PageUser, Screen};
 
 /// The secret of the confidential clients, with characters that form encoding escapes.
 const SECRET: &str = "a secret: with / and +, & %41";
@@ -70,8 +70,8 @@ impl Provider {
         let mut process = KillOnDrop(command.spawn().expect("node starts"));
         let orders = process.0.stdin.take().expect("piped");
         let lines = BufReader::new(process.0.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let (tell, answers) = channel();
-        std::thread::spawn(move || lines.into_iter().for_each(|line| drop(tell.send(line))));
+        let (sender, answers) = channel();
+        std::thread::spawn(move || lines.into_iter().for_each(|line| drop(sender.send(line))));
         let mut provider = Self { _process: process, orders, answers, issuer: String::new() };
         let output: BTreeMap<String, String> = serde_json::from_str(&provider.response()).expect("an issuer");
         provider.issuer = output["issuer"].clone();
@@ -133,7 +133,7 @@ impl Provider {
     fn try_login(&self, browser: &BrowserSandbox, login: &[&str], user: &User) -> (CommandOutput, FlowResult) {
         let login = [login, &["--browser"]].concat();
         let started = browser.home.start(&login, "");
-        let result = webdriver::walk("oidc-provider", Screen::Desktop, &browser.address(), user);
+        let result = webdriver::complete("oidc-provider", Screen::Desktop, &browser.address(), user);
         (browser.home.finish(started, &login), result)
     }
 
@@ -173,8 +173,8 @@ impl User {
     }
 }
 
-impl Response for User {
-    async fn to(&self, page: &Client) -> Result<Option<&'static str>, CmdError> {
+impl PageUser for User {
+    async fn respond(&self, page: &Client) -> Result<Option<&'static str>, CmdError> {
         let has = |css: &'static str| page.find(Locator::Css(css));
         if let Ok(field) = has("input[name=login]").await {
             field.send_keys(USER).await?;

@@ -60,7 +60,7 @@ fn device_login_for_a_resource_returns_its_token() {
     let login = home.spawn(&provider.login("native", &args));
     let (address, code) = crate::webdriver::shown(&login);
     let user = User::new(true, Some(code));
-    crate::webdriver::walk("oidc-provider-device", crate::webdriver::Screen::Desktop, &address, &user);
+    crate::webdriver::complete("oidc-provider-device", crate::webdriver::Screen::Desktop, &address, &user);
     login.wait().exits(0);
     expect_token_for(&home, algorithm, resource);
 }

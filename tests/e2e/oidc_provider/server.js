@@ -1,14 +1,14 @@
-// Runs oidc-provider on a free port of 127.0.0.1 for tests/e2e/oidc_provider.rs. argv[2] holds options as JSON:
+// Runs oidc-provider on a free port of 127.0.0.1 for tests/e2e/oidc_provider. argv[2] holds options as JSON:
 //   life    how long access tokens last, in seconds
-//   iss     what authorization responses name as their issuer in place of the truth; "" for nothing (RFC 9207)
+//   iss     the issuer in authorization responses instead of its own; "" for none (RFC 9207)
 //   tls     {cert, key}: PEM files to serve https with
-//   keys    PEM files: what the client `pkjwt` signs with
-// Each answer is a line of JSON on stdout: first {issuer}, then one for each line on stdin:
-//   counts      what the server has done and seen so far
-//   rotate      signs with new keys from now on, and still publishes those before
-//   forget      stops publishing the keys of before
-//   lose        hangs up instead of answering the next token request, which it has carried out
-// It ends with its stdin. Run it where node_modules is.
+//   keys    PEM files: the keys of the client `pkjwt`
+// Prints a line of JSON: first {issuer}, then one for each command on stdin:
+//   counts      the counters so far
+//   rotate      signs with new keys, and still publishes the old ones
+//   forget      stops publishing the old keys
+//   lose        closes the connection of the next token request after handling it
+// It exits when stdin is closed. Run it in the directory of node_modules.
 import * as crypto from "node:crypto";
 import { readFileSync } from "node:fs";
 import * as http from "node:http";
@@ -18,15 +18,15 @@ import * as readline from "node:readline";
 import { pathToFileURL } from "node:url";
 
 const options = JSON.parse(process.argv[2] ?? "{}");
-const tell = (answer) => process.stdout.write(`${JSON.stringify(answer)}\n`);
-// stdout is for answers alone; the library has much to say about what a real deployment would do otherwise.
+const print = (answer) => process.stdout.write(`${JSON.stringify(answer)}\n`);
+// stdout is for the protocol only. The library prints warnings about production use.
 console.info = console.warn;
 
 const library = (path) => import(pathToFileURL(join(process.cwd(), "node_modules/oidc-provider/lib", path)));
 const { default: Provider, errors } = await library("index.js");
 const { createMemoryAdapter } = await library("adapters/memory_adapter.js");
 
-// What outlives a change of keys.
+// State that survives a key rotation.
 const adapter = createMemoryAdapter();
 const cookies = [crypto.randomBytes(32).toString("base64url")];
 
@@ -153,13 +153,13 @@ await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
 const issuer = `${files ? "https" : "http"}://127.0.0.1:${server.address().port}`;
 let keys = newKeys();
 answer = provider(keys);
-tell({ issuer });
+print({ issuer });
 
 for await (const line of readline.createInterface({ input: process.stdin })) {
   if (line === "rotate") keys = [...newKeys(), ...keys];
   if (line === "forget") keys = keys.slice(0, 3);
   if (line === "rotate" || line === "forget") answer = provider(keys);
   if (line === "lose") lose = true;
-  tell(counts);
+  print(counts);
 }
 process.exit(0);

@@ -1,4 +1,4 @@
-//! The configuration file: what is read from it is written and read again alike.
+//! The configuration file: profiles survive being written and read again.
 #![no_main]
 
 use std::fs;
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use authctl::fuzzing::{Config, save, set_default};
 use libfuzzer_sys::fuzz_target;
 
-/// A directory in memory, where there is one: each change to the file waits for the disk.
+/// A directory in memory, if available: each change to the file is synced to the disk.
 static DIRECTORY: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let memory = Path::new("/dev/shm");
     let at: PathBuf = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
     for name in config.profiles.keys() {
         assert_eq!(&config.choose(Some(name)).expect("there").name, name);
     }
-    // Into the file that it was read from, where nothing changes, and into an empty one.
+    // Into the file that it was read from, and into an empty one.
     for before in [text, ""] {
         fs::write(&path, before).expect("written");
         for profile in config.profiles.values() {

@@ -1,4 +1,4 @@
-//! JWK Sets and PEM keys: nobody gets in by them who is not in them, and nobody in them is kept out by the others.
+//! JWK Sets and PEM keys: only a key in the set verifies a token, whatever else is in the set.
 #![no_main]
 
 mod signed;
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(keys) = KeySet::parse(text) else { return };
     assert_eq!((keys.kids().count(), keys.is_empty()), (keys.len(), keys.len() == 0));
     assert!(keys.len() + keys.skipped() <= KeySet::MAX_KEYS);
-    // The target's key may get into a set only by being written there.
+    // The target's key is not in the input, so its token is denied.
     let public = PAIR.public_key().as_ref();
     if !text.contains(&b64(public)) && !text.contains("BEGIN") {
         assert!(!verify(&TOKEN, &keys, &policy()).is_granted());
@@ -30,14 +30,14 @@ fuzz_target!(|data: &[u8]| {
     let Ok(mut set) = serde_json::from_str::<Value>(text) else { return };
     let members = set["keys"].as_array_mut().expect("a set was read");
     assert_eq!(members.len(), keys.len() + keys.skipped());
-    // The other way round there are the same keys.
+    // In reverse order the set has the same keys.
     members.reverse();
     let turned = KeySet::from_jwks(&set.to_string()).expect("a set as before");
     let mut kids: Vec<_> = turned.kids().collect();
     kids.reverse();
     assert_eq!(kids, keys.kids().collect::<Vec<_>>());
     assert_eq!(turned.skipped(), keys.skipped());
-    // One more key is found among whatever is there.
+    // A key that is added to the set is found.
     let members = set["keys"].as_array_mut().expect("a set was read");
     if members.len() < KeySet::MAX_KEYS {
         members.push(jwk(&PAIR));

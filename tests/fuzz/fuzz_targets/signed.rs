@@ -1,4 +1,4 @@
-//! What the targets share: a key pair, and tokens by it that the policy grants.
+//! A key pair and a policy that the targets share.
 
 use authctl::clock::UnixTime;
 use authctl::fuzzing::Policy;
@@ -12,7 +12,7 @@ pub const AUDIENCE: &str = "https://api.example";
 pub const NOW: i64 = 1_800_000_000;
 pub const KID: &str = "the-targets-own-key";
 
-/// The same pair in each run, so that an input found once means the same again.
+/// Returns the same pair in each run, so that an input can be reproduced.
 pub fn pair() -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("a key pair")
 }
@@ -25,7 +25,7 @@ pub fn jwk(pair: &Ed25519KeyPair) -> Value {
     json!({"kty": "OKP", "crv": "Ed25519", "kid": KID, "x": b64(pair.public_key())})
 }
 
-/// A token with exactly these texts as header and payload.
+/// Signs a token with exactly these bytes as header and payload.
 pub fn token(pair: &Ed25519KeyPair, header: &[u8], payload: &[u8]) -> String {
     let signed = format!("{}.{}", b64(header), b64(payload));
     format!("{signed}.{}", b64(pair.sign(signed.as_bytes())))

@@ -1,4 +1,4 @@
-//! Unpacks any bytes as a status list and looks up any index: no panic, and no more memory than the bound.
+//! Status lists: unpacking any bytes and reading any index does not panic and has a memory limit.
 #![no_main]
 
 use authctl::fuzzing::Statuses;

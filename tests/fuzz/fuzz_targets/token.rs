@@ -1,4 +1,4 @@
-//! Tokens: as they come, or with header and payload as they come and well signed.
+//! Tokens: raw input, or a valid signature over a header and payload from the input.
 #![no_main]
 
 mod signed;
@@ -17,7 +17,8 @@ static PAIR: LazyLock<Ed25519KeyPair> = LazyLock::new(pair);
 static KEYS: LazyLock<KeySet> =
     LazyLock::new(|| KeySet::from_jwks(&json!({"keys": [jwk(&PAIR)]}).to_string()).expect("a set"));
 
-// The first byte chooses: the rest is the token, or header and payload with a zero between, or claims beside the usual.
+// The first byte selects what the rest is: the token; header and payload, separated by a zero byte; or the members to add
+// to a valid header and valid claims.
 fuzz_target!(|data: &[u8]| {
     let Some((&how, rest)) = data.split_first() else { return };
     let halves = || rest.split_at(rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len()));
@@ -30,8 +31,8 @@ fuzz_target!(|data: &[u8]| {
         _ => {
             let (header, payload) = halves();
             let payload = payload.get(1..).unwrap_or_default();
-            let header = beside(&format!(r#""alg":"EdDSA","kid":"{KID}""#), header);
-            let payload = beside(&format!(r#""iss":"{ISSUER}","aud":"{AUDIENCE}","exp":{}"#, NOW + 300), payload);
+            let header = object_with(&format!(r#""alg":"EdDSA","kid":"{KID}""#), header);
+            let payload = object_with(&format!(r#""iss":"{ISSUER}","aud":"{AUDIENCE}","exp":{}"#, NOW + 300), payload);
             token(&PAIR, &header, &payload)
         }
     };
@@ -43,20 +44,20 @@ fuzz_target!(|data: &[u8]| {
         Verdict::Granted(granted) => {
             assert!(unverified.is_some_and(|read| read.iss.as_deref() == Some(ISSUER)));
             assert_eq!(granted.key.kid.as_deref(), Some(KID));
-            deserves_it(&text, &Value::Object(granted.claims));
+            check_granted(&text, &Value::Object(granted.claims));
         }
-        Verdict::Denied(reasons) => sanitize_for_terminal(&text, &reasons),
+        Verdict::Denied(reasons) => check_reasons(&text, &reasons),
     }
 });
 
-/// An object's text with the usual members and these.
-fn beside(usual: &str, more: &[u8]) -> Vec<u8> {
+/// Returns a JSON object with the usual members and `more`.
+fn object_with(usual: &str, more: &[u8]) -> Vec<u8> {
     let comma = if more.is_empty() { "" } else { "," };
     [b"{", usual.as_bytes(), comma.as_bytes(), more, b"}"].concat()
 }
 
-/// All that a granted token must be, found out in another way.
-fn deserves_it(text: &str, claims: &Value) {
+/// Checks a granted token independently of the verifier.
+fn check_granted(text: &str, claims: &Value) {
     let parts: Vec<Vec<u8>> = text.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).expect("base64url")).collect();
     let [header, payload, signature] = &parts[..] else { panic!("three parts") };
     assert_eq!(text, [header, payload, signature].map(b64).join("."), "one spelling");
@@ -76,7 +77,7 @@ fn deserves_it(text: &str, claims: &Value) {
     let moment = |name: &str| claims.get(name).map(|value| value.as_f64().expect("a number"));
     assert!(moment("exp").expect("exp") + 30.0 > NOW as f64);
     assert!(["nbf", "iat", "auth_time"].into_iter().all(|name| moment(name).is_none_or(|at| at <= NOW as f64 + 30.0)));
-    // Another policy, or another signature, and it is not.
+    // With another policy or another signature it is denied.
     for other in [
         Policy { audiences: vec!["https://other.example".into()], ..policy() },
         Policy { issuer: "https://other.example".into(), ..policy() },
@@ -92,8 +93,8 @@ fn deserves_it(text: &str, claims: &Value) {
     assert!(!verify(text, &KeySet::default(), &policy()).is_granted());
 }
 
-/// What a denial says is short, in order, safe to print, and holds no part of the token.
-fn sanitize_for_terminal(text: &str, reasons: &[Reason]) {
+/// Checks that the reasons are ordered, short, printable and contain no part of the token.
+fn check_reasons(text: &str, reasons: &[Reason]) {
     assert!(!reasons.is_empty() && reasons.is_sorted_by_key(|reason| reason.code));
     for Reason { message, .. } in reasons {
         assert!(!message.is_empty() && message.chars().count() <= Reason::MAX_LENGTH + 1);
