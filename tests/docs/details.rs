@@ -8,7 +8,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
         &[
             (
                 "DESCRIPTION",
-                "Data is written to stdout, messages to stderr. With `--json` both are JSON, and an error has a stable `code`. \
+                "Data is written to stdout, messages to stderr. With `--json` data and errors are JSON, and an error has a \
+                 stable `code`. \
                  Without a terminal nothing is prompted for and no browser opens.\n\n\
                  A command uses the profile that is its argument, else the one in AUTHCTL_PROFILE, else the one that \
                  `.authctl.toml` names in the current directory or the nearest one above, else the default profile.",
