@@ -1,4 +1,4 @@
-//! The embedded issuer as a process of its own, steered through its control addresses; and a person at its pages.
+//! The embedded issuer as a process of its own, used through its control endpoint and its login pages.
 
 use std::fs;
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Home, Running, http};
 
-/// The issuer's user.
+/// The name of the issuer's user.
 pub const USER: &str = "developer";
 pub const PASSWORD: &str = "correct-horse-battery-staple";
 
@@ -16,37 +16,39 @@ pub struct Issuer {
     running: Running,
     home: Home,
     pub url: String,
+    control_key: String,
 }
 
 impl Issuer {
-    /// Starts it. Its access tokens live for `ttl`, such as `1d`.
+    /// Starts an issuer whose access tokens have the lifetime `ttl`, such as `1d`.
     #[track_caller]
     pub fn start(ttl: &str) -> Self {
         let home = Home::new();
         let users = home.path().join("users");
         fs::write(&users, format!("{USER}:{PASSWORD}\n")).expect("written");
-        let args = ["dev-issuer", "--access-token-ttl", ttl, "--users", users.to_str().expect("text")];
+        let users = users.to_str().expect("text");
+        let args = ["dev-issuer", "--control", "--json", "--access-token-ttl", ttl, "--users", users];
         let mut command = home.authctl(&args);
         let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()));
-        let url = running.first_line();
-        assert!(url.starts_with("http://127.0.0.1:"), "the issuer starts");
-        Self { running, home, url }
+        let ready: Value = serde_json::from_str(&running.first_line()).expect("JSON");
+        let text = |name: &str| ready[name].as_str().expect("text").to_owned();
+        Self { running, home, url: text("issuer"), control_key: text("control_key") }
     }
 
     fn control(&self, method: &str, name: &str, body: &Value) -> Value {
         let (path, body) = (format!("/control/{name}"), if body.is_null() { String::new() } else { body.to_string() });
-        let headers = "X-Dev-Issuer-Control: 1\r\n";
-        let reply = http::to_host(&self.url, method, &path, headers, &body).expect("answered");
+        let headers = format!("X-Dev-Issuer-Control: {}\r\n", self.control_key);
+        let reply = http::to_host(&self.url, method, &path, &headers, &body).expect("answered");
         assert!(reply.status < 300, "{name}: {}", reply.status);
         serde_json::from_slice(&reply.body).unwrap_or_default()
     }
 
-    /// What happened so far.
+    /// Returns the counters.
     pub fn stats(&self) -> Value {
         self.control("GET", "stats", &Value::Null)
     }
 
-    /// Lets something go wrong with every request to `endpoint` until it is cleared.
+    /// Applies a fault to every request to `endpoint` until the faults are cleared.
     pub fn fault(&self, endpoint: &str, kind: &str) {
         self.control("POST", "fault", &json!({"endpoint": endpoint, "kind": kind, "times": 0}));
     }
@@ -55,33 +57,36 @@ impl Issuer {
         self.control("POST", "clear-faults", &Value::Null);
     }
 
-    /// The token response of a password login made without authctl.
+    /// Returns the token response of a password login made without authctl.
     pub fn token_response(&self) -> Value {
         let form = format!(
             "grant_type=password&client_id=authctl&username={USER}&password={PASSWORD}&scope=openid+profile+offline_access"
         );
         let reply = http::to_host(&self.url, "POST", "/token", http::FORM, &form).expect("answered");
-        assert_eq!(reply.status, 200, "the issuer gives tokens");
+        assert_eq!(reply.status, 200, "the issuer returns tokens");
         serde_json::from_slice(&reply.body).expect("JSON")
     }
 
-    /// Logs in and allows on the issuer's pages, as a person with a browser would, from the address of a client's
-    /// authorization request up to the client's own address.
-    pub fn signs_in(&self, authorization: &str) -> Result<(), String> {
+    /// Logs in and allows access on the issuer's pages, from an authorization request up to the client's redirect URI.
+    pub fn sign_in(&self, authorization: &str) -> Result<(), String> {
         let mut cookie = String::new();
         let mut page = self.page("GET", authorization, &mut cookie, "")?;
         for (to, fields) in
             [("login", format!("username={USER}&password={PASSWORD}")), ("consent", "decision=allow".to_owned())]
         {
-            let form = format!("walk={}&csrf={}&{fields}", hidden(&page.body, "walk")?, hidden(&page.body, "csrf")?);
+            let form = format!(
+                "interaction={}&csrf={}&{fields}",
+                hidden(&page.body, "interaction")?,
+                hidden(&page.body, "csrf")?
+            );
             page = self.page("POST", &format!("{}/{to}", self.url), &mut cookie, &form)?;
         }
-        let back = page.header("location").ok_or("the issuer sent nobody back")?;
-        http::to_url(&back, "GET", "", "").map_err(|e| format!("the client's own address: {e}"))?;
+        let back = page.header("location").ok_or("the issuer did not redirect")?;
+        http::to_url(&back, "GET", "", "").map_err(|e| format!("redirect URI: {e}"))?;
         Ok(())
     }
 
-    /// A page, after the issuer's own redirects.
+    /// Returns a page after following the issuer's own redirects.
     fn page(&self, method: &str, url: &str, cookie: &mut String, form: &str) -> Result<http::Reply, String> {
         let (mut method, mut url, mut form) = (method, url.to_owned(), form);
         for _ in 0..4 {
@@ -98,13 +103,13 @@ impl Issuer {
                 _ => return Ok(reply),
             }
         }
-        Err("the issuer's pages lead in circles".into())
+        Err("too many redirects".into())
     }
 }
 
 fn hidden(html: &[u8], name: &str) -> Result<String, String> {
     let html = String::from_utf8_lossy(html);
     let (_, rest) =
-        html.split_once(&format!("name=\"{name}\" value=\"")).ok_or(format!("no field {name} on a page"))?;
+        html.split_once(&format!("name=\"{name}\" value=\"")).ok_or(format!("no field {name} on the page"))?;
     Ok(rest.split('"').next().unwrap_or_default().to_owned())
 }

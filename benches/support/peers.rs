@@ -171,7 +171,7 @@ fn pizauth(issuer: &Issuer, accounts: usize) -> Result<Peer, String> {
         let show = words(&["pizauth", "show", &account(number)]);
         let told = line(&home, &show).err().ok_or("it has a token before anybody signed in")?;
         let address = told.split_whitespace().find(|word| word.starts_with("http://")).ok_or("it told no address")?;
-        issuer.signs_in(address)?;
+        issuer.sign_in(address)?;
         let begun = Instant::now();
         while let Err(why) = line(&home, &show) {
             if begun.elapsed() > LIMIT / 6 {

@@ -1,4 +1,4 @@
-//! What can be typed after `authctl dev-issuer`.
+//! The arguments of `authctl dev-issuer`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,29 +10,29 @@ use crate::model::duration;
 /// `authctl dev-issuer`
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --users there is one user, `developer`, whose password is made up and printed. It is for \
-                        trying and testing on this machine only, and forgets everything when it stops."
+    after_help = "Without --users there is one user, `developer`, with a random password that is printed at start. The \
+                  issuer is for testing on this machine only. It keeps its state in memory and loses it when it stops."
 )]
 pub struct DevIssuer {
-    /// Listen on this port of 127.0.0.1; 0 takes a free one
+    /// Listen on this port of 127.0.0.1; 0 picks a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
     pub port: u16,
-    /// Serve below this path, such as /tenant
+    /// Path of the issuer identifier, such as /tenant
     #[arg(long, value_name = "PATH", default_value = "")]
     pub path: String,
-    /// Read users from this file: a line each, NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET (base32)
+    /// Read users from this file, one NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET (base32) per line
     #[arg(long, value_name = "FILE")]
     pub users: Option<PathBuf>,
-    /// How long access tokens live
+    /// Lifetime of access tokens and ID tokens
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
     pub access_token_ttl: Duration,
-    /// How long a session can be refreshed at all
+    /// Lifetime of a session, however often it is refreshed
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d")]
     pub refresh_token_ttl: Duration,
-    /// How often a session can be refreshed at all
+    /// Limit on refreshes of a session
     #[arg(long, value_name = "N")]
     pub refresh_token_uses: Option<u32>,
-    /// How long a refresh token may be used again after its first use; 0 revokes the session at the first reuse
+    /// How long a rotated refresh token is still accepted; reuse after that revokes the session
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
     pub reuse_grace: Duration,
     /// Never rotate refresh tokens
@@ -44,12 +44,15 @@ pub struct DevIssuer {
     /// Issue opaque access tokens instead of JWTs
     #[arg(long)]
     pub opaque: bool,
-    /// Give each JWT access token a place in a status list, and serve the list
+    /// List revoked and suspended access tokens in a status list
     #[arg(long, conflicts_with = "opaque")]
     pub status_list: bool,
-    /// How long devices are told to wait between polls
+    /// Polling interval of device logins
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     pub device_interval: Duration,
+    /// Enable the control endpoint for test scripts and print its random key
+    #[arg(long)]
+    pub control: bool,
 }
 
 /// `--algorithm`

@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-use super::dev_issuer::made_up_password;
+use super::dev_issuer::random_password;
 use super::output;
 use crate::app::App;
 use crate::clock::{Clock as _, SystemClock};
@@ -61,7 +61,7 @@ struct Reason {
 pub fn run(app: &App) -> Result<u8, Error> {
     let unexpected =
         |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "check that the temporary directory can be written");
-    let password = made_up_password()?;
+    let password = random_password()?;
     let options = Options {
         access_token_ttl: LIFE,
         id_token_ttl: LIFE,

@@ -1,4 +1,4 @@
-//! `authctl dev-issuer`: the embedded issuer by itself, until it is told to end.
+//! `authctl dev-issuer`: runs the embedded issuer until it is interrupted.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,18 +16,20 @@ use crate::secret::Secret;
 struct Ready<'a> {
     issuer: &'a str,
     users: Vec<&'a str>,
-    /// Only of the user that was made up.
+    /// The random password of the default user.
     password: Option<&'a str>,
     client_id: &'a str,
     confidential_client_id: &'a str,
-    /// Made up anew at each start.
+    /// Random for each start.
     confidential_client_secret: Option<&'a str>,
+    /// The value of the `X-Dev-Issuer-Control` header, with `--control`.
+    control_key: Option<&'a str>,
 }
 
-/// How long a status list may be kept: as long as an access token lives that is not asked to live longer.
+/// How long a status list may be cached.
 const STATUS_LIST_TTL: Duration = Duration::from_secs(300);
 
-/// The clients that it knows.
+/// The registered clients (see [`Options::default`]).
 const CLIENT: &str = "authctl";
 const CONFIDENTIAL_CLIENT: &str = "authctl-service";
 
@@ -44,16 +46,16 @@ impl From<SigningAlgorithm> for Algorithm {
 /// Runs the command.
 #[inline(never)]
 pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Error> {
-    let mut made_up = None;
+    let mut default_password = None;
     let users = match &args.users {
         Some(file) => read_users(file)?,
         None => {
-            let password = made_up_password()?;
-            made_up = Some(password.clone());
+            let password = random_password()?;
+            default_password = Some(password.clone());
             vec![User { display_name: Some("A Developer".into()), ..User::new("developer", password) }]
         }
     };
-    let options = Options {
+    let mut options = Options {
         port: args.port,
         path: args.path.trim_end_matches('/').to_owned(),
         access_token_ttl: args.access_token_ttl.max(Duration::from_secs(1)),
@@ -69,35 +71,40 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Error> {
         users,
         ..Options::default()
     };
+    if args.control {
+        options.enable_control().ok_or_else(no_randomness)?;
+    }
+    let control_key = options.control_key.clone();
     let secret = options.client_secret(CONFIDENTIAL_CLIENT);
     let users: Vec<String> = options.users.iter().map(|user| user.name.clone()).collect();
     app.serve(|mut signals| async move {
         let issuer = DevIssuer::spawn(options).map_err(|e| {
-            Error::new(ErrorCode::Usage, e, "choose another --port or --path, or correct the file of --users")
+            Error::new(ErrorCode::Usage, e, "choose another --port or --path, or correct the --users file")
         })?;
         let ready = Ready {
             issuer: issuer.issuer(),
             users: users.iter().map(String::as_str).collect(),
-            password: made_up.as_ref().map(Secret::expose),
+            password: default_password.as_ref().map(Secret::expose),
             client_id: CLIENT,
             confidential_client_id: CONFIDENTIAL_CLIENT,
             confidential_client_secret: secret.as_ref().map(Secret::expose),
+            control_key: control_key.as_ref().map(Secret::expose),
         };
-        announce(app, &ready)?;
+        print_ready(app, &ready)?;
         signals.next().await;
         drop(issuer);
         Ok(0)
     })
 }
 
-fn announce(app: &App, ready: &Ready) -> Result<(), Error> {
+fn print_ready(app: &App, ready: &Ready) -> Result<(), Error> {
     if app.common.json {
         return output::json(ready);
     }
-    // The first line is for scripts: they can read it and go on.
+    // Only the issuer identifier goes to stdout, so that a script can read it and continue.
     output::line(ready.issuer)?;
     let tell = |text: &str| app.ui().tell(text);
-    tell("\nA development issuer, on this machine only; it forgets everything when it stops (Ctrl-C).\n");
+    tell("\nThis issuer is for testing on this machine only. Press Ctrl-C to stop it.\n");
     tell(&format!("  users          {}", ready.users.join(", ")));
     if let Some(password) = ready.password {
         tell(&format!("  password       {password}"));
@@ -106,20 +113,26 @@ fn announce(app: &App, ready: &Ready) -> Result<(), Error> {
     if let Some(secret) = ready.confidential_client_secret {
         tell(&format!("  confidential   {}, secret {secret}", ready.confidential_client_id));
     }
-    tell(&format!("\nIn another terminal:\n  authctl login dev --issuer {} --client-id {CLIENT}\n", ready.issuer));
+    if let Some(key) = ready.control_key {
+        tell(&format!("  control key    {key}"));
+    }
+    tell(&format!(
+        "\nTo log in, run in another terminal:\n  authctl login dev --issuer {} --client-id {CLIENT}\n",
+        ready.issuer
+    ));
     Ok(())
 }
 
-/// A line each: NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET; empty lines and those with `#` in front are passed over.
+/// Reads users, one NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET per line. Empty lines and comments (`#`) are skipped.
 fn read_users(file: &Path) -> Result<Vec<User>, Error> {
-    let wrong = |e: anyhow::Error| {
+    let invalid = |e: anyhow::Error| {
         Error::new(
             ErrorCode::Usage,
-            e.context(format!("cannot use the users in {}", file.display())),
-            "write a line for each user: NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET",
+            e.context(format!("cannot read users from {}", file.display())),
+            "write one NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET per line",
         )
     };
-    let text = zeroize::Zeroizing::new(std::fs::read_to_string(file).map_err(|e| wrong(e.into()))?);
+    let text = zeroize::Zeroizing::new(std::fs::read_to_string(file).map_err(|e| invalid(e.into()))?);
     let mut users = Vec::new();
     for (index, line) in text.lines().enumerate() {
         if line.trim().is_empty() || line.starts_with('#') {
@@ -129,34 +142,36 @@ fn read_users(file: &Path) -> Result<Vec<User>, Error> {
         let (Some(name), Some(password)) =
             (parts.next().filter(|name| !name.is_empty()), parts.next().filter(|password| !password.is_empty()))
         else {
-            return Err(wrong(anyhow::anyhow!("line {} has no name and password", index + 1)));
+            return Err(invalid(anyhow::anyhow!("line {} has no name and password", index + 1)));
         };
         let mut user = User::new(name, Secret::new(password.to_owned()));
         user.totp = parts.next().filter(|totp| !totp.is_empty()).map(|totp| Secret::new(totp.to_owned()));
         users.push(user);
     }
     if users.is_empty() {
-        return Err(wrong(anyhow::anyhow!("there is none in it")));
+        return Err(invalid(anyhow::anyhow!("the file has no users")));
     }
     Ok(users)
 }
 
-/// Four groups of letters that can be told apart and typed: 16 of 31, some 79 bits.
-pub(super) fn made_up_password() -> Result<Secret, Error> {
+/// Returns a random password of about 79 bits: 16 of 31 characters that are hard to confuse, in four groups.
+pub(super) fn random_password() -> Result<Secret, Error> {
     const LETTERS: &[u8; 31] = b"abcdefghjkmnpqrstuvwxyz23456789";
     let mut password = String::with_capacity(19);
     while password.len() < 19 {
         let mut byte = [0u8; 1];
-        aws_lc_rs::rand::fill(&mut byte).map_err(|_| {
-            Error::msg(ErrorCode::Unexpected, "this machine gives no random bytes", "check the kernel's generator")
-        })?;
+        aws_lc_rs::rand::fill(&mut byte).map_err(|_| no_randomness())?;
         if matches!(password.len(), 4 | 9 | 14) {
             password.push('-');
         }
-        // Bytes past the last whole round would make some letters likelier.
+        // 248 is the largest multiple of 31 that fits in a byte: larger values would favour some characters.
         if byte[0] < 248 {
             password.push(char::from(LETTERS[usize::from(byte[0]) % LETTERS.len()]));
         }
     }
     Ok(Secret::new(password))
+}
+
+fn no_randomness() -> Error {
+    Error::msg(ErrorCode::Unexpected, "no random bytes available", "check the kernel's random number generator")
 }

@@ -1,32 +1,33 @@
-//! The control addresses, by which scripts steer an issuer that runs as a program of its own.
+//! The control endpoint, with which scripts change the state of a running issuer. It exists only with a control key.
 
 use hyper::{Method, StatusCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::crypto::secrets_match;
 use super::faults::Fault;
+use super::http::{OAuthError, Reply, Request, empty, json, not_allowed};
+use super::issuer::Issuer;
 use super::keys::Algorithm;
-use super::serve::not_allowed;
-use super::wire::{OAuthError, Reply, Request, empty, json};
-use super::{Core, device};
+use super::user_code;
 use crate::secret::Secret;
 
-/// A page of another site cannot send this header without asking first, and asking is never granted.
+/// The header with the control key. Other sites cannot send it: a custom header needs a CORS preflight, which fails.
 const HEADER: &str = "x-dev-issuer-control";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Rotate {
+struct RotateKeys {
     #[serde(default)]
     algorithm: Option<Algorithm>,
-    /// Replaced of rotating: stop publishing all but the latest keys.
+    /// Publishes only the latest keys instead of rotating.
     #[serde(default)]
     drop_old: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Password {
+struct ChangePassword {
     user: String,
     password: Secret,
 }
@@ -34,36 +35,34 @@ struct Password {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Suspend {
-    /// An access token.
+    /// The access token.
     token: Secret,
-    /// False lifts it.
     suspended: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct DeviceAnswer {
+struct DecideDevice {
     user_code: String,
-    /// Who approves; denied where absent.
+    /// The user who approves; denied if absent.
     #[serde(default)]
     user: Option<String>,
 }
 
-/// Answers `control/NAME`: 204 done, 400 not understood, 403 without the header, 404 no such name or nobody by it.
-pub(super) async fn control(core: &Core, name: &str, request: &Request) -> Reply {
-    if request.headers.get(HEADER).is_none_or(|value| value.as_bytes() != b"1") {
-        return OAuthError::new(
-            StatusCode::FORBIDDEN,
-            "invalid_request",
-            "the header X-Dev-Issuer-Control: 1 is missing",
-        )
-        .reply();
+/// Handles `control/NAME`. Returns 204 when done, 400 for an invalid body, 403 for a wrong key, and 404 if the name, user,
+/// token or code is unknown, or if the endpoint is disabled.
+pub(super) async fn control(issuer: &Issuer, name: &str, request: &Request) -> Reply {
+    let Some(key) = &issuer.options.control_key else { return empty(StatusCode::NOT_FOUND) };
+    let supplied = request.headers.get(HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if !secrets_match(key.expose(), supplied) {
+        let description = "the header X-Dev-Issuer-Control must carry the control key";
+        return OAuthError::new(StatusCode::FORBIDDEN, "invalid_request", description).reply();
     }
     match (name, &request.method) {
-        ("stats", &Method::GET) => json(StatusCode::OK, &core.state().stats),
+        ("stats", &Method::GET) => json(StatusCode::OK, &issuer.state().stats),
         ("stats", _) => not_allowed("GET"),
         ("fault" | "clear-faults" | "rotate-keys" | "password" | "suspend" | "device", &Method::POST) => {
-            act(core, name, request).await.unwrap_or_else(|error| error.reply())
+            run(issuer, name, request).await.unwrap_or_else(|error| error.reply())
         }
         ("fault" | "clear-faults" | "rotate-keys" | "password" | "suspend" | "device", _) => not_allowed("POST"),
         _ => empty(StatusCode::NOT_FOUND),
@@ -72,42 +71,42 @@ pub(super) async fn control(core: &Core, name: &str, request: &Request) -> Reply
 
 fn body<T: DeserializeOwned>(request: &Request) -> Result<T, OAuthError> {
     serde_json::from_slice(request.body.expose())
-        .map_err(|_| OAuthError::invalid_request("the body is not the JSON that is asked for"))
+        .map_err(|_| OAuthError::invalid_request("the body is not the JSON that this command takes"))
 }
 
-async fn act(core: &Core, name: &str, request: &Request) -> Result<Reply, OAuthError> {
-    let done = match name {
+async fn run(issuer: &Issuer, name: &str, request: &Request) -> Result<Reply, OAuthError> {
+    let found = match name {
         "fault" => {
             let fault: Fault = body(request)?;
-            core.faults().add(fault);
+            issuer.faults().add(fault);
             true
         }
         "clear-faults" => {
-            core.faults().clear();
+            issuer.faults().clear();
             true
         }
         "rotate-keys" => {
-            let rotate: Rotate = body(request)?;
-            core.keys.complete().await;
+            let rotate: RotateKeys = body(request)?;
+            issuer.keys.complete().await;
             if rotate.drop_old {
-                core.keys.drop_old();
+                issuer.keys.drop_old();
             } else {
-                core.keys.rotate(rotate.algorithm)?;
+                issuer.keys.rotate(rotate.algorithm)?;
             }
             true
         }
         "password" => {
-            let change: Password = body(request)?;
-            core.change_password(&change.user, &change.password)
+            let change: ChangePassword = body(request)?;
+            issuer.change_password(&change.user, &change.password)
         }
         "suspend" => {
             let suspend: Suspend = body(request)?;
-            core.suspend(suspend.token.expose(), suspend.suspended)
+            issuer.suspend(suspend.token.expose(), suspend.suspended)
         }
         _ => {
-            let answer: DeviceAnswer = body(request)?;
-            device::decide_directly(core, &answer.user_code, answer.user.as_deref())
+            let decision: DecideDevice = body(request)?;
+            user_code::decide_as(issuer, &decision.user_code, decision.user.as_deref())
         }
     };
-    Ok(empty(if done { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }))
+    Ok(empty(if found { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND }))
 }

@@ -1,23 +1,20 @@
-//! Device authorization (RFC 8628): the endpoint that a device asks, and the code that a person types.
-
-use std::time::{Duration, Instant};
+//! The device authorization endpoint (RFC 8628, section 3.1) and the page for user codes (section 3.3).
 
 use hyper::StatusCode;
 use serde::Serialize;
 
-use super::Core;
-use super::bounded::{Digest, hashed};
-use super::client::{audiences, authenticated, may, scopes};
-use super::keys::random_text;
-use super::options::GrantKind;
-use super::state::{Device, DeviceStatus, Login, State};
-use super::wire::{OAuthError, Reply, Request, json};
-
-/// Consonants that are not mistaken for each other and spell no words (RFC 8628, section 6.1).
-const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
+use super::browser;
+use super::client::{self, require_grant};
+use super::crypto::{hash, random_token};
+use super::http::{OAuthError, Reply, Request, json};
+use super::interaction::{advance, expired_page, show, submitted_form};
+use super::issuer::Issuer;
+use super::options::GrantType;
+use super::state::{DeviceAuthorization, DeviceStatus, Purpose};
+use super::user_code::{self, UserCodeError, find_pending};
 
 /// Starts a device authorization.
-pub(super) fn authorization(core: &Core, request: &Request) -> Result<Reply, OAuthError> {
+pub(super) fn authorization(issuer: &Issuer, request: &Request) -> Result<Reply, OAuthError> {
     #[derive(Serialize)]
     struct Body<'a> {
         device_code: &'a str,
@@ -28,103 +25,55 @@ pub(super) fn authorization(core: &Core, request: &Request) -> Result<Reply, OAu
         interval: u64,
     }
     let form = request.form()?;
-    let client = authenticated(core, request, &form)?;
-    may(client, GrantKind::DeviceCode)?;
-    let device_code = random_text()?;
-    let plain = new_user_code()?;
-    let user_code = shown(&plain);
-    let device = Device {
+    let client = client::authenticate(issuer, request, &form)?;
+    require_grant(client, GrantType::DeviceCode)?;
+    let device_code = random_token()?;
+    let code = user_code::generate()?;
+    let user_code = user_code::format(&code);
+    let device = DeviceAuthorization {
         client_id: client.id.clone(),
-        scopes: scopes(&form)?,
-        audiences: audiences(&form)?,
-        user_code: plain,
+        scopes: form.scopes()?,
+        audiences: form.audiences()?,
+        user_code: code,
         status: DeviceStatus::Pending,
-        interval: core.options.device_interval.as_secs(),
-        polled: None,
-        ends: core.now().plus(core.options.device_code_ttl),
+        interval: issuer.options.device_interval.as_secs(),
+        last_poll: None,
+        expires_at: issuer.now().plus(issuer.options.device_code_ttl),
     };
     let body = Body {
         device_code: device_code.expose(),
         user_code: &user_code,
-        verification_uri: format!("{}/device", core.issuer),
-        verification_uri_complete: format!("{}/device?user_code={user_code}", core.issuer),
-        expires_in: core.options.device_code_ttl.as_secs(),
+        verification_uri: format!("{}/device", issuer.url),
+        verification_uri_complete: format!("{}/device?user_code={user_code}", issuer.url),
+        expires_in: issuer.options.device_code_ttl.as_secs(),
         interval: device.interval,
     };
-    core.state().devices.insert(hashed(device_code.expose()), device);
+    issuer.state().devices.insert(hash(device_code.expose()), device);
     Ok(json(StatusCode::OK, &body))
 }
 
-fn new_user_code() -> Result<String, OAuthError> {
-    let mut code = String::with_capacity(8);
-    while code.len() < 8 {
-        let mut byte = [0];
-        aws_lc_rs::rand::fill(&mut byte)?;
-        // 240 is the largest multiple of 20 in a byte: no letter is likelier than another.
-        if byte[0] < 240 {
-            code.push(char::from(LETTERS[usize::from(byte[0]) % LETTERS.len()]));
+/// Handles the submitted user code.
+pub(super) fn submit_user_code(issuer: &Issuer, request: &Request) -> Result<Reply, OAuthError> {
+    let mut state = issuer.state();
+    let (form, id) = submitted_form(issuer, &state, request)?;
+    let typed = form.one("user_code").unwrap_or_default();
+    let login = browser::current_login(issuer, &state, request);
+    match find_pending(issuer, &mut state, typed) {
+        Ok(device) => {
+            let interaction = state.interactions.find_mut(&hash(id.expose())).ok_or_else(expired_page)?;
+            interaction.purpose = Purpose::Device(device);
+            interaction.login = login;
+            Ok(advance(issuer, &id, None))
         }
-    }
-    Ok(code)
-}
-
-/// With the dash in the middle.
-pub(super) fn shown(plain: &str) -> String {
-    plain.split_at_checked(4).map_or_else(|| plain.to_owned(), |(a, b)| format!("{a}-{b}"))
-}
-
-/// Why a user code leads nowhere.
-pub(super) enum CodeRefused {
-    Unknown,
-    TooManyTries,
-}
-
-/// The pending device with this user code, whatever its case and dashes. Wrong codes are limited to thirty a minute,
-/// by whomever (RFC 8628, section 5.1).
-pub(super) fn find_pending(core: &Core, state: &mut State, typed: &str) -> Result<Digest, CodeRefused> {
-    let now: Instant = core.options.clock.monotonic();
-    let (since, wrong) = state.wrong_user_codes.unwrap_or((now, 0));
-    let (since, wrong) =
-        if now.saturating_duration_since(since) >= Duration::from_secs(60) { (now, 0) } else { (since, wrong) };
-    if wrong >= 30 {
-        return Err(CodeRefused::TooManyTries);
-    }
-    let plain: String = typed.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_uppercase()).collect();
-    let today = core.now();
-    let found = state.devices.iter().find(|(_, device)| {
-        device.user_code == plain && matches!(device.status, DeviceStatus::Pending) && today < device.ends
-    });
-    match found {
-        Some((hash, _)) => Ok(*hash),
-        None => {
-            state.wrong_user_codes = Some((since, wrong + 1));
-            Err(CodeRefused::Unknown)
+        Err(error) => {
+            let (status, message) = match error {
+                UserCodeError::Unknown => (StatusCode::NOT_FOUND, "Unknown code. Compare it with your device."),
+                UserCodeError::RateLimited => {
+                    (StatusCode::TOO_MANY_REQUESTS, "Too many wrong codes. Try again in a minute.")
+                }
+            };
+            let interaction = state.interactions.find(&hash(id.expose())).ok_or_else(expired_page)?;
+            Ok(show(issuer, &state, &id, interaction, typed, status, Some(message)))
         }
-    }
-}
-
-/// Decides a device: approved by whoever logged in, or denied.
-pub(super) fn decide(core: &Core, state: &mut State, device: &Digest, login: Option<Login>) -> bool {
-    let now = core.now();
-    let pending = state.devices.find_mut(device).filter(|d| matches!(d.status, DeviceStatus::Pending) && now < d.ends);
-    let Some(device) = pending else { return false };
-    device.status = login.map_or(DeviceStatus::Denied, DeviceStatus::Approved);
-    true
-}
-
-/// Approves in the name of `user` without a page, or denies where `None`. False where code or user is unknown.
-pub(super) fn decide_directly(core: &Core, user_code: &str, user: Option<&str>) -> bool {
-    let mut state = core.state();
-    let login = match user {
-        None => None,
-        Some(name) => {
-            let (Some(account), Ok(sid)) = (state.accounts.find(name), random_text()) else { return false };
-            let (epoch, otp) = (account.epoch, account.has_second_factor());
-            Some(Login { user: name.to_owned(), epoch, at: core.now(), otp, sid: sid.expose().to_owned() })
-        }
-    };
-    match find_pending(core, &mut state, user_code) {
-        Ok(device) => decide(core, &mut state, &device, login),
-        Err(_) => false,
     }
 }

@@ -1,4 +1,4 @@
-//! Misbehaviour on demand: what a bad network or a bad issuer would do, for the next requests to an endpoint.
+//! Faults: what a broken network or issuer would do, applied to the next requests to an endpoint.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,22 +11,22 @@ use hyper::{Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::edit::ReplyEdit;
-use super::wire::{Reply, bytes_reply, json, set};
+use super::http::{Reply, bytes_reply, json, set_header};
+use super::reply_edit::ReplyEdit;
 
-/// Where requests arrive.
+/// An endpoint that faults can be set for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
-    /// Either metadata address.
+    /// Both metadata documents.
     Metadata,
-    /// The metadata of OpenID Connect Discovery alone.
+    /// The metadata of OpenID Connect Discovery.
     OpenidConfiguration,
-    /// The metadata of RFC 8414 alone.
+    /// The metadata of RFC 8414.
     AuthorizationServer,
     /// The JWK Set.
     Jwks,
-    /// The authorization endpoint; not the pages that follow it.
+    /// The authorization endpoint, without the pages that follow.
     Authorize,
     /// The token endpoint.
     Token,
@@ -38,7 +38,7 @@ pub enum Endpoint {
     Introspect,
     /// The userinfo endpoint.
     Userinfo,
-    /// Any of the status lists.
+    /// All status lists.
     StatusList,
 }
 
@@ -57,14 +57,14 @@ impl Endpoint {
         }
     }
 
-    /// Whether a fault that was set for `self` happens at `place`.
-    fn covers(self, place: Self) -> bool {
-        self == place
-            || (self == Self::Metadata && matches!(place, Self::OpenidConfiguration | Self::AuthorizationServer))
+    /// Returns whether a fault for `self` applies to requests to `endpoint`.
+    fn includes(self, endpoint: Self) -> bool {
+        self == endpoint
+            || (self == Self::Metadata && matches!(endpoint, Self::OpenidConfiguration | Self::AuthorizationServer))
     }
 }
 
-/// What goes wrong.
+/// The kind of a fault. A request that is not processed changes no state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum FaultKind {
@@ -73,24 +73,24 @@ pub enum FaultKind {
         /// Milliseconds.
         ms: u64,
     },
-    /// The connection is closed; the request is not processed.
+    /// The connection is closed without processing the request.
     Reset,
-    /// The request is processed and its effects stay, but the connection is closed instead of a reply.
+    /// The request is processed, but the connection is closed without a reply.
     LostReply,
-    /// 429; not processed.
+    /// 429 with Retry-After; not processed.
     TooManyRequests {
-        /// Seconds, in the Retry-After header.
+        /// Seconds.
         retry_after: u32,
     },
-    /// 500 with a JSON body of no OAuth form; not processed.
+    /// 500 with a JSON body that is not an OAuth error; not processed.
     ServerError,
-    /// 503 with a Retry-After of one second; not processed.
+    /// 503 with Retry-After of one second; not processed.
     Unavailable,
-    /// 200 with a page for people, as a captive portal sends it; not processed.
+    /// 200 with an HTML page, as from a captive portal; not processed.
     Html,
-    /// 502 with a page for people, as a proxy sends it; not processed.
+    /// 502 with an HTML page, as from a proxy; not processed.
     HtmlError,
-    /// 200 that says it is JSON and is not; not processed.
+    /// 200 with content type JSON and an invalid body; not processed.
     InvalidJson,
     /// An OAuth error (RFC 6749, section 5.2); not processed.
     OAuthError {
@@ -99,100 +99,101 @@ pub enum FaultKind {
         /// The `error` member.
         code: String,
     },
-    /// Nothing but a status; not processed.
+    /// A status without a body; not processed.
     EmptyBody {
         /// The HTTP status.
         status: u16,
     },
     /// 200 with 64 MiB; not processed.
     HugeBody,
-    /// No answer for a minute, then the connection is closed; not processed.
+    /// No reply for a minute, then the connection is closed; not processed.
     Hang,
-    /// The request waits, unprocessed, until the faults are cleared, a minute at most.
+    /// The request is processed only when the faults are cleared, or after a minute.
     Hold,
-    /// The request is processed and its effects stay; its reply waits until the faults are cleared, a minute at most.
+    /// The request is processed, but the reply is sent only when the faults are cleared, or after a minute.
     HoldReply,
-    /// The request is processed and its effects stay; its reply is changed.
+    /// The request is processed and the reply is changed.
     Edited(ReplyEdit),
-    /// A reply that is the edit of an empty one, 200 and JSON; not processed.
+    /// 200 with an empty JSON object, changed by the edit; not processed.
     Replaced(ReplyEdit),
-    /// Metadata with another `issuer` than was asked; elsewhere nothing goes wrong.
+    /// Metadata with a wrong `issuer`; other endpoints are not affected.
     IssuerMismatch,
-    /// A status list that is not to be believed; elsewhere nothing goes wrong.
+    /// An invalid status list; other endpoints are not affected.
     InvalidStatusList {
-        /// What is wrong with it.
+        /// The defect.
         defect: StatusListDefect,
     },
 }
 
-/// What is wrong with a status list. All but [`StatusListDefect::WrongSignature`] are signed as they should be.
+/// A defect of a status list. All but [`StatusListDefect::WrongSignature`] have a valid signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StatusListDefect {
-    /// It is cut short before it is signed.
+    /// The compressed list is truncated.
     Truncated,
-    /// Its signature is another text's.
+    /// The signature is of another text.
     WrongSignature,
-    /// It ended an hour ago.
+    /// It expired an hour ago.
     Expired,
-    /// It is some 40 KiB, and 32 MiB when it is unpacked.
+    /// It has about 40 KiB and decompresses to 32 MiB.
     DecompressionBomb,
-    /// Its `sub` is another list's.
+    /// The `sub` is the URI of another list.
     WrongSubject,
-    /// Its `typ` is `JWT`.
+    /// The `typ` is `JWT`.
     WrongType,
 }
 
-/// A fault to come.
+/// A fault for the next requests to an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// Where.
+    /// The endpoint.
     pub endpoint: Endpoint,
-    /// What.
+    /// The kind.
     #[serde(flatten)]
     pub kind: FaultKind,
-    /// For how many requests; 0 until cleared.
+    /// The number of requests that it applies to; 0 for all until the faults are cleared.
     #[serde(default)]
     pub times: u32,
 }
 
-/// The faults to come, at most [`MAX`].
+/// The pending faults, at most [`MAX_FAULTS`].
 #[derive(Default)]
 pub(super) struct Faults {
-    to_come: Vec<Fault>,
-    /// Counts the times they were cleared; what is held waits for it to change.
+    pending: Vec<Fault>,
+    /// The number of times that the faults were cleared. Held requests wait for a change.
     cleared: watch::Sender<u64>,
 }
 
-const MAX: usize = 256;
+const MAX_FAULTS: usize = 256;
 
 impl Faults {
     pub(super) fn add(&mut self, fault: Fault) {
-        if self.to_come.len() >= MAX {
-            self.to_come.remove(0);
+        if self.pending.len() >= MAX_FAULTS {
+            self.pending.remove(0);
         }
-        self.to_come.push(fault);
+        self.pending.push(fault);
     }
 
     pub(super) fn clear(&mut self) {
-        self.to_come.clear();
+        self.pending.clear();
         self.cleared.send_modify(|count| *count += 1);
     }
 
-    /// Tells when the faults are next cleared. Taken together with the fault, so that no clearing falls between.
-    pub(super) fn clearing(&self) -> watch::Receiver<u64> {
+    /// Returns a receiver that changes when the faults are cleared. Call it under the same lock as [`Faults::next`], so
+    /// that no clearing is missed.
+    pub(super) fn cleared(&self) -> watch::Receiver<u64> {
         self.cleared.subscribe()
     }
 
-    /// The oldest fault for this endpoint, counted.
+    /// Returns the oldest fault for this endpoint and counts its use.
     pub(super) fn next(&mut self, endpoint: Endpoint) -> Option<FaultKind> {
-        let at = self.to_come.iter().position(|fault| fault.endpoint.covers(endpoint))?;
-        let fault = self.to_come.get_mut(at)?;
+        let at = self.pending.iter().position(|fault| fault.endpoint.includes(endpoint))?;
+        let fault = self.pending.get_mut(at)?;
         let kind = fault.kind.clone();
         match fault.times {
             0 => {}
             1 => {
-                self.to_come.remove(at);
+                self.pending.remove(at);
             }
             _ => fault.times -= 1,
         }
@@ -200,46 +201,47 @@ impl Faults {
     }
 }
 
-/// How long [`FaultKind::Hang`], [`FaultKind::Hold`] and [`FaultKind::HoldReply`] keep a connection at most.
-pub(super) const HANG: Duration = Duration::from_secs(60);
+/// How long [`FaultKind::Hang`], [`FaultKind::Hold`] and [`FaultKind::HoldReply`] last at most.
+pub(super) const MAX_HOLD: Duration = Duration::from_secs(60);
 
-/// The false reply of a fault that is one.
-pub(super) fn false_reply(kind: &FaultKind) -> Option<Reply> {
+/// Returns the reply of a fault that replaces the endpoint's own.
+pub(super) async fn fault_reply(kind: &FaultKind) -> Option<Reply> {
     let page = |status| {
         let html = "<!doctype html><title>Sign in to the network</title><p>Please sign in to use this network.";
         bytes_reply(status, "text/html; charset=utf-8", Bytes::from_static(html.as_bytes()))
     };
+    let retry_later = |status, text: &'static str, seconds: &str| {
+        let mut reply = bytes_reply(status, "text/plain", Bytes::from_static(text.as_bytes()));
+        set_header(&mut reply, header::RETRY_AFTER, seconds);
+        reply
+    };
     let status = |code: u16| StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     Some(match kind {
         FaultKind::TooManyRequests { retry_after } => {
-            let mut reply =
-                bytes_reply(StatusCode::TOO_MANY_REQUESTS, "text/plain", Bytes::from_static(b"slow down\n"));
-            set(&mut reply, header::RETRY_AFTER, &retry_after.to_string());
-            reply
+            retry_later(StatusCode::TOO_MANY_REQUESTS, "slow down\n", &retry_after.to_string())
         }
         FaultKind::ServerError => {
             json(StatusCode::INTERNAL_SERVER_ERROR, &serde_json::json!({"message": "internal error"}))
         }
-        FaultKind::Unavailable => {
-            let mut reply = bytes_reply(StatusCode::SERVICE_UNAVAILABLE, "text/plain", Bytes::from_static(b"busy\n"));
-            set(&mut reply, header::RETRY_AFTER, "1");
-            reply
-        }
+        FaultKind::Unavailable => retry_later(StatusCode::SERVICE_UNAVAILABLE, "busy\n", "1"),
         FaultKind::Html => page(StatusCode::OK),
         FaultKind::HtmlError => page(StatusCode::BAD_GATEWAY),
         FaultKind::InvalidJson => {
             bytes_reply(StatusCode::OK, "application/json", Bytes::from_static(b"{\"access_token\": \"\xff"))
         }
         FaultKind::OAuthError { status: code, code: error } => {
-            json(status(*code), &serde_json::json!({"error": error, "error_description": "a fault that was asked for"}))
+            json(status(*code), &serde_json::json!({"error": error, "error_description": "requested fault"}))
         }
         FaultKind::EmptyBody { status: code } => bytes_reply(status(*code), "application/json", Bytes::new()),
         FaultKind::HugeBody => {
-            let mut reply = Response::new(Flood { left: 1024 }.boxed());
-            set(&mut reply, header::CONTENT_TYPE, "application/json");
+            let mut reply = Response::new(HugeBody { remaining_chunks: 1024 }.boxed());
+            set_header(&mut reply, header::CONTENT_TYPE, "application/json");
             reply
         }
-        FaultKind::Replaced(_) => bytes_reply(StatusCode::OK, "application/json", Bytes::from_static(b"{}")),
+        FaultKind::Replaced(edit) => {
+            let empty = bytes_reply(StatusCode::OK, "application/json", Bytes::from_static(b"{}"));
+            edit.apply(empty).await
+        }
         FaultKind::Slow { .. }
         | FaultKind::Edited(_)
         | FaultKind::Reset
@@ -252,23 +254,23 @@ pub(super) fn false_reply(kind: &FaultKind) -> Option<Reply> {
     })
 }
 
-/// A body of many pieces of 64 KiB.
-struct Flood {
-    left: u32,
+/// A body of chunks of 64 KiB.
+struct HugeBody {
+    remaining_chunks: u32,
 }
 
-static PIECE: [u8; 64 * 1024] = [b' '; 64 * 1024];
+static CHUNK: [u8; 64 * 1024] = [b' '; 64 * 1024];
 
-impl Body for Flood {
+impl Body for HugeBody {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.left == 0 {
+        if self.remaining_chunks == 0 {
             return Poll::Ready(None);
         }
-        self.left -= 1;
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&PIECE)))))
+        self.remaining_chunks -= 1;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&CHUNK)))))
     }
 }
 
@@ -277,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_control_form_is_pinned_and_faults_run_out() {
+    fn faults_apply_as_often_as_their_json_says() {
         let json = r#"{"endpoint":"token","kind":"slow","ms":50,"times":2}"#;
         let fault: Fault = serde_json::from_str(json).expect("a fault");
         assert_eq!(serde_json::to_string(&fault).expect("JSON"), json);
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_of_both_metadata_documents_is_one_of_each() {
+    fn a_metadata_fault_applies_to_both_documents() {
         let mut faults = Faults::default();
         faults.add(Fault { endpoint: Endpoint::AuthorizationServer, kind: FaultKind::Html, times: 1 });
         faults.add(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::HugeBody, times: 2 });

@@ -1,20 +1,19 @@
-//! What the issuer says of itself: its metadata (RFC 8414, OpenID Connect Discovery 1.0) and its public keys.
+//! The metadata documents (RFC 8414, OpenID Connect Discovery 1.0) and the JWK Set.
 
 use hyper::{StatusCode, header};
 use serde_json::json;
 
-use super::Core;
+use super::http::{Reply, json as json_reply, set_header};
+use super::issuer::Issuer;
 use super::token::GRANT_TYPES;
-use super::wire::{Reply, json as json_reply, set};
 
-/// The metadata; with another issuer's name where `mismatch`.
-pub(super) fn metadata(core: &Core, mismatch: bool) -> Reply {
-    let issuer = &core.issuer;
-    let at = |path: &str| format!("{issuer}/{path}");
-    let said = if mismatch { format!("{issuer}/another") } else { issuer.clone() };
+/// Returns the metadata, with a wrong issuer identifier if `mismatch`.
+pub(super) fn metadata(issuer: &Issuer, mismatch: bool) -> Reply {
+    let at = |path: &str| format!("{}/{path}", issuer.url);
+    let identifier = if mismatch { at("another") } else { issuer.url.clone() };
     let methods = ["none", "client_secret_basic", "client_secret_post"];
     let body = json!({
-        "issuer": said,
+        "issuer": identifier,
         "authorization_endpoint": at("authorize"),
         "token_endpoint": at("token"),
         "jwks_uri": at("jwks"),
@@ -45,15 +44,15 @@ pub(super) fn metadata(core: &Core, mismatch: bool) -> Reply {
     cacheable(json_reply(StatusCode::OK, &body))
 }
 
-/// The JWK Set (RFC 7517, section 5), once every algorithm has its key.
-pub(super) async fn jwks(core: &Core) -> Reply {
-    core.keys.complete().await;
-    cacheable(json_reply(StatusCode::OK, &core.keys.jwks()))
+/// Returns the JWK Set (RFC 7517, section 5) when the keys of all algorithms are generated.
+pub(super) async fn jwks(issuer: &Issuer) -> Reply {
+    issuer.keys.complete().await;
+    cacheable(json_reply(StatusCode::OK, &issuer.keys.jwks()))
 }
 
-/// What is public may be kept, but the issuer's next word counts at once: tests rotate keys.
+/// Allows caching, but requires revalidation because tests rotate keys.
 fn cacheable(mut reply: Reply) -> Reply {
-    set(&mut reply, header::CACHE_CONTROL, "no-cache");
+    set_header(&mut reply, header::CACHE_CONTROL, "no-cache");
     reply.headers_mut().remove(header::PRAGMA);
     reply
 }

@@ -1,40 +1,40 @@
-//! How the embedded issuer is set up: its users, its clients, and how long what it gives lives.
+//! The settings of the embedded issuer: users, clients, lifetimes, and what it issues.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::keys::{Algorithm, random_text};
+use super::crypto::random_token;
+use super::keys::Algorithm;
 use crate::clock::{Clock, SystemClock};
 use crate::secret::Secret;
 
-/// A person who can log in.
+/// A user who can log in.
 #[derive(Clone, Debug)]
 pub struct User {
-    /// What they type; the `preferred_username` claim.
+    /// The user name; the `preferred_username` claim.
     pub name: String,
-    /// Their password.
+    /// The password.
     pub password: Secret,
-    /// The base32 secret of their one-time codes (RFC 6238: SHA-1, 6 digits, 30 seconds), where they have a second
-    /// factor.
+    /// The base32 secret of the one-time codes (RFC 6238: SHA-1, 6 digits, 30 seconds) of a user with a second factor.
     pub totp: Option<Secret>,
-    /// The `name` claim; the user name where there is none.
+    /// The `name` claim; the user name if `None`.
     pub display_name: Option<String>,
 }
 
 impl User {
-    /// A user without a second factor.
+    /// Returns a user without a second factor.
     #[must_use]
     pub fn new(name: &str, password: Secret) -> Self {
         Self { name: name.to_owned(), password, totp: None, display_name: None }
     }
 }
 
-/// A way to get tokens that a client may use. Refresh goes with every grant of a user.
+/// A grant that a client may use. Refreshing is allowed after every grant of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum GrantKind {
+pub enum GrantType {
     /// Authorization code with PKCE (RFC 7636).
     AuthorizationCode,
     /// Device authorization (RFC 8628).
@@ -45,73 +45,73 @@ pub enum GrantKind {
     ClientCredentials,
 }
 
-/// A program that is known to the issuer. Its redirect URI may be any on a loopback address (RFC 8252, section 7.3).
+/// A registered client. Any redirect URI on a loopback address is accepted (RFC 8252, section 7.3).
 #[derive(Clone, Debug)]
 pub struct Client {
-    /// The client identifier.
+    /// The client ID.
     pub id: String,
     /// The secret of a confidential client.
     pub secret: Option<Secret>,
-    /// What it may use.
-    pub grants: Vec<GrantKind>,
+    /// The grants that it may use.
+    pub grants: Vec<GrantType>,
 }
 
-/// How the issuer is to be.
+/// The settings of an issuer.
 #[derive(Clone)]
 pub struct Options {
-    /// The port on 127.0.0.1, or on ::1; 0 for any that is free.
+    /// The port on 127.0.0.1 or ::1; 0 picks a free one.
     pub port: u16,
-    /// Whether to listen on ::1.
+    /// Whether to listen on ::1 instead of 127.0.0.1.
     pub ipv6: bool,
-    /// What others know it by, without a path, such as `https://issuer.example`: for an issuer behind something that
-    /// speaks TLS for it. Its own address where `None`.
+    /// The public URL without a path, such as `https://issuer.example`, of an issuer behind a TLS proxy. Its own address
+    /// if `None`.
     pub public_url: Option<String>,
-    /// The path of the issuer identifier, empty or as `/tenant`.
+    /// The path of the issuer identifier: empty, or such as `/tenant`.
     pub path: String,
-    /// Life of an access token.
+    /// The lifetime of an access token.
     pub access_token_ttl: Duration,
-    /// Life of an ID token.
+    /// The lifetime of an ID token.
     pub id_token_ttl: Duration,
-    /// Life of everything that came from one login, however often it is refreshed.
+    /// The lifetime of a token family: refreshing does not extend it.
     pub refresh_token_ttl: Duration,
-    /// How often one login can be refreshed; without end where `None`.
+    /// The limit on refreshes of a token family; no limit if `None`.
     pub refresh_token_uses: Option<u32>,
-    /// How long a spent refresh token is still taken. Zero: at once its use revokes all that came from the same login,
-    /// access tokens too (RFC 9700, section 4.14.2).
+    /// How long a rotated refresh token is still accepted. After that its use revokes the whole token family (RFC 9700,
+    /// section 4.14.2).
     pub reuse_grace: Duration,
-    /// Whether each refresh gives a new refresh token. Where false, the first stays good and none is sent again.
+    /// Whether each refresh returns a new refresh token. If false, the first one stays valid and no other is returned.
     pub rotate_refresh_tokens: bool,
     /// What tokens are signed with.
     pub algorithm: Algorithm,
     /// Random access tokens instead of JWTs (RFC 9068).
     pub opaque_access_tokens: bool,
-    /// How long a status list may be kept (IETF, Token Status List); JWT access tokens name their place in one. There is
-    /// none where `None`.
+    /// How long a status list may be cached (IETF, Token Status List). JWT access tokens reference their entry in a
+    /// list. No status lists if `None`.
     pub status_list_ttl: Option<Duration>,
-    /// How long a device waits between polls (RFC 8628, section 3.2).
+    /// The polling interval of devices (RFC 8628, section 3.2).
     pub device_interval: Duration,
-    /// Life of a device code.
+    /// The lifetime of a device code.
     pub device_code_ttl: Duration,
-    /// Who can log in.
+    /// The users.
     pub users: Vec<User>,
-    /// Which programs are known.
+    /// The registered clients.
     pub clients: Vec<Client>,
-    /// The audience of access tokens for which none was asked; the client identifier where `None`.
+    /// The audience of access tokens when none was requested; the client ID if `None`.
     pub default_audience: Option<String>,
-    /// Whether scripts may steer the issuer through its `/control/` addresses.
-    pub control: bool,
-    /// Where time comes from.
+    /// The key that requests to `/control/` must carry. There is no control endpoint if `None`.
+    pub control_key: Option<Secret>,
+    /// The source of time.
     pub clock: Arc<dyn Clock>,
 }
 
 impl Default for Options {
-    /// A public client `authctl` for every grant of a user, a confidential client `authctl-service` with a random
-    /// secret for every grant, and no users.
+    /// Returns settings with a public client `authctl` for every grant of a user, a confidential client
+    /// `authctl-service` with a random secret for every grant, and no users.
     fn default() -> Self {
-        use GrantKind::{AuthorizationCode, ClientCredentials, DeviceCode, Password};
+        use GrantType::{AuthorizationCode, ClientCredentials, DeviceCode, Password};
         let user_grants = vec![AuthorizationCode, DeviceCode, Password];
         let mut clients = vec![Client { id: "authctl".to_owned(), secret: None, grants: user_grants.clone() }];
-        if let Ok(secret) = random_text() {
+        if let Ok(secret) = random_token() {
             let grants = [user_grants, vec![ClientCredentials]].concat();
             clients.push(Client { id: "authctl-service".to_owned(), secret: Some(secret), grants });
         }
@@ -134,16 +134,23 @@ impl Default for Options {
             users: Vec::new(),
             clients,
             default_audience: None,
-            control: true,
+            control_key: None,
             clock: Arc::new(SystemClock),
         }
     }
 }
 
 impl Options {
-    /// The secret of the confidential client `id`, such as the one that [`Options::default`] drew.
+    /// Returns the secret of the confidential client `id`.
     #[must_use]
     pub fn client_secret(&self, id: &str) -> Option<Secret> {
         self.clients.iter().find(|client| client.id == id).and_then(|client| client.secret.clone())
+    }
+
+    /// Enables the control endpoint with a new random key, and returns the key. `None` if the system has no randomness.
+    #[must_use]
+    pub fn enable_control(&mut self) -> Option<Secret> {
+        self.control_key = random_token().ok();
+        self.control_key.clone()
     }
 }

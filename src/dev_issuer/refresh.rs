@@ -1,69 +1,64 @@
-//! Refresh (RFC 6749, section 6): rotation, and what happens when a spent refresh token comes back.
+//! The refresh token grant (RFC 6749, section 6) with rotation and reuse detection (RFC 9700, section 4.14.2).
 
-use super::Core;
-use super::bounded::hashed;
-use super::client::scopes;
-use super::keys::random_text;
-use super::mint::tokens_reply;
+use super::crypto::{hash, random_token};
+use super::http::{OAuthError, Params, Reply};
+use super::issuer::Issuer;
 use super::options::Client;
-use super::state::Refresh;
-use super::token::{narrow_audience, required};
-use super::wire::{OAuthError, Params, Reply};
+use super::state::RefreshToken;
+use super::tokens::token_response;
 
-/// Spends a refresh token. Everything is checked and committed under one lock: of simultaneous uses of one token exactly
-/// one wins.
-pub(super) fn refresh(core: &Core, client: &Client, form: &Params) -> Result<Reply, OAuthError> {
-    let hash = hashed(required(form, "refresh_token", "refresh_token is missing")?);
-    let narrowed = scopes(form)?;
-    let over = || OAuthError::invalid_grant("the refresh token is unknown, spent, revoked or expired");
-    let (granted, family, next) = {
-        let mut state = core.state();
-        let state = &mut *state;
-        let now = core.now();
-        let moment = core.options.clock.monotonic();
-        let refresh = state.refreshes.find(&hash).ok_or_else(over)?;
-        let id = refresh.family;
-        let spent = refresh.spent;
-        let family = state.families.find(&id).filter(|f| f.granted.client_id == client.id).ok_or_else(over)?;
-        let stands = family.granted.login.as_ref().is_some_and(|login| state.stands(login));
-        if family.revoked || !stands || now >= family.ends {
-            if spent.is_some() {
+/// Refreshes a session. The checks and the change happen under one lock, so that of several simultaneous uses of a token
+/// exactly one succeeds.
+pub(super) fn refresh(issuer: &Issuer, client: &Client, form: &Params) -> Result<Reply, OAuthError> {
+    let digest = hash(form.required("refresh_token")?);
+    let (scopes, audiences) = (form.scopes()?, form.audiences()?);
+    let rejected = || OAuthError::invalid_grant("the refresh token is unknown, used, revoked or expired");
+    let (grant, family_id, next) = {
+        let mut guard = issuer.state();
+        let state = &mut *guard;
+        let now = issuer.now();
+        let moment = issuer.options.clock.monotonic();
+        let token = state.refresh_tokens.find(&digest).ok_or_else(rejected)?;
+        let (family_id, used_at) = (token.family, token.used_at);
+        let family = state.families.find(&family_id).filter(|family| family.grant.client_id == client.id);
+        let family = family.ok_or_else(rejected)?;
+        if !state.is_refreshable(family, now) {
+            if used_at.is_some() {
                 state.stats.refresh_reuses += 1;
             }
-            return Err(over());
+            return Err(rejected());
         }
-        let in_grace = |at| moment.saturating_duration_since(at) < core.options.reuse_grace;
-        if let Some(at) = spent
-            && !in_grace(at)
-        {
+        if used_at.is_some_and(|at| moment.saturating_duration_since(at) >= issuer.options.reuse_grace) {
             state.stats.refresh_reuses += 1;
-            state.revoke_family(id);
-            return Err(over());
+            state.revoke_family(family_id);
+            return Err(rejected());
         }
-        if core.options.refresh_token_uses.is_some_and(|most| family.uses >= most) {
-            return Err(over());
+        if issuer.options.refresh_token_uses.is_some_and(|limit| family.refreshes >= limit) {
+            return Err(rejected());
         }
-        let mut granted = family.granted.clone();
-        granted.nonce = None;
+        let mut grant = family.grant.clone();
+        grant.nonce = None;
         if form.one("scope").is_some() {
-            if !narrowed.iter().all(|scope| granted.scopes.contains(scope)) {
-                return Err(OAuthError::bad("invalid_scope", "more than was granted"));
+            if !scopes.iter().all(|scope| grant.has_scope(scope)) {
+                return Err(OAuthError::bad_request("invalid_scope", "a scope was not granted"));
             }
-            granted.scopes = narrowed;
+            grant.scopes = scopes;
         }
-        narrow_audience(&mut granted, form)?;
-        let next = if core.options.rotate_refresh_tokens { Some(random_text()?) } else { None };
-        if let Some(family) = state.families.find_mut(&id) {
-            family.uses = family.uses.saturating_add(1);
+        if !audiences.is_empty() {
+            grant.audiences = audiences;
         }
-        if let Some(token) = &next {
-            if let Some(refresh) = state.refreshes.find_mut(&hash) {
-                refresh.spent.get_or_insert(moment);
+        let next = if issuer.options.rotate_refresh_tokens { Some(random_token()?) } else { None };
+        if let Some(family) = state.families.find_mut(&family_id) {
+            family.refreshes = family.refreshes.saturating_add(1);
+        }
+        if let Some(next) = &next {
+            if let Some(token) = state.refresh_tokens.find_mut(&digest) {
+                token.used_at.get_or_insert(moment);
             }
-            state.refreshes.insert(hashed(token.expose()), Refresh { family: id, spent: None });
+            state.refresh_tokens.insert(hash(next.expose()), RefreshToken { family: family_id, used_at: None });
         }
         state.stats.refreshes_committed += 1;
-        (granted, id, next)
+        (grant, family_id, next)
     };
-    tokens_reply(core, &granted, Some(family), next.as_ref())
+    token_response(issuer, &grant, Some(family_id), next.as_ref())
 }

@@ -1,111 +1,119 @@
-//! What the issuer remembers: logins, codes, families of tokens, and what became of them.
+//! The issuer's state: browser sessions, codes, tokens and their families, and counters.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde::Serialize;
 
-use super::bounded::{Bounded, Digest};
-use super::users::Accounts;
+use super::accounts::Accounts;
+use super::bounded_map::BoundedMap;
+use super::crypto::Digest;
 use crate::clock::UnixTime;
 use crate::secret::Secret;
 
-/// What happened so far. Names of endpoints and grants are the words of the RFCs.
+/// Counters since the start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
-    /// Requests by endpoint, those that a fault answered too.
+    /// Requests by endpoint, including those answered by a fault.
     pub requests: BTreeMap<String, u64>,
     /// Token requests by grant type.
     pub token_requests: BTreeMap<String, u64>,
-    /// Token requests that were answered with tokens, by grant type.
+    /// Token requests answered with tokens, by grant type.
     pub token_responses: BTreeMap<String, u64>,
-    /// Refusals by OAuth error code.
-    pub refusals: BTreeMap<String, u64>,
-    /// Refreshes that spent their refresh token, whether or not the reply arrived.
+    /// Error responses of the token endpoint by OAuth error code.
+    pub token_errors: BTreeMap<String, u64>,
+    /// Refreshes that used their refresh token, whether or not the reply arrived.
     pub refreshes_committed: u64,
-    /// Uses of a refresh token that was spent already.
+    /// Reuses of a rotated refresh token.
     pub refresh_reuses: u64,
-    /// Families of tokens revoked, for whatever reason.
+    /// Revoked token families, for any reason.
     pub families_revoked: u64,
-    /// Access tokens given.
+    /// Issued access tokens.
     pub access_tokens: u64,
-    /// Logins through the pages.
+    /// Logins in a browser.
     pub logins: u64,
     /// Wrong passwords and one-time codes.
-    pub wrong_tries: u64,
-    /// Faults applied.
+    pub failed_attempts: u64,
+    /// Applied faults.
     pub faults: u64,
-    /// Connections accepted.
+    /// Accepted connections.
     pub connections: u64,
 }
 
-/// That somebody proved who they are.
+/// A completed authentication of a user.
 #[derive(Clone)]
 pub(super) struct Login {
     pub(super) user: String,
-    /// The account's epoch at that time.
-    pub(super) epoch: u64,
+    /// The account's password version at that time.
+    pub(super) password_version: u64,
     pub(super) at: UnixTime,
-    /// Whether a one-time code was part of it.
+    /// Whether a one-time code was used.
     pub(super) otp: bool,
-    /// Names the login in tokens.
+    /// The `sid` claim.
     pub(super) sid: String,
 }
 
-/// What a client was allowed.
+/// The authorization that tokens are issued for.
 #[derive(Clone)]
-pub(super) struct Granted {
+pub(super) struct Grant {
     pub(super) client_id: String,
-    /// Nobody for client credentials.
+    /// `None` for client credentials.
     pub(super) login: Option<Login>,
     pub(super) scopes: Vec<String>,
-    /// Empty: the default.
+    /// The default audience if empty.
     pub(super) audiences: Vec<String>,
     pub(super) nonce: Option<String>,
 }
 
-/// All the tokens that came from one grant.
-pub(super) struct Family {
-    pub(super) granted: Granted,
-    pub(super) ends: UnixTime,
-    /// Refreshes so far.
-    pub(super) uses: u32,
+impl Grant {
+    /// Returns whether a scope was granted.
+    pub(super) fn has_scope(&self, name: &str) -> bool {
+        self.scopes.iter().any(|scope| scope == name)
+    }
+}
+
+/// All tokens of one grant.
+pub(super) struct TokenFamily {
+    pub(super) grant: Grant,
+    pub(super) expires_at: UnixTime,
+    /// The number of refreshes.
+    pub(super) refreshes: u32,
     pub(super) revoked: bool,
 }
 
 /// A refresh token.
-pub(super) struct Refresh {
+pub(super) struct RefreshToken {
     pub(super) family: u64,
-    pub(super) spent: Option<Instant>,
+    pub(super) used_at: Option<Instant>,
 }
 
 /// An access token.
-pub(super) struct Access {
+pub(super) struct AccessToken {
     /// `None` for client credentials.
     pub(super) family: Option<u64>,
-    pub(super) granted: Granted,
-    pub(super) issued: UnixTime,
-    pub(super) ends: UnixTime,
+    pub(super) grant: Grant,
+    pub(super) issued_at: UnixTime,
+    pub(super) expires_at: UnixTime,
     pub(super) jti: String,
     pub(super) revoked: bool,
-    /// Not good for now, by an administrator's word.
+    /// Temporarily invalid, set by an administrator.
     pub(super) suspended: bool,
-    /// Its number among those that have a place in a status list.
+    /// The number of its entry in the status lists.
     pub(super) serial: Option<u64>,
 }
 
 /// An authorization code.
-pub(super) struct Code {
-    pub(super) granted: Granted,
+pub(super) struct AuthorizationCode {
+    pub(super) grant: Grant,
     pub(super) redirect_uri: String,
     pub(super) challenge: String,
-    pub(super) ends: UnixTime,
-    /// The family it gave; a second use revokes that (RFC 6749, section 4.1.2).
-    pub(super) gave: Option<u64>,
-    pub(super) spent: bool,
+    pub(super) expires_at: UnixTime,
+    /// The token family issued for it; a second use revokes the family (RFC 6749, section 4.1.2).
+    pub(super) family: Option<u64>,
+    pub(super) used: bool,
 }
 
-/// How a device authorization stands.
+/// The user's decision on a device authorization.
 pub(super) enum DeviceStatus {
     Pending,
     Denied,
@@ -113,35 +121,42 @@ pub(super) enum DeviceStatus {
 }
 
 /// A device authorization (RFC 8628).
-pub(super) struct Device {
+pub(super) struct DeviceAuthorization {
     pub(super) client_id: String,
     pub(super) scopes: Vec<String>,
     pub(super) audiences: Vec<String>,
-    /// Eight letters without the dash.
+    /// Eight letters, without the dash.
     pub(super) user_code: String,
     pub(super) status: DeviceStatus,
-    /// Seconds.
+    /// The polling interval in seconds.
     pub(super) interval: u64,
-    pub(super) polled: Option<Instant>,
-    pub(super) ends: UnixTime,
+    pub(super) last_poll: Option<Instant>,
+    pub(super) expires_at: UnixTime,
 }
 
-/// A password grant that waits for its one-time code.
-pub(super) struct Mfa {
-    pub(super) granted: Granted,
-    pub(super) ends: UnixTime,
-    pub(super) tries: u32,
+impl DeviceAuthorization {
+    /// Returns whether the user can still decide.
+    pub(super) fn is_pending(&self, now: UnixTime) -> bool {
+        matches!(self.status, DeviceStatus::Pending) && now < self.expires_at
+    }
 }
 
-/// A browser, by its cookie.
-pub(super) struct Browser {
+/// A password grant that waits for the one-time code.
+pub(super) struct MfaChallenge {
+    pub(super) grant: Grant,
+    pub(super) expires_at: UnixTime,
+    pub(super) attempts: u32,
+}
+
+/// A browser, identified by its cookie.
+pub(super) struct BrowserSession {
     pub(super) login: Option<Login>,
-    /// Client and scope pairs that were allowed in it.
-    pub(super) allowed: Vec<(String, String)>,
-    pub(super) ends: UnixTime,
+    /// Pairs of client ID and scope that the user has consented to.
+    pub(super) consents: Vec<(String, String)>,
+    pub(super) expires_at: UnixTime,
 }
 
-/// An authorization request whose parameters are good.
+/// A valid authorization request.
 #[derive(Clone)]
 pub(super) struct AuthorizationRequest {
     pub(super) client_id: String,
@@ -154,63 +169,63 @@ pub(super) struct AuthorizationRequest {
     pub(super) login_hint: Option<String>,
 }
 
-/// What a walk through the pages is for.
+/// What an interaction is for.
 #[derive(Clone)]
 pub(super) enum Purpose {
     Authorize(AuthorizationRequest),
-    /// The page that asks for the user code.
-    EnterCode,
-    /// A device, by the hash of its device code.
+    /// Entering a user code.
+    EnterUserCode,
+    /// Authorizing a device, identified by the digest of its device code.
     Device(Digest),
-    /// Ends the login; then to this address, where there is one.
+    /// Logging out, then redirecting to this URI if there is one.
     Logout(Option<String>),
 }
 
-/// A walk through the pages, tied to one browser.
-pub(super) struct Walk {
+/// A user's way through the pages, bound to one browser.
+pub(super) struct Interaction {
     pub(super) browser: Digest,
-    /// The secret in each form of it that another site cannot know.
+    /// The token in each form, which another site cannot know.
     pub(super) csrf: Secret,
     pub(super) purpose: Purpose,
-    /// Who logged in: complete, or still without the one-time code.
+    /// The login; incomplete while `needs_otp`.
     pub(super) login: Option<Login>,
     pub(super) needs_otp: bool,
-    pub(super) ends: UnixTime,
+    pub(super) expires_at: UnixTime,
 }
 
-/// Everything, behind one lock.
+/// The whole state, behind one lock.
 pub(super) struct State {
     pub(super) accounts: Accounts,
-    pub(super) browsers: Bounded<Digest, Browser>,
-    pub(super) walks: Bounded<Digest, Walk>,
-    pub(super) codes: Bounded<Digest, Code>,
-    pub(super) devices: Bounded<Digest, Device>,
-    pub(super) mfas: Bounded<Digest, Mfa>,
-    pub(super) families: Bounded<u64, Family>,
-    pub(super) refreshes: Bounded<Digest, Refresh>,
-    pub(super) accesses: Bounded<Digest, Access>,
-    /// Wrong user codes in the current minute, by anybody (RFC 8628, section 5.1).
+    pub(super) browser_sessions: BoundedMap<Digest, BrowserSession>,
+    pub(super) interactions: BoundedMap<Digest, Interaction>,
+    pub(super) codes: BoundedMap<Digest, AuthorizationCode>,
+    pub(super) devices: BoundedMap<Digest, DeviceAuthorization>,
+    pub(super) mfa_challenges: BoundedMap<Digest, MfaChallenge>,
+    pub(super) families: BoundedMap<u64, TokenFamily>,
+    pub(super) refresh_tokens: BoundedMap<Digest, RefreshToken>,
+    pub(super) access_tokens: BoundedMap<Digest, AccessToken>,
+    /// Wrong user codes in the current minute, of all clients together (RFC 8628, section 5.1).
     pub(super) wrong_user_codes: Option<(Instant, u32)>,
     pub(super) next_family: u64,
     pub(super) next_serial: u64,
     pub(super) stats: Stats,
 }
 
-/// How many access tokens are remembered.
-pub(super) const MAX_ACCESSES: usize = 64 * 1024;
+/// The limit on stored access tokens.
+pub(super) const MAX_ACCESS_TOKENS: usize = 64 * 1024;
 
 impl State {
     pub(super) fn new(accounts: Accounts) -> Self {
         Self {
             accounts,
-            browsers: Bounded::new(1024),
-            walks: Bounded::new(1024),
-            codes: Bounded::new(4096),
-            devices: Bounded::new(1024),
-            mfas: Bounded::new(1024),
-            families: Bounded::new(16 * 1024),
-            refreshes: Bounded::new(64 * 1024),
-            accesses: Bounded::new(MAX_ACCESSES),
+            browser_sessions: BoundedMap::new(1024),
+            interactions: BoundedMap::new(1024),
+            codes: BoundedMap::new(4096),
+            devices: BoundedMap::new(1024),
+            mfa_challenges: BoundedMap::new(1024),
+            families: BoundedMap::new(16 * 1024),
+            refresh_tokens: BoundedMap::new(64 * 1024),
+            access_tokens: BoundedMap::new(MAX_ACCESS_TOKENS),
             wrong_user_codes: None,
             next_family: 0,
             next_serial: 0,
@@ -218,11 +233,12 @@ impl State {
         }
     }
 
-    /// Whether a login still counts: the password has not been changed since.
-    pub(super) fn stands(&self, login: &Login) -> bool {
-        self.accounts.find(&login.user).is_some_and(|account| account.epoch == login.epoch)
+    /// Returns whether the password is unchanged since the login.
+    pub(super) fn is_current(&self, login: &Login) -> bool {
+        self.accounts.find(&login.user).is_some_and(|account| account.password_version == login.password_version)
     }
 
+    /// Revokes a token family.
     pub(super) fn revoke_family(&mut self, id: u64) {
         if let Some(family) = self.families.find_mut(&id)
             && !family.revoked
@@ -232,35 +248,41 @@ impl State {
         }
     }
 
-    /// Ends all that `user` was given. The epoch is grown already.
-    pub(super) fn revoke_user(&mut self, user: &str) {
-        for family in self.families.values_mut() {
-            if !family.revoked && family.granted.login.as_ref().is_some_and(|login| login.user == user) {
-                family.revoked = true;
-                self.stats.families_revoked += 1;
-            }
+    /// Revokes the token families that match.
+    pub(super) fn revoke_families(&mut self, matches: impl Fn(&TokenFamily) -> bool) {
+        for family in self.families.values_mut().filter(|family| !family.revoked && matches(family)) {
+            family.revoked = true;
+            self.stats.families_revoked += 1;
         }
-        self.browsers.retain(|_, browser| browser.login.as_ref().is_none_or(|login| login.user != user));
     }
 
-    /// The access token with this hash, where it is good now.
-    pub(super) fn access(&self, token: &Digest, now: UnixTime) -> Option<&Access> {
-        let access = self.accesses.find(token)?;
-        (!self.is_revoked(access) && !access.suspended && now < access.ends).then_some(access)
+    /// Revokes all token families and ends all browser sessions of a user.
+    pub(super) fn revoke_user(&mut self, user: &str) {
+        self.revoke_families(|family| family.grant.login.as_ref().is_some_and(|login| login.user == user));
+        self.browser_sessions.retain(|_, session| session.login.as_ref().is_none_or(|login| login.user != user));
     }
 
-    /// Whether an access token was taken back: by itself, with all that came from its grant, or with its login.
-    pub(super) fn is_revoked(&self, access: &Access) -> bool {
-        let alive = match access.family {
-            Some(id) => self.families.find(&id).is_some_and(|family| !family.revoked),
-            None => true,
-        };
-        let stands = access.granted.login.as_ref().is_none_or(|login| self.stands(login));
-        access.revoked || !alive || !stands
+    /// Returns whether a token family can still be refreshed.
+    pub(super) fn is_refreshable(&self, family: &TokenFamily, now: UnixTime) -> bool {
+        let current = family.grant.login.as_ref().is_some_and(|login| self.is_current(login));
+        !family.revoked && current && now < family.expires_at
+    }
+
+    /// Returns the access token with this digest if it is valid now.
+    pub(super) fn valid_access_token(&self, digest: &Digest, now: UnixTime) -> Option<&AccessToken> {
+        let token = self.access_tokens.find(digest)?;
+        (!self.is_revoked(token) && !token.suspended && now < token.expires_at).then_some(token)
+    }
+
+    /// Returns whether an access token was revoked: by itself, with its family, or by a change of the password.
+    pub(super) fn is_revoked(&self, token: &AccessToken) -> bool {
+        let family_valid = token.family.is_none_or(|id| self.families.find(&id).is_some_and(|family| !family.revoked));
+        let login_current = token.grant.login.as_ref().is_none_or(|login| self.is_current(login));
+        token.revoked || !family_valid || !login_current
     }
 }
 
-/// Adds one to a named counter.
-pub(super) fn tally(counters: &mut BTreeMap<String, u64>, name: &str) {
+/// Increments a named counter.
+pub(super) fn increment(counters: &mut BTreeMap<String, u64>, name: &str) {
     *counters.entry(name.to_owned()).or_default() += 1;
 }

@@ -3,29 +3,29 @@
 use hyper::{StatusCode, header};
 use serde_json::{Map, json};
 
-use super::Core;
-use super::bounded::hashed;
-use super::mint::profile;
-use super::wire::{Reply, Request, empty, json as json_reply, set};
+use super::crypto::hash;
+use super::http::{Reply, Request, empty, json as json_reply, set_header};
+use super::issuer::Issuer;
+use super::tokens::profile_claims;
 
-/// Tells who the bearer's token is for. Refusals are RFC 6750, section 3.
-pub(super) fn userinfo(core: &Core, request: &Request) -> Reply {
-    let refuse = |status, challenge: &str| {
+/// Returns the claims of the token's user. Errors follow RFC 6750, section 3.
+pub(super) fn userinfo(issuer: &Issuer, request: &Request) -> Reply {
+    let reject = |status, challenge: &str| {
         let mut reply = empty(status);
-        set(&mut reply, header::WWW_AUTHENTICATE, challenge);
+        set_header(&mut reply, header::WWW_AUTHENTICATE, challenge);
         reply
     };
-    let Some(token) = request.bearer() else { return refuse(StatusCode::UNAUTHORIZED, "Bearer") };
-    let granted = core.state().access(&hashed(token), core.now()).map(|access| access.granted.clone());
-    let Some(granted) = granted else {
-        return refuse(StatusCode::UNAUTHORIZED, "Bearer error=\"invalid_token\"");
+    let Some(token) = request.bearer() else { return reject(StatusCode::UNAUTHORIZED, "Bearer") };
+    let grant = issuer.state().valid_access_token(&hash(token), issuer.now()).map(|token| token.grant.clone());
+    let Some(grant) = grant else {
+        return reject(StatusCode::UNAUTHORIZED, "Bearer error=\"invalid_token\"");
     };
-    if granted.login.is_none() || !granted.scopes.iter().any(|scope| scope == "openid") {
-        return refuse(StatusCode::FORBIDDEN, "Bearer error=\"insufficient_scope\", scope=\"openid\"");
+    if grant.login.is_none() || !grant.has_scope("openid") {
+        return reject(StatusCode::FORBIDDEN, "Bearer error=\"insufficient_scope\", scope=\"openid\"");
     }
     let mut claims = Map::new();
-    claims.insert("sub".into(), json!(core.subject(&granted)));
-    for (name, value) in profile(core, &granted) {
+    claims.insert("sub".into(), json!(issuer.subject(&grant)));
+    for (name, value) in profile_claims(issuer, &grant) {
         claims.insert(name.into(), value);
     }
     json_reply(StatusCode::OK, &claims)

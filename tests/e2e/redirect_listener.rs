@@ -147,7 +147,7 @@ fn hostile_page_cannot_interfere_with_a_login() {
     browser.home.run(&["verify", "work"]).exits(0);
     let stats = issuer.stats();
     assert_eq!(stats.token_requests["authorization_code"], 1, "no other code was redeemed");
-    assert!(stats.refusals.is_empty(), "{:?}", stats.refusals);
+    assert!(stats.token_errors.is_empty(), "{:?}", stats.token_errors);
 }
 
 /// Requests that the listener rejects, each with its status.

@@ -13,7 +13,7 @@ pub struct LoginPages {
     http: reqwest::Client,
     issuer: Url,
     cookie: String,
-    walk: String,
+    interaction: String,
     csrf: String,
     /// Where the last page sent the browser.
     pub location: String,
@@ -44,7 +44,7 @@ impl LoginPages {
             http,
             issuer: issuer.issuer().parse().expect("an address"),
             cookie: empty(),
-            walk: empty(),
+            interaction: empty(),
             csrf: empty(),
             location: empty(),
             html: empty(),
@@ -67,8 +67,8 @@ impl LoginPages {
             self.cookie = cookie.split(';').next().expect("a pair").to_owned();
         }
         (self.location, self.html) = (location, html);
-        if self.html.contains("name=\"walk\"") {
-            self.walk = hidden(&self.html, "walk");
+        if self.html.contains("name=\"interaction\"") {
+            self.interaction = hidden(&self.html, "interaction");
             self.csrf = hidden(&self.html, "csrf");
         }
         status
@@ -81,7 +81,7 @@ impl LoginPages {
 
     /// Fills in the form of a page and sends it. Follows the issuer's own redirects.
     pub fn submit(&mut self, page: &str, fields: &[(&str, &str)]) -> u16 {
-        let mut form = vec![("walk", self.walk.as_str()), ("csrf", self.csrf.as_str())];
+        let mut form = vec![("interaction", self.interaction.as_str()), ("csrf", self.csrf.as_str())];
         form.extend_from_slice(fields);
         let url = format!("{}/{page}", self.issuer.as_str().trim_end_matches('/'));
         let mut status = self.send(self.http.post(url).form(&form));

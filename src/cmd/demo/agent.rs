@@ -1,7 +1,7 @@
 //! The demo's second half: the agent serves a child process while the session is refreshed, is locked, and stops.
 
 use super::{Demo, login_again};
-use crate::cmd::dev_issuer::made_up_password;
+use crate::cmd::dev_issuer::random_password;
 use crate::dev_issuer::DevIssuer;
 use crate::error::Error;
 use crate::secret::Secret;
@@ -36,7 +36,7 @@ impl Demo<'_> {
         self.expect(did.code == 0 && did.stdout.expose().contains("refresh demo"), "who got what is in its log")?;
 
         self.title("Lock it with a passphrase: no session is in its memory, and nobody gets a token.")?;
-        let passphrase = made_up_password()?;
+        let passphrase = random_password()?;
         let line = Secret::new(format!("{}\n", passphrase.expose()));
         let did = self.show(&["agent", "lock", "--passphrase-stdin"], Some(&line))?;
         self.expect(did.code == 0, "the agent is locked")?;

@@ -31,7 +31,7 @@ fn the_dress_does_not_matter_up_to_the_limit() {
 #[test]
 fn a_member_that_stands_twice_makes_a_reply_none() {
     let issuer = quick_issuer();
-    let twice = |member: &str| json!({"double": [member]});
+    let twice = |member: &str| json!({"duplicate": [member]});
     // Names within an object should be unique (RFC 8259, section 4): which one another reader took cannot be known.
     let section = "RFC 8259, section 4";
     let token: &[&str] = &["sent a token response with a member twice"];

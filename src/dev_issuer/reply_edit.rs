@@ -1,4 +1,4 @@
-//! A reply changed on its way out: what another issuer, or something in between, would have sent instead.
+//! Edits of a reply that imitate another issuer, or a proxy that changes replies.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -10,99 +10,103 @@ use hyper::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::wire::{Reply, bytes_reply, set};
+use super::http::{Reply, bytes_reply, set_header};
 
-/// A body that is sent in chunks comes in pieces of so many bytes, none of which ends where a word does.
-const CHUNK: usize = 7;
+/// The chunk size of a chunked body, in bytes: small enough to split every JSON string.
+const CHUNK_SIZE: usize = 7;
 
-/// How a reply is changed. What an edit does not name stays as it was.
+/// Changes to a reply. Fields that are not set leave the reply unchanged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ReplyEdit {
-    /// The whole body instead of the issuer's own.
+    /// A replacement of the whole body.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// Members that the JSON object in the body gets.
+    /// JSON members to set.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub set: Map<String, Value>,
-    /// Members that it loses.
+    /// JSON members to remove.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<String>,
-    /// Members that stand in it twice, with the same value.
+    /// JSON members to repeat with the same value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub double: Vec<String>,
+    pub duplicate: Vec<String>,
     /// The HTTP status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
     /// The `Content-Type` header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
-    /// Whether the body begins with a byte order mark.
+    /// Whether the body starts with a byte order mark.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub byte_order_mark: bool,
-    /// Spaces follow until the body has so many bytes.
+    /// The length in bytes up to which the body is padded with spaces.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pad_to: Option<usize>,
-    /// Whether it is sent in chunks of a few bytes, without a length.
+    /// Whether the body is sent in small chunks without a content length.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub chunked: bool,
 }
 
 impl ReplyEdit {
-    /// `reply` with the changes. Members of a body that is no JSON object cannot be changed.
+    /// Applies the changes. Changes of members are ignored if the body is not a JSON object.
     pub(super) async fn apply(&self, reply: Reply) -> Reply {
         let (mut parts, body) = reply.into_parts();
         let sent = match body.collect().await {
             Ok(body) => body.to_bytes(),
             Err(never) => match never {},
         };
-        let mut text = match &self.body {
+        let mut bytes = match &self.body {
             Some(body) => body.clone().into_bytes(),
             None => sent.to_vec(),
         };
-        let changes = !(self.set.is_empty() && self.remove.is_empty() && self.double.is_empty());
-        if changes && let Ok(Value::Object(object)) = serde_json::from_slice(&text) {
-            text = self.written(object).into_bytes();
+        let edits_members = !(self.set.is_empty() && self.remove.is_empty() && self.duplicate.is_empty());
+        if edits_members && let Ok(Value::Object(object)) = serde_json::from_slice(&bytes) {
+            bytes = self.edit_members(object).into_bytes();
         }
         if self.byte_order_mark {
-            text.splice(0..0, *b"\xef\xbb\xbf");
+            bytes.splice(0..0, *b"\xef\xbb\xbf");
         }
         if let Some(length) = self.pad_to {
-            text.resize(length.max(text.len()), b' ');
+            bytes.resize(length.max(bytes.len()), b' ');
         }
         if let Some(status) = self.status {
             parts.status = StatusCode::from_u16(status).unwrap_or(parts.status);
         }
-        let text = Bytes::from(text);
-        let body = if self.chunked { Chunks(text).boxed() } else { bytes_reply(parts.status, "", text).into_body() };
+        let bytes = Bytes::from(bytes);
+        let body =
+            if self.chunked { ChunkedBody(bytes).boxed() } else { bytes_reply(parts.status, "", bytes).into_body() };
         let mut reply = Reply::from_parts(parts, body);
         if let Some(content_type) = &self.content_type {
-            set(&mut reply, header::CONTENT_TYPE, content_type);
+            set_header(&mut reply, header::CONTENT_TYPE, content_type);
         }
         reply
     }
 
-    fn written(&self, mut object: Map<String, Value>) -> String {
+    fn edit_members(&self, mut object: Map<String, Value>) -> String {
         for name in &self.remove {
             object.remove(name);
         }
         object.extend(self.set.clone());
-        let again = self.double.iter().filter_map(|name| object.get_key_value(name));
-        let members: Vec<String> =
-            object.iter().chain(again).map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
+        let duplicates = self.duplicate.iter().filter_map(|name| object.get_key_value(name));
+        let members: Vec<String> = object
+            .iter()
+            .chain(duplicates)
+            .map(|(name, value)| format!("{}:{value}", Value::from(name.as_str())))
+            .collect();
         format!("{{{}}}", members.join(","))
     }
 }
 
-/// A body whose length is not said beforehand.
-struct Chunks(Bytes);
+/// A body of unknown length in small chunks.
+struct ChunkedBody(Bytes);
 
-impl Body for Chunks {
+impl Body for ChunkedBody {
     type Data = Bytes;
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let length = self.0.len().min(CHUNK);
+        let length = self.0.len().min(CHUNK_SIZE);
         Poll::Ready((length > 0).then(|| Ok(Frame::data(self.0.split_to(length)))))
     }
 }
@@ -111,10 +115,10 @@ impl Body for Chunks {
 mod tests {
     use serde_json::json;
 
-    use super::super::wire::json as json_reply;
+    use super::super::http::json as json_reply;
     use super::*;
 
-    async fn edited(edit: &str) -> (Reply, String) {
+    async fn apply(edit: &str) -> (Reply, String) {
         let edit: ReplyEdit = serde_json::from_str(edit).expect("an edit");
         let reply = edit.apply(json_reply(StatusCode::OK, &json!({"a": 1, "b": "x"}))).await;
         let (parts, body) = reply.into_parts();
@@ -126,20 +130,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_named_stays_as_it_was() {
+    async fn edits_leave_other_parts_of_the_reply_unchanged() {
         for (edit, status, body) in [
             ("{}", 200, r#"{"a":1,"b":"x"}"#),
             (r#"{"set":{"b":null,"c":[2]},"remove":["a"]}"#, 200, r#"{"b":null,"c":[2]}"#),
-            (r#"{"double":["b","none"]}"#, 200, r#"{"a":1,"b":"x","b":"x"}"#),
+            (r#"{"duplicate":["b","none"]}"#, 200, r#"{"a":1,"b":"x","b":"x"}"#),
             (r#"{"status":403,"byte_order_mark":true,"pad_to":20}"#, 403, "\u{feff}{\"a\":1,\"b\":\"x\"}  "),
             (r#"{"body":"{\"a\":1,\"a\":2 }"}"#, 200, r#"{"a":1,"a":2 }"#),
             (r#"{"body":"<p>","chunked":true,"set":{"a":1}}"#, 200, "<p>"),
         ] {
-            let (reply, text) = edited(edit).await;
+            let (reply, text) = apply(edit).await;
             assert_eq!((reply.status().as_u16(), text.as_str()), (status, body), "{edit}");
             assert_eq!(reply.headers()[header::CONTENT_TYPE], "application/json", "{edit}");
         }
-        let (reply, _) = edited(r#"{"content_type":"text/html"}"#).await;
+        let (reply, _) = apply(r#"{"content_type":"text/html"}"#).await;
         assert_eq!(reply.headers()[header::CONTENT_TYPE], "text/html");
     }
 }
