@@ -384,7 +384,7 @@ _authctl() {
             return 0
             ;;
         authctl__subcmd__dev__subcmd__issuer)
-            opts="-q -v -h --port --path --users --access-token-ttl --refresh-token-ttl --refresh-token-uses --reuse-grace --no-rotation --algorithm --opaque --status-list --device-interval --json --quiet --verbose --no-input --color --config --help"
+            opts="-q -v -h --port --path --users --access-token-ttl --refresh-token-ttl --refresh-token-uses --reuse-grace --no-rotation --algorithm --opaque --status-list --device-interval --control --json --quiet --verbose --no-input --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

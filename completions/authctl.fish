@@ -425,24 +425,25 @@ complete -c authctl -n "__fish_authctl_using_subcommand demo" -s q -l quiet -d '
 complete -c authctl -n "__fish_authctl_using_subcommand demo" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand demo" -l no-input -d 'Never ask anything; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand demo" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l port -d 'Listen on this port of 127.0.0.1; 0 takes a free one' -r
-complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l path -d 'Serve below this path, such as /tenant' -r
-complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l users -d 'Read users from this file: a line each, NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET (base32)' -r -F
-complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l access-token-ttl -d 'How long access tokens live' -r
-complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l refresh-token-ttl -d 'How long a session can be refreshed at all' -r
-complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l refresh-token-uses -d 'How often a session can be refreshed at all' -r
-complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l reuse-grace -d 'How long a refresh token may be used again after its first use; 0 revokes the session at the first reuse' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l port -d 'Listen on this port of 127.0.0.1; 0 picks a free one' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l path -d 'Path of the issuer identifier, such as /tenant' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l users -d 'Read users from this file, one NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET (base32) per line' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l access-token-ttl -d 'Lifetime of access tokens and ID tokens' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l refresh-token-ttl -d 'Lifetime of a session, however often it is refreshed' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l refresh-token-uses -d 'Limit on refreshes of a session' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l reuse-grace -d 'How long a rotated refresh token is still accepted; reuse after that revokes the session' -r
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l algorithm -d 'Sign with this algorithm' -r -f -a "RS256\t'RSA with SHA-256'
 ES256\t'ECDSA on P-256'
 EdDSA\t'Ed25519'"
-complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l device-interval -d 'How long devices are told to wait between polls' -r
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l device-interval -d 'Polling interval of device logins' -r
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
 always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l no-rotation -d 'Never rotate refresh tokens'
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l opaque -d 'Issue opaque access tokens instead of JWTs'
-complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l status-list -d 'Give each JWT access token a place in a status list, and serve the list'
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l status-list -d 'List revoked and suspended access tokens in a status list'
+complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l control -d 'Enable the control endpoint for test scripts and print its random key'
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -l json -d 'Write data and errors as JSON'
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand dev-issuer" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'

@@ -1,4 +1,4 @@
-//! `authctl demo`: a session's whole life against the embedded issuer, each step with the command that a user types.
+//! `authctl demo`: the commands of a session's lifecycle, run against the embedded issuer and checked at each step.
 
 mod agent;
 
@@ -23,8 +23,8 @@ use crate::paths::Paths;
 use crate::secret::Secret;
 use crate::store::{FileStore, KeySource, Store as _};
 
-/// The demo's issuer gives tokens of this life.
-const LIFE: Duration = Duration::from_secs(300);
+/// The lifetime of the access tokens.
+const TOKEN_TTL: Duration = Duration::from_secs(300);
 
 /// The demo's profile.
 const PROFILE: &str = "demo";
@@ -32,13 +32,13 @@ const PROFILE: &str = "demo";
 struct Demo<'a> {
     app: &'a App,
     program: PathBuf,
-    /// Home of everything that the demo makes; gone with it.
+    /// The directory of everything that the demo writes; removed when it is dropped.
     scratch: tempfile::TempDir,
     step: u32,
 }
 
-/// What a step's command did.
-struct Did {
+/// The output of a command.
+struct CommandOutput {
     code: i32,
     stdout: Secret,
     stderr: String,
@@ -63,8 +63,8 @@ pub fn run(app: &App) -> Result<u8, Error> {
         |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "check that the temporary directory can be written");
     let password = random_password()?;
     let options = Options {
-        access_token_ttl: LIFE,
-        id_token_ttl: LIFE,
+        access_token_ttl: TOKEN_TTL,
+        id_token_ttl: TOKEN_TTL,
         users: vec![User::new("developer", password.clone())],
         ..Options::default()
     };
@@ -80,22 +80,23 @@ pub fn run(app: &App) -> Result<u8, Error> {
     std::fs::create_dir(&bin)
         .and_then(|()| std::os::unix::fs::symlink(&demo.program, bin.join("authctl")))
         .map_err(unexpected)?;
-    let lived = demo.life(&mut issuer, &password).and_then(|()| demo.agent(&issuer, &password));
-    // Whatever went wrong, no agent is left behind.
+    let result = demo.run_session(&mut issuer, &password).and_then(|()| demo.run_agent(&issuer, &password));
+    // After an error too, so that no agent is left running.
     demo.stop_agent();
-    lived?;
-    demo.say("\nThat was the whole life of a session. Yours begins with:\n\n  authctl login work --issuer https://issuer.example --client-id ID\n")?;
+    result?;
+    demo.print("\nThat is the lifecycle of a session. To start your own, run:\n\n  authctl login work --issuer https://issuer.example --client-id ID\n")?;
     Ok(0)
 }
 
 impl Demo<'_> {
-    fn life(&mut self, issuer: &mut DevIssuer, password: &Secret) -> Result<(), Error> {
-        self.say(&format!(
-            "A session's life, at an issuer that runs inside this program ({}), in a scratch directory.",
+    /// Logs in, verifies, refreshes and logs out.
+    fn run_session(&mut self, issuer: &mut DevIssuer, password: &Secret) -> Result<(), Error> {
+        self.print(&format!(
+            "This demo runs authctl against an issuer of its own ({}) in a temporary directory.",
             issuer.issuer()
         ))?;
 
-        self.title("Log in, once. The password is typed, or piped as here; it is never in the command line.")?;
+        self.title("Log in. The password is typed, or read from stdin as here, but never an argument.")?;
         let line = Secret::new(format!("{}\n", password.expose()));
         let login = [
             "login",
@@ -111,102 +112,102 @@ impl Demo<'_> {
             "developer",
             "--password-stdin",
         ];
-        let did = self.show(&login, Some(&line))?;
-        self.expect(did.code == 0, "the login succeeds")?;
+        let output = self.show(&login, Some(&line))?;
+        self.expect(output.code == 0, "the login succeeds")?;
 
-        self.title("See how it stands. Nothing is asked of the network.")?;
-        let did = self.show(&["status"], None)?;
-        self.expect(did.code == 0 && did.stdout.expose().contains("valid for another"), "the session is valid")?;
+        self.title("Show the status. This uses no network.")?;
+        let output = self.show(&["status"], None)?;
+        self.expect(output.code == 0 && output.stdout.expose().contains("valid for another"), "the session is valid")?;
 
-        self.title("Any script gets a valid token, and nothing else, on stdout.")?;
-        let did = self.show(&["token"], None)?;
-        let first = Secret::new(did.stdout.expose().trim().to_owned());
-        self.expect(did.code == 0 && first.expose().split('.').count() == 3, "a JWT is printed")?;
+        self.title("Get a token. A script reads it from stdout.")?;
+        let output = self.show(&["token"], None)?;
+        let first = Secret::new(output.stdout.expose().trim().to_owned());
+        self.expect(output.code == 0 && first.expose().split('.').count() == 3, "a JWT is printed")?;
 
-        let stolen = self.refresh_token()?;
-        self.title("The issuer goes away. The token is still checked: signature, issuer, audience, expiry.")?;
+        let old_refresh_token = self.refresh_token()?;
+        self.title("Stop the issuer and verify the token offline: signature, issuer, audience, expiry.")?;
         issuer.pause();
-        let did = self.show(&["verify"], None)?;
-        self.expect(did.code == 0, "it is valid, without the network")?;
+        let output = self.show(&["verify"], None)?;
+        self.expect(output.code == 0, "the token is valid, without network access")?;
 
-        self.title("Somebody changes the token: one letter is enough.")?;
-        let did = self.show(&["verify", "-", "--json"], Some(&tampered(&first)))?;
-        self.expect(did.code == 4 && did.denied_for("bad_signature"), "it is denied")?;
+        self.title("Change one letter of the token. It is denied.")?;
+        let output = self.show(&["verify", "-", "--json"], Some(&tamper(&first)))?;
+        self.expect(output.code == 4 && output.denied_for("bad_signature"), "the token is denied")?;
 
-        self.title("The same token after its end.")?;
-        let later = SystemClock.now().plus(LIFE * 2).0.to_string();
-        let did = self.show(&["verify", "-", "--json", "--at", &later], Some(&first))?;
-        self.expect(did.code == 4 && did.denied_for("expired"), "it is denied")?;
+        self.title("Verify the same token at a time after its expiry.")?;
+        let later = SystemClock.now().plus(TOKEN_TTL * 2).0.to_string();
+        let output = self.show(&["verify", "-", "--json", "--at", &later], Some(&first))?;
+        self.expect(output.code == 4 && output.denied_for("expired"), "the token is denied")?;
 
-        self.title("Refreshing needs the issuer, which is still away. The session is not lost by it.")?;
-        let did = self.show(&["refresh"], None)?;
-        self.expect(did.code == 6, "it says so, with exit code 6: try again")?;
-        let did = self.run(&["status", "--check"], None)?;
-        self.expect(did.code == 0, "the session is still there")?;
+        self.title("Refresh while the issuer is unreachable. The session is preserved.")?;
+        let output = self.show(&["refresh"], None)?;
+        self.expect(output.code == 6, "the command fails with exit code 6: issuer unreachable")?;
+        let output = self.run(&["status", "--check"], None)?;
+        self.expect(output.code == 0, "the session is still valid")?;
 
-        self.title("The issuer is back. Refreshed: a new token, and a new refresh token in place of the old one.")?;
+        self.title("Start the issuer and refresh: a new access token and a new refresh token.")?;
         issuer.resume().map_err(|e| Error::new(ErrorCode::Unexpected, e, "run the demo again"))?;
-        let did = self.show(&["refresh"], None)?;
-        self.expect(did.code == 0, "the refresh succeeds")?;
+        let output = self.show(&["refresh"], None)?;
+        self.expect(output.code == 0, "the refresh succeeds")?;
         let second = Secret::new(self.run(&["token"], None)?.stdout.expose().trim().to_owned());
-        self.expect(second.expose() != first.expose(), "the token is another")?;
+        self.expect(second.expose() != first.expose(), "the access token is new")?;
         let rotated = self.refresh_token()?;
-        self.expect(rotated.expose() != stolen.expose(), "the refresh token is another")?;
+        self.expect(rotated.expose() != old_refresh_token.expose(), "the refresh token is new")?;
 
-        self.title("A thief had copied the old refresh token, and uses it now.")?;
-        self.say("  (no authctl command does that; the demo asks the issuer itself)")?;
-        let refused = self.steal(issuer.issuer(), &stolen)?;
-        self.expect(refused, "the issuer refuses it, and ends the session that it was stolen from")?;
-        let did = self.show(&["refresh"], None)?;
-        self.expect(did.code == 3, "so authctl asks for a new login, with exit code 3")?;
+        self.title("Use the old refresh token again, as someone who has stolen a copy would.")?;
+        self.print("  (authctl has no command for this; the demo sends the request itself)")?;
+        let refused = self.is_rejected(issuer.issuer(), &old_refresh_token)?;
+        self.expect(refused, "the issuer rejects it and revokes the session")?;
+        let output = self.show(&["refresh"], None)?;
+        self.expect(output.code == 3, "the command fails with exit code 3: login required")?;
 
-        self.title("Log in again, and log out: revoked at the issuer, deleted here, denied by `verify` from now on.")?;
-        let did = self.show(&login_again(), Some(&line))?;
-        self.expect(did.code == 0, "the login succeeds")?;
+        self.title("Log in again and log out. The tokens are revoked, and `verify` denies them.")?;
+        let output = self.show(&login_again(), Some(&line))?;
+        self.expect(output.code == 0, "the login succeeds")?;
         let third = Secret::new(self.run(&["token"], None)?.stdout.expose().trim().to_owned());
         let keys = self.scratch.path().join("keys.json");
         let jwks = self.app.run(async {
-            let (http, metadata) = reach(issuer.issuer()).await?;
+            let (http, metadata) = connect(issuer.issuer()).await?;
             let source = metadata.jwks_uri.ok_or(IssuerError::Unsupported { what: "jwks_uri" })?;
             Ok(jwks::fetch(&http, &source).await?)
         })?;
         std::fs::write(&keys, jwks).map_err(|e| Error::new(ErrorCode::Unexpected, e, "run the demo again"))?;
-        let did = self.show(&["logout"], None)?;
-        self.expect(did.code == 0, "the logout succeeds")?;
+        let output = self.show(&["logout"], None)?;
+        self.expect(output.code == 0, "the logout succeeds")?;
         let accepted = self.app.run(async {
-            let (http, metadata) = reach(issuer.issuer()).await?;
+            let (http, metadata) = connect(issuer.issuer()).await?;
             let userinfo = metadata.userinfo_endpoint.ok_or(IssuerError::Unsupported { what: "userinfo_endpoint" })?;
             Ok(userinfo::fetch(&http, &userinfo, &third).await.is_ok())
         })?;
-        self.expect(!accepted, "the issuer no longer accepts the token")?;
+        self.expect(!accepted, "the issuer does not accept the token any more")?;
         let keys = keys.to_string_lossy().into_owned();
         let check = ["verify", "-", "--json", "--issuer", issuer.issuer(), "--audience", "authctl", "--jwks", &keys];
-        let did = self.show(&check, Some(&third))?;
+        let output = self.show(&check, Some(&third))?;
         self.expect(
-            did.code == 4 && did.denied_for("revoked"),
-            "and neither does `verify`, though it has not expired",
+            output.code == 4 && output.denied_for("revoked"),
+            "`verify` denies it too, although it has not expired",
         )?;
-        let did = self.show(&["token"], None)?;
-        self.expect(did.code == 3, "nobody is logged in")
+        let output = self.show(&["token"], None)?;
+        self.expect(output.code == 3, "the profile is logged out")
     }
 
-    /// The refresh token, as a thief with the file and its key would find it.
+    /// Reads the refresh token from the store.
     fn refresh_token(&self) -> Result<Secret, Error> {
-        let lost =
+        let missing =
             || Error::msg(ErrorCode::Unexpected, "the demo's session has no refresh token", "run the demo again");
         let paths = Paths::below(self.scratch.path());
         let store = FileStore::new(paths.sessions, KeySource::Default(paths.default_key_file));
-        let session = store.read(&PROFILE.parse()?)?.ok_or_else(lost)?;
-        session.tokens.refresh_token.ok_or_else(lost)
+        let session = store.read(&PROFILE.parse()?)?.ok_or_else(missing)?;
+        session.tokens.refresh_token.ok_or_else(missing)
     }
 
-    /// Uses a refresh token as somebody else would; whether the issuer refused it as it should.
-    fn steal(&self, issuer: &str, stolen: &Secret) -> Result<bool, Error> {
+    /// Sends a refresh token to the issuer and returns whether the issuer rejected it and ended the session.
+    fn is_rejected(&self, issuer: &str, refresh_token: &Secret) -> Result<bool, Error> {
         self.app.run(async {
-            let (http, metadata) = reach(issuer).await?;
+            let (http, metadata) = connect(issuer).await?;
             let client = Client::public("authctl");
             let endpoint = TokenEndpoint::of(&http, &metadata, &client, self.app.clock())?;
-            match refresh::request(&endpoint, stolen, &TokenTarget::default()).await {
+            match refresh::request(&endpoint, refresh_token, &TokenTarget::default()).await {
                 Err(IssuerError::Refused(refusal)) => Ok(refusal.ends_session()),
                 Err(other) => Err(other.into()),
                 Ok(_) => Ok(false),
@@ -214,34 +215,34 @@ impl Demo<'_> {
         })
     }
 
-    /// Shows a command as a user types it, runs it, and shows what it said.
-    fn show(&mut self, args: &[&str], stdin: Option<&Secret>) -> Result<Did, Error> {
+    /// Prints a command as typed, runs it, and prints its output.
+    fn show(&mut self, args: &[&str], stdin: Option<&Secret>) -> Result<CommandOutput, Error> {
         let scratch = self.scratch.path().to_string_lossy();
-        let word = |arg: &&str| {
+        let quote = |arg: &&str| {
             let arg = arg.replace(&*scratch, "$SCRATCH");
             if arg.contains([' ', '"']) { format!("'{arg}'") } else { arg }
         };
-        let typed: Vec<String> = args.iter().map(word).collect();
+        let typed: Vec<String> = args.iter().map(quote).collect();
         let piped = if stdin.is_some() { " < ..." } else { "" };
-        self.say(&format!("\n  $ {}", self.app.paint(1, &format!("authctl {}{piped}", typed.join(" ")))))?;
-        let did = self.run(args, stdin)?;
-        let shown = did.stderr.lines().map(str::to_owned);
-        for line in did.stdout.expose().lines().map(shorten_token).chain(shown) {
-            self.say(&format!("  | {line}"))?;
+        self.print(&format!("\n  $ {}", self.app.paint(1, &format!("authctl {}{piped}", typed.join(" ")))))?;
+        let output = self.run(args, stdin)?;
+        let shown = output.stderr.lines().map(str::to_owned);
+        for line in output.stdout.expose().lines().map(shorten_token).chain(shown) {
+            self.print(&format!("  | {line}"))?;
         }
-        if did.code != 0 {
-            self.say(&format!("  | (exit code {})", did.code))?;
+        if output.code != 0 {
+            self.print(&format!("  | (exit code {})", output.code))?;
         }
-        Ok(did)
+        Ok(output)
     }
 
     /// Runs authctl in the scratch directory, with nothing of this process's environment.
-    fn run(&self, args: &[&str], stdin: Option<&Secret>) -> Result<Did, Error> {
+    fn run(&self, args: &[&str], stdin: Option<&Secret>) -> Result<CommandOutput, Error> {
         let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "run the demo again");
         let mut child = Command::new(&self.program)
             .args(args)
             .env_clear()
-            // What `exec` runs finds this very program.
+            // Programs started by `exec` must find this authctl.
             .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", self.scratch.path().join("bin").display()))
             .envs(Paths::environment_below(self.scratch.path()))
             .stdin(Stdio::piped())
@@ -250,11 +251,11 @@ impl Demo<'_> {
             .spawn()
             .map_err(unexpected)?;
         if let (Some(mut pipe), Some(text)) = (child.stdin.take(), stdin) {
-            // A command that ends without reading its input has said why.
+            // A command that exits without reading its input reports the reason.
             let _ = pipe.write_all(text.expose().as_bytes());
         }
         let Output { status, stdout, stderr } = child.wait_with_output().map_err(unexpected)?;
-        Ok(Did {
+        Ok(CommandOutput {
             code: status.code().unwrap_or(1),
             stdout: Secret::new(String::from_utf8_lossy(&stdout).into_owned()),
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
@@ -263,43 +264,43 @@ impl Demo<'_> {
 
     fn title(&mut self, text: &str) -> Result<(), Error> {
         self.step += 1;
-        self.say(&format!("\n{} {text}", self.app.paint(1, &format!("{}.", self.step))))
+        self.print(&format!("\n{} {text}", self.app.paint(1, &format!("{}.", self.step))))
     }
 
-    fn say(&self, text: &str) -> Result<(), Error> {
+    fn print(&self, text: &str) -> Result<(), Error> {
         if self.app.common.quiet { Ok(()) } else { output::line(text) }
     }
 
-    /// Shows that what was told is so, or ends the demo.
-    fn expect(&self, so: bool, what: &str) -> Result<(), Error> {
-        if so {
-            return self.say(&format!("  {} {what}", self.app.paint(32, "ok:")));
+    /// Prints that an expectation is met, or fails the demo.
+    fn expect(&self, met: bool, what: &str) -> Result<(), Error> {
+        if met {
+            return self.print(&format!("  {} {what}", self.app.paint(32, "ok:")));
         }
         Err(Error::msg(
             ErrorCode::Unexpected,
-            format!("step {} did not do what it says: {what}", self.step),
-            "run `authctl demo` again, and report it if it stays so",
+            format!("step {} of the demo failed: expected that {what}", self.step),
+            "run `authctl demo` again; report the error if it repeats",
         ))
     }
 }
 
-impl Did {
-    /// Whether the verdict on stdout has this reason.
+impl CommandOutput {
+    /// Returns whether the token was denied for this reason.
     fn denied_for(&self, code: &str) -> bool {
         serde_json::from_str::<Verdict>(self.stdout.expose())
             .is_ok_and(|verdict| !verdict.valid && verdict.reasons.iter().any(|reason| reason.code == code))
     }
 }
 
-/// The issuer as anybody reaches it.
-async fn reach(issuer: &str) -> Result<(Http, Metadata), Error> {
+/// Returns an HTTP client and the issuer's metadata.
+async fn connect(issuer: &str) -> Result<(Http, Metadata), Error> {
     let http = Http::new(None)?;
     let metadata = discover(&http, &IssuerUrl::parse(issuer)?).await?;
     Ok((http, metadata))
 }
 
-/// The same token with one letter of its subject changed: any letter of the encoded claims could as well leave no JSON.
-fn tampered(token: &Secret) -> Secret {
+/// Returns the token with one letter of its subject changed. Other changes could make the claims invalid JSON.
+fn tamper(token: &Secret) -> Secret {
     const SUBJECT: &[u8] = b"\"sub\":\"";
     let mut parts: Vec<String> = token.expose().split('.').map(str::to_owned).collect();
     if let Some(claims) = parts.get_mut(1)
@@ -313,7 +314,7 @@ fn tampered(token: &Secret) -> Secret {
     Secret::new(parts.join("."))
 }
 
-/// A token is shown by its beginning.
+/// Shortens a token to its first characters.
 fn shorten_token(line: &str) -> String {
     if line.len() > 60 && line.starts_with("ey") && line.split('.').count() == 3 {
         format!("{}... (a JWT of {} characters)", &line[..24], line.len())
@@ -322,6 +323,7 @@ fn shorten_token(line: &str) -> String {
     }
 }
 
+/// Returns the arguments of a later login.
 fn login_again() -> [&'static str; 6] {
     ["login", PROFILE, "--password", "--username", "developer", "--password-stdin"]
 }
@@ -331,11 +333,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tampered_token_has_other_claims_that_are_still_claims() {
+    fn tampered_token_has_valid_claims_with_another_subject() {
         for length in 0..64 {
             let before = format!(r#"{{"jti":"{}","sub":"Abc","exp":1}}"#, "x".repeat(length));
             let token = Secret::new(format!("eyJh.{}.c2ln", URL_SAFE_NO_PAD.encode(&before)));
-            let changed = tampered(&token);
+            let changed = tamper(&token);
             let claims = changed.expose().split('.').nth(1).expect("three parts");
             let after = URL_SAFE_NO_PAD.decode(claims).expect("base64url");
             assert_eq!(String::from_utf8(after).expect("text"), before.replace("Abc", "Bbc"));

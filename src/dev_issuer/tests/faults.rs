@@ -55,9 +55,12 @@ async fn held_requests_continue_when_faults_are_cleared() {
             tokio::spawn(async move { issuer.refresh(&token).await.0 })
         };
         let committed = || issuer.server.stats().refreshes_committed - before.refreshes_committed;
-        while issuer.server.stats().faults == before.faults || committed() < committed_while_held {
-            tokio::task::yield_now().await;
-        }
+        let is_held = async {
+            while issuer.server.stats().faults == before.faults || committed() < committed_while_held {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), is_held).await.expect("the request is held");
         assert_eq!(committed(), committed_while_held);
         assert!(!held.is_finished());
         issuer.server.clear_faults();
