@@ -582,7 +582,7 @@ _authctl() {
             return 0
             ;;
         authctl__subcmd__login)
-            opts="-q -v -h --browser --device --password --client-credentials --with-token --no-browser --issuer --client-id --client-auth --client-secret-stdin --username --password-stdin --scope --audience --resource --store --ca-cert --acr-values --prompt --login-hint --max-age --replace --jwks --provider --token-endpoint --authorization-endpoint --device-authorization-endpoint --revocation-endpoint --end-session-endpoint --userinfo-endpoint --jwks-uri --redirect-uri --authorization-parameter --client-key --client-key-id --client-assertion-audience --login-endpoint --refresh-endpoint --logout-endpoint --field --json --quiet --verbose --no-input --color --config --help"
+            opts="-q -v -h --browser --device --password --client-credentials --with-token --no-browser --issuer --client-id --client-auth --scope --audience --resource --store --ca-cert --provider --token-endpoint --authorization-endpoint --device-authorization-endpoint --revocation-endpoint --end-session-endpoint --userinfo-endpoint --jwks-uri --redirect-uri --authorization-parameter --client-key --client-key-id --client-assertion-audience --login-endpoint --refresh-endpoint --logout-endpoint --username-field --password-field --access-token-field --refresh-token-field --expires-in-field --client-secret-stdin --username --password-stdin --acr-values --prompt --login-hint --max-age --replace --jwks --json --quiet --verbose --no-input --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -598,10 +598,6 @@ _authctl() {
                     ;;
                 --client-auth)
                     COMPREPLY=($(compgen -W "none client_secret_basic client_secret_post private_key_jwt" -- "${cur}"))
-                    return 0
-                    ;;
-                --username)
-                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --scope)
@@ -621,26 +617,6 @@ _authctl() {
                     return 0
                     ;;
                 --ca-cert)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --acr-values)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --prompt)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --login-hint)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --max-age)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --jwks)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -708,7 +684,47 @@ _authctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --field)
+                --username-field)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --password-field)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --access-token-field)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --refresh-token-field)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --expires-in-field)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --username)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --acr-values)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --prompt)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --login-hint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --max-age)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --jwks)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -46,25 +46,19 @@ complete -c authctl -n "__fish_authctl_needs_command" -f -a "keys" -d 'Show and 
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "profile" -d 'Show and change the configured profiles'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "demo" -d 'See the whole life of a session against the embedded issuer'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "dev-issuer" -d 'Run the embedded issuer by itself, on loopback, for trying and testing'
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l issuer -d 'The issuer, https except on loopback' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-id -d 'The client\'s id at the issuer' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-auth -d 'How the client proves itself' -r -f -a "none\t'A public client'
-client_secret_basic\t'The secret in the Authorization header'
-client_secret_post\t'The secret in the form'
-private_key_jwt\t'A signature with the client\'s own key, see --client-key'"
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l username -d 'The user name for `--password`; asked for otherwise' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l scope -d 'Ask for this scope; repeat it, or separate scopes by spaces' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l audience -d 'Ask for tokens for this audience' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l resource -d 'Ask for tokens for this resource (RFC 8707); repeatable' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l store -d 'Where to keep the session' -r -f -a "keychain\t'The platform\'s keychain'
-file\t'A file encrypted in the age format'"
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l ca-cert -d 'Trust the certificate authorities in this PEM file besides the platform\'s' -r -F
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l acr-values -d 'Ask for a level of authentication (`acr_values`)' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l prompt -d 'Ask the issuer to prompt: none, login, consent or select_account' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l login-hint -d 'Tell the issuer whom to expect' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l max-age -d 'Require that the user signed in within this time; the issuer asks again otherwise (`max_age`)' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l jwks -d 'Trust the keys in this file and no others: a JWK Set or PEM public keys' -r -F
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l provider -d 'Begin with what is known of a provider' -r -f -a "google\t''
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l issuer -d 'Use this issuer, https except on loopback' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-id -d 'Use this client ID, as registered at the issuer' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-auth -d 'Authenticate the client with this method [default: none]' -r -f -a "none\t''
+client_secret_basic\t''
+client_secret_post\t''
+private_key_jwt\t''"
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l scope -d 'Request this scope; repeatable' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l audience -d 'Request tokens for this audience' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l resource -d 'Request tokens for this resource (RFC 8707); repeatable' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l store -d 'Store the session here' -r -f -a "keychain\t''
+file\t''"
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l ca-cert -d 'Trust the certificate authorities in this PEM file, besides the platform\'s' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l provider -d 'Start from the preset of this provider' -r -f -a "google\t''
 github\t''
 gitlab\t''
 microsoft\t''
@@ -74,22 +68,32 @@ keycloak\t''
 auth0\t''
 okta\t''
 generic\t''"
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l token-endpoint -d 'The token endpoint; with it no metadata is asked for' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l authorization-endpoint -d 'The authorization endpoint' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l device-authorization-endpoint -d 'The device authorization endpoint' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l revocation-endpoint -d 'The revocation endpoint' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l end-session-endpoint -d 'The end of the session in the browser' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l userinfo-endpoint -d 'The userinfo endpoint' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l jwks-uri -d 'Where the issuer publishes its keys' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l redirect-uri -d 'Where the browser comes back to, as registered: on 127.0.0.1, ::1 or localhost, with a port if it must be that one' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l authorization-parameter -d 'Add a parameter to the authorization request; repeatable' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-key -d 'Sign in as the client with this private key (`private_key_jwt`): PEM, with its certificate where the issuer knows it by that, or a JWK' -r -F
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-key-id -d 'The key\'s id at the issuer (`kid`)' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-assertion-audience -d 'Whom the client\'s signature is for: issuer, token_endpoint, or a text' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l login-endpoint -d 'A login API that takes user name and password as JSON and answers with a JWT' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l refresh-endpoint -d 'Where that API refreshes' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l logout-endpoint -d 'Where that API is told of a logout' -r
-complete -c authctl -n "__fish_authctl_using_subcommand login" -l field -d 'What that API calls a field: username, password, access_token, refresh_token or expires_in; repeatable' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l token-endpoint -d 'Use this token endpoint, and request no metadata' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l authorization-endpoint -d 'Use this authorization endpoint' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l device-authorization-endpoint -d 'Use this device authorization endpoint' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l revocation-endpoint -d 'Use this revocation endpoint' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l end-session-endpoint -d 'Use this end session endpoint' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l userinfo-endpoint -d 'Use this userinfo endpoint' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l jwks-uri -d 'Fetch the issuer\'s keys from this address' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l redirect-uri -d 'Redirect the browser to this loopback address [default: http://127.0.0.1/callback]' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l authorization-parameter -d 'Add this parameter to the authorization request; repeatable' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-key -d 'Sign as the client with this private key, PEM or JWK' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-key-id -d 'Name the client\'s key by this ID (`kid`)' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-assertion-audience -d 'Sign client assertions for this audience: issuer, token_endpoint, or any text [default: issuer]' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l login-endpoint -d 'Log in at this API with user name and password as JSON' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l refresh-endpoint -d 'Refresh at this address of the API' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l logout-endpoint -d 'Report a logout to this address of the API' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l username-field -d 'Send the user name in this field [default: username]' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l password-field -d 'Send the password in this field [default: password]' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l access-token-field -d 'Read the JWT from this field' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l refresh-token-field -d 'Read and send the refresh token in this field' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l expires-in-field -d 'Read the lifetime of the JWT, in seconds, from this field' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l username -d 'The user name for `--password`; asked for otherwise' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l acr-values -d 'Ask for a level of authentication (`acr_values`)' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l prompt -d 'Ask the issuer to prompt: none, login, consent or select_account' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l login-hint -d 'Tell the issuer whom to expect' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l max-age -d 'Require that the user signed in within this time; the issuer asks again otherwise (`max_age`)' -r
+complete -c authctl -n "__fish_authctl_using_subcommand login" -l jwks -d 'Trust the keys in this file and no others: a JWK Set or PEM public keys' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l color -d 'Colour the output' -r -f -a "auto\t'Where the output is a terminal that can'
 always\t'Always'
 never\t'Never'"

@@ -4,6 +4,7 @@ mod agent;
 #[cfg(feature = "dev-issuer")]
 mod dev_issuer;
 mod login;
+mod settings;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,9 +15,11 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentRun, AgentStart, AgentUnlock};
 #[cfg(feature = "dev-issuer")]
 pub use dev_issuer::{DevIssuer, SigningAlgorithm};
-pub use login::{ClientAuthArg, Login, ServerArgs, StoreArg};
+pub use login::Login;
+pub use settings::SettingArgs;
 
-use crate::model::{ProfileName, duration};
+use crate::config::{SETTINGS, Section};
+use crate::model::{ProfileName, parse_duration};
 
 /// What `--help` and the manual say after the commands.
 const AFTER_HELP: &str = "\
@@ -187,7 +190,7 @@ pub struct Token {
     /// The profile
     pub profile: Option<ProfileName>,
     /// Refresh first if less than this is left; by default a minute, or half the life of a token that lives less than two
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub min_ttl: Option<Duration>,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -228,7 +231,7 @@ pub struct Verify {
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub algorithms: Vec<String>,
     /// Forgive clocks that differ by this much
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
     pub leeway: Duration,
     /// Accept this `typ`; repeatable. By default none, JWT or at+jwt
     #[arg(long, value_name = "TYPE")]
@@ -240,7 +243,7 @@ pub struct Verify {
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
     pub claims: Vec<(String, String)>,
     /// Require that the user signed in within this time (`auth_time`)
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub max_auth_age: Option<Duration>,
     /// Require this authentication context class
     #[arg(long, value_name = "ACR")]
@@ -272,7 +275,7 @@ pub struct Refresh {
     #[arg(long)]
     pub all: bool,
     /// Only if less than this is left
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub if_expiring: Option<Duration>,
 }
 
@@ -346,17 +349,7 @@ pub enum ProfileCommand {
     },
     /// Change a profile's settings
     #[command(
-        after_help = "Keys: issuer, client_id, client_auth, grant, scopes, audience, resources, store, ca_cert; for servers \
-                            that do not describe themselves provider (the preset that it began with), authorization_endpoint, token_endpoint, \
-                            device_authorization_endpoint, revocation_endpoint, end_session_endpoint, userinfo_endpoint, \
-                            jwks_uri; client_key, client_key_id, client_assertion_audience; redirect_uri, \
-                            authorization_parameters (as in a URL's query); of a login API login_endpoint, \
-                            refresh_endpoint, logout_endpoint, username_field, password_field, access_token_field, \
-                            refresh_token_field, expires_in_field; and what `verify`, `exec` and the agent demand of a token: verify_token (access_token or id_token), \
-                            optional_claims (iss, aud), max_offline, keys_max_age, max_auth_age, required_scopes, required_roles, required_claims \
-                            (NAME=VALUE), required_acr, required_amr. Lists are separated by spaces; an empty value \
-                            unsets.\n\n\
-                            Example:\n  authctl profile set work audience=https://api.example scopes='openid offline_access'"
+        after_help = settings_help()
     )]
     Set {
         /// The profile
@@ -382,6 +375,17 @@ pub enum ProfileCommand {
         /// The profile
         profile: ProfileName,
     },
+}
+
+/// Lists the keys of `profile set` by section.
+fn settings_help() -> String {
+    let mut help = String::from("A list is separated by spaces; an empty value removes a setting.\n");
+    for section in Section::ALL {
+        let keys: Vec<&str> = SETTINGS.iter().filter(|s| s.section == section).map(|s| s.key).collect();
+        help.push_str(&format!("\n{}:\n  {}\n", section.heading(), keys.join(", ")));
+    }
+    help.push_str("\nExample:\n  authctl profile set work audience=https://api.example scopes='openid offline_access'");
+    help
 }
 
 fn claim(text: &str) -> Result<(String, String), String> {
@@ -433,7 +437,8 @@ mod tests {
             for arg in command.get_arguments() {
                 let takes_text = arg.get_action().takes_values();
                 let name = arg.get_id().as_str();
-                assert!(!(takes_text && (name.contains("secret") || name.contains("password"))), "{name}");
+                let is_secret = name.contains("secret") || name.contains("password") && name != "password_field";
+                assert!(!(takes_text && is_secret), "{name}");
             }
             command.get_subcommands().for_each(walk);
         }

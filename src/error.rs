@@ -5,9 +5,9 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 
 use crate::agent::protocol::{AskError, ListenError, Problem};
-use crate::config::ConfigError;
+use crate::config::{ConfigError, InvalidSetting, UnknownSetting};
 pub use crate::model::ErrorCode;
-use crate::model::{InsecureUrl, InvalidProfileName, InvalidSetting, ProfileName};
+use crate::model::{InsecureUrl, InvalidProfileName, ProfileName};
 use crate::oauth::{IssuerError, Phase};
 use crate::paths::NoHome;
 use crate::session::{LoginReason, SessionError};
@@ -146,16 +146,13 @@ impl From<InsecureUrl> for Error {
 
 impl From<InvalidSetting> for Error {
     fn from(error: InvalidSetting) -> Self {
-        let hint = match &error {
-            InvalidSetting::Insecure(_) => "give the https address",
-            InvalidSetting::Redirect(_) => {
-                "give one such as http://127.0.0.1/callback, as it is registered at the issuer"
-            }
-            InvalidSetting::Field(_) => "name a member, with dots between nested ones, such as `data.token`",
-            InvalidSetting::Provider(_) => "see `authctl login --help` for those there are",
-            InvalidSetting::Reserved(_) => "leave it out; scopes, audience and prompt have options of their own",
-        };
-        Self::new(ErrorCode::Usage, error, hint)
+        Self::new(ErrorCode::Usage, error, "see `authctl profile set --help`")
+    }
+}
+
+impl From<UnknownSetting> for Error {
+    fn from(error: UnknownSetting) -> Self {
+        Self::new(ErrorCode::Usage, error, "see `authctl profile set --help`")
     }
 }
 
@@ -166,17 +163,13 @@ impl From<ConfigError> for Error {
                 "make the file and its directory yours to read and write, or name another with --config",
                 ErrorCode::Configuration,
             ),
-            ConfigError::Syntax { .. }
-            | ConfigError::UnknownKey { .. }
-            | ConfigError::Issuer { .. }
-            | ConfigError::Setting { .. } => {
+            ConfigError::Invalid { .. } => {
                 ("correct the file in an editor; `authctl profile set` writes it for you", ErrorCode::Configuration)
             }
             ConfigError::Directory { .. } => (
                 "name the profile: as an argument, or with AUTHCTL_PROFILE; or make the file yours, and say profile = \"NAME\" and nothing else",
                 ErrorCode::Configuration,
             ),
-            ConfigError::Name(_) => ("choose another name", ErrorCode::Usage),
             ConfigError::UnknownProfile { .. } => (
                 "run `authctl profile list` to see those there are, or `authctl login NAME --issuer URL --client-id ID` to make one",
                 ErrorCode::UnknownProfile,
@@ -446,7 +439,7 @@ impl From<IssuerError> for Error {
             IssuerError::NoJwt { .. } => Self::new(
                 ErrorCode::IssuerUnreachable,
                 error,
-                "say where it is with `authctl login{profile} --field access_token=NAME`, with dots between the names of nested \
+                "say where it is with `authctl login{profile} --access-token-field NAME`, with dots between the names of nested \
                  members, such as data.token",
             ),
             IssuerError::TimedOut { .. } => {

@@ -13,7 +13,7 @@ const FLOORS: [(&str, u8); 22] = [
     ("model", 2),
     ("ui", 2),
     ("agent/protocol", 3),
-    ("cli", 3),
+    ("cli", 4),
     ("config", 3),
     ("store", 3),
     ("oauth", 3),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::model::duration;
+use crate::model::parse_duration;
 
 /// `authctl agent`
 #[derive(Debug, Subcommand)]
@@ -55,7 +55,7 @@ pub struct AgentStart {
 #[derive(Debug, Args)]
 pub struct AgentLock {
     /// Lock whenever no token was asked for during this time, instead of now; 0 no longer
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub after: Option<Duration>,
     /// Read the passphrase from stdin, as its first line
     #[arg(long)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::model::duration;
+use crate::model::parse_duration;
 
 /// `authctl dev-issuer`
 #[derive(Debug, Args)]
@@ -24,16 +24,16 @@ pub struct DevIssuer {
     #[arg(long, value_name = "FILE")]
     pub users: Option<PathBuf>,
     /// Lifetime of access tokens and ID tokens
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5m")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "5m")]
     pub access_token_ttl: Duration,
     /// Lifetime of a session, however often it is refreshed
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30d")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30d")]
     pub refresh_token_ttl: Duration,
     /// Limit on refreshes of a session
     #[arg(long, value_name = "N")]
     pub refresh_token_uses: Option<u32>,
     /// How long a rotated refresh token is still accepted; reuse after that revokes the session
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
     pub reuse_grace: Duration,
     /// Never rotate refresh tokens
     #[arg(long)]
@@ -48,7 +48,7 @@ pub struct DevIssuer {
     #[arg(long, conflicts_with = "opaque")]
     pub status_list: bool,
     /// Polling interval of device logins
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "5s")]
     pub device_interval: Duration,
     /// Enable the control endpoint for test scripts and print its random key
     #[arg(long)]

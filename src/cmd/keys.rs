@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::cli::KeysCommand;
 use crate::clock::UnixTime;
 use crate::error::Error;
-use crate::model::{IssuerUrl, Profile, ProfileName, Trust, duration_text};
+use crate::model::{IssuerUrl, Profile, ProfileName, Trust, format_duration};
 use crate::session::{SessionError, trusted_keys};
 use crate::ui::sanitize_for_terminal;
 use crate::verify::{KeySet, ListedKey};
@@ -147,10 +147,10 @@ fn standing(trust: &Trust, shown: &Shown<'_>, now: UnixTime, most: Duration) -> 
             let age = keys.fetched_at.until(now);
             lines.push(match most.checked_sub(age) {
                 Some(left) if trust.pinned.is_none() => {
-                    format!("trusted offline for another {} (keys_max_age {})", span(left), duration_text(most))
+                    format!("trusted offline for another {} (keys_max_age {})", span(left), format_duration(most))
                 }
                 None if trust.pinned.is_none() => {
-                    format!("too old to be trusted (keys_max_age {}); run `authctl keys update`", duration_text(most))
+                    format!("too old to be trusted (keys_max_age {}); run `authctl keys update`", format_duration(most))
                 }
                 _ => "not trusted while others are pinned".to_owned(),
             });

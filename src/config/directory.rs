@@ -28,7 +28,7 @@ const MAX_BYTES: u64 = 4096;
 pub fn directory_profile(dir: &Path) -> Result<Option<(ProfileName, PathBuf)>, ConfigError> {
     for dir in dir.ancestors() {
         let path = dir.join(NAME);
-        let unusable = |what: &str| ConfigError::Directory { path: path.clone(), what: what.to_owned() };
+        let unusable = |what: &str| ConfigError::Directory { path: path.clone(), reason: what.to_owned() };
         let failed = |error: io::Error| unusable(&error.to_string());
         // Of a link this is its own owner, who decides where it leads.
         let owner = match std::fs::symlink_metadata(&path) {

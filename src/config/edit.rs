@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
-use super::{Config, ConfigError, read, syntax};
+use super::{Config, ConfigError, DEFAULT_PROFILE, PROFILES, SETTINGS, document, read, settings};
 use crate::fs::{AtomicFile, create_private_dir};
-use crate::model::{ClientAuth, DecidingToken, Profile, ProfileName, Server, duration_text};
+use crate::model::{Profile, ProfileName};
 
 /// Writes `profile` into the file, creating both if need be; the first profile becomes the default.
 ///
@@ -22,7 +22,7 @@ pub fn save(path: &Path, profile: &Profile) -> Result<(), ConfigError> {
         let table = profile_table(document, &profile.name);
         fill(table, profile);
         if before.profiles.is_empty() && before.default_profile.is_none() {
-            document["default_profile"] = value(profile.name.as_str());
+            document[DEFAULT_PROFILE] = value(profile.name.as_str());
         }
         Ok(())
     })
@@ -46,7 +46,7 @@ pub fn probe(path: &Path) -> Result<(), ConfigError> {
 pub fn set_default(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
     change(path, |document, before| {
         before.profile(name)?;
-        put(document.as_table_mut(), "default_profile", name.as_str().into());
+        put(document.as_table_mut(), DEFAULT_PROFILE, name.as_str().into());
         Ok(())
     })
 }
@@ -58,11 +58,11 @@ pub fn set_default(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
 pub fn remove(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
     change(path, |document, before| {
         before.profile(name)?;
-        if let Some(profiles) = document.get_mut("profiles").and_then(Item::as_table_like_mut) {
+        if let Some(profiles) = document.get_mut(PROFILES).and_then(Item::as_table_like_mut) {
             profiles.remove(name.as_str());
         }
         if before.default_profile.as_ref() == Some(name) {
-            document.remove("default_profile");
+            document.remove(DEFAULT_PROFILE);
         }
         Ok(())
     })
@@ -78,13 +78,13 @@ pub fn rename(path: &Path, from: &ProfileName, to: &ProfileName) -> Result<(), C
         if before.profiles.contains_key(to) {
             return Err(ConfigError::Exists(to.clone()));
         }
-        if let Some(profiles) = document.get_mut("profiles").and_then(Item::as_table_like_mut)
+        if let Some(profiles) = document.get_mut(PROFILES).and_then(Item::as_table_like_mut)
             && let Some(item) = profiles.remove(from.as_str())
         {
             profiles.insert(to.as_str(), item);
         }
         if before.default_profile.as_ref() == Some(from) {
-            put(document.as_table_mut(), "default_profile", to.as_str().into());
+            put(document.as_table_mut(), DEFAULT_PROFILE, to.as_str().into());
         }
         Ok(())
     })
@@ -96,7 +96,7 @@ fn change(
 ) -> Result<(), ConfigError> {
     let text = read(path)?;
     let before = Config::parse(&text, path)?;
-    let mut document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| syntax(path, &e.to_string()))?;
+    let mut document = document(&text, path)?;
     edit(&mut document, &before)?;
     let text = document.to_string();
     // What was written must be readable: a file that authctl refuses afterwards would lock its user out.
@@ -105,7 +105,7 @@ fn change(
 }
 
 fn profile_table<'a>(document: &'a mut DocumentMut, name: &ProfileName) -> &'a mut Table {
-    let profiles = document.entry("profiles").or_insert_with(|| {
+    let profiles = document.entry(PROFILES).or_insert_with(|| {
         let mut table = Table::new();
         table.set_implicit(true);
         Item::Table(table)
@@ -137,51 +137,29 @@ fn put(table: &mut Table, key: &str, new: Value) {
     }
 }
 
+/// Writes every setting that is set. One that has its default is written only where the file has it already, or where it
+/// cannot be removed.
 fn fill(table: &mut Table, profile: &Profile) {
-    let list = |items: &[String]| Value::from(items.iter().map(String::as_str).collect::<Array>());
-    let mut set = |key: &str, new: Option<Value>| match new {
-        // One that stays the same may be written over several lines, with comments between.
-        Some(new) if table.get(key).is_some_and(|old| says(old, &new)) => {}
-        Some(new) => put(table, key, new),
-        None => {
-            table.remove(key);
+    for setting in SETTINGS {
+        let value = setting.value(profile);
+        let new = match &value {
+            _ if value.is_empty() => None,
+            settings::Value::List(items) => Some(items.iter().map(String::as_str).collect::<Array>().into()),
+            _ => Some(Value::from(value.to_text())),
+        };
+        let is_default = setting.removable && setting.default == Some(value.to_text().as_str());
+        match (new, table.get(setting.key)) {
+            // A value that stays the same may be written over several lines, with comments between.
+            (Some(new), Some(old)) if is_same(old, &new) => {}
+            (Some(_), None) if is_default => {}
+            (Some(new), _) => put(table, setting.key, new),
+            (None, _) => drop(table.remove(setting.key)),
         }
-    };
-    set("issuer", Some(profile.issuer.as_str().into()));
-    set("client_id", Some(profile.client_id.as_str().into()));
-    let client_auth = (profile.client_auth != ClientAuth::None).then(|| profile.client_auth.word());
-    set("client_auth", client_auth.map(Value::from));
-    set("grant", Some(profile.grant.to_string().into()));
-    set("scopes", (!profile.scopes.is_empty()).then(|| list(&profile.scopes)));
-    set("audience", profile.audience.as_deref().map(Value::from));
-    set("resources", (!profile.resources.is_empty()).then(|| list(&profile.resources)));
-    set("store", Some(profile.store.to_string().into()));
-    set("ca_cert", profile.ca_cert.as_ref().map(|p| p.to_string_lossy().as_ref().into()));
-    for key in Server::KEYS {
-        set(key, profile.server.text(key).map(Value::from));
-    }
-    let wants = &profile.requirements;
-    let named = (wants.token != DecidingToken::default()).then(|| wants.token.word().into());
-    set("verify_token", named);
-    for (key, age) in
-        [("max_offline", wants.max_offline), ("keys_max_age", wants.keys_max_age), ("max_auth_age", wants.max_auth_age)]
-    {
-        set(key, age.map(|age| duration_text(age).into()));
-    }
-    for (key, items) in [
-        ("optional_claims", &wants.optional_claims),
-        ("required_scopes", &wants.scopes),
-        ("required_roles", &wants.roles),
-        ("required_claims", &wants.claims),
-        ("required_acr", &wants.acr),
-        ("required_amr", &wants.amr),
-    ] {
-        set(key, (!items.is_empty()).then(|| list(items)));
     }
 }
 
 /// Whether `old`, however it is written, is the same text or the same list of texts as `new`.
-fn says(old: &Item, new: &Value) -> bool {
+fn is_same(old: &Item, new: &Value) -> bool {
     let texts = |list: &Array| list.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Vec<_>>();
     match (old.as_array(), new.as_array()) {
         (Some(old), Some(new)) => texts(old) == texts(new),
@@ -210,22 +188,15 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Grant, Requirements, StoreKind};
+    use crate::model::{DecidingToken, Grant, Requirements, StoreKind};
 
     fn profile(name: &str) -> Profile {
         Profile {
-            name: name.parse().expect("name"),
-            issuer: "https://a.example".parse().expect("issuer"),
             client_id: "cli".into(),
-            client_auth: ClientAuth::None,
             grant: Grant::Device,
             scopes: vec!["openid".into(), "offline_access".into()],
-            audience: None,
-            resources: vec![],
             store: StoreKind::File,
-            ca_cert: None,
-            server: std::sync::Arc::default(),
-            requirements: Requirements::default(),
+            ..Profile::new(name.parse().expect("name"), "https://a.example".parse().expect("issuer"))
         }
     }
 
@@ -238,13 +209,13 @@ mod tests {
         fs::write(&path, format!("# mine\n{text}# the end\n")).expect("written");
         let mut other = profile("home");
         other.audience = Some("api".into());
-        other.server_mut().set("token_endpoint", "https://a.example/token").expect("valid");
-        other.server_mut().set("authorization_parameters", "access_type=offline").expect("valid");
+        other.server_mut().endpoints.token = Some("https://a.example/token".parse().expect("a URL"));
+        other.server_mut().authorization_parameters = vec![("access_type".into(), "offline".into())];
         other.requirements = Requirements {
             token: DecidingToken::IdToken,
             max_offline: Some(std::time::Duration::from_secs(90)),
             roles: vec!["admin".into()],
-            claims: vec!["tenant=a".into()],
+            claims: vec![("tenant".into(), "a b".into())],
             ..Requirements::default()
         };
         save(&path, &other).expect("saved");

@@ -3,6 +3,7 @@
 mod duration;
 mod error_code;
 mod issuer_url;
+mod keyword;
 mod profile;
 mod provider;
 mod record;
@@ -15,17 +16,18 @@ mod tokens;
 mod trust;
 mod whole;
 
-pub use duration::{duration, duration_text};
+pub use duration::{InvalidDuration, format_duration, parse_duration};
 pub use error_code::ErrorCode;
 pub(crate) use issuer_url::is_loopback;
 pub use issuer_url::{InsecureUrl, IssuerUrl, secure_url};
+pub use keyword::UnknownKeyword;
 pub use profile::{ClientAuth, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};
 pub use provider::{AccessTokenForm, PROVIDERS, Provider, ProviderEndpoints, ProviderIssuer, provider};
 pub use record::RecordName;
 pub use redirect::{InvalidRedirect, RedirectHost, RedirectUri};
 pub use requirements::{DecidingToken, Requirements};
 pub use revoked::{MAX_LEEWAY, RevokedToken, RevokedTokens, TokenDigest};
-pub use server::{AssertionAudience, ClientKey, Endpoints, InvalidSetting, JsonApi, Server};
+pub use server::{AssertionAudience, ClientKey, Endpoints, LoginApi, Server};
 pub use session::{AnotherToken, Generation, RefreshFailure, Session, SessionFormatError, Subject, TokenTarget};
 pub use tokens::{TokenSet, canonical_type};
 pub use trust::{ClockMark, PinnedKeys, StoredStatusList, Trust, TrustFormatError, TrustedKeys};

@@ -1,4 +1,4 @@
-//! A profile: a name for one issuer, client, scopes and store.
+//! A profile: a name for an issuer with a client, scopes, a store and the other settings of a login.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,21 +7,22 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{IssuerUrl, JsonApi, Requirements, Server, TokenTarget};
+use super::keyword::keywords;
+use super::{IssuerUrl, LoginApi, Requirements, Server, TokenTarget};
 
-/// A profile's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit, so that it can be a file's name, a
-/// path segment and a shell word.
+/// A profile's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit. It is used as a file name, a path
+/// segment and a shell word.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ProfileName(String);
 
-/// Why a name was refused.
+/// An invalid profile name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no profile name: 1 to 64 letters, digits, `.`, `_` or `-`, the first a letter or digit")]
+#[error("invalid profile name `{0}` (1 to 64 letters, digits, `.`, `_` or `-`, starting with a letter or digit)")]
 pub struct InvalidProfileName(String);
 
 impl ProfileName {
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -55,130 +56,110 @@ impl<'de> Deserialize<'de> for ProfileName {
     }
 }
 
-/// Where a session lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StoreKind {
-    /// The platform's keychain.
-    #[default]
-    Keychain,
-    /// A file encrypted in the `age` format.
-    File,
-}
-
-/// How a session is first got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Grant {
-    /// Authorization code with PKCE (RFC 6749, section 4.1; RFC 7636) over a loopback redirect (RFC 8252).
-    #[default]
-    Browser,
-    /// Device authorization (RFC 8628).
-    Device,
-    /// Resource owner password (RFC 6749, section 4.3).
-    Password,
-    /// Client credentials (RFC 6749, section 4.4).
-    ClientCredentials,
-    /// A token got elsewhere and handed in.
-    Token,
-}
-
-impl fmt::Display for Grant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Browser => "browser",
-            Self::Device => "device",
-            Self::Password => "password",
-            Self::ClientCredentials => "client-credentials",
-            Self::Token => "token",
-        })
+keywords! {
+    /// Where a session is stored.
+    pub enum StoreKind {
+        /// The platform's keychain.
+        Keychain = "keychain",
+        /// A file encrypted in the `age` format.
+        File = "file",
     }
 }
 
-impl fmt::Display for StoreKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Keychain => "keychain",
-            Self::File => "file",
-        })
+keywords! {
+    /// How a login gets the first tokens.
+    pub enum Grant {
+        /// Authorization code with PKCE (RFC 6749, section 4.1; RFC 7636) over a loopback redirect (RFC 8252).
+        Browser = "browser",
+        /// Device authorization (RFC 8628).
+        Device = "device",
+        /// Resource owner password (RFC 6749, section 4.3).
+        Password = "password",
+        /// Client credentials (RFC 6749, section 4.4).
+        ClientCredentials = "client-credentials",
+        /// A token obtained elsewhere and supplied on stdin.
+        Token = "token",
     }
 }
 
-/// How the client proves itself at the token endpoint (OpenID Connect Core 1.0, section 9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClientAuth {
-    /// A public client: its id alone.
-    #[default]
-    None,
-    /// The secret in the `Authorization` header (RFC 6749, section 2.3.1).
-    ClientSecretBasic,
-    /// The secret in the form.
-    ClientSecretPost,
-    /// An assertion signed with the client's own key (RFC 7523, section 2.2).
-    PrivateKeyJwt,
+keywords! {
+    /// How the client authenticates at the token endpoint, by its registered name (RFC 7591, section 2).
+    pub enum ClientAuth {
+        /// A public client: its ID alone.
+        None = "none",
+        /// The secret in the `Authorization` header (RFC 6749, section 2.3.1).
+        ClientSecretBasic = "client_secret_basic",
+        /// The secret in the form.
+        ClientSecretPost = "client_secret_post",
+        /// An assertion signed with the client's own key (RFC 7523, section 2.2).
+        PrivateKeyJwt = "private_key_jwt",
+    }
 }
 
 impl ClientAuth {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::None, Self::ClientSecretBasic, Self::ClientSecretPost, Self::PrivateKeyJwt];
-
-    /// The registered name (RFC 7591, section 2).
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::ClientSecretBasic => "client_secret_basic",
-            Self::ClientSecretPost => "client_secret_post",
-            Self::PrivateKeyJwt => "private_key_jwt",
-        }
-    }
-
-    /// Whether a secret goes with it.
+    /// Whether the method uses a client secret.
     #[must_use]
     pub fn needs_secret(self) -> bool {
         matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
     }
 }
 
-/// A profile as configured.
+/// A profile as configured. `config::SETTINGS` says how each field is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// Its name.
+    /// The profile's name.
     pub name: ProfileName,
     /// The authorization server.
     pub issuer: IssuerUrl,
-    /// The client's id at the issuer.
+    /// The client ID at the issuer.
     pub client_id: String,
-    /// How the client proves itself.
+    /// How the client authenticates at the token endpoint.
     pub client_auth: ClientAuth,
-    /// How `login` gets a session where no option says otherwise.
+    /// The grant that `login` uses where no option names one.
     pub grant: Grant,
-    /// The scopes asked for.
+    /// The scopes to request.
     pub scopes: Vec<String>,
-    /// The `audience` parameter asked for and expected in access tokens (not of any RFC, but asked for by several
-    /// issuers).
+    /// The `audience` parameter to request and to expect in access tokens. No RFC defines it, but several issuers need it.
     pub audience: Option<String>,
-    /// The resource indicators asked for and expected in access tokens (RFC 8707).
+    /// The resource indicators to request and to expect in access tokens (RFC 8707).
     pub resources: Vec<String>,
-    /// Where the session lives.
+    /// Where the session is stored.
     pub store: StoreKind,
-    /// A PEM file of certificate authorities trusted besides the platform's.
+    /// A PEM file of certificate authorities that are trusted besides the platform's.
     pub ca_cert: Option<PathBuf>,
-    /// What is known of the server beyond its own metadata; shared, since most know nothing.
+    /// Settings of the server beyond its metadata; shared, since most profiles have none.
     pub server: Arc<Server>,
-    /// What is demanded of a token before it is granted offline.
+    /// What a token has to fulfil before it is accepted offline.
     pub requirements: Requirements,
 }
 
 impl Profile {
-    /// What a login asks for.
+    /// Returns a profile with the default of every other setting.
+    #[must_use]
+    pub fn new(name: ProfileName, issuer: IssuerUrl) -> Self {
+        Self {
+            name,
+            issuer,
+            client_id: String::new(),
+            client_auth: ClientAuth::default(),
+            grant: Grant::default(),
+            scopes: Vec::new(),
+            audience: None,
+            resources: Vec::new(),
+            store: StoreKind::default(),
+            ca_cert: None,
+            server: Arc::default(),
+            requirements: Requirements::default(),
+        }
+    }
+
+    /// Returns what a login requests.
     #[must_use]
     pub fn own_request(&self) -> TokenTarget {
         TokenTarget { audience: self.audience.clone(), scopes: self.scopes.clone(), resources: self.resources.clone() }
     }
 
-    /// What is asked for beyond the profile's own request; asking for just that is asking for nothing more.
+    /// Returns the plain target where `asked` is no more than the profile's own request, else `asked`.
     #[must_use]
     pub fn narrowed(&self, asked: TokenTarget) -> TokenTarget {
         if asked.is_plain() {
@@ -191,20 +172,15 @@ impl Profile {
         if same { TokenTarget::default() } else { asked }
     }
 
-    /// Makes it a profile of `issuer`; see [`Server::leave`].
-    pub fn lead_to(&mut self, issuer: IssuerUrl) {
-        Arc::make_mut(&mut self.server).leave(&self.issuer, &issuer);
-        self.issuer = issuer;
-    }
-
-    /// What is known of the server, to be changed for this profile alone.
+    /// Returns the server settings, to be changed for this profile alone.
     pub fn server_mut(&mut self) -> &mut Server {
         Arc::make_mut(&mut self.server)
     }
 
-    /// The login API, where a session of this grant may be from it: what an authorization server gave is not sent there.
+    /// Returns the login API where it may have issued a session of this grant. Tokens that an authorization server issued
+    /// are not sent to it.
     #[must_use]
-    pub fn api_of(&self, grant: Grant) -> Option<&JsonApi> {
+    pub fn login_api(&self, grant: Grant) -> Option<&LoginApi> {
         let by_api = match grant {
             Grant::Password | Grant::Token => true,
             Grant::Browser | Grant::Device | Grant::ClientCredentials => false,
@@ -212,11 +188,11 @@ impl Profile {
         (by_api && self.server.api.login.is_some()).then_some(&self.server.api)
     }
 
-    /// The audiences that an access token may be for: those asked for, else the client itself.
+    /// Returns the audiences that an access token may have: those requested, else the client itself.
     #[must_use]
     pub fn expected_audiences(&self) -> Vec<String> {
-        let asked: Vec<String> = self.audience.iter().chain(&self.resources).cloned().collect();
-        if asked.is_empty() { vec![self.client_id.clone()] } else { asked }
+        let requested: Vec<String> = self.audience.iter().chain(&self.resources).cloned().collect();
+        if requested.is_empty() { vec![self.client_id.clone()] } else { requested }
     }
 }
 
@@ -225,12 +201,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_safe_as_file_names_and_shell_words() {
-        for good in ["a", "work", "my-profile_2.x", "0", &"a".repeat(64)] {
-            assert!(good.parse::<ProfileName>().is_ok(), "{good}");
+    fn profile_names_are_safe_as_file_names_and_shell_words() {
+        for valid in ["a", "work", "my-profile_2.x", "0", &"a".repeat(64)] {
+            assert!(valid.parse::<ProfileName>().is_ok(), "{valid}");
         }
-        for bad in ["", ".", "..", ".a", "-a", "a/b", "a b", "ä", "a\n", "--json", &"a".repeat(65)] {
-            assert!(bad.parse::<ProfileName>().is_err(), "{bad}");
+        for invalid in ["", ".", "..", ".a", "-a", "a/b", "a b", "ä", "a\n", "--json", &"a".repeat(65)] {
+            assert!(invalid.parse::<ProfileName>().is_err(), "{invalid}");
         }
     }
 }

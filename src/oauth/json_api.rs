@@ -14,7 +14,7 @@ use super::form::echoes;
 use super::http::{Http, Reply};
 use super::reply::{Life, is_vschar, read_refusal};
 use crate::clock::Clock;
-use crate::model::{JsonApi, TokenSet};
+use crate::model::{LoginApi, TokenSet};
 use crate::secret::{Secret, SecretBytes};
 use crate::ui::sanitize_for_terminal;
 
@@ -37,7 +37,7 @@ const DETAIL: [&str; 2] = ["detail", "message"];
 /// request can fail with.
 pub async fn login(
     http: &Http,
-    api: &JsonApi,
+    api: &LoginApi,
     user: &str,
     password: &Secret,
     clock: &dyn Clock,
@@ -55,7 +55,7 @@ pub async fn login(
 ///
 /// # Errors
 /// As [`login`]; only a 401 with a JSON object, or the API's own `invalid_grant`, says that the session is over.
-pub async fn refresh(http: &Http, api: &JsonApi, token: &Secret, clock: &dyn Clock) -> Result<TokenSet, IssuerError> {
+pub async fn refresh(http: &Http, api: &LoginApi, token: &Secret, clock: &dyn Clock) -> Result<TokenSet, IssuerError> {
     let url = api.refresh.as_ref().ok_or(IssuerError::Unsupported { what: "refresh_endpoint" })?;
     let field = api.refresh_token_field.as_deref().unwrap_or(REFRESH_TOKEN[0]);
     let field = field.rsplit_once('.').map_or(field, |(_, last)| last);
@@ -67,7 +67,7 @@ pub async fn refresh(http: &Http, api: &JsonApi, token: &Secret, clock: &dyn Clo
 ///
 /// # Errors
 /// As [`login`].
-pub async fn logout(http: &Http, api: &JsonApi, url: &Url, tokens: &TokenSet) -> Result<(), IssuerError> {
+pub async fn logout(http: &Http, api: &LoginApi, url: &Url, tokens: &TokenSet) -> Result<(), IssuerError> {
     let field = api.refresh_token_field.as_deref().unwrap_or(REFRESH_TOKEN[0]);
     let field = field.rsplit_once('.').map_or(field, |(_, last)| last);
     let body = match &tokens.refresh_token {
@@ -89,7 +89,7 @@ pub async fn logout(http: &Http, api: &JsonApi, url: &Url, tokens: &TokenSet) ->
 
 async fn ask(
     http: &Http,
-    api: &JsonApi,
+    api: &LoginApi,
     url: &Url,
     body: SecretBytes,
     sent: &Secret,
@@ -229,15 +229,15 @@ mod tests {
     use super::*;
     use crate::clock::UnixTime;
 
-    fn api(server: &Canned) -> JsonApi {
-        JsonApi { login: Some(server.url.clone()), refresh: Some(server.url.clone()), ..JsonApi::default() }
+    fn api(server: &Canned) -> LoginApi {
+        LoginApi { login: Some(server.url.clone()), refresh: Some(server.url.clone()), ..LoginApi::default() }
     }
 
     fn secret(text: &str) -> Secret {
         Secret::new(text.into())
     }
 
-    async fn logged_in(body: &str, change: impl FnOnce(&mut JsonApi)) -> (Result<TokenSet, IssuerError>, Canned) {
+    async fn logged_in(body: &str, change: impl FnOnce(&mut LoginApi)) -> (Result<TokenSet, IssuerError>, Canned) {
         let server = Canned::serving(vec![json(200, body)]).await;
         let mut api = api(&server);
         change(&mut api);
@@ -355,7 +355,7 @@ mod tests {
             [(json(200, "{}"), true), (answer(204, "", ""), true), (json(401, "{}"), true), (json(403, "{}"), false)]
         {
             let server = Canned::serving(vec![answer.clone()]).await;
-            let api = JsonApi { refresh_token_field: Some("data.refresh".into()), ..api(&server) };
+            let api = LoginApi { refresh_token_field: Some("data.refresh".into()), ..api(&server) };
             let result = logout(&http(), &api, &server.url, &tokens).await;
             assert_eq!(result.is_ok(), done, "{answer}: {result:?}");
             assert_eq!(server.body(0), r#"{"refresh":"RT"}"#);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
+use crate::config;
 use crate::model::{Profile, Session};
 use crate::oauth::revoke::{self, TokenTypeHint};
 use crate::oauth::{Endpoint, IssuerError, json_api};
@@ -118,14 +119,14 @@ impl SessionService {
     /// whether the issuer offers revocation.
     async fn try_revoke(&self, profile: &Profile, session: &Session) -> Result<bool, SessionError> {
         // The profile may have been changed to another issuer or client, to which these tokens must not be sent.
-        let mut server = Arc::clone(&profile.server);
-        if profile.issuer != session.issuer {
-            Arc::make_mut(&mut server).forget_addresses();
-        }
         let (issuer, client_id) = (session.issuer.clone(), session.client_id.clone());
-        let profile = &Profile { issuer, client_id, server, ..profile.clone() };
+        let mut of_session = Profile { issuer, client_id, ..profile.clone() };
+        if profile.issuer != session.issuer {
+            config::remove_issuer_bound(&mut of_session);
+        }
+        let profile = &of_session;
         let http = self.http(profile)?;
-        if let Some(api) = profile.api_of(session.grant) {
+        if let Some(api) = profile.login_api(session.grant) {
             let Some(url) = &api.logout else { return Ok(false) };
             return Ok(json_api::logout(&http, api, url, &session.tokens).await.map(|()| true)?);
         }

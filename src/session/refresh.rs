@@ -190,7 +190,7 @@ impl SessionService {
         let http = self.http(profile)?;
         let metadata = self.metadata_with(profile, &[Endpoint::Token]).await?;
         let client = self.client(profile, &metadata, session.client_secret.clone())?;
-        let api = profile.api_of(session.grant);
+        let api = profile.login_api(session.grant);
         if api.is_some() && !target.is_plain() {
             return Err(IssuerError::Unsupported { what: "another audience, scope or resource" }.into());
         }

@@ -10,7 +10,7 @@ use super::observed_time::{ObservedTime, read_observed_time, record_time};
 use super::trust::{read_trust, trusted_keys};
 use super::{SessionError, SessionService};
 use crate::clock::{Clock, UnixTime};
-use crate::model::{DecidingToken, Profile, Session, StoredStatusList, Trust, duration_text};
+use crate::model::{DecidingToken, Profile, Session, StoredStatusList, Trust, format_duration};
 use crate::store::{RevocationList, Store};
 use crate::ui::sanitize_for_terminal;
 use crate::verify::{
@@ -133,7 +133,7 @@ impl TokenVerifier {
         if self.limits.is_empty()
             && let Some(age) = self.keys_age
         {
-            findings.pass("trust", || format!("keys fetched {} ago; the clock was not set back", duration_text(age)));
+            findings.pass("trust", || format!("keys fetched {} ago; the clock was not set back", format_duration(age)));
         }
         let Findings { reasons, steps } = findings;
         let verdict = reasons.into_iter().fold(verdict, Verdict::denied_for);
@@ -318,7 +318,7 @@ fn add_requirements(profile: &Profile, policy: &mut Policy) {
         policy.types = AcceptedTypes::IdToken;
     }
     policy.scopes.extend(required.scopes.iter().cloned());
-    policy.claims.extend(required.wanted_claims());
+    policy.claims.extend(required.required_claims());
     policy.max_auth_age = [policy.max_auth_age, required.max_auth_age].into_iter().flatten().min();
     policy.acr_too.clone_from(&required.acr);
     policy.amr.extend(required.amr.iter().cloned());

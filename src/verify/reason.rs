@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::duration_text;
+use crate::model::format_duration;
 use crate::ui::sanitize_for_terminal;
 
 /// A stable word for one kind of denial. The order here is the order in which reasons are reported.
@@ -80,7 +80,7 @@ impl Reason {
     /// The reason for keys that are older than they may get.
     #[must_use]
     pub fn keys_stale(age: Duration, most: Duration) -> Self {
-        let (age, most) = (duration_text(age), duration_text(most));
+        let (age, most) = (format_duration(age), format_duration(most));
         let message = format!("the issuer's keys were fetched {age} ago, and may be {most} old (keys_max_age)");
         Self::new(ReasonCode::KeysStale, message)
     }
@@ -88,9 +88,9 @@ impl Reason {
     /// The reason for an issuer that has been out of reach for too long.
     #[must_use]
     pub fn offline_too_long(silent: Option<Duration>, most: Duration) -> Self {
-        let seen =
-            silent.map_or("never answered".to_owned(), |silent| format!("last answered {} ago", duration_text(silent)));
-        let message = format!("the issuer {seen}, and may be out of reach for {} (max_offline)", duration_text(most));
+        let seen = silent
+            .map_or("never answered".to_owned(), |silent| format!("last answered {} ago", format_duration(silent)));
+        let message = format!("the issuer {seen}, and may be out of reach for {} (max_offline)", format_duration(most));
         Self::new(ReasonCode::OfflineTooLong, message)
     }
 

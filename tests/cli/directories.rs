@@ -78,7 +78,7 @@ fn a_directory_names_nothing_but_a_profile() {
         ),
         ("[profiles.work]\nissuer = \"https://evil.example\"\n", "profiles", "AUTHCTL_PROFILE"),
         ("profile = \"no body\"\n", "no body", "AUTHCTL_PROFILE"),
-        ("profile = \"nobody\"\n", "there is no profile `nobody`", "authctl profile list"),
+        ("profile = \"nobody\"\n", "unknown profile `nobody`", "authctl profile list"),
         ("profile = [", "must say", "AUTHCTL_PROFILE"),
     ] {
         fs::write(&file, text).unwrap();
@@ -142,7 +142,7 @@ fn a_broken_file_of_the_directory_stands_in_nobody_elses_way() {
 fn a_name_that_no_profile_has_is_told_with_where_it_comes_from() {
     let issuer = quick_issuer();
     let home = accounts(&issuer);
-    let missing = "there is no profile `wrok`; did you mean `work`?";
+    let missing = "unknown profile `wrok`; did you mean `work`?";
     let mut by_variable = home.command(&["token"]);
     by_variable.env("AUTHCTL_PROFILE", "wrok");
     let told = format!("as AUTHCTL_PROFILE says: {missing}");

@@ -208,7 +208,7 @@ fn the_form_of_a_json_error_is_pinned() {
     assert_eq!(ran.stdout, "");
     assert_eq!(
         ran.stderr,
-        "{\"error\":{\"code\":\"login_required\",\"message\":\"there is no profile yet\",\"hint\":\"run `authctl login NAME \
+        "{\"error\":{\"code\":\"login_required\",\"message\":\"no profile configured\",\"hint\":\"run `authctl login NAME \
          --issuer URL --client-id ID`, or `authctl demo` to see how it works\"}}\n"
     );
 }

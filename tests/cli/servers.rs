@@ -262,8 +262,8 @@ fn a_login_api_knows_no_scopes_and_its_jwt_says_who_it_is() {
     let args = ["login", "api", "--issuer", issuer.issuer(), "--login-endpoint", &endpoint, "--jwks"];
     let args = [&args[..], &[keys.to_str().unwrap(), "--username", USER, "--password-stdin"]].concat();
     let told = home.run_with(&args, PASSWORD).exits(6).stderr;
-    assert!(told.contains("without a JWT") && told.contains("--field access_token=NAME"), "{told}");
-    let args = [&args[..], &["--field", "access_token=data.jwt"]].concat();
+    assert!(told.contains("without a JWT") && told.contains("--access-token-field NAME"), "{told}");
+    let args = [&args[..], &["--access-token-field", "data.jwt"]].concat();
     // Keys of somebody else are noticed before anything is kept.
     fs::write(&keys, Signer::new().jwks().to_string()).unwrap();
     home.run_with(&args, PASSWORD).exits(4).reports("access token");
@@ -343,7 +343,8 @@ fn a_preset_that_is_said_again_leaves_what_was_set() {
     let other = shown();
     assert_eq!((&other["provider"], &other["client_auth"]), (&"gitlab".into(), &"none".into()));
     assert_eq!((&other["scopes"][2], &other["jwks_uri"]), (&"email".into(), &().into()));
-    home.run(&["profile", "set", "work", "provider=gitlob"]).exits(2).reports("`authctl login work --provider gitlob`");
+    home.run(&["profile", "set", "work", "provider=google"]).exits(2).reports("`authctl login work --provider google`");
+    home.run(&["profile", "set", "work", "provider=gitlob"]).exits(2).reports("unknown provider `gitlob`");
 }
 
 #[test]
@@ -429,7 +430,7 @@ fn a_change_of_issuer_drops_the_old_ones_addresses_and_says_so() {
     home.run(&["profile", "set", "work", &same]).exits(0);
     assert_eq!(shown()["login_endpoint"], old.as_str(), "at the same host they are not another's");
     let new = ["profile", "set", "work", "jwks_uri=https://new.example/keys", "issuer=https://new.example"];
-    home.run(&new).exits(0).reports("dropped with it: login_endpoint.");
+    home.run(&new).exits(0).reports("Removed the settings of the old issuer: login_endpoint");
     assert_eq!((&shown()["login_endpoint"], &shown()["jwks_uri"]), (&().into(), &"https://new.example/keys".into()));
 }
 
@@ -499,5 +500,5 @@ fn a_login_api_that_refuses_may_call_its_fields_otherwise() {
     let api = StubServer::start(|_, _| (400, r#"{"email":["This field is required."]}"#.into()));
     let endpoint = format!("{}/login", api.url);
     let args = ["login", "work", "--issuer", &api.url, "--login-endpoint", &endpoint];
-    home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(5).reports("--field username=NAME");
+    home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(5).reports("--username-field NAME");
 }

@@ -26,7 +26,7 @@ fn a_home_without_profiles_says_how_to_make_one() {
     );
     assert_eq!(all.stdout, format!("{{\"token_from_environment\":false,\"agent\":{agent},\"profiles\":[]}}\n"));
     home.run(&["status", "--check"]).exits(3);
-    home.run(&["status", "nobody"]).exits(2).reports("there is no profile `nobody`");
+    home.run(&["status", "nobody"]).exits(2).reports("unknown profile `nobody`");
 }
 
 #[test]

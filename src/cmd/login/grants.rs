@@ -306,7 +306,7 @@ impl SignIn<'_> {
                 let hint = match api.login {
                     // Its answer to a field that it does not know is the same.
                     Some(_) => {
-                        "check both, and what the API calls them (--field username=NAME, --field password=NAME), and run the \
+                        "check both, and what the API calls them (--username-field NAME, --password-field NAME), and run the \
                          login again"
                     }
                     None => "check both, and run the login again",

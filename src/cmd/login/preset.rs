@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::cli::Login;
 use crate::error::{Error, ErrorCode};
 use crate::model::{
-    AssertionAudience, Grant, IssuerUrl, JsonApi, Profile, Provider, ProviderEndpoints, ProviderIssuer, provider,
+    AssertionAudience, Grant, IssuerUrl, LoginApi, Profile, Provider, ProviderEndpoints, ProviderIssuer, provider,
 };
 
 /// The preset that is named.
@@ -13,7 +13,8 @@ use crate::model::{
 /// # Errors
 /// [`ErrorCode::Usage`] where a command line cannot log in there.
 pub(super) fn named(args: &Login) -> Result<Option<&'static Provider>, Error> {
-    let Some(preset) = args.server.provider.as_deref().and_then(provider) else { return Ok(None) };
+    let name = args.settings.get("provider").and_then(|items| items.first());
+    let Some(preset) = name.and_then(|name| provider(name)) else { return Ok(None) };
     match preset.unsupported {
         None => Ok(Some(preset)),
         Some(why) => Err(Error::msg(
@@ -68,15 +69,15 @@ pub(super) fn issuer(
     preset: Option<&Provider>,
     known: Option<&Profile>,
 ) -> Result<Option<IssuerUrl>, Error> {
-    if let Some(given) = &args.issuer {
+    if let Some(given) = args.settings.issuer() {
         return match preset.map(|preset| (preset, preset.issuer)) {
             // Its endpoints are fixed as well: what is meant for the given one would go there.
-            Some((preset, ProviderIssuer::Fixed(own))) if *given != IssuerUrl::parse(own)? => Err(Error::msg(
+            Some((preset, ProviderIssuer::Fixed(own))) if given != IssuerUrl::parse(own)? => Err(Error::msg(
                 ErrorCode::Usage,
                 format!("{} is at {own}, and another issuer was given", preset.title),
                 "leave out --issuer; or leave out --provider, and give the endpoints of a server of your own",
             )),
-            _ => Ok(Some(given.clone())),
+            _ => Ok(Some(given)),
         };
     }
     let Some(preset) = preset else { return Ok(None) };
@@ -105,7 +106,7 @@ pub(super) fn lay_over(args: &Login, preset: &Provider, profile: &mut Profile) -
     // Nothing of another server's stays: what this one gives would go there.
     let server = Arc::make_mut(&mut profile.server);
     server.provider = Some(preset.name);
-    server.api = JsonApi::default();
+    server.api = LoginApi::default();
     let given = &mut server.endpoints;
     given.end_session = None;
     given.authorization = address(endpoints.authorization)?;
@@ -115,7 +116,7 @@ pub(super) fn lay_over(args: &Login, preset: &Provider, profile: &mut Profile) -
     given.userinfo = address(endpoints.userinfo)?;
     given.jwks = address(endpoints.jwks)?;
     if let Some(redirect) = preset.redirect_uri {
-        server.set("redirect_uri", redirect)?;
+        server.redirect_uri = redirect.parse().unwrap_or_default();
     }
     let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     server.authorization_parameters = preset.parameters.iter().map(own).collect();
@@ -135,7 +136,7 @@ pub(super) fn lay_over_again(args: &Login, preset: &Provider, profile: &mut Prof
 }
 
 fn says_audience(args: &Login) -> bool {
-    args.audience.is_some() || !args.resources.is_empty()
+    args.settings.has("audience") || args.settings.has("resources")
 }
 
 fn has_audience(profile: &Profile) -> bool {

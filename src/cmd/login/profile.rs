@@ -1,7 +1,6 @@
 //! The profile that a login is for: as it is configured, with a preset, the options and the issuer's metadata laid over it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::grants::fits;
 use super::input::Input;
@@ -10,7 +9,7 @@ use crate::app::App;
 use crate::cli::Login;
 use crate::config::{self, Config};
 use crate::error::{Error, ErrorCode};
-use crate::model::{ClientAuth, Grant, Profile, ProfileName, Provider, Requirements};
+use crate::model::{ClientAuth, Grant, Profile, ProfileName, Provider};
 use crate::oauth::Metadata;
 use crate::ui::sanitize_for_terminal;
 
@@ -40,26 +39,13 @@ pub(super) fn wanted_profile(
         // Whoever names a provider and no profile means a profile of that provider.
         (None, _, Some(preset)) => preset.name.parse()?,
         (None, Some(name), None) => name.clone(),
-        (None, None, None) if config.profiles.is_empty() && args.issuer.is_some() => DEFAULT_NAME.parse()?,
+        (None, None, None) if config.profiles.is_empty() && args.settings.has("issuer") => DEFAULT_NAME.parse()?,
         (None, None, None) => config.choose(None)?.name.clone(),
     };
     let known = config.profiles.get(&name);
     let profile = match (known, preset::issuer(args, preset, known)?) {
         (Some(profile), _) => profile.clone(),
-        (None, Some(issuer)) => Profile {
-            name: name.clone(),
-            issuer,
-            client_id: String::new(),
-            client_auth: ClientAuth::None,
-            grant: Grant::Browser,
-            scopes: Vec::new(),
-            audience: None,
-            resources: Vec::new(),
-            store: app.default_store()?,
-            ca_cert: None,
-            server: Arc::default(),
-            requirements: Requirements::default(),
-        },
+        (None, Some(issuer)) => Profile { store: app.default_store()?, ..Profile::new(name.clone(), issuer) },
         (None, None) => {
             config.profile(&name)?;
             return Err(config::ConfigError::Empty.into());
@@ -76,7 +62,7 @@ pub(super) fn wanted_profile(
 
 /// Whether the profile is led to an issuer that is said.
 fn leads(args: &Login) -> bool {
-    args.issuer.is_some() || args.server.provider.is_some()
+    args.settings.has("issuer") || args.settings.has("provider")
 }
 
 /// Tells where the login is for another profile than the one that the directory means, which whoever works there expects.
@@ -102,40 +88,24 @@ pub(super) fn tell_of_directory(app: &App, args: &Login, name: &ProfileName) -> 
 pub(super) fn laid_over(args: &Login, preset: Preset, mut profile: Profile) -> Result<Profile, Error> {
     let issuer = preset::issuer(args, preset, Some(&profile))?.unwrap_or_else(|| profile.issuer.clone());
     let again = preset.filter(|preset| preset::is_of(preset, &profile) && issuer == profile.issuer);
-    profile.lead_to(issuer);
+    config::change_issuer(&mut profile, issuer);
     match (preset, again) {
         (_, Some(preset)) => preset::lay_over_again(args, preset, &mut profile),
         (Some(preset), None) => preset::lay_over(args, preset, &mut profile)?,
         (None, None) => {}
     }
-    if let Some(id) = &args.client_id {
-        profile.client_id = id.clone();
+    args.settings.apply(&mut profile)?;
+    if args.settings.has("client_key") && !args.settings.has("client_auth") {
+        profile.client_auth = ClientAuth::PrivateKeyJwt;
     }
-    lay_server_over(args, &mut profile)?;
+    if args.settings.has("login_endpoint") && args.grant().is_none() {
+        profile.grant = Grant::Password;
+    }
     if profile.client_id.is_empty() && profile.server.api.login.is_some() {
         profile.client_id = API_CLIENT.to_owned();
     }
     if profile.client_id.is_empty() {
         return Err(Error::msg(ErrorCode::Usage, "no client id was given", preset::client_id_hint(preset)));
-    }
-    if let Some(auth) = args.client_auth {
-        profile.client_auth = auth.into();
-    }
-    let scopes: Vec<String> = args.scopes.iter().filter(|s| !s.is_empty()).cloned().collect();
-    if !scopes.is_empty() {
-        profile.scopes = scopes;
-    }
-    if let Some(audience) = &args.audience {
-        profile.audience = Some(audience.clone());
-    }
-    if !args.resources.is_empty() {
-        profile.resources = args.resources.clone();
-    }
-    if let Some(store) = args.store {
-        profile.store = store.into();
-    }
-    if let Some(ca_cert) = absolute(args.ca_cert.as_deref()) {
-        profile.ca_cert = Some(ca_cert);
     }
     Ok(profile)
 }
@@ -143,36 +113,6 @@ pub(super) fn laid_over(args: &Login, preset: Preset, mut profile: Profile) -> R
 /// A path as it is read from anywhere, by the agent too.
 pub(super) fn absolute(path: Option<&Path>) -> Option<PathBuf> {
     path.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()))
-}
-
-/// What the options say of the server.
-fn lay_server_over(args: &Login, profile: &mut Profile) -> Result<(), Error> {
-    for (key, text) in args.server.given() {
-        if !profile.server_mut().set(&key, &text)? {
-            let field = key.trim_end_matches("_field");
-            return Err(Error::msg(
-                ErrorCode::Usage,
-                format!("`{}` is no field of a login API", sanitize_for_terminal(field, 40)),
-                "use one of: username, password, access_token, refresh_token, expires_in",
-            ));
-        }
-    }
-    if !args.server.authorization_parameters.is_empty() {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.extend_pairs(&args.server.authorization_parameters);
-        profile.server_mut().set("authorization_parameters", &query.finish())?;
-    }
-    if let Some(key) = absolute(args.server.client_key.as_deref()) {
-        profile.server_mut().client_key.file = Some(key);
-        if args.client_auth.is_none() {
-            profile.client_auth = ClientAuth::PrivateKeyJwt;
-        }
-    }
-    let api = profile.server.api.login.is_some();
-    if api && args.server.login_endpoint.is_some() && args.grant().is_none() {
-        profile.grant = Grant::Password;
-    }
-    Ok(())
 }
 
 /// What only the issuer's metadata can decide.
@@ -188,7 +128,7 @@ pub(super) fn prepare_profile(
     // A client that logs in by itself has a secret, whether it was piped or is still to be typed.
     let needs_one = preset.is_some_and(|preset| preset.needs_secret_for(profile.grant));
     let confidential = client_alone || needs_one || input.client_secret.is_some();
-    if profile.client_auth == ClientAuth::None && args.client_auth.is_none() && confidential {
+    if profile.client_auth == ClientAuth::None && !args.settings.has("client_auth") && confidential {
         let usual = preset.and_then(|preset| preset.with_secret);
         profile.client_auth = usual.unwrap_or_else(|| metadata.confidential_auth());
     }
