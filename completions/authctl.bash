@@ -968,7 +968,7 @@ _authctl() {
             return 0
             ;;
         authctl__subcmd__token)
-            opts="-q -v -h --min-ttl --audience --scope --resource --id-token --header --json --quiet --verbose --no-input --color --config --help"
+            opts="-q -v -h --min-ttl --audience --scope --resource --id-token --header --refresh-only --json --quiet --verbose --no-input --color --config --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -132,6 +132,7 @@ never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l config -d 'Use this configuration file instead of the usual one' -r -F
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l id-token -d 'Print the ID token instead'
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l header -d 'Print a whole `Authorization: Bearer ...` header'
+complete -c authctl -n "__fish_authctl_using_subcommand token" -l refresh-only -d 'Refresh if necessary and print nothing: what `token` starts in the background'
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l json -d 'Write data and errors as JSON'
 complete -c authctl -n "__fish_authctl_using_subcommand token" -s q -l quiet -d 'Tell nothing but errors, and what somebody has to do to log in'
 complete -c authctl -n "__fish_authctl_using_subcommand token" -s v -l verbose -d 'Tell more on stderr; twice for every request, never a secret'

@@ -103,6 +103,25 @@ fn providers_page_describes_every_preset() {
 }
 
 #[test]
+fn agent_page_describes_every_request_and_event() {
+    let page = read("man/authctl-agent.7");
+    let description: serde_json::Value = serde_json::from_str(&read("src/agent/protocol/openapi.json")).expect("JSON");
+    for (path, methods) in description["paths"].as_object().expect("paths") {
+        let path = path.replace("/{profile}", "");
+        let is_described = |method: &String| page.contains(&format!("Ic {} {path}", method.to_uppercase()));
+        let described = methods.as_object().expect("methods").keys().any(is_described);
+        assert!(described || path == "/v1/openapi.json" && page.contains(&path), "{path} is not described");
+    }
+    let events = description["paths"]["/v1/events"]["get"]["description"].as_str().expect("a text");
+    let names =
+        events.split_once("Each has a name").and_then(|(_, rest)| rest.split_once("as data")).expect("the names").0;
+    for name in names.split('`').skip(1).step_by(2) {
+        let mut tags = page.lines().filter_map(|line| line.strip_prefix(".It Cm "));
+        assert!(tags.any(|tag| tag.split(" , ").any(|event| event == name)), "{name} is not described");
+    }
+}
+
+#[test]
 fn every_command_page_has_examples() {
     let pages: BTreeSet<String> = commands::pages().into_iter().map(|(name, _)| name).collect();
     let described: BTreeSet<String> = EXAMPLES.iter().map(|(name, _)| (*name).to_owned()).collect();
@@ -180,7 +199,7 @@ fn no_example_puts_a_token_in_arguments() {
 
 #[test]
 fn relative_links_lead_to_files() {
-    for document in ["README.md", "CHANGELOG.md", "SECURITY.md", "benches/README.md"] {
+    for document in ["README.md", "CHANGELOG.md", "SECURITY.md", "benches/README.md", "tests/README.md"] {
         let text = read(document);
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let path = target.split('#').next().unwrap_or_default();
