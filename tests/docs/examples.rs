@@ -212,6 +212,7 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "Try short tokens and refresh tokens without rotation",
                 "authctl dev-issuer --access-token-ttl 30s --no-rotation",
             ),
+            ("Let a test script make the issuer fail; its key is printed", "authctl dev-issuer --control --json"),
             ("Use your own users", "authctl dev-issuer --port 8080 --users users.txt"),
         ],
     ),
