@@ -337,7 +337,8 @@ impl From<SessionError> for Error {
                 Self::msg(failed.code, failed.message, hint)
             }
             SessionError::NotVerified { ref reasons, .. } => {
-                let by_key = |reason: &Reason| matches!(reason.code, ReasonCode::UnknownKey | ReasonCode::BadSignature);
+                let by_key =
+                    |reason: &Reason| matches!(reason.code, ReasonCode::UnknownKey | ReasonCode::InvalidSignature);
                 let hint = if reasons.iter().any(by_key) {
                     "nothing was stored; check --issuer, and --jwks or --jwks-uri if one was given: a server whose metadata \
                      names no keys needs one of them"

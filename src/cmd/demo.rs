@@ -132,7 +132,7 @@ impl Demo<'_> {
 
         self.title("Change one letter of the token. It is denied.")?;
         let output = self.show(&["verify", "-", "--json"], Some(&tamper(&first)))?;
-        self.expect(output.code == 4 && output.denied_for("bad_signature"), "the token is denied")?;
+        self.expect(output.code == 4 && output.denied_for("invalid_signature"), "the token is denied")?;
 
         self.title("Verify the same token at a time after its expiry.")?;
         let later = SystemClock.now().plus(TOKEN_TTL * 2).0.to_string();

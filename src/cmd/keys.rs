@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::model::{IssuerUrl, Profile, ProfileName, Trust, format_duration};
 use crate::session::{SessionError, trusted_keys};
 use crate::ui::sanitize_for_terminal;
-use crate::verify::{KeySet, ListedKey};
+use crate::verify::{KeySet, KeySummary};
 
 /// Runs the command.
 #[inline(never)]
@@ -78,7 +78,7 @@ struct Shown<'a> {
     pinned: Option<Pinned<'a>>,
     fetched: Option<Fetched<'a>>,
     /// The keys that decide, pinned or fetched.
-    keys: Vec<ListedKey>,
+    keys: Vec<KeySummary>,
     /// How many more of a kind or for a use that is not accepted.
     skipped: usize,
     keys_max_age: u64,
@@ -112,7 +112,7 @@ fn show(app: &App, profile: &Profile) -> Result<u8, Error> {
             fetched_at: keys.fetched_at,
             trusted_until: keys.fetched_at.plus(most),
         }),
-        keys: set.listed().collect(),
+        keys: set.summaries().collect(),
         skipped: set.skipped(),
         keys_max_age: most.as_secs(),
         contact_at: trust.contact_at,

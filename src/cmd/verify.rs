@@ -20,7 +20,7 @@ use crate::secret::SecretBytes;
 use crate::session::{LoginReason, SessionError, TokenVerifier};
 use crate::ui::sanitize_for_terminal;
 use crate::verify::{
-    Findings, KeySet, Outcome, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictAnswer,
+    CheckResult, Checks, KeySet, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson,
 };
 
 /// A longer line or token is refused as it is.
@@ -164,10 +164,10 @@ fn decide(token: &[u8], verifier: &TokenVerifier, explained: bool) -> (Verdict, 
     match text_of(token) {
         Ok(text) => verifier.explain(text, explained),
         Err(reason) => {
-            let mut findings = Findings::new(explained);
-            findings.deny("parts", reason);
-            let steps = findings.steps.take().unwrap_or_default();
-            (Verdict::Denied(findings.sorted()), steps)
+            let mut checks = Checks::new(explained);
+            checks.deny("parts", reason);
+            let steps = checks.steps.take().unwrap_or_default();
+            (Verdict::Denied(checks.into_reasons()), steps)
         }
     }
 }
@@ -176,7 +176,7 @@ fn decide(token: &[u8], verifier: &TokenVerifier, explained: bool) -> (Verdict, 
 #[derive(Serialize)]
 struct Explained<'a> {
     #[serde(flatten)]
-    verdict: VerdictAnswer<'a>,
+    verdict: VerdictJson<'a>,
     steps: &'a [Step],
 }
 
@@ -190,12 +190,12 @@ fn tell(
     owner: Option<&str>,
 ) -> Result<u8, Error> {
     if app.common.json && args.explain {
-        output::json(&Explained { verdict: VerdictAnswer::of(verdict, age), steps })?;
+        output::json(&Explained { verdict: VerdictJson::of(verdict, age), steps })?;
         return Ok(if verdict.is_granted() { 0 } else { ErrorCode::TokenDenied.exit_code() });
     }
     if !app.common.quiet {
         for Step { check, outcome, message } in steps {
-            let colour = if *outcome == Outcome::Ok { 32 } else { 31 };
+            let colour = if *outcome == CheckResult::Ok { 32 } else { 31 };
             output::line(&format!("{check:<12} {} {message}", app.paint(colour, &format!("{outcome:<6}"))))?;
         }
     }
@@ -204,7 +204,7 @@ fn tell(
         Verdict::Granted(granted) => granted,
     };
     if app.common.json {
-        output::json(&VerdictAnswer::of(verdict, age))?;
+        output::json(&VerdictJson::of(verdict, age))?;
         return Ok(0);
     }
     if app.common.quiet {
@@ -232,7 +232,7 @@ fn tell(
 /// Tells every reason: on stdout as the verdict in JSON, else on stderr for people.
 pub(super) fn tell_denied(app: &App, reasons: &[Reason]) -> Result<u8, Error> {
     if app.common.json {
-        output::json(&VerdictAnswer::denied(reasons))?;
+        output::json(&VerdictJson::denied(reasons))?;
         return Ok(ErrorCode::TokenDenied.exit_code());
     }
     let told: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();

@@ -272,7 +272,7 @@ fn access_token_subject(
         matches!(
             code,
             ReasonCode::Malformed
-                | ReasonCode::BadSignature
+                | ReasonCode::InvalidSignature
                 | ReasonCode::UnknownKey
                 | ReasonCode::AlgorithmNotAllowed
                 | ReasonCode::UnsupportedHeader

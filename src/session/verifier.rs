@@ -14,8 +14,8 @@ use crate::model::{DecidingToken, Profile, Session, StoredStatusList, Trust, for
 use crate::store::{RevocationList, Store};
 use crate::ui::sanitize_for_terminal;
 use crate::verify::{
-    AcceptedTypes, CLOCK_TOLERANCE, Findings, KeySet, Outcome, Policy, Reason, ReasonCode, StatusClaim, StatusList,
-    StatusListPolicy, Step, Verdict, clock_rollback, explain, is_revoked, judge_status,
+    AcceptedTypes, CLOCK_TOLERANCE, CheckResult, Checks, KeySet, Policy, Reason, ReasonCode, StatusClaim, StatusList,
+    StatusListPolicy, Step, Verdict, check_status, clock_rollback, explain, is_revoked,
 };
 
 /// Verifies any number of tokens by one policy and one set of keys, without network access.
@@ -97,10 +97,10 @@ impl TokenVerifier {
 
     fn explain_by(&self, policy: &Policy, token: &str, explained: bool) -> (Verdict, Vec<Step>) {
         let (verdict, mut steps) = explain(token, &self.keys, policy, explained);
-        for step in steps.iter_mut().filter(|step| step.check == "key" && step.outcome == Outcome::Ok) {
+        for step in steps.iter_mut().filter(|step| step.check == "key" && step.outcome == CheckResult::Ok) {
             step.message = format!("{}; keys {}", step.message, self.source);
         }
-        let mut findings = Findings { reasons: Vec::new(), steps: explained.then_some(steps) };
+        let mut checks = Checks { reasons: Vec::new(), steps: explained.then_some(steps) };
         let claims = match &verdict {
             Verdict::Granted(granted) => Some(&granted.claims),
             Verdict::Denied(_) => None,
@@ -109,14 +109,14 @@ impl TokenVerifier {
         let revoked = is_revoked(list.tokens(), token, claims);
         drop(list);
         if revoked {
-            findings.deny("revoked", Reason::revoked());
+            checks.deny("revoked", Reason::revoked());
         } else {
-            findings.pass("revoked", || "not revoked on this machine");
+            checks.pass("revoked", || "not revoked on this machine");
         }
         match claims.map(|claims| self.status(claims, policy.now)) {
-            Some(Some(reason)) => findings.deny("status", reason),
+            Some(Some(reason)) => checks.deny("status", reason),
             Some(None) if claims.is_some_and(|claims| matches!(StatusClaim::read(claims), Ok(Some(_)))) => {
-                findings.pass("status", || {
+                checks.pass("status", || {
                     if self.policy.ignore_status { "not checked" } else { "valid by the stored status list" }
                 });
             }
@@ -128,14 +128,14 @@ impl TokenVerifier {
                 ReasonCode::KeysStale => "keys_max_age",
                 _ => "max_offline",
             };
-            findings.deny(check, limit.clone());
+            checks.deny(check, limit.clone());
         }
         if self.limits.is_empty()
             && let Some(age) = self.keys_age
         {
-            findings.pass("trust", || format!("keys fetched {} ago; the clock was not set back", format_duration(age)));
+            checks.pass("trust", || format!("keys fetched {} ago; the clock was not set back", format_duration(age)));
         }
-        let Findings { reasons, steps } = findings;
+        let Checks { reasons, steps } = checks;
         let verdict = reasons.into_iter().fold(verdict, Verdict::denied_for);
         (verdict, steps.unwrap_or_default())
     }
@@ -158,7 +158,7 @@ impl TokenVerifier {
                 })
                 .as_ref()
         });
-        judge_status(&claim, list, now)
+        check_status(&claim, list, now)
     }
 
     /// Verifies a session: by its access token or its ID token, as the profile's `verify_token` says.
@@ -175,10 +175,10 @@ impl TokenVerifier {
             (DecidingToken::IdToken, Some(id_token)) => self.explain(id_token.expose(), explained),
             (DecidingToken::IdToken, None) => {
                 let message = "the profile requires an ID token (verify_token), and the session has none";
-                let mut findings = Findings::new(explained);
-                findings.deny("parts", Reason::new(ReasonCode::OpaqueToken, message));
-                let steps = findings.steps.take().unwrap_or_default();
-                (Verdict::Denied(findings.sorted()), steps)
+                let mut checks = Checks::new(explained);
+                checks.deny("parts", Reason::new(ReasonCode::OpaqueToken, message));
+                let steps = checks.steps.take().unwrap_or_default();
+                (Verdict::Denied(checks.into_reasons()), steps)
             }
         }
     }
@@ -320,7 +320,7 @@ fn add_requirements(profile: &Profile, policy: &mut Policy) {
     policy.scopes.extend(required.scopes.iter().cloned());
     policy.claims.extend(required.required_claims());
     policy.max_auth_age = [policy.max_auth_age, required.max_auth_age].into_iter().flatten().min();
-    policy.acr_too.clone_from(&required.acr);
+    policy.required_acr.clone_from(&required.acr);
     policy.amr.extend(required.amr.iter().cloned());
 }
 

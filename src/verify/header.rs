@@ -1,4 +1,4 @@
-//! Takes a compact JWS apart and reads its header.
+//! Parses a compact JWS (RFC 7515, section 3.1) and its header.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,50 +7,50 @@ use serde_json::{Map, Value};
 use super::reason::{Reason, ReasonCode};
 use super::strict_json;
 
-/// The longest token that is looked at, in bytes.
+/// The longest accepted token, in bytes.
 pub(super) const MAX_TOKEN: usize = 256 * 1024;
-/// The longest header, decoded. Certificate chains (`x5c`) make real ones long.
+/// The longest accepted header after decoding, in bytes. Certificate chains (`x5c`) make some long.
 const MAX_HEADER: usize = 64 * 1024;
 
-/// A token taken apart, before anything of it is believed.
+/// A parsed token. Nothing in it is verified.
 #[derive(Debug)]
-pub(super) struct Parts<'t> {
-    /// What the signature is over, byte for byte (RFC 7515, section 5.2).
-    pub signed: &'t str,
-    /// The signature in base64url, known to be canonical.
+pub(super) struct ParsedToken<'t> {
+    /// The JWS Signing Input (RFC 7515, section 5.2).
+    pub signing_input: &'t str,
+    /// The signature in canonical base64url.
     pub signature: &'t str,
     pub header: Header,
     pub claims: Map<String, Value>,
 }
 
-/// What a header says that matters here. `jwk`, `jku`, `x5u`, `x5c` and the rest are not read: a token does not choose
-/// the key that it is judged by (RFC 8725, section 3.10).
+/// The header parameters that verification uses. `jwk`, `jku`, `x5u`, `x5c` and others are ignored: a token must not choose
+/// the key that it is verified with (RFC 8725, section 3.10).
 #[derive(Debug)]
 pub(super) struct Header {
     pub alg: String,
     pub kid: Option<String>,
     pub typ: Option<String>,
-    /// What it asks for that is not supported.
+    /// A parameter that is not supported, and why.
     pub unsupported: Option<&'static str>,
 }
 
-/// Takes `token` apart, or says why it cannot be.
-pub(super) fn take_apart(token: &str) -> Result<Parts<'_>, Vec<Reason>> {
-    take_apart_within(token, MAX_TOKEN)
+/// Parses `token`, of at most [`MAX_TOKEN`] bytes, or returns the reasons why it is malformed.
+pub(super) fn parse(token: &str) -> Result<ParsedToken<'_>, Vec<Reason>> {
+    parse_token(token, MAX_TOKEN)
 }
 
-/// The same for a token of at most `longest` bytes.
-pub(super) fn take_apart_within(token: &str, longest: usize) -> Result<Parts<'_>, Vec<Reason>> {
+/// Parses `token`, of at most `max_bytes`.
+pub(super) fn parse_token(token: &str, max_bytes: usize) -> Result<ParsedToken<'_>, Vec<Reason>> {
     let one = |code, message: &str| vec![Reason::new(code, message)];
     if is_opaque(token) {
-        let message = "the token is opaque: it is no JWT, so only its issuer can judge it";
+        let message = "the token is opaque (not a JWT), so only its issuer can verify it";
         return Err(one(ReasonCode::OpaqueToken, message));
     }
-    if token.len() > longest {
-        return Err(one(ReasonCode::Malformed, &format!("the token is longer than {longest} bytes")));
+    if token.len() > max_bytes {
+        return Err(one(ReasonCode::Malformed, &format!("the token is longer than {max_bytes} bytes")));
     }
     let parts: Vec<&str> = token.split('.').take(7).collect();
-    let &[header, claims, signature] = parts.as_slice() else {
+    let &[header, claims_part, signature] = parts.as_slice() else {
         let message = match parts.len() {
             5 => {
                 "the token is encrypted (JWE, five parts); only signed tokens (JWS, three parts) can be verified".into()
@@ -60,14 +60,15 @@ pub(super) fn take_apart_within(token: &str, longest: usize) -> Result<Parts<'_>
         };
         return Err(one(ReasonCode::Malformed, &message));
     };
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     let mut malformed = |what: &str, why: &dyn std::fmt::Display| {
-        faults.push(Reason::new(ReasonCode::Malformed, format!("the token's {what} is malformed: {why}")));
+        errors.push(Reason::new(ReasonCode::Malformed, format!("the token's {what} is malformed: {why}")));
     };
     let header_read = decoded(header)
         .and_then(|bytes| strict_json::object(&bytes, MAX_HEADER).map_err(|e| e.to_string()))
         .and_then(|members| Header::read(&members));
-    let claims_read = decoded(claims).and_then(|bytes| strict_json::object(&bytes, longest).map_err(|e| e.to_string()));
+    let claims_read =
+        decoded(claims_part).and_then(|bytes| strict_json::object(&bytes, max_bytes).map_err(|e| e.to_string()));
     if let Err(why) = &header_read {
         malformed("header", why);
     }
@@ -75,22 +76,22 @@ pub(super) fn take_apart_within(token: &str, longest: usize) -> Result<Parts<'_>
         malformed("payload", why);
     }
     if let Err(why) = decoded(signature) {
-        // An empty signature is what `alg: none` looks like, and it is told as that.
+        // A token with `alg: none` has an empty signature. It is reported as unsigned, not as malformed.
         let unsigned = signature.is_empty() && header_read.as_ref().is_ok_and(|h| h.alg.eq_ignore_ascii_case("none"));
         if !unsigned {
             malformed("signature", &why);
         }
     }
-    match (header_read, claims_read, faults.is_empty()) {
+    match (header_read, claims_read, errors.is_empty()) {
         (Ok(header_read), Ok(claims), true) => {
-            let signed = &token[..header.len() + 1 + parts[1].len()];
-            Ok(Parts { signed, signature, header: header_read, claims })
+            let signing_input = &token[..header.len() + 1 + claims_part.len()];
+            Ok(ParsedToken { signing_input, signature, header: header_read, claims })
         }
-        _ => Err(faults),
+        _ => Err(errors),
     }
 }
 
-/// Whether `token` does not even begin like a JWT. Some issuers' opaque tokens have a dot, but no JSON before it.
+/// Returns whether `token` does not begin like a JWT. Some issuers' opaque tokens have a dot, but no JSON before it.
 fn is_opaque(token: &str) -> bool {
     let mut parts = token.splitn(3, '.');
     let (first, second, third) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
@@ -98,13 +99,12 @@ fn is_opaque(token: &str) -> bool {
     second.is_none() || (third.is_none() && !json())
 }
 
-/// Decodes canonical base64url without padding (RFC 7515, section 2): one text for one value, so that a token cannot be
-/// rewritten and still pass.
+/// Decodes canonical base64url without padding (RFC 7515, section 2). Canonical, so that a valid token has one spelling.
 pub(super) fn decoded(part: &str) -> Result<Vec<u8>, String> {
     if part.is_empty() {
-        return Err("it is empty".into());
+        return Err("empty".into());
     }
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| "it is not canonical base64url without padding".into())
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| "not canonical base64url without padding".into())
 }
 
 impl Header {
@@ -115,15 +115,15 @@ impl Header {
             Some(_) => Err(format!("`{name}` is not a string")),
         };
         let unsupported = if members.contains_key("crit") {
-            Some("`crit`: the token demands extensions, and none is supported")
+            Some("`crit`: no critical extensions are supported")
         } else if members.get("b64").is_some_and(|b64| *b64 != Value::Bool(true)) {
-            Some("`b64`: an unencoded payload (RFC 7797) is not supported")
+            Some("`b64`: unencoded payloads (RFC 7797) are not supported")
         } else if members.contains_key("zip") || members.contains_key("enc") {
-            Some("`enc` or `zip`: an encrypted or compressed payload is not supported")
+            Some("`enc` or `zip`: encrypted and compressed payloads are not supported")
         } else {
             None
         };
-        Ok(Self { alg: text("alg")?.ok_or("there is no `alg`")?, kid: text("kid")?, typ: text("typ")?, unsupported })
+        Ok(Self { alg: text("alg")?.ok_or("`alg` is missing")?, kid: text("kid")?, typ: text("typ")?, unsupported })
     }
 }
 
@@ -136,12 +136,12 @@ mod tests {
     }
 
     fn code_and_text(token: &str) -> (ReasonCode, String) {
-        let reasons = take_apart(token).expect_err(token);
+        let reasons = parse(token).expect_err(token);
         (reasons[0].code, reasons[0].message.clone())
     }
 
     #[test]
-    fn what_is_no_jwt_is_told_as_what_it_is() {
+    fn opaque_encrypted_and_malformed_tokens_are_told_apart() {
         assert_eq!(code_and_text("gho_16C7e42F292c6912E7710c838347Ae178B4a").0, ReasonCode::OpaqueToken);
         assert_eq!(code_and_text("").0, ReasonCode::OpaqueToken);
         let (code, message) = code_and_text("a.b.c.d.e");
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn base64url_has_one_spelling() {
+    fn only_canonical_base64url_is_decoded() {
         // "e30" is "{}"; "e31" decodes to the same bytes where trailing bits are ignored.
         assert_eq!(decoded("e30").expect("canonical"), b"{}");
         for part in ["e31", "e30=", "e3 0", "e30\n", "e", "e+/_", "é"] {
@@ -162,10 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn ignored_members_may_have_any_shape_and_read_ones_may_not() {
+    fn only_used_header_parameters_must_have_the_right_type() {
         let token = |header: &str| format!("{}.{}.c2ln", b64(header), b64("{}"));
         let odd = token(r#"{"alg":"ES256","jwk":7,"x5c":null,"jku":["https://evil.example"],"x5t":{}}"#);
-        assert!(take_apart(&odd).is_ok());
+        assert!(parse(&odd).is_ok());
         for header in [r#"{"alg":["ES256"]}"#, r#"{"kid":"1"}"#, r#"{"alg":"ES256","kid":1}"#, r#"{"alg":"a","typ":1}"#]
         {
             assert_eq!(code_and_text(&token(header)).0, ReasonCode::Malformed, "{header}");
@@ -174,10 +174,10 @@ mod tests {
     }
 
     #[test]
-    fn demands_are_seen() {
+    fn unsupported_header_parameters_are_reported() {
         let unsupported = |header: &str| {
             let token = format!("{}.{}.c2ln", b64(header), b64("{}"));
-            take_apart(&token).expect("well-formed").header.unsupported.is_some()
+            parse(&token).expect("well-formed").header.unsupported.is_some()
         };
         assert!(unsupported(r#"{"alg":"ES256","crit":["exp"]}"#));
         assert!(unsupported(r#"{"alg":"ES256","crit":[]}"#));

@@ -1,4 +1,4 @@
-//! Validates an OpenID Connect ID token (OpenID Connect Core, section 3.1.3.7).
+//! Validates ID tokens (OpenID Connect Core 1.0, section 3.1.3.7).
 
 use std::time::Duration;
 
@@ -7,40 +7,41 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-use super::claims::{numeric_date, strings};
-use super::findings::Findings;
+use super::checks::Checks;
+use super::claims::{check_claims, numeric_date, strings};
+use super::header::MAX_TOKEN;
 use super::keys::KeySet;
 use super::policy::{AcceptedTypes, Algorithm, Policy};
 use super::reason::{Reason, ReasonCode, quoted};
-use super::{Judged, judge};
+use super::{CheckedToken, check};
 use crate::clock::UnixTime;
 use crate::secret::Secret;
 
-/// What an ID token must be like.
+/// What validation requires of an ID token.
 #[derive(Clone, Debug)]
 pub struct IdTokenPolicy<'a> {
-    /// The issuer that it was got from, compared exactly with `iss`.
+    /// The issuer, compared exactly with `iss`.
     pub issuer: &'a str,
-    /// The client that it was got for; must be in `aud`.
+    /// The client, which must be in `aud`.
     pub client_id: &'a str,
-    /// The nonce that was sent with the authorization request, where one was.
+    /// The nonce of the authorization request, if it had one.
     pub nonce: Option<&'a str>,
-    /// The access token that came with it; checked against `at_hash` where that is there.
+    /// The access token that was issued with it, checked against `at_hash` if that is present.
     pub access_token: Option<&'a Secret>,
-    /// The `max_age` that was asked for; `auth_time` is then needed.
+    /// The requested `max_age`, which makes `auth_time` required.
     pub max_auth_age: Option<Duration>,
-    /// The subject of the ID token that a refresh's must agree with (OpenID Connect Core, section 12.2).
+    /// The subject of the login, which must be the same after a refresh (OpenID Connect Core 1.0, section 12.2).
     pub subject: Option<&'a str>,
     /// The accepted algorithms.
     pub algorithms: &'a [Algorithm],
-    /// How far two clocks may be apart.
+    /// The tolerated difference between two clocks.
     pub leeway: Duration,
-    /// The moment as of which it is judged.
+    /// The time at which it must be valid.
     pub now: UnixTime,
 }
 
 impl<'a> IdTokenPolicy<'a> {
-    /// The default policy for an ID token of `issuer` for `client_id`.
+    /// Creates the default policy for an ID token of `issuer` for `client_id`.
     #[must_use]
     pub fn new(issuer: &'a str, client_id: &'a str, now: UnixTime) -> Self {
         Self {
@@ -57,12 +58,12 @@ impl<'a> IdTokenPolicy<'a> {
     }
 }
 
-/// What a valid ID token says about the user.
+/// The claims of a valid ID token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdTokenClaims {
     /// Unique at the issuer, at most 255 characters.
     pub sub: String,
-    /// A name for people: `preferred_username`, `email` or `name`, the first that is there.
+    /// A display name: the first of `preferred_username`, `email` and `name`.
     pub name: Option<String>,
     /// The session at the issuer, for logout.
     pub sid: Option<String>,
@@ -70,14 +71,14 @@ pub struct IdTokenClaims {
     pub auth_time: Option<UnixTime>,
     /// How strongly.
     pub acr: Option<String>,
-    /// When the ID token ends.
+    /// When the ID token expires.
     pub exp: UnixTime,
 }
 
 /// Validates `token`.
 ///
 /// # Errors
-/// Every reason against it, in the order of [`ReasonCode`].
+/// All reasons why it is invalid, in the order of [`ReasonCode`].
 pub fn verify_id_token(token: &str, keys: &KeySet, policy: &IdTokenPolicy<'_>) -> Result<IdTokenClaims, Vec<Reason>> {
     let general = Policy {
         algorithms: policy.algorithms.to_vec(),
@@ -86,17 +87,18 @@ pub fn verify_id_token(token: &str, keys: &KeySet, policy: &IdTokenPolicy<'_>) -
         max_auth_age: policy.max_auth_age,
         ..Policy::new(policy.issuer, vec![policy.client_id.to_owned()], policy.now)
     };
-    let Judged { claims, key, findings: Findings { mut reasons, .. } } = judge(token, keys, &general);
-    let mut told = None;
+    let CheckedToken { claims, key, checks: Checks { mut reasons, .. } } =
+        check(token, MAX_TOKEN, keys, &general, check_claims, Checks::default());
+    let mut found = None;
     if let Some((claims, _)) = &claims {
-        own_rules(claims, policy, &mut reasons);
+        check_id_token(claims, policy, &mut reasons);
         if let (Some(key), Some(access_token)) = (&key, policy.access_token) {
-            at_hash(claims, key.alg, access_token, &mut reasons);
+            check_at_hash(claims, key.alg, access_token, &mut reasons);
         }
-        told = read(claims);
+        found = read(claims);
     }
-    match (told, key) {
-        (Some(told), Some(_)) if reasons.is_empty() => Ok(told),
+    match (found, key) {
+        (Some(found), Some(_)) if reasons.is_empty() => Ok(found),
         _ => {
             reasons.sort_by_key(|r| r.code);
             Err(reasons)
@@ -104,61 +106,61 @@ pub fn verify_id_token(token: &str, keys: &KeySet, policy: &IdTokenPolicy<'_>) -
     }
 }
 
-/// The rules that hold for ID tokens alone.
-/// Notes what an ID token must be besides, where one decides in an access token's stead: the rules of a login, but for what
-/// only the login knows; and that it does not say of itself that it is an access token.
-pub(super) fn rules(claims: &Map<String, Value>, policy: &Policy, findings: &mut Findings) {
+/// Checks an ID token that is verified in place of an access token: the rules for ID tokens, except those that need the
+/// login's request, and that its claims do not mark it as an access token.
+pub(super) fn check_as_access_token(claims: &Map<String, Value>, policy: &Policy, checks: &mut Checks) {
     let client_id = policy.audiences.first().map_or("", String::as_str);
     let mut reasons = Vec::new();
-    own_rules(claims, &IdTokenPolicy::new(&policy.issuer, client_id, policy.now), &mut reasons);
-    let says = |name: &str, value: &str| claims.get(name).and_then(Value::as_str) == Some(value);
-    if says("typ", "Bearer") || says("token_use", "access") {
-        let message = "expected an ID token, found what says that it is an access token";
+    check_id_token(claims, &IdTokenPolicy::new(&policy.issuer, client_id, policy.now), &mut reasons);
+    let has_value = |name: &str, value: &str| claims.get(name).and_then(Value::as_str) == Some(value);
+    if has_value("typ", "Bearer") || has_value("token_use", "access") {
+        let message = "expected an ID token, found an access token by its claims";
         reasons.push(Reason::new(ReasonCode::WrongType, message));
     }
-    reasons.into_iter().for_each(|reason| findings.deny("id_token", reason));
+    reasons.into_iter().for_each(|reason| checks.deny("id_token", reason));
 }
 
-fn own_rules(claims: &Map<String, Value>, policy: &IdTokenPolicy<'_>, reasons: &mut Vec<Reason>) {
+/// Checks the rules for ID tokens only.
+fn check_id_token(claims: &Map<String, Value>, policy: &IdTokenPolicy<'_>, reasons: &mut Vec<Reason>) {
     let mut deny = |code, message: String| reasons.push(Reason::new(code, message));
     match claims.get("sub") {
-        None => deny(ReasonCode::MissingClaim, "the claim `sub` is missing".to_owned()),
+        None => deny(ReasonCode::MissingClaim, "claim `sub` is missing".to_owned()),
         Some(Value::String(sub)) => {
             if sub.is_empty() || sub.chars().count() > 255 {
-                deny(ReasonCode::Malformed, "the claim `sub` is empty or longer than 255 characters".to_owned());
+                deny(ReasonCode::Malformed, "claim `sub` is empty or longer than 255 characters".to_owned());
             }
             if let Some(expected) = policy.subject.filter(|expected| expected != sub) {
-                let message = format!("expected the subject {}, found {}", quoted(expected), quoted(sub));
+                let message = format!("expected subject {}, found {}", quoted(expected), quoted(sub));
                 deny(ReasonCode::ClaimMismatch, message);
             }
         }
         Some(_) => {}
     }
     if !claims.contains_key("iat") {
-        deny(ReasonCode::MissingClaim, "the claim `iat` is missing".to_owned());
+        deny(ReasonCode::MissingClaim, "claim `iat` is missing".to_owned());
     }
     let several = claims.get("aud").and_then(strings).is_some_and(|aud| aud.len() > 1);
     match claims.get("azp").and_then(Value::as_str) {
         Some(azp) if azp != policy.client_id => {
-            let message = format!("expected the authorized party {}, found {}", quoted(policy.client_id), quoted(azp));
+            let message = format!("expected authorized party {}, found {}", quoted(policy.client_id), quoted(azp));
             deny(ReasonCode::ClaimMismatch, message);
         }
         None if several => {
-            deny(ReasonCode::MissingClaim, "there are several audiences, and the claim `azp` is missing".to_owned());
+            deny(ReasonCode::MissingClaim, "claim `azp` is missing, and there are several audiences".to_owned());
         }
         _ => {}
     }
     if let Some(nonce) = policy.nonce {
         match claims.get("nonce") {
-            None => deny(ReasonCode::MissingClaim, "the claim `nonce` is missing".to_owned()),
+            None => deny(ReasonCode::MissingClaim, "claim `nonce` is missing".to_owned()),
             Some(found) if found.as_str() == Some(nonce) => {}
-            Some(_) => deny(ReasonCode::ClaimMismatch, "the nonce is not the one that was sent".to_owned()),
+            Some(_) => deny(ReasonCode::ClaimMismatch, "claim `nonce` is not the nonce of the request".to_owned()),
         }
     }
 }
 
-/// Binds the access token to the ID token (OpenID Connect Core, section 3.1.3.6).
-fn at_hash(claims: &Map<String, Value>, alg: Algorithm, access_token: &Secret, reasons: &mut Vec<Reason>) {
+/// Checks that the access token was issued with the ID token (OpenID Connect Core 1.0, section 3.1.3.6).
+fn check_at_hash(claims: &Map<String, Value>, alg: Algorithm, access_token: &Secret, reasons: &mut Vec<Reason>) {
     let Some(found) = claims.get("at_hash") else { return };
     let hash = match alg {
         Algorithm::RS256 | Algorithm::PS256 | Algorithm::ES256 => &digest::SHA256,
@@ -168,17 +170,17 @@ fn at_hash(claims: &Map<String, Value>, alg: Algorithm, access_token: &Secret, r
     let digest = digest::digest(hash, access_token.expose().as_bytes());
     let half = &digest.as_ref()[..digest.as_ref().len() / 2];
     if found.as_str() != Some(URL_SAFE_NO_PAD.encode(half).as_str()) {
-        let message = "`at_hash` is not the access token's: the two do not belong together";
+        let message = "claim `at_hash` does not match the access token";
         reasons.push(Reason::new(ReasonCode::ClaimMismatch, message));
     }
 }
 
 fn read(claims: &Map<String, Value>) -> Option<IdTokenClaims> {
     let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
-    let named = |name: &str| text(name).filter(|n| !n.trim().is_empty());
+    let display = |name: &str| text(name).filter(|n| !n.trim().is_empty());
     Some(IdTokenClaims {
         sub: text("sub")?,
-        name: named("preferred_username").or_else(|| named("email")).or_else(|| named("name")),
+        name: display("preferred_username").or_else(|| display("email")).or_else(|| display("name")),
         sid: text("sid"),
         auth_time: claims.get("auth_time").and_then(numeric_date),
         acr: text("acr"),
@@ -186,22 +188,22 @@ fn read(claims: &Map<String, Value>) -> Option<IdTokenClaims> {
     })
 }
 
-/// What tells that a token which does not say so by its type is an ID token: for its reader it says who signed in, and not
-/// what its bearer may do (RFC 9068, section 5; RFC 8725, section 3.12).
-pub(super) fn mark(typ: Option<&str>, claims: &Map<String, Value>) -> Option<&'static str> {
+/// Returns what marks a token without an explicit type as an ID token, which must not be accepted as an access token
+/// (RFC 9068, section 5; RFC 8725, section 3.12).
+pub(super) fn id_token_feature(typ: Option<&str>, claims: &Map<String, Value>) -> Option<&'static str> {
     if typ.is_some_and(|typ| typ.to_ascii_lowercase().ends_with("at+jwt")) {
         return None;
     }
-    let says = |name: &str, value: &str| claims.get(name).and_then(Value::as_str) == Some(value);
+    let has_value = |name: &str, value: &str| claims.get(name).and_then(Value::as_str) == Some(value);
     let has = |name: &str| claims.contains_key(name);
-    // Hashes of what came beside it (OpenID Connect Core 1.0, sections 3.1.3.6 and 3.3.2.11).
+    // Hashes of what was issued with it (OpenID Connect Core 1.0, sections 3.1.3.6 and 3.3.2.11).
     if has("at_hash") || has("c_hash") || has("s_hash") {
         Some("a hash of another token (`at_hash`, `c_hash` or `s_hash`)")
-    } else if says("typ", "ID") || says("token_use", "id") {
-        Some("the word for one in `typ` or `token_use`")
-    } else if has("nonce") && !says("typ", "Bearer") {
-        // Some issuers repeat the nonce in access tokens too, and say what they are in a claim.
-        Some("the `nonce` of a login")
+    } else if has_value("typ", "ID") || has_value("token_use", "id") {
+        Some("an ID token's `typ` or `token_use`")
+    } else if has("nonce") && !has_value("typ", "Bearer") {
+        // Some issuers put the nonce in access tokens too, but mark those with `typ`.
+        Some("a login's `nonce`")
     } else {
         None
     }
@@ -231,15 +233,15 @@ mod tests {
     }
 
     #[test]
-    fn tells_who_it_is() {
+    fn valid_id_token_gives_subject_and_display_name() {
         let token = p256().token(json!({"preferred_username": " ", "email": "developer@example.com", "sid": "S"}));
-        let told = verify_id_token(&token, &set(&[p256().jwk.clone()]), &policy()).expect("valid");
-        assert_eq!((told.sub.as_str(), told.name.as_deref()), ("s", Some("developer@example.com")));
-        assert_eq!((told.sid.as_deref(), told.exp), (Some("S"), UnixTime(NOW + 300)));
+        let found = verify_id_token(&token, &set(&[p256().jwk.clone()]), &policy()).expect("valid");
+        assert_eq!((found.sub.as_str(), found.name.as_deref()), ("s", Some("developer@example.com")));
+        assert_eq!((found.sid.as_deref(), found.exp), (Some("S"), UnixTime(NOW + 300)));
     }
 
     #[test]
-    fn the_nonce_that_was_sent_must_come_back() {
+    fn nonce_must_be_that_of_the_request() {
         let sent = IdTokenPolicy { nonce: Some("n1"), ..policy() };
         assert_eq!(with(json!({"nonce": "n1"}), &sent), []);
         assert_eq!(with(json!({"nonce": "n2"}), &sent), [ClaimMismatch]);
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_for_this_client_alone() {
+    fn audience_and_authorized_party_must_be_the_client() {
         assert_eq!(with(json!({"aud": "other"}), &policy()), [WrongAudience]);
         assert_eq!(with(json!({"aud": [AUDIENCE, "other"]}), &policy()), [MissingClaim]);
         assert_eq!(with(json!({"aud": [AUDIENCE, "other"], "azp": AUDIENCE}), &policy()), []);
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subject_is_there_and_stays_the_same() {
+    fn subject_is_required_and_must_not_change() {
         assert_eq!(with(json!({"sub": null}), &policy()), [MissingClaim]);
         assert_eq!(with(json!({"sub": ""}), &policy()), [Malformed]);
         assert_eq!(with(json!({"sub": "x".repeat(256)}), &policy()), [Malformed]);
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_access_token_belongs_to_it() {
+    fn at_hash_must_match_the_access_token() {
         // OpenID Connect Core, section A.3: the access token and its at_hash with SHA-256.
         let token = Secret::new("jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y".into());
         let asked = IdTokenPolicy { access_token: Some(&token), ..policy() };
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_of_token_do_not_pass_for_one() {
+    fn other_types_of_tokens_are_rejected() {
         let typed = |typ: &str| {
             let header = format!(r#"{{"alg":"ES256","kid":"k","typ":"{typ}"}}"#);
             codes(&p256().signs(&header, &claims(json!({})).to_string()), &policy())
@@ -289,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn the_general_rules_hold() {
+    fn rules_for_all_tokens_apply() {
         assert_eq!(with(json!({"iss": "https://evil.example", "exp": 1}), &policy()), [Expired, WrongIssuer]);
         let other = set(&[ed().jwk.clone()]);
         let reasons = verify_id_token(&p256().token(json!({})), &other, &policy()).expect_err("another key");

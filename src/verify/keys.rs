@@ -1,4 +1,4 @@
-//! The issuer's public keys, read from a JWK Set or PEM, each with what it may be used for.
+//! The issuer's public keys, from a JWK Set or PEM, each with the algorithms that it may be used with.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -7,34 +7,34 @@ use jsonwebtoken::DecodingKey;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::der::{self, PublicKey};
 use super::header::decoded;
+use super::pem::{self, PublicKey};
 use super::policy::Algorithm;
 use super::reason::{Reason, ReasonCode, quoted};
 use super::rsa::RsaKey;
 use super::strict_json;
 
-/// Why a text holds no keys. Quotes nothing of it.
+/// Why a text is not a key set. Quotes nothing of it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
     /// Longer than [`KeySet::MAX_LENGTH`].
-    #[error("the keys are longer than {} KiB", KeySet::MAX_LENGTH / 1024)]
+    #[error("the key set is longer than {} KiB", KeySet::MAX_LENGTH / 1024)]
     TooLong,
     /// More than [`KeySet::MAX_KEYS`].
-    #[error("there are more than {} keys", KeySet::MAX_KEYS)]
+    #[error("the key set has more than {} keys", KeySet::MAX_KEYS)]
     TooMany,
-    /// Not JSON, or no object, or a member stands twice in it.
-    #[error("the JWK Set cannot be read: {0}")]
+    /// Not a JSON object, or one with a duplicate member.
+    #[error("invalid JWK Set: {0}")]
     NotJson(String),
     /// No `keys` array (RFC 7517, section 5).
-    #[error("there is no `keys` array, and so it is no JWK Set")]
+    #[error("invalid JWK Set: no `keys` array")]
     NoKeys,
     /// Neither a JWK Set nor PEM.
     #[error("neither a JWK Set nor PEM public keys")]
     NotPem,
 }
 
-/// The kind of a key: RFC 7518's `kty`.
+/// A key's type: `kty` (RFC 7518, section 6.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[allow(missing_docs, reason = "each name is the RFC's own")]
 #[allow(clippy::upper_case_acronyms, reason = "spelt as in RFC 7518")]
@@ -49,70 +49,70 @@ pub enum KeyType {
 pub struct KeyInfo {
     /// The key's `kid`, where it has one.
     pub kid: Option<String>,
-    /// The algorithm that it was used with.
+    /// The algorithm of the signature.
     pub alg: Algorithm,
-    /// Its kind.
+    /// Its type.
     pub kty: KeyType,
 }
 
-/// A key of a set, for display.
+/// A key in a set, for display.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ListedKey {
+pub struct KeySummary {
     /// The key's `kid`, where it has one.
     pub kid: Option<String>,
-    /// Its kind.
+    /// Its type.
     pub kty: KeyType,
     /// The algorithms that it may be used with.
     pub algorithms: Vec<Algorithm>,
-    /// Why it is not relied on.
+    /// Why it is too weak to be used.
     pub weakness: Option<&'static str>,
 }
 
-/// The public keys of one issuer, ready to verify with.
+/// The public keys of one issuer.
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     keys: Vec<Key>,
     skipped: usize,
-    /// PEM gives a key no name, so a token's `kid` cannot contradict it.
-    named: bool,
+    /// Whether the format has key IDs. PEM has none, so a token's `kid` is then ignored.
+    has_kids: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     pub kid: Option<String>,
     pub kty: KeyType,
-    /// What `kty`, `crv` and `alg` allow.
+    /// The algorithms that `kty`, `crv` and `alg` allow.
     algorithms: Cow<'static, [Algorithm]>,
-    /// Why it must not be relied on.
+    /// Why it is too weak to be used.
     weakness: Option<&'static str>,
-    material: Material,
+    verifier: Verifier,
 }
 
-/// What a signature is verified with.
+/// Verifies signatures with a key.
 #[derive(Clone, Debug)]
-enum Material {
+enum Verifier {
     Rsa(Box<RsaKey>),
-    /// A point on a curve, read anew for each signature.
+    /// An elliptic curve key, which `jsonwebtoken` parses again for each signature.
     Curve(DecodingKey),
 }
 
 impl KeySet {
-    /// The longest text that is read, in bytes.
+    /// The longest accepted text, in bytes.
     pub const MAX_LENGTH: usize = 256 * 1024;
-    /// The most keys that one set may hold.
+    /// The most keys in a set.
     pub const MAX_KEYS: usize = 256;
 
-    /// Reads a JWK Set (RFC 7517, section 5). Keys of unknown kinds, private, symmetric and malformed ones, and those
-    /// that are not for verifying signatures are left out and counted.
+    /// Parses a JWK Set (RFC 7517, section 5). Skips and counts keys of unsupported types, private, symmetric and malformed
+    /// ones, and those that are not for verifying signatures.
     ///
     /// # Errors
-    /// [`KeySetError`], where the set as a whole cannot be read.
+    /// [`KeySetError`], where the set as a whole is invalid.
     pub fn from_jwks(text: &str) -> Result<Self, KeySetError> {
         if text.len() > Self::MAX_LENGTH {
             return Err(KeySetError::TooLong);
         }
-        let set = strict_json::object(text.as_bytes(), Self::MAX_LENGTH)
-            .map_err(|fault| KeySetError::NotJson(fault.to_string()))?;
+        let set =
+            strict_json::object(text.as_bytes(), Self::MAX_LENGTH).map_err(|e| KeySetError::NotJson(e.to_string()))?;
         let Some(Value::Array(members)) = set.get("keys") else {
             return Err(KeySetError::NoKeys);
         };
@@ -120,28 +120,28 @@ impl KeySet {
             return Err(KeySetError::TooMany);
         }
         let keys: Vec<Key> = members.iter().filter_map(|member| Key::from_jwk(member.as_object()?)).collect();
-        Ok(Self { skipped: members.len() - keys.len(), keys, named: true })
+        Ok(Self { skipped: members.len() - keys.len(), keys, has_kids: true })
     }
 
-    /// Reads PEM: public keys (`PUBLIC KEY`, `RSA PUBLIC KEY`) and certificates, whose key alone is taken. Any other
-    /// block is left out and counted.
+    /// Parses PEM: public keys (`PUBLIC KEY`, `RSA PUBLIC KEY`) and certificates, of which only the key is used. Skips and
+    /// counts other blocks.
     ///
     /// # Errors
-    /// [`KeySetError`], where the text is no PEM.
+    /// [`KeySetError`], where the text is not PEM.
     pub fn from_pem(text: &str) -> Result<Self, KeySetError> {
         if text.len() > Self::MAX_LENGTH {
             return Err(KeySetError::TooLong);
         }
-        let found = der::pem_keys(text).ok_or(KeySetError::NotPem)?;
+        let found = pem::public_keys(text).ok_or(KeySetError::NotPem)?;
         if found.len() > Self::MAX_KEYS {
             return Err(KeySetError::TooMany);
         }
         let blocks = found.len();
         let keys: Vec<Key> = found.into_iter().flatten().filter_map(|key| Key::new(key, None, None)).collect();
-        Ok(Self { skipped: blocks - keys.len(), keys, named: false })
+        Ok(Self { skipped: blocks - keys.len(), keys, has_kids: false })
     }
 
-    /// Reads a JWK Set or PEM, whichever it is.
+    /// Parses a JWK Set or PEM.
     ///
     /// # Errors
     /// [`KeySetError`], where it is neither.
@@ -149,38 +149,38 @@ impl KeySet {
         if text.trim_start().starts_with('{') { Self::from_jwks(text) } else { Self::from_pem(text) }
     }
 
-    /// How many keys can be verified with, the weak ones among them not left out.
+    /// Returns the number of keys, weak ones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there are no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// How many keys were left out.
+    /// Returns the number of skipped keys.
     #[must_use]
     pub fn skipped(&self) -> usize {
         self.skipped
     }
 
-    /// The `kid` of each key, in order.
+    /// Returns the `kid` of each key, in order.
     pub fn kids(&self) -> impl Iterator<Item = Option<&str>> {
         self.keys.iter().map(|key| key.kid.as_deref())
     }
 
-    /// Whether there is a key of this name; what tells a caller with a network that the issuer may have new keys.
+    /// Returns whether there is a key with this `kid`. If not, the issuer may have new keys.
     #[must_use]
     pub fn has_kid(&self, kid: &str) -> bool {
         self.kids().any(|k| k == Some(kid))
     }
 
-    /// The keys, for display.
-    pub fn listed(&self) -> impl Iterator<Item = ListedKey> + '_ {
-        self.keys.iter().map(|key| ListedKey {
+    /// Returns the keys, for display.
+    pub fn summaries(&self) -> impl Iterator<Item = KeySummary> + '_ {
+        self.keys.iter().map(|key| KeySummary {
             kid: key.kid.clone(),
             kty: key.kty,
             algorithms: key.algorithms.to_vec(),
@@ -188,37 +188,37 @@ impl KeySet {
         })
     }
 
-    /// The keys that may have made a signature with `algorithm` by the key called `kid`, in the set's order.
+    /// Returns the keys that may have signed a token with `kid` and `algorithm`, in the set's order.
     pub(super) fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Vec<&Key>, Reason> {
         let deny = |code, message: String| Err(Reason::new(code, message));
-        let kid = kid.filter(|_| self.named);
-        let called: Vec<&Key> = self.keys.iter().filter(|k| kid.is_none() || k.kid.as_deref() == kid).collect();
-        let shown = kid.map_or_else(|| "the token".to_owned(), |kid| format!("the key {}", quoted(kid)));
-        if called.is_empty() {
+        let kid = kid.filter(|_| self.has_kids);
+        let matching: Vec<&Key> = self.keys.iter().filter(|k| kid.is_none() || k.kid.as_deref() == kid).collect();
+        let shown = kid.map(quoted).unwrap_or_default();
+        if matching.is_empty() {
             return deny(
                 ReasonCode::UnknownKey,
                 match kid {
-                    Some(_) => format!("{shown} is not among the {} trusted keys", self.len()),
-                    None => "there is no trusted key".to_owned(),
+                    Some(_) => format!("key {shown} is not among the {} trusted keys", self.len()),
+                    None => "there are no trusted keys".to_owned(),
                 },
             );
         }
-        let fitting: Vec<&Key> = called.into_iter().filter(|k| k.algorithms.contains(&algorithm)).collect();
-        if fitting.is_empty() {
+        let usable: Vec<&Key> = matching.into_iter().filter(|k| k.algorithms.contains(&algorithm)).collect();
+        if usable.is_empty() {
             return match kid {
-                Some(_) => deny(ReasonCode::AlgorithmNotAllowed, format!("{shown} is not for {algorithm}")),
-                None => deny(ReasonCode::UnknownKey, format!("none of the trusted keys is for {algorithm}")),
+                Some(_) => deny(ReasonCode::AlgorithmNotAllowed, format!("key {shown} is not for {algorithm}")),
+                None => deny(ReasonCode::UnknownKey, format!("no trusted key is for {algorithm}")),
             };
         }
-        let strong: Vec<&Key> = fitting.iter().copied().filter(|k| k.weakness.is_none()).collect();
+        let strong: Vec<&Key> = usable.iter().copied().filter(|k| k.weakness.is_none()).collect();
         match (strong.as_slice(), kid) {
             ([], _) => {
-                let weakness = fitting.iter().find_map(|k| k.weakness).unwrap_or_default();
-                deny(ReasonCode::WeakKey, format!("the key that the token needs is too weak: {weakness}"))
+                let weakness = usable.iter().find_map(|k| k.weakness).unwrap_or_default();
+                deny(ReasonCode::WeakKey, format!("the token's key is too weak: {weakness}"))
             }
             ([_, _, ..], None) => deny(
                 ReasonCode::UnknownKey,
-                format!("the token names no key (`kid`), and {} trusted keys are for {algorithm}", strong.len()),
+                format!("the token has no `kid`, and {} trusted keys are for {algorithm}", strong.len()),
             ),
             _ => Ok(strong),
         }
@@ -233,12 +233,11 @@ impl Key {
         }
         let text = |name: &str| jwk.get(name).and_then(Value::as_str);
         let number = |name: &str| text(name).and_then(|n| decoded(n).ok());
-        // Absent is fine, a wrong type is not: a limit that cannot be read is not a limit that is not there.
+        // A restriction of the wrong type must not count as no restriction.
         let kid = jwk.get("kid").map(Value::as_str).map_or(Some(None), |kid| kid.map(Some))?;
         let alg = jwk.get("alg").map(Value::as_str).map_or(Some(None), |alg| alg.map(Some))?;
         let signs = jwk.get("use").is_none_or(|u| u.as_str() == Some("sig"));
-        let verifies = jwk.get("key_ops").is_none_or(verifies);
-        if !signs || !verifies {
+        if !signs || !jwk.get("key_ops").is_none_or(has_verify) {
             return None;
         }
         let point = |size: usize| {
@@ -255,52 +254,52 @@ impl Key {
         Self::new(key, kid, alg)
     }
 
-    /// Whether this key made the `signature`, in base64url, over `signed`.
-    pub(super) fn made(&self, signature: &str, signed: &[u8], algorithm: Algorithm) -> bool {
-        match &self.material {
-            Material::Rsa(key) => key.made(signature, signed, algorithm),
-            Material::Curve(key) => {
-                matches!(jsonwebtoken::crypto::verify(signature, signed, key, algorithm.into()), Ok(true))
+    /// Returns whether `signature`, in base64url, is this key's for `signing_input`.
+    pub(super) fn verifies(&self, signature: &str, signing_input: &[u8], algorithm: Algorithm) -> bool {
+        match &self.verifier {
+            Verifier::Rsa(key) => key.verifies(signature, signing_input, algorithm),
+            Verifier::Curve(key) => {
+                matches!(jsonwebtoken::crypto::verify(signature, signing_input, key, algorithm.into()), Ok(true))
             }
         }
     }
 
-    /// `None` where the numbers are no key, or `alg` is not one for it.
+    /// Returns `None` where the numbers are not a key, or `alg` is not for such a key.
     fn new(key: PublicKey, kid: Option<&str>, alg: Option<&str>) -> Option<Self> {
-        let (kty, allowed, weakness, material) = match key {
+        let (kty, allowed, weakness, verifier) = match key {
             PublicKey::Rsa { n, e } => {
                 let (key, weakness) = RsaKey::new(&n, &e)?;
-                (KeyType::RSA, Algorithm::RSA, weakness, Material::Rsa(Box::new(key)))
+                (KeyType::RSA, Algorithm::RSA, weakness, Verifier::Rsa(Box::new(key)))
             }
             PublicKey::P256(point) => {
-                (KeyType::EC, [Algorithm::ES256].as_slice(), None, Material::Curve(DecodingKey::from_ec_der(&point)))
+                (KeyType::EC, [Algorithm::ES256].as_slice(), None, Verifier::Curve(DecodingKey::from_ec_der(&point)))
             }
             PublicKey::P384(point) => {
-                (KeyType::EC, [Algorithm::ES384].as_slice(), None, Material::Curve(DecodingKey::from_ec_der(&point)))
+                (KeyType::EC, [Algorithm::ES384].as_slice(), None, Verifier::Curve(DecodingKey::from_ec_der(&point)))
             }
             PublicKey::Ed25519(x) => {
                 let x: [u8; 32] = x.try_into().ok()?;
-                let material = Material::Curve(DecodingKey::from_ed_der(&x));
-                (KeyType::OKP, [Algorithm::EdDSA].as_slice(), ed25519_weakness(x), material)
+                let verifier = Verifier::Curve(DecodingKey::from_ed_der(&x));
+                (KeyType::OKP, [Algorithm::EdDSA].as_slice(), ed25519_weakness(x), verifier)
             }
         };
         let algorithms = match alg {
             None => Cow::Borrowed(allowed),
             Some(alg) => Cow::Owned(vec![alg.parse().ok().filter(|a| allowed.contains(a))?]),
         };
-        Some(Self { kid: kid.map(str::to_owned), kty, algorithms, weakness, material })
+        Some(Self { kid: kid.map(str::to_owned), kty, algorithms, weakness, verifier })
     }
 }
 
-/// Whether `key_ops` is an array of strings, none of them twice (RFC 7517, section 4.3), with `verify` among them.
-fn verifies(key_ops: &Value) -> bool {
+/// Returns whether `key_ops` is an array of distinct strings (RFC 7517, section 4.3) that contains `verify`.
+fn has_verify(key_ops: &Value) -> bool {
     let Some(ops) = key_ops.as_array() else { return false };
     let distinct: BTreeSet<&str> = ops.iter().filter_map(Value::as_str).collect();
     distinct.len() == ops.len() && distinct.contains("verify")
 }
 
-/// Ed25519 has eight points of small order, for which anybody can make signatures. These are their encodings without
-/// the sign bit, the two that are not canonical among them (RFC 8032, section 5.1).
+/// The encodings of Ed25519's eight points of small order without the sign bit, including the two that are not canonical
+/// (RFC 8032, section 5.1). Anybody can forge signatures for them.
 const SMALL_ORDER: [[u8; 32]; 7] = {
     let zero = [0; 32];
     let mut one = [0; 32];
@@ -331,5 +330,5 @@ const SMALL_ORDER: [[u8; 32]; 7] = {
 
 fn ed25519_weakness(mut x: [u8; 32]) -> Option<&'static str> {
     x[31] &= 0x7f;
-    SMALL_ORDER.contains(&x).then_some("an Ed25519 point of small order, for which anybody can sign")
+    SMALL_ORDER.contains(&x).then_some("an Ed25519 point of small order")
 }

@@ -1,17 +1,17 @@
-//! Decides offline whether a JWT is to be believed: its signature by trusted keys, its header and claims by a policy.
+//! Verifies JWTs offline: the signature with trusted keys, the header and the claims by a policy.
 //!
-//! A token walks one way: `header` takes it apart, `keys` finds the key that may have signed it, the signature is
-//! verified over its exact bytes, `claims` judges what it says. Nothing here asks the network, whatever the token
-//! says (RFC 8725, section 3.10), and all reasons for a denial are told at once.
+//! `header` parses the token, `keys` finds the key that may have signed it, the signature is verified over the token's
+//! exact bytes, and `claims` checks the claims. Nothing here does I/O or reads a clock, whatever the token's header asks
+//! for (RFC 8725, section 3.10). All reasons for a denial are reported at once.
 
+mod checks;
 mod claims;
 mod clock_guard;
-mod der;
-mod findings;
 mod header;
 mod id_token;
 mod keys;
 mod options;
+mod pem;
 mod policy;
 #[cfg(test)]
 mod properties;
@@ -29,11 +29,11 @@ mod vectors;
 
 use serde_json::{Map, Value};
 
+pub use checks::{CheckResult, Checks, Step};
 pub use clock_guard::{CLOCK_TOLERANCE, clock_rollback};
-pub use findings::{Findings, Outcome, Step};
 pub use id_token::{IdTokenPolicy, verify_id_token};
-pub use keys::{KeyInfo, KeySet, ListedKey};
-pub use options::{InvalidOption, PolicyOptions, VerdictAnswer};
+pub use keys::{KeyInfo, KeySet, KeySummary};
+pub use options::{InvalidOption, PolicyOptions, VerdictJson};
 pub use policy::{AcceptedTypes, Algorithm, InvalidAlgorithm, Policy};
 pub use reason::{Reason, ReasonCode};
 pub use revocation::{is_revoked, mark_revoked};
@@ -41,18 +41,18 @@ pub use revocation::{is_revoked, mark_revoked};
 pub use status_list::Statuses;
 #[cfg(test)]
 pub use status_list::{Status, StatusListError};
-pub use status_list::{StatusClaim, StatusList, StatusListPolicy, judge_status, unverified_status};
+pub use status_list::{StatusClaim, StatusList, StatusListPolicy, check_status, unverified_status};
 
 use crate::clock::UnixTime;
-use header::Parts;
+use header::ParsedToken;
 use reason::{quoted, quoted_list};
 
-/// A token that is believed, and what it says.
+/// A token that passed every check.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Granted {
-    /// Every claim.
+pub struct VerifiedToken {
+    /// All its claims.
     pub claims: Map<String, Value>,
-    /// The header's `typ`, as it was written.
+    /// The header's `typ`, unchanged.
     pub typ: Option<String>,
     /// The key that signed it.
     pub key: KeyInfo,
@@ -61,14 +61,14 @@ pub struct Granted {
 /// The decision on one token.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
-    /// Believed.
-    Granted(Granted),
-    /// Not believed; at least one reason, in the order of [`ReasonCode`].
+    /// The token passed every check.
+    Granted(VerifiedToken),
+    /// It did not: at least one reason, in the order of [`ReasonCode`].
     Denied(Vec<Reason>),
 }
 
 impl Verdict {
-    /// This verdict with one more reason for a denial, such as a local revocation; claims are then no longer told.
+    /// Adds a reason for a denial, such as a local revocation.
     #[must_use]
     pub fn denied_for(self, reason: Reason) -> Self {
         let mut reasons = match self {
@@ -80,131 +80,129 @@ impl Verdict {
         Self::Denied(reasons)
     }
 
-    /// Whether the token is believed.
+    /// Returns whether the token is granted.
     #[must_use]
     pub fn is_granted(&self) -> bool {
         matches!(self, Self::Granted(_))
     }
 }
 
-/// Judges `token` by `keys` and `policy`. Reads no clock, no file and no network.
+/// Verifies `token` with `keys` by `policy`.
 #[must_use]
 pub fn verify(token: &str, keys: &KeySet, policy: &Policy) -> Verdict {
     explain(token, keys, policy, false).0
 }
 
-/// The same, and where it is wanted the way to the verdict.
+/// Verifies `token` as [`verify`] does, and returns each check too where `explained`.
 #[must_use]
 pub fn explain(token: &str, keys: &KeySet, policy: &Policy, explained: bool) -> (Verdict, Vec<Step>) {
-    let Judged { claims, key, mut findings } =
-        judge_by(token, header::MAX_TOKEN, keys, policy, claims::judge, Findings::new(explained));
+    let CheckedToken { claims, key, mut checks } =
+        check(token, header::MAX_TOKEN, keys, policy, claims::check_claims, Checks::new(explained));
     if policy.types == AcceptedTypes::IdToken
         && let Some((claims, _)) = &claims
     {
-        id_token::rules(claims, policy, &mut findings);
+        id_token::check_as_access_token(claims, policy, &mut checks);
     }
-    let steps = findings.steps.take().unwrap_or_default();
+    let steps = checks.steps.take().unwrap_or_default();
     let verdict = match (claims, key) {
-        (Some((claims, typ)), Some(key)) if findings.reasons.is_empty() => {
-            Verdict::Granted(Granted { claims, typ, key })
+        (Some((claims, typ)), Some(key)) if checks.reasons.is_empty() => {
+            Verdict::Granted(VerifiedToken { claims, typ, key })
         }
-        _ => Verdict::Denied(findings.sorted()),
+        _ => Verdict::Denied(checks.into_reasons()),
     };
     (verdict, steps)
 }
 
-/// What there is to say about a token. Claims are believed only where a key is told and there are no reasons.
-struct Judged {
+/// A token after the checks. It is valid only where there is a key and no reason for a denial.
+struct CheckedToken {
+    /// The claims and the header's `typ`, where they could be parsed.
     claims: Option<(Map<String, Value>, Option<String>)>,
+    /// The key that verified the signature.
     key: Option<KeyInfo>,
-    findings: Findings,
+    checks: Checks,
 }
 
-fn judge(token: &str, keys: &KeySet, policy: &Policy) -> Judged {
-    judge_by(token, header::MAX_TOKEN, keys, policy, claims::judge, Findings::default())
-}
-
-/// Judges length, header and signature by the rules for every token, and the claims by `rules`.
-fn judge_by(
+/// Checks length, header and signature by the rules for all tokens, and the claims with `check_claims`.
+fn check(
     token: &str,
-    longest: usize,
+    max_bytes: usize,
     keys: &KeySet,
     policy: &Policy,
-    rules: fn(&Map<String, Value>, &Policy, &mut Findings),
-    mut findings: Findings,
-) -> Judged {
-    let parts = match header::take_apart_within(token, longest) {
-        Ok(parts) => parts,
+    check_claims: fn(&Map<String, Value>, &Policy, &mut Checks),
+    mut checks: Checks,
+) -> CheckedToken {
+    let parsed = match header::parse_token(token, max_bytes) {
+        Ok(parsed) => parsed,
         Err(reasons) => {
-            reasons.into_iter().for_each(|reason| findings.deny("parts", reason));
-            return Judged { claims: None, key: None, findings };
+            reasons.into_iter().for_each(|reason| checks.deny("parts", reason));
+            return CheckedToken { claims: None, key: None, checks };
         }
     };
-    findings.pass("parts", || format!("a signed JWT of {} bytes", token.len()));
-    match parts.header.unsupported {
+    checks.pass("parts", || format!("a signed JWT of {} bytes", token.len()));
+    match parsed.header.unsupported {
         Some(what) => {
-            let message = format!("the token's header has {what}");
-            findings.deny("header", Reason::new(ReasonCode::UnsupportedHeader, message));
+            let message = format!("unsupported header parameter {what}");
+            checks.deny("header", Reason::new(ReasonCode::UnsupportedHeader, message));
         }
-        None => findings.pass("header", || "nothing that is not supported"),
+        None => checks.pass("header", || "no unsupported parameters"),
     }
-    let typ = parts.header.typ.as_deref();
+    let typ = parsed.header.typ.as_deref();
     let shown = || typ.map_or_else(|| "none".to_owned(), quoted);
     if !policy.types.accept(typ) {
-        let message = format!("expected the type {}, found {}", policy.types.described(), shown());
-        findings.deny("typ", Reason::new(ReasonCode::WrongType, message));
+        let message = format!("expected type {}, found {}", policy.types.described(), shown());
+        checks.deny("typ", Reason::new(ReasonCode::WrongType, message));
     } else if policy.types == AcceptedTypes::AccessToken
-        && let Some(mark) = id_token::mark(typ, &parts.claims)
+        && let Some(feature) = id_token::id_token_feature(typ, &parsed.claims)
     {
-        let message = format!("expected an access token, found an ID token: it has {mark}");
-        findings.deny("typ", Reason::new(ReasonCode::WrongType, message));
+        let message = format!("expected an access token, found an ID token: it has {feature}");
+        checks.deny("typ", Reason::new(ReasonCode::WrongType, message));
     } else {
-        findings.pass("typ", || format!("expected {}, found {}", policy.types.described(), shown()));
+        checks.pass("typ", || format!("expected {}, found {}", policy.types.described(), shown()));
     }
-    let key = signer(&parts, keys, policy, &mut findings);
-    rules(&parts.claims, policy, &mut findings);
-    Judged { claims: Some((parts.claims, parts.header.typ)), key, findings }
+    let key = check_signature(&parsed, keys, policy, &mut checks);
+    check_claims(&parsed.claims, policy, &mut checks);
+    CheckedToken { claims: Some((parsed.claims, parsed.header.typ)), key, checks }
 }
 
-/// The trusted key that made the signature: the algorithm is looked at first, then which key it can have been, and then the
-/// signature; each only where the one before it is as it must be.
-fn signer(parts: &Parts<'_>, keys: &KeySet, policy: &Policy, findings: &mut Findings) -> Option<KeyInfo> {
-    let alg = &parts.header.alg;
+/// Returns the trusted key that verifies the signature. Checks the algorithm, the key and the signature, in this order, up
+/// to the first that fails.
+fn check_signature(parsed: &ParsedToken<'_>, keys: &KeySet, policy: &Policy, checks: &mut Checks) -> Option<KeyInfo> {
+    let alg = &parsed.header.alg;
     let algorithm = match alg.parse::<Algorithm>() {
         Ok(algorithm) if policy.algorithms.contains(&algorithm) => algorithm,
         refused => {
             let message = match refused {
                 Err(InvalidAlgorithm::None) => "the token is not signed (alg `none`)".to_owned(),
                 _ => format!(
-                    "the algorithm {} is not accepted; accepted: {}",
+                    "algorithm {} is not allowed; allowed: {}",
                     quoted(alg),
                     quoted_list(&policy.algorithms.iter().map(|a| a.name()).collect::<Vec<_>>())
                 ),
             };
-            findings.deny("alg", Reason::new(ReasonCode::AlgorithmNotAllowed, message));
+            checks.deny("alg", Reason::new(ReasonCode::AlgorithmNotAllowed, message));
             return None;
         }
     };
-    findings.pass("alg", || format!("{algorithm} is accepted"));
-    let candidates = match keys.candidates(parts.header.kid.as_deref(), algorithm) {
+    checks.pass("alg", || format!("{algorithm} is allowed"));
+    let candidates = match keys.candidates(parsed.header.kid.as_deref(), algorithm) {
         Ok(candidates) => candidates,
         Err(reason) => {
-            findings.deny("key", reason);
+            checks.deny("key", reason);
             return None;
         }
     };
-    findings.pass("key", || match (candidates.as_slice(), parts.header.kid.as_deref()) {
-        ([_], Some(kid)) => format!("the token names {}, which is trusted and for {algorithm}", quoted(kid)),
-        ([_], None) => format!("the token names none, and one trusted key is for {algorithm}"),
-        (several, _) => format!("{} trusted keys have the name that the token says", several.len()),
+    checks.pass("key", || match (candidates.as_slice(), parsed.header.kid.as_deref()) {
+        ([_], Some(kid)) => format!("kid {} is a trusted key for {algorithm}", quoted(kid)),
+        ([_], None) => format!("no kid, and one trusted key for {algorithm}"),
+        (several, _) => format!("{} trusted keys for {algorithm} have the token's kid", several.len()),
     });
-    let Some(key) = candidates.into_iter().find(|key| key.made(parts.signature, parts.signed.as_bytes(), algorithm))
-    else {
-        let message = "no trusted key made the token's signature";
-        findings.deny("signature", Reason::new(ReasonCode::BadSignature, message));
+    let signing_input = parsed.signing_input.as_bytes();
+    let Some(key) = candidates.into_iter().find(|key| key.verifies(parsed.signature, signing_input, algorithm)) else {
+        let message = "the signature is not by a trusted key";
+        checks.deny("signature", Reason::new(ReasonCode::InvalidSignature, message));
         return None;
     };
-    findings.pass("signature", || "made by that key over exactly this token");
+    checks.pass("signature", || "verified with that key");
     Some(KeyInfo { kid: key.kid.clone(), alg: algorithm, kty: key.kty })
 }
 
@@ -224,14 +222,13 @@ impl From<Algorithm> for jsonwebtoken::Algorithm {
     }
 }
 
-/// Whether `token` has a JWT's shape: three parts, the first two of which are JSON objects. Says nothing about whether
-/// it is to be believed.
+/// Returns whether `token` has the form of a JWT: three parts, the first two of which are JSON objects. Verifies nothing.
 #[must_use]
 pub fn looks_like_jwt(token: &str) -> bool {
-    header::take_apart(token).is_ok()
+    header::parse(token).is_ok()
 }
 
-/// What a token says of itself, believed by nobody: for display, and for the end of a token that was handed in.
+/// A token's claims without verification: for display, and for the expiry of a supplied token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnverifiedClaims {
     /// `iss`.
@@ -240,7 +237,7 @@ pub struct UnverifiedClaims {
     pub sub: Option<String>,
     /// `client_id`, else `azp`.
     pub client_id: Option<String>,
-    /// `aud`, one or several.
+    /// `aud`, as a list.
     pub aud: Vec<String>,
     /// `scope` or `scp`, space-separated.
     pub scope: Option<String>,
@@ -252,10 +249,10 @@ pub struct UnverifiedClaims {
     pub kid: Option<String>,
 }
 
-/// Reads a JWT's claims without verifying anything; `None` where it is no JWT. Never base a decision on them.
+/// Reads a JWT's claims without verifying it. Returns `None` for another token. No decision may depend on them.
 #[must_use]
 pub fn unverified_claims(token: &str) -> Option<UnverifiedClaims> {
-    let Parts { claims, header, .. } = header::take_apart(token).ok()?;
+    let ParsedToken { claims, header, .. } = header::parse(token).ok()?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
     let texts = |name: &str| claims.get(name).and_then(claims::strings);
     Some(UnverifiedClaims {

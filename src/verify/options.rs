@@ -1,4 +1,4 @@
-//! What may be asked of a verdict beyond the profile's own, in the words of the command line and of the agent's socket.
+//! The options of a verification and the JSON of its verdict, as the command line and the agent's socket have them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use serde_json::{Map, Value};
 use super::keys::KeyInfo;
 use super::policy::{AcceptedTypes, InvalidAlgorithm, Policy};
 use super::reason::Reason;
-use super::{Granted, Verdict};
+use super::{Verdict, VerifiedToken};
 use crate::clock::UnixTime;
 use crate::model::whole;
 
-/// Verify's options. What is left out keeps the default of [`Policy::new`].
+/// The options of a verification. Missing ones have the default of [`Policy::new`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct PolicyOptions {
-    /// The one accepted `iss`.
+    /// The accepted `iss`.
     pub issuer: Option<String>,
     /// The accepted audiences.
     pub audience: Vec<String>,
     /// The accepted `alg` values.
     pub algorithms: Vec<String>,
-    /// How far clocks may be apart, in seconds.
+    /// The tolerated difference between two clocks, in seconds.
     #[serde(deserialize_with = "whole")]
     pub leeway: Option<u64>,
     /// The accepted `typ` values.
@@ -32,37 +32,37 @@ pub struct PolicyOptions {
     pub scope: Vec<String>,
     /// Claims that must have a value.
     pub claim: BTreeMap<String, String>,
-    /// How many seconds ago the user may have signed in.
+    /// How many seconds ago the user may have authenticated.
     #[serde(deserialize_with = "whole")]
     pub max_auth_age: Option<u64>,
     /// The accepted authentication context classes.
     pub acr: Vec<String>,
     /// Authentication methods that must all have been used.
     pub amr: Vec<String>,
-    /// Whether a token that names a status list is granted without asking it.
+    /// Whether a token's status list is ignored.
     pub ignore_status: bool,
-    /// The moment as of which to decide, instead of now.
-    #[serde(deserialize_with = "moment")]
+    /// The time at which the token must be valid, instead of now.
+    #[serde(deserialize_with = "unix_time")]
     pub at: Option<UnixTime>,
 }
 
-fn moment<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<UnixTime>, D::Error> {
+fn unix_time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<UnixTime>, D::Error> {
     Ok(whole(deserializer)?.map(UnixTime))
 }
 
-/// An option that cannot be granted.
+/// An invalid option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidOption {
     /// An algorithm.
     #[error(transparent)]
     Algorithm(#[from] InvalidAlgorithm),
     /// More than [`Policy::MAX_LEEWAY`].
-    #[error("a leeway of more than a day")]
+    #[error("leeway is more than a day")]
     Leeway,
 }
 
 impl PolicyOptions {
-    /// The policy; an empty issuer and no audience stand for the profile's, which are still to be filled in.
+    /// Builds the policy. The caller fills in the profile's issuer and audiences where they are empty.
     ///
     /// # Errors
     /// [`InvalidOption`].
@@ -91,30 +91,30 @@ impl PolicyOptions {
     }
 }
 
-/// A verdict as it is told in JSON.
+/// A verdict as JSON.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-#[allow(missing_docs, reason = "the members are the ones of the verdict")]
-pub enum VerdictAnswer<'a> {
-    /// Believed, with the age in seconds of the kept keys that decided it.
+#[allow(missing_docs, reason = "the members are those of the verdict")]
+pub enum VerdictJson<'a> {
+    /// Granted, with the age in seconds of the stored keys.
     Granted { valid: bool, claims: &'a Map<String, Value>, key: &'a KeyInfo, keys_age: Option<u64> },
-    /// Not believed.
+    /// Denied.
     Denied { valid: bool, reasons: &'a [Reason] },
 }
 
-impl<'a> VerdictAnswer<'a> {
-    /// The answer that tells this verdict.
+impl<'a> VerdictJson<'a> {
+    /// Creates the JSON of a verdict.
     #[must_use]
     pub fn of(verdict: &'a Verdict, keys_age: Option<Duration>) -> Self {
         match verdict {
-            Verdict::Granted(Granted { claims, key, .. }) => {
+            Verdict::Granted(VerifiedToken { claims, key, .. }) => {
                 Self::Granted { valid: true, claims, key, keys_age: keys_age.map(|age| age.as_secs()) }
             }
             Verdict::Denied(reasons) => Self::denied(reasons),
         }
     }
 
-    /// The answer that tells these reasons.
+    /// Creates the JSON of a denial.
     #[must_use]
     pub fn denied(reasons: &'a [Reason]) -> Self {
         Self::Denied { valid: false, reasons }

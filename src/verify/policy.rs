@@ -1,4 +1,4 @@
-//! What a token must be like to be granted.
+//! What verification requires of a token.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::clock::UnixTime;
 
-/// A signature algorithm with a public key (RFC 7518, section 3.1 and RFC 8037). `none` and HMAC cannot be said.
+/// A signature algorithm with a public key (RFC 7518, section 3.1, and RFC 8037). There is no `none` and no HMAC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[allow(missing_docs, reason = "each name is the RFC's own")]
 pub enum Algorithm {
@@ -24,7 +24,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Every algorithm there is, which is also what is accepted by default.
+    /// All supported algorithms, which are also allowed by default.
     pub const ALL: [Self; 9] = [
         Self::RS256,
         Self::RS384,
@@ -37,10 +37,10 @@ impl Algorithm {
         Self::EdDSA,
     ];
 
-    /// The RSA ones.
+    /// The RSA algorithms.
     pub(super) const RSA: &[Self] = &[Self::RS256, Self::RS384, Self::RS512, Self::PS256, Self::PS384, Self::PS512];
 
-    /// The `alg` value.
+    /// Returns the `alg` value.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -63,25 +63,25 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// A name that is no algorithm that can be accepted.
+/// A name that is not a supported algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAlgorithm {
     /// `none`.
-    #[error("`none` is no signature, and is never accepted")]
+    #[error("algorithm `none` is never allowed: the token would not be signed")]
     None,
     /// HS256, HS384 or HS512.
-    #[error("HMAC (HS256, HS384, HS512) is never accepted: whoever can verify with its key can also sign")]
+    #[error("HMAC algorithms (HS256, HS384, HS512) are never allowed: the key that verifies could also sign")]
     Hmac,
     /// Any other.
-    #[error("not a known algorithm; known are RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA")]
+    #[error("unsupported algorithm (supported: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA)")]
     Unknown,
 }
 
 impl FromStr for Algorithm {
     type Err = InvalidAlgorithm;
 
-    /// Reads an `alg` value, which is case-sensitive (RFC 7515, section 4.1.1). `Ed25519` is what RFC 9864, section 2.2
-    /// calls the one kind of EdDSA that is accepted.
+    /// Parses an `alg` value, which is case-sensitive (RFC 7515, section 4.1.1). `Ed25519` is the fully specified name of the
+    /// only supported kind of EdDSA (RFC 9864, section 2.2).
     fn from_str(name: &str) -> Result<Self, InvalidAlgorithm> {
         if name == "Ed25519" {
             return Ok(Self::EdDSA);
@@ -98,24 +98,25 @@ impl FromStr for Algorithm {
     }
 }
 
-/// Which `typ` header values are accepted. They are compared without regard to case and without `application/`.
+/// The accepted `typ` header values, compared without case and without `application/`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AcceptedTypes {
     /// No `typ`, `JWT`, or `at+jwt` (RFC 9068).
     #[default]
     AccessToken,
-    /// No `typ`, or any that is not an explicit type for something else: those end in `+jwt` (RFC 8725, section 3.11).
+    /// No `typ`, or any that does not end in `+jwt`, as the explicit types of other tokens do (RFC 8725, section 3.11).
     IdToken,
     /// Exactly `statuslist+jwt` (Token Status List, section 5.1).
     StatusList,
-    /// One of these and no other; a token without `typ` is refused.
+    /// One of these. A token without `typ` is rejected.
     Only(Vec<String>),
 }
 
-/// The one `typ` of a status list.
+/// The `typ` of a status list.
 const STATUS_LIST: &str = "statuslist+jwt";
 
 impl AcceptedTypes {
+    /// Returns whether a token with this `typ` is accepted.
     pub(super) fn accept(&self, typ: Option<&str>) -> bool {
         let plain = typ.map(media_type);
         match (self, plain.as_deref()) {
@@ -127,65 +128,66 @@ impl AcceptedTypes {
         }
     }
 
+    /// Returns the accepted types for a message.
     pub(super) fn described(&self) -> String {
         match self {
             Self::AccessToken => "no typ, JWT or at+jwt".to_owned(),
-            Self::IdToken => "an ID token's".to_owned(),
+            Self::IdToken => "an ID token".to_owned(),
             Self::StatusList => STATUS_LIST.to_owned(),
             Self::Only(types) => types.join(" or "),
         }
     }
 }
 
-/// A `typ` value in the one form in which two of them can be compared (RFC 7515, section 4.1.9).
+/// Normalizes a `typ` value for comparison (RFC 7515, section 4.1.9).
 fn media_type(typ: &str) -> String {
     let lower = typ.to_ascii_lowercase();
     lower.strip_prefix("application/").map(str::to_owned).unwrap_or(lower)
 }
 
-/// What a token must be like to be granted. There is none without an issuer and an audience.
+/// What verification requires of a token.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// The accepted `alg` values.
     pub algorithms: Vec<Algorithm>,
-    /// The one accepted `iss`, compared exactly.
+    /// The accepted `iss`, compared exactly.
     pub issuer: String,
-    /// The accepted audiences; one of them must be in `aud`. Where the list is empty, nothing is granted.
+    /// The accepted audiences, one of which must be in `aud`. An empty list denies all tokens.
     pub audiences: Vec<String>,
-    /// Of `iss` and `aud` those that a token may lack; one that is there must be right.
+    /// Those of `iss` and `aud` that may be missing. Where they are present, they must match.
     pub optional_claims: Vec<String>,
     /// The accepted `typ` header values.
     pub types: AcceptedTypes,
-    /// How far two clocks may be apart; at most [`Policy::MAX_LEEWAY`] counts.
+    /// The tolerated difference between two clocks, limited to [`Policy::MAX_LEEWAY`].
     pub leeway: Duration,
-    /// Scopes that must all be granted, in `scope` (a string, RFC 8693, or an array) or `scp`.
+    /// Scopes that must all be granted, in `scope` (a string, RFC 8693, section 4.2, or an array) or `scp`.
     pub scopes: Vec<String>,
-    /// Claims that must hold a value: as string, number or boolean, or as one string of an array.
+    /// Claims that must have a value: as a string, number or boolean, or as one string of an array.
     pub claims: Vec<(String, String)>,
-    /// How long ago the user may have logged in, by `auth_time`.
+    /// How long ago the user may have authenticated, by `auth_time`.
     pub max_auth_age: Option<Duration>,
-    /// The accepted `acr` values, one of which is needed; none where any will do.
+    /// The accepted `acr` values. An empty list accepts any, and none.
     pub acr: Vec<String>,
-    /// The same as somebody else has it: one of these is needed too.
-    pub acr_too: Vec<String>,
+    /// The `acr` values that the profile accepts, which hold in addition to `acr`.
+    pub required_acr: Vec<String>,
     /// Authentication methods that must all be in `amr`.
     pub amr: Vec<String>,
-    /// Whether a token that names a status list is granted without asking it.
+    /// Whether a token's status list is ignored.
     pub ignore_status: bool,
-    /// The moment as of which the token is judged.
+    /// The time at which the token must be valid.
     pub now: UnixTime,
-    /// Whether that is another moment than the present, named by who asks: this machine's clock then says nothing.
+    /// Whether `now` was given by the user instead of this machine's clock, whose rollback then does not matter.
     pub as_of: bool,
 }
 
 impl Policy {
-    /// The leeway that is given by default: 30 seconds.
+    /// The default leeway.
     pub const LEEWAY: Duration = Duration::from_secs(30);
 
     /// The largest leeway.
     pub const MAX_LEEWAY: Duration = crate::model::MAX_LEEWAY;
 
-    /// The default policy for tokens of `issuer` for one of `audiences`.
+    /// Creates the default policy for tokens of `issuer` for one of `audiences`.
     #[must_use]
     pub fn new(issuer: impl Into<String>, audiences: Vec<String>, now: UnixTime) -> Self {
         Self {
@@ -199,7 +201,7 @@ impl Policy {
             claims: Vec::new(),
             max_auth_age: None,
             acr: Vec::new(),
-            acr_too: Vec::new(),
+            required_acr: Vec::new(),
             amr: Vec::new(),
             ignore_status: false,
             now,
@@ -207,7 +209,7 @@ impl Policy {
         }
     }
 
-    /// The leeway that counts.
+    /// Returns the leeway, limited to [`Policy::MAX_LEEWAY`].
     pub(super) fn bounded_leeway(&self) -> Duration {
         self.leeway.min(Self::MAX_LEEWAY)
     }
@@ -218,7 +220,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_algorithm_reads_back_and_no_secret_key_or_none_does() {
+    fn only_public_key_algorithms_are_parsed() {
         for algorithm in Algorithm::ALL {
             assert_eq!(algorithm.to_string().parse(), Ok(algorithm));
         }
@@ -236,12 +238,12 @@ mod tests {
     }
 
     #[test]
-    fn the_newer_name_of_the_same_algorithm_is_known() {
+    fn ed25519_is_another_name_of_eddsa() {
         assert_eq!("Ed25519".parse(), Ok(Algorithm::EdDSA));
     }
 
     #[test]
-    fn types_are_told_apart() {
+    fn each_kind_of_token_accepts_its_own_types() {
         let default = AcceptedTypes::default();
         for typ in [None, Some("JWT"), Some("jwt"), Some("at+jwt"), Some("application/at+JWT")] {
             assert!(default.accept(typ), "{typ:?}");

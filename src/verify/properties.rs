@@ -1,4 +1,4 @@
-//! What holds for any token, any keys and any change to them.
+//! Properties that hold for any token, any keys and any change to them.
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -11,8 +11,8 @@ fn signers() -> [&'static Signer; 4] {
     [ed(), p256(), p384(), rsa()]
 }
 
-/// A policy that asks for all that can be asked for.
-fn demanding() -> Policy {
+/// A policy with every requirement.
+fn strict_policy() -> Policy {
     Policy {
         scopes: vec!["read".into()],
         claims: vec![("team".into(), "blue".into())],
@@ -42,7 +42,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An object with these members, among others, of any shape.
+/// An object with some of these members and others, with any values.
 fn any_object(names: &'static [&'static str]) -> impl Strategy<Value = Value> {
     let name = prop_oneof![4 => prop::sample::select(names).prop_map(str::to_owned), 1 => ".{0,6}"];
     prop::collection::btree_map(name, any_json(), 0..6).prop_map(|members| json!(members))
@@ -53,8 +53,8 @@ const CLAIMS: &[&str] =
     &["iss", "aud", "exp", "nbf", "iat", "sub", "jti", "azp", "scope", "scp", "team", "auth_time", "acr", "amr"];
 const JWK: &[&str] = &["kty", "crv", "kid", "alg", "use", "key_ops", "n", "e", "x", "y", "d"];
 
-/// The members in the order of `order`, with white space between.
-fn written(object: &Value, order: &[Index], space: &str) -> String {
+/// Serializes an object with its members in another order, with white space between them.
+fn reordered(object: &Value, order: &[Index], space: &str) -> String {
     let mut members: Vec<String> =
         object.as_object().expect("an object").iter().map(|(name, value)| format!("{}:{value}", json!(name))).collect();
     for (at, index) in order.iter().enumerate().take(members.len()) {
@@ -70,7 +70,7 @@ fn order() -> impl Strategy<Value = Vec<Index>> {
 
 proptest! {
     #[test]
-    fn no_text_is_a_panic(text in "\\PC{0,200}", parts in prop::collection::vec("[A-Za-z0-9_=-]{0,40}", 0..7)) {
+    fn arbitrary_text_does_not_panic(text in "\\PC{0,200}", parts in prop::collection::vec("[A-Za-z0-9_=-]{0,40}", 0..7)) {
         let keys = set(std::slice::from_ref(&ed().jwk));
         for token in [text.clone(), parts.join(".")] {
             prop_assert!(!verify(&token, &keys, &policy()).is_granted());
@@ -81,25 +81,25 @@ proptest! {
     }
 
     #[test]
-    fn no_header_claims_or_key_is_a_panic(
+    fn arbitrary_headers_claims_and_keys_do_not_panic(
         header in any_object(HEADER),
-        said in any_object(CLAIMS),
+        payload in any_object(CLAIMS),
         keys in prop::collection::vec(any_object(JWK), 0..4),
     ) {
-        let texts = [(header.to_string(), said.to_string()), (r#"{"alg":"EdDSA"}"#.to_owned(), said.to_string())];
+        let texts = [(header.to_string(), payload.to_string()), (r#"{"alg":"EdDSA"}"#.to_owned(), payload.to_string())];
         let some = KeySet::from_jwks(&json!({"keys": keys}).to_string());
-        for (header, said) in texts {
-            let token = ed().signs(&header, &said);
+        for (header, payload) in texts {
+            let token = ed().signs(&header, &payload);
             let _ = unverified_claims(&token);
             for keys in [some.clone().ok(), Some(set(std::slice::from_ref(&ed().jwk)))].into_iter().flatten() {
-                let _ = verify(&token, &keys, &demanding());
+                let _ = verify(&token, &keys, &strict_policy());
                 let _ = verify(&token, &keys, &policy());
             }
         }
     }
 
     #[test]
-    fn one_changed_bit_is_denied(at in any::<Index>(), bit in 0u8..7, which in 0usize..4) {
+    fn token_with_a_changed_bit_is_denied(at in any::<Index>(), bit in 0u8..7, which in 0usize..4) {
         let signer = signers()[which];
         let keys = set(std::slice::from_ref(&signer.jwk));
         let mut bytes = signer.token(json!({})).into_bytes();
@@ -110,7 +110,7 @@ proptest! {
     }
 
     #[test]
-    fn one_changed_character_is_denied(at in any::<Index>(), to in any::<char>(), how in 0u8..4, which in 0usize..4) {
+    fn token_with_a_changed_character_is_denied(at in any::<Index>(), to in any::<char>(), how in 0u8..4, which in 0usize..4) {
         let signer = signers()[which];
         let keys = set(std::slice::from_ref(&signer.jwk));
         let token = signer.token(json!({}));
@@ -129,7 +129,7 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_keys_does_not_matter(order in order(), kids in prop::collection::vec(0u8..3, 6), named in 0u8..4) {
+    fn order_of_keys_does_not_matter(order in order(), kids in prop::collection::vec(0u8..3, 6), named in 0u8..4) {
         let other = |x: &str| ed().jwk_with(json!({"x": x}));
         let mut jwks = vec![
             ed().jwk.clone(),
@@ -157,53 +157,53 @@ proptest! {
     }
 
     #[test]
-    fn the_order_of_members_and_white_space_do_not_matter(
+    fn order_of_members_and_white_space_do_not_matter(
         order in order(),
         space in "[ \t\r\n]{0,3}",
         changes in any_object(CLAIMS),
         granted in any::<bool>(),
     ) {
-        let said = if granted { claims(json!({"a": [1], "b": {"c": null}})) } else { claims(changes) };
+        let payload = if granted { claims(json!({"a": [1], "b": {"c": null}})) } else { claims(changes) };
         let header = json!({"alg": "EdDSA", "kid": "k", "typ": "at+jwt", "x": 1});
-        let (straight, turned) = (ed().jwk.to_string(), written(&ed().jwk, &order, &space));
+        let (straight, turned) = (ed().jwk.to_string(), reordered(&ed().jwk, &order, &space));
         let keys = |jwk: &str| KeySet::from_jwks(&format!(r#"{{"keys":[{jwk}]}}"#)).expect("a JWK Set");
-        let one = verify(&ed().signs(&header.to_string(), &said.to_string()), &keys(&straight), &demanding());
-        let token = ed().signs(&written(&header, &order, &space), &written(&said, &order, &space));
-        prop_assert_eq!(one, verify(&token, &keys(&turned), &demanding()));
+        let one = verify(&ed().signs(&header.to_string(), &payload.to_string()), &keys(&straight), &strict_policy());
+        let token = ed().signs(&reordered(&header, &order, &space), &reordered(&payload, &order, &space));
+        prop_assert_eq!(one, verify(&token, &keys(&turned), &strict_policy()));
         prop_assert!(!granted || verify(&token, &keys(&turned), &policy()).is_granted());
     }
 
     #[test]
-    fn a_denial_holds_no_long_piece_of_the_token_and_no_claim_that_was_not_judged(
+    fn denial_quotes_no_part_of_the_token_and_no_unchecked_claim(
         header in any_object(HEADER),
-        said in any_object(CLAIMS),
+        payload in any_object(CLAIMS),
         secret in "[a-z]{24}",
         loose in "[A-Za-z0-9._-]{40,300}",
         opaque in "[A-Za-z0-9_-]{40,300}",
     ) {
         let keys = set(std::slice::from_ref(&ed().jwk));
-        let mut said = said;
+        let mut payload = payload;
         for name in ["email", "nonce", "https://private.example"] {
-            said[name] = json!(secret);
+            payload[name] = json!(secret);
         }
-        let signed = ed().signs(&header.to_string(), &said.to_string());
-        let usual = ed().signs(r#"{"alg":"EdDSA","kid":"k"}"#, &said.to_string());
+        let signed = ed().signs(&header.to_string(), &payload.to_string());
+        let usual = ed().signs(r#"{"alg":"EdDSA","kid":"k"}"#, &payload.to_string());
         for token in [signed, usual, loose, opaque] {
-            let Verdict::Denied(reasons) = verify(&token, &keys, &demanding()) else { panic!("denied") };
-            let told: String = reasons.iter().map(|reason| format!("{}\n", reason.message)).collect();
-            prop_assert!(!told.contains(&secret), "{}", told);
+            let Verdict::Denied(reasons) = verify(&token, &keys, &strict_policy()) else { panic!("denied") };
+            let messages: String = reasons.iter().map(|reason| format!("{}\n", reason.message)).collect();
+            prop_assert!(!messages.contains(&secret), "{}", messages);
             for piece in token.as_bytes().windows(24) {
                 let piece = std::str::from_utf8(piece).expect("ASCII");
-                prop_assert!(!told.contains(piece), "{} in {}", piece, told);
+                prop_assert!(!messages.contains(piece), "{} in {}", piece, messages);
             }
         }
     }
 
     #[test]
-    fn asking_for_more_never_grants_more(said in any_object(CLAIMS)) {
+    fn stricter_policy_never_grants_more(payload in any_object(CLAIMS)) {
         let keys = set(std::slice::from_ref(&ed().jwk));
-        let token = ed().token(said);
-        let (plain, more) = (codes(&token, &keys, &policy()), codes(&token, &keys, &demanding()));
+        let token = ed().token(payload);
+        let (plain, more) = (codes(&token, &keys, &policy()), codes(&token, &keys, &strict_policy()));
         prop_assert!(plain.iter().all(|code| more.contains(code)), "{:?} {:?}", plain, more);
     }
 }

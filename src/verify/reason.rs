@@ -1,4 +1,4 @@
-//! Why a token is denied: a stable word for programs and a sentence for people.
+//! Why a token is denied: a stable code for programs and a message for the user.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,49 +8,49 @@ use serde::{Deserialize, Serialize};
 use crate::model::format_duration;
 use crate::ui::sanitize_for_terminal;
 
-/// A stable word for one kind of denial. The order here is the order in which reasons are reported.
+/// A stable code for one kind of denial. Reasons are reported in the order of their codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonCode {
-    /// Not a JWT at all.
+    /// Not a JWT.
     OpaqueToken,
-    /// No trusted key made this signature.
-    BadSignature,
-    /// No trusted key is the one that the token names, or none can be singled out.
+    /// The signature is not by a trusted key.
+    InvalidSignature,
+    /// The token's key is not trusted, or several keys match.
     UnknownKey,
-    /// The key is too easily forged to be trusted.
+    /// Signatures of the key can be forged too easily.
     WeakKey,
-    /// The `alg` is not accepted, or not for this key.
+    /// The `alg` is not allowed, or not for this key.
     AlgorithmNotAllowed,
-    /// The header asks for something that is not supported, such as `crit` (RFC 7515, section 4.1.11).
+    /// The header has an unsupported parameter, such as `crit` (RFC 7515, section 4.1.11).
     UnsupportedHeader,
-    /// Broken as a JWT, or a claim does not have the shape that its RFC gives it.
+    /// Not a well-formed JWT, or a claim has the wrong type.
     Malformed,
-    /// The `typ` says that the token is for something else (RFC 8725, section 3.11).
+    /// The token is of another type (RFC 8725, section 3.11).
     WrongType,
     /// `exp` has passed.
     Expired,
-    /// `nbf`, `iat` or `auth_time` lies in the future.
+    /// `nbf`, `iat` or `auth_time` is in the future.
     NotYetValid,
-    /// Another `iss` than the expected one.
+    /// `iss` is not the expected issuer.
     WrongIssuer,
     /// None of the expected audiences is in `aud`.
     WrongAudience,
-    /// A claim that must be there is not.
+    /// A required claim is missing.
     MissingClaim,
-    /// A claim does not say what was asked for.
+    /// A claim does not have the required value.
     ClaimMismatch,
-    /// Revoked: on this machine by a logout or the end of the session, or by the issuer's status list.
+    /// Revoked on this machine by a logout or the end of the session, or by the issuer's status list.
     Revoked,
-    /// The clock was set back, so expiry cannot be judged.
+    /// The clock was set back, so expiry cannot be checked.
     ClockRollback,
-    /// The trusted keys are older than they may get.
+    /// The stored keys or the stored status list are too old.
     KeysStale,
-    /// The issuer has not answered for longer than the profile allows.
+    /// The issuer has been unreachable for longer than the profile allows.
     OfflineTooLong,
 }
 
-/// The stable word.
+/// The stable code.
 impl fmt::Display for ReasonCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
@@ -62,43 +62,41 @@ impl fmt::Display for ReasonCode {
 pub struct Reason {
     /// For programs.
     pub code: ReasonCode,
-    /// For people: what was expected and what was found, on one line.
+    /// For the user: what was expected and what was found, on one line.
     pub message: String,
 }
 
 impl Reason {
-    /// The longest message, in characters.
+    /// The maximum length of a message, in characters.
     pub const MAX_LENGTH: usize = 400;
 
-    /// Makes a reason whose message is safe to print: control and direction-changing characters are replaced, and it
-    /// ends after [`Reason::MAX_LENGTH`] characters.
+    /// Creates a reason. The message is sanitized for terminals and truncated to [`Reason::MAX_LENGTH`].
     #[must_use]
     pub fn new(code: ReasonCode, message: impl AsRef<str>) -> Self {
         Self { code, message: sanitize_for_terminal(message.as_ref(), Self::MAX_LENGTH) }
     }
 
-    /// The reason for keys that are older than they may get.
+    /// Creates the reason for keys that are older than `max_age`.
     #[must_use]
-    pub fn keys_stale(age: Duration, most: Duration) -> Self {
-        let (age, most) = (format_duration(age), format_duration(most));
-        let message = format!("the issuer's keys were fetched {age} ago, and may be {most} old (keys_max_age)");
+    pub fn keys_stale(age: Duration, max_age: Duration) -> Self {
+        let (age, max_age) = (format_duration(age), format_duration(max_age));
+        let message = format!("the issuer's keys were fetched {age} ago, more than keys_max_age ({max_age})");
         Self::new(ReasonCode::KeysStale, message)
     }
 
-    /// The reason for an issuer that has been out of reach for too long.
+    /// Creates the reason for an issuer that was last reached longer than `max_offline` ago, or never.
     #[must_use]
-    pub fn offline_too_long(silent: Option<Duration>, most: Duration) -> Self {
-        let seen = silent
-            .map_or("never answered".to_owned(), |silent| format!("last answered {} ago", format_duration(silent)));
-        let message = format!("the issuer {seen}, and may be out of reach for {} (max_offline)", format_duration(most));
+    pub fn offline_too_long(offline: Option<Duration>, max_offline: Duration) -> Self {
+        let reached = offline
+            .map_or("never reached".to_owned(), |offline| format!("last reached {} ago", format_duration(offline)));
+        let message = format!("the issuer was {reached}, more than max_offline ({})", format_duration(max_offline));
         Self::new(ReasonCode::OfflineTooLong, message)
     }
 
-    /// The reason for a token of a login that was ended here.
+    /// Creates the reason for a token that was revoked on this machine.
     #[must_use]
     pub fn revoked() -> Self {
-        let message =
-            "the token's login was ended on this machine, by a logout or because the issuer ended the session";
+        let message = "revoked on this machine, by a logout or because the issuer ended the session";
         Self::new(ReasonCode::Revoked, message)
     }
 }
@@ -109,15 +107,15 @@ impl fmt::Display for Reason {
     }
 }
 
-/// A value from a token, quoted for a message: sanitize_for_terminal and at most 80 characters.
+/// Quotes a value from a token for a message: sanitized, and at most 80 characters.
 pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", sanitize_for_terminal(text, 80))
 }
 
-/// Several of them, at most eight.
+/// Quotes several values, at most eight.
 pub(super) fn quoted_list<S: AsRef<str>>(texts: &[S]) -> String {
     match texts {
-        [] => "nothing".to_owned(),
+        [] => "none".to_owned(),
         _ => {
             let mut shown: Vec<String> = texts.iter().take(8).map(|t| quoted(t.as_ref())).collect();
             if texts.len() > 8 {
@@ -133,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_cannot_write_on_the_terminal() {
+    fn message_is_sanitized_and_truncated() {
         let reason = Reason::new(ReasonCode::Malformed, "a\u{1b}[2Jb\n\u{202e}c");
         assert_eq!(reason.message, "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
         let long = Reason::new(ReasonCode::Malformed, "x".repeat(100_000));
@@ -141,11 +139,11 @@ mod tests {
     }
 
     #[test]
-    fn the_words_are_pinned() {
+    fn codes_are_stable() {
         use ReasonCode::*;
         let all = [
             OpaqueToken,
-            BadSignature,
+            InvalidSignature,
             UnknownKey,
             WeakKey,
             AlgorithmNotAllowed,
@@ -164,7 +162,7 @@ mod tests {
         ];
         assert_eq!(
             serde_json::to_string(&all).expect("words"),
-            r#"["opaque_token","bad_signature","unknown_key","weak_key","algorithm_not_allowed","unsupported_header","malformed","wrong_type","expired","not_yet_valid","wrong_issuer","wrong_audience","missing_claim","claim_mismatch","revoked","clock_rollback","keys_stale"]"#
+            r#"["opaque_token","invalid_signature","unknown_key","weak_key","algorithm_not_allowed","unsupported_header","malformed","wrong_type","expired","not_yet_valid","wrong_issuer","wrong_audience","missing_claim","claim_mismatch","revoked","clock_rollback","keys_stale"]"#
         );
         assert_eq!(KeysStale.to_string(), "keys_stale");
         assert_eq!(

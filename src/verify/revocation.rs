@@ -4,7 +4,7 @@ use aws_lc_rs::digest;
 use serde_json::{Map, Value};
 
 use super::claims::numeric_date;
-use super::header::take_apart;
+use super::header::parse;
 use crate::clock::UnixTime;
 use crate::model::{RevokedToken, RevokedTokens, TokenDigest};
 
@@ -12,7 +12,7 @@ use crate::model::{RevokedToken, RevokedTokens, TokenDigest};
 /// login (`sid`, OpenID Connect Front-Channel Logout 1.0, section 3) issued until then.
 pub fn mark_revoked(revoked: &mut RevokedTokens, token: &str, expires_at: UnixTime) {
     revoked.insert(digest_of_token(token), RevokedToken { expires_at, issued_until: None });
-    let claims = take_apart(token).map(|parts| parts.claims).unwrap_or_default();
+    let claims = parse(token).map(|parsed| parsed.claims).unwrap_or_default();
     for identifier in identifiers(&claims) {
         let issued_until = if identifier.is_login { issued_at(&claims) } else { None };
         revoked.insert(identifier.digest, RevokedToken { expires_at, issued_until });

@@ -1,9 +1,7 @@
-//! An RSA public key: what is weak in one, and whether it made a signature.
+//! RSA public keys: which are too weak, and verification with a key that is parsed once.
 //!
-//! Signatures on curves are verified through `jsonwebtoken`. It reads a key anew for each signature, which costs nothing
-//! beside a curve's own arithmetic, but a fifth of the time where the key is RSA: a modulus is made ready by a division
-//! as wide as itself. So an RSA key is read once, and asked through `aws-lc-rs`, the same library with the same
-//! parameters that `jsonwebtoken` asks.
+//! `jsonwebtoken` parses a key again for each signature. That is negligible for elliptic curves, but takes a fifth of the
+//! time for RSA. So RSA signatures are verified with `aws-lc-rs` directly, with the parameters that `jsonwebtoken` uses.
 
 use std::sync::OnceLock;
 
@@ -16,28 +14,29 @@ use aws_lc_rs::signature::{
 use super::header::decoded;
 use super::policy::Algorithm;
 
-/// A modulus and an exponent, and for each of [`Algorithm::RSA`] the key that they are, read when it is first used.
+/// A modulus and an exponent, and for each of [`Algorithm::RSA`] the key, parsed when it is first used.
 #[derive(Clone, Debug)]
 pub(super) struct RsaKey {
     numbers: RsaPublicKeyComponents<Vec<u8>>,
-    read: [OnceLock<Option<ParsedPublicKey>>; Algorithm::RSA.len()],
+    parsed: [OnceLock<Option<ParsedPublicKey>>; Algorithm::RSA.len()],
 }
 
 impl RsaKey {
-    /// The key with these numbers, and why it must not be relied on; `None` where they are no key at all.
+    /// Creates a key, and returns why it is too weak to be used. Returns `None` where the numbers are not a key.
     pub(super) fn new(n: &[u8], e: &[u8]) -> Option<(Self, Option<&'static str>)> {
         let (n, e) = (without_zeros(n), without_zeros(e));
         let weakness = weakness(n, e)?;
         let numbers = RsaPublicKeyComponents { n: n.to_vec(), e: e.to_vec() };
-        Some((Self { numbers, read: Default::default() }, weakness))
+        Some((Self { numbers, parsed: Default::default() }, weakness))
     }
 
-    /// Whether this key made the `signature`, in base64url, over `signed`; no key makes one with what is not RSA.
-    pub(super) fn made(&self, signature: &str, signed: &[u8], algorithm: Algorithm) -> bool {
+    /// Returns whether `signature`, in base64url, is this key's for `signing_input`. Always false for other algorithms than
+    /// RSA's.
+    pub(super) fn verifies(&self, signature: &str, signing_input: &[u8], algorithm: Algorithm) -> bool {
         let Some(at) = Algorithm::RSA.iter().position(|a| *a == algorithm) else { return false };
-        let read = || self.numbers.to_parsed_public_key(parameters(algorithm)?).ok();
-        let Some(key) = self.read[at].get_or_init(read) else { return false };
-        decoded(signature).is_ok_and(|signature| key.verify_sig(signed, &signature).is_ok())
+        let parse = || self.numbers.to_parsed_public_key(parameters(algorithm)?).ok();
+        let Some(key) = self.parsed[at].get_or_init(parse) else { return false };
+        decoded(signature).is_ok_and(|signature| key.verify_sig(signing_input, &signature).is_ok())
     }
 }
 
@@ -62,7 +61,7 @@ fn bit_length(number: &[u8]) -> usize {
     number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
 }
 
-/// What is weak in a key without leading zeros; the outer `None` where it is no key at all.
+/// Returns why a key without leading zeros is weak, or the outer `None` where it is not a key.
 fn weakness(n: &[u8], e: &[u8]) -> Option<Option<&'static str>> {
     let (n_last, e_last) = (n.last()?, e.last()?);
     let weakness = if bit_length(n) < 2048 {
@@ -70,7 +69,7 @@ fn weakness(n: &[u8], e: &[u8]) -> Option<Option<&'static str>> {
     } else if bit_length(n) > 8192 {
         Some("RSA with more than 8192 bits")
     } else if n_last & 1 == 0 {
-        Some("an RSA modulus that is even")
+        Some("an even RSA modulus")
     } else if e_last & 1 == 0 || e == [1] {
         Some("an RSA exponent that is 1 or even")
     } else if bit_length(e) > 33 {
@@ -87,13 +86,13 @@ mod tests {
     use crate::verify::testing::{b64, rsa};
 
     #[test]
-    fn a_key_that_was_read_once_says_what_the_library_says_each_time() {
+    fn parsed_key_agrees_with_jsonwebtoken() {
         let number = |name: &str| decoded(rsa().jwk[name].as_str().expect("text")).expect("a number");
         let (n, e) = (number("n"), number("e"));
         let (key, weakness) = RsaKey::new(&[&[0, 0], &n[..]].concat(), &e).expect("a key");
         assert_eq!(weakness, None);
         let library = jsonwebtoken::DecodingKey::from_rsa_raw_components(&n, &e);
-        // Twice: the first reads the key.
+        // Twice: the first parses the key.
         for (made_with, asked) in [Algorithm::RSA, Algorithm::RSA].concat().into_iter().flat_map(pairs) {
             let token = rsa().signs_as(made_with, "{}", "{}");
             let (signed, signature) = token.rsplit_once('.').expect("three parts");
@@ -102,8 +101,8 @@ mod tests {
             for (signature, right) in [(signature, made_with == asked), (&b64(other), false), ("", false)] {
                 let says = jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &library, asked.into());
                 assert_eq!(matches!(says, Ok(true)), right, "{made_with} {asked}");
-                assert_eq!(key.made(signature, signed.as_bytes(), asked), right, "{made_with} {asked}");
-                assert!(!key.made(signature, b"other", asked));
+                assert_eq!(key.verifies(signature, signed.as_bytes(), asked), right, "{made_with} {asked}");
+                assert!(!key.verifies(signature, b"other", asked));
             }
         }
     }
@@ -114,11 +113,11 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_is_never_taken_for_rsa() {
+    fn only_rsa_algorithms_verify() {
         let (key, _) = RsaKey::new(&[0xff; 256], &[1, 0, 1]).expect("a key");
         for algorithm in Algorithm::ALL {
             assert_eq!(parameters(algorithm).is_some(), Algorithm::RSA.contains(&algorithm), "{algorithm}");
-            assert!(!key.made(&b64([1; 256]), b"signed", algorithm));
+            assert!(!key.verifies(&b64([1; 256]), b"signed", algorithm));
         }
     }
 }

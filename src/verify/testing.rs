@@ -1,4 +1,4 @@
-//! Keys made for a test run, and tokens signed with them.
+//! Keys generated for a test run, and tokens signed with them.
 
 use std::sync::LazyLock;
 
@@ -58,17 +58,17 @@ impl Signer {
         self.pair.token(alg.name(), header, payload)
     }
 
-    /// A token with the usual header and [`claims`] changed by `changes`; a null takes a claim away.
+    /// A token with the default header, and [`claims`] with `changes`. A null removes a claim.
     pub fn token(&self, changes: Value) -> String {
         self.signs(&format!(r#"{{"alg":"{}","kid":"k"}}"#, self.alg), &claims(changes).to_string())
     }
 
-    /// The JWK with other members; a null takes one away.
+    /// The JWK with `changes`. A null removes a member.
     pub fn jwk_with(&self, changes: Value) -> Value {
         signing_keys::changed(self.jwk.clone(), changes)
     }
 
-    /// The public key as PEM, RSA in its own form.
+    /// The public key as PEM, an RSA key as PKCS#1.
     pub fn pem(&self) -> String {
         match &self.pair {
             SigningKey::Rsa(_) => signing_keys::pem("RSA PUBLIC KEY", &self.pair.pkcs1()),
@@ -77,10 +77,10 @@ impl Signer {
     }
 }
 
-/// Good claims with changes; a null takes a claim away.
+/// Valid claims with `changes`. A null removes a claim.
 pub fn claims(changes: Value) -> Value {
-    let good = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "s", "exp": NOW + 300, "iat": NOW});
-    signing_keys::changed(good, changes)
+    let valid = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "s", "exp": NOW + 300, "iat": NOW});
+    signing_keys::changed(valid, changes)
 }
 
 /// A JWK Set of these keys.
@@ -92,7 +92,7 @@ pub fn policy() -> Policy {
     Policy::new(ISSUER, vec![AUDIENCE.to_owned()], UnixTime(NOW))
 }
 
-/// The codes of a denial; empty for a grant.
+/// The codes of a denial. Empty where the token is granted.
 pub fn codes(token: &str, keys: &KeySet, policy: &Policy) -> Vec<ReasonCode> {
     match verify(token, keys, policy) {
         Verdict::Granted(_) => Vec::new(),

@@ -73,8 +73,8 @@ fn the_json_of_a_denied_token_is_pinned() {
     let ran = bench.run(&token, &["--json", "--at", "1800000330"]).exits(4);
     assert_eq!(
         ran.stdout,
-        "{\"valid\":false,\"reasons\":[{\"code\":\"expired\",\"message\":\"the token expired at 2027-01-15T08:05:00Z; it is \
-         2027-01-15T08:05:30Z (leeway 30 s)\"},{\"code\":\"wrong_audience\",\"message\":\"expected the audience \
+        "{\"valid\":false,\"reasons\":[{\"code\":\"expired\",\"message\":\"expired at 2027-01-15T08:05:00Z; it is \
+         2027-01-15T08:05:30Z (leeway 30 s)\"},{\"code\":\"wrong_audience\",\"message\":\"expected audience \
          \\\"https://api.example\\\", found \\\"other\\\"\"}]}\n"
     );
     assert_eq!(ran.stderr, "");
@@ -91,7 +91,7 @@ fn each_reason_has_its_code() {
         ("a.b.c".to_owned(), "malformed"),
         (s.token(json!({"exp": "soon"})), "malformed"),
         (s.token(json!({"sub": 7})), "malformed"),
-        (Signer::new().token(json!({})), "bad_signature"),
+        (Signer::new().token(json!({})), "invalid_signature"),
         (header(json!({"alg": "EdDSA", "kid": "l"})), "unknown_key"),
         (header(json!({"alg": "none", "kid": "k"})), "algorithm_not_allowed"),
         (header(json!({"alg": "HS256", "kid": "k"})), "algorithm_not_allowed"),
@@ -116,7 +116,7 @@ fn each_reason_has_its_code() {
     // A signature that was changed, and one that was left out.
     let token = s.token(json!({}));
     let (signed, _) = token.rsplit_once('.').unwrap();
-    assert_eq!(bench.denied(&format!("{signed}.{}", b64([7; 64])), &[]), ["bad_signature"]);
+    assert_eq!(bench.denied(&format!("{signed}.{}", b64([7; 64])), &[]), ["invalid_signature"]);
     assert!(!bench.denied(&format!("{signed}."), &[]).is_empty());
 }
 
@@ -131,7 +131,7 @@ fn a_key_that_the_token_brings_along_is_not_believed() {
         json!({"alg": "EdDSA", "kid": "k", "jku": url}),
         json!({"alg": "EdDSA", "kid": "k", "x5u": url}),
     ] {
-        assert_eq!(bench.denied(&thief.sign(&header, &valid_claims(json!({}))), &[]), ["bad_signature"]);
+        assert_eq!(bench.denied(&thief.sign(&header, &valid_claims(json!({}))), &[]), ["invalid_signature"]);
     }
 }
 
@@ -240,7 +240,7 @@ fn keys_may_be_pem_and_must_be_public() {
     fs::write(&bench.keys, bench.signer.pem()).unwrap();
     bench.granted(&token, &[]);
     fs::write(&bench.keys, Signer::new().pem()).unwrap();
-    assert_eq!(bench.denied(&token, &[]), ["bad_signature"]);
+    assert_eq!(bench.denied(&token, &[]), ["invalid_signature"]);
     let mut private = bench.signer.jwks();
     private["keys"][0]["d"] = json!("c2VjcmV0LXBhcnQ");
     bench.home.register_secret("c2VjcmV0LXBhcnQ");

@@ -88,7 +88,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
             (
                 "REASONS",
                 "opaque_token  not a JWT, so only the issuer can judge it\n\
-                 bad_signature  no trusted key made the signature\n\
+                 invalid_signature  no trusted key made the signature\n\
                  unknown_key  no trusted key is the one that the token names\n\
                  weak_key  the key is too weak to be trusted\n\
                  algorithm_not_allowed  `alg` is not accepted, or not for this key\n\

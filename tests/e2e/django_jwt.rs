@@ -125,7 +125,7 @@ fn token_without_iss_and_aud_needs_optional_claims() {
     let (_, answer) = post_json(&named.at("/api/login/"), &json!({"username": USER, "password": PASSWORD}));
     let foreign = answer["access"].as_str().expect("a token");
     let denied = login.home.run_with(&["verify", "-", "--profile", "work", "--json"], foreign).exits(4).json();
-    assert_eq!(denied["reasons"][0]["code"], "bad_signature", "{denied}");
+    assert_eq!(denied["reasons"][0]["code"], "invalid_signature", "{denied}");
     login.expect_no_leaks();
 }
 

@@ -21,5 +21,5 @@ fn verify_works_without_any_network() {
     assert!(alone(AUTHCTL, &["verify", "work", "--audience", "other"]).exits(4).reports("audience").stdout.is_empty());
     alone(AUTHCTL, &["keys", "update"]).exits(6);
     home.change_trust(&issuer, |trust| trust.fetched = None);
-    alone(AUTHCTL, &["verify", "work"]).exits(4).reports("there is no trusted key");
+    alone(AUTHCTL, &["verify", "work"]).exits(4).reports("there are no trusted keys");
 }

@@ -19,7 +19,7 @@ use crate::model::{DecidingToken, Profile, ProfileName, Session, TokenTarget, ca
 use crate::secret::{Secret, SecretBytes};
 use crate::session::{Demand, MinTtl, RequestedToken, SessionError, TokenRequest, TokenVerifier};
 use crate::status::{StatusReport, profile_statuses};
-use crate::verify::{KeySet, VerdictAnswer, unverified_claims};
+use crate::verify::{KeySet, VerdictJson, unverified_claims};
 
 /// The maximum number of event subscribers.
 const MAX_SUBSCRIBERS: usize = 64;
@@ -184,7 +184,7 @@ impl Agent {
                 self.sessions.with_verifier(&profile, policy, given, decide).await.map_err(about)?
             }
         };
-        Ok(json(&VerdictAnswer::of(&verdict, age)))
+        Ok(json(&VerdictJson::of(&verdict, age)))
     }
 
     /// Returns the profile's session, valid or not.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::{MAX_BYTES, unreadable};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
-use crate::verify::{Verdict, VerdictAnswer};
+use crate::verify::{Verdict, VerdictJson};
 
 /// So many lines at most are decided by one thread in one go, and so many bytes, but for a last line that is longer: enough
 /// that handing them around costs nothing beside the signatures.
@@ -150,7 +150,7 @@ fn decided(piece: &Piece, decide: &Decide<'_>, keys_age: Option<Duration>) -> An
         begin = *end;
         answers.all_valid &= verdict.is_granted();
         #[allow(clippy::expect_used, reason = "a verdict is always JSON, and a vector never fails to grow")]
-        serde_json::to_writer(&mut answers.text, &VerdictAnswer::of(&verdict, keys_age)).expect("a verdict is JSON");
+        serde_json::to_writer(&mut answers.text, &VerdictJson::of(&verdict, keys_age)).expect("a verdict is JSON");
         answers.text.push(b'\n');
     }
     answers

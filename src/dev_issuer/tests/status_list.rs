@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::verify::{
-    KeySet, Reason, ReasonCode, Status, StatusClaim, StatusList, StatusListError, StatusListPolicy, judge_status,
+    KeySet, Reason, ReasonCode, Status, StatusClaim, StatusList, StatusListError, StatusListPolicy, check_status,
 };
 
 const TTL: Duration = Duration::from_secs(120);
@@ -53,13 +53,13 @@ async fn status_list_marks_only_the_revoked_token() {
         assert_eq!(first.uri, format!("{}/statuslists/1", issuer.url()));
         assert_eq!((&first.uri, first.index), (&second.uri, second.index - 1), "each its own");
         let list = issuer.list().await.expect("valid");
-        assert_eq!(judge_status(&first, Some(&list), issuer.now()), None);
+        assert_eq!(check_status(&first, Some(&list), issuer.now()), None);
         let left = issuer.now().until(list.fresh_until());
         assert!(left <= TTL && left + Duration::from_secs(60) > TTL, "{left:?}");
         issuer.revoke(&one["access_token"]).await;
         let list = issuer.list().await.expect("valid");
         let code =
-            |status_claim| judge_status(status_claim, Some(&list), issuer.now()).map(|reason: Reason| reason.code);
+            |status_claim| check_status(status_claim, Some(&list), issuer.now()).map(|reason: Reason| reason.code);
         assert_eq!((code(&first), code(&second)), (Some(ReasonCode::Revoked), None));
     }
 }
@@ -115,11 +115,11 @@ async fn invalid_list_fails_for_the_requested_defect() {
     issuer.login().await;
     for (defect, error) in [
         (StatusListDefect::Truncated, StatusListError::Damaged),
-        (StatusListDefect::WrongSignature, StatusListError::Refused(vec![ReasonCode::BadSignature])),
-        (StatusListDefect::Expired, StatusListError::Refused(vec![ReasonCode::Expired])),
+        (StatusListDefect::WrongSignature, StatusListError::InvalidToken(vec![ReasonCode::InvalidSignature])),
+        (StatusListDefect::Expired, StatusListError::InvalidToken(vec![ReasonCode::Expired])),
         (StatusListDefect::DecompressionBomb, StatusListError::TooLong),
         (StatusListDefect::WrongSubject, StatusListError::OtherList),
-        (StatusListDefect::WrongType, StatusListError::Refused(vec![ReasonCode::WrongType])),
+        (StatusListDefect::WrongType, StatusListError::InvalidToken(vec![ReasonCode::WrongType])),
     ] {
         let kind = FaultKind::InvalidStatusList { defect };
         issuer.server.fault(Fault { endpoint: Endpoint::StatusList, kind, times: 1 });

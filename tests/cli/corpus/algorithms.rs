@@ -62,7 +62,7 @@ fn mixed_up() -> Vec<Case> {
     for says in RSA {
         for by in RSA.into_iter().filter(|by| *by != says) {
             let token = signed(says, "rsa", &PAIRS.rsa, by);
-            cases.push(case(format!("says {says}, is {by}"), "RFC 7518 3.3", token, "bad_signature"));
+            cases.push(case(format!("says {says}, is {by}"), "RFC 7518 3.3", token, "invalid_signature"));
         }
     }
     for bound in RSA {
@@ -233,7 +233,7 @@ fn other_names() -> Vec<Case> {
         cases.push(case(format!("{alg} as ES256"), rule, posing, "unknown_key").keys(keys));
         let posing = signed("ES256", "k", &pair, alg);
         let keys = jwks([changed(pair.jwk("k"), json!({"crv": "P-256"})), PAIRS.ed.jwk("ed")]);
-        let expected = if alg == "ES256K" { "bad_signature" } else { "unknown_key" };
+        let expected = if alg == "ES256K" { "invalid_signature" } else { "unknown_key" };
         cases.push(case(format!("a {curve} key that says P-256"), "RFC 7518 6.2.1.2", posing, expected).keys(keys));
     }
     for alg in [json!(null), json!(1), json!(true), json!(["EdDSA"]), json!({"EdDSA": 1})] {

@@ -119,7 +119,7 @@ fn parts() -> Vec<Case> {
         cases.push(case(name, rule, token, "malformed"));
     }
     let header_thrice = [header; 3].join(".");
-    cases.push(case("the header three times", "RFC 7515 5.2", header_thrice, "bad_signature missing_claim"));
+    cases.push(case("the header three times", "RFC 7515 5.2", header_thrice, "invalid_signature missing_claim"));
     let latin = [token.as_bytes(), b"\xe9"].concat();
     cases.push(case("a byte that is no UTF-8", "RFC 7515 7.1", latin, "malformed"));
     for (name, end) in [("nothing after it", ""), ("a line end", "\n"), ("CR and LF", "\r\n"), ("spaces", "  \n")] {

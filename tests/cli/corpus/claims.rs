@@ -193,10 +193,15 @@ fn several_reasons() -> Vec<Case> {
     );
     vec![
         case("three claims", rule, ed(HEADER, &bad), reasons),
-        case("a forged one with three claims", rule, forged, format!("bad_signature {reasons}")),
+        case("a forged one with three claims", rule, forged, format!("invalid_signature {reasons}")),
         case("an unknown key with three claims", rule, unknown, format!("unknown_key {reasons}")),
         case("none with three claims", rule, none, format!("algorithm_not_allowed {reasons}")),
         case("a type, a demand and three claims", rule, typed, format!("unsupported_header wrong_type {reasons}")),
-        case("nearly all", rule, all, "bad_signature unsupported_header malformed wrong_type expired missing_claim"),
+        case(
+            "nearly all",
+            rule,
+            all,
+            "invalid_signature unsupported_header malformed wrong_type expired missing_claim",
+        ),
     ]
 }

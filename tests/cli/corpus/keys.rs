@@ -53,7 +53,7 @@ fn which_is_meant() -> Vec<Case> {
         ("none that fits", bare, vec![rsa.jwk("rsa")], "unknown_key"),
         ("none of that name", HEADER, vec![other_ed.jwk("b"), rsa.jwk("rsa")], "unknown_key"),
         ("the name is another kind's", HEADER, vec![rsa.jwk("ed"), ed.jwk("b")], "algorithm_not_allowed"),
-        ("the name is another key's", HEADER, vec![other_ed.jwk("ed"), ed.jwk("b")], "bad_signature"),
+        ("the name is another key's", HEADER, vec![other_ed.jwk("ed"), ed.jwk("b")], "invalid_signature"),
         ("two of one name, right first", HEADER, vec![ed.jwk("ed"), other_ed.jwk("ed")], "valid"),
         ("two of one name, right last", HEADER, vec![other_ed.jwk("ed"), ed.jwk("ed")], "valid"),
         ("two of one name and two kinds", HEADER, vec![rsa.jwk("ed"), ed.jwk("ed")], "valid"),
@@ -127,13 +127,13 @@ fn weak_rsa() -> Vec<Case> {
         ("2047 bits", [vec![0x7f], ones(255)].concat(), e.clone(), "weak_key"),
         ("1024 bits behind zeros", [vec![0; 128], ones(128)].concat(), e.clone(), "weak_key"),
         ("8193 bits", [vec![1], ones(1024)].concat(), e.clone(), "weak_key"),
-        ("8192 bits, another's", ones(1024), e.clone(), "bad_signature"),
+        ("8192 bits, another's", ones(1024), e.clone(), "invalid_signature"),
         ("an even modulus", even, e.clone(), "weak_key"),
         ("the exponent 1", n.clone(), vec![1], "weak_key"),
         ("the exponent 1 behind zeros", n.clone(), vec![0, 0, 1], "weak_key"),
         ("the exponent 2", n.clone(), vec![2], "weak_key"),
         ("an even exponent", n.clone(), vec![1, 0, 0], "weak_key"),
-        ("the exponent 3, another's", n.clone(), vec![3], "bad_signature"),
+        ("the exponent 3, another's", n.clone(), vec![3], "invalid_signature"),
         ("an exponent of 34 bits", n.clone(), vec![2, 0, 0, 0, 1], "weak_key"),
         ("an exponent as long as the modulus", n.clone(), n.clone(), "weak_key"),
         ("no exponent", n.clone(), vec![], "unknown_key"),
@@ -199,12 +199,12 @@ fn points() -> Vec<Case> {
         let zero = vec![0; size];
         let token = signed(alg, pair, &json!({"alg": alg, "kid": "k"}).to_string());
         for (name, x, y, expected) in [
-            ("off the curve", x.clone(), off, "bad_signature"),
-            ("at infinity, as zeros", zero.clone(), zero.clone(), "bad_signature"),
-            ("with x beyond the field", vec![0xff; size], y.clone(), "bad_signature"),
-            ("with y beyond the field", x.clone(), vec![0xff; size], "bad_signature"),
-            ("with x and y in each other's place", y.clone(), x.clone(), "bad_signature"),
-            ("with y zero", x.clone(), zero, "bad_signature"),
+            ("off the curve", x.clone(), off, "invalid_signature"),
+            ("at infinity, as zeros", zero.clone(), zero.clone(), "invalid_signature"),
+            ("with x beyond the field", vec![0xff; size], y.clone(), "invalid_signature"),
+            ("with y beyond the field", x.clone(), vec![0xff; size], "invalid_signature"),
+            ("with x and y in each other's place", y.clone(), x.clone(), "invalid_signature"),
+            ("with y zero", x.clone(), zero, "invalid_signature"),
             ("with a zero before x", [vec![0], x.clone()].concat(), y.clone(), "unknown_key"),
             ("with a zero before y", x.clone(), [vec![0], y.clone()].concat(), "unknown_key"),
             ("with x short", x[1..].to_vec(), y.clone(), "unknown_key"),
@@ -219,7 +219,7 @@ fn points() -> Vec<Case> {
     }
     let other = signed("ES256", &PAIRS.p256, r#"{"alg":"ES256","kid":"k"}"#);
     let keys = jwks([PAIRS.other_p256.jwk("k"), PAIRS.ed.jwk("ed")]);
-    cases.push(case("ES256: another point", "RFC 7515 5.2", other, "bad_signature").keys(keys));
+    cases.push(case("ES256: another point", "RFC 7515 5.2", other, "invalid_signature").keys(keys));
     cases
 }
 
@@ -320,7 +320,7 @@ fn pems() -> Vec<Case> {
         ),
         ("after a private key, which is passed over", "RFC 7468 10", format!("{private}{block}"), "valid"),
         ("beside another that fits", "RFC 7515 4.1.4", format!("{}{block}", other_ed.pem()), "unknown_key"),
-        ("of somebody else", "RFC 7515 5.2", other_ed.pem(), "bad_signature"),
+        ("of somebody else", "RFC 7515 5.2", other_ed.pem(), "invalid_signature"),
         ("of another kind", "RFC 8725 3.1", rsa.pem(), "unknown_key"),
         ("of small order", "RFC 8032 5.1.7", small([0; 32]), "weak_key"),
         ("a private key", "RFC 7468 10", private.into(), "refused"),

@@ -79,14 +79,14 @@ fn of_any_kind(alg: &str, pair: &SigningKey, kid: &str) -> Vec<Case> {
         .into_iter()
         .map(|(what, rule, changed)| {
             let token = format!("{input}.{}", b64(changed));
-            case(format!("{alg} with {what} as signature"), rule, token, "bad_signature")
+            case(format!("{alg} with {what} as signature"), rule, token, "invalid_signature")
         })
         .collect();
     let moved = format!("{another}.{}", b64(&signature));
-    cases.push(case(format!("{alg} moved to other claims"), "RFC 7515 5.2", moved, "bad_signature"));
+    cases.push(case(format!("{alg} moved to other claims"), "RFC 7515 5.2", moved, "invalid_signature"));
     let header = b64(json!({"alg": alg, "kid": kid, "typ": "JWT"}).to_string());
     let moved = format!("{header}.{payload}.{}", b64(&signature));
-    cases.push(case(format!("{alg} moved to another header"), "RFC 7515 5.2", moved, "bad_signature"));
+    cases.push(case(format!("{alg} moved to another header"), "RFC 7515 5.2", moved, "invalid_signature"));
     cases.push(case(format!("{alg} with an empty signature"), "RFC 7515 5.2", format!("{input}."), "malformed"));
     cases
 }
@@ -158,24 +158,24 @@ fn ecdsa() -> Vec<Case> {
             let token = format!("{input}.{}", b64(signature));
             cases.push(case(format!("{alg}: {what}"), "RFC 7518 3.4", token, expected));
         };
-        add("in DER", &der, "bad_signature");
-        add("r is zero", &[&zero, s].concat(), "bad_signature");
-        add("s is zero", &[r, &zero].concat(), "bad_signature");
-        add("r and s are one", &[&one[..], &one].concat(), "bad_signature");
-        add("r is the order", &[&order, s].concat(), "bad_signature");
-        add("s is the order", &[r, &order].concat(), "bad_signature");
-        add("r and s are the order", &[&order[..], &order].concat(), "bad_signature");
-        add("r and s change places", &[s, r].concat(), "bad_signature");
-        add("r twice", &[r, r].concat(), "bad_signature");
-        add("s is less by one", &[r, &minus(s, &one)].concat(), "bad_signature");
-        add("r and s with sixteen zeros before each", &padded, "bad_signature");
+        add("in DER", &der, "invalid_signature");
+        add("r is zero", &[&zero, s].concat(), "invalid_signature");
+        add("s is zero", &[r, &zero].concat(), "invalid_signature");
+        add("r and s are one", &[&one[..], &one].concat(), "invalid_signature");
+        add("r is the order", &[&order, s].concat(), "invalid_signature");
+        add("s is the order", &[r, &order].concat(), "invalid_signature");
+        add("r and s are the order", &[&order[..], &order].concat(), "invalid_signature");
+        add("r and s change places", &[s, r].concat(), "invalid_signature");
+        add("r twice", &[r, r].concat(), "invalid_signature");
+        add("s is less by one", &[r, &minus(s, &one)].concat(), "invalid_signature");
+        add("r and s with sixteen zeros before each", &padded, "invalid_signature");
         // ECDSA has two signatures for each that is made; RFC 7518 does not single one out.
         add("s counted from the order down", &[r, &minus(&order, s)].concat(), "valid");
     }
     let (input, _) = token("ES256", &PAIRS.p256, "p256", json!({}));
     let longer = PAIRS.p384.sign("ES384", input.as_bytes());
     let token = format!("{input}.{}", b64(longer));
-    cases.push(case("ES256 with a P-384 signature", "RFC 7518 3.4", token, "bad_signature"));
+    cases.push(case("ES256 with a P-384 signature", "RFC 7518 3.4", token, "invalid_signature"));
     cases
 }
 
@@ -200,7 +200,7 @@ fn ed25519() -> Vec<Case> {
     .into_iter()
     .map(|(what, signature)| {
         let token = format!("{input}.{}", b64(signature));
-        case(format!("EdDSA: {what}"), "RFC 8032 5.1.7", token, "bad_signature")
+        case(format!("EdDSA: {what}"), "RFC 8032 5.1.7", token, "invalid_signature")
     })
     .collect()
 }
@@ -217,12 +217,12 @@ fn rsa() -> Vec<Case> {
         let more = if more[0] == 0 { &more[1..] } else { &more };
         for (what, changed) in [("the signature and the modulus", more), ("the modulus", &n), ("one", &wide(&[1]))] {
             let token = format!("{input}.{}", b64(changed));
-            cases.push(case(format!("{alg}: {what}"), "RFC 8017 5.2.2", token, "bad_signature"));
+            cases.push(case(format!("{alg}: {what}"), "RFC 8017 5.2.2", token, "invalid_signature"));
         }
         let mut nothing = vec![0; n.len()];
         nothing[n.len() - 1] = 1;
         let token = format!("{input}.{}", b64(nothing));
-        cases.push(case(format!("{alg}: the number one"), "RFC 8017 5.2.2", token, "bad_signature"));
+        cases.push(case(format!("{alg}: the number one"), "RFC 8017 5.2.2", token, "invalid_signature"));
     }
     cases
 }

@@ -30,7 +30,7 @@ fn expect_token_for(home: &Sandbox, algorithm: &str, resource: &str) {
     forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
     let forged = String::from_utf8(forged).expect("text");
     let verdict = home.run_with(&["verify", "-", "--profile", "work", "--json"], &forged).exits(4).json();
-    assert_eq!(verdict["reasons"][0]["code"], "bad_signature", "{verdict}");
+    assert_eq!(verdict["reasons"][0]["code"], "invalid_signature", "{verdict}");
 }
 
 #[test]

@@ -1,0 +1,78 @@
+//! The results of the checks of one token: the reasons for a denial and, for `--explain`, each check.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::reason::Reason;
+use crate::ui::sanitize_for_terminal;
+
+/// The result of one check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckResult {
+    /// The token passed it.
+    Ok,
+    /// It is a reason for a denial.
+    Denied,
+}
+
+impl fmt::Display for CheckResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Ok => "ok",
+            Self::Denied => "denied",
+        })
+    }
+}
+
+/// One check, in the order in which they were made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Step {
+    /// What was checked: a stable word, and for a claim its name.
+    pub check: &'static str,
+    /// The result.
+    pub outcome: CheckResult,
+    /// What was expected and what was found, on one line.
+    pub message: String,
+}
+
+/// Collects the results of the checks of one token. Steps are only recorded where they are wanted.
+#[derive(Debug, Default)]
+pub struct Checks {
+    /// The reasons for a denial so far.
+    pub reasons: Vec<Reason>,
+    /// Each check so far, where they are recorded.
+    pub steps: Option<Vec<Step>>,
+}
+
+impl Checks {
+    /// Creates an empty collection, which records steps where `explained`.
+    #[must_use]
+    pub fn new(explained: bool) -> Self {
+        Self { reasons: Vec::new(), steps: explained.then(Vec::new) }
+    }
+
+    /// Adds a reason for a denial.
+    pub fn deny(&mut self, check: &'static str, reason: Reason) {
+        if let Some(steps) = &mut self.steps {
+            steps.push(Step { check, outcome: CheckResult::Denied, message: reason.message.clone() });
+        }
+        self.reasons.push(reason);
+    }
+
+    /// Adds a check that the token passed. `message` is only called where steps are recorded.
+    pub fn pass<S: AsRef<str>>(&mut self, check: &'static str, message: impl FnOnce() -> S) {
+        if let Some(steps) = &mut self.steps {
+            let message = sanitize_for_terminal(message().as_ref(), Reason::MAX_LENGTH);
+            steps.push(Step { check, outcome: CheckResult::Ok, message });
+        }
+    }
+
+    /// Returns the reasons in the order of their codes.
+    #[must_use]
+    pub fn into_reasons(mut self) -> Vec<Reason> {
+        self.reasons.sort_by_key(|reason| reason.code);
+        self.reasons
+    }
+}
