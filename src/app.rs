@@ -205,7 +205,7 @@ impl App {
             (None, _) => KeySource::Default(paths.default_key_file.clone()),
         };
         Ok(Stores {
-            keychain: Arc::new(Keychain::new(KEYCHAIN_LIMIT).taking_turns(paths.data.join("keychain.turn"))),
+            keychain: Arc::new(Keychain::new(KEYCHAIN_LIMIT).with_queue(paths.data.join("keychain.queue"))),
             file: Arc::new(FileStore::new(paths.sessions, key)),
         })
     }

@@ -1,4 +1,4 @@
-//! Time: what hour it is, how much has passed, and waiting. Nothing else reads a clock.
+//! The clocks: wall clock, uptime, monotonic clock and waiting. No other module reads a clock.
 
 use std::fmt;
 use std::future::Future;
@@ -7,19 +7,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// A moment in whole seconds since 1970-01-01T00:00:00Z, RFC 7519's NumericDate without its fraction.
+/// A time in whole seconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UnixTime(pub i64);
 
 impl UnixTime {
-    /// This moment and `duration` more, in whole seconds; stops at the end of representable time.
+    /// Adds `duration` in whole seconds. Saturates.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)))
     }
 
-    /// How long until `later`; zero where it has passed.
+    /// Returns how long it is until `later`, or zero where that is earlier.
     #[must_use]
     pub fn until(self, later: Self) -> Duration {
         Duration::from_secs(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
@@ -36,17 +36,17 @@ impl fmt::Display for UnixTime {
     }
 }
 
-/// How long this run of the machine has lasted, sleep included, whatever anybody set the wall clock to.
+/// How long ago the machine was booted, including suspend. Independent of the wall clock.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uptime {
-    /// Which run of the machine.
+    /// The ID of the boot.
     pub boot: String,
-    /// For how many whole seconds.
+    /// Whole seconds since then.
     pub seconds: u64,
 }
 
 impl Uptime {
-    /// How much later `later` is, in the same run of the machine.
+    /// Returns how much later `later` is. Both must have the same boot ID.
     #[must_use]
     pub fn since(&self, later: &Self) -> Duration {
         Duration::from_secs(later.seconds.saturating_sub(self.seconds))
@@ -56,32 +56,32 @@ impl Uptime {
 /// A wait in progress.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Where time comes from.
+/// A source of time.
 pub trait Clock: Send + Sync {
-    /// The wall clock, which a user or an NTP daemon may set back.
+    /// Returns the wall clock's time, which may be set back.
     fn now(&self) -> UnixTime;
 
-    /// How long the machine has been up; `None` where the system does not tell.
+    /// Returns the uptime. `None` where the system does not provide it.
     fn uptime(&self) -> Option<Uptime> {
         None
     }
 
-    /// A clock that only goes forward, for measuring waits.
+    /// Returns the monotonic clock's time, to measure durations.
     fn monotonic(&self) -> Instant;
 
-    /// Waits without holding a thread. Needs a tokio runtime.
+    /// Waits for `duration`. Needs a tokio runtime.
     fn sleep(&self, duration: Duration) -> Sleep;
 
-    /// Waits until the wall clock shows `moment`: also where the machine slept past it. Comes back early when somebody
-    /// sets the clock, and may for other reasons: look at the clock again. Needs a tokio runtime.
-    fn until(&self, moment: UnixTime) -> Sleep;
+    /// Waits until the wall clock shows `time`, also across a suspend. May return early, for example when the clock is set, so
+    /// the caller checks the clock again. Needs a tokio runtime.
+    fn until(&self, time: UnixTime) -> Sleep;
 }
 
-/// The machine's own clocks.
+/// The machine's clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
-#[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
+#[allow(clippy::disallowed_methods, reason = "the only module that reads clocks")]
 impl Clock for SystemClock {
     fn now(&self) -> UnixTime {
         let seconds = match SystemTime::now().duration_since(UNIX_EPOCH) {
@@ -106,33 +106,33 @@ impl Clock for SystemClock {
         Box::pin(tokio::time::sleep(duration))
     }
 
-    fn until(&self, moment: UnixTime) -> Sleep {
-        let look = Box::pin(tokio::time::sleep(self.now().until(moment).min(MAX_LOOK)));
+    fn until(&self, time: UnixTime) -> Sleep {
+        let poll = Box::pin(tokio::time::sleep(self.now().until(time).min(MAX_POLL)));
         #[cfg(target_os = "linux")]
-        if let Some(alarm) = alarm(moment) {
+        if let Some(alarm) = alarm(time) {
             return Box::pin(async move {
                 #[allow(
                     deprecated,
-                    reason = "its successor is an unsafe function, and an owned descriptor is what it needs"
+                    reason = "its replacement is an unsafe function; this descriptor is owned, as that requires"
                 )]
                 let alarm = tokio::io::unix::AsyncFd::new(alarm);
                 match alarm {
                     Ok(alarm) => drop(alarm.readable().await),
-                    Err(_) => look.await,
+                    Err(_) => poll.await,
                 }
             });
         }
-        // A timer of the runtime stands still while the machine sleeps: look at the clock now and then.
-        look
+        // The runtime's timers stop during a suspend, so the caller must check the clock from time to time.
+        poll
     }
 }
 
-/// How long a wait for a moment goes on without a look at the clock, where the system has no alarm for it.
-const MAX_LOOK: Duration = Duration::from_secs(10);
+/// How long to wait without checking the clock where the system has no alarm.
+const MAX_POLL: Duration = Duration::from_secs(10);
 
-/// A descriptor that can be read once the wall clock shows `moment`, or was set.
+/// Returns a descriptor that becomes readable when the wall clock shows `time` or is set.
 #[cfg(target_os = "linux")]
-fn alarm(moment: UnixTime) -> Option<std::os::fd::OwnedFd> {
+fn alarm(time: UnixTime) -> Option<std::os::fd::OwnedFd> {
     use rustix::time::{
         Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
     };
@@ -140,8 +140,8 @@ fn alarm(moment: UnixTime) -> Option<std::os::fd::OwnedFd> {
     let alarm = timerfd_create(TimerfdClockId::Realtime, flags).ok()?;
     let at = Itimerspec {
         it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-        // A nanosecond more: zero would take the alarm back.
-        it_value: Timespec { tv_sec: moment.0.max(0), tv_nsec: 1 },
+        // One nanosecond more, because zero would disarm the timer.
+        it_value: Timespec { tv_sec: time.0.max(0), tv_nsec: 1 },
     };
     timerfd_settime(&alarm, TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET, &at).ok()?;
     Some(alarm)
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shows_rfc_3339_and_survives_the_absurd() {
+    fn time_is_displayed_as_rfc_3339() {
         assert_eq!(UnixTime(1_700_000_000).to_string(), "2023-11-14T22:13:20Z");
         assert_eq!(UnixTime(i64::MAX).to_string(), "9223372036854775807 seconds after 1970");
     }

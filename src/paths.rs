@@ -1,4 +1,4 @@
-//! What the environment says, and where authctl's files are: read once, here, and handed down.
+//! The environment variables that authctl reads, and the paths of its files. No other module reads the environment.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,40 +8,40 @@ use directories::ProjectDirs;
 
 use crate::secret::Secret;
 
-/// The environment variables that authctl obeys, as they were when it started. Empty ones count as unset.
+/// The environment variables that authctl reads, as they were at start. Empty ones count as unset.
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
-    /// `AUTHCTL_PROFILE`: the profile where none is named.
+    /// `AUTHCTL_PROFILE`: the default profile.
     pub profile: Option<String>,
     /// `AUTHCTL_CONFIG`: the configuration file.
     pub config: Option<PathBuf>,
     /// `AUTHCTL_STORE`: the store for new profiles.
     pub store: Option<String>,
-    /// `AUTHCTL_KEY_FILE`: the age identity that the `file` store seals to.
+    /// `AUTHCTL_KEY_FILE`: the age identity file of the `file` store.
     pub key_file: Option<PathBuf>,
-    /// `CREDENTIALS_DIRECTORY`: where systemd puts a service's credentials.
+    /// `CREDENTIALS_DIRECTORY`: the directory of a systemd service's credentials.
     pub credentials_directory: Option<PathBuf>,
-    /// `AUTHCTL_NO_INPUT`: never ask anybody anything.
+    /// `AUTHCTL_NO_INPUT`: never prompt.
     pub no_input: bool,
-    /// `AUTHCTL_TOKEN`: an access token handed in, used as it is.
+    /// `AUTHCTL_TOKEN`: a supplied access token, used as it is.
     pub token: Option<Secret>,
     /// `NO_COLOR`, or `TERM=dumb`.
     pub no_color: bool,
-    /// `CLICOLOR_FORCE`: colour even where the output is no terminal.
+    /// `CLICOLOR_FORCE`: colour even where the output is not a terminal.
     pub force_color: bool,
     /// `TERM=dumb`: a terminal without cursor movement.
     pub dumb_terminal: bool,
-    /// What decides whether a browser is opened on this machine.
+    /// What decides whether a browser can be opened on this machine.
     pub surroundings: Surroundings,
     /// `AUTHCTL_SOCK`: the agent's socket.
     pub agent_socket: Option<PathBuf>,
-    /// The directory that authctl was started in.
+    /// The working directory at start.
     pub directory: Option<PathBuf>,
-    /// Those of `XDG_CONFIG_HOME` and `XDG_DATA_HOME` that are whole paths; others count as unset.
+    /// Those of `XDG_CONFIG_HOME` and `XDG_DATA_HOME` that are absolute paths. Others count as unset.
     pub base_directories: Vec<(&'static str, PathBuf)>,
 }
 
-#[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
+#[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
 impl Environment {
     /// Reads the process's environment.
     #[must_use]
@@ -80,20 +80,18 @@ impl Environment {
     }
 }
 
-/// The variables that decide about the proxy of https requests. Not to be printed: a proxy's address may hold a password.
+/// The variables that select the proxy of https requests. No `Debug`: a proxy's URL may contain a password.
 #[derive(Default)]
 pub struct ProxyVariables {
-    /// The one that counts for the HTTP client, and its value: `HTTPS_PROXY`, or where that says nothing `ALL_PROXY`, each
-    /// in capitals first.
+    /// The variable that the HTTP client uses, and its value: `HTTPS_PROXY`, else `ALL_PROXY`, each in upper case first.
     pub https: Option<(&'static str, OsString)>,
-    /// `NO_PROXY`: the hosts that need none.
+    /// `NO_PROXY`: the hosts that are reached without it.
     pub none_for: String,
-    /// `REQUEST_METHOD`: a web server has started this, and what the HTTP client takes from the environment may be a
-    /// request's.
+    /// `REQUEST_METHOD`: a web server has started this process as CGI, and the client of a request may have set `HTTP_PROXY`.
     pub for_a_request: bool,
 }
 
-#[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
+#[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
 impl ProxyVariables {
     /// Reads the process's environment.
     #[must_use]
@@ -110,30 +108,30 @@ impl ProxyVariables {
     }
 }
 
-/// `SSL_CERT_FILE`: the certificate authorities that are trusted instead of the platform's; on macOS that asks nobody.
-#[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
+/// Returns `SSL_CERT_FILE`: the certificate authorities that replace the platform's. Ignored on macOS.
+#[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
 #[must_use]
 pub fn authorities_file() -> Option<PathBuf> {
     let named = env::var_os("SSL_CERT_FILE").filter(|value| !value.is_empty());
     named.filter(|_| !cfg!(target_os = "macos")).map(PathBuf::from)
 }
 
-/// `SSL_CERT_DIR`: directories of them, as they are listed there.
-#[allow(clippy::disallowed_methods, reason = "the room that the ban points to")]
+/// Returns the directories in `SSL_CERT_DIR`.
+#[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
 #[must_use]
 pub fn authorities_directories() -> Vec<PathBuf> {
     let named = env::var_os("SSL_CERT_DIR").filter(|value| !value.is_empty());
     named.map(|value| env::split_paths(&value).collect()).unwrap_or_default()
 }
 
-/// Where the person is, as far as the environment tells, and what there is to open a browser with.
+/// Where the user is, by the environment, and what can open a browser.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
-    /// `BROWSER` names one. It is obeyed in a container and in WSL too: editors that run there set it.
+    /// `BROWSER` is set. It is used in a container and in WSL too, where editors set it.
     pub browser_named: bool,
-    /// A graphical session is there to open a browser in.
+    /// There is a graphical session.
     pub display: bool,
-    /// `SSH_CONNECTION` or `SSH_TTY`: the person sits at another machine.
+    /// `SSH_CONNECTION` or `SSH_TTY`: the user is at another machine.
     pub ssh: bool,
     /// `WSL_DISTRO_NAME` or `WSL_INTEROP`: this is Linux inside Windows.
     pub wsl: bool,
@@ -143,16 +141,16 @@ pub struct Surroundings {
     pub search_path: OsString,
 }
 
-/// Why no browser is opened on this machine unless it is asked for. Each reads as the beginning of a sentence.
+/// Why no browser is opened on this machine without an option. The messages begin a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Elsewhere {
-    /// The person sits at another machine.
+    /// The user is at another machine.
     #[error("You are over SSH")]
     Ssh,
-    /// Linux inside Windows, and nothing that opens Windows's browser.
+    /// WSL, and nothing opens a browser in Windows.
     #[error("This is WSL, and neither BROWSER, wslview nor rundll32.exe is there to open a browser in Windows")]
     Wsl,
-    /// A container into which no display was handed.
+    /// A container without a display.
     #[error("This is a container without a display")]
     Container,
     /// No graphical session.
@@ -160,14 +158,14 @@ pub enum Elsewhere {
     NoDisplay,
 }
 
-/// What opens an address in Windows's browser from WSL, with the arguments before the address; the best first.
+/// What opens a URL in a Windows browser from WSL, with the arguments before the URL, in order of preference.
 const WINDOWS_OPENERS: [(&str, &[&str]); 2] = [("wslview", &[]), ("rundll32.exe", &["url.dll,FileProtocolHandler"])];
 
 impl Surroundings {
-    /// Why no browser is opened here; `None` where one is.
+    /// Returns why no browser can be opened here, or `None` where one can.
     #[must_use]
     pub fn elsewhere(&self) -> Option<Elsewhere> {
-        // Docker and Podman leave these in each container.
+        // Docker and Podman create these in each container.
         self.elsewhere_if(|| ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists()))
     }
 
@@ -187,8 +185,8 @@ impl Surroundings {
         })
     }
 
-    /// In WSL, the program that opens an address in Windows's browser, and its arguments before the address. `None`
-    /// where `BROWSER` names what to use instead.
+    /// Returns the program that opens a URL in a Windows browser from WSL, and its arguments before the URL. `None` where
+    /// `BROWSER` is set.
     #[must_use]
     pub fn windows_opener(&self) -> Option<(PathBuf, &'static [&'static str])> {
         if !self.wsl || self.browser_named {
@@ -201,61 +199,60 @@ impl Surroundings {
     }
 }
 
-/// The variables that hold tokens, which a command run by `authctl exec` must not inherit from authctl's own caller.
+/// The variables that contain tokens. A command run by `authctl exec` does not inherit them.
 pub const TOKEN_VARIABLES: [&str; 1] = ["AUTHCTL_TOKEN"];
 
-/// The variable that names the `file` store's key.
+/// The variable with the key file of the `file` store.
 pub const KEY_FILE_VARIABLE: &str = "AUTHCTL_KEY_FILE";
 
-/// The variable that says where the agent's socket is.
+/// The variable with the path of the agent's socket.
 pub const AGENT_SOCKET_VARIABLE: &str = "AUTHCTL_SOCK";
 
-/// The variables of the XDG Base Directory Specification that say where the configuration and the sessions are.
+/// The variables of the XDG Base Directory Specification for the configuration and the sessions.
 const BASE_DIRECTORY_VARIABLES: [&str; 2] = ["XDG_CONFIG_HOME", "XDG_DATA_HOME"];
 
-/// No home directory is known, so there is no place for files.
+/// There is no home directory for authctl's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no home directory is known, so there is no place for authctl's files")]
+#[error("cannot find the home directory")]
 pub struct NoHome;
 
-/// Where authctl's files are.
+/// The paths of authctl's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
-    /// The profiles.
+    /// The configuration.
     pub config_file: PathBuf,
-    /// The `file` store's own key, where nobody gave one.
+    /// The `file` store's key where the user provides none.
     pub default_key_file: PathBuf,
     /// The `file` store's sessions.
     pub sessions: PathBuf,
-    /// One lock file a profile.
+    /// The directory of lock files, one for each profile.
     pub locks: PathBuf,
-    /// Holds `config.lock`, which writers of the configuration take.
+    /// The directory of the data. Contains `config.lock`, which writers of the configuration hold.
     pub data: PathBuf,
-    /// Hashes of tokens that were logged out before they expired.
+    /// The list of revoked tokens.
     pub revoked_file: PathBuf,
-    /// The agent's socket, where nobody named another.
+    /// The agent's default socket.
     pub agent_socket: PathBuf,
-    /// The user's own services: systemd's units, or launchd's agents.
+    /// The directory of the user's services: systemd units, or launchd agents.
     pub services: PathBuf,
 }
 
 impl Paths {
-    /// The platform's directories (on Linux the XDG base directories), with `config_file` instead of the usual one
-    /// where given.
+    /// Finds the platform's directories (on Linux the XDG base directories). `config_file` replaces the default one.
     ///
     /// # Errors
     /// [`NoHome`].
     pub fn locate(config_file: Option<&Path>) -> Result<Self, NoHome> {
         let dirs = ProjectDirs::from("", "", "authctl").ok_or(NoHome)?;
         let run = dirs.runtime_dir().map(Path::to_path_buf);
-        let usual = Self::within(dirs.config_dir(), dirs.data_local_dir().to_path_buf(), run);
+        let default = Self::within(dirs.config_dir(), dirs.data_local_dir().to_path_buf(), run);
         Ok(match config_file {
-            Some(file) => Self { config_file: file.to_path_buf(), ..usual },
-            None => usual,
+            Some(file) => Self { config_file: file.to_path_buf(), ..default },
+            None => default,
         })
     }
 
-    /// `run` is the platform's directory for sockets, where it has one that is gone after a reboot.
+    /// `run` is the platform's directory for sockets, if it has one that is emptied at boot.
     fn within(config: &Path, data: PathBuf, run: Option<PathBuf>) -> Self {
         Self {
             services: match config.parent() {
@@ -275,10 +272,10 @@ impl Paths {
     }
 }
 
-/// A home of one's own, for the demo: the variables that make another authctl live in it, and the paths it then has.
+/// A separate home directory, for the demo.
 #[cfg(feature = "dev-issuer")]
 impl Paths {
-    /// The variables, besides which the other authctl needs none.
+    /// Returns the environment variables with which authctl uses `home`.
     #[must_use]
     pub fn environment_below(home: &Path) -> [(&'static str, PathBuf); 4] {
         [
@@ -289,7 +286,7 @@ impl Paths {
         ]
     }
 
-    /// Where the files are then.
+    /// Returns the paths of its files.
     #[must_use]
     pub fn below(home: &Path) -> Self {
         let (config, data) = if cfg!(target_os = "macos") {
@@ -308,7 +305,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_keep_apart_what_is_configured_and_what_is_kept() {
+    fn configuration_and_data_are_in_separate_directories() {
         let paths = Paths::within(Path::new("/c"), PathBuf::from("/d"), None);
         assert_eq!(paths.config_file, Path::new("/c/config.toml"));
         assert_eq!(paths.default_key_file, Path::new("/c/authctl.key"));
@@ -320,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_is_opened_where_the_person_is() {
+    fn browser_is_opened_only_where_the_user_is() {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("wslview"), "").expect("written");
         let helped = dir.path().as_os_str().to_owned();

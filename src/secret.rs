@@ -1,4 +1,4 @@
-//! The one place where secrets live: text that is wiped when dropped and never shows itself.
+//! Secrets in memory: wiped when dropped, and redacted in debug output.
 
 use std::fmt;
 
@@ -7,25 +7,25 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// A token, password, code, verifier or key.
 ///
-/// It is wiped when dropped. `Debug` prints `<redacted>`; there is no `Display` and no `Serialize`, so it reaches a
-/// wire, a file or a screen only through [`Secret::expose`].
+/// Wiped when dropped. `Debug` prints `<redacted>`. There is no `Display` and no `Serialize`: a secret is sent, stored or
+/// printed only through [`Secret::expose`].
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes ownership of `text`; the caller keeps no copy.
+    /// Wraps `text`, of which the caller must have no copy.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The secret itself. Stands on the line that sends, stores, compares or prints it, and nowhere else.
+    /// Returns the secret. Called only on the line that sends, stores, compares or prints it.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is nothing in it.
+    /// Returns whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -54,7 +54,7 @@ impl<'de> Deserialize<'de> for Secret {
                 f.write_str("a string")
             }
 
-            // serde's own messages quote the value they refuse; a secret of the wrong type is refused without it.
+            // A number must be rejected here: serde's own messages quote the value.
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
                 Ok(Secret(text.to_owned()))
             }
@@ -75,35 +75,35 @@ impl<'de> Deserialize<'de> for Secret {
                 Err(E::custom("expected a string, found a number"))
             }
         }
-        // Not `deserialize_string`: serde_json would refuse a number before the visitor sees it, and quote it.
+        // Not `deserialize_string`, with which serde_json itself would reject a number and quote it.
         deserializer.deserialize_any(Text)
     }
 }
 
-/// Bytes that hold secrets, such as a reply's body or a session on its way to the store. Wiped when dropped.
+/// Bytes that contain secrets, such as a response body or a serialized session. Wiped when dropped.
 #[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
 pub struct SecretBytes(Vec<u8>);
 
 impl SecretBytes {
-    /// Takes ownership of `bytes`; the caller keeps no copy.
+    /// Wraps `bytes`, of which the caller must have no copy.
     #[must_use]
     pub fn new(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// Empty, with room for `capacity` bytes before it has to grow.
+    /// Creates an empty buffer for `capacity` bytes.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
         Self(Vec::with_capacity(capacity))
     }
 
-    /// The bytes themselves. Stands on the line that sends, stores or parses them.
+    /// Returns the bytes. Called only on the line that sends, stores or parses them.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// Appends `more`, wiping the old allocation when it has to grow.
+    /// Appends `more`. Wipes the old allocation where a new one is needed.
     pub fn extend(&mut self, more: &[u8]) {
         if self.0.capacity() - self.0.len() < more.len() {
             let mut grown = Vec::with_capacity((self.0.len() + more.len()).max(self.0.capacity() * 2));
@@ -137,14 +137,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_never_shows_the_secret() {
+    fn debug_output_is_redacted() {
         let secret = Secret::new("hunter2".into());
         assert_eq!(format!("{secret:?} {:?}", Some(&secret)), "<redacted> Some(<redacted>)");
         assert_eq!(format!("{:?}", SecretBytes::new(b"hunter2".to_vec())), "<redacted>");
     }
 
     #[test]
-    fn a_secret_of_the_wrong_type_is_refused_without_being_quoted() {
+    fn errors_do_not_quote_a_secret_of_the_wrong_type() {
         for json in ["4711", "-4711", "4711.5", "[\"4711\"]", "{\"a\":\"4711\"}"] {
             let error = serde_json::from_str::<Secret>(json).expect_err(json).to_string();
             assert!(!error.contains("4711"), "{error}");
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_grow_without_losing_any() {
+    fn bytes_survive_growth() {
         let mut bytes = SecretBytes::default();
         for n in 0..1000u16 {
             bytes.extend(&n.to_be_bytes());

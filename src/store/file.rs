@@ -15,11 +15,12 @@ use super::{Damage, MAX_BYTES, Store, StoreError};
 use crate::fs::{AtomicFile, create_private_dir, sync_dir};
 use crate::model::{ProfileName, RecordName, Session, SessionFormatError, StoreKind};
 use crate::secret::SecretBytes;
+use crate::ui::shell_word;
 
-/// Keeps the session of a profile in `DIR/PROFILE.age`, mode 0600. `age -d -i KEY DIR/PROFILE.age` shows it.
+/// Stores the session of a profile in `DIR/PROFILE.age`, mode 0600. `age -d -i KEY DIR/PROFILE.age` decrypts it.
 ///
-/// A key beside the sessions protects them where they are copied without it, as in a backup of one directory, and from
-/// nobody who can read both; a passphrase protects from that too.
+/// A key file protects the sessions where they are copied without it, as in a backup of one directory, but not from a reader
+/// of both. A passphrase protects from that too.
 #[derive(Debug)]
 pub struct FileStore {
     dir: PathBuf,
@@ -28,7 +29,7 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// A store of files in `dir`, sealed to `key`. Touches nothing yet; `dir` is made at the first write, mode 0700.
+    /// Creates a store of files in `dir`, encrypted to `key`. The directory is created at the first write, mode 0700.
     #[must_use]
     pub fn new(dir: PathBuf, key: KeySource) -> Self {
         Self { dir, key, reserved: Mutex::default() }
@@ -42,14 +43,14 @@ impl FileStore {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the directory where it is missing, and refuses one in which others could put files of theirs.
+    /// Creates the directory where it is missing, and refuses one that other users can write to.
     fn prepare_dir(&self) -> Result<(), StoreError> {
-        let failed = |e| StoreError::io("make the directory", &self.dir, e);
+        let failed = |e| StoreError::io("create the directory", &self.dir, e);
         create_private_dir(&self.dir).map_err(failed)?;
         let mode = self.dir.metadata().map_err(failed)?.mode() & 0o7777;
         if mode & 0o022 != 0 {
-            let dir = self.dir.display();
-            let detail = format!("others can write to {dir} (mode {mode:04o}); run `chmod 700` on it");
+            let dir = shell_word(&self.dir.display().to_string());
+            let detail = format!("other users can write to {dir} (mode {mode:04o}); run `chmod 700 {dir}`");
             return Err(StoreError::Refused { detail });
         }
         Ok(())
@@ -62,7 +63,7 @@ impl FileStore {
         AtomicFile::beside(&path).map_err(|e| StoreError::io("create a file beside", &path, e))
     }
 
-    /// What is kept as `item`, opened.
+    /// Reads and decrypts `item`.
     fn read_item(&self, item: &str) -> Result<Option<SecretBytes>, StoreError> {
         let path = self.path(item);
         let failed = |e: io::Error| StoreError::io("read", &path, e);
@@ -73,7 +74,7 @@ impl FileStore {
             Err(e) => return Err(failed(e.into())),
         };
         if !file.metadata().map_err(failed)?.is_file() {
-            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "no regular file")));
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
         let damaged = |damage| StoreError::Damaged { location: path.display().to_string(), damage };
         let mut sealed = Vec::new();
@@ -85,10 +86,10 @@ impl FileStore {
         Ok(Some(SecretBytes::new(std::mem::take(&mut *plain))))
     }
 
-    /// Seals `plain` and puts it in the place of `item`, in the file that was reserved for it if one was.
+    /// Encrypts `plain` and replaces `item` with it, in the file that was reserved for it if there is one.
     fn write_item(&self, item: &str, plain: &SecretBytes, reserved: Option<AtomicFile>) -> Result<(), StoreError> {
         let path = self.path(item);
-        // Before the key: it may live in the same directory, which is then made with this mode.
+        // Before the key, which may be created in the same directory.
         self.prepare_dir()?;
         let sealed = self.key.load_or_create()?.seal(plain.expose())?;
         let next = match reserved {
@@ -112,7 +113,7 @@ impl Store for FileStore {
     }
 
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
-        // Apart from the call: a temporary agent_lock would be held over it.
+        // A statement of its own: the mutex must not be locked during the call.
         let reserved = self.reserved().remove(profile);
         self.write_item(profile.as_str(), &session.to_stored(), reserved)
     }
@@ -154,8 +155,8 @@ impl Store for FileStore {
     }
 }
 
-/// At least as long as the `age` file of `bytes` of plain text: a header of less than 512 bytes, and 16 bytes for each
-/// 64 KiB begun.
+/// Returns at least the length of the `age` file of `bytes` of plain text: a header of less than 512 bytes, and 16 bytes for
+/// each 64 KiB or part of it.
 fn sealed_length(bytes: usize) -> u64 {
     let bytes = bytes as u64;
     bytes.saturating_add(bytes / 4096).saturating_add(1024)
@@ -210,12 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn written_read_replaced_deleted() {
+    fn session_is_written_read_replaced_and_deleted() {
         let place = Place::new();
         let store = place.store();
         assert!(store.read(&work()).expect("works").is_none());
         assert!(!store.delete(&work()).expect("works"));
-        assert!(!place.key().exists(), "reading makes no key");
+        assert!(!place.key().exists(), "reading creates no key");
         for text in ["first", "second", &"x".repeat(1 << 20)] {
             store.write(&work(), &session(text)).expect("written");
             assert_eq!(token(&place.store()), text);
@@ -228,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_age_tool_opens_it_and_the_token_is_not_in_it() {
+    fn age_decrypts_the_file_and_the_token_is_not_in_it() {
         let place = Place::new();
         place.store().write(&work(), &session("very-secret")).expect("written");
         let raw = std::fs::read(place.file()).expect("readable");
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn any_flipped_bit_and_any_cut_is_damage_and_deletes_nothing() {
+    fn changed_and_truncated_files_are_damaged_and_not_removed() {
         let place = Place::new();
         let store = place.store();
         store.write(&work(), &session("t")).expect("written");
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn links_and_open_directories_are_refused() {
+    fn symbolic_links_and_writable_directories_are_refused() {
         let place = Place::new();
         place.store().write(&work(), &session("t")).expect("written");
         let elsewhere = place.dir.path().join("elsewhere");
@@ -286,27 +287,21 @@ mod tests {
     }
 
     #[test]
-    fn leftovers_of_the_dead_go_and_those_of_the_living_stay() {
+    fn reservation_lasts_as_long_as_its_store() {
         let place = Place::new();
-        let living = place.store();
-        living.reserve(&work(), 1000).expect("reserved");
-        std::fs::write(place.sessions().join(".work.age.1-0.next"), "left").expect("write");
-        std::fs::write(place.sessions().join(".other.age.1-0.next"), "another profile's").expect("write");
+        let store = place.store();
+        store.reserve(&work(), 1000).expect("reserved");
         place.store().write(&work(), &session("theirs")).expect("written");
-        let mut names = place.names();
-        names.sort();
-        assert_eq!(names.len(), 3, "{names:?}");
-        assert_eq!(names[0], ".other.age.1-0.next");
-        assert_eq!(names[2], "work.age");
-        living.write(&work(), &session("mine")).expect("the reserved file is still there");
-        assert_eq!(token(&living), "mine");
-        living.reserve(&work(), 1000).expect("reserved");
-        drop(living);
-        assert_eq!(place.names().len(), 2, "a reservation goes with its store");
+        assert_eq!(place.names().len(), 2, "the reserved file is not removed by others");
+        store.write(&work(), &session("mine")).expect("written");
+        assert_eq!(token(&store), "mine");
+        store.reserve(&work(), 1000).expect("reserved");
+        drop(store);
+        assert_eq!(place.names(), ["work.age"]);
     }
 
     #[test]
-    fn readers_never_see_half_a_session() {
+    fn readers_never_see_a_partial_session() {
         let place = Place::new();
         place.store().write(&work(), &session(&"0".repeat(100_000))).expect("written");
         std::thread::scope(|scope| {
@@ -327,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_reserved_is_enough() {
+    fn reserved_length_is_enough() {
         for length in [0usize, 1, 1000, 65_535, 65_536, 65_537, 1 << 20] {
             let place = Place::new();
             let key = KeySource::Default(place.key()).load_or_create().expect("a key");
@@ -338,7 +333,7 @@ mod tests {
 
     /// Run by the next test in a process of its own, under a limit on the size of files.
     #[test]
-    #[ignore = "the child of a_full_disk_keeps_the_old_session"]
+    #[ignore = "the child of full_disk_keeps_the_old_session"]
     #[allow(clippy::disallowed_methods, reason = "a test's own channel to its child")]
     fn child_with_little_space() {
         let dir = PathBuf::from(std::env::var_os("AUTHCTL_TEST_DIR").expect("given by the parent"));
@@ -351,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_fills_up_after_the_reservation_costs_nothing() {
+    fn disk_that_fills_up_after_the_reservation_loses_nothing() {
         let place = Place::new();
         let mount = r#"mount -t tmpfs -o size=64k tmpfs "$1" && exec "$0" --ignored --exact store::file::tests::child_on_a_small_disk"#;
         let ran = Command::new("unshare")
@@ -367,7 +362,7 @@ mod tests {
 
     /// Fills the disk up between `reserve` and `write`.
     #[test]
-    #[ignore = "the child of a_disk_that_fills_up_after_the_reservation_costs_nothing"]
+    #[ignore = "the child of disk_that_fills_up_after_the_reservation_loses_nothing"]
     #[allow(clippy::disallowed_methods, reason = "a test's own channel to its child")]
     fn child_on_a_small_disk() {
         let dir = PathBuf::from(std::env::var_os("AUTHCTL_TEST_DIR").expect("given by the parent"));
@@ -386,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_keeps_the_old_session() {
+    fn full_disk_keeps_the_old_session() {
         let place = Place::new();
         place.store().write(&work(), &session("old")).expect("written");
         let me = std::env::current_exe().expect("this test");

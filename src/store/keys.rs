@@ -1,4 +1,4 @@
-//! The key that sessions in files are sealed to: read from an `age` identity file, made at first use, or a passphrase.
+//! The key that sessions in files are encrypted to: an `age` identity file, created at first use, or a passphrase.
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -15,60 +15,60 @@ use crate::fs::{AtomicFile, create_private_dir};
 use crate::secret::Secret;
 use crate::ui::shell_word;
 
-/// Where the key comes from.
+/// The source of the key.
 #[derive(Clone, Debug)]
 pub enum KeySource {
-    /// A key file that somebody provides, such as `AUTHCTL_KEY_FILE`. Never made.
+    /// A key file that the user provides, such as `AUTHCTL_KEY_FILE`. Never created.
     Path(PathBuf),
-    /// A key file of authctl's own, made at the first write, readable by its owner alone.
+    /// authctl's own key file, created at the first write, mode 0600.
     Default(PathBuf),
-    /// A passphrase, from which scrypt makes the key: about a third of a second for each read and write.
+    /// A passphrase, from which scrypt derives the key: about a third of a second for each read and write.
     Passphrase(Secret),
 }
 
-/// What is wrong with a key file.
+/// Why a key file cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyProblem {
-    /// There is none.
+    /// It does not exist.
     #[error("it does not exist")]
     Missing,
-    /// Others than its owner can read or change it.
-    #[error("others can get at it (mode {mode:04o}); run `chmod 600 {path}`")]
+    /// Other users can read or change it.
+    #[error("other users can access it (mode {mode:04o}); run `chmod 600 {path}`")]
     TooOpen {
         /// Its permission bits.
         mode: u32,
-        /// Its path, as a word for a shell.
+        /// Its path, quoted for a shell.
         path: String,
     },
-    /// It belongs neither to this user nor to root.
-    #[error("it belongs to the user with id {owner}")]
+    /// Its owner is neither this user nor root.
+    #[error("it is owned by user ID {owner}")]
     NotOurs {
         /// The owner's user id.
         owner: u32,
     },
     /// A directory, pipe or device.
-    #[error("it is no regular file")]
+    #[error("not a regular file")]
     NotAFile,
-    /// There is no `AGE-SECRET-KEY-1...` line in it.
-    #[error("it holds no age secret key")]
+    /// It has no `AGE-SECRET-KEY-1...` line.
+    #[error("it contains no age secret key")]
     NotAKey,
     /// It could not be read.
     #[error("{0}")]
     Unreadable(io::ErrorKind),
 }
 
-/// The work factor of a passphrase's key, as the power of two: 2^17 rounds take 0.33 s where age's own choice takes 2.8.
+/// The scrypt work factor, as a power of two: 2^17 takes 0.33 s, where age's default takes 2.8 s.
 const WORK_FACTOR: u8 = 17;
 
-/// The highest work factor accepted when opening; a hostile file could ask for minutes.
+/// The highest work factor accepted for decryption. A hostile file could demand minutes.
 const MAX_WORK: u8 = 18;
 
-/// The longest key file read, in bytes.
+/// The longest key file that is read, in bytes.
 const MAX_KEY_BYTES: u64 = 64 << 10;
 
-/// A key that is ready for use.
+/// A loaded key.
 pub(super) enum Key {
-    /// The identities of a key file: the first seals, each may open.
+    /// The identities of a key file: the first encrypts, any decrypts.
     File(Vec<age::x25519::Identity>),
     /// A passphrase.
     Passphrase(SecretString),
@@ -81,7 +81,7 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// The bytes of an `age` file that holds `plain`.
+    /// Encrypts `plain` as an `age` file.
     pub(super) fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
         let sealed = match self {
             Self::File(identities) => match identities.first() {
@@ -97,7 +97,7 @@ impl Key {
         sealed.map_err(|e| StoreError::Refused { detail: format!("cannot encrypt: {e}") })
     }
 
-    /// What is in the `age` file `sealed`, or `None` where it does not open.
+    /// Decrypts the `age` file `sealed`. Returns `None` where that fails.
     pub(super) fn open(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let decryptor = age::Decryptor::new_buffered(sealed).ok()?;
         let mut plain = Zeroizing::new(Vec::with_capacity(sealed.len()));
@@ -118,7 +118,7 @@ impl Key {
 }
 
 impl KeySource {
-    /// The key, for opening. Makes none.
+    /// Loads the key for decryption. Creates none.
     pub(super) fn load(&self) -> Result<Key, StoreError> {
         match self {
             Self::Path(path) | Self::Default(path) => load(path),
@@ -126,8 +126,8 @@ impl KeySource {
         }
     }
 
-    /// The key, for sealing: where it is authctl's own and there is none yet, it is made. Of several that make it at
-    /// once, one wins and all get that one.
+    /// Loads the key for encryption, and creates authctl's own where it is missing. Processes that create it at the same
+    /// time all load the one of the first.
     pub(super) fn load_or_create(&self) -> Result<Key, StoreError> {
         match (self.load(), self) {
             (Err(StoreError::KeyFile { problem: KeyProblem::Missing, .. }), Self::Default(path)) => {
@@ -158,8 +158,8 @@ fn load(path: &Path) -> Result<Key, StoreError> {
     if owner != us && owner != 0 {
         return Err(wrong(KeyProblem::NotOurs { owner }));
     }
-    // A service manager hands a credential over as root's file with an access control entry for the service's user,
-    // whose mask shows as the group's read bit.
+    // systemd provides a credential as a file of root with an access control entry for the service's user, the mask of which
+    // shows as the group's read bit.
     let forbidden = if owner == us { 0o077 } else { 0o037 };
     if mode & forbidden != 0 {
         return Err(wrong(KeyProblem::TooOpen { mode, path: shell_word(&path.display().to_string()) }));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn racing_first_writers_get_one_key() {
+    fn concurrent_first_writers_get_one_key() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("made/authctl.key");
         let barrier = Barrier::new(16);
@@ -235,12 +235,12 @@ mod tests {
         assert_eq!(left.len(), 1, "{left:?}");
         assert_eq!(path.metadata().expect("there").mode() & 0o777, 0o600);
         let text = std::fs::read_to_string(&path).expect("readable");
-        assert!(text.starts_with("# created: 20"), "only the head may be shown");
+        assert!(text.starts_with("# created: 20"), "{}", text.lines().next().unwrap_or_default());
         assert_eq!(text.lines().count(), 3);
     }
 
     #[test]
-    fn a_given_key_file_is_never_made() {
+    fn provided_key_file_is_never_created() {
         let dir = tempfile::tempdir().expect("tempdir");
         let source = KeySource::Path(dir.path().join("k"));
         assert!(source.load_or_create().is_err());
@@ -249,23 +249,23 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_can_read_is_refused_with_the_command_that_mends_it() {
+    fn key_that_others_can_read_is_refused_with_the_chmod_command() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("it's.key");
         let source = KeySource::Default(path.clone());
         source.load_or_create().expect("made");
         for mode in [0o640, 0o604, 0o620, 0o644] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("chmod");
-            let said = source.load().expect_err("refused").to_string();
-            assert!(said.contains(&format!("mode {mode:04o}")), "{said}");
-            assert!(said.contains(r"run `chmod 600 '") && said.contains(r"it'\''s.key'`"), "{said}");
+            let message = source.load().expect_err("refused").to_string();
+            assert!(message.contains(&format!("mode {mode:04o}")), "{message}");
+            assert!(message.contains(r"run `chmod 600 '") && message.contains(r"it'\''s.key'`"), "{message}");
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).expect("chmod");
         source.load().expect("owner alone");
     }
 
     #[test]
-    fn what_is_no_key_is_refused() {
+    fn files_without_a_key_are_refused() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("k");
         assert_eq!(problem(&KeySource::Path(dir.path().into())), KeyProblem::NotAFile);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_passphrase_opens_what_it_sealed_and_no_hostile_work() {
+    fn passphrase_decrypts_up_to_a_work_factor() {
         let key = |p: &str| KeySource::Passphrase(Secret::new(p.into())).load().expect("a key");
         let sealed = key("right").seal(b"plain").expect("sealed");
         assert_eq!(key("right").open(&sealed).expect("opens").as_slice(), b"plain");

@@ -1,4 +1,5 @@
-//! Where sessions live: the platform's keychain or an encrypted file, behind one trait, and the lock beside them.
+//! The stores of sessions: the platform's keychain or encrypted files, behind one trait. Beside them the profile's lock and
+//! the list of revoked tokens.
 
 mod connect_queue;
 mod file;
@@ -21,112 +22,111 @@ pub use crate::fs::LockError;
 use crate::model::{ProfileName, RecordName, Session, SessionFormatError, StoreKind};
 use crate::secret::SecretBytes;
 
-/// A place that keeps one session a profile, and a few records that are as much to be protected.
+/// Stores one session for each profile, and a few records with the same protection.
 ///
-/// Calls block, each for a bounded time: keep them off an async runtime's threads. Whoever reads in order to write
-/// holds the profile's [`ProfileLock`] meanwhile; the store itself only sees to it that no reader finds half a session.
+/// Calls block, each for a limited time, so they do not belong on an async runtime's threads. A caller that reads in order
+/// to write holds the profile's [`ProfileLock`]; the store itself only makes writes atomic.
 pub trait Store: Send + Sync {
-    /// Which kind this is.
+    /// Returns the store's kind.
     fn kind(&self) -> StoreKind;
 
-    /// The session of `profile`, or `None` where there is none.
+    /// Reads the session of `profile`. Returns `None` where there is none.
     ///
     /// # Errors
-    /// [`StoreError`]; a session that cannot be read is [`StoreError::Damaged`] and stays where it is.
+    /// [`StoreError`]. A session that cannot be read is [`StoreError::Damaged`] and is not removed.
     fn read(&self, profile: &ProfileName) -> Result<Option<Session>, StoreError>;
 
-    /// Puts `session` in the place of the one that was there. Afterwards, however it went, either the old or the new
-    /// one is there whole; the new one is durable when this returns `Ok`.
+    /// Replaces the session of `profile` atomically. The new session is durable when this returns `Ok`.
     ///
     /// # Errors
     /// [`StoreError`]
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError>;
 
-    /// Removes the session of `profile`, readable or not, and says whether there was one.
+    /// Deletes the session of `profile`, even a damaged one, and returns whether there was one.
     ///
     /// # Errors
     /// [`StoreError`]
     fn delete(&self, profile: &ProfileName) -> Result<bool, StoreError>;
 
-    /// Makes sure that this instance's next write of a session of up to `bytes` in its stored form cannot fail for lack
-    /// of space, nor because the store takes nothing. Asked before anybody signs in or a refresh token is spent.
+    /// Makes sure that this instance's next write of a session of up to `bytes` in its stored form does not fail for lack of
+    /// space or because the store is read-only. Called before the user logs in or a refresh token is used.
     ///
     /// # Errors
     /// [`StoreError`]
     fn reserve(&self, profile: &ProfileName, bytes: usize) -> Result<(), StoreError>;
 
-    /// What is kept under `record`, or `None` where nothing is: protected as the sessions are.
+    /// Reads a record. Returns `None` where there is none.
     ///
     /// # Errors
-    /// [`StoreError`]; what cannot be opened is [`StoreError::Damaged`] and stays where it is.
+    /// [`StoreError`]. A record that cannot be decrypted is [`StoreError::Damaged`] and is not removed.
     fn read_record(&self, record: &RecordName) -> Result<Option<SecretBytes>, StoreError>;
 
-    /// Puts `bytes` in the place of what was kept under `record`, as [`Store::write`] does with a session.
+    /// Replaces a record, as [`Store::write`] does a session.
     ///
     /// # Errors
     /// [`StoreError`]
     fn write_record(&self, record: &RecordName, bytes: &SecretBytes) -> Result<(), StoreError>;
 
-    /// Where the session of `profile` is, in words for people.
+    /// Returns where the session of `profile` is, for messages.
     fn location(&self, profile: &ProfileName) -> String;
 }
 
-/// Why a stored session could not be opened.
+/// Why a stored session cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Damage {
-    /// It was opened, and what is in it is no session.
+    /// The content is not a session.
     #[error(transparent)]
     Format(#[from] SessionFormatError),
-    /// The encryption does not open: cut short, changed, or sealed to another key or passphrase.
-    #[error("it is cut short or changed, or was sealed to another key")]
+    /// It cannot be decrypted: truncated, changed, or encrypted to another key or passphrase.
+    #[error("it is damaged or encrypted to another key")]
     Sealed,
     /// Longer than any session.
-    #[error("it is longer than {MAX_BYTES} bytes")]
+    #[error("it is larger than {} MiB", MAX_BYTES >> 20)]
     TooLong,
 }
 
-/// Why a store could not do what was asked.
+/// Why a store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no keychain: no session bus, or no Secret Service on it.
-    #[error("there is no keychain service here ({detail})")]
+    #[error("no keychain service is available ({detail})")]
     Absent {
-        /// What the platform said, one line.
+        /// The platform's error, on one line.
         detail: String,
     },
-    /// The keychain is locked, and was not unlocked.
+    /// The keychain is locked.
     #[error("the keychain is locked")]
     Locked,
-    /// The keychain did not answer in time, or waits for somebody to answer its prompt.
-    #[error("the keychain did not answer within {} s", .limit.as_secs_f32())]
+    /// The keychain did not respond in time, or waits for the user to answer its prompt.
+    #[error("the keychain did not respond within {} s", .limit.as_secs_f32())]
     TimedOut {
-        /// How long was waited.
+        /// How long the caller waited.
         limit: Duration,
     },
-    /// The store answered, and said no.
+    /// The store refused.
     #[error("the store refused: {detail}")]
     Refused {
-        /// What it said, one line.
+        /// The store's error, on one line.
         detail: String,
     },
-    /// There is a session, and it cannot be read. It was left where it is.
+    /// There is a session, and it cannot be read. It is not removed.
     #[error("the session in {location} cannot be read: {damage}")]
     Damaged {
         /// Where it is.
         location: String,
-        /// What is wrong with it.
+        /// Why it cannot be read.
         damage: Damage,
     },
-    /// The key that sessions in files are sealed to cannot be used.
-    #[error("the key file {}: {problem}", .path.display())]
+    /// The key that sessions in files are encrypted to cannot be used.
+    #[error("cannot use the key file {}: {problem}", .path.display())]
     KeyFile {
-        /// Where the key is, or should be.
+        /// The key file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         problem: KeyProblem,
     },
-    /// The disk or the quota is full. What was stored before is still there.
-    #[error("no space is left to write {}", .path.display())]
+    /// The disk or the quota is full. The old session is unchanged.
+    #[error("no space left to write {}", .path.display())]
     NoSpace {
         /// The file that did not fit.
         path: PathBuf,
@@ -134,26 +134,26 @@ pub enum StoreError {
     /// A file operation failed.
     #[error("cannot {doing} {}: {source}", .path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The longest stored session that is read, in bytes: far above any real one, so that a wrong file cannot fill memory.
+/// The longest stored session that is read, in bytes: far above any real one, so that another file cannot fill memory.
 pub(crate) const MAX_BYTES: usize = 32 << 20;
 
 impl StoreError {
-    /// Whether there is a session that no further try will read.
+    /// Returns whether there is a session that can never be read.
     #[must_use]
     pub fn session_lost(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::KeyFile { problem: KeyProblem::Missing, .. })
     }
 
-    /// The error for a failed file operation; a full disk, a used-up quota and a file size limit are all
+    /// Creates the error of a failed file operation. A full disk, an exhausted quota and a file size limit are all
     /// [`StoreError::NoSpace`].
     fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
@@ -165,7 +165,7 @@ impl StoreError {
     }
 }
 
-/// The store of `kind`. `time_limit` bounds each call to a keychain; `dir` and `key` are for files.
+/// Opens the store of `kind`. `time_limit` limits each call to a keychain; `dir` and `key` are for files.
 #[must_use]
 pub fn open(kind: StoreKind, time_limit: Duration, dir: PathBuf, key: KeySource) -> Box<dyn Store> {
     match kind {
@@ -210,10 +210,10 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn messages_say_what_failed() {
+    fn errors_have_a_message() {
         let full = StoreError::io("write", Path::new("/x/work.age"), io::Error::from_raw_os_error(28));
-        assert_eq!(full.to_string(), "no space is left to write /x/work.age");
+        assert_eq!(full.to_string(), "no space left to write /x/work.age");
         let slow = StoreError::TimedOut { limit: Duration::from_secs(4) };
-        assert_eq!(slow.to_string(), "the keychain did not answer within 4 s");
+        assert_eq!(slow.to_string(), "the keychain did not respond within 4 s");
     }
 }

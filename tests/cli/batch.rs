@@ -1,4 +1,4 @@
-//! `verify - --batch`: every line is answered, in order, at once where somebody waits, and within bounds.
+//! `verify - --batch`: a verdict for each line, in order and without delay, with limits; and `--explain`.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::Stdio;
@@ -49,7 +49,7 @@ fn answers(ran: &CommandOutput) -> Vec<Value> {
 }
 
 #[test]
-fn answers_come_in_the_order_of_the_lines_whatever_each_costs() {
+fn verdicts_are_printed_in_the_order_of_the_lines() {
     let bench = Bench::new();
     // Some are long, some are nonsense: none overtakes another.
     let line = |number: usize| match number % 7 {
@@ -68,7 +68,7 @@ fn answers_come_in_the_order_of_the_lines_whatever_each_costs() {
 }
 
 #[test]
-fn whoever_sends_one_line_and_waits_gets_its_answer() {
+fn single_line_gets_its_verdict_at_once() {
     let bench = Bench::new();
     let mut command = bench.home.command(&bench.args());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
@@ -90,7 +90,7 @@ fn whoever_sends_one_line_and_waits_gets_its_answer() {
 }
 
 #[test]
-fn a_stream_that_goes_on_is_decided_as_of_when_each_line_comes() {
+fn each_line_is_verified_at_the_time_it_arrives() {
     let (home, issuer) = (Sandbox::new(), crate::support::quick_issuer());
     home.log_in("work", &issuer);
     home.log_in_as("other", &issuer, "other");
@@ -112,7 +112,7 @@ fn a_stream_that_goes_on_is_decided_as_of_when_each_line_comes() {
 }
 
 #[test]
-fn whoever_does_not_read_the_answers_is_not_read_from() {
+fn no_more_lines_are_read_while_verdicts_are_not_read() {
     let bench = Bench::new();
     let mut command = bench.home.command(&bench.args());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
@@ -148,7 +148,7 @@ fn whoever_does_not_read_the_answers_is_not_read_from() {
 }
 
 #[test]
-fn each_kind_of_line_has_its_answer() {
+fn each_kind_of_line_gets_a_verdict() {
     let bench = Bench::new();
     let good = bench.token(1);
     let long = "a".repeat(1024 * 1024 + 1);
@@ -171,7 +171,7 @@ fn each_kind_of_line_has_its_answer() {
 }
 
 #[test]
-fn a_reader_that_has_gone_is_no_error_and_ends_it() {
+fn closed_stdout_ends_the_batch_without_an_error() {
     let bench = Bench::new();
     let mut command = bench.home.command(&bench.args());
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -185,12 +185,12 @@ fn a_reader_that_has_gone_is_no_error_and_ends_it() {
 }
 
 #[test]
-fn the_way_to_a_verdict_is_told_for_one_token_only() {
+fn explain_cannot_be_combined_with_batch() {
     let bench = Bench::new();
     bench.home.run(&[&bench.args()[..], &["--explain"]].concat()).exits(2);
 }
 
-/// The words of each line of an explanation: what was looked at, and how it ended.
+/// Returns the check and the result of each line of an explanation.
 #[track_caller]
 fn explained(bench: &Bench, token: &str, args: &[&str], code: i32) -> (Vec<(String, String)>, CommandOutput) {
     let all = [&bench.args()[..2], &bench.args()[3..], &["--explain"], args].concat();
@@ -203,7 +203,7 @@ fn explained(bench: &Bench, token: &str, args: &[&str], code: i32) -> (Vec<(Stri
 }
 
 #[test]
-fn an_explanation_goes_check_by_check_in_the_order_of_the_decision() {
+fn explain_lists_the_checks_in_order() {
     let bench = Bench::new();
     let (steps, ran) = explained(&bench, &bench.signer.token(json!({"scope": "a b"})), &["--scope", "a"], 0);
     let ok = |checks: &[&str]| checks.iter().map(|check| ((*check).to_owned(), "ok".to_owned())).collect::<Vec<_>>();

@@ -36,7 +36,7 @@ fn foreign(home: &Sandbox, name: &str, content: &str) -> String {
 }
 
 #[test]
-fn show_tells_where_the_keys_are_from_and_how_long_they_are_trusted() {
+fn show_prints_the_source_of_the_keys_and_how_long_they_are_trusted() {
     let (home, issuer) = logged_in();
     let shown = shown(&home);
     let fetched = &shown["fetched"];
@@ -54,7 +54,7 @@ fn show_tells_where_the_keys_are_from_and_how_long_they_are_trusted() {
 }
 
 #[test]
-fn a_failed_fetch_keeps_the_old_keys_and_update_brings_the_new() {
+fn failed_update_leaves_the_keys_and_a_later_one_replaces_them() {
     let (home, issuer) = logged_in();
     let before = home.trust(&issuer).fetched;
     issuer.rotate_keys(None).unwrap();
@@ -74,7 +74,7 @@ fn a_failed_fetch_keeps_the_old_keys_and_update_brings_the_new() {
 }
 
 #[test]
-fn keys_too_old_end_offline_trust_until_they_are_fetched_again() {
+fn stale_keys_deny_tokens_until_they_are_fetched_again() {
     let (home, issuer) = logged_in();
     home.run(&["profile", "set", "work", "keys_max_age=1h"]).exits(0);
     home.run(&["verify"]).exits(0);
@@ -102,7 +102,7 @@ fn keys_too_old_end_offline_trust_until_they_are_fetched_again() {
 }
 
 #[test]
-fn pinned_keys_are_the_only_ones_and_no_fetch_replaces_them() {
+fn pinned_keys_are_never_replaced_by_fetched_ones() {
     let (home, issuer) = logged_in();
     let own = home.trust(&issuer).fetched.expect("keys").jwks;
     let pinned = foreign(&home, "own.json", &own);
@@ -125,7 +125,7 @@ fn pinned_keys_are_the_only_ones_and_no_fetch_replaces_them() {
 }
 
 #[test]
-fn a_login_whose_id_token_no_pinned_key_signed_is_refused() {
+fn login_fails_when_no_pinned_key_signed_the_id_token() {
     let (home, issuer) = logged_in();
     let strangers = foreign(&home, "other.pem", &Signer::new().pem());
     home.run(&["keys", "pin", "--jwks", &strangers]).exits(0);
@@ -138,7 +138,7 @@ fn a_login_whose_id_token_no_pinned_key_signed_is_refused() {
 }
 
 #[test]
-fn what_is_no_public_key_is_not_pinned() {
+fn only_public_keys_can_be_pinned() {
     let (home, issuer) = logged_in();
     let before = home.trust(&issuer);
     for content in ["", "{}", "{\"keys\":[]}", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}", "-----BEGIN"] {
@@ -151,7 +151,7 @@ fn what_is_no_public_key_is_not_pinned() {
 }
 
 #[test]
-fn a_key_that_is_not_known_is_asked_for_once_in_a_while_and_never_offline() {
+fn unknown_key_is_fetched_rarely_and_never_by_verify() {
     let (home, issuer) = logged_in();
     let asked = || issuer.stats().requests.get("jwks").copied().unwrap_or_default();
     issuer.rotate_keys(Some(Algorithm::ES256)).unwrap();
@@ -162,18 +162,18 @@ fn a_key_that_is_not_known_is_asked_for_once_in_a_while_and_never_offline() {
         home.run(&["refresh"]).exits(0);
         assert_eq!(codes(&home), ["unknown_key"]);
     }
-    assert_eq!(asked() - before, 1, "three refreshes, one question");
+    assert_eq!(asked() - before, 1, "one request for three refreshes");
     issuer.clear_faults();
     home.change_trust(&issuer, |trust| trust.asked_at.as_mut().expect("asked").0 -= 301);
     home.run(&["verify"]).exits(4);
-    assert_eq!(asked() - before, 1, "no verdict asks");
+    assert_eq!(asked() - before, 1, "verify sends no request");
     home.run(&["refresh"]).exits(0);
     assert_eq!(asked() - before, 2);
     home.run(&["verify"]).exits(0);
 }
 
 #[test]
-fn keys_that_do_not_come_keep_nobody_from_a_token_for_long_nor_at_each_refresh() {
+fn hanging_key_fetch_delays_a_token_only_briefly_and_once() {
     let (home, issuer) = logged_in();
     home.change_trust(&issuer, |trust| trust.fetched.as_mut().expect("keys").fetched_at.0 -= 7200);
     issuer.fault(Fault { endpoint: Endpoint::Jwks, kind: FaultKind::Hold, times: 0 });
@@ -187,7 +187,7 @@ fn keys_that_do_not_come_keep_nobody_from_a_token_for_long_nor_at_each_refresh()
 }
 
 #[test]
-fn a_changed_record_is_no_way_to_other_keys() {
+fn changed_trust_record_is_rejected() {
     let (home, issuer) = logged_in();
     let pinned = foreign(&home, "own.json", &home.trust(&issuer).fetched.expect("keys").jwks);
     home.run(&["keys", "pin", "--jwks", &pinned]).exits(0);

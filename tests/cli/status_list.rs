@@ -1,4 +1,4 @@
-//! A Token Status List: fetched while the issuer can be asked, verified, kept for as long as it says, and obeyed offline.
+//! Token Status Lists: fetched at a refresh, verified, stored, and used by offline verification.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,7 +57,7 @@ fn revoke(home: &Sandbox, issuer: &DevIssuer) {
 }
 
 #[test]
-fn what_the_kept_list_says_counts_offline_and_a_refresh_of_anybody_brings_the_new_one() {
+fn stored_list_is_used_offline_and_replaced_at_each_refresh() {
     let (home, issuer) = logged_in();
     assert_eq!(asked(&issuer), 1, "once for both");
     assert!(home.run_offline(&["verify", "work"], "").exits(0).stdout.starts_with("valid"));
@@ -76,7 +76,7 @@ fn what_the_kept_list_says_counts_offline_and_a_refresh_of_anybody_brings_the_ne
 }
 
 #[test]
-fn a_token_that_is_suspended_is_denied_until_the_list_says_otherwise() {
+fn suspended_token_is_denied_until_the_list_changes() {
     let (home, issuer) = logged_in();
     let token = Secret::new(home.token("work"));
     for (suspended, expected) in [(true, vec!["revoked".to_owned()]), (false, vec![])] {
@@ -88,7 +88,7 @@ fn a_token_that_is_suspended_is_denied_until_the_list_says_otherwise() {
 }
 
 #[test]
-fn a_list_that_is_too_old_or_not_there_ends_offline_trust() {
+fn stale_or_missing_list_denies_tokens() {
     let (home, mut issuer) = logged_in();
     issuer.pause();
     age(&home, &issuer, TTL - 30);
@@ -113,7 +113,7 @@ fn a_list_that_is_too_old_or_not_there_ends_offline_trust() {
 }
 
 #[test]
-fn a_list_that_is_not_to_be_believed_does_not_replace_one_that_is() {
+fn invalid_list_does_not_replace_a_valid_one() {
     let (home, issuer) = logged_in();
     revoke(&home, &issuer);
     let faults = [
@@ -146,7 +146,7 @@ fn a_list_that_is_not_to_be_believed_does_not_replace_one_that_is() {
 }
 
 #[test]
-fn a_list_that_does_not_come_keeps_nobody_from_a_token_for_long() {
+fn hanging_list_fetch_delays_a_token_only_briefly() {
     let (home, issuer) = logged_in();
     issuer.fault(Fault { endpoint: Endpoint::StatusList, kind: FaultKind::Hold, times: 0 });
     age(&home, &issuer, TTL);
@@ -159,13 +159,13 @@ fn a_list_that_does_not_come_keeps_nobody_from_a_token_for_long() {
 }
 
 #[test]
-fn the_agent_keeps_lists_up_that_are_due_before_the_token_is() {
+fn agent_updates_lists_that_become_stale_before_the_token_expires() {
     let (home, issuer) = logged_in();
     the_agent_hears_of_it(&home, &issuer);
 }
 
 #[test]
-fn a_list_that_a_new_key_signs_is_believed_once_the_issuer_publishes_the_key() {
+fn list_signed_with_a_new_key_is_valid_once_the_key_is_published() {
     let (home, issuer) = logged_in();
     // The token was signed before, and asks for no new key.
     issuer.rotate_keys(Some(Algorithm::EdDSA)).expect("rotated");

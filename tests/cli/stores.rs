@@ -1,4 +1,4 @@
-//! The file store as its user meets it: whose key, what damage means, and a disk that is full at the worst moment.
+//! The file store: its key, damaged sessions, full disks. The keychain where it is missing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -33,7 +33,7 @@ fn opened_by_age(key: &Path, session: &Path) -> Value {
 }
 
 #[test]
-fn a_person_can_open_it_with_age_and_the_key() {
+fn age_decrypts_a_session_with_the_key() {
     let (home, _issuer) = logged_in();
     let session = opened_by_age(&home.key_file(), &home.session_file("work"));
     assert_eq!(session["tokens"]["access_token"], home.token("work"));
@@ -43,7 +43,7 @@ fn a_person_can_open_it_with_age_and_the_key() {
 }
 
 #[test]
-fn a_key_that_others_can_read_is_refused_until_it_is_mended() {
+fn key_that_others_can_read_is_refused_until_chmod() {
     let (home, _issuer) = logged_in();
     let before = fs::read(home.session_file("work")).unwrap();
     for open in [0o644, 0o640, 0o666, 0o604] {
@@ -58,7 +58,7 @@ fn a_key_that_others_can_read_is_refused_until_it_is_mended() {
 }
 
 #[test]
-fn a_missing_key_is_told_and_a_new_login_makes_another() {
+fn missing_key_is_reported_and_login_creates_another() {
     let (home, issuer) = logged_in();
     let before = fs::read(home.session_file("work")).unwrap();
     let elsewhere = home.path().join("elsewhere");
@@ -80,7 +80,7 @@ fn a_missing_key_is_told_and_a_new_login_makes_another() {
 }
 
 #[test]
-fn a_key_of_ones_own_is_used_and_none_is_made() {
+fn provided_key_is_used_and_none_is_created() {
     for by in ["AUTHCTL_KEY_FILE", "CREDENTIALS_DIRECTORY"] {
         let (mut home, issuer) = (Sandbox::new(), issuer(|_| {}));
         let key = home.path().join("authctl.key");
@@ -104,7 +104,7 @@ fn a_key_of_ones_own_is_used_and_none_is_made() {
 }
 
 #[test]
-fn damage_is_told_nothing_is_deleted_and_a_login_repairs() {
+fn damaged_session_is_reported_and_replaced_by_login() {
     let (home, issuer) = logged_in();
     let good = fs::read(home.session_file("work")).unwrap();
     let mut flipped = good.clone();
@@ -125,7 +125,7 @@ fn damage_is_told_nothing_is_deleted_and_a_login_repairs() {
 }
 
 #[test]
-fn a_session_written_by_a_later_version_is_left_alone() {
+fn session_of_a_later_version_is_not_changed() {
     let (home, _issuer) = logged_in();
     let key = fs::read_to_string(home.key_file()).unwrap();
     let public = key.lines().find_map(|line| line.split_once("public key: ")).map(|(_, key)| key.to_owned());
@@ -153,7 +153,7 @@ fn with_room_for(home: &Sandbox, blocks: u32, args: &[&str], stdin: Stdio) -> Ou
 }
 
 #[test]
-fn a_login_whose_profile_cannot_be_saved_leaves_the_old_session() {
+fn login_keeps_the_old_session_when_the_profile_cannot_be_saved() {
     let (home, issuer) = logged_in();
     let token = home.token("work");
     // The session fits onto what is left of the disk, and the configuration does not.
@@ -173,7 +173,7 @@ fn a_login_whose_profile_cannot_be_saved_leaves_the_old_session() {
 }
 
 #[test]
-fn a_full_disk_is_found_out_before_the_refresh_token_is_spent() {
+fn full_disk_is_detected_before_the_refresh_token_is_used() {
     let (home, issuer) = logged_in();
     home.advance_time("work", 301);
     let length = fs::metadata(home.session_file("work")).unwrap().len();
@@ -192,7 +192,7 @@ fn a_full_disk_is_found_out_before_the_refresh_token_is_spent() {
 }
 
 #[test]
-fn a_valid_token_is_handed_out_on_a_full_disk() {
+fn valid_token_is_served_on_a_full_disk() {
     let (home, issuer) = logged_in();
     let token = home.token("work");
     home.advance_time("work", 260);
@@ -203,7 +203,7 @@ fn a_valid_token_is_handed_out_on_a_full_disk() {
 }
 
 #[test]
-fn a_login_that_cannot_be_kept_is_told_before_anybody_signs_in() {
+fn unwritable_store_is_reported_before_the_user_logs_in() {
     let (mut home, issuer) = (Sandbox::new(), issuer(|_| {}));
     // A place where nobody, root included, can make a directory.
     home.set("XDG_DATA_HOME", "/proc");
@@ -215,7 +215,7 @@ fn a_login_that_cannot_be_kept_is_told_before_anybody_signs_in() {
 }
 
 #[test]
-fn where_the_keychain_is_missing_nothing_falls_back_to_a_file() {
+fn missing_keychain_does_not_fall_back_to_a_file() {
     let (home, issuer) = (Sandbox::with_store("keychain"), issuer(|_| {}));
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
     let by_password = ["--password", "--password-stdin", "--username", USER, "--json"];
@@ -229,7 +229,7 @@ fn where_the_keychain_is_missing_nothing_falls_back_to_a_file() {
 }
 
 #[test]
-fn a_profile_leaves_a_store_that_is_gone_and_is_told_of_keys_that_may_be_pinned_there() {
+fn login_to_another_store_warns_of_keys_pinned_in_the_old_one() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.configure(&format!(
         "[profiles.work]\nissuer = \"{}\"\nclient_id = \"authctl\"\nstore = \"keychain\"\n",
@@ -242,7 +242,7 @@ fn a_profile_leaves_a_store_that_is_gone_and_is_told_of_keys_that_may_be_pinned_
 }
 
 #[test]
-fn a_store_that_is_none_is_a_usage_error() {
+fn unknown_store_is_a_usage_error() {
     for store in ["plaintext", "FILE", "memory"] {
         let (home, issuer) = (Sandbox::with_store(store), issuer(|_| {}));
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
@@ -254,7 +254,7 @@ fn a_store_that_is_none_is_a_usage_error() {
 }
 
 #[test]
-fn a_session_directory_that_others_can_write_to_is_refused() {
+fn session_directory_that_others_can_write_to_is_refused() {
     let (home, _issuer) = logged_in();
     let dir = home.session_file("work").parent().unwrap().to_owned();
     mode(&dir, 0o777);

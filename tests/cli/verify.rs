@@ -1,4 +1,4 @@
-//! `verify`: the offline decision, each reason for a denial, and that it never asks the network.
+//! `verify`: verdicts, each reason for a denial, usage errors, and that it opens no socket.
 
 use std::fs;
 
@@ -52,7 +52,7 @@ fn codes(verdict: &Value) -> Vec<String> {
 }
 
 #[test]
-fn the_json_of_a_granted_token_is_pinned() {
+fn json_of_a_granted_token() {
     let bench = Bench::new();
     let claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "developer", "exp": 1_800_000_300});
     let token = bench.signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
@@ -66,7 +66,7 @@ fn the_json_of_a_granted_token_is_pinned() {
 }
 
 #[test]
-fn the_json_of_a_denied_token_is_pinned() {
+fn json_of_a_denied_token() {
     let bench = Bench::new();
     let claims = json!({"iss": ISSUER, "aud": "other", "sub": "developer", "exp": 1_800_000_300});
     let token = bench.signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
@@ -121,7 +121,7 @@ fn each_reason_has_its_code() {
 }
 
 #[test]
-fn a_key_that_the_token_brings_along_is_not_believed() {
+fn keys_in_the_token_are_not_trusted() {
     let bench = Bench::new();
     let thief = Signer::new();
     let jwk = thief.jwks()["keys"][0].clone();
@@ -136,7 +136,7 @@ fn a_key_that_the_token_brings_along_is_not_believed() {
 }
 
 #[test]
-fn a_weak_key_is_denied() {
+fn weak_key_is_denied() {
     let bench = Bench::new();
     // 1024 bits; nothing needs to be signed with it to know that it must not be trusted.
     let mut modulus = [0xff; 128];
@@ -148,7 +148,7 @@ fn a_weak_key_is_denied() {
 }
 
 #[test]
-fn the_options_narrow_what_is_granted() {
+fn each_option_restricts_the_granted_tokens() {
     let bench = Bench::new();
     let token = bench.signer.token(json!({
         "scope": "read write", "team": "blue", "level": 3, "acr": "high", "amr": ["pwd", "otp"], "auth_time": now() - 100,
@@ -187,7 +187,7 @@ fn the_options_narrow_what_is_granted() {
 }
 
 #[test]
-fn the_edge_of_time_is_as_documented() {
+fn expiry_and_leeway_are_exact_to_the_second() {
     let bench = Bench::new();
     let token = bench.signer.token(json!({"iat": 1000, "nbf": 1000, "exp": 2000}));
     let at = |moment: i64, leeway: &str| {
@@ -201,7 +201,7 @@ fn the_edge_of_time_is_as_documented() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_a_usage_error() {
+fn invalid_or_missing_options_are_usage_errors() {
     let bench = Bench::new();
     for more in [
         &["--algorithms", "none"][..],
@@ -216,7 +216,7 @@ fn what_cannot_be_meant_is_a_usage_error() {
         let ran = bench.run("", more).exits(2);
         assert_eq!(ran.stdout, "", "{more:?}");
     }
-    // What was to print the token has failed.
+    // The command before the pipe has failed.
     for nothing in ["", "\n"] {
         bench.run(nothing, &[]).exits(2).reports("stdin holds no token");
     }
@@ -224,7 +224,7 @@ fn what_cannot_be_meant_is_a_usage_error() {
     for args in [&["verify", "--at", "5"][..], &["verify", "--batch"], &["verify", "--profile", "a"]] {
         home.run(args).exits(2).reports("stdin");
     }
-    // Without issuer, audience or keys there is nothing to decide by.
+    // Without a profile, issuer, audience and keys are required.
     let token = bench.signer.token(json!({}));
     for left_out in 0..3 {
         let mut given = vec![["--jwks", bench.keys.as_str()], ["--issuer", ISSUER], ["--audience", AUDIENCE]];
@@ -251,7 +251,7 @@ fn keys_may_be_pem_and_must_be_public() {
 }
 
 #[test]
-fn a_batch_answers_each_line_in_order() {
+fn batch_prints_a_verdict_for_each_line_in_order() {
     let bench = Bench::new();
     let good = bench.signer.token(json!({"sub": "first"}));
     let last = bench.signer.token(json!({"sub": "last"}));
@@ -272,7 +272,7 @@ fn a_batch_answers_each_line_in_order() {
 }
 
 #[test]
-fn a_batch_answers_before_the_next_line_is_there() {
+fn batch_prints_a_verdict_before_the_next_line_arrives() {
     use std::io::Write as _;
     use std::process::Stdio;
 
@@ -295,7 +295,7 @@ fn a_batch_answers_before_the_next_line_is_there() {
 }
 
 #[test]
-fn people_get_one_line_and_the_exit_code() {
+fn output_is_one_line_with_the_exit_code() {
     let bench = Bench::new();
     let token = bench.signer.token(json!({"preferred_username": "al\u{1b}[31mice\u{202e}"}));
     let ran = bench.run(&token, &[]).exits(0);
@@ -310,7 +310,7 @@ fn people_get_one_line_and_the_exit_code() {
 }
 
 #[test]
-fn a_stored_token_of_each_algorithm_is_decided_with_the_issuer_down() {
+fn stored_token_of_each_algorithm_is_verified_offline() {
     for algorithm in [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA] {
         let home = Sandbox::new();
         let mut idp = issuer(|options| options.algorithm = algorithm);
@@ -336,7 +336,7 @@ fn a_stored_token_of_each_algorithm_is_decided_with_the_issuer_down() {
 }
 
 #[test]
-fn a_profile_without_a_session_must_log_in_and_an_opaque_token_cannot_be_judged() {
+fn missing_session_requires_login_and_opaque_token_is_denied() {
     let home = Sandbox::new();
     let idp = issuer(|options| options.opaque_access_tokens = true);
     home.run(&["verify"]).exits(3);
@@ -348,7 +348,7 @@ fn a_profile_without_a_session_must_log_in_and_an_opaque_token_cannot_be_judged(
 }
 
 #[test]
-fn a_logged_out_token_is_revoked_here() {
+fn token_is_revoked_by_logout() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -370,7 +370,7 @@ fn a_logged_out_token_is_revoked_here() {
 }
 
 #[test]
-fn the_life_that_is_left_is_told_as_of_the_moment_asked_for_and_a_space_before_a_token_is_none_of_it() {
+fn remaining_lifetime_is_shown_and_leading_space_is_rejected() {
     let bench = Bench::new();
     let token = bench.signer.token(json!({"iat": 1_000_000_000, "exp": 1_000_000_090}));
     let ran = bench.run(&token, &["--at", "1000000030"]).exits(0);
@@ -381,7 +381,7 @@ fn the_life_that_is_left_is_told_as_of_the_moment_asked_for_and_a_space_before_a
 }
 
 #[test]
-fn no_verdict_opens_a_socket() {
+fn verify_opens_no_socket() {
     let bench = Bench::new();
     let args = ["verify", "-", "--jwks", &bench.keys, "--issuer", ISSUER, "--audience", AUDIENCE];
     let lure = json!({"alg": "EdDSA", "kid": "x", "jku": "http://127.0.0.1:9/", "x5u": "http://127.0.0.1:9/"});

@@ -177,7 +177,7 @@ fn missing_keychain_or_bus_is_reported() {
     keyring.kill_daemon();
     let absent = |env| {
         for answer in run(env, "read work; write work 1") {
-            assert!(answer.starts_with("absent (there is no keychain service here ("), "{answer}");
+            assert!(answer.starts_with("absent (no keychain service is available ("), "{answer}");
         }
     };
     absent(keyring.env());
@@ -277,7 +277,7 @@ fn sixteen_processes_write_concurrently() {
 #[ignore = "the child of the test below"]
 fn threads() {
     let turns = std::env::var_os("AUTHCTL_TEST_TURNS").expect("this is the other test's child, which names a file");
-    let store = Keychain::new(Duration::from_secs(4)).taking_turns(turns.into());
+    let store = Keychain::new(Duration::from_secs(4)).with_queue(turns.into());
     let names: Vec<ProfileName> = (0..4).map(|number| format!("p{number}").parse().expect("a name")).collect();
     std::thread::scope(|scope| {
         for name in &names {

@@ -1,4 +1,4 @@
-//! Where the agent's socket is, and how it is made so that nobody else can reach, replace or imitate it.
+//! Creates the agent's socket so that no other user can connect to it, replace it or impersonate the agent.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -16,30 +16,30 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::fs::{FileLock, LockError, LockFile, create_private_dir};
 
-/// Why the socket was not made.
+/// Why the agent cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another agent listens there.
     #[error("an agent is running already at {}", .0.display())]
     Running(PathBuf),
-    /// Others could replace the socket.
-    #[error("others can get at {} (mode {mode:04o})", .path.display())]
+    /// Other users could replace the socket.
+    #[error("other users can write to {} (mode {mode:04o})", .path.display())]
     TooOpen {
         /// The directory.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
-    /// The directory is somebody else's.
-    #[error("{} belongs to the user with id {owner}", .path.display())]
+    /// The directory belongs to another user.
+    #[error("{} is owned by user ID {owner}", .path.display())]
     NotOurs {
         /// The directory.
         path: PathBuf,
         /// Its owner's user id.
         owner: u32,
     },
-    /// Longer than a socket's address may be.
-    #[error("{} is too long for a socket's address", .0.display())]
+    /// Longer than a socket's address can be.
+    #[error("{} is too long for a socket address", .0.display())]
     TooLong(PathBuf),
     /// The lock file beside the socket cannot be used.
     #[error(transparent)]
@@ -47,22 +47,22 @@ pub enum ListenError {
     /// A file operation failed.
     #[error("cannot {doing} {}: {source}", .path.display())]
     Io {
-        /// What was tried, as a verb.
+        /// The operation, as a verb.
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// The place of a socket that is listened on by this process alone. Dropped, the socket is removed, unless the service
-/// manager made it.
+/// The path of the socket that this process listens on. Dropping it removes the socket, unless the service manager created
+/// it.
 #[derive(Debug)]
 pub struct Listening {
-    /// Where it is.
+    /// The path.
     pub path: PathBuf,
-    /// Held as long as the agent lives, in whatever way it ends.
+    /// Excludes other agents.
     _lock: FileLock,
     dir: OwnedFd,
     ours: bool,
@@ -81,15 +81,13 @@ impl Drop for Listening {
 /// How many clients may wait to be accepted. The system may allow fewer.
 const BACKLOG: i32 = 4096;
 
-/// Makes the socket at `path`, or takes `given` from the service manager, which has made it there.
+/// Creates the socket at `path` with mode 0600, or takes over `given`, which the service manager has created there.
 ///
-/// The directory is made where it is missing, mode 0700 whatever the umask, and opened without following a link; it must
-/// be this user's and closed to others' writing, and what is done in it is done by that descriptor. Beside the socket a
-/// lock is held, so that of two agents one stays and a socket left by a dead one is taken over, a live one never. The new
-/// socket takes the old one's place in one step, with mode 0600.
+/// The directory is created with mode 0700 where it is missing, and opened without following a symbolic link. It must belong
+/// to this user, and other users must not be able to write to it. All operations use its descriptor. A lock beside the socket
+/// allows one agent only: the socket of a dead agent is replaced atomically, that of a running one never.
 ///
-/// The socket is apart from its place: who stops closes it first, so that whoever comes is turned away at once and does
-/// not wait for an answer.
+/// The listener is returned separately: a stopping agent closes it first, so that new clients are refused at once.
 ///
 /// # Errors
 /// [`ListenError`].
@@ -112,14 +110,14 @@ pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<(UnixListener,
     Ok((listener, Listening { path: path.to_owned(), _lock: lock, dir, ours }))
 }
 
-/// Opens the socket's directory and makes sure that it is this user's alone to change.
+/// Opens the socket's directory, and checks that only this user can write to it.
 fn open_dir(path: &Path) -> Result<OwnedFd, ListenError> {
     let failed = |doing| move |source: io::Error| ListenError::Io { doing, path: path.to_owned(), source };
-    create_private_dir(path).map_err(failed("make the directory"))?;
+    create_private_dir(path).map_err(failed("create the directory"))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed("open the directory")(e.into()))?;
     let dir = File::from(dir);
-    let about = dir.metadata().map_err(failed("look at"))?;
+    let about = dir.metadata().map_err(failed("check"))?;
     if about.uid() != rustix::process::geteuid().as_raw() {
         return Err(ListenError::NotOurs { path: path.to_owned(), owner: about.uid() });
     }
@@ -130,28 +128,28 @@ fn open_dir(path: &Path) -> Result<OwnedFd, ListenError> {
     Ok(dir.into())
 }
 
-/// Binds under a name of this process's own, closes it to others, and only then gives it the name that clients know.
+/// Binds to a temporary name, restricts the mode, and only then renames the socket to the one that clients use.
 fn bind(dir: &OwnedFd, parent: &Path, name: &std::ffi::OsStr, path: &Path) -> Result<UnixListener, ListenError> {
     let failed = |doing| move |e: Errno| ListenError::Io { doing, path: path.to_owned(), source: e.into() };
     let fresh = OsString::from(format!(".{}.sock", std::process::id()));
     let _ = rustix::fs::unlinkat(dir, &fresh, AtFlags::empty());
     let address = address_in(dir, parent, &fresh).ok_or_else(|| ListenError::TooLong(path.to_owned()))?;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
-        .map_err(failed("make"))?;
-    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).map_err(failed("make"))?;
-    rustix::net::bind(&socket, &address).map_err(failed("make"))?;
+        .map_err(failed("create"))?;
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC).map_err(failed("create"))?;
+    rustix::net::bind(&socket, &address).map_err(failed("create"))?;
     let placed = rustix::fs::chmodat(dir, &fresh, Mode::RUSR | Mode::WUSR, AtFlags::empty())
         .and_then(|()| rustix::net::listen(&socket, BACKLOG))
         .and_then(|()| rustix::fs::renameat(dir, &fresh, dir, name));
     if let Err(e) = placed {
         let _ = rustix::fs::unlinkat(dir, &fresh, AtFlags::empty());
-        return Err(failed("make")(e));
+        return Err(failed("create")(e));
     }
     Ok(UnixListener::from(socket))
 }
 
-/// The address of `name` in the directory: by descriptor where the system can, so that the directory meant is the one
-/// that was looked at.
+/// Returns the address of `name` in the directory, by its descriptor where the system supports that, so that it is the
+/// directory that was checked.
 fn address_in(dir: &OwnedFd, parent: &Path, name: &std::ffi::OsStr) -> Option<SocketAddrUnix> {
     use std::os::fd::AsRawFd as _;
     let by_descriptor = PathBuf::from(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()));
@@ -159,16 +157,16 @@ fn address_in(dir: &OwnedFd, parent: &Path, name: &std::ffi::OsStr) -> Option<So
     SocketAddrUnix::new(base.join(name).as_path()).ok()
 }
 
-/// The user who listens at the other end of `socket`.
+/// Returns the user ID of the process at the other end of `socket`.
 ///
 /// # Errors
-/// What the system says.
+/// The system's error.
 #[cfg(target_os = "linux")]
 pub fn owner_of(socket: impl AsFd) -> io::Result<u32> {
     Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())
 }
 
-/// The user who listens at the other end of `socket`: on this system its directory, which is this user's alone, says so.
+/// Returns this user's ID: on this system, the permissions of the socket's directory are relied on.
 ///
 /// # Errors
 /// None.
@@ -177,8 +175,8 @@ pub fn owner_of(_socket: impl AsFd) -> io::Result<u32> {
     Ok(rustix::process::geteuid().as_raw())
 }
 
-/// Which configuration and which sessions a process means, as a header's value. A client whose mark is not the agent's
-/// own would be given another home's tokens, and is told so instead.
+/// Returns the value of the header that identifies a process's configuration and data directory. The agent rejects a client
+/// with another value, which would get the tokens of another home directory.
 #[must_use]
 pub fn home_mark(config_file: &Path, data: &Path) -> String {
     let mut mark = String::new();
@@ -205,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn made_for_its_owner_alone_and_removed_at_the_end() {
+    fn socket_is_private_and_removed_at_the_end() {
         let place = tempfile::tempdir().expect("tempdir");
         let path = place.path().join("authctl/agent.sock");
         let listening = listen(&path, None).expect("made");
@@ -218,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_ones_socket_is_taken_over_and_a_live_ones_never() {
+    fn only_the_socket_of_a_dead_agent_is_replaced() {
         let place = tempfile::tempdir().expect("tempdir");
         let path = place.path().join("agent.sock");
         std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
@@ -231,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn links_and_open_directories_are_refused() {
+    fn symbolic_links_and_writable_directories_are_refused() {
         let place = tempfile::tempdir().expect("tempdir");
         let open = place.path().join("open");
         std::fs::create_dir(&open).expect("mkdir");
@@ -248,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_the_sockets_place_is_replaced_and_not_followed() {
+    fn symbolic_link_at_the_path_is_replaced_not_followed() {
         let place = tempfile::tempdir().expect("tempdir");
         let dir = place.path().join("run");
         std::fs::create_dir(&dir).expect("mkdir");
@@ -263,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_tell_homes_apart_and_are_header_values() {
+    fn home_marks_are_distinct_header_values() {
         let mark = home_mark(Path::new("/h\u{e4}/my config.toml"), Path::new("/d%20"));
         assert_eq!(mark, "/h%C3%A4/my%20config.toml /d%2520");
         assert_ne!(home_mark(Path::new("/a b"), Path::new("/c")), home_mark(Path::new("/a"), Path::new("/b /c")));
