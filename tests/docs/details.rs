@@ -88,8 +88,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
             (
                 "REASONS",
                 "opaque_token  not a JWT, so only the issuer can judge it\n\
-                 invalid_signature  no trusted key made the signature\n\
-                 unknown_key  no trusted key is the one that the token names\n\
+                 invalid_signature  the signature is not by a trusted key\n\
+                 unknown_key  the token's key is not trusted, or several keys match\n\
                  weak_key  the key is too weak to be trusted\n\
                  algorithm_not_allowed  `alg` is not accepted, or not for this key\n\
                  unsupported_header  the header requires an extension that is not supported\n\
