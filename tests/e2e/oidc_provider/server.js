@@ -75,7 +75,7 @@ function newKeys() {
   return keys.map((key) => ({ ...key, use: "sig" }));
 }
 
-const counts = { by_header: 0, by_form: 0, renewals: 0, refused: [], revoked_grants: 0, keys: 0, codes: 0, faults: [] };
+const counts = { by_header: 0, by_form: 0, refreshes: 0, refused: [], revoked_grants: 0, keys: 0, codes: 0, faults: [] };
 
 function provider(keys) {
   const made = new Provider(issuer, {
@@ -116,7 +116,7 @@ function provider(keys) {
     findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id, preferred_username: id }) }),
   });
   made.on("grant.success", (ctx) => {
-    if (ctx.oidc.params.grant_type === "refresh_token") counts.renewals += 1;
+    if (ctx.oidc.params.grant_type === "refresh_token") counts.refreshes += 1;
     if (ctx.oidc.params.grant_type === "authorization_code") counts.codes += 1;
   });
   made.on("grant.error", (ctx, error) => {
