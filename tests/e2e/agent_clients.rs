@@ -60,8 +60,8 @@ impl Client {
         }
         let mut child = KillOnDrop(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts"));
         let mut lines = Lines::of(child.0.stdout.take().expect("piped"));
-        let listening = lines.next().expect("the comment `listening`");
-        assert!(listening.ends_with("listening"), "{self:?}: {listening}");
+        let first = lines.next().expect("a line once it is subscribed");
+        assert!([": subscribed", "listening"].contains(&first.as_str()), "{self:?}: {first}");
         trigger();
         let read = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_else(|e| panic!("{e}: {text}"));
         let Self::Curl = self else { return read(&lines.next().expect("an event"))["body"].clone() };

@@ -38,7 +38,7 @@ fn ended_session_is_notified_once() {
     wait_until("its end", || agent.0.try_wait().expect("waited"));
 
     let shown = |name: &str| {
-        let text = format!("The session of {name} has ended. Run: authctl login {name}");
+        let text = format!("{name}: login required. Run: authctl login {name}");
         format!("--app-name=authctl\n--urgency=normal\nauthctl: login required\n{text}\n\n")
     };
     assert_eq!(notified(), shown("work") + &shown("home"));
