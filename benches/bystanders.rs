@@ -1,4 +1,4 @@
-//! Bar 5: what others notice of a hung issuer, of silent and slow clients, of a crowd and of an endless request.
+//! How much a hung issuer, slow clients, many connections and an endless request delay other clients.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
 
 mod support;
@@ -10,52 +10,52 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use support::constant::Constant;
-use support::load::{Client, Ends, Question, Seen, Target};
+use support::load::{Client, LoadRequest, LoadResult, ReplyEnd, Target};
 use support::table::{Bar, bars, mb, ms, print};
 use support::{Home, Issuer, Running, connect, ends_within, http, resident, with_many_files};
 
-/// How long another profile's token is asked for under each load, and how often.
+/// The duration and interval of the requests under each load.
 const WATCH: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
-/// How much longer an answer may take before the watch is given up.
+/// How much longer to wait for the last reply.
 const PATIENCE: Duration = Duration::from_secs(10);
 const MAX: Duration = Duration::from_millis(100);
 
-/// With this argument a bench is the load: its name, the size of a crowd and the socket follow.
+/// The argument that makes the bench run as a load; its name, the number of connections and the socket follow.
 const LOAD: &str = "--load";
-/// No load goes on for longer, whatever becomes of the bench.
+/// The time limit of a load.
 const LOAD_ENDS: Duration = Duration::from_secs(60);
 
 /// The loads: a name, how many processes make it, and what they do.
 const LOADS: [(&str, usize, &str); 7] = [
-    ("silent", 1, "16 clients connect and say nothing"),
+    ("silent", 1, "16 clients connect and send nothing"),
     ("half", 1, "16 clients send half a request"),
     ("slow", 1, "16 clients send a byte a second"),
-    ("crowd", 1, "10,000 connections are opened by one process"),
-    ("crowd", 10, "10,000 connections are opened by ten processes"),
-    ("long", 1, "16 requests declare 4 GiB and go on and on"),
+    ("crowd", 1, "one process opens 10,000 connections"),
+    ("crowd", 10, "ten processes open 10,000 connections"),
+    ("long", 1, "16 requests with a body of 4 GiB"),
     (WAITING, 1, "an issuer hangs, 50 clients wait for its profile"),
 ];
 
-/// The load that needs an issuer which does not answer.
+/// The load that needs a hung issuer.
 const WAITING: &str = "waiting";
 
-/// How many connections a crowd opens.
+/// The number of connections that a crowd opens.
 const CROWD: usize = 10_000;
 
-/// The load of a client is bounded in bytes too.
+/// The maximum number of bytes that a client sends.
 const MAX_SENT: usize = 64 << 20;
 
 struct Row {
     name: String,
-    seen: Option<Seen>,
-    /// How many clients or connections there were, and the server's memory at most.
+    seen: Option<LoadResult>,
+    /// How many clients or connections there were, and the server's peak memory.
     clients: String,
     memory: String,
 }
 
 fn main() {
-    support::constant::serve_if_asked();
+    support::constant::run_as_server_if_requested();
     load_if_asked();
     ends_within(Duration::from_secs(600));
     let (issuer, hung) = (Issuer::start("1d"), Issuer::start("1d"));
@@ -64,20 +64,20 @@ fn main() {
     let token = home.token("work");
     home.log_in("stuck", &hung);
     let mut agent = home.agent();
-    let reply = agent.asks("GET", "/v1/token/work");
+    let reply = agent.request("GET", "/v1/token/work");
     assert_eq!(reply.member("access_token"), token, "the agent has the token");
     let constant = Constant::start(&home, &reply);
 
-    let question = Question { bytes: http::request("GET", "/v1/token/work", "authctl", "", ""), expected: token };
-    let target = |socket| Target { socket, ends: Ends::Length, kept: false, questions: vec![question.clone()] };
+    let request = LoadRequest { bytes: http::request("GET", "/v1/token/work", "authctl", "", ""), expected: token };
+    let target = |socket| Target { socket, ends: ReplyEnd::Length, reused: false, requests: vec![request.clone()] };
     let most = |id| mb(resident(id).1);
     let row = |name: &str, seen, clients, memory| Row { name: name.to_owned(), seen, clients, memory };
     let floor = watch(&target(constant.socket.clone()));
-    let mut rows = vec![row("nothing, a bare hyper server", floor, String::new(), most(constant.id()))];
+    let mut rows = vec![row("none, bare hyper server", floor, String::new(), most(constant.id()))];
     let quiet = watch(&target(home.socket()));
-    rows.push(row("nothing", quiet, String::new(), most(agent.id)));
+    rows.push(row("none", quiet, String::new(), most(agent.id)));
     for (load, processes, does) in LOADS {
-        // Each load meets an agent that has seen no other.
+        // Each load has its own agent.
         drop(agent);
         if load == WAITING {
             home.expire("stuck");
@@ -88,52 +88,52 @@ fn main() {
         agent = home.agent();
         let share = (CROWD / processes).to_string();
         let mut running: Vec<Running> = (0..processes).map(|_| start_load(&[load, &share], &home.socket())).collect();
-        let begun: usize = running.iter_mut().map(|one| one.first_line().parse::<usize>().expect("a number")).sum();
+        let started: usize = running.iter_mut().map(|one| one.first_line().parse::<usize>().expect("a number")).sum();
         let seen = watch(&target(home.socket()));
         let memory = most(agent.id);
-        // The agent ends what is under way before it stops.
+        // The agent finishes open requests before it stops.
         hung.clear_faults();
         drop(running);
-        rows.push(row(does, seen, begun.to_string(), memory));
+        rows.push(row(does, seen, started.to_string(), memory));
     }
     show(rows);
 }
 
 fn show(rows: Vec<Row>) {
-    let columns = ["meanwhile", "clients", "p50", "p99", "worst", "errors", "server's memory at most"];
+    let columns = ["load", "clients", "p50", "p99", "worst", "errors", "server's peak memory"];
     let mut asked = Vec::new();
     let mut cells = Vec::new();
     for row in rows {
         let Some(mut seen) = row.seen else {
-            asked.push(Bar::new(format!("others served within 100 ms: {}", row.name), "not served", false));
+            asked.push(Bar::new(format!("other clients served within 100 ms: {}", row.name), "not served", false));
             let none = String::new;
-            cells.push(vec![row.name, row.clients, none(), none(), "no answer".into(), none(), row.memory]);
+            cells.push(vec![row.name, row.clients, none(), none(), "no reply".into(), none(), row.memory]);
             continue;
         };
         let (worst, errors) = (seen.worst(), seen.errors);
         asked.push(Bar::new(
-            format!("others served within 100 ms: {}", row.name),
+            format!("other clients served within 100 ms: {}", row.name),
             format!("{} {}", ms(worst), seen.first_error.clone().unwrap_or_default()).trim().to_owned(),
             worst < MAX && errors == 0,
         ));
         let [p50, p99] = [0.5, 0.99].map(|share| ms(seen.at(share)));
         cells.push(vec![row.name, row.clients, p50, p99, ms(worst), errors.to_string(), row.memory]);
     }
-    let title = format!("A token of another profile, on a connection of its own every 2 ms for {} s", WATCH.as_secs());
+    let title = format!("A token of another profile, one connection every 2 ms, for {} s", WATCH.as_secs());
     print(&title, &columns, &cells);
     bars(&asked[1..]);
 }
 
-/// Asks at a steady pace. `None` where an answer does not come at all.
-fn watch(target: &Target) -> Option<Seen> {
+/// Sends requests at a steady pace. Returns `None` if a reply does not arrive at all.
+fn watch(target: &Target) -> Option<LoadResult> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let target = target.clone();
-    // Where the server never answers, the thread is left behind.
+    // If the server never replies, the thread is left behind.
     std::thread::spawn(move || {
-        let (mut seen, mut client, begun) = (Seen::default(), Client::new(&target), Instant::now());
-        while begun.elapsed() < WATCH {
+        let (mut seen, mut client, started) = (LoadResult::default(), Client::new(&target), Instant::now());
+        while started.elapsed() < WATCH {
             let asked = Instant::now();
-            match client.asks(&target.questions[0]) {
+            match client.request(&target.requests[0]) {
                 Ok(()) => seen.answers.push(u64::try_from(asked.elapsed().as_nanos()).unwrap_or(u64::MAX)),
                 Err(error) => {
                     seen.errors += 1;
@@ -153,7 +153,7 @@ fn start_load(load: &[&str; 2], socket: &Path) -> Running {
     Running::start(&mut command)
 }
 
-/// Is the load and never returns, where that was asked for. Says a line when it has begun.
+/// Runs as the load and never returns, if the arguments say so. Prints a line when it has started.
 fn load_if_asked() {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).is_none_or(|arg| arg != LOAD) {
@@ -183,8 +183,8 @@ fn clients(count: usize, socket: &Path, act: fn(&Path)) {
     for _ in 0..count {
         let socket = socket.to_owned();
         std::thread::spawn(move || {
-            let begun = Instant::now();
-            while begun.elapsed() < LOAD_ENDS {
+            let started = Instant::now();
+            while started.elapsed() < LOAD_ENDS {
                 act(&socket);
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -240,18 +240,18 @@ fn crowd(socket: &Path, many: usize) {
         for _ in 0..THREADS {
             let (socket, sender) = (socket.to_owned(), sender.clone());
             std::thread::spawn(move || {
-                let mut kept = Vec::new();
+                let mut reused = Vec::new();
                 for _ in 0..many / THREADS {
-                    kept.extend(connect(&socket));
+                    reused.extend(connect(&socket));
                     let _ = sender.send(());
                 }
                 std::thread::sleep(LOAD_ENDS);
             });
         }
         // A server that takes no more lets the rest wait; a few seconds show how many it took.
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut opened = 0;
-        while opened < many / THREADS * THREADS && begun.elapsed() < Duration::from_secs(5) {
+        while opened < many / THREADS * THREADS && started.elapsed() < Duration::from_secs(5) {
             opened += usize::from(receiver.recv_timeout(Duration::from_millis(100)).is_ok());
         }
         println!("{opened}");

@@ -1,4 +1,4 @@
-//! Bar 3: the agent's resident memory with few and with many profiles, and what a request costs among them.
+//! The agent's resident memory with few and with many profiles, and the cost of a request.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
 
 mod support;
@@ -6,7 +6,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::constant::Constant;
-use support::load::{self, Client, Ends, Question, Target};
+use support::load::{self, Client, LoadRequest, ReplyEnd, Target};
 use support::sessions::name;
 use support::table::{Bar, absent, bars, mb, middle, print, ratio, us};
 use support::{Agent, Home, Issuer, ends_within, http, resident};
@@ -24,29 +24,29 @@ const SAME: f64 = 1.15;
 struct Full<'a> {
     agent: Agent<'a>,
     target: Target,
-    /// How long the first request for each profile took, all together.
+    /// The time of the first requests for all profiles.
     warmed_in: Duration,
     at_rest: u64,
     medians: Vec<f64>,
 }
 
 impl<'a> Full<'a> {
-    /// Starts the agent and asks for each profile once.
+    /// Starts the agent and requests each profile's token once.
     fn start(home: &'a Home, tokens: &[String]) -> Self {
         let agent = home.agent();
-        let question = |(number, token): (usize, &String)| {
+        let request = |(number, token): (usize, &String)| {
             let path = format!("/v1/token/{}", name(number));
-            Question { bytes: http::request("GET", &path, "authctl", "", ""), expected: token.clone() }
+            LoadRequest { bytes: http::request("GET", &path, "authctl", "", ""), expected: token.clone() }
         };
-        let questions = tokens.iter().enumerate().map(question).collect();
-        let target = Target { socket: home.socket(), ends: Ends::Length, kept: true, questions };
-        let begun = Instant::now();
+        let requests = tokens.iter().enumerate().map(request).collect();
+        let target = Target { socket: home.socket(), ends: ReplyEnd::Length, reused: true, requests };
+        let started = Instant::now();
         let mut client = Client::new(&target);
-        for (number, question) in target.questions.iter().enumerate() {
-            client.asks(question).unwrap_or_else(|e| panic!("profile {number}: {e}"));
+        for (number, request) in target.requests.iter().enumerate() {
+            client.request(request).unwrap_or_else(|e| panic!("profile {number}: {e}"));
         }
         drop(client);
-        let warmed_in = begun.elapsed();
+        let warmed_in = started.elapsed();
         std::thread::sleep(Duration::from_secs(1));
         let (at_rest, _) = resident(agent.id);
         Self { agent, target, warmed_in, at_rest, medians: Vec::new() }
@@ -54,7 +54,7 @@ impl<'a> Full<'a> {
 }
 
 fn main() {
-    support::constant::serve_if_asked();
+    support::constant::run_as_server_if_requested();
     ends_within(Duration::from_secs(900));
     let issuer = Issuer::start("1d");
     let homes = COUNTS.map(|count| {
@@ -63,10 +63,10 @@ fn main() {
         (home, tokens)
     });
     let mut agents: Vec<Full<'_>> = homes.iter().map(|(home, tokens)| Full::start(home, tokens)).collect();
-    let reply = agents[0].agent.asks("GET", &format!("/v1/token/{}", name(0)));
+    let reply = agents[0].agent.request("GET", &format!("/v1/token/{}", name(0)));
     let constant = Constant::start(&homes[0].0, &reply);
     let floor = Target { socket: constant.socket.clone(), ..agents[0].target.clone() };
-    let floor = Target { questions: floor.questions[..1].to_vec(), ..floor };
+    let floor = Target { requests: floor.requests[..1].to_vec(), ..floor };
     let mut floors = Vec::new();
     for _ in 0..ROUNDS {
         floors.push(p50(&floor));
@@ -79,7 +79,7 @@ fn main() {
     let costs: Vec<Duration> =
         agents.iter().map(|full| Duration::from_secs_f64(middle(full.medians.clone()))).collect();
 
-    let columns = ["agent", "profiles", "resident", "at most", "processes", "a request, p50", "each asked once in"];
+    let columns = ["agent", "profiles", "resident", "peak", "processes", "a request, p50", "first request of each"];
     let (now, most) = resident(constant.id());
     let row = |name: &str, count: &str, now: u64, most: &str, processes: usize, p50: &str, once: &str| {
         [name, count, &mb(now), most, &processes.to_string(), p50, once].map(str::to_owned).to_vec()
@@ -96,20 +96,20 @@ fn main() {
             Err(why) => absent(found.name, why, columns.len()),
         });
     }
-    print("Memory, every profile cache, and the cost of a request, one client", &columns, &rows);
+    print("Memorywith every profile cached, and the cost of a request, one client", &columns, &rows);
 
-    let mut asked = Vec::new();
+    let mut results = Vec::new();
     for ((full, count), most) in agents.iter().zip(COUNTS).zip(MAX) {
         if let Some(most) = most {
             let what = format!("resident under {} with {count} profiles", mb(most));
-            asked.push(Bar::new(what, mb(full.at_rest), full.at_rest < most));
+            results.push(Bar::new(what, mb(full.at_rest), full.at_rest < most));
         }
     }
     for (cost, count) in costs.iter().zip(COUNTS).skip(1) {
         let what = format!("a request costs the same with {count} profiles as with 10 (within {SAME})");
-        asked.push(Bar::at_most(what, ratio(*cost, costs[0]), SAME));
+        results.push(Bar::at_most(what, ratio(*cost, costs[0]), SAME));
     }
-    bars(&asked);
+    bars(&results);
 }
 
 /// The median answer of one client in seconds.

@@ -1,4 +1,4 @@
-//! Bar 2: what the agent serves to 16 clients at once, beside a bare hyper server and peers.
+//! The throughput of the agent with 16 clients, compared with a bare hyper server and with peers.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
 
 mod support;
@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use support::constant::Constant;
-use support::load::{self, Ends, Question, Seen, Target};
+use support::load::{self, LoadRequest, LoadResult, ReplyEnd, Target};
 use support::table::{Bar, absent, bars, middle, ms, print, us};
 use support::{Home, Issuer, ends_within, http};
 
@@ -15,19 +15,19 @@ const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(2);
 const WARM_UP: Duration = Duration::from_millis(300);
 
-const KEPT: &str = "kept open";
-const EACH: &str = "one a request";
+const REUSED: &str = "reused";
+const PER_REQUEST: &str = "one per request";
 
-struct Contestant {
+struct Competitor {
     name: String,
     connections: &'static str,
     target: Target,
-    rounds: Vec<Seen>,
+    rounds: Vec<LoadResult>,
 }
 
-impl Contestant {
+impl Competitor {
     fn rate(&self) -> f64 {
-        middle(self.rounds.iter().map(Seen::rate).collect())
+        middle(self.rounds.iter().map(LoadResult::rate).collect())
     }
 
     /// The median of the rounds.
@@ -37,7 +37,7 @@ impl Contestant {
 
     /// The worst of all rounds.
     fn worst(&self) -> Duration {
-        self.rounds.iter().map(Seen::worst).max().unwrap_or_default()
+        self.rounds.iter().map(LoadResult::worst).max().unwrap_or_default()
     }
 
     fn errors(&self) -> u64 {
@@ -46,7 +46,7 @@ impl Contestant {
 }
 
 fn main() {
-    support::constant::serve_if_asked();
+    support::constant::run_as_server_if_requested();
     ends_within(Duration::from_secs(600));
     let issuer = Issuer::start("1d");
     let home = Home::new();
@@ -54,16 +54,16 @@ fn main() {
     let token = home.token("work");
     let peers = support::peers::all(&issuer, 1);
     let agent = home.agent();
-    let reply = agent.asks("GET", "/v1/token/work");
+    let reply = agent.request("GET", "/v1/token/work");
     assert_eq!(reply.member("access_token"), token, "the agent has the token");
     let constant = Constant::start(&home, &reply);
 
-    let question = Question { bytes: http::request("GET", "/v1/token/work", "authctl", "", ""), expected: token };
+    let request = LoadRequest { bytes: http::request("GET", "/v1/token/work", "authctl", "", ""), expected: token };
     let mut all = Vec::new();
-    for (connections, kept) in [(KEPT, true), (EACH, false)] {
+    for (connections, reused) in [(REUSED, true), (PER_REQUEST, false)] {
         for (name, socket) in [("bare hyper server", constant.socket.clone()), ("authctl agent", home.socket())] {
-            let target = Target { socket, ends: Ends::Length, kept, questions: vec![question.clone()] };
-            all.push(Contestant { name: name.to_owned(), connections, target, rounds: Vec::new() });
+            let target = Target { socket, ends: ReplyEnd::Length, reused, requests: vec![request.clone()] };
+            all.push(Competitor { name: name.to_owned(), connections, target, rounds: Vec::new() });
         }
     }
     for found in &peers {
@@ -71,7 +71,7 @@ fn main() {
             && let Some(target) = target
         {
             let (name, target) = (found.name.to_owned(), target.clone());
-            all.push(Contestant { name, connections: EACH, target, rounds: Vec::new() });
+            all.push(Competitor { name, connections: PER_REQUEST, target, rounds: Vec::new() });
         }
     }
     for one in &mut all {
@@ -104,34 +104,34 @@ fn main() {
             Err(why) => rows.push(absent(found.name, why, columns.len())),
         }
     }
-    let title = format!("{CLIENTS} clients, medians of {ROUNDS} rounds of {} s by turns", ROUND.as_secs());
+    let title = format!("{CLIENTS} clients, medians of {ROUNDS} alternating rounds of {} s", ROUND.as_secs());
     print(&title, &columns, &rows);
     judge(&mut all);
 }
 
-fn judge(all: &mut [Contestant]) {
-    let mut asked = Vec::new();
-    let rate = |all: &[Contestant], name: &str, connections: &str| {
-        all.iter().find(|one| one.name == name && one.connections == connections).map(Contestant::rate)
+fn judge(all: &mut [Competitor]) {
+    let mut results = Vec::new();
+    let rate = |all: &[Competitor], name: &str, connections: &str| {
+        all.iter().find(|one| one.name == name && one.connections == connections).map(Competitor::rate)
     };
     let own = |connections| rate(all, "authctl agent", connections).unwrap_or_default();
-    for connections in [KEPT, EACH] {
+    for connections in [REUSED, PER_REQUEST] {
         let floor = rate(all, "bare hyper server", connections).unwrap_or(f64::MAX);
         let what = format!("{connections}: at least 0.85 of a bare hyper server");
-        asked.push(Bar::at_least(what, own(connections) / floor, 0.85));
+        results.push(Bar::at_least(what, own(connections) / floor, 0.85));
     }
     for (name, least) in [("oidc-agent", 3.0), ("pizauth", 1.5)] {
-        if let Some(rate) = rate(all, name, EACH) {
-            asked.push(Bar::at_least(format!("at least {least} times {name}"), own(EACH) / rate, least));
+        if let Some(rate) = rate(all, name, PER_REQUEST) {
+            results.push(Bar::at_least(format!("at least {least} times {name}"), own(PER_REQUEST) / rate, least));
         }
     }
     for one in all.iter_mut().filter(|one| one.name == "authctl agent") {
         let (p99, worst, errors) = (one.at(0.99), one.worst(), one.errors());
         let what = |text: &str| format!("{}: {text}", one.connections);
-        asked.push(Bar::new(what("p99 under 2 ms"), ms(p99), p99 < Duration::from_millis(2)));
-        asked.push(Bar::new(what("worst under 50 ms"), ms(worst), worst < Duration::from_millis(50)));
+        results.push(Bar::new(what("p99 under 2 ms"), ms(p99), p99 < Duration::from_millis(2)));
+        results.push(Bar::new(what("worst under 50 ms"), ms(worst), worst < Duration::from_millis(50)));
         let first = one.rounds.iter().find_map(|seen| seen.first_error.clone()).unwrap_or_default();
-        asked.push(Bar::new(what("no error"), format!("{errors} {first}").trim().to_owned(), errors == 0));
+        results.push(Bar::new(what("no error"), format!("{errors} {first}").trim().to_owned(), errors == 0));
     }
-    bars(&asked);
+    bars(&results);
 }

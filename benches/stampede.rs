@@ -1,4 +1,4 @@
-//! Bar 4: a thousand clients that need a refresh at the same moment, through the agent and without it.
+//! A thousand clients that need a refresh at the same moment, with and without the agent.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
 
 mod support;
@@ -66,7 +66,7 @@ struct Outcome {
 }
 
 fn main() {
-    support::constant::serve_if_asked();
+    support::constant::run_as_server_if_requested();
     ends_within(Duration::from_secs(900));
     let issuer = Issuer::start("1d");
     let mut rows = vec![floor()];
@@ -99,13 +99,13 @@ fn floor() -> Vec<String> {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}", body.len());
     let constant = Constant::start(&home, &http::Reply { status: 200, head, body });
     let slowest = with_many_files(|| {
-        let asked = ask_all(&constant.socket, ("GET", "/held"));
-        let begun = Instant::now();
+        let pending = ask_all(&constant.socket, ("GET", "/held"));
+        let started = Instant::now();
         http::ask(&constant.socket, "GET", "/go", "");
-        for mut stream in asked {
+        for mut stream in pending {
             assert_eq!(http::read(&mut stream).expect("answered").status, 200);
         }
-        begun.elapsed()
+        started.elapsed()
     });
     vec!["a bare hyper server".into(), CLIENTS.to_string(), String::new(), "0".into(), ms(slowest)]
 }
@@ -118,9 +118,9 @@ fn ask_all(socket: &std::path::Path, (method, path): (&str, &str)) -> Vec<std::o
         stream.write_all(&request).expect("sent");
         stream
     };
-    let asked = (0..CLIENTS).map(ask).collect();
+    let pending = (0..CLIENTS).map(ask).collect();
     std::thread::sleep(SETTLE);
-    asked
+    pending
 }
 
 /// A home with a session, an issuer that holds its answer until the clients are there, and the clients.
@@ -141,7 +141,7 @@ fn stampede(way: &Way, issuer: &Issuer, clients: fn(&Way, &Home, &Issuer) -> Ans
     let first = each.iter().find_map(|answer| answer.as_ref().ok()).cloned();
     for answer in each {
         let wrong = match answer {
-            Ok(answer) if Some(&answer) != first.as_ref() => "not the answer that the others got".to_owned(),
+            Ok(answer) if Some(&answer) != first.as_ref() => "not the reply that the others got".to_owned(),
             Ok(answer) if answer["access_token"].as_str() == Some(&old) => "the old token".to_owned(),
             Ok(_) => continue,
             Err(why) => why,
@@ -152,12 +152,12 @@ fn stampede(way: &Way, issuer: &Issuer, clients: fn(&Way, &Home, &Issuer) -> Ans
     let goes_on = run(&mut home.authctl(&["refresh", "work"]), "");
     if goes_on.code != 0 {
         outcome.errors += 1;
-        outcome.first_error.get_or_insert(format!("the session does not go on: {}", goes_on.stderr.trim()));
+        outcome.first_error.get_or_insert(format!("the session was lost: {}", goes_on.stderr.trim()));
     }
     outcome
 }
 
-/// An answer without what differs by the second.
+/// A reply without the member that changes every second.
 fn answer(text: &[u8]) -> Result<Value, String> {
     let mut value: Value = serde_json::from_slice(text).map_err(|e| e.to_string())?;
     value.as_object_mut().ok_or("no object")?.remove("expires_in");
@@ -167,11 +167,11 @@ fn answer(text: &[u8]) -> Result<Value, String> {
 fn through_agent(way: &Way, home: &Home, issuer: &Issuer) -> Answers {
     let _agent = home.agent();
     with_many_files(|| {
-        let asked = ask_all(&home.socket(), way.request);
-        let begun = Instant::now();
+        let pending = ask_all(&home.socket(), way.request);
+        let started = Instant::now();
         issuer.clear_faults();
-        let replies: Vec<_> = asked.into_iter().map(|mut stream| http::read(&mut stream)).collect();
-        let slowest = begun.elapsed();
+        let replies: Vec<_> = pending.into_iter().map(|mut stream| http::read(&mut stream)).collect();
+        let slowest = started.elapsed();
         let judge = |reply: std::io::Result<http::Reply>| match reply {
             Ok(reply) if reply.status == 200 => answer(&reply.body),
             Ok(reply) => Err(format!("status {}", reply.status)),
@@ -181,7 +181,7 @@ fn through_agent(way: &Way, home: &Home, issuer: &Issuer) -> Answers {
     })
 }
 
-/// The profile's lock is held until all of them wait for it, so that it does not matter how long it takes to start them.
+/// Holds the profile's lock until all processes wait for it, so that the time to start them does not count.
 fn without_agent(way: &Way, home: &Home, issuer: &Issuer) -> Answers {
     issuer.clear_faults();
     let lock = File::options().write(true).open(home.path().join("data/authctl/locks/work.lock")).expect("the lock");
@@ -191,20 +191,20 @@ fn without_agent(way: &Way, home: &Home, issuer: &Issuer) -> Answers {
             let mut command = home.authctl(way.args);
             Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()))
         };
-        let begun = Instant::now();
+        let started = Instant::now();
         let running: Vec<Running> = (0..CLIENTS).map(start).collect();
         let mut waiting = 0;
-        while waiting < CLIENTS && begun.elapsed() < GATHER {
+        while waiting < CLIENTS && started.elapsed() < GATHER {
             if wants_lock(running[waiting].0.id()) {
                 waiting += 1;
             } else {
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
-        let begun = Instant::now();
+        let started = Instant::now();
         drop(lock);
         let each = running.into_iter().map(ends).collect();
-        Answers { waiting, each, slowest: begun.elapsed() }
+        Answers { waiting, each, slowest: started.elapsed() }
     })
 }
 
@@ -215,9 +215,9 @@ fn wants_lock(id: u32) -> bool {
 }
 
 fn ends(mut running: Running) -> Result<Value, String> {
-    let (mut said, mut errors) = (Vec::new(), String::new());
-    running.0.stdout.take().expect("piped").read_to_end(&mut said).expect("read");
+    let (mut output, mut errors) = (Vec::new(), String::new());
+    running.0.stdout.take().expect("piped").read_to_end(&mut output).expect("read");
     running.0.stderr.take().expect("piped").read_to_string(&mut errors).expect("read");
     let status = running.0.wait().expect("ended");
-    if status.success() { answer(&said) } else { Err(format!("{status}: {}", errors.trim())) }
+    if status.success() { answer(&output) } else { Err(format!("{status}: {}", errors.trim())) }
 }

@@ -1,4 +1,4 @@
-//! Bar 1: how long it takes to print a token, the whole process, beside a C program that does the least, and peers.
+//! The time to print a token, whole process, compared with a minimal C client and with peers.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
 
 mod support;
@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use support::table::{Bar, absent, bars, ms, percentile, print, ratio};
 use support::{Home, Issuer, ends_within, run};
 
-/// How often each is run, after a few rounds that do not count.
+/// The number of runs of each, after the warm-up.
 const ROUNDS: usize = 300;
 const WARM_UP: usize = 10;
 
-struct Contestant {
+struct Competitor {
     name: String,
     command: Command,
     /// What it must print.
@@ -23,20 +23,20 @@ struct Contestant {
     took: Vec<Duration>,
 }
 
-impl Contestant {
+impl Competitor {
     fn new(name: &str, command: Command, expected: &str) -> Self {
         Self { name: name.to_owned(), command, expected: expected.to_owned(), took: Vec::with_capacity(ROUNDS) }
     }
 
-    /// From before the process is made until after it has ended, its output read.
+    /// The time from before the process is started until it has exited and its output was read.
     fn runs(&mut self) -> Duration {
-        let begun = Instant::now();
+        let started = Instant::now();
         let mut child = self.command.spawn().expect("it starts");
-        let mut said = String::with_capacity(4096);
-        child.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
+        let mut output = String::with_capacity(4096);
+        child.stdout.take().expect("piped").read_to_string(&mut output).expect("text");
         let status = child.wait().expect("it ends");
-        let took = begun.elapsed();
-        assert!(status.success() && said.trim_end() == self.expected, "{} printed something else", self.name);
+        let took = started.elapsed();
+        assert!(status.success() && output.trim_end() == self.expected, "unexpected output of {}", self.name);
         took
     }
 }
@@ -59,16 +59,16 @@ fn main() {
     let token = home.token("work");
     let peers = support::peers::all(&issuer, 1);
     let agent = home.agent();
-    assert_eq!(agent.asks("GET", "/v1/token/work").member("access_token"), token, "the agent has the token");
+    assert_eq!(agent.request("GET", "/v1/token/work").member("access_token"), token, "the agent has the token");
 
     let mut all = vec![
-        Contestant::new("`/bin/true`", home.command("/bin/true", &[]), ""),
-        Contestant::new("the least, in C", floor(&home), &token),
-        Contestant::new("`authctl token work`", home.authctl(&["token", "work"]), &token),
+        Competitor::new("`/bin/true`", home.command("/bin/true", &[]), ""),
+        Competitor::new("minimal client in C", floor(&home), &token),
+        Competitor::new("`authctl token work`", home.authctl(&["token", "work"]), &token),
     ];
     for found in &peers {
         if let Ok(peer) = &found.peer {
-            all.push(Contestant::new(&format!("`{}`", shown(&peer.show)), peer.shows(), &peer.token));
+            all.push(Competitor::new(&format!("`{}`", shown(&peer.show)), peer.shows(), &peer.token));
         }
     }
     for contestant in &mut all {
@@ -96,18 +96,18 @@ fn main() {
             rows.push(absent(found.name, why, columns.len()));
         }
     }
-    print(&format!("Printing a token through the agent, {ROUNDS} runs each by turns"), &columns, &rows);
+    print(&format!("Printing a token through the agent, {ROUNDS} alternating runs each"), &columns, &rows);
 
-    let mut asked = vec![Bar::at_most("at most 1.3 of the least in C", ratio(medians[2], medians[1]), 1.3)];
+    let mut results = vec![Bar::at_most("at most 1.3 of the minimal client in C", ratio(medians[2], medians[1]), 1.3)];
     for (one, median) in all.iter().zip(&medians).skip(3) {
-        asked.push(Bar::at_most(format!("less than {}", one.name), ratio(medians[2], *median), 1.0));
+        results.push(Bar::at_most(format!("less than {}", one.name), ratio(medians[2], *median), 1.0));
     }
-    bars(&asked);
+    bars(&results);
 }
 
 /// A command without its options.
 fn shown(words: &[String]) -> String {
-    let kept: Vec<&str> =
+    let reused: Vec<&str> =
         words.iter().map(String::as_str).filter(|w| !w.starts_with('-') && !w.contains('/')).collect();
-    kept.join(" ")
+    reused.join(" ")
 }

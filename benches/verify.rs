@@ -1,7 +1,7 @@
-//! Bar 6: how long one verdict takes, the whole process, beside `/bin/true`; and what a batch of tokens takes, beside the
-//! signature library alone.
+//! The time of one verification, whole process, compared with `/bin/true`; and the throughput of a batch, compared with
+//! the signature library alone.
 //!
-//! `cargo bench --bench verify -- --tokens 20000`; as many where nothing is said. Needs `taskset`.
+//! `cargo bench --bench verify -- --tokens 20000`; 20,000 by default. Needs `taskset`.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "a bench")]
 
 #[path = "../tests/support/signing_keys.rs"]
@@ -31,7 +31,7 @@ const WARM_UP: usize = 10;
 const ROUNDS: usize = 5;
 const TOKENS: usize = 20_000;
 
-/// Tokens of one algorithm, each with its number as its `jti`, and the key that they are to be judged by.
+/// Tokens of one algorithm, each with its number as its `jti`, and the key that verifies them.
 struct Batch {
     name: &'static str,
     algorithm: Algorithm,
@@ -72,12 +72,12 @@ impl Batch {
     /// The library alone: each signature over its exact bytes, by a key that was read before, and nothing else.
     fn by_library(&self) -> Duration {
         let parts: Vec<_> = self.tokens.iter().map(|token| token.rsplit_once('.').expect("a JWT")).collect();
-        let begun = Instant::now();
+        let started = Instant::now();
         for (signed, signature) in parts {
             let verified = jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &self.key, self.algorithm);
             assert!(matches!(verified, Ok(true)), "{}: the library denies a signature", self.name);
         }
-        begun.elapsed()
+        started.elapsed()
     }
 
     /// One process for all of them, on these CPUs: from before it is made until after it has ended, its output read.
@@ -86,20 +86,20 @@ impl Batch {
         let mut command = home.command("taskset", &["-c", &list(cpus)]);
         command.arg(batch.get_program()).args(batch.get_args());
         command.stdin(File::open(&self.file).expect("the tokens")).stdout(Stdio::piped());
-        let mut said = Vec::with_capacity(self.tokens.len() * 1024);
-        let begun = Instant::now();
+        let mut output = Vec::with_capacity(self.tokens.len() * 1024);
+        let started = Instant::now();
         let mut running = Running::start(&mut command);
-        running.0.stdout.take().expect("piped").read_to_end(&mut said).expect("read");
+        running.0.stdout.take().expect("piped").read_to_end(&mut output).expect("read");
         let status = running.0.wait().expect("it ends");
-        let took = begun.elapsed();
+        let took = started.elapsed();
         assert!(status.success(), "{}: the batch ends with {status}", self.name);
-        self.check(&said);
+        self.check(&output);
         took
     }
 
-    /// Every token has its answer, in order, and is believed.
-    fn check(&self, said: &[u8]) {
-        let lines: Vec<&[u8]> = said.split_inclusive(|byte| *byte == b'\n').collect();
+    /// Every token has its answer, in order, and is granted.
+    fn check(&self, output: &[u8]) {
+        let lines: Vec<&[u8]> = output.split_inclusive(|byte| *byte == b'\n').collect();
         assert_eq!(lines.len(), self.tokens.len(), "{}: as many answers as tokens", self.name);
         for (number, line) in lines.into_iter().enumerate() {
             let answer: Value = serde_json::from_slice(line).expect("JSON");
@@ -129,7 +129,7 @@ fn stay_on(cpus: &[usize]) {
 }
 
 /// A process that is given one token on its stdin.
-struct Contestant {
+struct Competitor {
     name: String,
     command: Command,
     token: String,
@@ -138,25 +138,25 @@ struct Contestant {
     took: Vec<Duration>,
 }
 
-impl Contestant {
+impl Competitor {
     fn new(name: &str, command: Command, token: &str, expected: &str) -> Self {
         let (name, token, expected) = (name.to_owned(), token.to_owned(), expected.to_owned());
         Self { name, command, token, expected, took: Vec::with_capacity(RUNS) }
     }
 
-    /// From before the process is made until after it has ended, its output read. The token is in the pipe by then.
+    /// The time from before the process is started until it has exited and its output was read. The token is in the pipe by then.
     fn runs(&mut self) -> Duration {
         let (stdin, mut writer) = std::io::pipe().expect("a pipe");
         writer.write_all(self.token.as_bytes()).expect("written");
         drop(writer);
         self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut said = String::with_capacity(4096);
-        let begun = Instant::now();
+        let mut output = String::with_capacity(4096);
+        let started = Instant::now();
         let mut child = self.command.spawn().expect("it starts");
-        child.stdout.take().expect("piped").read_to_string(&mut said).expect("text");
+        child.stdout.take().expect("piped").read_to_string(&mut output).expect("text");
         let status = child.wait().expect("it ends");
-        let took = begun.elapsed();
-        assert!(status.success() && said.starts_with(&self.expected), "{} printed something else", self.name);
+        let took = started.elapsed();
+        assert!(status.success() && output.starts_with(&self.expected), "unexpected output of {}", self.name);
         took
     }
 }
@@ -165,13 +165,13 @@ impl Contestant {
 fn one_token(home: &Home, batches: &[Batch]) -> Vec<Bar> {
     let token = &batches[0].tokens[0];
     let mut all = vec![
-        Contestant::new("`/bin/true`", home.command("/bin/true", &[]), token, ""),
-        Contestant::new("`cat`, which prints the token", home.command("cat", &[]), token, token),
+        Competitor::new("`/bin/true`", home.command("/bin/true", &[]), token, ""),
+        Competitor::new("`cat`, which prints the token", home.command("cat", &[]), token, token),
     ];
     let others = all.len();
     for batch in batches {
         let name = format!("`authctl verify -`, {}", batch.name);
-        all.push(Contestant::new(&name, batch.command(home, &[]), &batch.tokens[0], "valid: "));
+        all.push(Competitor::new(&name, batch.command(home, &[]), &batch.tokens[0], "valid: "));
     }
     for round in 0..WARM_UP + RUNS {
         for turn in 0..all.len() {
@@ -191,12 +191,12 @@ fn one_token(home: &Home, batches: &[Batch]) -> Vec<Bar> {
         rows.push(vec![one.name.clone(), ms(*median), least, p90, p99, format!("{:.2}", times(*median))]);
     }
     let columns = ["whole process", "median", "min", "p90", "p99", "to `/bin/true`"];
-    print(&format!("A verdict on one token from stdin, {RUNS} runs each by turns"), &columns, &rows);
-    let mut asked = Vec::new();
+    print(&format!("A verdict on one token from stdin, {RUNS} alternating runs each"), &columns, &rows);
+    let mut results = Vec::new();
     for (batch, median) in batches.iter().zip(&medians[others..]) {
-        asked.push(Bar::at_most(format!("{}: less than 3 times `/bin/true`", batch.name), times(*median), 3.0));
+        results.push(Bar::at_most(format!("{}: less than 3 times `/bin/true`", batch.name), times(*median), 3.0));
     }
-    asked
+    results
 }
 
 /// Tokens a second: the library's on one CPU, `--batch` on the same one, and on all of them where there are more.
@@ -217,7 +217,7 @@ fn many_tokens(home: &Home, batches: &[Batch], cpus: &[usize], count: usize) -> 
         for (batch, rates) in batches.iter().zip(&mut rates) {
             stay_on(first);
             rates.library.push(rate(batch.by_library()));
-            // What is said is read beside the batch, not in its place.
+            // The output is read on another CPU than the batch.
             stay_on(if rest.is_empty() { first } else { rest });
             rates.one.push(rate(batch.by_process(home, first)));
             stay_on(cpus);
@@ -227,7 +227,7 @@ fn many_tokens(home: &Home, batches: &[Batch], cpus: &[usize], count: usize) -> 
         }
     }
 
-    let (mut rows, mut asked) = (Vec::new(), Vec::new());
+    let (mut rows, mut results) = (Vec::new(), Vec::new());
     for (batch, Rates { library, one, all }) in batches.iter().zip(rates) {
         let (library, one, whole) = (middle(library), middle(one), middle(all));
         let name = batch.name;
@@ -237,19 +237,19 @@ fn many_tokens(home: &Home, batches: &[Batch], cpus: &[usize], count: usize) -> 
         };
         rows.push(row("the library alone, one core", library));
         rows.push(row("`authctl verify - --batch`, one core", one));
-        asked.push(Bar::at_least(format!("{name}: one core at least 0.9 of the library's"), one / library, 0.9));
+        results.push(Bar::at_least(format!("{name}: one core at least 0.9 of the library's"), one / library, 0.9));
         if rest.is_empty() {
             let mut row = vec![name.to_owned()];
             row.extend(absent("`authctl verify - --batch`, all cores", "there is one", 4));
             rows.push(row);
         } else {
             rows.push(row(&format!("`authctl verify - --batch`, all {} cores", cpus.len()), whole));
-            asked.push(Bar::at_least(format!("{name}: all cores at least 1.7 times one"), whole / one, 1.7));
+            results.push(Bar::at_least(format!("{name}: all cores at least 1.7 times one"), whole / one, 1.7));
         }
     }
-    let title = format!("{count} tokens, medians of {ROUNDS} rounds by turns, whole processes");
+    let title = format!("{count} tokens, medians of {ROUNDS} alternating rounds, whole processes");
     print(&title, &["signatures", "by", "tokens/s", "to the library", "to one core"], &rows);
-    asked
+    results
 }
 
 fn main() {
@@ -264,7 +264,7 @@ fn main() {
         Batch::new(&home, "ES256", Algorithm::ES256, &SigningKey::ec("P-256"), count),
         Batch::new(&home, "EdDSA", Algorithm::EdDSA, &SigningKey::ed25519(), count),
     ];
-    let mut asked = one_token(&home, &batches);
-    asked.extend(many_tokens(&home, &batches, &cpus, count));
-    bars(&asked);
+    let mut results = one_token(&home, &batches);
+    results.extend(many_tokens(&home, &batches, &cpus, count));
+    bars(&results);
 }

@@ -1,4 +1,4 @@
-//! A floor: a bare hyper server that answers everything with the bytes of one reply, in a process of its own.
+//! The reference: a bare hyper server in its own process that sends the same reply to every request.
 
 use std::convert::Infallible;
 use std::fs;
@@ -17,11 +17,11 @@ use tokio::sync::watch;
 use super::http::Reply;
 use super::{Home, Running};
 
-/// With this argument a bench is the server: the socket and the file with the reply follow.
+/// The argument that makes the bench run as the server; the socket and the file with the reply follow.
 const SERVE: &str = "--serve-constant";
 
-/// Is the server and never returns, where that was asked for.
-pub fn serve_if_asked() {
+/// Runs as the server and never returns, if the arguments say so.
+pub fn run_as_server_if_requested() {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).is_some_and(|arg| arg == SERVE) {
         serve(Path::new(&args[2]), Path::new(&args[3]));
@@ -35,7 +35,7 @@ pub struct Constant {
 }
 
 impl Constant {
-    /// Starts a server that answers as `reply` does: the same headers, the same body.
+    /// Starts a server that sends `reply`: the same headers, the same body.
     pub fn start(home: &Home, reply: &Reply) -> Self {
         let (socket, file) = (home.path().join("constant.sock"), home.path().join("constant.reply"));
         fs::write(&file, [reply.head.as_bytes(), b"\r\n\r\n", &reply.body].concat()).expect("written");
@@ -79,7 +79,7 @@ async fn accept(socket: &Path, status: StatusCode, headers: HeaderMap, body: Vec
             let limiter = limiter.clone();
             async move {
                 match request.uri().path() {
-                    // Waits for the other one.
+                    // Waits for `/go`.
                     "/held" => {
                         let _ = limiter.subscribe().wait_for(|open| *open).await;
                     }

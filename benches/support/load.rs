@@ -1,4 +1,4 @@
-//! Many clients that each ask one thing over and over: blocking threads, the same for every server that is measured.
+//! Load: clients on blocking threads that repeat their requests, the same for every server under test.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
@@ -13,7 +13,7 @@ use super::table::percentile;
 
 /// How a reply ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Ends {
+pub enum ReplyEnd {
     /// HTTP: after its Content-Length.
     Length,
     /// The server closes the connection.
@@ -22,36 +22,36 @@ pub enum Ends {
     HalfClose,
 }
 
-/// One thing to ask.
+/// One request.
 #[derive(Clone)]
-pub struct Question {
+pub struct LoadRequest {
     pub bytes: Vec<u8>,
-    /// What the reply must hold: the token.
+    /// What the reply must contain: the token.
     pub expected: String,
 }
 
-/// A server and what it is asked.
+/// A server and the requests to send to it.
 #[derive(Clone)]
 pub struct Target {
     pub socket: PathBuf,
-    pub ends: Ends,
-    /// Whether a connection is kept for the next request.
-    pub kept: bool,
-    /// Asked by turns.
-    pub questions: Vec<Question>,
+    pub ends: ReplyEnd,
+    /// Whether to reuse the connection for the next request.
+    pub reused: bool,
+    /// Sent in turn.
+    pub requests: Vec<LoadRequest>,
 }
 
-/// What the clients saw.
+/// The measurements of the clients.
 #[derive(Default)]
-pub struct Seen {
-    /// How long each answer took, in nanoseconds.
+pub struct LoadResult {
+    /// The latency of each reply, in nanoseconds.
     pub answers: Vec<u64>,
     pub errors: u64,
     pub first_error: Option<String>,
     pub elapsed: Duration,
 }
 
-impl Seen {
+impl LoadResult {
     pub fn at(&mut self, share: f64) -> Duration {
         Duration::from_nanos(percentile(&mut self.answers, share))
     }
@@ -72,7 +72,7 @@ impl Seen {
     }
 }
 
-/// One client with its connection and what it learned about the replies.
+/// One client with its connection and the shape of earlier replies.
 pub struct Client<'a> {
     target: &'a Target,
     stream: Option<UnixStream>,
@@ -89,35 +89,35 @@ impl<'a> Client<'a> {
         Self { target, stream: None, buffer: vec![0; 1 << 16], head: Vec::new(), body: 0, at: 0 }
     }
 
-    /// Asks, and looks at the answer.
+    /// Sends a request and checks the reply.
     ///
     /// # Errors
-    /// The connection broke, or the answer is not the one that was expected.
-    pub fn asks(&mut self, question: &Question) -> io::Result<()> {
+    /// The connection broke, or the reply is not the expected one.
+    pub fn request(&mut self, request: &LoadRequest) -> io::Result<()> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => connect(&self.target.socket)?,
         };
-        stream.write_all(&question.bytes)?;
-        if self.target.ends == Ends::HalfClose {
+        stream.write_all(&request.bytes)?;
+        if self.target.ends == ReplyEnd::HalfClose {
             stream.shutdown(Shutdown::Write)?;
         }
         let (mut length, mut whole) = (0, usize::MAX);
         while length < whole {
             let more = stream.read(self.buffer.get_mut(length..).filter(|rest| !rest.is_empty()).ok_or_else(long)?)?;
             if more == 0 {
-                if self.target.ends == Ends::Length {
+                if self.target.ends == ReplyEnd::Length {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 break;
             }
             length += more;
-            if whole == usize::MAX && self.target.ends == Ends::Length {
+            if whole == usize::MAX && self.target.ends == ReplyEnd::Length {
                 whole = self.whole(length);
             }
         }
-        self.check(length, &question.expected)?;
-        if self.target.kept {
+        self.check(length, &request.expected)?;
+        if self.target.reused {
             self.stream = Some(stream);
         }
         Ok(())
@@ -150,13 +150,13 @@ impl<'a> Client<'a> {
 }
 
 fn long() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "the answer is too long")
+    io::Error::new(io::ErrorKind::InvalidData, "the reply is too long")
 }
 
-/// Lets `clients` ask for as long as `duration`.
-pub fn run(target: &Target, clients: usize, duration: Duration) -> Seen {
+/// Runs `clients` for as long as `duration`.
+pub fn run(target: &Target, clients: usize, duration: Duration) -> LoadResult {
     let start = Barrier::new(clients + 1);
-    let (mut all, begun) = std::thread::scope(|scope| {
+    let (mut all, started) = std::thread::scope(|scope| {
         let asking = |client: usize| {
             let start = &start;
             move || {
@@ -166,28 +166,28 @@ pub fn run(target: &Target, clients: usize, duration: Duration) -> Seen {
         };
         let clients: Vec<_> = (0..clients).map(|client| scope.spawn(asking(client))).collect();
         start.wait();
-        let begun = Instant::now();
-        let mut all = Seen::default();
+        let started = Instant::now();
+        let mut all = LoadResult::default();
         for client in clients {
             all.add(client.join().expect("a client"));
         }
-        (all, begun)
+        (all, started)
     });
-    all.elapsed = begun.elapsed();
+    all.elapsed = started.elapsed();
     all
 }
 
-fn ask_until(target: &Target, first: usize, end: Instant) -> Seen {
-    let (mut seen, mut client) = (Seen::default(), Client::new(target));
-    // A step that shares no factor with the count, so that neighbours are not asked for one after the other.
-    let (count, mut next) = (target.questions.len(), first % target.questions.len());
+fn ask_until(target: &Target, first: usize, end: Instant) -> LoadResult {
+    let (mut seen, mut client) = (LoadResult::default(), Client::new(target));
+    // A step that shares no factor with the count, so that neighbours do not follow each other.
+    let (count, mut next) = (target.requests.len(), first % target.requests.len());
     loop {
-        let begun = Instant::now();
-        if begun >= end {
+        let started = Instant::now();
+        if started >= end {
             return seen;
         }
-        match client.asks(&target.questions[next]) {
-            Ok(()) => seen.answers.push(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX)),
+        match client.request(&target.requests[next]) {
+            Ok(()) => seen.answers.push(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)),
             Err(error) => {
                 seen.errors += 1;
                 seen.first_error.get_or_insert_with(|| error.to_string());

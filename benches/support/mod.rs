@@ -1,4 +1,4 @@
-//! What the benches share: a home of their own with the program in it, the issuer, the floors and peers, and tables.
+//! What the benches share: a scratch home, the issuer, reference servers, peers, and tables.
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 pub mod constant;
@@ -26,26 +26,26 @@ use serde_json::Value;
 pub use issuer::Issuer;
 use issuer::{PASSWORD, USER};
 
-/// What is measured: the program of this build, or another in its place, such as an installed one.
+/// The program under test: that of this build, or the one in `AUTHCTL_UNDER_TEST`.
 pub fn authctl() -> OsString {
     std::env::var_os("AUTHCTL_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_authctl").into())
 }
 
-/// How long anything may take that is no measurement. Reached only where something is wrong.
+/// The time limit for everything that is not measured.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// How long the agent may take to stop.
 const STOP: Duration = Duration::from_secs(10);
 
-/// What must not outlive the bench, whatever happens: processes by their id, and scratch directories.
-static LEFT: Mutex<(BTreeSet<u32>, BTreeSet<PathBuf>)> = Mutex::new((BTreeSet::new(), BTreeSet::new()));
+/// Processes and scratch directories to clean up if the bench is aborted.
+static STARTED: Mutex<(BTreeSet<u32>, BTreeSet<PathBuf>)> = Mutex::new((BTreeSet::new(), BTreeSet::new()));
 
-/// Ends the bench, and all that it started, if it is still running after `limit`.
+/// ReplyEnd the bench, and all that it started, if it is still running after `limit`.
 pub fn ends_within(limit: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(limit);
-        eprintln!("not done after {} s: given up", limit.as_secs());
-        let left = LEFT.lock().expect("not poisoned");
+        eprintln!("aborted after {} s", limit.as_secs());
+        let left = STARTED.lock().expect("not poisoned");
         for id in &left.0 {
             kill(*id);
         }
@@ -72,10 +72,10 @@ pub fn with_many_files<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Waits for a child until it ends, at most so long, and gives its exit code.
+/// Waits for a child to exit, at most `limit`; returns its exit code.
 fn ends(child: &mut Child, limit: Duration) -> Option<i32> {
-    let begun = Instant::now();
-    while begun.elapsed() < limit {
+    let started = Instant::now();
+    while started.elapsed() < limit {
         if let Some(status) = child.try_wait().expect("waited") {
             return Some(status.code().unwrap_or(-1));
         }
@@ -90,11 +90,11 @@ pub struct Running(pub Child);
 impl Running {
     pub fn start(command: &mut Command) -> Self {
         let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-        LEFT.lock().expect("not poisoned").0.insert(child.id());
+        STARTED.lock().expect("not poisoned").0.insert(child.id());
         Self(child)
     }
 
-    /// The first line that the child says on its stdout, which must be piped.
+    /// Returns the first line of the child's stdout, which must be piped.
     pub fn first_line(&mut self) -> String {
         let mut stdout = self.0.stdout.take().expect("piped");
         let (mut line, mut byte) = (Vec::new(), [0]);
@@ -109,35 +109,35 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-        LEFT.lock().expect("not poisoned").0.remove(&self.0.id());
+        STARTED.lock().expect("not poisoned").0.remove(&self.0.id());
     }
 }
 
-/// What a program did.
-pub struct Ran {
+/// The outcome of a command.
+pub struct CommandOutput {
     pub code: i32,
     pub stdout: String,
     pub stderr: String,
 }
 
-/// Runs a command to its end with `stdin`. What it says goes to files, which a process that it leaves behind may keep.
-pub fn run(command: &mut Command, stdin: &str) -> Ran {
+/// Runs a command with `stdin`. Its output goes to files, so that a process left behind does not block the bench.
+pub fn run(command: &mut Command, stdin: &str) -> CommandOutput {
     let mut files = [(); 3].map(|()| tempfile::tempfile().expect("a file"));
     files[0].write_all(stdin.as_bytes()).expect("written");
     files[0].rewind().expect("rewound");
     let [from, to, errors] = [0, 1, 2].map(|index: usize| Stdio::from(files[index].try_clone().expect("another")));
     let mut running = Running::start(command.stdin(from).stdout(to).stderr(errors));
     let code = ends(&mut running.0, LIMIT).unwrap_or_else(|| panic!("{command:?} did not end"));
-    let mut said = |index: usize| {
+    let mut output = |index: usize| {
         let mut text = Vec::new();
         files[index].rewind().expect("rewound");
         files[index].read_to_end(&mut text).expect("read");
         String::from_utf8_lossy(&text).into_owned()
     };
-    Ran { code, stdout: said(1), stderr: said(2) }
+    CommandOutput { code, stdout: output(1), stderr: output(2) }
 }
 
-/// A home of its own, with the file store, removed when dropped.
+/// A scratch home with the file store, removed on drop.
 pub struct Home {
     dir: tempfile::TempDir,
     env: BTreeMap<OsString, OsString>,
@@ -146,7 +146,7 @@ pub struct Home {
 impl Home {
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("authctl-bench-").tempdir().expect("a scratch directory");
-        LEFT.lock().expect("not poisoned").1.insert(dir.path().to_owned());
+        STARTED.lock().expect("not poisoned").1.insert(dir.path().to_owned());
         let mut env = BTreeMap::new();
         for (name, below) in
             [("HOME", ""), ("XDG_CONFIG_HOME", "config"), ("XDG_DATA_HOME", "data"), ("XDG_RUNTIME_DIR", "run")]
@@ -211,16 +211,16 @@ impl Home {
     pub fn agent(&self) -> Agent<'_> {
         self.must(&["agent", "start"], "");
         let reply = http::ask(&self.socket(), "GET", "/v1/agent", "");
-        let told: Value = serde_json::from_slice(&reply.body).expect("JSON");
-        let id = told["pid"].as_u64().and_then(|id| u32::try_from(id).ok()).expect("the agent tells its process id");
-        LEFT.lock().expect("not poisoned").0.insert(id);
+        let reported: Value = serde_json::from_slice(&reply.body).expect("JSON");
+        let id = reported["pid"].as_u64().and_then(|id| u32::try_from(id).ok()).expect("the PID");
+        STARTED.lock().expect("not poisoned").0.insert(id);
         Agent { home: self, id }
     }
 }
 
 impl Drop for Home {
     fn drop(&mut self) {
-        LEFT.lock().expect("not poisoned").1.remove(self.path());
+        STARTED.lock().expect("not poisoned").1.remove(self.path());
     }
 }
 
@@ -234,7 +234,7 @@ pub struct Agent<'a> {
 impl Agent<'_> {
     /// A request to it on a connection of its own.
     #[track_caller]
-    pub fn asks(&self, method: &str, path: &str) -> http::Reply {
+    pub fn request(&self, method: &str, path: &str) -> http::Reply {
         http::ask(&self.home.socket(), method, path, "")
     }
 }
@@ -244,20 +244,20 @@ impl Drop for Agent<'_> {
         let mut command = self.home.authctl(&["agent", "stop"]);
         let mut stop = Running::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
         let stopped = ends(&mut stop.0, STOP) == Some(0);
-        let begun = Instant::now();
-        while stopped && is_running(self.id) && begun.elapsed() < STOP {
+        let started = Instant::now();
+        while stopped && is_running(self.id) && started.elapsed() < STOP {
             std::thread::sleep(Duration::from_millis(5));
         }
         if is_running(self.id) {
-            eprintln!("the agent did not stop when it was told to, and was killed");
+            eprintln!("the agent did not stop and was killed");
             kill(self.id);
         }
-        LEFT.lock().expect("not poisoned").0.remove(&self.id);
+        STARTED.lock().expect("not poisoned").0.remove(&self.id);
     }
 }
 
 fn is_running(id: u32) -> bool {
-    // Nobody waits for a process whose parent has left where this one is the first of its container.
+    // In a container without an init process, an orphan stays a zombie.
     fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 

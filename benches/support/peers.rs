@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::load::{Ends, Question, Target};
+use super::load::{LoadRequest, ReplyEnd, Target};
 use super::{Home, Issuer, LIMIT, Running, bytes_in, resident, run};
 
 /// A peer with accounts, the first of them `work`.
@@ -18,7 +18,7 @@ pub struct Peer {
     pub token: String,
     /// Its agent, where it has one.
     pub agent: Option<Running>,
-    /// What its agent is asked, where it has one.
+    /// The requests for its agent, if it has one.
     pub target: Option<Target>,
 }
 
@@ -88,9 +88,9 @@ fn line(home: &Home, show: &[String]) -> Result<String, String> {
 }
 
 fn until_there(socket: &Path) -> Result<(), String> {
-    let begun = Instant::now();
+    let started = Instant::now();
     while !socket.exists() {
-        if begun.elapsed() > Duration::from_secs(10) {
+        if started.elapsed() > Duration::from_secs(10) {
             return Err("its agent made no socket".into());
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -106,9 +106,9 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-fn target(socket: PathBuf, ends: Ends, request: String, token: &str) -> Target {
-    let question = Question { bytes: request.into_bytes(), expected: token.to_owned() };
-    Target { socket, ends, kept: false, questions: vec![question] }
+fn target(socket: PathBuf, ends: ReplyEnd, request: String, token: &str) -> Target {
+    let request = LoadRequest { bytes: request.into_bytes(), expected: token.to_owned() };
+    Target { socket, ends, reused: false, requests: vec![request] }
 }
 
 /// oidc-agent, by its flow for refresh tokens; then started anew with its accounts, as after a login to the machine.
@@ -146,7 +146,7 @@ fn oidc_agent(issuer: &Issuer, accounts: usize) -> Result<Peer, String> {
     let show = words(&["oidc-token", "work"]);
     let token = line(&home, &show)?;
     let request = r#"{"request":"access_token","account":"work","min_valid_period":0}"#.to_owned();
-    let target = target(socket, Ends::Close, request, &token);
+    let target = target(socket, ReplyEnd::Close, request, &token);
     Ok(Peer { home, show, token, agent: Some(agent), target: Some(target) })
 }
 
@@ -169,12 +169,13 @@ fn pizauth(issuer: &Issuer, accounts: usize) -> Result<Peer, String> {
     until_there(&socket)?;
     for number in 0..accounts {
         let show = words(&["pizauth", "show", &account(number)]);
-        let told = line(&home, &show).err().ok_or("it has a token before anybody signed in")?;
-        let address = told.split_whitespace().find(|word| word.starts_with("http://")).ok_or("it told no address")?;
+        let reported = line(&home, &show).err().ok_or("it has a token before anybody signed in")?;
+        let address =
+            reported.split_whitespace().find(|word| word.starts_with("http://")).ok_or("it reported no address")?;
         issuer.sign_in(address)?;
-        let begun = Instant::now();
+        let started = Instant::now();
         while let Err(why) = line(&home, &show) {
-            if begun.elapsed() > LIMIT / 6 {
+            if started.elapsed() > LIMIT / 6 {
                 return Err(why);
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -182,7 +183,7 @@ fn pizauth(issuer: &Issuer, accounts: usize) -> Result<Peer, String> {
     }
     let show = words(&["pizauth", "show", "work"]);
     let token = line(&home, &show)?;
-    let target = target(socket, Ends::HalfClose, "showtoken:withurl work".to_owned(), &token);
+    let target = target(socket, ReplyEnd::HalfClose, "showtoken:withurl work".to_owned(), &token);
     Ok(Peer { home, show, token, agent: Some(agent), target: Some(target) })
 }
 

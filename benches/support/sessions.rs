@@ -16,8 +16,8 @@ pub fn name(number: usize) -> String {
 
 /// The access token of a profile by its number: as long as the one that the issuer gave, and no other profile's.
 fn token(given: &str, number: usize) -> String {
-    let kept = &given[..given.len() - 8];
-    format!("{kept}{number:08}")
+    let reused = &given[..given.len() - 8];
+    format!("{reused}{number:08}")
 }
 
 /// How far a session is moved into the past, in seconds: more than any token of the benches lives.
@@ -39,7 +39,7 @@ impl Home {
         serde_json::from_slice(&age::decrypt(&self.identity(), &sealed).expect("it opens")).expect("JSON")
     }
 
-    /// Lets the profile's access token be over. No agent may be running.
+    /// Makes the profile's access token expire. No agent may be running.
     pub fn expire(&self, profile: &str) {
         let mut session = self.session(profile);
         for moment in ["obtained_at", "expires_at"] {

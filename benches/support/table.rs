@@ -2,26 +2,26 @@
 
 use std::time::Duration;
 
-/// What is asked of a figure, and whether it was met.
+/// A target for a figure, and whether it was met.
 pub struct Bar {
-    pub asked: String,
+    pub description: String,
     pub seen: String,
     pub met: bool,
 }
 
 impl Bar {
-    pub fn new(asked: impl Into<String>, seen: impl Into<String>, met: bool) -> Self {
-        Self { asked: asked.into(), seen: seen.into(), met }
+    pub fn new(description: impl Into<String>, seen: impl Into<String>, met: bool) -> Self {
+        Self { description: description.into(), seen: seen.into(), met }
     }
 
     /// `value` may be at most `most`.
-    pub fn at_most(asked: impl Into<String>, value: f64, most: f64) -> Self {
-        Self::new(asked, format!("{value:.2}"), value <= most)
+    pub fn at_most(description: impl Into<String>, value: f64, most: f64) -> Self {
+        Self::new(description, format!("{value:.2}"), value <= most)
     }
 
     /// `value` must be at least `least`.
-    pub fn at_least(asked: impl Into<String>, value: f64, least: f64) -> Self {
-        Self::new(asked, format!("{value:.2}"), value >= least)
+    pub fn at_least(description: impl Into<String>, value: f64, least: f64) -> Self {
+        Self::new(description, format!("{value:.2}"), value >= least)
     }
 }
 
@@ -35,9 +35,9 @@ pub fn print(title: &str, columns: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-/// Prints what was asked of the figures.
+/// Prints the targets and whether they were met.
 pub fn bars(bars: &[Bar]) {
-    let row = |bar: &Bar| vec![bar.asked.clone(), bar.seen.clone(), if bar.met { "yes" } else { "no" }.to_owned()];
+    let row = |bar: &Bar| vec![bar.description.clone(), bar.seen.clone(), if bar.met { "yes" } else { "no" }.to_owned()];
     print("Bars", &["bar", "seen", "met"], &bars.iter().map(row).collect::<Vec<_>>());
 }
 
