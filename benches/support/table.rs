@@ -37,7 +37,8 @@ pub fn print(title: &str, columns: &[&str], rows: &[Vec<String>]) {
 
 /// Prints the targets and whether they were met.
 pub fn bars(bars: &[Bar]) {
-    let row = |bar: &Bar| vec![bar.description.clone(), bar.seen.clone(), if bar.met { "yes" } else { "no" }.to_owned()];
+    let row =
+        |bar: &Bar| vec![bar.description.clone(), bar.seen.clone(), if bar.met { "yes" } else { "no" }.to_owned()];
     print("Bars", &["bar", "seen", "met"], &bars.iter().map(row).collect::<Vec<_>>());
 }
 
