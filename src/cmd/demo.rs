@@ -92,11 +92,11 @@ impl Demo<'_> {
     /// Logs in, verifies, refreshes and logs out.
     fn run_session(&mut self, issuer: &mut DevIssuer, password: &Secret) -> Result<(), Error> {
         self.print(&format!(
-            "This demo runs authctl against an issuer of its own ({}) in a temporary directory.",
+            "This demo runs authctl in a temporary directory, against an issuer of its own at\n{}",
             issuer.issuer()
         ))?;
 
-        self.title("Log in. The password is typed, or read from stdin as here, but never an argument.")?;
+        self.title("Log in. The password is typed or read from stdin, never an argument.")?;
         let line = Secret::new(format!("{}\n", password.expose()));
         let login = [
             "login",
@@ -125,10 +125,10 @@ impl Demo<'_> {
         self.expect(output.code == 0 && first.expose().split('.').count() == 3, "a JWT is printed")?;
 
         let old_refresh_token = self.refresh_token()?;
-        self.title("Stop the issuer and verify the token offline: signature, issuer, audience, expiry.")?;
+        self.title("Stop the issuer and verify the token without network access.")?;
         issuer.pause();
         let output = self.show(&["verify"], None)?;
-        self.expect(output.code == 0, "the token is valid, without network access")?;
+        self.expect(output.code == 0, "signature, issuer, audience and expiry are valid")?;
 
         self.title("Change one letter of the token. It is denied.")?;
         let output = self.show(&["verify", "-", "--json"], Some(&tamper(&first)))?;
@@ -222,13 +222,13 @@ impl Demo<'_> {
             let arg = arg.replace(&*scratch, "$SCRATCH");
             if arg.contains([' ', '"']) { format!("'{arg}'") } else { arg }
         };
-        let typed: Vec<String> = args.iter().map(quote).collect();
+        let typed = wrap_command(args.iter().map(quote));
         let piped = if stdin.is_some() { " < ..." } else { "" };
-        self.print(&format!("\n  $ {}", self.app.paint(1, &format!("authctl {}{piped}", typed.join(" ")))))?;
+        self.print(&format!("\n  $ {}", self.app.paint(1, &format!("authctl {}{piped}", typed))))?;
         let output = self.run(args, stdin)?;
         let shown = output.stderr.lines().map(str::to_owned);
         for line in output.stdout.expose().lines().map(shorten_token).chain(shown) {
-            self.print(&format!("  | {line}"))?;
+            self.print(format!("  | {line}").trim_end())?;
         }
         if output.code != 0 {
             self.print(&format!("  | (exit code {})", output.code))?;
@@ -321,6 +321,23 @@ fn shorten_token(line: &str) -> String {
     } else {
         line.to_owned()
     }
+}
+
+/// Joins words to a command that continues on the next line where it would exceed 80 columns.
+fn wrap_command(words: impl Iterator<Item = String>) -> String {
+    let (mut text, mut width) = (String::new(), "  $ authctl".len());
+    for word in words {
+        if width + word.len() > 76 && word.starts_with("--") {
+            text.push_str(" \\\n     ");
+            width = "     ".len();
+        }
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        width += 1 + word.len();
+        text.push_str(&word);
+    }
+    text
 }
 
 /// Returns the arguments of a later login.

@@ -91,7 +91,7 @@ pub(super) fn home(base: &str, issuer: &str) -> Reply {
         escape(issuer),
         base = escape(base),
     );
-    page(StatusCode::OK, "authctl dev issuer", &main, None)
+    page(StatusCode::OK, "Test issuer", &main, None)
 }
 
 /// Returns the page that asks for user name and password.

@@ -1,4 +1,4 @@
-//! An agent that runs in a sandbox, ended with its test, and a client for its socket in the fewest words.
+//! An agent in a sandbox, killed at the end of its test, and a minimal client for its socket.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::OwnedFd;
@@ -15,30 +15,30 @@ use super::{CommandOutput, Sandbox};
 
 /// A running agent; killed when dropped.
 pub struct Agent<'a> {
-    /// The program, where it is this test's own child.
-    watched: Option<RunningCommand<'a>>,
+    /// The process if it is a child of this test.
+    command: Option<RunningCommand<'a>>,
     process: Process,
     socket: PathBuf,
     pub pid: u32,
 }
 
-/// A process by a handle that is never another's.
+/// A process by pidfd, which cannot come to mean another process.
 struct Process(OwnedFd);
 
 impl Process {
     #[track_caller]
     fn of(pid: u32) -> Self {
         let pid = Pid::from_raw(pid.try_into().expect("a pid")).expect("a pid");
-        Self(pidfd_open(pid, PidfdFlags::empty()).expect("it lives"))
+        Self(pidfd_open(pid, PidfdFlags::empty()).expect("it is running"))
     }
 
     fn signal(&self, signal: Signal) {
         let _ = pidfd_send_signal(&self.0, signal);
     }
 
-    fn lives(&self) -> bool {
+    fn is_running(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        // The handle of a process can be read once it has ended, reaped or not.
+        // A pidfd becomes readable when its process exits, reaped or not.
         poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0)
     }
 }
@@ -49,7 +49,7 @@ impl Drop for Agent<'_> {
     }
 }
 
-/// An answer from the socket.
+/// A response of the agent.
 #[derive(Debug)]
 pub struct Response {
     pub status: u16,
@@ -74,7 +74,7 @@ impl Response {
         self.json()
     }
 
-    /// Fails the test unless it is a problem with this status and code.
+    /// Fails the test unless it is a problem (RFC 9457) with this status and code.
     #[track_caller]
     pub fn expect_problem(&self, status: u16, code: &str) -> Value {
         let problem = self.expect_status(status);
@@ -83,7 +83,7 @@ impl Response {
         problem
     }
 
-    /// The access token of a good answer.
+    /// Returns the access token of a successful response.
     #[track_caller]
     pub fn token(&self) -> String {
         self.expect_status(200)["access_token"].as_str().expect("a token").to_owned()
@@ -94,14 +94,14 @@ impl Response {
 pub struct Connection(BufReader<UnixStream>);
 
 impl Connection {
-    /// `None` where nobody listens.
+    /// Connects. `None` if no agent is listening.
     pub fn to(socket: &Path) -> Option<Self> {
         let stream = UnixStream::connect(socket).ok()?;
         stream.set_read_timeout(Some(LIMIT)).expect("a time limit");
         Some(Self(BufReader::new(stream)))
     }
 
-    /// Whether all of it could be sent.
+    /// Sends text. False if the connection was closed before all of it was sent.
     pub fn send(&mut self, text: &str) -> bool {
         self.0.get_mut().write_all(text.as_bytes()).is_ok()
     }
@@ -112,7 +112,7 @@ impl Connection {
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let text = format!("{method} {target} HTTP/1.1\r\nHost: authctl\r\n{length}{headers}\r\n{body}");
-        assert!(self.send(&text), "{method} {target} was not taken");
+        assert!(self.send(&text), "{method} {target} could not be sent");
     }
 
     fn line(&mut self) -> Option<String> {
@@ -120,7 +120,7 @@ impl Connection {
         match self.0.read_line(&mut line) {
             Ok(1..) => Some(line.trim_end().to_owned()),
             Ok(0) => None,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock) => panic!("no answer within {LIMIT:?}"),
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock) => panic!("no response within {LIMIT:?}"),
             Err(_) => None,
         }
     }
@@ -137,7 +137,7 @@ impl Connection {
         Some((status, headers))
     }
 
-    /// The next answer; `None` where the connection was closed instead.
+    /// Reads the next response. `None` if the connection was closed instead.
     #[track_caller]
     pub fn response(&mut self) -> Option<Response> {
         let (status, headers) = self.head()?;
@@ -149,22 +149,22 @@ impl Connection {
         Some(answer)
     }
 
-    /// Whether the agent closes the connection without another word.
+    /// Waits until the agent closes the connection. False if it sends more.
     pub fn is_closed(&mut self) -> bool {
         self.line().is_none()
     }
 }
 
-/// Events as they come.
+/// A stream of events.
 pub struct Events(Connection);
 
 impl Events {
-    /// The next event's name and data. Remarks are passed over.
+    /// Waits for the next event and returns its name and data. Comments are skipped.
     #[track_caller]
     pub fn next(&mut self) -> (String, Value) {
         let begun = Instant::now();
         loop {
-            assert!(begun.elapsed() < LIMIT, "no event came, only remarks");
+            assert!(begun.elapsed() < LIMIT, "no event arrived, only comments");
             // Each piece is a chunk of its own (RFC 9112, section 7.1).
             let length = self.0.line().expect("the stream goes on");
             let mut chunk = vec![0; usize::from_str_radix(&length, 16).expect("a length") + 2];
@@ -177,7 +177,7 @@ impl Events {
         }
     }
 
-    /// The data of the next event with this name, and the names of those before it.
+    /// Waits for an event and returns its data and the names of the events before it.
     #[track_caller]
     pub fn until(&mut self, wanted: &str) -> (Value, Vec<String>) {
         let mut before = Vec::new();
@@ -191,12 +191,12 @@ impl Events {
 }
 
 impl Sandbox {
-    /// Where this home's agent listens.
+    /// Returns the path of the agent's socket.
     pub fn socket(&self) -> PathBuf {
         self.path().join("run/authctl/agent.sock")
     }
 
-    /// Another program with these arguments in this home.
+    /// Returns a command that runs another program in this home.
     pub fn command_for(&self, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         let plain = self.command(&[]);
@@ -205,7 +205,7 @@ impl Sandbox {
         command
     }
 
-    /// Runs a command that was made for this home to its end, with nothing on stdin.
+    /// Runs a command of this home to its end with empty stdin.
     #[track_caller]
     pub fn run_command(&self, command: &mut Command) -> CommandOutput {
         let args: Vec<String> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
@@ -214,13 +214,13 @@ impl Sandbox {
         self.finish(child.expect("it starts"), &args)
     }
 
-    /// Runs the program where it cannot tell the agent of what it does.
+    /// Runs the program without access to the agent.
     #[track_caller]
     pub fn run_without_agent(&self, args: &[&str]) -> CommandOutput {
         self.run_command(self.command(args).env("AUTHCTL_SOCK", self.path().join("no-agent.sock")))
     }
 
-    /// Lets the time pass for a session that the agent keeps cache.
+    /// Advances the time of a session and drops it from the agent's cache.
     #[track_caller]
     pub fn advance_agent_time(&self, agent: &Agent<'_>, profile: &str, seconds: i64) {
         self.advance_time(profile, seconds);
@@ -229,13 +229,13 @@ impl Sandbox {
 }
 
 impl<'a> Agent<'a> {
-    /// An agent in the foreground that says all it can.
+    /// Starts an agent in the foreground with the most verbose log.
     #[track_caller]
     pub fn run(home: &'a Sandbox) -> Self {
         Self::of(home.spawn(&["agent", "run", "-vvv"]), home)
     }
 
-    /// An agent in the foreground, started by `program` with these arguments before its own.
+    /// Starts an agent in the foreground under `program`, such as `strace`, with these arguments.
     #[track_caller]
     pub fn run_under(home: &'a Sandbox, program: &str, args: &[&str]) -> Self {
         let args = [args, &[super::AUTHCTL, "agent", "run"]].concat();
@@ -243,27 +243,27 @@ impl<'a> Agent<'a> {
     }
 
     #[track_caller]
-    fn of(watched: RunningCommand<'a>, home: &Sandbox) -> Self {
-        watched.reports("The agent listens at");
-        let pid = watched.id();
-        Self { process: Process::of(pid), watched: Some(watched), socket: home.socket(), pid }
+    fn of(command: RunningCommand<'a>, home: &Sandbox) -> Self {
+        command.reports("The agent listens at");
+        let pid = command.id();
+        Self { process: Process::of(pid), command: Some(command), socket: home.socket(), pid }
     }
 
-    /// An agent in the background.
+    /// Starts an agent in the background.
     #[track_caller]
     pub fn start(home: &'a Sandbox) -> Self {
         home.run(&["agent", "start"]).exits(0);
         Self::running(home)
     }
 
-    /// The agent that runs already.
+    /// Returns the agent that is already running.
     #[track_caller]
     pub fn running(home: &'a Sandbox) -> Self {
         let mut connection = Connection::to(&home.socket()).expect("an agent listens");
         connection.request("GET", "/v1/agent", &[], "");
-        let state = connection.response().expect("an answer").expect_status(200);
+        let state = connection.response().expect("a response").expect_status(200);
         let pid = state["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).expect("a pid");
-        Self { process: Process::of(pid), watched: None, socket: home.socket(), pid }
+        Self { process: Process::of(pid), command: None, socket: home.socket(), pid }
     }
 
     #[track_caller]
@@ -271,7 +271,7 @@ impl<'a> Agent<'a> {
         Connection::to(&self.socket).expect("the agent listens")
     }
 
-    /// Whether it takes connections.
+    /// Returns whether the agent accepts connections.
     pub fn is_listening(&self) -> bool {
         Connection::to(&self.socket).is_some()
     }
@@ -280,7 +280,7 @@ impl<'a> Agent<'a> {
     pub fn request(&self, method: &str, target: &str, headers: &[&str], body: &str) -> Response {
         let mut connection = self.connect();
         connection.request(method, target, headers, body);
-        connection.response().expect("an answer")
+        connection.response().expect("a response")
     }
 
     #[track_caller]
@@ -293,7 +293,7 @@ impl<'a> Agent<'a> {
         self.request("POST", target, &[], body)
     }
 
-    /// A request that is not answered yet.
+    /// Sends a request without waiting for the response.
     #[track_caller]
     pub fn start_request(&self, method: &str, target: &str) -> Connection {
         let mut connection = self.connect();
@@ -301,7 +301,7 @@ impl<'a> Agent<'a> {
         connection
     }
 
-    /// Listens to events from now on.
+    /// Subscribes to events.
     #[track_caller]
     pub fn events(&self) -> Events {
         let mut connection = self.start_request("GET", "/v1/events");
@@ -310,13 +310,13 @@ impl<'a> Agent<'a> {
         Events(connection)
     }
 
-    /// How many connections are open, this one not counted.
+    /// Returns the number of open connections without this one.
     #[track_caller]
     pub fn connections(&self) -> u64 {
         self.get("/v1/agent").expect_status(200)["connections"].as_u64().expect("a number") - 1
     }
 
-    /// The same, or `None` where there is no room for the question.
+    /// Returns the number of open connections, or `None` if the agent accepts no more.
     pub fn try_connections(&self) -> Option<u64> {
         let mut connection = Connection::to(&self.socket)?;
         let asked = connection.send("GET /v1/agent HTTP/1.1\r\nHost: authctl\r\n\r\n");
@@ -329,19 +329,19 @@ impl<'a> Agent<'a> {
         self.process.signal(signal);
     }
 
-    /// Waits until a signal or a request has ended it; what it said, where it is this test's own child.
+    /// Waits until the agent exits. Returns its output if it is a child of this test.
     #[track_caller]
     pub fn wait(mut self) -> Option<CommandOutput> {
-        match self.watched.take() {
-            Some(watched) => Some(watched.wait()),
+        match self.command.take() {
+            Some(command) => Some(command.wait()),
             None => {
-                wait_until("the end of the agent", || (!self.process.lives()).then_some(()));
+                wait_until("the agent's exit", || (!self.process.is_running()).then_some(()));
                 None
             }
         }
     }
 
-    /// Stops it and waits for the end.
+    /// Stops the agent and waits until it exits.
     #[track_caller]
     pub fn stop(self) -> Option<CommandOutput> {
         self.post("/v1/stop", "").expect_status(200);

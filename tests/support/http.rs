@@ -1,15 +1,15 @@
-//! A request to the embedded issuer in the fewest words, so that what authctl did is seen by somebody else.
+//! A minimal HTTP client, independent of the one in authctl.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-/// The status and body of a GET.
+/// Sends a GET request and returns status and body.
 #[track_caller]
 pub fn get(url: &str, headers: &[&str]) -> (u16, String) {
     send("GET", url, headers, "")
 }
 
-/// The status and body of a form sent with POST.
+/// Sends a form with POST and returns status and body.
 #[track_caller]
 pub fn post(url: &str, form: &str) -> (u16, String) {
     send("POST", url, &["Content-Type: application/x-www-form-urlencoded"], form)

@@ -1,4 +1,4 @@
-//! A key of the test's own, and tokens signed with it that say whatever the test wants.
+//! A test key and JWTs with arbitrary claims signed with it.
 
 use authctl::clock::{Clock as _, SystemClock};
 use base64::Engine as _;
@@ -10,21 +10,21 @@ use super::signing_keys::{SigningKey, changed};
 pub const ISSUER: &str = "https://issuer.example";
 pub const AUDIENCE: &str = "https://api.example";
 
-/// An Ed25519 key called `k`.
+/// An Ed25519 key with the key ID `k`.
 pub struct Signer(SigningKey);
 
-/// The present, in seconds since 1970.
+/// Returns the current Unix time.
 pub fn now() -> i64 {
     SystemClock.now().0
 }
 
-/// The claims of a JWT, believed.
+/// Returns the claims of a JWT without verifying it.
 pub fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).expect("a JWT");
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).expect("base64url")).expect("JSON")
 }
 
-/// Claims that the default policy grants, with `changes` made: `null` takes one out.
+/// Returns claims that the default policy accepts, with `changes` applied: `null` removes a claim.
 pub fn valid_claims(changes: Value) -> Value {
     let now = now();
     changed(json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "developer", "iat": now, "exp": now + 300}), changes)
@@ -35,22 +35,22 @@ impl Signer {
         Self(SigningKey::ed25519())
     }
 
-    /// The public key as a JWK Set.
+    /// Returns the public key as a JWK Set.
     pub fn jwks(&self) -> Value {
         json!({"keys": [self.0.jwk("k")]})
     }
 
-    /// The public key as PEM (RFC 8410, section 4).
+    /// Returns the public key as PEM (RFC 8410, section 4).
     pub fn pem(&self) -> String {
         self.0.pem()
     }
 
-    /// A JWT with this header and these claims.
+    /// Returns a JWT with this header and these claims.
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         self.0.token("EdDSA", header.to_string(), claims.to_string())
     }
 
-    /// A JWT that the default policy grants but for `changes`; see [`good`].
+    /// Returns a JWT that the default policy accepts but for `changes`; see [`good`].
     pub fn token(&self, changes: Value) -> String {
         self.sign(&json!({"alg": "EdDSA", "kid": "k", "typ": "at+jwt"}), &valid_claims(changes))
     }

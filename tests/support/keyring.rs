@@ -1,4 +1,4 @@
-//! A private session bus with a real gnome-keyring on it, for tests: own directories, own password, gone when dropped.
+//! A private session bus with gnome-keyring, in directories of its own; stopped when dropped.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::parts;
 use crate::support::process::Lines;
 
-/// The password that the keyring is unlocked with.
+/// The password of the keyring.
 const PASSWORD: &[u8] = b"a password of the tests";
 
 /// A process that is killed when dropped.
@@ -24,7 +24,7 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// A private bus and keyring.
+/// A private bus with a keyring.
 pub struct Keyring {
     // Dropped in this order: the daemon before its bus, both before their directory.
     daemon: Option<KillOnDrop>,
@@ -34,14 +34,14 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// Starts a bus and, on it, a keyring that is unlocked.
+    /// Starts a bus with an unlocked keyring.
     pub fn start() -> Self {
         parts::require(&["dbus-daemon", "secret-tool", "gdbus"]);
         let dir = tempfile::tempdir().expect("tempdir");
         for name in ["home", "run", "data", "services"] {
             std::fs::create_dir(dir.path().join(name)).expect("mkdir");
         }
-        // A service directory of its own: nothing is started on this bus that the test did not provide.
+        // A service directory of its own, so that the bus starts no service of the machine.
         let config = dir.path().join("bus.conf");
         let text = format!(
             "<busconfig><type>session</type><listen>unix:dir={}</listen><servicedir>{}</servicedir><policy context=\"default\">\
@@ -66,7 +66,7 @@ impl Keyring {
         keyring
     }
 
-    /// Starts the keyring's daemon, unlocked with the password or, `!unlocked`, as it is after a login without one.
+    /// Starts the keyring's daemon, unlocked or, as after a login without a password, locked.
     pub fn start_daemon(&mut self, unlocked: bool) {
         let mut command = Command::new(parts::program("gnome-keyring-daemon"));
         command.args(["--foreground", "--components=secrets"]);
@@ -96,12 +96,12 @@ impl Keyring {
         self.daemon = None;
     }
 
-    /// Stops the keyring's daemon in its tracks: it holds its name on the bus and answers nothing.
+    /// Stops the keyring's daemon with SIGSTOP: it keeps its name on the bus and does not respond.
     pub fn stop_daemon(&self) {
         self.signal_daemon("-STOP");
     }
 
-    /// Lets it go on.
+    /// Continues the keyring's daemon.
     pub fn continue_daemon(&self) {
         self.signal_daemon("-CONT");
     }
@@ -118,7 +118,7 @@ impl Keyring {
         let _ = self.bus.0.wait();
     }
 
-    /// Locks the default collection. No prompter is there to unlock it again.
+    /// Locks the default collection. There is no prompter to unlock it.
     pub fn lock(&self) {
         let arguments = "call --session --dest org.freedesktop.secrets --object-path /org/freedesktop/secrets \
                          --method org.freedesktop.Secret.Service.Lock ['/org/freedesktop/secrets/collection/login']";
@@ -126,7 +126,7 @@ impl Keyring {
         assert!(locked.status.success(), "{locked:?}");
     }
 
-    /// Has whoever asks for a prompt wait: the one who shows prompts is started, and never shows any.
+    /// Makes prompts hang: the prompter is started and never shows one.
     pub fn ignore_prompts(&self) {
         let services = self.dir.path().join("services");
         let text = |name: &str| {
@@ -148,12 +148,12 @@ impl Keyring {
         self.dir.path().join("turns")
     }
 
-    /// The value for `DBUS_SESSION_BUS_ADDRESS`.
+    /// Returns the value of `DBUS_SESSION_BUS_ADDRESS`.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The environment for a child that is to find this keyring: clear its own first.
+    /// Returns the environment for a child that uses this keyring.
     pub fn env(&self) -> Vec<(OsString, OsString)> {
         variables(self.dir.path(), Some(&self.address))
     }
@@ -191,7 +191,7 @@ fn variables(dir: &Path, address: Option<&str>) -> Vec<(OsString, OsString)> {
     variables
 }
 
-/// A bus address where connections are accepted and nothing is ever answered.
+/// A bus that accepts connections and never responds.
 pub struct SilentBus {
     path: PathBuf,
     _listener: UnixListener,
@@ -199,14 +199,14 @@ pub struct SilentBus {
 }
 
 impl SilentBus {
-    /// Listens. The kernel completes connections by itself; nobody takes them up.
+    /// Starts listening. The kernel completes connections; nothing accepts them.
     pub fn start() -> Self {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("bus");
         Self { _listener: UnixListener::bind(&path).expect("bind"), path, _dir: dir }
     }
 
-    /// The value for `DBUS_SESSION_BUS_ADDRESS`.
+    /// Returns the value of `DBUS_SESSION_BUS_ADDRESS`.
     pub fn address(&self) -> String {
         format!("unix:path={}", self.path.display())
     }

@@ -1,4 +1,4 @@
-//! A person with a browser at the embedded issuer's pages.
+//! A browser on the embedded issuer's login pages.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use url::Url;
 
 use super::PASSWORD;
 
-/// Someone who looks at pages and fills in forms.
+/// A browser that follows the pages and submits their forms.
 pub struct LoginPages {
     runtime: tokio::runtime::Runtime,
     http: reqwest::Client,
@@ -15,9 +15,9 @@ pub struct LoginPages {
     cookie: String,
     interaction: String,
     csrf: String,
-    /// Where the last page sent the browser.
+    /// The redirect of the last reply.
     pub location: String,
-    /// The last page.
+    /// The HTML of the last reply.
     pub html: String,
 }
 
@@ -28,7 +28,7 @@ fn hidden(html: &str, name: &str) -> String {
 }
 
 impl LoginPages {
-    /// Opens an address of the issuer.
+    /// Opens a URL of the issuer.
     pub fn open(issuer: &DevIssuer, url: &str) -> Self {
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -74,12 +74,12 @@ impl LoginPages {
         status
     }
 
-    /// Goes to any address.
+    /// Opens any URL.
     pub fn visit(&mut self, url: &str) -> u16 {
         self.send(self.http.get(url))
     }
 
-    /// Fills in the form of a page and sends it. Follows the issuer's own redirects.
+    /// Submits the form of a page and follows the issuer's own redirects.
     pub fn submit(&mut self, page: &str, fields: &[(&str, &str)]) -> u16 {
         let mut form = vec![("interaction", self.interaction.as_str()), ("csrf", self.csrf.as_str())];
         form.extend_from_slice(fields);
@@ -104,12 +104,12 @@ impl LoginPages {
         self.submit("consent", &[("decision", "deny")]);
     }
 
-    /// Signs in and allows, up to the address that the browser is sent back to.
+    /// Logs in and allows access, up to the redirect to the client.
     pub fn sign_in(issuer: &DevIssuer, url: &str, user: &str) -> Self {
         Self::sign_in_to(issuer, url, user, "http://127.0.0.1:")
     }
 
-    /// The same, where that address begins with `back`.
+    /// Logs in and allows access, up to the redirect to a URI that starts with `back`.
     pub fn sign_in_to(issuer: &DevIssuer, url: &str, user: &str, back: &str) -> Self {
         let mut person = Self::open(issuer, url);
         person.log_in(user);
@@ -118,19 +118,19 @@ impl LoginPages {
         person
     }
 
-    /// Goes where the last page sent the browser.
+    /// Follows the redirect of the last reply.
     pub fn follow_redirect(&mut self) -> u16 {
         let location = std::mem::take(&mut self.location);
         self.visit(&location)
     }
 }
 
-/// What the issuer answers at `path`.
+/// Returns the body of the issuer's reply at `path`.
 pub fn get(issuer: &DevIssuer, path: &str) -> String {
     LoginPages::open(issuer, &format!("{}/{path}", issuer.issuer())).html
 }
 
-/// POSTs a form to the issuer as any client would, and gives the status and the JSON that came back.
+/// Sends a form to the issuer and returns the status and the JSON of the reply.
 pub fn post(issuer: &DevIssuer, path: &str, form: &[(&str, &str)]) -> (u16, serde_json::Value) {
     let url = format!("{}/{path}", issuer.issuer());
     let mut person = LoginPages::open(issuer, &format!("{}/jwks", issuer.issuer()));
@@ -138,7 +138,7 @@ pub fn post(issuer: &DevIssuer, path: &str, form: &[(&str, &str)]) -> (u16, serd
     (status, serde_json::from_str(&person.html).unwrap_or_default())
 }
 
-/// The token response of a password login, made without authctl.
+/// Returns the token response of a password login made without authctl.
 pub fn token_response(issuer: &DevIssuer, user: &str) -> serde_json::Value {
     let form = [
         ("grant_type", "password"),

@@ -1,9 +1,10 @@
-//! What the black-box tests share: a sandboxed home, the real program in it, and a watch for leaked secrets.
+//! Support of the black-box tests: a sandboxed home, authctl run in it, and a check for leaked secrets.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![allow(missing_docs, reason = "tests")]
 
 pub mod agent;
 pub mod login_pages;
+mod output;
 pub mod process;
 pub mod stub_server;
 pub mod time_travel;
@@ -28,19 +29,21 @@ pub mod jwt;
 pub mod parts;
 pub mod signing_keys;
 
+pub use output::CommandOutput;
+
 /// The program under test.
 pub const AUTHCTL: &str = env!("CARGO_BIN_EXE_authctl");
 
 /// The embedded issuer's user.
 pub const USER: &str = "developer";
 pub const PASSWORD: &str = "correct-horse-battery-staple";
-/// The base32 secret of the user `second`, who needs one-time codes.
+/// The TOTP secret of the user `second`, in base32.
 pub const TOTP: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
 
 /// How long one run of the program may take. Reached only where it hangs.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
 
-/// An embedded issuer with the users that tests log in as.
+/// Starts an embedded issuer with the users of the tests.
 pub fn issuer(change: impl FnOnce(&mut Options)) -> DevIssuer {
     let user = |name: &str, totp: Option<&str>| User {
         totp: totp.map(|text| Secret::new(text.into())),
@@ -54,68 +57,21 @@ pub fn issuer(change: impl FnOnce(&mut Options)) -> DevIssuer {
     DevIssuer::spawn(options).expect("the embedded issuer starts")
 }
 
-/// An embedded issuer with a small key, which is made sooner than an RSA key.
+/// Starts an embedded issuer with an ES256 key, which is generated faster than an RSA key.
 pub fn quick_issuer() -> DevIssuer {
     issuer(|options| options.algorithm = Algorithm::ES256)
 }
 
-/// A home that no other test sees, with the file store.
+/// A home directory of one test, with the file store.
 pub struct Sandbox {
     dir: tempfile::TempDir,
     env: BTreeMap<OsString, OsString>,
-    /// What must never be seen in any stream or file but the store.
+    /// Texts that must not occur in any output or file but the store.
     secrets: Mutex<Vec<String>>,
 }
 
-/// What a run of the program did.
-#[derive(Debug)]
-pub struct CommandOutput {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl CommandOutput {
-    /// Fails the test unless the program exited with `code`.
-    #[track_caller]
-    pub fn exits(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
-        self
-    }
-
-    /// Fails the test unless stderr says `text`.
-    #[track_caller]
-    pub fn reports(self, text: &str) -> Self {
-        assert!(self.stderr.contains(text), "expected {text:?} in stderr: {}", self.stderr);
-        self
-    }
-
-    /// stdout as JSON.
-    #[track_caller]
-    pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|e| panic!("{e}: {:?} (stderr: {})", self.stdout, self.stderr))
-    }
-
-    /// The error on stderr as JSON.
-    #[track_caller]
-    pub fn error(&self) -> serde_json::Value {
-        let last = self.stderr.lines().last().unwrap_or_default();
-        let value: serde_json::Value = serde_json::from_str(last).unwrap_or_else(|e| panic!("{e}: {:?}", self.stderr));
-        value["error"].clone()
-    }
-
-    /// The one line on stdout.
-    #[track_caller]
-    pub fn line(&self) -> &str {
-        let line = self.stdout.strip_suffix('\n').expect("stdout ends with a line end");
-        assert!(!line.contains('\n') && !line.is_empty(), "one line: {:?}", self.stdout);
-        line
-    }
-}
-
 impl Sandbox {
-    /// An empty home whose profiles are kept in the `file` store by default.
+    /// Creates an empty home whose default store is `file`.
     pub fn new() -> Self {
         Self::with_store("file")
     }
@@ -159,14 +115,14 @@ impl Sandbox {
         self.path().join("config/authctl/authctl.key")
     }
 
-    /// The program with these arguments in this home, not started yet.
+    /// Returns a command that runs authctl in this home.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(AUTHCTL);
         command.args(args).env_clear().envs(&self.env).current_dir(self.path());
         command
     }
 
-    /// Runs the program to its end, with nothing on stdin.
+    /// Runs authctl with empty stdin.
     pub fn run(&self, args: &[&str]) -> CommandOutput {
         self.run_with(args, "")
     }
@@ -178,7 +134,7 @@ impl Sandbox {
         self.finish(self.start(args, stdin), args)
     }
 
-    /// Starts the program with `stdin` piped in.
+    /// Starts authctl with this input.
     pub fn start(&self, args: &[&str], stdin: &str) -> Child {
         let mut child = self
             .command(args)
@@ -195,7 +151,7 @@ impl Sandbox {
         child
     }
 
-    /// Waits for a started program, and looks for leaks in what it said. Kills one that hangs, and fails the test.
+    /// Waits until a command exits. Fails the test if its output contains a secret. Kills one that hangs, and fails the test.
     #[track_caller]
     pub fn finish(&self, child: Child, args: &[&str]) -> CommandOutput {
         let id = Pid::from_child(&child);
@@ -215,7 +171,7 @@ impl Sandbox {
         ran
     }
 
-    /// Fails the test if a secret shows where none may be.
+    /// Fails the test if output contains a secret that it may not contain.
     #[track_caller]
     fn no_leak_in(&self, ran: &CommandOutput, args: &[&str]) {
         let prints_tokens = matches!(args.first(), Some(&"token" | &"exec"));
@@ -229,17 +185,17 @@ impl Sandbox {
         }
     }
 
-    /// From now on this must not show in any stream or file but the store.
+    /// Registers a text that must not occur in any output or file but the store.
     pub fn register_secret(&self, secret: &str) {
         self.secrets.lock().expect("not poisoned").push(secret.to_owned());
     }
 
-    /// Every secret known so far.
+    /// Returns the registered secrets.
     pub fn secrets(&self) -> Vec<String> {
         self.secrets.lock().expect("not poisoned").clone()
     }
 
-    /// Logs in as [`USER`] by password, as the profile `name`.
+    /// Logs in as [`USER`] with a password under the profile `name`.
     #[track_caller]
     pub fn log_in(&self, name: &str, issuer: &DevIssuer) {
         self.log_in_as(name, issuer, USER);
@@ -263,7 +219,7 @@ impl Sandbox {
         self.run_with(&args, &format!("{PASSWORD}\n")).exits(0);
     }
 
-    /// The profile's access token, as `token` prints it; a secret from now on.
+    /// Returns the profile's access token as `token` prints it, and registers it as a secret.
     #[track_caller]
     pub fn token(&self, name: &str) -> String {
         let token = self.run(&["token", name]).exits(0).line().to_owned();
@@ -271,13 +227,13 @@ impl Sandbox {
         token
     }
 
-    /// The `file` store of this home, with the key in it.
+    /// Opens the `file` store of this home with its key.
     pub fn store(&self) -> Box<dyn Store> {
         let dir = self.path().join("data/authctl/sessions");
         authctl::store::open(StoreKind::File, std::time::Duration::from_secs(5), dir, KeySource::Path(self.key_file()))
     }
 
-    /// The profile's session, opened as its owner could; each secret in it is one from now on.
+    /// Reads the profile's session from the store and registers its secrets.
     #[track_caller]
     pub fn session(&self, name: &str) -> Session {
         let name: ProfileName = name.parse().expect("a name");
@@ -295,7 +251,7 @@ impl Sandbox {
         session
     }
 
-    /// Changes the profile's session behind the program's back.
+    /// Changes the profile's session in the store.
     #[track_caller]
     pub fn change_session(&self, name: &str, change: impl FnOnce(&mut Session)) {
         let mut session = self.session(name);
@@ -303,14 +259,14 @@ impl Sandbox {
         self.store().write(&name.parse().expect("a name"), &session).expect("written");
     }
 
-    /// What is kept of the issuer.
+    /// Reads the stored trust in the issuer.
     #[track_caller]
     pub fn trust(&self, issuer: &DevIssuer) -> Trust {
         let bytes = self.store().read_record(&record_of(issuer)).expect("readable").expect("there");
         Trust::from_stored(&bytes).expect("what is trusted")
     }
 
-    /// Changes what is kept of the issuer behind the program's back.
+    /// Changes the stored trust in the issuer.
     #[track_caller]
     pub fn change_trust(&self, issuer: &DevIssuer, change: impl FnOnce(&mut Trust)) {
         let mut trust = self.trust(issuer);
@@ -318,7 +274,7 @@ impl Sandbox {
         self.store().write_record(&record_of(issuer), &trust.to_stored()).expect("written");
     }
 
-    /// Lets the access token be over by what the session says; what it says of itself stays.
+    /// Makes the stored expiry of the access token pass. The token's own claims stay the same.
     #[track_caller]
     pub fn expire(&self, name: &str) {
         self.change_session(name, |session| {
@@ -326,14 +282,14 @@ impl Sandbox {
         });
     }
 
-    /// What is in the directory of the sessions, but for the records of the time and of issuers.
+    /// Returns the session files without the records of the clock and of issuers.
     pub fn sessions(&self) -> Vec<PathBuf> {
         let dir = self.path().join("data/authctl/sessions");
         let all = fs::read_dir(dir).expect("readable").flatten().map(|entry| entry.path());
         all.filter(|path| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with('@'))).collect()
     }
 
-    /// Every file below this home, with what is in it.
+    /// Returns every file below this home with its content.
     pub fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut found = Vec::new();
         let mut dirs = vec![self.path().to_path_buf()];
@@ -350,14 +306,14 @@ impl Sandbox {
         found
     }
 
-    /// The files in which a secret stands, which should be none: the store's are encrypted.
+    /// Returns the files that contain a secret in plain text, which should be none: the store is encrypted.
     pub fn leaks_in_files(&self) -> Vec<PathBuf> {
         let secrets = self.secrets();
         let holds = |bytes: &[u8]| secrets.iter().any(|secret| contains(bytes, secret.as_bytes()));
         self.files().into_iter().filter(|(_, bytes)| holds(bytes)).map(|(path, _)| path).collect()
     }
 
-    /// Takes the default profile out of the configuration.
+    /// Removes the default profile from the configuration.
     #[track_caller]
     pub fn unset_default_profile(&self) {
         let text = fs::read_to_string(self.config_file()).expect("there");
@@ -366,7 +322,7 @@ impl Sandbox {
         fs::write(self.config_file(), kept.join("\n")).expect("written");
     }
 
-    /// Writes the configuration.
+    /// Writes the configuration file.
     pub fn configure(&self, text: &str) {
         fs::create_dir_all(self.config_file().parent().expect("a parent")).expect("made");
         fs::write(self.config_file(), text).expect("written");
@@ -377,13 +333,13 @@ fn record_of(issuer: &DevIssuer) -> RecordName {
     RecordName::of_issuer(&issuer.issuer().parse().expect("an issuer"))
 }
 
-/// Whether `needle` stands in `bytes`.
+/// Returns whether `bytes` contains `needle`.
 pub fn contains(bytes: &[u8], needle: &[u8]) -> bool {
     bytes.windows(needle.len()).any(|window| window == needle)
 }
 
 impl Sandbox {
-    /// Runs the program under `strace` and fails the test if it, or a child of it, opens an Internet socket.
+    /// Runs authctl under `strace`. Fails the test if it or a child of it opens an Internet socket.
     #[track_caller]
     pub fn run_offline(&self, args: &[&str], stdin: &str) -> CommandOutput {
         let log = self.path().join("strace.log");

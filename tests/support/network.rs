@@ -1,4 +1,4 @@
-//! A company's network: an issuer that only a proxy can find, behind a certificate of the company's own authority.
+//! A company network: an issuer that only a proxy can reach, with a certificate of the company's own authority.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,13 +16,13 @@ use crate::support::parts;
 use crate::support::process::wait_until;
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, issuer};
 
-/// The issuer's name, which nothing resolves but what was told ([`CompanyNetwork::names`]).
+/// The issuer's host name, which resolves only with [`CompanyNetwork::names`].
 pub const NAME: &str = "issuer.test";
 
-/// Lets a program look names up in a file, without being root.
+/// A library that resolves names from a file, without root.
 pub const NAMES_LIBRARY: &str = "libnss_wrapper.so";
 
-/// An issuer at `https://issuer.test:PORT`, and somebody's home.
+/// An issuer at `https://issuer.test:PORT`, and a home.
 pub struct CompanyNetwork {
     pub home: Sandbox,
     pub issuer: DevIssuer,
@@ -44,32 +44,32 @@ impl CompanyNetwork {
         Self { home, issuer, front }
     }
 
-    /// The issuer's port.
+    /// Returns the issuer's port.
     pub fn port(&self) -> u16 {
         url::Url::parse(self.issuer.issuer()).expect("valid").port().expect("a port")
     }
 
-    /// Something else that speaks TLS for `to`, under the issuer's name.
+    /// Starts another TLS proxy for `to` under the issuer's name.
     pub fn front(&self, listener: TcpListener, to: SocketAddr) -> TlsFront {
         TlsFront::serve(listener, self.home.path(), to)
     }
 
-    /// The certificate of the company's authority.
+    /// Returns the certificate file of the company's authority.
     pub fn authority(&self) -> PathBuf {
         self.home.path().join("ca.pem")
     }
 
-    /// The variables by which a program finds `issuer.test`.
+    /// Returns the environment variables that make `issuer.test` resolve.
     pub fn names(&self) -> [(&'static str, PathBuf); 2] {
         [("LD_PRELOAD", parts::library(NAMES_LIBRARY)), ("NSS_WRAPPER_HOSTS", self.home.path().join("hosts"))]
     }
 
-    /// Nobody listens at the issuer's address any more.
+    /// Stops listening at the issuer's address.
     pub fn stop_issuer(&mut self) {
         self.front.stop();
     }
 
-    /// Logs in as the profile `work`, with the authority's certificate.
+    /// Logs in under the profile `work` with the authority's certificate.
     pub fn log_in(&self) -> CommandOutput {
         let authority = self.authority();
         self.login(&["--ca-cert", authority.to_str().expect("text"), "-vvv"])
@@ -79,7 +79,7 @@ impl CompanyNetwork {
         log_in(&self.home, self.issuer.issuer(), more)
     }
 
-    /// Has the profile's token refreshed.
+    /// Refreshes the profile's token.
     pub fn refreshes(&self) {
         let before = self.home.token("work");
         self.home.advance_time("work", 301);
@@ -87,7 +87,7 @@ impl CompanyNetwork {
     }
 }
 
-/// Logs in by password as the profile `work`.
+/// Logs in with a password under the profile `work`.
 pub fn log_in(home: &Sandbox, issuer: &str, more: &[&str]) -> CommandOutput {
     let args = ["login", "work", "--issuer", issuer, "--client-id", "authctl", "--password", "--password-stdin"];
     home.run_with(&[&args[..], &["--username", USER], more].concat(), &format!("{PASSWORD}\n"))
@@ -99,12 +99,12 @@ pub fn listener() -> (TcpListener, u16) {
     (listener, port)
 }
 
-/// A port that nobody listens on; somebody else may take it, but hardly so soon.
+/// Returns a port that was just free. Another process could take it, but hardly so soon.
 pub fn free_port() -> u16 {
     listener().1
 }
 
-/// Makes an authority, and with it a certificate for `issuer.test`.
+/// Generates an authority and its certificate for `issuer.test`.
 fn certify(dir: &Path) {
     let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"];
     let openssl = |args: &[&str]| {
@@ -114,12 +114,12 @@ fn certify(dir: &Path) {
     };
     openssl(&["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=The company's authority"]);
     let name = format!("subjectAltName=DNS:{NAME}");
-    let is_none = "basicConstraints=critical,CA:FALSE";
+    let no_authority = "basicConstraints=critical,CA:FALSE";
     let signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=issuer"];
-    openssl(&[&signed[..], &["-addext", &name, "-addext", is_none]].concat());
+    openssl(&[&signed[..], &["-addext", &name, "-addext", no_authority]].concat());
 }
 
-/// Speaks TLS for a server that does not; ends when dropped.
+/// A TLS proxy in front of a plain HTTP server; stops when dropped.
 pub struct TlsFront {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -176,11 +176,11 @@ impl Drop for TlsFront {
     }
 }
 
-/// A proxy that nobody here wrote; ends when dropped.
+/// A proxy server of another project; stops when dropped.
 pub struct Proxy {
     child: Child,
     log: PathBuf,
-    /// `127.0.0.1` and its port.
+    /// The address with the port.
     pub at: String,
 }
 
@@ -226,7 +226,7 @@ impl Proxy {
         proxy
     }
 
-    /// How often it has connected somebody to the issuer.
+    /// Returns the number of connections to the issuer.
     pub fn used(&self) -> usize {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         log.lines().filter(|line| line.contains("CONNECT issuer.test") || line.contains("connected to")).count()

@@ -1,4 +1,4 @@
-//! A running program whose words are read as they come, on pipes or in a terminal, and that can be signalled.
+//! A running command: its output is read as it arrives, from pipes or a terminal, and it can be signalled.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -14,10 +14,10 @@ use rustix::pty::OpenptFlags;
 
 use super::{AUTHCTL, CommandOutput, Sandbox};
 
-/// How long anything may take that a test waits for. Reached only where the test fails.
+/// The time limit of everything that a test waits for.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// Asks until there is an answer, for as long as [`LIMIT`]. For what announces itself in no other way.
+/// Polls until `look` returns a value, for at most [`LIMIT`]. For states that cannot be waited for otherwise.
 #[track_caller]
 pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
@@ -25,7 +25,7 @@ pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(begun.elapsed() < LIMIT, "{what} did not come");
+        assert!(begun.elapsed() < LIMIT, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -58,19 +58,19 @@ impl Iterator for Lines {
     }
 }
 
-/// What a stream has said so far.
-struct Said {
+/// The output of a stream so far.
+struct Stream {
     text: Arc<(Mutex<Vec<u8>>, Condvar)>,
     reader: JoinHandle<()>,
 }
 
-impl Said {
+impl Stream {
     fn of(mut stream: impl Read + Send + 'static) -> Self {
         let text = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
         let kept = Arc::clone(&text);
         let reader = std::thread::spawn(move || {
             let mut piece = [0; 4096];
-            // A terminal whose last program has gone ends with an error.
+            // Reading a terminal fails when its last program has exited.
             while let Ok(length @ 1..) = stream.read(&mut piece) {
                 kept.0.lock().expect("not poisoned").extend_from_slice(&piece[..length]);
                 kept.1.notify_all();
@@ -90,7 +90,7 @@ impl Said {
             })
             .expect("not poisoned");
         let text = String::from_utf8_lossy(&looked.0).into_owned();
-        found.unwrap_or_else(|| panic!("{what} was not said: {text}"))
+        found.unwrap_or_else(|| panic!("timed out waiting for {what} in: {text}"))
     }
 
     fn all(self) -> String {
@@ -99,15 +99,15 @@ impl Said {
     }
 }
 
-/// A program that is being watched; killed when dropped.
+/// A running command, killed when dropped.
 pub struct RunningCommand<'a> {
     home: &'a Sandbox,
     args: Vec<String>,
     child: Child,
-    stdout: Option<Said>,
-    stderr: Option<Said>,
-    /// Where typing goes: the terminal, or the pipe to stdin.
-    keys: Option<Box<dyn std::io::Write>>,
+    stdout: Option<Stream>,
+    stderr: Option<Stream>,
+    /// The terminal, or the pipe to stdin.
+    input: Option<Box<dyn std::io::Write>>,
     terminal: Option<File>,
 }
 
@@ -119,29 +119,29 @@ impl Drop for RunningCommand<'_> {
 }
 
 impl Sandbox {
-    /// Starts the program on pipes. Its stdin stays open.
+    /// Starts authctl on pipes. Its stdin stays open.
     pub fn spawn(&self, args: &[&str]) -> RunningCommand<'_> {
         self.spawn_command(self.command(args), args)
     }
 
-    /// Starts a command that was made for this home on pipes, `args` being what to call it in a message.
+    /// Starts a command of this home on pipes. `args` names it in messages.
     pub fn spawn_command(&self, mut command: Command, args: &[&str]) -> RunningCommand<'_> {
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = streams.spawn().expect("the program starts");
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
-        let keys = child.stdin.take().expect("piped");
+        let input = child.stdin.take().expect("piped");
         RunningCommand {
             home: self,
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             child,
-            stdout: Some(Said::of(stdout)),
-            stderr: Some(Said::of(stderr)),
-            keys: Some(Box::new(keys)),
+            stdout: Some(Stream::of(stdout)),
+            stderr: Some(Stream::of(stderr)),
+            input: Some(Box::new(input)),
             terminal: None,
         }
     }
 
-    /// Starts the program in a terminal of its own, all three streams on it. What it says is on `stderr`.
+    /// Starts authctl in a terminal of its own. All output is in `stderr`.
     pub fn spawn_in_terminal(&self, args: &[&str]) -> RunningCommand<'_> {
         let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("pty");
         rustix::pty::grantpt(&master).expect("granted");
@@ -162,8 +162,8 @@ impl Sandbox {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             child,
             stdout: None,
-            stderr: Some(Said::of(master.try_clone().expect("another"))),
-            keys: Some(Box::new(master.try_clone().expect("another"))),
+            stderr: Some(Stream::of(master.try_clone().expect("another"))),
+            input: Some(Box::new(master.try_clone().expect("another"))),
             terminal: Some(master),
         }
     }
@@ -174,19 +174,19 @@ impl RunningCommand<'_> {
         self.child.id()
     }
 
-    /// Waits until stderr has said `text`.
+    /// Waits until stderr contains `text`.
     #[track_caller]
     pub fn reports(&self, text: &str) {
         self.stderr.as_ref().expect("running").wait_until(text, |said| said.contains(text).then_some(()));
     }
 
-    /// Waits until `look` finds something in what stderr has said.
+    /// Waits until `look` finds something in stderr.
     #[track_caller]
     pub fn wait_until<T>(&self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
         self.stderr.as_ref().expect("running").wait_until(what, look)
     }
 
-    /// The first line of stderr that begins with `begin`, after spaces.
+    /// Waits for a line of stderr that starts with `begin` after spaces, and returns it.
     #[track_caller]
     pub fn wait_for_line(&self, begin: &str) -> String {
         self.wait_until(begin, |said| {
@@ -196,20 +196,20 @@ impl RunningCommand<'_> {
     }
 
     pub fn type_text(&mut self, text: &str) {
-        let keys = self.keys.as_mut().expect("open");
-        keys.write_all(text.as_bytes()).expect("typed");
-        keys.flush().expect("typed");
+        let input = self.input.as_mut().expect("open");
+        input.write_all(text.as_bytes()).expect("typed");
+        input.flush().expect("typed");
     }
 
     pub fn close_stdin(&mut self) {
-        self.keys = None;
+        self.input = None;
     }
 
     pub fn signal(&self, signal: Signal) {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("signalled");
     }
 
-    /// Whether the program holds the profile's lock file open, which it does from when it waits for the lock.
+    /// Returns whether the profile's lock file is open, which it is while the command waits for or holds the lock.
     pub fn has_lock_file_open(&self, profile: &str) -> bool {
         let files = Path::new("/proc").join(self.id().to_string()).join("fd");
         let lock = format!("/{profile}.lock");
@@ -221,16 +221,16 @@ impl RunningCommand<'_> {
         self.child.try_wait().expect("waited").is_none()
     }
 
-    /// Waits for the end, and looks for leaks in what was said, and for a terminal that was left without its echo.
+    /// Waits until the command exits. Fails the test if its output contains a secret, or the terminal's echo is still off.
     #[track_caller]
     pub fn wait(mut self) -> CommandOutput {
-        let status = wait_until("the end of the program", || self.child.try_wait().expect("waited"));
-        self.keys = None;
+        let status = wait_until("the command's exit", || self.child.try_wait().expect("waited"));
+        self.input = None;
         if let Some(terminal) = self.terminal.take() {
             let settings = rustix::termios::tcgetattr(&terminal).expect("a terminal");
             assert!(settings.local_modes.contains(rustix::termios::LocalModes::ECHO), "the echo is off");
         }
-        let all = |said: &mut Option<Said>| said.take().map(Said::all).unwrap_or_default();
+        let all = |said: &mut Option<Stream>| said.take().map(Stream::all).unwrap_or_default();
         let ran = CommandOutput {
             code: status.code().unwrap_or(-1),
             stdout: all(&mut self.stdout),

@@ -1,4 +1,4 @@
-//! Key pairs of each kind that signs a JWT, made for one test run, and the pieces that tokens are put together from.
+//! Signing keys of each type that JWTs use, generated for one test run, and helpers to build tokens.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
@@ -21,7 +21,7 @@ pub fn b64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// `object` with other members; a null takes one away.
+/// Returns `object` with changed members; `null` removes a member.
 pub fn changed(mut object: Value, changes: Value) -> Value {
     let members = object.as_object_mut().expect("an object");
     for (name, value) in changes.as_object().expect("an object") {
@@ -54,7 +54,7 @@ impl SigningKey {
         Self::Ed25519(Ed25519KeyPair::generate().expect("generated"))
     }
 
-    /// The public key as a JWK called `kid`.
+    /// Returns the public key as a JWK with this key ID.
     pub fn jwk(&self, kid: &str) -> Value {
         match self {
             Self::Rsa(pair) => {
@@ -72,7 +72,7 @@ impl SigningKey {
         }
     }
 
-    /// The public key's `SubjectPublicKeyInfo`.
+    /// Returns the public key as `SubjectPublicKeyInfo`.
     pub fn spki(&self) -> Vec<u8> {
         let der: PublicKeyX509Der<'_> = match self {
             Self::Rsa(pair) => pair.public_key().as_der(),
@@ -83,7 +83,7 @@ impl SigningKey {
         der.as_ref().to_vec()
     }
 
-    /// An RSA key as `RSAPublicKey`.
+    /// Returns an RSA key as `RSAPublicKey`.
     pub fn pkcs1(&self) -> Vec<u8> {
         match self {
             Self::Rsa(pair) => pair.public_key().as_ref().to_vec(),
@@ -91,12 +91,12 @@ impl SigningKey {
         }
     }
 
-    /// The public key as PEM.
+    /// Returns the public key as PEM.
     pub fn pem(&self) -> String {
         pem("PUBLIC KEY", &self.spki())
     }
 
-    /// Signs `message` with this `alg`, of those that the key can do.
+    /// Signs `message` with an algorithm that the key supports.
     pub fn sign(&self, alg: &str, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match self {
@@ -118,19 +118,19 @@ impl SigningKey {
         }
     }
 
-    /// A token with exactly these texts as header and payload.
+    /// Returns a token with these texts as header and payload.
     pub fn token(&self, alg: &str, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
         self.parts(alg, &b64(header), &b64(payload))
     }
 
-    /// A token of these two parts, encoded as they are.
+    /// Returns a token with these two encoded parts.
     pub fn parts(&self, alg: &str, header: &str, payload: &str) -> String {
         let signed = format!("{header}.{payload}");
         format!("{signed}.{}", b64(self.sign(alg, signed.as_bytes())))
     }
 }
 
-/// PEM of one block (RFC 7468).
+/// Returns PEM with one block (RFC 7468).
 pub fn pem(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
 }

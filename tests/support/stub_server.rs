@@ -1,4 +1,4 @@
-//! A web server by hand, for issuers that the embedded one refuses to be.
+//! A stub HTTP server, for issuers whose behaviour the embedded one does not offer.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// A request as it came.
+/// A received request.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub method: String,
@@ -15,7 +15,7 @@ pub struct Request {
     pub body: String,
 }
 
-/// A server on loopback; gone when dropped.
+/// A server on loopback that stops when dropped.
 pub struct StubServer {
     pub url: String,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -24,7 +24,7 @@ pub struct StubServer {
 }
 
 impl StubServer {
-    /// An issuer of metadata alone, without codes for other devices.
+    /// Starts an issuer that serves only metadata, without a device authorization endpoint.
     pub fn without_device_grant() -> Self {
         Self::start(|own, request| match request.path.as_str() {
             "/.well-known/openid-configuration" => {
@@ -41,7 +41,7 @@ impl StubServer {
         })
     }
 
-    /// Answers each request with the status and JSON that `answer` makes of the server's own address and the request.
+    /// Starts a server that answers each request with the status and JSON that `answer` returns for its URL and the request.
     pub fn start(answer: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
@@ -59,7 +59,7 @@ impl StubServer {
         Self { url, requests, stop, thread: Some(thread) }
     }
 
-    /// Every request so far.
+    /// Returns the received requests.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("not poisoned").clone()
     }

@@ -1,4 +1,4 @@
-//! Time that passes without waiting: a stored session is made older than it is.
+//! Advancing time without waiting: the times in a stored session are moved into the past.
 
 use std::path::Path;
 use std::str::FromStr as _;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Sandbox;
 
-/// The machine's clock as it was so many seconds ago: an issuer with it has issued what it issues that long ago.
+/// A clock that is this many seconds slow, for an issuer whose tokens were issued in the past.
 pub struct LaggingClock(pub i64);
 
 impl Clock for LaggingClock {
@@ -30,8 +30,8 @@ impl Clock for LaggingClock {
     }
 }
 
-/// The members of what is stored that are moments.
-const MOMENTS: [&str; 13] = [
+/// The members of stored JSON that are times.
+const TIMES: [&str; 13] = [
     "obtained_at",
     "expires_at",
     "logged_in_at",
@@ -47,17 +47,17 @@ const MOMENTS: [&str; 13] = [
     "latest",
 ];
 
-fn older(value: &mut Value, seconds: i64) {
+fn subtract_seconds(value: &mut Value, seconds: i64) {
     match value {
         Value::Object(members) => {
             for (name, member) in members {
                 match member.as_i64() {
-                    Some(moment) if MOMENTS.contains(&name.as_str()) => *member = (moment - seconds).into(),
-                    _ => older(member, seconds),
+                    Some(moment) if TIMES.contains(&name.as_str()) => *member = (moment - seconds).into(),
+                    _ => subtract_seconds(member, seconds),
                 }
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| older(item, seconds)),
+        Value::Array(items) => items.iter_mut().for_each(|item| subtract_seconds(item, seconds)),
         _ => {}
     }
 }
@@ -69,37 +69,36 @@ impl Sandbox {
         age::x25519::Identity::from_str(line).expect("an age key")
     }
 
-    /// The stored session in its plain form, opened with the sandbox's own key.
+    /// Returns the decrypted session file.
     pub fn stored(&self, profile: &str) -> Value {
-        self.opened(&self.session_file(profile))
+        self.decrypt(&self.session_file(profile))
     }
 
-    fn opened(&self, file: &Path) -> Value {
-        let sealed = std::fs::read(file).expect("it is there");
-        serde_json::from_slice(&age::decrypt(&self.identity(), &sealed).expect("it opens")).expect("JSON")
+    fn decrypt(&self, file: &Path) -> Value {
+        let encrypted = std::fs::read(file).expect("readable");
+        serde_json::from_slice(&age::decrypt(&self.identity(), &encrypted).expect("decrypted")).expect("JSON")
     }
 
-    fn make_older(&self, file: &Path, seconds: i64) {
-        let mut content = self.opened(file);
-        older(&mut content, seconds);
+    fn age_file(&self, file: &Path, seconds: i64) {
+        let mut content = self.decrypt(file);
+        subtract_seconds(&mut content, seconds);
         let plain = serde_json::to_vec(&content).expect("JSON");
-        let sealed = age::encrypt(&self.identity().to_public(), &plain).expect("sealed");
-        std::fs::write(file, sealed).expect("written");
+        let encrypted = age::encrypt(&self.identity().to_public(), &plain).expect("encrypted");
+        std::fs::write(file, encrypted).expect("written");
     }
 
-    /// Makes the profile's session so much older, as if the time had passed, and what is known of the time and of every
-    /// issuer with it.
+    /// Moves all stored times of the profile's session, of all issuers and of the clock record into the past.
     pub fn advance_time(&self, profile: &str, seconds: i64) {
         let session = self.session_file(profile);
-        self.make_older(&session, seconds);
+        self.age_file(&session, seconds);
         for entry in session.parent().expect("a directory").read_dir().expect("readable").flatten() {
             if entry.file_name().to_string_lossy().starts_with('@') {
-                self.make_older(&entry.path(), seconds);
+                self.age_file(&entry.path(), seconds);
             }
         }
     }
 
-    /// What `status --json` says of the profile.
+    /// Returns the profile's entry in `status --json`.
     #[track_caller]
     pub fn status(&self, profile: &str) -> Value {
         self.run(&["status", profile, "--json"]).json()["profiles"][0].clone()

@@ -21,7 +21,7 @@ impl Demo<'_> {
             "`agent status` shows it",
         )?;
 
-        self.title("Run a child process that gets a token from the agent before and after a refresh.")?;
+        self.title("Run a child process that gets a token before and after a refresh.")?;
         let first = Secret::new(self.run(&["token"], None)?.stdout.expose().trim().to_owned());
         let before = issuer.stats().refreshes_committed;
         let script = "old=$(authctl token demo) && authctl refresh demo && new=$(authctl token demo) && \
@@ -42,7 +42,7 @@ impl Demo<'_> {
             "the agent log shows the refresh",
         )?;
 
-        self.title("Lock the agent with a passphrase. It drops all sessions and returns no tokens.")?;
+        self.title("Lock the agent. It drops all sessions and returns no tokens.")?;
         let passphrase = random_password()?;
         let line = Secret::new(format!("{}\n", passphrase.expose()));
         let output = self.show(&["agent", "lock", "--passphrase-stdin"], Some(&line))?;
