@@ -41,7 +41,7 @@ mod app;
 pub mod cli;
 pub mod clock;
 mod cmd;
-mod config;
+pub mod config;
 #[cfg(feature = "dev-issuer")]
 pub mod dev_issuer;
 pub mod error;

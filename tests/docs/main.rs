@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use authctl::cli::Cli;
+use authctl::config::{Config, SETTINGS};
 use clap::{CommandFactory as _, Parser as _};
 use clap_complete::Shell;
 use examples::EXAMPLES;
@@ -24,6 +25,9 @@ const WRITTEN_PAGES: [&str; 4] = ["authctl.toml.5", "authctl-agent.7", "authctl-
 
 /// The hand-written page with a generated part.
 const PROVIDERS_PAGE: &str = "man/authctl-providers.7";
+
+/// The page of the settings.
+const SETTINGS_PAGE: &str = "man/authctl.toml.5";
 
 /// The longest README, in lines.
 const MAX_README: usize = 150;
@@ -42,6 +46,13 @@ fn read(path: impl AsRef<Path>) -> String {
 
 fn blessing() -> bool {
     std::env::var_os("BLESS").is_some()
+}
+
+/// Replaces a file in one step: another test may be reading it.
+fn replace(path: &Path, text: &[u8]) {
+    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(path.file_name().expect("a file name"));
+    fs::write(&temporary, text).expect("written");
+    fs::rename(temporary, root().join(path)).expect("renamed");
 }
 
 /// Every generated file by its path in the repository.
@@ -75,7 +86,7 @@ fn generated_files_are_current() {
     let expected: BTreeSet<PathBuf> = files.keys().cloned().chain(written).collect();
     if blessing() {
         for (path, text) in &files {
-            fs::write(root().join(path), text).expect("written");
+            replace(path, text);
         }
         for path in found().difference(&expected) {
             fs::remove_file(root().join(path)).expect("removed");
@@ -96,9 +107,52 @@ fn providers_page_describes_every_preset() {
     let rendered = providers::rendered();
     if blessing() {
         let text = format!("{before}{}{rendered}{}{after}", providers::BEGIN, providers::END);
-        fs::write(root().join(PROVIDERS_PAGE), text).expect("written");
+        replace(Path::new(PROVIDERS_PAGE), text.as_bytes());
     } else {
         assert!(found == rendered, "{PROVIDERS_PAGE} is not current: run `BLESS=1 cargo test --test docs`");
+    }
+}
+
+/// The text about a setting in authctl.toml(5).
+fn described<'a>(page: &'a str, key: &str) -> Option<&'a str> {
+    let (_, text) = page.split_once(&format!(".It Ic {key}\n"))?;
+    let end = [text.find(".It Ic "), text.find(".Sh ")].into_iter().flatten().min();
+    Some(&text[..end.unwrap_or(text.len())])
+}
+
+#[test]
+fn every_setting_is_described_with_default_choices_and_example() {
+    let page = read(SETTINGS_PAGE);
+    for setting in SETTINGS {
+        let key = setting.key;
+        let text = described(&page, key).unwrap_or_else(|| panic!("{key} is not described"));
+        match setting.default {
+            Some(default) => {
+                assert!(text.contains(&format!("Default:\n.Ql {default} .\n")), "default of {key}: {default}")
+            }
+            None => assert!(text.contains("Default:") || text.contains("Required."), "default of {key}"),
+        }
+        // Providers have a page of their own.
+        for choice in setting.choices().into_iter().filter(|_| key != "provider") {
+            assert!(text.contains(&format!(".Ql {choice}")), "{key} does not describe {choice}");
+        }
+        assert!(text.contains(&format!("\n.Dl {key} = ")), "no example of {key}");
+    }
+    let known = ["default_profile", "profiles"].into_iter().chain(SETTINGS.iter().map(|setting| setting.key));
+    let described = page.lines().filter_map(|line| line.strip_prefix(".It Ic "));
+    assert_eq!(described.collect::<BTreeSet<_>>(), known.collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn example_configurations_are_valid() {
+    let page = read(SETTINGS_PAGE);
+    let display = page.split_once(".Bd -literal").and_then(|(_, rest)| rest.split_once('\n')).expect("a display").1;
+    let file = display.split(".Ed").next().expect("its text");
+    let line = |key: &str| described(&page, key)?.lines().find_map(|line| line.strip_prefix(".Dl "));
+    let settings: Vec<&str> = SETTINGS.iter().filter_map(|setting| line(setting.key)).collect();
+    for text in [file.to_owned(), format!("[profiles.work]\n{}\n", settings.join("\n"))] {
+        let parsed = Config::parse(&text, Path::new("config.toml"));
+        assert!(parsed.is_ok(), "{:?}\n{text}", parsed.err());
     }
 }
 
