@@ -19,7 +19,7 @@ use crate::model::{Profile, ProfileName, StoreKind};
 use crate::paths::{Environment, Paths};
 use crate::secret::Secret;
 use crate::session::{SessionService, Stores};
-use crate::store::{FileStore, KeySource, Keychain, ProfileLock};
+use crate::store::{FileStore, KeySource, Keychain, ProfileLock, lock_config};
 use crate::ui::{self, Ui};
 
 /// A keychain that has not answered by then is out of order: the contract's five seconds, less what the rest takes.
@@ -293,9 +293,7 @@ impl App {
     /// # Errors
     /// [`ErrorCode::IssuerUnreachable`] where another process keeps it, [`ErrorCode::StoreUnavailable`] where it cannot be made.
     pub async fn lock_config(&self, limit: Duration) -> Result<ProfileLock, Error> {
-        let paths = self.paths()?;
-        let name: ProfileName = "config".parse()?;
-        Ok(ProfileLock::acquire(&paths.data, &name, self.clock(), limit).await?)
+        Ok(lock_config(&self.paths()?.data, self.clock(), limit).await?)
     }
 
     /// Asks for a line of text without holding the runtime's thread; `None` where nobody answers.

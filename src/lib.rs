@@ -10,6 +10,7 @@
 //! | 8 | `cmd` | one file a verb: asks the rooms below and prints |
 //! | 7 | `app` | the composition root: builds each part when it is first asked for; signals; the way to the agent |
 //! | 7 | `serve` | the agent itself: accept, look at the peer, decode, hand out, encode; keeps sessions cache and alive |
+//! | 6 | `login` | the login service: merges profiles, joins concurrent logins, stores session and profile together |
 //! | 6 | `status` | the status of every profile, for the command and for the agent |
 //! | 5 | `failure` | what went wrong, its exit code and its hint: the one table |
 //! | 4 | `sessions` | the only place where sessions are made, refreshed and ended; joins `store`, `issuer` and `verify` |
@@ -46,6 +47,7 @@ pub mod config;
 pub mod dev_issuer;
 pub mod error;
 mod fs;
+mod login;
 pub mod model;
 mod oauth;
 mod paths;

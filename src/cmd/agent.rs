@@ -16,7 +16,6 @@ use crate::secret::{Secret, SecretBytes};
 use crate::ui::sanitize_for_terminal;
 
 /// Runs the command.
-#[inline(never)]
 pub fn run(app: &App, command: AgentCommand) -> Result<u8, Error> {
     match command {
         AgentCommand::Run(args) => run::run(app, &args),

@@ -57,7 +57,6 @@ struct Reason {
 }
 
 /// Runs the command.
-#[inline(never)]
 pub fn run(app: &App) -> Result<u8, Error> {
     let unexpected =
         |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "check that the temporary directory can be written");

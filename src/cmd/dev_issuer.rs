@@ -44,7 +44,6 @@ impl From<SigningAlgorithm> for Algorithm {
 }
 
 /// Runs the command.
-#[inline(never)]
 pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Error> {
     let mut default_password = None;
     let users = match &args.users {

@@ -23,7 +23,6 @@ enum Checked {
 }
 
 /// Runs the command; comes back only if the command could not be started.
-#[inline(never)]
 pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
     let token = match app.handed_in(args.profile.as_ref())? {
         Some(token) => token.clone(),

@@ -16,7 +16,6 @@ use crate::ui::sanitize_for_terminal;
 use crate::verify::{KeySet, KeySummary};
 
 /// Runs the command.
-#[inline(never)]
 pub fn run(app: &App, command: KeysCommand) -> Result<u8, Error> {
     match command {
         KeysCommand::Show { profile } => show(app, &app.profile(profile.as_ref())?),

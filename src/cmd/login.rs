@@ -1,14 +1,10 @@
-//! `authctl login`: gets a session by any grant, checks it, asks before it replaces somebody else's, and keeps it.
+//! `authctl login`: reads what is supplied on stdin, logs in, and prints the result.
 
 mod browser;
-mod client;
 mod grants;
-mod input;
-mod keep;
-mod preset;
-mod profile;
+mod messages;
 mod qr;
-mod turn;
+mod stdin;
 
 use serde::Serialize;
 
@@ -19,23 +15,19 @@ use crate::cli::Login;
 use crate::clock::UnixTime;
 use crate::config;
 use crate::error::{Error, ErrorCode};
+use crate::login::{CompletedLogin, LoginPlan, LoginRequest, LoginService, Supplied, absolute, names_issuer, provider};
 use crate::model::{Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
-use crate::oauth::Client;
-use crate::secret::Secret;
-use crate::session::{NewLogin, SessionError, SessionService, VerifiedLogin};
 use crate::ui::sanitize_for_terminal;
-use client::{client, has_proof};
-use grants::How;
-use input::Input;
-use keep::{ask_before_replacing, keep, pins_elsewhere, still_meant};
-use profile::{absolute, prepare_profile, tell_of_directory, wanted_profile};
-use turn::Turn;
+use grants::TerminalUser;
+use messages::{report_login, report_weaker_acr};
+use stdin::StdinSecrets;
 
 pub(super) use browser::open_end_session;
-pub(super) use input::secret_line;
+pub(super) use stdin::secret_line;
 
+/// The output of `login --json`.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct LoginOutput<'a> {
     profile: &'a ProfileName,
     issuer: &'a str,
     subject: &'a Option<Subject>,
@@ -47,162 +39,95 @@ struct Answer<'a> {
 }
 
 /// Runs the command.
-#[inline(never)]
 pub fn run(app: &App, args: Login) -> Result<u8, Error> {
-    let preset = preset::named(&args)?;
-    let config = app.config()?;
-    let (mut profile, mut new) = wanted_profile(app, &args, preset, &config)?;
-    let name = profile.name.clone();
-    let about = |failure: Error| failure.about(&name);
-    // A client by itself needs nobody where its secret is at hand, which is seen below.
-    if args.grant().is_none() && profile.grant != Grant::ClientCredentials && !app.ui().is_human() {
-        return Err(about(Error::msg(
-            ErrorCode::LoginRequired,
-            format!("logging in to `{name}` needs a person, and there is no terminal"),
-            format!(
-                "run {} in a terminal, or name a grant: --device, --no-browser, --client-credentials, --password-stdin or \
-                 --with-token",
-                if new { "the same command" } else { "`authctl login{profile}`" }
-            ),
-        )));
-    }
-    tell_of_directory(app, &args, &name)?;
-    let pinned = args.jwks.as_deref().map(keys_in).transpose()?.map(|(_, keys)| PinnedKeys {
-        keys,
-        source: absolute(args.jwks.as_deref()).unwrap_or_default().display().to_string(),
-        pinned_at: app.clock().now(),
-    });
-    let input = Input::read(app, &args)?;
+    // The profile of the directory is not the one to be changed to another issuer.
+    let name = match names_issuer(&args) {
+        true => app.asked_for(args.profile.as_ref())?,
+        false => app.named(args.profile.as_ref())?,
+    };
+    let request = LoginRequest { args: &args, name, default_store: app.default_store()? };
+    let service = LoginService::new(app.sessions()?, app.paths()?);
+    let plan = service.plan(&request)?;
+    let name = plan.profile.name.clone();
+    let with_profile = |error: Error| error.about(&name);
+    require_terminal(app, &args, &plan).map_err(with_profile)?;
+    report_directory_profile(app, &args, &name)?;
+    let pinned = pinned_keys(app, &args)?;
+    let StdinSecrets { client_secret, password, token } = StdinSecrets::read(app, &args)?;
+    let mut user = TerminalUser::new(app, &args, password, token);
     app.run(async {
-        let sessions = app.sessions()?;
-        // A store that cannot keep the session is told before anybody signs in.
-        let before = readable(&sessions, &profile).await?;
-        has_proof(app, &args, &profile, before.as_ref(), &input)?;
-        let turn = Turn::take(app, &sessions, &args, &profile, before.as_ref()).await?;
-        if let Some((profile, session)) = turn.joined() {
-            app.ui().tell("The other login has got a session.");
-            return tell(app, &args, profile, session);
+        let supplied = Supplied { client_secret, pinned };
+        let login = service.log_in(&request, plan, supplied, &mut user).await?;
+        if !login.joined {
+            app.tell_agent(&login.profile.name);
+            report_weaker_acr(app, &args, &login);
+            for note in provider(&args)?.map(|provider| provider.notes).unwrap_or_default() {
+                app.ui().tell(note);
+            }
         }
-        // The login that was waited for has left a session and a profile, which are not to be replaced unasked.
-        let config = app.config()?;
-        let (again, still_new) = wanted_profile(app, &args, preset, &config)?;
-        if again.name == name {
-            (profile, new) = (again, still_new);
-        }
-        let stored = readable(&sessions, &profile).await?;
-        sessions.reserve(&profile).await?;
-        config::probe(&app.paths()?.config_file)?;
-        let pins = match pinned {
-            None => pins_elsewhere(app, &sessions, &config, &profile).await?,
-            given => given,
-        };
-        let needed = How::needed(app, &args, &profile);
-        let metadata = app.patiently(profile.issuer.as_str(), sessions.metadata_with(&profile, &needed)).await?;
-        let how = How::choose(app, &args, &profile, &metadata);
-        profile.grant = how.grant();
-        prepare_profile(&args, preset, &mut profile, new, &metadata, &input);
-        let client = client(app, &sessions, &profile, &metadata, stored.as_ref(), &input).await?;
-        let mut login = how.run(app, &args, &profile, &metadata, &client, input).await?;
-        login.max_auth_age = args.max_age;
-        login.pinned = pins;
-        let checks = sessions.verify_login(&profile, &metadata, login);
-        let prepared = app.patiently(profile.issuer.as_str(), checks).await?;
-        // Somebody signed in for minutes, and another login may have needed nobody.
-        still_meant(app, &sessions, &config, &profile, &prepared).await?;
-        let present = readable(&sessions, &profile).await?;
-        ask_before_replacing(app, &args, &sessions, &profile, &prepared, present.as_ref()).await?;
-        tell_weaker(app, &args, &profile, &prepared);
-        let session = keep(app, &sessions, (&args, preset), &config, &profile, prepared).await?;
-        app.tell_agent(&profile.name);
-        for note in preset.map(|preset| preset.notes).unwrap_or_default() {
-            app.ui().tell(note);
-        }
-        tell(app, &args, &profile, &session)
+        print(app, &args, &login)
     })
-    .map_err(about)?;
+    .map_err(with_profile)?;
     Ok(0)
 }
 
-/// The profile's session as stored; none where it is there and cannot be read by any further try.
-async fn readable(sessions: &SessionService, profile: &Profile) -> Result<Option<Session>, SessionError> {
-    match sessions.stored(profile).await {
-        Err(SessionError::Store(error)) if error.session_lost() => Ok(None),
-        found => found,
+/// Refuses a login without a terminal, unless an option names a grant or the client logs in by itself.
+fn require_terminal(app: &App, args: &Login, plan: &LoginPlan) -> Result<(), Error> {
+    let profile = &plan.profile;
+    if args.grant().is_some() || profile.grant == Grant::ClientCredentials || app.ui().is_human() {
+        return Ok(());
     }
+    let command = if plan.is_new() { "the same command" } else { "`authctl login{profile}`" };
+    Err(Error::msg(
+        ErrorCode::LoginRequired,
+        format!("cannot log in to `{}` without a terminal", profile.name),
+        format!(
+            "run {command} in a terminal, or add --device, --no-browser, --client-credentials, --password-stdin or \
+             --with-token"
+        ),
+    ))
 }
 
-/// Tells of a sign-in that was weaker than what was asked for: an issuer may do less than `acr_values` say (OpenID Connect
-/// Core 1.0, section 3.1.2.1).
-fn tell_weaker(app: &App, args: &Login, profile: &Profile, prepared: &VerifiedLogin) {
-    let Some(asked) = &args.acr_values else { return };
-    if prepared.acr().is_some_and(|acr| asked.split_whitespace().any(|one| one == acr)) {
-        return;
+/// Reports if the login is for another profile than the one that the directory's `.authctl.toml` names.
+fn report_directory_profile(app: &App, args: &Login, name: &ProfileName) -> Result<(), Error> {
+    let Some(directory) = app.environment.directory.as_ref().filter(|_| names_issuer(args)) else { return Ok(()) };
+    if app.asked_for(args.profile.as_ref())?.is_some() {
+        return Ok(());
     }
-    let found = prepared.acr().map_or_else(|| "none".to_owned(), |acr| format!("`{}`", sanitize_for_terminal(acr, 80)));
-    app.ui().tell(&format!(
-        "The issuer was asked for `{}` and says {found} of this sign-in. To demand it of every token: authctl profile set \
-         {} required_acr={}",
-        sanitize_for_terminal(asked, 80),
-        profile.name,
-        crate::ui::shell_word(&sanitize_for_terminal(asked, 80))
-    ));
-}
-
-fn named(subject: &Option<Subject>, issuer: &str) -> String {
-    match subject {
-        Some(Subject { name: Some(name), .. }) => format!("{} at {issuer}", sanitize_for_terminal(name, 80)),
-        Some(Subject { sub, name: None }) => format!("{} at {issuer}", sanitize_for_terminal(sub, 80)),
-        None => format!("somebody at {issuer}"),
+    // An invalid file does not concern this login.
+    if let Ok(Some((named, file))) = config::directory_profile(directory)
+        && named != *name
+    {
+        app.ui().tell(&format!(
+            "note: this login is for the profile `{name}`; {} names `{named}`: add that name to the command to log in to it",
+            sanitize_for_terminal(&file.display().to_string(), 200)
+        ));
     }
-}
-
-fn tell(app: &App, args: &Login, profile: &Profile, session: &Session) -> Result<(), Error> {
-    if app.common.json {
-        return output::json(&Answer {
-            profile: &profile.name,
-            issuer: profile.issuer.as_str(),
-            subject: &session.subject,
-            grant: session.grant,
-            scope: &session.tokens.scope,
-            expires_at: session.tokens.expires_at,
-            can_refresh: session.can_refresh(),
-            store: profile.store,
-        });
-    }
-    let who = match (&session.subject, session.grant) {
-        (None, Grant::ClientCredentials) => {
-            format!("the client {} at {}", sanitize_for_terminal(&profile.client_id, 80), profile.issuer)
-        }
-        (subject, _) => named(subject, profile.issuer.as_str()),
-    };
-    app.ui().tell(&format!("Logged in as {who}. The session is kept in the {} store.", profile.store));
-    if !session.can_refresh() {
-        app.ui().tell("The issuer gave nothing to refresh it with: when the token expires, log in again.");
-        let prompts = &profile.server.authorization_parameters;
-        let told = args.prompt.is_some() || prompts.iter().any(|(name, _)| name == "prompt");
-        if session.grant == Grant::Browser && profile.scopes.iter().any(|s| s == "offline_access") && !told {
-            // OpenID Connect Core 1.0, section 11. Not asked for unbidden: at some issuers only an administrator can
-            // consent.
-            app.ui().tell(&format!(
-                "Some issuers give it only where they may ask for consent; try `authctl login {} \
-                 --authorization-parameter prompt=consent`, which the profile keeps.",
-                profile.name
-            ));
-        }
-    }
-    app.ui()
-        .tell(&format!("`authctl token {}` prints a valid token, `authctl status` shows how it stands.", profile.name));
     Ok(())
 }
 
-/// A grant's outcome as the sessions takes it.
-fn new_login(grant: Grant, tokens: crate::model::TokenSet, nonce: Option<String>, client: &Client) -> NewLogin {
-    NewLogin {
-        grant,
-        tokens,
-        nonce: nonce.map(Secret::new),
-        client_secret: client.secret.clone(),
-        max_auth_age: None,
-        pinned: None,
+/// Reads the keys of `--jwks`.
+fn pinned_keys(app: &App, args: &Login) -> Result<Option<PinnedKeys>, Error> {
+    let Some(path) = args.jwks.as_deref() else { return Ok(None) };
+    let (_, keys) = keys_in(path)?;
+    let source = absolute(Some(path)).unwrap_or_default().display().to_string();
+    Ok(Some(PinnedKeys { keys, source, pinned_at: app.clock().now() }))
+}
+
+fn print(app: &App, args: &Login, login: &CompletedLogin) -> Result<(), Error> {
+    let (profile, session): (&Profile, &Session) = (&login.profile, &login.session);
+    if !app.common.json {
+        report_login(app, args, login);
+        return Ok(());
     }
+    output::json(&LoginOutput {
+        profile: &profile.name,
+        issuer: profile.issuer.as_str(),
+        subject: &session.subject,
+        grant: session.grant,
+        scope: &session.tokens.scope,
+        expires_at: session.tokens.expires_at,
+        can_refresh: session.can_refresh(),
+        store: profile.store,
+    })
 }

@@ -20,7 +20,6 @@ struct Answer<'a> {
 }
 
 /// Runs the command.
-#[inline(never)]
 pub fn run(app: &App, args: &Logout) -> Result<u8, Error> {
     if !args.all {
         let profile = app.profile(args.profile.as_ref())?;

@@ -28,7 +28,6 @@ fn to_json(profile: &Profile, default: Option<&ProfileName>) -> serde_json::Valu
 }
 
 /// Runs the command.
-#[inline(never)]
 pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Error> {
     match command {
         ProfileCommand::List => list(app),

@@ -12,7 +12,6 @@ use crate::model::Profile;
 use crate::session::{Demand, MinTtl, TokenRequest};
 
 /// Runs the command.
-#[inline(never)]
 pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     let demand = args.if_expiring.map_or(Demand::New, |left| Demand::ValidFor(MinTtl::AtLeast(left)));
     if !args.all {

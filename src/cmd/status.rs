@@ -9,7 +9,6 @@ use crate::status::{ProfileStatus, SessionState, StatusReport, profile_status, p
 use crate::ui::sanitize_for_terminal;
 
 /// Runs the command.
-#[inline(never)]
 pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
     let config = app.config()?;
     let asked = app.asked_for(args.profile.as_ref())?;

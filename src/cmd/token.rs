@@ -18,10 +18,9 @@ impl From<&For> for TokenTarget {
 }
 
 /// Runs the command.
-#[inline(never)]
 pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
     if args.refresh_only {
-        return refresh_only(app, args);
+        return super::in_own_frame(refresh_only, app, args);
     }
     if !args.id_token
         && let Some(token) = app.handed_in(args.profile.as_ref())?
@@ -41,7 +40,7 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
     if let Some(done) = through_agent(app, args)? {
         return Ok(done);
     }
-    without_agent(app, args)
+    super::in_own_frame(without_agent, app, args)
 }
 
 fn request(profile: &Profile, args: &Token) -> TokenRequest {
@@ -63,8 +62,7 @@ fn refresh_only(app: &App, args: &Token) -> Result<u8, Error> {
     Ok(0)
 }
 
-/// Without an agent: a function of its own, since the way through the agent needs much less stack.
-#[inline(never)]
+/// Serves the token from the store, refreshed first if necessary.
 fn without_agent(app: &App, args: &Token) -> Result<u8, Error> {
     let profile = app.profile(args.profile.as_ref())?;
     let request = request(&profile, args);

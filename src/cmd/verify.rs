@@ -27,7 +27,6 @@ use crate::verify::{
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// Runs the command.
-#[inline(never)]
 pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     let on_stdin = args.subject.as_deref() == Some("-");
     if !on_stdin {

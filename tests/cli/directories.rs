@@ -105,7 +105,7 @@ fn a_directory_does_not_choose_which_profile_is_led_to_another_issuer() {
     let args = [&login[..], &["--username", "developer", "--replace"]].concat();
     let told = home.run_with(&args, crate::support::PASSWORD).exits(0).stderr;
     let file = home.path().join(".authctl.toml");
-    let line = format!("This login is for the profile `work`; {} names `play`", file.display());
+    let line = format!("this login is for the profile `work`; {} names `play`", file.display());
     assert!(told.contains(&line), "{told}");
     // Who says which profile, or means the same one, is told nothing.
     let named = [&["login", "work"], &args[1..]].concat();

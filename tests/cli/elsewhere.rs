@@ -52,10 +52,10 @@ fn an_issuer_without_codes_gets_the_address_pasted_and_it_says_why() {
     let waiting = home.spawn_in_terminal(&["login", "work", "--issuer", &server.url, "--client-id", "authctl"]);
     waiting.wait_until("why", |said| {
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-        said.contains("You are over SSH, so no browser is opened here, and the issuer has no codes for other devices")
+        said.contains("You are over SSH, so no browser is opened here, and the issuer offers no device login")
             .then_some(())
     });
-    waiting.reports("Paste the address here: ");
+    waiting.reports("Paste the address: ");
 }
 
 #[test]

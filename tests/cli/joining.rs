@@ -30,12 +30,12 @@ fn the_second_waits_and_takes_over_what_the_first_one_got() {
     let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     let others: Vec<_> = (0..3).map(|_| home.spawn(&args)).collect();
     for other in &others {
-        other.reports("under way");
+        other.reports("another login to work");
     }
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
     first.wait().exits(0);
     for other in others {
-        other.wait().exits(0).reports("The other login has got a session");
+        other.wait().exits(0).reports("by the other login");
     }
     assert_eq!(issuer.stats().token_responses["authorization_code"], 1);
     wait_until("the browser", || fs::read_to_string(&opened).ok().filter(|text| !text.is_empty()));
@@ -58,7 +58,7 @@ fn twenty_at_once_open_one_page() {
     }
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
     let all: Vec<_> = all.into_iter().map(|one| one.wait().exits(0)).collect();
-    let joined = all.iter().filter(|ran| ran.stderr.contains("The other login has got a session")).count();
+    let joined = all.iter().filter(|ran| ran.stderr.contains("by the other login")).count();
     assert_eq!((joined, pages().lines().count()), (19, 1), "one page for twenty logins: {}", pages());
     assert_eq!(issuer.stats().token_responses["authorization_code"], 1);
     home.run(&["verify", "work"]).exits(0);
@@ -72,12 +72,12 @@ fn where_the_first_gives_up_the_second_goes_on_by_itself() {
     let first = home.spawn(&login(&issuer, &["--no-browser"]));
     first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     let second = home.spawn(&login(&issuer, &["--no-browser"]));
-    second.reports("under way");
+    second.reports("another login to work");
     first.signal(rustix::process::Signal::INT);
     first.wait().exits(130);
     let address = second.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
-    second.wait().exits(0).reports("Logged in as");
+    second.wait().exits(0).reports("logged in to work as");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn the_second_does_not_replace_anothers_session_unasked() {
     let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     // One that asks for somebody in particular takes nothing over.
     let second = home.spawn(&login(&issuer, &["--no-browser", "--login-hint", "other"]));
-    second.reports("under way");
+    second.reports("another login to work");
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
     first.wait().exits(0);
     let address = second.wait_for_line(&format!("{}/authorize", issuer.issuer()));
@@ -133,7 +133,7 @@ fn a_login_that_wants_something_of_its_own_signs_in_itself() {
         let first = home.spawn(&login(&issuer, &["--no-browser"]));
         let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
         let second = home.spawn(&login(&issuer, &[&["--no-browser"], own].concat()));
-        second.reports("under way");
+        second.reports("another login to work");
         LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
         first.wait().exits(0);
         second.wait_for_line(&format!("{}/authorize", issuer.issuer()));
@@ -154,7 +154,7 @@ fn is_not_kept(home: &Sandbox, issuer: &DevIssuer, more: &[&str], meanwhile: imp
     let error = ran.error();
     assert_eq!(error["code"], "profile_changed", "{}", ran.stderr);
     assert!(error["message"].as_str().unwrap().contains(now), "{}", ran.stderr);
-    for next in ["`authctl login work`", "the same command with another profile's name"] {
+    for next in ["`authctl login work`", "the same command with another profile name"] {
         assert!(error["hint"].as_str().unwrap().contains(next), "{next}: {}", ran.stderr);
     }
     assert_eq!(fs::read(home.config_file()).unwrap(), config);
@@ -187,7 +187,7 @@ fn a_profile_that_was_led_elsewhere_meanwhile_gets_no_session_that_is_not_its() 
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     let set = |setting: &str| drop(home.run(&["profile", "set", "work", setting]).exits(0));
-    is_not_kept(&home, &issuer, &[], || set("client_id=another"), "the client another");
+    is_not_kept(&home, &issuer, &[], || set("client_id=another"), "client another");
     set("client_id=authctl");
     is_not_kept(&home, &issuer, &[], || set("issuer=https://other.example"), "https://other.example");
     // Who leads it elsewhere by the login itself means that.
@@ -212,7 +212,7 @@ fn a_profile_that_was_led_elsewhere_while_somebody_was_asked_is_left_so() {
     asked.reports("Replace it? [y/N] ");
     home.run(&["profile", "set", "work", "client_id=another"]).exits(0);
     asked.type_text("y\n");
-    asked.wait().exits(2).reports("was changed meanwhile");
+    asked.wait().exits(2).reports("was changed to");
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["client_id"], "another");
     home.run(&["profile", "set", "work", "client_id=authctl"]).exits(0);
     assert_eq!(home.status("work")["subject"]["name"], USER);

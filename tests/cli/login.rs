@@ -96,7 +96,7 @@ fn in_a_terminal_the_password_is_asked_for_and_not_shown() {
     typing.type_text(&format!("{USER}\n"));
     typing.reports("Password: ");
     typing.type_text(&format!("{PASSWORD}\n"));
-    typing.wait().exits(0).reports("Logged in as");
+    typing.wait().exits(0).reports("logged in to work as");
     home.token("work");
 }
 
@@ -127,7 +127,7 @@ fn a_one_time_code_is_asked_for_and_may_be_mistyped() {
     typing.type_text(&format!("{PASSWORD}\n"));
     typing.reports("One-time code: ");
     typing.type_text("12\n");
-    typing.reports("Try again");
+    typing.reports("try again");
     typing.wait_until("the second question", |said| (said.matches("One-time code: ").count() == 2).then_some(()));
     let code = otp_now();
     typing.type_text(&format!("{code}\n"));

@@ -55,9 +55,9 @@ fn whoever_ends_the_input_instead_of_pasting_is_told_what_is_waited_for() {
     let home = Sandbox::new();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
     let mut login = home.spawn_in_terminal(&args);
-    login.reports("Paste the address here: ");
+    login.reports("Paste the address: ");
     login.type_text("\u{4}");
-    login.reports("Nothing more can be pasted; waiting for a browser");
+    login.reports("Input is closed; waiting for a browser");
     login.type_text("\u{3}");
     login.wait().exits(130);
 }

@@ -107,18 +107,17 @@ fn quiet_still_shows_where_to_sign_in() {
     let device = home.spawn(&[&args[..], &["--device"]].concat());
     device.wait_for_line(&format!("{}/device", issuer.issuer()));
     device.reports("enter the code");
-    device.reports("Never enter a code that somebody else sent you");
+    device.reports("Never enter a code that you were sent");
     device.signal(rustix::process::Signal::INT);
     let said = device.wait().exits(130).stderr;
     // What is compared with the issuer's page is needed (RFC 8628, section 5.4), and nothing more.
-    let asks =
-        format!("This login asks {} for the scopes openid profile offline_access, as the client", issuer.issuer());
+    let asks = format!("Requesting scope openid profile offline_access from {}, as client", issuer.issuer());
     assert!(said.contains(&asks) && !said.contains("Ctrl-C"), "{said}");
     let pasted = home.spawn(&[&args[..], &["--no-browser"]].concat());
     let address = pasted.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
     let said = pasted.wait().exits(0).stderr;
-    assert!(!said.contains("Logged in"), "{said}");
+    assert!(!said.contains("logged in"), "{said}");
 }
 
 #[test]

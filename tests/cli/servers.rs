@@ -114,15 +114,15 @@ fn a_preset_says_what_is_missing_and_what_cannot_be() {
     let client = home.run(&["login", "--provider", "github", "--device"]).exits(2).reports("--client-id");
     client
         .reports("GitHub: Settings, Developer settings: ")
-        .reports("The redirect to register is http://127.0.0.1/callback.");
+        .reports("Register the redirect URI http://127.0.0.1/callback.");
     home.run(&["login", "--provider", "generic", "--device"]).exits(2).reports("authctl: no issuer was given\n");
     home.run(&["login", "--provider", "gogle", "--client-id", "x"]).exits(2).reports("google");
     // Nothing that is for another server goes to the preset's, nor is anything typed for a login that it does not have.
     let other = ["login", "--provider", "github", "--issuer", "https://ghe.example", "--client-id", "x", "--device"];
-    home.run(&other).exits(2).reports("GitHub is at https://github.com").reports("leave out --provider");
+    home.run(&other).exits(2).reports("the issuer of GitHub is https://github.com").reports("omit --provider");
     let by_password = ["login", "--provider", "github", "--client-id", "x", "--password", "--password-stdin"];
     let args = [&by_password[..], &["--username", "a"]].concat();
-    home.run_with(&args, PASSWORD).exits(2).reports("GitHub has no login by password").reports("`--device`");
+    home.run_with(&args, PASSWORD).exits(2).reports("GitHub does not support the grant password").reports("--device");
     assert!(!home.config_file().exists());
 }
 
@@ -180,7 +180,7 @@ fn a_sign_in_that_is_weaker_than_asked_is_told() {
     let login = home.spawn(&[&args[..], &["--acr-values", "aal2 aal3"]].concat());
     let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
-    let ran = login.wait().exits(0).reports("asked for `aal2 aal3` and says `aal1`");
+    let ran = login.wait().exits(0).reports("requested acr `aal2 aal3`, the issuer confirms `aal1`");
     // What is to be typed can be typed so.
     assert!(ran.stderr.contains("work required_acr='aal2 aal3'"), "{}", ran.stderr);
     // One that is as strong is not.
@@ -276,7 +276,7 @@ fn a_login_api_knows_no_scopes_and_its_jwt_says_who_it_is() {
     home.run(&["profile", "set", "api", "optional_claims=iss aud"]).exits(0);
     home.run(&["verify", "api"]).exits(0);
     let again = ["login", "api", "--username", USER, "--password-stdin", "--replace"];
-    home.run_with(&again, PASSWORD).exits(0).reports("Logged in as me at");
+    home.run_with(&again, PASSWORD).exits(0).reports("as me at");
 }
 
 #[test]

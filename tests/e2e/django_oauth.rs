@@ -32,7 +32,7 @@ fn log_in_by_code(home: &Sandbox, site: &Site, args: &[&str]) -> CommandOutput {
 /// Returns a home that is logged in as the client `program`.
 fn logged_in(site: &Site) -> Sandbox {
     let home = Sandbox::new();
-    log_in_by_code(&home, site, &login(&site.at("/o"), "program", &[])).exits(0).reports("Logged in as");
+    log_in_by_code(&home, site, &login(&site.at("/o"), "program", &[])).exits(0).reports("logged in to");
     home.session("work");
     home
 }
@@ -160,7 +160,7 @@ fn client_secret_is_form_encoded() {
     for auth in ["client_secret_basic", "client_secret_post"] {
         let args = ["--client-credentials", "--client-secret-stdin", "--client-auth", auth, "--scope", "read"];
         let args = login(&issuer, "service", &args);
-        home.run_with(&args, &format!("{SECRET}\n")).exits(0).reports("Logged in as the client service");
+        home.run_with(&args, &format!("{SECRET}\n")).exits(0).reports("as client service");
         let first = home.token("work");
         assert!(active(&site, &first), "{auth}");
         home.expire("work");

@@ -284,7 +284,7 @@ fn damaged_pinned_keys_are_reported_when_the_store_changes() {
     std::fs::write(&file, "junk").expect("written");
     let login = ["login", "work", "--password", "--password-stdin", "--username", support::USER, "--store", "keychain"];
     let quiet = [&login[..], &["--quiet"]].concat();
-    home.run_with(&quiet, support::PASSWORD).exits(0).reports("pin again what was pinned");
+    home.run_with(&quiet, support::PASSWORD).exits(0).reports("pin them again");
     let shown = home.run(&["keys", "show", "work", "--json"]).exits(0).json();
     assert!(shown["pinned"].is_null() && shown["fetched"].is_object(), "{shown}");
 }
@@ -300,7 +300,7 @@ fn pinned_keys_in_a_locked_keychain_block_a_store_change() {
     keyring.lock();
     let asked = issuer.stats().requests;
     let login = ["login", "work", "--password", "--password-stdin", "--username", support::USER, "--store", "file"];
-    let refused = home.run_with(&login, support::PASSWORD).exits(7).reports("keys may be pinned in the keychain store");
+    let refused = home.run_with(&login, support::PASSWORD).exits(7).reports("the pinned keys in the keychain store");
     assert!(refused.stderr.contains("--jwks FILE"), "{}", refused.stderr);
     assert_eq!(issuer.stats().requests, asked, "reported before the user signs in");
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["store"], "keychain");

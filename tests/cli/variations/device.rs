@@ -94,17 +94,17 @@ fn the_first_reply_may_leave_out_what_is_optional() {
     let section = "RFC 8628, section 3.2";
     let uri = "https://a.example/device";
     all(&[
-        row(section, first_without("verification_uri_complete"), 0, &["/device", "Logged in"]),
-        row(section, first(json!({"verification_uri_complete": format!("{uri}?code=WDJB")})), 0, &["Logged in"]),
-        row(section, first(json!({"verification_uri_complete": "https://a.example/#c=1&x=y"})), 0, &["Logged in"]),
-        row(section, first(json!({"verification_uri_complete": "javascript:alert(1)"})), 0, &["Logged in"]),
-        row(section, first(json!({"verification_uri_complete": 7})), 0, &["Logged in"]),
+        row(section, first_without("verification_uri_complete"), 0, &["/device", "logged in"]),
+        row(section, first(json!({"verification_uri_complete": format!("{uri}?code=WDJB")})), 0, &["logged in"]),
+        row(section, first(json!({"verification_uri_complete": "https://a.example/#c=1&x=y"})), 0, &["logged in"]),
+        row(section, first(json!({"verification_uri_complete": "javascript:alert(1)"})), 0, &["logged in"]),
+        row(section, first(json!({"verification_uri_complete": 7})), 0, &["logged in"]),
         row(section, first_without("expires_in"), 0, &["good for 15 min;"]),
-        row(section, first(json!({"expires_in": "600"})), 0, &["good for 10 min;"]),
-        row(section, first(json!({"expires_in": 1e9})), 0, &["good for 1 h;"]),
-        row(section, first(json!({"interval": "1"})), 0, &["Logged in"]),
-        row(section, first(json!({"interval": 0})), 0, &["Logged in"]).polls(&[], 1),
-        row(section, json!({"remove": ["interval"]}), 0, &["Logged in"]).polls(&[], 5),
+        row(section, first(json!({"expires_in": "600"})), 0, &["valid for 10 min;"]),
+        row(section, first(json!({"expires_in": 1e9})), 0, &["valid for 1 h;"]),
+        row(section, first(json!({"interval": "1"})), 0, &["logged in"]),
+        row(section, first(json!({"interval": 0})), 0, &["logged in"]).polls(&[], 1),
+        row(section, json!({"remove": ["interval"]}), 0, &["logged in"]).polls(&[], 5),
         row("RFC 8628, section 6.1", first(json!({"user_code": "WDJBMJHT"})), 0, &["\n  WDJBMJHT\n"]),
         row("RFC 8628, section 6.1", first(json!({"user_code": "123 456 789"})), 0, &["\n  123 456 789\n"]),
         row(
@@ -149,15 +149,15 @@ fn between_polls_only_the_users_no_and_the_end_of_the_code_are_final() {
     let busy = json!({"kind": "too_many_requests", "retry_after": 2});
     let page = json!({"kind": "replaced", "body": "<p>portal", "content_type": "text/html"});
     all(&[
-        row(section, start(), 0, &["Logged in"]).polls(&[pending.clone(), pending.clone()], 3),
-        row(section, start(), 0, &["Logged in"]).polls(&[says("slow_down")], 1 + 6),
+        row(section, start(), 0, &["logged in"]).polls(&[pending.clone(), pending.clone()], 3),
+        row(section, start(), 0, &["logged in"]).polls(&[says("slow_down")], 1 + 6),
         row(section, start(), 5, &["access_denied", "next: sign in again"]).polls(&[says("access_denied")], 1),
         row(section, start(), 3, &["nobody signed in", "authctl login work"]).polls(&[says("expired_token")], 1),
         // A longer wait after each fault (section 3.5), and the old one when it is over.
-        row(section, start(), 0, &["Logged in"])
+        row(section, start(), 0, &["logged in"])
             .polls(&[fault("reset"), fault("reset"), pending.clone()], 1 + 2 + 4 + 1),
-        row(section, start(), 0, &["Logged in"]).polls(&[fault("html_error"), fault("server_error")], 1 + 2 + 4),
-        row(section, start(), 0, &["Logged in"]).polls(&[busy], 1 + 2),
+        row(section, start(), 0, &["logged in"]).polls(&[fault("html_error"), fault("server_error")], 1 + 2 + 4),
+        row(section, start(), 0, &["logged in"]).polls(&[busy], 1 + 2),
         row(section, start(), 6, &["no token response but a web page"]).polls(&[page], 1),
         row("RFC 6749, section 5.2", start(), 5, &["invalid_client"]).polls(&[says("invalid_client")], 1),
         // A code that is over by its own words is not polled with, whatever the issuer goes on to say.
@@ -173,14 +173,14 @@ fn whoever_types_a_code_in_sees_what_was_asked_for_and_by_whom() {
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];
     let more = ["--scope", "openid", "--scope", "mail.read", "--audience", "https://api.example"];
     let waiting = home.spawn(&[&args[..], &more].concat());
-    let said = waiting.wait_until("the warning", |said| said.contains("Ctrl-C gives up").then(|| said.to_owned()));
+    let said = waiting.wait_until("the warning", |said| said.contains("to cancel").then(|| said.to_owned()));
     // Lines are broken where the terminal is narrow; words are what counts (RFC 8628, section 5.4).
     let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
     let asked = format!(
-        "This login asks {} for the scopes openid mail.read, for https://api.example, as the client authctl.",
+        "Requesting scope openid mail.read for https://api.example from {}, as client authctl",
         issuer.issuer()
     );
     assert!(said.contains(&asked), "{said}");
-    assert!(said.contains("Never enter a code that somebody else sent you"), "{said}");
+    assert!(said.contains("Never enter a code that you were sent"), "{said}");
     assert!(said.find(&asked) < said.find("enter the code"), "before the code: {said}");
 }

@@ -20,11 +20,11 @@ fn a_bearer_token_is_one_in_any_spelling_and_no_other_is_taken() {
     each(
         &issuer,
         &[
-            row(type_section, "token", set(json!("bearer")), 0, &["Logged in"]),
-            row(type_section, "token", set(json!("BEARER")), 0, &["Logged in"]),
-            row(type_section, "token", set(json!("")), 0, &["Logged in"]),
-            row(type_section, "token", set(Value::Null), 0, &["Logged in"]),
-            row(type_section, "token", json!({"remove": ["token_type"]}), 0, &["Logged in"]),
+            row(type_section, "token", set(json!("bearer")), 0, &["logged in"]),
+            row(type_section, "token", set(json!("BEARER")), 0, &["logged in"]),
+            row(type_section, "token", set(json!("")), 0, &["logged in"]),
+            row(type_section, "token", set(Value::Null), 0, &["logged in"]),
+            row(type_section, "token", json!({"remove": ["token_type"]}), 0, &["logged in"]),
             row(use_section, "token", set(json!("DPoP")), 5, dpop),
             row(use_section, "token", set(json!("mac")), 5, &["of the type `mac`"]),
             row(use_section, "token", set(json!("N_A")), 5, &["of the type `N_A`"]),

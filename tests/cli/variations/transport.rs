@@ -13,13 +13,13 @@ fn the_dress_does_not_matter_up_to_the_limit() {
     let mut rows = Vec::new();
     for endpoint in ["metadata", "token", "jwks"] {
         // A receiver may ignore the mark (RFC 8259, section 8.1); chunks are HTTP's own business (RFC 9112, section 7).
-        rows.push(row("RFC 8259, section 8.1", endpoint, json!({"byte_order_mark": true}), 0, &["Logged in"]));
-        rows.push(row("RFC 9112, section 7.1", endpoint, json!({"chunked": true}), 0, &["Logged in"]));
+        rows.push(row("RFC 8259, section 8.1", endpoint, json!({"byte_order_mark": true}), 0, &["logged in"]));
+        rows.push(row("RFC 9112, section 7.1", endpoint, json!({"chunked": true}), 0, &["logged in"]));
         let all = json!({"byte_order_mark": true, "chunked": true, "pad_to": 9000, "content_type": "text/plain"});
-        rows.push(row("all at once", endpoint, all, 0, &["Logged in"]));
-        rows.push(row("RFC 8259", endpoint, json!({"content_type": ""}), 0, &["Logged in"]));
+        rows.push(row("all at once", endpoint, all, 0, &["logged in"]));
+        rows.push(row("RFC 8259", endpoint, json!({"content_type": ""}), 0, &["logged in"]));
         let full = if endpoint == "jwks" { 256 * 1024 } else { MIB };
-        rows.push(row("the limit", endpoint, json!({"pad_to": full}), 0, &["Logged in"]));
+        rows.push(row("the limit", endpoint, json!({"pad_to": full}), 0, &["logged in"]));
         let beyond = json!({"pad_to": MIB + 1});
         rows.push(row("the limit", endpoint, beyond, 6, &["sent an answer of more than 1 MiB", "next: "]));
     }
@@ -47,7 +47,7 @@ fn a_member_that_stands_twice_makes_a_reply_none() {
             row(section, "metadata", twice("token_endpoint"), 6, &["no metadata of an authorization server"]),
             row(section, "jwks", twice("keys"), 6, &["no JWK Set of at most 256 KiB but other JSON"]),
             // What authctl has no use for may stand there as it likes.
-            row(section, "metadata", twice("claims_supported"), 0, &["Logged in"]),
+            row(section, "metadata", twice("claims_supported"), 0, &["logged in"]),
         ],
         edits,
     );

@@ -53,7 +53,7 @@ fn private_key_jwt_works_with_each_kind_of_key() {
         home.expire("work");
         let second = home.token("work");
         assert!(first != second && provider.is_active(&second), "{}: another signature", key.display());
-        home.run(&["logout", "work"]).exits(0).reports("the issuer has revoked the tokens");
+        home.run(&["logout", "work"]).exits(0).reports("tokens revoked");
         assert!(!provider.is_active(&second), "{}", key.display());
     }
     let counts = provider.counts();
@@ -81,7 +81,7 @@ fn browser_login_with_private_key_jwt() {
     std::fs::set_permissions(key, Permissions::from_mode(0o640)).expect("chmod");
     let more = ["--client-auth", "private_key_jwt", "--client-key", key, "--prompt", "consent"];
     let (ran, _) = provider.try_login(&browser, &provider.login("pkjwt", &more), &User::allowing());
-    ran.exits(0).reports("Logged in as developer").reports(&format!("chmod 600 {key}"));
+    ran.exits(0).reports("logged in to work as developer").reports(&format!("chmod 600 {key}"));
     let home = &browser.home;
     for refreshes in 1..=2 {
         home.run(&["refresh", "work"]).exits(0);
@@ -90,6 +90,6 @@ fn browser_login_with_private_key_jwt() {
     let token = home.token("work");
     // Logout uses the issuer and the key of the session, not of the changed profile.
     home.run(&["profile", "set", "work", "issuer=https://elsewhere.example"]).exits(0);
-    home.run(&["logout", "work"]).exits(0).reports("the issuer has revoked the tokens");
+    home.run(&["logout", "work"]).exits(0).reports("tokens revoked");
     assert!(!provider.is_active(&token));
 }

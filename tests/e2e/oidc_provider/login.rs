@@ -31,7 +31,7 @@ fn session_from_login_to_logout() {
     let refresh_token = home.session("work").tokens.refresh_token.expect("one").expose().to_owned();
     assert!(provider.is_active(&refresh_token));
 
-    home.run(&["logout", "work"]).exits(0).reports("the issuer has revoked the tokens");
+    home.run(&["logout", "work"]).exits(0).reports("tokens revoked");
     assert!(!provider.is_active(&second) && !provider.is_active(&refresh_token));
     let form = [("grant_type", "refresh_token"), ("refresh_token", &refresh_token), ("client_id", "native")];
     let (status, answer) = provider.post("token", &form);
@@ -67,12 +67,12 @@ fn login_without_refresh_token_hints_at_prompt_consent() {
     let browser = BrowserSandbox::new();
     // OpenID Connect Core 1.0, section 11: `offline_access` is ignored without `prompt=consent`.
     let (ran, _) = provider.try_login(&browser, &provider.login("native", &[]), &User::allowing());
-    let ran = ran.exits(0).reports("nothing to refresh it with");
+    let ran = ran.exits(0).reports("no refresh token");
     assert!(!browser.home.session("work").can_refresh());
     let output = ran.stderr.split('`').find(|part| part.starts_with("authctl login work --")).expect("what to run");
     let again: Vec<&str> = output.split(' ').skip(1).collect();
     let (ran, _) = provider.try_login(&browser, &again, &User::allowing());
-    assert!(!ran.exits(0).stderr.contains("nothing to refresh it with"));
+    assert!(!ran.exits(0).stderr.contains("no refresh token"));
     assert!(browser.home.session("work").can_refresh());
     browser.home.run(&["refresh", "work"]).exits(0);
     // The next login uses the stored prompt.
@@ -110,7 +110,7 @@ fn device(provider: &Provider, home: &Sandbox, allows: bool) -> crate::support::
 #[test]
 fn approved_device_login_stores_a_session() {
     let (mut provider, home) = (provider(), Sandbox::new());
-    device(&provider, &home, true).exits(0).reports("Logged in as developer");
+    device(&provider, &home, true).exits(0).reports("logged in to work as developer");
     let token = home.token("work");
     assert!(provider.is_active(&token));
     home.run(&["refresh", "work"]).exits(0);
@@ -130,16 +130,13 @@ fn client_credentials_with_secret_in_header_or_form() {
     let mut provider = provider();
     for (id, auth) in [("basic", "client_secret_basic"), ("post", "client_secret_post")] {
         let home = Sandbox::new();
-        provider
-            .log_in_client(&home, id, &["--client-auth", auth])
-            .exits(0)
-            .reports(&format!("Logged in as the client {id}"));
+        provider.log_in_client(&home, id, &["--client-auth", auth]).exits(0).reports(&format!("as client {id}"));
         let first = home.token("work");
         assert!(provider.is_active(&first), "{id}");
         home.expire("work");
         let second = home.token("work");
         assert!(first != second && provider.is_active(&second), "{id}: refreshed by itself");
-        home.run(&["logout", "work"]).exits(0).reports("the issuer has revoked the tokens");
+        home.run(&["logout", "work"]).exits(0).reports("tokens revoked");
         assert!(!provider.is_active(&second), "{id}");
     }
     let counts = provider.counts();

@@ -1,0 +1,79 @@
+//! The client of a login, with its secret or its signing key.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use super::{LoginNotice, LoginService, LoginUser, Supplied};
+use crate::error::{Error, ErrorCode};
+use crate::model::{ClientAuth, Grant, Profile, Session};
+use crate::oauth::{Client, Metadata};
+use crate::secret::Secret;
+
+/// Refuses the client credentials grant without a secret if the user cannot be asked for it, before the first request.
+///
+/// # Errors
+/// [`ErrorCode::LoginRequired`].
+pub(super) fn require_secret(
+    user: &impl LoginUser,
+    profile: &Profile,
+    grant: Grant,
+    previous: Option<&Session>,
+    supplied: &Supplied,
+) -> Result<(), Error> {
+    let is_known = supplied.client_secret.is_some() || stored_secret(profile, previous).is_some();
+    if is_known || !is_secret_grant(profile, grant) || user.can_answer() { Ok(()) } else { Err(no_secret()) }
+}
+
+impl LoginService {
+    /// Returns the client, with the supplied secret, else the one of the previous session, else one that the user types.
+    pub(super) async fn client(
+        &self,
+        profile: &Profile,
+        metadata: &Metadata,
+        previous: Option<&Session>,
+        supplied: Option<Secret>,
+        user: &impl LoginUser,
+    ) -> Result<Client, Error> {
+        let needs_secret = profile.client_auth.needs_secret() || is_secret_grant(profile, profile.grant);
+        let secret = match (supplied, stored_secret(profile, previous)) {
+            (Some(supplied), _) => Some(supplied),
+            (None, Some(stored)) if needs_secret => Some(stored.clone()),
+            (None, _) if needs_secret && profile.grant != Grant::Token => {
+                let typed = user.ask_client_secret(profile).await;
+                Some(typed.filter(|secret| !secret.is_empty()).ok_or_else(no_secret)?)
+            }
+            (None, _) => None,
+        };
+        let client = self.sessions.client(profile, metadata, secret)?;
+        if profile.client_auth == ClientAuth::PrivateKeyJwt {
+            warn_of_exposed_key(profile, user);
+        }
+        Ok(client)
+    }
+}
+
+/// Warns if other users can read the client's key. It is not an error: container platforms mount secrets like this.
+fn warn_of_exposed_key(profile: &Profile, user: &impl LoginUser) {
+    let Some(file) = &profile.server.client_key.file else { return };
+    if std::fs::metadata(file).is_ok_and(|metadata| metadata.mode() & 0o077 != 0) {
+        user.notify(&LoginNotice::ClientKeyExposed(file.clone()));
+    }
+}
+
+/// Returns whether the grant is impossible without a client secret.
+fn is_secret_grant(profile: &Profile, grant: Grant) -> bool {
+    grant == Grant::ClientCredentials && profile.client_auth != ClientAuth::PrivateKeyJwt
+}
+
+/// Returns the client secret of the previous session, if it is of the same client and issuer.
+fn stored_secret<'a>(profile: &Profile, previous: Option<&'a Session>) -> Option<&'a Secret> {
+    let is_same = |session: &&Session| session.client_id == profile.client_id && session.issuer == profile.issuer;
+    previous.filter(is_same)?.client_secret.as_ref()
+}
+
+fn no_secret() -> Error {
+    Error::msg(
+        ErrorCode::LoginRequired,
+        "the client secret is missing",
+        "run the same command in a terminal to type it, or pipe it in with --client-secret-stdin",
+    )
+}

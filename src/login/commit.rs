@@ -1,0 +1,187 @@
+//! Stores a verified login: the session and the profile together, with what was changed in the meantime.
+
+use std::time::Duration;
+
+use super::profile::with_options;
+use super::{CompletedLogin, LoginNotice, LoginPlan, LoginService, LoginUser, account, provider};
+use crate::cli::Login;
+use crate::config::{self, Config};
+use crate::error::{Error, ErrorCode};
+use crate::model::{Grant, PinnedKeys, Profile};
+use crate::session::{SessionError, VerifiedLogin};
+use crate::store::{StoreError, lock_config};
+use crate::ui::sanitize_for_terminal;
+
+/// How long a login waits for the lock of the configuration: longer than other commands, since the user has signed in.
+const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(60);
+
+impl LoginService {
+    /// Stores the session and saves the profile. If that fails, or the user declines, the new tokens are revoked.
+    pub(super) async fn commit(
+        &self,
+        args: &Login,
+        plan: LoginPlan,
+        verified: VerifiedLogin,
+        user: &impl LoginUser,
+    ) -> Result<CompletedLogin, Error> {
+        let session = verified.session().clone();
+        let acr = verified.acr().map(str::to_owned);
+        match self.try_commit(args, &plan, verified, user).await {
+            Ok(()) => Ok(CompletedLogin { profile: plan.profile, session, acr, joined: false }),
+            Err(error) => {
+                // Supplied tokens are also used elsewhere.
+                if session.grant != Grant::Token {
+                    self.sessions.discard(&plan.profile, &session).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn try_commit(
+        &self,
+        args: &Login,
+        plan: &LoginPlan,
+        verified: VerifiedLogin,
+        user: &impl LoginUser,
+    ) -> Result<(), Error> {
+        let profile = &plan.profile;
+        // Checked before the question, and once more under the lock of the configuration.
+        self.configured_now(plan)?;
+        self.confirm_replacement(args, profile, &verified, user).await?;
+
+        let name = &profile.name;
+        user.wait_for(&format!("a refresh of `{name}`"), self.sessions.wait_for_lock(name)).await?;
+        let lock = lock_config(&self.paths.data, &**self.sessions.clock(), CONFIG_LOCK_LIMIT);
+        let lock = user.wait_for("another change of the configuration", lock).await?;
+        let configured = self.configured_now(plan)?;
+        let before = plan.config.profiles.get(name);
+        let merged = match &configured {
+            // Changed by another command: its changes are kept, below the options of this login.
+            Some(configured) if before != Some(configured) => {
+                let (grant, client_auth, store) = (profile.grant, profile.client_auth, profile.store);
+                Profile { grant, client_auth, store, ..with_options(args, provider(args)?, configured.clone())? }
+            }
+            _ => profile.clone(),
+        };
+        let previous_store = configured.as_ref().or(before).filter(|previous| previous.store != profile.store);
+        let moved_from = previous_store.cloned();
+        let is_changed = configured.as_ref() != Some(&merged);
+        let config_file = self.paths.config_file.clone();
+        let save = move || {
+            // Held until the end, so that session and profile change together.
+            let _lock = lock;
+            if is_changed { config::save(&config_file, &merged).map_err(Error::from) } else { Ok(()) }
+        };
+        let trust_damaged = verified.is_trust_damaged();
+        let remains = self.sessions.commit_login(profile, verified, moved_from, save).await?;
+        if let (Some(previous), Some(error)) = (previous_store, remains) {
+            user.notify(&LoginNotice::PreviousSessionRemains(previous.store, error));
+        }
+        if trust_damaged {
+            user.notify(&LoginNotice::TrustReset(profile));
+        }
+        Ok(())
+    }
+
+    /// Returns the profile as it is configured now; the user may have taken minutes to sign in.
+    ///
+    /// # Errors
+    /// [`ErrorCode::ProfileChanged`] if it was changed to another issuer or client, to which the new session does not belong.
+    fn configured_now(&self, plan: &LoginPlan) -> Result<Option<Profile>, Error> {
+        let profile = &plan.profile;
+        let configured = Config::load(&self.paths.config_file)?.profiles.remove(&profile.name);
+        let before = plan.config.profiles.get(&profile.name);
+        let is_same = |one: &Profile, other: &Profile| one.issuer == other.issuer && one.client_id == other.client_id;
+        match configured {
+            Some(now) if !is_same(&now, profile) && !before.is_some_and(|before| is_same(&now, before)) => {
+                Err(profile_changed(&now, profile))
+            }
+            configured => Ok(configured),
+        }
+    }
+
+    /// Asks before a session of another account is replaced.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Interrupted`] if the user declines, [`ErrorCode::OtherSubject`] if the user cannot answer.
+    async fn confirm_replacement(
+        &self,
+        args: &Login,
+        profile: &Profile,
+        verified: &VerifiedLogin,
+        user: &impl LoginUser,
+    ) -> Result<(), Error> {
+        // Read again: a login that needs no user may have stored another session in the meantime.
+        let stored = self.previous_session(profile).await?;
+        let Some(stored) = stored.filter(|stored| verified.replaces_other_account(stored)) else { return Ok(()) };
+        let new = account(verified.session().subject.as_ref(), profile.issuer.as_str());
+        let stored = account(stored.subject.as_ref(), stored.issuer.as_str());
+        user.notify(&LoginNotice::OtherAccount { profile: &profile.name, stored: stored.clone(), new });
+        if args.replace {
+            return Ok(());
+        }
+        let message = format!("`{}` still has the session of {stored}", profile.name);
+        match user.confirm_replacement().await {
+            Some(true) => Ok(()),
+            Some(false) => Err(Error::msg(
+                ErrorCode::Interrupted,
+                message,
+                "run the same command with another profile name to use both accounts",
+            )),
+            None => Err(Error::msg(
+                ErrorCode::OtherSubject,
+                message,
+                "run the same command with --replace to replace it, or with another profile name to use both accounts",
+            )),
+        }
+    }
+
+    /// Returns the keys that were pinned in the store that the profile moves away from; they move with it.
+    ///
+    /// # Errors
+    /// If keys may be pinned there and cannot be read now: published keys must not replace them.
+    pub(super) async fn pins_of_previous_store(
+        &self,
+        plan: &LoginPlan,
+        user: &impl LoginUser,
+    ) -> Result<Option<PinnedKeys>, Error> {
+        let profile = &plan.profile;
+        let Some(previous) = plan.config.profiles.get(&profile.name) else { return Ok(None) };
+        if previous.store == profile.store || previous.issuer != profile.issuer {
+            return Ok(None);
+        }
+        let error = match self.sessions.trust(previous).await {
+            Ok(trust) => return Ok(trust.pinned),
+            Err(error) => error,
+        };
+        let is_lost = match &error {
+            SessionError::Trust { .. } => true,
+            SessionError::Store(error) => error.session_lost() || matches!(error, StoreError::Absent { .. }),
+            _ => false,
+        };
+        if is_lost {
+            user.notify(&LoginNotice::PinnedKeysLost(profile, previous.store));
+            return Ok(None);
+        }
+        let error = Error::from(error);
+        let context = format!("cannot read the pinned keys in the {} store", previous.store);
+        let hint = "make that store readable and run the same command again, or pin the keys again with --jwks FILE";
+        Err(Error { error: error.error.context(context), hint: hint.to_owned(), ..error })
+    }
+}
+
+fn profile_changed(now: &Profile, profile: &Profile) -> Error {
+    let client =
+        |profile: &Profile| format!("client {} at {}", sanitize_for_terminal(&profile.client_id, 80), profile.issuer);
+    Error::msg(
+        ErrorCode::ProfileChanged,
+        format!(
+            "the profile `{}` was changed to {} during the login to {}",
+            profile.name,
+            client(now),
+            client(profile)
+        ),
+        "run `authctl login{profile}` to log in with the changed profile, or the same command with another profile name",
+    )
+}

@@ -1,0 +1,87 @@
+//! Concurrent logins to a profile: one user at a time signs in, and the others take over the session.
+
+use std::time::Duration;
+
+use super::{LoginNotice, LoginPlan, LoginService, LoginUser};
+use crate::cli::Login;
+use crate::config::Config;
+use crate::error::Error;
+use crate::model::{Grant, Profile, ProfileName, Session};
+use crate::paths::Paths;
+use crate::session::SessionService;
+use crate::store::{LockError, ProfileLock};
+
+/// How long a user may take to sign in.
+pub const SIGN_IN_LIMIT: Duration = Duration::from_secs(600);
+
+/// How long the rest of a login may take: its requests, and the question whether to replace a session.
+const REST_LIMIT: Duration = Duration::from_secs(300);
+
+/// Held by the one login to a profile in which a user signs in.
+pub(super) struct LoginLock {
+    _lock: ProfileLock,
+}
+
+impl LoginLock {
+    /// Waits for other logins to the profile; returns the lock, and whether there was any.
+    ///
+    /// # Errors
+    /// If another login takes longer than is possible.
+    pub(super) async fn acquire(
+        paths: &Paths,
+        sessions: &SessionService,
+        profile: &ProfileName,
+        user: &impl LoginUser,
+    ) -> Result<(Self, bool), Error> {
+        let dir = paths.locks.join("logins");
+        let acquire = |limit| ProfileLock::acquire(&dir, profile, &**sessions.clock(), limit);
+        match acquire(Duration::ZERO).await {
+            Err(LockError::TimedOut { .. }) => {
+                user.notify(&LoginNotice::OtherLoginRunning(profile));
+                Ok((Self { _lock: acquire(SIGN_IN_LIMIT + REST_LIMIT).await? }, true))
+            }
+            lock => Ok((Self { _lock: lock? }, false)),
+        }
+    }
+}
+
+impl LoginService {
+    /// Returns the profile and session that another login has stored since `previous` was read, if this login would only
+    /// repeat it.
+    pub(super) async fn joinable(
+        &self,
+        args: &Login,
+        plan: &LoginPlan,
+        config: &Config,
+        previous: Option<&Session>,
+    ) -> Result<Option<(Profile, Session)>, Error> {
+        let configured = config.profiles.get(&plan.profile.name);
+        let Some(configured) = configured.filter(|configured| is_same_login(configured, &plan.profile)) else {
+            return Ok(None);
+        };
+        if !can_join(args) {
+            return Ok(None);
+        }
+        let is_new = |session: &Session| {
+            session.ended.is_none()
+                && previous.map(|previous| &previous.generation.login) != Some(&session.generation.login)
+        };
+        let session = self.previous_session(configured).await?.filter(is_new);
+        Ok(session.map(|session| (configured.clone(), session)))
+    }
+}
+
+/// Returns whether the options leave open who signs in, and how.
+fn can_join(args: &Login) -> bool {
+    let particular = args.acr_values.is_some() || args.max_age.is_some() || args.prompt.is_some() || args.replace;
+    let own = args.login_hint.is_some() || args.client_secret_stdin || args.jwks.is_some();
+    matches!(args.grant(), None | Some(Grant::Browser | Grant::Device)) && !particular && !own
+}
+
+fn is_same_login(configured: &Profile, wanted: &Profile) -> bool {
+    let scopes = wanted.scopes.is_empty() || configured.scopes == wanted.scopes;
+    let target = configured.audience == wanted.audience && configured.resources == wanted.resources;
+    let client = configured.issuer == wanted.issuer && configured.client_id == wanted.client_id;
+    let trusted = configured.ca_cert == wanted.ca_cert && configured.requirements == wanted.requirements;
+    client && target && scopes && trusted && configured.store == wanted.store && configured.server == wanted.server
+}

@@ -1,0 +1,143 @@
+//! Applies the defaults of `--provider` to a profile, before the other options.
+
+use std::sync::Arc;
+
+use crate::cli::Login;
+use crate::error::{Error, ErrorCode};
+use crate::model::{
+    AssertionAudience, Grant, IssuerUrl, LoginApi, Profile, Provider, ProviderEndpoints, ProviderIssuer,
+    provider as known_provider,
+};
+
+/// Returns the provider that `--provider` names.
+///
+/// # Errors
+/// [`ErrorCode::Usage`] if the provider supports no login from a command line.
+pub fn named(args: &Login) -> Result<Option<&'static Provider>, Error> {
+    let name = args.settings.get("provider").and_then(|items| items.first());
+    let Some(provider) = name.and_then(|name| known_provider(name)) else { return Ok(None) };
+    match provider.unsupported {
+        None => Ok(Some(provider)),
+        Some(why) => {
+            Err(Error::msg(ErrorCode::Usage, format!("{} supports no login from a command line", provider.title), why))
+        }
+    }
+}
+
+/// Returns the hint for a missing client ID: where to register a client.
+pub(super) fn client_id_hint(provider: Option<&Provider>) -> String {
+    let Some(provider) = provider.filter(|provider| provider.name != "generic") else {
+        return "register a public (native) client at the issuer and add --client-id ID".to_owned();
+    };
+    let redirect = match provider.registers_redirect {
+        true => format!(" Register the redirect URI {}.", provider.redirect()),
+        false => String::new(),
+    };
+    format!("register a client and add --client-id ID. {}: {}{redirect}", provider.title, provider.register)
+}
+
+/// Refuses a grant that the provider does not support. Tokens that are supplied may be from any grant.
+///
+/// # Errors
+/// [`ErrorCode::Usage`].
+pub(super) fn check_grant(provider: Option<&Provider>, grant: Grant) -> Result<(), Error> {
+    match provider {
+        Some(provider) if grant != Grant::Token && !provider.grants.contains(&grant) => {
+            let options: Vec<String> = provider.grants.iter().map(|grant| format!("--{grant}")).collect();
+            Err(Error::msg(
+                ErrorCode::Usage,
+                format!("{} does not support the grant {grant}", provider.title),
+                format!("use {}", options.join(" or ")),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns whether the provider's defaults were applied to the profile before.
+pub(super) fn is_of(provider: &Provider, profile: &Profile) -> bool {
+    profile.server.provider == Some(provider.name)
+}
+
+/// Returns the issuer: of the option, else of a profile of the same provider, else the provider's own.
+///
+/// # Errors
+/// [`ErrorCode::Usage`] if only the user knows it.
+pub(super) fn issuer(
+    args: &Login,
+    provider: Option<&Provider>,
+    known: Option<&Profile>,
+) -> Result<Option<IssuerUrl>, Error> {
+    if let Some(given) = args.settings.issuer() {
+        return match provider.map(|provider| (provider, provider.issuer)) {
+            // The provider's endpoints are fixed as well, so credentials for another issuer would go there.
+            Some((provider, ProviderIssuer::Fixed(own))) if given != IssuerUrl::parse(own)? => Err(Error::msg(
+                ErrorCode::Usage,
+                format!("the issuer of {} is {own}, not the given one", provider.title),
+                "omit --issuer; or omit --provider and name the endpoints of your server",
+            )),
+            _ => Ok(Some(given)),
+        };
+    }
+    let Some(provider) = provider else { return Ok(None) };
+    if let Some(profile) = known.filter(|profile| is_of(provider, profile)) {
+        return Ok(Some(profile.issuer.clone()));
+    }
+    match provider.issuer {
+        ProviderIssuer::Fixed(known) | ProviderIssuer::Default(known) => Ok(Some(IssuerUrl::parse(known)?)),
+        ProviderIssuer::Yours { example } => {
+            let message = match provider.name {
+                "generic" => "no issuer was given".to_owned(),
+                _ => format!("no issuer was given; {} has one for each customer", provider.title),
+            };
+            Err(Error::msg(ErrorCode::Usage, message, format!("add --issuer URL, for example --issuer {example}")))
+        }
+    }
+}
+
+/// Applies the provider's defaults to the profile.
+pub(super) fn apply(args: &Login, provider: &Provider, profile: &mut Profile) -> Result<(), Error> {
+    profile.client_auth = provider.client_auth;
+    profile.grant = provider.grant;
+    profile.scopes = provider.scopes.iter().map(|scope| (*scope).to_owned()).collect();
+    let endpoints = &provider.endpoints;
+    let address = |endpoint: Option<&str>| endpoint.map(|e| ProviderEndpoints::address(e, &profile.issuer)).transpose();
+    // Endpoints of another server are removed, since tokens of this one would be sent there.
+    let server = Arc::make_mut(&mut profile.server);
+    server.provider = Some(provider.name);
+    server.api = LoginApi::default();
+    let given = &mut server.endpoints;
+    given.end_session = None;
+    given.authorization = address(endpoints.authorization)?;
+    given.token = address(endpoints.token)?;
+    given.device_authorization = address(endpoints.device_authorization)?;
+    given.revocation = address(endpoints.revocation)?;
+    given.userinfo = address(endpoints.userinfo)?;
+    given.jwks = address(endpoints.jwks)?;
+    if let Some(redirect) = provider.redirect_uri {
+        server.redirect_uri = redirect.parse().unwrap_or_default();
+    }
+    let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    server.authorization_parameters = provider.parameters.iter().map(own).collect();
+    server.client_key.audience =
+        if provider.assertion_for_endpoint { AssertionAudience::TokenEndpoint } else { AssertionAudience::Issuer };
+    profile.requirements.token = provider.deciding_token(requests_audience(args) || has_audience(profile));
+    Ok(())
+}
+
+/// Updates a profile to which the defaults were applied before: its other settings may have been changed since. A new
+/// audience changes which token is verified, unless the user has set that.
+pub(super) fn reapply(args: &Login, provider: &Provider, profile: &mut Profile) {
+    let before = has_audience(profile);
+    if profile.requirements.token == provider.deciding_token(before) {
+        profile.requirements.token = provider.deciding_token(before || requests_audience(args));
+    }
+}
+
+fn requests_audience(args: &Login) -> bool {
+    args.settings.has("audience") || args.settings.has("resources")
+}
+
+fn has_audience(profile: &Profile) -> bool {
+    profile.audience.is_some() || !profile.resources.is_empty()
+}
