@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use super::verify::tell_denied;
+use super::verify::report_denied;
 use crate::agent::protocol::TokenReply;
 use crate::app::App;
 use crate::cli::Exec;
@@ -33,7 +33,7 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
             };
             match checked {
                 Checked::Granted(token) => token,
-                Checked::Denied(reasons) => return tell_denied(app, &reasons),
+                Checked::Denied(reasons) => return report_denied(app, &reasons),
             }
         }
     };

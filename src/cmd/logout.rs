@@ -1,4 +1,4 @@
-//! `authctl logout`: ends a session at its issuer and here, and says what became of each half.
+//! `authctl logout`: revokes the tokens, deletes the session, and reports both.
 
 use serde::Serialize;
 
@@ -9,13 +9,15 @@ use crate::error::{Error, ErrorCode};
 use crate::model::{Profile, ProfileName};
 use crate::session::{LogoutOptions, Revocation};
 
+/// The output of `logout --json`.
 #[derive(Serialize)]
-struct Answer<'a> {
+struct LogoutOutput<'a> {
     profile: &'a ProfileName,
-    /// Whether a session was deleted here.
+    /// Whether there was a session, which is deleted.
     deleted: bool,
-    /// `revoked`, `not_asked`, `not_offered`, `failed`, or `nothing` where there was no session.
-    issuer: &'static str,
+    /// `revoked`, `skipped`, `unsupported` or `failed`; null if there was no session.
+    revocation: Option<&'static str>,
+    /// Why the revocation failed.
     error: Option<String>,
 }
 
@@ -23,71 +25,57 @@ struct Answer<'a> {
 pub fn run(app: &App, args: &Logout) -> Result<u8, Error> {
     if !args.all {
         let profile = app.profile(args.profile.as_ref())?;
-        return app.run(one(app, &profile, args));
+        return app.run(log_out(app, &profile, args));
     }
     let config = app.config()?;
-    let mut worst = 0;
+    let mut first_failure = 0;
     app.run(async {
         for profile in config.profiles.values() {
-            let code = match one(app, profile, args).await {
-                Ok(code) => code,
-                Err(failure) => {
-                    app.report(&failure);
-                    failure.code.exit_code()
-                }
-            };
-            if worst == 0 {
-                worst = code;
+            let code = log_out(app, profile, args).await.unwrap_or_else(|error| {
+                app.report(&error);
+                error.code.exit_code()
+            });
+            if first_failure == 0 {
+                first_failure = code;
             }
         }
         Ok(())
     })?;
-    Ok(worst)
+    Ok(first_failure)
 }
 
-async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Error> {
+async fn log_out(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Error> {
     let name = &profile.name;
     let options = LogoutOptions { revoke: !args.no_revoke };
     let sessions = app.sessions()?;
-    let ending = sessions.logout(profile, options);
-    let ended = app.patiently(profile.issuer.as_str(), ending).await.map_err(|e| Error::from(e).about(name));
+    let result = app.patiently(profile.issuer.as_str(), sessions.logout(profile, options)).await;
     app.tell_agent(name);
-    let ended = ended?;
-    let Some(revocation) = ended else {
+    let Some(revocation) = result.map_err(|error| Error::from(error).about(name))? else {
         if app.common.json {
-            output::json(&Answer { profile: name, deleted: false, issuer: "nothing", error: None })?;
+            output::json(&LogoutOutput { profile: name, deleted: false, revocation: None, error: None })?;
         } else {
-            app.ui().tell(&format!("{name}: nobody was logged in."));
+            app.ui().tell(&format!("not logged in to {name}"));
         }
         return Ok(0);
     };
-    let (word, sentence, failure) = match revocation {
-        Revocation::Revoked => ("revoked", "the issuer has revoked the tokens".to_owned(), None),
-        Revocation::Skipped => {
-            ("not_asked", "the issuer was not told: the tokens stay valid there until they expire".to_owned(), None)
+    let (word, result, error) = match revocation {
+        Revocation::Revoked => ("revoked", "tokens revoked", None),
+        Revocation::Skipped => ("skipped", "tokens stay valid at the issuer until they expire", None),
+        Revocation::Unsupported => {
+            ("unsupported", "the issuer supports no revocation, tokens stay valid there until they expire", None)
         }
-        Revocation::Unsupported => (
-            "not_offered",
-            "the issuer offers no revocation: the tokens stay valid there until they expire".to_owned(),
-            None,
-        ),
         Revocation::Failed(error) => {
-            let failure = Error::from(error).about(name);
-            (
-                "failed",
-                "the issuer has NOT revoked the tokens: they stay valid there until they expire".to_owned(),
-                Some(failure),
-            )
+            ("failed", "tokens not revoked, they stay valid at the issuer until they expire", Some(Error::from(error)))
         }
     };
     if app.common.json {
-        let error = failure.as_ref().map(Error::message);
-        output::json(&Answer { profile: name, deleted: true, issuer: word, error })?;
+        let error = error.as_ref().map(Error::message);
+        output::json(&LogoutOutput { profile: name, deleted: true, revocation: Some(word), error })?;
     } else {
-        app.ui().tell(&format!("{name}: the session is deleted here, and {sentence}."));
+        app.ui().tell(&format!("logged out of {name}; {result}"));
     }
-    let code = failure.map_or(0, |failure| told(app, profile, &failure));
-    // Last, since what was done already is to be told whatever comes of this.
+    let code = error.map_or(0, |error| report_failed_revocation(app, profile, &error));
+    // Last, so that the rest is reported even if this fails.
     if args.end_session
         && let Err(error) = super::login::open_end_session(app, profile).await
     {
@@ -98,16 +86,15 @@ async fn one(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Error> {
     Ok(code)
 }
 
-/// Tells that the issuer's half failed, and gives the exit code for it.
-fn told(app: &App, profile: &Profile, failure: &Error) -> u8 {
+/// Reports that the tokens were not revoked; returns the exit code for it.
+fn report_failed_revocation(app: &App, profile: &Profile, error: &Error) -> u8 {
     if !app.common.json {
-        let hint = format!(
-            "revoke this client's access on the issuer's own pages ({}) if the tokens may be in other hands",
-            profile.issuer
-        );
-        app.report(&Error { hint, ..Error::msg(failure.code, failure.message(), "") });
+        let message = format!("cannot revoke the tokens of `{}`: {}", profile.name, error.message());
+        let hint =
+            format!("if others may have the tokens, revoke this client's access in your account at {}", profile.issuer);
+        app.report(&Error::msg(error.code, message, hint));
     }
-    match failure.code.general() {
+    match error.code.general() {
         code @ (ErrorCode::IssuerRefused | ErrorCode::StoreUnavailable) => code.exit_code(),
         _ => ErrorCode::IssuerUnreachable.exit_code(),
     }

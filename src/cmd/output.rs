@@ -1,4 +1,4 @@
-//! How commands print: data to stdout, where a closed pipe is no error, and times in words.
+//! Prints data on stdout, where a closed pipe is not an error, and formats times.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorCode};
 /// Writes one line of data to stdout.
 ///
 /// # Errors
-/// [`ErrorCode::Unexpected`] where stdout cannot take it; a reader that has gone is no error.
+/// [`ErrorCode::Unexpected`] if stdout cannot be written. A closed pipe is not an error.
 pub fn line(text: &str) -> Result<(), Error> {
     raw(&[text.as_bytes(), b"\n"])
 }
@@ -39,7 +39,7 @@ fn raw(parts: &[&[u8]]) -> Result<(), Error> {
     }
 }
 
-/// A span of time in at most two units, such as `4 min 12 s`.
+/// Formats a duration in at most two units, such as `4 min 12 s`.
 #[must_use]
 pub fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -55,7 +55,7 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
-/// A past moment as seen from `now`, such as `3 min 2 s ago`.
+/// Formats a past time relative to `now`, such as `3 min 2 s ago`.
 #[must_use]
 pub fn ago(then: UnixTime, now: UnixTime) -> String {
     format!("{} ago", span(then.until(now)))
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_have_at_most_two_units() {
+    fn duration_is_formatted_in_at_most_two_units() {
         for (seconds, text) in [
             (0, "0 s"),
             (59, "59 s"),

@@ -1,4 +1,4 @@
-//! `authctl refresh`: refreshes now, or only what is about to expire.
+//! `authctl refresh`: refreshes sessions now, or only those about to expire.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
         Ok(())
     })?;
     if !any {
-        app.ui().tell("Nobody is logged in: there is nothing to refresh.");
+        app.ui().tell("no sessions to refresh; run `authctl login`");
     }
     Ok(worst.map_or(0, ErrorCode::exit_code))
 }
@@ -53,9 +53,11 @@ fn tell(app: &App, answer: &Refreshed) -> Result<(), Error> {
         output::json(answer)?;
     } else {
         let left = answer.expires_in.map(Duration::from_secs);
-        let life = left.map(|left| format!(", valid for {}", output::span(left))).unwrap_or_default();
-        let word = if answer.refreshed { "refreshed" } else { "not due yet" };
-        app.ui().tell(&format!("{}: {word}{life}", answer.profile));
+        let expiry = left.map(|left| format!("; expires in {}", output::span(left))).unwrap_or_default();
+        app.ui().tell(&match answer.refreshed {
+            true => format!("refreshed {}{expiry}", answer.profile),
+            false => format!("{} does not need a refresh{expiry}", answer.profile),
+        });
     }
     Ok(())
 }

@@ -1,127 +1,141 @@
-//! `authctl status`: what is known here of every profile, without asking anybody.
+//! `authctl status`: shows the profiles, their sessions and the agent, without network access.
 
 use super::output::{self, ago, span};
 use crate::app::App;
 use crate::cli::Status;
+use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
-use crate::model::{Grant, Subject};
+use crate::model::{Grant, ProfileName, Subject};
 use crate::status::{ProfileStatus, SessionState, StatusReport, profile_status, profile_statuses};
 use crate::ui::sanitize_for_terminal;
 
 /// Runs the command.
 pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
     let config = app.config()?;
-    let asked = app.asked_for(args.profile.as_ref())?;
-    let handed_in = app.environment.token.is_some();
+    let named = app.asked_for(args.profile.as_ref())?;
     if args.check {
-        if handed_in && asked.is_none() {
-            return Ok(0);
-        }
-        let profile = config.choose(app.named(args.profile.as_ref())?.as_ref())?;
-        let status = profile_status(&*app.sessions()?, profile, false);
-        return match (status.state, status.store_error) {
-            (SessionState::Valid | SessionState::Refreshable, _) => Ok(0),
-            (_, Some(kind)) => Ok(kind.exit_code()),
-            (_, None) => Ok(ErrorCode::LoginRequired.exit_code()),
-        };
+        return check(app, args, named.as_ref());
     }
-    let rows = profile_statuses(&*app.sessions()?, &config, asked.as_ref())?;
-    // That it is another home's is shown; what is known of the sessions here does not depend on it.
-    let (agent, agents) = match app.agent_state() {
+    let profiles = profile_statuses(&*app.sessions()?, &config, named.as_ref())?;
+    // An agent of another home is shown as unused, and is no error here.
+    let (agent, agent_line) = match app.agent_state() {
         Ok(state) => {
-            let words = super::agent::in_words(&state, app.clock().now());
-            (state, words)
+            let line = super::agent::in_words(&state, app.clock().now());
+            (state, line)
         }
-        Err(failure) if failure.code == ErrorCode::AnotherHome => {
-            (app.absent_agent()?, format!("agent: not used: {}; {}", failure.message(), failure.hint))
+        Err(error) if error.code == ErrorCode::AnotherHome => {
+            (app.absent_agent()?, format!("agent: not used: {}; {}", error.message(), error.hint))
         }
-        Err(failure) => return Err(failure),
+        Err(error) => return Err(error),
     };
-    // What could not be read is shown, and still is a failure that a script must notice.
-    let meant = if asked.is_none() { app.of_directory() } else { Ok(None) };
-    let exit = rows.iter().find_map(|row| row.store_error).map_or(0, ErrorCode::exit_code);
+    let in_directory = if named.is_none() { app.of_directory() } else { Ok(None) };
+    let store_error = profiles.iter().find_map(|profile| profile.store_error);
+    let token_from_environment = app.environment.token.is_some();
     if app.common.json {
-        output::json(&StatusReport { token_from_environment: handed_in, agent, profiles: rows })?;
-        // Where a profile's store cannot be read, that is what the exit code says.
-        return if exit == 0 { meant.map(|_| 0) } else { Ok(exit) };
-    }
-    if handed_in {
-        output::line("AUTHCTL_TOKEN is set: `authctl token` and `authctl exec` hand out that token as it is.")?;
-    }
-    if rows.is_empty() {
-        output::line("No profile yet. Run `authctl login NAME --issuer URL --client-id ID`.")?;
-    }
-    for (index, row) in rows.iter().enumerate() {
-        if index > 0 {
+        output::json(&StatusReport { token_from_environment, agent, profiles })?;
+    } else {
+        if token_from_environment {
+            output::line("AUTHCTL_TOKEN is set: `authctl token` and `authctl exec` use that token")?;
+        }
+        if profiles.is_empty() {
+            output::line("no profiles; run `authctl login NAME --issuer URL --client-id ID`")?;
+        }
+        for profile in &profiles {
+            print_profile(app, profile)?;
             output::line("")?;
         }
-        show(app, row)?;
+        if let Ok(Some(name)) = &in_directory {
+            let error = config.profile(name).err().map(|error| format!("; but {error}")).unwrap_or_default();
+            output::line(&format!("profile of this directory (.authctl.toml): `{name}`{error}"))?;
+        }
+        output::line(&agent_line)?;
     }
-    output::line("")?;
-    if let Ok(Some(meant)) = &meant {
-        let missing = config.profile(meant).err().map(|e| format!(" But {e}")).unwrap_or_default();
-        output::line(&format!(
-            "In this directory `{meant}` is meant where no profile is named (.authctl.toml).{missing}"
-        ))?;
+    // The status was shown, but a script must notice a store that cannot be read.
+    match store_error {
+        Some(code) => Ok(code.exit_code()),
+        None => in_directory.map(|_| 0),
     }
-    output::line(&agents)?;
-    if exit == 0 { meant.map(|_| 0) } else { Ok(exit) }
 }
 
-fn show(app: &App, row: &ProfileStatus) -> Result<(), Error> {
+/// Returns the exit code of `--check`: whether a token is available without a login.
+fn check(app: &App, args: &Status, named: Option<&ProfileName>) -> Result<u8, Error> {
+    if app.environment.token.is_some() && named.is_none() {
+        return Ok(0);
+    }
+    let profile = app.profile(args.profile.as_ref())?;
+    let status = profile_status(&*app.sessions()?, &profile, false);
+    Ok(match (status.state, status.store_error) {
+        (SessionState::Valid | SessionState::Refreshable, _) => 0,
+        (_, Some(code)) => code.exit_code(),
+        (_, None) => ErrorCode::LoginRequired.exit_code(),
+    })
+}
+
+fn print_profile(app: &App, status: &ProfileStatus) -> Result<(), Error> {
     let now = app.clock().now();
-    let word = match row.state {
+    let state = match status.state {
         SessionState::Valid => app.paint(32, "valid"),
-        SessionState::Refreshable => app.paint(32, "refreshes when next asked for"),
+        SessionState::Refreshable => app.paint(32, "expired, refreshes automatically"),
         SessionState::LoginRequired => app.paint(31, "login required"),
-        SessionState::Unknown => app.paint(31, "cannot be read"),
+        SessionState::Unknown => app.paint(31, "unknown, the store cannot be read"),
     };
-    let default = if row.default { " (default)" } else { "" };
-    output::line(&format!("{}{default}: {word}", app.paint(1, row.profile.as_str())))?;
+    let default = if status.default { " (default)" } else { "" };
+    output::line(&format!("{}{default}: {state}", app.paint(1, status.profile.as_str())))?;
     let field = |name: &str, value: &str| output::line(&format!("  {name:<10} {value}"));
-    field("issuer", row.issuer.as_str())?;
-    if let Some(at) = row.logged_in_at {
-        let who = match &row.subject {
-            Some(Subject { sub, name: Some(name) }) => {
-                format!("{} ({})", sanitize_for_terminal(name, 80), sanitize_for_terminal(sub, 80))
-            }
-            Some(Subject { sub, name: None }) => sanitize_for_terminal(sub, 80),
-            None if row.grant == Grant::ClientCredentials => {
-                format!("the client {}", sanitize_for_terminal(&row.client_id, 80))
-            }
-            None => "somebody (the issuer did not say who)".into(),
-        };
-        field("signed in", &format!("{who}, {}, by {}", ago(at, now), row.grant))?;
-        let life = match (row.expires_at, row.state) {
-            (None, _) => "does not say when it ends".into(),
-            (Some(end), SessionState::Valid) => format!("valid for another {}", span(now.until(end))),
-            (Some(end), _) => format!("expired {}", ago(end, now)),
-        };
-        let scope =
-            row.scope.as_deref().map(|s| format!(", scope {}", sanitize_for_terminal(s, 200))).unwrap_or_default();
-        let others = match row.other_tokens {
-            0 => String::new(),
-            n => format!(", and {n} more for other requests"),
-        };
-        field("token", &format!("{life}{scope}{others}"))?;
-        let refresh = match (row.can_refresh, row.refreshed_at) {
-            (true, Some(at)) => format!("when needed; last {}", ago(at, now)),
-            (true, None) => "when needed; not yet".into(),
-            (false, Some(at)) => format!("not possible; last {}", ago(at, now)),
-            (false, None) => "not possible".into(),
-        };
-        field("refresh", &refresh)?;
-        if let Some(since) = row.refreshing_since {
-            field("", &format!("under way, or its reply was lost, {}", ago(since, now)))?;
+    field("issuer", status.issuer.as_str())?;
+    if let Some(at) = status.logged_in_at {
+        field("login", &format!("{}, {}, grant {}", account(status), ago(at, now), status.grant))?;
+        field("token", &token_line(status, now))?;
+        field("refresh", &refresh_line(status, now))?;
+        if let Some(since) = status.refreshing_since {
+            field("", &format!("in progress, or its reply was lost, {}", ago(since, now)))?;
         }
-        if let Some(failed) = &row.last_failure {
-            field("failed", &format!("{}: {}", ago(failed.at, now), sanitize_for_terminal(&failed.message, 300)))?;
+        if let Some(failed) = &status.last_failure {
+            field("", &format!("failed {}: {}", ago(failed.at, now), sanitize_for_terminal(&failed.message, 300)))?;
         }
     }
-    field("kept in", &row.location)?;
-    if let Some(problem) = &row.problem {
-        field("problem", &sanitize_for_terminal(&problem.message, 400))?;
-        field("next", &problem.hint)?;
+    field("stored in", &status.location)?;
+    if let Some(problem) = &status.problem {
+        field("error", &sanitize_for_terminal(&problem.message, 400))?;
+        field("hint", &problem.hint)?;
     }
     Ok(())
+}
+
+fn account(status: &ProfileStatus) -> String {
+    match &status.subject {
+        Some(Subject { sub, name: Some(name) }) => {
+            format!("{} ({})", sanitize_for_terminal(name, 80), sanitize_for_terminal(sub, 80))
+        }
+        Some(Subject { sub, name: None }) => sanitize_for_terminal(sub, 80),
+        None if status.grant == Grant::ClientCredentials => {
+            format!("client {}", sanitize_for_terminal(&status.client_id, 80))
+        }
+        None => "unknown user".to_owned(),
+    }
+}
+
+fn token_line(status: &ProfileStatus, now: UnixTime) -> String {
+    let mut line = match status.expires_at {
+        None => "no known expiry".to_owned(),
+        Some(at) if at > now => format!("expires in {}", span(now.until(at))),
+        Some(at) => format!("expired {}", ago(at, now)),
+    };
+    if let Some(scope) = &status.scope {
+        line.push_str(&format!("; scope {}", sanitize_for_terminal(scope, 200)));
+    }
+    match status.other_tokens {
+        0 => {}
+        1 => line.push_str("; 1 token for another audience, scope or resource"),
+        others => line.push_str(&format!("; {others} tokens for other audiences, scopes or resources")),
+    }
+    line
+}
+
+fn refresh_line(status: &ProfileStatus, now: UnixTime) -> String {
+    let ability = if status.can_refresh { "refreshes automatically" } else { "cannot be refreshed" };
+    match status.refreshed_at {
+        Some(at) => format!("{ability}; refreshed {}", ago(at, now)),
+        None => format!("{ability}; not refreshed yet"),
+    }
 }

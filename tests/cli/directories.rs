@@ -54,8 +54,11 @@ fn a_directory_names_a_profile_for_all_below_it() {
     assert_eq!(home.spawn_command(elsewhere, &["token"]).wait().exits(0).line(), work);
     // All are shown, and which of them is meant.
     let shown = within(&home, "repo", &["status"]).exits(0).stdout;
-    assert!(shown.contains("\nwork-too:") && shown.contains("`play` is meant"), "{shown}");
-    assert!(!within(&home, ".", &["status"]).exits(0).stdout.contains("is meant"));
+    assert!(
+        shown.contains("\nwork-too:") && shown.contains("profile of this directory (.authctl.toml): `play`"),
+        "{shown}"
+    );
+    assert!(!within(&home, ".", &["status"]).exits(0).stdout.contains("profile of this directory"));
     within(&home, "repo", &["status", "--check"]).exits(0);
     // The agent is asked for the same one.
     let agent = Agent::start(&home);
@@ -155,8 +158,5 @@ fn a_name_that_no_profile_has_is_told_with_where_it_comes_from() {
     fs::write(&file, "profile = \"wrok\"\n").unwrap();
     home.run(&["token"]).exits(2).reports(&format!("as {} says: {missing}", file.display()));
     let shown = home.run(&["status"]).exits(0).stdout;
-    assert!(
-        shown.contains(&format!("`wrok` is meant where no profile is named (.authctl.toml). But {missing}")),
-        "{shown}"
-    );
+    assert!(shown.contains(&format!("profile of this directory (.authctl.toml): `wrok`; but {missing}")), "{shown}");
 }

@@ -32,7 +32,7 @@ fn where_no_browser_is_a_code_is_shown_and_it_says_why() {
         home.set(variable, value);
         let waiting = home.spawn_in_terminal(&login(&issuer, &[]));
         waiting.reports(why);
-        waiting.reports("`--browser` opens one all the same");
+        waiting.reports("--browser opens one");
         let code = waiting.wait_until("a user code", |said| user_code(&said.replace('\r', "")));
         assert!(issuer.approve_device(&code, USER), "{code}");
         waiting.wait().exits(0);

@@ -89,7 +89,7 @@ fn a_login_that_is_interrupted_keeps_the_session_and_its_profile_or_neither() {
     drop(lock);
     login.wait().exits(130);
     home.token("work");
-    home.run(&["logout", "work"]).exits(0).reports("has revoked");
+    home.run(&["logout", "work"]).exits(0).reports("tokens revoked");
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn pinned_keys_are_never_replaced_by_fetched_ones() {
     home.run(&["refresh"]).exits(0);
     assert_eq!(codes(&home), ["unknown_key"], "no refresh replaces them");
     home.run(&["keys", "unpin"]).exits(0).reports("trusted again");
-    home.run(&["keys", "unpin"]).exits(0).reports("nothing was pinned");
+    home.run(&["keys", "unpin"]).exits(0).reports("no keys are pinned");
     home.run(&["verify"]).exits(0);
 }
 

@@ -17,7 +17,7 @@ fn both_halves_are_done_and_the_token_is_dead_at_the_issuer() {
     let userinfo = format!("{}/userinfo", idp.issuer());
     let bearer = format!("Authorization: Bearer {}", tokens.access_token.expose());
     assert_eq!(get(&userinfo, &[&bearer]).0, 200, "alive before");
-    let ran = home.run(&["logout", "work"]).exits(0).reports("the session is deleted here").reports("has revoked");
+    let ran = home.run(&["logout", "work"]).exits(0).reports("logged out of work; tokens revoked");
     assert_eq!(ran.stdout, "");
     assert!(!home.session_file("work").exists());
     assert_eq!(get(&userinfo, &[&bearer]).0, 401);
@@ -35,17 +35,17 @@ fn the_json_is_pinned() {
     let mut idp = quick_issuer();
     home.log_in("work", &idp);
     let ran = home.run(&["logout", "--json"]).exits(0);
-    assert_eq!(ran.stdout, "{\"profile\":\"work\",\"deleted\":true,\"issuer\":\"revoked\",\"error\":null}\n");
+    assert_eq!(ran.stdout, "{\"profile\":\"work\",\"deleted\":true,\"revocation\":\"revoked\",\"error\":null}\n");
     assert_eq!(ran.stderr, "");
     let ran = home.run(&["logout", "--json"]).exits(0);
-    assert_eq!(ran.stdout, "{\"profile\":\"work\",\"deleted\":false,\"issuer\":\"nothing\",\"error\":null}\n");
+    assert_eq!(ran.stdout, "{\"profile\":\"work\",\"deleted\":false,\"revocation\":null,\"error\":null}\n");
     home.log_in("work", &idp);
     let ran = home.run(&["logout", "--json", "--no-revoke"]).exits(0);
-    assert_eq!(ran.stdout, "{\"profile\":\"work\",\"deleted\":true,\"issuer\":\"not_asked\",\"error\":null}\n");
+    assert_eq!(ran.stdout, "{\"profile\":\"work\",\"deleted\":true,\"revocation\":\"skipped\",\"error\":null}\n");
     home.log_in("work", &idp);
     idp.pause();
     let answer = home.run(&["logout", "--json"]).exits(6).json();
-    assert_eq!((&answer["deleted"], &answer["issuer"]), (&json!(true), &json!("failed")));
+    assert_eq!((&answer["deleted"], &answer["revocation"]), (&json!(true), &json!("failed")));
     assert!(answer["error"].is_string());
 }
 
@@ -57,7 +57,7 @@ fn nobody_logged_in_is_no_failure() {
     home.run(&["logout", "--all"]).exits(0);
     home.log_in("work", &idp);
     home.run(&["logout"]).exits(0);
-    home.run(&["logout"]).exits(0).reports("nobody was logged in");
+    home.run(&["logout"]).exits(0).reports("not logged in to work");
     home.run(&["logout", "--all"]).exits(0);
     home.run(&["logout", "nobody"]).exits(2);
     home.run(&["logout", "work", "--all"]).exits(2);
@@ -72,7 +72,7 @@ fn with_the_issuer_down_it_is_deleted_here_and_the_tokens_are_denied() {
     let keys = home.path().join("keys.json");
     fs::write(&keys, home.trust(&idp).fetched.unwrap().jwks).unwrap();
     idp.pause();
-    home.run(&["logout"]).exits(6).reports("deleted here").reports("NOT revoked").reports(idp.issuer());
+    home.run(&["logout"]).exits(6).reports("logged out of work").reports("not revoked").reports(idp.issuer());
     assert!(!home.session_file("work").exists());
     let keys = keys.to_str().unwrap();
     let denied = home.run_with(&["verify", "-", "--profile", "work", "--jwks", keys, "--json"], &token).exits(4).json();
@@ -89,7 +89,7 @@ fn a_refusing_issuer_is_told_apart_from_one_that_is_down() {
         kind: FaultKind::OAuthError { status: 400, code: "invalid_client".into() },
         times: 0,
     });
-    home.run(&["logout"]).exits(5).reports("NOT revoked").reports("invalid_client");
+    home.run(&["logout"]).exits(5).reports("not revoked").reports("invalid_client");
     assert!(!home.session_file("work").exists());
     home.log_in("work", &idp);
     idp.clear_faults();
@@ -98,7 +98,7 @@ fn a_refusing_issuer_is_told_apart_from_one_that_is_down() {
     let ran = home.run(&["logout"]);
     // A page for people with the status 200 is what a captive portal sends: nothing was revoked.
     assert_eq!(idp.stats().families_revoked, asked);
-    ran.exits(6).reports("NOT revoked");
+    ran.exits(6).reports("not revoked");
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn without_revoking_the_issuer_is_not_asked() {
     let mut idp = quick_issuer();
     home.log_in("work", &idp);
     idp.pause();
-    home.run(&["logout", "--no-revoke"]).exits(0).reports("stay valid there");
+    home.run(&["logout", "--no-revoke"]).exits(0).reports("stay valid at the issuer");
     assert!(!home.session_file("work").exists());
     assert_eq!(idp.stats().families_revoked, 0);
 }
@@ -122,7 +122,7 @@ fn all_logs_out_of_each_and_tells_each() {
     two.pause();
     let ran = home.run(&["logout", "--all", "--json"]).exits(6);
     let words: Vec<serde_json::Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let told: Vec<_> = words.iter().map(|w| (&w["profile"], &w["issuer"])).collect();
+    let told: Vec<_> = words.iter().map(|w| (&w["profile"], &w["revocation"])).collect();
     let [revoked, failed] = [json!("revoked"), json!("failed")];
     assert_eq!(told, [(&json!("a"), &revoked), (&json!("b"), &failed), (&json!("c"), &revoked)]);
     assert!(["a", "b", "c"].iter().all(|name| !home.session_file(name).exists()));
@@ -161,5 +161,5 @@ fn what_was_done_is_told_where_the_browser_cannot_be_signed_out() {
     home.session("work");
     idp.pause();
     let ran = home.run(&["logout", "--end-session"]).exits(6);
-    assert!(ran.stderr.contains("deleted here") && ran.stderr.contains("NOT revoked"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("logged out of work") && ran.stderr.contains("not revoked"), "{}", ran.stderr);
 }

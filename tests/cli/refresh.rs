@@ -66,7 +66,7 @@ fn min_ttl_decides_whether_to_refresh() {
     let first = home.token("work");
     home.advance_time("work", 150);
     assert_eq!(home.run(&["token", "work", "--min-ttl", "100"]).exits(0).line(), first);
-    home.run(&["refresh", "work", "--if-expiring", "100s"]).exits(0).reports("not due yet");
+    home.run(&["refresh", "work", "--if-expiring", "100s"]).exits(0).reports("does not need a refresh");
     assert_eq!(issuer.stats().refreshes_committed, 0);
     assert_ne!(home.run(&["token", "work", "--min-ttl", "200s"]).exits(0).line(), first);
     home.advance_time("work", 150);
@@ -355,7 +355,7 @@ fn refresh_all_goes_on_after_a_failure() {
     }
     std::fs::write(home.session_file("a-broken"), "damaged").unwrap();
     let ran = home.run(&["refresh", "--all"]).exits(7).reports("a-broken");
-    assert!(ran.stderr.contains("work: refreshed") && ran.stderr.contains("z-good: refreshed"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("refreshed work") && ran.stderr.contains("refreshed z-good"), "{}", ran.stderr);
     assert_eq!((first.stats().refreshes_committed, second.stats().refreshes_committed), (1, 1));
     home.run(&["refresh", "work", "--all"]).exits(2);
 }

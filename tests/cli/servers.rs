@@ -196,15 +196,17 @@ fn what_only_a_browser_can_be_asked_is_not_dropped_elsewhere() {
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
     for own in [&["--prompt", "login"], &["--login-hint", "me"], &["--acr-values", "aal2"]] {
         let asked = issuer.stats().requests;
-        home.run(&[&args[..], &["--device"], own].concat()).exits(2).reports("in the browser only");
-        home.run_with(&[&args[..], &BY_PASSWORD, own].concat(), PASSWORD).exits(2).reports("in the browser only");
+        home.run(&[&args[..], &["--device"], own].concat()).exits(2).reports("require a login in the browser");
+        home.run_with(&[&args[..], &BY_PASSWORD, own].concat(), PASSWORD)
+            .exits(2)
+            .reports("require a login in the browser");
         assert_eq!(issuer.stats().requests, asked, "nothing was asked of the issuer");
         // Where nobody says how, it is a way that can.
         let login = home.spawn_in_terminal(&[&args[..], own].concat());
         let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
         assert!(address.contains(&format!("{}={}", own[0].trim_start_matches("--").replace('-', "_"), own[1])));
         // Nor does it wait for another login first.
-        home.run(&[&args[..], &["--device"], own].concat()).exits(2).reports("in the browser only");
+        home.run(&[&args[..], &["--device"], own].concat()).exits(2).reports("require a login in the browser");
         login.signal(rustix::process::Signal::INT);
         login.wait().exits(130);
     }

@@ -236,7 +236,7 @@ fn login_to_another_store_warns_of_keys_pinned_in_the_old_one() {
         issuer.issuer()
     ));
     let args = ["login", "work", "--store", "file", "--password", "--password-stdin", "--username", USER];
-    let ran = home.run_with(&args, PASSWORD).exits(0).reports("in the keychain store cannot be read");
+    let ran = home.run_with(&args, PASSWORD).exits(0).reports("in the keychain store");
     assert!(ran.stderr.contains("`authctl keys pin work --jwks FILE`"), "{}", ran.stderr);
     home.run(&["verify", "work"]).exits(0);
 }

@@ -1,7 +1,7 @@
-//! Many tokens at once: a line each on stdin, decided on every core, answered in order.
+//! Verifies many tokens: one a line on stdin, on all cores, with one verdict a line in the same order.
 //!
-//! One thread reads, as many as there are cores decide, one writes. What is under way is bounded: a reader of the answers
-//! who does not read stops the reading of the tokens.
+//! One thread reads, one thread a core verifies, one thread writes. The queues are bounded: if the verdicts are not read, no
+//! more tokens are read.
 
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::num::NonZero;
@@ -11,86 +11,86 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::{MAX_BYTES, unreadable};
+use super::{MAX_TOKEN_LENGTH, unreadable};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::verify::{Verdict, VerdictJson};
 
-/// So many lines at most are decided by one thread in one go, and so many bytes, but for a last line that is longer: enough
-/// that handing them around costs nothing beside the signatures.
-const MAX_LINES: usize = 64;
-const MAX_IN_ONE: usize = 256 * 1024;
+/// The size of a chunk, in lines and in bytes; a last line may exceed it. It is large enough that passing chunks between
+/// threads costs little compared with verifying signatures.
+const MAX_CHUNK_LINES: usize = 64;
+const MAX_CHUNK_BYTES: usize = 256 * 1024;
 
-/// How many such pieces are under way for each core, waiting, being decided, or waiting to be written.
-const EACH_CORE: usize = 4;
+/// The number of chunks in a queue, for each core.
+const CHUNKS_PER_CORE: usize = 4;
 
-/// Lines, each as long as it says.
-struct Piece {
-    /// When it was read: the moment as of which it is decided.
+/// Lines that one thread verifies.
+struct Chunk {
+    /// When they were read: they are verified as of this time.
     at: UnixTime,
     bytes: Vec<u8>,
+    /// The end of each line in `bytes`.
     ends: Vec<usize>,
 }
 
-impl Piece {
+impl Chunk {
     fn empty() -> Self {
         Self { at: UnixTime(0), bytes: Vec::new(), ends: Vec::new() }
     }
 }
 
-/// The decision on one line as of a moment.
-type Decide<'d> = dyn Fn(&[u8], UnixTime) -> Verdict + Sync + 'd;
+/// Verifies a line as of a time.
+type Verify<'d> = dyn Fn(&[u8], UnixTime) -> Verdict + Sync + 'd;
 
-/// What is answered to a piece, and whether all of it was granted.
-struct Answers {
+/// The verdicts on a chunk, as JSON lines.
+struct Verdicts {
     text: Vec<u8>,
     all_valid: bool,
 }
 
-/// Decides on each line of stdin as of when it came; whether all of them were granted. `look_again` is called when a second
-/// has passed: a stream of tokens may go on for days.
+/// Verifies each line of stdin as of the time when it was read; returns whether all tokens are valid. Calls `reload` at most
+/// once a second, since a stream of tokens may last for days.
 ///
 /// # Errors
-/// [`ErrorCode::Usage`] where stdin cannot be read, [`ErrorCode::Unexpected`] where stdout cannot take the answers; a reader that
-/// has gone is no error.
+/// [`ErrorCode::Usage`] if stdin cannot be read, [`ErrorCode::Unexpected`] if stdout cannot be written. A closed pipe is not an
+/// error.
 pub(super) fn run(
     now: &dyn Fn() -> UnixTime,
-    decide: &Decide<'_>,
-    look_again: &dyn Fn(),
+    verify: &Verify<'_>,
+    reload: &dyn Fn(),
     keys_age: Option<Duration>,
 ) -> Result<bool, Error> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let (to_decide, waiting) = mpsc::sync_channel::<(Piece, SyncSender<Answers>)>(cores * EACH_CORE);
-    let (in_order, answers) = mpsc::sync_channel::<Receiver<Answers>>(cores * EACH_CORE);
-    let waiting = Mutex::new(waiting);
+    let (to_verify, queue) = mpsc::sync_channel::<(Chunk, SyncSender<Verdicts>)>(cores * CHUNKS_PER_CORE);
+    let (in_order, verdicts) = mpsc::sync_channel::<Receiver<Verdicts>>(cores * CHUNKS_PER_CORE);
+    let queue = Mutex::new(queue);
     thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
                 loop {
-                    // Apart from the match: the next piece is taken by one, and decided without the others waiting.
-                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok((piece, answer)) = next else { return };
-                    let _ = answer.send(decided(&piece, decide, keys_age));
+                    // A statement of its own, so that the lock is released before the chunk is verified.
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok((chunk, reply)) = next else { return };
+                    let _ = reply.send(verify_chunk(&chunk, verify, keys_age));
                 }
             });
         }
-        let writer = scope.spawn(move || write(&answers));
-        let mut looked = now();
-        let read = read(|mut piece| {
-            piece.at = now();
-            if piece.at != looked {
-                looked = piece.at;
-                look_again();
+        let writer = scope.spawn(move || write(&verdicts));
+        let mut reloaded = now();
+        let read = read(|mut chunk| {
+            chunk.at = now();
+            if chunk.at != reloaded {
+                reloaded = chunk.at;
+                reload();
             }
-            let (answer, answers) = mpsc::sync_channel(1);
-            // Who has gone, wants no more answers.
-            match in_order.send(answers).is_ok() && to_decide.send((piece, answer)).is_ok() {
+            let (reply, verdicts) = mpsc::sync_channel(1);
+            match in_order.send(verdicts).is_ok() && to_verify.send((chunk, reply)).is_ok() {
                 true => ControlFlow::Continue(()),
                 false => ControlFlow::Break(()),
             }
         });
-        drop((to_decide, in_order));
-        let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the answers were not written")));
+        drop((to_verify, in_order));
+        let written = writer.join().unwrap_or_else(|_| Err(io::Error::other("the verdicts were not written")));
         read.map_err(unreadable)?;
         written.map_err(|e| {
             let error = anyhow::Error::new(e).context("writing to stdout");
@@ -99,25 +99,24 @@ pub(super) fn run(
     })
 }
 
-/// Reads stdin to its end in pieces: what is there is handed on at once, so that who waits for an answer gets it.
-fn read(mut hand_on: impl FnMut(Piece) -> ControlFlow<()>) -> io::Result<()> {
+/// Reads stdin in chunks. A chunk ends early if no more input is available, so that its verdicts are not delayed.
+fn read(mut pass_on: impl FnMut(Chunk) -> ControlFlow<()>) -> io::Result<()> {
     let mut input = BufReader::with_capacity(64 * 1024, io::stdin().lock());
-    let mut piece = Piece::empty();
+    let mut chunk = Chunk::empty();
     loop {
-        let begun = piece.bytes.len();
-        let length = (&mut input).take(MAX_BYTES as u64 + 2).read_until(b'\n', &mut piece.bytes)?;
+        let start = chunk.bytes.len();
+        let length = (&mut input).take(MAX_TOKEN_LENGTH as u64 + 2).read_until(b'\n', &mut chunk.bytes)?;
         if length > 0 {
-            if piece.bytes.last() != Some(&b'\n') && piece.bytes.len() - begun > MAX_BYTES {
+            if chunk.bytes.last() != Some(&b'\n') && chunk.bytes.len() - start > MAX_TOKEN_LENGTH {
                 skip_line(&mut input)?;
             }
-            piece.ends.push(piece.bytes.len());
+            chunk.ends.push(chunk.bytes.len());
         }
-        let full = piece.ends.len() >= MAX_LINES || piece.bytes.len() >= MAX_IN_ONE;
-        // Another whole line that is here already goes along.
-        let more = input.buffer().contains(&b'\n');
-        if (length == 0 || full || !more)
-            && !piece.ends.is_empty()
-            && hand_on(std::mem::replace(&mut piece, Piece::empty())).is_break()
+        let full = chunk.ends.len() >= MAX_CHUNK_LINES || chunk.bytes.len() >= MAX_CHUNK_BYTES;
+        let has_line = input.buffer().contains(&b'\n');
+        if (length == 0 || full || !has_line)
+            && !chunk.ends.is_empty()
+            && pass_on(std::mem::replace(&mut chunk, Chunk::empty())).is_break()
         {
             return Ok(());
         }
@@ -142,28 +141,28 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
     }
 }
 
-fn decided(piece: &Piece, decide: &Decide<'_>, keys_age: Option<Duration>) -> Answers {
-    let mut answers = Answers { text: Vec::with_capacity(piece.bytes.len() * 2), all_valid: true };
-    let mut begin = 0;
-    for end in &piece.ends {
-        let verdict = decide(&piece.bytes[begin..*end], piece.at);
-        begin = *end;
-        answers.all_valid &= verdict.is_granted();
+fn verify_chunk(chunk: &Chunk, verify: &Verify<'_>, keys_age: Option<Duration>) -> Verdicts {
+    let mut verdicts = Verdicts { text: Vec::with_capacity(chunk.bytes.len() * 2), all_valid: true };
+    let mut start = 0;
+    for end in &chunk.ends {
+        let verdict = verify(&chunk.bytes[start..*end], chunk.at);
+        start = *end;
+        verdicts.all_valid &= verdict.is_granted();
         #[allow(clippy::expect_used, reason = "a verdict is always JSON, and a vector never fails to grow")]
-        serde_json::to_writer(&mut answers.text, &VerdictJson::of(&verdict, keys_age)).expect("a verdict is JSON");
-        answers.text.push(b'\n');
+        serde_json::to_writer(&mut verdicts.text, &VerdictJson::of(&verdict, keys_age)).expect("a verdict is JSON");
+        verdicts.text.push(b'\n');
     }
-    answers
+    verdicts
 }
 
-/// Writes the answers in the order of their pieces; whether all were granted.
-fn write(answers: &Receiver<Receiver<Answers>>) -> io::Result<bool> {
+/// Writes the verdicts in the order of their chunks; returns whether all tokens are valid.
+fn write(chunks: &Receiver<Receiver<Verdicts>>) -> io::Result<bool> {
     let mut all_valid = true;
-    for piece in answers {
-        let Ok(answers) = piece.recv() else { return Err(io::Error::other("a token was not decided")) };
-        all_valid &= answers.all_valid;
+    for chunk in chunks {
+        let Ok(verdicts) = chunk.recv() else { return Err(io::Error::other("a token was not verified")) };
+        all_valid &= verdicts.all_valid;
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(&answers.text).and_then(|()| stdout.flush()) {
+        match stdout.write_all(&verdicts.text).and_then(|()| stdout.flush()) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::BrokenPipe => break,
             Err(e) => return Err(e),

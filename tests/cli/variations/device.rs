@@ -99,7 +99,7 @@ fn the_first_reply_may_leave_out_what_is_optional() {
         row(section, first(json!({"verification_uri_complete": "https://a.example/#c=1&x=y"})), 0, &["logged in"]),
         row(section, first(json!({"verification_uri_complete": "javascript:alert(1)"})), 0, &["logged in"]),
         row(section, first(json!({"verification_uri_complete": 7})), 0, &["logged in"]),
-        row(section, first_without("expires_in"), 0, &["good for 15 min;"]),
+        row(section, first_without("expires_in"), 0, &["valid for 15 min;"]),
         row(section, first(json!({"expires_in": "600"})), 0, &["valid for 10 min;"]),
         row(section, first(json!({"expires_in": 1e9})), 0, &["valid for 1 h;"]),
         row(section, first(json!({"interval": "1"})), 0, &["logged in"]),

@@ -32,7 +32,7 @@ fn a_refusal_is_one_whatever_status_it_comes_with() {
             row(section, "token", body(400, "application/x-www-form-urlencoded", "error=invalid_client"), 5, client),
             row(section, "token", refusal(400, json!({"error": "invalid_scope"})), 5, &["--scope"]),
             row(section, "token", refusal(400, json!({"error": "own_word", "error_uri": UNSEEN})), 5, &["own_word"]),
-            row(section, "token", refusal(400, json!({"error": "invalid_grant"})), 5, &["user name and password"]),
+            row(section, "token", refusal(400, json!({"error": "invalid_grant"})), 5, &["wrong user name or password"]),
             row(
                 "beyond it",
                 "token",

@@ -140,7 +140,7 @@ fn a_login_that_brings_no_refresh_token_says_so() {
     for edit in [json!({"remove": ["refresh_token"]}), json!({"set": {"refresh_token": ""}})] {
         let home = Sandbox::new();
         edits(&issuer, "token", &edit, 1);
-        log_in(&home, issuer.issuer(), &[]).exits(0).reports("when the token expires, log in again");
+        log_in(&home, issuer.issuer(), &[]).exits(0).reports("log in again when the token expires");
         home.advance_time("work", 301);
         home.run(&["token", "work"]).exits(3).reports("authctl login work");
     }
