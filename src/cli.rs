@@ -1,10 +1,11 @@
-//! What can be typed: every command and option, parsed and validated, and nothing done yet.
+//! The command line: every command and option, parsed and validated.
 
 mod agent;
 #[cfg(feature = "dev-issuer")]
 mod dev_issuer;
 mod login;
 mod settings;
+mod verify;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -17,31 +18,32 @@ pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentRun, AgentStart, Age
 pub use dev_issuer::{DevIssuer, SigningAlgorithm};
 pub use login::Login;
 pub use settings::SettingArgs;
+pub use verify::Verify;
 
 use crate::config::{SETTINGS, Section};
 use crate::model::{ProfileName, parse_duration};
 
-/// What `--help` and the manual say after the commands.
+/// The text after the commands in `--help`.
 const AFTER_HELP: &str = "\
 Start here:  authctl login work --issuer https://issuer.example --client-id ID
 Try it out:  authctl demo
 
 Environment:
-  AUTHCTL_PROFILE   the profile where none is named; before a directory's .authctl.toml
-  AUTHCTL_CONFIG    the configuration file, like --config
-  AUTHCTL_STORE     the store of new profiles: keychain or file
-  AUTHCTL_KEY_FILE  the age identity that the file store seals to
-  AUTHCTL_SOCK      the agent's socket
-  AUTHCTL_NO_INPUT  never ask anything, like --no-input
-  AUTHCTL_TOKEN     a token handed in, used as it is where no profile is named
+  AUTHCTL_PROFILE   profile to use if none is named; overrides a directory's .authctl.toml
+  AUTHCTL_CONFIG    configuration file, like --config
+  AUTHCTL_STORE     store of new profiles: keychain or file
+  AUTHCTL_KEY_FILE  age identity of the file store
+  AUTHCTL_SOCK      socket of the agent
+  AUTHCTL_NO_INPUT  never prompt, like --no-input
+  AUTHCTL_TOKEN     token to use as it is if no profile is named
   SSL_CERT_FILE, HTTPS_PROXY, NO_PROXY, BROWSER, NO_COLOR and CLICOLOR_FORCE are honoured
 
 Files, on Linux:
-  ~/.config/authctl/config.toml   the profiles
-  ~/.config/authctl/authctl.key   the file store's key, where none was given
+  ~/.config/authctl/config.toml   profiles
+  ~/.config/authctl/authctl.key   key of the file store, unless AUTHCTL_KEY_FILE is set
   ~/.local/share/authctl/         sessions of the file store, locks, hashes of logged-out tokens
-  $XDG_RUNTIME_DIR/authctl/       the agent's socket
-  .authctl.toml                   profile = \"NAME\": the profile meant in a directory and below it";
+  $XDG_RUNTIME_DIR/authctl/       socket of the agent
+  .authctl.toml                   profile = \"NAME\": profile for a directory and those below it";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -68,8 +70,8 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// What `authctl token` and `authctl token PROFILE` mean, and nothing else: scripts call them most, and parsing them
-    /// by the full definition takes longer than all the rest of what an agent's answer needs.
+    /// Parses `authctl token` and `authctl token PROFILE`, and nothing else. Scripts run these most, and building the full
+    /// definition takes longer than the rest of a request to the agent.
     #[must_use]
     pub fn usual(args: &[OsString]) -> Option<Self> {
         let profile = match args {
@@ -98,19 +100,19 @@ pub struct Common {
     /// Write data and errors as JSON
     #[arg(long, global = true)]
     pub json: bool,
-    /// Tell nothing but errors, and what somebody has to do to log in
+    /// Print only errors and login instructions
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Tell more on stderr; twice for every request, never a secret
+    /// Print more on stderr; twice to print every request, never a secret
     #[arg(short, long, global = true, action = ArgAction::Count)]
     pub verbose: u8,
-    /// Never ask anything; fail instead
+    /// Never prompt; fail instead
     #[arg(long, global = true)]
     pub no_input: bool,
     /// Colour the output
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
-    /// Use this configuration file instead of the usual one
+    /// Use this configuration file instead of the default one
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
@@ -118,7 +120,7 @@ pub struct Common {
 /// When to colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Color {
-    /// Where the output is a terminal that can
+    /// If the output is a terminal with colours
     Auto,
     /// Always
     Always,
@@ -129,24 +131,24 @@ pub enum Color {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Log in and keep the session
+    /// Log in and store the session
     Login(Box<Login>),
-    /// Show every profile: who, how long the token lasts, where it is kept
+    /// Show each profile's session: user, expiry and store
     Status(Status),
-    /// Print a valid access token, refreshed first if need be
+    /// Print a valid access token, refreshed first if necessary
     Token(Token),
-    /// Check a token offline: signature, expiry, issuer, audience
+    /// Verify a token offline: signature, expiry, issuer, audience
     Verify(Box<Verify>),
     /// Refresh a session now
     Refresh(Refresh),
-    /// Revoke a session at its issuer and delete it here
+    /// Revoke a session's tokens and delete the session
     Logout(Logout),
-    /// Check the session as `verify` does, then run a command with the token
+    /// Verify a session's token, then run a command with it
     Exec(Exec),
-    /// Run the agent that keeps tokens cache and serves them over a Unix socket
+    /// Run the agent, which caches tokens and serves them over a Unix socket
     #[command(subcommand)]
     Agent(AgentCommand),
-    /// Show and change the issuer keys that are trusted offline
+    /// Show and change the trusted issuer keys
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Show and change the configured profiles
@@ -163,23 +165,23 @@ pub enum Command {
 /// `authctl status`
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Only this profile
+    /// Profile to show instead of all
     pub profile: Option<ProfileName>,
-    /// Print nothing; exit 0 if a token can be had without logging in, 3 otherwise
+    /// Print nothing; exit 0 if a token is available without a login, else 3
     #[arg(long)]
     pub check: bool,
 }
 
-/// What a token is for, where that is not the profile's own request.
+/// Options that request a token other than the profile's own.
 #[derive(Debug, Default, Args)]
 pub struct For {
-    /// Ask for a token for this audience, kept apart from the others
+    /// Request a token for this audience
     #[arg(long, value_name = "AUDIENCE")]
     pub audience: Option<String>,
-    /// Ask for a token with this scope, kept apart from the others; repeatable
+    /// Request a token with this scope; repeatable
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ' ')]
     pub scopes: Vec<String>,
-    /// Ask for a token for this resource (RFC 8707), kept apart from the others; repeatable
+    /// Request a token for this resource (RFC 8707); repeatable
     #[arg(long = "resource", value_name = "URL")]
     pub resources: Vec<String>,
 }
@@ -187,18 +189,18 @@ pub struct For {
 /// `authctl token`
 #[derive(Debug, Args)]
 pub struct Token {
-    /// The profile
+    /// Profile name
     pub profile: Option<ProfileName>,
-    /// Refresh first if less than this is left; by default a minute, or half the life of a token that lives less than two
+    /// Refresh first if the token expires within this time [default: 60s, at most half its lifetime]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub min_ttl: Option<Duration>,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub asked: For,
-    /// Print the ID token instead
+    /// Print the ID token instead of the access token
     #[arg(long, conflicts_with_all = ["audience", "scopes", "resources"])]
     pub id_token: bool,
-    /// Print a whole `Authorization: Bearer ...` header
+    /// Print an `Authorization: Bearer ...` header
     #[arg(long, conflicts_with = "json")]
     pub header: bool,
     /// Refresh if necessary and print nothing: what `token` starts in the background
@@ -206,75 +208,16 @@ pub struct Token {
     pub refresh_only: bool,
 }
 
-/// `authctl verify`
-#[derive(Debug, Args)]
-#[command(after_help = "Exits 0 if the token is valid, 4 if not. Needs no network and never uses it.\n\nExamples:\n  \
-                        authctl verify\n  \
-                        authctl verify - --jwks keys.json --issuer https://issuer.example --audience api < token")]
-pub struct Verify {
-    /// The profile whose stored token to check, or `-` for a JWT on stdin
-    #[arg(value_name = "PROFILE|-")]
-    pub subject: Option<String>,
-    /// With `-`: use this profile's issuer, audience and keys
-    #[arg(long, value_name = "PROFILE")]
-    pub profile: Option<ProfileName>,
-    /// Expect this issuer, compared exactly
-    #[arg(long, value_name = "URL")]
-    pub issuer: Option<String>,
-    /// Accept this audience; repeatable
-    #[arg(long = "audience", value_name = "AUDIENCE")]
-    pub audiences: Vec<String>,
-    /// Trust the keys in this file: a JWK Set or PEM public keys
-    #[arg(long, value_name = "FILE")]
-    pub jwks: Option<PathBuf>,
-    /// Accept only these algorithms, separated by commas
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub algorithms: Vec<String>,
-    /// Forgive clocks that differ by this much
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
-    pub leeway: Duration,
-    /// Accept this `typ`; repeatable. By default none, JWT or at+jwt
-    #[arg(long, value_name = "TYPE")]
-    pub typ: Vec<String>,
-    /// Require this scope; repeatable
-    #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ' ')]
-    pub scopes: Vec<String>,
-    /// Require a claim to have this value; repeatable
-    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
-    pub claims: Vec<(String, String)>,
-    /// Require that the user signed in within this time (`auth_time`)
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub max_auth_age: Option<Duration>,
-    /// Require this authentication context class
-    #[arg(long, value_name = "ACR")]
-    pub acr: Vec<String>,
-    /// Require this authentication method; repeatable
-    #[arg(long, value_name = "AMR")]
-    pub amr: Vec<String>,
-    /// Do not ask the status list that the token names
-    #[arg(long)]
-    pub ignore_status: bool,
-    /// With `-`: decide as of this moment instead of now
-    #[arg(long, value_name = "UNIX_SECONDS", allow_negative_numbers = true)]
-    pub at: Option<i64>,
-    /// Tell each check in the order in which it was made, what was expected and what was found
-    #[arg(long, conflicts_with = "batch")]
-    pub explain: bool,
-    /// With `-`: take one JWT a line and answer one JSON line each, in order, on every core
-    #[arg(long)]
-    pub batch: bool,
-}
-
 /// `authctl refresh`
 #[derive(Debug, Args)]
 pub struct Refresh {
-    /// The profile
+    /// Profile name
     #[arg(conflicts_with = "all")]
     pub profile: Option<ProfileName>,
-    /// Every profile that has a session
+    /// Refresh every profile that has a session
     #[arg(long)]
     pub all: bool,
-    /// Only if less than this is left
+    /// Refresh only if the token expires within this time
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub if_expiring: Option<Duration>,
 }
@@ -282,13 +225,13 @@ pub struct Refresh {
 /// `authctl logout`
 #[derive(Debug, Args)]
 pub struct Logout {
-    /// The profile
+    /// Profile name
     #[arg(conflicts_with = "all")]
     pub profile: Option<ProfileName>,
-    /// Every profile that has a session
+    /// Log out of every profile that has a session
     #[arg(long)]
     pub all: bool,
-    /// Do not tell the issuer
+    /// Do not revoke the tokens at the issuer
     #[arg(long)]
     pub no_revoke: bool,
     /// Sign out of the issuer in the browser too (RP-initiated logout)
@@ -299,12 +242,12 @@ pub struct Logout {
 /// `authctl exec`
 #[derive(Debug, Args)]
 pub struct Exec {
-    /// The profile
+    /// Profile name
     pub profile: Option<ProfileName>,
-    /// Put the token in this variable
+    /// Set this environment variable to the token
     #[arg(long, value_name = "NAME", default_value = "AUTHCTL_TOKEN", value_parser = variable)]
     pub env: String,
-    /// The command and its arguments, after `--`
+    /// Command and its arguments, after `--`
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
@@ -312,27 +255,27 @@ pub struct Exec {
 /// `authctl keys`
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
-    /// Show which keys are trusted, where they are from and how old they may get
+    /// Show the trusted keys, their source and their age
     Show {
-        /// The profile whose issuer is meant
+        /// Profile of the issuer
         profile: Option<ProfileName>,
     },
     /// Fetch the issuer's keys now
     Update {
-        /// The profile whose issuer is meant
+        /// Profile of the issuer
         profile: Option<ProfileName>,
     },
-    /// Trust the keys in a file and no others, until `unpin`
+    /// Trust only the keys in a file, until `unpin`
     Pin {
-        /// The profile whose issuer is meant
+        /// Profile of the issuer
         profile: Option<ProfileName>,
-        /// A JWK Set or PEM public keys
+        /// Trust the keys in this file: a JWK Set or PEM public keys
         #[arg(long, value_name = "FILE")]
         jwks: PathBuf,
     },
-    /// Trust what the issuer publishes again
+    /// Trust the keys that the issuer publishes again
     Unpin {
-        /// The profile whose issuer is meant
+        /// Profile of the issuer
         profile: Option<ProfileName>,
     },
 }
@@ -344,7 +287,7 @@ pub enum ProfileCommand {
     List,
     /// Show a profile's settings
     Show {
-        /// The profile
+        /// Profile name
         profile: Option<ProfileName>,
     },
     /// Change a profile's settings
@@ -352,27 +295,27 @@ pub enum ProfileCommand {
         after_help = settings_help()
     )]
     Set {
-        /// The profile
+        /// Profile name
         profile: ProfileName,
-        /// What to change
+        /// Setting and its new value; empty to remove it
         #[arg(required = true, value_name = "KEY=VALUE", value_parser = claim)]
         settings: Vec<(String, String)>,
     },
     /// Remove a profile that has no session
     Remove {
-        /// The profile
+        /// Profile name
         profile: ProfileName,
     },
-    /// Give a profile another name, session included
+    /// Rename a profile together with its session
     Rename {
-        /// The profile
+        /// Profile name
         profile: ProfileName,
-        /// Its new name
+        /// New name
         to: ProfileName,
     },
     /// Make a profile the default
     Use {
-        /// The profile
+        /// Profile name
         profile: ProfileName,
     },
 }
@@ -391,7 +334,7 @@ fn settings_help() -> String {
 fn claim(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("`{text}` is not NAME=VALUE")),
+        _ => Err(format!("invalid pair `{text}` (expected NAME=VALUE)")),
     }
 }
 
@@ -399,49 +342,12 @@ fn variable(text: &str) -> Result<String, String> {
     let fits = !text.is_empty()
         && !text.starts_with(|c: char| c.is_ascii_digit())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    if fits { Ok(text.to_owned()) } else { Err(format!("`{text}` is no variable's name")) }
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("invalid variable name `{text}` (letters, digits and `_`, not starting with a digit)"))
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory as _;
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn the_usual_is_what_the_definition_makes_of_it() {
-        let args = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
-        for words in [&["authctl", "token"][..], &["authctl", "token", "work"]] {
-            let parsed = Cli::try_parse_from(words).expect("parsed");
-            assert_eq!(format!("{:?}", Cli::usual(&args(words)).expect("usual")), format!("{parsed:?}"));
-        }
-        for words in [
-            &["authctl"][..],
-            &["authctl", "token", "--json"],
-            &["authctl", "token", "-h"],
-            &["authctl", "token", "a", "b"],
-            &["authctl", "status"],
-            &["authctl", "token", "--"],
-        ] {
-            assert!(Cli::usual(&args(words)).is_none(), "{words:?}");
-        }
-    }
-
-    #[test]
-    fn no_option_takes_a_secret() {
-        fn walk(command: &clap::Command) {
-            for arg in command.get_arguments() {
-                let takes_text = arg.get_action().takes_values();
-                let name = arg.get_id().as_str();
-                let is_secret = name.contains("secret") || name.contains("password") && name != "password_field";
-                assert!(!(takes_text && is_secret), "{name}");
-            }
-            command.get_subcommands().for_each(walk);
-        }
-        walk(&Cli::command());
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! What can be typed after `authctl agent`.
+//! The arguments of `authctl agent`.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use crate::model::parse_duration;
 pub enum AgentCommand {
     /// Run in the foreground, as a service manager starts it
     Run(AgentRun),
-    /// Start in the background; the agent is ready when this returns
+    /// Start in the background, and return once the agent accepts connections
     Start(AgentStart),
-    /// Stop, once what is under way has ended
+    /// Stop, after running refreshes have finished
     Stop,
-    /// Tell whether an agent runs here, and how it is
+    /// Show whether the agent is running, and its state
     Status,
-    /// Lock: nothing is handed out until it is unlocked
+    /// Lock, so that no token is issued until the agent is unlocked
     Lock(AgentLock),
-    /// Unlock
+    /// Unlock with the passphrase
     Unlock(AgentUnlock),
-    /// Show which process got which profile's token, and when
+    /// Show which process got a token of which profile, and when
     Log,
-    /// Install the service that starts the agent when its socket is first used
+    /// Install a user service that starts the agent when its socket is first used
     Install(AgentInstall),
-    /// Remove that service
+    /// Remove the user service
     Uninstall,
 }
 
@@ -35,10 +35,10 @@ pub enum AgentCommand {
   curl                         --unix-socket \"$XDG_RUNTIME_DIR/authctl/agent.sock\" http://authctl/v1/token/work
                         /v1/openapi.json on it describes all that is answered.")]
 pub struct AgentRun {
-    /// Tell on the desktop when a session has ended
+    /// Show a desktop notification when a session needs a login
     #[arg(long)]
     pub notify: bool,
-    /// Leave the terminal, and tell on stdout when requests are answered
+    /// Detach from the terminal, and report on stdout once connections are accepted
     #[arg(long, hide = true)]
     pub detach: bool,
 }
@@ -46,7 +46,7 @@ pub struct AgentRun {
 /// `authctl agent start`
 #[derive(Debug, Args)]
 pub struct AgentStart {
-    /// Tell on the desktop when a session has ended
+    /// Show a desktop notification when a session needs a login
     #[arg(long)]
     pub notify: bool,
 }
@@ -54,10 +54,10 @@ pub struct AgentStart {
 /// `authctl agent lock`
 #[derive(Debug, Args)]
 pub struct AgentLock {
-    /// Lock whenever no token was asked for during this time, instead of now; 0 no longer
+    /// Lock after this long without a request for a token, instead of now; 0s turns it off
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub after: Option<Duration>,
-    /// Read the passphrase from stdin, as its first line
+    /// Read the passphrase from the first line of stdin
     #[arg(long)]
     pub passphrase_stdin: bool,
 }
@@ -65,7 +65,7 @@ pub struct AgentLock {
 /// `authctl agent unlock`
 #[derive(Debug, Args)]
 pub struct AgentUnlock {
-    /// Read the passphrase from stdin, as its first line
+    /// Read the passphrase from the first line of stdin
     #[arg(long)]
     pub passphrase_stdin: bool,
 }
@@ -73,7 +73,7 @@ pub struct AgentUnlock {
 /// `authctl agent install`
 #[derive(Debug, Args)]
 pub struct AgentInstall {
-    /// Only show what would be written
+    /// Print the files instead of writing them
     #[arg(long)]
     pub print: bool,
 }

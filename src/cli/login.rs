@@ -1,4 +1,4 @@
-//! What can be typed after `authctl login`.
+//! The arguments of `authctl login`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,74 +8,73 @@ use clap::{ArgGroup, Args};
 use super::settings::SettingArgs;
 use crate::model::{Grant, ProfileName, parse_duration};
 
-/// What a user name and a password are no part of.
+/// The options that choose a grant without user name and password.
 const OTHER_GRANTS: [&str; 5] = ["browser", "device", "client_credentials", "with_token", "no_browser"];
 
 /// `authctl login`
 #[derive(Debug, Args)]
 #[command(
     group = ArgGroup::new("how").args(["browser", "device", "password", "client_credentials", "with_token", "no_browser"]),
-    after_help = "No secret is ever taken from the command line: passwords and client secrets are asked for, or read from \
-                  stdin.\n\nExamples:\n  authctl login work --issuer https://issuer.example --client-id my-cli\n  \
-                  authctl login                       # again, as configured\n  \
+    after_help = "Passwords and client secrets are prompted for or read from stdin, never taken from arguments.\n\nExamples:\n  authctl login work --issuer https://issuer.example --client-id my-cli\n  \
+                  authctl login work\n  \
                   authctl login ci --client-credentials --client-secret-stdin < secret\n  \
                   authctl login api --issuer https://api.example --login-endpoint https://api.example/login"
 )]
 pub struct Login {
-    /// The profile to log in to; it is created if `--issuer` or `--provider` is given
+    /// Profile to log in to; created if --issuer or --provider is given
     pub profile: Option<ProfileName>,
-    /// Sign in with the browser on this machine (authorization code with PKCE); the default
+    /// Log in with the browser on this machine (authorization code with PKCE); the default
     #[arg(long)]
     pub browser: bool,
-    /// Sign in with a browser elsewhere: show a URL and a code (RFC 8628)
+    /// Log in with a browser on another device: print a URL and a code (RFC 8628)
     #[arg(long)]
     pub device: bool,
-    /// Sign in with user name and password, asked for here
+    /// Log in with a user name and a password, prompted for
     #[arg(long)]
     pub password: bool,
-    /// Sign in as the client itself
+    /// Log in as the client itself (client credentials)
     #[arg(long)]
     pub client_credentials: bool,
-    /// Take a token response (JSON) or a bare JWT from stdin
+    /// Read a token response (JSON) or a JWT from stdin
     #[arg(long)]
     pub with_token: bool,
-    /// Print the sign-in URL, and take the address that the browser ends at
+    /// Print the URL to open, and prompt for the address that the browser is redirected to
     #[arg(long)]
     pub no_browser: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub settings: SettingArgs,
-    /// Read the client's secret from stdin, as its first line
+    /// Read the client secret from the first line of stdin
     #[arg(long)]
     pub client_secret_stdin: bool,
-    /// The user name for `--password`; asked for otherwise
+    /// Log in with this user name instead of prompting for one
     #[arg(long, value_name = "NAME", conflicts_with_all = OTHER_GRANTS)]
     pub username: Option<String>,
-    /// Read the password from stdin, as a line of its own
+    /// Read the password from a line of stdin
     #[arg(long, conflicts_with_all = OTHER_GRANTS)]
     pub password_stdin: bool,
-    /// Ask for a level of authentication (`acr_values`)
+    /// Request one of these authentication context classes, separated by spaces (`acr_values`)
     #[arg(long, value_name = "VALUES")]
     pub acr_values: Option<String>,
-    /// Ask the issuer to prompt: none, login, consent or select_account
+    /// Request this prompt of the issuer: none, login, consent or select_account
     #[arg(long, value_name = "PROMPT")]
     pub prompt: Option<String>,
-    /// Tell the issuer whom to expect
+    /// Suggest this user to the issuer (`login_hint`)
     #[arg(long, value_name = "NAME")]
     pub login_hint: Option<String>,
-    /// Require that the user signed in within this time; the issuer asks again otherwise (`max_age`)
+    /// Require that the user signed in no longer ago than this (`max_age`)
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub max_age: Option<Duration>,
-    /// Replace a session that belongs to somebody else without asking
+    /// Replace the session of another user without prompting
     #[arg(long)]
     pub replace: bool,
-    /// Trust the keys in this file and no others: a JWK Set or PEM public keys
+    /// Trust only the keys in this file: a JWK Set or PEM public keys
     #[arg(long, value_name = "FILE")]
     pub jwks: Option<PathBuf>,
 }
 
 impl Login {
-    /// The grant that an option names, if one does.
+    /// Returns the grant that an option chooses.
     #[must_use]
     pub fn grant(&self) -> Option<Grant> {
         if self.browser || self.no_browser {

@@ -1,5 +1,5 @@
-//! `.authctl.toml`: which profile is meant in a directory and below it. It names a profile and nothing else, so that a
-//! repository that was cloned cannot lead a login anywhere.
+//! `.authctl.toml`: the profile for a directory and those below it. The file can name a profile and nothing else, so that
+//! a cloned repository cannot send a login to another server.
 
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -15,76 +15,74 @@ use crate::ui::sanitize_for_terminal;
 /// The file's name.
 const NAME: &str = ".authctl.toml";
 
-/// What is longer was not written for authctl.
+/// A larger file is rejected: it was not written for authctl.
 const MAX_BYTES: u64 = 4096;
 
-/// The profile that the nearest `.authctl.toml` in `dir` or above names, and that file; `None` where there is none. What may
-/// not be looked at, as above a directory that another user has started this in, says nothing; nor does what somebody else
-/// has put where anybody may put files.
+/// Returns the profile that the nearest `.authctl.toml` in `dir` or above names, and the path of that file. A file that
+/// cannot be accessed is skipped, and so is another user's file in a directory that everybody can write to.
 ///
 /// # Errors
-/// [`ConfigError::Directory`] where the file holds anything but `profile = "NAME"`, or is another user's: what is meant is then not
-/// guessed.
+/// [`ConfigError::Directory`] where the file holds anything but `profile = "NAME"`, or belongs to another user.
 pub fn directory_profile(dir: &Path) -> Result<Option<(ProfileName, PathBuf)>, ConfigError> {
     for dir in dir.ancestors() {
         let path = dir.join(NAME);
-        let unusable = |what: &str| ConfigError::Directory { path: path.clone(), reason: what.to_owned() };
+        let unusable = |reason: &str| ConfigError::Directory { path: path.clone(), reason: reason.to_owned() };
         let failed = |error: io::Error| unusable(&error.to_string());
-        // Of a link this is its own owner, who decides where it leads.
+        // The owner of a symbolic link, not of its target: that user chooses the target.
         let owner = match std::fs::symlink_metadata(&path) {
             Ok(entry) => entry.uid(),
-            Err(e) if says_nothing(e.kind()) => continue,
+            Err(e) if is_inaccessible(e.kind()) => continue,
             Err(e) => return Err(failed(e)),
         };
         let us = rustix::process::geteuid().as_raw();
-        if !believed(owner, us) {
-            if anybody_may_write(dir) {
-                tracing::warn!("{} is another user's, and passed over", path.display());
+        if !is_trusted_owner(owner, us) {
+            if is_world_writable(dir) {
+                tracing::warn!("ignored {}: it belongs to another user", path.display());
                 continue;
             }
-            return Err(unusable("it is another user's"));
+            return Err(unusable("it belongs to another user"));
         }
-        return read(&path, us).map(|name| Some((name, path.clone()))).map_err(|what| unusable(&what));
+        return read(&path, us).map(|name| Some((name, path.clone()))).map_err(|reason| unusable(&reason));
     }
     Ok(None)
 }
 
-/// Whether there is no file, as far as can be told.
-fn says_nothing(kind: io::ErrorKind) -> bool {
+/// Whether the file is missing or cannot be accessed.
+fn is_inaccessible(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied)
 }
 
-/// Whether a directory is like `/tmp`.
-fn anybody_may_write(dir: &Path) -> bool {
+/// Whether every user can write to the directory, as to `/tmp`.
+fn is_world_writable(dir: &Path) -> bool {
     std::fs::metadata(dir).is_ok_and(|about| about.mode() & 0o002 != 0)
 }
 
-/// The profile that a file names, or what is wrong with it.
+/// Returns the profile that a file names, or the reason why it is rejected.
 fn read(path: &Path, us: u32) -> Result<ProfileName, String> {
     let (file, about) = regular_file::open(path, MAX_BYTES)?;
-    if !believed(about.uid(), us) {
-        return Err("it is another user's".to_owned());
+    if !is_trusted_owner(about.uid(), us) {
+        return Err("it belongs to another user".to_owned());
     }
     let mut text = String::new();
     file.take(MAX_BYTES).read_to_string(&mut text).map_err(|e| e.to_string())?;
-    named_in(&text)
+    parse_profile(&text)
 }
 
-/// Whether a file of `owner` is read for `us`: ours is, and the machine's.
-fn believed(owner: u32, us: u32) -> bool {
+/// Whether a file of `owner` is read for the user `us`: only that user's own files and root's are.
+fn is_trusted_owner(owner: u32, us: u32) -> bool {
     owner == us || owner == 0
 }
 
-fn named_in(text: &str) -> Result<ProfileName, String> {
-    // What is wrong with it is not quoted: it may be a link to a key or a password, which a log would then hold.
-    let wrong = || "it must say profile = \"NAME\"".to_owned();
-    let document: DocumentMut = text.parse().map_err(|_| wrong())?;
+fn parse_profile(text: &str) -> Result<ProfileName, String> {
+    // The text is not quoted: the file may be a link to a key or a password, which would end up in a log.
+    let invalid = || "expected profile = \"NAME\"".to_owned();
+    let document: DocumentMut = text.parse().map_err(|_| invalid())?;
     if let Some((key, _)) = document.iter().find(|(key, _)| *key != "profile") {
-        return Err(format!("it may say a profile and nothing else, and says `{}`", sanitize_for_terminal(key, 40)));
+        return Err(format!("unexpected key `{}` (only `profile` is allowed)", sanitize_for_terminal(key, 40)));
     }
     match document.get("profile").and_then(toml_edit::Item::as_str) {
         Some(name) => name.parse().map_err(|e: InvalidProfileName| e.to_string()),
-        None => Err(wrong()),
+        None => Err(invalid()),
     }
 }
 
@@ -94,24 +92,24 @@ mod tests {
 
     use super::*;
 
-    fn said(dir: &Path) -> Result<Option<String>, String> {
+    fn named_profile(dir: &Path) -> Result<Option<String>, String> {
         directory_profile(dir).map(|name| name.map(|(name, _)| name.to_string())).map_err(|e| e.to_string())
     }
 
     #[test]
-    fn the_nearest_one_counts() {
+    fn the_nearest_file_names_the_profile() {
         let dir = tempfile::tempdir().expect("tempdir");
         let below = dir.path().join("a/b");
         std::fs::create_dir_all(&below).expect("made");
         std::fs::write(dir.path().join(NAME), "# ours\nprofile = \"outer\"\n").expect("written");
-        assert_eq!(said(&below), Ok(Some("outer".into())));
+        assert_eq!(named_profile(&below), Ok(Some("outer".into())));
         std::fs::write(dir.path().join("a").join(NAME), "profile = \"inner\"").expect("written");
-        assert_eq!(said(&below), Ok(Some("inner".into())));
-        assert_eq!(said(dir.path()), Ok(Some("outer".into())));
+        assert_eq!(named_profile(&below), Ok(Some("inner".into())));
+        assert_eq!(named_profile(dir.path()), Ok(Some("outer".into())));
     }
 
     #[test]
-    fn it_says_a_profile_and_nothing_else() {
+    fn anything_but_a_profile_is_rejected() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join(NAME);
         for (text, word) in [
@@ -120,59 +118,64 @@ mod tests {
             ("profile = 1", "profile ="),
             ("", "profile ="),
             ("profile = \"../x\"", "../x"),
-            ("profile =", "must say"),
+            ("profile =", "expected profile"),
         ] {
             std::fs::write(&path, text).expect("written");
-            let error = said(dir.path()).expect_err(text);
+            let error = named_profile(dir.path()).expect_err(text);
             assert!(error.contains(word), "{text}: {error}");
         }
         std::fs::write(&path, format!("profile = \"a\"\n{}", "#".repeat(5000))).expect("written");
-        assert!(said(dir.path()).expect_err("long").contains("larger than 4 KiB"));
+        assert!(named_profile(dir.path()).expect_err("long").contains("larger than 4 KiB"));
     }
 
     #[test]
-    fn another_users_file_is_not_believed() {
-        assert!(believed(1000, 1000) && believed(0, 1000) && !believed(1001, 1000) && !believed(1000, 0));
-        // Where the tests may give a file away, it is tried.
+    fn another_users_file_is_rejected_or_ignored() {
+        assert!(
+            is_trusted_owner(1000, 1000)
+                && is_trusted_owner(0, 1000)
+                && !is_trusted_owner(1001, 1000)
+                && !is_trusted_owner(1000, 0)
+        );
+        // Only root can change the owner of a file.
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join(NAME);
         std::fs::write(&path, "profile = \"a\"").expect("written");
         if std::os::unix::fs::chown(&path, Some(4711), None).is_ok() {
-            assert!(said(dir.path()).expect_err("another's").contains("another user's"));
-            // Where anybody may put files, as in /tmp, nobody else can stop what is done below, nor lead it anywhere.
+            assert!(named_profile(dir.path()).expect_err("another's").contains("another user"));
+            // In a directory like /tmp another user's file neither blocks a command nor chooses its profile.
             std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o1777)).expect("chmod");
-            assert_eq!(said(dir.path()), Ok(None));
+            assert_eq!(named_profile(dir.path()), Ok(None));
             std::fs::remove_file(&path).expect("removed");
             let ours = dir.path().join("ours");
             std::fs::write(&ours, "profile = \"ours\"").expect("written");
             std::os::unix::fs::symlink(&ours, &path).expect("linked");
-            assert_eq!(said(dir.path()), Ok(Some("ours".into())));
+            assert_eq!(named_profile(dir.path()), Ok(Some("ours".into())));
             std::os::unix::fs::lchown(&path, Some(4711), None).expect("given away");
-            assert_eq!(said(dir.path()), Ok(None), "a link of another's to a file of ours");
+            assert_eq!(named_profile(dir.path()), Ok(None), "another user's link to our file");
         }
     }
 
     #[test]
-    fn a_link_to_a_secret_is_not_quoted() {
+    fn contents_of_a_rejected_file_are_not_quoted() {
         let dir = tempfile::tempdir().expect("tempdir");
         let secret = dir.path().join("secret");
         std::os::unix::fs::symlink(&secret, dir.path().join(NAME)).expect("linked");
         for text in ["AGE-SECRET-KEY-1HUNTER2\n", "PASSWORD=hunter2\n", "machine a login b password hunter2\n"] {
             std::fs::write(&secret, text).expect("written");
-            let error = said(dir.path()).expect_err(text);
+            let error = named_profile(dir.path()).expect_err(text);
             assert!(error.contains("profile =") && !error.to_lowercase().contains("hunter2"), "{error}");
         }
     }
 
     #[test]
-    fn a_pipe_that_nobody_writes_to_is_not_waited_for() {
+    fn a_pipe_is_rejected_without_waiting_for_a_writer() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join(NAME);
         assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let dir = dir.path().to_owned();
-        std::thread::spawn(move || tell.send(said(&dir)));
-        let error = told.recv_timeout(std::time::Duration::from_secs(10)).expect("an answer").expect_err("a pipe");
+        std::thread::spawn(move || sender.send(named_profile(&dir)));
+        let error = receiver.recv_timeout(std::time::Duration::from_secs(10)).expect("a result").expect_err("a pipe");
         assert!(error.contains("not a regular file"), "{error}");
     }
 }

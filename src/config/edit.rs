@@ -28,7 +28,7 @@ pub fn save(path: &Path, profile: &Profile) -> Result<(), ConfigError> {
     })
 }
 
-/// Makes sure that the file can be written, as far as that can be known beforehand.
+/// Checks that the file can be written, before a login starts.
 ///
 /// # Errors
 /// [`ConfigError::Io`].
@@ -99,7 +99,7 @@ fn change(
     let mut document = document(&text, path)?;
     edit(&mut document, &before)?;
     let text = document.to_string();
-    // What was written must be readable: a file that authctl refuses afterwards would lock its user out.
+    // Every command would fail if the new text were invalid.
     Config::parse(&text, path)?;
     replace(path, &text).map_err(|source| ConfigError::Io { path: path.to_owned(), source })
 }
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_saved_comes_back_and_comments_stay() {
+    fn a_saved_profile_reads_back_and_comments_stay() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("deep/config.toml");
         save(&path, &profile("work")).expect("saved");
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_is_left_alone() {
+    fn an_invalid_file_is_not_changed() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("config.toml");
         fs::write(&path, "profiles = [").expect("written");
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn renaming_and_removing_carry_the_default_along() {
+    fn the_default_follows_a_rename_and_ends_with_a_removal() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("config.toml");
         save(&path, &profile("work")).expect("saved");

@@ -1,4 +1,4 @@
-//! A session: all that a login leaves behind for a profile, and its form in a store.
+//! A session: what a login stores for a profile, and its stored form.
 
 use std::io::Write as _;
 
@@ -8,29 +8,29 @@ use super::{ErrorCode, Grant, IssuerUrl, TokenSet};
 use crate::clock::UnixTime;
 use crate::secret::{Secret, SecretBytes};
 
-/// Which writing of a session this is. A refresh commits only over the generation that it read.
+/// The version of a stored session. A refresh is stored only over the generation that it read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Generation {
-    /// Drawn at random at each login, so that two logins are never taken for each other.
+    /// Random for each login, so that two logins are never confused.
     pub login: String,
-    /// Counts the refreshes since that login.
+    /// The number of refreshes since that login.
     pub number: u64,
 }
 
 impl Generation {
-    /// The generation that a refresh of this one writes.
+    /// Returns the generation that a refresh of this one stores.
     #[must_use]
     pub fn next(&self) -> Self {
         Self { login: self.login.clone(), number: self.number.saturating_add(1) }
     }
 }
 
-/// Who a session belongs to, from a verified ID token or userinfo, else from the access token's own claims.
+/// The user of a session, from a verified ID token or userinfo, else from the claims of the access token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subject {
     /// The `sub` claim, unique at its issuer.
     pub sub: String,
-    /// A name for people: `preferred_username`, `email` or `name`.
+    /// A display name: `preferred_username`, `email` or `name`.
     pub name: Option<String>,
 }
 
@@ -81,43 +81,43 @@ impl TokenTarget {
     }
 }
 
-/// A token got from the same session for another audience, scope or resource.
+/// A token of the same session for another audience, scope or resource.
 #[derive(Clone, Debug)]
 pub struct AnotherToken {
-    /// What it was asked for.
+    /// The request it was issued for.
     pub asked: TokenTarget,
     /// The token. Never holds a refresh token: that is the session's own.
     pub tokens: TokenSet,
 }
 
-/// What a login leaves behind.
+/// A session as stored.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// Which writing this is.
+    /// The version of the session.
     pub generation: Generation,
-    /// The issuer that gave it. A profile that names another issuer does not use it.
+    /// The issuer of the tokens. A profile with another issuer does not use the session.
     pub issuer: IssuerUrl,
-    /// The client it was given to.
+    /// The client that the tokens were issued to.
     pub client_id: String,
-    /// How it was got, which says how it is refreshed.
+    /// The grant of the login, which decides how the session is refreshed.
     pub grant: Grant,
-    /// Whose it is, where known.
+    /// The user, if known.
     pub subject: Option<Subject>,
     /// The tokens for the profile's own request.
     pub tokens: TokenSet,
-    /// Tokens for other requests, the latest last; at most [`Session::MAX_OTHERS`].
+    /// Tokens for other requests, the newest last; at most [`Session::MAX_OTHERS`].
     pub others: Vec<AnotherToken>,
     /// A confidential client's secret.
     pub client_secret: Option<Secret>,
-    /// The resources that the login asked for (RFC 8707): a refresh token is good for these alone. Empty where it named
-    /// none, which leaves it to the issuer.
+    /// The resources that the login requested (RFC 8707), to which the refresh token is limited. Empty if it requested
+    /// none; the issuer then decides.
     pub resources: Vec<String>,
-    /// When the login was.
+    /// When the login finished.
     pub logged_in_at: UnixTime,
     /// When it was last refreshed.
     pub refreshed_at: Option<UnixTime>,
-    /// Set before a refresh token is sent and cleared once the reply is stored: where it is found set, nobody knows
-    /// whether the issuer has spent the token.
+    /// Set before a refresh token is sent, and cleared once the response is stored. While it is set, the issuer may or may
+    /// not have used the token up.
     pub refreshing_since: Option<UnixTime>,
     /// The last refresh that failed since the last that did not.
     pub last_failure: Option<RefreshFailure>,
@@ -125,7 +125,7 @@ pub struct Session {
     pub ended: Option<RefreshFailure>,
 }
 
-/// A stored session that cannot be read. Says where, never what.
+/// A stored session that cannot be read. The error has the position, never the contents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionFormatError {
     /// Written by a version of authctl that this one does not know.
@@ -252,10 +252,10 @@ impl From<TokensIn> for TokenSet {
 }
 
 impl Session {
-    /// How many tokens for other requests are kept; the oldest goes first.
+    /// How many tokens for other requests are stored; the oldest is dropped first.
     pub const MAX_OTHERS: usize = 32;
 
-    /// The stored form: JSON, with its version first.
+    /// Returns the stored form: JSON, with its version first.
     #[must_use]
     pub fn to_stored(&self) -> SecretBytes {
         let out = Out {
@@ -322,7 +322,7 @@ impl Session {
         })
     }
 
-    /// The token kept for `asked`: the session's own, or another; `None` where there is none yet.
+    /// Returns the stored token for `asked`: the session's own or another; `None` if there is none.
     #[must_use]
     pub fn token_for(&self, asked: &TokenTarget) -> Option<&TokenSet> {
         if asked.is_plain() {
@@ -342,15 +342,15 @@ impl Session {
         request
     }
 
-    /// A resource among those `asked` for that the login did not name, where it named some.
+    /// Returns a resource of `asked` that the login did not request, if the login requested any.
     #[must_use]
     pub fn not_granted<'a>(&self, asked: &'a TokenTarget) -> Option<&'a str> {
         let granted = |resource: &String| self.resources.is_empty() || self.resources.contains(resource);
         asked.resources.iter().find(|resource| !granted(resource)).map(String::as_str)
     }
 
-    /// Whether a new access token can be had without anybody logging in. A client by itself asks again with its secret, or
-    /// with its key, which is not kept here.
+    /// Whether a new access token can be requested without a login. A client logs in again by itself with its secret, or
+    /// with its key, which is not part of the session.
     #[must_use]
     pub fn can_refresh(&self) -> bool {
         self.ended.is_none()
@@ -362,86 +362,4 @@ impl Session {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn session() -> Session {
-        let tokens = TokenSet {
-            access_token: Secret::new("AT\"\\".into()),
-            token_type: "Bearer".into(),
-            refresh_token: Some(Secret::new("RT".into())),
-            id_token: None,
-            obtained_at: UnixTime(100),
-            expires_at: Some(UnixTime(400)),
-            scope: Some("openid".into()),
-        };
-        let asked = TokenTarget { audience: Some("api".into()), ..TokenTarget::default() };
-        Session {
-            generation: Generation { login: "a1".into(), number: 7 },
-            issuer: "https://a.example".parse().expect("valid"),
-            client_id: "cli".into(),
-            grant: Grant::Device,
-            subject: Some(Subject { sub: "1".into(), name: None }),
-            others: vec![AnotherToken { asked, tokens: TokenSet { refresh_token: None, ..tokens.clone() } }],
-            tokens,
-            client_secret: None,
-            resources: Vec::new(),
-            logged_in_at: UnixTime(100),
-            refreshed_at: None,
-            refreshing_since: Some(UnixTime(5)),
-            last_failure: None,
-            ended: None,
-        }
-    }
-
-    #[test]
-    fn the_stored_form_is_pinned() {
-        let stored = session().to_stored();
-        let text = std::str::from_utf8(stored.expose()).expect("JSON is UTF-8");
-        assert_eq!(
-            text,
-            r#"{"format":1,"generation":{"login":"a1","number":7},"issuer":"https://a.example","client_id":"cli","grant":"device","subject":{"sub":"1","name":null},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":"RT","id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"},"others":[{"asked":{"audience":"api","scopes":[],"resources":[]},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":null,"id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"}}],"client_secret":null,"logged_in_at":100,"refreshed_at":null,"refreshing_since":5,"last_failure":null,"ended":null}"#
-        );
-    }
-
-    #[test]
-    fn what_is_stored_comes_back() {
-        let stored = session().to_stored();
-        let back = Session::from_stored(&stored).expect("readable");
-        assert_eq!(back.to_stored().expose(), stored.expose());
-    }
-
-    #[test]
-    fn a_login_for_one_resource_is_refreshed_for_it() {
-        let read = |stored: &SecretBytes| Session::from_stored(stored).expect("readable");
-        let plain = TokenTarget::default();
-        let other = TokenTarget { resources: vec!["https://b.example".into()], ..TokenTarget::default() };
-        let scoped = TokenTarget { scopes: vec!["read".into()], ..TokenTarget::default() };
-        let mut session = read(&session().to_stored());
-        assert_eq!((session.request_for(&plain), session.not_granted(&other)), (plain.clone(), None), "none was named");
-
-        session.resources = vec!["https://a.example".into()];
-        let mut session = read(&session.to_stored());
-        assert_eq!(session.request_for(&plain).resources, session.resources);
-        assert_eq!(session.request_for(&scoped), TokenTarget { resources: session.resources.clone(), ..scoped });
-        assert_eq!(
-            (session.request_for(&other), session.not_granted(&other)),
-            (other.clone(), Some("https://b.example"))
-        );
-        let audience = TokenTarget { audience: Some("api".into()), ..TokenTarget::default() };
-        assert_eq!(session.request_for(&audience), audience);
-
-        session.resources.push("https://b.example".into());
-        assert_eq!((session.request_for(&plain), session.not_granted(&other)), (plain, None), "the issuer chooses");
-    }
-
-    #[test]
-    fn damage_is_told_without_quoting() {
-        let stored = session().to_stored();
-        let cut = SecretBytes::new(stored.expose()[..stored.expose().len() / 2].to_vec());
-        let error = Session::from_stored(&cut).expect_err("cut short").to_string();
-        assert!(error.starts_with("the stored session is damaged at line 1"), "{error}");
-        let newer = SecretBytes::new(br#"{"format":2}"#.to_vec());
-        assert_eq!(Session::from_stored(&newer).err(), Some(SessionFormatError::Version(2)));
-    }
-}
+mod tests;

@@ -74,15 +74,11 @@ fn a_directory_names_nothing_but_a_profile() {
     let home = accounts(&issuer);
     let file = home.path().join(".authctl.toml");
     for (text, word, next) in [
-        (
-            "profile = \"play\"\nissuer = \"https://evil.example\"\n",
-            "nothing else, and says `issuer`",
-            "AUTHCTL_PROFILE",
-        ),
+        ("profile = \"play\"\nissuer = \"https://evil.example\"\n", "unexpected key `issuer`", "AUTHCTL_PROFILE"),
         ("[profiles.work]\nissuer = \"https://evil.example\"\n", "profiles", "AUTHCTL_PROFILE"),
         ("profile = \"no body\"\n", "no body", "AUTHCTL_PROFILE"),
         ("profile = \"nobody\"\n", "unknown profile `nobody`", "authctl profile list"),
-        ("profile = [", "must say", "AUTHCTL_PROFILE"),
+        ("profile = [", "expected profile", "AUTHCTL_PROFILE"),
     ] {
         fs::write(&file, text).unwrap();
         for args in [&["token"][..], &["verify"], &["profile", "show"], &["logout"], &["login", "--device"]] {

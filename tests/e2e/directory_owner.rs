@@ -25,7 +25,7 @@ fn unreadable_directories_of_another_user_are_skipped() {
     std::fs::set_permissions(closed.path(), Permissions::from_mode(0o755)).expect("opened");
     std::os::unix::fs::chown(closed.path().join(PROFILE_FILE), Some(4711), None).expect("given away");
     let refused = run(&["token"]).expect_err("whose word counts is not guessed");
-    assert!(refused.contains("another user's") && refused.contains("AUTHCTL_PROFILE"), "{refused}");
+    assert!(refused.contains("another user") && refused.contains("AUTHCTL_PROFILE"), "{refused}");
     run(&["token", "work"]).expect("a token");
     // A profile file in a directory that everyone can write to is ignored.
     std::fs::set_permissions(closed.path(), Permissions::from_mode(0o1777)).expect("opened");

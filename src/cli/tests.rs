@@ -1,0 +1,40 @@
+use super::*;
+use clap::CommandFactory as _;
+
+#[test]
+fn definition_passes_the_checks_of_clap() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn shortcut_parses_token_as_the_full_definition_does() {
+    let args = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    for words in [&["authctl", "token"][..], &["authctl", "token", "work"]] {
+        let parsed = Cli::try_parse_from(words).expect("parsed");
+        assert_eq!(format!("{:?}", Cli::usual(&args(words)).expect("usual")), format!("{parsed:?}"));
+    }
+    for words in [
+        &["authctl"][..],
+        &["authctl", "token", "--json"],
+        &["authctl", "token", "-h"],
+        &["authctl", "token", "a", "b"],
+        &["authctl", "status"],
+        &["authctl", "token", "--"],
+    ] {
+        assert!(Cli::usual(&args(words)).is_none(), "{words:?}");
+    }
+}
+
+#[test]
+fn no_option_takes_a_secret() {
+    fn walk(command: &clap::Command) {
+        for arg in command.get_arguments() {
+            let takes_text = arg.get_action().takes_values();
+            let name = arg.get_id().as_str();
+            let is_secret = name.contains("secret") || name.contains("password") && name != "password_field";
+            assert!(!(takes_text && is_secret), "{name}");
+        }
+        command.get_subcommands().for_each(walk);
+    }
+    walk(&Cli::command());
+}

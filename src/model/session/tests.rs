@@ -1,0 +1,78 @@
+use super::*;
+
+fn session() -> Session {
+    let tokens = TokenSet {
+        access_token: Secret::new("AT\"\\".into()),
+        token_type: "Bearer".into(),
+        refresh_token: Some(Secret::new("RT".into())),
+        id_token: None,
+        obtained_at: UnixTime(100),
+        expires_at: Some(UnixTime(400)),
+        scope: Some("openid".into()),
+    };
+    let asked = TokenTarget { audience: Some("api".into()), ..TokenTarget::default() };
+    Session {
+        generation: Generation { login: "a1".into(), number: 7 },
+        issuer: "https://a.example".parse().expect("valid"),
+        client_id: "cli".into(),
+        grant: Grant::Device,
+        subject: Some(Subject { sub: "1".into(), name: None }),
+        others: vec![AnotherToken { asked, tokens: TokenSet { refresh_token: None, ..tokens.clone() } }],
+        tokens,
+        client_secret: None,
+        resources: Vec::new(),
+        logged_in_at: UnixTime(100),
+        refreshed_at: None,
+        refreshing_since: Some(UnixTime(5)),
+        last_failure: None,
+        ended: None,
+    }
+}
+
+#[test]
+fn stored_form_is_pinned() {
+    let stored = session().to_stored();
+    let text = std::str::from_utf8(stored.expose()).expect("JSON is UTF-8");
+    assert_eq!(
+        text,
+        r#"{"format":1,"generation":{"login":"a1","number":7},"issuer":"https://a.example","client_id":"cli","grant":"device","subject":{"sub":"1","name":null},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":"RT","id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"},"others":[{"asked":{"audience":"api","scopes":[],"resources":[]},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":null,"id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"}}],"client_secret":null,"logged_in_at":100,"refreshed_at":null,"refreshing_since":5,"last_failure":null,"ended":null}"#
+    );
+}
+
+#[test]
+fn stored_session_reads_back() {
+    let stored = session().to_stored();
+    let back = Session::from_stored(&stored).expect("readable");
+    assert_eq!(back.to_stored().expose(), stored.expose());
+}
+
+#[test]
+fn a_login_for_one_resource_is_refreshed_for_it() {
+    let read = |stored: &SecretBytes| Session::from_stored(stored).expect("readable");
+    let plain = TokenTarget::default();
+    let other = TokenTarget { resources: vec!["https://b.example".into()], ..TokenTarget::default() };
+    let scoped = TokenTarget { scopes: vec!["read".into()], ..TokenTarget::default() };
+    let mut session = read(&session().to_stored());
+    assert_eq!((session.request_for(&plain), session.not_granted(&other)), (plain.clone(), None), "none was named");
+
+    session.resources = vec!["https://a.example".into()];
+    let mut session = read(&session.to_stored());
+    assert_eq!(session.request_for(&plain).resources, session.resources);
+    assert_eq!(session.request_for(&scoped), TokenTarget { resources: session.resources.clone(), ..scoped });
+    assert_eq!((session.request_for(&other), session.not_granted(&other)), (other.clone(), Some("https://b.example")));
+    let audience = TokenTarget { audience: Some("api".into()), ..TokenTarget::default() };
+    assert_eq!(session.request_for(&audience), audience);
+
+    session.resources.push("https://b.example".into());
+    assert_eq!((session.request_for(&plain), session.not_granted(&other)), (plain, None), "the issuer chooses");
+}
+
+#[test]
+fn a_damaged_session_is_reported_without_its_contents() {
+    let stored = session().to_stored();
+    let cut = SecretBytes::new(stored.expose()[..stored.expose().len() / 2].to_vec());
+    let error = Session::from_stored(&cut).expect_err("cut short").to_string();
+    assert!(error.starts_with("the stored session is damaged at line 1"), "{error}");
+    let newer = SecretBytes::new(br#"{"format":2}"#.to_vec());
+    assert_eq!(Session::from_stored(&newer).err(), Some(SessionFormatError::Version(2)));
+}
