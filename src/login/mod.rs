@@ -173,7 +173,7 @@ impl LoginService {
         let mut previous = self.previous_session(&plan.profile).await?;
         client::require_secret(user, &plan.profile, grant, previous.as_ref(), &supplied)?;
         let _login_lock = if matches!(grant, Grant::Browser | Grant::Device) {
-            let (lock, waited) = LoginLock::acquire(&self.paths, &*self.sessions, &plan.profile.name, user).await?;
+            let (lock, waited) = LoginLock::acquire(&self.paths, &self.sessions, &plan.profile.name, user).await?;
             if waited {
                 let current = self.plan(request)?;
                 if let Some((profile, session)) = self.joinable(args, &plan, &current.config, previous.as_ref()).await?
