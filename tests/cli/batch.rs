@@ -1,4 +1,4 @@
-//! `verify - --batch`: a verdict for each line, in order and without delay, with limits; and `--explain`.
+//! `verify - --batch` (order, latency, back pressure, invalid lines) and `verify --explain`.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::Stdio;
@@ -32,61 +32,61 @@ impl Bench {
         self.signer.token(json!({"jti": number.to_string()}))
     }
 
-    /// Runs it to its end, the lines coming from a file: there may be more than pipes hold.
+    /// Verifies `lines` as a batch. They are read from a file because they may exceed a pipe's capacity.
     fn run(&self, lines: &str) -> CommandOutput {
         let file = self.home.path().join("tokens");
         std::fs::write(&file, lines).expect("written");
         let mut command = self.home.command(&self.args());
         let stdin = std::fs::File::open(&file).expect("opened");
         let child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        self.home.finish(child.expect("it starts"), &self.args())
+        self.home.finish(child.expect("spawned"), &self.args())
     }
 }
 
 #[track_caller]
-fn answers(ran: &CommandOutput) -> Vec<Value> {
+fn verdicts(ran: &CommandOutput) -> Vec<Value> {
     ran.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 #[test]
 fn verdicts_are_printed_in_the_order_of_the_lines() {
     let bench = Bench::new();
-    // Some are long, some are nonsense: none overtakes another.
+    // Long and invalid lines take more and less time to verify than the others.
     let line = |number: usize| match number % 7 {
-        0 => "nonsense".to_owned(),
+        0 => "invalid".to_owned(),
         3 => bench.signer.token(json!({"jti": number.to_string(), "pad": "x".repeat(100_000)})),
         _ => bench.token(number),
     };
     let lines: String = (0..2000).map(|number| line(number) + "\n").collect();
     let ran = bench.run(&lines).exits(4);
-    let answers = answers(&ran);
-    assert_eq!(answers.len(), 2000);
-    for (number, answer) in answers.iter().enumerate() {
+    let verdicts = verdicts(&ran);
+    assert_eq!(verdicts.len(), 2000);
+    for (number, verdict) in verdicts.iter().enumerate() {
         let expected = if number % 7 == 0 { Value::Null } else { number.to_string().into() };
-        assert_eq!(answer["claims"]["jti"], expected, "line {number}");
+        assert_eq!(verdict["claims"]["jti"], expected, "line {number}");
     }
 }
 
 #[test]
-fn single_line_gets_its_verdict_at_once() {
+fn verdict_is_printed_while_stdin_is_open() {
     let bench = Bench::new();
     let mut command = bench.home.command(&bench.args());
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawned");
     let mut stdin = child.stdin.take().expect("piped");
     let (sender, lines) = mpsc::channel();
     let stdout = BufReader::new(child.stdout.take().expect("piped"));
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
     for number in 0..20 {
-        // Half a line is no line.
+        // A partial line must not be verified.
         let token = bench.token(number);
         stdin.write_all(&token.as_bytes()[..10]).expect("sent");
         stdin.write_all(format!("{}\n", &token[10..]).as_bytes()).expect("sent");
-        let answer = lines.recv_timeout(Duration::from_secs(20)).expect("an answer, though the input goes on");
-        let answer: Value = serde_json::from_str(&answer).expect("JSON");
-        assert_eq!(answer["claims"]["jti"], number.to_string());
+        let verdict = lines.recv_timeout(Duration::from_secs(20)).expect("a verdict while stdin is open");
+        let verdict: Value = serde_json::from_str(&verdict).expect("JSON");
+        assert_eq!(verdict["claims"]["jti"], number.to_string());
     }
     drop(stdin);
-    assert!(child.wait().expect("it ends").success());
+    assert!(child.wait().expect("exited").success());
 }
 
 #[test]
@@ -96,29 +96,30 @@ fn each_line_is_verified_at_the_time_it_arrives() {
     home.log_in_as("other", &issuer, "other");
     let token = home.token("work");
     let mut command = home.command(&["verify", "-", "--profile", "other", "--batch", "--leeway", "0s"]);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawned");
     let mut stdin = child.stdin.take().expect("piped");
     let mut lines = crate::support::process::Lines::of(child.stdout.take().expect("piped"));
-    let mut decided = || -> Value {
+    let mut verify_line = || -> Value {
         stdin.write_all(format!("{token}\n").as_bytes()).expect("sent");
         serde_json::from_str(&lines.next().expect("a line")).expect("JSON")
     };
-    assert_eq!(decided()["valid"], true);
+    assert_eq!(verify_line()["valid"], true);
     home.run(&["logout", "work"]).exits(0);
-    let denied = crate::support::process::wait_until("the logout", || Some(decided()).filter(|v| v["valid"] == false));
+    let denied =
+        crate::support::process::wait_until("the logout", || Some(verify_line()).filter(|v| v["valid"] == false));
     assert_eq!(denied["reasons"][0]["code"], "revoked");
     drop(stdin);
-    assert_eq!(child.wait().expect("it ends").code(), Some(4));
+    assert_eq!(child.wait().expect("exited").code(), Some(4));
 }
 
 #[test]
-fn no_more_lines_are_read_while_verdicts_are_not_read() {
+fn batch_stops_reading_stdin_while_stdout_is_full() {
     let bench = Bench::new();
     let mut command = bench.home.command(&bench.args());
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawned");
     let mut stdin = child.stdin.take().expect("piped");
     let (token, lines) = (bench.token(1) + "\n", 200_000);
-    let whole = token.len() * lines;
+    let total = token.len() * lines;
     let (sender, sent) = mpsc::channel();
     let writer = std::thread::spawn(move || {
         for _ in 0..lines {
@@ -128,59 +129,59 @@ fn no_more_lines_are_read_while_verdicts_are_not_read() {
             let _ = sender.send(token.len());
         }
     });
-    // Until nothing more is taken for a while.
-    let mut taken = 0;
+    // Count the bytes written until a write blocks for two seconds.
+    let mut written = 0;
     while let Ok(length) = sent.recv_timeout(Duration::from_secs(2)) {
-        taken += length;
+        written += length;
     }
-    assert!(taken < whole, "all {whole} bytes were taken");
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it lives");
-    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
-    let most: u64 = most.trim().trim_end_matches(" kB").parse().expect("a number");
-    assert!(most < 64 * 1024, "{most} KiB for {taken} bytes");
-    // It goes on as soon as somebody reads.
+    assert!(written < total, "all {total} bytes were read");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("running");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("peak memory");
+    let peak: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
+    assert!(peak < 64 * 1024, "{peak} KiB for {written} bytes");
+    // Reading stdout unblocks the batch.
     let mut stdout = child.stdout.take().expect("piped");
     let mut all = Vec::new();
     stdout.read_to_end(&mut all).expect("read");
-    writer.join().expect("all is sent");
-    assert!(child.wait().expect("it ends").success());
+    writer.join().expect("all lines are written");
+    assert!(child.wait().expect("exited").success());
     assert_eq!(all.iter().filter(|byte| **byte == b'\n').count(), lines);
 }
 
 #[test]
-fn each_kind_of_line_gets_a_verdict() {
+fn empty_long_and_non_utf8_lines_get_verdicts() {
     let bench = Bench::new();
-    let good = bench.token(1);
+    let valid = bench.token(1);
     let long = "a".repeat(1024 * 1024 + 1);
-    let lines = format!("{good}\r\n\n  \n{long}\n{good}\n{}", bench.token(2));
+    let lines = format!("{valid}\r\n\n  \n{long}\n{valid}\n{}", bench.token(2));
     let ran = bench.run(&lines).exits(4);
-    let codes: Vec<Value> = answers(&ran)
+    let codes: Vec<Value> = verdicts(&ran)
         .into_iter()
-        .map(|answer| if answer["valid"] == true { true.into() } else { answer["reasons"][0]["code"].clone() })
+        .map(|verdict| if verdict["valid"] == true { true.into() } else { verdict["reasons"][0]["code"].clone() })
         .collect();
     let expected = json!([true, "opaque_token", "opaque_token", "malformed", true, true]);
     assert_eq!(Value::Array(codes), expected);
     assert_eq!(bench.run("").exits(0).stdout, "");
-    assert_eq!(answers(&bench.run(&good).exits(0)).len(), 1, "without an end of its line");
+    assert_eq!(verdicts(&bench.run(&valid).exits(0)).len(), 1, "a line without a line end");
     let mut child = bench.home.command(&bench.args());
-    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawned");
     child.stdin.take().expect("piped").write_all(b"\xff\xfe\n").expect("sent");
-    let output = child.wait_with_output().expect("it ends");
+    let output = child.wait_with_output().expect("exited");
     assert_eq!(output.status.code(), Some(4));
     assert!(String::from_utf8_lossy(&output.stdout).contains("not text"));
 }
 
 #[test]
-fn closed_stdout_ends_the_batch_without_an_error() {
+fn batch_exits_without_error_when_stdout_is_closed() {
     let bench = Bench::new();
     let mut command = bench.home.command(&bench.args());
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("it starts");
+    let mut child = command.spawn().expect("spawned");
     drop(child.stdout.take());
     let (mut stdin, token) = (child.stdin.take().expect("piped"), bench.token(1) + "\n");
-    // It ends though the input does not.
+    // The batch must exit although stdin is still open.
     while stdin.write_all(token.as_bytes()).is_ok() {}
-    let output = child.wait_with_output().expect("it ends");
+    let output = child.wait_with_output().expect("exited");
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
 }
 
@@ -190,9 +191,9 @@ fn explain_cannot_be_combined_with_batch() {
     bench.home.run(&[&bench.args()[..], &["--explain"]].concat()).exits(2);
 }
 
-/// Returns the check and the result of each line of an explanation.
+/// Returns the check and the outcome of each line of an explanation.
 #[track_caller]
-fn explained(bench: &Bench, token: &str, args: &[&str], code: i32) -> (Vec<(String, String)>, CommandOutput) {
+fn explain(bench: &Bench, token: &str, args: &[&str], code: i32) -> (Vec<(String, String)>, CommandOutput) {
     let all = [&bench.args()[..2], &bench.args()[3..], &["--explain"], args].concat();
     let ran = bench.home.run_with(&all, token).exits(code);
     let words = |line: &str| {
@@ -205,7 +206,7 @@ fn explained(bench: &Bench, token: &str, args: &[&str], code: i32) -> (Vec<(Stri
 #[test]
 fn explain_lists_the_checks_in_order() {
     let bench = Bench::new();
-    let (steps, ran) = explained(&bench, &bench.signer.token(json!({"scope": "a b"})), &["--scope", "a"], 0);
+    let (steps, ran) = explain(&bench, &bench.signer.token(json!({"scope": "a b"})), &["--scope", "a"], 0);
     let ok = |checks: &[&str]| checks.iter().map(|check| ((*check).to_owned(), "ok".to_owned())).collect::<Vec<_>>();
     let checks: Vec<_> = steps.iter().filter(|(_, outcome)| outcome == "ok").cloned().collect();
     let all =
@@ -217,38 +218,39 @@ fn explain_lists_the_checks_in_order() {
         assert!(ran.stdout.contains(word), "{word} in {}", ran.stdout);
     }
 
-    let bad = bench.signer.token(json!({"exp": 1, "iss": "https://evil.example"}));
-    let (steps, ran) = explained(&bench, &bad, &["--claim", "tenant=blue"], 4);
+    let denied_token = bench.signer.token(json!({"exp": 1, "iss": "https://evil.example"}));
+    let (steps, ran) = explain(&bench, &denied_token, &["--claim", "tenant=blue"], 4);
     let denied: Vec<&str> = steps.iter().filter(|(_, o)| o == "denied").map(|(check, _)| check.as_str()).collect();
     assert_eq!(denied, ["exp", "iss", "claim"], "{}", ran.stdout);
     assert!(ran.stderr.contains("token denied"), "{}", ran.stderr);
-    let signature = bad.rsplit('.').next().expect("a signature");
-    assert!(!ran.stdout.contains(signature) && !ran.stdout.contains(&bad));
+    let signature = denied_token.rsplit('.').next().expect("a signature");
+    assert!(!ran.stdout.contains(signature) && !ran.stdout.contains(&denied_token));
 
-    // What was wrong with the signature is told as what it was, and nothing after it.
+    // An invalid signature is reported at the check that failed, and later signature checks are skipped.
     let header = |changes: Value| crate::support::signing_keys::changed(json!({"alg": "EdDSA", "kid": "k"}), changes);
     let signed = |changes: Value| bench.signer.sign(&header(changes), &valid_claims(json!({})));
-    let ways = ["alg", "key", "signature"];
+    let signature_checks = ["alg", "key", "signature"];
     for (token, denied) in [
         (signed(json!({"alg": "none"})), 0),
         (signed(json!({"kid": "another"})), 1),
         (Signer::new().sign(&header(json!({})), &valid_claims(json!({}))), 2),
     ] {
-        let (steps, ran) = explained(&bench, &token, &[], 4);
-        let found: Vec<_> = steps.into_iter().filter(|(check, _)| ways.contains(&check.as_str())).collect();
+        let (steps, ran) = explain(&bench, &token, &[], 4);
+        let found: Vec<_> = steps.into_iter().filter(|(check, _)| signature_checks.contains(&check.as_str())).collect();
         let outcome = |at: usize| if at < denied { "ok" } else { "denied" };
-        let expected: Vec<_> = (0..=denied).map(|at| (ways[at].to_owned(), outcome(at).to_owned())).collect();
+        let expected: Vec<_> =
+            (0..=denied).map(|at| (signature_checks[at].to_owned(), outcome(at).to_owned())).collect();
         assert_eq!(found, expected, "{}", ran.stdout);
     }
 
-    // The same decision and the same words as without it, as of one moment.
+    // `--explain` must not change the verdict. `--at` makes both runs use the same time.
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs().to_string();
     let args = [&bench.args()[..2], &bench.args()[3..], &["--json", "--at", &now]].concat();
-    for token in [bad, bench.signer.sign(&json!({"alg": "none"}), &valid_claims(json!({}))), "opaque".into()] {
+    for token in [denied_token, bench.signer.sign(&json!({"alg": "none"}), &valid_claims(json!({}))), "opaque".into()] {
         let plain = bench.home.run_with(&args, &token).exits(4).json();
-        let mut told = bench.home.run_with(&[&args[..], &["--explain"]].concat(), &token).exits(4).json();
-        let steps = told.as_object_mut().and_then(|told| told.remove("steps")).expect("steps");
-        assert_eq!(told, plain);
+        let mut explained = bench.home.run_with(&[&args[..], &["--explain"]].concat(), &token).exits(4).json();
+        let steps = explained.as_object_mut().and_then(|members| members.remove("steps")).expect("steps");
+        assert_eq!(explained, plain);
         let denied = steps.as_array().expect("steps").iter().filter(|step| step["outcome"] == "denied");
         let mut denied: Vec<&str> = denied.map(|step| step["message"].as_str().expect("text")).collect();
         let mut reasons: Vec<&str> = plain["reasons"]

@@ -12,7 +12,7 @@ use crate::support::process::wait_until;
 use crate::support::time_travel::LaggingClock;
 use crate::support::{Sandbox, http, issuer};
 
-/// How long a list may be kept.
+/// The lists' `ttl`, in seconds.
 const TTL: i64 = 600;
 
 /// Two sessions at an issuer whose tokens name a status list.
@@ -23,7 +23,7 @@ fn logged_in() -> (Sandbox, DevIssuer) {
         options.access_token_ttl = Duration::from_secs(3600);
         options.id_token_ttl = Duration::from_secs(3600);
         options.status_list_ttl = Some(Duration::from_secs(TTL as u64));
-        // Lists can then be made older than they are, and not older than they were when they were issued.
+        // Lets tests move `fetched_at` into the past and leave it after the list's `iat`.
         options.clock = Arc::new(LaggingClock(2 * TTL));
     });
     home.log_in("work", &issuer);
@@ -31,11 +31,11 @@ fn logged_in() -> (Sandbox, DevIssuer) {
     (home, issuer)
 }
 
-fn asked(issuer: &DevIssuer) -> u64 {
+fn list_requests(issuer: &DevIssuer) -> u64 {
     issuer.stats().requests.get("status_list").copied().unwrap_or_default()
 }
 
-/// The kept lists become so much older.
+/// Makes the stored lists older by `seconds`.
 fn age(home: &Sandbox, issuer: &DevIssuer, seconds: i64) {
     home.change_trust(issuer, |trust| trust.lists.iter_mut().for_each(|list| list.fetched_at.0 -= seconds));
 }
@@ -49,7 +49,7 @@ fn codes(home: &Sandbox, args: &[&str]) -> Vec<String> {
 
 const GRANTED: [&str; 0] = [];
 
-/// The issuer revokes the token of `work`, which is not told of it.
+/// Revokes the token of `work` at the issuer without authctl.
 fn revoke(home: &Sandbox, issuer: &DevIssuer) {
     let token = home.token("work");
     let form = format!("token={token}&client_id=authctl");
@@ -59,15 +59,15 @@ fn revoke(home: &Sandbox, issuer: &DevIssuer) {
 #[test]
 fn stored_list_is_used_offline_and_replaced_at_each_refresh() {
     let (home, issuer) = logged_in();
-    assert_eq!(asked(&issuer), 1, "once for both");
+    assert_eq!(list_requests(&issuer), 1, "one request for both profiles");
     assert!(home.run_offline(&["verify", "work"], "").exits(0).stdout.starts_with("valid"));
     revoke(&home, &issuer);
-    assert_eq!(codes(&home, &[]), GRANTED, "nobody has told it yet");
+    assert_eq!(codes(&home, &[]), GRANTED, "the stored list is older than the revocation");
     home.run(&["refresh", "other"]).exits(0);
-    assert_eq!((asked(&issuer), codes(&home, &[])), (1, vec![]), "the list is young");
+    assert_eq!((list_requests(&issuer), codes(&home, &[])), (1, vec![]), "the list is not due");
     age(&home, &issuer, TTL / 2 + 1);
     home.run(&["refresh", "other"]).exits(0);
-    assert_eq!((asked(&issuer), codes(&home, &[])), (2, vec!["revoked".to_owned()]));
+    assert_eq!((list_requests(&issuer), codes(&home, &[])), (2, vec!["revoked".to_owned()]));
     home.run(&["verify", "work"]).exits(4).reports("the issuer has revoked the token");
     home.run(&["exec", "work", "--", "true"]).exits(4);
     home.run(&["verify", "other"]).exits(0);
@@ -99,14 +99,14 @@ fn stale_or_missing_list_denies_tokens() {
     home.run(&["exec", "work", "--", "true"]).exits(4);
     home.change_trust(&issuer, |trust| trust.lists.clear());
     assert_eq!(codes(&home, &[]), ["keys_stale"]);
-    // Keys that are given know no list either.
+    // `--jwks` provides no status list.
     let token = home.token("work");
     let keys = home.path().join("keys.json");
     std::fs::write(&keys, home.trust(&issuer).fetched.expect("keys").jwks).expect("written");
-    let given = ["verify", "-", "--jwks", keys.to_str().expect("text"), "--issuer", issuer.issuer()];
-    let given = [&given[..], &["--audience", "authctl", "--json"]].concat();
-    assert_eq!(home.run_with(&given, &token).exits(4).json()["reasons"][0]["code"], "keys_stale");
-    home.run_with(&[&given[..], &["--ignore-status"]].concat(), &token).exits(0);
+    let args = ["verify", "-", "--jwks", keys.to_str().expect("text"), "--issuer", issuer.issuer()];
+    let args = [&args[..], &["--audience", "authctl", "--json"]].concat();
+    assert_eq!(home.run_with(&args, &token).exits(4).json()["reasons"][0]["code"], "keys_stale");
+    home.run_with(&[&args[..], &["--ignore-status"]].concat(), &token).exits(0);
     issuer.resume().expect("resumed");
     home.run(&["refresh", "work"]).exits(0);
     assert_eq!(codes(&home, &[]), GRANTED);
@@ -133,9 +133,9 @@ fn invalid_list_does_not_replace_a_valid_one() {
         assert_eq!(home.trust(&issuer).lists, before, "{kind:?}");
         issuer.clear_faults();
         age(&home, &issuer, -TTL / 2 - 1);
-        assert_eq!(codes(&home, &[]), GRANTED, "{kind:?}: the old one counts");
+        assert_eq!(codes(&home, &[]), GRANTED, "{kind:?}: the stored list is used");
     }
-    // Somebody puts another in its place: it is verified whenever it is asked.
+    // A stored list is verified at each use.
     home.change_trust(&issuer, |trust| {
         let jwt = &mut trust.lists[0].jwt;
         let last = if jwt.ends_with('A') { 'Q' } else { 'A' };
@@ -161,29 +161,29 @@ fn hanging_list_fetch_delays_a_token_only_briefly() {
 #[test]
 fn agent_updates_lists_that_become_stale_before_the_token_expires() {
     let (home, issuer) = logged_in();
-    the_agent_hears_of_it(&home, &issuer);
+    assert_agent_denies_revoked_token(&home, &issuer);
 }
 
 #[test]
-fn list_signed_with_a_new_key_is_valid_once_the_key_is_published() {
+fn agent_fetches_new_key_that_signed_the_list() {
     let (home, issuer) = logged_in();
-    // The token was signed before, and asks for no new key.
+    // The token is signed with the old key, so verifying it fetches no keys.
     issuer.rotate_keys(Some(Algorithm::EdDSA)).expect("rotated");
-    the_agent_hears_of_it(&home, &issuer);
+    assert_agent_denies_revoked_token(&home, &issuer);
 }
 
-/// A token that is revoked while its list is still good is denied once the agent has fetched the next one.
+/// Revokes a token while the stored list is fresh. The agent must deny it after it has fetched the next list.
 #[track_caller]
-fn the_agent_hears_of_it(home: &Sandbox, issuer: &DevIssuer) {
+fn assert_agent_denies_revoked_token(home: &Sandbox, issuer: &DevIssuer) {
     revoke(home, issuer);
     age(home, issuer, TTL / 2 + 1);
     let token = home.token("work");
     let agent = Agent::run(home);
-    assert!(!agent.get("/v1/token/work").token().is_empty(), "it is cache");
+    assert!(!agent.get("/v1/token/work").token().is_empty(), "the session is cached");
     let body = json!({"profile": "work", "token": token}).to_string();
     let verdict = || agent.post("/v1/verify", &body).expect_status(200);
     let denied: Value = wait_until("the new list", || Some(verdict()).filter(|verdict| verdict["valid"] == false));
     assert_eq!(denied["reasons"][0]["code"], "revoked");
-    assert_eq!(issuer.stats().refreshes_committed, 0, "no token was refreshed for it");
+    assert_eq!(issuer.stats().refreshes_committed, 0, "the list is fetched without a refresh");
     agent.stop();
 }

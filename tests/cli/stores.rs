@@ -1,4 +1,4 @@
-//! The file store: its key, damaged sessions, full disks. The keychain where it is missing.
+//! The file store (key, damaged sessions, full disk) and a missing keychain.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,18 +16,18 @@ fn logged_in() -> (Sandbox, DevIssuer) {
     (home, issuer)
 }
 
-fn mode(path: &Path, mode: u32) {
+fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Runs a tool of `age`, which the test command installs.
+/// Runs a tool of the `age` package, which `tests/install` installs.
 fn tool(program: &str, args: &[&std::ffi::OsStr]) -> Output {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().expect(program);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output
 }
 
-fn opened_by_age(key: &Path, session: &Path) -> Value {
+fn decrypt_with_age(key: &Path, session: &Path) -> Value {
     let output = tool("age", &["-d".as_ref(), "-i".as_ref(), key.as_os_str(), session.as_os_str()]);
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -35,7 +35,7 @@ fn opened_by_age(key: &Path, session: &Path) -> Value {
 #[test]
 fn age_decrypts_a_session_with_the_key() {
     let (home, _issuer) = logged_in();
-    let session = opened_by_age(&home.key_file(), &home.session_file("work"));
+    let session = decrypt_with_age(&home.key_file(), &home.session_file("work"));
     assert_eq!(session["tokens"]["access_token"], home.token("work"));
     for file in [home.key_file(), home.session_file("work")] {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
@@ -43,22 +43,22 @@ fn age_decrypts_a_session_with_the_key() {
 }
 
 #[test]
-fn key_that_others_can_read_is_refused_until_chmod() {
+fn key_readable_by_others_is_refused_until_chmod() {
     let (home, _issuer) = logged_in();
     let before = fs::read(home.session_file("work")).unwrap();
-    for open in [0o644, 0o640, 0o666, 0o604] {
-        mode(&home.key_file(), open);
+    for permissions in [0o644, 0o640, 0o666, 0o604] {
+        set_mode(&home.key_file(), permissions);
         let ran = home.run(&["token", "work", "--json"]).exits(7);
-        assert_eq!((ran.error()["code"].as_str(), ran.stdout.as_str()), (Some("store_key"), ""), "{open:o}");
+        assert_eq!((ran.error()["code"].as_str(), ran.stdout.as_str()), (Some("store_key"), ""), "{permissions:o}");
         assert!(ran.error()["message"].as_str().unwrap().contains("chmod 600"), "{}", ran.stderr);
     }
     assert_eq!(fs::read(home.session_file("work")).unwrap(), before);
-    mode(&home.key_file(), 0o600);
+    set_mode(&home.key_file(), 0o600);
     home.token("work");
 }
 
 #[test]
-fn missing_key_is_reported_and_login_creates_another() {
+fn missing_key_is_reported_and_login_creates_one() {
     let (home, issuer) = logged_in();
     let before = fs::read(home.session_file("work")).unwrap();
     let elsewhere = home.path().join("elsewhere");
@@ -66,14 +66,14 @@ fn missing_key_is_reported_and_login_creates_another() {
     for args in [&["token", "work"][..], &["refresh", "work"], &["verify", "work"], &["status"]] {
         let ran = home.run(args);
         assert_eq!(ran.code, 7, "{args:?}: {}", ran.stderr);
-        assert!(!home.key_file().exists(), "reading makes no key: {args:?}");
+        assert!(!home.key_file().exists(), "only a login creates a key: {args:?}");
     }
     home.run(&["token", "work"]).reports("authctl login work");
     assert_eq!(fs::read(home.session_file("work")).unwrap(), before);
-    // The key is found again, and all is as before.
+    // The key is restored.
     fs::rename(&elsewhere, home.key_file()).unwrap();
     home.token("work");
-    // It is lost for good: what the hint says works.
+    // The key is lost: the hint's command recovers.
     fs::remove_file(home.key_file()).unwrap();
     home.log_in("work", &issuer);
     home.token("work");
@@ -81,24 +81,24 @@ fn missing_key_is_reported_and_login_creates_another() {
 
 #[test]
 fn provided_key_is_used_and_none_is_created() {
-    for by in ["AUTHCTL_KEY_FILE", "CREDENTIALS_DIRECTORY"] {
+    for variable in ["AUTHCTL_KEY_FILE", "CREDENTIALS_DIRECTORY"] {
         let (mut home, issuer) = (Sandbox::new(), issuer(|_| {}));
         let key = home.path().join("authctl.key");
-        home.set(by, if by == "AUTHCTL_KEY_FILE" { key.clone() } else { home.path().to_owned() });
-        if by == "AUTHCTL_KEY_FILE" {
-            // A key that is named and not there is not made: its owner has lost it, or mistyped the name.
+        home.set(variable, if variable == "AUTHCTL_KEY_FILE" { key.clone() } else { home.path().to_owned() });
+        if variable == "AUTHCTL_KEY_FILE" {
+            // A configured key file is never created: the path may be mistyped, or the file lost.
             let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
-            let by_password = ["--password", "--password-stdin", "--username", USER];
-            home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(7).reports("authctl.key");
+            let password_args = ["--password", "--password-stdin", "--username", USER];
+            home.run_with(&[&args[..], &password_args].concat(), PASSWORD).exits(7).reports("authctl.key");
             assert!(!key.exists());
-            assert_eq!(issuer.stats().token_requests.len(), 0, "found out before anybody signs in");
+            assert_eq!(issuer.stats().token_requests.len(), 0, "reported before the login");
         }
         tool("age-keygen", &["-o".as_ref(), key.as_os_str()]);
-        mode(&key, 0o600);
+        set_mode(&key, 0o600);
         home.log_in("work", &issuer);
-        assert!(!home.key_file().exists(), "{by}");
-        assert_eq!(opened_by_age(&key, &home.session_file("work"))["tokens"]["access_token"], home.token("work"));
-        home.unset(by);
+        assert!(!home.key_file().exists(), "{variable}");
+        assert_eq!(decrypt_with_age(&key, &home.session_file("work"))["tokens"]["access_token"], home.token("work"));
+        home.unset(variable);
         home.run(&["token", "work"]).exits(7);
     }
 }
@@ -106,11 +106,11 @@ fn provided_key_is_used_and_none_is_created() {
 #[test]
 fn damaged_session_is_reported_and_replaced_by_login() {
     let (home, issuer) = logged_in();
-    let good = fs::read(home.session_file("work")).unwrap();
-    let mut flipped = good.clone();
+    let original = fs::read(home.session_file("work")).unwrap();
+    let mut flipped = original.clone();
     *flipped.last_mut().unwrap() ^= 1;
-    for bad in [&good[..good.len() / 2], b"", &flipped, b"no age file at all"] {
-        fs::write(home.session_file("work"), bad).unwrap();
+    for damaged in [&original[..original.len() / 2], b"", &flipped, b"not an age file"] {
+        fs::write(home.session_file("work"), damaged).unwrap();
         for args in [&["token", "work"][..], &["refresh", "work"], &["verify", "work"], &["exec", "work", "--", "true"]]
         {
             let ran = home.run(&[&["--json"], args].concat()).exits(7);
@@ -118,14 +118,14 @@ fn damaged_session_is_reported_and_replaced_by_login() {
         }
         let problem = home.run(&["status", "--json"]).exits(7).json()["profiles"][0]["problem"].clone();
         assert_eq!(problem["code"], "session_damaged");
-        assert_eq!(fs::read(home.session_file("work")).unwrap(), bad);
+        assert_eq!(fs::read(home.session_file("work")).unwrap(), damaged);
     }
     home.log_in("work", &issuer);
     home.token("work");
 }
 
 #[test]
-fn session_of_a_later_version_is_not_changed() {
+fn session_in_a_newer_format_is_not_overwritten() {
     let (home, _issuer) = logged_in();
     let key = fs::read_to_string(home.key_file()).unwrap();
     let public = key.lines().find_map(|line| line.split_once("public key: ")).map(|(_, key)| key.to_owned());
@@ -143,8 +143,8 @@ fn session_of_a_later_version_is_not_changed() {
     assert_eq!(fs::read(&file).unwrap(), before);
 }
 
-/// Runs the program so that no file of it may grow beyond so many blocks of 512 bytes, as on a disk that is full.
-fn with_room_for(home: &Sandbox, blocks: u32, args: &[&str], stdin: Stdio) -> Output {
+/// Runs authctl with a file size limit of `blocks` of 512 bytes, to simulate a full disk.
+fn run_with_file_limit(home: &Sandbox, blocks: u32, args: &[&str], stdin: Stdio) -> Output {
     let plain = home.command(args);
     let mut command = Command::new("sh");
     command.args(["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\""), AUTHCTL]).args(args);
@@ -153,21 +153,21 @@ fn with_room_for(home: &Sandbox, blocks: u32, args: &[&str], stdin: Stdio) -> Ou
 }
 
 #[test]
-fn login_keeps_the_old_session_when_the_profile_cannot_be_saved() {
+fn failed_profile_write_leaves_the_old_session() {
     let (home, issuer) = logged_in();
     let token = home.token("work");
-    // The session fits onto what is left of the disk, and the configuration does not.
+    // The session fits into the limit, the configuration does not.
     let long = format!("{}{}", fs::read_to_string(home.config_file()).unwrap(), "# a comment\n".repeat(20_000));
     fs::write(home.config_file(), &long).unwrap();
-    let typed = home.path().join("typed");
-    fs::write(&typed, PASSWORD).unwrap();
+    let password_file = home.path().join("password");
+    fs::write(&password_file, PASSWORD).unwrap();
     let login = ["login", "work", "--audience", "https://api.example", "--password", "--password-stdin"];
     let args = [&login[..], &["--username", USER]].concat();
-    let output = with_room_for(&home, 400, &args, fs::File::open(&typed).unwrap().into());
+    let output = run_with_file_limit(&home, 400, &args, fs::File::open(&password_file).unwrap().into());
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && stderr.contains("config.toml"), "{stderr}");
     assert_eq!(fs::read_to_string(home.config_file()).unwrap(), long);
-    assert_eq!(issuer.stats().families_revoked, 1, "what could not be kept");
+    assert_eq!(issuer.stats().families_revoked, 1, "the tokens that were not stored");
     assert_eq!(home.token("work"), token);
     home.run(&["refresh", "work"]).exits(0);
 }
@@ -177,9 +177,9 @@ fn full_disk_is_detected_before_the_refresh_token_is_used() {
     let (home, issuer) = logged_in();
     home.advance_time("work", 301);
     let length = fs::metadata(home.session_file("work")).unwrap().len();
-    // Not even the note that the token is on its way; that note, but not the reply; the reply, if it grows.
+    // Not enough for the mark that a refresh began; for the mark only; for a reply of the same size; for a larger one.
     for blocks in [0, 1, u32::try_from(length / 512).unwrap() + 2, 64] {
-        let output = with_room_for(&home, blocks, &["token", "work"], Stdio::null());
+        let output = run_with_file_limit(&home, blocks, &["token", "work"], Stdio::null());
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(7), &b""[..]), "{blocks}: {stderr}");
         assert_eq!(issuer.stats().token_requests.get("refresh_token"), None, "{blocks}");
@@ -187,8 +187,8 @@ fn full_disk_is_detected_before_the_refresh_token_is_used() {
     }
     home.token("work");
     assert_eq!((issuer.stats().refreshes_committed, issuer.stats().families_revoked), (1, 0));
-    let beside = home.sessions();
-    assert_eq!(beside.len(), 1, "{beside:?}");
+    let files = home.sessions();
+    assert_eq!(files.len(), 1, "no temporary file remains: {files:?}");
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn valid_token_is_served_on_a_full_disk() {
     let (home, issuer) = logged_in();
     let token = home.token("work");
     home.advance_time("work", 260);
-    let output = with_room_for(&home, 0, &["token", "work"], Stdio::null());
+    let output = run_with_file_limit(&home, 0, &["token", "work"], Stdio::null());
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.stdout, format!("{token}\n").into_bytes());
     assert_eq!(issuer.stats().refreshes_committed, 0);
@@ -205,11 +205,11 @@ fn valid_token_is_served_on_a_full_disk() {
 #[test]
 fn unwritable_store_is_reported_before_the_user_logs_in() {
     let (mut home, issuer) = (Sandbox::new(), issuer(|_| {}));
-    // A place where nobody, root included, can make a directory.
+    // Not even root can create a directory in /proc.
     home.set("XDG_DATA_HOME", "/proc");
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
-    let by_password = ["--password", "--password-stdin", "--username", USER];
-    home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(7).reports("/proc/authctl");
+    let password_args = ["--password", "--password-stdin", "--username", USER];
+    home.run_with(&[&args[..], &password_args].concat(), PASSWORD).exits(7).reports("/proc/authctl");
     assert_eq!(issuer.stats().requests.len(), 0);
     assert!(!home.config_file().exists());
 }
@@ -218,12 +218,12 @@ fn unwritable_store_is_reported_before_the_user_logs_in() {
 fn missing_keychain_does_not_fall_back_to_a_file() {
     let (home, issuer) = (Sandbox::with_store("keychain"), issuer(|_| {}));
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
-    let by_password = ["--password", "--password-stdin", "--username", USER, "--json"];
-    let ran = home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(7);
+    let password_args = ["--password", "--password-stdin", "--username", USER, "--json"];
+    let ran = home.run_with(&[&args[..], &password_args].concat(), PASSWORD).exits(7);
     assert!(ran.error()["hint"].as_str().unwrap().contains("--store file"), "{}", ran.stderr);
     assert_eq!(issuer.stats().token_requests.len(), 0);
     assert!(!home.session_file("work").exists() && !home.key_file().exists() && !home.config_file().exists());
-    home.run_with(&[&args[..], &by_password, &["--store", "file"]].concat(), PASSWORD).exits(0);
+    home.run_with(&[&args[..], &password_args, &["--store", "file"]].concat(), PASSWORD).exits(0);
     assert_eq!(home.status("work")["store"], "file");
     assert_eq!(home.status("work")["location"], home.session_file("work").display().to_string());
 }
@@ -246,19 +246,19 @@ fn unknown_store_is_a_usage_error() {
     for store in ["plaintext", "FILE", "memory"] {
         let (home, issuer) = (Sandbox::with_store(store), issuer(|_| {}));
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
-        let by_password = ["--password", "--password-stdin", "--username", USER];
-        home.run_with(&[&args[..], &by_password].concat(), PASSWORD).exits(2).reports("AUTHCTL_STORE");
-        home.run_with(&[&args[..], &by_password, &["--store", store]].concat(), PASSWORD).exits(2);
+        let password_args = ["--password", "--password-stdin", "--username", USER];
+        home.run_with(&[&args[..], &password_args].concat(), PASSWORD).exits(2).reports("AUTHCTL_STORE");
+        home.run_with(&[&args[..], &password_args, &["--store", store]].concat(), PASSWORD).exits(2);
         assert_eq!(issuer.stats().token_requests.len(), 0);
     }
 }
 
 #[test]
-fn session_directory_that_others_can_write_to_is_refused() {
+fn session_directory_writable_by_others_is_refused() {
     let (home, _issuer) = logged_in();
     let dir = home.session_file("work").parent().unwrap().to_owned();
-    mode(&dir, 0o777);
+    set_mode(&dir, 0o777);
     home.run(&["refresh", "work"]).exits(7).reports("chmod 700");
-    mode(&dir, 0o700);
+    set_mode(&dir, 0o700);
     home.run(&["refresh", "work"]).exits(0);
 }

@@ -1,4 +1,4 @@
-//! `verify`: verdicts, each reason for a denial, usage errors, and that it opens no socket.
+//! `verify`: verdicts, the reasons for a denial, usage errors, and that no socket is opened.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::support::jwt::{AUDIENCE, ISSUER, Signer, now, valid_claims};
 use crate::support::signing_keys::b64;
 use crate::support::{CommandOutput, Sandbox, issuer, quick_issuer};
 
-/// A home with a key file, and no profile.
+/// A home with a key file and no profile.
 struct Bench {
     home: Sandbox,
     signer: Signer,
@@ -35,7 +35,7 @@ impl Bench {
         assert_eq!(ran.json()["valid"], true);
     }
 
-    /// The codes of the reasons, for a token that is denied.
+    /// Fails the test unless the token is denied; returns the reason codes.
     #[track_caller]
     fn denied(&self, token: &str, more: &[&str]) -> Vec<String> {
         let ran = self.run(token, &[more, &["--json"]].concat()).exits(4);
@@ -52,7 +52,7 @@ fn codes(verdict: &Value) -> Vec<String> {
 }
 
 #[test]
-fn json_of_a_granted_token() {
+fn valid_token_json_is_stable() {
     let bench = Bench::new();
     let claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "developer", "exp": 1_800_000_300});
     let token = bench.signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
@@ -66,7 +66,7 @@ fn json_of_a_granted_token() {
 }
 
 #[test]
-fn json_of_a_denied_token() {
+fn denied_token_json_is_stable() {
     let bench = Bench::new();
     let claims = json!({"iss": ISSUER, "aud": "other", "sub": "developer", "exp": 1_800_000_300});
     let token = bench.signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
@@ -112,8 +112,8 @@ fn each_reason_has_its_code() {
         assert_eq!(codes, [code], "{token}");
     }
     let all = s.token(json!({"exp": now() - 3600, "iss": "x", "aud": "y"}));
-    assert_eq!(bench.denied(&all, &[]), ["expired", "wrong_issuer", "wrong_audience"], "all reasons at once");
-    // A signature that was changed, and one that was left out.
+    assert_eq!(bench.denied(&all, &[]), ["expired", "wrong_issuer", "wrong_audience"], "all reasons are reported");
+    // A wrong signature and an empty one.
     let token = s.token(json!({}));
     let (signed, _) = token.rsplit_once('.').unwrap();
     assert_eq!(bench.denied(&format!("{signed}.{}", b64([7; 64])), &[]), ["invalid_signature"]);
@@ -123,22 +123,22 @@ fn each_reason_has_its_code() {
 #[test]
 fn keys_in_the_token_are_not_trusted() {
     let bench = Bench::new();
-    let thief = Signer::new();
-    let jwk = thief.jwks()["keys"][0].clone();
+    let attacker = Signer::new();
+    let jwk = attacker.jwks()["keys"][0].clone();
     let url = "http://127.0.0.1:9/keys";
     for header in [
         json!({"alg": "EdDSA", "kid": "k", "jwk": jwk}),
         json!({"alg": "EdDSA", "kid": "k", "jku": url}),
         json!({"alg": "EdDSA", "kid": "k", "x5u": url}),
     ] {
-        assert_eq!(bench.denied(&thief.sign(&header, &valid_claims(json!({}))), &[]), ["invalid_signature"]);
+        assert_eq!(bench.denied(&attacker.sign(&header, &valid_claims(json!({}))), &[]), ["invalid_signature"]);
     }
 }
 
 #[test]
 fn weak_key_is_denied() {
     let bench = Bench::new();
-    // 1024 bits; nothing needs to be signed with it to know that it must not be trusted.
+    // A 1024-bit modulus. The key is rejected before the signature is checked.
     let mut modulus = [0xff; 128];
     modulus[127] = 0xfd;
     let keys = json!({"keys": [{"kty": "RSA", "kid": "k", "n": b64(modulus), "e": "AQAB"}]});
@@ -216,9 +216,9 @@ fn invalid_or_missing_options_are_usage_errors() {
         let ran = bench.run("", more).exits(2);
         assert_eq!(ran.stdout, "", "{more:?}");
     }
-    // The command before the pipe has failed.
-    for nothing in ["", "\n"] {
-        bench.run(nothing, &[]).exits(2).reports("stdin is empty");
+    // Empty stdin usually means that the command before the pipe failed.
+    for empty in ["", "\n"] {
+        bench.run(empty, &[]).exits(2).reports("stdin is empty");
     }
     let home = &bench.home;
     for args in [&["verify", "--at", "5"][..], &["verify", "--batch"], &["verify", "--profile", "a"]] {
@@ -226,10 +226,10 @@ fn invalid_or_missing_options_are_usage_errors() {
     }
     // Without a profile, issuer, audience and keys are required.
     let token = bench.signer.token(json!({}));
-    for left_out in 0..3 {
-        let mut given = vec![["--jwks", bench.keys.as_str()], ["--issuer", ISSUER], ["--audience", AUDIENCE]];
-        given.remove(left_out);
-        home.run_with(&[&["verify", "-"], &given.concat()[..]].concat(), &token).exits(2).reports("--issuer");
+    for omitted in 0..3 {
+        let mut options = vec![["--jwks", bench.keys.as_str()], ["--issuer", ISSUER], ["--audience", AUDIENCE]];
+        options.remove(omitted);
+        home.run_with(&[&["verify", "-"], &options.concat()[..]].concat(), &token).exits(2).reports("--issuer");
     }
 }
 
@@ -253,21 +253,21 @@ fn keys_may_be_pem_and_must_be_public() {
 #[test]
 fn batch_prints_a_verdict_for_each_line_in_order() {
     let bench = Bench::new();
-    let good = bench.signer.token(json!({"sub": "first"}));
+    let first = bench.signer.token(json!({"sub": "first"}));
     let last = bench.signer.token(json!({"sub": "last"}));
-    let over = bench.signer.token(json!({"exp": 1}));
+    let expired = bench.signer.token(json!({"exp": 1}));
     let long = "x".repeat(1024 * 1024 + 7);
-    // The last line has no end.
-    let ran = bench.run(&format!("{good}\n{over}\n\n{long}\r\n{last}\r\n{good}"), &["--batch"]).exits(4);
-    let answers: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(answers.len(), 6);
-    assert_eq!(answers[0]["claims"]["sub"], "first");
-    assert_eq!(codes(&answers[1]), ["expired"]);
-    assert_eq!(codes(&answers[2]), ["opaque_token"]);
-    assert_eq!(codes(&answers[3]), ["malformed"]);
-    assert_eq!(answers[4]["claims"]["sub"], "last");
-    assert_eq!(answers[5], answers[0]);
-    assert_eq!(bench.run(&format!("{good}\n{last}\n"), &["--batch"]).exits(0).stdout.lines().count(), 2);
+    // The last line has no line end.
+    let ran = bench.run(&format!("{first}\n{expired}\n\n{long}\r\n{last}\r\n{first}"), &["--batch"]).exits(4);
+    let verdicts: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(verdicts.len(), 6);
+    assert_eq!(verdicts[0]["claims"]["sub"], "first");
+    assert_eq!(codes(&verdicts[1]), ["expired"]);
+    assert_eq!(codes(&verdicts[2]), ["opaque_token"]);
+    assert_eq!(codes(&verdicts[3]), ["malformed"]);
+    assert_eq!(verdicts[4]["claims"]["sub"], "last");
+    assert_eq!(verdicts[5], verdicts[0]);
+    assert_eq!(bench.run(&format!("{first}\n{last}\n"), &["--batch"]).exits(0).stdout.lines().count(), 2);
     assert_eq!(bench.run("", &["--batch"]).exits(0).stdout, "");
 }
 
@@ -283,28 +283,28 @@ fn batch_prints_a_verdict_before_the_next_line_arrives() {
     let mut child =
         bench.home.command(&args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    let mut answers = Lines::of(child.stdout.take().unwrap());
+    let mut verdicts = Lines::of(child.stdout.take().unwrap());
     for sub in ["a", "b"] {
         writeln!(stdin, "{}", bench.signer.token(json!({"sub": sub}))).unwrap();
-        let answer: Value = serde_json::from_str(&answers.next().unwrap()).unwrap();
-        assert_eq!(answer["claims"]["sub"], sub);
+        let verdict: Value = serde_json::from_str(&verdicts.next().unwrap()).unwrap();
+        assert_eq!(verdict["claims"]["sub"], sub);
     }
     drop(stdin);
-    assert!(answers.next().is_none());
+    assert!(verdicts.next().is_none());
     assert!(child.wait().unwrap().success());
 }
 
 #[test]
-fn output_is_one_line_with_the_exit_code() {
+fn output_is_one_line_and_quiet_prints_nothing() {
     let bench = Bench::new();
     let token = bench.signer.token(json!({"preferred_username": "al\u{1b}[31mice\u{202e}"}));
     let ran = bench.run(&token, &[]).exits(0);
     assert!(ran.line().starts_with("valid: al\u{fffd}[31mice\u{fffd}, expires in "), "{}", ran.stdout);
     assert!(ran.line().ends_with("signed with EdDSA"), "{}", ran.stdout);
-    let over =
+    let expired =
         bench.run(&bench.signer.token(json!({"exp": 1})), &[]).exits(4).reports("token denied: the token expired");
-    assert_eq!(over.stdout, "");
-    assert_eq!(over.stderr.lines().count(), 2, "{}", over.stderr);
+    assert_eq!(expired.stdout, "");
+    assert_eq!(expired.stderr.lines().count(), 2, "{}", expired.stderr);
     let quiet = bench.run(&token, &["-q"]).exits(0);
     assert_eq!((quiet.stdout, quiet.stderr), (String::new(), String::new()));
 }
@@ -320,9 +320,9 @@ fn stored_token_of_each_algorithm_is_verified_offline() {
         assert_eq!(verdict["key"]["alg"], format!("{algorithm:?}"));
         assert_eq!(verdict["claims"]["iss"], idp.issuer());
         assert!(verdict["keys_age"].as_u64().unwrap() < 60, "{verdict}");
-        let told = home.run(&["verify"]).exits(0);
-        assert!(told.line().starts_with("valid: ") && told.line().contains("keys fetched"), "{}", told.stdout);
-        // The same token from stdin, by the profile's issuer, audience and keys.
+        let text = home.run(&["verify"]).exits(0);
+        assert!(text.line().starts_with("valid: ") && text.line().contains("keys fetched"), "{}", text.stdout);
+        // The same token from stdin, verified with the profile's issuer, audience and keys.
         let token = home.token("work");
         home.run_with(&["verify", "-", "--profile", "work"], &token).exits(0);
         home.run_with(&["verify", "-"], &token).exits(0);
@@ -358,7 +358,7 @@ fn token_is_revoked_by_logout() {
     fs::write(&keys, home.trust(&idp).fetched.unwrap().jwks).unwrap();
     let args = ["verify", "-", "--json", "--jwks", &keys, "--issuer", idp.issuer(), "--audience", "authctl"];
     home.run_with(&args, &token).exits(0);
-    // An ID token is no access token, unless its type is asked for.
+    // An ID token is accepted only where its type is requested (RFC 9068, section 5).
     assert_eq!(codes(&home.run_with(&args, id_token.expose()).exits(4).json()), ["wrong_type"]);
     let typed = [&args[..], &["--typ", "JWT"]].concat();
     home.run_with(&typed, id_token.expose()).exits(0);
@@ -375,17 +375,17 @@ fn remaining_lifetime_is_shown_and_leading_space_is_rejected() {
     let token = bench.signer.token(json!({"iat": 1_000_000_000, "exp": 1_000_000_090}));
     let ran = bench.run(&token, &["--at", "1000000030"]).exits(0);
     assert!(ran.stdout.contains("expires in 1 min;"), "{}", ran.stdout);
-    let good = bench.signer.token(json!({}));
-    bench.run(&format!("{good} \r\n\n"), &[]).exits(0);
-    bench.run(&format!(" {good}"), &[]).exits(4);
+    let token = bench.signer.token(json!({}));
+    bench.run(&format!("{token} \r\n\n"), &[]).exits(0);
+    bench.run(&format!(" {token}"), &[]).exits(4);
 }
 
 #[test]
 fn verify_opens_no_socket() {
     let bench = Bench::new();
     let args = ["verify", "-", "--jwks", &bench.keys, "--issuer", ISSUER, "--audience", AUDIENCE];
-    let lure = json!({"alg": "EdDSA", "kid": "x", "jku": "http://127.0.0.1:9/", "x5u": "http://127.0.0.1:9/"});
-    bench.home.run_offline(&args, &bench.signer.sign(&lure, &valid_claims(json!({})))).exits(4);
+    let header = json!({"alg": "EdDSA", "kid": "x", "jku": "http://127.0.0.1:9/", "x5u": "http://127.0.0.1:9/"});
+    bench.home.run_offline(&args, &bench.signer.sign(&header, &valid_claims(json!({})))).exits(4);
     let home = &bench.home;
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -393,5 +393,5 @@ fn verify_opens_no_socket() {
     idp.rotate_keys(None).unwrap();
     home.change_trust(&idp, |trust| trust.fetched = None);
     let ran = home.run_offline(&["verify", "work"], "");
-    assert_eq!(ran.exits(4).stdout, "", "keys that are missing are not fetched");
+    assert_eq!(ran.exits(4).stdout, "", "missing keys are not fetched");
 }
