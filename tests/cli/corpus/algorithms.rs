@@ -1,4 +1,4 @@
-//! Which `alg` a token may have, and which key may be used with it.
+//! Allowed values of `alg`, and the keys that each may be used with.
 
 use aws_lc_rs::hmac;
 use serde_json::{Value, json};
@@ -8,16 +8,16 @@ use crate::support::signing_keys::{SigningKey, b64, changed, pem};
 
 const RSA: [&str; 6] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"];
 
-/// Each algorithm with the usual key for it and that key's name.
+/// Returns each algorithm with its default key and key ID.
 pub(super) fn all() -> Vec<(&'static str, &'static SigningKey, &'static str)> {
     let Pairs { rsa, p256, p384, ed, .. } = &*PAIRS;
     let others = [("ES256", p256, "p256"), ("ES384", p384, "p384"), ("EdDSA", ed, "ed")];
     RSA.into_iter().map(|alg| (alg, rsa, "rsa")).chain(others).collect()
 }
 
-/// A good token that says it is signed with `alg` by `kid`, and is by `pair` with `by`.
-fn signed(alg: &str, kid: &str, pair: &SigningKey, by: &str) -> String {
-    pair.token(by, json!({"alg": alg, "kid": kid}).to_string(), valid_claims(json!({})).to_string())
+/// Returns a token whose header names `alg` and `kid`, signed by `pair` with the algorithm `actual`.
+fn signed(alg: &str, kid: &str, pair: &SigningKey, actual: &str) -> String {
+    pair.token(actual, json!({"alg": alg, "kid": kid}).to_string(), valid_claims(json!({})).to_string())
 }
 
 pub fn cases() -> Vec<Case> {
@@ -37,13 +37,13 @@ fn accepted() -> Vec<Case> {
         let token = signed(alg, kid, pair, alg);
         let without = pair.token(alg, json!({"alg": alg}).to_string(), valid_claims(json!({})).to_string());
         cases.push(case(format!("{alg} by its key"), rule, token.as_str(), "valid"));
-        cases.push(case(format!("{alg} by the one key for it, not named"), "RFC 7515 4.1.4", without, "valid"));
+        cases.push(case(format!("{alg} by the only key for it, without kid"), "RFC 7515 4.1.4", without, "valid"));
         cases.push(case(format!("{alg} by a PEM key"), rule, token.as_str(), "valid").keys(pair.pem()));
-        let only = case(format!("{alg} where it is asked for"), "RFC 8725 3.1", token.as_str(), "valid");
+        let only = case(format!("{alg} is required"), "RFC 8725 3.1", token.as_str(), "valid");
         cases.push(only.args(&["--algorithms", alg]));
         let others: Vec<_> = all().into_iter().map(|(other, ..)| other).filter(|other| *other != alg).collect();
         let others = others.join(",");
-        let not = case(format!("{alg} where any other is asked for"), "RFC 8725 3.1", token, "algorithm_not_allowed");
+        let not = case(format!("any other than {alg} is required"), "RFC 8725 3.1", token, "algorithm_not_allowed");
         cases.push(not.args(&["--algorithms", &others]));
     }
     cases
@@ -59,10 +59,10 @@ fn mixed_up() -> Vec<Case> {
             }
         }
     }
-    for says in RSA {
-        for by in RSA.into_iter().filter(|by| *by != says) {
-            let token = signed(says, "rsa", &PAIRS.rsa, by);
-            cases.push(case(format!("says {says}, is {by}"), "RFC 7518 3.3", token, "invalid_signature"));
+    for alg in RSA {
+        for actual in RSA.into_iter().filter(|actual| *actual != alg) {
+            let token = signed(alg, "rsa", &PAIRS.rsa, actual);
+            cases.push(case(format!("alg {alg}, signed with {actual}"), "RFC 7518 3.3", token, "invalid_signature"));
         }
     }
     for bound in RSA {
@@ -76,12 +76,12 @@ fn mixed_up() -> Vec<Case> {
     cases
 }
 
-/// What a JWK's members allow. Another key stands by, so that the set is never empty.
+/// JWK members that restrict a key's use. A second key makes sure that the set is never empty.
 fn members_of_the_key() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut key = |rule: &'static str, members: Value, expected: &str| {
         let token = signed("ES256", "p256", &PAIRS.p256, "ES256");
-        // Unlike in `changed`, a null is a null here.
+        // Unlike `changed`, this inserts nulls.
         let mut jwk = PAIRS.p256.jwk("p256");
         jwk.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
         let keys = jwks([jwk, PAIRS.rsa.jwk("rsa")]);
@@ -136,23 +136,23 @@ fn none() -> Vec<Case> {
     for alg in ["none", "None", "NONE", "nOnE"] {
         let signed = signed(alg, "ed", &PAIRS.ed, "EdDSA");
         let (input, signature) = signed.rsplit_once('.').unwrap();
-        let nameless =
+        let without_kid =
             format!("{}.{}.", b64(json!({"alg": alg}).to_string()), b64(valid_claims(json!({})).to_string()));
         for (what, token) in [
             ("no signature", format!("{input}.")),
-            ("no signature and no key", nameless),
-            ("a real signature", format!("{input}.{signature}")),
+            ("no signature and no kid", without_kid),
+            ("a valid signature", format!("{input}.{signature}")),
             ("another signature", format!("{input}.AAAA")),
         ] {
             cases.push(case(format!("{alg} with {what}"), "RFC 7518 3.6", token, "algorithm_not_allowed"));
         }
     }
-    let in_two = format!("{}.{}", b64(r#"{"alg":"none"}"#), b64(valid_claims(json!({})).to_string()));
-    cases.push(case("none in two parts", "RFC 7519 6", in_two, "malformed"));
+    let two_parts = format!("{}.{}", b64(r#"{"alg":"none"}"#), b64(valid_claims(json!({})).to_string()));
+    cases.push(case("none in two parts", "RFC 7519 6", two_parts, "malformed"));
     cases
 }
 
-/// The public key's own text or numbers as the secret of an HMAC: whoever takes one for the other believes it.
+/// HMACs whose secret is a public key: they verify if the verifier confuses the algorithms.
 fn hmac_with_public_keys() -> Vec<Case> {
     let Pairs { rsa, p256, ed, .. } = &*PAIRS;
     let jwk = rsa.jwk("rsa");
@@ -160,16 +160,16 @@ fn hmac_with_public_keys() -> Vec<Case> {
     let secrets: Vec<(&str, &str, Vec<u8>)> = vec![
         ("the RSA key's PEM", "rsa", rsa.pem().into()),
         ("the RSA key's PEM without its last line end", "rsa", rsa.pem().trim_end().into()),
-        ("the RSA key's own PEM", "rsa", pem("RSA PUBLIC KEY", &rsa.pkcs1()).into()),
+        ("the RSA key's PKCS #1 PEM", "rsa", pem("RSA PUBLIC KEY", &rsa.pkcs1()).into()),
         ("the RSA key's DER", "rsa", rsa.spki()),
         ("the RSA key's JWK", "rsa", jwk.to_string().into()),
         ("the modulus's text", "rsa", n.into()),
         ("the P-256 key's PEM", "p256", p256.pem().into()),
         ("the P-256 key's JWK", "p256", p256.jwk("p256").to_string().into()),
         ("the Ed25519 key's PEM", "ed", ed.pem().into()),
-        ("the Ed25519 key's numbers", "ed", ed.spki()[12..].to_vec()),
-        ("the whole set", "ed", super::USUAL.as_bytes().to_vec()),
-        ("nothing", "ed", Vec::new()),
+        ("the Ed25519 key's bytes", "ed", ed.spki()[12..].to_vec()),
+        ("the whole set", "ed", super::DEFAULT_KEYS.as_bytes().to_vec()),
+        ("an empty secret", "ed", Vec::new()),
     ];
     let mut cases = Vec::new();
     for (alg, hash) in [("HS256", hmac::HMAC_SHA256), ("HS384", hmac::HMAC_SHA384), ("HS512", hmac::HMAC_SHA512)] {
@@ -181,7 +181,7 @@ fn hmac_with_public_keys() -> Vec<Case> {
             let name = format!("{alg} with {what}");
             if what.contains("PEM") {
                 let keys = String::from_utf8(secret.clone()).unwrap();
-                let named = format!("{name}, given as PEM");
+                let named = format!("{name}, with the keys as PEM");
                 cases.push(case(named, "RFC 8725 2.1", token.as_str(), "algorithm_not_allowed").keys(keys));
             }
             cases.push(case(name, "RFC 8725 2.1", token, "algorithm_not_allowed"));
@@ -214,11 +214,11 @@ fn other_names() -> Vec<Case> {
         let token = signed(alg, "ed", &PAIRS.ed, "EdDSA");
         cases.push(case(format!("alg {alg:?}"), "RFC 7515 4.1.1", token, "algorithm_not_allowed"));
     }
-    // The two names of one algorithm, in the token and in the key.
-    for (says, of_key) in [("Ed25519", None), ("Ed25519", Some("EdDSA")), ("EdDSA", Some("Ed25519"))] {
-        let key = changed(PAIRS.ed.jwk("ed"), json!({"alg": of_key}));
-        let token = signed(says, "ed", &PAIRS.ed, "EdDSA");
-        let name = format!("alg {says} by a key for {of_key:?}");
+    // Both names of the same algorithm, in the token and in the key.
+    for (alg, key_alg) in [("Ed25519", None), ("Ed25519", Some("EdDSA")), ("EdDSA", Some("Ed25519"))] {
+        let key = changed(PAIRS.ed.jwk("ed"), json!({"alg": key_alg}));
+        let token = signed(alg, "ed", &PAIRS.ed, "EdDSA");
+        let name = format!("alg {alg} by a key for {key_alg:?}");
         cases.push(case(name, "RFC 9864 2.2", token, "valid").keys(jwks([key, PAIRS.rsa.jwk("rsa")])));
     }
     let token = signed("Ed25519", "p256", &PAIRS.ed, "EdDSA");
@@ -227,14 +227,14 @@ fn other_names() -> Vec<Case> {
         let pair = SigningKey::ec(curve);
         let keys = jwks([pair.jwk("k"), PAIRS.ed.jwk("ed")]);
         let token = signed(alg, "k", &pair, alg);
-        cases.push(case(format!("{alg}, well signed"), rule, token, "algorithm_not_allowed").keys(keys));
-        let posing = signed("ES256", "k", &pair, alg);
+        cases.push(case(format!("{alg}, correctly signed"), rule, token, "algorithm_not_allowed").keys(keys));
+        let disguised = signed("ES256", "k", &pair, alg);
         let keys = jwks([pair.jwk("k"), PAIRS.ed.jwk("ed")]);
-        cases.push(case(format!("{alg} as ES256"), rule, posing, "unknown_key").keys(keys));
-        let posing = signed("ES256", "k", &pair, alg);
+        cases.push(case(format!("{alg} as ES256"), rule, disguised, "unknown_key").keys(keys));
+        let disguised = signed("ES256", "k", &pair, alg);
         let keys = jwks([changed(pair.jwk("k"), json!({"crv": "P-256"})), PAIRS.ed.jwk("ed")]);
         let expected = if alg == "ES256K" { "invalid_signature" } else { "unknown_key" };
-        cases.push(case(format!("a {curve} key that says P-256"), "RFC 7518 6.2.1.2", posing, expected).keys(keys));
+        cases.push(case(format!("a {curve} key with crv P-256"), "RFC 7518 6.2.1.2", disguised, expected).keys(keys));
     }
     for alg in [json!(null), json!(1), json!(true), json!(["EdDSA"]), json!({"EdDSA": 1})] {
         let header = json!({"alg": alg, "kid": "ed"}).to_string();

@@ -1,25 +1,25 @@
-//! How a token is cut into parts and how each part is spelt. The signatures are right for the text as it stands.
+//! The parts of a token and their encoding. Signatures are computed over the malformed text.
 
 use serde_json::json;
 
-use super::{Case, HEADER, PAIRS, USUAL, case, says, valid_claims};
+use super::{Case, DEFAULT_KEYS, HEADER, PAIRS, case, token_with, valid_claims};
 use crate::support::signing_keys::b64;
 
 pub fn cases() -> Vec<Case> {
-    let mut cases = spellings();
+    let mut cases = encodings();
     cases.extend(parts());
-    cases.extend(no_jwt());
+    cases.extend(opaque());
     cases.extend(lengths());
     cases
 }
 
-/// Texts of each length modulo 3, so that each kind of last character is there.
+/// Appends spaces until the length modulo 3 is `remainder`, which determines the unused bits of the last character.
 fn padded(text: &str, remainder: usize) -> String {
     let spaces = (3 + remainder - text.len() % 3) % 3;
     format!("{text}{}", " ".repeat(spaces))
 }
 
-/// The same bytes for a reader that passes over the bits that are left of the last character.
+/// Sets an unused bit of the last character: a lenient decoder returns the same bytes.
 fn with_trailing_bits(part: &str) -> String {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (rest, last) = part.split_at(part.len() - 1);
@@ -29,7 +29,7 @@ fn with_trailing_bits(part: &str) -> String {
 
 type Change = Box<dyn Fn(&str) -> String>;
 
-fn spellings() -> Vec<Case> {
+fn encodings() -> Vec<Case> {
     let mut cases = Vec::new();
     let claims = valid_claims(json!({})).to_string();
     let signature_of = |header: &str, payload: &str| {
@@ -52,42 +52,41 @@ fn spellings() -> Vec<Case> {
         ("with é in it", Box::new(move |part| inserted(part, "é"))),
         ("with a soft hyphen in it", Box::new(move |part| inserted(part, "\u{ad}"))),
         ("with full-width letters", Box::new(move |part| inserted(part, "ＡＡＡＡ"))),
-        ("with one character over", Box::new(|part| format!("{part}A"))),
+        ("with an extra character", Box::new(|part| format!("{part}A"))),
         ("after a space", Box::new(|part| format!(" {part}"))),
     ];
     for (what, change) in &changes {
-        // One byte over a multiple of three for two characters at the end, two for three.
         for remainder in [1, 2] {
             let (header, payload) = (b64(padded(HEADER, remainder)), b64(padded(&claims, remainder)));
             let changed = change(&header);
             let name = format!("the header {what}, {remainder} over");
             let token = format!("{changed}.{payload}.{}", signature_of(&changed, &payload));
-            if *what != "after a space" && !(*what == "with one character over" && remainder == 2) {
+            if *what != "after a space" && !(*what == "with an extra character" && remainder == 2) {
                 cases.push(case(name, "RFC 7515 2", token, "malformed"));
             }
             let changed = change(&payload);
             let name = format!("the payload {what}, {remainder} over");
             let token = format!("{header}.{changed}.{}", signature_of(&header, &changed));
-            if !(*what == "with one character over" && remainder == 2) {
+            if !(*what == "with an extra character" && remainder == 2) {
                 cases.push(case(name, "RFC 7515 2", token, "malformed"));
             }
         }
         let (header, payload) = (b64(HEADER), b64(&claims));
         let token = format!("{header}.{payload}.{}", change(&signature_of(&header, &payload)));
-        // 64 bytes and one character more are one that says nothing.
-        if *what != "with one character over" {
+        // 64 bytes followed by one more character are the encoding of 65 bytes.
+        if *what != "with an extra character" {
             cases.push(case(format!("the signature {what}"), "RFC 7515 2", token, "malformed"));
         }
     }
     for remainder in [0, 1] {
         let token = super::ed(padded(HEADER, remainder), padded(&claims, remainder));
-        cases.push(case(format!("well spelt, {remainder} over"), "RFC 7515 2", token, "valid"));
+        cases.push(case(format!("well encoded, {remainder} over"), "RFC 7515 2", token, "valid"));
     }
     cases
 }
 
 fn parts() -> Vec<Case> {
-    let token = says(json!({}));
+    let token = token_with(json!({}));
     let texts: Vec<&str> = token.split('.').collect();
     let [header, payload, signature] = texts[..] else { panic!("three parts") };
     let jwe = format!("{}..AAAA.AAAA.AAAA", b64(r#"{"alg":"dir","enc":"A256GCM"}"#));
@@ -121,29 +120,29 @@ fn parts() -> Vec<Case> {
     let header_thrice = [header; 3].join(".");
     cases.push(case("the header three times", "RFC 7515 5.2", header_thrice, "invalid_signature missing_claim"));
     let latin = [token.as_bytes(), b"\xe9"].concat();
-    cases.push(case("a byte that is no UTF-8", "RFC 7515 7.1", latin, "malformed"));
+    cases.push(case("a byte that is not UTF-8", "RFC 7515 7.1", latin, "malformed"));
     for (name, end) in [("nothing after it", ""), ("a line end", "\n"), ("CR and LF", "\r\n"), ("spaces", "  \n")] {
-        // A pipe adds them; in a batch they are the same.
-        let token = says(json!({"end": name}));
+        // Pipes often add white space at the end. The claim makes the cases differ in a batch.
+        let token = token_with(json!({"end": name}));
         cases.push(case(format!("with {name}"), "RFC 7515 7.1", format!("{token}{end}"), "valid"));
     }
     cases
 }
 
-/// What has no JWT's shape at all.
-fn no_jwt() -> Vec<Case> {
-    let token = says(json!({}));
+/// Opaque tokens, which are not JWTs.
+fn opaque() -> Vec<Case> {
+    let token = token_with(json!({}));
     let texts: Vec<&str> = token.split('.').collect();
     let general = json!({"payload": texts[1], "signatures": [{"protected": texts[0], "signature": texts[2]}]});
     [
-        ("nothing", String::new()),
+        ("an empty text", String::new()),
         ("a word", "opaque".into()),
-        ("one of a code host's", "gho_16C7e42F292c6912E7710c838347Ae178B4a".into()),
-        ("one with a dot", "ya29.a0AfH6SMBx7Cq".into()),
-        ("one with an equals sign", "dGhpcyBpcyBvcGFxdWU=".into()),
+        ("a GitHub token", "gho_16C7e42F292c6912E7710c838347Ae178B4a".into()),
+        ("a token with a dot", "ya29.a0AfH6SMBx7Cq".into()),
+        ("a token with an equals sign", "dGhpcyBpcyBvcGFxdWU=".into()),
         ("a header alone", texts[0].into()),
-        ("all JSON, general", general.to_string()),
-        ("a set of keys", USUAL.clone()),
+        ("general JWS JSON serialization", general.to_string()),
+        ("a set of keys", DEFAULT_KEYS.clone()),
         ("a megabyte without a dot", "x".repeat(1_000_000)),
     ]
     .into_iter()
@@ -155,14 +154,15 @@ fn no_jwt() -> Vec<Case> {
     .collect()
 }
 
-/// A signed token of exactly `length` bytes.
+/// Returns a signed token of exactly `length` bytes.
 fn long(length: usize) -> String {
-    let fixed = says(json!({"pad": ""})).len();
+    let fixed = token_with(json!({"pad": ""})).len();
     let about = (length - fixed) * 3 / 4;
-    // base64url skips every fourth length, so the header gives way too.
+    // No payload has an encoded length of 4n + 1, so the header's length varies too.
     let tries = (about - 4..about + 4).flat_map(|pad| (0..3).map(move |over| (pad, over)));
-    let made = |(pad, over)| super::ed(padded(HEADER, over), valid_claims(json!({"pad": "x".repeat(pad)})).to_string());
-    tries.map(made).find(|token| token.len() == length).expect("one of them is")
+    let build =
+        |(pad, over)| super::ed(padded(HEADER, over), valid_claims(json!({"pad": "x".repeat(pad)})).to_string());
+    tries.map(build).find(|token| token.len() == length).expect("a token of that length")
 }
 
 fn lengths() -> Vec<Case> {
@@ -176,7 +176,7 @@ fn lengths() -> Vec<Case> {
     vec![
         case("256 KiB", "RFC 8259 9", long(MAX), "valid"),
         case("256 KiB and one byte", "RFC 8259 9", long(MAX + 1), "malformed"),
-        case("a megabyte and some", "RFC 8259 9", long(MAX * 4 + 100), "malformed"),
+        case("more than a megabyte", "RFC 8259 9", long(MAX * 4 + 100), "malformed"),
         case("a header of 64 KiB", "RFC 8259 9", super::ed(header(MAX_HEADER), &claims), "valid"),
         case("a header of 64 KiB and one byte", "RFC 8259 9", super::ed(header(MAX_HEADER + 1), &claims), "malformed"),
     ]

@@ -1,4 +1,4 @@
-//! Who issued a token, for whom, and about whom: each claim in every shape.
+//! Issuer, audience, subject and other claims, with valid and invalid values.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// A token whose claim `name` is exactly `value`: a null is a null.
+/// Returns a token whose claim `name` is `value`; null is written as null.
 fn with(name: &str, value: &Value) -> String {
     ed(HEADER, with_claim(name, &value.to_string()))
 }
@@ -110,13 +110,13 @@ fn audiences() -> Vec<Case> {
     for (aud, expected) in
         [(json!("one"), "valid"), (json!(["x", "two"]), "valid"), (json!(["x", "y"]), "wrong_audience")]
     {
-        let case = case(format!("aud {aud} of two that are asked for"), "RFC 8725 3.9", with("aud", &aud), expected);
+        let case = case(format!("aud {aud} where two are accepted"), "RFC 8725 3.9", with("aud", &aud), expected);
         cases.push(case.args(&["--audience", "one", "--audience", "two"]));
     }
     cases
 }
 
-/// Registered claims that nobody asked about must have their RFC's shape all the same.
+/// Registered claims must have the type that their RFC requires, even if no option asks for them.
 fn others() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, rule) in
@@ -125,15 +125,15 @@ fn others() -> Vec<Case> {
         for odd in [json!(null), json!(7), json!(false), json!(["x"]), json!({})] {
             cases.push(case(format!("{name} {odd}"), rule, with(name, &odd), "malformed"));
         }
-        for fine in [json!(""), json!("x"), json!("x".repeat(300)), json!("a\u{1b}[2J\u{202e}\0")] {
-            let shown = fine.to_string();
+        for valid in [json!(""), json!("x"), json!("x".repeat(300)), json!("a\u{1b}[2J\u{202e}\0")] {
+            let shown = valid.to_string();
             let shown = shown.get(..40).unwrap_or(&shown);
-            cases.push(case(format!("{name} {shown}"), rule, with(name, &fine), "valid"));
+            cases.push(case(format!("{name} {shown}"), rule, with(name, &valid), "valid"));
         }
         let none = ed(HEADER, valid_claims(json!({name: null, "x": name})).to_string());
         cases.push(case(format!("without {name}"), rule, none, "valid"));
     }
-    // Claims that no policy knows may be anything.
+    // Unregistered claims may have any value.
     for (name, value) in [
         ("email", json!(7)),
         ("act", json!({"sub": "x"})),
@@ -142,13 +142,13 @@ fn others() -> Vec<Case> {
     ] {
         cases.push(case(format!("{name} {value}"), "RFC 7519 4.3", with(name, &value), "valid"));
     }
-    let least = json!({"iss": ISSUER, "aud": AUDIENCE, "exp": super::NOW + 300}).to_string();
-    cases.push(case("the least that is granted", "RFC 7519 4.1", ed(HEADER, least), "valid"));
+    let minimal = json!({"iss": ISSUER, "aud": AUDIENCE, "exp": super::NOW + 300}).to_string();
+    cases.push(case("only the required claims", "RFC 7519 4.1", ed(HEADER, minimal), "valid"));
     cases.push(case("no claim at all", "RFC 7519 4.1", ed(HEADER, "{}"), "missing_claim"));
     cases
 }
 
-/// An ID token is no access token, though it may be for the same audience and have no type of its own.
+/// ID tokens are rejected as access tokens, even with the right audience and without `typ`.
 fn id_tokens() -> Vec<Case> {
     let typed = |typ: &str, changes: &Value| {
         let header = format!(r#"{{"alg":"EdDSA","kid":"ed"{typ}}}"#);
@@ -164,41 +164,41 @@ fn id_tokens() -> Vec<Case> {
         json!({"token_use": "id"}),
     ] {
         for typ in ["", r#","typ":"JWT""#] {
-            let name = format!("an ID token by {mark}{typ}");
+            let name = format!("an ID token with {mark}{typ}");
             cases.push(case(name, "RFC 9068 5", typed(typ, &mark), "wrong_type"));
         }
         let name = format!("an access token by its type, with {mark}");
         cases.push(case(name, "RFC 9068 4", typed(r#","typ":"at+jwt""#, &mark), "valid"));
-        let name = format!("{mark} where the type is asked for");
+        let name = format!("{mark} where its type is required");
         cases.push(case(name, "RFC 8725 3.11", typed(r#","typ":"JWT""#, &mark), "valid").args(&["--typ", "JWT"]));
     }
     let bearer = json!({"nonce": "x", "typ": "Bearer"});
-    cases.push(case("a nonce in what says that it is a bearer's", "RFC 9068 5", typed("", &bearer), "valid"));
-    cases.push(case("what its use says", "RFC 9068 5", typed("", &json!({"token_use": "access"})), "valid"));
+    cases.push(case("a nonce with typ Bearer in the claims", "RFC 9068 5", typed("", &bearer), "valid"));
+    cases.push(case("token_use access", "RFC 9068 5", typed("", &json!({"token_use": "access"})), "valid"));
     cases
 }
 
 fn several_reasons() -> Vec<Case> {
     let rule = "RFC 7519 7.2";
-    let bad = valid_claims(json!({"exp": 1, "iss": "https://evil.example", "aud": "other"})).to_string();
+    let invalid = valid_claims(json!({"exp": 1, "iss": "https://evil.example", "aud": "other"})).to_string();
     let reasons = "expired wrong_issuer wrong_audience";
-    let forged = PAIRS.other_ed.token("EdDSA", HEADER, &bad);
-    let unknown = ed(r#"{"alg":"EdDSA","kid":"x"}"#, &bad);
-    let none = ed(r#"{"alg":"none","kid":"ed"}"#, &bad);
-    let typed = ed(r#"{"alg":"EdDSA","kid":"ed","typ":"dpop+jwt","crit":["x"]}"#, &bad);
+    let forged = PAIRS.other_ed.token("EdDSA", HEADER, &invalid);
+    let unknown = ed(r#"{"alg":"EdDSA","kid":"x"}"#, &invalid);
+    let none = ed(r#"{"alg":"none","kid":"ed"}"#, &invalid);
+    let typed = ed(r#"{"alg":"EdDSA","kid":"ed","typ":"dpop+jwt","crit":["x"]}"#, &invalid);
     let all = PAIRS.other_ed.token(
         "EdDSA",
         r#"{"alg":"EdDSA","kid":"ed","typ":"dpop+jwt","crit":["x"]}"#,
         r#"{"nbf":"x","exp":1}"#,
     );
     vec![
-        case("three claims", rule, ed(HEADER, &bad), reasons),
-        case("a forged one with three claims", rule, forged, format!("invalid_signature {reasons}")),
-        case("an unknown key with three claims", rule, unknown, format!("unknown_key {reasons}")),
-        case("none with three claims", rule, none, format!("algorithm_not_allowed {reasons}")),
-        case("a type, a demand and three claims", rule, typed, format!("unsupported_header wrong_type {reasons}")),
+        case("three invalid claims", rule, ed(HEADER, &invalid), reasons),
+        case("a forged token with three invalid claims", rule, forged, format!("invalid_signature {reasons}")),
+        case("an unknown key and three invalid claims", rule, unknown, format!("unknown_key {reasons}")),
+        case("alg none and three invalid claims", rule, none, format!("algorithm_not_allowed {reasons}")),
+        case("typ, crit and three invalid claims", rule, typed, format!("unsupported_header wrong_type {reasons}")),
         case(
-            "nearly all",
+            "nearly all reasons",
             rule,
             all,
             "invalid_signature unsupported_header malformed wrong_type expired missing_claim",

@@ -1,6 +1,7 @@
-//! RSA signatures that only the owner of a private key, or a flaw in a verifier, can make: made once, by hand.
+//! RSA signatures with malformed padding, which need the private key to make.
 //!
-//! The private key is not kept. Each is over the same claims with the header `{"alg":ALG,"kid":KID}`.
+//! They were generated once; the private key was discarded. Each signs the same claims with the header
+//! `{"alg":ALG,"kid":KID}`.
 
 use serde_json::json;
 
@@ -9,28 +10,28 @@ use crate::support::signing_keys::b64;
 
 const CLAIMS: &str = r#"{"iss":"https://issuer.example","aud":"https://api.example","exp":1800000300}"#;
 
-/// The modulus of `fixed` (with the exponent 65537), `three` and `one` (with these).
+/// The modulus of the keys `fixed` (exponent 65537), `three` (exponent 3) and `one` (exponent 1).
 const N: &str = "wJKBv2HgsUehvQJRc8e89Y5g3_ht42om1ME7M3MDs6VX4QSmYxZabvZO6dHsK0A_TRJY5PWvH-DXPJJJt3Amk21NPjvNWMQSQiBQ0DHFR7Nw08WHY5jpqueT2j74knMZa78gHWJ9nVTX5hdruimTN0gVsiQANDUeehYjljp_fMCT3IJWRD9xvKFAy_CRNSuxNZVVmZN0uRv4vz-g6pDfw3JSj02XKtFL13knZtlMhKGbiyRo9Dks4JXa4n_6Z7JzkhJZCezkbpTyymd86Wod3_D4sYzhlxp_NA-WUZXLdy1nedNMAi9H7pwDTT8fTIOkVAob6uXImb2f5_bHOt05uQ";
 
-/// Of 1024 bits.
+/// A modulus of 1024 bits.
 const SMALL_N: &str = "yq3eqlR07nOehkUuH0qFUxDDJA1m6vrZdmxJglHAogRbnw7Xn86CKm58MMZ3lD2szEqG1S0lWITMcIQ_6nuvEMc64se5LJ7XuDiTXngg9_S3b5dlVseTWu_JneJNdPVi0uBAdlRMmn2O63wmAlZqlQuph_B8AUKtHiv6X8oJExs";
 
 pub fn cases() -> Vec<Case> {
     let key = |kid: &str, n: &str, e: &str| json!({"kty": "RSA", "kid": kid, "n": n, "e": e});
     let keys =
         jwks([key("fixed", N, "AQAB"), key("three", N, "Aw"), key("one", N, "AQ"), key("small", SMALL_N, "AQAB")]);
-    let made = |&(what, rule, alg, kid, signature, expected): &(&str, &'static str, &str, &str, &str, &str)| {
+    let build = |&(what, rule, alg, kid, signature, expected): &(&str, &'static str, &str, &str, &str, &str)| {
         let header = b64(format!(r#"{{"alg":"{alg}","kid":"{kid}"}}"#));
         let token = format!("{header}.{}.{signature}", b64(CLAIMS));
         case(format!("{alg}: {what}"), rule, token, expected).keys(&keys)
     };
-    SIGNATURES.iter().map(made).collect()
+    SIGNATURES.iter().map(build).collect()
 }
 
-/// What is odd about each, its rule, `alg`, `kid`, the signature, and the verdict.
+/// Name, rule, `alg`, `kid`, signature and expected verdict.
 const SIGNATURES: [(&str, &str, &str, &str, &str, &str); 27] = [
     (
-        "as it should be",
+        "correct padding",
         "RFC 8017 9.2",
         "RS256",
         "fixed",
@@ -38,7 +39,7 @@ const SIGNATURES: [(&str, &str, &str, &str, &str, &str); 27] = [
         "valid",
     ),
     (
-        "no NULL after the hash's name",
+        "no NULL after the hash OID",
         "RFC 8017 9.2",
         "RS256",
         "fixed",
@@ -110,7 +111,7 @@ const SIGNATURES: [(&str, &str, &str, &str, &str, &str); 27] = [
         "invalid_signature",
     ),
     (
-        "more after the hash, inside",
+        "more data after the hash, inside the padding",
         "RFC 8017 9.2",
         "RS256",
         "fixed",
@@ -118,7 +119,7 @@ const SIGNATURES: [(&str, &str, &str, &str, &str, &str); 27] = [
         "invalid_signature",
     ),
     (
-        "the name of SHA-512",
+        "the OID of SHA-512",
         "RFC 8017 9.2",
         "RS256",
         "fixed",
@@ -198,7 +199,7 @@ const SIGNATURES: [(&str, &str, &str, &str, &str, &str); 27] = [
         "invalid_signature",
     ),
     (
-        "another last byte",
+        "a wrong trailer byte",
         "RFC 8017 9.1.2",
         "PS256",
         "fixed",
@@ -206,7 +207,7 @@ const SIGNATURES: [(&str, &str, &str, &str, &str, &str); 27] = [
         "invalid_signature",
     ),
     (
-        "its zeros not all zero",
+        "padding zeros that are not all zero",
         "RFC 8017 9.1.2",
         "PS256",
         "fixed",
@@ -214,7 +215,7 @@ const SIGNATURES: [(&str, &str, &str, &str, &str, &str); 27] = [
         "invalid_signature",
     ),
     (
-        "two for the one before the salt",
+        "02 instead of 01 before the salt",
         "RFC 8017 9.1.2",
         "PS256",
         "fixed",
@@ -238,7 +239,7 @@ const SIGNATURES: [(&str, &str, &str, &str, &str, &str); 27] = [
         "weak_key",
     ),
     (
-        "well signed with 1024 bits",
+        "correctly signed with 1024 bits",
         "RFC 7518 3.3",
         "RS256",
         "small",

@@ -1,4 +1,4 @@
-//! What a header may ask for, bring along and call itself.
+//! Header parameters: `crit`, embedded keys, `typ` and `kid`.
 
 use serde_json::{Value, json};
 
@@ -6,21 +6,21 @@ use super::{Case, PAIRS, case, jwks, valid_claims};
 use crate::support::signing_keys::b64;
 
 pub fn cases() -> Vec<Case> {
-    let mut cases = demands();
-    cases.extend(keys_brought_along());
+    let mut cases = critical();
+    cases.extend(embedded_keys());
     cases.extend(types());
-    cases.extend(names_of_the_key());
+    cases.extend(key_ids());
     cases
 }
 
-/// A good token whose header has these members too.
+/// Returns a valid token with additional header members.
 fn with(members: &Value) -> String {
     let mut header = json!({"alg": "EdDSA", "kid": "ed"});
     header.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
     super::ed(header.to_string(), valid_claims(json!({})).to_string())
 }
 
-fn demands() -> Vec<Case> {
+fn critical() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |rule: &'static str, members: Value, expected: &str| {
         cases.push(case(format!("a header with {members}"), rule, with(&members), expected));
@@ -64,44 +64,55 @@ fn demands() -> Vec<Case> {
     ] {
         add("RFC 7515 4", ignored, "valid");
     }
-    // An unencoded payload as RFC 7797 has it.
+    // An unencoded payload (RFC 7797).
     let header = b64(r#"{"alg":"EdDSA","kid":"ed","b64":false,"crit":["b64"]}"#);
     let token = PAIRS.ed.parts("EdDSA", &header, &json!({"exp": 1_900_000_000}).to_string());
     cases.push(case("a payload that is not encoded", "RFC 7797 3", token, "malformed"));
     cases
 }
 
-/// A token does not choose the key that it is judged by.
-fn keys_brought_along() -> Vec<Case> {
-    let thief = &PAIRS.other_ed;
+/// Keys in the token's header must be ignored.
+fn embedded_keys() -> Vec<Case> {
+    let attacker = &PAIRS.other_ed;
     let url = "http://127.0.0.1:9/keys";
     let mut cases = Vec::new();
     for (name, rule, right, odd) in [
         ("jku", "RFC 7515 4.1.2", json!(url), vec![json!(7), json!([url]), json!("file:///etc/passwd"), json!(null)]),
-        ("jwk", "RFC 7515 4.1.3", thief.jwk("ed"), vec![json!("x"), json!({}), json!([thief.jwk("ed")]), json!(null)]),
+        (
+            "jwk",
+            "RFC 7515 4.1.3",
+            attacker.jwk("ed"),
+            vec![json!("x"), json!({}), json!([attacker.jwk("ed")]), json!(null)],
+        ),
         ("x5u", "RFC 7515 4.1.5", json!(url), vec![json!(7), json!([url]), json!(null)]),
         ("x5c", "RFC 7515 4.1.6", json!(["MIIB"]), vec![json!("MIIB"), json!([]), json!([7]), json!(null)]),
         ("x5t", "RFC 7515 4.1.7", json!("AAAA"), vec![json!(7), json!("!"), json!(null)]),
         ("x5t#S256", "RFC 7515 4.1.8", json!("AAAA"), vec![json!(7), json!("!"), json!(null)]),
     ] {
         let header = json!({"alg": "EdDSA", "kid": "ed", name: right});
-        let stolen = thief.token("EdDSA", header.to_string(), valid_claims(json!({})).to_string());
-        cases.push(case(format!("a thief's token with {name}"), rule, stolen, "invalid_signature"));
-        let header = json!({"alg": "EdDSA", "kid": "thief", name: right});
-        let stolen = thief.token("EdDSA", header.to_string(), valid_claims(json!({})).to_string());
-        cases.push(case(format!("a thief's token with {name} and a name"), "RFC 8725 3.10", stolen, "unknown_key"));
+        let forged = attacker.token("EdDSA", header.to_string(), valid_claims(json!({})).to_string());
+        cases.push(case(format!("an attacker's token with {name}"), rule, forged, "invalid_signature"));
+        let header = json!({"alg": "EdDSA", "kid": "attacker", name: right});
+        let forged = attacker.token("EdDSA", header.to_string(), valid_claims(json!({})).to_string());
+        cases.push(case(
+            format!("an attacker's token with {name} and its own kid"),
+            "RFC 8725 3.10",
+            forged,
+            "unknown_key",
+        ));
         let right_token = with(&json!({name: right}));
-        cases.push(case(format!("a trusted token with a thief's {name}"), rule, right_token, "valid"));
+        cases.push(case(format!("a trusted token with an attacker's {name}"), rule, right_token, "valid"));
         for odd in odd {
             let token = with(&json!({name: odd}));
             cases.push(case(format!("a trusted token with {name} {odd}"), rule, token, "valid"));
         }
     }
-    let jwk = thief.jwk("thief");
+    let jwk = attacker.jwk("attacker");
     let header = json!({"alg": "EdDSA", "jwk": jwk}).to_string();
-    let stolen = thief.token("EdDSA", header, valid_claims(json!({})).to_string());
+    let forged = attacker.token("EdDSA", header, valid_claims(json!({})).to_string());
     let only = jwks([PAIRS.ed.jwk("ed")]);
-    cases.push(case("a thief's token with jwk and no name", "RFC 8725 3.10", stolen, "invalid_signature").keys(only));
+    cases
+        .push(case("an attacker's token with jwk and no kid", "RFC 8725 3.10", forged, "invalid_signature").keys(only));
     cases
 }
 
@@ -141,7 +152,7 @@ fn types() -> Vec<Case> {
     for typ in [json!(null), json!(7), json!(["at+jwt"]), json!({}), json!(true)] {
         cases.push(case(format!("typ {typ}"), "RFC 7515 4.1.9", typed(&typ), "malformed"));
     }
-    for (asked, typ, expected) in [
+    for (required, typ, expected) in [
         ("at+jwt", Some("at+jwt"), "valid"),
         ("at+jwt", Some("application/at+jwt"), "valid"),
         ("application/at+jwt", Some("at+jwt"), "valid"),
@@ -157,16 +168,16 @@ fn types() -> Vec<Case> {
         ("secevent+jwt", Some("secevent+jwt"), "valid"),
     ] {
         let token = typ.map_or_else(|| with(&json!({})), |typ| typed(&json!(typ)));
-        let name = format!("typ {typ:?} where {asked} is asked for");
-        cases.push(case(name, "RFC 8725 3.11", token, expected).args(&["--typ", asked]));
+        let name = format!("typ {typ:?} where {required} is required");
+        cases.push(case(name, "RFC 8725 3.11", token, expected).args(&["--typ", required]));
     }
     let either = ["--typ", "at+jwt", "--typ", "dpop+jwt"];
     let token = typed(&json!("dpop+jwt"));
-    cases.push(case("typ dpop+jwt where two are asked for", "RFC 8725 3.11", token, "valid").args(&either));
+    cases.push(case("typ dpop+jwt where two are accepted", "RFC 8725 3.11", token, "valid").args(&either));
     cases
 }
 
-fn names_of_the_key() -> Vec<Case> {
+fn key_ids() -> Vec<Case> {
     let mut cases = Vec::new();
     let named = |kid: &Value| {
         let header = json!({"alg": "EdDSA", "kid": kid});

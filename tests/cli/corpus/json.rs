@@ -1,18 +1,18 @@
-//! Headers and payloads that are no JSON object, or mean two things to two readers. All are well signed.
+//! Headers and payloads that are not JSON objects or that parsers read differently. All are correctly signed.
 
 use serde_json::json;
 
 use super::{Case, HEADER, case, ed, valid_claims};
 
 pub fn cases() -> Vec<Case> {
-    let mut cases = either_part();
-    cases.extend(twice());
-    cases.extend(depths());
-    cases.extend(texts());
+    let mut cases = invalid_json();
+    cases.extend(duplicate_members());
+    cases.extend(nesting());
+    cases.extend(escapes());
     cases
 }
 
-fn either_part() -> Vec<Case> {
+fn invalid_json() -> Vec<Case> {
     let claims = valid_claims(json!({})).to_string();
     let mut cases = Vec::new();
     for (what, text) in [("header", HEADER), ("payload", claims.as_str())] {
@@ -44,20 +44,20 @@ fn either_part() -> Vec<Case> {
             ("has half a surrogate pair", "RFC 8259 8.2", format!(r#"{{"x":"\ud800",{inside}}}"#).into()),
             ("has a line end in a string", "RFC 8259 7", format!("{{\"x\":\"\n\",{inside}}}").into()),
             ("has an unknown escape", "RFC 8259 7", format!(r#"{{"x":"\x41",{inside}}}"#).into()),
-            ("has a number that is none", "RFC 8259 6", format!(r#"{{"x":NaN,{inside}}}"#).into()),
-            ("has a number without an end", "RFC 8259 6", format!(r#"{{"x":Infinity,{inside}}}"#).into()),
+            ("has NaN", "RFC 8259 6", format!(r#"{{"x":NaN,{inside}}}"#).into()),
+            ("has Infinity", "RFC 8259 6", format!(r#"{{"x":Infinity,{inside}}}"#).into()),
             ("has a leading zero", "RFC 8259 6", format!(r#"{{"x":01,{inside}}}"#).into()),
             ("has a leading plus", "RFC 8259 6", format!(r#"{{"x":+1,{inside}}}"#).into()),
             ("has a hexadecimal number", "RFC 8259 6", format!(r#"{{"x":0x1,{inside}}}"#).into()),
             ("has a point and no digit", "RFC 8259 6", format!(r#"{{"x":1.,{inside}}}"#).into()),
             ("has True for true", "RFC 8259 3", format!(r#"{{"x":True,{inside}}}"#).into()),
-            ("has a number beyond measure", "RFC 7493 2.2", format!(r#"{{"x":1e400,{inside}}}"#).into()),
+            ("has a number that overflows", "RFC 7493 2.2", format!(r#"{{"x":1e400,{inside}}}"#).into()),
         ];
-        let of = |text: Vec<u8>| if what == "header" { ed(text, &claims) } else { ed(HEADER, text) };
+        let token = |text: Vec<u8>| if what == "header" { ed(text, &claims) } else { ed(HEADER, text) };
         cases.extend(
-            odd.into_iter().map(|(odd, rule, text)| case(format!("the {what} {odd}"), rule, of(text), "malformed")),
+            odd.into_iter().map(|(odd, rule, text)| case(format!("the {what} {odd}"), rule, token(text), "malformed")),
         );
-        for (fine, text) in [
+        for (valid, text) in [
             ("has white space", format!(" \t\r\n{{ {inside} }}\n")),
             ("has an escaped slash", format!(r#"{{"x":"\/",{inside}}}"#)),
             ("has a whole surrogate pair", format!(r#"{{"x":"\ud83d\ude00",{inside}}}"#)),
@@ -65,14 +65,14 @@ fn either_part() -> Vec<Case> {
             ("has an empty name", format!(r#"{{"":1,{inside}}}"#)),
             ("has a long number", format!(r#"{{"x":{},{inside}}}"#, "9".repeat(200))),
         ] {
-            cases.push(case(format!("the {what} {fine}"), "RFC 8259 2", of(text.into()), "valid"));
+            cases.push(case(format!("the {what} {valid}"), "RFC 8259 2", token(text.into()), "valid"));
         }
     }
     cases
 }
 
-/// Readers take the first or the last of two, and so each would see another token.
-fn twice() -> Vec<Case> {
+/// Parsers take the first or the last of two members with the same name, and so may disagree about the token.
+fn duplicate_members() -> Vec<Case> {
     let mut cases = Vec::new();
     let claims = valid_claims(json!({})).to_string();
     for members in [
@@ -104,28 +104,28 @@ fn twice() -> Vec<Case> {
         let token = ed(HEADER, format!("{{{members},{inside}}}"));
         cases.push(case(format!("a payload with {members} more"), "RFC 7519 4", token, "malformed"));
     }
-    // The same name in two objects is not twice, nor are names that only look alike.
+    // The same name in two objects, or similar names, are not duplicates.
     for members in [r#""x":{"sub":"x","exp":1}"#, r#""Sub":"x""#, r#""e\u0301":1,"é":2"#, r#""x":[{"y":1},{"y":1}]"#] {
         let token = ed(HEADER, format!("{{{members},{inside}}}"));
-        cases.push(case(format!("a payload with {members}, which is fine"), "RFC 7519 4", token, "valid"));
+        cases.push(case(format!("a payload with {members}, no duplicate"), "RFC 7519 4", token, "valid"));
     }
     cases
 }
 
-fn depths() -> Vec<Case> {
+fn nesting() -> Vec<Case> {
     const MAX_DEPTH: usize = 32;
     let mut cases = Vec::new();
     let claims = valid_claims(json!({})).to_string();
     for (what, open, inner, close) in [("arrays", "[", "", "]"), ("objects", r#"{"x":"#, "{}", "}")] {
-        // The part's own object is one level, and the innermost object another.
+        // The payload itself is one level, and the innermost object another.
         let levels = MAX_DEPTH - 1 - usize::from(what == "objects");
         for (more, expected) in [(0, "valid"), (1, "malformed"), (100_000 / open.len(), "malformed")] {
             let deep = format!("{}{inner}{}", open.repeat(levels + more), close.repeat(levels + more));
             let member = |text: &str| format!("{},\"x\":{deep}}}", text.strip_suffix('}').unwrap());
-            let name = format!("{more} {what} deeper than the deepest");
+            let name = format!("{what} {more} levels deeper than allowed");
             let token = ed(HEADER, member(&claims));
             cases.push(case(format!("a payload {name}"), "RFC 8259 9", token, expected));
-            // A header may have 64 KiB.
+            // Headers are limited to 64 KiB.
             if more < 2 {
                 let token = ed(member(HEADER), &claims);
                 cases.push(case(format!("a header {name}"), "RFC 8259 9", token, expected));
@@ -135,8 +135,8 @@ fn depths() -> Vec<Case> {
     cases
 }
 
-/// Claims are compared character by character, after the escapes are read.
-fn texts() -> Vec<Case> {
+/// Claims are compared after unescaping.
+fn escapes() -> Vec<Case> {
     let text = |name, text| ed(HEADER, super::with_claim(name, text));
     vec![
         case("iss written with escapes", "RFC 7519 7.3", text("iss", r#""https:\/\/issuer.ex\u0061mple""#), "valid"),

@@ -1,26 +1,26 @@
-//! Sets of keys: which of them is meant, which cannot be trusted, and which are no keys.
+//! Key sets: key selection, weak keys, and malformed keys and sets.
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use super::{Case, HEADER, PAIRS, Pairs, case, jwks, says, valid_claims};
+use super::{Case, HEADER, PAIRS, Pairs, case, jwks, token_with, valid_claims};
 use crate::support::signing_keys::{SigningKey, b64, changed, pem};
 
 pub fn cases() -> Vec<Case> {
-    let mut cases = which_is_meant();
-    cases.extend(passed_over());
+    let mut cases = selection();
+    cases.extend(unusable());
     cases.extend(weak_rsa());
     cases.extend(small_order());
     cases.extend(points());
-    cases.extend(spellings());
+    cases.extend(encodings());
     cases.extend(sets());
     cases.extend(pems());
     cases
 }
 
-/// A good token by `pair`.
+/// Returns a valid token signed by `pair`.
 fn signed(alg: &str, pair: &SigningKey, header: &str) -> String {
     pair.token(alg, header, valid_claims(json!({})).to_string())
 }
@@ -29,9 +29,9 @@ fn number(jwk: &Value, name: &str) -> Vec<u8> {
     URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap()
 }
 
-fn which_is_meant() -> Vec<Case> {
+fn selection() -> Vec<Case> {
     let Pairs { rsa, ed, other_ed, .. } = &*PAIRS;
-    let nameless = |pair: &SigningKey| changed(pair.jwk(""), json!({"kid": null}));
+    let without_kid = |pair: &SigningKey| changed(pair.jwk(""), json!({"kid": null}));
     let odd = |pair: &SigningKey, kid: Value| {
         let mut jwk = pair.jwk("");
         jwk["kid"] = kid;
@@ -42,36 +42,36 @@ fn which_is_meant() -> Vec<Case> {
     let weak = changed(ed.jwk("weak"), json!({"x": b64([0; 32])}));
     let mut cases = Vec::new();
     for (name, header, keys, expected) in [
-        ("one key, no kid asked", bare, vec![ed.jwk("ed")], "valid"),
-        ("one nameless key, no kid asked", bare, vec![nameless(ed)], "valid"),
-        ("one nameless key, a kid asked", HEADER, vec![nameless(ed)], "unknown_key"),
-        ("two keys that fit, no kid asked", bare, vec![ed.jwk("ed"), other_ed.jwk("b")], "unknown_key"),
-        ("two nameless keys that fit", bare, vec![nameless(ed), nameless(other_ed)], "unknown_key"),
-        ("two keys, one fits", bare, vec![rsa.jwk("rsa"), ed.jwk("ed")], "valid"),
+        ("one key, no kid in the token", bare, vec![ed.jwk("ed")], "valid"),
+        ("one key without kid, no kid in the token", bare, vec![without_kid(ed)], "valid"),
+        ("one key without kid, a kid in the token", HEADER, vec![without_kid(ed)], "unknown_key"),
+        ("two suitable keys, no kid in the token", bare, vec![ed.jwk("ed"), other_ed.jwk("b")], "unknown_key"),
+        ("two suitable keys without kid", bare, vec![without_kid(ed), without_kid(other_ed)], "unknown_key"),
+        ("two keys, one suitable", bare, vec![rsa.jwk("rsa"), ed.jwk("ed")], "valid"),
         ("two keys, one weak", bare, vec![weak.clone(), ed.jwk("ed")], "valid"),
-        ("a weak key and no other", bare, vec![weak, rsa.jwk("rsa")], "weak_key"),
-        ("none that fits", bare, vec![rsa.jwk("rsa")], "unknown_key"),
-        ("none of that name", HEADER, vec![other_ed.jwk("b"), rsa.jwk("rsa")], "unknown_key"),
-        ("the name is another kind's", HEADER, vec![rsa.jwk("ed"), ed.jwk("b")], "algorithm_not_allowed"),
-        ("the name is another key's", HEADER, vec![other_ed.jwk("ed"), ed.jwk("b")], "invalid_signature"),
-        ("two of one name, right first", HEADER, vec![ed.jwk("ed"), other_ed.jwk("ed")], "valid"),
-        ("two of one name, right last", HEADER, vec![other_ed.jwk("ed"), ed.jwk("ed")], "valid"),
-        ("two of one name and two kinds", HEADER, vec![rsa.jwk("ed"), ed.jwk("ed")], "valid"),
+        ("only a weak key", bare, vec![weak, rsa.jwk("rsa")], "weak_key"),
+        ("no suitable key", bare, vec![rsa.jwk("rsa")], "unknown_key"),
+        ("no key with that kid", HEADER, vec![other_ed.jwk("b"), rsa.jwk("rsa")], "unknown_key"),
+        ("the kid is that of a key of another type", HEADER, vec![rsa.jwk("ed"), ed.jwk("b")], "algorithm_not_allowed"),
+        ("the kid is that of another key", HEADER, vec![other_ed.jwk("ed"), ed.jwk("b")], "invalid_signature"),
+        ("two keys with one kid, right first", HEADER, vec![ed.jwk("ed"), other_ed.jwk("ed")], "valid"),
+        ("two keys with one kid, right last", HEADER, vec![other_ed.jwk("ed"), ed.jwk("ed")], "valid"),
+        ("two keys with one kid and two types", HEADER, vec![rsa.jwk("ed"), ed.jwk("ed")], "valid"),
         ("the same key twice", HEADER, vec![ed.jwk("ed"), ed.jwk("ed")], "valid"),
-        ("the same key twice, no kid asked", bare, vec![ed.jwk("ed"), ed.jwk("ed")], "unknown_key"),
-        ("an empty name", empty, vec![ed.jwk(""), rsa.jwk("rsa")], "valid"),
-        ("an empty name asked of a nameless key", empty, vec![nameless(ed)], "unknown_key"),
-        ("a name that is a number", HEADER, vec![odd(ed, json!(7)), rsa.jwk("rsa")], "unknown_key"),
-        ("a name that is null", bare, vec![odd(ed, json!(null)), rsa.jwk("rsa")], "unknown_key"),
-        ("a name that is an array", bare, vec![odd(ed, json!(["ed"])), rsa.jwk("rsa")], "unknown_key"),
+        ("the same key twice, no kid in the token", bare, vec![ed.jwk("ed"), ed.jwk("ed")], "unknown_key"),
+        ("an empty kid", empty, vec![ed.jwk(""), rsa.jwk("rsa")], "valid"),
+        ("an empty kid and a key without kid", empty, vec![without_kid(ed)], "unknown_key"),
+        ("a kid that is a number", HEADER, vec![odd(ed, json!(7)), rsa.jwk("rsa")], "unknown_key"),
+        ("a kid that is null", bare, vec![odd(ed, json!(null)), rsa.jwk("rsa")], "unknown_key"),
+        ("a kid that is an array", bare, vec![odd(ed, json!(["ed"])), rsa.jwk("rsa")], "unknown_key"),
     ] {
         cases.push(case(name, "RFC 7517 4.5", signed("EdDSA", ed, header), expected).keys(jwks(keys)));
     }
     cases
 }
 
-/// Keys that are no use here do not take the others with them, and private ones are not used at all.
-fn passed_over() -> Vec<Case> {
+/// Unusable keys do not invalidate the set, and private keys are never used.
+fn unusable() -> Vec<Case> {
     let Pairs { rsa, p256, ed, .. } = &*PAIRS;
     let mut cases = Vec::new();
     for (rule, odd) in [
@@ -90,9 +90,11 @@ fn passed_over() -> Vec<Case> {
         ("RFC 8037 2", json!({"kty": "EC", "crv": "Ed25519", "kid": "ed", "x": ed.jwk("")["x"]})),
     ] {
         let keys = jwks([odd.clone(), ed.jwk("ed")]);
-        cases.push(case(format!("{odd} beside the right key"), rule, says(json!({})), "valid").keys(keys));
+        cases.push(case(format!("{odd} beside the right key"), rule, token_with(json!({})), "valid").keys(keys));
         let keys = jwks([odd.clone(), rsa.jwk("rsa")]);
-        cases.push(case(format!("{odd} in its place"), rule, says(json!({})), "unknown_key").keys(keys));
+        cases.push(
+            case(format!("{odd} instead of the right key"), rule, token_with(json!({})), "unknown_key").keys(keys),
+        );
     }
     for (pair, alg, private) in [
         (ed, "EdDSA", &["d"][..]),
@@ -127,13 +129,13 @@ fn weak_rsa() -> Vec<Case> {
         ("2047 bits", [vec![0x7f], ones(255)].concat(), e.clone(), "weak_key"),
         ("1024 bits behind zeros", [vec![0; 128], ones(128)].concat(), e.clone(), "weak_key"),
         ("8193 bits", [vec![1], ones(1024)].concat(), e.clone(), "weak_key"),
-        ("8192 bits, another's", ones(1024), e.clone(), "invalid_signature"),
+        ("8192 bits, another key", ones(1024), e.clone(), "invalid_signature"),
         ("an even modulus", even, e.clone(), "weak_key"),
         ("the exponent 1", n.clone(), vec![1], "weak_key"),
         ("the exponent 1 behind zeros", n.clone(), vec![0, 0, 1], "weak_key"),
         ("the exponent 2", n.clone(), vec![2], "weak_key"),
         ("an even exponent", n.clone(), vec![1, 0, 0], "weak_key"),
-        ("the exponent 3, another's", n.clone(), vec![3], "invalid_signature"),
+        ("the exponent 3, another key", n.clone(), vec![3], "invalid_signature"),
         ("an exponent of 34 bits", n.clone(), vec![2, 0, 0, 0, 1], "weak_key"),
         ("an exponent as long as the modulus", n.clone(), n.clone(), "weak_key"),
         ("no exponent", n.clone(), vec![], "unknown_key"),
@@ -151,7 +153,7 @@ fn weak_rsa() -> Vec<Case> {
     .collect()
 }
 
-/// Anybody signs for a key of small order: with the neutral element for R and zero for S, the equation holds.
+/// Signatures for a key of small order can be forged: with the neutral element as R and zero as S, the equation holds.
 fn small_order() -> Vec<Case> {
     let hex = |text: &str| (0..64).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect();
     let points: [(&str, Vec<u8>); 7] = [
@@ -174,7 +176,8 @@ fn small_order() -> Vec<Case> {
             let keys = jwks([changed(PAIRS.ed.jwk("ed"), json!({"x": b64(&x)})), PAIRS.rsa.jwk("rsa")]);
             let key = UnparsedPublicKey::new(&ED25519, &x);
             let message = |n: u8| format!("{}.{}", b64(HEADER), b64(claims.replace("itself", &n.to_string())));
-            // A key of order n fits one message in n; some that are not canonical fit none here, and some verifiers.
+            // The forgery holds for one message in n for a key of order n. For some non-canonical keys it holds only in other
+            // verifiers.
             let forged = (0..64).map(message).find(|text| key.verify(text.as_bytes(), &neutral).is_ok());
             let token = format!("{}.{}", forged.unwrap_or_else(|| message(0)), b64(neutral));
             cases.push(case(format!("an Ed25519 key of {name}"), "RFC 8032 5.1.7", token, "weak_key").keys(&keys));
@@ -183,7 +186,8 @@ fn small_order() -> Vec<Case> {
     for (name, bytes) in [("no", vec![]), ("31", vec![9; 31]), ("33", vec![9; 33]), ("64", vec![9; 64])] {
         let keys = jwks([changed(PAIRS.ed.jwk("ed"), json!({"x": b64(bytes)})), PAIRS.rsa.jwk("rsa")]);
         cases.push(
-            case(format!("an Ed25519 key of {name} bytes"), "RFC 8037 2", says(json!({})), "unknown_key").keys(keys),
+            case(format!("an Ed25519 key of {name} bytes"), "RFC 8037 2", token_with(json!({})), "unknown_key")
+                .keys(keys),
         );
     }
     cases
@@ -203,7 +207,7 @@ fn points() -> Vec<Case> {
             ("at infinity, as zeros", zero.clone(), zero.clone(), "invalid_signature"),
             ("with x beyond the field", vec![0xff; size], y.clone(), "invalid_signature"),
             ("with y beyond the field", x.clone(), vec![0xff; size], "invalid_signature"),
-            ("with x and y in each other's place", y.clone(), x.clone(), "invalid_signature"),
+            ("with x and y swapped", y.clone(), x.clone(), "invalid_signature"),
             ("with y zero", x.clone(), zero, "invalid_signature"),
             ("with a zero before x", [vec![0], x.clone()].concat(), y.clone(), "unknown_key"),
             ("with a zero before y", x.clone(), [vec![0], y.clone()].concat(), "unknown_key"),
@@ -223,11 +227,11 @@ fn points() -> Vec<Case> {
     cases
 }
 
-/// A key's numbers have one spelling, as a token's parts have.
-fn spellings() -> Vec<Case> {
-    // One that base64 and base64url write differently.
-    let written_twice = |pair: &SigningKey| pair.jwk("")["x"].as_str().unwrap().contains(['-', '_']);
-    let pair = std::iter::repeat_with(SigningKey::ed25519).find(written_twice).unwrap();
+/// Key parameters must be strict base64url, like the parts of a token.
+fn encodings() -> Vec<Case> {
+    // A key whose base64 and base64url encodings differ.
+    let is_ambiguous = |pair: &SigningKey| pair.jwk("")["x"].as_str().unwrap().contains(['-', '_']);
+    let pair = std::iter::repeat_with(SigningKey::ed25519).find(is_ambiguous).unwrap();
     let jwk = pair.jwk("ed");
     let x = jwk["x"].as_str().unwrap();
     let bytes = number(&jwk, "x");
@@ -267,12 +271,12 @@ fn sets() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, rule, keys, expected) in [
         ("with white space before it", "RFC 8259 2", format!("\n {one}"), "valid"),
-        ("with members nobody knows", "RFC 7517 5", format!("{{\"x\":[1],{inside}}}"), "valid"),
+        ("with unknown members", "RFC 7517 5", format!("{{\"x\":[1],{inside}}}"), "valid"),
         ("of 256 members", "RFC 8259 9", many(256), "valid"),
         ("of 257 members", "RFC 8259 9", many(257), "refused"),
         ("of 256 KiB", "RFC 8259 9", long(256 * 1024), "valid"),
         ("of 256 KiB and one byte", "RFC 8259 9", long(256 * 1024 + 1), "refused"),
-        ("as deep as may be", "RFC 8259 9", deep(31), "valid"),
+        ("of the maximum depth", "RFC 8259 9", deep(31), "valid"),
         ("a level too deep", "RFC 8259 9", deep(32), "refused"),
         ("with keys twice", "RFC 7517 5", format!("{{{inside},{inside}}}"), "refused"),
         ("with a key's member twice", "RFC 7517 4", format!("{{\"keys\":[{twice}]}}"), "refused"),
@@ -283,14 +287,14 @@ fn sets() -> Vec<Case> {
         ("with Keys", "RFC 7517 5", one.replace("keys", "Keys"), "refused"),
         ("that is one key", "RFC 7517 5", ed.to_string(), "refused"),
         ("that is an array", "RFC 7517 5", json!([ed]).to_string(), "refused"),
-        ("that is nothing", "RFC 7517 5", String::new(), "refused"),
+        ("that is empty", "RFC 7517 5", String::new(), "refused"),
         ("that is null", "RFC 7517 5", "null".into(), "refused"),
-        ("with a comma too many", "RFC 8259 4", format!("{{{inside},}}"), "refused"),
+        ("with a trailing comma", "RFC 8259 4", format!("{{{inside},}}"), "refused"),
         ("with something after it", "RFC 8259 2", format!("{one}x"), "refused"),
         ("with a byte order mark", "RFC 8259 8.1", format!("\u{feff}{one}"), "refused"),
         ("cut short", "RFC 8259 2", one[..one.len() - 1].into(), "refused"),
     ] {
-        cases.push(case(format!("a set {name}"), rule, says(json!({})), expected).keys(keys));
+        cases.push(case(format!("a set {name}"), rule, token_with(json!({})), expected).keys(keys));
     }
     cases
 }
@@ -303,7 +307,7 @@ fn pems() -> Vec<Case> {
     let small = |x: [u8; 32]| pem("PUBLIC KEY", &[&spki[..12], &x].concat());
     let mut inner = spki[2..].to_vec();
     inner.extend([0x05, 0x00]);
-    let drawn_out = [&[0x30, u8::try_from(inner.len()).unwrap()], &inner[..]].concat();
+    let extra_element = [&[0x30, u8::try_from(inner.len()).unwrap()], &inner[..]].concat();
     let mut unused = spki.clone();
     unused[11] = 1;
     // The algorithm with a NULL after its name, which Ed25519 must not have (RFC 8410, section 3).
@@ -311,25 +315,25 @@ fn pems() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, rule, keys, expected) in [
         ("with CR and LF", "RFC 7468 2", block.replace('\n', "\r\n"), "valid"),
-        ("with talk around it", "RFC 7468 2", format!("a key:\n{block}the end\n"), "valid"),
+        ("with other text around it", "RFC 7468 2", format!("a key:\n{block}the end\n"), "valid"),
         (
-            "beside keys of other kinds",
+            "beside keys of other types",
             "RFC 7468 2",
             format!("{}{}{}{block}", rsa.pem(), p256.pem(), p384.pem()),
             "valid",
         ),
-        ("after a private key, which is passed over", "RFC 7468 10", format!("{private}{block}"), "valid"),
-        ("beside another that fits", "RFC 7515 4.1.4", format!("{}{block}", other_ed.pem()), "unknown_key"),
-        ("of somebody else", "RFC 7515 5.2", other_ed.pem(), "invalid_signature"),
-        ("of another kind", "RFC 8725 3.1", rsa.pem(), "unknown_key"),
+        ("after a private key, which is ignored", "RFC 7468 10", format!("{private}{block}"), "valid"),
+        ("beside another suitable key", "RFC 7515 4.1.4", format!("{}{block}", other_ed.pem()), "unknown_key"),
+        ("of another owner", "RFC 7515 5.2", other_ed.pem(), "invalid_signature"),
+        ("of another type", "RFC 8725 3.1", rsa.pem(), "unknown_key"),
         ("of small order", "RFC 8032 5.1.7", small([0; 32]), "weak_key"),
         ("a private key", "RFC 7468 10", private.into(), "refused"),
         ("with the label RSA PUBLIC KEY", "RFC 7468 13", pem("RSA PUBLIC KEY", &spki), "refused"),
         ("with the label CERTIFICATE", "RFC 7468 5.1", pem("CERTIFICATE", &spki), "refused"),
-        ("with labels that differ", "RFC 7468 3", block.replace("END PUBLIC", "END RSA PUBLIC"), "refused"),
+        ("with different labels", "RFC 7468 3", block.replace("END PUBLIC", "END RSA PUBLIC"), "refused"),
         ("without an end", "RFC 7468 3", block[..60].into(), "refused"),
-        ("with a byte over", "RFC 5280 4.1", pem("PUBLIC KEY", &[&spki[..], &[0]].concat()), "refused"),
-        ("with an element over", "RFC 5280 4.1", pem("PUBLIC KEY", &drawn_out), "refused"),
+        ("with an extra byte", "RFC 5280 4.1", pem("PUBLIC KEY", &[&spki[..], &[0]].concat()), "refused"),
+        ("with an extra element", "RFC 5280 4.1", pem("PUBLIC KEY", &extra_element), "refused"),
         ("with a bit unused", "RFC 8410 4", pem("PUBLIC KEY", &unused), "refused"),
         ("with a NULL for Ed25519", "RFC 8410 3", pem("PUBLIC KEY", &null), "refused"),
         ("a byte short", "RFC 5280 4.1", pem("PUBLIC KEY", &spki[..spki.len() - 1]), "refused"),
@@ -341,14 +345,16 @@ fn pems() -> Vec<Case> {
         ),
         ("as OpenSSH writes it", "RFC 7468 13", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 me\n".into(), "refused"),
     ] {
-        cases.push(case(format!("a PEM key {name}"), rule, says(json!({})), expected).keys(keys));
+        cases.push(case(format!("a PEM key {name}"), rule, token_with(json!({})), expected).keys(keys));
     }
-    let named = says(json!({}));
+    let named = token_with(json!({}));
     cases.push(
-        case("a PEM key has no name to contradict", "RFC 7515 4.1.4", named.replace('=', ""), "valid")
+        case("a PEM key has no kid to compare", "RFC 7515 4.1.4", named.replace('=', ""), "valid")
             .keys(format!("\n{block}")),
     );
     let token = signed("RS256", rsa, r#"{"alg":"RS256","kid":"any"}"#);
-    cases.push(case("RSA in its own form", "RFC 8017 A.1.1", token, "valid").keys(pem("RSA PUBLIC KEY", &rsa.pkcs1())));
+    cases.push(
+        case("an RSA key as PKCS #1", "RFC 8017 A.1.1", token, "valid").keys(pem("RSA PUBLIC KEY", &rsa.pkcs1())),
+    );
     cases
 }

@@ -1,7 +1,7 @@
-//! The verifier's corpus: hundreds of tokens, each with the rule that decides it, decided by the program itself.
+//! A corpus of tokens for `verify`, each with its expected verdict and the RFC section that requires it.
 //!
-//! Cases that share their keys and options are decided in one `--batch`; every second one also alone, where the exit
-//! code and what may be said about a token are checked too.
+//! Cases with the same keys and options are verified in one `--batch`. Every second case is also verified alone, where
+//! the exit code and the output are checked too.
 
 mod algorithms;
 mod base64url;
@@ -26,25 +26,25 @@ use crate::support::jwt::{AUDIENCE, ISSUER};
 use crate::support::signing_keys::{SigningKey, changed};
 use crate::support::{CommandOutput, Sandbox};
 
-/// The moment as of which each case is decided, if it does not say another.
+/// The default for `--at`.
 const NOW: i64 = 1_800_000_000;
 
-/// One token, and what must be decided about it.
+/// A token and its expected verdict.
 struct Case {
     name: String,
-    /// The RFC and its section that decide it.
+    /// The RFC and section that require the verdict.
     rule: &'static str,
     token: Vec<u8>,
     /// The file given with `--jwks`.
     keys: String,
     args: Vec<String>,
-    /// `valid`; or the codes of all reasons, in order, each once; or `refused`: the keys cannot be used, exit code 2.
+    /// `valid`, or all reason codes in order without duplicates, or `refused` (unusable keys, exit code 2).
     expected: String,
 }
 
 fn case(name: impl Into<String>, rule: &'static str, token: impl Into<Vec<u8>>, expected: impl Into<String>) -> Case {
     let (name, token, expected) = (name.into(), token.into(), expected.into());
-    Case { name, rule, token, keys: USUAL.clone(), args: Vec::new(), expected }
+    Case { name, rule, token, keys: DEFAULT_KEYS.clone(), args: Vec::new(), expected }
 }
 
 impl Case {
@@ -57,7 +57,7 @@ impl Case {
     }
 }
 
-/// The key pairs of a run. `usual` trusts the first four, by these names.
+/// The key pairs of a run. [`DEFAULT_KEYS`] contains the first four, with the field names as key IDs.
 struct Pairs {
     rsa: SigningKey,
     p256: SigningKey,
@@ -80,7 +80,7 @@ static PAIRS: LazyLock<Pairs> = LazyLock::new(|| Pairs {
     other_ed: SigningKey::ed25519(),
 });
 
-static USUAL: LazyLock<String> = LazyLock::new(|| {
+static DEFAULT_KEYS: LazyLock<String> = LazyLock::new(|| {
     let Pairs { rsa, p256, p384, ed, .. } = &*PAIRS;
     jwks([rsa.jwk("rsa"), p256.jwk("p256"), p384.jwk("p384"), ed.jwk("ed")])
 });
@@ -89,28 +89,29 @@ fn jwks(keys: impl IntoIterator<Item = Value>) -> String {
     json!({"keys": keys.into_iter().collect::<Vec<_>>()}).to_string()
 }
 
-/// Claims that are granted at [`NOW`], with changes; what nobody asks about must not be seen in a denial.
+/// Returns claims that are valid at [`NOW`], changed by `changes`. A denial must not show their values unless an option
+/// asks for them.
 fn valid_claims(changes: Value) -> Value {
     let claims = json!({
         "iss": ISSUER, "aud": AUDIENCE, "sub": "the-subject-itself", "jti": "the-tokens-own-id", "iat": NOW,
-        "exp": NOW + 300, "email": "somebody@private.example",
+        "exp": NOW + 300, "email": "user@private.example",
     });
     changed(claims, changes)
 }
 
-/// [`good`] claims as text with the claim `name` written exactly as `text`.
+/// Returns [`valid_claims`] as JSON text in which the claim `name` has the value `text`, verbatim.
 fn with_claim(name: &str, text: &str) -> String {
     let others = valid_claims(json!({name: null})).to_string();
     format!("{},\"{name}\":{text}}}", others.strip_suffix('}').expect("an object"))
 }
 
-/// A token by the usual Ed25519 key with these texts as header and payload.
+/// Returns a token signed with the default Ed25519 key.
 fn ed(header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
     PAIRS.ed.token("EdDSA", header, payload)
 }
 
-/// A token with [`good`] claims, changed.
-fn says(changes: Value) -> String {
+/// Returns a token with [`valid_claims`], changed by `changes`.
+fn token_with(changes: Value) -> String {
     ed(HEADER, valid_claims(changes).to_string())
 }
 
@@ -136,7 +137,7 @@ static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| {
     groups.into_iter().flat_map(named).collect()
 });
 
-/// A home with the keys of the cases in it.
+/// A home in which cases are verified.
 struct Bench(Sandbox);
 
 impl Bench {
@@ -152,7 +153,7 @@ impl Bench {
             }
         }
         args.extend(case.args.iter().map(String::as_str).chain(more.iter().copied()));
-        // From a file, not a pipe: a batch answers while it is still being read.
+        // From a file, because a batch writes verdicts while stdin is still being written.
         let output = self.0.command(&args).stdin(File::open(&input).unwrap()).output().unwrap();
         CommandOutput {
             code: output.status.code().unwrap_or(-1),
@@ -162,8 +163,8 @@ impl Bench {
     }
 }
 
-/// A verdict in the words of [`Case::expected`].
-fn told(verdict: &Value) -> String {
+/// Returns a verdict in the format of [`Case::expected`].
+fn outcome(verdict: &Value) -> String {
     if verdict["valid"] == true {
         return "valid".into();
     }
@@ -174,45 +175,48 @@ fn told(verdict: &Value) -> String {
     codes.join(" ")
 }
 
-/// What `said` must not hold about the case's token and does.
-fn leaks(case: &Case, said: &str) -> Vec<String> {
+/// Returns the parts of the case's token that `output` contains and must not contain.
+fn leaks(case: &Case, output: &str) -> Vec<String> {
     let text = String::from_utf8_lossy(&case.token);
     let text = text.trim();
     let signature = text.rsplit('.').next().unwrap_or_default();
-    // Shorter ones are words that stand in any text.
+    // Shorter texts may occur in any output.
     let mut forbidden: Vec<String> =
         [text, signature].map(str::to_owned).into_iter().filter(|t| t.len() > 11).collect();
     let payload = text.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
     let claims = payload.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok()).unwrap_or_default();
-    let asked = |name: &str| match name {
+    let may_be_shown = |name: &str| match name {
         "iss" => case.expected.contains("wrong_issuer"),
         "aud" => case.expected.contains("wrong_audience"),
         _ => case.expected.contains("claim_mismatch"),
     };
-    // The options name what they ask about.
-    let named = ["iss", "aud", "scope", "scp", "acr", "amr", "team"];
+    // Claims that options ask for.
+    let option_claims = ["iss", "aud", "scope", "scp", "acr", "amr", "team"];
     for (name, value) in claims.as_object().into_iter().flatten() {
         let known = [json!(ISSUER), json!(AUDIENCE)].contains(value);
-        if !(known || case.expected == "valid" || named.contains(&name.as_str()) && asked(name)) {
+        if !(known || case.expected == "valid" || option_claims.contains(&name.as_str()) && may_be_shown(name)) {
             let texts = value.as_array().cloned().unwrap_or_else(|| vec![value.clone()]);
             let texts = texts.iter().filter_map(Value::as_str).filter(|text| text.len() > 11 && *text != AUDIENCE);
             forbidden.extend(texts.map(str::to_owned));
         }
     }
-    forbidden.retain(|text| said.contains(text));
+    forbidden.retain(|text| output.contains(text));
     forbidden
 }
 
 #[test]
-fn there_are_hundreds_and_each_names_its_rule() {
+fn cases_are_unique_and_name_an_rfc_section() {
     let names: BTreeSet<&str> = CASES.iter().map(|case| case.name.as_str()).collect();
-    assert_eq!(names.len(), CASES.len(), "each has a name of its own");
+    assert_eq!(names.len(), CASES.len(), "names are unique");
     let mut distinct = BTreeSet::new();
     for case in CASES.iter() {
-        assert!(distinct.insert((&case.token, &case.keys, &case.args)), "{} is there twice", case.name);
+        assert!(distinct.insert((&case.token, &case.keys, &case.args)), "{} is a duplicate", case.name);
     }
     assert!(distinct.len() >= 400, "{}", distinct.len());
-    assert!(CASES.iter().filter(|case| case.expected == "valid").count() >= 100, "a verifier that denies all fails");
+    assert!(
+        CASES.iter().filter(|case| case.expected == "valid").count() >= 100,
+        "enough valid tokens that a verifier which denies everything fails"
+    );
     for case in CASES.iter() {
         let mut words = case.rule.split(' ');
         let (rfc, number, section) = (words.next(), words.next(), words.next());
@@ -224,10 +228,10 @@ fn there_are_hundreds_and_each_names_its_rule() {
 }
 
 #[test]
-fn every_case_is_decided_in_a_batch_as_its_rule_says() {
+fn batch_gives_the_expected_verdict_for_each_case() {
     let bench = Bench(Sandbox::new());
     let mut groups: BTreeMap<_, Vec<&Case>> = BTreeMap::new();
-    // A line end inside a token makes it two.
+    // A token with a line end inside would be two lines.
     for case in CASES.iter().filter(|case| !case.token.trim_ascii().contains(&b'\n')) {
         groups.entry((&case.keys, &case.args)).or_default().push(case);
     }
@@ -235,20 +239,20 @@ fn every_case_is_decided_in_a_batch_as_its_rule_says() {
     for cases in groups.values() {
         let lines: Vec<&[u8]> = cases.iter().map(|case| case.token.trim_ascii()).collect();
         let ran = bench.run(cases[0], &lines.join(&b'\n'), &["--batch"]);
-        let answers: Vec<&str> = match ran.code {
+        let verdicts: Vec<&str> = match ran.code {
             2 => vec!["{}"; cases.len()],
             _ => ran.stdout.lines().collect(),
         };
-        assert_eq!(answers.len(), cases.len(), "{}: {}", cases[0].name, ran.stderr);
+        assert_eq!(verdicts.len(), cases.len(), "{}: {}", cases[0].name, ran.stderr);
         let all_valid = cases.iter().all(|case| case.expected == "valid");
         let code = if cases[0].expected == "refused" { 2 } else { 4 * i32::from(!all_valid) };
-        for (case, answer) in cases.iter().zip(answers) {
-            let verdict: Value = serde_json::from_str(answer).unwrap();
-            let found = if ran.code == 2 { "refused".to_owned() } else { told(&verdict) };
-            let leaks = leaks(case, answer);
+        for (case, line) in cases.iter().zip(verdicts) {
+            let verdict: Value = serde_json::from_str(line).unwrap();
+            let found = if ran.code == 2 { "refused".to_owned() } else { outcome(&verdict) };
+            let leaks = leaks(case, line);
             if found != case.expected || ran.code != code || !leaks.is_empty() {
                 let Case { name, rule, expected, .. } = case;
-                wrong.push(format!("{name} ({rule}): expected {expected}, found {answer} {leaks:?}"));
+                wrong.push(format!("{name} ({rule}): expected {expected}, found {line} {leaks:?}"));
             }
         }
     }
@@ -256,27 +260,27 @@ fn every_case_is_decided_in_a_batch_as_its_rule_says() {
 }
 
 #[test]
-fn every_second_case_is_decided_alone_and_the_token_is_never_shown() {
+fn single_verdicts_are_as_expected_and_hide_the_token() {
     let bench = Bench(Sandbox::new());
     let mut wrong = Vec::new();
     for (n, case) in CASES.iter().enumerate() {
-        let in_lines = !case.token.trim_ascii().contains(&b'\n');
-        if n % 2 == 1 && in_lines {
+        let is_one_line = !case.token.trim_ascii().contains(&b'\n');
+        if n % 2 == 1 && is_one_line {
             continue;
         }
-        let for_programs = n % 4 == 0 || !in_lines;
-        let ran = bench.run(case, &case.token, if for_programs { &["--json", "-vvv"] } else { &["-vvv"] });
+        let as_json = n % 4 == 0 || !is_one_line;
+        let ran = bench.run(case, &case.token, if as_json { &["--json", "-vvv"] } else { &["-vvv"] });
         let code = match case.expected.as_str() {
             "valid" => 0,
             "refused" => 2,
             _ => 4,
         };
         let found = match serde_json::from_str(&ran.stdout) {
-            Ok(verdict) if for_programs && code != 2 => told(&verdict),
+            Ok(verdict) if as_json && code != 2 => outcome(&verdict),
             _ => case.expected.clone(),
         };
         let leaks = leaks(case, &format!("{}\n{}", ran.stdout, ran.stderr));
-        let empty = ran.stdout.is_empty() && (for_programs && code == 4 || code == 0);
+        let empty = ran.stdout.is_empty() && (as_json && code == 4 || code == 0);
         if ran.code != code || found != case.expected || !leaks.is_empty() || empty {
             let Case { name, rule, expected, .. } = case;
             wrong.push(format!("{name} ({rule}): expected {expected}, found {ran:?} {leaks:?}"));
@@ -286,9 +290,9 @@ fn every_second_case_is_decided_alone_and_the_token_is_never_shown() {
 }
 
 #[test]
-fn what_is_known_of_a_key_is_told_with_a_grant() {
+fn valid_verdict_describes_the_key() {
     let bench = Bench(Sandbox::new());
-    let ran = bench.run(&case("", "", "", ""), says(json!({})).as_bytes(), &["--json"]).exits(0);
+    let ran = bench.run(&case("", "", "", ""), token_with(json!({})).as_bytes(), &["--json"]).exits(0);
     assert_eq!(ran.json()["key"], json!({"kid": "ed", "alg": "EdDSA", "kty": "OKP"}));
     assert_eq!(ran.json()["claims"], valid_claims(json!({})));
 }

@@ -1,8 +1,8 @@
-//! What may be asked for beyond the default: scopes, claims, and how and when the user logged in.
+//! Options that require scopes, claims, or how and when the user authenticated.
 
 use serde_json::{Value, json};
 
-use super::{Case, HEADER, NOW, case, ed, says, with_claim};
+use super::{Case, HEADER, NOW, case, ed, token_with, with_claim};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = scopes();
@@ -14,8 +14,8 @@ pub fn cases() -> Vec<Case> {
 fn scopes() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |claims: Value, args: &[&str], expected: &str| {
-        let name = format!("{claims} where {} is asked for", args.join(" "));
-        cases.push(case(name, "RFC 8693 4.2", says(claims), expected).args(args));
+        let name = format!("{claims} with {}", args.join(" "));
+        cases.push(case(name, "RFC 8693 4.2", token_with(claims), expected).args(args));
     };
     let read: &[&str] = &["--scope", "read"];
     for right in [
@@ -63,7 +63,7 @@ fn scopes() -> Vec<Case> {
 
 fn claims() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (text, asked, expected) in [
+    for (text, required, expected) in [
         (r#""blue""#, "blue", "valid"),
         (r#""""#, "", "valid"),
         (r#""a=b""#, "a=b", "valid"),
@@ -89,9 +89,9 @@ fn claims() -> Vec<Case> {
         (r#"[["blue"]]"#, "blue", "claim_mismatch"),
         (r#"{"blue":true}"#, "blue", "claim_mismatch"),
     ] {
-        let name = format!("team {text} where {asked:?} is asked for");
+        let name = format!("team {text} where {required:?} is required");
         let token = ed(HEADER, with_claim("team", text));
-        cases.push(case(name, "RFC 7519 4.3", token, expected).args(&["--claim", &format!("team={asked}")]));
+        cases.push(case(name, "RFC 7519 4.3", token, expected).args(&["--claim", &format!("team={required}")]));
     }
     for (claims, expected) in [
         (json!({"team": ["red", "blue"]}), "valid"),
@@ -100,7 +100,7 @@ fn claims() -> Vec<Case> {
         (json!({"Team": ["red", "blue"]}), "missing_claim"),
         (json!({"teams": {"team": ["red", "blue"]}}), "missing_claim"),
     ] {
-        let case = case(format!("{claims} where two are asked for"), "RFC 7519 4.3", says(claims), expected);
+        let case = case(format!("{claims} where two are required"), "RFC 7519 4.3", token_with(claims), expected);
         cases.push(case.args(&["--claim", "team=red", "--claim", "team=blue"]));
     }
     cases
@@ -109,8 +109,8 @@ fn claims() -> Vec<Case> {
 fn authentication() -> Vec<Case> {
     let mut cases = Vec::new();
     let mut add = |rule: &'static str, claims: Value, args: &[&str], expected: &str| {
-        let name = format!("{claims} where {} is asked for", args.join(" "));
-        cases.push(case(name, rule, says(claims), expected).args(args));
+        let name = format!("{claims} with {}", args.join(" "));
+        cases.push(case(name, rule, token_with(claims), expected).args(args));
     };
     let acr: &[&str] = &["--acr", "gold", "--acr", "silver"];
     for (value, expected) in [

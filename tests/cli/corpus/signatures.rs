@@ -1,4 +1,4 @@
-//! Signatures that were changed, cut, moved or written in another form.
+//! Signatures that are altered, truncated, moved to another token or encoded in another form.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +12,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (alg, pair, kid) in all() {
         if !matches!(alg, "RS384" | "RS512" | "PS384" | "PS512") {
-            cases.extend(of_any_kind(alg, pair, kid));
+            cases.extend(altered(alg, pair, kid));
         }
     }
     cases.extend(ecdsa());
@@ -21,7 +21,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// A token's signing input and signature.
+/// Returns a token's signing input and signature.
 fn token(alg: &str, pair: &SigningKey, kid: &str, changes: Value) -> (String, Vec<u8>) {
     let header = b64(json!({"alg": alg, "kid": kid}).to_string());
     let input = format!("{header}.{}", b64(valid_claims(changes).to_string()));
@@ -29,7 +29,7 @@ fn token(alg: &str, pair: &SigningKey, kid: &str, changes: Value) -> (String, Ve
     (input, signature)
 }
 
-fn of_any_kind(alg: &str, pair: &SigningKey, kid: &str) -> Vec<Case> {
+fn altered(alg: &str, pair: &SigningKey, kid: &str) -> Vec<Case> {
     let Pairs { other_rsa, other_p256, other_p384, other_ed, .. } = &*PAIRS;
     let other = match kid {
         "rsa" => other_rsa,
@@ -38,7 +38,7 @@ fn of_any_kind(alg: &str, pair: &SigningKey, kid: &str) -> Vec<Case> {
         _ => other_ed,
     };
     let (input, signature) = token(alg, pair, kid, json!({}));
-    let (another, anothers) = token(alg, pair, kid, json!({"sub": "another-subject"}));
+    let (other_input, other_signature) = token(alg, pair, kid, json!({"sub": "another-subject"}));
     let (header, payload) = input.split_once('.').unwrap();
     let length = signature.len();
     let flipped = |at: usize, bit: u8| {
@@ -55,25 +55,25 @@ fn of_any_kind(alg: &str, pair: &SigningKey, kid: &str) -> Vec<Case> {
     };
     let changes: Vec<(&str, &'static str, Vec<u8>)> = vec![
         ("one byte short", rule, signature[..length - 1].to_vec()),
-        ("its first byte gone", rule, signature[1..].to_vec()),
+        ("its first byte removed", rule, signature[1..].to_vec()),
         ("its first half", rule, signature[..length / 2].to_vec()),
         ("one byte", rule, vec![1]),
         ("a zero after it", rule, [&signature[..], &[0]].concat()),
         ("a zero before it", rule, [&[0], &signature[..]].concat()),
-        ("itself after it", rule, signature.repeat(2)),
+        ("itself twice", rule, signature.repeat(2)),
         ("all zeros", rule, vec![0; length]),
         ("all ones", rule, vec![0xff; length]),
         ("its first bit changed", rule, flipped(0, 0x80)),
         ("its middle changed", rule, flipped(length / 2, 1)),
         ("its last bit changed", rule, flipped(length - 1, 1)),
         ("its bytes reversed", rule, reversed),
-        ("another token's", "RFC 7515 5.2", anothers),
+        ("another token's", "RFC 7515 5.2", other_signature),
         ("another key's", "RFC 7515 5.2", other.sign(alg, input.as_bytes())),
         ("the payload's alone", "RFC 7515 5.2", pair.sign(alg, payload.as_bytes())),
         ("the two texts' without the dot", "RFC 7515 5.2", pair.sign(alg, format!("{header}{payload}").as_bytes())),
-        ("one with a dot too many", "RFC 7515 5.2", pair.sign(alg, format!("{input}.").as_bytes())),
+        ("that of the input with an extra dot", "RFC 7515 5.2", pair.sign(alg, format!("{input}.").as_bytes())),
         ("the decoded claims'", "RFC 7515 5.2", pair.sign(alg, valid_claims(json!({})).to_string().as_bytes())),
-        ("nothing's", "RFC 7515 5.2", pair.sign(alg, b"")),
+        ("the empty text's", "RFC 7515 5.2", pair.sign(alg, b"")),
     ];
     let mut cases: Vec<Case> = changes
         .into_iter()
@@ -82,7 +82,7 @@ fn of_any_kind(alg: &str, pair: &SigningKey, kid: &str) -> Vec<Case> {
             case(format!("{alg} with {what} as signature"), rule, token, "invalid_signature")
         })
         .collect();
-    let moved = format!("{another}.{}", b64(&signature));
+    let moved = format!("{other_input}.{}", b64(&signature));
     cases.push(case(format!("{alg} moved to other claims"), "RFC 7515 5.2", moved, "invalid_signature"));
     let header = b64(json!({"alg": alg, "kid": kid, "typ": "JWT"}).to_string());
     let moved = format!("{header}.{payload}.{}", b64(&signature));
@@ -100,7 +100,7 @@ fn bytes(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-/// `a - b`, big-endian, of one length and without a remainder.
+/// Returns `a - b`, big-endian. Both have the same length, and `a >= b`.
 fn minus(a: &[u8], b: &[u8]) -> Vec<u8> {
     let mut borrow = 0;
     let mut digits: Vec<u8> = a
@@ -117,7 +117,7 @@ fn minus(a: &[u8], b: &[u8]) -> Vec<u8> {
     digits
 }
 
-/// `a + b`, big-endian; `None` where it needs a digit more.
+/// Returns `a + b`, big-endian, or `None` on overflow.
 fn plus(a: &[u8], b: &[u8]) -> Option<Vec<u8>> {
     let mut carry = 0;
     let mut digits: Vec<u8> = a
@@ -165,12 +165,12 @@ fn ecdsa() -> Vec<Case> {
         add("r is the order", &[&order, s].concat(), "invalid_signature");
         add("s is the order", &[r, &order].concat(), "invalid_signature");
         add("r and s are the order", &[&order[..], &order].concat(), "invalid_signature");
-        add("r and s change places", &[s, r].concat(), "invalid_signature");
+        add("r and s are swapped", &[s, r].concat(), "invalid_signature");
         add("r twice", &[r, r].concat(), "invalid_signature");
-        add("s is less by one", &[r, &minus(s, &one)].concat(), "invalid_signature");
+        add("s is smaller by one", &[r, &minus(s, &one)].concat(), "invalid_signature");
         add("r and s with sixteen zeros before each", &padded, "invalid_signature");
-        // ECDSA has two signatures for each that is made; RFC 7518 does not single one out.
-        add("s counted from the order down", &[r, &minus(&order, s)].concat(), "valid");
+        // ECDSA signatures are malleable: (r, n - s) is valid too, and RFC 7518 does not forbid it.
+        add("s is the order minus s", &[r, &minus(&order, s)].concat(), "valid");
     }
     let (input, _) = token("ES256", &PAIRS.p256, "p256", json!({}));
     let longer = PAIRS.p384.sign("ES384", input.as_bytes());
@@ -182,20 +182,20 @@ fn ecdsa() -> Vec<Case> {
 fn ed25519() -> Vec<Case> {
     let (input, signature) = token("EdDSA", &PAIRS.ed, "ed", json!({}));
     let (r, s) = signature.split_at(32);
-    let backwards = |number: &[u8]| number.iter().rev().copied().collect::<Vec<u8>>();
+    let reversed = |number: &[u8]| number.iter().rev().copied().collect::<Vec<u8>>();
     let order = bytes("1000000000000000000000000000000014def9dea2f79cd65812631a5cf5d3ed");
-    let more = backwards(&plus(&backwards(s), &order).unwrap());
+    let more = reversed(&plus(&reversed(s), &order).unwrap());
     let mut high = s.to_vec();
     high[31] |= 0x80;
     let mut neutral = vec![0; 32];
     neutral[0] = 1;
     [
-        ("S and the order", [r, &more].concat()),
+        ("S plus the order", [r, &more].concat()),
         ("S with its highest bit set", [r, &high].concat()),
         ("S is zero", [r, &[0; 32]].concat()),
         ("R is the neutral element", [&neutral, s].concat()),
         ("R neutral and S zero", [&neutral[..], &[0; 32]].concat()),
-        ("R and S change places", [s, r].concat()),
+        ("R and S are swapped", [s, r].concat()),
     ]
     .into_iter()
     .map(|(what, signature)| {
@@ -205,7 +205,7 @@ fn ed25519() -> Vec<Case> {
     .collect()
 }
 
-/// The signature's number and the modulus give the same remainder, and are no signature.
+/// Signature representatives must be smaller than the modulus (RFC 8017, section 5.2.2).
 fn rsa() -> Vec<Case> {
     let jwk = PAIRS.rsa.jwk("rsa");
     let n = URL_SAFE_NO_PAD.decode(jwk["n"].as_str().unwrap()).unwrap();
@@ -215,13 +215,13 @@ fn rsa() -> Vec<Case> {
         let (input, signature) = token(alg, &PAIRS.rsa, "rsa", json!({}));
         let more = plus(&wide(&signature), &wide(&n)).unwrap();
         let more = if more[0] == 0 { &more[1..] } else { &more };
-        for (what, changed) in [("the signature and the modulus", more), ("the modulus", &n), ("one", &wide(&[1]))] {
+        for (what, changed) in [("the signature plus the modulus", more), ("the modulus", &n), ("one", &wide(&[1]))] {
             let token = format!("{input}.{}", b64(changed));
             cases.push(case(format!("{alg}: {what}"), "RFC 8017 5.2.2", token, "invalid_signature"));
         }
-        let mut nothing = vec![0; n.len()];
-        nothing[n.len() - 1] = 1;
-        let token = format!("{input}.{}", b64(nothing));
+        let mut one = vec![0; n.len()];
+        one[n.len() - 1] = 1;
+        let token = format!("{input}.{}", b64(one));
         cases.push(case(format!("{alg}: the number one"), "RFC 8017 5.2.2", token, "invalid_signature"));
     }
     cases

@@ -1,4 +1,4 @@
-//! NumericDates of every shape, and the edges of time.
+//! NumericDate values, and the limits of `exp`, `nbf`, `iat` and `auth_time`.
 
 use serde_json::json;
 
@@ -8,10 +8,10 @@ use super::{Case, HEADER, NOW, case, ed, valid_claims, with_claim};
 const LATEST: i64 = 253_402_300_799;
 
 pub fn cases() -> Vec<Case> {
-    let mut cases = shapes();
-    cases.extend(numbers());
-    cases.extend(edges());
-    cases.extend(together());
+    let mut cases = invalid_dates();
+    cases.extend(notations());
+    cases.extend(limits());
+    cases.extend(combinations());
     cases
 }
 
@@ -26,8 +26,8 @@ fn rule(name: &str) -> &'static str {
 
 const TIMES: [&str; 4] = ["exp", "nbf", "iat", "auth_time"];
 
-/// What is no NumericDate is malformed, wherever it stands.
-fn shapes() -> Vec<Case> {
+/// Invalid NumericDates are malformed in each claim.
+fn invalid_dates() -> Vec<Case> {
     let mut cases = Vec::new();
     for name in TIMES {
         for text in [
@@ -60,8 +60,8 @@ fn shapes() -> Vec<Case> {
     cases
 }
 
-/// Numbers that are written in another way, and are the same.
-fn numbers() -> Vec<Case> {
+/// Different notations of the same number.
+fn notations() -> Vec<Case> {
     let mut cases = Vec::new();
     for (text, past) in [
         ("1800000030", false),
@@ -79,9 +79,9 @@ fn numbers() -> Vec<Case> {
     ] {
         let expected = if past { "expired" } else { "valid" };
         cases.push(case(format!("exp {text}"), "RFC 7519 2", ed(HEADER, with_claim("exp", text)), expected));
-        // The edge itself is among the edges.
+        // `limits` has this case.
         for name in ["nbf", "iat"].into_iter().filter(|_| text != "1800000030") {
-            // Half a minute and a fraction from now is too far for a leeway of half a minute.
+            // 30 seconds and a fraction exceed the leeway of 30 seconds.
             let fraction = text.contains(".9") || text.contains("305");
             let expected = if fraction { "not_yet_valid" } else { "valid" };
             cases.push(case(format!("{name} {text}"), "RFC 7519 2", ed(HEADER, with_claim(name, text)), expected));
@@ -98,8 +98,8 @@ fn numbers() -> Vec<Case> {
     cases
 }
 
-/// Valid while now < exp + leeway, nbf <= now + leeway and iat <= now + leeway.
-fn edges() -> Vec<Case> {
+/// A token is valid while now < exp + leeway, nbf <= now + leeway and iat <= now + leeway.
+fn limits() -> Vec<Case> {
     let mut cases = Vec::new();
     for (leeway, option) in [(30, None), (0, Some("0s")), (1, Some("1s")), (3600, Some("1h")), (86_400, Some("1d"))] {
         let mut at = |name: &str, moment: i64, expected: &str| {
@@ -140,27 +140,27 @@ fn edges() -> Vec<Case> {
         );
         cases.push(case.args(&["--at", moment]));
     }
-    let long_ago = case(
+    let latest = case(
         "as of the latest moment",
         "RFC 7519 4.1.4",
         ed(HEADER, valid_claims(json!({"n": 1})).to_string()),
         "expired",
     );
-    cases.push(long_ago.args(&["--at", "9223372036854775807"]));
+    cases.push(latest.args(&["--at", "9223372036854775807"]));
     cases
 }
 
-fn together() -> Vec<Case> {
+fn combinations() -> Vec<Case> {
     let of = |name: &str, changes, expected: &str| {
         case(name, "RFC 7519 7.2", ed(HEADER, valid_claims(changes).to_string()), expected)
     };
     vec![
-        of("nbf after exp, both ahead", json!({"nbf": NOW + 900}), "not_yet_valid"),
+        of("nbf after exp, both in the future", json!({"nbf": NOW + 900}), "not_yet_valid"),
         of("exp before nbf", json!({"exp": NOW - 900, "nbf": NOW + 900}), "expired not_yet_valid"),
         of("exp before iat, within the leeway", json!({"exp": NOW - 10, "iat": NOW + 10}), "valid"),
-        of("exp no number, nbf ahead", json!({"exp": "x", "nbf": NOW + 900}), "malformed not_yet_valid"),
-        of("all of them no numbers", json!({"exp": "x", "nbf": [], "iat": true, "auth_time": {}}), "malformed"),
-        of("expired, and for somebody else", json!({"exp": 1, "aud": "x"}), "expired wrong_audience"),
+        of("exp not a number, nbf in the future", json!({"exp": "x", "nbf": NOW + 900}), "malformed not_yet_valid"),
+        of("none of them a number", json!({"exp": "x", "nbf": [], "iat": true, "auth_time": {}}), "malformed"),
+        of("expired, and for another audience", json!({"exp": 1, "aud": "x"}), "expired wrong_audience"),
         of("Exp in another spelling", json!({"exp": null, "Exp": NOW + 300}), "missing_claim"),
     ]
 }
