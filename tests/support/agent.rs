@@ -22,14 +22,14 @@ pub struct Agent<'a> {
     pub pid: u32,
 }
 
-/// A process by pidfd, which cannot come to mean another process.
+/// A process by pidfd, so that a reused PID is never signalled.
 struct Process(OwnedFd);
 
 impl Process {
     #[track_caller]
     fn of(pid: u32) -> Self {
         let pid = Pid::from_raw(pid.try_into().expect("a pid")).expect("a pid");
-        Self(pidfd_open(pid, PidfdFlags::empty()).expect("it is running"))
+        Self(pidfd_open(pid, PidfdFlags::empty()).expect("running"))
     }
 
     fn signal(&self, signal: Signal) {
@@ -67,14 +67,14 @@ impl Response {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
-    /// Fails the test unless the status is `status`; the body as JSON.
+    /// Fails the test unless the status is `status`; returns the body as JSON.
     #[track_caller]
     pub fn expect_status(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         self.json()
     }
 
-    /// Fails the test unless it is a problem (RFC 9457) with this status and code.
+    /// Fails the test unless the response is a problem (RFC 9457) with this status and code.
     #[track_caller]
     pub fn expect_problem(&self, status: u16, code: &str) -> Value {
         let problem = self.expect_status(status);
@@ -112,7 +112,7 @@ impl Connection {
         let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
         let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
         let text = format!("{method} {target} HTTP/1.1\r\nHost: authctl\r\n{length}{headers}\r\n{body}");
-        assert!(self.send(&text), "{method} {target} could not be sent");
+        assert!(self.send(&text), "cannot send {method} {target}");
     }
 
     fn line(&mut self) -> Option<String> {
@@ -141,12 +141,12 @@ impl Connection {
     #[track_caller]
     pub fn response(&mut self) -> Option<Response> {
         let (status, headers) = self.head()?;
-        let mut answer = Response { status, headers, body: String::new() };
-        let length = answer.header("content-length").expect("a length").parse().expect("a number");
+        let mut response = Response { status, headers, body: String::new() };
+        let length = response.header("content-length").expect("a length").parse().expect("a number");
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).ok()?;
-        answer.body = String::from_utf8(body).expect("text");
-        Some(answer)
+        response.body = String::from_utf8(body).expect("text");
+        Some(response)
     }
 
     /// Waits until the agent closes the connection. False if it sends more.
@@ -162,13 +162,13 @@ impl Events {
     /// Waits for the next event and returns its name and data. Comments are skipped.
     #[track_caller]
     pub fn next(&mut self) -> (String, Value) {
-        let begun = Instant::now();
+        let started = Instant::now();
         loop {
-            assert!(begun.elapsed() < LIMIT, "no event arrived, only comments");
-            // Each piece is a chunk of its own (RFC 9112, section 7.1).
-            let length = self.0.line().expect("the stream goes on");
+            assert!(started.elapsed() < LIMIT, "no event arrived, only comments");
+            // The agent sends each event or comment as one chunk (RFC 9112, section 7.1).
+            let length = self.0.line().expect("a chunk");
             let mut chunk = vec![0; usize::from_str_radix(&length, 16).expect("a length") + 2];
-            self.0.0.read_exact(&mut chunk).expect("the whole chunk");
+            self.0.0.read_exact(&mut chunk).expect("a complete chunk");
             let text = String::from_utf8(chunk).expect("text");
             let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
             if let (Some(name), Some(data)) = (field("event: "), field("data: ")) {
@@ -179,11 +179,11 @@ impl Events {
 
     /// Waits for an event and returns its data and the names of the events before it.
     #[track_caller]
-    pub fn until(&mut self, wanted: &str) -> (Value, Vec<String>) {
+    pub fn until(&mut self, expected: &str) -> (Value, Vec<String>) {
         let mut before = Vec::new();
         loop {
             match self.next() {
-                (name, data) if name == wanted => return (data, before),
+                (name, data) if name == expected => return (data, before),
                 (name, _) => before.push(name),
             }
         }
@@ -205,13 +205,13 @@ impl Sandbox {
         command
     }
 
-    /// Runs a command of this home to its end with empty stdin.
+    /// Runs a command of this home with empty stdin.
     #[track_caller]
     pub fn run_command(&self, command: &mut Command) -> CommandOutput {
         let args: Vec<String> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        self.finish(child.expect("it starts"), &args)
+        self.finish(child.expect("spawned"), &args)
     }
 
     /// Runs the program without access to the agent.
@@ -310,7 +310,7 @@ impl<'a> Agent<'a> {
         Events(connection)
     }
 
-    /// Returns the number of open connections without this one.
+    /// Returns the number of open connections, not counting this one.
     #[track_caller]
     pub fn connections(&self) -> u64 {
         self.get("/v1/agent").expect_status(200)["connections"].as_u64().expect("a number") - 1
@@ -319,9 +319,9 @@ impl<'a> Agent<'a> {
     /// Returns the number of open connections, or `None` if the agent accepts no more.
     pub fn try_connections(&self) -> Option<u64> {
         let mut connection = Connection::to(&self.socket)?;
-        let asked = connection.send("GET /v1/agent HTTP/1.1\r\nHost: authctl\r\n\r\n");
-        let answer = connection.response().filter(|answer| asked && answer.status == 200)?;
-        answer.json()["connections"].as_u64().map(|open| open - 1)
+        let sent = connection.send("GET /v1/agent HTTP/1.1\r\nHost: authctl\r\n\r\n");
+        let response = connection.response().filter(|response| sent && response.status == 200)?;
+        response.json()["connections"].as_u64().map(|open| open - 1)
     }
 
     #[track_caller]
@@ -335,7 +335,7 @@ impl<'a> Agent<'a> {
         match self.command.take() {
             Some(command) => Some(command.wait()),
             None => {
-                wait_until("the agent's exit", || (!self.process.is_running()).then_some(()));
+                wait_until("the agent to exit", || (!self.process.is_running()).then_some(()));
                 None
             }
         }

@@ -18,7 +18,7 @@ pub fn post(url: &str, form: &str) -> (u16, String) {
 #[track_caller]
 fn send(method: &str, url: &str, headers: &[&str], body: &str) -> (u16, String) {
     let (host, path) = url.strip_prefix("http://").expect("http").split_once('/').expect("a path");
-    let mut stream = TcpStream::connect(host).expect("the issuer is there");
+    let mut stream = TcpStream::connect(host).expect("connected");
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     let length = body.len();
     let request = format!(
@@ -26,7 +26,7 @@ fn send(method: &str, url: &str, headers: &[&str], body: &str) -> (u16, String) 
     );
     stream.write_all(request.as_bytes()).expect("sent");
     let mut reply = String::new();
-    stream.read_to_string(&mut reply).expect("answered");
+    stream.read_to_string(&mut reply).expect("a reply");
     let status = reply.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
     (status, reply.split_once("\r\n\r\n").expect("a body").1.to_owned())
 }

@@ -50,7 +50,7 @@ impl Signer {
         self.0.token("EdDSA", header.to_string(), claims.to_string())
     }
 
-    /// Returns a JWT that the default policy accepts but for `changes`; see [`good`].
+    /// Returns a JWT with [`valid_claims`], changed by `changes`.
     pub fn token(&self, changes: Value) -> String {
         self.sign(&json!({"alg": "EdDSA", "kid": "k", "typ": "at+jwt"}), &valid_claims(changes))
     }

@@ -1,4 +1,4 @@
-//! A private session bus with gnome-keyring, in directories of its own; stopped when dropped.
+//! A private session bus with gnome-keyring, in its own directories; stopped when dropped.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -41,7 +41,7 @@ impl Keyring {
         for name in ["home", "run", "data", "services"] {
             std::fs::create_dir(dir.path().join(name)).expect("mkdir");
         }
-        // A service directory of its own, so that the bus starts no service of the machine.
+        // With its own service directory, the bus starts no services of the machine.
         let config = dir.path().join("bus.conf");
         let text = format!(
             "<busconfig><type>session</type><listen>unix:dir={}</listen><servicedir>{}</servicedir><policy context=\"default\">\
@@ -88,7 +88,7 @@ impl Keyring {
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
         self.daemon = Some(KillOnDrop(daemon));
         let waited = self.run("gdbus", &["wait", "--session", "--timeout", "20", "org.freedesktop.secrets"], b"");
-        assert!(waited.status.success(), "the keyring did not come up: {waited:?}");
+        assert!(waited.status.success(), "the keyring did not start: {waited:?}");
     }
 
     /// Kills the keyring's daemon. The bus stays.
@@ -130,7 +130,7 @@ impl Keyring {
     pub fn ignore_prompts(&self) {
         let services = self.dir.path().join("services");
         let text = |name: &str| {
-            // Ends with the bus.
+            // Exits with the bus.
             let run = format!("/usr/bin/tail --follow --pid={} /dev/null", self.bus.0.id());
             format!("[D-BUS Service]\nName={name}\nExec={run}\n")
         };
@@ -143,7 +143,7 @@ impl Keyring {
         assert!(reloaded.status.success(), "{reloaded:?}");
     }
 
-    /// A place for the file of those who take turns.
+    /// Returns a path for the queue file of `Keychain::with_queue`.
     pub fn turns(&self) -> PathBuf {
         self.dir.path().join("turns")
     }

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::PASSWORD;
 
-/// A browser that follows the pages and submits their forms.
+/// A browser that opens the login pages and submits their forms.
 pub struct LoginPages {
     runtime: tokio::runtime::Runtime,
     http: reqwest::Client,
@@ -39,7 +39,7 @@ impl LoginPages {
             .expect("a client");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let empty = String::new;
-        let mut person = Self {
+        let mut pages = Self {
             runtime,
             http,
             issuer: issuer.issuer().parse().expect("an address"),
@@ -49,8 +49,8 @@ impl LoginPages {
             location: empty(),
             html: empty(),
         };
-        person.visit(url);
-        person
+        pages.visit(url);
+        pages
     }
 
     fn send(&mut self, request: reqwest::RequestBuilder) -> u16 {
@@ -111,11 +111,11 @@ impl LoginPages {
 
     /// Logs in and allows access, up to the redirect to a URI that starts with `back`.
     pub fn sign_in_to(issuer: &DevIssuer, url: &str, user: &str, back: &str) -> Self {
-        let mut person = Self::open(issuer, url);
-        person.log_in(user);
-        person.allow();
-        assert!(person.location.starts_with(back), "{:?} {}", person.location, person.html);
-        person
+        let mut pages = Self::open(issuer, url);
+        pages.log_in(user);
+        pages.allow();
+        assert!(pages.location.starts_with(back), "{:?} {}", pages.location, pages.html);
+        pages
     }
 
     /// Follows the redirect of the last reply.
@@ -133,9 +133,9 @@ pub fn get(issuer: &DevIssuer, path: &str) -> String {
 /// Sends a form to the issuer and returns the status and the JSON of the reply.
 pub fn post(issuer: &DevIssuer, path: &str, form: &[(&str, &str)]) -> (u16, serde_json::Value) {
     let url = format!("{}/{path}", issuer.issuer());
-    let mut person = LoginPages::open(issuer, &format!("{}/jwks", issuer.issuer()));
-    let status = person.send(person.http.post(url).form(form));
-    (status, serde_json::from_str(&person.html).unwrap_or_default())
+    let mut pages = LoginPages::open(issuer, &format!("{}/jwks", issuer.issuer()));
+    let status = pages.send(pages.http.post(url).form(form));
+    (status, serde_json::from_str(&pages.html).unwrap_or_default())
 }
 
 /// Returns the token response of a password login made without authctl.

@@ -40,7 +40,7 @@ pub const PASSWORD: &str = "correct-horse-battery-staple";
 /// The TOTP secret of the user `second`, in base32.
 pub const TOTP: &str = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP";
 
-/// How long one run of the program may take. Reached only where it hangs.
+/// The time limit for one command, reached only if it hangs.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
 
 /// Starts an embedded issuer with the users of the tests.
@@ -127,14 +127,13 @@ impl Sandbox {
         self.run_with(args, "")
     }
 
-    /// Runs the program to its end with `stdin` piped in, at the highest log level if the test's own arguments do not
-    /// say otherwise, and fails the test if a secret shows where none may be.
+    /// Runs authctl with `stdin` on a pipe. Fails the test if its output contains a secret.
     #[track_caller]
     pub fn run_with(&self, args: &[&str], stdin: &str) -> CommandOutput {
         self.finish(self.start(args, stdin), args)
     }
 
-    /// Starts authctl with this input.
+    /// Starts authctl with `stdin` on a pipe.
     pub fn start(&self, args: &[&str], stdin: &str) -> Child {
         let mut child = self
             .command(args)
@@ -142,16 +141,16 @@ impl Sandbox {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("the program starts");
+            .expect("spawned");
         let mut pipe = child.stdin.take().expect("piped");
         let text = stdin.to_owned();
-        // Beside the program, whose answers may fill their pipe before it has read all. One that ends without reading has
-        // its reasons; the test looks at what it said.
+        // On its own thread, because the command's output may fill a pipe before it has read all input. A command may exit
+        // without reading stdin, so errors are ignored.
         std::thread::spawn(move || pipe.write_all(text.as_bytes()));
         child
     }
 
-    /// Waits until a command exits. Fails the test if its output contains a secret. Kills one that hangs, and fails the test.
+    /// Waits until a command exits. Fails the test if its output contains a secret. Kills a command that hangs.
     #[track_caller]
     pub fn finish(&self, child: Child, args: &[&str]) -> CommandOutput {
         let id = Pid::from_child(&child);
@@ -167,13 +166,13 @@ impl Sandbox {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
-        self.no_leak_in(&ran, args);
+        self.assert_no_leak(&ran, args);
         ran
     }
 
     /// Fails the test if output contains a secret that it may not contain.
     #[track_caller]
-    fn no_leak_in(&self, ran: &CommandOutput, args: &[&str]) {
+    fn assert_no_leak(&self, ran: &CommandOutput, args: &[&str]) {
         let prints_tokens = matches!(args.first(), Some(&"token" | &"exec"));
         for secret in self.secrets.lock().expect("not poisoned").iter() {
             assert!(!ran.stderr.contains(secret.as_str()), "a secret on stderr of {args:?}: {}", ran.stderr);
@@ -263,7 +262,7 @@ impl Sandbox {
     #[track_caller]
     pub fn trust(&self, issuer: &DevIssuer) -> Trust {
         let bytes = self.store().read_record(&record_of(issuer)).expect("readable").expect("there");
-        Trust::from_stored(&bytes).expect("what is trusted")
+        Trust::from_stored(&bytes).expect("a trust record")
     }
 
     /// Changes the stored trust in the issuer.
@@ -274,11 +273,12 @@ impl Sandbox {
         self.store().write_record(&record_of(issuer), &trust.to_stored()).expect("written");
     }
 
-    /// Makes the stored expiry of the access token pass. The token's own claims stay the same.
+    /// Moves the stored expiry of the access token into the past. The token's claims stay the same.
     #[track_caller]
     pub fn expire(&self, name: &str) {
         self.change_session(name, |session| {
-            session.tokens.expires_at = session.tokens.expires_at.map(|end| authctl::clock::UnixTime(end.0 - 100_000));
+            session.tokens.expires_at =
+                session.tokens.expires_at.map(|time| authctl::clock::UnixTime(time.0 - 100_000));
         });
     }
 
@@ -309,17 +309,17 @@ impl Sandbox {
     /// Returns the files that contain a secret in plain text, which should be none: the store is encrypted.
     pub fn leaks_in_files(&self) -> Vec<PathBuf> {
         let secrets = self.secrets();
-        let holds = |bytes: &[u8]| secrets.iter().any(|secret| contains(bytes, secret.as_bytes()));
-        self.files().into_iter().filter(|(_, bytes)| holds(bytes)).map(|(path, _)| path).collect()
+        let has_secret = |bytes: &[u8]| secrets.iter().any(|secret| contains(bytes, secret.as_bytes()));
+        self.files().into_iter().filter(|(_, bytes)| has_secret(bytes)).map(|(path, _)| path).collect()
     }
 
     /// Removes the default profile from the configuration.
     #[track_caller]
     pub fn unset_default_profile(&self) {
         let text = fs::read_to_string(self.config_file()).expect("there");
-        let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("default_profile")).collect();
-        assert!(kept.len() < text.lines().count(), "there was a default");
-        fs::write(self.config_file(), kept.join("\n")).expect("written");
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("default_profile")).collect();
+        assert!(lines.len() < text.lines().count(), "a default profile was set");
+        fs::write(self.config_file(), lines.join("\n")).expect("written");
     }
 
     /// Writes the configuration file.
@@ -339,7 +339,7 @@ pub fn contains(bytes: &[u8], needle: &[u8]) -> bool {
 }
 
 impl Sandbox {
-    /// Runs authctl under `strace`. Fails the test if it or a child of it opens an Internet socket.
+    /// Runs authctl under `strace`. Fails the test if authctl or a child opens an Internet socket.
     #[track_caller]
     pub fn run_offline(&self, args: &[&str], stdin: &str) -> CommandOutput {
         let log = self.path().join("strace.log");
@@ -357,7 +357,7 @@ impl Sandbox {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("strace starts");
+            .expect("strace");
         let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
         let ran = self.finish(child, args);
         let calls = fs::read_to_string(&log).expect("strace wrote its log");

@@ -1,4 +1,4 @@
-//! A company network: an issuer that only a proxy can reach, with a certificate of the company's own authority.
+//! A company network: an issuer behind a proxy, with a certificate of a private authority.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -64,7 +64,7 @@ impl CompanyNetwork {
         [("LD_PRELOAD", parts::library(NAMES_LIBRARY)), ("NSS_WRAPPER_HOSTS", self.home.path().join("hosts"))]
     }
 
-    /// Stops listening at the issuer's address.
+    /// Stops the TLS proxy at the issuer's address.
     pub fn stop_issuer(&mut self) {
         self.front.stop();
     }
@@ -79,7 +79,7 @@ impl CompanyNetwork {
         log_in(&self.home, self.issuer.issuer(), more)
     }
 
-    /// Refreshes the profile's token.
+    /// Advances time and checks that the token is refreshed.
     pub fn refreshes(&self) {
         let before = self.home.token("work");
         self.home.advance_time("work", 301);
@@ -99,7 +99,7 @@ pub fn listener() -> (TcpListener, u16) {
     (listener, port)
 }
 
-/// Returns a port that was just free. Another process could take it, but hardly so soon.
+/// Returns a free port. Another process could take it before it is used, which is unlikely.
 pub fn free_port() -> u16 {
     listener().1
 }
@@ -176,7 +176,7 @@ impl Drop for TlsFront {
     }
 }
 
-/// A proxy server of another project; stops when dropped.
+/// A third-party proxy server; stops when dropped.
 pub struct Proxy {
     child: Child,
     log: PathBuf,
@@ -192,7 +192,7 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// tinyproxy: HTTP CONNECT.
+    /// Starts tinyproxy (HTTP CONNECT).
     pub fn http(company: &CompanyNetwork, user: Option<(&str, &str)>) -> Self {
         let (port, dir) = (free_port(), company.home.path());
         let (settings, log) = (dir.join("tinyproxy.conf"), dir.join("proxy.log"));
@@ -207,7 +207,7 @@ impl Proxy {
         Self::start(company, command, log, port)
     }
 
-    /// microsocks: SOCKS 5.
+    /// Starts microsocks (SOCKS 5).
     pub fn socks(company: &CompanyNetwork, user: Option<(&str, &str)>) -> Self {
         let (port, log) = (free_port(), company.home.path().join("proxy.log"));
         let mut command = Command::new(parts::program("microsocks"));
@@ -220,7 +220,7 @@ impl Proxy {
     }
 
     fn start(company: &CompanyNetwork, mut command: Command, log: PathBuf, port: u16) -> Self {
-        let child = command.envs(company.names()).stdin(Stdio::null()).spawn().expect("the proxy starts");
+        let child = command.envs(company.names()).stdin(Stdio::null()).spawn().expect("spawned");
         let proxy = Self { child, log, at: format!("127.0.0.1:{port}") };
         wait_until("the proxy", || TcpStream::connect(&proxy.at).ok());
         proxy

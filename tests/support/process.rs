@@ -1,4 +1,4 @@
-//! A running command: its output is read as it arrives, from pipes or a terminal, and it can be signalled.
+//! A running command on pipes or in a terminal, whose output is read as it arrives.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -14,27 +14,27 @@ use rustix::pty::OpenptFlags;
 
 use super::{AUTHCTL, CommandOutput, Sandbox};
 
-/// The time limit of everything that a test waits for.
+/// The time limit for each wait of a test.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-/// Polls until `look` returns a value, for at most [`LIMIT`]. For states that cannot be waited for otherwise.
+/// Polls until `look` returns a value, for at most [`LIMIT`].
 #[track_caller]
 pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(begun.elapsed() < LIMIT, "timed out waiting for {what}");
+        assert!(started.elapsed() < LIMIT, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
-/// The lines of a stream. Fails the test where one does not come within [`LIMIT`].
+/// The lines of a stream. Fails the test if the next line does not arrive within [`LIMIT`].
 pub struct Lines(mpsc::Receiver<String>);
 
 impl Lines {
-    /// Reads the stream to its end on a thread of its own, so that a full pipe never stops the program.
+    /// Reads the stream on its own thread, so that a full pipe never blocks the command.
     pub fn of(stream: impl Read + Send + 'static) -> Self {
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -67,13 +67,13 @@ struct Stream {
 impl Stream {
     fn of(mut stream: impl Read + Send + 'static) -> Self {
         let text = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
-        let kept = Arc::clone(&text);
+        let output = Arc::clone(&text);
         let reader = std::thread::spawn(move || {
             let mut piece = [0; 4096];
             // Reading a terminal fails when its last program has exited.
             while let Ok(length @ 1..) = stream.read(&mut piece) {
-                kept.0.lock().expect("not poisoned").extend_from_slice(&piece[..length]);
-                kept.1.notify_all();
+                output.0.lock().expect("not poisoned").extend_from_slice(&piece[..length]);
+                output.1.notify_all();
             }
         });
         Self { text, reader }
@@ -127,7 +127,7 @@ impl Sandbox {
     /// Starts a command of this home on pipes. `args` names it in messages.
     pub fn spawn_command(&self, mut command: Command, args: &[&str]) -> RunningCommand<'_> {
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = streams.spawn().expect("the program starts");
+        let mut child = streams.spawn().expect("spawned");
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         let input = child.stdin.take().expect("piped");
         RunningCommand {
@@ -141,7 +141,7 @@ impl Sandbox {
         }
     }
 
-    /// Starts authctl in a terminal of its own. All output is in `stderr`.
+    /// Starts authctl in a new terminal. All output is in `stderr`.
     pub fn spawn_in_terminal(&self, args: &[&str]) -> RunningCommand<'_> {
         let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("pty");
         rustix::pty::grantpt(&master).expect("granted");
@@ -154,7 +154,7 @@ impl Sandbox {
         let mut command = Command::new("setsid");
         command.arg("--ctty").arg(AUTHCTL).args(args).env_clear().current_dir(self.path());
         command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("TERM", "xterm");
-        let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("setsid starts");
+        let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("setsid");
         drop((command, slave));
         let master = File::from(master);
         RunningCommand {
@@ -177,7 +177,7 @@ impl RunningCommand<'_> {
     /// Waits until stderr contains `text`.
     #[track_caller]
     pub fn reports(&self, text: &str) {
-        self.stderr.as_ref().expect("running").wait_until(text, |said| said.contains(text).then_some(()));
+        self.stderr.as_ref().expect("running").wait_until(text, |output| output.contains(text).then_some(()));
     }
 
     /// Waits until `look` finds something in stderr.
@@ -189,9 +189,9 @@ impl RunningCommand<'_> {
     /// Waits for a line of stderr that starts with `begin` after spaces, and returns it.
     #[track_caller]
     pub fn wait_for_line(&self, begin: &str) -> String {
-        self.wait_until(begin, |said| {
-            let whole = said.rfind('\n').map_or("", |end| &said[..end]);
-            whole.lines().map(str::trim).find(|line| line.starts_with(begin)).map(str::to_owned)
+        self.wait_until(begin, |output| {
+            let complete = output.rfind('\n').map_or("", |end| &output[..end]);
+            complete.lines().map(str::trim).find(|line| line.starts_with(begin)).map(str::to_owned)
         })
     }
 
@@ -221,23 +221,23 @@ impl RunningCommand<'_> {
         self.child.try_wait().expect("waited").is_none()
     }
 
-    /// Waits until the command exits. Fails the test if its output contains a secret, or the terminal's echo is still off.
+    /// Waits until the command exits. Fails the test if its output contains a secret or the terminal's echo is off.
     #[track_caller]
     pub fn wait(mut self) -> CommandOutput {
-        let status = wait_until("the command's exit", || self.child.try_wait().expect("waited"));
+        let status = wait_until("the command to exit", || self.child.try_wait().expect("waited"));
         self.input = None;
         if let Some(terminal) = self.terminal.take() {
             let settings = rustix::termios::tcgetattr(&terminal).expect("a terminal");
             assert!(settings.local_modes.contains(rustix::termios::LocalModes::ECHO), "the echo is off");
         }
-        let all = |said: &mut Option<Stream>| said.take().map(Stream::all).unwrap_or_default();
+        let all = |stream: &mut Option<Stream>| stream.take().map(Stream::all).unwrap_or_default();
         let ran = CommandOutput {
             code: status.code().unwrap_or(-1),
             stdout: all(&mut self.stdout),
             stderr: all(&mut self.stderr),
         };
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        self.home.no_leak_in(&ran, &args);
+        self.home.assert_no_leak(&ran, &args);
         ran
     }
 }

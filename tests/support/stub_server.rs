@@ -1,4 +1,4 @@
-//! A stub HTTP server, for issuers whose behaviour the embedded one does not offer.
+//! A stub HTTP server for behaviour that the embedded issuer does not have.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -41,8 +41,8 @@ impl StubServer {
         })
     }
 
-    /// Starts a server that answers each request with the status and JSON that `answer` returns for its URL and the request.
-    pub fn start(answer: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
+    /// Starts a server. `respond` returns the status and JSON for the server's URL and a request.
+    pub fn start(respond: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let (requests, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
@@ -53,7 +53,7 @@ impl StubServer {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                let _ = serve(stream, &own, &seen, &answer);
+                let _ = serve(stream, &own, &seen, &respond);
             }
         });
         Self { url, requests, stop, thread: Some(thread) }
@@ -69,7 +69,7 @@ fn serve(
     stream: TcpStream,
     own: &str,
     seen: &Mutex<Vec<Request>>,
-    answer: &impl Fn(&str, &Request) -> (u16, String),
+    respond: &impl Fn(&str, &Request) -> (u16, String),
 ) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut reader = BufReader::new(stream);
@@ -93,7 +93,7 @@ fn serve(
     reader.read_exact(&mut body)?;
     let request = Request { method, path, body: String::from_utf8_lossy(&body).into_owned() };
     seen.lock().expect("not poisoned").push(request.clone());
-    let (status, json) = answer(own, &request);
+    let (status, json) = respond(own, &request);
     let head = format!(
         "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         json.len()

@@ -1,4 +1,4 @@
-//! What the command line changes is seen by the agent: by the next request where it is told, soon where it is not.
+//! Changes by the command line: the agent uses them at the next request if it was notified, and soon otherwise.
 
 use serde_json::json;
 
@@ -11,20 +11,20 @@ use super::logged_in;
 #[test]
 fn agent_sees_changes_made_by_commands() {
     let (home, issuer) = logged_in(|_| {});
-    // Whatever it would watch, the system says that it does, and tells it of nothing: it knows what it is told.
-    let unaware = "--inject=inotify_add_watch:retval=1";
-    let agent = Agent::run_under(&home, "strace", &["-D", "-f", "--seccomp-bpf", "-o", "/dev/null", unaware, "--"]);
+    // inotify watches appear to succeed and report nothing, so the agent learns of changes only by notification.
+    let no_inotify = "--inject=inotify_add_watch:retval=1";
+    let agent = Agent::run_under(&home, "strace", &["-D", "-f", "--seccomp-bpf", "-o", "/dev/null", no_inotify, "--"]);
     let first = agent.get("/v1/token").token();
     home.log_in("work", &issuer);
     let second = agent.get("/v1/token").token();
-    assert_ne!(second, first, "a login");
+    assert_ne!(second, first, "after a login");
     home.register_secret(&second);
     home.log_in("other", &quick_issuer());
     home.run(&["profile", "use", "other"]).exits(0);
-    assert_eq!(agent.get("/v1/token").expect_status(200)["profile"], "other", "the default");
+    assert_eq!(agent.get("/v1/token").expect_status(200)["profile"], "other", "after `profile use`");
     home.run(&["profile", "rename", "work", "home"]).exits(0);
     agent.get("/v1/token/work").expect_problem(404, "unknown_profile");
-    assert_eq!(agent.get("/v1/token/home").token(), second, "a new name");
+    assert_eq!(agent.get("/v1/token/home").token(), second, "after a rename");
     home.run(&["profile", "set", "home", "audience=https://api.example"]).exits(0);
     let verdict = agent.post("/v1/verify", &json!({"profile": "home", "token": second}).to_string()).expect_status(200);
     assert_eq!((&verdict["valid"], &verdict["reasons"][0]["code"]), (&json!(false), &json!("wrong_audience")));
@@ -41,7 +41,6 @@ fn agent_sees_changes_made_by_commands() {
     agent.stop().expect("a child").exits(0);
 }
 
-/// What the agent is not told of it finds in the files, soon.
 #[test]
 fn agent_notices_changes_without_notification() {
     let (home, issuer) = logged_in(|_| {});
@@ -58,29 +57,30 @@ fn agent_notices_changes_without_notification() {
     };
     log_in("work", issuer.issuer());
     let second = wait_until("the login", || Some(agent.get("/v1/token").token()).filter(|token| *token != first));
-    apart(&home, &["refresh", "work"]);
+    unnotified(&home, &["refresh", "work"]);
     let third = wait_until("the refresh", || Some(agent.get("/v1/token").token()).filter(|token| *token != second));
     assert_eq!(home.stored("work")["tokens"]["access_token"], json!(third));
     let another = quick_issuer();
     log_in("other", another.issuer());
-    apart(&home, &["profile", "use", "other"]);
+    unnotified(&home, &["profile", "use", "other"]);
     wait_until("the default", || (agent.get("/v1/token").expect_status(200)["profile"] == "other").then_some(()));
-    apart(&home, &["profile", "rename", "work", "home"]);
+    unnotified(&home, &["profile", "rename", "work", "home"]);
     wait_until("the new name", || (agent.get("/v1/token/work").status == 404).then_some(()));
     wait_until("the session under it", || (agent.get("/v1/token/home").status == 200).then_some(()));
-    apart(&home, &["profile", "set", "home", "audience=https://api.example"]);
+    unnotified(&home, &["profile", "set", "home", "audience=https://api.example"]);
     let body = json!({"profile": "home", "token": third}).to_string();
     wait_until("the setting", || {
         (agent.post("/v1/verify", &body).expect_status(200)["valid"] == json!(false)).then_some(())
     });
     let mut events = agent.events();
-    apart(&home, &["logout", "home"]);
+    unnotified(&home, &["logout", "home"]);
     assert_eq!(events.until("logged_out").0["profile"], "home");
     agent.get("/v1/token/home").expect_problem(401, "login_required");
 }
 
+/// Runs authctl without access to the agent, which is then not notified.
 #[track_caller]
-fn apart(home: &Sandbox, args: &[&str]) -> CommandOutput {
+fn unnotified(home: &Sandbox, args: &[&str]) -> CommandOutput {
     home.run_without_agent(args).exits(0)
 }
 
@@ -89,35 +89,39 @@ fn invalid_configuration_is_reported_and_the_last_valid_one_used() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let token = agent.get("/v1/token").token();
-    let good = std::fs::read_to_string(home.config_file()).unwrap();
-    // Into place in one step, as authctl and most editors write it.
+    let valid = std::fs::read_to_string(home.config_file()).unwrap();
+    // Replaces the file atomically, as authctl and most editors do.
     let configure = |text: &str| {
         let new = home.path().join("config.new");
         std::fs::write(&new, text).unwrap();
         std::fs::rename(&new, home.config_file()).unwrap();
     };
-    configure(&format!("{good}\nno_such_key = 1\n"));
+    configure(&format!("{valid}\nno_such_key = 1\n"));
     wait_until("the error", || agent.get("/v1/agent").expect_status(200).get("config_error").cloned());
     assert_eq!(agent.get("/v1/token").token(), token);
-    configure(&good);
-    wait_until("its end", || agent.get("/v1/agent").expect_status(200).get("config_error").is_none().then_some(()));
+    configure(&valid);
+    wait_until("the error to be cleared", || {
+        agent.get("/v1/agent").expect_status(200).get("config_error").is_none().then_some(())
+    });
 }
 
 #[test]
 fn changes_to_a_symlinked_configuration_are_noticed() {
     let (home, _issuer) = logged_in(|_| {});
-    let kept = home.path().join("dotfiles");
-    std::fs::create_dir(&kept).unwrap();
-    let file = kept.join("authctl.toml");
+    let dotfiles = home.path().join("dotfiles");
+    std::fs::create_dir(&dotfiles).unwrap();
+    let file = dotfiles.join("authctl.toml");
     std::fs::rename(home.config_file(), &file).unwrap();
     std::os::unix::fs::symlink(&file, home.config_file()).unwrap();
     let agent = Agent::run(&home);
     let token = agent.get("/v1/token").token();
-    let good = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, format!("{good}\nno_such_key = 1\n")).unwrap();
+    let valid = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{valid}\nno_such_key = 1\n")).unwrap();
     wait_until("the error", || agent.get("/v1/agent").expect_status(200).get("config_error").cloned());
     assert_eq!(agent.get("/v1/token").token(), token);
-    std::fs::write(kept.join("new"), &good).unwrap();
-    std::fs::rename(kept.join("new"), &file).unwrap();
-    wait_until("its end", || agent.get("/v1/agent").expect_status(200).get("config_error").is_none().then_some(()));
+    std::fs::write(dotfiles.join("new"), &valid).unwrap();
+    std::fs::rename(dotfiles.join("new"), &file).unwrap();
+    wait_until("the error to be cleared", || {
+        agent.get("/v1/agent").expect_status(200).get("config_error").is_none().then_some(())
+    });
 }

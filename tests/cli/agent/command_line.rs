@@ -1,4 +1,4 @@
-//! The command line with an agent: the same words, from neither store nor network, and never another home's.
+//! The command line with an agent: same output, no access to store or network, and never another home's agent.
 
 use std::fs;
 use std::process::Stdio;
@@ -10,10 +10,10 @@ use crate::support::agent::Agent;
 use crate::support::process::wait_until;
 use crate::support::{AUTHCTL, CommandOutput, Sandbox, quick_issuer};
 
-use super::{LIFE, logged_in};
+use super::{LIFETIME, logged_in};
 
-/// A line in which each length of time, such as `4 min 12 s`, is the same.
-fn timeless(line: &str) -> String {
+/// Replaces each duration, such as `4 min 12 s`, with `TIME`.
+fn without_durations(line: &str) -> String {
     let mut words: Vec<&str> = Vec::new();
     for word in line.split(' ') {
         let unit = word.trim_end_matches([',', ';', '.', ':', ')']);
@@ -31,22 +31,22 @@ fn timeless(line: &str) -> String {
     words.join(" ")
 }
 
-/// The exit code and what was printed, without what differs by the second or by the agent itself.
-fn lasting(ran: &CommandOutput) -> (i32, String, String) {
+/// Returns the exit code, stdout and stderr without durations, times and the agent's own status.
+fn stable_output(ran: &CommandOutput) -> (i32, String, String) {
     let lines = |text: &str| {
-        let kept = text.lines().filter(|line| !line.starts_with("agent: "));
-        kept.map(timeless).collect::<Vec<_>>().join("\n")
+        let lines = text.lines().filter(|line| !line.starts_with("agent: "));
+        lines.map(without_durations).collect::<Vec<_>>().join("\n")
     };
     let Ok(mut json) = serde_json::from_str::<serde_json::Value>(&ran.stdout) else {
         return (ran.code, lines(&ran.stdout), lines(&ran.stderr));
     };
     let rows = json.get_mut("profiles").and_then(|rows| rows.as_array_mut()).map(std::mem::take).unwrap_or_default();
     let all = std::iter::once(json).chain(rows).map(|mut part| {
-        for changing in ["expires_in", "agent", "keys_age"] {
-            part.as_object_mut().map(|members| members.remove(changing));
+        for name in ["expires_in", "agent", "keys_age"] {
+            part.as_object_mut().map(|members| members.remove(name));
         }
-        for changing in ["/last_failure/at", "/last_failure/failures"] {
-            part.pointer_mut(changing).map(serde_json::Value::take);
+        for name in ["/last_failure/at", "/last_failure/failures"] {
+            part.pointer_mut(name).map(serde_json::Value::take);
         }
         part.to_string()
     });
@@ -54,7 +54,7 @@ fn lasting(ran: &CommandOutput) -> (i32, String, String) {
 }
 
 #[test]
-fn output_is_the_same_with_and_without_an_agent() {
+fn output_is_the_same_with_and_without_agent() {
     let (home, _issuer) = logged_in(|_| {});
     home.log_in("other", &quick_issuer());
     home.run(&["token", "work", "--scope", "profile"]).exits(0);
@@ -69,12 +69,12 @@ fn output_is_the_same_with_and_without_an_agent() {
         &["token", "work", "--scope", "profile", "--json"],
         &["token", "work", "--min-ttl", "10s"],
         &["token", "work", "--scope", "more-than-granted"],
-        &["token", "nobody"],
-        &["token", "nobody", "--json"],
+        &["token", "unknown"],
+        &["token", "unknown", "--json"],
         &["token", "other", "--quiet"],
         &["refresh", "work", "--if-expiring", "10s"],
         &["refresh", "work", "--if-expiring", "10s", "--json"],
-        &["refresh", "nobody"],
+        &["refresh", "unknown"],
         &["verify", "work"],
         &["verify", "work", "--json"],
         &["verify", "work", "--audience", "x"],
@@ -84,12 +84,12 @@ fn output_is_the_same_with_and_without_an_agent() {
         &["status", "--check"],
         &["exec", "work", "--", "printenv", "AUTHCTL_TOKEN", "AUTHCTL_SOCK"],
         &["exec", "work", "--", "sh", "-c", "exit 7"],
-        &["exec", "nobody", "--", "true"],
+        &["exec", "unknown", "--", "true"],
     ];
-    let alone: Vec<_> = commands.iter().map(|args| lasting(&home.run(args))).collect();
+    let without_agent: Vec<_> = commands.iter().map(|args| stable_output(&home.run(args))).collect();
     let agent = Agent::run(&home);
-    for (args, alone) in commands.iter().zip(&alone) {
-        assert_eq!(&lasting(&home.run(args)), alone, "{args:?}");
+    for (args, expected) in commands.iter().zip(&without_agent) {
+        assert_eq!(&stable_output(&home.run(args)), expected, "{args:?}");
     }
     home.session("work");
     home.session("other");
@@ -97,21 +97,21 @@ fn output_is_the_same_with_and_without_an_agent() {
 }
 
 #[test]
-fn ended_session_reads_the_same_with_and_without_an_agent() {
+fn ended_session_output_is_the_same_with_and_without_agent() {
     let (home, issuer) = logged_in(|_| {});
     issuer.revoke_everything();
-    home.advance_time("work", LIFE + 1);
+    home.advance_time("work", LIFETIME + 1);
     home.run(&["token"]).exits(3);
     let commands = [&["token"][..], &["token", "--json"], &["refresh", "work"], &["exec", "--", "true"]];
-    let alone: Vec<_> = commands.iter().map(|args| lasting(&home.run(args))).collect();
+    let without_agent: Vec<_> = commands.iter().map(|args| stable_output(&home.run(args))).collect();
     let agent = Agent::run(&home);
-    for (args, alone) in commands.iter().zip(&alone) {
-        assert_eq!(&lasting(&home.run(args)), alone, "{args:?}");
+    for (args, expected) in commands.iter().zip(&without_agent) {
+        assert_eq!(&stable_output(&home.run(args)), expected, "{args:?}");
     }
     drop(agent);
 }
 
-/// The files that the program opened and the sockets that it made.
+/// Runs authctl under strace. Returns its output and the traced system calls.
 fn traced(home: &Sandbox, args: &[&str]) -> (CommandOutput, String) {
     let log = home.path().join("strace.log");
     let trace = ["-f", "-qq", "-s", "300", "-e", "trace=open,openat,openat2,socket,connect,clone,clone3,execve", "-o"];
@@ -128,8 +128,12 @@ fn traced(home: &Sandbox, args: &[&str]) -> (CommandOutput, String) {
 fn token_through_the_agent_reads_no_store_or_configuration() {
     let (home, _issuer) = logged_in(|_| {});
     let token = home.token("work");
-    let alone = traced(&home, &["token"]);
-    assert!(alone.1.contains("config.toml") && alone.1.contains("work.age"), "what it does by itself: {}", alone.1);
+    let without_agent = traced(&home, &["token"]);
+    assert!(
+        without_agent.1.contains("config.toml") && without_agent.1.contains("work.age"),
+        "without an agent: {}",
+        without_agent.1
+    );
     let agent = Agent::start(&home);
     let (ran, calls) = traced(&home, &["token"]);
     assert_eq!(ran.exits(0).stdout, format!("{token}\n"));
@@ -155,29 +159,26 @@ fn agent_of_another_home_is_not_used() {
     let ran = other.run(&["exec", "work", "--", "printenv", "AUTHCTL_TOKEN"]).exits(0);
     assert_eq!(ran.line(), theirs);
     other.run(&["refresh", "work"]).exits(0);
-    assert_eq!(agent.get("/v1/token").token(), mine, "nor is its session refreshed");
-    // It is not called absent: a second one could not listen there.
+    assert_eq!(agent.get("/v1/token").token(), mine, "the agent's session is not refreshed");
+    // It is not reported as missing: another agent could not listen at this socket.
     for verb in ["start", "status", "install", "stop"] {
         let refused = other.run(&["agent", verb, "--json"]).exits(8);
         assert_eq!(refused.error()["code"], "another_home", "{verb}: {}", refused.stderr);
         assert!(refused.error()["hint"].as_str().unwrap().contains("AUTHCTL_SOCK"), "{verb}: {}", refused.stderr);
     }
-    assert!(
-        other.run(&["status"]).exits(0).stdout.contains("agent: not used: "),
-        "the sessions are shown all the same"
-    );
+    assert!(other.run(&["status"]).exits(0).stdout.contains("agent: not used: "), "the sessions are still shown");
     assert_eq!(other.run(&["status", "--json"]).exits(0).json()["agent"]["running"], false);
-    // A client without a mark is served: it has not said which home it means.
+    // Only a request that names another home is refused.
     agent.request("GET", "/v1/token", &["Authctl-Home: /another"], "").expect_problem(421, "another_home");
-    // The same home under another configuration is another one as well.
+    // The same home with another configuration file counts as another home.
     let copy = home.path().join("copy.toml");
     fs::copy(home.config_file(), &copy).unwrap();
-    let apart = home.run(&["token", "--config", copy.to_str().unwrap(), "-v"]).exits(0);
-    assert!(apart.stderr.contains("without the agent"), "{}", apart.stderr);
+    let ran = home.run(&["token", "--config", copy.to_str().unwrap(), "-v"]).exits(0);
+    assert!(ran.stderr.contains("without the agent"), "{}", ran.stderr);
 }
 
 #[test]
-fn token_works_beside_an_agent_that_hangs() {
+fn commands_work_while_the_agent_hangs() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let token = agent.get("/v1/token").token();
@@ -189,7 +190,7 @@ fn token_works_beside_an_agent_that_hangs() {
     home.spawn(&["refresh", "work"]).wait().exits(0);
     assert_eq!(issuer.stats().refreshes_committed, 1);
     agent.signal(Signal::CONT);
-    // Back to life it hears of it: what it was told, or what the file says.
+    // The continued agent handles the notification, or notices the changed file.
     wait_until("the new token", || (agent.get("/v1/token").token() != token).then_some(()));
     agent.stop().expect("a child").exits(0);
     assert_eq!(issuer.stats().refresh_reuses, 0);

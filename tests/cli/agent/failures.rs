@@ -1,4 +1,4 @@
-//! An issuer in trouble: nobody else waits for it, a valid token is handed out in time, and it is not stormed.
+//! Issuer failures: other profiles are not delayed, valid tokens are still issued, and retries are limited.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::agent::{Agent, Response};
 use crate::support::process::wait_until;
 use crate::support::quick_issuer;
 
-use super::{DUE, LIFE, MORE_THAN_HALF, asked, fault, half_through, logged_in};
+use super::{DUE, LIFETIME, REFRESHED_ID_TOKEN, fault, logged_in, set_half_expired_id_token, token_requests};
 
 #[test]
 fn hung_issuer_delays_only_its_own_profiles() {
@@ -20,23 +20,23 @@ fn hung_issuer_delays_only_its_own_profiles() {
     for endpoint in [Endpoint::Metadata, Endpoint::Token] {
         fault(&hanging, endpoint, FaultKind::Hold, 0);
     }
-    home.advance_agent_time(&agent, "work", LIFE + 1);
+    home.advance_agent_time(&agent, "work", LIFETIME + 1);
     let mut waiting: Vec<_> = (0..100).map(|_| agent.start_request("GET", "/v1/token/work")).collect();
     wait_until("the request", || (hanging.stats().faults == 1).then_some(()));
-    // The best of some: this machine has other things to do.
+    // The minimum of five, because the machine may be busy.
     let token = || {
-        let begun = Instant::now();
+        let started = Instant::now();
         agent.get("/v1/token/other").token();
-        begun.elapsed()
+        started.elapsed()
     };
-    let quickest = (0..5).map(|_| token()).min().unwrap();
-    assert!(quickest < Duration::from_millis(100), "{quickest:?}");
+    let fastest = (0..5).map(|_| token()).min().unwrap();
+    assert!(fastest < Duration::from_millis(100), "{fastest:?}");
     agent.post("/v1/refresh/other", "").expect_status(200);
     agent.get("/v1/status").expect_status(200);
-    assert_eq!(hanging.stats().refreshes_committed, 0, "it hangs all the time");
+    assert_eq!(hanging.stats().refreshes_committed, 0, "the issuer still hangs");
     hanging.clear_faults();
-    let first = waiting[0].response().expect("an answer").token();
-    assert!(waiting[1..].iter_mut().all(|one| one.response().expect("an answer").token() == first));
+    let first = waiting[0].response().expect("a response").token();
+    assert!(waiting[1..].iter_mut().all(|client| client.response().expect("a response").token() == first));
 }
 
 #[test]
@@ -46,26 +46,26 @@ fn valid_token_is_served_although_the_issuer_hangs() {
     let first = agent.get("/v1/token").token();
     fault(&issuer, Endpoint::Token, FaultKind::Hold, 0);
     home.advance_agent_time(&agent, "work", DUE);
-    let begun = Instant::now();
+    let started = Instant::now();
     assert_eq!(agent.get("/v1/token").token(), first);
-    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     assert_eq!(agent.request("GET", "/v1/token", &["Prefer: wait=0"], "").token(), first);
     issuer.clear_faults();
-    wait_until("the new one", || (agent.get("/v1/token").token() != first).then_some(()));
+    wait_until("the new token", || (agent.get("/v1/token").token() != first).then_some(()));
     assert_eq!(issuer.stats().refreshes_committed, 1);
 }
 
 #[test]
-fn caller_waits_no_longer_than_it_prefers() {
+fn prefer_wait_limits_the_wait_for_a_refresh() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     fault(&issuer, Endpoint::Token, FaultKind::Hold, 0);
-    home.advance_agent_time(&agent, "work", LIFE + 1);
-    let begun = Instant::now();
-    let answer = agent.request("GET", "/v1/token/work", &["Prefer: wait=1"], "");
-    let waited = begun.elapsed();
-    answer.expect_problem(503, "refresh_in_progress");
-    assert!(answer.header("retry-after").is_some(), "{answer:?}");
+    home.advance_agent_time(&agent, "work", LIFETIME + 1);
+    let started = Instant::now();
+    let response = agent.request("GET", "/v1/token/work", &["Prefer: wait=1"], "");
+    let waited = started.elapsed();
+    response.expect_problem(503, "refresh_in_progress");
+    assert!(response.header("retry-after").is_some(), "{response:?}");
     assert!((Duration::from_secs(1)..Duration::from_secs(5)).contains(&waited), "{waited:?}");
     issuer.clear_faults();
     agent.request("GET", "/v1/token/work", &["Prefer: wait=20"], "").token();
@@ -77,15 +77,15 @@ fn unreachable_issuer_is_reported_and_backed_off() {
     let agent = Agent::run(&home);
     let mut events = agent.events();
     fault(&issuer, Endpoint::Token, FaultKind::TooManyRequests { retry_after: 90 }, 0);
-    home.advance_agent_time(&agent, "work", LIFE + 1);
-    let before = asked(&issuer);
-    let answers: Vec<_> = (0..300).map(|_| agent.get("/v1/token/work")).collect();
-    for answer in &answers {
-        assert_eq!(answer.expect_problem(503, "issuer_unreachable")["exit_code"], 6);
-        let seconds: u64 = answer.header("retry-after").expect("when").parse().expect("seconds");
-        assert!((1..=90).contains(&seconds), "{answer:?}");
+    home.advance_agent_time(&agent, "work", LIFETIME + 1);
+    let before = token_requests(&issuer);
+    let responses: Vec<_> = (0..300).map(|_| agent.get("/v1/token/work")).collect();
+    for response in &responses {
+        assert_eq!(response.expect_problem(503, "issuer_unreachable")["exit_code"], 6);
+        let seconds: u64 = response.header("retry-after").expect("a header").parse().expect("seconds");
+        assert!((1..=90).contains(&seconds), "{response:?}");
     }
-    assert_eq!(asked(&issuer) - before, 1, "it is asked once, and left alone as it wanted");
+    assert_eq!(token_requests(&issuer) - before, 1, "one request, then none until Retry-After");
     assert_eq!(events.until("refresh_failed").0["profile"], "work");
     home.run(&["token", "work"]).exits(6);
 }
@@ -95,17 +95,17 @@ fn failed_refreshes_are_tried_once_a_second_at_most() {
     let (home, mut issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     fault(&issuer, Endpoint::Metadata, FaultKind::ServerError, 0);
-    home.advance_agent_time(&agent, "work", LIFE + 1);
+    home.advance_agent_time(&agent, "work", LIFETIME + 1);
     let requests = |issuer: &authctl::dev_issuer::DevIssuer| issuer.stats().requests["metadata"];
-    let (before, begun) = (requests(&issuer), Instant::now());
+    let (before, started) = (requests(&issuer), Instant::now());
     for _ in 0..300 {
-        let answer = agent.get("/v1/token/work");
-        answer.expect_problem(503, "issuer_unreachable");
-        assert!(answer.header("retry-after").is_some(), "{answer:?}");
+        let response = agent.get("/v1/token/work");
+        response.expect_problem(503, "issuer_unreachable");
+        assert!(response.header("retry-after").is_some(), "{response:?}");
     }
-    let (came, seconds) = (requests(&issuer) - before, begun.elapsed().as_secs());
+    let (sent, seconds) = (requests(&issuer) - before, started.elapsed().as_secs());
     // Both metadata addresses may be tried each time.
-    assert!(came <= 2 * (seconds + 2), "{came} requests in {seconds} s");
+    assert!(sent <= 2 * (seconds + 2), "{sent} requests in {seconds} s");
     issuer.clear_faults();
     issuer.pause();
     wait_until("the refusal", || (agent.get("/v1/token/work").status == 503).then_some(()));
@@ -119,23 +119,23 @@ fn end_of_a_session_is_published_once() {
     let agent = Agent::run(&home);
     let mut events = agent.events();
     issuer.revoke_everything();
-    home.advance_agent_time(&agent, "work", LIFE + 1);
-    let before = asked(&issuer);
+    home.advance_agent_time(&agent, "work", LIFETIME + 1);
+    let before = token_requests(&issuer);
     for _ in 0..20 {
-        let answer = agent.get("/v1/token/work");
-        let problem = answer.expect_problem(401, "login_required");
+        let response = agent.get("/v1/token/work");
+        let problem = response.expect_problem(401, "login_required");
         assert!(problem["hint"].as_str().unwrap().contains("authctl login work"), "{problem}");
-        assert!(answer.header("www-authenticate").is_some(), "{answer:?}");
+        assert!(response.header("www-authenticate").is_some(), "{response:?}");
     }
     agent.post("/v1/refresh/work", "").expect_problem(401, "login_required");
     home.run(&["token", "work"]).exits(3).reports("authctl login work");
-    assert_eq!(asked(&issuer) - before, 1, "one request, and no more");
+    assert_eq!(token_requests(&issuer) - before, 1, "one request");
     assert_eq!(events.until("login_required").0["profile"], json!("work"));
-    // A login mends it, and nothing more was told meanwhile.
+    // The next event after a login is the refresh: the ended session was published once.
     home.log_in("work", &issuer);
     agent.post("/v1/refresh/work", "").expect_status(200);
     assert_eq!(events.until("refreshed").1, Vec::<String>::new());
-    // That one's end is told as well.
+    // The end of the new session is published too.
     issuer.revoke_everything();
     agent.post("/v1/refresh/work", "").expect_problem(401, "login_required");
     assert_eq!(events.until("login_required").0["profile"], json!("work"));
@@ -145,21 +145,22 @@ fn end_of_a_session_is_published_once() {
 fn valid_id_token_is_served_although_the_issuer_hangs() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
-    let first = half_through(&home, &agent);
-    let id_token = |answer: Response| answer.expect_status(200)["id_token"].as_str().expect("an ID token").to_owned();
+    let first = set_half_expired_id_token(&home, &agent);
+    let id_token =
+        |response: Response| response.expect_status(200)["id_token"].as_str().expect("an ID token").to_owned();
     fault(&issuer, Endpoint::Token, FaultKind::Hold, 0);
-    let begun = Instant::now();
-    assert_eq!(id_token(agent.get(MORE_THAN_HALF)), first);
-    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
-    // Whoever comes then finds that the refresh hangs, and does not wait to see it.
-    let begun = Instant::now();
+    let started = Instant::now();
+    assert_eq!(id_token(agent.get(REFRESHED_ID_TOKEN)), first);
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
+    // Later callers do not wait for the hung refresh.
+    let started = Instant::now();
     for _ in 0..10 {
-        assert_eq!(id_token(agent.get(MORE_THAN_HALF)), first);
-        assert_eq!(id_token(agent.request("GET", MORE_THAN_HALF, &["Prefer: wait=0"], "")), first);
+        assert_eq!(id_token(agent.get(REFRESHED_ID_TOKEN)), first);
+        assert_eq!(id_token(agent.request("GET", REFRESHED_ID_TOKEN, &["Prefer: wait=0"], "")), first);
     }
-    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
     issuer.clear_faults();
-    wait_until("the new one", || (id_token(agent.get(MORE_THAN_HALF)) != first).then_some(()));
+    wait_until("the new token", || (id_token(agent.get(REFRESHED_ID_TOKEN)) != first).then_some(()));
     assert_eq!(issuer.stats().refreshes_committed, 1);
 }
 
@@ -167,13 +168,13 @@ fn valid_id_token_is_served_although_the_issuer_hangs() {
 fn id_token_requests_respect_the_backoff() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
-    let first = half_through(&home, &agent);
+    let first = set_half_expired_id_token(&home, &agent);
     fault(&issuer, Endpoint::Token, FaultKind::OAuthError { status: 400, code: "invalid_scope".into() }, 0);
-    let (before, begun) = (asked(&issuer), Instant::now());
+    let (before, started) = (token_requests(&issuer), Instant::now());
     for _ in 0..20 {
-        assert_eq!(agent.get(MORE_THAN_HALF).expect_status(200)["id_token"], first);
+        assert_eq!(agent.get(REFRESHED_ID_TOKEN).expect_status(200)["id_token"], first);
     }
-    // The first pause is longer than a second, the next ones longer yet.
-    let (came, seconds) = (asked(&issuer) - before, begun.elapsed().as_secs());
-    assert!(came <= 1 + seconds, "{came} requests in {seconds} s");
+    // The first backoff is longer than a second, and the next ones are longer.
+    let (sent, seconds) = (token_requests(&issuer) - before, started.elapsed().as_secs());
+    assert!(sent <= 1 + seconds, "{sent} requests in {seconds} s");
 }

@@ -1,15 +1,15 @@
-//! The service's files, as `agent install --print` shows them: they say what they mean wherever they are read.
+//! The service files that `agent install --print` shows: paths are absolute and escaped.
 
 use crate::support::{CommandOutput, Sandbox};
 
-fn printed(home: &Sandbox) -> CommandOutput {
+fn print_units(home: &Sandbox) -> CommandOutput {
     home.run(&["agent", "install", "--print"])
 }
 
-/// The settings of this name, in order.
+/// Returns the values of a unit setting, in order.
 fn settings(home: &Sandbox, name: &str) -> Vec<String> {
-    let shown = printed(home).exits(0).stdout;
-    shown.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned).collect()
+    let units = print_units(home).exits(0).stdout;
+    units.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned).collect()
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn installed_service_gets_the_callers_environment() {
     };
     assert_eq!(settings(&home, "ListenStream"), ["%t/authctl/agent.sock"]);
     assert_eq!(settings(&home, "Environment"), xdg(&home));
-    // The service runs elsewhere: whole paths. A variable is none in `Environment=`, a specifier is one everywhere.
+    // Relative paths become absolute. systemd expands `$` only in `ExecStart=`, and `%` everywhere.
     home.set("AUTHCTL_SOCK", "run/a$b%h.sock");
     home.set("AUTHCTL_KEY_FILE", "keys/a$b%h.key");
     assert_eq!(settings(&home, "ListenStream"), [below(&home, "run/a$b%%h.sock")]);
@@ -32,7 +32,7 @@ fn installed_service_gets_the_callers_environment() {
     home.set("AUTHCTL_CONFIG", "c$d.toml");
     assert!(settings(&home, "ExecStart")[0].ends_with(&format!("\"{}\"", below(&home, "c$$d.toml"))));
     home.unset("XDG_CONFIG_HOME");
-    // As for every other program, a relative one is none.
+    // XDG variables with relative paths are ignored (XDG Base Directory Specification).
     home.set("XDG_DATA_HOME", "data");
     assert_eq!(settings(&home, "Environment"), [key]);
 }
@@ -42,7 +42,7 @@ fn install_refuses_a_path_with_a_newline() {
     for name in ["AUTHCTL_SOCK", "AUTHCTL_KEY_FILE", "AUTHCTL_CONFIG", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
         let mut home = Sandbox::new();
         home.set(name, home.path().join("a\nExecStartPre=b"));
-        let refused = printed(&home).exits(2).reports("cannot stand in a service's file");
+        let refused = print_units(&home).exits(2).reports("cannot stand in a service's file");
         assert_eq!(refused.stdout, "", "{name}");
     }
 }

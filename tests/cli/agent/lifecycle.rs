@@ -1,4 +1,4 @@
-//! An agent's life: ready when `start` returns, one for a home, and replaced without anybody's notice.
+//! Starting, stopping and replacing an agent; one agent per home.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::support::{AUTHCTL, Sandbox, contains};
 
 use super::logged_in;
 
-/// The agents of this home, found by their arguments and environment. Reads what only root may of a hardened process.
+/// Returns the PIDs of this home's agents, found by arguments and environment. Needs root, as agents are not dumpable.
 fn agents_of(home: &Sandbox) -> Vec<u32> {
     let of = |pid: &u32| {
         let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
@@ -33,7 +33,7 @@ fn start_returns_when_the_agent_is_ready() {
     let fields: Vec<i64> =
         stat.rsplit_once(')').unwrap().1.split_whitespace().skip(1).take(4).map(|f| f.parse().unwrap()).collect();
     assert_eq!(&fields[2..], [i64::from(agent.pid), 0], "a session of its own, without a terminal: {stat}");
-    assert_ne!(fields[0], i64::from(std::process::id()), "nobody's child: {stat}");
+    assert_ne!(fields[0], i64::from(std::process::id()), "the agent is not a child of this test: {stat}");
     assert_eq!(fs::read_link(format!("/proc/{}/cwd", agent.pid)).unwrap().to_str(), Some("/"));
     let state = home.run(&["agent", "status", "--json"]).exits(0).json();
     assert_eq!((&state["running"], &state["pid"], &state["locked"]), (&json!(true), &json!(agent.pid), &json!(false)));
@@ -55,21 +55,21 @@ fn agent_closes_inherited_descriptors() {
     let script = format!("exec 5<. 9>lock && flock 9 && exec '{AUTHCTL}' agent start");
     home.run_command(&mut home.command_for("bash", &["-c", &script])).exits(0);
     let agent = Agent::running(&home);
-    fs::File::open(home.path().join("lock")).unwrap().try_lock().expect("the lock ended with who took it");
+    fs::File::open(home.path().join("lock")).unwrap().try_lock().expect("the agent does not hold the lock");
     let open: Vec<_> = fs::read_dir(format!("/proc/{}/fd", agent.pid)).unwrap().flatten().collect();
-    let kept = open.iter().filter_map(|entry| fs::read_link(entry.path()).ok()).find(|path| path == home.path());
-    assert_eq!(kept, None);
+    let inherited = open.iter().filter_map(|entry| fs::read_link(entry.path()).ok()).find(|path| path == home.path());
+    assert_eq!(inherited, None);
     agent.stop();
 }
 
 #[test]
-fn concurrent_starts_give_one_agent() {
+fn concurrent_starts_start_one_agent() {
     let (home, _issuer) = logged_in(|_| {});
     let starts: Vec<_> = (0..10).map(|_| home.spawn(&["agent", "start"])).collect();
-    let said: Vec<String> = starts.into_iter().map(|start| start.wait().exits(0).stderr).collect();
+    let messages: Vec<String> = starts.into_iter().map(|start| start.wait().exits(0).stderr).collect();
     let agent = Agent::running(&home);
-    assert_eq!(said.iter().filter(|said| said.contains("The agent is running.")).count(), 1, "{said:?}");
-    assert_eq!(said.iter().filter(|said| said.contains("is running already")).count(), 9, "{said:?}");
+    assert_eq!(messages.iter().filter(|text| text.contains("The agent is running.")).count(), 1, "{messages:?}");
+    assert_eq!(messages.iter().filter(|text| text.contains("is running already")).count(), 9, "{messages:?}");
     assert_eq!(agents_of(&home), [agent.pid]);
 }
 
@@ -81,9 +81,9 @@ fn socket_of_a_killed_agent_is_taken_over() {
     let pid = first.pid;
     first.signal(Signal::KILL);
     first.wait();
-    assert!(home.socket().exists(), "it left its socket");
+    assert!(home.socket().exists(), "the socket file remains");
     home.run(&["agent", "status"]).exits(8);
-    assert_eq!(home.token("work"), token, "nobody listens, and nobody is waited for");
+    assert_eq!(home.token("work"), token, "the stale socket is ignored");
     let second = Agent::start(&home);
     assert_ne!(second.pid, pid);
     assert_eq!(second.get("/v1/token").token(), token);

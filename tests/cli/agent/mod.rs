@@ -1,4 +1,4 @@
-//! The agent as its clients and its owner see it: a file a theme.
+//! The agent, tested through its socket and the command line.
 
 mod bounds;
 mod changes;
@@ -12,7 +12,6 @@ mod stampede;
 mod stop;
 
 use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind, Options};
-
 use authctl::secret::Secret;
 use serde_json::json;
 
@@ -20,10 +19,10 @@ use crate::support::agent::Agent;
 use crate::support::jwt::{Signer, now};
 use crate::support::{Sandbox, issuer};
 
-/// What a token lives at the issuers here, in seconds.
-const LIFE: i64 = 300;
-/// After so long a token is due, and still valid.
-const DUE: i64 = LIFE - 40;
+/// The lifetime of access tokens, in seconds.
+const LIFETIME: i64 = 300;
+/// The age in seconds at which a token is still valid and due for a refresh.
+const DUE: i64 = LIFETIME - 40;
 
 /// A home with the session `work` at an issuer.
 fn logged_in(change: impl FnOnce(&mut Options)) -> (Sandbox, DevIssuer) {
@@ -33,21 +32,21 @@ fn logged_in(change: impl FnOnce(&mut Options)) -> (Sandbox, DevIssuer) {
     (home, issuer)
 }
 
-/// From now on, until the faults are cleared or `times` requests have met it.
+/// Applies a fault to the next `times` requests, or until it is cleared if `times` is 0.
 fn fault(issuer: &DevIssuer, endpoint: Endpoint, kind: FaultKind, times: u32) {
     issuer.fault(Fault { endpoint, kind, times });
 }
 
-/// How many requests have come to the token endpoint.
-fn asked(issuer: &DevIssuer) -> u64 {
+/// Returns the number of requests to the token endpoint.
+fn token_requests(issuer: &DevIssuer) -> u64 {
     issuer.stats().requests.get("token").copied().unwrap_or(0)
 }
 
-/// Asks for the ID token of [`half_through`] with more life than it has.
-const MORE_THAN_HALF: &str = "/v1/id-token/work?min_ttl=400";
+/// Requests an ID token with more lifetime left than that of [`set_half_expired_id_token`], so that it is refreshed.
+const REFRESHED_ID_TOKEN: &str = "/v1/id-token/work?min_ttl=400";
 
-/// Gives the session an ID token that has lived five minutes and has five more to live.
-fn half_through(home: &Sandbox, agent: &Agent<'_>) -> String {
+/// Replaces the session's ID token with one that was issued five minutes ago and expires in five.
+fn set_half_expired_id_token(home: &Sandbox, agent: &Agent<'_>) -> String {
     let token = Signer::new().token(json!({"iat": now() - 300, "exp": now() + 300}));
     home.change_session("work", |session| session.tokens.id_token = Some(Secret::new(token.clone())));
     agent.post("/v1/forget/work", "").expect_status(200);
