@@ -1,11 +1,11 @@
-//! The house's rules, checked against the source: who may import whom, and who may name which crate.
+//! Checks the architecture against the source: imports between modules, reserved crates, and exposed secrets.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Each room with its floor. A file imports only from floors below its own, or from its own room.
-const FLOORS: [(&str, u8); 23] = [
+/// Each module with its layer. A file imports only from its own module and from lower layers.
+const LAYERS: [(&str, u8); 23] = [
     ("secret", 1),
     ("clock", 1),
     ("paths", 2),
@@ -31,7 +31,7 @@ const FLOORS: [(&str, u8); 23] = [
     ("main", 10),
 ];
 
-/// Crates that only some rooms may name.
+/// Crates that only these modules may use.
 const RESERVED: [(&str, &[&str]); 20] = [
     ("reqwest", &["oauth"]),
     ("rustls", &["oauth"]),
@@ -66,12 +66,12 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Every source file with its room and its text, the unit tests cut off.
+/// Returns the path below `src`, the module and the text of each source file, except test files.
 fn files() -> Vec<(PathBuf, String, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
     sources(&src, &mut found);
-    assert!(found.len() > 20, "the sources are where they are expected");
+    assert!(found.len() > 20, "the sources were found");
     found
         .into_iter()
         .filter(|path| !path.file_name().is_some_and(|name| name == "tests.rs" || name == "testing.rs"))
@@ -79,12 +79,12 @@ fn files() -> Vec<(PathBuf, String, String)> {
             let below = path.strip_prefix(&src).expect("below src").to_owned();
             let first = below.components().next().expect("a name").as_os_str().to_string_lossy().into_owned();
             let second = below.components().nth(1).map(|name| name.as_os_str().to_string_lossy().into_owned());
-            let room = match second.filter(|name| first == "agent" && !name.ends_with(".rs")) {
+            let module = match second.filter(|name| first == "agent" && !name.ends_with(".rs")) {
                 Some(second) => format!("{first}/{second}"),
                 None => first.strip_suffix(".rs").unwrap_or(&first).to_owned(),
             };
             let text = fs::read_to_string(&path).expect("readable");
-            (below, room, text)
+            (below, module, text)
         })
         .collect()
 }
@@ -93,13 +93,18 @@ fn without_tests(text: &str) -> &str {
     text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text)
 }
 
-fn floor(room: &str) -> u8 {
-    FLOORS.iter().find(|(name, _)| *name == room).unwrap_or_else(|| panic!("`{room}` has no floor: give it one")).1
+/// Returns the layer of a module.
+fn layer(module: &str) -> u8 {
+    LAYERS
+        .iter()
+        .find(|(name, _)| *name == module)
+        .unwrap_or_else(|| panic!("`{module}` has no layer: add it to LAYERS"))
+        .1
 }
 
-/// The rooms that a file names as `crate::room` or in `use crate::{room, ...}`.
+/// Returns the modules that a file names as `crate::module` or in `use crate::{module, ...}`.
 fn imports(text: &str) -> Vec<String> {
-    let mut rooms = Vec::new();
+    let mut modules = Vec::new();
     for (at, _) in text.match_indices("crate::") {
         let rest = &text[at + "crate::".len()..];
         let names: Vec<&str> = match rest.strip_prefix('{') {
@@ -111,29 +116,29 @@ fn imports(text: &str) -> Vec<String> {
                 .split("::")
                 .map(|part| part.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect::<String>());
             let first = parts.next().unwrap_or_default();
-            rooms.push(match parts.next() {
+            modules.push(match parts.next() {
                 Some(second) if first == "agent" => format!("{first}/{second}"),
                 _ => first,
             });
         }
     }
-    rooms
+    modules
 }
 
 #[test]
-fn a_file_imports_only_from_floors_below() {
+fn files_import_only_from_lower_layers() {
     let mut wrong = Vec::new();
-    for (path, room, text) in files() {
+    for (path, module, text) in files() {
         for imported in imports(without_tests(&text)) {
-            if imported == room || !FLOORS.iter().any(|(name, _)| *name == imported) {
+            if imported == module || !LAYERS.iter().any(|(name, _)| *name == imported) {
                 continue;
             }
-            if floor(&imported) >= floor(&room) {
+            if layer(&imported) >= layer(&module) {
                 wrong.push(format!(
-                    "{} (floor {}) imports {imported} (floor {})",
+                    "{} (layer {}) imports {imported} (layer {})",
                     path.display(),
-                    floor(&room),
-                    floor(&imported)
+                    layer(&module),
+                    layer(&imported)
                 ));
             }
         }
@@ -142,15 +147,15 @@ fn a_file_imports_only_from_floors_below() {
 }
 
 #[test]
-fn a_crate_is_named_only_where_it_may_be() {
+fn reserved_crates_are_used_only_by_their_modules() {
     let mut wrong = Vec::new();
-    for (path, room, text) in files() {
-        for (name, rooms) in RESERVED {
+    for (path, module, text) in files() {
+        for (name, modules) in RESERVED {
             let own = |at: usize| !text[..at].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':');
             let named = text.match_indices(&format!("{name}::")).any(|(at, _)| own(at))
                 || text.contains(&format!("use {name};"));
-            if named && !rooms.contains(&room.as_str()) {
-                wrong.push(format!("{} names {name}", path.display()));
+            if named && !modules.contains(&module.as_str()) {
+                wrong.push(format!("{} uses {name}", path.display()));
             }
         }
     }
@@ -158,9 +163,9 @@ fn a_crate_is_named_only_where_it_may_be() {
 }
 
 #[test]
-fn a_secret_is_exposed_only_where_it_is_sent_stored_compared_or_printed() {
-    // Each file that may call `expose()`. A new one is a decision, taken here where a reviewer sees it.
-    const MAY: [&str; 14] = [
+fn secrets_are_exposed_only_in_listed_files() {
+    // The files and modules that may call `expose()`. A new entry needs a review.
+    const FILES: [&str; 14] = [
         "secret.rs",
         "model/session.rs",
         "model/trust.rs",
@@ -176,8 +181,8 @@ fn a_secret_is_exposed_only_where_it_is_sent_stored_compared_or_printed() {
         "cmd/login/stdin.rs",
         "cmd/verify.rs",
     ];
-    const ROOMS: [&str; 4] = ["store", "oauth", "verify", "dev_issuer"];
-    const BROKER: [&str; 8] = [
+    const MODULES: [&str; 4] = ["store", "oauth", "verify", "dev_issuer"];
+    const SESSION_FILES: [&str; 8] = [
         "session/commit.rs",
         "session/policy.rs",
         "session/login.rs",
@@ -188,19 +193,19 @@ fn a_secret_is_exposed_only_where_it_is_sent_stored_compared_or_printed() {
         "session/verifier.rs",
     ];
     const ISSUER_COMMANDS: [&str; 3] = ["cmd/demo.rs", "cmd/demo/agent.rs", "cmd/dev_issuer.rs"];
-    for (path, room, text) in files() {
+    for (path, module, text) in files() {
         let name = path.to_string_lossy().into_owned();
-        let may = MAY.contains(&&*name)
-            || ROOMS.contains(&&*room)
-            || BROKER.contains(&&*name)
+        let may_expose = FILES.contains(&&*name)
+            || MODULES.contains(&&*module)
+            || SESSION_FILES.contains(&&*name)
             || ISSUER_COMMANDS.contains(&&*name);
-        assert!(may || !without_tests(&text).contains(".expose()"), "{name} exposes a secret");
+        assert!(may_expose || !without_tests(&text).contains(".expose()"), "{name} exposes a secret");
     }
 }
 
 #[test]
-fn each_file_says_what_it_is() {
+fn each_file_starts_with_a_doc_comment() {
     for (path, _, text) in files() {
-        assert!(text.starts_with("//! "), "{} does not open with a sentence", path.display());
+        assert!(text.starts_with("//! "), "{} does not start with `//!`", path.display());
     }
 }
