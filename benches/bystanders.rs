@@ -14,19 +14,20 @@ use support::load::{Client, LoadRequest, LoadResult, ReplyEnd, Target};
 use support::table::{Bar, bars, mb, ms, print};
 use support::{Home, Issuer, Running, connect, ends_within, http, resident, with_many_files};
 
-/// The duration and interval of the requests under each load.
+/// How long each load is measured, and the pause between requests.
 const WATCH: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(2);
 /// How much longer to wait for the last reply.
-const PATIENCE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(10);
+/// The maximum latency of other clients.
 const MAX: Duration = Duration::from_millis(100);
 
 /// The argument that makes the bench run as a load; its name, the number of connections and the socket follow.
 const LOAD: &str = "--load";
 /// The time limit of a load.
-const LOAD_ENDS: Duration = Duration::from_secs(60);
+const LOAD_LIMIT: Duration = Duration::from_secs(60);
 
-/// The loads: a name, how many processes make it, and what they do.
+/// The loads: a name, the number of processes, and what they do.
 const LOADS: [(&str, usize, &str); 7] = [
     ("silent", 1, "16 clients connect and send nothing"),
     ("half", 1, "16 clients send half a request"),
@@ -49,14 +50,14 @@ const MAX_SENT: usize = 64 << 20;
 struct Row {
     name: String,
     seen: Option<LoadResult>,
-    /// How many clients or connections there were, and the server's peak memory.
+    /// The number of clients or connections, and the server's peak memory.
     clients: String,
     memory: String,
 }
 
 fn main() {
     support::constant::run_as_server_if_requested();
-    load_if_asked();
+    run_as_load_if_requested();
     ends_within(Duration::from_secs(600));
     let (issuer, hung) = (Issuer::start("1d"), Issuer::start("1d"));
     let home = Home::new();
@@ -70,13 +71,13 @@ fn main() {
 
     let request = LoadRequest { bytes: http::request("GET", "/v1/token/work", "authctl", "", ""), expected: token };
     let target = |socket| Target { socket, ends: ReplyEnd::Length, reused: false, requests: vec![request.clone()] };
-    let most = |id| mb(resident(id).1);
+    let peak = |id| mb(resident(id).1);
     let row = |name: &str, seen, clients, memory| Row { name: name.to_owned(), seen, clients, memory };
     let floor = watch(&target(constant.socket.clone()));
-    let mut rows = vec![row("none, bare hyper server", floor, String::new(), most(constant.id()))];
+    let mut rows = vec![row("none, bare hyper server", floor, String::new(), peak(constant.id()))];
     let quiet = watch(&target(home.socket()));
-    rows.push(row("none", quiet, String::new(), most(agent.id)));
-    for (load, processes, does) in LOADS {
+    rows.push(row("none", quiet, String::new(), peak(agent.id)));
+    for (load, processes, description) in LOADS {
         // Each load has its own agent.
         drop(agent);
         if load == WAITING {
@@ -90,28 +91,28 @@ fn main() {
         let mut running: Vec<Running> = (0..processes).map(|_| start_load(&[load, &share], &home.socket())).collect();
         let started: usize = running.iter_mut().map(|one| one.first_line().parse::<usize>().expect("a number")).sum();
         let seen = watch(&target(home.socket()));
-        let memory = most(agent.id);
+        let memory = peak(agent.id);
         // The agent finishes open requests before it stops.
         hung.clear_faults();
         drop(running);
-        rows.push(row(does, seen, started.to_string(), memory));
+        rows.push(row(description, seen, started.to_string(), memory));
     }
     show(rows);
 }
 
 fn show(rows: Vec<Row>) {
     let columns = ["load", "clients", "p50", "p99", "worst", "errors", "server's peak memory"];
-    let mut asked = Vec::new();
+    let mut targets = Vec::new();
     let mut cells = Vec::new();
     for row in rows {
         let Some(mut seen) = row.seen else {
-            asked.push(Bar::new(format!("other clients served within 100 ms: {}", row.name), "not served", false));
+            targets.push(Bar::new(format!("other clients served within 100 ms: {}", row.name), "not served", false));
             let none = String::new;
             cells.push(vec![row.name, row.clients, none(), none(), "no reply".into(), none(), row.memory]);
             continue;
         };
         let (worst, errors) = (seen.worst(), seen.errors);
-        asked.push(Bar::new(
+        targets.push(Bar::new(
             format!("other clients served within 100 ms: {}", row.name),
             format!("{} {}", ms(worst), seen.first_error.clone().unwrap_or_default()).trim().to_owned(),
             worst < MAX && errors == 0,
@@ -121,20 +122,20 @@ fn show(rows: Vec<Row>) {
     }
     let title = format!("A token of another profile, one connection every 2 ms, for {} s", WATCH.as_secs());
     print(&title, &columns, &cells);
-    bars(&asked[1..]);
+    bars(&targets[1..]);
 }
 
 /// Sends requests at a steady pace. Returns `None` if a reply does not arrive at all.
 fn watch(target: &Target) -> Option<LoadResult> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let target = target.clone();
-    // If the server never replies, the thread is left behind.
+    // If the server never replies, the thread is abandoned.
     std::thread::spawn(move || {
         let (mut seen, mut client, started) = (LoadResult::default(), Client::new(&target), Instant::now());
         while started.elapsed() < WATCH {
-            let asked = Instant::now();
+            let sent_at = Instant::now();
             match client.request(&target.requests[0]) {
-                Ok(()) => seen.answers.push(u64::try_from(asked.elapsed().as_nanos()).unwrap_or(u64::MAX)),
+                Ok(()) => seen.latencies.push(u64::try_from(sent_at.elapsed().as_nanos()).unwrap_or(u64::MAX)),
                 Err(error) => {
                     seen.errors += 1;
                     seen.first_error.get_or_insert_with(|| error.to_string());
@@ -144,7 +145,7 @@ fn watch(target: &Target) -> Option<LoadResult> {
         }
         let _ = sender.send(seen);
     });
-    receiver.recv_timeout(WATCH + PATIENCE).ok()
+    receiver.recv_timeout(WATCH + GRACE).ok()
 }
 
 fn start_load(load: &[&str; 2], socket: &Path) -> Running {
@@ -154,7 +155,7 @@ fn start_load(load: &[&str; 2], socket: &Path) -> Running {
 }
 
 /// Runs as the load and never returns, if the arguments say so. Prints a line when it has started.
-fn load_if_asked() {
+fn run_as_load_if_requested() {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).is_none_or(|arg| arg != LOAD) {
         return;
@@ -169,22 +170,22 @@ fn load_if_asked() {
                 Ok(stream)
             })));
         }),
-        "slow" => clients(16, &socket, a_byte_a_second),
+        "slow" => clients(16, &socket, send_byte_per_second),
         "crowd" => crowd(&socket, args[3].parse().expect("a number")),
         "long" => clients(16, &socket, declare_4_gib),
         other => panic!("no load {other}"),
     }
-    std::thread::sleep(LOAD_ENDS);
+    std::thread::sleep(LOAD_LIMIT);
     std::process::exit(0);
 }
 
-/// Threads that do something over and over.
+/// Starts threads that repeat `act`.
 fn clients(count: usize, socket: &Path, act: fn(&Path)) {
     for _ in 0..count {
         let socket = socket.to_owned();
         std::thread::spawn(move || {
             let started = Instant::now();
-            while started.elapsed() < LOAD_ENDS {
+            while started.elapsed() < LOAD_LIMIT {
                 act(&socket);
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -207,7 +208,7 @@ fn wait_for_stuck(socket: &Path) {
     let _ = connect(socket).and_then(|mut stream| http::exchange(&mut stream, &request));
 }
 
-fn a_byte_a_second(socket: &Path) {
+fn send_byte_per_second(socket: &Path) {
     let Ok(mut stream) = connect(socket) else { return };
     for byte in http::request("GET", "/v1/token/work", "authctl", "", "") {
         if stream.write_all(&[byte]).is_err() {
@@ -232,29 +233,29 @@ fn declare_4_gib(socket: &Path) {
     let _ = hold(Ok(stream));
 }
 
-/// Opens as many connections as it can, up to so many, and keeps them.
-fn crowd(socket: &Path, many: usize) {
+/// Opens up to `count` connections and holds them open.
+fn crowd(socket: &Path, count: usize) {
     const THREADS: usize = 8;
     with_many_files(|| {
         let (sender, receiver) = mpsc::channel();
         for _ in 0..THREADS {
             let (socket, sender) = (socket.to_owned(), sender.clone());
             std::thread::spawn(move || {
-                let mut reused = Vec::new();
-                for _ in 0..many / THREADS {
-                    reused.extend(connect(&socket));
+                let mut streams = Vec::new();
+                for _ in 0..count / THREADS {
+                    streams.extend(connect(&socket));
                     let _ = sender.send(());
                 }
-                std::thread::sleep(LOAD_ENDS);
+                std::thread::sleep(LOAD_LIMIT);
             });
         }
-        // A server that takes no more lets the rest wait; a few seconds show how many it took.
+        // A server at its limit leaves further connections waiting: count those opened within five seconds.
         let started = Instant::now();
         let mut opened = 0;
-        while opened < many / THREADS * THREADS && started.elapsed() < Duration::from_secs(5) {
+        while opened < count / THREADS * THREADS && started.elapsed() < Duration::from_secs(5) {
             opened += usize::from(receiver.recv_timeout(Duration::from_millis(100)).is_ok());
         }
         println!("{opened}");
-        std::thread::sleep(LOAD_ENDS);
+        std::thread::sleep(LOAD_LIMIT);
     });
 }

@@ -1,4 +1,4 @@
-/* The least that a client of the agent has to do: connect, send one GET, read the reply, print the token. */
+/* A minimal client of the agent: connects, sends one GET request, reads the response and prints the token. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

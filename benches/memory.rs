@@ -11,26 +11,26 @@ use support::sessions::name;
 use support::table::{Bar, absent, bars, mb, middle, print, ratio, us};
 use support::{Agent, Home, Issuer, ends_within, http, resident};
 
-/// How many profiles the agents have.
+/// The numbers of profiles of the agents.
 const COUNTS: [usize; 3] = [10, 1_000, 10_000];
-/// What they may take, in bytes.
+/// Their limits of resident memory, in bytes.
 const MAX: [Option<u64>; 3] = [Some(8_000_000), Some(32_000_000), None];
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_millis(700);
-/// What two medians of one server may differ by when nothing differs but the profiles.
-const SAME: f64 = 1.15;
+/// The maximum ratio of two medians that count as equal.
+const MAX_RATIO: f64 = 1.15;
 
-struct Full<'a> {
+struct FilledAgent<'a> {
     agent: Agent<'a>,
     target: Target,
     /// The time of the first requests for all profiles.
-    warmed_in: Duration,
+    fill_time: Duration,
     at_rest: u64,
     medians: Vec<f64>,
 }
 
-impl<'a> Full<'a> {
+impl<'a> FilledAgent<'a> {
     /// Starts the agent and requests each profile's token once.
     fn start(home: &'a Home, tokens: &[String]) -> Self {
         let agent = home.agent();
@@ -46,10 +46,10 @@ impl<'a> Full<'a> {
             client.request(request).unwrap_or_else(|e| panic!("profile {number}: {e}"));
         }
         drop(client);
-        let warmed_in = started.elapsed();
+        let fill_time = started.elapsed();
         std::thread::sleep(Duration::from_secs(1));
         let (at_rest, _) = resident(agent.id);
-        Self { agent, target, warmed_in, at_rest, medians: Vec::new() }
+        Self { agent, target, fill_time, at_rest, medians: Vec::new() }
     }
 }
 
@@ -62,7 +62,8 @@ fn main() {
         let tokens = home.fill(&issuer, count);
         (home, tokens)
     });
-    let mut agents: Vec<Full<'_>> = homes.iter().map(|(home, tokens)| Full::start(home, tokens)).collect();
+    let mut agents: Vec<FilledAgent<'_>> =
+        homes.iter().map(|(home, tokens)| FilledAgent::start(home, tokens)).collect();
     let reply = agents[0].agent.request("GET", &format!("/v1/token/{}", name(0)));
     let constant = Constant::start(&homes[0].0, &reply);
     let floor = Target { socket: constant.socket.clone(), ..agents[0].target.clone() };
@@ -80,14 +81,14 @@ fn main() {
         agents.iter().map(|full| Duration::from_secs_f64(middle(full.medians.clone()))).collect();
 
     let columns = ["agent", "profiles", "resident", "peak", "processes", "a request, p50", "first request of each"];
-    let (now, most) = resident(constant.id());
-    let row = |name: &str, count: &str, now: u64, most: &str, processes: usize, p50: &str, once: &str| {
-        [name, count, &mb(now), most, &processes.to_string(), p50, once].map(str::to_owned).to_vec()
+    let (now, peak) = resident(constant.id());
+    let row = |name: &str, count: &str, now: u64, peak: &str, processes: usize, p50: &str, once: &str| {
+        [name, count, &mb(now), peak, &processes.to_string(), p50, once].map(str::to_owned).to_vec()
     };
-    let mut rows = vec![row("bare hyper server", "", now, &mb(most), 1, &us(floor_p50), "")];
+    let mut rows = vec![row("bare hyper server", "", now, &mb(peak), 1, &us(floor_p50), "")];
     for ((full, count), cost) in agents.iter().zip(COUNTS).zip(&costs) {
-        let (most, once) = (mb(resident(full.agent.id).1), format!("{:.2} s", full.warmed_in.as_secs_f64()));
-        rows.push(row("authctl", &count.to_string(), full.at_rest, &most, 1, &us(*cost), &once));
+        let (peak, once) = (mb(resident(full.agent.id).1), format!("{:.2} s", full.fill_time.as_secs_f64()));
+        rows.push(row("authctl", &count.to_string(), full.at_rest, &peak, 1, &us(*cost), &once));
     }
     for found in support::peers::all(&issuer, COUNTS[0]) {
         rows.push(match found.peer.as_ref().map(support::peers::Peer::resident) {
@@ -96,23 +97,23 @@ fn main() {
             Err(why) => absent(found.name, why, columns.len()),
         });
     }
-    print("Memorywith every profile cached, and the cost of a request, one client", &columns, &rows);
+    print("Memory with every profile cached, and the cost of a request, one client", &columns, &rows);
 
     let mut results = Vec::new();
-    for ((full, count), most) in agents.iter().zip(COUNTS).zip(MAX) {
-        if let Some(most) = most {
-            let what = format!("resident under {} with {count} profiles", mb(most));
-            results.push(Bar::new(what, mb(full.at_rest), full.at_rest < most));
+    for ((full, count), max) in agents.iter().zip(COUNTS).zip(MAX) {
+        if let Some(max) = max {
+            let what = format!("resident under {} with {count} profiles", mb(max));
+            results.push(Bar::new(what, mb(full.at_rest), full.at_rest < max));
         }
     }
     for (cost, count) in costs.iter().zip(COUNTS).skip(1) {
-        let what = format!("a request costs the same with {count} profiles as with 10 (within {SAME})");
-        results.push(Bar::at_most(what, ratio(*cost, costs[0]), SAME));
+        let what = format!("a request costs the same with {count} profiles as with 10 (within {MAX_RATIO})");
+        results.push(Bar::at_most(what, ratio(*cost, costs[0]), MAX_RATIO));
     }
     bars(&results);
 }
 
-/// The median answer of one client in seconds.
+/// Returns the median latency of one client, in seconds.
 fn p50(target: &Target) -> f64 {
     let mut seen = load::run(target, 1, ROUND);
     assert_eq!(seen.errors, 0, "{}", seen.first_error.unwrap_or_default());

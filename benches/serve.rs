@@ -30,12 +30,12 @@ impl Competitor {
         middle(self.rounds.iter().map(LoadResult::rate).collect())
     }
 
-    /// The median of the rounds.
+    /// Returns the median over the rounds of a percentile.
     fn at(&mut self, share: f64) -> Duration {
         Duration::from_secs_f64(middle(self.rounds.iter_mut().map(|seen| seen.at(share).as_secs_f64()).collect()))
     }
 
-    /// The worst of all rounds.
+    /// Returns the maximum latency of all rounds.
     fn worst(&self) -> Duration {
         self.rounds.iter().map(LoadResult::worst).max().unwrap_or_default()
     }
@@ -120,9 +120,9 @@ fn judge(all: &mut [Competitor]) {
         let what = format!("{connections}: at least 0.85 of a bare hyper server");
         results.push(Bar::at_least(what, own(connections) / floor, 0.85));
     }
-    for (name, least) in [("oidc-agent", 3.0), ("pizauth", 1.5)] {
+    for (name, minimum) in [("oidc-agent", 3.0), ("pizauth", 1.5)] {
         if let Some(rate) = rate(all, name, PER_REQUEST) {
-            results.push(Bar::at_least(format!("at least {least} times {name}"), own(PER_REQUEST) / rate, least));
+            results.push(Bar::at_least(format!("at least {minimum} times {name}"), own(PER_REQUEST) / rate, minimum));
         }
     }
     for one in all.iter_mut().filter(|one| one.name == "authctl agent") {

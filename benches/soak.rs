@@ -22,17 +22,17 @@ const LIFETIME: &str = "5s";
 /// The profiles, each at the same issuer.
 const PROFILES: [&str; 3] = ["one", "two", "three"];
 
-/// Threads that ask, and each one's pause between two requests.
+/// The number of client threads, and the pause between two requests of one.
 const CLIENTS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Fills the audit log, which holds a thousand entries, before anything is measured.
+/// Requests that fill the audit log, which holds 1,000 entries, before anything is measured.
 const FILL: u64 = 1100;
 
-/// The memory is looked at so often. In the first half of the time the agent grows to its usual size: the more calls
-/// happen to block at one moment the more threads there are, and the C library gives each an arena of its own. What
-/// leaks goes on growing in the second half.
-const LOOK: Duration = Duration::from_secs(5);
+/// The interval at which memory is sampled.
+const SAMPLE: Duration = Duration::from_secs(5);
+/// The warm-up is this fraction of the run. In it the agent grows to its usual size: concurrent blocking calls start threads,
+/// and the C library gives each its own arena. A leak would also grow afterwards.
 const WARM_UP: u32 = 2;
 
 /// The number of correct replies, and the first wrong one.
@@ -42,12 +42,12 @@ struct LoadResult {
     wrong: AtomicU64,
     first_wrong: Mutex<Option<String>>,
     slowest: Mutex<Duration>,
-    over: AtomicBool,
+    done: AtomicBool,
 }
 
 impl LoadResult {
-    fn note(&self, took: Duration, answer: Result<(), String>) {
-        match answer {
+    fn record(&self, took: Duration, reply_result: Result<(), String>) {
+        match reply_result {
             Ok(()) => self.right.fetch_add(1, Ordering::Relaxed),
             Err(why) => {
                 self.first_wrong.lock().expect("not poisoned").get_or_insert(why);
@@ -58,19 +58,18 @@ impl LoadResult {
         *slowest = took.max(*slowest);
     }
 
-    fn goes_on(&self) -> bool {
-        !self.over.load(Ordering::Relaxed)
+    fn is_running(&self) -> bool {
+        !self.done.load(Ordering::Relaxed)
     }
 }
 
-/// Now, in seconds since 1970.
+/// Returns the Unix time.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Checks that a token expires after the moment of the request: on a busy machine some time may pass
-/// before the answer is looked at.
-fn lives(token: &str, requested_at: u64) -> Result<(), String> {
+/// Checks that the token was valid at the time of the request. On a busy machine it may expire before it is checked.
+fn check_token(token: &str, requested_at: u64) -> Result<(), String> {
     let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok()).ok_or("no JWT")?;
     let claims: serde_json::Value = serde_json::from_slice(&claims).map_err(|e| e.to_string())?;
     match claims["exp"].as_u64() {
@@ -79,39 +78,39 @@ fn lives(token: &str, requested_at: u64) -> Result<(), String> {
     }
 }
 
-/// The same of an answer, which says itself how long the token lives from when it was handed out.
-fn hands_out_life(reply: &http::Reply, requested_at: u64) -> Result<(), String> {
+/// Checks the token and `expires_in` of a reply.
+fn check_reply(reply: &http::Reply, requested_at: u64) -> Result<(), String> {
     let body: serde_json::Value = serde_json::from_slice(&reply.body).map_err(|e| e.to_string())?;
     match body["expires_in"].as_u64() {
-        Some(1..) => lives(body["access_token"].as_str().unwrap_or_default(), requested_at),
-        left => Err(format!("a token was handed out that had {left:?} s left")),
+        Some(1..) => check_token(body["access_token"].as_str().unwrap_or_default(), requested_at),
+        left => Err(format!("issued a token with expires_in {left:?}")),
     }
 }
 
 fn client(index: usize, socket: &Path, seen: &LoadResult) {
     let mut reused = None;
     for turn in 0usize.. {
-        if !seen.goes_on() {
+        if !seen.is_running() {
             return;
         }
         let profile = PROFILES[(index + turn) % PROFILES.len()];
         let query = if turn % 10 == 9 { "?scope=profile" } else { "" };
         let request = http::request("GET", &format!("/v1/token/{profile}{query}"), "authctl", "", "");
         let (started, requested_at) = (Instant::now(), now());
-        // Half of the clients keep their connection, the others make one for each request.
+        // Half of the clients reuse their connection, the others open one per request.
         let mut stream = match reused.take() {
             Some(stream) => stream,
             None => connect(socket).expect("the agent's socket"),
         };
-        let answer = match http::exchange(&mut stream, &request) {
-            Ok(reply) if reply.status == 200 => hands_out_life(&reply, requested_at),
+        let reply_result = match http::exchange(&mut stream, &request) {
+            Ok(reply) if reply.status == 200 => check_reply(&reply, requested_at),
             Ok(reply) => Err(format!("{}: {}", reply.status, reply.member("title"))),
             Err(e) => Err(e.to_string()),
         };
-        if index.is_multiple_of(2) && answer.is_ok() {
+        if index.is_multiple_of(2) && reply_result.is_ok() {
             reused = Some(stream);
         }
-        seen.note(started.elapsed(), answer);
+        seen.record(started.elapsed(), reply_result);
         std::thread::sleep(PAUSE);
     }
 }
@@ -119,8 +118,8 @@ fn client(index: usize, socket: &Path, seen: &LoadResult) {
 fn main() {
     let mut args = std::env::args().skip_while(|arg| arg != "--minutes");
     let minutes: u64 = args.nth(1).map_or(1, |text| text.parse().expect("--minutes NUMBER"));
-    let whole = Duration::from_secs(minutes * 60);
-    ends_within(whole + Duration::from_secs(240));
+    let duration = Duration::from_secs(minutes * 60);
+    ends_within(duration + Duration::from_secs(240));
     let home = Home::new();
     let issuer = Issuer::start(LIFETIME);
     for profile in PROFILES {
@@ -130,7 +129,7 @@ fn main() {
     let seen = Arc::new(LoadResult::default());
     for _ in 0..FILL {
         let requested_at = now();
-        seen.note(Duration::ZERO, lives(&home.token(PROFILES[0]), requested_at));
+        seen.record(Duration::ZERO, check_token(&home.token(PROFILES[0]), requested_at));
     }
     let clients: Vec<_> = (0..CLIENTS)
         .map(|index| {
@@ -141,34 +140,34 @@ fn main() {
     let started = Instant::now();
     let (mut early, mut late) = (0, 0);
     let mut processes = FILL;
-    while started.elapsed() < whole {
+    while started.elapsed() < duration {
         let (started, requested_at) = (Instant::now(), now());
-        let answer = lives(&home.token(PROFILES[0]), requested_at);
+        let reply_result = check_token(&home.token(PROFILES[0]), requested_at);
         processes += 1;
-        seen.note(started.elapsed(), answer);
+        seen.record(started.elapsed(), reply_result);
         let memory = bytes_in(&format!("/proc/{}/status", agent.id), "RssAnon:").expect("readable");
-        if started.elapsed() < whole / WARM_UP {
+        if started.elapsed() < duration / WARM_UP {
             early = memory.max(early);
         }
         late = memory;
-        std::thread::sleep(LOOK);
+        std::thread::sleep(SAMPLE);
     }
-    seen.over.store(true, Ordering::Relaxed);
+    seen.done.store(true, Ordering::Relaxed);
     for client in clients {
-        client.join().expect("no client fails but by its answers");
+        client.join().expect("client thread");
     }
     let stats = issuer.stats();
     let threads = std::fs::read_dir(format!("/proc/{}/task", agent.id)).map_or(0, Iterator::count);
     let (right, wrong) = (seen.right.load(Ordering::Relaxed), seen.wrong.load(Ordering::Relaxed));
     if let Some(why) = &*seen.first_wrong.lock().expect("not poisoned") {
-        println!("the first wrong answer: {why}");
+        println!("first wrong reply: {why}");
     }
     let figures = [
         ("minutes", minutes.to_string()),
         ("replies", right.to_string()),
         ("of these to authctl processes", processes.to_string()),
         ("wrong replies", wrong.to_string()),
-        ("slowest answer", support::table::ms(*seen.slowest.lock().expect("not poisoned"))),
+        ("slowest reply", support::table::ms(*seen.slowest.lock().expect("not poisoned"))),
         ("refreshes", stats["refreshes_committed"].to_string()),
         ("refresh tokens sent twice", stats["refresh_reuses"].to_string()),
         ("private memory, maximum of the first half", mb(early)),

@@ -18,7 +18,7 @@ const WARM_UP: usize = 10;
 struct Competitor {
     name: String,
     command: Command,
-    /// What it must print.
+    /// The expected output.
     expected: String,
     took: Vec<Duration>,
 }
@@ -28,20 +28,20 @@ impl Competitor {
         Self { name: name.to_owned(), command, expected: expected.to_owned(), took: Vec::with_capacity(ROUNDS) }
     }
 
-    /// The time from before the process is started until it has exited and its output was read.
-    fn runs(&mut self) -> Duration {
+    /// Measures the time from before the process is started until it has exited and its output was read.
+    fn run_once(&mut self) -> Duration {
         let started = Instant::now();
-        let mut child = self.command.spawn().expect("it starts");
+        let mut child = self.command.spawn().expect("spawned");
         let mut output = String::with_capacity(4096);
         child.stdout.take().expect("piped").read_to_string(&mut output).expect("text");
-        let status = child.wait().expect("it ends");
+        let status = child.wait().expect("exited");
         let took = started.elapsed();
         assert!(status.success() && output.trim_end() == self.expected, "unexpected output of {}", self.name);
         took
     }
 }
 
-/// The C program, compiled.
+/// Compiles the C program.
 fn floor(home: &Home) -> Command {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor.c");
     let program = home.path().join("floor");
@@ -68,16 +68,16 @@ fn main() {
     ];
     for found in &peers {
         if let Ok(peer) = &found.peer {
-            all.push(Competitor::new(&format!("`{}`", shown(&peer.show)), peer.shows(), &peer.token));
+            all.push(Competitor::new(&format!("`{}`", short_name(&peer.show)), peer.show_command(), &peer.token));
         }
     }
-    for contestant in &mut all {
-        contestant.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    for competitor in &mut all {
+        competitor.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     }
     for round in 0..WARM_UP + ROUNDS {
         for turn in 0..all.len() {
             let at = (turn + round) % all.len();
-            let took = all[at].runs();
+            let took = all[at].run_once();
             if round >= WARM_UP {
                 all[at].took.push(took);
             }
@@ -88,8 +88,8 @@ fn main() {
     let columns = ["whole process", "median", "min", "p90", "p99", "to C"];
     let mut rows = Vec::new();
     for (one, median) in all.iter_mut().zip(&medians) {
-        let [least, p90, p99] = [0.0, 0.9, 0.99].map(|share| ms(percentile(&mut one.took, share)));
-        rows.push(vec![one.name.clone(), ms(*median), least, p90, p99, format!("{:.2}", ratio(*median, medians[1]))]);
+        let [min, p90, p99] = [0.0, 0.9, 0.99].map(|share| ms(percentile(&mut one.took, share)));
+        rows.push(vec![one.name.clone(), ms(*median), min, p90, p99, format!("{:.2}", ratio(*median, medians[1]))]);
     }
     for found in &peers {
         if let Err(why) = &found.peer {
@@ -105,9 +105,9 @@ fn main() {
     bars(&results);
 }
 
-/// A command without its options.
-fn shown(words: &[String]) -> String {
-    let reused: Vec<&str> =
+/// Returns a command without its options.
+fn short_name(words: &[String]) -> String {
+    let words: Vec<&str> =
         words.iter().map(String::as_str).filter(|w| !w.starts_with('-') && !w.contains('/')).collect();
-    reused.join(" ")
+    words.join(" ")
 }

@@ -23,11 +23,11 @@ use support::{Home, Running, ends_within, run};
 const ISSUER: &str = "https://issuer.example";
 const AUDIENCE: &str = "https://api.example";
 
-/// How often each process with one token is run, after a few rounds that do not count.
+/// The number of runs of each process with one token, after the warm-up.
 const RUNS: usize = 300;
 const WARM_UP: usize = 10;
 
-/// How often each batch is run, and how many tokens it has.
+/// The number of runs of each batch, and its number of tokens.
 const ROUNDS: usize = 5;
 const TOKENS: usize = 20_000;
 
@@ -37,9 +37,9 @@ struct Batch {
     algorithm: Algorithm,
     key: DecodingKey,
     tokens: Vec<String>,
-    /// Where they are, one a line.
+    /// The path of the file with the tokens, one per line.
     file: String,
-    /// Where the key is.
+    /// The path of the key file.
     jwks: String,
 }
 
@@ -69,8 +69,8 @@ impl Batch {
         home.authctl(&[&args[..], more].concat())
     }
 
-    /// The library alone: each signature over its exact bytes, by a key that was read before, and nothing else.
-    fn by_library(&self) -> Duration {
+    /// Measures the library alone: only the signatures, with a key that is already parsed.
+    fn time_library(&self) -> Duration {
         let parts: Vec<_> = self.tokens.iter().map(|token| token.rsplit_once('.').expect("a JWT")).collect();
         let started = Instant::now();
         for (signed, signature) in parts {
@@ -80,8 +80,9 @@ impl Batch {
         started.elapsed()
     }
 
-    /// One process for all of them, on these CPUs: from before it is made until after it has ended, its output read.
-    fn by_process(&self, home: &Home, cpus: &[usize]) -> Duration {
+    /// Measures one process for all tokens on these CPUs, from before it is started until it has exited and its output was
+    /// read.
+    fn time_process(&self, home: &Home, cpus: &[usize]) -> Duration {
         let batch = self.command(home, &["--batch"]);
         let mut command = home.command("taskset", &["-c", &list(cpus)]);
         command.arg(batch.get_program()).args(batch.get_args());
@@ -90,26 +91,26 @@ impl Batch {
         let started = Instant::now();
         let mut running = Running::start(&mut command);
         running.0.stdout.take().expect("piped").read_to_end(&mut output).expect("read");
-        let status = running.0.wait().expect("it ends");
+        let status = running.0.wait().expect("exited");
         let took = started.elapsed();
         assert!(status.success(), "{}: the batch ends with {status}", self.name);
         self.check(&output);
         took
     }
 
-    /// Every token has its answer, in order, and is granted.
+    /// Checks that each token has a verdict, in order, and is valid.
     fn check(&self, output: &[u8]) {
         let lines: Vec<&[u8]> = output.split_inclusive(|byte| *byte == b'\n').collect();
-        assert_eq!(lines.len(), self.tokens.len(), "{}: as many answers as tokens", self.name);
+        assert_eq!(lines.len(), self.tokens.len(), "{}: one verdict per token", self.name);
         for (number, line) in lines.into_iter().enumerate() {
-            let answer: Value = serde_json::from_slice(line).expect("JSON");
-            let right = answer["valid"] == true && answer["claims"]["jti"].as_str() == Some(&number.to_string());
-            assert!(right, "{}: answer {number} is {answer}", self.name);
+            let verdict: Value = serde_json::from_slice(line).expect("JSON");
+            let right = verdict["valid"] == true && verdict["claims"]["jti"].as_str() == Some(&number.to_string());
+            assert!(right, "{}: verdict {number} is {verdict}", self.name);
         }
     }
 }
 
-/// The CPUs that this thread may use.
+/// Returns the CPUs that this thread may use.
 fn cpus() -> Vec<usize> {
     let status = fs::read_to_string("/proc/thread-self/status").expect("readable");
     let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("a list");
@@ -122,18 +123,18 @@ fn list(cpus: &[usize]) -> String {
     cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Keeps the main thread on these CPUs, and what it starts.
-fn stay_on(cpus: &[usize]) {
+/// Pins the main thread, and the processes that it starts, to these CPUs.
+fn pin_to(cpus: &[usize]) {
     let ran = run(Command::new("taskset").args(["-cp", &list(cpus), &std::process::id().to_string()]), "");
     assert_eq!(ran.code, 0, "taskset: {}", ran.stderr);
 }
 
-/// A process that is given one token on its stdin.
+/// A process with one token on its stdin.
 struct Competitor {
     name: String,
     command: Command,
     token: String,
-    /// How what it prints begins.
+    /// The start of the expected output.
     expected: String,
     took: Vec<Duration>,
 }
@@ -144,24 +145,25 @@ impl Competitor {
         Self { name, command, token, expected, took: Vec::with_capacity(RUNS) }
     }
 
-    /// The time from before the process is started until it has exited and its output was read. The token is in the pipe by then.
-    fn runs(&mut self) -> Duration {
+    /// Measures the time from before the process is started until it has exited and its output was read. The token is in the
+    /// pipe before the start.
+    fn run_once(&mut self) -> Duration {
         let (stdin, mut writer) = std::io::pipe().expect("a pipe");
         writer.write_all(self.token.as_bytes()).expect("written");
         drop(writer);
         self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut output = String::with_capacity(4096);
         let started = Instant::now();
-        let mut child = self.command.spawn().expect("it starts");
+        let mut child = self.command.spawn().expect("spawned");
         child.stdout.take().expect("piped").read_to_string(&mut output).expect("text");
-        let status = child.wait().expect("it ends");
+        let status = child.wait().expect("exited");
         let took = started.elapsed();
         assert!(status.success() && output.starts_with(&self.expected), "unexpected output of {}", self.name);
         took
     }
 }
 
-/// One token a process, beside processes that do nothing with it.
+/// Measures processes that verify one token, and processes that do nothing with it.
 fn one_token(home: &Home, batches: &[Batch]) -> Vec<Bar> {
     let token = &batches[0].tokens[0];
     let mut all = vec![
@@ -176,7 +178,7 @@ fn one_token(home: &Home, batches: &[Batch]) -> Vec<Bar> {
     for round in 0..WARM_UP + RUNS {
         for turn in 0..all.len() {
             let at = (turn + round) % all.len();
-            let took = all[at].runs();
+            let took = all[at].run_once();
             if round >= WARM_UP {
                 all[at].took.push(took);
             }
@@ -187,8 +189,8 @@ fn one_token(home: &Home, batches: &[Batch]) -> Vec<Bar> {
     let times = |median: Duration| ratio(median, medians[0]);
     let mut rows = Vec::new();
     for (one, median) in all.iter_mut().zip(&medians) {
-        let [least, p90, p99] = [0.0, 0.9, 0.99].map(|share| ms(percentile(&mut one.took, share)));
-        rows.push(vec![one.name.clone(), ms(*median), least, p90, p99, format!("{:.2}", times(*median))]);
+        let [min, p90, p99] = [0.0, 0.9, 0.99].map(|share| ms(percentile(&mut one.took, share)));
+        rows.push(vec![one.name.clone(), ms(*median), min, p90, p99, format!("{:.2}", times(*median))]);
     }
     let columns = ["whole process", "median", "min", "p90", "p99", "to `/bin/true`"];
     print(&format!("A verdict on one token from stdin, {RUNS} alternating runs each"), &columns, &rows);
@@ -199,7 +201,7 @@ fn one_token(home: &Home, batches: &[Batch]) -> Vec<Bar> {
     results
 }
 
-/// Tokens a second: the library's on one CPU, `--batch` on the same one, and on all of them where there are more.
+/// Tokens per second: of the library on one CPU, of `--batch` on the same CPU, and of `--batch` on all CPUs if there are more.
 #[derive(Default)]
 struct Rates {
     library: Vec<f64>,
@@ -207,7 +209,7 @@ struct Rates {
     all: Vec<f64>,
 }
 
-/// Many tokens a process, beside the library alone.
+/// Measures batches of many tokens, and the library alone.
 fn many_tokens(home: &Home, batches: &[Batch], cpus: &[usize], count: usize) -> Vec<Bar> {
     let (first, rest) = cpus.split_at(1);
     let mut rates: Vec<Rates> = batches.iter().map(|_| Rates::default()).collect();
@@ -215,14 +217,14 @@ fn many_tokens(home: &Home, batches: &[Batch], cpus: &[usize], count: usize) -> 
     let rate = |took: Duration| count as f64 / took.as_secs_f64().max(1e-9);
     for _ in 0..ROUNDS {
         for (batch, rates) in batches.iter().zip(&mut rates) {
-            stay_on(first);
-            rates.library.push(rate(batch.by_library()));
+            pin_to(first);
+            rates.library.push(rate(batch.time_library()));
             // The output is read on another CPU than the batch.
-            stay_on(if rest.is_empty() { first } else { rest });
-            rates.one.push(rate(batch.by_process(home, first)));
-            stay_on(cpus);
+            pin_to(if rest.is_empty() { first } else { rest });
+            rates.one.push(rate(batch.time_process(home, first)));
+            pin_to(cpus);
             if !rest.is_empty() {
-                rates.all.push(rate(batch.by_process(home, cpus)));
+                rates.all.push(rate(batch.time_process(home, cpus)));
             }
         }
     }
@@ -240,7 +242,7 @@ fn many_tokens(home: &Home, batches: &[Batch], cpus: &[usize], count: usize) -> 
         results.push(Bar::at_least(format!("{name}: one core at least 0.9 of the library's"), one / library, 0.9));
         if rest.is_empty() {
             let mut row = vec![name.to_owned()];
-            row.extend(absent("`authctl verify - --batch`, all cores", "there is one", 4));
+            row.extend(absent("`authctl verify - --batch`, all cores", "only one core", 4));
             rows.push(row);
         } else {
             rows.push(row(&format!("`authctl verify - --batch`, all {} cores", cpus.len()), whole));

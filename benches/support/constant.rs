@@ -1,4 +1,4 @@
-//! The reference: a bare hyper server in its own process that sends the same reply to every request.
+//! The reference server: bare hyper in its own process, with the same reply to every request.
 
 use std::convert::Infallible;
 use std::fs;
@@ -67,24 +67,24 @@ fn serve(socket: &Path, file: &Path) -> ! {
 
 async fn accept(socket: &Path, status: StatusCode, headers: HeaderMap, body: Vec<u8>, dated: bool) -> ! {
     let listener = tokio::net::UnixListener::bind(socket).expect("a socket");
-    let (body, limiter) = (Bytes::from(body), watch::Sender::new(false));
+    let (body, released) = (Bytes::from(body), watch::Sender::new(false));
     println!("ready");
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
-        let (headers, body, limiter) = (headers.clone(), body.clone(), limiter.clone());
-        let answer = service_fn(move |request: Request<Incoming>| {
+        let (headers, body, released) = (headers.clone(), body.clone(), released.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
             let mut response = Response::new(Full::new(body.clone()));
             *response.status_mut() = status;
             *response.headers_mut() = headers.clone();
-            let limiter = limiter.clone();
+            let released = released.clone();
             async move {
                 match request.uri().path() {
                     // Waits for `/go`.
                     "/held" => {
-                        let _ = limiter.subscribe().wait_for(|open| *open).await;
+                        let _ = released.subscribe().wait_for(|released| *released).await;
                     }
                     "/go" => {
-                        limiter.send_replace(true);
+                        released.send_replace(true);
                     }
                     _ => {}
                 }
@@ -93,6 +93,6 @@ async fn accept(socket: &Path, status: StatusCode, headers: HeaderMap, body: Vec
         });
         let mut server = http1::Builder::new();
         server.auto_date_header(dated);
-        tokio::spawn(server.serve_connection(TokioIo::new(stream), answer));
+        tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 in the fewest words: to the agent's socket, and to the issuer and peers on loopback.
+//! A minimal HTTP/1.1 client for the agent's socket and for servers on loopback.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use super::{LIMIT, connect};
 /// The header of a form.
 pub const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 
-/// A reply, read whole.
+/// A complete reply.
 pub struct Reply {
     pub status: u16,
     /// Status line and headers, without the empty line.
@@ -18,32 +18,32 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A header by its name in lower case.
+    /// Returns a header by its lower-case name.
     pub fn header(&self, name: &str) -> Option<String> {
         self.headers().find(|(found, _)| found == name).map(|(_, value)| value)
     }
 
-    /// The headers, names in lower case.
+    /// Returns the headers with lower-case names.
     pub fn headers(&self) -> impl Iterator<Item = (String, String)> {
         let lines = self.head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
         lines.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
     }
 
-    /// A member of a JSON body, as text.
+    /// Returns a string member of a JSON body.
     pub fn member(&self, name: &str) -> String {
         let body: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
         body[name].as_str().unwrap_or_default().to_owned()
     }
 }
 
-/// A request to the agent, on a connection of its own.
+/// Sends a request to the agent on a new connection.
 #[track_caller]
 pub fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Reply {
     let mut stream = connect(socket).expect("the agent's socket");
-    exchange(&mut stream, &request(method, path, "authctl", "", body)).expect("answered")
+    exchange(&mut stream, &request(method, path, "authctl", "", body)).expect("a reply")
 }
 
-/// A request to the server of `origin`, which is `http://HOST:PORT`.
+/// Sends a request to `origin`, such as `http://HOST:PORT`.
 pub fn to_host(origin: &str, method: &str, path: &str, headers: &str, body: &str) -> io::Result<Reply> {
     let host = origin.strip_prefix("http://").ok_or(io::ErrorKind::InvalidInput)?;
     let mut stream = TcpStream::connect(host)?;
@@ -51,7 +51,7 @@ pub fn to_host(origin: &str, method: &str, path: &str, headers: &str, body: &str
     exchange(&mut stream, &request(method, path, host, &format!("Connection: close\r\n{headers}"), body))
 }
 
-/// A request to an address.
+/// Sends a request to a URL.
 pub fn to_url(url: &str, method: &str, headers: &str, body: &str) -> io::Result<Reply> {
     let host = url.strip_prefix("http://").ok_or(io::ErrorKind::InvalidInput)?;
     let end = host.find(['/', '?']).unwrap_or(host.len());
@@ -59,7 +59,7 @@ pub fn to_url(url: &str, method: &str, headers: &str, body: &str) -> io::Result<
     to_host(&format!("http://{}", &host[..end]), method, &path, headers, body)
 }
 
-/// A request in bytes.
+/// Returns the bytes of a request.
 pub fn request(method: &str, path: &str, host: &str, headers: &str, body: &str) -> Vec<u8> {
     let length =
         if body.is_empty() && method == "GET" { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
@@ -95,12 +95,12 @@ pub fn read(stream: &mut impl Read) -> io::Result<Reply> {
     Ok(Reply { status, head, body: bytes.split_off(end) })
 }
 
-/// Where the body begins.
+/// Returns the offset of the body.
 pub fn head_end(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// The Content-Length of a head.
+/// Returns the Content-Length in a head.
 pub fn content_length(head: &[u8]) -> Option<usize> {
     let text = std::str::from_utf8(head).ok()?;
     text.split("\r\n").find_map(|line| {

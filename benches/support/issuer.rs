@@ -38,7 +38,7 @@ impl Issuer {
     fn control(&self, method: &str, name: &str, body: &Value) -> Value {
         let (path, body) = (format!("/control/{name}"), if body.is_null() { String::new() } else { body.to_string() });
         let headers = format!("X-Dev-Issuer-Control: {}\r\n", self.control_key);
-        let reply = http::to_host(&self.url, method, &path, &headers, &body).expect("answered");
+        let reply = http::to_host(&self.url, method, &path, &headers, &body).expect("a reply");
         assert!(reply.status < 300, "{name}: {}", reply.status);
         serde_json::from_slice(&reply.body).unwrap_or_default()
     }
@@ -62,7 +62,7 @@ impl Issuer {
         let form = format!(
             "grant_type=password&client_id=authctl&username={USER}&password={PASSWORD}&scope=openid+profile+offline_access"
         );
-        let reply = http::to_host(&self.url, "POST", "/token", http::FORM, &form).expect("answered");
+        let reply = http::to_host(&self.url, "POST", "/token", http::FORM, &form).expect("a reply");
         assert_eq!(reply.status, 200, "the issuer returns tokens");
         serde_json::from_slice(&reply.body).expect("JSON")
     }

@@ -1,4 +1,4 @@
-//! Load: clients on blocking threads that repeat their requests, the same for every server under test.
+//! A load generator: clients on blocking threads that repeat the same requests for every server under test.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
@@ -45,7 +45,7 @@ pub struct Target {
 #[derive(Default)]
 pub struct LoadResult {
     /// The latency of each reply, in nanoseconds.
-    pub answers: Vec<u64>,
+    pub latencies: Vec<u64>,
     pub errors: u64,
     pub first_error: Option<String>,
     pub elapsed: Duration,
@@ -53,20 +53,20 @@ pub struct LoadResult {
 
 impl LoadResult {
     pub fn at(&mut self, share: f64) -> Duration {
-        Duration::from_nanos(percentile(&mut self.answers, share))
+        Duration::from_nanos(percentile(&mut self.latencies, share))
     }
 
     pub fn worst(&self) -> Duration {
-        Duration::from_nanos(self.answers.iter().copied().max().unwrap_or_default())
+        Duration::from_nanos(self.latencies.iter().copied().max().unwrap_or_default())
     }
 
     #[allow(clippy::cast_precision_loss, reason = "for a table")]
     pub fn rate(&self) -> f64 {
-        self.answers.len() as f64 / self.elapsed.as_secs_f64()
+        self.latencies.len() as f64 / self.elapsed.as_secs_f64()
     }
 
     fn add(&mut self, other: Self) {
-        self.answers.extend(other.answers);
+        self.latencies.extend(other.latencies);
         self.errors += other.errors;
         self.first_error = self.first_error.take().or(other.first_error);
     }
@@ -77,7 +77,7 @@ pub struct Client<'a> {
     target: &'a Target,
     stream: Option<UnixStream>,
     buffer: Vec<u8>,
-    /// The last head and the length of its body: the next is most often the same.
+    /// The last head and the length of its body. The next reply usually has the same.
     head: Vec<u8>,
     body: usize,
     /// Where the token was in the last reply.
@@ -104,7 +104,8 @@ impl<'a> Client<'a> {
         }
         let (mut length, mut whole) = (0, usize::MAX);
         while length < whole {
-            let more = stream.read(self.buffer.get_mut(length..).filter(|rest| !rest.is_empty()).ok_or_else(long)?)?;
+            let more =
+                stream.read(self.buffer.get_mut(length..).filter(|rest| !rest.is_empty()).ok_or_else(too_long)?)?;
             if more == 0 {
                 if self.target.ends == ReplyEnd::Length {
                     return Err(io::ErrorKind::UnexpectedEof.into());
@@ -123,7 +124,7 @@ impl<'a> Client<'a> {
         Ok(())
     }
 
-    /// The length of the reply, once its head is there.
+    /// Returns the length of the reply, or `usize::MAX` until its head is complete.
     fn whole(&mut self, length: usize) -> usize {
         let got = &self.buffer[..length];
         if !self.head.is_empty() && got.starts_with(&self.head) {
@@ -143,28 +144,28 @@ impl<'a> Client<'a> {
         let found = got.windows(expected.len()).position(|part| part == expected);
         self.at = found.ok_or_else(|| {
             let first = String::from_utf8_lossy(got).lines().next().unwrap_or_default().to_owned();
-            io::Error::other(format!("not the token that was expected: {first}"))
+            io::Error::other(format!("unexpected token: {first}"))
         })?;
         Ok(())
     }
 }
 
-fn long() -> io::Error {
+fn too_long() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "the reply is too long")
 }
 
-/// Runs `clients` for as long as `duration`.
+/// Runs `clients` threads for `duration`.
 pub fn run(target: &Target, clients: usize, duration: Duration) -> LoadResult {
     let start = Barrier::new(clients + 1);
     let (mut all, started) = std::thread::scope(|scope| {
-        let asking = |client: usize| {
+        let send = |client: usize| {
             let start = &start;
             move || {
                 start.wait();
-                ask_until(target, client, Instant::now() + duration)
+                send_until(target, client, Instant::now() + duration)
             }
         };
-        let clients: Vec<_> = (0..clients).map(|client| scope.spawn(asking(client))).collect();
+        let clients: Vec<_> = (0..clients).map(|client| scope.spawn(send(client))).collect();
         start.wait();
         let started = Instant::now();
         let mut all = LoadResult::default();
@@ -177,9 +178,9 @@ pub fn run(target: &Target, clients: usize, duration: Duration) -> LoadResult {
     all
 }
 
-fn ask_until(target: &Target, first: usize, end: Instant) -> LoadResult {
+fn send_until(target: &Target, first: usize, end: Instant) -> LoadResult {
     let (mut seen, mut client) = (LoadResult::default(), Client::new(target));
-    // A step that shares no factor with the count, so that neighbours do not follow each other.
+    // 7919 is prime, so each request is reached; consecutive requests are for distant profiles.
     let (count, mut next) = (target.requests.len(), first % target.requests.len());
     loop {
         let started = Instant::now();
@@ -187,7 +188,7 @@ fn ask_until(target: &Target, first: usize, end: Instant) -> LoadResult {
             return seen;
         }
         match client.request(&target.requests[next]) {
-            Ok(()) => seen.answers.push(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)),
+            Ok(()) => seen.latencies.push(u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX)),
             Err(error) => {
                 seen.errors += 1;
                 seen.first_error.get_or_insert_with(|| error.to_string());

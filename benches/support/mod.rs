@@ -1,4 +1,4 @@
-//! What the benches share: a scratch home, the issuer, reference servers, peers, and tables.
+//! Support of the benches: a scratch home, the issuer, reference servers, peers and tables.
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 pub mod constant;
@@ -40,7 +40,7 @@ const STOP: Duration = Duration::from_secs(10);
 /// Processes and scratch directories to clean up if the bench is aborted.
 static STARTED: Mutex<(BTreeSet<u32>, BTreeSet<PathBuf>)> = Mutex::new((BTreeSet::new(), BTreeSet::new()));
 
-/// ReplyEnd the bench, and all that it started, if it is still running after `limit`.
+/// Aborts the bench and kills its children if it is still running after `limit`.
 pub fn ends_within(limit: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(limit);
@@ -62,8 +62,8 @@ fn kill(id: u32) {
     }
 }
 
-/// Lets this process have as many open files as the system allows while `work` runs. What is started at other times has
-/// the usual limit, as an agent has it.
+/// Raises the limit of open files while `work` runs. Processes started at other times, such as the agent, have the usual
+/// limit.
 pub fn with_many_files<T>(work: impl FnOnce() -> T) -> T {
     let usual = rustix::process::getrlimit(Resource::Nofile);
     let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: usual.maximum, ..usual });
@@ -127,7 +127,7 @@ pub fn run(command: &mut Command, stdin: &str) -> CommandOutput {
     files[0].rewind().expect("rewound");
     let [from, to, errors] = [0, 1, 2].map(|index: usize| Stdio::from(files[index].try_clone().expect("another")));
     let mut running = Running::start(command.stdin(from).stdout(to).stderr(errors));
-    let code = ends(&mut running.0, LIMIT).unwrap_or_else(|| panic!("{command:?} did not end"));
+    let code = ends(&mut running.0, LIMIT).unwrap_or_else(|| panic!("{command:?} did not exit"));
     let mut output = |index: usize| {
         let mut text = Vec::new();
         files[index].rewind().expect("rewound");
@@ -169,12 +169,12 @@ impl Home {
         self.env.insert(name.into(), value.as_ref().into());
     }
 
-    /// The agent's socket.
+    /// Returns the path of the agent's socket.
     pub fn socket(&self) -> PathBuf {
         self.path().join("run/authctl/agent.sock")
     }
 
-    /// Any program in this home, not started yet.
+    /// Returns a command that runs another program in this home.
     pub fn command(&self, program: impl AsRef<OsStr>, args: &[&str]) -> Command {
         let mut command = Command::new(program);
         command.args(args).env_clear().envs(&self.env).current_dir(self.path());
@@ -185,7 +185,7 @@ impl Home {
         self.command(authctl(), args)
     }
 
-    /// Runs authctl, which must succeed, and gives its stdout without the line end.
+    /// Runs authctl and returns its stdout without the line end. Fails the bench unless authctl succeeds.
     #[track_caller]
     pub fn must(&self, args: &[&str], stdin: &str) -> String {
         let ran = run(&mut self.authctl(args), stdin);
@@ -200,13 +200,13 @@ impl Home {
         self.must(&args, &format!("{PASSWORD}\n"));
     }
 
-    /// The profile's token, straight from the store or the issuer where no agent is running.
+    /// Returns the profile's token, from the agent if one is running.
     #[track_caller]
     pub fn token(&self, profile: &str) -> String {
         self.must(&["token", profile], "")
     }
 
-    /// Starts the agent; it is ready when this returns, and ends when what this returns is dropped.
+    /// Starts the agent and waits until it is ready.
     #[track_caller]
     pub fn agent(&self) -> Agent<'_> {
         self.must(&["agent", "start"], "");
@@ -227,12 +227,11 @@ impl Drop for Home {
 /// A running agent; stopped when dropped.
 pub struct Agent<'a> {
     home: &'a Home,
-    /// Its process id.
     pub id: u32,
 }
 
 impl Agent<'_> {
-    /// A request to it on a connection of its own.
+    /// Sends a request on a new connection.
     #[track_caller]
     pub fn request(&self, method: &str, path: &str) -> http::Reply {
         http::ask(&self.home.socket(), method, path, "")
@@ -261,21 +260,21 @@ fn is_running(id: u32) -> bool {
     fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Resident memory in bytes: now, and at most so far.
+/// Returns the resident memory and its peak, in bytes.
 #[track_caller]
 pub fn resident(id: u32) -> (u64, u64) {
     let status = format!("/proc/{id}/status");
     (bytes_in(&status, "VmRSS:").expect("readable"), bytes_in(&status, "VmHWM:").expect("readable"))
 }
 
-/// A figure of a process from its file in `/proc`.
+/// Reads a value in kB from a file in `/proc` and returns bytes.
 pub fn bytes_in(file: &str, name: &str) -> Option<u64> {
     let text = fs::read_to_string(file).ok()?;
     let figure = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(figure.trim().trim_end_matches(" kB").parse::<u64>().ok()? * 1024)
 }
 
-/// A connection to a Unix socket whose reads end after [`LIMIT`].
+/// Connects to a Unix socket with [`LIMIT`] as the read timeout.
 pub fn connect(socket: &Path) -> std::io::Result<UnixStream> {
     let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(LIMIT))?;

@@ -1,4 +1,4 @@
-//! Other tools that do the same work, where they are installed, each logged in at the same issuer.
+//! Other tools with the same purpose, if they are installed, logged in at the same issuer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,25 +10,25 @@ use super::{Home, Issuer, LIMIT, Running, bytes_in, resident, run};
 
 /// A peer with accounts, the first of them `work`.
 pub struct Peer {
-    /// Its home, with the variables that its client needs. Dropped last.
+    /// The home, with the variables that the client needs.
     home: Home,
     /// The command that prints the token of `work`.
     pub show: Vec<String>,
-    /// That token.
+    /// The token of `work`.
     pub token: String,
-    /// Its agent, where it has one.
+    /// The agent, if the tool has one.
     pub agent: Option<Running>,
-    /// The requests for its agent, if it has one.
+    /// The requests for the agent, if the tool has one.
     pub target: Option<Target>,
 }
 
-/// A peer by its name, or why it is not there.
+/// A peer, or why it is not available.
 pub struct Found {
     pub name: &'static str,
     pub peer: Result<Peer, String>,
 }
 
-/// Every peer, with that many accounts.
+/// Sets up each peer with `accounts` accounts.
 pub fn all(issuer: &Issuer, accounts: usize) -> Vec<Found> {
     let found = |name, program, set_up: fn(&Issuer, usize) -> Result<Peer, String>| Found {
         name,
@@ -46,14 +46,13 @@ pub fn all(issuer: &Issuer, accounts: usize) -> Vec<Found> {
 }
 
 impl Peer {
-    /// The command that prints the token.
-    pub fn shows(&self) -> std::process::Command {
+    /// Returns the command that prints the token.
+    pub fn show_command(&self) -> std::process::Command {
         let args: Vec<&str> = self.show.iter().map(String::as_str).collect();
         self.home.command(args[0], &args[1..])
     }
 
-    /// Resident memory of its agent in bytes, all processes together, and how many there are. What they share is
-    /// counted once.
+    /// Returns the agent's resident memory in bytes and its number of processes. Shared memory is counted once.
     pub fn resident(&self) -> Option<(u64, usize)> {
         let mut ids = vec![self.agent.as_ref()?.0.id()];
         let mut at = 0;
@@ -87,18 +86,18 @@ fn line(home: &Home, show: &[String]) -> Result<String, String> {
     if ran.code == 0 && line.split('.').count() == 3 { Ok(line) } else { Err(ran.stderr.trim().to_owned()) }
 }
 
-fn until_there(socket: &Path) -> Result<(), String> {
+fn wait_for_socket(socket: &Path) -> Result<(), String> {
     let started = Instant::now();
     while !socket.exists() {
         if started.elapsed() > Duration::from_secs(10) {
-            return Err("its agent made no socket".into());
+            return Err("its agent created no socket".into());
         }
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
 }
 
-fn quietly(command: &mut std::process::Command) -> &mut std::process::Command {
+fn without_output(command: &mut std::process::Command) -> &mut std::process::Command {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())
 }
 
@@ -111,7 +110,7 @@ fn target(socket: PathBuf, ends: ReplyEnd, request: String, token: &str) -> Targ
     Target { socket, ends, reused: false, requests: vec![request] }
 }
 
-/// oidc-agent, by its flow for refresh tokens; then started anew with its accounts, as after a login to the machine.
+/// Sets up oidc-agent with refresh tokens, then restarts it with its accounts.
 fn oidc_agent(issuer: &Issuer, accounts: usize) -> Result<Peer, String> {
     let mut home = Home::new();
     let socket = home.path().join("oidc.sock");
@@ -120,8 +119,9 @@ fn oidc_agent(issuer: &Issuer, accounts: usize) -> Result<Peer, String> {
     home.set("OIDC_ENCRYPTION_PW", "bench");
     let start = |home: &Home| {
         let _ = fs::remove_file(&socket);
-        let agent = Running::start(quietly(&mut home.command("oidc-agent", &["-d", "-a", &socket.to_string_lossy()])));
-        until_there(&socket).map(|()| agent)
+        let agent =
+            Running::start(without_output(&mut home.command("oidc-agent", &["-d", "-a", &socket.to_string_lossy()])));
+        wait_for_socket(&socket).map(|()| agent)
     };
     let must = |home: &Home, program: &str, args: &[&str]| {
         let ran = run(&mut home.command(program, args), "");
@@ -150,7 +150,7 @@ fn oidc_agent(issuer: &Issuer, accounts: usize) -> Result<Peer, String> {
     Ok(Peer { home, show, token, agent: Some(agent), target: Some(target) })
 }
 
-/// pizauth, by its authorization request and the issuer's pages.
+/// Sets up pizauth by logging in on the issuer's pages.
 fn pizauth(issuer: &Issuer, accounts: usize) -> Result<Peer, String> {
     let home = Home::new();
     let mut config = "https_listen = none;\n".to_owned();
@@ -164,12 +164,12 @@ fn pizauth(issuer: &Issuer, accounts: usize) -> Result<Peer, String> {
         ));
     }
     fs::write(home.path().join("config/pizauth.conf"), config).map_err(|e| e.to_string())?;
-    let agent = Running::start(quietly(&mut home.command("pizauth", &["server", "-d"])));
+    let agent = Running::start(without_output(&mut home.command("pizauth", &["server", "-d"])));
     let socket = home.path().join("run/pizauth/pizauth.sock");
-    until_there(&socket)?;
+    wait_for_socket(&socket)?;
     for number in 0..accounts {
         let show = words(&["pizauth", "show", &account(number)]);
-        let reported = line(&home, &show).err().ok_or("it has a token before anybody signed in")?;
+        let reported = line(&home, &show).err().ok_or("it has a token before the login")?;
         let address =
             reported.split_whitespace().find(|word| word.starts_with("http://")).ok_or("it reported no address")?;
         issuer.sign_in(address)?;
@@ -187,7 +187,7 @@ fn pizauth(issuer: &Issuer, accounts: usize) -> Result<Peer, String> {
     Ok(Peer { home, show, token, agent: Some(agent), target: Some(target) })
 }
 
-/// ortie, with its token in a file, which it reads with `cat`. It has no agent.
+/// Sets up ortie, which has no agent, with its token in a file that it reads with `cat`.
 fn ortie(issuer: &Issuer, _accounts: usize) -> Result<Peer, String> {
     let home = Home::new();
     let (tokens, config) = (home.path().join("token.json"), home.path().join("ortie.toml"));

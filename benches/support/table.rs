@@ -14,14 +14,14 @@ impl Bar {
         Self { description: description.into(), seen: seen.into(), met }
     }
 
-    /// `value` may be at most `most`.
-    pub fn at_most(description: impl Into<String>, value: f64, most: f64) -> Self {
-        Self::new(description, format!("{value:.2}"), value <= most)
+    /// Returns a target that is met if `value` is at most `max`.
+    pub fn at_most(description: impl Into<String>, value: f64, max: f64) -> Self {
+        Self::new(description, format!("{value:.2}"), value <= max)
     }
 
-    /// `value` must be at least `least`.
-    pub fn at_least(description: impl Into<String>, value: f64, least: f64) -> Self {
-        Self::new(description, format!("{value:.2}"), value >= least)
+    /// Returns a target that is met if `value` is at least `min`.
+    pub fn at_least(description: impl Into<String>, value: f64, min: f64) -> Self {
+        Self::new(description, format!("{value:.2}"), value >= min)
     }
 }
 
@@ -39,17 +39,17 @@ pub fn print(title: &str, columns: &[&str], rows: &[Vec<String>]) {
 pub fn bars(bars: &[Bar]) {
     let row =
         |bar: &Bar| vec![bar.description.clone(), bar.seen.clone(), if bar.met { "yes" } else { "no" }.to_owned()];
-    print("Bars", &["bar", "seen", "met"], &bars.iter().map(row).collect::<Vec<_>>());
+    print("Targets", &["target", "measured", "met"], &bars.iter().map(row).collect::<Vec<_>>());
 }
 
-/// A row for something that could not be measured.
+/// Returns a row for something that was not measured.
 pub fn absent(name: &str, why: &str, columns: usize) -> Vec<String> {
     let mut row = vec![name.to_owned(), why.to_owned()];
     row.resize(columns, String::new());
     row
 }
 
-/// The value below which `share` of all lie. Sorts them.
+/// Sorts the values and returns the one below which `share` of them lie.
 pub fn percentile<T: Ord + Copy + Default>(values: &mut [T], share: f64) -> T {
     values.sort_unstable();
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index")]
@@ -61,7 +61,7 @@ pub fn median<T: Ord + Copy + Default>(values: &mut [T]) -> T {
     percentile(values, 0.5)
 }
 
-/// The middle of some figures that have no total order.
+/// Returns the median of floating-point values.
 pub fn middle(mut values: Vec<f64>) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
@@ -75,13 +75,13 @@ pub fn us(duration: Duration) -> String {
     format!("{:.1} us", duration.as_secs_f64() * 1e6)
 }
 
-/// Megabytes of 1,000,000 bytes.
+/// Formats bytes as megabytes of 1,000,000 bytes.
 #[allow(clippy::cast_precision_loss, reason = "for a table")]
 pub fn mb(bytes: u64) -> String {
     format!("{:.2} MB", bytes as f64 / 1e6)
 }
 
-/// How many times `whole` is of `part`.
+/// Returns `whole / part`.
 pub fn ratio(whole: Duration, part: Duration) -> f64 {
     whole.as_secs_f64() / part.as_secs_f64().max(1e-9)
 }
