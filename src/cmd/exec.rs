@@ -1,4 +1,4 @@
-//! `authctl exec`: checks the session as `verify` does, then becomes the command, with the token in its environment.
+//! `authctl exec`: verifies the session as `verify` does, then becomes the command, with the token in its environment.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -16,29 +16,29 @@ use crate::secret::{Secret, SecretBytes};
 use crate::session::TokenRequest;
 use crate::verify::{Policy, Reason, Verdict};
 
-/// A token to run the command with, or why it is denied.
-enum Checked {
+/// A verified token, or why it is denied.
+enum VerifiedToken {
     Granted(Secret),
     Denied(Vec<Reason>),
 }
 
-/// Runs the command; comes back only if the command could not be started.
+/// Runs the command; returns only if it cannot be started.
 pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
     let token = match app.handed_in(args.profile.as_ref())? {
         Some(token) => token.clone(),
         None => {
-            let checked = match through_agent(app, &args)? {
-                Some(checked) => checked,
-                None => alone(app, &args)?,
+            let verified = match through_agent(app, &args)? {
+                Some(verified) => verified,
+                None => without_agent(app, &args)?,
             };
-            match checked {
-                Checked::Granted(token) => token,
-                Checked::Denied(reasons) => return report_denied(app, &reasons),
+            match verified {
+                VerifiedToken::Granted(token) => token,
+                VerifiedToken::Denied(reasons) => return report_denied(app, &reasons),
             }
         }
     };
     let Some((program, rest)) = args.command.split_first() else {
-        return Err(Error::msg(ErrorCode::Usage, "no command was given", "put it after `--`"));
+        return Err(Error::msg(ErrorCode::Usage, "no command was given", "add it after `--`"));
     };
     let mut command = Command::new(program);
     command.args(rest);
@@ -53,12 +53,12 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
     Err(Error::new(
         ErrorCode::CommandNotFound,
         anyhow::Error::new(error).context(context),
-        "check the command's name and PATH",
+        "check the name of the command and PATH",
     ))
 }
 
-/// The agent's token, and the agent's verdict on it.
-fn through_agent(app: &App, args: &Exec) -> Result<Option<Checked>, Error> {
+/// Returns the agent's token, verified by the agent.
+fn through_agent(app: &App, args: &Exec) -> Result<Option<VerifiedToken>, Error> {
     #[derive(Deserialize)]
     struct Verdict {
         valid: bool,
@@ -67,14 +67,14 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<Checked>, Error> {
     }
     let name = app.named(args.profile.as_ref())?.map(|name| format!("/{name}")).unwrap_or_default();
     if app.profile(args.profile.as_ref()).is_ok_and(|profile| profile.requirements.token == DecidingToken::IdToken) {
-        // Refreshes it where it is over. What is wrong is told by what is asked next.
+        // Refreshes an expired ID token. An error is reported by the next request.
         let _: Result<Option<TokenReply>, Error> = app.ask_agent("GET", &format!("/v1/id-token{name}"), None);
     }
     let reply: Option<TokenReply> = app.ask_agent("GET", &format!("/v1/token{name}"), None)?;
     let Some(TokenReply { access_token: Some(token), profile: Some(profile), .. }) = reply else { return Ok(None) };
-    // A profile's name needs no quoting in JSON, and neither does a token; one that would is none.
-    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
-    if !token.expose().bytes().all(plain) {
+    // Neither the name of a profile nor a valid token needs escaping in JSON.
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+    if !token.expose().bytes().all(is_plain) {
         return Ok(None);
     }
     let mut body = SecretBytes::with_capacity(token.expose().len() + 128);
@@ -83,13 +83,13 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<Checked>, Error> {
     body.extend(br#""}"#);
     let verdict: Option<Verdict> = app.ask_agent("POST", "/v1/verify", Some(&body))?;
     Ok(verdict.map(|verdict| match verdict.valid {
-        true => Checked::Granted(token),
-        false => Checked::Denied(verdict.reasons),
+        true => VerifiedToken::Granted(token),
+        false => VerifiedToken::Denied(verdict.reasons),
     }))
 }
 
-/// The same without an agent.
-fn alone(app: &App, args: &Exec) -> Result<Checked, Error> {
+/// Returns the token from the store, refreshed first if necessary, and verified here.
+fn without_agent(app: &App, args: &Exec) -> Result<VerifiedToken, Error> {
     let profile = app.profile(args.profile.as_ref())?;
     let sessions = app.sessions()?;
     let served = app.run(async {
@@ -97,14 +97,14 @@ fn alone(app: &App, args: &Exec) -> Result<Checked, Error> {
         if profile.requirements.token == DecidingToken::AccessToken {
             return Ok(served);
         }
-        // The ID token that decides may expire before the access token does.
+        // The ID token, which is verified, may expire before the access token does.
         Ok(app.token(&profile, &TokenRequest::id_token(None)).await.unwrap_or(served))
     })?;
     super::token::report_warning(app, &profile, &served);
     let policy = Policy::new("", Vec::new(), app.clock().now());
     let verifier = sessions.verifier(&profile, policy, None).map_err(|e| Error::from(e).about(&profile.name))?;
     Ok(match verifier.verify_session(&profile, &served.session) {
-        Verdict::Granted(_) => Checked::Granted(served.session.tokens.access_token),
-        Verdict::Denied(reasons) => Checked::Denied(reasons),
+        Verdict::Granted(_) => VerifiedToken::Granted(served.session.tokens.access_token),
+        Verdict::Denied(reasons) => VerifiedToken::Denied(reasons),
     })
 }

@@ -16,28 +16,28 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     let demand = args.if_expiring.map_or(Demand::New, |left| Demand::ValidFor(MinTtl::AtLeast(left)));
     if !args.all {
         let profile = app.profile(args.profile.as_ref())?;
-        // Outside of the runtime: a Ctrl-C ends the wait for the agent at once, and not the agent's refresh.
-        let answer = match through_agent(app, &profile, demand)? {
-            Some(answer) => answer,
+        // Outside of the runtime, where Ctrl-C ends the process at once; the agent finishes its refresh.
+        let refreshed = match through_agent(app, &profile, demand)? {
+            Some(refreshed) => refreshed,
             None => app.run(refresh(app, &profile, demand))?,
         };
-        tell(app, &answer)?;
+        print(app, &refreshed)?;
         return Ok(0);
     }
     let config = app.config()?;
-    let mut worst: Option<ErrorCode> = None;
+    let mut first_failure: Option<ErrorCode> = None;
     let mut any = false;
     app.run(async {
         for profile in config.profiles.values() {
             let result = match app.sessions()?.stored(profile).await {
                 Ok(None) => continue,
-                Ok(Some(_)) => refresh(app, profile, demand).await.and_then(|answer| tell(app, &answer)),
+                Ok(Some(_)) => refresh(app, profile, demand).await.and_then(|refreshed| print(app, &refreshed)),
                 Err(error) => Err(Error::from(error).about(&profile.name)),
             };
             any = true;
-            if let Err(failure) = result {
-                app.report(&Error { error: failure.error.context(profile.name.to_string()), ..failure });
-                worst = worst.or(Some(failure.code));
+            if let Err(error) = result {
+                app.report(&Error { error: error.error.context(profile.name.to_string()), ..error });
+                first_failure = first_failure.or(Some(error.code));
             }
         }
         Ok(())
@@ -45,24 +45,24 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     if !any {
         app.ui().tell("no sessions to refresh; run `authctl login`");
     }
-    Ok(worst.map_or(0, ErrorCode::exit_code))
+    Ok(first_failure.map_or(0, ErrorCode::exit_code))
 }
 
-fn tell(app: &App, answer: &Refreshed) -> Result<(), Error> {
+fn print(app: &App, refreshed: &Refreshed) -> Result<(), Error> {
     if app.common.json {
-        output::json(answer)?;
+        output::json(refreshed)?;
     } else {
-        let left = answer.expires_in.map(Duration::from_secs);
+        let left = refreshed.expires_in.map(Duration::from_secs);
         let expiry = left.map(|left| format!("; expires in {}", output::span(left))).unwrap_or_default();
-        app.ui().tell(&match answer.refreshed {
-            true => format!("refreshed {}{expiry}", answer.profile),
-            false => format!("{} does not need a refresh{expiry}", answer.profile),
+        app.ui().tell(&match refreshed.refreshed {
+            true => format!("refreshed {}{expiry}", refreshed.profile),
+            false => format!("{} does not need a refresh{expiry}", refreshed.profile),
         });
     }
     Ok(())
 }
 
-/// Where an agent runs, it refreshes: then it is the one that has the new token first.
+/// Has the agent refresh, so that it has the new token first.
 fn through_agent(app: &App, profile: &Profile, demand: Demand) -> Result<Option<Refreshed>, Error> {
     let query = match demand {
         Demand::ValidFor(MinTtl::AtLeast(left)) => format!("?if_expiring={}", left.as_secs()),

@@ -12,8 +12,8 @@ use crate::session::{MinTtl, ServedToken, SessionError, TokenRequest};
 use crate::verify::unverified_claims;
 
 impl From<&For> for TokenTarget {
-    fn from(asked: &For) -> Self {
-        Self::new(asked.audience.clone(), &asked.scopes, &asked.resources)
+    fn from(target: &For) -> Self {
+        Self::new(target.audience.clone(), &target.scopes, &target.resources)
     }
 }
 
@@ -88,13 +88,13 @@ fn without_agent(app: &App, args: &Token) -> Result<u8, Error> {
     print(app, args, token, &answer)
 }
 
-/// Asks the agent, which knows the default profile itself: no configuration is read here, no store and no runtime.
+/// Asks the agent, which knows the default profile: neither the configuration nor a store is read here, and no runtime starts.
 fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Error> {
     let named = app.named(args.profile.as_ref())?;
-    let verb = if args.id_token { "id-token" } else { "token" };
+    let path = if args.id_token { "id-token" } else { "token" };
     let name = named.map(|name| format!("/{name}")).unwrap_or_default();
     let query = query_of(&(&args.asked).into(), args.min_ttl.map(|ttl| ttl.as_secs()));
-    let reply: Option<TokenReply> = app.ask_agent("GET", &format!("/v1/{verb}{name}{query}"), None)?;
+    let reply: Option<TokenReply> = app.ask_agent("GET", &format!("/v1/{path}{name}{query}"), None)?;
     let Some(reply) = reply else { return Ok(None) };
     let Some(token) = reply.access_token.as_ref().or(reply.id_token.as_ref()) else { return Ok(None) };
     let answer = TokenAnswer {
@@ -110,7 +110,7 @@ fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Error> {
     print(app, args, token, &answer).map(Some)
 }
 
-/// When a token ends by its own words.
+/// Returns the expiry that a JWT contains.
 fn expiry(token: &Secret) -> Option<UnixTime> {
     unverified_claims(token.expose()).and_then(|claims| claims.exp)
 }
@@ -121,7 +121,7 @@ pub(super) fn report_warning(app: &App, profile: &Profile, served: &ServedToken)
     tracing::info!("{}: not refreshed, the token is still valid: {warning}", profile.name);
     if let SessionError::LoginRequired(reason) = warning {
         app.ui().tell(&format!(
-            "authctl: {reason}; this token is valid until it expires, then run `authctl login {}`",
+            "warning: {reason}; the token is valid until it expires, then run `authctl login {}`",
             profile.name
         ));
     }

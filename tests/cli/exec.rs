@@ -1,17 +1,17 @@
-//! `exec`: decides as `verify` does, and then is the command.
+//! `authctl exec`: verifies the token, then becomes the command.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 
 use crate::support::{Sandbox, issuer, quick_issuer};
 
-/// A shell command that tells what a variable holds.
+/// A shell command that prints a variable.
 fn show(name: &str) -> String {
     format!("printf '%s' \"${{{name}-unset}}\"")
 }
 
 #[test]
-fn the_token_is_in_the_variable_and_nowhere_else() {
+fn token_is_only_in_the_named_variable() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -30,7 +30,7 @@ fn the_token_is_in_the_variable_and_nowhere_else() {
 }
 
 #[test]
-fn a_token_handed_in_is_passed_on_under_the_asked_name_only() {
+fn token_from_environment_is_passed_on_under_the_given_name() {
     let mut home = Sandbox::new();
     home.set("AUTHCTL_TOKEN", "handed-in");
     let script = format!("{}; {}", show("AUTHCTL_TOKEN"), show("OTHER"));
@@ -39,7 +39,7 @@ fn a_token_handed_in_is_passed_on_under_the_asked_name_only() {
 }
 
 #[test]
-fn a_command_can_ask_for_another_profiles_token() {
+fn command_can_use_another_profile() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("mine", &idp);
@@ -52,7 +52,7 @@ fn a_command_can_ask_for_another_profiles_token() {
 }
 
 #[test]
-fn exit_status_and_signals_are_the_commands_own() {
+fn exit_status_and_signals_are_passed_through() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -64,7 +64,7 @@ fn exit_status_and_signals_are_the_commands_own() {
 }
 
 #[test]
-fn it_becomes_the_command() {
+fn exec_replaces_the_process() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -76,7 +76,7 @@ fn it_becomes_the_command() {
 }
 
 #[test]
-fn signals_that_authctl_listened_to_reach_the_command_as_usual() {
+fn command_inherits_default_signal_handling() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -91,7 +91,7 @@ fn signals_that_authctl_listened_to_reach_the_command_as_usual() {
 }
 
 #[test]
-fn arguments_and_stdin_go_through_as_they_are() {
+fn arguments_and_stdin_are_passed_unchanged() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -102,7 +102,7 @@ fn arguments_and_stdin_go_through_as_they_are() {
 }
 
 #[test]
-fn what_is_denied_does_not_run() {
+fn command_does_not_run_with_denied_token() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -118,7 +118,7 @@ fn what_is_denied_does_not_run() {
 }
 
 #[test]
-fn an_opaque_token_is_denied_as_verify_denies_it() {
+fn opaque_token_is_denied_as_by_verify() {
     let home = Sandbox::new();
     let idp = issuer(|options| options.opaque_access_tokens = true);
     home.log_in("work", &idp);
@@ -127,7 +127,7 @@ fn an_opaque_token_is_denied_as_verify_denies_it() {
 }
 
 #[test]
-fn what_is_over_is_refreshed_first_and_otherwise_nothing_runs() {
+fn expired_token_is_refreshed_before_command_runs() {
     let home = Sandbox::new();
     let mut idp = quick_issuer();
     home.run(&["exec", "--", "echo", "ran"]).exits(3);
@@ -146,7 +146,7 @@ fn what_is_over_is_refreshed_first_and_otherwise_nothing_runs() {
 }
 
 #[test]
-fn a_command_that_is_not_there_is_wrong_usage() {
+fn missing_command_is_usage_error() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);

@@ -1,4 +1,4 @@
-//! `authctl login`: every grant, and everything that must stay as it was when one fails.
+//! `authctl login` with every grant, and what a failed login must leave unchanged.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,23 +17,23 @@ pub fn plain() -> DevIssuer {
     issuer(|_| {})
 }
 
-/// `login work` at the issuer as its public client, and more.
+/// The arguments of `login work` as the public client, followed by `more`.
 pub fn login<'a>(issuer: &'a DevIssuer, more: &[&'a str]) -> Vec<&'a str> {
     [&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"], more].concat()
 }
 
 const BY_PASSWORD: [&str; 4] = ["--password", "--password-stdin", "--username", USER];
 
-/// Nothing was made: no profile, no session.
+/// Asserts that there is no profile and no session.
 #[track_caller]
-fn nothing_kept(home: &Sandbox) {
+fn assert_nothing_stored(home: &Sandbox) {
     assert!(!home.config_file().exists(), "a failed login leaves no profile");
     assert!(!home.session_file("work").exists(), "a failed login leaves no session");
     home.run(&["token", "work"]).exits(2);
 }
 
 #[test]
-fn with_the_right_password_a_session_and_a_profile_without_secrets() {
+fn password_login_stores_session_and_saves_profile_without_secrets() {
     let (home, issuer) = (Sandbox::new(), plain());
     let args = login(&issuer, &[&BY_PASSWORD[..], &["--json", "-vvv"]].concat());
     let answer = home.run_with(&args, &format!("{PASSWORD}\n")).exits(0).json();
@@ -56,24 +56,24 @@ fn with_the_right_password_a_session_and_a_profile_without_secrets() {
         let text = String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
         assert!(!text.contains(PASSWORD) && !text.contains(&token));
     }
-    // From now on the profile is enough.
+    // The profile is sufficient for the next login.
     home.run_with(&[&["login", "work"], &BY_PASSWORD[..]].concat(), PASSWORD).exits(0);
 }
 
 #[test]
-fn with_a_wrong_password_nothing() {
+fn wrong_password_leaves_no_profile_and_no_session() {
     let (home, issuer) = (Sandbox::new(), plain());
     home.register_secret("a-wrong-password-of-the-tests");
     let args = login(&issuer, &[&BY_PASSWORD[..], &["--json", "-vvv"]].concat());
     let ran = home.run_with(&args, "a-wrong-password-of-the-tests\n").exits(5);
     assert_eq!(ran.error()["code"], "issuer_refused");
-    nothing_kept(&home);
-    // An empty stdin is told from a wrong password.
+    assert_nothing_stored(&home);
+    // An empty stdin is not a wrong password.
     home.run_with(&login(&issuer, &BY_PASSWORD), "").exits(2).reports("no password");
 }
 
 #[test]
-fn a_user_name_or_a_password_says_that_it_is_by_password() {
+fn username_or_password_option_selects_password_grant() {
     let (home, issuer) = (Sandbox::new(), plain());
     let args = login(&issuer, &["--username", USER, "--password-stdin"]);
     home.run_with(&args, &format!("{PASSWORD}\n")).exits(0);
@@ -89,7 +89,7 @@ fn a_user_name_or_a_password_says_that_it_is_by_password() {
 }
 
 #[test]
-fn in_a_terminal_the_password_is_asked_for_and_not_shown() {
+fn password_is_typed_in_terminal_without_echo() {
     let (home, issuer) = (Sandbox::new(), plain());
     let mut typing = home.spawn_in_terminal(&login(&issuer, &["--password"]));
     typing.reports("User name: ");
@@ -101,14 +101,14 @@ fn in_a_terminal_the_password_is_asked_for_and_not_shown() {
 }
 
 #[test]
-fn ctrl_c_at_the_password_is_an_interruption_and_the_terminal_is_as_before() {
+fn ctrl_c_at_password_prompt_interrupts_and_restores_terminal() {
     let (home, issuer) = (Sandbox::new(), plain());
     let mut typing = home.spawn_in_terminal(&login(&issuer, &["--password", "--username", USER]));
     typing.reports("Password: ");
     typing.type_text("correct\u{3}");
     let ran = typing.wait().exits(130);
     assert!(!ran.stderr.contains("correct"), "{}", ran.stderr);
-    nothing_kept(&home);
+    assert_nothing_stored(&home);
 }
 
 fn otp_now() -> String {
@@ -119,7 +119,7 @@ fn otp_now() -> String {
 }
 
 #[test]
-fn a_one_time_code_is_asked_for_and_may_be_mistyped() {
+fn one_time_code_is_asked_again_after_a_wrong_one() {
     let (home, issuer) = (Sandbox::new(), plain());
     let args = login(&issuer, &["--password", "--username", "second"]);
     let mut typing = home.spawn_in_terminal(&args);
@@ -137,15 +137,15 @@ fn a_one_time_code_is_asked_for_and_may_be_mistyped() {
 }
 
 #[test]
-fn a_one_time_code_that_nobody_can_type_is_told() {
+fn one_time_code_without_terminal_is_login_required() {
     let (home, issuer) = (Sandbox::new(), plain());
     let args = login(&issuer, &["--password", "--password-stdin", "--username", "second"]);
     home.run_with(&args, PASSWORD).exits(3).reports("one-time code").reports("authctl login work --password");
-    nothing_kept(&home);
+    assert_nothing_stored(&home);
 }
 
 #[test]
-fn a_client_logs_in_as_itself_in_either_way_and_again_by_itself() {
+fn client_credentials_login_supports_both_auth_methods_and_renews() {
     let issuer = plain();
     let secret = issuer.client_secret("authctl-service").expect("drawn").expose().to_owned();
     for (auth, method) in [(None, "client_secret_basic"), (Some("post"), "client_secret_post")] {
@@ -155,7 +155,7 @@ fn a_client_logs_in_as_itself_in_either_way_and_again_by_itself() {
         args.extend(["--client-credentials", "--client-secret-stdin", "--scope", "read"]);
         args.extend(auth.iter().flat_map(|auth| ["--client-auth", auth]));
         home.run_with(&args, "not-the-secret\n").exits(5);
-        nothing_kept(&home);
+        assert_nothing_stored(&home);
         home.run_with(&args, &format!("{secret}\n")).exits(0);
         let config = fs::read_to_string(home.config_file()).unwrap();
         assert!(config.contains(method) && !config.contains(&secret), "{config}");
@@ -165,13 +165,13 @@ fn a_client_logs_in_as_itself_in_either_way_and_again_by_itself() {
         let second = home.token("work");
         assert_ne!(first, second);
         assert_eq!(home.status("work")["can_refresh"], true);
-        // And by hand without saying the secret again.
+        // A new login does not need the secret again.
         home.run(&["login", "work", "--client-credentials"]).exits(0);
     }
 }
 
 #[test]
-fn a_job_without_a_terminal_logs_in_with_the_secret_that_is_kept() {
+fn client_credentials_login_reuses_stored_secret_without_terminal() {
     let (home, issuer) = (Sandbox::new(), plain());
     let secret = issuer.client_secret("authctl-service").expect("drawn").expose().to_owned();
     home.register_secret(&secret);
@@ -181,7 +181,7 @@ fn a_job_without_a_terminal_logs_in_with_the_secret_that_is_kept() {
     let before = home.token("ci");
     home.run(&["login", "ci"]).exits(0);
     assert_ne!(home.token("ci"), before);
-    // Of another client it is no proof, and after a logout none is kept: nothing is asked of the issuer then.
+    // The secret is not used for another client, and is deleted by a logout; no request is sent in these cases.
     let requests = || issuer.stats().requests;
     let asked = requests();
     let other = ["login", "ci", "--client-id", "another"];
@@ -195,7 +195,7 @@ fn a_job_without_a_terminal_logs_in_with_the_secret_that_is_kept() {
 }
 
 #[test]
-fn a_token_response_is_taken_and_refreshed() {
+fn supplied_token_response_is_stored_and_refreshed() {
     let (home, issuer) = (Sandbox::new(), plain());
     let tokens = token_response(&issuer, USER);
     for name in ["access_token", "refresh_token", "id_token"] {
@@ -208,7 +208,7 @@ fn a_token_response_is_taken_and_refreshed() {
 }
 
 #[test]
-fn a_bare_jwt_is_taken_and_cannot_be_refreshed() {
+fn supplied_jwt_is_stored_and_cannot_be_refreshed() {
     let (home, issuer) = (Sandbox::new(), plain());
     let token = token_response(&issuer, USER)["access_token"].as_str().unwrap().to_owned();
     home.register_secret(&token);
@@ -220,7 +220,7 @@ fn a_bare_jwt_is_taken_and_cannot_be_refreshed() {
     home.run(&["token", "work"]).exits(3).reports("authctl login work");
 }
 
-/// The clock of an issuer whose tokens of now are over.
+/// A clock that is an hour behind, so that the issuer's tokens have expired.
 struct Past;
 
 impl Clock for Past {
@@ -242,13 +242,13 @@ impl Clock for Past {
 }
 
 #[test]
-fn a_jwt_that_is_not_good_is_not_kept() {
+fn invalid_supplied_jwt_is_not_stored() {
     let (issuer, other) = (plain(), plain());
     let past = crate::support::issuer(|o| o.clock = Arc::new(Past));
     let text = |response: &Value| response["access_token"].as_str().unwrap().to_owned();
     let good = text(&token_response(&issuer, USER));
     let parts: Vec<&str> = good.split('.').collect();
-    // A letter in the middle of the signature, whose bits all count.
+    // The last character of a signature has unused bits, so one in the middle is changed.
     let middle = parts[2].len() / 2;
     let letter = if parts[2].as_bytes()[middle] == b'A' { "B" } else { "A" };
     let signature = format!("{}{letter}{}", &parts[2][..middle], &parts[2][middle + 1..]);
@@ -261,17 +261,17 @@ fn a_jwt_that_is_not_good_is_not_kept() {
         let home = Sandbox::new();
         home.register_secret(&token);
         home.run_with(&login(at, &["--with-token", "-vvv"]), &token).exits(4).reports(why);
-        nothing_kept(&home);
+        assert_nothing_stored(&home);
     }
     for garbage in ["", "hello\n", "<html>a portal</html>", "{}", r#"{"error":"invalid_grant"}"#, "{\"access_token\""] {
         let home = Sandbox::new();
         home.run_with(&login(&issuer, &["--with-token"]), garbage).exits(2);
-        nothing_kept(&home);
+        assert_nothing_stored(&home);
     }
 }
 
 #[test]
-fn without_a_browser_the_address_that_it_ends_at_is_pasted() {
+fn no_browser_login_accepts_pasted_redirect_address() {
     let (home, issuer) = (Sandbox::new(), plain());
     let mut pasting = home.spawn(&login(&issuer, &["--no-browser", "-vvv"]));
     let url = pasting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
@@ -288,22 +288,22 @@ fn parameter(url: &str, name: &str) -> String {
 }
 
 #[test]
-fn an_id_token_for_another_sign_in_is_not_kept() {
+fn id_token_with_wrong_nonce_is_not_stored() {
     let (home, issuer) = (Sandbox::new(), plain());
     let mut pasting = home.spawn(&login(&issuer, &["--no-browser"]));
     let url = pasting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
-    // The issuer is asked for another nonce than the one that was sent.
+    // The issuer is sent another nonce than the one that authctl generated.
     let another = url.replace(&parameter(&url, "nonce"), "another");
     let person = LoginPages::sign_in(&issuer, &another, USER);
     pasting.type_text(&format!("{}\n", person.location));
     pasting.wait().exits(4).reports("nonce");
-    nothing_kept(&home);
+    assert_nothing_stored(&home);
 }
 
 #[test]
-fn an_address_that_is_no_answer_to_this_sign_in_is_refused() {
+fn pasted_address_of_another_login_is_refused() {
     let (home, attacker, issuer) = (Sandbox::new(), Sandbox::new(), plain());
-    // The answer to another sign-in, as an attacker would have it pasted.
+    // The redirect address of an attacker's login.
     let mut other = attacker.spawn(&login(&issuer, &["--no-browser"]));
     let theirs =
         LoginPages::sign_in(&issuer, &other.wait_for_line(&format!("{}/authorize", issuer.issuer())), "other").location;
@@ -313,12 +313,12 @@ fn an_address_that_is_no_answer_to_this_sign_in_is_refused() {
     let ran = pasting.wait();
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     assert!(ran.stderr.contains("no answer to this sign-in"), "{}", ran.stderr);
-    nothing_kept(&home);
+    assert_nothing_stored(&home);
     other.close_stdin();
     assert!(other.is_running(), "without more to paste, the listener is still waited for");
 }
 
-/// A `BROWSER` that writes the address it is given to a file.
+/// Sets `BROWSER` to a script that writes the address to a file.
 pub fn browser(home: &mut Sandbox) -> std::path::PathBuf {
     let (script, opened) = (home.path().join("browser"), home.path().join("opened"));
     let text = format!("#!/bin/sh\nprintf '%s\\n' \"$1\" > '{0}.part'\nmv '{0}.part' '{0}'\n", opened.display());
@@ -333,13 +333,13 @@ pub fn opened_address(file: &std::path::Path) -> String {
 }
 
 #[test]
-fn in_the_browser_through_the_pages_and_back_over_loopback() {
+fn browser_login_returns_over_loopback_redirect() {
     for path in ["", "/tenant/a"] {
         let (mut home, issuer) = (Sandbox::new(), crate::support::issuer(|o| o.path = path.into()));
         let opened = browser(&mut home);
         let waiting = home.spawn(&login(&issuer, &["--browser", "-vvv"]));
         let mut person = LoginPages::sign_in(&issuer, &opened_address(&opened), USER);
-        // What is not the answer has no say: another path, another state.
+        // Requests with another path or state are ignored.
         let back = url::Url::parse(&person.location).unwrap();
         let mut stranger = LoginPages::open(&issuer, back.join("/favicon.ico").unwrap().as_str());
         let mut wrong = back.clone();
@@ -357,7 +357,7 @@ fn in_the_browser_through_the_pages_and_back_over_loopback() {
 }
 
 #[test]
-fn a_refusal_in_the_browser_is_told_and_nothing_kept() {
+fn denied_browser_login_is_reported_and_stores_nothing() {
     let (mut home, issuer) = (Sandbox::new(), plain());
     let opened = browser(&mut home);
     let waiting = home.spawn(&login(&issuer, &["--browser"]));
@@ -366,7 +366,7 @@ fn a_refusal_in_the_browser_is_told_and_nothing_kept() {
     person.deny();
     person.follow_redirect();
     waiting.wait().exits(5).reports("access_denied");
-    nothing_kept(&home);
+    assert_nothing_stored(&home);
 }
 
 pub fn device(options: &mut Options) {
@@ -379,7 +379,7 @@ pub fn user_code(said: &str) -> Option<String> {
 }
 
 #[test]
-fn on_another_device() {
+fn device_login_shows_address_and_code() {
     let (home, issuer) = (Sandbox::new(), issuer(device));
     let waiting = home.spawn(&login(&issuer, &["--device", "-vvv"]));
     let address = waiting.wait_for_line(&format!("{}/device", issuer.issuer()));
@@ -393,59 +393,59 @@ fn on_another_device() {
 }
 
 #[test]
-fn a_device_that_is_denied_or_forgotten() {
+fn denied_or_expired_device_login_stores_nothing() {
     let (home, denying) = (Sandbox::new(), issuer(device));
     let waiting = home.spawn(&login(&denying, &["--device"]));
     let code = waiting.wait_until("a user code", user_code);
     assert!(denying.deny_device(&code));
     waiting.wait().exits(5).reports("access_denied");
-    nothing_kept(&home);
+    assert_nothing_stored(&home);
     let slow = issuer(|o| {
         device(o);
         o.device_code_ttl = Duration::from_secs(1);
     });
     home.spawn(&login(&slow, &["--device"])).wait().exits(3).reports("authctl login work");
-    nothing_kept(&home);
+    assert_nothing_stored(&home);
 }
 
 #[test]
-fn where_nobody_is_there_it_ends_at_once_and_names_the_command() {
+fn login_without_terminal_fails_at_once_with_the_command_to_run() {
     let (mut home, issuer) = (Sandbox::new(), plain());
     browser(&mut home);
     home.set("DISPLAY", ":9");
     let ran = home.run(&login(&issuer, &["--json"])).exits(3);
     assert_eq!(ran.error()["code"], "login_required");
-    // The profile is not there yet: its name alone would lead nowhere.
+    // The profile does not exist, so its name alone would not work.
     assert!(ran.error()["hint"].as_str().unwrap().starts_with("run the same command in a terminal"), "{}", ran.stderr);
     assert_eq!(issuer.stats().requests.len(), 0, "nothing was asked of the issuer");
     assert!(!home.path().join("opened").exists(), "no browser was opened");
-    // The same for what would have to be typed.
+    // Nor is there a prompt.
     home.run(&login(&issuer, &["--password"])).exits(3).reports("--username");
     home.run(&login(&issuer, &["--password", "--username", USER])).exits(3).reports("--password-stdin");
-    nothing_kept(&home);
+    assert_nothing_stored(&home);
     home.log_in("work", &issuer);
     home.run(&["login", "work"]).exits(3).reports("`authctl login work`");
 }
 
 #[test]
-fn no_input_is_nobody_there_in_a_terminal_too() {
+fn no_input_disables_prompts_in_a_terminal() {
     let (home, issuer) = (Sandbox::new(), plain());
     home.spawn_in_terminal(&login(&issuer, &["--no-input"])).wait().exits(3);
     home.spawn_in_terminal(&login(&issuer, &["--password", "--no-input"])).wait().exits(3);
 }
 
 #[test]
-fn an_issuer_must_be_the_one_that_was_named() {
+fn metadata_of_another_issuer_is_refused_before_password_is_sent() {
     let (home, issuer) = (Sandbox::new(), plain());
     issuer.fault(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::IssuerMismatch, times: 0 });
     let ran = home.run_with(&login(&issuer, &[&BY_PASSWORD[..], &["--json"]].concat()), PASSWORD).exits(5);
     assert_eq!(ran.error()["code"], "issuer_mismatch");
-    nothing_kept(&home);
+    assert_nothing_stored(&home);
     assert_eq!(issuer.stats().token_requests.len(), 0, "no password went to it");
 }
 
 #[test]
-fn an_issuer_in_the_clear_unknown_or_without_a_client() {
+fn insecure_unknown_or_incomplete_issuer_is_refused() {
     let home = Sandbox::new();
     let at = |issuer: &str, more: &[&str]| {
         home.run_with(&[&["login", "work", "--issuer", issuer], &BY_PASSWORD[..], more].concat(), PASSWORD)
@@ -454,13 +454,13 @@ fn an_issuer_in_the_clear_unknown_or_without_a_client() {
     at("not a url", &["--client-id", "authctl"]).exits(2);
     at("https://issuer.invalid", &["--client-id", "authctl"]).exits(6).reports("issuer.invalid");
     at(plain().issuer(), &[]).exits(2).reports("--client-id");
-    nothing_kept(&home);
+    assert_nothing_stored(&home);
 }
 
 #[test]
-fn an_id_token_that_does_not_verify_is_not_kept() {
+fn id_token_that_does_not_verify_is_not_stored() {
     let real = plain();
-    // The issuer's real keys and tokens, but the ID token's signature is another token's.
+    // The issuer's keys and tokens, but the ID token has the signature of another token.
     let tokens = token_response(&real, USER);
     let (jwks, issuer) = (post(&real, "jwks", &[]).1, real.issuer().to_owned());
     assert!(jwks.is_null() || jwks.is_object());
@@ -491,12 +491,12 @@ fn an_id_token_that_does_not_verify_is_not_kept() {
         let ran = home.run_with(&[&args[..], &BY_PASSWORD].concat(), PASSWORD);
         assert_eq!(ran.code, 4, "{why}: {}", ran.stderr);
         assert!(ran.stderr.contains("ID token"), "{why}: {}", ran.stderr);
-        nothing_kept(&home);
+        assert_nothing_stored(&home);
     }
 }
 
 #[test]
-fn metadata_at_the_address_of_rfc_8414_alone_will_do() {
+fn rfc_8414_metadata_alone_is_sufficient() {
     let real = plain();
     let issuer = real.issuer().to_owned();
     let server = StubServer::start(move |own, request| match request.path.as_str() {
@@ -518,7 +518,7 @@ fn metadata_at_the_address_of_rfc_8414_alone_will_do() {
 }
 
 #[test]
-fn somebody_elses_session_is_not_replaced_unasked() {
+fn session_of_another_account_is_not_replaced_without_replace_option() {
     let (home, issuer) = (Sandbox::new(), plain());
     home.log_in("work", &issuer);
     let (config, token) = (fs::read(home.config_file()).unwrap(), home.token("work"));
@@ -537,7 +537,7 @@ fn somebody_elses_session_is_not_replaced_unasked() {
 }
 
 #[test]
-fn in_a_terminal_the_replacement_is_asked_about() {
+fn replacement_of_another_account_is_confirmed_in_terminal() {
     let (home, issuer) = (Sandbox::new(), plain());
     home.log_in("work", &issuer);
     for (answer, code, owner) in [("\n", 130, USER), ("n\n", 130, USER), ("y\n", 0, "other")] {
@@ -552,7 +552,7 @@ fn in_a_terminal_the_replacement_is_asked_about() {
 }
 
 #[test]
-fn a_login_that_fails_leaves_the_session_and_the_configuration_as_they_were() {
+fn failed_login_leaves_session_and_configuration_unchanged() {
     let (home, issuer) = (Sandbox::new(), plain());
     home.log_in("work", &issuer);
     let kept = (fs::read(home.config_file()).unwrap(), fs::read(home.session_file("work")).unwrap());
@@ -578,7 +578,7 @@ fn a_login_that_fails_leaves_the_session_and_the_configuration_as_they_were() {
 }
 
 #[test]
-fn tokens_that_were_handed_in_and_not_kept_go_on_where_they_came_from() {
+fn supplied_tokens_that_are_not_stored_are_not_revoked() {
     let (home, issuer) = (Sandbox::new(), plain());
     home.log_in("work", &issuer);
     let theirs = token_response(&issuer, "other").to_string();

@@ -1,4 +1,4 @@
-//! `logout`: both halves, each reported, and the local one done whatever the issuer says.
+//! `authctl logout`: deletes the session whether or not the issuer revokes the tokens, and reports both.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::support::http::{get, post};
 use crate::support::{Sandbox, quick_issuer};
 
 #[test]
-fn both_halves_are_done_and_the_token_is_dead_at_the_issuer() {
+fn logout_deletes_session_and_revokes_tokens_at_issuer() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -30,7 +30,7 @@ fn both_halves_are_done_and_the_token_is_dead_at_the_issuer() {
 }
 
 #[test]
-fn the_json_is_pinned() {
+fn logout_json_is_stable() {
     let home = Sandbox::new();
     let mut idp = quick_issuer();
     home.log_in("work", &idp);
@@ -50,7 +50,7 @@ fn the_json_is_pinned() {
 }
 
 #[test]
-fn nobody_logged_in_is_no_failure() {
+fn logout_without_session_succeeds() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.run(&["logout"]).exits(3);
@@ -64,7 +64,7 @@ fn nobody_logged_in_is_no_failure() {
 }
 
 #[test]
-fn with_the_issuer_down_it_is_deleted_here_and_the_tokens_are_denied() {
+fn logout_with_issuer_down_deletes_session_and_denies_tokens() {
     let home = Sandbox::new();
     let mut idp = quick_issuer();
     home.log_in("work", &idp);
@@ -80,7 +80,7 @@ fn with_the_issuer_down_it_is_deleted_here_and_the_tokens_are_denied() {
 }
 
 #[test]
-fn a_refusing_issuer_is_told_apart_from_one_that_is_down() {
+fn refused_revocation_differs_from_unreachable_issuer() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -96,13 +96,13 @@ fn a_refusing_issuer_is_told_apart_from_one_that_is_down() {
     idp.fault(Fault { endpoint: Endpoint::Revoke, kind: FaultKind::Html, times: 0 });
     let asked = idp.stats().families_revoked;
     let ran = home.run(&["logout"]);
-    // A page for people with the status 200 is what a captive portal sends: nothing was revoked.
+    // A captive portal answers with an HTML page and status 200.
     assert_eq!(idp.stats().families_revoked, asked);
     ran.exits(6).reports("not revoked");
 }
 
 #[test]
-fn without_revoking_the_issuer_is_not_asked() {
+fn no_revoke_sends_no_request() {
     let home = Sandbox::new();
     let mut idp = quick_issuer();
     home.log_in("work", &idp);
@@ -113,7 +113,7 @@ fn without_revoking_the_issuer_is_not_asked() {
 }
 
 #[test]
-fn all_logs_out_of_each_and_tells_each() {
+fn logout_all_reports_each_profile() {
     let home = Sandbox::new();
     let (one, mut two) = (quick_issuer(), quick_issuer());
     home.log_in("a", &one);
@@ -130,7 +130,7 @@ fn all_logs_out_of_each_and_tells_each() {
 }
 
 #[test]
-fn a_session_that_cannot_be_read_stays_in_nobodys_way() {
+fn logout_deletes_unreadable_session() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -141,7 +141,7 @@ fn a_session_that_cannot_be_read_stays_in_nobodys_way() {
 }
 
 #[test]
-fn end_session_prints_an_address_without_a_token() {
+fn end_session_address_contains_no_token() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -154,7 +154,7 @@ fn end_session_prints_an_address_without_a_token() {
 }
 
 #[test]
-fn what_was_done_is_told_where_the_browser_cannot_be_signed_out() {
+fn logout_is_reported_before_failed_end_session() {
     let home = Sandbox::new();
     let mut idp = quick_issuer();
     home.log_in("work", &idp);

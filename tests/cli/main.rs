@@ -6,6 +6,7 @@ mod support;
 
 mod agent;
 mod batch;
+mod concurrent_logins;
 mod corpus;
 mod demo;
 mod directories;
@@ -13,7 +14,6 @@ mod elsewhere;
 mod exec;
 mod exit_codes;
 mod interrupt;
-mod joining;
 mod keys;
 mod leaks;
 mod login;

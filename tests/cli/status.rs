@@ -1,10 +1,10 @@
-//! `status`: how each profile stands, told without asking anybody.
+//! `authctl status`: the state of each profile, without network access.
 
 use serde_json::{Value, json};
 
 use crate::support::{Sandbox, issuer, quick_issuer};
 
-/// The one row of `status --json`.
+/// The only profile of `status --json`.
 #[track_caller]
 fn row(home: &Sandbox, code: i32) -> Value {
     let all = home.run(&["status", "--json"]).exits(code).json();
@@ -13,7 +13,7 @@ fn row(home: &Sandbox, code: i32) -> Value {
 }
 
 #[test]
-fn a_home_without_profiles_says_how_to_make_one() {
+fn status_without_profiles_suggests_login() {
     let home = Sandbox::new();
     let ran = home.run(&["status"]).exits(0);
     assert!(ran.stdout.contains("authctl login NAME --issuer URL --client-id ID"), "{}", ran.stdout);
@@ -30,7 +30,7 @@ fn a_home_without_profiles_says_how_to_make_one() {
 }
 
 #[test]
-fn a_valid_session_is_told_with_the_issuer_down_and_its_json_is_pinned() {
+fn valid_session_is_shown_with_issuer_down_as_stable_json() {
     let home = Sandbox::new();
     let mut idp = quick_issuer();
     home.log_in("work", &idp);
@@ -78,11 +78,11 @@ fn a_valid_session_is_told_with_the_issuer_down_and_its_json_is_pinned() {
         assert!(told.contains(word), "{word} in {told}");
     }
     home.run(&["status", "--check"]).exits(0);
-    assert_eq!(idp.stats().connections, asked, "nobody was asked");
+    assert_eq!(idp.stats().connections, asked, "no connection was opened");
 }
 
 #[test]
-fn it_opens_no_socket() {
+fn status_opens_no_socket() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -92,7 +92,7 @@ fn it_opens_no_socket() {
 }
 
 #[test]
-fn what_is_over_is_refreshable_until_the_issuer_ends_it() {
+fn expired_session_is_refreshable_until_issuer_ends_it() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -113,7 +113,7 @@ fn what_is_over_is_refreshable_until_the_issuer_ends_it() {
 }
 
 #[test]
-fn a_failed_refresh_is_told_with_its_reason() {
+fn failed_refresh_is_shown_with_reason() {
     let home = Sandbox::new();
     let mut idp = quick_issuer();
     home.log_in("work", &idp);
@@ -129,7 +129,7 @@ fn a_failed_refresh_is_told_with_its_reason() {
 }
 
 #[test]
-fn logged_out_is_told() {
+fn logged_out_profile_is_login_required() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -143,14 +143,14 @@ fn logged_out_is_told() {
 }
 
 #[test]
-fn a_store_that_cannot_be_read_is_shown_and_fails() {
+fn unreadable_store_is_shown_and_fails() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("good", &idp);
     home.log_in("spoilt", &idp);
     std::fs::write(home.session_file("spoilt"), "age-encryption.org/v1\nnot that").unwrap();
     let all = home.run(&["status", "--json"]).exits(7).json();
-    assert_eq!(all["profiles"][0]["state"], "valid", "the others are told all the same");
+    assert_eq!(all["profiles"][0]["state"], "valid", "the others are still shown");
     assert_eq!(all["profiles"][1]["state"], "unknown");
     assert_eq!(all["profiles"][1]["problem"]["code"], "session_damaged");
     let told = home.run(&["status"]).exits(7).stdout;
@@ -162,7 +162,7 @@ fn a_store_that_cannot_be_read_is_shown_and_fails() {
 }
 
 #[test]
-fn a_session_of_another_issuer_or_client_is_not_the_profiles() {
+fn session_of_another_issuer_or_client_is_login_required() {
     let home = Sandbox::new();
     let (one, two) = (quick_issuer(), issuer(|_| {}));
     home.log_in("work", &one);
@@ -175,7 +175,7 @@ fn a_session_of_another_issuer_or_client_is_not_the_profiles() {
 }
 
 #[test]
-fn a_token_handed_in_is_told_and_not_shown() {
+fn token_from_environment_is_mentioned_and_not_printed() {
     let mut home = Sandbox::new();
     home.register_secret("handed-in-token");
     home.set("AUTHCTL_TOKEN", "handed-in-token");
@@ -185,7 +185,7 @@ fn a_token_handed_in_is_told_and_not_shown() {
 }
 
 #[test]
-fn each_profile_is_told_and_which_is_the_default() {
+fn all_profiles_are_shown_with_the_default() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("a", &idp);

@@ -1,4 +1,4 @@
-//! `token`: stdout is a valid token and nothing else.
+//! `authctl token`: stdout is a valid token and nothing else.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::support::jwt::claims;
 use crate::support::{PASSWORD, Sandbox, USER, issuer, quick_issuer};
 
 #[test]
-fn stdout_is_the_token_and_a_line_end() {
+fn stdout_is_the_token_and_a_newline() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -22,7 +22,7 @@ fn stdout_is_the_token_and_a_line_end() {
 }
 
 #[test]
-fn the_json_is_pinned() {
+fn token_json_is_stable() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -51,7 +51,7 @@ fn the_json_is_pinned() {
 }
 
 #[test]
-fn an_id_token_that_is_over_is_refreshed() {
+fn expired_id_token_is_refreshed() {
     let home = Sandbox::new();
     // Its ID token is over at once, while the access token lives on.
     let idp = issuer(|options| options.id_token_ttl = Duration::from_secs(1));
@@ -73,7 +73,7 @@ fn an_id_token_that_is_over_is_refreshed() {
 }
 
 #[test]
-fn a_login_without_openid_has_no_id_token() {
+fn login_without_openid_scope_has_no_id_token() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     let secret = idp.client_secret("authctl-service").unwrap();
@@ -86,7 +86,7 @@ fn a_login_without_openid_has_no_id_token() {
 }
 
 #[test]
-fn a_resource_that_the_login_did_not_name_is_not_asked_for() {
+fn resource_outside_the_login_is_not_requested() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--password"];
     let resources = ["--resource", "https://a.example", "--resource", "https://b.example"];
@@ -106,7 +106,7 @@ fn a_resource_that_the_login_did_not_name_is_not_asked_for() {
 }
 
 #[test]
-fn tokens_for_other_requests_are_kept_apart() {
+fn tokens_for_other_targets_are_cached_separately() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -119,7 +119,7 @@ fn tokens_for_other_requests_are_kept_apart() {
     assert_eq!(claims(&audience)["aud"], "https://api.example");
     assert_eq!(claims(&resource)["aud"], "https://files.example/");
     assert_eq!(claims(&scope)["scope"], "openid");
-    // Each is kept, and asked for once.
+    // Each is stored, and requested once.
     let asked = idp.stats().requests["token"];
     assert_eq!(home.token("work"), own);
     assert_eq!(home.run(&["token", "--audience", "https://api.example"]).exits(0).line(), audience);
@@ -129,7 +129,7 @@ fn tokens_for_other_requests_are_kept_apart() {
 }
 
 #[test]
-fn a_token_handed_in_is_passed_on_as_it_is() {
+fn token_from_environment_is_printed_unchanged() {
     let mut home = Sandbox::new();
     home.set("AUTHCTL_TOKEN", "opaque-handed-in");
     assert_eq!(home.run(&["token"]).exits(0).stdout, "opaque-handed-in\n");
@@ -148,7 +148,7 @@ fn a_token_handed_in_is_passed_on_as_it_is() {
 }
 
 #[test]
-fn the_profile_is_the_argument_then_the_environment_then_the_default_then_the_only_one() {
+fn profile_is_argument_then_environment_then_default_then_only_one() {
     let mut home = Sandbox::new();
     let idp = quick_issuer();
     home.run(&["token"]).exits(3).reports("authctl login NAME --issuer URL");
@@ -174,7 +174,7 @@ fn the_profile_is_the_argument_then_the_environment_then_the_default_then_the_on
 }
 
 #[test]
-fn opaque_tokens_are_handed_out_and_refreshed_by_what_the_issuer_said_of_their_life() {
+fn opaque_token_is_refreshed_by_expires_in() {
     let home = Sandbox::new();
     let idp = issuer(|options| options.opaque_access_tokens = true);
     home.log_in("work", &idp);
@@ -187,7 +187,7 @@ fn opaque_tokens_are_handed_out_and_refreshed_by_what_the_issuer_said_of_their_l
 }
 
 #[test]
-fn min_ttl_refreshes_first() {
+fn min_ttl_refreshes_a_token_that_expires_earlier() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
@@ -204,7 +204,7 @@ fn min_ttl_refreshes_first() {
 }
 
 #[test]
-fn nothing_is_printed_where_there_is_no_token() {
+fn stdout_is_empty_without_a_token() {
     let home = Sandbox::new();
     let mut idp = quick_issuer();
     home.log_in("work", &idp);

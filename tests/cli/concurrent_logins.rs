@@ -1,4 +1,4 @@
-//! Two logins to one profile at a time.
+//! Concurrent logins to one profile, and profiles that change during a login.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ fn login<'a>(issuer: &'a DevIssuer, more: &[&'a str]) -> Vec<&'a str> {
     [&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"], more].concat()
 }
 
-/// A `BROWSER` that adds each address it is given to a file.
+/// Sets `BROWSER` to a script that appends each address to a file.
 fn browser(home: &mut Sandbox, opened: &std::path::Path) {
     let script = home.path().join("browser");
     fs::write(&script, format!("#!/bin/sh\necho \"$1\" >> '{}'\n", opened.display())).unwrap();
@@ -21,7 +21,7 @@ fn browser(home: &mut Sandbox, opened: &std::path::Path) {
 }
 
 #[test]
-fn the_second_waits_and_takes_over_what_the_first_one_got() {
+fn concurrent_browser_logins_join_the_first() {
     let (mut home, issuer) = (Sandbox::new(), quick_issuer());
     let opened = home.path().join("opened");
     browser(&mut home, &opened);
@@ -44,7 +44,7 @@ fn the_second_waits_and_takes_over_what_the_first_one_got() {
 }
 
 #[test]
-fn twenty_at_once_open_one_page() {
+fn twenty_concurrent_logins_open_one_page() {
     let (mut home, issuer) = (Sandbox::new(), quick_issuer());
     let opened = home.path().join("opened");
     browser(&mut home, &opened);
@@ -52,7 +52,7 @@ fn twenty_at_once_open_one_page() {
     let pages = || fs::read_to_string(&opened).unwrap_or_default();
     let address =
         wait_until("the browser", || pages().lines().next().map(str::to_owned).filter(|_| pages().ends_with('\n')));
-    // One has the turn, and each other asks for it before anybody has signed in.
+    // One holds the login lock, and all others wait for it before the user signs in.
     for one in &all {
         wait_until("the wait for the turn", || one.has_lock_file_open("work").then_some(()));
     }
@@ -65,9 +65,9 @@ fn twenty_at_once_open_one_page() {
 }
 
 #[test]
-fn where_the_first_gives_up_the_second_goes_on_by_itself() {
+fn second_login_continues_when_the_first_is_canceled() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
-    // A session that was there before is nothing to take over.
+    // A session from before is not joined.
     home.log_in("work", &issuer);
     let first = home.spawn(&login(&issuer, &["--no-browser"]));
     first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
@@ -81,7 +81,7 @@ fn where_the_first_gives_up_the_second_goes_on_by_itself() {
 }
 
 #[test]
-fn a_login_that_needs_no_browser_waits_for_nobody() {
+fn login_without_browser_does_not_wait_for_browser_login() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let mut first = home.spawn(&login(&issuer, &["--no-browser"]));
     let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
@@ -92,7 +92,7 @@ fn a_login_that_needs_no_browser_waits_for_nobody() {
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
     first.wait().exits(0);
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["grant"], "browser");
-    // What it has left meanwhile is not replaced unasked by who signed in as somebody else.
+    // A session of another account that was stored in the meantime is not replaced.
     let first = home.spawn(&login(&issuer, &["--no-browser"]));
     let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     home.run_with(&login(&issuer, &[&by_password[..], &["other", "--replace"]].concat()), PASSWORD).exits(0);
@@ -102,11 +102,11 @@ fn a_login_that_needs_no_browser_waits_for_nobody() {
 }
 
 #[test]
-fn the_second_does_not_replace_anothers_session_unasked() {
+fn second_login_does_not_replace_another_account_without_asking() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let first = home.spawn(&login(&issuer, &["--no-browser"]));
     let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
-    // One that asks for somebody in particular takes nothing over.
+    // A login for a particular user does not join.
     let second = home.spawn(&login(&issuer, &["--no-browser", "--login-hint", "other"]));
     second.reports("another login to work");
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
@@ -119,7 +119,7 @@ fn the_second_does_not_replace_anothers_session_unasked() {
 }
 
 #[test]
-fn a_login_that_wants_something_of_its_own_signs_in_itself() {
+fn login_with_its_own_options_does_not_join() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     for own in [
         &["--max-age", "5m"][..],
@@ -142,11 +142,11 @@ fn a_login_that_wants_something_of_its_own_signs_in_itself() {
     }
 }
 
-/// A login that is under way while the profile is led elsewhere: it fails, and leaves what is there.
-fn is_not_kept(home: &Sandbox, issuer: &DevIssuer, more: &[&str], meanwhile: impl FnOnce(), now: &str) {
+/// Runs a login during which `change` changes the profile; asserts that it fails and changes nothing.
+fn assert_discarded(home: &Sandbox, issuer: &DevIssuer, more: &[&str], change: impl FnOnce(), now: &str) {
     let first = home.spawn(&login(issuer, &[&["--no-browser", "--json"], more].concat()));
     let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
-    meanwhile();
+    change();
     let config = fs::read(home.config_file()).unwrap();
     let (session, revoked) = (fs::read(home.session_file("work")).ok(), issuer.stats().families_revoked);
     LoginPages::sign_in(issuer, &address, USER).follow_redirect();
@@ -159,18 +159,18 @@ fn is_not_kept(home: &Sandbox, issuer: &DevIssuer, more: &[&str], meanwhile: imp
     }
     assert_eq!(fs::read(home.config_file()).unwrap(), config);
     assert_eq!(fs::read(home.session_file("work")).ok(), session);
-    assert_eq!(issuer.stats().families_revoked, revoked + 1, "nobody keeps what was given");
+    assert_eq!(issuer.stats().families_revoked, revoked + 1, "the new tokens are revoked");
 }
 
 #[test]
-fn a_profile_that_somebody_else_made_meanwhile_is_not_overwritten() {
+fn profile_created_during_login_is_not_overwritten() {
     let (issuer, other) = (quick_issuer(), quick_issuer());
     for more in [&[][..], &["--replace"]] {
         let home = Sandbox::new();
-        is_not_kept(&home, &issuer, more, || home.log_in("work", &other), other.issuer());
+        assert_discarded(&home, &issuer, more, || home.log_in("work", &other), other.issuer());
         home.run(&["verify", "work"]).exits(0);
     }
-    // One for the same client is added to.
+    // A profile for the same client is merged.
     let home = Sandbox::new();
     let first = home.spawn(&login(&issuer, &["--no-browser", "--audience", "https://api.example"]));
     let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
@@ -183,14 +183,14 @@ fn a_profile_that_somebody_else_made_meanwhile_is_not_overwritten() {
 }
 
 #[test]
-fn a_profile_that_was_led_elsewhere_meanwhile_gets_no_session_that_is_not_its() {
+fn profile_changed_during_login_gets_no_foreign_session() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     let set = |setting: &str| drop(home.run(&["profile", "set", "work", setting]).exits(0));
-    is_not_kept(&home, &issuer, &[], || set("client_id=another"), "client another");
+    assert_discarded(&home, &issuer, &[], || set("client_id=another"), "client another");
     set("client_id=authctl");
-    is_not_kept(&home, &issuer, &[], || set("issuer=https://other.example"), "https://other.example");
-    // Who leads it elsewhere by the login itself means that.
+    assert_discarded(&home, &issuer, &[], || set("issuer=https://other.example"), "https://other.example");
+    // A login that changes the issuer itself succeeds.
     let here = login(&issuer, &["--no-browser"]);
     let first = home.spawn(&here);
     let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
@@ -203,7 +203,7 @@ fn a_profile_that_was_led_elsewhere_meanwhile_gets_no_session_that_is_not_its() 
 }
 
 #[test]
-fn a_profile_that_was_led_elsewhere_while_somebody_was_asked_is_left_so() {
+fn profile_changed_during_confirmation_is_kept() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     let mut asked = home.spawn_in_terminal(&["login", "work", "--password", "--username", "other"]);
@@ -216,5 +216,5 @@ fn a_profile_that_was_led_elsewhere_while_somebody_was_asked_is_left_so() {
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["client_id"], "another");
     home.run(&["profile", "set", "work", "client_id=authctl"]).exits(0);
     assert_eq!(home.status("work")["subject"]["name"], USER);
-    assert_eq!(issuer.stats().families_revoked, 1, "nobody keeps what was given");
+    assert_eq!(issuer.stats().families_revoked, 1, "the new tokens are revoked");
 }
