@@ -21,7 +21,8 @@ fn a_login_that_is_given_up_changes_nothing() {
     fs::write(&browser, "#!/bin/sh\n").unwrap();
     fs::set_permissions(&browser, fs::Permissions::from_mode(0o755)).unwrap();
     home.set("BROWSER", &browser);
-    let grants = [("--device", "Ctrl-C gives up"), ("--browser", "Ctrl-C gives up"), ("--no-browser", "paste it here")];
+    let grants =
+        [("--device", "Ctrl-C to cancel"), ("--browser", "Ctrl-C to cancel"), ("--no-browser", "paste it here")];
     let interrupted = |how: &str, word: &str, signal: Signal| {
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", how, "--scope", "openid"];
         let waiting = home.spawn(&args);

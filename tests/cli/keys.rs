@@ -112,7 +112,7 @@ fn pinned_keys_are_never_replaced_by_fetched_ones() {
     assert_eq!(shown(&home)["pinned"]["source"], *pinned);
     issuer.rotate_keys(None).unwrap();
     issuer.drop_old_keys();
-    home.run(&["keys", "update"]).exits(0).reports("Only the pinned keys are trusted");
+    home.run(&["keys", "update"]).exits(0).reports("only the pinned keys are trusted");
     home.run(&["verify"]).exits(0);
     // The new token is signed with a key that is not pinned.
     home.run(&["refresh"]).exits(0);

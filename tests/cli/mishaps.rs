@@ -25,7 +25,7 @@ fn a_session_that_cannot_be_read_can_be_logged_out_and_removed() {
     home.log_in("work", &issuer);
     fs::write(home.session_file("work"), "junk").expect("written");
     let told = home.run(&["logout", "work", "--json"]).exits(7).json();
-    assert_eq!((&told["deleted"], &told["issuer"]), (&true.into(), &"failed".into()));
+    assert_eq!((&told["deleted"], &told["revocation"]), (&true.into(), &"failed".into()));
     assert!(!home.session_file("work").exists());
     home.run(&["profile", "remove", "work"]).exits(0);
 }

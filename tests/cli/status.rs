@@ -158,7 +158,7 @@ fn unreadable_store_is_shown_and_fails() {
     home.run(&["status", "spoilt", "--check"]).exits(7);
     home.run(&["status", "good", "--check"]).exits(0);
     home.unset_default_profile();
-    home.run(&["status", "--check"]).exits(2).reports("none was named");
+    home.run(&["status", "--check"]).exits(2).reports("no profile named");
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn device_login_reports_approval_and_denial() {
     let waiting = home.spawn(&args);
     let address = waiting.wait_until("an address", |output| {
         output
-            .contains("Ctrl-C gives up")
+            .contains("Ctrl-C to cancel")
             .then(|| output.split_whitespace().find(|word| word.ends_with("/o/device/")))?
             .map(str::to_owned)
     });
