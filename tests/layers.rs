@@ -58,6 +58,9 @@ const RESERVED: [(&str, &[&str]); 20] = [
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).expect("readable") {
         let path = entry.expect("an entry").path();
+        if path.ends_with("tests") {
+            continue;
+        }
         if path.is_dir() {
             sources(&path, found);
         } else if path.extension().is_some_and(|e| e == "rs") {
