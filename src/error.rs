@@ -366,7 +366,7 @@ impl From<IssuerError> for Error {
                 error,
                 "tell whoever runs the issuer that it names an address without https",
             ),
-            IssuerError::Mismatch { expected, found } => {
+            IssuerError::IssuerMismatch { expected, found } => {
                 let hint = name_to_use(expected, found);
                 Self::new(ErrorCode::IssuerMismatch, error, hint)
             }
@@ -395,13 +395,13 @@ impl From<IssuerError> for Error {
                     (Phase::Dns, None) => {
                         "check the network and the address; if only a proxy knows this name, set HTTPS_PROXY to it"
                     }
-                    (Phase::Connect | Phase::Proxy | Phase::Exchange | Phase::Read, _) => {
+                    (Phase::Connect | Phase::Proxy | Phase::Exchange, _) => {
                         "check the network, the proxy (HTTPS_PROXY, NO_PROXY) and the address, and try again"
                     }
                 };
                 Self::new(ErrorCode::IssuerUnreachable, error, hint)
             }
-            IssuerError::Busy { retry_after, .. } => {
+            IssuerError::Unavailable { retry_after, .. } => {
                 let hint = match retry_after {
                     Some(wait) => format!("try again in {} seconds", wait.as_secs()),
                     None => "try again in a minute".into(),
@@ -427,8 +427,8 @@ impl From<IssuerError> for Error {
                 error,
                 "have the client registered for bearer tokens at the issuer, without DPoP or another proof",
             ),
-            IssuerError::Malformed { misplaced, .. } => {
-                let hint = if *misplaced {
+            IssuerError::InvalidResponse { wrong_address, .. } => {
+                let hint = if *wrong_address {
                     "check the issuer's address and those of its endpoints, path and slash at the end included; if they are \
                      right, something between here and it answers in its place (a proxy, a sign-in page of the network)"
                 } else {
@@ -443,15 +443,15 @@ impl From<IssuerError> for Error {
                 "say where it is with `authctl login{profile} --access-token-field NAME`, with dots between the names of nested \
                  members, such as data.token",
             ),
-            IssuerError::TimedOut { .. } => {
+            IssuerError::LoginTimedOut { .. } => {
                 Self::new(ErrorCode::LoginRequired, error, "run `authctl login{profile}` again")
             }
-            IssuerError::CaCert { .. } => Self::new(
+            IssuerError::CaCertificates { .. } => Self::new(
                 ErrorCode::Configuration,
                 error,
                 "give a PEM file of certificates with --ca-cert or SSL_CERT_FILE",
             ),
-            IssuerError::Proxy { variable } => {
+            IssuerError::InvalidProxy { variable } => {
                 let hint = format!(
                     "set {variable} to http://HOST:PORT, or the same with https, socks5 or socks5h; in a user name or password \
                      before it, write special characters as in %40 for @. An agent goes by what it was started with"

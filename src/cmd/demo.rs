@@ -18,7 +18,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::dev_issuer::{DevIssuer, Options, User};
 use crate::error::{Error, ErrorCode};
 use crate::model::{IssuerUrl, TokenTarget};
-use crate::oauth::{Client, Http, IssuerError, Metadata, TokenEndpoint, discover, jwks, refresh, userinfo};
+use crate::oauth::{Http, IssuerError, Metadata, OAuthClient, TokenEndpoint, discover, jwks, refresh_token, userinfo};
 use crate::paths::Paths;
 use crate::secret::Secret;
 use crate::store::{FileStore, KeySource, Store as _};
@@ -204,9 +204,9 @@ impl Demo<'_> {
     fn is_rejected(&self, issuer: &str, refresh_token: &Secret) -> Result<bool, Error> {
         self.app.run(async {
             let (http, metadata) = connect(issuer).await?;
-            let client = Client::public("authctl");
+            let client = OAuthClient::public("authctl");
             let endpoint = TokenEndpoint::of(&http, &metadata, &client, self.app.clock())?;
-            match refresh::request(&endpoint, refresh_token, &TokenTarget::default()).await {
+            match refresh_token::request(&endpoint, refresh_token, &TokenTarget::default()).await {
                 Err(IssuerError::Refused(refusal)) => Ok(refusal.ends_session()),
                 Err(other) => Err(other.into()),
                 Ok(_) => Ok(false),

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use super::{LoginNotice, LoginService, LoginUser, Supplied};
 use crate::error::{Error, ErrorCode};
 use crate::model::{ClientAuth, Grant, Profile, Session};
-use crate::oauth::{Client, Metadata};
+use crate::oauth::{Metadata, OAuthClient};
 use crate::secret::Secret;
 
 /// Refuses the client credentials grant without a secret if the user cannot be asked for it, before the first request.
@@ -32,7 +32,7 @@ impl LoginService {
         previous: Option<&Session>,
         supplied: Option<Secret>,
         user: &impl LoginUser,
-    ) -> Result<Client, Error> {
+    ) -> Result<OAuthClient, Error> {
         let needs_secret = profile.client_auth.needs_secret() || is_secret_grant(profile, profile.grant);
         let secret = match (supplied, stored_secret(profile, previous)) {
             (Some(supplied), _) => Some(supplied),

@@ -28,7 +28,7 @@ use crate::cli::Login;
 use crate::config::{self, Config};
 use crate::error::Error;
 use crate::model::{Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
-use crate::oauth::{Client, Endpoint, Metadata};
+use crate::oauth::{Endpoint, Metadata, OAuthClient};
 use crate::paths::Paths;
 use crate::secret::Secret;
 use crate::session::{NewLogin, SessionError, SessionService};
@@ -47,7 +47,12 @@ pub trait LoginUser {
     fn choose_grant(&mut self, profile: &Profile, metadata: &Metadata) -> Grant;
 
     /// Signs in, and returns the tokens.
-    async fn sign_in(&mut self, profile: &Profile, metadata: &Metadata, client: &Client) -> Result<NewLogin, Error>;
+    async fn sign_in(
+        &mut self,
+        profile: &Profile,
+        metadata: &Metadata,
+        client: &OAuthClient,
+    ) -> Result<NewLogin, Error>;
 
     /// Asks for the client secret.
     async fn ask_client_secret(&self, profile: &Profile) -> Option<Secret>;

@@ -1,16 +1,16 @@
-//! Tokens for the client itself, without a user (RFC 6749, section 4.4).
+//! The client credentials grant (RFC 6749, section 4.4).
 
 use super::error::IssuerError;
 use super::form::Form;
-use super::token_endpoint::{TokenEndpoint, add_asked};
+use super::token_endpoint::{TokenEndpoint, add_target};
 use crate::model::{TokenSet, TokenTarget};
 
-/// Gets tokens for `asked` with the client's own credentials.
+/// Requests tokens for the client itself, without a user.
 ///
 /// # Errors
 /// [`IssuerError`].
-pub async fn request(endpoint: &TokenEndpoint<'_>, asked: &TokenTarget) -> Result<TokenSet, IssuerError> {
-    let mut form = Form::grant("client_credentials");
-    add_asked(&mut form, asked);
-    endpoint.tokens(form).await
+pub async fn request(endpoint: &TokenEndpoint<'_>, target: &TokenTarget) -> Result<TokenSet, IssuerError> {
+    let mut form = Form::for_grant("client_credentials");
+    add_target(&mut form, target);
+    endpoint.request_tokens(form).await
 }

@@ -1,4 +1,4 @@
-//! What can go wrong between authctl and an authorization server.
+//! Errors of requests to an authorization server.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,43 +9,25 @@ use crate::ui::sanitize_for_terminal;
 /// How far a request came before it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The name could not be resolved: the server's, or the proxy's where there is one that is asked for by name.
+    /// The name of the server, or of the proxy, could not be resolved.
     Dns,
-    /// No connection, to the server or to the proxy in front of it.
+    /// There was no connection to the server, or to the proxy.
     Connect,
-    /// A connection to the proxy, which made none to the server.
+    /// The proxy was connected and made no connection to the server.
     Proxy,
-    /// A connection, but no trusted TLS session over it.
+    /// The TLS handshake failed, or the server's certificate is not trusted.
     Tls,
-    /// The request was being sent or its answer was awaited.
+    /// The connection stood, and no complete response came.
     Exchange,
-    /// The answer broke off.
-    Read,
 }
 
-impl Phase {
-    fn what(self, proxy: Option<&str>) -> String {
-        let plain = match (self, proxy) {
-            (Self::Dns, Some(proxy)) => return format!("the name of the proxy {proxy} could not be resolved"),
-            (Self::Connect, Some(proxy)) => return format!("no connection to or through the proxy {proxy}"),
-            (Self::Proxy, Some(proxy)) => return format!("the proxy {proxy} gives no connection to it"),
-            (Self::Dns, None) => "its name could not be resolved",
-            (Self::Connect | Self::Proxy, None) => "no connection",
-            (Self::Tls, _) => "no trusted TLS connection",
-            (Self::Exchange, _) => "no answer",
-            (Self::Read, _) => "the answer broke off",
-        };
-        proxy.map_or_else(|| plain.to_owned(), |proxy| format!("{plain}, by way of the proxy {proxy}"))
-    }
-}
-
-/// Whether the server may have seen a request that failed.
+/// Whether the server may have received a request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reached {
+pub enum Delivery {
     /// Not one byte of the request was sent: it may be sent again.
-    No,
+    NotSent,
     /// Some or all of it may have arrived and been acted on. A refresh token in it may be spent.
-    Maybe,
+    MaybeSent,
 }
 
 /// An error response (RFC 6749, sections 4.1.2.1 and 5.2; RFC 8628, section 3.5).
@@ -60,14 +42,13 @@ pub struct OAuthError {
 }
 
 impl OAuthError {
-    /// Makes both texts fit to be shown.
+    /// Sanitizes both texts for the terminal.
     pub(super) fn new(code: &str, description: Option<&str>, status: Option<u16>) -> Self {
         let description = description.map(|d| sanitize_for_terminal(d.trim(), 300)).filter(|d| !d.is_empty());
         Self { code: sanitize_for_terminal(code.trim(), 100), description, status }
     }
 
-    /// Whether the grant itself is gone for good: `invalid_grant`, said with a status that goes with it. Nothing else
-    /// ends a session.
+    /// Whether the grant is gone for good: `invalid_grant` with status 400, 401 or 403. Nothing else ends a session.
     #[must_use]
     pub fn ends_session(&self) -> bool {
         self.code == "invalid_grant" && matches!(self.status, Some(400 | 401 | 403))
@@ -83,44 +64,41 @@ impl std::fmt::Display for OAuthError {
     }
 }
 
-/// Why a conversation with an authorization server failed. Holds no secret and no body.
+/// Why a request to an authorization server failed. Holds no secret and no part of a body.
 #[derive(Debug, thiserror::Error)]
 pub enum IssuerError {
-    /// An address that nothing is sent to.
+    /// A URL that is neither https nor http on loopback.
     #[error("{0}")]
     Insecure(#[from] InsecureUrl),
-    /// The metadata, or the redirect (RFC 9207), is another issuer's.
+    /// The metadata, or the authorization response (RFC 9207), is another issuer's.
     #[error("expected issuer `{expected}`, found `{found}`")]
-    Mismatch {
-        /// The issuer asked.
+    IssuerMismatch {
+        /// The configured issuer.
         expected: String,
-        /// The issuer that answered.
+        /// The issuer in the response.
         found: String,
     },
     /// The issuer's metadata has no such endpoint or grant.
     #[error("the issuer does not offer {what}")]
     Unsupported {
-        /// What is missing, in the metadata's words.
+        /// The missing member of the metadata.
         what: &'static str,
     },
-    /// No complete answer.
-    #[error("{host} cannot be reached: {}{}", .phase.what(.proxy.as_deref()), parenthesised(.detail))]
+    /// No complete response.
+    #[error("{message}")]
     Unreachable {
-        /// The host and, where it is not the scheme's own, the port.
-        host: String,
-        /// The proxy that the request went to, or was to go to; its host and port alone. `None` too where it was the
-        /// server's own name that could not be resolved.
+        /// What failed, with the host and the proxy.
+        message: String,
+        /// The host and port of the proxy on the way. `None` too where the server's own name could not be resolved.
         proxy: Option<String>,
-        /// How far it came.
+        /// How far the request came.
         phase: Phase,
-        /// Whether the server may have seen the request.
-        reached: Reached,
-        /// The cause, most often in the library's words; at most 200 characters.
-        detail: String,
+        /// Whether the server may have received it.
+        delivery: Delivery,
     },
-    /// The server answered that it cannot answer now: 429 or 5xx.
-    #[error("{host} is busy or out of order (status {status})")]
-    Busy {
+    /// The server cannot respond now: 429 or 5xx.
+    #[error("{host} returned HTTP {status}")]
+    Unavailable {
         /// The host.
         host: String,
         /// 429 or 500 to 599.
@@ -128,66 +106,66 @@ pub enum IssuerError {
         /// The `Retry-After` header, at most an hour.
         retry_after: Option<Duration>,
     },
-    /// The server, or the user at it, said no.
+    /// An OAuth error response: the server, or the user there, refused.
     #[error("the issuer refused: {0}")]
     Refused(OAuthError),
     /// Tokens of a type that authctl cannot use (RFC 6749, section 7.1). The issuer has acted on the request.
-    #[error("the issuer gave a token of the type `{found}`, and authctl can only use bearer tokens")]
+    #[error("the issuer returned a token of type `{found}`; only bearer tokens are supported")]
     TokenType {
         /// The `token_type`, at most 40 printable characters.
         found: String,
     },
-    /// An answer that is none of what the protocol has.
-    #[error("{from} sent {what}")]
-    Malformed {
-        /// Who sent it: a host, `the browser`, or `the pasted address`.
+    /// A response that does not follow the protocol.
+    #[error("{from} returned {what}")]
+    InvalidResponse {
+        /// The host, `the browser`, or `the pasted address`.
         from: String,
-        /// What it was, without any of its text.
+        /// A description that quotes none of its text.
         what: String,
-        /// Whether that is what comes where nothing of the kind is served: 404, 405, or a redirect elsewhere.
-        misplaced: bool,
+        /// Whether the URL is probably wrong: status 404 or 405, or a redirect.
+        wrong_address: bool,
     },
-    /// An answer of a login API without a JWT where one is looked for.
-    #[error("{from} answered without a JWT in `{names}`")]
+    /// A response of a login API without a JWT where one is looked for.
+    #[error("{from} returned no JWT in `{names}`")]
     NoJwt {
         /// The host.
         from: String,
         /// The members that were looked for.
         names: String,
     },
-    /// Nobody finished signing in.
-    #[error("nobody signed in within {}", minutes(.limit))]
-    TimedOut {
-        /// How long was waited.
+    /// The user did not finish the login in time.
+    #[error("login timed out after {}", minutes(.limit))]
+    LoginTimedOut {
+        /// How long the login was waited for.
         limit: Duration,
     },
-    /// The file of further certificate authorities cannot be used.
-    #[error("`{path}` holds no usable certificate authorities: {detail}")]
-    CaCert {
+    /// The file of additional certificate authorities cannot be used.
+    #[error("cannot read CA certificates from `{path}`: {detail}")]
+    CaCertificates {
         /// The file.
         path: PathBuf,
         /// Why.
         detail: String,
     },
-    /// The proxy that the environment names is not understood, and nothing goes around it. Its address may hold a password.
-    #[error("the proxy in {variable} cannot be used: its address is not understood")]
-    Proxy {
-        /// `HTTPS_PROXY`, `ALL_PROXY`, or one of them in small letters.
+    /// The environment names a proxy whose address is invalid. The address may hold a password.
+    #[error("invalid proxy address in {variable}")]
+    InvalidProxy {
+        /// `HTTPS_PROXY` or `ALL_PROXY`, or one of them in lower case.
         variable: &'static str,
     },
     /// The client's private key cannot be used.
     #[error("{}: {detail}", unusable_key(path))]
     ClientKey {
-        /// The file; empty where none is named.
+        /// The file; empty if none is configured.
         path: PathBuf,
         /// Why.
         detail: String,
     },
-    /// This machine refused what the request needs: a port on loopback, or random bytes.
-    #[error("this machine gave no {what}: {detail}")]
+    /// This machine could not provide what the request needs, such as a port or random bytes.
+    #[error("cannot {action}: {detail}")]
     Local {
-        /// What is missing.
-        what: &'static str,
+        /// What failed, as a verb phrase.
+        action: &'static str,
         /// Why.
         detail: String,
     },
@@ -199,55 +177,56 @@ impl IssuerError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Insecure(_) | Self::Unsupported { .. } | Self::Refused(_) => ErrorCode::IssuerRefused,
-            Self::Mismatch { .. } => ErrorCode::IssuerMismatch,
+            Self::IssuerMismatch { .. } => ErrorCode::IssuerMismatch,
             Self::TokenType { .. } => ErrorCode::TokenType,
-            Self::Unreachable { .. } | Self::Busy { .. } | Self::Malformed { .. } | Self::NoJwt { .. } => {
+            Self::Unreachable { .. } | Self::Unavailable { .. } | Self::InvalidResponse { .. } | Self::NoJwt { .. } => {
                 ErrorCode::IssuerUnreachable
             }
-            Self::TimedOut { .. } => ErrorCode::LoginRequired,
-            Self::CaCert { .. } | Self::Proxy { .. } | Self::ClientKey { .. } => ErrorCode::Configuration,
+            Self::LoginTimedOut { .. } => ErrorCode::LoginRequired,
+            Self::CaCertificates { .. } | Self::InvalidProxy { .. } | Self::ClientKey { .. } => {
+                ErrorCode::Configuration
+            }
             Self::Local { .. } => ErrorCode::Unexpected,
         }
     }
 
-    /// The error for `tokens` that authctl cannot use; `None` where it can.
+    /// Returns the error for `tokens` that are not bearer tokens.
     #[must_use]
-    pub fn of_type(tokens: &TokenSet) -> Option<Self> {
+    pub fn for_token_type(tokens: &TokenSet) -> Option<Self> {
         (!tokens.is_bearer()).then(|| Self::TokenType { found: sanitize_for_terminal(&tokens.token_type, 40) })
     }
 
-    /// How long the server wants to be left alone, where it said so (RFC 9110, section 10.2.3).
+    /// Returns how long the server asks to wait before the next request (RFC 9110, section 10.2.3).
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Busy { retry_after, .. } => *retry_after,
+            Self::Unavailable { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
 
-    /// Whether it is certain that the request never left this machine, so that sending it again cannot spend anything
-    /// twice.
+    /// Whether the request certainly never left this machine, so that sending it again cannot use up a token twice.
     #[must_use]
-    pub fn never_sent(&self) -> bool {
+    pub fn is_unsent(&self) -> bool {
         match self {
             Self::Insecure(_)
             | Self::Unsupported { .. }
-            | Self::CaCert { .. }
-            | Self::Proxy { .. }
+            | Self::CaCertificates { .. }
+            | Self::InvalidProxy { .. }
             | Self::ClientKey { .. }
             | Self::Local { .. } => true,
-            Self::Unreachable { reached, .. } => *reached == Reached::No,
-            Self::Mismatch { .. }
-            | Self::Busy { .. }
+            Self::Unreachable { delivery, .. } => *delivery == Delivery::NotSent,
+            Self::IssuerMismatch { .. }
+            | Self::Unavailable { .. }
             | Self::Refused(_)
             | Self::TokenType { .. }
-            | Self::Malformed { .. }
+            | Self::InvalidResponse { .. }
             | Self::NoJwt { .. }
-            | Self::TimedOut { .. } => false,
+            | Self::LoginTimedOut { .. } => false,
         }
     }
 
-    /// Whether the issuer itself said that the grant is gone ([`OAuthError::ends_session`]).
+    /// Whether the issuer refused the grant for good ([`OAuthError::ends_session`]).
     #[must_use]
     pub fn ends_session(&self) -> bool {
         matches!(self, Self::Refused(error) if error.ends_session())
@@ -256,13 +235,9 @@ impl IssuerError {
 
 fn unusable_key(path: &Path) -> String {
     match path.to_str() {
-        Some("") => "the client is to sign for itself (private_key_jwt)".to_owned(),
-        _ => format!("the client's key `{}` cannot be used", path.display()),
+        Some("") => "private_key_jwt needs a client key".to_owned(),
+        _ => format!("cannot use the client key `{}`", path.display()),
     }
-}
-
-fn parenthesised(detail: &str) -> String {
-    if detail.is_empty() { String::new() } else { format!(" ({detail})") }
 }
 
 fn minutes(limit: &Duration) -> String {
@@ -277,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_invalid_grant_with_a_fitting_status_ends_a_session() {
+    fn only_invalid_grant_with_status_400_401_or_403_ends_a_session() {
         for (code, status, ends) in [
             ("invalid_grant", Some(400), true),
             ("invalid_grant", Some(401), true),
@@ -293,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_issuer_says_cannot_move_the_cursor() {
+    fn error_response_is_sanitized_for_the_terminal() {
         let error = OAuthError::new("a\u{1b}[2J", Some(&format!("\r\n\u{202e}x{}", "y".repeat(400))), Some(400));
         assert_eq!(error.code, "a\u{fffd}[2J");
         let description = error.description.expect("some");

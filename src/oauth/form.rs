@@ -1,4 +1,4 @@
-//! A request's form, which holds secrets and is wiped once it is sent.
+//! Form-encoded request bodies, which hold secrets and are zeroized after sending.
 
 use hyper::body::Bytes;
 use url::form_urlencoded;
@@ -12,7 +12,7 @@ pub(super) struct Form {
     secrets: Vec<Secret>,
 }
 
-/// Lets a body be shared with the HTTP client without a copy, and be wiped when the last holder drops it.
+/// Shares a body with the HTTP client without a copy, and zeroizes it when the last owner drops it.
 struct Shared(SecretBytes);
 
 impl AsRef<[u8]> for Shared {
@@ -22,8 +22,8 @@ impl AsRef<[u8]> for Shared {
 }
 
 impl Form {
-    /// A form of one grant.
-    pub(super) fn grant(grant_type: &str) -> Self {
+    /// Returns a form with this `grant_type`.
+    pub(super) fn for_grant(grant_type: &str) -> Self {
         let mut form = Self::default();
         form.add("grant_type", grant_type);
         form
@@ -44,34 +44,35 @@ impl Form {
         }
     }
 
-    /// Adds a secret, and remembers it for [`echoes`].
+    /// Adds a secret, and tracks it for [`repeats_secret`].
     pub(super) fn add_secret(&mut self, name: &str, secret: &Secret) {
         self.add(name, secret.expose());
-        self.remember(secret);
+        self.track_secret(secret);
     }
 
-    /// Takes a secret that is sent beside the form, for [`echoes`].
-    pub(super) fn remember(&mut self, secret: &Secret) {
+    /// Tracks a secret that is sent outside the form, for [`repeats_secret`].
+    pub(super) fn track_secret(&mut self, secret: &Secret) {
         self.secrets.push(secret.clone());
     }
 
-    /// Hands out the secrets, so that they outlive the body.
+    /// Returns the body and the tracked secrets.
     pub(super) fn into_parts(self) -> (Bytes, Vec<Secret>) {
         (shared(self.body), self.secrets)
     }
 }
 
-/// A body that the HTTP client shares, and that is wiped when the last holder drops it.
+/// Returns a body for the HTTP client that is zeroized when its last owner drops it.
 pub(super) fn shared(body: SecretBytes) -> Bytes {
     Bytes::from_owner(Shared(body))
 }
 
-/// Whether `text` repeats one of the secrets that were sent. Shorter ones than four characters would hide too much.
-pub(super) fn echoes(secrets: &[Secret], text: &str) -> bool {
+/// Whether `text` contains one of the secrets that were sent. Secrets of less than four characters do not count: they would
+/// hide too much.
+pub(super) fn repeats_secret(secrets: &[Secret], text: &str) -> bool {
     secrets.iter().any(|secret| secret.expose().len() >= 4 && text.contains(secret.expose()))
 }
 
-/// Appends `text`, form-urlencoded, leaving no second copy behind.
+/// Appends `text` in form encoding without a second copy of it in memory.
 pub(super) fn encode(into: &mut SecretBytes, text: &str) {
     for piece in form_urlencoded::byte_serialize(text.as_bytes()) {
         into.extend(piece.as_bytes());
@@ -83,8 +84,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_encoded_and_kept_apart() {
-        let mut form = Form::grant("password");
+    fn values_are_form_encoded() {
+        let mut form = Form::for_grant("password");
         form.add_secret("password", &Secret::new("p&q=r s+ü%".into()));
         form.add_if("scope", None);
         let (body, _) = form.into_parts();

@@ -1,4 +1,4 @@
-//! Fetches the keys that an issuer signs with (RFC 7517, section 5).
+//! Fetches the issuer's signing keys (RFC 7517, section 5).
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -7,44 +7,44 @@ use url::Url;
 use super::error::IssuerError;
 use super::http::Http;
 
-/// No key set is larger.
-const LIMIT: usize = 256 * 1024;
+/// The maximum size of a JWK Set in bytes.
+const MAX_SIZE: usize = 256 * 1024;
 
 #[derive(Deserialize)]
 struct KeySet {
-    #[allow(dead_code, reason = "only its shape is checked here; the keys are judged one by one where they are used")]
+    #[allow(dead_code, reason = "only its shape is checked here; each key is checked where it is used")]
     keys: Vec<IgnoredAny>,
 }
 
 /// Fetches the JWK Set at `jwks_uri` as text: a JSON object with a `keys` array, at most 256 KiB.
 ///
 /// # Errors
-/// [`IssuerError`]; [`IssuerError::Malformed`] where it is anything else.
+/// [`IssuerError`]; [`IssuerError::InvalidResponse`] where it is anything else.
 pub async fn fetch(http: &Http, jwks_uri: &Url) -> Result<String, IssuerError> {
-    let reply = http.get(jwks_uri, "application/jwk-set+json, application/json", None).await?;
-    if let Some(busy) = reply.busy() {
-        return Err(busy);
+    let response = http.get(jwks_uri, "application/jwk-set+json, application/json", None).await?;
+    if let Some(error) = response.unavailable() {
+        return Err(error);
     }
-    let found = reply.text();
-    if reply.is_success()
-        && found.len() <= LIMIT
-        && reply.object::<KeySet>().is_some()
-        && let Ok(text) = std::str::from_utf8(found)
+    let body = response.text();
+    if response.is_success()
+        && body.len() <= MAX_SIZE
+        && response.object::<KeySet>().is_some()
+        && let Ok(text) = std::str::from_utf8(body)
     {
         return Ok(text.to_owned());
     }
-    Err(reply.malformed("JWK Set of at most 256 KiB"))
+    Err(response.unexpected("a JWK Set of at most 256 KiB"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Canned, http, json};
+    use super::super::testing::{TestServer, http, json};
     use super::*;
 
     #[tokio::test]
-    async fn only_a_key_set_of_sane_size_is_taken() {
-        let fits = format!(r#"{{"keys":[{{"kty":"{}"}}]}}"#, "x".repeat(LIMIT - 21));
-        assert_eq!(fits.len(), LIMIT);
+    async fn only_a_jwk_set_of_at_most_256_kib_is_accepted() {
+        let fits = format!(r#"{{"keys":[{{"kty":"{}"}}]}}"#, "x".repeat(MAX_SIZE - 21));
+        assert_eq!(fits.len(), MAX_SIZE);
         for (body, taken) in [
             (r#"{"keys":[]}"#.to_owned(), true),
             (r#"{"keys":[1,{"kty":"x"}],"more":{}}"#.to_owned(), true),
@@ -57,7 +57,7 @@ mod tests {
             ("<html>".to_owned(), false),
             (String::new(), false),
         ] {
-            let server = Canned::serving(vec![json(200, &body)]).await;
+            let server = TestServer::start(vec![json(200, &body)]).await;
             let found = fetch(&http(), &server.url).await;
             let start: String = body.chars().take(40).collect();
             assert_eq!(found.is_ok(), taken, "{start}");

@@ -1,42 +1,50 @@
-//! Talks to authorization servers as an OAuth 2.0 and OpenID Connect client: discovery, one file a grant, revocation,
-//! keys and status lists.
+//! Client of authorization servers (OAuth 2.0, OpenID Connect): discovery, one file a grant, revocation, keys and status
+//! lists.
 //!
-//! Every address passes [`crate::model::secure_url`] before anything is sent to it, no redirect is followed, and
-//! replies go straight into [`crate::secret::Secret`]. What fails is an [`IssuerError`], which tells a request that was
-//! never sent from one that may have arrived.
+//! Every URL passes [`crate::model::secure_url`] before anything is sent to it, no redirect is followed, and responses are read
+//! into [`crate::secret::Secret`]. Failures are an [`IssuerError`], which tells apart a request that was not sent from one that
+//! may have arrived ([`Delivery`]).
 
-mod client;
+pub mod authorization_code;
+mod authorization_response;
+mod ca_certificates;
 mod client_assertion;
+mod client_auth;
 pub mod client_credentials;
-pub mod code;
-mod connect;
-pub mod device;
+mod client_key;
+pub mod device_code;
+mod discovery;
 mod error;
 mod form;
-mod handed_in;
 mod http;
-pub mod json_api;
+mod http_response;
 pub mod jwks;
+mod lenient_json;
+pub mod login_api;
 mod loopback;
+mod loopback_page;
 mod metadata;
 pub mod password;
 mod proxy;
 mod random;
-pub mod refresh;
-mod reply;
-pub mod revoke;
+pub mod refresh_token;
+mod resolver;
+pub mod revocation;
 pub mod status_list;
+mod supplied_tokens;
 mod token_endpoint;
-mod unreachable;
+mod token_response;
+mod transport_error;
 pub mod userinfo;
 
 #[cfg(test)]
 mod testing;
 
-pub use client::Client;
-pub use client_assertion::Signer;
-pub use error::{IssuerError, Phase, Reached};
-pub use handed_in::token_response;
+pub use client_assertion::AssertionSigner;
+pub use client_auth::OAuthClient;
+pub use discovery::{discover, fetch_missing_endpoints};
+pub use error::{Delivery, IssuerError, Phase};
 pub use http::Http;
-pub use metadata::{Endpoint, Metadata, complete, discover};
+pub use metadata::{Endpoint, Metadata};
+pub use supplied_tokens::parse_supplied_tokens;
 pub use token_endpoint::TokenEndpoint;

@@ -1,23 +1,23 @@
-//! Tokens for a user's password, with a one-time code where the issuer asks for one (RFC 6749, section 4.3).
+//! The password grant (RFC 6749, section 4.3), with a one-time code if the issuer asks for one.
 
 use super::error::IssuerError;
 use super::form::Form;
-use super::reply::Answer;
-use super::token_endpoint::{TokenEndpoint, add_asked};
+use super::token_endpoint::{TokenEndpoint, add_target};
+use super::token_response::TokenEndpointResponse;
 use crate::model::{TokenSet, TokenTarget};
 use crate::secret::Secret;
 
-/// The grant that redeems a one-time code. No RFC has one; this is what issuers that ask for the code in this way take.
+/// The grant type for a one-time code. No RFC defines one; issuers that answer `mfa_required` accept this one.
 const ONE_TIME_CODE: &str = "http://auth0.com/oauth/grant-type/mfa-otp";
 
-/// What a right password brings.
+/// The response to a correct password.
 #[derive(Debug)]
-pub enum PasswordReply {
+pub enum PasswordResponse {
     /// Tokens.
     Tokens(TokenSet),
-    /// The issuer wants a one-time code as well, to be sent with [`one_time_code`].
-    OneTimeCode {
-        /// Stands for the password from here on.
+    /// The issuer also needs a one-time code, see [`one_time_code`].
+    OneTimeCodeRequired {
+        /// Identifies the grant in the second request.
         mfa_token: Secret,
     },
 }
@@ -30,22 +30,24 @@ pub async fn request(
     endpoint: &TokenEndpoint<'_>,
     user: &str,
     password: &Secret,
-    asked: &TokenTarget,
-) -> Result<PasswordReply, IssuerError> {
-    let mut form = Form::grant("password");
+    target: &TokenTarget,
+) -> Result<PasswordResponse, IssuerError> {
+    let mut form = Form::for_grant("password");
     form.add("username", user);
     form.add_secret("password", password);
-    add_asked(&mut form, asked);
-    match endpoint.answer(form).await? {
-        Answer::Tokens(tokens) => Ok(PasswordReply::Tokens(tokens)),
-        Answer::Refused(refusal) => match refusal.mfa_token {
-            Some(mfa_token) if refusal.error.code == "mfa_required" => Ok(PasswordReply::OneTimeCode { mfa_token }),
-            _ => Err(IssuerError::Refused(refusal.error)),
+    add_target(&mut form, target);
+    match endpoint.request(form).await? {
+        TokenEndpointResponse::Tokens(tokens) => Ok(PasswordResponse::Tokens(tokens)),
+        TokenEndpointResponse::Error(response) => match response.mfa_token {
+            Some(mfa_token) if response.error.code == "mfa_required" => {
+                Ok(PasswordResponse::OneTimeCodeRequired { mfa_token })
+            }
+            _ => Err(IssuerError::Refused(response.error)),
         },
     }
 }
 
-/// Sends the one-time code that [`PasswordReply::OneTimeCode`] asked for.
+/// Sends the one-time code for [`PasswordResponse::OneTimeCodeRequired`].
 ///
 /// # Errors
 /// [`IssuerError`]; a wrong or used code is [`IssuerError::Refused`].
@@ -54,8 +56,8 @@ pub async fn one_time_code(
     mfa_token: &Secret,
     code: &Secret,
 ) -> Result<TokenSet, IssuerError> {
-    let mut form = Form::grant(ONE_TIME_CODE);
+    let mut form = Form::for_grant(ONE_TIME_CODE);
     form.add_secret("mfa_token", mfa_token);
     form.add_secret("otp", code);
-    endpoint.tokens(form).await
+    endpoint.request_tokens(form).await
 }

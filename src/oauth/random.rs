@@ -1,4 +1,4 @@
-//! Random text that nobody guesses: states, nonces, verifiers and names of assertions.
+//! Unpredictable strings: states, nonces, PKCE verifiers and `jti` of assertions.
 
 use aws_lc_rs::rand;
 use base64::Engine as _;
@@ -6,11 +6,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::error::IssuerError;
 
-/// 32 random bytes as 43 characters of base64url, the length that RFC 7636, section 4.1 recommends for a verifier.
+/// Returns 32 random bytes as 43 characters of base64url, the length that RFC 7636, section 4.1 recommends for a verifier.
 pub(super) fn random() -> Result<String, IssuerError> {
     let mut bytes = [0u8; 32];
     rand::fill(&mut bytes)
-        .map_err(|_| IssuerError::Local { what: "random bytes", detail: "its generator failed".into() })?;
+        .map_err(|_| IssuerError::Local { action: "generate random bytes", detail: "the generator failed".into() })?;
     let text = URL_SAFE_NO_PAD.encode(bytes);
     zeroize::Zeroize::zeroize(&mut bytes);
     Ok(text)

@@ -1,28 +1,28 @@
-//! Fetches the list in which an issuer says which of its tokens it has revoked (IETF, "Token Status List").
+//! Fetches status lists, in which issuers publish revoked tokens (IETF, "Token Status List").
 
 use url::Url;
 
 use super::error::IssuerError;
 use super::http::Http;
 
-/// Fetches the status list token at `uri` as text: the three parts of a signed JWT, which nobody has believed yet, at
-/// most 1 MiB (Token Status List, sections 8.1 and 8.2).
+/// Fetches the status list token at `uri`: a signed JWT that is not verified here, at most
+/// 1 MiB (Token Status List, sections 8.1 and 8.2).
 ///
 /// # Errors
-/// [`IssuerError`]; [`IssuerError::Malformed`] where it is anything else.
+/// [`IssuerError`]; [`IssuerError::InvalidResponse`] where it is anything else.
 pub async fn fetch(http: &Http, uri: &Url) -> Result<String, IssuerError> {
-    let reply = http.get(uri, "application/statuslist+jwt", None).await?;
-    if let Some(busy) = reply.busy() {
-        return Err(busy);
+    let response = http.get(uri, "application/statuslist+jwt", None).await?;
+    if let Some(error) = response.unavailable() {
+        return Err(error);
     }
-    let found = reply.text().trim_ascii();
-    if reply.is_success()
+    let found = response.text().trim_ascii();
+    if response.is_success()
         && is_signed_jwt(found)
         && let Ok(text) = std::str::from_utf8(found)
     {
         return Ok(text.to_owned());
     }
-    Err(reply.malformed("status list in a JWT"))
+    Err(response.unexpected("a status list in a JWT"))
 }
 
 /// Whether it looks like a compact JWS (RFC 7515, section 7.1): three parts of base64url, none of them empty.
@@ -34,8 +34,8 @@ fn is_signed_jwt(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::http::BODY_LIMIT;
-    use super::super::testing::{Canned, answer, http, nobody};
+    use super::super::http_response::MAX_BODY_SIZE;
+    use super::super::testing::{TestServer, answer, http, unused_address};
     use super::*;
 
     fn list(status: u16, body: &str) -> String {
@@ -43,7 +43,7 @@ mod tests {
     }
 
     async fn got(answer: String) -> Result<String, IssuerError> {
-        let server = Canned::serving(vec![answer]).await;
+        let server = TestServer::start(vec![answer]).await;
         let found = fetch(&http(), &server.url).await;
         let asked = server.requests();
         assert_eq!(asked.len(), 1);
@@ -52,9 +52,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_shape_of_a_jwt_of_sane_size_is_taken() {
-        let fits = format!("a.{}.c", "b".repeat(BODY_LIMIT - 4));
-        assert_eq!(fits.len(), BODY_LIMIT);
+    async fn only_a_signed_jwt_of_at_most_1_mib_is_accepted() {
+        let fits = format!("a.{}.c", "b".repeat(MAX_BODY_SIZE - 4));
+        assert_eq!(fits.len(), MAX_BODY_SIZE);
         for (body, taken) in [
             ("eyJ.e30.c-_2", true),
             ("a.b.c\n", true),
@@ -77,18 +77,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn another_answer_is_told_as_what_it_is() {
-        assert!(matches!(got(list(404, "a.b.c")).await, Err(IssuerError::Malformed { .. })));
-        assert!(matches!(got(list(503, "a.b.c")).await, Err(IssuerError::Busy { status: 503, .. })));
-        let error = fetch(&http(), &nobody().await).await.expect_err("refused");
+    async fn other_responses_are_reported_as_what_they_are() {
+        assert!(matches!(got(list(404, "a.b.c")).await, Err(IssuerError::InvalidResponse { .. })));
+        assert!(matches!(got(list(503, "a.b.c")).await, Err(IssuerError::Unavailable { status: 503, .. })));
+        let error = fetch(&http(), &unused_address().await).await.expect_err("refused");
         assert!(matches!(error, IssuerError::Unreachable { .. }), "{error:?}");
     }
 
     #[tokio::test]
-    async fn it_goes_nowhere_else_and_never_in_the_clear() {
-        let other = Canned::serving(vec![list(200, "a.b.c")]).await;
+    async fn redirects_and_plain_http_are_rejected() {
+        let other = TestServer::start(vec![list(200, "a.b.c")]).await;
         let redirect = answer(302, &format!("location: {}\r\n", other.url), "a.b.c");
-        assert!(matches!(got(redirect).await, Err(IssuerError::Malformed { .. })));
+        assert!(matches!(got(redirect).await, Err(IssuerError::InvalidResponse { .. })));
         assert_eq!(other.requests().len(), 0);
         let plain = Url::parse("http://issuer.example/statuslists/1").expect("valid");
         assert!(matches!(fetch(&http(), &plain).await, Err(IssuerError::Insecure(_))));

@@ -1,4 +1,4 @@
-//! Parts for the tests of this room: a server of canned answers and a clock that waits for nobody.
+//! Test support: a server of fixed responses and a clock that does not wait.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -7,22 +7,22 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
-use super::{Client, Http};
+use super::{Http, OAuthClient};
 use crate::clock::{Clock, Sleep, SystemClock, UnixTime};
 
-/// Answers one canned text a connection, in order, and remembers what it was asked. Past the last it hangs up.
-pub(super) struct Canned {
+/// Sends one fixed response a connection, in order, and records the requests. After the last it closes connections.
+pub(super) struct TestServer {
     pub(super) url: Url,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
-impl Canned {
-    /// Serves `answers`; an empty one means hanging up without a word.
-    pub(super) async fn serving(answers: Vec<String>) -> Self {
+impl TestServer {
+    /// Serves `answers`; an empty one closes the connection.
+    pub(super) async fn start(answers: Vec<String>) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").await.expect("a port"), answers)
     }
 
-    /// The same on a listener that is there already.
+    /// Serves `answers` on an existing listener.
     pub(super) fn on(listener: TcpListener, answers: Vec<String>) -> Self {
         let url = Url::parse(&format!("http://{}/token", listener.local_addr().expect("bound"))).expect("valid");
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -38,7 +38,7 @@ impl Canned {
         Self { url, requests }
     }
 
-    /// Everything asked so far, head and body.
+    /// The requests so far, head and body.
     pub(super) fn requests(&self) -> Vec<String> {
         self.requests.lock().expect("unpoisoned").clone()
     }
@@ -71,18 +71,18 @@ async fn read_request(stream: &mut TcpStream) -> String {
     }
 }
 
-/// An answer of JSON.
+/// A response with JSON.
 pub(super) fn json(status: u16, body: &str) -> String {
     answer(status, "content-type: application/json\r\n", body)
 }
 
-/// An answer with these header lines.
+/// A response with these header lines.
 pub(super) fn answer(status: u16, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
-/// An address of this machine where nobody listens.
-pub(super) async fn nobody() -> Url {
+/// Returns an address of this machine that refuses connections.
+pub(super) async fn unused_address() -> Url {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     Url::parse(&format!("http://{}/token", listener.local_addr().expect("bound"))).expect("valid")
 }
@@ -91,17 +91,17 @@ pub(super) fn http() -> Http {
     Http::new(None).expect("needs no file")
 }
 
-pub(super) fn cli() -> Client {
-    Client::public("cli")
+pub(super) fn cli() -> OAuthClient {
+    OAuthClient::public("cli")
 }
 
-/// A clock on which a wait is over at once, and has taken as long as it should.
-pub(super) struct Quick {
+/// A clock that moves forward by each wait instead of waiting.
+pub(super) struct TestClock {
     start: Instant,
     waits: Mutex<Vec<Duration>>,
 }
 
-impl Quick {
+impl TestClock {
     pub(super) fn new() -> Self {
         Self { start: SystemClock.monotonic(), waits: Mutex::new(Vec::new()) }
     }
@@ -116,7 +116,7 @@ impl Quick {
     }
 }
 
-impl Clock for Quick {
+impl Clock for TestClock {
     fn now(&self) -> UnixTime {
         UnixTime(1_700_000_000).plus(self.passed())
     }

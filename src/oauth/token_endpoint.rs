@@ -1,96 +1,98 @@
-//! The token endpoint: one form goes there, tokens or an OAuth error come back (RFC 6749, section 3.2).
+//! Requests to the token endpoint (RFC 6749, section 3.2).
 
 use url::Url;
 
-use super::client::Client;
+use super::client_auth::OAuthClient;
 use super::error::{IssuerError, OAuthError};
 use super::form::Form;
-use super::http::{Http, Reply};
+use super::http::Http;
+use super::http_response::HttpResponse;
 use super::metadata::Metadata;
-use super::reply::{Answer, read_refusal, read_tokens};
+use super::token_response::{TokenEndpointResponse, parse_error_response, parse_token_response};
 use crate::clock::Clock;
 use crate::model::{TokenSet, TokenTarget};
 use crate::secret::Secret;
 
-/// A token endpoint and the client that asks it. Each grant's function takes one.
+/// A token endpoint and the client that uses it. Each grant's function takes one.
 #[derive(Clone, Copy)]
 pub struct TokenEndpoint<'a> {
-    /// What sends.
+    /// The HTTP client.
     pub http: &'a Http,
-    /// Where to.
+    /// The URL of the endpoint.
     pub url: &'a Url,
-    /// Who asks.
-    pub client: &'a Client,
-    /// What dates the tokens, and waits between polls.
+    /// The OAuth client.
+    pub client: &'a OAuthClient,
+    /// Dates the tokens, and waits between polls.
     pub clock: &'a dyn Clock,
 }
 
 impl<'a> TokenEndpoint<'a> {
-    /// The token endpoint of `metadata`.
+    /// Returns the token endpoint of `metadata`.
     ///
     /// # Errors
-    /// [`IssuerError::Unsupported`] where there is none.
+    /// [`IssuerError::Unsupported`] if there is none.
     pub fn of(
         http: &'a Http,
         metadata: &'a Metadata,
-        client: &'a Client,
+        client: &'a OAuthClient,
         clock: &'a dyn Clock,
     ) -> Result<Self, IssuerError> {
         let url = metadata.token_endpoint.as_ref().ok_or(IssuerError::Unsupported { what: "token_endpoint" })?;
         Ok(Self { http, url, client, clock })
     }
 
-    /// Sends `form` and reads tokens or a refusal. A token's life counts from before the request was sent.
-    pub(super) async fn answer(&self, form: Form) -> Result<Answer, IssuerError> {
-        let asked_at = self.clock.now();
-        let (reply, sent) = post(self.http, self.url, self.client, form).await?;
-        read_tokens(&reply, &sent, asked_at)
+    /// Sends `form`. The lifetime of the tokens counts from before the request was sent.
+    pub(super) async fn request(&self, form: Form) -> Result<TokenEndpointResponse, IssuerError> {
+        let sent_at = self.clock.now();
+        let (response, sent) = post(self.http, self.url, self.client, form).await?;
+        parse_token_response(&response, &sent, sent_at)
     }
 
-    /// Sends `form` and reads tokens.
-    pub(super) async fn tokens(&self, form: Form) -> Result<TokenSet, IssuerError> {
-        match self.answer(form).await? {
-            Answer::Tokens(tokens) => Ok(tokens),
-            Answer::Refused(refusal) => Err(IssuerError::Refused(refusal.error)),
+    /// Sends `form` and returns tokens, or the error response as an error.
+    pub(super) async fn request_tokens(&self, form: Form) -> Result<TokenSet, IssuerError> {
+        match self.request(form).await? {
+            TokenEndpointResponse::Tokens(tokens) => Ok(tokens),
+            TokenEndpointResponse::Error(response) => Err(IssuerError::Refused(response.error)),
         }
     }
 }
 
-/// Sends `form` with the client's proof to any of the issuer's endpoints; also gives back what secrets were sent.
+/// Sends `form` with client authentication to an endpoint of the issuer. Also returns the secrets that were sent.
 pub(super) async fn post(
     http: &Http,
     url: &Url,
-    client: &Client,
+    client: &OAuthClient,
     mut form: Form,
-) -> Result<(Reply, Vec<Secret>), IssuerError> {
-    let authorization = client.identify(&mut form)?;
+) -> Result<(HttpResponse, Vec<Secret>), IssuerError> {
+    let authorization = client.authenticate(&mut form)?;
     let (body, sent) = form.into_parts();
-    Ok((http.post(url, body, authorization).await?, sent))
+    Ok((http.post_form(url, body, authorization).await?, sent))
 }
 
-/// The error of an answer that should have been `expected`.
-pub(super) fn failure(reply: &Reply, sent: &[Secret], expected: &str) -> IssuerError {
-    if let Some(busy) = reply.busy() {
-        return busy;
+/// Returns the error for a response that is not `expected`.
+pub(super) fn response_error(response: &HttpResponse, sent: &[Secret], expected: &str) -> IssuerError {
+    if let Some(error) = response.unavailable() {
+        return error;
     }
-    let refused: Option<OAuthError> = read_refusal(reply, sent).filter(|_| (200..500).contains(&reply.status));
-    refused.map_or_else(|| reply.malformed(expected), IssuerError::Refused)
+    let refused: Option<OAuthError> =
+        parse_error_response(response, sent).filter(|_| (200..500).contains(&response.status));
+    refused.map_or_else(|| response.unexpected(expected), IssuerError::Refused)
 }
 
-/// Adds the scopes, audience and resources that are asked for.
-pub(super) fn add_asked(form: &mut Form, asked: &TokenTarget) {
-    if !asked.scopes.is_empty() {
-        form.add("scope", &asked.scopes.join(" "));
+/// Adds the requested scopes, audience and resources.
+pub(super) fn add_target(form: &mut Form, target: &TokenTarget) {
+    if !target.scopes.is_empty() {
+        form.add("scope", &target.scopes.join(" "));
     }
-    form.add_if("audience", asked.audience.as_deref());
-    for resource in &asked.resources {
+    form.add_if("audience", target.audience.as_deref());
+    for resource in &target.resources {
         form.add("resource", resource);
     }
 }
 
-/// Names the resource of a login once more where its code becomes tokens: some issuers give a token for it only then
-/// (RFC 8707, section 2.2). Of several the issuer chooses.
-pub(super) fn add_own_resource(form: &mut Form, resources: &[String]) {
+/// Repeats the resource of a login when its code is redeemed: some issuers return a token for it only then (RFC 8707,
+/// section 2.2). Among several resources the issuer chooses.
+pub(super) fn add_single_resource(form: &mut Form, resources: &[String]) {
     if let [one] = resources {
         form.add("resource", one);
     }
@@ -98,9 +100,9 @@ pub(super) fn add_own_resource(form: &mut Form, resources: &[String]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::password::{self, PasswordReply};
-    use super::super::testing::{Canned, Quick, answer, cli, http, json};
-    use super::super::{client_credentials, refresh};
+    use super::super::password::{self, PasswordResponse};
+    use super::super::testing::{TestClock, TestServer, answer, cli, http, json};
+    use super::super::{client_credentials, refresh_token};
     use super::*;
     use crate::clock::UnixTime;
     use crate::model::ClientAuth;
@@ -112,17 +114,17 @@ mod tests {
     const TOKENS: &str = r#"{"access_token":"AT","token_type":"Bearer","expires_in":60}"#;
 
     #[tokio::test]
-    async fn a_refresh_sends_one_form_and_keeps_quiet_about_rotation() {
-        let server = Canned::serving(vec![json(200, TOKENS)]).await;
-        let (http, client, clock) = (http(), cli(), Quick::new());
+    async fn refresh_request_has_token_scope_audience_and_resources() {
+        let server = TestServer::start(vec![json(200, TOKENS)]).await;
+        let (http, client, clock) = (http(), cli(), TestClock::new());
         let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
         let asked = TokenTarget {
             audience: Some("https://api".into()),
             scopes: vec!["a".into(), "b".into()],
             resources: vec!["https://r1".into(), "https://r2".into()],
         };
-        let tokens = refresh::request(&endpoint, &secret("R/T"), &asked).await.expect("tokens");
-        assert!(tokens.refresh_token.is_none(), "the caller keeps the old one");
+        let tokens = refresh_token::request(&endpoint, &secret("R/T"), &asked).await.expect("tokens");
+        assert!(tokens.refresh_token.is_none(), "the caller reuses the old one");
         assert_eq!((tokens.obtained_at, tokens.expires_at), (clock.now(), Some(UnixTime(1_700_000_060))));
         assert_eq!(
             server.body(0),
@@ -139,11 +141,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_confidential_client_proves_itself_in_the_header() {
-        let server = Canned::serving(vec![json(200, TOKENS)]).await;
-        let client =
-            Client { auth: ClientAuth::ClientSecretBasic, secret: Some(secret("hunter2")), ..Client::public("svc") };
-        let (http, clock) = (http(), Quick::new());
+    async fn client_secret_basic_is_sent_in_the_header() {
+        let server = TestServer::start(vec![json(200, TOKENS)]).await;
+        let client = OAuthClient {
+            auth: ClientAuth::ClientSecretBasic,
+            secret: Some(secret("hunter2")),
+            ..OAuthClient::public("svc")
+        };
+        let (http, clock) = (http(), TestClock::new());
         let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
         client_credentials::request(&endpoint, &TokenTarget::default()).await.expect("tokens");
         assert_eq!(server.body(0), "grant_type=client_credentials");
@@ -151,26 +156,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_secret_that_an_issuer_throws_back_is_not_shown() {
-        let client =
-            Client { auth: ClientAuth::ClientSecretBasic, secret: Some(secret("hunter2")), ..Client::public("svc") };
+    async fn secret_in_an_error_response_is_not_shown() {
+        let client = OAuthClient {
+            auth: ClientAuth::ClientSecretBasic,
+            secret: Some(secret("hunter2")),
+            ..OAuthClient::public("svc")
+        };
         let body = r#"{"error":"invalid_client","error_description":"hunter2 is wrong"}"#;
-        let server = Canned::serving(vec![json(401, body)]).await;
-        let (http, clock) = (http(), Quick::new());
+        let server = TestServer::start(vec![json(401, body)]).await;
+        let (http, clock) = (http(), TestClock::new());
         let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
         let error = client_credentials::request(&endpoint, &TokenTarget::default()).await.expect_err("refused");
         assert_eq!(error.to_string(), "the issuer refused: invalid_client");
     }
 
     #[tokio::test]
-    async fn a_password_may_need_a_one_time_code() {
+    async fn password_grant_continues_with_a_one_time_code() {
         for status in [400, 401, 403] {
             let asks = json(status, r#"{"error":"mfa_required","error_description":"x","mfa_token":"MFA"}"#);
-            let server = Canned::serving(vec![asks, json(200, TOKENS)]).await;
-            let (http, client, clock) = (http(), cli(), Quick::new());
+            let server = TestServer::start(vec![asks, json(200, TOKENS)]).await;
+            let (http, client, clock) = (http(), cli(), TestClock::new());
             let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
-            let reply = password::request(&endpoint, "developer", &secret("pä ss"), &TokenTarget::default()).await;
-            let Ok(PasswordReply::OneTimeCode { mfa_token }) = reply else { panic!("{reply:?}") };
+            let response = password::request(&endpoint, "developer", &secret("pä ss"), &TokenTarget::default()).await;
+            let Ok(PasswordResponse::OneTimeCodeRequired { mfa_token }) = response else { panic!("{response:?}") };
             password::one_time_code(&endpoint, &mfa_token, &secret("123456")).await.expect("tokens");
             assert_eq!(server.body(0), "grant_type=password&username=developer&password=p%C3%A4+ss&client_id=cli");
             assert_eq!(
@@ -182,23 +190,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_password_is_a_refusal() {
+    async fn wrong_password_is_refused() {
         for body in [r#"{"error":"invalid_grant","mfa_token":"MFA"}"#, r#"{"error":"mfa_required"}"#] {
-            let server = Canned::serving(vec![json(400, body)]).await;
-            let (http, client, clock) = (http(), cli(), Quick::new());
+            let server = TestServer::start(vec![json(400, body)]).await;
+            let (http, client, clock) = (http(), cli(), TestClock::new());
             let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
-            let reply = password::request(&endpoint, "developer", &secret("wrong"), &TokenTarget::default()).await;
-            assert!(matches!(reply, Err(IssuerError::Refused(_))), "{reply:?}");
+            let response = password::request(&endpoint, "developer", &secret("wrong"), &TokenTarget::default()).await;
+            assert!(matches!(response, Err(IssuerError::Refused(_))), "{response:?}");
         }
     }
 
     #[tokio::test]
-    async fn a_page_of_a_proxy_ends_nothing() {
+    async fn html_page_does_not_end_the_session() {
         let page = answer(400, "content-type: text/html\r\n", "<p>invalid_grant</p>");
-        let server = Canned::serving(vec![page]).await;
-        let (http, client, clock) = (http(), cli(), Quick::new());
+        let server = TestServer::start(vec![page]).await;
+        let (http, client, clock) = (http(), cli(), TestClock::new());
         let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
-        let error = refresh::request(&endpoint, &secret("RT"), &TokenTarget::default()).await.expect_err("no answer");
-        assert!(!error.ends_session() && !error.never_sent(), "{error}");
+        let error =
+            refresh_token::request(&endpoint, &secret("RT"), &TokenTarget::default()).await.expect_err("no answer");
+        assert!(!error.ends_session() && !error.is_unsent(), "{error}");
     }
 }

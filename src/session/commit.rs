@@ -29,7 +29,7 @@ impl SessionService {
         session.generation = read.next();
         session.refreshing_since = None;
         // The new refresh token is stored even where the access token is of no use: the old one may be spent.
-        let unusable = IssuerError::of_type(&new);
+        let unusable = IssuerError::for_token_type(&new);
         match &unusable {
             None => {
                 session.refreshed_at = Some(new.obtained_at);

@@ -50,7 +50,7 @@ impl HttpClients {
     /// Returns the client that trusts the platform's certificate authorities and those in `ca_cert`, as they are now.
     ///
     /// # Errors
-    /// [`IssuerError::CaCert`] if the file cannot be read or holds no certificate.
+    /// [`IssuerError::CaCertificates`] if the file cannot be read or holds no certificate.
     pub(super) fn get(&self, ca_cert: Option<&Path>) -> Result<Arc<Http>, IssuerError> {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken before the files are read, so that a change during the reading is noticed the next time.
@@ -91,7 +91,7 @@ mod tests {
         let clients = HttpClients::default();
         let client = || clients.get(Some(&file)).expect("a client");
         let plain = clients.get(None).expect("a client");
-        assert!(matches!(clients.get(Some(&file)), Err(IssuerError::CaCert { .. })), "the file is missing");
+        assert!(matches!(clients.get(Some(&file)), Err(IssuerError::CaCertificates { .. })), "the file is missing");
         fs::write(&file, CERTIFICATE).expect("written");
         let first = client();
         assert!(Arc::ptr_eq(&client(), &first) && !Arc::ptr_eq(&first, &plain));
@@ -109,7 +109,7 @@ mod tests {
         assert!(!Arc::ptr_eq(&third, &second), "replaced");
         assert!(Arc::ptr_eq(&client(), &third) && Arc::ptr_eq(&clients.get(None).expect("a client"), &plain));
         fs::write(&file, "").expect("written");
-        assert!(matches!(clients.get(Some(&file)), Err(IssuerError::CaCert { .. })), "an empty file");
+        assert!(matches!(clients.get(Some(&file)), Err(IssuerError::CaCertificates { .. })), "an empty file");
         assert_eq!(clients.0.lock().expect("not poisoned").len(), 2);
     }
 }

@@ -99,7 +99,7 @@ impl SessionService {
         login: NewLogin,
     ) -> Result<VerifiedLogin, SessionError> {
         let NewLogin { grant, mut tokens, nonce, client_secret, max_auth_age, pinned } = login;
-        if let Some(unusable) = IssuerError::of_type(&tokens) {
+        if let Some(unusable) = IssuerError::for_token_type(&tokens) {
             return Err(unusable.into());
         }
         let now = self.clock.now();

@@ -6,8 +6,8 @@ use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::config;
 use crate::model::{Profile, Session};
-use crate::oauth::revoke::{self, TokenTypeHint};
-use crate::oauth::{Endpoint, IssuerError, json_api};
+use crate::oauth::revocation::{self, TokenTypeHint};
+use crate::oauth::{Endpoint, IssuerError, login_api};
 use crate::secret::Secret;
 use crate::store::RevocationList;
 use crate::verify::{mark_revoked, unverified_claims};
@@ -128,17 +128,17 @@ impl SessionService {
         let http = self.http(profile)?;
         if let Some(api) = profile.login_api(session.grant) {
             let Some(url) = &api.logout else { return Ok(false) };
-            return Ok(json_api::logout(&http, api, url, &session.tokens).await.map(|()| true)?);
+            return Ok(login_api::logout(&http, api, url, &session.tokens).await.map(|()| true)?);
         }
         let metadata = self.metadata_with(profile, &[Endpoint::Revocation]).await?;
         let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(false) };
         let client = self.client(profile, &metadata, session.client_secret.clone())?;
         if let Some(token) = &session.tokens.refresh_token {
-            revoke::request(&http, endpoint, &client, token, TokenTypeHint::RefreshToken).await?;
+            revocation::revoke(&http, endpoint, &client, token, TokenTypeHint::RefreshToken).await?;
         }
         let others = session.others.iter().map(|other| &other.tokens.access_token);
         for token in std::iter::once(&session.tokens.access_token).chain(others) {
-            match revoke::request(&http, endpoint, &client, token, TokenTypeHint::AccessToken).await {
+            match revocation::revoke(&http, endpoint, &client, token, TokenTypeHint::AccessToken).await {
                 Ok(()) => {}
                 // An issuer may support refresh tokens only (RFC 7009, section 2.2.1); access tokens expire soon.
                 Err(IssuerError::Refused(refusal))

@@ -33,7 +33,9 @@ use http_clients::HttpClients;
 
 use crate::clock::Clock;
 use crate::model::{ClientAuth, Profile, ProfileName, Session, StoreKind};
-use crate::oauth::{Client, Endpoint, Http, IssuerError, Metadata, Reached, Signer, complete, discover};
+use crate::oauth::{
+    AssertionSigner, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, discover, fetch_missing_endpoints,
+};
 use crate::secret::Secret;
 #[cfg(doc)]
 use crate::store::RevocationList;
@@ -274,11 +276,11 @@ impl SessionService {
     pub async fn metadata(&self, profile: &Profile) -> Result<Metadata, SessionError> {
         let (endpoints, api) = (&profile.server.endpoints, &profile.server.api);
         let found = if endpoints.token.is_some() || api.login.is_some() {
-            Metadata::bare(profile.issuer.clone())
+            Metadata::new(profile.issuer.clone())
         } else {
             discover(&*self.http(profile)?, &profile.issuer).await?
         };
-        Ok(found.with(endpoints))
+        Ok(found.with_endpoints(endpoints))
     }
 
     /// Returns the issuer's metadata; endpoints of `needed` that the first document lacks are taken from the second, which
@@ -290,7 +292,7 @@ impl SessionService {
         let mut metadata = self.metadata(profile).await?;
         let http = self.http(profile)?;
         tokio::select! {
-            () = complete(&http, &mut metadata, needed) => {}
+            () = fetch_missing_endpoints(&http, &mut metadata, needed) => {}
             () = self.clock.sleep(SECOND_DOCUMENT_LIMIT) => tracing::info!("no second metadata document within {SECOND_DOCUMENT_LIMIT:?}"),
         }
         Ok(metadata)
@@ -313,14 +315,14 @@ impl SessionService {
         profile: &Profile,
         metadata: &Metadata,
         secret: Option<Secret>,
-    ) -> Result<Client, SessionError> {
+    ) -> Result<OAuthClient, SessionError> {
         let signer = match profile.client_auth {
             ClientAuth::PrivateKeyJwt => {
-                Some(Signer::open(&profile.server.client_key, metadata, Arc::clone(&self.clock))?)
+                Some(AssertionSigner::load(&profile.server.client_key, metadata, Arc::clone(&self.clock))?)
             }
             ClientAuth::None | ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost => None,
         };
-        Ok(Client { id: profile.client_id.clone(), auth: profile.client_auth, secret, signer })
+        Ok(OAuthClient { id: profile.client_id.clone(), auth: profile.client_auth, secret, signer })
     }
 
     async fn lock(&self, name: &ProfileName) -> Result<ProfileLock, SessionError> {
@@ -362,17 +364,17 @@ fn session_of(profile: &Profile, stored: Option<Session>) -> Result<Session, Ses
 /// Returns whether the issuer may have processed a request that failed with `error`, and so used up its refresh token.
 fn in_doubt(error: &IssuerError) -> bool {
     match error {
-        IssuerError::Unreachable { reached, .. } => *reached == Reached::Maybe,
-        IssuerError::Busy { status, .. } => *status != 429,
-        IssuerError::Malformed { .. } | IssuerError::NoJwt { .. } => true,
+        IssuerError::Unreachable { delivery, .. } => *delivery == Delivery::MaybeSent,
+        IssuerError::Unavailable { status, .. } => *status != 429,
+        IssuerError::InvalidResponse { .. } | IssuerError::NoJwt { .. } => true,
         IssuerError::Insecure(_)
-        | IssuerError::Mismatch { .. }
+        | IssuerError::IssuerMismatch { .. }
         | IssuerError::Unsupported { .. }
         | IssuerError::Refused(_)
         | IssuerError::TokenType { .. }
-        | IssuerError::TimedOut { .. }
-        | IssuerError::CaCert { .. }
-        | IssuerError::Proxy { .. }
+        | IssuerError::LoginTimedOut { .. }
+        | IssuerError::CaCertificates { .. }
+        | IssuerError::InvalidProxy { .. }
         | IssuerError::ClientKey { .. }
         | IssuerError::Local { .. } => false,
     }

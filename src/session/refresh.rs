@@ -10,7 +10,7 @@ use super::policy::{Decision, Obstacle, RefreshError, SessionView, TokenRequest,
 use super::{LoginReason, RESERVE, SessionError, SessionService, in_doubt};
 use crate::clock::UnixTime;
 use crate::model::{ErrorCode, Grant, Profile, RefreshFailure, Session, TokenSet};
-use crate::oauth::{Endpoint, IssuerError, Reached, TokenEndpoint, client_credentials, json_api, refresh};
+use crate::oauth::{Delivery, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token};
 
 /// A session whose requested token can be served.
 #[derive(Debug)]
@@ -218,11 +218,11 @@ impl SessionService {
             return Err(error);
         }
         if let Some(api) = api {
-            return self.resend_if_never_sent(|| json_api::refresh(&http, api, &token, &*self.clock)).await;
+            return self.resend_if_never_sent(|| login_api::refresh(&http, api, &token, &*self.clock)).await;
         }
         let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
         let parameters = session.request_for(&target);
-        self.resend_if_never_sent(|| refresh::request(&endpoint, &token, &parameters)).await
+        self.resend_if_never_sent(|| refresh_token::request(&endpoint, &token, &parameters)).await
     }
 
     /// Sends, and once more if the first request certainly did not reach the issuer.
@@ -231,7 +231,7 @@ impl SessionService {
         send: impl Fn() -> F,
     ) -> Result<TokenSet, SessionError> {
         match send().await {
-            Err(IssuerError::Unreachable { reached: Reached::No, .. }) => {
+            Err(IssuerError::Unreachable { delivery: Delivery::NotSent, .. }) => {
                 self.clock.sleep(RESEND_WAIT).await;
                 Ok(send().await?)
             }
@@ -266,7 +266,7 @@ impl SessionService {
 /// The record of a refresh of `session` that failed with `error`.
 pub(super) fn refresh_failure(session: &Session, error: &IssuerError, at: UnixTime) -> RefreshFailure {
     let retry_at = match error {
-        IssuerError::Busy { retry_after: Some(wait), .. } => Some(at.plus(*wait)),
+        IssuerError::Unavailable { retry_after: Some(wait), .. } => Some(at.plus(*wait)),
         _ => None,
     };
     let failures = session.last_failure.as_ref().map_or(0, |last| last.failures).saturating_add(1);

@@ -209,7 +209,7 @@ impl SessionService {
 
     /// Returns the time by the issuer's clock when it last answered.
     fn issuer_time(&self, profile: &Profile) -> Option<UnixTime> {
-        self.http(profile).ok()?.told_by(&profile.issuer)
+        self.http(profile).ok()?.server_time(&profile.issuer)
     }
 
     /// Stores an update, and the time at which the issuer answered.

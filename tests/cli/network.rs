@@ -35,12 +35,12 @@ fn nothing_goes_around_a_proxy_that_is_not_understood() {
         ("HTTPS_PROXY", "http://hunter2 proxy.example"),
     ] {
         home.set(variable, value);
-        let message = format!("the proxy in {variable} cannot be used");
+        let message = format!("invalid proxy address in {variable}");
         wrong(home.run_offline(&[&LOGIN[..], &["-vvv"]].concat(), ""), &[&message, "http://HOST:PORT"]);
         home.unset(variable);
     }
     home.set("HTTPS_PROXY", std::ffi::OsStr::from_bytes(b"http://proxy\xff"));
-    wrong(home.run_offline(&LOGIN, ""), &["the proxy in HTTPS_PROXY cannot be used"]);
+    wrong(home.run_offline(&LOGIN, ""), &["invalid proxy address in HTTPS_PROXY"]);
 }
 
 #[test]
@@ -51,18 +51,18 @@ fn a_proxy_that_is_not_understood_is_nothing_to_those_who_need_none() {
     home.log_in("work", &issuer);
     home.run(&["refresh", "work"]).exits(0);
     home.set("NO_PROXY", ".invalid");
-    home.run(&LOGIN).exits(6).reports("its name could not be resolved");
+    home.run(&LOGIN).exits(6).reports("cannot resolve issuer.invalid");
     // The first that is set counts.
     home.unset("NO_PROXY");
     home.set("HTTPS_PROXY", "http://proxy.invalid:3128");
     home.set("ALL_PROXY", "::::");
-    let by_proxy = "the name of the proxy proxy.invalid:3128 could not be resolved";
+    let by_proxy = "cannot resolve the proxy proxy.invalid:3128";
     home.run(&LOGIN).exits(6).reports(by_proxy);
     // Started by a web server too, whose requests cannot name this one.
     home.set("REQUEST_METHOD", "GET");
     home.run(&LOGIN).exits(6).reports(by_proxy);
     home.set("NO_PROXY", ".invalid");
-    home.run(&LOGIN).exits(6).reports("its name could not be resolved");
+    home.run(&LOGIN).exits(6).reports("cannot resolve issuer.invalid");
 }
 
 #[test]

@@ -264,7 +264,7 @@ fn a_login_api_knows_no_scopes_and_its_jwt_says_who_it_is() {
     let args = ["login", "api", "--issuer", issuer.issuer(), "--login-endpoint", &endpoint, "--jwks"];
     let args = [&args[..], &[keys.to_str().unwrap(), "--username", USER, "--password-stdin"]].concat();
     let told = home.run_with(&args, PASSWORD).exits(6).stderr;
-    assert!(told.contains("without a JWT") && told.contains("--access-token-field NAME"), "{told}");
+    assert!(told.contains("no JWT") && told.contains("--access-token-field NAME"), "{told}");
     let args = [&args[..], &["--access-token-field", "data.jwt"]].concat();
     // Keys of somebody else are noticed before anything is kept.
     fs::write(&keys, Signer::new().jwks().to_string()).unwrap();
@@ -291,7 +291,7 @@ fn a_client_whose_key_cannot_sign_is_told_before_anything_is_sent() {
     home.run(&[&args[..], &with].concat()).exits(2).reports("no private key");
     let unnamed =
         home.run(&[&args[..], &["--client-auth", "private_key_jwt"]].concat()).exits(2).reports("--client-key");
-    assert!(unnamed.stderr.contains("no file with its key is named"), "{}", unnamed.stderr);
+    assert!(unnamed.stderr.contains("no key file is configured"), "{}", unnamed.stderr);
     assert_eq!(issuer.stats().access_tokens, 0);
 }
 

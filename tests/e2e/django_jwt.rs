@@ -202,7 +202,7 @@ fn logout_revokes_the_refresh_token_at_the_api() {
 #[test]
 fn html_page_or_server_error_does_not_end_the_session() {
     let login = ApiLogin::at(Site::start());
-    for (path, message) in [("page", "JSON"), ("broken", "status 500"), ("nowhere", "404")] {
+    for (path, message) in [("page", "JSON"), ("broken", "HTTP 500"), ("nowhere", "404")] {
         let endpoint = login.site.at(&format!("/api/{path}/"));
         let asked = login.args.iter().map(|arg| if *arg == login.site.at("/api/login/") { &endpoint } else { arg });
         let args: Vec<&str> = asked.map(|arg| if arg == "work" { "other" } else { arg.as_str() }).collect();

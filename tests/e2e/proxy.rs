@@ -23,7 +23,7 @@ fn company() -> CompanyNetwork {
 /// Fails the test unless the error names the issuer, the proxy and the reason.
 #[track_caller]
 fn expect_proxy_error(ran: support::CommandOutput, proxy: &str, why: &str) {
-    let ran = ran.exits(6).reports(NAME).reports(&format!("the proxy {proxy} ")).reports(why).reports("HTTPS_PROXY");
+    let ran = ran.exits(6).reports(NAME).reports(&format!("proxy {proxy}")).reports(why).reports("HTTPS_PROXY");
     assert!(!ran.stderr.contains(PROXY_USER), "the user name of the proxy is printed: {}", ran.stderr);
 }
 
@@ -47,7 +47,7 @@ fn http_proxy_is_taken_from_each_variable() {
     // HTTP_PROXY does not apply to https, and only the proxy can resolve the name of the issuer.
     company.home.set("HTTP_PROXY", &url);
     company.home.advance_time("work", 301);
-    company.home.run(&["refresh", "work"]).exits(6).reports("its name could not be resolved");
+    company.home.run(&["refresh", "work"]).exits(6).reports("cannot resolve issuer.test");
     assert_eq!(proxy.used(), used);
 }
 
@@ -56,11 +56,11 @@ fn http_proxy_with_a_password() {
     let mut company = company();
     let proxy = Proxy::http(&company, Some((PROXY_USER, PROXY_PASSWORD)));
     company.home.set("HTTPS_PROXY", format!("http://{}", proxy.at));
-    expect_proxy_error(company.log_in(), &proxy.at, "407");
+    expect_proxy_error(company.log_in(), &proxy.at, "requires another user name and password");
     company.home.register_secret("wrong-words");
     company.home.set("HTTPS_PROXY", format!("http://{PROXY_USER}:wrong-words@{}", proxy.at));
     // tinyproxy responds with 401 instead of 407.
-    expect_proxy_error(company.log_in(), &proxy.at, "maybe the user name and password");
+    expect_proxy_error(company.log_in(), &proxy.at, "did not connect to");
     assert_eq!(company.issuer.stats().requests.len(), 0);
     company.home.set("HTTPS_PROXY", format!("http://{PROXY_USER}:{PROXY_PASSWORD}@{}", proxy.at));
     company.log_in().exits(0);
@@ -85,11 +85,7 @@ fn https_proxy_is_used() {
     assert!(proxy.used() > used, "the proxy was used for the refresh");
     drop(front);
     company.home.advance_time("work", 301);
-    expect_proxy_error(
-        company.home.run(&["refresh", "work"]),
-        &format!("{NAME}:{port}"),
-        "no connection to or through the proxy",
-    );
+    expect_proxy_error(company.home.run(&["refresh", "work"]), &format!("{NAME}:{port}"), "refused");
 }
 
 #[test]
@@ -119,8 +115,8 @@ fn socks_proxy_is_used() {
     // With socks5 the client resolves the name, which fails at first.
     company.home.set("ALL_PROXY", format!("socks5://{}", proxy.at));
     company.home.advance_time("work", 301);
-    let ran = company.home.run(&["refresh", "work"]).exits(6).reports("its name could not be resolved");
-    assert!(!ran.stderr.contains("of the proxy"), "{}", ran.stderr);
+    let ran = company.home.run(&["refresh", "work"]).exits(6).reports("cannot resolve issuer.test");
+    assert!(!ran.stderr.contains("the proxy"), "{}", ran.stderr);
     for (name, value) in company.names() {
         company.home.set(name, value);
     }
@@ -134,10 +130,10 @@ fn socks_proxy_with_a_password() {
     let mut company = company();
     let proxy = Proxy::socks(&company, Some((PROXY_USER, PROXY_PASSWORD)));
     company.home.set("HTTPS_PROXY", format!("socks5h://{}", proxy.at));
-    expect_proxy_error(company.log_in(), &proxy.at, "it may want a user name and password");
+    expect_proxy_error(company.log_in(), &proxy.at, "requires another user name and password");
     company.home.register_secret("wrong-words");
     company.home.set("HTTPS_PROXY", format!("socks5h://{PROXY_USER}:wrong-words@{}", proxy.at));
-    expect_proxy_error(company.log_in(), &proxy.at, "it does not accept the user name and password");
+    expect_proxy_error(company.log_in(), &proxy.at, "requires another user name and password");
     company.home.set("HTTPS_PROXY", format!("socks5h://{PROXY_USER}:{PROXY_PASSWORD}@{}", proxy.at));
     company.log_in().exits(0);
     company.refreshes();
@@ -169,16 +165,16 @@ fn unreachable_proxy_is_reported_without_its_password() {
     company.home.set("HTTPS_PROXY", format!("http://{}", good.at));
     company.log_in().exits(0);
     let unused = format!("127.0.0.1:{}", free_port());
-    for scheme in ["http", "socks5h"] {
+    for (scheme, why) in [("http", "refused"), ("socks5h", "failed")] {
         company.home.set("HTTPS_PROXY", format!("{scheme}://{PROXY_USER}:{PROXY_PASSWORD}@{unused}"));
-        expect_proxy_error(company.log_in(), &unused, "no connection to or through the proxy");
+        expect_proxy_error(company.log_in(), &unused, why);
     }
     company.home.set("HTTPS_PROXY", format!("http://{PROXY_USER}:{PROXY_PASSWORD}@proxy.invalid:3128"));
-    expect_proxy_error(company.log_in(), "proxy.invalid:3128", "could not be resolved");
+    expect_proxy_error(company.log_in(), "proxy.invalid:3128", "cannot resolve the proxy");
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let at = silent.local_addr().expect("bound").to_string();
     company.home.set("HTTPS_PROXY", format!("http://{PROXY_USER}:{PROXY_PASSWORD}@{at}"));
-    expect_proxy_error(company.home.run(&["refresh", "work", "-vvv"]), &at, "nothing within 8 seconds");
+    expect_proxy_error(company.home.run(&["refresh", "work", "-vvv"]), &at, "timed out");
     // The session is intact.
     company.home.set("HTTPS_PROXY", format!("http://{}", good.at));
     company.home.run(&["refresh", "work"]).exits(0);
@@ -193,15 +189,11 @@ fn proxy_that_cannot_reach_the_issuer_is_reported() {
     company.log_in().exits(0);
     company.stop_issuer();
     company.home.advance_time("work", 301);
-    expect_proxy_error(
-        company.home.run(&["refresh", "work"]),
-        &proxy.at,
-        "gives no connection to it (it refused, or could not connect",
-    );
+    expect_proxy_error(company.home.run(&["refresh", "work"]), &proxy.at, "did not connect to");
     drop(proxy);
     let proxy = Proxy::socks(&company, None);
     company.home.set("HTTPS_PROXY", format!("socks5h://{}", proxy.at));
-    expect_proxy_error(company.home.run(&["refresh", "work"]), &proxy.at, "gives no connection to it (");
+    expect_proxy_error(company.home.run(&["refresh", "work"]), &proxy.at, "did not connect to");
 }
 
 #[test]
@@ -231,7 +223,7 @@ fn private_ca_is_trusted_only_where_it_is_configured() {
     for (name, value) in company.names() {
         company.home.set(name, value);
     }
-    let ran = company.login(&[]).exits(6).reports("no trusted TLS connection").reports("UnknownIssuer");
+    let ran = company.login(&[]).exits(6).reports("certificate signed by an unknown authority");
     assert!(ran.stderr.contains("--ca-cert") && ran.stderr.contains("SSL_CERT_FILE"), "{}", ran.stderr);
     assert_eq!(company.issuer.stats().requests.len(), 0);
     company.home.set("SSL_CERT_FILE", company.authority());
@@ -239,7 +231,7 @@ fn private_ca_is_trusted_only_where_it_is_configured() {
     company.refreshes();
     company.home.unset("SSL_CERT_FILE");
     company.home.advance_time("work", 301);
-    company.home.run(&["refresh", "work"]).exits(6).reports("UnknownIssuer");
+    company.home.run(&["refresh", "work"]).exits(6).reports("certificate signed by an unknown authority");
     // `--ca-cert` is stored in the profile.
     company.log_in().exits(0);
     company.refreshes();

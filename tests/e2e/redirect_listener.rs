@@ -52,7 +52,7 @@ impl RedirectListener {
 
 /// Returns how many rejected requests authctl reports.
 fn rejected_requests(stderr: &str) -> u64 {
-    let line = stderr.lines().find(|line| line.contains("were turned away")).expect("output with -v");
+    let line = stderr.lines().find(|line| line.contains("unrelated requests")).expect("output with -v");
     line.split_whitespace().find_map(|word| word.parse().ok()).expect("a number")
 }
 
@@ -99,7 +99,7 @@ async fn attack(client: &Client, page: &str) -> Result<(), CmdError> {
     client.switch_to_window(opened).await?;
     // The user sees an explanation. The page that opened the window can read nothing of it.
     let title = client.find(Locator::Css("h1")).await?.text().await?;
-    assert_eq!(title, "This is not the sign-in that authctl waits for");
+    assert_eq!(title, "This sign-in does not belong to the login in progress");
     client.switch_to_window(before[0].clone()).await?;
     assert_eq!(client.execute("return peek()", Vec::new()).await?, json!(null));
     Ok(())
@@ -141,7 +141,7 @@ fn hostile_page_cannot_interfere_with_a_login() {
     assert!(text.contains("You are signed in"), "{text}");
     let ran = waiting.wait().exits(0).reports("logged in to");
     let count = rejected_requests(&ran.stderr);
-    assert!(count >= MIN_REJECTED, "{count} requests were turned away");
+    assert!(count >= MIN_REJECTED, "{count} requests unrelated requests");
     assert!(!ran.stderr.contains("stolen") && !ran.stderr.contains("guess"), "{}", ran.stderr);
     browser.home.token("work");
     browser.home.run(&["verify", "work"]).exits(0);
@@ -216,6 +216,6 @@ fn login_without_rejected_requests_reports_none() {
     let started = browser.home.start(&args, "");
     assert_eq!(login_pages::LoginPages::sign_in(&issuer, &browser.address(), USER).follow_redirect(), 200);
     let ran = browser.home.finish(started, &args).exits(0);
-    assert!(!ran.stderr.contains("turned away"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("unrelated requests"), "{}", ran.stderr);
     browser.home.token("work");
 }

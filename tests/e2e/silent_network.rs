@@ -24,12 +24,10 @@ fn log_in_at(issuer: &str) -> CommandOutput {
 
 #[test]
 fn silent_name_server_is_reported() {
-    log_in_at("https://issuer.test")
-        .reports("issuer.test cannot be reached: its name could not be resolved (nothing within 7 seconds)")
-        .reports("check the network and the address");
+    log_in_at("https://issuer.test").reports("cannot resolve issuer.test").reports("check the network");
 }
 
 #[test]
 fn silent_address_is_reported() {
-    log_in_at("https://192.0.2.7").reports("192.0.2.7 cannot be reached: no connection (nothing within 8 seconds)");
+    log_in_at("https://192.0.2.7").reports("connection to 192.0.2.7 timed out");
 }

@@ -8,11 +8,11 @@ use crate::cli::Login;
 use crate::error::{Error, ErrorCode};
 use crate::login::{LoginNotice, LoginUser, SIGN_IN_LIMIT, needs_authorization_request};
 use crate::model::{Grant, Profile, TokenSet, TokenTarget};
-use crate::oauth::code::{CodeLogin, CodeRequest};
-use crate::oauth::password::PasswordReply;
+use crate::oauth::authorization_code::{AuthorizationCodeLogin, AuthorizationRequest};
+use crate::oauth::password::PasswordResponse;
 use crate::oauth::{
-    Client, Endpoint, Http, IssuerError, Metadata, TokenEndpoint, client_credentials, device, json_api, password,
-    token_response,
+    Endpoint, Http, IssuerError, Metadata, OAuthClient, TokenEndpoint, client_credentials, device_code, login_api,
+    parse_supplied_tokens, password,
 };
 use crate::paths::Elsewhere;
 use crate::secret::Secret;
@@ -102,7 +102,12 @@ impl LoginUser for TerminalUser<'_> {
         grant
     }
 
-    async fn sign_in(&mut self, profile: &Profile, metadata: &Metadata, client: &Client) -> Result<NewLogin, Error> {
+    async fn sign_in(
+        &mut self,
+        profile: &Profile,
+        metadata: &Metadata,
+        client: &OAuthClient,
+    ) -> Result<NewLogin, Error> {
         let http = self.app.sessions()?.http(profile)?;
         let sign_in = SignIn { app: self.app, args: self.args, profile, metadata, client, http: &http };
         match self.method {
@@ -117,7 +122,7 @@ impl LoginUser for TerminalUser<'_> {
 
     async fn ask_client_secret(&self, profile: &Profile) -> Option<Secret> {
         let client_id = sanitize_for_terminal(&profile.client_id, 80);
-        self.app.ask_secret(&format!("Client secret of {client_id}: ")).await
+        self.app.ask_secret(&format!("OAuthClient secret of {client_id}: ")).await
     }
 
     async fn confirm_replacement(&self) -> Option<bool> {
@@ -138,7 +143,7 @@ struct SignIn<'a> {
     args: &'a Login,
     profile: &'a Profile,
     metadata: &'a Metadata,
-    client: &'a Client,
+    client: &'a OAuthClient,
     http: &'a Http,
 }
 
@@ -161,8 +166,8 @@ impl SignIn<'_> {
     }
 
     async fn code(&self, open: bool) -> Result<NewLogin, Error> {
-        let request = CodeRequest {
-            asked: self.target(),
+        let request = AuthorizationRequest {
+            target: self.target(),
             acr_values: self.args.acr_values.clone(),
             prompt: self.args.prompt.clone(),
             login_hint: self.args.login_hint.clone(),
@@ -171,7 +176,7 @@ impl SignIn<'_> {
             parameters: self.profile.server.authorization_parameters.clone(),
         };
         let endpoint = self.endpoint()?;
-        let login = CodeLogin::begin(self.metadata, self.client, &request).await?;
+        let login = AuthorizationCodeLogin::start(self.metadata, self.client, &request).await?;
         let url = login.authorization_url();
         let code = if open {
             self.tell(&format!("Opening the browser to log in at {}", self.profile.issuer));
@@ -198,7 +203,10 @@ impl SignIn<'_> {
     }
 
     /// Waits for the redirect, which arrives here if the browser is on this machine, or for its pasted address.
-    async fn redirect_or_pasted(&self, login: &CodeLogin) -> Result<crate::oauth::code::Code, Error> {
+    async fn redirect_or_pasted(
+        &self,
+        login: &AuthorizationCodeLogin,
+    ) -> Result<crate::oauth::authorization_code::AuthorizationCode, Error> {
         let wait = login.wait(self.app.clock(), SIGN_IN_LIMIT);
         let paste = async {
             loop {
@@ -209,11 +217,11 @@ impl SignIn<'_> {
                 if text.trim().is_empty() {
                     continue;
                 }
-                match login.pasted(&text) {
-                    Err(IssuerError::Malformed { from, what, .. }) if self.app.ui().is_human() => {
+                match login.accept_pasted(&text) {
+                    Err(IssuerError::InvalidResponse { from, what, .. }) if self.app.ui().is_human() => {
                         self.tell(&format!("{from} is {what}; log in at the address above and copy the whole address"));
                     }
-                    Err(IssuerError::Malformed { from, what, .. }) => {
+                    Err(IssuerError::InvalidResponse { from, what, .. }) => {
                         let hint = "pipe in the whole address to which the browser was redirected";
                         return Err(Error::msg(ErrorCode::Usage, format!("{from} is {what}"), hint));
                     }
@@ -235,7 +243,7 @@ impl SignIn<'_> {
 
     async fn device(&self) -> Result<NewLogin, Error> {
         let endpoint = self.endpoint()?;
-        let started = device::request(&endpoint, self.metadata, &self.target()).await?;
+        let started = device_code::request(&endpoint, self.metadata, &self.target()).await?;
         self.show(&self.request_summary());
         self.show(&format!(
             "To log in at {}, open this address on any device:\n\n  {}\n\nand enter the code\n\n  {}\n",
@@ -249,7 +257,7 @@ impl SignIn<'_> {
             "The code is valid for {}; waiting for the login; press Ctrl-C to cancel",
             crate::cmd::output::span(started.expires_in)
         ));
-        let tokens = device::poll(&endpoint, &started).await?;
+        let tokens = device_code::poll(&endpoint, &started).await?;
         Ok(new_login(Grant::Device, tokens, None, self.client))
     }
 
@@ -291,7 +299,7 @@ impl SignIn<'_> {
         };
         let reply = match api.login {
             Some(_) => {
-                json_api::login(self.http, api, &user, &password, self.app.clock()).await.map(PasswordReply::Tokens)
+                login_api::login(self.http, api, &user, &password, self.app.clock()).await.map(PasswordResponse::Tokens)
             }
             None => password::request(&self.endpoint()?, &user, &password, &self.target()).await,
         };
@@ -312,8 +320,8 @@ impl SignIn<'_> {
         };
         drop(password);
         let tokens = match reply {
-            PasswordReply::Tokens(tokens) => tokens,
-            PasswordReply::OneTimeCode { mfa_token } => {
+            PasswordResponse::Tokens(tokens) => tokens,
+            PasswordResponse::OneTimeCodeRequired { mfa_token } => {
                 self.tell("The issuer requires a one-time code");
                 let mut attempts = 0;
                 loop {
@@ -348,7 +356,7 @@ impl SignIn<'_> {
                 "pipe it to `authctl login{profile} --with-token`",
             )
         })?;
-        let tokens = token_response(&given, self.app.clock().now()).map_err(|_| {
+        let tokens = parse_supplied_tokens(&given, self.app.clock().now()).map_err(|_| {
             Error::msg(
                 ErrorCode::Usage,
                 "stdin is neither a token response nor a JWT",
@@ -359,7 +367,7 @@ impl SignIn<'_> {
     }
 }
 
-fn new_login(grant: Grant, tokens: TokenSet, nonce: Option<String>, client: &Client) -> NewLogin {
+fn new_login(grant: Grant, tokens: TokenSet, nonce: Option<String>, client: &OAuthClient) -> NewLogin {
     let nonce = nonce.map(Secret::new);
     NewLogin { grant, tokens, nonce, client_secret: client.secret.clone(), max_auth_age: None, pinned: None }
 }

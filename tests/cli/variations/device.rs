@@ -127,8 +127,8 @@ fn a_first_reply_that_is_none_is_told() {
         row(beyond, first(json!({"user_code": ""})), 6, &["a device authorization response without user_code"]),
         row(beyond, first_without("device_code"), 6, &["a device authorization response without device_code"]),
         row(beyond, first_without("verification_uri"), 6, &["response without verification_uri"]),
-        row(beyond, page, 6, &["sent no device authorization response but a web page (status 200)"]),
-        row(beyond, json!({"body": "{}"}), 6, &["no device authorization response but other JSON"]),
+        row(beyond, page, 6, &["returned HTTP 200 with a web page instead of a device authorization response"]),
+        row(beyond, json!({"body": "{}"}), 6, &["with other JSON instead of a device authorization response"]),
         row("RFC 6749, section 5.2", refused, 5, &["unauthorized_client", "--client-id"]),
         row("RFC 8628, section 5.4", first(json!({"verification_uri": "http://evil.example"})), 5, &["is not https"]),
         row("RFC 8628, section 5.4", first(json!({"verification_uri": "javascript:alert(1)"})), 5, &["is not https"]),
@@ -152,16 +152,16 @@ fn between_polls_only_the_users_no_and_the_end_of_the_code_are_final() {
         row(section, start(), 0, &["logged in"]).polls(&[pending.clone(), pending.clone()], 3),
         row(section, start(), 0, &["logged in"]).polls(&[says("slow_down")], 1 + 6),
         row(section, start(), 5, &["access_denied", "next: sign in again"]).polls(&[says("access_denied")], 1),
-        row(section, start(), 3, &["nobody signed in", "authctl login work"]).polls(&[says("expired_token")], 1),
+        row(section, start(), 3, &["login timed out", "authctl login work"]).polls(&[says("expired_token")], 1),
         // A longer wait after each fault (section 3.5), and the old one when it is over.
         row(section, start(), 0, &["logged in"])
             .polls(&[fault("reset"), fault("reset"), pending.clone()], 1 + 2 + 4 + 1),
         row(section, start(), 0, &["logged in"]).polls(&[fault("html_error"), fault("server_error")], 1 + 2 + 4),
         row(section, start(), 0, &["logged in"]).polls(&[busy], 1 + 2),
-        row(section, start(), 6, &["no token response but a web page"]).polls(&[page], 1),
+        row(section, start(), 6, &["with a web page instead of a token response"]).polls(&[page], 1),
         row("RFC 6749, section 5.2", start(), 5, &["invalid_client"]).polls(&[says("invalid_client")], 1),
         // A code that is over by its own words is not polled with, whatever the issuer goes on to say.
-        row(section, first(json!({"expires_in": 3})), 3, &["nobody signed in"])
+        row(section, first(json!({"expires_in": 3})), 3, &["login timed out"])
             .polls(&[pending.clone(), pending.clone(), pending], 2),
     ]);
 }

@@ -49,41 +49,63 @@ fn a_refusal_is_one_whatever_status_it_comes_with() {
 fn an_answer_that_is_none_is_told_by_what_it_is_and_never_shown() {
     let issuer = quick_issuer();
     let section = "beyond RFC 6749, section 5.2";
-    let no_error = |what: &'static str| -> Vec<&'static str> { vec!["sent no OAuth error response but ", what] };
-    let (nothing, page, text, other) =
-        (no_error("nothing ("), no_error("a web page"), no_error("text that is not JSON"), no_error("other JSON"));
+    let no_error = |what: &'static str| -> Vec<&'static str> { vec!["instead of an OAuth error response", what] };
+    let (nothing, page, text, other) = (
+        no_error("with an empty body"),
+        no_error("a web page"),
+        no_error("text that is not JSON"),
+        no_error("other JSON"),
+    );
     let twice = r#"{"error":"UNSEEN","error":"UNSEEN"}"#;
     each(
         &issuer,
         &[
             row(section, "token", body(400, "application/json", ""), 6, nothing.leak()),
-            row(section, "token", body(401, "", " \r\n"), 6, &["but nothing (status 401)"]),
+            row(section, "token", body(401, "", " \r\n"), 6, &["HTTP 401 with an empty body"]),
             row(section, "token", body(400, "text/html", "<h1>UNSEEN</h1>"), 6, page.leak()),
             row(section, "token", body(403, "text/plain", "invalid_grant UNSEEN"), 6, text.leak()),
             row(section, "token", body(400, "application/json", "{\"error\":\"UNSEEN"), 6, &["not JSON"]),
             row(section, "token", body(400, "application/json", r#"{"message":"UNSEEN"}"#), 6, other.leak()),
-            row(section, "token", body(404, "application/json", r#"["UNSEEN"]"#), 6, &["JSON that is no object"]),
-            row(section, "token", body(400, "application/json", twice), 6, &["a member twice"]),
-            row(section, "token", body(302, "text/html", "UNSEEN"), 6, &["a redirect (status 302) instead of"]),
-            row(section, "token", body(500, "application/json", r#"{"error":"invalid_grant"}"#), 6, &["out of order"]),
+            row(section, "token", body(404, "application/json", r#"["UNSEEN"]"#), 6, &["JSON that is not an object"]),
+            row(section, "token", body(400, "application/json", twice), 6, &["with a duplicate or mistyped member"]),
+            row(section, "token", body(302, "text/html", "UNSEEN"), 6, &["HTTP 302 (a redirect) instead of"]),
+            row(
+                section,
+                "token",
+                body(500, "application/json", r#"{"error":"invalid_grant"}"#),
+                6,
+                &["returned HTTP 500"],
+            ),
             row(section, "token", body(200, "application/json", "{}"), 6, &["a token response without access_token"]),
-            row(section, "token", body(200, "text/html", "<p>UNSEEN"), 6, &["no token response but a web page"]),
-            row(section, "token", body(204, "", ""), 6, &["no token response but nothing (status 204)"]),
+            row(
+                section,
+                "token",
+                body(200, "text/html", "<p>UNSEEN"),
+                6,
+                &["with a web page instead of a token response"],
+            ),
+            row(section, "token", body(204, "", ""), 6, &["HTTP 204 with an empty body instead of a token response"]),
             row(
                 "RFC 6749, appendix A.12",
                 "token",
                 body(200, "application/json", r#"{"access_token":"UNSEEN\u0000"}"#),
                 6,
-                &["characters that no token has"],
+                &["a token with invalid characters"],
             ),
             row(
                 "RFC 8414",
                 "metadata",
                 body(404, "text/html", "UNSEEN"),
                 6,
-                &["no metadata of an authorization server"],
+                &["instead of authorization server metadata"],
             ),
-            row("RFC 8414", "metadata", body(200, "text/html", "<p>UNSEEN"), 6, &["but a web page (status 200)"]),
+            row(
+                "RFC 8414",
+                "metadata",
+                body(200, "text/html", "<p>UNSEEN"),
+                6,
+                &["HTTP 200 with a web page instead of"],
+            ),
         ],
         answers,
     );

@@ -16,7 +16,7 @@ fn a_bearer_token_is_one_in_any_spelling_and_no_other_is_taken() {
     let issuer = quick_issuer();
     let set = |value: Value| json!({"set": {"token_type": value}});
     let (type_section, use_section) = ("RFC 6749, section 5.1", "RFC 6749, section 7.1");
-    let dpop: &[&str] = &["of the type `DPoP`", "can only use bearer tokens", "registered for bearer tokens"];
+    let dpop: &[&str] = &["of type `DPoP`", "only bearer tokens are supported", "registered for bearer tokens"];
     each(
         &issuer,
         &[
@@ -26,9 +26,9 @@ fn a_bearer_token_is_one_in_any_spelling_and_no_other_is_taken() {
             row(type_section, "token", set(Value::Null), 0, &["logged in"]),
             row(type_section, "token", json!({"remove": ["token_type"]}), 0, &["logged in"]),
             row(use_section, "token", set(json!("DPoP")), 5, dpop),
-            row(use_section, "token", set(json!("mac")), 5, &["of the type `mac`"]),
-            row(use_section, "token", set(json!("N_A")), 5, &["of the type `N_A`"]),
-            row(use_section, "token", set(json!("Bearer\r\nX: y")), 6, &["a token_type that is no name"]),
+            row(use_section, "token", set(json!("mac")), 5, &["of type `mac`"]),
+            row(use_section, "token", set(json!("N_A")), 5, &["of type `N_A`"]),
+            row(use_section, "token", set(json!("Bearer\r\nX: y")), 6, &["an invalid token_type"]),
         ],
         edits,
     );
@@ -52,12 +52,12 @@ fn a_refresh_that_brings_another_type_is_told_and_loses_nothing() {
     assert_eq!(home.token("work"), first, "what is valid is handed out");
     assert!(home.status("work")["last_failure"]["message"].as_str().expect("told").contains("DPoP"));
     home.advance_time("work", 301);
-    home.run(&["token", "work"]).exits(5).reports("of the type `DPoP`");
+    home.run(&["token", "work"]).exits(5).reports("of type `DPoP`");
     assert_ne!(home.token("work"), first, "the refresh token of the useless reply was kept");
     assert_eq!(issuer.stats().refresh_reuses, 0);
     home.run(&["token", "work", "--audience", "https://api.example"]).exits(0);
     edits(&issuer, "token", &json!({"set": {"token_type": "mac"}}), 1);
-    home.run(&["token", "work", "--audience", "https://b.example"]).exits(5).reports("of the type `mac`");
+    home.run(&["token", "work", "--audience", "https://b.example"]).exits(5).reports("of type `mac`");
 }
 
 #[test]

@@ -21,10 +21,10 @@ fn the_dress_does_not_matter_up_to_the_limit() {
         let full = if endpoint == "jwks" { 256 * 1024 } else { MIB };
         rows.push(row("the limit", endpoint, json!({"pad_to": full}), 0, &["logged in"]));
         let beyond = json!({"pad_to": MIB + 1});
-        rows.push(row("the limit", endpoint, beyond, 6, &["sent an answer of more than 1 MiB", "next: "]));
+        rows.push(row("the limit", endpoint, beyond, 6, &["returned a response of more than 1 MiB", "next: "]));
     }
     let keys = json!({"pad_to": 256 * 1024 + 1});
-    rows.push(row("the limit", "jwks", keys, 6, &["no JWK Set of at most 256 KiB"]));
+    rows.push(row("the limit", "jwks", keys, 6, &["instead of a JWK Set of at most 256 KiB"]));
     each(&issuer, &rows, edits);
 }
 
@@ -34,7 +34,7 @@ fn a_member_that_stands_twice_makes_a_reply_none() {
     let twice = |member: &str| json!({"duplicate": [member]});
     // Names within an object should be unique (RFC 8259, section 4): which one another reader took cannot be known.
     let section = "RFC 8259, section 4";
-    let token: &[&str] = &["sent a token response with a member twice"];
+    let token: &[&str] = &["returned a token response with a duplicate"];
     each(
         &issuer,
         &[
@@ -43,9 +43,9 @@ fn a_member_that_stands_twice_makes_a_reply_none() {
             row(section, "token", twice("id_token"), 6, token),
             row(section, "token", twice("expires_in"), 6, token),
             row(section, "token", twice("token_type"), 6, token),
-            row(section, "metadata", twice("issuer"), 6, &["no metadata of an authorization server but other JSON"]),
-            row(section, "metadata", twice("token_endpoint"), 6, &["no metadata of an authorization server"]),
-            row(section, "jwks", twice("keys"), 6, &["no JWK Set of at most 256 KiB but other JSON"]),
+            row(section, "metadata", twice("issuer"), 6, &["with other JSON instead of authorization server metadata"]),
+            row(section, "metadata", twice("token_endpoint"), 6, &["instead of authorization server metadata"]),
+            row(section, "jwks", twice("keys"), 6, &["with other JSON instead of a JWK Set of at most 256 KiB"]),
             // What authctl has no use for may stand there as it likes.
             row(section, "metadata", twice("claims_supported"), 0, &["logged in"]),
         ],

@@ -1,39 +1,39 @@
-//! The OAuth client that authctl is at an issuer, and how it proves itself (RFC 6749, section 2.3).
+//! The OAuth client and its authentication (RFC 6749, section 2.3).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
-use super::client_assertion::{ASSERTION_TYPE, Signer};
+use super::client_assertion::{ASSERTION_TYPE, AssertionSigner};
 use super::error::IssuerError;
 use super::form::{Form, encode};
 use crate::model::ClientAuth;
 use crate::secret::{Secret, SecretBytes};
 
-/// A client as registered at the issuer.
+/// A client as registered with the issuer.
 #[derive(Clone, Debug)]
-pub struct Client {
+pub struct OAuthClient {
     /// The `client_id`.
     pub id: String,
-    /// How it proves itself.
+    /// The authentication method.
     pub auth: ClientAuth,
-    /// A confidential client's secret. Sent only where `auth` says so.
+    /// The client secret. Sent only if `auth` uses it.
     pub secret: Option<Secret>,
-    /// What signs its assertions, where `auth` says that it signs.
-    pub signer: Option<Signer>,
+    /// Signs client assertions, if `auth` uses them.
+    pub signer: Option<AssertionSigner>,
 }
 
-impl Client {
-    /// A public client: its id alone.
+impl OAuthClient {
+    /// Returns a public client.
     #[cfg(any(test, feature = "dev-issuer"))]
     #[must_use]
     pub fn public(id: &str) -> Self {
         Self { id: id.to_owned(), auth: ClientAuth::None, secret: None, signer: None }
     }
 
-    /// Puts the client's id, and its proof, into the form or the returned `Authorization` header.
-    pub(super) fn identify(&self, form: &mut Form) -> Result<Option<HeaderValue>, IssuerError> {
+    /// Adds the client ID and its authentication to the form, or returns an `Authorization` header with them.
+    pub(super) fn authenticate(&self, form: &mut Form) -> Result<Option<HeaderValue>, IssuerError> {
         let secret = || self.secret.as_ref().ok_or(IssuerError::Unsupported { what: "this client without its secret" });
         match self.auth {
             ClientAuth::None => {
@@ -55,23 +55,23 @@ impl Client {
             }
             ClientAuth::ClientSecretBasic => {
                 let secret = secret()?;
-                form.remember(secret);
+                form.track_secret(secret);
                 let mut pair = SecretBytes::default();
                 encode(&mut pair, &self.id);
                 pair.extend(b":");
                 encode(&mut pair, secret.expose());
                 let text = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.expose())));
-                Ok(Some(sensitive(&text)?))
+                Ok(Some(sensitive_header(&text)?))
             }
         }
     }
 }
 
-/// An `Authorization` header that no `Debug` shows.
-pub(super) fn sensitive(text: &str) -> Result<HeaderValue, IssuerError> {
+/// Returns an `Authorization` header whose value `Debug` does not show.
+pub(super) fn sensitive_header(text: &str) -> Result<HeaderValue, IssuerError> {
     let mut value = HeaderValue::from_str(text).map_err(|_| IssuerError::Local {
-        what: "valid header",
-        detail: "the token holds control characters".into(),
+        action: "send the token",
+        detail: "it contains control characters".into(),
     })?;
     value.set_sensitive(true);
     Ok(value)
@@ -82,14 +82,14 @@ mod tests {
     use super::*;
 
     fn sent(auth: ClientAuth) -> (Option<HeaderValue>, Vec<u8>) {
-        let client = Client { auth, secret: Some(Secret::new("s:/%".into())), ..Client::public("a b") };
+        let client = OAuthClient { auth, secret: Some(Secret::new("s:/%".into())), ..OAuthClient::public("a b") };
         let mut form = Form::default();
-        let header = client.identify(&mut form).expect("has a secret");
+        let header = client.authenticate(&mut form).expect("has a secret");
         (header, form.into_parts().0.to_vec())
     }
 
     #[test]
-    fn the_secret_goes_where_it_should_and_nowhere_else() {
+    fn client_secret_is_sent_by_the_configured_method() {
         assert_eq!(sent(ClientAuth::None), (None, b"client_id=a+b".to_vec()));
         assert_eq!(sent(ClientAuth::ClientSecretPost), (None, b"client_id=a+b&client_secret=s%3A%2F%25".to_vec()));
         let (header, body) = sent(ClientAuth::ClientSecretBasic);
@@ -99,8 +99,8 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_secret_is_told_before_anything_is_sent() {
-        let client = Client { auth: ClientAuth::ClientSecretBasic, ..Client::public("a") };
-        assert!(client.identify(&mut Form::default()).expect_err("no secret").never_sent());
+    fn missing_client_secret_is_an_error_before_sending() {
+        let client = OAuthClient { auth: ClientAuth::ClientSecretBasic, ..OAuthClient::public("a") };
+        assert!(client.authenticate(&mut Form::default()).expect_err("no secret").is_unsent());
     }
 }

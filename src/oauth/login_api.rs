@@ -1,4 +1,4 @@
-//! A login API that is none of OAuth's: JSON with a user name and a password goes there, JSON with a JWT comes back.
+//! Login APIs outside of OAuth: they take a user name and a password as JSON and return a JWT as JSON.
 
 use std::fmt;
 use std::io::Write as _;
@@ -8,33 +8,34 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::client::sensitive;
+use super::client_auth::sensitive_header;
 use super::error::{IssuerError, OAuthError};
-use super::form::echoes;
-use super::http::{Http, Reply};
-use super::reply::{Life, is_vschar, read_refusal};
+use super::form::repeats_secret;
+use super::http::Http;
+use super::http_response::HttpResponse;
+use super::lenient_json::Lifetime;
+use super::token_response::{is_vschar, parse_error_response};
 use crate::clock::Clock;
 use crate::model::{LoginApi, TokenSet};
 use crate::secret::{Secret, SecretBytes};
 use crate::ui::sanitize_for_terminal;
 
-/// Where the JWT is looked for in an answer when nobody says, the first that is there.
+/// The members to look for the JWT in by default; the first that is present counts.
 const ACCESS_TOKEN: [&str; 4] = ["access_token", "accessToken", "token", "jwt"];
 
-/// The same of the refresh token.
+/// The same for the refresh token.
 const REFRESH_TOKEN: [&str; 2] = ["refresh_token", "refreshToken"];
 
-/// The same of how many seconds the JWT lives; most say it in the JWT alone.
+/// The same for the lifetime in seconds, which most APIs put into the JWT alone.
 const EXPIRES_IN: [&str; 2] = ["expires_in", "expiresIn"];
 
-/// Where an API that has no `error` says in words what is wrong.
+/// The members with an error description in APIs that have no `error`.
 const DETAIL: [&str; 2] = ["detail", "message"];
 
 /// Logs in with a user name and a password.
 ///
 /// # Errors
-/// [`IssuerError::Refused`] with `invalid_grant` where the API does not accept them (400, 401, 403 or 422), and whatever a
-/// request can fail with.
+/// [`IssuerError::Refused`] with `invalid_grant` if the API rejects them (400, 401, 403 or 422).
 pub async fn login(
     http: &Http,
     api: &LoginApi,
@@ -48,22 +49,21 @@ pub async fn login(
         (&name(&api.username_field, "username"), user),
         (&name(&api.password_field, "password"), password.expose()),
     ]);
-    ask(http, api, url, body, password, clock, &[400, 401, 403, 422]).await
+    request_tokens(http, api, url, body, password, clock, &[400, 401, 403, 422]).await
 }
 
-/// Gets a new JWT for a refresh token, which stays good where the answer brings none.
+/// Refreshes the JWT. The refresh token stays valid if the response has no new one.
 ///
 /// # Errors
-/// As [`login`]; only a 401 with a JSON object, or the API's own `invalid_grant`, says that the session is over.
+/// As [`login`]; only a 401 with a JSON object, or the API's own `invalid_grant`, ends the session.
 pub async fn refresh(http: &Http, api: &LoginApi, token: &Secret, clock: &dyn Clock) -> Result<TokenSet, IssuerError> {
     let url = api.refresh.as_ref().ok_or(IssuerError::Unsupported { what: "refresh_endpoint" })?;
     let field = api.refresh_token_field.as_deref().unwrap_or(REFRESH_TOKEN[0]);
     let field = field.rsplit_once('.').map_or(field, |(_, last)| last);
-    ask(http, api, url, object(&[(field, token.expose())]), token, clock, &[401]).await
+    request_tokens(http, api, url, object(&[(field, token.expose())]), token, clock, &[401]).await
 }
 
-/// Tells the API of a logout, with the JWT in the `Authorization` header and the refresh token, where there is one, in the
-/// body.
+/// Logs out, with the JWT in the `Authorization` header and the refresh token, if there is one, in the body.
 ///
 /// # Errors
 /// As [`login`].
@@ -74,82 +74,87 @@ pub async fn logout(http: &Http, api: &LoginApi, url: &Url, tokens: &TokenSet) -
         Some(token) => object(&[(field, token.expose())]),
         None => object(&[]),
     };
-    let header = sensitive(&zeroize::Zeroizing::new(format!("Bearer {}", tokens.access_token.expose())))?;
-    let reply = http.post_json(url, body, Some(header)).await?;
-    match reply.busy() {
-        Some(busy) => Err(busy),
-        // A JWT that the API does not know any more is logged out.
-        None if reply.is_success() || reply.status == 401 => Ok(()),
+    let header = sensitive_header(&zeroize::Zeroizing::new(format!("Bearer {}", tokens.access_token.expose())))?;
+    let response = http.post_json(url, body, Some(header)).await?;
+    match response.unavailable() {
+        Some(error) => Err(error),
+        // A JWT that the API no longer accepts is logged out.
+        None if response.is_success() || response.status == 401 => Ok(()),
         None => {
             let sent: Vec<Secret> = tokens.refresh_token.iter().chain([&tokens.access_token]).cloned().collect();
-            Err(IssuerError::Refused(refusal(&reply, &sent, &[])))
+            Err(IssuerError::Refused(error_response(&response, &sent, &[])))
         }
     }
 }
 
-async fn ask(
+async fn request_tokens(
     http: &Http,
     api: &LoginApi,
     url: &Url,
     body: SecretBytes,
     sent: &Secret,
     clock: &dyn Clock,
-    denials: &[u16],
+    refusal_statuses: &[u16],
 ) -> Result<TokenSet, IssuerError> {
-    let asked_at = clock.now();
-    let reply = http.post_json(url, body, None).await?;
-    if let Some(busy) = reply.busy() {
-        return Err(busy);
+    let sent_at = clock.now();
+    let response = http.post_json(url, body, None).await?;
+    if let Some(error) = response.unavailable() {
+        return Err(error);
     }
-    let is_object = Members::read(reply.text()).is_some();
-    if !reply.is_success() {
-        let says_no = (400..500).contains(&reply.status) && is_object;
-        let error = refusal(&reply, std::slice::from_ref(sent), denials);
-        return Err(if says_no { IssuerError::Refused(error) } else { reply.malformed("JSON answer of a login API") });
+    let is_object = Members::read(response.text()).is_some();
+    if !response.is_success() {
+        let is_refusal = (400..500).contains(&response.status) && is_object;
+        let error = error_response(&response, std::slice::from_ref(sent), refusal_statuses);
+        return Err(if is_refusal {
+            IssuerError::Refused(error)
+        } else {
+            response.unexpected("a JSON response of a login API")
+        });
     }
-    let malformed = |what: String| IssuerError::Malformed { from: reply.host.clone(), what, misplaced: false };
+    let invalid =
+        |what: String| IssuerError::InvalidResponse { from: response.host.clone(), what, wrong_address: false };
     if !is_object {
-        return Err(reply.malformed("JSON object"));
+        return Err(response.unexpected("a JSON object"));
     }
     let secret = |named: &Option<String>, usual: &[&str]| {
-        let found = find(reply.text(), named.as_deref(), usual)?;
+        let found = find(response.text(), named.as_deref(), usual)?;
         serde_json::from_str::<Secret>(found.get()).ok().filter(|token| !token.is_empty())
     };
     let names = api.access_token_field.clone().unwrap_or_else(|| ACCESS_TOKEN.join("`, `"));
     let access_token = secret(&api.access_token_field, &ACCESS_TOKEN)
-        .ok_or_else(|| IssuerError::NoJwt { from: reply.host.clone(), names: sanitize_for_terminal(&names, 200) })?;
+        .ok_or_else(|| IssuerError::NoJwt { from: response.host.clone(), names: sanitize_for_terminal(&names, 200) })?;
     let refresh_token = secret(&api.refresh_token_field, &REFRESH_TOKEN).filter(|_| api.refresh.is_some());
     if [Some(&access_token), refresh_token.as_ref()].into_iter().flatten().any(|token| !is_vschar(token)) {
-        return Err(malformed("a token with characters that no token has (RFC 6749, appendix A)".into()));
+        return Err(invalid("a token with invalid characters (RFC 6749, appendix A)".into()));
     }
-    let life = find(reply.text(), api.expires_in_field.as_deref(), &EXPIRES_IN);
-    let life = life.and_then(|raw| serde_json::from_str::<Life>(raw.get()).ok()).and_then(|life| life.0);
+    let life = find(response.text(), api.expires_in_field.as_deref(), &EXPIRES_IN);
+    let life = life.and_then(|raw| serde_json::from_str::<Lifetime>(raw.get()).ok()).and_then(|life| life.0);
     Ok(TokenSet {
         access_token,
         token_type: "Bearer".into(),
         refresh_token,
         id_token: None,
-        obtained_at: asked_at,
-        expires_at: life.map(|life| asked_at.plus(life)),
+        obtained_at: sent_at,
+        expires_at: life.map(|life| sent_at.plus(life)),
         scope: None,
     })
 }
 
-/// What an API's no means: its own word where it has one, else by its status.
-fn refusal(reply: &Reply, sent: &[Secret], denials: &[u16]) -> OAuthError {
-    let own = read_refusal(reply, sent);
+/// Returns the API's own error code if it has one, else one by its status.
+fn error_response(response: &HttpResponse, sent: &[Secret], refusal_statuses: &[u16]) -> OAuthError {
+    let own = parse_error_response(response, sent);
     let said = || {
-        let text: String = serde_json::from_str(find(reply.text(), None, &DETAIL)?.get()).ok()?;
-        (!echoes(sent, &text)).then_some(text)
+        let text: String = serde_json::from_str(find(response.text(), None, &DETAIL)?.get()).ok()?;
+        (!repeats_secret(sent, &text)).then_some(text)
     };
-    if denials.contains(&reply.status) {
+    if refusal_statuses.contains(&response.status) {
         let description = own.as_ref().map(|error| error.description.clone().unwrap_or_else(|| error.code.clone()));
-        return OAuthError::new("invalid_grant", description.or_else(said).as_deref(), Some(reply.status));
+        return OAuthError::new("invalid_grant", description.or_else(said).as_deref(), Some(response.status));
     }
-    own.unwrap_or_else(|| OAuthError::new("error", said().as_deref(), Some(reply.status)))
+    own.unwrap_or_else(|| OAuthError::new("error", said().as_deref(), Some(response.status)))
 }
 
-/// A JSON object of texts, written without a second copy of them.
+/// Writes a JSON object of strings without a second copy of them in memory.
 fn object(members: &[(&str, &str)]) -> SecretBytes {
     let mut body = SecretBytes::default();
     // Writing to memory does not fail.
@@ -164,7 +169,7 @@ fn object(members: &[(&str, &str)]) -> SecretBytes {
     body
 }
 
-/// The member that is named, with dots between nested ones, else the first of the `usual` ones that is there.
+/// Returns the named member, with dots between nested ones, or the first of the `usual` ones that is present.
 fn find<'a>(text: &'a [u8], named: Option<&str>, usual: &[&str]) -> Option<&'a RawValue> {
     let walk = |path: &str| {
         let mut segments = path.split('.');
@@ -177,7 +182,7 @@ fn find<'a>(text: &'a [u8], named: Option<&str>, usual: &[&str]) -> Option<&'a R
     }
 }
 
-/// The members of an object, each as it is written.
+/// The members of an object as raw JSON.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Members<'a> {
@@ -185,7 +190,7 @@ impl<'a> Members<'a> {
         serde_json::from_slice(text).ok()
     }
 
-    /// A member that is there once.
+    /// Returns a member that is not duplicated.
     fn only(&self, name: &str) -> Option<&'a RawValue> {
         let mut found = self.0.iter().filter(|(member, _)| member == name);
         match (found.next(), found.next()) {
@@ -220,16 +225,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     }
 }
 
-/// No answer of a login API has more members.
+/// The maximum number of members in a response.
 const MAX_MEMBERS: usize = 1000;
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Canned, Quick, answer, http, json};
+    use super::super::testing::{TestClock, TestServer, answer, http, json};
     use super::*;
     use crate::clock::UnixTime;
 
-    fn api(server: &Canned) -> LoginApi {
+    fn api(server: &TestServer) -> LoginApi {
         LoginApi { login: Some(server.url.clone()), refresh: Some(server.url.clone()), ..LoginApi::default() }
     }
 
@@ -237,15 +242,15 @@ mod tests {
         Secret::new(text.into())
     }
 
-    async fn logged_in(body: &str, change: impl FnOnce(&mut LoginApi)) -> (Result<TokenSet, IssuerError>, Canned) {
-        let server = Canned::serving(vec![json(200, body)]).await;
+    async fn logged_in(body: &str, change: impl FnOnce(&mut LoginApi)) -> (Result<TokenSet, IssuerError>, TestServer) {
+        let server = TestServer::start(vec![json(200, body)]).await;
         let mut api = api(&server);
         change(&mut api);
-        (login(&http(), &api, "dev\"eloper", &secret("pä\\ss"), &Quick::new()).await, server)
+        (login(&http(), &api, "dev\"eloper", &secret("pä\\ss"), &TestClock::new()).await, server)
     }
 
     #[tokio::test]
-    async fn name_and_password_go_as_json_and_a_jwt_comes_back() {
+    async fn login_sends_json_and_returns_the_jwt() {
         let body = r#"{"token":"JWT","refreshToken":"RT","expiresIn":"60"}"#;
         let (tokens, server) = logged_in(body, |_| {}).await;
         let tokens = tokens.expect("tokens");
@@ -256,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_names_of_all_fields_can_be_said() {
+    async fn all_field_names_are_configurable() {
         let body = r#"{"data":{"auth":{"jwt":"JWT"}},"token":"wrong","ttl":5,"refresh":"RT"}"#;
         let (tokens, server) = logged_in(body, |api| {
             api.username_field = Some("email".into());
@@ -273,13 +278,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_place_to_refresh_a_refresh_token_is_not_kept() {
+    async fn refresh_token_is_dropped_without_a_refresh_endpoint() {
         let (tokens, _) = logged_in(r#"{"token":"JWT","refresh_token":"RT"}"#, |api| api.refresh = None).await;
         assert!(tokens.expect("tokens").refresh_token.is_none());
     }
 
     #[tokio::test]
-    async fn what_is_no_answer_is_told_without_its_text() {
+    async fn invalid_response_is_reported_without_its_text() {
         for body in [
             "",
             "hunter2",
@@ -292,14 +297,14 @@ mod tests {
         ] {
             let (result, _) = logged_in(body, |_| {}).await;
             let error = result.expect_err(body);
-            let told = matches!(error, IssuerError::Malformed { .. } | IssuerError::NoJwt { .. });
-            assert!(told, "{body}: {error:?}");
+            let is_reported = matches!(error, IssuerError::InvalidResponse { .. } | IssuerError::NoJwt { .. });
+            assert!(is_reported, "{body}: {error:?}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
     }
 
     #[tokio::test]
-    async fn a_no_at_login_and_a_no_that_ends_a_session() {
+    async fn refused_login_and_refused_refresh() {
         for (answer, word) in [
             (json(401, r#"{"message":"Bad credentials"}"#), "invalid_grant: Bad credentials"),
             (json(401, r#"{"detail":"No such account","code":"x"}"#), "invalid_grant: No such account"),
@@ -311,8 +316,9 @@ mod tests {
             (json(403, r#"{"detail":"b"}"#), "invalid_grant: b"),
             (json(404, "{}"), "error"),
         ] {
-            let server = Canned::serving(vec![answer]).await;
-            let error = login(&http(), &api(&server), "u", &secret("p/ss"), &Quick::new()).await.expect_err("refused");
+            let server = TestServer::start(vec![answer]).await;
+            let error =
+                login(&http(), &api(&server), "u", &secret("p/ss"), &TestClock::new()).await.expect_err("refused");
             assert_eq!(error.to_string(), format!("the issuer refused: {word}"));
         }
         for (answer, ends) in [
@@ -323,16 +329,16 @@ mod tests {
             (answer(401, "", "<html>"), false),
             (json(500, "{}"), false),
         ] {
-            let server = Canned::serving(vec![answer.clone()]).await;
-            let error = refresh(&http(), &api(&server), &secret("RT"), &Quick::new()).await.expect_err("refused");
+            let server = TestServer::start(vec![answer.clone()]).await;
+            let error = refresh(&http(), &api(&server), &secret("RT"), &TestClock::new()).await.expect_err("refused");
             assert_eq!(error.ends_session(), ends, "{answer}: {error}");
         }
     }
 
     #[tokio::test]
-    async fn a_logout_that_is_refused_repeats_neither_token() {
+    async fn refused_logout_shows_no_token() {
         for told in ["no such token: RT-hunter2", "no such token: AT-hunter2"] {
-            let server = Canned::serving(vec![json(400, &format!(r#"{{"detail":"{told}"}}"#))]).await;
+            let server = TestServer::start(vec![json(400, &format!(r#"{{"detail":"{told}"}}"#))]).await;
             let tokens = TokenSet {
                 access_token: secret("AT-hunter2"),
                 token_type: "Bearer".into(),
@@ -348,13 +354,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_logout_shows_the_jwt_and_sends_the_refresh_token() {
+    async fn logout_sends_both_tokens() {
         let (tokens, _) = logged_in(r#"{"token":"JWT","refresh_token":"RT"}"#, |_| {}).await;
         let tokens = tokens.expect("tokens");
         for (answer, done) in
             [(json(200, "{}"), true), (answer(204, "", ""), true), (json(401, "{}"), true), (json(403, "{}"), false)]
         {
-            let server = Canned::serving(vec![answer.clone()]).await;
+            let server = TestServer::start(vec![answer.clone()]).await;
             let api = LoginApi { refresh_token_field: Some("data.refresh".into()), ..api(&server) };
             let result = logout(&http(), &api, &server.url, &tokens).await;
             assert_eq!(result.is_ok(), done, "{answer}: {result:?}");
@@ -364,13 +370,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refresh_sends_the_refresh_token_alone() {
-        let server = Canned::serving(vec![json(200, r#"{"data":{"jwt":"J2"}}"#)]).await;
+    async fn refresh_sends_the_refresh_token_alone() {
+        let server = TestServer::start(vec![json(200, r#"{"data":{"jwt":"J2"}}"#)]).await;
         let mut api = api(&server);
         api.access_token_field = Some("data.jwt".into());
         api.refresh_token_field = Some("data.refresh".into());
-        let tokens = refresh(&http(), &api, &secret("RT"), &Quick::new()).await.expect("tokens");
-        assert!(tokens.refresh_token.is_none(), "the caller keeps the old one");
+        let tokens = refresh(&http(), &api, &secret("RT"), &TestClock::new()).await.expect("tokens");
+        assert!(tokens.refresh_token.is_none(), "the caller reuses the old one");
         assert_eq!(server.body(0), r#"{"refresh":"RT"}"#);
     }
 }

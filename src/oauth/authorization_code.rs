@@ -1,83 +1,78 @@
-//! Signing in with a browser: an authorization code with PKCE, sent back over loopback (RFC 6749, section 4.1;
-//! RFC 7636; RFC 8252).
+//! The authorization code grant with PKCE and a loopback redirect (RFC 6749, section 4.1; RFC 7636; RFC 8252).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::{constant_time, digest};
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use url::{Url, form_urlencoded};
+use url::Url;
 
-use super::client::Client;
-use super::error::{IssuerError, OAuthError};
+use super::authorization_response::{ExpectedResponse, RedirectRequest};
+use super::client_auth::OAuthClient;
+use super::error::IssuerError;
 use super::form::Form;
-use super::loopback::{Loopback, Verdict};
+use super::loopback::LoopbackListener;
 use super::metadata::Metadata;
 use super::random::random;
-use super::token_endpoint::{TokenEndpoint, add_own_resource};
+use super::token_endpoint::{TokenEndpoint, add_single_resource};
 use crate::clock::Clock;
 use crate::model::{RedirectUri, TokenSet, TokenTarget};
 use crate::secret::Secret;
-use crate::ui::sanitize_for_terminal;
 
-/// What is asked for in the browser.
+/// The parameters of an authorization request.
 #[derive(Clone, Debug, Default)]
-pub struct CodeRequest {
+pub struct AuthorizationRequest {
     /// Scopes, audience and resources.
-    pub asked: TokenTarget,
-    /// `acr_values`, space-separated (OpenID Connect Core 1.0, section 3.1.2.1, as the rest).
+    pub target: TokenTarget,
+    /// `acr_values`, space-separated (OpenID Connect Core 1.0, section 3.1.2.1, as are the next three).
     pub acr_values: Option<String>,
     /// `prompt`, such as `login` or `select_account`.
     pub prompt: Option<String>,
-    /// `login_hint`: whom to sign in.
+    /// `login_hint`: the account to sign in with.
     pub login_hint: Option<String>,
-    /// `max_age` in seconds: how long ago the user may have signed in.
+    /// `max_age` in seconds: how long ago the sign-in may have been.
     pub max_age: Option<u64>,
-    /// Where the browser comes back to.
+    /// The redirect URI.
     pub redirect_uri: RedirectUri,
-    /// What some issuers want besides, name and value.
+    /// Additional parameters for some issuers, name and value.
     pub parameters: Vec<(String, String)>,
 }
 
-/// An authorization code that passed every check. It still has to be redeemed.
+/// An authorization code whose response passed every check.
 #[derive(Debug)]
-pub struct Code(Secret);
+pub struct AuthorizationCode(Secret);
 
-/// A sign-in in a browser, from its start until its code is redeemed.
-pub struct CodeLogin {
-    listener: Loopback,
+/// A login in a browser, from its start until the code is redeemed.
+pub struct AuthorizationCodeLogin {
+    listener: LoopbackListener,
     authorization_url: Url,
-    expected: Arc<Expected>,
+    expected: Arc<ExpectedResponse>,
     verifier: Secret,
     nonce: Option<String>,
     resources: Vec<String>,
 }
 
-/// What an authorization response must bring to be the answer to this sign-in.
-struct Expected {
-    redirect_uri: Url,
-    state: Secret,
-    issuer: String,
-    iss_required: bool,
-}
-
-impl CodeLogin {
-    /// Listens on loopback, and only then makes the address to open.
+impl AuthorizationCodeLogin {
+    /// Starts to listen on loopback, and builds the URL to open.
     ///
     /// # Errors
-    /// [`IssuerError::Unsupported`] where the issuer has no `authorization_endpoint` or says that it does not know PKCE
-    /// S256; [`IssuerError::Local`] where there is no port to listen on.
-    pub async fn begin(metadata: &Metadata, client: &Client, request: &CodeRequest) -> Result<Self, IssuerError> {
+    /// [`IssuerError::Unsupported`] if the issuer has no `authorization_endpoint` or lists PKCE methods without S256;
+    /// [`IssuerError::Local`] if there is no port to listen on.
+    pub async fn start(
+        metadata: &Metadata,
+        client: &OAuthClient,
+        request: &AuthorizationRequest,
+    ) -> Result<Self, IssuerError> {
         let endpoint = metadata.authorization_endpoint.as_ref();
         let mut url = endpoint.cloned().ok_or(IssuerError::Unsupported { what: "authorization_endpoint" })?;
         if metadata.code_challenge_methods_supported.as_ref().is_some_and(|all| !all.iter().any(|m| m == "S256")) {
             return Err(IssuerError::Unsupported { what: "code_challenge_methods_supported with S256" });
         }
-        let listener = Loopback::bind(&request.redirect_uri).await?;
+        let listener = LoopbackListener::bind(&request.redirect_uri).await?;
         let verifier = Secret::new(random()?);
         let state = random()?;
-        let nonce = request.asked.scopes.iter().any(|s| s == "openid").then(random).transpose()?;
+        let nonce = request.target.scopes.iter().any(|s| s == "openid").then(random).transpose()?;
         let challenge = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, verifier.expose().as_bytes()));
         {
             let mut query = url.query_pairs_mut();
@@ -86,11 +81,11 @@ impl CodeLogin {
             query.append_pair("code_challenge", &challenge).append_pair("code_challenge_method", "S256");
             query.append_pair("state", &state);
             let max_age = request.max_age.map(|seconds| seconds.to_string());
-            let scope = Some(request.asked.scopes.join(" ")).filter(|s| !s.is_empty());
+            let scope = Some(request.target.scopes.join(" ")).filter(|s| !s.is_empty());
             for (name, value) in [
                 ("nonce", &nonce),
                 ("scope", &scope),
-                ("audience", &request.asked.audience),
+                ("audience", &request.target.audience),
                 ("acr_values", &request.acr_values),
                 ("prompt", &request.prompt),
                 ("login_hint", &request.login_hint),
@@ -100,10 +95,10 @@ impl CodeLogin {
                     query.append_pair(name, value);
                 }
             }
-            for resource in &request.asked.resources {
+            for resource in &request.target.resources {
                 query.append_pair("resource", resource);
             }
-            // One of authctl's own options goes before what is always added.
+            // authctl's own options take precedence over additional parameters.
             let own = [
                 ("prompt", &request.prompt),
                 ("acr_values", &request.acr_values),
@@ -116,160 +111,118 @@ impl CodeLogin {
                 }
             }
         }
-        let expected = Arc::new(Expected {
+        let expected = Arc::new(ExpectedResponse {
             redirect_uri: listener.redirect_uri().clone(),
             state: Secret::new(state),
             issuer: metadata.issuer.to_string(),
             iss_required: metadata.iss_parameter_supported,
         });
-        let resources = request.asked.resources.clone();
+        let resources = request.target.resources.clone();
         Ok(Self { listener, authorization_url: url, expected, verifier, nonce, resources })
     }
 
-    /// The address to open in the browser. Holds no secret that outlives this sign-in.
+    /// Returns the URL to open in the browser. It holds no secret that outlives this login.
     #[must_use]
     pub fn authorization_url(&self) -> &Url {
         &self.authorization_url
     }
 
-    /// Waits for the browser to come back, at most `limit`. Requests that are not the answer to this sign-in are turned
-    /// away and change nothing. Returns once the browser has its page.
+    /// Waits at most `limit` for the authorization response, and until the browser has received its page. Unrelated requests
+    /// are rejected and change nothing.
     ///
     /// # Errors
-    /// [`IssuerError::Refused`] where the user or the issuer said no, [`IssuerError::Mismatch`] where another issuer
-    /// answered (RFC 9207), [`IssuerError::TimedOut`] where nobody came.
-    pub async fn wait(&self, clock: &dyn Clock, limit: Duration) -> Result<Code, IssuerError> {
+    /// [`IssuerError::Refused`] if the user or the issuer refused, [`IssuerError::IssuerMismatch`] if another issuer responded
+    /// (RFC 9207), [`IssuerError::LoginTimedOut`].
+    pub async fn wait(&self, clock: &dyn Clock, limit: Duration) -> Result<AuthorizationCode, IssuerError> {
         let expected = Arc::clone(&self.expected);
-        let judge = Arc::new(move |query: &str| expected.judge(query, "the browser"));
+        let classify = Arc::new(move |query: &str| expected.check(query, "the browser"));
         tokio::select! {
-            outcome = self.listener.serve(judge, clock) => outcome.map(Code),
-            () = clock.sleep(limit) => Err(IssuerError::TimedOut { limit }),
+            outcome = self.listener.wait_for_response(classify, clock) => outcome.map(AuthorizationCode),
+            () = clock.sleep(limit) => Err(IssuerError::LoginTimedOut { limit }),
         }
     }
 
-    /// Takes the address that the browser ended at, pasted whole or from its `?` on, with the same checks.
+    /// Accepts the URL that the browser ended at, whole or from its `?` on, with the same checks.
     ///
     /// # Errors
-    /// As [`CodeLogin::wait`]; [`IssuerError::Malformed`] where it is not the answer to this sign-in.
-    pub fn pasted(&self, text: &str) -> Result<Code, IssuerError> {
+    /// As [`AuthorizationCodeLogin::wait`]; [`IssuerError::InvalidResponse`] if it is unrelated to this login.
+    pub fn accept_pasted(&self, text: &str) -> Result<AuthorizationCode, IssuerError> {
         let from = "the pasted address";
-        let malformed = |what: &str| IssuerError::Malformed { from: from.into(), what: what.into(), misplaced: false };
+        let unrelated = |why: &str| {
+            let what = format!("no response to this login: {why}");
+            IssuerError::InvalidResponse { from: from.into(), what, wrong_address: false }
+        };
         let text = text.trim().trim_matches(['"', '\'', '<', '>']);
         let query = match Url::parse(text) {
             Ok(url) => {
-                let mut place = url.clone();
-                place.set_query(None);
-                place.set_fragment(None);
-                if place != self.expected.redirect_uri {
-                    return Err(malformed("no answer to this sign-in: it is another address"));
+                let mut target = url.clone();
+                target.set_query(None);
+                target.set_fragment(None);
+                if target != self.expected.redirect_uri {
+                    return Err(unrelated("it is not the redirect URI"));
                 }
                 url.query().unwrap_or_default().to_owned()
             }
             Err(_) => text.strip_prefix('?').unwrap_or(text).to_owned(),
         };
-        match self.expected.judge(&query, from) {
-            Verdict::Answer(outcome) => outcome.map(Code),
-            Verdict::NotOurs => {
-                Err(malformed("no answer to this sign-in: its `code` or `state` is missing or another's"))
-            }
+        match self.expected.check(&query, from) {
+            RedirectRequest::AuthorizationResponse(outcome) => outcome.map(AuthorizationCode),
+            RedirectRequest::Unrelated => Err(unrelated("`code` or `state` is missing or does not match")),
         }
     }
 
-    /// Redeems the code (RFC 6749, section 4.1.3). The second value is the nonce that an ID token must repeat, where
-    /// one was sent.
+    /// Redeems the code (RFC 6749, section 4.1.3). Also returns the nonce that an ID token must repeat, if one was sent.
     ///
     /// # Errors
     /// [`IssuerError`].
     pub async fn redeem(
         self,
         endpoint: &TokenEndpoint<'_>,
-        code: Code,
+        code: AuthorizationCode,
     ) -> Result<(TokenSet, Option<String>), IssuerError> {
-        let mut form = Form::grant("authorization_code");
+        let mut form = Form::for_grant("authorization_code");
         form.add_secret("code", &code.0);
         form.add("redirect_uri", self.expected.redirect_uri.as_str());
         form.add_secret("code_verifier", &self.verifier);
-        add_own_resource(&mut form, &self.resources);
-        Ok((endpoint.tokens(form).await?, self.nonce))
+        add_single_resource(&mut form, &self.resources);
+        Ok((endpoint.request_tokens(form).await?, self.nonce))
     }
-}
-
-impl Expected {
-    /// Judges an authorization response by its query. One without this sign-in's state, or with a parameter twice, has
-    /// no say at all: whoever sent it may not even end the sign-in.
-    fn judge(&self, query: &str, from: &str) -> Verdict {
-        let (mut code, mut state, mut iss, mut error, mut description) = (None, None, None, None, None);
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let member = match &*name {
-                "code" => &mut code,
-                "state" => &mut state,
-                "iss" => &mut iss,
-                "error" => &mut error,
-                "error_description" => &mut description,
-                _ => continue,
-            };
-            if member.replace(Secret::new(value.into_owned())).is_some() {
-                return Verdict::NotOurs;
-            }
-        }
-        let ours = state.is_some_and(|s| same(s.expose(), self.state.expose()));
-        let code = code.filter(|c| !c.is_empty());
-        let error = error.filter(|e| !e.is_empty());
-        if !ours || (code.is_none() && error.is_none()) {
-            return Verdict::NotOurs;
-        }
-        let found = iss.as_ref().map(Secret::expose);
-        if found.map_or(self.iss_required, |iss| iss != self.issuer) {
-            let found = found.map_or_else(|| format!("no `iss` from {from}"), |iss| sanitize_for_terminal(iss, 200));
-            return Verdict::Answer(Err(IssuerError::Mismatch { expected: self.issuer.clone(), found }));
-        }
-        Verdict::Answer(match (error, code) {
-            (None, Some(code)) => Ok(code),
-            (error, _) => Err(IssuerError::Refused(OAuthError::new(
-                error.as_ref().map_or("error", Secret::expose),
-                description.as_ref().map(Secret::expose),
-                None,
-            ))),
-        })
-    }
-}
-
-fn same(a: &str, b: &str) -> bool {
-    constant_time::verify_slices_are_equal(a.as_bytes(), b.as_bytes()).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
 
-    use super::super::testing::{Canned, Quick, cli, http, json};
+    use url::form_urlencoded;
+
+    use super::super::testing::{TestClock, TestServer, cli, http, json};
     use super::*;
 
     fn metadata(iss_required: bool) -> Metadata {
-        let mut metadata = Metadata::bare("https://a.example".parse().expect("valid"));
+        let mut metadata = Metadata::new("https://a.example".parse().expect("valid"));
         metadata.authorization_endpoint = "https://a.example/authorize?tenant=1".parse().ok();
         metadata.iss_parameter_supported = iss_required;
         metadata
     }
 
-    async fn begun(iss_required: bool) -> CodeLogin {
-        let mut request = CodeRequest::default();
-        request.asked.scopes = vec!["openid".into(), "a".into()];
-        CodeLogin::begin(&metadata(iss_required), &cli(), &request).await.expect("a port")
+    async fn begun(iss_required: bool) -> AuthorizationCodeLogin {
+        let mut request = AuthorizationRequest::default();
+        request.target.scopes = vec!["openid".into(), "a".into()];
+        AuthorizationCodeLogin::start(&metadata(iss_required), &cli(), &request).await.expect("a port")
     }
 
-    fn parameters(login: &CodeLogin) -> HashMap<String, String> {
+    fn parameters(login: &AuthorizationCodeLogin) -> HashMap<String, String> {
         login.authorization_url().query_pairs().into_owned().collect()
     }
 
-    fn state(login: &CodeLogin) -> String {
+    fn state(login: &AuthorizationCodeLogin) -> String {
         parameters(login)["state"].clone()
     }
 
     #[tokio::test]
-    async fn the_address_asks_for_all_that_it_should() {
-        let request = CodeRequest {
-            asked: TokenTarget {
+    async fn authorization_url_has_every_parameter() {
+        let request = AuthorizationRequest {
+            target: TokenTarget {
                 audience: Some("api".into()),
                 scopes: vec!["openid".into()],
                 resources: vec!["https://r1".into(), "https://r2".into()],
@@ -283,9 +236,9 @@ mod tests {
                 ("prompt".into(), "consent".into()),
                 ("max_age".into(), "99".into()),
             ],
-            ..CodeRequest::default()
+            ..AuthorizationRequest::default()
         };
-        let login = CodeLogin::begin(&metadata(false), &cli(), &request).await.expect("a port");
+        let login = AuthorizationCodeLogin::start(&metadata(false), &cli(), &request).await.expect("a port");
         let found = parameters(&login);
         for (name, value) in [
             ("tenant", "1"),
@@ -308,21 +261,26 @@ mod tests {
             assert_eq!(found[name].len(), 43, "{name}");
         }
         assert!(!login.authorization_url().as_str().contains(login.verifier.expose()));
-        let other = CodeLogin::begin(&metadata(false), &cli(), &CodeRequest::default()).await.expect("a port");
+        let other = AuthorizationCodeLogin::start(&metadata(false), &cli(), &AuthorizationRequest::default())
+            .await
+            .expect("a port");
         assert_ne!(parameters(&other)["state"], found["state"]);
         assert_eq!(parameters(&other).get("nonce"), None, "no nonce where no ID token is asked for");
     }
 
     #[tokio::test]
-    async fn an_issuer_without_s256_is_not_asked() {
+    async fn issuer_without_s256_is_unsupported() {
         let mut without = metadata(false);
         without.code_challenge_methods_supported = Some(vec!["plain".into()]);
-        let error = CodeLogin::begin(&without, &cli(), &CodeRequest::default()).await.err().expect("unsupported");
+        let error = AuthorizationCodeLogin::start(&without, &cli(), &AuthorizationRequest::default())
+            .await
+            .err()
+            .expect("unsupported");
         assert!(matches!(error, IssuerError::Unsupported { .. }), "{error:?}");
     }
 
     #[tokio::test]
-    async fn only_this_sign_ins_answer_is_one() {
+    async fn only_a_response_with_this_logins_state_counts() {
         let login = begun(false).await;
         let state = state(&login);
         let iss = "iss=https%3A%2F%2Fa.example";
@@ -344,25 +302,29 @@ mod tests {
             "error=access_denied".into(),
             "error=access_denied&state=wrong".into(),
         ] {
-            assert!(matches!(login.expected.judge(&query, "x"), Verdict::NotOurs), "{query}");
+            assert!(matches!(login.expected.check(&query, "x"), RedirectRequest::Unrelated), "{query}");
         }
         for query in [
             format!("code=C&state={state}"),
             format!("state={state}&code=C&{iss}&session_state=x"),
             format!("c%6Fde=%43&state={state}"),
         ] {
-            let Verdict::Answer(Ok(code)) = login.expected.judge(&query, "x") else { panic!("{query}") };
+            let RedirectRequest::AuthorizationResponse(Ok(code)) = login.expected.check(&query, "x") else {
+                panic!("{query}")
+            };
             assert_eq!(code.expose(), "C");
         }
         let refused = format!("error=access_denied&error_description=no%0A&state={state}&code=C");
-        let Verdict::Answer(Err(IssuerError::Refused(error))) = login.expected.judge(&refused, "x") else {
+        let RedirectRequest::AuthorizationResponse(Err(IssuerError::Refused(error))) =
+            login.expected.check(&refused, "x")
+        else {
             panic!("refused")
         };
         assert_eq!((error.to_string().as_str(), error.status), ("access_denied: no", None));
     }
 
     #[tokio::test]
-    async fn another_issuers_answer_is_a_mix_up() {
+    async fn response_of_another_issuer_is_a_mismatch() {
         for (required, iss, fits) in [
             (true, "", false),
             (true, "&iss=https%3A%2F%2Fa.example", true),
@@ -373,15 +335,16 @@ mod tests {
         ] {
             let login = begun(required).await;
             for answer in ["code=C", "error=access_denied"] {
-                let verdict = login.expected.judge(&format!("{answer}&state={}{iss}", state(&login)), "x");
-                let mix_up = matches!(verdict, Verdict::Answer(Err(IssuerError::Mismatch { .. })));
+                let outcome = login.expected.check(&format!("{answer}&state={}{iss}", state(&login)), "x");
+                let mix_up =
+                    matches!(outcome, RedirectRequest::AuthorizationResponse(Err(IssuerError::IssuerMismatch { .. })));
                 assert_eq!(mix_up, !fits, "{required} {answer} {iss}");
             }
         }
     }
 
     #[tokio::test]
-    async fn a_pasted_address_is_checked_as_the_browsers_is() {
+    async fn pasted_url_passes_the_same_checks() {
         let login = begun(false).await;
         let (state, base) = (state(&login), login.expected.redirect_uri.to_string());
         for good in [
@@ -390,7 +353,7 @@ mod tests {
             format!("?code=C&state={state}"),
             format!("code=C&state={state}"),
         ] {
-            assert_eq!(login.pasted(&good).expect("ours").0.expose(), "C", "{good}");
+            assert_eq!(login.accept_pasted(&good).expect("ours").0.expose(), "C", "{good}");
         }
         for bad in [
             String::new(),
@@ -400,22 +363,22 @@ mod tests {
             format!("{base}x?code=hunter2&state={state}"),
             format!("{}?code=hunter2&state={state}", base.replace("127.0.0.1", "localhost")),
         ] {
-            let error = login.pasted(&bad).expect_err(&bad).to_string();
+            let error = login.accept_pasted(&bad).expect_err(&bad).to_string();
             assert!(!error.contains("hunter2"), "{error}");
         }
-        let refused = login.pasted(&format!("{base}?error=access_denied&state={state}"));
+        let refused = login.accept_pasted(&format!("{base}?error=access_denied&state={state}"));
         assert!(matches!(refused, Err(IssuerError::Refused(_))), "{refused:?}");
     }
 
     #[tokio::test]
-    async fn the_code_is_redeemed_with_the_verifier_of_the_challenge() {
+    async fn code_is_redeemed_with_its_verifier() {
         let tokens = json(200, r#"{"access_token":"AT","token_type":"Bearer","id_token":"a.b.c"}"#);
-        let server = Canned::serving(vec![tokens]).await;
-        let (http, client, clock) = (http(), cli(), Quick::new());
+        let server = TestServer::start(vec![tokens]).await;
+        let (http, client, clock) = (http(), cli(), TestClock::new());
         let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
         let login = begun(false).await;
         let sent = parameters(&login);
-        let code = login.pasted(&format!("code=C%2B&state={}", sent["state"])).expect("ours");
+        let code = login.accept_pasted(&format!("code=C%2B&state={}", sent["state"])).expect("ours");
         let (tokens, nonce) = login.redeem(&endpoint, code).await.expect("tokens");
         assert_eq!(tokens.id_token.expect("an ID token").expose(), "a.b.c");
         assert_eq!(nonce.as_ref(), sent.get("nonce"));
@@ -428,15 +391,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_code_for_one_resource_is_redeemed_for_it() {
+    async fn code_for_one_resource_is_redeemed_for_it() {
         for (resources, sent) in [(&["https://r1"][..], &["https://r1"][..]), (&["https://r1", "https://r2"], &[])] {
-            let server = Canned::serving(vec![json(200, r#"{"access_token":"AT","token_type":"Bearer"}"#)]).await;
-            let (http, client, clock) = (http(), cli(), Quick::new());
+            let server = TestServer::start(vec![json(200, r#"{"access_token":"AT","token_type":"Bearer"}"#)]).await;
+            let (http, client, clock) = (http(), cli(), TestClock::new());
             let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
-            let mut request = CodeRequest::default();
-            request.asked.resources = resources.iter().map(|r| (*r).to_owned()).collect();
-            let login = CodeLogin::begin(&metadata(false), &cli(), &request).await.expect("a port");
-            let code = login.pasted(&format!("code=C&state={}", state(&login))).expect("ours");
+            let mut request = AuthorizationRequest::default();
+            request.target.resources = resources.iter().map(|r| (*r).to_owned()).collect();
+            let login = AuthorizationCodeLogin::start(&metadata(false), &cli(), &request).await.expect("a port");
+            let code = login.accept_pasted(&format!("code=C&state={}", state(&login))).expect("ours");
             login.redeem(&endpoint, code).await.expect("tokens");
             let form = server.body(0);
             let named = form_urlencoded::parse(form.as_bytes()).filter(|(name, _)| name == "resource");
@@ -445,10 +408,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_comes() {
+    async fn login_without_response_times_out() {
         let login = begun(false).await;
         let limit = Duration::from_secs(300);
-        let error = login.wait(&Quick::new(), limit).await.expect_err("nobody");
-        assert_eq!(error.to_string(), "nobody signed in within 5 minutes");
+        let error = login.wait(&TestClock::new(), limit).await.expect_err("no response");
+        assert_eq!(error.to_string(), "login timed out after 5 minutes");
     }
 }

@@ -1,0 +1,75 @@
+//! Certificate authorities that the user names: `--ca-cert` beside the platform's, `SSL_CERT_FILE` instead of them.
+
+use std::path::Path;
+
+use reqwest::Certificate;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+
+use super::error::IssuerError;
+use crate::fs::regular_file;
+use crate::paths::authorities_file;
+use crate::ui::sanitize_for_terminal;
+
+/// The maximum size of a file of certificates in bytes; all public authorities take a quarter of a MiB.
+const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
+
+/// Reads the PEM certificates in the file at `path`.
+///
+/// # Errors
+/// [`IssuerError::CaCertificates`] where the file cannot be read or holds no certificate.
+pub(super) fn read(path: &Path) -> Result<Vec<Certificate>, IssuerError> {
+    try_read(path).map_err(|detail| unusable(path, &detail))
+}
+
+fn try_read(path: &Path) -> Result<Vec<Certificate>, String> {
+    let pem = regular_file::read(path, MAX_FILE_SIZE)?;
+    let mut roots = RootCertStore::empty();
+    let mut found = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(pem.expose()) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        found.push(Certificate::from_der(&certificate).map_err(|error| error.to_string())?);
+        roots.add(certificate).map_err(|_| "what it holds is no certificate".to_owned())?;
+    }
+    if found.is_empty() { Err("no PEM certificate in it".into()) } else { Ok(found) }
+}
+
+/// Checks that `SSL_CERT_FILE` names a plain file: the library that reads it would wait for a pipe.
+///
+/// # Errors
+/// [`IssuerError::CaCertificates`].
+pub(super) fn check_ssl_cert_file() -> Result<(), IssuerError> {
+    let named = authorities_file();
+    match named.filter(|path| path.exists() && path != Path::new("/dev/null")) {
+        Some(path) => regular_file::read(&path, MAX_FILE_SIZE).map(drop).map_err(|detail| unusable(&path, &detail)),
+        None => Ok(()),
+    }
+}
+
+/// Returns why `SSL_CERT_FILE` holds no certificate authorities, where it is set.
+pub(super) fn ssl_cert_file_error() -> Option<IssuerError> {
+    authorities_file().and_then(|path| read(&path).err())
+}
+
+fn unusable(path: &Path, detail: &str) -> IssuerError {
+    IssuerError::CaCertificates { path: path.to_owned(), detail: sanitize_for_terminal(detail, 200) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unusable_ca_file_is_named_in_the_error() {
+        let dir = tempfile::tempdir().expect("scratch");
+        let path = dir.path().join("ca.pem");
+        for content in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\nAAAA\n")] {
+            if let Some(content) = content {
+                std::fs::write(&path, content).expect("written");
+            }
+            let error = read(&path).expect_err("refused");
+            assert!(error.to_string().contains("ca.pem"), "{error}");
+        }
+    }
+}

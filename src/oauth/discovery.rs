@@ -1,0 +1,286 @@
+//! Fetches authorization server metadata (OpenID Connect Discovery 1.0; RFC 8414).
+
+use serde::Deserialize;
+use url::Url;
+
+use super::error::IssuerError;
+use super::http::Http;
+use super::http_response::HttpResponse;
+use super::lenient_json::{LenientString, boolean, string_list};
+use super::metadata::{Endpoint, Metadata};
+use crate::model::{IssuerUrl, secure_url};
+use crate::ui::sanitize_for_terminal;
+
+/// Fetches the issuer's metadata: OpenID Connect's document or, if there is none, RFC 8414's.
+///
+/// # Errors
+/// [`IssuerError::IssuerMismatch`] if the document is another issuer's, compared character by character;
+/// [`IssuerError::Insecure`] if it has a URL that is not https; [`IssuerError::InvalidResponse`] if there is neither
+/// document.
+pub async fn discover(http: &Http, issuer: &IssuerUrl) -> Result<Metadata, IssuerError> {
+    let first = http.get(&openid_configuration(issuer), "application/json", None).await?;
+    let fallback_url = authorization_server(issuer);
+    if let Some(document) = document(&first)? {
+        return Ok(Metadata { fallback_url: Some(fallback_url), ..validate(issuer, document)? });
+    }
+    let second = http.get(&fallback_url, "application/json", None).await?;
+    match document(&second)? {
+        Some(document) => validate(issuer, document),
+        None => Err(first.unexpected("authorization server metadata")),
+    }
+}
+
+/// Adds `needed` endpoints that `metadata` does not have from RFC 8414's document, which is fetched only if one is missing.
+/// A document that cannot be fetched or is another issuer's adds nothing, which is not an error here: the caller reports an
+/// endpoint that is still missing.
+pub async fn fetch_missing_endpoints(http: &Http, metadata: &mut Metadata, needed: &[Endpoint]) {
+    let missing: Vec<Endpoint> =
+        needed.iter().copied().filter(|which| metadata.endpoint_mut(*which).is_none()).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let Some(url) = metadata.fallback_url.take() else { return };
+    let found = match http.get(&url, "application/json", None).await.and_then(|response| document(&response)) {
+        Ok(Some(document)) => validate(&metadata.issuer, document),
+        Ok(None) => return,
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(mut second) => {
+            if missing.contains(&Endpoint::Authorization) {
+                // These members describe the responses of the authorization endpoint.
+                metadata.iss_parameter_supported |= second.iss_parameter_supported;
+                if metadata.code_challenge_methods_supported.is_none() {
+                    metadata.code_challenge_methods_supported = second.code_challenge_methods_supported.take();
+                }
+            }
+            for which in missing {
+                *metadata.endpoint_mut(which) = second.endpoint_mut(which).take();
+            }
+        }
+        Err(error) => tracing::info!("cannot use the metadata at {}: {error}", url.path()),
+    }
+}
+
+/// Returns the URL made by appending to the issuer (OpenID Connect Discovery 1.0, section 4).
+fn openid_configuration(issuer: &IssuerUrl) -> Url {
+    let mut url = issuer.url().clone();
+    let path = format!("{}/.well-known/openid-configuration", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    url
+}
+
+/// Returns the URL made by inserting between host and path (RFC 8414, section 3.1).
+fn authorization_server(issuer: &IssuerUrl) -> Url {
+    let mut url = issuer.url().clone();
+    let path = format!("/.well-known/oauth-authorization-server{}", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    url
+}
+
+/// The document as sent. Members of the wrong type count as absent.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Document {
+    issuer: LenientString,
+    authorization_endpoint: LenientString,
+    token_endpoint: LenientString,
+    jwks_uri: LenientString,
+    device_authorization_endpoint: LenientString,
+    revocation_endpoint: LenientString,
+    end_session_endpoint: LenientString,
+    userinfo_endpoint: LenientString,
+    introspection_endpoint: LenientString,
+    #[serde(deserialize_with = "string_list")]
+    grant_types_supported: Option<Vec<String>>,
+    #[serde(deserialize_with = "string_list")]
+    code_challenge_methods_supported: Option<Vec<String>>,
+    #[serde(deserialize_with = "string_list")]
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    #[serde(deserialize_with = "string_list")]
+    token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
+    #[serde(deserialize_with = "string_list")]
+    scopes_supported: Option<Vec<String>>,
+    #[serde(deserialize_with = "string_list")]
+    id_token_signing_alg_values_supported: Option<Vec<String>>,
+    #[serde(deserialize_with = "boolean")]
+    authorization_response_iss_parameter_supported: bool,
+}
+
+/// Parses the document in `response`; `None` if there is none.
+fn document(response: &HttpResponse) -> Result<Option<Document>, IssuerError> {
+    if let Some(error) = response.unavailable() {
+        return Err(error);
+    }
+    if !response.is_success() {
+        return Ok(None);
+    }
+    Ok(response.object().filter(|document: &Document| document.issuer.0.is_some()))
+}
+
+/// Checks the issuer and the URLs of a document.
+fn validate(expected: &IssuerUrl, document: Document) -> Result<Metadata, IssuerError> {
+    let found = document.issuer.0.unwrap_or_default();
+    if found != expected.as_str() {
+        return Err(IssuerError::IssuerMismatch {
+            expected: expected.to_string(),
+            found: sanitize_for_terminal(&found, 200),
+        });
+    }
+    let url = |member: LenientString| member.0.as_deref().map(secure_url).transpose();
+    // An empty list counts as absent: it should have been left out (RFC 8414, section 2).
+    let nonempty = |list: Option<Vec<String>>| list.filter(|list| !list.is_empty());
+    Ok(Metadata {
+        issuer: expected.clone(),
+        authorization_endpoint: url(document.authorization_endpoint)?,
+        token_endpoint: url(document.token_endpoint)?,
+        jwks_uri: url(document.jwks_uri)?,
+        device_authorization_endpoint: url(document.device_authorization_endpoint)?,
+        revocation_endpoint: url(document.revocation_endpoint)?,
+        end_session_endpoint: url(document.end_session_endpoint)?,
+        userinfo_endpoint: url(document.userinfo_endpoint)?,
+        introspection_endpoint: url(document.introspection_endpoint)?,
+        grant_types_supported: nonempty(document.grant_types_supported),
+        code_challenge_methods_supported: nonempty(document.code_challenge_methods_supported),
+        token_endpoint_auth_methods_supported: nonempty(document.token_endpoint_auth_methods_supported),
+        token_endpoint_auth_signing_alg_values_supported: nonempty(
+            document.token_endpoint_auth_signing_alg_values_supported,
+        ),
+        scopes_supported: nonempty(document.scopes_supported),
+        id_token_signing_alg_values_supported: nonempty(document.id_token_signing_alg_values_supported),
+        iss_parameter_supported: document.authorization_response_iss_parameter_supported,
+        fallback_url: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{TestServer, answer, http, json};
+    use super::*;
+
+    fn issuer(text: &str) -> IssuerUrl {
+        text.parse().expect("valid")
+    }
+
+    /// Discovers `path` of a server that gives `answers`, in each of which `ISSUER` stands for that issuer.
+    async fn discovered(path: &str, answers: &[String]) -> (Result<Metadata, IssuerError>, Vec<String>) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let name = format!("http://{}{path}", listener.local_addr().expect("bound"));
+        let answers = answers.iter().map(|a| a.replace("ISSUER", &name)).collect();
+        let server = TestServer::on(listener, answers);
+        let found = discover(&http(), &issuer(&name)).await;
+        let asked = server.requests().iter().map(|r| r.split(' ').nth(1).unwrap_or_default().to_owned()).collect();
+        (found, asked)
+    }
+
+    fn document(members: &str) -> String {
+        answer(200, "content-type: application/json\r\n", "")
+            .replace("content-length: 0\r\n", "")
+            .replace("\r\n\r\n", &format!("\r\n\r\n{{\"issuer\":\"ISSUER\"{members}}}"))
+    }
+
+    #[test]
+    fn well_known_urls_of_both_documents() {
+        for (text, oidc, oauth) in [
+            ("https://a.example", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"),
+            ("https://a.example/", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"),
+            (
+                "https://a.example/t/1/",
+                "/t/1/.well-known/openid-configuration",
+                "/.well-known/oauth-authorization-server/t/1",
+            ),
+        ] {
+            assert_eq!(openid_configuration(&issuer(text)).path(), oidc, "{text}");
+            assert_eq!(authorization_server(&issuer(text)).path(), oauth, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn mistyped_members_count_as_absent() {
+        let members = r#","token_endpoint":"https://a.example/t","jwks_uri":null,"revocation_endpoint":"","scopes_supported":["a",1,"b"],"grant_types_supported":"x","code_challenge_methods_supported":[],"authorization_response_iss_parameter_supported":[1],"mtls":{"a":[1]}"#;
+        let (found, asked) = discovered("", &[document(members)]).await;
+        let found = found.expect("metadata");
+        assert_eq!(found.token_endpoint.map(|u| u.to_string()).as_deref(), Some("https://a.example/t"));
+        assert_eq!((found.jwks_uri, found.revocation_endpoint, found.grant_types_supported), (None, None, None));
+        assert_eq!(found.scopes_supported, Some(vec!["a".into(), "b".into()]));
+        assert_eq!((found.code_challenge_methods_supported, found.iss_parameter_supported), (None, false));
+        assert_eq!(asked.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn second_document_is_fetched_if_the_first_is_missing() {
+        for missing in [json(404, "{}"), answer(200, "", "<html>"), json(200, "[]"), answer(302, "location: /\r\n", "")]
+        {
+            let (found, asked) = discovered("/t", &[missing, document("")]).await;
+            found.expect("metadata");
+            assert_eq!(asked, ["/t/.well-known/openid-configuration", "/.well-known/oauth-authorization-server/t"]);
+        }
+        let (found, _) = discovered("", &[json(404, "hunter2"), json(404, "hunter2")]).await;
+        let error = found.expect_err("none").to_string();
+        assert!(error.contains("404") && !error.contains("hunter2"), "{error}");
+    }
+
+    /// The first document has a token endpoint and no keys; what asking for `needed` makes of it where `second` is the
+    /// other one, and how many requests that took.
+    async fn completed(second: &str, needed: &[Endpoint]) -> (Metadata, usize) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let name = format!("http://{}", listener.local_addr().expect("bound"));
+        let first = document(r#","token_endpoint":"https://a.example/1""#);
+        let answers = [first.as_str(), second].map(|a| a.replace("ISSUER", &name)).to_vec();
+        let server = TestServer::on(listener, answers);
+        let mut found = discover(&http(), &issuer(&name)).await.expect("metadata");
+        fetch_missing_endpoints(&http(), &mut found, needed).await;
+        (found, server.requests().len())
+    }
+
+    #[tokio::test]
+    async fn missing_endpoints_are_added_from_the_second_document_if_needed() {
+        let members = r#","token_endpoint":"https://a.example/2","jwks_uri":"https://a.example/keys","revocation_endpoint":"https://a.example/r""#;
+        let second = document(members);
+        let (found, asked) = completed(&second, &[Endpoint::Token]).await;
+        assert_eq!((found.jwks_uri, asked), (None, 1), "nothing that was needed was missing");
+        let (found, asked) = completed(&second, &[Endpoint::Token, Endpoint::Jwks]).await;
+        let urls = [found.token_endpoint, found.jwks_uri].map(|url| url.expect("there").to_string());
+        assert_eq!((urls, asked), (["https://a.example/1".into(), "https://a.example/keys".into()], 2));
+        assert_eq!(found.revocation_endpoint, None, "nobody needed it");
+        let members = r#","authorization_endpoint":"https://a.example/a","jwks_uri":"https://a.example/keys","authorization_response_iss_parameter_supported":true,"code_challenge_methods_supported":["plain"]"#;
+        let promised = |found: Metadata| (found.iss_parameter_supported, found.code_challenge_methods_supported);
+        let (found, _) = completed(&document(members), &[Endpoint::Authorization]).await;
+        assert_eq!(promised(found), (true, Some(vec!["plain".into()])), "these go with the endpoint");
+        let (found, _) = completed(&document(members), &[Endpoint::Jwks]).await;
+        assert_eq!(promised(found), (false, None));
+        for useless in [
+            second.replace("ISSUER", "ISSUER/another"),
+            second.replace("https://a.example/keys", "http://a.example/keys"),
+            json(404, "{}"),
+            json(503, "{}"),
+            answer(200, "", "<html>"),
+            String::new(),
+        ] {
+            let (found, asked) = completed(&useless, &[Endpoint::Jwks]).await;
+            assert_eq!((found.jwks_uri, asked), (None, 2), "{useless}");
+            assert!(found.token_endpoint.is_some());
+        }
+    }
+
+    #[tokio::test]
+    async fn document_of_an_issuer_that_differs_by_a_slash_is_rejected() {
+        let other = document("").replace("ISSUER", "ISSUER/");
+        let (found, asked) = discovered("", &[other]).await;
+        assert!(matches!(found, Err(IssuerError::IssuerMismatch { .. })), "{found:?}");
+        assert_eq!(asked.len(), 1, "a mismatch is final");
+    }
+
+    #[tokio::test]
+    async fn endpoint_with_plain_http_is_rejected() {
+        let (found, _) = discovered("", &[document(r#","token_endpoint":"http://a.example/t""#)]).await;
+        assert!(matches!(found, Err(IssuerError::Insecure(_))), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn unavailable_issuer_is_not_one_without_metadata() {
+        let (found, asked) = discovered("", &[json(503, "{}"), document("")]).await;
+        assert!(matches!(found, Err(IssuerError::Unavailable { status: 503, .. })), "{found:?}");
+        assert_eq!(asked.len(), 1);
+    }
+}

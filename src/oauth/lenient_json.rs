@@ -1,0 +1,140 @@
+//! JSON members that issuers write in several ways: each type accepts any value and reads it as far as it makes sense.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// The longest lifetime of a token in seconds: a hundred years.
+const MAX_LIFETIME: f64 = 100.0 * 365.25 * 86400.0;
+
+/// A string that is not empty; anything else counts as absent.
+#[derive(Debug, Default)]
+pub(super) struct LenientString(pub(super) Option<String>);
+
+impl<'de> Deserialize<'de> for LenientString {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(match LenientValue::deserialize(deserializer)? {
+            LenientValue::Text(text) if !text.is_empty() => Some(text),
+            _ => None,
+        }))
+    }
+}
+
+/// Reads an array of strings and skips its other elements; anything else counts as absent.
+pub(super) fn string_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    Ok(match LenientValue::deserialize(deserializer)? {
+        LenientValue::List(texts) => Some(texts),
+        _ => None,
+    })
+}
+
+/// Reads a boolean, also as a string; anything else is `false`.
+pub(super) fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(match LenientValue::deserialize(deserializer)? {
+        LenientValue::Boolean(value) => value,
+        LenientValue::Text(text) => text == "true",
+        _ => false,
+    })
+}
+
+/// A number of seconds such as `expires_in`, also as a fraction or a string. A negative one counts as 0, anything else as
+/// absent.
+#[derive(Default)]
+pub(super) struct Lifetime(pub(super) Option<Duration>);
+
+impl Lifetime {
+    pub(super) fn parse(text: &str) -> Self {
+        Self(text.trim().parse().ok().and_then(Self::from_seconds))
+    }
+
+    fn from_seconds(seconds: f64) -> Option<Duration> {
+        (!seconds.is_nan()).then(|| Duration::from_secs_f64(seconds.clamp(0.0, MAX_LIFETIME).floor()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Lifetime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match LenientValue::deserialize(deserializer)? {
+            LenientValue::Number(seconds) => Self(Self::from_seconds(seconds)),
+            LenientValue::Text(text) => Self::parse(&text),
+            _ => Self(None),
+        })
+    }
+}
+
+/// Any JSON value, as far as the types above and those of error members use it. Not for secrets.
+pub(super) enum LenientValue {
+    Nothing,
+    Boolean(bool),
+    Text(String),
+    Number(f64),
+    List(Vec<String>),
+    Object { code: Option<String>, message: Option<String> },
+}
+
+impl<'de> Deserialize<'de> for LenientValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyValue;
+        impl<'de> Visitor<'de> for AnyValue {
+            type Value = LenientValue;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any value")
+            }
+
+            fn visit_unit<E: de::Error>(self) -> Result<LenientValue, E> {
+                Ok(LenientValue::Nothing)
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<LenientValue, E> {
+                Ok(LenientValue::Boolean(value))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<LenientValue, E> {
+                Ok(LenientValue::Text(text.to_owned()))
+            }
+
+            #[allow(clippy::cast_precision_loss, reason = "a lifetime this long is capped anyway")]
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<LenientValue, E> {
+                Ok(LenientValue::Number(number as f64))
+            }
+
+            #[allow(clippy::cast_precision_loss, reason = "a lifetime this long is capped anyway")]
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<LenientValue, E> {
+                Ok(LenientValue::Number(number as f64))
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<LenientValue, E> {
+                Ok(LenientValue::Number(number))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<LenientValue, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(element) = seq.next_element::<LenientValue>()? {
+                    if let LenientValue::Text(text) = element {
+                        texts.push(text);
+                    }
+                }
+                Ok(LenientValue::List(texts))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<LenientValue, A::Error> {
+                let (mut code, mut message) = (None, None);
+                while let Some(name) = map.next_key::<String>()? {
+                    match name.as_str() {
+                        "type" => code = map.next_value::<LenientString>()?.0.or(code),
+                        "status" => code = code.or(map.next_value::<LenientString>()?.0),
+                        "message" => message = map.next_value::<LenientString>()?.0,
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(LenientValue::Object { code, message })
+            }
+        }
+        deserializer.deserialize_any(AnyValue)
+    }
+}

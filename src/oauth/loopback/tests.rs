@@ -1,0 +1,218 @@
+//! Tests of the loopback listener.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::clock::SystemClock;
+
+const RIGHT: &str = "GET /callback?right HTTP/1.1\r\nHost: HOST\r\n\r\n";
+
+/// Accepts the query `right`.
+fn classify() -> Classify {
+    Arc::new(|query| match query {
+        "right" => RedirectRequest::AuthorizationResponse(Ok(Secret::new("C".into()))),
+        "refused" => RedirectRequest::AuthorizationResponse(Err(IssuerError::Unsupported { what: "anything" })),
+        _ => RedirectRequest::Unrelated,
+    })
+}
+
+struct Browser {
+    host: String,
+}
+
+impl Browser {
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(&self.host).await.expect("listening")
+    }
+
+    /// Sends `request` and reads the whole answer. `HOST` stands for the listener's own.
+    async fn ask(&self, request: &str) -> String {
+        let mut stream = self.connect().await;
+        let _ = stream.write_all(request.replace("HOST", &self.host).as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).expect("text")
+    }
+}
+
+/// Runs the listener while `visit` sends requests to it.
+async fn listening<F: Future<Output = ()>>(visit: impl FnOnce(Browser) -> F) -> Outcome {
+    let loopback = LoopbackListener::bind(&RedirectUri::default()).await.expect("a port");
+    let browser = Browser { host: loopback.redirect_uri().authority().to_owned() };
+    let (outcome, ()) = tokio::join!(loopback.wait_for_response(classify(), &SystemClock), visit(browser));
+    outcome
+}
+
+#[tokio::test]
+async fn unrelated_requests_are_rejected_and_change_nothing() {
+    let outcome = listening(async |browser| {
+        for (request, status) in [
+            ("GET /favicon.ico HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+            ("GET / HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+            ("GET /callback/?right HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+            ("GET //callback?right HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+            ("GET /Callback?right HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+            ("GET /c%61llback?right HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+            ("GET /x/../callback?right HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+            ("GET /callback?wrong HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
+            ("GET /callback HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
+            ("GET /callback?right HTTP/1.1\r\nHost: evil.example\r\n\r\n", 400),
+            ("GET /callback?right HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+            ("GET /callback?right HTTP/1.1\r\nHost: HOST.evil.example\r\n\r\n", 400),
+            ("GET /callback?right HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\n\r\n", 400),
+            ("GET /callback?right HTTP/1.1\r\n\r\n", 400),
+            ("GET http://HOST/callback?right HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
+            ("HEAD /callback?right HTTP/1.1\r\nHost: HOST\r\n\r\n", 405),
+            ("POST /callback?right HTTP/1.1\r\nHost: HOST\r\nContent-Length: 0\r\n\r\n", 405),
+            ("OPTIONS /callback?right HTTP/1.1\r\nHost: HOST\r\n\r\n", 405),
+            ("\x16\x03\x01 no HTTP\r\n\r\n", 400),
+        ] {
+            let answer = browser.ask(request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        }
+        let long = format!("GET /callback?{} HTTP/1.1\r\nHost: HOST\r\n\r\n", "x".repeat(2 * MAX_HEAD_SIZE));
+        assert!(!browser.ask(&long).await.starts_with("HTTP/1.1 200"));
+        assert!(browser.ask(RIGHT).await.starts_with("HTTP/1.1 200 "));
+    })
+    .await;
+    assert_eq!(outcome.expect("the right one").expose(), "C");
+}
+
+#[tokio::test]
+async fn browser_receives_its_page_before_the_listener_closes() {
+    let outcome = listening(async |browser| {
+        let answer = browser.ask(RIGHT).await;
+        assert!(answer.contains("You are signed in") && answer.ends_with("</html>\n"), "{answer}");
+        let head = answer.split_once("\r\n\r\n").expect("a head").0.to_ascii_lowercase();
+        for line in [
+            "cache-control: no-store",
+            "content-security-policy: default-src 'none'",
+            "frame-ancestors 'none'",
+            "x-content-type-options: nosniff",
+            "referrer-policy: no-referrer",
+            "connection: close",
+        ] {
+            assert!(head.contains(line), "{line} in {head}");
+        }
+        assert!(!head.contains("access-control-"), "no page may read it: {head}");
+    })
+    .await;
+    outcome.expect("the right one");
+}
+
+#[tokio::test]
+async fn refusal_is_shown_in_the_browser() {
+    let outcome = listening(async |browser| {
+        let answer = browser.ask("GET /callback?refused HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+        assert!(answer.contains("The sign-in was refused"), "{answer}");
+    })
+    .await;
+    assert!(outcome.is_err());
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_block_the_response() {
+    let outcome = listening(async |browser| {
+        let mut held = Vec::new();
+        for n in 0..3 * MAX_CONNECTIONS {
+            let mut stream = browser.connect().await;
+            if n % 2 == 0 {
+                let _ = stream.write_all(b"GET /callback?right HTTP/1.1\r\nHost").await;
+            }
+            held.push(stream);
+        }
+        let first = tokio::time::timeout(HEAD_TIMEOUT / 2, held[0].read(&mut [0; 1])).await;
+        assert!(!matches!(first.expect("the first has to go"), Ok(1..)));
+        assert!(browser.ask(RIGHT).await.starts_with("HTTP/1.1 200 "));
+    })
+    .await;
+    outcome.expect("the right one");
+}
+
+#[tokio::test]
+async fn connection_opened_in_advance_can_carry_the_response() {
+    let outcome = listening(async |browser| {
+        let mut ahead = browser.connect().await;
+        let mut others = Vec::new();
+        for _ in 1..MAX_CONNECTIONS {
+            others.push(browser.connect().await);
+            tokio::task::yield_now().await;
+        }
+        ahead.write_all(RIGHT.replace("HOST", &browser.host).as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        ahead.read_to_string(&mut answer).await.expect("answered");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    })
+    .await;
+    outcome.expect("the right one");
+}
+
+#[tokio::test]
+async fn response_sent_byte_by_byte_is_accepted() {
+    let outcome = listening(async |browser| {
+        let mut stream = browser.connect().await;
+        for byte in RIGHT.replace("HOST", &browser.host).bytes() {
+            stream.write_all(&[byte]).await.expect("sent");
+            stream.flush().await.expect("sent");
+            tokio::task::yield_now().await;
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("answered");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    })
+    .await;
+    outcome.expect("the right one");
+}
+
+#[test]
+fn listener_is_bound_to_loopback() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let loopback = runtime.block_on(LoopbackListener::bind(&RedirectUri::default())).expect("a port");
+    assert!(loopback.listener.local_addr().expect("bound").ip().is_loopback());
+    assert!(loopback.redirect_uri().as_str().starts_with("http://127.0.0.1:"));
+}
+
+#[tokio::test]
+async fn redirect_uri_has_the_requested_host_and_path() {
+    for (text, begins, ends) in [
+        ("http://localhost/back/", "http://localhost:", "/back/"),
+        ("http://[::1]/cb", "http://[::1]:", "/cb"),
+        ("http://127.0.0.1", "http://127.0.0.1:", "/"),
+    ] {
+        let bound = LoopbackListener::bind(&text.parse().expect("valid")).await.expect("a port");
+        let at = bound.redirect_uri().as_str();
+        assert!(at.starts_with(begins) && at.ends_with(ends), "{text}: {at}");
+        let mut all = std::iter::once(&bound.listener).chain(&bound.ipv6);
+        assert!(all.all(|listener| listener.local_addr().expect("bound").ip().is_loopback()));
+    }
+}
+
+#[tokio::test]
+async fn localhost_listens_on_both_addresses() {
+    let bound = LoopbackListener::bind(&"http://localhost/callback".parse().expect("valid")).await.expect("a port");
+    let port = bound.redirect_uri().port().expect("a port");
+    let visit = async {
+        for address in ["127.0.0.1", "[::1]"] {
+            let browser = Browser { host: format!("{address}:{port}") };
+            let request = |host: &str| format!("GET /callback?wrong HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            let answer = browser.ask(&request(&format!("localhost:{port}"))).await;
+            assert!(answer.contains("does not belong to the login"), "{address}: {answer}");
+            // The Host header must be that of the redirect URI.
+            assert!(browser.ask(&request(&browser.host)).await.contains("Not found"));
+        }
+        let browser = Browser { host: format!("localhost:{port}") };
+        browser.ask(RIGHT).await
+    };
+    let (outcome, answer) = tokio::join!(bound.wait_for_response(classify(), &SystemClock), visit);
+    assert!(answer.contains("You are signed in"), "{answer}");
+    outcome.expect("the right one");
+}
+
+#[tokio::test]
+async fn used_port_is_named_in_the_error() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = taken.local_addr().expect("bound").port();
+    let wanted = format!("http://127.0.0.1:{port}/cb").parse().expect("valid");
+    let error = LoopbackListener::bind(&wanted).await.err().expect("taken").to_string();
+    assert!(error.contains(&format!("127.0.0.1 port {port}")), "{error}");
+}

@@ -1,0 +1,25 @@
+//! The refresh token grant (RFC 6749, section 6).
+
+use super::error::IssuerError;
+use super::form::Form;
+use super::token_endpoint::{TokenEndpoint, add_target};
+use crate::model::{TokenSet, TokenTarget};
+use crate::secret::Secret;
+
+/// Refreshes tokens. Sends one request and never repeats it.
+///
+/// `target` may narrow the scope or name another audience or resource; an empty one requests what was granted first. If the
+/// issuer does not rotate, the response has no refresh token and the old one stays valid.
+///
+/// # Errors
+/// After [`IssuerError::is_unsent`] the refresh token is certainly unused; after [`IssuerError::ends_session`] it is invalid.
+pub async fn request(
+    endpoint: &TokenEndpoint<'_>,
+    refresh_token: &Secret,
+    target: &TokenTarget,
+) -> Result<TokenSet, IssuerError> {
+    let mut form = Form::for_grant("refresh_token");
+    form.add_secret("refresh_token", refresh_token);
+    add_target(&mut form, target);
+    endpoint.request_tokens(form).await
+}

@@ -1,0 +1,62 @@
+//! Tokens that the user obtained elsewhere and supplies: a token response, or an access token alone.
+
+use super::error::IssuerError;
+use super::http_response::HttpResponse;
+use super::token_response::{TokenEndpointResponse, parse_token_response};
+use crate::clock::UnixTime;
+use crate::model::TokenSet;
+use crate::secret::{Secret, SecretBytes};
+
+/// Parses a token response (RFC 6749, section 5.1) whose lifetime counts from `now`, or a bare JWT.
+///
+/// # Errors
+/// [`IssuerError::InvalidResponse`] if it is neither, [`IssuerError::Refused`] if it is an error response.
+pub fn parse_supplied_tokens(text: &Secret, now: UnixTime) -> Result<TokenSet, IssuerError> {
+    let supplied = text.expose().trim();
+    let is_jwt = supplied.split('.').count() == 3
+        && supplied.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        && !supplied.starts_with('.');
+    if is_jwt {
+        return Ok(TokenSet {
+            access_token: Secret::new(supplied.to_owned()),
+            token_type: "Bearer".into(),
+            refresh_token: None,
+            id_token: None,
+            obtained_at: now,
+            expires_at: None,
+            scope: None,
+        });
+    }
+    let response = HttpResponse {
+        host: "stdin".into(),
+        status: 200,
+        content_type: Some("application/json".into()),
+        retry_after: None,
+        body: SecretBytes::new(supplied.as_bytes().to_vec()),
+    };
+    match parse_token_response(&response, std::slice::from_ref(text), now)? {
+        TokenEndpointResponse::Tokens(tokens) => Ok(tokens),
+        TokenEndpointResponse::Error(response) => Err(IssuerError::Refused(response.error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<TokenSet, IssuerError> {
+        parse_supplied_tokens(&Secret::new(text.into()), UnixTime(100))
+    }
+
+    #[test]
+    fn only_a_token_response_or_a_jwt_is_accepted() {
+        let tokens = read(" eyJh.eyJi.c2ln\n").expect("a JWT");
+        assert_eq!((tokens.access_token.expose(), tokens.expires_at), ("eyJh.eyJi.c2ln", None));
+        let tokens = read(r#"{"access_token":"a","expires_in":60,"refresh_token":"r"}"#).expect("a response");
+        assert_eq!(tokens.expires_at, Some(UnixTime(160)));
+        assert!(tokens.refresh_token.is_some());
+        for text in ["", "{}", "hello", "a b.c.d", "<html></html>", r#"{"error":"invalid_grant"}"#] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! Parses token endpoint responses (RFC 6749, sections 5.1 and 5.2), with what real issuers do differently.
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny};
+use url::form_urlencoded;
+
+use super::error::{IssuerError, OAuthError};
+use super::form::repeats_secret;
+use super::http_response::HttpResponse;
+use super::lenient_json::{LenientString, LenientValue, Lifetime};
+use crate::clock::UnixTime;
+use crate::model::TokenSet;
+use crate::secret::Secret;
+
+/// The error codes of the RFCs, which are shown even if a short secret is part of one.
+const KNOWN_CODES: [&str; 13] = [
+    "invalid_request",
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "invalid_scope",
+    "invalid_target",
+    "access_denied",
+    "authorization_pending",
+    "slow_down",
+    "expired_token",
+    "unsupported_token_type",
+    "mfa_required",
+];
+
+/// A response of the token endpoint.
+pub(super) enum TokenEndpointResponse {
+    /// A successful response (section 5.1).
+    Tokens(TokenSet),
+    /// An error response (section 5.2).
+    Error(ErrorResponse),
+}
+
+/// An error response, with what some issuers add to it.
+pub(super) struct ErrorResponse {
+    pub(super) error: OAuthError,
+    /// Identifies a password grant that needs a one-time code as well.
+    pub(super) mfa_token: Option<Secret>,
+}
+
+/// Parses the response to a request that carried the secrets `sent` and was sent at `sent_at`.
+///
+/// # Errors
+/// [`IssuerError::Unavailable`] for 429 and 5xx, [`IssuerError::InvalidResponse`] for anything that is neither tokens nor an
+/// error response.
+pub(super) fn parse_token_response(
+    response: &HttpResponse,
+    sent: &[Secret],
+    sent_at: UnixTime,
+) -> Result<TokenEndpointResponse, IssuerError> {
+    if let Some(error) = response.unavailable() {
+        return Err(error);
+    }
+    let success = response.is_success();
+    let expected = if success { "a token response" } else { "an OAuth error response" };
+    let invalid = |what: &str| IssuerError::InvalidResponse {
+        from: response.host.clone(),
+        what: what.to_owned(),
+        wrong_address: false,
+    };
+    let wire = parse(response).ok_or_else(|| match response.object::<Members>() {
+        Some(_) => invalid(&format!("{expected} with a duplicate or mistyped member")),
+        None => response.unexpected(expected),
+    })?;
+    if let Some(error) = wire.error_response(response.status, sent) {
+        return if success || (400..500).contains(&response.status) {
+            Ok(TokenEndpointResponse::Error(error))
+        } else {
+            Err(response.unexpected(expected))
+        };
+    }
+    if !success {
+        return Err(response.unexpected(expected));
+    }
+    let access_token =
+        wire.access_token.filter(|t| !t.is_empty()).ok_or_else(|| invalid("a token response without access_token"))?;
+    let refresh_token = wire.refresh_token.filter(|t| !t.is_empty());
+    let id_token = wire.id_token.filter(|t| !t.is_empty());
+    if [Some(&access_token), refresh_token.as_ref(), id_token.as_ref()].into_iter().flatten().any(|t| !is_vschar(t)) {
+        return Err(invalid("a token with invalid characters (RFC 6749, appendix A)"));
+    }
+    let token_type = wire.token_type.0.unwrap_or_else(|| "Bearer".to_owned());
+    if !token_type.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:/".contains(&b)) {
+        return Err(invalid("an invalid token_type"));
+    }
+    Ok(TokenEndpointResponse::Tokens(TokenSet {
+        access_token,
+        token_type,
+        refresh_token,
+        id_token,
+        obtained_at: sent_at,
+        expires_at: wire.expires_in.0.map(|life| sent_at.plus(life)),
+        scope: wire.scope.0,
+    }))
+}
+
+/// Parses an error response (section 5.2) of any endpoint.
+pub(super) fn parse_error_response(response: &HttpResponse, sent: &[Secret]) -> Option<OAuthError> {
+    parse(response).and_then(|wire| wire.error_response(response.status, sent)).map(|response| response.error)
+}
+
+/// Whether it is printable ASCII (appendix A), and so has no line end that would split a header.
+pub(super) fn is_vschar(token: &Secret) -> bool {
+    token.expose().bytes().all(|b| (0x20..0x7f).contains(&b))
+}
+
+fn parse(response: &HttpResponse) -> Option<Wire> {
+    if response.content_type.as_deref() == Some("application/x-www-form-urlencoded") {
+        return from_form(response.text());
+    }
+    response.object()
+}
+
+/// Any JSON object.
+type Members = std::collections::HashMap<String, IgnoredAny>;
+
+/// The members of both kinds of response, since some issuers send errors with status 200. A duplicate member makes the
+/// response invalid.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wire {
+    access_token: Option<Secret>,
+    token_type: LenientString,
+    expires_in: Lifetime,
+    refresh_token: Option<Secret>,
+    id_token: Option<Secret>,
+    scope: Scope,
+    error: ErrorMember,
+    error_description: LenientString,
+    mfa_token: Option<Secret>,
+}
+
+impl Wire {
+    fn error_response(&self, status: u16, sent: &[Secret]) -> Option<ErrorResponse> {
+        let code = self.error.code.as_deref()?;
+        let description = self.error_description.0.as_deref().or(self.error.message.as_deref());
+        let description = description.filter(|text| !repeats_secret(sent, text));
+        let code = if !KNOWN_CODES.contains(&code) && repeats_secret(sent, code) { "error" } else { code };
+        Some(ErrorResponse {
+            error: OAuthError::new(code, description, Some(status)),
+            mfa_token: self.mfa_token.clone().filter(|t| !t.is_empty()),
+        })
+    }
+}
+
+/// The members that are read from a response in form encoding.
+const MEMBERS: [&str; 8] =
+    ["access_token", "refresh_token", "id_token", "token_type", "expires_in", "scope", "error", "error_description"];
+
+/// Parses a response in form encoding, which some issuers send.
+fn from_form(body: &[u8]) -> Option<Wire> {
+    let mut wire = Wire::default();
+    let mut seen = [false; MEMBERS.len()];
+    for (name, value) in form_urlencoded::parse(body) {
+        // Unknown names are not checked for duplicates: comparing each of a mebibyte of them with all others takes minutes.
+        let Some(at) = MEMBERS.iter().position(|member| *member == name) else { continue };
+        if std::mem::replace(&mut seen[at], true) {
+            return None;
+        }
+        let secret = || Some(Secret::new(value.clone().into_owned()));
+        let plain = || LenientString(Some(value.clone().into_owned()).filter(|v| !v.is_empty()));
+        match &*name {
+            "access_token" => wire.access_token = secret(),
+            "refresh_token" => wire.refresh_token = secret(),
+            "id_token" => wire.id_token = secret(),
+            "token_type" => wire.token_type = plain(),
+            "expires_in" => wire.expires_in = Lifetime::parse(&value),
+            "scope" => wire.scope = Scope(plain().0),
+            "error" => wire.error.code = plain().0,
+            "error_description" => wire.error_description = plain(),
+            _ => {}
+        }
+    }
+    Some(wire)
+}
+
+/// `scope` as a string, or as the array that some issuers send.
+#[derive(Default)]
+struct Scope(Option<String>);
+
+impl<'de> Deserialize<'de> for Scope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(match LenientValue::deserialize(deserializer)? {
+            LenientValue::Text(text) if !text.is_empty() => Some(text),
+            LenientValue::List(scopes) if !scopes.is_empty() => Some(scopes.join(" ")),
+            _ => None,
+        }))
+    }
+}
+
+/// `error` as a string, or as the object with `type` or `status` and `message` that some issuers send.
+#[derive(Default)]
+struct ErrorMember {
+    code: Option<String>,
+    message: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for ErrorMember {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match LenientValue::deserialize(deserializer)? {
+            LenientValue::Text(text) if !text.is_empty() => Self { code: Some(text), message: None },
+            LenientValue::Object { code, message } => {
+                Self { code: Some(code.unwrap_or_else(|| "error".into())), message }
+            }
+            _ => Self::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::SecretBytes;
+
+    fn read(status: u16, content_type: &str, body: &str) -> Result<TokenEndpointResponse, IssuerError> {
+        let sent = [Secret::new("hunter2".into()), Secret::new("grant".into())];
+        let response = HttpResponse {
+            host: "a.example".into(),
+            status,
+            content_type: Some(content_type.into()),
+            retry_after: None,
+            body: SecretBytes::new(body.as_bytes().to_vec()),
+        };
+        parse_token_response(&response, &sent, UnixTime(1000))
+    }
+
+    fn tokens(body: &str) -> TokenSet {
+        match read(200, "application/json", body) {
+            Ok(TokenEndpointResponse::Tokens(tokens)) => tokens,
+            Ok(TokenEndpointResponse::Error(response)) => panic!("{body}: {}", response.error),
+            Err(error) => panic!("{body}: {error}"),
+        }
+    }
+
+    fn refused(status: u16, content_type: &str, body: &str) -> OAuthError {
+        match read(status, content_type, body) {
+            Ok(TokenEndpointResponse::Error(response)) => response.error,
+            Ok(TokenEndpointResponse::Tokens(_)) => panic!("{body}: tokens"),
+            Err(error) => panic!("{body}: {error}"),
+        }
+    }
+
+    #[test]
+    fn lifetime_is_accepted_in_any_form() {
+        for (written, expected) in [
+            ("3600", Some(4600)),
+            ("\"3600\"", Some(4600)),
+            ("\" 60 \"", Some(1060)),
+            ("3599.9", Some(4599)),
+            ("3.6e3", Some(4600)),
+            ("0", Some(1000)),
+            ("-5", Some(1000)),
+            ("\"-5\"", Some(1000)),
+            ("18446744073709551615", Some(1000 + 3_155_760_000)),
+            ("1e300", Some(1000 + 3_155_760_000)),
+            ("\"inf\"", Some(1000 + 3_155_760_000)),
+            ("\"nan\"", None),
+            ("\"soon\"", None),
+            ("null", None),
+            ("true", None),
+            ("[3600]", None),
+            ("{\"s\":1}", None),
+        ] {
+            let found = tokens(&format!(r#"{{"access_token":"AT","token_type":"bearer","expires_in":{written}}}"#));
+            assert_eq!(found.expires_at, expected.map(UnixTime), "{written}");
+            assert_eq!(found.obtained_at, UnixTime(1000));
+        }
+        assert_eq!(tokens(r#"{"access_token":"AT"}"#).expires_at, None);
+    }
+
+    #[test]
+    fn members_may_be_missing_or_written_differently() {
+        let found =
+            tokens("\u{feff} {\"access_token\":\"AT\",\"refresh_token\":\"\",\"id_token\":null,\"x\":{\"y\":[1]}}");
+        assert_eq!((found.access_token.expose(), found.token_type.as_str()), ("AT", "Bearer"));
+        assert!(found.refresh_token.is_none() && found.id_token.is_none() && found.scope.is_none());
+        assert_eq!(tokens(r#"{"access_token":"AT","token_type":"bEaReR"}"#).token_type, "bEaReR");
+        assert_eq!(tokens(r#"{"access_token":"AT","scope":["a","b"]}"#).scope.as_deref(), Some("a b"));
+        assert_eq!(tokens(r#"{"access_token":"AT","scope":"","error":null}"#).scope, None);
+        let form = read(200, "application/x-www-form-urlencoded", "access_token=a%2Fb&token_type=bearer&expires_in=9");
+        let Ok(TokenEndpointResponse::Tokens(found)) = form else { panic!("a form") };
+        assert_eq!((found.access_token.expose(), found.expires_at), ("a/b", Some(UnixTime(1009))));
+    }
+
+    #[test]
+    fn invalid_response_is_reported_without_its_text() {
+        for body in [
+            "",
+            "{}",
+            "null",
+            "hunter2",
+            "<html>hunter2</html>",
+            r#"["hunter2"]"#,
+            r#"{"access_token":""}"#,
+            r#"{"access_token":4711}"#,
+            r#"{"access_token":["hunter2"]}"#,
+            r#"{"access_token":"hunter2","access_token":"b"}"#,
+            r#"{"access_token":"a","expires_in":1,"expires_in":2}"#,
+            r#"{"access_token":"hunter2"#,
+            r#"{"access_token":"hunter2"} hunter2"#,
+            r#"{"access_token":"hunter2\r\nx: y"}"#,
+            r#"{"access_token":"a","refresh_token":"hunter2\u0000"}"#,
+            r#"{"access_token":"hünter2"}"#,
+            r#"{"access_token":"a","token_type":"Bearer hunter2\r\n"}"#,
+        ] {
+            let error = read(200, "application/json", body).err().unwrap_or_else(|| panic!("{body}: taken"));
+            assert!(matches!(error, IssuerError::InvalidResponse { .. }), "{body}: {error:?}");
+            assert!(!error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{error:?}");
+            assert!(!error.ends_session() && !error.is_unsent(), "{body}");
+        }
+    }
+
+    #[test]
+    fn error_responses_are_accepted_in_any_form() {
+        let invalid_grant = r#"{"error":"invalid_grant","error_description":"over"}"#;
+        for status in [400, 401, 403] {
+            let error = refused(status, "application/json", invalid_grant);
+            assert!(error.ends_session());
+            assert_eq!(error.to_string(), "invalid_grant: over");
+        }
+        assert!(refused(400, "text/html", invalid_grant).ends_session(), "JSON whatever its label");
+        let error = refused(200, "application/json", r#"{"error":"bad_refresh_token"}"#);
+        assert_eq!((error.code.as_str(), error.ends_session()), ("bad_refresh_token", false));
+        assert_eq!(refused(400, "application/x-www-form-urlencoded", "error=invalid_scope").code, "invalid_scope");
+        let object = r#"{"error":{"message":"Bad","type":"OAuthException","code":190}}"#;
+        assert_eq!(refused(400, "application/json", object).to_string(), "OAuthException: Bad");
+    }
+
+    #[test]
+    fn only_a_parsed_error_response_is_one() {
+        let invalid_grant = r#"{"error":"invalid_grant"}"#;
+        for (status, content_type, body) in [
+            (400, "text/html", "<p>invalid_grant</p>"),
+            (400, "text/plain", "error=invalid_grant"),
+            (400, "application/x-www-form-urlencoded", "error=invalid_grant&error=invalid_grant"),
+            (400, "application/json", ""),
+            (400, "application/json", "{}"),
+            (400, "application/json", r#""invalid_grant""#),
+            (400, "application/json", r#"["invalid_grant"]"#),
+            (400, "application/json", r#"{"error":"invalid_grant","error":"invalid_grant"}"#),
+            (400, "application/json", r#"{"error":"invalid_grant""#),
+            (429, "application/json", invalid_grant),
+            (500, "application/json", invalid_grant),
+            (503, "application/json", invalid_grant),
+            (302, "application/json", invalid_grant),
+            (400, "application/json", r#"{"access_token":"a"}"#),
+        ] {
+            let error = read(status, content_type, body).err().unwrap_or_else(|| panic!("{status} {body}: taken"));
+            assert!(!error.ends_session(), "{status} {body}");
+            assert!(
+                matches!(error, IssuerError::InvalidResponse { .. } | IssuerError::Unavailable { .. }),
+                "{error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn secret_in_an_error_response_is_not_shown() {
+        let error = refused(400, "application/json", r#"{"error":"x","error_description":"no token hunter2 here"}"#);
+        assert_eq!(error.to_string(), "x");
+        assert_eq!(refused(400, "application/json", r#"{"error":"hunter2"}"#).to_string(), "error");
+        assert!(
+            !repeats_secret(&[Secret::new("a".into())], "an a")
+                && repeats_secret(&[Secret::new("grant".into())], "invalid_grant")
+        );
+    }
+
+    #[test]
+    fn form_with_many_unknown_names_is_parsed_quickly() {
+        // As many names as fit into an answer: comparing them with each other would not end while anybody waits.
+        let body: String = (0..200_000).map(|n| format!("{n:x}&")).collect();
+        let read = read(200, "application/x-www-form-urlencoded", &format!("{body}access_token=a"));
+        assert!(matches!(read, Ok(TokenEndpointResponse::Tokens(_))));
+    }
+}
