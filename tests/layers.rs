@@ -32,12 +32,9 @@ const LAYERS: [(&str, u8); 23] = [
 ];
 
 /// Crates that only these modules may use.
-const RESERVED: [(&str, &[&str]); 20] = [
+const RESERVED: [(&str, &[&str]); 17] = [
     ("reqwest", &["oauth"]),
     ("rustls", &["oauth"]),
-    ("rustls_platform_verifier", &["oauth"]),
-    ("tower_layer", &["oauth"]),
-    ("tower_service", &["oauth"]),
     ("keyring_core", &["store"]),
     ("dbus_secret_service_keyring_store", &["store"]),
     ("apple_native_keyring_store", &["store"]),

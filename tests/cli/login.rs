@@ -312,7 +312,7 @@ fn pasted_address_of_another_login_is_refused() {
     pasting.type_text(&format!("{theirs}\n"));
     let ran = pasting.wait();
     assert_eq!(ran.code, 2, "{}", ran.stderr);
-    assert!(ran.stderr.contains("no answer to this sign-in"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no response to this login"), "{}", ran.stderr);
     assert_nothing_stored(&home);
     other.close_stdin();
     assert!(other.is_running(), "without more to paste, the listener is still waited for");
