@@ -106,7 +106,7 @@ fn an_issuer_out_of_reach_for_too_long_ends_offline_access_until_it_answers() {
     assert_eq!(decided(&home), [""; 0]);
     home.change_trust(&issuer, |trust| trust.contact_at.as_mut().expect("answered").0 -= 7 * 24 * 3600 + 60);
     assert_eq!(decided(&home), ["offline_too_long"]);
-    home.run(&["verify"]).exits(4).reports("last answered").reports("authctl refresh");
+    home.run(&["verify"]).exits(4).reports("last reached").reports("authctl refresh");
     issuer.resume().expect("resumed");
     home.run(&["refresh"]).exits(0);
     assert_eq!(decided(&home), [""; 0]);
