@@ -7,7 +7,7 @@ mod token;
 pub use signals::Signals;
 
 use std::future::Future;
-use std::io::IsTerminal as _;
+use std::io::IsTerminal;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ pub struct App {
     /// The options that every command has.
     pub common: Common,
     clock: Arc<dyn Clock>,
-    ui: OnceLock<Arc<dyn Ui>>,
+    ui: Ui,
     sessions: OnceLock<Arc<SessionService>>,
     /// What named the profile where the command line did not: `AUTHCTL_PROFILE`, or the directory's file.
     named_by: OnceLock<String>,
@@ -62,10 +62,10 @@ impl App {
     #[must_use]
     pub fn new(common: Common, environment: Environment) -> Self {
         Self {
+            ui: Ui::open(common.no_input || environment.no_input, common.quiet),
             environment,
             common,
             clock: Arc::new(SystemClock),
-            ui: OnceLock::new(),
             sessions: OnceLock::new(),
             named_by: OnceLock::new(),
             typed: tokio::sync::Mutex::default(),
@@ -78,11 +78,10 @@ impl App {
         &*self.clock
     }
 
-    /// The person, or nobody.
+    /// Returns the user's terminal.
     #[must_use]
-    pub fn ui(&self) -> &Arc<dyn Ui> {
+    pub fn ui(&self) -> Ui {
         self.ui
-            .get_or_init(|| Arc::from(ui::open(self.common.no_input || self.environment.no_input, self.common.quiet)))
     }
 
     /// Tells a failure on stderr, in the form that was asked for.
@@ -112,9 +111,9 @@ impl App {
     ///
     /// # Errors
     /// [`ErrorCode::Usage`] where the variable holds no name, or the file something else.
-    pub fn named(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Error> {
-        match self.asked_for(argument)? {
-            None => self.of_directory(),
+    pub fn profile_name(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Error> {
+        match self.requested_profile(argument)? {
+            None => self.directory_profile(),
             asked => Ok(asked),
         }
     }
@@ -123,7 +122,7 @@ impl App {
     ///
     /// # Errors
     /// [`ErrorCode::Usage`] where the variable holds no name.
-    pub fn asked_for(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Error> {
+    pub fn requested_profile(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Error> {
         let variable = || {
             let text = self.environment.profile.as_deref()?;
             let _ = self.named_by.set("AUTHCTL_PROFILE".to_owned());
@@ -136,7 +135,7 @@ impl App {
     ///
     /// # Errors
     /// [`ErrorCode::Usage`] where it holds something else.
-    pub fn of_directory(&self) -> Result<Option<ProfileName>, Error> {
+    pub fn directory_profile(&self) -> Result<Option<ProfileName>, Error> {
         let Some(directory) = &self.environment.directory else { return Ok(None) };
         Ok(config::directory_profile(directory)?.map(|(name, file)| {
             let _ = self.named_by.set(file.display().to_string());
@@ -146,7 +145,7 @@ impl App {
 
     /// What a command failed with, and where the name of a profile that is not there comes from.
     #[must_use]
-    pub fn traced(&self, failure: Error) -> Error {
+    pub fn with_profile_source(&self, failure: Error) -> Error {
         match self.named_by.get() {
             Some(what) if failure.code == ErrorCode::UnknownProfile => {
                 let error = failure.error.context(format!("as {what} says"));
@@ -161,7 +160,7 @@ impl App {
     ///
     /// # Errors
     /// As [`App::config`], where both are given.
-    pub fn handed_in(&self, argument: Option<&ProfileName>) -> Result<Option<&Secret>, Error> {
+    pub fn supplied_token(&self, argument: Option<&ProfileName>) -> Result<Option<&Secret>, Error> {
         let Some(token) = &self.environment.token else { return Ok(None) };
         let named = match argument {
             Some(name) => self.config()?.profiles.contains_key(name),
@@ -175,7 +174,7 @@ impl App {
     /// # Errors
     /// [`ErrorCode::Usage`], or [`ErrorCode::LoginRequired`] where there is no profile at all.
     pub fn profile(&self, argument: Option<&ProfileName>) -> Result<Profile, Error> {
-        let named = self.named(argument)?;
+        let named = self.profile_name(argument)?;
         Ok(self.config()?.choose(named.as_ref())?.clone())
     }
 
@@ -190,7 +189,7 @@ impl App {
             Some("file") => Ok(StoreKind::File),
             Some(other) => Err(Error::msg(
                 ErrorCode::Usage,
-                format!("AUTHCTL_STORE is `{}`, which is no store", ui::sanitize_for_terminal(other, 40)),
+                format!("AUTHCTL_STORE is `{}`, which is no store", other),
                 "set it to keychain or file",
             )),
         }
@@ -229,12 +228,12 @@ impl App {
     /// # Errors
     /// What `work` fails with, or [`ErrorCode::Interrupted`].
     pub fn run<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        self.serve(|mut signals| async move {
+        self.run_with_signals(|mut signals| async move {
             tokio::select! {
                 result = work => result,
                 () = signals.next() => {
                     ui::restore_terminal();
-                    Err(self.settle(&mut signals).await)
+                    Err(self.finish_refresh(&mut signals).await)
                 }
             }
         })
@@ -244,7 +243,10 @@ impl App {
     ///
     /// # Errors
     /// What `work` fails with.
-    pub fn serve<T, F: Future<Output = Result<T, Error>>>(&self, work: impl FnOnce(Signals) -> F) -> Result<T, Error> {
+    pub fn run_with_signals<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        work: impl FnOnce(Signals) -> F,
+    ) -> Result<T, Error> {
         let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "close some programs and try again");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -259,7 +261,7 @@ impl App {
     }
 
     /// Waits for what must not be cut short, and says what the interruption left.
-    async fn settle(&self, signals: &mut Signals) -> Error {
+    async fn finish_refresh(&self, signals: &mut Signals) -> Error {
         let Some(sessions) = self.sessions.get() else { return Error::interrupted() };
         let settled = sessions.settled();
         tokio::pin!(settled);
@@ -267,7 +269,7 @@ impl App {
             underway = &mut settled => return if underway { Error::settled() } else { Error::interrupted() },
             () = self.clock.sleep(Duration::from_millis(200)) => {}
         }
-        self.ui().tell("Finishing what is under way; Ctrl-C again cuts it, and may lose the session.");
+        self.ui().notice("Finishing what is under way; Ctrl-C again cuts it, and may lose the session.");
         tokio::select! {
             _ = settled => Error::settled(),
             () = signals.next() => Error::cut(),
@@ -276,14 +278,14 @@ impl App {
     }
 
     /// Waits for `work`, and tells whoever watches what for where it takes longer than they would expect.
-    pub async fn patiently<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+    pub async fn with_progress<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         tokio::select! {
             done = &mut work => return done,
             () = self.clock.sleep(PATIENCE) => {}
         }
-        if self.ui().is_human() {
-            self.ui().tell(&format!("Waiting for {what}; Ctrl-C gives up."));
+        if self.ui().is_interactive() {
+            self.ui().notice(&format!("Waiting for {what}; Ctrl-C gives up."));
         }
         work.await
     }
@@ -298,10 +300,10 @@ impl App {
 
     /// Asks for a line of text without holding the runtime's thread; `None` where nobody answers.
     pub async fn ask(&self, prompt: &str) -> Option<String> {
-        let ui = Arc::clone(self.ui());
+        let ui = self.ui;
         ui.prompt(prompt);
         let mut typed = self.typed.lock().await;
-        let line = typed.get_or_insert_with(|| tokio::task::spawn_blocking(move || ui.line()));
+        let line = typed.get_or_insert_with(|| tokio::task::spawn_blocking(move || ui.read_line()));
         let line = line.await.ok().flatten();
         *typed = None;
         line
@@ -309,34 +311,26 @@ impl App {
 
     /// Takes a line from stdin, typed or piped; the prompt is shown only to somebody.
     pub async fn ask_line(&self, prompt: &str) -> Option<String> {
-        if self.ui().is_human() {
+        if self.ui().is_interactive() {
             return self.ask(prompt).await;
         }
-        let line = tokio::task::spawn_blocking(|| {
-            let mut line = String::new();
-            match std::io::BufRead::read_line(&mut std::io::stdin().lock(), &mut line) {
-                Ok(0) | Err(_) => None,
-                Ok(_) => Some(line),
-            }
-        });
-        line.await.ok().flatten()
+        tokio::task::spawn_blocking(ui::read_stdin_line).await.ok().flatten()
     }
 
-    /// `text` in a colour or weight (an SGR parameter), where stdout shows such.
+    /// Returns whether this stream shows colours and weights.
     #[must_use]
-    pub fn paint(&self, sgr: u8, text: &str) -> String {
-        let colour = match self.common.color {
+    pub fn has_color(&self, stream: &impl IsTerminal) -> bool {
+        match self.common.color {
             Color::Always => true,
             Color::Never => false,
             Color::Auto if self.environment.no_color => false,
-            Color::Auto => self.environment.force_color || std::io::stdout().is_terminal(),
-        };
-        if colour { format!("\u{1b}[{sgr}m{text}\u{1b}[0m") } else { text.to_owned() }
+            Color::Auto => self.environment.force_color || stream.is_terminal(),
+        }
     }
 
     /// Asks for a secret in the same way.
     pub async fn ask_secret(&self, prompt: &str) -> Option<Secret> {
-        let (ui, prompt) = (Arc::clone(self.ui()), prompt.to_owned());
+        let (ui, prompt) = (self.ui, prompt.to_owned());
         tokio::task::spawn_blocking(move || ui.ask_secret(&prompt)).await.ok().flatten()
     }
 

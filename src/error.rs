@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-use crate::agent::protocol::{AskError, ListenError, Problem};
+use crate::agent::protocol::{ClientError, ListenError, Problem};
 use crate::config::{ConfigError, InvalidSetting, UnknownSetting};
 pub use crate::model::ErrorCode;
 use crate::model::{InsecureUrl, InvalidProfileName, ProfileName};
@@ -12,6 +12,7 @@ use crate::oauth::{IssuerError, Phase};
 use crate::paths::NoHome;
 use crate::session::{LoginReason, SessionError};
 use crate::store::{KeyProblem, LockError, RevocationListError, StoreError};
+use crate::text::{escape_json, sanitize_for_terminal};
 use crate::verify::{InvalidOption, Reason, ReasonCode};
 
 /// Every exit code, and what it means; manual and README are made from this table.
@@ -106,7 +107,11 @@ impl Error {
         } else {
             format!("authctl: {message}\n  next: {hint}")
         };
-        let _ = writeln!(io::stderr(), "{told}");
+        let _ = writeln!(
+            io::stderr(),
+            "{}",
+            if json { escape_json(told) } else { sanitize_for_terminal(&told).into_owned() }
+        );
     }
 
     /// What failed, in one line.
@@ -239,11 +244,11 @@ impl From<Problem> for Error {
     }
 }
 
-impl From<AskError> for Error {
-    fn from(error: AskError) -> Self {
+impl From<ClientError> for Error {
+    fn from(error: ClientError) -> Self {
         let hint = match &error {
-            AskError::NotOurs(_) => "set AUTHCTL_SOCK to a socket of your own, or unset it",
-            AskError::Silent | AskError::Garbled => {
+            ClientError::WrongOwner(_) => "set AUTHCTL_SOCK to a socket of your own, or unset it",
+            ClientError::NoResponse | ClientError::InvalidResponse => {
                 "look at it with `ps -C authctl`; end it and run `authctl agent start`"
             }
         };

@@ -55,6 +55,7 @@ pub mod secret;
 mod session;
 mod status;
 pub mod store;
+mod text;
 mod ui;
 mod verify;
 
@@ -67,6 +68,7 @@ pub mod fuzzing {
 }
 
 use std::ffi::OsString;
+use std::io;
 
 use clap::error::ErrorKind as UsageKind;
 use clap::{CommandFactory as _, Parser as _};
@@ -91,7 +93,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     match cmd::dispatch(&app, command) {
         Ok(code) => code,
         Err(failure) => {
-            let failure = app.traced(failure);
+            let failure = app.with_profile_source(failure);
             app.report(&failure);
             failure.code.exit_code()
         }
@@ -154,6 +156,21 @@ fn log_to_stderr(verbose: u8) {
         _ => LevelFilter::TRACE,
     };
     let own = filter_fn(move |about| *about.level() <= level && about.target().starts_with("authctl"));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).without_time();
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| LogLines).with_ansi(false).without_time();
     let _ = tracing_subscriber::registry().with(lines.with_filter(own)).try_init();
+}
+
+/// Stderr for log lines, each of which arrives in one piece.
+struct LogLines;
+
+impl io::Write for LogLines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        writeln!(io::stderr(), "{}", text::sanitize_line(text.trim_end_matches('\n')))?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::agent::protocol::AgentState;
+use crate::agent::protocol::AgentStatus;
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::error::{Error, ErrorCode};
@@ -91,7 +91,7 @@ pub struct StatusReport {
     /// Whether `AUTHCTL_TOKEN` is set.
     pub token_from_environment: bool,
     /// The state of the agent.
-    pub agent: AgentState,
+    pub agent: AgentStatus,
     /// The profiles.
     pub profiles: Vec<ProfileStatus>,
 }

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with its layer. A file imports only from its own module and from lower layers.
-const LAYERS: [(&str, u8); 23] = [
+const LAYERS: [(&str, u8); 24] = [
     ("secret", 1),
     ("clock", 1),
+    ("text", 1),
     ("paths", 2),
     ("fs", 2),
     ("model", 2),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::{App, PATIENCE};
-use crate::agent::protocol::{AgentState, AskError, Client, Reply, home_mark};
+use crate::agent::protocol::{AgentStatus, Client, ClientError, Reply, home_mark};
 use crate::error::{Error, ErrorCode};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
@@ -49,9 +49,9 @@ impl App {
     pub fn agent(&self) -> Result<Option<Client>, Error> {
         match Client::connect(&self.agent_socket()?, self.home_mark()?) {
             Ok(client) => Ok(client),
-            Err(AskError::NotOurs(owner)) => Err(AskError::NotOurs(owner).into()),
-            Err(AskError::Silent | AskError::Garbled) => {
-                self.tell_silent();
+            Err(ClientError::WrongOwner(owner)) => Err(ClientError::WrongOwner(owner).into()),
+            Err(ClientError::NoResponse | ClientError::InvalidResponse) => {
+                self.warn_unresponsive();
                 Ok(None)
             }
         }
@@ -62,7 +62,7 @@ impl App {
     ///
     /// # Errors
     /// What the agent told.
-    pub fn ask_agent<T: DeserializeOwned>(
+    pub fn try_agent<T: DeserializeOwned>(
         &self,
         method: &str,
         target: &str,
@@ -71,17 +71,17 @@ impl App {
         let Some(mut client) = self.agent()? else { return Ok(None) };
         let waiting = || {
             // It may wait for an issuer, or be out of order: another question tells which.
-            let lives = matches!(self.look_at_agent(), Ok(Some(_)));
-            if lives && self.ui().is_human() {
-                self.ui().tell("Waiting for the agent, which waits for the issuer; Ctrl-C gives up.");
+            let lives = matches!(self.query_agent(), Ok(Some(_)));
+            if lives && self.ui().is_interactive() {
+                self.ui().notice("Waiting for the agent, which waits for the issuer; Ctrl-C gives up.");
             }
             lives
         };
-        let reply = match client.ask(method, target, body, PATIENCE, MAX_WAIT, waiting) {
+        let reply = match client.request(method, target, body, PATIENCE, MAX_WAIT, waiting) {
             Ok(reply) => reply,
             Err(error) => {
                 tracing::debug!("{error}");
-                self.tell_silent();
+                self.warn_unresponsive();
                 return Ok(None);
             }
         };
@@ -93,7 +93,7 @@ impl App {
             }
             Ok(Err(problem)) => Err(problem.into()),
             Err(_) => {
-                self.tell_silent();
+                self.warn_unresponsive();
                 Ok(None)
             }
         }
@@ -105,12 +105,15 @@ impl App {
     /// What the agent told, or that there is none.
     pub fn require_agent(&self, method: &str, target: &str, body: Option<&SecretBytes>) -> Result<Reply, Error> {
         let Some(mut client) = Client::connect(&self.agent_socket()?, self.home_mark()?)? else {
-            return Err(self.no_agent()?);
+            return Err(self.agent_absent()?);
         };
-        let reply = client.ask(method, target, body, SOON, MAX_WAIT, || true)?;
+        let reply = client.request(method, target, body, SOON, MAX_WAIT, || true)?;
         match reply.status {
             200..300 => Ok(reply),
-            _ => Err(reply.read::<serde::de::IgnoredAny>()?.err().map_or(AskError::Garbled.into(), Error::from)),
+            _ => Err(reply
+                .read::<serde::de::IgnoredAny>()?
+                .err()
+                .map_or(ClientError::InvalidResponse.into(), Error::from)),
         }
     }
 
@@ -118,21 +121,21 @@ impl App {
     ///
     /// # Errors
     /// Where somebody else listens in its place, another user or the agent of another home.
-    pub fn agent_state(&self) -> Result<AgentState, Error> {
-        Ok(self.look_at_agent()?.unwrap_or(self.absent_agent()?))
+    pub fn agent_status(&self) -> Result<AgentStatus, Error> {
+        Ok(self.query_agent()?.unwrap_or(self.absent_agent_status()?))
     }
 
     /// The state of an agent that does not run.
     ///
     /// # Errors
     /// As [`App::paths`].
-    pub fn absent_agent(&self) -> Result<AgentState, Error> {
-        Ok(AgentState::absent(self.agent_socket()?.display().to_string()))
+    pub fn absent_agent_status(&self) -> Result<AgentStatus, Error> {
+        Ok(AgentStatus::absent(self.agent_socket()?.display().to_string()))
     }
 
-    fn look_at_agent(&self) -> Result<Option<AgentState>, Error> {
+    fn query_agent(&self) -> Result<Option<AgentStatus>, Error> {
         let Some(mut client) = self.agent()? else { return Ok(None) };
-        let Ok(reply) = client.ask("GET", "/v1/agent", None, SOON, SOON, || false) else { return Ok(None) };
+        let Ok(reply) = client.request("GET", "/v1/agent", None, SOON, SOON, || false) else { return Ok(None) };
         match reply.read() {
             Ok(Err(problem)) if problem.code == ErrorCode::AnotherHome => Err(problem.into()),
             read => Ok(read.ok().and_then(Result::ok)),
@@ -140,9 +143,9 @@ impl App {
     }
 
     /// Tells the agent, if one runs, that a profile or its session has changed. It would notice by itself, a little later.
-    pub fn tell_agent(&self, changed: &ProfileName) {
+    pub fn notify_agent(&self, changed: &ProfileName) {
         let Ok(Some(mut client)) = self.agent() else { return };
-        let told = client.ask("POST", &format!("/v1/forget/{changed}"), None, SOON, SOON, || false);
+        let told = client.request("POST", &format!("/v1/forget/{changed}"), None, SOON, SOON, || false);
         if let Err(error) = told {
             tracing::info!("the agent was not told that {changed} has changed: {error}");
         }
@@ -152,12 +155,12 @@ impl App {
     ///
     /// # Errors
     /// As [`App::paths`].
-    pub fn no_agent(&self) -> Result<Error, Error> {
+    pub fn agent_absent(&self) -> Result<Error, Error> {
         let message = format!("no agent runs at {}", self.agent_socket()?.display());
         Ok(Error::msg(ErrorCode::AgentAbsent, message, "run `authctl agent start`"))
     }
 
-    fn tell_silent(&self) {
-        self.ui().tell("authctl: the agent does not answer; going on without it");
+    fn warn_unresponsive(&self) {
+        self.ui().notice("authctl: the agent does not answer; going on without it");
     }
 }

@@ -32,7 +32,7 @@ impl App {
         }
         if decision == (Decision::Refresh { wait_at_most: None }) {
             let refresh = sessions.refresh(profile, request, &session);
-            return self.patiently(profile.issuer.as_str(), refresh).await.map_err(with_profile);
+            return self.with_progress(profile.issuer.as_str(), refresh).await.map_err(with_profile);
         }
         let refreshed = session.generation != seen;
         let served = SessionService::serve_or_fail(session, request, decision).map_err(with_profile)?;

@@ -7,13 +7,12 @@ mod start;
 use serde::de::IgnoredAny;
 
 use super::output::{self, ago, span};
-use crate::agent::protocol::{AgentState, Log};
+use crate::agent::protocol::{AgentStatus, AuditLogResponse};
 use crate::app::App;
 use crate::cli::{AgentCommand, AgentLock};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::secret::{Secret, SecretBytes};
-use crate::ui::sanitize_for_terminal;
 
 /// Runs the command.
 pub fn run(app: &App, command: AgentCommand) -> Result<u8, Error> {
@@ -31,7 +30,7 @@ pub fn run(app: &App, command: AgentCommand) -> Result<u8, Error> {
 }
 
 fn status(app: &App) -> Result<u8, Error> {
-    let state = app.agent_state()?;
+    let state = app.agent_status()?;
     if app.common.json {
         output::json(&state)?;
     } else {
@@ -41,7 +40,7 @@ fn status(app: &App) -> Result<u8, Error> {
 }
 
 /// How the agent is, in a line.
-pub(super) fn in_words(state: &AgentState, now: UnixTime) -> String {
+pub(super) fn in_words(state: &AgentStatus, now: UnixTime) -> String {
     if !state.running {
         return "agent: not running; `authctl agent start` starts it".to_owned();
     }
@@ -59,11 +58,10 @@ pub(super) fn in_words(state: &AgentState, now: UnixTime) -> String {
         words.push_str(&format!(", locks after {} without use", span(std::time::Duration::from_secs(after))));
     }
     if let Some(other) = state.version.as_deref().filter(|version| *version != env!("CARGO_PKG_VERSION")) {
-        let other = sanitize_for_terminal(other, 20);
         words.push_str(&format!(", of version {other}: stop and start it to have {}", env!("CARGO_PKG_VERSION")));
     }
     if let Some(error) = &state.config_error {
-        words.push_str(&format!("; goes on with the last good configuration: {}", sanitize_for_terminal(error, 300)));
+        words.push_str(&format!("; goes on with the last good configuration: {}", error));
     }
     words
 }
@@ -76,7 +74,7 @@ fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
     let passphrase = passphrase(app, args.passphrase_stdin, true)?;
     let after = args.after.map(|after| after.as_secs());
     let reply = app.require_agent("POST", "/v1/lock", Some(&body(&passphrase, after)?))?;
-    let state: AgentState = reply.read()??;
+    let state: AgentStatus = reply.read()??;
     let told = match (state.locked, state.locks_after) {
         (true, _) => "The agent is locked. `authctl agent unlock` unlocks it.".to_owned(),
         (false, Some(after)) => {
@@ -84,20 +82,20 @@ fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
         }
         (false, None) => "The agent no longer locks itself.".to_owned(),
     };
-    app.ui().tell(&told);
+    app.ui().notice(&told);
     Ok(0)
 }
 
 fn unlock(app: &App, from_stdin: bool) -> Result<u8, Error> {
-    let state = app.agent_state()?;
+    let state = app.agent_status()?;
     if state.running && !state.locked {
-        app.ui().tell("The agent is not locked.");
+        app.ui().notice("The agent is not locked.");
         return Ok(0);
     }
     let passphrase = passphrase(app, from_stdin, false)?;
     let reply = app.require_agent("POST", "/v1/unlock", Some(&body(&passphrase, None)?))?;
     reply.read::<IgnoredAny>()??;
-    app.ui().tell("The agent is unlocked.");
+    app.ui().notice("The agent is unlocked.");
     Ok(0)
 }
 
@@ -135,7 +133,7 @@ fn body(passphrase: &Secret, after: Option<u64>) -> Result<SecretBytes, Error> {
 }
 
 fn log(app: &App) -> Result<u8, Error> {
-    let log: Log = app.require_agent("GET", "/v1/log", None)?.read()??;
+    let log: AuditLogResponse = app.require_agent("GET", "/v1/log", None)?.read()??;
     if app.common.json {
         output::json(&log)?;
         return Ok(0);
@@ -146,15 +144,8 @@ fn log(app: &App) -> Result<u8, Error> {
     for entry in &log.entries {
         let times = if entry.count > 1 { format!(", {} times", entry.count) } else { String::new() };
         let profile = entry.profile.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
-        let by = entry
-            .executable
-            .as_deref()
-            .map_or_else(|| "unknown program".to_owned(), |exe| sanitize_for_terminal(exe, 200));
-        let from = entry
-            .parent
-            .as_deref()
-            .map(|exe| format!(", started by {}", sanitize_for_terminal(exe, 200)))
-            .unwrap_or_default();
+        let by = entry.executable.as_deref().unwrap_or("unknown program");
+        let from = entry.parent.as_deref().map(|exe| format!(", started by {exe}")).unwrap_or_default();
         let (at, what, pid, uid) = (entry.last_at, &entry.what, entry.pid, entry.uid);
         output::line(&format!("{at}  {what}{profile}{times}  {by} (process {pid}, user {uid}){from}"))?;
     }

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
 use super::dev_issuer::random_password;
-use super::output;
+use super::output::{self, Style, StyledLine};
 use crate::app::App;
 use crate::clock::{Clock as _, SystemClock};
 use crate::dev_issuer::{DevIssuer, Options, User};
@@ -83,7 +83,8 @@ pub fn run(app: &App) -> Result<u8, Error> {
     // After an error too, so that no agent is left running.
     demo.stop_agent();
     result?;
-    demo.print("\nThat is the lifecycle of a session. To start your own, run:\n\n  authctl login work --issuer https://issuer.example --client-id ID\n")?;
+    demo.print("")?;
+    demo.print("That is the lifecycle of a session. To start your own, run `authctl login`.")?;
     Ok(0)
 }
 
@@ -223,7 +224,10 @@ impl Demo<'_> {
         };
         let typed = wrap_command(args.iter().map(quote));
         let piped = if stdin.is_some() { " < ..." } else { "" };
-        self.print(&format!("\n  $ {}", self.app.paint(1, &format!("authctl {}{piped}", typed))))?;
+        self.print("")?;
+        for (index, line) in format!("authctl {typed}{piped}").lines().enumerate() {
+            self.print_styled(if index == 0 { "  $ " } else { "" }, Style::Bold, line, "")?;
+        }
         let output = self.run(args, stdin)?;
         let shown = output.stderr.lines().map(str::to_owned);
         for line in output.stdout.expose().lines().map(shorten_token).chain(shown) {
@@ -263,17 +267,25 @@ impl Demo<'_> {
 
     fn title(&mut self, text: &str) -> Result<(), Error> {
         self.step += 1;
-        self.print(&format!("\n{} {text}", self.app.paint(1, &format!("{}.", self.step))))
+        self.print("")?;
+        self.print_styled("", Style::Bold, &format!("{}.", self.step), &format!(" {text}"))
     }
 
     fn print(&self, text: &str) -> Result<(), Error> {
         if self.app.common.quiet { Ok(()) } else { output::line(text) }
     }
 
+    fn print_styled(&self, before: &str, style: Style, styled: &str, after: &str) -> Result<(), Error> {
+        if self.app.common.quiet {
+            return Ok(());
+        }
+        StyledLine::new(self.app).text(before).styled(style, styled).text(after).print()
+    }
+
     /// Prints that an expectation is met, or fails the demo.
     fn expect(&self, met: bool, what: &str) -> Result<(), Error> {
         if met {
-            return self.print(&format!("  {} {what}", self.app.paint(32, "ok:")));
+            return self.print_styled("  ", Style::Good, "ok:", &format!(" {what}"));
         }
         Err(Error::msg(
             ErrorCode::Unexpected,

@@ -76,7 +76,7 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Error> {
     let control_key = options.control_key.clone();
     let secret = options.client_secret(CONFIDENTIAL_CLIENT);
     let users: Vec<String> = options.users.iter().map(|user| user.name.clone()).collect();
-    app.serve(|mut signals| async move {
+    app.run_with_signals(|mut signals| async move {
         let issuer = DevIssuer::spawn(options).map_err(|e| {
             Error::new(ErrorCode::Usage, e, "choose another --port or --path, or correct the --users file")
         })?;
@@ -102,7 +102,7 @@ fn print_ready(app: &App, ready: &Ready) -> Result<(), Error> {
     }
     // Only the issuer identifier goes to stdout, so that a script can read it and continue.
     output::line(ready.issuer)?;
-    let tell = |text: &str| app.ui().tell(text);
+    let tell = |text: &str| app.ui().notice(text);
     tell("\nThis issuer is for testing on this machine only. Press Ctrl-C to stop it.\n");
     tell(&format!("  users          {}", ready.users.join(", ")));
     if let Some(password) = ready.password {

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde::Deserialize;
 
 use super::verify::report_denied;
-use crate::agent::protocol::TokenReply;
+use crate::agent::protocol::ReceivedToken;
 use crate::app::App;
 use crate::cli::Exec;
 use crate::error::{Error, ErrorCode};
@@ -24,7 +24,7 @@ enum VerifiedToken {
 
 /// Runs the command; returns only if it cannot be started.
 pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
-    let token = match app.handed_in(args.profile.as_ref())? {
+    let token = match app.supplied_token(args.profile.as_ref())? {
         Some(token) => token.clone(),
         None => {
             let verified = match through_agent(app, &args)? {
@@ -65,13 +65,13 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<VerifiedToken>, Error>
         #[serde(default)]
         reasons: Vec<Reason>,
     }
-    let name = app.named(args.profile.as_ref())?.map(|name| format!("/{name}")).unwrap_or_default();
+    let name = app.profile_name(args.profile.as_ref())?.map(|name| format!("/{name}")).unwrap_or_default();
     if app.profile(args.profile.as_ref()).is_ok_and(|profile| profile.requirements.token == DecidingToken::IdToken) {
         // Refreshes an expired ID token. An error is reported by the next request.
-        let _: Result<Option<TokenReply>, Error> = app.ask_agent("GET", &format!("/v1/id-token{name}"), None);
+        let _: Result<Option<ReceivedToken>, Error> = app.try_agent("GET", &format!("/v1/id-token{name}"), None);
     }
-    let reply: Option<TokenReply> = app.ask_agent("GET", &format!("/v1/token{name}"), None)?;
-    let Some(TokenReply { access_token: Some(token), profile: Some(profile), .. }) = reply else { return Ok(None) };
+    let reply: Option<ReceivedToken> = app.try_agent("GET", &format!("/v1/token{name}"), None)?;
+    let Some(ReceivedToken { access_token: Some(token), profile: Some(profile), .. }) = reply else { return Ok(None) };
     // Neither the name of a profile nor a valid token needs escaping in JSON.
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
     if !token.expose().bytes().all(is_plain) {
@@ -81,7 +81,7 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<VerifiedToken>, Error>
     body.extend(format!(r#"{{"profile":"{profile}","token":""#).as_bytes());
     body.extend(token.expose().as_bytes());
     body.extend(br#""}"#);
-    let verdict: Option<Verdict> = app.ask_agent("POST", "/v1/verify", Some(&body))?;
+    let verdict: Option<Verdict> = app.try_agent("POST", "/v1/verify", Some(&body))?;
     Ok(verdict.map(|verdict| match verdict.valid {
         true => VerifiedToken::Granted(token),
         false => VerifiedToken::Denied(verdict.reasons),

@@ -12,7 +12,7 @@ use crate::clock::UnixTime;
 use crate::error::Error;
 use crate::model::{IssuerUrl, Profile, ProfileName, Trust, format_duration};
 use crate::session::{SessionError, trusted_keys};
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 use crate::verify::{KeySet, KeySummary};
 
 /// The output of `keys show --json`.
@@ -54,7 +54,7 @@ pub fn run(app: &App, command: KeysCommand) -> Result<u8, Error> {
             let source = std::path::absolute(&jwks).unwrap_or(jwks).display().to_string();
             let sessions = app.sessions()?;
             app.run(async { sessions.pin_keys(&profile, text, source).await.map_err(with_profile(&profile)) })?;
-            app.ui().tell(&format!(
+            app.ui().notice(&format!(
                 "pinned {} for {}; no others are trusted until `authctl keys unpin {}`",
                 count(keys.len()),
                 profile.issuer,
@@ -67,7 +67,7 @@ pub fn run(app: &App, command: KeysCommand) -> Result<u8, Error> {
             let sessions = app.sessions()?;
             let were_pinned = app.run(async { sessions.unpin_keys(&profile).await.map_err(with_profile(&profile)) })?;
             let issuer = &profile.issuer;
-            app.ui().tell(&match were_pinned {
+            app.ui().notice(&match were_pinned {
                 true => format!("unpinned the keys of {issuer}; the published keys are trusted"),
                 false => format!("no keys are pinned for {issuer}"),
             });
@@ -83,15 +83,15 @@ fn with_profile(profile: &Profile) -> impl Fn(SessionError) -> Error + '_ {
 fn update(app: &App, profile: &Profile) -> Result<u8, Error> {
     let sessions = app.sessions()?;
     let trust = app.run(async {
-        app.patiently(profile.issuer.as_str(), sessions.update_keys(profile)).await.map_err(with_profile(profile))
+        app.with_progress(profile.issuer.as_str(), sessions.update_keys(profile)).await.map_err(with_profile(profile))
     })?;
     let fetched = trust.fetched.as_ref().map(|keys| KeySet::from_jwks(&keys.jwks).map_or(0, |set| set.len()));
-    app.ui().tell(&match fetched {
+    app.ui().notice(&match fetched {
         Some(number) => format!("fetched {} of {}", count(number), profile.issuer),
         None => format!("{} publishes no keys", profile.issuer),
     });
     if trust.pinned.is_some() {
-        app.ui().tell(&format!("only the pinned keys are trusted until `authctl keys unpin {}`", profile.name));
+        app.ui().notice(&format!("only the pinned keys are trusted until `authctl keys unpin {}`", profile.name));
     }
     Ok(0)
 }
@@ -131,7 +131,7 @@ fn show(app: &App, profile: &Profile) -> Result<u8, Error> {
         output::line(&format!("  {} of an unsupported type or use", count(shown.skipped)))?;
     }
     for key in &shown.keys {
-        let kid = key.kid.as_deref().map_or_else(|| "(no kid)".to_owned(), |kid| sanitize_for_terminal(kid, 60));
+        let kid = key.kid.as_deref().map_or_else(|| "(no kid)".to_owned(), |kid| excerpt(kid, 60));
         let algorithms: Vec<&str> = key.algorithms.iter().map(|algorithm| algorithm.name()).collect();
         let weakness = key.weakness.map(|reason| format!("; not trusted: {reason}")).unwrap_or_default();
         output::line(&format!("  {kid}  {}{weakness}", algorithms.join(" ")))?;
@@ -143,12 +143,12 @@ fn show(app: &App, profile: &Profile) -> Result<u8, Error> {
 fn trust_lines(trust: &Trust, now: UnixTime, keys_max_age: Duration) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(pinned) = &trust.pinned {
-        let source = sanitize_for_terminal(&pinned.source, 200);
+        let source = &pinned.source;
         lines.push(format!("pinned {} from {source}; no others are trusted", ago(pinned.pinned_at, now)));
     }
     match &trust.fetched {
         Some(keys) => {
-            let source = sanitize_for_terminal(&keys.source, 200);
+            let source = &keys.source;
             lines.push(format!("fetched {} from {source}", ago(keys.fetched_at, now)));
             let max_age = format_duration(keys_max_age);
             lines.push(match keys_max_age.checked_sub(keys.fetched_at.until(now)) {

@@ -17,7 +17,6 @@ use crate::config;
 use crate::error::{Error, ErrorCode};
 use crate::login::{CompletedLogin, LoginPlan, LoginRequest, LoginService, Supplied, absolute, names_issuer, provider};
 use crate::model::{Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
-use crate::ui::sanitize_for_terminal;
 use grants::TerminalUser;
 use messages::{report_login, report_weaker_acr};
 use stdin::StdinSecrets;
@@ -42,8 +41,8 @@ struct LoginOutput<'a> {
 pub fn run(app: &App, args: Login) -> Result<u8, Error> {
     // The profile of the directory is not the one to be changed to another issuer.
     let name = match names_issuer(&args) {
-        true => app.asked_for(args.profile.as_ref())?,
-        false => app.named(args.profile.as_ref())?,
+        true => app.requested_profile(args.profile.as_ref())?,
+        false => app.profile_name(args.profile.as_ref())?,
     };
     let request = LoginRequest { args: &args, name, default_store: app.default_store()? };
     let service = LoginService::new(app.sessions()?, app.paths()?);
@@ -59,10 +58,10 @@ pub fn run(app: &App, args: Login) -> Result<u8, Error> {
         let supplied = Supplied { client_secret, pinned };
         let login = service.log_in(&request, plan, supplied, &mut user).await?;
         if !login.joined {
-            app.tell_agent(&login.profile.name);
+            app.notify_agent(&login.profile.name);
             report_weaker_acr(app, &args, &login);
             for note in provider(&args)?.map(|provider| provider.notes).unwrap_or_default() {
-                app.ui().tell(note);
+                app.ui().notice(note);
             }
         }
         print(app, &args, &login)
@@ -74,7 +73,7 @@ pub fn run(app: &App, args: Login) -> Result<u8, Error> {
 /// Refuses a login without a terminal, unless an option names a grant or the client logs in by itself.
 fn require_terminal(app: &App, args: &Login, plan: &LoginPlan) -> Result<(), Error> {
     let profile = &plan.profile;
-    if args.grant().is_some() || profile.grant == Grant::ClientCredentials || app.ui().is_human() {
+    if args.grant().is_some() || profile.grant == Grant::ClientCredentials || app.ui().is_interactive() {
         return Ok(());
     }
     let command = if plan.is_new() { "the same command" } else { "`authctl login{profile}`" };
@@ -91,16 +90,16 @@ fn require_terminal(app: &App, args: &Login, plan: &LoginPlan) -> Result<(), Err
 /// Reports if the login is for another profile than the one that the directory's `.authctl.toml` names.
 fn report_directory_profile(app: &App, args: &Login, name: &ProfileName) -> Result<(), Error> {
     let Some(directory) = app.environment.directory.as_ref().filter(|_| names_issuer(args)) else { return Ok(()) };
-    if app.asked_for(args.profile.as_ref())?.is_some() {
+    if app.requested_profile(args.profile.as_ref())?.is_some() {
         return Ok(());
     }
     // An invalid file does not concern this login.
     if let Ok(Some((named, file))) = config::directory_profile(directory)
         && named != *name
     {
-        app.ui().tell(&format!(
+        app.ui().notice(&format!(
             "note: this login is for the profile `{name}`; {} names `{named}`: add that name to the command to log in to it",
-            sanitize_for_terminal(&file.display().to_string(), 200)
+            file.display()
         ));
     }
     Ok(())

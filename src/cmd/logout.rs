@@ -48,13 +48,13 @@ async fn log_out(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Erro
     let name = &profile.name;
     let options = LogoutOptions { revoke: !args.no_revoke };
     let sessions = app.sessions()?;
-    let result = app.patiently(profile.issuer.as_str(), sessions.logout(profile, options)).await;
-    app.tell_agent(name);
+    let result = app.with_progress(profile.issuer.as_str(), sessions.logout(profile, options)).await;
+    app.notify_agent(name);
     let Some(revocation) = result.map_err(|error| Error::from(error).about(name))? else {
         if app.common.json {
             output::json(&LogoutOutput { profile: name, deleted: false, revocation: None, error: None })?;
         } else {
-            app.ui().tell(&format!("not logged in to {name}"));
+            app.ui().notice(&format!("not logged in to {name}"));
         }
         return Ok(0);
     };
@@ -72,7 +72,7 @@ async fn log_out(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Erro
         let error = error.as_ref().map(Error::message);
         output::json(&LogoutOutput { profile: name, deleted: true, revocation: Some(word), error })?;
     } else {
-        app.ui().tell(&format!("logged out of {name}; {result}"));
+        app.ui().notice(&format!("logged out of {name}; {result}"));
     }
     let code = error.map_or(0, |error| report_failed_revocation(app, profile, &error));
     // Last, so that the rest is reported even if this fails.

@@ -1,41 +1,99 @@
-//! Prints data on stdout, where a closed pipe is not an error, and formats times.
+//! What commands print to stdout: data for programs, lines for people, and times in words.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::app::App;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
+use crate::text::{escape_json, sanitize_line};
 
-/// Writes one line of data to stdout.
+/// Writes data and a line break to stdout, as it is. A closed pipe is not an error.
 ///
 /// # Errors
-/// [`ErrorCode::Unexpected`] if stdout cannot be written. A closed pipe is not an error.
-pub fn line(text: &str) -> Result<(), Error> {
-    raw(&[text.as_bytes(), b"\n"])
+/// [`ErrorCode::Unexpected`] where stdout cannot be written.
+pub fn data(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    let written = [text.as_bytes(), b"\n"].iter().try_for_each(|part| stdout.write_all(part));
+    match written.and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            let error = anyhow::Error::new(e).context("cannot write to stdout");
+            Err(Error::new(ErrorCode::Unexpected, error, "check where the output goes"))
+        }
+        _ => Ok(()),
+    }
 }
 
-/// Writes a value to stdout as one line of JSON.
+/// Writes one line for people to stdout.
 ///
 /// # Errors
-/// As [`line()`].
+/// As [`data()`].
+pub fn line(text: &str) -> Result<(), Error> {
+    data(&sanitize_line(text))
+}
+
+/// Writes a value to stdout as one line of JSON, printable on a terminal.
+///
+/// # Errors
+/// As [`data()`].
 pub fn json(value: &impl Serialize) -> Result<(), Error> {
     let text = serde_json::to_string(value)
         .map_err(|e| Error::new(ErrorCode::Unexpected, e, "report this with the command that you ran"))?;
-    line(&text)
+    data(&escape_json(text))
 }
 
-fn raw(parts: &[&[u8]]) -> Result<(), Error> {
-    let mut stdout = io::stdout().lock();
-    let written = parts.iter().try_for_each(|part| stdout.write_all(part)).and_then(|()| stdout.flush());
-    match written {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::new(
-            ErrorCode::Unexpected,
-            anyhow::Error::new(e).context("writing to stdout"),
-            "check where the output goes",
-        )),
-        _ => Ok(()),
+/// How a part of a line is set off.
+#[derive(Clone, Copy, Debug)]
+pub enum Style {
+    /// A heading or a name.
+    Bold,
+    /// What is as it should be.
+    Good,
+    /// What needs attention.
+    Bad,
+}
+
+/// A line for people with styled parts, where stdout shows styles.
+pub struct StyledLine {
+    text: String,
+    color: bool,
+}
+
+impl StyledLine {
+    /// Starts a line.
+    #[must_use]
+    pub fn new(app: &App) -> Self {
+        Self { text: String::new(), color: app.has_color(&io::stdout()) }
+    }
+
+    /// Adds plain text.
+    #[must_use]
+    pub fn text(mut self, text: &str) -> Self {
+        self.text.push_str(&sanitize_line(text));
+        self
+    }
+
+    /// Adds styled text.
+    #[must_use]
+    pub fn styled(mut self, style: Style, text: &str) -> Self {
+        let sgr = match style {
+            Style::Bold => 1,
+            Style::Good => 32,
+            Style::Bad => 31,
+        };
+        let text = sanitize_line(text);
+        self.text.push_str(&if self.color { format!("\u{1b}[{sgr}m{text}\u{1b}[0m") } else { text.into_owned() });
+        self
+    }
+
+    /// Writes the line to stdout.
+    ///
+    /// # Errors
+    /// As [`data()`].
+    pub fn print(self) -> Result<(), Error> {
+        data(&self.text)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::cli::ProfileCommand;
 use crate::config::{self, SETTINGS, Section, Setting, Value, setting};
 use crate::error::{Error, ErrorCode};
 use crate::model::{Profile, ProfileName};
-use crate::ui::{sanitize_for_terminal, shell_word};
+use crate::text::{excerpt, shell_word};
 
 /// Returns every setting with its value, but for those of the server that are not set: most profiles have none of them.
 fn shown(profile: &Profile) -> impl Iterator<Item = (&'static Setting, Value)> + '_ {
@@ -38,8 +38,8 @@ pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Error> {
         ProfileCommand::Use { profile } => app.run(async {
             let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
             config::set_default(&app.paths()?.config_file, &profile)?;
-            app.tell_agent(&profile);
-            app.ui().tell(&format!("{profile} is the default now."));
+            app.notify_agent(&profile);
+            app.ui().notice(&format!("{profile} is the default now."));
             Ok(0)
         }),
     }
@@ -63,7 +63,7 @@ fn list(app: &App) -> Result<u8, Error> {
 
 fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Error> {
     let config = app.config()?;
-    let named = app.named(named)?;
+    let named = app.profile_name(named)?;
     let profile = config.choose(named.as_ref())?;
     if app.common.json {
         let default = config.choose(None).ok().map(|profile| &profile.name);
@@ -91,16 +91,16 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
         apply(&mut profile, setting, text)?;
     }
     config::save(&app.paths()?.config_file, &profile)?;
-    app.tell_agent(name);
+    app.notify_agent(name);
     let removed = |setting: &&Setting| {
         let named = settings.iter().any(|(named, _)| named.key == setting.key);
         setting.issuer_bound && !named && setting.value(&before) != setting.value(&profile)
     };
     let removed: Vec<&str> = SETTINGS.iter().filter(removed).map(|setting| setting.key).collect();
     if !removed.is_empty() {
-        app.ui().tell(&format!("Removed the settings of the old issuer: {}", removed.join(", ")));
+        app.ui().notice(&format!("Removed the settings of the old issuer: {}", removed.join(", ")));
     }
-    app.ui().tell(&format!("Updated profile {name}"));
+    app.ui().notice(&format!("Updated profile {name}"));
     Ok(0)
 }
 
@@ -109,7 +109,7 @@ fn apply(profile: &mut Profile, setting: &Setting, text: &str) -> Result<(), Err
     setting.set(profile, &setting.items(text))?;
     if setting.login_only && !text.is_empty() && setting.value(profile) != before {
         let option = setting.option.unwrap_or_default();
-        let text = shell_word(&sanitize_for_terminal(text, 40));
+        let text = shell_word(&excerpt(text, 40));
         return Err(Error::msg(
             ErrorCode::Usage,
             format!("cannot set `{}`: only a login can change it", setting.key),
@@ -135,8 +135,8 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
             format!("run `authctl logout {name}` first, so that its tokens are revoked"),
         ));
     }
-    app.tell_agent(name);
-    app.ui().tell(&format!("{name} is removed."));
+    app.notify_agent(name);
+    app.ui().notice(&format!("{name} is removed."));
     Ok(0)
 }
 
@@ -148,8 +148,8 @@ async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, E
     }
     let file = app.paths()?.config_file;
     app.sessions()?.rename(&profile, to, || config::rename(&file, from, to).map_err(Error::from)).await?;
-    app.tell_agent(from);
-    app.tell_agent(to);
-    app.ui().tell(&format!("{from} is {to} now."));
+    app.notify_agent(from);
+    app.notify_agent(to);
+    app.ui().notice(&format!("{from} is {to} now."));
     Ok(0)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::output;
 use super::token::report_warning;
-use crate::agent::protocol::Refreshed;
+use crate::agent::protocol::RefreshResponse;
 use crate::app::App;
 use crate::cli::Refresh;
 use crate::error::{Error, ErrorCode};
@@ -43,18 +43,18 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
         Ok(())
     })?;
     if !any {
-        app.ui().tell("no sessions to refresh; run `authctl login`");
+        app.ui().notice("no sessions to refresh; run `authctl login`");
     }
     Ok(first_failure.map_or(0, ErrorCode::exit_code))
 }
 
-fn print(app: &App, refreshed: &Refreshed) -> Result<(), Error> {
+fn print(app: &App, refreshed: &RefreshResponse) -> Result<(), Error> {
     if app.common.json {
         output::json(refreshed)?;
     } else {
         let left = refreshed.expires_in.map(Duration::from_secs);
         let expiry = left.map(|left| format!("; expires in {}", output::span(left))).unwrap_or_default();
-        app.ui().tell(&match refreshed.refreshed {
+        app.ui().notice(&match refreshed.refreshed {
             true => format!("refreshed {}{expiry}", refreshed.profile),
             false => format!("{} does not need a refresh{expiry}", refreshed.profile),
         });
@@ -63,27 +63,27 @@ fn print(app: &App, refreshed: &Refreshed) -> Result<(), Error> {
 }
 
 /// Has the agent refresh, so that it has the new token first.
-fn through_agent(app: &App, profile: &Profile, demand: Demand) -> Result<Option<Refreshed>, Error> {
+fn through_agent(app: &App, profile: &Profile, demand: Demand) -> Result<Option<RefreshResponse>, Error> {
     let query = match demand {
         Demand::ValidFor(MinTtl::AtLeast(left)) => format!("?if_expiring={}", left.as_secs()),
         Demand::ValidFor(MinTtl::Default) | Demand::New => String::new(),
     };
-    app.ask_agent("POST", &format!("/v1/refresh/{}{query}", profile.name), None)
+    app.try_agent("POST", &format!("/v1/refresh/{}{query}", profile.name), None)
 }
 
-async fn refresh(app: &App, profile: &Profile, demand: Demand) -> Result<Refreshed, Error> {
+async fn refresh(app: &App, profile: &Profile, demand: Demand) -> Result<RefreshResponse, Error> {
     let request = TokenRequest::own(demand);
     let sessions = app.sessions()?;
     let refresh = sessions.token(profile, &request);
     let served =
-        app.patiently(profile.issuer.as_str(), refresh).await.map_err(|e| Error::from(e).about(&profile.name))?;
+        app.with_progress(profile.issuer.as_str(), refresh).await.map_err(|e| Error::from(e).about(&profile.name))?;
     report_warning(app, profile, &served);
     // The token was due for a refresh and was not refreshed: that is a failure of this command.
     if let Some(warning) = served.warning {
         return Err(Error::from(warning).about(&profile.name));
     }
     let expires_at = served.session.tokens.expires_at;
-    Ok(Refreshed {
+    Ok(RefreshResponse {
         profile: profile.name.clone(),
         refreshed: served.refreshed,
         expires_at,

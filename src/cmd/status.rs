@@ -1,34 +1,34 @@
 //! `authctl status`: shows the profiles, their sessions and the agent, without network access.
 
-use super::output::{self, ago, span};
+use super::output::{self, Style, StyledLine, ago, span};
 use crate::app::App;
 use crate::cli::Status;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Grant, ProfileName, Subject};
 use crate::status::{ProfileStatus, SessionState, StatusReport, profile_status, profile_statuses};
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// Runs the command.
 pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
     let config = app.config()?;
-    let named = app.asked_for(args.profile.as_ref())?;
+    let named = app.requested_profile(args.profile.as_ref())?;
     if args.check {
         return check(app, args, named.as_ref());
     }
     let profiles = profile_statuses(&*app.sessions()?, &config, named.as_ref())?;
     // An agent of another home is shown as unused, and is no error here.
-    let (agent, agent_line) = match app.agent_state() {
+    let (agent, agent_line) = match app.agent_status() {
         Ok(state) => {
             let line = super::agent::in_words(&state, app.clock().now());
             (state, line)
         }
         Err(error) if error.code == ErrorCode::AnotherHome => {
-            (app.absent_agent()?, format!("agent: not used: {}; {}", error.message(), error.hint))
+            (app.absent_agent_status()?, format!("agent: not used: {}; {}", error.message(), error.hint))
         }
         Err(error) => return Err(error),
     };
-    let in_directory = if named.is_none() { app.of_directory() } else { Ok(None) };
+    let in_directory = if named.is_none() { app.directory_profile() } else { Ok(None) };
     let store_error = profiles.iter().find_map(|profile| profile.store_error);
     let token_from_environment = app.environment.token.is_some();
     if app.common.json {
@@ -73,14 +73,15 @@ fn check(app: &App, args: &Status, named: Option<&ProfileName>) -> Result<u8, Er
 
 fn print_profile(app: &App, status: &ProfileStatus) -> Result<(), Error> {
     let now = app.clock().now();
-    let state = match status.state {
-        SessionState::Valid => app.paint(32, "valid"),
-        SessionState::Refreshable => app.paint(32, "expired, refreshes automatically"),
-        SessionState::LoginRequired => app.paint(31, "login required"),
-        SessionState::Unknown => app.paint(31, "unknown, the store cannot be read"),
+    let (style, state) = match status.state {
+        SessionState::Valid => (Style::Good, "valid"),
+        SessionState::Refreshable => (Style::Good, "expired, refreshes automatically"),
+        SessionState::LoginRequired => (Style::Bad, "login required"),
+        SessionState::Unknown => (Style::Bad, "unknown, the store cannot be read"),
     };
     let default = if status.default { " (default)" } else { "" };
-    output::line(&format!("{}{default}: {state}", app.paint(1, status.profile.as_str())))?;
+    let line = StyledLine::new(app).styled(Style::Bold, status.profile.as_str());
+    line.text(&format!("{default}: ")).styled(style, state).print()?;
     let field = |name: &str, value: &str| output::line(&format!("  {name:<10} {value}"));
     field("issuer", status.issuer.as_str())?;
     if let Some(at) = status.logged_in_at {
@@ -91,12 +92,12 @@ fn print_profile(app: &App, status: &ProfileStatus) -> Result<(), Error> {
             field("", &format!("in progress, or its reply was lost, {}", ago(since, now)))?;
         }
         if let Some(failed) = &status.last_failure {
-            field("", &format!("failed {}: {}", ago(failed.at, now), sanitize_for_terminal(&failed.message, 300)))?;
+            field("", &format!("failed {}: {}", ago(failed.at, now), excerpt(&failed.message, 300)))?;
         }
     }
     field("stored in", &status.location)?;
     if let Some(problem) = &status.problem {
-        field("error", &sanitize_for_terminal(&problem.message, 400))?;
+        field("error", &excerpt(&problem.message, 400))?;
         field("hint", &problem.hint)?;
     }
     Ok(())
@@ -105,11 +106,11 @@ fn print_profile(app: &App, status: &ProfileStatus) -> Result<(), Error> {
 fn account(status: &ProfileStatus) -> String {
     match &status.subject {
         Some(Subject { sub, name: Some(name) }) => {
-            format!("{} ({})", sanitize_for_terminal(name, 80), sanitize_for_terminal(sub, 80))
+            format!("{} ({})", excerpt(name, 80), excerpt(sub, 80))
         }
-        Some(Subject { sub, name: None }) => sanitize_for_terminal(sub, 80),
+        Some(Subject { sub, name: None }) => excerpt(sub, 80),
         None if status.grant == Grant::ClientCredentials => {
-            format!("client {}", sanitize_for_terminal(&status.client_id, 80))
+            format!("client {}", excerpt(&status.client_id, 80))
         }
         None => "unknown user".to_owned(),
     }
@@ -122,7 +123,7 @@ fn token_line(status: &ProfileStatus, now: UnixTime) -> String {
         Some(at) => format!("expired {}", ago(at, now)),
     };
     if let Some(scope) = &status.scope {
-        line.push_str(&format!("; scope {}", sanitize_for_terminal(scope, 200)));
+        line.push_str(&format!("; scope {}", excerpt(scope, 200)));
     }
     match status.other_tokens {
         0 => {}

@@ -1,7 +1,7 @@
 //! `authctl token`: prints a valid access token and nothing else.
 
 use super::output;
-use crate::agent::protocol::{TokenAnswer, TokenReply, query_of};
+use crate::agent::protocol::{ReceivedToken, TokenResponse, token_query};
 use crate::app::App;
 use crate::cli::{For, Token};
 use crate::clock::UnixTime;
@@ -23,9 +23,9 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
         return super::in_own_frame(refresh_only, app, args);
     }
     if !args.id_token
-        && let Some(token) = app.handed_in(args.profile.as_ref())?
+        && let Some(token) = app.supplied_token(args.profile.as_ref())?
     {
-        let answer = TokenAnswer {
+        let answer = TokenResponse {
             profile: None,
             access_token: Some(token.expose()),
             id_token: None,
@@ -75,7 +75,7 @@ fn without_agent(app: &App, args: &Token) -> Result<u8, Error> {
     if !args.id_token {
         report_warning(app, &profile, &served);
     }
-    let answer = TokenAnswer {
+    let answer = TokenResponse {
         profile: Some(&profile.name),
         access_token: (!args.id_token).then(|| token.expose()),
         id_token: args.id_token.then(|| token.expose()),
@@ -90,14 +90,14 @@ fn without_agent(app: &App, args: &Token) -> Result<u8, Error> {
 
 /// Asks the agent, which knows the default profile: neither the configuration nor a store is read here, and no runtime starts.
 fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Error> {
-    let named = app.named(args.profile.as_ref())?;
+    let named = app.profile_name(args.profile.as_ref())?;
     let path = if args.id_token { "id-token" } else { "token" };
     let name = named.map(|name| format!("/{name}")).unwrap_or_default();
-    let query = query_of(&(&args.asked).into(), args.min_ttl.map(|ttl| ttl.as_secs()));
-    let reply: Option<TokenReply> = app.ask_agent("GET", &format!("/v1/{path}{name}{query}"), None)?;
+    let query = token_query(&(&args.asked).into(), args.min_ttl.map(|ttl| ttl.as_secs()));
+    let reply: Option<ReceivedToken> = app.try_agent("GET", &format!("/v1/{path}{name}{query}"), None)?;
     let Some(reply) = reply else { return Ok(None) };
     let Some(token) = reply.access_token.as_ref().or(reply.id_token.as_ref()) else { return Ok(None) };
-    let answer = TokenAnswer {
+    let answer = TokenResponse {
         profile: reply.profile.as_ref(),
         access_token: reply.access_token.as_ref().map(Secret::expose),
         id_token: reply.id_token.as_ref().map(Secret::expose),
@@ -120,20 +120,20 @@ pub(super) fn report_warning(app: &App, profile: &Profile, served: &ServedToken)
     let Some(warning) = &served.warning else { return };
     tracing::info!("{}: not refreshed, the token is still valid: {warning}", profile.name);
     if let SessionError::LoginRequired(reason) = warning {
-        app.ui().tell(&format!(
+        app.ui().notice(&format!(
             "warning: {reason}; the token is valid until it expires, then run `authctl login {}`",
             profile.name
         ));
     }
 }
 
-fn print(app: &App, args: &Token, token: &Secret, answer: &TokenAnswer) -> Result<u8, Error> {
+fn print(app: &App, args: &Token, token: &Secret, answer: &TokenResponse) -> Result<u8, Error> {
     if app.common.json {
         output::json(answer)?;
     } else if args.header {
-        output::line(&format!("Authorization: {} {}", answer.token_type, token.expose()))?;
+        output::data(&format!("Authorization: {} {}", answer.token_type, token.expose()))?;
     } else {
-        output::line(token.expose())?;
+        output::data(token.expose())?;
     }
     Ok(0)
 }

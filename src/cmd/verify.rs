@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::output::{self, span};
+use super::output::{self, Style, StyledLine, span};
 use crate::app::App;
 use crate::cli::Verify;
 use crate::clock::UnixTime;
@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorCode};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
 use crate::session::{LoginReason, SessionError, TokenVerifier};
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 use crate::verify::{
     CheckResult, Checks, KeySet, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson,
 };
@@ -193,8 +193,9 @@ fn print_verdict(
     }
     if !app.common.quiet {
         for Step { check, outcome, message } in steps {
-            let colour = if *outcome == CheckResult::Ok { 32 } else { 31 };
-            output::line(&format!("{check:<12} {} {message}", app.paint(colour, &format!("{outcome:<6}"))))?;
+            let style = if *outcome == CheckResult::Ok { Style::Good } else { Style::Bad };
+            let line = StyledLine::new(app).text(&format!("{check:<12} ")).styled(style, &format!("{outcome:<6}"));
+            line.text(&format!(" {message}")).print()?;
         }
     }
     let granted = match verdict {
@@ -209,14 +210,15 @@ fn print_verdict(
         return Ok(0);
     }
     let now = args.at.map_or_else(|| app.clock().now(), UnixTime);
-    let text = |name: &str| granted.claims.get(name).and_then(Value::as_str).map(|t| sanitize_for_terminal(t, 100));
-    let user = user.map(|name| sanitize_for_terminal(name, 100));
+    let text = |name: &str| granted.claims.get(name).and_then(Value::as_str).map(|t| excerpt(t, 100));
+    let user = user.map(|name| excerpt(name, 100));
     let user = user.or_else(|| text("preferred_username")).or_else(|| text("sub"));
     let user = user.unwrap_or_else(|| "unknown user".to_owned());
     let expiry = granted.claims.get("exp").and_then(Value::as_f64).map(|exp| now.until(UnixTime(exp as i64)));
     let expiry = expiry.map(|left| format!(", expires in {}", span(left))).unwrap_or_default();
     let keys = keys_age.map(|age| format!("; keys fetched {} ago", span(age))).unwrap_or_default();
-    output::line(&format!("{}: {user}{expiry}; signed with {}{keys}", app.paint(32, "valid"), granted.key.alg.name()))?;
+    let rest = format!(": {user}{expiry}; signed with {}{keys}", granted.key.alg.name());
+    StyledLine::new(app).styled(Style::Good, "valid").text(&rest).print()?;
     Ok(0)
 }
 

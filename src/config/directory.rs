@@ -10,7 +10,7 @@ use toml_edit::DocumentMut;
 use super::ConfigError;
 use crate::fs::regular_file;
 use crate::model::{InvalidProfileName, ProfileName};
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// The file's name.
 const NAME: &str = ".authctl.toml";
@@ -78,7 +78,7 @@ fn parse_profile(text: &str) -> Result<ProfileName, String> {
     let invalid = || "expected profile = \"NAME\"".to_owned();
     let document: DocumentMut = text.parse().map_err(|_| invalid())?;
     if let Some((key, _)) = document.iter().find(|(key, _)| *key != "profile") {
-        return Err(format!("unexpected key `{}` (only `profile` is allowed)", sanitize_for_terminal(key, 40)));
+        return Err(format!("unexpected key `{}` (only `profile` is allowed)", excerpt(key, 40)));
     }
     match document.get("profile").and_then(toml_edit::Item::as_str) {
         Some(name) => name.parse().map_err(|e: InvalidProfileName| e.to_string()),

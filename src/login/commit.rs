@@ -10,7 +10,6 @@ use crate::error::{Error, ErrorCode};
 use crate::model::{Grant, PinnedKeys, Profile};
 use crate::session::{SessionError, VerifiedLogin};
 use crate::store::{StoreError, lock_config};
-use crate::ui::sanitize_for_terminal;
 
 /// How long a login waits for the lock of the configuration: longer than other commands, since the user has signed in.
 const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(60);
@@ -172,8 +171,7 @@ impl LoginService {
 }
 
 fn profile_changed(now: &Profile, profile: &Profile) -> Error {
-    let client =
-        |profile: &Profile| format!("client {} at {}", sanitize_for_terminal(&profile.client_id, 80), profile.issuer);
+    let client = |profile: &Profile| format!("client {} at {}", profile.client_id, profile.issuer);
     Error::msg(
         ErrorCode::ProfileChanged,
         format!(

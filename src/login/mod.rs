@@ -32,7 +32,7 @@ use crate::oauth::{Endpoint, Metadata, OAuthClient};
 use crate::paths::Paths;
 use crate::secret::Secret;
 use crate::session::{NewLogin, SessionError, SessionService};
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 use concurrent::LoginLock;
 
 /// The user's side of a login: the sign-in itself, and the questions that only the user can answer.
@@ -229,8 +229,8 @@ impl LoginService {
 #[must_use]
 pub fn account(subject: Option<&Subject>, issuer: &str) -> String {
     match subject {
-        Some(Subject { name: Some(name), .. }) => format!("{} at {issuer}", sanitize_for_terminal(name, 80)),
-        Some(Subject { sub, name: None }) => format!("{} at {issuer}", sanitize_for_terminal(sub, 80)),
+        Some(Subject { name: Some(name), .. }) => format!("{} at {issuer}", excerpt(name, 80)),
+        Some(Subject { sub, name: None }) => format!("{} at {issuer}", excerpt(sub, 80)),
         None => format!("an unknown user at {issuer}"),
     }
 }

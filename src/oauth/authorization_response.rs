@@ -5,7 +5,7 @@ use url::{Url, form_urlencoded};
 
 use super::error::{IssuerError, OAuthError};
 use crate::secret::Secret;
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// What a request to the redirect URI is.
 pub(super) enum RedirectRequest {
@@ -49,7 +49,7 @@ impl ExpectedResponse {
         }
         let found = iss.as_ref().map(Secret::expose);
         if found.map_or(self.iss_required, |iss| iss != self.issuer) {
-            let found = found.map_or_else(|| format!("no `iss` from {from}"), |iss| sanitize_for_terminal(iss, 200));
+            let found = found.map_or_else(|| format!("no `iss` from {from}"), |iss| excerpt(iss, 200));
             return RedirectRequest::AuthorizationResponse(Err(IssuerError::IssuerMismatch {
                 expected: self.issuer.clone(),
                 found,

@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject as _;
 use super::error::IssuerError;
 use crate::fs::regular_file;
 use crate::paths::authorities_file;
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// The maximum size of a file of certificates in bytes; all public authorities take a quarter of a MiB.
 const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
@@ -53,7 +53,7 @@ pub(super) fn ssl_cert_file_error() -> Option<IssuerError> {
 }
 
 fn unusable(path: &Path, detail: &str) -> IssuerError {
-    IssuerError::CaCertificates { path: path.to_owned(), detail: sanitize_for_terminal(detail, 200) }
+    IssuerError::CaCertificates { path: path.to_owned(), detail: excerpt(detail, 200) }
 }
 
 #[cfg(test)]

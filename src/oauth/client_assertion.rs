@@ -16,7 +16,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::fs::regular_file;
 use crate::model::{AssertionAudience, ClientKey};
 use crate::secret::Secret;
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// The value of `client_assertion_type` (RFC 7523, section 2.2).
 pub(super) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -67,8 +67,7 @@ impl AssertionSigner {
         let Some(path) = &key.file else {
             return Err(IssuerError::ClientKey { path: PathBuf::new(), detail: "no key file is configured".into() });
         };
-        let unusable =
-            |detail: String| IssuerError::ClientKey { path: path.clone(), detail: sanitize_for_terminal(&detail, 200) };
+        let unusable = |detail: String| IssuerError::ClientKey { path: path.clone(), detail: excerpt(&detail, 200) };
         let bytes = regular_file::read(path, MAX_KEY_FILE_SIZE).map_err(unusable)?;
         let (encoding_key, algorithm, jwk_kid) = load(&bytes).map_err(unusable)?;
         let offered = metadata.token_endpoint_auth_signing_alg_values_supported.as_ref();

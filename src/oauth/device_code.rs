@@ -13,7 +13,7 @@ use super::token_endpoint::{TokenEndpoint, add_single_resource, add_target, post
 use super::token_response::TokenEndpointResponse;
 use crate::model::{TokenSet, TokenTarget, secure_url};
 use crate::secret::Secret;
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// The time between polls unless the issuer says otherwise (section 3.2).
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ pub async fn request(
     let expires_in = wire.expires_in.0.unwrap_or(DEFAULT_LIFETIME).min(MAX_LIFETIME);
     Ok(DeviceAuthorization {
         device_code,
-        user_code: sanitize_for_terminal(&user_code, 64),
+        user_code: excerpt(&user_code, 64),
         verification_uri: secure_url(&uri)?,
         // Optional for the user: an invalid one is left out.
         verification_uri_complete: wire.verification_uri_complete.0.and_then(|uri| secure_url(&uri).ok()),

@@ -9,7 +9,7 @@ use super::http_response::HttpResponse;
 use super::lenient_json::{LenientString, boolean, string_list};
 use super::metadata::{Endpoint, Metadata};
 use crate::model::{IssuerUrl, secure_url};
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// Fetches the issuer's metadata: OpenID Connect's document or, if there is none, RFC 8414's.
 ///
@@ -122,10 +122,7 @@ fn document(response: &HttpResponse) -> Result<Option<Document>, IssuerError> {
 fn validate(expected: &IssuerUrl, document: Document) -> Result<Metadata, IssuerError> {
     let found = document.issuer.0.unwrap_or_default();
     if found != expected.as_str() {
-        return Err(IssuerError::IssuerMismatch {
-            expected: expected.to_string(),
-            found: sanitize_for_terminal(&found, 200),
-        });
+        return Err(IssuerError::IssuerMismatch { expected: expected.to_string(), found: excerpt(&found, 200) });
     }
     let url = |member: LenientString| member.0.as_deref().map(secure_url).transpose();
     // An empty list counts as absent: it should have been left out (RFC 8414, section 2).

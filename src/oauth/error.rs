@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::{ErrorCode, InsecureUrl, TokenSet};
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// How far a request came before it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +44,8 @@ pub struct OAuthError {
 impl OAuthError {
     /// Sanitizes both texts for the terminal.
     pub(super) fn new(code: &str, description: Option<&str>, status: Option<u16>) -> Self {
-        let description = description.map(|d| sanitize_for_terminal(d.trim(), 300)).filter(|d| !d.is_empty());
-        Self { code: sanitize_for_terminal(code.trim(), 100), description, status }
+        let description = description.map(|d| excerpt(d.trim(), 300)).filter(|d| !d.is_empty());
+        Self { code: excerpt(code.trim(), 100), description, status }
     }
 
     /// Whether the grant is gone for good: `invalid_grant` with status 400, 401 or 403. Nothing else ends a session.
@@ -193,7 +193,7 @@ impl IssuerError {
     /// Returns the error for `tokens` that are not bearer tokens.
     #[must_use]
     pub fn for_token_type(tokens: &TokenSet) -> Option<Self> {
-        (!tokens.is_bearer()).then(|| Self::TokenType { found: sanitize_for_terminal(&tokens.token_type, 40) })
+        (!tokens.is_bearer()).then(|| Self::TokenType { found: excerpt(&tokens.token_type, 40) })
     }
 
     /// Returns how long the server asks to wait before the next request (RFC 9110, section 10.2.3).

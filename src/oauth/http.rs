@@ -22,7 +22,7 @@ use crate::clock::UnixTime;
 use crate::model::{IssuerUrl, is_loopback, secure_url};
 use crate::paths::ProxyVariables;
 use crate::secret::SecretBytes;
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// How long an idle connection stays open. The requests of one login follow each other within this time. A refresh an hour
 /// later opens a new one: on a connection that the server has closed in the meantime, the request could be lost unnoticed.
@@ -198,7 +198,7 @@ impl Http {
             ca_certificates::ssl_cert_file_error().unwrap_or_else(|| {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
                 IssuerError::Unreachable {
-                    message: sanitize_for_terminal(&format!("cannot set up TLS: {cause}"), 200),
+                    message: excerpt(&format!("cannot set up TLS: {cause}"), 200),
                     proxy: None,
                     phase: Phase::Tls,
                     delivery: Delivery::NotSent,

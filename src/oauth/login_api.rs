@@ -18,7 +18,7 @@ use super::token_response::{is_vschar, parse_error_response};
 use crate::clock::Clock;
 use crate::model::{LoginApi, TokenSet};
 use crate::secret::{Secret, SecretBytes};
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// The members to look for the JWT in by default; the first that is present counts.
 const ACCESS_TOKEN: [&str; 4] = ["access_token", "accessToken", "token", "jwt"];
@@ -122,7 +122,7 @@ async fn request_tokens(
     };
     let names = api.access_token_field.clone().unwrap_or_else(|| ACCESS_TOKEN.join("`, `"));
     let access_token = secret(&api.access_token_field, &ACCESS_TOKEN)
-        .ok_or_else(|| IssuerError::NoJwt { from: response.host.clone(), names: sanitize_for_terminal(&names, 200) })?;
+        .ok_or_else(|| IssuerError::NoJwt { from: response.host.clone(), names: excerpt(&names, 200) })?;
     let refresh_token = secret(&api.refresh_token_field, &REFRESH_TOKEN).filter(|_| api.refresh.is_some());
     if [Some(&access_token), refresh_token.as_ref()].into_iter().flatten().any(|token| !is_vschar(token)) {
         return Err(invalid("a token with invalid characters (RFC 6749, appendix A)".into()));

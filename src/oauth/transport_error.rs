@@ -7,7 +7,7 @@ use rustls::CertificateError;
 
 use super::error::{Delivery, IssuerError, Phase};
 use super::resolver::ResolveError;
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// Where a request goes, as error messages name it.
 #[derive(Clone, Copy)]
@@ -73,7 +73,7 @@ impl Destination<'_> {
 
     fn unreachable(&self, phase: Phase, delivery: Delivery, message: String) -> IssuerError {
         let proxy = self.proxy.map(ToOwned::to_owned);
-        IssuerError::Unreachable { message: sanitize_for_terminal(&message, 400), proxy, phase, delivery }
+        IssuerError::Unreachable { message: excerpt(&message, 400), proxy, phase, delivery }
     }
 }
 

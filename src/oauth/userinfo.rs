@@ -11,7 +11,7 @@ use super::lenient_json::LenientString;
 use super::token_endpoint::response_error;
 use crate::model::Subject;
 use crate::secret::Secret;
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -38,7 +38,7 @@ pub async fn fetch(http: &Http, userinfo_endpoint: &Url, access_token: &Secret) 
         return Err(response.unexpected("claims about the user with a `sub`"));
     };
     let name = claims.preferred_username.0.or(claims.email.0).or(claims.name.0);
-    Ok(Subject { sub, name: name.map(|n| sanitize_for_terminal(&n, 255)) })
+    Ok(Subject { sub, name: name.map(|n| excerpt(&n, 255)) })
 }
 
 #[cfg(test)]
@@ -51,7 +51,7 @@ mod tests {
         for (body, name) in [
             (r#"{"sub":"1","name":"n","email":"e","preferred_username":"p"}"#, Some("p")),
             (r#"{"sub":"1","name":"n","email":"e"}"#, Some("e")),
-            (r#"{"sub":"1","name":"n\u001b[2J"}"#, Some("n\u{fffd}[2J")),
+            (r#"{"sub":"1","name":"n\nm"}"#, Some("n m")),
             (r#"{"sub":"1","name":5}"#, None),
         ] {
             let server = TestServer::start(vec![json(200, body)]).await;

@@ -12,7 +12,6 @@ use super::{SessionError, SessionService};
 use crate::clock::{Clock, UnixTime};
 use crate::model::{DecidingToken, Profile, Session, StoredStatusList, Trust, format_duration};
 use crate::store::{RevocationList, Store};
-use crate::ui::sanitize_for_terminal;
 use crate::verify::{
     AcceptedTypes, CLOCK_TOLERANCE, CheckResult, Checks, KeySet, Policy, Reason, ReasonCode, StatusClaim, StatusList,
     StatusListPolicy, Step, Verdict, check_status, clock_rollback, explain, is_revoked,
@@ -193,8 +192,8 @@ impl TokenVerifier {
 /// Describes where the trusted keys are from.
 fn source_of(trust: &Trust) -> String {
     match (&trust.pinned, &trust.fetched) {
-        (Some(pinned), _) => format!("pinned from {}", sanitize_for_terminal(&pinned.source, 200)),
-        (None, Some(fetched)) => format!("fetched from {}", sanitize_for_terminal(&fetched.source, 200)),
+        (Some(pinned), _) => format!("pinned from {}", pinned.source),
+        (None, Some(fetched)) => format!("fetched from {}", fetched.source),
         (None, None) => "missing".to_owned(),
     }
 }

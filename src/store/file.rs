@@ -15,7 +15,7 @@ use super::{Damage, MAX_BYTES, Store, StoreError};
 use crate::fs::{AtomicFile, create_private_dir, sync_dir};
 use crate::model::{ProfileName, RecordName, Session, SessionFormatError, StoreKind};
 use crate::secret::SecretBytes;
-use crate::ui::shell_word;
+use crate::text::shell_word;
 
 /// Stores the session of a profile in `DIR/PROFILE.age`, mode 0600. `age -d -i KEY DIR/PROFILE.age` decrypts it.
 ///

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::StoreError;
 use crate::fs::{AtomicFile, create_private_dir};
 use crate::secret::Secret;
-use crate::ui::shell_word;
+use crate::text::shell_word;
 
 /// The source of the key.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::reason::Reason;
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// The result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -64,7 +64,7 @@ impl Checks {
     /// Adds a check that the token passed. `message` is only called where steps are recorded.
     pub fn pass<S: AsRef<str>>(&mut self, check: &'static str, message: impl FnOnce() -> S) {
         if let Some(steps) = &mut self.steps {
-            let message = sanitize_for_terminal(message().as_ref(), Reason::MAX_LENGTH);
+            let message = excerpt(message().as_ref(), Reason::MAX_LENGTH);
             steps.push(Step { check, outcome: CheckResult::Ok, message });
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::format_duration;
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// A stable code for one kind of denial. Reasons are reported in the order of their codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ impl Reason {
     /// Creates a reason. The message is sanitized for terminals and truncated to [`Reason::MAX_LENGTH`].
     #[must_use]
     pub fn new(code: ReasonCode, message: impl AsRef<str>) -> Self {
-        Self { code, message: sanitize_for_terminal(message.as_ref(), Self::MAX_LENGTH) }
+        Self { code, message: excerpt(message.as_ref(), Self::MAX_LENGTH) }
     }
 
     /// Creates the reason for keys that are older than `max_age`.
@@ -109,7 +109,7 @@ impl fmt::Display for Reason {
 
 /// Quotes a value from a token for a message: sanitized, and at most 80 characters.
 pub(super) fn quoted(text: &str) -> String {
-    format!("\"{}\"", sanitize_for_terminal(text, 80))
+    format!("\"{}\"", excerpt(text, 80))
 }
 
 /// Quotes several values, at most eight.

@@ -16,16 +16,16 @@ use crate::secret::SecretBytes;
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum ClientError {
     /// Whoever listens there is somebody else.
     #[error("the agent's socket is held by the user with id {0}")]
-    NotOurs(u32),
+    WrongOwner(u32),
     /// It did not answer in time.
     #[error("the agent does not answer")]
-    Silent,
+    NoResponse,
     /// It went away in the middle, or said something that is no answer.
     #[error("the agent gave no answer that can be read")]
-    Garbled,
+    InvalidResponse,
 }
 
 /// A connection to the agent.
@@ -55,8 +55,8 @@ impl Client {
     /// [`super::home_mark`].
     ///
     /// # Errors
-    /// [`AskError`], where somebody listens who is not this user, or too busy to accept.
-    pub fn connect(path: &Path, mark: String) -> Result<Option<Self>, AskError> {
+    /// [`ClientError`], where somebody listens who is not this user, or too busy to accept.
+    pub fn connect(path: &Path, mark: String) -> Result<Option<Self>, ClientError> {
         let Ok(address) = SocketAddrUnix::new(path) else { return Ok(None) };
         let Ok(socket) = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
         else {
@@ -67,12 +67,12 @@ impl Client {
         let _ = set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_LIMIT));
         match rustix::net::connect(&socket, &address) {
             Ok(()) => {}
-            Err(Errno::AGAIN | Errno::TIMEDOUT) => return Err(AskError::Silent),
+            Err(Errno::AGAIN | Errno::TIMEDOUT) => return Err(ClientError::NoResponse),
             Err(_) => return Ok(None),
         }
-        let owner = owner_of(&socket).map_err(|_| AskError::Garbled)?;
+        let owner = owner_of(&socket).map_err(|_| ClientError::InvalidResponse)?;
         if owner != rustix::process::geteuid().as_raw() {
-            return Err(AskError::NotOurs(owner));
+            return Err(ClientError::WrongOwner(owner));
         }
         Ok(Some(Self { stream: UnixStream::from(socket), mark }))
     }
@@ -81,8 +81,8 @@ impl Client {
     /// `limit` more.
     ///
     /// # Errors
-    /// [`AskError::Silent`] or [`AskError::Garbled`].
-    pub fn ask(
+    /// [`ClientError::NoResponse`] or [`ClientError::InvalidResponse`].
+    pub fn request(
         &mut self,
         method: &str,
         target: &str,
@@ -90,7 +90,7 @@ impl Client {
         patience: Duration,
         limit: Duration,
         waiting: impl FnOnce() -> bool,
-    ) -> Result<Reply, AskError> {
+    ) -> Result<Reply, ClientError> {
         let length =
             body.map(|body| format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.expose().len()));
         let mut request = SecretBytes::new(
@@ -108,30 +108,30 @@ impl Client {
         let _ = self.stream.write_all(request.expose());
         let mut received = SecretBytes::default();
         let mut waiting = Some(waiting);
-        self.stream.set_read_timeout(Some(patience)).map_err(|_| AskError::Garbled)?;
+        self.stream.set_read_timeout(Some(patience)).map_err(|_| ClientError::InvalidResponse)?;
         loop {
             if let Some(reply) = complete(received.expose())? {
                 return Ok(reply);
             }
             let mut piece = [0u8; 4096];
             match self.stream.read(&mut piece) {
-                Ok(0) => return Err(AskError::Garbled),
+                Ok(0) => return Err(ClientError::InvalidResponse),
                 Ok(length) => {
                     received.extend(&piece[..length]);
                     zeroize::Zeroize::zeroize(&mut piece[..length]);
                     if received.expose().len() > MAX_BYTES {
-                        return Err(AskError::Garbled);
+                        return Err(ClientError::InvalidResponse);
                     }
                 }
                 Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                     let go_on = waiting.take().is_some_and(|waiting| waiting());
                     if !go_on {
-                        return Err(AskError::Silent);
+                        return Err(ClientError::NoResponse);
                     }
-                    self.stream.set_read_timeout(Some(limit)).map_err(|_| AskError::Garbled)?;
+                    self.stream.set_read_timeout(Some(limit)).map_err(|_| ClientError::InvalidResponse)?;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Err(AskError::Garbled),
+                Err(_) => return Err(ClientError::InvalidResponse),
             }
         }
     }
@@ -141,32 +141,32 @@ impl Reply {
     /// The body as `T`, or the problem that it tells of.
     ///
     /// # Errors
-    /// [`AskError::Garbled`] where it is neither.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<Result<T, Problem>, AskError> {
+    /// [`ClientError::InvalidResponse`] where it is neither.
+    pub fn read<T: DeserializeOwned>(&self) -> Result<Result<T, Problem>, ClientError> {
         let body = self.body.expose();
         if (200..300).contains(&self.status) {
-            return serde_json::from_slice(body).map(Ok).map_err(|_| AskError::Garbled);
+            return serde_json::from_slice(body).map(Ok).map_err(|_| ClientError::InvalidResponse);
         }
-        serde_json::from_slice(body).map(Err).map_err(|_| AskError::Garbled)
+        serde_json::from_slice(body).map(Err).map_err(|_| ClientError::InvalidResponse)
     }
 }
 
 /// The answer, once all of it is there (RFC 9112, sections 4 to 6). The agent always tells the length.
-fn complete(received: &[u8]) -> Result<Option<Reply>, AskError> {
+fn complete(received: &[u8]) -> Result<Option<Reply>, ClientError> {
     let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
-    let head = std::str::from_utf8(&received[..end]).map_err(|_| AskError::Garbled)?;
+    let head = std::str::from_utf8(&received[..end]).map_err(|_| ClientError::InvalidResponse)?;
     let mut lines = head.split("\r\n");
     let status = lines
         .next()
         .and_then(|line| line.strip_prefix("HTTP/1.1 "))
         .and_then(|rest| rest.get(..3))
         .and_then(|code| code.parse().ok())
-        .ok_or(AskError::Garbled)?;
+        .ok_or(ClientError::InvalidResponse)?;
     let length: usize = lines
         .filter_map(|line| line.split_once(':'))
         .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
         .and_then(|(_, value)| value.trim().parse().ok())
-        .ok_or(AskError::Garbled)?;
+        .ok_or(ClientError::InvalidResponse)?;
     let body = &received[end + 4..];
     match body.len() {
         there if there < length => Ok(None),
@@ -224,6 +224,6 @@ mod tests {
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::spawn(move || tell.send(Client::connect(&path, String::new())));
         let given_up = told.recv_timeout(Duration::from_secs(30)).expect("it does not wait for ever");
-        assert!(matches!(given_up, Err(AskError::Silent)), "{given_up:?}");
+        assert!(matches!(given_up, Err(ClientError::NoResponse)), "{given_up:?}");
     }
 }

@@ -14,7 +14,7 @@ pub const OPENAPI: &str = include_str!("openapi.json");
 
 /// The answer to `GET /v1/token`, and what `authctl token --json` prints.
 #[derive(Debug, Serialize)]
-pub struct TokenAnswer<'a> {
+pub struct TokenResponse<'a> {
     /// Whose token; `None` for one that was handed in with `AUTHCTL_TOKEN`.
     pub profile: Option<&'a ProfileName>,
     /// The access token, unless the ID token was asked for.
@@ -37,22 +37,22 @@ pub struct TokenAnswer<'a> {
 
 /// The same as a client reads it.
 #[derive(Debug, Deserialize)]
-pub struct TokenReply {
-    /// As in [`TokenAnswer`].
+pub struct ReceivedToken {
+    /// As in [`TokenResponse`].
     pub profile: Option<ProfileName>,
-    /// As in [`TokenAnswer`].
+    /// As in [`TokenResponse`].
     pub access_token: Option<Secret>,
-    /// As in [`TokenAnswer`].
+    /// As in [`TokenResponse`].
     pub id_token: Option<Secret>,
-    /// As in [`TokenAnswer`].
+    /// As in [`TokenResponse`].
     pub token_type: String,
-    /// As in [`TokenAnswer`].
+    /// As in [`TokenResponse`].
     pub expires_at: Option<UnixTime>,
-    /// As in [`TokenAnswer`].
+    /// As in [`TokenResponse`].
     pub expires_in: Option<u64>,
-    /// As in [`TokenAnswer`].
+    /// As in [`TokenResponse`].
     pub scope: Option<String>,
-    /// As in [`TokenAnswer`]: shown as it is.
+    /// As in [`TokenResponse`]: shown as it is.
     pub issuer: Option<String>,
 }
 
@@ -95,7 +95,7 @@ impl From<ReceivedProblem> for Problem {
 
 /// How the agent is: the answer to `GET /v1/agent`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AgentState {
+pub struct AgentStatus {
     /// Always true where an agent says it.
     pub running: bool,
     /// Where it listens.
@@ -126,7 +126,7 @@ pub struct AgentState {
     pub config_error: Option<String>,
 }
 
-impl AgentState {
+impl AgentStatus {
     /// No agent at `socket`.
     #[must_use]
     pub fn absent(socket: String) -> Self {
@@ -166,7 +166,7 @@ pub struct UnlockRequest {
 
 /// The answer to `POST /v1/refresh/PROFILE`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refreshed {
+pub struct RefreshResponse {
     /// Whose session.
     pub profile: ProfileName,
     /// Whether this request, or one it waited for, refreshed it.
@@ -179,7 +179,7 @@ pub struct Refreshed {
 
 /// The answer to `POST /v1/forget/PROFILE`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Forgotten {
+pub struct ForgetResponse {
     /// Whose cache copy.
     pub profile: ProfileName,
     /// Whether there was one.
@@ -188,23 +188,23 @@ pub struct Forgotten {
 
 /// The answer to `POST /v1/stop`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stopping {
+pub struct StopResponse {
     /// The process that is about to end.
     pub pid: u32,
 }
 
 /// The answer to `GET /v1/log`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Log {
+pub struct AuditLogResponse {
     /// The oldest first.
-    pub entries: Vec<LogEntry>,
+    pub entries: Vec<AuditLogEntry>,
     /// How many older ones had to make room.
     pub dropped: u64,
 }
 
 /// Who got what, without the token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogEntry {
+pub struct AuditLogEntry {
     /// When it was first given.
     pub first_at: UnixTime,
     /// When it was last given.
@@ -227,7 +227,7 @@ pub struct LogEntry {
 
 /// The query of a request for a token, with its `?`, or nothing.
 #[must_use]
-pub fn query_of(asked: &TokenTarget, min_ttl: Option<u64>) -> String {
+pub fn token_query(asked: &TokenTarget, min_ttl: Option<u64>) -> String {
     let mut query = String::new();
     let mut add = |name: &str, value: &str| {
         let mark = if query.is_empty() { '?' } else { '&' };
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn the_token_answer_is_pinned_and_reads_back() {
         let profile: ProfileName = "work".parse().expect("valid");
-        let answer = TokenAnswer {
+        let answer = TokenResponse {
             profile: Some(&profile),
             access_token: Some("AT"),
             id_token: None,
@@ -270,7 +270,7 @@ mod tests {
             text,
             r#"{"profile":"work","access_token":"AT","token_type":"Bearer","expires_at":400,"expires_in":300,"scope":"openid","issuer":"https://a.example"}"#
         );
-        let back: TokenReply = serde_json::from_str(&text).expect("readable");
+        let back: ReceivedToken = serde_json::from_str(&text).expect("readable");
         assert_eq!(back.access_token.expect("a token").expose(), "AT");
         assert!(back.id_token.is_none());
     }
@@ -304,14 +304,14 @@ mod tests {
 
     #[test]
     fn queries_are_encoded() {
-        assert_eq!(query_of(&TokenTarget::default(), None), "");
+        assert_eq!(token_query(&TokenTarget::default(), None), "");
         let asked = TokenTarget {
             audience: Some("https://api.example/?a=b&c".into()),
             scopes: vec!["read".into(), "write".into()],
             resources: vec!["r1".into(), "r2".into()],
         };
         assert_eq!(
-            query_of(&asked, Some(60)),
+            token_query(&asked, Some(60)),
             "?min_ttl=60&audience=https%3A%2F%2Fapi%2Eexample%2F%3Fa%3Db%26c&scope=read%20write&resource=r1&resource=r2"
         );
     }

@@ -6,9 +6,9 @@ mod client;
 mod messages;
 mod socket;
 
-pub use client::{AskError, Client, Reply};
+pub use client::{Client, ClientError, Reply};
 pub use messages::{
-    AgentState, Forgotten, LockRequest, Log, LogEntry, OPENAPI, Problem, Refreshed, Stopping, TokenAnswer, TokenReply,
-    UnlockRequest, query_of,
+    AgentStatus, AuditLogEntry, AuditLogResponse, ForgetResponse, LockRequest, OPENAPI, Problem, ReceivedToken,
+    RefreshResponse, StopResponse, TokenResponse, UnlockRequest, token_query,
 };
 pub use socket::{ListenError, Listening, home_mark, listen};

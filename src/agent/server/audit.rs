@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::peer::Peer;
-use crate::agent::protocol::{Log, LogEntry};
+use crate::agent::protocol::{AuditLogEntry, AuditLogResponse};
 use crate::clock::UnixTime;
 use crate::model::ProfileName;
 
@@ -53,7 +53,7 @@ pub(super) struct AuditLog {
 
 #[derive(Default)]
 struct Inner {
-    entries: VecDeque<LogEntry>,
+    entries: VecDeque<AuditLogEntry>,
     /// How many entries were dropped, which is the sequence number of the first one.
     dropped: u64,
     /// The sequence number of the latest entry for a process and action, by profile; the name is empty without a profile.
@@ -90,7 +90,7 @@ impl AuditLog {
             }
         }
         *numbers += usize::from(known.insert(name.to_owned(), *dropped + entries.len() as u64).is_none());
-        entries.push_back(LogEntry {
+        entries.push_back(AuditLogEntry {
             first_at: now,
             last_at: now,
             count: 1,
@@ -115,9 +115,9 @@ impl AuditLog {
     }
 
     /// Returns all entries.
-    pub(super) fn all(&self) -> Log {
+    pub(super) fn all(&self) -> AuditLogResponse {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        Log { entries: inner.entries.iter().cloned().collect(), dropped: inner.dropped }
+        AuditLogResponse { entries: inner.entries.iter().cloned().collect(), dropped: inner.dropped }
     }
 }
 

@@ -12,7 +12,7 @@ use super::peer::Peer;
 use super::response::{AgentResponse, json, ok, problem_with_retry, stream, text, to_json};
 use super::route::{AgentRequest, VerifyBody, lock_body, unlock_body, verify_body};
 use super::tokens::expires_in;
-use crate::agent::protocol::{Forgotten, OPENAPI, Refreshed, Stopping, TokenAnswer};
+use crate::agent::protocol::{ForgetResponse, OPENAPI, RefreshResponse, StopResponse, TokenResponse};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::model::{DecidingToken, Profile, ProfileName, Session, TokenTarget, canonical_type};
@@ -99,7 +99,7 @@ impl Agent {
             Some(token) => unverified_claims(token.expose()).and_then(|claims| claims.exp),
             None => tokens.expires_at,
         };
-        let body = to_json(&TokenAnswer {
+        let body = to_json(&TokenResponse {
             profile: Some(name),
             access_token: (!is_id_token).then(|| tokens.access_token.expose()),
             id_token: id_token.map(Secret::expose),
@@ -133,7 +133,7 @@ impl Agent {
         let now = self.now();
         self.audit_log.record(peer, AuditAction::Refresh, Some(name), now);
         let tokens = issued.tokens();
-        Ok(json(&Refreshed {
+        Ok(json(&RefreshResponse {
             profile: name.clone(),
             refreshed: issued.refreshed,
             expires_at: tokens.expires_at,
@@ -252,7 +252,7 @@ impl Agent {
             Ok(profile) => self.forget(&profile),
             Err(_) => self.cache.forget_gone(&name),
         };
-        json(&Forgotten { profile: name, forgotten })
+        json(&ForgetResponse { profile: name, forgotten })
     }
 
     async fn lock_request(self: &Arc<Self>, peer: &Peer, body: &SecretBytes) -> Result<AgentResponse, SharedError> {
@@ -279,6 +279,6 @@ impl Agent {
         let now: UnixTime = self.now();
         self.audit_log.record(peer, AuditAction::Stop, None, now);
         self.stop.send_replace(true);
-        json(&Stopping { pid: std::process::id() })
+        json(&StopResponse { pid: std::process::id() })
     }
 }

@@ -31,7 +31,7 @@ use tokio::sync::{Semaphore, watch as signal};
 
 pub use harden::{close_inherited_descriptors, harden};
 
-use crate::agent::protocol::{AgentState, Listening};
+use crate::agent::protocol::{AgentStatus, Listening};
 use crate::clock::{Clock, UnixTime};
 use crate::error::{Error, ErrorCode};
 use crate::session::SessionService;
@@ -85,10 +85,10 @@ impl Agent {
         self.clock.now()
     }
 
-    fn state(&self) -> AgentState {
+    fn state(&self) -> AgentStatus {
         self.lock_if_idle();
         let (locked, locks_after) = self.agent_lock.state();
-        AgentState {
+        AgentStatus {
             running: true,
             socket: self.socket.display().to_string(),
             pid: Some(std::process::id()),

@@ -107,5 +107,5 @@ fn parent_of(pid: u32) -> Option<u32> {
 
 #[cfg(target_os = "linux")]
 fn shown(path: &std::path::Path) -> String {
-    crate::ui::sanitize_for_terminal(&path.to_string_lossy(), 300)
+    path.to_string_lossy().into_owned()
 }

@@ -137,7 +137,7 @@ impl Query {
         match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             None => Ok(()),
             Some((name, _)) => {
-                let name = crate::ui::sanitize_for_terminal(name, 40);
+                let name = crate::text::excerpt(name, 40);
                 let hint = if known.is_empty() {
                     "omit the query".to_owned()
                 } else {
@@ -194,7 +194,7 @@ pub(super) fn verify_body(body: &SecretBytes) -> Result<VerifyBody, Error> {
     match read.unknown.keys().next() {
         None => Ok(read),
         Some(name) => {
-            let message = format!("unknown option `{}`", crate::ui::sanitize_for_terminal(name, 40));
+            let message = format!("unknown option `{}`", crate::text::excerpt(name, 40));
             Err(Error::msg(ErrorCode::InvalidRequest, message, "see /v1/openapi.json"))
         }
     }

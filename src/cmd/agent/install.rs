@@ -58,19 +58,19 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
     let units = service_manager::units(&service);
     if args.print {
         for unit in &units {
-            output::line(&format!("# {}\n{}", unit.path.display(), unit.text))?;
+            output::data(&format!("# {}\n{}", unit.path.display(), unit.text))?;
         }
         return Ok(0);
     }
     if lock_is_held(&app.agent_socket()?) {
         // Whose it is decides what is to be done about it.
-        app.agent_state()?;
+        app.agent_status()?;
         let message = "an agent is running, which the service would have to take the socket from";
         return Err(Error::msg(ErrorCode::AgentRunning, message, "run `authctl agent stop`, then install again"));
     }
     for unit in &units {
         write(unit)?;
-        app.ui().tell(&format!("Written: {}", unit.path.display()));
+        app.ui().notice(&format!("Written: {}", unit.path.display()));
     }
     let manager = service_manager::manager(&units);
     manager.clear.iter().for_each(|words| {
@@ -84,14 +84,14 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
 pub(super) fn uninstall(app: &App) -> Result<u8, Error> {
     let units = service_manager::units(&service(app)?);
     if !units.iter().any(|unit| unit.path.exists()) {
-        app.ui().tell("No service of authctl is installed.");
+        app.ui().notice("No service of authctl is installed.");
         return Ok(0);
     }
     let manager = service_manager::manager(&units);
     tell_manager(app, &manager.drop, "The service manager has let go of it.");
     for unit in units.iter().filter(|unit| unit.path.exists()) {
         fs::remove_file(&unit.path).map_err(|e| not_ours(&unit.path, e))?;
-        app.ui().tell(&format!("Removed: {}", unit.path.display()));
+        app.ui().notice(&format!("Removed: {}", unit.path.display()));
     }
     tell_manager(app, &manager.look, "");
     Ok(0)
@@ -114,15 +114,15 @@ fn tell_manager(app: &App, commands: &[Vec<String>], done: &str) {
     for words in commands {
         if !said(words) {
             let typed = |words: &Vec<String>| {
-                words.iter().map(|word| crate::ui::shell_word(word)).collect::<Vec<_>>().join(" ")
+                words.iter().map(|word| crate::text::shell_word(word)).collect::<Vec<_>>().join(" ")
             };
             let rest = commands.iter().map(|words| format!("  {}", typed(words))).collect::<Vec<_>>().join("\n");
-            app.ui().tell(&format!("The service manager did not take it. In a session that has one, run:\n{rest}"));
+            app.ui().notice(&format!("The service manager did not take it. In a session that has one, run:\n{rest}"));
             return;
         }
     }
     if !done.is_empty() {
-        app.ui().tell(done);
+        app.ui().notice(done);
     }
 }
 
@@ -167,7 +167,6 @@ fn in_a_file(path: &Path) -> Result<String, Error> {
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "name the file by its whole path");
     let path = std::path::absolute(path).map_err(unexpected)?.display().to_string();
     if path.chars().any(char::is_control) {
-        let path = crate::ui::sanitize_for_terminal(&path, 200);
         return Err(Error::msg(ErrorCode::Usage, format!("`{path}` cannot stand in a service's file"), "rename it"));
     }
     Ok(path)

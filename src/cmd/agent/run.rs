@@ -41,14 +41,14 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
         mark: app.home_mark()?,
         notify: args.notify,
     };
-    app.serve(|mut signals| async move {
+    app.run_with_signals(|mut signals| async move {
         let ready = || {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
             if args.detach {
                 let _ = crate::cmd::output::line(READY);
                 leave_streams();
             } else {
-                app.ui().tell(&format!("The agent listens at {}.", path.display()));
+                app.ui().notice(&format!("The agent listens at {}.", path.display()));
             }
         };
         let stop = async {

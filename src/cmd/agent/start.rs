@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::run::READY;
-use crate::agent::protocol::Stopping;
+use crate::agent::protocol::StopResponse;
 use crate::app::App;
 use crate::cli::AgentStart;
 use crate::error::{Error, ErrorCode};
@@ -27,9 +27,9 @@ const MAX_WORDS: u64 = 64 * 1024;
 
 /// Starts an agent unless one runs.
 pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
-    let before = app.agent_state()?;
+    let before = app.agent_status()?;
     if before.running {
-        app.ui().tell("An agent is running already.");
+        app.ui().notice("An agent is running already.");
         return Ok(0);
     }
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "try `authctl agent run`");
@@ -61,7 +61,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
         let _ = BufReader::new(stdout.take(64)).read_line(&mut first);
     }
     if first.trim_end() == READY {
-        app.ui().tell("The agent is running.");
+        app.ui().notice("The agent is running.");
         return Ok(0);
     }
     let mut words = String::new();
@@ -71,7 +71,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
     let status = child.wait().map_err(unexpected)?;
     // Two started at once: the other one has it, or is about to.
     if app.run(other_runs(app))? {
-        app.ui().tell("An agent is running already.");
+        app.ui().notice("An agent is running already.");
         return Ok(0);
     }
     // It has said why, in the form that was asked for.
@@ -84,7 +84,7 @@ async fn other_runs(app: &App) -> Result<bool, Error> {
     let socket = app.agent_socket()?;
     let begun = app.clock().monotonic();
     while lock_is_held(&socket) {
-        if app.agent_state()?.running {
+        if app.agent_status()?.running {
             return Ok(true);
         }
         if app.clock().monotonic().saturating_duration_since(begun) > OTHERS_START {
@@ -97,7 +97,7 @@ async fn other_runs(app: &App) -> Result<bool, Error> {
 
 /// Asks the agent to stop, and waits until it has.
 pub(super) fn stop(app: &App) -> Result<u8, Error> {
-    let stopping: Stopping = app.require_agent("POST", "/v1/stop", None)?.read()??;
+    let stopping: StopResponse = app.require_agent("POST", "/v1/stop", None)?.read()??;
     let socket = app.agent_socket()?;
     let gone = app.run(async {
         let begun = app.clock().monotonic();
@@ -114,7 +114,7 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
         let hint = "it finishes a refresh; look again with `authctl agent status`";
         return Err(Error::msg(ErrorCode::AgentStopping, message, hint));
     }
-    app.ui().tell("The agent has stopped.");
+    app.ui().notice("The agent has stopped.");
     Ok(0)
 }
 

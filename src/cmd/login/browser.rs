@@ -42,14 +42,14 @@ fn open_with(program: &Path, arguments: &[&str], url: &str) -> bool {
 pub(in crate::cmd) async fn open_end_session(app: &App, profile: &Profile) -> Result<(), Error> {
     let metadata = app.sessions()?.metadata_with(profile, &[Endpoint::EndSession]).await?;
     let Some(mut url) = metadata.end_session_endpoint else {
-        app.ui().tell("the issuer supports no logout in the browser");
+        app.ui().notice("the issuer supports no logout in the browser");
         return Ok(());
     };
     url.query_pairs_mut().append_pair("client_id", &profile.client_id);
     if app.environment.surroundings.elsewhere().is_none() && open_browser(app, &url) {
-        app.ui().tell(&format!("Opening the browser to log out at {}", profile.issuer));
+        app.ui().notice(&format!("Opening the browser to log out at {}", profile.issuer));
     } else {
-        app.ui().tell(&format!("To log out in the browser too, open this address:\n\n  {url}\n"));
+        app.ui().notice(&format!("To log out in the browser too, open this address:\n\n  {url}\n"));
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::oauth::{
 use crate::paths::Elsewhere;
 use crate::secret::Secret;
 use crate::session::NewLogin;
-use crate::ui::sanitize_for_terminal;
+use crate::text::excerpt;
 
 /// The number of attempts at a one-time code.
 const MAX_CODE_ATTEMPTS: u32 = 3;
@@ -68,7 +68,7 @@ impl<'a> TerminalUser<'a> {
 
 impl LoginUser for TerminalUser<'_> {
     fn can_answer(&self) -> bool {
-        self.app.ui().is_human()
+        self.app.ui().is_interactive()
     }
 
     fn endpoints(&self, profile: &Profile) -> Vec<Endpoint> {
@@ -90,7 +90,9 @@ impl LoginUser for TerminalUser<'_> {
             (Grant::Browser, Some(reason)) => {
                 let offers_device = metadata.device_authorization_endpoint.is_some();
                 let no_device = if offers_device { "" } else { ", and the issuer offers no device login" };
-                self.app.ui().tell(&format!("{reason}, so no browser is opened here{no_device}; --browser opens one"));
+                self.app
+                    .ui()
+                    .notice(&format!("{reason}, so no browser is opened here{no_device}; --browser opens one"));
                 if offers_device && !needs_authorization_request(self.args) {
                     self.method = SignInMethod::Device;
                     return Grant::Device;
@@ -121,7 +123,7 @@ impl LoginUser for TerminalUser<'_> {
     }
 
     async fn ask_client_secret(&self, profile: &Profile) -> Option<Secret> {
-        let client_id = sanitize_for_terminal(&profile.client_id, 80);
+        let client_id = profile.client_id;
         self.app.ask_secret(&format!("OAuthClient secret of {client_id}: ")).await
     }
 
@@ -134,7 +136,7 @@ impl LoginUser for TerminalUser<'_> {
     }
 
     async fn wait_for<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
-        self.app.patiently(what, work).await
+        self.app.with_progress(what, work).await
     }
 }
 
@@ -157,12 +159,12 @@ impl SignIn<'_> {
     }
 
     fn tell(&self, text: &str) {
-        self.app.ui().tell(text);
+        self.app.ui().notice(text);
     }
 
     /// Shows what the user needs to log in safely, also with `--quiet`.
     fn show(&self, text: &str) {
-        self.app.ui().show(text);
+        self.app.ui().instruct(text);
     }
 
     async fn code(&self, open: bool) -> Result<NewLogin, Error> {
@@ -218,7 +220,7 @@ impl SignIn<'_> {
                     continue;
                 }
                 match login.accept_pasted(&text) {
-                    Err(IssuerError::InvalidResponse { from, what, .. }) if self.app.ui().is_human() => {
+                    Err(IssuerError::InvalidResponse { from, what, .. }) if self.app.ui().is_interactive() => {
                         self.tell(&format!("{from} is {what}; log in at the address above and copy the whole address"));
                     }
                     Err(IssuerError::InvalidResponse { from, what, .. }) => {
@@ -231,7 +233,7 @@ impl SignIn<'_> {
         };
         tokio::select! {
             code = wait => {
-                if self.app.ui().is_human() {
+                if self.app.ui().is_interactive() {
                     // Ends the line of the prompt.
                     self.tell("");
                 }
@@ -264,14 +266,14 @@ impl SignIn<'_> {
     /// Describes the request, for the user to compare with the issuer's page (RFC 8628, section 5.4).
     fn request_summary(&self) -> String {
         let target = self.target();
-        let list = |words: &[String]| sanitize_for_terminal(&words.join(" "), 400);
+        let list = |words: &[String]| excerpt(&words.join(" "), 400);
         let scopes = match target.scopes.as_slice() {
             [] => "no particular scope".to_owned(),
             scopes => format!("scope {}", list(scopes)),
         };
         let audiences: Vec<String> = target.audience.into_iter().chain(target.resources).collect();
         let audiences = if audiences.is_empty() { String::new() } else { format!(" for {}", list(&audiences)) };
-        let client = sanitize_for_terminal(&self.profile.client_id, 80);
+        let client = self.profile.client_id;
         format!("Requesting {scopes}{audiences} from {}, as client {client}\n", self.profile.issuer)
     }
 

@@ -4,30 +4,30 @@ use crate::app::App;
 use crate::cli::Login;
 use crate::login::{CompletedLogin, LoginNotice, account};
 use crate::model::{Grant, StoreKind};
-use crate::ui::{sanitize_for_terminal, shell_word};
+use crate::text::{excerpt, shell_word};
 
 /// Shows a notice.
 pub(super) fn show_notice(app: &App, notice: &LoginNotice<'_>) {
     let ui = app.ui();
     match notice {
-        LoginNotice::OtherLoginRunning(profile) => ui.tell(&format!(
+        LoginNotice::OtherLoginRunning(profile) => ui.notice(&format!(
             "Waiting for another login to {profile}; finish or cancel it there, or press Ctrl-C to cancel this one"
         )),
         LoginNotice::ClientKeyExposed(file) => {
-            let file = shell_word(&sanitize_for_terminal(&file.display().to_string(), 400));
-            ui.tell(&format!("warning: other users can read the client's private key; run `chmod 600 {file}`"));
+            let file = shell_word(&excerpt(&file.display().to_string(), 400));
+            ui.notice(&format!("warning: other users can read the client's private key; run `chmod 600 {file}`"));
         }
-        LoginNotice::PinnedKeysLost(profile, store) => ui.show(&format!(
+        LoginNotice::PinnedKeysLost(profile, store) => ui.instruct(&format!(
             "warning: cannot read the keys of {} in the {store} store; pin them again with `authctl keys pin {} --jwks FILE`",
             profile.issuer, profile.name
         )),
         LoginNotice::OtherAccount { profile, stored, new } => {
-            ui.tell(&format!("{profile} has a session of {stored}; this login is of {new}"));
+            ui.notice(&format!("{profile} has a session of {stored}; this login is of {new}"));
         }
         LoginNotice::PreviousSessionRemains(store, error) => {
-            ui.tell(&format!("warning: the previous session remains in the {store} store: {error}"));
+            ui.notice(&format!("warning: the previous session remains in the {store} store: {error}"));
         }
-        LoginNotice::TrustReset(profile) => ui.show(&format!(
+        LoginNotice::TrustReset(profile) => ui.instruct(&format!(
             "warning: the stored keys of {} were damaged and are removed; if they were pinned, pin them again with `authctl keys \
              pin {} --jwks FILE`",
             profile.issuer, profile.name
@@ -43,9 +43,9 @@ pub(super) fn report_weaker_acr(app: &App, args: &Login, login: &CompletedLogin)
     if acr.is_some_and(|acr| requested.split_whitespace().any(|one| one == acr)) {
         return;
     }
-    let found = acr.map_or_else(|| "none".to_owned(), |acr| format!("`{}`", sanitize_for_terminal(acr, 80)));
-    let requested = sanitize_for_terminal(requested, 80);
-    app.ui().tell(&format!(
+    let found = acr.map_or_else(|| "none".to_owned(), |acr| format!("`{}`", excerpt(acr, 80)));
+    let requested = excerpt(requested, 80);
+    app.ui().notice(&format!(
         "warning: requested acr `{requested}`, the issuer confirms {found}; to require it of every token, run `authctl profile \
          set {} required_acr={}`",
         login.profile.name,
@@ -58,7 +58,7 @@ pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
     let (profile, session) = (&login.profile, &login.session);
     let account = match (&session.subject, session.grant) {
         (None, Grant::ClientCredentials) => {
-            format!("client {} at {}", sanitize_for_terminal(&profile.client_id, 80), profile.issuer)
+            format!("client {} at {}", profile.client_id, profile.issuer)
         }
         (subject, _) => account(subject.as_ref(), profile.issuer.as_str()),
     };
@@ -67,18 +67,18 @@ pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
         StoreKind::Keychain => "keychain",
         StoreKind::File => "file store",
     };
-    app.ui().tell(&format!("logged in to {} as {account}{joined}; session stored in the {store}", profile.name));
+    app.ui().notice(&format!("logged in to {} as {account}{joined}; session stored in the {store}", profile.name));
     if !session.can_refresh() {
-        app.ui().tell("the issuer sent no refresh token: log in again when the token expires");
+        app.ui().notice("the issuer sent no refresh token: log in again when the token expires");
         if misses_consent(args, login) {
             // OpenID Connect Core 1.0, section 11. Not sent by default: at some issuers only an administrator can consent.
-            app.ui().tell(&format!(
+            app.ui().notice(&format!(
                 "some issuers send one only after consent: run `authctl login {} --authorization-parameter prompt=consent`",
                 profile.name
             ));
         }
     }
-    app.ui().tell(&format!("next: run `authctl token {}` to print a token", profile.name));
+    app.ui().notice(&format!("next: run `authctl token {}` to print a token", profile.name));
 }
 
 /// Returns whether a refresh token was requested without asking the user to consent.

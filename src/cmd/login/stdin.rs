@@ -40,12 +40,12 @@ impl StdinSecrets {
         if !(args.client_secret_stdin || args.password_stdin || args.with_token) {
             return Ok(secrets);
         }
-        if app.ui().is_human() {
+        if app.ui().is_interactive() {
             if args.client_secret_stdin || args.password_stdin {
                 let hint = "omit the options that end in -stdin to type the secret without echo, or pipe it in";
                 return Err(Error::msg(ErrorCode::Usage, "stdin is a terminal, which would show the secret", hint));
             }
-            app.ui().tell("Paste the token response or the JWT, then press Enter and Ctrl-D");
+            app.ui().notice("Paste the token response or the JWT, then press Enter and Ctrl-D");
         }
         let unreadable =
             |e: anyhow::Error| Error::new(ErrorCode::Usage, e.context("reading stdin"), "pipe UTF-8 text to stdin");

@@ -1,0 +1,107 @@
+//! Text as a terminal, a JSON reader or a shell takes it.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Replaces what could change a terminal's state or disguise other text: control characters (C0, DEL, C1) and those that
+/// reorder text or show nothing. Line breaks stay. Called where text is written, and only there.
+#[must_use]
+pub fn sanitize_for_terminal(text: &str) -> Cow<'_, str> {
+    replace(text, |c| c != '\n' && is_unsafe(c))
+}
+
+/// Replaces the same in text that must stay one line.
+#[must_use]
+pub fn sanitize_line(text: &str) -> Cow<'_, str> {
+    replace(text, is_unsafe)
+}
+
+fn replace(text: &str, wrong: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if text.contains(&wrong) { text.replace(wrong, "\u{fffd}").into() } else { text.into() }
+}
+
+/// Escapes in JSON what [`sanitize_for_terminal`] replaces. Such characters stand in JSON strings only.
+#[must_use]
+pub fn escape_json(json: String) -> String {
+    if !json.contains(is_unsafe) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 64);
+    for c in json.chars() {
+        if is_unsafe(c) {
+            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// Control characters, and what reorders text on a screen (Unicode Standard Annex 9) or shows nothing, which could make
+/// one name look like another. All are in the Basic Multilingual Plane.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Returns text from elsewhere as one line of at most `max` characters, to be quoted in a message.
+#[must_use]
+pub fn excerpt(text: &str, max: usize) -> String {
+    let mut line: String = text.chars().take(max).map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
+    if text.chars().nth(max).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// Returns the text as one word of a shell command.
+#[must_use]
+pub fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/%+,@=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &str = "a\u{1b}[2Jb\nc\u{202e}d\u{9b}e\u{7f}f\u{200b}";
+
+    #[test]
+    fn control_and_bidi_characters_are_replaced() {
+        let safe = "a\u{fffd}[2Jb\nc\u{fffd}d\u{fffd}e\u{fffd}f\u{fffd}";
+        assert_eq!(sanitize_for_terminal(HOSTILE), safe);
+        assert_eq!(sanitize_line(HOSTILE), safe.replace('\n', "\u{fffd}"));
+        assert!(matches!(sanitize_for_terminal("plain\n"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn json_escapes_control_and_bidi_characters_and_reads_back() {
+        let json = escape_json(serde_json::to_string(HOSTILE).expect("JSON"));
+        assert!(!json.contains(is_unsafe), "{json:?}");
+        assert_eq!(serde_json::from_str::<String>(&json).expect("JSON"), HOSTILE);
+    }
+
+    #[test]
+    fn excerpt_is_one_short_line() {
+        for (text, expected) in [("abcdef", "abc…"), ("abc", "abc"), ("a\nb", "a b"), ("", "")] {
+            assert_eq!(excerpt(text, 3), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn shell_words_are_quoted_where_needed() {
+        for (text, word) in [
+            ("https://a.example/?a=b", "'https://a.example/?a=b'"),
+            ("a-b=c", "a-b=c"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+        ] {
+            assert_eq!(shell_word(text), word);
+        }
+    }
+}
