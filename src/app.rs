@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::cli::{Color, Common};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Format};
 use crate::model::{Profile, ProfileName, StoreKind};
 use crate::paths::{Environment, Paths};
 use crate::secret::Secret;
@@ -43,10 +43,12 @@ pub const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Everything a command needs, built on demand.
 pub struct App {
-    /// What the environment said.
+    /// What the environment says.
     pub environment: Environment,
     /// The options that every command has.
     pub common: Common,
+    /// The command line, with the program's name first.
+    args: Vec<String>,
     clock: Arc<dyn Clock>,
     ui: Ui,
     sessions: OnceLock<Arc<SessionService>>,
@@ -60,11 +62,12 @@ pub struct App {
 impl App {
     /// An application for these options and this environment.
     #[must_use]
-    pub fn new(common: Common, environment: Environment) -> Self {
+    pub fn new(common: Common, environment: Environment, args: Vec<String>) -> Self {
         Self {
             ui: Ui::open(common.no_input || environment.no_input, common.quiet),
             environment,
             common,
+            args,
             clock: Arc::new(SystemClock),
             sessions: OnceLock::new(),
             named_by: OnceLock::new(),
@@ -84,10 +87,12 @@ impl App {
         self.ui
     }
 
-    /// Tells a failure on stderr, in the form that was asked for.
-    pub fn report(&self, failure: &Error) {
+    /// Prints an error on stderr, with the options that the user typed in its hint.
+    pub fn report(&self, error: &Error) {
         ui::restore_terminal();
-        failure.report(self.common.json);
+        let format =
+            if self.common.json { Format::Json } else { Format::Text { color: self.has_color(&std::io::stderr()) } };
+        error.report(format, &self.args);
     }
 
     /// Where the files are.
@@ -266,14 +271,14 @@ impl App {
         let settled = sessions.settled();
         tokio::pin!(settled);
         tokio::select! {
-            underway = &mut settled => return if underway { Error::settled() } else { Error::interrupted() },
+            underway = &mut settled => return if underway { Error::interrupted_after_refresh() } else { Error::interrupted() },
             () = self.clock.sleep(Duration::from_millis(200)) => {}
         }
-        self.ui().notice("Finishing what is under way; Ctrl-C again cuts it, and may lose the session.");
+        self.ui().notice("Finishing the refresh; press Ctrl-C again to abort, which may lose the session");
         tokio::select! {
-            _ = settled => Error::settled(),
-            () = signals.next() => Error::cut(),
-            () = self.clock.sleep(SETTLE_LIMIT) => Error::cut(),
+            _ = settled => Error::interrupted_after_refresh(),
+            () = signals.next() => Error::interrupted_during_refresh(),
+            () = self.clock.sleep(SETTLE_LIMIT) => Error::interrupted_during_refresh(),
         }
     }
 
@@ -285,7 +290,7 @@ impl App {
             () = self.clock.sleep(PATIENCE) => {}
         }
         if self.ui().is_interactive() {
-            self.ui().notice(&format!("Waiting for {what}; Ctrl-C gives up."));
+            self.ui().notice(&format!("Waiting for {what}; press Ctrl-C to abort"));
         }
         work.await
     }

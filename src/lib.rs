@@ -68,14 +68,14 @@ pub mod fuzzing {
 }
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use clap::error::ErrorKind as UsageKind;
 use clap::{CommandFactory as _, Parser as _};
 
 use app::App;
 use cli::Cli;
-use error::{Error, ErrorCode};
+use error::{Error, ErrorCode, Format};
 use paths::Environment;
 
 /// Runs the program with these arguments, the first its own name; gives its exit code.
@@ -89,38 +89,41 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => return usage(&error, args.split(|arg| arg == "--").next().unwrap_or_default()),
     };
     log_to_stderr(common.verbose);
-    let app = App::new(common, Environment::capture());
+    let typed = args.iter().filter_map(|arg| arg.to_str().map(str::to_owned)).collect();
+    let app = App::new(common, Environment::capture(), typed);
     match cmd::dispatch(&app, command) {
         Ok(code) => code,
-        Err(failure) => {
-            let failure = app.with_profile_source(failure);
-            app.report(&failure);
-            failure.code.exit_code()
+        Err(error) => {
+            let error = app.with_profile_source(error);
+            app.report(&error);
+            error.code.exit_code()
         }
     }
 }
 
-/// Help and version go to stdout; what is wrong with the arguments to stderr, as JSON if that was asked for.
+/// Prints help and version on stdout, and an error in the arguments like every other error.
 fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
-    let json = args.iter().any(|arg| arg == "--json");
-    let asked_for = matches!(error.kind(), UsageKind::DisplayHelp | UsageKind::DisplayVersion);
-    if asked_for || !json {
+    if matches!(error.kind(), UsageKind::DisplayHelp | UsageKind::DisplayVersion) {
         let _ = error.print();
-        return if asked_for { 0 } else { ErrorCode::Usage.exit_code() };
+        return 0;
     }
-    let text = error.render().to_string();
     let message = match error.kind() {
-        // The text is the whole help.
         UsageKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given".to_owned(),
         _ => {
+            let text = error.render().to_string();
             let lines = text.trim_start_matches("error: ").lines();
-            let told =
+            let lines =
                 lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"));
-            let told = told.map(str::trim).filter(|line| !line.is_empty());
-            told.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ")
+            let lines = lines.map(str::trim).filter(|line| !line.is_empty());
+            lines.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ")
         }
     };
-    Error::msg(ErrorCode::Usage, message, format!("run `authctl{} --help`", verbs(args))).report(true);
+    let format = if args.iter().any(|arg| arg == "--json") {
+        Format::Json
+    } else {
+        Format::Text { color: !Environment::capture().no_color && io::stderr().is_terminal() }
+    };
+    Error::msg(ErrorCode::Usage, message, format!("authctl{} --help", verbs(args))).report(format, &[]);
     ErrorCode::Usage.exit_code()
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::agent::protocol::AgentStatus;
 use crate::clock::UnixTime;
 use crate::config::Config;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{Grant, IssuerUrl, Profile, ProfileName, RefreshFailure, Session, StoreKind, Subject, TokenTarget};
 use crate::session::policy::{SessionView, decide};
 use crate::session::{Decision, SessionError, SessionService, TokenRequest};
@@ -153,7 +153,8 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
             let error = Error::from(error).about(&profile.name);
             status.state = if login_required { SessionState::LoginRequired } else { SessionState::Unknown };
             status.store_error = (!login_required).then_some(error.code);
-            status.problem = Some(StatusProblem { code: error.code, message: error.message(), hint: error.next() });
+            status.problem =
+                Some(StatusProblem { code: error.code, message: error.message(), hint: error.hint.to_string() });
         }
     }
     status
@@ -182,7 +183,7 @@ fn fill_in(status: &mut ProfileStatus, session: Session, now: UnixTime) {
         status.problem = Some(StatusProblem {
             code: ErrorCode::LoginRequired,
             message: format!("the issuer ended the session: {}", ended.message),
-            hint: format!("run `authctl login {}`", status.profile),
+            hint: Hint::login().about(&status.profile).to_string(),
         });
     }
     status.last_failure = session.last_failure;

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::{App, PATIENCE};
 use crate::agent::protocol::{AgentStatus, Client, ClientError, Reply, home_mark};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
 
@@ -73,7 +73,7 @@ impl App {
             // It may wait for an issuer, or be out of order: another question tells which.
             let lives = matches!(self.query_agent(), Ok(Some(_)));
             if lives && self.ui().is_interactive() {
-                self.ui().notice("Waiting for the agent, which waits for the issuer; Ctrl-C gives up.");
+                self.ui().notice("Waiting for the agent to refresh; press Ctrl-C to abort");
             }
             lives
         };
@@ -157,10 +157,10 @@ impl App {
     /// As [`App::paths`].
     pub fn agent_absent(&self) -> Result<Error, Error> {
         let message = format!("no agent runs at {}", self.agent_socket()?.display());
-        Ok(Error::msg(ErrorCode::AgentAbsent, message, "run `authctl agent start`"))
+        Ok(Error::msg(ErrorCode::AgentAbsent, message, Hint::command("agent start")))
     }
 
     fn warn_unresponsive(&self) {
-        self.ui().notice("authctl: the agent does not answer; going on without it");
+        self.ui().notice("warning: the agent does not respond; continuing without it");
     }
 }

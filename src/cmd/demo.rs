@@ -16,7 +16,7 @@ use super::output::{self, Style, StyledLine};
 use crate::app::App;
 use crate::clock::{Clock as _, SystemClock};
 use crate::dev_issuer::{DevIssuer, Options, User};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{IssuerUrl, TokenTarget};
 use crate::oauth::{Http, IssuerError, Metadata, OAuthClient, TokenEndpoint, discover, jwks, refresh_token, userinfo};
 use crate::paths::Paths;
@@ -290,7 +290,7 @@ impl Demo<'_> {
         Err(Error::msg(
             ErrorCode::Unexpected,
             format!("step {} of the demo failed: expected that {what}", self.step),
-            "run `authctl demo` again; report the error if it repeats",
+            Hint::command("demo"),
         ))
     }
 }

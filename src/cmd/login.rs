@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::cli::Login;
 use crate::clock::UnixTime;
 use crate::config;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::login::{CompletedLogin, LoginPlan, LoginRequest, LoginService, Supplied, absolute, names_issuer, provider};
 use crate::model::{Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
 use grants::TerminalUser;
@@ -76,14 +76,10 @@ fn require_terminal(app: &App, args: &Login, plan: &LoginPlan) -> Result<(), Err
     if args.grant().is_some() || profile.grant == Grant::ClientCredentials || app.ui().is_interactive() {
         return Ok(());
     }
-    let command = if plan.is_new() { "the same command" } else { "`authctl login{profile}`" };
     Err(Error::msg(
         ErrorCode::LoginRequired,
         format!("cannot log in to `{}` without a terminal", profile.name),
-        format!(
-            "run {command} in a terminal, or add --device, --no-browser, --client-credentials, --password-stdin or \
-             --with-token"
-        ),
+        Hint::login().with_flag("--device"),
     ))
 }
 

@@ -6,9 +6,8 @@ use super::output;
 use crate::app::{App, CONFIG_LOCK_LIMIT};
 use crate::cli::ProfileCommand;
 use crate::config::{self, SETTINGS, Section, Setting, Value, setting};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{Profile, ProfileName};
-use crate::text::{excerpt, shell_word};
 
 /// Returns every setting with its value, but for those of the server that are not set: most profiles have none of them.
 fn shown(profile: &Profile) -> impl Iterator<Item = (&'static Setting, Value)> + '_ {
@@ -109,11 +108,10 @@ fn apply(profile: &mut Profile, setting: &Setting, text: &str) -> Result<(), Err
     setting.set(profile, &setting.items(text))?;
     if setting.login_only && !text.is_empty() && setting.value(profile) != before {
         let option = setting.option.unwrap_or_default();
-        let text = shell_word(&excerpt(text, 40));
         return Err(Error::msg(
             ErrorCode::Usage,
             format!("cannot set `{}`: only a login can change it", setting.key),
-            format!("run `authctl login {} --{option} {text}`", profile.name),
+            Hint::login().about(&profile.name).with_option(format!("--{option}"), text),
         ));
     }
     Ok(())
@@ -132,7 +130,7 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
         return Err(Error::msg(
             ErrorCode::Usage,
             format!("`{name}` has a session"),
-            format!("run `authctl logout {name}` first, so that its tokens are revoked"),
+            Hint::profile_command("logout").about(name),
         ));
     }
     app.notify_agent(name);

@@ -14,7 +14,7 @@ use super::output::{self, Style, StyledLine, span};
 use crate::app::App;
 use crate::cli::Verify;
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
 use crate::session::{LoginReason, SessionError, TokenVerifier};
@@ -230,22 +230,13 @@ pub(super) fn report_denied(app: &App, reasons: &[Reason]) -> Result<u8, Error> 
     }
     let messages: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();
     let hint = match reasons.first().map(|reason| reason.code) {
-        Some(ReasonCode::Expired) => "run `authctl token` to get a new token, or log in again",
-        Some(ReasonCode::OpaqueToken) => {
-            "run `authctl profile set NAME verify_token=id_token` to verify the ID token instead, if the login returned one; \
-             else only the API can verify this token"
+        Some(ReasonCode::Expired | ReasonCode::KeysStale | ReasonCode::OfflineTooLong | ReasonCode::UnknownKey) => {
+            Hint::profile_command("refresh")
         }
-        Some(ReasonCode::WrongAudience) => {
-            "if the token is meant for you, add --audience, or run `authctl profile set NAME audience=...`"
-        }
-        Some(ReasonCode::ClockRollback) => {
-            "set the clock, and run `authctl refresh` while online to compare it with the issuer's"
-        }
-        Some(ReasonCode::KeysStale | ReasonCode::OfflineTooLong) => "run `authctl refresh` while online",
-        Some(ReasonCode::UnknownKey) => {
-            "run `authctl refresh` to fetch the issuer's keys, or pass them with --jwks FILE"
-        }
-        _ => "do not trust this token; log in again if it is your own",
+        Some(ReasonCode::OpaqueToken) => "verify the ID token with verify_token=id_token, or let the API decide".into(),
+        Some(ReasonCode::WrongAudience) => "if the token is meant for you, add --audience".into(),
+        Some(ReasonCode::ClockRollback) => "correct this machine's clock".into(),
+        _ => "do not rely on this token".into(),
     };
     app.report(&Error::msg(ErrorCode::TokenDenied, format!("token denied: {}", messages.join("; ")), hint));
     Ok(ErrorCode::TokenDenied.exit_code())

@@ -6,7 +6,7 @@ use super::profile::with_options;
 use super::{CompletedLogin, LoginNotice, LoginPlan, LoginService, LoginUser, account, provider};
 use crate::cli::Login;
 use crate::config::{self, Config};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{Grant, PinnedKeys, Profile};
 use crate::session::{SessionError, VerifiedLogin};
 use crate::store::{StoreError, lock_config};
@@ -166,7 +166,7 @@ impl LoginService {
         let error = Error::from(error);
         let context = format!("cannot read the pinned keys in the {} store", previous.store);
         let hint = "make that store readable and run the same command again, or pin the keys again with --jwks FILE";
-        Err(Error { error: error.error.context(context), hint: hint.to_owned(), ..error })
+        Err(Error { error: error.error.context(context), hint: hint.into(), ..error })
     }
 }
 
@@ -180,6 +180,6 @@ fn profile_changed(now: &Profile, profile: &Profile) -> Error {
             client(now),
             client(profile)
         ),
-        "run `authctl login{profile}` to log in with the changed profile, or the same command with another profile name",
+        Hint::login(),
     )
 }

@@ -109,14 +109,6 @@ pub struct LoginPlan {
     config: Config,
 }
 
-impl LoginPlan {
-    /// Returns whether the profile is not configured so far.
-    #[must_use]
-    pub fn is_new(&self) -> bool {
-        self.is_new
-    }
-}
-
 /// What was supplied with the options.
 pub struct Supplied {
     /// The client secret.

@@ -149,7 +149,7 @@ fn a_name_that_no_profile_has_is_told_with_where_it_comes_from() {
     // Whoever typed it knows.
     let mut typed = home.command(&["token", "wrok"]);
     typed.env("AUTHCTL_PROFILE", "work");
-    home.spawn_command(typed, &["token", "wrok"]).wait().exits(2).reports(&format!("authctl: {missing}"));
+    home.spawn_command(typed, &["token", "wrok"]).wait().exits(2).reports(&format!("error: {missing}"));
     let file = home.path().join(".authctl.toml");
     fs::write(&file, "profile = \"wrok\"\n").unwrap();
     home.run(&["token"]).exits(2).reports(&format!("as {} says: {missing}", file.display()));

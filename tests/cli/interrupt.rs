@@ -60,7 +60,7 @@ fn a_refresh_that_the_issuer_has_begun_is_finished() {
         let committed = count as u64 + 1;
         wait_until("the refresh", || (issuer.stats().refreshes_committed == committed).then_some(()));
         refreshing.signal(signal);
-        refreshing.reports("Finishing what is under way");
+        refreshing.reports("Finishing the refresh");
         issuer.clear_faults();
         let ran = refreshing.wait().exits(130);
         assert_eq!(ran.stdout, "");
@@ -86,7 +86,7 @@ fn a_login_that_is_interrupted_keeps_the_session_and_its_profile_or_neither() {
     login.close_stdin();
     wait_until("the session", || home.session_file("work").exists().then_some(()));
     login.signal(Signal::INT);
-    login.reports("Finishing what is under way");
+    login.reports("Finishing the refresh");
     drop(lock);
     login.wait().exits(130);
     home.token("work");
@@ -102,7 +102,7 @@ fn a_second_ctrl_c_cuts_it() {
     let refreshing = home.spawn(&["token", "work"]);
     wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
     refreshing.signal(Signal::INT);
-    refreshing.reports("Ctrl-C again cuts it");
+    refreshing.reports("Ctrl-C again to abort");
     refreshing.signal(Signal::INT);
     refreshing.wait().exits(130);
 }

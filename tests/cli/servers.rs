@@ -115,7 +115,7 @@ fn a_preset_says_what_is_missing_and_what_cannot_be() {
     client
         .reports("GitHub: Settings, Developer settings: ")
         .reports("Register the redirect URI http://127.0.0.1/callback.");
-    home.run(&["login", "--provider", "generic", "--device"]).exits(2).reports("authctl: no issuer was given\n");
+    home.run(&["login", "--provider", "generic", "--device"]).exits(2).reports("error: no issuer was given\n");
     home.run(&["login", "--provider", "gogle", "--client-id", "x"]).exits(2).reports("google");
     // Nothing that is for another server goes to the preset's, nor is anything typed for a login that it does not have.
     let other = ["login", "--provider", "github", "--issuer", "https://ghe.example", "--client-id", "x", "--device"];
@@ -470,7 +470,7 @@ fn keys_that_cannot_be_pinned_leave_no_session_that_others_would_judge() {
 #[test]
 fn an_address_where_nothing_is_served_is_told_as_that() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
-    let check = "next: check the issuer's address and those of its endpoints";
+    let check = "hint:  check the issuer's address and those of its endpoints";
     let tenant = format!("{}/tenant", issuer.issuer());
     home.run(&["login", "work", "--issuer", &tenant, "--client-id", "authctl", "--device"]).exits(6).reports(check);
     let api = StubServer::start(|_, request| (if request.path == "/login" { 301 } else { 404 }, String::new()));

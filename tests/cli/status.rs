@@ -106,7 +106,7 @@ fn expired_session_is_refreshable_until_issuer_ends_it() {
     let ended = row(&home, 0);
     assert_eq!((&ended["state"], &ended["can_refresh"]), (&json!("login_required"), &json!(false)));
     assert_eq!(ended["problem"]["code"], "login_required");
-    assert_eq!(ended["problem"]["hint"], "run `authctl login work`");
+    assert_eq!(ended["problem"]["hint"], "authctl login work");
     assert_eq!(home.run(&["status", "--check"]).exits(3).stdout, "");
     let told = home.run(&["status"]).exits(0).stdout;
     assert!(told.contains("login required") && told.contains("authctl login work"), "{told}");

@@ -297,7 +297,7 @@ fn socket_directory_writable_by_others_is_refused() {
             .wait()
             .exits(8)
             .reports(&dir.display().to_string())
-            .reports("next: ")
+            .reports("hint:  ")
             .reports("AUTHCTL_SOCK");
         assert_eq!(real.read_dir().expect("readable").count(), 0, "nothing is made behind the link");
     }

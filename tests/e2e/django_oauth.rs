@@ -237,7 +237,7 @@ fn issuer_with_trailing_slash_is_reported_with_the_right_url() {
     let error = ran.error();
     let (message, hint) = (error["message"].as_str().expect("text"), error["hint"].as_str().expect("text"));
     assert!(message.contains(&format!("found `{}`", site.at("/o"))), "{error}");
-    assert!(hint.contains(&format!("--issuer {}`", site.at("/o"))), "{error}");
+    assert!(hint.contains(&format!("--issuer {}", site.at("/o"))), "{error}");
     home.run(&["token", "work"]).exits(2);
 }
 

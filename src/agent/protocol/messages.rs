@@ -281,12 +281,12 @@ mod tests {
             status: 401,
             code: ErrorCode::LoginRequired,
             title: "nobody is logged in".into(),
-            hint: "run `authctl login work`".into(),
+            hint: "authctl login work".into(),
             exit_code: 3,
         };
         assert_eq!(
             serde_json::to_string(&problem).expect("JSON"),
-            r#"{"status":401,"code":"login_required","title":"nobody is logged in","hint":"run `authctl login work`","exit_code":3}"#
+            r#"{"status":401,"code":"login_required","title":"nobody is logged in","hint":"authctl login work","exit_code":3}"#
         );
     }
 

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::Agent;
 use super::events::EventKind;
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::secret::Secret;
 
 /// Whether the agent is locked, and the passphrase that unlocks it.
@@ -58,7 +58,7 @@ const MAX_LENGTH: usize = 1024;
 
 /// Returns the error for requests to a locked agent.
 pub(super) fn locked() -> Error {
-    Error::msg(ErrorCode::AgentLocked, "the agent is locked", "run `authctl agent unlock`")
+    Error::msg(ErrorCode::AgentLocked, "the agent is locked", Hint::command("agent unlock"))
 }
 
 fn refused(code: ErrorCode, message: &str, hint: &str) -> Error {

@@ -139,7 +139,7 @@ pub(super) fn problem(error: &Error) -> AgentResponse {
         status: status.as_u16(),
         code: error.code,
         title: error.message(),
-        hint: error.next(),
+        hint: error.hint.to_string(),
         exit_code: error.code.exit_code(),
     };
     let body = serde_json::to_vec(&document).unwrap_or_default();

@@ -13,7 +13,7 @@ use super::start::lock_is_held;
 use crate::app::App;
 use crate::cli::AgentInstall;
 use crate::cmd::output;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::paths::KEY_FILE_VARIABLE;
 #[cfg(target_os = "macos")]
 use launchd as service_manager;
@@ -66,7 +66,7 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
         // Whose it is decides what is to be done about it.
         app.agent_status()?;
         let message = "an agent is running, which the service would have to take the socket from";
-        return Err(Error::msg(ErrorCode::AgentRunning, message, "run `authctl agent stop`, then install again"));
+        return Err(Error::msg(ErrorCode::AgentRunning, message, Hint::command("agent stop")));
     }
     for unit in &units {
         write(unit)?;

@@ -9,7 +9,7 @@ use super::run::READY;
 use crate::agent::protocol::StopResponse;
 use crate::app::App;
 use crate::cli::AgentStart;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::is_locked;
 use crate::paths::TOKEN_VARIABLES;
 
@@ -32,7 +32,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
         app.ui().notice("An agent is running already.");
         return Ok(0);
     }
-    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "try `authctl agent run`");
+    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent run"));
     let mut command = Command::new(std::env::current_exe().map_err(unexpected)?);
     command.args(["agent", "run", "--detach", "--no-input"]);
     if args.notify {
@@ -110,9 +110,8 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
         Ok(true)
     })?;
     if !gone {
-        let message = format!("the agent (process {}) has not stopped yet", stopping.pid);
-        let hint = "it finishes a refresh; look again with `authctl agent status`";
-        return Err(Error::msg(ErrorCode::AgentStopping, message, hint));
+        let message = format!("the agent (process {}) has not stopped; it may be finishing a refresh", stopping.pid);
+        return Err(Error::msg(ErrorCode::AgentStopping, message, Hint::command("agent status")));
     }
     app.ui().notice("The agent has stopped.");
     Ok(0)

@@ -123,7 +123,7 @@ impl LoginUser for TerminalUser<'_> {
     }
 
     async fn ask_client_secret(&self, profile: &Profile) -> Option<Secret> {
-        let client_id = profile.client_id;
+        let client_id = &profile.client_id;
         self.app.ask_secret(&format!("OAuthClient secret of {client_id}: ")).await
     }
 
@@ -273,7 +273,7 @@ impl SignIn<'_> {
         };
         let audiences: Vec<String> = target.audience.into_iter().chain(target.resources).collect();
         let audiences = if audiences.is_empty() { String::new() } else { format!(" for {}", list(&audiences)) };
-        let client = self.profile.client_id;
+        let client = &self.profile.client_id;
         format!("Requesting {scopes}{audiences} from {}, as client {client}\n", self.profile.issuer)
     }
 
@@ -327,9 +327,11 @@ impl SignIn<'_> {
                 self.tell("The issuer requires a one-time code");
                 let mut attempts = 0;
                 loop {
-                    let code = self.app.ask_secret("One-time code: ").await.ok_or_else(|| {
-                        missing("one-time code", "run `authctl login{profile} --password` in a terminal")
-                    })?;
+                    let code = self
+                        .app
+                        .ask_secret("One-time code: ")
+                        .await
+                        .ok_or_else(|| missing("one-time code", "run the same command in a terminal"))?;
                     attempts += 1;
                     match password::one_time_code(&self.endpoint()?, &mfa_token, &code).await {
                         Err(IssuerError::Refused(refusal))
@@ -352,11 +354,7 @@ impl SignIn<'_> {
 
     fn token(&self, piped: Option<Secret>) -> Result<NewLogin, Error> {
         let given = piped.ok_or_else(|| {
-            Error::msg(
-                ErrorCode::LoginRequired,
-                "the token is missing",
-                "pipe it to `authctl login{profile} --with-token`",
-            )
+            Error::msg(ErrorCode::LoginRequired, "the token is missing", "pipe it to the same command")
         })?;
         let tokens = parse_supplied_tokens(&given, self.app.clock().now()).map_err(|_| {
             Error::msg(

@@ -151,7 +151,7 @@ fn between_polls_only_the_users_no_and_the_end_of_the_code_are_final() {
     all(&[
         row(section, start(), 0, &["logged in"]).polls(&[pending.clone(), pending.clone()], 3),
         row(section, start(), 0, &["logged in"]).polls(&[says("slow_down")], 1 + 6),
-        row(section, start(), 5, &["access_denied", "next: sign in again"]).polls(&[says("access_denied")], 1),
+        row(section, start(), 5, &["access_denied", "hint:  sign in again"]).polls(&[says("access_denied")], 1),
         row(section, start(), 3, &["login timed out", "authctl login work"]).polls(&[says("expired_token")], 1),
         // A longer wait after each fault (section 3.5), and the old one when it is over.
         row(section, start(), 0, &["logged in"])

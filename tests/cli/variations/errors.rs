@@ -19,7 +19,7 @@ fn refusal(status: u16, members: Value) -> Value {
 fn a_refusal_is_one_whatever_status_it_comes_with() {
     let issuer = quick_issuer();
     let section = "RFC 6749, section 5.2";
-    let client: &[&str] = &["the issuer refused: invalid_client", "next: check --client-id"];
+    let client: &[&str] = &["the issuer refused: invalid_client", "hint:  check --client-id"];
     each(
         &issuer,
         &[
@@ -114,7 +114,7 @@ fn an_answer_that_is_none_is_told_by_what_it_is_and_never_shown() {
 #[test]
 fn what_an_issuer_says_is_made_harmless_and_cut() {
     let issuer = quick_issuer();
-    let hostile = "\u{1b}[31m\u{1b}]0;title\u{7}a\r\nauthctl: done\u{8}\u{9b}2J \u{202e}txt.exe\u{200b}b";
+    let hostile = "\u{1b}[31m\u{1b}]0;title\u{7}a\r\nerror: done\u{8}\u{9b}2J \u{202e}txt.exe\u{200b}b";
     let long = "word ".repeat(20_000);
     for (code, description, shown) in [
         ("invalid_request", hostile, "a"),
@@ -129,7 +129,7 @@ fn what_an_issuer_says_is_made_harmless_and_cut() {
         let ran = log_in(&home, issuer.issuer(), &[]).exits(5).reports(shown);
         fit_to_be_shown(&ran, &which);
         // The line that it would have forged is no line of its own.
-        assert!(!ran.stderr.lines().any(|line| line.starts_with("authctl: done")), "{which}: {}", ran.stderr);
+        assert!(!ran.stderr.lines().any(|line| line.starts_with("error: done")), "{which}: {}", ran.stderr);
         answers(&issuer, "token", &refusal(400, json!({"error": code, "error_description": description})), 1);
         let ran = log_in(&home, issuer.issuer(), &["--json"]).exits(5);
         fit_to_be_shown(&ran, &which);

@@ -81,7 +81,7 @@ fn what_is_listed_and_not_there_is_told() {
         let home = Sandbox::new();
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", grant];
         let ran = home.spawn(&args).wait().exits(5).reports("the issuer does not offer").reports(gone);
-        assert!(ran.stderr.contains("next: "), "{}", ran.stderr);
+        assert!(ran.stderr.contains("hint:  "), "{}", ran.stderr);
         assert!(!home.config_file().exists());
         issuer.clear_faults();
     }

@@ -1,0 +1,303 @@
+//! Which code and which hint each layer's error has.
+
+use super::{Error, ErrorCode, Hint};
+use crate::agent::protocol::{ClientError, ListenError, Problem};
+use crate::config::{ConfigError, InvalidSetting, UnknownSetting};
+use crate::model::{InsecureUrl, InvalidProfileName};
+use crate::oauth::{IssuerError, Phase};
+use crate::paths::NoHome;
+use crate::session::{LoginReason, SessionError};
+use crate::store::{KeyProblem, LockError, RevocationListError, StoreError};
+use crate::verify::{InvalidOption, Reason, ReasonCode};
+
+impl From<NoHome> for Error {
+    fn from(error: NoHome) -> Self {
+        Self::new(ErrorCode::Configuration, error, "set HOME to a directory that you can write to")
+    }
+}
+
+impl From<InvalidProfileName> for Error {
+    fn from(error: InvalidProfileName) -> Self {
+        Self::new(ErrorCode::Usage, error, "choose another name")
+    }
+}
+
+impl From<InsecureUrl> for Error {
+    fn from(error: InsecureUrl) -> Self {
+        Self::new(ErrorCode::Usage, error, "use an https URL")
+    }
+}
+
+impl From<InvalidSetting> for Error {
+    fn from(error: InvalidSetting) -> Self {
+        Self::new(ErrorCode::Usage, error, Hint::command("profile set").with_flag("--help"))
+    }
+}
+
+impl From<UnknownSetting> for Error {
+    fn from(error: UnknownSetting) -> Self {
+        Self::new(ErrorCode::Usage, error, Hint::command("profile set").with_flag("--help"))
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        let (code, hint) = match &error {
+            ConfigError::Io { .. } => {
+                (ErrorCode::Configuration, "check the permissions of the file and its directory".into())
+            }
+            ConfigError::Invalid { .. } => (ErrorCode::Configuration, "correct the file in an editor".into()),
+            ConfigError::Directory { .. } => {
+                (ErrorCode::Configuration, "name the profile as an argument or in AUTHCTL_PROFILE".into())
+            }
+            ConfigError::Exists(_) => (ErrorCode::Usage, "choose another name".into()),
+            ConfigError::UnknownProfile { .. } => (ErrorCode::UnknownProfile, Hint::command("profile list")),
+            ConfigError::Ambiguous { .. } => (ErrorCode::Usage, Hint::command("profile list")),
+            ConfigError::Empty => (ErrorCode::LoginRequired, Hint::command("login").with_flag("--help")),
+        };
+        Self::new(code, error, hint)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        let (code, hint) = match &error {
+            StoreError::Absent { .. } => (ErrorCode::StoreAbsent, Hint::login().with_option("--store", "file")),
+            StoreError::Locked => (ErrorCode::StoreLocked, "unlock the keychain and try again".into()),
+            StoreError::TimedOut { .. } => (
+                ErrorCode::StoreTimedOut,
+                "answer the keychain's question, or restart its service, and try again".into(),
+            ),
+            StoreError::Refused { .. } => (ErrorCode::StoreRefused, "check the keychain with its own tools".into()),
+            StoreError::Damaged { .. } => (ErrorCode::SessionDamaged, Hint::login()),
+            StoreError::KeyFile { problem, .. } => {
+                let hint = match problem {
+                    KeyProblem::TooOpen { .. } => "change its permissions as shown, and try again".into(),
+                    KeyProblem::Missing => Hint::login(),
+                    _ => "name an age identity file in AUTHCTL_KEY_FILE".into(),
+                };
+                (ErrorCode::StoreKey, hint)
+            }
+            StoreError::NoSpace { .. } => (ErrorCode::StoreFull, "free some space and try again".into()),
+            StoreError::Io { .. } => {
+                (ErrorCode::StoreUnavailable, "check the permissions of the file and its directory".into())
+            }
+        };
+        Self::new(code, error, hint)
+    }
+}
+
+impl From<Problem> for Error {
+    /// Reports the agent's error as the command's own.
+    fn from(problem: Problem) -> Self {
+        Self::msg(problem.code, problem.title, problem.hint)
+    }
+}
+
+impl From<ClientError> for Error {
+    fn from(error: ClientError) -> Self {
+        let hint = match &error {
+            ClientError::WrongOwner(_) => "set AUTHCTL_SOCK to a socket of your own, or unset it",
+            ClientError::NoResponse | ClientError::InvalidResponse => "end the agent's process and start it again",
+        };
+        Self::new(ErrorCode::AgentUnavailable, error, hint)
+    }
+}
+
+impl From<ListenError> for Error {
+    fn from(error: ListenError) -> Self {
+        let hint = match &error {
+            ListenError::Running(_) => Hint::command("agent status"),
+            ListenError::TooOpen { .. } => "remove the write permission of others, or set AUTHCTL_SOCK".into(),
+            ListenError::NotOurs { .. } | ListenError::TooLong(_) => {
+                "set AUTHCTL_SOCK to a short path in a directory of yours".into()
+            }
+            ListenError::Lock(_) | ListenError::Io { .. } => {
+                "check the permissions of the directory, or set AUTHCTL_SOCK to another path".into()
+            }
+        };
+        Self::new(ErrorCode::AgentUnavailable, error, hint)
+    }
+}
+
+impl From<InvalidOption> for Error {
+    fn from(error: InvalidOption) -> Self {
+        let hint = match &error {
+            InvalidOption::Algorithm(_) => "use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA",
+            InvalidOption::Leeway => "correct this machine's clock",
+        };
+        Self::new(ErrorCode::Usage, error, hint)
+    }
+}
+
+impl From<RevocationListError> for Error {
+    fn from(error: RevocationListError) -> Self {
+        let hint = "check the permissions of the file, or remove it if it is damaged";
+        Self::new(ErrorCode::StoreUnavailable, error, hint)
+    }
+}
+
+impl From<LockError> for Error {
+    fn from(error: LockError) -> Self {
+        match &error {
+            LockError::TimedOut { .. } => Self::new(
+                ErrorCode::Busy,
+                error,
+                "try again; if it still fails, look for an authctl process that hangs",
+            ),
+            LockError::Unsupported { .. } | LockError::Io { .. } => {
+                let hint = "check the permissions of the directory, and that its file system has locks";
+                Self::new(ErrorCode::StoreUnavailable, error, hint)
+            }
+        }
+    }
+}
+
+impl From<SessionError> for Error {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::LoginRequired(reason) => {
+                let hint = match &reason {
+                    LoginReason::OtherResource { asked } => Hint::login().with_option("--resource", asked),
+                    LoginReason::NoIdToken => Hint::login().with_option("--scope", "openid"),
+                    _ => Hint::login(),
+                };
+                Self::new(ErrorCode::LoginRequired, reason, hint)
+            }
+            SessionError::Store(error) => error.into(),
+            SessionError::Lock(error) => error.into(),
+            SessionError::Issuer(error) => error.into(),
+            SessionError::FailedJustNow(failed) => {
+                let hint = match (failed.code.general(), failed.retry_at) {
+                    (ErrorCode::IssuerUnreachable, Some(at)) => format!("try again after {at}").into(),
+                    (ErrorCode::IssuerUnreachable, None) => "try again".into(),
+                    _ => Hint::profile_command("status"),
+                };
+                Self::msg(failed.code, failed.message, hint)
+            }
+            SessionError::NotVerified { ref reasons, .. } => {
+                let by_key =
+                    |reason: &Reason| matches!(reason.code, ReasonCode::UnknownKey | ReasonCode::InvalidSignature);
+                let hint = if reasons.iter().any(by_key) {
+                    "check --issuer, and --jwks or --jwks-uri: one is needed where the metadata names no keys"
+                } else {
+                    "check --issuer, --client-id and this machine's clock"
+                };
+                Self::msg(ErrorCode::TokenDenied, error.to_string(), hint)
+            }
+            SessionError::RevocationList(error) => error.into(),
+            SessionError::Trust { .. } => {
+                Self::msg(ErrorCode::TrustDamaged, error.to_string(), Hint::profile_command("keys unpin"))
+            }
+            SessionError::Cut => Self::interrupted(),
+        }
+    }
+}
+
+impl From<IssuerError> for Error {
+    fn from(error: IssuerError) -> Self {
+        let hint = match &error {
+            IssuerError::Insecure(_) => "report to the issuer's operator that it names an address without https".into(),
+            IssuerError::IssuerMismatch { expected, found } => mismatch_hint(expected, found),
+            IssuerError::Unsupported { what } if what.ends_with("_endpoint") => {
+                format!("name the endpoint with --{}, or use another grant", what.replace('_', "-")).into()
+            }
+            IssuerError::Unsupported { .. } => Hint::command("login").with_flag("--help"),
+            IssuerError::Unreachable { phase: Phase::Tls, .. } => {
+                "give your company's certificate authority with --ca-cert or SSL_CERT_FILE; check this machine's clock"
+                    .into()
+            }
+            IssuerError::Unreachable { phase: Phase::Dns | Phase::Connect | Phase::Proxy, proxy: Some(_), .. } => {
+                "check the proxy in HTTPS_PROXY or ALL_PROXY, its user name and password; NO_PROXY names hosts without one"
+                    .into()
+            }
+            IssuerError::Unreachable { phase: Phase::Dns, .. } => {
+                "check the network and the address; if only a proxy can resolve it, set HTTPS_PROXY".into()
+            }
+            IssuerError::Unreachable { .. } => {
+                "check the network, the proxy (HTTPS_PROXY, NO_PROXY) and the address, and try again".into()
+            }
+            IssuerError::Unavailable { retry_after: Some(wait), .. } => format!("try again in {} seconds", wait.as_secs()).into(),
+            IssuerError::Unavailable { .. } => "try again in a minute".into(),
+            IssuerError::Refused(refusal) => match refusal.code.as_str() {
+                "invalid_client" | "unauthorized_client" => {
+                    "check --client-id, --client-auth and the client secret, and log in again".into()
+                }
+                "invalid_scope" => "ask with --scope for a scope that the issuer grants this client".into(),
+                "invalid_target" => "ask for an --audience or --resource that the issuer knows".into(),
+                "access_denied" => "sign in again and allow the access".into(),
+                "invalid_grant" | "expired_token" => Hint::login(),
+                _ => "ask the issuer's operator what this means for your client".into(),
+            },
+            IssuerError::TokenType { .. } => {
+                "have the client registered for bearer tokens at the issuer, without DPoP".into()
+            }
+            IssuerError::InvalidResponse { wrong_address: true, .. } => {
+                "check the issuer's address and those of its endpoints, path and slash at the end included".into()
+            }
+            IssuerError::InvalidResponse { .. } => {
+                "check whether a proxy or a network's sign-in page answers in the issuer's place, and try again".into()
+            }
+            IssuerError::NoJwt { .. } => {
+                "name the member that holds it with --access-token-field, such as data.token".into()
+            }
+            IssuerError::LoginTimedOut { .. } => Hint::login(),
+            IssuerError::CaCertificates { .. } => "give a PEM file of certificates with --ca-cert or SSL_CERT_FILE".into(),
+            IssuerError::InvalidProxy { variable } => {
+                format!("set {variable} to a URL such as http://proxy.example:3128, with special characters as in %40")
+                    .into()
+            }
+            IssuerError::ClientKey { .. } => {
+                "name with --client-key the private key whose public key the issuer knows".into()
+            }
+            IssuerError::Local { .. } => Hint::login().with_flag("--device"),
+        };
+        Self::new(error.code(), error, hint)
+    }
+}
+
+/// Returns the hint where an issuer calls itself `found` and was asked as `expected`. `found` comes from the issuer: only a
+/// plain address at the same host is put into a command.
+fn mismatch_hint(expected: &str, found: &str) -> Hint {
+    let origin = |url: &str| url.split('/').take(3).collect::<Vec<_>>().join("/");
+    let plain = found.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:/%".contains(&b));
+    if !found.contains("://") {
+        return "report to the issuer's operator that its metadata promises `iss` in its responses (RFC 9207)".into();
+    }
+    if plain && origin(expected) == origin(found) {
+        return Hint::login().with_option("--issuer", found);
+    }
+    format!("if that is the issuer you mean, use exactly `{found}`; if not, do not sign in there").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixTime;
+    use crate::model::RefreshFailure;
+
+    #[test]
+    fn shared_refresh_failure_keeps_its_code() {
+        for code in ErrorCode::ALL {
+            let failed =
+                RefreshFailure { at: UnixTime(0), code: *code, message: "m".into(), retry_at: None, failures: 1 };
+            assert_eq!(Error::from(SessionError::FailedJustNow(failed)).code, *code);
+        }
+    }
+
+    #[test]
+    fn issuers_own_name_is_put_into_a_command_only_at_the_same_host() {
+        for (expected, found, hint) in [
+            ("https://a.example/", "https://a.example", "authctl login --issuer https://a.example"),
+            ("https://a.example", "https://a.example/", "authctl login --issuer https://a.example/"),
+            ("https://a.example/T", "https://a.example/t", "authctl login --issuer https://a.example/t"),
+            ("https://a.example", "https://evil.example", "use exactly `https://evil.example`; if not, do not sign in"),
+            ("https://a.example", "https://a.example.evil.example", "use exactly"),
+            ("https://a.example", "https://a.example/$(rm -rf .)", "use exactly"),
+            ("https://a.example", "no `iss` from the browser", "RFC 9207"),
+        ] {
+            let text = mismatch_hint(expected, found).to_string();
+            assert!(text.contains(hint), "{expected} {found}: {text}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! The hint of an error: the next command to run, or advice where no command helps.
+
+use std::fmt;
+
+use crate::model::ProfileName;
+use crate::text::shell_word;
+
+/// What to do next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Hint {
+    /// Nothing that the user could do is known.
+    #[default]
+    None,
+    /// A command to run.
+    Command(CommandLine),
+    /// What to do where no command helps, in one line.
+    Advice(String),
+}
+
+/// A command of authctl, complete once the profile is known; without one it means the default profile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The command and its subcommand.
+    verbs: &'static str,
+    takes_profile: bool,
+    profile: Option<ProfileName>,
+    /// Options, each with its value where it takes one.
+    options: Vec<(String, Option<String>)>,
+    /// The words that the user typed for the same command, or before any.
+    typed: Vec<String>,
+}
+
+/// The options of `login` of which one at most may be given.
+const GRANTS: [&str; 6] =
+    ["--browser", "--device", "--password", "--client-credentials", "--with-token", "--no-browser"];
+
+impl Hint {
+    /// Suggests a command that takes no profile.
+    #[must_use]
+    pub fn command(verbs: &'static str) -> Self {
+        Self::Command(CommandLine {
+            verbs,
+            takes_profile: false,
+            profile: None,
+            options: Vec::new(),
+            typed: Vec::new(),
+        })
+    }
+
+    /// Suggests a command for the profile that the error is about.
+    #[must_use]
+    pub fn profile_command(verbs: &'static str) -> Self {
+        Self::Command(CommandLine { verbs, takes_profile: true, profile: None, options: Vec::new(), typed: Vec::new() })
+    }
+
+    /// Suggests to log in to the profile.
+    #[must_use]
+    pub fn login() -> Self {
+        Self::profile_command("login")
+    }
+
+    /// Gives advice in words.
+    #[must_use]
+    pub fn advice(text: impl Into<String>) -> Self {
+        let text: String = text.into();
+        if text.is_empty() { Self::None } else { Self::Advice(text) }
+    }
+
+    /// Adds an option with a value to the command.
+    #[must_use]
+    pub fn with_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        if let Self::Command(command) = &mut self {
+            command.options.push((name.into(), Some(value.into())));
+        }
+        self
+    }
+
+    /// Adds an option without a value to the command.
+    #[must_use]
+    pub fn with_flag(mut self, name: impl Into<String>) -> Self {
+        if let Self::Command(command) = &mut self {
+            command.options.push((name.into(), None));
+        }
+        self
+    }
+
+    /// Names the profile in the command, unless it names one.
+    #[must_use]
+    pub fn about(mut self, profile: &ProfileName) -> Self {
+        if let Self::Command(command) = &mut self
+            && command.takes_profile
+        {
+            command.profile.get_or_insert_with(|| profile.clone());
+        }
+        self
+    }
+
+    /// Repeats in the command what the user typed: all of it where it is the same command, else the configuration file.
+    /// `args` starts with the program's name.
+    #[must_use]
+    pub fn repeating(mut self, args: &[String]) -> Self {
+        let Self::Command(command) = &mut self else { return self };
+        let words = args.get(1..).unwrap_or_default();
+        let config = words.iter().enumerate().find_map(|(index, word)| match word.strip_prefix("--config") {
+            Some("") => words.get(index + 1).cloned(),
+            Some(value) => value.strip_prefix('=').map(str::to_owned),
+            None => None,
+        });
+        if command.takes_profile && words.first().is_some_and(|first| first == command.verbs) {
+            command.typed = words[1..].iter().filter(|word| *word != "--json").cloned().collect();
+        } else if let Some(config) = config {
+            command.typed = vec!["--config".to_owned(), config];
+        }
+        self
+    }
+}
+
+impl CommandLine {
+    /// Returns the words after `authctl`.
+    fn words(&self) -> Vec<String> {
+        let mut words: Vec<String> = self.verbs.split(' ').map(str::to_owned).collect();
+        let is_set = |name: &str| {
+            let grant = GRANTS.contains(&name) && self.options.iter().any(|(own, _)| GRANTS.contains(&own.as_str()));
+            grant || self.options.iter().any(|(own, _)| *own == name)
+        };
+        let mut typed = self.typed.iter().peekable();
+        let mut kept = Vec::new();
+        while let Some(word) = typed.next() {
+            let name = word.split('=').next().unwrap_or(word);
+            if !is_set(name) {
+                kept.push(word.clone());
+            } else if !word.contains('=') && self.options.iter().any(|(own, value)| *own == name && value.is_some()) {
+                typed.next();
+            }
+        }
+        if let Some(profile) = &self.profile
+            && !kept.iter().any(|word| word == profile.as_str())
+        {
+            words.push(profile.to_string());
+        }
+        words.extend(kept);
+        for (name, value) in &self.options {
+            words.push(name.clone());
+            words.extend(value.clone());
+        }
+        words
+    }
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => Ok(()),
+            Self::Advice(text) => f.write_str(&super::one_line(text)),
+            Self::Command(command) => {
+                f.write_str("authctl")?;
+                command.words().iter().try_for_each(|word| write!(f, " {}", shell_word(word)))
+            }
+        }
+    }
+}
+
+impl From<&str> for Hint {
+    fn from(text: &str) -> Self {
+        Self::advice(text)
+    }
+}
+
+impl From<String> for Hint {
+    fn from(text: String) -> Self {
+        Self::advice(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Vec<String> {
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn command_names_the_profile_where_it_is_known() {
+        let work = "work".parse().expect("a name");
+        assert_eq!(Hint::login().to_string(), "authctl login");
+        assert_eq!(Hint::login().about(&work).to_string(), "authctl login work");
+        assert_eq!(Hint::command("agent start").about(&work).to_string(), "authctl agent start");
+    }
+
+    #[test]
+    fn same_command_repeats_the_typed_options() {
+        let hint = Hint::login().with_option("--issuer", "https://a.example/").with_flag("--device");
+        for (typed, expected) in [
+            ("authctl token", "authctl login work --issuer https://a.example/ --device"),
+            (
+                "authctl login work --issuer https://a.example --client-id x --browser",
+                "authctl login work --client-id x --issuer https://a.example/ --device",
+            ),
+            (
+                "authctl login --issuer=https://a.example --scope openid",
+                "authctl login work --scope openid --issuer https://a.example/ --device",
+            ),
+            (
+                "authctl token --config c.toml",
+                "authctl login work --config c.toml --issuer https://a.example/ --device",
+            ),
+        ] {
+            let hint = hint.clone().about(&"work".parse().expect("a name")).repeating(&args(typed));
+            assert_eq!(hint.to_string(), expected, "{typed}");
+        }
+    }
+
+    /// Every command hint in the sources, with the options that follow it.
+    fn hints_in(source: &str) -> Vec<Hint> {
+        let starts = ["Hint::command(\"", "Hint::profile_command(\"", "Hint::login()"];
+        let quoted = |text: &str| text.split('"').nth(1).map(str::to_owned);
+        let mut hints = Vec::new();
+        for start in starts {
+            for (at, _) in source.match_indices(start) {
+                let mut rest = &source[at..];
+                let verbs: &'static str = quoted(rest).unwrap_or_default().leak();
+                let mut hint = match start {
+                    "Hint::login()" => Hint::login(),
+                    "Hint::command(\"" => Hint::command(verbs),
+                    _ => Hint::profile_command(verbs),
+                };
+                rest = &rest[rest.find(')').map_or(0, |end| end + 1)..];
+                while let Some(next) = rest.strip_prefix(".") {
+                    let call = next.split_inclusive(')').next().unwrap_or_default();
+                    let name = quoted(call).filter(|name| name.starts_with("--"));
+                    hint = match (call.split('(').next(), name) {
+                        (Some("with_flag"), Some(name)) => hint.with_flag(name),
+                        (Some("with_option"), Some(name)) => {
+                            let literal = call.split('"').nth(3).map(str::to_owned);
+                            hint.with_option(name, literal.unwrap_or_else(|| "https://a.example".to_owned()))
+                        }
+                        _ => break,
+                    };
+                    rest = &next[call.len()..];
+                }
+                hints.push(hint.about(&"work".parse().expect("a name")));
+            }
+        }
+        hints
+    }
+
+    #[test]
+    fn every_command_hint_is_a_valid_command_line() {
+        use clap::Parser as _;
+
+        let mut paths = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        let mut count = 0;
+        while let Some(path) = paths.pop() {
+            if path.is_dir() {
+                paths.extend(std::fs::read_dir(&path).expect("readable").map(|entry| entry.expect("an entry").path()));
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).expect("readable");
+            for hint in hints_in(source.split("#[cfg(test)]").next().unwrap_or_default()) {
+                let line = hint.to_string();
+                let parsed = crate::cli::Cli::try_parse_from(line.split(' '));
+                let help = parsed.as_ref().is_err_and(|e| e.kind() == clap::error::ErrorKind::DisplayHelp);
+                assert!(parsed.is_ok() || help, "{}: {line}", path.display());
+                count += 1;
+            }
+        }
+        assert!(count >= 20, "only {count} hints were found");
+    }
+}
