@@ -53,11 +53,11 @@ fn twenty_concurrent_logins_open_one_page() {
     let address =
         wait_until("the browser", || pages().lines().next().map(str::to_owned).filter(|_| pages().ends_with('\n')));
     // One holds the login lock, and all others wait for it before the user signs in.
-    for one in &all {
-        wait_until("the wait for the turn", || one.has_lock_file_open("work").then_some(()));
+    for login in &all {
+        wait_until("the wait for the login lock", || login.has_lock_file_open("work").then_some(()));
     }
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
-    let all: Vec<_> = all.into_iter().map(|one| one.wait().exits(0)).collect();
+    let all: Vec<_> = all.into_iter().map(|login| login.wait().exits(0)).collect();
     let joined = all.iter().filter(|ran| ran.stderr.contains("by the other login")).count();
     assert_eq!((joined, pages().lines().count()), (19, 1), "one page for twenty logins: {}", pages());
     assert_eq!(issuer.stats().token_responses["authorization_code"], 1);
@@ -121,7 +121,7 @@ fn second_login_does_not_replace_another_account_without_asking() {
 #[test]
 fn login_with_its_own_options_does_not_join() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
-    for own in [
+    for options in [
         &["--max-age", "5m"][..],
         &["--acr-values", "aal1"],
         &["--prompt", "login"],
@@ -132,7 +132,7 @@ fn login_with_its_own_options_does_not_join() {
     ] {
         let first = home.spawn(&login(&issuer, &["--no-browser"]));
         let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
-        let second = home.spawn(&login(&issuer, &[&["--no-browser"], own].concat()));
+        let second = home.spawn(&login(&issuer, &[&["--no-browser"], options].concat()));
         second.reports("another login to work");
         LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
         first.wait().exits(0);
@@ -143,7 +143,7 @@ fn login_with_its_own_options_does_not_join() {
 }
 
 /// Runs a login during which `change` changes the profile; asserts that it fails and changes nothing.
-fn assert_discarded(home: &Sandbox, issuer: &DevIssuer, more: &[&str], change: impl FnOnce(), now: &str) {
+fn assert_discarded(home: &Sandbox, issuer: &DevIssuer, more: &[&str], change: impl FnOnce(), message: &str) {
     let first = home.spawn(&login(issuer, &[&["--no-browser", "--json"], more].concat()));
     let address = first.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     change();
@@ -153,7 +153,7 @@ fn assert_discarded(home: &Sandbox, issuer: &DevIssuer, more: &[&str], change: i
     let ran = first.wait().exits(2);
     let error = ran.error();
     assert_eq!(error["code"], "profile_changed", "{}", ran.stderr);
-    assert!(error["message"].as_str().unwrap().contains(now), "{}", ran.stderr);
+    assert!(error["message"].as_str().unwrap().contains(message), "{}", ran.stderr);
     for next in ["`authctl login work`", "the same command with another profile name"] {
         assert!(error["hint"].as_str().unwrap().contains(next), "{next}: {}", ran.stderr);
     }
@@ -203,16 +203,16 @@ fn profile_changed_during_login_gets_no_foreign_session() {
 }
 
 #[test]
-fn profile_changed_during_confirmation_is_kept() {
+fn profile_change_during_confirmation_is_not_reverted() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
-    let mut asked = home.spawn_in_terminal(&["login", "work", "--password", "--username", "other"]);
-    asked.reports("Password: ");
-    asked.type_text(&format!("{PASSWORD}\n"));
-    asked.reports("Replace it? [y/N] ");
+    let mut command = home.spawn_in_terminal(&["login", "work", "--password", "--username", "other"]);
+    command.reports("Password: ");
+    command.type_text(&format!("{PASSWORD}\n"));
+    command.reports("Replace it? [y/N] ");
     home.run(&["profile", "set", "work", "client_id=another"]).exits(0);
-    asked.type_text("y\n");
-    asked.wait().exits(2).reports("was changed to");
+    command.type_text("y\n");
+    command.wait().exits(2).reports("was changed to");
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["client_id"], "another");
     home.run(&["profile", "set", "work", "client_id=authctl"]).exits(0);
     assert_eq!(home.status("work")["subject"]["name"], USER);

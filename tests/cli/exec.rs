@@ -32,10 +32,10 @@ fn token_is_only_in_the_named_variable() {
 #[test]
 fn token_from_environment_is_passed_on_under_the_given_name() {
     let mut home = Sandbox::new();
-    home.set("AUTHCTL_TOKEN", "handed-in");
+    home.set("AUTHCTL_TOKEN", "from-env");
     let script = format!("{}; {}", show("AUTHCTL_TOKEN"), show("OTHER"));
-    assert_eq!(home.run(&["exec", "--", "sh", "-c", &script]).exits(0).stdout, "handed-inunset");
-    assert_eq!(home.run(&["exec", "--env", "OTHER", "--", "sh", "-c", &script]).exits(0).stdout, "unsethanded-in");
+    assert_eq!(home.run(&["exec", "--", "sh", "-c", &script]).exits(0).stdout, "from-envunset");
+    assert_eq!(home.run(&["exec", "--env", "OTHER", "--", "sh", "-c", &script]).exits(0).stdout, "unsetfrom-env");
 }
 
 #[test]
@@ -81,13 +81,13 @@ fn command_inherits_default_signal_handling() {
     let idp = quick_issuer();
     home.log_in("work", &idp);
     // The masks of blocked and ignored signals that the command inherits.
-    let through = home.run(&["exec", "--", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]).exits(0).stdout;
+    let status = home.run(&["exec", "--", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]).exits(0).stdout;
     let masks: Vec<u64> =
-        through.lines().map(|line| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()).collect();
+        status.lines().map(|line| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap()).collect();
     let terminating = 1 | 1 << 1 | 1 << 14;
     assert_eq!(masks.len(), 2);
-    assert!(masks.iter().all(|mask| mask & terminating == 0), "{through}");
-    assert_eq!(masks[1] & (1 << 12), 0, "SIGPIPE ends the command as it does elsewhere: {through}");
+    assert!(masks.iter().all(|mask| mask & terminating == 0), "{status}");
+    assert_eq!(masks[1] & (1 << 12), 0, "SIGPIPE is not ignored: {status}");
 }
 
 #[test]
@@ -95,9 +95,9 @@ fn arguments_and_stdin_are_passed_unchanged() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
-    let odd = ["", "a b", "$HOME", "--json", "-q", "*", "'", "ü\n", "--"];
-    let ran = home.run(&[&["exec", "--", "printf", "<%s>"][..], &odd].concat()).exits(0);
-    assert_eq!(ran.stdout, odd.map(|arg| format!("<{arg}>")).concat());
+    let args = ["", "a b", "$HOME", "--json", "-q", "*", "'", "ü\n", "--"];
+    let ran = home.run(&[&["exec", "--", "printf", "<%s>"][..], &args].concat()).exits(0);
+    assert_eq!(ran.stdout, args.map(|arg| format!("<{arg}>")).concat());
     assert_eq!(home.run_with(&["exec", "--", "cat"], "line\n\0bytes").exits(0).stdout, "line\n\0bytes");
 }
 
@@ -106,15 +106,15 @@ fn command_does_not_run_with_denied_token() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
-    let mark = home.path().join("ran");
-    let touch = ["exec", "--", "touch", mark.to_str().unwrap()];
+    let marker = home.path().join("ran");
+    let touch = ["exec", "--", "touch", marker.to_str().unwrap()];
     home.run(&["profile", "set", "work", "audience=https://elsewhere.example"]).exits(0);
     home.run(&touch).exits(4).reports("token denied");
-    assert_eq!(home.run(&["exec", "--json", "--", "touch", mark.to_str().unwrap()]).exits(4).json()["valid"], false);
-    assert!(!mark.exists());
+    assert_eq!(home.run(&["exec", "--json", "--", "touch", marker.to_str().unwrap()]).exits(4).json()["valid"], false);
+    assert!(!marker.exists());
     home.run(&["profile", "set", "work", "audience="]).exits(0);
     home.run(&touch).exits(0);
-    assert!(mark.exists());
+    assert!(marker.exists());
 }
 
 #[test]

@@ -36,12 +36,12 @@ fn assert_nothing_stored(home: &Sandbox) {
 fn password_login_stores_session_and_saves_profile_without_secrets() {
     let (home, issuer) = (Sandbox::new(), plain());
     let args = login(&issuer, &[&BY_PASSWORD[..], &["--json", "-vvv"]].concat());
-    let answer = home.run_with(&args, &format!("{PASSWORD}\n")).exits(0).json();
+    let output = home.run_with(&args, &format!("{PASSWORD}\n")).exits(0).json();
     assert_eq!(
-        (&answer["profile"], &answer["issuer"], &answer["grant"], &answer["store"], &answer["can_refresh"]),
+        (&output["profile"], &output["issuer"], &output["grant"], &output["store"], &output["can_refresh"]),
         (&json!("work"), &json!(issuer.issuer()), &json!("password"), &json!("file"), &json!(true))
     );
-    assert_eq!(answer["subject"]["name"], USER);
+    assert_eq!(output["subject"]["name"], USER);
     let config: toml_edit::DocumentMut = fs::read_to_string(home.config_file()).unwrap().parse().unwrap();
     let profile = &config["profiles"]["work"];
     assert_eq!(profile["issuer"].as_str(), Some(issuer.issuer()));
@@ -128,11 +128,11 @@ fn one_time_code_is_asked_again_after_a_wrong_one() {
     typing.reports("One-time code: ");
     typing.type_text("12\n");
     typing.reports("try again");
-    typing.wait_until("the second question", |said| (said.matches("One-time code: ").count() == 2).then_some(()));
+    typing.wait_until("the second prompt", |output| (output.matches("One-time code: ").count() == 2).then_some(()));
     let code = otp_now();
     typing.type_text(&format!("{code}\n"));
     let ran = typing.wait().exits(0);
-    assert!(!ran.stderr.contains(&code), "a code is not shown: {}", ran.stderr);
+    assert!(!ran.stderr.contains(&code), "the code is not echoed: {}", ran.stderr);
     assert_eq!(home.status("work")["subject"]["name"], "second");
 }
 
@@ -183,14 +183,14 @@ fn client_credentials_login_reuses_stored_secret_without_terminal() {
     assert_ne!(home.token("ci"), before);
     // The secret is not used for another client, and is deleted by a logout; no request is sent in these cases.
     let requests = || issuer.stats().requests;
-    let asked = requests();
+    let before = requests();
     let other = ["login", "ci", "--client-id", "another"];
     home.run(&other).exits(3).reports("--client-secret-stdin");
-    assert_eq!(requests(), asked);
+    assert_eq!(requests(), before);
     home.run(&["logout", "ci"]).exits(0);
-    let asked = requests();
+    let before = requests();
     home.run(&["login", "ci"]).exits(3).reports("--client-secret-stdin");
-    assert_eq!(requests(), asked);
+    assert_eq!(requests(), before);
     home.run_with(&["login", "ci", "--client-secret-stdin"], &secret).exits(0);
 }
 
@@ -246,8 +246,8 @@ fn invalid_supplied_jwt_is_not_stored() {
     let (issuer, other) = (plain(), plain());
     let past = crate::support::issuer(|o| o.clock = Arc::new(Past));
     let text = |response: &Value| response["access_token"].as_str().unwrap().to_owned();
-    let good = text(&token_response(&issuer, USER));
-    let parts: Vec<&str> = good.split('.').collect();
+    let valid = text(&token_response(&issuer, USER));
+    let parts: Vec<&str> = valid.split('.').collect();
     // The last character of a signature has unused bits, so one in the middle is changed.
     let middle = parts[2].len() / 2;
     let letter = if parts[2].as_bytes()[middle] == b'A' { "B" } else { "A" };
@@ -275,8 +275,8 @@ fn no_browser_login_accepts_pasted_redirect_address() {
     let (home, issuer) = (Sandbox::new(), plain());
     let mut pasting = home.spawn(&login(&issuer, &["--no-browser", "-vvv"]));
     let url = pasting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
-    let person = LoginPages::sign_in(&issuer, &url, USER);
-    pasting.type_text(&format!("{}\n", person.location));
+    let pages = LoginPages::sign_in(&issuer, &url, USER);
+    pasting.type_text(&format!("{}\n", pages.location));
     pasting.wait().exits(0);
     home.run(&["verify", "work"]).exits(0);
     assert_eq!(home.status("work")["subject"]["name"], USER);
@@ -294,8 +294,8 @@ fn id_token_with_wrong_nonce_is_not_stored() {
     let url = pasting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     // The issuer is sent another nonce than the one that authctl generated.
     let another = url.replace(&parameter(&url, "nonce"), "another");
-    let person = LoginPages::sign_in(&issuer, &another, USER);
-    pasting.type_text(&format!("{}\n", person.location));
+    let pages = LoginPages::sign_in(&issuer, &another, USER);
+    pasting.type_text(&format!("{}\n", pages.location));
     pasting.wait().exits(4).reports("nonce");
     assert_nothing_stored(&home);
 }
@@ -305,17 +305,17 @@ fn pasted_address_of_another_login_is_refused() {
     let (home, attacker, issuer) = (Sandbox::new(), Sandbox::new(), plain());
     // The redirect address of an attacker's login.
     let mut other = attacker.spawn(&login(&issuer, &["--no-browser"]));
-    let theirs =
+    let other_location =
         LoginPages::sign_in(&issuer, &other.wait_for_line(&format!("{}/authorize", issuer.issuer())), "other").location;
     let mut pasting = home.spawn(&login(&issuer, &["--no-browser"]));
     pasting.reports("paste it here");
-    pasting.type_text(&format!("{theirs}\n"));
+    pasting.type_text(&format!("{other_location}\n"));
     let ran = pasting.wait();
     assert_eq!(ran.code, 2, "{}", ran.stderr);
     assert!(ran.stderr.contains("no response to this login"), "{}", ran.stderr);
     assert_nothing_stored(&home);
     other.close_stdin();
-    assert!(other.is_running(), "without more to paste, the listener is still waited for");
+    assert!(other.is_running(), "authctl still waits for the redirect after stdin is closed");
 }
 
 /// Sets `BROWSER` to a script that writes the address to a file.
@@ -338,17 +338,17 @@ fn browser_login_returns_over_loopback_redirect() {
         let (mut home, issuer) = (Sandbox::new(), crate::support::issuer(|o| o.path = path.into()));
         let opened = browser(&mut home);
         let waiting = home.spawn(&login(&issuer, &["--browser", "-vvv"]));
-        let mut person = LoginPages::sign_in(&issuer, &opened_address(&opened), USER);
+        let mut pages = LoginPages::sign_in(&issuer, &opened_address(&opened), USER);
         // Requests with another path or state are ignored.
-        let back = url::Url::parse(&person.location).unwrap();
-        let mut stranger = LoginPages::open(&issuer, back.join("/favicon.ico").unwrap().as_str());
+        let back = url::Url::parse(&pages.location).unwrap();
+        let mut other_client = LoginPages::open(&issuer, back.join("/favicon.ico").unwrap().as_str());
         let mut wrong = back.clone();
         wrong.set_query(Some("code=stolen&state=guessed"));
-        assert_eq!(stranger.visit(wrong.as_str()), 400);
+        assert_eq!(other_client.visit(wrong.as_str()), 400);
         wrong.set_query(Some("error=access_denied&state=guessed"));
-        assert_eq!(stranger.visit(wrong.as_str()), 400);
-        assert_eq!(person.follow_redirect(), 200);
-        assert!(person.html.contains("You are signed in"), "{}", person.html);
+        assert_eq!(other_client.visit(wrong.as_str()), 400);
+        assert_eq!(pages.follow_redirect(), 200);
+        assert!(pages.html.contains("You are signed in"), "{}", pages.html);
         waiting.wait().exits(0);
         home.run(&["verify", "work"]).exits(0);
         assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["grant"], "browser");
@@ -360,10 +360,10 @@ fn denied_browser_login_is_reported_and_stores_nothing() {
     let (mut home, issuer) = (Sandbox::new(), plain());
     let opened = browser(&mut home);
     let waiting = home.spawn(&login(&issuer, &["--browser"]));
-    let mut person = LoginPages::open(&issuer, &opened_address(&opened));
-    person.log_in(USER);
-    person.deny();
-    person.follow_redirect();
+    let mut pages = LoginPages::open(&issuer, &opened_address(&opened));
+    pages.log_in(USER);
+    pages.deny();
+    pages.follow_redirect();
     waiting.wait().exits(5).reports("access_denied");
     assert_nothing_stored(&home);
 }
@@ -372,8 +372,8 @@ pub fn device(options: &mut Options) {
     options.device_interval = Duration::from_secs(1);
 }
 
-pub fn user_code(said: &str) -> Option<String> {
-    let mut lines = said[..said.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
+pub fn user_code(output: &str) -> Option<String> {
+    let mut lines = output[..output.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
     lines.nth(2).map(|line| line.trim().to_owned())
 }
 
@@ -386,7 +386,7 @@ fn device_login_shows_address_and_code() {
     let code = waiting.wait_until("a user code", user_code);
     assert!(issuer.approve_device(&code, USER), "{code}");
     let ran = waiting.wait().exits(0);
-    assert_eq!(ran.stdout, "", "talk goes to stderr");
+    assert_eq!(ran.stdout, "", "progress goes to stderr");
     assert_eq!(home.status("work")["subject"]["name"], USER);
     assert_eq!(home.status("work")["grant"], "device");
 }
@@ -416,7 +416,7 @@ fn login_without_terminal_fails_at_once_with_the_command_to_run() {
     assert_eq!(ran.error()["code"], "login_required");
     // The profile does not exist, so its name alone would not work.
     assert!(ran.error()["hint"].as_str().unwrap().starts_with("run the same command in a terminal"), "{}", ran.stderr);
-    assert_eq!(issuer.stats().requests.len(), 0, "nothing was asked of the issuer");
+    assert_eq!(issuer.stats().requests.len(), 0, "no request to the issuer");
     assert!(!home.path().join("opened").exists(), "no browser was opened");
     // Nor is there a prompt.
     home.run(&login(&issuer, &["--password"])).exits(3).reports("--username");
@@ -440,7 +440,7 @@ fn metadata_of_another_issuer_is_refused_before_password_is_sent() {
     let ran = home.run_with(&login(&issuer, &[&BY_PASSWORD[..], &["--json"]].concat()), PASSWORD).exits(5);
     assert_eq!(ran.error()["code"], "issuer_mismatch");
     assert_nothing_stored(&home);
-    assert_eq!(issuer.stats().token_requests.len(), 0, "no password went to it");
+    assert_eq!(issuer.stats().token_requests.len(), 0, "no password was sent");
 }
 
 #[test]
@@ -466,7 +466,7 @@ fn id_token_that_does_not_verify_is_not_stored() {
     let signature = tokens["access_token"].as_str().unwrap().rsplit_once('.').unwrap().1.to_owned();
     let id_token = tokens["id_token"].as_str().unwrap().to_owned();
     let forged = format!("{}.{signature}", id_token.rsplit_once('.').unwrap().0);
-    for (id_token, why) in [(forged, "a wrong signature"), (id_token, "another issuer")] {
+    for (id_token, why) in [(forged, "wrong signature"), (id_token, "other issuer")] {
         let mut tokens = tokens.clone();
         tokens["id_token"] = id_token.into();
         let (metadata_of, body) = (issuer.clone(), tokens.to_string());
@@ -512,8 +512,8 @@ fn rfc_8414_metadata_alone_is_sufficient() {
     let first = home.token("work");
     home.advance_time("work", 301);
     assert_ne!(home.token("work"), first);
-    let asked: Vec<String> = server.requests().into_iter().map(|request| request.path).collect();
-    assert_eq!(asked[0], "/tenant/.well-known/openid-configuration");
+    let paths: Vec<String> = server.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(paths[0], "/tenant/.well-known/openid-configuration");
 }
 
 #[test]
@@ -530,7 +530,7 @@ fn session_of_another_account_is_not_replaced_without_replace_option() {
     home.advance_time("work", 301);
     home.token("work");
     let stats = issuer.stats();
-    assert_eq!(stats.families_revoked, 1, "the tokens that nobody keeps are revoked, and only those");
+    assert_eq!(stats.families_revoked, 1, "only the discarded tokens are revoked");
     home.run_with(&[&other[..], &["--replace"]].concat(), PASSWORD).exits(0);
     assert_eq!(home.status("work")["subject"]["name"], "other");
 }
@@ -539,14 +539,14 @@ fn session_of_another_account_is_not_replaced_without_replace_option() {
 fn replacement_of_another_account_is_confirmed_in_terminal() {
     let (home, issuer) = (Sandbox::new(), plain());
     home.log_in("work", &issuer);
-    for (answer, code, owner) in [("\n", 130, USER), ("n\n", 130, USER), ("y\n", 0, "other")] {
-        let mut asked = home.spawn_in_terminal(&["login", "work", "--password", "--username", "other"]);
-        asked.reports("Password: ");
-        asked.type_text(&format!("{PASSWORD}\n"));
-        asked.reports("Replace it? [y/N] ");
-        asked.type_text(answer);
-        asked.wait().exits(code);
-        assert_eq!(home.status("work")["subject"]["name"], owner, "{answer:?}");
+    for (answer, code, account) in [("\n", 130, USER), ("n\n", 130, USER), ("y\n", 0, "other")] {
+        let mut command = home.spawn_in_terminal(&["login", "work", "--password", "--username", "other"]);
+        command.reports("Password: ");
+        command.type_text(&format!("{PASSWORD}\n"));
+        command.reports("Replace it? [y/N] ");
+        command.type_text(answer);
+        command.wait().exits(code);
+        assert_eq!(home.status("work")["subject"]["name"], account, "{answer:?}");
     }
 }
 
@@ -554,12 +554,12 @@ fn replacement_of_another_account_is_confirmed_in_terminal() {
 fn failed_login_leaves_session_and_configuration_unchanged() {
     let (home, issuer) = (Sandbox::new(), plain());
     home.log_in("work", &issuer);
-    let kept = (fs::read(home.config_file()).unwrap(), fs::read(home.session_file("work")).unwrap());
+    let before = (fs::read(home.config_file()).unwrap(), fs::read(home.session_file("work")).unwrap());
     let fails = |more: &[&str], stdin: &str, code: i32| {
         let args = [&["login", "work", "--scope", "openid", "--audience", "https://other.example"], more].concat();
         home.run_with(&args, stdin).exits(code);
-        assert_eq!(fs::read(home.config_file()).unwrap(), kept.0, "{more:?}");
-        assert_eq!(fs::read(home.session_file("work")).unwrap(), kept.1, "{more:?}");
+        assert_eq!(fs::read(home.config_file()).unwrap(), before.0, "{more:?}");
+        assert_eq!(fs::read(home.session_file("work")).unwrap(), before.1, "{more:?}");
     };
     fails(&BY_PASSWORD, "wrong\n", 5);
     fails(&["--with-token"], "garbage", 2);
@@ -580,7 +580,7 @@ fn failed_login_leaves_session_and_configuration_unchanged() {
 fn supplied_tokens_that_are_not_stored_are_not_revoked() {
     let (home, issuer) = (Sandbox::new(), plain());
     home.log_in("work", &issuer);
-    let theirs = token_response(&issuer, "other").to_string();
-    home.run_with(&["login", "work", "--with-token"], &theirs).exits(2);
+    let other_tokens = token_response(&issuer, "other").to_string();
+    home.run_with(&["login", "work", "--with-token"], &other_tokens).exits(2);
     assert_eq!(issuer.stats().families_revoked, 0);
 }

@@ -16,7 +16,7 @@ fn logout_deletes_session_and_revokes_tokens_at_issuer() {
     let tokens = home.session("work").tokens;
     let userinfo = format!("{}/userinfo", idp.issuer());
     let bearer = format!("Authorization: Bearer {}", tokens.access_token.expose());
-    assert_eq!(get(&userinfo, &[&bearer]).0, 200, "alive before");
+    assert_eq!(get(&userinfo, &[&bearer]).0, 200, "the token is active before");
     let ran = home.run(&["logout", "work"]).exits(0).reports("logged out of work; tokens revoked");
     assert_eq!(ran.stdout, "");
     assert!(!home.session_file("work").exists());
@@ -44,9 +44,9 @@ fn logout_json_is_stable() {
     assert_eq!(ran.stdout, "{\"profile\":\"work\",\"deleted\":true,\"revocation\":\"skipped\",\"error\":null}\n");
     home.log_in("work", &idp);
     idp.pause();
-    let answer = home.run(&["logout", "--json"]).exits(6).json();
-    assert_eq!((&answer["deleted"], &answer["revocation"]), (&json!(true), &json!("failed")));
-    assert!(answer["error"].is_string());
+    let report = home.run(&["logout", "--json"]).exits(6).json();
+    assert_eq!((&report["deleted"], &report["revocation"]), (&json!(true), &json!("failed")));
+    assert!(report["error"].is_string());
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn logout_without_session_succeeds() {
     home.run(&["logout"]).exits(0);
     home.run(&["logout"]).exits(0).reports("not logged in to work");
     home.run(&["logout", "--all"]).exits(0);
-    home.run(&["logout", "nobody"]).exits(2);
+    home.run(&["logout", "unknown"]).exits(2);
     home.run(&["logout", "work", "--all"]).exits(2);
 }
 
@@ -94,10 +94,10 @@ fn refused_revocation_differs_from_unreachable_issuer() {
     home.log_in("work", &idp);
     idp.clear_faults();
     idp.fault(Fault { endpoint: Endpoint::Revoke, kind: FaultKind::Html, times: 0 });
-    let asked = idp.stats().families_revoked;
+    let before = idp.stats().families_revoked;
     let ran = home.run(&["logout"]);
     // A captive portal answers with an HTML page and status 200.
-    assert_eq!(idp.stats().families_revoked, asked);
+    assert_eq!(idp.stats().families_revoked, before);
     ran.exits(6).reports("not revoked");
 }
 
@@ -121,10 +121,10 @@ fn logout_all_reports_each_profile() {
     home.log_in("c", &one);
     two.pause();
     let ran = home.run(&["logout", "--all", "--json"]).exits(6);
-    let words: Vec<serde_json::Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let told: Vec<_> = words.iter().map(|w| (&w["profile"], &w["revocation"])).collect();
+    let reports: Vec<serde_json::Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let revocations: Vec<_> = reports.iter().map(|report| (&report["profile"], &report["revocation"])).collect();
     let [revoked, failed] = [json!("revoked"), json!("failed")];
-    assert_eq!(told, [(&json!("a"), &revoked), (&json!("b"), &failed), (&json!("c"), &revoked)]);
+    assert_eq!(revocations, [(&json!("a"), &revoked), (&json!("b"), &failed), (&json!("c"), &revoked)]);
     assert!(["a", "b", "c"].iter().all(|name| !home.session_file(name).exists()));
     assert_eq!(one.stats().families_revoked, 2);
 }
@@ -134,7 +134,7 @@ fn logout_deletes_unreadable_session() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
-    fs::write(home.session_file("work"), "spoilt").unwrap();
+    fs::write(home.session_file("work"), "damaged").unwrap();
     home.run(&["logout"]).exits(7).reports("work");
     home.log_in("work", &idp);
     home.run(&["logout"]).exits(0);
@@ -147,10 +147,10 @@ fn end_session_address_contains_no_token() {
     home.log_in("work", &idp);
     home.session("work");
     let ran = home.run(&["logout", "--end-session"]).exits(0);
-    let url = ran.stderr.split_whitespace().find(|word| word.starts_with("http")).expect("an address").to_owned();
+    let url = ran.stderr.split_whitespace().find(|word| word.starts_with("http")).expect("a URL").to_owned();
     assert!(url.starts_with(idp.issuer()) && url.contains("client_id=authctl"), "{url}");
     assert!(!url.contains("id_token_hint"), "{url}");
-    assert_eq!(get(&url, &[]).0, 200, "the issuer knows it");
+    assert_eq!(get(&url, &[]).0, 200, "the issuer accepts the URL");
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn status_without_profiles_suggests_login() {
     );
     assert_eq!(all.stdout, format!("{{\"token_from_environment\":false,\"agent\":{agent},\"profiles\":[]}}\n"));
     home.run(&["status", "--check"]).exits(3);
-    home.run(&["status", "nobody"]).exits(2).reports("unknown profile `nobody`");
+    home.run(&["status", "unknown"]).exits(2).reports("unknown profile `unknown`");
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn valid_session_is_shown_with_issuer_down_as_stable_json() {
     home.log_in("work", &idp);
     let session = home.session("work");
     idp.pause();
-    let asked = idp.stats().connections;
+    let connections = idp.stats().connections;
     let mut row = row(&home, 0);
     let left = row["expires_in"].as_u64().unwrap();
     assert!((1..=300).contains(&left), "{left}");
@@ -67,7 +67,7 @@ fn valid_session_is_shown_with_issuer_down_as_stable_json() {
             "problem": null,
         })
     );
-    let told = home.run(&["status", "work"]).exits(0).stdout;
+    let text = home.run(&["status", "work"]).exits(0).stdout;
     for word in [
         "work (default): valid",
         "developer",
@@ -75,10 +75,10 @@ fn valid_session_is_shown_with_issuer_down_as_stable_json() {
         "refreshes automatically; not refreshed yet",
         "data/authctl/sessions/work.age",
     ] {
-        assert!(told.contains(word), "{word} in {told}");
+        assert!(text.contains(word), "{word} in {text}");
     }
     home.run(&["status", "--check"]).exits(0);
-    assert_eq!(idp.stats().connections, asked, "no connection was opened");
+    assert_eq!(idp.stats().connections, connections, "no connection was opened");
 }
 
 #[test]
@@ -97,8 +97,8 @@ fn expired_session_is_refreshable_until_issuer_ends_it() {
     let idp = quick_issuer();
     home.log_in("work", &idp);
     home.expire("work");
-    let over = row(&home, 0);
-    assert_eq!((&over["state"], &over["expires_in"]), (&json!("refreshable"), &json!(0)));
+    let expired = row(&home, 0);
+    assert_eq!((&expired["state"], &expired["expires_in"]), (&json!("refreshable"), &json!(0)));
     home.run(&["status", "--check"]).exits(0);
 
     idp.revoke_everything();
@@ -108,8 +108,8 @@ fn expired_session_is_refreshable_until_issuer_ends_it() {
     assert_eq!(ended["problem"]["code"], "login_required");
     assert_eq!(ended["problem"]["hint"], "authctl login work");
     assert_eq!(home.run(&["status", "--check"]).exits(3).stdout, "");
-    let told = home.run(&["status"]).exits(0).stdout;
-    assert!(told.contains("login required") && told.contains("authctl login work"), "{told}");
+    let text = home.run(&["status"]).exits(0).stdout;
+    assert!(text.contains("login required") && text.contains("authctl login work"), "{text}");
 }
 
 #[test]
@@ -146,17 +146,17 @@ fn logged_out_profile_is_login_required() {
 fn unreadable_store_is_shown_and_fails() {
     let home = Sandbox::new();
     let idp = quick_issuer();
-    home.log_in("good", &idp);
-    home.log_in("spoilt", &idp);
-    std::fs::write(home.session_file("spoilt"), "age-encryption.org/v1\nnot that").unwrap();
+    home.log_in("healthy", &idp);
+    home.log_in("unreadable", &idp);
+    std::fs::write(home.session_file("unreadable"), "age-encryption.org/v1\nnot that").unwrap();
     let all = home.run(&["status", "--json"]).exits(7).json();
     assert_eq!(all["profiles"][0]["state"], "valid", "the others are still shown");
     assert_eq!(all["profiles"][1]["state"], "unknown");
     assert_eq!(all["profiles"][1]["problem"]["code"], "session_damaged");
-    let told = home.run(&["status"]).exits(7).stdout;
-    assert!(told.contains("the store cannot be read") && told.contains("hint"), "{told}");
-    home.run(&["status", "spoilt", "--check"]).exits(7);
-    home.run(&["status", "good", "--check"]).exits(0);
+    let text = home.run(&["status"]).exits(7).stdout;
+    assert!(text.contains("the store cannot be read") && text.contains("hint"), "{text}");
+    home.run(&["status", "unreadable", "--check"]).exits(7);
+    home.run(&["status", "healthy", "--check"]).exits(0);
     home.unset_default_profile();
     home.run(&["status", "--check"]).exits(2).reports("no profile named");
 }
@@ -177,8 +177,8 @@ fn session_of_another_issuer_or_client_is_login_required() {
 #[test]
 fn token_from_environment_is_mentioned_and_not_printed() {
     let mut home = Sandbox::new();
-    home.register_secret("handed-in-token");
-    home.set("AUTHCTL_TOKEN", "handed-in-token");
+    home.register_secret("token-from-env");
+    home.set("AUTHCTL_TOKEN", "token-from-env");
     assert_eq!(home.run(&["status", "--json"]).exits(0).json()["token_from_environment"], true);
     assert!(home.run(&["status"]).exits(0).stdout.contains("AUTHCTL_TOKEN is set"));
     home.run(&["status", "--check"]).exits(0);

@@ -27,11 +27,11 @@ fn token_json_is_stable() {
     let idp = quick_issuer();
     home.log_in("work", &idp);
     let tokens = home.session("work").tokens;
-    let mut answer = home.run(&["token", "--json"]).exits(0).json();
-    assert!((1..=300).contains(&answer["expires_in"].as_u64().unwrap()), "{answer}");
-    answer["expires_in"] = json!("some");
+    let mut output = home.run(&["token", "--json"]).exits(0).json();
+    assert!((1..=300).contains(&output["expires_in"].as_u64().unwrap()), "{output}");
+    output["expires_in"] = json!("some");
     assert_eq!(
-        answer,
+        output,
         json!({
             "profile": "work",
             "access_token": tokens.access_token.expose(),
@@ -42,8 +42,8 @@ fn token_json_is_stable() {
             "issuer": idp.issuer(),
         })
     );
-    let answer = home.run(&["token", "--json", "--id-token"]).exits(0).json();
-    let members: BTreeSet<&str> = answer.as_object().unwrap().keys().map(String::as_str).collect();
+    let output = home.run(&["token", "--json", "--id-token"]).exits(0).json();
+    let members: BTreeSet<&str> = output.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(
         members,
         BTreeSet::from(["profile", "id_token", "token_type", "expires_at", "expires_in", "scope", "issuer"])
@@ -53,12 +53,12 @@ fn token_json_is_stable() {
 #[test]
 fn expired_id_token_is_refreshed() {
     let home = Sandbox::new();
-    // Its ID token is over at once, while the access token lives on.
+    // The ID token expires at once, the access token does not.
     let idp = issuer(|options| options.id_token_ttl = Duration::from_secs(1));
     home.log_in("work", &idp);
     let first = home.session("work").tokens.id_token.unwrap();
-    let end = claims(first.expose())["exp"].as_i64().unwrap();
-    while crate::support::jwt::now() < end {
+    let expires_at = claims(first.expose())["exp"].as_i64().unwrap();
+    while crate::support::jwt::now() < expires_at {
         std::thread::yield_now();
     }
     let second = home.run(&["token", "--id-token"]);
@@ -67,7 +67,7 @@ fn expired_id_token_is_refreshed() {
         assert_ne!(second.line(), first.expose());
         assert_eq!(claims(second.line())["iss"], idp.issuer());
     } else {
-        // On a machine so busy that the second ran out before it was printed.
+        // On a busy machine the new ID token may expire before it is printed.
         second.exits(3);
     }
 }
@@ -92,15 +92,15 @@ fn resource_outside_the_login_is_not_requested() {
     let resources = ["--resource", "https://a.example", "--resource", "https://b.example"];
     let login = [&login[..], &["--username", USER, "--password-stdin"], &resources].concat();
     home.run_with(&login, &format!("{PASSWORD}\n")).exits(0);
-    let asked = issuer.stats().requests["token"];
+    let before = issuer.stats().requests["token"];
     for more in [&[][..], &["--resource", "https://a.example"]] {
         let args = [&["token", "work", "--json", "--resource", "https://c.example"], more].concat();
         let error = home.run(&args).exits(3).error();
         assert_eq!(error["code"], "login_required", "{error}");
-        assert!(error["message"].as_str().is_some_and(|said| said.contains("`https://c.example`")), "{error}");
-        assert!(error["hint"].as_str().is_some_and(|said| said.contains("authctl login work")), "{error}");
+        assert!(error["message"].as_str().is_some_and(|text| text.contains("`https://c.example`")), "{error}");
+        assert!(error["hint"].as_str().is_some_and(|text| text.contains("authctl login work")), "{error}");
     }
-    assert_eq!(issuer.stats().requests["token"], asked, "an issuer may spend the refresh token that comes with it");
+    assert_eq!(issuer.stats().requests["token"], before, "no request, because it could spend the refresh token");
     let other = home.run(&["token", "work", "--resource", "https://b.example"]).exits(0).line().to_owned();
     assert_eq!(claims(&other)["aud"], "https://b.example");
 }
@@ -120,24 +120,24 @@ fn tokens_for_other_targets_are_cached_separately() {
     assert_eq!(claims(&resource)["aud"], "https://files.example/");
     assert_eq!(claims(&scope)["scope"], "openid");
     // Each is stored, and requested once.
-    let asked = idp.stats().requests["token"];
+    let before = idp.stats().requests["token"];
     assert_eq!(home.token("work"), own);
     assert_eq!(home.run(&["token", "--audience", "https://api.example"]).exits(0).line(), audience);
     assert_eq!(home.run(&["token", "--scope", "openid"]).exits(0).line(), scope);
-    assert_eq!(idp.stats().requests["token"], asked);
+    assert_eq!(idp.stats().requests["token"], before);
     assert_eq!(home.run(&["status", "--json"]).exits(0).json()["profiles"][0]["other_tokens"], 3);
 }
 
 #[test]
 fn token_from_environment_is_printed_unchanged() {
     let mut home = Sandbox::new();
-    home.set("AUTHCTL_TOKEN", "opaque-handed-in");
-    assert_eq!(home.run(&["token"]).exits(0).stdout, "opaque-handed-in\n");
+    home.set("AUTHCTL_TOKEN", "opaque-from-env");
+    assert_eq!(home.run(&["token"]).exits(0).stdout, "opaque-from-env\n");
     assert_eq!(
         home.run(&["token", "--json"]).exits(0).json(),
         json!({
             "profile": null,
-            "access_token": "opaque-handed-in",
+            "access_token": "opaque-from-env",
             "token_type": "Bearer",
             "expires_at": null,
             "expires_in": null,
@@ -154,7 +154,7 @@ fn profile_is_argument_then_environment_then_default_then_only_one() {
     home.run(&["token"]).exits(3).reports("hint:  authctl login --help");
     home.log_in("a", &idp);
     let a = home.token("a");
-    assert_eq!(home.run(&["token"]).exits(0).line(), a, "the only one");
+    assert_eq!(home.run(&["token"]).exits(0).line(), a, "the only profile");
     home.log_in("b", &idp);
     let b = home.token("b");
     assert_eq!(home.run(&["token"]).exits(0).line(), a, "the first is the default");
@@ -163,14 +163,14 @@ fn profile_is_argument_then_environment_then_default_then_only_one() {
     home.run(&["profile", "use", "b"]).exits(0);
     assert_eq!(home.run(&["token"]).exits(0).line(), b, "the default");
     home.set("AUTHCTL_PROFILE", "a");
-    assert_eq!(home.run(&["token"]).exits(0).line(), a, "the environment's");
-    assert_eq!(home.run(&["token", "b"]).exits(0).line(), b, "the argument's");
+    assert_eq!(home.run(&["token"]).exits(0).line(), a, "from the environment");
+    assert_eq!(home.run(&["token", "b"]).exits(0).line(), b, "from the argument");
     home.set("AUTHCTL_PROFILE", "aa");
     home.run(&["token"]).exits(2).reports("did you mean `a`?");
     home.set("AUTHCTL_PROFILE", "../a");
     home.run(&["token"]).exits(2).reports("AUTHCTL_PROFILE");
     home.set("AUTHCTL_PROFILE", "");
-    assert_eq!(home.run(&["token"]).exits(0).line(), b, "an empty variable is none");
+    assert_eq!(home.run(&["token"]).exits(0).line(), b, "an empty variable is ignored");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn opaque_token_is_refreshed_by_expires_in() {
     let idp = issuer(|options| options.opaque_access_tokens = true);
     home.log_in("work", &idp);
     let first = home.token("work");
-    assert!(!first.contains('.'), "opaque: {first}");
+    assert!(!first.contains('.'), "an opaque token: {first}");
     home.expire("work");
     let second = home.token("work");
     assert_ne!(first, second);
@@ -191,14 +191,14 @@ fn min_ttl_refreshes_a_token_that_expires_earlier() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
-    // A hundred of its three hundred seconds are over.
+    // 200 of 300 seconds are left.
     home.change_session("work", |session| {
         session.tokens.obtained_at.0 -= 100;
         session.tokens.expires_at.as_mut().unwrap().0 -= 100;
     });
     let first = home.token("work");
     assert_eq!(home.run(&["token", "--min-ttl", "1m"]).exits(0).line(), first);
-    assert_eq!(home.run(&["token", "--min-ttl", "1h"]).exits(0).line(), first, "none would live that long");
+    assert_eq!(home.run(&["token", "--min-ttl", "1h"]).exits(0).line(), first, "no token has a lifetime of 1 h");
     assert_ne!(home.run(&["token", "--min-ttl", "250s"]).exits(0).line(), first);
     home.run(&["token", "--min-ttl", "soon"]).exits(2);
 }
