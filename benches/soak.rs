@@ -31,8 +31,8 @@ const FILL: u64 = 1100;
 
 /// The interval at which memory is sampled.
 const SAMPLE: Duration = Duration::from_secs(5);
-/// The warm-up is this fraction of the run. In it the agent grows to its usual size: concurrent blocking calls start threads,
-/// and the C library gives each its own arena. A leak would also grow afterwards.
+/// The warm-up is the first 1/`WARM_UP` of the run. In it the agent grows to its usual size: concurrent blocking calls
+/// start threads, and the C library gives each its own arena. A leak would also grow afterwards.
 const WARM_UP: u32 = 2;
 
 /// The number of correct replies, and the first wrong one.

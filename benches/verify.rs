@@ -80,8 +80,7 @@ impl Batch {
         started.elapsed()
     }
 
-    /// Measures one process for all tokens on these CPUs, from before it is started until it has exited and its output was
-    /// read.
+    /// Measures one process for all tokens on these CPUs, from its start until it has exited and its output was read.
     fn time_process(&self, home: &Home, cpus: &[usize]) -> Duration {
         let batch = self.command(home, &["--batch"]);
         let mut command = home.command("taskset", &["-c", &list(cpus)]);
@@ -145,7 +144,7 @@ impl Competitor {
         Self { name, command, token, expected, took: Vec::with_capacity(RUNS) }
     }
 
-    /// Measures the time from before the process is started until it has exited and its output was read. The token is in the
+    /// Measures the time from the start of the process until it has exited and its output was read. The token is in the
     /// pipe before the start.
     fn run_once(&mut self) -> Duration {
         let (stdin, mut writer) = std::io::pipe().expect("a pipe");
@@ -201,7 +200,7 @@ fn one_token(home: &Home, batches: &[Batch]) -> Vec<Bar> {
     results
 }
 
-/// Tokens per second: of the library on one CPU, of `--batch` on the same CPU, and of `--batch` on all CPUs if there are more.
+/// Tokens per second of the library on one CPU, of `--batch` on the same CPU, and of `--batch` on all CPUs.
 #[derive(Default)]
 struct Rates {
     library: Vec<f64>,
