@@ -1,4 +1,4 @@
-//! What is wrong with the settings of a company's network, told before anything is sent.
+//! Errors in network settings, which are reported before anything is sent: proxies and CA files.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -6,11 +6,11 @@ use std::process::Command;
 
 use crate::support::{AUTHCTL, CommandOutput, Sandbox, quick_issuer};
 
-/// Whoever is asked for it, nobody is there.
+/// A login at an issuer that does not exist.
 const LOGIN: [&str; 8] =
     ["login", "work", "--issuer", "https://issuer.invalid", "--client-id", "c", "--device", "--json"];
 
-/// Fails unless it is a configuration that cannot be used, and says so with these words.
+/// Fails unless the command reported a configuration error with these words.
 #[track_caller]
 fn wrong(ran: CommandOutput, words: &[&str]) {
     let error = ran.exits(2).error();
@@ -20,7 +20,7 @@ fn wrong(ran: CommandOutput, words: &[&str]) {
 }
 
 #[test]
-fn nothing_goes_around_a_proxy_that_is_not_understood() {
+fn invalid_proxy_address_is_a_configuration_error() {
     let mut home = Sandbox::new();
     home.register_secret("hunter2");
     for (variable, value) in [
@@ -44,7 +44,7 @@ fn nothing_goes_around_a_proxy_that_is_not_understood() {
 }
 
 #[test]
-fn a_proxy_that_is_not_understood_is_nothing_to_those_who_need_none() {
+fn invalid_proxy_is_ignored_for_hosts_that_need_none() {
     let mut home = Sandbox::new();
     home.set("HTTPS_PROXY", "::::");
     let issuer = quick_issuer();
@@ -58,7 +58,7 @@ fn a_proxy_that_is_not_understood_is_nothing_to_those_who_need_none() {
     home.set("ALL_PROXY", "::::");
     let by_proxy = "cannot resolve the proxy proxy.invalid:3128";
     home.run(&LOGIN).exits(6).reports(by_proxy);
-    // Started by a web server too, whose requests cannot name this one.
+    // Also as a CGI program, where a request cannot set this variable.
     home.set("REQUEST_METHOD", "GET");
     home.run(&LOGIN).exits(6).reports(by_proxy);
     home.set("NO_PROXY", ".invalid");
@@ -66,7 +66,7 @@ fn a_proxy_that_is_not_understood_is_nothing_to_those_who_need_none() {
 }
 
 #[test]
-fn what_holds_no_authorities_is_not_waited_for() {
+fn unusable_ca_file_is_a_configuration_error() {
     let mut home = Sandbox::new();
     for (name, why) in [
         ("missing", "No such file"),
@@ -89,7 +89,7 @@ fn what_holds_no_authorities_is_not_waited_for() {
             _ => {}
         }
         let text = path.to_str().unwrap();
-        // Waiting, it may not even end when it is told to.
+        // If it blocks, it may not even end on SIGTERM.
         let program = [&["--signal=KILL", "20", AUTHCTL][..], &LOGIN].concat();
         let with_option = [&program[..], &["--ca-cert", text]].concat();
         wrong(home.run_command(&mut home.command_for("timeout", &with_option)), &[text, why, "--ca-cert"]);

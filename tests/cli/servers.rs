@@ -1,4 +1,4 @@
-//! Servers that do not describe themselves, presets of those that are well known, and keys given at the login.
+//! Servers without metadata, presets of well-known providers, pinned keys and login APIs.
 
 use std::fs;
 
@@ -33,7 +33,7 @@ fn hide_metadata(issuer: &DevIssuer) {
 }
 
 #[test]
-fn a_server_without_metadata_is_logged_in_to_refreshed_and_logged_out_of() {
+fn server_without_metadata_works_with_configured_endpoints() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     hide_metadata(&issuer);
     let jwks = format!("{}/jwks", issuer.issuer());
@@ -55,7 +55,7 @@ fn a_server_without_metadata_is_logged_in_to_refreshed_and_logged_out_of() {
 }
 
 #[test]
-fn an_endpoint_that_is_said_stands_above_the_metadata() {
+fn configured_endpoint_takes_precedence_over_metadata() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let nowhere = format!("{}/nowhere", issuer.issuer());
     home.log_in("work", &issuer);
@@ -77,7 +77,7 @@ fn an_endpoint_that_is_said_stands_above_the_metadata() {
 }
 
 #[test]
-fn keys_given_at_the_login_are_the_only_ones_trusted() {
+fn keys_pinned_at_login_are_the_only_trusted_ones() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     hide_metadata(&issuer);
     let (right, wrong) = (home.path().join("right.json"), home.path().join("wrong.json"));
@@ -105,7 +105,7 @@ fn keys_given_at_the_login_are_the_only_ones_trusted() {
 }
 
 #[test]
-fn a_preset_says_what_is_missing_and_what_cannot_be() {
+fn preset_reports_missing_and_unsupported_options() {
     let home = Sandbox::new();
     home.run(&["login", "--provider", "apple", "--client-id", "x", "--device"]).exits(2).reports("Apple");
     home.run(&["login", "--provider", "keycloak", "--client-id", "x", "--device"])
@@ -127,7 +127,7 @@ fn a_preset_says_what_is_missing_and_what_cannot_be() {
 }
 
 #[test]
-fn a_preset_is_what_a_profile_begins_with() {
+fn preset_fills_a_new_profile() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let args =
         [&["login", "--provider", "generic", "--issuer", issuer.issuer(), "--client-id", "authctl"], &BY_PASSWORD[..]];
@@ -142,7 +142,7 @@ fn a_preset_is_what_a_profile_begins_with() {
 }
 
 #[test]
-fn the_browser_comes_back_to_where_it_is_told() {
+fn browser_returns_to_the_configured_redirect_uri() {
     for (redirect, begins) in
         [("http://127.0.0.1/signed/in", "http://127.0.0.1:"), ("http://[::1]/cb/", "http://[::1]:")]
     {
@@ -164,7 +164,7 @@ fn the_browser_comes_back_to_where_it_is_told() {
 }
 
 #[test]
-fn a_port_that_must_be_that_one_and_is_taken_is_named() {
+fn used_redirect_port_is_named_in_the_error() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -174,7 +174,7 @@ fn a_port_that_must_be_that_one_and_is_taken_is_named() {
 }
 
 #[test]
-fn a_sign_in_that_is_weaker_than_asked_is_told() {
+fn weaker_acr_than_requested_is_reported() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
     let login = home.spawn(&[&args[..], &["--acr-values", "aal2 aal3"]].concat());
@@ -191,7 +191,7 @@ fn a_sign_in_that_is_weaker_than_asked_is_told() {
 }
 
 #[test]
-fn what_only_a_browser_can_be_asked_is_not_dropped_elsewhere() {
+fn browser_only_options_are_rejected_for_other_grants() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
     for own in [&["--prompt", "login"], &["--login-hint", "me"], &["--acr-values", "aal2"]] {
@@ -214,7 +214,7 @@ fn what_only_a_browser_can_be_asked_is_not_dropped_elsewhere() {
 }
 
 #[test]
-fn a_sign_in_whose_age_nothing_tells_is_not_taken_for_a_fresh_one() {
+fn sign_in_of_unknown_age_is_rejected_with_max_age() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
     let login = home.spawn(&[&args[..], &["--max-age", "5m", "--scope", "offline_access"]].concat());
@@ -225,7 +225,7 @@ fn a_sign_in_whose_age_nothing_tells_is_not_taken_for_a_fresh_one() {
 }
 
 #[test]
-fn a_sign_in_that_is_older_than_asked_is_refused() {
+fn sign_in_older_than_max_age_is_rejected() {
     let (home, issuer, signer) = (Sandbox::new(), quick_issuer(), Signer::new());
     let keys = home.path().join("keys.json");
     fs::write(&keys, signer.jwks().to_string()).unwrap();
@@ -253,7 +253,7 @@ fn login_api(issuer: &DevIssuer, answer: serde_json::Value) -> String {
 }
 
 #[test]
-fn a_login_api_knows_no_scopes_and_its_jwt_says_who_it_is() {
+fn login_api_has_no_scopes_and_its_jwt_names_the_user() {
     let (home, issuer, signer) = (Sandbox::new(), quick_issuer(), Signer::new());
     let keys = home.path().join("keys.json");
     fs::write(&keys, signer.jwks().to_string()).unwrap();
@@ -282,7 +282,7 @@ fn a_login_api_knows_no_scopes_and_its_jwt_says_who_it_is() {
 }
 
 #[test]
-fn a_client_whose_key_cannot_sign_is_told_before_anything_is_sent() {
+fn unusable_client_key_is_reported_before_sending() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let key = home.path().join("key.pem");
     fs::write(&key, "no key").unwrap();
@@ -296,7 +296,7 @@ fn a_client_whose_key_cannot_sign_is_told_before_anything_is_sent() {
 }
 
 #[test]
-fn pinned_keys_do_not_need_the_issuers_to_be_there() {
+fn login_with_pinned_keys_does_not_fetch_keys() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let keys = home.path().join("keys.json");
     fs::write(&keys, get(&issuer, "jwks")).unwrap();
@@ -310,7 +310,7 @@ fn pinned_keys_do_not_need_the_issuers_to_be_there() {
 }
 
 #[test]
-fn a_preset_knows_of_the_audience_that_the_profile_keeps() {
+fn preset_takes_the_stored_audience_into_account() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let args = ["login", "work", "--provider", "keycloak", "--issuer", issuer.issuer(), "--client-id", "authctl"];
     let args = [&args[..], &BY_PASSWORD[..]].concat();
@@ -322,7 +322,7 @@ fn a_preset_knows_of_the_audience_that_the_profile_keeps() {
 }
 
 #[test]
-fn a_preset_that_is_said_again_leaves_what_was_set() {
+fn repeated_preset_preserves_changed_settings() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let secret = issuer.client_secret("authctl-service").expect("drawn").expose().to_owned();
     home.register_secret(&secret);
@@ -350,7 +350,7 @@ fn a_preset_that_is_said_again_leaves_what_was_set() {
 }
 
 #[test]
-fn a_preset_that_is_said_again_knows_of_a_new_audience() {
+fn repeated_preset_takes_a_new_audience_into_account() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let args = ["login", "work", "--provider", "keycloak", "--issuer", issuer.issuer(), "--client-id", "authctl"];
     let args = [&args[..], &BY_PASSWORD].concat();
@@ -365,7 +365,7 @@ fn a_preset_that_is_said_again_knows_of_a_new_audience() {
 }
 
 #[test]
-fn a_preset_is_kept_though_the_profile_was_changed_meanwhile() {
+fn preset_is_stored_if_the_profile_changes_during_login() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     let args = ["login", "work", "--provider", "gitlab", "--issuer", issuer.issuer(), "--no-browser"];
@@ -395,7 +395,7 @@ fn log_in_to(home: &Sandbox, api: &StubServer) {
 }
 
 #[test]
-fn what_is_for_a_new_issuer_does_not_go_to_the_old_ones_addresses() {
+fn new_issuer_replaces_login_api_endpoints() {
     let (home, issuer, api) = (Sandbox::new(), quick_issuer(), api());
     log_in_to(&home, &api);
     let asked = api.requests().len();
@@ -408,7 +408,7 @@ fn what_is_for_a_new_issuer_does_not_go_to_the_old_ones_addresses() {
 }
 
 #[test]
-fn a_preset_takes_no_address_of_the_server_before_along() {
+fn preset_drops_endpoints_of_the_previous_server() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     let nowhere = format!("{}/nowhere", issuer.issuer());
@@ -423,7 +423,7 @@ fn a_preset_takes_no_address_of_the_server_before_along() {
 }
 
 #[test]
-fn a_change_of_issuer_drops_the_old_ones_addresses_and_says_so() {
+fn change_of_issuer_drops_its_endpoints_and_reports_it() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     let (old, same) = (format!("{}/old", issuer.issuer()), format!("issuer={}/", issuer.issuer()));
@@ -437,7 +437,7 @@ fn a_change_of_issuer_drops_the_old_ones_addresses_and_says_so() {
 }
 
 #[test]
-fn what_an_authorization_server_gave_is_not_sent_to_a_login_api() {
+fn tokens_of_an_issuer_are_not_sent_to_a_login_api() {
     let (home, issuer, api) = (Sandbox::new(), quick_issuer(), api());
     let login = home.spawn(&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"]);
     let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
@@ -454,7 +454,7 @@ fn what_an_authorization_server_gave_is_not_sent_to_a_login_api() {
 }
 
 #[test]
-fn keys_that_cannot_be_pinned_leave_no_session_that_others_would_judge() {
+fn failure_to_pin_keys_leaves_no_session() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let keys = home.path().join("keys.json");
     fs::write(&keys, get(&issuer, "jwks")).unwrap();
@@ -468,7 +468,7 @@ fn keys_that_cannot_be_pinned_leave_no_session_that_others_would_judge() {
 }
 
 #[test]
-fn an_address_where_nothing_is_served_is_told_as_that() {
+fn wrong_address_is_reported_as_such() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let check = "hint:  check the issuer's address and those of its endpoints";
     let tenant = format!("{}/tenant", issuer.issuer());
@@ -485,7 +485,7 @@ fn an_address_where_nothing_is_served_is_told_as_that() {
 }
 
 #[test]
-fn a_login_that_lacks_keys_or_has_the_wrong_ones_names_the_options_for_them() {
+fn login_without_matching_keys_names_the_options() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     run(&home, &login(&issuer, &BY_PASSWORD), PASSWORD).exits(4).reports("--jwks or --jwks-uri");
     let keys = home.path().join("keys.json");
@@ -497,7 +497,7 @@ fn a_login_that_lacks_keys_or_has_the_wrong_ones_names_the_options_for_them() {
 }
 
 #[test]
-fn a_login_api_that_refuses_may_call_its_fields_otherwise() {
+fn refusing_login_api_hints_at_field_names() {
     let home = Sandbox::new();
     let api = StubServer::start(|_, _| (400, r#"{"email":["This field is required."]}"#.into()));
     let endpoint = format!("{}/login", api.url);

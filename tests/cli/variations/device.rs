@@ -1,4 +1,4 @@
-//! Device authorization (RFC 8628): what the first reply may leave out or write otherwise, and what may come between polls.
+//! Device authorization (RFC 8628): variations of the first response and of those to polls.
 
 use std::time::{Duration, Instant};
 
@@ -90,7 +90,7 @@ fn first_without(member: &str) -> Value {
 }
 
 #[test]
-fn the_first_reply_may_leave_out_what_is_optional() {
+fn device_response_may_omit_optional_members() {
     let section = "RFC 8628, section 3.2";
     let uri = "https://a.example/device";
     all(&[
@@ -118,7 +118,7 @@ fn the_first_reply_may_leave_out_what_is_optional() {
 }
 
 #[test]
-fn a_first_reply_that_is_none_is_told() {
+fn invalid_device_response_is_reported() {
     let beyond = "beyond RFC 8628, section 3.2";
     let page = json!({"body": "<p>portal", "content_type": "text/html"});
     let refused = json!({"status": 403, "body": r#"{"error":"unauthorized_client"}"#});
@@ -142,7 +142,7 @@ fn a_first_reply_that_is_none_is_told() {
 }
 
 #[test]
-fn between_polls_only_the_users_no_and_the_end_of_the_code_are_final() {
+fn only_denial_and_expiry_end_polling() {
     let section = "RFC 8628, section 3.5";
     let start = || first(json!({}));
     let pending = says("authorization_pending");
@@ -167,7 +167,7 @@ fn between_polls_only_the_users_no_and_the_end_of_the_code_are_final() {
 }
 
 #[test]
-fn whoever_types_a_code_in_sees_what_was_asked_for_and_by_whom() {
+fn device_login_shows_client_scopes_and_audience() {
     let issuer = quick_issuer();
     let home = Sandbox::new();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];

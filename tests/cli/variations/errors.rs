@@ -1,5 +1,4 @@
-//! Refusals and answers that are none: whatever comes, the exit code says which it is, and no more of it is shown than its
-//! error fields.
+//! Error responses and invalid responses: the exit code tells them apart, and only the error members are shown.
 
 use serde_json::{Value, json};
 
@@ -16,7 +15,7 @@ fn refusal(status: u16, members: Value) -> Value {
 }
 
 #[test]
-fn a_refusal_is_one_whatever_status_it_comes_with() {
+fn error_response_is_accepted_with_any_status() {
     let issuer = quick_issuer();
     let section = "RFC 6749, section 5.2";
     let client: &[&str] = &["the issuer refused: invalid_client", "hint:  check --client-id"];
@@ -46,7 +45,7 @@ fn a_refusal_is_one_whatever_status_it_comes_with() {
 }
 
 #[test]
-fn an_answer_that_is_none_is_told_by_what_it_is_and_never_shown() {
+fn invalid_response_is_described_and_not_quoted() {
     let issuer = quick_issuer();
     let section = "beyond RFC 6749, section 5.2";
     let no_error = |what: &'static str| -> Vec<&'static str> { vec!["instead of an OAuth error response", what] };
@@ -112,7 +111,7 @@ fn an_answer_that_is_none_is_told_by_what_it_is_and_never_shown() {
 }
 
 #[test]
-fn what_an_issuer_says_is_made_harmless_and_cut() {
+fn error_description_is_sanitized_and_truncated() {
     let issuer = quick_issuer();
     let hostile = "\u{1b}[31m\u{1b}]0;title\u{7}a\r\nerror: done\u{8}\u{9b}2J \u{202e}txt.exe\u{200b}b";
     let long = "word ".repeat(20_000);
@@ -138,7 +137,7 @@ fn what_an_issuer_says_is_made_harmless_and_cut() {
 }
 
 #[test]
-fn a_refresh_that_gets_no_answer_is_tried_again_and_one_that_is_refused_is_not() {
+fn refresh_is_retried_without_response_but_not_after_refusal() {
     let issuer = quick_issuer();
     for (edit, code, ends) in [
         (body(400, "text/html", "<p>invalid_grant"), 6, false),

@@ -8,7 +8,7 @@ use crate::support::stub_server::StubServer;
 use crate::support::{Sandbox, USER, issuer};
 
 #[test]
-fn a_name_that_differs_by_a_slash_is_refused_and_the_right_one_is_named() {
+fn issuer_that_differs_by_a_slash_is_rejected_with_a_hint() {
     for path in ["", "/tenant", "/tenant/a"] {
         let issuer = issuer(|options| options.path = path.into());
         let (right, wrong) = (issuer.issuer().to_owned(), format!("{}/", issuer.issuer()));
@@ -45,7 +45,7 @@ fn an_issuer_whose_name_ends_in_a_slash_is_named_with_it() {
 }
 
 #[test]
-fn a_name_from_elsewhere_is_shown_and_put_into_no_option() {
+fn foreign_issuer_name_is_not_suggested_as_an_option() {
     let issuer = issuer(|_| {});
     for name in [
         "https://evil.example".to_owned(),
@@ -62,7 +62,7 @@ fn a_name_from_elsewhere_is_shown_and_put_into_no_option() {
 }
 
 #[test]
-fn an_endpoint_is_used_to_the_letter() {
+fn endpoint_url_is_used_unchanged() {
     // A slash at its end, a query of its own (RFC 6749, section 3.2), letters that some would write otherwise.
     for endpoint in ["/token/", "/token?tenant=1&a=b%20c", "/To%6ben//x/", "/t/../token"] {
         let real = issuer(|options| options.opaque_access_tokens = true);

@@ -1,4 +1,4 @@
-//! Metadata that says little, that says what is not so, and that stands at one address, or half of it at each.
+//! Metadata that is incomplete, wrong, or split between the two documents.
 
 use authctl::dev_issuer::DevIssuer;
 use serde_json::{Value, json};
@@ -36,7 +36,7 @@ fn by_browser(home: &Sandbox, issuer: &DevIssuer) {
 }
 
 #[test]
-fn what_is_not_said_to_be_supported_is_tried() {
+fn unlisted_features_are_tried() {
     let issuer = quick_issuer();
     let lists = [
         "response_types_supported",
@@ -69,7 +69,7 @@ fn what_is_not_said_to_be_supported_is_tried() {
 }
 
 #[test]
-fn what_is_listed_and_not_there_is_told() {
+fn listed_grant_without_endpoint_is_reported() {
     let issuer = quick_issuer();
     // The grant is listed, and its endpoint stands nowhere.
     for (gone, grant) in [
@@ -100,7 +100,7 @@ fn what_is_listed_and_not_there_is_told() {
 }
 
 #[test]
-fn an_issuer_with_either_document_alone_serves_a_whole_life() {
+fn either_metadata_document_is_enough() {
     for (gone, requests) in [(SECOND, 1), (FIRST, 2)] {
         for path in ["", "/tenant/a"] {
             let issuer = issuer(|options| options.path = path.into());
@@ -118,7 +118,7 @@ fn an_issuer_with_either_document_alone_serves_a_whole_life() {
 }
 
 #[test]
-fn an_endpoint_that_stands_in_the_second_document_alone_is_found_where_it_is_needed() {
+fn endpoint_of_the_second_document_is_found_when_needed() {
     let issuer = issuer(|options| options.device_interval = std::time::Duration::from_secs(1));
     let only_in_second = [
         "device_authorization_endpoint",
@@ -147,7 +147,7 @@ fn an_endpoint_that_stands_in_the_second_document_alone_is_found_where_it_is_nee
 }
 
 #[test]
-fn where_nothing_that_is_needed_is_missing_no_request_is_added() {
+fn second_document_is_not_fetched_without_need() {
     let issuer = quick_issuer();
     // What a password login and its refreshes have no use for may be missing.
     let unneeded =
@@ -174,7 +174,7 @@ fn where_nothing_that_is_needed_is_missing_no_request_is_added() {
 }
 
 #[test]
-fn a_second_document_that_is_another_issuers_lends_nothing() {
+fn second_document_of_another_issuer_is_ignored() {
     let issuer = quick_issuer();
     let evil = json!({"issuer": "https://evil.example", "device_authorization_endpoint": "https://evil.example/d"});
     for second in [
@@ -196,7 +196,7 @@ fn a_second_document_that_is_another_issuers_lends_nothing() {
 }
 
 #[test]
-fn keys_that_could_not_be_had_at_the_login_come_with_a_refresh() {
+fn refresh_fetches_keys_missing_since_login() {
     let issuer = quick_issuer();
     // Nothing but a token that the issuer signed: the login does without its keys.
     let says_little = |issuer: &DevIssuer| {

@@ -1,5 +1,4 @@
-//! What the RFCs let an issuer vary, and what goes beyond them: a table a subject, each row with the place that allows or
-//! forbids it, the exit code, and what the user reads.
+//! What the RFCs let an issuer vary, and what violates them: tables whose rows have the section, the exit code and the message.
 
 use authctl::dev_issuer::{DevIssuer, Fault};
 use serde_json::{Value, json};
@@ -14,7 +13,7 @@ mod signatures;
 mod tokens;
 mod transport;
 
-/// Stands in replies that are none; must never be shown or written down.
+/// A part of invalid responses that must never be shown or stored.
 const UNSEEN: &str = "hunter2-of-the-reply";
 
 /// A reply that is right but for `edit`, for the next `times` requests to `endpoint`; 0 is until cleared.

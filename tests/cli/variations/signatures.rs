@@ -1,4 +1,4 @@
-//! JWTs without `kid` or `typ`, opaque tokens, and key sets in which good keys stand among others.
+//! JWTs without `kid` or `typ`, opaque tokens, and key sets with unusable keys.
 
 use authctl::dev_issuer::DevIssuer;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ fn gives(issuer: &DevIssuer, keys: &Value, access_token: &str, id_token: &str) {
 }
 
 #[test]
-fn a_token_needs_no_kid_and_no_typ_where_one_key_fits() {
+fn token_without_kid_and_typ_verifies_with_the_only_key() {
     let issuer = quick_issuer();
     let signer = Signer::new();
     for header in [
@@ -50,7 +50,7 @@ fn a_token_needs_no_kid_and_no_typ_where_one_key_fits() {
 }
 
 #[test]
-fn good_keys_are_found_among_others() {
+fn usable_keys_are_found_among_others() {
     let issuer = quick_issuer();
     let (status, published) = http::get(&format!("{}/jwks", issuer.issuer()), &[]);
     assert_eq!(status, 200);
@@ -96,7 +96,7 @@ fn good_keys_are_found_among_others() {
 }
 
 #[test]
-fn an_opaque_access_token_is_handed_out_and_the_id_token_decides() {
+fn opaque_access_token_is_served_and_id_token_verified() {
     let issuer = issuer(|options| options.opaque_access_tokens = true);
     let home = Sandbox::new();
     log_in(&home, issuer.issuer(), &[]).exits(0);

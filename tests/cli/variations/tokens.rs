@@ -1,4 +1,4 @@
-//! Token responses: types, lives, scopes, and what a refresh may leave out.
+//! Token responses: types, lifetimes, scopes, and what a refresh may omit.
 
 use authctl::dev_issuer::DevIssuer;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ fn keeping() -> DevIssuer {
 }
 
 #[test]
-fn a_bearer_token_is_one_in_any_spelling_and_no_other_is_taken() {
+fn only_bearer_tokens_are_accepted_in_any_case() {
     let issuer = quick_issuer();
     let set = |value: Value| json!({"set": {"token_type": value}});
     let (type_section, use_section) = ("RFC 6749, section 5.1", "RFC 6749, section 7.1");
@@ -41,7 +41,7 @@ fn a_bearer_token_is_one_in_any_spelling_and_no_other_is_taken() {
 }
 
 #[test]
-fn a_refresh_that_brings_another_type_is_told_and_loses_nothing() {
+fn refresh_with_another_token_type_keeps_the_session() {
     let issuer = quick_issuer();
     let home = Sandbox::new();
     log_in(&home, issuer.issuer(), &[]).exits(0);
@@ -61,7 +61,7 @@ fn a_refresh_that_brings_another_type_is_told_and_loses_nothing() {
 }
 
 #[test]
-fn a_life_is_read_however_it_is_written() {
+fn expires_in_is_accepted_in_any_form() {
     let issuer = quick_issuer();
     // The JWT itself says 300 seconds, which counts where the reply says nothing.
     for (edit, life) in [
@@ -90,7 +90,7 @@ fn a_life_is_read_however_it_is_written() {
 }
 
 #[test]
-fn an_opaque_token_without_a_life_is_handed_out_until_the_issuer_is_asked() {
+fn opaque_token_without_expires_in_is_served_until_refresh() {
     let issuer = issuer(|options| options.opaque_access_tokens = true);
     let home = Sandbox::new();
     edits(&issuer, "token", &json!({"remove": ["expires_in"]}), 1);
@@ -106,7 +106,7 @@ fn an_opaque_token_without_a_life_is_handed_out_until_the_issuer_is_asked() {
 }
 
 #[test]
-fn a_refresh_without_a_new_refresh_token_keeps_the_old_one_for_the_next() {
+fn refresh_reuses_old_refresh_token_when_reply_has_none() {
     let issuer = keeping();
     for edit in [
         json!({"remove": ["refresh_token"]}),
@@ -135,7 +135,7 @@ fn a_refresh_without_a_new_refresh_token_keeps_the_old_one_for_the_next() {
 }
 
 #[test]
-fn a_login_that_brings_no_refresh_token_says_so() {
+fn login_without_refresh_token_is_reported() {
     let issuer = quick_issuer();
     for edit in [json!({"remove": ["refresh_token"]}), json!({"set": {"refresh_token": ""}})] {
         let home = Sandbox::new();
@@ -147,7 +147,7 @@ fn a_login_that_brings_no_refresh_token_says_so() {
 }
 
 #[test]
-fn the_scope_is_what_the_issuer_says_and_else_what_it_was() {
+fn scope_is_taken_from_the_response_or_unchanged() {
     let issuer = quick_issuer();
     let asked = "openid profile offline_access";
     for (edit, scope) in [
@@ -172,7 +172,7 @@ fn the_scope_is_what_the_issuer_says_and_else_what_it_was() {
 }
 
 #[test]
-fn a_login_that_is_granted_less_or_more_tells_what() {
+fn login_reports_the_granted_scope() {
     let issuer = quick_issuer();
     for scope in ["openid", "profile openid", "openid profile offline_access admin"] {
         let home = Sandbox::new();

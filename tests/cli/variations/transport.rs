@@ -1,4 +1,4 @@
-//! The same replies in another dress: byte order marks, chunks, sizes up to the limit and beyond, members twice.
+//! Encodings of responses: byte order marks, chunks, sizes around the limit, duplicate members.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::support::quick_issuer;
 const MIB: usize = 1024 * 1024;
 
 #[test]
-fn the_dress_does_not_matter_up_to_the_limit() {
+fn encoding_does_not_matter_up_to_the_size_limit() {
     let issuer = quick_issuer();
     let mut rows = Vec::new();
     for endpoint in ["metadata", "token", "jwks"] {
@@ -29,7 +29,7 @@ fn the_dress_does_not_matter_up_to_the_limit() {
 }
 
 #[test]
-fn a_member_that_stands_twice_makes_a_reply_none() {
+fn duplicate_member_makes_a_response_invalid() {
     let issuer = quick_issuer();
     let twice = |member: &str| json!({"duplicate": [member]});
     // Names within an object should be unique (RFC 8259, section 4): which one another reader took cannot be known.
