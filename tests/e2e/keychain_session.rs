@@ -139,14 +139,22 @@ fn locked_keychain_with_an_unanswered_prompt_exits_7() {
     let (home, keyring, issuer) = logged_in();
     keyring.ignore_prompts();
     keyring.lock();
+    expect_store_error(&home, &issuer, "store_timed_out", "answer the keychain's question");
+}
+
+#[test]
+fn locked_keychain_with_a_failing_prompter_exits_7() {
+    let (home, keyring, issuer) = logged_in();
+    keyring.fail_prompts();
+    keyring.lock();
     expect_store_error(&home, &issuer, "store_locked", "unlock the keychain");
 }
 
 #[test]
 fn login_to_a_locked_keychain_fails_before_the_sign_in() {
-    for prompter in [false, true] {
+    for (ignore_prompts, code) in [(false, "store_locked"), (true, "store_timed_out")] {
         let (home, keyring, issuer) = logged_in();
-        if prompter {
+        if ignore_prompts {
             keyring.ignore_prompts();
         }
         keyring.lock();
@@ -156,7 +164,7 @@ fn login_to_a_locked_keychain_fails_before_the_sign_in() {
         let started = Instant::now();
         let ran = home.run_with(&login, support::PASSWORD).exits(7);
         assert!(started.elapsed() < STORE_LIMIT, "{:?}", started.elapsed());
-        assert_eq!(ran.error()["code"], "store_locked");
+        assert_eq!(ran.error()["code"], code);
         assert_eq!(issuer.stats().requests, requests, "reported before the user signs in");
         expect_no_secret_in_files(&home);
     }

@@ -128,12 +128,18 @@ impl Keyring {
 
     /// Makes prompts hang: the prompter is started and never shows one.
     pub fn ignore_prompts(&self) {
+        // Exits with the bus.
+        self.set_prompter(&format!("/usr/bin/tail --follow --pid={} /dev/null", self.bus.0.id()));
+    }
+
+    /// Lets every prompt fail: the prompter exits at once.
+    pub fn fail_prompts(&self) {
+        self.set_prompter("/bin/false");
+    }
+
+    fn set_prompter(&self, command: &str) {
         let services = self.dir.path().join("services");
-        let text = |name: &str| {
-            // Exits with the bus.
-            let run = format!("/usr/bin/tail --follow --pid={} /dev/null", self.bus.0.id());
-            format!("[D-BUS Service]\nName={name}\nExec={run}\n")
-        };
+        let text = |name: &str| format!("[D-BUS Service]\nName={name}\nExec={command}\n");
         for name in ["org.gnome.keyring.SystemPrompter", "org.gnome.keyring.PrivatePrompter"] {
             std::fs::write(services.join(format!("{name}.service")), text(name)).expect("write");
         }
