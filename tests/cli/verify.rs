@@ -301,8 +301,7 @@ fn output_is_one_line_and_quiet_prints_nothing() {
     let ran = bench.run(&token, &[]).exits(0);
     assert!(ran.line().starts_with("valid: al\u{fffd}[31mice\u{fffd}, expires in "), "{}", ran.stdout);
     assert!(ran.line().ends_with("signed with EdDSA"), "{}", ran.stdout);
-    let expired =
-        bench.run(&bench.signer.token(json!({"exp": 1})), &[]).exits(4).reports("token denied: the token expired");
+    let expired = bench.run(&bench.signer.token(json!({"exp": 1})), &[]).exits(4).reports("token denied: expired at");
     assert_eq!(expired.stdout, "");
     assert_eq!(expired.stderr.lines().count(), 2, "{}", expired.stderr);
     let quiet = bench.run(&token, &["-q"]).exits(0);
