@@ -42,7 +42,7 @@ const RESERVED: [(&str, &[&str]); 17] = [
     ("age", &["store"]),
     ("jsonwebtoken", &["verify", "dev_issuer", "oauth"]),
     ("clap", &["cli", "lib"]),
-    ("tokio", &["clock", "store", "oauth", "dev_issuer", "session", "agent/server", "app", "cmd"]),
+    ("tokio", &["clock", "fs", "store", "oauth", "dev_issuer", "session", "agent/server", "app", "cmd"]),
     ("hyper", &["oauth", "dev_issuer", "agent/server"]),
     ("argon2", &["dev_issuer", "agent/server"]),
     ("notify", &["agent/server"]),

@@ -15,13 +15,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::Agent;
 use super::audit::AuditAction;
 use super::handlers::respond;
 use super::limiter::ConnectionPermit;
 use super::peer::Peer;
 use super::response::{AgentResponse, not_allowed, problem};
 use super::route::{RouteError, route};
+use super::state::Agent;
 use crate::error::{Error, ErrorCode};
 use crate::secret::SecretBytes;
 

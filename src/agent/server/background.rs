@@ -5,8 +5,8 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::Agent;
 use super::cache::{CachedSession, FailedRefresh};
+use super::state::Agent;
 use crate::clock::UnixTime;
 use crate::error::ErrorCode;
 use crate::model::{IssuerUrl, Profile, ProfileName, Session, StoreKind, TokenSet, TokenTarget};

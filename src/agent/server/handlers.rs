@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::Agent;
 use super::audit::AuditAction;
 use super::cache::CachedSession;
 use super::peer::Peer;
 use super::response::{AgentResponse, json, ok, problem_with_retry, stream, text, to_json};
 use super::route::{AgentRequest, VerifyBody, lock_body, unlock_body, verify_body};
+use super::state::Agent;
 use super::tokens::expires_in;
 use crate::agent::protocol::{ForgetResponse, OPENAPI, RefreshResponse, StopResponse, TokenResponse};
 use crate::clock::UnixTime;

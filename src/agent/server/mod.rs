@@ -2,8 +2,8 @@
 //!
 //! A request takes one path: `accept` admits the connection and checks its peer, `route` parses the request, `handlers`
 //! serves it with `tokens`, which uses the `cache` or waits for a refresh, and `response` writes the response. Besides the
-//! requests, `background` refreshes sessions before they expire, `watch` notices changes by other processes, and `lock` is
-//! the lock with a passphrase.
+//! requests, `background` refreshes sessions before they expire, `watch` notices changes by other processes, and
+//! `locking` locks and unlocks the agent.
 
 mod accept;
 mod audit;
@@ -14,11 +14,13 @@ mod handlers;
 mod harden;
 mod limiter;
 mod lock;
+mod locking;
 mod notification;
 mod peer;
 mod profiles;
 mod response;
 mod route;
+mod state;
 mod tokens;
 mod watch;
 
@@ -31,17 +33,16 @@ use tokio::sync::{Semaphore, watch as signal};
 
 pub use harden::{close_inherited_descriptors, harden};
 
-use crate::agent::protocol::{AgentStatus, Listening};
-use crate::clock::{Clock, UnixTime};
+use crate::agent::protocol::Listening;
 use crate::error::{Error, ErrorCode};
 use crate::session::SessionService;
 use audit::AuditLog;
-use cache::SessionCache;
 use events::Events;
 use limiter::ConnectionLimiter;
 use lock::AgentLock;
 use peer::Peers;
 use profiles::Profiles;
+use state::Agent;
 
 /// The parts that the agent is made of.
 pub struct Parts {
@@ -55,53 +56,11 @@ pub struct Parts {
     pub notify: bool,
 }
 
-/// The state that all parts share.
-struct Agent {
-    sessions: Arc<SessionService>,
-    clock: Arc<dyn Clock>,
-    profiles: Profiles,
-    cache: Arc<SessionCache>,
-    agent_lock: AgentLock,
-    events: Events,
-    audit_log: AuditLog,
-    limiter: Arc<ConnectionLimiter>,
-    peers: Peers,
-    mark: String,
-    socket: PathBuf,
-    started_at: UnixTime,
-    stop: signal::Sender<bool>,
-    /// Limits concurrent status reports, which read every store and may hang.
-    status_reports: Arc<Semaphore>,
-}
-
 /// How long a stopping agent waits for open requests.
 const DRAIN_LIMIT: Duration = Duration::from_secs(70);
 
 /// How long it then waits for a refresh to end, which has time limits of its own.
 const CLOSE_LIMIT: Duration = Duration::from_secs(100);
-
-impl Agent {
-    fn now(&self) -> UnixTime {
-        self.clock.now()
-    }
-
-    fn state(&self) -> AgentStatus {
-        self.lock_if_idle();
-        let (locked, locks_after) = self.agent_lock.state();
-        AgentStatus {
-            running: true,
-            socket: self.socket.display().to_string(),
-            pid: Some(std::process::id()),
-            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            started_at: Some(self.started_at),
-            locked,
-            locks_after: locks_after.map(|after| after.as_secs()),
-            sessions: self.cache.sessions(),
-            connections: self.limiter.open(),
-            config_error: self.profiles.error(),
-        }
-    }
-}
 
 /// Serves on the socket until `stop` completes or a client asks the agent to stop. Then it accepts no more connections,
 /// serves the open requests, and lets refreshes finish, so that none is interrupted between the issuer's reply and the
@@ -141,7 +100,7 @@ pub async fn serve(
         tokio::spawn(background::refresh_sessions(Arc::clone(&agent))),
         tokio::spawn(background::record_time(Arc::clone(&agent))),
         tokio::spawn(background::update_status_lists(Arc::clone(&agent))),
-        tokio::spawn(lock::lock_when_idle(Arc::clone(&agent))),
+        tokio::spawn(locking::lock_when_idle(Arc::clone(&agent))),
     ];
     if parts.notify {
         notification::start(&agent);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Agent;
 use super::events::EventKind;
+use super::state::Agent;
 use crate::model::ProfileName;
 
 /// Shows a notification for each session that ends.

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Agent;
 use super::cache::{CachedSession, FailedRefresh, InFlight, InFlightKey, RefreshOutcome};
 use super::events::EventKind;
+use super::state::Agent;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};

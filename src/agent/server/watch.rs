@@ -10,8 +10,8 @@ use notify::event::EventKind;
 use notify::{Config, Event, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::Agent;
 use super::profiles::Reload;
+use super::state::Agent;
 use crate::model::ProfileName;
 use crate::store::ProfileLock;
 

@@ -1,0 +1,61 @@
+//! The agent's state: what all parts of the server share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, watch};
+
+use super::audit::AuditLog;
+use super::cache::SessionCache;
+use super::events::Events;
+use super::limiter::ConnectionLimiter;
+use super::lock::AgentLock;
+use super::peer::Peers;
+use super::profiles::Profiles;
+use crate::agent::protocol::AgentStatus;
+use crate::clock::{Clock, UnixTime};
+use crate::session::SessionService;
+
+/// The state that all parts share.
+pub(super) struct Agent {
+    pub(super) sessions: Arc<SessionService>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) profiles: Profiles,
+    pub(super) cache: Arc<SessionCache>,
+    pub(super) agent_lock: AgentLock,
+    pub(super) events: Events,
+    pub(super) audit_log: AuditLog,
+    pub(super) limiter: Arc<ConnectionLimiter>,
+    pub(super) peers: Peers,
+    pub(super) mark: String,
+    pub(super) socket: PathBuf,
+    pub(super) started_at: UnixTime,
+    pub(super) stop: watch::Sender<bool>,
+    /// Limits concurrent status reports, which read every store and may hang.
+    pub(super) status_reports: Arc<Semaphore>,
+}
+
+impl Agent {
+    /// Returns the time.
+    pub(super) fn now(&self) -> UnixTime {
+        self.clock.now()
+    }
+
+    /// Returns the agent's state, for `agent status`.
+    pub(super) fn state(&self) -> AgentStatus {
+        self.lock_if_idle();
+        let (locked, locks_after) = self.agent_lock.state();
+        AgentStatus {
+            running: true,
+            socket: self.socket.display().to_string(),
+            pid: Some(std::process::id()),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            started_at: Some(self.started_at),
+            locked,
+            locks_after: locks_after.map(|after| after.as_secs()),
+            sessions: self.cache.sessions(),
+            connections: self.limiter.open(),
+            config_error: self.profiles.error(),
+        }
+    }
+}
