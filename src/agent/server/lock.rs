@@ -59,10 +59,6 @@ pub(super) fn locked() -> Error {
     Error::msg(ErrorCode::AgentLocked, "the agent is locked", Hint::command("agent unlock"))
 }
 
-pub(super) fn refused(code: ErrorCode, message: &str, hint: &str) -> Error {
-    Error::msg(code, message, hint)
-}
-
 impl Verifier {
     pub(super) fn of(passphrase: &Secret) -> Result<Self, Error> {
         let mut salt = [0u8; 16];
@@ -130,7 +126,7 @@ impl AgentLock {
         }
         let attempts = inner.attempts.entry(pid).or_default();
         if attempts.in_progress || attempts.not_before.is_some_and(|at| at > now) {
-            return Err(refused(
+            return Err(Error::msg(
                 ErrorCode::TooManyRequests,
                 "a passphrase is already being checked",
                 "try again in a few seconds",

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::EventKind;
-use super::lock::{FIRST_DELAY, MAX_DELAY, MAX_LENGTH, Verifier, locked, refused};
+use super::lock::{FIRST_DELAY, MAX_DELAY, MAX_LENGTH, Verifier, locked};
 use super::state::Agent;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::secret::Secret;
 
 /// A process's attempt. It ends when the hashing ends, even if the process no longer waits for it.
@@ -128,7 +128,7 @@ impl Agent {
             Some(delay)
         };
         if let Some(delay) = self.hash_passphrase(pid, work).await.map_err(|failure| (failure, None))? {
-            let failure = refused(ErrorCode::WrongPassphrase, "wrong passphrase", "authctl agent unlock");
+            let failure = Error::msg(ErrorCode::WrongPassphrase, "wrong passphrase", Hint::command("agent unlock"));
             return Err((failure, Some(delay)));
         }
         {
