@@ -178,13 +178,13 @@ fn expect_login_required(ran: CommandOutput, run: &str) {
 fn commands_without_a_terminal_fail_instead_of_prompting() {
     let (server, issuer, (home, opened)) = (Server::start(), device_issuer(), desk());
     // Without a profile, the hint cannot be a shorter command.
-    let again = "run the same command in a terminal";
-    expect_login_required(server.runs(&home, false, &login(issuer.issuer(), &[])).wait(), again);
+    let again = format!("authctl login work --issuer {} --client-id authctl", issuer.issuer());
+    expect_login_required(server.runs(&home, false, &login(issuer.issuer(), &[])).wait(), &again);
     let job = |args: &[&str]| {
         let args = [&["--wait", AUTHCTL], args].concat();
         home.run_command(&mut home.command_for("setsid", &args))
     };
-    expect_login_required(job(&login(issuer.issuer(), &[])), again);
+    expect_login_required(job(&login(issuer.issuer(), &[])), &again);
     assert_eq!(issuer.stats().requests.len(), 0, "nothing was asked of the issuer");
     // A session that the issuer has revoked.
     home.log_in("work", &issuer);
