@@ -131,9 +131,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn message_is_sanitized_and_truncated() {
-        let reason = Reason::new(ReasonCode::Malformed, "a\u{1b}[2Jb\n\u{202e}c");
-        assert_eq!(reason.message, "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
+    fn message_is_one_truncated_line() {
+        // Control characters are replaced where the message is written.
+        assert_eq!(Reason::new(ReasonCode::Malformed, "a\nb").message, "a b");
         let long = Reason::new(ReasonCode::Malformed, "x".repeat(100_000));
         assert_eq!(long.message.chars().count(), Reason::MAX_LENGTH + 1);
     }
