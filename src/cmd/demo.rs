@@ -92,7 +92,7 @@ impl Demo<'_> {
     /// Logs in, verifies, refreshes and logs out.
     fn run_session(&mut self, issuer: &mut DevIssuer, password: &Secret) -> Result<(), Error> {
         self.print(&format!(
-            "This demo runs authctl in a temporary directory, against an issuer of its own at\n{}",
+            "This demo runs authctl in a temporary directory, against its own issuer at {}",
             issuer.issuer()
         ))?;
 
@@ -117,7 +117,7 @@ impl Demo<'_> {
 
         self.title("Show the status. This uses no network.")?;
         let output = self.show(&["status"], None)?;
-        self.expect(output.code == 0 && output.stdout.expose().contains("valid for another"), "the session is valid")?;
+        self.expect(output.code == 0 && output.stdout.expose().contains("expires in"), "the session is valid")?;
 
         self.title("Get a token. A script reads it from stdout.")?;
         let output = self.show(&["token"], None)?;

@@ -10,12 +10,14 @@ const MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 #[error("invalid duration `{0}` (examples: 90s, 15m, 2h)")]
 pub struct InvalidDuration(String);
 
-/// Parses a duration such as `90s`, `15m`, `1h30m` or `7d`.
+/// Parses a duration such as `90s`, `15m`, `1h30m` or `7d`; a bare number is one of seconds.
 ///
 /// # Errors
 /// [`InvalidDuration`].
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
-    match humantime::parse_duration(text) {
+    // A bare number is one of seconds.
+    let with_unit = if text.bytes().all(|b| b.is_ascii_digit()) { format!("{text}s") } else { text.to_owned() };
+    match humantime::parse_duration(&with_unit) {
         Ok(duration) if duration <= MAX && duration.subsec_nanos() == 0 => Ok(duration),
         _ => Err(InvalidDuration(text.chars().filter(|c| !c.is_control()).take(80).collect())),
     }
@@ -37,13 +39,19 @@ mod tests {
 
     #[test]
     fn durations_are_whole_seconds_up_to_ten_years() {
-        for (text, seconds) in
-            [("0", 0), ("90s", 90), ("5m", 300), ("1h30m", 5400), ("1.5h", 5400), ("2h", 7200), ("30d", 2_592_000)]
-        {
+        for (text, seconds) in [
+            ("0", 0),
+            ("90", 90),
+            ("90s", 90),
+            ("5m", 300),
+            ("1h30m", 5400),
+            ("1.5h", 5400),
+            ("2h", 7200),
+            ("30d", 2_592_000),
+        ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "s", "90", "-1", "90ms", "5x", "m5m", "99999999999999999999", "4000d", "18446744073709551615h"]
-        {
+        for text in ["", "s", "-1", "90ms", "5x", "m5m", "99999999999999999999", "4000d", "18446744073709551615h"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
         let error = parse_duration("soon").expect_err("invalid").to_string();

@@ -119,7 +119,7 @@ fn pinned_keys_are_never_replaced_by_fetched_ones() {
     assert_eq!(codes(&home), ["unknown_key"]);
     home.run(&["refresh"]).exits(0);
     assert_eq!(codes(&home), ["unknown_key"], "a refresh does not replace pinned keys");
-    home.run(&["keys", "unpin"]).exits(0).reports("trusted again");
+    home.run(&["keys", "unpin"]).exits(0).reports("the published keys are trusted");
     home.run(&["keys", "unpin"]).exits(0).reports("no keys are pinned");
     home.run(&["verify"]).exits(0);
 }

@@ -140,7 +140,7 @@ fn one_time_code_is_asked_again_after_a_wrong_one() {
 fn one_time_code_without_terminal_is_login_required() {
     let (home, issuer) = (Sandbox::new(), plain());
     let args = login(&issuer, &["--password", "--password-stdin", "--username", "second"]);
-    home.run_with(&args, PASSWORD).exits(3).reports("one-time code").reports("authctl login work --password");
+    home.run_with(&args, PASSWORD).exits(3).reports("one-time code").reports("run the same command in a terminal");
     assert_nothing_stored(&home);
 }
 
