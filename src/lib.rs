@@ -177,3 +177,64 @@ impl io::Write for LogLines {
         io::stderr().flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Hint;
+
+    /// Every command hint in the sources, with the options that follow it.
+    fn hints_in(source: &str) -> Vec<Hint> {
+        let starts = ["Hint::command(\"", "Hint::profile_command(\"", "Hint::login()"];
+        let quoted = |text: &str| text.split('"').nth(1).map(str::to_owned);
+        let mut hints = Vec::new();
+        for start in starts {
+            for (at, _) in source.match_indices(start) {
+                let mut rest = &source[at..];
+                let verbs: &'static str = quoted(rest).unwrap_or_default().leak();
+                let mut hint = match start {
+                    "Hint::login()" => Hint::login(),
+                    "Hint::command(\"" => Hint::command(verbs),
+                    _ => Hint::profile_command(verbs),
+                };
+                rest = &rest[rest.find(')').map_or(0, |end| end + 1)..];
+                while let Some(next) = rest.strip_prefix(".") {
+                    let call = next.split_inclusive(')').next().unwrap_or_default();
+                    let name = quoted(call).filter(|name| name.starts_with("--"));
+                    hint = match (call.split('(').next(), name) {
+                        (Some("with_flag"), Some(name)) => hint.with_flag(name),
+                        (Some("with_option"), Some(name)) => {
+                            let literal = call.split('"').nth(3).map(str::to_owned);
+                            hint.with_option(name, literal.unwrap_or_else(|| "https://a.example".to_owned()))
+                        }
+                        _ => break,
+                    };
+                    rest = &next[call.len()..];
+                }
+                hints.push(hint.about(&"work".parse().expect("a name")));
+            }
+        }
+        hints
+    }
+
+    #[test]
+    fn every_command_hint_is_a_valid_command_line() {
+        let mut paths = vec![std::path::PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        let mut count = 0;
+        while let Some(path) = paths.pop() {
+            if path.is_dir() {
+                paths.extend(std::fs::read_dir(&path).expect("readable").map(|entry| entry.expect("an entry").path()));
+                continue;
+            }
+            let source = std::fs::read_to_string(&path).expect("readable");
+            for hint in hints_in(source.split("#[cfg(test)]").next().unwrap_or_default()) {
+                let line = hint.to_string();
+                let parsed = Cli::try_parse_from(line.split(' '));
+                let help = parsed.as_ref().is_err_and(|e| e.kind() == clap::error::ErrorKind::DisplayHelp);
+                assert!(parsed.is_ok() || help, "{}: {line}", path.display());
+                count += 1;
+            }
+        }
+        assert!(count >= 20, "only {count} hints were found");
+    }
+}

@@ -116,7 +116,7 @@ fn interrupted_is_130() {
         let mut command = home.command(&["login", "work", "--device"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stderr = crate::support::process::Lines::of(child.stderr.take().unwrap());
-        assert!(stderr.any(|line| line.contains("waiting for you")), "it waits");
+        assert!(stderr.any(|line| line.contains("waiting for the login")), "it waits");
         let kill = std::process::Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
         assert!(kill.success());
         assert_eq!(child.wait().unwrap().code(), Some(130), "{signal}");

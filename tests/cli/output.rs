@@ -48,7 +48,7 @@ fn a_full_disk_behind_stdout_is_a_failure() {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = home.command(args).stdin(Stdio::null()).stdout(full).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("writing to stdout"), "{args:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write to stdout"), "{args:?}");
     }
 }
 

@@ -264,7 +264,7 @@ fn login_api_has_no_scopes_and_its_jwt_names_the_user() {
     let args = ["login", "api", "--issuer", issuer.issuer(), "--login-endpoint", &endpoint, "--jwks"];
     let args = [&args[..], &[keys.to_str().unwrap(), "--username", USER, "--password-stdin"]].concat();
     let told = home.run_with(&args, PASSWORD).exits(6).stderr;
-    assert!(told.contains("no JWT") && told.contains("--access-token-field NAME"), "{told}");
+    assert!(told.contains("no JWT") && told.contains("--access-token-field"), "{told}");
     let args = [&args[..], &["--access-token-field", "data.jwt"]].concat();
     // Keys of somebody else are noticed before anything is kept.
     fs::write(&keys, Signer::new().jwks().to_string()).unwrap();
@@ -345,7 +345,9 @@ fn repeated_preset_preserves_changed_settings() {
     let other = shown();
     assert_eq!((&other["provider"], &other["client_auth"]), (&"gitlab".into(), &"none".into()));
     assert_eq!((&other["scopes"][2], &other["jwks_uri"]), (&"email".into(), &().into()));
-    home.run(&["profile", "set", "work", "provider=google"]).exits(2).reports("`authctl login work --provider google`");
+    home.run(&["profile", "set", "work", "provider=google"])
+        .exits(2)
+        .reports("hint:  authctl login work --provider google");
     home.run(&["profile", "set", "work", "provider=gitlob"]).exits(2).reports("unknown provider `gitlob`");
 }
 
