@@ -1,41 +1,58 @@
 //! A credential agent for the command line: log in once, and every script and program gets a valid token.
 //!
-//! # The house
+//! `authctl` logs in at an OAuth 2.0 or OpenID Connect issuer, stores the session in the keychain or an encrypted file,
+//! refreshes it when a token is requested, and verifies tokens offline. An optional agent keeps sessions in memory and
+//! serves them over a Unix socket.
 //!
-//! A file imports only from floors below its own; `tests/house.rs` checks it.
+//! # Layers
 //!
-//! | floor | rooms | |
-//! | --- | --- | --- |
-//! | 9 | `lib.rs` | this page, and [`run`] |
-//! | 8 | `cmd` | one file a verb: asks the rooms below and prints |
-//! | 7 | `app` | the composition root: builds each part when it is first asked for; signals; the way to the agent |
-//! | 7 | `serve` | the agent itself: accept, look at the peer, decode, hand out, encode; keeps sessions cache and alive |
-//! | 6 | `login` | the login service: merges profiles, joins concurrent logins, stores session and profile together |
-//! | 6 | `status` | the status of every profile, for the command and for the agent |
-//! | 5 | `failure` | what went wrong, its exit code and its hint: the one table |
-//! | 4 | `sessions` | the only place where sessions are made, refreshed and ended; joins `store`, `issuer` and `verify` |
-//! | 3 | `agent`, `cli`, `config`, `store`, `issuer`, `verify`, `dev_issuer` | six rooms that do not know each other, and the embedded issuer, which knows none of them; `agent` is the agent from outside: its words, its socket, and a client of the standard library alone |
-//! | 2 | `model`, `ui`, `paths`, `fs` | profile, tokens, session, freshness; the terminal; the environment and the places of files; locks and atomic replacement |
-//! | 1 | `secret`, `clock` | text that wipes itself; time |
+//! A module imports only from layers below its own; `tests/layers.rs` checks it.
 //!
-//! Only `issuer` names the HTTP client, `store` the keychain, `cli` the parser of arguments, and `verify`,
-//! `dev_issuer` and `issuer`, where a client signs for itself, the JWT library. There is no mock of an issuer: an issuer is a URL, and the tests give the embedded one's.
+//! ```text
+//!  main, lib         this page, run(), reports errors
+//!  cmd               one file a command: arguments, one call to a service, output
+//!  app               builds the parts when first needed; signals; client of the agent
+//!  agent/server      the agent: accept, authorize the caller, route, respond; session cache; audit log; lock
+//!  login   status    the login service; the status of every profile
+//!  error             one enum of codes with exit codes; message and hint of every error
+//!  session   cli     sessions: token policy, refresh, logout, trusted keys, verifier; command-line types
+//!  oauth   verify   store   config   agent/protocol   dev_issuer
+//!     |       |       |       |           |               '-- the embedded issuer, which uses none of the others
+//!     |       |       |       |           '-- wire types, socket, client without a runtime
+//!     |       |       |       '-- the one table of settings, profiles, directory files
+//!     |       |       '-- keychain, file store, key files, revocation list
+//!     |       '-- offline verification: no I/O and no clock of its own
+//!     '-- client of authorization servers: discovery, one file a grant, HTTP
+//!  model   ui   paths   fs   profiles, tokens, sessions; the terminal; locations; locks and atomic files
+//!  text   secret   clock     sanitizing; text that is wiped; time
+//! ```
 //!
-//! # Four walks
+//! Only `oauth` uses the HTTP client, `store` the keychain, `cli` and this file the argument parser.
 //!
-//! *`authctl token`, an agent running*: `main`, [`run`], `cli`, `cmd/token`, `app/agent`, `agent/client`, and in the agent
-//! `serve/accept`, `serve/route`, `agent/server/tokens`, `serve/cache`, `serve/answer`: no configuration, no store, no runtime on
-//! the one side, and neither store, disk nor network on the other.
+//! # Three walks
 //!
-//! *`authctl token`, alone and fresh*: `main`, [`run`], `cli`, `cmd/token`, `app`, `config`, `sessions`, `store`, and back.
+//! *A token through the agent*: `main`, [`run`], `cli`, `cmd/token`, `app/agent`, `agent/protocol/client`; in the agent
+//! `agent/server/accept`, `route`, `handlers`, `tokens`, `cache`, `response`. The client reads no configuration and starts
+//! no runtime. The agent decides with `session/policy`, as the command line does, and needs no disk or network for a token
+//! that is fresh. A refresh goes through `session/refresh`: take the profile's lock, read the session again, record that the
+//! refresh token is about to be sent, send it (`oauth/refresh_token`), store the reply (`session/commit`), serve the token.
 //!
-//! *`authctl token`, over*: the same to `session/refresh`, which the agent calls too: take the profile's lock, read again
-//! under it, write down that the refresh token is about to be sent, send it (`issuer/refresh`), store the reply, leave a
-//! mark for those who keep copies, and only then hand the token out.
+//! *A device login*: `cmd/login`, `login` (merges options, profile and provider; waits for concurrent logins),
+//! `cmd/login/grants`, `oauth/discovery`, `oauth/device_code`, `session/login` (verifies the ID token), `login/commit`
+//! (stores session and profile).
 //!
-//! *`authctl verify`*: `main`, [`run`], `cli`, `cmd/verify`, `app`, `config`, `store` (unless the token is on stdin),
-//! `session/verdict`, which reads what `session/trust` has kept of the issuer and the clock, `verify`: no runtime, no HTTP
-//! client. `cmd/exec` and the agent's `serve/respond` ask the same `session/verdict`.
+//! *An offline verification*: `cmd/verify`, `config`, `store` (unless the token is piped), `session/verifier` (reads the
+//! trusted keys and the recorded time), `verify`. No runtime, no HTTP client.
+//!
+//! # Where to add
+//!
+//! | what | where |
+//! | --- | --- |
+//! | a grant | a file in `oauth`, a variant of [`model::Grant`], a branch in `cmd/login/grants.rs` |
+//! | a setting | a row of the table in `config/settings` |
+//! | a store | an implementation of `store::Store`, a variant of [`model::StoreKind`] |
+//! | an error | a row in `model/error_code.rs`; the layer's own type is converted, with its hint, in `error/conversions.rs` |
+//! | a command | its arguments in `cli`, a file in `cmd`, a branch in `cmd/mod.rs` |
 
 mod agent;
 mod app;
@@ -59,8 +76,7 @@ mod text;
 mod ui;
 mod verify;
 
-/// What the fuzz targets in `tests/fuzz` call, in a build that cargo-fuzz makes: they are a package of their own, and
-/// these rooms are the program's alone.
+/// What the fuzz targets in `tests/fuzz` call. They are a package of their own, and these modules are private.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     pub use crate::config::{Config, save, set_default};
@@ -78,14 +94,14 @@ use cli::Cli;
 use error::{Error, ErrorCode, Format};
 use paths::Environment;
 
-/// Runs the program with these arguments, the first its own name; gives its exit code.
+/// Runs the program with these arguments, the first its own name; returns its exit code.
 #[must_use]
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
     let parsed = Cli::usual(&args).map_or_else(|| Cli::try_parse_from(&args), Ok);
     let Cli { common, command } = match parsed {
         Ok(cli) => cli,
-        // What follows `--` is another program's.
+        // What follows `--` belongs to another program.
         Err(error) => return usage(&error, args.split(|arg| arg == "--").next().unwrap_or_default()),
     };
     log_to_stderr(common.verbose);
@@ -127,14 +143,14 @@ fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
     ErrorCode::Usage.exit_code()
 }
 
-/// The commands that `args` go down to, a space before each.
+/// Returns the command and subcommand in `args`, a space before each.
 fn verbs(args: &[OsString]) -> String {
     let mut command = Cli::command();
     let mut verbs = String::new();
     let mut words = args.iter().skip(1).filter_map(|arg| arg.to_str());
     while let Some(arg) = words.next() {
         if ["--config", "--color"].contains(&arg) {
-            // What follows is its value.
+            // The next word is its value.
             words.next();
         } else if let Some(inner) = command.find_subcommand(arg).cloned() {
             verbs.push(' ');
@@ -145,7 +161,7 @@ fn verbs(args: &[OsString]) -> String {
     verbs
 }
 
-/// With `-v` authctl's own log goes to stderr. Libraries' logs never do: they may hold what they send.
+/// Sends authctl's own log to stderr with `-v`. Libraries' logs never go there: they may contain secrets.
 fn log_to_stderr(verbose: u8) {
     use tracing::level_filters::LevelFilter;
     use tracing_subscriber::filter::filter_fn;

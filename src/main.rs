@@ -5,8 +5,7 @@ use std::process::ExitCode;
 
 use zeroizing_alloc::ZeroAlloc;
 
-/// Wipes all memory that is given back. Secrets wipe themselves; this is for the copies that libraries make of them when
-/// they encrypt, parse and send.
+/// Wipes all freed memory. Secrets wipe themselves; this is for the copies that libraries make of them.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 

@@ -39,10 +39,10 @@ fn status(app: &App) -> Result<u8, Error> {
     Ok(if state.running && !state.locked { 0 } else { ErrorCode::AgentUnavailable.exit_code() })
 }
 
-/// How the agent is, in a line.
+/// Returns the agent's status in one line.
 pub(super) fn in_words(state: &AgentStatus, now: UnixTime) -> String {
     if !state.running {
-        return "agent: not running; `authctl agent start` starts it".to_owned();
+        return "agent: not running".to_owned();
     }
     let mut words = if state.locked { "agent: locked".to_owned() } else { "agent: running".to_owned() };
     if let Some(pid) = state.pid {
@@ -52,16 +52,16 @@ pub(super) fn in_words(state: &AgentStatus, now: UnixTime) -> String {
         words.push_str(&format!(", started {}", ago(at, now)));
     }
     if !state.locked {
-        words.push_str(&format!(", {} kept cache", count(state.sessions, "session", "sessions")));
+        words.push_str(&format!(", {} cached", count(state.sessions, "session", "sessions")));
     }
     if let Some(after) = state.locks_after {
         words.push_str(&format!(", locks after {} without use", span(std::time::Duration::from_secs(after))));
     }
     if let Some(other) = state.version.as_deref().filter(|version| *version != env!("CARGO_PKG_VERSION")) {
-        words.push_str(&format!(", of version {other}: stop and start it to have {}", env!("CARGO_PKG_VERSION")));
+        words.push_str(&format!(", version {other}; restart it to use {}", env!("CARGO_PKG_VERSION")));
     }
     if let Some(error) = &state.config_error {
-        words.push_str(&format!("; goes on with the last good configuration: {}", error));
+        words.push_str(&format!("; using the last valid configuration: {}", error));
     }
     words
 }
@@ -76,11 +76,11 @@ fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
     let reply = app.require_agent("POST", "/v1/lock", Some(&body(&passphrase, after)?))?;
     let state: AgentStatus = reply.read()??;
     let told = match (state.locked, state.locks_after) {
-        (true, _) => "The agent is locked. `authctl agent unlock` unlocks it.".to_owned(),
+        (true, _) => "agent locked".to_owned(),
         (false, Some(after)) => {
-            format!("The agent locks itself after {} without use.", span(std::time::Duration::from_secs(after)))
+            format!("the agent will lock after {} without use", span(std::time::Duration::from_secs(after)))
         }
-        (false, None) => "The agent no longer locks itself.".to_owned(),
+        (false, None) => "the agent no longer locks itself".to_owned(),
     };
     app.ui().notice(&told);
     Ok(0)
@@ -89,13 +89,13 @@ fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
 fn unlock(app: &App, from_stdin: bool) -> Result<u8, Error> {
     let state = app.agent_status()?;
     if state.running && !state.locked {
-        app.ui().notice("The agent is not locked.");
+        app.ui().notice("the agent is not locked");
         return Ok(0);
     }
     let passphrase = passphrase(app, from_stdin, false)?;
     let reply = app.require_agent("POST", "/v1/unlock", Some(&body(&passphrase, None)?))?;
     reply.read::<IgnoredAny>()??;
-    app.ui().notice("The agent is unlocked.");
+    app.ui().notice("agent unlocked");
     Ok(0)
 }
 
@@ -104,15 +104,15 @@ fn passphrase(app: &App, from_stdin: bool, new: bool) -> Result<Secret, Error> {
     if from_stdin {
         return super::login::secret_line("passphrase");
     }
-    let nobody = || {
-        let hint = "pipe it to the same command with --passphrase-stdin, or run it in a terminal";
-        Error::msg(ErrorCode::AgentUnavailable, "a passphrase is needed, and nobody is there to type it", hint)
+    let missing = || {
+        let hint = "pipe the passphrase with --passphrase-stdin";
+        Error::msg(ErrorCode::AgentUnavailable, "a passphrase is required, and there is no terminal", hint)
     };
-    let first = app.ui().ask_secret("Passphrase: ").filter(|typed| !typed.is_empty()).ok_or_else(nobody)?;
+    let first = app.ui().ask_secret("Passphrase: ").filter(|typed| !typed.is_empty()).ok_or_else(missing)?;
     if new {
-        let second = app.ui().ask_secret("Once more: ").ok_or_else(nobody)?;
+        let second = app.ui().ask_secret("Repeat passphrase: ").ok_or_else(missing)?;
         if second.expose() != first.expose() {
-            return Err(Error::msg(ErrorCode::Usage, "the two are not the same; nothing is locked", "try again"));
+            return Err(Error::msg(ErrorCode::Usage, "the passphrases differ; the agent is not locked", "try again"));
         }
     }
     Ok(first)
@@ -139,7 +139,7 @@ fn log(app: &App) -> Result<u8, Error> {
         return Ok(0);
     }
     if log.dropped > 0 {
-        output::line(&format!("({} older entries made room)", log.dropped))?;
+        output::line(&format!("({} older entries were dropped)", log.dropped))?;
     }
     for entry in &log.entries {
         let times = if entry.count > 1 { format!(", {} times", entry.count) } else { String::new() };

@@ -243,7 +243,7 @@ fn a_one_time_code_and_what_stands_for_the_password_are_not_told() {
     waiting.type_text(&format!("{PASSWORD}\n"));
     waiting.reports("One-time code: ");
     waiting.type_text("111111\n");
-    waiting.reports("Try again");
+    waiting.reports("try again");
     waiting.wait_until("the second question", |said| (said.matches("One-time code: ").count() > 1).then_some(()));
     waiting.type_text("735192\n");
     waiting.wait().exits(0);

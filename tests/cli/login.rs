@@ -415,7 +415,8 @@ fn login_without_terminal_fails_at_once_with_the_command_to_run() {
     let ran = home.run(&login(&issuer, &["--json"])).exits(3);
     assert_eq!(ran.error()["code"], "login_required");
     // The profile does not exist, so its name alone would not work.
-    assert!(ran.error()["hint"].as_str().unwrap().starts_with("run the same command in a terminal"), "{}", ran.stderr);
+    let hint = format!("authctl login work --issuer {} --client-id authctl --device", issuer.issuer());
+    assert_eq!(ran.error()["hint"], hint, "{}", ran.stderr);
     assert_eq!(issuer.stats().requests.len(), 0, "no request to the issuer");
     assert!(!home.path().join("opened").exists(), "no browser was opened");
     // Nor is there a prompt.

@@ -36,7 +36,7 @@ fn invalid_proxy_address_is_a_configuration_error() {
     ] {
         home.set(variable, value);
         let message = format!("invalid proxy address in {variable}");
-        wrong(home.run_offline(&[&LOGIN[..], &["-vvv"]].concat(), ""), &[&message, "http://HOST:PORT"]);
+        wrong(home.run_offline(&[&LOGIN[..], &["-vvv"]].concat(), ""), &[&message, "http://proxy.example:3128"]);
         home.unset(variable);
     }
     home.set("HTTPS_PROXY", std::ffi::OsStr::from_bytes(b"http://proxy\xff"));

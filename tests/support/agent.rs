@@ -244,7 +244,7 @@ impl<'a> Agent<'a> {
 
     #[track_caller]
     fn of(command: RunningCommand<'a>, home: &Sandbox) -> Self {
-        command.reports("The agent listens at");
+        command.reports("the agent listens at");
         let pid = command.id();
         Self { process: Process::of(pid), command: Some(command), socket: home.socket(), pid }
     }

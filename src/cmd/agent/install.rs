@@ -65,18 +65,18 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
     if lock_is_held(&app.agent_socket()?) {
         // Whose it is decides what is to be done about it.
         app.agent_status()?;
-        let message = "an agent is running, which the service would have to take the socket from";
+        let message = "an agent is running at the socket of the service";
         return Err(Error::msg(ErrorCode::AgentRunning, message, Hint::command("agent stop")));
     }
     for unit in &units {
         write(unit)?;
-        app.ui().notice(&format!("Written: {}", unit.path.display()));
+        app.ui().notice(&format!("wrote {}", unit.path.display()));
     }
     let manager = service_manager::manager(&units);
     manager.clear.iter().for_each(|words| {
-        said(words);
+        run_command(words);
     });
-    tell_manager(app, &manager.take, manager.taken);
+    run_manager(app, &manager.take, manager.taken);
     Ok(0)
 }
 
@@ -84,20 +84,20 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
 pub(super) fn uninstall(app: &App) -> Result<u8, Error> {
     let units = service_manager::units(&service(app)?);
     if !units.iter().any(|unit| unit.path.exists()) {
-        app.ui().notice("No service of authctl is installed.");
+        app.ui().notice("no service is installed");
         return Ok(0);
     }
     let manager = service_manager::manager(&units);
-    tell_manager(app, &manager.drop, "The service manager has let go of it.");
+    run_manager(app, &manager.drop, "service stopped");
     for unit in units.iter().filter(|unit| unit.path.exists()) {
-        fs::remove_file(&unit.path).map_err(|e| not_ours(&unit.path, e))?;
-        app.ui().notice(&format!("Removed: {}", unit.path.display()));
+        fs::remove_file(&unit.path).map_err(|e| cannot_change(&unit.path, e))?;
+        app.ui().notice(&format!("removed {}", unit.path.display()));
     }
-    tell_manager(app, &manager.look, "");
+    run_manager(app, &manager.look, "");
     Ok(0)
 }
 
-fn not_ours(path: &Path, error: std::io::Error) -> Error {
+fn cannot_change(path: &Path, error: std::io::Error) -> Error {
     let context = format!("cannot change {}", path.display());
     Error::new(ErrorCode::Usage, anyhow::Error::new(error).context(context), "make the directory yours to write")
 }
@@ -106,18 +106,20 @@ fn not_ours(path: &Path, error: std::io::Error) -> Error {
 fn write(unit: &Unit) -> Result<(), Error> {
     let written = unit.path.parent().map_or(Ok(()), fs::create_dir_all);
     let written = written.and_then(|()| crate::fs::replace(&unit.path, unit.text.as_bytes(), 0o644));
-    written.map_err(|e| not_ours(&unit.path, e))
+    written.map_err(|e| cannot_change(&unit.path, e))
 }
 
 /// Runs the service manager's commands, or names them where it is not there to take them.
-fn tell_manager(app: &App, commands: &[Vec<String>], done: &str) {
+fn run_manager(app: &App, commands: &[Vec<String>], done: &str) {
     for words in commands {
-        if !said(words) {
+        if !run_command(words) {
             let typed = |words: &Vec<String>| {
                 words.iter().map(|word| crate::text::shell_word(word)).collect::<Vec<_>>().join(" ")
             };
             let rest = commands.iter().map(|words| format!("  {}", typed(words))).collect::<Vec<_>>().join("\n");
-            app.ui().notice(&format!("The service manager did not take it. In a session that has one, run:\n{rest}"));
+            app.ui().notice(&format!(
+                "warning: the service manager is not available; in a session that has one, run:\n{rest}"
+            ));
             return;
         }
     }
@@ -127,7 +129,7 @@ fn tell_manager(app: &App, commands: &[Vec<String>], done: &str) {
 }
 
 /// Runs a command; whether it did what it is for.
-fn said(words: &[String]) -> bool {
+fn run_command(words: &[String]) -> bool {
     let Some((program, arguments)) = words.split_first() else { return true };
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -150,8 +152,7 @@ fn service(app: &App) -> Result<Service, Error> {
 
 /// The program and its arguments.
 fn command_line(app: &App) -> Result<Vec<String>, Error> {
-    let unexpected =
-        |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "look whether the program is still there");
+    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "check that the program still exists");
     let program = std::env::current_exe().map_err(unexpected)?;
     let mut words = vec![in_a_file(&program)?, "agent".to_owned(), "run".to_owned()];
     let config = app.common.config.as_ref().or(app.environment.config.as_ref());
@@ -167,7 +168,11 @@ fn in_a_file(path: &Path) -> Result<String, Error> {
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "name the file by its whole path");
     let path = std::path::absolute(path).map_err(unexpected)?.display().to_string();
     if path.chars().any(char::is_control) {
-        return Err(Error::msg(ErrorCode::Usage, format!("`{path}` cannot stand in a service's file"), "rename it"));
+        return Err(Error::msg(
+            ErrorCode::Usage,
+            format!("`{path}` contains a control character and cannot be used in a service file"),
+            "rename the file",
+        ));
     }
     Ok(path)
 }

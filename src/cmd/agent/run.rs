@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorCode};
 /// What `agent run --detach` writes to stdout once requests are answered.
 pub(super) const READY: &str = "ready";
 
-/// Runs until it is told to stop.
+/// Runs the agent until it is stopped.
 pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "start the agent again");
     if args.detach {
@@ -46,9 +46,9 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
             if args.detach {
                 let _ = crate::cmd::output::line(READY);
-                leave_streams();
+                detach_streams();
             } else {
-                app.ui().notice(&format!("The agent listens at {}.", path.display()));
+                app.ui().notice(&format!("the agent listens at {}", path.display()));
             }
         };
         let stop = async {
@@ -74,13 +74,13 @@ fn given_socket() -> Result<Option<UnixListener>, Error> {
         .map_err(|e| Error::new(ErrorCode::Usage, e, "give the service a Unix stream socket with ListenStream="))
 }
 
-/// Points all three streams to nowhere: whoever started the agent may close its ends.
-fn leave_streams() {
+/// Redirects the standard streams to /dev/null: the process that started the agent may close its ends.
+fn detach_streams() {
     use rustix::fs::{Mode, OFlags};
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    if let Ok(nowhere) = rustix::fs::open("/dev/null", flags, Mode::empty()) {
-        let _ = rustix::stdio::dup2_stdin(&nowhere);
-        let _ = rustix::stdio::dup2_stdout(&nowhere);
-        let _ = rustix::stdio::dup2_stderr(&nowhere);
+    if let Ok(null) = rustix::fs::open("/dev/null", flags, Mode::empty()) {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
     }
 }

@@ -1,4 +1,4 @@
-//! `authctl agent start` and `stop`: into the background until it is ready, and back until it is gone.
+//! `authctl agent start` and `stop`: start it in the background and wait until it is ready; stop it and wait until it ended.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -13,23 +13,23 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::is_locked;
 use crate::paths::TOKEN_VARIABLES;
 
-/// How long another start may take that was a moment earlier.
-const OTHERS_START: Duration = Duration::from_secs(10);
+/// How long a concurrent start may take.
+const CONCURRENT_START_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a stopping agent may take: the longest refresh, and some more.
+/// How long a stopping agent may take: longer than the longest refresh.
 const STOP_LIMIT: Duration = Duration::from_secs(180);
 
-/// The waits between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The interval between two checks.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The most of a failed start's words that is passed on.
-const MAX_WORDS: u64 = 64 * 1024;
+/// The maximum length of a failed start's error output, in bytes.
+const MAX_ERROR_BYTES: u64 = 64 * 1024;
 
 /// Starts an agent unless one runs.
 pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
     let before = app.agent_status()?;
     if before.running {
-        app.ui().notice("An agent is running already.");
+        app.ui().notice("the agent is already running");
         return Ok(0);
     }
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent run"));
@@ -61,36 +61,36 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
         let _ = BufReader::new(stdout.take(64)).read_line(&mut first);
     }
     if first.trim_end() == READY {
-        app.ui().notice("The agent is running.");
+        app.ui().notice("agent started");
         return Ok(0);
     }
     let mut words = String::new();
     if let Some(stderr) = stderr {
-        let _ = stderr.take(MAX_WORDS).read_to_string(&mut words);
+        let _ = stderr.take(MAX_ERROR_BYTES).read_to_string(&mut words);
     }
     let status = child.wait().map_err(unexpected)?;
-    // Two started at once: the other one has it, or is about to.
-    if app.run(other_runs(app))? {
-        app.ui().notice("An agent is running already.");
+    // A concurrent start may have won.
+    if app.run(concurrent_start_succeeds(app))? {
+        app.ui().notice("the agent is already running");
         return Ok(0);
     }
-    // It has said why, in the form that was asked for.
+    // The child has printed its error in the requested form.
     eprint!("{words}");
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(ErrorCode::Unexpected.exit_code()))
 }
 
-/// Whether somebody holds the agent's lock, and soon answers.
-async fn other_runs(app: &App) -> Result<bool, Error> {
+/// Waits for an agent that a concurrent start has begun; returns whether one runs.
+async fn concurrent_start_succeeds(app: &App) -> Result<bool, Error> {
     let socket = app.agent_socket()?;
     let begun = app.clock().monotonic();
     while lock_is_held(&socket) {
         if app.agent_status()?.running {
             return Ok(true);
         }
-        if app.clock().monotonic().saturating_duration_since(begun) > OTHERS_START {
+        if app.clock().monotonic().saturating_duration_since(begun) > CONCURRENT_START_LIMIT {
             break;
         }
-        app.clock().sleep(LOOK_EVERY).await;
+        app.clock().sleep(POLL_INTERVAL).await;
     }
     Ok(false)
 }
@@ -105,7 +105,7 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
             if app.clock().monotonic().saturating_duration_since(begun) > STOP_LIMIT {
                 return Ok(false);
             }
-            app.clock().sleep(LOOK_EVERY).await;
+            app.clock().sleep(POLL_INTERVAL).await;
         }
         Ok(true)
     })?;
@@ -113,7 +113,7 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
         let message = format!("the agent (process {}) has not stopped; it may be finishing a refresh", stopping.pid);
         return Err(Error::msg(ErrorCode::AgentStopping, message, Hint::command("agent status")));
     }
-    app.ui().notice("The agent has stopped.");
+    app.ui().notice("agent stopped");
     Ok(0)
 }
 

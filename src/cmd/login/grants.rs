@@ -5,7 +5,7 @@ use super::messages::show_notice;
 use super::qr;
 use crate::app::App;
 use crate::cli::Login;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::login::{LoginNotice, LoginUser, SIGN_IN_LIMIT, needs_authorization_request};
 use crate::model::{Grant, Profile, TokenSet, TokenTarget};
 use crate::oauth::authorization_code::{AuthorizationCodeLogin, AuthorizationRequest};
@@ -280,7 +280,7 @@ impl SignIn<'_> {
     async fn password(&self, piped: Option<Secret>) -> Result<NewLogin, Error> {
         let api = &self.profile.server.api;
         let missing =
-            |what: &str, hint: &str| Error::msg(ErrorCode::LoginRequired, format!("the {what} is missing"), hint);
+            |what: &str, hint: Hint| Error::msg(ErrorCode::LoginRequired, format!("the {what} is missing"), hint);
         let user = match &self.args.username {
             Some(user) => user.clone(),
             None => self
@@ -288,7 +288,7 @@ impl SignIn<'_> {
                 .ask("User name: ")
                 .await
                 .filter(|user| !user.is_empty())
-                .ok_or_else(|| missing("user name", "run the same command with --username NAME"))?,
+                .ok_or_else(|| missing("user name", "run the same command with --username NAME".into()))?,
         };
         let password = match piped {
             Some(password) => password,
@@ -297,7 +297,7 @@ impl SignIn<'_> {
                 .ask_secret("Password: ")
                 .await
                 .filter(|password| !password.is_empty())
-                .ok_or_else(|| missing("password", "pipe it to the same command with --password-stdin"))?,
+                .ok_or_else(|| missing("password", "pipe it to the same command with --password-stdin".into()))?,
         };
         let reply = match api.login {
             Some(_) => {
@@ -331,7 +331,7 @@ impl SignIn<'_> {
                         .app
                         .ask_secret("One-time code: ")
                         .await
-                        .ok_or_else(|| missing("one-time code", "run the same command in a terminal"))?;
+                        .ok_or_else(|| missing("one-time code", Hint::login().with_flag("--password")))?;
                     attempts += 1;
                     match password::one_time_code(&self.endpoint()?, &mfa_token, &code).await {
                         Err(IssuerError::Refused(refusal))

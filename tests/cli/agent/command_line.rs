@@ -185,7 +185,7 @@ fn commands_work_while_the_agent_hangs() {
     agent.signal(Signal::STOP);
     let stopped = || fs::read_to_string(format!("/proc/{}/stat", agent.pid)).unwrap().contains(") T ");
     wait_until("the stop", || stopped().then_some(()));
-    let ran = home.spawn(&["token"]).wait().exits(0).reports("going on without it");
+    let ran = home.spawn(&["token"]).wait().exits(0).reports("continuing without it");
     assert_eq!(ran.line(), token);
     home.spawn(&["refresh", "work"]).wait().exits(0);
     assert_eq!(issuer.stats().refreshes_committed, 1);
@@ -211,5 +211,5 @@ fn status_shows_the_agent() {
     };
     assert_eq!(profile(&over_socket), profile(&report));
     let words = home.run(&["agent", "status"]).exits(0).stdout;
-    assert!(words.contains(&format!("process {}", agent.pid)) && words.contains("1 session kept cache"), "{words}");
+    assert!(words.contains(&format!("process {}", agent.pid)) && words.contains("1 session cached"), "{words}");
 }

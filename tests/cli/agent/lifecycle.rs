@@ -25,7 +25,7 @@ fn agents_of(home: &Sandbox) -> Vec<u32> {
 fn start_returns_when_the_agent_is_ready() {
     let (home, _issuer) = logged_in(|_| {});
     home.run(&["agent", "status"]).exits(8);
-    home.run(&["agent", "start"]).exits(0).reports("The agent is running.");
+    home.run(&["agent", "start"]).exits(0).reports("agent started");
     let agent = Agent::running(&home);
     assert_eq!(agent.get("/v1/token").token(), home.token("work"));
     let stat = fs::read_to_string(format!("/proc/{}/stat", agent.pid)).unwrap();
@@ -38,10 +38,10 @@ fn start_returns_when_the_agent_is_ready() {
     let state = home.run(&["agent", "status", "--json"]).exits(0).json();
     assert_eq!((&state["running"], &state["pid"], &state["locked"]), (&json!(true), &json!(agent.pid), &json!(false)));
     assert_eq!(state["socket"], json!(home.socket()));
-    home.run(&["agent", "start"]).exits(0).reports("An agent is running already.");
+    home.run(&["agent", "start"]).exits(0).reports("the agent is already running");
     home.spawn(&["agent", "run"]).wait().exits(8).reports("running already");
     assert_eq!(agents_of(&home), [agent.pid]);
-    home.run(&["agent", "stop"]).exits(0).reports("The agent has stopped.");
+    home.run(&["agent", "stop"]).exits(0).reports("agent stopped");
     agent.wait();
     assert!(!home.socket().exists());
     home.run(&["agent", "stop"]).exits(8).reports("authctl agent start");
@@ -68,8 +68,8 @@ fn concurrent_starts_start_one_agent() {
     let starts: Vec<_> = (0..10).map(|_| home.spawn(&["agent", "start"])).collect();
     let messages: Vec<String> = starts.into_iter().map(|start| start.wait().exits(0).stderr).collect();
     let agent = Agent::running(&home);
-    assert_eq!(messages.iter().filter(|text| text.contains("The agent is running.")).count(), 1, "{messages:?}");
-    assert_eq!(messages.iter().filter(|text| text.contains("is running already")).count(), 9, "{messages:?}");
+    assert_eq!(messages.iter().filter(|text| text.contains("agent started")).count(), 1, "{messages:?}");
+    assert_eq!(messages.iter().filter(|text| text.contains("is already running")).count(), 9, "{messages:?}");
     assert_eq!(agents_of(&home), [agent.pid]);
 }
 

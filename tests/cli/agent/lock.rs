@@ -63,7 +63,7 @@ fn locked_agent_issues_nothing_until_unlocked() {
     home.run_without_agent(&["refresh", "work"]).exits(0);
     agent.post("/v1/forget/work", "").expect_status(200);
     agent.get("/v1/token").expect_problem(423, "agent_locked");
-    run_with_passphrase(&home, &["unlock"], PASSPHRASE).exits(0).reports("is unlocked");
+    run_with_passphrase(&home, &["unlock"], PASSPHRASE).exits(0).reports("agent unlocked");
     run_with_passphrase(&home, &["unlock"], "anything").exits(0).reports("is not locked");
     assert_eq!(events.until("unlocked").1, Vec::<String>::new());
     assert_ne!(agent.get("/v1/token").token(), token, "the session was read again");

@@ -60,7 +60,7 @@ fn refresh_tokens_and_client_secrets_never_cross_the_socket() {
     home.session("work");
     home.session("service");
     let ran = agent.stop().expect("a child").exits(0);
-    assert!(ran.stderr.contains("The agent listens at"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("the agent listens at"), "{}", ran.stderr);
     assert_eq!(home.leaks_in_files(), Vec::<std::path::PathBuf>::new());
 }
 

@@ -39,7 +39,7 @@ fn assert_refresh_completes(signal: Option<Signal>) {
     assert!(stop.as_mut().is_none_or(RunningCommand::is_running), "`agent stop` waits");
     issuer.clear_faults();
     if let Some(stop) = stop {
-        stop.wait().exits(0).reports("The agent has stopped.");
+        stop.wait().exits(0).reports("agent stopped");
     }
     let token = waiting.response().expect("a response").token();
     home.register_secret(&token);

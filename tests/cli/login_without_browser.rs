@@ -1,4 +1,4 @@
-//! `authctl login` where no browser is: over SSH, in a container, in WSL; and what `BROWSER` may say.
+//! `authctl login` without a browser: over SSH, in a container, in WSL; and the values of `BROWSER`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,7 @@ use crate::support::stub_server::StubServer;
 use crate::support::{Sandbox, USER, issuer};
 
 #[test]
-fn where_no_browser_is_a_code_is_shown_and_it_says_why() {
+fn device_code_is_used_without_a_browser() {
     let issuer = issuer(device);
     for (variable, value, why) in [
         ("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22", "You are over SSH, so no browser"),
@@ -45,7 +45,7 @@ fn where_no_browser_is_a_code_is_shown_and_it_says_why() {
 }
 
 #[test]
-fn an_issuer_without_codes_gets_the_address_pasted_and_it_says_why() {
+fn pasted_address_is_used_without_browser_and_device_codes() {
     let server = StubServer::without_device_grant();
     let mut home = Sandbox::new();
     home.set("SSH_TTY", "/dev/pts/7");
@@ -59,7 +59,7 @@ fn an_issuer_without_codes_gets_the_address_pasted_and_it_says_why() {
 }
 
 #[test]
-fn browser_may_be_a_command_with_arguments_and_in_wsl_windows_has_one() {
+fn browser_variable_takes_arguments_and_wsl_uses_windows() {
     let issuer = plain();
     for (variables, program) in [
         // The first is not there; the second has the address in its middle.

@@ -1,4 +1,4 @@
-//! What people do in the middle of something else: a profile changed, a session damaged, the wrong text pasted.
+//! Recovery from a damaged session, a lost key, a lost reply, a changed profile, and wrong input.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -8,7 +8,7 @@ use authctl::dev_issuer::{Endpoint, Fault, FaultKind};
 use crate::support::{Sandbox, issuer};
 
 #[test]
-fn a_logout_shows_the_tokens_to_nobody_but_their_issuer() {
+fn logout_sends_tokens_only_to_their_issuer() {
     let (ours, other) = (issuer(|_| {}), issuer(|_| {}));
     let home = Sandbox::new();
     home.log_in("work", &ours);
@@ -19,7 +19,7 @@ fn a_logout_shows_the_tokens_to_nobody_but_their_issuer() {
 }
 
 #[test]
-fn a_session_that_cannot_be_read_can_be_logged_out_and_removed() {
+fn damaged_session_can_be_logged_out_and_removed() {
     let issuer = issuer(|_| {});
     let home = Sandbox::new();
     home.log_in("work", &issuer);
@@ -31,7 +31,7 @@ fn a_session_that_cannot_be_read_can_be_logged_out_and_removed() {
 }
 
 #[test]
-fn without_the_key_one_can_log_in_anew() {
+fn login_works_after_key_file_is_lost() {
     let issuer = issuer(|_| {});
     let home = Sandbox::new();
     home.log_in("work", &issuer);
@@ -42,7 +42,7 @@ fn without_the_key_one_can_log_in_anew() {
 }
 
 #[test]
-fn a_wrong_address_piped_in_is_wrong_usage() {
+fn wrong_redirect_address_on_stdin_is_a_usage_error() {
     let issuer = issuer(|_| {});
     let home = Sandbox::new();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
@@ -51,7 +51,7 @@ fn a_wrong_address_piped_in_is_wrong_usage() {
 }
 
 #[test]
-fn whoever_ends_the_input_instead_of_pasting_is_told_what_is_waited_for() {
+fn closed_input_reports_what_login_waits_for() {
     let issuer = issuer(|_| {});
     let home = Sandbox::new();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
@@ -64,7 +64,7 @@ fn whoever_ends_the_input_instead_of_pasting_is_told_what_is_waited_for() {
 }
 
 #[test]
-fn what_is_set_while_somebody_signs_in_is_kept() {
+fn settings_changed_during_a_login_are_kept() {
     let issuer = issuer(|options| options.device_interval = std::time::Duration::from_secs(1));
     let home = Sandbox::new();
     home.log_in("work", &issuer);
@@ -88,7 +88,7 @@ fn what_is_set_while_somebody_signs_in_is_kept() {
 }
 
 #[test]
-fn a_refresh_by_hand_after_a_lost_reply_does_not_end_the_session() {
+fn refresh_after_lost_reply_does_not_end_the_session() {
     let issuer = issuer(|_| {});
     let home = Sandbox::new();
     home.log_in("work", &issuer);
