@@ -81,7 +81,7 @@ fn install_writes_units_that_systemd_accepts() {
 
     home.run(&["agent", "uninstall"]).exits(0);
     assert!(units(&home).iter().all(|unit| !unit.exists()), "uninstalled");
-    home.run(&["agent", "uninstall"]).exits(0).reports("No service");
+    home.run(&["agent", "uninstall"]).exits(0).reports("no service");
 }
 
 /// Returns the errors that systemd finds in unit files.

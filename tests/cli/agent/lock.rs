@@ -121,7 +121,7 @@ fn agent_locks_itself_when_idle() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     let mut events = agent.events();
-    run_with_passphrase(&home, &["lock", "--after", "1s"], PASSPHRASE).exits(0).reports("locks itself");
+    run_with_passphrase(&home, &["lock", "--after", "1s"], PASSPHRASE).exits(0).reports("will lock after");
     assert_eq!(agent.get("/v1/agent").expect_status(200)["locks_after"], 1);
     events.until("locked");
     agent.get("/v1/token").expect_problem(423, "agent_locked");
