@@ -76,7 +76,7 @@ fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
     let reply = app.require_agent("POST", "/v1/lock", Some(&body(&passphrase, after)?))?;
     let state: AgentStatus = reply.read()??;
     let told = match (state.locked, state.locks_after) {
-        (true, _) => "agent locked".to_owned(),
+        (true, _) => "agent locked; unlock it with `authctl agent unlock`".to_owned(),
         (false, Some(after)) => {
             format!("the agent will lock after {} without use", span(std::time::Duration::from_secs(after)))
         }

@@ -272,7 +272,7 @@ impl Demo<'_> {
     }
 
     fn print(&self, text: &str) -> Result<(), Error> {
-        if self.app.common.quiet { Ok(()) } else { output::line(text) }
+        if self.app.common.quiet { Ok(()) } else { text.split('\n').try_for_each(output::line) }
     }
 
     fn print_styled(&self, before: &str, style: Style, styled: &str, after: &str) -> Result<(), Error> {

@@ -230,12 +230,15 @@ pub(super) fn report_denied(app: &App, reasons: &[Reason]) -> Result<u8, Error> 
     }
     let messages: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();
     let hint = match reasons.first().map(|reason| reason.code) {
-        Some(ReasonCode::Expired | ReasonCode::KeysStale | ReasonCode::OfflineTooLong | ReasonCode::UnknownKey) => {
-            Hint::profile_command("refresh")
-        }
+        Some(
+            ReasonCode::Expired
+            | ReasonCode::KeysStale
+            | ReasonCode::OfflineTooLong
+            | ReasonCode::UnknownKey
+            | ReasonCode::ClockRollback,
+        ) => Hint::profile_command("refresh"),
         Some(ReasonCode::OpaqueToken) => "verify the ID token with verify_token=id_token, or let the API decide".into(),
         Some(ReasonCode::WrongAudience) => "if the token is meant for you, add --audience".into(),
-        Some(ReasonCode::ClockRollback) => "correct this machine's clock".into(),
         _ => "do not rely on this token".into(),
     };
     app.report(&Error::msg(ErrorCode::TokenDenied, format!("token denied: {}", messages.join("; ")), hint));

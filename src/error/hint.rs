@@ -23,6 +23,8 @@ pub struct CommandLine {
     /// The command and its subcommand.
     verbs: &'static str,
     takes_profile: bool,
+    /// Whether the options are repeated that were typed for the same command.
+    repeats: bool,
     profile: Option<ProfileName>,
     /// Options, each with its value where it takes one.
     options: Vec<(String, Option<String>)>,
@@ -41,6 +43,7 @@ impl Hint {
         Self::Command(CommandLine {
             verbs,
             takes_profile: false,
+            repeats: false,
             profile: None,
             options: Vec::new(),
             typed: Vec::new(),
@@ -50,7 +53,14 @@ impl Hint {
     /// Suggests a command for the profile that the error is about.
     #[must_use]
     pub fn profile_command(verbs: &'static str) -> Self {
-        Self::Command(CommandLine { verbs, takes_profile: true, profile: None, options: Vec::new(), typed: Vec::new() })
+        Self::Command(CommandLine {
+            verbs,
+            takes_profile: true,
+            repeats: true,
+            profile: None,
+            options: Vec::new(),
+            typed: Vec::new(),
+        })
     }
 
     /// Suggests to log in to the profile.
@@ -84,6 +94,15 @@ impl Hint {
         self
     }
 
+    /// Leaves out the options that were typed: the command is meant as the profile is configured.
+    #[must_use]
+    pub fn without_typed_options(mut self) -> Self {
+        if let Self::Command(command) = &mut self {
+            command.repeats = false;
+        }
+        self
+    }
+
     /// Names the profile in the command, unless it names one.
     #[must_use]
     pub fn about(mut self, profile: &ProfileName) -> Self {
@@ -106,8 +125,10 @@ impl Hint {
             Some(value) => value.strip_prefix('=').map(str::to_owned),
             None => None,
         });
-        if command.takes_profile && words.first().is_some_and(|first| first == command.verbs) {
-            command.typed = words[1..].iter().filter(|word| *word != "--json").cloned().collect();
+        if command.repeats && words.first().is_some_and(|first| first == command.verbs) {
+            // What was piped is not repeated, and a terminal asks for it.
+            let left_out = |word: &str| word == "--json" || word.ends_with("-stdin");
+            command.typed = words[1..].iter().filter(|word| !left_out(word)).cloned().collect();
         } else if let Some(config) = config {
             command.typed = vec!["--config".to_owned(), config];
         }

@@ -180,6 +180,6 @@ fn profile_changed(now: &Profile, profile: &Profile) -> Error {
             client(now),
             client(profile)
         ),
-        Hint::login(),
+        Hint::login().without_typed_options(),
     )
 }

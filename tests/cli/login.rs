@@ -140,7 +140,7 @@ fn one_time_code_is_asked_again_after_a_wrong_one() {
 fn one_time_code_without_terminal_is_login_required() {
     let (home, issuer) = (Sandbox::new(), plain());
     let args = login(&issuer, &["--password", "--password-stdin", "--username", "second"]);
-    home.run_with(&args, PASSWORD).exits(3).reports("one-time code").reports("run the same command in a terminal");
+    home.run_with(&args, PASSWORD).exits(3).reports("one-time code").reports("hint:  authctl login work");
     assert_nothing_stored(&home);
 }
 
@@ -424,7 +424,7 @@ fn login_without_terminal_fails_at_once_with_the_command_to_run() {
     home.run(&login(&issuer, &["--password", "--username", USER])).exits(3).reports("--password-stdin");
     assert_nothing_stored(&home);
     home.log_in("work", &issuer);
-    home.run(&["login", "work"]).exits(3).reports("`authctl login work`");
+    home.run(&["login", "work"]).exits(3).reports("hint:  authctl login work --device");
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn install_refuses_a_path_with_a_newline() {
     for name in ["AUTHCTL_SOCK", "AUTHCTL_KEY_FILE", "AUTHCTL_CONFIG", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
         let mut home = Sandbox::new();
         home.set(name, home.path().join("a\nExecStartPre=b"));
-        let refused = print_units(&home).exits(2).reports("cannot stand in a service's file");
+        let refused = print_units(&home).exits(2).reports("contains a control character");
         assert_eq!(refused.stdout, "", "{name}");
     }
 }
