@@ -22,28 +22,28 @@ use crate::session::{SessionService, Stores};
 use crate::store::{FileStore, KeySource, Keychain, ProfileLock, lock_config};
 use crate::ui::{self, Ui};
 
-/// A keychain that has not answered by then is out of order: the contract's five seconds, less what the rest takes.
+/// The time limit for a call to the keychain, so that a command ends within five seconds if the keychain hangs.
 const KEYCHAIN_LIMIT: Duration = Duration::from_secs(4);
 
-/// How long a signal waits for what must not be cut short; the longest refresh ends before.
+/// How long a signal waits for a refresh; the longest refresh takes less.
 const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 
-/// How long a person waits without wondering.
+/// How long to wait before a progress message.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Threads for calls that block: more than one kind of store, name look-ups and questions take together.
+/// The maximum number of threads for blocking calls: stores, name lookups and prompts.
 const MAX_THREADS: usize = 128;
 
-/// How long such a thread waits for the next call. They are woken in turn, so that with the usual ten seconds all that ever
-/// were stay, and now and then one more comes; each takes memory that the C library keeps for it.
-const THREAD_REST: Duration = Duration::from_millis(200);
+/// How long an idle thread stays. Threads are woken in turn: with tokio's default of ten seconds none would ever exit, and
+/// the C library keeps memory for each.
+const THREAD_KEEP_ALIVE: Duration = Duration::from_millis(200);
 
-/// How long a change to the configuration waits for another, for somebody who can try again.
+/// How long a command waits for the lock of the configuration.
 pub const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Everything a command needs, built on demand.
 pub struct App {
-    /// What the environment says.
+    /// The environment variables.
     pub environment: Environment,
     /// The options that every command has.
     pub common: Common,
@@ -52,15 +52,15 @@ pub struct App {
     clock: Arc<dyn Clock>,
     ui: Ui,
     sessions: OnceLock<Arc<SessionService>>,
-    /// What named the profile where the command line did not: `AUTHCTL_PROFILE`, or the directory's file.
+    /// The source of the profile's name if it is not the command line: `AUTHCTL_PROFILE`, or the directory's file.
     named_by: OnceLock<String>,
-    /// The line that is being waited for. A question that was given up leaves it to the next one: a read of a terminal
-    /// cannot be called off, and would swallow the next answer.
+    /// The pending read of a line. A canceled prompt leaves it to the next one: a read from a terminal cannot be canceled, and
+    /// would swallow the next line.
     typed: tokio::sync::Mutex<Option<tokio::task::JoinHandle<Option<String>>>>,
 }
 
 impl App {
-    /// An application for these options and this environment.
+    /// Creates an application for these options and this environment.
     #[must_use]
     pub fn new(common: Common, environment: Environment, args: Vec<String>) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl App {
         }
     }
 
-    /// Time.
+    /// Returns the clock.
     #[must_use]
     pub fn clock(&self) -> &dyn Clock {
         &*self.clock
@@ -95,27 +95,27 @@ impl App {
         error.report(format, &self.args);
     }
 
-    /// Where the files are.
+    /// Returns the locations of the files.
     ///
     /// # Errors
-    /// [`ErrorCode::Usage`] without a home directory.
+    /// [`ErrorCode::Configuration`] without a home directory.
     pub fn paths(&self) -> Result<Paths, Error> {
         let config = self.common.config.as_deref().or(self.environment.config.as_deref());
         Ok(Paths::locate(config)?)
     }
 
-    /// The profiles.
+    /// Returns the configuration.
     ///
     /// # Errors
-    /// [`ErrorCode::Usage`] where the file is not valid.
+    /// [`ErrorCode::Configuration`] if the file is invalid.
     pub fn config(&self) -> Result<Config, Error> {
         Ok(Config::load(&self.paths()?.config_file)?)
     }
 
-    /// The profile's name from the command line, else from `AUTHCTL_PROFILE`, else from the directory's `.authctl.toml`.
+    /// Returns the profile's name from the command line, else from `AUTHCTL_PROFILE`, else from the directory's `.authctl.toml`.
     ///
     /// # Errors
-    /// [`ErrorCode::Usage`] where the variable holds no name, or the file something else.
+    /// [`ErrorCode::Usage`] if the variable or the file does not contain a valid name.
     pub fn profile_name(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Error> {
         match self.requested_profile(argument)? {
             None => self.directory_profile(),
@@ -148,23 +148,23 @@ impl App {
         }))
     }
 
-    /// What a command failed with, and where the name of a profile that is not there comes from.
+    /// Adds to the error about an unknown profile where its name comes from.
     #[must_use]
     pub fn with_profile_source(&self, failure: Error) -> Error {
         match self.named_by.get() {
             Some(what) if failure.code == ErrorCode::UnknownProfile => {
-                let error = failure.error.context(format!("as {what} says"));
+                let error = failure.error.context(format!("from {what}"));
                 Error { error, ..failure }
             }
             _ => failure,
         }
     }
 
-    /// The token that was handed in with `AUTHCTL_TOKEN`. A profile that is named and there goes before it, so that a
-    /// command run by `authctl exec` can still ask for another profile's token.
+    /// Returns the token in `AUTHCTL_TOKEN`. An existing profile named on the command line takes precedence, so that a command
+    /// run by `authctl exec` can request another profile's token.
     ///
     /// # Errors
-    /// As [`App::config`], where both are given.
+    /// As [`App::config`], if both are given.
     pub fn supplied_token(&self, argument: Option<&ProfileName>) -> Result<Option<&Secret>, Error> {
         let Some(token) = &self.environment.token else { return Ok(None) };
         let named = match argument {
@@ -174,19 +174,19 @@ impl App {
         Ok(if named { None } else { Some(token) })
     }
 
-    /// The profile meant: argument, else `AUTHCTL_PROFILE`, else the default, else the only one.
+    /// Returns the selected profile: argument, else `AUTHCTL_PROFILE`, else the directory's, else the default, else the only one.
     ///
     /// # Errors
-    /// [`ErrorCode::Usage`], or [`ErrorCode::LoginRequired`] where there is no profile at all.
+    /// [`ErrorCode::Usage`], or [`ErrorCode::LoginRequired`] if there is no profile.
     pub fn profile(&self, argument: Option<&ProfileName>) -> Result<Profile, Error> {
         let named = self.profile_name(argument)?;
         Ok(self.config()?.choose(named.as_ref())?.clone())
     }
 
-    /// The store for profiles that do not name one: `AUTHCTL_STORE`, else the keychain.
+    /// Returns the store for profiles that do not name one: `AUTHCTL_STORE`, else the keychain.
     ///
     /// # Errors
-    /// [`ErrorCode::Usage`] where the variable names no store.
+    /// [`ErrorCode::Usage`] if the variable is invalid.
     pub fn default_store(&self) -> Result<StoreKind, Error> {
         match self.environment.store.as_deref() {
             None => Ok(StoreKind::default()),
@@ -194,13 +194,13 @@ impl App {
             Some("file") => Ok(StoreKind::File),
             Some(other) => Err(Error::msg(
                 ErrorCode::Usage,
-                format!("AUTHCTL_STORE is `{}`, which is no store", other),
+                format!("invalid store `{other}` in AUTHCTL_STORE"),
                 "set it to keychain or file",
             )),
         }
     }
 
-    /// The stores.
+    /// Builds the stores.
     fn stores(&self) -> Result<Stores, Error> {
         let paths = self.paths()?;
         let key = match (&self.environment.key_file, &self.environment.credentials_directory) {
@@ -214,7 +214,7 @@ impl App {
         })
     }
 
-    /// The sessions.
+    /// Returns the session service, built on first use.
     ///
     /// # Errors
     /// As [`App::paths`].
@@ -227,11 +227,11 @@ impl App {
         Ok(Arc::clone(self.sessions.get_or_init(|| built)))
     }
 
-    /// Runs `work` on a runtime of one thread. Ctrl-C, SIGTERM and SIGHUP end it, but only once nothing is under way
-    /// that must not be cut short; a second one ends it at once.
+    /// Runs `work` on a single-threaded runtime. Ctrl-C, SIGTERM and SIGHUP end it after a refresh in flight; a second signal
+    /// ends it at once.
     ///
     /// # Errors
-    /// What `work` fails with, or [`ErrorCode::Interrupted`].
+    /// The error of `work`, or [`ErrorCode::Interrupted`].
     pub fn run<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         self.run_with_signals(|mut signals| async move {
             tokio::select! {
@@ -244,10 +244,10 @@ impl App {
         })
     }
 
-    /// Runs `work` on a runtime of one thread, and leaves the signals that ask it to end to it.
+    /// Runs `work` on a single-threaded runtime, and leaves the handling of signals to it.
     ///
     /// # Errors
-    /// What `work` fails with.
+    /// The error of `work`.
     pub fn run_with_signals<T, F: Future<Output = Result<T, Error>>>(
         &self,
         work: impl FnOnce(Signals) -> F,
@@ -256,22 +256,22 @@ impl App {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(MAX_THREADS)
-            .thread_keep_alive(THREAD_REST)
+            .thread_keep_alive(THREAD_KEEP_ALIVE)
             .build()
             .map_err(unexpected)?;
         let result = runtime.block_on(async { work(Signals::listen().map_err(unexpected)?).await });
-        // A question that nobody answers keeps its thread; the process ends without it.
+        // An unanswered prompt blocks its thread; the process exits without it.
         runtime.shutdown_background();
         result
     }
 
-    /// Waits for what must not be cut short, and says what the interruption left.
+    /// Waits for a refresh in flight, and returns the error that describes the interruption.
     async fn finish_refresh(&self, signals: &mut Signals) -> Error {
         let Some(sessions) = self.sessions.get() else { return Error::interrupted() };
         let settled = sessions.settled();
         tokio::pin!(settled);
         tokio::select! {
-            underway = &mut settled => return if underway { Error::interrupted_after_refresh() } else { Error::interrupted() },
+            was_busy = &mut settled => return if was_busy { Error::interrupted_after_refresh() } else { Error::interrupted() },
             () = self.clock.sleep(Duration::from_millis(200)) => {}
         }
         self.ui().notice("Finishing the refresh; press Ctrl-C again to abort, which may lose the session");
@@ -282,7 +282,7 @@ impl App {
         }
     }
 
-    /// Waits for `work`, and tells whoever watches what for where it takes longer than they would expect.
+    /// Awaits `work`, and shows what is waited for if it takes long and the terminal is interactive.
     pub async fn with_progress<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         tokio::select! {
@@ -295,15 +295,15 @@ impl App {
         work.await
     }
 
-    /// Takes the lock for changing the configuration, and waits for it no longer than `limit`.
+    /// Takes the lock of the configuration, waiting at most `limit`.
     ///
     /// # Errors
-    /// [`ErrorCode::IssuerUnreachable`] where another process keeps it, [`ErrorCode::StoreUnavailable`] where it cannot be made.
+    /// [`ErrorCode::Busy`] if another process holds it, [`ErrorCode::StoreUnavailable`] if it cannot be created.
     pub async fn lock_config(&self, limit: Duration) -> Result<ProfileLock, Error> {
         Ok(lock_config(&self.paths()?.data, self.clock(), limit).await?)
     }
 
-    /// Asks for a line of text without holding the runtime's thread; `None` where nobody answers.
+    /// Prompts for a line of text without blocking the runtime; returns `None` without an answer.
     pub async fn ask(&self, prompt: &str) -> Option<String> {
         let ui = self.ui;
         ui.prompt(prompt);
@@ -314,7 +314,7 @@ impl App {
         line
     }
 
-    /// Takes a line from stdin, typed or piped; the prompt is shown only to somebody.
+    /// Reads a line from stdin, typed or piped; the prompt is shown only on a terminal.
     pub async fn ask_line(&self, prompt: &str) -> Option<String> {
         if self.ui().is_interactive() {
             return self.ask(prompt).await;
@@ -333,13 +333,13 @@ impl App {
         }
     }
 
-    /// Asks for a secret in the same way.
+    /// Prompts for a secret without blocking the runtime.
     pub async fn ask_secret(&self, prompt: &str) -> Option<Secret> {
         let (ui, prompt) = (self.ui, prompt.to_owned());
         tokio::task::spawn_blocking(move || ui.ask_secret(&prompt)).await.ok().flatten()
     }
 
-    /// Asks a yes-or-no question whose answer by default is no.
+    /// Asks a yes-or-no question; the default is no.
     pub async fn confirm(&self, question: &str) -> Option<bool> {
         let answer = self.ask(&format!("{question} [y/N] ")).await?;
         Some(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))

@@ -167,7 +167,7 @@ pub enum Command {
 pub struct Status {
     /// Profile to show instead of all
     pub profile: Option<ProfileName>,
-    /// Print nothing; exit 0 if a token is available without a login, else 3
+    /// Print nothing; exit 0 if a token is available without a login, 3 if not
     #[arg(long)]
     pub check: bool,
 }
@@ -191,7 +191,7 @@ pub struct For {
 pub struct Token {
     /// Profile name
     pub profile: Option<ProfileName>,
-    /// Refresh first if the token expires within this time [default: 60s, at most half its lifetime]
+    /// Refresh first if the token expires within this time [default: 60s, at most half its lifetime; 0 for an ID token]
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub min_ttl: Option<Duration>,
     #[command(flatten)]

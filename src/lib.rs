@@ -41,16 +41,17 @@
 //! `cmd/login/grants`, `oauth/discovery`, `oauth/device_code`, `session/login` (verifies the ID token), `login/commit`
 //! (stores session and profile).
 //!
-//! *An offline verification*: `cmd/verify`, `config`, `store` (unless the token is piped), `session/verifier` (reads the
+//! *An offline verification*: `cmd/verify`, `config`, `store` (for the token unless it is piped, and for the keys), `session/verifier` (reads the
 //! trusted keys and the recorded time), `verify`. No runtime, no HTTP client.
 //!
 //! # Where to add
 //!
 //! | what | where |
 //! | --- | --- |
-//! | a grant | a file in `oauth`, a variant of [`model::Grant`], a branch in `cmd/login/grants.rs` |
-//! | a setting | a row of the table in `config/settings` |
-//! | a store | an implementation of `store::Store`, a variant of [`model::StoreKind`] |
+//! | a grant | a file in `oauth`, a variant of [`model::Grant`], an option in `cli/login.rs`, a branch in `cmd/login/grants.rs` |
+//! | a setting | a row of the table in `config/settings`, a field of [`model::Profile`], a section of authctl.toml(5) |
+//! | a store | an implementation of `store::Store`, a variant of [`model::StoreKind`], its place in `session::Stores` |
+//! | an agent endpoint | a variant in `agent/server/route.rs`, a branch in `handlers.rs`, its types in `agent/protocol/messages.rs`, `openapi.json` |
 //! | an error | a row in `model/error_code.rs`; the layer's own type is converted, with its hint, in `error/conversions.rs` |
 //! | a command | its arguments in `cli`, a file in `cmd`, a branch in `cmd/mod.rs` |
 

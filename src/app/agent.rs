@@ -1,4 +1,4 @@
-//! The way to the agent: asks it where it runs, and says when a command has to do without.
+//! The command line's access to the agent: requests, and the fallback without one.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
 
-/// The most that is waited for an agent that waits for an issuer; the longest refresh ends before.
+/// How long to wait for an agent that waits for an issuer; the longest refresh takes less.
 const MAX_WAIT: Duration = Duration::from_secs(120);
 
-/// For an answer that no issuer has a part in.
-const SOON: Duration = Duration::from_secs(5);
+/// How long to wait for a reply that needs no issuer.
+const SHORT_WAIT: Duration = Duration::from_secs(5);
 
-/// The codes of problems with which a command goes on without the agent.
-const GO_ON_WITHOUT: [ErrorCode; 3] = [ErrorCode::TooManyRequests, ErrorCode::AnotherHome, ErrorCode::AgentStopping];
+/// Problems after which a command continues without the agent.
+const CONTINUE_WITHOUT: [ErrorCode; 3] = [ErrorCode::TooManyRequests, ErrorCode::AnotherHome, ErrorCode::AgentStopping];
 
 impl App {
-    /// The agent's socket: `AUTHCTL_SOCK`, else the usual place.
+    /// Returns the path of the agent's socket: `AUTHCTL_SOCK`, else the default.
     ///
     /// # Errors
     /// As [`App::paths`].
@@ -32,7 +32,7 @@ impl App {
         }
     }
 
-    /// Which home this process means, for the agent to compare with its own.
+    /// Returns the mark of this process's configuration and data directory, which the agent compares with its own.
     ///
     /// # Errors
     /// As [`App::paths`].
@@ -42,10 +42,10 @@ impl App {
         Ok(home_mark(&config, &paths.data))
     }
 
-    /// A connection to the agent; `None` where none runs.
+    /// Connects to the agent; returns `None` if none is running.
     ///
     /// # Errors
-    /// Where somebody else listens in its place.
+    /// If another user listens on the socket.
     pub fn agent(&self) -> Result<Option<Client>, Error> {
         match Client::connect(&self.agent_socket()?, self.home_mark()?) {
             Ok(client) => Ok(client),
@@ -57,11 +57,11 @@ impl App {
         }
     }
 
-    /// What the agent answers to a request for a token or a refresh; `None` where none runs, or where it cannot serve this
-    /// command, which then goes on by itself.
+    /// Sends a request for a token or a refresh to the agent; returns `None` if none is running, or if it cannot serve this
+    /// command, which then continues without it.
     ///
     /// # Errors
-    /// What the agent told.
+    /// The problem that the agent reported.
     pub fn try_agent<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -70,12 +70,12 @@ impl App {
     ) -> Result<Option<T>, Error> {
         let Some(mut client) = self.agent()? else { return Ok(None) };
         let waiting = || {
-            // It may wait for an issuer, or be out of order: another question tells which.
-            let lives = matches!(self.query_agent(), Ok(Some(_)));
-            if lives && self.ui().is_interactive() {
+            // A second request shows whether it waits for an issuer or hangs.
+            let responds = matches!(self.query_agent(), Ok(Some(_)));
+            if responds && self.ui().is_interactive() {
                 self.ui().notice("Waiting for the agent to refresh; press Ctrl-C to abort");
             }
-            lives
+            responds
         };
         let reply = match client.request(method, target, body, PATIENCE, MAX_WAIT, waiting) {
             Ok(reply) => reply,
@@ -87,7 +87,7 @@ impl App {
         };
         match reply.read::<T>() {
             Ok(Ok(answer)) => Ok(Some(answer)),
-            Ok(Err(problem)) if GO_ON_WITHOUT.contains(&problem.code) => {
+            Ok(Err(problem)) if CONTINUE_WITHOUT.contains(&problem.code) => {
                 tracing::info!("without the agent: {}", problem.title);
                 Ok(None)
             }
@@ -99,15 +99,15 @@ impl App {
         }
     }
 
-    /// The same for a request that makes no sense without an agent.
+    /// Sends a request that is only possible with an agent.
     ///
     /// # Errors
-    /// What the agent told, or that there is none.
+    /// The problem that the agent reported, or [`ErrorCode::AgentAbsent`].
     pub fn require_agent(&self, method: &str, target: &str, body: Option<&SecretBytes>) -> Result<Reply, Error> {
         let Some(mut client) = Client::connect(&self.agent_socket()?, self.home_mark()?)? else {
             return Err(self.agent_absent()?);
         };
-        let reply = client.request(method, target, body, SOON, MAX_WAIT, || true)?;
+        let reply = client.request(method, target, body, SHORT_WAIT, MAX_WAIT, || true)?;
         match reply.status {
             200..300 => Ok(reply),
             _ => Err(reply
@@ -117,15 +117,15 @@ impl App {
         }
     }
 
-    /// How the agent is, running or not. Asks nobody but it.
+    /// Returns the state of the agent, running or not.
     ///
     /// # Errors
-    /// Where somebody else listens in its place, another user or the agent of another home.
+    /// If another user or the agent of another home listens on the socket.
     pub fn agent_status(&self) -> Result<AgentStatus, Error> {
         Ok(self.query_agent()?.unwrap_or(self.absent_agent_status()?))
     }
 
-    /// The state of an agent that does not run.
+    /// Returns the state of an agent that is not running.
     ///
     /// # Errors
     /// As [`App::paths`].
@@ -135,23 +135,25 @@ impl App {
 
     fn query_agent(&self) -> Result<Option<AgentStatus>, Error> {
         let Some(mut client) = self.agent()? else { return Ok(None) };
-        let Ok(reply) = client.request("GET", "/v1/agent", None, SOON, SOON, || false) else { return Ok(None) };
+        let Ok(reply) = client.request("GET", "/v1/agent", None, SHORT_WAIT, SHORT_WAIT, || false) else {
+            return Ok(None);
+        };
         match reply.read() {
             Ok(Err(problem)) if problem.code == ErrorCode::AnotherHome => Err(problem.into()),
             read => Ok(read.ok().and_then(Result::ok)),
         }
     }
 
-    /// Tells the agent, if one runs, that a profile or its session has changed. It would notice by itself, a little later.
+    /// Notifies a running agent that a profile or its session has changed. It would notice by itself a little later.
     pub fn notify_agent(&self, changed: &ProfileName) {
         let Ok(Some(mut client)) = self.agent() else { return };
-        let told = client.request("POST", &format!("/v1/forget/{changed}"), None, SOON, SOON, || false);
-        if let Err(error) = told {
-            tracing::info!("the agent was not told that {changed} has changed: {error}");
+        let notified = client.request("POST", &format!("/v1/forget/{changed}"), None, SHORT_WAIT, SHORT_WAIT, || false);
+        if let Err(error) = notified {
+            tracing::info!("cannot notify the agent that {changed} has changed: {error}");
         }
     }
 
-    /// That no agent runs here.
+    /// Returns the error that no agent is running.
     ///
     /// # Errors
     /// As [`App::paths`].

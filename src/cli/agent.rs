@@ -32,8 +32,8 @@ pub enum AgentCommand {
 /// `authctl agent run`
 #[derive(Debug, Args)]
 #[command(after_help = "Serves HTTP/1.1 with JSON on a Unix socket that only this user's processes can use:
-  curl                         --unix-socket \"$XDG_RUNTIME_DIR/authctl/agent.sock\" http://authctl/v1/token/work
-                        /v1/openapi.json on it describes all that is answered.")]
+  curl --unix-socket \"$XDG_RUNTIME_DIR/authctl/agent.sock\" http://authctl/v1/token/work
+Its description is at /v1/openapi.json.")]
 pub struct AgentRun {
     /// Show a desktop notification when a session needs a login
     #[arg(long)]

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::cli::Refresh;
 use crate::error::{Error, ErrorCode};
 use crate::model::Profile;
-use crate::session::{Demand, MinTtl, TokenRequest};
+use crate::session::{Demand, LoginReason, MinTtl, SessionError, TokenRequest};
 
 /// Runs the command.
 pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
@@ -27,21 +27,26 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     let config = app.config()?;
     let mut first_failure: Option<ErrorCode> = None;
     let mut any = false;
-    app.run(async {
-        for profile in config.profiles.values() {
-            let result = match app.sessions()?.stored(profile).await {
-                Ok(None) => continue,
-                Ok(Some(_)) => refresh(app, profile, demand).await.and_then(|refreshed| print(app, &refreshed)),
-                Err(error) => Err(Error::from(error).about(&profile.name)),
-            };
-            any = true;
-            if let Err(error) = result {
+    for profile in config.profiles.values() {
+        let result = match app.sessions()?.session_blocking(profile) {
+            Err(SessionError::LoginRequired(LoginReason::NoSession)) => continue,
+            Err(error) => Err(Error::from(error).about(&profile.name)),
+            Ok(_) => match through_agent(app, profile, demand) {
+                Ok(Some(refreshed)) => Ok(refreshed),
+                Ok(None) => app.run(refresh(app, profile, demand)),
+                Err(error) => Err(error),
+            },
+        };
+        any = true;
+        match result {
+            Ok(refreshed) => print(app, &refreshed)?,
+            Err(error) if error.code == ErrorCode::Interrupted => return Err(error),
+            Err(error) => {
                 app.report(&Error { error: error.error.context(profile.name.to_string()), ..error });
                 first_failure = first_failure.or(Some(error.code));
             }
         }
-        Ok(())
-    })?;
+    }
     if !any {
         app.ui().notice("no sessions to refresh; run `authctl login`");
     }

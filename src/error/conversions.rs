@@ -189,7 +189,7 @@ impl From<SessionError> for Error {
             SessionError::Trust { .. } => {
                 Self::msg(ErrorCode::TrustDamaged, error.to_string(), Hint::profile_command("keys unpin"))
             }
-            SessionError::Cut => Self::interrupted(),
+            SessionError::Cut => Self::msg(ErrorCode::Interrupted, error.to_string(), Hint::profile_command("status")),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Provider presets: what a client has to know about the well-known issuers beyond what they say of themselves.
+//! Provider presets: what a client has to know about well-known issuers beyond their metadata.
 
 mod table;
 
@@ -7,7 +7,7 @@ use url::Url;
 use super::{ClientAuth, DecidingToken, Grant, InsecureUrl, IssuerUrl, secure_url};
 pub use table::PROVIDERS;
 
-/// A preset: what a login at a provider starts from. What the user says stands above it.
+/// A preset for a login at a provider. The user's options override it.
 #[derive(Clone, Copy, Debug)]
 pub struct Provider {
     /// The word for `--provider`.
@@ -18,12 +18,12 @@ pub struct Provider {
     pub unsupported: Option<&'static str>,
     /// The issuer.
     pub issuer: ProviderIssuer,
-    /// The endpoints that the provider does not say itself.
+    /// The endpoints that the provider's metadata lacks.
     pub endpoints: ProviderEndpoints,
     /// How the client proves itself in the usual login: [`ClientAuth::None`] for a public client.
     pub client_auth: ClientAuth,
     /// How it proves itself where `client_auth` is [`ClientAuth::None`] and there is a secret all the same; `None` where
-    /// the issuer's metadata says it.
+    /// the issuer's metadata has it.
     pub with_secret: Option<ClientAuth>,
     /// The usual login.
     pub grant: Grant,
@@ -45,11 +45,11 @@ pub struct Provider {
     pub secret_for: &'static [Grant],
     /// Whether a client assertion is for the token endpoint's address rather than for the issuer (RFC 7523, section 3).
     pub assertion_for_endpoint: bool,
-    /// What its access tokens are to somebody who is not the API.
+    /// The form of its access tokens for anyone but the API.
     pub access_token: AccessTokenForm,
     /// Which token decides where no audience is asked for; see [`Provider::deciding_token`].
     pub token: DecidingToken,
-    /// What it cannot do, a sentence each: told at login and printed in the README.
+    /// Its limitations, one sentence each, shown at login and in authctl-providers(7).
     pub notes: &'static [&'static str],
     /// How to register a client there.
     pub register: &'static str,
@@ -89,10 +89,10 @@ pub struct ProviderEndpoints {
     pub jwks: Option<&'static str>,
 }
 
-/// What an access token is to somebody who is not the API that it is for.
+/// The form of an access token for anyone but the API that it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessTokenForm {
-    /// Text that says nothing.
+    /// Opaque text.
     Opaque,
     /// A JWT that can be verified, for an audience that is not the client.
     Jwt,
@@ -141,7 +141,7 @@ impl Provider {
     }
 
     /// Which token decides offline. An access token does only where it is a JWT for an audience that was asked for:
-    /// without one it is for somebody else, or opaque.
+    /// without one it is for another API, or opaque.
     #[must_use]
     pub fn deciding_token(&self, audience_asked_for: bool) -> DecidingToken {
         match self.access_token {

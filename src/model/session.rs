@@ -46,11 +46,11 @@ pub struct RefreshFailure {
     pub code: ErrorCode,
     /// One line for people, without secrets.
     pub message: String,
-    /// Not before this moment is another try of use (`Retry-After`, RFC 9110, section 10.2.3).
+    /// When the issuer allows the next attempt (`Retry-After`, RFC 9110, section 10.2.3).
     pub retry_at: Option<UnixTime>,
 }
 
-/// What a token was asked for besides the profile's own request. Tokens for different requests are kept apart.
+/// The target of a token beyond the profile's own request. Tokens for different targets are stored apart.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TokenTarget {
     /// The `audience` parameter.
@@ -121,7 +121,7 @@ pub struct Session {
     pub refreshing_since: Option<UnixTime>,
     /// The last refresh that failed since the last that did not.
     pub last_failure: Option<RefreshFailure>,
-    /// Set when the issuer said that the session is over (`invalid_grant`). The access token may still have life.
+    /// Set when the issuer has ended the session (`invalid_grant`). The access token may be unexpired.
     pub ended: Option<RefreshFailure>,
 }
 

@@ -23,7 +23,7 @@ pub struct TokenSet {
 }
 
 impl TokenSet {
-    /// Whether whoever holds the access token may use it (RFC 6750). One of another type proves nothing by itself, and a
+    /// Returns whether the bearer of the access token may use it (RFC 6750). One of another type proves nothing by itself, and a
     /// client that does not understand the type must not use it (RFC 6749, section 7.1).
     #[must_use]
     pub fn is_bearer(&self) -> bool {

@@ -1,4 +1,4 @@
-//! What is trusted of an issuer while it cannot be asked, and the latest moment seen: kept in the store like a session.
+//! The stored trust in an issuer for offline verification, and the latest recorded time.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +11,9 @@ use crate::secret::SecretBytes;
 pub struct TrustedKeys {
     /// The JWK Set as the issuer sent it (RFC 7517, section 5).
     pub jwks: String,
-    /// Where it came from.
+    /// The URL that they were fetched from.
     pub source: String,
-    /// When.
+    /// When they were fetched.
     pub fetched_at: UnixTime,
 }
 
@@ -24,32 +24,32 @@ pub struct PinnedKeys {
     pub keys: String,
     /// The file that they were read from.
     pub source: String,
-    /// When.
+    /// When they were pinned.
     pub pinned_at: UnixTime,
 }
 
 /// A Token Status List as last fetched. It is verified each time that it is used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredStatusList {
-    /// Where it came from, which tokens name.
+    /// Its URL, which tokens name.
     pub uri: String,
     /// The status list token, a JWT.
     pub jwt: String,
-    /// When.
+    /// When they were fetched.
     pub fetched_at: UnixTime,
 }
 
-/// The latest moment known to have been, and how long the machine had been up then.
+/// The latest recorded time, and the machine's uptime then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockMark {
-    /// The moment.
+    /// The time.
     pub latest: UnixTime,
-    /// Where the system tells: what is later in the same run of the machine is later by at least this.
+    /// The uptime, if the system reports it: within one boot, at least the difference has passed.
     pub uptime: Option<Uptime>,
 }
 
 impl ClockMark {
-    /// The earliest that it can be now, if the machine has been up for `uptime`.
+    /// Returns the earliest time that it can be now, given the machine's `uptime`.
     #[must_use]
     pub fn earliest_now(&self, uptime: Option<&Uptime>) -> UnixTime {
         match (&self.uptime, uptime) {
@@ -58,7 +58,7 @@ impl ClockMark {
         }
     }
 
-    /// The stored form.
+    /// Returns the stored form.
     #[must_use]
     pub fn to_stored(&self) -> SecretBytes {
         stored(self)
@@ -73,28 +73,28 @@ impl ClockMark {
     }
 }
 
-/// What is trusted of an issuer.
+/// The stored trust in an issuer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trust {
-    /// Whose.
+    /// The issuer.
     pub issuer: IssuerUrl,
     /// Its keys as last fetched.
     pub fetched: Option<TrustedKeys>,
-    /// Its keys as given by hand: where there are such, no others count.
+    /// Its pinned keys. If there are any, no others are trusted.
     pub pinned: Option<PinnedKeys>,
-    /// When its keys were last asked for because a token named one that was not known.
+    /// When its keys were last fetched because a token named an unknown key.
     pub asked_at: Option<UnixTime>,
-    /// When it last answered, by this machine's clock.
+    /// When it last responded, by this machine's clock.
     pub contact_at: Option<UnixTime>,
-    /// When it last answered, by its own clock (`Date`, RFC 9110, section 6.6.1).
+    /// When it last responded, by its own clock (`Date`, RFC 9110, section 6.6.1).
     pub told: Option<ClockMark>,
     /// The status lists that its tokens name, the latest last; at most [`Trust::MAX_LISTS`].
     pub lists: Vec<StoredStatusList>,
 }
 
-/// A record that cannot be read. Says where, never what.
+/// A record that cannot be read. The error has the position, never the contents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what was kept is damaged at line {line}, column {column}")]
+#[error("the stored record is damaged at line {line}, column {column}")]
 pub struct TrustFormatError {
     /// Counted from 1.
     pub line: usize,
@@ -103,18 +103,18 @@ pub struct TrustFormatError {
 }
 
 impl Trust {
-    /// How many status lists are kept for an issuer; the oldest goes first.
+    /// The maximum number of status lists of an issuer; the oldest is dropped first.
     pub const MAX_LISTS: usize = 8;
 
-    /// Nothing known yet.
+    /// Returns the record of an issuer of which nothing is stored.
     #[must_use]
     pub fn none(issuer: IssuerUrl) -> Self {
         Self { issuer, fetched: None, pinned: None, asked_at: None, contact_at: None, told: None, lists: Vec::new() }
     }
 
-    /// Keeps a list in the place of the one from the same address.
+    /// Adds a list in place of the one with the same URL.
     pub fn keep_list(&mut self, list: StoredStatusList) {
-        self.lists.retain(|kept| kept.uri != list.uri);
+        self.lists.retain(|stored| stored.uri != list.uri);
         let excess = (self.lists.len() + 1).saturating_sub(Self::MAX_LISTS);
         self.lists.drain(..excess);
         self.lists.push(list);

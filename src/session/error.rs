@@ -1,64 +1,64 @@
-//! Why a session could not be had.
+//! The errors of the session service.
 
 use crate::model::{IssuerUrl, RefreshFailure};
 use crate::oauth::IssuerError;
 use crate::store::{LockError, RevocationListError, StoreError};
 use crate::verify::Reason;
 
-/// Why somebody must log in.
+/// Why a login is required.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginReason {
-    /// Nobody has, or somebody logged out.
-    #[error("nobody is logged in")]
+    /// There was no login, or a logout since.
+    #[error("not logged in")]
     NoSession,
     /// The stored session is another issuer's: the profile was changed after the login.
     #[error("the stored session is for {found}")]
     OtherIssuer {
-        /// Whose it is.
+        /// The session's issuer.
         found: IssuerUrl,
     },
     /// The stored session is another client's.
     #[error("the stored session is for the client `{found}`")]
     OtherClient {
-        /// Whose it is.
+        /// The session's client ID.
         found: String,
     },
-    /// The issuer ended it.
+    /// The issuer has ended the session.
     #[error("the session has ended: {}", .0.message)]
     Ended(RefreshFailure),
-    /// The issuer gave nothing to refresh the token with.
-    #[error("the token cannot be refreshed: the issuer gave no refresh token")]
+    /// The issuer returned no refresh token.
+    #[error("cannot refresh the token: the issuer returned no refresh token")]
     NoRefreshToken,
-    /// The login was for other resources. A refresh token that is sent with one it is not for may be spent for nothing.
+    /// The login was for other resources. A refresh token sent with a resource it does not cover may be used up for nothing.
     #[error("the login was not for the resource `{asked}`")]
     OtherResource {
-        /// What was asked for.
+        /// The requested resource.
         asked: String,
     },
-    /// There is a session, but no ID token in it.
+    /// The session has no ID token.
     #[error("the session has no ID token")]
     NoIdToken,
-    /// The ID token is over, and the issuer gives no new one with a refresh.
-    #[error("the ID token has expired, and the issuer gives no new one with a refresh")]
+    /// The ID token has expired, and refreshes bring no new one.
+    #[error("the ID token has expired, and the issuer sends no new one with a refresh")]
     IdTokenOver,
 }
 
-/// Why the sessions could not do what it was asked.
+/// An error of the session service.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// Somebody must log in first.
+    /// A login is required.
     #[error("{0}")]
     LoginRequired(LoginReason),
-    /// The store.
+    /// An error of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Another process holds the profile's lock for too long.
+    /// An error of a lock, or another process holds it for too long.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The issuer, or the way to it.
+    /// An error of the issuer or of the connection to it.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
-    /// A refresh by somebody else failed while this caller waited for it, or the issuer asked to be left alone for now.
+    /// A refresh failed while this caller waited for it, or a moment ago, or the issuer asked to wait.
     #[error("{}", .0.message)]
     FailedJustNow(RefreshFailure),
     /// The issuer's ID token or access token does not verify; nothing was stored.
@@ -69,16 +69,16 @@ pub enum SessionError {
         /// Why not.
         reasons: Vec<Reason>,
     },
-    /// The list of tokens logged out here.
+    /// An error of the revocation list.
     #[error(transparent)]
     RevocationList(#[from] RevocationListError),
-    /// What was kept of an issuer cannot be read: changed by somebody, or sealed to another key.
-    #[error("what was kept of the keys of {issuer} cannot be read")]
+    /// The stored keys of an issuer cannot be read: modified, or encrypted to another key.
+    #[error("cannot read the stored keys of {issuer}")]
     Trust {
-        /// Whose keys.
+        /// The issuer.
         issuer: IssuerUrl,
     },
-    /// The program is ending.
-    #[error("the program is ending")]
+    /// The program is exiting.
+    #[error("the program is exiting")]
     Cut,
 }

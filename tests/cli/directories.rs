@@ -144,7 +144,7 @@ fn a_name_that_no_profile_has_is_told_with_where_it_comes_from() {
     let missing = "unknown profile `wrok`; did you mean `work`?";
     let mut by_variable = home.command(&["token"]);
     by_variable.env("AUTHCTL_PROFILE", "wrok");
-    let told = format!("as AUTHCTL_PROFILE says: {missing}");
+    let told = format!("from AUTHCTL_PROFILE: {missing}");
     home.spawn_command(by_variable, &["token"]).wait().exits(2).reports(&told);
     // Whoever typed it knows.
     let mut typed = home.command(&["token", "wrok"]);
@@ -152,7 +152,7 @@ fn a_name_that_no_profile_has_is_told_with_where_it_comes_from() {
     home.spawn_command(typed, &["token", "wrok"]).wait().exits(2).reports(&format!("error: {missing}"));
     let file = home.path().join(".authctl.toml");
     fs::write(&file, "profile = \"wrok\"\n").unwrap();
-    home.run(&["token"]).exits(2).reports(&format!("as {} says: {missing}", file.display()));
+    home.run(&["token"]).exits(2).reports(&format!("from {}: {missing}", file.display()));
     let shown = home.run(&["status"]).exits(0).stdout;
     assert!(shown.contains(&format!("profile of this directory (.authctl.toml): `wrok`; but {missing}")), "{shown}");
 }

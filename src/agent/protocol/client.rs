@@ -1,4 +1,4 @@
-//! Asks the agent: one connection, one request, one bounded answer.
+//! A client of the agent on the standard library: one connection, one request, one bounded reply.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -14,17 +14,17 @@ use super::messages::Problem;
 use super::socket::owner_of;
 use crate::secret::SecretBytes;
 
-/// Why there was no answer.
+/// Why there is no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Whoever listens there is somebody else.
-    #[error("the agent's socket is held by the user with id {0}")]
+    /// Another user listens on the socket.
+    #[error("the agent's socket belongs to the user with ID {0}")]
     WrongOwner(u32),
-    /// It did not answer in time.
-    #[error("the agent does not answer")]
+    /// The agent did not reply in time.
+    #[error("the agent does not respond")]
     NoResponse,
-    /// It went away in the middle, or said something that is no answer.
-    #[error("the agent gave no answer that can be read")]
+    /// The reply is incomplete or invalid.
+    #[error("the agent sent an invalid reply")]
     InvalidResponse,
 }
 
@@ -35,7 +35,7 @@ pub struct Client {
     mark: String,
 }
 
-/// An answer of any status. Its body may hold a token.
+/// A reply of any status. Its body may contain a token.
 #[derive(Debug)]
 pub struct Reply {
     /// The HTTP status.
@@ -47,15 +47,15 @@ pub struct Reply {
 /// How long a busy agent may take to accept a connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
-/// No answer is longer than this, headers included, in bytes.
+/// The maximum size of a reply with its headers, in bytes.
 const MAX_BYTES: usize = 4 << 20;
 
 impl Client {
-    /// Connects to the agent at `path`; `None` where none listens. `mark` says which home is meant, see
+    /// Connects to the agent at `path`; returns `None` if none listens. `mark` identifies the home, see
     /// [`super::home_mark`].
     ///
     /// # Errors
-    /// [`ClientError`], where somebody listens who is not this user, or too busy to accept.
+    /// [`ClientError`] if another user listens, or the agent is too busy to accept.
     pub fn connect(path: &Path, mark: String) -> Result<Option<Self>, ClientError> {
         let Ok(address) = SocketAddrUnix::new(path) else { return Ok(None) };
         let Ok(socket) = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
@@ -63,7 +63,7 @@ impl Client {
             return Ok(None);
         };
         let _ = rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC);
-        // The one time limit that a connection over this kind of socket knows.
+        // On a Unix socket the send timeout also limits connect.
         let _ = set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_LIMIT));
         match rustix::net::connect(&socket, &address) {
             Ok(()) => {}

@@ -9,33 +9,33 @@ use crate::clock::UnixTime;
 use crate::model::{ErrorCode, ProfileName, TokenTarget, whole};
 use crate::secret::Secret;
 
-/// The description of the socket in OpenAPI 3.1, which the agent also serves as `/v1/openapi.json`.
+/// The OpenAPI 3.1 description of the interface, which the agent also serves as `/v1/openapi.json`.
 pub const OPENAPI: &str = include_str!("openapi.json");
 
-/// The answer to `GET /v1/token`, and what `authctl token --json` prints.
+/// The response to `GET /v1/token`, and what `authctl token --json` prints.
 #[derive(Debug, Serialize)]
 pub struct TokenResponse<'a> {
-    /// Whose token; `None` for one that was handed in with `AUTHCTL_TOKEN`.
+    /// The profile; `None` for the token in `AUTHCTL_TOKEN`.
     pub profile: Option<&'a ProfileName>,
-    /// The access token, unless the ID token was asked for.
+    /// The access token, unless the ID token was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_token: Option<&'a str>,
-    /// The ID token, if it was asked for.
+    /// The ID token, if it was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_token: Option<&'a str>,
     /// `Bearer`, or as the issuer wrote it (RFC 6749, section 7.1).
     pub token_type: &'a str,
-    /// When it ends, where known.
+    /// When it expires, if known.
     pub expires_at: Option<UnixTime>,
-    /// How long it lives yet, in seconds.
+    /// How long it is still valid, in seconds.
     pub expires_in: Option<u64>,
     /// The scope granted, separated by spaces.
     pub scope: Option<&'a str>,
-    /// Who issued it.
+    /// The issuer.
     pub issuer: Option<&'a str>,
 }
 
-/// The same as a client reads it.
+/// The response as a client reads it.
 #[derive(Debug, Deserialize)]
 pub struct ReceivedToken {
     /// As in [`TokenResponse`].
@@ -52,12 +52,11 @@ pub struct ReceivedToken {
     pub expires_in: Option<u64>,
     /// As in [`TokenResponse`].
     pub scope: Option<String>,
-    /// As in [`TokenResponse`]: shown as it is.
+    /// As in [`TokenResponse`].
     pub issuer: Option<String>,
 }
 
-/// Why a request was not granted: a problem document (RFC 9457), with the code and the exit code that the command line
-/// has for the same.
+/// A problem document (RFC 9457), with the error code and exit code of the command line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "ReceivedProblem")]
 pub struct Problem {
@@ -93,41 +92,41 @@ impl From<ReceivedProblem> for Problem {
     }
 }
 
-/// How the agent is: the answer to `GET /v1/agent`.
+/// The agent's state: the response to `GET /v1/agent`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentStatus {
-    /// Always true where an agent says it.
+    /// Always true in an agent's response.
     pub running: bool,
-    /// Where it listens.
+    /// The path of its socket.
     pub socket: String,
-    /// Its process id.
+    /// Its PID.
     #[serde(default)]
     pub pid: Option<u32>,
-    /// Which authctl it is.
+    /// Its version.
     #[serde(default)]
     pub version: Option<String>,
-    /// Since when it runs.
+    /// When it started.
     #[serde(default)]
     pub started_at: Option<UnixTime>,
-    /// Whether it hands out nothing until it is unlocked.
+    /// Whether it is locked.
     #[serde(default)]
     pub locked: bool,
-    /// After how many seconds without a request it locks itself.
+    /// The idle time in seconds after which it locks itself.
     #[serde(default)]
     pub locks_after: Option<u64>,
-    /// How many sessions it keeps cache.
+    /// The number of cached sessions.
     #[serde(default)]
     pub sessions: usize,
-    /// How many connections are open.
+    /// The number of open connections.
     #[serde(default)]
     pub connections: usize,
-    /// What is wrong with the configuration since it was last read whole.
+    /// Why the configuration cannot be read, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_error: Option<String>,
 }
 
 impl AgentStatus {
-    /// No agent at `socket`.
+    /// Returns the state of an agent that is not running at `socket`.
     #[must_use]
     pub fn absent(socket: String) -> Self {
         Self {
@@ -149,9 +148,9 @@ impl AgentStatus {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockRequest {
-    /// What unlocks it again.
+    /// The passphrase that unlocks it again.
     pub passphrase: Secret,
-    /// Lock after so many seconds without a request instead of now; 0 no longer.
+    /// Lock after this idle time in seconds instead of now; 0 turns that off.
     #[serde(default, deserialize_with = "whole")]
     pub after: Option<u64>,
 }
@@ -160,72 +159,72 @@ pub struct LockRequest {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnlockRequest {
-    /// What it was locked with.
+    /// The passphrase that it was locked with.
     pub passphrase: Secret,
 }
 
-/// The answer to `POST /v1/refresh/PROFILE`.
+/// The response to `POST /v1/refresh/PROFILE`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshResponse {
-    /// Whose session.
+    /// The profile.
     pub profile: ProfileName,
-    /// Whether this request, or one it waited for, refreshed it.
+    /// Whether this request, or one that it waited for, refreshed the session.
     pub refreshed: bool,
-    /// When the token ends now.
+    /// When the token expires now.
     pub expires_at: Option<UnixTime>,
-    /// How long it lives yet, in seconds.
+    /// How long it is still valid, in seconds.
     pub expires_in: Option<u64>,
 }
 
-/// The answer to `POST /v1/forget/PROFILE`.
+/// The response to `POST /v1/forget/PROFILE`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForgetResponse {
-    /// Whose cache copy.
+    /// The profile.
     pub profile: ProfileName,
-    /// Whether there was one.
+    /// Whether anything was cached.
     pub forgotten: bool,
 }
 
-/// The answer to `POST /v1/stop`.
+/// The response to `POST /v1/stop`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopResponse {
-    /// The process that is about to end.
+    /// The PID of the agent that is stopping.
     pub pid: u32,
 }
 
-/// The answer to `GET /v1/log`.
+/// The response to `GET /v1/log`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditLogResponse {
-    /// The oldest first.
+    /// The entries, the oldest first.
     pub entries: Vec<AuditLogEntry>,
-    /// How many older ones had to make room.
+    /// The number of older entries that were dropped.
     pub dropped: u64,
 }
 
-/// Who got what, without the token.
+/// An entry of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditLogEntry {
-    /// When it was first given.
+    /// When it first happened.
     pub first_at: UnixTime,
-    /// When it was last given.
+    /// When it last happened.
     pub last_at: UnixTime,
-    /// How often, to the same process.
+    /// How often the same process did it.
     pub count: u64,
-    /// `token`, `id-token`, or what else was done.
+    /// The action, such as `token` or `id_token`.
     pub what: String,
-    /// Whose.
+    /// The profile.
     pub profile: Option<ProfileName>,
-    /// The process that asked.
+    /// The PID of the process.
     pub pid: u32,
     /// Its user.
     pub uid: u32,
-    /// Its executable, where the system tells; a process can arrange for another's name.
+    /// Its executable, if the system shows it; a process can choose its own name.
     pub executable: Option<String>,
-    /// The executable of the process that started it, where the system tells.
+    /// The executable of its parent process, if the system shows it.
     pub parent: Option<String>,
 }
 
-/// The query of a request for a token, with its `?`, or nothing.
+/// Returns the query of a request for a token with its `?`, or an empty string.
 #[must_use]
 pub fn token_query(asked: &TokenTarget, min_ttl: Option<u64>) -> String {
     let mut query = String::new();
@@ -280,13 +279,13 @@ mod tests {
         let problem = Problem {
             status: 401,
             code: ErrorCode::LoginRequired,
-            title: "nobody is logged in".into(),
+            title: "not logged in".into(),
             hint: "authctl login work".into(),
             exit_code: 3,
         };
         assert_eq!(
             serde_json::to_string(&problem).expect("JSON"),
-            r#"{"status":401,"code":"login_required","title":"nobody is logged in","hint":"authctl login work","exit_code":3}"#
+            r#"{"status":401,"code":"login_required","title":"not logged in","hint":"authctl login work","exit_code":3}"#
         );
     }
 

@@ -67,6 +67,9 @@ pub(super) async fn accept(agent: &Arc<Agent>, listener: &UnixListener) {
             Some(permit) => {
                 tokio::spawn(connection(Arc::clone(agent), stream, peer, permit));
             }
+            None if agent.agent_lock.is_locked() => {
+                refuse(stream, &refused, 423, ErrorCode::AgentLocked, "the agent is locked");
+            }
             None => {
                 refuse(stream, &refused, 429, ErrorCode::TooManyRequests, "too many connections");
             }
@@ -79,7 +82,11 @@ pub(super) async fn accept(agent: &Arc<Agent>, listener: &UnixListener) {
 fn refuse(stream: UnixStream, refused: &Arc<Semaphore>, status: u16, code: ErrorCode, message: &str) {
     let (word, exit) = (code.as_str(), code.exit_code());
     let body = format!(r#"{{"status":{status},"code":"{word}","title":"{message}","hint":"","exit_code":{exit}}}"#);
-    let reason = if status == 403 { "Forbidden" } else { "Too Many Requests\r\nRetry-After: 1" };
+    let reason = match status {
+        403 => "Forbidden",
+        423 => "Locked",
+        _ => "Too Many Requests\r\nRetry-After: 1",
+    };
     let response = format!(
         "HTTP/1.1 {status} {reason}\r\nContent-Type: application/problem+json\r\nCache-Control: no-store\r\n\
          Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
@@ -165,7 +172,7 @@ async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> 
     let max = request_kind.max_body();
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let too_large = || {
-        let message = format!("the request body is longer than {max} bytes");
+        let message = format!("the request body is incomplete or longer than {max} bytes");
         problem(&Error::msg(ErrorCode::RequestTooLarge, message, "send a shorter body"))
     };
     if declared.is_some_and(|length| length > max as u64) {

@@ -99,7 +99,7 @@ pub(super) fn uninstall(app: &App) -> Result<u8, Error> {
 
 fn cannot_change(path: &Path, error: std::io::Error) -> Error {
     let context = format!("cannot change {}", path.display());
-    Error::new(ErrorCode::Usage, anyhow::Error::new(error).context(context), "make the directory yours to write")
+    Error::new(ErrorCode::Usage, anyhow::Error::new(error).context(context), "make the directory writable")
 }
 
 /// Writes the unit's file atomically.

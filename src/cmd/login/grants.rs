@@ -124,7 +124,7 @@ impl LoginUser for TerminalUser<'_> {
 
     async fn ask_client_secret(&self, profile: &Profile) -> Option<Secret> {
         let client_id = &profile.client_id;
-        self.app.ask_secret(&format!("OAuthClient secret of {client_id}: ")).await
+        self.app.ask_secret(&format!("Client secret of {client_id}: ")).await
     }
 
     async fn confirm_replacement(&self) -> Option<bool> {
