@@ -116,13 +116,13 @@ complete -c authctl -n "__fish_authctl_using_subcommand status" -l color -d 'Col
 always\t'Always'
 never\t'Never'"
 complete -c authctl -n "__fish_authctl_using_subcommand status" -l config -d 'Use this configuration file instead of the default one' -r -F
-complete -c authctl -n "__fish_authctl_using_subcommand status" -l check -d 'Print nothing; exit 0 if a token is available without a login, else 3'
+complete -c authctl -n "__fish_authctl_using_subcommand status" -l check -d 'Print nothing; exit 0 if a token is available without a login, 3 if not'
 complete -c authctl -n "__fish_authctl_using_subcommand status" -l json -d 'Write data and errors as JSON'
 complete -c authctl -n "__fish_authctl_using_subcommand status" -s q -l quiet -d 'Print only errors and login instructions'
 complete -c authctl -n "__fish_authctl_using_subcommand status" -s v -l verbose -d 'Print more on stderr; twice to print every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand status" -l no-input -d 'Never prompt; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c authctl -n "__fish_authctl_using_subcommand token" -l min-ttl -d 'Refresh first if the token expires within this time [default: 60s, at most half its lifetime]' -r
+complete -c authctl -n "__fish_authctl_using_subcommand token" -l min-ttl -d 'Refresh first if the token expires within this time [default: 60s, at most half its lifetime; 0 for an ID token]' -r
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l audience -d 'Request a token for this audience' -r
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l scope -d 'Request a token with this scope; repeatable' -r
 complete -c authctl -n "__fish_authctl_using_subcommand token" -l resource -d 'Request a token for this resource (RFC 8707); repeatable' -r
