@@ -49,8 +49,8 @@ fn socket_activation_starts_the_agent_on_first_connection() {
     assert_eq!((&state["pid"], &state["locked"]), (&manager.0.id().into(), &false.into()), "{state}");
     assert_eq!(state["socket"], socket_of(&home).display().to_string(), "{state}");
     // An agent that is started by hand finds it.
-    home.run(&["agent", "start"]).exits(0).reports("running already");
-    home.spawn(&["agent", "run"]).wait().exits(8).reports("running already");
+    home.run(&["agent", "start"]).exits(0).reports("already running");
+    home.spawn(&["agent", "run"]).wait().exits(8).reports("already running");
 
     home.run(&["agent", "stop"]).exits(0);
     assert!(wait_until("its exit", || manager.0.try_wait().expect("waited")).success());

@@ -107,7 +107,7 @@ fn device_login_approved_in_the_browser() {
     let (address, code) = webdriver::shown(&login);
     let result = complete("device", Screen::Phone, &format!("{address}?user_code={code}"), USER, true);
     assert_eq!(result.pages(), ["Connect a device", "Log in", "Allow access?", "Connected"]);
-    assert!(result.text.to_lowercase().contains("go back"), "{}", result.text);
+    assert!(result.text.to_lowercase().contains("return to your device"), "{}", result.text);
     login.wait().exits(0);
     home.token("work");
     assert_eq!(issuer.stats().token_responses.values().sum::<u64>(), 1);
