@@ -20,7 +20,7 @@ use crate::fs::{FileLock, LockError, LockFile, create_private_dir};
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Another agent listens there.
-    #[error("an agent is running already at {}", .0.display())]
+    #[error("an agent is already running at {}", .0.display())]
     Running(PathBuf),
     /// Other users could replace the socket.
     #[error("other users can write to {} (mode {mode:04o})", .path.display())]

@@ -39,7 +39,7 @@ fn start_returns_when_the_agent_is_ready() {
     assert_eq!((&state["running"], &state["pid"], &state["locked"]), (&json!(true), &json!(agent.pid), &json!(false)));
     assert_eq!(state["socket"], json!(home.socket()));
     home.run(&["agent", "start"]).exits(0).reports("the agent is already running");
-    home.spawn(&["agent", "run"]).wait().exits(8).reports("running already");
+    home.spawn(&["agent", "run"]).wait().exits(8).reports("already running");
     assert_eq!(agents_of(&home), [agent.pid]);
     home.run(&["agent", "stop"]).exits(0).reports("agent stopped");
     agent.wait();
