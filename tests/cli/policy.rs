@@ -239,7 +239,7 @@ fn a_clock_that_shows_less_than_it_has_shown_is_not_believed_until_the_issuer_ha
     note(&home, 86_400);
     issuer.pause();
     assert_eq!(decided(&home), ["clock_rollback"]);
-    home.run(&["verify"]).exits(4).reports("set back").reports("correct this machine's clock");
+    home.run(&["verify"]).exits(4).reports("set back").reports("authctl refresh");
     let token = home.token("work");
     home.run_with(&["verify", "-"], &token).exits(4);
     // As of another moment, and by keys that are given, it is not this machine's clock that is asked about.
