@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn an_access_token_that_nobody_else_can_read_does_not_decide_and_a_note_says_so() {
+    fn access_token_for_its_api_alone_does_not_decide() {
         use AccessTokenForm::{ForItsApi, Jwt, JwtForAudience, Opaque};
         for provider in usable() {
             let told = |word: &str| provider.notes.iter().any(|note| note.to_lowercase().contains(word));

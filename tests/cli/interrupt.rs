@@ -72,7 +72,7 @@ fn a_refresh_that_the_issuer_has_begun_is_finished() {
 }
 
 #[test]
-fn a_login_that_is_interrupted_keeps_the_session_and_its_profile_or_neither() {
+fn interrupted_login_stores_session_and_profile_or_neither() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     // What the login has learnt of the issuer is written last, and waits for this.
     let mark = RecordName::issuer_mark(&issuer.issuer().parse().unwrap());

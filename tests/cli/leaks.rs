@@ -128,7 +128,7 @@ fn a_token_taken_from_stdin_is_not_told() {
 }
 
 #[test]
-fn a_device_login_does_not_tell_its_device_code_and_a_second_factor_stays_secret() {
+fn device_code_and_second_factor_are_not_printed() {
     let home = Sandbox::new();
     let idp = issuer(|options| options.device_interval = std::time::Duration::from_secs(1));
     let args = ["login", "tv", "--issuer", idp.issuer(), "--client-id", "authctl", "--device", "-vvv"];

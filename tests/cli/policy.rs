@@ -99,7 +99,7 @@ fn options_add_to_what_the_profile_demands_and_take_nothing_away() {
 }
 
 #[test]
-fn an_issuer_out_of_reach_for_too_long_ends_offline_access_until_it_answers() {
+fn max_offline_denies_tokens_until_the_issuer_responds() {
     let (home, mut issuer) = logged_in();
     set(&home, "max_offline=7d");
     issuer.pause();
@@ -113,7 +113,7 @@ fn an_issuer_out_of_reach_for_too_long_ends_offline_access_until_it_answers() {
 }
 
 #[test]
-fn with_opaque_access_tokens_the_id_token_decides_where_the_profile_says_so() {
+fn id_token_decides_if_access_tokens_are_opaque() {
     let (home, issuer) = (Sandbox::new(), issuer(|options| options.opaque_access_tokens = true));
     home.log_in("work", &issuer);
     assert_eq!(decided(&home), ["opaque_token"]);
@@ -158,7 +158,7 @@ fn what_a_clock_that_was_ahead_has_noted_is_not_taken_for_young() {
 }
 
 #[test]
-fn what_decides_in_an_access_tokens_stead_is_an_id_token_by_every_rule_of_one() {
+fn deciding_id_token_is_verified_by_all_rules() {
     let (home, issuer) = logged_in();
     set(&home, "verify_token=id_token");
     let signer = Signer::new();
@@ -194,7 +194,7 @@ fn a_logout_is_remembered_until_the_end_that_the_token_names() {
 }
 
 #[test]
-fn an_id_token_that_decides_is_refreshed_when_it_is_over_before_the_access_token() {
+fn deciding_id_token_is_refreshed_when_it_expires_first() {
     let home = Sandbox::new();
     let issuer = issuer(|options| {
         options.algorithm = Algorithm::ES256;
@@ -232,7 +232,7 @@ fn note(home: &Sandbox, ahead: i64) {
 }
 
 #[test]
-fn a_clock_that_shows_less_than_it_has_shown_is_not_believed_until_the_issuer_has_answered() {
+fn clock_set_back_denies_tokens_until_the_issuer_responds() {
     let (home, mut issuer) = logged_in();
     note(&home, 290);
     assert_eq!(decided(&home), [""; 0], "a correction is smaller than that");
@@ -315,7 +315,7 @@ fn tokens_of_a_session_that_has_ended_are_denied_though_they_live_yet() {
 }
 
 #[test]
-fn a_logout_revokes_the_elder_tokens_of_the_login_and_not_those_of_the_next() {
+fn logout_revokes_earlier_tokens_of_the_same_login_only() {
     let (home, issuer) = logged_in();
     let first = home.token("work");
     home.run(&["refresh"]).exits(0);
