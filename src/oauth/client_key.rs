@@ -5,6 +5,8 @@ use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
 use aws_lc_rs::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use der::asn1::{AnyRef, OctetStringRef};
+use der::{Decode as _, SliceReader};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -32,20 +34,27 @@ pub(super) fn load(bytes: &SecretBytes) -> Result<LoadedKey, String> {
             "it is in SEC 1 format; convert it with `openssl pkcs8 -topk8 -nocrypt -in FILE -out NEW_FILE`".into()
         );
     }
+    let key = PrivateKeyDer::from_pem_slice(pem).ok();
+    let der = key.as_ref().map(PrivateKeyDer::secret_der).unwrap_or_default();
     let candidates = [
-        (Algorithm::RS256, EncodingKey::from_rsa_pem(pem)),
-        (Algorithm::ES256, EncodingKey::from_ec_pem(pem)),
-        (Algorithm::ES384, EncodingKey::from_ec_pem(pem)),
-        (Algorithm::EdDSA, EncodingKey::from_ed_pem(pem)),
+        (Algorithm::RS256, EncodingKey::from_rsa_der(rsa_key(der).unwrap_or(der))),
+        (Algorithm::ES256, EncodingKey::from_ec_der(der)),
+        (Algorithm::ES384, EncodingKey::from_ec_der(der)),
+        (Algorithm::EdDSA, EncodingKey::from_ed_der(der)),
     ];
-    for (algorithm, key) in candidates {
-        if let Ok(key) = key
-            && can_sign(&key, algorithm)
-        {
-            return Ok((key, algorithm, None));
-        }
-    }
-    Err("it holds no private key for RSA, P-256, P-384 or Ed25519 in PEM, and no JWK".into())
+    let usable = candidates.into_iter().find(|(algorithm, key)| can_sign(key, *algorithm));
+    let (algorithm, key) =
+        usable.ok_or("it holds no private key for RSA, P-256, P-384 or Ed25519 in PEM, and no JWK")?;
+    Ok((key, algorithm, None))
+}
+
+/// Returns the RSA private key of RFC 8017 (appendix A.1.2) that a PKCS #8 structure holds (RFC 5958, section 2).
+fn rsa_key(pkcs8: &[u8]) -> Option<&[u8]> {
+    let structure = AnyRef::from_der(pkcs8).ok()?;
+    let mut members = SliceReader::new(structure.value()).ok()?;
+    let _version = u8::decode(&mut members).ok()?;
+    let _algorithm = AnyRef::decode(&mut members).ok()?;
+    Some(OctetStringRef::decode(&mut members).ok()?.as_bytes())
 }
 
 /// Returns the block of the private key in a PEM file, which may hold certificates as well; the whole file if there is none.
