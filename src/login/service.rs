@@ -1,0 +1,84 @@
+//! The login service, and what a login starts from and results in.
+
+use std::sync::Arc;
+
+use super::profile::merged_profile;
+use crate::cli::Login;
+use crate::config::Config;
+use crate::error::Error;
+use crate::model::{PinnedKeys, Profile, ProfileName, Session, StoreKind};
+use crate::paths::Paths;
+use crate::secret::Secret;
+use crate::session::{SessionError, SessionService};
+
+/// What a login is for, before the user signs in.
+pub struct LoginRequest<'a> {
+    /// The options.
+    pub args: &'a Login,
+    /// The name of the profile, if one is given.
+    pub name: Option<ProfileName>,
+    /// The store of a new profile without `--store`.
+    pub default_store: StoreKind,
+}
+
+/// The profile of a login, merged with the options.
+pub struct LoginPlan {
+    /// The profile. It is saved when the user has signed in.
+    pub profile: Profile,
+    /// Whether the configuration has no such profile.
+    pub(super) is_new: bool,
+    /// The configuration that it was merged with.
+    pub(super) config: Config,
+}
+
+/// What was supplied with the options.
+pub struct Supplied {
+    /// The client secret.
+    pub client_secret: Option<Secret>,
+    /// The keys to pin.
+    pub pinned: Option<PinnedKeys>,
+}
+
+/// A successful login.
+pub struct CompletedLogin {
+    /// The saved profile.
+    pub profile: Profile,
+    /// The stored session.
+    pub session: Session,
+    /// The authentication context class of the sign-in (`acr`).
+    pub acr: Option<String>,
+    /// Whether another login has stored the session, while this one waited for it.
+    pub joined: bool,
+}
+
+/// Logs in to profiles.
+pub struct LoginService {
+    pub(super) sessions: Arc<SessionService>,
+    pub(super) paths: Paths,
+}
+
+impl LoginService {
+    /// Creates the service.
+    #[must_use]
+    pub fn new(sessions: Arc<SessionService>, paths: Paths) -> Self {
+        Self { sessions, paths }
+    }
+
+    /// Merges the profile from the configuration and the options.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Usage`](crate::error::ErrorCode::Usage) if the configuration or the options are invalid.
+    pub fn plan(&self, request: &LoginRequest<'_>) -> Result<LoginPlan, Error> {
+        let config = Config::load(&self.paths.config_file)?;
+        let (profile, is_new) = merged_profile(request.args, request.name.as_ref(), request.default_store, &config)?;
+        Ok(LoginPlan { profile, is_new, config })
+    }
+
+    /// Returns the session that is stored for the profile; `None` also if it is damaged, which a login repairs.
+    pub(super) async fn previous_session(&self, profile: &Profile) -> Result<Option<Session>, SessionError> {
+        match self.sessions.stored(profile).await {
+            Err(SessionError::Store(error)) if error.session_lost() => Ok(None),
+            stored => stored,
+        }
+    }
+}
