@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use keyring_core::Error as KeyringError;
 
-use super::StoreError;
+use crate::store::StoreError;
 
 /// Converts a keychain's error. Its types have the name of the D-Bus error only in their debug form, which has no secret.
 pub(super) fn store_error(error: KeyringError) -> StoreError {
