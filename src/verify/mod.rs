@@ -24,6 +24,7 @@ mod strict_json;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod token;
 #[cfg(test)]
 mod vectors;
 
@@ -34,7 +35,9 @@ pub use clock_guard::{CLOCK_TOLERANCE, clock_rollback};
 pub use id_token::{IdTokenPolicy, verify_id_token};
 pub use keys::{KeyInfo, KeySet, KeySummary};
 pub use options::{InvalidOption, PolicyOptions, VerdictJson};
-pub use policy::{AcceptedTypes, Algorithm, InvalidAlgorithm, Policy};
+#[cfg(test)]
+pub use policy::Algorithm;
+pub use policy::{AcceptedTypes, Policy};
 pub use reason::{Reason, ReasonCode};
 pub use revocation::{is_revoked, mark_revoked};
 #[cfg(fuzzing)]
@@ -45,7 +48,7 @@ pub use status_list::{StatusClaim, StatusList, StatusListPolicy, check_status, u
 
 use crate::clock::UnixTime;
 use header::ParsedToken;
-use reason::{quoted, quoted_list};
+use token::{CheckedToken, check};
 
 /// A token that passed every check.
 #[derive(Clone, Debug, PartialEq)]
@@ -111,115 +114,6 @@ pub fn explain(token: &str, keys: &KeySet, policy: &Policy, explained: bool) -> 
         _ => Verdict::Denied(checks.into_reasons()),
     };
     (verdict, steps)
-}
-
-/// A token after the checks. It is valid only where there is a key and no reason for a denial.
-struct CheckedToken {
-    /// The claims and the header's `typ`, where they could be parsed.
-    claims: Option<(Map<String, Value>, Option<String>)>,
-    /// The key that verified the signature.
-    key: Option<KeyInfo>,
-    checks: Checks,
-}
-
-/// Checks length, header and signature by the rules for all tokens, and the claims with `check_claims`.
-fn check(
-    token: &str,
-    max_bytes: usize,
-    keys: &KeySet,
-    policy: &Policy,
-    check_claims: fn(&Map<String, Value>, &Policy, &mut Checks),
-    mut checks: Checks,
-) -> CheckedToken {
-    let parsed = match header::parse_token(token, max_bytes) {
-        Ok(parsed) => parsed,
-        Err(reasons) => {
-            reasons.into_iter().for_each(|reason| checks.deny("parts", reason));
-            return CheckedToken { claims: None, key: None, checks };
-        }
-    };
-    checks.pass("parts", || format!("a signed JWT of {} bytes", token.len()));
-    match parsed.header.unsupported {
-        Some(what) => {
-            let message = format!("unsupported header parameter {what}");
-            checks.deny("header", Reason::new(ReasonCode::UnsupportedHeader, message));
-        }
-        None => checks.pass("header", || "no unsupported parameters"),
-    }
-    let typ = parsed.header.typ.as_deref();
-    let shown = || typ.map_or_else(|| "none".to_owned(), quoted);
-    if !policy.types.accept(typ) {
-        let message = format!("expected type {}, found {}", policy.types.described(), shown());
-        checks.deny("typ", Reason::new(ReasonCode::WrongType, message));
-    } else if policy.types == AcceptedTypes::AccessToken
-        && let Some(feature) = id_token::id_token_feature(typ, &parsed.claims)
-    {
-        let message = format!("expected an access token, found an ID token: it has {feature}");
-        checks.deny("typ", Reason::new(ReasonCode::WrongType, message));
-    } else {
-        checks.pass("typ", || format!("expected {}, found {}", policy.types.described(), shown()));
-    }
-    let key = check_signature(&parsed, keys, policy, &mut checks);
-    check_claims(&parsed.claims, policy, &mut checks);
-    CheckedToken { claims: Some((parsed.claims, parsed.header.typ)), key, checks }
-}
-
-/// Returns the trusted key that verifies the signature. Checks the algorithm, the key and the signature, in this order, up
-/// to the first that fails.
-fn check_signature(parsed: &ParsedToken<'_>, keys: &KeySet, policy: &Policy, checks: &mut Checks) -> Option<KeyInfo> {
-    let alg = &parsed.header.alg;
-    let algorithm = match alg.parse::<Algorithm>() {
-        Ok(algorithm) if policy.algorithms.contains(&algorithm) => algorithm,
-        refused => {
-            let message = match refused {
-                Err(InvalidAlgorithm::None) => "the token is not signed (alg `none`)".to_owned(),
-                _ => format!(
-                    "algorithm {} is not allowed; allowed: {}",
-                    quoted(alg),
-                    quoted_list(&policy.algorithms.iter().map(|a| a.name()).collect::<Vec<_>>())
-                ),
-            };
-            checks.deny("alg", Reason::new(ReasonCode::AlgorithmNotAllowed, message));
-            return None;
-        }
-    };
-    checks.pass("alg", || format!("{algorithm} is allowed"));
-    let candidates = match keys.candidates(parsed.header.kid.as_deref(), algorithm) {
-        Ok(candidates) => candidates,
-        Err(reason) => {
-            checks.deny("key", reason);
-            return None;
-        }
-    };
-    checks.pass("key", || match (candidates.as_slice(), parsed.header.kid.as_deref()) {
-        ([_], Some(kid)) => format!("kid {} is a trusted key for {algorithm}", quoted(kid)),
-        ([_], None) => format!("no kid, and one trusted key for {algorithm}"),
-        (several, _) => format!("{} trusted keys for {algorithm} have the token's kid", several.len()),
-    });
-    let signing_input = parsed.signing_input.as_bytes();
-    let Some(key) = candidates.into_iter().find(|key| key.verifies(parsed.signature, signing_input, algorithm)) else {
-        let message = "the signature is not by a trusted key";
-        checks.deny("signature", Reason::new(ReasonCode::InvalidSignature, message));
-        return None;
-    };
-    checks.pass("signature", || "verified with that key");
-    Some(KeyInfo { kid: key.kid.clone(), alg: algorithm, kty: key.kty })
-}
-
-impl From<Algorithm> for jsonwebtoken::Algorithm {
-    fn from(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::RS256 => Self::RS256,
-            Algorithm::RS384 => Self::RS384,
-            Algorithm::RS512 => Self::RS512,
-            Algorithm::PS256 => Self::PS256,
-            Algorithm::PS384 => Self::PS384,
-            Algorithm::PS512 => Self::PS512,
-            Algorithm::ES256 => Self::ES256,
-            Algorithm::ES384 => Self::ES384,
-            Algorithm::EdDSA => Self::EdDSA,
-        }
-    }
 }
 
 /// Returns whether `token` has the form of a JWT: three parts, the first two of which are JSON objects. Verifies nothing.

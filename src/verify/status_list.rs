@@ -16,7 +16,7 @@ use super::header::{decoded, parse};
 use super::keys::KeySet;
 use super::policy::{AcceptedTypes, Algorithm, Policy};
 use super::reason::{Reason, ReasonCode, quoted};
-use super::{CheckedToken, check};
+use super::token::{CheckedToken, check};
 use crate::clock::UnixTime;
 use crate::model::secure_url;
 

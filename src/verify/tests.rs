@@ -7,6 +7,7 @@ use serde_json::json;
 use super::ReasonCode::*;
 use super::keys::{KeySetError, KeyType};
 use super::testing::{AUDIENCE, ISSUER, NOW, b64, claims, codes, ed, p256, p384, policy, rsa, set};
+use super::token::check_signature;
 use super::*;
 
 #[test]
