@@ -10,6 +10,7 @@ mod keys;
 mod login;
 mod logout;
 mod output;
+mod own_frame;
 mod profile;
 mod refresh;
 mod status;
@@ -19,6 +20,7 @@ mod verify;
 use crate::app::App;
 use crate::cli::Command;
 use crate::error::Error;
+use own_frame::in_own_frame;
 
 /// Runs a command; returns its exit code.
 ///
@@ -41,13 +43,4 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         #[cfg(feature = "dev-issuer")]
         Command::DevIssuer(args) => in_own_frame(dev_issuer::run, app, args),
     }
-}
-
-/// Calls `run`, which is never inlined into the caller.
-///
-/// Inlined into one frame, the commands take 72 KB of stack. `token` through the agent, which needs little of it, touched 18
-/// pages more for it, of 153 page faults in all.
-#[inline(never)]
-fn in_own_frame<A>(run: fn(&App, A) -> Result<u8, Error>, app: &App, args: A) -> Result<u8, Error> {
-    run(app, args)
 }

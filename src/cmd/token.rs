@@ -1,6 +1,7 @@
 //! `authctl token`: prints a valid access token and nothing else.
 
 use super::output;
+use super::own_frame::in_own_frame;
 use crate::agent::protocol::{ReceivedToken, TokenResponse, token_query};
 use crate::app::App;
 use crate::cli::{For, Token};
@@ -20,7 +21,7 @@ impl From<&For> for TokenTarget {
 /// Runs the command.
 pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
     if args.refresh_only {
-        return super::in_own_frame(refresh_only, app, args);
+        return in_own_frame(refresh_only, app, args);
     }
     if !args.id_token
         && let Some(token) = app.supplied_token(args.profile.as_ref())?
@@ -40,7 +41,7 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
     if let Some(done) = through_agent(app, args)? {
         return Ok(done);
     }
-    super::in_own_frame(without_agent, app, args)
+    in_own_frame(without_agent, app, args)
 }
 
 fn request(profile: &Profile, args: &Token) -> TokenRequest {

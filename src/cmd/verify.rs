@@ -1,6 +1,7 @@
 //! `authctl verify`: verifies a stored token, or tokens on stdin, offline.
 
 mod batch;
+mod input;
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _};
@@ -22,9 +23,7 @@ use crate::text::excerpt;
 use crate::verify::{
     CheckResult, Checks, KeySet, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson,
 };
-
-/// The longest token, in bytes.
-const MAX_TOKEN_LENGTH: usize = 1024 * 1024;
+use input::{MAX_TOKEN_LENGTH, as_text, unreadable};
 
 /// Runs the command.
 pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
@@ -141,20 +140,6 @@ fn verify_stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) 
     }
     let explained = explain(token.expose(), &verifier, args.explain);
     print_verdict(app, args, &explained, verifier.keys_age(), None)
-}
-
-fn unreadable(error: io::Error) -> Error {
-    Error::new(ErrorCode::Usage, anyhow::Error::new(error).context("reading stdin"), "pipe a token in")
-}
-
-/// Returns a token as text, without trailing white space.
-fn as_text(token: &[u8]) -> Result<&str, Reason> {
-    let malformed = |why| Reason::new(ReasonCode::Malformed, why);
-    match std::str::from_utf8(token) {
-        _ if token.len() > MAX_TOKEN_LENGTH => Err(malformed("the token is longer than 1 MiB")),
-        Ok(text) => Ok(text.trim_ascii_end()),
-        Err(_) => Err(malformed("the token is not text")),
-    }
 }
 
 /// Verifies a token; with `explained`, also returns the checks that were made.

@@ -39,7 +39,7 @@ fn open_with(program: &Path, arguments: &[&str], url: &str) -> bool {
 ///
 /// The address contains the client ID only: an `id_token_hint` would put a token into the browser's arguments. The issuer
 /// asks the user instead.
-pub(in crate::cmd) async fn open_end_session(app: &App, profile: &Profile) -> Result<(), Error> {
+pub async fn open_end_session(app: &App, profile: &Profile) -> Result<(), Error> {
     let metadata = app.sessions()?.metadata_with(profile, &[Endpoint::EndSession]).await?;
     let Some(mut url) = metadata.end_session_endpoint else {
         app.ui().notice("the issuer supports no logout in the browser");

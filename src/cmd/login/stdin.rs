@@ -14,7 +14,7 @@ const MAX_LENGTH: u64 = 1024 * 1024;
 ///
 /// # Errors
 /// [`ErrorCode::Usage`] if it is empty.
-pub(in crate::cmd) fn secret_line(what: &str) -> Result<Secret, Error> {
+pub fn secret_line(what: &str) -> Result<Secret, Error> {
     let mut bytes = SecretBytes::default();
     let read = std::io::copy(&mut std::io::stdin().lock().take(MAX_LENGTH), &mut bytes);
     let text = read.ok().and_then(|_| std::str::from_utf8(bytes.expose()).ok()).unwrap_or_default();

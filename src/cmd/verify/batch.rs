@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::{MAX_TOKEN_LENGTH, unreadable};
+use super::input::{MAX_TOKEN_LENGTH, unreadable};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::verify::{Verdict, VerdictJson};
