@@ -1,11 +1,11 @@
-//! Several accounts, and which of them a directory means.
+//! Several accounts, and the profile that a directory's `.authctl.toml` selects.
 
 use std::fs;
 
 use crate::support::agent::Agent;
 use crate::support::{Sandbox, quick_issuer};
 
-/// Two users of one issuer, and one of them twice.
+/// Logs in as two users of one issuer, one of them with two profiles.
 fn accounts(issuer: &authctl::dev_issuer::DevIssuer) -> Sandbox {
     let home = Sandbox::new();
     home.log_in_as("work", issuer, "developer");
@@ -14,15 +14,15 @@ fn accounts(issuer: &authctl::dev_issuer::DevIssuer) -> Sandbox {
     home
 }
 
-/// What `authctl ARGS` prints in a directory below home.
-fn within(home: &Sandbox, dir: &str, args: &[&str]) -> crate::support::CommandOutput {
+/// Runs `authctl ARGS` in a directory below home.
+fn run_in(home: &Sandbox, dir: &str, args: &[&str]) -> crate::support::CommandOutput {
     let mut command = home.command(args);
     command.current_dir(home.path().join(dir));
     home.spawn_command(command, args).wait()
 }
 
 #[test]
-fn accounts_at_one_issuer_are_kept_apart() {
+fn sessions_at_one_issuer_are_independent() {
     let issuer = quick_issuer();
     let home = accounts(&issuer);
     let subject = |profile: &str| home.status(profile)["subject"]["sub"].clone();
@@ -38,75 +38,75 @@ fn accounts_at_one_issuer_are_kept_apart() {
 }
 
 #[test]
-fn a_directory_names_a_profile_for_all_below_it() {
+fn directory_file_selects_a_profile_for_all_below_it() {
     let issuer = quick_issuer();
     let home = accounts(&issuer);
     home.run(&["profile", "use", "work"]).exits(0);
     fs::create_dir_all(home.path().join("repo/deep/er")).unwrap();
     fs::write(home.path().join("repo/.authctl.toml"), "profile = \"play\"\n").unwrap();
     let (work, play) = (home.token("work"), home.token("play"));
-    assert_eq!(within(&home, "repo/deep/er", &["token"]).exits(0).line(), play);
-    assert_eq!(within(&home, ".", &["token"]).exits(0).line(), work);
-    // Whoever says which profile means it.
-    assert_eq!(within(&home, "repo", &["token", "work"]).exits(0).line(), work);
+    assert_eq!(run_in(&home, "repo/deep/er", &["token"]).exits(0).line(), play);
+    assert_eq!(run_in(&home, ".", &["token"]).exits(0).line(), work);
+    // A profile named on the command line takes precedence.
+    assert_eq!(run_in(&home, "repo", &["token", "work"]).exits(0).line(), work);
     let mut elsewhere = home.command(&["token"]);
     elsewhere.current_dir(home.path().join("repo")).env("AUTHCTL_PROFILE", "work");
     assert_eq!(home.spawn_command(elsewhere, &["token"]).wait().exits(0).line(), work);
-    // All are shown, and which of them is meant.
-    let shown = within(&home, "repo", &["status"]).exits(0).stdout;
+    // `status` shows all profiles and the one that is selected.
+    let shown = run_in(&home, "repo", &["status"]).exits(0).stdout;
     assert!(
         shown.contains("\nwork-too:") && shown.contains("profile of this directory (.authctl.toml): `play`"),
         "{shown}"
     );
-    assert!(!within(&home, ".", &["status"]).exits(0).stdout.contains("profile of this directory"));
-    within(&home, "repo", &["status", "--check"]).exits(0);
-    // The agent is asked for the same one.
+    assert!(!run_in(&home, ".", &["status"]).exits(0).stdout.contains("profile of this directory"));
+    run_in(&home, "repo", &["status", "--check"]).exits(0);
+    // With an agent, the same profile is selected.
     let agent = Agent::start(&home);
-    assert_eq!(within(&home, "repo/deep", &["token"]).exits(0).line(), play);
-    let decided = within(&home, "repo", &["verify", "--json"]).exits(0).json();
+    assert_eq!(run_in(&home, "repo/deep", &["token"]).exits(0).line(), play);
+    let decided = run_in(&home, "repo", &["verify", "--json"]).exits(0).json();
     assert_eq!(decided["claims"]["sub"], home.status("play")["subject"]["sub"], "by the token of the same profile");
     drop(agent);
 }
 
 #[test]
-fn a_directory_names_nothing_but_a_profile() {
+fn directory_file_may_only_name_a_profile() {
     let issuer = quick_issuer();
     let home = accounts(&issuer);
     let file = home.path().join(".authctl.toml");
     for (text, word, next) in [
         ("profile = \"play\"\nissuer = \"https://evil.example\"\n", "unexpected key `issuer`", "AUTHCTL_PROFILE"),
         ("[profiles.work]\nissuer = \"https://evil.example\"\n", "profiles", "AUTHCTL_PROFILE"),
-        ("profile = \"no body\"\n", "no body", "AUTHCTL_PROFILE"),
-        ("profile = \"nobody\"\n", "unknown profile `nobody`", "authctl profile list"),
+        ("profile = \"two words\"\n", "two words", "AUTHCTL_PROFILE"),
+        ("profile = \"missing\"\n", "unknown profile `missing`", "authctl profile list"),
         ("profile = [", "expected profile", "AUTHCTL_PROFILE"),
     ] {
         fs::write(&file, text).unwrap();
         for args in [&["token"][..], &["verify"], &["profile", "show"], &["logout"], &["login", "--device"]] {
             let ran = home.run(args).exits(2);
-            for told in [word, next, file.to_str().unwrap()] {
-                assert!(ran.stderr.contains(told), "{args:?} {text}: {}", ran.stderr);
+            for expected in [word, next, file.to_str().unwrap()] {
+                assert!(ran.stderr.contains(expected), "{args:?} {text}: {}", ran.stderr);
             }
             assert_eq!(ran.stdout, "");
         }
     }
-    // Of a profile that somebody names, the file knows nothing.
-    assert!(!home.run(&["token", "nobody"]).exits(2).stderr.contains(".authctl.toml"));
+    // The error for a profile named on the command line does not mention the file.
+    assert!(!home.run(&["token", "missing"]).exits(2).stderr.contains(".authctl.toml"));
     home.run(&["token", "work"]).exits(0);
 }
 
 #[test]
-fn a_directory_does_not_choose_which_profile_is_led_to_another_issuer() {
+fn directory_file_does_not_select_the_profile_to_replace() {
     let (issuer, elsewhere) = (quick_issuer(), quick_issuer());
     let home = accounts(&issuer);
     home.run(&["profile", "use", "work"]).exits(0);
     fs::write(home.path().join(".authctl.toml"), "profile = \"play\"\n").unwrap();
     let login = ["login", "--issuer", elsewhere.issuer(), "--client-id", "authctl", "--password", "--password-stdin"];
     let args = [&login[..], &["--username", "developer", "--replace"]].concat();
-    let told = home.run_with(&args, crate::support::PASSWORD).exits(0).stderr;
+    let printed = home.run_with(&args, crate::support::PASSWORD).exits(0).stderr;
     let file = home.path().join(".authctl.toml");
     let line = format!("this login is for the profile `work`; {} names `play`", file.display());
-    assert!(told.contains(&line), "{told}");
-    // Who says which profile, or means the same one, is told nothing.
+    assert!(printed.contains(&line), "{printed}");
+    // No notice if the profile is named on the command line, or if the file names the same one.
     let named = [&["login", "work"], &args[1..]].concat();
     assert!(!home.run_with(&named, crate::support::PASSWORD).exits(0).stderr.contains("names `play`"));
     fs::write(&file, "profile = \"work\"\n").unwrap();
@@ -116,7 +116,7 @@ fn a_directory_does_not_choose_which_profile_is_led_to_another_issuer() {
 }
 
 #[test]
-fn a_broken_file_of_the_directory_stands_in_nobody_elses_way() {
+fn broken_directory_file_fails_only_commands_that_need_it() {
     let issuer = quick_issuer();
     let home = accounts(&issuer);
     let file = home.path().join(".authctl.toml");
@@ -124,7 +124,7 @@ fn a_broken_file_of_the_directory_stands_in_nobody_elses_way() {
     let one = home.run(&["status", "work"]).exits(0).stdout;
     assert!(one.contains("work (default): valid"), "{one}");
     home.run(&["status", "work", "--check"]).exits(0);
-    // Where it would decide, it is told, and all that is known is shown.
+    // Where the file would select the profile, its error is reported after the state of all profiles.
     for args in [&["status"][..], &["status", "--json"]] {
         let shown = home.run(args).exits(2);
         assert!(shown.stdout.contains("play") && shown.stdout.contains("agent"), "{}", shown.stdout);
@@ -138,15 +138,15 @@ fn a_broken_file_of_the_directory_stands_in_nobody_elses_way() {
 }
 
 #[test]
-fn a_name_that_no_profile_has_is_told_with_where_it_comes_from() {
+fn unknown_profile_error_names_where_the_name_comes_from() {
     let issuer = quick_issuer();
     let home = accounts(&issuer);
     let missing = "unknown profile `wrok`; did you mean `work`?";
     let mut by_variable = home.command(&["token"]);
     by_variable.env("AUTHCTL_PROFILE", "wrok");
-    let told = format!("from AUTHCTL_PROFILE: {missing}");
-    home.spawn_command(by_variable, &["token"]).wait().exits(2).reports(&told);
-    // Whoever typed it knows.
+    let expected = format!("from AUTHCTL_PROFILE: {missing}");
+    home.spawn_command(by_variable, &["token"]).wait().exits(2).reports(&expected);
+    // A name from the command line needs no origin.
     let mut typed = home.command(&["token", "wrok"]);
     typed.env("AUTHCTL_PROFILE", "work");
     home.spawn_command(typed, &["token", "wrok"]).wait().exits(2).reports(&format!("error: {missing}"));

@@ -33,7 +33,7 @@ fn an_unexpected_failure_is_1() {
 #[test]
 fn wrong_usage_or_configuration_is_2() {
     let (home, _idp) = logged_in();
-    for args in [&["tokn"][..], &["token", "--nonsense"], &["token", "nobody"], &[]] {
+    for args in [&["tokn"][..], &["token", "--nonsense"], &["token", "missing"], &[]] {
         home.run(args).exits(2);
     }
     fs::write(home.config_file(), "nonsense").unwrap();
@@ -82,7 +82,7 @@ fn the_issuer_unreachable_is_6() {
     home.run(&["refresh"]).exits(6);
     idp.resume().unwrap();
     home.run(&["refresh"]).exits(0);
-    // One that says when to come back is not asked again before.
+    // After `Retry-After` no request is sent before that time.
     idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::TooManyRequests { retry_after: 600 }, times: 1 });
     home.run(&["refresh"]).exits(6);
     let asked = idp.stats().requests["token"];

@@ -1,4 +1,4 @@
-//! Signals and closed pipes: what is waited for is given up, what must not be cut is finished.
+//! Signals and closed streams: a wait is cancelled, a refresh that the issuer may have committed is finished.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,7 +15,7 @@ use crate::support::{AUTHCTL, PASSWORD, Sandbox, USER, issuer};
 const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
 
 #[test]
-fn a_login_that_is_given_up_changes_nothing() {
+fn interrupted_login_changes_nothing() {
     let (mut home, issuer) = (Sandbox::new(), issuer(|_| {}));
     let browser = home.path().join("browser");
     fs::write(&browser, "#!/bin/sh\n").unwrap();
@@ -43,12 +43,12 @@ fn a_login_that_is_given_up_changes_nothing() {
     }
     let left = home.sessions();
     assert_eq!(left.len(), 1, "nothing is left beside the session: {left:?}");
-    // No lock is left either.
+    // No profile lock is held either.
     home.run(&["refresh", "work"]).exits(0);
 }
 
 #[test]
-fn a_refresh_that_the_issuer_has_begun_is_finished() {
+fn refresh_is_finished_despite_signals() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
     for (count, (signal, args)) in
@@ -65,7 +65,7 @@ fn a_refresh_that_the_issuer_has_begun_is_finished() {
         let ran = refreshing.wait().exits(130);
         assert_eq!(ran.stdout, "");
         home.token("work");
-        assert_eq!(issuer.stats().refreshes_committed, committed, "the refreshed session was kept");
+        assert_eq!(issuer.stats().refreshes_committed, committed, "the refreshed session was stored");
     }
     let stats = issuer.stats();
     assert_eq!((stats.refresh_reuses, stats.families_revoked), (0, 0));
@@ -74,7 +74,7 @@ fn a_refresh_that_the_issuer_has_begun_is_finished() {
 #[test]
 fn interrupted_login_stores_session_and_profile_or_neither() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
-    // What the login has learnt of the issuer is written last, and waits for this.
+    // The login updates the issuer's trust record last, and waits for this lock to do so.
     let mark = RecordName::issuer_mark(&issuer.issuer().parse().unwrap());
     let trust = home.path().join("data/authctl/locks/trust");
     let lock = ProfileLock::try_acquire(&trust, &mark.parse().unwrap()).unwrap();
@@ -94,7 +94,7 @@ fn interrupted_login_stores_session_and_profile_or_neither() {
 }
 
 #[test]
-fn a_second_ctrl_c_cuts_it() {
+fn second_ctrl_c_aborts_a_refresh() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
     home.advance_time("work", 301);
@@ -108,7 +108,7 @@ fn a_second_ctrl_c_cuts_it() {
 }
 
 #[test]
-fn waiting_for_somebody_elses_refresh_can_be_given_up() {
+fn wait_for_the_refresh_of_another_process_is_interruptible() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
     home.advance_time("work", 301);
@@ -116,7 +116,7 @@ fn waiting_for_somebody_elses_refresh_can_be_given_up() {
     let refreshing = home.spawn(&["token", "work"]);
     wait_until("the request", || (issuer.stats().faults == 1).then_some(()));
     let waiting = home.spawn(&["token", "work"]);
-    wait_until("the wait for the lock", || waiting.has_lock_file_open("work").then_some(()));
+    wait_until("the wait for the profile lock", || waiting.has_lock_file_open("work").then_some(()));
     waiting.signal(Signal::INT);
     waiting.wait().exits(130);
     issuer.clear_faults();
@@ -124,7 +124,7 @@ fn waiting_for_somebody_elses_refresh_can_be_given_up() {
 }
 
 #[test]
-fn a_closed_pipe_is_no_error() {
+fn closed_pipe_is_not_an_error() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
     for args in [
@@ -143,7 +143,7 @@ fn a_closed_pipe_is_no_error() {
         assert_eq!(output.status.code(), Some(0), "{args:?}");
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!stderr.contains("pipe") && !stderr.contains("panicked"), "{args:?}: {stderr}");
-        // Nor is a stderr that nobody reads.
+        // Nor is a closed stderr.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let status = home.command(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer).status().unwrap();
@@ -152,7 +152,7 @@ fn a_closed_pipe_is_no_error() {
 }
 
 #[test]
-fn an_output_that_cannot_be_written_is_one() {
+fn unwritable_stdout_is_an_error() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -163,7 +163,7 @@ fn an_output_that_cannot_be_written_is_one() {
 }
 
 #[test]
-fn closed_streams_are_survived() {
+fn commands_work_with_closed_streams() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     home.log_in("work", &issuer);
     let sh = |script: &str| {
@@ -182,6 +182,6 @@ fn closed_streams_are_survived() {
     assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     let output = sh("exec \"$0\" refresh work <&- >&- 2>&-");
     assert_eq!(output.status.code(), Some(0));
-    // What was opened meanwhile did not become stdout: the session is whole.
+    // No file that was opened became stdout and was overwritten: the session is intact.
     home.token("work");
 }

@@ -1,4 +1,4 @@
-//! Secrets: the whole life of a session, told as loudly as authctl can, and then a search through all it said and wrote.
+//! Secrets: runs each command of a session's life with `-vvv`, then searches the output and all written files for them.
 
 use std::fs;
 use std::io::Write as _;
@@ -10,9 +10,9 @@ use proptest::prelude::*;
 use crate::support::stub_server::StubServer;
 use crate::support::{PASSWORD, Sandbox, TOTP, contains, issuer, quick_issuer};
 
-/// Fails the test if a secret stands in a file of this home.
+/// Fails the test if a file of this home contains a secret.
 #[track_caller]
-fn clean(home: &Sandbox) {
+fn assert_no_leaks(home: &Sandbox) {
     assert_eq!(home.leaks_in_files(), Vec::<std::path::PathBuf>::new());
 }
 
@@ -22,8 +22,8 @@ fn faults(idp: &DevIssuer, endpoint: Endpoint, kinds: &[FaultKind]) {
     }
 }
 
-/// What an issuer or a network can do wrong without keeping a test waiting.
-fn bad_answers() -> Vec<FaultKind> {
+/// The faults of an issuer or a network that do not delay a test.
+fn quick_faults() -> Vec<FaultKind> {
     vec![
         FaultKind::Reset,
         FaultKind::LostReply,
@@ -41,14 +41,14 @@ const PASSWORD_LOGIN: [&str; 6] =
     ["--client-id", "authctl", "--password", "--username", "developer", "--password-stdin"];
 
 #[test]
-fn a_whole_life_leaves_no_secret_anywhere() {
+fn login_to_logout_leaks_no_secret() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.register_secret("wrong-password-typed-by-mistake");
     let login = [&["login", "work", "-vvv", "--issuer", idp.issuer()][..], &PASSWORD_LOGIN].concat();
     home.run_with(&login, "wrong-password-typed-by-mistake\n").exits(5);
     for (endpoint, kind) in
-        bad_answers().into_iter().flat_map(|k| [(Endpoint::Token, k.clone()), (Endpoint::Metadata, k)])
+        quick_faults().into_iter().flat_map(|k| [(Endpoint::Token, k.clone()), (Endpoint::Metadata, k)])
     {
         faults(&idp, endpoint, &[kind]);
         let ran = home.run_with(&login, &format!("{PASSWORD}\n"));
@@ -57,10 +57,10 @@ fn a_whole_life_leaves_no_secret_anywhere() {
     }
     home.run_with(&login, &format!("{PASSWORD}\n")).exits(0);
     home.session("work");
-    clean(&home);
+    assert_no_leaks(&home);
     home.run(&["token", "--audience", "https://api.example", "-vvv"]).exits(0);
     home.session("work");
-    for kind in bad_answers() {
+    for kind in quick_faults() {
         idp.fault(Fault { endpoint: Endpoint::Token, kind, times: 1 });
         home.run(&["refresh", "-vvv"]);
         home.run(&["refresh", "-vvv", "--json"]);
@@ -75,18 +75,18 @@ fn a_whole_life_leaves_no_secret_anywhere() {
         [&["status", "--json", "-vvv"][..], &["verify", "-vvv"], &["verify", "--json"], &["verify", "--audience", "x"]]
     {
         home.run(args);
-        clean(&home);
+        assert_no_leaks(&home);
     }
     home.run(&["profile", "rename", "work", "home"]).exits(0);
-    clean(&home);
+    assert_no_leaks(&home);
     faults(&idp, Endpoint::Revoke, &[FaultKind::OAuthError { status: 400, code: "invalid_request".into() }]);
     home.run(&["logout", "-vvv"]).exits(5);
-    clean(&home);
-    assert!(home.secrets().len() > 8, "the search looked for something");
+    assert_no_leaks(&home);
+    assert!(home.secrets().len() > 8, "the search had secrets to look for");
 }
 
 #[test]
-fn a_clients_secret_is_as_secret_as_a_password() {
+fn client_secret_is_not_leaked() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     let secret = idp.client_secret("authctl-service").unwrap();
@@ -98,18 +98,18 @@ fn a_clients_secret_is_as_secret_as_a_password() {
     home.run_with(&login, &format!("{}\n", secret.expose())).exits(0);
     home.session("ci");
     home.expire("ci");
-    for kind in bad_answers() {
+    for kind in quick_faults() {
         faults(&idp, Endpoint::Token, &[kind]);
         home.run(&["refresh", "-vvv"]);
         idp.clear_faults();
     }
     home.session("ci");
     home.run(&["logout", "-vvv"]).exits(0);
-    clean(&home);
+    assert_no_leaks(&home);
 }
 
 #[test]
-fn a_token_taken_from_stdin_is_not_told() {
+fn token_read_from_stdin_is_not_leaked() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.register_secret("a-refresh-token-from-elsewhere");
@@ -124,7 +124,7 @@ fn a_token_taken_from_stdin_is_not_told() {
     home.run_with(&["verify", "-", "--profile", "given", "-vvv"], "an-access-token-from-elsewhere");
     home.run_with(&["verify", "-", "--profile", "given", "--batch"], "an-access-token-from-elsewhere\n");
     home.run(&["logout", "given", "-vvv"]);
-    clean(&home);
+    assert_no_leaks(&home);
 }
 
 #[test]
@@ -134,32 +134,32 @@ fn device_code_and_second_factor_are_not_printed() {
     let args = ["login", "tv", "--issuer", idp.issuer(), "--client-id", "authctl", "--device", "-vvv"];
     let mut command = home.command(&args);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut told = String::new();
+    let mut printed = String::new();
     for line in crate::support::process::Lines::of(child.stderr.take().unwrap()) {
         let word = line.trim();
         if word.len() == 9 && word.as_bytes()[4] == b'-' {
             assert!(idp.approve_device(word, "developer"), "{word}");
         }
-        told.push_str(&line);
-        told.push('\n');
+        printed.push_str(&line);
+        printed.push('\n');
     }
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{told}");
+    assert!(output.status.success(), "{printed}");
     home.session("tv");
     for secret in home.secrets() {
-        assert!(!told.contains(&secret) && !contains(&output.stdout, secret.as_bytes()), "{told}");
+        assert!(!printed.contains(&secret) && !contains(&output.stdout, secret.as_bytes()), "{printed}");
     }
-    assert!(!told.contains("device_code="), "{told}");
-    // Without a terminal nobody can type the code: nothing of the first factor is told.
+    assert!(!printed.contains("device_code="), "{printed}");
+    // Without a terminal no one-time code can be typed; the error must not contain the password that was accepted.
     let login = ["login", "two", "--issuer", idp.issuer(), "--client-id", "authctl", "--password", "-vvv"];
     let login = [&login[..], &["--username", "second", "--password-stdin"]].concat();
     home.run_with(&login, &format!("{PASSWORD}\n")).exits(3);
     assert!(home.secrets().contains(&TOTP.to_owned()));
-    clean(&home);
+    assert_no_leaks(&home);
 }
 
-/// An issuer by hand, whose token endpoint repeats what it was sent in a refusal, in a page, and then gives tokens.
-fn talkative_issuer() -> StubServer {
+/// Starts a stub issuer whose token endpoint repeats the request in an error, then in a page, and then issues tokens.
+fn echoing_issuer() -> StubServer {
     let asked = std::sync::atomic::AtomicUsize::new(0);
     StubServer::start(move |own, request| match request.path.as_str() {
         "/token" => {
@@ -179,13 +179,13 @@ fn talkative_issuer() -> StubServer {
 }
 
 #[test]
-fn a_sign_in_tells_neither_code_nor_verifier() {
+fn authorization_code_and_verifier_are_not_leaked() {
     let mut home = Sandbox::new();
     let (script, seen) = (home.path().join("browser"), home.path().join("browser-arguments"));
     fs::write(&script, format!("#!/bin/sh\nprintf '%s\\n' \"$@\" >> '{}'\n", seen.display())).unwrap();
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     home.set("BROWSER", &script);
-    let idp = talkative_issuer();
+    let idp = echoing_issuer();
     home.register_secret("an-opaque-token");
     home.register_secret("a-refresh-token");
     let login = ["login", "work", "--issuer", &idp.url, "--client-id", "cli", "--scope", "api", "-vvv"];
@@ -210,18 +210,21 @@ fn a_sign_in_tells_neither_code_nor_verifier() {
             url::form_urlencoded::parse(sent.as_bytes()).into_owned().collect();
         assert_eq!(form["code"], code);
         assert_eq!(form["code_verifier"].len(), 43);
-        // The verifier is known only now: what was said before is searched for it here.
+        // The verifier is known only now, so the output of this run is searched for it here.
         for secret in [&form["code_verifier"], &code] {
             assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{ran:?}");
         }
         home.register_secret(&form["code_verifier"]);
-        clean(&home);
+        assert_no_leaks(&home);
     }
-    assert!(fs::read_to_string(&seen).unwrap().lines().count() >= 3, "the browser's arguments were searched too");
+    assert!(
+        fs::read_to_string(&seen).unwrap().lines().count() >= 3,
+        "the browser's arguments were recorded and searched"
+    );
 }
 
 #[test]
-fn a_one_time_code_and_what_stands_for_the_password_are_not_told() {
+fn one_time_code_and_mfa_token_are_not_leaked() {
     let home = Sandbox::new();
     let idp = StubServer::start(|own, request| match request.path.as_str() {
         "/token" if request.body.contains("mfa-otp") && request.body.contains("otp=111111") => {
@@ -244,61 +247,61 @@ fn a_one_time_code_and_what_stands_for_the_password_are_not_told() {
     waiting.reports("One-time code: ");
     waiting.type_text("111111\n");
     waiting.reports("try again");
-    waiting.wait_until("the second question", |said| (said.matches("One-time code: ").count() > 1).then_some(()));
+    waiting.wait_until("the second prompt", |text| (text.matches("One-time code: ").count() > 1).then_some(()));
     waiting.type_text("735192\n");
     waiting.wait().exits(0);
-    clean(&home);
+    assert_no_leaks(&home);
 }
 
 #[test]
-fn arguments_and_environment_of_the_running_program_hold_no_secret() {
+fn arguments_and_environment_of_a_process_hold_no_secret() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
     home.expire("work");
-    // The reply is held back, so that the program is there to be looked at.
+    // The delayed reply gives the test time to inspect the running process.
     idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Slow { ms: 1500 }, times: 1 });
     let before = idp.stats().requests["token"];
     let child = home.start(&["refresh", "-vvv"], "");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while idp.stats().requests["token"] == before {
-        assert!(std::time::Instant::now() < deadline, "it asks the issuer");
+        assert!(std::time::Instant::now() < deadline, "no request reached the issuer");
         std::thread::yield_now();
     }
     for file in ["cmdline", "environ"] {
         let bytes = fs::read(format!("/proc/{}/{file}", child.id())).unwrap();
-        assert!(!bytes.is_empty(), "it still runs");
+        assert!(!bytes.is_empty(), "the process has ended");
         for secret in home.secrets() {
             assert!(!contains(&bytes, secret.as_bytes()), "{file}");
         }
     }
     home.finish(child, &["refresh"]).exits(0);
     home.session("work");
-    clean(&home);
+    assert_no_leaks(&home);
 }
 
 #[test]
-fn the_search_finds_a_leak_that_was_planted() {
+fn search_finds_a_planted_leak() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
     let tokens = home.session("work").tokens;
-    clean(&home);
+    assert_no_leaks(&home);
     let planted = home.path().join("data/authctl/debug.log");
     for secret in [&tokens.access_token, tokens.refresh_token.as_ref().unwrap(), tokens.id_token.as_ref().unwrap()] {
         fs::write(&planted, format!("{{\"token\":\"{}\"}}", secret.expose())).unwrap();
         assert_eq!(home.leaks_in_files(), std::slice::from_ref(&planted));
     }
-    // And in a stream: a profile's client id that is a secret is shown by `profile show`.
+    // And on stdout: `profile show` prints a client ID that is registered as a secret.
     home.run(&["profile", "set", "work", "client_id=planted-secret"]).exits(0);
     home.register_secret("planted-secret");
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| home.run(&["profile", "show"])));
-    let told = *caught.expect_err("the search must fail the test").downcast::<String>().unwrap();
-    assert!(told.contains("a secret on stdout"), "{told}");
+    let message = *caught.expect_err("the search must fail the test").downcast::<String>().unwrap();
+    assert!(message.contains("a secret on stdout"), "{message}");
 }
 
 #[test]
-fn what_is_kept_is_readable_by_its_owner_alone() {
+fn stored_files_are_readable_by_their_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let home = Sandbox::new();
     let idp = quick_issuer();
@@ -314,9 +317,9 @@ fn what_is_kept_is_readable_by_its_owner_alone() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever stands in the configuration, the program says what is wrong with it, and does not panic.
+    /// Reports an error for an invalid configuration, whatever it contains, and does not panic.
     #[test]
-    fn no_configuration_makes_the_program_panic(
+    fn invalid_configuration_does_not_panic(
         text in r#"(?s)(\[(profiles\.)?["a-z.]{0,6}\]?\n|(issuer|client_id|scopes|grant|default_profile) ?= ?("[^"]{0,8}"|\[|7|\{\})\n|.{0,12}){0,6}"#
     ) {
         let home = Sandbox::new();

@@ -17,12 +17,12 @@ fn device_code_is_used_without_a_browser() {
         ("WSL_DISTRO_NAME", "Debian", "This is WSL, and neither"),
     ] {
         let mut home = Sandbox::new();
-        // A display is of no use over SSH: it is another machine's.
+        // A display over SSH is that of another machine.
         if variable == "SSH_CONNECTION" {
             browser(&mut home);
             home.set("DISPLAY", "localhost:10.0");
         }
-        // No program but the one that the test itself needs, so none that opens Windows's browser.
+        // The only program is the one that the test needs, so none can open the browser of Windows.
         let programs = home.path().join("programs");
         fs::create_dir(&programs).unwrap();
         let path = std::env::var_os("PATH").unwrap();
@@ -33,14 +33,14 @@ fn device_code_is_used_without_a_browser() {
         let waiting = home.spawn_in_terminal(&login(&issuer, &[]));
         waiting.reports(why);
         waiting.reports("--browser opens one");
-        let code = waiting.wait_until("a user code", |said| user_code(&said.replace('\r', "")));
+        let code = waiting.wait_until("a user code", |text| user_code(&text.replace('\r', "")));
         assert!(issuer.approve_device(&code, USER), "{code}");
         waiting.wait().exits(0);
         assert!(!home.path().join("opened").exists(), "a browser was opened: {variable}");
-        // Who names a way is not told why.
+        // With an explicit grant no reason is printed.
         let named = home.spawn(&login(&issuer, &["--device"]));
         named.reports("enter the code");
-        named.wait_until("nothing about a browser", |said| (!said.contains("so no browser")).then_some(()));
+        named.wait_until("nothing about a browser", |text| (!text.contains("so no browser")).then_some(()));
     }
 }
 
@@ -50,9 +50,9 @@ fn pasted_address_is_used_without_browser_and_device_codes() {
     let mut home = Sandbox::new();
     home.set("SSH_TTY", "/dev/pts/7");
     let waiting = home.spawn_in_terminal(&["login", "work", "--issuer", &server.url, "--client-id", "authctl"]);
-    waiting.wait_until("why", |said| {
-        let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-        said.contains("You are over SSH, so no browser is opened here, and the issuer offers no device login")
+    waiting.wait_until("the reason", |text| {
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        text.contains("You are over SSH, so no browser is opened here, and the issuer offers no device login")
             .then_some(())
     });
     waiting.reports("Paste the address: ");
@@ -62,30 +62,30 @@ fn pasted_address_is_used_without_browser_and_device_codes() {
 fn browser_variable_takes_arguments_and_wsl_uses_windows() {
     let issuer = plain();
     for (variables, program) in [
-        // The first is not there; the second has the address in its middle.
-        (&[("BROWSER", "no-such-browser:DIR/tell --url=%s last"), ("container", "podman")][..], "tell"),
-        (&[("BROWSER", "DIR/tell --new-window"), ("WSL_DISTRO_NAME", "Debian")], "tell"),
+        // The first browser is missing; the second takes the address between its arguments.
+        (&[("BROWSER", "no-such-browser:DIR/opener --url=%s last"), ("container", "podman")][..], "opener"),
+        (&[("BROWSER", "DIR/opener --new-window"), ("WSL_DISTRO_NAME", "Debian")], "opener"),
         (&[("WSL_DISTRO_NAME", "Debian"), ("PATH", "DIR:/usr/bin:/bin")], "wslview"),
         (&[("WSL_INTEROP", "/run/WSL/1"), ("PATH", "DIR:/usr/bin:/bin")], "rundll32.exe"),
     ] {
         let mut home = Sandbox::new();
-        let (dir, told) = (home.path().join("programs"), home.path().join("told"));
+        let (dir, arguments) = (home.path().join("programs"), home.path().join("arguments"));
         fs::create_dir(&dir).unwrap();
         let script = dir.join(program);
-        let text = format!("#!/bin/sh\nprintf '%s\\n' \"$*\" > '{0}.part'\nmv '{0}.part' '{0}'\n", told.display());
+        let text = format!("#!/bin/sh\nprintf '%s\\n' \"$*\" > '{0}.part'\nmv '{0}.part' '{0}'\n", arguments.display());
         fs::write(&script, text).unwrap();
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
         for (name, value) in variables {
             home.set(name, value.replace("DIR", dir.to_str().unwrap()));
         }
         let waiting = home.spawn_in_terminal(&login(&issuer, &[]));
-        let said = opened_address(&told);
+        let line = opened_address(&arguments);
         let address = format!("{}/authorize?", issuer.issuer());
-        let (before, rest) = said.split_once(&address).expect("the address");
+        let (before, rest) = line.split_once(&address).expect("the address");
         let after = rest.split_once(' ').map_or("", |(_, after)| after);
         let expected = match (variables[0].1, program) {
             (value, _) if value.contains("%s") => ("--url=", "last"),
-            (value, "tell") if value.contains("--new") => ("--new-window ", ""),
+            (value, "opener") if value.contains("--new") => ("--new-window ", ""),
             (_, "wslview") => ("", ""),
             _ => ("url.dll,FileProtocolHandler ", ""),
         };

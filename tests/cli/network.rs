@@ -15,8 +15,8 @@ const LOGIN: [&str; 8] =
 fn wrong(ran: CommandOutput, words: &[&str]) {
     let error = ran.exits(2).error();
     assert_eq!(error["code"], "configuration", "{error}");
-    let told = format!("{} {}", error["message"], error["hint"]);
-    assert!(words.iter().all(|word| told.contains(word)), "{words:?}: {told}");
+    let text = format!("{} {}", error["message"], error["hint"]);
+    assert!(words.iter().all(|word| text.contains(word)), "{words:?}: {text}");
 }
 
 #[test]

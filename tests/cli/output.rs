@@ -1,4 +1,4 @@
-//! Streams: data on stdout, talk on stderr, errors in one form, and readers that go away.
+//! Output: data on stdout, messages on stderr, one format for errors, and readers that close the pipe.
 
 use std::fs;
 use std::process::Stdio;
@@ -12,9 +12,9 @@ fn logged_in() -> (Sandbox, authctl::dev_issuer::DevIssuer) {
     (home, idp)
 }
 
-/// Fails the test unless the failure is told as JSON, in the pinned form, and as nothing else.
+/// Fails the test unless the command reported `code` as one line of JSON with the documented members, and nothing else.
 #[track_caller]
-fn tells(ran: &CommandOutput, code: &str) {
+fn assert_json_error(ran: &CommandOutput, code: &str) {
     assert_eq!(ran.stdout, "", "no data");
     assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     let value: serde_json::Value = serde_json::from_str(&ran.stderr).expect("JSON");
@@ -30,7 +30,7 @@ fn tells(ran: &CommandOutput, code: &str) {
 }
 
 #[test]
-fn a_reader_that_has_gone_is_no_failure() {
+fn closed_stdout_is_not_an_error() {
     let (home, _idp) = logged_in();
     for args in [&["token"][..], &["status"], &["status", "--json"], &["profile", "list"], &["verify"], &["--help"]] {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -42,7 +42,7 @@ fn a_reader_that_has_gone_is_no_failure() {
 }
 
 #[test]
-fn a_full_disk_behind_stdout_is_a_failure() {
+fn full_disk_behind_stdout_is_an_error() {
     let (home, _idp) = logged_in();
     for args in [&["token"][..], &["status"], &["status", "--json"], &["profile", "show"], &["verify", "--json"]] {
         let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
@@ -53,7 +53,7 @@ fn a_full_disk_behind_stdout_is_a_failure() {
 }
 
 #[test]
-fn nobody_listening_on_stderr_changes_nothing() {
+fn closed_stderr_does_not_change_the_exit_code() {
     let (home, _idp) = logged_in();
     for (args, code) in [(&["token", "-vvv"][..], 0), (&["verify", "--audience", "x"], 4), (&["token", "x"], 2)] {
         let (reader, writer) = std::io::pipe().unwrap();
@@ -64,24 +64,24 @@ fn nobody_listening_on_stderr_changes_nothing() {
 }
 
 #[test]
-fn colour_is_for_those_who_asked() {
+fn colour_follows_option_environment_and_terminal() {
     let (mut home, _idp) = logged_in();
     let coloured = |home: &Sandbox, more: &[&str]| {
-        let told = home.run(&[&["status"][..], more].concat()).exits(0).stdout;
-        assert!(told.contains("valid"), "the word is there in any colour");
-        told.contains('\u{1b}')
+        let shown = home.run(&[&["status"][..], more].concat()).exits(0).stdout;
+        assert!(shown.contains("valid"), "the state is a word, not only a colour");
+        shown.contains('\u{1b}')
     };
-    assert!(!coloured(&home, &[]), "a pipe is no terminal");
+    assert!(!coloured(&home, &[]), "a pipe is not a terminal");
     assert!(coloured(&home, &["--color", "always"]));
     home.set("CLICOLOR_FORCE", "1");
     assert!(coloured(&home, &[]));
     assert!(!coloured(&home, &["--color", "never"]));
     home.set("NO_COLOR", "1");
-    assert!(!coloured(&home, &[]), "NO_COLOR goes first");
-    assert!(coloured(&home, &["--color", "always"]), "what is typed goes before the environment");
+    assert!(!coloured(&home, &[]), "NO_COLOR takes precedence");
+    assert!(coloured(&home, &["--color", "always"]), "the option takes precedence over the environment");
     home.unset("NO_COLOR");
     home.set("TERM", "dumb");
-    assert!(!coloured(&home, &[]), "a dumb terminal cannot");
+    assert!(!coloured(&home, &[]), "a dumb terminal has no colour");
     home.unset("TERM");
     home.set("CLICOLOR_FORCE", "0");
     assert!(!coloured(&home, &[]));
@@ -90,7 +90,7 @@ fn colour_is_for_those_who_asked() {
 }
 
 #[test]
-fn quiet_tells_nothing_but_errors() {
+fn quiet_prints_only_errors() {
     let (home, _idp) = logged_in();
     for args in [&["refresh", "-q"][..], &["profile", "use", "work", "-q"], &["verify", "-q"], &["logout", "-q"]] {
         let ran = home.run(args).exits(0);
@@ -109,19 +109,19 @@ fn quiet_still_shows_where_to_sign_in() {
     device.reports("enter the code");
     device.reports("Never enter a code that you were sent");
     device.signal(rustix::process::Signal::INT);
-    let said = device.wait().exits(130).stderr;
-    // What is compared with the issuer's page is needed (RFC 8628, section 5.4), and nothing more.
+    let printed = device.wait().exits(130).stderr;
+    // The user compares this with the issuer's page (RFC 8628, section 5.4), so it is printed; progress is not.
     let asks = format!("Requesting scope openid profile offline_access from {}, as client", issuer.issuer());
-    assert!(said.contains(&asks) && !said.contains("Ctrl-C"), "{said}");
+    assert!(printed.contains(&asks) && !printed.contains("Ctrl-C"), "{printed}");
     let pasted = home.spawn(&[&args[..], &["--no-browser"]].concat());
     let address = pasted.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
-    let said = pasted.wait().exits(0).stderr;
-    assert!(!said.contains("logged in"), "{said}");
+    let printed = pasted.wait().exits(0).stderr;
+    assert!(!printed.contains("logged in"), "{printed}");
 }
 
 #[test]
-fn an_error_is_what_failed_and_what_to_do_next() {
+fn error_is_one_line_followed_by_a_hint() {
     let (home, _idp) = logged_in();
     let ran = home.run(&["token", "wrok"]).exits(2);
     assert_eq!(ran.stdout, "");
@@ -131,30 +131,30 @@ fn an_error_is_what_failed_and_what_to_do_next() {
 }
 
 #[test]
-fn each_kind_of_failure_is_told_in_json() {
+fn errors_of_each_kind_are_printed_as_json() {
     let home = Sandbox::new();
-    tells(&home.run(&["token", "--json"]).exits(3), "login_required");
+    assert_json_error(&home.run(&["token", "--json"]).exits(3), "login_required");
     let (home, mut idp) = logged_in();
-    tells(&home.run(&["token", "nobody", "--json"]).exits(2), "unknown_profile");
-    tells(
+    assert_json_error(&home.run(&["token", "missing", "--json"]).exits(2), "unknown_profile");
+    assert_json_error(
         &home.run_with(&["login", "--password", "--username", "a", "--password-stdin", "--json"], "no\n").exits(5),
         "issuer_refused",
     );
     home.expire("work");
     idp.pause();
-    tells(&home.run(&["token", "--json"]).exits(6), "issuer_unreachable");
-    tells(&home.run(&["exec", "--json", "--", "true"]).exits(6), "issuer_unreachable");
+    assert_json_error(&home.run(&["token", "--json"]).exits(6), "issuer_unreachable");
+    assert_json_error(&home.run(&["exec", "--json", "--", "true"]).exits(6), "issuer_unreachable");
     idp.resume().unwrap();
     idp.revoke_everything();
-    tells(&home.run(&["refresh", "--json"]).exits(3), "login_required");
+    assert_json_error(&home.run(&["refresh", "--json"]).exits(3), "login_required");
     fs::write(home.session_file("work"), "spoilt").unwrap();
-    tells(&home.run(&["token", "--json"]).exits(7), "session_damaged");
+    assert_json_error(&home.run(&["token", "--json"]).exits(7), "session_damaged");
     fs::write(home.config_file(), "nonsense").unwrap();
-    tells(&home.run(&["token", "--json"]).exits(2), "configuration");
+    assert_json_error(&home.run(&["token", "--json"]).exits(2), "configuration");
 }
 
 #[test]
-fn wrong_usage_is_told_in_json_too() {
+fn usage_errors_are_printed_as_json() {
     let home = Sandbox::new();
     for args in [
         &["--json", "tokn"][..],
@@ -168,9 +168,9 @@ fn wrong_usage_is_told_in_json_too() {
         &["login", "--json", "--browser", "--device"],
     ] {
         let ran = home.run(args).exits(2);
-        tells(&ran, "usage");
+        assert_json_error(&ran, "usage");
         let message = ran.error()["message"].as_str().unwrap().to_owned();
-        assert!(!message.ends_with(':') && !message.starts_with("Usage"), "says what is wrong: {args:?}: {message}");
+        assert!(!message.ends_with(':') && !message.starts_with("Usage"), "states the error: {args:?}: {message}");
     }
     for (args, help) in [
         (&["login", "--json", "--isuer", "x"][..], "authctl login --help"),
@@ -181,13 +181,13 @@ fn wrong_usage_is_told_in_json_too() {
     }
     let typo = home.run(&["login", "--json", "--isuer", "x"]).exits(2).error()["message"].clone();
     assert_eq!(typo, "unexpected argument '--isuer' found; a similar argument exists: '--issuer'");
-    // What follows `--` is the command's own.
+    // What follows `--` belongs to the command to run.
     let ran = home.run(&["token", "--nonsense", "--", "--json"]).exits(2);
     assert!(ran.stderr.starts_with("error: "), "{}", ran.stderr);
 }
 
 #[test]
-fn help_and_version_are_data() {
+fn help_and_version_go_to_stdout() {
     let home = Sandbox::new();
     let version = home.run(&["--version"]).exits(0);
     assert_eq!((version.stdout, version.stderr), (format!("authctl {}\n", env!("CARGO_PKG_VERSION")), String::new()));
@@ -201,7 +201,7 @@ fn help_and_version_are_data() {
 }
 
 #[test]
-fn the_form_of_a_json_error_is_pinned() {
+fn json_error_has_the_documented_format() {
     let home = Sandbox::new();
     let ran = home.run(&["token", "--json"]).exits(3);
     assert_eq!(ran.stdout, "");

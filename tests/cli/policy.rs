@@ -1,4 +1,4 @@
-//! What a profile demands of a token: `verify`, `exec` and the agent decide alike, whoever is asked.
+//! What a profile requires of a token: `verify`, `exec` and the agent make the same decision.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ fn logged_in() -> (Sandbox, DevIssuer) {
     let home = Sandbox::new();
     let issuer = issuer(|options| {
         options.algorithm = Algorithm::ES256;
-        // So long ago has the user signed in.
+        // The user signed in 100 seconds ago.
         options.clock = Arc::new(LaggingClock(100));
     });
     home.log_in("work", &issuer);
@@ -29,22 +29,23 @@ fn codes(verdict: &Value) -> BTreeSet<String> {
     reasons.map(|reason| reason["code"].as_str().expect("a code").to_owned()).collect()
 }
 
-/// The reasons for a denial, none where it is granted, as all who can be asked tell them: they must agree.
+/// Returns the reasons for the denial, none if the token is granted, after checking that `verify`, `exec` and the agent
+/// report the same ones.
 #[track_caller]
 fn decided(home: &Sandbox) -> Vec<String> {
     let token = home.session("work").tokens.access_token.expose().to_owned();
     let verify = home.run(&["verify", "work", "--json"]);
     let expected = codes(&verify.json());
     assert_eq!(verify.code, if expected.is_empty() { 0 } else { 4 }, "{}", verify.stdout);
-    let exec = |who: &str| {
+    let exec = |how: &str| {
         let ran = home.run(&["exec", "work", "--json", "--", "true"]);
-        let told = if ran.code == 0 { BTreeSet::new() } else { codes(&ran.json()) };
-        assert_eq!((&told, ran.code), (&expected, verify.code), "exec, {who}: {}{}", ran.stdout, ran.stderr);
+        let reported = if ran.code == 0 { BTreeSet::new() } else { codes(&ran.json()) };
+        assert_eq!((&reported, ran.code), (&expected, verify.code), "exec, {how}: {}{}", ran.stdout, ran.stderr);
     };
-    exec("alone");
+    exec("without an agent");
     let agent = Agent::run(home);
-    let asked = agent.post("/v1/verify", &json!({"profile": "work", "token": token}).to_string()).expect_status(200);
-    assert_eq!(codes(&asked), expected, "the agent: {asked}");
+    let reply = agent.post("/v1/verify", &json!({"profile": "work", "token": token}).to_string()).expect_status(200);
+    assert_eq!(codes(&reply), expected, "the agent: {reply}");
     exec("through the agent");
     agent.stop();
     expected.into_iter().collect()
@@ -56,13 +57,13 @@ fn set(home: &Sandbox, setting: &str) {
 }
 
 #[test]
-fn what_is_demanded_of_the_token_is_demanded_by_all() {
+fn verify_exec_and_agent_apply_the_same_requirements() {
     let (home, issuer) = logged_in();
     assert_eq!(decided(&home), [""; 0]);
-    let name = &home.session("work").subject.expect("somebody").sub;
+    let name = &home.session("work").subject.expect("a subject").sub;
     for (good, bad, unset, code) in [
         ("required_scopes=openid profile", "required_scopes=openid admin", "required_scopes=", "claim_mismatch"),
-        (&format!("required_claims=sub={name}"), "required_claims=sub=somebody", "required_claims=", "claim_mismatch"),
+        (&format!("required_claims=sub={name}"), "required_claims=sub=stranger", "required_claims=", "claim_mismatch"),
         ("required_claims=client_id=authctl", "required_claims=tenant=x", "required_claims=", "missing_claim"),
         ("required_roles=", "required_roles=admin", "required_roles=", "missing_claim"),
         ("required_amr=pwd", "required_amr=pwd hwk", "required_amr=", "claim_mismatch"),
@@ -82,7 +83,7 @@ fn what_is_demanded_of_the_token_is_demanded_by_all() {
 }
 
 #[test]
-fn options_add_to_what_the_profile_demands_and_take_nothing_away() {
+fn options_add_to_the_requirements_of_the_profile() {
     let (home, _issuer) = logged_in();
     set(&home, "required_scopes=admin");
     let verdict = home.run(&["verify", "--scope", "openid", "--json"]).exits(4).json();
@@ -129,7 +130,7 @@ fn id_token_decides_if_access_tokens_are_opaque() {
 }
 
 #[test]
-fn an_option_does_not_stand_for_what_the_profile_demands_of_acr() {
+fn acr_option_does_not_replace_the_acr_of_the_profile() {
     let (home, _issuer) = logged_in();
     let acr = home.run(&["verify", "--json"]).exits(0).json()["claims"]["acr"].as_str().expect("an acr").to_owned();
     set(&home, "required_acr=high");
@@ -140,7 +141,7 @@ fn an_option_does_not_stand_for_what_the_profile_demands_of_acr() {
 }
 
 #[test]
-fn what_a_clock_that_was_ahead_has_noted_is_not_taken_for_young() {
+fn time_recorded_in_the_future_counts_as_stale() {
     let (home, issuer) = logged_in();
     set(&home, "max_offline=1d");
     let ahead = |by: i64| {
@@ -150,7 +151,7 @@ fn what_a_clock_that_was_ahead_has_noted_is_not_taken_for_young() {
         });
     };
     ahead(200);
-    assert_eq!(decided(&home), [""; 0], "a correction is smaller than that");
+    assert_eq!(decided(&home), [""; 0], "a clock correction may be this large");
     ahead(60 * 24 * 3600);
     assert_eq!(decided(&home), ["keys_stale", "offline_too_long"]);
     home.run(&["refresh"]).exits(0);
@@ -158,7 +159,7 @@ fn what_a_clock_that_was_ahead_has_noted_is_not_taken_for_young() {
 }
 
 #[test]
-fn deciding_id_token_is_verified_by_all_rules() {
+fn id_token_that_decides_is_verified_by_all_rules() {
     let (home, issuer) = logged_in();
     set(&home, "verify_token=id_token");
     let signer = Signer::new();
@@ -176,25 +177,25 @@ fn deciding_id_token_is_verified_by_all_rules() {
     ] {
         let mut claims = valid_claims(json!({"iss": issuer.issuer(), "aud": "authctl"}));
         claims.as_object_mut().expect("claims").extend(changes.as_object().cloned().expect("changes"));
-        let told = home.run_with(&args, &signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims)).json();
-        assert_eq!(codes(&told), expected.iter().map(ToString::to_string).collect(), "{changes}");
+        let verdict = home.run_with(&args, &signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims)).json();
+        assert_eq!(codes(&verdict), expected.iter().map(ToString::to_string).collect(), "{changes}");
     }
 }
 
 #[test]
-fn a_logout_is_remembered_until_the_end_that_the_token_names() {
+fn logout_is_recorded_until_the_token_expires() {
     let (home, _issuer) = logged_in();
     let token = home.token("work");
-    let end = claims(&token)["exp"].as_i64().expect("an end");
+    let end = claims(&token)["exp"].as_i64().expect("exp");
     home.change_session("work", |session| session.tokens.expires_at = Some(UnixTime(end - 250)));
     home.run(&["logout"]).exits(0);
     let list = std::fs::read_to_string(home.path().join("data/authctl/revoked")).expect("a list");
     let ends = list.lines().skip(1).filter_map(|line| line.split(' ').nth(1)?.parse::<i64>().ok());
-    assert!(ends.clone().count() > 1 && ends.clone().all(|kept| kept >= end), "{list} {end}");
+    assert!(ends.clone().count() > 1 && ends.clone().all(|recorded| recorded >= end), "{list} {end}");
 }
 
 #[test]
-fn deciding_id_token_is_refreshed_when_it_expires_first() {
+fn id_token_that_decides_is_refreshed_when_it_expires_first() {
     let home = Sandbox::new();
     let issuer = issuer(|options| {
         options.algorithm = Algorithm::ES256;
@@ -204,28 +205,28 @@ fn deciding_id_token_is_refreshed_when_it_expires_first() {
     });
     home.log_in("work", &issuer);
     set(&home, "verify_token=id_token");
-    // It has ten seconds; the leeway would forgive thirty more.
+    // It is valid for ten more seconds, and with the default leeway for thirty after that.
     home.advance_time("work", 60);
     let id_token = || home.session("work").tokens.id_token.expect("one").expose().to_owned();
-    let over = |before: &str| {
-        crate::support::process::wait_until("its end", || {
+    let await_expiry = |before: &str| {
+        crate::support::process::wait_until("its expiry", || {
             (home.run_with(&["verify", "-", "--leeway", "0s", "--profile", "work"], before).code == 4).then_some(())
         });
     };
     let before = id_token();
-    over(&before);
+    await_expiry(&before);
     home.run(&["exec", "--", "true"]).exits(0);
     let second = id_token();
-    assert_ne!(second, before, "alone");
-    over(&second);
+    assert_ne!(second, before, "without an agent");
+    await_expiry(&second);
     let agent = Agent::run(&home);
     home.run(&["exec", "--", "true"]).exits(0);
     assert_ne!(id_token(), second, "through the agent");
     agent.stop();
 }
 
-/// Makes the note of the latest moment seen so much later than now.
-fn note(home: &Sandbox, ahead: i64) {
+/// Records a latest observed time that lies `ahead` seconds after now.
+fn record_time(home: &Sandbox, ahead: i64) {
     let latest = UnixTime(SystemClock.now().0 + ahead);
     let mark = ClockMark { latest, uptime: None };
     home.store().write_record(&RecordName::clock(), &mark.to_stored()).expect("written");
@@ -234,15 +235,15 @@ fn note(home: &Sandbox, ahead: i64) {
 #[test]
 fn clock_set_back_denies_tokens_until_the_issuer_responds() {
     let (home, mut issuer) = logged_in();
-    note(&home, 290);
-    assert_eq!(decided(&home), [""; 0], "a correction is smaller than that");
-    note(&home, 86_400);
+    record_time(&home, 290);
+    assert_eq!(decided(&home), [""; 0], "a clock correction may be this large");
+    record_time(&home, 86_400);
     issuer.pause();
     assert_eq!(decided(&home), ["clock_rollback"]);
     home.run(&["verify"]).exits(4).reports("set back").reports("authctl refresh");
     let token = home.token("work");
     home.run_with(&["verify", "-"], &token).exits(4);
-    // As of another moment, and by keys that are given, it is not this machine's clock that is asked about.
+    // With --at, this machine's clock does not matter.
     let now = SystemClock.now().0;
     home.run_with(&["verify", "-", "--at", &now.to_string()], &token).exits(0);
     issuer.resume().expect("resumed");
@@ -251,16 +252,16 @@ fn clock_set_back_denies_tokens_until_the_issuer_responds() {
 }
 
 #[test]
-fn an_issuer_whose_clock_is_ahead_tells_that_this_one_is_behind() {
+fn issuer_time_ahead_of_the_clock_denies_tokens() {
     let (home, issuer) = logged_in();
-    home.change_trust(&issuer, |trust| trust.told.as_mut().expect("told").latest.0 += 3600);
+    home.change_trust(&issuer, |trust| trust.issuer_time.as_mut().expect("a time").latest.0 += 3600);
     assert_eq!(decided(&home), ["clock_rollback"]);
     home.run(&["refresh"]).exits(0);
     assert_eq!(decided(&home), [""; 0]);
 }
 
 #[test]
-fn the_note_of_the_time_is_missed_where_it_is_gone_or_changed() {
+fn missing_or_damaged_clock_record_denies_tokens() {
     let (home, _issuer) = logged_in();
     let file = home.session_file("work").with_file_name("@clock.age");
     for change in [None, Some(&b"junk"[..])] {
@@ -275,28 +276,28 @@ fn the_note_of_the_time_is_missed_where_it_is_gone_or_changed() {
 }
 
 #[test]
-fn runs_note_the_time_once_in_a_while() {
+fn observed_time_is_recorded_at_intervals() {
     let (home, _issuer) = logged_in();
     let file = home.session_file("work").with_file_name("@clock.age");
     let content = || std::fs::read(&file).expect("there");
     let before = content();
     home.run(&["verify"]).exits(0);
     assert!(content() == before, "not at each run");
-    note(&home, -70);
+    record_time(&home, -70);
     for args in [&["verify"][..], &["exec", "--", "true"]] {
         let before = content();
         home.run(args).exits(0);
         assert!(content() != before, "{args:?}");
-        note(&home, -70);
+        record_time(&home, -70);
     }
     let before = content();
     let agent = Agent::run(&home);
-    crate::support::process::wait_until("the agent's note", || (content() != before).then_some(()));
+    crate::support::process::wait_until("the agent to record the time", || (content() != before).then_some(()));
     agent.stop();
 }
 
 #[test]
-fn tokens_of_a_session_that_has_ended_are_denied_though_they_live_yet() {
+fn unexpired_tokens_of_an_ended_session_are_denied() {
     let (home, issuer) = logged_in();
     let first = home.token("work");
     home.run(&["refresh"]).exits(0);
@@ -307,7 +308,7 @@ fn tokens_of_a_session_that_has_ended_are_denied_though_they_live_yet() {
     for args in [&["token", "work"][..], &["verify", "work"], &["exec", "work", "--", "true"]] {
         home.run(args).exits(3);
     }
-    // The last token, and those before it of the same login.
+    // The last token, and the one before it from the same login.
     for token in [&first, &second] {
         let denied = home.run_with(&["verify", "-", "--json"], token).exits(4).json();
         assert_eq!(codes(&denied), ["revoked".to_owned()].into());

@@ -8,19 +8,19 @@ use serde_json::json;
 use crate::support::process::wait_until;
 use crate::support::{Sandbox, quick_issuer};
 
-const TWO: &str = "# kept: at the top
-default_profile = \"a\" # kept: behind the default
+const TWO: &str = "# comment: at the top
+default_profile = \"a\" # comment: behind the default
 
-[profiles.a] # kept: behind a
+[profiles.a] # comment: behind a
 issuer = \"https://a.example\"
-# kept: within a
-client_id = \"cli\" # kept: behind a value
-scopes = [ # kept: in a list
+# comment: within a
+client_id = \"cli\" # comment: behind a value
+scopes = [ # comment: in a list
     \"openid\",
 ]
 store = \"file\"
 
-# kept: before b
+# comment: before b
 [profiles.b]
 issuer = \"https://b.example\"
 client_id = \"cli\"
@@ -29,7 +29,7 @@ store = \"file\"
 
 fn comments(text: &str) -> Vec<String> {
     let mut all: Vec<String> =
-        text.lines().filter_map(|line| line.split_once("# kept")).map(|(_, rest)| rest.to_owned()).collect();
+        text.lines().filter_map(|line| line.split_once("# comment")).map(|(_, rest)| rest.to_owned()).collect();
     all.sort();
     all
 }

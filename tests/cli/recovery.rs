@@ -24,8 +24,8 @@ fn damaged_session_can_be_logged_out_and_removed() {
     let home = Sandbox::new();
     home.log_in("work", &issuer);
     fs::write(home.session_file("work"), "junk").expect("written");
-    let told = home.run(&["logout", "work", "--json"]).exits(7).json();
-    assert_eq!((&told["deleted"], &told["revocation"]), (&true.into(), &"failed".into()));
+    let result = home.run(&["logout", "work", "--json"]).exits(7).json();
+    assert_eq!((&result["deleted"], &result["revocation"]), (&true.into(), &"failed".into()));
     assert!(!home.session_file("work").exists());
     home.run(&["profile", "remove", "work"]).exits(0);
 }
@@ -69,18 +69,18 @@ fn settings_changed_during_a_login_are_kept() {
     let home = Sandbox::new();
     home.log_in("work", &issuer);
     let mut login = home.start(&["login", "work", "--device"], "");
-    let mut said = BufReader::new(login.stderr.take().expect("piped"));
+    let mut stderr = BufReader::new(login.stderr.take().expect("piped"));
     let mut line = String::new();
     while !line.contains("waiting for the login") {
         line.clear();
-        assert_ne!(said.read_line(&mut line).expect("read"), 0, "it ended");
+        assert_ne!(stderr.read_line(&mut line).expect("read"), 0, "it ended");
         let word = line.trim();
         if word.len() == 9 && word.as_bytes()[4] == b'-' {
             home.run(&["profile", "set", "work", "audience=https://api.example"]).exits(0);
             assert!(issuer.approve_device(word, crate::support::USER));
         }
     }
-    said.read_to_string(&mut line).expect("read");
+    stderr.read_to_string(&mut line).expect("read");
     assert!(login.wait().expect("it ends").success(), "{line}");
     let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
     assert_eq!(shown["audience"], "https://api.example");

@@ -12,7 +12,7 @@ use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
 
 const BY_PASSWORD: [&str; 4] = ["--password", "--password-stdin", "--username", USER];
 
-/// `login work` at an issuer whose endpoints are all said, and more.
+/// Returns a `login work` with all endpoints as options, and `more`.
 fn login(issuer: &DevIssuer, more: &[&str]) -> Vec<String> {
     let at = |path: &str| format!("{}/{path}", issuer.issuer());
     let (token, revocation, authorization) = (at("token"), at("revoke"), at("authorize"));
@@ -27,7 +27,7 @@ fn run(home: &Sandbox, args: &[String], stdin: &str) -> crate::support::CommandO
     home.run_with(&args.iter().map(String::as_str).collect::<Vec<_>>(), stdin)
 }
 
-/// From now on the issuer has no metadata.
+/// Removes the issuer's metadata.
 fn hide_metadata(issuer: &DevIssuer) {
     issuer.fault(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::EmptyBody { status: 404 }, times: 1000 });
 }
@@ -43,7 +43,7 @@ fn server_without_metadata_works_with_configured_endpoints() {
     home.run(&["verify", "work"]).exits(0);
     home.run(&["refresh", "work"]).exits(0);
     assert_ne!(home.token("work"), first);
-    // What was said is kept.
+    // The endpoints are stored in the profile.
     run(
         &home,
         &[vec!["login".to_owned(), "work".to_owned()], BY_PASSWORD.map(str::to_owned).to_vec()].concat(),
@@ -86,7 +86,7 @@ fn keys_pinned_at_login_are_the_only_trusted_ones() {
     let with = |file: &std::path::Path| {
         login(&issuer, &[&BY_PASSWORD[..], &["--jwks", file.to_str().expect("text")]].concat())
     };
-    // Another's keys: the ID token is nobody's, and nothing is kept.
+    // With another issuer's keys the ID token does not verify, and nothing is stored.
     run(&home, &with(&wrong), PASSWORD).exits(4).reports("ID token");
     assert!(!home.config_file().exists() && !home.session_file("work").exists());
     run(&home, &with(&home.path().join("none.json")), PASSWORD).exits(2);
@@ -95,12 +95,12 @@ fn keys_pinned_at_login_are_the_only_trusted_ones() {
     assert!(home.run(&["keys", "show", "work"]).exits(0).stdout.contains("pinned"));
     let why = home.run(&["verify", "work", "--explain"]).exits(0).stdout;
     assert!(why.contains(&format!("keys pinned from {}", right.display())), "{why}");
-    // Nor does it help that the issuer publishes the right ones.
+    // Pinned keys also take precedence over those that the issuer publishes.
     let jwks = format!("{}/jwks", issuer.issuer());
     let both = |file: &std::path::Path| [with(file), vec!["--jwks-uri".to_owned(), jwks.clone()]].concat();
     run(&Sandbox::new(), &both(&wrong), PASSWORD).exits(4).reports("ID token");
     run(&Sandbox::new(), &both(&right), PASSWORD).exits(0);
-    // Without any key nothing says who signed in.
+    // Without keys the ID token cannot be verified.
     run(&Sandbox::new(), &login(&issuer, &BY_PASSWORD), PASSWORD).exits(4).reports("ID token");
 }
 
@@ -117,7 +117,7 @@ fn preset_reports_missing_and_unsupported_options() {
         .reports("Register the redirect URI http://127.0.0.1/callback.");
     home.run(&["login", "--provider", "generic", "--device"]).exits(2).reports("error: no issuer was given\n");
     home.run(&["login", "--provider", "gogle", "--client-id", "x"]).exits(2).reports("google");
-    // Nothing that is for another server goes to the preset's, nor is anything typed for a login that it does not have.
+    // A preset rejects another issuer, and a grant that the provider does not support.
     let other = ["login", "--provider", "github", "--issuer", "https://ghe.example", "--client-id", "x", "--device"];
     home.run(&other).exits(2).reports("the issuer of GitHub is https://github.com").reports("omit --provider");
     let by_password = ["login", "--provider", "github", "--client-id", "x", "--password", "--password-stdin"];
@@ -132,7 +132,7 @@ fn preset_fills_a_new_profile() {
     let args =
         [&["login", "--provider", "generic", "--issuer", issuer.issuer(), "--client-id", "authctl"], &BY_PASSWORD[..]];
     home.run_with(&args.concat(), PASSWORD).exits(0);
-    // Nobody named a profile: it is called as the provider.
+    // Without a profile name, the profile is named after the provider.
     home.run(&["verify", "generic"]).exits(0);
     let args = ["login", "git", "--provider", "gitlab", "--issuer", issuer.issuer(), "--client-id", "authctl"];
     home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(0).reports("Access tokens are opaque");
@@ -181,13 +181,13 @@ fn weaker_acr_than_requested_is_reported() {
     let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
     let ran = login.wait().exits(0).reports("requested acr `aal2 aal3`, the issuer confirms `aal1`");
-    // What is to be typed can be typed so.
+    // The suggested command is quoted for the shell.
     assert!(ran.stderr.contains("work required_acr='aal2 aal3'"), "{}", ran.stderr);
-    // One that is as strong is not.
+    // An acr as strong as requested is not reported.
     let login = home.spawn(&[&args[..], &["--acr-values", "aal1 aal2"]].concat());
     let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
-    assert!(!login.wait().exits(0).stderr.contains("was asked for"));
+    assert!(!login.wait().exits(0).stderr.contains("requested acr"));
 }
 
 #[test]
@@ -200,12 +200,12 @@ fn browser_only_options_are_rejected_for_other_grants() {
         home.run_with(&[&args[..], &BY_PASSWORD, own].concat(), PASSWORD)
             .exits(2)
             .reports("require a login in the browser");
-        assert_eq!(issuer.stats().requests, asked, "nothing was asked of the issuer");
-        // Where nobody says how, it is a way that can.
+        assert_eq!(issuer.stats().requests, asked, "a request was sent to the issuer");
+        // Without a grant option, the login uses the browser.
         let login = home.spawn_in_terminal(&[&args[..], own].concat());
         let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
         assert!(address.contains(&format!("{}={}", own[0].trim_start_matches("--").replace('-', "_"), own[1])));
-        // Nor does it wait for another login first.
+        // The error does not wait for another login either.
         home.run(&[&args[..], &["--device"], own].concat()).exits(2).reports("require a login in the browser");
         login.signal(rustix::process::Signal::INT);
         login.wait().exits(130);
@@ -244,9 +244,9 @@ fn sign_in_older_than_max_age_is_rejected() {
     }
 }
 
-/// From now on a login API answers with this at the token endpoint's address.
-fn login_api(issuer: &DevIssuer, answer: serde_json::Value) -> String {
-    let edit = ReplyEdit { set: answer.as_object().expect("an object").clone(), ..ReplyEdit::default() };
+/// Makes the token endpoint respond as a login API with `reply`, and returns its URL.
+fn login_api(issuer: &DevIssuer, reply: serde_json::Value) -> String {
+    let edit = ReplyEdit { set: reply.as_object().expect("an object").clone(), ..ReplyEdit::default() };
     issuer.clear_faults();
     issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Replaced(edit), times: 0 });
     format!("{}/token", issuer.issuer())
@@ -263,17 +263,17 @@ fn login_api_has_no_scopes_and_its_jwt_names_the_user() {
     let endpoint = login_api(&issuer, serde_json::json!({"data": {"jwt": jwt}}));
     let args = ["login", "api", "--issuer", issuer.issuer(), "--login-endpoint", &endpoint, "--jwks"];
     let args = [&args[..], &[keys.to_str().unwrap(), "--username", USER, "--password-stdin"]].concat();
-    let told = home.run_with(&args, PASSWORD).exits(6).stderr;
-    assert!(told.contains("no JWT") && told.contains("--access-token-field"), "{told}");
+    let stderr = home.run_with(&args, PASSWORD).exits(6).stderr;
+    assert!(stderr.contains("no JWT") && stderr.contains("--access-token-field"), "{stderr}");
     let args = [&args[..], &["--access-token-field", "data.jwt"]].concat();
-    // Keys of somebody else are noticed before anything is kept.
+    // With another server's keys the token does not verify, and nothing is stored.
     fs::write(&keys, Signer::new().jwks().to_string()).unwrap();
     home.run_with(&args, PASSWORD).exits(4).reports("access token");
     assert!(!home.session_file("api").exists());
     fs::write(&keys, signer.jwks().to_string()).unwrap();
     home.run_with(&args, PASSWORD).exits(0);
-    assert!(home.status("api")["scope"].is_null(), "none was asked for: {}", home.status("api"));
-    // Without `iss` and `aud` it is nobody's, unless the profile says that they are not there.
+    assert!(home.status("api")["scope"].is_null(), "none was requested: {}", home.status("api"));
+    // A token without `iss` and `aud` is denied unless the profile makes them optional.
     home.run(&["verify", "api"]).exits(4).reports("iss");
     home.run(&["profile", "set", "api", "optional_claims=iss aud"]).exits(0);
     home.run(&["verify", "api"]).exits(0);
@@ -318,7 +318,7 @@ fn preset_takes_the_stored_audience_into_account() {
     home.run_with(&[&args[..], &["--audience", "https://api.example"]].concat(), PASSWORD).exits(0);
     assert_eq!(decides(), "access_token");
     home.run_with(&args, PASSWORD).exits(0);
-    assert_eq!(decides(), "access_token", "its tokens are for the audience still");
+    assert_eq!(decides(), "access_token", "the audience is still configured");
 }
 
 #[test]
@@ -336,10 +336,10 @@ fn repeated_preset_preserves_changed_settings() {
     let set = shown();
     assert_eq!((&set["provider"], &set["client_auth"]), (&"keycloak".into(), &"client_secret_post".into()));
     home.run(&of("keycloak")).exits(0);
-    // Its issuer is known by now.
+    // Its issuer is stored in the profile.
     home.run(&["login", "work", "--provider", "keycloak"]).exits(0);
     assert_eq!(shown(), set);
-    // Another one is laid over it as over any profile.
+    // Another preset replaces its settings.
     let as_user = [&["--client-id", "authctl", "--replace"], &BY_PASSWORD[..]].concat();
     home.run_with(&[&of("gitlab")[..], &as_user].concat(), PASSWORD).exits(0);
     let other = shown();
@@ -363,7 +363,7 @@ fn repeated_preset_takes_a_new_audience_into_account() {
     assert_eq!(decides(), "access_token");
     home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
     home.run_with(&[&args[..], &["--audience", "https://other.example"]].concat(), PASSWORD).exits(0);
-    assert_eq!(decides(), "id_token", "somebody has decided that");
+    assert_eq!(decides(), "id_token", "the user has set it");
 }
 
 #[test]
@@ -377,11 +377,11 @@ fn preset_is_stored_if_the_profile_changes_during_login() {
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
     login.wait().exits(0);
     let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
-    assert_eq!(shown["required_scopes"][0], "openid", "what was set meanwhile");
+    assert_eq!(shown["required_scopes"][0], "openid", "set during the login");
     assert_eq!((&shown["verify_token"], &shown["scopes"][2]), (&"id_token".into(), &"email".into()));
 }
 
-/// A login API that takes everything and answers with a token.
+/// Starts a login API that responds to every request with a token.
 fn api() -> StubServer {
     StubServer::start(|_, _| {
         (200, r#"{"token":"from-the-api","refresh_token":"refreshes-at-the-api","expires_in":3600}"#.into())
@@ -405,7 +405,7 @@ fn new_issuer_replaces_login_api_endpoints() {
     home.run_with(&[&args[..], &BY_PASSWORD[..]].concat(), PASSWORD).exits(0);
     home.run(&["refresh", "work"]).exits(0);
     home.run(&["logout", "work"]).exits(0).reports("revoked");
-    assert_eq!(api.requests().len(), asked, "the old server saw what was the new one's");
+    assert_eq!(api.requests().len(), asked, "the old server received requests for the new one");
     assert!(issuer.stats().families_revoked > 0);
 }
 
@@ -432,7 +432,7 @@ fn change_of_issuer_drops_its_endpoints_and_reports_it() {
     home.run(&["profile", "set", "work", &format!("login_endpoint={old}"), &format!("jwks_uri={old}")]).exits(0);
     let shown = || home.run(&["profile", "show", "work", "--json"]).exits(0).json();
     home.run(&["profile", "set", "work", &same]).exits(0);
-    assert_eq!(shown()["login_endpoint"], old.as_str(), "at the same host they are not another's");
+    assert_eq!(shown()["login_endpoint"], old.as_str(), "the issuer's origin is the same");
     let new = ["profile", "set", "work", "jwks_uri=https://new.example/keys", "issuer=https://new.example"];
     home.run(&new).exits(0).reports("Removed the settings of the old issuer: login_endpoint");
     assert_eq!((&shown()["login_endpoint"], &shown()["jwks_uri"]), (&().into(), &"https://new.example/keys".into()));
@@ -466,7 +466,7 @@ fn failure_to_pin_keys_leaves_no_session() {
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
     let ran = home.run_with(&[&args[..], &BY_PASSWORD[..], &["--jwks", keys.to_str().unwrap()]].concat(), PASSWORD);
     assert_ne!(ran.code, 0, "{}", ran.stderr);
-    assert!(!home.session_file("work").exists(), "a session without the keys that were named");
+    assert!(!home.session_file("work").exists(), "a session was stored without its keys");
 }
 
 #[test]

@@ -85,12 +85,12 @@ fn expect_tokens_and_events(client: Client, program: &str) {
     assert!(output["body"]["access_token"] == token.as_str(), "the token that `authctl token` prints");
     assert_eq!(output["body"]["profile"], "work");
 
-    let output = client.request(&socket, "GET", "/v1/token/nobody");
+    let output = client.request(&socket, "GET", "/v1/token/missing");
     assert_eq!((&output["status"], &output["type"]), (&json!(404), &json!("application/problem+json")), "{output}");
     let problem = &output["body"];
     assert_eq!((&problem["code"], &problem["status"]), (&json!("unknown_profile"), &json!(404)), "{problem}");
-    assert!(problem["title"].as_str().is_some_and(|title| title.contains("nobody")), "{problem}");
-    assert_eq!(problem["exit_code"], home.run(&["token", "nobody"]).code, "{problem}");
+    assert!(problem["title"].as_str().is_some_and(|title| title.contains("missing")), "{problem}");
+    assert_eq!(problem["exit_code"], home.run(&["token", "missing"]).code, "{problem}");
 
     let data = client.wait_for_event(&socket, "refreshed", || {
         home.run(&["refresh", "work"]).exits(0);

@@ -8,26 +8,26 @@ use super::{answers, edits, fit_to_be_shown};
 use crate::support::login_pages::token_response;
 use crate::support::{CommandOutput, Sandbox, USER, quick_issuer};
 
-/// A device login: what is changed in the first reply, what the polls get, one after another, before the tokens.
+/// A device login: the changes to the first reply, and the replies to the polls before the tokens.
 struct Row {
     section: &'static str,
     first: Value,
     polls: Vec<Value>,
     code: i32,
-    says: Vec<&'static str>,
-    /// What the waits between the polls add up to.
+    stderr: Vec<&'static str>,
+    /// The minimum total time between the polls.
     seconds: u64,
 }
 
-fn row(section: &'static str, first: Value, code: i32, says: &[&'static str]) -> Row {
-    Row { section, first, polls: Vec::new(), code, says: says.to_vec(), seconds: 0 }
+fn row(section: &'static str, first: Value, code: i32, stderr: &[&'static str]) -> Row {
+    Row { section, first, polls: Vec::new(), code, stderr: stderr.to_vec(), seconds: 0 }
 }
 
 fn fault(kind: &str) -> Value {
     json!({"kind": kind})
 }
 
-fn says(error: &str) -> Value {
+fn error(error: &str) -> Value {
     json!({"kind": "replaced", "status": 400, "set": {"error": error}})
 }
 
@@ -36,7 +36,7 @@ impl Row {
         Self { polls: polls.to_vec(), seconds, ..self }
     }
 
-    fn runs(&self) -> (Sandbox, CommandOutput, Duration) {
+    fn run(&self) -> (Sandbox, CommandOutput, Duration) {
         let issuer = quick_issuer();
         let tokens = token_response(&issuer, USER);
         let home = Sandbox::new();
@@ -56,11 +56,11 @@ impl Row {
         (home, ran, begun.elapsed())
     }
 
-    fn holds(&self) {
-        let (home, ran, took) = self.runs();
+    fn check(&self) {
+        let (home, ran, took) = self.run();
         let Self { section, first, polls, .. } = self;
         assert_eq!(ran.code, self.code, "{section}: {first} {polls:?}: {}", ran.stderr);
-        for text in &self.says {
+        for text in &self.stderr {
             assert!(ran.stderr.contains(text), "{section}: {first} {polls:?}: no {text:?} in {}", ran.stderr);
         }
         assert!(took >= Duration::from_secs(self.seconds), "{section}: {first} {polls:?}: {took:?}");
@@ -69,16 +69,16 @@ impl Row {
     }
 }
 
-/// All at once: nearly all the time goes by with waiting for the next poll.
-fn all(rows: &[Row]) {
+/// Checks all rows concurrently, because a row mostly waits between polls.
+fn check_all(rows: &[Row]) {
     std::thread::scope(|scope| {
         for row in rows {
-            scope.spawn(|| row.holds());
+            scope.spawn(|| row.check());
         }
     });
 }
 
-/// Changes to the first reply, with the shortest interval there is.
+/// Changes the first reply, with the shortest interval.
 fn first(changes: Value) -> Value {
     let mut set = json!({"interval": 1});
     set.as_object_mut().expect("an object").extend(changes.as_object().expect("changes").clone());
@@ -93,7 +93,7 @@ fn first_without(member: &str) -> Value {
 fn device_response_may_omit_optional_members() {
     let section = "RFC 8628, section 3.2";
     let uri = "https://a.example/device";
-    all(&[
+    check_all(&[
         row(section, first_without("verification_uri_complete"), 0, &["/device", "logged in"]),
         row(section, first(json!({"verification_uri_complete": format!("{uri}?code=WDJB")})), 0, &["logged in"]),
         row(section, first(json!({"verification_uri_complete": "https://a.example/#c=1&x=y"})), 0, &["logged in"]),
@@ -122,7 +122,7 @@ fn invalid_device_response_is_reported() {
     let beyond = "beyond RFC 8628, section 3.2";
     let page = json!({"body": "<p>portal", "content_type": "text/html"});
     let refused = json!({"status": 403, "body": r#"{"error":"unauthorized_client"}"#});
-    all(&[
+    check_all(&[
         row(beyond, first_without("user_code"), 6, &["a device authorization response without user_code"]),
         row(beyond, first(json!({"user_code": ""})), 6, &["a device authorization response without user_code"]),
         row(beyond, first_without("device_code"), 6, &["a device authorization response without device_code"]),
@@ -133,7 +133,7 @@ fn invalid_device_response_is_reported() {
         row("RFC 8628, section 5.4", first(json!({"verification_uri": "http://evil.example"})), 5, &["is not https"]),
         row("RFC 8628, section 5.4", first(json!({"verification_uri": "javascript:alert(1)"})), 5, &["is not https"]),
         row(
-            "shown as it can be",
+            "sanitized for the terminal",
             first(json!({"user_code": "A\u{1b}[2J\u{202e}B\n\nC"})),
             0,
             &["  A\u{fffd}[2J\u{fffd}B"],
@@ -145,22 +145,22 @@ fn invalid_device_response_is_reported() {
 fn only_denial_and_expiry_end_polling() {
     let section = "RFC 8628, section 3.5";
     let start = || first(json!({}));
-    let pending = says("authorization_pending");
+    let pending = error("authorization_pending");
     let busy = json!({"kind": "too_many_requests", "retry_after": 2});
     let page = json!({"kind": "replaced", "body": "<p>portal", "content_type": "text/html"});
-    all(&[
+    check_all(&[
         row(section, start(), 0, &["logged in"]).polls(&[pending.clone(), pending.clone()], 3),
-        row(section, start(), 0, &["logged in"]).polls(&[says("slow_down")], 1 + 6),
-        row(section, start(), 5, &["access_denied", "hint:  sign in again"]).polls(&[says("access_denied")], 1),
-        row(section, start(), 3, &["login timed out", "authctl login work"]).polls(&[says("expired_token")], 1),
-        // A longer wait after each fault (section 3.5), and the old one when it is over.
+        row(section, start(), 0, &["logged in"]).polls(&[error("slow_down")], 1 + 6),
+        row(section, start(), 5, &["access_denied", "hint:  sign in again"]).polls(&[error("access_denied")], 1),
+        row(section, start(), 3, &["login timed out", "authctl login work"]).polls(&[error("expired_token")], 1),
+        // The interval grows after each fault (section 3.5), and returns to the old one after a valid response.
         row(section, start(), 0, &["logged in"])
             .polls(&[fault("reset"), fault("reset"), pending.clone()], 1 + 2 + 4 + 1),
         row(section, start(), 0, &["logged in"]).polls(&[fault("html_error"), fault("server_error")], 1 + 2 + 4),
         row(section, start(), 0, &["logged in"]).polls(&[busy], 1 + 2),
         row(section, start(), 6, &["with a web page instead of a token response"]).polls(&[page], 1),
-        row("RFC 6749, section 5.2", start(), 5, &["invalid_client"]).polls(&[says("invalid_client")], 1),
-        // A code that is over by its own words is not polled with, whatever the issuer goes on to say.
+        row("RFC 6749, section 5.2", start(), 5, &["invalid_client"]).polls(&[error("invalid_client")], 1),
+        // Polling ends when the code has expired, although the issuer still returns authorization_pending.
         row(section, first(json!({"expires_in": 3})), 3, &["login timed out"])
             .polls(&[pending.clone(), pending.clone(), pending], 2),
     ]);
@@ -173,14 +173,14 @@ fn device_login_shows_client_scopes_and_audience() {
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];
     let more = ["--scope", "openid", "--scope", "mail.read", "--audience", "https://api.example"];
     let waiting = home.spawn(&[&args[..], &more].concat());
-    let said = waiting.wait_until("the warning", |said| said.contains("to cancel").then(|| said.to_owned()));
-    // Lines are broken where the terminal is narrow; words are what counts (RFC 8628, section 5.4).
-    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = waiting.wait_until("the warning", |text| text.contains("to cancel").then(|| text.to_owned()));
+    // Lines are wrapped in a narrow terminal, so only the words are compared (RFC 8628, section 5.4).
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let asked = format!(
         "Requesting scope openid mail.read for https://api.example from {}, as client authctl",
         issuer.issuer()
     );
-    assert!(said.contains(&asked), "{said}");
-    assert!(said.contains("Never enter a code that you were sent"), "{said}");
-    assert!(said.find(&asked) < said.find("enter the code"), "before the code: {said}");
+    assert!(text.contains(&asked), "{text}");
+    assert!(text.contains("Never enter a code that you were sent"), "{text}");
+    assert!(text.find(&asked) < text.find("enter the code"), "before the code: {text}");
 }

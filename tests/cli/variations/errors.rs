@@ -1,4 +1,4 @@
-//! Error responses and invalid responses: the exit code tells them apart, and only the error members are shown.
+//! Error responses and invalid responses: they differ in the exit code, and only the error members are shown.
 
 use serde_json::{Value, json};
 

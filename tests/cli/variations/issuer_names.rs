@@ -1,4 +1,4 @@
-//! What an issuer is called: with a path, with a slash at the end or without, compared character by character.
+//! Issuer identifiers, with a path and with or without a trailing slash: compared character by character.
 
 use serde_json::json;
 
@@ -13,15 +13,15 @@ fn issuer_that_differs_by_a_slash_is_rejected_with_a_hint() {
         let issuer = issuer(|options| options.path = path.into());
         let (right, wrong) = (issuer.issuer().to_owned(), format!("{}/", issuer.issuer()));
         let home = Sandbox::new();
-        let told = log_in(&home, &wrong, &["--json"]).exits(5).error();
-        assert_eq!(told["code"], "issuer_mismatch", "{told}");
-        let said = told["message"].as_str().expect("a message");
-        assert!(said.contains(&format!("expected issuer `{wrong}`, found `{right}`")), "{said}");
-        let hint = told["hint"].as_str().expect("a hint");
+        let error = log_in(&home, &wrong, &["--json"]).exits(5).error();
+        assert_eq!(error["code"], "issuer_mismatch", "{error}");
+        let message = error["message"].as_str().expect("a message");
+        assert!(message.contains(&format!("expected issuer `{wrong}`, found `{right}`")), "{message}");
+        let hint = error["hint"].as_str().expect("a hint");
         assert!(hint.contains(&format!("--issuer {right}")), "{hint}");
         assert_eq!(issuer.stats().token_requests.len(), 0, "no password went there");
         assert!(!home.config_file().exists());
-        // The hint, followed.
+        // The command of the hint works.
         log_in(&home, &right, &[]).exits(0);
         home.run(&["verify", "work"]).exits(0);
         home.run(&["refresh", "work"]).exits(0);
@@ -29,10 +29,10 @@ fn issuer_that_differs_by_a_slash_is_rejected_with_a_hint() {
 }
 
 #[test]
-fn an_issuer_whose_name_ends_in_a_slash_is_named_with_it() {
+fn hint_includes_the_trailing_slash_of_the_issuer() {
     let issuer = issuer(|_| {});
     let (typed, own) = (issuer.issuer().to_owned(), format!("{}/", issuer.issuer()));
-    // Its ID tokens would bear the name with the slash, which the embedded issuer's do not.
+    // ID tokens are removed: those of the embedded issuer have `iss` without the slash.
     edits(&issuer, "metadata", &json!({"set": {"issuer": own}}), 0);
     edits(&issuer, "token", &json!({"remove": ["id_token"]}), 0);
     let home = Sandbox::new();
@@ -41,7 +41,7 @@ fn an_issuer_whose_name_ends_in_a_slash_is_named_with_it() {
     log_in(&home, &own, &[]).exits(0);
     home.run(&["refresh", "work"]).exits(0);
     let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
-    assert_eq!(shown["issuer"], own, "kept as it was typed");
+    assert_eq!(shown["issuer"], own, "stored as typed");
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn foreign_issuer_name_is_not_suggested_as_an_option() {
 
 #[test]
 fn endpoint_url_is_used_unchanged() {
-    // A slash at its end, a query of its own (RFC 6749, section 3.2), letters that some would write otherwise.
+    // A trailing slash, a query (RFC 6749, section 3.2), and characters that a URL parser might normalize.
     for endpoint in ["/token/", "/token?tenant=1&a=b%20c", "/To%6ben//x/", "/t/../token"] {
         let real = issuer(|options| options.opaque_access_tokens = true);
         let mut tokens = token_response(&real, USER);

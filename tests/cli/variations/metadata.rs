@@ -131,8 +131,8 @@ fn endpoint_of_the_second_document_is_found_when_needed() {
     let home = Sandbox::new();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];
     let waiting = home.spawn(&args);
-    let code = waiting.wait_until("a user code", |said| {
-        let mut lines = said[..said.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
+    let code = waiting.wait_until("a user code", |text| {
+        let mut lines = text[..text.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
         lines.nth(2).map(|line| line.trim().to_owned())
     });
     assert!(issuer.approve_device(&code, USER));

@@ -1,4 +1,4 @@
-//! What the RFCs let an issuer vary, and what violates them: tables whose rows have the section, the exit code and the message.
+//! Issuer responses that the RFCs allow, and some that violate them: tables of the section, the exit code and the message.
 
 use authctl::dev_issuer::{DevIssuer, Fault};
 use serde_json::{Value, json};
@@ -16,12 +16,12 @@ mod transport;
 /// A part of invalid responses that must never be shown or stored.
 const UNSEEN: &str = "hunter2-of-the-reply";
 
-/// A reply that is right but for `edit`, for the next `times` requests to `endpoint`; 0 is until cleared.
+/// Applies `edit` to the reply to the next `times` requests to `endpoint`; 0 means until cleared.
 fn edits(issuer: &DevIssuer, endpoint: &str, edit: &Value, times: u32) {
     set(issuer, endpoint, "edited", edit, times);
 }
 
-/// A reply without any processing: an empty one, 200 and JSON, but for `edit`.
+/// Replaces the reply with an empty 200 response of JSON to which `edit` is applied; the request is not processed.
 fn answers(issuer: &DevIssuer, endpoint: &str, edit: &Value, times: u32) {
     set(issuer, endpoint, "replaced", edit, times);
 }
@@ -32,7 +32,7 @@ fn set(issuer: &DevIssuer, endpoint: &str, kind: &str, edit: &Value, times: u32)
     issuer.fault(serde_json::from_value::<Fault>(fault).expect("a fault"));
 }
 
-/// Logs in as `work` by password, as loudly as can be, with `more` on the command line.
+/// Logs in as `work` by password, with `-vvv` and `more` on the command line.
 #[track_caller]
 fn log_in(home: &Sandbox, issuer: &str, more: &[&str]) -> CommandOutput {
     home.register_secret(UNSEEN);
@@ -41,31 +41,32 @@ fn log_in(home: &Sandbox, issuer: &str, more: &[&str]) -> CommandOutput {
     home.run_with(&[&args[..], &by, more].concat(), &format!("{PASSWORD}\n"))
 }
 
-/// A login of which one reply is edited.
+/// A login with one edited reply.
 struct Row {
-    /// Where it says so.
+    /// The section of the RFC.
     section: &'static str,
     endpoint: &'static str,
     edit: Value,
     code: i32,
-    /// What stderr says.
-    says: &'static [&'static str],
+    /// The texts expected on stderr.
+    stderr: &'static [&'static str],
 }
 
-fn row(section: &'static str, endpoint: &'static str, edit: Value, code: i32, says: &'static [&'static str]) -> Row {
-    Row { section, endpoint, edit, code, says }
+fn row(section: &'static str, endpoint: &'static str, edit: Value, code: i32, stderr: &'static [&'static str]) -> Row {
+    Row { section, endpoint, edit, code, stderr }
 }
 
-/// Has each row's login fail as it should, or succeed and leave a token that can be had, checked offline, and refreshed.
+/// Checks that the login of each row fails as expected, or succeeds with a token that can be served, verified and
+/// refreshed.
 fn each(issuer: &DevIssuer, rows: &[Row], set: fn(&DevIssuer, &str, &Value, u32)) {
-    for Row { section, endpoint, edit, code, says } in rows {
+    for Row { section, endpoint, edit, code, stderr } in rows {
         let home = Sandbox::new();
         set(issuer, endpoint, edit, 0);
         let ran = log_in(&home, issuer.issuer(), &[]);
         issuer.clear_faults();
         let which = edit.to_string().chars().take(120).collect::<String>();
         assert_eq!(ran.code, *code, "{section}: {endpoint} {which}: {}", ran.stderr);
-        for text in *says {
+        for text in *stderr {
             assert!(ran.stderr.contains(text), "{section}: {endpoint} {which}: no {text:?} in {}", ran.stderr);
         }
         fit_to_be_shown(&ran, &which);
@@ -81,7 +82,7 @@ fn each(issuer: &DevIssuer, rows: &[Row], set: fn(&DevIssuer, &str, &Value, u32)
     }
 }
 
-/// Nothing on stderr moves the cursor, hides or turns round what is read, or goes on for ever.
+/// Fails if stderr has control or bidirectional characters, or very long lines.
 #[track_caller]
 fn fit_to_be_shown(ran: &CommandOutput, which: &str) {
     let odd = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}');
@@ -91,7 +92,7 @@ fn fit_to_be_shown(ran: &CommandOutput, which: &str) {
 }
 
 impl Sandbox {
-    /// Takes note of what is secret in the session of `work`, where there is one.
+    /// Registers the secrets of the session of `work`, if there is one.
     fn session_secrets(&self) {
         if self.session_file("work").exists() {
             self.session("work");

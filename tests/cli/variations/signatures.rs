@@ -8,13 +8,13 @@ use crate::support::jwt::{Signer, valid_claims};
 use crate::support::signing_keys::changed;
 use crate::support::{Sandbox, http, issuer, quick_issuer};
 
-/// Claims that pass for this issuer's.
+/// Returns valid claims of this issuer.
 fn claims(issuer: &DevIssuer) -> Value {
     valid_claims(json!({"iss": issuer.issuer(), "aud": "authctl"}))
 }
 
-/// Has the issuer publish `keys` and give out these tokens.
-fn gives(issuer: &DevIssuer, keys: &Value, access_token: &str, id_token: &str) {
+/// Makes the issuer publish `keys` and issue these tokens.
+fn set_keys_and_tokens(issuer: &DevIssuer, keys: &Value, access_token: &str, id_token: &str) {
     edits(issuer, "jwks", &json!({"set": {"keys": keys}}), 0);
     edits(issuer, "token", &json!({"set": {"access_token": access_token, "id_token": id_token}}), 0);
 }
@@ -33,15 +33,15 @@ fn token_without_kid_and_typ_verifies_with_the_only_key() {
         let id_header = changed(json!({"alg": "EdDSA", "typ": "JWT"}), json!({"kid": header["kid"]}));
         let home = Sandbox::new();
         let (access, id) = (signer.sign(&header, &claims(&issuer)), signer.sign(&id_header, &claims(&issuer)));
-        gives(&issuer, &signer.jwks()["keys"], &access, &id);
+        set_keys_and_tokens(&issuer, &signer.jwks()["keys"], &access, &id);
         log_in(&home, issuer.issuer(), &[]).exits(0);
         let ran = home.run(&["verify", "work"]);
         assert_eq!(ran.code, 0, "RFC 7515, section 4.1.4: {header}: {}", ran.stderr);
-        // The key itself may be without a name.
+        // The key may have no `kid`; then a token that has one does not verify.
         let mut nameless = signer.jwks()["keys"].clone();
         nameless[0].as_object_mut().expect("a key").remove("kid");
         issuer.clear_faults();
-        gives(&issuer, &nameless, &access, &id);
+        set_keys_and_tokens(&issuer, &nameless, &access, &id);
         let home = Sandbox::new();
         let named = header["kid"].is_string();
         log_in(&home, issuer.issuer(), &[]).exits(if named { 4 } else { 0 });
@@ -88,7 +88,7 @@ fn usable_keys_are_found_among_others() {
     edits(&issuer, "jwks", &json!({"set": {"keys": all}}), 1);
     log_in(&home, issuer.issuer(), &[]).exits(0);
     home.run(&["verify", "work"]).exits(0);
-    // And without a good one nothing is believed.
+    // Without a usable key no token verifies.
     let home = Sandbox::new();
     edits(&issuer, "jwks", &json!({"set": {"keys": others}}), 1);
     log_in(&home, issuer.issuer(), &[]).exits(4).reports("ID token does not verify");

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::{each, edits, log_in, row};
 use crate::support::{Sandbox, issuer, quick_issuer};
 
-/// An issuer of which a refresh token stays good until it is told otherwise.
-fn keeping() -> DevIssuer {
+/// Starts an issuer that does not rotate refresh tokens.
+fn without_rotation() -> DevIssuer {
     issuer(|options| options.rotate_refresh_tokens = false)
 }
 
@@ -47,13 +47,13 @@ fn refresh_with_another_token_type_keeps_the_session() {
     log_in(&home, issuer.issuer(), &[]).exits(0);
     let first = home.token("work");
     edits(&issuer, "token", &json!({"set": {"token_type": "DPoP"}}), 2);
-    let told = home.run(&["refresh", "work", "--json"]).exits(5).error();
-    assert_eq!(told["code"], "token_type", "{told}");
-    assert_eq!(home.token("work"), first, "what is valid is handed out");
-    assert!(home.status("work")["last_failure"]["message"].as_str().expect("told").contains("DPoP"));
+    let error = home.run(&["refresh", "work", "--json"]).exits(5).error();
+    assert_eq!(error["code"], "token_type", "{error}");
+    assert_eq!(home.token("work"), first, "a valid token is still served");
+    assert!(home.status("work")["last_failure"]["message"].as_str().expect("a message").contains("DPoP"));
     home.advance_time("work", 301);
     home.run(&["token", "work"]).exits(5).reports("of type `DPoP`");
-    assert_ne!(home.token("work"), first, "the refresh token of the useless reply was kept");
+    assert_ne!(home.token("work"), first, "the refresh token of the unusable reply was stored");
     assert_eq!(issuer.stats().refresh_reuses, 0);
     home.run(&["token", "work", "--audience", "https://api.example"]).exits(0);
     edits(&issuer, "token", &json!({"set": {"token_type": "mac"}}), 1);
@@ -63,7 +63,7 @@ fn refresh_with_another_token_type_keeps_the_session() {
 #[test]
 fn expires_in_is_accepted_in_any_form() {
     let issuer = quick_issuer();
-    // The JWT itself says 300 seconds, which counts where the reply says nothing.
+    // `exp` of the JWT is in 300 seconds, which counts if the reply has no valid expires_in.
     for (edit, life) in [
         (json!({"set": {"expires_in": 200}}), 200),
         (json!({"set": {"expires_in": "200"}}), 200),
@@ -76,7 +76,7 @@ fn expires_in_is_accepted_in_any_form() {
         (json!({"set": {"expires_in": "soon"}}), 300),
         (json!({"set": {"expires_in": [200]}}), 300),
         (json!({"set": {"expires_in": {"seconds": 200}}}), 300),
-        // Over at once: what is handed out is refreshed first, and lives for 300 seconds again.
+        // Expired at once: the token is refreshed before it is served, and is valid for 300 seconds again.
         (json!({"set": {"expires_in": 0}}), 300),
         (json!({"set": {"expires_in": -200}}), 300),
         (json!({"set": {"expires_in": "-200"}}), 300),
@@ -84,7 +84,7 @@ fn expires_in_is_accepted_in_any_form() {
         let home = Sandbox::new();
         edits(&issuer, "token", &edit, 1);
         log_in(&home, issuer.issuer(), &[]).exits(0);
-        let left = home.run(&["token", "work", "--json"]).exits(0).json()["expires_in"].as_i64().expect("a life");
+        let left = home.run(&["token", "work", "--json"]).exits(0).json()["expires_in"].as_i64().expect("a lifetime");
         assert!((life - 30..=life).contains(&left), "RFC 6749, section 5.1: {edit}: {left}");
     }
 }
@@ -107,7 +107,7 @@ fn opaque_token_without_expires_in_is_served_until_refresh() {
 
 #[test]
 fn refresh_reuses_old_refresh_token_when_reply_has_none() {
-    let issuer = keeping();
+    let issuer = without_rotation();
     for edit in [
         json!({"remove": ["refresh_token"]}),
         json!({"set": {"refresh_token": ""}}),
@@ -116,7 +116,7 @@ fn refresh_reuses_old_refresh_token_when_reply_has_none() {
     ] {
         let home = Sandbox::new();
         log_in(&home, issuer.issuer(), &[]).exits(0);
-        let kept = home.session("work");
+        let before = home.session("work");
         let mut seen = vec![home.token("work")];
         for _ in 0..2 {
             edits(&issuer, "token", &edit, 1);
@@ -127,9 +127,9 @@ fn refresh_reuses_old_refresh_token_when_reply_has_none() {
         }
         let now = home.session("work");
         let texts =
-            [&kept, &now].map(|session| session.tokens.refresh_token.as_ref().expect("there").expose().to_owned());
+            [&before, &now].map(|session| session.tokens.refresh_token.as_ref().expect("there").expose().to_owned());
         assert_eq!(texts[0], texts[1], "{edit}");
-        assert_eq!(now.tokens.scope, kept.tokens.scope, "{edit}");
+        assert_eq!(now.tokens.scope, before.tokens.scope, "{edit}");
         assert!(now.tokens.id_token.is_some(), "OpenID Connect Core 1.0, section 12.2: {edit}");
     }
 }
@@ -165,7 +165,7 @@ fn scope_is_taken_from_the_response_or_unchanged() {
         edits(&issuer, "token", &edit, 1);
         home.run(&["refresh", "work"]).exits(0);
         assert_eq!(home.run(&["token", "work", "--json"]).json()["scope"], scope, "RFC 6749, section 5.1: {edit}");
-        // A narrower grant says nothing of what the next refresh asks for: all that was first granted.
+        // The next refresh requests the originally granted scope again, although this one was narrower.
         home.run(&["refresh", "work"]).exits(0);
         assert_eq!(home.run(&["token", "work", "--json"]).json()["scope"], asked, "section 6: {edit}");
     }
@@ -184,7 +184,7 @@ fn login_reports_the_granted_scope() {
     edits(&issuer, "token", &json!({"remove": ["scope"]}), 1);
     log_in(&home, issuer.issuer(), &[]).exits(0);
     assert_eq!(home.run(&["token", "work", "--json"]).exits(0).json()["scope"], "openid profile offline_access");
-    // Of another token, too, it is what was asked for.
+    // The same for a token with another scope.
     edits(&issuer, "token", &json!({"remove": ["scope"]}), 1);
     let narrowed = home.run(&["token", "work", "--scope", "openid", "--json"]).exits(0).json();
     assert_eq!(narrowed["scope"], "openid");

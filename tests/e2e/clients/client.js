@@ -5,31 +5,31 @@ const http = require("node:http");
 
 const [socketPath, method, path, awaited] = process.argv.slice(2);
 const request = http.request({ socketPath, method, path, headers: { Host: "authctl" } }, (answer) => {
-  const told = { status: answer.statusCode, type: answer.headers["content-type"] };
-  const tell = () => {
-    console.log(JSON.stringify(told));
+  const result = { status: answer.statusCode, type: answer.headers["content-type"] };
+  const finish = () => {
+    console.log(JSON.stringify(result));
     process.exit(0);
   };
   let text = "";
   answer.setEncoding("utf8");
   answer.on("data", (piece) => {
     text += piece;
-    if (told.type !== "text/event-stream") return;
+    if (result.type !== "text/event-stream") return;
     const messages = text.split("\n\n");
     text = messages.pop();
     for (const message of messages) {
       if (message.startsWith(": subscribed")) console.log("listening");
       const [event, data] = message.split("\n");
       if (event === `event: ${awaited}`) {
-        told.event = awaited;
-        told.body = JSON.parse(data.slice("data: ".length));
-        tell();
+        result.event = awaited;
+        result.body = JSON.parse(data.slice("data: ".length));
+        finish();
       }
     }
   });
   answer.on("end", () => {
-    told.body = JSON.parse(text);
-    tell();
+    result.body = JSON.parse(text);
+    finish();
   });
 });
 request.end();

@@ -1,6 +1,6 @@
-"""Asks the agent at the socket argv[1] for argv[2] with argv[3], by nothing but the standard library.
+"""Sends the request argv[2] argv[3] to the agent at the socket argv[1], with the standard library only.
 
-Prints the status, the content type and the body as one line of JSON; of events the first one that argv[4] names.
+Prints the status, the content type and the body as one line of JSON; for events, the first one named argv[4].
 """
 
 import http.client
@@ -23,19 +23,19 @@ class AgentConnection(http.client.HTTPConnection):
 path, method, target = sys.argv[1:4]
 connection = AgentConnection(path)
 connection.request(method, target)
-answer = connection.getresponse()
-told = {"status": answer.status, "type": answer.getheader("Content-Type")}
-if told["type"] == "text/event-stream":
+response = connection.getresponse()
+result = {"status": response.status, "type": response.getheader("Content-Type")}
+if result["type"] == "text/event-stream":
     name = None
-    for line in answer:
+    for line in response:
         line = line.decode().rstrip("\n")
         if line.startswith(": subscribed"):
             print("listening", flush=True)
         elif line.startswith("event: "):
             name = line.removeprefix("event: ")
         elif line.startswith("data: ") and name == sys.argv[4]:
-            told["event"], told["body"] = name, json.loads(line.removeprefix("data: "))
+            result["event"], result["body"] = name, json.loads(line.removeprefix("data: "))
             break
 else:
-    told["body"] = json.loads(answer.read())
-print(json.dumps(told))
+    result["body"] = json.loads(response.read())
+print(json.dumps(result))

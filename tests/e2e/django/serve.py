@@ -1,4 +1,4 @@
-"""Makes the site in a directory, with a user and clients, and serves it on loopback until stdin ends.
+"""Creates the site in a directory, with a user and clients, and serves it on loopback until stdin ends.
 
 Prints `listening at ADDRESS` when it is ready.
 """
@@ -24,14 +24,14 @@ class Server(socketserver.ThreadingMixIn, WSGIServer):
 
 
 class Quiet(WSGIRequestHandler):
-    """Says nothing of requests: the site notes them itself."""
+    """Logs no requests: the site logs them itself."""
 
     def log_message(self, *about):
         pass
 
 
 def clients(options):
-    """The programs that may ask: one for each grant, as somebody would register them."""
+    """Registers the clients, one for each grant."""
     from oauth2_provider.models import Application
 
     public, confidential = Application.CLIENT_PUBLIC, Application.CLIENT_CONFIDENTIAL

@@ -1,4 +1,4 @@
-"""The site's addresses, and a note of every request that came."""
+"""The site's URLs, and a log of every request."""
 
 import threading
 
@@ -31,7 +31,7 @@ def noted(get_response):
 
 
 class Me(APIView):
-    """What the tokens are for: tells who asks."""
+    """The API that the tokens are for. Returns the user's name."""
 
     authentication_classes = [JWTAuthentication]
     permission_classes = [IsAuthenticated]
@@ -41,12 +41,12 @@ class Me(APIView):
 
 
 def page(request):
-    """What a proxy or a portal answers in place of an API."""
+    """The page that a proxy or a portal returns instead of an API response."""
     return HttpResponse("<!doctype html><title>Sign in to the network</title>")
 
 
 def broken(request):
-    """A view with a fault in it: Django answers 500 with a page."""
+    """A view that fails: Django responds with 500 and a page."""
     raise RuntimeError("a fault of the test's own")
 
 
