@@ -138,7 +138,7 @@ impl Client {
 }
 
 impl Reply {
-    /// The body as `T`, or the problem that it tells of.
+    /// Returns the body as `T`, or the problem document in it.
     ///
     /// # Errors
     /// [`ClientError::InvalidResponse`] where it is neither.
@@ -151,7 +151,7 @@ impl Reply {
     }
 }
 
-/// The answer, once all of it is there (RFC 9112, sections 4 to 6). The agent always tells the length.
+/// Returns the response once it is complete (RFC 9112, sections 4 to 6). The agent always sends `Content-Length`.
 fn complete(received: &[u8]) -> Result<Option<Reply>, ClientError> {
     let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&received[..end]).map_err(|_| ClientError::InvalidResponse)?;
@@ -201,17 +201,17 @@ mod tests {
         }
     }
 
-    /// Where as many wait as may, one more is told neither yes nor no.
+    /// With a full backlog, connecting neither succeeds nor fails.
     #[cfg(target_os = "linux")]
     #[test]
-    fn one_that_accepts_nobody_is_given_up() {
+    fn connecting_to_an_agent_that_does_not_accept_times_out() {
         let place = tempfile::tempdir().expect("tempdir");
         let path = place.path().join("agent.sock");
         let address = SocketAddrUnix::new(&path).expect("short");
         let socket = |flags| rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None);
-        let deaf = socket(SocketFlags::CLOEXEC).expect("made");
-        rustix::net::bind(&deaf, &address).expect("bound");
-        rustix::net::listen(&deaf, 0).expect("listens");
+        let listener = socket(SocketFlags::CLOEXEC).expect("made");
+        rustix::net::bind(&listener, &address).expect("bound");
+        rustix::net::listen(&listener, 0).expect("listens");
         let mut waiting = Vec::new();
         let full = loop {
             let one = socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).expect("made");
@@ -221,9 +221,9 @@ mod tests {
             }
         };
         assert_eq!(full, Errno::AGAIN);
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || tell.send(Client::connect(&path, String::new())));
-        let given_up = told.recv_timeout(Duration::from_secs(30)).expect("it does not wait for ever");
-        assert!(matches!(given_up, Err(ClientError::NoResponse)), "{given_up:?}");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(Client::connect(&path, String::new())));
+        let result = receiver.recv_timeout(Duration::from_secs(30)).expect("it does not wait for ever");
+        assert!(matches!(result, Err(ClientError::NoResponse)), "{result:?}");
     }
 }

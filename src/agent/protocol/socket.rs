@@ -221,7 +221,7 @@ mod tests {
         let path = place.path().join("agent.sock");
         std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
         drop(UnixListener::bind(&path).expect("bound"));
-        assert!(UnixStream::connect(&path).is_err(), "nobody listens");
+        assert!(UnixStream::connect(&path).is_err(), "nothing listens");
         let living = listen(&path, None).expect("taken over");
         assert!(matches!(listen(&path, None), Err(ListenError::Running(_))));
         UnixStream::connect(&path).expect("still the living one's");
