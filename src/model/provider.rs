@@ -1,4 +1,4 @@
-//! Provider presets: what a client has to know about well-known issuers beyond their metadata.
+//! Provider presets: what a client needs to know about well-known issuers beyond their metadata.
 
 mod table;
 
@@ -10,102 +10,102 @@ pub use table::PROVIDERS;
 /// A preset for a login at a provider. The user's options override it.
 #[derive(Clone, Copy, Debug)]
 pub struct Provider {
-    /// The word for `--provider`.
+    /// The value of `--provider`.
     pub name: &'static str,
-    /// The provider's own name, for people.
+    /// The provider's name as it is displayed.
     pub title: &'static str,
-    /// Why a command line cannot log in there and what to do instead, in one sentence; `None` where it can.
+    /// Why a command-line client cannot log in there and what to do instead, in one sentence; `None` if it can.
     pub unsupported: Option<&'static str>,
     /// The issuer.
     pub issuer: ProviderIssuer,
-    /// The endpoints that the provider's metadata lacks.
+    /// The endpoints that are missing from the provider's metadata.
     pub endpoints: ProviderEndpoints,
-    /// How the client proves itself in the usual login: [`ClientAuth::None`] for a public client.
+    /// How the client authenticates in the usual login: [`ClientAuth::None`] for a public client.
     pub client_auth: ClientAuth,
-    /// How it proves itself where `client_auth` is [`ClientAuth::None`] and there is a secret all the same; `None` where
-    /// the issuer's metadata has it.
+    /// How the client authenticates if `client_auth` is [`ClientAuth::None`] and the user gives a secret; `None` if the
+    /// issuer's metadata decides.
     pub with_secret: Option<ClientAuth>,
-    /// The usual login.
+    /// The grant of the usual login.
     pub grant: Grant,
-    /// Every login that the provider has for a command line, the usual one among them.
+    /// Every grant that the provider supports for a command-line client, the usual one included.
     pub grants: &'static [Grant],
-    /// The scopes of a usual login, with what a refresh token takes.
+    /// The scopes of the usual login, including what is needed for a refresh token.
     pub scopes: &'static [&'static str],
     /// Parameters added to the authorization request, as name and value. An option that sends the same name replaces the
     /// value.
     pub parameters: &'static [(&'static str, &'static str)],
-    /// The redirect that is registered and sent, where [`Provider::LOOPBACK`] would be refused. One with a port is sent
-    /// as it is; one without gets whatever port is free (RFC 8252, section 7.3).
+    /// The redirect URI to register and send, if the provider refuses [`Provider::LOOPBACK`]. Without a port, a free one
+    /// is added for each login (RFC 8252, section 7.3).
     pub redirect_uri: Option<&'static str>,
-    /// Whether the redirect has to be registered at all.
+    /// Whether the redirect URI must be registered at all.
     pub registers_redirect: bool,
     /// Whether the usual login needs a client secret.
     pub needs_secret: bool,
-    /// Logins that need a client secret, or another proof of the client, where the usual one does not.
+    /// Other grants that need a client secret or client assertion.
     pub secret_for: &'static [Grant],
-    /// Whether a client assertion is for the token endpoint's address rather than for the issuer (RFC 7523, section 3).
+    /// Whether the audience of a client assertion is the token endpoint's URL, not the issuer (RFC 7523, section 3).
     pub assertion_for_endpoint: bool,
-    /// The form of its access tokens for anyone but the API.
+    /// The format of its access tokens, as far as a client can read them.
     pub access_token: AccessTokenForm,
-    /// Which token decides where no audience is asked for; see [`Provider::deciding_token`].
+    /// The token to verify if no audience is requested; see [`Provider::deciding_token`].
     pub token: DecidingToken,
     /// Its limitations, one sentence each, shown at login and in authctl-providers(7).
     pub notes: &'static [&'static str],
     /// How to register a client there.
     pub register: &'static str,
-    /// The public pages that this preset was checked against, as title and address.
+    /// The public pages that this preset was checked against, as title and URL.
     pub documentation: &'static [(&'static str, &'static str)],
 }
 
-/// Where a preset's issuer comes from.
+/// The issuer of a preset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProviderIssuer {
-    /// There is only this one.
+    /// Always this one.
     Fixed(&'static str),
-    /// This one, unless the user names another.
+    /// This one, unless the user gives another.
     Default(&'static str),
-    /// The user has to name it.
+    /// The user must give it.
     Yours {
-        /// What one looks like.
+        /// An example.
         example: &'static str,
     },
 }
 
-/// Endpoints that a preset knows. Each is an address, or a path to append to the issuer. Where `token` is among them the
-/// provider is not asked for metadata; where it is not, the rest fill what its metadata leaves out.
+/// The endpoints of a preset, each a URL or a path to append to the issuer. With `token`, the provider's metadata is not
+/// requested; without it, the others complete the metadata.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProviderEndpoints {
-    /// Where a browser signs in.
+    /// The authorization endpoint.
     pub authorization: Option<&'static str>,
-    /// Where grants become tokens.
+    /// The token endpoint.
     pub token: Option<&'static str>,
-    /// Where a device login starts (RFC 8628, section 3.1).
+    /// The device authorization endpoint (RFC 8628, section 3.1).
     pub device_authorization: Option<&'static str>,
-    /// Where tokens are revoked (RFC 7009).
+    /// The revocation endpoint (RFC 7009).
     pub revocation: Option<&'static str>,
-    /// Where claims about the user are had.
+    /// The userinfo endpoint.
     pub userinfo: Option<&'static str>,
-    /// Where the signing keys are.
+    /// The URL of the signing keys.
     pub jwks: Option<&'static str>,
 }
 
-/// The form of an access token for anyone but the API that it is for.
+/// The format of an access token, as far as a client can read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessTokenForm {
     /// Opaque text.
     Opaque,
-    /// A JWT that can be verified, for an audience that is not the client.
+    /// A JWT that can be verified, for an audience other than the client.
     Jwt,
-    /// A JWT where an audience is asked for, else opaque.
+    /// A JWT if an audience is requested, else opaque.
     JwtForAudience,
-    /// Perhaps a JWT, and only its API can say whether it is valid.
+    /// Possibly a JWT, but only its API can verify it.
     ForItsApi,
-    /// What the issuer makes of it.
+    /// Depends on the issuer.
     Unknown,
 }
 
 impl AccessTokenForm {
-    /// The form in words, for a table.
+    /// Returns a description for a table.
     #[must_use]
     pub fn words(self) -> &'static str {
         match self {
@@ -113,49 +113,49 @@ impl AccessTokenForm {
             Self::Jwt => "JWT",
             Self::JwtForAudience => "JWT with `--audience`, else opaque",
             Self::ForItsApi => "only its API can verify it",
-            Self::Unknown => "what the issuer makes of it",
+            Self::Unknown => "depends on the issuer",
         }
     }
 }
 
 impl Provider {
-    /// The redirect to register where a preset names no other. The port that is added to it is a free one.
+    /// The redirect URI to register if a preset names no other. A free port is added to it.
     pub const LOOPBACK: &'static str = "http://127.0.0.1/callback";
 
-    /// The redirect to register.
+    /// Returns the redirect URI to register.
     #[must_use]
     pub fn redirect(&self) -> &'static str {
         self.redirect_uri.unwrap_or(Self::LOOPBACK)
     }
 
-    /// Whether the provider is asked for its metadata.
+    /// Returns whether the provider's metadata is requested.
     #[must_use]
     pub fn has_discovery(&self) -> bool {
         self.endpoints.token.is_none()
     }
 
-    /// Whether this login needs a client secret, or another proof of the client.
+    /// Returns whether this grant needs a client secret or client assertion.
     #[must_use]
     pub fn needs_secret_for(&self, grant: Grant) -> bool {
         self.needs_secret || self.secret_for.contains(&grant)
     }
 
-    /// Which token decides offline. An access token does only where it is a JWT for an audience that was asked for:
-    /// without one it is for another API, or opaque.
+    /// Returns which token is verified offline. An access token only if it is a JWT for a requested audience: without
+    /// one it is opaque or for another API.
     #[must_use]
-    pub fn deciding_token(&self, audience_asked_for: bool) -> DecidingToken {
+    pub fn deciding_token(&self, audience_requested: bool) -> DecidingToken {
         match self.access_token {
-            AccessTokenForm::Jwt | AccessTokenForm::JwtForAudience if audience_asked_for => DecidingToken::AccessToken,
+            AccessTokenForm::Jwt | AccessTokenForm::JwtForAudience if audience_requested => DecidingToken::AccessToken,
             _ => self.token,
         }
     }
 }
 
 impl ProviderEndpoints {
-    /// The address of one of these endpoints at `issuer`.
+    /// Returns the URL of one of these endpoints at `issuer`.
     ///
     /// # Errors
-    /// [`InsecureUrl`] where the result is neither https nor on loopback.
+    /// [`InsecureUrl`] if the URL is neither https nor on loopback.
     pub fn address(endpoint: &str, issuer: &IssuerUrl) -> Result<Url, InsecureUrl> {
         if endpoint.starts_with('/') {
             secure_url(&format!("{}{endpoint}", issuer.as_str().trim_end_matches('/')))
@@ -164,7 +164,7 @@ impl ProviderEndpoints {
         }
     }
 
-    /// Those that are known.
+    /// Returns the known endpoints.
     pub fn known(&self) -> impl Iterator<Item = &'static str> {
         let all =
             [self.authorization, self.token, self.device_authorization, self.revocation, self.userinfo, self.jwks];
@@ -172,7 +172,7 @@ impl ProviderEndpoints {
     }
 }
 
-/// The preset of this name.
+/// Returns the preset with this name.
 #[must_use]
 pub fn provider(name: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| provider.name == name)
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn each_is_found_by_its_name_and_nothing_else_is() {
+    fn presets_are_found_by_their_exact_name() {
         let names: Vec<&str> = PROVIDERS.iter().map(|provider| provider.name).collect();
         assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "{names:?}");
         for name in
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn every_address_is_one_that_secrets_may_go_to() {
+    fn every_endpoint_of_a_preset_uses_https() {
         for provider in PROVIDERS {
             let issuer = example(provider);
             for endpoint in provider.endpoints.known() {
@@ -229,8 +229,8 @@ mod tests {
     }
 
     #[test]
-    fn issuers_are_as_the_providers_spell_them() {
-        // Compared as text with the discovery document and with `iss`: a slash too many, and no login works.
+    fn issuers_are_spelled_as_in_the_metadata() {
+        // Compared as text with the metadata and with `iss`: one extra slash, and no login works.
         let issuer = |name| example(provider(name).expect(name)).to_string();
         assert_eq!(issuer("google"), "https://accounts.google.com");
         assert_eq!(issuer("gitlab"), "https://gitlab.com");
@@ -239,14 +239,14 @@ mod tests {
         assert!(issuer("keycloak").contains("/realms/") && !issuer("keycloak").ends_with('/'));
         let microsoft = issuer("microsoft");
         assert!(microsoft.ends_with("/v2.0"), "{microsoft}");
-        // The documents of these name the issuer `.../{tenantid}/v2.0`, which is no issuer.
+        // The metadata of these names the issuer `.../{tenantid}/v2.0`, a template that no token matches.
         for tenant in ["common", "organizations", "consumers"] {
             assert!(!microsoft.contains(&format!("/{tenant}/")), "{microsoft}");
         }
     }
 
     #[test]
-    fn without_discovery_a_login_still_finds_its_way() {
+    fn preset_without_metadata_has_the_endpoints_of_its_grants() {
         for provider in usable().filter(|provider| !provider.has_discovery()) {
             let needs = |grant, endpoint: Option<_>| {
                 assert!(!provider.grants.contains(&grant) || endpoint.is_some(), "{} {grant}", provider.name);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_appended_to_whatever_issuer_was_named() {
+    fn endpoint_path_is_appended_to_the_issuer() {
         let address = |endpoint, issuer: &str| {
             ProviderEndpoints::address(endpoint, &issuer.parse().expect("valid")).map(|url| url.to_string())
         };
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_login_is_among_those_that_work() {
+    fn usual_grant_of_a_preset_is_supported() {
         for provider in usable() {
             assert!(provider.grants.contains(&provider.grant), "{}", provider.name);
             assert!(provider.secret_for.iter().all(|grant| provider.grants.contains(grant)), "{}", provider.name);
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_and_parameters_are_words() {
+    fn scopes_and_parameters_need_no_escaping() {
         let word =
             |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\');
         for provider in PROVIDERS {
@@ -296,7 +296,7 @@ mod tests {
             assert!(provider.scopes.iter().all(|scope| word(scope) && seen.insert(scope)), "{}", provider.name);
             for (name, value) in provider.parameters {
                 assert!(word(name) && word(value), "{name}={value}");
-                // What makes a sign-in this one is not a preset's to say.
+                // The client sets these itself.
                 for own in ["state", "nonce", "client_id", "redirect_uri", "response_type", "code_challenge", "scope"] {
                     assert_ne!(*name, own);
                 }
@@ -306,24 +306,26 @@ mod tests {
     }
 
     #[test]
-    fn where_the_id_token_decides_one_is_asked_for() {
+    fn preset_that_verifies_the_id_token_requests_openid() {
         for provider in usable().filter(|provider| provider.token == DecidingToken::IdToken) {
             assert!(provider.scopes.contains(&"openid"), "{}", provider.name);
         }
     }
 
     #[test]
-    fn access_token_for_its_api_alone_does_not_decide() {
+    fn access_token_that_only_its_api_can_verify_does_not_decide() {
         use AccessTokenForm::{ForItsApi, Jwt, JwtForAudience, Opaque};
         for provider in usable() {
-            let told = |word: &str| provider.notes.iter().any(|note| note.to_lowercase().contains(word));
+            let notes_mention = |word: &str| provider.notes.iter().any(|note| note.to_lowercase().contains(word));
             let without = provider.deciding_token(false);
             match provider.access_token {
-                // Where there is no ID token either, nothing can be decided, and that is said.
-                Opaque => assert!(told("opaque") && (without == DecidingToken::IdToken || told("no id token"))),
-                ForItsApi => assert!(told("access token") && without == DecidingToken::IdToken),
+                // Without an ID token nothing can be verified, and a note must state it.
+                Opaque => assert!(
+                    notes_mention("opaque") && (without == DecidingToken::IdToken || notes_mention("no id token"))
+                ),
+                ForItsApi => assert!(notes_mention("access token") && without == DecidingToken::IdToken),
                 Jwt | JwtForAudience => {
-                    assert!(told("audience") && without == DecidingToken::IdToken, "{}", provider.name);
+                    assert!(notes_mention("audience") && without == DecidingToken::IdToken, "{}", provider.name);
                     assert_eq!(provider.deciding_token(true), DecidingToken::AccessToken, "{}", provider.name);
                 }
                 AccessTokenForm::Unknown => {}
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn notes_are_short_sentences_and_the_unusable_say_what_to_do() {
+    fn notes_are_short_sentences() {
         for provider in PROVIDERS {
             let sentences = provider.notes.iter().chain(&provider.unsupported);
             for sentence in sentences.chain([&provider.register]) {

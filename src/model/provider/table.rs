@@ -1,10 +1,10 @@
-//! The presets, each as its provider's public pages have it.
+//! The presets, according to the public documentation of the providers.
 
 use super::{AccessTokenForm, Provider, ProviderEndpoints, ProviderIssuer};
 use crate::model::{ClientAuth, DecidingToken, Grant};
 
-/// A redirect for providers that compare the port too. The port is below those that systems hand out by themselves, and
-/// nobody's by assignment; its digits are the RFC's.
+/// A redirect URI for providers that compare the port too. The port is below the ephemeral ports of common systems and not
+/// assigned by IANA; its last digits are the number of the RFC.
 const FIXED_PORT: &str = "http://127.0.0.1:18252/callback";
 
 const NO_ENDPOINTS: ProviderEndpoints = ProviderEndpoints {
@@ -16,7 +16,7 @@ const NO_ENDPOINTS: ProviderEndpoints = ProviderEndpoints {
     jwks: None,
 };
 
-/// An issuer as the standards have it; the others say where they differ.
+/// An issuer that follows the standards. The other presets list their differences from it.
 const GENERIC: Provider = Provider {
     name: "generic",
     title: "Any other issuer",
@@ -41,7 +41,7 @@ const GENERIC: Provider = Provider {
     documentation: &[],
 };
 
-/// Every preset, in the order of the README.
+/// Every preset, in the order of authctl-providers(7).
 pub const PROVIDERS: &[Provider] =
     &[GOOGLE, GITHUB, GITLAB, MICROSOFT, FACEBOOK, APPLE, KEYCLOAK, AUTH0, OKTA, GENERIC];
 
@@ -51,7 +51,7 @@ const GOOGLE: Provider = Provider {
     issuer: ProviderIssuer::Fixed("https://accounts.google.com"),
     client_auth: ClientAuth::ClientSecretPost,
     grants: &[Grant::Browser, Grant::Device],
-    // `offline_access` is refused there; the parameters ask for the refresh token. Desktop clients get one without.
+    // Google refuses `offline_access`; the parameters request a refresh token. Desktop clients get one without them.
     scopes: &["openid", "profile", "email"],
     parameters: &[("access_type", "offline"), ("prompt", "consent")],
     registers_redirect: false,
@@ -60,12 +60,12 @@ const GOOGLE: Provider = Provider {
     access_token: AccessTokenForm::Opaque,
     token: DecidingToken::IdToken,
     notes: &[
-        "Access tokens are opaque; the ID token decides offline.",
-        "The device login needs a client of its own type and has few scopes.",
-        "In a project in testing, refresh tokens for more than openid, email and profile end after 7 days.",
+        "Access tokens are opaque; the ID token is verified instead.",
+        "The device login needs a client of its own type and allows few scopes.",
+        "In a project in testing, refresh tokens for scopes other than openid, email and profile expire after 7 days.",
     ],
     register: "Google Cloud console, Clients: an OAuth client of type Desktop app (for `--device`, of type TVs and Limited \
-               Input devices); its secret is asked for although it is not treated as one.",
+               Input devices); its secret is required, although Google does not treat it as one.",
     documentation: &[
         ("OpenID Connect reference", "https://developers.google.com/identity/openid-connect/reference"),
         ("desktop apps", "https://developers.google.com/identity/protocols/oauth2/native-app"),
@@ -93,8 +93,9 @@ const GITHUB: Provider = Provider {
     access_token: AccessTokenForm::Opaque,
     notes: &[
         "Tokens are opaque and there is no ID token: nothing can be verified offline, and `exec` refuses.",
-        "An OAuth app's token neither ends by itself nor is refreshed; a GitHub App's lasts 8 hours and is refreshed.",
-        "There is no revocation endpoint: after `logout`, end the grant at https://github.com/settings/applications.",
+        "The token of an OAuth app does not expire and is not refreshed; that of a GitHub App expires after 8 hours and is \
+         refreshed.",
+        "There is no revocation endpoint: after `logout`, revoke the grant at https://github.com/settings/applications.",
     ],
     register: "Settings, Developer settings: a GitHub App or an OAuth app, with Enable Device Flow checked.",
     documentation: &[
@@ -114,21 +115,21 @@ const GITLAB: Provider = Provider {
     name: "gitlab",
     title: "GitLab",
     issuer: ProviderIssuer::Default("https://gitlab.com"),
-    // The discovery document lists the device grant, and leaves out where it starts.
+    // The metadata lists the device grant but not its endpoint.
     endpoints: ProviderEndpoints { device_authorization: Some("/oauth/authorize_device"), ..NO_ENDPOINTS },
     grants: &[Grant::Browser, Grant::Device, Grant::Password],
-    // A refresh token comes with every login; a scope that the application does not have is refused.
+    // Every login returns a refresh token. Scopes that the application does not have are refused.
     scopes: &["openid", "profile", "email"],
     secret_for: &[],
     access_token: AccessTokenForm::Opaque,
     token: DecidingToken::IdToken,
     notes: &[
-        "Access tokens are opaque; the ID token decides offline.",
-        "The API takes another scope: say `--scope 'openid read_api'`, or `api` to write.",
-        "The password login is closed to users with two factors.",
+        "Access tokens are opaque; the ID token is verified instead.",
+        "The API needs another scope: `--scope 'openid read_api'`, or `api` for write access.",
+        "The password login does not work for users with two-factor authentication.",
     ],
-    register: "User settings, Applications: unchecked Confidential, with the scopes openid, profile, email and those you \
-               ask for.",
+    register: "User settings, Applications: Confidential unchecked, with the scopes openid, profile, email and any others \
+               that you request.",
     documentation: &[
         ("OAuth 2.0 identity provider API", "https://docs.gitlab.com/api/oauth2"),
         (
@@ -149,15 +150,14 @@ const MICROSOFT: Provider = Provider {
     access_token: AccessTokenForm::ForItsApi,
     token: DecidingToken::IdToken,
     notes: &[
-        "An access token is its API's own affair, and those for Microsoft Graph verify nowhere else; the ID token decides \
-         offline.",
-        "The issuer is one tenant's, by its id: the documents of `common` and `organizations` name no issuer, and those \
-         of a domain another.",
-        "There is no revocation endpoint: `logout` only forgets the tokens.",
-        "A client with a certificate signs with `--client-key FILE`, a PEM file that holds both.",
+        "Only its API can verify an access token, in particular one for Microsoft Graph; the ID token is verified instead.",
+        "The issuer must contain the tenant ID: the metadata of `common`, of `organizations` and of a domain name does not \
+         match it.",
+        "There is no revocation endpoint: `logout` only deletes the tokens.",
+        "For a client with a certificate, give `--client-key FILE`, a PEM file with the key and the certificate.",
     ],
     register: "Entra admin center, App registrations: platform Mobile and desktop applications, and Allow public client \
-               flows for `--device` and `--password`; the tenant id of personal accounts is \
+               flows for `--device` and `--password`; the tenant ID of personal accounts is \
                9188040d-6c67-4c5b-b112-36a304b66dad.",
     documentation: &[
         ("redirect URIs", "https://learn.microsoft.com/en-us/entra/identity-platform/reply-url"),
@@ -175,7 +175,7 @@ const FACEBOOK: Provider = Provider {
     name: "facebook",
     title: "Facebook",
     issuer: ProviderIssuer::Fixed("https://www.facebook.com"),
-    // Its discovery document has no token endpoint. Addresses without a version mean the app's own.
+    // Its metadata has no token endpoint. URLs without a version use the version that the app is set to.
     endpoints: ProviderEndpoints {
         authorization: Some("https://www.facebook.com/dialog/oauth"),
         token: Some("https://graph.facebook.com/oauth/access_token"),
@@ -191,11 +191,12 @@ const FACEBOOK: Provider = Provider {
     access_token: AccessTokenForm::Opaque,
     token: DecidingToken::IdToken,
     notes: &[
-        "Access tokens are opaque and there are no refresh tokens: the ID token decides offline, and a session ends \
-         with its token.",
-        "A redirect to this machine is accepted only while the app is in development mode, so only its own developers and \
+        "Access tokens are opaque and there are no refresh tokens: the ID token is verified instead, and a session lasts \
+         only as long as its token.",
+        "A redirect to this machine is accepted only while the app is in development mode, so only its developers and \
          testers can log in.",
-        "The device login is not RFC 8628's and there is no revocation endpoint; Facebook calls its OpenID Connect a test.",
+        "The device login does not follow RFC 8628, there is no revocation endpoint, and Facebook calls its OpenID Connect \
+         support a test.",
     ],
     register: "App Dashboard: an app with Facebook Login, in development mode; the secret is the app secret.",
     documentation: &[
@@ -217,8 +218,8 @@ const APPLE: Provider = Provider {
     name: "apple",
     title: "Apple",
     unsupported: Some(
-        "Apple redirects only to https addresses with a domain name, never to this machine: log in through a sessions such as \
-         Keycloak, Auth0 or Okta, or hand a token in with `--with-token`.",
+        "Apple redirects only to https URLs with a domain name, never to this machine: log in through an identity broker \
+         such as Keycloak, Auth0 or Okta, or supply a token with `--with-token`.",
     ),
     issuer: ProviderIssuer::Fixed("https://appleid.apple.com"),
     client_auth: ClientAuth::ClientSecretPost,
@@ -244,8 +245,8 @@ const KEYCLOAK: Provider = Provider {
     access_token: AccessTokenForm::Jwt,
     token: DecidingToken::IdToken,
     notes: &[
-        "Access tokens are not for the client: without `--audience` the ID token decides offline, and with it an audience \
-         mapper has to put the API's name into them.",
+        "Access tokens do not name the client in `aud`: without `--audience` the ID token is verified instead; with it, \
+         an audience mapper must add the API.",
     ],
     register: "Clients, OpenID Connect: Client authentication off, Standard flow and, for `--device`, OAuth 2.0 Device \
                Authorization Grant on.",
@@ -263,16 +264,16 @@ const KEYCLOAK: Provider = Provider {
 const AUTH0: Provider = Provider {
     name: "auth0",
     title: "Auth0",
-    // With the slash: that is how `iss` has it.
+    // With the slash, as in `iss`.
     issuer: ProviderIssuer::Yours { example: "https://TENANT.auth0.com/" },
     scopes: &["openid", "profile", "email", "offline_access"],
     redirect_uri: Some(FIXED_PORT),
     access_token: AccessTokenForm::JwtForAudience,
     token: DecidingToken::IdToken,
     notes: &[
-        "Access tokens are opaque without `--audience`, and the ID token decides offline then.",
-        "A refresh token for an audience takes an API that allows offline access.",
-        "The redirect's port is compared too, so two logins cannot wait at the same time.",
+        "Access tokens are opaque without `--audience`; the ID token is verified instead.",
+        "With `--audience`, a refresh token is issued only if the API allows offline access.",
+        "The port of the redirect URI is compared too, so only one browser login can run at a time.",
     ],
     register: "Applications: type Native, grant types Authorization Code, Refresh Token and, for `--device`, Device Code.",
     documentation: &[
@@ -298,10 +299,10 @@ const OKTA: Provider = Provider {
     access_token: AccessTokenForm::Jwt,
     token: DecidingToken::IdToken,
     notes: &[
-        "Access tokens are not for the client: without `--audience` (of `/oauth2/default`, usually api://default) the ID \
-         token decides offline.",
-        "Those of the org server (an issuer without `/oauth2/`) are Okta's alone and verify nowhere else.",
-        "The redirect's port is compared too, so two logins cannot wait at the same time.",
+        "Access tokens do not name the client in `aud`: without `--audience` (for `/oauth2/default`, usually \
+         api://default) the ID token is verified instead.",
+        "Only Okta can verify access tokens of the org authorization server (an issuer without `/oauth2/`).",
+        "The port of the redirect URI is compared too, so only one browser login can run at a time.",
     ],
     register: "Applications, OIDC: Native Application, grant types Authorization Code, Refresh Token and, for `--device`, \
                Device Authorization.",
