@@ -17,10 +17,10 @@ pub struct TrustedKeys {
     pub fetched_at: UnixTime,
 }
 
-/// Keys given by hand, which no fetch ever replaces.
+/// Pinned keys, which a fetch never replaces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinnedKeys {
-    /// A JWK Set or PEM public keys, as they were given.
+    /// The contents of the file: a JWK Set or PEM public keys.
     pub keys: String,
     /// The file that they were read from.
     pub source: String,
@@ -28,14 +28,14 @@ pub struct PinnedKeys {
     pub pinned_at: UnixTime,
 }
 
-/// A Token Status List as last fetched. It is verified each time that it is used.
+/// A Token Status List as last fetched. It is verified each time it is used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredStatusList {
     /// Its URL, which tokens name.
     pub uri: String,
     /// The status list token, a JWT.
     pub jwt: String,
-    /// When they were fetched.
+    /// When it was fetched.
     pub fetched_at: UnixTime,
 }
 
@@ -44,7 +44,7 @@ pub struct StoredStatusList {
 pub struct ClockMark {
     /// The time.
     pub latest: UnixTime,
-    /// The uptime, if the system reports it: within one boot, at least the difference has passed.
+    /// The uptime, if the system reports it. Within one boot, at least the difference in uptime has passed.
     pub uptime: Option<Uptime>,
 }
 
@@ -87,12 +87,12 @@ pub struct Trust {
     /// When it last responded, by this machine's clock.
     pub contact_at: Option<UnixTime>,
     /// When it last responded, by its own clock (`Date`, RFC 9110, section 6.6.1).
-    pub told: Option<ClockMark>,
+    pub issuer_time: Option<ClockMark>,
     /// The status lists that its tokens name, the latest last; at most [`Trust::MAX_LISTS`].
     pub lists: Vec<StoredStatusList>,
 }
 
-/// A record that cannot be read. The error has the position, never the contents.
+/// A record that cannot be read. The error contains the position, never the contents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stored record is damaged at line {line}, column {column}")]
 pub struct TrustFormatError {
@@ -109,18 +109,26 @@ impl Trust {
     /// Returns the record of an issuer of which nothing is stored.
     #[must_use]
     pub fn none(issuer: IssuerUrl) -> Self {
-        Self { issuer, fetched: None, pinned: None, asked_at: None, contact_at: None, told: None, lists: Vec::new() }
+        Self {
+            issuer,
+            fetched: None,
+            pinned: None,
+            asked_at: None,
+            contact_at: None,
+            issuer_time: None,
+            lists: Vec::new(),
+        }
     }
 
-    /// Adds a list in place of the one with the same URL.
-    pub fn keep_list(&mut self, list: StoredStatusList) {
+    /// Adds a list, or replaces the one with the same URL.
+    pub fn store_list(&mut self, list: StoredStatusList) {
         self.lists.retain(|stored| stored.uri != list.uri);
         let excess = (self.lists.len() + 1).saturating_sub(Self::MAX_LISTS);
         self.lists.drain(..excess);
         self.lists.push(list);
     }
 
-    /// The stored form: JSON.
+    /// Returns the stored form: JSON.
     #[must_use]
     pub fn to_stored(&self) -> SecretBytes {
         stored(self)
@@ -165,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_comes_back_and_its_form_is_pinned() {
+    fn trust_record_has_the_documented_format() {
         let uptime = Some(Uptime { boot: "b".into(), seconds: 5 });
         let trust = Trust {
             fetched: Some(TrustedKeys {
@@ -176,14 +184,14 @@ mod tests {
             pinned: Some(PinnedKeys { keys: "pem".into(), source: "k.pem".into(), pinned_at: UnixTime(8) }),
             asked_at: Some(UnixTime(1)),
             contact_at: Some(UnixTime(2)),
-            told: Some(ClockMark { latest: UnixTime(3), uptime }),
+            issuer_time: Some(ClockMark { latest: UnixTime(3), uptime }),
             lists: vec![list(1)],
             ..Trust::none("https://a.example".parse().expect("an issuer"))
         };
         let bytes = trust.to_stored();
         let expected = "{\"format\":1,\"issuer\":\"https://a.example\",\"fetched\":{\"jwks\":\"{}\",\
             \"source\":\"https://a.example/k\",\"fetched_at\":7},\"pinned\":{\"keys\":\"pem\",\"source\":\"k.pem\",\
-            \"pinned_at\":8},\"asked_at\":1,\"contact_at\":2,\"told\":{\"latest\":3,\"uptime\":{\"boot\":\"b\",\
+            \"pinned_at\":8},\"asked_at\":1,\"contact_at\":2,\"issuer_time\":{\"latest\":3,\"uptime\":{\"boot\":\"b\",\
             \"seconds\":5}},\"lists\":[{\"uri\":\"https://a.example/1\",\"jwt\":\"j\",\"fetched_at\":9}]}";
         assert_eq!(std::str::from_utf8(bytes.expose()).expect("text"), expected);
         assert_eq!(Trust::from_stored(&bytes), Ok(trust));
@@ -193,20 +201,20 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_lists_are_kept_one_of_each_address() {
+    fn only_the_latest_status_lists_are_stored() {
         let mut trust = Trust::none("https://a.example".parse().expect("an issuer"));
-        (0..12).chain([11]).for_each(|number| trust.keep_list(list(number)));
-        let kept: Vec<&str> = trust.lists.iter().map(|list| list.uri.rsplit('/').next().expect("some")).collect();
-        assert_eq!(kept, ["4", "5", "6", "7", "8", "9", "10", "11"]);
+        (0..12).chain([11]).for_each(|number| trust.store_list(list(number)));
+        let numbers: Vec<&str> = trust.lists.iter().map(|list| list.uri.rsplit('/').next().expect("some")).collect();
+        assert_eq!(numbers, ["4", "5", "6", "7", "8", "9", "10", "11"]);
     }
 
     #[test]
-    fn within_one_run_of_the_machine_time_has_passed() {
+    fn uptime_counts_within_one_boot_only() {
         let up = |boot: &str, seconds| Uptime { boot: boot.into(), seconds };
         let mark = ClockMark { latest: UnixTime(1000), uptime: Some(up("a", 50)) };
         assert_eq!(mark.earliest_now(Some(&up("a", 80))), UnixTime(1030));
-        assert_eq!(mark.earliest_now(Some(&up("a", 10))), UnixTime(1000), "no run goes backwards");
-        assert_eq!(mark.earliest_now(Some(&up("b", 80))), UnixTime(1000), "after a reboot nobody knows how much");
+        assert_eq!(mark.earliest_now(Some(&up("a", 10))), UnixTime(1000), "uptime does not go backwards");
+        assert_eq!(mark.earliest_now(Some(&up("b", 80))), UnixTime(1000), "after a reboot the uptime means nothing");
         assert_eq!(mark.earliest_now(None), UnixTime(1000));
     }
 }

@@ -283,7 +283,7 @@ impl SessionService {
         Ok(found.with_endpoints(endpoints))
     }
 
-    /// Returns the issuer's metadata; endpoints of `needed` that the first document lacks are taken from the second, which
+    /// Returns the issuer's metadata; endpoints of `needed` that the first document does not have are taken from the second, which
     /// is only requested in this case.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ impl SessionService {
     }
 
     /// Records the current time after an issuer has answered. If the issuer's clock agrees with this machine's, the record
-    /// is replaced whatever it says: the clock is right.
+    /// is always replaced: the clock is right.
     pub(super) async fn record_confirmed_time(&self, kind: StoreKind, confirmed: bool) {
         let mark = mark_of(&*self.clock);
         let recorded = self.with_store(kind, move |store| {

@@ -81,7 +81,7 @@ impl TokenRequest {
 pub struct Validity {
     /// When it was obtained, by this machine's clock.
     pub obtained_at: UnixTime,
-    /// When it expires; `None` where the issuer did not say.
+    /// When it expires; `None` if unknown.
     pub expires_at: Option<UnixTime>,
 }
 
@@ -114,7 +114,7 @@ impl Validity {
         if left.is_zero() {
             return Freshness::Expired;
         }
-        // The clock was set back since: it cannot tell how long the token is still valid.
+        // The clock was set back since, so how long the token is still valid is unknown.
         if self.obtained_at > now.plus(CLOCK_SLACK) {
             return Freshness::ExpiresSoon;
         }
@@ -372,7 +372,7 @@ impl RefreshError {
         if self.source == ErrorSource::Awaited {
             return true;
         }
-        // A failure in the future was recorded before the clock was set back, and says nothing about now.
+        // A failure in the future was recorded before the clock was set back, so its age is unknown.
         if self.at > now {
             return false;
         }

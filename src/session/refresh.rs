@@ -1,6 +1,6 @@
 //! Refreshing a session: once, however many callers and processes want it.
 //!
-//! The promises kept here: a refresh token is not sent again while the reply to its first sending may still arrive; a
+//! The promises: a refresh token is not sent again while the reply to its first sending may still arrive; a
 //! refreshed session is stored before anyone gets its token; only the issuer's `invalid_grant` ends a session.
 
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl SessionService {
         decide(Some(&view), request, self.clock.now(), RefreshError::of(session, None).as_ref())
     }
 
-    /// The token for `request`, refreshed first where the policy says so; waits for the refresh to its end.
+    /// Returns the token for `request`, refreshed first if the policy requires it. Waits until the refresh ends.
     ///
     /// # Errors
     /// [`SessionError`]; never because of a failed refresh while the stored token satisfies the request.
@@ -247,7 +247,7 @@ impl SessionService {
         if ended {
             session.ended = Some(failure.clone());
             session.tokens.refresh_token = None;
-            // An issuer ends a session after a changed password, say: its tokens are not granted offline either.
+            // The issuer ends a session after a changed password, for example: its tokens are denied offline too.
             if let Err(unwritten) = self.mark_revoked(&session).await {
                 tracing::warn!("cannot mark the tokens of the ended session as revoked: {unwritten}");
             }

@@ -121,7 +121,7 @@ impl SessionService {
             return;
         }
         // A status list may come from another host, so this does not count as an answer of the issuer.
-        let store = |trust: &mut Trust| lists.into_iter().for_each(|list| trust.keep_list(list));
+        let store = |trust: &mut Trust| lists.into_iter().for_each(|list| trust.store_list(list));
         if let Err(error) = self.change_trust(profile, store).await {
             tracing::info!("the issuer's status lists were not stored: {error}");
         }
@@ -221,7 +221,7 @@ impl SessionService {
                 if let Some(keys) = update.keys {
                     trust.fetched = Some(keys);
                 }
-                update.lists.into_iter().for_each(|list| trust.keep_list(list));
+                update.lists.into_iter().for_each(|list| trust.store_list(list));
                 if update.key_not_found {
                     trust.asked_at = Some(now);
                 }
@@ -230,12 +230,12 @@ impl SessionService {
                     trust.contact_at = Some(now);
                 }
                 if let Some(latest) = issuer_time {
-                    let is_due = trust.told.as_ref().is_none_or(|recorded| {
+                    let is_due = trust.issuer_time.as_ref().is_none_or(|recorded| {
                         let expected = recorded.earliest_now(uptime.as_ref());
                         difference(expected, latest) > RECORD_INTERVAL || recorded.latest > latest
                     });
                     if is_due {
-                        trust.told = Some(ClockMark { latest, uptime });
+                        trust.issuer_time = Some(ClockMark { latest, uptime });
                     }
                 }
             })

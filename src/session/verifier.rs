@@ -217,15 +217,15 @@ fn offline_limits(
         };
         limits.extend(match observed {
             ObservedTime::At(mark) => {
-                clock_rollback([mark].into_iter().chain(&trust.told), now, clock.uptime().as_ref())
+                clock_rollback([mark].into_iter().chain(&trust.issuer_time), now, clock.uptime().as_ref())
             }
             ObservedTime::Unreadable => unknown("cannot be read"),
-            // It is written whenever the issuer answers.
+            // It is written whenever the issuer responds.
             ObservedTime::None if trust.contact_at.is_some() => unknown("is missing"),
             ObservedTime::None => None,
         });
     }
-    // A time in the future was recorded while the clock was wrong, and says nothing about an age.
+    // A time in the future was recorded while the clock was wrong, so the age is unknown.
     let in_future = |at: UnixTime| at > now.plus(CLOCK_TOLERANCE);
     let fetched = trust.fetched.as_ref().filter(|_| keys_age.is_some());
     if fetched.is_some_and(|keys| in_future(keys.fetched_at)) {

@@ -100,7 +100,7 @@ fn table() -> Vec<Row> {
         ("a short token in its first half", SHORT, usual(), 1005, None, SERVE),
         ("a short token in its second half", SHORT, usual(), 1006, None, REFRESH_BRIEFLY),
         ("a token without a known expiry", UNKNOWN_EXPIRY, usual(), i64::MAX, None, SERVE),
-        ("no token for this target yet", NO_TOKEN, usual(), 1000, None, REFRESH),
+        ("no token for this target", NO_TOKEN, usual(), 1000, None, REFRESH),
         // What the caller requires.
         ("as much left as required", HEALTHY, at_least(3000), 1600, None, SERVE),
         ("a second less left than required", HEALTHY, at_least(3000), 1601, None, REFRESH_BRIEFLY),
@@ -157,7 +157,7 @@ fn table() -> Vec<Row> {
             SessionView { reply_lost_since: Some(UnixTime(2000)), ..UNKNOWN_EXPIRY }, new(), 5599, None, fail(ReplyLost)),
         ("reply lost, no expiry, after an hour",
             SessionView { reply_lost_since: Some(UnixTime(2000)), ..UNKNOWN_EXPIRY }, new(), 5600, None, REFRESH),
-        ("reply lost, another target has no token yet",
+        ("reply lost, another target has no token",
             SessionView { token: None, ..reply_lost(2000) }, usual(), 2010, None, fail(ReplyLost)),
         // Clocks that were set back.
         ("a minute in the future is an ordinary correction", HEALTHY, usual(), 940, None, SERVE),
