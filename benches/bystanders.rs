@@ -154,7 +154,7 @@ fn start_load(load: &[&str; 2], socket: &Path) -> Running {
     Running::start(&mut command)
 }
 
-/// Runs as the load and never returns, if the arguments say so. Prints a line when it has started.
+/// Runs as the load and never returns, if the arguments select it. Prints a line when it has started.
 fn run_as_load_if_requested() {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).is_none_or(|arg| arg != LOAD) {

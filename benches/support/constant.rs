@@ -20,7 +20,7 @@ use super::{Home, Running};
 /// The argument that makes the bench run as the server; the socket and the file with the reply follow.
 const SERVE: &str = "--serve-constant";
 
-/// Runs as the server and never returns, if the arguments say so.
+/// Runs as the server and never returns, if the arguments select it.
 pub fn run_as_server_if_requested() {
     let args: Vec<String> = std::env::args().collect();
     if args.get(1).is_some_and(|arg| arg == SERVE) {

@@ -12,7 +12,7 @@ use crate::session::{
 };
 
 impl App {
-    /// The token for `request`, refreshed first where the policy says so.
+    /// Returns the token for `request`, refreshed first if the policy requires it.
     ///
     /// A process that ended while a refresh is in flight would lose the issuer's reply. So where a valid token is stored,
     /// another process refreshes, and this one waits for it no longer than the policy allows.

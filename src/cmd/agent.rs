@@ -75,14 +75,14 @@ fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
     let after = args.after.map(|after| after.as_secs());
     let reply = app.require_agent("POST", "/v1/lock", Some(&body(&passphrase, after)?))?;
     let state: AgentStatus = reply.read()??;
-    let told = match (state.locked, state.locks_after) {
+    let message = match (state.locked, state.locks_after) {
         (true, _) => "agent locked; unlock it with `authctl agent unlock`".to_owned(),
         (false, Some(after)) => {
             format!("the agent will lock after {} without use", span(std::time::Duration::from_secs(after)))
         }
         (false, None) => "the agent no longer locks itself".to_owned(),
     };
-    app.ui().notice(&told);
+    app.ui().notice(&message);
     Ok(0)
 }
 
@@ -99,7 +99,7 @@ fn unlock(app: &App, from_stdin: bool) -> Result<u8, Error> {
     Ok(0)
 }
 
-/// The passphrase, typed or piped, twice where it is new.
+/// Reads the passphrase from the terminal or stdin. A new one is asked for twice.
 fn passphrase(app: &App, from_stdin: bool, new: bool) -> Result<Secret, Error> {
     if from_stdin {
         return super::login::secret_line("passphrase");
@@ -118,7 +118,7 @@ fn passphrase(app: &App, from_stdin: bool, new: bool) -> Result<Secret, Error> {
     Ok(first)
 }
 
-/// The body of a request to lock or unlock.
+/// Returns the body of a request to lock or unlock.
 fn body(passphrase: &Secret, after: Option<u64>) -> Result<SecretBytes, Error> {
     #[derive(serde::Serialize)]
     struct Body<'a> {

@@ -102,20 +102,20 @@ fn print_ready(app: &App, ready: &Ready) -> Result<(), Error> {
     }
     // Only the issuer identifier goes to stdout, so that a script can read it and continue.
     output::line(ready.issuer)?;
-    let tell = |text: &str| app.ui().notice(text);
-    tell("\nThis issuer is for testing on this machine only. Press Ctrl-C to stop it.\n");
-    tell(&format!("  users          {}", ready.users.join(", ")));
+    let print = |text: &str| app.ui().notice(text);
+    print("\nThis issuer is for testing on this machine only. Press Ctrl-C to stop it.\n");
+    print(&format!("  users          {}", ready.users.join(", ")));
     if let Some(password) = ready.password {
-        tell(&format!("  password       {password}"));
+        print(&format!("  password       {password}"));
     }
-    tell(&format!("  public client  {}", ready.client_id));
+    print(&format!("  public client  {}", ready.client_id));
     if let Some(secret) = ready.confidential_client_secret {
-        tell(&format!("  confidential   {}, secret {secret}", ready.confidential_client_id));
+        print(&format!("  confidential   {}, secret {secret}", ready.confidential_client_id));
     }
     if let Some(key) = ready.control_key {
-        tell(&format!("  control key    {key}"));
+        print(&format!("  control key    {key}"));
     }
-    tell(&format!(
+    print(&format!(
         "\nTo log in, run in another terminal:\n  authctl login dev --issuer {} --client-id {CLIENT}\n",
         ready.issuer
     ));

@@ -1,4 +1,4 @@
-//! A map with a limit on its entries: the oldest one makes room for a new one.
+//! A map with a limit on its entries: the oldest one is dropped for a new one.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

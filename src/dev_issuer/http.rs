@@ -104,7 +104,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Returns the body as a form if its content type says so.
+    /// Returns the body as a form if it has that content type.
     pub(super) fn form(&self) -> Result<Params, OAuthError> {
         let kind = self.header(header::CONTENT_TYPE).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();

@@ -59,7 +59,7 @@ pub(super) async fn status_list(
     signed(issuer, number, &bytes, defect).unwrap_or_else(|error| error.reply())
 }
 
-/// Returns the statuses in a list, or `None` if the list is not in use yet. The entry of a token that is no longer stored
+/// Returns the statuses in a list, or `None` if the list is not in use. The entry of a token that is no longer stored
 /// is invalid.
 fn statuses(state: &State, number: u64) -> Option<Vec<u8>> {
     let first = number.checked_sub(1)?.checked_mul(ENTRIES).filter(|first| *first <= state.next_serial)?;

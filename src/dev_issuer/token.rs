@@ -115,7 +115,7 @@ fn device_code(issuer: &Issuer, client: &Client, form: &Params) -> Result<Reply,
                 return Err(OAuthError::bad_request("slow_down", "polling too fast"));
             }
             DeviceStatus::Pending => {
-                return Err(OAuthError::bad_request("authorization_pending", "the user has not decided yet"));
+                return Err(OAuthError::bad_request("authorization_pending", "the user has not decided"));
             }
             DeviceStatus::Denied => return Err(OAuthError::bad_request("access_denied", "the user denied access")),
             DeviceStatus::Approved(_) => {}

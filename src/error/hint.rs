@@ -8,31 +8,31 @@ use crate::text::shell_word;
 /// What to do next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Hint {
-    /// Nothing that the user could do is known.
+    /// There is nothing to suggest.
     #[default]
     None,
     /// A command to run.
     Command(CommandLine),
-    /// What to do where no command helps, in one line.
+    /// Advice in one line, if no command helps.
     Advice(String),
 }
 
-/// A command of authctl, complete once the profile is known; without one it means the default profile.
+/// An authctl command line. Without a profile it is for the default one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandLine {
     /// The command and its subcommand.
     verbs: &'static str,
     takes_profile: bool,
-    /// Whether the options are repeated that were typed for the same command.
+    /// Whether to repeat the options that were typed, if the typed command was the same.
     repeats: bool,
     profile: Option<ProfileName>,
-    /// Options, each with its value where it takes one.
+    /// The options, each with its value if it has one.
     options: Vec<(String, Option<String>)>,
-    /// The words that the user typed for the same command, or before any.
+    /// The typed words to repeat.
     typed: Vec<String>,
 }
 
-/// The options of `login` of which one at most may be given.
+/// The options of `login` that exclude each other.
 const GRANTS: [&str; 6] =
     ["--browser", "--device", "--password", "--client-credentials", "--with-token", "--no-browser"];
 
@@ -94,7 +94,7 @@ impl Hint {
         self
     }
 
-    /// Leaves out the options that were typed: the command is meant as the profile is configured.
+    /// Does not repeat the typed options: the command uses the profile as it is configured.
     #[must_use]
     pub fn without_typed_options(mut self) -> Self {
         if let Self::Command(command) = &mut self {
@@ -114,8 +114,8 @@ impl Hint {
         self
     }
 
-    /// Repeats in the command what the user typed: all of it where it is the same command, else the configuration file.
-    /// `args` starts with the program's name.
+    /// Repeats what the user typed: all options if the command is the same, else only `--config`. `args` starts with the
+    /// program's name.
     #[must_use]
     pub fn repeating(mut self, args: &[String]) -> Self {
         let Self::Command(command) = &mut self else { return self };
@@ -126,7 +126,7 @@ impl Hint {
             None => None,
         });
         if command.repeats && words.first().is_some_and(|first| first == command.verbs) {
-            // What was piped is not repeated, and a terminal asks for it.
+            // Piped input is not available again; the terminal prompts for it.
             let left_out = |word: &str| word == "--json" || word.ends_with("-stdin");
             command.typed = words[1..].iter().filter(|word| !left_out(word)).cloned().collect();
         } else if let Some(config) = config {
@@ -145,21 +145,21 @@ impl CommandLine {
             grant || self.options.iter().any(|(own, _)| *own == name)
         };
         let mut typed = self.typed.iter().peekable();
-        let mut kept = Vec::new();
+        let mut remaining = Vec::new();
         while let Some(word) = typed.next() {
             let name = word.split('=').next().unwrap_or(word);
             if !is_set(name) {
-                kept.push(word.clone());
+                remaining.push(word.clone());
             } else if !word.contains('=') && self.options.iter().any(|(own, value)| *own == name && value.is_some()) {
                 typed.next();
             }
         }
         if let Some(profile) = &self.profile
-            && !kept.iter().any(|word| word == profile.as_str())
+            && !remaining.iter().any(|word| word == profile.as_str())
         {
             words.push(profile.to_string());
         }
-        words.extend(kept);
+        words.extend(remaining);
         for (name, value) in &self.options {
             words.push(name.clone());
             words.extend(value.clone());

@@ -26,7 +26,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 
 /// A file beside the one that it is to replace, mode 0600. It is removed when dropped.
 ///
-/// It is locked as long as its process lives, so that a later one can tell it from what a killed process left behind.
+/// Its process holds a file lock on it, so that a later one can distinguish it from the leftover of a killed process.
 #[derive(Debug)]
 pub struct AtomicFile {
     file: File,

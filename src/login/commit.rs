@@ -56,7 +56,7 @@ impl LoginService {
         let configured = self.configured_now(plan)?;
         let before = plan.config.profiles.get(name);
         let merged = match &configured {
-            // Changed by another command: its changes are kept, below the options of this login.
+            // Changed by another command: its changes are preserved, and the options of this login applied to them.
             Some(configured) if before != Some(configured) => {
                 let (grant, client_auth, store) = (profile.grant, profile.client_auth, profile.store);
                 Profile { grant, client_auth, store, ..with_options(args, provider(args)?, configured.clone())? }

@@ -104,7 +104,7 @@ impl ClientAuth {
     }
 }
 
-/// A profile as configured. `config::SETTINGS` says how each field is written.
+/// A profile as configured. `config::SETTINGS` defines how each field is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// The profile's name.

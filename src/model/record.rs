@@ -15,7 +15,7 @@ impl RecordName {
         Self("@clock".to_owned())
     }
 
-    /// What is trusted of an issuer; see [`super::Trust`]. The name tells issuers apart by a hash, since a URL is no
+    /// What is trusted of an issuer; see [`super::Trust`]. The name identifies the issuer by a hash, since a URL is no
     /// file's name.
     #[must_use]
     pub fn of_issuer(issuer: &IssuerUrl) -> Self {

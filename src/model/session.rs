@@ -301,7 +301,7 @@ impl Session {
     }
 
     /// What the issuer is asked for to get `asked`. A login for one resource is refreshed for that one: some issuers give a
-    /// token for it only where the token request says so again (RFC 8707, section 2.2). Of several the issuer chooses.
+    /// token for it only if the token request repeats it (RFC 8707, section 2.2). Of several the issuer chooses.
     #[must_use]
     pub fn request_for(&self, asked: &TokenTarget) -> TokenTarget {
         let mut request = asked.clone();

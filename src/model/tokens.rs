@@ -16,7 +16,7 @@ pub struct TokenSet {
     pub id_token: Option<Secret>,
     /// When the request that brought these tokens was sent.
     pub obtained_at: UnixTime,
-    /// When the access token ends, counted from `obtained_at`; `None` where the issuer did not say.
+    /// When the access token expires, counted from `obtained_at`; `None` if unknown.
     pub expires_at: Option<UnixTime>,
     /// The scope granted, space-separated (RFC 6749, section 3.3).
     pub scope: Option<String>,

@@ -17,7 +17,7 @@ const MAX: i64 = (1 << 53) - 1;
 /// all their numbers.
 ///
 /// # Errors
-/// Where it is no number, none that is whole, none that `N` holds, or one that JSON does not tell exactly.
+/// If it is not a whole number, does not fit into `N`, or cannot be represented exactly in JSON.
 pub fn whole<'de, D: Deserializer<'de>, N: TryFrom<i64>>(deserializer: D) -> Result<Option<N>, D::Error> {
     let number = match Option::<Number>::deserialize(deserializer)? {
         None => return Ok(None),

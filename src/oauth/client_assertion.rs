@@ -312,8 +312,8 @@ mod tests {
         ] {
             let error = opened(text, &metadata(), |_| {}).expect_err(text);
             assert!(matches!(error, IssuerError::ClientKey { .. }) && error.is_unsent());
-            let told = error.to_string();
-            assert!(told.contains(word) && !told.contains("hunter2"), "{text}: {told}");
+            let message = error.to_string();
+            assert!(message.contains(word) && !message.contains("hunter2"), "{text}: {message}");
         }
         let error =
             AssertionSigner::load(&ClientKey::default(), &metadata(), Arc::new(TestClock::new())).expect_err("no file");

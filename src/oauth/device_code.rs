@@ -15,7 +15,7 @@ use crate::model::{TokenSet, TokenTarget, secure_url};
 use crate::secret::Secret;
 use crate::text::excerpt;
 
-/// The time between polls unless the issuer says otherwise (section 3.2).
+/// The default time between polls (section 3.2).
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 /// What `slow_down` adds to the interval (section 3.5).
 const SLOW_DOWN: Duration = Duration::from_secs(5);
@@ -23,7 +23,7 @@ const SLOW_DOWN: Duration = Duration::from_secs(5);
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// The longest interval.
 const MAX_INTERVAL: Duration = Duration::from_secs(60);
-/// The lifetime of a code unless the issuer says otherwise.
+/// The default lifetime of a code.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(900);
 /// The longest time to wait for the user.
 const MAX_LIFETIME: Duration = Duration::from_secs(3600);
@@ -147,7 +147,7 @@ mod tests {
 
     const TOKENS: &str = r#"{"access_token":"AT","token_type":"Bearer"}"#;
 
-    fn says(error: &str) -> String {
+    fn error_reply(error: &str) -> String {
         json(400, &format!(r#"{{"error":"{error}"}}"#))
     }
 
@@ -179,8 +179,15 @@ mod tests {
 
     #[tokio::test]
     async fn slow_down_applies_to_all_later_polls() {
-        let pending = || says("authorization_pending");
-        let answers = vec![started(""), pending(), says("slow_down"), pending(), says("slow_down"), json(200, TOKENS)];
+        let pending = || error_reply("authorization_pending");
+        let answers = vec![
+            started(""),
+            pending(),
+            error_reply("slow_down"),
+            pending(),
+            error_reply("slow_down"),
+            json(200, TOKENS),
+        ];
         let (result, waits, server) = login(answers).await;
         assert_eq!(result.expect("tokens").access_token.expose(), "AT");
         assert_eq!(waits, [5, 5, 10, 10, 15]);
@@ -207,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn failed_poll_only_delays_the_next() {
         let unavailable = answer(429, "retry-after: 30\r\n", "");
-        let pending = says("authorization_pending");
+        let pending = error_reply("authorization_pending");
         let answers = vec![
             started(r#","interval":2"#),
             String::new(),
@@ -224,18 +231,18 @@ mod tests {
 
     #[tokio::test]
     async fn denial_ends_the_login_at_once() {
-        let (result, waits, _) = login(vec![started(""), says("access_denied")]).await;
+        let (result, waits, _) = login(vec![started(""), error_reply("access_denied")]).await;
         let Err(IssuerError::Refused(error)) = result else { panic!("{result:?}") };
         assert_eq!((error.code.as_str(), waits.len()), ("access_denied", 1));
     }
 
     #[tokio::test]
     async fn login_ends_when_the_code_expires() {
-        let (result, _, _) = login(vec![started(""), says("expired_token")]).await;
+        let (result, _, _) = login(vec![started(""), error_reply("expired_token")]).await;
         assert!(matches!(result, Err(IssuerError::LoginTimedOut { .. })), "{result:?}");
 
         let mut answers = vec![started(r#","expires_in":20"#)];
-        answers.extend(std::iter::repeat_n(says("authorization_pending"), 100));
+        answers.extend(std::iter::repeat_n(error_reply("authorization_pending"), 100));
         let (result, waits, _) = login(answers).await;
         assert!(matches!(result, Err(IssuerError::LoginTimedOut { .. })), "{result:?}");
         assert_eq!(waits, [5, 5, 5]);

@@ -239,7 +239,7 @@ mod tests {
         let (found, asked) = completed(&second, &[Endpoint::Token, Endpoint::Jwks]).await;
         let urls = [found.token_endpoint, found.jwks_uri].map(|url| url.expect("there").to_string());
         assert_eq!((urls, asked), (["https://a.example/1".into(), "https://a.example/keys".into()], 2));
-        assert_eq!(found.revocation_endpoint, None, "nobody needed it");
+        assert_eq!(found.revocation_endpoint, None, "it was not requested");
         let members = r#","authorization_endpoint":"https://a.example/a","jwks_uri":"https://a.example/keys","authorization_response_iss_parameter_supported":true,"code_challenge_methods_supported":["plain"]"#;
         let promised = |found: Metadata| (found.iss_parameter_supported, found.code_challenge_methods_supported);
         let (found, _) = completed(&document(members), &[Endpoint::Authorization]).await;

@@ -53,7 +53,7 @@ impl HttpResponse {
         (200..300).contains(&self.status)
     }
 
-    /// Returns the error for a server that cannot respond now (429 or 5xx), whatever the body says.
+    /// Returns the error for a server that cannot respond now (429 or 5xx), whatever the body contains.
     pub(super) fn unavailable(&self) -> Option<IssuerError> {
         let unavailable = self.status == 429 || self.status >= 500;
         unavailable.then(|| IssuerError::Unavailable {

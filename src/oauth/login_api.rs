@@ -143,15 +143,15 @@ async fn request_tokens(
 /// Returns the API's own error code if it has one, else one by its status.
 fn error_response(response: &HttpResponse, sent: &[Secret], refusal_statuses: &[u16]) -> OAuthError {
     let own = parse_error_response(response, sent);
-    let said = || {
+    let detail = || {
         let text: String = serde_json::from_str(find(response.text(), None, &DETAIL)?.get()).ok()?;
         (!repeats_secret(sent, &text)).then_some(text)
     };
     if refusal_statuses.contains(&response.status) {
         let description = own.as_ref().map(|error| error.description.clone().unwrap_or_else(|| error.code.clone()));
-        return OAuthError::new("invalid_grant", description.or_else(said).as_deref(), Some(response.status));
+        return OAuthError::new("invalid_grant", description.or_else(detail).as_deref(), Some(response.status));
     }
-    own.unwrap_or_else(|| OAuthError::new("error", said().as_deref(), Some(response.status)))
+    own.unwrap_or_else(|| OAuthError::new("error", detail().as_deref(), Some(response.status)))
 }
 
 /// Writes a JSON object of strings without a second copy of them in memory.
@@ -337,8 +337,8 @@ mod tests {
 
     #[tokio::test]
     async fn refused_logout_shows_no_token() {
-        for told in ["no such token: RT-hunter2", "no such token: AT-hunter2"] {
-            let server = TestServer::start(vec![json(400, &format!(r#"{{"detail":"{told}"}}"#))]).await;
+        for detail in ["no such token: RT-hunter2", "no such token: AT-hunter2"] {
+            let server = TestServer::start(vec![json(400, &format!(r#"{{"detail":"{detail}"}}"#))]).await;
             let tokens = TokenSet {
                 access_token: secret("AT-hunter2"),
                 token_type: "Bearer".into(),

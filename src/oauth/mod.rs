@@ -2,7 +2,7 @@
 //! lists.
 //!
 //! Every URL passes [`crate::model::secure_url`] before anything is sent to it, no redirect is followed, and responses are read
-//! into [`crate::secret::Secret`]. Failures are an [`IssuerError`], which tells apart a request that was not sent from one that
+//! into [`crate::secret::Secret`]. Failures are an [`IssuerError`], which distinguishes a request that was not sent from one that
 //! may have arrived ([`Delivery`]).
 
 pub mod authorization_code;

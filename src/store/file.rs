@@ -356,8 +356,12 @@ mod tests {
             .env("AUTHCTL_TEST_DIR", place.dir.path())
             .output()
             .expect("unshare of util-linux");
-        let said = String::from_utf8_lossy(&ran.stdout);
-        assert!(ran.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+        let stdout = String::from_utf8_lossy(&ran.stdout);
+        assert!(
+            ran.status.success() && stdout.contains("1 passed"),
+            "{stdout}{}",
+            String::from_utf8_lossy(&ran.stderr)
+        );
     }
 
     /// Fills the disk up between `reserve` and `write`.
@@ -368,7 +372,7 @@ mod tests {
         let dir = PathBuf::from(std::env::var_os("AUTHCTL_TEST_DIR").expect("given by the parent"));
         let store = FileStore::new(dir.join("sessions"), KeySource::Default(dir.join("authctl.key")));
         store.write(&work(), &session("old")).expect("written");
-        store.reserve(&work(), 10_000).expect("room");
+        store.reserve(&work(), 10_000).expect("enough space");
         let mut filler = File::create(dir.join("filler")).expect("create");
         while filler.write_all(&[0; 4096]).is_ok() {}
         store.write(&work(), &session(&"n".repeat(9_000))).expect("it was reserved");
@@ -394,8 +398,8 @@ mod tests {
             .env("AUTHCTL_TEST_DIR", place.dir.path())
             .output()
             .expect("sh");
-        let said = String::from_utf8_lossy(&ran.stdout);
-        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+        let stdout = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && stdout.contains("1 passed"), "{stdout}");
         assert_eq!(place.names(), ["work.age"], "no half file is left");
     }
 }

@@ -99,8 +99,8 @@ mod tests {
             let mut other = decoded(signature).expect("base64url");
             other[7] ^= 1;
             for (signature, right) in [(signature, made_with == asked), (&b64(other), false), ("", false)] {
-                let says = jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &library, asked.into());
-                assert_eq!(matches!(says, Ok(true)), right, "{made_with} {asked}");
+                let verified = jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &library, asked.into());
+                assert_eq!(matches!(verified, Ok(true)), right, "{made_with} {asked}");
                 assert_eq!(key.verifies(signature, signed.as_bytes(), asked), right, "{made_with} {asked}");
                 assert!(!key.verifies(signature, b"other", asked));
             }

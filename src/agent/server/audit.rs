@@ -62,7 +62,7 @@ struct Inner {
     numbers: usize,
 }
 
-/// How many entries are kept; each takes about 300 bytes.
+/// The maximum number of entries; each takes about 300 bytes.
 const MAX_ENTRIES: usize = 1000;
 
 /// The same action of the same process within this time is counted in one entry.

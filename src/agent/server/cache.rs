@@ -65,7 +65,7 @@ pub(super) struct FailedRefresh {
     pub(super) failures: u32,
     /// When the background refresh tries again.
     pub(super) next_attempt: UnixTime,
-    /// When the issuer allows the next attempt, where it said so.
+    /// When the issuer allows the next attempt, if it sent `Retry-After`.
     pub(super) retry_at: Option<UnixTime>,
 }
 
@@ -91,7 +91,7 @@ pub(super) enum InFlightKey {
 /// How a load or refresh ended: the session, and whether it was refreshed.
 pub(super) type RefreshOutcome = Result<(Arc<Session>, bool), Arc<Error>>;
 
-/// A load or refresh that has not ended yet.
+/// A running load or refresh.
 #[derive(Clone)]
 pub(super) struct InFlight {
     pub(super) outcome: watch::Receiver<Option<RefreshOutcome>>,
@@ -194,7 +194,7 @@ impl SessionCache {
         }
     }
 
-    /// When the issuer whose failure this was allows the next attempt, where it said so: for `Retry-After`.
+    /// Returns when the issuer of this failure allows the next attempt, if it sent `Retry-After`.
     pub(super) fn retry_at(&self, error: &Arc<Error>) -> Option<UnixTime> {
         let entries = self.entries();
         let mut failed = entries.values().flat_map(|entry| &entry.failed);

@@ -1,4 +1,4 @@
-//! `authctl agent install` and `uninstall`: the user's own service, by systemd with socket activation or by launchd.
+//! `authctl agent install` and `uninstall`: a service of the user, run by systemd with socket activation or by launchd.
 
 #[cfg(any(target_os = "macos", test))]
 mod launchd;
@@ -20,39 +20,39 @@ use launchd as service_manager;
 #[cfg(not(target_os = "macos"))]
 use systemd as service_manager;
 
-/// What a service manager is to run.
+/// The service to install.
 struct Service {
-    /// Where its files are.
+    /// The directory of its files.
     dir: PathBuf,
     /// The program and its arguments.
     command: Vec<String>,
-    /// The socket, where it is not the usual one.
+    /// The socket, if it is not the default one.
     socket: Option<String>,
     /// Variables that the agent needs to find the same sessions.
     environment: Vec<(&'static str, String)>,
 }
 
-/// A file of the service.
+/// A file that defines the service: a systemd unit or a launchd property list.
 struct Unit {
     path: PathBuf,
     text: String,
 }
 
-/// What is said to the service manager; a step may have nothing to say.
+/// The commands for the service manager. A step may have none.
 struct Manager {
-    /// Let go of the service.
-    drop: Vec<Vec<String>>,
-    /// Forget what an earlier one left: it refuses where there is nothing.
-    clear: Vec<Vec<String>>,
-    /// Take the service.
-    take: Vec<Vec<String>>,
-    /// What that means, once it has.
-    taken: &'static str,
-    /// See that the files are gone.
-    look: Vec<Vec<String>>,
+    /// Stop and disable the service.
+    disable: Vec<Vec<String>>,
+    /// Unload an earlier installation. These fail if there is none.
+    unload: Vec<Vec<String>>,
+    /// Load and enable the service.
+    enable: Vec<Vec<String>>,
+    /// The message after `enable`.
+    enabled: &'static str,
+    /// Reload after the files were removed.
+    reload: Vec<Vec<String>>,
 }
 
-/// Writes the service's files, or shows them, and has the service manager read them.
+/// Writes the service's files and enables the service, or prints the files.
 pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
     let service = service(app)?;
     let units = service_manager::units(&service);
@@ -63,7 +63,7 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
         return Ok(0);
     }
     if lock_is_held(&app.agent_socket()?) {
-        // Whose it is decides what is to be done about it.
+        // Returns a different error if the agent belongs to another configuration.
         app.agent_status()?;
         let message = "an agent is running at the socket of the service";
         return Err(Error::msg(ErrorCode::AgentRunning, message, Hint::command("agent stop")));
@@ -73,14 +73,14 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
         app.ui().notice(&format!("wrote {}", unit.path.display()));
     }
     let manager = service_manager::manager(&units);
-    manager.clear.iter().for_each(|words| {
+    manager.unload.iter().for_each(|words| {
         run_command(words);
     });
-    run_manager(app, &manager.take, manager.taken);
+    run_manager(app, &manager.enable, manager.enabled);
     Ok(0)
 }
 
-/// Has the service manager forget the service, and removes its files.
+/// Stops and disables the service, and removes its files.
 pub(super) fn uninstall(app: &App) -> Result<u8, Error> {
     let units = service_manager::units(&service(app)?);
     if !units.iter().any(|unit| unit.path.exists()) {
@@ -88,12 +88,12 @@ pub(super) fn uninstall(app: &App) -> Result<u8, Error> {
         return Ok(0);
     }
     let manager = service_manager::manager(&units);
-    run_manager(app, &manager.drop, "service stopped");
+    run_manager(app, &manager.disable, "service stopped");
     for unit in units.iter().filter(|unit| unit.path.exists()) {
         fs::remove_file(&unit.path).map_err(|e| cannot_change(&unit.path, e))?;
         app.ui().notice(&format!("removed {}", unit.path.display()));
     }
-    run_manager(app, &manager.look, "");
+    run_manager(app, &manager.reload, "");
     Ok(0)
 }
 
@@ -109,7 +109,7 @@ fn write(unit: &Unit) -> Result<(), Error> {
     written.map_err(|e| cannot_change(&unit.path, e))
 }
 
-/// Runs the service manager's commands, or names them where it is not there to take them.
+/// Runs commands of the service manager. If one fails, prints all of them for the user to run elsewhere.
 fn run_manager(app: &App, commands: &[Vec<String>], done: &str) {
     for words in commands {
         if !run_command(words) {
@@ -128,7 +128,7 @@ fn run_manager(app: &App, commands: &[Vec<String>], done: &str) {
     }
 }
 
-/// Runs a command; whether it did what it is for.
+/// Runs a command. Returns whether it succeeded.
 fn run_command(words: &[String]) -> bool {
     let Some((program, arguments)) = words.split_first() else { return true };
     let mut command = Command::new(program);
@@ -136,36 +136,39 @@ fn run_command(words: &[String]) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
-/// What is to be run, from what is set here.
+/// Returns the service for this configuration and environment.
 fn service(app: &App) -> Result<Service, Error> {
     let environment = &app.environment;
     let key = environment.key_file.as_ref().map(|path| (KEY_FILE_VARIABLE, path));
     let directories = environment.base_directories.iter().map(|(name, path)| (*name, path));
-    let variable = |(name, path): (&'static str, &PathBuf)| Ok((name, in_a_file(path)?));
+    let variable = |(name, path): (&'static str, &PathBuf)| Ok((name, absolute(path)?));
     Ok(Service {
         dir: app.paths()?.services,
         command: command_line(app)?,
-        socket: environment.agent_socket.as_deref().map(in_a_file).transpose()?,
+        socket: environment.agent_socket.as_deref().map(absolute).transpose()?,
         environment: key.into_iter().chain(directories).map(variable).collect::<Result<_, Error>>()?,
     })
 }
 
-/// The program and its arguments.
+/// Returns the program and its arguments.
 fn command_line(app: &App) -> Result<Vec<String>, Error> {
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "check that the program still exists");
     let program = std::env::current_exe().map_err(unexpected)?;
-    let mut words = vec![in_a_file(&program)?, "agent".to_owned(), "run".to_owned()];
+    let mut words = vec![absolute(&program)?, "agent".to_owned(), "run".to_owned()];
     let config = app.common.config.as_ref().or(app.environment.config.as_ref());
     if let Some(config) = config {
         words.push("--config".to_owned());
-        words.push(in_a_file(config)?);
+        words.push(absolute(config)?);
     }
     Ok(words)
 }
 
-/// The whole path, since a service runs elsewhere, of one that can stand in a line of a file.
-fn in_a_file(path: &Path) -> Result<String, Error> {
-    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "name the file by its whole path");
+/// Returns the absolute path, because the service has another working directory.
+///
+/// # Errors
+/// If the path has control characters, which would break the lines of a service file.
+fn absolute(path: &Path) -> Result<String, Error> {
+    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "give the absolute path");
     let path = std::path::absolute(path).map_err(unexpected)?.display().to_string();
     if path.chars().any(char::is_control) {
         return Err(Error::msg(

@@ -158,7 +158,7 @@ impl SignIn<'_> {
         self.profile.own_request()
     }
 
-    fn tell(&self, text: &str) {
+    fn notice(&self, text: &str) {
         self.app.ui().notice(text);
     }
 
@@ -181,15 +181,15 @@ impl SignIn<'_> {
         let login = AuthorizationCodeLogin::start(self.metadata, self.client, &request).await?;
         let url = login.authorization_url();
         let code = if open {
-            self.tell(&format!("Opening the browser to log in at {}", self.profile.issuer));
-            self.tell(&format!("If no page opens, open this address:\n\n  {url}\n"));
+            self.notice(&format!("Opening the browser to log in at {}", self.profile.issuer));
+            self.notice(&format!("If no page opens, open this address:\n\n  {url}\n"));
             if !open_browser(self.app, url) {
                 if self.app.common.quiet {
                     self.show(&format!("Open this address in a browser:\n\n  {url}\n"));
                 }
-                self.tell("warning: no browser was started; set BROWSER to its name, or log in with --device");
+                self.notice("warning: no browser was started; set BROWSER to its name, or log in with --device");
             }
-            self.tell("Waiting for the login; press Ctrl-C to cancel");
+            self.notice("Waiting for the login; press Ctrl-C to cancel");
             login.wait(self.app.clock(), SIGN_IN_LIMIT).await?
         } else {
             self.show(&format!("Open this address in a browser, on this machine or another:\n\n  {url}\n"));
@@ -213,7 +213,7 @@ impl SignIn<'_> {
         let paste = async {
             loop {
                 let Some(text) = self.app.ask_line("Paste the address: ").await else {
-                    self.tell("Input is closed; waiting for a browser on this machine; press Ctrl-C to cancel");
+                    self.notice("Input is closed; waiting for a browser on this machine; press Ctrl-C to cancel");
                     return std::future::pending().await;
                 };
                 if text.trim().is_empty() {
@@ -221,7 +221,9 @@ impl SignIn<'_> {
                 }
                 match login.accept_pasted(&text) {
                     Err(IssuerError::InvalidResponse { from, what, .. }) if self.app.ui().is_interactive() => {
-                        self.tell(&format!("{from} is {what}; log in at the address above and copy the whole address"));
+                        self.notice(&format!(
+                            "{from} is {what}; log in at the address above and copy the whole address"
+                        ));
                     }
                     Err(IssuerError::InvalidResponse { from, what, .. }) => {
                         let hint = "pipe in the whole address to which the browser was redirected";
@@ -235,7 +237,7 @@ impl SignIn<'_> {
             code = wait => {
                 if self.app.ui().is_interactive() {
                     // Ends the line of the prompt.
-                    self.tell("");
+                    self.notice("");
                 }
                 Ok(code?)
             }
@@ -255,7 +257,7 @@ impl SignIn<'_> {
             qr::show(self.app, complete);
         }
         self.show("Never enter a code that you were sent: its sender would be logged in as you.");
-        self.tell(&format!(
+        self.notice(&format!(
             "The code is valid for {}; waiting for the login; press Ctrl-C to cancel",
             crate::cmd::output::span(started.expires_in)
         ));
@@ -324,7 +326,7 @@ impl SignIn<'_> {
         let tokens = match reply {
             PasswordResponse::Tokens(tokens) => tokens,
             PasswordResponse::OneTimeCodeRequired { mfa_token } => {
-                self.tell("The issuer requires a one-time code");
+                self.notice("The issuer requires a one-time code");
                 let mut attempts = 0;
                 loop {
                     let code = self
@@ -337,7 +339,7 @@ impl SignIn<'_> {
                         Err(IssuerError::Refused(refusal))
                             if refusal.code == "invalid_grant" && attempts < MAX_CODE_ATTEMPTS =>
                         {
-                            self.tell(&format!("wrong one-time code ({refusal}); try again"));
+                            self.notice(&format!("wrong one-time code ({refusal}); try again"));
                         }
                         result => break result?,
                     }

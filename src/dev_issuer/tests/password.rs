@@ -6,7 +6,7 @@ use super::*;
 async fn password_change_revokes_the_tokens_of_that_user() {
     let issuer = start(options());
     let tokens = issuer.login().await;
-    assert!(!issuer.server.change_password("nobody", &Secret::new("new".into())));
+    assert!(!issuer.server.change_password("stranger", &Secret::new("new".into())));
     assert!(issuer.accepts(&tokens["access_token"]).await);
     assert!(issuer.server.change_password("developer", &Secret::new("new".into())));
     assert!(!issuer.accepts(&tokens["access_token"]).await);
@@ -39,7 +39,7 @@ async fn each_one_time_code_is_accepted_once() {
 #[tokio::test]
 async fn password_guessing_is_limited_for_unknown_names_too() {
     let issuer = start(options());
-    for name in ["developer", "nobody"] {
+    for name in ["developer", "stranger"] {
         for _ in 0..5 {
             assert_error(issuer.password(name, "wrong", "").await, "invalid_grant");
         }

@@ -1,12 +1,12 @@
-//! The agent as a user's agent of launchd, which runs from one login to the next.
+//! The agent as a launchd user agent, which launchd starts at each login to the machine.
 
 use super::{Manager, Service, Unit};
 use crate::paths::AGENT_SOCKET_VARIABLE;
 
-/// What launchd calls it.
+/// The label of the service in launchd.
 const LABEL: &str = "authctl.agent";
 
-/// The one property list (launchd.plist(5)).
+/// Returns the property list (launchd.plist(5)).
 pub(super) fn units(service: &Service) -> Vec<Unit> {
     let string = |word: &str| format!("<string>{}</string>", escaped(word));
     let words: String = service.command.iter().map(|word| format!("    {}\n", string(word))).collect();
@@ -20,7 +20,7 @@ pub(super) fn units(service: &Service) -> Vec<Unit> {
         "" => String::new(),
         some => format!("  <key>EnvironmentVariables</key>\n  <dict>\n{some}  </dict>\n"),
     };
-    // A refresh under way is finished before the agent ends. A property list has no octal: 63 is 0077.
+    // `ExitTimeOut` leaves time to finish a running refresh. A property list has no octal numbers: 63 is 0077.
     let text = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">\n\
@@ -38,7 +38,7 @@ pub(super) fn units(service: &Service) -> Vec<Unit> {
     vec![Unit { path: service.dir.join(format!("{LABEL}.plist")), text }]
 }
 
-/// The commands that it takes (launchctl(1)). What was loaded and has been stopped is loaded still, and is let go of first.
+/// Returns the commands for launchd (launchctl(1)). A service that was stopped is still loaded, so it is unloaded first.
 pub(super) fn manager(units: &[Unit]) -> Manager {
     let domain = format!("gui/{}", rustix::process::getuid().as_raw());
     let service = format!("{domain}/{LABEL}");
@@ -47,15 +47,15 @@ pub(super) fn manager(units: &[Unit]) -> Manager {
     let enable = launchctl(&["enable", &service]);
     let bootout = || vec![launchctl(&["bootout", &service])];
     Manager {
-        drop: bootout(),
-        clear: bootout(),
-        take: [enable].into_iter().chain(paths.map(|path| launchctl(&["bootstrap", &domain, &path]))).collect(),
-        taken: "The agent runs now, and again after each login.",
-        look: Vec::new(),
+        disable: bootout(),
+        unload: bootout(),
+        enable: [enable].into_iter().chain(paths.map(|path| launchctl(&["bootstrap", &domain, &path]))).collect(),
+        enabled: "The agent is running, and starts again after each login to this machine.",
+        reload: Vec::new(),
     }
 }
 
-/// `text` as it stands between two tags (XML 1.0, section 2.4).
+/// Escapes `text` for use between two tags (XML 1.0, section 2.4).
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn launchd_reads_what_is_meant() {
+    fn launchd_reads_the_property_list() {
         let read = read(&service(None, Vec::new()));
         let words: Vec<&str> =
             read["ProgramArguments"].as_array().expect("a list").iter().filter_map(Value::as_string).collect();
@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(read["Label"].as_string(), Some(LABEL));
         assert_eq!(read["RunAtLoad"].as_boolean(), Some(true));
         let alive = read["KeepAlive"].as_dictionary().expect("conditions");
-        assert_eq!(alive["SuccessfulExit"].as_boolean(), Some(false), "one that was stopped stays so");
+        assert_eq!(alive["SuccessfulExit"].as_boolean(), Some(false), "a stopped agent is not restarted");
         assert_eq!(read["ExitTimeOut"].as_unsigned_integer(), Some(180));
         assert_eq!(read["Umask"].as_unsigned_integer(), Some(0o077));
         assert_eq!(read["HardResourceLimits"].as_dictionary().expect("limits")["Core"].as_unsigned_integer(), Some(0));
@@ -107,19 +107,19 @@ mod tests {
     }
 
     #[test]
-    fn it_is_loaded_into_the_login_of_this_user() {
+    fn service_is_loaded_for_this_user() {
         let uid = rustix::process::getuid().as_raw();
         let manager = manager(&units(&service(None, Vec::new())));
         let lines = |commands: &[Vec<String>]| commands.iter().map(|words| words.join(" ")).collect::<Vec<_>>();
         assert_eq!(
-            lines(&manager.take),
+            lines(&manager.enable),
             [
                 format!("launchctl enable gui/{uid}/authctl.agent"),
                 format!("launchctl bootstrap gui/{uid} /Users/a b/Library/LaunchAgents/authctl.agent.plist"),
             ]
         );
-        assert_eq!(manager.drop, manager.clear);
-        assert_eq!(lines(&manager.drop), [format!("launchctl bootout gui/{uid}/authctl.agent")]);
-        assert!(manager.look.is_empty());
+        assert_eq!(manager.disable, manager.unload);
+        assert_eq!(lines(&manager.disable), [format!("launchctl bootout gui/{uid}/authctl.agent")]);
+        assert!(manager.reload.is_empty());
     }
 }

@@ -1,8 +1,8 @@
-//! The agent as a user's service of systemd, started by its socket.
+//! The agent as a systemd user service, started by its socket.
 
 use super::{Manager, Service, Unit};
 
-/// The socket and the service.
+/// Returns the units of the socket and the service.
 pub(super) fn units(service: &Service) -> Vec<Unit> {
     let command = service.command.iter().map(|word| word_of_command(word)).collect::<Vec<_>>().join(" ");
     let socket = match &service.socket {
@@ -33,7 +33,7 @@ pub(super) fn units(service: &Service) -> Vec<Unit> {
          Type=notify\n\
          ExecStart={command}\n\
          {environment}Restart=on-failure\n\
-         # A refresh under way is finished before the agent ends.\n\
+         # The agent finishes a running refresh before it stops.\n\
          TimeoutStopSec=180\n\
          UMask=0077\n\
          LimitCORE=0\n\
@@ -56,27 +56,27 @@ pub(super) fn units(service: &Service) -> Vec<Unit> {
     ]
 }
 
-/// The commands that it takes.
+/// Returns the commands for systemd (systemctl(1)).
 pub(super) fn manager(units: &[Unit]) -> Manager {
     let systemctl = |words: &[&str]| ["systemctl", "--user"].iter().chain(words).map(|w| (*w).to_owned()).collect();
     let names = units.iter().filter_map(|unit| unit.path.file_name()?.to_str());
     let disable: Vec<&str> = ["disable", "--now"].into_iter().chain(names).collect();
     let reload = || systemctl(&["daemon-reload"]);
     Manager {
-        drop: vec![systemctl(&disable)],
-        clear: Vec::new(),
-        take: vec![reload(), systemctl(&["enable", "--now", "authctl.socket"])],
-        taken: "The agent starts when it is first asked, and again after each login.",
-        look: vec![reload()],
+        disable: vec![systemctl(&disable)],
+        unload: Vec::new(),
+        enable: vec![reload(), systemctl(&["enable", "--now", "authctl.socket"])],
+        enabled: "The agent starts with the first request, and again after each login to this machine.",
+        reload: vec![reload()],
     }
 }
 
-/// A word of a command: variables mean nothing in it (systemd.service(5), "Command lines").
+/// Quotes a word of a command line, in which `$` would start a variable (systemd.service(5), "Command lines").
 fn word_of_command(word: &str) -> String {
     word_of_setting(word).replace('$', "$$")
 }
 
-/// A word of a setting other than a command, in which no variable means anything: nor do specifiers in this one.
+/// Quotes a word of another setting, in which `%` would start a specifier (systemd.unit(5), "Specifiers").
 fn word_of_setting(word: &str) -> String {
     let escaped = word.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
     format!("\"{escaped}\"")
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_means_itself_to_systemd() {
+    fn words_are_quoted_for_systemd() {
         assert_eq!(word_of_command("/a b/c%h$X\"\\"), r#""/a b/c%%h$$X\"\\""#);
         assert_eq!(word_of_setting("/a b/c%h$X\"\\"), r#""/a b/c%%h$X\"\\""#);
     }
