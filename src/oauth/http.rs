@@ -24,9 +24,6 @@ use crate::paths::ProxyVariables;
 use crate::secret::SecretBytes;
 use crate::text::excerpt;
 
-/// How long an idle connection stays open. The requests of one login follow each other within this time. A refresh an hour
-/// later opens a new one: on a connection that the server has closed in the meantime, the request could be lost unnoticed.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The media type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
 /// How many hosts' clocks are remembered.
@@ -219,7 +216,9 @@ impl Http {
             .connect_timeout(self.limits.connect)
             .read_timeout(self.limits.read)
             .timeout(self.limits.total)
-            .pool_idle_timeout(IDLE_TIMEOUT);
+            // Each request has a connection of its own. The server may have closed one that was idle, and a request sent on it
+            // would count as lost: codes and refresh tokens must not be sent twice.
+            .pool_max_idle_per_host(0);
         let builder = match route {
             Route::Remote => match self.proxies().explicit() {
                 Some((proxy, no_proxy)) => {
@@ -311,22 +310,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn request_on_a_reused_connection_that_closes_is_not_sent_again() {
+    async fn each_request_has_a_new_connection() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = Url::parse(&format!("http://{}/token", listener.local_addr().expect("bound"))).expect("valid");
+        let server = tokio::spawn(async move {
+            let mut open = Vec::new();
+            for _ in 0..3 {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                assert!(stream.read(&mut [0; 4096]).await.expect("a request") > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.expect("sent");
+                // Left open: the client decides.
+                open.push(stream);
+            }
+        });
+        let http = http();
+        http.get(&url, "*/*", None).await.expect("a response");
+        http.post_form(&url, Bytes::from_static(b"a=1"), None).await.expect("a response");
+        http.get(&url, "*/*", None).await.expect("a response");
+        tokio::time::timeout(Duration::from_secs(20), server).await.expect("three connections").expect("served");
+    }
+
+    #[tokio::test]
+    async fn request_on_a_connection_that_closes_is_not_sent_again() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = Url::parse(&format!("http://{}/token", listener.local_addr().expect("bound"))).expect("valid");
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
-            let mut seen = [0; 4096];
-            let _ = stream.read(&mut seen).await.expect("the first request");
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.expect("sent");
-            let length = stream.read(&mut seen).await.expect("the second request, on the same connection");
-            assert!(length > 0, "the connection was not reused");
+            assert!(stream.read(&mut [0; 4096]).await.expect("a request") > 0);
             drop(stream);
             listener
         });
-        let http = http();
-        http.post_form(&url, Bytes::from_static(b"a=1"), None).await.expect("an answer");
-        let error = http.post_form(&url, Bytes::from_static(b"a=2"), None).await.err().expect("hung up");
+        let error = http().post_form(&url, Bytes::from_static(b"a=2"), None).await.err().expect("hung up");
         assert!(!error.is_unsent(), "{error:?}");
         let listener = server.await.expect("served");
         tokio::select! {

@@ -31,6 +31,11 @@ impl Destination<'_> {
         if error.is_connect() {
             return self.connection_error(error);
         }
+        // hyper still had the whole request when the connection closed.
+        if causes(error).filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(hyper::Error::is_canceled) {
+            let message = format!("connection to {host} closed before the request was sent");
+            return self.unreachable(Phase::Connect, Delivery::NotSent, message);
+        }
         let message = match error.is_timeout() {
             true => format!("{host} did not respond in time"),
             false => format!("connection to {host} closed before the response was complete"),

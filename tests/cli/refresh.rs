@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::process::wait_until;
+use crate::support::stub_server::StubServer;
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, issuer};
 
 /// The lifetime of access tokens, in seconds.
@@ -163,6 +164,34 @@ fn refresh_waits_for_a_slow_issuer() {
     fault(&issuer, FaultKind::Slow { ms: 300 }, 1);
     home.advance_time("work", LIFETIME + 1);
     token(&home).exits(0);
+}
+
+/// A request on a connection that the issuer closes at that moment would count as one whose reply was lost.
+#[test]
+fn refresh_succeeds_where_the_issuer_closes_idle_connections() {
+    let issuer = StubServer::closing_unannounced(|own, request| match request.path.as_str() {
+        "/token" => {
+            let spent = request.body.split("refresh_token=r").nth(1).and_then(|rest| rest.split('&').next());
+            let next = spent.and_then(|number| number.parse::<u32>().ok()).expect("a refresh token") + 1;
+            let tokens = json!({"access_token": format!("a{next}"), "refresh_token": format!("r{next}"),
+                "token_type": "Bearer", "expires_in": 300});
+            (200, tokens.to_string())
+        }
+        "/.well-known/openid-configuration" => {
+            (200, json!({"issuer": own, "token_endpoint": format!("{own}/token")}).to_string())
+        }
+        _ => (404, "{}".into()),
+    });
+    let home = Sandbox::new();
+    let login = ["login", "work", "--issuer", &issuer.url, "--client-id", "c", "--with-token"];
+    let tokens = r#"{"access_token":"a0","refresh_token":"r0","token_type":"Bearer","expires_in":300}"#;
+    home.run_with(&login, tokens).exits(0);
+    for round in 1..=5 {
+        home.run(&["refresh", "work"]).exits(0);
+        assert_eq!(home.stored("work")["tokens"]["refresh_token"], format!("r{round}"));
+    }
+    let sent = issuer.requests().iter().filter(|request| request.path == "/token").count();
+    assert_eq!(sent, 5, "no request was repeated");
 }
 
 #[test]

@@ -43,6 +43,16 @@ impl StubServer {
 
     /// Starts a server. `respond` returns the status and JSON for the server's URL and a request.
     pub fn start(respond: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
+        Self::start_with(true, respond)
+    }
+
+    /// Starts a server that does not announce when it closes a connection, and closes it at the moment when a second
+    /// request arrives.
+    pub fn closing_unannounced(respond: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
+        Self::start_with(false, respond)
+    }
+
+    fn start_with(announces_close: bool, respond: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let (requests, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
@@ -53,7 +63,7 @@ impl StubServer {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                let _ = serve(stream, &own, &seen, &respond);
+                let _ = serve(stream, announces_close, &own, &seen, &respond);
             }
         });
         Self { url, requests, stop, thread: Some(thread) }
@@ -67,12 +77,31 @@ impl StubServer {
 
 fn serve(
     stream: TcpStream,
+    announces_close: bool,
     own: &str,
     seen: &Mutex<Vec<Request>>,
     respond: &impl Fn(&str, &Request) -> (u16, String),
 ) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut reader = BufReader::new(stream);
+    let request = read(&mut reader)?;
+    seen.lock().expect("not poisoned").push(request.clone());
+    let (status, json) = respond(own, &request);
+    let close = if announces_close { "connection: close\r\n" } else { "" };
+    let head = format!(
+        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{close}\r\n",
+        json.len()
+    );
+    reader.get_mut().write_all(head.as_bytes())?;
+    reader.get_mut().write_all(json.as_bytes())?;
+    if !announces_close {
+        // Until the client closes the connection or sends a request.
+        reader.fill_buf()?;
+    }
+    Ok(())
+}
+
+fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Request> {
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut words = line.split(' ').map(str::to_owned);
@@ -91,16 +120,7 @@ fn serve(
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    let request = Request { method, path, body: String::from_utf8_lossy(&body).into_owned() };
-    seen.lock().expect("not poisoned").push(request.clone());
-    let (status, json) = respond(own, &request);
-    let head = format!(
-        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        json.len()
-    );
-    let mut stream = reader.into_inner();
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(json.as_bytes())
+    Ok(Request { method, path, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 impl Drop for StubServer {
