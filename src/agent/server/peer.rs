@@ -99,9 +99,13 @@ fn is_running(pidfd: &OwnedFd) -> bool {
 }
 
 /// Returns the fourth field of `/proc/PID/stat`, which follows the name in parentheses. The name may contain anything.
+/// One read is enough: each new process pays for this, and names have 64 bytes at most.
 #[cfg(target_os = "linux")]
 fn parent_of(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    use std::io::Read as _;
+    let mut stat = [0; 512];
+    let length = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut stat).ok()?;
+    let stat = String::from_utf8_lossy(&stat[..length]);
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
