@@ -2,6 +2,7 @@
 
 #[cfg(any(target_os = "macos", test))]
 mod launchd;
+mod service;
 #[cfg(not(target_os = "macos"))]
 mod systemd;
 
@@ -15,42 +16,12 @@ use crate::cli::AgentInstall;
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::paths::KEY_FILE_VARIABLE;
+use crate::text::shell_word;
 #[cfg(target_os = "macos")]
 use launchd as service_manager;
+use service::{Service, Unit};
 #[cfg(not(target_os = "macos"))]
 use systemd as service_manager;
-
-/// The service to install.
-struct Service {
-    /// The directory of its files.
-    dir: PathBuf,
-    /// The program and its arguments.
-    command: Vec<String>,
-    /// The socket, if it is not the default one.
-    socket: Option<String>,
-    /// Variables that the agent needs to find the same sessions.
-    environment: Vec<(&'static str, String)>,
-}
-
-/// A file that defines the service: a systemd unit or a launchd property list.
-struct Unit {
-    path: PathBuf,
-    text: String,
-}
-
-/// The commands for the service manager. A step may have none.
-struct Manager {
-    /// Stop and disable the service.
-    disable: Vec<Vec<String>>,
-    /// Unload an earlier installation. These fail if there is none.
-    unload: Vec<Vec<String>>,
-    /// Load and enable the service.
-    enable: Vec<Vec<String>>,
-    /// The message after `enable`.
-    enabled: &'static str,
-    /// Reload after the files were removed.
-    reload: Vec<Vec<String>>,
-}
 
 /// Writes the service's files and enables the service, or prints the files.
 pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
@@ -72,11 +43,11 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
         write(unit)?;
         app.ui().notice(&format!("wrote {}", unit.path.display()));
     }
-    let manager = service_manager::manager(&units);
-    manager.unload.iter().for_each(|words| {
-        run_command(words);
-    });
-    run_manager(app, &manager.enable, manager.enabled);
+    let commands = service_manager::commands(&units);
+    for command in &commands.unload {
+        run_command(command);
+    }
+    run_commands(app, &commands.enable, commands.enabled);
     Ok(0)
 }
 
@@ -87,13 +58,13 @@ pub(super) fn uninstall(app: &App) -> Result<u8, Error> {
         app.ui().notice("no service is installed");
         return Ok(0);
     }
-    let manager = service_manager::manager(&units);
-    run_manager(app, &manager.disable, "service stopped");
+    let commands = service_manager::commands(&units);
+    run_commands(app, &commands.disable, "service stopped");
     for unit in units.iter().filter(|unit| unit.path.exists()) {
         fs::remove_file(&unit.path).map_err(|e| cannot_change(&unit.path, e))?;
         app.ui().notice(&format!("removed {}", unit.path.display()));
     }
-    run_manager(app, &manager.reload, "");
+    run_commands(app, &commands.reload, "");
     Ok(0)
 }
 
@@ -110,20 +81,13 @@ fn write(unit: &Unit) -> Result<(), Error> {
 }
 
 /// Runs commands of the service manager. If one fails, prints all of them for the user to run elsewhere.
-fn run_manager(app: &App, commands: &[Vec<String>], done: &str) {
-    for words in commands {
-        if !run_command(words) {
-            let typed = |words: &Vec<String>| {
-                words.iter().map(|word| crate::text::shell_word(word)).collect::<Vec<_>>().join(" ")
-            };
-            let rest = commands.iter().map(|words| format!("  {}", typed(words))).collect::<Vec<_>>().join("\n");
-            app.ui().notice(&format!(
-                "warning: the service manager is not available; in a session that has one, run:\n{rest}"
-            ));
-            return;
-        }
-    }
-    if !done.is_empty() {
+fn run_commands(app: &App, commands: &[Vec<String>], done: &str) {
+    if !commands.iter().all(|command| run_command(command)) {
+        let words = |command: &Vec<String>| command.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
+        let lines: String = commands.iter().map(|command| format!("\n  {}", words(command))).collect();
+        app.ui()
+            .notice(&format!("warning: the service manager is not available; in a session that has one, run:{lines}"));
+    } else if !done.is_empty() {
         app.ui().notice(done);
     }
 }

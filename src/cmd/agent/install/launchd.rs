@@ -1,6 +1,6 @@
 //! The agent as a launchd user agent, which launchd starts at each login to the machine.
 
-use super::{Manager, Service, Unit};
+use super::service::{Service, ServiceCommands, Unit};
 use crate::paths::AGENT_SOCKET_VARIABLE;
 
 /// The label of the service in launchd.
@@ -39,14 +39,14 @@ pub(super) fn units(service: &Service) -> Vec<Unit> {
 }
 
 /// Returns the commands for launchd (launchctl(1)). A service that was stopped is still loaded, so it is unloaded first.
-pub(super) fn manager(units: &[Unit]) -> Manager {
+pub(super) fn commands(units: &[Unit]) -> ServiceCommands {
     let domain = format!("gui/{}", rustix::process::getuid().as_raw());
     let service = format!("{domain}/{LABEL}");
     let launchctl = |words: &[&str]| ["launchctl"].iter().chain(words).map(|word| (*word).to_owned()).collect();
     let paths = units.iter().map(|unit| unit.path.display().to_string());
     let enable = launchctl(&["enable", &service]);
     let bootout = || vec![launchctl(&["bootout", &service])];
-    Manager {
+    ServiceCommands {
         disable: bootout(),
         unload: bootout(),
         enable: [enable].into_iter().chain(paths.map(|path| launchctl(&["bootstrap", &domain, &path]))).collect(),
@@ -109,17 +109,17 @@ mod tests {
     #[test]
     fn service_is_loaded_for_this_user() {
         let uid = rustix::process::getuid().as_raw();
-        let manager = manager(&units(&service(None, Vec::new())));
+        let commands = commands(&units(&service(None, Vec::new())));
         let lines = |commands: &[Vec<String>]| commands.iter().map(|words| words.join(" ")).collect::<Vec<_>>();
         assert_eq!(
-            lines(&manager.enable),
+            lines(&commands.enable),
             [
                 format!("launchctl enable gui/{uid}/authctl.agent"),
                 format!("launchctl bootstrap gui/{uid} /Users/a b/Library/LaunchAgents/authctl.agent.plist"),
             ]
         );
-        assert_eq!(manager.disable, manager.unload);
-        assert_eq!(lines(&manager.disable), [format!("launchctl bootout gui/{uid}/authctl.agent")]);
-        assert!(manager.reload.is_empty());
+        assert_eq!(commands.disable, commands.unload);
+        assert_eq!(lines(&commands.disable), [format!("launchctl bootout gui/{uid}/authctl.agent")]);
+        assert!(commands.reload.is_empty());
     }
 }

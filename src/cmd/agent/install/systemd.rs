@@ -1,6 +1,6 @@
 //! The agent as a systemd user service, started by its socket.
 
-use super::{Manager, Service, Unit};
+use super::service::{Service, ServiceCommands, Unit};
 
 /// Returns the units of the socket and the service.
 pub(super) fn units(service: &Service) -> Vec<Unit> {
@@ -57,12 +57,12 @@ pub(super) fn units(service: &Service) -> Vec<Unit> {
 }
 
 /// Returns the commands for systemd (systemctl(1)).
-pub(super) fn manager(units: &[Unit]) -> Manager {
+pub(super) fn commands(units: &[Unit]) -> ServiceCommands {
     let systemctl = |words: &[&str]| ["systemctl", "--user"].iter().chain(words).map(|w| (*w).to_owned()).collect();
     let names = units.iter().filter_map(|unit| unit.path.file_name()?.to_str());
     let disable: Vec<&str> = ["disable", "--now"].into_iter().chain(names).collect();
     let reload = || systemctl(&["daemon-reload"]);
-    Manager {
+    ServiceCommands {
         disable: vec![systemctl(&disable)],
         unload: Vec::new(),
         enable: vec![reload(), systemctl(&["enable", "--now", "authctl.socket"])],
