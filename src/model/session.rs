@@ -113,74 +113,19 @@ pub enum SessionFormatError {
 /// The stored form's version. A reader refuses any other.
 const FORMAT: u64 = 1;
 
-/// The stored form. Borrowed on the way out, so that no second copy of a secret is made besides the bytes themselves.
-#[derive(Serialize)]
-struct Out<'a> {
+/// The stored form. `S` is a secret: `&str` to write it without another copy in memory, [`Secret`] to read it.
+#[derive(Serialize, Deserialize)]
+struct Stored<S> {
     format: u64,
-    generation: &'a Generation,
-    issuer: &'a IssuerUrl,
-    client_id: &'a str,
-    grant: Grant,
-    subject: &'a Option<Subject>,
-    tokens: TokensOut<'a>,
-    others: Vec<OtherOut<'a>>,
-    client_secret: Option<&'a str>,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    resources: &'a [String],
-    logged_in_at: UnixTime,
-    refreshed_at: Option<UnixTime>,
-    refreshing_since: Option<UnixTime>,
-    last_failure: &'a Option<RefreshFailure>,
-    ended: &'a Option<RefreshFailure>,
-}
-
-#[derive(Serialize)]
-struct TokensOut<'a> {
-    access_token: &'a str,
-    token_type: &'a str,
-    refresh_token: Option<&'a str>,
-    id_token: Option<&'a str>,
-    obtained_at: UnixTime,
-    expires_at: Option<UnixTime>,
-    scope: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct OtherOut<'a> {
-    asked: &'a TokenTarget,
-    tokens: TokensOut<'a>,
-}
-
-impl<'a> TokensOut<'a> {
-    fn of(tokens: &'a TokenSet) -> Self {
-        Self {
-            access_token: tokens.access_token.expose(),
-            token_type: &tokens.token_type,
-            refresh_token: tokens.refresh_token.as_ref().map(Secret::expose),
-            id_token: tokens.id_token.as_ref().map(Secret::expose),
-            obtained_at: tokens.obtained_at,
-            expires_at: tokens.expires_at,
-            scope: tokens.scope.as_deref(),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Format {
-    format: u64,
-}
-
-#[derive(Deserialize)]
-struct In {
     generation: Generation,
     issuer: IssuerUrl,
     client_id: String,
     grant: Grant,
     subject: Option<Subject>,
-    tokens: TokensIn,
-    others: Vec<OtherIn>,
-    client_secret: Option<Secret>,
-    #[serde(default)]
+    tokens: StoredTokens<S>,
+    others: Vec<StoredOther<S>>,
+    client_secret: Option<S>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     resources: Vec<String>,
     logged_in_at: UnixTime,
     refreshed_at: Option<UnixTime>,
@@ -189,34 +134,46 @@ struct In {
     ended: Option<RefreshFailure>,
 }
 
-#[derive(Deserialize)]
-struct TokensIn {
-    access_token: Secret,
+#[derive(Serialize, Deserialize)]
+struct StoredTokens<S> {
+    access_token: S,
     token_type: String,
-    refresh_token: Option<Secret>,
-    id_token: Option<Secret>,
+    refresh_token: Option<S>,
+    id_token: Option<S>,
     obtained_at: UnixTime,
     expires_at: Option<UnixTime>,
     scope: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct OtherIn {
+#[derive(Serialize, Deserialize)]
+struct StoredOther<S> {
     asked: TokenTarget,
-    tokens: TokensIn,
+    tokens: StoredTokens<S>,
 }
 
-impl From<TokensIn> for TokenSet {
-    fn from(stored: TokensIn) -> Self {
+#[derive(Deserialize)]
+struct Format {
+    format: u64,
+}
+
+impl<'a> From<&'a TokenSet> for StoredTokens<&'a str> {
+    fn from(tokens: &'a TokenSet) -> Self {
         Self {
-            access_token: stored.access_token,
-            token_type: stored.token_type,
-            refresh_token: stored.refresh_token,
-            id_token: stored.id_token,
-            obtained_at: stored.obtained_at,
-            expires_at: stored.expires_at,
-            scope: stored.scope,
+            access_token: tokens.access_token.expose(),
+            token_type: tokens.token_type.clone(),
+            refresh_token: tokens.refresh_token.as_ref().map(Secret::expose),
+            id_token: tokens.id_token.as_ref().map(Secret::expose),
+            obtained_at: tokens.obtained_at,
+            expires_at: tokens.expires_at,
+            scope: tokens.scope.clone(),
         }
+    }
+}
+
+impl From<StoredTokens<Secret>> for TokenSet {
+    fn from(stored: StoredTokens<Secret>) -> Self {
+        let StoredTokens { access_token, token_type, refresh_token, id_token, obtained_at, expires_at, scope } = stored;
+        Self { access_token, token_type, refresh_token, id_token, obtained_at, expires_at, scope }
     }
 }
 
@@ -227,26 +184,26 @@ impl Session {
     /// Returns the stored form: JSON, with its version first.
     #[must_use]
     pub fn to_stored(&self) -> SecretBytes {
-        let out = Out {
+        let out = Stored {
             format: FORMAT,
-            generation: &self.generation,
-            issuer: &self.issuer,
-            client_id: &self.client_id,
+            generation: self.generation.clone(),
+            issuer: self.issuer.clone(),
+            client_id: self.client_id.clone(),
             grant: self.grant,
-            subject: &self.subject,
-            tokens: TokensOut::of(&self.tokens),
+            subject: self.subject.clone(),
+            tokens: StoredTokens::from(&self.tokens),
             others: self
                 .others
                 .iter()
-                .map(|o| OtherOut { asked: &o.asked, tokens: TokensOut::of(&o.tokens) })
+                .map(|o| StoredOther { asked: o.asked.clone(), tokens: StoredTokens::from(&o.tokens) })
                 .collect(),
             client_secret: self.client_secret.as_ref().map(Secret::expose),
-            resources: &self.resources,
+            resources: self.resources.clone(),
             logged_in_at: self.logged_in_at,
             refreshed_at: self.refreshed_at,
             refreshing_since: self.refreshing_since,
-            last_failure: &self.last_failure,
-            ended: &self.ended,
+            last_failure: self.last_failure.clone(),
+            ended: self.ended.clone(),
         };
         let mut bytes = SecretBytes::default();
         #[allow(
@@ -268,7 +225,7 @@ impl Session {
         if format != FORMAT {
             return Err(SessionFormatError::Version(format));
         }
-        let stored: In = serde_json::from_slice(bytes.expose()).map_err(damaged)?;
+        let stored: Stored<Secret> = serde_json::from_slice(bytes.expose()).map_err(damaged)?;
         Ok(Self {
             generation: stored.generation,
             issuer: stored.issuer,
