@@ -257,13 +257,8 @@ fn host_of(url: &Url) -> String {
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    use super::super::testing::{TestServer, answer, http, json, unused_address};
+    use super::super::testing::{TestServer, answer, fetch, http, json, unused_address};
     use super::*;
-
-    async fn fetch(answer: String) -> Result<HttpResponse, IssuerError> {
-        let server = TestServer::start(vec![answer]).await;
-        http().get(&server.url, "application/json", None).await
-    }
 
     #[tokio::test]
     async fn unsent_request_is_told_apart_from_one_that_may_have_arrived() {

@@ -127,13 +127,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{TestServer, answer, http, json};
+    use super::super::testing::{answer, fetch, json};
     use super::*;
-
-    async fn fetch(answer: String) -> Result<HttpResponse, IssuerError> {
-        let server = TestServer::start(vec![answer]).await;
-        http().get(&server.url, "application/json", None).await
-    }
 
     #[tokio::test]
     async fn body_larger_than_the_limit_is_rejected() {

@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
-use super::{Http, OAuthClient};
+use super::http_response::HttpResponse;
+use super::{Http, IssuerError, OAuthClient};
 use crate::clock::{Clock, Sleep, SystemClock, UnixTime};
 
 /// Sends one fixed response a connection, in order, and records the requests. After the last it closes connections.
@@ -47,6 +48,12 @@ impl TestServer {
     pub(super) fn body(&self, n: usize) -> String {
         self.requests()[n].split_once("\r\n\r\n").expect("a head").1.to_owned()
     }
+}
+
+/// Requests a document from a server that sends `answer`.
+pub(super) async fn fetch(answer: String) -> Result<HttpResponse, IssuerError> {
+    let server = TestServer::start(vec![answer]).await;
+    http().get(&server.url, "application/json", None).await
 }
 
 async fn read_request(stream: &mut TcpStream) -> String {

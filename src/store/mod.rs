@@ -167,15 +167,6 @@ impl StoreError {
     }
 }
 
-/// Opens the store of `kind`. `time_limit` limits each call to a keychain; `dir` and `key` are for files.
-#[must_use]
-pub fn open(kind: StoreKind, time_limit: Duration, dir: PathBuf, key: KeySource) -> Box<dyn Store> {
-    match kind {
-        StoreKind::Keychain => Box::new(Keychain::new(time_limit)),
-        StoreKind::File => Box::new(FileStore::new(dir, key)),
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

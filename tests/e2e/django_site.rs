@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::support::login_pages::client;
 use crate::support::process::Lines;
 use crate::support::{PASSWORD, Sandbox, USER};
 
@@ -99,13 +100,7 @@ pub struct Visitor {
 impl Visitor {
     /// Opens a URL and follows redirects within the site.
     pub fn open(url: &str) -> Self {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .tls_certs_only([])
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(20))
-            .build()
-            .expect("a client");
+        let http = client();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let (url, cookies) = (Url::parse(url).expect("an address"), BTreeMap::new());
         let mut visitor = Self { runtime, http, cookies, url, html: String::new(), status: 0, external_redirect: None };

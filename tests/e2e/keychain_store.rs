@@ -9,10 +9,10 @@ use std::ffi::OsString;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use authctl::clock::UnixTime;
-use authctl::model::{Generation, Grant, ProfileName, Session, TokenSet};
-use authctl::secret::Secret;
+use authctl::model::{ProfileName, Session};
+use authctl::secret::SecretBytes;
 use authctl::store::{Keychain, Store, StoreError};
+use serde_json::json;
 
 use crate::keyring::{Keyring, SilentBus};
 
@@ -20,30 +20,17 @@ use crate::keyring::{Keyring, SilentBus};
 const STORE_LIMIT: Duration = Duration::from_secs(5);
 
 fn session(token: String) -> Session {
-    Session {
-        generation: Generation { login: "a1".into(), number: 0 },
-        issuer: "https://a.example".parse().expect("valid"),
-        client_id: "cli".into(),
-        grant: Grant::Device,
-        subject: None,
-        tokens: TokenSet {
-            access_token: Secret::new(token),
-            token_type: "Bearer".into(),
-            refresh_token: None,
-            id_token: None,
-            obtained_at: UnixTime(0),
-            expires_at: None,
-            scope: None,
-        },
-        others: Vec::new(),
-        client_secret: None,
-        resources: Vec::new(),
-        logged_in_at: UnixTime(0),
-        refreshed_at: None,
-        refreshing_since: None,
-        last_failure: None,
-        ended: None,
-    }
+    let stored = json!({
+        "format": 1,
+        "generation": {"login": "a1", "number": 0},
+        "issuer": "https://a.example",
+        "client_id": "cli",
+        "grant": "device",
+        "tokens": {"access_token": token, "token_type": "Bearer", "obtained_at": 0},
+        "others": [],
+        "logged_in_at": 0,
+    });
+    Session::from_stored(&SecretBytes::new(stored.to_string().into_bytes())).expect("a session")
 }
 
 /// Runs the commands in `AUTHCTL_TEST_SCRIPT`, such as `write work 100; read work`, and prints a line for each. The number

@@ -27,16 +27,16 @@ fn hidden(html: &str, name: &str) -> String {
     html[at..].split('"').next().expect("closed").to_owned()
 }
 
+/// Returns an HTTP client that follows no redirects.
+pub fn client() -> reqwest::Client {
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).redirect(reqwest::redirect::Policy::none());
+    client.timeout(Duration::from_secs(20)).build().expect("a client")
+}
+
 impl LoginPages {
     /// Opens a URL of the issuer.
     pub fn open(issuer: &DevIssuer, url: &str) -> Self {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .tls_certs_only([])
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(20))
-            .build()
-            .expect("a client");
+        let http = client();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let empty = String::new;
         let mut pages = Self {

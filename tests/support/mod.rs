@@ -19,9 +19,9 @@ use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use authctl::dev_issuer::{Algorithm, DevIssuer, Options, User};
-use authctl::model::{ProfileName, RecordName, Session, StoreKind, Trust};
+use authctl::model::{ProfileName, RecordName, Session, Trust};
 use authctl::secret::Secret;
-use authctl::store::{KeySource, Store};
+use authctl::store::{FileStore, KeySource, Store};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub mod http;
@@ -229,7 +229,7 @@ impl Sandbox {
     /// Opens the `file` store of this home with its key.
     pub fn store(&self) -> Box<dyn Store> {
         let dir = self.path().join("data/authctl/sessions");
-        authctl::store::open(StoreKind::File, std::time::Duration::from_secs(5), dir, KeySource::Path(self.key_file()))
+        Box::new(FileStore::new(dir, KeySource::Path(self.key_file())))
     }
 
     /// Reads the profile's session from the store and registers its secrets.
