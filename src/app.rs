@@ -15,7 +15,7 @@ use crate::cli::{Color, Common};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::error::{Error, ErrorCode, Format};
-use crate::model::{Profile, ProfileName, StoreKind};
+use crate::model::{InvalidProfileName, Profile, ProfileName, StoreKind};
 use crate::paths::{Environment, Paths};
 use crate::secret::Secret;
 use crate::session::{SessionService, Stores};
@@ -115,7 +115,7 @@ impl App {
     /// Returns the profile's name from the command line, else from `AUTHCTL_PROFILE`, else from the directory's `.authctl.toml`.
     ///
     /// # Errors
-    /// [`ErrorCode::Usage`] if the variable or the file does not contain a valid name.
+    /// [`ErrorCode::Configuration`] if the variable or the file does not contain a valid name.
     pub fn profile_name(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Error> {
         match self.requested_profile(argument)? {
             None => self.directory_profile(),
@@ -123,23 +123,26 @@ impl App {
         }
     }
 
-    /// The profile that the caller asks for: on the command line, else by `AUTHCTL_PROFILE`.
+    /// Returns the profile that the caller asks for: on the command line, else by `AUTHCTL_PROFILE`.
     ///
     /// # Errors
-    /// [`ErrorCode::Usage`] where the variable holds no name.
+    /// [`ErrorCode::Configuration`] if the variable does not contain a valid name.
     pub fn requested_profile(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Error> {
         let variable = || {
             let text = self.environment.profile.as_deref()?;
             let _ = self.named_by.set("AUTHCTL_PROFILE".to_owned());
-            Some(text.parse().map_err(|e| Error::new(ErrorCode::Usage, e, "correct AUTHCTL_PROFILE, or unset it")))
+            Some(text.parse().map_err(|e: InvalidProfileName| {
+                let error = anyhow::Error::new(e).context("AUTHCTL_PROFILE");
+                Error::new(ErrorCode::Configuration, error, "unset AUTHCTL_PROFILE")
+            }))
         };
         argument.map(|name| Ok(name.clone())).or_else(variable).transpose()
     }
 
-    /// The profile that the directory's `.authctl.toml` names.
+    /// Returns the profile that the directory's `.authctl.toml` names.
     ///
     /// # Errors
-    /// [`ErrorCode::Usage`] where it holds something else.
+    /// [`ErrorCode::Configuration`] if it contains something else.
     pub fn directory_profile(&self) -> Result<Option<ProfileName>, Error> {
         let Some(directory) = &self.environment.directory else { return Ok(None) };
         Ok(config::directory_profile(directory)?.map(|(name, file)| {
@@ -186,18 +189,13 @@ impl App {
     /// Returns the store for profiles that do not name one: `AUTHCTL_STORE`, else the keychain.
     ///
     /// # Errors
-    /// [`ErrorCode::Usage`] if the variable is invalid.
+    /// [`ErrorCode::Configuration`] if the variable is invalid.
     pub fn default_store(&self) -> Result<StoreKind, Error> {
-        match self.environment.store.as_deref() {
-            None => Ok(StoreKind::default()),
-            Some("keychain") => Ok(StoreKind::Keychain),
-            Some("file") => Ok(StoreKind::File),
-            Some(other) => Err(Error::msg(
-                ErrorCode::Usage,
-                format!("invalid store `{other}` in AUTHCTL_STORE"),
-                "set it to keychain or file",
-            )),
-        }
+        let Some(text) = self.environment.store.as_deref() else { return Ok(StoreKind::default()) };
+        text.parse().map_err(|_| {
+            let message = format!("invalid store `{text}` in AUTHCTL_STORE (keychain or file)");
+            Error::msg(ErrorCode::Configuration, message, "unset AUTHCTL_STORE")
+        })
     }
 
     /// Builds the stores.

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use authctl::dev_issuer::DevIssuer;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{AUTHCTL, PASSWORD, Sandbox, USER, issuer};
 
@@ -242,12 +242,14 @@ fn login_to_another_store_warns_of_keys_pinned_in_the_old_one() {
 }
 
 #[test]
-fn unknown_store_is_a_usage_error() {
+fn unknown_store_is_a_configuration_error() {
     for store in ["plaintext", "FILE", "memory"] {
         let (home, issuer) = (Sandbox::with_store(store), issuer(|_| {}));
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
         let password_args = ["--password", "--password-stdin", "--username", USER];
-        home.run_with(&[&args[..], &password_args].concat(), PASSWORD).exits(2).reports("AUTHCTL_STORE");
+        let ran = home.run_with(&[&args[..], &password_args, &["--json"]].concat(), PASSWORD).exits(2);
+        let error = ran.error();
+        assert_eq!((&error["code"], &error["hint"]), (&json!("configuration"), &json!("unset AUTHCTL_STORE")));
         home.run_with(&[&args[..], &password_args, &["--store", store]].concat(), PASSWORD).exits(2);
         assert_eq!(issuer.stats().token_requests.len(), 0);
     }

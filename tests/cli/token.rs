@@ -168,7 +168,8 @@ fn profile_is_argument_then_environment_then_default_then_only_one() {
     home.set("AUTHCTL_PROFILE", "aa");
     home.run(&["token"]).exits(2).reports("did you mean `a`?");
     home.set("AUTHCTL_PROFILE", "../a");
-    home.run(&["token"]).exits(2).reports("AUTHCTL_PROFILE");
+    let error = home.run(&["token", "--json"]).exits(2).error();
+    assert_eq!((&error["code"], &error["hint"]), (&"configuration".into(), &"unset AUTHCTL_PROFILE".into()));
     home.set("AUTHCTL_PROFILE", "");
     assert_eq!(home.run(&["token"]).exits(0).line(), b, "an empty variable is ignored");
 }
