@@ -12,14 +12,15 @@ use crate::session::{
 };
 
 impl App {
-    /// Returns the token for `request`, refreshed first if the policy requires it.
+    /// Returns the token for `request`, refreshed first if the policy requires it. With a valid token it waits for the
+    /// refresh no longer than the policy allows.
     ///
     /// A process that ended while a refresh is in flight would lose the issuer's reply. So where a valid token is stored,
     /// another process refreshes, and this one waits for it no longer than the policy allows.
     ///
     /// # Errors
-    /// As [`SessionService::token`].
-    pub async fn token(&self, profile: &Profile, request: &TokenRequest) -> Result<ServedToken, Error> {
+    /// As [`SessionService::wait_for_token`].
+    pub async fn token_within_limit(&self, profile: &Profile, request: &TokenRequest) -> Result<ServedToken, Error> {
         let sessions = self.sessions()?;
         let with_profile = |error: SessionError| Error::from(error).about(&profile.name);
         let mut session = sessions.session(profile).await.map_err(with_profile)?;

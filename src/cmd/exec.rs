@@ -93,12 +93,12 @@ fn without_agent(app: &App, args: &Exec) -> Result<VerifiedToken, Error> {
     let profile = app.profile(args.profile.as_ref())?;
     let sessions = app.sessions()?;
     let served = app.run(async {
-        let served = app.token(&profile, &TokenRequest::access(TokenTarget::default(), None)).await?;
+        let served = app.token_within_limit(&profile, &TokenRequest::access(TokenTarget::default(), None)).await?;
         if profile.requirements.token == DecidingToken::AccessToken {
             return Ok(served);
         }
         // The ID token, which is verified, may expire before the access token does.
-        Ok(app.token(&profile, &TokenRequest::id_token(None)).await.unwrap_or(served))
+        Ok(app.token_within_limit(&profile, &TokenRequest::id_token(None)).await.unwrap_or(served))
     })?;
     super::token::report_warning(app, &profile, &served);
     let policy = Policy::new("", Vec::new(), app.clock().now());

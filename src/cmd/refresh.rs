@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::output;
-use super::token::report_warning;
 use crate::agent::protocol::RefreshResponse;
 use crate::app::App;
 use crate::cli::Refresh;
@@ -13,7 +12,7 @@ use crate::session::{Demand, LoginReason, MinTtl, SessionError, TokenRequest};
 
 /// Runs the command.
 pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
-    let demand = args.if_expiring.map_or(Demand::New, |left| Demand::ValidFor(MinTtl::AtLeast(left)));
+    let demand = args.if_expiring.map_or(Demand::New, |left| Demand::NewUnless(MinTtl::AtLeast(left)));
     if !args.all {
         let profile = app.profile(args.profile.as_ref())?;
         // Outside of the runtime, where Ctrl-C ends the process at once; the agent finishes its refresh.
@@ -70,8 +69,8 @@ fn print(app: &App, refreshed: &RefreshResponse) -> Result<(), Error> {
 /// Has the agent refresh, so that it has the new token first.
 fn through_agent(app: &App, profile: &Profile, demand: Demand) -> Result<Option<RefreshResponse>, Error> {
     let query = match demand {
-        Demand::ValidFor(MinTtl::AtLeast(left)) => format!("?if_expiring={}", left.as_secs()),
-        Demand::ValidFor(MinTtl::Default) | Demand::New => String::new(),
+        Demand::NewUnless(MinTtl::AtLeast(left)) => format!("?if_expiring={}", left.as_secs()),
+        _ => String::new(),
     };
     app.try_agent("POST", &format!("/v1/refresh/{}{query}", profile.name), None)
 }
@@ -79,14 +78,9 @@ fn through_agent(app: &App, profile: &Profile, demand: Demand) -> Result<Option<
 async fn refresh(app: &App, profile: &Profile, demand: Demand) -> Result<RefreshResponse, Error> {
     let request = TokenRequest::own(demand);
     let sessions = app.sessions()?;
-    let refresh = sessions.token(profile, &request);
+    let refresh = sessions.wait_for_token(profile, &request);
     let served =
         app.with_progress(profile.issuer.as_str(), refresh).await.map_err(|e| Error::from(e).about(&profile.name))?;
-    report_warning(app, profile, &served);
-    // The token was due for a refresh and was not refreshed: that is a failure of this command.
-    if let Some(warning) = served.warning {
-        return Err(Error::from(warning).about(&profile.name));
-    }
     let expires_at = served.session.tokens.expires_at;
     Ok(RefreshResponse {
         profile: profile.name.clone(),

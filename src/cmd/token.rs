@@ -58,7 +58,7 @@ fn refresh_only(app: &App, args: &Token) -> Result<u8, Error> {
     let profile = app.profile(args.profile.as_ref())?;
     let request = request(&profile, args);
     app.run(async {
-        app.sessions()?.token(&profile, &request).await.map_err(|e| Error::from(e).about(&profile.name))
+        app.sessions()?.wait_for_token(&profile, &request).await.map_err(|e| Error::from(e).about(&profile.name))
     })?;
     Ok(0)
 }
@@ -67,7 +67,7 @@ fn refresh_only(app: &App, args: &Token) -> Result<u8, Error> {
 fn without_agent(app: &App, args: &Token) -> Result<u8, Error> {
     let profile = app.profile(args.profile.as_ref())?;
     let request = request(&profile, args);
-    let served = app.run(app.token(&profile, &request))?;
+    let served = app.run(app.token_within_limit(&profile, &request))?;
     let tokens = served.session.token_for(&request.target()).unwrap_or(&served.session.tokens);
     let (token, expires_at) = match &served.session.tokens.id_token {
         Some(id_token) if args.id_token => (id_token, expiry(id_token)),

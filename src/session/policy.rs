@@ -34,6 +34,8 @@ pub enum Demand {
     ValidFor(MinTtl),
     /// Newer than the one the caller has seen. A refresh that ends while the caller waits satisfies it.
     New,
+    /// Valid for this long, else as [`Demand::New`].
+    NewUnless(MinTtl),
 }
 
 /// A request for a token.
@@ -249,12 +251,6 @@ impl RefreshError {
             Self { at: failure.at, failures: failure.failures, retry_at: failure.retry_at, source }
         })
     }
-
-    /// A failure that the caller has just waited for.
-    #[must_use]
-    pub fn awaited(now: UnixTime) -> Self {
-        Self { at: now, failures: 1, retry_at: None, source: ErrorSource::Awaited }
-    }
 }
 
 /// The delay before the second attempt, and the longest: it doubles in between.
@@ -330,8 +326,8 @@ pub fn decide(
     if is_valid && session.replaced_while_waiting {
         return Decision::Serve(None);
     }
-    let fallback = is_valid && matches!(request.demand, Demand::ValidFor(_));
-    if let (Demand::ValidFor(min_ttl), Some(token)) = (request.demand, session.token)
+    let fallback = can_fall_back(session, request, now);
+    if let (Demand::ValidFor(min_ttl) | Demand::NewUnless(min_ttl), Some(token)) = (request.demand, session.token)
         && token.freshness(now, min_ttl) == Freshness::Fresh
     {
         return Decision::Serve(None);
@@ -350,6 +346,12 @@ pub fn decide(
         return unless_valid(Obstacle::ReplyLost);
     }
     Decision::Refresh { wait_at_most: fallback.then_some(MAX_WAIT_WITH_VALID_TOKEN) }
+}
+
+/// Returns whether the stored token is served if the refresh fails: it is valid, and the caller does not insist on a new one.
+#[must_use]
+pub fn can_fall_back(session: &SessionView, request: &TokenRequest, now: UnixTime) -> bool {
+    matches!(request.demand, Demand::ValidFor(_)) && session.token.is_some_and(|token| !token.is_expired(now))
 }
 
 /// What no later attempt would overcome.
@@ -377,7 +379,7 @@ impl RefreshError {
             return false;
         }
         let own_delay = match demand {
-            Demand::New => Duration::ZERO,
+            Demand::New | Demand::NewUnless(_) => Duration::ZERO,
             Demand::ValidFor(_) if has_fallback => backoff(self.failures),
             Demand::ValidFor(_) if self.source == ErrorSource::ThisProcess => SHARE_FAILURE,
             Demand::ValidFor(_) => Duration::ZERO,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::policy::{Decision, Obstacle, RefreshError, SessionView, TokenRequest, decide};
+use super::policy::{Decision, Obstacle, RefreshError, SessionView, TokenRequest, can_fall_back, decide};
 use super::{LoginReason, RESERVE, SessionError, SessionService, in_doubt};
 use crate::clock::UnixTime;
 use crate::model::{ErrorCode, Grant, Profile, RefreshFailure, Session, TokenSet};
@@ -34,11 +34,11 @@ impl SessionService {
         decide(Some(&view), request, self.clock.now(), RefreshError::of(session, None).as_ref())
     }
 
-    /// Returns the token for `request`, refreshed first if the policy requires it. Waits until the refresh ends.
+    /// Returns the token for `request`, refreshed first if the policy requires it; waits for the refresh to its end.
     ///
     /// # Errors
     /// [`SessionError`]; never because of a failed refresh while the stored token satisfies the request.
-    pub async fn token(
+    pub async fn wait_for_token(
         self: &Arc<Self>,
         profile: &Profile,
         request: &TokenRequest,
@@ -168,15 +168,11 @@ impl SessionService {
         request: &TokenRequest,
         error: SessionError,
     ) -> Result<ServedToken, SessionError> {
-        let now = self.clock.now();
-        let view = SessionView::new(&session, request);
         let is_login_required = matches!(error, SessionError::LoginRequired(_));
-        match decide(Some(&view), request, now, Some(&RefreshError::awaited(now))) {
-            Decision::Serve(_) if !is_login_required => {
-                Ok(ServedToken { session, refreshed: false, warning: Some(error) })
-            }
-            _ => Err(error),
+        if is_login_required || !can_fall_back(&SessionView::new(&session, request), request, self.clock.now()) {
+            return Err(error);
         }
+        Ok(ServedToken { session, refreshed: false, warning: Some(error) })
     }
 
     /// Sends the one request that refreshes, having made sure that its reply can be stored.

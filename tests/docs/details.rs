@@ -112,8 +112,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
         "authctl-refresh",
         &[(
             "DESCRIPTION",
-            "The session is refreshed even if its token is still valid, unless `--if-expiring` is given. A refresh that \
-             another process runs at the same time counts. The issuer's keys are fetched too if they are older than an hour.",
+            "The session is refreshed even if its token is still valid, unless `--if-expiring` is given. The command \
+             waits until the refresh has ended, for up to 90 seconds. A refresh that another process runs at the same time counts. The issuer's keys are fetched too if they are older than an hour.",
         )],
     ),
     (

@@ -39,15 +39,17 @@ pub(super) async fn respond(
     wait: Option<Duration>,
 ) -> AgentResponse {
     let response = match request {
-        AgentRequest::Token { profile, request } => agent.token(peer, profile, request, wait).await,
-        AgentRequest::Status => agent.status().await,
+        AgentRequest::Token { profile, request } => agent.token_request(peer, profile, request, wait).await,
+        AgentRequest::Status => agent.status_request().await,
         AgentRequest::Agent => Ok(json(&agent.state())),
         AgentRequest::Log => Ok(json(&agent.audit_log.all())),
-        AgentRequest::Events => agent.subscribe(),
+        AgentRequest::Events => agent.events_request(),
         AgentRequest::Description => Ok(text(OPENAPI)),
-        AgentRequest::Verify => agent.verify(body).await,
-        AgentRequest::Refresh { profile, if_expiring } => agent.refresh(peer, &profile, if_expiring, wait).await,
-        AgentRequest::Forget { profile } => Ok(agent.forget_named(profile)),
+        AgentRequest::Verify => agent.verify_request(body).await,
+        AgentRequest::Refresh { profile, if_expiring } => {
+            agent.refresh_request(peer, &profile, if_expiring, wait).await
+        }
+        AgentRequest::Forget { profile } => Ok(agent.forget_request(profile)),
         AgentRequest::Lock => agent.lock_request(peer, body).await,
         AgentRequest::Unlock => agent.unlock_request(peer, body).await,
         AgentRequest::Stop => Ok(agent.stop_request(peer)),
@@ -73,7 +75,7 @@ impl Agent {
         }
     }
 
-    async fn token(
+    async fn token_request(
         self: &Arc<Self>,
         peer: &Peer,
         named: Option<ProfileName>,
@@ -84,7 +86,7 @@ impl Agent {
         self.agent_lock.check(now)?;
         let profile = self.choose_profile(named.as_ref())?;
         let is_id_token = request.token == RequestedToken::Id;
-        let issued = self.issue(profile, request, wait).await?;
+        let issued = self.shared_token(profile, request, wait).await?;
         let name = &issued.profile.name;
         let action = if is_id_token { AuditAction::IdToken } else { AuditAction::Token };
         self.audit_log.record(peer, action, Some(name), now);
@@ -115,7 +117,7 @@ impl Agent {
         Ok(ok(body))
     }
 
-    async fn refresh(
+    async fn refresh_request(
         self: &Arc<Self>,
         peer: &Peer,
         name: &ProfileName,
@@ -124,12 +126,8 @@ impl Agent {
     ) -> Result<AgentResponse, SharedError> {
         self.agent_lock.check(self.now())?;
         let profile = self.choose_profile(Some(name))?;
-        let demand = if_expiring.map_or(Demand::New, |left| Demand::ValidFor(MinTtl::AtLeast(left)));
-        let issued = self.issue(profile, TokenRequest::own(demand), wait).await?;
-        // The token was due for a refresh and was not refreshed: that is a failure of this request.
-        if let Some(warning) = issued.warning {
-            return Err(warning);
-        }
+        let demand = if_expiring.map_or(Demand::New, |left| Demand::NewUnless(MinTtl::AtLeast(left)));
+        let issued = self.shared_token(profile, TokenRequest::own(demand), wait).await?;
         let now = self.now();
         self.audit_log.record(peer, AuditAction::Refresh, Some(name), now);
         let tokens = issued.tokens();
@@ -142,7 +140,7 @@ impl Agent {
     }
 
     /// Verifies a token as `authctl verify` does, by the profile's keys and the revocation list.
-    async fn verify(self: &Arc<Self>, body: &SecretBytes) -> Result<AgentResponse, SharedError> {
+    async fn verify_request(self: &Arc<Self>, body: &SecretBytes) -> Result<AgentResponse, SharedError> {
         let now = self.now();
         self.agent_lock.check(now)?;
         let VerifyBody { token, profile: named, jwks, options, .. } = verify_body(body)?;
@@ -196,7 +194,7 @@ impl Agent {
     }
 
     /// Returns what `authctl status --json` prints. A locked agent reports only that it is locked.
-    async fn status(self: &Arc<Self>) -> Result<AgentResponse, SharedError> {
+    async fn status_request(self: &Arc<Self>) -> Result<AgentResponse, SharedError> {
         let state = self.state();
         let (config, sessions) = (self.profiles.config(), Arc::clone(&self.sessions));
         let profiles = if state.locked {
@@ -213,7 +211,7 @@ impl Agent {
         Ok(json(&StatusReport { token_from_environment: false, agent: state, profiles }))
     }
 
-    fn subscribe(self: &Arc<Self>) -> Result<AgentResponse, SharedError> {
+    fn events_request(self: &Arc<Self>) -> Result<AgentResponse, SharedError> {
         if self.events.subscribers() >= MAX_SUBSCRIBERS {
             let failure =
                 Error::msg(ErrorCode::TooManyRequests, "too many event subscribers", "close another subscription");
@@ -246,7 +244,7 @@ impl Agent {
         Ok(stream(receiver))
     }
 
-    fn forget_named(self: &Arc<Self>, name: ProfileName) -> AgentResponse {
+    fn forget_request(self: &Arc<Self>, name: ProfileName) -> AgentResponse {
         self.reread_configuration();
         let forgotten = match self.profiles.choose(Some(&name)) {
             Ok(profile) => self.forget(&profile),

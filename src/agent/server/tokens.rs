@@ -12,7 +12,7 @@ use super::state::Agent;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};
-use crate::session::policy::{RefreshError, SessionView, decide};
+use crate::session::policy::{RefreshError, SessionView, can_fall_back, decide};
 use crate::session::{
     Decision, LoginReason, Obstacle, RequestedToken, ServedToken, SessionError, SessionService, TokenRequest,
 };
@@ -24,8 +24,6 @@ pub(super) struct IssuedToken {
     pub(super) token: RequestedToken,
     /// Whether the caller waited for a refresh that brought it.
     pub(super) refreshed: bool,
-    /// Why it was not refreshed though it expires soon.
-    pub(super) warning: Option<Arc<Error>>,
 }
 
 impl IssuedToken {
@@ -45,9 +43,9 @@ const MAX_WAIT: Duration = Duration::from_secs(120);
 const MAX_ATTEMPTS: u32 = 4;
 
 impl Agent {
-    /// A token for `request`. Waits for a refresh at most as long as `wait`, and no longer than the policy allows a caller
-    /// that has a valid token.
-    pub(super) async fn issue(
+    /// Returns a token for `request` from the cache, or from a refresh that all callers share. Waits for it at most as long
+    /// as `wait`, and no longer than the policy allows a caller that has a valid token.
+    pub(super) async fn shared_token(
         self: &Arc<Self>,
         profile: Arc<Profile>,
         request: TokenRequest,
@@ -62,12 +60,11 @@ impl Agent {
         let with_profile = |error: SessionError| Arc::new(Error::from(error).about(&profile.name));
         let deadline = self.clock.monotonic() + wait.unwrap_or(MAX_WAIT).min(MAX_WAIT);
         let left = || deadline.saturating_duration_since(self.clock.monotonic());
-        let issued = |session, refreshed, warning| IssuedToken {
+        let issued = |session, refreshed| IssuedToken {
             profile: Arc::clone(&profile),
             session,
             token: request.token.clone(),
             refreshed,
-            warning,
         };
         for _ in 0..MAX_ATTEMPTS {
             let (cached, failed) = self.cache.look(&profile.name, &request.target());
@@ -82,15 +79,16 @@ impl Agent {
                 }
                 CachedSession::Session(session) => session,
             };
-            let error_for = |obstacle| match (&failed, obstacle) {
-                (Some(failed), Obstacle::LastError) => Arc::clone(&failed.error),
-                _ => with_profile(SessionService::obstacle_error(&session, &request, obstacle)),
-            };
             let view = SessionView::new(&session, &request);
             let last_error = failed.as_ref().map(RefreshError::from);
             let limit = match decide(Some(&view), &request, self.now(), last_error.as_ref()) {
-                Decision::Serve(obstacle) => return Ok(issued(session.clone(), false, obstacle.map(error_for))),
-                Decision::Fail(obstacle) => return Err(error_for(obstacle)),
+                Decision::Serve(_) => return Ok(issued(session, false)),
+                Decision::Fail(obstacle) => {
+                    return Err(match (failed, obstacle) {
+                        (Some(failed), Obstacle::LastError) => failed.error,
+                        _ => with_profile(SessionService::obstacle_error(&session, &request, obstacle)),
+                    });
+                }
                 Decision::Refresh { wait_at_most } => wait_at_most,
             };
             let in_flight = self.join_refresh(&profile, &request);
@@ -103,16 +101,13 @@ impl Agent {
             self.agent_lock.check(self.now())?;
             let error = match outcome {
                 Ok((refreshed, was_refreshed)) if SessionView::new(&refreshed, &request).token.is_some() => {
-                    return Ok(issued(refreshed, was_refreshed, None));
+                    return Ok(issued(refreshed, was_refreshed));
                 }
                 Ok(_) => continue,
                 Err(error) => error,
             };
-            let now = self.now();
-            if let Decision::Serve(_) = decide(Some(&view), &request, now, Some(&RefreshError::awaited(now)))
-                && error.code != ErrorCode::LoginRequired
-            {
-                return Ok(issued(session, false, Some(error)));
+            if can_fall_back(&view, &request, self.now()) && error.code != ErrorCode::LoginRequired {
+                return Ok(issued(session, false));
             }
             // Another process may have stored a token in the meantime. A token that was valid before the wait may have
             // expired during it: then the refresh is waited for after all.
@@ -185,7 +180,7 @@ impl Agent {
         let (agent, profile, request) = (Arc::clone(self), Arc::clone(profile), request.clone());
         self.cache.join(key, self.clock.monotonic(), move || async move {
             let epoch = agent.cache.epoch(&profile.name);
-            let result = agent.sessions.token(&profile, &request).await;
+            let result = agent.sessions.wait_for_token(&profile, &request).await;
             agent.finish_refresh(&profile, &request.target(), epoch, result)
         })
     }

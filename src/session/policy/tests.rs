@@ -68,6 +68,10 @@ fn new() -> TokenRequest {
     TokenRequest::own(Demand::New)
 }
 
+fn new_unless(seconds: u64) -> TokenRequest {
+    TokenRequest::own(Demand::NewUnless(MinTtl::AtLeast(Duration::from_secs(seconds))))
+}
+
 fn id() -> TokenRequest {
     TokenRequest::id_token(None)
 }
@@ -110,6 +114,9 @@ fn table() -> Vec<Row> {
         ("nothing required of an expired token", HEALTHY, at_least(0), 4600, None, REFRESH),
         ("a new token, though this one is fresh", HEALTHY, new(), 1000, None, REFRESH),
         ("a new token, and another process has just brought one", REPLACED, new(), 1000, None, SERVE),
+        ("a new token unless as much is left", HEALTHY, new_unless(3000), 1600, None, SERVE),
+        ("a new token since less is left", HEALTHY, new_unless(3000), 1601, None, REFRESH),
+        ("a new token since less is left, no refresh token", NO_REFRESH, new_unless(3000), 1601, None, fail(NoRefreshToken)),
         ("less left than required, but just replaced", REPLACED, at_least(3600), 1601, None, SERVE),
         ("replaced while waiting by one that has expired", REPLACED, usual(), 4600, None, REFRESH),
         // A session that the issuer has ended is ended for every request.
@@ -138,6 +145,7 @@ fn table() -> Vec<Row> {
         ("expired, a second after the failure", HEALTHY, usual(), 5001, failed_here(5000), REFRESH),
         ("expired, in the second of a stored failure", HEALTHY, usual(), 5000, failed(5000, 9), REFRESH),
         ("a new token, in the second of the failure", HEALTHY, new(), 2000, failed_here(2000), REFRESH),
+        ("a new token since less is left, just failed", HEALTHY, new_unless(3000), 2000, failed_here(2000), REFRESH),
         ("valid, in the second of the failure", HEALTHY, usual(), 4545, failed_here(4545), serve_despite(LastError)),
         // Retry-After holds for every caller.
         ("valid, before Retry-After", HEALTHY, usual(), 4598, retry_at(4545, 4599), serve_despite(LastError)),
@@ -145,6 +153,8 @@ fn table() -> Vec<Row> {
         ("expired, before Retry-After", HEALTHY, usual(), 5029, retry_at(5000, 5030), fail(LastError)),
         ("expired, at Retry-After", HEALTHY, usual(), 5030, retry_at(5000, 5030), REFRESH),
         ("a new token, before Retry-After", HEALTHY, new(), 2010, retry_at(2000, 2030), fail(LastError)),
+        ("a new token since less is left, before Retry-After",
+            HEALTHY, new_unless(3000), 2010, retry_at(2000, 2030), fail(LastError)),
         // A failure that the caller waited for is its own.
         ("valid, failed while waiting", HEALTHY, usual(), 4599, failed_while_waiting(4550), serve_despite(LastError)),
         ("expired, failed while waiting", HEALTHY, usual(), 5060, failed_while_waiting(5000), fail(LastError)),

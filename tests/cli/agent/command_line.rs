@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
+use authctl::dev_issuer::{Endpoint, FaultKind};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -10,7 +11,7 @@ use crate::support::agent::Agent;
 use crate::support::process::wait_until;
 use crate::support::{AUTHCTL, CommandOutput, Sandbox, quick_issuer};
 
-use super::{LIFETIME, logged_in};
+use super::{LIFETIME, fault, logged_in};
 
 /// Replaces each duration, such as `4 min 12 s`, with `TIME`.
 fn without_durations(line: &str) -> String {
@@ -93,6 +94,26 @@ fn output_is_the_same_with_and_without_agent() {
     }
     home.session("work");
     home.session("other");
+    agent.stop().expect("a child").exits(0);
+}
+
+#[test]
+fn refresh_if_expiring_waits_for_a_slow_issuer_with_and_without_agent() {
+    let (home, issuer) = logged_in(|_| {});
+    let refresh_slowly = || {
+        // Longer than the holder of a valid token waits for `token`.
+        fault(&issuer, Endpoint::Token, FaultKind::Slow { ms: 2500 }, 1);
+        let answer = home.run(&["refresh", "work", "--if-expiring", "145s", "--json"]).exits(0).json();
+        assert_eq!(answer["refreshed"], true);
+        home.session("work");
+        // Due for this request, and not for a refresh in the background.
+        home.advance_time("work", 160);
+    };
+    home.advance_time("work", 160);
+    refresh_slowly();
+    let agent = Agent::run(&home);
+    refresh_slowly();
+    assert_eq!(issuer.stats().refreshes_committed, 2);
     agent.stop().expect("a child").exits(0);
 }
 
