@@ -113,7 +113,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
         &[(
             "DESCRIPTION",
             "The session is refreshed even if its token is still valid, unless `--if-expiring` is given. The command \
-             waits until the refresh has ended, for up to 90 seconds. A refresh that another process runs at the same time counts. The issuer's keys are fetched too if they are older than an hour.",
+             waits until the refresh has ended, for up to 90 seconds. A refresh that another process runs at the same time \
+             counts. The issuer's keys are fetched too if they are older than an hour.",
         )],
     ),
     (
