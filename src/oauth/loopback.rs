@@ -1,8 +1,8 @@
 //! Listens on loopback for the authorization response (RFC 8252, section 7.3) and rejects every other request.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::RecvFlags;
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
@@ -24,7 +25,7 @@ use crate::clock::Clock;
 use crate::model::{RedirectHost, RedirectUri};
 use crate::secret::Secret;
 
-/// The maximum number of open connections. One more closes the oldest: browsers open some in advance that they never use.
+/// The maximum number of open connections. One more closes an idle one: browsers open some in advance that they never use.
 const MAX_CONNECTIONS: usize = 64;
 /// The time limit for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,8 +101,9 @@ impl LoopbackListener {
         let (done, mut outcome) = tokio::sync::mpsc::channel::<Outcome>(1);
         // Dropping the set closes every connection.
         let mut connections = tokio::task::JoinSet::new();
-        let mut oldest_first = VecDeque::new();
+        let mut oldest_first: Vec<Connection> = Vec::new();
         loop {
+            oldest_first.retain(|open| !open.task.is_finished());
             let accepted = tokio::select! {
                 biased;
                 Some(outcome) = outcome.recv() => return outcome,
@@ -110,19 +112,61 @@ impl LoopbackListener {
                 accepted = accept(self.ipv6.as_ref()) => accepted,
             };
             // A failed accept concerns one connection, or passes when a file descriptor is free again; it must not spin.
-            let Ok((stream, _)) = accepted else {
+            let accepted = accepted.and_then(|(stream, _)| Ok((stream.as_fd().try_clone_to_owned()?, stream)));
+            let Ok((socket, stream)) = accepted else {
                 clock.sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            oldest_first.retain(|open: &tokio::task::AbortHandle| !open.is_finished());
-            if oldest_first.len() >= MAX_CONNECTIONS
-                && let Some(oldest) = oldest_first.pop_front()
-            {
-                oldest.abort();
+            while oldest_first.len() >= MAX_CONNECTIONS && !close_one(&mut oldest_first) {
+                // What has arrived on each of them is read first.
+                clock.sleep(ACCEPT_PAUSE).await;
+                oldest_first.retain(|open| !open.task.is_finished());
             }
-            oldest_first.push_back(connections.spawn(serve_connection(stream, Arc::clone(&handler), done.clone())));
+            let progress = Arc::new(Mutex::new(Progress::Idle));
+            let serving = serve_connection(stream, Arc::clone(&handler), Arc::clone(&progress), done.clone());
+            oldest_first.push(Connection { task: connections.spawn(serving), socket, progress });
         }
     }
+}
+
+/// An open connection.
+struct Connection {
+    task: tokio::task::AbortHandle,
+    /// A second descriptor of the connection, to look for data that has not been read.
+    socket: OwnedFd,
+    progress: Arc<Mutex<Progress>>,
+}
+
+/// What has been read from a connection.
+enum Progress {
+    /// Nothing.
+    Idle,
+    /// A part of a request.
+    Receiving,
+    /// The authorization response. Its page is being sent.
+    Complete(Outcome),
+}
+
+/// Closes the oldest idle connection or, if none is idle, the oldest with an incomplete request. A connection with data that
+/// has not been read is not closed: it may be the authorization response. Returns whether one was closed.
+fn close_one(oldest_first: &mut Vec<Connection>) -> bool {
+    let find = |idle: bool| {
+        oldest_first.iter().position(|open| {
+            let wanted = match *open.progress.lock().unwrap_or_else(PoisonError::into_inner) {
+                Progress::Idle => idle,
+                Progress::Receiving => !idle,
+                Progress::Complete(_) => false,
+            };
+            wanted && !has_unread_data(&open.socket)
+        })
+    };
+    let Some(position) = find(true).or_else(|| find(false)) else { return false };
+    oldest_first.remove(position).task.abort();
+    true
+}
+
+fn has_unread_data(socket: &OwnedFd) -> bool {
+    rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(length, _)| length > 0)
 }
 
 /// Accepts from the second listener, if there is one.
@@ -142,30 +186,39 @@ fn local(wanted: &RedirectUri, detail: &dyn std::fmt::Display) -> IssuerError {
 }
 
 /// Serves the one request of a connection, and sends its outcome once the browser has received the page.
-async fn serve_connection(stream: TcpStream, handler: Arc<Handler>, done: tokio::sync::mpsc::Sender<Outcome>) {
-    let found = Arc::new(Mutex::new(None));
-    let service = {
-        let found = Arc::clone(&found);
-        service_fn(move |request: Request<Incoming>| {
-            let (response, outcome) = handler.respond(&request);
-            if outcome.is_none() {
+async fn serve_connection(
+    stream: TcpStream,
+    handler: Arc<Handler>,
+    progress: Arc<Mutex<Progress>>,
+    done: tokio::sync::mpsc::Sender<Outcome>,
+) {
+    let set = |next| *progress.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    let service = service_fn(|request: Request<Incoming>| {
+        let (response, outcome) = handler.respond(&request);
+        match outcome {
+            Some(outcome) => set(Progress::Complete(outcome)),
+            None => {
                 handler.rejected.0.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!("rejected a request to the redirect URI with HTTP {}", response.status().as_u16());
-            } else {
-                *found.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
             }
-            std::future::ready(Ok::<_, Infallible>(response))
-        })
+        }
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let serving = async {
+        if matches!(stream.peek(&mut [0; 1]).await, Ok(1..)) {
+            set(Progress::Receiving);
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .max_buf_size(MAX_HEAD_SIZE)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service);
+            let _ = connection.await;
+        }
     };
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD_SIZE)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
-    let outcome = found.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if let Some(outcome) = outcome {
+    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
+    let last = std::mem::replace(&mut *progress.lock().unwrap_or_else(PoisonError::into_inner), Progress::Idle);
+    if let Progress::Complete(outcome) = last {
         let _ = done.send(outcome).await;
     }
 }

@@ -148,6 +148,43 @@ async fn connection_opened_in_advance_can_carry_the_response() {
 }
 
 #[tokio::test]
+async fn response_is_not_dropped_for_later_connections() {
+    // The whole request, parts of it, and connections that send something before and after it.
+    let all = usize::MAX;
+    for (count, before, first) in [(0, "", all), (0, "", 1), (16, "", 20), (16, "GET /cal", all), (16, "GET", 20)] {
+        let outcome = listening(async |browser| {
+            let connect = |count: usize, data: &'static [u8]| {
+                let host = browser.host.clone();
+                (0..count).map(move |_| {
+                    let mut stream = std::net::TcpStream::connect(&host).expect("listening");
+                    let _ = std::io::Write::write_all(&mut stream, data);
+                    stream
+                })
+            };
+            // Without a pause: the listener accepts all of these, which its queue of 128 holds, before it can read from any.
+            let mut others: Vec<_> = connect(count, before.as_bytes()).collect();
+            let mut stream = std::net::TcpStream::connect(&browser.host).expect("listening");
+            let request = RIGHT.replace("HOST", &browser.host).into_bytes();
+            let first = first.min(request.len());
+            std::io::Write::write_all(&mut stream, &request[..first]).expect("sent");
+            others.extend(connect(100, b""));
+            stream.set_nonblocking(true).expect("set");
+            let mut stream = TcpStream::from_std(stream).expect("a stream");
+            // The listener answers this one after it has accepted all others, unless the response is complete.
+            let answer = browser.ask("GET / HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
+            assert!(answer.contains(" 404 ") || first == request.len(), "{answer}");
+            stream.write_all(&request[first..]).await.expect("sent");
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.expect("answered");
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{count} x {before:?}, {first}: {answer}");
+            drop(others);
+        });
+        let outcome = tokio::time::timeout(CONNECTION_TIMEOUT, outcome).await;
+        outcome.expect("in time").expect("the right one");
+    }
+}
+
+#[tokio::test]
 async fn response_sent_byte_by_byte_is_accepted() {
     let outcome = listening(async |browser| {
         let mut stream = browser.connect().await;
