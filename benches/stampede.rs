@@ -17,7 +17,7 @@ use support::{Home, Issuer, Running, connect, ends_within, http, run, with_many_
 const CLIENTS: usize = 1_000;
 /// The pause between the last request and the issuer's reply, so that the server can read all requests.
 const SETTLE: Duration = Duration::from_secs(2);
-/// How long to wait until all processes wait for the profile's lock. Each waits for at most 75 s.
+/// How long to wait until all processes wait for the profile lock. Each waits for at most 75 s.
 const GATHER: Duration = Duration::from_secs(45);
 
 struct Scenario {
@@ -191,7 +191,7 @@ fn through_agent(scenario: &Scenario, home: &Home, issuer: &Issuer) -> Replies {
     })
 }
 
-/// Holds the profile's lock until all processes wait for it, so that the time to start them does not count.
+/// Holds the profile lock until all processes wait for it, so that the time to start them does not count.
 fn without_agent(scenario: &Scenario, home: &Home, issuer: &Issuer) -> Replies {
     issuer.clear_faults();
     let lock = File::options().write(true).open(home.path().join("data/authctl/locks/work.lock")).expect("the lock");
@@ -218,7 +218,7 @@ fn without_agent(scenario: &Scenario, home: &Home, issuer: &Issuer) -> Replies {
     })
 }
 
-/// Returns whether a process has the profile's lock file open, which it has while it waits for the lock.
+/// Returns whether a process has the profile lock file open, which it has while it waits for the lock.
 fn waits_for_lock(id: u32) -> bool {
     let files = std::fs::read_dir(format!("/proc/{id}/fd"));
     files.into_iter().flatten().flatten().any(|fd| fd.path().read_link().is_ok_and(|to| to.ends_with("work.lock")))

@@ -38,7 +38,7 @@ const MAX_THREADS: usize = 128;
 /// the C library keeps memory for each.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_millis(200);
 
-/// How long a command waits for the lock of the configuration.
+/// How long a command waits for the configuration lock.
 pub const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Everything a command needs, built on demand.
@@ -293,7 +293,7 @@ impl App {
         work.await
     }
 
-    /// Takes the lock of the configuration, waiting at most `limit`.
+    /// Takes the configuration lock, waiting at most `limit`.
     ///
     /// # Errors
     /// [`ErrorCode::Busy`] if another process holds it, [`ErrorCode::StoreUnavailable`] if it cannot be created.

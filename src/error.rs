@@ -17,14 +17,14 @@ pub use hint::Hint;
 /// Every exit code with its meaning; the documentation is checked against this table.
 pub const EXIT_CODES: [(u8, &str); 10] = [
     (0, "Done, or granted"),
-    (1, "Unexpected failure"),
+    (1, "Unexpected error"),
     (2, "Wrong usage or configuration"),
     (3, "Login required"),
     (4, "Token denied"),
-    (5, "The issuer refused"),
-    (6, "The issuer cannot be reached; try again"),
-    (7, "The store is locked, absent or refuses"),
-    (8, "The agent is locked, absent where required, or does not permit the caller"),
+    (5, "The issuer refused the request"),
+    (6, "The issuer is unreachable; try again"),
+    (7, "The store is locked, missing or refuses access"),
+    (8, "The agent is locked, is required but not running, or does not permit the caller"),
     (130, "Interrupted"),
 ];
 

@@ -12,7 +12,7 @@
 //!  main, lib         this page, run(), reports errors
 //!  cmd               one file a command: arguments, one call to a service, output
 //!  app               builds the parts when first needed; signals; client of the agent
-//!  agent/server      the agent: accept, authorize the caller, route, respond; session cache; audit log; lock
+//!  agent/server      the agent: accept, authorize the caller, route, respond; session cache; audit log; agent lock
 //!  login   status    the login service; the status of every profile
 //!  error             one enum of codes with exit codes; message and hint of every error
 //!  session   cli     sessions: token policy, refresh, logout, trusted keys, verifier; command-line types
@@ -23,7 +23,7 @@
 //!     |       |       '-- keychain, file store, key files, revocation list
 //!     |       '-- offline verification: no I/O and no clock of its own
 //!     '-- client of authorization servers: discovery, one file a grant, HTTP
-//!  model   ui   paths   fs   profiles, tokens, sessions; the terminal; locations; locks and atomic files
+//!  model   ui   paths   fs   profiles, tokens, sessions; the terminal; locations; file locks, atomic files
 //!  text   secret   clock     sanitizing; text that is wiped; time
 //! ```
 //!
@@ -34,15 +34,15 @@
 //! *A token through the agent*: `main`, [`run`], `cli`, `cmd/token`, `app/agent`, `agent/protocol/client`; in the agent
 //! `agent/server/accept`, `route`, `handlers`, `tokens`, `cache`, `response`. The client reads no configuration and starts
 //! no runtime. The agent decides with `session/policy`, as the command line does, and needs no disk or network for a token
-//! that is fresh. A refresh goes through `session/refresh`: take the profile's lock, read the session again, record that the
+//! that is fresh. A refresh goes through `session/refresh`: take the profile lock, read the session again, record that the
 //! refresh token is about to be sent, send it (`oauth/refresh_token`), store the reply (`session/commit`), serve the token.
 //!
 //! *A device login*: `cmd/login`, `login` (merges options, profile and provider; waits for concurrent logins),
 //! `cmd/login/grants`, `oauth/discovery`, `oauth/device_code`, `session/login` (verifies the ID token), `login/commit`
 //! (stores session and profile).
 //!
-//! *An offline verification*: `cmd/verify`, `config`, `store` (for the token unless it is piped, and for the keys), `session/verifier` (reads the
-//! trusted keys and the recorded time), `verify`. No runtime, no HTTP client.
+//! *An offline verification*: `cmd/verify`, `config`, `store` (for the token, unless it is piped), `session/verifier`
+//! (reads the trusted keys and the recorded time from the store), `verify`. No runtime, no HTTP client.
 //!
 //! # Where to add
 //!

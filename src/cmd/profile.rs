@@ -119,7 +119,7 @@ fn apply(profile: &mut Profile, setting: &Setting, text: &str) -> Result<(), Err
 
 async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
     let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
-    // Not before: a login that held the lock may have led it to another store.
+    // Read only under the lock: a login that held it may have moved the profile to another store.
     let config = app.config()?;
     let profile = config.profile(name)?;
     let file = app.paths()?.config_file;

@@ -13,7 +13,7 @@ use crate::model::{Profile, ProfileName};
 
 /// Writes `profile` into the file, creating both if need be; the first profile becomes the default.
 ///
-/// The caller holds the configuration's lock.
+/// The caller holds the configuration lock.
 ///
 /// # Errors
 /// [`ConfigError`]; the file is then as it was.

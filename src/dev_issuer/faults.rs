@@ -179,8 +179,8 @@ impl Faults {
         self.cleared.send_modify(|count| *count += 1);
     }
 
-    /// Returns a receiver that changes when the faults are cleared. Call it under the same lock as [`Faults::next`], so
-    /// that no clearing is missed.
+    /// Returns a receiver that changes when the faults are cleared. Call it while the mutex is held for
+    /// [`Faults::next`], so that no clearing is missed.
     pub(super) fn cleared(&self) -> watch::Receiver<u64> {
         self.cleared.subscribe()
     }

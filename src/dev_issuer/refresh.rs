@@ -7,8 +7,8 @@ use super::options::Client;
 use super::state::RefreshToken;
 use super::tokens::token_response;
 
-/// Refreshes a session. The checks and the change happen under one lock, so that of several simultaneous uses of a token
-/// exactly one succeeds.
+/// Refreshes a session. The state's mutex is held from the checks to the change, so that of several simultaneous uses of a
+/// token exactly one succeeds.
 pub(super) fn refresh(issuer: &Issuer, client: &Client, form: &Params) -> Result<Reply, OAuthError> {
     let digest = hash(form.required("refresh_token")?);
     let (scopes, audiences) = (form.scopes()?, form.audiences()?);

@@ -193,7 +193,7 @@ pub(super) struct Interaction {
     pub(super) expires_at: UnixTime,
 }
 
-/// The whole state, behind one lock.
+/// The whole state, behind one mutex.
 pub(super) struct State {
     pub(super) accounts: Accounts,
     pub(super) browser_sessions: BoundedMap<Digest, BrowserSession>,

@@ -146,7 +146,7 @@ impl From<LockError> for Error {
                 "try again; if it still fails, look for an authctl process that hangs",
             ),
             LockError::Unsupported { .. } | LockError::Io { .. } => {
-                let hint = "check the permissions of the directory, and that its file system has locks";
+                let hint = "check the permissions of the directory, and that its file system supports file locks";
                 Self::new(ErrorCode::StoreUnavailable, error, hint)
             }
         }
@@ -189,7 +189,9 @@ impl From<SessionError> for Error {
             SessionError::Trust { .. } => {
                 Self::msg(ErrorCode::TrustDamaged, error.to_string(), Hint::profile_command("keys unpin"))
             }
-            SessionError::Cut => Self::msg(ErrorCode::Interrupted, error.to_string(), Hint::profile_command("status")),
+            SessionError::Interrupted => {
+                Self::msg(ErrorCode::Interrupted, error.to_string(), Hint::profile_command("status"))
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::model::{Grant, PinnedKeys, Profile};
 use crate::session::{SessionError, VerifiedLogin};
 use crate::store::{StoreError, lock_config};
 
-/// How long a login waits for the lock of the configuration: longer than other commands, since the user has signed in.
+/// How long a login waits for the configuration lock: longer than other commands, since the user has signed in.
 const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(60);
 
 impl LoginService {
@@ -45,7 +45,7 @@ impl LoginService {
         user: &impl LoginUser,
     ) -> Result<(), Error> {
         let profile = &plan.profile;
-        // Checked before the question, and once more under the lock of the configuration.
+        // Checked before the question, and once more under the configuration lock.
         self.configured_now(plan)?;
         self.confirm_replacement(args, profile, &verified, user).await?;
 

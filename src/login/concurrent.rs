@@ -17,16 +17,16 @@ pub const SIGN_IN_LIMIT: Duration = Duration::from_secs(600);
 /// How long the rest of a login may take: its requests, and the question whether to replace a session.
 const REST_LIMIT: Duration = Duration::from_secs(300);
 
-/// Held by the one login to a profile in which a user signs in.
+/// The login lock: only one browser or device login to a profile runs at a time.
 pub(super) struct LoginLock {
     _lock: ProfileLock,
 }
 
 impl LoginLock {
-    /// Waits for other logins to the profile; returns the lock, and whether there was any.
+    /// Waits for other logins to the profile. Returns the lock, and whether there was another login.
     ///
     /// # Errors
-    /// If another login takes longer than is possible.
+    /// If another login holds the lock for longer than a login can take.
     pub(super) async fn acquire(
         paths: &Paths,
         sessions: &SessionService,

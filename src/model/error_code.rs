@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Defines [`ErrorCode`] from one row a code: variant, word, exit code.
+/// Defines [`ErrorCode`] from one row per code: variant, word, exit code.
 macro_rules! error_codes {
     ($($(#[$doc:meta])+ $variant:ident = $word:literal, $exit:literal;)+) => {
-        /// What failed, as a script sees it. The same word stands in `--json` errors, in the agent's problem documents, in
-        /// `status` and in a stored session.
+        /// A stable error code. The same word is used in `--json` errors, the agent's problem documents, `status` and
+        /// stored sessions.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ErrorCode {
             $($(#[$doc])+ $variant,)+
@@ -72,12 +72,12 @@ error_codes! {
     IssuerRefused = "issuer_refused", 5;
     /// The metadata or the response is another issuer's.
     IssuerMismatch = "issuer_mismatch", 5;
-    /// The issuer gave a token of a type that authctl cannot use.
+    /// The issuer returned a token of a type that authctl cannot use.
     TokenType = "token_type", 5;
 
-    /// The issuer did not answer, or not with what the protocol allows.
+    /// The issuer did not respond, or with an invalid response.
     IssuerUnreachable = "issuer_unreachable", 6;
-    /// Another process holds the lock for too long.
+    /// Another process holds a file lock, such as the profile lock, for too long.
     Busy = "busy", 6;
     /// The reply to the last refresh was lost; the refresh token may be spent.
     RefreshInDoubt = "refresh_in_doubt", 6;
@@ -90,9 +90,9 @@ error_codes! {
     StoreAbsent = "store_absent", 7;
     /// The keychain is locked.
     StoreLocked = "store_locked", 7;
-    /// The keychain did not answer in time.
+    /// The keychain did not respond in time.
     StoreTimedOut = "store_timed_out", 7;
-    /// The keychain refused.
+    /// The keychain refused access.
     StoreRefused = "store_refused", 7;
     /// The disk is full.
     StoreFull = "store_full", 7;
@@ -127,13 +127,13 @@ error_codes! {
 }
 
 impl ErrorCode {
-    /// Returns the code with this word; `None` where this version knows none.
+    /// Returns the code with this word; `None` if there is none.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|code| code.as_str() == word)
     }
 
-    /// Returns the general code of an exit code; [`ErrorCode::Unexpected`] where no code has it.
+    /// Returns the general code of an exit code; [`ErrorCode::Unexpected`] if no code has it.
     #[must_use]
     pub fn from_exit_code(exit: u8) -> Self {
         Self::ALL.iter().copied().find(|code| code.exit_code() == exit).unwrap_or(Self::Unexpected)
@@ -152,7 +152,7 @@ impl Serialize for ErrorCode {
     }
 }
 
-/// A word of a newer version reads as [`ErrorCode::Unexpected`]: what it stands in stays readable.
+/// An unknown word, of a newer version, is read as [`ErrorCode::Unexpected`], so that the whole document can be read.
 impl<'de> Deserialize<'de> for ErrorCode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = std::borrow::Cow::<str>::deserialize(deserializer)?;

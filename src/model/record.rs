@@ -22,7 +22,7 @@ impl RecordName {
         Self(format!("@{}", Self::issuer_mark(issuer)))
     }
 
-    /// The same for the record's lock.
+    /// Returns the name of the issuer's trust lock.
     #[must_use]
     pub fn issuer_mark(issuer: &IssuerUrl) -> String {
         let hash = digest::digest(&digest::SHA256, issuer.as_str().as_bytes());

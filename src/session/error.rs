@@ -52,7 +52,7 @@ pub enum SessionError {
     /// An error of the store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// An error of a lock, or another process holds it for too long.
+    /// An error of a file lock, or another process holds it for too long.
     #[error(transparent)]
     Lock(#[from] LockError),
     /// An error of the issuer or of the connection to it.
@@ -78,7 +78,7 @@ pub enum SessionError {
         /// The issuer.
         issuer: IssuerUrl,
     },
-    /// The program is exiting.
-    #[error("the program is exiting")]
-    Cut,
+    /// The program exits before the operation has finished.
+    #[error("interrupted before the operation finished")]
+    Interrupted,
 }

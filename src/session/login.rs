@@ -206,7 +206,7 @@ impl SessionService {
             let _until_done = (lock, signals);
             sessions.commit_login_locked(&profile, login, moved_from.as_ref(), save_profile).await
         });
-        task.await.unwrap_or_else(|_| Err(SessionError::Cut.into()))
+        task.await.unwrap_or_else(|_| Err(SessionError::Interrupted.into()))
     }
 
     async fn commit_login_locked<E: From<SessionError>>(

@@ -54,7 +54,7 @@ impl SessionService {
             let _until_done = (lock, signals);
             sessions.logout_locked(&profile, options).await
         });
-        task.await.unwrap_or(Err(SessionError::Cut))
+        task.await.unwrap_or(Err(SessionError::Interrupted))
     }
 
     async fn logout_locked(
@@ -97,7 +97,7 @@ impl SessionService {
                 tokens.iter().for_each(|(token, expiry)| mark_revoked(revoked, token.expose(), *expiry));
             })
         });
-        Ok(added.await.map_err(|_| SessionError::Cut)??)
+        Ok(added.await.map_err(|_| SessionError::Interrupted)??)
     }
 
     /// Revokes the tokens of a login that is not stored. A failure is only logged.

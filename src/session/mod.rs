@@ -64,9 +64,9 @@ impl Stores {
 /// Owns the stores and the connections to issuers. One for each process, shared by everything that deals with sessions.
 ///
 /// # Locks
-/// A profile's lock is held while its session is read, changed and written back, by one process at a time. Inside of it the
-/// lock of what is trusted of an issuer may be taken, never the other way round. A login takes two more before these; see
-/// the `login` module.
+/// The service uses two kinds of file locks. The profile lock is held while a session is read, changed and written back. While holding it, a
+/// process may take the trust lock of the issuer, never the other way round. A login takes two more locks before these;
+/// see the `login` module.
 pub struct SessionService {
     clock: Arc<dyn Clock>,
     stores: Stores,
@@ -188,7 +188,7 @@ impl SessionService {
         self.stores.of(profile.store).location(&profile.name)
     }
 
-    /// Moves a session to another profile name within its store, under both profiles' locks: copies it to the new name,
+    /// Moves a session to another profile name within its store, under both profile locks: copies it to the new name,
     /// calls `rename`, which changes the configuration, and deletes the old copy. If it is interrupted, the profile still
     /// has its session under the name that the configuration has.
     ///
@@ -226,7 +226,7 @@ impl SessionService {
         self.with_store(profile.store, move |store| store.reserve(&name, bytes)).await
     }
 
-    /// Calls `then` under the profile's lock if the profile has no session; returns whether it was called.
+    /// Calls `then` under the profile lock if the profile has no session; returns whether it was called.
     ///
     /// # Errors
     /// The error of `then`, [`SessionError::Store`] or [`SessionError::Lock`].
@@ -242,7 +242,7 @@ impl SessionService {
         then().map(|()| true)
     }
 
-    /// Deletes the profile's session without revoking it. Call it under the profile's lock.
+    /// Deletes the profile's session without revoking it. Call it under the profile lock.
     async fn delete(&self, profile: &Profile) -> Result<bool, SessionError> {
         let name = profile.name.clone();
         self.change(profile.store, &profile.name, move |store| store.delete(&name)).await
@@ -340,10 +340,10 @@ impl SessionService {
             StoreKind::Keychain => &self.keychain_calls,
             StoreKind::File => &self.file_calls,
         };
-        let _permit = limit.acquire().await.map_err(|_| SessionError::Cut)?;
+        let _permit = limit.acquire().await.map_err(|_| SessionError::Interrupted)?;
         match tokio::task::spawn_blocking(move || call(&*store)).await {
             Ok(result) => Ok(result?),
-            Err(_) => Err(SessionError::Cut),
+            Err(_) => Err(SessionError::Interrupted),
         }
     }
 }

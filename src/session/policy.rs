@@ -151,7 +151,7 @@ pub struct SessionView {
     pub refresh_brings_token: bool,
     /// Whether the requested token was replaced after the caller first saw the session.
     pub replaced_while_waiting: bool,
-    /// When the refresh began whose reply was lost. Known only while holding the profile's lock: without it, the refresh
+    /// When the refresh began whose reply was lost. Known only while holding the profile lock: without it, the refresh
     /// may still be running in another process.
     pub reply_lost_since: Option<UnixTime>,
 }
@@ -160,7 +160,7 @@ pub struct SessionView {
 const ISSUED_BY_REFRESH: Duration = Duration::from_secs(120);
 
 impl SessionView {
-    /// The view of `session` for `request`, without the profile's lock.
+    /// Returns the view of `session` for `request`, without the profile lock.
     #[must_use]
     pub fn new(session: &Session, request: &TokenRequest) -> Self {
         let (token, refresh_brings_token) = match &request.token {
@@ -185,7 +185,7 @@ impl SessionView {
         }
     }
 
-    /// The view under the profile's lock, for a caller that has `seen` an earlier state of the session.
+    /// Returns the view under the profile lock, for a caller that has `seen` an earlier state of the session.
     #[must_use]
     pub fn under_lock(session: &Session, request: &TokenRequest, seen: &Session) -> Self {
         let replaced = match &request.token {

@@ -27,7 +27,7 @@ pub struct ServedToken {
 const RESEND_WAIT: Duration = Duration::from_millis(300);
 
 impl SessionService {
-    /// Decides about `request` by the session as it was read without the profile's lock.
+    /// Decides about `request` by the session as it was read without the profile lock.
     #[must_use]
     pub fn decide(&self, session: &Session, request: &TokenRequest) -> Decision {
         let view = SessionView::new(session, request);
@@ -97,7 +97,7 @@ impl SessionService {
     }
 
     /// Refreshes the profile's session for `request`, unless another process has done so since the caller has `seen` it.
-    /// Runs in a task of its own under the profile's lock: a caller that stops waiting does not cancel it.
+    /// Runs in a task of its own under the profile lock: a caller that stops waiting does not cancel it.
     ///
     /// # Errors
     /// [`SessionError`], unless the stored token is still valid and satisfies the request.
@@ -119,7 +119,7 @@ impl SessionService {
             drop(uninterruptible);
             result
         });
-        task.await.unwrap_or(Err(SessionError::Cut))
+        task.await.unwrap_or(Err(SessionError::Interrupted))
     }
 
     async fn refresh_under_lock(

@@ -29,7 +29,7 @@ impl SessionService {
         read_trust(&**self.stores.of(profile.store), &profile.issuer)
     }
 
-    /// Changes what is trusted of the profile's issuer, under the issuer's lock.
+    /// Changes what is trusted of the profile's issuer, under the trust lock of the issuer.
     ///
     /// # Errors
     /// As [`SessionService::trust`], and [`SessionError::Lock`].

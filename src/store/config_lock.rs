@@ -1,4 +1,4 @@
-//! The lock under which one process at a time changes the configuration file.
+//! The configuration lock: one process at a time changes the configuration file.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use super::{LockError, ProfileLock};
 use crate::clock::Clock;
 use crate::model::ProfileName;
 
-/// Waits for the lock of the configuration in the directory `data` for at most `limit`.
+/// Waits for the configuration lock in the directory `data` for at most `limit`.
 ///
 /// # Errors
 /// [`LockError`].

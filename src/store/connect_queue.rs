@@ -25,11 +25,11 @@ impl QueuePlace {
         Some(Self { last_failure: file.modified(), file })
     }
 
-    /// Waits for the permission to connect. Returns `Ok(None)` after `limit`, or where the file system has no locks: the
-    /// process then connects without it.
+    /// Waits for the permit to connect. Returns `Ok(None)` after `limit`, or if the file system does not support file
+    /// locks: the process then connects without it.
     ///
     /// # Errors
-    /// [`ServiceHangs`] where a process ahead has failed while this one waited. Otherwise a hundred waiting processes
+    /// [`ServiceHangs`] if a process ahead in the queue has failed in the meantime. Otherwise a hundred waiting processes
     /// would each wait for the service's timeout, one after the other.
     pub(super) fn wait(self, limit: Duration) -> Result<Option<ConnectPermit>, ServiceHangs> {
         match self.file.lock_blocking(limit) {

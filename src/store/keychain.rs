@@ -102,7 +102,7 @@ impl Keychain {
         if self.shared.abandoned_calls.load(Ordering::Acquire) > 0 {
             return Err(timed_out());
         }
-        // Not while waiting for the permission: the thread that has it locks the connection.
+        // The mutex is not held while waiting for the permit: the thread that has the permit needs it.
         let connects = self.shared.connection().is_none();
         let permit = match (&self.queue, connects) {
             (Some(file), true) => {

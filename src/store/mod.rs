@@ -1,4 +1,4 @@
-//! The stores of sessions: the platform's keychain or encrypted files, behind one trait. Beside them the profile's lock and
+//! The stores of sessions: the platform's keychain or encrypted files, behind one trait. Beside them the profile lock and
 //! the list of revoked tokens.
 
 mod config_lock;

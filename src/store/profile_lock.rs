@@ -1,4 +1,4 @@
-//! The lock under which one process at a time reads a profile's session, changes it and writes it back.
+//! The profile lock: one process at a time reads a profile's session, changes it and writes it back.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::clock::{Clock, UnixTime};
 use crate::fs::{FileLock, LockError, LockFile};
 use crate::model::ProfileName;
 
-/// A profile's lock, on the file `DIR/PROFILE.lock`. Released when dropped.
+/// A profile lock, on the file `DIR/PROFILE.lock`. Released when dropped.
 #[derive(Debug)]
 pub struct ProfileLock {
     _lock: FileLock,

@@ -8,7 +8,7 @@ use crate::support::{CommandOutput, Sandbox, issuer};
 
 const PROCESSES: usize = 100;
 
-/// Starts `count` processes and holds the issuer until all of them wait for the profile's lock. Applies `then` to the
+/// Starts `count` processes and holds the issuer until all of them wait for the profile lock. Applies `then` to the
 /// token endpoint afterwards.
 fn stampede(
     home: &Sandbox,

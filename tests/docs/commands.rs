@@ -1,7 +1,7 @@
 //! The manual pages of the commands, from the definition of the command line.
 
 use authctl::cli::Cli;
-use authctl::error::EXIT_CODES;
+use authctl::error::{EXIT_CODES, ErrorCode};
 use clap::{Command, CommandFactory as _};
 
 use crate::details::DETAILS;
@@ -62,6 +62,11 @@ fn page(command: &Command, name: &str) -> String {
     page.push_str(".SH EXIT STATUS\n");
     for (code, meaning) in EXIT_CODES {
         page.push_str(&format!(".TP\n\\fB{code}\\fR\n{}\n", prose(meaning)));
+        let words: Vec<&str> =
+            ErrorCode::ALL.iter().filter(|error| error.exit_code() == code).map(|error| error.as_str()).collect();
+        if name == "authctl" && !words.is_empty() {
+            page.push_str(&format!(".br\nError codes: {}\n", escape(&words.join(", "))));
+        }
     }
     page.push_str(&examples(name));
     page.push_str(&see_also(name));

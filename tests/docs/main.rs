@@ -16,6 +16,7 @@ use std::process::Command;
 
 use authctl::cli::Cli;
 use authctl::config::{Config, SETTINGS};
+use authctl::error::ErrorCode;
 use clap::{CommandFactory as _, Parser as _};
 use clap_complete::Shell;
 use examples::EXAMPLES;
@@ -173,6 +174,13 @@ fn agent_page_describes_every_request_and_event() {
         let mut tags = page.lines().filter_map(|line| line.strip_prefix(".It Cm "));
         assert!(tags.any(|tag| tag.split(" , ").any(|event| event == name)), "{name} is not described");
     }
+    let text = description.to_string();
+    let named = |code: &&ErrorCode| text.contains(&format!("`{}`", code.as_str()));
+    let table = page.lines().filter_map(|line| line.strip_prefix(".It ")?.split(" Ta ").nth(1));
+    assert_eq!(
+        table.filter_map(ErrorCode::from_word).map(ErrorCode::as_str).collect::<BTreeSet<_>>(),
+        ErrorCode::ALL.iter().filter(named).map(|code| code.as_str()).collect::<BTreeSet<_>>()
+    );
 }
 
 #[test]

@@ -209,7 +209,7 @@ impl RunningCommand<'_> {
         rustix::process::kill_process(Pid::from_child(&self.child), signal).expect("signalled");
     }
 
-    /// Returns whether the profile's lock file is open, which it is while the command waits for or holds the lock.
+    /// Returns whether the profile lock file is open, which it is while the command waits for or holds the lock.
     pub fn has_lock_file_open(&self, profile: &str) -> bool {
         let files = Path::new("/proc").join(self.id().to_string()).join("fd");
         let lock = format!("/{profile}.lock");

@@ -159,7 +159,8 @@ impl Agent {
                     let verifier = sessions.verifier_with_keys(keys, policy)?;
                     Ok::<_, SessionError>(verifier.verify(token.expose()))
                 });
-                let verdict = verified.await.map_err(|_| Error::from(SessionError::Cut))?.map_err(Error::from)?;
+                let verdict =
+                    verified.await.map_err(|_| Error::from(SessionError::Interrupted))?.map_err(Error::from)?;
                 (verdict, None)
             }
             given => {
@@ -200,13 +201,13 @@ impl Agent {
         let profiles = if state.locked {
             Vec::new()
         } else {
-            let cut = |_| Error::from(SessionError::Cut);
+            let cut = |_| Error::from(SessionError::Interrupted);
             let permit = Arc::clone(&self.status_reports).acquire_owned().await.map_err(cut)?;
             let read = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
                 profile_statuses(&sessions, &config, None)
             });
-            read.await.map_err(|_| Error::from(SessionError::Cut))??
+            read.await.map_err(|_| Error::from(SessionError::Interrupted))??
         };
         Ok(json(&StatusReport { token_from_environment: false, agent: state, profiles }))
     }

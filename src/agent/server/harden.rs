@@ -29,7 +29,7 @@ pub fn harden() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Closes all inherited descriptors except the three standard streams, such as a lock or a pipe of the caller. Must be
+/// Closes all inherited descriptors except the three standard streams, such as a lock file or a pipe of the caller. Must be
 /// called before the process opens any of its own. If the system does not list the open descriptors, none is closed.
 pub fn close_inherited_descriptors() {
     let Ok(listing) = std::fs::read_dir("/dev/fd") else { return };

@@ -121,7 +121,7 @@ pub async fn serve(
     drop(watching);
     let _ = tokio::time::timeout(DRAIN_LIMIT, agent.limiter.emptied()).await;
     let _ = tokio::time::timeout(CLOSE_LIMIT, agent.sessions.close()).await;
-    // The socket's name is removed before its lock is released: the next agent finds both or neither.
+    // The socket is removed before the socket lock is released: the next agent finds both or neither.
     drop(listening);
     Ok(())
 }

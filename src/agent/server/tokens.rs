@@ -123,7 +123,7 @@ impl Agent {
 
     /// Waits for a load or refresh to end.
     async fn outcome_of(&self, mut in_flight: InFlight, patience: Duration) -> RefreshOutcome {
-        let cut = || Err(Arc::new(Error::from(SessionError::Cut)));
+        let cut = || Err(Arc::new(Error::from(SessionError::Interrupted)));
         match tokio::time::timeout(patience, in_flight.outcome.wait_for(Option::is_some)).await {
             Ok(Ok(outcome)) => outcome.clone().unwrap_or_else(cut),
             Ok(Err(_)) => cut(),
@@ -228,7 +228,7 @@ impl Agent {
             (Some((session, true)), _) => Ok((session, true)),
             (_, Some(error)) => Err(error),
             (Some(served), None) => Ok(served),
-            (None, None) => Err(Arc::new(Error::from(SessionError::Cut))),
+            (None, None) => Err(Arc::new(Error::from(SessionError::Interrupted))),
         }
     }
 

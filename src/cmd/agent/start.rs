@@ -117,8 +117,8 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
     Ok(0)
 }
 
-/// Whether a living agent holds the lock beside its socket. To connect there might start one, where a service manager
-/// listens.
+/// Returns whether an agent holds the socket lock. Connecting to the socket instead could start an agent if a service
+/// manager listens there.
 pub(super) fn lock_is_held(socket: &Path) -> bool {
     let mut name = socket.as_os_str().to_owned();
     name.push(".lock");

@@ -68,7 +68,7 @@ pub(super) fn run(
         for _ in 0..cores {
             scope.spawn(|| {
                 loop {
-                    // A statement of its own, so that the lock is released before the chunk is verified.
+                    // A statement of its own, so that the mutex is released before the chunk is verified.
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok((chunk, reply)) = next else { return };
                     let _ = reply.send(verify_chunk(&chunk, verify, keys_age));
