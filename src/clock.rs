@@ -19,7 +19,7 @@ impl UnixTime {
         Self(self.0.saturating_add(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)))
     }
 
-    /// Returns how long it is until `later`, or zero where that is earlier.
+    /// Returns how long it is until `later`, or zero if that is earlier.
     #[must_use]
     pub fn until(self, later: Self) -> Duration {
         Duration::from_secs(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
@@ -61,7 +61,7 @@ pub trait Clock: Send + Sync {
     /// Returns the wall clock's time, which may be set back.
     fn now(&self) -> UnixTime;
 
-    /// Returns the uptime. `None` where the system does not provide it.
+    /// Returns the uptime. `None` if the system does not provide it.
     fn uptime(&self) -> Option<Uptime> {
         None
     }
@@ -127,7 +127,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// How long to wait without checking the clock where the system has no alarm.
+/// How long to wait without checking the clock if the system has no alarm.
 const MAX_POLL: Duration = Duration::from_secs(10);
 
 /// Returns a descriptor that becomes readable when the wall clock shows `time` or is set.

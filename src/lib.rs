@@ -200,7 +200,7 @@ mod tests {
     use super::*;
     use crate::error::Hint;
 
-    /// Every command hint in the sources, with the options that follow it.
+    /// Returns every command hint in the sources, with the options that follow it.
     fn hints_in(source: &str) -> Vec<Hint> {
         let starts = ["Hint::command(\"", "Hint::profile_command(\"", "Hint::login()"];
         let quoted = |text: &str| text.split('"').nth(1).map(str::to_owned);

@@ -27,7 +27,7 @@ pub struct Environment {
     pub token: Option<Secret>,
     /// `NO_COLOR`, or `TERM=dumb`.
     pub no_color: bool,
-    /// `CLICOLOR_FORCE`: colour even where the output is not a terminal.
+    /// `CLICOLOR_FORCE`: colour even if the output is not a terminal.
     pub force_color: bool,
     /// `TERM=dumb`: a terminal without cursor movement.
     pub dumb_terminal: bool,
@@ -124,7 +124,7 @@ pub fn authorities_directories() -> Vec<PathBuf> {
     named.map(|value| env::split_paths(&value).collect()).unwrap_or_default()
 }
 
-/// Where the user is, by the environment, and what can open a browser.
+/// What the environment reveals about the user's location, and what can open a browser.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// `BROWSER` is set. It is used in a container and in WSL too, where editors set it.
@@ -162,7 +162,7 @@ pub enum Elsewhere {
 const WINDOWS_OPENERS: [(&str, &[&str]); 2] = [("wslview", &[]), ("rundll32.exe", &["url.dll,FileProtocolHandler"])];
 
 impl Surroundings {
-    /// Returns why no browser can be opened here, or `None` where one can.
+    /// Returns why no browser can be opened here, or `None` if one can.
     #[must_use]
     pub fn elsewhere(&self) -> Option<Elsewhere> {
         // Docker and Podman create these in each container.
@@ -185,7 +185,7 @@ impl Surroundings {
         })
     }
 
-    /// Returns the program that opens a URL in a Windows browser from WSL, and its arguments before the URL. `None` where
+    /// Returns the program that opens a URL in a Windows browser from WSL, and its arguments before the URL. `None` if
     /// `BROWSER` is set.
     #[must_use]
     pub fn windows_opener(&self) -> Option<(PathBuf, &'static [&'static str])> {
@@ -221,7 +221,7 @@ pub struct NoHome;
 pub struct Paths {
     /// The configuration.
     pub config_file: PathBuf,
-    /// The `file` store's key where the user provides none.
+    /// The `file` store's key if the user provides none.
     pub default_key_file: PathBuf,
     /// The `file` store's sessions.
     pub sessions: PathBuf,
@@ -252,7 +252,8 @@ impl Paths {
         })
     }
 
-    /// `run` is the platform's directory for sockets, if it has one that is emptied at boot.
+    /// Returns the paths below these directories. `run` is the platform's directory for sockets, if it has one that is
+    /// emptied at boot.
     fn within(config: &Path, data: PathBuf, run: Option<PathBuf>) -> Self {
         Self {
             services: match config.parent() {

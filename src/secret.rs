@@ -103,7 +103,7 @@ impl SecretBytes {
         &self.0
     }
 
-    /// Appends `more`. Wipes the old allocation where a new one is needed.
+    /// Appends `more`. Wipes the old allocation if a new one is needed.
     pub fn extend(&mut self, more: &[u8]) {
         if self.0.capacity() - self.0.len() < more.len() {
             let mut grown = Vec::with_capacity((self.0.len() + more.len()).max(self.0.capacity() * 2));

@@ -37,8 +37,8 @@ pub fn escape_json(json: String) -> String {
     escaped
 }
 
-/// Control characters, and what reorders text on a screen (Unicode Standard Annex 9) or shows nothing, which could make
-/// one name look like another. All are in the Basic Multilingual Plane.
+/// Returns whether `c` is a control character, or reorders or hides text on a screen (Unicode Standard Annex 9), which
+/// could make one name look like another. All are in the Basic Multilingual Plane.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')

@@ -1,4 +1,4 @@
-//! What the user at the terminal is shown and asked.
+//! Messages and prompts for the user at the terminal.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::{Condvar, Mutex};
@@ -9,27 +9,27 @@ use rustix::termios::{self, LocalModes, OptionalActions, Termios};
 use crate::secret::Secret;
 use crate::text::{sanitize_for_terminal, sanitize_line};
 
-/// Writes to stderr, and asks where a user can answer. A closed stderr is not an error.
+/// Writes to stderr, and prompts if a user can answer. A closed stderr is not an error.
 #[derive(Clone, Copy, Debug)]
 pub struct Ui {
     interactive: bool,
     quiet: bool,
 }
 
-/// The terminal's settings from before a secret was asked for, to be restored if the program ends before the answer.
+/// The terminal's settings before a prompt for a secret, to be restored if the program ends during the prompt.
 static BEFORE_SECRET: Mutex<Option<Termios>> = Mutex::new(None);
 
-/// Signals that a question for a secret has restored the settings by itself.
+/// Notified when a prompt for a secret has restored the settings itself.
 static ANSWERED: Condvar = Condvar::new();
 
-/// How long such a question may take for that after Ctrl-C. One that is not answered never does.
+/// How long to wait for that after Ctrl-C: a prompt without input never restores them.
 const RESTORE_LIMIT: Duration = Duration::from_millis(100);
 
 /// A terminal narrower than this gets its lines unwrapped.
 const MIN_WIDTH: usize = 20;
 
 impl Ui {
-    /// Opens the terminal: interactive where stdin and stderr are one and input is allowed.
+    /// Opens the terminal. It is interactive if stdin and stderr are terminals and input is allowed.
     #[must_use]
     pub fn open(no_input: bool, quiet: bool) -> Self {
         Self { interactive: !no_input && io::stdin().is_terminal() && io::stderr().is_terminal(), quiet }
@@ -55,7 +55,7 @@ impl Ui {
         let _ = writeln!(stderr.lock(), "{}", wrap(&sanitize_for_terminal(text), width));
     }
 
-    /// Shows a question, on whose line the answer is typed.
+    /// Shows a prompt; the user types on the same line.
     pub fn prompt(self, prompt: &str) {
         if self.interactive {
             let mut stderr = io::stderr();
@@ -64,13 +64,13 @@ impl Ui {
         }
     }
 
-    /// Reads a typed line; `None` where no user can answer or the input has ended.
+    /// Reads a typed line; `None` if no user can answer or the input has ended.
     #[must_use]
     pub fn read_line(self) -> Option<String> {
         if self.interactive { read_stdin_line() } else { None }
     }
 
-    /// Asks for a secret, without echo; `None` where no user can answer or the input has ended.
+    /// Asks for a secret, without echo; `None` if no user can answer or the input has ended.
     #[must_use]
     pub fn ask_secret(self, prompt: &str) -> Option<Secret> {
         if !self.interactive {
@@ -91,7 +91,7 @@ impl Ui {
         }
         ANSWERED.notify_all();
         if matches!(&answer, Err(e) if e.kind() == io::ErrorKind::Interrupted) {
-            // Ctrl-C was typed: the signal that is on its way ends the program, not the missing answer.
+            // Ctrl-C was typed: the pending signal ends the program, not the missing input.
             loop {
                 std::thread::park();
             }

@@ -26,7 +26,7 @@ use serde_json::Value;
 pub use issuer::Issuer;
 use issuer::{PASSWORD, USER};
 
-/// The program under test: that of this build, or the one in `AUTHCTL_UNDER_TEST`.
+/// Returns the program under test: that of this build, or the one in `AUTHCTL_UNDER_TEST`.
 pub fn authctl() -> OsString {
     std::env::var_os("AUTHCTL_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_authctl").into())
 }

@@ -1,8 +1,8 @@
-//! The signals that ask a program to end, listened for instead of obeyed.
+//! The signals that request termination, which the program handles itself.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that ask a program to end.
+/// The signals that request termination.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -13,7 +13,7 @@ impl Signals {
     /// Starts listening; from here on the signals no longer end the program by themselves.
     ///
     /// # Errors
-    /// Where the system refuses.
+    /// If the system refuses.
     pub fn listen() -> std::io::Result<Self> {
         Ok(Self {
             interrupt: signal(SignalKind::interrupt())?,

@@ -1,5 +1,5 @@
-//! Waits for tokens as the command line does: for a refresh to its end where there is no other way, and never for long
-//! where a valid token is stored.
+//! Waits for tokens as the command line does: until a refresh ends if it is needed, and only briefly if a valid token is
+//! stored.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,7 +15,7 @@ impl App {
     /// Returns the token for `request`, refreshed first if the policy requires it. With a valid token it waits for the
     /// refresh no longer than the policy allows.
     ///
-    /// A process that ended while a refresh is in flight would lose the issuer's reply. So where a valid token is stored,
+    /// A process that ended while a refresh is in flight would lose the issuer's reply. So if a valid token is stored,
     /// another process refreshes, and this one waits for it no longer than the policy allows.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl App {
         Ok(ServedToken { refreshed, ..served })
     }
 
-    /// Has another process refresh, and waits for it at most as long as `limit`.
+    /// Starts a process that refreshes, and waits for it for at most `limit`.
     async fn refresh_in_background(&self, profile: &Profile, request: &TokenRequest, limit: Duration) {
         let mut child = match self.start_refresh(profile, request) {
             Ok(child) => child,

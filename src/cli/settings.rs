@@ -20,7 +20,7 @@ impl SettingArgs {
         self.given.iter().find(|(setting, _)| setting.key == key).map(|(_, items)| items.as_slice())
     }
 
-    /// Whether a setting was given.
+    /// Returns whether a setting was given.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
         self.get(key).is_some()

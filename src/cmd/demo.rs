@@ -334,7 +334,7 @@ fn shorten_token(line: &str) -> String {
     }
 }
 
-/// Joins words to a command that continues on the next line where it would exceed 80 columns.
+/// Joins words to a command that continues on the next line if it would exceed 80 columns.
 fn wrap_command(words: impl Iterator<Item = String>) -> String {
     let (mut text, mut width) = (String::new(), "  $ authctl".len());
     for word in words {

@@ -13,7 +13,7 @@ use crate::text::{escape_json, sanitize_line};
 /// Writes data and a line break to stdout, as it is. A closed pipe is not an error.
 ///
 /// # Errors
-/// [`ErrorCode::Unexpected`] where stdout cannot be written.
+/// [`ErrorCode::Unexpected`] if stdout cannot be written.
 pub fn data(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     let written = [text.as_bytes(), b"\n"].iter().try_for_each(|part| stdout.write_all(part));
@@ -44,7 +44,7 @@ pub fn json(value: &impl Serialize) -> Result<(), Error> {
     data(&escape_json(text))
 }
 
-/// How a part of a line is set off.
+/// The style of a part of a line.
 #[derive(Clone, Copy, Debug)]
 pub enum Style {
     /// A heading or a name.
@@ -55,7 +55,7 @@ pub enum Style {
     Bad,
 }
 
-/// A line for people with styled parts, where stdout shows styles.
+/// A line for people with styled parts, if stdout shows styles.
 pub struct StyledLine {
     text: String,
     color: bool,

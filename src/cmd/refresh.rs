@@ -66,7 +66,7 @@ fn print(app: &App, refreshed: &RefreshResponse) -> Result<(), Error> {
     Ok(())
 }
 
-/// Has the agent refresh, so that it has the new token first.
+/// Refreshes through the agent, so that the agent has the new token first.
 fn through_agent(app: &App, profile: &Profile, demand: Demand) -> Result<Option<RefreshResponse>, Error> {
     let query = match demand {
         Demand::NewUnless(MinTtl::AtLeast(left)) => format!("?if_expiring={}", left.as_secs()),

@@ -19,10 +19,10 @@ const NAME: &str = ".authctl.toml";
 const MAX_BYTES: u64 = 4096;
 
 /// Returns the profile that the nearest `.authctl.toml` in `dir` or above names, and the path of that file. A file that
-/// cannot be accessed is skipped, and so is another user's file in a directory that everybody can write to.
+/// cannot be accessed is skipped, and so is another user's file in a directory that every user can write to.
 ///
 /// # Errors
-/// [`ConfigError::Directory`] where the file holds anything but `profile = "NAME"`, or belongs to another user.
+/// [`ConfigError::Directory`] if the file holds anything but `profile = "NAME"`, or belongs to another user.
 pub fn directory_profile(dir: &Path) -> Result<Option<(ProfileName, PathBuf)>, ConfigError> {
     for dir in dir.ancestors() {
         let path = dir.join(NAME);
@@ -47,12 +47,12 @@ pub fn directory_profile(dir: &Path) -> Result<Option<(ProfileName, PathBuf)>, C
     Ok(None)
 }
 
-/// Whether the file is missing or cannot be accessed.
+/// Returns whether the file is missing or cannot be accessed.
 fn is_inaccessible(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::PermissionDenied)
 }
 
-/// Whether every user can write to the directory, as to `/tmp`.
+/// Returns whether every user can write to the directory, as to `/tmp`.
 fn is_world_writable(dir: &Path) -> bool {
     std::fs::metadata(dir).is_ok_and(|about| about.mode() & 0o002 != 0)
 }
@@ -68,7 +68,7 @@ fn read(path: &Path, us: u32) -> Result<ProfileName, String> {
     parse_profile(&text)
 }
 
-/// Whether a file of `owner` is read for the user `us`: only that user's own files and root's are.
+/// Returns whether a file of `owner` is read for the user `us`: only that user's own files and root's are.
 fn is_trusted_owner(owner: u32, us: u32) -> bool {
     owner == us || owner == 0
 }

@@ -1,4 +1,4 @@
-//! Changes to the configuration file that keep its comments and order, and never leave half a file.
+//! Changes to the configuration file, which preserve its comments and order and are atomic.
 
 use std::fs;
 use std::io;
@@ -11,12 +11,12 @@ use super::{Config, ConfigError, DEFAULT_PROFILE, PROFILES, SETTINGS, document, 
 use crate::fs::{AtomicFile, create_private_dir};
 use crate::model::{Profile, ProfileName};
 
-/// Writes `profile` into the file, creating both if need be; the first profile becomes the default.
+/// Writes `profile` into the file, creating both if necessary; the first profile becomes the default.
 ///
 /// The caller holds the configuration lock.
 ///
 /// # Errors
-/// [`ConfigError`]; the file is then as it was.
+/// [`ConfigError`]; the file is then unchanged.
 pub fn save(path: &Path, profile: &Profile) -> Result<(), ConfigError> {
     change(path, |document, before| {
         let table = profile_table(document, &profile.name);
@@ -42,7 +42,7 @@ pub fn probe(path: &Path) -> Result<(), ConfigError> {
 /// Makes `name` the default.
 ///
 /// # Errors
-/// [`ConfigError`]; the file is then as it was.
+/// [`ConfigError`]; the file is then unchanged.
 pub fn set_default(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
     change(path, |document, before| {
         before.profile(name)?;
@@ -54,7 +54,7 @@ pub fn set_default(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
 /// Removes a profile; if it was the default, there is none afterwards.
 ///
 /// # Errors
-/// [`ConfigError`]; the file is then as it was.
+/// [`ConfigError`]; the file is then unchanged.
 pub fn remove(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
     change(path, |document, before| {
         before.profile(name)?;
@@ -71,7 +71,7 @@ pub fn remove(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
 /// Gives a profile another name; the default follows.
 ///
 /// # Errors
-/// [`ConfigError::Exists`] where the new name is taken, and the others; the file is then as it was.
+/// [`ConfigError::Exists`] if the new name is taken, and other errors; the file is then unchanged.
 pub fn rename(path: &Path, from: &ProfileName, to: &ProfileName) -> Result<(), ConfigError> {
     change(path, |document, before| {
         before.profile(from)?;
@@ -123,7 +123,7 @@ fn profile_table<'a>(document: &'a mut DocumentMut, name: &ProfileName) -> &'a m
     entry.as_table_mut().expect("a table")
 }
 
-/// Sets a value, and leaves the comments around the one that was there.
+/// Sets a value, and preserves the comments around the previous one.
 fn put(table: &mut Table, key: &str, new: Value) {
     match table.get_mut(key) {
         Some(Item::Value(old)) => {
@@ -137,7 +137,7 @@ fn put(table: &mut Table, key: &str, new: Value) {
     }
 }
 
-/// Writes every setting that is set. One that has its default is written only where the file has it already, or where it
+/// Writes every setting that is set. One that has its default is written only if the file has it already, or if it
 /// cannot be removed.
 fn fill(table: &mut Table, profile: &Profile) {
     for setting in SETTINGS {
@@ -158,7 +158,7 @@ fn fill(table: &mut Table, profile: &Profile) {
     }
 }
 
-/// Whether `old`, however it is written, is the same text or the same list of texts as `new`.
+/// Returns whether `old`, however it is written, is the same text or the same list of texts as `new`.
 fn is_same(old: &Item, new: &Value) -> bool {
     let texts = |list: &Array| list.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Vec<_>>();
     match (old.as_array(), new.as_array()) {

@@ -54,7 +54,7 @@ pub enum ConfigError {
     UnknownProfile {
         /// The name.
         name: ProfileName,
-        /// The known name most like it.
+        /// The most similar known name.
         nearest: Option<ProfileName>,
     },
     /// No profile was named, none is the default, and there are several.
@@ -78,7 +78,7 @@ fn joined(names: &[ProfileName]) -> String {
 /// The profiles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// The profile to use where none is named.
+    /// The profile to use if none is named.
     pub default_profile: Option<ProfileName>,
     /// All profiles by name.
     pub profiles: BTreeMap<ProfileName, Profile>,
@@ -189,7 +189,7 @@ fn expected_a_table(key: &str) -> String {
     format!("{key}: expected a table")
 }
 
-/// Reads the file; empty where there is none.
+/// Reads the file; empty if there is none.
 fn read(path: &Path) -> Result<String, ConfigError> {
     let failed = |source| ConfigError::Io { path: path.to_owned(), source };
     match std::fs::metadata(path) {
@@ -208,12 +208,12 @@ fn invalid(path: &Path, message: &str) -> ConfigError {
     ConfigError::Invalid { path: path.to_owned(), message: message.to_owned() }
 }
 
-/// Returns a question for the end of a message; empty where nothing is like what was typed.
+/// Returns a "did you mean" for the end of a message; empty if no known word is similar.
 fn did_you_mean(nearest: Option<&impl std::fmt::Display>) -> String {
     nearest.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default()
 }
 
-/// Returns the known word most like `word`, if any is like it at all.
+/// Returns the known word most similar to `word`, if any is similar.
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|known| (strsim::jaro_winkler(word, known), known))

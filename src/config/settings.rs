@@ -10,16 +10,16 @@ pub use value::{Form, Value};
 
 use crate::model::{IssuerUrl, Profile};
 
-/// Where a setting stands in the help and in the manual.
+/// The section of a setting in the help and in the manual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
-    /// What every login needs.
+    /// Settings of every login.
     Login,
-    /// What the issuer's metadata does not give.
+    /// Settings that replace or complete the issuer's metadata.
     Server,
     /// A login API outside OAuth.
     LoginApi,
-    /// What a token has to fulfil before it is accepted offline.
+    /// What is required of a token before it is accepted offline.
     Requirements,
 }
 
@@ -48,7 +48,7 @@ pub struct Setting {
     pub value_name: &'static str,
     /// What the setting does, as an imperative phrase.
     pub help: &'static str,
-    /// Where it stands in the help.
+    /// Its section in the help.
     pub section: Section,
     /// The name of the `login` option that sets it.
     pub option: Option<&'static str>,
@@ -65,7 +65,7 @@ pub struct Setting {
     check_item: fn(&str) -> Result<(), String>,
 }
 
-/// A value that a setting cannot have.
+/// An invalid value of a setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cannot set `{key}`: {reason}")]
 pub struct InvalidSetting {
@@ -165,19 +165,19 @@ impl Setting {
         self.field.form
     }
 
-    /// Whether the setting is a list.
+    /// Returns whether the setting is a list.
     #[must_use]
     pub fn is_list(&self) -> bool {
         matches!(self.form(), Form::List | Form::Pairs)
     }
 
-    /// Returns the possible values; empty where any text may be set.
+    /// Returns the possible values; empty if any text may be set.
     #[must_use]
     pub fn choices(&self) -> Vec<&'static str> {
         (self.field.choices)()
     }
 
-    /// Returns what the setting is set to, or its default where it is one of a few words.
+    /// Returns what the setting is set to, or its default if it is one of a few words.
     #[must_use]
     pub fn value(&self, profile: &Profile) -> Value {
         (self.field.get)(profile)
@@ -224,7 +224,7 @@ impl Setting {
     }
 }
 
-/// A key that is no setting.
+/// An unknown key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown setting `{key}`{}", super::did_you_mean(nearest.as_ref()))]
 pub struct UnknownSetting {
@@ -233,7 +233,7 @@ pub struct UnknownSetting {
 }
 
 impl UnknownSetting {
-    /// An unknown key where those of `known` are possible.
+    /// Creates the error for an unknown key, with the nearest key of `known`.
     pub(super) fn among(key: &str, known: impl Iterator<Item = &'static str>) -> Self {
         Self { key: key.to_owned(), nearest: super::nearest(key, known) }
     }
@@ -248,7 +248,7 @@ pub fn setting(key: &str) -> Result<&'static Setting, UnknownSetting> {
     found.ok_or_else(|| UnknownSetting::among(key, SETTINGS.iter().map(|setting| setting.key)))
 }
 
-/// Changes the issuer. At another origin than the old one the settings that are bound to the issuer are removed.
+/// Changes the issuer. If the new one has another origin, the settings that are bound to the issuer are removed.
 pub fn change_issuer(profile: &mut Profile, issuer: IssuerUrl) {
     if profile.issuer.url().origin() != issuer.url().origin() {
         remove_issuer_bound(profile);

@@ -10,14 +10,14 @@ use crate::secret::Secret;
 /// A SHA-256 digest. Codes, tokens and cookies are looked up by theirs, so that the tables hold no usable secret.
 pub(super) type Digest = [u8; 32];
 
-/// SHA-256 of bytes.
+/// Returns the SHA-256 digest of bytes.
 pub(super) fn sha256(bytes: &[u8]) -> Digest {
     let mut out = [0; 32];
     out.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     out
 }
 
-/// SHA-256 of text.
+/// Returns the SHA-256 digest of text.
 pub(super) fn hash(text: &str) -> Digest {
     sha256(text.as_bytes())
 }
@@ -27,7 +27,7 @@ pub(super) fn secrets_match(a: &str, b: &str) -> bool {
     constant_time::verify_slices_are_equal(&hash(a), &hash(b)).is_ok()
 }
 
-/// Base64url without padding (RFC 7515, section 2).
+/// Encodes as base64url without padding (RFC 7515, section 2).
 pub(super) fn base64url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }

@@ -39,7 +39,7 @@ pub enum GrantType {
     AuthorizationCode,
     /// Device authorization (RFC 8628).
     DeviceCode,
-    /// Resource owner password, with a one-time code where the user has one.
+    /// Resource owner password, with a one-time code if the user has one.
     Password,
     /// Client credentials (RFC 6749, section 4.4); needs a secret.
     ClientCredentials,

@@ -258,8 +258,8 @@ impl From<IssuerError> for Error {
     }
 }
 
-/// Returns the hint where an issuer calls itself `found` and was asked as `expected`. `found` comes from the issuer: only a
-/// plain address at the same host is put into a command.
+/// Returns the hint if the issuer is configured as `expected` but names itself `found`. `found` comes from the issuer, so it
+/// is put into a command only if it has the same origin and no special characters.
 fn mismatch_hint(expected: &str, found: &str) -> Hint {
     let origin = |url: &str| url.split('/').take(3).collect::<Vec<_>>().join("/");
     let plain = found.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:/%".contains(&b));

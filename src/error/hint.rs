@@ -1,4 +1,4 @@
-//! The hint of an error: the next command to run, or advice where no command helps.
+//! The hint of an error: the next command to run, or advice if no command helps.
 
 use std::fmt;
 
@@ -94,7 +94,7 @@ impl Hint {
         self
     }
 
-    /// Does not repeat the typed options: the command uses the profile as it is configured.
+    /// Leaves out the typed options: the command uses the profile as it is configured.
     #[must_use]
     pub fn without_typed_options(mut self) -> Self {
         if let Self::Command(command) = &mut self {

@@ -1,4 +1,4 @@
-//! The atomic replacement of a file: readers see the old content or the new one, whole, whenever the writer stops.
+//! The atomic replacement of a file: readers see the complete old or new content, even if the writer is killed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,7 +17,7 @@ use super::{directory_of, sync_dir};
 /// Replaces the file at `path`, or creates it, with `bytes` and `mode`. The file is durable when this returns.
 ///
 /// # Errors
-/// Where the file cannot be written; the old file is then unchanged, unless only the last sync of the directory failed.
+/// If the file cannot be written; the old file is then unchanged, unless only the last sync of the directory failed.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let next = AtomicFile::beside(path)?;
     next.file.set_permissions(std::fs::Permissions::from_mode(mode))?;
@@ -40,7 +40,7 @@ impl Drop for AtomicFile {
     }
 }
 
-/// How many names are tried for a new file.
+/// The number of attempts to find an unused name for a new file.
 const MAX_ATTEMPTS: u32 = 100;
 
 impl AtomicFile {
@@ -48,7 +48,7 @@ impl AtomicFile {
     /// same target.
     ///
     /// # Errors
-    /// Where the file cannot be created.
+    /// If the file cannot be created.
     pub fn beside(target: &Path) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let dir = directory_of(target);
@@ -79,7 +79,7 @@ impl AtomicFile {
     /// Allocates `length` bytes on the disk, so that writing up to as many cannot fail for lack of space.
     ///
     /// # Errors
-    /// Where there is not enough space.
+    /// If there is not enough space.
     pub fn reserve(&mut self, length: u64) -> io::Result<()> {
         #[cfg(target_os = "linux")]
         match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, length) {
@@ -94,15 +94,15 @@ impl AtomicFile {
     /// Returns when the file was created, by the file system's clock.
     ///
     /// # Errors
-    /// Where its metadata cannot be read.
+    /// If its metadata cannot be read.
     pub fn created(&self) -> io::Result<SystemTime> {
         self.file.metadata()?.modified()
     }
 
-    /// Puts `bytes` in the place of the target. The new file is durable when this returns.
+    /// Replaces the target with `bytes`. The new file is durable when this returns.
     ///
     /// # Errors
-    /// Where the file cannot be written; the old file is then unchanged, unless only the last sync of the directory failed.
+    /// If the file cannot be written; the old file is then unchanged, unless only the last sync of the directory failed.
     pub fn replace(mut self, bytes: &[u8]) -> io::Result<()> {
         self.write(bytes)?;
         std::fs::rename(&self.path, &self.target)?;
@@ -112,7 +112,7 @@ impl AtomicFile {
     /// Creates the target with `bytes`. The new file is durable when this returns.
     ///
     /// # Errors
-    /// [`io::ErrorKind::AlreadyExists`] where the target exists, and as [`AtomicFile::replace`].
+    /// [`io::ErrorKind::AlreadyExists`] if the target exists, and as [`AtomicFile::replace`].
     pub fn create_new(mut self, bytes: &[u8]) -> io::Result<()> {
         self.write(bytes)?;
         match std::fs::hard_link(&self.path, &self.target) {

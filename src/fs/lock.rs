@@ -67,7 +67,7 @@ const FLAGS: OFlags =
     OFlags::RDWR.union(OFlags::CREATE).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
 impl LockFile {
-    /// Opens the lock file at `path`. Creates it with mode 0600, and its directory with mode 0700, where they are
+    /// Opens the lock file at `path`. Creates it with mode 0600, and its directory with mode 0700, if they are
     /// missing. Refuses a symbolic link.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl LockFile {
         }
     }
 
-    /// Locks the file if it is free. Returns `None` where another process or thread holds the lock.
+    /// Locks the file if it is free. Returns `None` if another process or thread holds the lock.
     ///
     /// # Errors
     /// [`LockError`], never [`LockError::TimedOut`].
@@ -150,7 +150,7 @@ impl LockFile {
         match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
             Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(false),
-            // OPNOTSUPP and NOTSUP are the same number on Linux, so they cannot both stand in a pattern.
+            // OPNOTSUPP and NOTSUP are the same number on Linux, so they cannot both be in a pattern.
             Err(e) if [Errno::NOLCK, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP].contains(&e) => {
                 Err(LockError::Unsupported { path: self.path.clone() })
             }

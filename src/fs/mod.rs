@@ -1,4 +1,4 @@
-//! Files, done right once: the advisory lock, the atomic replacement, and reading a file that the user named.
+//! File operations: the advisory lock, atomic replacement, and reading a file that the user named.
 
 mod atomic_file;
 mod lock;
@@ -23,7 +23,7 @@ pub fn create_private_dir(dir: &Path) -> io::Result<()> {
 /// Makes the creations, renames and removals in `dir` durable.
 ///
 /// # Errors
-/// Where the directory cannot be opened or synced.
+/// If the directory cannot be opened or synced.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }

@@ -23,7 +23,7 @@ pub fn open(path: &Path, max_bytes: u64) -> Result<(File, Metadata), String> {
     if metadata.len() > max_bytes { Err(too_large(max_bytes)) } else { Ok((file, metadata)) }
 }
 
-/// Reads the whole of the regular file at `path`, of at most `max_bytes`.
+/// Reads the regular file at `path`, of at most `max_bytes`.
 ///
 /// # Errors
 /// As [`open`].

@@ -8,7 +8,8 @@ use crate::model::{ClientAuth, Grant, Profile, Session};
 use crate::oauth::{Metadata, OAuthClient};
 use crate::secret::Secret;
 
-/// Refuses the client credentials grant without a secret if the user cannot be asked for it, before the first request.
+/// Returns an error before the first request if the client credentials grant has no secret and there is no terminal to
+/// prompt for it.
 ///
 /// # Errors
 /// [`ErrorCode::LoginRequired`].
@@ -59,7 +60,7 @@ fn warn_of_exposed_key(profile: &Profile, user: &impl LoginUser) {
     }
 }
 
-/// Returns whether the grant is impossible without a client secret.
+/// Returns whether the grant requires a client secret.
 fn is_secret_grant(profile: &Profile, grant: Grant) -> bool {
     grant == Grant::ClientCredentials && profile.client_auth != ClientAuth::PrivateKeyJwt
 }

@@ -31,7 +31,7 @@ use crate::model::Grant;
 use concurrent::LoginLock;
 
 impl LoginService {
-    /// Logs in. Where it fails, the previous session and profile stay as they were.
+    /// Logs in. If that fails, the previous session and profile are unchanged.
     ///
     /// # Errors
     /// Any of the sign-in, the verification of the tokens, the stores and the configuration.

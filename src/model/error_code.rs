@@ -105,13 +105,13 @@ error_codes! {
 
     /// The agent cannot be used.
     AgentUnavailable = "agent_unavailable", 8;
-    /// No agent runs where one is required.
+    /// No agent is running, but one is required.
     AgentAbsent = "agent_absent", 8;
     /// The agent is locked.
     AgentLocked = "agent_locked", 8;
     /// The agent is stopping.
     AgentStopping = "agent_stopping", 8;
-    /// An agent runs where none may.
+    /// An agent is running, but none may be.
     AgentRunning = "agent_running", 8;
     /// The agent at the socket serves another configuration or other sessions.
     AnotherHome = "another_home", 8;

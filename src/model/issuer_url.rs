@@ -1,4 +1,4 @@
-//! Addresses that tokens and secrets may be sent to: https, or plain http on this machine only.
+//! URLs that tokens and secrets may be sent to: https, or plain http on this machine only.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,27 +6,27 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
-/// How the addresses of metadata end.
+/// The paths of metadata documents.
 const METADATA: [&str; 2] = ["/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"];
 
-/// Why an address was refused.
+/// Why a URL was rejected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InsecureUrl {
-    /// Not an absolute URL at all.
+    /// Not an absolute URL.
     #[error("`{0}` is not an absolute URL, which begins with https://")]
     NotAUrl(String),
-    /// Plain http to somewhere else than this machine (RFC 9700, section 2.6).
+    /// Plain http to another machine (RFC 9700, section 2.6).
     #[error("`{0}` is not https; plain http is only for loopback addresses")]
     NotHttps(String),
-    /// User name or password in the address, or, for an issuer, a query or fragment (RFC 8414, section 2).
+    /// A user name or password in the URL, or, for an issuer, a query or fragment (RFC 8414, section 2).
     #[error("`{0}` may have no user, password, query or fragment")]
     Decorated(String),
-    /// The address of an issuer's metadata in place of its own (RFC 8414, section 3.1).
+    /// The URL of an issuer's metadata instead of the issuer's own (RFC 8414, section 3.1).
     #[error("`{0}` is where an issuer's metadata is; give the issuer itself, without /.well-known/ and what follows")]
     Metadata(String),
 }
 
-/// Parses an address and refuses whatever is neither https nor http on loopback.
+/// Parses a URL and rejects it unless it is https, or http on loopback.
 ///
 /// Loopback means the parsed host: a literal of 127.0.0.0/8, `[::1]`, or exactly `localhost`; `127.0.0.1.example` is
 /// not, whatever it resolves to. Neither user name nor password is allowed in it.
@@ -46,7 +46,7 @@ pub fn secure_url(text: &str) -> Result<Url, InsecureUrl> {
     }
 }
 
-/// Whether the address's host is this machine by its own words, without asking a name server.
+/// Returns whether the URL's host is `localhost` or a loopback address, without a name lookup.
 #[must_use]
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
@@ -57,7 +57,8 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// What of a refused address may be shown: nothing before an `@`, no control characters, not too much.
+/// Returns the part of a rejected URL that may be shown: nothing before an `@`, no control characters, and only the
+/// start.
 fn shown(text: &str) -> String {
     let text = match text.rsplit_once('@') {
         Some((_, after)) => after,
@@ -92,13 +93,13 @@ impl IssuerUrl {
         Ok(Self { text: text.to_owned(), url })
     }
 
-    /// The identifier exactly as given.
+    /// Returns the identifier exactly as given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The identifier as an address.
+    /// Returns the identifier as a URL.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url

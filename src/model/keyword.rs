@@ -1,10 +1,10 @@
-//! Enums that are written as one of a few fixed words, in the configuration, on the command line and in JSON alike.
+//! Enums that are written as one of a few fixed words, the same in the configuration, on the command line and in JSON.
 
 /// The text is none of the words of an enum.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown value `{text}` (possible values: {})", words.join(", "))]
 pub struct UnknownKeyword {
-    /// What was given, without control characters.
+    /// The given text, without control characters.
     pub text: String,
     /// The words of the enum.
     pub words: &'static [&'static str],

@@ -1,4 +1,4 @@
-//! The words of the domain, parsed once and then relied on: profile, tokens, session, provider.
+//! The domain types, valid once parsed: profile, tokens, session, provider.
 
 mod duration;
 mod error_code;

@@ -67,7 +67,7 @@ keywords! {
 }
 
 keywords! {
-    /// How a login gets the first tokens.
+    /// The grant by which a login gets the first tokens.
     pub enum Grant {
         /// Authorization code with PKCE (RFC 6749, section 4.1; RFC 7636) over a loopback redirect (RFC 8252).
         Browser = "browser",
@@ -97,7 +97,7 @@ keywords! {
 }
 
 impl ClientAuth {
-    /// Whether the method uses a client secret.
+    /// Returns whether the method uses a client secret.
     #[must_use]
     pub fn needs_secret(self) -> bool {
         matches!(self, Self::ClientSecretBasic | Self::ClientSecretPost)
@@ -115,7 +115,7 @@ pub struct Profile {
     pub client_id: String,
     /// How the client authenticates at the token endpoint.
     pub client_auth: ClientAuth,
-    /// The grant that `login` uses where no option names one.
+    /// The grant that `login` uses if no option names one.
     pub grant: Grant,
     /// The scopes to request.
     pub scopes: Vec<String>,
@@ -125,11 +125,11 @@ pub struct Profile {
     pub resources: Vec<String>,
     /// Where the session is stored.
     pub store: StoreKind,
-    /// A PEM file of certificate authorities that are trusted besides the platform's.
+    /// A PEM file of certificate authorities that are trusted in addition to the platform's.
     pub ca_cert: Option<PathBuf>,
     /// Settings of the server beyond its metadata; shared, since most profiles have none.
     pub server: Arc<Server>,
-    /// What a token has to fulfil before it is accepted offline.
+    /// What is required of a token before it is accepted offline.
     pub requirements: Requirements,
 }
 
@@ -159,7 +159,7 @@ impl Profile {
         TokenTarget { audience: self.audience.clone(), scopes: self.scopes.clone(), resources: self.resources.clone() }
     }
 
-    /// Returns the plain target where `asked` is no more than the profile's own request, else `asked`.
+    /// Returns the plain target if `asked` requests nothing beyond the profile's own request, else `asked`.
     #[must_use]
     pub fn narrowed(&self, asked: TokenTarget) -> TokenTarget {
         if asked.is_plain() {
@@ -177,7 +177,7 @@ impl Profile {
         Arc::make_mut(&mut self.server)
     }
 
-    /// Returns the login API where it may have issued a session of this grant. Tokens that an authorization server issued
+    /// Returns the login API if it may have issued a session of this grant. Tokens that an authorization server issued
     /// are not sent to it.
     #[must_use]
     pub fn login_api(&self, grant: Grant) -> Option<&LoginApi> {

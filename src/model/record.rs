@@ -1,4 +1,4 @@
-//! What a store keeps beside sessions, by names that no profile can have.
+//! The records in a store other than sessions. Their names are no valid profile names.
 
 use aws_lc_rs::digest;
 
@@ -9,14 +9,14 @@ use super::IssuerUrl;
 pub struct RecordName(String);
 
 impl RecordName {
-    /// The latest moment seen on this machine; see [`super::ClockMark`].
+    /// Returns the name of the record of the latest time seen on this machine; see [`super::ClockMark`].
     #[must_use]
     pub fn clock() -> Self {
         Self("@clock".to_owned())
     }
 
-    /// What is trusted of an issuer; see [`super::Trust`]. The name identifies the issuer by a hash, since a URL is no
-    /// file's name.
+    /// Returns the name of an issuer's trust record; see [`super::Trust`]. It contains a hash of the issuer, since a
+    /// URL is not a valid file name.
     #[must_use]
     pub fn of_issuer(issuer: &IssuerUrl) -> Self {
         Self(format!("@{}", Self::issuer_mark(issuer)))
@@ -30,7 +30,7 @@ impl RecordName {
         format!("issuer-{hash}")
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

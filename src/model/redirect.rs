@@ -1,11 +1,11 @@
-//! Where a browser comes back to after signing in: an address of this machine (RFC 8252, section 7.3).
+//! The redirect URI, to which the browser returns after the sign-in: an address of this machine (RFC 8252, section 7.3).
 
 use std::fmt;
 use std::str::FromStr;
 
 use url::{Host, Url};
 
-/// A loopback redirect address. A port of its own is used where it names one, else any that is free.
+/// A loopback redirect URI. Without a port, a free one is used for each login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedirectUri {
     host: RedirectHost,
@@ -13,18 +13,18 @@ pub struct RedirectUri {
     path: String,
 }
 
-/// The loopback name or address in it, which issuers compare as text.
+/// The host of a redirect URI, which issuers compare as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedirectHost {
-    /// `127.0.0.1`, which no name server and no hosts file can lead elsewhere.
+    /// `127.0.0.1`, which no name server or hosts file can redirect.
     V4,
     /// `[::1]`.
     V6,
-    /// `localhost`: listened for on both.
+    /// `localhost`: the listener uses both addresses.
     Localhost,
 }
 
-/// Why an address is none to come back to.
+/// Why a redirect URI is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no address for the browser to come back to: it must be http on 127.0.0.1, [::1] or localhost, with or \
@@ -33,26 +33,26 @@ pub enum RedirectHost {
 pub struct InvalidRedirect(String);
 
 impl Default for RedirectUri {
-    /// `http://127.0.0.1/callback`, on any port.
+    /// Returns `http://127.0.0.1/callback`, on any port.
     fn default() -> Self {
         Self { host: RedirectHost::V4, port: None, path: "/callback".to_owned() }
     }
 }
 
 impl RedirectUri {
-    /// The host.
+    /// Returns the host.
     #[must_use]
     pub fn host(&self) -> RedirectHost {
         self.host
     }
 
-    /// The port that it must be, if one.
+    /// Returns the port, if it is fixed.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.port
     }
 
-    /// The address with this port in it, as it is sent.
+    /// Returns the redirect URI to send, with this port.
     #[must_use]
     pub fn at(&self, port: u16) -> String {
         format!("http://{}:{port}{}", self.host, self.path)

@@ -1,4 +1,4 @@
-//! What a profile requires of a token before it is accepted offline, beyond what every token must fulfil.
+//! What a profile requires of a token before it is accepted offline, in addition to the checks of every token.
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ keywords! {
 pub struct Requirements {
     /// Which token is verified.
     pub token: DecidingToken,
-    /// Those of `iss` and `aud` that an access token may omit. A claim that is present must still be right.
+    /// Those of `iss` and `aud` that an access token may omit. A claim that is present must still be valid.
     pub optional_claims: Vec<String>,
-    /// How long ago the issuer may have answered last.
+    /// How long ago the issuer's last response may have been.
     pub max_offline: Option<Duration>,
     /// How old fetched keys may be; see [`Requirements::keys_max_age`].
     pub keys_max_age: Option<Duration>,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::clock::UnixTime;
 
-/// The largest difference between two clocks that a verification may allow for: a day. A revocation is remembered for as
-/// long after the token has expired, so that no leeway makes a revoked token valid again.
+/// The maximum leeway for clock differences in a verification: a day. A revocation is stored for this long after the token
+/// has expired, so that no leeway makes a revoked token valid again.
 pub const MAX_LEEWAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The SHA-256 digest of what identifies a token.
@@ -30,7 +30,7 @@ pub struct RevokedTokens {
 }
 
 impl RevokedTokens {
-    /// The most revocations that are remembered. Of more, those that expire first are forgotten.
+    /// The maximum number of revocations. If there are more, those that expire first are dropped.
     pub const MAX: usize = 10_000;
 
     /// Returns whether there is no revocation.
@@ -51,7 +51,7 @@ impl RevokedTokens {
         self.by_digest.get(digest)
     }
 
-    /// Adds a revocation. Of two for the same digest, the later times hold.
+    /// Adds a revocation. Of two for the same digest, the later times apply.
     pub fn insert(&mut self, digest: TokenDigest, revoked: RevokedToken) {
         match self.by_digest.entry(digest) {
             Entry::Vacant(entry) => drop(entry.insert(revoked)),
@@ -63,7 +63,7 @@ impl RevokedTokens {
         }
     }
 
-    /// Forgets the tokens that expired more than [`MAX_LEEWAY`] ago, and those beyond [`RevokedTokens::MAX`].
+    /// Drops the tokens that expired more than [`MAX_LEEWAY`] ago, and those beyond [`RevokedTokens::MAX`].
     pub fn prune(&mut self, now: UnixTime) {
         self.by_digest.retain(|_, revoked| revoked.expires_at.plus(MAX_LEEWAY) >= now);
         if self.by_digest.len() > Self::MAX {
@@ -74,7 +74,7 @@ impl RevokedTokens {
         }
     }
 
-    /// Returns all revocations, in no order.
+    /// Returns all revocations, unordered.
     pub fn iter(&self) -> impl Iterator<Item = (&TokenDigest, &RevokedToken)> {
         self.by_digest.iter()
     }

@@ -1,5 +1,4 @@
-//! Settings of a server that its metadata does not give: endpoints, a login API of its own, how the client signs, and
-//! where the browser is redirected to.
+//! Settings of a server that are not in its metadata: endpoints, a login API, the key of the client, and the redirect URI.
 
 use std::path::PathBuf;
 
@@ -8,7 +7,7 @@ use url::Url;
 use super::redirect::RedirectUri;
 
 /// Endpoints from the configuration, each https or on loopback. With a token endpoint no metadata is requested (RFC 8414,
-/// OpenID Connect Discovery); without one they override what the metadata gives.
+/// OpenID Connect Discovery); without one they override those in the metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// The authorization endpoint (RFC 6749, section 3.1).
@@ -23,7 +22,7 @@ pub struct Endpoints {
     pub end_session: Option<Url>,
     /// The userinfo endpoint (OpenID Connect Core 1.0, section 5.3).
     pub userinfo: Option<Url>,
-    /// The address of the signing keys (RFC 7517, section 5).
+    /// The URL of the signing keys (RFC 7517, section 5).
     pub jwks: Option<Url>,
 }
 
@@ -65,7 +64,7 @@ pub enum AssertionAudience {
     /// The issuer, so that no other server can use the assertion.
     #[default]
     Issuer,
-    /// The address of the token endpoint, which some servers require.
+    /// The URL of the token endpoint, which some servers require.
     TokenEndpoint,
     /// Any other text.
     Other(String),

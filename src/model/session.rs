@@ -34,7 +34,7 @@ pub struct Subject {
     pub name: Option<String>,
 }
 
-/// A refresh that did not succeed.
+/// A failed refresh.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshFailure {
     /// When it failed.
@@ -88,7 +88,7 @@ pub struct Session {
     /// Set before a refresh token is sent, and cleared once the response is stored. While it is set, the issuer may or may
     /// not have used the token up.
     pub refreshing_since: Option<UnixTime>,
-    /// The last refresh that failed since the last that did not.
+    /// The last failed refresh, unless a later one succeeded.
     pub last_failure: Option<RefreshFailure>,
     /// Set when the issuer has ended the session (`invalid_grant`). The access token may be unexpired.
     pub ended: Option<RefreshFailure>,
@@ -97,7 +97,7 @@ pub struct Session {
 /// A stored session that cannot be read. The error has the position, never the contents.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionFormatError {
-    /// Written by a version of authctl that this one does not know.
+    /// Written by a newer version of authctl.
     #[error("the stored session has format {0}, which this version of authctl does not know")]
     Version(u64),
     /// Not a session.
@@ -257,8 +257,9 @@ impl Session {
         self.others.iter().find(|o| o.asked == *asked).map(|o| &o.tokens)
     }
 
-    /// What the issuer is asked for to get `asked`. A login for one resource is refreshed for that one: some issuers give a
-    /// token for it only if the token request repeats it (RFC 8707, section 2.2). Of several the issuer chooses.
+    /// Returns the target to request from the issuer for `asked`. A login for one resource is refreshed for that one:
+    /// some issuers return a token for it only if the token request repeats it (RFC 8707, section 2.2). Of several the
+    /// issuer chooses.
     #[must_use]
     pub fn request_for(&self, asked: &TokenTarget) -> TokenTarget {
         let mut request = asked.clone();
@@ -275,8 +276,8 @@ impl Session {
         asked.resources.iter().find(|resource| !granted(resource)).map(String::as_str)
     }
 
-    /// Whether a new access token can be requested without a login. A client logs in again by itself with its secret, or
-    /// with its key, which is not part of the session.
+    /// Returns whether a new access token can be requested without a login. A client logs in again by itself with its
+    /// secret, or with its key, which is not part of the session.
     #[must_use]
     pub fn can_refresh(&self) -> bool {
         self.ended.is_none()

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The target of a token beyond the profile's own request. Tokens for different targets are stored apart.
+/// The target of a token beyond the profile's own request. Tokens for different targets are stored separately.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TokenTarget {
     /// The `audience` parameter.
@@ -14,7 +14,7 @@ pub struct TokenTarget {
 }
 
 impl TokenTarget {
-    /// A request with its scopes and resources in order and without repetition, so that the same is asked for once.
+    /// Creates a target with sorted scopes and resources without duplicates, so that equal requests compare as equal.
     #[must_use]
     pub fn new(audience: Option<String>, scopes: &[String], resources: &[String]) -> Self {
         let sorted = |list: &[String]| {
@@ -26,7 +26,7 @@ impl TokenTarget {
         Self { audience, scopes: sorted(scopes), resources: sorted(resources) }
     }
 
-    /// Whether nothing but the profile's own request is meant.
+    /// Returns whether this is the profile's own request.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         *self == Self::default()

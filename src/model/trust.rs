@@ -73,7 +73,7 @@ impl ClockMark {
     }
 }
 
-/// The stored trust in an issuer.
+/// The trust record of an issuer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trust {
     /// The issuer.
@@ -106,7 +106,7 @@ impl Trust {
     /// The maximum number of status lists of an issuer; the oldest is dropped first.
     pub const MAX_LISTS: usize = 8;
 
-    /// Returns the record of an issuer of which nothing is stored.
+    /// Returns the empty record of an issuer.
     #[must_use]
     pub fn none(issuer: IssuerUrl) -> Self {
         Self {

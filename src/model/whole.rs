@@ -10,10 +10,10 @@ enum Number {
     Float(f64),
 }
 
-/// What every reader of JSON holds exactly lies between this and its negative (RFC 7493, section 2.2).
+/// The largest integer that every JSON parser can represent exactly (RFC 7493, section 2.2).
 const MAX: i64 = (1 << 53) - 1;
 
-/// A whole number or nothing. `30.0` is one, as JSON Schema has it (2020-12, section 4.2.3), and as some languages write
+/// Reads a whole number or null. `30.0` is one, as in JSON Schema (2020-12, section 4.2.3), and as some languages write
 /// all their numbers.
 ///
 /// # Errors
@@ -23,7 +23,7 @@ pub fn whole<'de, D: Deserializer<'de>, N: TryFrom<i64>>(deserializer: D) -> Res
         None => return Ok(None),
         Some(Number::Unsigned(number)) => i64::try_from(number).ok(),
         Some(Number::Signed(number)) => Some(number),
-        // One that is too great becomes the greatest there is, which is refused below.
+        // A number that is too large saturates, and is refused below.
         Some(Number::Float(number)) => (number.fract() == 0.0).then_some(number as i64),
     };
     number

@@ -7,7 +7,7 @@ use super::error::{IssuerError, OAuthError};
 use crate::secret::Secret;
 use crate::text::excerpt;
 
-/// What a request to the redirect URI is.
+/// The classification of a request to the redirect URI.
 pub(super) enum RedirectRequest {
     /// Not the response to this login: rejected, and the listener keeps waiting.
     Unrelated,
@@ -15,7 +15,7 @@ pub(super) enum RedirectRequest {
     AuthorizationResponse(Result<Secret, IssuerError>),
 }
 
-/// What an authorization response must have to be the one to this login.
+/// What identifies the authorization response to this login.
 pub(super) struct ExpectedResponse {
     pub(super) redirect_uri: Url,
     pub(super) state: Secret,

@@ -18,7 +18,7 @@ const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
 /// Reads the PEM certificates in the file at `path`.
 ///
 /// # Errors
-/// [`IssuerError::CaCertificates`] where the file cannot be read or holds no certificate.
+/// [`IssuerError::CaCertificates`] if the file cannot be read or holds no certificate.
 pub(super) fn read(path: &Path) -> Result<Vec<Certificate>, IssuerError> {
     try_read(path).map_err(|detail| unusable(path, &detail))
 }
@@ -47,7 +47,7 @@ pub(super) fn check_ssl_cert_file() -> Result<(), IssuerError> {
     }
 }
 
-/// Returns why `SSL_CERT_FILE` holds no certificate authorities, where it is set.
+/// Returns why `SSL_CERT_FILE` holds no certificate authorities, if it is set.
 pub(super) fn ssl_cert_file_error() -> Option<IssuerError> {
     authorities_file().and_then(|path| read(&path).err())
 }

@@ -34,9 +34,9 @@ pub struct DeviceAuthorization {
     device_code: Secret,
     /// The code that the user enters, one line of at most 64 characters.
     pub user_code: String,
-    /// The URL to enter it at.
+    /// The URL at which the user enters it.
     pub verification_uri: Url,
-    /// The same with the code in it, for a QR code.
+    /// The same URL with the code in it, for a QR code.
     pub verification_uri_complete: Option<Url>,
     /// The lifetime of the code, at most an hour.
     pub expires_in: Duration,
@@ -93,7 +93,7 @@ pub async fn request(
         device_code,
         user_code: excerpt(&user_code, 64),
         verification_uri: secure_url(&uri)?,
-        // Optional for the user: an invalid one is left out.
+        // An optional convenience: an invalid one is ignored.
         verification_uri_complete: wire.verification_uri_complete.0.and_then(|uri| secure_url(&uri).ok()),
         expires_in,
         interval: wire.interval.0.unwrap_or(DEFAULT_INTERVAL).clamp(MIN_INTERVAL, MAX_INTERVAL),
@@ -102,8 +102,8 @@ pub async fn request(
     })
 }
 
-/// Polls until the user has decided or the code expires. After a network error, or while the issuer is unavailable, the next
-/// poll comes later.
+/// Polls until the user has decided or the code expires. After a network error, or while the issuer is unavailable, it waits
+/// longer before the next poll.
 ///
 /// # Errors
 /// [`IssuerError::Refused`] with `access_denied` if the user denied access, [`IssuerError::LoginTimedOut`] if the code expired.
@@ -151,7 +151,7 @@ mod tests {
         json(400, &format!(r#"{{"error":"{error}"}}"#))
     }
 
-    /// A device login against `answers`, the first of them the device authorization response.
+    /// Runs a device login against `answers`, the first of them the device authorization response.
     async fn login(answers: Vec<String>) -> (Result<TokenSet, IssuerError>, Vec<u64>, TestServer) {
         login_for(answers, &TokenTarget::default()).await
     }

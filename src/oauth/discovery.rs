@@ -217,8 +217,8 @@ mod tests {
         assert!(error.contains("404") && !error.contains("hunter2"), "{error}");
     }
 
-    /// The first document has a token endpoint and no keys; what asking for `needed` makes of it where `second` is the
-    /// other one, and how many requests that took.
+    /// Fetches metadata whose first document has a token endpoint but no keys, and whose other document is `second`.
+    /// Returns it with the `needed` endpoints added, and the number of requests.
     async fn completed(second: &str, needed: &[Endpoint]) -> (Metadata, usize) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let name = format!("http://{}", listener.local_addr().expect("bound"));

@@ -11,22 +11,22 @@ use crate::text::excerpt;
 pub enum Phase {
     /// The name of the server, or of the proxy, could not be resolved.
     Dns,
-    /// There was no connection to the server, or to the proxy.
+    /// No connection to the server, or to the proxy, was made.
     Connect,
-    /// The proxy was connected and made no connection to the server.
+    /// The proxy was connected but did not connect to the server.
     Proxy,
     /// The TLS handshake failed, or the server's certificate is not trusted.
     Tls,
-    /// The connection stood, and no complete response came.
+    /// The connection was made, but no complete response arrived.
     Exchange,
 }
 
 /// Whether the server may have received a request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// Not one byte of the request was sent: it may be sent again.
+    /// No byte of the request was sent, so it may be sent again.
     NotSent,
-    /// Some or all of it may have arrived and been acted on. A refresh token in it may be spent.
+    /// Some or all of the request may have arrived and been processed. A refresh token in it may be spent.
     MaybeSent,
 }
 
@@ -37,7 +37,7 @@ pub struct OAuthError {
     pub code: String,
     /// The `error_description`, one line of at most 300 characters.
     pub description: Option<String>,
-    /// The HTTP status; `None` where the error came through the browser.
+    /// The HTTP status; `None` if the error came through the browser.
     pub status: Option<u16>,
 }
 
@@ -48,7 +48,8 @@ impl OAuthError {
         Self { code: excerpt(code.trim(), 100), description, status }
     }
 
-    /// Whether the grant is gone for good: `invalid_grant` with status 400, 401 or 403. Nothing else ends a session.
+    /// Returns whether the grant is gone for good: `invalid_grant` with status 400, 401 or 403. Nothing else ends a
+    /// session.
     #[must_use]
     pub fn ends_session(&self) -> bool {
         self.code == "invalid_grant" && matches!(self.status, Some(400 | 401 | 403))
@@ -89,14 +90,14 @@ pub enum IssuerError {
     Unreachable {
         /// What failed, with the host and the proxy.
         message: String,
-        /// The host and port of the proxy on the way. `None` too where the server's own name could not be resolved.
+        /// The host and port of the proxy on the way. `None` too if the server's own name could not be resolved.
         proxy: Option<String>,
         /// How far the request came.
         phase: Phase,
         /// Whether the server may have received it.
         delivery: Delivery,
     },
-    /// The server cannot respond now: 429 or 5xx.
+    /// The server is unavailable: 429 or 5xx.
     #[error("{host} returned HTTP {status}")]
     Unavailable {
         /// The host.
@@ -109,7 +110,7 @@ pub enum IssuerError {
     /// An OAuth error response: the server, or the user there, refused.
     #[error("the issuer refused: {0}")]
     Refused(OAuthError),
-    /// Tokens of a type that authctl cannot use (RFC 6749, section 7.1). The issuer has acted on the request.
+    /// Tokens of a type that authctl cannot use (RFC 6749, section 7.1). The issuer has processed the request.
     #[error("the issuer returned a token of type `{found}`; only bearer tokens are supported")]
     TokenType {
         /// The `token_type`, one line of at most 40 characters.
@@ -125,7 +126,7 @@ pub enum IssuerError {
         /// Whether the URL is probably wrong: status 404 or 405, or a redirect.
         wrong_address: bool,
     },
-    /// A response of a login API without a JWT where one is looked for.
+    /// A response of a login API without a JWT in the expected member.
     #[error("{from} returned no JWT in `{names}`")]
     NoJwt {
         /// The host.
@@ -136,7 +137,7 @@ pub enum IssuerError {
     /// The user did not finish the login in time.
     #[error("login timed out after {}", minutes(.limit))]
     LoginTimedOut {
-        /// How long the login was waited for.
+        /// The time limit of the login.
         limit: Duration,
     },
     /// The file of additional certificate authorities cannot be used.
@@ -205,7 +206,8 @@ impl IssuerError {
         }
     }
 
-    /// Whether the request certainly never left this machine, so that sending it again cannot use up a token twice.
+    /// Returns whether the request certainly never left this machine, so that sending it again cannot use up a token
+    /// twice.
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         match self {
@@ -226,7 +228,7 @@ impl IssuerError {
         }
     }
 
-    /// Whether the issuer refused the grant for good ([`OAuthError::ends_session`]).
+    /// Returns whether the issuer refused the grant for good ([`OAuthError::ends_session`]).
     #[must_use]
     pub fn ends_session(&self) -> bool {
         matches!(self, Self::Refused(error) if error.ends_session())

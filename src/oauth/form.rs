@@ -66,8 +66,8 @@ pub(super) fn shared(body: SecretBytes) -> Bytes {
     Bytes::from_owner(Shared(body))
 }
 
-/// Whether `text` contains one of the secrets that were sent. Secrets of less than four characters do not count: they would
-/// hide too much.
+/// Returns whether `text` contains one of the secrets that were sent. Secrets of fewer than four characters do not
+/// count: they would hide too much.
 pub(super) fn repeats_secret(secrets: &[Secret], text: &str) -> bool {
     secrets.iter().any(|secret| secret.expose().len() >= 4 && text.contains(secret.expose()))
 }

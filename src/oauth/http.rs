@@ -48,7 +48,7 @@ impl Limits {
         Self { connect: Duration::from_secs(15), read: Duration::from_secs(20), total: Duration::from_secs(30) };
 }
 
-/// Where a request goes, which decides what a client must be able to do.
+/// The destination of a request, which decides which HTTP client it needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Route {
     Remote,
@@ -56,8 +56,8 @@ enum Route {
     LoopbackPlain,
 }
 
-/// The HTTP clients, each built when it is first needed: one that trusts the platform's authorities costs milliseconds, and
-/// plain loopback does not need it.
+/// The HTTP clients, each built when it is first needed: building one that trusts the platform's authorities takes
+/// milliseconds, and plain http on loopback does not need it.
 ///
 /// Proxy variables are honoured except for loopback. A request may take 30 seconds ([`Limits`]).
 pub struct Http {
@@ -76,7 +76,7 @@ impl Http {
     /// Returns clients that trust the platform's certificate authorities and those in the PEM file `ca_cert`.
     ///
     /// # Errors
-    /// [`IssuerError::CaCertificates`] where the file cannot be read or holds no certificate.
+    /// [`IssuerError::CaCertificates`] if the file cannot be read or holds no certificate.
     pub fn new(ca_cert: Option<&Path>) -> Result<Self, IssuerError> {
         Ok(Self {
             ca_certificates: ca_cert.map(ca_certificates::read).transpose()?.unwrap_or_default(),
@@ -109,7 +109,7 @@ impl Http {
         clocks.push((host.to_owned(), time));
     }
 
-    /// Sends a GET to `url` with this `Accept` and, where given, `Authorization`.
+    /// Sends a GET to `url` with this `Accept` and, if given, `Authorization`.
     pub(super) async fn get(
         &self,
         url: &Url,
@@ -216,8 +216,8 @@ impl Http {
             .connect_timeout(self.limits.connect)
             .read_timeout(self.limits.read)
             .timeout(self.limits.total)
-            // Each request has a connection of its own. The server may have closed one that was idle, and a request sent on it
-            // would count as lost: codes and refresh tokens must not be sent twice.
+            // Each request has a connection of its own. The server may have closed an idle one, and a request sent on it would
+            // count as lost: codes and refresh tokens must not be sent twice.
             .pool_max_idle_per_host(0);
         let builder = match route {
             Route::Remote => match self.proxies().explicit() {
@@ -228,7 +228,7 @@ impl Http {
                 None => builder,
             },
             Route::LoopbackTls | Route::LoopbackPlain => {
-                // A hosts file that sends `localhost` elsewhere must not get what was meant to stay on this machine.
+                // A hosts file that maps `localhost` to another machine must not receive requests for this one.
                 let loopback = [([127, 0, 0, 1], 0).into(), ([0, 0, 0, 0, 0, 0, 0, 1], 0).into()];
                 builder.no_proxy().resolve_to_addrs("localhost", &loopback)
             }
@@ -240,7 +240,7 @@ impl Http {
         .build()
     }
 
-    /// The same with other limits and another way to resolve names.
+    /// Returns clients with other limits and another resolver.
     #[cfg(test)]
     pub(super) fn with_limits(limits: Limits, lookup: Lookup) -> Self {
         Self { limits, lookup, ..super::testing::http() }
@@ -314,7 +314,7 @@ mod tests {
                 let (mut stream, _) = listener.accept().await.expect("a connection");
                 assert!(stream.read(&mut [0; 4096]).await.expect("a request") > 0);
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.expect("sent");
-                // Left open: the client decides.
+                // The server leaves the connection open: the client closes it.
                 open.push(stream);
             }
         });

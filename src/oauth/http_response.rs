@@ -24,7 +24,7 @@ pub(super) struct HttpResponse {
 }
 
 impl HttpResponse {
-    /// A response with this status and these headers, whose body is still to be received.
+    /// Returns a response with this status and these headers, whose body is still to be received.
     pub(super) fn new(host: &str, status: u16, headers: &HeaderMap) -> Self {
         let content_type = text(headers, CONTENT_TYPE)
             .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
@@ -35,7 +35,7 @@ impl HttpResponse {
     /// Appends a part of the body.
     ///
     /// # Errors
-    /// [`IssuerError::InvalidResponse`] where the body is larger than [`MAX_BODY_SIZE`].
+    /// [`IssuerError::InvalidResponse`] if the body is larger than [`MAX_BODY_SIZE`].
     pub(super) fn append(&mut self, chunk: &[u8]) -> Result<(), IssuerError> {
         if self.body.expose().len() + chunk.len() > MAX_BODY_SIZE {
             return Err(IssuerError::InvalidResponse {
@@ -48,7 +48,7 @@ impl HttpResponse {
         Ok(())
     }
 
-    /// Whether the status is 2xx.
+    /// Returns whether the status is 2xx.
     pub(super) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -85,13 +85,13 @@ impl HttpResponse {
         }
     }
 
-    /// The body without a byte order mark.
+    /// Returns the body without a byte order mark.
     pub(super) fn text(&self) -> &[u8] {
         let bytes = self.body.expose();
         bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
     }
 
-    /// Parses the body as a JSON object; `None` where it is anything else. The parser's message is dropped, since it quotes
+    /// Parses the body as a JSON object; `None` if it is anything else. The parser's message is dropped, since it quotes
     /// the text.
     pub(super) fn object<T: DeserializeOwned>(&self) -> Option<T> {
         let text = self.text().trim_ascii_start();

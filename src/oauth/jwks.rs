@@ -19,7 +19,7 @@ struct KeySet {
 /// Fetches the JWK Set at `jwks_uri` as text: a JSON object with a `keys` array, at most 256 KiB.
 ///
 /// # Errors
-/// [`IssuerError`]; [`IssuerError::InvalidResponse`] where it is anything else.
+/// [`IssuerError`]; [`IssuerError::InvalidResponse`] for any other response.
 pub async fn fetch(http: &Http, jwks_uri: &Url) -> Result<String, IssuerError> {
     let response = http.get(jwks_uri, "application/jwk-set+json, application/json", None).await?;
     if let Some(error) = response.unavailable() {

@@ -1,4 +1,5 @@
-//! JSON members that issuers write in several ways: each type accepts any value and reads it as far as it makes sense.
+//! JSON members that issuers write in several ways. Each type accepts any JSON value, and treats one that it cannot use as
+//! absent.
 
 use std::fmt;
 use std::time::Duration;
@@ -64,7 +65,7 @@ impl<'de> Deserialize<'de> for Lifetime {
     }
 }
 
-/// Any JSON value, as far as the types above and those of error members use it. Not for secrets.
+/// Any JSON value, reduced to what the types above and those of error members use. Not for secrets.
 pub(super) enum LenientValue {
     Nothing,
     Boolean(bool),

@@ -44,7 +44,7 @@ pub(super) struct LoopbackListener {
     redirect_uri: Url,
 }
 
-/// How often to look for a port that is free on both addresses.
+/// The number of attempts to find a port that is free on both addresses.
 const MAX_PORT_TRIES: usize = 16;
 
 type Outcome = Result<Secret, IssuerError>;
@@ -86,7 +86,7 @@ impl LoopbackListener {
         Ok(Self { listener, ipv6, redirect_uri })
     }
 
-    /// The redirect URI, with the port that is listened on.
+    /// Returns the redirect URI, with the port that is listened on.
     pub(super) fn redirect_uri(&self) -> &Url {
         &self.redirect_uri
     }
@@ -118,7 +118,7 @@ impl LoopbackListener {
                 continue;
             };
             while oldest_first.len() >= MAX_CONNECTIONS && !close_one(&mut oldest_first) {
-                // What has arrived on each of them is read first.
+                // Data that has arrived on open connections is read before new ones are accepted.
                 clock.sleep(ACCEPT_PAUSE).await;
                 oldest_first.retain(|open| !open.task.is_finished());
             }

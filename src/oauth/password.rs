@@ -1,4 +1,4 @@
-//! The password grant (RFC 6749, section 4.3), with a one-time code if the issuer asks for one.
+//! The password grant (RFC 6749, section 4.3), with a one-time code if the issuer requires one.
 
 use super::error::IssuerError;
 use super::form::Form;
@@ -7,7 +7,7 @@ use super::token_response::TokenEndpointResponse;
 use crate::model::{TokenSet, TokenTarget};
 use crate::secret::Secret;
 
-/// The grant type for a one-time code. No RFC defines one; issuers that answer `mfa_required` accept this one.
+/// The grant type for a one-time code. No RFC defines one; issuers that return `mfa_required` accept this one.
 const ONE_TIME_CODE: &str = "http://auth0.com/oauth/grant-type/mfa-otp";
 
 /// The response to a correct password.

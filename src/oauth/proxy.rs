@@ -1,4 +1,4 @@
-//! Selects the proxy of a request from the environment. A proxy address that is invalid is an error: no request goes around it.
+//! Selects the proxy of a request from the environment. An invalid proxy address is an error: the proxy is never bypassed.
 
 use std::ffi::OsStr;
 
@@ -13,9 +13,9 @@ use crate::paths::ProxyVariables;
 /// The proxies, by the same rules as the HTTP client's own.
 pub(super) struct Proxies {
     matcher: Matcher,
-    /// The variable whose value is not a proxy address, which the client would ignore, and the hosts that it is for.
+    /// The variable with an invalid proxy address, which the client would ignore, and the hosts that it applies to.
     invalid: Option<(&'static str, Matcher)>,
-    /// The proxy and the hosts that need none, where the client would not read them from the environment by itself.
+    /// The proxy and the hosts that need none, if the client does not read them from the environment by itself.
     explicit: Option<(String, String)>,
 }
 
@@ -36,7 +36,7 @@ impl Proxies {
         Self { matcher, invalid, explicit }
     }
 
-    /// Returns the proxy for https and the hosts that need none, where the client has to be given them.
+    /// Returns the proxy for https and the hosts that need none, if they must be passed to the client.
     pub(super) fn explicit(&self) -> Option<(&str, &str)> {
         self.explicit.as_ref().map(|(proxy, no_proxy)| (proxy.as_str(), no_proxy.as_str()))
     }
@@ -44,7 +44,7 @@ impl Proxies {
     /// Returns the proxy that the client uses for `url`.
     ///
     /// # Errors
-    /// [`IssuerError::InvalidProxy`] where the address of that proxy is invalid.
+    /// [`IssuerError::InvalidProxy`] if the address of that proxy is invalid.
     pub(super) fn for_url(&self, url: &Url) -> Result<Option<Intercept>, IssuerError> {
         let target = url.as_str().parse::<Uri>().ok().filter(|_| !is_loopback(url));
         let Some(target) = target else { return Ok(None) };
@@ -55,7 +55,7 @@ impl Proxies {
     }
 }
 
-/// Whether the client reads all of `value` as the address of a proxy.
+/// Returns whether the client reads all of `value` as the address of a proxy.
 fn is_proxy_address(value: &OsStr) -> bool {
     let Some(text) = value.to_str() else { return false };
     let proxy = Matcher::builder().https(text).build().intercept(&Uri::from_static("https://issuer.invalid/"));

@@ -11,12 +11,12 @@ use tokio::sync::watch;
 /// Returns the addresses of a host name.
 pub(super) type Lookup = fn(&str) -> io::Result<Vec<SocketAddr>>;
 
-/// Asks the system's resolver, with everything that it is configured to ask.
+/// Uses the system's resolver, with all sources that it is configured to use.
 pub(super) fn system_lookup(name: &str) -> io::Result<Vec<SocketAddr>> {
     Ok((name, 0).to_socket_addrs()?.collect())
 }
 
-/// A name that has no address, or that no name server answered for.
+/// A name that could not be resolved: it has no address, or no name server responded.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot resolve {name}: {reason}")]
 pub(super) struct ResolveError {

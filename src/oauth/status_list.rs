@@ -9,7 +9,7 @@ use super::http::Http;
 /// 1 MiB (Token Status List, sections 8.1 and 8.2).
 ///
 /// # Errors
-/// [`IssuerError`]; [`IssuerError::InvalidResponse`] where it is anything else.
+/// [`IssuerError`]; [`IssuerError::InvalidResponse`] for any other response.
 pub async fn fetch(http: &Http, uri: &Url) -> Result<String, IssuerError> {
     let response = http.get(uri, "application/statuslist+jwt", None).await?;
     if let Some(error) = response.unavailable() {
@@ -25,7 +25,7 @@ pub async fn fetch(http: &Http, uri: &Url) -> Result<String, IssuerError> {
     Err(response.unexpected("a status list in a JWT"))
 }
 
-/// Whether it looks like a compact JWS (RFC 7515, section 7.1): three parts of base64url, none of them empty.
+/// Returns whether it looks like a compact JWS (RFC 7515, section 7.1): three parts of base64url, none of them empty.
 fn is_signed_jwt(text: &[u8]) -> bool {
     let base64url =
         |part: &[u8]| !part.is_empty() && part.iter().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(b));

@@ -11,7 +11,8 @@ use super::http_response::HttpResponse;
 use super::{Http, IssuerError, OAuthClient};
 use crate::clock::{Clock, Sleep, SystemClock, UnixTime};
 
-/// Sends one fixed response a connection, in order, and records the requests. After the last it closes connections.
+/// Sends one fixed response per connection, in order, and records the requests. After the last response it closes
+/// connections.
 pub(super) struct TestServer {
     pub(super) url: Url,
     requests: Arc<Mutex<Vec<String>>>,
@@ -39,12 +40,12 @@ impl TestServer {
         Self { url, requests }
     }
 
-    /// The requests so far, head and body.
+    /// Returns the requests so far, head and body.
     pub(super) fn requests(&self) -> Vec<String> {
         self.requests.lock().expect("unpoisoned").clone()
     }
 
-    /// The body of request `n`, counted from 0.
+    /// Returns the body of request `n`, counted from 0.
     pub(super) fn body(&self, n: usize) -> String {
         self.requests()[n].split_once("\r\n\r\n").expect("a head").1.to_owned()
     }
@@ -78,12 +79,12 @@ async fn read_request(stream: &mut TcpStream) -> String {
     }
 }
 
-/// A response with JSON.
+/// Returns a response with JSON.
 pub(super) fn json(status: u16, body: &str) -> String {
     answer(status, "content-type: application/json\r\n", body)
 }
 
-/// A response with these header lines.
+/// Returns a response with these header lines.
 pub(super) fn answer(status: u16, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
@@ -113,7 +114,7 @@ impl TestClock {
         Self { start: SystemClock.monotonic(), waits: Mutex::new(Vec::new()) }
     }
 
-    /// The waits so far, in seconds.
+    /// Returns the waits so far, in seconds.
     pub(super) fn waits(&self) -> Vec<u64> {
         self.waits.lock().expect("unpoisoned").iter().map(Duration::as_secs).collect()
     }

@@ -1,4 +1,4 @@
-//! Parses token endpoint responses (RFC 6749, sections 5.1 and 5.2), with what real issuers do differently.
+//! Parses token endpoint responses (RFC 6749, sections 5.1 and 5.2), including common deviations of real issuers.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
@@ -37,7 +37,7 @@ pub(super) enum TokenEndpointResponse {
     Error(ErrorResponse),
 }
 
-/// An error response, with what some issuers add to it.
+/// An error response, with a member that some issuers add.
 pub(super) struct ErrorResponse {
     pub(super) error: OAuthError,
     /// Identifies a password grant that needs a one-time code as well.
@@ -105,7 +105,7 @@ pub(super) fn parse_error_response(response: &HttpResponse, sent: &[Secret]) -> 
     parse(response).and_then(|wire| wire.error_response(response.status, sent)).map(|response| response.error)
 }
 
-/// Whether it is printable ASCII (appendix A), and so has no line end that would split a header.
+/// Returns whether it is printable ASCII (appendix A), and so has no line end that would split a header.
 pub(super) fn is_vschar(token: &Secret) -> bool {
     token.expose().bytes().all(|b| (0x20..0x7f).contains(&b))
 }
@@ -373,7 +373,7 @@ mod tests {
 
     #[test]
     fn form_with_many_unknown_names_is_parsed_quickly() {
-        // As many names as fit into an answer: comparing them with each other would not end while anybody waits.
+        // As many names as fit into a response: comparing each with all others would take minutes.
         let body: String = (0..200_000).map(|n| format!("{n:x}&")).collect();
         let read = read(200, "application/x-www-form-urlencoded", &format!("{body}access_token=a"));
         assert!(matches!(read, Ok(TokenEndpointResponse::Tokens(_))));

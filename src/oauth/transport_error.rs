@@ -1,4 +1,4 @@
-//! Classifies requests that got no complete response: where they failed, and whether they may have arrived.
+//! Classifies requests without a complete response: the phase in which they failed, and whether they may have arrived.
 
 use std::error::Error;
 use std::io;
@@ -14,7 +14,7 @@ use crate::text::excerpt;
 pub(super) struct Destination<'a> {
     /// The host, with its port unless it is the scheme's default.
     pub(super) host: &'a str,
-    /// The same of the proxy in front of it.
+    /// The same for the proxy in front of it.
     pub(super) proxy: Option<&'a str>,
 }
 
@@ -112,7 +112,7 @@ fn tls_reason(error: &rustls::Error) -> &'static str {
     }
 }
 
-/// The causes of an error, including those that an [`io::Error`] wraps.
+/// Returns the causes of an error, including those that an [`io::Error`] wraps.
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     std::iter::successors(error.source(), |&cause| {
         match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {

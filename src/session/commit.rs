@@ -1,4 +1,4 @@
-//! Stores what a refresh has brought: the tokens first, then what may need the network again.
+//! Stores the result of a refresh: the tokens first, then the rest, which may need the network again.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ impl SessionService {
         let read = session.generation.clone();
         session.generation = read.next();
         session.refreshing_since = None;
-        // The new refresh token is stored even where the access token is of no use: the old one may be spent.
+        // The new refresh token is stored even if the access token is unusable: the old one may be spent.
         let unusable = IssuerError::for_token_type(&new);
         match &unusable {
             None => {
@@ -67,7 +67,7 @@ impl SessionService {
             session.others.drain(..excess);
             session.others.push(AnotherToken { asked: target.clone(), tokens: new });
         }
-        // Written only over the generation that was read: a login in the meantime is never overwritten.
+        // Replaces only the generation that was read: a login in the meantime is never overwritten.
         if let Some(stored) = self.stored(profile).await.ok().flatten()
             && stored.generation != read
         {
@@ -87,7 +87,7 @@ impl SessionService {
         Ok(session)
     }
 
-    /// Fetches the issuer's keys where they are due, and stores an ID token that only the newer keys verify.
+    /// Fetches the issuer's keys if they are due, and stores an ID token that only the newer keys verify.
     async fn keep_up_with(&self, profile: &Profile, session: &mut Session, trust: Trust, unchecked: Option<Secret>) {
         let stored = session.tokens.id_token.iter().chain([&session.tokens.access_token]);
         let others = session.others.last().map(|other| &other.tokens.access_token);
@@ -127,7 +127,7 @@ impl SessionService {
         self.change(profile.store, &profile.name, move |store| store.write(&name, &session)).await
     }
 
-    /// Stores a session that exists nowhere else, and tries again for a while where the store fails.
+    /// Stores a session that exists nowhere else, and tries again for a while if the store fails.
     pub(super) async fn write_surely(&self, profile: &Profile, session: &Session) -> Result<(), SessionError> {
         let mut wait = COMMIT_WAIT;
         for _ in 1..COMMIT_TRIES {
@@ -141,14 +141,14 @@ impl SessionService {
         self.write(profile, session).await
     }
 
-    /// A reply without `scope` grants the requested scope (RFC 6749, section 5.1).
+    /// Fills in the requested scope if the reply has none (RFC 6749, section 5.1).
     pub(super) fn fill_scope(tokens: &mut TokenSet, asked: &[String]) {
         if tokens.scope.is_none() && !asked.is_empty() {
             tokens.scope = Some(asked.join(" "));
         }
     }
 
-    /// Takes the expiry from the JWT itself where the reply has no `expires_in`.
+    /// Takes the expiry from the JWT itself if the reply has no `expires_in`.
     pub(super) fn fill_expiry(tokens: &mut TokenSet) {
         if tokens.expires_at.is_none() {
             tokens.expires_at = unverified_claims(tokens.access_token.expose()).and_then(|claims| claims.exp);

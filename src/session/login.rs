@@ -37,9 +37,9 @@ pub struct NewLogin {
 pub struct VerifiedLogin {
     session: Session,
     keys: Option<TrustedKeys>,
-    /// What was trusted before.
+    /// The trust record before the login.
     trust: Trust,
-    /// Whether the stored record of it is damaged.
+    /// Whether the stored trust record is damaged.
     trust_damaged: bool,
     pinned: Option<PinnedKeys>,
     acr: Option<String>,

@@ -82,7 +82,7 @@ impl SessionService {
     /// Adds the session's tokens to the revocation list, so that they are denied offline.
     pub(super) async fn mark_revoked(&self, session: &Session) -> Result<(), SessionError> {
         let now = self.clock.now();
-        // The later of the expiry that the issuer gave and the token's own, by which it would be verified.
+        // The later of `expires_in` and the token's own `exp`, by which it would be verified.
         let expiry = |token: &Secret, known: Option<UnixTime>| {
             let own = unverified_claims(token.expose()).and_then(|claims| claims.exp);
             known.max(own).unwrap_or(UnixTime(now.0.saturating_add(UNKNOWN_LIFETIME)))

@@ -61,12 +61,12 @@ impl Stores {
     }
 }
 
-/// Owns the stores and the connections to issuers. One for each process, shared by everything that deals with sessions.
+/// Owns the stores and the connections to issuers. A process has one, which everything that deals with sessions shares.
 ///
 /// # Locks
-/// The service uses two kinds of file locks. The profile lock is held while a session is read, changed and written back. While holding it, a
-/// process may take the trust lock of the issuer, never the other way round. A login takes two more locks before these;
-/// see the `login` module.
+/// The service uses two kinds of file locks. The profile lock is held while a session is read, changed and written back.
+/// While holding it, a process may take the trust lock of the issuer, never the other way round. A login takes two more
+/// locks before these; see the `login` module.
 pub struct SessionService {
     clock: Arc<dyn Clock>,
     stores: Stores,
@@ -87,8 +87,8 @@ pub struct SessionService {
 /// The number of concurrent calls to the keychain.
 const MAX_KEYCHAIN_CALLS: usize = 4;
 
-/// The number of concurrent calls to the file store, which is bound by the disk and by decryption. Each thread costs memory
-/// that the C library does not give back.
+/// The number of concurrent calls to the file store, which is limited by the disk and by decryption. Each thread costs memory
+/// that the C library does not return to the system.
 const MAX_FILE_CALLS: usize = 2;
 
 /// How long to wait for another process that refreshes the same profile: longer than the longest refresh.
@@ -139,14 +139,14 @@ impl SessionService {
         &self.clock
     }
 
-    /// Waits until nothing runs that a signal must not interrupt; returns whether anything did.
+    /// Waits for work that a signal must not interrupt; returns whether there was any.
     pub async fn settled(&self) -> bool {
         let busy = self.uninterruptible.try_write().is_err();
         drop(self.uninterruptible.write().await);
         busy
     }
 
-    /// Waits until nothing runs that must not be interrupted, and lets nothing more begin: the process may exit.
+    /// Waits for work that must not be interrupted, and prevents more from beginning: the process may exit.
     pub async fn close(&self) {
         // Never released.
         std::mem::forget(Arc::clone(&self.uninterruptible).write_owned().await);
@@ -283,8 +283,8 @@ impl SessionService {
         Ok(found.with_endpoints(endpoints))
     }
 
-    /// Returns the issuer's metadata; endpoints of `needed` that the first document does not have are taken from the second, which
-    /// is only requested in this case.
+    /// Returns the issuer's metadata. Endpoints of `needed` that are missing in the first document are taken from the
+    /// second, which is requested only in this case.
     ///
     /// # Errors
     /// [`SessionError::Issuer`].

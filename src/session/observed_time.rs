@@ -13,11 +13,11 @@ pub(super) const RECORD_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The latest time seen, as recorded in a store.
 pub(super) enum ObservedTime {
-    /// Nothing is recorded: no issuer has answered so far, or the record was removed.
+    /// Nothing is recorded: no issuer has responded so far, or the record was removed.
     None,
     /// The recorded time.
     At(ClockMark),
-    /// There is a record, and it cannot be read.
+    /// There is a record, but it cannot be read.
     Unreadable,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn mark_of(clock: &dyn Clock) -> ClockMark {
 /// Records the current time if it is later than the recorded one. A failure is only logged. Blocks for at most the store's
 /// own limit.
 ///
-/// The first record is written when an issuer answers; a missing or unreadable one is not replaced here, or setting the
+/// The first record is written when an issuer responds. A missing or unreadable one is not replaced here, or setting the
 /// clock back would go unnoticed.
 pub(super) fn record_time(store: &dyn Store, clock: &dyn Clock) {
     let mark = mark_of(clock);
@@ -67,7 +67,7 @@ impl SessionService {
         }
     }
 
-    /// Records the current time after an issuer has answered. If the issuer's clock agrees with this machine's, the record
+    /// Records the current time after an issuer has responded. If the issuer's clock agrees with this machine's, the record
     /// is always replaced: the clock is right.
     pub(super) async fn record_confirmed_time(&self, kind: StoreKind, confirmed: bool) {
         let mark = mark_of(&*self.clock);

@@ -21,9 +21,9 @@ pub enum RequestedToken {
 /// The remaining lifetime that a caller requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MinTtl {
-    /// One minute, or half the lifetime of a token that lives less than two minutes.
+    /// One minute, or half the lifetime if that is shorter.
     Default,
-    /// At least this long. For a token that never lives so long, half its lifetime: refreshing again would not help.
+    /// At least this long, or half the lifetime if the whole lifetime is shorter: refreshing again would not help.
     AtLeast(Duration),
 }
 
@@ -48,27 +48,28 @@ pub struct TokenRequest {
 }
 
 impl TokenRequest {
-    /// A request for the profile's own access token.
+    /// Creates a request for the profile's own access token.
     #[must_use]
     pub fn own(demand: Demand) -> Self {
         Self { token: RequestedToken::Access(TokenTarget::default()), demand }
     }
 
-    /// A request for the access token for `target`.
+    /// Creates a request for the access token for `target`.
     #[must_use]
     pub fn access(target: TokenTarget, min_ttl: Option<MinTtl>) -> Self {
         let demand = Demand::ValidFor(min_ttl.unwrap_or(MinTtl::Default));
         Self { token: RequestedToken::Access(target), demand }
     }
 
-    /// A request for the ID token. By default it only has to be unexpired: issuers rarely send a new one early.
+    /// Creates a request for the ID token. By default it only has to be unexpired: issuers rarely send a new one early.
     #[must_use]
     pub fn id_token(min_ttl: Option<MinTtl>) -> Self {
         let demand = Demand::ValidFor(min_ttl.unwrap_or(MinTtl::AtLeast(Duration::ZERO)));
         Self { token: RequestedToken::Id, demand }
     }
 
-    /// The target to name to the issuer: refreshing the profile's own access token also brings the ID token.
+    /// Returns the target to request from the issuer: refreshing the profile's own access token also brings the ID
+    /// token.
     #[must_use]
     pub fn target(&self) -> TokenTarget {
         match &self.token {
@@ -108,7 +109,8 @@ pub enum Freshness {
 pub const CLOCK_SLACK: Duration = Duration::from_secs(60);
 
 impl Validity {
-    /// The token's state at `now` for a caller that requires `min_ttl`. A token without a known expiry is fresh.
+    /// Returns the token's state at `now` for a caller that requires `min_ttl`. A token without a known expiry is
+    /// fresh.
     #[must_use]
     pub fn freshness(&self, now: UnixTime, min_ttl: MinTtl) -> Freshness {
         let Some(expires_at) = self.expires_at else { return Freshness::Fresh };
@@ -137,11 +139,11 @@ impl Validity {
 /// What the policy needs to know of a session.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionView {
-    /// The requested token, where the session has one.
+    /// The requested token, if the session has one.
     pub token: Option<Validity>,
     /// The session's own access token.
     pub own: Validity,
-    /// Whether the session has the means to refresh.
+    /// Whether the session can be refreshed: it has a refresh token or client credentials.
     pub can_refresh: bool,
     /// Whether the issuer has refused its refresh token for good.
     pub ended: bool,
@@ -206,7 +208,7 @@ impl SessionView {
     }
 }
 
-/// The validity of the session's ID token by its own claims; `None` where there is none.
+/// Returns the validity of the session's ID token by its own claims; `None` if there is none.
 fn id_token_validity(session: &Session) -> Option<Validity> {
     let claims = session.tokens.id_token.as_ref().map(|token| unverified_claims(token.expose()))?;
     // An ID token without `exp` is invalid (OpenID Connect Core 1.0, section 2): it counts as expired.
@@ -237,12 +239,12 @@ pub enum ErrorSource {
     Awaited,
     /// It failed in the caller's process, which may serve many callers at once.
     ThisProcess,
-    /// The session records it. A command that is run again is meant to try again.
+    /// The session records it. Running a command again is meant to retry.
     Stored,
 }
 
 impl RefreshError {
-    /// The last failure that the session records. `seen` is the session as the caller first saw it.
+    /// Returns the last failure that the session records. `seen` is the session as the caller first saw it.
     #[must_use]
     pub fn of(session: &Session, seen: Option<&Session>) -> Option<Self> {
         session.last_failure.as_ref().map(|failure| {
@@ -258,33 +260,33 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(4);
 /// See [`FIRST_BACKOFF`].
 pub const MAX_BACKOFF: Duration = Duration::from_secs(300);
 
-/// How long the callers of one process that have no valid token share a failure instead of each asking the issuer.
+/// How long the callers of one process that have no valid token share a failure instead of each sending a request.
 const SHARE_FAILURE: Duration = Duration::from_secs(1);
 
 /// How long a caller that has a valid token waits for a refresh: longer than a healthy issuer takes.
 pub const MAX_WAIT_WITH_VALID_TOKEN: Duration = Duration::from_secs(2);
 
-/// How long a lost reply keeps a refresh token back where the access token's expiry is unknown.
+/// How long a refresh token is not sent again after a lost reply, if the access token's expiry is unknown.
 const MAX_HOLD_BACK: Duration = Duration::from_secs(3600);
 
-/// How long an issuer is left alone after this many failures in a row.
+/// Returns how long no request is sent to the issuer after this many failures in a row.
 #[must_use]
 pub fn backoff(failures: u32) -> Duration {
     FIRST_BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(MAX_BACKOFF)
 }
 
-/// What to do about a request for a token.
+/// The decision about a request for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Serve the stored token. The obstacle is why it is not refreshed though it expires soon.
+    /// Serve the stored token. The obstacle is why it is not refreshed, although it expires soon.
     Serve(Option<Obstacle>),
-    /// Refresh first. The caller waits at most this long, then falls back to the stored token, which is valid; where it
-    /// is `None`, only the refresh can satisfy the request.
+    /// Refresh first.
     Refresh {
-        /// The longest wait of a caller that has something to fall back to.
+        /// How long the caller waits before it falls back to the stored token, which is still valid. `None` if only the
+        /// refresh can satisfy the request.
         wait_at_most: Option<Duration>,
     },
-    /// Refuse.
+    /// Fail with this reason: neither a refresh nor the stored token satisfies the request.
     Fail(Obstacle),
 }
 
@@ -295,7 +297,7 @@ pub enum Obstacle {
     NoSession,
     /// The issuer has ended the session.
     SessionEnded,
-    /// The issuer gave no refresh token.
+    /// The issuer returned no refresh token.
     NoRefreshToken,
     /// The login does not cover the requested resource.
     ResourceNotGranted,
@@ -318,7 +320,7 @@ pub fn decide(
     last_error: Option<&RefreshError>,
 ) -> Decision {
     let Some(session) = session else { return Decision::Fail(Obstacle::NoSession) };
-    // The issuer's verdict holds for an unexpired token too, and for every command alike.
+    // A refusal by the issuer also ends the use of an unexpired token, in every command.
     if session.ended {
         return Decision::Fail(Obstacle::SessionEnded);
     }
@@ -348,13 +350,13 @@ pub fn decide(
     Decision::Refresh { wait_at_most: fallback.then_some(MAX_WAIT_WITH_VALID_TOKEN) }
 }
 
-/// Returns whether the stored token is served if the refresh fails: it is valid, and the caller does not insist on a new one.
+/// Returns whether the stored token is served if the refresh fails: it is valid, and the caller does not require a new one.
 #[must_use]
 pub fn can_fall_back(session: &SessionView, request: &TokenRequest, now: UnixTime) -> bool {
     matches!(request.demand, Demand::ValidFor(_)) && session.token.is_some_and(|token| !token.is_expired(now))
 }
 
-/// What no later attempt would overcome.
+/// Returns an obstacle that a later attempt would not overcome.
 fn permanent_obstacle(session: &SessionView, request: &TokenRequest) -> Option<Obstacle> {
     let is_id_token = request.token == RequestedToken::Id;
     if is_id_token && session.token.is_none() {
@@ -388,8 +390,8 @@ impl RefreshError {
     }
 }
 
-/// Whether a reply lost at `since` still keeps the refresh token from being sent again: until the session's own access
-/// token has expired, as far as the clock can be trusted.
+/// Returns whether the refresh token must not be sent again after a reply lost at `since`: until the session's own
+/// access token has expired, as far as the clock can be trusted.
 fn is_held_back(own: Validity, since: UnixTime, now: UnixTime) -> bool {
     let soon = now.plus(CLOCK_SLACK);
     let is_valid = match own.expires_at {

@@ -1,4 +1,4 @@
-//! Refreshing a session: once, however many callers and processes want it.
+//! Refreshes a session: once, however many callers and processes request it.
 //!
 //! The promises: a refresh token is not sent again while the reply to its first sending may still arrive; a
 //! refreshed session is stored before anyone gets its token; only the issuer's `invalid_grant` ends a session.
@@ -17,9 +17,9 @@ use crate::oauth::{Delivery, Endpoint, IssuerError, TokenEndpoint, client_creden
 pub struct ServedToken {
     /// The session that holds the token.
     pub session: Session,
-    /// Whether it was refreshed, by this call or by another that it waited for.
+    /// Whether it was refreshed by this call, or by another that this one waited for.
     pub refreshed: bool,
-    /// Why it was not refreshed though its token expires soon.
+    /// Why it was not refreshed, although its token expires soon.
     pub warning: Option<SessionError>,
 }
 
@@ -50,10 +50,10 @@ impl SessionService {
         }
     }
 
-    /// What a decision that needs no refresh means.
+    /// Returns the token or the error of a decision that needs no refresh.
     ///
     /// # Errors
-    /// The obstacle, where the decision is to refuse.
+    /// The obstacle, if the decision is to fail.
     pub fn serve_or_fail(
         session: Session,
         request: &TokenRequest,
@@ -68,7 +68,7 @@ impl SessionService {
         Ok(ServedToken { session, refreshed: false, warning })
     }
 
-    /// The error for `obstacle` to a request for a token of `session`.
+    /// Returns the error for `obstacle` to a request for a token of `session`.
     #[must_use]
     pub fn obstacle_error(session: &Session, request: &TokenRequest, obstacle: Obstacle) -> SessionError {
         let login = |reason| SessionError::LoginRequired(reason);
@@ -147,7 +147,7 @@ impl SessionService {
         self.fall_back(before, request, error)
     }
 
-    /// Serves what a refresh has brought. An ID token may not be among it.
+    /// Serves the result of a refresh, which may have no ID token.
     fn serve_refreshed(&self, session: Session, request: &TokenRequest) -> Result<ServedToken, SessionError> {
         let view = SessionView { replaced_while_waiting: true, ..SessionView::new(&session, request) };
         match decide(Some(&view), request, self.clock.now(), None) {
@@ -161,7 +161,7 @@ impl SessionService {
         }
     }
 
-    /// Serves the stored token in spite of `error`, where the policy allows it.
+    /// Serves the stored token in spite of `error`, if the policy allows it.
     fn fall_back(
         &self,
         session: Session,
@@ -175,7 +175,7 @@ impl SessionService {
         Ok(ServedToken { session, refreshed: false, warning: Some(error) })
     }
 
-    /// Sends the one request that refreshes, having made sure that its reply can be stored.
+    /// Sends the refresh request, after making sure that its reply can be stored.
     async fn send_refresh(
         &self,
         profile: &Profile,
@@ -199,14 +199,14 @@ impl SessionService {
             return Err(SessionError::LoginRequired(LoginReason::NoRefreshToken));
         };
         if api.is_none() {
-            // Fails before anything is written where the client cannot authenticate.
+            // Fails before anything is written if the client cannot authenticate.
             TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
         }
         let in_doubt_before = session.refreshing_since.replace(self.clock.now());
         self.write(profile, session).await?;
         let room = session.to_stored().expose().len() + RESERVE;
         if let Err(error) = self.make_room(profile, room).await {
-            // Nothing was sent, so nothing more is in doubt.
+            // Nothing was sent, so the refresh token is not in doubt.
             session.refreshing_since = in_doubt_before;
             if let Err(unwritten) = self.write(profile, session).await {
                 tracing::warn!("cannot record that the refresh was given up: {unwritten}");
@@ -221,7 +221,7 @@ impl SessionService {
         self.resend_if_never_sent(|| refresh_token::request(&endpoint, &token, &parameters)).await
     }
 
-    /// Sends, and once more if the first request certainly did not reach the issuer.
+    /// Sends a request, and once more if the first one certainly did not reach the issuer.
     async fn resend_if_never_sent<F: Future<Output = Result<TokenSet, IssuerError>>>(
         &self,
         send: impl Fn() -> F,
@@ -235,7 +235,7 @@ impl SessionService {
         }
     }
 
-    /// Stores what a failed refresh means for the session, and returns the error for the caller.
+    /// Records a failed refresh in the session, and returns the error for the caller.
     async fn record_failure(&self, profile: &Profile, mut session: Session, error: SessionError) -> SessionError {
         let SessionError::Issuer(issuer_error) = &error else { return error };
         let ended = issuer_error.ends_session() && session.grant != Grant::ClientCredentials;
@@ -259,7 +259,7 @@ impl SessionService {
     }
 }
 
-/// The record of a refresh of `session` that failed with `error`.
+/// Returns the record of a refresh of `session` that failed with `error`.
 pub(super) fn refresh_failure(session: &Session, error: &IssuerError, at: UnixTime) -> RefreshFailure {
     let retry_at = match error {
         IssuerError::Unavailable { retry_after: Some(wait), .. } => Some(at.plus(*wait)),

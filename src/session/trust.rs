@@ -1,4 +1,4 @@
-//! What is trusted of an issuer while it is not asked: its keys and its status lists, stored beside the sessions.
+//! The trust record of an issuer: its keys and status lists for offline verification, stored beside the sessions.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::model::{IssuerUrl, PinnedKeys, Profile, ProfileName, RecordName, Trus
 use crate::store::{ProfileLock, Store, StoreError};
 use crate::verify::KeySet;
 
-/// How long to wait for another process that changes what is trusted.
+/// How long to wait for another process that changes the trust record.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 impl SessionService {
-    /// Returns what is trusted of the profile's issuer.
+    /// Returns the trust record of the profile's issuer.
     ///
     /// # Errors
     /// [`SessionError::Store`], or [`SessionError::Trust`] if the stored record is damaged.
@@ -21,7 +21,7 @@ impl SessionService {
         self.with_store(profile.store, move |store| Ok(read_trust(store, &issuer))).await?
     }
 
-    /// Returns what is trusted of the profile's issuer. Blocks for at most the store's own limit.
+    /// Returns the trust record of the profile's issuer. Blocks for at most the store's own limit.
     ///
     /// # Errors
     /// As [`SessionService::trust`].
@@ -29,7 +29,7 @@ impl SessionService {
         read_trust(&**self.stores.of(profile.store), &profile.issuer)
     }
 
-    /// Changes what is trusted of the profile's issuer, under the trust lock of the issuer.
+    /// Changes the trust record of the profile's issuer, under the issuer's trust lock.
     ///
     /// # Errors
     /// As [`SessionService::trust`], and [`SessionError::Lock`].
@@ -93,7 +93,7 @@ impl SessionService {
         .await
     }
 
-    /// Returns what is trusted when a login begins, and whether the stored record is damaged, which does not stop a login.
+    /// Returns the trust record for a login, and whether the stored one is damaged, which does not stop a login.
     pub(super) async fn trust_at_login(&self, profile: &Profile) -> Result<(Trust, bool), SessionError> {
         match self.trust(profile).await {
             Ok(trust) => Ok((trust, false)),
@@ -109,7 +109,7 @@ impl SessionService {
     }
 }
 
-/// Returns what is trusted of an issuer according to `store`; nothing if there is no record.
+/// Returns the trust record of an issuer in `store`; an empty one if there is none.
 ///
 /// # Errors
 /// [`SessionError::Store`] or [`SessionError::Trust`].

@@ -1,4 +1,4 @@
-//! Fetches what is trusted of an issuer, its keys and its status lists, and stores it.
+//! Updates the trust record of an issuer: fetches its keys and status lists, and stores them.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ const KEYS_DUE: Duration = Duration::from_secs(3600);
 /// 3.10 warns of requests that a token can cause).
 const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(300);
 
-/// How long a caller that waits for a token waits for keys or for a status list. A later refresh asks for them again.
+/// How long a caller that waits for a token waits for keys or for a status list. A later refresh fetches them again.
 const FETCH_LIMIT: Duration = Duration::from_secs(5);
 
-/// What an issuer has answered, to be stored.
+/// The responses of an issuer, to be stored.
 #[derive(Default)]
 struct IssuerUpdate {
     keys: Option<TrustedKeys>,
@@ -51,8 +51,8 @@ impl SessionService {
         self.store_update(profile, update).await
     }
 
-    /// Updates what is trusted after a refresh: fetches the keys if they are old or lack one that a token names, fetches
-    /// status lists that are due, and records that the issuer answered. Returns `None` if nothing could be stored; a
+    /// Updates the trust record after a refresh: fetches the keys if they are old or a token names an unknown one, fetches
+    /// status lists that are due, and records that the issuer responded. Returns `None` if nothing could be stored; a
     /// failure here does not fail the refresh.
     pub(super) async fn update_trust(&self, profile: &Profile, trust: &Trust, tokens: &[&Secret]) -> Option<Trust> {
         let now = self.clock.now();
@@ -90,7 +90,7 @@ impl SessionService {
 
     /// Fetches the keys into `update`, within [`FETCH_LIMIT`].
     async fn fetch_keys_again(&self, profile: &Profile, trust: &Trust, lacks_key: bool, update: &mut IssuerUpdate) {
-        // An issuer without keys is not asked for the second metadata document each time.
+        // For an issuer without keys, the second metadata document is not requested each time.
         let needed: &[Endpoint] = if trust.fetched.is_some() || lacks_key { &[Endpoint::Jwks] } else { &[] };
         let fetch = async {
             let metadata = self.metadata_with(profile, needed).await?;
@@ -120,7 +120,7 @@ impl SessionService {
         if lists.is_empty() {
             return;
         }
-        // A status list may come from another host, so this does not count as an answer of the issuer.
+        // A status list may come from another host, so this does not count as a response of the issuer.
         let store = |trust: &mut Trust| lists.into_iter().for_each(|list| trust.store_list(list));
         if let Err(error) = self.change_trust(profile, store).await {
             tracing::info!("the issuer's status lists were not stored: {error}");
@@ -207,12 +207,12 @@ impl SessionService {
         Ok(Some(TrustedKeys { jwks, source: source.to_string(), fetched_at }))
     }
 
-    /// Returns the time by the issuer's clock when it last answered.
+    /// Returns the time of the issuer's clock in its last response.
     fn issuer_time(&self, profile: &Profile) -> Option<UnixTime> {
         self.http(profile).ok()?.server_time(&profile.issuer)
     }
 
-    /// Stores an update, and the time at which the issuer answered.
+    /// Stores an update, and the time at which the issuer responded.
     async fn store_update(&self, profile: &Profile, update: IssuerUpdate) -> Result<Trust, SessionError> {
         let (now, uptime) = (self.clock.now(), self.clock.uptime());
         let issuer_time = update.issuer_time;
@@ -252,7 +252,7 @@ pub fn names_status_list(session: &Session) -> bool {
     verified_tokens(session).any(|token| unverified_status(token.expose()).is_some())
 }
 
-/// The tokens of a session that are verified offline.
+/// Returns the tokens of a session that are verified offline.
 fn verified_tokens(session: &Session) -> impl Iterator<Item = &Secret> {
     session.tokens.id_token.iter().chain([&session.tokens.access_token])
 }

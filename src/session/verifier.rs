@@ -1,5 +1,5 @@
-//! Offline verification of tokens: by the profile's requirements, the trusted keys, the tokens revoked on this machine, and
-//! a clock that has not been set back.
+//! Offline verification of tokens: checks the profile's requirements, the trusted keys, the revocation list of this machine,
+//! and that the clock was not set back.
 
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl TokenVerifier {
         Self { policy, keys, keys_age: None, source, revoked, lists: Vec::new(), limits: Vec::new() }
     }
 
-    /// Creates a verifier for the profile's tokens. The profile's issuer and audiences are expected where `policy` has
+    /// Creates a verifier for the profile's tokens. The profile's issuer and audiences are expected if `policy` has
     /// none, and the profile's requirements are added to those of `policy`. `supplied` keys replace the stored ones.
     fn for_profile(
         store: &dyn Store,
@@ -160,7 +160,7 @@ impl TokenVerifier {
         check_status(&claim, list, now)
     }
 
-    /// Verifies a session: by its access token or its ID token, as the profile's `verify_token` says.
+    /// Verifies a session: its access token or its ID token, according to the profile's `verify_token`.
     #[must_use]
     pub fn verify_session(&self, profile: &Profile, session: &Session) -> Verdict {
         self.explain_session(profile, session, false).0
@@ -198,7 +198,7 @@ fn source_of(trust: &Trust) -> String {
     }
 }
 
-/// Returns the reasons to deny every token while the issuer is not asked.
+/// Returns the reasons to deny every token offline.
 fn offline_limits(
     profile: &Profile,
     policy: &Policy,
@@ -294,11 +294,11 @@ impl SessionService {
     }
 }
 
-/// Fills in the profile's issuer and audiences where `policy` has none, and adds the profile's requirements.
+/// Fills in the profile's issuer and audiences if `policy` has none, and adds the profile's requirements.
 fn add_requirements(profile: &Profile, policy: &mut Policy) {
     let required = &profile.requirements;
     let by_id_token = required.token == DecidingToken::IdToken;
-    // A claim is required even where the profile makes it optional, if the caller expects a value for it.
+    // A claim is required even if the profile makes it optional, if the caller expects a value for it.
     let optional = |claim: &&String| match claim.as_str() {
         "iss" => policy.issuer.is_empty(),
         "aud" => policy.audiences.is_empty(),
@@ -323,7 +323,7 @@ fn add_requirements(profile: &Profile, policy: &mut Policy) {
     policy.amr.extend(required.amr.iter().cloned());
 }
 
-/// Returns whether verification failed for want of a key, so that fetching the keys again may help.
+/// Returns whether verification failed because a key is unknown, so that fetching the keys again may help.
 pub(super) fn is_unknown_key(reason: &Reason) -> bool {
     reason.code == ReasonCode::UnknownKey
 }

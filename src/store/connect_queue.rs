@@ -12,14 +12,14 @@ pub(super) struct QueuePlace {
     last_failure: Option<SystemTime>,
 }
 
-/// The permission to connect. Passes to the next process when dropped, or when this process ends.
+/// The permit to connect. Passes to the next process when dropped, or when this process ends.
 pub(super) struct ConnectPermit(FileLock);
 
 /// A process ahead in the queue got no reply from the service, so this one would not get one either.
 pub(super) struct ServiceHangs;
 
 impl QueuePlace {
-    /// Joins the queue at `path`. Returns `None` where no file can be created there: the processes then connect at once.
+    /// Joins the queue at `path`. Returns `None` if no file can be created there: the processes then connect at once.
     pub(super) fn join(path: PathBuf) -> Option<Self> {
         let file = LockFile::open(path).ok()?;
         Some(Self { last_failure: file.modified(), file })

@@ -19,8 +19,8 @@ use crate::text::shell_word;
 
 /// Stores the session of a profile in `DIR/PROFILE.age`, mode 0600. `age -d -i KEY DIR/PROFILE.age` decrypts it.
 ///
-/// A key file protects the sessions where they are copied without it, as in a backup of one directory, but not from a reader
-/// of both. A passphrase protects from that too.
+/// A key file protects sessions that are copied without it, as in a backup of one directory, but not from a reader of both.
+/// A passphrase also protects from a reader of both.
 #[derive(Debug)]
 pub struct FileStore {
     dir: PathBuf,
@@ -43,7 +43,7 @@ impl FileStore {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Creates the directory where it is missing, and refuses one that other users can write to.
+    /// Creates the directory if it is missing, and refuses one that other users can write to.
     fn prepare_dir(&self) -> Result<(), StoreError> {
         let failed = |e| StoreError::io("create the directory", &self.dir, e);
         create_private_dir(&self.dir).map_err(failed)?;
@@ -56,7 +56,7 @@ impl FileStore {
         Ok(())
     }
 
-    /// Creates the file that is to replace `item`.
+    /// Creates the temporary file that will replace `item`.
     fn next(&self, item: &str) -> Result<AtomicFile, StoreError> {
         self.prepare_dir()?;
         let path = self.path(item);
@@ -113,7 +113,7 @@ impl Store for FileStore {
     }
 
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
-        // A statement of its own: the mutex must not be locked during the call.
+        // A separate statement, so that the mutex is not held during the call.
         let reserved = self.reserved().remove(profile);
         self.write_item(profile.as_str(), &session.to_stored(), reserved)
     }

@@ -33,7 +33,7 @@ const TRIAL: &str = "(trial)";
 /// Stores the session of a profile as the item with the attributes `service` = `authctl` and `username` = the profile's
 /// name. `secret-tool lookup service authctl username PROFILE` prints it.
 ///
-/// Each call returns within the time limit, whatever the bus, the service or a prompt do: it runs on a thread of its own,
+/// Each call returns within the time limit, even if the bus, the service or a prompt hangs: it runs on a thread of its own,
 /// which is abandoned after the limit and then changes nothing. While an abandoned thread still runs, further calls fail at
 /// once with [`StoreError::TimedOut`]. Any process of the same user can read the items while the keychain is unlocked.
 pub struct Keychain {
@@ -43,8 +43,8 @@ pub struct Keychain {
     queue: Option<PathBuf>,
 }
 
-/// How long to wait for the permission to connect before connecting without it. A hundred processes need two seconds. A
-/// stopped process with the permission must not block the others for good.
+/// How long to wait for the permit to connect before connecting without it. A hundred processes need two seconds. A stopped
+/// process that holds the permit must not block the others forever.
 const QUEUE_LIMIT: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
@@ -64,9 +64,9 @@ impl Keychain {
     }
 
     /// Lets the processes with the same queue `file` connect one at a time. The time limit starts when a process has the
-    /// permission to connect.
+    /// permit.
     ///
-    /// The key agreement of a connection takes the service some ten milliseconds. Without the queue, many of a hundred
+    /// The service needs some ten milliseconds for the key agreement of a connection. Without the queue, many of a hundred
     /// simultaneous connections time out.
     #[must_use]
     pub fn with_queue(mut self, file: PathBuf) -> Self {
@@ -82,7 +82,7 @@ impl Keychain {
             if abandoned.load(Ordering::Acquire) {
                 return Err(StoreError::TimedOut { limit: Duration::ZERO });
             }
-            // The new secret first: a spare item is harmless, none at all is a lost session.
+            // The new item is written first: an extra item is harmless, a missing one is a lost session.
             if let Some((first, more)) = ours.split_first() {
                 first.set_secret(stored.expose()).map_err(store_error)?;
                 return more.iter().chain(&others).try_for_each(remove);
@@ -146,7 +146,8 @@ impl Keychain {
     }
 }
 
-/// One call. The thread sets `abandoned` when it ends, and the caller when it gives up; the second of them corrects the count.
+/// One call. The thread sets `abandoned` when it ends, and the caller when it times out; the second of them corrects the
+/// count.
 struct Call {
     shared: Arc<Shared>,
     abandoned: AtomicBool,
@@ -191,8 +192,8 @@ impl Call {
         }
     }
 
-    /// Runs `task`, and again in two cases: with a new connection where the cached one failed, since the service may have been
-    /// restarted; and where the bus client's own limit of two seconds a message was exceeded, as under load.
+    /// Runs `task`, and again in two cases: with a new connection if the cached one failed, since the service may have been
+    /// restarted; and if the bus client's own limit of two seconds a message was exceeded, as under load.
     fn with_connection<T>(
         &self,
         task: impl Fn(&Arc<CredentialStore>, &AtomicBool) -> Result<T, StoreError>,
@@ -306,7 +307,7 @@ fn remove(entry: &Entry) -> Result<(), StoreError> {
     }
 }
 
-/// Returns the latest session of `items`, usually the only one. Damage is an error only where no session is readable.
+/// Returns the latest session of `items`, usually the only one. Damage is an error only if no session is readable.
 fn latest_session(items: &[Entry], location: &str) -> Result<Option<Session>, StoreError> {
     let mut latest: Option<Session> = None;
     let mut damage = None;

@@ -15,7 +15,7 @@ use crate::fs::{AtomicFile, create_private_dir};
 use crate::secret::Secret;
 use crate::text::shell_word;
 
-/// The source of the key.
+/// Where the key comes from.
 #[derive(Clone, Debug)]
 pub enum KeySource {
     /// A key file that the user provides, such as `AUTHCTL_KEY_FILE`. Never created.
@@ -57,13 +57,13 @@ pub enum KeyProblem {
     Unreadable(io::ErrorKind),
 }
 
-/// The scrypt work factor, as a power of two: 2^17 takes 0.33 s, where age's default takes 2.8 s.
+/// The scrypt work factor, as a power of two: 2^17 takes 0.33 s, age's default 2.8 s.
 const WORK_FACTOR: u8 = 17;
 
 /// The highest work factor accepted for decryption. A hostile file could demand minutes.
 const MAX_WORK: u8 = 18;
 
-/// The longest key file that is read, in bytes.
+/// The maximum size of a key file in bytes.
 const MAX_KEY_BYTES: u64 = 64 << 10;
 
 /// A loaded key.
@@ -97,7 +97,7 @@ impl Key {
         sealed.map_err(|e| StoreError::Refused { detail: format!("cannot encrypt: {e}") })
     }
 
-    /// Decrypts the `age` file `sealed`. Returns `None` where that fails.
+    /// Decrypts the `age` file `sealed`. Returns `None` if that fails.
     pub(super) fn open(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let decryptor = age::Decryptor::new_buffered(sealed).ok()?;
         let mut plain = Zeroizing::new(Vec::with_capacity(sealed.len()));
@@ -126,7 +126,7 @@ impl KeySource {
         }
     }
 
-    /// Loads the key for encryption, and creates authctl's own where it is missing. Processes that create it at the same
+    /// Loads the key for encryption, and creates authctl's own if it is missing. Processes that create it at the same
     /// time all load the one of the first.
     pub(super) fn load_or_create(&self) -> Result<Key, StoreError> {
         match (self.load(), self) {
@@ -179,7 +179,8 @@ fn load(path: &Path) -> Result<Key, StoreError> {
     Ok(Key::File(identities))
 }
 
-/// Creates a key at `path` unless another process is quicker. The file appears there whole and durable, or not at all.
+/// Creates a key at `path` unless another process has created one first. The file appears complete and durable, or not at
+/// all.
 fn create(path: &Path) -> Result<(), StoreError> {
     let failed = |e: io::Error| StoreError::io("create", path, e);
     path.parent().map_or(Ok(()), create_private_dir).map_err(failed)?;

@@ -26,13 +26,13 @@ use crate::secret::SecretBytes;
 
 /// Stores one session for each profile, and a few records with the same protection.
 ///
-/// Calls block, each for a limited time, so they do not belong on an async runtime's threads. A caller that reads in order
-/// to write holds the profile's [`ProfileLock`]; the store itself only makes writes atomic.
+/// Calls block, each for a limited time, so they must not run on an async runtime's threads. A caller that reads in order to
+/// write holds the [`ProfileLock`]; the store itself only makes writes atomic.
 pub trait Store: Send + Sync {
     /// Returns the store's kind.
     fn kind(&self) -> StoreKind;
 
-    /// Reads the session of `profile`. Returns `None` where there is none.
+    /// Reads the session of `profile`. Returns `None` if there is none.
     ///
     /// # Errors
     /// [`StoreError`]. A session that cannot be read is [`StoreError::Damaged`] and is not removed.
@@ -57,7 +57,7 @@ pub trait Store: Send + Sync {
     /// [`StoreError`]
     fn reserve(&self, profile: &ProfileName, bytes: usize) -> Result<(), StoreError>;
 
-    /// Reads a record. Returns `None` where there is none.
+    /// Reads a record. Returns `None` if there is none.
     ///
     /// # Errors
     /// [`StoreError`]. A record that cannot be decrypted is [`StoreError::Damaged`] and is not removed.
@@ -111,7 +111,7 @@ pub enum StoreError {
         /// The store's error, on one line.
         detail: String,
     },
-    /// There is a session, and it cannot be read. It is not removed.
+    /// There is a session, but it cannot be read. It is not removed.
     #[error("the session in {location} cannot be read: {damage}")]
     Damaged {
         /// Where it is.
@@ -145,7 +145,7 @@ pub enum StoreError {
     },
 }
 
-/// The longest stored session that is read, in bytes: far above any real one, so that another file cannot fill memory.
+/// The maximum size of a stored session in bytes: far above any real one, so that reading another file does not fill memory.
 pub(crate) const MAX_BYTES: usize = 32 << 20;
 
 impl StoreError {
@@ -174,7 +174,7 @@ pub(crate) mod tests {
     use crate::model::{Generation, Grant, TokenSet};
     use crate::secret::Secret;
 
-    /// A session whose access token is `token`.
+    /// Returns a session whose access token is `token`.
     pub(crate) fn session(token: &str) -> Session {
         Session {
             generation: Generation { login: "a1".into(), number: 0 },

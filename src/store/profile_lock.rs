@@ -15,7 +15,7 @@ pub struct ProfileLock {
 }
 
 impl ProfileLock {
-    /// Waits for the lock of `profile` in `dir` for at most `limit`. Creates the directory where it is missing.
+    /// Waits for the lock of `profile` in `dir` for at most `limit`. Creates the directory if it is missing.
     ///
     /// The future can be dropped at any time.
     ///

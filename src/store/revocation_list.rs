@@ -12,7 +12,7 @@ use crate::model::{RevokedToken, RevokedTokens, TokenDigest};
 
 /// The first word of the first line. The number of entries follows it, so that a truncated file is noticed.
 const FORMAT: &str = "authctl-revoked-1";
-/// The longest file that is read, in bytes. [`RevokedTokens::MAX`] entries need less than 1 MiB.
+/// The maximum size of the file in bytes. [`RevokedTokens::MAX`] entries need less than 1 MiB.
 const MAX_BYTES: u64 = 2 << 20;
 /// How long to wait for another process that writes the list.
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
@@ -20,7 +20,7 @@ const LOCK_LIMIT: Duration = Duration::from_secs(2);
 /// Why the list cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RevocationListError {
-    /// The file has another format, or is truncated. It is never taken for an empty list.
+    /// The file has another format, or is truncated. It is never treated as an empty list.
     #[error("the list of revoked tokens at {} is damaged", .0.display())]
     Damaged(PathBuf),
     /// Another process writes it, or it cannot be locked.
@@ -52,7 +52,7 @@ impl RevocationList {
         Ok(Self { path: path.to_owned(), tokens: read(path)? })
     }
 
-    /// Reads the list again. Where that fails, it stays as it was.
+    /// Reads the list again. If that fails, the list is unchanged.
     ///
     /// # Errors
     /// [`RevocationListError`].

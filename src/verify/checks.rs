@@ -37,17 +37,17 @@ pub struct Step {
     pub message: String,
 }
 
-/// Collects the results of the checks of one token. Steps are only recorded where they are wanted.
+/// Collects the results of the checks of one token. Steps are only recorded if they are wanted.
 #[derive(Debug, Default)]
 pub struct Checks {
     /// The reasons for a denial so far.
     pub reasons: Vec<Reason>,
-    /// Each check so far, where they are recorded.
+    /// Each check so far, if they are recorded.
     pub steps: Option<Vec<Step>>,
 }
 
 impl Checks {
-    /// Creates an empty collection, which records steps where `explained`.
+    /// Creates an empty collection, which records steps if `explained`.
     #[must_use]
     pub fn new(explained: bool) -> Self {
         Self { reasons: Vec::new(), steps: explained.then(Vec::new) }
@@ -61,7 +61,7 @@ impl Checks {
         self.reasons.push(reason);
     }
 
-    /// Adds a check that the token passed. `message` is only called where steps are recorded.
+    /// Adds a check that the token passed. `message` is only called if steps are recorded.
     pub fn pass<S: AsRef<str>>(&mut self, check: &'static str, message: impl FnOnce() -> S) {
         if let Some(steps) = &mut self.steps {
             let message = excerpt(message().as_ref(), Reason::MAX_LENGTH);

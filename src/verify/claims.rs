@@ -97,7 +97,7 @@ impl ClaimChecks<'_> {
         }
     }
 
-    /// `exp`, which is optional only in a status list.
+    /// Checks `exp`, which is optional only in a status list.
     fn expiry(&mut self, required: bool) {
         let (now, leeway) = (self.policy.now, self.policy.bounded_leeway());
         let look = |these: &mut Self| {
@@ -163,7 +163,7 @@ impl ClaimChecks<'_> {
         }
     }
 
-    /// Other registered claims, which must be strings where they are present.
+    /// Checks the other registered claims, which must be strings if present.
     fn string_claims(&mut self) {
         for name in ["sub", "jti", "client_id", "azp"] {
             let look = |these: &mut Self| {
@@ -218,7 +218,7 @@ impl ClaimChecks<'_> {
         }
     }
 
-    /// How and when the user authenticated (OpenID Connect Core, section 2; RFC 9068, section 2.2.1; RFC 9470).
+    /// Checks how and when the user authenticated (OpenID Connect Core, section 2; RFC 9068, section 2.2.1; RFC 9470).
     fn authentication(&mut self) {
         self.check("auth_time", Self::auth_time, |these| {
             these.claims.get("auth_time").and_then(numeric_date).map(|at| format!("the user authenticated at {at}"))

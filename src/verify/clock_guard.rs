@@ -9,7 +9,7 @@ use crate::model::ClockMark;
 /// How far the clock may be behind the latest known time. Corrections by a time server are smaller.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Returns the reason for a denial where the clock is behind the latest known time: its own earlier time, how long the
+/// Returns the reason for a denial if the clock is behind the latest known time: its own earlier time, how long the
 /// machine has been running since, or the issuer's time.
 #[must_use]
 pub fn clock_rollback<'m>(

@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn only_canonical_base64url_is_decoded() {
-        // "e30" is "{}"; "e31" decodes to the same bytes where trailing bits are ignored.
+        // "e30" is "{}"; "e31" decodes to the same bytes if trailing bits are ignored.
         assert_eq!(decoded("e30").expect("canonical"), b"{}");
         for part in ["e31", "e30=", "e3 0", "e30\n", "e", "e+/_", "é"] {
             assert!(decoded(part).is_err(), "{part}");

@@ -47,7 +47,7 @@ pub enum KeyType {
 /// The key that a token was verified with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeyInfo {
-    /// The key's `kid`, where it has one.
+    /// The key's `kid`, if it has one.
     pub kid: Option<String>,
     /// The algorithm of the signature.
     pub alg: Algorithm,
@@ -58,7 +58,7 @@ pub struct KeyInfo {
 /// A key in a set, for display.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KeySummary {
-    /// The key's `kid`, where it has one.
+    /// The key's `kid`, if it has one.
     pub kid: Option<String>,
     /// Its type.
     pub kty: KeyType,
@@ -106,7 +106,7 @@ impl KeySet {
     /// ones, and those that are not for verifying signatures.
     ///
     /// # Errors
-    /// [`KeySetError`], where the set as a whole is invalid.
+    /// [`KeySetError`], if the set as a whole is invalid.
     pub fn from_jwks(text: &str) -> Result<Self, KeySetError> {
         if text.len() > Self::MAX_LENGTH {
             return Err(KeySetError::TooLong);
@@ -127,7 +127,7 @@ impl KeySet {
     /// counts other blocks.
     ///
     /// # Errors
-    /// [`KeySetError`], where the text is not PEM.
+    /// [`KeySetError`], if the text is not PEM.
     pub fn from_pem(text: &str) -> Result<Self, KeySetError> {
         if text.len() > Self::MAX_LENGTH {
             return Err(KeySetError::TooLong);
@@ -144,7 +144,7 @@ impl KeySet {
     /// Parses a JWK Set or PEM.
     ///
     /// # Errors
-    /// [`KeySetError`], where it is neither.
+    /// [`KeySetError`], if it is neither.
     pub fn parse(text: &str) -> Result<Self, KeySetError> {
         if text.trim_start().starts_with('{') { Self::from_jwks(text) } else { Self::from_pem(text) }
     }
@@ -264,7 +264,7 @@ impl Key {
         }
     }
 
-    /// Returns `None` where the numbers are not a key, or `alg` is not for such a key.
+    /// Returns `None` if the numbers are not a key, or `alg` is not for such a key.
     fn new(key: PublicKey, kid: Option<&str>, alg: Option<&str>) -> Option<Self> {
         let (kty, allowed, weakness, verifier) = match key {
             PublicKey::Rsa { n, e } => {

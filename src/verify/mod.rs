@@ -96,7 +96,7 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy) -> Verdict {
     explain(token, keys, policy, false).0
 }
 
-/// Verifies `token` as [`verify`] does, and returns each check too where `explained`.
+/// Verifies `token` as [`verify`] does, and returns each check too if `explained`.
 #[must_use]
 pub fn explain(token: &str, keys: &KeySet, policy: &Policy, explained: bool) -> (Verdict, Vec<Step>) {
     let CheckedToken { claims, key, mut checks } =

@@ -62,7 +62,7 @@ pub enum InvalidOption {
 }
 
 impl PolicyOptions {
-    /// Builds the policy. The caller fills in the profile's issuer and audiences where they are empty.
+    /// Builds the policy. The caller fills in the profile's issuer and audiences if they are empty.
     ///
     /// # Errors
     /// [`InvalidOption`].

@@ -24,7 +24,7 @@ const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
-/// Reads each block of a PEM text (RFC 7468): its key, or `None` where it has none that is supported. Returns `None` for a
+/// Reads each block of a PEM text (RFC 7468): its key, or `None` if it has none that is supported. Returns `None` for a
 /// text that is not PEM.
 pub(super) fn public_keys(text: &str) -> Option<Vec<Option<PublicKey>>> {
     let mut keys = Vec::new();
@@ -51,7 +51,7 @@ fn public_key(label: &str, der: &[u8]) -> Option<PublicKey> {
     key.and_then(|key| reader.finish(key)).ok()?
 }
 
-/// `SubjectPublicKeyInfo` (RFC 5280, section 4.1.2.7).
+/// Reads a `SubjectPublicKeyInfo` (RFC 5280, section 4.1.2.7).
 fn spki<'r>(reader: &mut impl Reader<'r>) -> der::Result<Option<PublicKey>> {
     reader.sequence(|info| {
         let (algorithm, parameters) =
@@ -71,7 +71,7 @@ fn spki<'r>(reader: &mut impl Reader<'r>) -> der::Result<Option<PublicKey>> {
     })
 }
 
-/// `RSAPublicKey` (RFC 8017, appendix A.1.1).
+/// Reads an `RSAPublicKey` (RFC 8017, appendix A.1.1).
 fn rsa<'r>(reader: &mut impl Reader<'r>) -> der::Result<PublicKey> {
     reader.sequence(|key| {
         let (n, e) = (UintRef::decode(key)?, UintRef::decode(key)?);
@@ -79,7 +79,7 @@ fn rsa<'r>(reader: &mut impl Reader<'r>) -> der::Result<PublicKey> {
     })
 }
 
-/// The key of a `Certificate` (RFC 5280, section 4.1). Nothing else in it is checked: the user trusts the file.
+/// Reads the key of a `Certificate` (RFC 5280, section 4.1). Nothing else in it is checked: the user trusts the file.
 fn certificate<'r>(reader: &mut impl Reader<'r>) -> der::Result<Option<PublicKey>> {
     const VERSION: Tag = Tag::ContextSpecific { constructed: true, number: TagNumber::N0 };
     reader.sequence(|certificate| {

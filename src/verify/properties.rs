@@ -11,7 +11,7 @@ fn signers() -> [&'static Signer; 4] {
     [ed(), p256(), p384(), rsa()]
 }
 
-/// A policy with every requirement.
+/// Returns a policy with every requirement.
 fn strict_policy() -> Policy {
     Policy {
         scopes: vec!["read".into()],
@@ -42,7 +42,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An object with some of these members and others, with any values.
+/// Returns an object with some of these members and others, with any values.
 fn any_object(names: &'static [&'static str]) -> impl Strategy<Value = Value> {
     let name = prop_oneof![4 => prop::sample::select(names).prop_map(str::to_owned), 1 => ".{0,6}"];
     prop::collection::btree_map(name, any_json(), 0..6).prop_map(|members| json!(members))

@@ -22,7 +22,7 @@ pub(super) struct RsaKey {
 }
 
 impl RsaKey {
-    /// Creates a key, and returns why it is too weak to be used. Returns `None` where the numbers are not a key.
+    /// Creates a key, and returns why it is too weak to be used. Returns `None` if the numbers are not a key.
     pub(super) fn new(n: &[u8], e: &[u8]) -> Option<(Self, Option<&'static str>)> {
         let (n, e) = (without_zeros(n), without_zeros(e));
         let weakness = weakness(n, e)?;
@@ -61,7 +61,7 @@ fn bit_length(number: &[u8]) -> usize {
     number.first().map_or(0, |first| number.len() * 8 - first.leading_zeros() as usize)
 }
 
-/// Returns why a key without leading zeros is weak, or the outer `None` where it is not a key.
+/// Returns why a key without leading zeros is weak, or the outer `None` if it is not a key.
 fn weakness(n: &[u8], e: &[u8]) -> Option<Option<&'static str>> {
     let (n_last, e_last) = (n.last()?, e.last()?);
     let weakness = if bit_length(n) < 2048 {
@@ -107,7 +107,7 @@ mod tests {
         }
     }
 
-    /// This algorithm beside each that there is for RSA.
+    /// Returns this algorithm paired with each RSA algorithm.
     fn pairs(made_with: Algorithm) -> impl Iterator<Item = (Algorithm, Algorithm)> {
         Algorithm::RSA.iter().map(move |asked| (made_with, *asked))
     }

@@ -166,7 +166,7 @@ impl Statuses {
     ///
     /// # Errors
     /// [`StatusListError::Malformed`] for other bits than 1, 2, 4 or 8; [`StatusListError::Damaged`] or
-    /// [`StatusListError::TooLong`] where it cannot be decompressed.
+    /// [`StatusListError::TooLong`] if it cannot be decompressed.
     pub fn unpack(bits: u64, packed: &[u8]) -> Result<Self, StatusListError> {
         let bits =
             u8::try_from(bits).ok().filter(|bits| matches!(bits, 1 | 2 | 4 | 8)).ok_or(StatusListError::Malformed)?;
@@ -287,7 +287,7 @@ fn positive_seconds(value: &Value) -> Option<Duration> {
     Some(Duration::from_secs_f64(seconds.min(StatusList::MAX_TTL.as_secs_f64())))
 }
 
-/// Returns the reason for a denial by the stored list, or `None` where the status is valid. A token is also denied where
+/// Returns the reason for a denial by the stored list, or `None` if the status is valid. A token is also denied if
 /// its list is not stored or stale, or its status is unknown.
 #[must_use]
 pub fn check_status(claim: &StatusClaim, list: Option<&StatusList>, now: UnixTime) -> Option<Reason> {

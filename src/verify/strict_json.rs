@@ -52,7 +52,7 @@ impl Strict<'_> {
         E::custom(error)
     }
 
-    /// Called for each object and array, even an empty one.
+    /// Checks the depth; called for each object and array, even an empty one.
     fn check_depth<E: de::Error>(&mut self) -> Result<(), E> {
         if self.depth == MAX_DEPTH { Err(self.fail(StrictJsonError::TooDeep)) } else { Ok(()) }
     }

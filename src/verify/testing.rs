@@ -49,7 +49,7 @@ pub fn ed() -> &'static Signer {
 }
 
 impl Signer {
-    /// A token with exactly these texts as header and payload.
+    /// Returns a token with exactly these texts as header and payload.
     pub fn signs(&self, header: &str, payload: &str) -> String {
         self.signs_as(self.alg, header, payload)
     }
@@ -58,17 +58,17 @@ impl Signer {
         self.pair.token(alg.name(), header, payload)
     }
 
-    /// A token with the default header, and [`claims`] with `changes`. A null removes a claim.
+    /// Returns a token with the default header, and [`claims`] with `changes`. A null removes a claim.
     pub fn token(&self, changes: Value) -> String {
         self.signs(&format!(r#"{{"alg":"{}","kid":"k"}}"#, self.alg), &claims(changes).to_string())
     }
 
-    /// The JWK with `changes`. A null removes a member.
+    /// Returns the JWK with `changes`. A null removes a member.
     pub fn jwk_with(&self, changes: Value) -> Value {
         signing_keys::changed(self.jwk.clone(), changes)
     }
 
-    /// The public key as PEM, an RSA key as PKCS#1.
+    /// Returns the public key as PEM, an RSA key as PKCS#1.
     pub fn pem(&self) -> String {
         match &self.pair {
             SigningKey::Rsa(_) => signing_keys::pem("RSA PUBLIC KEY", &self.pair.pkcs1()),
@@ -77,13 +77,13 @@ impl Signer {
     }
 }
 
-/// Valid claims with `changes`. A null removes a claim.
+/// Returns valid claims with `changes`. A null removes a claim.
 pub fn claims(changes: Value) -> Value {
     let valid = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "s", "exp": NOW + 300, "iat": NOW});
     signing_keys::changed(valid, changes)
 }
 
-/// A JWK Set of these keys.
+/// Returns a JWK Set of these keys.
 pub fn set(keys: &[Value]) -> KeySet {
     KeySet::from_jwks(&json!({ "keys": keys }).to_string()).expect("a JWK Set")
 }
@@ -92,7 +92,7 @@ pub fn policy() -> Policy {
     Policy::new(ISSUER, vec![AUDIENCE.to_owned()], UnixTime(NOW))
 }
 
-/// The codes of a denial. Empty where the token is granted.
+/// Returns the codes of a denial. Empty if the token is granted.
 pub fn codes(token: &str, keys: &KeySet, policy: &Policy) -> Vec<ReasonCode> {
     match verify(token, keys, policy) {
         Verdict::Granted(_) => Vec::new(),

@@ -9,9 +9,9 @@ use super::keys::{KeyInfo, KeySet};
 use super::policy::{AcceptedTypes, Algorithm, InvalidAlgorithm, Policy};
 use super::reason::{Reason, ReasonCode, quoted, quoted_list};
 
-/// A token after the checks. It is valid only where there is a key and no reason for a denial.
+/// A token after the checks. It is valid only if there is a key and no reason for a denial.
 pub(super) struct CheckedToken {
-    /// The claims and the header's `typ`, where they could be parsed.
+    /// The claims and the header's `typ`, if they could be parsed.
     pub(super) claims: Option<(Map<String, Value>, Option<String>)>,
     /// The key that verified the signature.
     pub(super) key: Option<KeyInfo>,

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::support::{Sandbox, issuer, quick_issuer};
 
-/// A shell command that prints a variable.
+/// Returns a shell command that prints a variable.
 fn show(name: &str) -> String {
     format!("printf '%s' \"${{{name}-unset}}\"")
 }

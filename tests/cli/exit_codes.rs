@@ -7,7 +7,7 @@ use authctl::dev_issuer::{Endpoint, Fault, FaultKind};
 
 use crate::support::{PASSWORD, Sandbox, quick_issuer};
 
-/// A home with a session.
+/// Returns a home with a session.
 fn logged_in() -> (Sandbox, authctl::dev_issuer::DevIssuer) {
     let (home, idp) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &idp);

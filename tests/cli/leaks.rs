@@ -22,7 +22,7 @@ fn faults(idp: &DevIssuer, endpoint: Endpoint, kinds: &[FaultKind]) {
     }
 }
 
-/// The faults of an issuer or a network that do not delay a test.
+/// Returns the faults of an issuer or a network that do not delay a test.
 fn quick_faults() -> Vec<FaultKind> {
     vec![
         FaultKind::Reset,

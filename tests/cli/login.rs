@@ -17,7 +17,7 @@ pub fn plain() -> DevIssuer {
     issuer(|_| {})
 }
 
-/// The arguments of `login work` as the public client, followed by `more`.
+/// Returns the arguments of `login work` as the public client, followed by `more`.
 pub fn login<'a>(issuer: &'a DevIssuer, more: &[&'a str]) -> Vec<&'a str> {
     [&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"], more].concat()
 }

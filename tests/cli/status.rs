@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Sandbox, issuer, quick_issuer};
 
-/// The only profile of `status --json`.
+/// Returns the only profile of `status --json`.
 #[track_caller]
 fn row(home: &Sandbox, code: i32) -> Value {
     let all = home.run(&["status", "--json"]).exits(code).json();

@@ -15,7 +15,7 @@ use crate::support::{Sandbox, http, issuer};
 /// The lists' `ttl`, in seconds.
 const TTL: i64 = 600;
 
-/// Two sessions at an issuer whose tokens name a status list.
+/// Returns two sessions at an issuer whose tokens name a status list.
 fn logged_in() -> (Sandbox, DevIssuer) {
     let home = Sandbox::new();
     let issuer = issuer(|options| {

@@ -11,7 +11,7 @@ use crate::roff::{escape, prose};
 /// The date in the pages' footer.
 const DATE: &str = "2026-11-26";
 
-/// The pages by name.
+/// Returns the pages by name.
 pub fn pages() -> Vec<(String, String)> {
     let mut command = Cli::command();
     command.build();

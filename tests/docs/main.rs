@@ -56,7 +56,7 @@ fn replace(path: &Path, text: &[u8]) {
     fs::rename(temporary, root().join(path)).expect("renamed");
 }
 
-/// Every generated file by its path in the repository.
+/// Returns every generated file by its path in the repository.
 fn generated() -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     for (name, page) in commands::pages() {
@@ -70,7 +70,7 @@ fn generated() -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
-/// The files in `man` and `completions`.
+/// Returns the files in `man` and `completions`.
 fn found() -> BTreeSet<PathBuf> {
     let files = |dir: &'static str| {
         fs::read_dir(root().join(dir))
@@ -114,7 +114,7 @@ fn providers_page_describes_every_preset() {
     }
 }
 
-/// The text about a setting in authctl.toml(5).
+/// Returns the text about a setting in authctl.toml(5).
 fn described<'a>(page: &'a str, key: &str) -> Option<&'a str> {
     let (_, text) = page.split_once(&format!(".It Ic {key}\n"))?;
     let end = [text.find(".It Ic "), text.find(".Sh ")].into_iter().flatten().min();
@@ -199,7 +199,7 @@ fn every_command_page_has_examples() {
     }
 }
 
-/// Every invocation of authctl in `text`, which is from `place`, is one that authctl accepts.
+/// Checks that authctl accepts each of its invocations in `text`, which is from `place`.
 fn check_invocations(place: &str, text: &str) -> usize {
     let invocations = shell::invocations(text, "authctl");
     for words in &invocations {
@@ -225,7 +225,7 @@ fn examples_are_accepted_by_the_command_line() {
     assert!(check_invocations("README.md", &shell_blocks(&read("README.md"))) > 0);
 }
 
-/// The shell code in a Markdown document.
+/// Returns the shell code in a Markdown document.
 fn shell_blocks(markdown: &str) -> String {
     let mut blocks = String::new();
     for block in markdown.split("```sh\n").skip(1) {

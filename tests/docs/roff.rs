@@ -25,7 +25,7 @@ pub fn prose(text: &str) -> String {
     }
 }
 
-/// The text of the literal displays in an mdoc page, as a terminal shows it.
+/// Returns the text of the literal displays in an mdoc page, as a terminal shows it.
 pub fn literal_text(page: &str) -> String {
     let mut text = String::new();
     let mut literal = false;

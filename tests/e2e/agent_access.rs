@@ -24,7 +24,7 @@ fn permit(path: &Path, mode: u32) {
     std::fs::set_permissions(path, Permissions::from_mode(mode)).expect("chmod");
 }
 
-/// A command that `nobody` runs in the environment of this home.
+/// Returns a command that `nobody` runs in the environment of this home.
 pub(crate) fn as_nobody(home: &Sandbox, program: impl AsRef<Path>) -> Command {
     parts::require(&["setpriv"]);
     let mut command = home.command(&[]);
@@ -35,7 +35,7 @@ pub(crate) fn as_nobody(home: &Sandbox, program: impl AsRef<Path>) -> Command {
     command
 }
 
-/// A home that is logged in as `work` and belongs to `nobody`, with a copy of authctl in it.
+/// Returns a home that is logged in as `work` and belongs to `nobody`, with a copy of authctl in it.
 pub(crate) fn home_of_nobody() -> (Sandbox, DevIssuer, PathBuf) {
     needs_root();
     let (home, issuer) = (Sandbox::new(), support::quick_issuer());
@@ -48,7 +48,7 @@ pub(crate) fn home_of_nobody() -> (Sandbox, DevIssuer, PathBuf) {
     (home, issuer, program)
 }
 
-/// The same with a running agent of `nobody`.
+/// Returns the same with a running agent of `nobody`.
 fn agent_of_nobody() -> (Sandbox, DevIssuer, KillOnDrop) {
     let (home, issuer, program) = home_of_nobody();
     let mut command = as_nobody(&home, &program);
@@ -172,7 +172,7 @@ fn process_of(home: &Sandbox) -> Pid {
     Pid::from_raw(i32::try_from(id).expect("small")).expect("positive")
 }
 
-/// A command that runs authctl without a limit for core dumps and with umask 0.
+/// Returns a command that runs authctl without a limit for core dumps and with umask 0.
 fn unrestricted(home: &Sandbox, args: &str) -> Command {
     let plain = home.command(&[]);
     let mut command = Command::new("sh");

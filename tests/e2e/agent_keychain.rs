@@ -10,7 +10,7 @@ use crate::support::agent::Agent;
 use crate::support::process::wait_until;
 use crate::support::{self, PASSWORD, Sandbox, USER};
 
-/// A home with `sealed` and `other` in a keyring and `filed` in the file store.
+/// Returns a home with `sealed` and `other` in a keyring and `filed` in the file store.
 fn logged_in() -> (Sandbox, Keyring, DevIssuer) {
     let (keyring, issuer) = (Keyring::start(), support::quick_issuer());
     let mut home = Sandbox::with_store("keychain");

@@ -135,7 +135,7 @@ impl NotifySocket {
         Self(socket, path)
     }
 
-    /// The next message.
+    /// Returns the next message.
     #[track_caller]
     fn next(&self) -> String {
         let mut message = [0; 1024];
@@ -143,7 +143,7 @@ impl NotifySocket {
         String::from_utf8_lossy(&message[..length]).trim_end().to_owned()
     }
 
-    /// Whether all messages have been read.
+    /// Returns whether all messages have been read.
     fn is_silent(&self) -> bool {
         self.0.set_nonblocking(true).expect("set");
         let silent = self.0.recv(&mut [0; 1024]).is_err();

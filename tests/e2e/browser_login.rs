@@ -40,7 +40,7 @@ fn one_time_code() -> String {
     totp_rs::Builder::new().with_secret(secret).build().expect("a generator").generate_current().to_string()
 }
 
-/// Has `user` go from `url` to the last page.
+/// Takes `user` from `url` to the last page.
 fn complete(name: &'static str, screen: Screen, url: &str, user: &'static str, allows: bool) -> FlowResult {
     webdriver::complete(name, screen, url, &User { user, allows })
 }

@@ -45,7 +45,7 @@ impl Setup {
         Self { home, issuer, _keyring: keyring }
     }
 
-    /// The lock file of the profile.
+    /// Returns the lock file of the profile.
     fn lock_file(&self) -> PathBuf {
         self.home.path().join("data/authctl/locks/work.lock")
     }
@@ -66,7 +66,7 @@ impl Setup {
         children.into_iter().map(|child| self.home.finish(child, args).exits(0).stdout).collect()
     }
 
-    /// Whether a process has the lock file open or has exited, in which case its exit code is checked later.
+    /// Returns whether a process has the lock file open or has exited, in which case its exit code is checked later.
     fn waits(&self, id: u32) -> bool {
         let Ok(open) = read_dir(format!("/proc/{id}/fd")) else { return true };
         let ended = std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| stat.contains(") Z "));

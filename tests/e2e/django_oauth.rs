@@ -37,7 +37,7 @@ fn logged_in(site: &Site) -> Sandbox {
     home
 }
 
-/// Whether the server reports a token as active (RFC 7662).
+/// Returns whether the server reports a token as active (RFC 7662).
 #[track_caller]
 fn active(site: &Site, token: &str) -> bool {
     let (status, answer) = post_form(&site.at("/o/introspect/"), Some(("service", SECRET)), &[("token", token)]);

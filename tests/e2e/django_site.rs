@@ -162,7 +162,7 @@ impl Visitor {
     }
 }
 
-/// The hidden fields of a page.
+/// Returns the hidden fields of a page.
 fn inputs(html: &str) -> Vec<(String, String)> {
     let attribute = |tag: &str, name: &str| {
         let rest = tag.split_once(&format!(" {name}=\""))?.1;

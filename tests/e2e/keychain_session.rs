@@ -18,7 +18,7 @@ fn home_at(address: &str) -> Sandbox {
     home
 }
 
-/// A home that is logged in as `work`, its session in a keyring.
+/// Returns a home that is logged in as `work`, its session in a keyring.
 fn logged_in() -> (Sandbox, Keyring, DevIssuer) {
     let (keyring, issuer) = (Keyring::start(), support::issuer(|_| {}));
     let home = home_at(keyring.address());
@@ -32,7 +32,7 @@ fn lookup(keyring: &Keyring, profile: &str) -> Option<serde_json::Value> {
     found.status.success().then(|| serde_json::from_slice(&found.stdout).expect("a session"))
 }
 
-/// Every file below `dir`, with what is in it.
+/// Returns every file below `dir`, with what is in it.
 fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).expect("readable").flatten() {

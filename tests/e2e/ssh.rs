@@ -119,7 +119,7 @@ fn device_issuer() -> DevIssuer {
     })
 }
 
-/// A home with a display, as with `ssh -X`, and a browser script that writes the URL to a file.
+/// Returns a home with a display, as with `ssh -X`, and a browser script that writes the URL to a file.
 fn desk() -> (Sandbox, PathBuf) {
     use std::os::unix::fs::PermissionsExt as _;
     let mut home = Sandbox::new();

@@ -33,7 +33,7 @@ impl Machine {
         machine
     }
 
-    /// A command that runs in the mount namespace.
+    /// Returns a command that runs in the mount namespace.
     fn command(&self, program: &str, args: &[&str]) -> Command {
         let script =
             "mount --bind certs /etc/ssl/certs && mount --bind local /usr/local/share/ca-certificates || exit 99

@@ -94,7 +94,7 @@ impl Response {
 pub struct Connection(BufReader<UnixStream>);
 
 impl Connection {
-    /// Connects. `None` if no agent is listening.
+    /// Connects; returns `None` if no agent is listening.
     pub fn to(socket: &Path) -> Option<Self> {
         let stream = UnixStream::connect(socket).ok()?;
         stream.set_read_timeout(Some(LIMIT)).expect("a time limit");

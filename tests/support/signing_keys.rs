@@ -35,7 +35,7 @@ pub fn changed(mut object: Value, changes: Value) -> Value {
 }
 
 impl SigningKey {
-    /// RSA with 2048 bits.
+    /// Creates an RSA key of 2048 bits.
     pub fn rsa() -> Self {
         Self::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).expect("generated"))
     }

@@ -1,4 +1,4 @@
-//! A client of the agent on the standard library: one connection, one request, one bounded reply.
+//! A client of the agent that uses only the standard library: one connection, one request, one reply of limited size.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -77,8 +77,8 @@ impl Client {
         Ok(Some(Self { stream: UnixStream::from(socket), mark }))
     }
 
-    /// Sends a request and reads the answer. After `patience` without one `waiting` is asked, once, whether to go on for
-    /// `limit` more.
+    /// Sends a request and reads the reply. If there is none after `patience`, calls `waiting` once, which decides whether to
+    /// wait for `limit` more.
     ///
     /// # Errors
     /// [`ClientError::NoResponse`] or [`ClientError::InvalidResponse`].
@@ -104,7 +104,7 @@ impl Client {
         if let Some(body) = body {
             request.extend(body.expose());
         }
-        // One that turns everybody away may have answered, and closed, before it was asked.
+        // An agent that refuses connections may have replied and closed before it read the request.
         let _ = self.stream.write_all(request.expose());
         let mut received = SecretBytes::default();
         let mut waiting = Some(waiting);
@@ -141,7 +141,7 @@ impl Reply {
     /// Returns the body as `T`, or the problem document in it.
     ///
     /// # Errors
-    /// [`ClientError::InvalidResponse`] where it is neither.
+    /// [`ClientError::InvalidResponse`] if it is neither.
     pub fn read<T: DeserializeOwned>(&self) -> Result<Result<T, Problem>, ClientError> {
         let body = self.body.expose();
         if (200..300).contains(&self.status) {

@@ -1,4 +1,4 @@
-//! The words on the agent's socket: what is asked and answered, in JSON, with the paths that carry a version.
+//! The JSON messages on the agent's socket. Their paths contain a version.
 
 use std::fmt::Write as _;
 
@@ -85,7 +85,7 @@ struct ReceivedProblem {
 }
 
 impl From<ReceivedProblem> for Problem {
-    /// An unknown code becomes the general one of its exit code.
+    /// Replaces an unknown code with the general one of its exit code.
     fn from(ReceivedProblem { status, code, title, hint, exit_code }: ReceivedProblem) -> Self {
         let code = ErrorCode::from_word(&code).unwrap_or_else(|| ErrorCode::from_exit_code(exit_code));
         Self { status, code, title, hint, exit_code: code.exit_code() }

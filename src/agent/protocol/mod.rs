@@ -1,6 +1,6 @@
-//! The agent as others see it: the words on its socket, where that socket is, and the client that asks.
+//! The agent's interface: the messages on its socket, the path of the socket, and a client.
 //!
-//! Only the standard library is used to ask: `authctl token` starts no runtime for it, and no HTTP client.
+//! The client uses only the standard library: `authctl token` starts no runtime and no HTTP client.
 
 mod client;
 mod messages;

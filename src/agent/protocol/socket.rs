@@ -83,9 +83,10 @@ const BACKLOG: i32 = 4096;
 
 /// Creates the socket at `path` with mode 0600, or takes over `given`, which the service manager has created there.
 ///
-/// The directory is created with mode 0700 where it is missing, and opened without following a symbolic link. It must belong
+/// The directory is created with mode 0700 if it is missing, and opened without following a symbolic link. It must belong
 /// to this user, and other users must not be able to write to it. All operations use its descriptor. The socket lock, a
-/// file beside the socket, allows one agent only: the socket of a dead agent is replaced atomically, that of a running one never.
+/// file beside the socket, allows one agent only: the socket of a dead agent is replaced atomically, that of a running one
+/// never.
 ///
 /// The listener is returned separately: a stopping agent closes it first, so that new clients are refused at once.
 ///
@@ -148,7 +149,7 @@ fn bind(dir: &OwnedFd, parent: &Path, name: &std::ffi::OsStr, path: &Path) -> Re
     Ok(UnixListener::from(socket))
 }
 
-/// Returns the address of `name` in the directory, by its descriptor where the system supports that, so that it is the
+/// Returns the address of `name` in the directory, by its descriptor if the system supports that, so that it is the
 /// directory that was checked.
 fn address_in(dir: &OwnedFd, parent: &Path, name: &std::ffi::OsStr) -> Option<SocketAddrUnix> {
     use std::os::fd::AsRawFd as _;

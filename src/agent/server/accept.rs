@@ -34,7 +34,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum size of a request's head, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// The wait after `accept` failed for lack of descriptors; connections that end release some.
+/// The wait after `accept` failed because no descriptor was free; connections that end release some.
 const ACCEPT_RETRY: Duration = Duration::from_millis(20);
 
 /// How many refused connections may be open to deliver the reason. They use reserved descriptors.

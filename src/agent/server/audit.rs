@@ -1,4 +1,4 @@
-//! The audit log: which process was issued what. In memory, bounded, without tokens.
+//! The audit log: which process got which token. In memory, with a maximum size, without the tokens themselves.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Refreshes sessions in the background, before their tokens expire and not all at the same moment.
+//! Refreshes sessions in the background before their tokens expire, spread over time.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -33,7 +33,7 @@ const MIN_AGE: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
     At(UnixTime),
-    /// The agent can do nothing for it.
+    /// Never: the agent cannot refresh or load it.
     Never,
 }
 
@@ -199,7 +199,8 @@ fn lead(life: Duration, jitter: u64) -> Duration {
     Duration::from_secs(lead.as_secs() + u64::from(lead.subsec_nanos() > 0)).min(life * 4 / 5)
 }
 
-/// Returns what the background demands: a token valid for longer than its lead time, or a new one if tokens never are.
+/// Returns what the background refresh requests: a token valid for longer than its lead time, or a new one if no token is
+/// valid that long.
 fn demand(tokens: &TokenSet) -> Demand {
     let Some(end) = tokens.expires_at else { return Demand::New };
     let life = tokens.obtained_at.until(end);
@@ -207,8 +208,8 @@ fn demand(tokens: &TokenSet) -> Demand {
     if wanted >= life { Demand::New } else { Demand::ValidFor(MinTtl::AtLeast(wanted)) }
 }
 
-/// The policy's backoff with up to half of it added at random: many agents must not return at the same moment. Never less,
-/// or the policy would refuse the attempt.
+/// Returns the policy's backoff plus up to half of it at random: many agents must not retry at the same moment. Never
+/// less, or the policy would refuse the attempt.
 pub(super) fn backoff_with_jitter(failures: u32) -> Duration {
     let percent = 100 + u32::try_from(RandomState::new().hash_one(failures) % 51).unwrap_or(0);
     backoff(failures) * percent / 100

@@ -1,4 +1,4 @@
-//! The session cache: each session as last read from its store, and the loads and refreshes in flight that callers share.
+//! The session cache: each session as last read from its store, and the in-flight loads and refreshes that callers share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,7 +28,7 @@ const MAX_RESPONSES: usize = 16;
 #[derive(Default)]
 struct Entry {
     session: CachedSession,
-    /// Counts invalidations: what was read before the last of them is not cached.
+    /// Counts invalidations: a session read before the last one is not cached.
     epoch: u64,
     /// The last failed refresh for each target: what fails for one target is still tried for another.
     failed: Vec<(TokenTarget, FailedRefresh)>,
@@ -44,10 +44,10 @@ struct CachedResponse {
     body: Bytes,
 }
 
-/// What is known of a profile's session.
+/// The cached state of a profile's session.
 #[derive(Clone, Default)]
 pub(super) enum CachedSession {
-    /// The store has to be read.
+    /// Not cached: the store must be read.
     #[default]
     Unknown,
     /// The store has no session for this profile.
@@ -79,7 +79,7 @@ impl From<&FailedRefresh> for RefreshError {
 /// How many targets' failures are remembered for a profile.
 const MAX_FAILED: usize = 32;
 
-/// What callers share: one load of a store, or one refresh for the same request.
+/// Identifies the work that callers share: one load of a store, or one refresh for the same request.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum InFlightKey {
     /// A load from the store, at this epoch of the cache entry.
@@ -99,7 +99,7 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// How long it has been running.
+    /// Returns how long it has been running.
     pub(super) fn age(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.started_at)
     }
@@ -114,12 +114,12 @@ impl SessionCache {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Locked after the entries, where both are.
+    /// Locks the responses. If both mutexes are needed, `entries` is locked first.
     fn responses(&self) -> MutexGuard<'_, Vec<CachedResponse>> {
         self.responses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known of the profile's session, and the last failed refresh for `target`.
+    /// Returns what is cached of the profile's session, and the last failed refresh for `target`.
     pub(super) fn look(&self, name: &ProfileName, target: &TokenTarget) -> (CachedSession, Option<FailedRefresh>) {
         match self.entries().get(name) {
             Some(entry) => {
@@ -130,12 +130,12 @@ impl SessionCache {
         }
     }
 
-    /// How many sessions are cached.
+    /// Returns how many sessions are cached.
     pub(super) fn sessions(&self) -> usize {
         self.entries().values().filter(|entry| matches!(entry.session, CachedSession::Session(_))).count()
     }
 
-    /// The entry's epoch, to be passed to [`SessionCache::put`] with what is read from now on.
+    /// Returns the entry's epoch, to be passed to [`SessionCache::put`] with what is read from now on.
     pub(super) fn epoch(&self, name: &ProfileName) -> u64 {
         self.entries().get(name).map_or(0, |entry| entry.epoch)
     }
@@ -153,7 +153,7 @@ impl SessionCache {
         entry.session = session;
     }
 
-    /// The response body as it was written within this second for this session.
+    /// Returns the response body as it was written within this second for this session.
     pub(super) fn response(&self, name: &ProfileName, session: &Arc<Session>, now: UnixTime) -> Option<Bytes> {
         let responses = self.responses();
         let same = |one: &&CachedResponse| one.at == now && Arc::ptr_eq(&one.session, session) && one.name == *name;
@@ -176,7 +176,7 @@ impl SessionCache {
         responses.push(CachedResponse { name: name.clone(), session: Arc::clone(session), at, body: body.clone() });
     }
 
-    /// Whether the event that a login is required is still to be published: once for each session that ends.
+    /// Returns whether the event that a login is required must still be published, once for each session that ends.
     pub(super) fn announce(&self, name: &ProfileName) -> bool {
         !std::mem::replace(&mut self.entries().entry(name.clone()).or_default().announced, true)
     }
@@ -208,7 +208,7 @@ impl SessionCache {
         }
     }
 
-    /// Drops what is cached of a profile; whether there was anything.
+    /// Drops the cached session of a profile; returns whether there was one.
     pub(super) fn forget(&self, name: &ProfileName) -> bool {
         let mut entries = self.entries();
         let entry = entries.entry(name.clone()).or_default();
@@ -218,7 +218,8 @@ impl SessionCache {
         !matches!(std::mem::take(&mut entry.session), CachedSession::Unknown)
     }
 
-    /// Drops what is cached of a profile that no longer exists; whether there was anything. Unknown names leave no entry.
+    /// Drops the cached session of a profile that no longer exists; returns whether there was one. Unknown names leave no
+    /// entry.
     pub(super) fn forget_gone(&self, name: &ProfileName) -> bool {
         let is_cached = self.entries().contains_key(name);
         is_cached && self.forget(name)
@@ -235,7 +236,7 @@ impl SessionCache {
         }
     }
 
-    /// Joins what is in flight under `key`, or starts it. It runs to its end even if all callers stop waiting.
+    /// Joins the in-flight work under `key`, or starts it. It runs to its end even if all callers stop waiting.
     pub(super) fn join<F>(self: &Arc<Self>, key: InFlightKey, now: Instant, start: impl FnOnce() -> F) -> InFlight
     where
         F: Future<Output = RefreshOutcome> + Send + 'static,
@@ -259,7 +260,7 @@ impl SessionCache {
     }
 }
 
-/// Removes the entry from the list of what is in flight, however the work ends.
+/// Removes the entry from the in-flight work, however the work ends.
 struct InFlightEntry {
     cache: Arc<SessionCache>,
     key: InFlightKey,

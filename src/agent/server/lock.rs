@@ -15,7 +15,7 @@ use crate::secret::Secret;
 /// Whether the agent is locked, and the passphrase that unlocks it.
 pub(super) struct AgentLock {
     inner: Mutex<Inner>,
-    /// Hashing a passphrase takes a core and 19 MiB: one at a time.
+    /// Allows one hash at a time: hashing a passphrase takes a core and 19 MiB.
     pub(super) hashing: Arc<Semaphore>,
     pub(super) changed: Notify,
 }
@@ -118,7 +118,8 @@ impl AgentLock {
         Ok(())
     }
 
-    /// Begins an attempt of the process `pid`. It has one at a time, and none before the delay of its last wrong one.
+    /// Begins an attempt of the process `pid`. A process has one at a time, and none until the delay of its last wrong one
+    /// is over.
     pub(super) fn begin_attempt(&self, pid: u32, now: Instant) -> Result<(), Error> {
         let mut inner = self.inner();
         if inner.attempts.len() >= MAX_ATTEMPTS {
@@ -138,7 +139,8 @@ impl AgentLock {
 }
 
 impl Inner {
-    /// A last use in the future was recorded before the clock was set back, and counts as now.
+    /// Returns whether the idle time is over. A last use in the future was recorded before the clock was set back, and
+    /// counts as now.
     pub(super) fn is_idle_for_too_long(&mut self, now: UnixTime) -> bool {
         self.used_at = self.used_at.map(|at| at.min(now));
         match (self.after, self.used_at) {

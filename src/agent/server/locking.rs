@@ -91,7 +91,7 @@ impl Agent {
         Ok(())
     }
 
-    /// Locks: drops all sessions from memory and issues nothing from now on.
+    /// Locks the agent: drops all sessions from memory and serves none from now on.
     fn close(&self) {
         self.agent_lock.inner().locked = true;
         self.cache.forget_all();

@@ -1,4 +1,4 @@
-//! The process at the other end of a connection: its user and PID, and its executable where the system shows it.
+//! The process at the other end of a connection: its user and PID, and its executable if the system shows it.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;

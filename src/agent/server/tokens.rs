@@ -1,4 +1,4 @@
-//! Answers requests for tokens: from the cache, or by joining the one refresh that all callers wait for.
+//! Serves requests for tokens: from the cache, or by joining the one refresh that all callers wait for.
 //!
 //! Whether a token is served, refreshed or refused is decided by [`crate::session::policy`]. This file adds what only an
 //! agent has: a cache, shared refreshes, and callers that wait for different lengths of time.
@@ -22,12 +22,12 @@ pub(super) struct IssuedToken {
     pub(super) profile: Arc<Profile>,
     pub(super) session: Arc<Session>,
     pub(super) token: RequestedToken,
-    /// Whether the caller waited for a refresh that brought it.
+    /// Whether it comes from a refresh that the caller waited for.
     pub(super) refreshed: bool,
 }
 
 impl IssuedToken {
-    /// The access token, with its expiry and scope.
+    /// Returns the access token, with its expiry and scope.
     pub(super) fn tokens(&self) -> &TokenSet {
         match &self.token {
             RequestedToken::Access(target) => self.session.token_for(target).unwrap_or(&self.session.tokens),
@@ -169,7 +169,7 @@ impl Agent {
         })
     }
 
-    /// The session as it is in the store now.
+    /// Returns the session as it is in the store now.
     pub(super) async fn loaded(self: &Arc<Self>, profile: &Arc<Profile>) -> Result<Arc<Session>, Arc<Error>> {
         self.outcome_of(self.load(profile), MAX_WAIT).await.map(|(session, _)| session)
     }
@@ -185,7 +185,7 @@ impl Agent {
         })
     }
 
-    /// Caches what a refresh has brought, or that it failed, and publishes the event.
+    /// Caches the session or the failure of a refresh, and publishes the event.
     fn finish_refresh(
         &self,
         profile: &Profile,
@@ -199,7 +199,7 @@ impl Agent {
             Err(error) => (None, Some(error)),
         };
         let error = match error {
-            // The ID token was not among what the refresh has brought: the session itself is fine.
+            // The refresh returned no ID token, but the session itself is valid.
             Some(error @ SessionError::LoginRequired(LoginReason::IdTokenOver | LoginReason::NoIdToken)) => {
                 self.cache.put(name, epoch, CachedSession::Unknown);
                 self.events.changed.notify_one();
@@ -258,7 +258,7 @@ impl Agent {
             let failures = before.map_or(0, |before| before.failures).saturating_add(1);
             let next_attempt = now.plus(super::background::backoff_with_jitter(failures)).max(retry_at.unwrap_or(now));
             if ended {
-                // Where the end could not be stored, the dead refresh token must not be sent at each call.
+                // If the end of the session could not be stored, its refresh token must still not be sent with each request.
                 retry_at = Some(next_attempt);
             }
             let failed = FailedRefresh { error: Arc::clone(&error), at: now, failures, next_attempt, retry_at };
@@ -285,7 +285,7 @@ impl Agent {
     }
 }
 
-/// How long a token is still valid, in seconds.
+/// Returns how long a token is still valid, in seconds.
 pub(super) fn expires_in(tokens: &TokenSet, now: UnixTime) -> Option<u64> {
     tokens.expires_at.map(|end| now.until(end).as_secs())
 }

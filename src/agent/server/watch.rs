@@ -35,7 +35,7 @@ enum Change {
     Configuration,
 }
 
-/// The polling interval where the system cannot report changes.
+/// The polling interval if the system cannot report changes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long an empty configuration file is ignored, because an editor may be writing it in place.

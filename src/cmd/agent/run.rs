@@ -62,7 +62,7 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
     })
 }
 
-/// The socket that the service manager listens on already (`LISTEN_FDS`, see sd_listen_fds(3)).
+/// Returns the socket on which the service manager already listens (`LISTEN_FDS`, see sd_listen_fds(3)).
 fn given_socket() -> Result<Option<UnixListener>, Error> {
     let mut given = ListenFd::from_env();
     if given.len() > 1 {

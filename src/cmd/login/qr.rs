@@ -14,7 +14,7 @@ pub(super) fn show(app: &App, url: &Url) {
     }
     if let Ok(code) = qrcode::QrCode::with_error_correction_level(url.as_str(), qrcode::EcLevel::L) {
         use qrcode::render::unicode::Dense1x2;
-        // Scanners expect dark modules on a light background: white on black is drawn where colours are allowed, else the
+        // Scanners expect dark modules on a light background: white on black is drawn if colours are allowed, else the
         // terminal's colours, which are usually light on dark.
         let image = code.render().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
         let (on, off) = if app.environment.no_color { ("", "") } else { ("\u{1b}[97;40m", "\u{1b}[0m") };

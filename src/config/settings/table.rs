@@ -245,7 +245,7 @@ fn optional_claim(claim: &str) -> Result<(), String> {
     }
 }
 
-/// The authorization request's own parameters. With one of them replaced, the response would belong to another request.
+/// The parameters that authctl sets in the authorization request. Replacing one would break the check of the response.
 pub(super) const RESERVED_PARAMETERS: [&str; 11] = [
     "response_type",
     "client_id",

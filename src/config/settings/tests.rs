@@ -7,7 +7,7 @@ fn profile() -> Profile {
     profile
 }
 
-/// A valid text that is not the default.
+/// Returns a valid text that is not the default.
 fn example(setting: &Setting) -> &'static str {
     match (setting.key, setting.value_name) {
         ("optional_claims", _) => "iss aud",

@@ -38,7 +38,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// Returns the text that sets a setting to this value on the command line; empty where it is unset.
+    /// Returns the text that sets a setting to this value on the command line; empty if it is unset.
     #[must_use]
     pub fn to_text(&self) -> String {
         match self {
@@ -49,7 +49,7 @@ impl Value {
         }
     }
 
-    /// Whether this is nothing, or an empty list.
+    /// Returns whether the value is unset or an empty list.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match self {
@@ -74,10 +74,10 @@ impl Serialize for Value {
 
 /// The type of a setting's field in a profile.
 pub(super) trait SettingType: Sized {
-    /// How it is written.
+    /// The notation of its values.
     const FORM: Form = Form::Text;
 
-    /// The words that are accepted; empty where any text may be.
+    /// Returns the accepted values; empty if any text is accepted.
     fn choices() -> Vec<&'static str> {
         Vec::new()
     }

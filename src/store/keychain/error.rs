@@ -6,7 +6,7 @@ use keyring_core::Error as KeyringError;
 
 use crate::store::StoreError;
 
-/// Converts a keychain's error. Its types have the name of the D-Bus error only in their debug form, which has no secret.
+/// Converts a keychain's error. Its types contain the name of the D-Bus error only in their debug form, which has no secret.
 pub(super) fn store_error(error: KeyringError) -> StoreError {
     let cause = match &error {
         KeyringError::PlatformFailure(cause) | KeyringError::NoStorageAccess(cause) => cause,

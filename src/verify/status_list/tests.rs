@@ -17,7 +17,7 @@ fn policy() -> StatusListPolicy<'static> {
     StatusListPolicy::new(LIST, ISSUER, UnixTime(NOW))
 }
 
-/// Valid claims with `changes`. A null removes a claim.
+/// Returns valid claims with `changes`. A null removes a claim.
 fn payload(changes: Value) -> String {
     let mut claims = json!({"sub": LIST, "iss": ISSUER, "iat": NOW, "exp": NOW + 7200, "ttl": 600,
         "status_list": {"bits": 1, "lst": ONE_BIT}});
@@ -48,7 +48,7 @@ fn claim(index: u64) -> StatusClaim {
     StatusClaim::read(claims.as_object().expect("object")).expect("well-formed").expect("there")
 }
 
-/// The statuses that are not 0, with their indices.
+/// Returns the statuses that are not 0, with their indices.
 fn set_ones(list: &StatusList, count: u64) -> Vec<(u64, Status)> {
     (0..count).map(|index| (index, list.status(index))).filter(|(_, status)| *status != Status::Valid).collect()
 }

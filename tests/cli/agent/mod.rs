@@ -24,7 +24,7 @@ const LIFETIME: i64 = 300;
 /// The age in seconds at which a token is still valid and due for a refresh.
 const DUE: i64 = LIFETIME - 40;
 
-/// A home with the session `work` at an issuer.
+/// Returns a home with the session `work` at an issuer.
 fn logged_in(change: impl FnOnce(&mut Options)) -> (Sandbox, DevIssuer) {
     let (home, issuer) = (Sandbox::new(), issuer(change));
     home.log_in("work", &issuer);

@@ -10,7 +10,7 @@ use crate::support::{Sandbox, USER, issuer, quick_issuer};
 const FIRST: &str = "openid_configuration";
 const SECOND: &str = "authorization_server";
 
-/// There is no such document.
+/// Returns a reply for a missing document.
 fn missing() -> Value {
     json!({"status": 404, "body": "not here"})
 }
@@ -19,7 +19,7 @@ fn without(members: &[&str]) -> Value {
     json!({"remove": members})
 }
 
-/// How often either document was asked for since `before`.
+/// Returns how often either document was requested since `before`.
 fn asked(issuer: &DevIssuer, before: u64) -> u64 {
     issuer.stats().requests.get("metadata").copied().unwrap_or_default() - before
 }

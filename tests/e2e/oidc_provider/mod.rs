@@ -103,7 +103,7 @@ impl Provider {
         (status, serde_json::from_str(&body).unwrap_or_else(|e| panic!("{e}: {body}")))
     }
 
-    /// Whether the provider reports a token as active (RFC 7662).
+    /// Returns whether the provider reports a token as active (RFC 7662).
     #[track_caller]
     fn is_active(&self, token: &str) -> bool {
         let form = [("token", token), ("client_id", "post"), ("client_secret", SECRET)];
