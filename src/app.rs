@@ -6,7 +6,7 @@ mod token;
 
 pub use signals::Signals;
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::io::IsTerminal;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,15 +18,12 @@ use crate::error::{Error, ErrorCode, Format};
 use crate::model::{InvalidProfileName, Profile, ProfileName, StoreKind};
 use crate::paths::{Environment, Paths};
 use crate::secret::Secret;
-use crate::session::{SessionService, Stores};
+use crate::session::{MAX_REFRESH, SessionService, Settled, Stores, UNSAVED_LIMIT, UnsavedSession};
 use crate::store::{FileStore, KeySource, Keychain, ProfileLock, lock_config};
 use crate::ui::{self, Ui};
 
 /// The time limit for a call to the keychain, so that a command ends within five seconds if the keychain hangs.
 const KEYCHAIN_LIMIT: Duration = Duration::from_secs(4);
-
-/// How long a signal waits for a refresh; the longest refresh takes less.
-const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 
 /// How long to wait before a progress message.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -34,9 +31,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The maximum number of threads for blocking calls: stores, name lookups and prompts.
 const MAX_THREADS: usize = 128;
 
-/// How long an idle thread stays. Threads are woken in turn: with tokio's default of ten seconds none would ever exit, and
-/// the C library keeps memory for each.
+/// How long an idle thread of the agent stays. Threads are woken in turn: with tokio's default of ten seconds none would ever
+/// exit, and the C library keeps memory for each.
 const THREAD_KEEP_ALIVE: Duration = Duration::from_millis(200);
+
+/// The same for a command, which ends soon: the thread that has prepared the store for a refreshed session still exists when the
+/// issuer replies.
+const COMMAND_THREAD_KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// How long a command waits for the configuration lock.
 pub const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(10);
@@ -231,7 +232,7 @@ impl App {
     /// # Errors
     /// The error of `work`, or [`ErrorCode::Interrupted`].
     pub fn run<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        self.run_with_signals(|mut signals| async move {
+        self.block_on(COMMAND_THREAD_KEEP_ALIVE, |mut signals| async move {
             tokio::select! {
                 result = work => result,
                 () = signals.next() => {
@@ -250,11 +251,19 @@ impl App {
         &self,
         work: impl FnOnce(Signals) -> F,
     ) -> Result<T, Error> {
+        self.block_on(THREAD_KEEP_ALIVE, work)
+    }
+
+    fn block_on<T, F: Future<Output = Result<T, Error>>>(
+        &self,
+        thread_keep_alive: Duration,
+        work: impl FnOnce(Signals) -> F,
+    ) -> Result<T, Error> {
         let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "close some programs and try again");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(MAX_THREADS)
-            .thread_keep_alive(THREAD_KEEP_ALIVE)
+            .thread_keep_alive(thread_keep_alive)
             .build()
             .map_err(unexpected)?;
         let result = runtime.block_on(async { work(Signals::listen().map_err(unexpected)?).await });
@@ -266,31 +275,56 @@ impl App {
     /// Waits for a refresh in flight, and returns the error that describes the interruption.
     async fn finish_refresh(&self, signals: &mut Signals) -> Error {
         let Some(sessions) = self.sessions.get() else { return Error::interrupted() };
-        let settled = sessions.settled();
+        let settled = async {
+            match sessions.settled().await {
+                Settled::Idle => Error::interrupted(),
+                Settled::Finished => Error::interrupted_after_change(),
+                Settled::Failed => Error::interrupted_during_refresh(),
+            }
+        };
         tokio::pin!(settled);
-        tokio::select! {
-            was_busy = &mut settled => return if was_busy { Error::interrupted_after_refresh() } else { Error::interrupted() },
-            () = self.clock.sleep(Duration::from_millis(200)) => {}
-        }
-        self.ui().notice("Finishing the refresh; press Ctrl-C again to abort, which may lose the session");
-        tokio::select! {
-            _ = settled => Error::interrupted_after_refresh(),
-            () = signals.next() => Error::interrupted_during_refresh(),
-            () = self.clock.sleep(SETTLE_LIMIT) => Error::interrupted_during_refresh(),
+        let error = tokio::select! {
+            error = &mut settled => error,
+            () = self.clock.sleep(Duration::from_millis(200)) => {
+                self.ui().notice("Finishing the refresh; press Ctrl-C again to abort, which may lose the session");
+                tokio::select! {
+                    error = settled => error,
+                    () = signals.next() => Error::interrupted_during_refresh(),
+                    () = self.clock.sleep(MAX_REFRESH) => Error::interrupted_during_refresh(),
+                }
+            }
+        };
+        let unsaved = sessions.unsaved();
+        match unsaved.borrow().iter().next() {
+            Some((name, unsaved)) => {
+                let lost = Error::from(unsaved.given_up()).about(name);
+                Error::msg(ErrorCode::Interrupted, format!("interrupted; {}", lost.message()), lost.hint)
+            }
+            None => error,
         }
     }
 
-    /// Awaits `work`, and shows what is waited for if it takes long and the terminal is interactive.
+    /// Awaits `work`, and shows what is waited for if it takes long and the terminal is interactive. A store that does not
+    /// take a refreshed session is always reported: the user may be able to unlock it.
     pub async fn with_progress<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
-        tokio::pin!(work);
+        let progress = async {
+            self.clock.sleep(PATIENCE).await;
+            if self.ui().is_interactive() {
+                self.ui().notice(&format!("Waiting for {what}; press Ctrl-C to abort"));
+            }
+        };
+        let report_unsaved = async {
+            let mut unsaved = self.sessions().ok()?.unsaved();
+            let unsaved = unsaved.wait_for(|unsaved| !unsaved.is_empty()).await.ok()?;
+            let (name, UnsavedSession { error, .. }) = unsaved.iter().next()?;
+            let limit = UNSAVED_LIMIT.as_secs();
+            self.ui().instruct(&format!("Waiting up to {limit} s to store the refreshed session of {name}: {error}"));
+            Some(())
+        };
         tokio::select! {
-            done = &mut work => return done,
-            () = self.clock.sleep(PATIENCE) => {}
+            done = work => done,
+            never = async { tokio::join!(progress, report_unsaved); pending().await } => never,
         }
-        if self.ui().is_interactive() {
-            self.ui().notice(&format!("Waiting for {what}; press Ctrl-C to abort"));
-        }
-        work.await
     }
 
     /// Takes the configuration lock, waiting at most `limit`.

@@ -77,13 +77,13 @@ impl Error {
         Self::msg(ErrorCode::Interrupted, "interrupted", "nothing was changed")
     }
 
-    /// Makes the error of a command that a signal ended after it had finished its refresh.
+    /// Makes the error of a command that a signal ended after it had finished its refresh, login or logout.
     #[must_use]
-    pub fn interrupted_after_refresh() -> Self {
-        Self::msg(ErrorCode::Interrupted, "interrupted", "the refresh was finished and its session stored")
+    pub fn interrupted_after_change() -> Self {
+        Self::msg(ErrorCode::Interrupted, "interrupted; what had begun was finished first", Hint::command("status"))
     }
 
-    /// Makes the error of a command that a second signal ended during its refresh.
+    /// Makes the error of a command that a second signal ended during its refresh, or whose refresh failed.
     #[must_use]
     pub fn interrupted_during_refresh() -> Self {
         Self::msg(ErrorCode::Interrupted, "interrupted during the refresh", Hint::profile_command("status"))

@@ -35,7 +35,8 @@
 //! `agent/server/accept`, `route`, `handlers`, `tokens`, `cache`, `response`. The client reads no configuration and starts
 //! no runtime. The agent decides with `session/policy`, as the command line does, and needs no disk or network for a token
 //! that is fresh. A refresh goes through `session/refresh`: take the profile lock, read the session again, record that the
-//! refresh token is about to be sent, send it (`oauth/refresh_token`), store the reply (`session/commit`), serve the token.
+//! refresh token is about to be sent, send it (`oauth/refresh_token`), store the reply (`session/commit`, or
+//! `session/unsaved` where the store fails), serve the token.
 //!
 //! *A device login*: `cmd/login`, `login` (merges options, profile and provider; waits for concurrent logins),
 //! `cmd/login/grants`, `oauth/discovery`, `oauth/device_code`, `session/login` (verifies the ID token), `login/commit`

@@ -7,7 +7,7 @@ mod start;
 use serde::de::IgnoredAny;
 
 use super::output::{self, ago, span};
-use crate::agent::protocol::{AgentStatus, AuditLogResponse};
+use crate::agent::protocol::{AgentStatus, AuditLogResponse, UnsavedStatus};
 use crate::app::App;
 use crate::cli::{AgentCommand, AgentLock};
 use crate::clock::UnixTime;
@@ -62,6 +62,9 @@ pub(super) fn in_words(state: &AgentStatus, now: UnixTime) -> String {
     }
     if let Some(error) = &state.config_error {
         words.push_str(&format!("; using the last valid configuration: {}", error));
+    }
+    for UnsavedStatus { profile, error, .. } in &state.unsaved {
+        words.push_str(&format!("; the refreshed session of {profile} is only in memory: {error}"));
     }
     words
 }

@@ -61,29 +61,32 @@ impl From<ConfigError> for Error {
 
 impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
-        let (code, hint) = match &error {
-            StoreError::Absent { .. } => (ErrorCode::StoreAbsent, Hint::login().with_option("--store", "file")),
-            StoreError::Locked => (ErrorCode::StoreLocked, "unlock the keychain and try again".into()),
-            StoreError::TimedOut { .. } => (
-                ErrorCode::StoreTimedOut,
-                "answer the keychain's question, or restart its service, and try again".into(),
-            ),
-            StoreError::Refused { .. } => (ErrorCode::StoreRefused, "check the keychain with its own tools".into()),
-            StoreError::Damaged { .. } => (ErrorCode::SessionDamaged, Hint::login()),
-            StoreError::KeyFile { problem, .. } => {
-                let hint = match problem {
-                    KeyProblem::TooOpen { .. } => "change its permissions as shown, and try again".into(),
-                    KeyProblem::Missing => Hint::login(),
-                    _ => "name an age identity file in AUTHCTL_KEY_FILE".into(),
-                };
-                (ErrorCode::StoreKey, hint)
-            }
-            StoreError::NoSpace { .. } => (ErrorCode::StoreFull, "free some space and try again".into()),
-            StoreError::Io { .. } => {
-                (ErrorCode::StoreUnavailable, "check the permissions of the file and its directory".into())
-            }
-        };
+        let (code, hint) = of_store_error(&error);
         Self::new(code, error, hint)
+    }
+}
+
+fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
+    match error {
+        StoreError::Absent { .. } => (ErrorCode::StoreAbsent, Hint::login().with_option("--store", "file")),
+        StoreError::Locked => (ErrorCode::StoreLocked, "unlock the keychain and try again".into()),
+        StoreError::TimedOut { .. } => {
+            (ErrorCode::StoreTimedOut, "answer the keychain's question, or restart its service, and try again".into())
+        }
+        StoreError::Refused { .. } => (ErrorCode::StoreRefused, "check the keychain with its own tools".into()),
+        StoreError::Damaged { .. } => (ErrorCode::SessionDamaged, Hint::login()),
+        StoreError::KeyFile { problem, .. } => {
+            let hint = match problem {
+                KeyProblem::TooOpen { .. } => "change its permissions as shown, and try again".into(),
+                KeyProblem::Missing => Hint::login(),
+                _ => "name an age identity file in AUTHCTL_KEY_FILE".into(),
+            };
+            (ErrorCode::StoreKey, hint)
+        }
+        StoreError::NoSpace { .. } => (ErrorCode::StoreFull, "free some space and try again".into()),
+        StoreError::Io { .. } => {
+            (ErrorCode::StoreUnavailable, "check the permissions of the file and its directory".into())
+        }
     }
 }
 
@@ -184,6 +187,13 @@ impl From<SessionError> for Error {
                     "check --issuer, --client-id and this machine's clock"
                 };
                 Self::msg(ErrorCode::TokenDenied, error.to_string(), hint)
+            }
+            SessionError::Unsaved { error: ref cause, is_lost } => {
+                let (code, hint) = match &**cause {
+                    SessionError::Store(cause) => of_store_error(cause),
+                    _ => (ErrorCode::StoreUnavailable, Hint::profile_command("status")),
+                };
+                Self::msg(code, error.to_string(), if is_lost { Hint::login() } else { hint })
             }
             SessionError::RevocationList(error) => error.into(),
             SessionError::Trust { .. } => {

@@ -88,6 +88,9 @@ pub struct Session {
     /// Set before a refresh token is sent, and cleared once the response is stored. While it is set, the issuer may or may
     /// not have used the token up.
     pub refreshing_since: Option<UnixTime>,
+    /// Whether refreshes bring a new refresh token; `None` before the first refresh. If they do not, the issuer accepts the
+    /// stored one as often as it is sent.
+    pub rotates: Option<bool>,
     /// The last failed refresh, unless a later one succeeded.
     pub last_failure: Option<RefreshFailure>,
     /// Set when the issuer has ended the session (`invalid_grant`). The access token may be unexpired.
@@ -130,6 +133,8 @@ struct Stored<S> {
     logged_in_at: UnixTime,
     refreshed_at: Option<UnixTime>,
     refreshing_since: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rotates: Option<bool>,
     last_failure: Option<RefreshFailure>,
     ended: Option<RefreshFailure>,
 }
@@ -202,6 +207,7 @@ impl Session {
             logged_in_at: self.logged_in_at,
             refreshed_at: self.refreshed_at,
             refreshing_since: self.refreshing_since,
+            rotates: self.rotates,
             last_failure: self.last_failure.clone(),
             ended: self.ended.clone(),
         };
@@ -243,6 +249,7 @@ impl Session {
             logged_in_at: stored.logged_in_at,
             refreshed_at: stored.refreshed_at,
             refreshing_since: stored.refreshing_since,
+            rotates: stored.rotates,
             last_failure: stored.last_failure,
             ended: stored.ended,
         })
@@ -274,6 +281,13 @@ impl Session {
     pub fn not_granted<'a>(&self, asked: &'a TokenTarget) -> Option<&'a str> {
         let granted = |resource: &String| self.resources.is_empty() || self.resources.contains(resource);
         asked.resources.iter().find(|resource| !granted(resource)).map(String::as_str)
+    }
+
+    /// Returns whether its refresh token is also that of `other`.
+    #[must_use]
+    pub fn has_refresh_token_of(&self, other: &Self) -> bool {
+        let (own, others) = (&self.tokens.refresh_token, &other.tokens.refresh_token);
+        own.as_ref().map(Secret::expose) == others.as_ref().map(Secret::expose)
     }
 
     /// Returns whether a new access token can be requested without a login. A client logs in again by itself with its

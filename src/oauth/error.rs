@@ -28,6 +28,8 @@ pub enum Delivery {
     NotSent,
     /// Some or all of the request may have arrived and been processed. A refresh token in it may be spent.
     MaybeSent,
+    /// The same, and the connection has ended: no response to it can arrive any more.
+    ResponseLost,
 }
 
 /// An error response (RFC 6749, sections 4.1.2.1 and 5.2; RFC 8628, section 3.5).
@@ -195,6 +197,19 @@ impl IssuerError {
     #[must_use]
     pub fn for_token_type(tokens: &TokenSet) -> Option<Self> {
         (!tokens.is_bearer()).then(|| Self::TokenType { found: excerpt(&tokens.token_type, 40) })
+    }
+
+    /// Whether the request may have been acted on, and its response is lost: the connection has ended, or a gateway answered
+    /// in the issuer's place.
+    #[must_use]
+    pub fn is_response_lost(&self) -> bool {
+        match self {
+            Self::Unreachable { delivery, .. } => *delivery == Delivery::ResponseLost,
+            // 503 says that the request was not processed.
+            Self::Unavailable { status, retry_after, .. } => !matches!(status, 429 | 503) && retry_after.is_none(),
+            Self::InvalidResponse { wrong_address, .. } => !wrong_address,
+            _ => false,
+        }
     }
 
     /// Returns how long the server asks to wait before the next request (RFC 9110, section 10.2.3).

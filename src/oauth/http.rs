@@ -275,7 +275,7 @@ mod tests {
         let broken = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_owned();
         let error = fetch(broken).await.err().expect("broken off");
         assert!(
-            matches!(error, IssuerError::Unreachable { phase: Phase::Exchange, delivery: Delivery::MaybeSent, .. }),
+            matches!(error, IssuerError::Unreachable { phase: Phase::Exchange, delivery: Delivery::ResponseLost, .. }),
             "{error:?}"
         );
     }

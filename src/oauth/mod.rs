@@ -38,7 +38,7 @@ mod transport_error;
 pub mod userinfo;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use client_assertion::AssertionSigner;
 pub use client_auth::OAuthClient;

@@ -104,18 +104,18 @@ pub(super) fn cli() -> OAuthClient {
 }
 
 /// A clock that moves forward by each wait instead of waiting.
-pub(super) struct TestClock {
+pub(crate) struct TestClock {
     start: Instant,
     waits: Mutex<Vec<Duration>>,
 }
 
 impl TestClock {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { start: SystemClock.monotonic(), waits: Mutex::new(Vec::new()) }
     }
 
     /// Returns the waits so far, in seconds.
-    pub(super) fn waits(&self) -> Vec<u64> {
+    pub(crate) fn waits(&self) -> Vec<u64> {
         self.waits.lock().expect("unpoisoned").iter().map(Duration::as_secs).collect()
     }
 

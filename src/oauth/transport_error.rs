@@ -36,11 +36,11 @@ impl Destination<'_> {
             let message = format!("connection to {host} closed before the request was sent");
             return self.unreachable(Phase::Connect, Delivery::NotSent, message);
         }
-        let message = match error.is_timeout() {
-            true => format!("{host} did not respond in time"),
-            false => format!("connection to {host} closed before the response was complete"),
+        let (delivery, message) = match error.is_timeout() {
+            true => (Delivery::MaybeSent, format!("{host} did not respond in time")),
+            false => (Delivery::ResponseLost, format!("connection to {host} closed before the response was complete")),
         };
-        self.unreachable(Phase::Exchange, Delivery::MaybeSent, message)
+        self.unreachable(Phase::Exchange, delivery, message)
     }
 
     fn connection_error(&self, error: &reqwest::Error) -> IssuerError {

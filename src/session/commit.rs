@@ -1,32 +1,32 @@
 //! Stores the result of a refresh: the tokens first, then the rest, which may need the network again.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use super::policy::TokenRequest;
 use super::refresh::refresh_failure;
 use super::trust::trusted_keys;
-use super::{LoginReason, SessionError, SessionService};
+use super::unsaved::Stored;
+use super::{HeldProfile, LoginReason, SessionError, SessionService};
 use crate::model::{AnotherToken, Profile, Session, TokenSet, Trust};
 use crate::oauth::IssuerError;
 use crate::secret::Secret;
 use crate::verify::{unverified_claims, verify_id_token};
 
-/// How often a session that exists nowhere else is written, and the first wait in between, which doubles.
-const COMMIT_TRIES: u32 = 6;
-const COMMIT_WAIT: Duration = Duration::from_millis(50);
-
 impl SessionService {
-    /// Stores the issuer's reply to a refresh for `request`, and returns the session as stored.
+    /// Stores the issuer's reply to a refresh of the session `read` for `request`, and returns the session as stored.
+    ///
+    /// Until it is stored, nothing is read or sent and no other file is opened: a process that is killed in between loses it.
     pub(super) async fn commit(
-        &self,
+        self: &Arc<Self>,
         profile: &Profile,
         request: &TokenRequest,
-        mut session: Session,
+        read: Session,
         mut new: TokenSet,
+        trust: Result<Trust, SessionError>,
+        held: &mut Option<HeldProfile>,
     ) -> Result<Session, SessionError> {
         let target = request.target();
-        let read = session.generation.clone();
-        session.generation = read.next();
+        let mut session = Session { generation: read.generation.next(), ..read.clone() };
         session.refreshing_since = None;
         // The new refresh token is stored even if the access token is unusable: the old one may be spent.
         let unusable = IssuerError::for_token_type(&new);
@@ -41,8 +41,9 @@ impl SessionService {
         if let Some(rotated) = new.refresh_token.take() {
             session.tokens.refresh_token = Some(rotated);
         }
+        // An issuer may rotate at some refreshes only.
+        session.rotates = Some(read.rotates == Some(true) || !session.has_refresh_token_of(&read));
         let id_token = new.id_token.take();
-        let trust = self.trust(profile).await;
         let mut unchecked = None;
         if let Some(id_token) = id_token {
             match self.refreshed_id_token(profile, &session, trust.as_ref().ok(), &id_token) {
@@ -67,16 +68,17 @@ impl SessionService {
             session.others.drain(..excess);
             session.others.push(AnotherToken { asked: target.clone(), tokens: new });
         }
-        // Replaces only the generation that was read: a login in the meantime is never overwritten.
-        if let Some(stored) = self.stored(profile).await.ok().flatten()
-            && stored.generation != read
-        {
-            return match stored.token_for(&target) {
-                Some(_) => Ok(stored),
-                None => Err(SessionError::LoginRequired(LoginReason::NoSession)),
-            };
+        match self.store_refreshed(profile, &session, &read, held).await? {
+            Stored::Done => {}
+            // A login in the meantime is never overwritten.
+            Stored::Replaced(stored) => {
+                return match stored.token_for(&target) {
+                    Some(_) => Ok(*stored),
+                    None => Err(SessionError::LoginRequired(LoginReason::NoSession)),
+                };
+            }
+            Stored::Later => return unusable.map_or(Ok(session), |error| Err(error.into())),
         }
-        self.write_surely(profile, &session).await?;
         if let Some(error) = unusable {
             return Err(error.into());
         }
@@ -127,21 +129,7 @@ impl SessionService {
         self.change(profile.store, &profile.name, move |store| store.write(&name, &session)).await
     }
 
-    /// Stores a session that exists nowhere else, and tries again for a while if the store fails.
-    pub(super) async fn write_surely(&self, profile: &Profile, session: &Session) -> Result<(), SessionError> {
-        let mut wait = COMMIT_WAIT;
-        for _ in 1..COMMIT_TRIES {
-            match self.write(profile, session).await {
-                Ok(()) => return Ok(()),
-                Err(error) => tracing::warn!("cannot store the session, trying again: {error}"),
-            }
-            self.clock.sleep(wait).await;
-            wait *= 2;
-        }
-        self.write(profile, session).await
-    }
-
-    /// Fills in the requested scope if the reply has none (RFC 6749, section 5.1).
+    /// A reply without `scope` grants the requested scope (RFC 6749, section 5.1).
     pub(super) fn fill_scope(tokens: &mut TokenSet, asked: &[String]) {
         if tokens.scope.is_none() && !asked.is_empty() {
             tokens.scope = Some(asked.join(" "));

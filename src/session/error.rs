@@ -1,5 +1,7 @@
 //! The errors of the session service.
 
+use std::sync::Arc;
+
 use crate::model::{IssuerUrl, RefreshFailure};
 use crate::oauth::IssuerError;
 use crate::store::{LockError, RevocationListError, StoreError};
@@ -68,6 +70,14 @@ pub enum SessionError {
         what: &'static str,
         /// Why not.
         reasons: Vec<Reason>,
+    },
+    /// A refreshed session is not stored.
+    #[error("cannot store the refreshed session: {error}{}", if *.is_lost { "; the session is lost" } else { "" })]
+    Unsaved {
+        /// The store's error.
+        error: Arc<SessionError>,
+        /// Whether it exists nowhere else, and no further attempt is made to store it.
+        is_lost: bool,
     },
     /// An error of the revocation list.
     #[error(transparent)]

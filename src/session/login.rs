@@ -167,6 +167,7 @@ impl SessionService {
                 logged_in_at: now,
                 refreshed_at: None,
                 refreshing_since: None,
+                rotates: None,
                 last_failure: None,
                 ended: None,
             },

@@ -11,14 +11,16 @@ pub mod policy;
 mod refresh;
 mod trust;
 mod trust_update;
+mod unsaved;
 mod verifier;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, watch};
 
 pub use error::{LoginReason, SessionError};
 pub use login::{NewLogin, VerifiedLogin};
@@ -27,6 +29,7 @@ pub use policy::{Decision, Demand, MinTtl, Obstacle, RequestedToken, TokenReques
 pub use refresh::ServedToken;
 pub use trust::trusted_keys;
 pub use trust_update::names_status_list;
+pub use unsaved::{UNSAVED_LIMIT, UnsavedSession, UnsavedSessions};
 pub use verifier::TokenVerifier;
 
 use http_clients::HttpClients;
@@ -77,6 +80,10 @@ pub struct SessionService {
     http_clients: HttpClients,
     /// Held for reading from before a refresh token is sent until the reply is stored, so that a signal waits for it.
     uninterruptible: Arc<RwLock<()>>,
+    /// Whether the last refresh has not stored a new session.
+    refresh_failed: AtomicBool,
+    unsaved: watch::Sender<UnsavedSessions>,
+    serves_unsaved: AtomicBool,
     /// The marks of changes that this process made itself.
     marks: Mutex<HashMap<ProfileName, SystemTime>>,
     /// Limits for each kind of store, so that one that hangs does not block the other.
@@ -91,14 +98,34 @@ const MAX_KEYCHAIN_CALLS: usize = 4;
 /// that the C library does not return to the system.
 const MAX_FILE_CALLS: usize = 2;
 
-/// How long to wait for another process that refreshes the same profile: longer than the longest refresh.
-const LOCK_LIMIT: Duration = Duration::from_secs(95);
+/// The longest refresh: 75 seconds for its requests, and [`UNSAVED_LIMIT`] for a store that is not available.
+pub const MAX_REFRESH: Duration = Duration::from_secs(150);
 
-/// How long to wait for the second metadata document, so that no refresh takes longer than 90 seconds.
+/// How long to wait for another process that refreshes the same profile.
+const LOCK_LIMIT: Duration = MAX_REFRESH;
+
+/// How long to wait for the second metadata document; see [`MAX_REFRESH`].
 const SECOND_DOCUMENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Bytes reserved for a new session beyond the size of the present one: tokens grow when claims are added.
 const RESERVE: usize = 64 * 1024;
+
+/// How what a signal has waited for ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Nothing was running.
+    Idle,
+    /// It ended as it was meant to.
+    Finished,
+    /// A refresh failed.
+    Failed,
+}
+
+/// What is held while a profile's session is refreshed.
+struct HeldProfile {
+    _lock: ProfileLock,
+    _signals: OwnedRwLockReadGuard<()>,
+}
 
 impl SessionService {
     /// Creates the service. `locks` is the directory of lock files, `revoked` the file of the [`RevocationList`].
@@ -111,6 +138,9 @@ impl SessionService {
             revoked,
             http_clients: HttpClients::default(),
             uninterruptible: Arc::new(RwLock::new(())),
+            refresh_failed: AtomicBool::new(false),
+            unsaved: watch::Sender::default(),
+            serves_unsaved: AtomicBool::new(false),
             marks: Mutex::default(),
             keychain_calls: Semaphore::new(MAX_KEYCHAIN_CALLS),
             file_calls: Semaphore::new(MAX_FILE_CALLS),
@@ -139,11 +169,15 @@ impl SessionService {
         &self.clock
     }
 
-    /// Waits for work that a signal must not interrupt; returns whether there was any.
-    pub async fn settled(&self) -> bool {
+    /// Waits until nothing runs that a signal must not interrupt, and returns how it ended.
+    pub async fn settled(&self) -> Settled {
         let busy = self.uninterruptible.try_write().is_err();
         drop(self.uninterruptible.write().await);
-        busy
+        match (busy, self.refresh_failed.load(Ordering::Relaxed)) {
+            (false, _) => Settled::Idle,
+            (true, false) => Settled::Finished,
+            (true, true) => Settled::Failed,
+        }
     }
 
     /// Waits for work that must not be interrupted, and prevents more from beginning: the process may exit.
@@ -162,6 +196,9 @@ impl SessionService {
     /// # Errors
     /// [`SessionError::Store`].
     pub async fn stored(&self, profile: &Profile) -> Result<Option<Session>, SessionError> {
+        if let Some(session) = self.unsaved_session(&profile.name) {
+            return Ok(Some(session));
+        }
         let name = profile.name.clone();
         self.with_store(profile.store, move |store| store.read(&name)).await
     }
@@ -179,7 +216,11 @@ impl SessionService {
     /// # Errors
     /// As [`SessionService::session`].
     pub fn session_blocking(&self, profile: &Profile) -> Result<Session, SessionError> {
-        session_of(profile, self.stores.of(profile.store).read(&profile.name)?)
+        let stored = match self.unsaved_session(&profile.name) {
+            Some(session) => Some(session),
+            None => self.stores.of(profile.store).read(&profile.name)?,
+        };
+        session_of(profile, stored)
     }
 
     /// Returns where the profile's session is stored, for display.
@@ -364,7 +405,7 @@ fn session_of(profile: &Profile, stored: Option<Session>) -> Result<Session, Ses
 /// Returns whether the issuer may have processed a request that failed with `error`, and so used up its refresh token.
 fn in_doubt(error: &IssuerError) -> bool {
     match error {
-        IssuerError::Unreachable { delivery, .. } => *delivery == Delivery::MaybeSent,
+        IssuerError::Unreachable { delivery, .. } => *delivery != Delivery::NotSent,
         IssuerError::Unavailable { status, .. } => *status != 429,
         IssuerError::InvalidResponse { .. } | IssuerError::NoJwt { .. } => true,
         IssuerError::Insecure(_)

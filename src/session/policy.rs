@@ -202,7 +202,8 @@ impl SessionView {
         };
         Self {
             replaced_while_waiting: replaced,
-            reply_lost_since: session.refreshing_since,
+            // Where refresh tokens do not rotate, sending one twice does no harm.
+            reply_lost_since: session.refreshing_since.filter(|_| session.rotates != Some(false)),
             ..Self::new(session, request)
         }
     }

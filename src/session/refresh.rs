@@ -1,13 +1,15 @@
 //! Refreshes a session: once, however many callers and processes request it.
 //!
-//! The promises: a refresh token is not sent again while the reply to its first sending may still arrive; a
-//! refreshed session is stored before anyone gets its token; only the issuer's `invalid_grant` ends a session.
+//! The promises: a refresh token is not sent again while the reply to its first sending may still arrive; a refreshed session
+//! is stored before anyone gets its token, unless the store fails and an agent serves it (`unsaved`); only the issuer's
+//! `invalid_grant` ends a session.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::policy::{Decision, Obstacle, RefreshError, SessionView, TokenRequest, can_fall_back, decide};
-use super::{LoginReason, RESERVE, SessionError, SessionService, in_doubt};
+use super::{HeldProfile, LoginReason, RESERVE, SessionError, SessionService, in_doubt};
 use crate::clock::UnixTime;
 use crate::model::{ErrorCode, Grant, Profile, RefreshFailure, Session, TokenSet};
 use crate::oauth::{Delivery, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token};
@@ -23,8 +25,11 @@ pub struct ServedToken {
     pub warning: Option<SessionError>,
 }
 
-/// The wait before a request that certainly did not arrive is sent once more.
+/// The wait before a request is sent once more.
 const RESEND_WAIT: Duration = Duration::from_millis(300);
+
+/// How long the first request may have taken. Issuers that accept a spent refresh token do so for seconds only.
+const RESEND_LIMIT: Duration = Duration::from_secs(10);
 
 impl SessionService {
     /// Decides about `request` by the session as it was read without the profile lock.
@@ -107,26 +112,31 @@ impl SessionService {
         request: &TokenRequest,
         seen: &Session,
     ) -> Result<ServedToken, SessionError> {
+        if let Some(error) = self.unsaved_error(&profile.name) {
+            return self.fall_back(seen.clone(), request, error);
+        }
         let lock = match self.lock(&profile.name).await {
             Ok(lock) => lock,
             Err(error) => return self.fall_back(seen.clone(), request, error),
         };
-        let uninterruptible = self.hold_off_signals().await;
+        let mut held = Some(HeldProfile { _lock: lock, _signals: self.hold_off_signals().await });
         let (sessions, profile, request, seen) = (Arc::clone(self), profile.clone(), request.clone(), seen.clone());
         let task = tokio::spawn(async move {
-            let result = sessions.refresh_under_lock(&profile, &request, &seen).await;
-            drop(lock);
-            drop(uninterruptible);
+            let result = sessions.refresh_under_lock(&profile, &request, &seen, &mut held).await;
+            let failed = !matches!(&result, Ok(ServedToken { warning: None, .. }));
+            sessions.refresh_failed.store(failed, Ordering::Relaxed);
+            drop(held);
             result
         });
         task.await.unwrap_or(Err(SessionError::Interrupted))
     }
 
     async fn refresh_under_lock(
-        &self,
+        self: &Arc<Self>,
         profile: &Profile,
         request: &TokenRequest,
         seen: &Session,
+        held: &mut Option<HeldProfile>,
     ) -> Result<ServedToken, SessionError> {
         let mut session = self.session(profile).await?;
         let view = SessionView::under_lock(&session, request, seen);
@@ -137,8 +147,10 @@ impl SessionService {
             return Ok(ServedToken { refreshed, ..Self::serve_or_fail(session, request, decision)? });
         }
         let before = session.clone();
+        // Read before the refresh token is spent: nothing but writing the new session comes after that.
+        let trust = self.trust(profile).await;
         let error = match self.send_refresh(profile, request, &mut session).await {
-            Ok(tokens) => match self.commit(profile, request, session, tokens).await {
+            Ok(tokens) => match self.commit(profile, request, session, tokens, trust, held).await {
                 Ok(session) => return self.serve_refreshed(session, request),
                 Err(error) => error,
             },
@@ -193,7 +205,7 @@ impl SessionService {
         if session.grant == Grant::ClientCredentials {
             let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
             let parameters = if target.is_plain() { profile.own_request() } else { target };
-            return self.resend_if_never_sent(|| client_credentials::request(&endpoint, &parameters)).await;
+            return self.send(|| client_credentials::request(&endpoint, &parameters)).await;
         }
         let Some(token) = session.tokens.refresh_token.clone() else {
             return Err(SessionError::LoginRequired(LoginReason::NoRefreshToken));
@@ -214,23 +226,38 @@ impl SessionService {
             return Err(error);
         }
         if let Some(api) = api {
-            return self.resend_if_never_sent(|| login_api::refresh(&http, api, &token, &*self.clock)).await;
+            return self.send(|| login_api::refresh(&http, api, &token, &*self.clock)).await;
         }
         let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
         let parameters = session.request_for(&target);
-        self.resend_if_never_sent(|| refresh_token::request(&endpoint, &token, &parameters)).await
+        self.send(|| refresh_token::request(&endpoint, &token, &parameters)).await
     }
 
-    /// Sends a request, and once more if the first one certainly did not reach the issuer.
-    async fn resend_if_never_sent<F: Future<Output = Result<TokenSet, IssuerError>>>(
+    /// Sends, and at once a second time if the first request certainly did not reach the issuer, or if the response to it is
+    /// lost.
+    ///
+    /// After a lost response the refresh token may be spent. An issuer that accepts it a second time for a while, against
+    /// just this, then keeps the session, and so does one that has not received it or does not rotate. One that accepts no
+    /// token twice ends the session, which it would do at the next refresh too.
+    async fn send<F: Future<Output = Result<TokenSet, IssuerError>>>(
         &self,
         send: impl Fn() -> F,
     ) -> Result<TokenSet, SessionError> {
-        match send().await {
-            Err(IssuerError::Unreachable { delivery: Delivery::NotSent, .. }) => {
-                self.clock.sleep(RESEND_WAIT).await;
-                Ok(send().await?)
+        let started = self.clock.monotonic();
+        let first = match send().await {
+            Err(error @ IssuerError::Unreachable { delivery: Delivery::NotSent, .. }) => error,
+            Err(error)
+                if error.is_response_lost()
+                    && self.clock.monotonic().saturating_duration_since(started) < RESEND_LIMIT =>
+            {
+                error
             }
+            result => return Ok(result?),
+        };
+        self.clock.sleep(RESEND_WAIT).await;
+        match send().await {
+            // Whatever became of the second one, the first may have been acted on.
+            Err(second) if first.is_response_lost() && !second.ends_session() => Err(first.into()),
             result => Ok(result?),
         }
     }

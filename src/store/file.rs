@@ -25,7 +25,14 @@ use crate::text::shell_word;
 pub struct FileStore {
     dir: PathBuf,
     key: KeySource,
-    reserved: Mutex<HashMap<ProfileName, AtomicFile>>,
+    reserved: Mutex<HashMap<ProfileName, Reserved>>,
+}
+
+/// What the next write of an item needs: nothing else is opened for it.
+#[derive(Debug)]
+struct Reserved {
+    file: AtomicFile,
+    key: Key,
 }
 
 impl FileStore {
@@ -39,7 +46,7 @@ impl FileStore {
         self.dir.join(format!("{item}.age"))
     }
 
-    fn reserved(&self) -> MutexGuard<'_, HashMap<ProfileName, AtomicFile>> {
+    fn reserved(&self) -> MutexGuard<'_, HashMap<ProfileName, Reserved>> {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -56,11 +63,14 @@ impl FileStore {
         Ok(())
     }
 
-    /// Creates the temporary file that will replace `item`.
-    fn next(&self, item: &str) -> Result<AtomicFile, StoreError> {
+    /// Creates the file that is to replace `item`, and loads the key.
+    fn prepare(&self, item: &str) -> Result<Reserved, StoreError> {
+        // Before the key, which may be created in the same directory.
         self.prepare_dir()?;
+        let key = self.key.load_or_create()?;
         let path = self.path(item);
-        AtomicFile::beside(&path).map_err(|e| StoreError::io("create a file beside", &path, e))
+        let file = AtomicFile::beside(&path).map_err(|e| StoreError::io("create a file beside", &path, e))?;
+        Ok(Reserved { file, key })
     }
 
     /// Reads and decrypts `item`.
@@ -87,16 +97,10 @@ impl FileStore {
     }
 
     /// Encrypts `plain` and replaces `item` with it, in the file that was reserved for it if there is one.
-    fn write_item(&self, item: &str, plain: &SecretBytes, reserved: Option<AtomicFile>) -> Result<(), StoreError> {
-        let path = self.path(item);
-        // Before the key, which may be created in the same directory.
-        self.prepare_dir()?;
-        let sealed = self.key.load_or_create()?.seal(plain.expose())?;
-        let next = match reserved {
-            Some(next) => next,
-            None => self.next(item)?,
-        };
-        next.replace(&sealed).map_err(|e| StoreError::io("write", &path, e))
+    fn write_item(&self, item: &str, plain: &SecretBytes, reserved: Option<Reserved>) -> Result<(), StoreError> {
+        let Reserved { file, key } = reserved.map_or_else(|| self.prepare(item), Ok)?;
+        let sealed = key.seal(plain.expose())?;
+        file.replace(&sealed).map_err(|e| StoreError::io("write", &self.path(item), e))
     }
 }
 
@@ -137,16 +141,14 @@ impl Store for FileStore {
     }
 
     fn reserve(&self, profile: &ProfileName, bytes: usize) -> Result<(), StoreError> {
-        self.prepare_dir()?;
-        let _: Key = self.key.load_or_create()?;
+        // A statement of its own: the mutex must not be locked during the call.
         let reserved = self.reserved().remove(profile);
-        let mut next = match reserved {
-            Some(next) => next,
-            None => self.next(profile.as_str())?,
-        };
-        next.reserve(sealed_length(bytes))
+        let mut reserved = reserved.map_or_else(|| self.prepare(profile.as_str()), Ok)?;
+        reserved
+            .file
+            .reserve(sealed_length(bytes))
             .map_err(|e| StoreError::io("reserve space for", &self.path(profile.as_str()), e))?;
-        self.reserved().insert(profile.clone(), next);
+        self.reserved().insert(profile.clone(), reserved);
         Ok(())
     }
 

@@ -197,6 +197,7 @@ pub(crate) mod tests {
             logged_in_at: UnixTime(0),
             refreshed_at: None,
             refreshing_since: None,
+            rotates: None,
             last_failure: None,
             ended: None,
         }

@@ -1,9 +1,7 @@
-//! Recovery from a damaged session, a lost key, a lost reply, a changed profile, and wrong input.
+//! Recovery from a damaged session, a lost key, a changed profile, and wrong input.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-
-use authctl::dev_issuer::{Endpoint, Fault, FaultKind};
 
 use crate::support::{Sandbox, issuer};
 
@@ -85,16 +83,4 @@ fn settings_changed_during_a_login_are_kept() {
     let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
     assert_eq!(shown["audience"], "https://api.example");
     assert_eq!(shown["grant"], "device");
-}
-
-#[test]
-fn refresh_after_lost_reply_does_not_end_the_session() {
-    let issuer = issuer(|_| {});
-    let home = Sandbox::new();
-    home.log_in("work", &issuer);
-    issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::LostReply, times: 1 });
-    home.run(&["refresh", "work"]).exits(6);
-    home.run(&["refresh", "work"]).exits(6).reports("was lost").reports("try again after");
-    assert_eq!(issuer.stats().refresh_reuses, 0);
-    home.run(&["status", "work", "--check"]).exits(0);
 }

@@ -68,10 +68,10 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                 "FAILURES",
                 "If the issuer is down, slow or replaced by a captive portal, the exit code is 6 once the token has expired. \
                  The session stays: only the issuer's own `invalid_grant` ends it (a login API's 401).\n\n\
-                 If the reply to a refresh is lost, the refresh token is not sent again while the old access token is valid. \
-                 After that it is sent once for each command, since nothing else is left; an issuer that does not accept it \
-                 twice then requires a login.\n\n\
-                 A full disk is detected before the refresh token is used. Ctrl-C during a refresh finishes it first.",
+                 If the reply to a refresh is lost, the request is sent once more at once; authctl-security(7) describes when.\n\n\
+                 A full disk, a locked keychain and a read-only directory are detected before the refresh token is used. If the \
+                 store fails after that, the command reports it and tries to store the refreshed session for 60 seconds. Ctrl-C \
+                 during a refresh finishes it first.",
             ),
         ],
     ),

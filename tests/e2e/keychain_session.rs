@@ -4,9 +4,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use authctl::dev_issuer::DevIssuer;
+use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 
 use crate::keyring::{Keyring, SilentBus};
+use crate::support::process::wait_until;
 use crate::support::{self, CommandOutput, Sandbox};
 
 /// Within this time authctl reports that the keychain is unavailable.
@@ -125,6 +126,33 @@ fn session_survives_a_daemon_restart() {
     keyring.start_daemon(true);
     assert_eq!(home.token("work"), token);
     home.run(&["refresh", "work"]).exits(0);
+}
+
+/// The keychain is restarted or hangs after the issuer has replied.
+#[test]
+fn refreshed_session_is_stored_when_the_keychain_is_available_again() {
+    for hangs in [false, true] {
+        let (home, mut keyring, issuer) = logged_in();
+        issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
+        let refreshing = home.spawn(&["refresh", "work"]);
+        wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+        if hangs {
+            keyring.stop_daemon()
+        } else {
+            keyring.kill_daemon()
+        }
+        issuer.clear_faults();
+        refreshing.reports("Waiting up to 60 s to store the refreshed session of work: ");
+        if hangs {
+            keyring.continue_daemon()
+        } else {
+            keyring.start_daemon(true)
+        }
+        refreshing.wait().exits(0);
+        home.run(&["refresh", "work"]).exits(0);
+        let stats = issuer.stats();
+        assert_eq!((stats.refreshes_committed, stats.refresh_reuses), (2, 0), "hangs: {hangs}");
+    }
 }
 
 #[test]

@@ -123,6 +123,20 @@ pub struct AgentStatus {
     /// Why the configuration cannot be read, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_error: Option<String>,
+    /// The refreshed sessions that their store does not take, and that are only in memory.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsaved: Vec<UnsavedStatus>,
+}
+
+/// A refreshed session that is not stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnsavedStatus {
+    /// The profile.
+    pub profile: ProfileName,
+    /// When it could not be stored first.
+    pub since: UnixTime,
+    /// Why it could not be stored at the last attempt.
+    pub error: String,
 }
 
 impl AgentStatus {
@@ -140,6 +154,7 @@ impl AgentStatus {
             sessions: 0,
             connections: 0,
             config_error: None,
+            unsaved: Vec::new(),
         }
     }
 }

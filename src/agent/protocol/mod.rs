@@ -9,6 +9,6 @@ mod socket;
 pub use client::{Client, ClientError, Reply};
 pub use messages::{
     AgentStatus, AuditLogEntry, AuditLogResponse, ForgetResponse, LockRequest, OPENAPI, Problem, ReceivedToken,
-    RefreshResponse, StopResponse, TokenResponse, UnlockRequest, token_query,
+    RefreshResponse, StopResponse, TokenResponse, UnlockRequest, UnsavedStatus, token_query,
 };
 pub use socket::{ListenError, Listening, home_mark, listen};

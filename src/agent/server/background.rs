@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::cache::{CachedSession, FailedRefresh};
+use super::events::EventKind;
 use super::state::Agent;
+use crate::agent::protocol::UnsavedStatus;
 use crate::clock::UnixTime;
 use crate::error::ErrorCode;
 use crate::model::{IssuerUrl, Profile, ProfileName, Session, StoreKind, TokenSet, TokenTarget};
@@ -119,6 +121,26 @@ pub(super) async fn record_time(agent: Arc<Agent>) {
             agent.sessions.record_time(kind).await;
         }
         agent.clock.sleep(RECORD_TIME_INTERVAL).await;
+    }
+}
+
+/// Publishes when a refreshed session cannot be stored, and when it is stored after all. Never returns.
+pub(super) async fn report_unsaved(agent: Arc<Agent>) {
+    let mut changes = agent.sessions.unsaved();
+    let mut before: HashSet<ProfileName> = HashSet::new();
+    while changes.changed().await.is_ok() {
+        let unsaved = agent.unsaved();
+        for UnsavedStatus { profile, error, .. } in &unsaved {
+            if !before.remove(profile) {
+                agent.events.publish(EventKind::Unsaved, Some(profile), agent.now(), Some(error.clone()));
+            }
+        }
+        for profile in before {
+            agent.cache.store_answers(&profile);
+            agent.events.publish(EventKind::Saved, Some(&profile), agent.now(), None);
+            agent.events.changed.notify_one();
+        }
+        before = unsaved.into_iter().map(|unsaved| unsaved.profile).collect();
     }
 }
 

@@ -17,6 +17,10 @@ pub(super) enum EventKind {
     LoginRequired,
     /// The user logged out.
     LoggedOut,
+    /// A refreshed session could not be stored; it is in memory only.
+    Unsaved,
+    /// It was stored after all.
+    Saved,
     /// The agent was locked.
     Locked,
     /// The agent was unlocked.
@@ -31,6 +35,8 @@ impl EventKind {
             Self::RefreshFailed => "refresh_failed",
             Self::LoginRequired => "login_required",
             Self::LoggedOut => "logged_out",
+            Self::Unsaved => "unsaved",
+            Self::Saved => "saved",
             Self::Locked => "locked",
             Self::Unlocked => "unlocked",
         }

@@ -59,7 +59,8 @@ pub struct Parts {
 /// How long a stopping agent waits for open requests.
 const DRAIN_LIMIT: Duration = Duration::from_secs(70);
 
-/// How long it then waits for a refresh to end, which has time limits of its own.
+/// How long it then waits for a refresh to end, which has time limits of its own, and for a store that does not take a refreshed
+/// session.
 const CLOSE_LIMIT: Duration = Duration::from_secs(100);
 
 /// Serves on the socket until `stop` completes or a client asks the agent to stop. Then it accepts no more connections,
@@ -67,7 +68,8 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(100);
 /// store. `ready` is called when requests are served, `stopping` when no more are accepted.
 ///
 /// # Errors
-/// [`ErrorCode::Configuration`] if the configuration is invalid, [`ErrorCode::Unexpected`] if the system refuses the socket.
+/// [`ErrorCode::Configuration`] if the configuration is invalid, [`ErrorCode::Unexpected`] if the system refuses the socket, an
+/// error of the store if it has not taken a refreshed session.
 pub async fn serve(
     parts: Parts,
     (listener, listening): (UnixListener, Listening),
@@ -95,11 +97,13 @@ pub async fn serve(
         sessions: parts.sessions,
         clock,
     });
+    agent.sessions.serve_unsaved();
     let watching = watch::start(&agent);
     let tasks = [
         tokio::spawn(background::refresh_sessions(Arc::clone(&agent))),
         tokio::spawn(background::record_time(Arc::clone(&agent))),
         tokio::spawn(background::update_status_lists(Arc::clone(&agent))),
+        tokio::spawn(background::report_unsaved(Arc::clone(&agent))),
         tokio::spawn(locking::lock_when_idle(Arc::clone(&agent))),
     ];
     if parts.notify {
@@ -123,5 +127,8 @@ pub async fn serve(
     let _ = tokio::time::timeout(CLOSE_LIMIT, agent.sessions.close()).await;
     // The socket is removed before the socket lock is released: the next agent finds both or neither.
     drop(listening);
-    Ok(())
+    match agent.sessions.unsaved().borrow().iter().next() {
+        Some((name, unsaved)) => Err(Error::from(unsaved.given_up()).about(name)),
+        None => Ok(()),
+    }
 }

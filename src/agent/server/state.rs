@@ -12,9 +12,10 @@ use super::limiter::ConnectionLimiter;
 use super::lock::AgentLock;
 use super::peer::Peers;
 use super::profiles::Profiles;
-use crate::agent::protocol::AgentStatus;
+use crate::agent::protocol::{AgentStatus, UnsavedStatus};
 use crate::clock::{Clock, UnixTime};
-use crate::session::SessionService;
+use crate::model::ProfileName;
+use crate::session::{SessionService, UnsavedSession};
 
 /// The state that all parts share.
 pub(super) struct Agent {
@@ -41,6 +42,18 @@ impl Agent {
         self.clock.now()
     }
 
+    /// Returns the sessions that their store does not take, by name.
+    pub(super) fn unsaved(&self) -> Vec<UnsavedStatus> {
+        let status = |(profile, unsaved): (&ProfileName, &UnsavedSession)| UnsavedStatus {
+            profile: profile.clone(),
+            since: unsaved.since,
+            error: unsaved.error.to_string(),
+        };
+        let mut unsaved: Vec<UnsavedStatus> = self.sessions.unsaved().borrow().iter().map(status).collect();
+        unsaved.sort_by(|one, other| one.profile.cmp(&other.profile));
+        unsaved
+    }
+
     /// Returns the agent's state, for `agent status`.
     pub(super) fn state(&self) -> AgentStatus {
         self.lock_if_idle();
@@ -56,6 +69,7 @@ impl Agent {
             sessions: self.cache.sessions(),
             connections: self.limiter.open(),
             config_error: self.profiles.error(),
+            unsaved: self.unsaved(),
         }
     }
 }

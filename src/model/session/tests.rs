@@ -24,6 +24,7 @@ fn session() -> Session {
         logged_in_at: UnixTime(100),
         refreshed_at: None,
         refreshing_since: Some(UnixTime(5)),
+        rotates: None,
         last_failure: None,
         ended: None,
     }

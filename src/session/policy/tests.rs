@@ -239,6 +239,13 @@ fn view_under_lock_sees_replaced_tokens_and_lost_replies() {
     let view = SessionView::under_lock(&stored, &request, &seen);
     assert!(view.replaced_while_waiting && view.reply_lost_since == Some(UnixTime(1001)));
     assert!(SessionView::new(&stored, &request).reply_lost_since.is_none(), "another process may be refreshing");
+    stored.rotates = Some(true);
+    assert!(SessionView::under_lock(&stored, &request, &seen).reply_lost_since.is_some());
+    stored.rotates = Some(false);
+    assert!(
+        SessionView::under_lock(&stored, &request, &seen).reply_lost_since.is_none(),
+        "sending it twice is no harm"
+    );
     assert!(!SessionView::under_lock(&stored, &id(), &seen).replaced_while_waiting, "the ID token is the same");
 }
 
@@ -286,6 +293,7 @@ fn session() -> Session {
         logged_in_at: UnixTime(1000),
         refreshed_at: None,
         refreshing_since: None,
+        rotates: None,
         last_failure: None,
         ended: None,
     }

@@ -1,0 +1,288 @@
+//! Refreshed sessions that their store does not take: stored as soon as it does.
+//!
+//! The refresh token that brought such a session is spent, so it exists nowhere else. Its profile stays locked meanwhile: no
+//! other process sends the spent refresh token.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::{HeldProfile, SessionError, SessionService};
+use crate::clock::UnixTime;
+use crate::model::{Generation, Profile, ProfileName, Session};
+
+/// A refreshed session that is not stored.
+#[derive(Clone, Debug)]
+pub struct UnsavedSession {
+    pub(super) session: Arc<Session>,
+    /// Whether the issuer has replaced the refresh token that is stored. If not, the stored session is still good.
+    pub(super) replaces_refresh_token: bool,
+    /// When it could not be stored first.
+    pub since: UnixTime,
+    /// Why it was not stored at the last attempt.
+    pub error: Arc<SessionError>,
+}
+
+impl UnsavedSession {
+    /// Returns the error of a session that is not stored and that no further attempt is made to store.
+    #[must_use]
+    pub fn given_up(&self) -> SessionError {
+        self.error(self.replaces_refresh_token)
+    }
+
+    fn error(&self, is_lost: bool) -> SessionError {
+        SessionError::Unsaved { error: Arc::clone(&self.error), is_lost }
+    }
+}
+
+/// The sessions that are not stored.
+pub type UnsavedSessions = HashMap<ProfileName, UnsavedSession>;
+
+/// How often a session is written before it counts as unsaved, and the first wait in between, which doubles.
+const QUICK_ATTEMPTS: u32 = 6;
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// The first wait between two later attempts, and the longest. A locked keychain may ask the user at each of them.
+const LATER_WAIT: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(8);
+
+/// How long a command tries to store a refreshed session.
+pub const UNSAVED_LIMIT: Duration = Duration::from_secs(60);
+
+/// How storing a refreshed session ended.
+pub(super) enum Stored {
+    Done,
+    /// Another process has stored a session in the meantime.
+    Replaced(Box<Session>),
+    /// Not yet. It is served from memory.
+    Later,
+}
+
+impl SessionService {
+    /// Returns the sessions that are not stored, and later changes.
+    #[must_use]
+    pub fn unsaved(&self) -> watch::Receiver<UnsavedSessions> {
+        self.unsaved.subscribe()
+    }
+
+    /// Serves unsaved sessions from memory, and tries to store them for as long as this process runs.
+    pub fn serve_unsaved(&self) {
+        self.serves_unsaved.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the error of a profile whose session is unsaved. It is not refreshed: the new session could not be stored
+    /// either.
+    pub(super) fn unsaved_error(&self, name: &ProfileName) -> Option<SessionError> {
+        self.unsaved.borrow().get(name).map(|unsaved| unsaved.error(false))
+    }
+
+    /// Returns the profile's session if it is unsaved.
+    pub(super) fn unsaved_session(&self, name: &ProfileName) -> Option<Session> {
+        self.unsaved.borrow().get(name).map(|unsaved| Session::clone(&unsaved.session))
+    }
+
+    /// Stores a refreshed session over the generation `read`, and keeps trying where the store fails: a command for
+    /// [`UNSAVED_LIMIT`], the agent until it succeeds. What is `held` is taken where that outlasts this call.
+    pub(super) async fn store_refreshed(
+        self: &Arc<Self>,
+        profile: &Profile,
+        session: &Session,
+        read: &Session,
+        held: &mut Option<HeldProfile>,
+    ) -> Result<Stored, SessionError> {
+        let mut wait = FIRST_WAIT;
+        for attempt in 1.. {
+            let error = match self.write_over(profile, session, &read.generation).await {
+                Ok(None) => return Ok(Stored::Done),
+                Ok(Some(other)) => return Ok(Stored::Replaced(Box::new(other))),
+                Err(error) => error,
+            };
+            tracing::warn!("cannot store the session, trying again: {error}");
+            if attempt == QUICK_ATTEMPTS {
+                self.set_unsaved(profile, session, read, error);
+                break;
+            }
+            self.clock.sleep(wait).await;
+            wait *= 2;
+        }
+        if !self.serves_unsaved.load(Ordering::Relaxed) {
+            return self.store_later(profile, session, read, UNSAVED_LIMIT).await;
+        }
+        let (service, profile, session, read) = (Arc::clone(self), profile.clone(), session.clone(), read.clone());
+        let held = held.take();
+        tokio::spawn(async move {
+            let _ = service.store_later(&profile, &session, &read, Duration::MAX).await;
+            drop(held);
+        });
+        Ok(Stored::Later)
+    }
+
+    /// Tries to store an unsaved session until it succeeds, for `limit` at most.
+    async fn store_later(
+        &self,
+        profile: &Profile,
+        session: &Session,
+        read: &Session,
+        limit: Duration,
+    ) -> Result<Stored, SessionError> {
+        let (start, mut wait) = (self.clock.monotonic(), LATER_WAIT);
+        loop {
+            self.clock.sleep(wait).await;
+            wait = (wait * 2).min(MAX_WAIT);
+            let stored = match self.write_over(profile, session, &read.generation).await {
+                Ok(None) => Stored::Done,
+                Ok(Some(other)) => Stored::Replaced(Box::new(other)),
+                Err(error) => {
+                    self.set_unsaved(profile, session, read, error);
+                    if self.clock.monotonic().saturating_duration_since(start) < limit {
+                        continue;
+                    }
+                    let unsaved = self.unsaved.borrow();
+                    return Err(unsaved.get(&profile.name).map_or(SessionError::Interrupted, UnsavedSession::given_up));
+                }
+            };
+            self.unsaved.send_modify(|unsaved| drop(unsaved.remove(&profile.name)));
+            return Ok(stored);
+        }
+    }
+
+    fn set_unsaved(&self, profile: &Profile, session: &Session, read: &Session, error: SessionError) {
+        let error = Arc::new(error);
+        self.unsaved.send_modify(|all| match all.get_mut(&profile.name) {
+            Some(unsaved) => unsaved.error = error,
+            None => {
+                let unsaved = UnsavedSession {
+                    session: Arc::new(session.clone()),
+                    replaces_refresh_token: !session.has_refresh_token_of(read),
+                    since: self.clock.now(),
+                    error,
+                };
+                all.insert(profile.name.clone(), unsaved);
+            }
+        });
+    }
+
+    /// Writes `session` over the generation that was read, or returns what another process has stored instead, such as a
+    /// login.
+    async fn write_over(
+        &self,
+        profile: &Profile,
+        session: &Session,
+        read: &Generation,
+    ) -> Result<Option<Session>, SessionError> {
+        let (name, session, read) = (profile.name.clone(), session.clone(), read.clone());
+        let unchanged = !self.changed_elsewhere(&profile.name);
+        self.change(profile.store, &profile.name, move |store| {
+            // Only where another process has left its mark: reading takes time, in which this one may be killed.
+            if !unchanged
+                && let Ok(Some(stored)) = store.read(&name)
+                && stored.generation != read
+            {
+                return Ok(Some(stored));
+            }
+            store.write(&name, &session).map(|()| None)
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::Stores;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::model::StoreKind;
+    use crate::oauth::testing::TestClock;
+    use crate::secret::Secret;
+    use crate::store::tests::session;
+    use crate::store::{FileStore, KeySource, Store};
+
+    fn profile() -> Profile {
+        let issuer = "https://a.example".parse().expect("valid");
+        Profile {
+            store: StoreKind::File,
+            client_id: "cli".into(),
+            ..Profile::new("work".parse().expect("valid"), issuer)
+        }
+    }
+
+    fn service(dir: &Path, clock: &Arc<TestClock>) -> Arc<SessionService> {
+        let store: Arc<dyn Store> =
+            Arc::new(FileStore::new(dir.join("sessions"), KeySource::Default(dir.join("authctl.key"))));
+        let stores = Stores { keychain: Arc::clone(&store), file: store };
+        let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(clock);
+        SessionService::new(clock, stores, dir.join("locks"), dir.join("revoked"))
+    }
+
+    async fn held(service: &SessionService) -> Option<HeldProfile> {
+        let lock = service.lock(&profile().name).await.expect("free");
+        Some(HeldProfile { _lock: lock, _signals: service.hold_off_signals().await })
+    }
+
+    /// A session and the one that a refresh made of it, with another refresh token if `rotated`.
+    fn refreshed(rotated: bool) -> (Session, Session) {
+        let mut read = session("old");
+        read.tokens.refresh_token = Some(Secret::new("first".into()));
+        let mut new = Session { generation: read.generation.next(), ..session("new") };
+        new.tokens.refresh_token = Some(Secret::new(if rotated { "second".into() } else { "first".into() }));
+        (read, new)
+    }
+
+    #[tokio::test]
+    async fn command_gives_up_after_a_minute_and_names_the_loss() {
+        for rotated in [true, false] {
+            let (dir, clock) = (tempfile::tempdir().expect("tempdir"), Arc::new(TestClock::new()));
+            std::fs::write(dir.path().join("sessions"), "").expect("written");
+            let service = service(dir.path(), &clock);
+            let (read, new) = refreshed(rotated);
+            let start = clock.monotonic();
+            let stored = service.store_refreshed(&profile(), &new, &read, &mut held(&service).await).await;
+            let Err(error) = stored else { panic!("stored") };
+            let waited = clock.monotonic() - start;
+            assert!((UNSAVED_LIMIT..UNSAVED_LIMIT + 2 * MAX_WAIT).contains(&waited), "{waited:?}");
+            assert_eq!(error.to_string().ends_with("; the session is lost"), rotated, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn agent_serves_the_session_under_its_lock_until_it_is_stored() {
+        let (dir, clock) = (tempfile::tempdir().expect("tempdir"), Arc::new(TestClock::new()));
+        let blocked = dir.path().join("sessions");
+        std::fs::write(&blocked, "").expect("written");
+        let service = service(dir.path(), &clock);
+        service.serve_unsaved();
+        let mut unsaved = service.unsaved();
+        let (read, new) = refreshed(true);
+        let mut held = held(&service).await;
+        let stored = service.store_refreshed(&profile(), &new, &read, &mut held).await;
+        assert!(matches!(stored, Ok(Stored::Later)) && held.is_none());
+        assert_eq!(service.session_blocking(&profile()).expect("served").tokens.access_token.expose(), "new");
+        let lock = || crate::store::ProfileLock::try_acquire(service.locks(), &profile().name).expect("opened");
+        assert!(lock().is_none(), "no other process refreshes");
+        std::fs::remove_file(&blocked).expect("removed");
+        let stored = tokio::time::timeout(Duration::from_secs(20), unsaved.wait_for(HashMap::is_empty)).await;
+        stored.expect("stored in time").expect("not closed");
+        service.close().await;
+        assert!(lock().is_some());
+        let stored = service.stored(&profile()).await.expect("readable").expect("there");
+        assert_eq!(stored.tokens.access_token.expose(), "new");
+    }
+
+    #[tokio::test]
+    async fn login_of_another_process_is_not_overwritten() {
+        let (dir, clock) = (tempfile::tempdir().expect("tempdir"), Arc::new(TestClock::new()));
+        let (ours, theirs) = (service(dir.path(), &clock), service(dir.path(), &clock));
+        let (read, new) = refreshed(true);
+        ours.write(&profile(), &read).await.expect("written");
+        let mut login = session("login");
+        login.generation.login = "another".into();
+        theirs.write(&profile(), &login).await.expect("written");
+        let stored = ours.store_refreshed(&profile(), &new, &read, &mut held(&ours).await).await;
+        assert!(matches!(stored, Ok(Stored::Replaced(stored)) if stored.tokens.access_token.expose() == "login"));
+    }
+}

@@ -1,0 +1,95 @@
+//! Replies to refreshes that are lost: the request is repeated once, where that keeps sessions and cannot end one for nothing.
+
+use std::time::Duration;
+
+use authctl::dev_issuer::{FaultKind, ReplyEdit};
+use serde_json::Value;
+
+use super::refresh::{DUE, LIFETIME, fault, logged_in, token_requests};
+use crate::support::process::wait_until;
+use crate::support::{Sandbox, issuer};
+
+/// The response is lost after the issuer has acted on the request, at the first refresh after a login and at a later one.
+#[test]
+fn lost_reply_keeps_sessions_where_the_issuer_accepts_a_token_twice() {
+    for (rotates, grace, survive) in [(true, 60, true), (false, 0, true), (true, 0, false)] {
+        let (home, issuer) = (
+            Sandbox::new(),
+            issuer(|options| {
+                options.rotate_refresh_tokens = rotates;
+                options.reuse_grace = Duration::from_secs(grace);
+            }),
+        );
+        let reply_lost_in_gateway = ReplyEdit { status: Some(502), ..ReplyEdit::default() };
+        for (name, kind, age, refreshed_before) in [
+            ("first-valid", FaultKind::LostReply, DUE, false),
+            ("first-expired", FaultKind::LostReply, LIFETIME + 1, false),
+            ("later-valid", FaultKind::LostReply, DUE, true),
+            ("later-expired", FaultKind::LostReply, LIFETIME + 1, true),
+            ("gateway", FaultKind::Edited(reply_lost_in_gateway), LIFETIME + 1, true),
+        ] {
+            home.log_in(name, &issuer);
+            if refreshed_before {
+                home.run(&["refresh", name]).exits(0);
+            }
+            home.advance_time(name, age);
+            let before = token_requests(&issuer);
+            fault(&issuer, kind, 1);
+            let ran = home.run(&["refresh", name]);
+            assert_eq!(token_requests(&issuer), before + 2, "sent again once: {name}, {rotates} {grace}");
+            if survive {
+                ran.exits(0);
+                home.run(&["refresh", name]).exits(0);
+                assert_eq!(home.stored(name)["rotates"], rotates);
+            } else {
+                ran.exits(3).reports(&format!("authctl login {name}"));
+            }
+        }
+        assert_eq!(issuer.stats().families_revoked > 0, !survive);
+    }
+}
+
+#[test]
+fn refresh_token_is_held_back_after_two_lost_replies_until_expiry() {
+    let (home, issuer) = logged_in(|_| {});
+    let first = home.token("work");
+    // Not processed, which nobody but the issuer knows.
+    fault(&issuer, FaultKind::Reset, 2);
+    home.advance_time("work", DUE);
+    let before = token_requests(&issuer);
+    assert_eq!(home.run(&["token", "work"]).exits(0).line(), first);
+    wait_until("the second request", || (token_requests(&issuer) == before + 2).then_some(()));
+    wait_until("its end", || home.status("work")["last_failure"].is_object().then_some(()));
+    // Longer than the backoff after a first failure.
+    home.advance_time("work", 16);
+    assert_eq!(home.run(&["token", "work"]).exits(0).line(), first);
+    assert_eq!(token_requests(&issuer), before + 2, "it may be spent");
+    assert!(home.status("work")["refreshing_since"].is_i64());
+    home.run(&["refresh", "work"]).exits(6).reports("was lost");
+    home.advance_time("work", LIFETIME);
+    home.run(&["token", "work"]).exits(0);
+    assert_eq!(home.status("work")["refreshing_since"], Value::Null);
+    assert_eq!(issuer.stats().families_revoked, 0);
+}
+
+#[test]
+fn refresh_token_that_does_not_rotate_is_not_held_back() {
+    let (home, issuer) = logged_in(|options| options.rotate_refresh_tokens = false);
+    home.run(&["refresh", "work"]).exits(0);
+    fault(&issuer, FaultKind::LostReply, 2);
+    home.run(&["refresh", "work"]).exits(6);
+    home.run(&["refresh", "work"]).exits(0);
+}
+
+#[test]
+fn lost_reply_stays_in_doubt_whatever_becomes_of_the_second_request() {
+    let (home, issuer) = logged_in(|_| {});
+    for second in [FaultKind::TooManyRequests { retry_after: 1 }, FaultKind::Unavailable] {
+        fault(&issuer, FaultKind::Reset, 1);
+        fault(&issuer, second, 1);
+        home.run(&["refresh", "work"]).exits(6);
+        assert!(home.status("work")["refreshing_since"].is_i64());
+        home.advance_time("work", LIFETIME + 1);
+        home.run(&["token", "work"]).exits(0);
+    }
+}

@@ -1,0 +1,137 @@
+//! Sessions that were refreshed and that the store does not take.
+
+use authctl::dev_issuer::{DevIssuer, FaultKind};
+use rustix::process::Signal;
+
+use super::refresh::{LIFETIME, fault, logged_in};
+use crate::support::Sandbox;
+use crate::support::agent::Agent;
+use crate::support::process::{RunningCommand, wait_until};
+
+/// Runs `run` while the directory of the sessions cannot be written to or read.
+fn with_store_away(home: &Sandbox, run: impl FnOnce()) {
+    let (dir, away) = (home.path().join("data/authctl/sessions"), home.path().join("away"));
+    std::fs::rename(&dir, &away).unwrap();
+    std::fs::write(&dir, "").unwrap();
+    run();
+    std::fs::remove_file(&dir).unwrap();
+    std::fs::rename(&away, &dir).unwrap();
+}
+
+/// Starts a refresh whose reply the issuer holds back until the faults are cleared.
+fn held_refresh<'a>(home: &'a Sandbox, issuer: &DevIssuer, args: &[&str]) -> RunningCommand<'a> {
+    fault(issuer, FaultKind::HoldReply, 1);
+    home.advance_time("work", LIFETIME + 1);
+    let committed = issuer.stats().refreshes_committed + 1;
+    let refreshing = home.spawn(args);
+    wait_until("the refresh", || (issuer.stats().refreshes_committed == committed).then_some(()));
+    refreshing
+}
+
+#[test]
+fn refreshed_session_is_stored_when_the_store_is_available_again() {
+    let (home, issuer) = logged_in(|_| {});
+    for args in [&["token", "work"][..], &["refresh", "work", "--quiet"]] {
+        let refreshing = held_refresh(&home, &issuer, args);
+        with_store_away(&home, || {
+            issuer.clear_faults();
+            refreshing.reports("Waiting up to 60 s to store the refreshed session of work: cannot");
+        });
+        refreshing.wait().exits(0);
+        home.session("work");
+        home.run(&["refresh", "work"]).exits(0);
+    }
+    let stats = issuer.stats();
+    assert_eq!((stats.refreshes_committed, stats.refresh_reuses), (4, 0));
+}
+
+#[test]
+fn interrupted_command_reports_that_the_session_is_lost() {
+    for (rotates, word) in [(true, "the session is lost"), (false, "cannot store the refreshed session")] {
+        let (home, issuer) = logged_in(|options| options.rotate_refresh_tokens = rotates);
+        let refreshing = held_refresh(&home, &issuer, &["refresh", "work"]);
+        with_store_away(&home, || {
+            issuer.clear_faults();
+            refreshing.reports("Waiting up to 60 s");
+            refreshing.signal(Signal::INT);
+            refreshing.reports("press Ctrl-C again");
+            refreshing.signal(Signal::INT);
+            let ran = refreshing.wait().exits(130).reports(word);
+            assert_eq!(ran.stderr.contains("is lost"), rotates, "{}", ran.stderr);
+            assert_eq!(ran.stderr.contains("authctl login work"), rotates, "{}", ran.stderr);
+        });
+        home.run(&["token", "work"]).exits(if rotates { 3 } else { 0 });
+    }
+}
+
+/// A process that is killed between the issuer's reply and the new file loses the session: there must be as little in
+/// between as possible.
+#[test]
+fn no_file_is_opened_or_read_between_the_reply_and_the_new_session() {
+    let (home, _issuer) = logged_in(|_| {});
+    home.run(&["refresh", "work"]).exits(0);
+    let (ran, calls) = home.trace("all", &["refresh", "work"], "");
+    ran.exits(0);
+    let is_reply = |call: &String| call.contains("recvfrom(") && call.contains("HTTP/1.1 200");
+    let reply = calls.iter().rposition(is_reply).expect("the reply");
+    let renamed =
+        calls.iter().rposition(|call| call.contains("rename(") && call.contains("/work.age\"")).expect("stored");
+    let between = &calls[reply + 1..renamed];
+    for name in ["open(", "openat(", "socket(", "connect(", " read(", "pread64(", "clone", "mkdir(", "flock("] {
+        let call = between.iter().find(|call| call.contains(name));
+        assert_eq!(call, None, "{} calls:\n{}", between.len(), between.join("\n"));
+    }
+}
+
+#[test]
+fn agent_serves_an_unsaved_session_and_stores_it_later() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let mut events = agent.events();
+    fault(&issuer, FaultKind::HoldReply, 1);
+    home.advance_agent_time(&agent, "work", LIFETIME + 1);
+    let mut waiting = agent.start_request("GET", "/v1/token/work");
+    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    with_store_away(&home, || {
+        issuer.clear_faults();
+        let token = waiting.response().expect("a response").token();
+        home.register_secret(&token);
+        assert_eq!(events.until("unsaved").0["profile"], "work");
+        assert_eq!(agent.get("/v1/token/work").token(), token);
+        agent.post("/v1/forget/work", "").expect_status(200);
+        assert_eq!(agent.get("/v1/token/work").token(), token, "the only copy");
+        agent.post("/v1/refresh/work", "").expect_problem(503, "store_unavailable");
+        let line = home.run(&["agent", "status"]).exits(0).stdout;
+        assert!(line.contains("the refreshed session of work is only in memory: cannot"), "{line}");
+        let status = home.run(&["status", "--json"]).json();
+        assert_eq!(status["agent"]["unsaved"][0]["profile"], "work");
+    });
+    assert_eq!(events.until("saved").0["profile"], "work");
+    let token = agent.get("/v1/token/work").token();
+    assert_eq!(home.session("work").tokens.access_token.expose(), token);
+    assert_eq!(home.run(&["agent", "status", "--json"]).json().get("unsaved"), None);
+    agent.post("/v1/refresh/work", "").expect_status(200);
+    let stats = issuer.stats();
+    assert_eq!((stats.refreshes_committed, stats.refresh_reuses), (2, 0));
+}
+
+#[test]
+fn stopping_agent_stores_an_unsaved_session() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    fault(&issuer, FaultKind::HoldReply, 1);
+    home.advance_agent_time(&agent, "work", LIFETIME + 1);
+    let mut waiting = agent.start_request("GET", "/v1/token/work");
+    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    let mut token = String::new();
+    with_store_away(&home, || {
+        issuer.clear_faults();
+        token = waiting.response().expect("a response").token();
+        home.register_secret(&token);
+        agent.signal(Signal::TERM);
+        wait_until("the agent to stop listening", || (!agent.is_listening()).then_some(()));
+    });
+    agent.wait().expect("a child").exits(0);
+    assert_eq!(home.session("work").tokens.access_token.expose(), token);
+    home.run(&["refresh", "work"]).exits(0);
+}
