@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::agent::protocol::AgentStatus;
 use crate::clock::UnixTime;
 use crate::config::Config;
-use crate::error::{Error, ErrorCode, Hint};
+use crate::error::{Error, ErrorCode};
 use crate::model::{Grant, IssuerUrl, Profile, ProfileName, RefreshFailure, Session, StoreKind, Subject, TokenTarget};
 use crate::session::policy::{SessionView, decide};
 use crate::session::{Decision, SessionError, SessionService, TokenRequest};
@@ -85,6 +85,13 @@ pub struct StatusProblem {
     pub hint: String,
 }
 
+impl StatusProblem {
+    fn new(error: SessionError, profile: &Profile) -> Self {
+        let error = Error::from(error).about(&profile.name);
+        Self { code: error.code, message: error.message(), hint: error.hint.to_string() }
+    }
+}
+
 /// The output of `status --json`, and the reply to `GET /v1/status`.
 #[derive(Serialize)]
 pub struct StatusReport {
@@ -143,6 +150,7 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
     };
     match sessions.session_blocking(profile) {
         Ok(session) => {
+            status.problem = sessions.verdict(&session).map(|error| StatusProblem::new(error, profile));
             fill_in(&mut status, session, sessions.clock().now());
             // A damaged record of the keys does not concern the session; `verify` reports it.
             let trust = sessions.trust_blocking(profile).ok();
@@ -150,11 +158,10 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
         }
         Err(error) => {
             let login_required = matches!(error, SessionError::LoginRequired(_));
-            let error = Error::from(error).about(&profile.name);
+            let problem = StatusProblem::new(error, profile);
             status.state = if login_required { SessionState::LoginRequired } else { SessionState::Unknown };
-            status.store_error = (!login_required).then_some(error.code);
-            status.problem =
-                Some(StatusProblem { code: error.code, message: error.message(), hint: error.hint.to_string() });
+            status.store_error = (!login_required).then_some(problem.code);
+            status.problem = Some(problem);
         }
     }
     status
@@ -179,12 +186,5 @@ fn fill_in(status: &mut ProfileStatus, session: Session, now: UnixTime) {
     status.subject = session.subject;
     status.scope = session.tokens.scope;
     status.token_type = Some(session.tokens.token_type);
-    if let Some(ended) = &session.ended {
-        status.problem = Some(StatusProblem {
-            code: ErrorCode::LoginRequired,
-            message: format!("the issuer ended the session: {}", ended.message),
-            hint: Hint::login().about(&status.profile).to_string(),
-        });
-    }
     status.last_failure = session.last_failure;
 }

@@ -18,7 +18,7 @@ use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
-use crate::session::{LoginReason, SessionError, TokenVerifier};
+use crate::session::{SessionError, TokenVerifier};
 use crate::text::excerpt;
 use crate::verify::{
     CheckResult, Checks, KeySet, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson,
@@ -59,8 +59,8 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     let sessions = app.sessions()?;
     let session = sessions.session_blocking(&profile).map_err(with_profile)?;
     // Once the issuer has ended the session, its tokens are invalid for every command.
-    if let Some(ended) = session.ended {
-        return Err(with_profile(SessionError::LoginRequired(LoginReason::Ended(ended))));
+    if let Some(error) = sessions.verdict(&session) {
+        return Err(with_profile(error));
     }
     let verifier = sessions.verifier(&profile, policy, keys).map_err(with_profile)?;
     let explained = verifier.explain_session(&profile, &session, args.explain);

@@ -170,6 +170,13 @@ impl From<SessionError> for Error {
             SessionError::Store(error) => error.into(),
             SessionError::Lock(error) => error.into(),
             SessionError::Issuer(error) => error.into(),
+            SessionError::RefreshReply(error) => {
+                let hint = Hint::login().after_advice(
+                    "check whether a proxy or a network's sign-in page answers in the issuer's place, and try again; if the \
+                     issuer itself does, log in again:",
+                );
+                Self { hint, ..error.into() }
+            }
             SessionError::FailedJustNow(failed) => {
                 let hint = match (failed.code.general(), failed.retry_at) {
                     (ErrorCode::IssuerUnreachable, Some(at)) => format!("try again after {at}").into(),
@@ -241,12 +248,14 @@ impl From<IssuerError> for Error {
                 "invalid_grant" | "expired_token" => Hint::login(),
                 _ => "ask the issuer's operator what this means for your client".into(),
             },
+            IssuerError::Rejected { status: 404 | 405, .. } => WRONG_ADDRESS.into(),
+            IssuerError::Rejected { .. } => {
+                "check --client-id, --client-auth and the client secret; if they are right, ask the issuer's operator".into()
+            }
             IssuerError::TokenType { .. } => {
                 "have the client registered for bearer tokens at the issuer, without DPoP".into()
             }
-            IssuerError::InvalidResponse { wrong_address: true, .. } => {
-                "check the issuer's address and those of its endpoints, path and slash at the end included".into()
-            }
+            IssuerError::InvalidResponse { wrong_address: true, .. } => WRONG_ADDRESS.into(),
             IssuerError::InvalidResponse { .. } => {
                 "check whether a proxy or a network's sign-in page answers in the issuer's place, and try again".into()
             }
@@ -267,6 +276,8 @@ impl From<IssuerError> for Error {
         Self::new(error.code(), error, hint)
     }
 }
+
+const WRONG_ADDRESS: &str = "check the issuer's address and those of its endpoints, path and slash at the end included";
 
 /// Returns the hint if the issuer is configured as `expected` but names itself `found`. `found` comes from the issuer, so it
 /// is put into a command only if it has the same origin and no special characters.
@@ -291,8 +302,14 @@ mod tests {
     #[test]
     fn shared_refresh_failure_keeps_its_code() {
         for code in ErrorCode::ALL {
-            let failed =
-                RefreshFailure { at: UnixTime(0), code: *code, message: "m".into(), retry_at: None, failures: 1 };
+            let failed = RefreshFailure {
+                at: UnixTime(0),
+                code: *code,
+                message: "m".into(),
+                retry_at: None,
+                failures: 1,
+                refusals: 0,
+            };
             assert_eq!(Error::from(SessionError::FailedJustNow(failed)).code, *code);
         }
     }

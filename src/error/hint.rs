@@ -15,6 +15,8 @@ pub enum Hint {
     Command(CommandLine),
     /// Advice in one line, if no command helps.
     Advice(String),
+    /// Advice that ends with a command.
+    AdviceAndCommand(String, CommandLine),
 }
 
 /// An authctl command line. Without a profile it is for the default one.
@@ -76,10 +78,26 @@ impl Hint {
         if text.is_empty() { Self::None } else { Self::Advice(text) }
     }
 
+    /// Puts advice before the command, which it introduces.
+    #[must_use]
+    pub fn after_advice(self, advice: impl Into<String>) -> Self {
+        match self {
+            Self::Command(command) => Self::AdviceAndCommand(advice.into(), command),
+            other => other,
+        }
+    }
+
+    fn command_mut(&mut self) -> Option<&mut CommandLine> {
+        match self {
+            Self::Command(command) | Self::AdviceAndCommand(_, command) => Some(command),
+            Self::None | Self::Advice(_) => None,
+        }
+    }
+
     /// Adds an option with a value to the command.
     #[must_use]
     pub fn with_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        if let Self::Command(command) = &mut self {
+        if let Some(command) = self.command_mut() {
             command.options.push((name.into(), Some(value.into())));
         }
         self
@@ -88,7 +106,7 @@ impl Hint {
     /// Adds an option without a value to the command.
     #[must_use]
     pub fn with_flag(mut self, name: impl Into<String>) -> Self {
-        if let Self::Command(command) = &mut self {
+        if let Some(command) = self.command_mut() {
             command.options.push((name.into(), None));
         }
         self
@@ -97,7 +115,7 @@ impl Hint {
     /// Leaves out the typed options: the command uses the profile as it is configured.
     #[must_use]
     pub fn without_typed_options(mut self) -> Self {
-        if let Self::Command(command) = &mut self {
+        if let Some(command) = self.command_mut() {
             command.repeats = false;
         }
         self
@@ -106,7 +124,7 @@ impl Hint {
     /// Names the profile in the command, unless it names one.
     #[must_use]
     pub fn about(mut self, profile: &ProfileName) -> Self {
-        if let Self::Command(command) = &mut self
+        if let Some(command) = self.command_mut()
             && command.takes_profile
         {
             command.profile.get_or_insert_with(|| profile.clone());
@@ -118,7 +136,7 @@ impl Hint {
     /// program's name.
     #[must_use]
     pub fn repeating(mut self, args: &[String]) -> Self {
-        let Self::Command(command) = &mut self else { return self };
+        let Some(command) = self.command_mut() else { return self };
         let words = args.get(1..).unwrap_or_default();
         let config = words.iter().enumerate().find_map(|(index, word)| match word.strip_prefix("--config") {
             Some("") => words.get(index + 1).cloned(),
@@ -173,11 +191,16 @@ impl fmt::Display for Hint {
         match self {
             Self::None => Ok(()),
             Self::Advice(text) => f.write_str(&super::one_line(text)),
-            Self::Command(command) => {
-                f.write_str("authctl")?;
-                command.words().iter().try_for_each(|word| write!(f, " {}", shell_word(word)))
-            }
+            Self::Command(command) => command.fmt(f),
+            Self::AdviceAndCommand(text, command) => write!(f, "{} `{command}`", super::one_line(text)),
         }
+    }
+}
+
+impl fmt::Display for CommandLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("authctl")?;
+        self.words().iter().try_for_each(|word| write!(f, " {}", shell_word(word)))
     }
 }
 
@@ -207,6 +230,13 @@ mod tests {
         assert_eq!(Hint::login().to_string(), "authctl login");
         assert_eq!(Hint::login().about(&work).to_string(), "authctl login work");
         assert_eq!(Hint::command("agent start").about(&work).to_string(), "authctl agent start");
+    }
+
+    #[test]
+    fn advice_ends_with_a_complete_command() {
+        let hint = Hint::login().after_advice("try again, or run").about(&"work".parse().expect("a name"));
+        let hint = hint.repeating(&args("authctl token --config c.toml"));
+        assert_eq!(hint.to_string(), "try again, or run `authctl login work --config c.toml`");
     }
 
     #[test]

@@ -42,6 +42,9 @@ pub struct RefreshFailure {
     /// How many refreshes in a row have failed, this one included.
     #[serde(default)]
     pub failures: u32,
+    /// How many of them the issuer refused in its own words ([`IssuerError::is_refusal`](crate::oauth::IssuerError::is_refusal)).
+    #[serde(default)]
+    pub refusals: u32,
     /// What failed; a caller that shares the failure exits with its exit code.
     pub code: ErrorCode,
     /// One line for people, without secrets.

@@ -31,8 +31,25 @@ impl TokenSet {
     }
 }
 
-/// Returns `Bearer` for `bearer` in any case (RFC 6749, section 5.1), and any other type unchanged.
+/// Returns `Bearer` for `bearer` in any case (RFC 6749, section 5.1) and for the `BearerToken` of some issuers, and any other
+/// type unchanged.
 #[must_use]
 pub fn canonical_type(token_type: &str) -> &str {
-    if token_type.eq_ignore_ascii_case("bearer") { "Bearer" } else { token_type }
+    let letters = token_type.replace(['-', '_'], "");
+    if ["bearer", "bearertoken"].iter().any(|name| letters.eq_ignore_ascii_case(name)) { "Bearer" } else { token_type }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bearer_has_several_spellings() {
+        for name in ["Bearer", "bearer", "BEARER", "BearerToken", "bearer_token", "Bearer-Token"] {
+            assert_eq!(canonical_type(name), "Bearer", "{name}");
+        }
+        for name in ["DPoP", "mac", "N_A", "Bearer2", "BearerDPoP", ""] {
+            assert_eq!(canonical_type(name), name);
+        }
+    }
 }

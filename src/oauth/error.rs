@@ -56,6 +56,18 @@ impl OAuthError {
     pub fn ends_session(&self) -> bool {
         self.code == "invalid_grant" && matches!(self.status, Some(400 | 401 | 403))
     }
+
+    /// Whether it is a refusal, and not a request to try again later.
+    fn is_refusal(&self) -> bool {
+        !matches!(self.code.as_str(), "temporarily_unavailable" | "server_error" | "slow_down")
+            && self.status.is_some_and(|status| status < 300 || is_refusal_status(status))
+    }
+}
+
+/// Whether a status refuses a request for what it is: 4xx, but for those of a proxy (407), of timing (408, 425) and of rate
+/// limits (429).
+pub(super) fn is_refusal_status(status: u16) -> bool {
+    (400..500).contains(&status) && !matches!(status, 407 | 408 | 425 | 429)
 }
 
 impl std::fmt::Display for OAuthError {
@@ -112,6 +124,14 @@ pub enum IssuerError {
     /// An OAuth error response: the server, or the user there, refused.
     #[error("the issuer refused: {0}")]
     Refused(OAuthError),
+    /// A 4xx in the issuer's own words, but without an OAuth error: an empty body, or other JSON.
+    #[error("{message}")]
+    Rejected {
+        /// The host, the status and what the body is.
+        message: String,
+        /// The HTTP status. The URL is probably wrong if it is 404 or 405.
+        status: u16,
+    },
     /// Tokens of a type that authctl cannot use (RFC 6749, section 7.1). The issuer has processed the request.
     #[error("the issuer returned a token of type `{found}`; only bearer tokens are supported")]
     TokenType {
@@ -125,7 +145,7 @@ pub enum IssuerError {
         from: String,
         /// A description that quotes none of its text.
         what: String,
-        /// Whether the URL is probably wrong: status 404 or 405, or a redirect.
+        /// Whether the URL is probably wrong: a web page with status 404 or 405, or a redirect.
         wrong_address: bool,
     },
     /// A response of a login API without a JWT in the expected member.
@@ -179,7 +199,10 @@ impl IssuerError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::Insecure(_) | Self::Unsupported { .. } | Self::Refused(_) => ErrorCode::IssuerRefused,
+            Self::Rejected { status: 404 | 405, .. } => ErrorCode::IssuerUnreachable,
+            Self::Insecure(_) | Self::Unsupported { .. } | Self::Refused(_) | Self::Rejected { .. } => {
+                ErrorCode::IssuerRefused
+            }
             Self::IssuerMismatch { .. } => ErrorCode::IssuerMismatch,
             Self::TokenType { .. } => ErrorCode::TokenType,
             Self::Unreachable { .. } | Self::Unavailable { .. } | Self::InvalidResponse { .. } | Self::NoJwt { .. } => {
@@ -236,10 +259,21 @@ impl IssuerError {
             Self::IssuerMismatch { .. }
             | Self::Unavailable { .. }
             | Self::Refused(_)
+            | Self::Rejected { .. }
             | Self::TokenType { .. }
             | Self::InvalidResponse { .. }
             | Self::NoJwt { .. }
             | Self::LoginTimedOut { .. } => false,
+        }
+    }
+
+    /// Whether the issuer refused in its own words, and not only for now. A web page, which may be a proxy's, is no refusal.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused(error) => error.is_refusal(),
+            Self::Rejected { .. } => true,
+            _ => false,
         }
     }
 
@@ -281,6 +315,25 @@ mod tests {
             ("INVALID_GRANT", Some(400), false),
         ] {
             assert_eq!(OAuthError::new(code, None, status).ends_session(), ends, "{code} {status:?}");
+        }
+    }
+
+    #[test]
+    fn refusal_is_told_apart_from_a_request_to_try_later() {
+        for (code, status, refuses) in [
+            ("invalid_request", Some(400), true),
+            ("bad_refresh_token", Some(200), true),
+            ("own_word", Some(422), true),
+            ("temporarily_unavailable", Some(400), false),
+            ("server_error", Some(403), false),
+            ("slow_down", Some(400), false),
+            ("invalid_grant", Some(429), false),
+            ("invalid_grant", Some(408), false),
+            ("invalid_grant", Some(302), false),
+            ("access_denied", None, false),
+        ] {
+            let error = IssuerError::Refused(OAuthError::new(code, None, status));
+            assert_eq!(error.is_refusal(), refuses, "{code} {status:?}");
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hyper::Uri;
 use hyper::body::Bytes;
 use hyper_util::client::proxy::matcher::Intercept;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Certificate, redirect, retry};
 use url::Url;
 
@@ -155,7 +155,8 @@ impl Http {
             None => client.get(url.clone()),
             Some((content_type, body)) => client.post(url.clone()).header(CONTENT_TYPE, content_type).body(body),
         };
-        request = request.header(ACCEPT, accept);
+        // Without this header a server may choose any content coding (RFC 9110, section 12.5.3).
+        request = request.header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value);
         }
@@ -168,7 +169,7 @@ impl Http {
         if let Some(date) = date(reply.headers()) {
             self.remember_server_time(&host, date);
         }
-        let mut response = HttpResponse::new(&host, status, reply.headers());
+        let mut response = HttpResponse::new(&host, &url, status, reply.headers());
         while let Some(chunk) = reply.chunk().await.map_err(|error| destination.error(&error))? {
             response.append(&chunk)?;
         }

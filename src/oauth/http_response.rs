@@ -2,11 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, RETRY_AFTER};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
 use serde::de::{DeserializeOwned, IgnoredAny};
+use url::Url;
 
-use super::error::IssuerError;
+use super::error::{IssuerError, is_refusal_status};
 use crate::secret::SecretBytes;
+use crate::text::excerpt;
 
 /// The maximum size of a response body in bytes.
 pub(super) const MAX_BODY_SIZE: usize = 1024 * 1024;
@@ -20,16 +22,30 @@ pub(super) struct HttpResponse {
     /// `Content-Type` without parameters, in lower case.
     pub(super) content_type: Option<String>,
     pub(super) retry_after: Option<Duration>,
+    /// Where a redirect leads, without its query, which may hold secrets.
+    pub(super) location: Option<String>,
+    /// The `Content-Encoding`. None is offered, and none is decoded.
+    pub(super) content_coding: Option<String>,
     pub(super) body: SecretBytes,
 }
 
 impl HttpResponse {
-    /// Returns a response with this status and these headers, whose body is still to be received.
-    pub(super) fn new(host: &str, status: u16, headers: &HeaderMap) -> Self {
+    /// Returns a response of `url` with this status and these headers, whose body is still to be received.
+    pub(super) fn new(host: &str, url: &Url, status: u16, headers: &HeaderMap) -> Self {
         let content_type = text(headers, CONTENT_TYPE)
             .map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
         let retry_after = retry_after(headers);
-        Self { host: host.to_owned(), status, content_type, retry_after, body: SecretBytes::default() }
+        let location = text(headers, LOCATION).and_then(|location| url.join(location).ok()).map(|mut location| {
+            location.set_query(None);
+            location.set_fragment(None);
+            let _ = location.set_password(None);
+            let _ = location.set_username("");
+            excerpt(location.as_str(), 200)
+        });
+        let content_coding = text(headers, CONTENT_ENCODING).map(|coding| excerpt(coding, 40));
+        let content_coding = content_coding.filter(|coding| !coding.eq_ignore_ascii_case("identity"));
+        let body = SecretBytes::default();
+        Self { host: host.to_owned(), status, content_type, retry_after, location, content_coding, body }
     }
 
     /// Appends a part of the body.
@@ -65,23 +81,40 @@ impl HttpResponse {
 
     /// Returns the error for a response that is not `expected`.
     pub(super) fn unexpected(&self, expected: &str) -> IssuerError {
-        let what = match self.status {
-            status @ 300..400 => format!("HTTP {status} (a redirect) instead of {expected}"),
-            status => format!("HTTP {status} with {} instead of {expected}", self.kind()),
+        let (host, status, kind) = (&self.host, self.status, self.kind());
+        // Only an issuer asks for authentication in plain text. With another status a proxy may be its author.
+        let is_own = matches!(kind, BodyKind::Empty | BodyKind::OtherObject | BodyKind::OtherJson)
+            || (kind == BodyKind::Text && status == 401);
+        if is_own && is_refusal_status(status) {
+            let message = match status {
+                404 | 405 => format!("{host} returned HTTP {status} with {} instead of {expected}", kind.as_str()),
+                _ => format!("{host} refused the request: HTTP {status} with {}", kind.as_str()),
+            };
+            return IssuerError::Rejected { message, status };
+        }
+        let what = match (status, &self.location, &self.content_coding) {
+            (300..400, Some(location), _) => format!("HTTP {status} (a redirect to {location}) instead of {expected}"),
+            (300..400, None, _) => format!("HTTP {status} (a redirect) instead of {expected}"),
+            (_, _, Some(coding)) if kind == BodyKind::Text => {
+                format!("HTTP {status} with the content coding `{coding}`, which was not offered")
+            }
+            _ => format!("HTTP {status} with {} instead of {expected}", kind.as_str()),
         };
-        let wrong_address = matches!(self.status, 300..400 | 404 | 405);
-        IssuerError::InvalidResponse { from: self.host.clone(), what, wrong_address }
+        let wrong_address = matches!(status, 300..400 | 404 | 405);
+        IssuerError::InvalidResponse { from: host.clone(), what, wrong_address }
     }
 
-    /// Describes the body without quoting it.
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> BodyKind {
         let text = self.text().trim_ascii();
         match text.first() {
-            None => "an empty body",
-            Some(b'<') => "a web page",
-            Some(_) if serde_json::from_slice::<IgnoredAny>(text).is_err() => "text that is not JSON",
-            Some(b'{') => "other JSON",
-            Some(_) => "JSON that is not an object",
+            None => BodyKind::Empty,
+            Some(b'<') => BodyKind::WebPage,
+            Some(_) if serde_json::from_slice::<IgnoredAny>(text).is_err() => match self.content_type.as_deref() {
+                Some("text/html" | "application/xhtml+xml") => BodyKind::WebPage,
+                _ => BodyKind::Text,
+            },
+            Some(b'{') => BodyKind::OtherObject,
+            Some(_) => BodyKind::OtherJson,
         }
     }
 
@@ -100,6 +133,29 @@ impl HttpResponse {
             return None;
         }
         serde_json::from_slice(text).ok()
+    }
+}
+
+/// What a body is that is not what was expected.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BodyKind {
+    Empty,
+    WebPage,
+    Text,
+    OtherObject,
+    OtherJson,
+}
+
+impl BodyKind {
+    /// Describes the body without quoting it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "an empty body",
+            Self::WebPage => "a web page",
+            Self::Text => "text that is not JSON",
+            Self::OtherObject => "other JSON",
+            Self::OtherJson => "JSON that is not an object",
+        }
     }
 }
 

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::secret::Secret;
 
 /// The longest lifetime of a token in seconds: a hundred years.
 const MAX_LIFETIME: f64 = 100.0 * 365.25 * 86400.0;
@@ -21,6 +24,12 @@ impl<'de> Deserialize<'de> for LenientString {
             _ => None,
         }))
     }
+}
+
+/// Reads a secret without another copy of it in memory; anything but a string counts as absent. The input has to be borrowed.
+pub(super) fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    let raw = <&'de RawValue>::deserialize(deserializer)?;
+    Ok(serde_json::from_str(raw.get()).ok())
 }
 
 /// Reads an array of strings and skips its other elements; anything else counts as absent.

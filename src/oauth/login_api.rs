@@ -80,6 +80,7 @@ pub async fn logout(http: &Http, api: &LoginApi, url: &Url, tokens: &TokenSet) -
         Some(error) => Err(error),
         // A JWT that the API no longer accepts is logged out.
         None if response.is_success() || response.status == 401 => Ok(()),
+        None if Members::read(response.text()).is_none() => Err(response.unexpected("a logout response")),
         None => {
             let sent: Vec<Secret> = tokens.refresh_token.iter().chain([&tokens.access_token]).cloned().collect();
             Err(IssuerError::Refused(error_response(&response, &sent, &[])))
@@ -151,7 +152,8 @@ fn error_response(response: &HttpResponse, sent: &[Secret], refusal_statuses: &[
         let description = own.as_ref().map(|error| error.description.clone().unwrap_or_else(|| error.code.clone()));
         return OAuthError::new("invalid_grant", description.or_else(detail).as_deref(), Some(response.status));
     }
-    own.unwrap_or_else(|| OAuthError::new("error", detail().as_deref(), Some(response.status)))
+    let code = format!("HTTP {}", response.status);
+    own.unwrap_or_else(|| OAuthError::new(&code, detail().as_deref(), Some(response.status)))
 }
 
 /// Writes a JSON object of strings without a second copy of them in memory.
@@ -310,11 +312,11 @@ mod tests {
             (json(401, r#"{"detail":"No such account","code":"x"}"#), "invalid_grant: No such account"),
             (json(401, r#"{"detail":"not p/ss"}"#), "invalid_grant"),
             (json(401, r#"{"detail":["a"],"message":"b"}"#), "invalid_grant"),
-            (json(404, r#"{"detail":"Not here"}"#), "error: Not here"),
+            (json(404, r#"{"detail":"Not here"}"#), "HTTP 404: Not here"),
             (json(422, r#"{"error":"wrong"}"#), "invalid_grant: wrong"),
             (json(400, r#"{"detail":"a"}"#), "invalid_grant: a"),
             (json(403, r#"{"detail":"b"}"#), "invalid_grant: b"),
-            (json(404, "{}"), "error"),
+            (json(404, "{}"), "HTTP 404"),
         ] {
             let server = TestServer::start(vec![answer]).await;
             let error =

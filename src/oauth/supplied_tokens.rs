@@ -32,6 +32,8 @@ pub fn parse_supplied_tokens(text: &Secret, now: UnixTime) -> Result<TokenSet, I
         status: 200,
         content_type: Some("application/json".into()),
         retry_after: None,
+        location: None,
+        content_coding: None,
         body: SecretBytes::new(supplied.as_bytes().to_vec()),
     };
     match parse_token_response(&response, std::slice::from_ref(text), now)? {

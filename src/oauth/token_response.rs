@@ -7,7 +7,7 @@ use url::form_urlencoded;
 use super::error::{IssuerError, OAuthError};
 use super::form::repeats_secret;
 use super::http_response::HttpResponse;
-use super::lenient_json::{LenientString, LenientValue, Lifetime};
+use super::lenient_json::{LenientString, LenientValue, Lifetime, secret};
 use crate::clock::UnixTime;
 use crate::model::TokenSet;
 use crate::secret::Secret;
@@ -80,20 +80,18 @@ pub(super) fn parse_token_response(
     }
     let access_token =
         wire.access_token.filter(|t| !t.is_empty()).ok_or_else(|| invalid("a token response without access_token"))?;
-    let refresh_token = wire.refresh_token.filter(|t| !t.is_empty());
-    let id_token = wire.id_token.filter(|t| !t.is_empty());
-    if [Some(&access_token), refresh_token.as_ref(), id_token.as_ref()].into_iter().flatten().any(|t| !is_vschar(t)) {
+    if !is_vschar(&access_token) {
         return Err(invalid("a token with invalid characters (RFC 6749, appendix A)"));
     }
-    let token_type = wire.token_type.0.unwrap_or_else(|| "Bearer".to_owned());
-    if !token_type.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:/".contains(&b)) {
-        return Err(invalid("an invalid token_type"));
-    }
+    // What was redeemed for these tokens is spent, so any other member that is unusable counts as absent.
+    let usable = |token: Option<Secret>| token.filter(|token| !token.is_empty() && is_vschar(token));
+    let is_type = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:/".contains(&b));
+    let token_type = wire.token_type.0.map(|name| name.trim().to_owned()).filter(is_type);
     Ok(TokenEndpointResponse::Tokens(TokenSet {
         access_token,
-        token_type,
-        refresh_token,
-        id_token,
+        token_type: token_type.unwrap_or_else(|| "Bearer".to_owned()),
+        refresh_token: usable(wire.refresh_token),
+        id_token: usable(wire.id_token),
         obtained_at: sent_at,
         expires_at: wire.expires_in.0.map(|life| sent_at.plus(life)),
         scope: wire.scope.0,
@@ -125,14 +123,18 @@ type Members = std::collections::HashMap<String, IgnoredAny>;
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Wire {
+    #[serde(deserialize_with = "secret")]
     access_token: Option<Secret>,
     token_type: LenientString,
     expires_in: Lifetime,
+    #[serde(deserialize_with = "secret")]
     refresh_token: Option<Secret>,
+    #[serde(deserialize_with = "secret")]
     id_token: Option<Secret>,
     scope: Scope,
     error: ErrorMember,
     error_description: LenientString,
+    #[serde(deserialize_with = "secret")]
     mfa_token: Option<Secret>,
 }
 
@@ -225,6 +227,8 @@ mod tests {
             status,
             content_type: Some(content_type.into()),
             retry_after: None,
+            location: None,
+            content_coding: None,
             body: SecretBytes::new(body.as_bytes().to_vec()),
         };
         parse_token_response(&response, &sent, UnixTime(1000))
@@ -289,6 +293,34 @@ mod tests {
     }
 
     #[test]
+    fn odd_member_does_not_drop_the_access_token() {
+        for name in ["token_type", "expires_in", "refresh_token", "id_token", "scope", "error_description", "mfa_token"]
+        {
+            for odd in [
+                "null",
+                "true",
+                "4711",
+                "1e300",
+                "[]",
+                "[1,\"a\"]",
+                "{\"a\":{}}",
+                "\"\"",
+                "\"\\u0000\"",
+                "\"a\\r\\nb: c\"",
+            ] {
+                let found = tokens(&format!(r#"{{"{name}":{odd},"access_token":"AT"}}"#));
+                assert_eq!((found.access_token.expose(), found.token_type.as_str()), ("AT", "Bearer"), "{name}: {odd}");
+                assert!(found.refresh_token.is_none() && found.id_token.is_none(), "{name}: {odd}");
+            }
+        }
+        // One that is right stays, whatever is beside it.
+        let found = tokens(r#"{"id_token":[7],"access_token":"AT","refresh_token":"RT","token_type":" Bearer "}"#);
+        assert_eq!(found.refresh_token.as_ref().map(Secret::expose), Some("RT"));
+        assert_eq!(found.token_type, "Bearer");
+        assert_eq!(tokens(r#"{"access_token":"AT","token_type":" DPoP"}"#).token_type, "DPoP");
+    }
+
+    #[test]
     fn invalid_response_is_reported_without_its_text() {
         for body in [
             "",
@@ -305,9 +337,7 @@ mod tests {
             r#"{"access_token":"hunter2"#,
             r#"{"access_token":"hunter2"} hunter2"#,
             r#"{"access_token":"hunter2\r\nx: y"}"#,
-            r#"{"access_token":"a","refresh_token":"hunter2\u0000"}"#,
             r#"{"access_token":"hünter2"}"#,
-            r#"{"access_token":"a","token_type":"Bearer hunter2\r\n"}"#,
         ] {
             let error = read(200, "application/json", body).err().unwrap_or_else(|| panic!("{body}: taken"));
             assert!(matches!(error, IssuerError::InvalidResponse { .. }), "{body}: {error:?}");
@@ -354,7 +384,12 @@ mod tests {
             let error = read(status, content_type, body).err().unwrap_or_else(|| panic!("{status} {body}: taken"));
             assert!(!error.ends_session(), "{status} {body}");
             assert!(
-                matches!(error, IssuerError::InvalidResponse { .. } | IssuerError::Unavailable { .. }),
+                matches!(
+                    error,
+                    IssuerError::InvalidResponse { .. }
+                        | IssuerError::Rejected { .. }
+                        | IssuerError::Unavailable { .. }
+                ),
                 "{error:?}"
             );
         }

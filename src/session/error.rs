@@ -28,6 +28,9 @@ pub enum LoginReason {
     /// The issuer has ended the session.
     #[error("the session has ended: {}", .0.message)]
     Ended(RefreshFailure),
+    /// The access token has expired, and the issuer keeps refusing to refresh it.
+    #[error("cannot refresh the token: {}", .0.message)]
+    Refused(RefreshFailure),
     /// The issuer returned no refresh token.
     #[error("cannot refresh the token: the issuer returned no refresh token")]
     NoRefreshToken,
@@ -60,6 +63,9 @@ pub enum SessionError {
     /// An error of the issuer or of the connection to it.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+    /// A refresh was answered with something that is not of an authorization server, such as a web page.
+    #[error(transparent)]
+    RefreshReply(IssuerError),
     /// A refresh failed while this caller waited for it, or a moment ago, or the issuer asked to wait.
     #[error("{}", .0.message)]
     FailedJustNow(RefreshFailure),

@@ -412,6 +412,7 @@ fn in_doubt(error: &IssuerError) -> bool {
         | IssuerError::IssuerMismatch { .. }
         | IssuerError::Unsupported { .. }
         | IssuerError::Refused(_)
+        | IssuerError::Rejected { .. }
         | IssuerError::TokenType { .. }
         | IssuerError::LoginTimedOut { .. }
         | IssuerError::CaCertificates { .. }

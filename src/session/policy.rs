@@ -147,6 +147,8 @@ pub struct SessionView {
     pub can_refresh: bool,
     /// Whether the issuer has refused its refresh token for good.
     pub ended: bool,
+    /// How often the issuer has refused the refresh in other words since the last that succeeded.
+    pub refusals: u32,
     /// Whether the login covers the requested resource (RFC 8707).
     pub is_granted: bool,
     /// Whether a refresh can bring the requested token: not all issuers send an ID token again.
@@ -180,6 +182,7 @@ impl SessionView {
             own: Validity::from(&session.tokens),
             can_refresh: session.can_refresh(),
             ended: session.ended.is_some(),
+            refusals: session.last_failure.as_ref().map_or(0, |failure| failure.refusals),
             is_granted: session.grant == Grant::ClientCredentials || session.not_granted(&request.target()).is_none(),
             refresh_brings_token,
             replaced_while_waiting: false,
@@ -267,6 +270,10 @@ const SHARE_FAILURE: Duration = Duration::from_secs(1);
 /// How long a caller that has a valid token waits for a refresh: longer than a healthy issuer takes.
 pub const MAX_WAIT_WITH_VALID_TOKEN: Duration = Duration::from_secs(2);
 
+/// How often an issuer may refuse a refresh in words other than `invalid_grant` before a login is required. The first may be a
+/// mistake.
+const MAX_REFUSALS: u32 = 2;
+
 /// How long a refresh token is not sent again after a lost reply, if the access token's expiry is unknown.
 const MAX_HOLD_BACK: Duration = Duration::from_secs(3600);
 
@@ -298,6 +305,8 @@ pub enum Obstacle {
     NoSession,
     /// The issuer has ended the session.
     SessionEnded,
+    /// The access token has expired, and the issuer has refused the refresh [`MAX_REFUSALS`] times.
+    RefreshRefused,
     /// The issuer returned no refresh token.
     NoRefreshToken,
     /// The login does not cover the requested resource.
@@ -342,6 +351,12 @@ pub fn decide(
     if let Some(obstacle) = permanent_obstacle(session, request) {
         return unless_valid(obstacle);
     }
+    let was_awaited = last_error.is_some_and(|error| error.source == ErrorSource::Awaited);
+    // An explicit request for a new token is still sent: the issuer may have been corrected.
+    if session.refusals >= MAX_REFUSALS && session.own.is_expired(now) && (request.demand != Demand::New || was_awaited)
+    {
+        return unless_valid(Obstacle::RefreshRefused);
+    }
     if last_error.is_some_and(|error| error.is_too_early(now, fallback, request.demand)) {
         return unless_valid(Obstacle::LastError);
     }
@@ -355,6 +370,16 @@ pub fn decide(
 #[must_use]
 pub fn can_fall_back(session: &SessionView, request: &TokenRequest, now: UnixTime) -> bool {
     matches!(request.demand, Demand::ValidFor(_)) && session.token.is_some_and(|token| !token.is_expired(now))
+}
+
+/// Returns why the issuer's verdict leaves nothing but a login, if it does: for every command and every token alike.
+#[must_use]
+pub fn verdict(session: &Session, now: UnixTime) -> Option<Obstacle> {
+    let request = TokenRequest::access(TokenTarget::default(), None);
+    match decide(Some(&SessionView::new(session, &request)), &request, now, None) {
+        Decision::Fail(obstacle @ (Obstacle::SessionEnded | Obstacle::RefreshRefused)) => Some(obstacle),
+        _ => None,
+    }
 }
 
 /// Returns an obstacle that a later attempt would not overcome.

@@ -1,17 +1,17 @@
 //! Refreshes a session: once, however many callers and processes request it.
 //!
 //! The promises: a refresh token is not sent again while the reply to its first sending may still arrive; a refreshed session
-//! is stored before anyone gets its token, unless the store fails and an agent serves it (`unsaved`); only the issuer's
-//! `invalid_grant` ends a session.
+//! is stored before anyone gets its token, unless the store fails and an agent serves it (`unsaved`); only the issuer ends a
+//! session: by `invalid_grant` at once, by other refusals once the access token has expired.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::policy::{Decision, Obstacle, RefreshError, SessionView, TokenRequest, can_fall_back, decide};
+use super::policy::{self, Decision, Obstacle, RefreshError, SessionView, TokenRequest, can_fall_back, decide};
 use super::{HeldProfile, LoginReason, RESERVE, SessionError, SessionService, in_doubt};
 use crate::clock::UnixTime;
-use crate::model::{ErrorCode, Grant, Profile, RefreshFailure, Session, TokenSet};
+use crate::model::{ErrorCode, Grant, Profile, RefreshFailure, Session, TokenSet, TokenTarget};
 use crate::oauth::{Delivery, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token};
 
 /// A session whose requested token can be served.
@@ -73,16 +73,25 @@ impl SessionService {
         Ok(ServedToken { session, refreshed: false, warning })
     }
 
+    /// Returns the error for a session that the issuer's verdict leaves nothing but a login.
+    #[must_use]
+    pub fn verdict(&self, session: &Session) -> Option<SessionError> {
+        let request = TokenRequest::access(TokenTarget::default(), None);
+        policy::verdict(session, self.clock.now()).map(|obstacle| Self::obstacle_error(session, &request, obstacle))
+    }
+
     /// Returns the error for `obstacle` to a request for a token of `session`.
     #[must_use]
     pub fn obstacle_error(session: &Session, request: &TokenRequest, obstacle: Obstacle) -> SessionError {
         let login = |reason| SessionError::LoginRequired(reason);
         match (obstacle, &session.ended, &session.last_failure, session.refreshing_since) {
             (Obstacle::SessionEnded, Some(ended), ..) => login(LoginReason::Ended(ended.clone())),
+            (Obstacle::RefreshRefused, _, Some(failure), _) => login(LoginReason::Refused(failure.clone())),
             (Obstacle::LastError, _, Some(failure), _) => SessionError::FailedJustNow(failure.clone()),
             (Obstacle::ReplyLost, _, _, Some(since)) => SessionError::FailedJustNow(RefreshFailure {
                 at: since,
                 failures: 1,
+                refusals: 0,
                 code: ErrorCode::RefreshInDoubt,
                 message: format!("the issuer's reply to the refresh at {since} was lost"),
                 retry_at: session.tokens.expires_at,
@@ -95,9 +104,14 @@ impl SessionService {
             (Obstacle::NoIdToken, ..) => login(LoginReason::NoIdToken),
             (Obstacle::NoNewIdToken, ..) => login(LoginReason::IdTokenOver),
             (Obstacle::NoRefreshToken, ..) => login(LoginReason::NoRefreshToken),
-            (Obstacle::NoSession | Obstacle::SessionEnded | Obstacle::LastError | Obstacle::ReplyLost, ..) => {
-                login(LoginReason::NoSession)
-            }
+            (
+                Obstacle::NoSession
+                | Obstacle::SessionEnded
+                | Obstacle::RefreshRefused
+                | Obstacle::LastError
+                | Obstacle::ReplyLost,
+                ..,
+            ) => login(LoginReason::NoSession),
         }
     }
 
@@ -149,14 +163,17 @@ impl SessionService {
         let before = session.clone();
         // Read before the refresh token is spent: nothing but writing the new session comes after that.
         let trust = self.trust(profile).await;
-        let error = match self.send_refresh(profile, request, &mut session).await {
+        match self.send_refresh(profile, request, &mut session).await {
             Ok(tokens) => match self.commit(profile, request, session, tokens, trust, held).await {
-                Ok(session) => return self.serve_refreshed(session, request),
-                Err(error) => error,
+                Ok(session) => self.serve_refreshed(session, request),
+                Err(error) => self.fall_back(before, request, error),
             },
-            Err(error) => self.record_failure(profile, session, error).await,
-        };
-        self.fall_back(before, request, error)
+            Err(error) => {
+                let error = self.record_failure(profile, request, &mut session, error).await;
+                let error = self.verdict(&session).unwrap_or(error);
+                self.fall_back(session, request, error)
+            }
+        }
     }
 
     /// Serves the result of a refresh, which may have no ID token.
@@ -263,26 +280,38 @@ impl SessionService {
     }
 
     /// Records a failed refresh in the session, and returns the error for the caller.
-    async fn record_failure(&self, profile: &Profile, mut session: Session, error: SessionError) -> SessionError {
-        let SessionError::Issuer(issuer_error) = &error else { return error };
+    async fn record_failure(
+        &self,
+        profile: &Profile,
+        request: &TokenRequest,
+        session: &mut Session,
+        error: SessionError,
+    ) -> SessionError {
+        let SessionError::Issuer(issuer_error) = error else { return error };
         let ended = issuer_error.ends_session() && session.grant != Grant::ClientCredentials;
-        let failure = refresh_failure(&session, issuer_error, self.clock.now());
+        let mut failure = refresh_failure(session, &issuer_error, self.clock.now());
+        // Only if the refresh token was sent, and not for another target, which may be what is refused.
+        let is_refusal = issuer_error.is_refusal() && session.refreshing_since.is_some();
+        failure.refusals += u32::from(is_refusal && request.target().is_plain());
         if ended {
             session.ended = Some(failure.clone());
             session.tokens.refresh_token = None;
             // The issuer ends a session after a changed password, for example: its tokens are denied offline too.
-            if let Err(unwritten) = self.mark_revoked(&session).await {
+            if let Err(unwritten) = self.mark_revoked(session).await {
                 tracing::warn!("cannot mark the tokens of the ended session as revoked: {unwritten}");
             }
         }
-        if ended || !in_doubt(issuer_error) {
+        if ended || !in_doubt(&issuer_error) {
             session.refreshing_since = None;
         }
-        session.last_failure = Some(failure.clone());
-        if let Err(unwritten) = self.write(profile, &session).await {
+        session.last_failure = Some(failure);
+        if let Err(unwritten) = self.write(profile, session).await {
             tracing::warn!("cannot record the failed refresh: {unwritten}");
         }
-        if ended { SessionError::LoginRequired(LoginReason::Ended(failure)) } else { error }
+        match issuer_error {
+            error @ IssuerError::InvalidResponse { wrong_address: false, .. } => SessionError::RefreshReply(error),
+            error => error.into(),
+        }
     }
 }
 
@@ -292,6 +321,7 @@ pub(super) fn refresh_failure(session: &Session, error: &IssuerError, at: UnixTi
         IssuerError::Unavailable { retry_after: Some(wait), .. } => Some(at.plus(*wait)),
         _ => None,
     };
-    let failures = session.last_failure.as_ref().map_or(0, |last| last.failures).saturating_add(1);
-    RefreshFailure { at, failures, code: error.code(), message: error.to_string(), retry_at }
+    let (failures, refusals) = session.last_failure.as_ref().map_or((0, 0), |last| (last.failures, last.refusals));
+    let failures = failures.saturating_add(1);
+    RefreshFailure { at, failures, refusals, code: error.code(), message: error.to_string(), retry_at }
 }

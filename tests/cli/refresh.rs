@@ -119,7 +119,6 @@ fn responses_not_from_the_issuer_do_not_end_a_session() {
         FaultKind::Unavailable,
         FaultKind::TooManyRequests { retry_after: 7 },
         FaultKind::EmptyBody { status: 200 },
-        FaultKind::EmptyBody { status: 400 },
         FaultKind::OAuthError { status: 500, code: "invalid_grant".into() },
         FaultKind::OAuthError { status: 503, code: "invalid_grant".into() },
     ] {

@@ -147,7 +147,8 @@ impl SessionCache {
         if entry.epoch != epoch {
             return;
         }
-        if matches!(&session, CachedSession::Session(session) if session.ended.is_none()) {
+        if matches!(&session, CachedSession::Session(session) if session.ended.is_none() && session.last_failure.is_none())
+        {
             entry.announced = false;
         }
         entry.session = session;

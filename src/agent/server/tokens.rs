@@ -11,7 +11,7 @@ use super::events::EventKind;
 use super::state::Agent;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
-use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};
+use crate::model::{Profile, ProfileName, RefreshFailure, Session, TokenSet, TokenTarget};
 use crate::session::policy::{RefreshError, SessionView, can_fall_back, decide};
 use crate::session::{
     Decision, LoginReason, Obstacle, RequestedToken, ServedToken, SessionError, SessionService, TokenRequest,
@@ -154,11 +154,8 @@ impl Agent {
             if !matches!(cached, CachedSession::Unknown) {
                 agent.cache.store_answers(name);
             }
-            if let CachedSession::Session(session) = &cached
-                && let Some(ended) = &session.ended
-                && agent.cache.announce(name)
-            {
-                agent.events.publish(EventKind::LoginRequired, Some(name), agent.now(), Some(ended.message.clone()));
+            if let CachedSession::Session(session) = &cached {
+                agent.announce_verdict(name, session);
             }
             agent.cache.put(name, epoch, cached);
             agent.events.changed.notify_one();
@@ -167,6 +164,15 @@ impl Agent {
                 Err(error) => Err(Arc::new(Error::from(error).about(name))),
             }
         })
+    }
+
+    /// Publishes the event that a login is required if the issuer's verdict leaves nothing else; returns whether it does.
+    pub(super) fn announce_verdict(&self, name: &ProfileName, session: &Session) -> bool {
+        let Some(error) = self.sessions.verdict(session) else { return false };
+        if self.cache.announce(name) {
+            self.events.publish(EventKind::LoginRequired, Some(name), self.now(), Some(error.to_string()));
+        }
+        true
     }
 
     /// Returns the session as it is in the store now.
@@ -242,7 +248,12 @@ impl Agent {
             _ => None,
         };
         let login_required = matches!(error, SessionError::LoginRequired(_));
-        let ended = matches!(error, SessionError::LoginRequired(LoginReason::Ended(_) | LoginReason::NoRefreshToken));
+        let ended = matches!(
+            error,
+            SessionError::LoginRequired(LoginReason::Ended(_) | LoginReason::Refused(_) | LoginReason::NoRefreshToken)
+        );
+        // The refresh token of a refused session is kept, and sent if a new token is asked for.
+        let is_kept = matches!(error, SessionError::LoginRequired(LoginReason::Refused(_)));
         let error = Arc::new(Error::from(error).about(name));
         let (_, before) = self.cache.look(name, target);
         let is_new = match ended {
@@ -257,7 +268,7 @@ impl Agent {
         if !login_required || ended {
             let failures = before.map_or(0, |before| before.failures).saturating_add(1);
             let next_attempt = now.plus(super::background::backoff_with_jitter(failures)).max(retry_at.unwrap_or(now));
-            if ended {
+            if ended && !is_kept {
                 // If the end of the session could not be stored, its refresh token must still not be sent with each request.
                 retry_at = Some(next_attempt);
             }

@@ -11,6 +11,7 @@ const HEALTHY: SessionView = SessionView {
     own: HOUR,
     can_refresh: true,
     ended: false,
+    refusals: 0,
     is_granted: true,
     refresh_brings_token: true,
     replaced_while_waiting: false,
@@ -20,6 +21,7 @@ const HEALTHY: SessionView = SessionView {
 const NO_TOKEN: SessionView = SessionView { token: None, ..HEALTHY };
 const NO_REFRESH: SessionView = SessionView { can_refresh: false, ..HEALTHY };
 const ENDED: SessionView = SessionView { can_refresh: false, ended: true, ..HEALTHY };
+const REFUSED: SessionView = SessionView { refusals: 2, ..HEALTHY };
 const REPLACED: SessionView = SessionView { replaced_while_waiting: true, ..HEALTHY };
 const NOT_GRANTED: SessionView = SessionView { token: None, is_granted: false, ..HEALTHY };
 const NO_NEW_ID: SessionView = SessionView { refresh_brings_token: false, ..HEALTHY };
@@ -92,7 +94,9 @@ type Row = (&'static str, SessionView, TokenRequest, i64, Option<RefreshError>, 
 
 #[rustfmt::skip]
 fn table() -> Vec<Row> {
-    use Obstacle::{LastError, NoIdToken, NoNewIdToken, NoRefreshToken, ReplyLost, ResourceNotGranted, SessionEnded};
+    use Obstacle::{
+        LastError, NoIdToken, NoNewIdToken, NoRefreshToken, RefreshRefused, ReplyLost, ResourceNotGranted, SessionEnded,
+    };
     vec![
         // By default a token is refreshed a minute before it expires, or halfway through a short lifetime.
         ("a token with more than a minute left", HEALTHY, usual(), 4539, None, SERVE),
@@ -125,6 +129,24 @@ fn table() -> Vec<Row> {
         ("ended, a new token", ENDED, new(), 1000, None, fail(SessionEnded)),
         ("ended, the ID token", ENDED, id(), 1000, None, fail(SessionEnded)),
         ("ended, though just replaced", SessionView { ended: true, ..REPLACED }, usual(), 1000, None, fail(SessionEnded)),
+        // Two refusals in other words require a login once the access token has expired; a new token is still tried for.
+        ("refused once, expired", SessionView { refusals: 1, ..HEALTHY }, usual(), 4600, failed(4600, 1), REFRESH),
+        ("refused twice, fresh", REFUSED, usual(), 4539, failed(4539, 2), SERVE),
+        ("refused twice, in its last second", REFUSED, usual(), 4599, failed(4000, 2), REFRESH_BRIEFLY),
+        ("refused twice, expired", REFUSED, usual(), 4600, None, fail(RefreshRefused)),
+        ("refused many times, expired", SessionView { refusals: 9, ..HEALTHY }, usual(), 9000, failed(4600, 9), fail(RefreshRefused)),
+        ("refused twice, expired, and then unreachable", REFUSED, usual(), 4700, failed(4690, 3), fail(RefreshRefused)),
+        ("refused twice while waiting, expired", REFUSED, usual(), 4600, failed_while_waiting(4600), fail(RefreshRefused)),
+        ("refused twice, expired, a new token", REFUSED, new(), 4600, None, REFRESH),
+        ("refused twice, valid, a new token", REFUSED, new(), 4000, None, REFRESH),
+        ("refused while waiting, expired, a new token", REFUSED, new(), 4600, failed_while_waiting(4600), fail(RefreshRefused)),
+        ("refused twice, expired, the ID token", REFUSED, id(), 4600, None, fail(RefreshRefused)),
+        ("refused twice, expired, another token is fresh",
+            SessionView { own: SHORT.own, ..REFUSED }, usual(), 4000, None, SERVE),
+        ("refused twice, expired, another token expires soon",
+            SessionView { own: SHORT.own, ..REFUSED }, usual(), 4590, None, serve_despite(RefreshRefused)),
+        ("refused twice, no known expiry", SessionView { refusals: 2, ..UNKNOWN_EXPIRY }, usual(), i64::MAX, None, SERVE),
+        ("refused twice, no refresh token", SessionView { refusals: 2, ..NO_REFRESH }, usual(), 4600, None, fail(NoRefreshToken)),
         // A session that cannot refresh serves its token to the end.
         ("no refresh token, and the token is fresh", NO_REFRESH, usual(), 1000, None, SERVE),
         ("no refresh token, and the token expires soon", NO_REFRESH, usual(), 4599, None, serve_despite(NoRefreshToken)),
@@ -212,7 +234,7 @@ fn without_a_session_every_request_fails() {
 
 #[test]
 fn a_valid_token_is_never_refused_unless_the_session_has_ended() {
-    let views = [HEALTHY, NO_REFRESH, REPLACED, NOT_GRANTED, NO_NEW_ID, SHORT, reply_lost(1001)];
+    let views = [HEALTHY, REFUSED, NO_REFRESH, REPLACED, NOT_GRANTED, NO_NEW_ID, SHORT, reply_lost(1001)];
     let errors = [None, failed(1003, 1), failed_here(1003), retry_at(1003, 9000), failed_while_waiting(1003)];
     for view in views {
         for error in errors {
@@ -256,6 +278,7 @@ fn last_error_is_shared_with_callers_that_waited_for_it() {
     let failure = RefreshFailure {
         at: UnixTime(1),
         failures: 2,
+        refusals: 0,
         code: ErrorCode::IssuerUnreachable,
         message: "m".into(),
         retry_at: Some(UnixTime(3)),

@@ -114,6 +114,28 @@ fn failed_refreshes_are_tried_once_a_second_at_most() {
 }
 
 #[test]
+fn refresh_token_refused_twice_is_published_once_and_left_alone() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let mut events = agent.events();
+    fault(&issuer, Endpoint::Token, FaultKind::OAuthError { status: 400, code: "invalid_request".into() }, 0);
+    home.advance_agent_time(&agent, "work", LIFETIME + 1);
+    wait_until("the verdict", || (agent.get("/v1/token/work").status == 401).then_some(()));
+    let before = token_requests(&issuer);
+    for _ in 0..20 {
+        let problem = agent.get("/v1/token/work").expect_problem(401, "login_required");
+        assert_eq!(problem["hint"], "authctl login work");
+    }
+    assert_eq!((token_requests(&issuer), before), (before, 3), "the login and two refreshes");
+    assert_eq!(events.until("login_required").0["profile"], json!("work"));
+    issuer.clear_faults();
+    // The next event is the refresh: the end was published once.
+    agent.post("/v1/refresh/work", "").expect_status(200);
+    assert_eq!(events.until("refreshed").1, Vec::<String>::new());
+    agent.get("/v1/token/work").token();
+}
+
+#[test]
 fn end_of_a_session_is_published_once() {
     let (home, issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);

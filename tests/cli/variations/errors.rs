@@ -59,13 +59,13 @@ fn invalid_response_is_described_and_not_quoted() {
     each(
         &issuer,
         &[
-            row(section, "token", body(400, "application/json", ""), 6, nothing.leak()),
-            row(section, "token", body(401, "", " \r\n"), 6, &["HTTP 401 with an empty body"]),
             row(section, "token", body(400, "text/html", "<h1>UNSEEN</h1>"), 6, page.leak()),
             row(section, "token", body(403, "text/plain", "invalid_grant UNSEEN"), 6, text.leak()),
             row(section, "token", body(400, "application/json", "{\"error\":\"UNSEEN"), 6, &["not JSON"]),
-            row(section, "token", body(400, "application/json", r#"{"message":"UNSEEN"}"#), 6, other.leak()),
+            row(section, "token", body(404, "application/json", r#"{"message":"UNSEEN"}"#), 6, other.leak()),
             row(section, "token", body(404, "application/json", r#"["UNSEEN"]"#), 6, &["JSON that is not an object"]),
+            row(section, "token", body(404, "", ""), 6, nothing.leak()),
+            row(section, "token", body(408, "", ""), 6, &["HTTP 408 with an empty body"]),
             row(section, "token", body(400, "application/json", twice), 6, &["with a duplicate or mistyped member"]),
             row(section, "token", body(302, "text/html", "UNSEEN"), 6, &["HTTP 302 (a redirect) instead of"]),
             row(
@@ -111,6 +111,148 @@ fn invalid_response_is_described_and_not_quoted() {
 }
 
 #[test]
+fn refusal_without_error_member_is_named_by_its_status() {
+    let issuer = quick_issuer();
+    let section = "RFC 6749, section 5.2";
+    let (not_json, web_page) = (&["with text that is not JSON"], &["with a web page"]);
+    each(
+        &issuer,
+        &[
+            row(
+                section,
+                "token",
+                body(400, "application/json", ""),
+                5,
+                &["refused the request: HTTP 400 with an empty body"],
+            ),
+            row(section, "token", body(401, "", " \r\n"), 5, &["HTTP 401 with an empty body", "check --client-id"]),
+            row(section, "token", body(403, "text/html", ""), 5, &["HTTP 403 with an empty body"]),
+            row(section, "token", body(410, "", ""), 5, &["HTTP 410 with an empty body"]),
+            row(section, "token", body(401, "text/plain", "UNSEEN"), 5, not_json),
+            row(section, "token", body(403, "text/plain", "UNSEEN"), 6, not_json),
+            row(section, "token", body(401, "text/html", "UNSEEN"), 6, web_page),
+            row(section, "token", body(401, "", "\n<html>UNSEEN"), 6, web_page),
+            row(section, "token", body(401, "application/json", "{}"), 5, &["HTTP 401 with other JSON"]),
+            row(section, "token", refusal(403, json!({"message": UNSEEN})), 5, &["HTTP 403 with other JSON"]),
+            row(section, "token", body(403, "application/json", r#""UNSEEN""#), 5, &["JSON that is not an object"]),
+            row("RFC 8414", "metadata", body(403, "", ""), 5, &["HTTP 403 with an empty body"]),
+            row("RFC 7517", "jwks", body(401, "", ""), 5, &["HTTP 401 with an empty body"]),
+        ],
+        answers,
+    );
+    // A logout, too: the tokens are not revoked, and no proxy is to blame.
+    for status in [401, 403] {
+        for reply in [body(status, "", ""), refusal(status, json!({"message": UNSEEN}))] {
+            let home = Sandbox::new();
+            log_in(&home, issuer.issuer(), &[]).exits(0);
+            answers(&issuer, "revoke", &reply, 0);
+            let ran = home.run(&["logout", "work"]).exits(5).reports(&format!("HTTP {status} with"));
+            assert!(!ran.stderr.contains("proxy"), "{}", ran.stderr);
+            issuer.clear_faults();
+        }
+    }
+}
+
+/// The age in seconds at which a token is valid and due for a refresh; it lives for 300.
+const DUE: i64 = 260;
+
+#[test]
+fn refresh_token_refused_twice_in_other_words_requires_a_login() {
+    let issuer = quick_issuer();
+    for edit in [
+        refusal(200, json!({"error": "bad_refresh_token", "error_description": "expired"})),
+        refusal(200, json!({"error": "invalid_grant"})),
+        refusal(400, json!({"error": "invalid_request"})),
+        refusal(400, json!({"error": "invalid_token"})),
+        refusal(401, json!({"error": "invalid_client"})),
+        refusal(403, json!({"error": {"message": "no", "type": "OAuthException"}})),
+        refusal(404, json!({"message": "no such token"})),
+        refusal(422, json!({"errors": ["x"]})),
+        body(400, "application/json", ""),
+        body(401, "", ""),
+        body(410, "text/html", ""),
+        body(400, "application/json", r#""no""#),
+        body(400, "application/x-www-form-urlencoded", "error=expired"),
+        body(401, "text/plain", "the token is dead"),
+    ] {
+        let home = Sandbox::new();
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        let first = home.token("work");
+        let kept = home.session("work").tokens.refresh_token.expect("there").expose().to_owned();
+        answers(&issuer, "token", &edit, 0);
+        home.advance_time("work", DUE);
+        assert_eq!(home.token("work"), first, "valid, and refused once: {edit}");
+        assert_eq!(home.status("work")["state"], "valid", "{edit}");
+        home.advance_time("work", 300 - DUE + 1);
+        assert_eq!(home.status("work")["state"], "refreshable", "refused once: {edit}");
+        let requests = || issuer.stats().requests["token"];
+        home.run(&["token", "work"]).exits(3).reports("hint:  authctl login work");
+        let before = requests();
+        for args in [&["token", "work"][..], &["verify", "work"], &["exec", "work", "--", "true"]] {
+            home.run(args).exits(3).reports("hint:  authctl login work");
+        }
+        let status = home.status("work");
+        assert_eq!(status["state"], "login_required", "{edit}");
+        assert_eq!(status["problem"]["hint"], "authctl login work", "{edit}");
+        home.run(&["status", "work", "--check"]).exits(3);
+        assert_eq!(requests(), before, "not sent again: {edit}");
+        let stored = home.session("work").tokens.refresh_token.expect("there").expose().to_owned();
+        assert_eq!(stored, kept, "stored until a login: {edit}");
+        // An explicit refresh tries, and an issuer that was corrected is believed.
+        home.run(&["refresh", "work"]).exits(3).reports("authctl login work");
+        issuer.clear_faults();
+        home.run(&["refresh", "work"]).exits(0);
+        home.run(&["status", "work", "--check"]).exits(0);
+    }
+}
+
+#[test]
+fn reply_that_is_no_refusal_never_requires_a_login() {
+    let issuer = quick_issuer();
+    let page = "<!doctype html><p>invalid_grant";
+    let both_ways: &[&str] = &["proxy", "try again", "`authctl login work`"];
+    for (edit, code, says) in [
+        (body(400, "text/html", page), 6, both_ways),
+        (body(401, "", page), 6, both_ways),
+        (body(403, "text/html", "sign in to the network"), 6, both_ways),
+        (body(200, "text/html", page), 6, both_ways),
+        (body(403, "text/plain", "blocked by policy"), 6, both_ways),
+        (body(400, "application/json", "{\"error\":"), 6, both_ways),
+        (body(404, "text/html", page), 6, &["address"]),
+        (body(302, "", ""), 6, &["address"]),
+        (body(407, "", ""), 6, &["try again"]),
+        (body(408, "", ""), 6, &["try again"]),
+        (body(429, "", ""), 6, &["try again"]),
+        (body(500, "application/json", r#"{"error":"invalid_grant"}"#), 6, &["try again"]),
+        (refusal(400, json!({"error": "temporarily_unavailable"})), 5, &["temporarily_unavailable"]),
+        (refusal(400, json!({"error": "server_error"})), 5, &["server_error"]),
+        (refusal(200, json!({})), 6, both_ways),
+    ] {
+        let home = Sandbox::new();
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        answers(&issuer, "token", &edit, 0);
+        home.advance_time("work", 301);
+        for _ in 0..3 {
+            let ran = home.run(&["token", "work"]).exits(code);
+            says.iter().for_each(|text| assert!(ran.stderr.contains(text), "{edit}: no {text} in {}", ran.stderr));
+        }
+        assert_eq!(home.status("work")["state"], "refreshable", "{edit}");
+        home.run(&["status", "work", "--check"]).exits(0);
+        issuer.clear_faults();
+        home.token("work");
+    }
+    // A target that the issuer refuses is no reason to give up the session.
+    let home = Sandbox::new();
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    home.advance_time("work", 301);
+    answers(&issuer, "token", &refusal(400, json!({"error": "invalid_request"})), 3);
+    for _ in 0..3 {
+        home.run(&["token", "work", "--audience", "https://a.example"]).exits(5);
+    }
+    home.token("work");
+}
+
+#[test]
 fn error_description_is_sanitized_and_truncated() {
     let issuer = quick_issuer();
     let hostile = "\u{1b}[31m\u{1b}]0;title\u{7}a\r\nerror: done\u{8}\u{9b}2J \u{202e}txt.exe\u{200b}b";
@@ -141,8 +283,8 @@ fn refresh_is_retried_without_response_but_not_after_refusal() {
     let issuer = quick_issuer();
     for (edit, code, ends) in [
         (body(400, "text/html", "<p>invalid_grant"), 6, false),
-        (body(400, "application/json", ""), 6, false),
-        (body(401, "text/plain", "invalid_grant"), 6, false),
+        (body(400, "application/json", ""), 5, false),
+        (body(401, "text/plain", "invalid_grant"), 5, false),
         (refusal(503, json!({"error": "invalid_grant"})), 6, false),
         (refusal(200, json!({"error": "invalid_grant"})), 5, false),
         (refusal(400, json!({"error": "invalid_client"})), 5, false),

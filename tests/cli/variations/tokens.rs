@@ -25,19 +25,49 @@ fn only_bearer_tokens_are_accepted_in_any_case() {
             row(type_section, "token", set(json!("")), 0, &["logged in"]),
             row(type_section, "token", set(Value::Null), 0, &["logged in"]),
             row(type_section, "token", json!({"remove": ["token_type"]}), 0, &["logged in"]),
+            row("beyond section 5.1", "token", set(json!("BearerToken")), 0, &["logged in"]),
+            row("beyond section 5.1", "token", set(json!("bearer_token")), 0, &["logged in"]),
+            row("beyond section 5.1", "token", set(json!("Bearer\r\nX: y")), 0, &["logged in"]),
+            row("beyond section 5.1", "token", set(json!(["Bearer"])), 0, &["logged in"]),
             row(use_section, "token", set(json!("DPoP")), 5, dpop),
             row(use_section, "token", set(json!("mac")), 5, &["of type `mac`"]),
             row(use_section, "token", set(json!("N_A")), 5, &["of type `N_A`"]),
-            row(use_section, "token", set(json!("Bearer\r\nX: y")), 6, &["an invalid token_type"]),
+            row(use_section, "token", set(json!(" DPoP ")), 5, dpop),
         ],
         edits,
     );
     let home = Sandbox::new();
-    edits(&issuer, "token", &set(json!("bEARER")), 1);
-    log_in(&home, issuer.issuer(), &[]).exits(0);
-    let header = home.run(&["token", "work", "--header"]).exits(0);
-    assert!(header.stdout.starts_with("Authorization: Bearer ey"), "{}", header.stdout);
-    assert_eq!(home.run(&["token", "work", "--json"]).exits(0).json()["token_type"], "Bearer");
+    for name in ["bEARER", "BearerToken"] {
+        edits(&issuer, "token", &set(json!(name)), 1);
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        let header = home.run(&["token", "work", "--header"]).exits(0);
+        assert!(header.stdout.starts_with("Authorization: Bearer ey"), "{}", header.stdout);
+        assert_eq!(home.run(&["token", "work", "--json"]).exits(0).json()["token_type"], "Bearer");
+    }
+}
+
+#[test]
+fn odd_member_does_not_drop_a_redeemed_reply() {
+    let issuer = quick_issuer();
+    let odd = [Value::Null, json!(7), json!(true), json!([1, "a"]), json!({"a": 1}), json!(""), json!("a\u{0}")];
+    for name in ["refresh_token", "id_token", "token_type", "expires_in", "scope", "error_description"] {
+        for value in &odd {
+            let home = Sandbox::new();
+            edits(&issuer, "token", &json!({"set": {name: value}}), 1);
+            let ran = log_in(&home, issuer.issuer(), &[]);
+            assert_eq!(ran.code, 0, "login, {name} {value}: {}", ran.stderr);
+            let first = home.token("work");
+            if name == "refresh_token" {
+                continue;
+            }
+            // What else a refresh has brought is stored: the old refresh token is spent.
+            edits(&issuer, "token", &json!({"set": {name: value}}), 1);
+            home.run(&["refresh", "work"]).exits(0);
+            home.run(&["refresh", "work"]).exits(0);
+            assert_ne!(home.token("work"), first, "{name} {value}");
+        }
+    }
+    assert_eq!(issuer.stats().refresh_reuses, 0);
 }
 
 #[test]
