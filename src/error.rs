@@ -52,13 +52,13 @@ pub enum Format {
 }
 
 impl Error {
-    /// Makes an error with this code.
+    /// Creates an error with this code.
     #[must_use]
     pub fn new(code: ErrorCode, error: impl Into<anyhow::Error>, hint: impl Into<Hint>) -> Self {
         Self { code, error: error.into(), hint: hint.into() }
     }
 
-    /// Makes an error from a message.
+    /// Creates an error from a message.
     #[must_use]
     pub fn msg(code: ErrorCode, message: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Self::new(code, anyhow::Error::msg(message.into()), hint)
@@ -71,19 +71,19 @@ impl Error {
         self
     }
 
-    /// Makes the error of a command that a signal ended before it changed anything.
+    /// Creates the error of a command that a signal ended before it changed anything.
     #[must_use]
     pub fn interrupted() -> Self {
         Self::msg(ErrorCode::Interrupted, "interrupted", "nothing was changed")
     }
 
-    /// Makes the error of a command that a signal ended after it had finished its refresh, login or logout.
+    /// Creates the error of a command that a signal ended after its refresh, login or logout.
     #[must_use]
     pub fn interrupted_after_change() -> Self {
         Self::msg(ErrorCode::Interrupted, "interrupted; what had begun was finished first", Hint::command("status"))
     }
 
-    /// Makes the error of a command that a second signal ended during its refresh, or whose refresh failed.
+    /// Creates the error of a command that a second signal ended during its refresh, or whose refresh failed.
     #[must_use]
     pub fn interrupted_during_refresh() -> Self {
         Self::msg(ErrorCode::Interrupted, "interrupted during the refresh", Hint::profile_command("status"))

@@ -61,7 +61,7 @@ pub struct ProfileStatus {
     pub logged_in_at: Option<UnixTime>,
     /// When the session was last refreshed.
     pub refreshed_at: Option<UnixTime>,
-    /// Since when a refresh is running, or when one ran whose reply was lost.
+    /// When a refresh started that is still running, or whose reply was lost.
     pub refreshing_since: Option<UnixTime>,
     /// The last failed refresh since the last successful one.
     pub last_failure: Option<RefreshFailure>,

@@ -1,10 +1,10 @@
-//! Text as a terminal, a JSON reader or a shell takes it.
+//! Text for terminals, JSON and shells: sanitized, escaped and quoted.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Replaces what could change a terminal's state or disguise other text: control characters (C0, DEL, C1) and those that
-/// reorder text or show nothing. Line breaks stay. Called where text is written, and only there.
+/// Replaces characters that could change a terminal's state or disguise other text: control characters (C0, DEL, C1) and
+/// those that reorder text or are invisible. Line breaks stay. Called where text is written, and only there.
 #[must_use]
 pub fn sanitize_for_terminal(text: &str) -> Cow<'_, str> {
     replace(text, |c| c != '\n' && is_unsafe(c))
@@ -20,7 +20,7 @@ fn replace(text: &str, wrong: impl Fn(char) -> bool) -> Cow<'_, str> {
     if text.contains(&wrong) { text.replace(wrong, "\u{fffd}").into() } else { text.into() }
 }
 
-/// Escapes in JSON what [`sanitize_for_terminal`] replaces. Such characters stand in JSON strings only.
+/// Escapes in JSON what [`sanitize_for_terminal`] replaces. Such characters occur only in JSON strings.
 #[must_use]
 pub fn escape_json(json: String) -> String {
     if !json.contains(is_unsafe) {
@@ -44,7 +44,7 @@ fn is_unsafe(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Returns text from elsewhere as one line of at most `max` characters, to be quoted in a message.
+/// Returns untrusted text as one line of at most `max` characters, to be quoted in a message.
 #[must_use]
 pub fn excerpt(text: &str, max: usize) -> String {
     let mut line: String = text.chars().take(max).map(|c| if c.is_whitespace() { ' ' } else { c }).collect();

@@ -53,7 +53,7 @@ impl App {
         tokio::select! {
             _ = finished => {}
             () = self.clock.sleep(limit) => {
-                tracing::info!("{}: the refresh takes longer and goes on in the background", profile.name);
+                tracing::info!("{}: the refresh takes longer and continues in the background", profile.name);
             }
         }
     }

@@ -49,9 +49,9 @@ pub fn json(value: &impl Serialize) -> Result<(), Error> {
 pub enum Style {
     /// A heading or a name.
     Bold,
-    /// What is as it should be.
+    /// A normal state.
     Good,
-    /// What needs attention.
+    /// A state that needs attention.
     Bad,
 }
 

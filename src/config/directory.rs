@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_file_names_the_profile() {
+    fn nearest_file_names_the_profile() {
         let dir = tempfile::tempdir().expect("tempdir");
         let below = dir.path().join("a/b");
         std::fs::create_dir_all(&below).expect("made");
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_is_rejected_without_waiting_for_a_writer() {
+    fn pipe_is_rejected_without_waiting_for_a_writer() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join(NAME);
         assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_saved_profile_reads_back_and_comments_stay() {
+    fn saved_profile_reads_back_and_comments_stay() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("deep/config.toml");
         save(&path, &profile("work")).expect("saved");
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_file_is_not_changed() {
+    fn invalid_file_is_not_changed() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("config.toml");
         fs::write(&path, "profiles = [").expect("written");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_symlink_is_followed() {
+    fn symlink_is_followed() {
         let dir = tempfile::tempdir().expect("tempdir");
         let (real, link) = (dir.path().join("real.toml"), dir.path().join("config.toml"));
         fs::write(&real, "").expect("written");
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_follows_a_rename_and_ends_with_a_removal() {
+    fn default_follows_a_rename_and_ends_with_a_removal() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("config.toml");
         save(&path, &profile("work")).expect("saved");

@@ -28,7 +28,7 @@ fn profiles_are_read_by_name() {
 }
 
 #[test]
-fn an_unknown_setting_names_the_nearest_one() {
+fn unknown_setting_names_the_nearest_one() {
     let error = parse("[profiles.a]\nisuer = \"https://a.example\"\nclient_id = \"c\"").expect_err("unknown");
     assert_eq!(error, "invalid configuration config.toml: profiles.a: unknown setting `isuer`; did you mean `issuer`?");
     let error = parse("default_profle = \"a\"").expect_err("unknown");
@@ -65,7 +65,7 @@ fn requirements_are_read_and_invalid_ones_are_named() {
 }
 
 #[test]
-fn an_issuer_without_https_is_refused() {
+fn issuer_without_https_is_refused() {
     let error = parse("[profiles.a]\nissuer = \"http://a.example\"\nclient_id = \"c\"").expect_err("http");
     assert!(error.contains("profiles.a: issuer: `http://a.example` is not https"), "{error}");
 }

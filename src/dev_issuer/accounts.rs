@@ -50,7 +50,7 @@ fn argon2id(password: &Secret, salt: &[u8]) -> Result<[u8; 32], Unspecified> {
     Ok(hash)
 }
 
-/// Failed attempts since a moment.
+/// The failed attempts in a time window.
 #[derive(Clone, Copy)]
 pub(super) struct Attempts {
     since: Instant,

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_map_drops_its_oldest_entry_and_stays_bounded() {
+    fn full_map_drops_its_oldest_entry_and_stays_bounded() {
         let mut map = BoundedMap::new(3);
         for n in 0..4 {
             map.insert(n, n);

@@ -1,4 +1,4 @@
-//! Browser sessions: the cookie, and the login behind it.
+//! Browser sessions: the cookie, and the login that it identifies.
 
 use std::time::Duration;
 

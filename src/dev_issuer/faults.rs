@@ -1,4 +1,4 @@
-//! Faults: what a broken network or issuer would do, applied to the next requests to an endpoint.
+//! Faults: errors of a broken network or issuer, applied to the next requests to an endpoint.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metadata_fault_applies_to_both_documents() {
+    fn metadata_fault_applies_to_both_documents() {
         let mut faults = Faults::default();
         faults.add(Fault { endpoint: Endpoint::AuthorizationServer, kind: FaultKind::Html, times: 1 });
         faults.add(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::HugeBody, times: 2 });

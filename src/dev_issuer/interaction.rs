@@ -1,4 +1,4 @@
-//! Interactions: what leads a user through the pages from login to consent, bound to one browser.
+//! Interactions: the pages that a user goes through from login to consent, bound to one browser.
 
 use std::time::Duration;
 

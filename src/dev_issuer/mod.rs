@@ -1,8 +1,8 @@
 //! The embedded issuer: an OAuth 2.0 authorization server and OpenID provider on loopback for the demo, for trying
 //! authctl out, and for its tests. It is independent of the client side.
 //!
-//! From bottom to top: settings, keys, accounts and `state` are what an `issuer` consists of; `tokens` issues tokens;
-//! `interaction` leads a user through the HTML `pages`; one file an endpoint; the `router`; the `server`.
+//! From bottom to top: an `issuer` consists of settings, keys, accounts and `state`; `tokens` issues tokens; `interaction`
+//! takes a user through the HTML `pages`; then one file per endpoint, the `router` and the `server`.
 
 mod accounts;
 mod authorize;
@@ -107,7 +107,7 @@ impl DevIssuer {
         }
     }
 
-    /// Listens at the same address again.
+    /// Listens on the same address again.
     ///
     /// # Errors
     /// [`DevIssuerError::Listen`] if another program has taken the port.

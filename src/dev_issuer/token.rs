@@ -23,7 +23,7 @@ pub(super) const GRANT_TYPES: [&str; 6] =
 
 /// Handles a token request.
 pub(super) async fn token(issuer: &Issuer, request: &Request) -> Reply {
-    // First of all, so that a client that disconnects while it waits has not used up its code or token.
+    // Before anything else, so that a client that disconnects while it waits has not used up its code or token.
     issuer.keys.complete().await;
     match grant(issuer, request).await {
         Ok(reply) => reply,

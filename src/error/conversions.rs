@@ -71,7 +71,7 @@ fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
         StoreError::Absent { .. } => (ErrorCode::StoreAbsent, Hint::login().with_option("--store", "file")),
         StoreError::Locked => (ErrorCode::StoreLocked, "unlock the keychain and try again".into()),
         StoreError::TimedOut { .. } => {
-            (ErrorCode::StoreTimedOut, "answer the keychain's question, or restart its service, and try again".into())
+            (ErrorCode::StoreTimedOut, "answer the keychain's prompt, or restart its service, and try again".into())
         }
         StoreError::Refused { .. } => (ErrorCode::StoreRefused, "check the keychain with its own tools".into()),
         StoreError::Damaged { .. } => (ErrorCode::SessionDamaged, Hint::login()),
@@ -101,7 +101,7 @@ impl From<ClientError> for Error {
     fn from(error: ClientError) -> Self {
         let hint = match &error {
             ClientError::WrongOwner(_) => "set AUTHCTL_SOCK to a socket of your own, or unset it",
-            ClientError::NoResponse | ClientError::InvalidResponse => "end the agent's process and start it again",
+            ClientError::NoResponse | ClientError::InvalidResponse => "stop the agent's process and start it again",
         };
         Self::new(ErrorCode::AgentUnavailable, error, hint)
     }
@@ -189,7 +189,7 @@ impl From<SessionError> for Error {
                 let by_key =
                     |reason: &Reason| matches!(reason.code, ReasonCode::UnknownKey | ReasonCode::InvalidSignature);
                 let hint = if reasons.iter().any(by_key) {
-                    "check --issuer, and --jwks or --jwks-uri: one is needed where the metadata names no keys"
+                    "check --issuer, and --jwks or --jwks-uri: one is required if the metadata names no keys"
                 } else {
                     "check --issuer, --client-id and this machine's clock"
                 };
@@ -216,10 +216,10 @@ impl From<SessionError> for Error {
 impl From<IssuerError> for Error {
     fn from(error: IssuerError) -> Self {
         let hint = match &error {
-            IssuerError::Insecure(_) => "report to the issuer's operator that it names an address without https".into(),
+            IssuerError::Insecure(_) => "report to the issuer's operator that its metadata has a URL without https".into(),
             IssuerError::IssuerMismatch { expected, found } => mismatch_hint(expected, found),
             IssuerError::Unsupported { what } if what.ends_with("_endpoint") => {
-                format!("name the endpoint with --{}, or use another grant", what.replace('_', "-")).into()
+                format!("give the endpoint with --{}, or use another grant", what.replace('_', "-")).into()
             }
             IssuerError::Unsupported { .. } => Hint::command("login").with_flag("--help"),
             IssuerError::Unreachable { phase: Phase::Tls, .. } => {
@@ -227,7 +227,7 @@ impl From<IssuerError> for Error {
                     .into()
             }
             IssuerError::Unreachable { phase: Phase::Dns | Phase::Connect | Phase::Proxy, proxy: Some(_), .. } => {
-                "check the proxy in HTTPS_PROXY or ALL_PROXY, its user name and password; NO_PROXY names hosts without one"
+                "check the proxy in HTTPS_PROXY or ALL_PROXY, its user name and password; NO_PROXY lists the hosts that need none"
                     .into()
             }
             IssuerError::Unreachable { phase: Phase::Dns, .. } => {
@@ -242,8 +242,8 @@ impl From<IssuerError> for Error {
                 "invalid_client" | "unauthorized_client" => {
                     "check --client-id, --client-auth and the client secret, and log in again".into()
                 }
-                "invalid_scope" => "ask with --scope for a scope that the issuer grants this client".into(),
-                "invalid_target" => "ask for an --audience or --resource that the issuer knows".into(),
+                "invalid_scope" => "give a --scope that the issuer grants to this client".into(),
+                "invalid_target" => "give an --audience or --resource that the issuer knows".into(),
                 "access_denied" => "sign in again and allow the access".into(),
                 "invalid_grant" | "expired_token" => Hint::login(),
                 _ => "ask the issuer's operator what this means for your client".into(),
@@ -257,10 +257,10 @@ impl From<IssuerError> for Error {
             }
             IssuerError::InvalidResponse { wrong_address: true, .. } => WRONG_ADDRESS.into(),
             IssuerError::InvalidResponse { .. } => {
-                "check whether a proxy or a network's sign-in page answers in the issuer's place, and try again".into()
+                "check whether a proxy or a captive portal responds instead of the issuer, and try again".into()
             }
             IssuerError::NoJwt { .. } => {
-                "name the member that holds it with --access-token-field, such as data.token".into()
+                "give the member that contains it with --access-token-field, such as data.token".into()
             }
             IssuerError::LoginTimedOut { .. } => Hint::login(),
             IssuerError::CaCertificates { .. } => "give a PEM file of certificates with --ca-cert or SSL_CERT_FILE".into(),
@@ -269,7 +269,7 @@ impl From<IssuerError> for Error {
                     .into()
             }
             IssuerError::ClientKey { .. } => {
-                "name with --client-key the private key whose public key the issuer knows".into()
+                "give with --client-key the private key whose public key is registered at the issuer".into()
             }
             IssuerError::Local { .. } => Hint::login().with_flag("--device"),
         };

@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_formatted_duration_parses_to_the_same() {
+    fn formatted_duration_parses_to_the_same() {
         for (seconds, text) in [(0, "0s"), (90, "90s"), (300, "5m"), (5400, "90m"), (7200, "2h"), (2_592_000, "30d")] {
             let duration = Duration::from_secs(seconds);
             assert_eq!(format_duration(duration), text);

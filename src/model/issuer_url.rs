@@ -170,13 +170,13 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_the_address_is_not_repeated() {
+    fn password_in_the_address_is_not_repeated() {
         let error = IssuerUrl::parse("http://user:hunter2@a.example").expect_err("refused").to_string();
         assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]
-    fn the_slash_at_the_end_is_kept() {
+    fn trailing_slash_is_preserved() {
         assert_ne!(IssuerUrl::parse("https://a.example"), IssuerUrl::parse("https://a.example/"));
         assert_eq!(IssuerUrl::parse("https://a.example").map(|i| i.to_string()), Ok("https://a.example".into()));
     }

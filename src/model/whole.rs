@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_number_is_one_however_it_is_written() {
+    fn whole_number_may_be_written_as_a_float() {
         for text in ["30", "30.0", "3e1", "300e-1"] {
             assert_eq!(read::<u64>(text), Some(30), "{text}");
         }
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_or_too_large_is_refused() {
+    fn fractions_and_large_numbers_are_rejected() {
         for text in ["30.5", "-1", "9007199254740992", "9007199254740992.0", "1e300", "\"30\"", "true", "[30]"] {
             assert_eq!(read::<u64>(text), None, "{text}");
         }

@@ -30,12 +30,12 @@ fn try_read(path: &Path) -> Result<Vec<Certificate>, String> {
     for certificate in CertificateDer::pem_slice_iter(pem.expose()) {
         let certificate = certificate.map_err(|error| error.to_string())?;
         found.push(Certificate::from_der(&certificate).map_err(|error| error.to_string())?);
-        roots.add(certificate).map_err(|_| "what it holds is no certificate".to_owned())?;
+        roots.add(certificate).map_err(|_| "it contains an invalid certificate".to_owned())?;
     }
-    if found.is_empty() { Err("no PEM certificate in it".into()) } else { Ok(found) }
+    if found.is_empty() { Err("it contains no PEM certificate".into()) } else { Ok(found) }
 }
 
-/// Checks that `SSL_CERT_FILE` names a plain file: the library that reads it would wait for a pipe.
+/// Checks that `SSL_CERT_FILE` names a regular file: the library that reads it would block on a pipe.
 ///
 /// # Errors
 /// [`IssuerError::CaCertificates`].
@@ -47,7 +47,7 @@ pub(super) fn check_ssl_cert_file() -> Result<(), IssuerError> {
     }
 }
 
-/// Returns why `SSL_CERT_FILE` holds no certificate authorities, if it is set.
+/// Returns why the certificate authorities in `SSL_CERT_FILE` cannot be read, if it is set.
 pub(super) fn ssl_cert_file_error() -> Option<IssuerError> {
     authorities_file().and_then(|path| read(&path).err())
 }

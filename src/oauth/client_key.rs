@@ -44,7 +44,7 @@ pub(super) fn load(bytes: &SecretBytes) -> Result<LoadedKey, String> {
     ];
     let usable = candidates.into_iter().find(|(algorithm, key)| can_sign(key, *algorithm));
     let (algorithm, key) =
-        usable.ok_or("it holds no private key for RSA, P-256, P-384 or Ed25519 in PEM, and no JWK")?;
+        usable.ok_or("it contains no private key for RSA, P-256, P-384 or Ed25519 in PEM, and no JWK")?;
     Ok((key, algorithm, None))
 }
 

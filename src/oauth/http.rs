@@ -262,7 +262,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn unsent_request_is_told_apart_from_one_that_may_have_arrived() {
+    async fn unsent_request_is_distinguished_from_one_that_may_have_arrived() {
         let error =
             http().post_form(&unused_address().await, Bytes::from_static(b"a=b"), None).await.err().expect("refused");
         assert!(error.is_unsent(), "{error}");

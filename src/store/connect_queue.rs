@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_no_queue_where_its_file_cannot_be_created() {
+    fn processes_connect_without_a_queue_file() {
         assert!(QueuePlace::join("/proc/no/such".into()).is_none());
     }
 }

@@ -314,15 +314,15 @@ fn has_value(value: &Value, expected: &str) -> bool {
     }
 }
 
-/// Returns what marks a token without an explicit type as an ID token, which must not be accepted as an access token
-/// (RFC 9068, section 5; RFC 8725, section 3.12).
+/// Returns the claim that marks a token without an explicit type as an ID token, which must not be accepted as an access
+/// token (RFC 9068, section 5; RFC 8725, section 3.12).
 pub(super) fn id_token_feature(typ: Option<&str>, claims: &Map<String, Value>) -> Option<&'static str> {
     if typ.is_some_and(|typ| typ.to_ascii_lowercase().ends_with("at+jwt")) {
         return None;
     }
     let has_value = |name: &str, value: &str| claims.get(name).and_then(Value::as_str) == Some(value);
     let has = |name: &str| claims.contains_key(name);
-    // Hashes of what was issued with it (OpenID Connect Core 1.0, sections 3.1.3.6 and 3.3.2.11).
+    // Hashes of the token or code that was issued with it (OpenID Connect Core 1.0, sections 3.1.3.6 and 3.3.2.11).
     if has("at_hash") || has("c_hash") || has("s_hash") {
         Some("a hash of another token (`at_hash`, `c_hash` or `s_hash`)")
     } else if has_value("typ", "ID") || has_value("token_use", "id") {

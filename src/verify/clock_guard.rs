@@ -1,4 +1,4 @@
-//! Detects a wall clock that was set back, by the latest times that are known to have passed.
+//! Detects a wall clock that was set back, by comparing it with the latest known times.
 
 use std::time::Duration;
 

@@ -99,7 +99,7 @@ fn is_opaque(token: &str) -> bool {
     second.is_none() || (third.is_none() && !json())
 }
 
-/// Decodes canonical base64url without padding (RFC 7515, section 2). Canonical, so that a valid token has one spelling.
+/// Decodes canonical base64url without padding (RFC 7515, section 2). Only canonical text, so that a valid token has only one encoding.
 pub(super) fn decoded(part: &str) -> Result<Vec<u8>, String> {
     if part.is_empty() {
         return Err("empty".into());
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn opaque_encrypted_and_malformed_tokens_are_told_apart() {
+    fn opaque_encrypted_and_malformed_tokens_are_distinguished() {
         assert_eq!(code_and_text("gho_16C7e42F292c6912E7710c838347Ae178B4a").0, ReasonCode::OpaqueToken);
         assert_eq!(code_and_text("").0, ReasonCode::OpaqueToken);
         let (code, message) = code_and_text("a.b.c.d.e");

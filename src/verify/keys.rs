@@ -99,7 +99,7 @@ enum Verifier {
 impl KeySet {
     /// The longest accepted text, in bytes.
     pub const MAX_LENGTH: usize = 256 * 1024;
-    /// The most keys in a set.
+    /// The maximum number of keys in a set.
     pub const MAX_KEYS: usize = 256;
 
     /// Parses a JWK Set (RFC 7517, section 5). Skips and counts keys of unsupported types, private, symmetric and malformed
@@ -233,7 +233,7 @@ impl Key {
         }
         let text = |name: &str| jwk.get(name).and_then(Value::as_str);
         let number = |name: &str| text(name).and_then(|n| decoded(n).ok());
-        // A restriction of the wrong type must not count as no restriction.
+        // A restriction of the wrong type must not be ignored.
         let kid = jwk.get("kid").map(Value::as_str).map_or(Some(None), |kid| kid.map(Some))?;
         let alg = jwk.get("alg").map(Value::as_str).map_or(Some(None), |alg| alg.map(Some))?;
         let signs = jwk.get("use").is_none_or(|u| u.as_str() == Some("sig"));
@@ -299,7 +299,7 @@ fn has_verify(key_ops: &Value) -> bool {
 }
 
 /// The encodings of Ed25519's eight points of small order without the sign bit, including the two that are not canonical
-/// (RFC 8032, section 5.1). Anybody can forge signatures for them.
+/// (RFC 8032, section 5.1). Signatures for them can be forged by anyone.
 const SMALL_ORDER: [[u8; 32]; 7] = {
     let zero = [0; 32];
     let mut one = [0; 32];

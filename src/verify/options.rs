@@ -1,4 +1,4 @@
-//! The options of a verification and the JSON of its verdict, as the command line and the agent's socket have them.
+//! The options of a verification and the JSON of its verdict, for the command line and the agent's socket.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct PolicyOptions {
     pub typ: Vec<String>,
     /// Scopes that must all be granted.
     pub scope: Vec<String>,
-    /// Claims that must have a value.
+    /// Claims that must be present, with their values.
     pub claim: BTreeMap<String, String>,
     /// How many seconds ago the user may have authenticated.
     #[serde(deserialize_with = "whole")]

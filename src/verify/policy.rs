@@ -170,7 +170,7 @@ pub struct Policy {
     pub issuer: String,
     /// The accepted audiences, one of which must be in `aud`. An empty list denies all tokens.
     pub audiences: Vec<String>,
-    /// Those of `iss` and `aud` that may be missing. Where they are present, they must match.
+    /// Those of `iss` and `aud` that may be missing. If present, they must match.
     pub optional_claims: Vec<String>,
     /// The accepted `typ` header values.
     pub types: AcceptedTypes,
@@ -178,7 +178,7 @@ pub struct Policy {
     pub leeway: Duration,
     /// Scopes that must all be granted, in `scope` (a string, RFC 8693, section 4.2, or an array) or `scp`.
     pub scopes: Vec<String>,
-    /// Claims that must have a value: as a string, number or boolean, or as one string of an array.
+    /// Claims that must be present with a value: as a string, number or boolean, or as one string of an array.
     pub claims: Vec<(String, String)>,
     /// How long ago the user may have authenticated, by `auth_time`.
     pub max_auth_age: Option<Duration>,

@@ -8,8 +8,8 @@ use super::header::parse;
 use crate::clock::UnixTime;
 use crate::model::{RevokedToken, RevokedTokens, TokenDigest};
 
-/// Adds `token` to `revoked`, and with it what its claims identify: other copies of it (`jti`), and the tokens of the same
-/// login (`sid`, OpenID Connect Front-Channel Logout 1.0, section 3) issued until then.
+/// Adds `token` to `revoked`, and the tokens that its claims identify: other copies of it (`jti`), and the tokens of the
+/// same login (`sid`, OpenID Connect Front-Channel Logout 1.0, section 3) issued until then.
 pub fn mark_revoked(revoked: &mut RevokedTokens, token: &str, expires_at: UnixTime) {
     revoked.insert(digest_of_token(token), RevokedToken { expires_at, issued_until: None });
     let claims = parse(token).map(|parsed| parsed.claims).unwrap_or_default();
@@ -36,8 +36,8 @@ pub fn is_revoked(revoked: &RevokedTokens, token: &str, claims: Option<&Map<Stri
     revoked.get(&digest_of_token(token)).is_some() || claims.is_some_and(by_claims)
 }
 
-/// Returns the digest of a JWT's signing input, or of the whole of an opaque token. The signature is left out: anybody can
-/// change an ECDSA signature into another valid one.
+/// Returns the digest of a JWT's signing input, or of the whole of an opaque token. The signature is left out: an ECDSA
+/// signature can be changed into another valid one without the key.
 fn digest_of_token(token: &str) -> TokenDigest {
     digest_of(match token.rsplit_once('.') {
         Some((signing_input, _)) if signing_input.contains('.') => signing_input,

@@ -1,4 +1,4 @@
-//! RSA public keys: which are too weak, and verification with a key that is parsed once.
+//! RSA public keys: rejection of weak ones, and verification with a key that is parsed once.
 //!
 //! `jsonwebtoken` parses a key again for each signature. That is negligible for elliptic curves, but takes a fifth of the
 //! time for RSA. So RSA signatures are verified with `aws-lc-rs` directly, with the parameters that `jsonwebtoken` uses.

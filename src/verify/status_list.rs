@@ -215,7 +215,7 @@ pub struct StatusList {
 impl StatusList {
     /// The longest accepted JWT, in bytes.
     pub const MAX_LENGTH: usize = 1024 * 1024;
-    /// The most bytes after decompression: 134 million tokens of one bit. A zlib stream can grow a thousandfold.
+    /// The maximum size in bytes after decompression: 134 million tokens of one bit. A zlib stream can grow a thousandfold.
     pub const MAX_UNPACKED: usize = 16 * 1024 * 1024;
     /// How long a list without `ttl` and `exp` is fresh.
     pub const DEFAULT_TTL: Duration = Duration::from_secs(60 * 60);

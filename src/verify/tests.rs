@@ -67,7 +67,7 @@ fn none_and_hmac_are_never_accepted() {
 }
 
 #[test]
-fn a_key_is_used_only_for_what_its_members_allow() {
+fn key_is_used_only_for_what_its_members_allow() {
     let token = p256().token(json!({}));
     let with = |members| codes(&token, &set(&[p256().jwk_with(members)]), &policy());
     for members in [json!({}), json!({"alg": "ES256"}), json!({"use": "sig"}), json!({"key_ops": ["sign", "verify"]})] {
@@ -98,7 +98,7 @@ fn a_key_is_used_only_for_what_its_members_allow() {
 }
 
 #[test]
-fn a_kid_must_match_and_without_one_a_single_key_must_be_left() {
+fn kid_must_match_and_without_one_a_single_key_must_be_left() {
     let payload = claims(json!({})).to_string();
     let token = |header: &str| p256().signs(header, &payload);
     let key = p256().jwk.clone();

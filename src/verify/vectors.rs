@@ -1,4 +1,4 @@
-//! Project Wycheproof's test vectors: signatures that implementations are known to get wrong.
+//! Project Wycheproof's test vectors: signatures that some implementations handle wrongly.
 //!
 //! The signed bytes are not JWTs, but keys and signatures are parsed as those of JWTs.
 

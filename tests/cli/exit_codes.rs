@@ -1,4 +1,4 @@
-//! Every exit code that a script can meet, each by what makes it, in one place.
+//! The exit codes, each with the errors that cause it.
 
 use std::fs;
 use std::process::Stdio;
@@ -23,7 +23,7 @@ fn done_or_granted_is_0() {
 }
 
 #[test]
-fn an_unexpected_failure_is_1() {
+fn unexpected_error_exits_with_1() {
     let (home, _idp) = logged_in();
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = home.command(&["token"]).stdin(Stdio::null()).stdout(full).output().unwrap();
@@ -31,7 +31,7 @@ fn an_unexpected_failure_is_1() {
 }
 
 #[test]
-fn wrong_usage_or_configuration_is_2() {
+fn wrong_usage_or_configuration_exits_with_2() {
     let (home, _idp) = logged_in();
     for args in [&["tokn"][..], &["token", "--nonsense"], &["token", "missing"], &[]] {
         home.run(args).exits(2);
@@ -41,7 +41,7 @@ fn wrong_usage_or_configuration_is_2() {
 }
 
 #[test]
-fn login_required_is_3() {
+fn login_required_exits_with_3() {
     let home = Sandbox::new();
     home.run(&["token"]).exits(3);
     let (home, idp) = logged_in();
@@ -52,14 +52,14 @@ fn login_required_is_3() {
 }
 
 #[test]
-fn token_denied_is_4() {
+fn token_denied_exits_with_4() {
     let (home, _idp) = logged_in();
     home.run(&["verify", "--audience", "other"]).exits(4);
     home.run_with(&["verify", "-"], "not a token").exits(4);
 }
 
 #[test]
-fn the_issuer_refused_is_5() {
+fn refusal_by_the_issuer_exits_with_5() {
     let (home, idp) = logged_in();
     let args = ["login", "--password", "--username", "developer", "--password-stdin"];
     home.run_with(&args, "wrong\n").exits(5).reports("invalid_grant");
@@ -71,7 +71,7 @@ fn the_issuer_refused_is_5() {
 }
 
 #[test]
-fn the_issuer_unreachable_is_6() {
+fn unreachable_issuer_exits_with_6() {
     let (home, mut idp) = logged_in();
     home.expire("work");
     for kind in [FaultKind::Html, FaultKind::InvalidJson, FaultKind::ServerError] {
@@ -91,7 +91,7 @@ fn the_issuer_unreachable_is_6() {
 }
 
 #[test]
-fn a_store_that_refuses_is_7() {
+fn unreadable_store_exits_with_7() {
     let (home, _idp) = logged_in();
     let key = fs::read(home.key_file()).unwrap();
     fs::remove_file(home.key_file()).unwrap();
@@ -102,7 +102,7 @@ fn a_store_that_refuses_is_7() {
 }
 
 #[test]
-fn a_keychain_that_is_not_there_is_7() {
+fn missing_keychain_exits_with_7() {
     let mut home = Sandbox::with_store("keychain");
     home.set("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent/bus");
     home.configure("[profiles.work]\nissuer = \"https://a.example\"\nclient_id = \"c\"\nstore = \"keychain\"\n");

@@ -119,7 +119,7 @@ fn otp_now() -> String {
 }
 
 #[test]
-fn one_time_code_is_asked_again_after_a_wrong_one() {
+fn wrong_one_time_code_is_prompted_for_again() {
     let (home, issuer) = (Sandbox::new(), plain());
     let args = login(&issuer, &["--password", "--username", "second"]);
     let mut typing = home.spawn_in_terminal(&args);

@@ -96,7 +96,7 @@ fn refused_revocation_differs_from_unreachable_issuer() {
     idp.fault(Fault { endpoint: Endpoint::Revoke, kind: FaultKind::Html, times: 0 });
     let before = idp.stats().families_revoked;
     let ran = home.run(&["logout"]);
-    // A captive portal answers with an HTML page and status 200.
+    // A captive portal returns an HTML page with status 200.
     assert_eq!(idp.stats().families_revoked, before);
     ran.exits(6).reports("not revoked");
 }

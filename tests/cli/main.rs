@@ -1,4 +1,4 @@
-//! The program as its users and their scripts see it, against the embedded issuer: a file a verb.
+//! Black-box tests of the program against the embedded issuer: one file per command or feature.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 #[path = "../support/mod.rs"]

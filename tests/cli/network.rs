@@ -70,9 +70,9 @@ fn unusable_ca_file_is_a_configuration_error() {
     let mut home = Sandbox::new();
     for (name, why) in [
         ("missing", "No such file"),
-        ("empty", "no PEM certificate in it"),
-        ("text", "no PEM certificate in it"),
-        ("junk", "what it holds is no certificate"),
+        ("empty", "it contains no PEM certificate"),
+        ("text", "it contains no PEM certificate"),
+        ("junk", "it contains an invalid certificate"),
         ("directory", "not a regular file"),
         ("pipe", "not a regular file"),
         ("/dev/zero", "not a regular file"),

@@ -35,7 +35,7 @@ fn comments(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn list_and_show_tell_what_is_configured() {
+fn list_and_show_print_the_configuration() {
     let home = Sandbox::new();
     assert_eq!(home.run(&["profile", "list"]).exits(0).stdout, "");
     assert_eq!(home.run(&["profile", "list", "--json"]).exits(0).stdout, "[]\n");
@@ -57,7 +57,7 @@ fn list_and_show_tell_what_is_configured() {
 }
 
 #[test]
-fn an_invalid_value_is_reported_with_its_setting() {
+fn invalid_value_is_reported_with_its_setting() {
     let home = Sandbox::new();
     home.configure(TWO);
     for (setting, message) in [
@@ -93,7 +93,7 @@ fn set_changes_what_is_asked_and_keeps_comments() {
 }
 
 #[test]
-fn a_file_is_named_by_its_whole_path_wherever_it_was_set() {
+fn file_setting_is_stored_as_an_absolute_path() {
     let home = Sandbox::new();
     home.configure(TWO);
     let ca_cert = || home.run(&["profile", "show", "a", "--json"]).exits(0).json()["ca_cert"].clone();
@@ -104,7 +104,7 @@ fn a_file_is_named_by_its_whole_path_wherever_it_was_set() {
 }
 
 #[test]
-fn what_cannot_be_set_changes_nothing() {
+fn invalid_setting_changes_nothing() {
     let home = Sandbox::new();
     home.configure(TWO);
     for setting in [
@@ -138,7 +138,7 @@ fn use_names_the_default() {
 }
 
 #[test]
-fn a_renamed_profile_keeps_its_session() {
+fn renamed_profile_keeps_its_session() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("old", &idp);
@@ -172,19 +172,19 @@ fn rename_and_remove_refuse_what_would_lose_something() {
     home.run(&["logout", "a"]).exits(0);
     home.run(&["profile", "remove", "a"]).exits(0);
     home.run(&["profile", "show", "a"]).exits(2);
-    // It was the default; what is left is the only one.
+    // The removed profile was the default; the remaining one is now the only profile.
     assert_eq!(home.run(&["profile", "show", "--json"]).exits(0).json()["profile"], "b");
 }
 
 #[test]
-fn a_session_that_a_login_has_just_moved_is_not_left_behind_by_a_removal() {
+fn removal_waits_for_a_login_that_moves_the_session() {
     let home = Sandbox::new();
     home.log_in("work", &quick_issuer());
     let now = fs::read_to_string(home.config_file()).unwrap();
     let before = now.replace("store = \"file\"", "store = \"keychain\"");
     assert_ne!(before, now);
     fs::write(home.config_file(), &before).unwrap();
-    // A login that holds the configuration, and has stored a session in the other store.
+    // A login that holds the configuration lock, and has stored a session in the other store.
     let lock = ProfileLock::try_acquire(&home.path().join("data/authctl"), &"config".parse().unwrap()).unwrap();
     assert!(lock.is_some());
     let removal = home.spawn(&["profile", "remove", "work"]);
@@ -196,7 +196,7 @@ fn a_session_that_a_login_has_just_moved_is_not_left_behind_by_a_removal() {
 }
 
 #[test]
-fn an_unknown_key_is_an_error_that_names_the_nearest() {
+fn unknown_key_is_an_error_that_names_the_nearest() {
     let home = Sandbox::new();
     for (text, table, key, nearest) in [
         ("defualt_profile = \"a\"\n", "", "defualt_profile", "default_profile"),
@@ -236,7 +236,7 @@ fn another_configuration_may_be_named() {
 }
 
 #[test]
-fn a_configuration_behind_a_link_stays_behind_it() {
+fn symbolic_link_to_the_configuration_is_preserved() {
     let home = Sandbox::new();
     let real = home.path().join("dotfiles.toml");
     fs::write(&real, TWO).unwrap();

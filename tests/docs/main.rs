@@ -49,7 +49,7 @@ fn blessing() -> bool {
     std::env::var_os("BLESS").is_some()
 }
 
-/// Replaces a file in one step: another test may be reading it.
+/// Replaces a file atomically: another test may be reading it.
 fn replace(path: &Path, text: &[u8]) {
     let temporary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(path.file_name().expect("a file name"));
     fs::write(&temporary, text).expect("written");

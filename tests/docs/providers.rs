@@ -14,7 +14,7 @@ pub fn rendered() -> String {
     for provider in PROVIDERS {
         text.push_str(&preset(provider));
     }
-    // What `login` reports is also here for those who read first, and every preset has its section.
+    // The page also contains the notes that `login` prints. Every preset has its section.
     for provider in PROVIDERS {
         for sentence in provider.notes.iter().chain(&provider.unsupported) {
             assert!(text.contains(&prose(sentence)), "{sentence}");

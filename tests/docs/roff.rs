@@ -1,4 +1,4 @@
-//! Text in the language of manual pages.
+//! Text in roff, the language of manual pages.
 
 /// Escapes text for a line of a manual page.
 pub fn escape(text: &str) -> String {

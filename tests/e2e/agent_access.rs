@@ -61,7 +61,7 @@ fn agent_of_nobody() -> (Sandbox, DevIssuer, KillOnDrop) {
     (home, issuer, agent)
 }
 
-/// Connects, changes to the user argv[2] before or after that as argv[3] says, requests a token and prints the response.
+/// Changes to the user argv[2] before or after connecting, according to argv[3]; requests a token and prints the response.
 const CHANGES_ITS_USER: &str = r#"
 import os, socket, sys
 def change():

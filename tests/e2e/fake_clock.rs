@@ -8,7 +8,7 @@ use crate::support::parts;
 use crate::support::process::Lines;
 use crate::support::{AUTHCTL, CommandOutput, PASSWORD, Sandbox, USER};
 
-/// Of Debian's package `libfaketime`, in the form for programs with threads.
+/// The library of Debian's package `libfaketime` for programs with threads.
 const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -41,7 +41,7 @@ impl FakeClock {
         clock
     }
 
-    /// Replaces the file that every process of this home reads at each look at the clock.
+    /// Replaces the file that every process of this home reads each time it reads the clock.
     fn write(&self) {
         let fresh = self.home.path().join("wall-clock.new");
         std::fs::write(&fresh, format!("{:+}\n", self.ahead)).expect("written");

@@ -167,7 +167,7 @@ fn locked_keychain_with_an_unanswered_prompt_exits_7() {
     let (home, keyring, issuer) = logged_in();
     keyring.ignore_prompts();
     keyring.lock();
-    expect_store_error(&home, &issuer, "store_timed_out", "answer the keychain's question");
+    expect_store_error(&home, &issuer, "store_timed_out", "answer the keychain's prompt");
 }
 
 #[test]

@@ -86,7 +86,7 @@ fn setup() -> Setup {
 }
 
 impl Setup {
-    /// Runs schemathesis with every check it has.
+    /// Runs schemathesis with all of its checks.
     #[track_caller]
     fn expect_conformance(&self, args: &[&str]) {
         let config = self.home.path().join("schemathesis.toml");

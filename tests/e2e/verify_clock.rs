@@ -5,7 +5,7 @@ use crate::fake_clock::FakeClock;
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
 
-/// Returns the codes of the reasons for which the profile's token is denied; none where it is granted.
+/// Returns the codes of the reasons for which the profile's token is denied; none if it is granted.
 #[track_caller]
 fn denials(clock: &FakeClock, profile: &str) -> Vec<String> {
     let verdict = clock.run(&["verify", profile, "--json"]).json();

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_complete_only_with_its_whole_body() {
+    fn reply_is_complete_only_with_its_whole_body() {
         let whole = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\ncontent-LENGTH: 2\r\n\r\n{}";
         for cut in 0..whole.len() {
             assert!(complete(&whole[..cut]).expect("so far it is an answer").is_none(), "{cut}");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_no_answer() {
+    fn invalid_reply_is_an_error() {
         for bad in [
             "HTTP/1.1 200 OK\r\n\r\n{}",
             "SSH-2.0-x\r\n\r\n",

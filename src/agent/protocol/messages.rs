@@ -267,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_answer_is_pinned_and_reads_back() {
+    fn token_response_has_the_documented_format() {
         let profile: ProfileName = "work".parse().expect("valid");
         let answer = TokenResponse {
             profile: Some(&profile),
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_problem_document_is_pinned() {
+    fn problem_document_has_the_documented_format() {
         let problem = Problem {
             status: 401,
             code: ErrorCode::LoginRequired,
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn the_description_is_json_and_names_this_version() {
+    fn description_is_json_and_names_this_version() {
         let description: serde_json::Value = serde_json::from_str(OPENAPI).expect("JSON");
         assert_eq!(description["openapi"], "3.1.0");
         let paths = description["paths"].as_object().expect("paths");

@@ -59,8 +59,8 @@ pub struct Parts {
 /// How long a stopping agent waits for open requests.
 const DRAIN_LIMIT: Duration = Duration::from_secs(70);
 
-/// How long it then waits for a refresh to end, which has time limits of its own, and for a store that does not take a refreshed
-/// session.
+/// How long a stopping agent then waits for a refresh to end, which has time limits of its own, and for a store that does not
+/// accept a refreshed session.
 const CLOSE_LIMIT: Duration = Duration::from_secs(100);
 
 /// Serves on the socket until `stop` completes or a client asks the agent to stop. Then it accepts no more connections,

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_is_replaced_twice_is_found_each_time() {
+    fn link_that_is_replaced_twice_is_found_each_time() {
         let dir = tempfile::tempdir().expect("tempdir");
         let (real, file) = (dir.path().join("real.toml"), dir.path().join("config.toml"));
         std::fs::write(&real, ONE).expect("written");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_being_written_in_place_is_not_read_empty() {
+    fn file_that_is_being_written_in_place_is_not_read_empty() {
         let dir = tempfile::tempdir().expect("tempdir");
         let file = dir.path().join("config.toml");
         std::fs::write(&file, ONE).expect("written");

@@ -1,4 +1,5 @@
-//! Watches for changes by other processes: of sessions, by the marks beside their locks, and of the configuration.
+//! Watches for changes by other processes: of sessions, by the modification times of their lock files, and of the
+//! configuration.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -55,7 +55,7 @@ pub(super) struct TerminalUser<'a> {
 }
 
 impl<'a> TerminalUser<'a> {
-    /// Creates it with the password and the token that were read from stdin.
+    /// Creates the user with the password and the token that were read from stdin.
     pub(super) fn new(app: &'a App, args: &'a Login, password: Option<Secret>, token: Option<Secret>) -> Self {
         Self { app, args, password, token, method: SignInMethod::Browser }
     }

@@ -7,7 +7,7 @@ use crate::cli::Login;
 use crate::error::{Error, ErrorCode};
 use crate::secret::{Secret, SecretBytes};
 
-/// The longest input, in bytes.
+/// The maximum input in bytes.
 const MAX_LENGTH: u64 = 1024 * 1024;
 
 /// Returns the first line of stdin as a secret.

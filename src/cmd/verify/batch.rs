@@ -1,7 +1,7 @@
-//! Verifies many tokens: one a line on stdin, on all cores, with one verdict a line in the same order.
+//! Verifies many tokens, one per line on stdin, on all cores. Prints one verdict per line in the same order.
 //!
-//! One thread reads, one thread a core verifies, one thread writes. The queues are bounded: if the verdicts are not read, no
-//! more tokens are read.
+//! One thread reads, one thread per core verifies, and one thread writes. The queues are bounded: if the verdicts are not
+//! read, no more tokens are read.
 
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
 use std::num::NonZero;
@@ -68,7 +68,7 @@ pub(super) fn run(
         for _ in 0..cores {
             scope.spawn(|| {
                 loop {
-                    // A statement of its own, so that the mutex is released before the chunk is verified.
+                    // A separate statement, so that the mutex is released before the chunk is verified.
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                     let Ok((chunk, reply)) = next else { return };
                     let _ = reply.send(verify_chunk(&chunk, verify, keys_age));

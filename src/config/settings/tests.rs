@@ -70,7 +70,7 @@ fn keys_and_options_are_unique_and_help_is_one_phrase() {
 }
 
 #[test]
-fn an_invalid_value_is_rejected_and_changes_nothing() {
+fn invalid_value_is_rejected_and_changes_nothing() {
     for (key, text) in [
         ("issuer", "http://a.example"),
         ("issuer", ""),

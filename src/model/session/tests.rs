@@ -48,7 +48,7 @@ fn stored_session_reads_back() {
 }
 
 #[test]
-fn a_login_for_one_resource_is_refreshed_for_it() {
+fn login_for_one_resource_is_refreshed_for_it() {
     let read = |stored: &SecretBytes| Session::from_stored(stored).expect("readable");
     let plain = TokenTarget::default();
     let other = TokenTarget { resources: vec!["https://b.example".into()], ..TokenTarget::default() };
@@ -69,7 +69,7 @@ fn a_login_for_one_resource_is_refreshed_for_it() {
 }
 
 #[test]
-fn a_damaged_session_is_reported_without_its_contents() {
+fn damaged_session_is_reported_without_its_contents() {
     let stored = session().to_stored();
     let cut = SecretBytes::new(stored.expose()[..stored.expose().len() / 2].to_vec());
     let error = Session::from_stored(&cut).expect_err("cut short").to_string();

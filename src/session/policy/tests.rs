@@ -233,7 +233,7 @@ fn without_a_session_every_request_fails() {
 }
 
 #[test]
-fn a_valid_token_is_never_refused_unless_the_session_has_ended() {
+fn valid_token_is_never_refused_unless_the_session_has_ended() {
     let views = [HEALTHY, REFUSED, NO_REFRESH, REPLACED, NOT_GRANTED, NO_NEW_ID, SHORT, reply_lost(1001)];
     let errors = [None, failed(1003, 1), failed_here(1003), retry_at(1003, 9000), failed_while_waiting(1003)];
     for view in views {

@@ -269,7 +269,7 @@ fn error_description_is_sanitized_and_truncated() {
         answers(&issuer, "token", &refusal(400, json!({"error": code, "error_description": description})), 1);
         let ran = log_in(&home, issuer.issuer(), &[]).exits(5).reports(shown);
         fit_to_be_shown(&ran, &which);
-        // The line that it would have forged is no line of its own.
+        // The text of the error cannot forge a line of its own.
         assert!(!ran.stderr.lines().any(|line| line.starts_with("error: done")), "{which}: {}", ran.stderr);
         answers(&issuer, "token", &refusal(400, json!({"error": code, "error_description": description})), 1);
         let ran = log_in(&home, issuer.issuer(), &["--json"]).exits(5);

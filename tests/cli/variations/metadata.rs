@@ -24,7 +24,7 @@ fn asked(issuer: &DevIssuer, before: u64) -> u64 {
     issuer.stats().requests.get("metadata").copied().unwrap_or_default() - before
 }
 
-/// Signs in with a browser elsewhere.
+/// Signs in with a browser on another machine.
 #[track_caller]
 fn by_browser(home: &Sandbox, issuer: &DevIssuer) {
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
@@ -71,7 +71,7 @@ fn unlisted_features_are_tried() {
 #[test]
 fn listed_grant_without_endpoint_is_reported() {
     let issuer = quick_issuer();
-    // The grant is listed, and its endpoint stands nowhere.
+    // The grant is listed, but its endpoint is missing.
     for (gone, grant) in [
         ("device_authorization_endpoint", "--device"),
         ("authorization_endpoint", "--no-browser"),
@@ -85,13 +85,13 @@ fn listed_grant_without_endpoint_is_reported() {
         assert!(!home.config_file().exists());
         issuer.clear_faults();
     }
-    // PKCE without S256 would send what it proves with in the clear (RFC 7636, section 4.2).
+    // PKCE without S256 would send the verifier in plain text (RFC 7636, section 4.2).
     edits(&issuer, "metadata", &json!({"set": {"code_challenge_methods_supported": ["plain"]}}), 0);
     let home = Sandbox::new();
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
     home.spawn(&args).wait().exits(5).reports("S256");
     issuer.clear_faults();
-    // Grants, methods and scopes of others are no reason not to try one's own.
+    // Unsupported grants, methods and scopes in the metadata do not prevent a login.
     let strange = json!({"set": {"grant_types_supported": ["urn:x"], "scopes_supported": ["openid", "x", 7],
         "token_endpoint_auth_methods_supported": ["tls_client_auth"], "code_challenge_methods_supported": ["S512", "S256"]}});
     edits(&issuer, "metadata", &strange, 0);
@@ -149,7 +149,7 @@ fn endpoint_of_the_second_document_is_found_when_needed() {
 #[test]
 fn second_document_is_not_fetched_without_need() {
     let issuer = quick_issuer();
-    // What a password login and its refreshes have no use for may be missing.
+    // Endpoints that a password login and its refreshes do not need may be missing.
     let unneeded =
         ["device_authorization_endpoint", "revocation_endpoint", "authorization_endpoint", "end_session_endpoint"];
     edits(&issuer, "metadata", &without(&unneeded), 0);
@@ -159,7 +159,7 @@ fn second_document_is_not_fetched_without_need() {
     home.run(&["refresh", "work"]).exits(0);
     assert_eq!(asked(&issuer, 1), 1);
     issuer.clear_faults();
-    // An issuer without keys is looked through at the login, and not at each refresh.
+    // For an issuer without keys, both documents are fetched at the login, but not at each refresh.
     edits(&issuer, "metadata", &without(&["jwks_uri"]), 0);
     edits(&issuer, "token", &without(&["id_token"]), 0);
     let (home, before) = (Sandbox::new(), asked(&issuer, 0));
@@ -170,7 +170,7 @@ fn second_document_is_not_fetched_without_need() {
     assert_eq!(asked(&issuer, before), 3, "for the refresh, and both documents for the key that the token names");
     let before = asked(&issuer, 0);
     home.run(&["refresh", "work"]).exits(0);
-    assert_eq!(asked(&issuer, before), 1, "what was asked for in vain is not asked for again at once");
+    assert_eq!(asked(&issuer, before), 1, "missing keys are not requested again at once");
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn second_document_of_another_issuer_is_ignored() {
         let home = Sandbox::new();
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];
         home.run(&args).exits(5).reports("does not offer device_authorization_endpoint");
-        // And nothing else is in the way.
+        // Nothing else prevents a login.
         log_in(&home, issuer.issuer(), &[]).exits(0);
         issuer.clear_faults();
     }
@@ -198,18 +198,18 @@ fn second_document_of_another_issuer_is_ignored() {
 #[test]
 fn refresh_fetches_keys_missing_since_login() {
     let issuer = quick_issuer();
-    // Nothing but a token that the issuer signed: the login does without its keys.
-    let says_little = |issuer: &DevIssuer| {
+    // Without an ID token, the login does not need the issuer's keys.
+    let hide_keys_and_id_token = |issuer: &DevIssuer| {
         edits(issuer, FIRST, &without(&["jwks_uri"]), 0);
         edits(issuer, "token", &without(&["id_token"]), 0);
     };
-    says_little(&issuer);
+    hide_keys_and_id_token(&issuer);
     answers(&issuer, SECOND, &json!({"status": 503}), 0);
     let home = Sandbox::new();
     log_in(&home, issuer.issuer(), &["--scope", "profile offline_access"]).exits(0);
     home.run(&["verify", "work"]).exits(4);
     issuer.clear_faults();
-    says_little(&issuer);
+    hide_keys_and_id_token(&issuer);
     home.run(&["refresh", "work"]).exits(0);
     home.run(&["verify", "work"]).exits(0);
 }

@@ -58,7 +58,7 @@ fn usable_keys_are_found_among_others() {
     let own = own["keys"].as_array().expect("keys").clone();
     let kid = own[0]["kid"].clone();
     let x = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
-    // A key that cannot be understood is to be ignored, and not the set (RFC 7517, section 5).
+    // A key that cannot be understood is ignored, without rejecting the set (RFC 7517, section 5).
     let others = [
         Value::Null,
         json!(7),

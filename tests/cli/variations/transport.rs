@@ -12,7 +12,7 @@ fn encoding_does_not_matter_up_to_the_size_limit() {
     let issuer = quick_issuer();
     let mut rows = Vec::new();
     for endpoint in ["metadata", "token", "jwks"] {
-        // A receiver may ignore the mark (RFC 8259, section 8.1); chunks are HTTP's own business (RFC 9112, section 7).
+        // A receiver may ignore the byte order mark (RFC 8259, section 8.1). Chunks are part of HTTP (RFC 9112, section 7).
         rows.push(row("RFC 8259, section 8.1", endpoint, json!({"byte_order_mark": true}), 0, &["logged in"]));
         rows.push(row("RFC 9112, section 7.1", endpoint, json!({"chunked": true}), 0, &["logged in"]));
         let all = json!({"byte_order_mark": true, "chunked": true, "pad_to": 9000, "content_type": "text/plain"});
@@ -32,7 +32,7 @@ fn encoding_does_not_matter_up_to_the_size_limit() {
 fn duplicate_member_makes_a_response_invalid() {
     let issuer = quick_issuer();
     let twice = |member: &str| json!({"duplicate": [member]});
-    // Names within an object should be unique (RFC 8259, section 4): which one another reader took cannot be known.
+    // Names within an object should be unique (RFC 8259, section 4): parsers differ in which duplicate they use.
     let section = "RFC 8259, section 4";
     let token: &[&str] = &["returned a token response with a duplicate"];
     each(
@@ -46,7 +46,7 @@ fn duplicate_member_makes_a_response_invalid() {
             row(section, "metadata", twice("issuer"), 6, &["with other JSON instead of authorization server metadata"]),
             row(section, "metadata", twice("token_endpoint"), 6, &["instead of authorization server metadata"]),
             row(section, "jwks", twice("keys"), 6, &["with other JSON instead of a JWK Set of at most 256 KiB"]),
-            // What authctl has no use for may stand there as it likes.
+            // Members that authctl does not use may be duplicated.
             row(section, "metadata", twice("claims_supported"), 0, &["logged in"]),
         ],
         edits,

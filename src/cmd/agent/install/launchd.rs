@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_agent_finds_the_same_socket_and_key() {
+    fn agent_finds_the_same_socket_and_key() {
         let read = read(&service(Some("/tmp/<a>.sock"), vec![("AUTHCTL_KEY_FILE", "/k&k".to_owned())]));
         let variables = read["EnvironmentVariables"].as_dictionary().expect("variables");
         assert_eq!(variables["AUTHCTL_SOCK"].as_string(), Some("/tmp/<a>.sock"));
