@@ -44,7 +44,7 @@ complete -c authctl -n "__fish_authctl_needs_command" -f -a "exec" -d 'Verify a 
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "agent" -d 'Run the agent, which caches tokens and serves them over a Unix socket'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "keys" -d 'Show and change the trusted issuer keys'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "profile" -d 'Show and change the configured profiles'
-complete -c authctl -n "__fish_authctl_needs_command" -f -a "demo" -d 'See the whole life of a session against the embedded issuer'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "demo" -d 'Run through a session\'s lifecycle against the embedded issuer'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "dev-issuer" -d 'Run the embedded issuer by itself, on loopback, for trying and testing'
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l issuer -d 'Use this issuer, https except on loopback' -r
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l client-id -d 'Use this client ID, as registered at the issuer' -r

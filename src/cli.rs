@@ -52,7 +52,7 @@ Files, on Linux:
     version,
     about = "Log in once, and every terminal, script and program gets a valid token",
     long_about = "A credential agent for the command line. Log in once at an OAuth 2.0 or OpenID Connect issuer; \
-                  authctl keeps the session in the keychain, refreshes it, hands out valid access tokens and checks \
+                  authctl stores the session in the keychain, refreshes it, issues valid access tokens and verifies \
                   them offline.",
     after_long_help = AFTER_HELP,
     after_help = "Start here:  authctl login work --issuer https://issuer.example --client-id ID\n\
@@ -73,7 +73,7 @@ impl Cli {
     /// Parses `authctl token` and `authctl token PROFILE`, and nothing else. Scripts run these most, and building the full
     /// definition takes longer than the rest of a request to the agent.
     #[must_use]
-    pub fn usual(args: &[OsString]) -> Option<Self> {
+    pub fn parse_token_shortcut(args: &[OsString]) -> Option<Self> {
         let profile = match args {
             [_, verb] if verb == "token" => None,
             [_, verb, name] if verb == "token" => Some(name.to_str()?.parse().ok()?),
@@ -84,7 +84,7 @@ impl Cli {
         let token = Token {
             profile,
             min_ttl: None,
-            asked: For::default(),
+            target: TargetArgs::default(),
             id_token: false,
             header: false,
             refresh_only: false,
@@ -154,7 +154,7 @@ pub enum Command {
     /// Show and change the configured profiles
     #[command(subcommand)]
     Profile(ProfileCommand),
-    /// See the whole life of a session against the embedded issuer
+    /// Run through a session's lifecycle against the embedded issuer
     #[cfg(feature = "dev-issuer")]
     Demo,
     /// Run the embedded issuer by itself, on loopback, for trying and testing
@@ -174,7 +174,7 @@ pub struct Status {
 
 /// Options that request a token other than the profile's own.
 #[derive(Debug, Default, Args)]
-pub struct For {
+pub struct TargetArgs {
     /// Request a token for this audience
     #[arg(long, value_name = "AUDIENCE")]
     pub audience: Option<String>,
@@ -196,7 +196,7 @@ pub struct Token {
     pub min_ttl: Option<Duration>,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub asked: For,
+    pub target: TargetArgs,
     /// Print the ID token instead of the access token
     #[arg(long, conflicts_with_all = ["audience", "scopes", "resources"])]
     pub id_token: bool,

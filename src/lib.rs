@@ -100,7 +100,7 @@ use paths::Environment;
 #[must_use]
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
-    let parsed = Cli::usual(&args).map_or_else(|| Cli::try_parse_from(&args), Ok);
+    let parsed = Cli::parse_token_shortcut(&args).map_or_else(|| Cli::try_parse_from(&args), Ok);
     let Cli { common, command } = match parsed {
         Ok(cli) => cli,
         // What follows `--` belongs to another program.

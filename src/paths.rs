@@ -1,4 +1,5 @@
-//! The environment variables that authctl reads, and the paths of its files. No other module reads the environment.
+//! The environment variables that authctl reads, and the paths of its files. No other module reads
+//! variables itself; the HTTP client, openssl-probe and webbrowser read theirs.
 
 use std::env;
 use std::ffi::OsString;
@@ -145,16 +146,16 @@ pub struct Surroundings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Elsewhere {
     /// The user is at another machine.
-    #[error("You are over SSH")]
+    #[error("Connected over SSH")]
     Ssh,
     /// WSL, and nothing opens a browser in Windows.
-    #[error("This is WSL, and neither BROWSER, wslview nor rundll32.exe is there to open a browser in Windows")]
+    #[error("Running in WSL without BROWSER, wslview or rundll32.exe")]
     Wsl,
     /// A container without a display.
-    #[error("This is a container without a display")]
+    #[error("Running in a container without a display")]
     Container,
     /// No graphical session.
-    #[error("There is no display here")]
+    #[error("No display available")]
     NoDisplay,
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::{App, PATIENCE};
-use crate::agent::protocol::{AgentStatus, Client, ClientError, Reply, home_mark};
+use crate::agent::protocol::{AgentClient, AgentStatus, ClientError, Reply, home_mark};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
@@ -46,8 +46,8 @@ impl App {
     ///
     /// # Errors
     /// If another user listens on the socket.
-    pub fn agent(&self) -> Result<Option<Client>, Error> {
-        match Client::connect(&self.agent_socket()?, self.home_mark()?) {
+    pub fn agent(&self) -> Result<Option<AgentClient>, Error> {
+        match AgentClient::connect(&self.agent_socket()?, self.home_mark()?) {
             Ok(client) => Ok(client),
             Err(ClientError::WrongOwner(owner)) => Err(ClientError::WrongOwner(owner).into()),
             Err(ClientError::NoResponse | ClientError::InvalidResponse) => {
@@ -104,7 +104,7 @@ impl App {
     /// # Errors
     /// The problem that the agent reported, or [`ErrorCode::AgentAbsent`].
     pub fn require_agent(&self, method: &str, target: &str, body: Option<&SecretBytes>) -> Result<Reply, Error> {
-        let Some(mut client) = Client::connect(&self.agent_socket()?, self.home_mark()?)? else {
+        let Some(mut client) = AgentClient::connect(&self.agent_socket()?, self.home_mark()?)? else {
             return Err(self.agent_absent()?);
         };
         let reply = client.request(method, target, body, SHORT_WAIT, MAX_WAIT, || true)?;

@@ -11,7 +11,7 @@ fn shortcut_parses_token_as_the_full_definition_does() {
     let args = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
     for words in [&["authctl", "token"][..], &["authctl", "token", "work"]] {
         let parsed = Cli::try_parse_from(words).expect("parsed");
-        assert_eq!(format!("{:?}", Cli::usual(&args(words)).expect("usual")), format!("{parsed:?}"));
+        assert_eq!(format!("{:?}", Cli::parse_token_shortcut(&args(words)).expect("usual")), format!("{parsed:?}"));
     }
     for words in [
         &["authctl"][..],
@@ -21,7 +21,7 @@ fn shortcut_parses_token_as_the_full_definition_does() {
         &["authctl", "status"],
         &["authctl", "token", "--"],
     ] {
-        assert!(Cli::usual(&args(words)).is_none(), "{words:?}");
+        assert!(Cli::parse_token_shortcut(&args(words)).is_none(), "{words:?}");
     }
 }
 

@@ -34,13 +34,13 @@ fn status(app: &App) -> Result<u8, Error> {
     if app.common.json {
         output::json(&state)?;
     } else {
-        output::line(&in_words(&state, app.clock().now()))?;
+        output::line(&status_line(&state, app.clock().now()))?;
     }
     Ok(if state.running && !state.locked { 0 } else { ErrorCode::AgentUnavailable.exit_code() })
 }
 
 /// Returns the agent's status in one line.
-pub(super) fn in_words(state: &AgentStatus, now: UnixTime) -> String {
+pub(super) fn status_line(state: &AgentStatus, now: UnixTime) -> String {
     if !state.running {
         return "agent: not running".to_owned();
     }
@@ -149,8 +149,8 @@ fn log(app: &App) -> Result<u8, Error> {
         let profile = entry.profile.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
         let by = entry.executable.as_deref().unwrap_or("unknown program");
         let from = entry.parent.as_deref().map(|exe| format!(", started by {exe}")).unwrap_or_default();
-        let (at, what, pid, uid) = (entry.last_at, &entry.what, entry.pid, entry.uid);
-        output::line(&format!("{at}  {what}{profile}{times}  {by} (process {pid}, user {uid}){from}"))?;
+        let (at, action, pid, uid) = (entry.last_at, &entry.action, entry.pid, entry.uid);
+        output::line(&format!("{at}  {action}{profile}{times}  {by} (process {pid}, user {uid}){from}"))?;
     }
     Ok(0)
 }

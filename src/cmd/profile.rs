@@ -38,7 +38,7 @@ pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Error> {
             let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
             config::set_default(&app.paths()?.config_file, &profile)?;
             app.notify_agent(&profile);
-            app.ui().notice(&format!("{profile} is the default now."));
+            app.ui().notice(&format!("default profile: {profile}"));
             Ok(0)
         }),
     }
@@ -97,9 +97,9 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
     };
     let removed: Vec<&str> = SETTINGS.iter().filter(removed).map(|setting| setting.key).collect();
     if !removed.is_empty() {
-        app.ui().notice(&format!("Removed the settings of the old issuer: {}", removed.join(", ")));
+        app.ui().notice(&format!("removed the settings of the old issuer: {}", removed.join(", ")));
     }
-    app.ui().notice(&format!("Updated profile {name}"));
+    app.ui().notice(&format!("updated profile {name}"));
     Ok(0)
 }
 
@@ -129,12 +129,12 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
     if !removed {
         return Err(Error::msg(
             ErrorCode::Usage,
-            format!("`{name}` has a session"),
+            format!("cannot remove `{name}`: it has a session"),
             Hint::profile_command("logout").about(name),
         ));
     }
     app.notify_agent(name);
-    app.ui().notice(&format!("{name} is removed."));
+    app.ui().notice(&format!("removed profile {name}"));
     Ok(0)
 }
 
@@ -148,6 +148,6 @@ async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, E
     app.sessions()?.rename(&profile, to, || config::rename(&file, from, to).map_err(Error::from)).await?;
     app.notify_agent(from);
     app.notify_agent(to);
-    app.ui().notice(&format!("{from} is {to} now."));
+    app.ui().notice(&format!("renamed {from} to {to}"));
     Ok(0)
 }

@@ -20,7 +20,7 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
     // An agent of another home is shown as unused, and is no error here.
     let (agent, agent_line) = match app.agent_status() {
         Ok(state) => {
-            let line = super::agent::in_words(&state, app.clock().now());
+            let line = super::agent::status_line(&state, app.clock().now());
             (state, line)
         }
         Err(error) if error.code == ErrorCode::AnotherHome => {

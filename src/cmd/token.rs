@@ -4,7 +4,7 @@ use super::output;
 use super::own_frame::in_own_frame;
 use crate::agent::protocol::{ReceivedToken, TokenResponse, token_query};
 use crate::app::App;
-use crate::cli::{For, Token};
+use crate::cli::{TargetArgs, Token};
 use crate::clock::UnixTime;
 use crate::error::Error;
 use crate::model::{Profile, TokenTarget, canonical_type};
@@ -12,8 +12,8 @@ use crate::secret::Secret;
 use crate::session::{MinTtl, ServedToken, SessionError, TokenRequest};
 use crate::verify::unverified_claims;
 
-impl From<&For> for TokenTarget {
-    fn from(target: &For) -> Self {
+impl From<&TargetArgs> for TokenTarget {
+    fn from(target: &TargetArgs) -> Self {
         Self::new(target.audience.clone(), &target.scopes, &target.resources)
     }
 }
@@ -48,7 +48,7 @@ fn request(profile: &Profile, args: &Token) -> TokenRequest {
     let min_ttl = args.min_ttl.map(MinTtl::AtLeast);
     match args.id_token {
         true => TokenRequest::id_token(min_ttl),
-        false => TokenRequest::access(profile.narrowed((&args.asked).into()), min_ttl),
+        false => TokenRequest::access(profile.narrowed((&args.target).into()), min_ttl),
     }
 }
 
@@ -94,7 +94,7 @@ fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Error> {
     let named = app.profile_name(args.profile.as_ref())?;
     let path = if args.id_token { "id-token" } else { "token" };
     let name = named.map(|name| format!("/{name}")).unwrap_or_default();
-    let query = token_query(&(&args.asked).into(), args.min_ttl.map(|ttl| ttl.as_secs()));
+    let query = token_query(&(&args.target).into(), args.min_ttl.map(|ttl| ttl.as_secs()));
     let reply: Option<ReceivedToken> = app.try_agent("GET", &format!("/v1/{path}{name}{query}"), None)?;
     let Some(reply) = reply else { return Ok(None) };
     let Some(token) = reply.access_token.as_ref().or(reply.id_token.as_ref()) else { return Ok(None) };

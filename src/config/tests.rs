@@ -67,7 +67,7 @@ fn requirements_are_read_and_invalid_ones_are_named() {
 #[test]
 fn issuer_without_https_is_refused() {
     let error = parse("[profiles.a]\nissuer = \"http://a.example\"\nclient_id = \"c\"").expect_err("http");
-    assert!(error.contains("profiles.a: issuer: `http://a.example` is not https"), "{error}");
+    assert!(error.contains("profiles.a: issuer: insecure URL `http://a.example`"), "{error}");
 }
 
 #[test]

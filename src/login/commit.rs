@@ -156,7 +156,7 @@ impl LoginService {
         };
         let is_lost = match &error {
             SessionError::Trust { .. } => true,
-            SessionError::Store(error) => error.session_lost() || matches!(error, StoreError::Absent { .. }),
+            SessionError::Store(error) => error.is_session_lost() || matches!(error, StoreError::Absent { .. }),
             _ => false,
         };
         if is_lost {

@@ -13,16 +13,16 @@ const METADATA: [&str; 2] = ["/.well-known/openid-configuration", "/.well-known/
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InsecureUrl {
     /// Not an absolute URL.
-    #[error("`{0}` is not an absolute URL, which begins with https://")]
+    #[error("invalid URL `{0}` (it must begin with https://)")]
     NotAUrl(String),
     /// Plain http to another machine (RFC 9700, section 2.6).
-    #[error("`{0}` is not https; plain http is only for loopback addresses")]
+    #[error("insecure URL `{0}` (it must be https; http is allowed only on loopback)")]
     NotHttps(String),
     /// A user name or password in the URL, or, for an issuer, a query or fragment (RFC 8414, section 2).
-    #[error("`{0}` may have no user, password, query or fragment")]
+    #[error("invalid URL `{0}` (no user name, password, query or fragment is allowed)")]
     Decorated(String),
     /// The URL of an issuer's metadata instead of the issuer's own (RFC 8414, section 3.1).
-    #[error("`{0}` is where an issuer's metadata is; give the issuer itself, without /.well-known/ and what follows")]
+    #[error("`{0}` is the metadata URL; use the issuer URL, which ends before /.well-known/")]
     Metadata(String),
 }
 
@@ -41,7 +41,6 @@ pub fn secure_url(text: &str) -> Result<Url, InsecureUrl> {
     match url.scheme() {
         "https" if url.host().is_some() => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
-        "http" => Err(InsecureUrl::NotHttps(shown(text))),
         _ => Err(InsecureUrl::NotHttps(shown(text))),
     }
 }

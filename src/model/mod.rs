@@ -15,7 +15,7 @@ mod session;
 mod token_target;
 mod tokens;
 mod trust;
-mod whole;
+mod whole_number;
 
 pub use duration::{InvalidDuration, format_duration, parse_duration};
 pub use error_code::ErrorCode;
@@ -33,4 +33,4 @@ pub use session::{AnotherToken, Generation, RefreshFailure, Session, SessionForm
 pub use token_target::TokenTarget;
 pub use tokens::{TokenSet, canonical_type};
 pub use trust::{ClockMark, PinnedKeys, StoredStatusList, Trust, TrustFormatError, TrustedKeys};
-pub use whole::whole;
+pub use whole_number::deserialize_whole_number;

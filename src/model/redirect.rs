@@ -27,8 +27,7 @@ pub enum RedirectHost {
 /// Why a redirect URI is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is no address for the browser to come back to: it must be http on 127.0.0.1, [::1] or localhost, with or \
-     without a port (80 cannot be one), and without a query"
+    "invalid redirect URI `{0}` (it must be http on 127.0.0.1, [::1] or localhost, without a query and not on port 80)"
 )]
 pub struct InvalidRedirect(String);
 
@@ -110,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_can_be_come_back_to() {
+    fn only_loopback_redirect_uris_are_valid() {
         for (text, at) in [
             ("http://127.0.0.1/callback", "http://127.0.0.1:5/callback"),
             ("http://[::1]/cb", "http://[::1]:5/cb"),

@@ -149,7 +149,7 @@ impl AuthorizationCodeLogin {
     pub fn accept_pasted(&self, text: &str) -> Result<AuthorizationCode, IssuerError> {
         let from = "the pasted address";
         let unrelated = |why: &str| {
-            let what = format!("no response to this login: {why}");
+            let what = format!("not a response to this login: {why}");
             IssuerError::InvalidResponse { from: from.into(), what, wrong_address: false }
         };
         let text = text.trim().trim_matches(['"', '\'', '<', '>']);

@@ -64,12 +64,12 @@ struct Wire {
 pub async fn request(
     endpoint: &TokenEndpoint<'_>,
     metadata: &Metadata,
-    asked: &TokenTarget,
+    target: &TokenTarget,
 ) -> Result<DeviceAuthorization, IssuerError> {
     let missing = IssuerError::Unsupported { what: "device_authorization_endpoint" };
     let url = metadata.device_authorization_endpoint.as_ref().ok_or(missing)?;
     let mut form = Form::default();
-    add_target(&mut form, asked);
+    add_target(&mut form, target);
     let asked_at = endpoint.clock.monotonic();
     let (response, sent) = post(endpoint.http, url, endpoint.client, form).await?;
     let expected = "a device authorization response";
@@ -98,7 +98,7 @@ pub async fn request(
         expires_in,
         interval: wire.interval.0.unwrap_or(DEFAULT_INTERVAL).clamp(MIN_INTERVAL, MAX_INTERVAL),
         expires: asked_at + expires_in,
-        resources: asked.resources.clone(),
+        resources: target.resources.clone(),
     })
 }
 
@@ -158,14 +158,14 @@ mod tests {
 
     async fn login_for(
         answers: Vec<String>,
-        asked: &TokenTarget,
+        target: &TokenTarget,
     ) -> (Result<TokenSet, IssuerError>, Vec<u64>, TestServer) {
         let server = TestServer::start(answers).await;
         let (http, client, clock) = (http(), cli(), TestClock::new());
         let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
         let mut metadata = Metadata::new("https://a.example".parse().expect("valid"));
         metadata.device_authorization_endpoint = Some(server.url.clone());
-        let result = match request(&endpoint, &metadata, asked).await {
+        let result = match request(&endpoint, &metadata, target).await {
             Ok(authorization) => poll(&endpoint, &authorization).await,
             Err(error) => Err(error),
         };
@@ -200,8 +200,8 @@ mod tests {
 
     #[tokio::test]
     async fn each_poll_names_the_single_resource() {
-        let asked = TokenTarget { resources: vec!["https://r1".into()], ..TokenTarget::default() };
-        let (result, _, server) = login_for(vec![started(""), json(200, TOKENS)], &asked).await;
+        let target = TokenTarget { resources: vec!["https://r1".into()], ..TokenTarget::default() };
+        let (result, _, server) = login_for(vec![started(""), json(200, TOKENS)], &target).await;
         result.expect("tokens");
         assert_eq!(server.body(0), "resource=https%3A%2F%2Fr1&client_id=cli");
         assert!(

@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn refusal_is_told_apart_from_a_request_to_try_later() {
+    fn refusal_is_distinguished_from_a_request_to_try_later() {
         for (code, status, refuses) in [
             ("invalid_request", Some(400), true),
             ("bad_refresh_token", Some(200), true),

@@ -128,15 +128,16 @@ async fn request_tokens(
     if [Some(&access_token), refresh_token.as_ref()].into_iter().flatten().any(|token| !is_vschar(token)) {
         return Err(invalid("a token with invalid characters (RFC 6749, appendix A)".into()));
     }
-    let life = find(response.text(), api.expires_in_field.as_deref(), &EXPIRES_IN);
-    let life = life.and_then(|raw| serde_json::from_str::<Lifetime>(raw.get()).ok()).and_then(|life| life.0);
+    let lifetime = find(response.text(), api.expires_in_field.as_deref(), &EXPIRES_IN);
+    let lifetime =
+        lifetime.and_then(|raw| serde_json::from_str::<Lifetime>(raw.get()).ok()).and_then(|lifetime| lifetime.0);
     Ok(TokenSet {
         access_token,
         token_type: "Bearer".into(),
         refresh_token,
         id_token: None,
         obtained_at: sent_at,
-        expires_at: life.map(|life| sent_at.plus(life)),
+        expires_at: lifetime.map(|lifetime| sent_at.plus(lifetime)),
         scope: None,
     })
 }

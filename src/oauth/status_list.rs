@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_responses_are_reported_as_what_they_are() {
+    async fn invalid_and_unavailable_responses_are_distinguished() {
         assert!(matches!(got(list(404, "a.b.c")).await, Err(IssuerError::InvalidResponse { .. })));
         assert!(matches!(got(list(503, "a.b.c")).await, Err(IssuerError::Unavailable { status: 503, .. })));
         let error = fetch(&http(), &unused_address().await).await.expect_err("refused");

@@ -93,7 +93,7 @@ pub(super) fn parse_token_response(
         refresh_token: usable(wire.refresh_token),
         id_token: usable(wire.id_token),
         obtained_at: sent_at,
-        expires_at: wire.expires_in.0.map(|life| sent_at.plus(life)),
+        expires_at: wire.expires_in.0.map(|lifetime| sent_at.plus(lifetime)),
         scope: wire.scope.0,
     }))
 }

@@ -45,7 +45,7 @@ pub enum LoginReason {
     NoIdToken,
     /// The ID token has expired, and refreshes bring no new one.
     #[error("the ID token has expired, and the issuer sends no new one with a refresh")]
-    IdTokenOver,
+    IdTokenExpired,
 }
 
 /// An error of the session service.

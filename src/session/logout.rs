@@ -66,7 +66,7 @@ impl SessionService {
             Ok(Some(session)) => session,
             Ok(None) => return Ok(None),
             // An unreadable session is deleted, although its tokens cannot be revoked.
-            Err(SessionError::Store(error)) if error.session_lost() => {
+            Err(SessionError::Store(error)) if error.is_session_lost() => {
                 self.delete(profile).await?;
                 return Ok(Some(Revocation::Failed(error.into())));
             }

@@ -106,7 +106,19 @@ pub enum Freshness {
 }
 
 /// A timestamp further in the future than this was written before the clock was set back.
-pub const CLOCK_SLACK: Duration = Duration::from_secs(60);
+const CLOCK_SLACK: Duration = Duration::from_secs(60);
+
+/// Returns whether the clock was set back since `time` was written.
+#[must_use]
+pub fn is_from_the_future(time: UnixTime, now: UnixTime) -> bool {
+    time > now.plus(CLOCK_SLACK)
+}
+
+/// Returns the [`MinTtl::Default`] of a token with this lifetime.
+#[must_use]
+pub fn default_min_ttl(lifetime: Duration) -> Duration {
+    Duration::from_secs(60).min(lifetime / 2)
+}
 
 impl Validity {
     /// Returns the token's state at `now` for a caller that requires `min_ttl`. A token without a known expiry is
@@ -118,13 +130,13 @@ impl Validity {
         if left.is_zero() {
             return Freshness::Expired;
         }
-        // The clock was set back since, so how long the token is still valid is unknown.
-        if self.obtained_at > now.plus(CLOCK_SLACK) {
+        // How long the token is still valid is unknown.
+        if is_from_the_future(self.obtained_at, now) {
             return Freshness::ExpiresSoon;
         }
         let lifetime = self.obtained_at.until(expires_at);
         let required = match min_ttl {
-            MinTtl::Default => Duration::from_secs(60).min(lifetime / 2),
+            MinTtl::Default => default_min_ttl(lifetime),
             MinTtl::AtLeast(required) if required >= lifetime => lifetime / 2,
             MinTtl::AtLeast(required) => required,
         };
@@ -419,12 +431,11 @@ impl RefreshError {
 /// Returns whether the refresh token must not be sent again after a reply lost at `since`: until the session's own
 /// access token has expired, as far as the clock can be trusted.
 fn is_held_back(own: Validity, since: UnixTime, now: UnixTime) -> bool {
-    let soon = now.plus(CLOCK_SLACK);
     let is_valid = match own.expires_at {
-        Some(end) => end > now && own.obtained_at <= soon,
+        Some(end) => end > now && !is_from_the_future(own.obtained_at, now),
         None => since.plus(MAX_HOLD_BACK) > now,
     };
-    is_valid && since <= soon
+    is_valid && !is_from_the_future(since, now)
 }
 
 #[cfg(test)]

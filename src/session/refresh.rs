@@ -102,7 +102,7 @@ impl SessionService {
                 login(LoginReason::OtherResource { asked: resource })
             }
             (Obstacle::NoIdToken, ..) => login(LoginReason::NoIdToken),
-            (Obstacle::NoNewIdToken, ..) => login(LoginReason::IdTokenOver),
+            (Obstacle::NoNewIdToken, ..) => login(LoginReason::IdTokenExpired),
             (Obstacle::NoRefreshToken, ..) => login(LoginReason::NoRefreshToken),
             (
                 Obstacle::NoSession

@@ -130,7 +130,7 @@ pub(super) fn read_trust(store: &dyn Store, issuer: &IssuerUrl) -> Result<Trust,
 fn is_damaged(error: &SessionError) -> bool {
     match error {
         SessionError::Trust { .. } => true,
-        SessionError::Store(error) => error.session_lost(),
+        SessionError::Store(error) => error.is_session_lost(),
         _ => false,
     }
 }

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn another_key_is_damage_a_missing_key_is_a_missing_key() {
+    fn wrong_key_and_missing_key_are_distinguished() {
         let place = Place::new();
         place.store().write(&work(), &session("t")).expect("written");
         std::fs::rename(place.key(), place.dir.path().join("old")).expect("rename");

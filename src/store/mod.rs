@@ -151,7 +151,7 @@ pub(crate) const MAX_BYTES: usize = 32 << 20;
 impl StoreError {
     /// Returns whether there is a session that can never be read.
     #[must_use]
-    pub fn session_lost(&self) -> bool {
+    pub fn is_session_lost(&self) -> bool {
         matches!(self, Self::Damaged { .. } | Self::KeyFile { problem: KeyProblem::Missing, .. })
     }
 

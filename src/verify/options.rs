@@ -11,7 +11,7 @@ use super::policy::{AcceptedTypes, InvalidAlgorithm, Policy};
 use super::reason::Reason;
 use super::{Verdict, VerifiedToken};
 use crate::clock::UnixTime;
-use crate::model::whole;
+use crate::model::deserialize_whole_number;
 
 /// The options of a verification. Missing ones have the default of [`Policy::new`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -24,7 +24,7 @@ pub struct PolicyOptions {
     /// The accepted `alg` values.
     pub algorithms: Vec<String>,
     /// The tolerated difference between two clocks, in seconds.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "deserialize_whole_number")]
     pub leeway: Option<u64>,
     /// The accepted `typ` values.
     pub typ: Vec<String>,
@@ -33,7 +33,7 @@ pub struct PolicyOptions {
     /// Claims that must be present, with their values.
     pub claim: BTreeMap<String, String>,
     /// How many seconds ago the user may have authenticated.
-    #[serde(deserialize_with = "whole")]
+    #[serde(deserialize_with = "deserialize_whole_number")]
     pub max_auth_age: Option<u64>,
     /// The accepted authentication context classes.
     pub acr: Vec<String>,
@@ -47,7 +47,7 @@ pub struct PolicyOptions {
 }
 
 fn unix_time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<UnixTime>, D::Error> {
-    Ok(whole(deserializer)?.map(UnixTime))
+    Ok(deserialize_whole_number(deserializer)?.map(UnixTime))
 }
 
 /// An invalid option.

@@ -312,7 +312,7 @@ fn pasted_address_of_another_login_is_refused() {
     pasting.type_text(&format!("{other_location}\n"));
     let ran = pasting.wait();
     assert_eq!(ran.code, 2, "{}", ran.stderr);
-    assert!(ran.stderr.contains("no response to this login"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("not a response to this login"), "{}", ran.stderr);
     assert_nothing_stored(&home);
     other.close_stdin();
     assert!(other.is_running(), "authctl still waits for the redirect after stdin is closed");

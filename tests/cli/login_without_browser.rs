@@ -12,9 +12,9 @@ use crate::support::{Sandbox, USER, issuer};
 fn device_code_is_used_without_a_browser() {
     let issuer = issuer(device);
     for (variable, value, why) in [
-        ("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22", "You are over SSH, so no browser"),
-        ("container", "podman", "This is a container without a display, so no browser"),
-        ("WSL_DISTRO_NAME", "Debian", "This is WSL, and neither"),
+        ("SSH_CONNECTION", "192.0.2.1 50000 192.0.2.2 22", "Connected over SSH, so no browser"),
+        ("container", "podman", "Running in a container without a display, so no browser"),
+        ("WSL_DISTRO_NAME", "Debian", "Running in WSL without"),
     ] {
         let mut home = Sandbox::new();
         // A display over SSH is that of another machine.
@@ -52,7 +52,7 @@ fn pasted_address_is_used_without_browser_and_device_codes() {
     let waiting = home.spawn_in_terminal(&["login", "work", "--issuer", &server.url, "--client-id", "authctl"]);
     waiting.wait_until("the reason", |text| {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        text.contains("You are over SSH, so no browser is opened here, and the issuer offers no device login")
+        text.contains("Connected over SSH, so no browser is opened here, and the issuer offers no device login")
             .then_some(())
     });
     waiting.reports("Paste the address: ");

@@ -75,7 +75,7 @@ fn invalid_value_is_reported_with_its_setting() {
 }
 
 #[test]
-fn set_changes_what_is_asked_and_keeps_comments() {
+fn set_changes_only_the_named_settings_and_keeps_comments() {
     let home = Sandbox::new();
     home.configure(TWO);
     let settings = ["audience=https://api.example", "client_id=other", "resources=https://r.example/", "grant=device"];
@@ -156,7 +156,7 @@ fn renamed_profile_keeps_its_session() {
 }
 
 #[test]
-fn rename_and_remove_refuse_what_would_lose_something() {
+fn remove_needs_logout_and_rename_needs_a_free_name() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("a", &idp);

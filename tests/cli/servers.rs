@@ -434,7 +434,7 @@ fn change_of_issuer_drops_its_endpoints_and_reports_it() {
     home.run(&["profile", "set", "work", &same]).exits(0);
     assert_eq!(shown()["login_endpoint"], old.as_str(), "the issuer's origin is the same");
     let new = ["profile", "set", "work", "jwks_uri=https://new.example/keys", "issuer=https://new.example"];
-    home.run(&new).exits(0).reports("Removed the settings of the old issuer: login_endpoint");
+    home.run(&new).exits(0).reports("removed the settings of the old issuer: login_endpoint");
     assert_eq!((&shown()["login_endpoint"], &shown()["jwks_uri"]), (&().into(), &"https://new.example/keys".into()));
 }
 

@@ -203,7 +203,7 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     ("authctl-profile-rename", &[("Rename a profile with its session", "authctl profile rename work client-a")]),
     ("authctl-profile-use", &[("Make a profile the default", "authctl profile use work")]),
-    ("authctl-demo", &[("Watch the whole life of a session", "authctl demo")]),
+    ("authctl-demo", &[("Run through a session's lifecycle", "authctl demo")]),
     (
         "authctl-dev-issuer",
         &[

@@ -105,7 +105,7 @@ fn another_user_is_refused_despite_open_permissions() {
     }
     let log = home.run(&["agent", "log", "--json"]).exits(0).json();
     let refused: Vec<_> =
-        log["entries"].as_array().expect("entries").iter().filter(|e| e["what"] == "refused").collect();
+        log["entries"].as_array().expect("entries").iter().filter(|e| e["action"] == "refused").collect();
     assert!(!refused.is_empty() && refused.iter().all(|e| e["uid"] == NOBODY && e["profile"].is_null()), "{log}");
     home.run(&["agent", "log"]).exits(0);
     assert_eq!(request_json(&socket, "GET", "/v1/token/work", "").0, 200, "its own user is served all the while");

@@ -135,7 +135,7 @@ fn unlocked_agent_matches_its_openapi_description() {
     setup.expect_conformance(&["--max-examples=15", "--exclude-path=/v1/lock"]);
     let (_, log) = request_json(&setup.socket, "GET", "/v1/log", "");
     let done: Vec<&str> =
-        log["entries"].as_array().expect("entries").iter().filter_map(|e| e["what"].as_str()).collect();
+        log["entries"].as_array().expect("entries").iter().filter_map(|e| e["action"].as_str()).collect();
     for action in ["token", "id_token", "refresh"] {
         assert!(done.contains(&action), "no {action} was given in the whole run: {done:?}");
     }

@@ -139,7 +139,7 @@ fn login<'a>(issuer: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 fn login_over_ssh_uses_a_device_code_unless_browser_is_requested() {
     let (server, issuer, (home, opened)) = (Server::start(), device_issuer(), desk());
     let waiting = server.runs(&home, true, &login(issuer.issuer(), &[]));
-    waiting.reports("You are over SSH, so no browser is opened here; --browser opens one");
+    waiting.reports("Connected over SSH, so no browser is opened here; --browser opens one");
     let code = waiting.wait_until("a user code", |output| {
         let output = output.replace('\r', "");
         let mut lines = output[..output.rfind('\n')?].lines().skip_while(|line| !line.contains("enter the code"));
@@ -161,7 +161,7 @@ fn login_over_ssh_without_device_grant_asks_for_the_redirect_url() {
     let (server, (home, opened)) = (Server::start(), desk());
     let issuer = StubServer::without_device_grant();
     let mut waiting = server.runs(&home, true, &login(&issuer.url, &[]));
-    waiting.reports("You are over SSH, so no browser is opened here, and the issuer offers no device login");
+    waiting.reports("Connected over SSH, so no browser is opened here, and the issuer offers no device login");
     waiting.reports("Paste the address: ");
     waiting.type_text("http://127.0.0.1:1/callback?error=access_denied\n");
     waiting.reports("copy the whole address");

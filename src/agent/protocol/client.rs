@@ -30,7 +30,7 @@ pub enum ClientError {
 
 /// A connection to the agent.
 #[derive(Debug)]
-pub struct Client {
+pub struct AgentClient {
     stream: UnixStream,
     mark: String,
 }
@@ -50,7 +50,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// The maximum size of a reply with its headers, in bytes.
 const MAX_BYTES: usize = 4 << 20;
 
-impl Client {
+impl AgentClient {
     /// Connects to the agent at `path`; returns `None` if none listens. `mark` identifies the home, see
     /// [`super::home_mark`].
     ///
@@ -222,7 +222,7 @@ mod tests {
         };
         assert_eq!(full, Errno::AGAIN);
         let (sender, receiver) = std::sync::mpsc::channel();
-        std::thread::spawn(move || sender.send(Client::connect(&path, String::new())));
+        std::thread::spawn(move || sender.send(AgentClient::connect(&path, String::new())));
         let result = receiver.recv_timeout(Duration::from_secs(30)).expect("it does not wait for ever");
         assert!(matches!(result, Err(ClientError::NoResponse)), "{result:?}");
     }

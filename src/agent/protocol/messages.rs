@@ -6,7 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixTime;
-use crate::model::{ErrorCode, ProfileName, TokenTarget, whole};
+use crate::model::{ErrorCode, ProfileName, TokenTarget, deserialize_whole_number};
 use crate::secret::Secret;
 
 /// The OpenAPI 3.1 description of the interface, which the agent also serves as `/v1/openapi.json`.
@@ -166,7 +166,7 @@ pub struct LockRequest {
     /// The passphrase that unlocks it again.
     pub passphrase: Secret,
     /// Lock after this idle time in seconds instead of now; 0 turns that off.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "deserialize_whole_number")]
     pub after: Option<u64>,
 }
 
@@ -226,7 +226,7 @@ pub struct AuditLogEntry {
     /// How often the same process did it.
     pub count: u64,
     /// The action, such as `token` or `id_token`.
-    pub what: String,
+    pub action: String,
     /// The profile.
     pub profile: Option<ProfileName>,
     /// The PID of the process.
@@ -241,7 +241,7 @@ pub struct AuditLogEntry {
 
 /// Returns the query of a request for a token with its `?`, or an empty string.
 #[must_use]
-pub fn token_query(asked: &TokenTarget, min_ttl: Option<u64>) -> String {
+pub fn token_query(target: &TokenTarget, min_ttl: Option<u64>) -> String {
     let mut query = String::new();
     let mut add = |name: &str, value: &str| {
         let mark = if query.is_empty() { '?' } else { '&' };
@@ -250,13 +250,13 @@ pub fn token_query(asked: &TokenTarget, min_ttl: Option<u64>) -> String {
     if let Some(seconds) = min_ttl {
         add("min_ttl", &seconds.to_string());
     }
-    if let Some(audience) = &asked.audience {
+    if let Some(audience) = &target.audience {
         add("audience", audience);
     }
-    if !asked.scopes.is_empty() {
-        add("scope", &asked.scopes.join(" "));
+    if !target.scopes.is_empty() {
+        add("scope", &target.scopes.join(" "));
     }
-    for resource in &asked.resources {
+    for resource in &target.resources {
         add("resource", resource);
     }
     query
@@ -319,13 +319,13 @@ mod tests {
     #[test]
     fn queries_are_encoded() {
         assert_eq!(token_query(&TokenTarget::default(), None), "");
-        let asked = TokenTarget {
+        let target = TokenTarget {
             audience: Some("https://api.example/?a=b&c".into()),
             scopes: vec!["read".into(), "write".into()],
             resources: vec!["r1".into(), "r2".into()],
         };
         assert_eq!(
-            token_query(&asked, Some(60)),
+            token_query(&target, Some(60)),
             "?min_ttl=60&audience=https%3A%2F%2Fapi%2Eexample%2F%3Fa%3Db%26c&scope=read%20write&resource=r1&resource=r2"
         );
     }

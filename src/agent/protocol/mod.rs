@@ -6,7 +6,7 @@ mod client;
 mod messages;
 mod socket;
 
-pub use client::{Client, ClientError, Reply};
+pub use client::{AgentClient, ClientError, Reply};
 pub use messages::{
     AgentStatus, AuditLogEntry, AuditLogResponse, ForgetResponse, LockRequest, OPENAPI, Problem, ReceivedToken,
     RefreshResponse, StopResponse, TokenResponse, UnlockRequest, UnsavedStatus, token_query,

@@ -94,7 +94,7 @@ impl AuditLog {
             first_at: now,
             last_at: now,
             count: 1,
-            what: action.name().to_owned(),
+            action: action.name().to_owned(),
             profile: profile.cloned(),
             pid: peer.pid,
             uid: peer.uid,
@@ -142,7 +142,7 @@ mod tests {
         audit_log.record(&peer(1), AuditAction::Refresh, Some(&work), UnixTime(41));
         audit_log.record(&peer(1), AuditAction::Token, Some(&work), UnixTime(70));
         let entries: Vec<(u32, String, u64)> =
-            audit_log.all().entries.into_iter().map(|entry| (entry.pid, entry.what, entry.count)).collect();
+            audit_log.all().entries.into_iter().map(|entry| (entry.pid, entry.action, entry.count)).collect();
         let token = || "token".to_owned();
         assert_eq!(entries, [(1, token(), 30), (2, token(), 1), (1, "refresh".into(), 1), (1, token(), 1)]);
     }

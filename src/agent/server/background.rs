@@ -12,7 +12,7 @@ use crate::agent::protocol::UnsavedStatus;
 use crate::clock::UnixTime;
 use crate::error::ErrorCode;
 use crate::model::{IssuerUrl, Profile, ProfileName, Session, StoreKind, TokenSet, TokenTarget};
-use crate::session::policy::{CLOCK_SLACK, backoff};
+use crate::session::policy::{backoff, default_min_ttl, is_from_the_future};
 use crate::session::{Demand, MinTtl, TokenRequest, names_status_list};
 
 /// The number of concurrent background refreshes and loads for the profiles of one issuer.
@@ -204,30 +204,30 @@ fn due(session: &Session, failed: Option<&FailedRefresh>, now: UnixTime, jitter:
     let (Some(end), true) = (session.tokens.expires_at, session.can_refresh()) else { return Due::Never };
     let not_before = failed.map_or(now, |failed| failed.next_attempt);
     let obtained = session.tokens.obtained_at;
-    if obtained > now.plus(CLOCK_SLACK) {
+    if is_from_the_future(obtained, now) {
         return Due::At(not_before);
     }
-    let lead = lead(obtained.until(end), jitter);
-    let usual = UnixTime(end.0.saturating_sub(i64::try_from(lead.as_secs()).unwrap_or(i64::MAX)));
+    let margin = refresh_margin(obtained.until(end), jitter);
+    let usual = UnixTime(end.0.saturating_sub(i64::try_from(margin.as_secs()).unwrap_or(i64::MAX)));
     Due::At(usual.max(obtained.plus(MIN_AGE)).max(failed.map_or(usual, |_| not_before)))
 }
 
 /// Returns how long before its expiry a token is refreshed: before a caller with the default requirement would have to
 /// wait, and 10 to 50 % earlier, so that sessions of the same moment are not refreshed at once.
-fn lead(life: Duration, jitter: u64) -> Duration {
-    let due = Duration::from_secs(60).min(life / 2);
+fn refresh_margin(life: Duration, jitter: u64) -> Duration {
+    let due = default_min_ttl(life);
     let percent = 110 + u32::try_from(jitter % 41).unwrap_or(0);
-    let lead = due * percent / 100;
+    let margin = due * percent / 100;
     // Rounded up to a whole second, and at most 80 % of the lifetime.
-    Duration::from_secs(lead.as_secs() + u64::from(lead.subsec_nanos() > 0)).min(life * 4 / 5)
+    Duration::from_secs(margin.as_secs() + u64::from(margin.subsec_nanos() > 0)).min(life * 4 / 5)
 }
 
-/// Returns what the background refresh requests: a token valid for longer than its lead time, or a new one if no token is
+/// Returns what the background refresh requests: a token valid for longer than its refresh margin, or a new one if no token is
 /// valid that long.
 fn demand(tokens: &TokenSet) -> Demand {
     let Some(end) = tokens.expires_at else { return Demand::New };
     let life = tokens.obtained_at.until(end);
-    let wanted = lead(life, 40) + Duration::from_secs(1);
+    let wanted = refresh_margin(life, 40) + Duration::from_secs(1);
     if wanted >= life { Demand::New } else { Demand::ValidFor(MinTtl::AtLeast(wanted)) }
 }
 
@@ -245,14 +245,14 @@ mod tests {
     #[test]
     fn lead_time_is_before_callers_wait_and_spread() {
         for jitter in 0..100 {
-            let hour = lead(Duration::from_secs(3600), jitter);
+            let hour = refresh_margin(Duration::from_secs(3600), jitter);
             assert!((66..=90).contains(&hour.as_secs()), "{hour:?}");
-            let five = lead(Duration::from_secs(5), jitter);
+            let five = refresh_margin(Duration::from_secs(5), jitter);
             assert!((3..=4).contains(&five.as_secs()), "{five:?}");
-            assert!(lead(Duration::from_secs(2), jitter) <= Duration::from_secs(2));
+            assert!(refresh_margin(Duration::from_secs(2), jitter) <= Duration::from_secs(2));
         }
         let spread: std::collections::HashSet<Duration> =
-            (0..100).map(|jitter| lead(Duration::from_secs(3600), jitter)).collect();
+            (0..100).map(|jitter| refresh_margin(Duration::from_secs(3600), jitter)).collect();
         assert!(spread.len() > 20);
     }
 

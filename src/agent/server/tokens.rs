@@ -206,7 +206,7 @@ impl Agent {
         };
         let error = match error {
             // The refresh returned no ID token, but the session itself is valid.
-            Some(error @ SessionError::LoginRequired(LoginReason::IdTokenOver | LoginReason::NoIdToken)) => {
+            Some(error @ SessionError::LoginRequired(LoginReason::IdTokenExpired | LoginReason::NoIdToken)) => {
                 self.cache.put(name, epoch, CachedSession::Unknown);
                 self.events.changed.notify_one();
                 return Err(Arc::new(Error::from(error).about(name)));

@@ -22,7 +22,7 @@ pub(super) fn show_notice(app: &App, notice: &LoginNotice<'_>) {
             profile.issuer, profile.name
         )),
         LoginNotice::OtherAccount { profile, stored, new } => {
-            ui.notice(&format!("{profile} has a session of {stored}; this login is of {new}"));
+            ui.notice(&format!("{profile} is logged in as {stored}; this login is for {new}"));
         }
         LoginNotice::PreviousSessionRemains(store, error) => {
             ui.notice(&format!("warning: the previous session remains in the {store} store: {error}"));

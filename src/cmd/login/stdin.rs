@@ -21,7 +21,7 @@ pub fn secret_line(what: &str) -> Result<Secret, Error> {
     let line = text.lines().next().unwrap_or_default();
     if line.is_empty() {
         let hint = "pipe it to stdin, as the first line";
-        return Err(Error::msg(ErrorCode::Usage, format!("stdin holds no {what}"), hint));
+        return Err(Error::msg(ErrorCode::Usage, format!("no {what} on stdin"), hint));
     }
     Ok(Secret::new(line.to_owned()))
 }
@@ -65,7 +65,7 @@ impl StdinSecrets {
             let line = line.trim_end_matches('\r');
             if line.is_empty() {
                 let hint = "pipe in each secret on its own line: first the client secret, then the password";
-                return Err(Error::msg(ErrorCode::Usage, format!("stdin holds no {what}"), hint));
+                return Err(Error::msg(ErrorCode::Usage, format!("no {what} on stdin"), hint));
             }
             Ok(Secret::new(line.to_owned()))
         };
@@ -78,7 +78,7 @@ impl StdinSecrets {
         if args.with_token {
             if rest.trim().is_empty() {
                 let hint = "pipe a token response (JSON) or a JWT to stdin";
-                return Err(Error::msg(ErrorCode::Usage, "stdin holds no token", hint));
+                return Err(Error::msg(ErrorCode::Usage, "no token on stdin", hint));
             }
             secrets.token = Some(Secret::new(rest.trim().to_owned()));
         }

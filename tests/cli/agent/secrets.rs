@@ -84,7 +84,7 @@ fn audit_log_names_processes_and_no_tokens() {
     let client = fs::canonicalize(AUTHCTL).unwrap();
     let actions: Vec<_> = of(client.to_str().unwrap())
         .iter()
-        .map(|entry| (entry["what"].as_str().unwrap().to_owned(), entry["profile"].as_str().unwrap().to_owned()))
+        .map(|entry| (entry["action"].as_str().unwrap().to_owned(), entry["profile"].as_str().unwrap().to_owned()))
         .collect();
     let actions: Vec<(&str, &str)> = actions.iter().map(|(what, profile)| (what.as_str(), profile.as_str())).collect();
     assert_eq!(actions, [("token", "work"), ("token", "other"), ("id_token", "other"), ("refresh", "work")]);
@@ -92,7 +92,7 @@ fn audit_log_names_processes_and_no_tokens() {
     let mine = of(this.to_str().unwrap());
     assert_eq!(mine.len(), 1, "{log}");
     assert_eq!(
-        (&mine[0]["pid"], &mine[0]["count"], &mine[0]["what"]),
+        (&mine[0]["pid"], &mine[0]["count"], &mine[0]["action"]),
         (&json!(std::process::id()), &json!(3), &json!("token"))
     );
     // This test started every authctl process.
@@ -149,6 +149,7 @@ fn agent_refuses_debuggers_and_writes_no_core() {
     });
     assert_eq!((&problem["status"], &problem["code"]), (&json!(403), &json!("caller_not_permitted")));
     let log = agent.get("/v1/log").expect_status(200);
-    let refused = log["entries"].as_array().unwrap().iter().find(|entry| entry["what"] == "refused").expect("an entry");
+    let refused =
+        log["entries"].as_array().unwrap().iter().find(|entry| entry["action"] == "refused").expect("an entry");
     assert_eq!(refused["uid"], 65534);
 }

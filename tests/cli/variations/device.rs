@@ -130,8 +130,8 @@ fn invalid_device_response_is_reported() {
         row(beyond, page, 6, &["returned HTTP 200 with a web page instead of a device authorization response"]),
         row(beyond, json!({"body": "{}"}), 6, &["with other JSON instead of a device authorization response"]),
         row("RFC 6749, section 5.2", refused, 5, &["unauthorized_client", "--client-id"]),
-        row("RFC 8628, section 5.4", first(json!({"verification_uri": "http://evil.example"})), 5, &["is not https"]),
-        row("RFC 8628, section 5.4", first(json!({"verification_uri": "javascript:alert(1)"})), 5, &["is not https"]),
+        row("RFC 8628, section 5.4", first(json!({"verification_uri": "http://evil.example"})), 5, &["insecure URL"]),
+        row("RFC 8628, section 5.4", first(json!({"verification_uri": "javascript:alert(1)"})), 5, &["insecure URL"]),
         row(
             "sanitized for the terminal",
             first(json!({"user_code": "A\u{1b}[2J\u{202e}B\n\nC"})),

@@ -18,7 +18,9 @@ const MAX: i64 = (1 << 53) - 1;
 ///
 /// # Errors
 /// If it is not a whole number, does not fit into `N`, or cannot be represented exactly in JSON.
-pub fn whole<'de, D: Deserializer<'de>, N: TryFrom<i64>>(deserializer: D) -> Result<Option<N>, D::Error> {
+pub fn deserialize_whole_number<'de, D: Deserializer<'de>, N: TryFrom<i64>>(
+    deserializer: D,
+) -> Result<Option<N>, D::Error> {
     let number = match Option::<Number>::deserialize(deserializer)? {
         None => return Ok(None),
         Some(Number::Unsigned(number)) => i64::try_from(number).ok(),
@@ -38,7 +40,7 @@ mod tests {
     use super::*;
 
     fn read<N: TryFrom<i64>>(text: &str) -> Option<N> {
-        whole(&mut serde_json::Deserializer::from_str(text)).ok()?
+        deserialize_whole_number(&mut serde_json::Deserializer::from_str(text)).ok()?
     }
 
     #[test]
@@ -48,7 +50,10 @@ mod tests {
         }
         assert_eq!(read::<i64>("-5.0"), Some(-5));
         assert_eq!(read::<u64>("9007199254740991"), Some(9_007_199_254_740_991));
-        assert!(whole::<_, u64>(&mut serde_json::Deserializer::from_str("null")).is_ok_and(|none| none.is_none()));
+        assert!(
+            deserialize_whole_number::<_, u64>(&mut serde_json::Deserializer::from_str("null"))
+                .is_ok_and(|none| none.is_none())
+        );
     }
 
     #[test]
