@@ -42,7 +42,7 @@ pub struct RefreshFailure {
     /// How many refreshes in a row have failed, this one included.
     #[serde(default)]
     pub failures: u32,
-    /// How many of them the issuer refused in its own words ([`IssuerError::is_refusal`](crate::oauth::IssuerError::is_refusal)).
+    /// How many of them the issuer refused in its own words (`IssuerError::is_refusal`).
     #[serde(default)]
     pub refusals: u32,
     /// What failed; a caller that shares the failure exits with its exit code.
