@@ -71,10 +71,10 @@ impl Error {
         self
     }
 
-    /// Creates the error of a command that a signal ended before it changed anything.
+    /// Creates the error of a command that a signal ended while nothing ran that is finished first.
     #[must_use]
     pub fn interrupted() -> Self {
-        Self::msg(ErrorCode::Interrupted, "interrupted", "nothing was changed")
+        Self::msg(ErrorCode::Interrupted, "interrupted", "")
     }
 
     /// Creates the error of a command that a signal ended after its refresh, login or logout.

@@ -228,9 +228,7 @@ impl IssuerError {
     pub fn is_response_lost(&self) -> bool {
         match self {
             Self::Unreachable { delivery, .. } => *delivery == Delivery::ResponseLost,
-            // 503 says that the request was not processed.
-            Self::Unavailable { status, retry_after, .. } => !matches!(status, 429 | 503) && retry_after.is_none(),
-            Self::InvalidResponse { wrong_address, .. } => !wrong_address,
+            Self::Unavailable { status, retry_after, .. } => matches!(status, 502 | 504) && retry_after.is_none(),
             _ => false,
         }
     }
