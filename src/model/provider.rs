@@ -128,12 +128,6 @@ impl Provider {
         self.redirect_uri.unwrap_or(Self::LOOPBACK)
     }
 
-    /// Returns whether the provider's metadata is requested.
-    #[must_use]
-    pub fn has_discovery(&self) -> bool {
-        self.endpoints.token.is_none()
-    }
-
     /// Returns whether this grant needs a client secret or client assertion.
     #[must_use]
     pub fn needs_secret_for(&self, grant: Grant) -> bool {
@@ -162,13 +156,6 @@ impl ProviderEndpoints {
         } else {
             secure_url(endpoint)
         }
-    }
-
-    /// Returns the known endpoints.
-    pub fn known(&self) -> impl Iterator<Item = &'static str> {
-        let all =
-            [self.authorization, self.token, self.device_authorization, self.revocation, self.userinfo, self.jwks];
-        all.into_iter().flatten()
     }
 }
 
@@ -215,7 +202,10 @@ mod tests {
     fn every_endpoint_of_a_preset_uses_https() {
         for provider in PROVIDERS {
             let issuer = example(provider);
-            for endpoint in provider.endpoints.known() {
+            let ProviderEndpoints { authorization, token, device_authorization, revocation, userinfo, jwks } =
+                provider.endpoints;
+            let endpoints = [authorization, token, device_authorization, revocation, userinfo, jwks];
+            for endpoint in endpoints.into_iter().flatten() {
                 let url = ProviderEndpoints::address(endpoint, &issuer).expect(endpoint);
                 assert_eq!(url.scheme(), "https", "{url}");
             }
@@ -247,7 +237,7 @@ mod tests {
 
     #[test]
     fn preset_without_metadata_has_the_endpoints_of_its_grants() {
-        for provider in usable().filter(|provider| !provider.has_discovery()) {
+        for provider in usable().filter(|provider| provider.endpoints.token.is_some()) {
             let needs = |grant, endpoint: Option<_>| {
                 assert!(!provider.grants.contains(&grant) || endpoint.is_some(), "{} {grant}", provider.name);
             };

@@ -242,26 +242,24 @@ impl IssuerError {
         }
     }
 
-    /// Returns whether the request certainly never left this machine, so that sending it again cannot use up a token
-    /// twice.
+    /// Returns whether the issuer may have processed the request, and so used up a refresh token.
     #[must_use]
-    pub fn is_unsent(&self) -> bool {
+    pub fn is_in_doubt(&self) -> bool {
         match self {
+            Self::Unreachable { delivery, .. } => *delivery != Delivery::NotSent,
+            Self::Unavailable { status, .. } => *status != 429,
+            Self::InvalidResponse { .. } | Self::NoJwt { .. } => true,
             Self::Insecure(_)
+            | Self::IssuerMismatch { .. }
             | Self::Unsupported { .. }
-            | Self::CaCertificates { .. }
-            | Self::InvalidProxy { .. }
-            | Self::ClientKey { .. }
-            | Self::Local { .. } => true,
-            Self::Unreachable { delivery, .. } => *delivery == Delivery::NotSent,
-            Self::IssuerMismatch { .. }
-            | Self::Unavailable { .. }
             | Self::Refused(_)
             | Self::Rejected { .. }
             | Self::TokenType { .. }
-            | Self::InvalidResponse { .. }
-            | Self::NoJwt { .. }
-            | Self::LoginTimedOut { .. } => false,
+            | Self::LoginTimedOut { .. }
+            | Self::CaCertificates { .. }
+            | Self::InvalidProxy { .. }
+            | Self::ClientKey { .. }
+            | Self::Local { .. } => false,
         }
     }
 

@@ -265,12 +265,12 @@ mod tests {
     async fn unsent_request_is_distinguished_from_one_that_may_have_arrived() {
         let error =
             http().post_form(&unused_address().await, Bytes::from_static(b"a=b"), None).await.err().expect("refused");
-        assert!(error.is_unsent(), "{error}");
+        assert!(!error.is_in_doubt(), "{error}");
         assert!(matches!(error, IssuerError::Unreachable { phase: Phase::Connect, .. }), "{error:?}");
 
         let silent = TestServer::start(vec![String::new()]).await;
         let error = http().post_form(&silent.url, Bytes::from_static(b"a=b"), None).await.err().expect("hung up");
-        assert!(!error.is_unsent(), "{error}");
+        assert!(error.is_in_doubt(), "{error}");
         assert_eq!(silent.requests().len(), 1, "sent again");
 
         let broken = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{".to_owned();
@@ -337,7 +337,7 @@ mod tests {
             listener
         });
         let error = http().post_form(&url, Bytes::from_static(b"a=2"), None).await.err().expect("hung up");
-        assert!(!error.is_unsent(), "{error:?}");
+        assert!(error.is_in_doubt(), "{error:?}");
         let listener = server.await.expect("served");
         tokio::select! {
             biased;

@@ -12,7 +12,7 @@ use crate::secret::Secret;
 /// issuer does not rotate, the response has no refresh token and the old one stays valid.
 ///
 /// # Errors
-/// After [`IssuerError::is_unsent`] the refresh token is certainly unused; after [`IssuerError::ends_session`] it is invalid.
+/// After [`IssuerError::is_in_doubt`] the refresh token may be used up; after [`IssuerError::ends_session`] it is invalid.
 pub async fn request(
     endpoint: &TokenEndpoint<'_>,
     refresh_token: &Secret,

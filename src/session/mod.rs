@@ -36,9 +36,7 @@ use http_clients::HttpClients;
 
 use crate::clock::Clock;
 use crate::model::{ClientAuth, Profile, ProfileName, Session, StoreKind};
-use crate::oauth::{
-    AssertionSigner, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, discover, fetch_missing_endpoints,
-};
+use crate::oauth::{AssertionSigner, Endpoint, Http, Metadata, OAuthClient, discover, fetch_missing_endpoints};
 use crate::secret::Secret;
 #[cfg(doc)]
 use crate::store::RevocationList;
@@ -400,24 +398,4 @@ fn session_of(profile: &Profile, stored: Option<Session>) -> Result<Session, Ses
         Some(session) => return Ok(session),
     };
     Err(SessionError::LoginRequired(reason))
-}
-
-/// Returns whether the issuer may have processed a request that failed with `error`, and so used up its refresh token.
-fn in_doubt(error: &IssuerError) -> bool {
-    match error {
-        IssuerError::Unreachable { delivery, .. } => *delivery != Delivery::NotSent,
-        IssuerError::Unavailable { status, .. } => *status != 429,
-        IssuerError::InvalidResponse { .. } | IssuerError::NoJwt { .. } => true,
-        IssuerError::Insecure(_)
-        | IssuerError::IssuerMismatch { .. }
-        | IssuerError::Unsupported { .. }
-        | IssuerError::Refused(_)
-        | IssuerError::Rejected { .. }
-        | IssuerError::TokenType { .. }
-        | IssuerError::LoginTimedOut { .. }
-        | IssuerError::CaCertificates { .. }
-        | IssuerError::InvalidProxy { .. }
-        | IssuerError::ClientKey { .. }
-        | IssuerError::Local { .. } => false,
-    }
 }

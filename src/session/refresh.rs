@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::policy::{self, Decision, Obstacle, RefreshError, SessionView, TokenRequest, can_fall_back, decide};
-use super::{HeldProfile, LoginReason, RESERVE, SessionError, SessionService, in_doubt};
+use super::{HeldProfile, LoginReason, RESERVE, SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::model::{ErrorCode, Grant, Profile, RefreshFailure, Session, TokenSet, TokenTarget};
 use crate::oauth::{Delivery, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token};
@@ -301,7 +301,7 @@ impl SessionService {
                 tracing::warn!("cannot mark the tokens of the ended session as revoked: {unwritten}");
             }
         }
-        if ended || !in_doubt(&issuer_error) {
+        if ended || !issuer_error.is_in_doubt() {
             session.refreshing_since = None;
         }
         session.last_failure = Some(failure);

@@ -20,7 +20,7 @@ use keyring_core::{Entry, Error as KeyringError};
 
 use super::connect_queue::{ConnectPermit, QueuePlace, ServiceHangs};
 use super::{Damage, MAX_BYTES, Store, StoreError};
-use crate::model::{ProfileName, RecordName, Session, StoreKind};
+use crate::model::{ProfileName, RecordName, Session};
 use crate::secret::SecretBytes;
 use error::store_error;
 
@@ -228,10 +228,6 @@ impl Call {
 }
 
 impl Store for Keychain {
-    fn kind(&self) -> StoreKind {
-        StoreKind::Keychain
-    }
-
     fn read(&self, profile: &ProfileName) -> Result<Option<Session>, StoreError> {
         let (location, name) = (self.location(profile), profile.clone());
         self.run(move |connection, _| latest_session(&platform::items(connection, name.as_str())?.ours, &location))
