@@ -74,7 +74,7 @@ impl Error {
     /// Creates the error of a command that a signal ended while nothing ran that is finished first.
     #[must_use]
     pub fn interrupted() -> Self {
-        Self::msg(ErrorCode::Interrupted, "interrupted", "")
+        Self::msg(ErrorCode::Interrupted, "interrupted", Hint::None)
     }
 
     /// Creates the error of a command that a signal ended after its refresh, login or logout.

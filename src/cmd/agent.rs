@@ -11,7 +11,7 @@ use crate::agent::protocol::{AgentStatus, AuditLogResponse, UnsavedStatus};
 use crate::app::App;
 use crate::cli::{AgentCommand, AgentLock};
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::secret::{Secret, SecretBytes};
 
 /// Runs the command.
@@ -115,7 +115,8 @@ fn passphrase(app: &App, from_stdin: bool, new: bool) -> Result<Secret, Error> {
     if new {
         let second = app.ui().ask_secret("Repeat passphrase: ").ok_or_else(missing)?;
         if second.expose() != first.expose() {
-            return Err(Error::msg(ErrorCode::Usage, "the passphrases differ; the agent is not locked", "try again"));
+            let message = "the passphrases differ; the agent is not locked";
+            return Err(Error::msg(ErrorCode::Usage, message, Hint::command("agent lock")));
         }
     }
     Ok(first)
@@ -131,7 +132,7 @@ fn body(passphrase: &Secret, after: Option<u64>) -> Result<SecretBytes, Error> {
     }
     let mut bytes = SecretBytes::with_capacity(passphrase.expose().len() * 6 + 64);
     serde_json::to_writer(&mut bytes, &Body { passphrase: passphrase.expose(), after })
-        .map_err(|e| Error::new(ErrorCode::Unexpected, e, "report this"))?;
+        .map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None))?;
     Ok(bytes)
 }
 

@@ -146,7 +146,7 @@ impl Demo<'_> {
         self.expect(output.code == 0, "the session is still valid")?;
 
         self.title("Start the issuer and refresh: a new access token and a new refresh token.")?;
-        issuer.resume().map_err(|e| Error::new(ErrorCode::Unexpected, e, "run the demo again"))?;
+        issuer.resume().map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::command("demo")))?;
         let output = self.show(&["refresh"], None)?;
         self.expect(output.code == 0, "the refresh succeeds")?;
         let second = Secret::new(self.run(&["token"], None)?.stdout.expose().trim().to_owned());
@@ -171,7 +171,7 @@ impl Demo<'_> {
             let source = metadata.jwks_uri.ok_or(IssuerError::Unsupported { what: "jwks_uri" })?;
             Ok(jwks::fetch(&http, &source).await?)
         })?;
-        std::fs::write(&keys, jwks).map_err(|e| Error::new(ErrorCode::Unexpected, e, "run the demo again"))?;
+        std::fs::write(&keys, jwks).map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::command("demo")))?;
         let output = self.show(&["logout"], None)?;
         self.expect(output.code == 0, "the logout succeeds")?;
         let accepted = self.app.run(async {
@@ -194,7 +194,7 @@ impl Demo<'_> {
     /// Reads the refresh token from the store.
     fn refresh_token(&self) -> Result<Secret, Error> {
         let missing =
-            || Error::msg(ErrorCode::Unexpected, "the demo's session has no refresh token", "run the demo again");
+            || Error::msg(ErrorCode::Unexpected, "the demo's session has no refresh token", Hint::command("demo"));
         let paths = Paths::below(self.scratch.path());
         let store = FileStore::new(paths.sessions, KeySource::Default(paths.default_key_file));
         let session = store.read(&PROFILE.parse()?)?.ok_or_else(missing)?;
@@ -241,7 +241,7 @@ impl Demo<'_> {
 
     /// Runs authctl in the scratch directory, with nothing of this process's environment.
     fn run(&self, args: &[&str], stdin: Option<&Secret>) -> Result<CommandOutput, Error> {
-        let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "run the demo again");
+        let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("demo"));
         let mut child = Command::new(&self.program)
             .args(args)
             .env_clear()

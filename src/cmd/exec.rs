@@ -9,7 +9,7 @@ use super::verify::report_denied;
 use crate::agent::protocol::ReceivedToken;
 use crate::app::App;
 use crate::cli::Exec;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{DecidingToken, TokenTarget};
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLES};
 use crate::secret::{Secret, SecretBytes};
@@ -38,7 +38,7 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
         }
     };
     let Some((program, rest)) = args.command.split_first() else {
-        return Err(Error::msg(ErrorCode::Usage, "no command was given", "add it after `--`"));
+        return Err(Error::msg(ErrorCode::Usage, "no command was given", Hint::command("exec").with_flag("--help")));
     };
     let mut command = Command::new(program);
     command.args(rest);

@@ -68,8 +68,13 @@ pub fn run(app: &App, command: KeysCommand) -> Result<u8, Error> {
             let were_pinned = app.run(async { sessions.unpin_keys(&profile).await.map_err(with_profile(&profile)) })?;
             let issuer = &profile.issuer;
             app.ui().notice(&match were_pinned {
-                true => format!("unpinned the keys of {issuer}; the published keys are trusted"),
-                false => format!("no keys are pinned for {issuer}"),
+                Some(true) => format!("unpinned the keys of {issuer}; the published keys are trusted"),
+                Some(false) => format!("no keys are pinned for {issuer}"),
+                None => format!(
+                    "removed the damaged keys of {issuer}; the published keys are trusted. If keys were pinned, pin them again with \
+                     `authctl keys pin {} --jwks FILE`",
+                    profile.name
+                ),
             });
             Ok(0)
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::text::{escape_json, sanitize_line};
 
 /// Writes data and a line break to stdout, as it is. A closed pipe is not an error.
@@ -39,8 +39,7 @@ pub fn line(text: &str) -> Result<(), Error> {
 /// # Errors
 /// As [`data()`].
 pub fn json(value: &impl Serialize) -> Result<(), Error> {
-    let text = serde_json::to_string(value)
-        .map_err(|e| Error::new(ErrorCode::Unexpected, e, "report this with the command that you ran"))?;
+    let text = serde_json::to_string(value).map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None))?;
     data(&escape_json(text))
 }
 

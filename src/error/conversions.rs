@@ -1,5 +1,7 @@
 //! Which code and which hint each layer's error has.
 
+use std::path::Path;
+
 use super::{Error, ErrorCode, Hint};
 use crate::agent::protocol::{ClientError, ListenError, Problem};
 use crate::config::{ConfigError, InvalidSetting, UnknownSetting};
@@ -8,6 +10,7 @@ use crate::oauth::{IssuerError, Phase};
 use crate::paths::NoHome;
 use crate::session::{LoginReason, SessionError};
 use crate::store::{KeyProblem, LockError, RevocationListError, StoreError};
+use crate::text::shell_word;
 use crate::verify::{InvalidOption, Reason, ReasonCode};
 
 impl From<NoHome> for Error {
@@ -18,7 +21,7 @@ impl From<NoHome> for Error {
 
 impl From<InvalidProfileName> for Error {
     fn from(error: InvalidProfileName) -> Self {
-        Self::new(ErrorCode::Usage, error, "choose another name")
+        Self::new(ErrorCode::Usage, error, Hint::None)
     }
 }
 
@@ -50,7 +53,7 @@ impl From<ConfigError> for Error {
             ConfigError::Directory { .. } => {
                 (ErrorCode::Configuration, "name the profile as an argument or in AUTHCTL_PROFILE".into())
             }
-            ConfigError::Exists(_) => (ErrorCode::Usage, "choose another name".into()),
+            ConfigError::Exists(_) => (ErrorCode::Usage, Hint::command("profile list")),
             ConfigError::UnknownProfile { .. } => (ErrorCode::UnknownProfile, Hint::command("profile list")),
             ConfigError::Ambiguous { .. } => (ErrorCode::Usage, Hint::command("profile list")),
             ConfigError::Empty => (ErrorCode::LoginRequired, Hint::command("login").with_flag("--help")),
@@ -74,10 +77,11 @@ fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
             (ErrorCode::StoreTimedOut, "answer the keychain's prompt, or restart its service, and try again".into())
         }
         StoreError::Refused { .. } => (ErrorCode::StoreRefused, "check the keychain with its own tools".into()),
+        StoreError::TooOpen { path, .. } => (ErrorCode::StoreRefused, chmod("700", path)),
         StoreError::Damaged { .. } => (ErrorCode::SessionDamaged, Hint::login()),
-        StoreError::KeyFile { problem, .. } => {
+        StoreError::KeyFile { problem, path } => {
             let hint = match problem {
-                KeyProblem::TooOpen { .. } => "change its permissions as shown, and try again".into(),
+                KeyProblem::TooOpen { .. } => chmod("600", path),
                 KeyProblem::Missing => Hint::login(),
                 _ => "name an age identity file in AUTHCTL_KEY_FILE".into(),
             };
@@ -111,7 +115,7 @@ impl From<ListenError> for Error {
     fn from(error: ListenError) -> Self {
         let hint = match &error {
             ListenError::Running(_) => Hint::command("agent status"),
-            ListenError::TooOpen { .. } => "remove the write permission of others, or set AUTHCTL_SOCK".into(),
+            ListenError::TooOpen { path, .. } => chmod("go-w", path),
             ListenError::NotOurs { .. } | ListenError::TooLong(_) => {
                 "set AUTHCTL_SOCK to a short path in a directory of yours".into()
             }
@@ -244,8 +248,7 @@ impl From<IssuerError> for Error {
                 }
                 "invalid_scope" => "give a --scope that the issuer grants to this client".into(),
                 "invalid_target" => "give an --audience or --resource that the issuer knows".into(),
-                "access_denied" => "sign in again and allow the access".into(),
-                "invalid_grant" | "expired_token" => Hint::login(),
+                "access_denied" | "invalid_grant" | "expired_token" => Hint::login(),
                 _ => "ask the issuer's operator what this means for your client".into(),
             },
             IssuerError::Rejected { status: 404 | 405, .. } => WRONG_ADDRESS.into(),
@@ -278,6 +281,11 @@ impl From<IssuerError> for Error {
 }
 
 const WRONG_ADDRESS: &str = "check the issuer's address and those of its endpoints, path and slash at the end included";
+
+/// Suggests to change the mode of a file or directory.
+fn chmod(mode: &str, path: &Path) -> Hint {
+    format!("chmod {mode} {}", shell_word(&path.display().to_string())).into()
+}
 
 /// Returns the hint if the issuer is configured as `expected` but names itself `found`. `found` comes from the issuer, so it
 /// is put into a command only if it has the same origin and no special characters.

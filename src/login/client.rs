@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use super::{LoginNotice, LoginService, LoginUser, Supplied};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{ClientAuth, Grant, Profile, Session};
 use crate::oauth::{Metadata, OAuthClient};
 use crate::secret::Secret;
@@ -74,7 +74,7 @@ fn stored_secret<'a>(profile: &Profile, previous: Option<&'a Session>) -> Option
 fn no_secret() -> Error {
     Error::msg(
         ErrorCode::LoginRequired,
-        "the client secret is missing",
-        "run the same command in a terminal to type it, or pipe it in with --client-secret-stdin",
+        "the client secret is missing; type it in a terminal, or pipe it in with --client-secret-stdin",
+        Hint::login(),
     )
 }

@@ -123,16 +123,8 @@ impl LoginService {
         let message = format!("`{}` still has the session of {stored}", profile.name);
         match user.confirm_replacement().await {
             Some(true) => Ok(()),
-            Some(false) => Err(Error::msg(
-                ErrorCode::Interrupted,
-                message,
-                "run the same command with another profile name to use both accounts",
-            )),
-            None => Err(Error::msg(
-                ErrorCode::OtherSubject,
-                message,
-                "run the same command with --replace to replace it, or with another profile name to use both accounts",
-            )),
+            Some(false) => Err(Error::msg(ErrorCode::Interrupted, message, Hint::None)),
+            None => Err(Error::msg(ErrorCode::OtherSubject, message, Hint::login().with_flag("--replace"))),
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::provider;
 use crate::cli::Login;
 use crate::config::{self, Config, ConfigError};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{ClientAuth, Grant, Profile, ProfileName, Provider, StoreKind};
 use crate::oauth::Metadata;
 
@@ -62,7 +62,7 @@ fn check_options(args: &Login, grant: Grant) -> Result<(), Error> {
     Err(Error::msg(
         ErrorCode::Usage,
         "--acr-values, --prompt and --login-hint require a login in the browser",
-        "add --browser, or --no-browser if the browser is on another machine",
+        Hint::login().with_flag("--browser"),
     ))
 }
 

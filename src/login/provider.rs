@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cli::Login;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{
     AssertionAudience, Grant, IssuerUrl, LoginApi, Profile, Provider, ProviderEndpoints, ProviderIssuer,
     provider as known_provider,
@@ -44,11 +44,10 @@ pub(super) fn check_grant(provider: Option<&Provider>, grant: Grant) -> Result<(
     match provider {
         Some(provider) if grant != Grant::Token && !provider.grants.contains(&grant) => {
             let options: Vec<String> = provider.grants.iter().map(|grant| format!("--{grant}")).collect();
-            Err(Error::msg(
-                ErrorCode::Usage,
-                format!("{} does not support the grant {grant}", provider.title),
-                format!("use {}", options.join(" or ")),
-            ))
+            let message =
+                format!("{} does not support the grant {grant}; it supports {}", provider.title, options.join(" and "));
+            let hint = options.first().map_or(Hint::None, |option| Hint::login().with_flag(option));
+            Err(Error::msg(ErrorCode::Usage, message, hint))
         }
         _ => Ok(()),
     }

@@ -89,7 +89,7 @@ pub enum SessionError {
     #[error(transparent)]
     RevocationList(#[from] RevocationListError),
     /// The stored keys of an issuer cannot be read: modified, or encrypted to another key.
-    #[error("cannot read the stored keys of {issuer}")]
+    #[error("the stored keys of {issuer} are damaged; keys pinned among them have to be pinned again")]
     Trust {
         /// The issuer.
         issuer: IssuerUrl,

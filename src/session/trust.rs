@@ -64,19 +64,20 @@ impl SessionService {
         self.change_trust(profile, move |trust| trust.pinned = Some(pinned)).await
     }
 
-    /// Unpins the keys; returns whether any were pinned. A damaged record is replaced by an empty one.
+    /// Unpins the keys; returns whether any were pinned, or `None` if the record was damaged and is replaced by an empty
+    /// one.
     ///
     /// # Errors
     /// As [`SessionService::change_trust`].
-    pub async fn unpin_keys(&self, profile: &Profile) -> Result<bool, SessionError> {
+    pub async fn unpin_keys(&self, profile: &Profile) -> Result<Option<bool>, SessionError> {
         match self.trust(profile).await {
             Ok(trust) => {
                 self.change_trust(profile, |trust| trust.pinned = None).await?;
-                Ok(trust.pinned.is_some())
+                Ok(Some(trust.pinned.is_some()))
             }
             Err(error) if is_damaged(&error) => {
                 self.reset_damaged_trust(profile).await?;
-                Ok(true)
+                Ok(None)
             }
             Err(error) => Err(error),
         }

@@ -13,9 +13,8 @@ use rustix::io::Errno;
 use super::keys::{Key, KeySource};
 use super::{Damage, MAX_BYTES, Store, StoreError};
 use crate::fs::{AtomicFile, create_private_dir, sync_dir};
-use crate::model::{ProfileName, RecordName, Session, SessionFormatError, StoreKind};
+use crate::model::{ProfileName, RecordName, Session, SessionFormatError};
 use crate::secret::SecretBytes;
-use crate::text::shell_word;
 
 /// Stores the session of a profile in `DIR/PROFILE.age`, mode 0600. `age -d -i KEY DIR/PROFILE.age` decrypts it.
 ///
@@ -56,9 +55,7 @@ impl FileStore {
         create_private_dir(&self.dir).map_err(failed)?;
         let mode = self.dir.metadata().map_err(failed)?.mode() & 0o7777;
         if mode & 0o022 != 0 {
-            let dir = shell_word(&self.dir.display().to_string());
-            let detail = format!("other users can write to {dir} (mode {mode:04o}); run `chmod 700 {dir}`");
-            return Err(StoreError::Refused { detail });
+            return Err(StoreError::TooOpen { path: self.dir.clone(), mode });
         }
         Ok(())
     }
@@ -105,10 +102,6 @@ impl FileStore {
 }
 
 impl Store for FileStore {
-    fn kind(&self) -> StoreKind {
-        StoreKind::File
-    }
-
     fn read(&self, profile: &ProfileName) -> Result<Option<Session>, StoreError> {
         let Some(plain) = self.read_item(profile.as_str())? else { return Ok(None) };
         let damaged =

@@ -21,7 +21,7 @@ pub use profile_lock::ProfileLock;
 pub use revocation_list::{RevocationList, RevocationListError};
 
 pub use crate::fs::LockError;
-use crate::model::{ProfileName, RecordName, Session, SessionFormatError, StoreKind};
+use crate::model::{ProfileName, RecordName, Session, SessionFormatError};
 use crate::secret::SecretBytes;
 
 /// Stores one session for each profile, and a few records with the same protection.
@@ -29,9 +29,6 @@ use crate::secret::SecretBytes;
 /// Calls block, each for a limited time, so they must not run on an async runtime's threads. A caller that reads in order to
 /// write holds the [`ProfileLock`]; the store itself only makes writes atomic.
 pub trait Store: Send + Sync {
-    /// Returns the store's kind.
-    fn kind(&self) -> StoreKind;
-
     /// Reads the session of `profile`. Returns `None` if there is none.
     ///
     /// # Errors
@@ -110,6 +107,14 @@ pub enum StoreError {
     Refused {
         /// The store's error, on one line.
         detail: String,
+    },
+    /// Other users can write to the directory of the sessions.
+    #[error("other users can write to {} (mode {mode:04o})", .path.display())]
+    TooOpen {
+        /// The directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
     },
     /// There is a session, but it cannot be read. It is not removed.
     #[error("the session in {location} cannot be read: {damage}")]

@@ -198,7 +198,7 @@ fn damaged_trust_record_is_rejected() {
     assert!(text.starts_with("age-encryption.org/v1"), "the record is encrypted");
     for damaged in [original[..original.len() - 1].to_vec(), b"junk".to_vec(), Vec::new()] {
         fs::write(&file, damaged).expect("written");
-        home.run(&["verify"]).exits(7).reports("authctl keys unpin work");
+        home.run(&["verify"]).exits(7).reports("pinned again").reports("hint:  authctl keys unpin work");
         home.run(&["keys", "show"]).exits(7);
         home.run(&["exec", "--", "true"]).exits(7);
         home.run(&["token"]).exits(0);
@@ -207,7 +207,8 @@ fn damaged_trust_record_is_rejected() {
     let other = record_of_another_issuer(&home);
     home.store().write_record(&record, &other).expect("written");
     home.run(&["verify"]).exits(7);
-    home.run(&["keys", "unpin"]).exits(0);
+    home.run(&["keys", "unpin"]).exits(0).reports("If keys were pinned").reports("authctl keys pin work --jwks");
+    home.run(&["keys", "unpin"]).exits(0).reports("no keys are pinned");
     home.run(&["keys", "update"]).exits(0);
     home.run(&["verify"]).exits(0);
 }

@@ -282,12 +282,8 @@ fn socket_directory_writable_by_others_is_refused() {
     std::fs::create_dir(&dir).expect("made");
     permit(&dir, 0o770);
     for command in ["run", "start"] {
-        let refused = home
-            .spawn(&["agent", command])
-            .wait()
-            .exits(8)
-            .reports("(mode 0770)")
-            .reports("remove the write permission");
+        let refused =
+            home.spawn(&["agent", command]).wait().exits(8).reports("(mode 0770)").reports("hint:  chmod go-w ");
         assert!(refused.stdout.is_empty(), "{}", refused.stdout);
         assert_eq!(dir.read_dir().expect("readable").count(), 0, "nothing is made in it");
     }

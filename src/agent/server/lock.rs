@@ -62,7 +62,7 @@ pub(super) fn locked() -> Error {
 impl Verifier {
     pub(super) fn of(passphrase: &Secret) -> Result<Self, Error> {
         let mut salt = [0u8; 16];
-        let unexpected = || Error::msg(ErrorCode::Unexpected, "cannot hash the passphrase", "try again");
+        let unexpected = || Error::msg(ErrorCode::Unexpected, "cannot hash the passphrase", Hint::None);
         aws_lc_rs::rand::fill(&mut salt).map_err(|_| unexpected())?;
         let hash = hash(passphrase, &salt).ok_or_else(unexpected)?;
         Ok(Self { salt, hash })

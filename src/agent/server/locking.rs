@@ -34,7 +34,7 @@ impl Agent {
         pid: u32,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
-        let cut = || Error::msg(ErrorCode::AgentStopping, "the agent is stopping", "start it again");
+        let cut = || Error::msg(ErrorCode::AgentStopping, "the agent is stopping", Hint::command("agent start"));
         self.agent_lock.begin_attempt(pid, self.clock.monotonic())?;
         let attempt = Attempt { agent: Arc::clone(self), pid };
         let permit = Arc::clone(&self.agent_lock.hashing).acquire_owned().await.map_err(|_| cut())?;

@@ -34,7 +34,7 @@ use tokio::sync::{Semaphore, watch as signal};
 pub use harden::{close_inherited_descriptors, harden};
 
 use crate::agent::protocol::Listening;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::session::SessionService;
 use audit::AuditLog;
 use events::Events;
@@ -77,7 +77,7 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
     stopping: impl FnOnce(),
 ) -> Result<(), Error> {
-    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "start the agent again");
+    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent start"));
     listener.set_nonblocking(true).map_err(unexpected)?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(unexpected)?;
     let clock = Arc::clone(parts.sessions.clock());

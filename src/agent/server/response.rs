@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::agent::protocol::Problem;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::secret::SecretBytes;
 
 /// A response's body: complete, or a stream of events.
@@ -86,7 +86,7 @@ pub(super) fn json(value: &impl Serialize) -> AgentResponse {
 /// None for the types of this program.
 pub(super) fn to_json(value: &impl Serialize) -> Result<Bytes, Error> {
     let mut body = SecretBytes::with_capacity(INITIAL_CAPACITY);
-    serde_json::to_writer(&mut body, value).map_err(|e| Error::new(ErrorCode::Unexpected, e, "report this"))?;
+    serde_json::to_writer(&mut body, value).map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None))?;
     Ok(Bytes::from_owner(WipedBody(body)))
 }
 

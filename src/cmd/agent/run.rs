@@ -8,14 +8,14 @@ use crate::agent::protocol::listen;
 use crate::agent::server::{Parts, close_inherited_descriptors, harden, serve};
 use crate::app::App;
 use crate::cli::AgentRun;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 
 /// What `agent run --detach` writes to stdout once requests are answered.
 pub(super) const READY: &str = "ready";
 
 /// Runs the agent until it is stopped.
 pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
-    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "start the agent again");
+    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent start"));
     if args.detach {
         close_inherited_descriptors();
     }

@@ -281,8 +281,10 @@ impl SignIn<'_> {
 
     async fn password(&self, piped: Option<Secret>) -> Result<NewLogin, Error> {
         let api = &self.profile.server.api;
-        let missing =
-            |what: &str, hint: Hint| Error::msg(ErrorCode::LoginRequired, format!("the {what} is missing"), hint);
+        let missing = |what: &str, option: &str| {
+            let message = format!("the {what} is missing; type it in a terminal{option}");
+            Error::msg(ErrorCode::LoginRequired, message, Hint::login())
+        };
         let user = match &self.args.username {
             Some(user) => user.clone(),
             None => self
@@ -290,7 +292,7 @@ impl SignIn<'_> {
                 .ask("User name: ")
                 .await
                 .filter(|user| !user.is_empty())
-                .ok_or_else(|| missing("user name", "run the same command with --username NAME".into()))?,
+                .ok_or_else(|| missing("user name", ", or add --username"))?,
         };
         let password = match piped {
             Some(password) => password,
@@ -299,7 +301,7 @@ impl SignIn<'_> {
                 .ask_secret("Password: ")
                 .await
                 .filter(|password| !password.is_empty())
-                .ok_or_else(|| missing("password", "pipe it to the same command with --password-stdin".into()))?,
+                .ok_or_else(|| missing("password", ", or pipe it in with --password-stdin"))?,
         };
         let reply = match api.login {
             Some(_) => {
@@ -315,8 +317,9 @@ impl SignIn<'_> {
                     Some(_) => {
                         "check both, and what the API calls them (--username-field NAME, --password-field NAME), and run the \
                          login again"
+                            .into()
                     }
-                    None => "check both, and run the login again",
+                    None => Hint::login(),
                 };
                 return Err(Error::msg(ErrorCode::IssuerRefused, message, hint));
             }
@@ -329,11 +332,8 @@ impl SignIn<'_> {
                 self.notice("The issuer requires a one-time code");
                 let mut attempts = 0;
                 loop {
-                    let code = self
-                        .app
-                        .ask_secret("One-time code: ")
-                        .await
-                        .ok_or_else(|| missing("one-time code", Hint::login().with_flag("--password")))?;
+                    let code =
+                        self.app.ask_secret("One-time code: ").await.ok_or_else(|| missing("one-time code", ""))?;
                     attempts += 1;
                     match password::one_time_code(&self.endpoint()?, &mfa_token, &code).await {
                         Err(IssuerError::Refused(refusal))
@@ -356,7 +356,7 @@ impl SignIn<'_> {
 
     fn token(&self, piped: Option<Secret>) -> Result<NewLogin, Error> {
         let given = piped.ok_or_else(|| {
-            Error::msg(ErrorCode::LoginRequired, "the token is missing", "pipe it to the same command")
+            Error::msg(ErrorCode::LoginRequired, "the token is missing", Hint::login().with_flag("--with-token"))
         })?;
         let tokens = parse_supplied_tokens(&given, self.app.clock().now()).map_err(|_| {
             Error::msg(

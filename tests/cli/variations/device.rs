@@ -151,7 +151,7 @@ fn only_denial_and_expiry_end_polling() {
     check_all(&[
         row(section, start(), 0, &["logged in"]).polls(&[pending.clone(), pending.clone()], 3),
         row(section, start(), 0, &["logged in"]).polls(&[error("slow_down")], 1 + 6),
-        row(section, start(), 5, &["access_denied", "hint:  sign in again"]).polls(&[error("access_denied")], 1),
+        row(section, start(), 5, &["access_denied", "hint:  authctl login"]).polls(&[error("access_denied")], 1),
         row(section, start(), 3, &["login timed out", "authctl login work"]).polls(&[error("expired_token")], 1),
         // The interval grows after each fault (section 3.5), and returns to the old one after a valid response.
         row(section, start(), 0, &["logged in"])
