@@ -16,7 +16,7 @@ pub enum Hint {
     /// Advice in one line, if no command helps.
     Advice(String),
     /// Advice that ends with a command.
-    AdviceAndCommand(String, CommandLine),
+    AdviceAndCommand(String, Box<CommandLine>),
 }
 
 /// An authctl command line. Without a profile it is for the default one.
@@ -82,14 +82,15 @@ impl Hint {
     #[must_use]
     pub fn after_advice(self, advice: impl Into<String>) -> Self {
         match self {
-            Self::Command(command) => Self::AdviceAndCommand(advice.into(), command),
+            Self::Command(command) => Self::AdviceAndCommand(advice.into(), Box::new(command)),
             other => other,
         }
     }
 
     fn command_mut(&mut self) -> Option<&mut CommandLine> {
         match self {
-            Self::Command(command) | Self::AdviceAndCommand(_, command) => Some(command),
+            Self::Command(command) => Some(command),
+            Self::AdviceAndCommand(_, command) => Some(command),
             Self::None | Self::Advice(_) => None,
         }
     }
