@@ -220,6 +220,10 @@ impl From<SessionError> for Error {
 impl From<IssuerError> for Error {
     fn from(error: IssuerError) -> Self {
         let hint = match &error {
+            IssuerError::Insecure(InsecureUrl::Internal { .. }) => {
+                "report it to the issuer's operator; an endpoint that is right can be named in the profile, as with --token-endpoint"
+                    .into()
+            }
             IssuerError::Insecure(_) => "report to the issuer's operator that its metadata has a URL without https".into(),
             IssuerError::IssuerMismatch { expected, found } => mismatch_hint(expected, found),
             IssuerError::Unsupported { what } if what.ends_with("_endpoint") => {

@@ -24,6 +24,14 @@ pub enum InsecureUrl {
     /// The URL of an issuer's metadata instead of the issuer's own (RFC 8414, section 3.1).
     #[error("`{0}` is the metadata URL; use the issuer URL, which ends before /.well-known/")]
     Metadata(String),
+    /// An issuer names an address in a network that is closer to this machine than its own.
+    #[error("{host} has a {network} address, which only an issuer with a {network} address may name")]
+    Internal {
+        /// The host.
+        host: String,
+        /// `private`, `link-local` or `loopback`.
+        network: &'static str,
+    },
 }
 
 /// Parses a URL and rejects it unless it is https, or http on loopback.
@@ -90,6 +98,19 @@ impl IssuerUrl {
             return Err(InsecureUrl::Metadata(shown(text)));
         }
         Ok(Self { text: text.to_owned(), url })
+    }
+
+    /// Parses a URL in a response of this issuer: [`secure_url`], and on loopback only if the issuer is.
+    ///
+    /// # Errors
+    /// [`InsecureUrl`].
+    pub(crate) fn named_url(&self, text: &str) -> Result<Url, InsecureUrl> {
+        let url = secure_url(text)?;
+        if is_loopback(&url) && !is_loopback(&self.url) {
+            let host = url.host_str().unwrap_or_default().to_owned();
+            return Err(InsecureUrl::Internal { host, network: "loopback" });
+        }
+        Ok(url)
     }
 
     /// Returns the identifier exactly as given.
@@ -166,6 +187,18 @@ mod tests {
         ] {
             assert!(IssuerUrl::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn only_a_loopback_issuer_may_name_loopback_addresses() {
+        let issuers = ["https://a.example", "https://10.0.0.1", "https://localhost.a.example", "http://localhost:1"];
+        for url in
+            ["http://127.0.0.1:9/x", "http://localhost/", "http://[::1]/", "https://127.1.2.3/", "https://localhost/"]
+        {
+            let allowed = issuers.map(|issuer| IssuerUrl::parse(issuer).expect("valid").named_url(url).is_ok());
+            assert_eq!(allowed, [false, false, false, true], "{url}");
+        }
+        assert!(IssuerUrl::parse("https://a.example").expect("valid").named_url("https://b.example/").is_ok());
     }
 
     #[test]

@@ -86,3 +86,14 @@ pub struct Server {
     /// Parameters added to the authorization request, as name and value.
     pub authorization_parameters: Vec<(String, String)>,
 }
+
+impl Server {
+    /// Returns whether `url` is one of the configured addresses.
+    pub(crate) fn has_url(&self, url: &Url) -> bool {
+        let Endpoints { authorization, token, device_authorization, revocation, end_session, userinfo, jwks } =
+            &self.endpoints;
+        let LoginApi { login, refresh, logout, .. } = &self.api;
+        let oauth = [authorization, token, device_authorization, revocation, end_session, userinfo, jwks];
+        oauth.into_iter().chain([login, refresh, logout]).flatten().any(|configured| configured == url)
+    }
+}

@@ -11,7 +11,7 @@ use super::lenient_json::{LenientString, Lifetime};
 use super::metadata::Metadata;
 use super::token_endpoint::{TokenEndpoint, add_single_resource, add_target, post, response_error};
 use super::token_response::TokenEndpointResponse;
-use crate::model::{TokenSet, TokenTarget, secure_url};
+use crate::model::{TokenSet, TokenTarget};
 use crate::secret::Secret;
 use crate::text::excerpt;
 
@@ -92,9 +92,9 @@ pub async fn request(
     Ok(DeviceAuthorization {
         device_code,
         user_code: excerpt(&user_code, 64),
-        verification_uri: secure_url(&uri)?,
+        verification_uri: endpoint.http.named_url(&uri)?,
         // An optional convenience: an invalid one is ignored.
-        verification_uri_complete: wire.verification_uri_complete.0.and_then(|uri| secure_url(&uri).ok()),
+        verification_uri_complete: wire.verification_uri_complete.0.and_then(|uri| endpoint.http.named_url(&uri).ok()),
         expires_in,
         interval: wire.interval.0.unwrap_or(DEFAULT_INTERVAL).clamp(MIN_INTERVAL, MAX_INTERVAL),
         expires: asked_at + expires_in,

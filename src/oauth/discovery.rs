@@ -8,14 +8,14 @@ use super::http::Http;
 use super::http_response::HttpResponse;
 use super::lenient_json::{LenientString, boolean, string_list};
 use super::metadata::{Endpoint, Metadata};
-use crate::model::{IssuerUrl, secure_url};
+use crate::model::IssuerUrl;
 use crate::text::excerpt;
 
 /// Fetches the issuer's metadata: OpenID Connect's document or, if there is none, RFC 8414's.
 ///
 /// # Errors
 /// [`IssuerError::IssuerMismatch`] if the document is another issuer's, compared character by character;
-/// [`IssuerError::Insecure`] if it has a URL that is not https; [`IssuerError::InvalidResponse`] if there is neither
+/// [`IssuerError::Insecure`] if it has a URL that is not https, or a loopback one of an issuer elsewhere; [`IssuerError::InvalidResponse`] if there is neither
 /// document.
 pub async fn discover(http: &Http, issuer: &IssuerUrl) -> Result<Metadata, IssuerError> {
     let first = http.get(&openid_configuration(issuer), "application/json", None).await?;
@@ -124,7 +124,7 @@ fn validate(expected: &IssuerUrl, document: Document) -> Result<Metadata, Issuer
     if found != expected.as_str() {
         return Err(IssuerError::IssuerMismatch { expected: expected.to_string(), found: excerpt(&found, 200) });
     }
-    let url = |member: LenientString| member.0.as_deref().map(secure_url).transpose();
+    let url = |member: LenientString| member.0.as_deref().map(|text| expected.named_url(text)).transpose();
     // An empty list counts as absent: it should have been left out (RFC 8414, section 2).
     let nonempty = |list: Option<Vec<String>>| list.filter(|list| !list.is_empty());
     Ok(Metadata {
@@ -272,6 +272,26 @@ mod tests {
     async fn endpoint_with_plain_http_is_rejected() {
         let (found, _) = discovered("", &[document(r#","token_endpoint":"http://a.example/t""#)]).await;
         assert!(matches!(found, Err(IssuerError::Insecure(_))), "{found:?}");
+    }
+
+    #[test]
+    fn remote_issuer_names_no_loopback_endpoint() {
+        for member in [
+            "authorization_endpoint",
+            "token_endpoint",
+            "jwks_uri",
+            "device_authorization_endpoint",
+            "revocation_endpoint",
+            "end_session_endpoint",
+            "userinfo_endpoint",
+            "introspection_endpoint",
+        ] {
+            for (name, allowed) in [("https://a.example", false), ("http://127.0.0.1:1", true)] {
+                let text = format!(r#"{{"issuer":"{name}","{member}":"http://127.0.0.1:9/x"}}"#);
+                let validated = validate(&issuer(name), serde_json::from_str(&text).expect("JSON"));
+                assert_eq!(validated.is_ok(), allowed, "{name} {member}");
+            }
+        }
     }
 
     #[tokio::test]

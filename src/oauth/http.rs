@@ -1,7 +1,7 @@
 //! Sends one request to one endpoint and reads the response; follows no redirect and uses plain HTTP on loopback only.
 
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::Uri;
@@ -16,10 +16,10 @@ use super::error::{Delivery, IssuerError, Phase};
 use super::form::shared;
 use super::http_response::{HttpResponse, date};
 use super::proxy::Proxies;
-use super::resolver::{Lookup, Resolver, system_lookup};
+use super::resolver::{Lookup, NetworkLimit, Resolver, limited, system_lookup};
 use super::transport_error::Destination;
 use crate::clock::UnixTime;
-use crate::model::{IssuerUrl, is_loopback, secure_url};
+use crate::model::{InsecureUrl, IssuerUrl, Server, is_loopback, secure_url};
 use crate::paths::ProxyVariables;
 use crate::secret::SecretBytes;
 use crate::text::excerpt;
@@ -56,14 +56,24 @@ enum Route {
     LoopbackPlain,
 }
 
-/// The HTTP clients, each built when it is first needed: building one that trusts the platform's authorities takes
-/// milliseconds, and plain http on loopback does not need it.
+/// An HTTP client for the requests of one issuer.
 ///
-/// Proxy variables are honoured except for loopback. A request may take 30 seconds ([`Limits`]).
+/// Proxy variables are honoured except for loopback. A request may take 30 seconds ([`Limits`]). An address that the issuer
+/// names must be in its own network or a public one: its metadata, or a token that has not been verified, must not make
+/// authctl send requests to local services.
+#[derive(Clone)]
 pub struct Http {
+    clients: Arc<Clients>,
+    /// The issuer, and the server's settings. `None`: every address comes from the user.
+    issuer: Option<(IssuerUrl, Arc<Server>)>,
+}
+
+/// The clients, each built when it is first needed: building one that trusts the platform's authorities takes
+/// milliseconds, and plain http on loopback does not need it.
+struct Clients {
     ca_certificates: Vec<Certificate>,
     limits: Limits,
-    lookup: Lookup,
+    resolver: Resolver,
     proxies: OnceLock<Proxies>,
     remote: OnceLock<reqwest::Client>,
     loopback_tls: OnceLock<reqwest::Client>,
@@ -73,35 +83,74 @@ pub struct Http {
 }
 
 impl Http {
-    /// Returns clients that trust the platform's certificate authorities and those in the PEM file `ca_cert`.
+    /// Returns a client that trusts the platform's certificate authorities and those in the PEM file `ca_cert`.
     ///
     /// # Errors
     /// [`IssuerError::CaCertificates`] if the file cannot be read or holds no certificate.
     pub fn new(ca_cert: Option<&Path>) -> Result<Self, IssuerError> {
-        Ok(Self {
-            ca_certificates: ca_cert.map(ca_certificates::read).transpose()?.unwrap_or_default(),
-            limits: Limits::DEFAULT,
-            lookup: system_lookup,
+        Ok(Self::with_limits(
+            ca_cert.map(ca_certificates::read).transpose()?.unwrap_or_default(),
+            Limits::DEFAULT,
+            system_lookup,
+        ))
+    }
+
+    pub(super) fn with_limits(ca_certificates: Vec<Certificate>, limits: Limits, lookup: Lookup) -> Self {
+        let clients = Clients {
+            ca_certificates,
+            limits,
+            resolver: Resolver::new(lookup),
             proxies: OnceLock::new(),
             remote: OnceLock::new(),
             loopback_tls: OnceLock::new(),
             loopback_plain: OnceLock::new(),
             server_clocks: Mutex::default(),
-        })
+        };
+        Self { clients: Arc::new(clients), issuer: None }
+    }
+
+    /// Returns the same client for the requests of `issuer`. The user has configured the addresses in `server`.
+    #[must_use]
+    pub fn for_issuer(&self, issuer: &IssuerUrl, server: &Arc<Server>) -> Self {
+        Self { clients: Arc::clone(&self.clients), issuer: Some((issuer.clone(), Arc::clone(server))) }
+    }
+
+    /// Returns whether `other` uses the same clients.
+    #[cfg(test)]
+    pub(crate) fn shares_clients(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.clients, &other.clients)
+    }
+
+    /// Parses an address in a response of the issuer.
+    ///
+    /// # Errors
+    /// As [`IssuerUrl::named_url`].
+    pub(super) fn named_url(&self, text: &str) -> Result<Url, InsecureUrl> {
+        self.issuer.as_ref().map_or_else(|| secure_url(text), |(issuer, _)| issuer.named_url(text))
+    }
+
+    /// Returns the network that `url` must be in, if the issuer names it: not if it is at the issuer itself, or configured.
+    fn network_limit(&self, url: &Url) -> Result<Option<NetworkLimit>, InsecureUrl> {
+        let Some((issuer, server)) = &self.issuer else { return Ok(None) };
+        if is_loopback(issuer.url()) || url.host() == issuer.url().host() || server.has_url(url) {
+            return Ok(None);
+        }
+        issuer.named_url(url.as_str())?;
+        Ok(NetworkLimit::new(url, issuer.url()))
     }
 
     /// Returns the issuer's clock as its last response showed it (`Date`; RFC 9110, section 6.6.1).
     #[must_use]
     pub fn server_time(&self, issuer: &IssuerUrl) -> Option<UnixTime> {
         let host = host_of(&Url::parse(issuer.as_str()).ok()?);
-        let clocks = self.server_clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let clocks = self.clients.server_clocks.lock().unwrap_or_else(PoisonError::into_inner);
         clocks.iter().find(|(of, _)| *of == host).map(|(_, time)| *time)
     }
 
     fn remember_server_time(&self, host: &str, date: SystemTime) {
         let Ok(since_epoch) = date.duration_since(UNIX_EPOCH) else { return };
         let time = UnixTime(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX));
-        let mut clocks = self.server_clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clocks = self.clients.server_clocks.lock().unwrap_or_else(PoisonError::into_inner);
         clocks.retain(|(of, _)| of != host);
         if clocks.len() >= MAX_SERVER_CLOCKS {
             clocks.remove(0);
@@ -149,6 +198,11 @@ impl Http {
         let url = secure_url(url.as_str())?;
         let host = host_of(&url);
         let proxy = self.proxies().for_url(&url)?;
+        let limit = self.network_limit(&url)?;
+        if let Some(limit) = &limit {
+            let connect = self.clients.limits.connect;
+            limit.check(&self.clients.resolver, proxy.is_some(), connect).await?;
+        }
         let client = self.client_for(&url)?;
         let method = if body.is_some() { "POST" } else { "GET" };
         let mut request = match body {
@@ -162,7 +216,7 @@ impl Http {
         }
         let proxy = proxy.as_ref().map(Intercept::uri).and_then(Uri::authority).map(|authority| authority.as_str());
         let destination = Destination { host: &host, proxy };
-        let sent = request.send().await.map_err(|error| destination.error(&error));
+        let sent = limited(limit, request.send()).await.map_err(|error| destination.error(&error));
         let mut reply = sent.inspect_err(|error| tracing::debug!("{method} {host}{} -> {error}", url.path()))?;
         let status = reply.status().as_u16();
         tracing::debug!("{method} {host}{} -> {status}", url.path());
@@ -177,14 +231,14 @@ impl Http {
     }
 
     fn proxies(&self) -> &Proxies {
-        self.proxies.get_or_init(|| Proxies::new(&ProxyVariables::capture()))
+        self.clients.proxies.get_or_init(|| Proxies::new(&ProxyVariables::capture()))
     }
 
     fn client_for(&self, url: &Url) -> Result<&reqwest::Client, IssuerError> {
         let (route, cell) = match (is_loopback(url), url.scheme()) {
-            (true, "http") => (Route::LoopbackPlain, &self.loopback_plain),
-            (true, _) => (Route::LoopbackTls, &self.loopback_tls),
-            (false, _) => (Route::Remote, &self.remote),
+            (true, "http") => (Route::LoopbackPlain, &self.clients.loopback_plain),
+            (true, _) => (Route::LoopbackTls, &self.clients.loopback_tls),
+            (false, _) => (Route::Remote, &self.clients.remote),
         };
         if let Some(client) = cell.get() {
             return Ok(client);
@@ -213,10 +267,10 @@ impl Http {
             .retry(retry::never())
             .referer(false)
             .http1_only()
-            .dns_resolver(Resolver::new(self.lookup))
-            .connect_timeout(self.limits.connect)
-            .read_timeout(self.limits.read)
-            .timeout(self.limits.total)
+            .dns_resolver(self.clients.resolver.clone())
+            .connect_timeout(self.clients.limits.connect)
+            .read_timeout(self.clients.limits.read)
+            .timeout(self.clients.limits.total)
             // Each request has a connection of its own. The server may have closed an idle one, and a request sent on it would
             // count as lost: codes and refresh tokens must not be sent twice.
             .pool_max_idle_per_host(0);
@@ -236,15 +290,9 @@ impl Http {
         };
         match route {
             Route::LoopbackPlain => builder.tls_certs_only([]),
-            Route::Remote | Route::LoopbackTls => builder.tls_certs_merge(self.ca_certificates.iter().cloned()),
+            Route::Remote | Route::LoopbackTls => builder.tls_certs_merge(self.clients.ca_certificates.iter().cloned()),
         }
         .build()
-    }
-
-    /// Returns clients with other limits and another resolver.
-    #[cfg(test)]
-    pub(super) fn with_limits(limits: Limits, lookup: Lookup) -> Self {
-        Self { limits, lookup, ..super::testing::http() }
     }
 }
 
@@ -351,6 +399,77 @@ mod tests {
         let url = Url::parse("http://issuer.example/token").expect("valid");
         let error = http().get(&url, "application/json", None).await.err().expect("refused");
         assert!(matches!(error, IssuerError::Insecure(_)), "{error:?}");
+    }
+
+    /// Resolves names like `10-0-0-1.test` and `203-0-113-1.10-0-0-1.test` to the addresses in them.
+    fn addresses_in_name(name: &str) -> std::io::Result<Vec<std::net::SocketAddr>> {
+        let labels = name.trim_end_matches(".test").split('.');
+        Ok(labels.map(|label| (label.replace('-', ".").parse::<std::net::IpAddr>().expect(name), 0).into()).collect())
+    }
+
+    /// Requests `url`, which `issuer` names. Connections are given up quickly.
+    async fn requested(issuer: &str, url: &str, server: &Arc<Server>) -> IssuerError {
+        let limits = Limits { connect: Duration::from_millis(200), ..Limits::DEFAULT };
+        let http = Http::with_limits(Vec::new(), limits, addresses_in_name);
+        let http = http.for_issuer(&issuer.parse().expect("valid"), server);
+        let url = Url::parse(url).expect("valid");
+        http.post_form(&url, Bytes::from_static(b"a=b"), None).await.err().expect("no server")
+    }
+
+    #[tokio::test]
+    async fn issuer_leads_into_no_network_closer_than_its_own() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let targets = ["10-0-0-1.test", "10.0.0.1", "[fd00::1]", "169-254-1-1.test", "169.254.1.1", "127-0-0-1.test"];
+        for (issuer, allowed) in [
+            ("203-0-113-1.test", [false; 6]),
+            ("203.0.113.1", [false; 6]),
+            // One public address is enough to be a public issuer.
+            ("10-9-9-9.203-0-113-1.test", [false; 6]),
+            ("10-9-9-9.test", [true, true, true, false, false, false]),
+            ("192.168.1.1", [true, true, true, false, false, false]),
+            ("169-254-9-9.test", [true, true, true, true, true, false]),
+            ("127-0-0-9.test", [true; 6]),
+            ("127.0.0.9", [true; 6]),
+        ] {
+            for (target, allowed) in targets.into_iter().zip(allowed) {
+                let url = format!("https://{target}:{port}/x");
+                let error = requested(&format!("https://{issuer}"), &url, &Arc::default()).await;
+                let refused = matches!(error, IssuerError::Insecure(InsecureUrl::Internal { .. }));
+                assert_eq!(refused, !allowed, "{issuer} names {target}: {error:?}");
+                if let (false, Ok(Ok(_))) = (allowed, tokio::time::timeout(Duration::ZERO, listener.accept()).await) {
+                    panic!("{issuer} names {target}: connected");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn host_with_a_public_and_an_internal_address_is_reached_at_the_public_one() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        let url = format!("https://127-0-0-1.203-0-113-9.test:{port}/x");
+        let error = requested("https://203-0-113-1.test", &url, &Arc::default()).await;
+        assert!(matches!(error, IssuerError::Unreachable { phase: Phase::Connect, .. }), "{error:?}");
+        let accepted = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
+        assert!(accepted.is_err(), "connected to the internal address");
+    }
+
+    #[tokio::test]
+    async fn addresses_of_the_user_and_at_the_issuer_may_be_anywhere() {
+        let url = "https://127-0-0-1.test:9/token";
+        let mut server = Server::default();
+        server.endpoints.token = Some(Url::parse(url).expect("valid"));
+        let server = Arc::new(server);
+        for (issuer, url, allowed) in [
+            ("https://203-0-113-1.test", url, true),
+            ("https://203-0-113-1.test", "https://127-0-0-1.test:9/other", false),
+            ("https://127-0-0-1.203-0-113-1.test", "https://127-0-0-1.203-0-113-1.test:9/x", true),
+            ("https://localhost:1", "https://10-0-0-1.test/x", true),
+        ] {
+            let error = requested(issuer, url, &server).await;
+            assert_eq!(!matches!(error, IssuerError::Insecure(_)), allowed, "{issuer} {url}: {error:?}");
+        }
     }
 
     #[tokio::test]

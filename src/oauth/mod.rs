@@ -1,9 +1,10 @@
 //! Client of authorization servers (OAuth 2.0, OpenID Connect): discovery, one file a grant, revocation, keys and status
 //! lists.
 //!
-//! Every URL passes [`crate::model::secure_url`] before anything is sent to it, no redirect is followed, and responses are
-//! read into [`crate::secret::Secret`]. Every failure is an [`IssuerError`], which distinguishes a request that was not sent
-//! from one that may have arrived ([`Delivery`]).
+//! Every URL passes [`crate::model::secure_url`] before anything is sent to it, one in an issuer's response is in a public
+//! network or in the issuer's own, no redirect is followed, and responses are read into [`crate::secret::Secret`]. Every
+//! failure is an [`IssuerError`], which distinguishes a request that was not sent from one that may have arrived
+//! ([`Delivery`]).
 
 pub mod authorization_code;
 mod authorization_response;
@@ -24,6 +25,7 @@ pub mod login_api;
 mod loopback;
 mod loopback_page;
 mod metadata;
+mod network;
 pub mod password;
 mod proxy;
 mod random;

@@ -4,9 +4,14 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::watch;
+use url::{Host, Url};
+
+use super::network::Network;
+use crate::model::InsecureUrl;
 
 /// Returns the addresses of a host name.
 pub(super) type Lookup = fn(&str) -> io::Result<Vec<SocketAddr>>;
@@ -66,15 +71,114 @@ impl Resolver {
     }
 }
 
+impl Resolver {
+    /// Looks a name up at once, and returns its addresses: at least one.
+    fn addresses_of(&self, name: &str) -> impl Future<Output = Result<Vec<SocketAddr>, BoxError>> + use<> {
+        let (pending, name) = (self.join_or_start(name), name.to_owned());
+        async move {
+            let failed = |reason: String| ResolveError { name, reason };
+            let result = pending?.wait_for(Option::is_some).await?.clone();
+            match result.unwrap_or_else(|| Ok(Vec::new())) {
+                Ok(addresses) if addresses.is_empty() => Err(failed("it has no address".into()).into()),
+                Ok(addresses) => Ok(addresses),
+                Err(reason) => Err(failed(reason).into()),
+            }
+        }
+    }
+
+    /// Returns the network of a host. One with addresses in several counts as in the one that is farthest away, and one that
+    /// cannot be resolved as public.
+    async fn network_of(&self, host: &Host) -> Network {
+        match host {
+            Host::Ipv4(address) => Network::of((*address).into()),
+            Host::Ipv6(address) => Network::of((*address).into()),
+            Host::Domain(name) => {
+                let addresses = self.addresses_of(name).await.unwrap_or_default();
+                addresses.iter().map(|address| Network::of(address.ip())).min().unwrap_or(Network::Public)
+            }
+        }
+    }
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+tokio::task_local! {
+    /// The limit of the request that this task sends.
+    static LIMIT: Option<NetworkLimit>;
+}
+
+/// Sends a request within `limit`, which applies to the addresses that its connection is made to.
+pub(super) async fn limited<T>(limit: Option<NetworkLimit>, request: impl Future<Output = T>) -> T {
+    LIMIT.scope(limit, request).await
+}
+
+/// The limit for a request to an address that an issuer names: it goes to a public network or to the issuer's own.
+#[derive(Clone)]
+pub(super) struct NetworkLimit {
+    target: Host,
+    issuer: Host,
+}
+
+impl NetworkLimit {
+    /// Returns the limit for requests to `target`, which `issuer` names.
+    pub(super) fn new(target: &Url, issuer: &Url) -> Option<Self> {
+        Some(Self { target: target.host()?.to_owned(), issuer: issuer.host()?.to_owned() })
+    }
+
+    /// Checks a target that is an address. A name is checked when it has been resolved, unless a proxy resolves it: then
+    /// the issuer's is not resolved here either.
+    ///
+    /// # Errors
+    /// [`InsecureUrl::Internal`].
+    pub(super) async fn check(
+        &self,
+        resolver: &Resolver,
+        through_proxy: bool,
+        limit: Duration,
+    ) -> Result<(), InsecureUrl> {
+        let network = match (&self.target, &self.issuer) {
+            (Host::Domain(_), _) => return Ok(()),
+            (Host::Ipv4(address), _) => Network::of((*address).into()),
+            (Host::Ipv6(address), _) => Network::of((*address).into()),
+        };
+        let of_issuer = match &self.issuer {
+            _ if network == Network::Public => return Ok(()),
+            Host::Domain(_) if through_proxy => Network::Public,
+            issuer => tokio::time::timeout(limit, resolver.network_of(issuer)).await.unwrap_or(Network::Public),
+        };
+        if network <= of_issuer { Ok(()) } else { Err(self.error(network)) }
+    }
+
+    /// Returns those of the target's addresses that a connection may be made to.
+    async fn filter(
+        &self,
+        resolver: &Resolver,
+        mut addresses: Vec<SocketAddr>,
+    ) -> Result<Vec<SocketAddr>, InsecureUrl> {
+        let network = |address: &SocketAddr| Network::of(address.ip());
+        let Some(nearest) = addresses.iter().map(network).max().filter(|nearest| *nearest > Network::Public) else {
+            return Ok(addresses);
+        };
+        let of_issuer = resolver.network_of(&self.issuer).await;
+        addresses.retain(|address| network(address) <= of_issuer);
+        if addresses.is_empty() { Err(self.error(nearest)) } else { Ok(addresses) }
+    }
+
+    fn error(&self, network: Network) -> InsecureUrl {
+        InsecureUrl::Internal { host: self.target.to_string(), network: network.as_str() }
+    }
+}
+
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let pending = self.join_or_start(name.as_str());
+        // The name of a proxy is resolved here too, and is the user's.
+        let limit = LIMIT.try_with(Clone::clone).ok().flatten();
+        let limit = limit.filter(|limit| limit.target == Host::Domain(name.as_str().to_owned()));
+        let (resolver, addresses) = (self.clone(), self.addresses_of(name.as_str()));
         Box::pin(async move {
-            let failed = |reason: String| ResolveError { name: name.as_str().to_owned(), reason };
-            let result = pending?.wait_for(Option::is_some).await?.clone();
-            let addresses = result.unwrap_or_else(|| Ok(Vec::new())).map_err(failed)?;
-            if addresses.is_empty() {
-                return Err(failed("it has no address".into()).into());
+            let mut addresses = addresses.await?;
+            if let Some(limit) = limit {
+                addresses = limit.filter(&resolver, addresses).await?;
             }
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
@@ -84,10 +188,26 @@ impl Resolve for Resolver {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use super::*;
     use crate::clock::{Clock as _, SystemClock};
+
+    #[tokio::test]
+    async fn through_a_proxy_only_addresses_are_checked() {
+        let resolver = Resolver::new(|name| panic!("{name} is for the proxy to resolve"));
+        for (target, issuer, allowed) in [
+            ("https://inside.test/", "https://issuer.test/", true),
+            ("https://1.1.1.1/", "https://issuer.test/", true),
+            ("https://10.0.0.1/", "https://issuer.test/", false),
+            ("https://169.254.169.254/", "https://10.0.0.1/", false),
+            ("https://10.0.0.1/", "https://192.168.0.1/", true),
+        ] {
+            let url = |text| Url::parse(text).expect("valid");
+            let limit = NetworkLimit::new(&url(target), &url(issuer)).expect("both have hosts");
+            let checked = limit.check(&resolver, true, Duration::from_secs(20)).await;
+            assert_eq!(checked.is_ok(), allowed, "{issuer} names {target}");
+        }
+    }
 
     #[tokio::test]
     async fn requests_for_one_name_share_one_lookup() {

@@ -34,6 +34,8 @@ fn is_signed_jwt(text: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::http_response::MAX_BODY_SIZE;
     use super::super::testing::{TestServer, answer, http, unused_address};
     use super::*;
@@ -85,12 +87,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn redirects_and_plain_http_are_rejected() {
+    async fn redirects_plain_http_and_local_services_are_rejected() {
         let other = TestServer::start(vec![list(200, "a.b.c")]).await;
         let redirect = answer(302, &format!("location: {}\r\n", other.url), "a.b.c");
         assert!(matches!(got(redirect).await, Err(IssuerError::InvalidResponse { .. })));
         assert_eq!(other.requests().len(), 0);
         let plain = Url::parse("http://issuer.example/statuslists/1").expect("valid");
         assert!(matches!(fetch(&http(), &plain).await, Err(IssuerError::Insecure(_))));
+        let remote = http().for_issuer(&"https://issuer.example".parse().expect("valid"), &Arc::default());
+        assert!(matches!(fetch(&remote, &other.url).await, Err(IssuerError::Insecure(_))), "on loopback");
+        assert_eq!(other.requests().len(), 0);
     }
 }

@@ -7,6 +7,7 @@ use rustls::CertificateError;
 
 use super::error::{Delivery, IssuerError, Phase};
 use super::resolver::ResolveError;
+use crate::model::InsecureUrl;
 use crate::text::excerpt;
 
 /// Where a request goes, as error messages name it.
@@ -45,6 +46,9 @@ impl Destination<'_> {
 
     fn connection_error(&self, error: &reqwest::Error) -> IssuerError {
         let Self { host, proxy } = self;
+        if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<InsecureUrl>()) {
+            return error.clone().into();
+        }
         if let Some(ResolveError { name, .. }) = causes(error).find_map(|cause| cause.downcast_ref()) {
             // A proxy may also leave the server's own name to be resolved here (socks5).
             let of_proxy = proxy.filter(|proxy| proxy.split(':').next() == Some(name));
@@ -147,7 +151,7 @@ mod tests {
     /// Sends a request to `url`, which must fail, and returns the phase, the delivery and the message of its error.
     async fn failure(limits: Limits, lookup: Lookup, url: &str) -> (Phase, Delivery, String) {
         let url = Url::parse(url).expect("valid");
-        let error = Http::with_limits(limits, lookup).get(&url, "*/*", None).await.err().expect("it fails");
+        let error = Http::with_limits(Vec::new(), limits, lookup).get(&url, "*/*", None).await.err().expect("it fails");
         match error {
             IssuerError::Unreachable { message, phase, delivery, .. } => (phase, delivery, message),
             other => panic!("{other:?}"),

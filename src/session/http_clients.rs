@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use crate::oauth::{Http, IssuerError};
 use crate::paths::authorities_directories;
@@ -15,7 +15,7 @@ pub(super) struct HttpClients(Mutex<Vec<CachedClient>>);
 struct CachedClient {
     ca_cert: Option<PathBuf>,
     fingerprints: Vec<Option<FileFingerprint>>,
-    http: Arc<Http>,
+    http: Http,
 }
 
 /// Changes when a file is written or replaced.
@@ -51,16 +51,16 @@ impl HttpClients {
     ///
     /// # Errors
     /// [`IssuerError::CaCertificates`] if the file cannot be read or holds no certificate.
-    pub(super) fn get(&self, ca_cert: Option<&Path>) -> Result<Arc<Http>, IssuerError> {
+    pub(super) fn get(&self, ca_cert: Option<&Path>) -> Result<Http, IssuerError> {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken before the files are read, so that a change during the reading is noticed the next time.
         let fingerprints = fingerprints(ca_cert);
         let cached = clients.iter().position(|client| client.ca_cert.as_deref() == ca_cert);
         if let Some(at) = cached.filter(|at| clients[*at].fingerprints == fingerprints) {
-            return Ok(Arc::clone(&clients[at].http));
+            return Ok(clients[at].http.clone());
         }
-        let http = Arc::new(Http::new(ca_cert)?);
-        let client = CachedClient { ca_cert: ca_cert.map(Path::to_owned), fingerprints, http: Arc::clone(&http) };
+        let http = Http::new(ca_cert)?;
+        let client = CachedClient { ca_cert: ca_cert.map(Path::to_owned), fingerprints, http: http.clone() };
         match cached {
             Some(at) => clients[at] = client,
             None => clients.push(client),
@@ -94,10 +94,10 @@ mod tests {
         assert!(matches!(clients.get(Some(&file)), Err(IssuerError::CaCertificates { .. })), "the file is missing");
         fs::write(&file, CERTIFICATE).expect("written");
         let first = client();
-        assert!(Arc::ptr_eq(&client(), &first) && !Arc::ptr_eq(&first, &plain));
+        assert!(client().shares_clients(&first) && !first.shares_clients(&plain));
         fs::write(&file, CERTIFICATE.repeat(2)).expect("written");
         let second = client();
-        assert!(!Arc::ptr_eq(&second, &first), "written in place");
+        assert!(!second.shares_clients(&first), "written in place");
         // Same length and modification time as the one before.
         let metadata = fs::metadata(&file).expect("there");
         let other = dir.path().join("new.pem");
@@ -106,8 +106,8 @@ mod tests {
         fs::File::options().write(true).open(&other).expect("opened").set_times(times).expect("set");
         fs::rename(&other, &file).expect("moved");
         let third = client();
-        assert!(!Arc::ptr_eq(&third, &second), "replaced");
-        assert!(Arc::ptr_eq(&client(), &third) && Arc::ptr_eq(&clients.get(None).expect("a client"), &plain));
+        assert!(!third.shares_clients(&second), "replaced");
+        assert!(client().shares_clients(&third) && clients.get(None).expect("a client").shares_clients(&plain));
         fs::write(&file, "").expect("written");
         assert!(matches!(clients.get(Some(&file)), Err(IssuerError::CaCertificates { .. })), "an empty file");
         assert_eq!(clients.0.lock().expect("not poisoned").len(), 2);

@@ -317,7 +317,7 @@ impl SessionService {
         let found = if endpoints.token.is_some() || api.login.is_some() {
             Metadata::new(profile.issuer.clone())
         } else {
-            discover(&*self.http(profile)?, &profile.issuer).await?
+            discover(&self.http(profile)?, &profile.issuer).await?
         };
         Ok(found.with_endpoints(endpoints))
     }
@@ -337,12 +337,12 @@ impl SessionService {
         Ok(metadata)
     }
 
-    /// Returns the HTTP client that trusts the profile's certificate authorities.
+    /// Returns the HTTP client of the profile's issuer, which trusts the profile's certificate authorities.
     ///
     /// # Errors
     /// [`SessionError::Issuer`] if the file of certificate authorities cannot be read.
-    pub fn http(&self, profile: &Profile) -> Result<Arc<Http>, SessionError> {
-        Ok(self.http_clients.get(profile.ca_cert.as_deref())?)
+    pub fn http(&self, profile: &Profile) -> Result<Http, SessionError> {
+        Ok(self.http_clients.get(profile.ca_cert.as_deref())?.for_issuer(&profile.issuer, &profile.server))
     }
 
     /// Returns the profile's client with its secret, or with its signing key.

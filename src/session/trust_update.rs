@@ -203,7 +203,7 @@ impl SessionService {
     ) -> Result<Option<TrustedKeys>, SessionError> {
         let Some(source) = &metadata.jwks_uri else { return Ok(None) };
         let fetched_at = self.clock.now();
-        let jwks = jwks::fetch(&*self.http(profile)?, source).await?;
+        let jwks = jwks::fetch(&self.http(profile)?, source).await?;
         Ok(Some(TrustedKeys { jwks, source: source.to_string(), fetched_at }))
     }
 

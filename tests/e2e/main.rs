@@ -16,6 +16,7 @@ mod django_jwt;
 mod django_oauth;
 mod dual_stack;
 mod fake_clock;
+mod internal_addresses;
 mod keychain_session;
 mod keychain_store;
 #[path = "../support/keyring.rs"]
