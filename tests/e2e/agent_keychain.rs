@@ -1,9 +1,9 @@
-//! The agent with a real keychain that stops responding: cached tokens and other stores are served, and the sessions in the
-//! keychain again once it responds.
+//! The agent with a real keychain that stops responding: cached tokens, refreshed sessions and other stores are served, and the
+//! sessions in the keychain again once it responds.
 
 use std::time::{Duration, Instant};
 
-use authctl::dev_issuer::DevIssuer;
+use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 
 use crate::keyring::Keyring;
 use crate::support::agent::Agent;
@@ -66,6 +66,39 @@ fn hanging_keychain_delays_only_its_own_sessions() {
     assert!(!other.is_empty());
     agent.post("/v1/refresh/sealed", "").expect_status(200);
     assert_ne!(agent.get("/v1/token/sealed").token(), cached);
+}
+
+#[test]
+fn refreshed_session_is_served_until_the_keychain_is_available_again() {
+    for hangs in [false, true] {
+        let (home, mut keyring, issuer) = logged_in();
+        let agent = Agent::run(&home);
+        let first = agent.get("/v1/token/sealed").token();
+        let mut events = agent.events();
+        issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
+        let mut refresh = agent.start_request("POST", "/v1/refresh/sealed");
+        wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+        if hangs {
+            keyring.stop_daemon()
+        } else {
+            keyring.kill_daemon()
+        }
+        issuer.clear_faults();
+        refresh.response().expect("a response").expect_status(200);
+        assert_eq!(events.until("unsaved").0["profile"], "sealed");
+        let token = agent.get("/v1/token/sealed").token();
+        assert_ne!(token, first);
+        if hangs {
+            keyring.continue_daemon()
+        } else {
+            keyring.start_daemon(true)
+        }
+        assert_eq!(events.until("saved").0["profile"], "sealed");
+        drop(agent);
+        assert_eq!(home.token("sealed"), token, "it is in the keychain");
+        home.run(&["refresh", "sealed"]).exits(0);
+        assert_eq!(issuer.stats().refresh_reuses, 0);
+    }
 }
 
 #[test]
