@@ -273,8 +273,8 @@ impl SessionService {
         };
         self.clock.sleep(RESEND_WAIT).await;
         match send().await {
-            // Whatever became of the second one, the first may have been acted on.
-            Err(second) if first.is_response_lost() && !second.ends_session() => Err(first.into()),
+            // Unless the issuer has refused the second one, the first may have been acted on.
+            Err(second) if first.is_response_lost() && !second.is_refusal() => Err(first.into()),
             result => Ok(result?),
         }
     }

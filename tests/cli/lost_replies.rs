@@ -82,7 +82,16 @@ fn refresh_token_that_does_not_rotate_is_not_held_back() {
 }
 
 #[test]
-fn lost_reply_stays_in_doubt_whatever_becomes_of_the_second_request() {
+fn refusal_of_the_second_request_is_reported() {
+    let (home, issuer) = logged_in(|_| {});
+    fault(&issuer, FaultKind::Reset, 1);
+    fault(&issuer, FaultKind::OAuthError { status: 400, code: "bad_refresh_token".into() }, 1);
+    home.run(&["refresh", "work"]).exits(5).reports("bad_refresh_token");
+    assert!(home.status("work")["refreshing_since"].is_null());
+}
+
+#[test]
+fn lost_reply_stays_in_doubt_if_the_second_request_is_put_off() {
     let (home, issuer) = logged_in(|_| {});
     for second in [FaultKind::TooManyRequests { retry_after: 1 }, FaultKind::Unavailable] {
         fault(&issuer, FaultKind::Reset, 1);

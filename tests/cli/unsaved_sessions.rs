@@ -46,6 +46,21 @@ fn refreshed_session_is_stored_when_the_store_is_available_again() {
 }
 
 #[test]
+fn interrupted_command_stores_the_session_first() {
+    let (home, issuer) = logged_in(|_| {});
+    let refreshing = held_refresh(&home, &issuer, &["refresh", "work"]);
+    with_store_away(&home, || {
+        issuer.clear_faults();
+        refreshing.reports("Waiting up to 60 s");
+        refreshing.signal(Signal::INT);
+        refreshing.reports("press Ctrl-C again");
+    });
+    let ran = refreshing.wait().exits(130).reports("finished first");
+    assert!(!ran.stderr.contains("is lost"), "{}", ran.stderr);
+    home.run(&["refresh", "work"]).exits(0);
+}
+
+#[test]
 fn interrupted_command_reports_that_the_session_is_lost() {
     for (rotates, word) in [(true, "the session is lost"), (false, "cannot store the refreshed session")] {
         let (home, issuer) = logged_in(|options| options.rotate_refresh_tokens = rotates);
