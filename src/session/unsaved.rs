@@ -1,7 +1,7 @@
-//! Refreshed sessions that their store does not take: stored as soon as it does.
+//! Refreshed sessions that could not be stored: they are stored as soon as the store accepts them.
 //!
-//! The refresh token that brought such a session is spent, so it exists nowhere else. Its profile stays locked meanwhile: no
-//! other process sends the spent refresh token.
+//! The refresh token that was sent for such a session is spent, so the session exists nowhere else. Its profile lock is held
+//! until it is stored: no other process sends the spent refresh token.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use crate::model::{Generation, Profile, ProfileName, Session};
 #[derive(Clone, Debug)]
 pub struct UnsavedSession {
     pub(super) session: Arc<Session>,
-    /// Whether the issuer has replaced the refresh token that is stored. If not, the stored session is still good.
+    /// Whether the issuer has replaced the refresh token that is stored. If not, the stored session is still valid.
     pub(super) replaces_refresh_token: bool,
-    /// When it could not be stored first.
+    /// When storing it failed first.
     pub since: UnixTime,
     /// Why it was not stored at the last attempt.
     pub error: Arc<SessionError>,
@@ -52,12 +52,12 @@ const MAX_WAIT: Duration = Duration::from_secs(8);
 /// How long a command tries to store a refreshed session.
 pub const UNSAVED_LIMIT: Duration = Duration::from_secs(60);
 
-/// How storing a refreshed session ended.
+/// The outcome of storing a refreshed session.
 pub(super) enum Stored {
     Done,
     /// Another process has stored a session in the meantime.
     Replaced(Box<Session>),
-    /// Not yet. It is served from memory.
+    /// Not stored so far. It is served from memory.
     Later,
 }
 

@@ -252,8 +252,8 @@ impl Agent {
             error,
             SessionError::LoginRequired(LoginReason::Ended(_) | LoginReason::Refused(_) | LoginReason::NoRefreshToken)
         );
-        // The refresh token of a refused session is kept, and sent if a new token is asked for.
-        let is_kept = matches!(error, SessionError::LoginRequired(LoginReason::Refused(_)));
+        // The refresh token of a refused session stays stored, and is sent if a new token is requested explicitly.
+        let stays_stored = matches!(error, SessionError::LoginRequired(LoginReason::Refused(_)));
         let error = Arc::new(Error::from(error).about(name));
         let (_, before) = self.cache.look(name, target);
         let is_new = match ended {
@@ -268,7 +268,7 @@ impl Agent {
         if !login_required || ended {
             let failures = before.map_or(0, |before| before.failures).saturating_add(1);
             let next_attempt = now.plus(super::background::backoff_with_jitter(failures)).max(retry_at.unwrap_or(now));
-            if ended && !is_kept {
+            if ended && !stays_stored {
                 // If the end of the session could not be stored, its refresh token must still not be sent with each request.
                 retry_at = Some(next_attempt);
             }

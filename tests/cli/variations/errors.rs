@@ -178,7 +178,7 @@ fn refresh_token_refused_twice_in_other_words_requires_a_login() {
         let home = Sandbox::new();
         log_in(&home, issuer.issuer(), &[]).exits(0);
         let first = home.token("work");
-        let kept = home.session("work").tokens.refresh_token.expect("there").expose().to_owned();
+        let refused = home.session("work").tokens.refresh_token.expect("there").expose().to_owned();
         answers(&issuer, "token", &edit, 0);
         home.advance_time("work", DUE);
         assert_eq!(home.token("work"), first, "valid, and refused once: {edit}");
@@ -197,8 +197,8 @@ fn refresh_token_refused_twice_in_other_words_requires_a_login() {
         home.run(&["status", "work", "--check"]).exits(3);
         assert_eq!(requests(), before, "not sent again: {edit}");
         let stored = home.session("work").tokens.refresh_token.expect("there").expose().to_owned();
-        assert_eq!(stored, kept, "stored until a login: {edit}");
-        // An explicit refresh tries, and an issuer that was corrected is believed.
+        assert_eq!(stored, refused, "stored until a login: {edit}");
+        // An explicit refresh sends it again, and succeeds once the issuer accepts it.
         home.run(&["refresh", "work"]).exits(3).reports("authctl login work");
         issuer.clear_faults();
         home.run(&["refresh", "work"]).exits(0);
@@ -211,7 +211,7 @@ fn reply_that_is_no_refusal_never_requires_a_login() {
     let issuer = quick_issuer();
     let page = "<!doctype html><p>invalid_grant";
     let both_ways: &[&str] = &["proxy", "try again", "`authctl login work`"];
-    for (edit, code, says) in [
+    for (edit, code, texts) in [
         (body(400, "text/html", page), 6, both_ways),
         (body(401, "", page), 6, both_ways),
         (body(403, "text/html", "sign in to the network"), 6, both_ways),
@@ -234,7 +234,7 @@ fn reply_that_is_no_refusal_never_requires_a_login() {
         home.advance_time("work", 301);
         for _ in 0..3 {
             let ran = home.run(&["token", "work"]).exits(code);
-            says.iter().for_each(|text| assert!(ran.stderr.contains(text), "{edit}: no {text} in {}", ran.stderr));
+            texts.iter().for_each(|text| assert!(ran.stderr.contains(text), "{edit}: no {text} in {}", ran.stderr));
         }
         assert_eq!(home.status("work")["state"], "refreshable", "{edit}");
         home.run(&["status", "work", "--check"]).exits(0);
