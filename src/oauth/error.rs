@@ -334,6 +334,32 @@ mod tests {
     }
 
     #[test]
+    fn response_is_lost_with_the_connection_or_in_a_gateway() {
+        let unreachable = |delivery| IssuerError::Unreachable {
+            message: String::new(),
+            proxy: None,
+            phase: Phase::Exchange,
+            delivery,
+        };
+        let wait = |seconds| Some(Duration::from_secs(seconds));
+        let unavailable = |status, retry_after| IssuerError::Unavailable { host: String::new(), status, retry_after };
+        for (error, is_lost) in [
+            (unreachable(Delivery::ResponseLost), true),
+            (unreachable(Delivery::MaybeSent), false),
+            (unreachable(Delivery::NotSent), false),
+            (unavailable(502, None), true),
+            (unavailable(504, None), true),
+            (unavailable(502, wait(1)), false),
+            (unavailable(500, None), false),
+            (unavailable(503, None), false),
+            (unavailable(429, None), false),
+        ] {
+            assert_eq!(error.is_response_lost(), is_lost, "{error:?}");
+            assert!(!is_lost || error.is_in_doubt(), "{error:?}");
+        }
+    }
+
+    #[test]
     fn error_response_is_shortened_to_one_line() {
         let error = OAuthError::new("a\nb", Some(&format!("\r\nx{}", "y".repeat(400))), Some(400));
         assert!(!error.code.contains('\n'), "{error}");

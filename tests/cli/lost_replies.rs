@@ -81,6 +81,17 @@ fn refresh_token_that_does_not_rotate_is_not_held_back() {
     home.run(&["refresh", "work"]).exits(0);
 }
 
+/// An issuer may rotate at some refreshes only.
+#[test]
+fn session_that_rotated_once_counts_as_rotating() {
+    let (home, issuer) = logged_in(|_| {});
+    home.run(&["refresh", "work"]).exits(0);
+    let without = ReplyEdit { remove: vec!["refresh_token".into()], ..ReplyEdit::default() };
+    fault(&issuer, FaultKind::Edited(without), 1);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(home.stored("work")["rotates"], true);
+}
+
 #[test]
 fn refusal_of_the_second_request_is_reported() {
     let (home, issuer) = logged_in(|_| {});

@@ -483,7 +483,7 @@ fn wrong_address_is_reported_as_such() {
     }
     let metadata = format!("{}/.well-known/openid-configuration", issuer.issuer());
     let args = ["login", "work", "--issuer", &metadata, "--client-id", "authctl", "--device"];
-    home.run(&args).exits(2).reports("without /.well-known/ and what follows");
+    home.run(&args).exits(2).reports("use the issuer URL, which ends before /.well-known/");
 }
 
 #[test]
