@@ -224,7 +224,7 @@ pub(super) fn report_denied(app: &App, reasons: &[Reason]) -> Result<u8, Error> 
         ) => Hint::profile_command("refresh"),
         Some(ReasonCode::OpaqueToken) => "verify the ID token with verify_token=id_token, or let the API decide".into(),
         Some(ReasonCode::WrongAudience) => "if the token is meant for you, add --audience".into(),
-        _ => "do not rely on this token".into(),
+        _ => Hint::None,
     };
     app.report(&Error::msg(ErrorCode::TokenDenied, format!("token denied: {}", messages.join("; ")), hint));
     Ok(ErrorCode::TokenDenied.exit_code())

@@ -3,150 +3,17 @@
 //! [`decide`] is pure: no clock, no store, no network. The command line and the agent call it with what they know and
 //! differ only in how they wait for a refresh.
 
+mod request;
+mod validity;
+
 use std::time::Duration;
 
+pub use request::{Demand, MinTtl, RequestedToken, TokenRequest};
+pub use validity::{Freshness, Validity, default_min_ttl, is_from_the_future};
+
 use crate::clock::UnixTime;
-use crate::model::{Grant, Session, TokenSet, TokenTarget};
+use crate::model::{Grant, Session, TokenTarget};
 use crate::verify::unverified_claims;
-
-/// Which of a session's tokens is requested.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum RequestedToken {
-    /// The access token for a target; the plain target is the profile's own.
-    Access(TokenTarget),
-    /// The ID token (OpenID Connect Core 1.0, section 2).
-    Id,
-}
-
-/// The remaining lifetime that a caller requires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MinTtl {
-    /// One minute, or half the lifetime if that is shorter.
-    Default,
-    /// At least this long, or half the lifetime if the whole lifetime is shorter: refreshing again would not help.
-    AtLeast(Duration),
-}
-
-/// How recent the token has to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Demand {
-    /// Valid for this long. An unexpired token with less is still served when a refresh fails.
-    ValidFor(MinTtl),
-    /// Newer than the one the caller has seen. A refresh that ends while the caller waits satisfies it.
-    New,
-    /// Valid for this long, else as [`Demand::New`].
-    NewUnless(MinTtl),
-}
-
-/// A request for a token.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TokenRequest {
-    /// Which token.
-    pub token: RequestedToken,
-    /// How recent it has to be.
-    pub demand: Demand,
-}
-
-impl TokenRequest {
-    /// Creates a request for the profile's own access token.
-    #[must_use]
-    pub fn own(demand: Demand) -> Self {
-        Self { token: RequestedToken::Access(TokenTarget::default()), demand }
-    }
-
-    /// Creates a request for the access token for `target`.
-    #[must_use]
-    pub fn access(target: TokenTarget, min_ttl: Option<MinTtl>) -> Self {
-        let demand = Demand::ValidFor(min_ttl.unwrap_or(MinTtl::Default));
-        Self { token: RequestedToken::Access(target), demand }
-    }
-
-    /// Creates a request for the ID token. By default it only has to be unexpired: issuers rarely send a new one early.
-    #[must_use]
-    pub fn id_token(min_ttl: Option<MinTtl>) -> Self {
-        let demand = Demand::ValidFor(min_ttl.unwrap_or(MinTtl::AtLeast(Duration::ZERO)));
-        Self { token: RequestedToken::Id, demand }
-    }
-
-    /// Returns the target to request from the issuer: refreshing the profile's own access token also brings the ID
-    /// token.
-    #[must_use]
-    pub fn target(&self) -> TokenTarget {
-        match &self.token {
-            RequestedToken::Access(target) => target.clone(),
-            RequestedToken::Id => TokenTarget::default(),
-        }
-    }
-}
-
-/// When a token was obtained and when it expires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Validity {
-    /// When it was obtained, by this machine's clock.
-    pub obtained_at: UnixTime,
-    /// When it expires; `None` if unknown.
-    pub expires_at: Option<UnixTime>,
-}
-
-impl From<&TokenSet> for Validity {
-    fn from(tokens: &TokenSet) -> Self {
-        Self { obtained_at: tokens.obtained_at, expires_at: tokens.expires_at }
-    }
-}
-
-/// The state of a token at some moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    /// Valid for as long as required.
-    Fresh,
-    /// Valid, but for less.
-    ExpiresSoon,
-    /// Expired.
-    Expired,
-}
-
-/// A timestamp further in the future than this was written before the clock was set back.
-const CLOCK_SLACK: Duration = Duration::from_secs(60);
-
-/// Returns whether the clock was set back since `time` was written.
-#[must_use]
-pub fn is_from_the_future(time: UnixTime, now: UnixTime) -> bool {
-    time > now.plus(CLOCK_SLACK)
-}
-
-/// Returns the [`MinTtl::Default`] of a token with this lifetime.
-#[must_use]
-pub fn default_min_ttl(lifetime: Duration) -> Duration {
-    Duration::from_secs(60).min(lifetime / 2)
-}
-
-impl Validity {
-    /// Returns the token's state at `now` for a caller that requires `min_ttl`. A token without a known expiry is
-    /// fresh.
-    #[must_use]
-    pub fn freshness(&self, now: UnixTime, min_ttl: MinTtl) -> Freshness {
-        let Some(expires_at) = self.expires_at else { return Freshness::Fresh };
-        let left = now.until(expires_at);
-        if left.is_zero() {
-            return Freshness::Expired;
-        }
-        // How long the token is still valid is unknown.
-        if is_from_the_future(self.obtained_at, now) {
-            return Freshness::ExpiresSoon;
-        }
-        let lifetime = self.obtained_at.until(expires_at);
-        let required = match min_ttl {
-            MinTtl::Default => default_min_ttl(lifetime),
-            MinTtl::AtLeast(required) if required >= lifetime => lifetime / 2,
-            MinTtl::AtLeast(required) => required,
-        };
-        if left < required { Freshness::ExpiresSoon } else { Freshness::Fresh }
-    }
-
-    fn is_expired(&self, now: UnixTime) -> bool {
-        self.freshness(now, MinTtl::Default) == Freshness::Expired
-    }
-}
 
 /// What the policy needs to know of a session.
 #[derive(Clone, Copy, Debug)]
@@ -365,7 +232,7 @@ pub fn decide(
     }
     let was_awaited = last_error.is_some_and(|error| error.source == ErrorSource::Awaited);
     // An explicit request for a new token is still sent: the issuer may have been corrected.
-    if session.refusals >= MAX_REFUSALS && session.own.is_expired(now) && (request.demand != Demand::New || was_awaited)
+    if session.refusals >= MAX_REFUSALS && session.own.is_expired(now) && (!request.demand.is_explicit() || was_awaited)
     {
         return unless_valid(Obstacle::RefreshRefused);
     }
@@ -381,7 +248,7 @@ pub fn decide(
 /// Returns whether the stored token is served if the refresh fails: it is valid, and the caller does not require a new one.
 #[must_use]
 pub fn can_fall_back(session: &SessionView, request: &TokenRequest, now: UnixTime) -> bool {
-    matches!(request.demand, Demand::ValidFor(_)) && session.token.is_some_and(|token| !token.is_expired(now))
+    !request.demand.is_explicit() && session.token.is_some_and(|token| !token.is_expired(now))
 }
 
 /// Returns why the issuer's verdict leaves nothing but a login, if it does: for every command and every token alike.

@@ -1,7 +1,7 @@
 //! The policy as a table: each row is a situation and the decision about it.
 
 use super::*;
-use crate::model::{ErrorCode, RefreshFailure};
+use crate::model::{ErrorCode, RefreshFailure, TokenSet};
 use crate::secret::Secret;
 
 /// A token obtained at 1000 that expires at 4600, and a session that can refresh it.
@@ -138,6 +138,7 @@ fn table() -> Vec<Row> {
         ("refused twice, expired, and then unreachable", REFUSED, usual(), 4700, failed(4690, 3), fail(RefreshRefused)),
         ("refused twice while waiting, expired", REFUSED, usual(), 4600, failed_while_waiting(4600), fail(RefreshRefused)),
         ("refused twice, expired, a new token", REFUSED, new(), 4600, None, REFRESH),
+        ("refused twice, expired, a new token unless enough is left", REFUSED, new_unless(60), 4600, None, REFRESH),
         ("refused twice, valid, a new token", REFUSED, new(), 4000, None, REFRESH),
         ("refused while waiting, expired, a new token", REFUSED, new(), 4600, failed_while_waiting(4600), fail(RefreshRefused)),
         ("refused twice, expired, the ID token", REFUSED, id(), 4600, None, fail(RefreshRefused)),
