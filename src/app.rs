@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorCode, Format};
 use crate::model::{InvalidProfileName, Profile, ProfileName, StoreKind};
 use crate::paths::{Environment, Paths};
 use crate::secret::Secret;
-use crate::session::{MAX_REFRESH, SessionService, Settled, Stores, UNSAVED_LIMIT, UnsavedSession};
+use crate::session::{LockDirectories, MAX_REFRESH, SessionService, Settled, Stores, UNSAVED_LIMIT, UnsavedSession};
 use crate::store::{FileStore, KeySource, Keychain, ProfileLock, lock_config};
 use crate::ui::{self, Ui};
 
@@ -222,7 +222,8 @@ impl App {
             return Ok(Arc::clone(sessions));
         }
         let paths = self.paths()?;
-        let built = SessionService::new(Arc::clone(&self.clock), self.stores()?, paths.locks, paths.revoked_file);
+        let locks = LockDirectories { keychain: paths.keychain_locks, file: paths.locks };
+        let built = SessionService::new(Arc::clone(&self.clock), self.stores()?, locks, paths.revoked_file);
         Ok(Arc::clone(self.sessions.get_or_init(|| built)))
     }
 

@@ -3,6 +3,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
@@ -226,8 +227,10 @@ pub struct Paths {
     pub default_key_file: PathBuf,
     /// The `file` store's sessions.
     pub sessions: PathBuf,
-    /// The directory of lock files, one for each profile.
+    /// The directory of lock files, one for each profile with the `file` store.
     pub locks: PathBuf,
+    /// The same for the profiles with the keychain.
+    pub keychain_locks: PathBuf,
     /// The directory of the data. Contains `config.lock`, which writers of the configuration hold.
     pub data: PathBuf,
     /// The list of revoked tokens.
@@ -246,11 +249,14 @@ impl Paths {
     pub fn locate(config_file: Option<&Path>) -> Result<Self, NoHome> {
         let dirs = ProjectDirs::from("", "", "authctl").ok_or(NoHome)?;
         let run = dirs.runtime_dir().map(Path::to_path_buf);
-        let default = Self::within(dirs.config_dir(), dirs.data_local_dir().to_path_buf(), run);
-        Ok(match config_file {
-            Some(file) => Self { config_file: file.to_path_buf(), ..default },
-            None => default,
-        })
+        let mut paths = Self::within(dirs.config_dir(), dirs.data_local_dir().to_path_buf(), run);
+        if let Some(directory) = keychain_locks() {
+            paths.keychain_locks = directory;
+        }
+        if let Some(file) = config_file {
+            paths.config_file = file.to_path_buf();
+        }
+        Ok(paths)
     }
 
     /// Returns the paths below these directories. `run` is the platform's directory for sockets, if it has one that is
@@ -268,10 +274,53 @@ impl Paths {
             default_key_file: config.join("authctl.key"),
             sessions: data.join("sessions"),
             locks: data.join("locks"),
+            keychain_locks: data.join("locks"),
             revoked_file: data.join("revoked"),
             data,
         }
     }
+}
+
+/// Returns the directory of the locks of keychain items; `None` where there is no keychain, or the user has no home.
+///
+/// The items belong to the user, not to the data directory: a terminal of a snap or Flatpak sets `XDG_DATA_HOME` to
+/// another one. So the locks are in the home that the user database names. A message bus outside of `/run`, as in a test,
+/// has a keychain of its own, and its locks beside its socket, if no other user can write there.
+#[cfg(not(target_os = "macos"))]
+#[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
+fn keychain_locks() -> Option<PathBuf> {
+    let user = nix::unistd::geteuid();
+    let socket = match env::var("DBUS_SESSION_BUS_ADDRESS").ok().filter(|address| !address.is_empty()) {
+        Some(address) => bus_socket(&address),
+        None => Some(Path::new(&env::var_os("XDG_RUNTIME_DIR")?).join("bus").canonicalize().ok()?),
+    };
+    let is_private = |dir: &Path| {
+        let private = |about: std::fs::Metadata| about.uid() == user.as_raw() && about.mode() & 0o022 == 0;
+        !dir.starts_with("/run") && dir.metadata().is_ok_and(private)
+    };
+    match socket.as_deref().and_then(Path::parent).filter(|dir| is_private(dir)) {
+        Some(dir) => Some(dir.join("authctl-locks")),
+        None => Some(user_home(user)?.join(".local/share/authctl/locks")),
+    }
+}
+
+/// See above. The keychain of macOS has no variable.
+#[cfg(target_os = "macos")]
+fn keychain_locks() -> Option<PathBuf> {
+    Some(user_home(nix::unistd::geteuid())?.join("Library/Application Support/authctl/locks"))
+}
+
+/// Returns the user's home directory by the user database, whatever `HOME` says.
+fn user_home(user: nix::unistd::Uid) -> Option<PathBuf> {
+    let user = nix::unistd::User::from_uid(user).ok()??;
+    Some(user.dir).filter(|home| home.is_absolute() && home.is_dir())
+}
+
+/// Returns the path of the socket in a D-Bus address, such as `unix:path=/run/user/1000/bus,guid=...`.
+#[cfg(not(target_os = "macos"))]
+fn bus_socket(address: &str) -> Option<PathBuf> {
+    let options = address.split(';').find_map(|one| one.strip_prefix("unix:"))?;
+    options.split(',').find_map(|option| option.strip_prefix("path=")).map(PathBuf::from)
 }
 
 /// A separate home directory, for the demo.
@@ -316,6 +365,20 @@ mod tests {
         assert_eq!(paths.agent_socket, Path::new("/d/run/agent.sock"));
         let with_run = Paths::within(Path::new("/c"), PathBuf::from("/d"), Some(PathBuf::from("/r")));
         assert_eq!(with_run.agent_socket, Path::new("/r/agent.sock"));
+    }
+
+    #[test]
+    #[cfg(not(target_os = "macos"))]
+    fn bus_address_names_the_socket() {
+        for (address, socket) in [
+            ("unix:path=/run/user/1000/bus", Some("/run/user/1000/bus")),
+            ("unix:path=/tmp/a,guid=12", Some("/tmp/a")),
+            ("tcp:host=localhost,port=1;unix:guid=1,path=/x", Some("/x")),
+            ("unix:abstract=/tmp/x", None),
+            ("autolaunch:", None),
+        ] {
+            assert_eq!(bus_socket(address).as_deref(), socket.map(Path::new), "{address}");
+        }
     }
 
     #[test]

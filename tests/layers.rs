@@ -46,7 +46,7 @@ const RESERVED: [(&str, &[&str]); 17] = [
     ("hyper", &["oauth", "dev_issuer", "agent/server"]),
     ("argon2", &["dev_issuer", "agent/server"]),
     ("notify", &["agent/server"]),
-    ("nix", &["agent/server"]),
+    ("nix", &["agent/server", "paths"]),
     ("listenfd", &["cmd"]),
     ("sd_notify", &["cmd"]),
     ("miniz_oxide", &["verify", "dev_issuer"]),

@@ -79,6 +79,9 @@ fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
         StoreError::Refused { .. } => (ErrorCode::StoreRefused, "check the keychain with its own tools".into()),
         StoreError::TooOpen { path, .. } => (ErrorCode::StoreRefused, chmod("700", path)),
         StoreError::Damaged { .. } => (ErrorCode::SessionDamaged, Hint::login()),
+        StoreError::OtherProfile { .. } => {
+            (ErrorCode::StoreUnavailable, "choose a profile name that differs in more than upper and lower case".into())
+        }
         StoreError::KeyFile { problem, path } => {
             let hint = match problem {
                 KeyProblem::TooOpen { .. } => chmod("600", path),
@@ -210,6 +213,7 @@ impl From<SessionError> for Error {
             SessionError::Trust { .. } => {
                 Self::msg(ErrorCode::TrustDamaged, error.to_string(), Hint::profile_command("keys unpin"))
             }
+            SessionError::LockLost => Self::msg(ErrorCode::Busy, error.to_string(), "try again"),
             SessionError::Interrupted => {
                 Self::msg(ErrorCode::Interrupted, error.to_string(), Hint::profile_command("status"))
             }

@@ -12,12 +12,12 @@ use std::time::SystemTime;
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{directory_of, sync_dir};
+use super::{Directory, directory_of};
 
-/// Replaces the file at `path`, or creates it, with `bytes` and `mode`. The file is durable when this returns.
+/// Replaces the file at `path`, or creates it, with `bytes` and `mode`, as [`AtomicFile::replace`] does.
 ///
 /// # Errors
-/// If the file cannot be written; the old file is then unchanged, unless only the last sync of the directory failed.
+/// If the file cannot be written; nothing has changed then.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let next = AtomicFile::beside(path)?;
     next.file.set_permissions(std::fs::Permissions::from_mode(mode))?;
@@ -30,6 +30,8 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 #[derive(Debug)]
 pub struct AtomicFile {
     file: File,
+    /// Opened before the change, so that syncing it cannot fail for lack of file descriptors after the change.
+    dir: Directory,
     path: PathBuf,
     target: PathBuf,
 }
@@ -67,7 +69,7 @@ impl AtomicFile {
                 Err(e) => return Err(e.into()),
             };
             let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-            let next = Self { file, path, target: target.to_owned() };
+            let next = Self { file, dir: Directory::open(dir)?, path, target: target.to_owned() };
             // Another process may have locked and removed it as abandoned before it was locked here.
             if !matches!(locked, Err(Errno::WOULDBLOCK)) && next.file.metadata()?.nlink() > 0 {
                 return Ok(next);
@@ -99,17 +101,19 @@ impl AtomicFile {
         self.file.metadata()?.modified()
     }
 
-    /// Replaces the target with `bytes`. The new file is durable when this returns.
+    /// Replaces the target with `bytes`. The new file is durable when this returns, unless its directory cannot be synced:
+    /// the file is in its place then, and the caller must not undo what depends on it.
     ///
     /// # Errors
-    /// If the file cannot be written; the old file is then unchanged, unless only the last sync of the directory failed.
+    /// If the file cannot be written; nothing has changed then.
     pub fn replace(mut self, bytes: &[u8]) -> io::Result<()> {
         self.write(bytes)?;
         std::fs::rename(&self.path, &self.target)?;
-        sync_dir(directory_of(&self.target))
+        self.dir.sync();
+        Ok(())
     }
 
-    /// Creates the target with `bytes`. The new file is durable when this returns.
+    /// Creates the target with `bytes`, as [`AtomicFile::replace`] replaces it.
     ///
     /// # Errors
     /// [`io::ErrorKind::AlreadyExists`] if the target exists, and as [`AtomicFile::replace`].
@@ -123,7 +127,8 @@ impl AtomicFile {
             }
             linked => linked?,
         }
-        sync_dir(directory_of(&self.target))
+        self.dir.sync();
+        Ok(())
     }
 
     /// Makes `bytes` the whole content, durably. Truncates only afterwards, so that reserved blocks are used first.

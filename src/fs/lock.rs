@@ -5,6 +5,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -43,7 +44,7 @@ pub enum LockError {
 
 /// An open lock file that is not locked.
 ///
-/// It is never removed: two processes could each hold a lock if one of them had opened a file that was removed since.
+/// authctl never removes it. Where something else does, a lock counts only on the file that is at the path then.
 #[derive(Debug)]
 pub struct LockFile {
     file: File,
@@ -62,6 +63,9 @@ impl Drop for FileLock {
         let _ = rustix::fs::flock(&self.0.file, FlockOperation::Unlock);
     }
 }
+
+/// How often a lock file that is replaced again and again is opened before the lock counts as held.
+const MAX_REPLACEMENTS: u32 = 10;
 
 const FLAGS: OFlags =
     OFlags::RDWR.union(OFlags::CREATE).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
@@ -101,7 +105,7 @@ impl LockFile {
     ///
     /// # Errors
     /// [`LockError`], never [`LockError::TimedOut`].
-    pub fn try_lock(self) -> Result<Option<FileLock>, LockError> {
+    pub fn try_lock(mut self) -> Result<Option<FileLock>, LockError> {
         Ok(if self.is_free()? { Some(FileLock(self)) } else { None })
     }
 
@@ -109,7 +113,7 @@ impl LockFile {
     ///
     /// # Errors
     /// [`LockError`].
-    pub async fn lock(self, clock: &dyn Clock, limit: Duration) -> Result<FileLock, LockError> {
+    pub async fn lock(mut self, clock: &dyn Clock, limit: Duration) -> Result<FileLock, LockError> {
         let start = clock.monotonic();
         for wait in waits() {
             if self.is_free()? {
@@ -128,7 +132,7 @@ impl LockFile {
     ///
     /// # Errors
     /// [`LockError`].
-    pub fn lock_blocking(self, limit: Duration) -> Result<FileLock, LockError> {
+    pub fn lock_blocking(mut self, limit: Duration) -> Result<FileLock, LockError> {
         let mut left = limit;
         for wait in waits() {
             if self.is_free()? {
@@ -145,8 +149,31 @@ impl LockFile {
         Err(LockError::TimedOut { path: self.path, limit })
     }
 
-    /// Tries to take the lock, and returns whether this file has it now.
-    fn is_free(&self) -> Result<bool, LockError> {
+    /// Tries to take the lock, and returns whether this file has it now. A file that was removed since it was opened is
+    /// opened again: other processes lock the new one.
+    fn is_free(&mut self) -> Result<bool, LockError> {
+        for _ in 0..MAX_REPLACEMENTS {
+            if !self.try_flock()? {
+                return Ok(false);
+            }
+            if self.is_in_place() {
+                return Ok(true);
+            }
+            *self = Self::open(std::mem::take(&mut self.path))?;
+        }
+        Ok(false)
+    }
+
+    /// Returns whether this file is still the one at its path.
+    fn is_in_place(&self) -> bool {
+        let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+        match (self.file.metadata(), std::fs::symlink_metadata(&self.path)) {
+            (Ok(own), Ok(there)) => identity(own) == identity(there),
+            _ => false,
+        }
+    }
+
+    fn try_flock(&self) -> Result<bool, LockError> {
         match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
             Err(Errno::WOULDBLOCK | Errno::INTR) => Ok(false),
@@ -174,6 +201,18 @@ impl LockFile {
 }
 
 impl FileLock {
+    /// Returns whether the lock still excludes other processes: its file was not removed since it was locked.
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        self.0.is_in_place()
+    }
+
+    /// Returns the file's inode number. No other file has it while the lock is held, even if the file is removed.
+    #[must_use]
+    pub fn inode(&self) -> Option<u64> {
+        self.0.file.metadata().map(|metadata| metadata.ino()).ok()
+    }
+
     /// Returns when the lock file was last modified.
     #[must_use]
     pub fn modified(&self) -> Option<SystemTime> {
@@ -326,6 +365,23 @@ mod tests {
         drop(held);
         assert!(try_lock(&path).is_some());
         drop(shared);
+    }
+
+    #[test]
+    fn removed_lock_file_lets_one_process_through() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("locks/a.lock");
+        let waiting = LockFile::open(path.clone()).expect("opened");
+        let held = try_lock(&path).expect("free");
+        assert!(held.is_in_place());
+        std::fs::remove_dir_all(dir.path().join("locks")).expect("removed");
+        assert!(!held.is_in_place(), "its holder notices");
+        let second = try_lock(&path).expect("a new file");
+        assert_ne!(held.inode(), second.inode());
+        drop(held);
+        assert!(waiting.try_lock().expect("supported").is_none(), "the lock on the removed file does not count");
+        drop(second);
+        assert!(try_lock(&path).is_some());
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl LoginService {
         self.confirm_replacement(args, profile, &verified, user).await?;
 
         let name = &profile.name;
-        user.wait_for(&format!("a refresh of `{name}`"), self.sessions.wait_for_lock(name)).await?;
+        user.wait_for(&format!("a refresh of `{name}`"), self.sessions.wait_for_lock(profile)).await?;
         let lock = lock_config(&self.paths.data, &**self.sessions.clock(), CONFIG_LOCK_LIMIT);
         let lock = user.wait_for("another change of the configuration", lock).await?;
         let configured = self.configured_now(plan)?;
@@ -63,8 +63,8 @@ impl LoginService {
             }
             _ => profile.clone(),
         };
-        let previous_store = configured.as_ref().or(before).filter(|previous| previous.store != profile.store);
-        let moved_from = previous_store.cloned();
+        let previous = configured.as_ref().or(before).cloned();
+        let moved_from = previous.as_ref().map(|previous| previous.store).filter(|store| *store != profile.store);
         let is_changed = configured.as_ref() != Some(&merged);
         let config_file = self.paths.config_file.clone();
         let save = move || {
@@ -73,9 +73,9 @@ impl LoginService {
             if is_changed { config::save(&config_file, &merged).map_err(Error::from) } else { Ok(()) }
         };
         let trust_damaged = verified.is_trust_damaged();
-        let remains = self.sessions.commit_login(profile, verified, moved_from, save).await?;
-        if let (Some(previous), Some(error)) = (previous_store, remains) {
-            user.notify(&LoginNotice::PreviousSessionRemains(previous.store, error));
+        let remains = self.sessions.commit_login(profile, verified, previous, save).await?;
+        if let (Some(store), Some(error)) = (moved_from, remains) {
+            user.notify(&LoginNotice::PreviousSessionRemains(store, error));
         }
         if trust_damaged {
             user.notify(&LoginNotice::TrustReset(profile));

@@ -76,7 +76,7 @@ impl LoginService {
 
     /// Returns the session that is stored for the profile; `None` also if it is damaged, which a login repairs.
     pub(super) async fn previous_session(&self, profile: &Profile) -> Result<Option<Session>, SessionError> {
-        match self.sessions.stored(profile).await {
+        match self.sessions.replaceable(profile).await {
             Err(SessionError::Store(error)) if error.is_session_lost() => Ok(None),
             stored => stored,
         }

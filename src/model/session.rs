@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorCode, Grant, IssuerUrl, TokenSet, TokenTarget};
+use super::{ErrorCode, Grant, IssuerUrl, ProfileName, TokenSet, TokenTarget};
 use crate::clock::UnixTime;
 use crate::secret::{Secret, SecretBytes};
 
@@ -91,6 +91,9 @@ pub struct Session {
     /// Set before a refresh token is sent, and cleared once the response is stored. While it is set, the issuer may or may
     /// not have used the token up.
     pub refreshing_since: Option<UnixTime>,
+    /// The inode number of the lock file that the process held that set `refreshing_since`. As long as it holds the lock,
+    /// no other file has this number: with another lock file, its refresh may still be running.
+    pub refreshing_lock: Option<u64>,
     /// Whether refreshes bring a new refresh token; `None` before the first refresh. If they do not, the issuer accepts the
     /// stored one as often as it is sent.
     pub rotates: Option<bool>,
@@ -98,6 +101,12 @@ pub struct Session {
     pub last_failure: Option<RefreshFailure>,
     /// Set when the issuer has ended the session (`invalid_grant`). The access token may be unexpired.
     pub ended: Option<RefreshFailure>,
+    /// Set when a logout begins. No token is served from then on; the session is stored until its tokens are revoked, so
+    /// that a logout that was interrupted can be repeated.
+    pub logged_out: bool,
+    /// The session of another issuer or client that this one replaces when the profile is saved. Until then the profile
+    /// uses the old one.
+    pub replaces: Option<Box<Session>>,
 }
 
 /// A stored session that cannot be read. The error has the position, never the contents.
@@ -106,6 +115,9 @@ pub enum SessionFormatError {
     /// Written by a newer version of authctl.
     #[error("the stored session has format {0}, which this version of authctl does not know")]
     Version(u64),
+    /// The session of another profile.
+    #[error("the stored session belongs to the profile `{0}`")]
+    OtherProfile(ProfileName),
     /// Not a session.
     #[error("the stored session is damaged at line {line}, column {column}")]
     Damaged {
@@ -123,6 +135,8 @@ const FORMAT: u64 = 1;
 #[derive(Serialize, Deserialize)]
 struct Stored<S> {
     format: u64,
+    /// Missing in what earlier versions have stored.
+    profile: Option<ProfileName>,
     generation: Generation,
     issuer: IssuerUrl,
     client_id: String,
@@ -137,9 +151,69 @@ struct Stored<S> {
     refreshed_at: Option<UnixTime>,
     refreshing_since: Option<UnixTime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    refreshing_lock: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     rotates: Option<bool>,
     last_failure: Option<RefreshFailure>,
     ended: Option<RefreshFailure>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    logged_out: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<Box<Stored<S>>>,
+}
+
+impl<'a> Stored<&'a str> {
+    fn of(session: &'a Session, profile: &ProfileName) -> Self {
+        let other = |o: &'a AnotherToken| StoredOther { asked: o.asked.clone(), tokens: StoredTokens::from(&o.tokens) };
+        Self {
+            format: FORMAT,
+            profile: Some(profile.clone()),
+            generation: session.generation.clone(),
+            issuer: session.issuer.clone(),
+            client_id: session.client_id.clone(),
+            grant: session.grant,
+            subject: session.subject.clone(),
+            tokens: StoredTokens::from(&session.tokens),
+            others: session.others.iter().map(other).collect(),
+            client_secret: session.client_secret.as_ref().map(Secret::expose),
+            resources: session.resources.clone(),
+            logged_in_at: session.logged_in_at,
+            refreshed_at: session.refreshed_at,
+            refreshing_since: session.refreshing_since,
+            refreshing_lock: session.refreshing_lock,
+            rotates: session.rotates,
+            last_failure: session.last_failure.clone(),
+            ended: session.ended.clone(),
+            logged_out: session.logged_out,
+            replaces: session.replaces.as_ref().map(|replaced| Box::new(Self::of(replaced, profile))),
+        }
+    }
+}
+
+impl From<Stored<Secret>> for Session {
+    fn from(stored: Stored<Secret>) -> Self {
+        let other = |o: StoredOther<Secret>| AnotherToken { asked: o.asked, tokens: o.tokens.into() };
+        Self {
+            generation: stored.generation,
+            issuer: stored.issuer,
+            client_id: stored.client_id,
+            grant: stored.grant,
+            subject: stored.subject,
+            tokens: stored.tokens.into(),
+            others: stored.others.into_iter().map(other).collect(),
+            client_secret: stored.client_secret,
+            resources: stored.resources,
+            logged_in_at: stored.logged_in_at,
+            refreshed_at: stored.refreshed_at,
+            refreshing_since: stored.refreshing_since,
+            refreshing_lock: stored.refreshing_lock,
+            rotates: stored.rotates,
+            last_failure: stored.last_failure,
+            ended: stored.ended,
+            logged_out: stored.logged_out,
+            replaces: stored.replaces.map(|replaced| Box::new(Self::from(*replaced))),
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -162,6 +236,7 @@ struct StoredOther<S> {
 #[derive(Deserialize)]
 struct Format {
     format: u64,
+    profile: Option<ProfileName>,
 }
 
 impl<'a> From<&'a TokenSet> for StoredTokens<&'a str> {
@@ -189,73 +264,34 @@ impl Session {
     /// How many tokens for other requests are stored; the oldest is dropped first.
     pub const MAX_OTHERS: usize = 32;
 
-    /// Returns the stored form: JSON, with its version first.
+    /// Returns the stored form of the session of `profile`: JSON, with its version first.
     #[must_use]
-    pub fn to_stored(&self) -> SecretBytes {
-        let out = Stored {
-            format: FORMAT,
-            generation: self.generation.clone(),
-            issuer: self.issuer.clone(),
-            client_id: self.client_id.clone(),
-            grant: self.grant,
-            subject: self.subject.clone(),
-            tokens: StoredTokens::from(&self.tokens),
-            others: self
-                .others
-                .iter()
-                .map(|o| StoredOther { asked: o.asked.clone(), tokens: StoredTokens::from(&o.tokens) })
-                .collect(),
-            client_secret: self.client_secret.as_ref().map(Secret::expose),
-            resources: self.resources.clone(),
-            logged_in_at: self.logged_in_at,
-            refreshed_at: self.refreshed_at,
-            refreshing_since: self.refreshing_since,
-            rotates: self.rotates,
-            last_failure: self.last_failure.clone(),
-            ended: self.ended.clone(),
-        };
+    pub fn to_stored(&self, profile: &ProfileName) -> SecretBytes {
         let mut bytes = SecretBytes::default();
         #[allow(
             clippy::expect_used,
             reason = "no map has keys other than strings, and SecretBytes never fails to write"
         )]
-        serde_json::to_writer(&mut bytes, &out).expect("a session is always JSON");
+        serde_json::to_writer(&mut bytes, &Stored::of(self, profile)).expect("a session is always JSON");
         let _ = bytes.flush();
         bytes
     }
 
-    /// Reads the stored form.
+    /// Reads the stored form of the session of `profile`. If the file system or the keychain does not distinguish two
+    /// names, it may be another profile's.
     ///
     /// # Errors
     /// [`SessionFormatError`], which quotes nothing of what was stored.
-    pub fn from_stored(bytes: &SecretBytes) -> Result<Self, SessionFormatError> {
+    pub fn from_stored(bytes: &SecretBytes, profile: &ProfileName) -> Result<Self, SessionFormatError> {
         let damaged = |e: serde_json::Error| SessionFormatError::Damaged { line: e.line(), column: e.column() };
-        let Format { format } = serde_json::from_slice(bytes.expose()).map_err(damaged)?;
+        let Format { format, profile: stored_for } = serde_json::from_slice(bytes.expose()).map_err(damaged)?;
         if format != FORMAT {
             return Err(SessionFormatError::Version(format));
         }
-        let stored: Stored<Secret> = serde_json::from_slice(bytes.expose()).map_err(damaged)?;
-        Ok(Self {
-            generation: stored.generation,
-            issuer: stored.issuer,
-            client_id: stored.client_id,
-            grant: stored.grant,
-            subject: stored.subject,
-            tokens: stored.tokens.into(),
-            others: stored
-                .others
-                .into_iter()
-                .map(|o| AnotherToken { asked: o.asked, tokens: o.tokens.into() })
-                .collect(),
-            client_secret: stored.client_secret,
-            resources: stored.resources,
-            logged_in_at: stored.logged_in_at,
-            refreshed_at: stored.refreshed_at,
-            refreshing_since: stored.refreshing_since,
-            rotates: stored.rotates,
-            last_failure: stored.last_failure,
-            ended: stored.ended,
-        })
+        match stored_for {
+            Some(other) if other != *profile => Err(SessionFormatError::OtherProfile(other)),
+            _ => Ok(serde_json::from_slice::<Stored<Secret>>(bytes.expose()).map_err(damaged)?.into()),
+        }
     }
 
     /// Returns the stored token for `asked`: the session's own or another; `None` if there is none.

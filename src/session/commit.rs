@@ -6,7 +6,7 @@ use super::policy::TokenRequest;
 use super::refresh::refresh_failure;
 use super::trust::trusted_keys;
 use super::unsaved::Stored;
-use super::{HeldProfile, LoginReason, SessionError, SessionService};
+use super::{HeldProfile, LoginReason, SessionError, SessionService, session_of};
 use crate::model::{AnotherToken, Profile, Session, TokenSet, Trust};
 use crate::oauth::IssuerError;
 use crate::secret::Secret;
@@ -28,6 +28,7 @@ impl SessionService {
         let target = request.target();
         let mut session = Session { generation: read.generation.next(), ..read.clone() };
         session.refreshing_since = None;
+        session.refreshing_lock = None;
         // The new refresh token is stored even if the access token is unusable: the old one may be spent.
         let unusable = IssuerError::for_token_type(&new);
         match &unusable {
@@ -72,8 +73,9 @@ impl SessionService {
             Stored::Done => {}
             // A login in the meantime is never overwritten.
             Stored::Replaced(stored) => {
+                let stored = session_of(profile, Some(*stored))?;
                 return match stored.token_for(&target) {
-                    Some(_) => Ok(*stored),
+                    Some(_) => Ok(stored),
                     None => Err(SessionError::LoginRequired(LoginReason::NoSession)),
                 };
             }

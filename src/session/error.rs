@@ -94,6 +94,9 @@ pub enum SessionError {
         /// The issuer.
         issuer: IssuerUrl,
     },
+    /// The file of the profile's lock was removed while the lock was held, so another process may change the session.
+    #[error("the lock file of the session was removed during the refresh")]
+    LockLost,
     /// The program exits before the operation has finished.
     #[error("interrupted before the operation finished")]
     Interrupted,

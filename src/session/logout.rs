@@ -37,7 +37,10 @@ const UNKNOWN_LIFETIME: i64 = 24 * 3600;
 
 impl SessionService {
     /// Revokes the profile's tokens and deletes its session, whether or not the issuer revoked them; returns `None` if
-    /// there is no session. The tokens are put on the revocation list before the session is deleted.
+    /// there is no session.
+    ///
+    /// The steps: no token of the session is served any more; its tokens are put on the revocation list; the issuer revokes
+    /// them; the session is deleted. A logout that fails or is killed can be repeated until the last step.
     ///
     /// # Errors
     /// [`SessionError::Store`], [`SessionError::Lock`] or [`SessionError::RevocationList`] if that failed on this machine.
@@ -46,10 +49,9 @@ impl SessionService {
         profile: &Profile,
         options: LogoutOptions,
     ) -> Result<Option<Revocation>, SessionError> {
-        let lock = self.lock(&profile.name).await?;
+        let lock = self.lock(profile).await?;
         let signals = self.hold_off_signals().await;
         let (sessions, profile) = (Arc::clone(self), profile.clone());
-        // If it were interrupted after the revocation, revoked tokens would still be issued from the store.
         let task = tokio::spawn(async move {
             let _until_done = (lock, signals);
             sessions.logout_locked(&profile, options).await
@@ -62,7 +64,7 @@ impl SessionService {
         profile: &Profile,
         options: LogoutOptions,
     ) -> Result<Option<Revocation>, SessionError> {
-        let session = match self.stored(profile).await {
+        let mut session = match self.stored(profile).await {
             Ok(Some(session)) => session,
             Ok(None) => return Ok(None),
             // An unreadable session is deleted, although its tokens cannot be revoked.
@@ -72,10 +74,25 @@ impl SessionService {
             }
             Err(error) => return Err(error),
         };
-        let revocation = if options.revoke { self.revoke(profile, &session).await } else { Revocation::Skipped };
-        let listed = self.mark_revoked(&session).await;
+        session.logged_out = true;
+        // Before the change as well: if this process is killed right after it, an agent is not notified again.
+        self.mark(profile.store, &profile.name);
+        self.write(profile, &session).await?;
+        // A login to another issuer that was interrupted has left two sessions.
+        let interrupted = session.replaces.take();
+        let mut revocation = Revocation::Skipped;
+        for session in interrupted.iter().map(|old| &**old).chain([&session]) {
+            self.mark_revoked(session).await?;
+        }
+        if options.revoke {
+            for session in interrupted.iter().map(|old| &**old).chain([&session]) {
+                let outcome = self.revoke(profile, session).await;
+                if !matches!(revocation, Revocation::Failed(_)) {
+                    revocation = outcome;
+                }
+            }
+        }
         self.delete(profile).await?;
-        listed?;
         Ok(Some(revocation))
     }
 
@@ -100,8 +117,13 @@ impl SessionService {
         Ok(added.await.map_err(|_| SessionError::Interrupted)??)
     }
 
-    /// Revokes the tokens of a login that is not stored. A failure is only logged.
+    /// Revokes the tokens of a login that failed, unless its session is stored, or may be, and is therefore in use. A
+    /// failure is only logged.
     pub async fn discard(&self, profile: &Profile, session: &Session) {
+        match self.stored(profile).await {
+            Ok(stored) if stored.as_ref().is_none_or(|stored| stored.generation.login != session.generation.login) => {}
+            _ => return tracing::warn!("the tokens of the failed login may be stored and are not revoked"),
+        }
         if let Revocation::Failed(error) = self.revoke(profile, session).await {
             tracing::info!("the tokens of the discarded login were not revoked: {error}");
         }

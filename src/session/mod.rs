@@ -62,6 +62,26 @@ impl Stores {
     }
 }
 
+/// The directories of lock files, one for the sessions of each kind of store. Each change of a session leaves a mark there.
+#[derive(Clone, Debug)]
+pub struct LockDirectories {
+    /// For keychain items, which belong to the user.
+    pub keychain: PathBuf,
+    /// For files.
+    pub file: PathBuf,
+}
+
+impl LockDirectories {
+    /// Returns the directory for that kind of store.
+    #[must_use]
+    pub fn of(&self, kind: StoreKind) -> &Path {
+        match kind {
+            StoreKind::Keychain => &self.keychain,
+            StoreKind::File => &self.file,
+        }
+    }
+}
+
 /// Owns the stores and the connections to issuers. A process has one, which everything that deals with sessions shares.
 ///
 /// # Locks
@@ -71,8 +91,7 @@ impl Stores {
 pub struct SessionService {
     clock: Arc<dyn Clock>,
     stores: Stores,
-    /// The directory of lock files.
-    locks: PathBuf,
+    locks: LockDirectories,
     /// The file of the revocation list.
     revoked: PathBuf,
     http_clients: HttpClients,
@@ -83,7 +102,7 @@ pub struct SessionService {
     unsaved: watch::Sender<UnsavedSessions>,
     serves_unsaved: AtomicBool,
     /// The marks of changes that this process made itself.
-    marks: Mutex<HashMap<ProfileName, SystemTime>>,
+    marks: Mutex<HashMap<(StoreKind, ProfileName), SystemTime>>,
     /// Limits for each kind of store, so that one that hangs does not block the other.
     keychain_calls: Semaphore,
     file_calls: Semaphore,
@@ -121,14 +140,14 @@ pub enum Settled {
 
 /// What is held while a profile's session is refreshed.
 struct HeldProfile {
-    _lock: ProfileLock,
+    lock: ProfileLock,
     _signals: OwnedRwLockReadGuard<()>,
 }
 
 impl SessionService {
-    /// Creates the service. `locks` is the directory of lock files, `revoked` the file of the [`RevocationList`].
+    /// Creates the service. `revoked` is the file of the [`RevocationList`].
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, stores: Stores, locks: PathBuf, revoked: PathBuf) -> Arc<Self> {
+    pub fn new(clock: Arc<dyn Clock>, stores: Stores, locks: LockDirectories, revoked: PathBuf) -> Arc<Self> {
         Arc::new(Self {
             clock,
             stores,
@@ -145,9 +164,9 @@ impl SessionService {
         })
     }
 
-    /// Returns the directory of lock files, in which each change of a session leaves a mark.
+    /// Returns the directories of lock files.
     #[must_use]
-    pub fn locks(&self) -> &Path {
+    pub fn locks(&self) -> &LockDirectories {
         &self.locks
     }
 
@@ -155,10 +174,10 @@ impl SessionService {
     #[must_use]
     pub fn changed_elsewhere(&self, name: &ProfileName) -> bool {
         let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        match ProfileLock::mark(&self.locks, name) {
-            Some(mark) => marks.get(name) != Some(&mark),
-            None => false,
-        }
+        [StoreKind::Keychain, StoreKind::File].into_iter().any(|kind| {
+            ProfileLock::mark(self.locks.of(kind), name)
+                .is_some_and(|mark| marks.get(&(kind, name.clone())) != Some(&mark))
+        })
     }
 
     /// Returns the clock.
@@ -189,16 +208,27 @@ impl SessionService {
         Arc::clone(&self.uninterruptible).read_owned().await
     }
 
-    /// Returns the session stored under the profile's name, also one of another issuer or client.
+    /// Returns the session stored under the profile's name, also one of another issuer or client, or that a logout has not
+    /// deleted so far.
     ///
     /// # Errors
     /// [`SessionError::Store`].
-    pub async fn stored(&self, profile: &Profile) -> Result<Option<Session>, SessionError> {
+    async fn stored(&self, profile: &Profile) -> Result<Option<Session>, SessionError> {
         if let Some(session) = self.unsaved_session(&profile.name) {
             return Ok(Some(session));
         }
         let name = profile.name.clone();
-        self.with_store(profile.store, move |store| store.read(&name)).await
+        self.with_store(profile.store, move |store| own_session(store.read(&name))).await
+    }
+
+    /// Returns the session that a login would replace, also one of another issuer or client.
+    ///
+    /// # Errors
+    /// [`SessionError::Store`], also if the session is another profile's.
+    pub async fn replaceable(&self, profile: &Profile) -> Result<Option<Session>, SessionError> {
+        let name = profile.name.clone();
+        let stored = self.with_store(profile.store, move |store| store.read(&name)).await?;
+        Ok(stored.filter(|session| !session.logged_out))
     }
 
     /// Returns the profile's session.
@@ -216,7 +246,7 @@ impl SessionService {
     pub fn session_blocking(&self, profile: &Profile) -> Result<Session, SessionError> {
         let stored = match self.unsaved_session(&profile.name) {
             Some(session) => Some(session),
-            None => self.stores.of(profile.store).read(&profile.name)?,
+            None => own_session(self.stores.of(profile.store).read(&profile.name))?,
         };
         session_of(profile, stored)
     }
@@ -239,15 +269,28 @@ impl SessionService {
         to: &ProfileName,
         rename: impl FnOnce() -> Result<(), E>,
     ) -> Result<(), E> {
-        let _from = self.lock(&profile.name).await?;
-        let _to = self.lock(to).await?;
-        let (from, new) = (profile.name.clone(), to.clone());
-        self.change(profile.store, to, move |store| match store.read(&from)? {
-            Some(session) => store.write(&new, &session),
-            None => store.delete(&new).map(drop),
-        })
-        .await?;
-        rename()?;
+        let _from = self.lock(profile).await?;
+        let renamed = Profile { name: to.clone(), ..profile.clone() };
+        // If upper and lower case are not distinguished, both names have the same lock and the same session.
+        let is_same = profile.name.as_str().eq_ignore_ascii_case(to.as_str());
+        let _to = if is_same { None } else { Some(self.lock(&renamed).await?) };
+        if !is_same
+            && let Err(error @ SessionError::Store(StoreError::OtherProfile { .. })) = self.replaceable(&renamed).await
+        {
+            return Err(error.into());
+        }
+        let session = self.stored(profile).await?;
+        match &session {
+            Some(session) => self.write(&renamed, session).await?,
+            None => drop(self.delete(&renamed).await?),
+        }
+        if let Err(error) = rename() {
+            if let Some(session) = session.filter(|_| is_same) {
+                self.write(profile, &session).await?;
+            }
+            self.delete(&renamed).await?;
+            return Err(error);
+        }
         self.delete(profile).await?;
         Ok(())
     }
@@ -274,7 +317,7 @@ impl SessionService {
         profile: &Profile,
         then: impl FnOnce() -> Result<(), E>,
     ) -> Result<bool, E> {
-        let _lock = self.lock(&profile.name).await?;
+        let _lock = self.lock(profile).await?;
         if self.stored(profile).await?.is_some() {
             return Ok(false);
         }
@@ -284,7 +327,11 @@ impl SessionService {
     /// Deletes the profile's session without revoking it. Call it under the profile lock.
     async fn delete(&self, profile: &Profile) -> Result<bool, SessionError> {
         let name = profile.name.clone();
-        self.change(profile.store, &profile.name, move |store| store.delete(&name)).await
+        let delete = move |store: &dyn Store| match store.read(&name) {
+            Err(StoreError::OtherProfile { .. }) => Ok(false),
+            _ => store.delete(&name),
+        };
+        self.change(profile.store, &profile.name, delete).await
     }
 
     /// Runs a call that changes the session of `name`, and marks the change for processes that cache it, also if the call
@@ -296,15 +343,21 @@ impl SessionService {
         call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, SessionError> {
         let result = self.with_store(kind, call).await;
+        self.mark(kind, name);
+        result
+    }
+
+    /// Leaves a mark of a change, or of one that is about to be made: an agent that sees it reads the session again, and
+    /// once more when the profile lock is free.
+    fn mark(&self, kind: StoreKind, name: &ProfileName) {
         // Held until the mark is in the map, or this process could take its own mark for another's.
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        match ProfileLock::mark_changed(&self.locks, name, self.clock.now()) {
+        match ProfileLock::mark_changed(self.locks.of(kind), name, self.clock.now()) {
             Ok(mark) => {
-                marks.insert(name.clone(), mark);
+                marks.insert((kind, name.clone()), mark);
             }
             Err(error) => tracing::warn!("{name}: a running agent is not notified of the change: {error}"),
         }
-        result
     }
 
     /// Returns the issuer's metadata, with the profile's own endpoints in place of the published ones. With a token or
@@ -364,8 +417,8 @@ impl SessionService {
         Ok(OAuthClient { id: profile.client_id.clone(), auth: profile.client_auth, secret, signer })
     }
 
-    async fn lock(&self, name: &ProfileName) -> Result<ProfileLock, SessionError> {
-        Ok(ProfileLock::acquire(&self.locks, name, &*self.clock, LOCK_LIMIT).await?)
+    async fn lock(&self, profile: &Profile) -> Result<ProfileLock, SessionError> {
+        Ok(ProfileLock::acquire(self.locks.of(profile.store), &profile.name, &*self.clock, LOCK_LIMIT).await?)
     }
 
     /// Runs a store's blocking call on a thread for blocking calls.
@@ -387,15 +440,31 @@ impl SessionService {
     }
 }
 
-/// Returns the session if it is of the profile's issuer and client.
+/// Returns what a store has for a profile; nothing if the session there is another profile's.
+fn own_session(read: Result<Option<Session>, StoreError>) -> Result<Option<Session>, StoreError> {
+    match read {
+        Err(StoreError::OtherProfile { .. }) => Ok(None),
+        read => read,
+    }
+}
+
+/// Returns the session if it is of the profile's issuer and client and no logout has begun.
+///
+/// A login to another issuer is complete when the profile is saved: until then, the profile uses the session that the new
+/// one replaces, also if the login was interrupted.
 fn session_of(profile: &Profile, stored: Option<Session>) -> Result<Session, SessionError> {
     let reason = match stored {
         None => LoginReason::NoSession,
+        Some(session) if session.logged_out => LoginReason::NoSession,
+        Some(session) if is_of(&session, profile) => return Ok(Session { replaces: None, ..session }),
+        Some(Session { replaces: Some(old), .. }) if is_of(&old, profile) => return Ok(*old),
         Some(session) if session.issuer != profile.issuer => LoginReason::OtherIssuer { found: session.issuer },
-        Some(session) if session.client_id != profile.client_id => {
-            LoginReason::OtherClient { found: session.client_id }
-        }
-        Some(session) => return Ok(session),
+        Some(session) => LoginReason::OtherClient { found: session.client_id },
     };
     Err(SessionError::LoginRequired(reason))
+}
+
+/// Returns whether the session is of the profile's issuer and client.
+fn is_of(session: &Session, profile: &Profile) -> bool {
+    session.issuer == profile.issuer && session.client_id == profile.client_id
 }

@@ -9,10 +9,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::policy::{self, Decision, Obstacle, RefreshError, SessionView, TokenRequest, can_fall_back, decide};
-use super::{HeldProfile, LoginReason, RESERVE, SessionError, SessionService};
+use super::{HeldProfile, LOCK_LIMIT, LoginReason, RESERVE, SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::model::{ErrorCode, Grant, Profile, RefreshFailure, Session, TokenSet, TokenTarget};
 use crate::oauth::{Delivery, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token};
+use crate::store::ProfileLock;
 
 /// A session whose requested token can be served.
 #[derive(Debug)]
@@ -24,6 +25,12 @@ pub struct ServedToken {
     /// Why it was not refreshed, although its token expires soon.
     pub warning: Option<SessionError>,
 }
+
+/// How often a lock file may be removed during one refresh.
+const MAX_LOCKS_LOST: u32 = 5;
+
+/// How often the session is read again while a refresh under another lock file may be running.
+const OTHER_LOCK_WAIT: Duration = Duration::from_millis(100);
 
 /// The wait before a request is sent once more.
 const RESEND_WAIT: Duration = Duration::from_millis(300);
@@ -129,20 +136,42 @@ impl SessionService {
         if let Some(error) = self.unsaved_error(&profile.name) {
             return self.fall_back(seen.clone(), request, error);
         }
-        let lock = match self.lock(&profile.name).await {
+        let lock = match self.lock(profile).await {
             Ok(lock) => lock,
             Err(error) => return self.fall_back(seen.clone(), request, error),
         };
-        let mut held = Some(HeldProfile { _lock: lock, _signals: self.hold_off_signals().await });
+        let mut held = Some(HeldProfile { lock, _signals: self.hold_off_signals().await });
         let (sessions, profile, request, seen) = (Arc::clone(self), profile.clone(), request.clone(), seen.clone());
         let task = tokio::spawn(async move {
-            let result = sessions.refresh_under_lock(&profile, &request, &seen, &mut held).await;
+            let result = sessions.refresh_while_locked(&profile, &request, &seen, &mut held).await;
             let failed = !matches!(&result, Ok(ServedToken { warning: None, .. }));
             sessions.refresh_failed.store(failed, Ordering::Relaxed);
             drop(held);
             result
         });
         task.await.unwrap_or(Err(SessionError::Interrupted))
+    }
+
+    /// Refreshes under the profile lock, and under the next one if its file was removed in the meantime.
+    async fn refresh_while_locked(
+        self: &Arc<Self>,
+        profile: &Profile,
+        request: &TokenRequest,
+        seen: &Session,
+        held: &mut Option<HeldProfile>,
+    ) -> Result<ServedToken, SessionError> {
+        for _ in 0..MAX_LOCKS_LOST {
+            match self.refresh_under_lock(profile, request, seen, held).await {
+                Err(SessionError::LockLost) => {}
+                result => return result,
+            }
+            match (self.lock(profile).await, held.as_mut()) {
+                (Ok(lock), Some(held)) => held.lock = lock,
+                (Ok(_), None) => break,
+                (Err(error), _) => return self.fall_back(seen.clone(), request, error),
+            }
+        }
+        self.fall_back(seen.clone(), request, SessionError::LockLost)
     }
 
     async fn refresh_under_lock(
@@ -152,7 +181,8 @@ impl SessionService {
         seen: &Session,
         held: &mut Option<HeldProfile>,
     ) -> Result<ServedToken, SessionError> {
-        let mut session = self.session(profile).await?;
+        let Some(HeldProfile { lock, .. }) = &held else { return Err(SessionError::LockLost) };
+        let mut session = self.session_under_lock(lock, profile).await?;
         let view = SessionView::under_lock(&session, request, seen);
         let last_error = RefreshError::of(&session, Some(seen));
         let decision = decide(Some(&view), request, self.clock.now(), last_error.as_ref());
@@ -163,11 +193,13 @@ impl SessionService {
         let before = session.clone();
         // Read before the refresh token is spent: nothing but writing the new session comes after that.
         let trust = self.trust(profile).await;
-        match self.send_refresh(profile, request, &mut session).await {
+        match self.send_refresh(lock, profile, request, &mut session).await {
             Ok(tokens) => match self.commit(profile, request, session, tokens, trust, held).await {
                 Ok(session) => self.serve_refreshed(session, request),
                 Err(error) => self.fall_back(before, request, error),
             },
+            // Another process may refresh at this moment: what it stores is read under its lock.
+            Err(SessionError::LockLost) => Err(SessionError::LockLost),
             Err(error) => {
                 let error = self.record_failure(profile, request, &mut session, error).await;
                 let error = self.verdict(&session).unwrap_or(error);
@@ -204,9 +236,33 @@ impl SessionService {
         Ok(ServedToken { session, refreshed: false, warning: Some(error) })
     }
 
+    /// Reads the session under its lock. If the session says that a refresh began under another lock file, that refresh may
+    /// still be running, and its end is awaited for as long as a refresh may take.
+    async fn session_under_lock(&self, lock: &ProfileLock, profile: &Profile) -> Result<Session, SessionError> {
+        loop {
+            let session = self.session(profile).await?;
+            let (now, own) = (self.clock.now(), lock.inode());
+            let runs = |since: UnixTime| since <= now && now < since.plus(LOCK_LIMIT);
+            if !session.refreshing_since.is_some_and(runs) || session.refreshing_lock.is_none_or(|of| Some(of) == own) {
+                return Ok(session);
+            }
+            self.clock.sleep(OTHER_LOCK_WAIT).await;
+        }
+    }
+
+    /// Checks that `session` is still the stored one, and that its lock still excludes other processes.
+    async fn check_lock(&self, lock: &ProfileLock, profile: &Profile, session: &Session) -> Result<(), SessionError> {
+        match self.session(profile).await {
+            Ok(stored) if stored.generation == session.generation && lock.is_in_place() => Ok(()),
+            Ok(_) => Err(SessionError::LockLost),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Sends the refresh request, after making sure that its reply can be stored.
     async fn send_refresh(
         &self,
+        lock: &ProfileLock,
         profile: &Profile,
         request: &TokenRequest,
         session: &mut Session,
@@ -231,12 +287,21 @@ impl SessionService {
             // Fails before anything is written if the client cannot authenticate.
             TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
         }
-        let in_doubt_before = session.refreshing_since.replace(self.clock.now());
+        // The requests above took time.
+        self.check_lock(lock, profile, session).await?;
+        let before = (session.refreshing_since, session.refreshing_lock);
+        (session.refreshing_since, session.refreshing_lock) = (Some(self.clock.now()), lock.inode());
         self.write(profile, session).await?;
-        let room = session.to_stored().expose().len() + RESERVE;
-        if let Err(error) = self.make_room(profile, room).await {
+        let room = session.to_stored(&profile.name).expose().len() + RESERVE;
+        let prepared = match self.make_room(profile, room).await {
+            // A process that locks another file from now on reads what was written above, and does not send the token too.
+            Ok(()) if lock.is_in_place() => Ok(()),
+            Ok(()) => Err(SessionError::LockLost),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = prepared {
             // Nothing was sent, so the refresh token is not in doubt.
-            session.refreshing_since = in_doubt_before;
+            (session.refreshing_since, session.refreshing_lock) = before;
             if let Err(unwritten) = self.write(profile, session).await {
                 tracing::warn!("cannot record that the refresh was given up: {unwritten}");
             }

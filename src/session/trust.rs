@@ -38,7 +38,7 @@ impl SessionService {
         profile: &Profile,
         change: impl FnOnce(&mut Trust) + Send + 'static,
     ) -> Result<Trust, SessionError> {
-        let _lock = self.lock_trust(&profile.issuer).await?;
+        let _lock = self.lock_trust(profile).await?;
         let issuer = profile.issuer.clone();
         self.with_store(profile.store, move |store| {
             let before = match read_trust(store, &issuer) {
@@ -85,7 +85,7 @@ impl SessionService {
 
     /// Replaces a damaged record by an empty one. A record that another process has repaired in the meantime stays.
     pub(super) async fn reset_damaged_trust(&self, profile: &Profile) -> Result<(), SessionError> {
-        let _lock = self.lock_trust(&profile.issuer).await?;
+        let _lock = self.lock_trust(profile).await?;
         let issuer = profile.issuer.clone();
         self.with_store(profile.store, move |store| match read_trust(store, &issuer) {
             Ok(_) => Ok(()),
@@ -103,10 +103,10 @@ impl SessionService {
         }
     }
 
-    async fn lock_trust(&self, issuer: &IssuerUrl) -> Result<ProfileLock, SessionError> {
+    async fn lock_trust(&self, profile: &Profile) -> Result<ProfileLock, SessionError> {
         #[allow(clippy::expect_used, reason = "letters, digits and a dash are a valid profile name")]
-        let name: ProfileName = RecordName::issuer_mark(issuer).parse().expect("a name");
-        Ok(ProfileLock::acquire(&self.locks.join("trust"), &name, &*self.clock, LOCK_LIMIT).await?)
+        let name: ProfileName = RecordName::issuer_mark(&profile.issuer).parse().expect("a name");
+        Ok(ProfileLock::acquire(&self.locks.of(profile.store).join("trust"), &name, &*self.clock, LOCK_LIMIT).await?)
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{HeldProfile, SessionError, SessionService};
+use super::{HeldProfile, SessionError, SessionService, session_of};
 use crate::clock::UnixTime;
 use crate::model::{Generation, Profile, ProfileName, Session};
 
@@ -173,17 +173,18 @@ impl SessionService {
         session: &Session,
         read: &Generation,
     ) -> Result<Option<Session>, SessionError> {
-        let (name, session, read) = (profile.name.clone(), session.clone(), read.clone());
+        let (profile, session, read) = (profile.clone(), session.clone(), read.clone());
         let unchanged = !self.changed_elsewhere(&profile.name);
-        self.change(profile.store, &profile.name, move |store| {
+        let (kind, name) = (profile.store, profile.name.clone());
+        self.change(kind, &name, move |store| {
             // Only where another process has left its mark: reading takes time, in which this one may be killed.
             if !unchanged
-                && let Ok(Some(stored)) = store.read(&name)
-                && stored.generation != read
+                && let Ok(Some(stored)) = store.read(&profile.name)
+                && session_of(&profile, Some(stored.clone())).map_or(true, |stored| stored.generation != read)
             {
                 return Ok(Some(stored));
             }
-            store.write(&name, &session).map(|()| None)
+            store.write(&profile.name, &session).map(|()| None)
         })
         .await
     }
@@ -193,7 +194,7 @@ impl SessionService {
 mod tests {
     use std::path::Path;
 
-    use super::super::Stores;
+    use super::super::{LockDirectories, Stores};
     use super::*;
     use crate::clock::Clock;
     use crate::model::StoreKind;
@@ -216,12 +217,13 @@ mod tests {
             Arc::new(FileStore::new(dir.join("sessions"), KeySource::Default(dir.join("authctl.key"))));
         let stores = Stores { keychain: Arc::clone(&store), file: store };
         let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(clock);
-        SessionService::new(clock, stores, dir.join("locks"), dir.join("revoked"))
+        let locks = LockDirectories { keychain: dir.join("locks"), file: dir.join("locks") };
+        SessionService::new(clock, stores, locks, dir.join("revoked"))
     }
 
     async fn held(service: &SessionService) -> Option<HeldProfile> {
-        let lock = service.lock(&profile().name).await.expect("free");
-        Some(HeldProfile { _lock: lock, _signals: service.hold_off_signals().await })
+        let lock = service.lock(&profile()).await.expect("free");
+        Some(HeldProfile { lock, _signals: service.hold_off_signals().await })
     }
 
     /// A session and the one that a refresh made of it, with another refresh token if `rotated`.
@@ -262,7 +264,7 @@ mod tests {
         let stored = service.store_refreshed(&profile(), &new, &read, &mut held).await;
         assert!(matches!(stored, Ok(Stored::Later)) && held.is_none());
         assert_eq!(service.session_blocking(&profile()).expect("served").tokens.access_token.expose(), "new");
-        let lock = || crate::store::ProfileLock::try_acquire(service.locks(), &profile().name).expect("opened");
+        let lock = || crate::store::ProfileLock::try_acquire(&service.locks().file, &profile().name).expect("opened");
         assert!(lock().is_none(), "no other process refreshes");
         std::fs::remove_file(&blocked).expect("removed");
         let stored = tokio::time::timeout(Duration::from_secs(20), unsaved.wait_for(HashMap::is_empty)).await;

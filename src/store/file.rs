@@ -12,8 +12,8 @@ use rustix::io::Errno;
 
 use super::keys::{Key, KeySource};
 use super::{Damage, MAX_BYTES, Store, StoreError};
-use crate::fs::{AtomicFile, create_private_dir, sync_dir};
-use crate::model::{ProfileName, RecordName, Session, SessionFormatError};
+use crate::fs::{AtomicFile, Directory, create_private_dir};
+use crate::model::{ProfileName, RecordName, Session};
 use crate::secret::SecretBytes;
 
 /// Stores the session of a profile in `DIR/PROFILE.age`, mode 0600. `age -d -i KEY DIR/PROFILE.age` decrypts it.
@@ -104,15 +104,13 @@ impl FileStore {
 impl Store for FileStore {
     fn read(&self, profile: &ProfileName) -> Result<Option<Session>, StoreError> {
         let Some(plain) = self.read_item(profile.as_str())? else { return Ok(None) };
-        let damaged =
-            |e: SessionFormatError| StoreError::Damaged { location: self.location(profile), damage: e.into() };
-        Session::from_stored(&plain).map(Some).map_err(damaged)
+        Session::from_stored(&plain, profile).map(Some).map_err(|e| StoreError::of_session(e, self.location(profile)))
     }
 
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
         // A separate statement, so that the mutex is not held during the call.
         let reserved = self.reserved().remove(profile);
-        self.write_item(profile.as_str(), &session.to_stored(), reserved)
+        self.write_item(profile.as_str(), &session.to_stored(profile), reserved)
     }
 
     fn read_record(&self, record: &RecordName) -> Result<Option<SecretBytes>, StoreError> {
@@ -126,8 +124,8 @@ impl Store for FileStore {
     fn delete(&self, profile: &ProfileName) -> Result<bool, StoreError> {
         let path = self.path(profile.as_str());
         self.reserved().remove(profile);
-        match std::fs::remove_file(&path) {
-            Ok(()) => sync_dir(&self.dir).map(|()| true).map_err(|e| StoreError::io("write", &self.dir, e)),
+        match Directory::open(&self.dir).and_then(|dir| dir.remove(&path)) {
+            Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(e) => Err(StoreError::io("remove", &path, e)),
         }
@@ -233,7 +231,7 @@ mod tests {
             return;
         };
         assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
-        assert_eq!(shown.stdout, session("very-secret").to_stored().expose());
+        assert_eq!(shown.stdout, session("very-secret").to_stored(&work()).expose());
     }
 
     #[test]
@@ -279,6 +277,17 @@ mod tests {
         std::fs::set_permissions(place.sessions(), std::fs::Permissions::from_mode(0o777)).expect("chmod");
         let error = place.store().write(&work(), &session("t")).expect_err("refused");
         assert!(error.to_string().contains("mode 0777"), "{error}");
+    }
+
+    #[test]
+    fn session_of_another_profile_is_not_read() {
+        let place = Place::new();
+        place.store().write(&work(), &session("t")).expect("written");
+        // What a file system that does not distinguish upper and lower case does.
+        std::fs::hard_link(place.file(), place.sessions().join("Work.age")).expect("linked");
+        let error = place.store().read(&"Work".parse().expect("valid")).expect_err("another profile's");
+        assert!(matches!(&error, StoreError::OtherProfile { found, .. } if *found == work()), "{error}");
+        assert!(!error.is_session_lost(), "a login does not replace it");
     }
 
     #[test]

@@ -85,7 +85,10 @@ impl Keychain {
             // The new item is written first: an extra item is harmless, a missing one is a lost session.
             if let Some((first, more)) = ours.split_first() {
                 first.set_secret(stored.expose()).map_err(store_error)?;
-                return more.iter().chain(&others).try_for_each(remove);
+                if let Err(error) = more.iter().chain(&others).try_for_each(remove) {
+                    tracing::info!("a spare keychain item was not removed: {error}");
+                }
+                return Ok(());
             }
             // An item with more attributes would be overwritten or block the new one.
             others.iter().try_for_each(remove)?;
@@ -230,11 +233,13 @@ impl Call {
 impl Store for Keychain {
     fn read(&self, profile: &ProfileName) -> Result<Option<Session>, StoreError> {
         let (location, name) = (self.location(profile), profile.clone());
-        self.run(move |connection, _| latest_session(&platform::items(connection, name.as_str())?.ours, &location))
+        self.run(move |connection, _| {
+            latest_session(&platform::items(connection, name.as_str())?.ours, &name, &location)
+        })
     }
 
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
-        let written = self.write_item(profile.as_str(), session.to_stored());
+        let written = self.write_item(profile.as_str(), session.to_stored(profile));
         if written.is_ok() {
             self.shared.wrote.store(true, Ordering::Release);
         }
@@ -304,7 +309,7 @@ fn remove(entry: &Entry) -> Result<(), StoreError> {
 }
 
 /// Returns the latest session of `items`, usually the only one. Damage is an error only if no session is readable.
-fn latest_session(items: &[Entry], location: &str) -> Result<Option<Session>, StoreError> {
+fn latest_session(items: &[Entry], profile: &ProfileName, location: &str) -> Result<Option<Session>, StoreError> {
     let mut latest: Option<Session> = None;
     let mut damage = None;
     for item in items {
@@ -314,18 +319,18 @@ fn latest_session(items: &[Entry], location: &str) -> Result<Option<Session>, St
             Err(e) => return Err(store_error(e)),
         };
         if bytes.expose().len() > MAX_BYTES {
-            damage = Some(Damage::TooLong);
+            damage = Some(StoreError::Damaged { location: location.to_owned(), damage: Damage::TooLong });
             continue;
         }
         let when = |s: &Session| (s.refreshed_at.unwrap_or(s.logged_in_at), s.generation.number);
-        match Session::from_stored(&bytes) {
+        match Session::from_stored(&bytes, profile) {
             Ok(session) if latest.as_ref().is_none_or(|l| when(l) < when(&session)) => latest = Some(session),
             Ok(_) => {}
-            Err(e) => damage = Some(e.into()),
+            Err(e) => damage = Some(StoreError::of_session(e, location.to_owned())),
         }
     }
     match (latest, damage) {
-        (None, Some(damage)) => Err(StoreError::Damaged { location: location.to_owned(), damage }),
+        (None, Some(damage)) => Err(damage),
         (latest, _) => Ok(latest),
     }
 }

@@ -32,13 +32,14 @@ pub trait Store: Send + Sync {
     /// Reads the session of `profile`. Returns `None` if there is none.
     ///
     /// # Errors
-    /// [`StoreError`]. A session that cannot be read is [`StoreError::Damaged`] and is not removed.
+    /// [`StoreError`]. A session that cannot be read is [`StoreError::Damaged`] and is not removed; another profile's is
+    /// [`StoreError::OtherProfile`].
     fn read(&self, profile: &ProfileName) -> Result<Option<Session>, StoreError>;
 
     /// Replaces the session of `profile` atomically. The new session is durable when this returns `Ok`.
     ///
     /// # Errors
-    /// [`StoreError`]
+    /// [`StoreError`]. A keychain that did not respond may still store the session later: only reading tells.
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError>;
 
     /// Deletes the session of `profile`, even a damaged one, and returns whether there was one.
@@ -124,6 +125,15 @@ pub enum StoreError {
         /// Why it cannot be read.
         damage: Damage,
     },
+    /// The name of another profile leads to the same place, as on a file system that does not distinguish upper and lower
+    /// case. The session stays that profile's.
+    #[error("{location} has the session of the profile `{found}`")]
+    OtherProfile {
+        /// Where it is.
+        location: String,
+        /// The profile that the session belongs to.
+        found: ProfileName,
+    },
     /// The key that sessions in files are encrypted to cannot be used.
     #[error("cannot use the key file {}: {problem}", .path.display())]
     KeyFile {
@@ -154,6 +164,14 @@ pub enum StoreError {
 pub(crate) const MAX_BYTES: usize = 32 << 20;
 
 impl StoreError {
+    /// Returns the error of a stored session of `profile` in `location`.
+    fn of_session(error: SessionFormatError, location: String) -> Self {
+        match error {
+            SessionFormatError::OtherProfile(found) => Self::OtherProfile { location, found },
+            error => Self::Damaged { location, damage: error.into() },
+        }
+    }
+
     /// Returns whether there is a session that can never be read.
     #[must_use]
     pub fn is_session_lost(&self) -> bool {
@@ -205,6 +223,9 @@ pub(crate) mod tests {
             rotates: None,
             last_failure: None,
             ended: None,
+            refreshing_lock: None,
+            logged_out: false,
+            replaces: None,
         }
     }
 

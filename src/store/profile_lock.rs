@@ -11,7 +11,7 @@ use crate::model::ProfileName;
 /// A profile lock, on the file `DIR/PROFILE.lock`. Released when dropped.
 #[derive(Debug)]
 pub struct ProfileLock {
-    _lock: FileLock,
+    lock: FileLock,
 }
 
 impl ProfileLock {
@@ -28,7 +28,7 @@ impl ProfileLock {
         limit: Duration,
     ) -> Result<Self, LockError> {
         let lock = LockFile::open(path(dir, profile))?.lock(clock, limit).await?;
-        Ok(Self { _lock: lock })
+        Ok(Self { lock })
     }
 
     /// Takes the lock of `profile` in `dir` if it is free, else returns `None`.
@@ -37,7 +37,19 @@ impl ProfileLock {
     /// [`LockError`], never [`LockError::TimedOut`].
     pub fn try_acquire(dir: &Path, profile: &ProfileName) -> Result<Option<Self>, LockError> {
         let lock = LockFile::open(path(dir, profile))?.try_lock()?;
-        Ok(lock.map(|lock| Self { _lock: lock }))
+        Ok(lock.map(|lock| Self { lock }))
+    }
+
+    /// Returns whether the lock still excludes other processes, as [`FileLock::is_in_place`].
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        self.lock.is_in_place()
+    }
+
+    /// Returns what tells this lock from one on another file, as [`FileLock::inode`].
+    #[must_use]
+    pub fn inode(&self) -> Option<u64> {
+        self.lock.inode()
     }
 
     /// Marks that the session of `profile` has changed, for processes that cache it, and returns the mark: the lock file's

@@ -10,6 +10,7 @@ mod concurrent_logins;
 mod corpus;
 mod demo;
 mod directories;
+mod durability;
 mod exec;
 mod exit_codes;
 mod interrupt;

@@ -435,3 +435,33 @@ fn refresh_fetches_rotated_keys() {
     home.run(&["refresh", "work"]).exits(0);
     home.run(&["verify", "work"]).exits(0);
 }
+
+/// Refreshes twice at once, and removes the lock files while `endpoint` answers the first process.
+fn refresh_with_removed_locks(endpoint: Endpoint) {
+    let home = Sandbox::new();
+    let issuer = issuer(|_| {});
+    home.log_in("work", &issuer);
+    home.expire("work");
+    issuer.fault(Fault { endpoint, kind: FaultKind::HoldReply, times: 1 });
+    let first = home.start(&["refresh", "work"], "");
+    wait_until("the request", || (issuer.stats().faults > 0).then_some(()));
+    std::fs::remove_dir_all(home.path().join("data/authctl/locks")).unwrap();
+    let second = home.start(&["refresh", "work"], "");
+    wait_until("the second process", || home.path().join("data/authctl/locks/work.lock").exists().then_some(()));
+    issuer.clear_faults();
+    home.finish(first, &["refresh", "work"]).exits(0);
+    home.finish(second, &["refresh", "work"]).exits(0);
+    let stats = issuer.stats();
+    assert_eq!((stats.refresh_reuses, stats.families_revoked), (0, 0), "{stats:?}");
+    home.run(&["refresh", "work"]).exits(0);
+}
+
+#[test]
+fn refresh_token_is_sent_once_though_the_lock_is_removed_before() {
+    refresh_with_removed_locks(Endpoint::Metadata);
+}
+
+#[test]
+fn refresh_token_is_sent_once_though_the_lock_is_removed_during_the_request() {
+    refresh_with_removed_locks(Endpoint::Token);
+}

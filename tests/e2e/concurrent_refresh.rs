@@ -3,10 +3,10 @@
 
 use std::fs::{File, read_dir, read_link};
 use std::path::PathBuf;
-use std::process::Child;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use authctl::dev_issuer::DevIssuer;
+use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 
 use crate::keyring::Keyring;
 use crate::support::{self, Sandbox};
@@ -18,7 +18,7 @@ struct Setup {
     // Fields are dropped in this order: the keyring last.
     home: Sandbox,
     issuer: DevIssuer,
-    _keyring: Keyring,
+    keyring: Keyring,
 }
 
 impl Setup {
@@ -42,12 +42,12 @@ impl Setup {
         let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--with-token"];
         home.run_with(&login, &response.to_string()).exits(0);
         home.register_secret(&token("refresh_token"));
-        Self { home, issuer, _keyring: keyring }
+        Self { home, issuer, keyring }
     }
 
     /// Returns the lock file of the profile.
     fn lock_file(&self) -> PathBuf {
-        self.home.path().join("data/authctl/locks/work.lock")
+        self.keyring.locks().join("work.lock")
     }
 
     /// Runs `args` in all processes, holds the lock until all wait for it, and returns what they printed.
@@ -97,5 +97,24 @@ fn hundred_token_commands_share_one_refresh() {
 fn hundred_refresh_commands_share_one_refresh() {
     let setup = Setup::new();
     setup.run_all(&["refresh", "work"]);
+    setup.expect_one_refresh();
+}
+
+#[test]
+fn terminals_with_other_data_directories_share_one_refresh() {
+    let setup = Setup::new();
+    setup.issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Slow { ms: 1000 }, times: 0 });
+    // What a snap or Flatpak terminal sets.
+    let children: Vec<Child> = ["data", "snap/code/data", ".var/app/org.example.Terminal/data"]
+        .iter()
+        .map(|data| {
+            let mut command = setup.home.command(&["refresh", "work"]);
+            command.env("XDG_DATA_HOME", setup.home.path().join(data));
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started")
+        })
+        .collect();
+    for child in children {
+        setup.home.finish(child, &["refresh", "work"]).exits(0);
+    }
     setup.expect_one_refresh();
 }

@@ -19,6 +19,10 @@ use crate::keyring::{Keyring, SilentBus};
 /// No call takes longer than this, whatever fails.
 const STORE_LIMIT: Duration = Duration::from_secs(5);
 
+fn work() -> ProfileName {
+    "work".parse().expect("a profile's name")
+}
+
 fn session(token: String) -> Session {
     let stored = json!({
         "format": 1,
@@ -30,7 +34,7 @@ fn session(token: String) -> Session {
         "others": [],
         "logged_in_at": 0,
     });
-    Session::from_stored(&SecretBytes::new(stored.to_string().into_bytes())).expect("a session")
+    Session::from_stored(&SecretBytes::new(stored.to_string().into_bytes()), &work()).expect("a session")
 }
 
 /// Runs the commands in `AUTHCTL_TEST_SCRIPT`, such as `write work 100; read work`, and prints a line for each. The number
@@ -111,7 +115,7 @@ fn sessions_are_items_that_other_tools_can_read() {
     let expected = ["none", "deleted false", "ok", "read 10", "ok", "read 20", "none"];
     assert_eq!(run(keyring.env(), script), expected);
     let shown = keyring.secret_tool(&["lookup", "service", "authctl", "username", "work"], b"");
-    assert_eq!(shown.stdout, session("x".repeat(20)).to_stored().expose());
+    assert_eq!(shown.stdout, session("x".repeat(20)).to_stored(&work()).expose());
     let found = keyring.secret_tool(&["search", "--all", "service", "authctl"], b"");
     let found = format!("{}{}", String::from_utf8_lossy(&found.stdout), String::from_utf8_lossy(&found.stderr));
     assert!(found.contains("label = authctl: work"), "{found}");

@@ -154,6 +154,11 @@ impl Keyring {
         self.dir.path().join("turns")
     }
 
+    /// Returns the directory of the locks of this keyring's items.
+    pub fn locks(&self) -> PathBuf {
+        self.dir.path().join("run/authctl-locks")
+    }
+
     /// Returns the value of `DBUS_SESSION_BUS_ADDRESS`.
     pub fn address(&self) -> &str {
         &self.address

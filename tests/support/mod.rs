@@ -351,13 +351,16 @@ impl Sandbox {
     /// Runs authctl under `strace`, and returns these system calls of it and its children.
     #[track_caller]
     pub fn trace(&self, names: &str, args: &[&str], stdin: &str) -> (CommandOutput, Vec<String>) {
+        self.run_traced(&["-s", "64", "-e", &format!("trace={names}")], args, stdin)
+    }
+
+    /// Runs authctl under `strace` with these options, such as an injected error or signal, and returns what strace
+    /// recorded. A command that was killed has the exit code -1.
+    #[track_caller]
+    pub fn run_traced(&self, options: &[&str], args: &[&str], stdin: &str) -> (CommandOutput, Vec<String>) {
         let log = self.path().join("strace.log");
         let mut command = Command::new("strace");
-        command
-            .args(["-f", "-qq", "-s", "64", "-e", &format!("trace={names}"), "-o"])
-            .arg(&log)
-            .arg(AUTHCTL)
-            .args(args);
+        command.args(["-f", "-qq", "-o"]).arg(&log).args(options).arg(AUTHCTL).args(args);
         let mut child = command
             .env_clear()
             .envs(&self.env)

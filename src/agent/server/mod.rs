@@ -26,7 +26,7 @@ mod watch;
 
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch as signal};
@@ -93,6 +93,7 @@ pub async fn serve(
         socket: listening.path.clone(),
         started_at: clock.now(),
         stop: signal::Sender::new(false),
+        awaited_locks: Mutex::default(),
         status_reports: Arc::new(Semaphore::new(2)),
         sessions: parts.sessions,
         clock,

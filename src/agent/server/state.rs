@@ -1,7 +1,8 @@
 //! The agent's state: what all parts of the server share.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -32,6 +33,8 @@ pub(super) struct Agent {
     pub(super) socket: PathBuf,
     pub(super) started_at: UnixTime,
     pub(super) stop: watch::Sender<bool>,
+    /// The profiles whose lock is awaited, to read their sessions again.
+    pub(super) awaited_locks: Mutex<HashSet<ProfileName>>,
     /// Limits concurrent status reports, which read every store and may hang.
     pub(super) status_reports: Arc<Semaphore>,
 }

@@ -3,8 +3,8 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use notify::event::EventKind;
@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 
 use super::profiles::Reload;
 use super::state::Agent;
-use crate::model::ProfileName;
+use crate::fs::create_private_dir;
+use crate::model::{Profile, ProfileName};
 use crate::store::ProfileLock;
 
 /// Watches until it is dropped.
@@ -48,14 +49,14 @@ const QUEUE: usize = 1024;
 /// Starts watching. Changes made by this process are ignored.
 pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
     let (sender, mut changes) = mpsc::channel(QUEUE);
-    let locks = agent.sessions.locks().to_owned();
+    let locks = agent.sessions.locks().clone();
     let config = agent.profiles.file().to_owned();
     let dir_of =
         |file: &Path| file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
     let config_dir = dir_of(&config);
-    for dir in [&locks, &config_dir] {
-        let _ = std::fs::create_dir_all(dir);
-    }
+    let mut dirs = vec![config_dir.clone(), locks.file, locks.keychain];
+    dirs.dedup();
+    dirs.retain(|dir| create_private_dir(dir).is_ok());
     let sessions = Arc::clone(&agent.sessions);
     // If the configuration file is a symbolic link, its target is watched too.
     let linked = config.canonicalize().ok();
@@ -95,7 +96,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
             }
         }
     };
-    let watcher = watcher(on_event, &[locks, config_dir], linked_dir.as_deref());
+    let watcher = watcher(on_event, &dirs, linked_dir.as_deref());
     let agent = Arc::clone(agent);
     let task = tokio::spawn(async move {
         while let Some(change) = changes.recv().await {
@@ -108,6 +109,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
                 Change::Session(name) => {
                     if let Ok(profile) = agent.profiles.choose(Some(&name)) {
                         agent.forget(&profile);
+                        agent.forget_when_unlocked(profile);
                     }
                 }
                 Change::Configuration => agent.reread_configuration(),
@@ -148,6 +150,22 @@ impl Agent {
                 self.forget(&profile);
             }
         }
+    }
+
+    /// Drops the cached session of a profile once more when no process changes it any more. A process that is killed after
+    /// a change and before its second mark has released the lock.
+    fn forget_when_unlocked(self: &Arc<Self>, profile: Arc<Profile>) {
+        if !self.awaited_locks.lock().unwrap_or_else(PoisonError::into_inner).insert(profile.name.clone()) {
+            return;
+        }
+        let agent = Arc::clone(self);
+        tokio::spawn(async move {
+            let unlocked = agent.sessions.wait_for_lock(&profile).await;
+            agent.awaited_locks.lock().unwrap_or_else(PoisonError::into_inner).remove(&profile.name);
+            if unlocked.is_ok() && agent.sessions.changed_elsewhere(&profile.name) {
+                agent.forget(&profile);
+            }
+        });
     }
 
     /// Reads the configuration again if it has changed, and drops the cached sessions of changed profiles.

@@ -1,5 +1,9 @@
 use super::*;
 
+fn work() -> ProfileName {
+    "work".parse().expect("valid")
+}
+
 fn session() -> Session {
     let tokens = TokenSet {
         access_token: Secret::new("AT\"\\".into()),
@@ -27,37 +31,56 @@ fn session() -> Session {
         rotates: None,
         last_failure: None,
         ended: None,
+        refreshing_lock: None,
+        logged_out: false,
+        replaces: None,
     }
 }
 
 #[test]
 fn stored_form_is_pinned() {
-    let stored = session().to_stored();
+    let stored = session().to_stored(&work());
     let text = std::str::from_utf8(stored.expose()).expect("JSON is UTF-8");
     assert_eq!(
         text,
-        r#"{"format":1,"generation":{"login":"a1","number":7},"issuer":"https://a.example","client_id":"cli","grant":"device","subject":{"sub":"1","name":null},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":"RT","id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"},"others":[{"asked":{"audience":"api","scopes":[],"resources":[]},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":null,"id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"}}],"client_secret":null,"logged_in_at":100,"refreshed_at":null,"refreshing_since":5,"last_failure":null,"ended":null}"#
+        r#"{"format":1,"profile":"work","generation":{"login":"a1","number":7},"issuer":"https://a.example","client_id":"cli","grant":"device","subject":{"sub":"1","name":null},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":"RT","id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"},"others":[{"asked":{"audience":"api","scopes":[],"resources":[]},"tokens":{"access_token":"AT\"\\","token_type":"Bearer","refresh_token":null,"id_token":null,"obtained_at":100,"expires_at":400,"scope":"openid"}}],"client_secret":null,"logged_in_at":100,"refreshed_at":null,"refreshing_since":5,"last_failure":null,"ended":null}"#
     );
 }
 
 #[test]
 fn stored_session_reads_back() {
-    let stored = session().to_stored();
-    let back = Session::from_stored(&stored).expect("readable");
-    assert_eq!(back.to_stored().expose(), stored.expose());
+    let stored = session().to_stored(&work());
+    let back = Session::from_stored(&stored, &work()).expect("readable");
+    assert_eq!(back.to_stored(&work()).expose(), stored.expose());
+    let old = Session { issuer: "https://b.example".parse().expect("valid"), ..session() };
+    let replacing = Session { logged_out: true, refreshing_lock: Some(7), replaces: Some(Box::new(old)), ..session() };
+    let stored = replacing.to_stored(&work());
+    let back = Session::from_stored(&stored, &work()).expect("readable");
+    assert_eq!(back.to_stored(&work()).expose(), stored.expose());
+    assert_eq!(back.replaces.expect("the old one").issuer.as_str(), "https://b.example");
+}
+
+#[test]
+fn stored_session_is_read_for_its_own_profile_only() {
+    let stored = session().to_stored(&work());
+    let other: ProfileName = "Work".parse().expect("valid");
+    assert_eq!(Session::from_stored(&stored, &other).err(), Some(SessionFormatError::OtherProfile(work())));
+    // What earlier versions stored names no profile.
+    let text = String::from_utf8(stored.expose().to_vec()).expect("UTF-8").replace(r#""profile":"work","#, "");
+    assert!(Session::from_stored(&SecretBytes::new(text.into_bytes()), &other).is_ok());
 }
 
 #[test]
 fn login_for_one_resource_is_refreshed_for_it() {
-    let read = |stored: &SecretBytes| Session::from_stored(stored).expect("readable");
+    let read = |stored: &SecretBytes| Session::from_stored(stored, &work()).expect("readable");
     let plain = TokenTarget::default();
     let other = TokenTarget { resources: vec!["https://b.example".into()], ..TokenTarget::default() };
     let scoped = TokenTarget { scopes: vec!["read".into()], ..TokenTarget::default() };
-    let mut session = read(&session().to_stored());
+    let mut session = read(&session().to_stored(&work()));
     assert_eq!((session.request_for(&plain), session.not_granted(&other)), (plain.clone(), None), "none was named");
 
     session.resources = vec!["https://a.example".into()];
-    let mut session = read(&session.to_stored());
+    let mut session = read(&session.to_stored(&work()));
     assert_eq!(session.request_for(&plain).resources, session.resources);
     assert_eq!(session.request_for(&scoped), TokenTarget { resources: session.resources.clone(), ..scoped });
     assert_eq!((session.request_for(&other), session.not_granted(&other)), (other.clone(), Some("https://b.example")));
@@ -70,10 +93,10 @@ fn login_for_one_resource_is_refreshed_for_it() {
 
 #[test]
 fn damaged_session_is_reported_without_its_contents() {
-    let stored = session().to_stored();
+    let stored = session().to_stored(&work());
     let cut = SecretBytes::new(stored.expose()[..stored.expose().len() / 2].to_vec());
-    let error = Session::from_stored(&cut).expect_err("cut short").to_string();
+    let error = Session::from_stored(&cut, &work()).expect_err("cut short").to_string();
     assert!(error.starts_with("the stored session is damaged at line 1"), "{error}");
     let newer = SecretBytes::new(br#"{"format":2}"#.to_vec());
-    assert_eq!(Session::from_stored(&newer).err(), Some(SessionFormatError::Version(2)));
+    assert_eq!(Session::from_stored(&newer, &work()).err(), Some(SessionFormatError::Version(2)));
 }

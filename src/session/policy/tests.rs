@@ -320,5 +320,8 @@ fn session() -> Session {
         rotates: None,
         last_failure: None,
         ended: None,
+        refreshing_lock: None,
+        logged_out: false,
+        replaces: None,
     }
 }

@@ -42,6 +42,10 @@ pub(super) fn items(connection: &Arc<CredentialStore>, name: &str) -> Result<Ite
             Err(KeyringError::NoEntry) => continue,
             Err(e) => return Err(store_error(e)),
         };
+        // A service may find items whatever the case of their attributes.
+        if !wanted.iter().all(|(name, value)| attributes.get(*name).is_some_and(|found| found == value)) {
+            continue;
+        }
         // Services and other programs add their schema under `xdg:`.
         let exact = attributes.keys().all(|k| wanted.contains_key(k.as_str()) || k.starts_with("xdg:"));
         if exact { items.ours.push(entry) } else { items.others.push(entry) }

@@ -1,0 +1,122 @@
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+use crate::model::{ProfileName, RecordName, StoreKind};
+use crate::oauth::testing::TestClock;
+use crate::secret::SecretBytes;
+use crate::session::{LockDirectories, LoginReason, Stores};
+use crate::store::tests::session;
+use crate::store::{FileStore, KeySource, Store, StoreError};
+
+/// Writes to files, and fails like a keychain that does not respond in time: whether or not it has stored the session.
+struct Failing {
+    files: FileStore,
+    /// How many writes succeed before the others fail.
+    good_writes: AtomicU32,
+    /// Whether a write that fails has stored the session.
+    stores: bool,
+}
+
+impl Store for Failing {
+    fn read(&self, profile: &ProfileName) -> Result<Option<Session>, StoreError> {
+        self.files.read(profile)
+    }
+
+    fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
+        let is_good =
+            self.good_writes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if is_good || self.stores {
+            self.files.write(profile, session)?;
+        }
+        if is_good { Ok(()) } else { Err(StoreError::TimedOut { limit: Duration::from_secs(4) }) }
+    }
+
+    fn delete(&self, profile: &ProfileName) -> Result<bool, StoreError> {
+        self.files.delete(profile)
+    }
+
+    fn reserve(&self, profile: &ProfileName, bytes: usize) -> Result<(), StoreError> {
+        self.files.reserve(profile, bytes)
+    }
+
+    fn read_record(&self, record: &RecordName) -> Result<Option<SecretBytes>, StoreError> {
+        self.files.read_record(record)
+    }
+
+    fn write_record(&self, record: &RecordName, bytes: &SecretBytes) -> Result<(), StoreError> {
+        self.files.write_record(record, bytes)
+    }
+
+    fn location(&self, profile: &ProfileName) -> String {
+        self.files.location(profile)
+    }
+}
+
+fn profile(issuer: &str) -> Profile {
+    let profile = Profile::new("work".parse().expect("a name"), issuer.parse().expect("an issuer"));
+    Profile { client_id: "cli".into(), store: StoreKind::File, ..profile }
+}
+
+fn files(dir: &Path) -> FileStore {
+    FileStore::new(dir.join("sessions"), KeySource::Default(dir.join("key")))
+}
+
+fn service(dir: &Path, good_writes: u32, stores: bool) -> Arc<SessionService> {
+    let store: Arc<dyn Store> = Arc::new(Failing { files: files(dir), good_writes: good_writes.into(), stores });
+    let stores = Stores { keychain: Arc::clone(&store), file: store };
+    let locks = LockDirectories { keychain: dir.join("locks"), file: dir.join("locks") };
+    SessionService::new(Arc::new(TestClock::new()), stores, locks, dir.join("revoked"))
+}
+
+/// A login of the profile, whose access token is `token`.
+fn login(profile: &Profile, token: &str) -> VerifiedLogin {
+    let generation = Generation { login: token.to_owned(), number: 0 };
+    VerifiedLogin {
+        session: Session { generation, issuer: profile.issuer.clone(), ..session(token) },
+        keys: None,
+        trust: Trust::none(profile.issuer.clone()),
+        trust_damaged: false,
+        pinned: None,
+        pinned_before: None,
+        acr: None,
+    }
+}
+
+fn token(session: &Session) -> &str {
+    session.tokens.access_token.expose()
+}
+
+#[tokio::test]
+async fn login_succeeds_if_a_write_that_failed_has_stored_the_session() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let (sessions, profile) = (service(dir.path(), 0, true), profile("https://a.example"));
+    let saved = sessions.commit_login(&profile, login(&profile, "new"), None, || Ok::<(), SessionError>(())).await;
+    assert!(saved.expect("logged in").is_none());
+    assert_eq!(token(&sessions.session(&profile).await.expect("stored")), "new");
+}
+
+#[tokio::test]
+async fn login_that_is_not_stored_keeps_the_old_session() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let (sessions, profile) = (service(dir.path(), 0, false), profile("https://a.example"));
+    files(dir.path()).write(&profile.name, &session("old")).expect("written");
+    let saved = sessions.commit_login(&profile, login(&profile, "new"), None, || Ok::<(), SessionError>(())).await;
+    assert!(matches!(saved, Err(SessionError::Store(StoreError::TimedOut { .. }))), "{saved:?}");
+    assert_eq!(token(&sessions.session(&profile).await.expect("stored")), "old");
+}
+
+#[tokio::test]
+async fn failed_restore_does_not_hide_why_the_login_failed() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let (sessions, old, new) =
+        (service(dir.path(), 1, false), profile("https://a.example"), profile("https://b.example"));
+    files(dir.path()).write(&old.name, &session("old")).expect("written");
+    let reason = || Err(SessionError::LoginRequired(LoginReason::NoIdToken));
+    let saved = sessions.commit_login(&new, login(&new, "new"), Some(old.clone()), reason).await;
+    assert!(matches!(saved, Err(SessionError::LoginRequired(LoginReason::NoIdToken))), "{saved:?}");
+    // The profile is not saved, so it still has the old issuer, and its session with it.
+    assert_eq!(token(&sessions.session(&old).await.expect("stored")), "old");
+    assert!(matches!(sessions.stored(&new).await, Ok(Some(stored)) if token(&stored) == "new"));
+}

@@ -1,0 +1,205 @@
+//! What is stored after an error or a crash in the middle of a login or logout: no session is lost, and no dead one is
+//! served.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use authctl::dev_issuer::DevIssuer;
+use authctl::model::PinnedKeys;
+
+use crate::support::agent::Agent;
+use crate::support::http::get;
+use crate::support::process::wait_until;
+use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
+
+/// The arguments of a login to `work` by password.
+fn login<'a>(issuer: &'a DevIssuer, more: &[&'a str]) -> Vec<&'a str> {
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--password"];
+    [&args[..], &["--username", USER, "--password-stdin"], more].concat()
+}
+
+/// The options of strace that inject `fault` into each call of `call` that names `path`.
+fn on<'a>(path: &'a Path, fault: &'a str) -> [&'a str; 4] {
+    ["-P", path.to_str().expect("UTF-8"), "-e", fault]
+}
+
+fn is_active(issuer: &DevIssuer, token: &str) -> bool {
+    get(&format!("{}/userinfo", issuer.issuer()), &[&format!("Authorization: Bearer {token}")]).0 == 200
+}
+
+fn config_directory(home: &Sandbox) -> PathBuf {
+    home.config_file().parent().expect("a directory").to_owned()
+}
+
+/// The time that a login opens the directory of the configuration to save the profile. It opens it twice to see whether it
+/// can be written, and once to remove what a killed process left behind.
+const SAVE: u32 = 4;
+
+/// Verifies a token with the issuer's keys, which `keys` has.
+fn verify(home: &Sandbox, keys: &Path, token: &str) -> i32 {
+    home.run_with(&["verify", "-", "--profile", "work", "--jwks", keys.to_str().unwrap()], token).code
+}
+
+#[test]
+fn failed_sync_during_a_login_leaves_a_working_session() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let sessions = home.path().join("data/authctl/sessions");
+    for error in ["EIO", "ENOSPC"] {
+        // The directory's, after the new session is in its place.
+        let fault = format!("inject=fsync:error={error}");
+        let (ran, calls) = home.run_traced(&on(&sessions, &fault), &login(&issuer, &[]), PASSWORD);
+        ran.exits(0);
+        assert!(calls.iter().any(|call| call.contains("(INJECTED)")), "{calls:?}");
+        home.run(&["refresh", "work"]).exits(0);
+        for nth in 1..=4 {
+            let fault = format!("inject=fsync:error={error}:when={nth}");
+            home.run_traced(&["-e", &fault], &login(&issuer, &[]), PASSWORD);
+            // Either the new session is in use or the old one.
+            home.run(&["refresh", "work"]).exits(0);
+            home.run(&["verify", "work"]).exits(0);
+        }
+    }
+}
+
+#[test]
+fn too_many_open_files_during_a_login_leave_a_working_session() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let sessions = home.path().join("data/authctl/sessions");
+    for nth in 1..=6 {
+        let fault = format!("inject=openat:error=EMFILE:when={nth}");
+        home.run_traced(&on(&sessions, &fault), &login(&issuer, &[]), PASSWORD);
+        home.run(&["refresh", "work"]).exits(0);
+    }
+}
+
+#[test]
+fn failed_write_of_the_configuration_restores_session_and_pinned_keys() {
+    let (home, issuer, other) = (Sandbox::new(), quick_issuer(), quick_issuer());
+    home.log_in("work", &issuer);
+    let keys = home.path().join("keys.json");
+    fs::write(&keys, home.trust(&issuer).fetched.expect("fetched").jwks).unwrap();
+    let pin = ["--scope", "openid offline_access", "--jwks", keys.to_str().unwrap()];
+    let directory = config_directory(&home);
+    let inject = format!("inject=openat:error=EIO:when={SAVE}");
+    let fault = on(&directory, &inject);
+    home.run_traced(&fault, &login(&issuer, &pin), PASSWORD).0.exits(2).reports("config.toml");
+    assert_eq!(home.trust(&issuer).pinned, None);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(issuer.stats().families_revoked, 1, "the new tokens are revoked");
+    // Keys that were pinned before stay pinned.
+    home.run(&["keys", "pin", "work", "--jwks", keys.to_str().unwrap()]).exits(0);
+    let pinned = home.trust(&issuer).pinned;
+    assert!(matches!(&pinned, Some(PinnedKeys { source, .. }) if source.ends_with("keys.json")), "{pinned:?}");
+    let copy = home.path().join("copy.json");
+    fs::copy(&keys, &copy).unwrap();
+    let pin = ["--scope", "openid", "--jwks", copy.to_str().unwrap()];
+    home.run_traced(&fault, &login(&issuer, &pin), PASSWORD).0.exits(2);
+    assert_eq!(home.trust(&issuer).pinned, pinned);
+    home.run_traced(&fault, &login(&other, &["--replace"]), PASSWORD).0.exits(2);
+    home.run(&["verify", "work"]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+}
+
+#[test]
+fn login_to_another_issuer_killed_before_it_is_saved_keeps_the_session() {
+    let (home, issuer, other) = (Sandbox::new(), quick_issuer(), quick_issuer());
+    home.log_in("work", &issuer);
+    let before = home.token("work");
+    let directory = config_directory(&home);
+    let inject = format!("inject=openat:signal=KILL:when={SAVE}");
+    let kill = on(&directory, &inject);
+    home.run_traced(&kill, &login(&other, &["--replace"]), PASSWORD).0.exits(-1);
+    assert_eq!(home.token("work"), before);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_ne!(home.token("work"), before);
+    // Killed after it is saved: the new session is used.
+    let kill = on(&directory, "inject=fsync:signal=KILL");
+    home.run_traced(&kill, &login(&other, &["--replace"]), PASSWORD).0.exits(-1);
+    assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["issuer"], other.issuer());
+    assert!(is_active(&other, &home.token("work")));
+    home.run(&["refresh", "work"]).exits(0);
+    home.run(&["logout", "work"]).exits(0);
+    home.run(&["token", "work"]).exits(3);
+}
+
+#[test]
+fn logout_after_an_interrupted_login_ends_both_sessions() {
+    let (home, issuer, other) = (Sandbox::new(), quick_issuer(), quick_issuer());
+    home.log_in("work", &issuer);
+    let token = home.token("work");
+    let directory = config_directory(&home);
+    let inject = format!("inject=openat:signal=KILL:when={SAVE}");
+    let kill = on(&directory, &inject);
+    home.run_traced(&kill, &login(&other, &["--replace"]), PASSWORD).0.exits(-1);
+    home.run(&["logout", "work"]).exits(0);
+    assert!(!is_active(&issuer, &token));
+    assert_eq!((issuer.stats().families_revoked, other.stats().families_revoked), (1, 1));
+    assert!(home.sessions().is_empty());
+}
+
+#[test]
+fn killed_logout_serves_no_dead_token_and_can_be_repeated() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let keys = home.path().join("keys.json");
+    fs::write(&keys, home.trust(&issuer).fetched.expect("fetched").jwks).unwrap();
+    let (mut killed, mut dead) = (0, 0);
+    for (call, times) in
+        [("rename", 3), ("fsync", 6), ("unlink", 4), ("utimensat", 4), ("sendto", 4), ("recvfrom", 4), ("flock", 6)]
+    {
+        for nth in 1..=times {
+            home.log_in("work", &issuer);
+            let token = home.token("work");
+            let fault = format!("inject={call}:signal=KILL:when={nth}");
+            killed += usize::from(home.run_traced(&["-e", &fault], &["logout", "work"], "").0.code == -1);
+            if !is_active(&issuer, &token) {
+                dead += 1;
+                home.run(&["token", "work"]).exits(3);
+                home.run(&["exec", "work", "--", "true"]).exits(3);
+                home.run(&["verify", "work"]).exits(3);
+                assert_eq!(verify(&home, &keys, &token), 4, "{call} {nth}");
+            }
+            home.run(&["logout", "work"]).exits(0);
+            assert!(!is_active(&issuer, &token), "{call} {nth}");
+            assert_eq!(verify(&home, &keys, &token), 4, "{call} {nth}");
+            assert!(!home.session_file("work").exists(), "{call} {nth}");
+        }
+    }
+    assert!(killed >= 15 && dead >= 3, "{killed} killed, {dead} of them after the revocation");
+}
+
+#[test]
+fn unwritable_revocation_list_leaves_the_logout_repeatable() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let token = home.token("work");
+    let keys = home.path().join("keys.json");
+    fs::write(&keys, home.trust(&issuer).fetched.expect("fetched").jwks).unwrap();
+    let data = home.path().join("data/authctl");
+    home.run_traced(&on(&data, "inject=openat:error=EROFS"), &["logout"], "").0.exits(7).reports("revoked tokens");
+    assert!(is_active(&issuer, &token), "the issuer is not told before");
+    home.run(&["token"]).exits(3);
+    home.run(&["logout"]).exits(0).reports("logged out of work; tokens revoked");
+    assert!(!is_active(&issuer, &token));
+    assert_eq!(verify(&home, &keys, &token), 4);
+    home.run(&["logout"]).exits(0).reports("not logged in");
+}
+
+#[test]
+fn agent_stops_serving_when_a_logout_is_killed() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let agent = Agent::run(&home);
+    // The calls after which no token is served, the first before each mark.
+    for (call, nth) in [("utimensat", 2), ("unlink", 1), ("utimensat", 3)] {
+        home.log_in("work", &issuer);
+        wait_until("the login", || (agent.get("/v1/token").status == 200).then_some(()));
+        let fault = format!("inject={call}:signal=KILL:when={nth}");
+        let session = home.session_file("work");
+        let options = if call == "unlink" { on(&session, &fault).to_vec() } else { vec!["-e", &fault] };
+        home.run_traced(&options, &["logout", "work"], "").0.exits(-1);
+        wait_until("the logout", || (agent.get("/v1/token").status == 401).then_some(()));
+    }
+}
