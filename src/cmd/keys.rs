@@ -90,9 +90,12 @@ fn update(app: &App, profile: &Profile) -> Result<u8, Error> {
     let trust = app.run(async {
         app.with_progress(profile.issuer.as_str(), sessions.update_keys(profile)).await.map_err(with_profile(profile))
     })?;
-    let fetched = trust.fetched.as_ref().map(|keys| KeySet::from_jwks(&keys.jwks).map_or(0, |set| set.len()));
+    let fetched = trust.fetched.as_ref().map(|keys| KeySet::from_jwks(&keys.jwks).unwrap_or_default());
     app.ui().notice(&match fetched {
-        Some(number) => format!("fetched {} of {}", count(number), profile.issuer),
+        Some(set) if set.skipped() > 0 => {
+            format!("fetched {} of {}; {}", count(set.len()), profile.issuer, set.skipped_text())
+        }
+        Some(set) => format!("fetched {} of {}", count(set.len()), profile.issuer),
         None => format!("{} publishes no keys", profile.issuer),
     });
     if trust.pinned.is_some() {
@@ -129,11 +132,11 @@ fn show(app: &App, profile: &Profile) -> Result<u8, Error> {
         return Ok(0);
     }
     output::line(&format!("{}: {}", profile.name, profile.issuer))?;
-    for line in trust_lines(&trust, now, keys_max_age) {
+    for line in trust_lines(&profile.name, &trust, now, keys_max_age) {
         output::line(&format!("  {line}"))?;
     }
     if shown.skipped > 0 {
-        output::line(&format!("  {} of an unsupported type or use", count(shown.skipped)))?;
+        output::line(&format!("  {}", set.skipped_text()))?;
     }
     for key in &shown.keys {
         let kid = key.kid.as_deref().map_or_else(|| "(no kid)".to_owned(), |kid| excerpt(kid, 60));
@@ -145,7 +148,7 @@ fn show(app: &App, profile: &Profile) -> Result<u8, Error> {
 }
 
 /// Describes where the trusted keys are from, and how long they are trusted offline.
-fn trust_lines(trust: &Trust, now: UnixTime, keys_max_age: Duration) -> Vec<String> {
+fn trust_lines(profile: &ProfileName, trust: &Trust, now: UnixTime, keys_max_age: Duration) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(pinned) = &trust.pinned {
         let source = &pinned.source;
@@ -159,10 +162,10 @@ fn trust_lines(trust: &Trust, now: UnixTime, keys_max_age: Duration) -> Vec<Stri
             lines.push(match keys_max_age.checked_sub(keys.fetched_at.until(now)) {
                 _ if trust.pinned.is_some() => "not trusted while others are pinned".to_owned(),
                 Some(left) => format!("trusted offline for another {} (keys_max_age {max_age})", span(left)),
-                None => format!("too old to be trusted (keys_max_age {max_age}); run `authctl keys update`"),
+                None => format!("too old to be trusted (keys_max_age {max_age}); run `authctl keys update {profile}`"),
             });
         }
-        None if trust.pinned.is_none() => lines.push("no keys; run `authctl keys update`".to_owned()),
+        None if trust.pinned.is_none() => lines.push(format!("no keys; run `authctl keys update {profile}`")),
         None => {}
     }
     if let Some(at) = trust.contact_at {

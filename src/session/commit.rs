@@ -121,7 +121,7 @@ impl SessionService {
         expected.subject = session.subject.as_ref().map(|subject| subject.sub.as_str());
         match verify_id_token(id_token.expose(), &keys, &expected) {
             Ok(_) => IdTokenCheck::Valid,
-            Err(reasons) if reasons.iter().any(super::verifier::is_unknown_key) => IdTokenCheck::UnknownKey,
+            Err(_) if !keys.verifies(id_token.expose()) => IdTokenCheck::UnknownKey,
             Err(reasons) => IdTokenCheck::Invalid(reasons.first().map(|r| r.message.clone()).unwrap_or_default()),
         }
     }

@@ -9,7 +9,7 @@ use crate::clock::UnixTime;
 use crate::model::{ClockMark, Profile, Session, StoredStatusList, Trust, TrustedKeys};
 use crate::oauth::{Endpoint, Metadata, jwks, status_list};
 use crate::secret::Secret;
-use crate::verify::{CLOCK_TOLERANCE, StatusList, StatusListPolicy, unverified_claims, unverified_status};
+use crate::verify::{CLOCK_TOLERANCE, StatusList, StatusListPolicy, unverified_status};
 
 /// The age at which a refresh fetches the keys again.
 const KEYS_DUE: Duration = Duration::from_secs(3600);
@@ -58,7 +58,8 @@ impl SessionService {
         let now = self.clock.now();
         let is_past = |moment: UnixTime, interval: Duration| moment.plus(interval) <= now || moment > now;
         let old = trust.fetched.as_ref().is_none_or(|keys| is_past(keys.fetched_at, KEYS_DUE));
-        let lacks_key = !tokens.iter().all(|token| is_key_known(trust, token));
+        let (known, _) = trusted_keys(trust, now);
+        let lacks_key = !tokens.iter().all(|token| known.verifies(token.expose()));
         let may_ask = trust.asked_at.is_none_or(|at| is_past(at, UNKNOWN_KEY_INTERVAL));
         let mut update = IssuerUpdate {
             issuer_time: self.issuer_time(profile),
@@ -255,10 +256,4 @@ pub fn names_status_list(session: &Session) -> bool {
 /// Returns the tokens of a session that are verified offline.
 fn verified_tokens(session: &Session) -> impl Iterator<Item = &Secret> {
     session.tokens.id_token.iter().chain([&session.tokens.access_token])
-}
-
-/// Returns whether the key that signed a token is known. A token that names no key needs none.
-fn is_key_known(trust: &Trust, token: &Secret) -> bool {
-    let Some(kid) = unverified_claims(token.expose()).and_then(|claims| claims.kid) else { return true };
-    trusted_keys(trust, UnixTime(0)).0.has_kid(&kid)
 }

@@ -322,8 +322,3 @@ fn add_requirements(profile: &Profile, policy: &mut Policy) {
     policy.required_acr.clone_from(&required.acr);
     policy.amr.extend(required.amr.iter().cloned());
 }
-
-/// Returns whether verification failed because a key is unknown, so that fetching the keys again may help.
-pub(super) fn is_unknown_key(reason: &Reason) -> bool {
-    reason.code == ReasonCode::UnknownKey
-}

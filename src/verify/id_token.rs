@@ -165,7 +165,7 @@ fn check_at_hash(claims: &Map<String, Value>, alg: Algorithm, access_token: &Sec
     let hash = match alg {
         Algorithm::RS256 | Algorithm::PS256 | Algorithm::ES256 => &digest::SHA256,
         Algorithm::RS384 | Algorithm::PS384 | Algorithm::ES384 => &digest::SHA384,
-        Algorithm::RS512 | Algorithm::PS512 | Algorithm::EdDSA => &digest::SHA512,
+        Algorithm::RS512 | Algorithm::PS512 | Algorithm::ES512 | Algorithm::EdDSA => &digest::SHA512,
     };
     let digest = digest::digest(hash, access_token.expose().as_bytes());
     let half = &digest.as_ref()[..digest.as_ref().len() / 2];

@@ -1,13 +1,16 @@
 //! The issuer's public keys, from a JWK Set or PEM, each with the algorithms that it may be used with.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use jsonwebtoken::DecodingKey;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519, UnparsedPublicKey,
+    VerificationAlgorithm,
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::header::decoded;
+use super::header::{self, decoded};
 use super::pem::{self, PublicKey};
 use super::policy::Algorithm;
 use super::reason::{Reason, ReasonCode, quoted};
@@ -72,7 +75,8 @@ pub struct KeySummary {
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     keys: Vec<Key>,
-    skipped: usize,
+    /// Why each key that was left out is unusable.
+    skipped: Vec<&'static str>,
     /// Whether the format has key IDs. PEM has none, so a token's `kid` is then ignored.
     has_kids: bool,
 }
@@ -92,9 +96,14 @@ pub(super) struct Key {
 #[derive(Clone, Debug)]
 enum Verifier {
     Rsa(Box<RsaKey>),
-    /// An elliptic curve key, which `jsonwebtoken` parses again for each signature.
-    Curve(DecodingKey),
+    /// An elliptic curve key, which is parsed again for each signature.
+    Curve(&'static dyn VerificationAlgorithm, Vec<u8>),
 }
+
+/// Why a key is left out.
+const MALFORMED: &str = "malformed";
+/// See [`MALFORMED`].
+const UNSUPPORTED: &str = "of an unsupported type";
 
 impl KeySet {
     /// The longest accepted text, in bytes.
@@ -119,8 +128,8 @@ impl KeySet {
         if members.len() > Self::MAX_KEYS {
             return Err(KeySetError::TooMany);
         }
-        let keys: Vec<Key> = members.iter().filter_map(|member| Key::from_jwk(member.as_object()?)).collect();
-        Ok(Self { skipped: members.len() - keys.len(), keys, has_kids: true })
+        let parse = |member: &Value| Key::from_jwk(member.as_object().ok_or(MALFORMED)?);
+        Ok(Self::collect(members.iter().map(parse), true))
     }
 
     /// Parses PEM: public keys (`PUBLIC KEY`, `RSA PUBLIC KEY`) and certificates, of which only the key is used. Skips and
@@ -136,9 +145,19 @@ impl KeySet {
         if found.len() > Self::MAX_KEYS {
             return Err(KeySetError::TooMany);
         }
-        let blocks = found.len();
-        let keys: Vec<Key> = found.into_iter().flatten().filter_map(|key| Key::new(key, None, None)).collect();
-        Ok(Self { skipped: blocks - keys.len(), keys, has_kids: false })
+        let parse = |key: Option<PublicKey>| Key::new(key.ok_or(UNSUPPORTED)?, None, None);
+        Ok(Self::collect(found.into_iter().map(parse), false))
+    }
+
+    fn collect(parsed: impl Iterator<Item = Result<Key, &'static str>>, has_kids: bool) -> Self {
+        let mut set = Self { has_kids, ..Self::default() };
+        for key in parsed {
+            match key {
+                Ok(key) => set.keys.push(key),
+                Err(reason) => set.skipped.push(reason),
+            }
+        }
+        set
     }
 
     /// Parses a JWK Set or PEM.
@@ -164,18 +183,32 @@ impl KeySet {
     /// Returns the number of skipped keys.
     #[must_use]
     pub fn skipped(&self) -> usize {
-        self.skipped
+        self.skipped.len()
     }
 
-    /// Returns the `kid` of each key, in order.
-    pub fn kids(&self) -> impl Iterator<Item = Option<&str>> {
-        self.keys.iter().map(|key| key.kid.as_deref())
-    }
-
-    /// Returns whether there is a key with this `kid`. If not, the issuer may have new keys.
+    /// Describes the skipped keys; empty if there are none.
     #[must_use]
-    pub fn has_kid(&self, kid: &str) -> bool {
-        self.kids().any(|k| k == Some(kid))
+    pub fn skipped_text(&self) -> String {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        self.skipped.iter().for_each(|reason| *counts.entry(reason).or_default() += 1);
+        let counts: Vec<String> = counts.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        if counts.is_empty() { String::new() } else { format!("left out: {}", counts.join(", ")) }
+    }
+
+    /// Returns whether one of the keys verifies the signature of `token`. If not, the issuer may have new keys, also under the
+    /// same `kid`. Returns true for a token that no new key would verify: not a signed JWT, or of an unsupported algorithm.
+    #[must_use]
+    pub fn verifies(&self, token: &str) -> bool {
+        let Ok(parsed) = header::parse(token) else { return true };
+        let Ok(algorithm) = parsed.header.alg.parse::<Algorithm>() else { return true };
+        let kid = parsed.header.kid.as_deref().filter(|_| self.has_kids);
+        let is_candidate = |key: &&Key| {
+            (kid.is_none() || key.kid.as_deref() == kid)
+                && key.algorithms.contains(&algorithm)
+                && key.weakness.is_none()
+        };
+        let mut candidates = self.keys.iter().filter(is_candidate);
+        candidates.any(|key| key.verifies(parsed.signature, parsed.signing_input.as_bytes(), algorithm))
     }
 
     /// Returns the keys, for display.
@@ -188,6 +221,11 @@ impl KeySet {
         })
     }
 
+    fn skipped_suffix(&self) -> String {
+        let text = self.skipped_text();
+        if text.is_empty() { text } else { format!(" ({text})") }
+    }
+
     /// Returns the keys that may have signed a token with `kid` and `algorithm`, in the set's order.
     pub(super) fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Vec<&Key>, Reason> {
         let deny = |code, message: String| Err(Reason::new(code, message));
@@ -198,8 +236,10 @@ impl KeySet {
             return deny(
                 ReasonCode::UnknownKey,
                 match kid {
-                    Some(_) => format!("key {shown} is not among the {} trusted keys", self.len()),
-                    None => "there are no trusted keys".to_owned(),
+                    Some(_) => {
+                        format!("key {shown} is not among the {} trusted keys{}", self.len(), self.skipped_suffix())
+                    }
+                    None => format!("there are no trusted keys{}", self.skipped_suffix()),
                 },
             );
         }
@@ -207,7 +247,9 @@ impl KeySet {
         if usable.is_empty() {
             return match kid {
                 Some(_) => deny(ReasonCode::AlgorithmNotAllowed, format!("key {shown} is not for {algorithm}")),
-                None => deny(ReasonCode::UnknownKey, format!("no trusted key is for {algorithm}")),
+                None => {
+                    deny(ReasonCode::UnknownKey, format!("no trusted key is for {algorithm}{}", self.skipped_suffix()))
+                }
             };
         }
         let strong: Vec<&Key> = usable.iter().copied().filter(|k| k.weakness.is_none()).collect();
@@ -226,68 +268,83 @@ impl KeySet {
 }
 
 impl Key {
-    fn from_jwk(jwk: &Map<String, Value>) -> Option<Self> {
+    /// Parses a JWK, or returns why it is unusable.
+    fn from_jwk(jwk: &Map<String, Value>) -> Result<Self, &'static str> {
         const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
-        if PRIVATE.iter().any(|member| jwk.contains_key(*member)) {
-            return None;
+        // Serializers write members that are not set as null or as empty.
+        let member = |name: &str| {
+            jwk.get(name).filter(|value| match value {
+                Value::Null => false,
+                Value::String(text) => !text.is_empty(),
+                Value::Array(items) => !items.is_empty(),
+                _ => true,
+            })
+        };
+        if PRIVATE.iter().any(|name| member(name).is_some()) {
+            return Err("private or symmetric");
         }
-        let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-        let number = |name: &str| text(name).and_then(|n| decoded(n).ok());
         // A restriction of the wrong type must not be ignored.
-        let kid = jwk.get("kid").map(Value::as_str).map_or(Some(None), |kid| kid.map(Some))?;
-        let alg = jwk.get("alg").map(Value::as_str).map_or(Some(None), |alg| alg.map(Some))?;
-        let signs = jwk.get("use").is_none_or(|u| u.as_str() == Some("sig"));
-        if !signs || !jwk.get("key_ops").is_none_or(has_verify) {
-            return None;
+        let text = |name: &str| member(name).map(|value| value.as_str().ok_or(MALFORMED)).transpose();
+        let number = |name: &str| text(name)?.and_then(|number| decoded(number).ok()).ok_or(MALFORMED);
+        // The only member in which the empty string means something: a token's `kid` may be empty too.
+        let kid = jwk.get("kid").filter(|kid| !kid.is_null()).map(|kid| kid.as_str().ok_or(MALFORMED)).transpose()?;
+        if member("use").is_some_and(|usage| usage.as_str() != Some("sig")) || !member("key_ops").is_none_or(has_verify)
+        {
+            return Err("not for signatures");
         }
         let point = |size: usize| {
             let (x, y) = (number("x")?, number("y")?);
-            (x.len() == size && y.len() == size).then(|| [&[4], x.as_slice(), y.as_slice()].concat())
+            if x.len() == size && y.len() == size { Ok([&[4], &x[..], &y[..]].concat()) } else { Err(MALFORMED) }
         };
-        let key = match (text("kty")?, text("crv")) {
+        let key = match (text("kty")?.ok_or(MALFORMED)?, text("crv")?) {
             ("RSA", _) => PublicKey::Rsa { n: number("n")?, e: number("e")? },
             ("EC", Some("P-256")) => PublicKey::P256(point(32)?),
             ("EC", Some("P-384")) => PublicKey::P384(point(48)?),
+            ("EC", Some("P-521")) => PublicKey::P521(point(66)?),
             ("OKP", Some("Ed25519")) => PublicKey::Ed25519(number("x")?),
-            _ => return None,
+            _ => return Err(UNSUPPORTED),
         };
-        Self::new(key, kid, alg)
+        Self::new(key, kid, text("alg")?)
     }
 
     /// Returns whether `signature`, in base64url, is this key's for `signing_input`.
     pub(super) fn verifies(&self, signature: &str, signing_input: &[u8], algorithm: Algorithm) -> bool {
         match &self.verifier {
             Verifier::Rsa(key) => key.verifies(signature, signing_input, algorithm),
-            Verifier::Curve(key) => {
-                matches!(jsonwebtoken::crypto::verify(signature, signing_input, key, algorithm.into()), Ok(true))
+            Verifier::Curve(parameters, key) => {
+                let key = UnparsedPublicKey::new(*parameters, key);
+                decoded(signature).is_ok_and(|signature| key.verify(signing_input, &signature).is_ok())
             }
         }
     }
 
-    /// Returns `None` if the numbers are not a key, or `alg` is not for such a key.
-    fn new(key: PublicKey, kid: Option<&str>, alg: Option<&str>) -> Option<Self> {
+    /// Creates a key, or returns why it is unusable: the numbers are not a key, or `alg` is not for such a key.
+    fn new(key: PublicKey, kid: Option<&str>, alg: Option<&str>) -> Result<Self, &'static str> {
+        const ES256: &[Algorithm] = &[Algorithm::ES256];
+        const ES384: &[Algorithm] = &[Algorithm::ES384];
+        const ES512: &[Algorithm] = &[Algorithm::ES512];
+        const EDDSA: &[Algorithm] = &[Algorithm::EdDSA];
         let (kty, allowed, weakness, verifier) = match key {
             PublicKey::Rsa { n, e } => {
-                let (key, weakness) = RsaKey::new(&n, &e)?;
+                let (key, weakness) = RsaKey::new(&n, &e).ok_or(MALFORMED)?;
                 (KeyType::RSA, Algorithm::RSA, weakness, Verifier::Rsa(Box::new(key)))
             }
-            PublicKey::P256(point) => {
-                (KeyType::EC, [Algorithm::ES256].as_slice(), None, Verifier::Curve(DecodingKey::from_ec_der(&point)))
-            }
-            PublicKey::P384(point) => {
-                (KeyType::EC, [Algorithm::ES384].as_slice(), None, Verifier::Curve(DecodingKey::from_ec_der(&point)))
-            }
+            PublicKey::P256(point) => (KeyType::EC, ES256, None, Verifier::Curve(&ECDSA_P256_SHA256_FIXED, point)),
+            PublicKey::P384(point) => (KeyType::EC, ES384, None, Verifier::Curve(&ECDSA_P384_SHA384_FIXED, point)),
+            PublicKey::P521(point) => (KeyType::EC, ES512, None, Verifier::Curve(&ECDSA_P521_SHA512_FIXED, point)),
             PublicKey::Ed25519(x) => {
-                let x: [u8; 32] = x.try_into().ok()?;
-                let verifier = Verifier::Curve(DecodingKey::from_ed_der(&x));
-                (KeyType::OKP, [Algorithm::EdDSA].as_slice(), ed25519_weakness(x), verifier)
+                let x: [u8; 32] = x.try_into().map_err(|_| MALFORMED)?;
+                (KeyType::OKP, EDDSA, ed25519_weakness(x), Verifier::Curve(&ED25519, x.to_vec()))
             }
         };
         let algorithms = match alg {
             None => Cow::Borrowed(allowed),
-            Some(alg) => Cow::Owned(vec![alg.parse().ok().filter(|a| allowed.contains(a))?]),
+            Some(alg) => {
+                let alg = alg.parse().ok().filter(|alg| allowed.contains(alg));
+                Cow::Owned(vec![alg.ok_or("of another algorithm than supported")?])
+            }
         };
-        Some(Self { kid: kid.map(str::to_owned), kty, algorithms, weakness, verifier })
+        Ok(Self { kid: kid.map(str::to_owned), kty, algorithms, weakness, verifier })
     }
 }
 

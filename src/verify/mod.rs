@@ -139,14 +139,12 @@ pub struct UnverifiedClaims {
     pub exp: Option<UnixTime>,
     /// `iat`.
     pub iat: Option<UnixTime>,
-    /// The header's `kid`.
-    pub kid: Option<String>,
 }
 
 /// Reads a JWT's claims without verifying it. Returns `None` for another token. No decision may depend on them.
 #[must_use]
 pub fn unverified_claims(token: &str) -> Option<UnverifiedClaims> {
-    let ParsedToken { claims, header, .. } = header::parse(token).ok()?;
+    let ParsedToken { claims, .. } = header::parse(token).ok()?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
     let texts = |name: &str| claims.get(name).and_then(claims::strings);
     Some(UnverifiedClaims {
@@ -157,6 +155,5 @@ pub fn unverified_claims(token: &str) -> Option<UnverifiedClaims> {
         scope: texts("scope").or_else(|| texts("scp")).map(|scopes| scopes.join(" ")),
         exp: claims.get("exp").and_then(claims::numeric_date),
         iat: claims.get("iat").and_then(claims::numeric_date),
-        kid: header.kid,
     })
 }

@@ -14,6 +14,8 @@ pub(super) enum PublicKey {
     P256(Vec<u8>),
     /// An uncompressed point on P-384: 97 bytes with the leading 4.
     P384(Vec<u8>),
+    /// An uncompressed point on P-521: 133 bytes with the leading 4.
+    P521(Vec<u8>),
     /// RFC 8032.
     Ed25519(Vec<u8>),
 }
@@ -22,6 +24,7 @@ const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+const P521: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.35");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
 /// Reads each block of a PEM text (RFC 7468): its key, or `None` if it has none that is supported. Returns `None` for a
@@ -63,6 +66,7 @@ fn spki<'r>(reader: &mut impl Reader<'r>) -> der::Result<Option<PublicKey>> {
             (EC, Some(curve)) => match (curve.decode_as::<ObjectIdentifier>()?, key) {
                 (P256, [4, ..]) if key.len() == 65 => Some(PublicKey::P256(key.to_vec())),
                 (P384, [4, ..]) if key.len() == 97 => Some(PublicKey::P384(key.to_vec())),
+                (P521, [4, ..]) if key.len() == 133 => Some(PublicKey::P521(key.to_vec())),
                 _ => None,
             },
             (ED25519, None) if key.len() == 32 => Some(PublicKey::Ed25519(key.to_vec())),

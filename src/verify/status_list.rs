@@ -121,10 +121,11 @@ pub enum StatusListError {
 }
 
 impl StatusListError {
-    /// Returns whether its key is unknown. The issuer may have new keys.
+    /// Returns whether no trusted key verifies it. The issuer may have new keys.
     #[must_use]
     pub fn is_unknown_key(&self) -> bool {
-        matches!(self, Self::InvalidToken(codes) if codes.contains(&ReasonCode::UnknownKey))
+        let is_by_key = |code: &ReasonCode| matches!(code, ReasonCode::UnknownKey | ReasonCode::InvalidSignature);
+        matches!(self, Self::InvalidToken(codes) if codes.iter().any(is_by_key))
     }
 }
 

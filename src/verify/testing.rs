@@ -29,6 +29,7 @@ pub struct Signer {
 static RSA: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::RS256, SigningKey::rsa()));
 static P256: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::ES256, SigningKey::ec("P-256")));
 static P384: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::ES384, SigningKey::ec("P-384")));
+static P521: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::ES512, SigningKey::ec("P-521")));
 static ED: LazyLock<Signer> = LazyLock::new(|| signer(Algorithm::EdDSA, SigningKey::ed25519()));
 
 fn signer(alg: Algorithm, pair: SigningKey) -> Signer {
@@ -43,6 +44,9 @@ pub fn p256() -> &'static Signer {
 }
 pub fn p384() -> &'static Signer {
     &P384
+}
+pub fn p521() -> &'static Signer {
+    &P521
 }
 pub fn ed() -> &'static Signer {
     &ED

@@ -6,18 +6,19 @@ use serde_json::json;
 
 use super::ReasonCode::*;
 use super::keys::{KeySetError, KeyType};
-use super::testing::{AUDIENCE, ISSUER, NOW, b64, claims, codes, ed, p256, p384, policy, rsa, set};
+use super::testing::{AUDIENCE, ISSUER, NOW, b64, claims, codes, ed, p256, p384, p521, policy, rsa, set};
 use super::token::check_signature;
 use super::*;
 
 #[test]
 fn each_algorithm_is_granted_with_its_own_key_only() {
-    let keys = set(&[rsa().jwk.clone(), p256().jwk.clone(), p384().jwk.clone(), ed().jwk.clone()]);
+    let keys = set(&[rsa().jwk.clone(), p256().jwk.clone(), p384().jwk.clone(), p521().jwk.clone(), ed().jwk.clone()]);
     for (signer, algorithms) in [
         (rsa(), &Algorithm::ALL[..6]),
         (p256(), &Algorithm::ALL[6..7]),
         (p384(), &Algorithm::ALL[7..8]),
-        (ed(), &Algorithm::ALL[8..]),
+        (p521(), &Algorithm::ALL[8..9]),
+        (ed(), &Algorithm::ALL[9..]),
     ] {
         for &alg in algorithms {
             let token =
@@ -73,6 +74,15 @@ fn key_is_used_only_for_what_its_members_allow() {
     for members in [json!({}), json!({"alg": "ES256"}), json!({"use": "sig"}), json!({"key_ops": ["sign", "verify"]})] {
         assert_eq!(with(members.clone()), [], "{members}");
     }
+    // Serializers write what is not set as null or as empty. `jwk_with` would remove a null.
+    let names = ["kid", "alg", "use", "key_ops", "d", "p", "q", "dp", "dq", "qi", "oth", "k", "n", "e", "x5c", "x5u"];
+    for (name, empty) in names.iter().flat_map(|name| [json!(null), json!(""), json!([])].map(|empty| (*name, empty))) {
+        let mut jwk = p256().jwk.clone();
+        jwk[name] = empty.clone();
+        let bare = p256().signs(r#"{"alg":"ES256"}"#, &claims(json!({})).to_string());
+        let expected: &[ReasonCode] = if (name, &empty) == ("kid", &json!([])) { &[UnknownKey] } else { &[] };
+        assert_eq!(codes(&bare, &set(&[jwk]), &policy()), expected, "{name}: {empty}");
+    }
     for members in [
         json!({"alg": "ES384"}),
         json!({"alg": "RS256"}),
@@ -80,7 +90,6 @@ fn key_is_used_only_for_what_its_members_allow() {
         json!({"use": "enc"}),
         json!({"use": 1}),
         json!({"key_ops": ["sign"]}),
-        json!({"key_ops": []}),
         json!({"key_ops": "verify"}),
         json!({"key_ops": ["verify", "verify"]}),
         json!({"key_ops": ["verify", 7]}),
@@ -182,7 +191,8 @@ fn ed25519_keys_of_small_order_are_denied() {
     let forged = forged_for("k");
     let (signed, signature) = forged.rsplit_once('.').expect("three parts");
     let decoding = jsonwebtoken::DecodingKey::from_ed_der(&neutral);
-    let accepted = jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &decoding, Algorithm::EdDSA.into());
+    let accepted =
+        jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &decoding, jsonwebtoken::Algorithm::EdDSA);
     assert_eq!(accepted.ok(), Some(true));
     let key = |x: [u8; 32]| set(&[ed().jwk_with(json!({"x": b64(x)}))]);
     assert_eq!(codes(&forged_for("k"), &key(neutral), &policy()), [WeakKey]);
@@ -332,11 +342,36 @@ fn pem_keys_verify_tokens_with_any_kid() {
 }
 
 #[test]
+fn new_key_is_noticed_by_the_signature() {
+    let token = p256().token(json!({}));
+    let nameless = p256().signs(r#"{"alg":"ES256"}"#, &claims(json!({})).to_string());
+    let other = p256().jwk_with(json!({"x": p256().jwk["y"], "y": p256().jwk["x"]}));
+    let (own, twin) = (p256().jwk.clone(), p256().jwk_with(json!({"kid": "k2"})));
+    for (what, token, keys, verifies) in [
+        ("the key", &token, vec![own.clone()], true),
+        ("the key among others of its name", &token, vec![other.clone(), own.clone()], true),
+        ("another key of its name", &token, vec![other.clone()], false),
+        ("the key under another name", &token, vec![twin.clone()], false),
+        ("a key of another type of its name", &token, vec![p521().jwk.clone()], false),
+        ("no key", &token, vec![], false),
+        ("no name, the key", &nameless, vec![own.clone()], true),
+        ("no name, the key twice", &nameless, vec![own.clone(), twin], true),
+        ("no name, another key", &nameless, vec![other], false),
+        ("an opaque token", &"opaque".to_owned(), vec![], true),
+        ("an unsupported algorithm", &p256().signs(r#"{"alg":"HS256"}"#, "{}"), vec![own], true),
+    ] {
+        assert_eq!(set(&keys).verifies(token), verifies, "{what}");
+    }
+}
+
+#[test]
 fn invalid_keys_of_a_set_are_skipped() {
     let odd =
         [json!({"kty": "oct", "k": "AAAA"}), json!({"kty": "XYZ"}), json!({}), json!(7), json!({"kty": "RSA", "n": 5})];
     let keys = set(&[&odd[..], &[ed().jwk.clone()]].concat());
     assert_eq!((keys.len(), keys.skipped()), (1, 5));
+    assert_eq!(keys.skipped_text(), "left out: 3 malformed, 1 of an unsupported type, 1 private or symmetric");
+    assert_eq!(set(&[ed().jwk.clone()]).skipped_text(), "");
     assert_eq!(codes(&ed().token(json!({})), &keys, &policy()), []);
     assert_eq!(
         KeySet::from_jwks(r#"{"keys":[],"keys":[]}"#).err().map(|e| e.to_string()).as_deref(),
@@ -400,6 +435,6 @@ fn unverified_claims_are_read_from_any_well_formed_token() {
         ed().token(json!({"aud": ["a", "b"], "scp": ["r", "w"], "azp": "cli", "exp": NOW as f64 + 0.2, "iss": 1}));
     let read = unverified_claims(&token).expect("a JWT");
     assert_eq!((read.aud.len(), read.scope.as_deref(), read.client_id.as_deref()), (2, Some("r w"), Some("cli")));
-    assert_eq!((read.exp, read.iss, read.kid.as_deref()), (Some(UnixTime(NOW + 1)), None, Some("k")));
+    assert_eq!((read.exp, read.iss), (Some(UnixTime(NOW + 1)), None));
     assert_eq!(unverified_claims("a.b.c"), None);
 }

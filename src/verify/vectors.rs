@@ -37,7 +37,10 @@ macro_rules! check_vectors {
 
 #[test]
 fn ecdsa_in_jws_format() {
-    let (valid, invalid) = check_vectors!(ecdsa, EcdsaSecp256r1Sha256P1363: ES256, EcdsaSecp384r1Sha384P1363: ES384);
+    let (valid, invalid) = check_vectors!(
+        ecdsa,
+        EcdsaSecp256r1Sha256P1363: ES256, EcdsaSecp384r1Sha384P1363: ES384, EcdsaSecp521r1Sha512P1363: ES512
+    );
     assert!(valid > 300 && invalid > 150, "{valid} {invalid}");
 }
 

@@ -88,27 +88,33 @@ fn members_of_the_key() -> Vec<Case> {
         cases.push(case(format!("a P-256 key with {members}"), rule, token, expected).keys(keys));
     };
     for alg in ["ES256", "ES384", "ES512", "ES256K", "RS256", "EdDSA", "ECDH-ES", "HS256", "none", "es256", ""] {
-        let expected = if alg == "ES256" { "valid" } else { "unknown_key" };
+        // An empty one counts as absent.
+        let expected = if ["ES256", ""].contains(&alg) { "valid" } else { "unknown_key" };
         key("RFC 7517 4.4", json!({"alg": alg}), expected);
     }
-    for alg in [json!(null), json!(1), json!(["ES256"])] {
+    for alg in [json!(1), json!(["ES256"])] {
         key("RFC 7517 4.4", json!({"alg": alg}), "unknown_key");
     }
+    // Serializers write what is not set as null or as empty.
+    for members in [
+        json!({"alg": null, "use": null, "key_ops": null, "d": null, "k": null}),
+        json!({"alg": "", "use": "", "key_ops": [], "d": "", "oth": [], "x5c": []}),
+    ] {
+        key("RFC 7517 4.2", members, "valid");
+    }
     key("RFC 7517 4.2", json!({"use": "sig"}), "valid");
-    for wrong in [json!("enc"), json!("SIG"), json!(""), json!(null), json!(1), json!(["sig"])] {
+    for wrong in [json!("enc"), json!("SIG"), json!(1), json!(["sig"])] {
         key("RFC 7517 4.2", json!({"use": wrong}), "unknown_key");
     }
     for right in [json!(["verify"]), json!(["sign", "verify"]), json!(["verify", "x-other"])] {
         key("RFC 7517 4.3", json!({"key_ops": right}), "valid");
     }
     for wrong in [
-        json!([]),
         json!(["sign"]),
         json!(["encrypt", "wrapKey"]),
         json!(["Verify"]),
         json!("verify"),
         json!({"verify": true}),
-        json!(null),
         json!(["verify", "verify"]),
         json!(["verify", 7]),
     ] {
@@ -227,10 +233,12 @@ fn other_names() -> Vec<Case> {
         let pair = SigningKey::ec(curve);
         let keys = jwks([pair.jwk("k"), PAIRS.ed.jwk("ed")]);
         let token = signed(alg, "k", &pair, alg);
-        cases.push(case(format!("{alg}, correctly signed"), rule, token, "algorithm_not_allowed").keys(keys));
+        let expected = if alg == "ES512" { "valid" } else { "algorithm_not_allowed" };
+        cases.push(case(format!("{alg}, correctly signed"), rule, token, expected).keys(keys));
         let disguised = signed("ES256", "k", &pair, alg);
         let keys = jwks([pair.jwk("k"), PAIRS.ed.jwk("ed")]);
-        cases.push(case(format!("{alg} as ES256"), rule, disguised, "unknown_key").keys(keys));
+        let expected = if alg == "ES512" { "algorithm_not_allowed" } else { "unknown_key" };
+        cases.push(case(format!("{alg} as ES256"), rule, disguised, expected).keys(keys));
         let disguised = signed("ES256", "k", &pair, alg);
         let keys = jwks([changed(pair.jwk("k"), json!({"crv": "P-256"})), PAIRS.ed.jwk("ed")]);
         let expected = if alg == "ES256K" { "invalid_signature" } else { "unknown_key" };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{edits, log_in};
 use crate::support::jwt::{Signer, valid_claims};
-use crate::support::signing_keys::changed;
+use crate::support::signing_keys::{SigningKey, changed};
 use crate::support::{Sandbox, http, issuer, quick_issuer};
 
 /// Returns valid claims of this issuer.
@@ -93,6 +93,93 @@ fn usable_keys_are_found_among_others() {
     edits(&issuer, "jwks", &json!({"set": {"keys": others}}), 1);
     log_in(&home, issuer.issuer(), &[]).exits(4).reports("ID token does not verify");
     assert!(!home.session_file("work").exists());
+}
+
+#[test]
+fn new_key_without_a_new_kid_is_fetched_at_the_next_refresh() {
+    let issuer = quick_issuer();
+    for kid in [json!("k"), Value::Null] {
+        let home = Sandbox::new();
+        let give = |signer: &Signer| {
+            let header = changed(json!({"alg": "EdDSA", "kid": kid}), json!({"kid": kid}));
+            let mut keys = signer.jwks()["keys"].clone();
+            keys[0] = changed(keys[0].clone(), json!({"kid": kid}));
+            issuer.clear_faults();
+            set_keys_and_tokens(
+                &issuer,
+                &keys,
+                &signer.sign(&header, &claims(&issuer)),
+                &signer.sign(&header, &claims(&issuer)),
+            );
+        };
+        give(&Signer::new());
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        home.run(&["verify", "work"]).exits(0);
+        give(&Signer::new());
+        home.run(&["refresh", "work"]).exits(0);
+        home.run(&["verify", "work"]).exits(0);
+        assert!(home.run(&["token", "work", "--id-token"]).exits(0).line() != "", "{kid}");
+        home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
+        home.run(&["verify", "work"]).exits(0);
+        home.run(&["profile", "set", "work", "verify_token="]).exits(0);
+        // Again at once: the issuer is not asked for its keys each time, and the hint says how to.
+        let jwks_requests = || issuer.stats().requests["jwks"];
+        let before = jwks_requests();
+        give(&Signer::new());
+        home.run(&["refresh", "work"]).exits(0);
+        home.run(&["verify", "work"]).exits(4).reports("hint:  authctl keys update work");
+        assert_eq!(jwks_requests(), before, "{kid}");
+        home.run(&["keys", "update", "work"]).exits(0);
+        home.run(&["verify", "work"]).exits(0);
+    }
+}
+
+#[test]
+fn keys_are_used_as_serializers_write_them_and_the_rest_is_reported() {
+    let issuer = quick_issuer();
+    let signer = Signer::new();
+    let header = json!({"alg": "EdDSA", "kid": "k"});
+    let encryption = json!({"kty": "RSA", "use": "enc", "kid": "e", "n": "AQAB", "e": "AQAB"});
+    let padding = json!({"kty": "EC", "crv": "secp256k1", "kid": "o", "x": "AA", "y": "AA"});
+    for habit in [
+        json!({"use": null, "alg": null, "key_ops": null, "x5c": null, "d": null, "k": null, "oth": null}),
+        json!({"use": "", "alg": "", "key_ops": [], "x5u": "", "p": "", "q": "", "oth": []}),
+    ] {
+        let home = Sandbox::new();
+        let mut key = signer.jwks()["keys"][0].clone();
+        key.as_object_mut().expect("a key").extend(habit.as_object().expect("members").clone());
+        let keys = json!([encryption, padding, key]);
+        set_keys_and_tokens(
+            &issuer,
+            &keys,
+            &signer.sign(&header, &claims(&issuer)),
+            &signer.sign(&header, &claims(&issuer)),
+        );
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        home.run(&["verify", "work"]).exits(0);
+        let left_out = "left out: 1 not for signatures, 1 of an unsupported type";
+        home.run(&["keys", "update", "work"]).exits(0).reports("fetched 1 key").reports(left_out);
+        assert!(home.run(&["keys", "show", "work"]).exits(0).stdout.contains(left_out));
+        issuer.clear_faults();
+    }
+    // What is left out is reported where it is missed.
+    let home = Sandbox::new();
+    set_keys_and_tokens(&issuer, &json!([encryption]), "opaque", &signer.sign(&header, &claims(&issuer)));
+    log_in(&home, issuer.issuer(), &[]).exits(4).reports("0 trusted keys (left out: 1 not for signatures)");
+}
+
+#[test]
+fn es512_token_verifies() {
+    let (issuer, home) = (quick_issuer(), Sandbox::new());
+    let pair = SigningKey::ec("P-521");
+    let sign = || pair.token("ES512", r#"{"alg":"ES512","kid":"k"}"#, claims(&issuer).to_string());
+    set_keys_and_tokens(&issuer, &json!([pair.jwk("k")]), &sign(), &sign());
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    assert!(home.run(&["verify", "work"]).exits(0).stdout.contains("signed with ES512"));
+    let pem = home.path().join("key.pem");
+    std::fs::write(&pem, pair.pem()).expect("written");
+    home.run(&["keys", "pin", "work", "--jwks", pem.to_str().expect("text")]).exits(0).reports("pinned 1 key");
+    home.run(&["verify", "work"]).exits(0);
 }
 
 #[test]
