@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde::Deserialize;
 
-use super::verify::report_denied;
+use super::verify::{DeniedToken, is_expired, report_denied};
 use crate::agent::protocol::ReceivedToken;
 use crate::app::App;
 use crate::cli::Exec;
@@ -19,7 +19,8 @@ use crate::verify::{Policy, Reason, Verdict};
 /// A verified token, or why it is denied.
 enum VerifiedToken {
     Granted(Secret),
-    Denied(Vec<Reason>),
+    /// With the error if only a login would bring an ID token that is required.
+    Denied(Vec<Reason>, Option<Error>),
 }
 
 /// Runs the command; returns only if it cannot be started.
@@ -33,7 +34,17 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
             };
             match verified {
                 VerifiedToken::Granted(token) => token,
-                VerifiedToken::Denied(reasons) => return report_denied(app, &reasons),
+                VerifiedToken::Denied(reasons, Some(error)) if is_expired(&reasons) => return Err(error),
+                VerifiedToken::Denied(reasons, _) => {
+                    let profile = app.profile(args.profile.as_ref()).ok();
+                    let denied = DeniedToken {
+                        profile: profile.as_ref(),
+                        is_own: true,
+                        can_refresh: true,
+                        keys_supplied: false,
+                    };
+                    return report_denied(app, &reasons, denied);
+                }
             }
         }
     };
@@ -66,9 +77,12 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<VerifiedToken>, Error>
         reasons: Vec<Reason>,
     }
     let name = app.profile_name(args.profile.as_ref())?.map(|name| format!("/{name}")).unwrap_or_default();
+    let mut login_required = None;
     if app.profile(args.profile.as_ref()).is_ok_and(|profile| profile.requirements.token == DecidingToken::IdToken) {
-        // Refreshes an expired ID token. An error is reported by the next request.
-        let _: Result<Option<ReceivedToken>, Error> = app.try_agent("GET", &format!("/v1/id-token{name}"), None);
+        // Refreshes an expired ID token. Another error is reported by the next request.
+        let refreshed: Result<Option<ReceivedToken>, Error> =
+            app.try_agent("GET", &format!("/v1/id-token{name}"), None);
+        login_required = refreshed.err().filter(|error| error.code == ErrorCode::LoginRequired);
     }
     let reply: Option<ReceivedToken> = app.try_agent("GET", &format!("/v1/token{name}"), None)?;
     let Some(ReceivedToken { access_token: Some(token), profile: Some(profile), .. }) = reply else { return Ok(None) };
@@ -84,7 +98,7 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<VerifiedToken>, Error>
     let verdict: Option<Verdict> = app.try_agent("POST", "/v1/verify", Some(&body))?;
     Ok(verdict.map(|verdict| match verdict.valid {
         true => VerifiedToken::Granted(token),
-        false => VerifiedToken::Denied(verdict.reasons),
+        false => VerifiedToken::Denied(verdict.reasons, login_required),
     }))
 }
 
@@ -92,19 +106,22 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<VerifiedToken>, Error>
 fn without_agent(app: &App, args: &Exec) -> Result<VerifiedToken, Error> {
     let profile = app.profile(args.profile.as_ref())?;
     let sessions = app.sessions()?;
-    let served = app.run(async {
+    let (served, login_required) = app.run(async {
         let served = app.token_within_limit(&profile, &TokenRequest::access(TokenTarget::default(), None)).await?;
         if profile.requirements.token == DecidingToken::AccessToken {
-            return Ok(served);
+            return Ok((served, None));
         }
         // The ID token, which is verified, may expire before the access token does.
-        Ok(app.token_within_limit(&profile, &TokenRequest::id_token(None)).await.unwrap_or(served))
+        Ok(match app.token_within_limit(&profile, &TokenRequest::id_token(None)).await {
+            Ok(served) => (served, None),
+            Err(error) => (served, Some(error).filter(|error| error.code == ErrorCode::LoginRequired)),
+        })
     })?;
     super::token::report_warning(app, &profile, &served);
     let policy = Policy::new("", Vec::new(), app.clock().now());
     let verifier = sessions.verifier(&profile, policy, None).map_err(|e| Error::from(e).about(&profile.name))?;
     Ok(match verifier.verify_session(&profile, &served.session) {
         Verdict::Granted(_) => VerifiedToken::Granted(served.session.tokens.access_token),
-        Verdict::Denied(reasons) => VerifiedToken::Denied(reasons),
+        Verdict::Denied(reasons) => VerifiedToken::Denied(reasons, login_required),
     })
 }

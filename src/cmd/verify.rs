@@ -16,9 +16,9 @@ use crate::app::App;
 use crate::cli::Verify;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::ProfileName;
+use crate::model::{DecidingToken, Profile, ProfileName};
 use crate::secret::SecretBytes;
-use crate::session::{SessionError, TokenVerifier};
+use crate::session::{Decision, Obstacle, SessionError, SessionService, TokenRequest, TokenVerifier};
 use crate::text::excerpt;
 use crate::verify::{
     CheckResult, Checks, KeySet, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson,
@@ -62,10 +62,20 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     if let Some(error) = sessions.verdict(&session) {
         return Err(with_profile(error));
     }
+    let keys_supplied = keys.is_some();
     let verifier = sessions.verifier(&profile, policy, keys).map_err(with_profile)?;
     let explained = verifier.explain_session(&profile, &session, args.explain);
+    let request = TokenRequest::id_token(None);
+    if matches!(&explained.0, Verdict::Denied(reasons) if is_expired(reasons))
+        && profile.requirements.token == DecidingToken::IdToken
+        && let Decision::Fail(obstacle @ Obstacle::NoNewIdToken) = sessions.decide(&session, &request)
+    {
+        return Err(with_profile(SessionService::obstacle_error(&session, &request, obstacle)));
+    }
+    let can_refresh = session.can_refresh();
+    let denied = DeniedToken { profile: Some(&profile), is_own: true, can_refresh, keys_supplied };
     let user = session.subject.and_then(|subject| subject.name);
-    print_verdict(app, &args, &explained, verifier.keys_age(), user.as_deref())
+    print_verdict(app, &args, &explained, verifier.keys_age(), user.as_deref(), denied)
 }
 
 /// Returns the keys in a file, and its text.
@@ -85,7 +95,7 @@ pub(super) fn keys_in(path: &Path) -> Result<(KeySet, String), Error> {
     file.take(KeySet::MAX_LENGTH as u64 + 1).read_to_string(&mut text).map_err(|e| unusable(e.into()))?;
     let keys = KeySet::parse(&text).map_err(|e| unusable(e.into()))?;
     if keys.is_empty() {
-        return Err(unusable(anyhow::anyhow!("none of its {} keys is a public signing key", keys.skipped())));
+        return Err(unusable(anyhow::anyhow!("none is a public signing key; {}", keys.skipped_text())));
     }
     Ok((keys, text))
 }
@@ -112,8 +122,9 @@ fn policy(app: &App, args: &Verify) -> Result<Policy, Error> {
 /// Verifies the tokens on stdin. A profile is only used for what the options do not provide.
 fn verify_stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) -> Result<u8, Error> {
     let complete = !policy.issuer.is_empty() && !policy.audiences.is_empty();
-    let verifier = match keys {
-        Some(keys) if complete && args.profile.is_none() => app.sessions()?.verifier_with_keys(keys, policy)?,
+    let keys_supplied = keys.is_some();
+    let (verifier, profile) = match keys {
+        Some(keys) if complete && args.profile.is_none() => (app.sessions()?.verifier_with_keys(keys, policy)?, None),
         keys => {
             let profile = app.profile(args.profile.as_ref()).map_err(|error| Error {
                 hint: "add --issuer, --audience and --jwks, or --profile with the name of a profile".into(),
@@ -121,7 +132,7 @@ fn verify_stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) 
                 ..error
             })?;
             let verifier = app.sessions()?.verifier(&profile, policy, keys);
-            verifier.map_err(|e| Error::from(e).about(&profile.name))?
+            (verifier.map_err(|e| Error::from(e).about(&profile.name))?, Some(profile))
         }
     };
     if args.batch {
@@ -139,7 +150,8 @@ fn verify_stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) 
         return Err(Error::msg(ErrorCode::Usage, "stdin is empty", "check the command before the pipe"));
     }
     let explained = explain(token.expose(), &verifier, args.explain);
-    print_verdict(app, args, &explained, verifier.keys_age(), None)
+    let denied = DeniedToken { profile: profile.as_ref(), keys_supplied, ..DeniedToken::default() };
+    print_verdict(app, args, &explained, verifier.keys_age(), None, denied)
 }
 
 /// Verifies a token; with `explained`, also returns the checks that were made.
@@ -171,6 +183,7 @@ fn print_verdict(
     (verdict, steps): &(Verdict, Vec<Step>),
     keys_age: Option<Duration>,
     user: Option<&str>,
+    denied: DeniedToken<'_>,
 ) -> Result<u8, Error> {
     if app.common.json && args.explain {
         output::json(&ExplainOutput { verdict: VerdictJson::of(verdict, keys_age), steps })?;
@@ -184,7 +197,7 @@ fn print_verdict(
         }
     }
     let granted = match verdict {
-        Verdict::Denied(reasons) => return report_denied(app, reasons),
+        Verdict::Denied(reasons) => return report_denied(app, reasons, denied),
         Verdict::Granted(granted) => granted,
     };
     if app.common.json {
@@ -207,25 +220,87 @@ fn print_verdict(
     Ok(0)
 }
 
+/// Returns whether the token has expired, among other reasons for the denial.
+pub(super) fn is_expired(reasons: &[Reason]) -> bool {
+    reasons.iter().any(|reason| reason.code == ReasonCode::Expired)
+}
+
+/// What a denied token is of, for the hint.
+#[derive(Clone, Copy, Default)]
+pub(super) struct DeniedToken<'a> {
+    /// The profile that it was verified by.
+    pub(super) profile: Option<&'a Profile>,
+    /// Whether it is the profile's own token, and not one on stdin.
+    pub(super) is_own: bool,
+    /// Whether its session can be refreshed.
+    pub(super) can_refresh: bool,
+    /// Whether the keys were passed with `--jwks`.
+    pub(super) keys_supplied: bool,
+}
+
 /// Reports every reason of a denial: on stdout as JSON, else on stderr.
-pub(super) fn report_denied(app: &App, reasons: &[Reason]) -> Result<u8, Error> {
+pub(super) fn report_denied(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Result<u8, Error> {
     if app.common.json {
         output::json(&VerdictJson::denied(reasons))?;
         return Ok(ErrorCode::TokenDenied.exit_code());
     }
     let messages: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();
-    let hint = match reasons.first().map(|reason| reason.code) {
-        Some(
-            ReasonCode::Expired
-            | ReasonCode::KeysStale
-            | ReasonCode::OfflineTooLong
-            | ReasonCode::UnknownKey
-            | ReasonCode::ClockRollback,
-        ) => Hint::profile_command("refresh"),
-        Some(ReasonCode::OpaqueToken) => "verify the ID token with verify_token=id_token, or let the API decide".into(),
-        Some(ReasonCode::WrongAudience) => "if the token is meant for you, add --audience".into(),
-        _ => Hint::None,
-    };
-    app.report(&Error::msg(ErrorCode::TokenDenied, format!("token denied: {}", messages.join("; ")), hint));
+    let error = Error::msg(ErrorCode::TokenDenied, format!("token denied: {}", messages.join("; ")), Hint::None);
+    let hint = denied_hint(app, reasons, denied);
+    let error = Error { hint, ..error };
+    app.report(&match denied.profile {
+        Some(profile) => error.about(&profile.name),
+        None => error,
+    });
     Ok(ErrorCode::TokenDenied.exit_code())
+}
+
+fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
+    let is_missing = |claim: &str| reasons.iter().any(|reason| reason.message == format!("claim `{claim}` is missing"));
+    match reasons.first().map(|reason| reason.code) {
+        Some(ReasonCode::Expired) if denied.is_own && !denied.can_refresh => Hint::login(),
+        Some(ReasonCode::Expired | ReasonCode::KeysStale | ReasonCode::OfflineTooLong | ReasonCode::ClockRollback) => {
+            Hint::profile_command("refresh")
+        }
+        Some(code @ (ReasonCode::UnknownKey | ReasonCode::InvalidSignature)) => {
+            let pinned = || {
+                let trust = app.sessions().ok()?.trust_blocking(denied.profile?).ok()?;
+                trust.pinned.map(|pinned| pinned.source)
+            };
+            let update = Hint::profile_command("keys update");
+            match (denied.profile.filter(|_| !denied.keys_supplied), pinned()) {
+                (None, _) => "do not rely on this token, unless the keys in --jwks are old".into(),
+                (_, Some(source)) => {
+                    format!("do not rely on this token, unless the keys pinned from {source} are old").into()
+                }
+                _ if denied.is_own || code == ReasonCode::UnknownKey => update,
+                _ => update.after_advice("do not rely on this token; if the issuer may have new keys, fetch them with"),
+            }
+        }
+        Some(ReasonCode::OpaqueToken) => match denied.profile {
+            Some(profile) if denied.is_own && profile.requirements.token == DecidingToken::AccessToken => {
+                let set = Hint::profile_command("profile set").with_flag("verify_token=id_token");
+                set.after_advice("let the API decide, or verify the ID token:")
+            }
+            _ => "verify the ID token with verify_token=id_token, or let the API decide".into(),
+        },
+        Some(ReasonCode::WrongAudience) => "if the token is meant for you, add --audience".into(),
+        Some(ReasonCode::MissingClaim) if is_missing("aud") || is_missing("iss") => {
+            let optional = denied.profile.map(|profile| profile.requirements.optional_claims.clone());
+            let mut optional = optional.unwrap_or_default();
+            optional.extend(["iss", "aud"].iter().filter(|claim| is_missing(claim)).map(|claim| (*claim).to_owned()));
+            optional.sort();
+            optional.dedup();
+            let claims = optional.join(" ");
+            match denied.profile {
+                Some(_) => {
+                    Hint::profile_command("profile set").with_flag(format!("optional_claims={claims}")).after_advice(
+                        "verify the ID token with verify_token=id_token, or accept tokens without that claim:",
+                    )
+                }
+                None => "verify it by a profile with optional_claims=aud, named with --profile".into(),
+            }
+        }
+        _ => Hint::None,
+    }
 }

@@ -133,7 +133,7 @@ impl From<ListenError> for Error {
 impl From<InvalidOption> for Error {
     fn from(error: InvalidOption) -> Self {
         let hint = match &error {
-            InvalidOption::Algorithm(_) => "use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA",
+            InvalidOption::Algorithm(_) => "use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA",
             InvalidOption::Leeway => "correct this machine's clock",
         };
         Self::new(ErrorCode::Usage, error, hint)
@@ -256,9 +256,10 @@ impl From<IssuerError> for Error {
                 }
                 "invalid_scope" => "give a --scope that the issuer grants to this client".into(),
                 "invalid_target" => "give an --audience or --resource that the issuer knows".into(),
-                "access_denied" | "invalid_grant" | "expired_token" => Hint::login(),
+                "access_denied" | "invalid_grant" | "expired_token" | "unsupported_grant_type" => Hint::login(),
                 _ => "ask the issuer's operator what this means for your client".into(),
             },
+            IssuerError::OtherSubject { .. } => Hint::login(),
             IssuerError::Rejected { status: 404 | 405, .. } => WRONG_ADDRESS.into(),
             IssuerError::Rejected { .. } => {
                 "check --client-id, --client-auth and the client secret; if they are right, ask the issuer's operator".into()

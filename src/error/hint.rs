@@ -160,7 +160,9 @@ impl CommandLine {
     fn words(&self) -> Vec<String> {
         let mut words: Vec<String> = self.verbs.split(' ').map(str::to_owned).collect();
         let is_set = |name: &str| {
-            let grant = GRANTS.contains(&name) && self.options.iter().any(|(own, _)| GRANTS.contains(&own.as_str()));
+            // Another grant replaces the one that was typed, and the user name that belongs to it.
+            let replaced = GRANTS.contains(&name) || name == "--username";
+            let grant = replaced && self.options.iter().any(|(own, _)| GRANTS.contains(&own.as_str()));
             grant || self.options.iter().any(|(own, _)| *own == name)
         };
         let mut typed = self.typed.iter().peekable();
@@ -169,7 +171,9 @@ impl CommandLine {
             let name = word.split('=').next().unwrap_or(word);
             if !is_set(name) {
                 remaining.push(word.clone());
-            } else if !word.contains('=') && self.options.iter().any(|(own, value)| *own == name && value.is_some()) {
+            } else if !word.contains('=')
+                && (name == "--username" || self.options.iter().any(|(own, value)| *own == name && value.is_some()))
+            {
                 typed.next();
             }
         }
@@ -251,6 +255,10 @@ mod tests {
             ),
             (
                 "authctl login --issuer=https://a.example --scope openid",
+                "authctl login work --scope openid --issuer https://a.example/ --device",
+            ),
+            (
+                "authctl login work --issuer=https://a.example --password --password-stdin --username me --scope openid",
                 "authctl login work --scope openid --issuer https://a.example/ --device",
             ),
             (

@@ -7,9 +7,10 @@ use super::{CompletedLogin, LoginNotice, LoginPlan, LoginService, LoginUser, acc
 use crate::cli::Login;
 use crate::config::{self, Config};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{Grant, PinnedKeys, Profile};
+use crate::model::{Grant, PinnedKeys, Profile, Subject};
 use crate::session::{SessionError, VerifiedLogin};
 use crate::store::{StoreError, lock_config};
+use crate::text::excerpt;
 
 /// How long a login waits for the configuration lock: longer than other commands, since the user has signed in.
 const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(60);
@@ -114,8 +115,17 @@ impl LoginService {
         // Read again: a login that needs no user may have stored another session in the meantime.
         let stored = self.previous_session(profile).await?;
         let Some(stored) = stored.filter(|stored| verified.replaces_other_account(stored)) else { return Ok(()) };
-        let new = account(verified.session().subject.as_ref(), profile.issuer.as_str());
-        let stored = account(stored.subject.as_ref(), stored.issuer.as_str());
+        let (old, session) = (&stored, verified.session());
+        let mut new = account(session.subject.as_ref(), profile.issuer.as_str());
+        let mut stored = account(old.subject.as_ref(), old.issuer.as_str());
+        if new == stored {
+            // Two users may have the same name.
+            let with_sub = |subject: &Option<Subject>, account: &str| match subject {
+                Some(subject) => format!("{account} (subject {})", excerpt(&subject.sub, 80)),
+                None => account.to_owned(),
+            };
+            (new, stored) = (with_sub(&session.subject, &new), with_sub(&old.subject, &stored));
+        }
         user.notify(&LoginNotice::OtherAccount { profile: &profile.name, stored: stored.clone(), new });
         if args.replace {
             return Ok(());

@@ -11,23 +11,25 @@ use super::metadata::{Endpoint, Metadata};
 use crate::model::IssuerUrl;
 use crate::text::excerpt;
 
-/// Fetches the issuer's metadata: OpenID Connect's document or, if there is none, RFC 8414's.
+/// Fetches the issuer's metadata: the first document that there is of [`metadata_urls`].
 ///
 /// # Errors
 /// [`IssuerError::IssuerMismatch`] if the document is another issuer's, compared character by character;
 /// [`IssuerError::Insecure`] if it has a URL that is not https, or a loopback one of an issuer elsewhere; [`IssuerError::InvalidResponse`] if there is neither
 /// document.
 pub async fn discover(http: &Http, issuer: &IssuerUrl) -> Result<Metadata, IssuerError> {
-    let first = http.get(&openid_configuration(issuer), "application/json", None).await?;
-    let fallback_url = authorization_server(issuer);
-    if let Some(document) = document(&first)? {
-        return Ok(Metadata { fallback_url: Some(fallback_url), ..validate(issuer, document)? });
+    let mut urls = metadata_urls(issuer).into_iter();
+    let mut first = None;
+    while let Some(url) = urls.next() {
+        let response = http.get(&url, "application/json", None).await?;
+        if let Some(document) = document(&response)? {
+            return Ok(Metadata { fallback_urls: urls.collect(), ..validate(issuer, document)? });
+        }
+        first.get_or_insert(response);
     }
-    let second = http.get(&fallback_url, "application/json", None).await?;
-    match document(&second)? {
-        Some(document) => validate(issuer, document),
-        None => Err(first.unexpected("authorization server metadata")),
-    }
+    Err(first.map_or(IssuerError::Unsupported { what: "metadata" }, |response| {
+        response.unexpected("authorization server metadata")
+    }))
 }
 
 /// Adds `needed` endpoints that `metadata` does not have from RFC 8414's document, which is fetched only if one is missing.
@@ -39,43 +41,46 @@ pub async fn fetch_missing_endpoints(http: &Http, metadata: &mut Metadata, neede
     if missing.is_empty() {
         return;
     }
-    let Some(url) = metadata.fallback_url.take() else { return };
-    let found = match http.get(&url, "application/json", None).await.and_then(|response| document(&response)) {
-        Ok(Some(document)) => validate(&metadata.issuer, document),
-        Ok(None) => return,
-        Err(error) => Err(error),
-    };
-    match found {
-        Ok(mut second) => {
-            if missing.contains(&Endpoint::Authorization) {
-                // These members describe the responses of the authorization endpoint.
-                metadata.iss_parameter_supported |= second.iss_parameter_supported;
-                if metadata.code_challenge_methods_supported.is_none() {
-                    metadata.code_challenge_methods_supported = second.code_challenge_methods_supported.take();
+    for url in std::mem::take(&mut metadata.fallback_urls) {
+        let found = match http.get(&url, "application/json", None).await.and_then(|response| document(&response)) {
+            Ok(Some(document)) => validate(&metadata.issuer, document),
+            Ok(None) => continue,
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok(mut second) => {
+                if missing.contains(&Endpoint::Authorization) {
+                    // These members describe the responses of the authorization endpoint.
+                    metadata.iss_parameter_supported |= second.iss_parameter_supported;
+                    if metadata.code_challenge_methods_supported.is_none() {
+                        metadata.code_challenge_methods_supported = second.code_challenge_methods_supported.take();
+                    }
+                }
+                for which in missing {
+                    *metadata.endpoint_mut(which) = second.endpoint_mut(which).take();
                 }
             }
-            for which in missing {
-                *metadata.endpoint_mut(which) = second.endpoint_mut(which).take();
-            }
+            Err(error) => tracing::info!("cannot use the metadata at {}: {error}", url.path()),
         }
-        Err(error) => tracing::info!("cannot use the metadata at {}: {error}", url.path()),
+        return;
     }
 }
 
-/// Returns the URL made by appending to the issuer (OpenID Connect Discovery 1.0, section 4).
-fn openid_configuration(issuer: &IssuerUrl) -> Url {
-    let mut url = issuer.url().clone();
-    let path = format!("{}/.well-known/openid-configuration", url.path().trim_end_matches('/'));
-    url.set_path(&path);
-    url
-}
-
-/// Returns the URL made by inserting between host and path (RFC 8414, section 3.1).
-fn authorization_server(issuer: &IssuerUrl) -> Url {
-    let mut url = issuer.url().clone();
-    let path = format!("/.well-known/oauth-authorization-server{}", url.path().trim_end_matches('/'));
-    url.set_path(&path);
-    url
+/// Returns where metadata may be: OpenID Connect's document below the issuer (OpenID Connect Discovery 1.0, section 4), RFC
+/// 8414's between host and path (section 3.1), and that below the issuer, where some servers have it.
+fn metadata_urls(issuer: &IssuerUrl) -> Vec<Url> {
+    const OAUTH: &str = "/.well-known/oauth-authorization-server";
+    let path = issuer.url().path().trim_end_matches('/');
+    let mut paths = vec![format!("{path}/.well-known/openid-configuration"), format!("{OAUTH}{path}")];
+    if !path.is_empty() {
+        paths.push(format!("{path}{OAUTH}"));
+    }
+    let with_path = |path: String| {
+        let mut url = issuer.url().clone();
+        url.set_path(&path);
+        url
+    };
+    paths.into_iter().map(with_path).collect()
 }
 
 /// The document as sent. Members of the wrong type count as absent.
@@ -146,7 +151,7 @@ fn validate(expected: &IssuerUrl, document: Document) -> Result<Metadata, Issuer
         scopes_supported: nonempty(document.scopes_supported),
         id_token_signing_alg_values_supported: nonempty(document.id_token_signing_alg_values_supported),
         iss_parameter_supported: document.authorization_response_iss_parameter_supported,
-        fallback_url: None,
+        fallback_urls: Vec::new(),
     })
 }
 
@@ -178,17 +183,16 @@ mod tests {
 
     #[test]
     fn well_known_urls_of_both_documents() {
-        for (text, oidc, oauth) in [
-            ("https://a.example", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"),
-            ("https://a.example/", "/.well-known/openid-configuration", "/.well-known/oauth-authorization-server"),
-            (
-                "https://a.example/t/1/",
-                "/t/1/.well-known/openid-configuration",
-                "/.well-known/oauth-authorization-server/t/1",
-            ),
+        const OIDC: &str = "/.well-known/openid-configuration";
+        const OAUTH: &str = "/.well-known/oauth-authorization-server";
+        let (below, inserted, below_too) = (format!("/t/1{OIDC}"), format!("{OAUTH}/t/1"), format!("/t/1{OAUTH}"));
+        for (text, expected) in [
+            ("https://a.example", vec![OIDC, OAUTH]),
+            ("https://a.example/", vec![OIDC, OAUTH]),
+            ("https://a.example/t/1/", vec![&*below, &inserted, &below_too]),
         ] {
-            assert_eq!(openid_configuration(&issuer(text)).path(), oidc, "{text}");
-            assert_eq!(authorization_server(&issuer(text)).path(), oauth, "{text}");
+            let urls = metadata_urls(&issuer(text));
+            assert_eq!(urls.iter().map(Url::path).collect::<Vec<_>>(), expected, "{text}");
         }
     }
 
@@ -205,13 +209,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn second_document_is_fetched_if_the_first_is_missing() {
+    async fn next_document_is_fetched_if_the_first_is_missing() {
         for missing in [json(404, "{}"), answer(200, "", "<html>"), json(200, "[]"), answer(302, "location: /\r\n", "")]
         {
             let (found, asked) = discovered("/t", &[missing, document("")]).await;
             found.expect("metadata");
             assert_eq!(asked, ["/t/.well-known/openid-configuration", "/.well-known/oauth-authorization-server/t"]);
         }
+        let (found, asked) = discovered("/t", &[json(404, ""), json(404, ""), document("")]).await;
+        found.expect("metadata");
+        assert_eq!(asked[2], "/t/.well-known/oauth-authorization-server");
         let (found, _) = discovered("", &[json(404, "hunter2"), json(404, "hunter2")]).await;
         let error = found.expect_err("none").to_string();
         assert!(error.contains("404") && !error.contains("hunter2"), "{error}");

@@ -138,6 +138,14 @@ pub enum IssuerError {
         /// The `token_type`, one line of at most 40 characters.
         found: String,
     },
+    /// A refresh returned tokens of another subject. The issuer has processed the request.
+    #[error("the issuer returned tokens of `{found}` for the session of `{expected}`; none is used")]
+    OtherSubject {
+        /// The subject of the session, one line of at most 80 characters.
+        expected: String,
+        /// The subject in the response, one line of at most 80 characters.
+        found: String,
+    },
     /// A response that does not follow the protocol.
     #[error("{from} returned {what}")]
     InvalidResponse {
@@ -203,7 +211,7 @@ impl IssuerError {
             Self::Insecure(_) | Self::Unsupported { .. } | Self::Refused(_) | Self::Rejected { .. } => {
                 ErrorCode::IssuerRefused
             }
-            Self::IssuerMismatch { .. } => ErrorCode::IssuerMismatch,
+            Self::IssuerMismatch { .. } | Self::OtherSubject { .. } => ErrorCode::IssuerMismatch,
             Self::TokenType { .. } => ErrorCode::TokenType,
             Self::Unreachable { .. } | Self::Unavailable { .. } | Self::InvalidResponse { .. } | Self::NoJwt { .. } => {
                 ErrorCode::IssuerUnreachable
@@ -254,6 +262,7 @@ impl IssuerError {
             | Self::Unsupported { .. }
             | Self::Refused(_)
             | Self::Rejected { .. }
+            | Self::OtherSubject { .. }
             | Self::TokenType { .. }
             | Self::LoginTimedOut { .. }
             | Self::CaCertificates { .. }

@@ -183,7 +183,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{answer, fetch, json};
+    use super::super::testing::{TestServer, answer, fetch, http, json};
     use super::*;
 
     #[tokio::test]
@@ -192,6 +192,26 @@ mod tests {
         assert_eq!(response.body.expose().len(), MAX_BODY_SIZE);
         let error = fetch(json(200, &"x".repeat(MAX_BODY_SIZE + 1))).await.err().expect("too long");
         assert!(matches!(error, IssuerError::InvalidResponse { .. }), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn redirect_and_content_coding_are_named_without_secrets() {
+        for (location, shown) in [
+            ("https://login.example/sso?state=hunter2#hunter2", "(a redirect to https://login.example/sso) instead of"),
+            ("https://me:hunter2@login.example/", "(a redirect to https://login.example/) instead of"),
+            ("/portal", "/portal) instead of"),
+            ("", "(a redirect"),
+        ] {
+            let response = fetch(answer(302, &format!("location: {location}\r\n"), "")).await.expect("a response");
+            let error = response.unexpected("tokens").to_string();
+            assert!(error.contains(shown) && !error.contains("hunter2"), "{location}: {error}");
+        }
+        let response = fetch(answer(200, "content-encoding: gzip\r\n", "hunter2")).await.expect("a response");
+        let error = response.unexpected("tokens").to_string();
+        assert!(error.contains("HTTP 200 with the content coding `gzip`, which was not offered"), "{error}");
+        let server = TestServer::start(vec![json(200, "{}")]).await;
+        http().get(&server.url, "application/json", None).await.expect("a response");
+        assert!(server.requests()[0].contains("accept-encoding: identity\r\n"), "{:?}", server.requests());
     }
 
     #[tokio::test]

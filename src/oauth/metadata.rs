@@ -39,8 +39,8 @@ pub struct Metadata {
     pub id_token_signing_alg_values_supported: Option<Vec<String>>,
     /// Whether each authorization response has the `iss` parameter (RFC 9207).
     pub iss_parameter_supported: bool,
-    /// The URL of RFC 8414's document, if it was not fetched.
-    pub(super) fallback_url: Option<Url>,
+    /// The URLs of the documents that were not fetched.
+    pub(super) fallback_urls: Vec<Url>,
 }
 
 /// An endpoint that some command needs.
@@ -101,7 +101,7 @@ impl Metadata {
             scopes_supported: None,
             id_token_signing_alg_values_supported: None,
             iss_parameter_supported: false,
-            fallback_url: None,
+            fallback_urls: Vec::new(),
         }
     }
 

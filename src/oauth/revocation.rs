@@ -18,7 +18,8 @@ pub enum TokenTypeHint {
     RefreshToken,
 }
 
-/// Revokes `token` at the `revocation_endpoint`. A token that the issuer does not know counts as revoked (section 2.2).
+/// Revokes `token` at the `revocation_endpoint`. A token that the issuer does not know counts as revoked (section 2.2), also at
+/// an issuer that refuses it as invalid.
 /// The body of a success is ignored (same section), unless it is HTML: that comes from something in between, such as a captive
 /// portal, and nothing was revoked.
 ///
@@ -45,7 +46,10 @@ pub async fn revoke(
     match response.is_success() {
         true if response.text().trim_ascii_start().starts_with(b"<") => Err(response.unexpected(expected)),
         true => Ok(()),
-        false => Err(response_error(&response, &sent, expected)),
+        false => match response_error(&response, &sent, expected) {
+            IssuerError::Refused(error) if matches!(error.code.as_str(), "invalid_token" | "invalid_grant") => Ok(()),
+            error => Err(error),
+        },
     }
 }
 
@@ -68,6 +72,10 @@ mod tests {
         assert_eq!(body, "token=R%2BT&token_type_hint=refresh_token&client_id=cli");
         let (result, _) = revoked(json(400, r#"{"error":"unsupported_token_type"}"#)).await;
         assert_eq!(result.expect_err("refused").to_string(), "the issuer refused: unsupported_token_type");
+        for code in ["invalid_token", "invalid_grant"] {
+            let (result, _) = revoked(json(400, &format!(r#"{{"error":"{code}"}}"#))).await;
+            result.expect("a token that is not valid");
+        }
         let (result, _) = revoked(answer(200, "content-type: text/html\r\n", "")).await;
         result.expect("what an empty body is called does not matter");
         let page = answer(200, "content-type: text/html\r\n", "\n<!doctype html><p>Sign in to the network");

@@ -153,6 +153,15 @@ impl SessionService {
                 subject => subject,
             },
         };
+        let subject = match subject {
+            // The name may be known to the userinfo endpoint alone, which must mean the same user (OpenID Connect Core 1.0,
+            // section 5.3.2).
+            Some(subject) if subject.name.is_none() && grant != Grant::ClientCredentials => {
+                let found = self.fetch_subject(profile, metadata, &tokens).await;
+                Some(found.filter(|found| found.sub == subject.sub).unwrap_or(subject))
+            }
+            subject => subject,
+        };
         Ok(VerifiedLogin {
             keys,
             trust,
@@ -183,7 +192,7 @@ impl SessionService {
         })
     }
 
-    /// Fetches the subject of an opaque access token from the userinfo endpoint. A failure is only logged.
+    /// Fetches the subject of the access token from the userinfo endpoint. A failure is only logged.
     async fn fetch_subject(&self, profile: &Profile, metadata: &Metadata, tokens: &TokenSet) -> Option<Subject> {
         let http = self.http(profile).ok()?;
         match userinfo::fetch(&http, metadata.userinfo_endpoint.as_ref()?, &tokens.access_token).await {

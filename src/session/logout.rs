@@ -7,7 +7,7 @@ use crate::clock::UnixTime;
 use crate::config;
 use crate::model::{Profile, Session};
 use crate::oauth::revocation::{self, TokenTypeHint};
-use crate::oauth::{Endpoint, IssuerError, login_api};
+use crate::oauth::{Endpoint, login_api};
 use crate::secret::Secret;
 use crate::store::RevocationList;
 use crate::verify::{mark_revoked, unverified_claims};
@@ -158,13 +158,18 @@ impl SessionService {
         if let Some(token) = &session.tokens.refresh_token {
             revocation::revoke(&http, endpoint, &client, token, TokenTypeHint::RefreshToken).await?;
         }
-        let others = session.others.iter().map(|other| &other.tokens.access_token);
-        for token in std::iter::once(&session.tokens.access_token).chain(others) {
-            match revocation::revoke(&http, endpoint, &client, token, TokenTypeHint::AccessToken).await {
+        let now = self.clock.now();
+        let others = session.others.iter().map(|other| &other.tokens);
+        for tokens in std::iter::once(&session.tokens).chain(others) {
+            // Then an issuer may refuse to revoke the token once more, or revoke no access tokens at all (RFC 7009, section
+            // 2.2.1); they expire soon.
+            let is_done =
+                session.tokens.refresh_token.is_some() || tokens.expires_at.is_some_and(|expires_at| expires_at <= now);
+            match revocation::revoke(&http, endpoint, &client, &tokens.access_token, TokenTypeHint::AccessToken).await {
                 Ok(()) => {}
-                // An issuer may support refresh tokens only (RFC 7009, section 2.2.1); access tokens expire soon.
-                Err(IssuerError::Refused(refusal))
-                    if refusal.code == "unsupported_token_type" && session.tokens.refresh_token.is_some() => {}
+                Err(error) if is_done && error.is_refusal() => {
+                    tracing::info!("an access token was not revoked by itself: {error}");
+                }
                 Err(error) => return Err(error.into()),
             }
         }

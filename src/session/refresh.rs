@@ -13,7 +13,10 @@ use super::{HeldProfile, LOCK_LIMIT, LoginReason, RESERVE, SessionError, Session
 use crate::clock::UnixTime;
 use crate::model::{ErrorCode, Grant, Profile, RefreshFailure, Session, TokenSet, TokenTarget};
 use crate::oauth::{Delivery, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token};
+use crate::secret::Secret;
 use crate::store::ProfileLock;
+use crate::text::excerpt;
+use crate::verify::unverified_claims;
 
 /// A session whose requested token can be served.
 #[derive(Debug)]
@@ -193,7 +196,8 @@ impl SessionService {
         let before = session.clone();
         // Read before the refresh token is spent: nothing but writing the new session comes after that.
         let trust = self.trust(profile).await;
-        match self.send_refresh(lock, profile, request, &mut session).await {
+        let reply = self.send_refresh(lock, profile, request, &mut session).await;
+        match reply.and_then(|tokens| of_same_subject(&session, request, tokens)) {
             Ok(tokens) => match self.commit(profile, request, session, tokens, trust, held).await {
                 Ok(session) => self.serve_refreshed(session, request),
                 Err(error) => self.fall_back(before, request, error),
@@ -378,6 +382,25 @@ impl SessionService {
             error => error.into(),
         }
     }
+}
+
+/// Returns the tokens of a reply unless they are another subject's than the session's: those of another user must not be used
+/// under this one's name (OpenID Connect Core 1.0, section 12.2). Unverified claims are enough for that: they come from the token
+/// endpoint, and can only cause a refusal.
+fn of_same_subject(session: &Session, request: &TokenRequest, tokens: TokenSet) -> Result<TokenSet, SessionError> {
+    let sub = |token: &Secret| unverified_claims(token.expose()).and_then(|claims| claims.sub);
+    let user = session.subject.as_ref().map(|subject| subject.sub.clone());
+    // The subject of an access token may differ from the ID token's (RFC 9068, section 2.2), but not from the one before.
+    let before = session.token_for(&request.target()).and_then(|before| sub(&before.access_token));
+    for (expected, found) in [(user, tokens.id_token.as_ref().and_then(sub)), (before, sub(&tokens.access_token))] {
+        if let (Some(expected), Some(found)) = (expected, found)
+            && expected != found
+        {
+            let (expected, found) = (excerpt(&expected, 80), excerpt(&found, 80));
+            return Err(IssuerError::OtherSubject { expected, found }.into());
+        }
+    }
+    Ok(tokens)
 }
 
 /// Returns the record of a refresh of `session` that failed with `error`.

@@ -6,7 +6,8 @@ use authctl::dev_issuer::{Endpoint, Fault, FaultKind};
 use serde_json::json;
 
 use crate::support::http::{get, post};
-use crate::support::{Sandbox, quick_issuer};
+use crate::support::stub_server::StubServer;
+use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
 
 #[test]
 fn logout_deletes_session_and_revokes_tokens_at_issuer() {
@@ -27,6 +28,44 @@ fn logout_deletes_session_and_revokes_tokens_at_issuer() {
     assert_eq!(status, 400);
     assert!(body.contains("invalid_grant"), "{body}");
     home.run(&["token"]).exits(3);
+}
+
+/// Logs in and out at an issuer that revokes the refresh token and answers the next request, for the access token, so.
+fn logged_out_where_access_token_is_answered_with(status: u16, body: &'static str) -> crate::support::CommandOutput {
+    let server = StubServer::start(move |own, request| match request.path.as_str() {
+        "/.well-known/openid-configuration" => {
+            let metadata = json!({"issuer": own, "token_endpoint": format!("{own}/token"), "revocation_endpoint": format!("{own}/revoke")});
+            (200, metadata.to_string())
+        }
+        "/token" => (200, json!({"access_token": "opaque", "refresh_token": "RT", "expires_in": 300}).to_string()),
+        "/revoke" if request.body.contains("token_type_hint=refresh_token") => (200, String::new()),
+        "/revoke" => (status, body.into()),
+        _ => (404, "{}".into()),
+    });
+    let home = Sandbox::new();
+    let args = ["login", "work", "--issuer", &server.url, "--client-id", "authctl"];
+    let by = ["--password", "--password-stdin", "--username", USER];
+    home.run_with(&[&args[..], &by].concat(), PASSWORD).exits(0);
+    home.run(&["logout", "work"])
+}
+
+#[test]
+fn access_token_that_went_with_the_refresh_token_counts_as_revoked() {
+    for (status, body) in [
+        (400, r#"{"error":"invalid_token"}"#),
+        (400, r#"{"error":"invalid_request","error_description":"token not found"}"#),
+        (400, r#"{"error":"unsupported_token_type"}"#),
+        (400, ""),
+        (401, ""),
+        (404, r#"{"message":"no such token"}"#),
+    ] {
+        logged_out_where_access_token_is_answered_with(status, body)
+            .exits(0)
+            .reports("logged out of work; tokens revoked");
+    }
+    for (status, body, code) in [(503, "", 6), (400, "<html>", 6), (302, "", 6)] {
+        logged_out_where_access_token_is_answered_with(status, body).exits(code).reports("tokens not revoked");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use authctl::clock::{Clock as _, SystemClock, UnixTime};
 use authctl::dev_issuer::{Algorithm, DevIssuer};
 use authctl::model::{ClockMark, RecordName};
+use authctl::secret::Secret;
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
@@ -223,6 +224,60 @@ fn id_token_that_decides_is_refreshed_when_it_expires_first() {
     home.run(&["exec", "--", "true"]).exits(0);
     assert_ne!(id_token(), second, "through the agent");
     agent.stop();
+}
+
+#[test]
+fn id_token_that_no_refresh_replaces_requires_a_login() {
+    let (home, issuer) = logged_in();
+    set(&home, "verify_token=id_token");
+    // It expired ten minutes ago, and the refresh since then brought none.
+    let now = SystemClock.now().0;
+    let signer = Signer::new();
+    let claims = valid_claims(json!({"iss": issuer.issuer(), "aud": "authctl", "iat": now - 900, "exp": now - 600}));
+    let expired = signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
+    home.change_session("work", |session| {
+        session.tokens.id_token = Some(Secret::new(expired.clone()));
+        session.refreshed_at = Some(UnixTime(now));
+    });
+    let message = "the ID token has expired, and the issuer sends no new one with a refresh";
+    let agree = || {
+        for args in [&["token", "work", "--id-token"][..], &["verify", "work"], &["exec", "work", "--", "true"]] {
+            home.run(args).exits(3).reports(message).reports("hint:  authctl login work");
+        }
+    };
+    agree();
+    let agent = Agent::run(&home);
+    agree();
+    agent.stop();
+    // The access token alone is what counts otherwise.
+    set(&home, "verify_token=access_token");
+    home.run(&["verify", "work"]).exits(0);
+}
+
+#[test]
+fn token_without_audience_is_denied_with_the_settings_that_help() {
+    let (home, issuer) = logged_in();
+    let signer = Signer::new();
+    let keys = home.path().join("keys.json");
+    std::fs::write(&keys, signer.jwks().to_string()).expect("written");
+    home.run(&["keys", "pin", "work", "--jwks", keys.to_str().expect("text")]).exits(0);
+    let give = |claims: Value| {
+        let token = signer.token(claims);
+        home.change_session("work", |session| session.tokens.access_token = Secret::new(token.clone()));
+    };
+    give(json!({"iss": issuer.issuer(), "aud": null}));
+    for args in [&["verify", "work"][..], &["exec", "work", "--", "true"]] {
+        let ran = home.run(args).exits(4).reports("verify_token=id_token");
+        ran.reports("`authctl profile set work optional_claims=aud`");
+    }
+    set(&home, "optional_claims=aud");
+    home.run(&["verify", "work"]).exits(0);
+    // One claim more is added to those that are optional.
+    give(json!({"iss": null, "aud": null}));
+    home.run(&["verify", "work"]).exits(4).reports("`authctl profile set work 'optional_claims=aud iss'`");
+    set(&home, "optional_claims=aud iss");
+    home.run(&["verify", "work"]).exits(0);
+    home.run(&["exec", "work", "--", "true"]).exits(0);
 }
 
 /// Records a latest observed time that lies `ahead` seconds after now.

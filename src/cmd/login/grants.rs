@@ -45,6 +45,20 @@ impl From<Grant> for SignInMethod {
     }
 }
 
+impl SignInMethod {
+    /// Suggests another login where the issuer does not allow this client to use this one.
+    fn alternative(self, metadata: &Metadata) -> Hint {
+        let is_browser = matches!(self, Self::Browser | Self::NoBrowser);
+        if !is_browser && metadata.authorization_endpoint.is_some() {
+            Hint::login().with_flag("--browser")
+        } else if self != Self::Device && metadata.device_authorization_endpoint.is_some() {
+            Hint::login().with_flag("--device")
+        } else {
+            "ask the issuer's operator which grants this client may use, or log in with another --client-id".into()
+        }
+    }
+}
+
 /// The user at the terminal, or a script.
 pub(super) struct TerminalUser<'a> {
     app: &'a App,
@@ -112,14 +126,22 @@ impl LoginUser for TerminalUser<'_> {
     ) -> Result<NewLogin, Error> {
         let http = self.app.sessions()?.http(profile)?;
         let sign_in = SignIn { app: self.app, args: self.args, profile, metadata, client, http: &http };
-        match self.method {
+        let signed_in = match self.method {
             SignInMethod::Browser => sign_in.code(true).await,
             SignInMethod::NoBrowser => sign_in.code(false).await,
             SignInMethod::Device => sign_in.device().await,
             SignInMethod::Password => sign_in.password(self.password.take()).await,
             SignInMethod::ClientCredentials => sign_in.client_credentials().await,
             SignInMethod::Token => sign_in.token(self.token.take()),
-        }
+        };
+        signed_in.map_err(|error| match error.error.downcast_ref() {
+            Some(IssuerError::Refused(refusal))
+                if matches!(refusal.code.as_str(), "unsupported_grant_type" | "unauthorized_client") =>
+            {
+                Error { hint: self.method.alternative(metadata), ..error }
+            }
+            _ => error,
+        })
     }
 
     async fn ask_client_secret(&self, profile: &Profile) -> Option<Secret> {

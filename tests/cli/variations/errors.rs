@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{UNSEEN, answers, each, fit_to_be_shown, log_in, row};
+use super::{UNSEEN, answers, each, edits, fit_to_be_shown, log_in, row};
 use crate::support::{Sandbox, quick_issuer};
 
 fn body(status: u16, content_type: &str, body: impl Into<String>) -> Value {
@@ -151,6 +151,38 @@ fn refusal_without_error_member_is_named_by_its_status() {
             issuer.clear_faults();
         }
     }
+}
+
+#[test]
+fn grant_that_the_issuer_does_not_allow_is_reported_with_another() {
+    let issuer = quick_issuer();
+    for code in ["unsupported_grant_type", "unauthorized_client"] {
+        for (without, hint) in [
+            (&[][..], "--browser"),
+            (&["authorization_endpoint"], "--device"),
+            (&["authorization_endpoint", "device_authorization_endpoint"], "ask the issuer's operator"),
+        ] {
+            edits(&issuer, "metadata", &json!({"remove": without}), 0);
+            answers(&issuer, "token", &refusal(400, json!({"error": code})), 0);
+            let home = Sandbox::new();
+            let ran = log_in(&home, issuer.issuer(), &[]).exits(5).reports(code).reports(hint);
+            let command = ran.stderr.lines().find_map(|line| line.strip_prefix("hint:  authctl ")).unwrap_or_default();
+            issuer.clear_faults();
+            if hint == "--device" {
+                // The whole command works as it is printed.
+                let args: Vec<&str> = command.split(' ').collect();
+                let login = home.spawn(&args);
+                login.wait_until("a user code", |said| said.contains("enter the code").then_some(()));
+                login.signal(rustix::process::Signal::INT);
+                login.wait().exits(130);
+            }
+        }
+    }
+    // By a refresh, too.
+    let home = Sandbox::new();
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    answers(&issuer, "token", &refusal(400, json!({"error": "unsupported_grant_type"})), 1);
+    home.run(&["refresh", "work"]).exits(5).reports("hint:  authctl login work");
 }
 
 /// The age in seconds at which a token is valid and due for a refresh; it lives for 300.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{answers, edits, log_in};
 use crate::support::login_pages::LoginPages;
+use crate::support::stub_server::StubServer;
 use crate::support::{Sandbox, USER, issuer, quick_issuer};
 
 const FIRST: &str = "openid_configuration";
@@ -115,6 +116,23 @@ fn either_metadata_document_is_enough() {
             assert_eq!(issuer.stats().families_revoked, 1);
         }
     }
+}
+
+#[test]
+fn metadata_below_the_issuer_is_found() {
+    const PATH: &str = "/tenant/a/.well-known/oauth-authorization-server";
+    let server = StubServer::start(|own, request| match request.path.as_str() {
+        PATH => {
+            let (issuer, token) = (format!("{own}/tenant/a"), format!("{own}/token"));
+            (200, json!({"issuer": issuer, "token_endpoint": token}).to_string())
+        }
+        "/token" => (200, json!({"access_token": "opaque", "refresh_token": "RT", "expires_in": 300}).to_string()),
+        _ => (404, "{}".into()),
+    });
+    let home = Sandbox::new();
+    log_in(&home, &format!("{}/tenant/a", server.url), &[]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    home.run(&["logout", "work"]).exits(0).reports("supports no revocation");
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Token responses: types, lifetimes, scopes, and what a refresh may omit.
 
 use authctl::dev_issuer::DevIssuer;
+use authctl::model::TokenSet;
 use serde_json::{Value, json};
 
-use super::{each, edits, log_in, row};
+use super::{answers, each, edits, log_in, row};
+use crate::support::jwt::{Signer, valid_claims};
+use crate::support::signing_keys::changed;
 use crate::support::{Sandbox, issuer, quick_issuer};
 
 /// Starts an issuer that does not rotate refresh tokens.
@@ -43,6 +46,99 @@ fn only_bearer_tokens_are_accepted_in_any_case() {
         let header = home.run(&["token", "work", "--header"]).exits(0);
         assert!(header.stdout.starts_with("Authorization: Bearer ey"), "{}", header.stdout);
         assert_eq!(home.run(&["token", "work", "--json"]).exits(0).json()["token_type"], "Bearer");
+    }
+}
+
+/// Makes the issuer issue this access token, and an ID token with these claims; none without claims.
+fn issue(issuer: &DevIssuer, signer: &Signer, access_token: &str, id_claims: Option<Value>) {
+    issuer.clear_faults();
+    edits(issuer, "jwks", &json!({"set": signer.jwks()}), 0);
+    let id_token = id_claims.map(|claims| signed(issuer, signer, claims));
+    let remove = if id_token.is_some() { json!([]) } else { json!(["id_token"]) };
+    let set = match id_token {
+        Some(id_token) => json!({"access_token": access_token, "id_token": id_token}),
+        None => json!({"access_token": access_token}),
+    };
+    edits(issuer, "token", &json!({"set": set, "remove": remove}), 0);
+}
+
+fn signed(issuer: &DevIssuer, signer: &Signer, claims: Value) -> String {
+    let claims = changed(valid_claims(json!({"iss": issuer.issuer(), "aud": "authctl"})), claims);
+    signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims)
+}
+
+#[test]
+fn user_name_is_taken_from_userinfo_if_the_id_token_has_none() {
+    let issuer = quick_issuer();
+    let signer = Signer::new();
+    for (userinfo, name) in [
+        (json!({"sub": "alice", "preferred_username": "al"}), json!("al")),
+        (json!({"sub": "alice", "email": "al@a.example"}), json!("al@a.example")),
+        (json!({"sub": "alice", "name": "Alice A."}), json!("Alice A.")),
+        (json!({"sub": "alice"}), Value::Null),
+        (json!({"sub": "mallory", "name": "Mallory"}), Value::Null),
+        (json!({}), Value::Null),
+    ] {
+        let home = Sandbox::new();
+        issue(&issuer, &signer, "opaque", Some(json!({"sub": "alice"})));
+        answers(&issuer, "userinfo", &json!({"set": userinfo}), 0);
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        assert_eq!(home.status("work")["subject"], json!({"sub": "alice", "name": name}), "{userinfo}");
+    }
+}
+
+#[test]
+fn users_with_the_same_name_are_distinguished_by_subject() {
+    let issuer = quick_issuer();
+    let signer = Signer::new();
+    let home = Sandbox::new();
+    issue(&issuer, &signer, "opaque", Some(json!({"sub": "u-1", "name": "Alex"})));
+    log_in(&home, issuer.issuer(), &[]).exits(0);
+    issue(&issuer, &signer, "opaque", Some(json!({"sub": "u-2", "name": "Alex"})));
+    let at = issuer.issuer();
+    let ran = log_in(&home, at, &[]).exits(2);
+    let (stored, new) = (format!("Alex at {at} (subject u-1)"), format!("Alex at {at} (subject u-2)"));
+    assert!(ran.stderr.contains(&format!("work is logged in as {stored}; this login is for {new}")), "{}", ran.stderr);
+    log_in(&home, at, &["--replace"]).exits(0).reports(&new);
+}
+
+#[test]
+fn refresh_that_brings_another_subject_is_refused_whole() {
+    let issuer = without_rotation();
+    let signer = Signer::new();
+    for (what, in_access_token, in_id_token) in
+        [("both tokens", true, true), ("the ID token", false, true), ("the access token", true, false)]
+    {
+        let home = Sandbox::new();
+        let issue_tokens_of = |sub: &str| {
+            let claims = json!({"sub": sub, "preferred_username": sub});
+            let access_token =
+                if in_access_token { signed(&issuer, &signer, claims.clone()) } else { format!("opaque-{sub}") };
+            issue(&issuer, &signer, &access_token, in_id_token.then_some(claims));
+        };
+        issue_tokens_of("alice");
+        log_in(&home, issuer.issuer(), &[]).exits(0);
+        let (first, stored) = (home.token("work"), home.session("work").tokens);
+        issue_tokens_of("mallory");
+        let ran = home.run(&["refresh", "work"]).exits(5).reports("tokens of `mallory` for the session of `alice`");
+        ran.reports("hint:  authctl login work");
+        assert_eq!(home.token("work"), first, "{what}");
+        let now = home.session("work").tokens;
+        let texts = |tokens: &TokenSet| {
+            [&tokens.refresh_token, &tokens.id_token].map(|token| token.as_ref().map(|token| token.expose().to_owned()))
+        };
+        assert_eq!(texts(&now), texts(&stored), "{what}: nothing of the reply is stored");
+        let status = home.status("work");
+        assert_eq!((&status["subject"]["sub"], &status["state"]), (&json!("alice"), &json!("valid")), "{what}");
+        assert!(status["last_failure"]["message"].as_str().expect("a message").contains("mallory"), "{what}: {status}");
+        if in_access_token {
+            assert!(home.run(&["verify", "work"]).exits(0).stdout.contains("alice"), "{what}");
+        }
+        // Nor is it served once alice's has expired.
+        home.advance_time("work", 301);
+        home.run(&["token", "work"]).exits(5).reports("mallory");
+        issue_tokens_of("alice");
+        home.run(&["token", "work"]).exits(0);
     }
 }
 
