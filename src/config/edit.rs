@@ -35,6 +35,7 @@ pub fn save(path: &Path, profile: &Profile) -> Result<(), ConfigError> {
 pub fn probe(path: &Path) -> Result<(), ConfigError> {
     let target = target(path);
     make_directory_of(&target)
+        .and_then(|()| refuse_mount_point(&target))
         .and_then(|()| AtomicFile::beside(&target).map(drop))
         .map_err(|source| ConfigError::Io { path: path.to_owned(), source })
 }
@@ -173,6 +174,20 @@ fn target(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// Refuses a file that is a mount point, as a file that is bind-mounted into a container is: a rename cannot replace it, and
+/// writing it in place would show half a file to other processes.
+fn refuse_mount_point(target: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+        let about = statx(CWD, target, AtFlags::empty(), StatxFlags::empty());
+        if about.is_ok_and(|about| about.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)) {
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, "the file is a mount point"));
+        }
+    }
+    Ok(())
+}
+
 fn make_directory_of(target: &Path) -> io::Result<()> {
     target.parent().map_or(Ok(()), create_private_dir)
 }
@@ -181,6 +196,7 @@ fn make_directory_of(target: &Path) -> io::Result<()> {
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let target = target(path);
     make_directory_of(&target)?;
+    refuse_mount_point(&target)?;
     let mode = fs::metadata(&target).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
     crate::fs::replace(&target, text.as_bytes(), mode)
 }

@@ -46,6 +46,9 @@ impl From<UnknownSetting> for Error {
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Self {
         let (code, hint) = match &error {
+            ConfigError::Io { source, .. } if source.kind() == std::io::ErrorKind::ResourceBusy => {
+                (ErrorCode::Configuration, "mount the directory of the file instead of the file".into())
+            }
             ConfigError::Io { .. } => {
                 (ErrorCode::Configuration, "check the permissions of the file and its directory".into())
             }

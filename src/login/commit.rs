@@ -66,7 +66,7 @@ impl LoginService {
         };
         let previous = configured.as_ref().or(before).cloned();
         let moved_from = previous.as_ref().map(|previous| previous.store).filter(|store| *store != profile.store);
-        let is_changed = configured.as_ref() != Some(&merged);
+        let is_changed = configured.as_ref() != Some(&merged) && !plan.keeps_grant;
         let config_file = self.paths.config_file.clone();
         let save = move || {
             // Held until the end, so that session and profile change together.
@@ -82,6 +82,21 @@ impl LoginService {
             user.notify(&LoginNotice::TrustReset(profile));
         }
         Ok(())
+    }
+
+    /// Makes sure, before the user signs in, that the profile can be saved if the login changes it. A configuration that
+    /// cannot be written does not stop a login by another grant than the configured one: the session has its own.
+    pub(super) fn check_config(&self, plan: &mut LoginPlan) -> Result<(), Error> {
+        let Some(configured) = plan.config.profiles.get(&plan.profile.name) else {
+            return Ok(config::probe(&self.paths.config_file)?);
+        };
+        if *configured == plan.profile {
+            return Ok(());
+        }
+        let writable = config::probe(&self.paths.config_file);
+        plan.keeps_grant =
+            writable.is_err() && Profile { grant: plan.profile.grant, ..configured.clone() } == plan.profile;
+        if plan.keeps_grant { Ok(()) } else { Ok(writable?) }
     }
 
     /// Returns the profile as it is configured now; the user may have taken minutes to sign in.

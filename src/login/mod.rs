@@ -25,7 +25,6 @@ pub use provider::named as provider;
 pub use service::{CompletedLogin, LoginPlan, LoginRequest, LoginService, Supplied};
 pub use user::{LoginNotice, LoginUser, account};
 
-use crate::config;
 use crate::error::Error;
 use crate::model::Grant;
 use concurrent::LoginLock;
@@ -65,7 +64,6 @@ impl LoginService {
             None
         };
         self.sessions.reserve(&plan.profile).await?;
-        config::probe(&self.paths.config_file)?;
         let pinned = match supplied.pinned {
             None => self.pins_of_previous_store(&plan, user).await?,
             pinned => pinned,
@@ -77,6 +75,7 @@ impl LoginService {
         plan.profile.grant = user.choose_grant(&plan.profile, &metadata);
         let has_secret = supplied.client_secret.is_some();
         profile::apply_metadata(args, provider(args)?, &mut plan.profile, plan.is_new, &metadata, has_secret);
+        self.check_config(&mut plan)?;
         let client = self.client(&plan.profile, &metadata, previous.as_ref(), supplied.client_secret, user).await?;
         let mut tokens = user.sign_in(&plan.profile, &metadata, &client).await?;
         tokens.max_auth_age = args.max_age;

@@ -29,6 +29,8 @@ pub struct LoginPlan {
     pub(super) is_new: bool,
     /// The configuration that it was merged with.
     pub(super) config: Config,
+    /// Whether the grant is not saved, because the configuration cannot be written and nothing else would change.
+    pub(super) keeps_grant: bool,
 }
 
 /// What was supplied with the options.
@@ -71,7 +73,7 @@ impl LoginService {
     pub fn plan(&self, request: &LoginRequest<'_>) -> Result<LoginPlan, Error> {
         let config = Config::load(&self.paths.config_file)?;
         let (profile, is_new) = merged_profile(request.args, request.name.as_ref(), request.default_store, &config)?;
-        Ok(LoginPlan { profile, is_new, config })
+        Ok(LoginPlan { profile, is_new, config, keeps_grant: false })
     }
 
     /// Returns the session that is stored for the profile; `None` also if it is damaged, which a login repairs.

@@ -2,7 +2,9 @@
 //! served.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use authctl::dev_issuer::DevIssuer;
 use authctl::model::PinnedKeys;
@@ -99,6 +101,49 @@ fn failed_write_of_the_configuration_restores_session_and_pinned_keys() {
     assert_eq!(home.trust(&issuer).pinned, pinned);
     home.run_traced(&fault, &login(&other, &["--replace"]), PASSWORD).0.exits(2);
     home.run(&["verify", "work"]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+}
+
+#[test]
+fn login_that_saves_nothing_needs_no_writable_configuration() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    home.run(&["profile", "set", "work", "grant=device"]).exits(0);
+    let before = fs::read_to_string(home.config_file()).unwrap();
+    let (token, directory) = (home.token("work"), config_directory(&home));
+    let read_only = on(&directory, "inject=openat:error=EROFS");
+    // Another grant than the configured one, which would be saved.
+    home.run_traced(&read_only, &login(&issuer, &[]), PASSWORD).0.exits(0);
+    assert_ne!(home.token("work"), token);
+    let tokens = issuer.stats().token_requests;
+    let changed = login(&issuer, &["--scope", "openid"]);
+    home.run_traced(&read_only, &changed, PASSWORD).0.exits(2).reports("config.toml");
+    assert_eq!(issuer.stats().token_requests, tokens, "refused before the sign-in");
+    assert_eq!(fs::read_to_string(home.config_file()).unwrap(), before);
+}
+
+#[test]
+fn bind_mounted_configuration_is_reported_before_the_sign_in() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let run = |args: &[&str]| {
+        let command = home.command(args);
+        let script = r#"mount --bind "$0" "$0" && exec "$@""#;
+        let mut mounted = Command::new("unshare");
+        mounted.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(home.config_file());
+        mounted.arg(command.get_program()).args(args).env_clear().current_dir(home.path());
+        mounted.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut child =
+            mounted.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("unshare");
+        child.stdin.take().expect("piped").write_all(PASSWORD.as_bytes()).expect("written");
+        home.finish(child, args)
+    };
+    run(&login(&issuer, &[])).exits(0);
+    let tokens = issuer.stats().token_requests;
+    let changed = login(&issuer, &["--scope", "openid"]);
+    run(&changed).exits(2).reports("is a mount point").reports("mount the directory");
+    assert_eq!(issuer.stats().token_requests, tokens, "refused before the sign-in");
+    run(&["profile", "set", "work", "audience=https://api.example"]).exits(2).reports("mount the directory");
     home.run(&["refresh", "work"]).exits(0);
 }
 

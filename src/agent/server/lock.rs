@@ -8,7 +8,8 @@ use argon2::Argon2;
 use tokio::sync::{Notify, Semaphore};
 use zeroize::Zeroizing;
 
-use crate::clock::UnixTime;
+use super::turns::Turns;
+use crate::clock::{Clock, UnixTime};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::secret::Secret;
 
@@ -17,6 +18,7 @@ pub(super) struct AgentLock {
     inner: Mutex<Inner>,
     /// Allows one hash at a time: hashing a passphrase takes a core and 19 MiB.
     pub(super) hashing: Arc<Semaphore>,
+    pub(super) turns: Arc<Turns>,
     pub(super) changed: Notify,
 }
 
@@ -59,6 +61,12 @@ pub(super) fn locked() -> Error {
     Error::msg(ErrorCode::AgentLocked, "the agent is locked", Hint::command("agent unlock"))
 }
 
+/// Returns the error for an attempt that is not admitted.
+pub(super) fn too_many() -> Error {
+    let message = "a passphrase is already being checked";
+    Error::msg(ErrorCode::TooManyRequests, message, "try again in a few seconds")
+}
+
 impl Verifier {
     pub(super) fn of(passphrase: &Secret) -> Result<Self, Error> {
         let mut salt = [0u8; 16];
@@ -81,13 +89,12 @@ fn hash(passphrase: &Secret, salt: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     Some(out)
 }
 
-impl Default for AgentLock {
-    fn default() -> Self {
-        Self { inner: Mutex::default(), hashing: Arc::new(Semaphore::new(1)), changed: Notify::new() }
-    }
-}
-
 impl AgentLock {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        let (hashing, turns) = (Arc::new(Semaphore::new(1)), Turns::new(clock));
+        Self { inner: Mutex::default(), hashing, turns, changed: Notify::new() }
+    }
+
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,11 +134,7 @@ impl AgentLock {
         }
         let attempts = inner.attempts.entry(pid).or_default();
         if attempts.in_progress || attempts.not_before.is_some_and(|at| at > now) {
-            return Err(Error::msg(
-                ErrorCode::TooManyRequests,
-                "a passphrase is already being checked",
-                "try again in a few seconds",
-            ));
+            return Err(too_many());
         }
         attempts.in_progress = true;
         Ok(())

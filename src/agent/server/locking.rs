@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::EventKind;
-use super::lock::{FIRST_DELAY, MAX_DELAY, MAX_LENGTH, Verifier, locked};
+use super::lock::{FIRST_DELAY, MAX_DELAY, MAX_LENGTH, Verifier, locked, too_many};
 use super::state::Agent;
+use super::turns::Turn;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::secret::Secret;
 
@@ -28,19 +29,24 @@ impl Drop for Attempt {
 }
 
 impl Agent {
-    /// Runs the hashing `work` for the process `pid`, one at a time for all processes.
+    /// Runs the hashing `work` for the process `pid`, one at a time for all processes, and in turn where it is a `guess`.
     async fn hash_passphrase<T: Send + 'static>(
         self: &Arc<Self>,
         pid: u32,
-        work: impl FnOnce() -> T + Send + 'static,
+        guess: bool,
+        work: impl FnOnce(Option<&Turn>) -> T + Send + 'static,
     ) -> Result<T, Error> {
         let cut = || Error::msg(ErrorCode::AgentStopping, "the agent is stopping", Hint::command("agent start"));
         self.agent_lock.begin_attempt(pid, self.clock.monotonic())?;
         let attempt = Attempt { agent: Arc::clone(self), pid };
+        let turn = match guess {
+            true => Some(self.agent_lock.turns.next().await.ok_or_else(too_many)?),
+            false => None,
+        };
         let permit = Arc::clone(&self.agent_lock.hashing).acquire_owned().await.map_err(|_| cut())?;
         let hashed = tokio::task::spawn_blocking(move || {
             let (_permit, _attempt) = (permit, attempt);
-            work()
+            work(turn.as_ref())
         });
         hashed.await.map_err(|_| cut())
     }
@@ -69,7 +75,7 @@ impl Agent {
         if self.agent_lock.is_locked() {
             return Err(locked());
         }
-        let verifier = self.hash_passphrase(pid, move || Verifier::of(&passphrase)).await??;
+        let verifier = self.hash_passphrase(pid, false, move |_| Verifier::of(&passphrase)).await??;
         self.lock_if_idle();
         {
             let mut inner = self.agent_lock.inner();
@@ -116,10 +122,11 @@ impl Agent {
             }
         };
         let (agent, tried) = (Arc::clone(self), Arc::clone(&verifier));
-        let work = move || {
+        let work = move |turn: Option<&Turn>| {
             if passphrase.expose().len() <= MAX_LENGTH && tried.matches(&passphrase) {
                 return None;
             }
+            turn.into_iter().for_each(Turn::wrong);
             let mut inner = agent.agent_lock.inner();
             let attempts = inner.attempts.entry(pid).or_default();
             let delay = FIRST_DELAY.saturating_mul(1 << attempts.wrong.min(8)).min(MAX_DELAY);
@@ -127,7 +134,7 @@ impl Agent {
             attempts.not_before = Some(agent.clock.monotonic() + delay);
             Some(delay)
         };
-        if let Some(delay) = self.hash_passphrase(pid, work).await.map_err(|failure| (failure, None))? {
+        if let Some(delay) = self.hash_passphrase(pid, true, work).await.map_err(|failure| (failure, None))? {
             let failure = Error::msg(ErrorCode::WrongPassphrase, "wrong passphrase", Hint::command("agent unlock"));
             return Err((failure, Some(delay)));
         }

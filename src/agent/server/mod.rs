@@ -22,6 +22,7 @@ mod response;
 mod route;
 mod state;
 mod tokens;
+mod turns;
 mod watch;
 
 use std::os::unix::net::UnixListener;
@@ -84,7 +85,7 @@ pub async fn serve(
     let agent = Arc::new(Agent {
         profiles: Profiles::load(&parts.config_file)?,
         cache: Arc::default(),
-        agent_lock: AgentLock::default(),
+        agent_lock: AgentLock::new(Arc::clone(&clock)),
         events: Events::default(),
         audit_log: AuditLog::default(),
         limiter: Arc::new(ConnectionLimiter::new(harden::descriptors())),

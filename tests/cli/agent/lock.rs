@@ -103,6 +103,27 @@ fn wrong_passphrase_delays_only_the_process_that_tried_it() {
 }
 
 #[test]
+fn guessing_processes_do_not_keep_the_user_from_unlocking() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    agent.post("/v1/lock", &body()).expect_status(200);
+    let args = ["agent", "unlock", "--passphrase-stdin"];
+    let mut guesses: Vec<_> = (0..30).map(|_| home.start(&args, "not it\n")).collect();
+    let started = Instant::now();
+    let is_answered = |one: &mut std::process::Child| one.try_wait().expect("its state").is_some();
+    crate::support::process::wait_until("the first ten", || {
+        (guesses.iter_mut().filter_map(|one| is_answered(one).then_some(())).count() >= 10).then_some(())
+    });
+    run_with_passphrase(&home, &["unlock"], PASSPHRASE).exits(0).reports("agent unlocked");
+    let waiting = guesses.iter_mut().filter_map(|one| (!is_answered(one)).then_some(())).count();
+    assert!(waiting >= 5, "{waiting} still waited after {:?}", started.elapsed());
+    agent.get("/v1/token").token();
+    for mut guess in guesses {
+        guess.kill().and_then(|()| guess.wait()).expect("ended");
+    }
+}
+
+#[test]
 fn one_passphrase_is_checked_at_a_time() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
