@@ -113,6 +113,16 @@ impl App {
         Ok(Config::load(&self.paths()?.config_file)?)
     }
 
+    /// Reports each invalid profile. Returns the exit code: 0 without one.
+    pub fn report_invalid_profiles(&self, config: &Config) -> u8 {
+        let mut code = 0;
+        for error in config.errors().map(Error::from) {
+            self.report(&error);
+            code = error.code.exit_code();
+        }
+        code
+    }
+
     /// Returns the profile's name from the command line, else from `AUTHCTL_PROFILE`, else from the directory's `.authctl.toml`.
     ///
     /// # Errors
@@ -172,7 +182,7 @@ impl App {
     pub fn supplied_token(&self, argument: Option<&ProfileName>) -> Result<Option<&Secret>, Error> {
         let Some(token) = &self.environment.token else { return Ok(None) };
         let named = match argument {
-            Some(name) => self.config()?.profiles.contains_key(name),
+            Some(name) => self.config()?.existing(name)?.is_some(),
             None => false,
         };
         Ok(if named { None } else { Some(token) })

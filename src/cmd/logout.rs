@@ -28,7 +28,7 @@ pub fn run(app: &App, args: &Logout) -> Result<u8, Error> {
         return app.run(log_out(app, &profile, args));
     }
     let config = app.config()?;
-    let mut first_failure = 0;
+    let mut first_failure = app.report_invalid_profiles(&config);
     app.run(async {
         for profile in config.profiles.values() {
             let code = log_out(app, profile, args).await.unwrap_or_else(|error| {

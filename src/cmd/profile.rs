@@ -50,14 +50,14 @@ fn list(app: &App) -> Result<u8, Error> {
     if app.common.json {
         let all: Vec<_> = config.profiles.values().map(|profile| to_json(profile, default)).collect();
         output::json(&all)?;
-        return Ok(0);
+        return Ok(app.report_invalid_profiles(&config));
     }
     let width = config.profiles.keys().map(|name| name.as_str().len()).max().unwrap_or(0);
     for profile in config.profiles.values() {
         let mark = if default == Some(&profile.name) { '*' } else { ' ' };
         output::line(&format!("{mark} {:<width$}  {}", profile.name.as_str(), profile.issuer))?;
     }
-    Ok(0)
+    Ok(app.report_invalid_profiles(&config))
 }
 
 fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Error> {
@@ -141,7 +141,7 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
 async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, Error> {
     let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
     let profile = app.config()?.profile(from)?.clone();
-    if app.config()?.profiles.contains_key(to) {
+    if app.config()?.existing(to)?.is_some() {
         return Err(config::ConfigError::Exists(to.clone()).into());
     }
     let file = app.paths()?.config_file;

@@ -24,6 +24,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
         return Ok(0);
     }
     let config = app.config()?;
+    let invalid = app.report_invalid_profiles(&config);
     let mut first_failure: Option<ErrorCode> = None;
     let mut any = false;
     for profile in config.profiles.values() {
@@ -49,7 +50,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     if !any {
         app.ui().notice("no sessions to refresh; run `authctl login`");
     }
-    Ok(first_failure.map_or(0, ErrorCode::exit_code))
+    Ok(first_failure.map_or(invalid, ErrorCode::exit_code))
 }
 
 fn print(app: &App, refreshed: &RefreshResponse) -> Result<(), Error> {

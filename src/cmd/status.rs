@@ -50,10 +50,11 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
         }
         output::line(&agent_line)?;
     }
+    let invalid = if named.is_none() { app.report_invalid_profiles(&config) } else { 0 };
     // The status was shown, but a script must notice a store that cannot be read.
     match store_error {
         Some(code) => Ok(code.exit_code()),
-        None => in_directory.map(|_| 0),
+        None => in_directory.map(|_| invalid),
     }
 }
 

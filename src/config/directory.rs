@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use toml_edit::DocumentMut;
 
 use super::ConfigError;
-use crate::fs::regular_file;
+use crate::fs::{directory_of, regular_file};
 use crate::model::{InvalidProfileName, ProfileName};
-use crate::text::excerpt;
+use crate::text::{excerpt, shell_word};
 
 /// The file's name.
 const NAME: &str = ".authctl.toml";
@@ -60,12 +60,27 @@ fn is_world_writable(dir: &Path) -> bool {
 /// Returns the profile that a file names, or the reason why it is rejected.
 fn read(path: &Path, us: u32) -> Result<ProfileName, String> {
     let (file, about) = regular_file::open(path, MAX_BYTES)?;
+    // Root often works in checkouts of CI systems that everybody may write to, and in which nobody else is.
+    if us != 0 {
+        check_writers(path, about.mode())?;
+        let dir = directory_of(path);
+        check_writers(dir, std::fs::metadata(dir).map_err(|e| e.to_string())?.mode())?;
+    }
     if !is_trusted_owner(about.uid(), us) {
         return Err("it belongs to another user".to_owned());
     }
     let mut text = String::new();
     file.take(MAX_BYTES).read_to_string(&mut text).map_err(|e| e.to_string())?;
     parse_profile(&text)
+}
+
+/// Fails if every user can write to the file or directory. In a directory like `/tmp` they cannot replace a file.
+fn check_writers(path: &Path, mode: u32) -> Result<(), String> {
+    if mode & 0o1002 != 0o002 {
+        return Ok(());
+    }
+    let word = shell_word(&path.display().to_string());
+    Err(format!("other users can write to {} (mode {:04o}); run `chmod o-w {word}`", path.display(), mode & 0o7777))
 }
 
 /// Returns whether a file of `owner` is read for the user `us`: only that user's own files and root's are.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use super::{Config, ConfigError, DEFAULT_PROFILE, PROFILES, SETTINGS, document, read, settings};
-use crate::fs::{AtomicFile, create_private_dir};
+use crate::fs::{AtomicFile, create_private_dir, directory_of};
 use crate::model::{Profile, ProfileName};
 
 /// Writes `profile` into the file, creating both if necessary; the first profile becomes the default.
@@ -20,6 +20,7 @@ use crate::model::{Profile, ProfileName};
 pub fn save(path: &Path, profile: &Profile) -> Result<(), ConfigError> {
     change(path, |document, before| {
         let table = profile_table(document, &profile.name);
+        before.existing(&profile.name)?;
         fill(table, profile);
         if before.profiles.is_empty() && before.default_profile.is_none() {
             document[DEFAULT_PROFILE] = value(profile.name.as_str());
@@ -58,7 +59,11 @@ pub fn set_default(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
 /// [`ConfigError`]; the file is then unchanged.
 pub fn remove(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
     change(path, |document, before| {
-        before.profile(name)?;
+        match before.profile(name) {
+            // An invalid profile can be removed too.
+            Ok(_) | Err(ConfigError::Invalid { .. }) => {}
+            Err(error) => return Err(error),
+        }
         if let Some(profiles) = document.get_mut(PROFILES).and_then(Item::as_table_like_mut) {
             profiles.remove(name.as_str());
         }
@@ -76,7 +81,7 @@ pub fn remove(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
 pub fn rename(path: &Path, from: &ProfileName, to: &ProfileName) -> Result<(), ConfigError> {
     change(path, |document, before| {
         before.profile(from)?;
-        if before.profiles.contains_key(to) {
+        if before.existing(to)?.is_some() {
             return Err(ConfigError::Exists(to.clone()));
         }
         if let Some(profiles) = document.get_mut(PROFILES).and_then(Item::as_table_like_mut)
@@ -101,7 +106,10 @@ fn change(
     edit(&mut document, &before)?;
     let text = document.to_string();
     // Every command would fail if the new text were invalid.
-    Config::parse(&text, path)?;
+    let after = Config::parse(&text, path)?;
+    if let Some(error) = after.errors().nth(before.errors().count()) {
+        return Err(error);
+    }
     replace(path, &text).map_err(|source| ConfigError::Io { path: path.to_owned(), source })
 }
 
@@ -169,9 +177,20 @@ fn is_same(old: &Item, new: &Value) -> bool {
     }
 }
 
-/// Returns the file that `path` leads to. A symbolic link is followed, so that a configuration stored elsewhere stays there.
+/// How many symbolic links are followed, as by the system.
+const MAX_LINKS: usize = 40;
+
+/// Returns the file that `path` leads to. A symbolic link is followed, so that a configuration stored elsewhere stays there,
+/// and also if that file does not exist yet.
 fn target(path: &Path) -> PathBuf {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+    let mut target = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        match fs::read_link(&target) {
+            Ok(next) => target = directory_of(&target).join(next),
+            Err(_) => break,
+        }
+    }
+    target
 }
 
 /// Refuses a file that is a mount point, as a file that is bind-mounted into a container is: a rename cannot replace it, and
@@ -261,6 +280,44 @@ mod tests {
         save(&link, &profile("work")).expect("saved");
         assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
         assert!(fs::read_to_string(&real).expect("there").contains("[profiles.work]"));
+    }
+
+    #[test]
+    fn symlink_without_target_is_followed() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (real, link) = (dir.path().join("dotfiles/authctl/real.toml"), dir.path().join("config.toml"));
+        std::os::unix::fs::symlink("dotfiles/link.toml", &link).expect("linked");
+        fs::create_dir(dir.path().join("dotfiles")).expect("made");
+        std::os::unix::fs::symlink("authctl/real.toml", dir.path().join("dotfiles/link.toml")).expect("linked");
+        assert_eq!(Config::load(&link).expect("empty").profiles.len(), 0);
+        save(&link, &profile("work")).expect("saved");
+        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
+        assert!(fs::read_to_string(&real).expect("there").contains("[profiles.work]"));
+    }
+
+    #[test]
+    fn invalid_profile_blocks_no_other() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("config.toml");
+        save(&path, &profile("work")).expect("saved");
+        let newer = "[profiles.newer]\nissuer = \"https://a.example\"\nclient_id = \"a\"\nfuture = \"x\" # kept\n";
+        let text = fs::read_to_string(&path).expect("there");
+        fs::write(&path, format!("{text}\n{newer}")).expect("written");
+        let name = |n: &str| n.parse::<ProfileName>().expect("name");
+        save(&path, &profile("home")).expect("saved");
+        let unknown = |result: Result<(), ConfigError>| {
+            let error = result.expect_err("invalid").to_string();
+            assert!(error.contains("profiles.newer") && error.contains("future"), "{error}");
+        };
+        unknown(save(&path, &profile("newer")));
+        unknown(set_default(&path, &name("newer")));
+        unknown(rename(&path, &name("work"), &name("newer")));
+        unknown(Config::load(&path).and_then(|config| config.choose(Some(&name("newer"))).map(drop)));
+        rename(&path, &name("home"), &name("job")).expect("renamed");
+        assert!(fs::read_to_string(&path).expect("there").contains("future = \"x\" # kept"));
+        remove(&path, &name("newer")).expect("removed");
+        let config = Config::load(&path).expect("valid");
+        assert_eq!((config.errors().count(), config.profiles.len()), (0, 2));
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub use settings::{
     setting,
 };
 
+use crate::fs::regular_file::{self, ReadError, UntrustedFile};
 use crate::model::{IssuerUrl, Profile, ProfileName, Server};
 
 /// An error in the configuration, or in the choice of a profile.
@@ -41,6 +42,9 @@ pub enum ConfigError {
         /// Where, and what was expected.
         message: String,
     },
+    /// Another user may have written the file.
+    #[error("cannot use the configuration: {0}")]
+    Untrusted(#[from] UntrustedFile),
     /// A directory's `.authctl.toml` does not name a profile, or cannot be read.
     #[error("cannot use {}: {reason}", path.display())]
     Directory {
@@ -58,10 +62,10 @@ pub enum ConfigError {
         nearest: Option<ProfileName>,
     },
     /// No profile was named, none is the default, and there are several.
-    #[error("no profile named and no default set; profiles: {}", joined(names))]
+    #[error("no profile named and no default set; profiles: {}", names.join(", "))]
     Ambiguous {
         /// All of them.
-        names: Vec<ProfileName>,
+        names: Vec<String>,
     },
     /// There is no profile at all.
     #[error("no profile configured")]
@@ -71,17 +75,16 @@ pub enum ConfigError {
     Exists(ProfileName),
 }
 
-fn joined(names: &[ProfileName]) -> String {
-    names.iter().map(ProfileName::as_str).collect::<Vec<_>>().join(", ")
-}
-
 /// The profiles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
     /// The profile to use if none is named.
     pub default_profile: Option<ProfileName>,
-    /// All profiles by name.
+    /// All valid profiles by name.
     pub profiles: BTreeMap<ProfileName, Profile>,
+    /// The others, by their key in the file, each with the reason. Another version of authctl may have written them.
+    invalid: BTreeMap<String, String>,
+    path: PathBuf,
 }
 
 /// The keys of the file itself.
@@ -105,11 +108,11 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Invalid`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        Self::from_document(&document(text, path)?).map_err(|message| invalid(path, &message))
+        Self::from_document(&document(text, path)?, path).map_err(|message| invalid(path, &message))
     }
 
-    fn from_document(document: &DocumentMut) -> Result<Self, String> {
-        let mut config = Self::default();
+    fn from_document(document: &DocumentMut, path: &Path) -> Result<Self, String> {
+        let mut config = Self { path: path.to_owned(), ..Self::default() };
         let server = Arc::default();
         for (key, item) in document.iter() {
             match key {
@@ -119,9 +122,11 @@ impl Config {
                 }
                 PROFILES => {
                     for (name, item) in item.as_table_like().ok_or_else(|| expected_a_table(key))?.iter() {
-                        let table = item.as_table_like().ok_or_else(|| expected_a_table(&format!("{key}.{name}")))?;
-                        let profile = read_profile(name, table, &server).map_err(|e| format!("{key}.{name}: {e}"))?;
-                        config.profiles.insert(profile.name.clone(), profile);
+                        let table = item.as_table_like().ok_or_else(|| "expected a table".to_owned());
+                        match table.and_then(|table| read_profile(name, table, &server)) {
+                            Ok(profile) => drop(config.profiles.insert(profile.name.clone(), profile)),
+                            Err(e) => drop(config.invalid.insert(name.to_owned(), format!("{key}.{name}: {e}"))),
+                        }
                     }
                 }
                 _ => return Err(UnknownSetting::among(key, [DEFAULT_PROFILE, PROFILES].into_iter()).to_string()),
@@ -133,12 +138,41 @@ impl Config {
     /// Returns the profile of that name.
     ///
     /// # Errors
-    /// [`ConfigError::UnknownProfile`], with the nearest name.
+    /// [`ConfigError::Invalid`]; [`ConfigError::UnknownProfile`], with the nearest name.
     pub fn profile(&self, name: &ProfileName) -> Result<&Profile, ConfigError> {
-        self.profiles.get(name).ok_or_else(|| ConfigError::UnknownProfile {
+        self.existing(name)?.ok_or_else(|| ConfigError::UnknownProfile {
             name: name.clone(),
-            nearest: nearest(name.as_str(), self.profiles.keys().map(ProfileName::as_str)).and_then(|n| n.parse().ok()),
+            nearest: nearest(name.as_str(), self.names()).and_then(|n| n.parse().ok()),
         })
+    }
+
+    /// Returns the profile of that name, or `None` if there is none.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`].
+    pub fn existing(&self, name: &ProfileName) -> Result<Option<&Profile>, ConfigError> {
+        match self.invalid.get(name.as_str()) {
+            Some(reason) => Err(invalid(&self.path, reason)),
+            None => Ok(self.profiles.get(name)),
+        }
+    }
+
+    /// Returns the errors of the invalid profiles.
+    pub fn errors(&self) -> impl Iterator<Item = ConfigError> + '_ {
+        self.invalid.values().map(|reason| invalid(&self.path, reason))
+    }
+
+    /// Replaces each invalid profile with the valid one in `before`, if there is one.
+    pub fn keep_valid(&mut self, before: &Self) {
+        for (name, profile) in &before.profiles {
+            if self.invalid.remove(name.as_str()).is_some() {
+                self.profiles.insert(name.clone(), profile.clone());
+            }
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.profiles.keys().map(ProfileName::as_str).chain(self.invalid.keys().map(String::as_str))
     }
 
     /// Returns the named profile, else the default, else the only one.
@@ -150,10 +184,11 @@ impl Config {
             return self.profile(name);
         }
         let mut all = self.profiles.values();
-        match (all.next(), all.next()) {
-            (Some(only), None) => Ok(only),
-            (None, _) => Err(ConfigError::Empty),
-            (Some(_), Some(_)) => Err(ConfigError::Ambiguous { names: self.profiles.keys().cloned().collect() }),
+        match (all.next(), all.next(), self.errors().next()) {
+            (Some(only), None, None) => Ok(only),
+            (None, _, Some(error)) => Err(error),
+            (None, _, None) => Err(ConfigError::Empty),
+            _ => Err(ConfigError::Ambiguous { names: self.names().map(str::to_owned).collect() }),
         }
     }
 }
@@ -189,14 +224,18 @@ fn expected_a_table(key: &str) -> String {
     format!("{key}: expected a table")
 }
 
-/// Reads the file; empty if there is none.
+/// Reads the file; empty where there is none.
 fn read(path: &Path) -> Result<String, ConfigError> {
-    let failed = |source| ConfigError::Io { path: path.to_owned(), source };
-    match std::fs::metadata(path) {
-        Ok(about) if about.len() > MAX_BYTES => Err(failed(io::Error::other("the file is larger than 1 MiB"))),
-        Ok(_) => std::fs::read_to_string(path).map_err(failed),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(e) => Err(failed(e)),
+    if path == Path::new("/dev/null") {
+        return Ok(String::new());
+    }
+    match regular_file::read_trusted(path, MAX_BYTES) {
+        Ok(text) => Ok(text),
+        Err(ReadError::Missing) => Ok(String::new()),
+        Err(ReadError::Untrusted(error)) => Err(error.into()),
+        Err(ReadError::Unreadable(reason)) => {
+            Err(ConfigError::Io { path: path.to_owned(), source: io::Error::other(reason) })
+        }
     }
 }
 

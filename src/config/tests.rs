@@ -4,7 +4,9 @@ use super::*;
 use crate::model::{DecidingToken, StoreKind};
 
 fn parse(text: &str) -> Result<Config, String> {
-    Config::parse(text, Path::new("config.toml")).map_err(|e| e.to_string())
+    let config = Config::parse(text, Path::new("config.toml")).map_err(|e| e.to_string())?;
+    let error = config.errors().next().map(|e| e.to_string());
+    error.map_or(Ok(config), Err)
 }
 
 const TWO: &str = "

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::{Error, ErrorCode, Hint};
 use crate::agent::protocol::{ClientError, ListenError, Problem};
 use crate::config::{ConfigError, InvalidSetting, UnknownSetting};
+use crate::fs::regular_file::UntrustedFile;
 use crate::model::{InsecureUrl, InvalidProfileName};
 use crate::oauth::{IssuerError, Phase};
 use crate::paths::NoHome;
@@ -53,6 +54,13 @@ impl From<ConfigError> for Error {
                 (ErrorCode::Configuration, "check the permissions of the file and its directory".into())
             }
             ConfigError::Invalid { .. } => (ErrorCode::Configuration, "correct the file in an editor".into()),
+            ConfigError::Untrusted(UntrustedFile::Writable { path, .. }) => {
+                (ErrorCode::Configuration, chmod("go-w", path))
+            }
+            ConfigError::Untrusted(UntrustedFile::NotOurs { path, .. }) => {
+                let path = shell_word(&path.display().to_string());
+                (ErrorCode::Configuration, format!("sudo chown \"$(id -u)\" {path}").into())
+            }
             ConfigError::Directory { .. } => {
                 (ErrorCode::Configuration, "name the profile as an argument or in AUTHCTL_PROFILE".into())
             }

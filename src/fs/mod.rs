@@ -56,6 +56,6 @@ impl Directory {
 }
 
 /// Returns the directory that `path` is in, `.` for a bare file name.
-fn directory_of(path: &Path) -> &Path {
+pub fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -2,11 +2,118 @@
 
 use std::fs::{File, Metadata};
 use std::io::Read as _;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatVfsMountFlags};
+use rustix::io::Errno;
 
+use super::directory_of;
 use crate::secret::SecretBytes;
+
+/// Why a file cannot be relied on: another user may have written it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UntrustedFile {
+    /// Other users can write to the file or to its directory.
+    #[error("other users can write to {} (mode {mode:04o})", path.display())]
+    Writable {
+        /// The file or directory.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Its owner is neither this user nor root.
+    #[error("{} is owned by user ID {owner}", path.display())]
+    NotOurs {
+        /// The file or directory.
+        path: PathBuf,
+        /// The owner's user ID.
+        owner: u32,
+    },
+}
+
+/// Why [`read_trusted`] returns no text.
+#[derive(Debug)]
+pub enum ReadError {
+    /// There is no such file.
+    Missing,
+    /// Another user may have written it.
+    Untrusted(UntrustedFile),
+    /// Any other reason, to follow the path and a colon.
+    Unreadable(String),
+}
+
+impl From<UntrustedFile> for ReadError {
+    fn from(error: UntrustedFile) -> Self {
+        Self::Untrusted(error)
+    }
+}
+
+impl From<Errno> for ReadError {
+    fn from(error: Errno) -> Self {
+        match error {
+            Errno::NOENT => Self::Missing,
+            other => Self::Unreadable(std::io::Error::from(other).to_string()),
+        }
+    }
+}
+
+/// Reads the regular file at `path`, of at most `max_bytes`, if only this user and root can write to it and to its directory.
+/// A symbolic link is followed, and the directory of its target is checked too.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn read_trusted(path: &Path, max_bytes: u64) -> Result<String, ReadError> {
+    let unreadable = |e: std::io::Error| ReadError::Unreadable(e.to_string());
+    let dir_path = directory_of(path);
+    let dir = open_dir(dir_path)?;
+    let name = path.file_name().ok_or(Errno::ISDIR)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(&dir, name, flags, Mode::empty())?);
+    check_writers(dir_path, &dir)?;
+    let entry = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(entry.st_mode) == FileType::Symlink {
+        let real = std::fs::canonicalize(path).map_err(unreadable)?;
+        check_writers(directory_of(&real), &open_dir(directory_of(&real))?)?;
+    }
+    check_writers(path, &file)?;
+    let (file, _) = regular(file, max_bytes).map_err(ReadError::Unreadable)?;
+    let mut text = String::new();
+    file.take(max_bytes).read_to_string(&mut text).map_err(unreadable)?;
+    Ok(text)
+}
+
+fn open_dir(path: &Path) -> Result<File, Errno> {
+    // A directory that this user may search but not list is enough.
+    #[cfg(target_os = "linux")]
+    let access = OFlags::PATH;
+    #[cfg(not(target_os = "linux"))]
+    let access = OFlags::RDONLY;
+    Ok(rustix::fs::open(path, access | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?.into())
+}
+
+/// Checks that no user but this one and root can write to an open file or directory.
+fn check_writers(path: &Path, open: &File) -> Result<(), ReadError> {
+    let about = open.metadata().map_err(|e| ReadError::Unreadable(e.to_string()))?;
+    let us = rustix::process::geteuid().as_raw();
+    let (is_dir, owner) = (about.is_dir(), about.uid());
+    // Root uses directories of other users: in containers, the directories that are mounted belong to a user outside.
+    if owner != us && owner != 0 && !(is_dir && us == 0) {
+        return Err(UntrustedFile::NotOurs { path: path.to_owned(), owner }.into());
+    }
+    let mode = about.mode() & 0o7777;
+    // A group with the user's own number is usually the user's private one, to which a umask of 002 allows writing.
+    let is_own_group = about.gid() == us || about.gid() == 0;
+    let writable = mode & 0o002 != 0 || (mode & 0o020 != 0 && !is_own_group);
+    // In a directory like /tmp, other users cannot replace this user's files. Volumes of Kubernetes are mounted read-only
+    // with mode 0777.
+    let is_protected = is_dir && mode & 0o1000 != 0;
+    let is_read_only = || rustix::fs::fstatvfs(open).is_ok_and(|fs| fs.f_flag.contains(StatVfsMountFlags::RDONLY));
+    if writable && !is_protected && !is_read_only() {
+        return Err(UntrustedFile::Writable { path: path.to_owned(), mode }.into());
+    }
+    Ok(())
+}
 
 /// Opens the regular file at `path`, of at most `max_bytes`. Never waits for a writer, as opening a pipe would.
 ///
@@ -14,8 +121,11 @@ use crate::secret::SecretBytes;
 /// The reason, to follow the path and a colon.
 pub fn open(path: &Path, max_bytes: u64) -> Result<(File, Metadata), String> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file: File =
-        rustix::fs::open(path, flags, Mode::empty()).map_err(|e| std::io::Error::from(e).to_string())?.into();
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| std::io::Error::from(e).to_string())?;
+    regular(file.into(), max_bytes)
+}
+
+fn regular(file: File, max_bytes: u64) -> Result<(File, Metadata), String> {
     let metadata = file.metadata().map_err(|e| e.to_string())?;
     if !metadata.is_file() {
         return Err("not a regular file".into());
@@ -46,6 +156,58 @@ mod tests {
     use super::*;
 
     #[test]
+    fn file_that_others_can_write_is_not_trusted() {
+        use std::os::unix::fs::{PermissionsExt, chown, symlink};
+        let place = tempfile::tempdir().expect("tempdir");
+        let set = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("chmod");
+        let (dir, links) = (place.path().join("dir"), place.path().join("links"));
+        let (file, link) = (dir.join("file"), links.join("link"));
+        std::fs::create_dir(&dir).expect("made");
+        std::fs::create_dir(&links).expect("made");
+        std::fs::write(&file, "text").expect("written");
+        symlink(&file, &link).expect("linked");
+        let own_group = rustix::process::getegid().as_raw() == rustix::process::geteuid().as_raw();
+        for (file_mode, dir_mode, links_mode, trusted) in [
+            (0o600, 0o700, 0o700, true),
+            (0o444, 0o755, 0o755, true),
+            (0o664, 0o775, 0o775, own_group),
+            (0o644, 0o1777, 0o1777, true),
+            (0o602, 0o700, 0o700, false),
+            (0o666, 0o700, 0o700, false),
+            (0o600, 0o777, 0o700, false),
+            (0o600, 0o703, 0o700, false),
+            (0o600, 0o700, 0o777, false),
+        ] {
+            set(&file, file_mode);
+            set(&dir, dir_mode);
+            set(&links, links_mode);
+            let modes = format!("{file_mode:o} {dir_mode:o} {links_mode:o}");
+            match read_trusted(&link, 100) {
+                Ok(text) => assert!(trusted && text == "text", "{modes}"),
+                Err(ReadError::Untrusted(UntrustedFile::Writable { .. })) => assert!(!trusted, "{modes}"),
+                Err(other) => panic!("{modes}: {other:?}"),
+            }
+            assert_eq!(read_trusted(&file, 100).is_ok(), trusted || links_mode == 0o777, "{modes}");
+        }
+        set(&links, 0o700);
+        assert!(matches!(read_trusted(&dir.join("other"), 100), Err(ReadError::Missing)));
+        assert!(matches!(read_trusted(&file, 3), Err(ReadError::Unreadable(_))));
+        // Only root can change the owner and the group of a file.
+        set(&file, 0o664);
+        if chown(&file, None, Some(4711)).is_ok() {
+            assert!(read_trusted(&file, 100).is_err(), "another group's");
+            set(&file, 0o644);
+            read_trusted(&file, 100).expect("only readable");
+            chown(&file, Some(4711), None).expect("given away");
+            let refused = read_trusted(&file, 100);
+            assert!(
+                matches!(&refused, Err(ReadError::Untrusted(UntrustedFile::NotOurs { owner: 4711, .. }))),
+                "{refused:?}"
+            );
+        }
+    }
+
+    #[test]
     fn only_regular_files_within_the_limit_are_read_and_pipes_do_not_block() {
         let dir = tempfile::tempdir().expect("tempdir");
         let (pipe, file) = (dir.path().join("pipe"), dir.path().join("file"));
@@ -60,9 +222,13 @@ mod tests {
         ] {
             let (sender, receiver) = channel();
             let tried = path.to_owned();
-            std::thread::spawn(move || sender.send(read(&tried, max_bytes).map(|bytes| bytes.expose().len())));
-            let read = receiver.recv_timeout(Duration::from_secs(10)).expect("does not block");
+            std::thread::spawn(move || {
+                let trusted = read_trusted(&tried, max_bytes).map(|text| text.len());
+                sender.send((read(&tried, max_bytes).map(|bytes| bytes.expose().len()), trusted))
+            });
+            let (read, trusted) = receiver.recv_timeout(Duration::from_secs(10)).expect("does not block");
             assert_eq!(read, error.map_or(Ok(1024), |error| Err(error.to_owned())), "{}", path.display());
+            assert_eq!(trusted.is_ok(), error.is_none(), "{}: {trusted:?}", path.display());
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn merged_profile(
         (None, None, None) if config.profiles.is_empty() && args.settings.has("issuer") => DEFAULT_NAME.parse()?,
         (None, None, None) => config.choose(None)?.name.clone(),
     };
-    let known = config.profiles.get(&name);
+    let known = config.existing(&name)?;
     let profile = match (known, provider::issuer(args, provider, known)?) {
         (Some(profile), _) => profile.clone(),
         (None, Some(issuer)) => Profile { store: default_store, ..Profile::new(name.clone(), issuer) },

@@ -57,6 +57,70 @@ fn list_and_show_print_the_configuration() {
 }
 
 #[test]
+fn configuration_that_others_can_write_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let issuer = quick_issuer();
+    let home = Sandbox::new();
+    home.log_in("work", &issuer);
+    let (file, dir) = (home.config_file(), home.config_file().parent().unwrap().to_owned());
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    for (path, open) in [(&file, 0o666), (&file, 0o602), (&dir, 0o777)] {
+        let before = mode(path);
+        fs::set_permissions(path, fs::Permissions::from_mode(open)).unwrap();
+        for args in
+            [&["token", "work"][..], &["status"], &["logout", "work"], &["profile", "use", "work"], &["agent", "run"]]
+        {
+            let refused = home.run(args).exits(2).reports("other users can write").reports(&format!("{open:04o}"));
+            let hint = refused.stderr.lines().find_map(|line| line.trim().strip_prefix("hint:")).unwrap().trim();
+            assert_eq!(hint, format!("chmod go-w {}", path.display()), "{args:?}");
+        }
+        let hint = format!("chmod go-w '{}'", path.display());
+        assert!(std::process::Command::new("sh").args(["-c", &hint]).status().unwrap().success());
+        home.token("work");
+        fs::set_permissions(path, fs::Permissions::from_mode(before)).unwrap();
+    }
+    // Only root can give a file away.
+    if std::os::unix::fs::chown(&file, Some(4711), None).is_ok() {
+        home.run(&["token", "work"]).exits(2).reports("is owned by user ID 4711").reports("sudo chown");
+    }
+}
+
+#[test]
+fn configuration_that_is_a_pipe_blocks_no_command() {
+    let home = Sandbox::new();
+    home.configure("");
+    fs::remove_file(home.config_file()).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(home.config_file()).status().unwrap().success());
+    for args in [&["token"][..], &["status"], &["agent", "run"], &["profile", "list"]] {
+        home.run(args).exits(2).reports("not a regular file");
+    }
+}
+
+#[test]
+fn profile_of_a_newer_version_blocks_no_other() {
+    let issuer = quick_issuer();
+    let home = Sandbox::new();
+    home.log_in("work", &issuer);
+    let newer = "\n[profiles.newer]\nissuer = \"https://a.example\"\nclient_id = \"a\"\nfuture = \"x\"\n";
+    home.configure(&(fs::read_to_string(home.config_file()).unwrap() + newer));
+    let unknown = "profiles.newer: unknown setting `future`";
+    home.token("work");
+    home.run(&["verify", "work"]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    assert!(home.run(&["status"]).exits(2).reports(unknown).stdout.contains("work (default): valid"));
+    assert!(home.run(&["profile", "list"]).exits(2).reports(unknown).stdout.contains("* work"));
+    home.run(&["profile", "set", "work", "audience=api"]).exits(0);
+    for args in [&["token", "newer"][..], &["profile", "show", "newer"], &["profile", "use", "newer"]] {
+        home.run(args).exits(2).reports(unknown);
+    }
+    home.run(&["login", "newer", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"])
+        .exits(2)
+        .reports(unknown);
+    home.run(&["logout", "--all"]).exits(2).reports(unknown);
+    home.run(&["status", "work", "--check"]).exits(3);
+}
+
+#[test]
 fn invalid_value_is_reported_with_its_setting() {
     let home = Sandbox::new();
     home.configure(TWO);

@@ -66,7 +66,8 @@ impl Profiles {
     pub(super) fn load(file: &Path) -> Result<Self, Error> {
         let stamp = Stamp::of(file);
         let config = Config::load(file)?;
-        let now = Current { shared: shared(&config), config: Arc::new(config), stamp, error: None };
+        let error = config.errors().next().map(|error| error.to_string());
+        let now = Current { shared: shared(&config), config: Arc::new(config), stamp, error };
         Ok(Self { file: file.to_owned(), now: Mutex::new(now), awaited: AtomicBool::new(false) })
     }
 
@@ -130,8 +131,11 @@ impl Profiles {
         let loaded = Config::load(&self.file);
         let mut current = self.current();
         current.stamp = stamp;
-        let config = match loaded {
-            Ok(config) => config,
+        let (mut config, error) = match loaded {
+            Ok(config) => {
+                let error = config.errors().next().map(|error| error.to_string());
+                (config, error)
+            }
             Err(error) => {
                 let failure = Error::from(error);
                 tracing::warn!(
@@ -142,11 +146,13 @@ impl Profiles {
                 return Reload::Changed(Vec::new());
             }
         };
+        // The last valid version of a profile stays in effect too.
+        config.keep_valid(&current.config);
         let other =
             |(name, old): (&ProfileName, &Profile)| (config.profiles.get(name) != Some(old)).then(|| name.clone());
         let mut changed: Vec<ProfileName> = current.config.profiles.iter().filter_map(other).collect();
         changed.extend(config.profiles.keys().filter(|name| !current.config.profiles.contains_key(*name)).cloned());
-        *current = Current { shared: shared(&config), config: Arc::new(config), stamp, error: None };
+        *current = Current { shared: shared(&config), config: Arc::new(config), stamp, error };
         Reload::Changed(changed)
     }
 }
