@@ -109,8 +109,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     log_to_stderr(common.verbose);
     let typed = args.iter().filter_map(|arg| arg.to_str().map(str::to_owned)).collect();
     let app = App::new(common, Environment::capture(), typed);
+    secret::limit_core_dumps(true);
     match cmd::dispatch(&app, command) {
-        Ok(code) => code,
+        Ok(code) => {
+            ui::restore_terminal();
+            code
+        }
         Err(error) => {
             let error = app.with_profile_source(error);
             app.report(&error);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use directories::ProjectDirs;
 
 use crate::secret::Secret;
+use crate::text::bare_token;
 
 /// The environment variables that authctl reads, as they were at start. Empty ones count as unset.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +61,10 @@ impl Environment {
             key_file: os(KEY_FILE_VARIABLE).map(PathBuf::from),
             credentials_directory: os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             no_input: flag("AUTHCTL_NO_INPUT"),
-            token: text("AUTHCTL_TOKEN").map(Secret::new),
+            token: text("AUTHCTL_TOKEN").map(Secret::new).and_then(|text| {
+                let token = bare_token(text.expose());
+                (!token.is_empty()).then(|| Secret::new(token.to_owned()))
+            }),
             no_color: os("NO_COLOR").is_some() || dumb,
             force_color: flag("CLICOLOR_FORCE"),
             dumb_terminal: dumb,

@@ -132,6 +132,16 @@ impl std::io::Write for SecretBytes {
     }
 }
 
+/// Prevents core dumps, which would contain secrets, or allows them again as the process was started, for another program.
+pub(crate) fn limit_core_dumps(limited: bool) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    static BEFORE: std::sync::OnceLock<Rlimit> = std::sync::OnceLock::new();
+    let before = *BEFORE.get_or_init(|| getrlimit(Resource::Core));
+    let current = if limited { Some(0) } else { before.current };
+    // Without the limit, the command works all the same.
+    let _ = setrlimit(Resource::Core, Rlimit { current, ..before });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

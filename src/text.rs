@@ -29,7 +29,9 @@ pub fn escape_json(json: String) -> String {
     let mut escaped = String::with_capacity(json.len() + 64);
     for c in json.chars() {
         if is_unsafe(c) {
-            let _ = write!(escaped, "\\u{:04x}", u32::from(c));
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
         } else {
             escaped.push(c);
         }
@@ -38,10 +40,30 @@ pub fn escape_json(json: String) -> String {
 }
 
 /// Returns whether `c` is a control character, or reorders or hides text on a screen (Unicode Standard Annex 9), which
-/// could make one name look like another. All are in the Basic Multilingual Plane.
+/// could make one name look like another.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
+        || matches!(c, '\u{ad}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Returns a token without what is often pasted along with it: white space, a byte order mark, quotes, and the name and the
+/// scheme of the `Authorization` header.
+#[must_use]
+pub fn bare_token(text: &str) -> &str {
+    let around = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '\u{feff}' | '\u{200b}');
+    let mut text = text;
+    loop {
+        text = text.trim_matches(around);
+        let rest = ["authorization:", "bearer "].into_iter().find_map(|prefix| {
+            let (begin, rest) = text.split_at_checked(prefix.len())?;
+            begin.eq_ignore_ascii_case(prefix).then_some(rest)
+        });
+        match rest {
+            Some(rest) => text = rest,
+            None => return text,
+        }
+    }
 }
 
 /// Returns untrusted text as one line of at most `max` characters, to be quoted in a message.
@@ -69,11 +91,11 @@ pub fn shell_word(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const HOSTILE: &str = "a\u{1b}[2Jb\nc\u{202e}d\u{9b}e\u{7f}f\u{200b}";
+    const HOSTILE: &str = "a\u{1b}[2Jb\nc\u{202e}d\u{9b}e\u{7f}f\u{200b}\u{e0041}\u{ad}";
 
     #[test]
     fn control_and_bidi_characters_are_replaced() {
-        let safe = "a\u{fffd}[2Jb\nc\u{fffd}d\u{fffd}e\u{fffd}f\u{fffd}";
+        let safe = "a\u{fffd}[2Jb\nc\u{fffd}d\u{fffd}e\u{fffd}f\u{fffd}\u{fffd}\u{fffd}";
         assert_eq!(sanitize_for_terminal(HOSTILE), safe);
         assert_eq!(sanitize_line(HOSTILE), safe.replace('\n', "\u{fffd}"));
         assert!(matches!(sanitize_for_terminal("plain\n"), Cow::Borrowed(_)));
@@ -84,6 +106,26 @@ mod tests {
         let json = escape_json(serde_json::to_string(HOSTILE).expect("JSON"));
         assert!(!json.contains(is_unsafe), "{json:?}");
         assert_eq!(serde_json::from_str::<String>(&json).expect("JSON"), HOSTILE);
+    }
+
+    #[test]
+    fn token_is_found_in_what_is_pasted() {
+        for text in [
+            "a.b.c",
+            "a.b.c\r",
+            "\u{feff}a.b.c\n",
+            " \"a.b.c\" ",
+            "'Bearer a.b.c'",
+            "bearer  a.b.c",
+            "Authorization: Bearer a.b.c\r\n",
+            "\"Authorization: 'Bearer a.b.c'\"",
+        ] {
+            assert_eq!(bare_token(text), "a.b.c", "{text:?}");
+        }
+        for text in ["bearer", "bearer.b.c", "a b", ""] {
+            assert_eq!(bare_token(text), text);
+        }
+        assert_eq!(bare_token("Bearer \r\n"), "Bearer");
     }
 
     #[test]

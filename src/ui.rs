@@ -4,7 +4,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use rustix::termios::{self, LocalModes, OptionalActions, Termios};
+use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
 
 use crate::secret::Secret;
 use crate::text::{sanitize_for_terminal, sanitize_line};
@@ -16,14 +16,17 @@ pub struct Ui {
     quiet: bool,
 }
 
-/// The terminal's settings before a prompt for a secret, to be restored if the program ends during the prompt.
-static BEFORE_SECRET: Mutex<Option<Termios>> = Mutex::new(None);
+/// The terminal's settings before a prompt changed them, to be restored if the program ends during the prompt.
+static BEFORE_PROMPT: Mutex<Option<Termios>> = Mutex::new(None);
 
 /// Notified when a prompt for a secret has restored the settings itself.
 static ANSWERED: Condvar = Condvar::new();
 
 /// How long to wait for that after Ctrl-C: a prompt without input never restores them.
 const RESTORE_LIMIT: Duration = Duration::from_millis(100);
+
+/// The maximum length of typed text, in bytes.
+const MAX_TYPED: usize = 1 << 20;
 
 /// A terminal narrower than this gets its lines unwrapped.
 const MIN_WIDTH: usize = 20;
@@ -67,7 +70,8 @@ impl Ui {
     /// Reads a typed line; `None` if no user can answer or the input has ended.
     #[must_use]
     pub fn read_line(self) -> Option<String> {
-        if self.interactive { read_stdin_line() } else { None }
+        let typed = if self.interactive { read_terminal(false) } else { None };
+        typed.and_then(|typed| String::from_utf8(typed).ok())
     }
 
     /// Asks for a secret, without echo; `None` if no user can answer or the input has ended.
@@ -77,14 +81,14 @@ impl Ui {
             return None;
         }
         // The echo is off before the prompt shows: what is typed at once, by a program for example, stays unseen.
-        if let (Ok(mut before), Ok(settings)) = (BEFORE_SECRET.lock(), termios::tcgetattr(io::stdin())) {
+        if let (Ok(mut before), Ok(settings)) = (BEFORE_PROMPT.lock(), termios::tcgetattr(io::stdin())) {
             let mut silent = settings.clone();
             silent.local_modes.remove(LocalModes::ECHO);
             let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &silent);
-            *before = Some(settings);
+            before.get_or_insert(settings);
         }
         let answer = rpassword::prompt_password(&*sanitize_line(prompt));
-        if let Ok(mut before) = BEFORE_SECRET.lock()
+        if let Ok(mut before) = BEFORE_PROMPT.lock()
             && let Some(settings) = before.take()
         {
             let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &settings);
@@ -100,6 +104,56 @@ impl Ui {
     }
 }
 
+/// Reads a line at the terminal, without its line break, or everything up to Ctrl-D; `None` at the end of the input.
+///
+/// The terminal's own line mode would cut a line after 4,095 bytes, which addresses and token responses exceed.
+#[must_use]
+pub fn read_terminal(everything: bool) -> Option<Vec<u8>> {
+    let stdin = io::stdin();
+    let settings = termios::tcgetattr(&stdin).ok()?;
+    let mut unbuffered = settings.clone();
+    unbuffered.local_modes.remove(LocalModes::ICANON);
+    unbuffered.special_codes[SpecialCodeIndex::VMIN] = 1;
+    unbuffered.special_codes[SpecialCodeIndex::VTIME] = 0;
+    let key = |index| settings.special_codes[index];
+    let (erase, kill, end) = (key(SpecialCodeIndex::VERASE), key(SpecialCodeIndex::VKILL), key(SpecialCodeIndex::VEOF));
+    if let Ok(mut before) = BEFORE_PROMPT.lock() {
+        let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &unbuffered);
+        before.get_or_insert(settings);
+    }
+    let mut typed = Vec::new();
+    let mut byte = [0];
+    let ended = loop {
+        match rustix::io::read(&stdin, &mut byte) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(0) | Err(_) => break true,
+            Ok(_) if byte[0] == end => break true,
+            Ok(_) if byte[0] == b'\n' && !everything => break false,
+            Ok(_) if [erase, 8, 127].contains(&byte[0]) => {
+                let text = String::from_utf8_lossy(&typed);
+                if let Some(last) = text.chars().next_back() {
+                    typed.truncate(typed.len().saturating_sub(last.len_utf8()));
+                }
+                // The terminal has shown the key as two characters.
+                let _ = write!(io::stderr(), "\u{8}\u{8}\u{8}   \u{8}\u{8}\u{8}");
+            }
+            Ok(_) if byte[0] == kill => {
+                typed.clear();
+                let _ = writeln!(io::stderr());
+            }
+            Ok(_) if typed.len() < MAX_TYPED => typed.push(byte[0]),
+            Ok(_) => {}
+        }
+    };
+    if let Ok(mut before) = BEFORE_PROMPT.lock()
+        && let Some(settings) = before.take()
+    {
+        let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &settings);
+    }
+    ANSWERED.notify_all();
+    if ended && typed.is_empty() { None } else { Some(typed) }
+}
+
 /// Reads a line from stdin, typed or piped, without its line break; `None` at the end of the input.
 #[must_use]
 pub fn read_stdin_line() -> Option<String> {
@@ -112,7 +166,7 @@ pub fn read_stdin_line() -> Option<String> {
 
 /// Restores the terminal's echo if a question for a secret was interrupted.
 pub fn restore_terminal() {
-    let Ok(before) = BEFORE_SECRET.lock() else { return };
+    let Ok(before) = BEFORE_PROMPT.lock() else { return };
     if let Ok((mut before, _)) = ANSWERED.wait_timeout_while(before, RESTORE_LIMIT, |before| before.is_some())
         && let Some(settings) = before.take()
     {

@@ -12,7 +12,7 @@ use crate::cli::Exec;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{DecidingToken, TokenTarget};
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLES};
-use crate::secret::{Secret, SecretBytes};
+use crate::secret::{Secret, SecretBytes, limit_core_dumps};
 use crate::session::TokenRequest;
 use crate::verify::{Policy, Reason, Verdict};
 
@@ -59,6 +59,7 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
     command.env(AGENT_SOCKET_VARIABLE, app.agent_socket()?);
     command.env(&args.env, token.expose());
     drop(token);
+    limit_core_dumps(false);
     let error = command.exec();
     let context = format!("cannot run `{}`", program.to_string_lossy());
     Err(Error::new(

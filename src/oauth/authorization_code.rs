@@ -152,19 +152,26 @@ impl AuthorizationCodeLogin {
             let what = format!("not a response to this login: {why}");
             IssuerError::InvalidResponse { from: from.into(), what, wrong_address: false }
         };
-        let text = text.trim().trim_matches(['"', '\'', '<', '>']);
-        let query = match Url::parse(text) {
-            Ok(url) => {
-                let mut target = url.clone();
-                target.set_query(None);
-                target.set_fragment(None);
-                if target != self.expected.redirect_uri {
-                    return Err(unrelated("it is not the redirect URI"));
-                }
-                url.query().unwrap_or_default().to_owned()
-            }
-            Err(_) => text.strip_prefix('?').unwrap_or(text).to_owned(),
+        let around = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | '\u{feff}' | '\u{200b}');
+        let text = text.trim_matches(around);
+        let redirect_uri = &self.expected.redirect_uri;
+        let has_scheme = |scheme: &str| text.get(..scheme.len()).is_some_and(|text| text.eq_ignore_ascii_case(scheme));
+        let address = match text.split_once('?') {
+            _ if has_scheme("http://") || has_scheme("https://") => Url::parse(text).ok(),
+            // Nothing but the query.
+            None => redirect_uri.join(&format!("?{text}")).ok(),
+            Some(("", _)) => redirect_uri.join(text).ok(),
+            // Browsers show and copy addresses without their scheme, or without their host.
+            Some((path, _)) if path.starts_with('/') && !path.starts_with("//") => redirect_uri.join(text).ok(),
+            Some(_) => Url::parse(&format!("{}://{}", redirect_uri.scheme(), text.trim_start_matches('/'))).ok(),
         };
+        let mut target = address.ok_or_else(|| unrelated("it is not an address"))?;
+        let query = target.query().unwrap_or_default().to_owned();
+        target.set_query(None);
+        target.set_fragment(None);
+        if target != *redirect_uri {
+            return Err(unrelated("it is not the redirect URI"));
+        }
         match self.expected.check(&query, from) {
             RedirectRequest::AuthorizationResponse(outcome) => outcome.map(AuthorizationCode),
             RedirectRequest::Unrelated => Err(unrelated("`code` or `state` is missing or does not match")),

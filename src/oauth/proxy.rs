@@ -21,14 +21,19 @@ pub(super) struct Proxies {
 
 impl Proxies {
     pub(super) fn new(variables: &ProxyVariables) -> Self {
+        let no_proxy = no_proxy(&variables.none_for);
         let invalid = variables.https.as_ref().filter(|(_, value)| !is_proxy_address(value)).map(|(name, _)| {
-            let any = Matcher::builder().https("http://proxy.invalid").no(variables.none_for.as_str());
+            let any = Matcher::builder().https("http://proxy.invalid").no(no_proxy.as_str());
             (*name, any.build())
         });
-        // In a CGI program, HTTP_PROXY may come from a request header, and the client ignores all variables there. No header can
-        // set HTTPS_PROXY.
-        let explicit = variables.https.as_ref().filter(|_| variables.for_a_request && invalid.is_none());
-        let explicit = explicit.and_then(|(_, value)| Some((value.to_str()?.to_owned(), variables.none_for.clone())));
+        // The client would read the variables itself, but not all forms of NO_PROXY, and none of them in a CGI program, where
+        // HTTP_PROXY may come from a request header. No header can set HTTPS_PROXY.
+        let explicit = variables.https.as_ref().filter(|_| variables.for_a_request || no_proxy != variables.none_for);
+        let explicit = explicit.filter(|_| invalid.is_none()).and_then(|(_, value)| {
+            let proxy = value.to_str()?;
+            let scheme = if proxy.contains("://") { "" } else { "http://" };
+            Some((format!("{scheme}{proxy}"), no_proxy))
+        });
         let matcher = match &explicit {
             Some((proxy, no_proxy)) => Matcher::builder().https(proxy.as_str()).no(no_proxy.as_str()).build(),
             None => Matcher::from_env(),
@@ -53,6 +58,16 @@ impl Proxies {
             _ => Ok(self.matcher.intercept(&target)),
         }
     }
+}
+
+/// Returns the list of hosts in the client's form: `*.corp` and `.corp` are `corp` and everything below it, spaces separate
+/// too, and an IPv6 address has no brackets.
+fn no_proxy(text: &str) -> String {
+    let hosts = text.split([',', ' ', '\t', '\n', '\r']).filter(|host| !host.is_empty()).map(|host| {
+        let host = host.strip_prefix("*.").unwrap_or(host).trim_start_matches('.').trim_end_matches('.');
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    });
+    hosts.collect::<Vec<_>>().join(",")
 }
 
 /// Returns whether the client reads all of `value` as the address of a proxy.
@@ -107,6 +122,30 @@ mod tests {
             assert!(!is_proxy_address(OsStr::new(invalid)), "{invalid}");
         }
         assert!(!is_proxy_address(OsStr::from_bytes(b"http://proxy\xff.example")));
+    }
+
+    #[test]
+    fn hosts_without_proxy_are_listed_in_any_form() {
+        for (none_for, url, direct) in [
+            ("*.corp", "https://a.corp/", true),
+            ("*.corp", "https://corp/", true),
+            ("*.corp", "https://a.notcorp/", false),
+            (".corp", "https://a.b.corp/", true),
+            ("corp.", "https://a.corp/", true),
+            ("x.example *.corp", "https://a.corp/", true),
+            ("x.example, *.corp", "https://a.corp/", true),
+            ("*.CORP", "https://a.corp/", true),
+            ("[2001:db8::1]", "https://[2001:db8::1]/", true),
+            ("10.0.0.0/8", "https://10.1.2.3/", true),
+            ("10.0.0.0/8", "https://11.1.2.3/", false),
+            ("*", "https://a.example/", true),
+            ("", "https://a.example/", false),
+        ] {
+            let https = Some(("HTTPS_PROXY", "proxy.example:3128".into()));
+            let proxies = Proxies::new(&ProxyVariables { https, none_for: none_for.into(), for_a_request: true });
+            let proxy = proxies.for_url(&Url::parse(url).expect("valid")).expect("valid");
+            assert_eq!(proxy.is_none(), direct, "{none_for}: {url}");
+        }
     }
 
     #[test]

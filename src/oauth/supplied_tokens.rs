@@ -6,19 +6,21 @@ use super::token_response::{TokenEndpointResponse, parse_token_response};
 use crate::clock::UnixTime;
 use crate::model::TokenSet;
 use crate::secret::{Secret, SecretBytes};
+use crate::text::bare_token;
 
 /// Parses a token response (RFC 6749, section 5.1) whose lifetime counts from `now`, or a bare JWT.
 ///
 /// # Errors
 /// [`IssuerError::InvalidResponse`] if it is neither, [`IssuerError::Refused`] if it is an error response.
 pub fn parse_supplied_tokens(text: &Secret, now: UnixTime) -> Result<TokenSet, IssuerError> {
-    let supplied = text.expose().trim();
-    let is_jwt = supplied.split('.').count() == 3
-        && supplied.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-        && !supplied.starts_with('.');
+    let supplied = text.expose().trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}');
+    let bare = bare_token(supplied);
+    let is_jwt = bare.split('.').count() == 3
+        && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        && !bare.starts_with('.');
     if is_jwt {
         return Ok(TokenSet {
-            access_token: Secret::new(supplied.to_owned()),
+            access_token: Secret::new(bare.to_owned()),
             token_type: "Bearer".into(),
             refresh_token: None,
             id_token: None,
@@ -54,6 +56,10 @@ mod tests {
     fn only_a_token_response_or_a_jwt_is_accepted() {
         let tokens = read(" eyJh.eyJi.c2ln\n").expect("a JWT");
         assert_eq!((tokens.access_token.expose(), tokens.expires_at), ("eyJh.eyJi.c2ln", None));
+        let pasted = read("\u{feff}'Bearer eyJh.eyJi.c2ln'\r\n").expect("a JWT");
+        assert_eq!(pasted.access_token.expose(), "eyJh.eyJi.c2ln");
+        let text = "\u{feff}{\"access_token\":\"a\",\"scope\":\"openid profile email\"}\r\n";
+        assert_eq!(read(text).expect("a response").scope.as_deref(), Some("openid profile email"));
         let tokens = read(r#"{"access_token":"a","expires_in":60,"refresh_token":"r"}"#).expect("a response");
         assert_eq!(tokens.expires_at, Some(UnixTime(160)));
         assert!(tokens.refresh_token.is_some());

@@ -85,7 +85,15 @@ pub(super) fn parse_token_response(
     }
     // What was redeemed for these tokens is spent, so any other member that is unusable counts as absent.
     let usable = |token: Option<Secret>| token.filter(|token| !token.is_empty() && is_vschar(token));
-    let is_type = |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:/".contains(&b));
+    // The type and the scope are shown: neither may repeat a secret.
+    let secrets = [&wire.refresh_token, &wire.id_token, &wire.mfa_token].into_iter().flatten().chain([&access_token]);
+    let secrets: Vec<Secret> = secrets.cloned().collect();
+    let is_echo = |text: &String| {
+        let is_part = |secret: &Secret| text.len() >= MIN_ECHO && secret.expose().contains(text.as_str());
+        repeats_secret(&secrets, text) || repeats_secret(sent, text) || secrets.iter().any(is_part)
+    };
+    let is_type =
+        |name: &String| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:/".contains(&b)) && !is_echo(name);
     let token_type = wire.token_type.0.map(|name| name.trim().to_owned()).filter(is_type);
     Ok(TokenEndpointResponse::Tokens(TokenSet {
         access_token,
@@ -94,9 +102,12 @@ pub(super) fn parse_token_response(
         id_token: usable(wire.id_token),
         obtained_at: sent_at,
         expires_at: wire.expires_in.0.map(|lifetime| sent_at.plus(lifetime)),
-        scope: wire.scope.0,
+        scope: wire.scope.0.filter(|scope| !is_echo(scope)),
     }))
 }
+
+/// The length from which a part of a secret counts as repeating it.
+const MIN_ECHO: usize = 12;
 
 /// Parses an error response (section 5.2) of any endpoint.
 pub(super) fn parse_error_response(response: &HttpResponse, sent: &[Secret]) -> Option<OAuthError> {
@@ -318,6 +329,16 @@ mod tests {
         assert_eq!(found.refresh_token.as_ref().map(Secret::expose), Some("RT"));
         assert_eq!(found.token_type, "Bearer");
         assert_eq!(tokens(r#"{"access_token":"AT","token_type":" DPoP"}"#).token_type, "DPoP");
+    }
+
+    #[test]
+    fn type_and_scope_that_repeat_a_secret_count_as_absent() {
+        for echo in ["refresh-token-hunter2", "refresh-token", "access-token-hunter2", "x/refresh-token-hunter2/x"] {
+            let found = tokens(&format!(
+                r#"{{"access_token":"access-token-hunter2","refresh_token":"refresh-token-hunter2","token_type":"{echo}","scope":"{echo}"}}"#
+            ));
+            assert_eq!((found.token_type.as_str(), found.scope), ("Bearer", None), "{echo}");
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 
-use crate::support::{Sandbox, issuer, quick_issuer};
+use crate::support::process::wait_until;
+use crate::support::{AUTHCTL, Sandbox, issuer, quick_issuer};
 
 /// Returns a shell command that prints a variable.
 fn show(name: &str) -> String {
@@ -143,6 +144,41 @@ fn expired_token_is_refreshed_before_command_runs() {
     idp.resume().unwrap();
     home.run(&["logout"]).exits(0);
     assert_eq!(home.run(&["exec", "--", "echo", "ran"]).exits(3).stdout, "");
+}
+
+#[test]
+fn token_variable_is_used_without_what_is_pasted_with_it() {
+    let mut home = Sandbox::new();
+    for pasted in ["Bearer from-env", "\"from-env\"", "\u{feff}from-env", "from-env\r", " bearer 'from-env'\n"] {
+        home.set("AUTHCTL_TOKEN", pasted);
+        assert_eq!(home.run(&["token"]).exits(0).stdout, "from-env\n", "{pasted:?}");
+        assert_eq!(home.run(&["exec", "--", "sh", "-c", &show("AUTHCTL_TOKEN")]).exits(0).stdout, "from-env");
+    }
+    home.set("AUTHCTL_TOKEN", " \r\n");
+    home.run(&["token"]).exits(3);
+}
+
+#[test]
+fn core_dumps_are_prevented_and_the_command_keeps_its_limit() {
+    let home = Sandbox::new();
+    let soft_limit = |limits: &str| {
+        let line = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+        line.split_whitespace().nth(4).expect("the soft limit").to_owned()
+    };
+    // The soft limit may be 0 here.
+    let raised = |words: &[&str]| {
+        home.command_for("sh", &[&["-c", "ulimit -Sc $(ulimit -Hc); exec \"$@\"", "sh"], words].concat())
+    };
+    let show = ["cat", "/proc/self/limits"];
+    let run = |words: &[&str]| String::from_utf8(raised(words).output().unwrap().stdout).unwrap();
+    let own = soft_limit(&run(&show));
+    let login = ["login", "work", "--with-token", "--issuer", "https://a.example", "--client-id", "a"];
+    let waiting = home.spawn_command(raised(&[&[AUTHCTL], &login[..]].concat()), &login);
+    let limits = format!("/proc/{}/limits", waiting.id());
+    wait_until("the limit", || (soft_limit(&std::fs::read_to_string(&limits).unwrap()) == "0").then_some(()));
+    drop(waiting);
+    let exec = run(&[&["env", "AUTHCTL_TOKEN=from-env", AUTHCTL, "exec", "--"], &show[..]].concat());
+    assert_eq!(soft_limit(&exec), own);
 }
 
 #[test]

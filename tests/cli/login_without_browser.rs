@@ -59,6 +59,20 @@ fn pasted_address_is_used_without_browser_and_device_codes() {
 }
 
 #[test]
+fn pasted_address_may_be_longer_than_a_line_of_the_terminal() {
+    let issuer = plain();
+    let home = Sandbox::new();
+    let mut waiting = home.spawn_in_terminal(&login(&issuer, &["--no-browser"]));
+    let url = waiting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    waiting.reports("Paste the address: ");
+    let person = LoginPages::sign_in(&issuer, &url, USER);
+    let pasted = person.location.trim_start_matches("http://");
+    waiting.type_text(&format!("mistyped\u{15}{pasted}&session={}\u{7f}\n", "x".repeat(6000)));
+    waiting.wait().exits(0);
+    home.token("work");
+}
+
+#[test]
 fn browser_variable_takes_arguments_and_wsl_uses_windows() {
     let issuer = plain();
     for (variables, program) in [

@@ -6,9 +6,13 @@ use crate::app::App;
 use crate::cli::Login;
 use crate::error::{Error, ErrorCode};
 use crate::secret::{Secret, SecretBytes};
+use crate::ui::read_terminal;
 
 /// The maximum input in bytes.
 const MAX_LENGTH: u64 = 1024 * 1024;
+
+/// Programs on Windows begin text with it.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Returns the first line of stdin as a secret.
 ///
@@ -18,7 +22,7 @@ pub fn secret_line(what: &str) -> Result<Secret, Error> {
     let mut bytes = SecretBytes::default();
     let read = std::io::copy(&mut std::io::stdin().lock().take(MAX_LENGTH), &mut bytes);
     let text = read.ok().and_then(|_| std::str::from_utf8(bytes.expose()).ok()).unwrap_or_default();
-    let line = text.lines().next().unwrap_or_default();
+    let line = text.trim_start_matches(BYTE_ORDER_MARK).lines().next().unwrap_or_default();
     if line.is_empty() {
         let hint = "pipe it to stdin, as the first line";
         return Err(Error::msg(ErrorCode::Usage, format!("no {what} on stdin"), hint));
@@ -50,7 +54,10 @@ impl StdinSecrets {
         let unreadable =
             |e: anyhow::Error| Error::new(ErrorCode::Usage, e.context("reading stdin"), "pipe UTF-8 text to stdin");
         let mut bytes = SecretBytes::default();
-        let read = std::io::copy(&mut std::io::stdin().lock().take(MAX_LENGTH + 1), &mut bytes);
+        let read = match app.ui().is_interactive().then(|| read_terminal(true)).flatten() {
+            Some(typed) => std::io::copy(&mut typed.as_slice(), &mut bytes),
+            None => std::io::copy(&mut std::io::stdin().lock().take(MAX_LENGTH + 1), &mut bytes),
+        };
         if read.map_err(|e| unreadable(e.into()))? > MAX_LENGTH {
             return Err(Error::msg(
                 ErrorCode::Usage,
@@ -59,6 +66,7 @@ impl StdinSecrets {
             ));
         }
         let mut rest = std::str::from_utf8(bytes.expose()).map_err(|e| unreadable(e.into()))?;
+        rest = rest.trim_start_matches(BYTE_ORDER_MARK);
         let mut line = |what: &str| {
             let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
             rest = after;

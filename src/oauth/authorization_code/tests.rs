@@ -160,6 +160,12 @@ async fn pasted_url_passes_the_same_checks() {
         format!("  \"{base}?code=C&state={state}#_=_\"\n"),
         format!("?code=C&state={state}"),
         format!("code=C&state={state}"),
+        format!("code=C&state={state}#"),
+        format!("{}?code=C&state={state}", base.trim_start_matches("http://")),
+        format!("//{}?code=C&state={state}", base.trim_start_matches("http://")),
+        format!("/callback?code=C&state={state}"),
+        format!("code=C&state={state}&session=a://b"),
+        format!("\u{feff}`{base}?code=C&state={state}`\r\n"),
     ] {
         assert_eq!(login.accept_pasted(&good).expect("ours").0.expose(), "C", "{good}");
     }
@@ -169,6 +175,8 @@ async fn pasted_url_passes_the_same_checks() {
         format!("{base}?code=hunter2&state=wrong"),
         format!("https://evil.example/callback?code=hunter2&state={state}"),
         format!("{base}x?code=hunter2&state={state}"),
+        format!("evil.example/callback?code=hunter2&state={state}"),
+        format!("/other?code=hunter2&state={state}"),
         format!("{}?code=hunter2&state={state}", base.replace("127.0.0.1", "localhost")),
     ] {
         let error = login.accept_pasted(&bad).expect_err(&bad).to_string();
