@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::messages::Problem;
 use super::socket::owner_of;
+use crate::clock::{Clock as _, SystemClock};
 use crate::secret::SecretBytes;
 
 /// Why there is no reply.
@@ -108,13 +109,20 @@ impl AgentClient {
         let _ = self.stream.write_all(request.expose());
         let mut received = SecretBytes::default();
         let mut waiting = Some(waiting);
-        self.stream.set_read_timeout(Some(patience)).map_err(|_| ClientError::InvalidResponse)?;
+        // For the whole reply, however slowly it arrives.
+        let mut deadline = SystemClock.monotonic() + patience;
         loop {
             if let Some(reply) = complete(received.expose())? {
                 return Ok(reply);
             }
             let mut piece = [0u8; 4096];
-            match self.stream.read(&mut piece) {
+            let left = deadline.saturating_duration_since(SystemClock.monotonic());
+            let read = if left.is_zero() {
+                Err(io::ErrorKind::TimedOut.into())
+            } else {
+                self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut piece))
+            };
+            match read {
                 Ok(0) => return Err(ClientError::InvalidResponse),
                 Ok(length) => {
                     received.extend(&piece[..length]);
@@ -128,7 +136,7 @@ impl AgentClient {
                     if !go_on {
                         return Err(ClientError::NoResponse);
                     }
-                    self.stream.set_read_timeout(Some(limit)).map_err(|_| ClientError::InvalidResponse)?;
+                    deadline = SystemClock.monotonic() + limit;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(ClientError::InvalidResponse),
@@ -199,6 +207,29 @@ mod tests {
             let text = format!("{bad}\r\n\r\n");
             assert!(complete(text.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn reply_that_arrives_a_byte_at_a_time_is_limited_as_a_whole() {
+        let (near, mut far) = UnixStream::pair().expect("a pair");
+        let (limit, mut client) = (Duration::from_millis(200), AgentClient { stream: near, mark: String::new() });
+        let dripping = std::thread::spawn(move || {
+            while far.write_all(b"x").is_ok() {
+                std::thread::park_timeout(limit / 10);
+            }
+        });
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut asked = 0;
+            let reply = client.request("GET", "/v1/agent", None, limit, limit, || {
+                asked += 1;
+                true
+            });
+            sender.send((asked, reply.map(|reply| reply.status)))
+        });
+        let (asked, reply) = receiver.recv_timeout(Duration::from_secs(30)).expect("it ends");
+        assert!(asked == 1 && matches!(reply, Err(ClientError::NoResponse)), "{asked}, {reply:?}");
+        dripping.join().expect("ended");
     }
 
     /// With a full backlog, connecting neither succeeds nor fails.

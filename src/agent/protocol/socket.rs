@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -97,6 +97,8 @@ pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<(UnixListener,
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(failed("listen at")(Errno::INVAL));
     };
+    // The path could be bound through a descriptor of its directory, but no client could connect to it.
+    SocketAddr::from_pathname(path).map_err(|_| ListenError::TooLong(path.to_owned()))?;
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     let dir = open_dir(parent)?;
     let mut lock_name = name.to_owned();
@@ -214,6 +216,23 @@ mod tests {
         UnixStream::connect(&path).expect("reached");
         drop(listening);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn path_that_no_client_can_connect_to_is_refused() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let begin = place.path().join("x").as_os_str().len();
+        for (length, fits) in [(100, true), (107, cfg!(target_os = "linux")), (108, false), (109, false), (300, false)]
+        {
+            let dir = place.path().join(format!("x{}", "x".repeat(length - begin - "/agent.sock".len())));
+            let path = dir.join("agent.sock");
+            assert_eq!(path.as_os_str().len(), length);
+            match listen(&path, None) {
+                Ok(_listening) => assert!(fits && UnixStream::connect(&path).is_ok(), "{length}"),
+                Err(ListenError::TooLong(_)) => assert!(!fits && !dir.exists(), "{length}"),
+                Err(other) => panic!("{length}: {other:?}"),
+            }
+        }
     }
 
     #[test]

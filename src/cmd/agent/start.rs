@@ -98,10 +98,11 @@ async fn concurrent_start_succeeds(app: &App) -> Result<bool, Error> {
 /// Asks the agent to stop, and waits until it has.
 pub(super) fn stop(app: &App) -> Result<u8, Error> {
     let stopping: StopResponse = app.require_agent("POST", "/v1/stop", None)?.read()??;
+    let process = Process::open(stopping.pid);
     let socket = app.agent_socket()?;
     let gone = app.run(async {
         let begun = app.clock().monotonic();
-        while lock_is_held(&socket) {
+        while lock_is_held(&socket) || process.is_running() {
             if app.clock().monotonic().saturating_duration_since(begun) > STOP_LIMIT {
                 return Ok(false);
             }
@@ -115,6 +116,42 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
     }
     app.ui().notice("agent stopped");
     Ok(0)
+}
+
+/// A process that may have ended. On Linux its descriptor refers to it even if its ID is used again, and its parent need not
+/// have noticed its end.
+struct Process {
+    #[cfg(target_os = "linux")]
+    descriptor: Option<std::os::fd::OwnedFd>,
+    #[cfg(not(target_os = "linux"))]
+    pid: Option<rustix::process::Pid>,
+}
+
+impl Process {
+    fn open(pid: u32) -> Self {
+        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+        #[cfg(target_os = "linux")]
+        let flags = rustix::process::PidfdFlags::empty();
+        Self {
+            #[cfg(target_os = "linux")]
+            descriptor: pid.and_then(|pid| rustix::process::pidfd_open(pid, flags).ok()),
+            #[cfg(not(target_os = "linux"))]
+            pid,
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn is_running(&self) -> bool {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let ended = |descriptor| poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&now));
+        self.descriptor.as_ref().is_some_and(|descriptor| matches!(ended(descriptor), Ok(0)))
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn is_running(&self) -> bool {
+        self.pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+    }
 }
 
 /// Returns whether an agent holds the socket lock. Connecting to the socket instead could start an agent if a service

@@ -53,6 +53,22 @@ fn assert_refresh_completes(signal: Option<Signal>) {
 }
 
 #[test]
+fn stop_waits_for_the_process_and_not_only_for_its_lock() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let mut waiting = held_request(&home, &issuer, &agent);
+    std::fs::remove_file(home.socket().with_file_name("agent.sock.lock")).unwrap();
+    let mut stop = home.spawn(&["agent", "stop"]);
+    wait_until("the agent to stop listening", || (!agent.is_listening()).then_some(()));
+    home.run(&["agent", "status"]).exits(8);
+    assert!(stop.is_running(), "`agent stop` waits");
+    issuer.clear_faults();
+    stop.wait().exits(0).reports("agent stopped");
+    home.register_secret(&waiting.response().expect("a response").token());
+    agent.wait().expect("a child").exits(0);
+}
+
+#[test]
 fn stop_waits_for_a_refresh_in_flight() {
     assert_refresh_completes(None);
 }
