@@ -20,6 +20,7 @@ use crate::paths::{Environment, Paths};
 use crate::secret::Secret;
 use crate::session::{LockDirectories, MAX_REFRESH, SessionService, Settled, Stores, UNSAVED_LIMIT, UnsavedSession};
 use crate::store::{FileStore, KeySource, Keychain, ProfileLock, lock_config};
+use crate::text::without_error_numbers;
 use crate::ui::{self, Ui};
 
 /// The time limit for a call to the keychain, so that a command ends within five seconds if the keychain hangs.
@@ -328,8 +329,8 @@ impl App {
             let mut unsaved = self.sessions().ok()?.unsaved();
             let unsaved = unsaved.wait_for(|unsaved| !unsaved.is_empty()).await.ok()?;
             let (name, UnsavedSession { error, .. }) = unsaved.iter().next()?;
-            let limit = UNSAVED_LIMIT.as_secs();
-            self.ui().instruct(&format!("Waiting up to {limit} s to store the refreshed session of {name}: {error}"));
+            let (limit, reason) = (UNSAVED_LIMIT.as_secs(), without_error_numbers(&error.to_string()));
+            self.ui().instruct(&format!("Waiting up to {limit} s to store the refreshed session of {name}: {reason}"));
             Some(())
         };
         tokio::select! {

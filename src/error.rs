@@ -11,7 +11,7 @@ use serde::Serialize;
 
 pub use crate::model::ErrorCode;
 use crate::model::ProfileName;
-use crate::text::{escape_json, sanitize_line};
+use crate::text::{escape_json, sanitize_line, without_error_numbers};
 pub use hint::Hint;
 
 /// Every exit code with its meaning; the documentation is checked against this table.
@@ -122,10 +122,17 @@ impl Error {
         let _ = writeln!(io::stderr(), "{text}");
     }
 
-    /// Returns what failed, in one line.
+    /// Returns what failed, in one line. A cause is not repeated: the message above it may name it.
     #[must_use]
     pub fn message(&self) -> String {
-        one_line(&format!("{:#}", self.error))
+        let mut message = String::new();
+        for cause in self.error.chain().map(ToString::to_string) {
+            if !message.contains(&cause) {
+                let separator = if message.is_empty() { "" } else { ": " };
+                message.extend([separator, &cause]);
+            }
+        }
+        one_line(&without_error_numbers(&message))
     }
 }
 
@@ -143,6 +150,15 @@ mod tests {
         codes.dedup();
         let table: Vec<u8> = EXIT_CODES[1..].iter().map(|(code, _)| *code).collect();
         assert_eq!(codes, table);
+    }
+
+    #[test]
+    fn message_names_each_cause_once_without_its_number() {
+        let cause = || io::Error::from_raw_os_error(13);
+        let store = crate::store::StoreError::Io { doing: "read", path: "/x".into(), source: cause() };
+        assert_eq!(Error::from(store).message(), "cannot read /x: Permission denied");
+        let error = anyhow::Error::new(cause()).context("cannot start");
+        assert_eq!(Error::new(ErrorCode::Unexpected, error, "").message(), "cannot start: Permission denied");
     }
 
     #[test]

@@ -76,6 +76,14 @@ pub fn excerpt(text: &str, max: usize) -> String {
     line
 }
 
+/// Removes the numbers that the standard library adds to the system's errors, as in `(os error 2)`.
+#[must_use]
+pub fn without_error_numbers(text: &str) -> String {
+    let mut pieces = text.split(" (os error ");
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |line, piece| line + piece.split_once(')').map_or(piece, |(_, rest)| rest))
+}
+
 /// Returns the text as one word of a shell command.
 #[must_use]
 pub fn shell_word(text: &str) -> String {

@@ -73,6 +73,7 @@ fn interrupted_command_reports_that_the_session_is_lost() {
             refreshing.signal(Signal::INT);
             let ran = refreshing.wait().exits(130).reports(word);
             assert_eq!(ran.stderr.contains("is lost"), rotates, "{}", ran.stderr);
+            assert!(!ran.stderr.contains("os error"), "{}", ran.stderr);
             assert_eq!(ran.stderr.contains("authctl login work"), rotates, "{}", ran.stderr);
         });
         home.run(&["token", "work"]).exits(if rotates { 3 } else { 0 });

@@ -17,6 +17,7 @@ use crate::agent::protocol::{AgentStatus, UnsavedStatus};
 use crate::clock::{Clock, UnixTime};
 use crate::model::ProfileName;
 use crate::session::{SessionService, UnsavedSession};
+use crate::text::without_error_numbers;
 
 /// The state that all parts share.
 pub(super) struct Agent {
@@ -50,7 +51,7 @@ impl Agent {
         let status = |(profile, unsaved): (&ProfileName, &UnsavedSession)| UnsavedStatus {
             profile: profile.clone(),
             since: unsaved.since,
-            error: unsaved.error.to_string(),
+            error: without_error_numbers(&unsaved.error.to_string()),
         };
         let mut unsaved: Vec<UnsavedStatus> = self.sessions.unsaved().borrow().iter().map(status).collect();
         unsaved.sort_by(|one, other| one.profile.cmp(&other.profile));
