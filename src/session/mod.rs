@@ -102,7 +102,7 @@ pub struct SessionService {
     unsaved: watch::Sender<UnsavedSessions>,
     serves_unsaved: AtomicBool,
     /// The marks of changes that this process made itself.
-    marks: Mutex<HashMap<(StoreKind, ProfileName), SystemTime>>,
+    marks: Mutex<HashMap<(PathBuf, ProfileName), SystemTime>>,
     /// Limits for each kind of store, so that one that hangs does not block the other.
     keychain_calls: Semaphore,
     file_calls: Semaphore,
@@ -173,11 +173,14 @@ impl SessionService {
     /// Returns whether another process made the last change of the profile's session.
     #[must_use]
     pub fn changed_elsewhere(&self, name: &ProfileName) -> bool {
+        [StoreKind::Keychain, StoreKind::File].into_iter().any(|kind| self.is_changed_elsewhere(kind, name))
+    }
+
+    /// Returns the same for the session in the store of that kind.
+    fn is_changed_elsewhere(&self, kind: StoreKind, name: &ProfileName) -> bool {
+        let dir = self.locks.of(kind);
         let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        [StoreKind::Keychain, StoreKind::File].into_iter().any(|kind| {
-            ProfileLock::mark(self.locks.of(kind), name)
-                .is_some_and(|mark| marks.get(&(kind, name.clone())) != Some(&mark))
-        })
+        ProfileLock::mark(dir, name).is_some_and(|mark| marks.get(&(dir.to_owned(), name.clone())) != Some(&mark))
     }
 
     /// Returns the clock.
@@ -352,9 +355,10 @@ impl SessionService {
     fn mark(&self, kind: StoreKind, name: &ProfileName) {
         // Held until the mark is in the map, or this process could take its own mark for another's.
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        match ProfileLock::mark_changed(self.locks.of(kind), name, self.clock.now()) {
+        let dir = self.locks.of(kind);
+        match ProfileLock::mark_changed(dir, name, self.clock.now()) {
             Ok(mark) => {
-                marks.insert((kind, name.clone()), mark);
+                marks.insert((dir.to_owned(), name.clone()), mark);
             }
             Err(error) => tracing::warn!("{name}: a running agent is not notified of the change: {error}"),
         }

@@ -174,7 +174,7 @@ impl SessionService {
         read: &Generation,
     ) -> Result<Option<Session>, SessionError> {
         let (profile, session, read) = (profile.clone(), session.clone(), read.clone());
-        let unchanged = !self.changed_elsewhere(&profile.name);
+        let unchanged = !self.is_changed_elsewhere(profile.store, &profile.name);
         let (kind, name) = (profile.store, profile.name.clone());
         self.change(kind, &name, move |store| {
             // Only where another process has left its mark: reading takes time, in which this one may be killed.
