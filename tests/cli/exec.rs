@@ -174,8 +174,8 @@ fn core_dumps_are_prevented_and_the_command_keeps_its_limit() {
     let own = soft_limit(&run(&show));
     let login = ["login", "work", "--with-token", "--issuer", "https://a.example", "--client-id", "a"];
     let waiting = home.spawn_command(raised(&[&[AUTHCTL], &login[..]].concat()), &login);
-    let limits = format!("/proc/{}/limits", waiting.id());
-    wait_until("the limit", || (soft_limit(&std::fs::read_to_string(&limits).unwrap()) == "0").then_some(()));
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", waiting.id())).unwrap();
+    wait_until("the limit", || (read("comm") == "authctl\n" && soft_limit(&read("limits")) == "0").then_some(()));
     drop(waiting);
     let exec = run(&[&["env", "AUTHCTL_TOKEN=from-env", AUTHCTL, "exec", "--"], &show[..]].concat());
     assert_eq!(soft_limit(&exec), own);
