@@ -277,8 +277,19 @@ mod tests {
 
     #[tokio::test]
     async fn endpoint_with_plain_http_is_rejected() {
-        let (found, _) = discovered("", &[document(r#","token_endpoint":"http://a.example/t""#)]).await;
-        assert!(matches!(found, Err(IssuerError::Insecure(_))), "{found:?}");
+        for name in [
+            "authorization_endpoint",
+            "token_endpoint",
+            "jwks_uri",
+            "device_authorization_endpoint",
+            "revocation_endpoint",
+            "end_session_endpoint",
+            "userinfo_endpoint",
+            "introspection_endpoint",
+        ] {
+            let (found, _) = discovered("", &[document(&format!(r#","{name}":"http://a.example/t""#))]).await;
+            assert!(matches!(found, Err(IssuerError::Insecure(_))), "{name}: {found:?}");
+        }
     }
 
     #[test]

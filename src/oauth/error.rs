@@ -352,19 +352,23 @@ mod tests {
         };
         let wait = |seconds| Some(Duration::from_secs(seconds));
         let unavailable = |status, retry_after| IssuerError::Unavailable { host: String::new(), status, retry_after };
-        for (error, is_lost) in [
-            (unreachable(Delivery::ResponseLost), true),
-            (unreachable(Delivery::MaybeSent), false),
-            (unreachable(Delivery::NotSent), false),
-            (unavailable(502, None), true),
-            (unavailable(504, None), true),
-            (unavailable(502, wait(1)), false),
-            (unavailable(500, None), false),
-            (unavailable(503, None), false),
-            (unavailable(429, None), false),
+        let invalid = IssuerError::InvalidResponse { from: String::new(), what: String::new(), wrong_address: false };
+        for (error, is_lost, is_in_doubt) in [
+            (unreachable(Delivery::ResponseLost), true, true),
+            (unreachable(Delivery::MaybeSent), false, true),
+            (unreachable(Delivery::NotSent), false, false),
+            (unavailable(502, None), true, true),
+            (unavailable(504, None), true, true),
+            (unavailable(502, wait(1)), false, true),
+            (unavailable(500, None), false, true),
+            (unavailable(503, None), false, true),
+            (unavailable(429, None), false, false),
+            (invalid, false, true),
+            (IssuerError::NoJwt { from: String::new(), names: String::new() }, false, true),
+            (IssuerError::Rejected { message: String::new(), status: 400 }, false, false),
+            (IssuerError::TokenType { found: "mac".into() }, false, false),
         ] {
-            assert_eq!(error.is_response_lost(), is_lost, "{error:?}");
-            assert!(!is_lost || error.is_in_doubt(), "{error:?}");
+            assert_eq!((error.is_response_lost(), error.is_in_doubt()), (is_lost, is_in_doubt), "{error:?}");
         }
     }
 

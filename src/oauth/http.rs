@@ -473,6 +473,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn localhost_is_this_machine_whatever_the_resolver_returns() {
+        let server = TestServer::start(vec![json(200, "{}")]).await;
+        let mut url = server.url.clone();
+        url.set_host(Some("localhost")).expect("a host");
+        // An address of documentation networks (RFC 5737), as a hosts file could name one.
+        let http = Http::with_limits(Vec::new(), Limits::DEFAULT, |_| Ok(vec![([192, 0, 2, 1], 0).into()]));
+        http.get(&url, "*/*", None).await.expect("a response");
+        assert_eq!(server.requests().len(), 1);
+    }
+
+    #[tokio::test]
     async fn redirect_is_not_followed() {
         let other = TestServer::start(vec![json(200, "{}")]).await;
         let reply = fetch(answer(307, &format!("location: {}\r\n", other.url), "")).await.expect("an answer");

@@ -472,3 +472,6 @@ fn session_of(profile: &Profile, stored: Option<Session>) -> Result<Session, Ses
 fn is_of(session: &Session, profile: &Profile) -> bool {
     session.issuer == profile.issuer && session.client_id == profile.client_id
 }
+
+#[cfg(test)]
+mod tests;

@@ -255,6 +255,20 @@ mod tests {
     }
 
     #[test]
+    fn file_longer_than_any_session_is_damaged() {
+        let place = Place::new();
+        place.store().write(&work(), &session("t")).expect("written");
+        File::options()
+            .write(true)
+            .open(place.file())
+            .expect("opened")
+            .set_len(MAX_BYTES as u64 + 1)
+            .expect("extended");
+        let error = place.store().read(&work()).expect_err("damaged");
+        assert!(matches!(error, StoreError::Damaged { damage: Damage::TooLong, .. }), "{error}");
+    }
+
+    #[test]
     fn wrong_key_and_missing_key_are_distinguished() {
         let place = Place::new();
         place.store().write(&work(), &session("t")).expect("written");

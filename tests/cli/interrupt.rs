@@ -72,6 +72,21 @@ fn refresh_is_finished_despite_signals() {
 }
 
 #[test]
+fn logout_is_finished_despite_signals() {
+    let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
+    home.log_in("work", &issuer);
+    issuer.fault(Fault { endpoint: Endpoint::Revoke, kind: FaultKind::HoldReply, times: 1 });
+    let leaving = home.spawn(&["logout", "work"]);
+    wait_until("the revocation", || (issuer.stats().families_revoked == 1).then_some(()));
+    leaving.signal(Signal::INT);
+    leaving.reports("Finishing");
+    issuer.clear_faults();
+    leaving.wait().exits(130);
+    assert!(!home.session_file("work").exists(), "its tokens are revoked");
+    home.run(&["logout", "work"]).exits(0).reports("not logged in");
+}
+
+#[test]
 fn interrupted_login_stores_session_and_profile_or_neither() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     // The login updates the issuer's trust record last, and waits for this lock to do so.

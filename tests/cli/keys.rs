@@ -173,6 +173,23 @@ fn unknown_key_is_fetched_rarely_and_never_by_verify() {
 }
 
 #[test]
+fn keys_are_fetched_again_by_a_refresh_after_an_hour() {
+    let (home, issuer) = logged_in();
+    let jwks_requests = || issuer.stats().requests["jwks"];
+    let before = jwks_requests();
+    let refresh_at_age = |seconds: i64| {
+        home.change_trust(&issuer, |trust| {
+            trust.fetched.as_mut().expect("keys").fetched_at.0 -= seconds;
+        });
+        home.run(&["refresh"]).exits(0);
+        jwks_requests() - before
+    };
+    assert_eq!(refresh_at_age(3500), 0);
+    assert_eq!(refresh_at_age(101), 1);
+    assert_eq!(refresh_at_age(0), 1, "they are new again");
+}
+
+#[test]
 fn hanging_key_fetch_delays_a_token_only_briefly_and_once() {
     let (home, issuer) = logged_in();
     home.change_trust(&issuer, |trust| trust.fetched.as_mut().expect("keys").fetched_at.0 -= 7200);

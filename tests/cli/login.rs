@@ -137,6 +137,21 @@ fn wrong_one_time_code_is_prompted_for_again() {
 }
 
 #[test]
+fn third_wrong_one_time_code_ends_the_login() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let mut typing = home.spawn_in_terminal(&login(&issuer, &["--password", "--username", "second"]));
+    typing.reports("Password: ");
+    typing.type_text(&format!("{PASSWORD}\n"));
+    for attempt in 1..=3 {
+        let asked = |output: &str| (output.matches("One-time code: ").count() == attempt).then_some(());
+        typing.wait_until("the prompt", asked);
+        typing.type_text("12\n");
+    }
+    typing.wait().exits(5);
+    assert_nothing_stored(&home);
+}
+
+#[test]
 fn one_time_code_without_terminal_is_login_required() {
     let (home, issuer) = (Sandbox::new(), plain());
     let args = login(&issuer, &["--password", "--password-stdin", "--username", "second"]);
@@ -181,12 +196,15 @@ fn client_credentials_login_reuses_stored_secret_without_terminal() {
     let before = home.token("ci");
     home.run(&["login", "ci"]).exits(0);
     assert_ne!(home.token("ci"), before);
-    // The secret is not used for another client, and is deleted by a logout; no request is sent in these cases.
+    // The secret is not used for another client or issuer, and is deleted by a logout; no request is sent in these cases.
     let requests = || issuer.stats().requests;
     let before = requests();
     let other = ["login", "ci", "--client-id", "another"];
     home.run(&other).exits(3).reports("--client-secret-stdin");
     assert_eq!(requests(), before);
+    let elsewhere = plain();
+    home.run(&["login", "ci", "--issuer", elsewhere.issuer()]).exits(3).reports("--client-secret-stdin");
+    assert_eq!(elsewhere.stats().requests.len(), 0);
     home.run(&["logout", "ci"]).exits(0);
     let before = requests();
     home.run(&["login", "ci"]).exits(3).reports("--client-secret-stdin");
@@ -263,7 +281,16 @@ fn invalid_supplied_jwt_is_not_stored() {
         home.run_with(&login(at, &["--with-token", "-vvv"]), &token).exits(4).reports(why);
         assert_nothing_stored(&home);
     }
-    for garbage in ["", "hello\n", "<html>a portal</html>", "{}", r#"{"error":"invalid_grant"}"#, "{\"access_token\""] {
+    let long = format!("{}{}", token_response(&issuer, USER), " ".repeat(1 << 20));
+    for garbage in [
+        long.as_str(),
+        "",
+        "hello\n",
+        "<html>a portal</html>",
+        "{}",
+        r#"{"error":"invalid_grant"}"#,
+        "{\"access_token\"",
+    ] {
         let home = Sandbox::new();
         home.run_with(&login(&issuer, &["--with-token"]), garbage).exits(2);
         assert_nothing_stored(&home);
@@ -429,9 +456,11 @@ fn login_without_terminal_fails_at_once_with_the_command_to_run() {
 
 #[test]
 fn no_input_disables_prompts_in_a_terminal() {
-    let (home, issuer) = (Sandbox::new(), plain());
+    let (mut home, issuer) = (Sandbox::new(), plain());
     home.spawn_in_terminal(&login(&issuer, &["--no-input"])).wait().exits(3);
     home.spawn_in_terminal(&login(&issuer, &["--password", "--no-input"])).wait().exits(3);
+    home.set("AUTHCTL_NO_INPUT", "1");
+    home.spawn_in_terminal(&login(&issuer, &["--password"])).wait().exits(3);
 }
 
 #[test]

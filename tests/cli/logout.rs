@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::http::{get, post};
 use crate::support::stub_server::StubServer;
-use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
+use crate::support::{PASSWORD, Sandbox, USER, issuer, quick_issuer};
 
 #[test]
 fn logout_deletes_session_and_revokes_tokens_at_issuer() {
@@ -116,6 +116,27 @@ fn logout_with_issuer_down_deletes_session_and_denies_tokens() {
     let keys = keys.to_str().unwrap();
     let denied = home.run_with(&["verify", "-", "--profile", "work", "--jwks", keys, "--json"], &token).exits(4).json();
     assert_eq!(denied["reasons"][0]["code"], "revoked");
+    // Also without a profile.
+    let args = ["verify", "-", "--issuer", idp.issuer(), "--audience", "authctl", "--jwks", keys, "--json"];
+    let denied = home.run_with(&args, &token).exits(4).json();
+    assert_eq!(denied["reasons"][0]["code"], "revoked");
+}
+
+#[test]
+fn logout_revokes_tokens_for_other_audiences_too() {
+    let home = Sandbox::new();
+    let idp = issuer(|options| options.opaque_access_tokens = true);
+    home.log_in("work", &idp);
+    let other = home.run(&["token", "work", "--audience", "https://api.example"]).exits(0).line().to_owned();
+    let codes = || {
+        let verdict = home.run_with(&["verify", "-", "--profile", "work", "--json"], &other).exits(4).json();
+        let reasons = verdict["reasons"].as_array().unwrap().iter();
+        reasons.map(|reason| reason["code"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(), ["opaque_token"]);
+    home.run(&["logout"]).exits(0);
+    assert_eq!(codes(), ["opaque_token", "revoked"]);
+    assert_eq!(idp.stats().requests["revoke"], 3, "the refresh token and both access tokens");
 }
 
 #[test]

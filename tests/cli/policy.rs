@@ -385,3 +385,30 @@ fn logout_revokes_earlier_tokens_of_the_same_login_only() {
     home.log_in("work", &issuer);
     assert_eq!(verify(&home.token("work")), 0);
 }
+
+#[test]
+fn damaged_revocation_list_denies_every_token() {
+    let (home, issuer) = logged_in();
+    let token = home.token("work");
+    let keys = home.path().join("keys.json");
+    std::fs::write(&keys, home.trust(&issuer).fetched.expect("keys").jwks).expect("written");
+    let without_profile = ["verify", "-", "--issuer", issuer.issuer(), "--audience", "authctl", "--jwks"];
+    let without_profile = [&without_profile[..], &[keys.to_str().expect("text")]].concat();
+    home.run_with(&without_profile, &token).exits(0);
+    let list = home.path().join("data/authctl/revoked");
+    // A list that has lost its end, one of another program, and none.
+    for damaged in ["authctl-revoked-1 1\n", "junk\n", ""] {
+        std::fs::write(&list, damaged).expect("written");
+        home.run(&["verify", "work"]).exits(7).reports("damaged");
+        home.run_with(&["verify", "-", "--profile", "work"], &token).exits(7);
+        home.run_with(&without_profile, &token).exits(7);
+        assert_eq!(home.run(&["exec", "work", "--", "echo", "ran"]).exits(7).stdout, "");
+    }
+    let agent = Agent::run(&home);
+    let body = json!({"profile": "work", "token": token}).to_string();
+    assert_eq!(agent.post("/v1/verify", &body).status, 503);
+    assert_eq!(home.run(&["exec", "work", "--", "echo", "ran"]).exits(7).stdout, "");
+    std::fs::remove_file(&list).expect("removed");
+    assert_eq!(agent.post("/v1/verify", &body).expect_status(200)["valid"], true);
+    agent.stop();
+}

@@ -210,6 +210,27 @@ fn retry_after_is_respected() {
 }
 
 #[test]
+fn refresh_that_the_issuer_did_not_carry_out_can_be_repeated_at_once() {
+    let (home, mut issuer) = logged_in(|_| {});
+    for (kind, code) in [
+        (FaultKind::TooManyRequests { retry_after: 0 }, 6),
+        (FaultKind::OAuthError { status: 400, code: "invalid_scope".into() }, 5),
+        (FaultKind::OAuthError { status: 401, code: "invalid_client".into() }, 5),
+    ] {
+        let what = format!("{kind:?}");
+        fault(&issuer, kind, 1);
+        home.run(&["refresh", "work"]).exits(code);
+        assert_eq!(home.status("work")["refreshing_since"], Value::Null, "{what}");
+        home.run(&["refresh", "work"]).exits(0);
+    }
+    issuer.pause();
+    home.run(&["refresh", "work"]).exits(6);
+    issuer.resume().unwrap();
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(issuer.stats().refreshes_committed, 4);
+}
+
+#[test]
 fn invalid_grant_is_login_required_in_every_command() {
     let (home, issuer) = logged_in(|_| {});
     let first = home.token("work");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use authctl::model::{AnotherToken, Session, TokenTarget};
 use serde_json::json;
 
 use crate::support::jwt::claims;
@@ -213,4 +214,21 @@ fn stdout_is_empty_without_a_token() {
     idp.pause();
     assert_eq!(home.run(&["token"]).exits(6).stdout, "");
     assert_eq!(home.run(&["token", "--json"]).exits(6).error()["code"], "issuer_unreachable");
+}
+
+#[test]
+fn oldest_token_for_another_target_is_dropped_beyond_the_limit() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    home.change_session("work", |session| {
+        let tokens = session.tokens.clone();
+        let audience = |number| TokenTarget::new(Some(format!("https://{number}.example")), &[], &[]);
+        session.others =
+            (0..Session::MAX_OTHERS).map(|n| AnotherToken { asked: audience(n), tokens: tokens.clone() }).collect();
+    });
+    home.run(&["token", "work", "--audience", "https://new.example"]).exits(0);
+    let audiences: Vec<_> = home.session("work").others.into_iter().filter_map(|other| other.asked.audience).collect();
+    assert_eq!(audiences.len(), Session::MAX_OTHERS);
+    assert_eq!((audiences[0].as_str(), audiences[31].as_str()), ("https://1.example", "https://new.example"));
 }

@@ -126,6 +126,47 @@ fn caller_is_authorized_by_its_user_at_connect() {
     assert!(asks("before").starts_with("HTTP/1.1 200 "), "the user himself is served");
 }
 
+/// Changes to the user argv[2], listens at argv[1], and responds to each request with a token.
+const IMPERSONATES_THE_AGENT: &str = r#"
+import json, os, socket, sys
+os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
+agent = socket.socket(socket.AF_UNIX)
+agent.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o777)
+agent.listen(16)
+body = json.dumps({"profile": "work", "access_token": "forged", "token_type": "Bearer", "valid": True}).encode()
+while True:
+    connection, _ = agent.accept()
+    try:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+    except BrokenPipeError:
+        pass
+"#;
+
+#[test]
+fn agent_of_another_user_is_not_used() {
+    needs_root();
+    parts::require(&["python3"]);
+    let (mut home, issuer) = (Sandbox::new(), support::quick_issuer());
+    home.log_in("work", &issuer);
+    let theirs = home.path().join("theirs");
+    std::fs::create_dir(&theirs).expect("made");
+    for dir in [home.path(), &theirs] {
+        permit(dir, 0o755);
+    }
+    std::os::unix::fs::chown(&theirs, Some(NOBODY), Some(NOBODY)).expect("given away");
+    let socket = theirs.join("agent.sock");
+    let mut python = Command::new("python3");
+    python.args(["-c", IMPERSONATES_THE_AGENT]).arg(&socket).arg(NOBODY.to_string()).stdin(Stdio::null());
+    let _impostor = KillOnDrop(python.spawn().expect("it starts"));
+    wait_until("the impostor", || std::os::unix::net::UnixStream::connect(&socket).ok());
+    home.set("AUTHCTL_SOCK", &socket);
+    for args in [&["token", "work"][..], &["refresh", "work"], &["exec", "work", "--", "printenv", "AUTHCTL_TOKEN"]] {
+        let refused = home.run(args).exits(8).reports(&format!("belongs to the user with ID {NOBODY}"));
+        assert_eq!(refused.stdout, "", "{args:?}");
+    }
+}
+
 #[test]
 fn agent_cannot_be_debugged_by_its_own_user() {
     parts::require(&["gdb", "strace"]);

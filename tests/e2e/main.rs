@@ -17,6 +17,7 @@ mod django_oauth;
 mod dual_stack;
 mod fake_clock;
 mod internal_addresses;
+mod key_owner;
 mod keychain_session;
 mod keychain_store;
 #[path = "../support/keyring.rs"]

@@ -232,6 +232,24 @@ mod tests {
         dripping.join().expect("ended");
     }
 
+    #[test]
+    fn reply_longer_than_the_limit_is_invalid() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let path = place.path().join("agent.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).expect("bound");
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n");
+            while stream.write_all(&[b'x'; 4096]).is_ok() {}
+        });
+        let mut client = AgentClient::connect(&path, String::new()).expect("connected").expect("listens");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let limit = Duration::from_secs(10);
+        std::thread::spawn(move || sender.send(client.request("GET", "/v1/token", None, limit, limit, || true).err()));
+        let error = receiver.recv_timeout(Duration::from_secs(30)).expect("it does not read for ever");
+        assert!(matches!(error, Some(ClientError::InvalidResponse)), "{error:?}");
+    }
+
     /// With a full backlog, connecting neither succeeds nor fails.
     #[cfg(target_os = "linux")]
     #[test]

@@ -47,7 +47,7 @@ fn request_sizes_are_limited() {
     let (home, _issuer) = logged_in(|_| {});
     let agent = Agent::run(&home);
     // A Content-Length over the limit is refused before the body is sent.
-    for (target, length) in [("/v1/verify", 4u64 << 30), ("/v1/lock", 17 * 1024)] {
+    for (target, length) in [("/v1/verify", (2u64 << 20) + 1), ("/v1/lock", (16 << 10) + 1), ("/v1/unlock", 4 << 30)] {
         let mut connection = agent.connect();
         assert!(connection.send(&format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")));
         connection.response().expect("a response").expect_problem(413, "request_too_large");
@@ -75,6 +75,18 @@ fn request_sizes_are_limited() {
     assert!(longer.response().is_none_or(|response| response.status == 431));
     assert!(longer.is_closed() && started.elapsed() < Duration::from_secs(10), "the connection is closed at once");
     agent.get("/v1/token").expect_status(200);
+}
+
+#[test]
+fn event_listeners_are_limited() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let listeners: Vec<_> = (0..64).map(|_| agent.events()).collect();
+    agent.get("/v1/events").expect_problem(429, "too_many_requests");
+    agent.get("/v1/token").expect_status(200);
+    drop(listeners);
+    wait_until("the listeners to be gone", || (agent.connections() == 0).then_some(()));
+    agent.events();
 }
 
 #[test]

@@ -1,17 +1,17 @@
 //! The command line with an agent: same output, no access to store or network, and never another home's agent.
 
 use std::fs;
-use std::process::Stdio;
 
 use authctl::dev_issuer::{Endpoint, FaultKind};
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::agent::Agent;
+use crate::support::jwt::claims;
 use crate::support::process::wait_until;
-use crate::support::{AUTHCTL, CommandOutput, Sandbox, quick_issuer};
+use crate::support::{CommandOutput, quick_issuer};
 
-use super::{LIFETIME, fault, logged_in};
+use super::{LIFETIME, fault, logged_in, set_half_expired_id_token};
 
 /// Replaces each duration, such as `4 min 12 s`, with `TIME`.
 fn without_durations(line: &str) -> String {
@@ -132,31 +132,22 @@ fn ended_session_output_is_the_same_with_and_without_agent() {
     drop(agent);
 }
 
-/// Runs authctl under strace. Returns its output and the traced system calls.
-fn traced(home: &Sandbox, args: &[&str]) -> (CommandOutput, String) {
-    let log = home.path().join("strace.log");
-    let trace = ["-f", "-qq", "-s", "300", "-e", "trace=open,openat,openat2,socket,connect,clone,clone3,execve", "-o"];
-    let mut command = home.command_for("strace", &trace);
-    command.arg(&log).arg(AUTHCTL).args(args);
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("strace");
-    let ran = home.finish(child, args);
-    let calls = fs::read_to_string(&log).expect("strace wrote its log");
-    fs::remove_file(&log).expect("removed");
-    (ran, calls)
-}
-
 #[test]
 fn token_through_the_agent_reads_no_store_or_configuration() {
     let (home, _issuer) = logged_in(|_| {});
     let token = home.token("work");
-    let without_agent = traced(&home, &["token"]);
+    let traced = |args: &[&str]| {
+        let (ran, calls) = home.trace("open,openat,openat2,socket,connect,clone,clone3,execve", args, "");
+        (ran, calls.join("\n"))
+    };
+    let without_agent = traced(&["token"]);
     assert!(
         without_agent.1.contains("config.toml") && without_agent.1.contains("work.age"),
         "without an agent: {}",
         without_agent.1
     );
     let agent = Agent::start(&home);
-    let (ran, calls) = traced(&home, &["token"]);
+    let (ran, calls) = traced(&["token"]);
     assert_eq!(ran.exits(0).stdout, format!("{token}\n"));
     assert!(calls.contains("agent.sock"), "{calls}");
     let opened = |text: &str| calls.lines().any(|call| call.contains("open") && call.contains(text));
@@ -168,6 +159,29 @@ fn token_through_the_agent_reads_no_store_or_configuration() {
     }
     assert_eq!(calls.matches("socket(").count(), 1, "{calls}");
     drop(agent);
+}
+
+#[test]
+fn options_of_token_reach_the_agent() {
+    let (home, _issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let id_token = set_half_expired_id_token(&home, &agent);
+    assert_eq!(home.run(&["token", "work", "--id-token", "--min-ttl", "200s"]).exits(0).line(), id_token);
+    assert_ne!(home.run(&["token", "work", "--id-token", "--min-ttl", "400s"]).exits(0).line(), id_token);
+    let first = home.token("work");
+    home.advance_agent_time(&agent, "work", LIFETIME / 2);
+    assert_eq!(home.run(&["token", "work", "--min-ttl", "100s"]).exits(0).line(), first);
+    assert_ne!(home.run(&["token", "work", "--min-ttl", "200s"]).exits(0).line(), first);
+    for (option, value, claim) in [
+        ("--audience", "https://api.example", "aud"),
+        ("--resource", "https://files.example/", "aud"),
+        ("--scope", "profile", "scope"),
+    ] {
+        let other = home.run(&["token", "work", option, value]).exits(0).line().to_owned();
+        assert_eq!(claims(&other)[claim], value, "{option}");
+    }
+    let log = agent.get("/v1/log").expect_status(200);
+    assert!(log["entries"].as_array().unwrap().len() >= 8, "the agent issued all of them: {log}");
 }
 
 #[test]

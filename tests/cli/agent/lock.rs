@@ -100,6 +100,10 @@ fn wrong_passphrase_delays_only_the_process_that_tried_it() {
     run_with_passphrase(&home, &["unlock"], "wrong").exits(8).reports("passphrase");
     run_with_passphrase(&home, &["unlock"], PASSPHRASE).exits(0);
     agent.get("/v1/token").token();
+    let log = agent.get("/v1/log").expect_status(200);
+    let actions: Vec<&str> =
+        log["entries"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["lock", "wrong_passphrase", "wrong_passphrase", "unlock", "token"]);
 }
 
 #[test]

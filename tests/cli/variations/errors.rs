@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{UNSEEN, answers, each, edits, fit_to_be_shown, log_in, row};
-use crate::support::{Sandbox, quick_issuer};
+use crate::support::{Sandbox, issuer, quick_issuer};
 
 fn body(status: u16, content_type: &str, body: impl Into<String>) -> Value {
     let body: String = body.into();
@@ -308,6 +308,16 @@ fn error_description_is_sanitized_and_truncated() {
         fit_to_be_shown(&ran, &which);
         assert!(ran.error()["message"].as_str().is_some_and(|message| message.len() < 900), "{which}");
     }
+}
+
+#[test]
+fn logged_error_is_sanitized() {
+    let issuer = issuer(|options| options.opaque_access_tokens = true);
+    let home = Sandbox::new();
+    let hostile = json!({"error": "own_word", "error_description": "a\u{1b}[31m\u{9b}2J\u{202e}b"});
+    answers(&issuer, "userinfo", &refusal(400, hostile), 1);
+    let ran = log_in(&home, issuer.issuer(), &["--scope", "profile"]).exits(0).reports("own_word");
+    fit_to_be_shown(&ran, "the log");
 }
 
 #[test]

@@ -71,6 +71,12 @@ fn private_ca_is_trusted_only_where_it_is_configured() {
     home.run(&["verify", "work"]).exits(0);
     assert_eq!(provider.counts().keys, 1);
 
+    // The certificate is for 127.0.0.1 only.
+    let named = provider.issuer.replace("127.0.0.1", "localhost");
+    let login = ["login", "work", "--issuer", &named, "--client-id", "basic", "--ca-cert", text(&ca)];
+    let login = [&login[..], &["--client-credentials", "--client-secret-stdin"]].concat();
+    Sandbox::new().run_with(&login, "a-secret").exits(6).reports("certificate is for another host");
+
     // A CA with the same name does not match.
     let other = Authority::new();
     provider.log_in_client(&Sandbox::new(), "basic", &["--ca-cert", text(&other.path("ca.pem"))]).exits(6);
