@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use authctl::dev_issuer::DevIssuer;
 use serde_json::{Value, json};
 
-use crate::support::{AUTHCTL, CommandOutput, PASSWORD, Sandbox, USER, issuer};
+use crate::support::{AUTHCTL, CommandOutput, PASSWORD, Sandbox, USER, issuer, quick_issuer};
 
 fn logged_in() -> (Sandbox, DevIssuer) {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
@@ -268,4 +268,28 @@ fn session_directory_writable_by_others_is_refused() {
     set_mode(&dir, 0o777);
     run_hint(&home.run(&["refresh", "work", "--json"]).exits(7));
     home.run(&["refresh", "work"]).exits(0);
+}
+
+#[test]
+fn session_of_a_name_in_other_case_is_neither_served_nor_replaced() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("Work", &issuer);
+    let token = home.token("Work");
+    home.log_in("work", &issuer);
+    // What a file system that does not distinguish upper and lower case does.
+    std::fs::remove_file(home.session_file("work")).unwrap();
+    std::fs::hard_link(home.session_file("Work"), home.session_file("work")).unwrap();
+    home.run(&["token", "work"]).exits(3);
+    home.run(&["verify", "work"]).exits(3);
+    home.run(&["logout", "work"]).exits(0).reports("not logged in");
+    let args = ["login", "work", "--password", "--username", USER, "--password-stdin"];
+    home.run_with(&args, PASSWORD).exits(7).reports("session of the profile `Work`").reports("differs in more than");
+    assert_eq!(home.token("Work"), token);
+    home.run(&["profile", "remove", "work"]).exits(0);
+    home.run(&["refresh", "Work"]).exits(0);
+    // The file system of this test distinguishes them again.
+    std::fs::remove_file(home.session_file("work")).unwrap();
+    home.run(&["profile", "rename", "Work", "work"]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    assert!(!home.session_file("Work").exists());
 }
