@@ -61,10 +61,10 @@ impl Environment {
             key_file: os(KEY_FILE_VARIABLE).map(PathBuf::from),
             credentials_directory: os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             no_input: flag("AUTHCTL_NO_INPUT"),
-            token: text("AUTHCTL_TOKEN").map(Secret::new).and_then(|text| {
-                let token = bare_token(text.expose());
-                (!token.is_empty()).then(|| Secret::new(token.to_owned()))
-            }),
+            token: text("AUTHCTL_TOKEN")
+                .map(|text| bare_token(&text).to_owned())
+                .filter(|token| !token.is_empty())
+                .map(Secret::new),
             no_color: os("NO_COLOR").is_some() || dumb,
             force_color: flag("CLICOLOR_FORCE"),
             dumb_terminal: dumb,
