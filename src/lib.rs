@@ -222,7 +222,7 @@ mod tests {
                 rest = &rest[rest.find(')').map_or(0, |end| end + 1)..];
                 while let Some(next) = rest.strip_prefix(".") {
                     let call = next.split_inclusive(')').next().unwrap_or_default();
-                    let name = quoted(call).filter(|name| name.starts_with("--"));
+                    let name = quoted(call).filter(|name| name.starts_with("--") || name.contains('='));
                     hint = match (call.split('(').next(), name) {
                         (Some("with_flag"), Some(name)) => hint.with_flag(name),
                         (Some("with_option"), Some(name)) => {
