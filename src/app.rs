@@ -15,11 +15,12 @@ use crate::cli::{Color, Common};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
 use crate::error::{Error, ErrorCode, Format};
+use crate::fs::FileLock;
 use crate::model::{InvalidProfileName, Profile, ProfileName, StoreKind};
 use crate::paths::{Environment, Paths};
 use crate::secret::Secret;
 use crate::session::{LockDirectories, MAX_REFRESH, SessionService, Settled, Stores, UNSAVED_LIMIT, UnsavedSession};
-use crate::store::{FileStore, KeySource, Keychain, ProfileLock, lock_config};
+use crate::store::{FileStore, KeySource, Keychain};
 use crate::text::without_error_numbers;
 use crate::ui::{self, Ui};
 
@@ -41,7 +42,7 @@ const THREAD_KEEP_ALIVE: Duration = Duration::from_millis(200);
 const COMMAND_THREAD_KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// How long a command waits for the configuration lock.
-pub const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(10);
+const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Everything a command needs, built on demand.
 pub struct App {
@@ -339,12 +340,12 @@ impl App {
         }
     }
 
-    /// Takes the configuration lock, waiting at most `limit`.
+    /// Takes the configuration lock, waiting at most [`CONFIG_LOCK_LIMIT`].
     ///
     /// # Errors
     /// [`ErrorCode::Busy`] if another process holds it, [`ErrorCode::StoreUnavailable`] if it cannot be created.
-    pub async fn lock_config(&self, limit: Duration) -> Result<ProfileLock, Error> {
-        Ok(lock_config(&self.paths()?.data, self.clock(), limit).await?)
+    pub async fn lock_config(&self) -> Result<FileLock, Error> {
+        Ok(config::lock(&self.paths()?.data, self.clock(), CONFIG_LOCK_LIMIT).await?)
     }
 
     /// Prompts for a line of text without blocking the runtime; returns `None` without an answer.

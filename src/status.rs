@@ -150,7 +150,7 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
     };
     match sessions.session_blocking(profile) {
         Ok(session) => {
-            status.problem = sessions.verdict(&session).map(|error| StatusProblem::new(error, profile));
+            status.problem = sessions.verdict(profile, &session).map(|error| StatusProblem::new(error, profile));
             fill_in(&mut status, session, sessions.clock().now());
             // A damaged record of the keys does not concern the session; `verify` reports it.
             let trust = sessions.trust_blocking(profile).ok();

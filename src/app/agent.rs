@@ -6,16 +6,16 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::{App, PATIENCE};
-use crate::agent::protocol::{AgentClient, AgentStatus, ClientError, Reply, home_mark};
+use crate::agent::protocol::{AgentClient, AgentStatus, ClientError, MAX_WAIT, Reply, home_mark};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
 
-/// How long to wait for an agent that waits for an issuer; the longest refresh takes less.
-const MAX_WAIT: Duration = Duration::from_secs(120);
-
 /// How long to wait for a reply that needs no issuer.
 const SHORT_WAIT: Duration = Duration::from_secs(5);
+
+/// How long to wait for an agent that waits for an issuer: its reply comes after its own limit.
+const LONG_WAIT: Duration = MAX_WAIT.saturating_add(SHORT_WAIT);
 
 /// Problems after which a command continues without the agent.
 const CONTINUE_WITHOUT: [ErrorCode; 3] = [ErrorCode::TooManyRequests, ErrorCode::AnotherHome, ErrorCode::AgentStopping];
@@ -77,7 +77,7 @@ impl App {
             }
             responds
         };
-        let reply = match client.request(method, target, body, PATIENCE, MAX_WAIT, waiting) {
+        let reply = match client.request(method, target, body, PATIENCE, LONG_WAIT, waiting) {
             Ok(reply) => reply,
             Err(error) => {
                 tracing::debug!("{error}");
@@ -107,7 +107,7 @@ impl App {
         let Some(mut client) = AgentClient::connect(&self.agent_socket()?, self.home_mark()?)? else {
             return Err(self.agent_absent()?);
         };
-        let reply = client.request(method, target, body, SHORT_WAIT, MAX_WAIT, || true)?;
+        let reply = client.request(method, target, body, SHORT_WAIT, LONG_WAIT, || true)?;
         match reply.status {
             200..300 => Ok(reply),
             _ => Err(reply

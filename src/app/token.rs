@@ -36,7 +36,7 @@ impl App {
             return self.with_progress(profile.issuer.as_str(), refresh).await.map_err(with_profile);
         }
         let refreshed = session.generation != seen;
-        let served = SessionService::serve_or_fail(session, request, decision).map_err(with_profile)?;
+        let served = SessionService::serve_or_fail(profile, session, request, decision).map_err(with_profile)?;
         Ok(ServedToken { refreshed, ..served })
     }
 

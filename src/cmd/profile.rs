@@ -3,7 +3,7 @@
 use serde_json::{Map, json};
 
 use super::output;
-use crate::app::{App, CONFIG_LOCK_LIMIT};
+use crate::app::App;
 use crate::cli::ProfileCommand;
 use crate::config::{self, SETTINGS, Section, Setting, Value, setting};
 use crate::error::{Error, ErrorCode, Hint};
@@ -35,7 +35,7 @@ pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Error> {
         ProfileCommand::Remove { profile } => app.run(remove(app, &profile)),
         ProfileCommand::Rename { profile, to } => app.run(rename(app, &profile, &to)),
         ProfileCommand::Use { profile } => app.run(async {
-            let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
+            let _lock = app.lock_config().await?;
             config::set_default(&app.paths()?.config_file, &profile)?;
             app.notify_agent(&profile);
             app.ui().notice(&format!("default profile: {profile}"));
@@ -79,7 +79,7 @@ fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Error> {
 }
 
 async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Result<u8, Error> {
-    let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
+    let _lock = app.lock_config().await?;
     let before = app.config()?.profile(name)?.clone();
     let mut profile = before.clone();
     let mut settings =
@@ -118,7 +118,7 @@ fn apply(profile: &mut Profile, setting: &Setting, text: &str) -> Result<(), Err
 }
 
 async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
-    let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
+    let _lock = app.lock_config().await?;
     // Read only under the lock: a login that held it may have moved the profile to another store.
     let config = app.config()?;
     let profile = config.profile(name)?;
@@ -139,7 +139,7 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
 }
 
 async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, Error> {
-    let _lock = app.lock_config(CONFIG_LOCK_LIMIT).await?;
+    let _lock = app.lock_config().await?;
     let profile = app.config()?.profile(from)?.clone();
     if app.config()?.existing(to)?.is_some() {
         return Err(config::ConfigError::Exists(to.clone()).into());

@@ -21,9 +21,10 @@ use crate::secret::SecretBytes;
 use crate::session::{Decision, Obstacle, SessionError, SessionService, TokenRequest, TokenVerifier};
 use crate::text::excerpt;
 use crate::verify::{
-    CheckResult, Checks, KeySet, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson,
+    CheckResult, Checks, KeySet, MAX_TOKEN_LENGTH, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict,
+    VerdictJson,
 };
-use input::{MAX_TOKEN_LENGTH, as_text, unreadable};
+use input::{as_text, unreadable};
 
 /// Runs the command.
 pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
@@ -59,7 +60,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     let sessions = app.sessions()?;
     let session = sessions.session_blocking(&profile).map_err(with_profile)?;
     // Once the issuer has ended the session, its tokens are invalid for every command.
-    if let Some(error) = sessions.verdict(&session) {
+    if let Some(error) = sessions.verdict(&profile, &session) {
         return Err(with_profile(error));
     }
     let keys_supplied = keys.is_some();
@@ -70,7 +71,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
         && profile.requirements.token == DecidingToken::IdToken
         && let Decision::Fail(obstacle @ Obstacle::NoNewIdToken) = sessions.decide(&session, &request)
     {
-        return Err(with_profile(SessionService::obstacle_error(&session, &request, obstacle)));
+        return Err(with_profile(SessionService::obstacle_error(&profile, &session, &request, obstacle)));
     }
     let can_refresh = session.can_refresh();
     let denied = DeniedToken { profile: Some(&profile), is_own: true, can_refresh, keys_supplied };
@@ -175,8 +176,8 @@ struct ExplainOutput<'a> {
     steps: &'a [Step],
 }
 
-/// Prints the verdict, and the checks that were made with `--explain`. `user` is the name of the session's user, which the
-/// token itself may lack.
+/// Prints the verdict, and the checks that were made with `--explain`. `session` is the profile whose session it is about, and
+/// the name of its user, which the token itself may lack.
 fn print_verdict(
     app: &App,
     args: &Verify,
@@ -209,7 +210,7 @@ fn print_verdict(
     }
     let now = args.at.map_or_else(|| app.clock().now(), UnixTime);
     let text = |name: &str| granted.claims.get(name).and_then(Value::as_str).map(|t| excerpt(t, 100));
-    let user = user.map(|name| excerpt(name, 100));
+    let user = session.and_then(|(_, user)| user).map(|name| excerpt(name, 100));
     let user = user.or_else(|| text("preferred_username")).or_else(|| text("sub"));
     let user = user.unwrap_or_else(|| "unknown user".to_owned());
     let expiry = granted.claims.get("exp").and_then(Value::as_f64).map(|exp| now.until(UnixTime(exp as i64)));

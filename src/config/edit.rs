@@ -4,12 +4,22 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use super::{Config, ConfigError, DEFAULT_PROFILE, PROFILES, SETTINGS, document, read, settings};
-use crate::fs::{AtomicFile, create_private_dir, directory_of};
+use crate::clock::Clock;
+use crate::fs::{AtomicFile, FileLock, LockError, LockFile, create_private_dir, directory_of};
 use crate::model::{Profile, ProfileName};
+
+/// Waits for the configuration lock in the directory `data` for at most `limit`: one process at a time changes the file.
+///
+/// # Errors
+/// [`LockError`].
+pub async fn lock(data: &Path, clock: &dyn Clock, limit: Duration) -> Result<FileLock, LockError> {
+    LockFile::open(data.join("config.lock"))?.lock(clock, limit).await
+}
 
 /// Writes `profile` into the file, creating both if necessary; the first profile becomes the default.
 ///

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use toml_edit::{DocumentMut, Item, TableLike};
 
 pub use directory::directory_profile;
-pub use edit::{probe, remove, rename, save, set_default};
+pub use edit::{lock, probe, remove, rename, save, set_default};
 pub use settings::{
     Form, InvalidSetting, SETTINGS, Section, Setting, UnknownSetting, Value, change_issuer, remove_issuer_bound,
     setting,

@@ -178,11 +178,23 @@ impl From<SessionError> for Error {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::LoginRequired(reason) => {
-                let hint = match &reason {
-                    LoginReason::OtherResource { asked } => Hint::login().with_option("--resource", asked),
-                    LoginReason::NoIdToken => Hint::login().with_option("--scope", "openid"),
-                    _ => Hint::login(),
-                };
+                // The options replace the profile's values, which are repeated for this reason.
+                let mut hint = Hint::login();
+                match &reason {
+                    LoginReason::OtherResource { asked, resources } => {
+                        for resource in resources.iter().chain([asked]) {
+                            hint = hint.with_option("--resource", resource);
+                        }
+                    }
+                    LoginReason::NoIdToken { scopes } => {
+                        for scope in
+                            scopes.iter().map(String::as_str).filter(|scope| *scope != "openid").chain(["openid"])
+                        {
+                            hint = hint.with_option("--scope", scope);
+                        }
+                    }
+                    _ => {}
+                }
                 Self::new(ErrorCode::LoginRequired, reason, hint)
             }
             SessionError::Store(error) => error.into(),

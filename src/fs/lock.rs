@@ -1,4 +1,13 @@
 //! The advisory file lock (`flock`) that all of authctl's processes use.
+//!
+//! A process takes locks in this order only, so that no two processes wait for each other:
+//!
+//! 1. the socket lock of the agent, as long as it runs;
+//! 2. the login lock of a profile, during a login in the browser or with a device code;
+//! 3. the configuration lock, while the configuration is changed;
+//! 4. the profile lock, while a session is read, changed and written back; to rename a profile, that of its old name first;
+//! 5. the trust lock of an issuer, while its keys or status lists are changed;
+//! 6. the lock of the revocation list, while it is changed, and the place in the queue to the keychain, during a call.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -106,7 +115,7 @@ impl LockFile {
     /// # Errors
     /// [`LockError`], never [`LockError::TimedOut`].
     pub fn try_lock(mut self) -> Result<Option<FileLock>, LockError> {
-        Ok(if self.is_free()? { Some(FileLock(self)) } else { None })
+        Ok(if self.try_take()? { Some(FileLock(self)) } else { None })
     }
 
     /// Waits for the lock for at most `limit`. The future can be dropped at any time: no attempt blocks.
@@ -116,7 +125,7 @@ impl LockFile {
     pub async fn lock(mut self, clock: &dyn Clock, limit: Duration) -> Result<FileLock, LockError> {
         let start = clock.monotonic();
         for wait in waits() {
-            if self.is_free()? {
+            if self.try_take()? {
                 return Ok(FileLock(self));
             }
             let left = limit.saturating_sub(clock.monotonic().saturating_duration_since(start));
@@ -135,7 +144,7 @@ impl LockFile {
     pub fn lock_blocking(mut self, limit: Duration) -> Result<FileLock, LockError> {
         let mut left = limit;
         for wait in waits() {
-            if self.is_free()? {
+            if self.try_take()? {
                 return Ok(FileLock(self));
             }
             if left.is_zero() {
@@ -151,7 +160,7 @@ impl LockFile {
 
     /// Tries to take the lock, and returns whether this file has it now. A file that was removed since it was opened is
     /// opened again: other processes lock the new one.
-    fn is_free(&mut self) -> Result<bool, LockError> {
+    fn try_take(&mut self) -> Result<bool, LockError> {
         for _ in 0..MAX_REPLACEMENTS {
             if !self.try_flock()? {
                 return Ok(false);

@@ -9,11 +9,11 @@ use crate::config::{self, Config};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{Grant, PinnedKeys, Profile, Subject};
 use crate::session::{SessionError, VerifiedLogin};
-use crate::store::{StoreError, lock_config};
+use crate::store::StoreError;
 use crate::text::excerpt;
 
 /// How long a login waits for the configuration lock: longer than other commands, since the user has signed in.
-const CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(60);
+const LOGIN_CONFIG_LOCK_LIMIT: Duration = Duration::from_secs(60);
 
 impl LoginService {
     /// Stores the session and saves the profile. If that fails, or the user declines, the new tokens are revoked.
@@ -52,7 +52,7 @@ impl LoginService {
 
         let name = &profile.name;
         user.wait_for(&format!("a refresh of `{name}`"), self.sessions.wait_for_lock(profile)).await?;
-        let lock = lock_config(&self.paths.data, &**self.sessions.clock(), CONFIG_LOCK_LIMIT);
+        let lock = config::lock(&self.paths.data, &**self.sessions.clock(), LOGIN_CONFIG_LOCK_LIMIT);
         let lock = user.wait_for("another change of the configuration", lock).await?;
         let configured = self.configured_now(plan)?;
         let before = plan.config.profiles.get(name);

@@ -6,10 +6,10 @@ use super::{LoginNotice, LoginPlan, LoginService, LoginUser};
 use crate::cli::Login;
 use crate::config::Config;
 use crate::error::Error;
+use crate::fs::{FileLock, LockFile};
 use crate::model::{Grant, Profile, ProfileName, Session};
 use crate::paths::Paths;
 use crate::session::SessionService;
-use crate::store::{LockError, ProfileLock};
 
 /// How long a user may take to sign in.
 pub const SIGN_IN_LIMIT: Duration = Duration::from_secs(600);
@@ -19,7 +19,7 @@ const REST_LIMIT: Duration = Duration::from_secs(300);
 
 /// The login lock: only one browser or device login to a profile runs at a time.
 pub(super) struct LoginLock {
-    _lock: ProfileLock,
+    _lock: FileLock,
 }
 
 impl LoginLock {
@@ -33,15 +33,13 @@ impl LoginLock {
         profile: &ProfileName,
         user: &impl LoginUser,
     ) -> Result<(Self, bool), Error> {
-        let dir = paths.locks.join("logins");
-        let acquire = |limit| ProfileLock::acquire(&dir, profile, &**sessions.clock(), limit);
-        match acquire(Duration::ZERO).await {
-            Err(LockError::TimedOut { .. }) => {
-                user.notify(&LoginNotice::OtherLoginRunning(profile));
-                Ok((Self { _lock: acquire(SIGN_IN_LIMIT + REST_LIMIT).await? }, true))
-            }
-            lock => Ok((Self { _lock: lock? }, false)),
+        let open = || LockFile::open(paths.locks.join("logins").join(format!("{profile}.lock")));
+        if let Some(lock) = open()?.try_lock()? {
+            return Ok((Self { _lock: lock }, false));
         }
+        user.notify(&LoginNotice::OtherLoginRunning(profile));
+        let lock = open()?.lock(&**sessions.clock(), SIGN_IN_LIMIT + REST_LIMIT).await?;
+        Ok((Self { _lock: lock }, true))
     }
 }
 

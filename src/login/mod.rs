@@ -1,14 +1,7 @@
 //! Logging in: merges the profile, lets the user sign in, verifies the tokens, and stores session and profile together.
 //!
-//! # Locks
-//! A login takes up to four file locks, always in this order, so that no two processes wait for each other:
-//!
-//! 1. the login lock of the profile (browser and device logins only), held until the login ends;
-//! 2. the configuration lock, from before the profile is merged for the last time until it is saved;
-//! 3. the profile lock, while the session is replaced;
-//! 4. the trust lock of the issuer, while its keys are stored.
-//!
-//! The login waits until the profile lock is free before it takes the configuration lock: a refresh may hold the profile
+//! A login takes the file locks of `fs/lock.rs` in their order: the configuration lock from before the profile is merged for
+//! the last time until it is saved. The login waits until the profile lock is free before it takes the configuration lock: a refresh may hold the profile
 //! lock for over a minute, and other commands must be able to change the configuration in that time.
 
 mod client;

@@ -19,12 +19,12 @@ impl RecordName {
     /// URL is not a valid file name.
     #[must_use]
     pub fn of_issuer(issuer: &IssuerUrl) -> Self {
-        Self(format!("@{}", Self::issuer_mark(issuer)))
+        Self(format!("@{}", Self::issuer_lock_name(issuer)))
     }
 
     /// Returns the name of the issuer's trust lock.
     #[must_use]
-    pub fn issuer_mark(issuer: &IssuerUrl) -> String {
+    pub fn issuer_lock_name(issuer: &IssuerUrl) -> String {
         let hash = digest::digest(&digest::SHA256, issuer.as_str().as_bytes());
         let hash: String = hash.as_ref().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         format!("issuer-{hash}")

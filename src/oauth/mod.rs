@@ -48,5 +48,6 @@ pub use discovery::{discover, fetch_missing_endpoints};
 pub use error::{Delivery, IssuerError, Phase};
 pub use http::Http;
 pub use metadata::{Endpoint, Metadata};
+pub use random::random;
 pub use supplied_tokens::parse_supplied_tokens;
 pub use token_endpoint::TokenEndpoint;

@@ -39,10 +39,15 @@ pub enum LoginReason {
     OtherResource {
         /// The requested resource.
         asked: String,
+        /// The resources that the profile requests.
+        resources: Vec<String>,
     },
     /// The session has no ID token.
     #[error("the session has no ID token")]
-    NoIdToken,
+    NoIdToken {
+        /// The scopes that the profile requests.
+        scopes: Vec<String>,
+    },
     /// The ID token has expired, and refreshes bring no new one.
     #[error("the ID token has expired, and the issuer sends no new one with a refresh")]
     IdTokenExpired,

@@ -7,7 +7,7 @@ use super::trust::trusted_keys;
 use super::{SessionError, SessionService, is_of, session_of};
 use crate::clock::UnixTime;
 use crate::model::{Generation, Grant, PinnedKeys, Profile, Session, Subject, TokenSet, Trust, TrustedKeys};
-use crate::oauth::{IssuerError, Metadata, userinfo};
+use crate::oauth::{IssuerError, Metadata, random, userinfo};
 use crate::secret::Secret;
 use crate::verify::{
     IdTokenPolicy, KeySet, Policy, Reason, ReasonCode, Verdict, looks_like_jwt, verify, verify_id_token,
@@ -170,7 +170,7 @@ impl SessionService {
             pinned_before,
             acr,
             session: Session {
-                generation: Generation { login: random_id(), number: 0 },
+                generation: Generation { login: random()?, number: 0 },
                 issuer: profile.issuer.clone(),
                 client_id: profile.client_id.clone(),
                 grant,
@@ -386,14 +386,6 @@ fn subject_of(claims: &serde_json::Map<String, serde_json::Value>) -> Option<Sub
     let text = |name: &str| claims.get(name).and_then(|value| value.as_str()).map(str::to_owned);
     let name = text("preferred_username").or_else(|| text("email")).or_else(|| text("name"));
     Some(Subject { sub: text("sub")?, name })
-}
-
-/// Returns 128 random bits in hexadecimal.
-fn random_id() -> String {
-    let mut bytes = [0u8; 16];
-    // The ID distinguishes logins and protects nothing: if the system's generator fails, it is all zeros.
-    let _ = aws_lc_rs::rand::fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

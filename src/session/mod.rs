@@ -36,7 +36,10 @@ use http_clients::HttpClients;
 
 use crate::clock::Clock;
 use crate::model::{ClientAuth, Profile, ProfileName, Session, StoreKind};
-use crate::oauth::{AssertionSigner, Endpoint, Http, Metadata, OAuthClient, discover, fetch_missing_endpoints};
+use crate::oauth::{
+    AssertionSigner, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, Phase, discover,
+    fetch_missing_endpoints,
+};
 use crate::secret::Secret;
 #[cfg(doc)]
 use crate::store::RevocationList;
@@ -84,10 +87,7 @@ impl LockDirectories {
 
 /// Owns the stores and the connections to issuers. A process has one, which everything that deals with sessions shares.
 ///
-/// # Locks
-/// The service uses two kinds of file locks. The profile lock is held while a session is read, changed and written back.
-/// While holding it, a process may take the trust lock of the issuer, never the other way round. A login takes two more
-/// locks before these; see the `login` module.
+/// The profile lock is held while a session is read, changed and written back; `fs/lock.rs` lists all file locks.
 pub struct SessionService {
     clock: Arc<dyn Clock>,
     stores: Stores,
@@ -115,13 +115,14 @@ const MAX_KEYCHAIN_CALLS: usize = 4;
 /// that the C library does not return to the system.
 const MAX_FILE_CALLS: usize = 2;
 
-/// The longest refresh: 75 seconds for its requests, and [`UNSAVED_LIMIT`] for a store that is not available.
+/// The longest refresh: [`DISCOVERY_LIMIT`] and [`SECOND_DOCUMENT_LIMIT`], 45 seconds for the request and its repetition (the
+/// limits of `oauth/http.rs` and of `refresh.rs`), [`UNSAVED_LIMIT`] for a store that is not available, and what its calls take.
 pub const MAX_REFRESH: Duration = Duration::from_secs(150);
 
-/// How long to wait for another process that refreshes the same profile.
-const LOCK_LIMIT: Duration = MAX_REFRESH;
+/// How long to wait for the issuer's metadata, which may take two requests: longer than one takes.
+const DISCOVERY_LIMIT: Duration = Duration::from_secs(35);
 
-/// How long to wait for the second metadata document; see [`MAX_REFRESH`].
+/// How long to wait for the second metadata document where the first lacks an endpoint.
 const SECOND_DOCUMENT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Bytes reserved for a new session beyond the size of the present one: tokens grow when claims are added.
@@ -385,7 +386,14 @@ impl SessionService {
     /// # Errors
     /// [`SessionError::Issuer`].
     pub async fn metadata_with(&self, profile: &Profile, needed: &[Endpoint]) -> Result<Metadata, SessionError> {
-        let mut metadata = self.metadata(profile).await?;
+        let mut metadata = tokio::select! {
+            found = self.metadata(profile) => found?,
+            () = self.clock.sleep(DISCOVERY_LIMIT) => {
+                let message = format!("no metadata of {} within {DISCOVERY_LIMIT:?}", profile.issuer);
+                let (phase, delivery) = (Phase::Exchange, Delivery::NotSent);
+                return Err(IssuerError::Unreachable { message, proxy: None, phase, delivery }.into());
+            }
+        };
         let http = self.http(profile)?;
         tokio::select! {
             () = fetch_missing_endpoints(&http, &mut metadata, needed) => {}
@@ -422,7 +430,7 @@ impl SessionService {
     }
 
     async fn lock(&self, profile: &Profile) -> Result<ProfileLock, SessionError> {
-        Ok(ProfileLock::acquire(self.locks.of(profile.store), &profile.name, &*self.clock, LOCK_LIMIT).await?)
+        Ok(ProfileLock::acquire(self.locks.of(profile.store), &profile.name, &*self.clock, MAX_REFRESH).await?)
     }
 
     /// Runs a store's blocking call on a thread for blocking calls.

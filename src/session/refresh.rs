@@ -61,7 +61,7 @@ impl SessionService {
         let session = self.session(profile).await?;
         match self.decide(&session, request) {
             Decision::Refresh { .. } => self.refresh(profile, request, &session).await,
-            decision => Self::serve_or_fail(session, request, decision),
+            decision => Self::serve_or_fail(profile, session, request, decision),
         }
     }
 
@@ -70,29 +70,36 @@ impl SessionService {
     /// # Errors
     /// The obstacle, if the decision is to fail.
     pub fn serve_or_fail(
+        profile: &Profile,
         session: Session,
         request: &TokenRequest,
         decision: Decision,
     ) -> Result<ServedToken, SessionError> {
         let obstacle = match decision {
-            Decision::Fail(obstacle) => return Err(Self::obstacle_error(&session, request, obstacle)),
+            Decision::Fail(obstacle) => return Err(Self::obstacle_error(profile, &session, request, obstacle)),
             Decision::Serve(obstacle) => obstacle,
             Decision::Refresh { .. } => None,
         };
-        let warning = obstacle.map(|obstacle| Self::obstacle_error(&session, request, obstacle));
+        let warning = obstacle.map(|obstacle| Self::obstacle_error(profile, &session, request, obstacle));
         Ok(ServedToken { session, refreshed: false, warning })
     }
 
     /// Returns the error for a session that the issuer's verdict leaves nothing but a login.
     #[must_use]
-    pub fn verdict(&self, session: &Session) -> Option<SessionError> {
+    pub fn verdict(&self, profile: &Profile, session: &Session) -> Option<SessionError> {
         let request = TokenRequest::access(TokenTarget::default(), None);
-        policy::verdict(session, self.clock.now()).map(|obstacle| Self::obstacle_error(session, &request, obstacle))
+        policy::verdict(session, self.clock.now())
+            .map(|obstacle| Self::obstacle_error(profile, session, &request, obstacle))
     }
 
     /// Returns the error for `obstacle` to a request for a token of `session`.
     #[must_use]
-    pub fn obstacle_error(session: &Session, request: &TokenRequest, obstacle: Obstacle) -> SessionError {
+    pub fn obstacle_error(
+        profile: &Profile,
+        session: &Session,
+        request: &TokenRequest,
+        obstacle: Obstacle,
+    ) -> SessionError {
         let login = |reason| SessionError::LoginRequired(reason);
         match (obstacle, &session.ended, &session.last_failure, session.refreshing_since) {
             (Obstacle::SessionEnded, Some(ended), ..) => login(LoginReason::Ended(ended.clone())),
@@ -109,9 +116,9 @@ impl SessionService {
             (Obstacle::ResourceNotGranted, ..) => {
                 let target = request.target();
                 let resource = session.not_granted(&target).unwrap_or_default().to_owned();
-                login(LoginReason::OtherResource { asked: resource })
+                login(LoginReason::OtherResource { asked: resource, resources: profile.resources.clone() })
             }
-            (Obstacle::NoIdToken, ..) => login(LoginReason::NoIdToken),
+            (Obstacle::NoIdToken, ..) => login(LoginReason::NoIdToken { scopes: profile.scopes.clone() }),
             (Obstacle::NoNewIdToken, ..) => login(LoginReason::IdTokenExpired),
             (Obstacle::NoRefreshToken, ..) => login(LoginReason::NoRefreshToken),
             (
@@ -191,7 +198,7 @@ impl SessionService {
         let decision = decide(Some(&view), request, self.clock.now(), last_error.as_ref());
         if !matches!(decision, Decision::Refresh { .. }) {
             let refreshed = session.generation != seen.generation && decision == Decision::Serve(None);
-            return Ok(ServedToken { refreshed, ..Self::serve_or_fail(session, request, decision)? });
+            return Ok(ServedToken { refreshed, ..Self::serve_or_fail(profile, session, request, decision)? });
         }
         let before = session.clone();
         // Read before the refresh token is spent: nothing but writing the new session comes after that.
@@ -199,29 +206,36 @@ impl SessionService {
         let reply = self.send_refresh(lock, profile, request, &mut session).await;
         match reply.and_then(|tokens| of_same_subject(&session, request, tokens)) {
             Ok(tokens) => match self.commit(profile, request, session, tokens, trust, held).await {
-                Ok(session) => self.serve_refreshed(session, request),
+                Ok(session) => self.serve_refreshed(profile, session, request),
                 Err(error) => self.fall_back(before, request, error),
             },
             // Another process may refresh at this moment: what it stores is read under its lock.
             Err(SessionError::LockLost) => Err(SessionError::LockLost),
             Err(error) => {
                 let error = self.record_failure(profile, request, &mut session, error).await;
-                let error = self.verdict(&session).unwrap_or(error);
+                let error = self.verdict(profile, &session).unwrap_or(error);
                 self.fall_back(session, request, error)
             }
         }
     }
 
     /// Serves the result of a refresh, which may have no ID token.
-    fn serve_refreshed(&self, session: Session, request: &TokenRequest) -> Result<ServedToken, SessionError> {
+    fn serve_refreshed(
+        &self,
+        profile: &Profile,
+        session: Session,
+        request: &TokenRequest,
+    ) -> Result<ServedToken, SessionError> {
         let view = SessionView { replaced_while_waiting: true, ..SessionView::new(&session, request) };
         match decide(Some(&view), request, self.clock.now(), None) {
             Decision::Serve(_) => Ok(ServedToken { session, refreshed: true, warning: None }),
-            Decision::Fail(obstacle) => Err(Self::obstacle_error(&session, request, obstacle)),
+            Decision::Fail(obstacle) => Err(Self::obstacle_error(profile, &session, request, obstacle)),
             Decision::Refresh { .. } => match &request.token {
                 // Expired on arrival, by this machine's clock: serving it is the caller's only chance.
                 super::RequestedToken::Access(_) => Ok(ServedToken { session, refreshed: true, warning: None }),
-                super::RequestedToken::Id => Err(Self::obstacle_error(&session, request, Obstacle::NoNewIdToken)),
+                super::RequestedToken::Id => {
+                    Err(Self::obstacle_error(profile, &session, request, Obstacle::NoNewIdToken))
+                }
             },
         }
     }

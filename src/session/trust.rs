@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
-use crate::model::{IssuerUrl, PinnedKeys, Profile, ProfileName, RecordName, Trust};
-use crate::store::{ProfileLock, Store, StoreError};
+use crate::fs::{FileLock, LockFile};
+use crate::model::{IssuerUrl, PinnedKeys, Profile, RecordName, Trust};
+use crate::store::{Store, StoreError};
 use crate::verify::KeySet;
 
 /// How long to wait for another process that changes the trust record.
-const LOCK_LIMIT: Duration = Duration::from_secs(10);
+const TRUST_LOCK_LIMIT: Duration = Duration::from_secs(10);
 
 impl SessionService {
     /// Returns the trust record of the profile's issuer.
@@ -103,10 +104,9 @@ impl SessionService {
         }
     }
 
-    async fn lock_trust(&self, profile: &Profile) -> Result<ProfileLock, SessionError> {
-        #[allow(clippy::expect_used, reason = "letters, digits and a dash are a valid profile name")]
-        let name: ProfileName = RecordName::issuer_mark(&profile.issuer).parse().expect("a name");
-        Ok(ProfileLock::acquire(&self.locks.of(profile.store).join("trust"), &name, &*self.clock, LOCK_LIMIT).await?)
+    async fn lock_trust(&self, profile: &Profile) -> Result<FileLock, SessionError> {
+        let path = self.locks.of(profile.store).join("trust").join(RecordName::issuer_lock_name(&profile.issuer));
+        Ok(LockFile::open(path.with_extension("lock"))?.lock(&*self.clock, TRUST_LOCK_LIMIT).await?)
     }
 }
 

@@ -1,7 +1,6 @@
 //! The stores of sessions: the platform's keychain or encrypted files, behind one trait. Beside them the profile lock and
 //! the list of revoked tokens.
 
-mod config_lock;
 mod connect_queue;
 mod file;
 mod keychain;
@@ -13,7 +12,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use config_lock::lock_config;
 pub use file::FileStore;
 pub use keychain::Keychain;
 pub use keys::{KeyProblem, KeySource};

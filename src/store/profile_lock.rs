@@ -1,4 +1,5 @@
-//! The profile lock: one process at a time reads a profile's session, changes it and writes it back.
+//! The profile lock: one process at a time reads a profile's session, changes it and writes it back. `fs/lock.rs` lists
+//! the other file locks.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use super::reason::{Reason, ReasonCode};
 use super::strict_json;
 
 /// The longest accepted token, in bytes.
-pub(super) const MAX_TOKEN: usize = 256 * 1024;
+pub const MAX_TOKEN_LENGTH: usize = 256 * 1024;
 /// The longest accepted header after decoding, in bytes. Certificate chains (`x5c`) make some long.
 const MAX_HEADER: usize = 64 * 1024;
 
@@ -34,9 +34,9 @@ pub(super) struct Header {
     pub unsupported: Option<&'static str>,
 }
 
-/// Parses `token`, of at most [`MAX_TOKEN`] bytes, or returns the reasons why it is malformed.
+/// Parses `token`, of at most [`MAX_TOKEN_LENGTH`] bytes, or returns the reasons why it is malformed.
 pub(super) fn parse(token: &str) -> Result<ParsedToken<'_>, Vec<Reason>> {
-    parse_token(token, MAX_TOKEN)
+    parse_token(token, MAX_TOKEN_LENGTH)
 }
 
 /// Parses `token`, of at most `max_bytes`.
@@ -95,7 +95,7 @@ pub(super) fn parse_token(token: &str, max_bytes: usize) -> Result<ParsedToken<'
 fn is_opaque(token: &str) -> bool {
     let mut parts = token.splitn(3, '.');
     let (first, second, third) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-    let json = || first.len() <= MAX_TOKEN && decoded(first).is_ok_and(|bytes| bytes.first() == Some(&b'{'));
+    let json = || first.len() <= MAX_TOKEN_LENGTH && decoded(first).is_ok_and(|bytes| bytes.first() == Some(&b'{'));
     second.is_none() || (third.is_none() && !json())
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::checks::Checks;
 use super::claims::{check_claims, numeric_date, strings};
-use super::header::MAX_TOKEN;
+use super::header::MAX_TOKEN_LENGTH;
 use super::keys::KeySet;
 use super::policy::{AcceptedTypes, Algorithm, Policy};
 use super::reason::{Reason, ReasonCode, quoted};
@@ -88,7 +88,7 @@ pub fn verify_id_token(token: &str, keys: &KeySet, policy: &IdTokenPolicy<'_>) -
         ..Policy::new(policy.issuer, vec![policy.client_id.to_owned()], policy.now)
     };
     let CheckedToken { claims, key, checks: Checks { mut reasons, .. } } =
-        check(token, MAX_TOKEN, keys, &general, check_claims, Checks::default());
+        check(token, MAX_TOKEN_LENGTH, keys, &general, check_claims, Checks::default());
     let mut found = None;
     if let Some((claims, _)) = &claims {
         check_id_token(claims, policy, &mut reasons);

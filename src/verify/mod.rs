@@ -32,6 +32,7 @@ use serde_json::{Map, Value};
 
 pub use checks::{CheckResult, Checks, Step};
 pub use clock_guard::{CLOCK_TOLERANCE, clock_rollback};
+pub use header::MAX_TOKEN_LENGTH;
 pub use id_token::{IdTokenPolicy, verify_id_token};
 pub use keys::{KeyInfo, KeySet, KeySummary};
 pub use options::{InvalidOption, PolicyOptions, VerdictJson};
@@ -100,7 +101,7 @@ pub fn verify(token: &str, keys: &KeySet, policy: &Policy) -> Verdict {
 #[must_use]
 pub fn explain(token: &str, keys: &KeySet, policy: &Policy, explained: bool) -> (Verdict, Vec<Step>) {
     let CheckedToken { claims, key, mut checks } =
-        check(token, header::MAX_TOKEN, keys, policy, claims::check_claims, Checks::new(explained));
+        check(token, MAX_TOKEN_LENGTH, keys, policy, claims::check_claims, Checks::new(explained));
     if policy.types == AcceptedTypes::IdToken
         && let Some((claims, _)) = &claims
     {

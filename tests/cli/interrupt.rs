@@ -90,7 +90,7 @@ fn logout_is_finished_despite_signals() {
 fn interrupted_login_stores_session_and_profile_or_neither() {
     let (home, issuer) = (Sandbox::new(), issuer(|_| {}));
     // The login updates the issuer's trust record last, and waits for this lock to do so.
-    let mark = RecordName::issuer_mark(&issuer.issuer().parse().unwrap());
+    let mark = RecordName::issuer_lock_name(&issuer.issuer().parse().unwrap());
     let trust = home.path().join("data/authctl/locks/trust");
     let lock = ProfileLock::try_acquire(&trust, &mark.parse().unwrap()).unwrap();
     assert!(lock.is_some());

@@ -44,6 +44,10 @@ fn show_prints_key_source_and_trust_period() {
     assert_eq!(fetched["trusted_until"].as_i64().unwrap() - fetched["fetched_at"].as_i64().unwrap(), 30 * 24 * 3600);
     assert!(shown["keys"].as_array().unwrap().iter().any(|key| key["algorithms"] == serde_json::json!(["ES256"])));
     assert_eq!((&shown["pinned"], &shown["keys_max_age"]), (&Value::Null, &(30 * 24 * 3600).into()));
+    home.change_trust(&issuer, |trust| trust.fetched = None);
+    let text = home.run(&["keys", "show"]).exits(0).stdout;
+    assert!(text.contains("run `authctl keys update work`"), "{text}");
+    home.run(&["keys", "update", "work"]).exits(0);
     let connections = issuer.stats().connections;
     let text = home.run(&["keys", "show"]).exits(0).stdout;
     for word in [issuer.issuer(), "fetched ", "trusted offline for another ", "(keys_max_age 30d)", "ES256"] {
@@ -88,9 +92,9 @@ fn stale_keys_deny_tokens_until_they_are_fetched_again() {
     home.run(&["verify"]).exits(0);
     age(200);
     assert_eq!(codes(&home), ["keys_stale"]);
-    home.run(&["verify"]).exits(4).reports("keys_max_age").reports("authctl refresh");
+    home.run(&["verify"]).exits(4).reports("keys_max_age").reports("hint:  authctl refresh work\n");
     home.run(&["keys", "show"]).exits(0);
-    home.run(&["exec", "--", "true"]).exits(4);
+    home.run(&["exec", "--", "true"]).exits(4).reports("hint:  authctl refresh work\n");
     home.run(&["keys", "update"]).exits(0);
     home.run(&["verify"]).exits(0);
     // The default is 30 days.

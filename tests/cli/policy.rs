@@ -108,7 +108,7 @@ fn max_offline_denies_tokens_until_the_issuer_responds() {
     assert_eq!(decided(&home), [""; 0]);
     home.change_trust(&issuer, |trust| trust.contact_at.as_mut().expect("answered").0 -= 7 * 24 * 3600 + 60);
     assert_eq!(decided(&home), ["offline_too_long"]);
-    home.run(&["verify"]).exits(4).reports("last reached").reports("authctl refresh");
+    home.run(&["verify"]).exits(4).reports("last reached").reports("hint:  authctl refresh work\n");
     issuer.resume().expect("resumed");
     home.run(&["refresh"]).exits(0);
     assert_eq!(decided(&home), [""; 0]);
@@ -295,7 +295,7 @@ fn clock_set_back_denies_tokens_until_the_issuer_responds() {
     record_time(&home, 86_400);
     issuer.pause();
     assert_eq!(decided(&home), ["clock_rollback"]);
-    home.run(&["verify"]).exits(4).reports("set back").reports("authctl refresh");
+    home.run(&["verify"]).exits(4).reports("set back").reports("hint:  authctl refresh work\n");
     let token = home.token("work");
     home.run_with(&["verify", "-"], &token).exits(4);
     // With --at, this machine's clock does not matter.

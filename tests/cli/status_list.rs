@@ -95,7 +95,7 @@ fn stale_or_missing_list_denies_tokens() {
     assert_eq!(codes(&home, &[]), GRANTED);
     age(&home, &issuer, 31);
     assert_eq!(codes(&home, &[]), ["keys_stale"]);
-    home.run(&["verify", "work"]).exits(4).reports("status list").reports("authctl refresh");
+    home.run(&["verify", "work"]).exits(4).reports("status list").reports("hint:  authctl refresh work\n");
     home.run(&["exec", "work", "--", "true"]).exits(4);
     home.change_trust(&issuer, |trust| trust.lists.clear());
     assert_eq!(codes(&home, &[]), ["keys_stale"]);

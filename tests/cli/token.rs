@@ -83,7 +83,13 @@ fn login_without_openid_scope_has_no_id_token() {
     home.register_secret(secret.expose());
     home.run_with(&args, &format!("{}\n", secret.expose())).exits(0);
     home.run(&["token", "ci"]).exits(0);
-    home.run(&["token", "ci", "--id-token"]).exits(3).reports("--scope openid");
+    home.run(&["token", "ci", "--id-token"]).exits(3).reports("hint:  authctl login ci --scope openid\n");
+    let login = ["login", "work", "--issuer", idp.issuer(), "--client-id", "authctl", "--password"];
+    let login = [&login[..], &["--username", USER, "--password-stdin", "--scope", "profile offline_access"]].concat();
+    home.run_with(&login, &format!("{PASSWORD}\n")).exits(0);
+    // The option replaces the scopes of the profile, so the hint repeats them.
+    let hint = "hint:  authctl login work --scope profile --scope offline_access --scope openid\n";
+    home.run(&["token", "work", "--id-token"]).exits(3).reports(hint);
 }
 
 #[test]
@@ -99,7 +105,8 @@ fn resource_outside_the_login_is_not_requested() {
         let error = home.run(&args).exits(3).error();
         assert_eq!(error["code"], "login_required", "{error}");
         assert!(error["message"].as_str().is_some_and(|text| text.contains("`https://c.example`")), "{error}");
-        assert!(error["hint"].as_str().is_some_and(|text| text.contains("authctl login work")), "{error}");
+        assert!(error["hint"].as_str().is_some_and(|text| text.starts_with("authctl login work")), "{error}");
+        assert!(error["hint"].as_str().is_some_and(|text| text.contains(&resources.join(" "))), "{error}");
     }
     assert_eq!(issuer.stats().requests["token"], before, "no request, because it could spend the refresh token");
     let other = home.run(&["token", "work", "--resource", "https://b.example"]).exits(0).line().to_owned();

@@ -1,6 +1,7 @@
 //! The JSON messages on the agent's socket. Their paths contain a version.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,9 @@ use crate::secret::Secret;
 
 /// The OpenAPI 3.1 description of the interface, which the agent also serves as `/v1/openapi.json`.
 pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// The longest wait for a refresh, and the default.
+pub const MAX_WAIT: Duration = Duration::from_secs(120);
 
 /// The response to `GET /v1/token`, and what `authctl token --json` prints.
 #[derive(Debug, Serialize)]

@@ -84,7 +84,7 @@ pub(super) async fn refresh_sessions(agent: Arc<Agent>) {
             let due = match &known {
                 CachedSession::Unknown => Due::At(failed.as_ref().map_or(now, |failed| failed.next_attempt)),
                 CachedSession::LoginRequired(_) => Due::Never,
-                CachedSession::Session(session) if agent.announce_verdict(&profile.name, session) => Due::Never,
+                CachedSession::Session(session) if agent.announce_verdict(&profile, session) => Due::Never,
                 CachedSession::Session(session) => due(session, failed.as_ref(), now, jitter.hash_one(&profile.name)),
             };
             match due {

@@ -53,7 +53,7 @@ impl AgentRequest {
     }
 }
 
-/// Enough for a token of 1 MiB and a key set.
+/// Enough for a token and a key set, each written with JSON escapes.
 const MAX_VERIFY_BODY: usize = 2 * 1024 * 1024;
 
 /// The longest duration in a request, in seconds: ten years, as on the command line.

@@ -9,9 +9,10 @@ use std::time::Duration;
 use super::cache::{CachedSession, FailedRefresh, InFlight, InFlightKey, RefreshOutcome};
 use super::events::EventKind;
 use super::state::Agent;
+use crate::agent::protocol::MAX_WAIT;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
-use crate::model::{Profile, ProfileName, RefreshFailure, Session, TokenSet, TokenTarget};
+use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};
 use crate::session::policy::{RefreshError, SessionView, can_fall_back, decide};
 use crate::session::{
     Decision, LoginReason, Obstacle, RequestedToken, ServedToken, SessionError, SessionService, TokenRequest,
@@ -35,9 +36,6 @@ impl IssuedToken {
         }
     }
 }
-
-/// The longest wait of a caller that has set no limit; the longest refresh ends before.
-const MAX_WAIT: Duration = Duration::from_secs(120);
 
 /// How often a request starts again because the cached session was dropped in the meantime.
 const MAX_ATTEMPTS: u32 = 4;
@@ -86,7 +84,7 @@ impl Agent {
                 Decision::Fail(obstacle) => {
                     return Err(match (failed, obstacle) {
                         (Some(failed), Obstacle::LastError) => failed.error,
-                        _ => with_profile(SessionService::obstacle_error(&session, &request, obstacle)),
+                        _ => with_profile(SessionService::obstacle_error(&profile, &session, &request, obstacle)),
                     });
                 }
                 Decision::Refresh { wait_at_most } => wait_at_most,
@@ -155,7 +153,7 @@ impl Agent {
                 agent.cache.store_answers(name);
             }
             if let CachedSession::Session(session) = &cached {
-                agent.announce_verdict(name, session);
+                agent.announce_verdict(&profile, session);
             }
             agent.cache.put(name, epoch, cached);
             agent.events.changed.notify_one();
@@ -167,8 +165,9 @@ impl Agent {
     }
 
     /// Publishes the event that a login is required if the issuer's verdict leaves nothing else; returns whether it does.
-    pub(super) fn announce_verdict(&self, name: &ProfileName, session: &Session) -> bool {
-        let Some(error) = self.sessions.verdict(session) else { return false };
+    pub(super) fn announce_verdict(&self, profile: &Profile, session: &Session) -> bool {
+        let name = &profile.name;
+        let Some(error) = self.sessions.verdict(profile, session) else { return false };
         if self.cache.announce(name) {
             self.events.publish(EventKind::LoginRequired, Some(name), self.now(), Some(error.to_string()));
         }
@@ -206,7 +205,7 @@ impl Agent {
         };
         let error = match error {
             // The refresh returned no ID token, but the session itself is valid.
-            Some(error @ SessionError::LoginRequired(LoginReason::IdTokenExpired | LoginReason::NoIdToken)) => {
+            Some(error @ SessionError::LoginRequired(LoginReason::IdTokenExpired | LoginReason::NoIdToken { .. })) => {
                 self.cache.put(name, epoch, CachedSession::Unknown);
                 self.events.changed.notify_one();
                 return Err(Arc::new(Error::from(error).about(name)));

@@ -11,10 +11,10 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::input::{MAX_TOKEN_LENGTH, unreadable};
+use super::input::unreadable;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
-use crate::verify::{Verdict, VerdictJson};
+use crate::verify::{MAX_TOKEN_LENGTH, Verdict, VerdictJson};
 
 /// The size of a chunk, in lines and in bytes; a last line may exceed it. It is large enough that passing chunks between
 /// threads costs little compared with verifying signatures.

@@ -3,10 +3,7 @@
 use std::io;
 
 use crate::error::{Error, ErrorCode};
-use crate::verify::{Reason, ReasonCode};
-
-/// The longest token, in bytes.
-pub(super) const MAX_TOKEN_LENGTH: usize = 1024 * 1024;
+use crate::verify::{MAX_TOKEN_LENGTH, Reason, ReasonCode};
 
 /// Returns the error that stdin cannot be read.
 pub(super) fn unreadable(error: io::Error) -> Error {
@@ -15,9 +12,11 @@ pub(super) fn unreadable(error: io::Error) -> Error {
 
 /// Returns a token as text, without trailing white space.
 pub(super) fn as_text(token: &[u8]) -> Result<&str, Reason> {
-    let malformed = |why| Reason::new(ReasonCode::Malformed, why);
+    let malformed = |why: &str| Reason::new(ReasonCode::Malformed, why);
     match std::str::from_utf8(token) {
-        _ if token.len() > MAX_TOKEN_LENGTH => Err(malformed("the token is longer than 1 MiB")),
+        _ if token.len() > MAX_TOKEN_LENGTH => {
+            Err(malformed(&format!("the token is longer than {MAX_TOKEN_LENGTH} bytes")))
+        }
         Ok(text) => Ok(text.trim_ascii_end()),
         Err(_) => Err(malformed("the token is not text")),
     }

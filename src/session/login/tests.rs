@@ -120,3 +120,14 @@ async fn failed_restore_does_not_hide_why_the_login_failed() {
     assert_eq!(token(&sessions.session(&old).await.expect("stored")), "old");
     assert!(matches!(sessions.stored(&new).await, Ok(Some(stored)) if token(&stored) == "new"));
 }
+
+#[tokio::test]
+async fn issuer_that_does_not_send_its_metadata_is_unreachable() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let dir = tempfile::tempdir().expect("tempdir");
+    let profile = profile(&format!("http://{}", silent.local_addr().expect("bound")));
+    let sessions = service(dir.path(), 0, false);
+    let metadata = tokio::time::timeout(Duration::from_secs(10), sessions.metadata_with(&profile, &[]));
+    let error = metadata.await.expect("limited").expect_err("silent");
+    assert_eq!(error.to_string(), format!("no metadata of {} within 35s", profile.issuer));
+}

@@ -140,7 +140,7 @@ fn decompression_is_limited() {
 fn list_may_be_longer_than_an_access_token() {
     let random: Vec<u8> = (0u32..300_000).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let lst = b64(compress_to_vec_zlib(&random, 0));
-    assert!(lst.len() > crate::verify::header::MAX_TOKEN);
+    assert!(lst.len() > crate::verify::header::MAX_TOKEN_LENGTH);
     assert_eq!(with(json!({"status_list": {"bits": 8, "lst": lst}})).expect("fits").statuses.bytes, random);
 }
 
