@@ -294,13 +294,12 @@ fn positive_seconds(value: &Value) -> Option<Duration> {
 pub fn check_status(claim: &StatusClaim, list: Option<&StatusList>, now: UnixTime) -> Option<Reason> {
     let (uri, index) = (quoted(&claim.uri), claim.index);
     let deny = |code, message: String| Some(Reason::new(code, message));
-    let hint = "run `authctl refresh` while online";
     let Some(list) = list.filter(|list| list.uri == claim.uri) else {
-        return deny(ReasonCode::KeysStale, format!("status list {uri} is not stored: {hint}"));
+        return deny(ReasonCode::KeysStale, format!("status list {uri} is not stored"));
     };
     if now >= list.fresh_until {
         let (age, until) = (list.fetched_at.until(now).as_secs(), list.fresh_until);
-        let message = format!("stored status list {uri} is {age} s old and expired at {until}; it is {now}: {hint}");
+        let message = format!("stored status list {uri} is {age} s old and expired at {until}; it is {now}");
         return deny(ReasonCode::KeysStale, message);
     }
     let entry = format!("status list {uri}, index {index}");
