@@ -10,7 +10,7 @@ use crate::agent::protocol::ReceivedToken;
 use crate::app::App;
 use crate::cli::Exec;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{DecidingToken, ProfileName, TokenTarget};
+use crate::model::{DecidingToken, TokenTarget};
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLES};
 use crate::secret::{Secret, SecretBytes, limit_core_dumps};
 use crate::session::TokenRequest;

@@ -176,8 +176,8 @@ struct ExplainOutput<'a> {
     steps: &'a [Step],
 }
 
-/// Prints the verdict, and the checks that were made with `--explain`. `session` is the profile whose session it is about, and
-/// the name of its user, which the token itself may lack.
+/// Prints the verdict, and the checks that were made with `--explain`. `user` is the name of the session's user, which the
+/// token itself may lack.
 fn print_verdict(
     app: &App,
     args: &Verify,
@@ -210,7 +210,7 @@ fn print_verdict(
     }
     let now = args.at.map_or_else(|| app.clock().now(), UnixTime);
     let text = |name: &str| granted.claims.get(name).and_then(Value::as_str).map(|t| excerpt(t, 100));
-    let user = session.and_then(|(_, user)| user).map(|name| excerpt(name, 100));
+    let user = user.map(|name| excerpt(name, 100));
     let user = user.or_else(|| text("preferred_username")).or_else(|| text("sub"));
     let user = user.unwrap_or_else(|| "unknown user".to_owned());
     let expiry = granted.claims.get("exp").and_then(Value::as_f64).map(|exp| now.until(UnixTime(exp as i64)));

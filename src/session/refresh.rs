@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::policy::{self, Decision, Obstacle, RefreshError, SessionView, TokenRequest, can_fall_back, decide};
-use super::{HeldProfile, LOCK_LIMIT, LoginReason, RESERVE, SessionError, SessionService};
+use super::{HeldProfile, LoginReason, MAX_REFRESH, RESERVE, SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::model::{ErrorCode, Grant, Profile, RefreshFailure, Session, TokenSet, TokenTarget};
 use crate::oauth::{Delivery, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token};
@@ -260,7 +260,7 @@ impl SessionService {
         loop {
             let session = self.session(profile).await?;
             let (now, own) = (self.clock.now(), lock.inode());
-            let runs = |since: UnixTime| since <= now && now < since.plus(LOCK_LIMIT);
+            let runs = |since: UnixTime| since <= now && now < since.plus(MAX_REFRESH);
             if !session.refreshing_since.is_some_and(runs) || session.refreshing_lock.is_none_or(|of| Some(of) == own) {
                 return Ok(session);
             }
