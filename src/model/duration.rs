@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The longest duration that is accepted: ten years.
-const MAX: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+pub const MAX_DURATION: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
 /// The text is not a duration of whole seconds, or it is longer than ten years.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,10 +15,9 @@ pub struct InvalidDuration(String);
 /// # Errors
 /// [`InvalidDuration`].
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
-    // A bare number is one of seconds.
     let with_unit = if text.bytes().all(|b| b.is_ascii_digit()) { format!("{text}s") } else { text.to_owned() };
     match humantime::parse_duration(&with_unit) {
-        Ok(duration) if duration <= MAX && duration.subsec_nanos() == 0 => Ok(duration),
+        Ok(duration) if duration <= MAX_DURATION && duration.subsec_nanos() == 0 => Ok(duration),
         _ => Err(InvalidDuration(text.chars().filter(|c| !c.is_control()).take(80).collect())),
     }
 }

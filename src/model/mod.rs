@@ -17,7 +17,7 @@ mod tokens;
 mod trust;
 mod whole_number;
 
-pub use duration::{InvalidDuration, format_duration, parse_duration};
+pub use duration::{InvalidDuration, MAX_DURATION, format_duration, parse_duration};
 pub use error_code::ErrorCode;
 pub(crate) use issuer_url::is_loopback;
 pub use issuer_url::{InsecureUrl, IssuerUrl, secure_url};

@@ -95,9 +95,6 @@ struct Document {
     revocation_endpoint: LenientString,
     end_session_endpoint: LenientString,
     userinfo_endpoint: LenientString,
-    introspection_endpoint: LenientString,
-    #[serde(deserialize_with = "string_list")]
-    grant_types_supported: Option<Vec<String>>,
     #[serde(deserialize_with = "string_list")]
     code_challenge_methods_supported: Option<Vec<String>>,
     #[serde(deserialize_with = "string_list")]
@@ -106,8 +103,6 @@ struct Document {
     token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
     #[serde(deserialize_with = "string_list")]
     scopes_supported: Option<Vec<String>>,
-    #[serde(deserialize_with = "string_list")]
-    id_token_signing_alg_values_supported: Option<Vec<String>>,
     #[serde(deserialize_with = "boolean")]
     authorization_response_iss_parameter_supported: bool,
 }
@@ -141,15 +136,12 @@ fn validate(expected: &IssuerUrl, document: Document) -> Result<Metadata, Issuer
         revocation_endpoint: url(document.revocation_endpoint)?,
         end_session_endpoint: url(document.end_session_endpoint)?,
         userinfo_endpoint: url(document.userinfo_endpoint)?,
-        introspection_endpoint: url(document.introspection_endpoint)?,
-        grant_types_supported: nonempty(document.grant_types_supported),
         code_challenge_methods_supported: nonempty(document.code_challenge_methods_supported),
         token_endpoint_auth_methods_supported: nonempty(document.token_endpoint_auth_methods_supported),
         token_endpoint_auth_signing_alg_values_supported: nonempty(
             document.token_endpoint_auth_signing_alg_values_supported,
         ),
         scopes_supported: nonempty(document.scopes_supported),
-        id_token_signing_alg_values_supported: nonempty(document.id_token_signing_alg_values_supported),
         iss_parameter_supported: document.authorization_response_iss_parameter_supported,
         fallback_urls: Vec::new(),
     })
@@ -198,11 +190,11 @@ mod tests {
 
     #[tokio::test]
     async fn mistyped_members_count_as_absent() {
-        let members = r#","token_endpoint":"https://a.example/t","jwks_uri":null,"revocation_endpoint":"","scopes_supported":["a",1,"b"],"grant_types_supported":"x","code_challenge_methods_supported":[],"authorization_response_iss_parameter_supported":[1],"mtls":{"a":[1]}"#;
+        let members = r#","token_endpoint":"https://a.example/t","jwks_uri":null,"revocation_endpoint":"","scopes_supported":["a",1,"b"],"token_endpoint_auth_methods_supported":"x","code_challenge_methods_supported":[],"authorization_response_iss_parameter_supported":[1],"mtls":{"a":[1]}"#;
         let (found, asked) = discovered("", &[document(members)]).await;
         let found = found.expect("metadata");
         assert_eq!(found.token_endpoint.map(|u| u.to_string()).as_deref(), Some("https://a.example/t"));
-        assert_eq!((found.jwks_uri, found.revocation_endpoint, found.grant_types_supported), (None, None, None));
+        assert_eq!((found.jwks_uri, found.revocation_endpoint), (None, None));
         assert_eq!(found.scopes_supported, Some(vec!["a".into(), "b".into()]));
         assert_eq!((found.code_challenge_methods_supported, found.iss_parameter_supported), (None, false));
         assert_eq!(asked.len(), 1);
@@ -285,7 +277,6 @@ mod tests {
             "revocation_endpoint",
             "end_session_endpoint",
             "userinfo_endpoint",
-            "introspection_endpoint",
         ] {
             let (found, _) = discovered("", &[document(&format!(r#","{name}":"http://a.example/t""#))]).await;
             assert!(matches!(found, Err(IssuerError::Insecure(_))), "{name}: {found:?}");
@@ -302,7 +293,6 @@ mod tests {
             "revocation_endpoint",
             "end_session_endpoint",
             "userinfo_endpoint",
-            "introspection_endpoint",
         ] {
             for (name, allowed) in [("https://a.example", false), ("http://127.0.0.1:1", true)] {
                 let text = format!(r#"{{"issuer":"{name}","{member}":"http://127.0.0.1:9/x"}}"#);

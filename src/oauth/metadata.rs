@@ -23,10 +23,6 @@ pub struct Metadata {
     pub end_session_endpoint: Option<Url>,
     /// The userinfo endpoint (OpenID Connect Core 1.0, section 5.3).
     pub userinfo_endpoint: Option<Url>,
-    /// The introspection endpoint (RFC 7662).
-    pub introspection_endpoint: Option<Url>,
-    /// The grant types; `None` if not listed, which does not mean that there are none.
-    pub grant_types_supported: Option<Vec<String>>,
     /// The PKCE methods (RFC 7636); `None` if not listed.
     pub code_challenge_methods_supported: Option<Vec<String>>,
     /// The client authentication methods; `None` means `client_secret_basic` (RFC 8414, section 2).
@@ -35,8 +31,6 @@ pub struct Metadata {
     pub token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
     /// The scopes; `None` if not listed.
     pub scopes_supported: Option<Vec<String>>,
-    /// The signature algorithms of ID tokens; `None` if not listed.
-    pub id_token_signing_alg_values_supported: Option<Vec<String>>,
     /// Whether each authorization response has the `iss` parameter (RFC 9207).
     pub iss_parameter_supported: bool,
     /// The URLs of the documents that were not fetched.
@@ -93,13 +87,10 @@ impl Metadata {
             revocation_endpoint: None,
             end_session_endpoint: None,
             userinfo_endpoint: None,
-            introspection_endpoint: None,
-            grant_types_supported: None,
             code_challenge_methods_supported: None,
             token_endpoint_auth_methods_supported: None,
             token_endpoint_auth_signing_alg_values_supported: None,
             scopes_supported: None,
-            id_token_signing_alg_values_supported: None,
             iss_parameter_supported: false,
             fallback_urls: Vec::new(),
         }

@@ -41,13 +41,13 @@ impl ProfileLock {
         Ok(lock.map(|lock| Self { lock }))
     }
 
-    /// Returns whether the lock still excludes other processes, as [`FileLock::is_in_place`].
+    /// Returns whether the lock still excludes other processes, as `FileLock::is_in_place`.
     #[must_use]
     pub fn is_in_place(&self) -> bool {
         self.lock.is_in_place()
     }
 
-    /// Returns what tells this lock from one on another file, as [`FileLock::inode`].
+    /// Returns what tells this lock from one on another file, as `FileLock::inode`.
     #[must_use]
     pub fn inode(&self) -> Option<u64> {
         self.lock.inode()

@@ -130,12 +130,6 @@ pub struct UnverifiedClaims {
     pub iss: Option<String>,
     /// `sub`.
     pub sub: Option<String>,
-    /// `client_id`, else `azp`.
-    pub client_id: Option<String>,
-    /// `aud`, as a list.
-    pub aud: Vec<String>,
-    /// `scope` or `scp`, space-separated.
-    pub scope: Option<String>,
     /// `exp`.
     pub exp: Option<UnixTime>,
     /// `iat`.
@@ -147,13 +141,9 @@ pub struct UnverifiedClaims {
 pub fn unverified_claims(token: &str) -> Option<UnverifiedClaims> {
     let ParsedToken { claims, .. } = header::parse(token).ok()?;
     let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
-    let texts = |name: &str| claims.get(name).and_then(claims::strings);
     Some(UnverifiedClaims {
         iss: text("iss"),
         sub: text("sub"),
-        client_id: text("client_id").or_else(|| text("azp")),
-        aud: texts("aud").unwrap_or_default().into_iter().map(str::to_owned).collect(),
-        scope: texts("scope").or_else(|| texts("scp")).map(|scopes| scopes.join(" ")),
         exp: claims.get("exp").and_then(claims::numeric_date),
         iat: claims.get("iat").and_then(claims::numeric_date),
     })

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::agent::protocol::{LockRequest, UnlockRequest};
 use crate::error::{Error, ErrorCode};
-use crate::model::{ProfileName, TokenTarget};
+use crate::model::{MAX_DURATION, ProfileName, TokenTarget};
 use crate::secret::{Secret, SecretBytes};
 use crate::session::{MinTtl, TokenRequest};
 use crate::verify::PolicyOptions;
@@ -55,9 +55,6 @@ impl AgentRequest {
 
 /// Enough for a token and a key set, each written with JSON escapes.
 const MAX_VERIFY_BODY: usize = 2 * 1024 * 1024;
-
-/// The longest duration in a request, in seconds: ten years, as on the command line.
-const MAX_SECONDS: u64 = 10 * 366 * 24 * 3600;
 
 /// Parses the method and the request target.
 pub(super) fn route(method: &Method, uri: &Uri) -> Result<AgentRequest, RouteError> {
@@ -163,7 +160,7 @@ impl Query {
     fn seconds(&self, name: &str) -> Result<Option<Duration>, RouteError> {
         let Some(text) = self.one(name)? else { return Ok(None) };
         match text.parse::<u64>() {
-            Ok(seconds) if seconds <= MAX_SECONDS && text.bytes().all(|b| b.is_ascii_digit()) => {
+            Ok(seconds) if seconds <= MAX_DURATION.as_secs() && text.bytes().all(|b| b.is_ascii_digit()) => {
                 Ok(Some(Duration::from_secs(seconds)))
             }
             _ => {
@@ -203,7 +200,7 @@ pub(super) fn verify_body(body: &SecretBytes) -> Result<VerifyBody, Error> {
 /// Parses the body of a request to lock.
 pub(super) fn lock_body(body: &SecretBytes) -> Result<LockRequest, Error> {
     let read: LockRequest = parse(body)?;
-    if read.after.is_some_and(|after| after > MAX_SECONDS) {
+    if read.after.is_some_and(|after| after > MAX_DURATION.as_secs()) {
         return Err(Error::msg(ErrorCode::InvalidRequest, "`after` is longer than ten years", "see /v1/openapi.json"));
     }
     Ok(read)
