@@ -146,7 +146,8 @@ fn verify_stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) 
         return Ok(if all_valid { 0 } else { ErrorCode::TokenDenied.exit_code() });
     }
     let mut token = SecretBytes::default();
-    io::copy(&mut io::stdin().lock().take(MAX_TOKEN_LENGTH as u64 + 1), &mut token).map_err(unreadable)?;
+    // With a line end.
+    io::copy(&mut io::stdin().lock().take(MAX_TOKEN_LENGTH as u64 + 3), &mut token).map_err(unreadable)?;
     if token.expose().trim_ascii().is_empty() {
         return Err(Error::msg(ErrorCode::Usage, "stdin is empty", "check the command before the pipe"));
     }

@@ -33,9 +33,9 @@ fn config_directory(home: &Sandbox) -> PathBuf {
     home.config_file().parent().expect("a directory").to_owned()
 }
 
-/// The time that a login opens the directory of the configuration to save the profile. It opens it twice to see whether it
-/// can be written, and once to remove what a killed process left behind.
-const SAVE: u32 = 4;
+/// Kills a login when it has stored the session and begins to save the profile. It makes the directory of the configuration
+/// once before, to see whether it can be written.
+const KILL_BEFORE_SAVING: &str = "inject=mkdir:signal=KILL:when=2";
 
 /// Verifies a token with the issuer's keys, which `keys` has.
 fn verify(home: &Sandbox, keys: &Path, token: &str) -> i32 {
@@ -84,8 +84,7 @@ fn failed_write_of_the_configuration_restores_session_and_pinned_keys() {
     fs::write(&keys, home.trust(&issuer).fetched.expect("fetched").jwks).unwrap();
     let pin = ["--scope", "openid offline_access", "--jwks", keys.to_str().unwrap()];
     let directory = config_directory(&home);
-    let inject = format!("inject=openat:error=EIO:when={SAVE}");
-    let fault = on(&directory, &inject);
+    let fault = on(&directory, "inject=mkdir:error=EIO:when=2");
     home.run_traced(&fault, &login(&issuer, &pin), PASSWORD).0.exits(2).reports("config.toml");
     assert_eq!(home.trust(&issuer).pinned, None);
     home.run(&["refresh", "work"]).exits(0);
@@ -111,7 +110,7 @@ fn login_that_saves_nothing_needs_no_writable_configuration() {
     home.run(&["profile", "set", "work", "grant=device"]).exits(0);
     let before = fs::read_to_string(home.config_file()).unwrap();
     let (token, directory) = (home.token("work"), config_directory(&home));
-    let read_only = on(&directory, "inject=openat:error=EROFS");
+    let read_only = on(&directory, "inject=mkdir:error=EROFS");
     // Another grant than the configured one, which would be saved.
     home.run_traced(&read_only, &login(&issuer, &[]), PASSWORD).0.exits(0);
     assert_ne!(home.token("work"), token);
@@ -153,8 +152,7 @@ fn login_to_another_issuer_killed_before_it_is_saved_keeps_the_session() {
     home.log_in("work", &issuer);
     let before = home.token("work");
     let directory = config_directory(&home);
-    let inject = format!("inject=openat:signal=KILL:when={SAVE}");
-    let kill = on(&directory, &inject);
+    let kill = on(&directory, KILL_BEFORE_SAVING);
     home.run_traced(&kill, &login(&other, &["--replace"]), PASSWORD).0.exits(-1);
     assert_eq!(home.token("work"), before);
     home.run(&["refresh", "work"]).exits(0);
@@ -175,8 +173,7 @@ fn logout_after_an_interrupted_login_ends_both_sessions() {
     home.log_in("work", &issuer);
     let token = home.token("work");
     let directory = config_directory(&home);
-    let inject = format!("inject=openat:signal=KILL:when={SAVE}");
-    let kill = on(&directory, &inject);
+    let kill = on(&directory, KILL_BEFORE_SAVING);
     home.run_traced(&kill, &login(&other, &["--replace"]), PASSWORD).0.exits(-1);
     home.run(&["logout", "work"]).exits(0);
     assert!(!is_active(&issuer, &token));

@@ -105,7 +105,7 @@ fn read(mut pass_on: impl FnMut(Chunk) -> ControlFlow<()>) -> io::Result<()> {
     let mut chunk = Chunk::empty();
     loop {
         let start = chunk.bytes.len();
-        let length = (&mut input).take(MAX_TOKEN_LENGTH as u64 + 2).read_until(b'\n', &mut chunk.bytes)?;
+        let length = (&mut input).take(MAX_TOKEN_LENGTH as u64 + 3).read_until(b'\n', &mut chunk.bytes)?;
         if length > 0 {
             if chunk.bytes.last() != Some(&b'\n') && chunk.bytes.len() - start > MAX_TOKEN_LENGTH {
                 skip_line(&mut input)?;

@@ -13,11 +13,12 @@ pub(super) fn unreadable(error: io::Error) -> Error {
 /// Returns a token as text, without trailing white space.
 pub(super) fn as_text(token: &[u8]) -> Result<&str, Reason> {
     let malformed = |why: &str| Reason::new(ReasonCode::Malformed, why);
+    let token = token.trim_ascii_end();
     match std::str::from_utf8(token) {
         _ if token.len() > MAX_TOKEN_LENGTH => {
             Err(malformed(&format!("the token is longer than {MAX_TOKEN_LENGTH} bytes")))
         }
-        Ok(text) => Ok(text.trim_ascii_end()),
+        Ok(text) => Ok(text),
         Err(_) => Err(malformed("the token is not text")),
     }
 }

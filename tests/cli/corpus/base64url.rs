@@ -148,7 +148,7 @@ fn opaque() -> Vec<Case> {
     .into_iter()
     .map(|(name, token)| {
         let expected =
-            if token.contains("..") || token.matches('.').count() > 1 { "malformed" } else { "opaque_token" };
+            if token.len() > 256 * 1024 || token.matches('.').count() > 1 { "malformed" } else { "opaque_token" };
         case(name, "RFC 6749 1.4", token, expected)
     })
     .collect()
