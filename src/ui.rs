@@ -127,7 +127,8 @@ pub fn read_terminal(everything: bool) -> Option<Vec<u8>> {
         match rustix::io::read(&stdin, &mut byte) {
             Err(rustix::io::Errno::INTR) => {}
             Ok(0) | Err(_) => break true,
-            Ok(_) if byte[0] == end => break true,
+            // Typed before the line mode was left, Ctrl-D arrives as 0.
+            Ok(_) if byte[0] == end || byte[0] == 0 => break true,
             Ok(_) if byte[0] == b'\n' && !everything => break false,
             Ok(_) if [erase, 8, 127].contains(&byte[0]) => {
                 let text = String::from_utf8_lossy(&typed);
