@@ -234,7 +234,7 @@ impl App {
             return Ok(Arc::clone(sessions));
         }
         let paths = self.paths()?;
-        let locks = LockDirectories { keychain: paths.keychain_locks, file: paths.locks };
+        let locks = LockDirectories { keychain: paths.keychain_locks(), file: paths.locks };
         let built = SessionService::new(Arc::clone(&self.clock), self.stores()?, locks, paths.revoked_file);
         Ok(Arc::clone(self.sessions.get_or_init(|| built)))
     }

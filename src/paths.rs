@@ -233,8 +233,6 @@ pub struct Paths {
     pub sessions: PathBuf,
     /// The directory of lock files, one for each profile with the `file` store.
     pub locks: PathBuf,
-    /// The same for the profiles with the keychain.
-    pub keychain_locks: PathBuf,
     /// The directory of the data. Contains `config.lock`, which writers of the configuration hold.
     pub data: PathBuf,
     /// The list of revoked tokens.
@@ -254,13 +252,16 @@ impl Paths {
         let dirs = ProjectDirs::from("", "", "authctl").ok_or(NoHome)?;
         let run = dirs.runtime_dir().map(Path::to_path_buf);
         let mut paths = Self::within(dirs.config_dir(), dirs.data_local_dir().to_path_buf(), run);
-        if let Some(directory) = keychain_locks() {
-            paths.keychain_locks = directory;
-        }
         if let Some(file) = config_file {
             paths.config_file = file.to_path_buf();
         }
         Ok(paths)
+    }
+
+    /// Returns the directory of lock files for the profiles with the keychain. A token from the agent needs none.
+    #[must_use]
+    pub fn keychain_locks(&self) -> PathBuf {
+        keychain_locks().unwrap_or_else(|| self.locks.clone())
     }
 
     /// Returns the paths below these directories. `run` is the platform's directory for sockets, if it has one that is
@@ -278,7 +279,6 @@ impl Paths {
             default_key_file: config.join("authctl.key"),
             sessions: data.join("sessions"),
             locks: data.join("locks"),
-            keychain_locks: data.join("locks"),
             revoked_file: data.join("revoked"),
             data,
         }
