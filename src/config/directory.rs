@@ -60,7 +60,7 @@ fn is_world_writable(dir: &Path) -> bool {
 /// Returns the profile that a file names, or the reason why it is rejected.
 fn read(path: &Path, us: u32) -> Result<ProfileName, String> {
     let (file, about) = regular_file::open(path, MAX_BYTES)?;
-    // Root often works in checkouts of CI systems that everybody may write to, and in which nobody else is.
+    // Root often works in checkouts of CI systems that every user can write to, on machines without other users.
     if us != 0 {
         check_writers(path, about.mode())?;
         let dir = directory_of(path);

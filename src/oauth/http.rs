@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn host_with_a_public_and_an_internal_address_is_reached_at_the_public_one() {
+    async fn host_with_public_and_internal_address_uses_the_public_one() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("bound").port();
         let url = format!("https://127-0-0-1.203-0-113-9.test:{port}/x");

@@ -221,7 +221,7 @@ fn unwritable_revocation_list_leaves_the_logout_repeatable() {
     fs::write(&keys, home.trust(&issuer).fetched.expect("fetched").jwks).unwrap();
     let data = home.path().join("data/authctl");
     home.run_traced(&on(&data, "inject=openat:error=EROFS"), &["logout"], "").0.exits(7).reports("revoked tokens");
-    assert!(is_active(&issuer, &token), "the issuer is not told before");
+    assert!(is_active(&issuer, &token), "nothing is revoked before");
     home.run(&["token"]).exits(3);
     home.run(&["logout"]).exits(0).reports("logged out of work; tokens revoked");
     assert!(!is_active(&issuer, &token));

@@ -53,7 +53,7 @@ fn lost_reply_keeps_sessions_where_the_issuer_accepts_a_token_twice() {
 fn refresh_token_is_held_back_after_two_lost_replies_until_expiry() {
     let (home, issuer) = logged_in(|_| {});
     let first = home.token("work");
-    // Not processed, which nobody but the issuer knows.
+    // Not processed, which only the issuer knows.
     fault(&issuer, FaultKind::Reset, 2);
     home.advance_time("work", DUE);
     let before = token_requests(&issuer);

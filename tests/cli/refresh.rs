@@ -483,6 +483,6 @@ fn refresh_token_is_sent_once_though_the_lock_is_removed_before() {
 }
 
 #[test]
-fn refresh_token_is_sent_once_though_the_lock_is_removed_during_the_request() {
+fn refresh_token_is_sent_once_if_its_lock_file_is_removed() {
     refresh_with_removed_locks(Endpoint::Token);
 }

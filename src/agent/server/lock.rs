@@ -126,7 +126,7 @@ impl AgentLock {
     }
 
     /// Begins an attempt of the process `pid`. A process has one at a time, and none until the delay of its last wrong one
-    /// is over.
+    /// has passed.
     pub(super) fn begin_attempt(&self, pid: u32, now: Instant) -> Result<(), Error> {
         let mut inner = self.inner();
         if inner.attempts.len() >= MAX_ATTEMPTS {
@@ -142,7 +142,7 @@ impl AgentLock {
 }
 
 impl Inner {
-    /// Returns whether the idle time is over. A last use in the future was recorded before the clock was set back, and
+    /// Returns whether the idle time has passed. A last use in the future was recorded before the clock was set back, and
     /// counts as now.
     pub(super) fn is_idle_for_too_long(&mut self, now: UnixTime) -> bool {
         self.used_at = self.used_at.map(|at| at.min(now));
