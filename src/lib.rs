@@ -33,8 +33,8 @@
 //!
 //! *A token through the agent*: `main`, [`run`], `cli`, `cmd/token`, `app/agent`, `agent/protocol/client`; in the agent
 //! `agent/server/accept`, `route`, `handlers`, `tokens`, `cache`, `response`. The client reads no configuration and starts
-//! no runtime. The agent decides with `session/policy`, as the command line does, and needs no disk or network for a token
-//! that is fresh. A refresh goes through `session/refresh`: take the profile lock, read the session again, record that the
+//! no runtime. The agent decides with `session/refresh_policy`, as the command line does, and needs no disk or network for
+//! a token that is fresh. A refresh goes through `session/refresh`: take the profile lock, read the session again, record that the
 //! refresh token is about to be sent, send it (`oauth/refresh_token`), store the reply (`session/commit`, or
 //! `session/unsaved` where the store fails), serve the token.
 //!

@@ -7,7 +7,7 @@ use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Grant, IssuerUrl, Profile, ProfileName, RefreshFailure, Session, StoreKind, Subject, TokenTarget};
-use crate::session::policy::{SessionView, decide};
+use crate::session::refresh_policy::{SessionView, decide};
 use crate::session::{Decision, SessionError, SessionService, TokenRequest};
 
 /// The state of a profile's session.
@@ -172,7 +172,7 @@ fn fill_in(status: &mut ProfileStatus, session: Session, now: UnixTime) {
     let request = TokenRequest::access(TokenTarget::default(), None);
     let view = SessionView::new(&session, &request);
     status.state = match decide(Some(&view), &request, now, None) {
-        Decision::Serve(_) | Decision::Refresh { wait_at_most: Some(_) } => SessionState::Valid,
+        Decision::Serve { .. } | Decision::Refresh { wait_at_most: Some(_) } => SessionState::Valid,
         Decision::Refresh { wait_at_most: None } => SessionState::Refreshable,
         Decision::Fail(_) => SessionState::LoginRequired,
     };

@@ -187,7 +187,7 @@ fn secrets_are_exposed_only_in_listed_files() {
     const MODULES: [&str; 4] = ["store", "oauth", "verify", "dev_issuer"];
     const SESSION_FILES: [&str; 8] = [
         "session/commit.rs",
-        "session/policy.rs",
+        "session/refresh_policy.rs",
         "session/login.rs",
         "session/logout.rs",
         "session/refresh.rs",

@@ -207,7 +207,7 @@ impl From<SessionError> for Error {
                 );
                 Self { hint, ..error.into() }
             }
-            SessionError::FailedJustNow(failed) => {
+            SessionError::RecentFailure(failed) => {
                 let hint = match (failed.code.general(), failed.retry_at) {
                     (ErrorCode::IssuerUnreachable, Some(at)) => format!("try again after {at}").into(),
                     (ErrorCode::IssuerUnreachable, None) => "try again".into(),
@@ -350,7 +350,7 @@ mod tests {
                 failures: 1,
                 refusals: 0,
             };
-            assert_eq!(Error::from(SessionError::FailedJustNow(failed)).code, *code);
+            assert_eq!(Error::from(SessionError::RecentFailure(failed)).code, *code);
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::policy::TokenRequest;
 use super::refresh::refresh_failure;
+use super::refresh_policy::TokenRequest;
 use super::trust::trusted_keys;
 use super::unsaved::Stored;
 use super::{HeldProfile, LoginReason, SessionError, SessionService, session_of};

@@ -73,7 +73,7 @@ pub enum SessionError {
     RefreshReply(IssuerError),
     /// A refresh failed while this caller waited for it, or a moment ago, or the issuer asked to wait.
     #[error("{}", .0.message)]
-    FailedJustNow(RefreshFailure),
+    RecentFailure(RefreshFailure),
     /// The issuer's ID token or access token does not verify; nothing was stored.
     #[error("the issuer's {what} does not verify: {}", reasons.first().map(|r| r.message.as_str()).unwrap_or_default())]
     NotVerified {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::policy::{self, Decision, Obstacle, RefreshError, SessionView, TokenRequest, can_fall_back, decide};
+use super::refresh_policy::{self, Decision, LastFailure, Obstacle, SessionView, TokenRequest, can_fall_back, decide};
 use super::{HeldProfile, LoginReason, MAX_REFRESH, RESERVE, SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::model::{ErrorCode, Grant, Profile, RefreshFailure, Session, TokenSet, TokenTarget};
@@ -46,7 +46,7 @@ impl SessionService {
     #[must_use]
     pub fn decide(&self, session: &Session, request: &TokenRequest) -> Decision {
         let view = SessionView::new(session, request);
-        decide(Some(&view), request, self.clock.now(), RefreshError::of(session, None).as_ref())
+        decide(Some(&view), request, self.clock.now(), LastFailure::of(session, None).as_ref())
     }
 
     /// Returns the token for `request`, refreshed first if the policy requires it; waits for the refresh to its end.
@@ -77,7 +77,7 @@ impl SessionService {
     ) -> Result<ServedToken, SessionError> {
         let obstacle = match decision {
             Decision::Fail(obstacle) => return Err(Self::obstacle_error(profile, &session, request, obstacle)),
-            Decision::Serve(obstacle) => obstacle,
+            Decision::Serve { not_refreshed } => not_refreshed,
             Decision::Refresh { .. } => None,
         };
         let warning = obstacle.map(|obstacle| Self::obstacle_error(profile, &session, request, obstacle));
@@ -88,7 +88,7 @@ impl SessionService {
     #[must_use]
     pub fn verdict(&self, profile: &Profile, session: &Session) -> Option<SessionError> {
         let request = TokenRequest::access(TokenTarget::default(), None);
-        policy::verdict(session, self.clock.now())
+        refresh_policy::verdict(session, self.clock.now())
             .map(|obstacle| Self::obstacle_error(profile, session, &request, obstacle))
     }
 
@@ -104,8 +104,8 @@ impl SessionService {
         match (obstacle, &session.ended, &session.last_failure, session.refreshing_since) {
             (Obstacle::SessionEnded, Some(ended), ..) => login(LoginReason::Ended(ended.clone())),
             (Obstacle::RefreshRefused, _, Some(failure), _) => login(LoginReason::Refused(failure.clone())),
-            (Obstacle::LastError, _, Some(failure), _) => SessionError::FailedJustNow(failure.clone()),
-            (Obstacle::ReplyLost, _, _, Some(since)) => SessionError::FailedJustNow(RefreshFailure {
+            (Obstacle::RecentFailure, _, Some(failure), _) => SessionError::RecentFailure(failure.clone()),
+            (Obstacle::ReplyLost, _, _, Some(since)) => SessionError::RecentFailure(RefreshFailure {
                 at: since,
                 failures: 1,
                 refusals: 0,
@@ -125,7 +125,7 @@ impl SessionService {
                 Obstacle::NoSession
                 | Obstacle::SessionEnded
                 | Obstacle::RefreshRefused
-                | Obstacle::LastError
+                | Obstacle::RecentFailure
                 | Obstacle::ReplyLost,
                 ..,
             ) => login(LoginReason::NoSession),
@@ -194,10 +194,11 @@ impl SessionService {
         let Some(HeldProfile { lock, .. }) = &held else { return Err(SessionError::LockLost) };
         let mut session = self.session_under_lock(lock, profile).await?;
         let view = SessionView::under_lock(&session, request, seen);
-        let last_error = RefreshError::of(&session, Some(seen));
-        let decision = decide(Some(&view), request, self.clock.now(), last_error.as_ref());
+        let last_failure = LastFailure::of(&session, Some(seen));
+        let decision = decide(Some(&view), request, self.clock.now(), last_failure.as_ref());
         if !matches!(decision, Decision::Refresh { .. }) {
-            let refreshed = session.generation != seen.generation && decision == Decision::Serve(None);
+            let refreshed =
+                session.generation != seen.generation && decision == Decision::Serve { not_refreshed: None };
             return Ok(ServedToken { refreshed, ..Self::serve_or_fail(profile, session, request, decision)? });
         }
         let before = session.clone();
@@ -228,7 +229,7 @@ impl SessionService {
     ) -> Result<ServedToken, SessionError> {
         let view = SessionView { replaced_while_waiting: true, ..SessionView::new(&session, request) };
         match decide(Some(&view), request, self.clock.now(), None) {
-            Decision::Serve(_) => Ok(ServedToken { session, refreshed: true, warning: None }),
+            Decision::Serve { .. } => Ok(ServedToken { session, refreshed: true, warning: None }),
             Decision::Fail(obstacle) => Err(Self::obstacle_error(profile, &session, request, obstacle)),
             Decision::Refresh { .. } => match &request.token {
                 // Expired on arrival, by this machine's clock: serving it is the caller's only chance.

@@ -5,14 +5,14 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::cache::{CachedSession, FailedRefresh};
+use super::cache::{CachedFailure, CachedSession};
 use super::events::EventKind;
 use super::state::Agent;
 use crate::agent::protocol::UnsavedStatus;
 use crate::clock::UnixTime;
 use crate::error::ErrorCode;
 use crate::model::{IssuerUrl, Profile, ProfileName, Session, StoreKind, TokenSet, TokenTarget};
-use crate::session::policy::{backoff, default_min_ttl, is_from_the_future};
+use crate::session::refresh_policy::{FailureSource, LastFailure, backoff, default_min_ttl, is_from_the_future};
 use crate::session::{Demand, MinTtl, TokenRequest, names_status_list};
 
 /// The number of concurrent background refreshes and loads for the profiles of one issuer.
@@ -78,14 +78,14 @@ pub(super) async fn refresh_sessions(agent: Arc<Agent>) {
         let mut next: Option<UnixTime> = None;
         let profiles = if agent.agent_lock.is_locked() { Vec::new() } else { agent.profiles.all() };
         for profile in profiles {
-            let (known, failed) = agent.cache.look(&profile.name, &TokenTarget::default());
+            let (known, last) = agent.cache.look(&profile.name, &TokenTarget::default());
             // A failure in the future was recorded before the clock was set back.
-            let failed = failed.filter(|failed| now >= failed.at);
+            let last = last.filter(|last| now >= last.failure.at);
             let due = match &known {
-                CachedSession::Unknown => Due::At(failed.as_ref().map_or(now, |failed| failed.next_attempt)),
+                CachedSession::Unknown => Due::At(last.as_ref().map_or(now, |last| last.next_attempt)),
                 CachedSession::LoginRequired(_) => Due::Never,
                 CachedSession::Session(session) if agent.announce_verdict(&profile, session) => Due::Never,
-                CachedSession::Session(session) => due(session, failed.as_ref(), now, jitter.hash_one(&profile.name)),
+                CachedSession::Session(session) => due(session, last.as_ref(), now, jitter.hash_one(&profile.name)),
             };
             match due {
                 Due::At(at) if at <= now => {
@@ -191,25 +191,25 @@ async fn load_or_refresh(
         && let (CachedSession::Unknown, before) = agent.cache.look(&profile.name, &plain)
     {
         let at = agent.now();
-        let next_attempt = at.plus(RELOAD_DELAY);
-        let failures = before.map_or(0, |before| before.failures).saturating_add(1);
-        let failed = FailedRefresh { error, at, failures, next_attempt, retry_at: None };
-        agent.cache.set_failed(&profile.name, &plain, Some(failed));
+        let failures = before.map_or(0, |before| before.failure.failures).saturating_add(1);
+        let failure = LastFailure { at, failures, retry_at: None, source: FailureSource::ThisProcess };
+        let failure = CachedFailure { error, failure, next_attempt: at.plus(RELOAD_DELAY) };
+        agent.cache.set_failure(&profile.name, &plain, Some(failure));
     }
     agent.events.changed.notify_one();
 }
 
 /// Returns when a session is to be refreshed. `jitter` spreads sessions that would be due at the same moment.
-fn due(session: &Session, failed: Option<&FailedRefresh>, now: UnixTime, jitter: u64) -> Due {
+fn due(session: &Session, last: Option<&CachedFailure>, now: UnixTime, jitter: u64) -> Due {
     let (Some(end), true) = (session.tokens.expires_at, session.can_refresh()) else { return Due::Never };
-    let not_before = failed.map_or(now, |failed| failed.next_attempt);
+    let not_before = last.map_or(now, |last| last.next_attempt);
     let obtained = session.tokens.obtained_at;
     if is_from_the_future(obtained, now) {
         return Due::At(not_before);
     }
     let margin = refresh_margin(obtained.until(end), jitter);
     let usual = UnixTime(end.0.saturating_sub(i64::try_from(margin.as_secs()).unwrap_or(i64::MAX)));
-    Due::At(usual.max(obtained.plus(MIN_AGE)).max(failed.map_or(usual, |_| not_before)))
+    Due::At(usual.max(obtained.plus(MIN_AGE)).max(last.map_or(usual, |_| not_before)))
 }
 
 /// Returns how long before its expiry a token is refreshed: before a caller with the default requirement would have to

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::model::{ProfileName, Session, TokenTarget};
-use crate::session::policy::{ErrorSource, RefreshError};
+use crate::session::refresh_policy::LastFailure;
 use crate::session::{LoginReason, TokenRequest};
 
 /// The sessions of all profiles.
@@ -31,7 +31,7 @@ struct Entry {
     /// Counts invalidations: a session read before the last one is not cached.
     epoch: u64,
     /// The last failed refresh for each target: what fails for one target is still tried for another.
-    failed: Vec<(TokenTarget, FailedRefresh)>,
+    failures: Vec<(TokenTarget, CachedFailure)>,
     /// Whether the event that a login is required has been published.
     announced: bool,
 }
@@ -56,28 +56,19 @@ pub(super) enum CachedSession {
     Session(Arc<Session>),
 }
 
-/// The last failed refresh.
+/// The last failed refresh of a session for a target.
 #[derive(Clone)]
-pub(super) struct FailedRefresh {
+pub(super) struct CachedFailure {
+    /// The error for callers that share the failure.
     pub(super) error: Arc<Error>,
-    pub(super) at: UnixTime,
-    /// How many in a row have failed.
-    pub(super) failures: u32,
+    /// What the policy decides by.
+    pub(super) failure: LastFailure,
     /// When the background refresh tries again.
     pub(super) next_attempt: UnixTime,
-    /// When the issuer allows the next attempt, if it sent `Retry-After`.
-    pub(super) retry_at: Option<UnixTime>,
-}
-
-impl From<&FailedRefresh> for RefreshError {
-    fn from(failed: &FailedRefresh) -> Self {
-        let source = ErrorSource::ThisProcess;
-        Self { at: failed.at, failures: failed.failures, retry_at: failed.retry_at, source }
-    }
 }
 
 /// How many targets' failures are remembered for a profile.
-const MAX_FAILED: usize = 32;
+const MAX_FAILURES: usize = 32;
 
 /// Identifies the work that callers share: one load of a store, or one refresh for the same request.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -120,11 +111,11 @@ impl SessionCache {
     }
 
     /// Returns what is cached of the profile's session, and the last failed refresh for `target`.
-    pub(super) fn look(&self, name: &ProfileName, target: &TokenTarget) -> (CachedSession, Option<FailedRefresh>) {
+    pub(super) fn look(&self, name: &ProfileName, target: &TokenTarget) -> (CachedSession, Option<CachedFailure>) {
         match self.entries().get(name) {
             Some(entry) => {
-                let failed = entry.failed.iter().find(|(of, _)| of == target).map(|(_, failed)| failed.clone());
-                (entry.session.clone(), failed)
+                let failure = entry.failures.iter().find(|(of, _)| of == target).map(|(_, failure)| failure.clone());
+                (entry.session.clone(), failure)
             }
             None => (CachedSession::Unknown, None),
         }
@@ -183,29 +174,29 @@ impl SessionCache {
     }
 
     /// Sets or clears the last failed refresh for `target`.
-    pub(super) fn set_failed(&self, name: &ProfileName, target: &TokenTarget, failed: Option<FailedRefresh>) {
+    pub(super) fn set_failure(&self, name: &ProfileName, target: &TokenTarget, failure: Option<CachedFailure>) {
         let mut entries = self.entries();
         let Some(entry) = entries.get_mut(name) else { return };
-        entry.failed.retain(|(of, _)| of != target);
-        if let Some(failed) = failed {
-            if entry.failed.len() >= MAX_FAILED {
-                entry.failed.remove(0);
+        entry.failures.retain(|(of, _)| of != target);
+        if let Some(failure) = failure {
+            if entry.failures.len() >= MAX_FAILURES {
+                entry.failures.remove(0);
             }
-            entry.failed.push((target.clone(), failed));
+            entry.failures.push((target.clone(), failure));
         }
     }
 
     /// Returns when the issuer of this failure allows the next attempt, if it sent `Retry-After`.
     pub(super) fn retry_at(&self, error: &Arc<Error>) -> Option<UnixTime> {
         let entries = self.entries();
-        let mut failed = entries.values().flat_map(|entry| &entry.failed);
-        failed.find(|(_, failed)| Arc::ptr_eq(&failed.error, error)).and_then(|(_, failed)| failed.retry_at)
+        let mut failures = entries.values().flat_map(|entry| &entry.failures);
+        failures.find(|(_, one)| Arc::ptr_eq(&one.error, error)).and_then(|(_, one)| one.failure.retry_at)
     }
 
     /// Clears the failures of a store that works again.
     pub(super) fn store_answers(&self, name: &ProfileName) {
         if let Some(entry) = self.entries().get_mut(name) {
-            entry.failed.retain(|(_, failed)| failed.error.code.general() != ErrorCode::StoreUnavailable);
+            entry.failures.retain(|(_, failure)| failure.error.code.general() != ErrorCode::StoreUnavailable);
         }
     }
 
@@ -214,7 +205,7 @@ impl SessionCache {
         let mut entries = self.entries();
         let entry = entries.entry(name.clone()).or_default();
         entry.epoch += 1;
-        entry.failed.clear();
+        entry.failures.clear();
         self.responses().retain(|one| one.name != *name);
         !matches!(std::mem::take(&mut entry.session), CachedSession::Unknown)
     }
@@ -233,7 +224,7 @@ impl SessionCache {
         for entry in entries.values_mut() {
             entry.epoch += 1;
             entry.session = CachedSession::Unknown;
-            entry.failed.clear();
+            entry.failures.clear();
         }
     }
 

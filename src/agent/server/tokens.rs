@@ -1,19 +1,19 @@
 //! Serves requests for tokens: from the cache, or by joining the one refresh that all callers wait for.
 //!
-//! Whether a token is served, refreshed or refused is decided by [`crate::session::policy`]. This file adds what only an
-//! agent has: a cache, shared refreshes, and callers that wait for different lengths of time.
+//! Whether a token is served, refreshed or refused is decided by [`crate::session::refresh_policy`]. This file adds what
+//! only an agent has: a cache, shared refreshes, and callers that wait for different lengths of time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cache::{CachedSession, FailedRefresh, InFlight, InFlightKey, RefreshOutcome};
+use super::cache::{CachedFailure, CachedSession, InFlight, InFlightKey, RefreshOutcome};
 use super::events::EventKind;
 use super::state::Agent;
 use crate::agent::protocol::MAX_WAIT;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};
-use crate::session::policy::{RefreshError, SessionView, can_fall_back, decide};
+use crate::session::refresh_policy::{FailureSource, LastFailure, SessionView, can_fall_back, decide};
 use crate::session::{
     Decision, LoginReason, Obstacle, RequestedToken, ServedToken, SessionError, SessionService, TokenRequest,
 };
@@ -65,7 +65,7 @@ impl Agent {
             refreshed,
         };
         for _ in 0..MAX_ATTEMPTS {
-            let (cached, failed) = self.cache.look(&profile.name, &request.target());
+            let (cached, last) = self.cache.look(&profile.name, &request.target());
             let session = match cached {
                 CachedSession::Unknown => {
                     self.outcome_of(self.load(&profile), left()).await?;
@@ -78,12 +78,12 @@ impl Agent {
                 CachedSession::Session(session) => session,
             };
             let view = SessionView::new(&session, &request);
-            let last_error = failed.as_ref().map(RefreshError::from);
-            let limit = match decide(Some(&view), &request, self.now(), last_error.as_ref()) {
-                Decision::Serve(_) => return Ok(issued(session, false)),
+            let last_failure = last.as_ref().map(|last| &last.failure);
+            let limit = match decide(Some(&view), &request, self.now(), last_failure) {
+                Decision::Serve { .. } => return Ok(issued(session, false)),
                 Decision::Fail(obstacle) => {
-                    return Err(match (failed, obstacle) {
-                        (Some(failed), Obstacle::LastError) => failed.error,
+                    return Err(match (last, obstacle) {
+                        (Some(last), Obstacle::RecentFailure) => last.error,
                         _ => with_profile(SessionService::obstacle_error(&profile, &session, &request, obstacle)),
                     });
                 }
@@ -212,7 +212,7 @@ impl Agent {
             }
             Some(error) => Some(self.record_failure(profile, target, error)),
             None => {
-                self.cache.set_failed(name, target, None);
+                self.cache.set_failure(name, target, None);
                 None
             }
         };
@@ -242,7 +242,7 @@ impl Agent {
         let name = &profile.name;
         let now = self.now();
         let mut retry_at = match &error {
-            SessionError::FailedJustNow(RefreshFailure { retry_at, .. }) => *retry_at,
+            SessionError::RecentFailure(RefreshFailure { retry_at, .. }) => *retry_at,
             SessionError::Issuer(error) => error.retry_after().map(|wait| now.plus(wait)),
             _ => None,
         };
@@ -265,14 +265,15 @@ impl Agent {
             tracing::warn!("{name}: not refreshed: {}", error.message());
         }
         if !login_required || ended {
-            let failures = before.map_or(0, |before| before.failures).saturating_add(1);
+            let failures = before.map_or(0, |before| before.failure.failures).saturating_add(1);
             let next_attempt = now.plus(super::background::backoff_with_jitter(failures)).max(retry_at.unwrap_or(now));
             if ended && !stays_stored {
                 // If the end of the session could not be stored, its refresh token must still not be sent with each request.
                 retry_at = Some(next_attempt);
             }
-            let failed = FailedRefresh { error: Arc::clone(&error), at: now, failures, next_attempt, retry_at };
-            self.cache.set_failed(name, target, Some(failed));
+            let failure = LastFailure { at: now, failures, retry_at, source: FailureSource::ThisProcess };
+            let failure = CachedFailure { error: Arc::clone(&error), failure, next_attempt };
+            self.cache.set_failure(name, target, Some(failure));
         }
         error
     }

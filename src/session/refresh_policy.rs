@@ -29,7 +29,7 @@ pub struct SessionView {
     /// How often the issuer has refused the refresh in other words since the last that succeeded.
     pub refusals: u32,
     /// Whether the login covers the requested resource (RFC 8707).
-    pub is_granted: bool,
+    pub is_resource_granted: bool,
     /// Whether a refresh can bring the requested token: not all issuers send an ID token again.
     pub refresh_brings_token: bool,
     /// Whether the requested token was replaced after the caller first saw the session.
@@ -62,7 +62,8 @@ impl SessionView {
             can_refresh: session.can_refresh(),
             ended: session.ended.is_some(),
             refusals: session.last_failure.as_ref().map_or(0, |failure| failure.refusals),
-            is_granted: session.grant == Grant::ClientCredentials || session.not_granted(&request.target()).is_none(),
+            is_resource_granted: session.grant == Grant::ClientCredentials
+                || session.not_granted(&request.target()).is_none(),
             refresh_brings_token,
             replaced_while_waiting: false,
             reply_lost_since: None,
@@ -102,9 +103,9 @@ fn id_token_validity(session: &Session) -> Option<Validity> {
     }))
 }
 
-/// The last failed refresh.
+/// The last failed refresh, as far as the policy needs to know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RefreshError {
+pub struct LastFailure {
     /// When it failed.
     pub at: UnixTime,
     /// How many refreshes in a row have failed.
@@ -112,12 +113,12 @@ pub struct RefreshError {
     /// When the issuer allows the next attempt (`Retry-After`, RFC 9110, section 10.2.3).
     pub retry_at: Option<UnixTime>,
     /// How the caller knows of it.
-    pub source: ErrorSource,
+    pub source: FailureSource,
 }
 
 /// How a caller knows of a failed refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorSource {
+pub enum FailureSource {
     /// It failed while the caller was waiting for it.
     Awaited,
     /// It failed in the caller's process, which may serve many callers at once.
@@ -126,13 +127,13 @@ pub enum ErrorSource {
     Stored,
 }
 
-impl RefreshError {
+impl LastFailure {
     /// Returns the last failure that the session records. `seen` is the session as the caller first saw it.
     #[must_use]
     pub fn of(session: &Session, seen: Option<&Session>) -> Option<Self> {
         session.last_failure.as_ref().map(|failure| {
             let is_new = seen.is_some_and(|seen| seen.last_failure.as_ref() != Some(failure));
-            let source = if is_new { ErrorSource::Awaited } else { ErrorSource::Stored };
+            let source = if is_new { FailureSource::Awaited } else { FailureSource::Stored };
             Self { at: failure.at, failures: failure.failures, retry_at: failure.retry_at, source }
         })
     }
@@ -165,8 +166,11 @@ pub fn backoff(failures: u32) -> Duration {
 /// The decision about a request for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Serve the stored token. The obstacle is why it is not refreshed, although it expires soon.
-    Serve(Option<Obstacle>),
+    /// Serve the stored token.
+    Serve {
+        /// Why it is not refreshed, although it expires soon.
+        not_refreshed: Option<Obstacle>,
+    },
     /// Refresh first.
     Refresh {
         /// How long the caller waits before it falls back to the stored token, which is still valid. `None` if only the
@@ -195,7 +199,7 @@ pub enum Obstacle {
     /// The issuer sends no new ID token with a refresh.
     NoNewIdToken,
     /// The last refresh failed, and it is too early for another.
-    LastError,
+    RecentFailure,
     /// The reply to the last refresh was lost. The refresh token may be spent: sending it twice can end the session.
     ReplyLost,
 }
@@ -206,7 +210,7 @@ pub fn decide(
     session: Option<&SessionView>,
     request: &TokenRequest,
     now: UnixTime,
-    last_error: Option<&RefreshError>,
+    last_failure: Option<&LastFailure>,
 ) -> Decision {
     let Some(session) = session else { return Decision::Fail(Obstacle::NoSession) };
     // A refusal by the issuer also ends the use of an unexpired token, in every command.
@@ -215,29 +219,29 @@ pub fn decide(
     }
     let is_valid = session.token.is_some_and(|token| !token.is_expired(now));
     if is_valid && session.replaced_while_waiting {
-        return Decision::Serve(None);
+        return Decision::Serve { not_refreshed: None };
     }
     let fallback = can_fall_back(session, request, now);
     if let (Demand::ValidFor(min_ttl) | Demand::NewUnless(min_ttl), Some(token)) = (request.demand, session.token)
         && token.freshness(now, min_ttl) == Freshness::Fresh
     {
-        return Decision::Serve(None);
+        return Decision::Serve { not_refreshed: None };
     }
     let unless_valid = |obstacle| match fallback {
-        true => Decision::Serve(Some(obstacle)),
+        true => Decision::Serve { not_refreshed: Some(obstacle) },
         false => Decision::Fail(obstacle),
     };
     if let Some(obstacle) = permanent_obstacle(session, request) {
         return unless_valid(obstacle);
     }
-    let was_awaited = last_error.is_some_and(|error| error.source == ErrorSource::Awaited);
+    let was_awaited = last_failure.is_some_and(|failure| failure.source == FailureSource::Awaited);
     // An explicit request for a new token is still sent: the issuer may have been corrected.
     if session.refusals >= MAX_REFUSALS && session.own.is_expired(now) && (!request.demand.is_explicit() || was_awaited)
     {
         return unless_valid(Obstacle::RefreshRefused);
     }
-    if last_error.is_some_and(|error| error.is_too_early(now, fallback, request.demand)) {
-        return unless_valid(Obstacle::LastError);
+    if last_failure.is_some_and(|failure| failure.is_too_early(now, fallback, request.demand)) {
+        return unless_valid(Obstacle::RecentFailure);
     }
     if session.reply_lost_since.is_some_and(|since| is_held_back(session.own, since, now)) {
         return unless_valid(Obstacle::ReplyLost);
@@ -270,15 +274,15 @@ fn permanent_obstacle(session: &SessionView, request: &TokenRequest) -> Option<O
     if !session.can_refresh {
         return Some(if is_id_token { Obstacle::NoNewIdToken } else { Obstacle::NoRefreshToken });
     }
-    if !session.is_granted {
+    if !session.is_resource_granted {
         return Some(Obstacle::ResourceNotGranted);
     }
     (!session.refresh_brings_token).then_some(Obstacle::NoNewIdToken)
 }
 
-impl RefreshError {
+impl LastFailure {
     fn is_too_early(&self, now: UnixTime, has_fallback: bool, demand: Demand) -> bool {
-        if self.source == ErrorSource::Awaited {
+        if self.source == FailureSource::Awaited {
             return true;
         }
         // A failure in the future was recorded before the clock was set back, so its age is unknown.
@@ -288,7 +292,7 @@ impl RefreshError {
         let own_delay = match demand {
             Demand::New | Demand::NewUnless(_) => Duration::ZERO,
             Demand::ValidFor(_) if has_fallback => backoff(self.failures),
-            Demand::ValidFor(_) if self.source == ErrorSource::ThisProcess => SHARE_FAILURE,
+            Demand::ValidFor(_) if self.source == FailureSource::ThisProcess => SHARE_FAILURE,
             Demand::ValidFor(_) => Duration::ZERO,
         };
         now < self.retry_at.unwrap_or(self.at).max(self.at.plus(own_delay))

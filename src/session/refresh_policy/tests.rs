@@ -12,7 +12,7 @@ const HEALTHY: SessionView = SessionView {
     can_refresh: true,
     ended: false,
     refusals: 0,
-    is_granted: true,
+    is_resource_granted: true,
     refresh_brings_token: true,
     replaced_while_waiting: false,
     reply_lost_since: None,
@@ -23,7 +23,7 @@ const NO_REFRESH: SessionView = SessionView { can_refresh: false, ..HEALTHY };
 const ENDED: SessionView = SessionView { can_refresh: false, ended: true, ..HEALTHY };
 const REFUSED: SessionView = SessionView { refusals: 2, ..HEALTHY };
 const REPLACED: SessionView = SessionView { replaced_while_waiting: true, ..HEALTHY };
-const NOT_GRANTED: SessionView = SessionView { token: None, is_granted: false, ..HEALTHY };
+const NOT_GRANTED: SessionView = SessionView { token: None, is_resource_granted: false, ..HEALTHY };
 const NO_NEW_ID: SessionView = SessionView { refresh_brings_token: false, ..HEALTHY };
 const UNKNOWN_EXPIRY: SessionView = with_expiry(None);
 const SHORT: SessionView = with_expiry(Some(UnixTime(1010)));
@@ -37,25 +37,25 @@ const fn reply_lost(since: i64) -> SessionView {
     SessionView { reply_lost_since: Some(UnixTime(since)), ..HEALTHY }
 }
 
-const fn failed(at: i64, failures: u32) -> Option<RefreshError> {
-    Some(RefreshError { at: UnixTime(at), failures, retry_at: None, source: ErrorSource::Stored })
+const fn failed(at: i64, failures: u32) -> Option<LastFailure> {
+    Some(LastFailure { at: UnixTime(at), failures, retry_at: None, source: FailureSource::Stored })
 }
 
-const fn failed_here(at: i64) -> Option<RefreshError> {
-    Some(RefreshError { at: UnixTime(at), failures: 9, retry_at: None, source: ErrorSource::ThisProcess })
+const fn failed_here(at: i64) -> Option<LastFailure> {
+    Some(LastFailure { at: UnixTime(at), failures: 9, retry_at: None, source: FailureSource::ThisProcess })
 }
 
-const fn retry_at(at: i64, retry_at: i64) -> Option<RefreshError> {
-    Some(RefreshError {
+const fn retry_at(at: i64, retry_at: i64) -> Option<LastFailure> {
+    Some(LastFailure {
         at: UnixTime(at),
         failures: 1,
         retry_at: Some(UnixTime(retry_at)),
-        source: ErrorSource::Stored,
+        source: FailureSource::Stored,
     })
 }
 
-const fn failed_while_waiting(at: i64) -> Option<RefreshError> {
-    Some(RefreshError { at: UnixTime(at), failures: 1, retry_at: None, source: ErrorSource::Awaited })
+const fn failed_while_waiting(at: i64) -> Option<LastFailure> {
+    Some(LastFailure { at: UnixTime(at), failures: 1, retry_at: None, source: FailureSource::Awaited })
 }
 
 fn usual() -> TokenRequest {
@@ -78,24 +78,24 @@ fn id() -> TokenRequest {
     TokenRequest::id_token(None)
 }
 
-const SERVE: Decision = Decision::Serve(None);
+const SERVE: Decision = Decision::Serve { not_refreshed: None };
 const REFRESH: Decision = Decision::Refresh { wait_at_most: None };
 const REFRESH_BRIEFLY: Decision = Decision::Refresh { wait_at_most: Some(Duration::from_secs(2)) };
 
 const fn serve_despite(obstacle: Obstacle) -> Decision {
-    Decision::Serve(Some(obstacle))
+    Decision::Serve { not_refreshed: Some(obstacle) }
 }
 
 const fn fail(obstacle: Obstacle) -> Decision {
     Decision::Fail(obstacle)
 }
 
-type Row = (&'static str, SessionView, TokenRequest, i64, Option<RefreshError>, Decision);
+type Row = (&'static str, SessionView, TokenRequest, i64, Option<LastFailure>, Decision);
 
 #[rustfmt::skip]
 fn table() -> Vec<Row> {
     use Obstacle::{
-        LastError, NoIdToken, NoNewIdToken, NoRefreshToken, RefreshRefused, ReplyLost, ResourceNotGranted, SessionEnded,
+        RecentFailure, NoIdToken, NoNewIdToken, NoRefreshToken, RefreshRefused, ReplyLost, ResourceNotGranted, SessionEnded,
     };
     vec![
         // By default a token is refreshed a minute before it expires, or halfway through a short lifetime.
@@ -155,33 +155,33 @@ fn table() -> Vec<Row> {
         ("no refresh token, a new token", NO_REFRESH, new(), 1000, None, fail(NoRefreshToken)),
         ("a resource that the login does not cover", NOT_GRANTED, usual(), 1000, None, fail(ResourceNotGranted)),
         // After a failure the issuer is left alone by callers that have a valid token: 4 s, doubled up to 5 min.
-        ("valid, the first failure was just now", HEALTHY, usual(), 4545, failed(4545, 1), serve_despite(LastError)),
-        ("valid, 3 s after the first failure", HEALTHY, usual(), 4548, failed(4545, 1), serve_despite(LastError)),
+        ("valid, the first failure was just now", HEALTHY, usual(), 4545, failed(4545, 1), serve_despite(RecentFailure)),
+        ("valid, 3 s after the first failure", HEALTHY, usual(), 4548, failed(4545, 1), serve_despite(RecentFailure)),
         ("valid, 4 s after the first failure", HEALTHY, usual(), 4549, failed(4545, 1), REFRESH_BRIEFLY),
-        ("valid, 15 s after the third failure", HEALTHY, usual(), 4560, failed(4545, 3), serve_despite(LastError)),
+        ("valid, 15 s after the third failure", HEALTHY, usual(), 4560, failed(4545, 3), serve_despite(RecentFailure)),
         ("valid, 16 s after the third failure", HEALTHY, usual(), 4561, failed(4545, 3), REFRESH_BRIEFLY),
-        ("valid, 299 s after many failures", HEALTHY, at_least(600), 4299, failed(4000, 40), serve_despite(LastError)),
+        ("valid, 299 s after many failures", HEALTHY, at_least(600), 4299, failed(4000, 40), serve_despite(RecentFailure)),
         ("valid, 300 s after many failures", HEALTHY, at_least(600), 4300, failed(4000, 40), REFRESH_BRIEFLY),
         ("fresh, and a failure just now", HEALTHY, usual(), 2000, failed(2000, 1), SERVE),
         // Callers without one share a failure of their process for a second; a command that is run again tries again.
-        ("expired, in the second of the failure", HEALTHY, usual(), 5000, failed_here(5000), fail(LastError)),
+        ("expired, in the second of the failure", HEALTHY, usual(), 5000, failed_here(5000), fail(RecentFailure)),
         ("expired, a second after the failure", HEALTHY, usual(), 5001, failed_here(5000), REFRESH),
         ("expired, in the second of a stored failure", HEALTHY, usual(), 5000, failed(5000, 9), REFRESH),
         ("a new token, in the second of the failure", HEALTHY, new(), 2000, failed_here(2000), REFRESH),
         ("a new token since less is left, just failed", HEALTHY, new_unless(3000), 2000, failed_here(2000), REFRESH),
-        ("valid, in the second of the failure", HEALTHY, usual(), 4545, failed_here(4545), serve_despite(LastError)),
+        ("valid, in the second of the failure", HEALTHY, usual(), 4545, failed_here(4545), serve_despite(RecentFailure)),
         // Retry-After holds for every caller.
-        ("valid, before Retry-After", HEALTHY, usual(), 4598, retry_at(4545, 4599), serve_despite(LastError)),
+        ("valid, before Retry-After", HEALTHY, usual(), 4598, retry_at(4545, 4599), serve_despite(RecentFailure)),
         ("valid, at Retry-After", HEALTHY, usual(), 4599, retry_at(4545, 4599), REFRESH_BRIEFLY),
-        ("expired, before Retry-After", HEALTHY, usual(), 5029, retry_at(5000, 5030), fail(LastError)),
+        ("expired, before Retry-After", HEALTHY, usual(), 5029, retry_at(5000, 5030), fail(RecentFailure)),
         ("expired, at Retry-After", HEALTHY, usual(), 5030, retry_at(5000, 5030), REFRESH),
-        ("a new token, before Retry-After", HEALTHY, new(), 2010, retry_at(2000, 2030), fail(LastError)),
+        ("a new token, before Retry-After", HEALTHY, new(), 2010, retry_at(2000, 2030), fail(RecentFailure)),
         ("a new token since less is left, before Retry-After",
-            HEALTHY, new_unless(3000), 2010, retry_at(2000, 2030), fail(LastError)),
+            HEALTHY, new_unless(3000), 2010, retry_at(2000, 2030), fail(RecentFailure)),
         // A failure that the caller waited for is its own.
-        ("valid, failed while waiting", HEALTHY, usual(), 4599, failed_while_waiting(4550), serve_despite(LastError)),
-        ("expired, failed while waiting", HEALTHY, usual(), 5060, failed_while_waiting(5000), fail(LastError)),
-        ("a new token, failed while waiting", HEALTHY, new(), 2060, failed_while_waiting(2000), fail(LastError)),
+        ("valid, failed while waiting", HEALTHY, usual(), 4599, failed_while_waiting(4550), serve_despite(RecentFailure)),
+        ("expired, failed while waiting", HEALTHY, usual(), 5060, failed_while_waiting(5000), fail(RecentFailure)),
+        ("a new token, failed while waiting", HEALTHY, new(), 2060, failed_while_waiting(2000), fail(RecentFailure)),
         // A lost reply keeps the refresh token back until the access token has expired.
         ("reply lost, valid", reply_lost(4545), usual(), 4590, None, serve_despite(ReplyLost)),
         ("reply lost, a new token", reply_lost(2000), new(), 2010, None, fail(ReplyLost)),
@@ -217,8 +217,8 @@ fn decisions_are_those_of_the_table() {
     let rows = table();
     assert!(rows.len() >= 40);
     let mut wrong = Vec::new();
-    for (name, session, request, now, last_error, expected) in rows {
-        let decision = decide(Some(&session), &request, UnixTime(now), last_error.as_ref());
+    for (name, session, request, now, last_failure, expected) in rows {
+        let decision = decide(Some(&session), &request, UnixTime(now), last_failure.as_ref());
         if decision != expected {
             wrong.push(format!("{name}: {decision:?} instead of {expected:?}"));
         }
@@ -236,15 +236,15 @@ fn without_a_session_every_request_fails() {
 #[test]
 fn valid_token_is_never_refused_unless_the_session_has_ended() {
     let views = [HEALTHY, REFUSED, NO_REFRESH, REPLACED, NOT_GRANTED, NO_NEW_ID, SHORT, reply_lost(1001)];
-    let errors = [None, failed(1003, 1), failed_here(1003), retry_at(1003, 9000), failed_while_waiting(1003)];
+    let failures = [None, failed(1003, 1), failed_here(1003), retry_at(1003, 9000), failed_while_waiting(1003)];
     for view in views {
-        for error in errors {
+        for failure in failures {
             for now in 1000..1010 {
                 let view = SessionView { token: SHORT.token, ..view };
-                let decision = decide(Some(&view), &usual(), UnixTime(now), error.as_ref());
-                assert!(!matches!(decision, Decision::Fail(_)), "{view:?} {error:?} at {now}");
+                let decision = decide(Some(&view), &usual(), UnixTime(now), failure.as_ref());
+                assert!(!matches!(decision, Decision::Fail(_)), "{view:?} {failure:?} at {now}");
                 let waits_for_ever = Decision::Refresh { wait_at_most: None };
-                assert_ne!(decision, waits_for_ever, "{view:?} {error:?} at {now}");
+                assert_ne!(decision, waits_for_ever, "{view:?} {failure:?} at {now}");
             }
         }
     }
@@ -285,13 +285,13 @@ fn last_error_is_shared_with_callers_that_waited_for_it() {
         retry_at: Some(UnixTime(3)),
     };
     stored.last_failure = Some(failure);
-    let error = RefreshError::of(&stored, Some(&seen)).expect("a failure");
-    assert_eq!((error.at, error.failures, error.retry_at), (UnixTime(1), 2, Some(UnixTime(3))));
-    assert_eq!(error.source, ErrorSource::Awaited);
+    let last = LastFailure::of(&stored, Some(&seen)).expect("a failure");
+    assert_eq!((last.at, last.failures, last.retry_at), (UnixTime(1), 2, Some(UnixTime(3))));
+    assert_eq!(last.source, FailureSource::Awaited);
     for seen in [Some(&stored), None] {
-        assert_eq!(RefreshError::of(&stored, seen).expect("a failure").source, ErrorSource::Stored);
+        assert_eq!(LastFailure::of(&stored, seen).expect("a failure").source, FailureSource::Stored);
     }
-    assert_eq!(RefreshError::of(&seen, None), None);
+    assert_eq!(LastFailure::of(&seen, None), None);
 }
 
 fn session() -> Session {
