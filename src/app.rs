@@ -132,11 +132,11 @@ impl App {
     pub fn profile_name(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Error> {
         match self.requested_profile(argument)? {
             None => self.directory_profile(),
-            asked => Ok(asked),
+            requested => Ok(requested),
         }
     }
 
-    /// Returns the profile that the caller asks for: on the command line, else by `AUTHCTL_PROFILE`.
+    /// Returns the profile that the caller requests: on the command line, else by `AUTHCTL_PROFILE`.
     ///
     /// # Errors
     /// [`ErrorCode::Configuration`] if the variable does not contain a valid name.

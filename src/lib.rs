@@ -34,8 +34,8 @@
 //! *A token through the agent*: `main`, [`run`], `cli`, `cmd/token`, `app/agent`, `agent/protocol/client`; in the agent
 //! `agent/server/accept`, `route`, `handlers`, `tokens`, `cache`, `response`. The client reads no configuration and starts
 //! no runtime. The agent decides with `session/refresh_policy`, as the command line does, and needs no disk or network for
-//! a token that is fresh. A refresh goes through `session/refresh`: take the profile lock, read the session again, record that the
-//! refresh token is about to be sent, send it (`oauth/refresh_token`), store the reply (`session/commit`, or
+//! a token that is fresh. A refresh goes through `session/refresh`: take the profile lock, read the session again, record
+//! that the refresh token is about to be sent and send it (`session/send_refresh`), store the reply (`session/commit`, or
 //! `session/unsaved` where the store fails), serve the token.
 //!
 //! *A device login*: `cmd/login`, `login` (merges options, profile and provider; waits for concurrent logins),

@@ -190,7 +190,7 @@ fn secrets_are_exposed_only_in_listed_files() {
         "session/refresh_policy.rs",
         "session/login.rs",
         "session/logout.rs",
-        "session/refresh.rs",
+        "session/send_refresh.rs",
         "session/trust.rs",
         "session/trust_update.rs",
         "session/verifier.rs",

@@ -181,8 +181,8 @@ impl From<SessionError> for Error {
                 // The options replace the profile's values, which are repeated for this reason.
                 let mut hint = Hint::login();
                 match &reason {
-                    LoginReason::OtherResource { asked, resources } => {
-                        for resource in resources.iter().chain([asked]) {
+                    LoginReason::OtherResource { resource, resources } => {
+                        for resource in resources.iter().chain([resource]) {
                             hint = hint.with_option("--resource", resource);
                         }
                     }

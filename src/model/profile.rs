@@ -159,17 +159,17 @@ impl Profile {
         TokenTarget { audience: self.audience.clone(), scopes: self.scopes.clone(), resources: self.resources.clone() }
     }
 
-    /// Returns the plain target if `asked` requests nothing beyond the profile's own request, else `asked`.
+    /// Returns the plain target if `target` requests nothing beyond the profile's own request, else `target`.
     #[must_use]
-    pub fn narrowed(&self, asked: TokenTarget) -> TokenTarget {
-        if asked.is_plain() {
-            return asked;
+    pub fn narrowed(&self, target: TokenTarget) -> TokenTarget {
+        if target.is_plain() {
+            return target;
         }
         let own = TokenTarget::new(self.audience.clone(), &self.scopes, &self.resources);
-        let same = asked.audience.as_ref().is_none_or(|a| Some(a) == own.audience.as_ref())
-            && (asked.scopes.is_empty() || asked.scopes == own.scopes)
-            && (asked.resources.is_empty() || asked.resources == own.resources);
-        if same { TokenTarget::default() } else { asked }
+        let same = target.audience.as_ref().is_none_or(|a| Some(a) == own.audience.as_ref())
+            && (target.scopes.is_empty() || target.scopes == own.scopes)
+            && (target.resources.is_empty() || target.resources == own.resources);
+        if same { TokenTarget::default() } else { target }
     }
 
     /// Returns the server settings, to be changed for this profile alone.

@@ -56,8 +56,8 @@ pub struct RefreshFailure {
 /// A token of the same session for another audience, scope or resource.
 #[derive(Clone, Debug)]
 pub struct AnotherToken {
-    /// The request it was issued for.
-    pub asked: TokenTarget,
+    /// The target it was issued for.
+    pub target: TokenTarget,
     /// The token. Never holds a refresh token: that is the session's own.
     pub tokens: TokenSet,
 }
@@ -164,7 +164,8 @@ struct Stored<S> {
 
 impl<'a> Stored<&'a str> {
     fn of(session: &'a Session, profile: &ProfileName) -> Self {
-        let other = |o: &'a AnotherToken| StoredOther { asked: o.asked.clone(), tokens: StoredTokens::from(&o.tokens) };
+        let other =
+            |o: &'a AnotherToken| StoredOther { target: o.target.clone(), tokens: StoredTokens::from(&o.tokens) };
         Self {
             format: FORMAT,
             profile: Some(profile.clone()),
@@ -192,7 +193,7 @@ impl<'a> Stored<&'a str> {
 
 impl From<Stored<Secret>> for Session {
     fn from(stored: Stored<Secret>) -> Self {
-        let other = |o: StoredOther<Secret>| AnotherToken { asked: o.asked, tokens: o.tokens.into() };
+        let other = |o: StoredOther<Secret>| AnotherToken { target: o.target, tokens: o.tokens.into() };
         Self {
             generation: stored.generation,
             issuer: stored.issuer,
@@ -229,7 +230,8 @@ struct StoredTokens<S> {
 
 #[derive(Serialize, Deserialize)]
 struct StoredOther<S> {
-    asked: TokenTarget,
+    #[serde(rename = "asked")]
+    target: TokenTarget,
     tokens: StoredTokens<S>,
 }
 
@@ -294,32 +296,49 @@ impl Session {
         }
     }
 
-    /// Returns the stored token for `asked`: the session's own or another; `None` if there is none.
-    #[must_use]
-    pub fn token_for(&self, asked: &TokenTarget) -> Option<&TokenSet> {
-        if asked.is_plain() {
-            return Some(&self.tokens);
+    /// Stores the access token of a refresh for `target` in the place of the one before. Of the tokens for other targets the
+    /// oldest is dropped beyond [`Session::MAX_OTHERS`]. The refresh token and the ID token stay as they are.
+    pub fn apply_tokens(&mut self, target: &TokenTarget, mut tokens: TokenSet) {
+        if target.is_plain() {
+            // A reply without `scope` grants the same scope as before (RFC 6749, section 6).
+            let scope = tokens.scope.or_else(|| self.tokens.scope.take());
+            let (refresh_token, id_token) = (self.tokens.refresh_token.take(), self.tokens.id_token.take());
+            self.tokens = TokenSet { scope, refresh_token, id_token, ..tokens };
+            return;
         }
-        self.others.iter().find(|o| o.asked == *asked).map(|o| &o.tokens)
+        tokens.fill_scope(&target.scopes);
+        self.others.retain(|other| other.target != *target);
+        let excess = (self.others.len() + 1).saturating_sub(Self::MAX_OTHERS);
+        self.others.drain(..excess);
+        self.others.push(AnotherToken { target: target.clone(), tokens });
     }
 
-    /// Returns the target to request from the issuer for `asked`. A login for one resource is refreshed for that one:
+    /// Returns the stored token for `target`: the session's own or another; `None` if there is none.
+    #[must_use]
+    pub fn token_for(&self, target: &TokenTarget) -> Option<&TokenSet> {
+        if target.is_plain() {
+            return Some(&self.tokens);
+        }
+        self.others.iter().find(|other| other.target == *target).map(|other| &other.tokens)
+    }
+
+    /// Returns the target to request from the issuer for `target`. A login for one resource is refreshed for that one:
     /// some issuers return a token for it only if the token request repeats it (RFC 8707, section 2.2). Of several the
     /// issuer chooses.
     #[must_use]
-    pub fn request_for(&self, asked: &TokenTarget) -> TokenTarget {
-        let mut request = asked.clone();
-        if let ([one], [], None) = (&self.resources[..], &asked.resources[..], &asked.audience) {
+    pub fn request_for(&self, target: &TokenTarget) -> TokenTarget {
+        let mut request = target.clone();
+        if let ([one], [], None) = (&self.resources[..], &target.resources[..], &target.audience) {
             request.resources.push(one.clone());
         }
         request
     }
 
-    /// Returns a resource of `asked` that the login did not request, if the login requested any.
+    /// Returns a resource of `target` that the login did not request, if the login requested any.
     #[must_use]
-    pub fn not_granted<'a>(&self, asked: &'a TokenTarget) -> Option<&'a str> {
+    pub fn not_granted<'a>(&self, target: &'a TokenTarget) -> Option<&'a str> {
         let granted = |resource: &String| self.resources.is_empty() || self.resources.contains(resource);
-        asked.resources.iter().find(|resource| !granted(resource)).map(String::as_str)
+        target.resources.iter().find(|resource| !granted(resource)).map(String::as_str)
     }
 
     /// Returns whether its refresh token is also that of `other`.

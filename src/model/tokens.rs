@@ -29,6 +29,19 @@ impl TokenSet {
     pub fn is_bearer(&self) -> bool {
         canonical_type(&self.token_type) == "Bearer"
     }
+
+    /// Returns how long the access token is still valid, in seconds; `None` if unknown.
+    #[must_use]
+    pub fn expires_in(&self, now: UnixTime) -> Option<u64> {
+        self.expires_at.map(|end| now.until(end).as_secs())
+    }
+
+    /// Fills in the scope of a reply without `scope`, which grants the requested one (RFC 6749, section 5.1).
+    pub fn fill_scope(&mut self, requested: &[String]) {
+        if self.scope.is_none() && !requested.is_empty() {
+            self.scope = Some(requested.join(" "));
+        }
+    }
 }
 
 /// Returns `Bearer` for `bearer` in any case (RFC 6749, section 5.1) and for the `BearerToken` of some issuers, and any other

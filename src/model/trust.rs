@@ -83,7 +83,8 @@ pub struct Trust {
     /// Its pinned keys. If there are any, no others are trusted.
     pub pinned: Option<PinnedKeys>,
     /// When its keys were last fetched because a token named an unknown key.
-    pub asked_at: Option<UnixTime>,
+    #[serde(rename = "asked_at")]
+    pub unknown_key_fetched_at: Option<UnixTime>,
     /// When it last responded, by this machine's clock.
     pub contact_at: Option<UnixTime>,
     /// When it last responded, by its own clock (`Date`, RFC 9110, section 6.6.1).
@@ -113,7 +114,7 @@ impl Trust {
             issuer,
             fetched: None,
             pinned: None,
-            asked_at: None,
+            unknown_key_fetched_at: None,
             contact_at: None,
             issuer_time: None,
             lists: Vec::new(),
@@ -182,7 +183,7 @@ mod tests {
                 fetched_at: UnixTime(7),
             }),
             pinned: Some(PinnedKeys { keys: "pem".into(), source: "k.pem".into(), pinned_at: UnixTime(8) }),
-            asked_at: Some(UnixTime(1)),
+            unknown_key_fetched_at: Some(UnixTime(1)),
             contact_at: Some(UnixTime(2)),
             issuer_time: Some(ClockMark { latest: UnixTime(3), uptime }),
             lists: vec![list(1)],

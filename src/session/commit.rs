@@ -7,76 +7,64 @@ use super::refresh_policy::TokenRequest;
 use super::trust::trusted_keys;
 use super::unsaved::Stored;
 use super::{HeldProfile, LoginReason, SessionError, SessionService, session_of};
-use crate::model::{AnotherToken, Profile, Session, TokenSet, Trust};
+use crate::model::{Profile, Session, TokenSet, Trust};
 use crate::oauth::IssuerError;
 use crate::secret::Secret;
 use crate::verify::{unverified_claims, verify_id_token};
 
 impl SessionService {
-    /// Stores the issuer's reply to a refresh of the session `read` for `request`, and returns the session as stored.
+    /// Stores the issuer's reply to a refresh for `request` of the session `before`, and returns the session as stored.
     ///
     /// Until it is stored, nothing is read or sent and no other file is opened: a process that is killed in between loses it.
     pub(super) async fn commit(
         self: &Arc<Self>,
         profile: &Profile,
         request: &TokenRequest,
-        read: Session,
+        before: Session,
         mut new: TokenSet,
         trust: Result<Trust, SessionError>,
         held: &mut Option<HeldProfile>,
     ) -> Result<Session, SessionError> {
         let target = request.target();
-        let mut session = Session { generation: read.generation.next(), ..read.clone() };
-        session.refreshing_since = None;
-        session.refreshing_lock = None;
+        let mut session = Session {
+            generation: before.generation.next(),
+            refreshing_since: None,
+            refreshing_lock: None,
+            ..before.clone()
+        };
         // The new refresh token is stored even if the access token is unusable: the old one may be spent.
-        let unusable = IssuerError::for_token_type(&new);
-        match &unusable {
-            None => {
-                session.refreshed_at = Some(new.obtained_at);
-                session.last_failure = None;
-            }
-            Some(error) => session.last_failure = Some(refresh_failure(&session, error, self.clock.now())),
-        }
-        Self::fill_expiry(&mut new);
         if let Some(rotated) = new.refresh_token.take() {
             session.tokens.refresh_token = Some(rotated);
         }
         // An issuer may rotate at some refreshes only.
-        session.rotates = Some(read.rotates == Some(true) || !session.has_refresh_token_of(&read));
-        let id_token = new.id_token.take();
+        session.rotates = Some(before.rotates == Some(true) || !session.has_refresh_token_of(&before));
         let mut unchecked = None;
-        if let Some(id_token) = id_token {
+        if let Some(id_token) = new.id_token.take() {
             match self.refreshed_id_token(profile, &session, trust.as_ref().ok(), &id_token) {
                 IdTokenCheck::Valid => session.tokens.id_token = Some(id_token),
                 IdTokenCheck::UnknownKey => unchecked = Some(id_token),
                 IdTokenCheck::Invalid(why) => tracing::warn!("the refreshed ID token is ignored: {why}"),
             }
         }
-        if unusable.is_some() {
+        let unusable = IssuerError::for_token_type(&new);
+        if let Some(error) = &unusable {
             tracing::info!("{}: the refreshed token is not stored", profile.name);
-        } else if target.is_plain() {
-            new.scope = new.scope.or_else(|| session.tokens.scope.clone());
-            session.tokens.access_token = new.access_token.clone();
-            session.tokens.token_type = new.token_type.clone();
-            session.tokens.obtained_at = new.obtained_at;
-            session.tokens.expires_at = new.expires_at;
-            session.tokens.scope = new.scope.clone();
+            session.last_failure = Some(refresh_failure(&session, error, self.clock.now()));
         } else {
-            Self::fill_scope(&mut new, &target.scopes);
-            session.others.retain(|other| other.asked != target);
-            let excess = (session.others.len() + 1).saturating_sub(Session::MAX_OTHERS);
-            session.others.drain(..excess);
-            session.others.push(AnotherToken { asked: target.clone(), tokens: new });
+            session.refreshed_at = Some(new.obtained_at);
+            session.last_failure = None;
+            Self::fill_expiry(&mut new);
+            session.apply_tokens(&target, new);
         }
-        match self.store_refreshed(profile, &session, &read, held).await? {
+        match self.store_refreshed(profile, &session, &before, held).await? {
             Stored::Done => {}
             // A login in the meantime is never overwritten.
             Stored::Replaced(stored) => {
                 let stored = session_of(profile, Some(*stored))?;
-                return match stored.token_for(&target) {
-                    Some(_) => Ok(stored),
-                    None => Err(SessionError::LoginRequired(LoginReason::NoSession)),
+                return match (self.verdict(profile, &stored), stored.token_for(&target)) {
+                    (Some(error), _) => Err(error),
+                    (None, Some(_)) => Ok(stored),
+                    (None, None) => Err(SessionError::LoginRequired(LoginReason::NoSession)),
                 };
             }
             Stored::Later => return unusable.map_or(Ok(session), |error| Err(error.into())),
@@ -85,14 +73,20 @@ impl SessionService {
             return Err(error.into());
         }
         match trust {
-            Ok(trust) => self.keep_up_with(profile, &mut session, trust, unchecked).await,
+            Ok(trust) => self.update_trust_after_refresh(profile, &mut session, trust, unchecked).await,
             Err(error) => tracing::warn!("cannot read the issuer's trusted keys: {error}"),
         }
         Ok(session)
     }
 
     /// Fetches the issuer's keys if they are due, and stores an ID token that only the newer keys verify.
-    async fn keep_up_with(&self, profile: &Profile, session: &mut Session, trust: Trust, unchecked: Option<Secret>) {
+    async fn update_trust_after_refresh(
+        &self,
+        profile: &Profile,
+        session: &mut Session,
+        trust: Trust,
+        unchecked: Option<Secret>,
+    ) {
         let stored = session.tokens.id_token.iter().chain([&session.tokens.access_token]);
         let others = session.others.last().map(|other| &other.tokens.access_token);
         let tokens: Vec<&Secret> = unchecked.iter().chain(stored).chain(others).collect();
@@ -129,13 +123,6 @@ impl SessionService {
     pub(super) async fn write(&self, profile: &Profile, session: &Session) -> Result<(), SessionError> {
         let (name, session) = (profile.name.clone(), session.clone());
         self.change(profile.store, &profile.name, move |store| store.write(&name, &session)).await
-    }
-
-    /// A reply without `scope` grants the requested scope (RFC 6749, section 5.1).
-    pub(super) fn fill_scope(tokens: &mut TokenSet, asked: &[String]) {
-        if tokens.scope.is_none() && !asked.is_empty() {
-            tokens.scope = Some(asked.join(" "));
-        }
     }
 
     /// Takes the expiry from the JWT itself if the reply has no `expires_in`.

@@ -35,10 +35,10 @@ pub enum LoginReason {
     #[error("cannot refresh the token: the issuer returned no refresh token")]
     NoRefreshToken,
     /// The login was for other resources. A refresh token sent with a resource it does not cover may be used up for nothing.
-    #[error("the login was not for the resource `{asked}`")]
+    #[error("the login was not for the resource `{resource}`")]
     OtherResource {
         /// The requested resource.
-        asked: String,
+        resource: String,
         /// The resources that the profile requests.
         resources: Vec<String>,
     },

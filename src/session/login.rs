@@ -110,7 +110,7 @@ impl SessionService {
         Self::fill_expiry(&mut tokens);
         let api = grant == Grant::Password && profile.server.api.login.is_some();
         if grant != Grant::Token && !api {
-            Self::fill_scope(&mut tokens, &profile.scopes);
+            tokens.fill_scope(&profile.scopes);
         }
         let (mut trust, trust_damaged) = self.trust_at_login(profile).await?;
         let pinned_before = trust.pinned.clone();

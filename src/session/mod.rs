@@ -9,6 +9,7 @@ mod logout;
 mod observed_time;
 mod refresh;
 pub mod refresh_policy;
+mod send_refresh;
 mod trust;
 mod trust_update;
 mod unsaved;
@@ -116,7 +117,7 @@ const MAX_KEYCHAIN_CALLS: usize = 4;
 const MAX_FILE_CALLS: usize = 2;
 
 /// The longest refresh: [`DISCOVERY_LIMIT`] and [`SECOND_DOCUMENT_LIMIT`], 45 seconds for the request and its repetition (the
-/// limits of `oauth/http.rs` and of `refresh.rs`), [`UNSAVED_LIMIT`] for a store that is not available, and what its calls take.
+/// limits of `oauth/http.rs` and of `send_refresh.rs`), [`UNSAVED_LIMIT`] for a store that is not available, and what its calls take.
 pub const MAX_REFRESH: Duration = Duration::from_secs(150);
 
 /// How long to wait for the issuer's metadata, which may take two requests: longer than one takes.

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::refresh_policy::{self, Decision, LastFailure, Obstacle, SessionView, TokenRequest, can_fall_back, decide};
-use super::{HeldProfile, LoginReason, MAX_REFRESH, RESERVE, SessionError, SessionService};
+use super::refresh_policy::{
+    self, Decision, LastFailure, Obstacle, RequestedToken, SessionView, TokenRequest, can_fall_back, decide,
+};
+use super::send_refresh::of_same_subject;
+use super::{HeldProfile, LoginReason, MAX_REFRESH, SessionError, SessionService};
 use crate::clock::UnixTime;
-use crate::model::{ErrorCode, Grant, Profile, RefreshFailure, Session, TokenSet, TokenTarget};
-use crate::oauth::{Delivery, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token};
-use crate::secret::Secret;
+use crate::model::{ErrorCode, Grant, Profile, RefreshFailure, Session, TokenTarget};
+use crate::oauth::IssuerError;
 use crate::store::ProfileLock;
-use crate::text::excerpt;
-use crate::verify::unverified_claims;
 
 /// A session whose requested token can be served.
 #[derive(Debug)]
@@ -35,11 +35,12 @@ const MAX_LOCKS_LOST: u32 = 5;
 /// How often the session is read again while a refresh under another lock file may be running.
 const OTHER_LOCK_WAIT: Duration = Duration::from_millis(100);
 
-/// The wait before a request is sent once more.
-const RESEND_WAIT: Duration = Duration::from_millis(300);
-
-/// How long the first request may have taken. Issuers that accept a spent refresh token do so for seconds only.
-const RESEND_LIMIT: Duration = Duration::from_secs(10);
+/// What a caller requests, and the session as it has seen it.
+struct Caller {
+    profile: Profile,
+    request: TokenRequest,
+    seen: Session,
+}
 
 impl SessionService {
     /// Decides about `request` by the session as it was read without the profile lock.
@@ -58,6 +59,7 @@ impl SessionService {
         profile: &Profile,
         request: &TokenRequest,
     ) -> Result<ServedToken, SessionError> {
+        // Another process may have stored a token that needs no lock to be served.
         let session = self.session(profile).await?;
         match self.decide(&session, request) {
             Decision::Refresh { .. } => self.refresh(profile, request, &session).await,
@@ -65,7 +67,8 @@ impl SessionService {
         }
     }
 
-    /// Returns the token or the error of a decision that needs no refresh.
+    /// Returns the token or the error of a decision that needs no refresh, or that allows a fallback if the caller has
+    /// stopped waiting for the refresh.
     ///
     /// # Errors
     /// The obstacle, if the decision is to fail.
@@ -100,36 +103,34 @@ impl SessionService {
         request: &TokenRequest,
         obstacle: Obstacle,
     ) -> SessionError {
-        let login = |reason| SessionError::LoginRequired(reason);
-        match (obstacle, &session.ended, &session.last_failure, session.refreshing_since) {
-            (Obstacle::SessionEnded, Some(ended), ..) => login(LoginReason::Ended(ended.clone())),
-            (Obstacle::RefreshRefused, _, Some(failure), _) => login(LoginReason::Refused(failure.clone())),
-            (Obstacle::RecentFailure, _, Some(failure), _) => SessionError::RecentFailure(failure.clone()),
-            (Obstacle::ReplyLost, _, _, Some(since)) => SessionError::RecentFailure(RefreshFailure {
-                at: since,
-                failures: 1,
-                refusals: 0,
-                code: ErrorCode::RefreshInDoubt,
-                message: format!("the issuer's reply to the refresh at {since} was lost"),
-                retry_at: session.tokens.expires_at,
-            }),
-            (Obstacle::ResourceNotGranted, ..) => {
-                let target = request.target();
-                let resource = session.not_granted(&target).unwrap_or_default().to_owned();
-                login(LoginReason::OtherResource { asked: resource, resources: profile.resources.clone() })
+        let login = SessionError::LoginRequired;
+        let error = match obstacle {
+            Obstacle::NoSession => None,
+            Obstacle::SessionEnded => session.ended.clone().map(|failure| login(LoginReason::Ended(failure))),
+            Obstacle::RefreshRefused => {
+                session.last_failure.clone().map(|failure| login(LoginReason::Refused(failure)))
             }
-            (Obstacle::NoIdToken, ..) => login(LoginReason::NoIdToken { scopes: profile.scopes.clone() }),
-            (Obstacle::NoNewIdToken, ..) => login(LoginReason::IdTokenExpired),
-            (Obstacle::NoRefreshToken, ..) => login(LoginReason::NoRefreshToken),
-            (
-                Obstacle::NoSession
-                | Obstacle::SessionEnded
-                | Obstacle::RefreshRefused
-                | Obstacle::RecentFailure
-                | Obstacle::ReplyLost,
-                ..,
-            ) => login(LoginReason::NoSession),
-        }
+            Obstacle::NoRefreshToken => Some(login(LoginReason::NoRefreshToken)),
+            Obstacle::ResourceNotGranted => session.not_granted(&request.target()).map(|resource| {
+                let (resource, resources) = (resource.to_owned(), profile.resources.clone());
+                login(LoginReason::OtherResource { resource, resources })
+            }),
+            Obstacle::NoIdToken => Some(login(LoginReason::NoIdToken { scopes: profile.scopes.clone() })),
+            Obstacle::NoNewIdToken => Some(login(LoginReason::IdTokenExpired)),
+            Obstacle::RecentFailure => session.last_failure.clone().map(SessionError::RecentFailure),
+            Obstacle::ReplyLost => session.refreshing_since.map(|since| {
+                SessionError::RecentFailure(RefreshFailure {
+                    at: since,
+                    failures: 1,
+                    refusals: 0,
+                    code: ErrorCode::RefreshInDoubt,
+                    message: format!("the issuer's reply to the refresh at {since} was lost"),
+                    retry_at: session.tokens.expires_at,
+                })
+            }),
+        };
+        // The policy found the obstacle in this session, so only `NoSession` finds nothing there.
+        error.unwrap_or(login(LoginReason::NoSession))
     }
 
     /// Refreshes the profile's session for `request`, unless another process has done so since the caller has `seen` it.
@@ -151,9 +152,10 @@ impl SessionService {
             Err(error) => return self.fall_back(seen.clone(), request, error),
         };
         let mut held = Some(HeldProfile { lock, _signals: self.hold_off_signals().await });
-        let (sessions, profile, request, seen) = (Arc::clone(self), profile.clone(), request.clone(), seen.clone());
+        let caller = Caller { profile: profile.clone(), request: request.clone(), seen: seen.clone() };
+        let sessions = Arc::clone(self);
         let task = tokio::spawn(async move {
-            let result = sessions.refresh_while_locked(&profile, &request, &seen, &mut held).await;
+            let result = sessions.refresh_while_locked(&caller, &mut held).await;
             let failed = !matches!(&result, Ok(ServedToken { warning: None, .. }));
             sessions.refresh_failed.store(failed, Ordering::Relaxed);
             drop(held);
@@ -165,13 +167,12 @@ impl SessionService {
     /// Refreshes under the profile lock, and under the next one if its file was removed in the meantime.
     async fn refresh_while_locked(
         self: &Arc<Self>,
-        profile: &Profile,
-        request: &TokenRequest,
-        seen: &Session,
+        caller: &Caller,
         held: &mut Option<HeldProfile>,
     ) -> Result<ServedToken, SessionError> {
+        let Caller { profile, request, seen } = caller;
         for _ in 0..MAX_LOCKS_LOST {
-            match self.refresh_under_lock(profile, request, seen, held).await {
+            match self.refresh_under_lock(caller, held).await {
                 Err(SessionError::LockLost) => {}
                 result => return result,
             }
@@ -186,9 +187,7 @@ impl SessionService {
 
     async fn refresh_under_lock(
         self: &Arc<Self>,
-        profile: &Profile,
-        request: &TokenRequest,
-        seen: &Session,
+        Caller { profile, request, seen }: &Caller,
         held: &mut Option<HeldProfile>,
     ) -> Result<ServedToken, SessionError> {
         let Some(HeldProfile { lock, .. }) = &held else { return Err(SessionError::LockLost) };
@@ -220,25 +219,20 @@ impl SessionService {
         }
     }
 
-    /// Serves the result of a refresh, which may have no ID token.
+    /// Serves the result of a refresh: the access token even if it has expired on arrival by this machine's clock, but no
+    /// ID token of before that has expired.
     fn serve_refreshed(
         &self,
         profile: &Profile,
         session: Session,
         request: &TokenRequest,
     ) -> Result<ServedToken, SessionError> {
-        let view = SessionView { replaced_while_waiting: true, ..SessionView::new(&session, request) };
-        match decide(Some(&view), request, self.clock.now(), None) {
-            Decision::Serve { .. } => Ok(ServedToken { session, refreshed: true, warning: None }),
-            Decision::Fail(obstacle) => Err(Self::obstacle_error(profile, &session, request, obstacle)),
-            Decision::Refresh { .. } => match &request.token {
-                // Expired on arrival, by this machine's clock: serving it is the caller's only chance.
-                super::RequestedToken::Access(_) => Ok(ServedToken { session, refreshed: true, warning: None }),
-                super::RequestedToken::Id => {
-                    Err(Self::obstacle_error(profile, &session, request, Obstacle::NoNewIdToken))
-                }
-            },
+        let view = SessionView::new(&session, request);
+        if request.token == RequestedToken::Id && !view.has_valid_token(self.clock.now()) {
+            let obstacle = if view.token.is_some() { Obstacle::NoNewIdToken } else { Obstacle::NoIdToken };
+            return Err(Self::obstacle_error(profile, &session, request, obstacle));
         }
+        Ok(ServedToken { session, refreshed: true, warning: None })
     }
 
     /// Serves the stored token in spite of `error`, if the policy allows it.
@@ -266,100 +260,6 @@ impl SessionService {
                 return Ok(session);
             }
             self.clock.sleep(OTHER_LOCK_WAIT).await;
-        }
-    }
-
-    /// Checks that `session` is still the stored one, and that its lock still excludes other processes.
-    async fn check_lock(&self, lock: &ProfileLock, profile: &Profile, session: &Session) -> Result<(), SessionError> {
-        match self.session(profile).await {
-            Ok(stored) if stored.generation == session.generation && lock.is_in_place() => Ok(()),
-            Ok(_) => Err(SessionError::LockLost),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Sends the refresh request, after making sure that its reply can be stored.
-    async fn send_refresh(
-        &self,
-        lock: &ProfileLock,
-        profile: &Profile,
-        request: &TokenRequest,
-        session: &mut Session,
-    ) -> Result<TokenSet, SessionError> {
-        let target = request.target();
-        let http = self.http(profile)?;
-        let metadata = self.metadata_with(profile, &[Endpoint::Token]).await?;
-        let client = self.client(profile, &metadata, session.client_secret.clone())?;
-        let api = profile.login_api(session.grant);
-        if api.is_some() && !target.is_plain() {
-            return Err(IssuerError::Unsupported { what: "another audience, scope or resource" }.into());
-        }
-        if session.grant == Grant::ClientCredentials {
-            let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
-            let parameters = if target.is_plain() { profile.own_request() } else { target };
-            return self.send(|| client_credentials::request(&endpoint, &parameters)).await;
-        }
-        let Some(token) = session.tokens.refresh_token.clone() else {
-            return Err(SessionError::LoginRequired(LoginReason::NoRefreshToken));
-        };
-        if api.is_none() {
-            // Fails before anything is written if the client cannot authenticate.
-            TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
-        }
-        // The requests above took time.
-        self.check_lock(lock, profile, session).await?;
-        let before = (session.refreshing_since, session.refreshing_lock);
-        (session.refreshing_since, session.refreshing_lock) = (Some(self.clock.now()), lock.inode());
-        self.write(profile, session).await?;
-        let room = session.to_stored(&profile.name).expose().len() + RESERVE;
-        let prepared = match self.make_room(profile, room).await {
-            // A process that locks another file from now on reads what was written above, and does not send the token too.
-            Ok(()) if lock.is_in_place() => Ok(()),
-            Ok(()) => Err(SessionError::LockLost),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = prepared {
-            // Nothing was sent, so the refresh token is not in doubt.
-            (session.refreshing_since, session.refreshing_lock) = before;
-            if let Err(unwritten) = self.write(profile, session).await {
-                tracing::warn!("cannot record that the refresh was given up: {unwritten}");
-            }
-            return Err(error);
-        }
-        if let Some(api) = api {
-            return self.send(|| login_api::refresh(&http, api, &token, &*self.clock)).await;
-        }
-        let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
-        let parameters = session.request_for(&target);
-        self.send(|| refresh_token::request(&endpoint, &token, &parameters)).await
-    }
-
-    /// Sends, and at once a second time if the first request certainly did not reach the issuer, or if the response to it is
-    /// lost.
-    ///
-    /// After a lost response the refresh token may be spent. An issuer that accepts it a second time for a while, against
-    /// just this, then keeps the session, and so does one that has not received it or does not rotate. One that accepts no
-    /// token twice ends the session, which it would do at the next refresh too.
-    async fn send<F: Future<Output = Result<TokenSet, IssuerError>>>(
-        &self,
-        send: impl Fn() -> F,
-    ) -> Result<TokenSet, SessionError> {
-        let started = self.clock.monotonic();
-        let first = match send().await {
-            Err(error @ IssuerError::Unreachable { delivery: Delivery::NotSent, .. }) => error,
-            Err(error)
-                if error.is_response_lost()
-                    && self.clock.monotonic().saturating_duration_since(started) < RESEND_LIMIT =>
-            {
-                error
-            }
-            result => return Ok(result?),
-        };
-        self.clock.sleep(RESEND_WAIT).await;
-        match send().await {
-            // Unless the issuer has refused the second one, the first may have been acted on.
-            Err(second) if first.is_response_lost() && !second.is_refusal() => Err(first.into()),
-            result => Ok(result?),
         }
     }
 
@@ -397,25 +297,6 @@ impl SessionService {
             error => error.into(),
         }
     }
-}
-
-/// Returns the tokens of a reply unless they are another subject's than the session's: those of another user must not be used
-/// under this one's name (OpenID Connect Core 1.0, section 12.2). Unverified claims are enough for that: they come from the token
-/// endpoint, and can only cause a refusal.
-fn of_same_subject(session: &Session, request: &TokenRequest, tokens: TokenSet) -> Result<TokenSet, SessionError> {
-    let sub = |token: &Secret| unverified_claims(token.expose()).and_then(|claims| claims.sub);
-    let user = session.subject.as_ref().map(|subject| subject.sub.clone());
-    // The subject of an access token may differ from the ID token's (RFC 9068, section 2.2), but not from the one before.
-    let before = session.token_for(&request.target()).and_then(|before| sub(&before.access_token));
-    for (expected, found) in [(user, tokens.id_token.as_ref().and_then(sub)), (before, sub(&tokens.access_token))] {
-        if let (Some(expected), Some(found)) = (expected, found)
-            && expected != found
-        {
-            let (expected, found) = (excerpt(&expected, 80), excerpt(&found, 80));
-            return Err(IssuerError::OtherSubject { expected, found }.into());
-        }
-    }
-    Ok(tokens)
 }
 
 /// Returns the record of a refresh of `session` that failed with `error`.

@@ -90,6 +90,11 @@ impl SessionView {
             ..Self::new(session, request)
         }
     }
+
+    /// Returns whether the requested token is there and has not expired.
+    pub(super) fn has_valid_token(&self, now: UnixTime) -> bool {
+        self.token.is_some_and(|token| !token.is_expired(now))
+    }
 }
 
 /// Returns the validity of the session's ID token by its own claims; `None` if there is none.
@@ -217,8 +222,7 @@ pub fn decide(
     if session.ended {
         return Decision::Fail(Obstacle::SessionEnded);
     }
-    let is_valid = session.token.is_some_and(|token| !token.is_expired(now));
-    if is_valid && session.replaced_while_waiting {
+    if session.replaced_while_waiting && session.has_valid_token(now) {
         return Decision::Serve { not_refreshed: None };
     }
     let fallback = can_fall_back(session, request, now);
@@ -252,7 +256,7 @@ pub fn decide(
 /// Returns whether the stored token is served if the refresh fails: it is valid, and the caller does not require a new one.
 #[must_use]
 pub fn can_fall_back(session: &SessionView, request: &TokenRequest, now: UnixTime) -> bool {
-    !request.demand.is_explicit() && session.token.is_some_and(|token| !token.is_expired(now))
+    !request.demand.is_explicit() && session.has_valid_token(now)
 }
 
 /// Returns why the issuer's verdict leaves nothing but a login, if it does: for every command and every token alike.

@@ -60,7 +60,7 @@ impl SessionService {
         let old = trust.fetched.as_ref().is_none_or(|keys| is_past(keys.fetched_at, KEYS_DUE));
         let (known, _) = trusted_keys(trust, now);
         let lacks_key = !tokens.iter().all(|token| known.verifies(token.expose()));
-        let may_ask = trust.asked_at.is_none_or(|at| is_past(at, UNKNOWN_KEY_INTERVAL));
+        let may_ask = trust.unknown_key_fetched_at.is_none_or(|at| is_past(at, UNKNOWN_KEY_INTERVAL));
         let mut update = IssuerUpdate {
             issuer_time: self.issuer_time(profile),
             key_not_found: lacks_key && may_ask,
@@ -224,7 +224,7 @@ impl SessionService {
                 }
                 update.lists.into_iter().for_each(|list| trust.store_list(list));
                 if update.key_not_found {
-                    trust.asked_at = Some(now);
+                    trust.unknown_key_fetched_at = Some(now);
                 }
                 let is_recorded = |at: UnixTime| at <= now && now < at.plus(RECORD_INTERVAL);
                 if !trust.contact_at.is_some_and(is_recorded) {

@@ -84,37 +84,38 @@ impl SessionService {
         self.unsaved.borrow().get(name).map(|unsaved| Session::clone(&unsaved.session))
     }
 
-    /// Stores a refreshed session over the generation `read`, and keeps trying where the store fails: a command for
+    /// Stores a refreshed session over `before`, from which the refresh began, and keeps trying where the store fails: a command for
     /// [`UNSAVED_LIMIT`], the agent until it succeeds. What is `held` is taken where that outlasts this call.
     pub(super) async fn store_refreshed(
         self: &Arc<Self>,
         profile: &Profile,
         session: &Session,
-        read: &Session,
+        before: &Session,
         held: &mut Option<HeldProfile>,
     ) -> Result<Stored, SessionError> {
         let mut wait = FIRST_WAIT;
         for attempt in 1.. {
-            let error = match self.write_over(profile, session, &read.generation).await {
+            let error = match self.write_over(profile, session, &before.generation).await {
                 Ok(None) => return Ok(Stored::Done),
                 Ok(Some(other)) => return Ok(Stored::Replaced(Box::new(other))),
                 Err(error) => error,
             };
             tracing::warn!("cannot store the session, trying again: {error}");
             if attempt == QUICK_ATTEMPTS {
-                self.set_unsaved(profile, session, read, error);
+                self.set_unsaved(profile, session, before, error);
                 break;
             }
             self.clock.sleep(wait).await;
             wait *= 2;
         }
         if !self.serves_unsaved.load(Ordering::Relaxed) {
-            return self.store_later(profile, session, read, UNSAVED_LIMIT).await;
+            return self.store_later(profile, session, before, UNSAVED_LIMIT).await;
         }
-        let (service, profile, session, read) = (Arc::clone(self), profile.clone(), session.clone(), read.clone());
+        let (service, profile) = (Arc::clone(self), profile.clone());
+        let (session, before) = (session.clone(), before.clone());
         let held = held.take();
         tokio::spawn(async move {
-            let _ = service.store_later(&profile, &session, &read, Duration::MAX).await;
+            let _ = service.store_later(&profile, &session, &before, Duration::MAX).await;
             drop(held);
         });
         Ok(Stored::Later)
@@ -125,18 +126,18 @@ impl SessionService {
         &self,
         profile: &Profile,
         session: &Session,
-        read: &Session,
+        before: &Session,
         limit: Duration,
     ) -> Result<Stored, SessionError> {
         let (start, mut wait) = (self.clock.monotonic(), LATER_WAIT);
         loop {
             self.clock.sleep(wait).await;
             wait = (wait * 2).min(MAX_WAIT);
-            let stored = match self.write_over(profile, session, &read.generation).await {
+            let stored = match self.write_over(profile, session, &before.generation).await {
                 Ok(None) => Stored::Done,
                 Ok(Some(other)) => Stored::Replaced(Box::new(other)),
                 Err(error) => {
-                    self.set_unsaved(profile, session, read, error);
+                    self.set_unsaved(profile, session, before, error);
                     if self.clock.monotonic().saturating_duration_since(start) < limit {
                         continue;
                     }
@@ -149,14 +150,14 @@ impl SessionService {
         }
     }
 
-    fn set_unsaved(&self, profile: &Profile, session: &Session, read: &Session, error: SessionError) {
+    fn set_unsaved(&self, profile: &Profile, session: &Session, before: &Session, error: SessionError) {
         let error = Arc::new(error);
         self.unsaved.send_modify(|all| match all.get_mut(&profile.name) {
             Some(unsaved) => unsaved.error = error,
             None => {
                 let unsaved = UnsavedSession {
                     session: Arc::new(session.clone()),
-                    replaces_refresh_token: !session.has_refresh_token_of(read),
+                    replaces_refresh_token: !session.has_refresh_token_of(before),
                     since: self.clock.now(),
                     error,
                 };
@@ -165,22 +166,22 @@ impl SessionService {
         });
     }
 
-    /// Writes `session` over the generation that was read, or returns what another process has stored instead, such as a
+    /// Writes `session` over the one of that generation, or returns what another process has stored instead, such as a
     /// login.
     async fn write_over(
         &self,
         profile: &Profile,
         session: &Session,
-        read: &Generation,
+        before: &Generation,
     ) -> Result<Option<Session>, SessionError> {
-        let (profile, session, read) = (profile.clone(), session.clone(), read.clone());
+        let (profile, session, before) = (profile.clone(), session.clone(), before.clone());
         let unchanged = !self.is_changed_elsewhere(profile.store, &profile.name);
         let (kind, name) = (profile.store, profile.name.clone());
         self.change(kind, &name, move |store| {
             // Only where another process has left its mark: reading takes time, in which this one may be killed.
             if !unchanged
                 && let Ok(Some(stored)) = store.read(&profile.name)
-                && session_of(&profile, Some(stored.clone())).map_or(true, |stored| stored.generation != read)
+                && session_of(&profile, Some(stored.clone())).map_or(true, |stored| stored.generation != before)
             {
                 return Ok(Some(stored));
             }

@@ -14,14 +14,14 @@ fn session() -> Session {
         expires_at: Some(UnixTime(400)),
         scope: Some("openid".into()),
     };
-    let asked = TokenTarget { audience: Some("api".into()), ..TokenTarget::default() };
+    let target = TokenTarget { audience: Some("api".into()), ..TokenTarget::default() };
     Session {
         generation: Generation { login: "a1".into(), number: 7 },
         issuer: "https://a.example".parse().expect("valid"),
         client_id: "cli".into(),
         grant: Grant::Device,
         subject: Some(Subject { sub: "1".into(), name: None }),
-        others: vec![AnotherToken { asked, tokens: TokenSet { refresh_token: None, ..tokens.clone() } }],
+        others: vec![AnotherToken { target, tokens: TokenSet { refresh_token: None, ..tokens.clone() } }],
         tokens,
         client_secret: None,
         resources: Vec::new(),

@@ -1,0 +1,140 @@
+//! Sends the request of a refresh, and checks the reply.
+//!
+//! Before it, the session is stored with a mark that its refresh token is about to be sent: if the reply is lost, the token
+//! may be spent.
+
+use std::time::Duration;
+
+use super::refresh_policy::TokenRequest;
+use super::{LoginReason, RESERVE, SessionError, SessionService};
+use crate::model::{Grant, Profile, Session, TokenSet};
+use crate::oauth::{Delivery, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token};
+use crate::secret::Secret;
+use crate::store::ProfileLock;
+use crate::text::excerpt;
+use crate::verify::unverified_claims;
+
+/// The wait before a request is sent once more.
+const RESEND_WAIT: Duration = Duration::from_millis(300);
+
+/// How long the first request may have taken. Issuers that accept a spent refresh token do so for seconds only.
+const RESEND_LIMIT: Duration = Duration::from_secs(10);
+
+impl SessionService {
+    /// Checks that `session` is still the stored one, and that its lock still excludes other processes.
+    async fn check_lock(&self, lock: &ProfileLock, profile: &Profile, session: &Session) -> Result<(), SessionError> {
+        match self.session(profile).await {
+            Ok(stored) if stored.generation == session.generation && lock.is_in_place() => Ok(()),
+            Ok(_) => Err(SessionError::LockLost),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends the refresh request, after making sure that its reply can be stored.
+    pub(super) async fn send_refresh(
+        &self,
+        lock: &ProfileLock,
+        profile: &Profile,
+        request: &TokenRequest,
+        session: &mut Session,
+    ) -> Result<TokenSet, SessionError> {
+        let target = request.target();
+        let http = self.http(profile)?;
+        let metadata = self.metadata_with(profile, &[Endpoint::Token]).await?;
+        let client = self.client(profile, &metadata, session.client_secret.clone())?;
+        let api = profile.login_api(session.grant);
+        if api.is_some() && !target.is_plain() {
+            return Err(IssuerError::Unsupported { what: "another audience, scope or resource" }.into());
+        }
+        if session.grant == Grant::ClientCredentials {
+            let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
+            let parameters = if target.is_plain() { profile.own_request() } else { target };
+            return self.send(|| client_credentials::request(&endpoint, &parameters)).await;
+        }
+        let Some(token) = session.tokens.refresh_token.clone() else {
+            return Err(SessionError::LoginRequired(LoginReason::NoRefreshToken));
+        };
+        if api.is_none() {
+            // Fails before anything is written if the client cannot authenticate.
+            TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
+        }
+        // The requests above took time.
+        self.check_lock(lock, profile, session).await?;
+        let before = (session.refreshing_since, session.refreshing_lock);
+        (session.refreshing_since, session.refreshing_lock) = (Some(self.clock.now()), lock.inode());
+        self.write(profile, session).await?;
+        let room = session.to_stored(&profile.name).expose().len() + RESERVE;
+        let prepared = match self.make_room(profile, room).await {
+            // A process that locks another file from now on reads what was written above, and does not send the token too.
+            Ok(()) if lock.is_in_place() => Ok(()),
+            Ok(()) => Err(SessionError::LockLost),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = prepared {
+            // Nothing was sent, so the refresh token is not in doubt.
+            (session.refreshing_since, session.refreshing_lock) = before;
+            if let Err(unwritten) = self.write(profile, session).await {
+                tracing::warn!("cannot record that the refresh was given up: {unwritten}");
+            }
+            return Err(error);
+        }
+        if let Some(api) = api {
+            return self.send(|| login_api::refresh(&http, api, &token, &*self.clock)).await;
+        }
+        let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
+        let parameters = session.request_for(&target);
+        self.send(|| refresh_token::request(&endpoint, &token, &parameters)).await
+    }
+
+    /// Sends, and at once a second time if the first request certainly did not reach the issuer, or if the response to it is
+    /// lost.
+    ///
+    /// After a lost response the refresh token may be spent. An issuer that accepts it a second time for a while, against
+    /// just this, then keeps the session, and so does one that has not received it or does not rotate. One that accepts no
+    /// token twice ends the session, which it would do at the next refresh too.
+    async fn send<F: Future<Output = Result<TokenSet, IssuerError>>>(
+        &self,
+        send: impl Fn() -> F,
+    ) -> Result<TokenSet, SessionError> {
+        let started = self.clock.monotonic();
+        let first = match send().await {
+            Err(error @ IssuerError::Unreachable { delivery: Delivery::NotSent, .. }) => error,
+            Err(error)
+                if error.is_response_lost()
+                    && self.clock.monotonic().saturating_duration_since(started) < RESEND_LIMIT =>
+            {
+                error
+            }
+            result => return Ok(result?),
+        };
+        self.clock.sleep(RESEND_WAIT).await;
+        match send().await {
+            // Unless the issuer has refused the second one, the first may have been acted on.
+            Err(second) if first.is_response_lost() && !second.is_refusal() => Err(first.into()),
+            result => Ok(result?),
+        }
+    }
+}
+
+/// Returns the tokens of a reply unless they are another subject's than the session's: those of another user must not be used
+/// under this one's name (OpenID Connect Core 1.0, section 12.2). Unverified claims are enough for that: they come from the token
+/// endpoint, and can only cause a refusal.
+pub(super) fn of_same_subject(
+    session: &Session,
+    request: &TokenRequest,
+    tokens: TokenSet,
+) -> Result<TokenSet, SessionError> {
+    let sub = |token: &Secret| unverified_claims(token.expose()).and_then(|claims| claims.sub);
+    let user = session.subject.as_ref().map(|subject| subject.sub.clone());
+    // The subject of an access token may differ from the ID token's (RFC 9068, section 2.2), but not from the one before.
+    let before = session.token_for(&request.target()).and_then(|before| sub(&before.access_token));
+    for (expected, found) in [(user, tokens.id_token.as_ref().and_then(sub)), (before, sub(&tokens.access_token))] {
+        if let (Some(expected), Some(found)) = (expected, found)
+            && expected != found
+        {
+            let (expected, found) = (excerpt(&expected, 80), excerpt(&found, 80));
+            return Err(IssuerError::OtherSubject { expected, found }.into());
+        }
+    }
+    Ok(tokens)
+}
