@@ -18,11 +18,11 @@ use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{DecidingToken, Profile, ProfileName};
 use crate::secret::SecretBytes;
-use crate::session::{Decision, Obstacle, SessionError, SessionService, TokenRequest, TokenVerifier};
+use crate::session::{Decision, Obstacle, SessionError, SessionService, TokenRequest};
 use crate::text::excerpt;
 use crate::verify::{
-    CheckResult, Checks, KeySet, MAX_TOKEN_LENGTH, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict,
-    VerdictJson,
+    CheckResult, KeySet, MAX_TOKEN_LENGTH, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson,
+    Verification,
 };
 use input::{as_text, unreadable};
 
@@ -65,9 +65,9 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     }
     let keys_supplied = keys.is_some();
     let verifier = sessions.verifier(&profile, policy, keys).map_err(with_profile)?;
-    let explained = verifier.explain_session(&profile, &session, args.explain);
+    let verification = verifier.verify_session(&profile, &session, args.explain);
     let request = TokenRequest::id_token(None);
-    if matches!(&explained.0, Verdict::Denied(reasons) if is_expired(reasons))
+    if matches!(&verification.verdict, Verdict::Denied(reasons) if is_expired(reasons))
         && profile.requirements.token == DecidingToken::IdToken
         && let Decision::Fail(obstacle @ Obstacle::NoNewIdToken) = sessions.decide(&session, &request)
     {
@@ -76,7 +76,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     let can_refresh = session.can_refresh();
     let denied = DeniedToken { profile: Some(&profile), is_own: true, can_refresh, keys_supplied };
     let user = session.subject.and_then(|subject| subject.name);
-    print_verdict(app, &args, &explained, verifier.keys_age(), user.as_deref(), denied)
+    print_verdict(app, &args, &verification, verifier.keys_age(), user.as_deref(), denied)
 }
 
 /// Returns the keys in a file, and its text.
@@ -139,7 +139,7 @@ fn verify_stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) 
     if args.batch {
         let now = || app.clock().now();
         let verify = |token: &[u8], now: UnixTime| match as_text(token) {
-            Ok(text) => verifier.verify_at(text, now),
+            Ok(text) => verifier.verify_token_at(text, now),
             Err(reason) => Verdict::Denied(vec![reason]),
         };
         let all_valid = batch::run(&now, &verify, &|| verifier.reload_revocation_list(), verifier.keys_age())?;
@@ -151,22 +151,12 @@ fn verify_stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) 
     if token.expose().trim_ascii().is_empty() {
         return Err(Error::msg(ErrorCode::Usage, "stdin is empty", "check the command before the pipe"));
     }
-    let explained = explain(token.expose(), &verifier, args.explain);
+    let verification = match as_text(token.expose()) {
+        Ok(text) => verifier.verify_token(text, args.explain),
+        Err(reason) => Verification::denied("parts", reason, args.explain),
+    };
     let denied = DeniedToken { profile: profile.as_ref(), keys_supplied, ..DeniedToken::default() };
-    print_verdict(app, args, &explained, verifier.keys_age(), None, denied)
-}
-
-/// Verifies a token; with `explained`, also returns the checks that were made.
-fn explain(token: &[u8], verifier: &TokenVerifier, explained: bool) -> (Verdict, Vec<Step>) {
-    match as_text(token) {
-        Ok(text) => verifier.explain(text, explained),
-        Err(reason) => {
-            let mut checks = Checks::new(explained);
-            checks.deny("parts", reason);
-            let steps = checks.steps.take().unwrap_or_default();
-            (Verdict::Denied(checks.into_reasons()), steps)
-        }
-    }
+    print_verdict(app, args, &verification, verifier.keys_age(), None, denied)
 }
 
 /// The output of `--explain --json`.
@@ -182,11 +172,12 @@ struct ExplainOutput<'a> {
 fn print_verdict(
     app: &App,
     args: &Verify,
-    (verdict, steps): &(Verdict, Vec<Step>),
+    Verification { verdict, steps }: &Verification,
     keys_age: Option<Duration>,
     user: Option<&str>,
     denied: DeniedToken<'_>,
 ) -> Result<u8, Error> {
+    let steps = steps.as_deref().unwrap_or_default();
     if app.common.json && args.explain {
         output::json(&ExplainOutput { verdict: VerdictJson::of(verdict, keys_age), steps })?;
         return Ok(if verdict.is_granted() { 0 } else { ErrorCode::TokenDenied.exit_code() });

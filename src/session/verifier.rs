@@ -14,7 +14,7 @@ use crate::model::{DecidingToken, Profile, Session, StoredStatusList, Trust, for
 use crate::store::{RevocationList, Store};
 use crate::verify::{
     AcceptedTypes, CLOCK_TOLERANCE, CheckResult, Checks, KeySet, Policy, Reason, ReasonCode, StatusClaim, StatusList,
-    StatusListPolicy, Step, Verdict, check_status, clock_rollback, explain, is_revoked,
+    StatusListPolicy, Verdict, Verification, check_status, clock_rollback, is_revoked, verify_with_steps,
 };
 
 /// Verifies any number of tokens by one policy and one set of keys, without network access.
@@ -65,25 +65,32 @@ impl TokenVerifier {
         Ok(Self { policy, keys, keys_age, source, revoked: RwLock::new(revoked), lists, limits })
     }
 
-    /// Verifies a token.
+    /// Verifies a token; with `record_steps`, also returns the checks that were made.
     #[must_use]
-    pub fn verify(&self, token: &str) -> Verdict {
-        self.explain(token, false).0
-    }
-
-    /// Verifies a token; with `explained`, also returns the checks that were made.
-    #[must_use]
-    pub fn explain(&self, token: &str, explained: bool) -> (Verdict, Vec<Step>) {
-        self.explain_by(&self.policy, token, explained)
+    pub fn verify_token(&self, token: &str, record_steps: bool) -> Verification {
+        self.verify_by(&self.policy, token, record_steps)
     }
 
     /// Verifies a token as of `now`, or as of the moment that the policy names (`--at`).
     #[must_use]
-    pub fn verify_at(&self, token: &str, now: UnixTime) -> Verdict {
+    pub fn verify_token_at(&self, token: &str, now: UnixTime) -> Verdict {
         if self.policy.as_of || self.policy.now == now {
-            return self.verify(token);
+            return self.verify_token(token, false).verdict;
         }
-        self.explain_by(&Policy { now, ..self.policy.clone() }, token, false).0
+        self.verify_by(&Policy { now, ..self.policy.clone() }, token, false).verdict
+    }
+
+    /// Verifies a session: its access token or its ID token, according to the profile's `verify_token`.
+    #[must_use]
+    pub fn verify_session(&self, profile: &Profile, session: &Session, record_steps: bool) -> Verification {
+        match (profile.requirements.token, &session.tokens.id_token) {
+            (DecidingToken::AccessToken, _) => self.verify_token(session.tokens.access_token.expose(), record_steps),
+            (DecidingToken::IdToken, Some(id_token)) => self.verify_token(id_token.expose(), record_steps),
+            (DecidingToken::IdToken, None) => {
+                let message = "the profile requires an ID token (verify_token), and the session has none";
+                Verification::denied("parts", Reason::new(ReasonCode::OpaqueToken, message), record_steps)
+            }
+        }
     }
 
     /// Reads the revocation list again. If it cannot be read, the previous one stays in use.
@@ -94,12 +101,12 @@ impl TokenVerifier {
         }
     }
 
-    fn explain_by(&self, policy: &Policy, token: &str, explained: bool) -> (Verdict, Vec<Step>) {
-        let (verdict, mut steps) = explain(token, &self.keys, policy, explained);
-        for step in steps.iter_mut().filter(|step| step.check == "key" && step.outcome == CheckResult::Ok) {
+    fn verify_by(&self, policy: &Policy, token: &str, record_steps: bool) -> Verification {
+        let Verification { verdict, mut steps } = verify_with_steps(token, &self.keys, policy, record_steps);
+        for step in steps.iter_mut().flatten().filter(|step| step.check == "key" && step.outcome == CheckResult::Ok) {
             step.message = format!("{}; keys {}", step.message, self.source);
         }
-        let mut checks = Checks { reasons: Vec::new(), steps: explained.then_some(steps) };
+        let mut checks = Checks { reasons: Vec::new(), steps };
         let claims = match &verdict {
             Verdict::Granted(granted) => Some(&granted.claims),
             Verdict::Denied(_) => None,
@@ -135,8 +142,7 @@ impl TokenVerifier {
             checks.pass("trust", || format!("keys fetched {} ago; the clock was not set back", format_duration(age)));
         }
         let Checks { reasons, steps } = checks;
-        let verdict = reasons.into_iter().fold(verdict, Verdict::denied_for);
-        (verdict, steps.unwrap_or_default())
+        Verification { verdict: reasons.into_iter().fold(verdict, Verdict::denied_for), steps }
     }
 
     /// Returns the reason to deny a token by the status list that it names, which is verified with the same keys.
@@ -158,28 +164,6 @@ impl TokenVerifier {
                 .as_ref()
         });
         check_status(&claim, list, now)
-    }
-
-    /// Verifies a session: its access token or its ID token, according to the profile's `verify_token`.
-    #[must_use]
-    pub fn verify_session(&self, profile: &Profile, session: &Session) -> Verdict {
-        self.explain_session(profile, session, false).0
-    }
-
-    /// Verifies a session; with `explained`, also returns the checks that were made.
-    #[must_use]
-    pub fn explain_session(&self, profile: &Profile, session: &Session, explained: bool) -> (Verdict, Vec<Step>) {
-        match (profile.requirements.token, &session.tokens.id_token) {
-            (DecidingToken::AccessToken, _) => self.explain(session.tokens.access_token.expose(), explained),
-            (DecidingToken::IdToken, Some(id_token)) => self.explain(id_token.expose(), explained),
-            (DecidingToken::IdToken, None) => {
-                let message = "the profile requires an ID token (verify_token), and the session has none";
-                let mut checks = Checks::new(explained);
-                checks.deny("parts", Reason::new(ReasonCode::OpaqueToken, message));
-                let steps = checks.steps.take().unwrap_or_default();
-                (Verdict::Denied(checks.into_reasons()), steps)
-            }
-        }
     }
 
     /// Returns the age of the stored keys, if tokens are verified with fetched keys.

@@ -47,10 +47,10 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Creates an empty collection, which records steps if `explained`.
+    /// Creates an empty collection, which records steps if `record_steps`.
     #[must_use]
-    pub fn new(explained: bool) -> Self {
-        Self { reasons: Vec::new(), steps: explained.then(Vec::new) }
+    pub fn new(record_steps: bool) -> Self {
+        Self { reasons: Vec::new(), steps: record_steps.then(Vec::new) }
     }
 
     /// Adds a reason for a denial.

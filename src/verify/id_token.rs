@@ -15,6 +15,7 @@ use super::policy::{AcceptedTypes, Algorithm, Policy};
 use super::reason::{Reason, ReasonCode, quoted};
 use super::token::{CheckedToken, check};
 use crate::clock::UnixTime;
+use crate::model::Subject;
 use crate::secret::Secret;
 
 /// What validation requires of an ID token.
@@ -176,11 +177,11 @@ fn check_at_hash(claims: &Map<String, Value>, alg: Algorithm, access_token: &Sec
 }
 
 fn read(claims: &Map<String, Value>) -> Option<IdTokenClaims> {
-    let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
-    let display = |name: &str| text(name).filter(|n| !n.trim().is_empty());
+    let claim = |name: &str| claims.get(name).and_then(Value::as_str);
+    let text = |name: &str| claim(name).map(str::to_owned);
     Some(IdTokenClaims {
         sub: text("sub")?,
-        name: display("preferred_username").or_else(|| display("email")).or_else(|| display("name")),
+        name: Subject::display_name(claim),
         sid: text("sid"),
         auth_time: claims.get("auth_time").and_then(numeric_date),
         acr: text("acr"),

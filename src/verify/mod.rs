@@ -91,30 +91,49 @@ impl Verdict {
     }
 }
 
+/// The verdict on a token and, if they were recorded, the checks that led to it.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Each check, in the order in which they were made.
+    pub steps: Option<Vec<Step>>,
+}
+
+impl Verification {
+    /// Creates the denial of a token for one reason, which `check` found.
+    #[must_use]
+    pub fn denied(check: &'static str, reason: Reason, record_steps: bool) -> Self {
+        let mut checks = Checks::new(record_steps);
+        checks.deny(check, reason);
+        Self { steps: checks.steps.take(), verdict: Verdict::Denied(checks.into_reasons()) }
+    }
+}
+
 /// Verifies `token` with `keys` by `policy`.
 #[must_use]
 pub fn verify(token: &str, keys: &KeySet, policy: &Policy) -> Verdict {
-    explain(token, keys, policy, false).0
+    verify_with_steps(token, keys, policy, false).verdict
 }
 
-/// Verifies `token` as [`verify`] does, and returns each check too if `explained`.
+/// Verifies `token` as [`verify`] does, and records each check if `record_steps`.
 #[must_use]
-pub fn explain(token: &str, keys: &KeySet, policy: &Policy, explained: bool) -> (Verdict, Vec<Step>) {
+pub fn verify_with_steps(token: &str, keys: &KeySet, policy: &Policy, record_steps: bool) -> Verification {
     let CheckedToken { claims, key, mut checks } =
-        check(token, MAX_TOKEN_LENGTH, keys, policy, claims::check_claims, Checks::new(explained));
+        check(token, MAX_TOKEN_LENGTH, keys, policy, claims::check_claims, Checks::new(record_steps));
     if policy.types == AcceptedTypes::IdToken
         && let Some((claims, _)) = &claims
     {
         id_token::check_as_access_token(claims, policy, &mut checks);
     }
-    let steps = checks.steps.take().unwrap_or_default();
+    let steps = checks.steps.take();
     let verdict = match (claims, key) {
         (Some((claims, typ)), Some(key)) if checks.reasons.is_empty() => {
             Verdict::Granted(VerifiedToken { claims, typ, key })
         }
         _ => Verdict::Denied(checks.into_reasons()),
     };
-    (verdict, steps)
+    Verification { verdict, steps }
 }
 
 /// Returns whether `token` has the form of a JWT: three parts, the first two of which are JSON objects. Verifies nothing.
