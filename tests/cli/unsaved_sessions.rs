@@ -28,6 +28,14 @@ fn held_refresh<'a>(home: &'a Sandbox, issuer: &DevIssuer, args: &[&str]) -> Run
     refreshing
 }
 
+/// Lets the issuer reply, and interrupts the refresh once while it waits for the store.
+fn interrupt_while_unsaved(refreshing: &RunningCommand<'_>, issuer: &DevIssuer) {
+    issuer.clear_faults();
+    refreshing.reports("Waiting up to 60 s");
+    refreshing.signal(Signal::INT);
+    refreshing.reports("press Ctrl-C again");
+}
+
 #[test]
 fn refreshed_session_is_stored_when_the_store_is_available_again() {
     let (home, issuer) = logged_in(|_| {});
@@ -49,12 +57,7 @@ fn refreshed_session_is_stored_when_the_store_is_available_again() {
 fn interrupted_command_stores_the_session_first() {
     let (home, issuer) = logged_in(|_| {});
     let refreshing = held_refresh(&home, &issuer, &["refresh", "work"]);
-    with_store_away(&home, || {
-        issuer.clear_faults();
-        refreshing.reports("Waiting up to 60 s");
-        refreshing.signal(Signal::INT);
-        refreshing.reports("press Ctrl-C again");
-    });
+    with_store_away(&home, || interrupt_while_unsaved(&refreshing, &issuer));
     let ran = refreshing.wait().exits(130).reports("finished first");
     assert!(!ran.stderr.contains("is lost"), "{}", ran.stderr);
     home.run(&["refresh", "work"]).exits(0);
@@ -66,10 +69,7 @@ fn interrupted_command_reports_that_the_session_is_lost() {
         let (home, issuer) = logged_in(|options| options.rotate_refresh_tokens = rotates);
         let refreshing = held_refresh(&home, &issuer, &["refresh", "work"]);
         with_store_away(&home, || {
-            issuer.clear_faults();
-            refreshing.reports("Waiting up to 60 s");
-            refreshing.signal(Signal::INT);
-            refreshing.reports("press Ctrl-C again");
+            interrupt_while_unsaved(&refreshing, &issuer);
             refreshing.signal(Signal::INT);
             let ran = refreshing.wait().exits(130).reports(word);
             assert_eq!(ran.stderr.contains("is lost"), rotates, "{}", ran.stderr);
