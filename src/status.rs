@@ -177,7 +177,7 @@ fn fill_in(status: &mut ProfileStatus, session: Session, now: UnixTime) {
         Decision::Fail(_) => SessionState::LoginRequired,
     };
     status.expires_at = session.tokens.expires_at;
-    status.expires_in = session.tokens.expires_at.map(|end| now.until(end).as_secs());
+    status.expires_in = session.tokens.expires_in(now);
     status.other_tokens = session.others.len();
     status.logged_in_at = Some(session.logged_in_at);
     status.refreshed_at = session.refreshed_at;

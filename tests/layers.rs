@@ -185,12 +185,13 @@ fn secrets_are_exposed_only_in_listed_files() {
         "cmd/verify.rs",
     ];
     const MODULES: [&str; 4] = ["store", "oauth", "verify", "dev_issuer"];
-    const SESSION_FILES: [&str; 8] = [
+    const SESSION_FILES: [&str; 9] = [
         "session/commit.rs",
         "session/refresh_policy.rs",
         "session/login.rs",
         "session/logout.rs",
         "session/send_refresh.rs",
+        "session/token_response.rs",
         "session/trust.rs",
         "session/trust_update.rs",
         "session/verifier.rs",

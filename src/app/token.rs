@@ -31,13 +31,18 @@ impl App {
             session = sessions.session(profile).await.map_err(with_profile)?;
             decision = sessions.decide(&session, request);
         }
-        if decision == (Decision::Refresh { wait_at_most: None }) {
+        let served = if decision == (Decision::Refresh { wait_at_most: None }) {
             let refresh = sessions.refresh(profile, request, &session);
-            return self.with_progress(profile.issuer.as_str(), refresh).await.map_err(with_profile);
+            self.with_progress(profile.issuer.as_str(), refresh).await.map_err(with_profile)?
+        } else {
+            let refreshed = session.generation != seen;
+            let served = SessionService::serve_or_fail(profile, session, request, decision).map_err(with_profile)?;
+            ServedToken { refreshed, ..served }
+        };
+        if let Some(warning) = &served.warning {
+            tracing::info!("{}: not refreshed, the token is still valid: {warning}", profile.name);
         }
-        let refreshed = session.generation != seen;
-        let served = SessionService::serve_or_fail(profile, session, request, decision).map_err(with_profile)?;
-        Ok(ServedToken { refreshed, ..served })
+        Ok(served)
     }
 
     /// Starts a process that refreshes, and waits for it for at most `limit`.

@@ -86,7 +86,12 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<VerifiedToken>, Error>
         login_required = refreshed.err().filter(|error| error.code == ErrorCode::LoginRequired);
     }
     let reply: Option<ReceivedToken> = app.try_agent("GET", &format!("/v1/token{name}"), None)?;
-    let Some(ReceivedToken { access_token: Some(token), profile: Some(profile), .. }) = reply else { return Ok(None) };
+    let Some(ReceivedToken { access_token: Some(token), profile: Some(profile), warning, .. }) = reply else {
+        return Ok(None);
+    };
+    if let Some(warning) = warning {
+        super::token::report_warning(app, &profile, &warning);
+    }
     // Neither the name of a profile nor a valid token needs escaping in JSON.
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
     if !token.expose().bytes().all(is_plain) {
@@ -118,10 +123,12 @@ fn without_agent(app: &App, args: &Exec) -> Result<VerifiedToken, Error> {
             Err(error) => (served, Some(error).filter(|error| error.code == ErrorCode::LoginRequired)),
         })
     })?;
-    super::token::report_warning(app, &profile, &served);
+    if let Some(SessionError::LoginRequired(reason)) = &served.warning {
+        super::token::report_warning(app, &profile.name, &reason.to_string());
+    }
     let policy = Policy::new("", Vec::new(), app.clock().now());
     let verifier = sessions.verifier(&profile, policy, None).map_err(|e| Error::from(e).about(&profile.name))?;
-    Ok(match verifier.verify_session(&profile, &served.session) {
+    Ok(match verifier.verify_session(&profile, &served.session, false).verdict {
         Verdict::Granted(_) => VerifiedToken::Granted(served.session.tokens.access_token),
         Verdict::Denied(reasons) => VerifiedToken::Denied(reasons, login_required),
     })

@@ -82,11 +82,11 @@ async fn refresh(app: &App, profile: &Profile, demand: Demand) -> Result<Refresh
     let refresh = sessions.wait_for_token(profile, &request);
     let served =
         app.with_progress(profile.issuer.as_str(), refresh).await.map_err(|e| Error::from(e).about(&profile.name))?;
-    let expires_at = served.session.tokens.expires_at;
+    let tokens = &served.session.tokens;
     Ok(RefreshResponse {
         profile: profile.name.clone(),
         refreshed: served.refreshed,
-        expires_at,
-        expires_in: expires_at.map(|end| app.clock().now().until(end).as_secs()),
+        expires_at: tokens.expires_at,
+        expires_in: tokens.expires_in(app.clock().now()),
     })
 }

@@ -7,9 +7,9 @@ use crate::app::App;
 use crate::cli::{TargetArgs, Token};
 use crate::clock::UnixTime;
 use crate::error::Error;
-use crate::model::{Profile, TokenTarget, canonical_type};
+use crate::model::{Profile, ProfileName, TokenTarget};
 use crate::secret::Secret;
-use crate::session::{MinTtl, ServedToken, SessionError, TokenRequest};
+use crate::session::{MinTtl, SessionService, TokenRequest};
 use crate::verify::unverified_claims;
 
 impl From<&TargetArgs> for TokenTarget {
@@ -26,7 +26,7 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
     if !args.id_token
         && let Some(token) = app.supplied_token(args.profile.as_ref())?
     {
-        let answer = TokenResponse {
+        let response = TokenResponse {
             profile: None,
             access_token: Some(token.expose()),
             id_token: None,
@@ -35,8 +35,9 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
             expires_in: expiry(token).map(|end| app.clock().now().until(end).as_secs()),
             scope: None,
             issuer: None,
+            warning: None,
         };
-        return print(app, args, token, &answer);
+        return print(app, args, &response);
     }
     if let Some(done) = through_agent(app, args)? {
         return Ok(done);
@@ -68,25 +69,14 @@ fn without_agent(app: &App, args: &Token) -> Result<u8, Error> {
     let profile = app.profile(args.profile.as_ref())?;
     let request = request(&profile, args);
     let served = app.run(app.token_within_limit(&profile, &request))?;
-    let tokens = served.session.token_for(&request.target()).unwrap_or(&served.session.tokens);
-    let (token, expires_at) = match &served.session.tokens.id_token {
-        Some(id_token) if args.id_token => (id_token, expiry(id_token)),
-        _ => (&tokens.access_token, tokens.expires_at),
-    };
-    if !args.id_token {
-        report_warning(app, &profile, &served);
-    }
-    let answer = TokenResponse {
-        profile: Some(&profile.name),
-        access_token: (!args.id_token).then(|| token.expose()),
-        id_token: args.id_token.then(|| token.expose()),
-        token_type: if args.id_token { "Bearer" } else { canonical_type(&tokens.token_type) },
-        expires_at,
-        expires_in: expires_at.map(|end| app.clock().now().until(end).as_secs()),
-        scope: tokens.scope.as_deref(),
-        issuer: Some(profile.issuer.as_str()),
-    };
-    print(app, args, token, &answer)
+    let response = SessionService::token_response(
+        &profile,
+        &served.session,
+        &request.token,
+        served.warning.as_ref(),
+        app.clock().now(),
+    );
+    print(app, args, &response.map_err(|e| Error::from(e).about(&profile.name))?)
 }
 
 /// Asks the agent, which knows the default profile: neither the configuration nor a store is read here, and no runtime starts.
@@ -97,8 +87,10 @@ fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Error> {
     let query = token_query(&(&args.target).into(), args.min_ttl.map(|ttl| ttl.as_secs()));
     let reply: Option<ReceivedToken> = app.try_agent("GET", &format!("/v1/{path}{name}{query}"), None)?;
     let Some(reply) = reply else { return Ok(None) };
-    let Some(token) = reply.access_token.as_ref().or(reply.id_token.as_ref()) else { return Ok(None) };
-    let answer = TokenResponse {
+    if reply.access_token.is_none() && reply.id_token.is_none() {
+        return Ok(None);
+    }
+    let response = TokenResponse {
         profile: reply.profile.as_ref(),
         access_token: reply.access_token.as_ref().map(Secret::expose),
         id_token: reply.id_token.as_ref().map(Secret::expose),
@@ -107,8 +99,9 @@ fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Error> {
         expires_in: reply.expires_in,
         scope: reply.scope.as_deref(),
         issuer: reply.issuer.as_deref(),
+        warning: reply.warning,
     };
-    print(app, args, token, &answer).map(Some)
+    print(app, args, &response).map(Some)
 }
 
 /// Returns the expiry that a JWT contains.
@@ -116,25 +109,24 @@ fn expiry(token: &Secret) -> Option<UnixTime> {
     unverified_claims(token.expose()).and_then(|claims| claims.exp)
 }
 
-/// Reports that a token is served though it could not be refreshed.
-pub(super) fn report_warning(app: &App, profile: &Profile, served: &ServedToken) {
-    let Some(warning) = &served.warning else { return };
-    tracing::info!("{}: not refreshed, the token is still valid: {warning}", profile.name);
-    if let SessionError::LoginRequired(reason) = warning {
-        app.ui().notice(&format!(
-            "warning: {reason}; the token is valid until it expires, then run `authctl login {}`",
-            profile.name
-        ));
-    }
+/// Reports that a login is required soon: a token is served that cannot be refreshed.
+pub(super) fn report_warning(app: &App, profile: &ProfileName, warning: &str) {
+    app.ui().notice(&format!(
+        "warning: {warning}; the token is valid until it expires, then run `authctl login {profile}`"
+    ));
 }
 
-fn print(app: &App, args: &Token, token: &Secret, answer: &TokenResponse) -> Result<u8, Error> {
+fn print(app: &App, args: &Token, response: &TokenResponse) -> Result<u8, Error> {
+    if let (Some(profile), Some(warning)) = (response.profile, &response.warning) {
+        report_warning(app, profile, warning);
+    }
+    let token = response.access_token.or(response.id_token).unwrap_or_default();
     if app.common.json {
-        output::json(answer)?;
+        output::json(response)?;
     } else if args.header {
-        output::data(&format!("Authorization: {} {}", answer.token_type, token.expose()))?;
+        output::data(&format!("Authorization: {} {token}", response.token_type))?;
     } else {
-        output::data(token.expose())?;
+        output::data(token)?;
     }
     Ok(0)
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{ErrorCode, Grant, IssuerUrl, ProfileName, TokenSet, TokenTarget};
 use crate::clock::UnixTime;
 use crate::secret::{Secret, SecretBytes};
+use crate::text::excerpt;
 
 /// The version of a stored session. A refresh is stored only over the generation that it read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,8 +31,17 @@ impl Generation {
 pub struct Subject {
     /// The `sub` claim, unique at its issuer.
     pub sub: String,
-    /// A display name: `preferred_username`, `email` or `name`.
+    /// A display name ([`Subject::display_name`]).
     pub name: Option<String>,
+}
+
+impl Subject {
+    /// Returns the display name among the claims about a user, which `claim` returns: the first that is not blank of
+    /// `preferred_username`, `email` and `name` (OpenID Connect Core 1.0, section 5.1).
+    pub fn display_name<'a>(claim: impl FnMut(&'static str) -> Option<&'a str>) -> Option<String> {
+        let mut names = ["preferred_username", "email", "name"].into_iter().filter_map(claim);
+        names.find(|name| !name.trim().is_empty()).map(|name| excerpt(name, 255))
+    }
 }
 
 /// A failed refresh.

@@ -11,7 +11,6 @@ use super::lenient_json::LenientString;
 use super::token_endpoint::response_error;
 use crate::model::Subject;
 use crate::secret::Secret;
-use crate::text::excerpt;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -37,8 +36,12 @@ pub async fn fetch(http: &Http, userinfo_endpoint: &Url, access_token: &Secret) 
     let Some(sub) = claims.sub.0.filter(|sub| sub.len() <= 255) else {
         return Err(response.unexpected("claims about the user with a `sub`"));
     };
-    let name = claims.preferred_username.0.or(claims.email.0).or(claims.name.0);
-    Ok(Subject { sub, name: name.map(|n| excerpt(&n, 255)) })
+    let name = Subject::display_name(|claim| match claim {
+        "preferred_username" => claims.preferred_username.0.as_deref(),
+        "email" => claims.email.0.as_deref(),
+        _ => claims.name.0.as_deref(),
+    });
+    Ok(Subject { sub, name })
 }
 
 #[cfg(test)]
@@ -52,6 +55,7 @@ mod tests {
             (r#"{"sub":"1","name":"n","email":"e","preferred_username":"p"}"#, Some("p")),
             (r#"{"sub":"1","name":"n","email":"e"}"#, Some("e")),
             (r#"{"sub":"1","name":"n\nm"}"#, Some("n m")),
+            (r#"{"sub":"1","name":"n","email":" ","preferred_username":""}"#, Some("n")),
             (r#"{"sub":"1","name":5}"#, None),
         ] {
             let server = TestServer::start(vec![json(200, body)]).await;

@@ -383,9 +383,8 @@ fn requested_resources(profile: &Profile, grant: Grant) -> Vec<String> {
 }
 
 fn subject_of(claims: &serde_json::Map<String, serde_json::Value>) -> Option<Subject> {
-    let text = |name: &str| claims.get(name).and_then(|value| value.as_str()).map(str::to_owned);
-    let name = text("preferred_username").or_else(|| text("email")).or_else(|| text("name"));
-    Some(Subject { sub: text("sub")?, name })
+    let text = |name: &str| claims.get(name).and_then(serde_json::Value::as_str);
+    Some(Subject { sub: text("sub")?.to_owned(), name: Subject::display_name(text) })
 }
 
 #[cfg(test)]

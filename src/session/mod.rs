@@ -10,6 +10,7 @@ mod observed_time;
 mod refresh;
 pub mod refresh_policy;
 mod send_refresh;
+mod token_response;
 mod trust;
 mod trust_update;
 mod unsaved;

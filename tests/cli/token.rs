@@ -232,10 +232,10 @@ fn oldest_token_for_another_target_is_dropped_beyond_the_limit() {
         let tokens = session.tokens.clone();
         let audience = |number| TokenTarget::new(Some(format!("https://{number}.example")), &[], &[]);
         session.others =
-            (0..Session::MAX_OTHERS).map(|n| AnotherToken { asked: audience(n), tokens: tokens.clone() }).collect();
+            (0..Session::MAX_OTHERS).map(|n| AnotherToken { target: audience(n), tokens: tokens.clone() }).collect();
     });
     home.run(&["token", "work", "--audience", "https://new.example"]).exits(0);
-    let audiences: Vec<_> = home.session("work").others.into_iter().filter_map(|other| other.asked.audience).collect();
+    let audiences: Vec<_> = home.session("work").others.into_iter().filter_map(|other| other.target.audience).collect();
     assert_eq!(audiences.len(), Session::MAX_OTHERS);
     assert_eq!((audiences[0].as_str(), audiences[31].as_str()), ("https://1.example", "https://new.example"));
 }

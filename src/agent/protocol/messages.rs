@@ -37,6 +37,9 @@ pub struct TokenResponse<'a> {
     pub scope: Option<&'a str>,
     /// The issuer.
     pub issuer: Option<&'a str>,
+    /// Why the access token, which expires soon, cannot be refreshed without a login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
 }
 
 /// The response as a client reads it.
@@ -58,6 +61,8 @@ pub struct ReceivedToken {
     pub scope: Option<String>,
     /// As in [`TokenResponse`].
     pub issuer: Option<String>,
+    /// As in [`TokenResponse`].
+    pub warning: Option<String>,
 }
 
 /// A problem document (RFC 9457), with the error code and exit code of the command line.
@@ -282,6 +287,7 @@ mod tests {
             expires_in: Some(300),
             scope: Some("openid"),
             issuer: Some("https://a.example"),
+            warning: None,
         };
         let text = serde_json::to_string(&answer).expect("JSON");
         assert_eq!(

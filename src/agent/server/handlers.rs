@@ -11,15 +11,15 @@ use super::peer::Peer;
 use super::response::{AgentResponse, json, ok, problem_with_retry, stream, text, to_json};
 use super::route::{AgentRequest, VerifyBody, lock_body, unlock_body, verify_body};
 use super::state::Agent;
-use super::tokens::expires_in;
-use crate::agent::protocol::{ForgetResponse, OPENAPI, RefreshResponse, StopResponse, TokenResponse};
+use super::tokens::IssuedToken;
+use crate::agent::protocol::{ForgetResponse, OPENAPI, RefreshResponse, StopResponse};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
-use crate::model::{DecidingToken, Profile, ProfileName, Session, TokenTarget, canonical_type};
-use crate::secret::{Secret, SecretBytes};
-use crate::session::{Demand, MinTtl, RequestedToken, SessionError, TokenRequest, TokenVerifier};
+use crate::model::{DecidingToken, Profile, ProfileName, Session, TokenTarget};
+use crate::secret::SecretBytes;
+use crate::session::{Demand, MinTtl, RequestedToken, SessionError, SessionService, TokenRequest, TokenVerifier};
 use crate::status::{StatusReport, profile_statuses};
-use crate::verify::{KeySet, VerdictJson, unverified_claims};
+use crate::verify::{KeySet, VerdictJson};
 
 /// The maximum number of event subscribers.
 const MAX_SUBSCRIBERS: usize = 64;
@@ -91,28 +91,17 @@ impl Agent {
         let action = if is_id_token { AuditAction::IdToken } else { AuditAction::Token };
         self.audit_log.record(peer, action, Some(name), now);
         let at = self.now();
-        let is_own = matches!(&issued.token, RequestedToken::Access(target) if target.is_plain());
-        if is_own && let Some(body) = self.cache.response(name, &issued.session, at) {
+        // A warning depends on the lifetime that the caller requires.
+        let is_usual =
+            matches!(&issued.token, RequestedToken::Access(target) if target.is_plain()) && issued.warning.is_none();
+        if is_usual && let Some(body) = self.cache.response(name, &issued.session, at) {
             return Ok(ok(body));
         }
-        let tokens = issued.tokens();
-        let id_token = issued.session.tokens.id_token.as_ref().filter(|_| is_id_token);
-        let expires_at = match id_token {
-            Some(token) => unverified_claims(token.expose()).and_then(|claims| claims.exp),
-            None => tokens.expires_at,
-        };
-        let body = to_json(&TokenResponse {
-            profile: Some(name),
-            access_token: (!is_id_token).then(|| tokens.access_token.expose()),
-            id_token: id_token.map(Secret::expose),
-            token_type: if is_id_token { "Bearer" } else { canonical_type(&tokens.token_type) },
-            expires_at,
-            expires_in: expires_at.map(|end| at.until(end).as_secs()),
-            scope: tokens.scope.as_deref(),
-            issuer: Some(issued.profile.issuer.as_str()),
-        })?;
-        if is_own {
-            self.cache.put_response(name, &issued.session, at, &body);
+        let IssuedToken { profile, session, token, warning, .. } = &issued;
+        let response = SessionService::token_response(profile, session, token, warning.as_ref(), at);
+        let body = to_json(&response.map_err(|e| Error::from(e).about(name))?)?;
+        if is_usual {
+            self.cache.put_response(name, session, at, &body);
         }
         Ok(ok(body))
     }
@@ -135,7 +124,7 @@ impl Agent {
             profile: name.clone(),
             refreshed: issued.refreshed,
             expires_at: tokens.expires_at,
-            expires_in: expires_in(tokens, now),
+            expires_in: tokens.expires_in(now),
         }))
     }
 
@@ -157,7 +146,7 @@ impl Agent {
                 let sessions = Arc::clone(&self.sessions);
                 let verified = tokio::task::spawn_blocking(move || {
                     let verifier = sessions.verifier_with_keys(keys, policy)?;
-                    Ok::<_, SessionError>(verifier.verify(token.expose()))
+                    Ok::<_, SessionError>(verifier.verify_token(token.expose(), false).verdict)
                 });
                 let verdict =
                     verified.await.map_err(|_| Error::from(SessionError::Interrupted))?.map_err(Error::from)?;
@@ -174,11 +163,11 @@ impl Agent {
                 let own = own.filter(|session| session.tokens.access_token.expose() == token.expose());
                 let its = Arc::clone(&profile);
                 let decide = move |verifier: &TokenVerifier| {
-                    let verdict = match own {
-                        Some(session) => verifier.verify_session(&its, &session),
-                        None => verifier.verify(token.expose()),
+                    let verification = match own {
+                        Some(session) => verifier.verify_session(&its, &session, false),
+                        None => verifier.verify_token(token.expose(), false),
                     };
-                    (verdict, verifier.keys_age())
+                    (verification.verdict, verifier.keys_age())
                 };
                 self.sessions.with_verifier(&profile, policy, given, decide).await.map_err(about)?
             }

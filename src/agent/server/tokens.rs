@@ -10,7 +10,6 @@ use super::cache::{CachedFailure, CachedSession, InFlight, InFlightKey, RefreshO
 use super::events::EventKind;
 use super::state::Agent;
 use crate::agent::protocol::MAX_WAIT;
-use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};
 use crate::session::refresh_policy::{FailureSource, LastFailure, SessionView, can_fall_back, decide};
@@ -25,6 +24,8 @@ pub(super) struct IssuedToken {
     pub(super) token: RequestedToken,
     /// Whether it comes from a refresh that the caller waited for.
     pub(super) refreshed: bool,
+    /// Why it was not refreshed, although it expires soon.
+    pub(super) warning: Option<SessionError>,
 }
 
 impl IssuedToken {
@@ -63,6 +64,7 @@ impl Agent {
             session,
             token: request.token.clone(),
             refreshed,
+            warning: None,
         };
         for _ in 0..MAX_ATTEMPTS {
             let (cached, last) = self.cache.look(&profile.name, &request.target());
@@ -80,7 +82,11 @@ impl Agent {
             let view = SessionView::new(&session, &request);
             let last_failure = last.as_ref().map(|last| &last.failure);
             let limit = match decide(Some(&view), &request, self.now(), last_failure) {
-                Decision::Serve { .. } => return Ok(issued(session, false)),
+                Decision::Serve { not_refreshed } => {
+                    let warning = not_refreshed
+                        .map(|obstacle| SessionService::obstacle_error(&profile, &session, &request, obstacle));
+                    return Ok(IssuedToken { warning, ..issued(session, false) });
+                }
                 Decision::Fail(obstacle) => {
                     return Err(match (last, obstacle) {
                         (Some(last), Obstacle::RecentFailure) => last.error,
@@ -200,7 +206,11 @@ impl Agent {
     ) -> RefreshOutcome {
         let name = &profile.name;
         let (served, error) = match result {
-            Ok(ServedToken { session, refreshed, warning }) => (Some((Arc::new(session), refreshed)), warning),
+            Ok(ServedToken { session, refreshed, warning }) => {
+                // A login is required only once the token that is served has expired.
+                let warning = warning.filter(|warning| !matches!(warning, SessionError::LoginRequired(_)));
+                (Some((Arc::new(session), refreshed)), warning)
+            }
             Err(error) => (None, Some(error)),
         };
         let error = match error {
@@ -294,9 +304,4 @@ impl Agent {
         }
         forgotten
     }
-}
-
-/// Returns how long a token is still valid, in seconds.
-pub(super) fn expires_in(tokens: &TokenSet, now: UnixTime) -> Option<u64> {
-    tokens.expires_at.map(|end| now.until(end).as_secs())
 }

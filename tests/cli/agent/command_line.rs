@@ -55,6 +55,39 @@ fn stable_output(ran: &CommandOutput) -> (i32, String, String) {
 }
 
 #[test]
+fn token_that_cannot_be_refreshed_is_served_with_a_warning() {
+    let (home, _issuer) = logged_in(|_| {});
+    home.change_session("work", |session| session.tokens.refresh_token = None);
+    home.advance_time("work", 100);
+    let agent = Agent::run(&home);
+    let member = |target: &str| agent.get(target).expect_status(200).get("warning").cloned();
+    let reason = "cannot refresh the token: the issuer returned no refresh token";
+    for (args, warns) in [
+        (&["token", "work"][..], false),
+        (&["token", "work", "--min-ttl", "250s"], true),
+        (&["token", "work", "--min-ttl", "250s", "--json"], true),
+        (&["token", "work", "--min-ttl", "250s", "--id-token"], false),
+        (&["token", "work"], false),
+    ] {
+        let (with, without) = (home.run(args).exits(0), home.run_without_agent(args).exits(0));
+        assert_eq!(stable_output(&with), stable_output(&without), "{args:?}");
+        let line = format!("warning: {reason}; the token is valid until it expires, then run `authctl login work`\n");
+        assert_eq!(with.stderr, if warns { line } else { String::new() }, "{args:?}");
+        if args.contains(&"--json") {
+            assert_eq!(with.json()["warning"], reason);
+        }
+    }
+    // In the same second, the usual request must not get the response of one with a warning.
+    assert_eq!(member("/v1/token/work"), None);
+    assert_eq!(member("/v1/token/work?min_ttl=250"), Some(json!(reason)));
+    assert_eq!(member("/v1/token/work"), None);
+    home.advance_agent_time(&agent, "work", LIFETIME - 120);
+    assert_eq!(member("/v1/token/work"), Some(json!(reason)));
+    let ran = home.run(&["exec", "work", "--", "true"]).exits(0);
+    assert_eq!(ran.stderr.matches(reason).count(), 1, "{}", ran.stderr);
+}
+
+#[test]
 fn output_is_the_same_with_and_without_agent() {
     let (home, _issuer) = logged_in(|_| {});
     home.log_in("other", &quick_issuer());
