@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::refresh::refresh_failure;
 use super::refresh_policy::TokenRequest;
+use super::stores::session_of;
 use super::trust::trusted_keys;
 use super::unsaved::Stored;
-use super::{HeldProfile, LoginReason, SessionError, SessionService, session_of};
+use super::{HeldProfile, LoginReason, SessionError, SessionService};
 use crate::model::{Profile, Session, TokenSet, Trust};
 use crate::oauth::IssuerError;
 use crate::secret::Secret;
@@ -118,11 +119,6 @@ impl SessionService {
             Err(_) if !keys.verifies(id_token.expose()) => IdTokenCheck::UnknownKey,
             Err(reasons) => IdTokenCheck::Invalid(reasons.first().map(|r| r.message.clone()).unwrap_or_default()),
         }
-    }
-
-    pub(super) async fn write(&self, profile: &Profile, session: &Session) -> Result<(), SessionError> {
-        let (name, session) = (profile.name.clone(), session.clone());
-        self.change(profile.store, &profile.name, move |store| store.write(&name, &session)).await
     }
 
     /// Takes the expiry from the JWT itself if the reply has no `expires_in`.

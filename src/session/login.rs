@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::stores::{is_of, session_of};
 use super::trust::trusted_keys;
-use super::{SessionError, SessionService, is_of, session_of};
+use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::model::{Generation, Grant, PinnedKeys, Profile, Session, Subject, TokenSet, Trust, TrustedKeys};
 use crate::oauth::{IssuerError, Metadata, random, userinfo};

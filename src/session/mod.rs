@@ -4,12 +4,14 @@
 mod commit;
 mod error;
 mod http_clients;
+mod issuer;
 mod login;
 mod logout;
 mod observed_time;
 mod refresh;
 pub mod refresh_policy;
 mod send_refresh;
+mod stores;
 mod token_response;
 mod trust;
 mod trust_update;
@@ -17,9 +19,9 @@ mod unsaved;
 mod verifier;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, watch};
@@ -29,63 +31,22 @@ pub use login::{NewLogin, VerifiedLogin};
 pub use logout::{LogoutOptions, Revocation};
 pub use refresh::ServedToken;
 pub use refresh_policy::{Decision, Demand, MinTtl, Obstacle, RequestedToken, TokenRequest};
+pub use stores::{LockDirectories, Stores};
 pub use trust::trusted_keys;
 pub use trust_update::names_status_list;
 pub use unsaved::{UNSAVED_LIMIT, UnsavedSession, UnsavedSessions};
 pub use verifier::TokenVerifier;
 
 use http_clients::HttpClients;
+#[cfg(doc)]
+use issuer::{DISCOVERY_LIMIT, SECOND_DOCUMENT_LIMIT};
+use stores::{MAX_FILE_CALLS, MAX_KEYCHAIN_CALLS};
 
 use crate::clock::Clock;
-use crate::model::{ClientAuth, Profile, ProfileName, Session, StoreKind};
-use crate::oauth::{
-    AssertionSigner, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, Phase, discover,
-    fetch_missing_endpoints,
-};
-use crate::secret::Secret;
+use crate::model::ProfileName;
+use crate::store::ProfileLock;
 #[cfg(doc)]
 use crate::store::RevocationList;
-use crate::store::{ProfileLock, Store, StoreError};
-
-/// The stores, one of each kind.
-#[derive(Clone)]
-pub struct Stores {
-    /// The platform's keychain.
-    pub keychain: Arc<dyn Store>,
-    /// The encrypted files.
-    pub file: Arc<dyn Store>,
-}
-
-impl Stores {
-    /// Returns the store of that kind.
-    #[must_use]
-    pub fn of(&self, kind: StoreKind) -> &Arc<dyn Store> {
-        match kind {
-            StoreKind::Keychain => &self.keychain,
-            StoreKind::File => &self.file,
-        }
-    }
-}
-
-/// The directories of lock files, one for the sessions of each kind of store. Each change of a session leaves a mark there.
-#[derive(Clone, Debug)]
-pub struct LockDirectories {
-    /// For keychain items, which belong to the user.
-    pub keychain: PathBuf,
-    /// For files.
-    pub file: PathBuf,
-}
-
-impl LockDirectories {
-    /// Returns the directory for that kind of store.
-    #[must_use]
-    pub fn of(&self, kind: StoreKind) -> &Path {
-        match kind {
-            StoreKind::Keychain => &self.keychain,
-            StoreKind::File => &self.file,
-        }
-    }
-}
 
 /// Owns the stores and the connections to issuers. A process has one, which everything that deals with sessions shares.
 ///
@@ -110,25 +71,10 @@ pub struct SessionService {
     file_calls: Semaphore,
 }
 
-/// The number of concurrent calls to the keychain.
-const MAX_KEYCHAIN_CALLS: usize = 4;
-
-/// The number of concurrent calls to the file store, which is limited by the disk and by decryption. Each thread costs memory
-/// that the C library does not return to the system.
-const MAX_FILE_CALLS: usize = 2;
-
-/// The longest refresh: [`DISCOVERY_LIMIT`] and [`SECOND_DOCUMENT_LIMIT`], 45 seconds for the request and its repetition (the
-/// limits of `oauth/http.rs` and of `send_refresh.rs`), [`UNSAVED_LIMIT`] for a store that is not available, and what its calls take.
+/// The longest refresh: [`DISCOVERY_LIMIT`] and [`SECOND_DOCUMENT_LIMIT`], 45 seconds for the request and its repetition
+/// (the limits of `oauth/http.rs` and of `send_refresh.rs`), [`UNSAVED_LIMIT`] for a store that is not available, and what
+/// its calls take.
 pub const MAX_REFRESH: Duration = Duration::from_secs(150);
-
-/// How long to wait for the issuer's metadata, which may take two requests: longer than one takes.
-const DISCOVERY_LIMIT: Duration = Duration::from_secs(35);
-
-/// How long to wait for the second metadata document where the first lacks an endpoint.
-const SECOND_DOCUMENT_LIMIT: Duration = Duration::from_secs(5);
-
-/// Bytes reserved for a new session beyond the size of the present one: tokens grow when claims are added.
-const RESERVE: usize = 64 * 1024;
 
 /// How what a signal has waited for ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,25 +113,6 @@ impl SessionService {
         })
     }
 
-    /// Returns the directories of lock files.
-    #[must_use]
-    pub fn locks(&self) -> &LockDirectories {
-        &self.locks
-    }
-
-    /// Returns whether another process made the last change of the profile's session.
-    #[must_use]
-    pub fn changed_elsewhere(&self, name: &ProfileName) -> bool {
-        [StoreKind::Keychain, StoreKind::File].into_iter().any(|kind| self.is_changed_elsewhere(kind, name))
-    }
-
-    /// Returns the same for the session in the store of that kind.
-    fn is_changed_elsewhere(&self, kind: StoreKind, name: &ProfileName) -> bool {
-        let dir = self.locks.of(kind);
-        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        ProfileLock::mark(dir, name).is_some_and(|mark| marks.get(&(dir.to_owned(), name.clone())) != Some(&mark))
-    }
-
     /// Returns the clock.
     #[must_use]
     pub fn clock(&self) -> &Arc<dyn Clock> {
@@ -213,274 +140,6 @@ impl SessionService {
     async fn hold_off_signals(&self) -> OwnedRwLockReadGuard<()> {
         Arc::clone(&self.uninterruptible).read_owned().await
     }
-
-    /// Returns the session stored under the profile's name, also one of another issuer or client, or that a logout has not
-    /// deleted so far.
-    ///
-    /// # Errors
-    /// [`SessionError::Store`].
-    async fn stored(&self, profile: &Profile) -> Result<Option<Session>, SessionError> {
-        if let Some(session) = self.unsaved_session(&profile.name) {
-            return Ok(Some(session));
-        }
-        let name = profile.name.clone();
-        self.with_store(profile.store, move |store| own_session(store.read(&name))).await
-    }
-
-    /// Returns the session that a login would replace, also one of another issuer or client.
-    ///
-    /// # Errors
-    /// [`SessionError::Store`], also if the session is another profile's.
-    pub async fn replaceable(&self, profile: &Profile) -> Result<Option<Session>, SessionError> {
-        let name = profile.name.clone();
-        let stored = self.with_store(profile.store, move |store| store.read(&name)).await?;
-        Ok(stored.filter(|session| !session.logged_out))
-    }
-
-    /// Returns the profile's session.
-    ///
-    /// # Errors
-    /// [`SessionError::LoginRequired`] if there is none of the profile's issuer and client, or [`SessionError::Store`].
-    pub async fn session(&self, profile: &Profile) -> Result<Session, SessionError> {
-        session_of(profile, self.stored(profile).await?)
-    }
-
-    /// Returns the profile's session. Blocks for at most the store's own limit.
-    ///
-    /// # Errors
-    /// As [`SessionService::session`].
-    pub fn session_blocking(&self, profile: &Profile) -> Result<Session, SessionError> {
-        let stored = match self.unsaved_session(&profile.name) {
-            Some(session) => Some(session),
-            None => own_session(self.stores.of(profile.store).read(&profile.name))?,
-        };
-        session_of(profile, stored)
-    }
-
-    /// Returns where the profile's session is stored, for display.
-    #[must_use]
-    pub fn location(&self, profile: &Profile) -> String {
-        self.stores.of(profile.store).location(&profile.name)
-    }
-
-    /// Moves a session to another profile name within its store, under both profile locks: copies it to the new name,
-    /// calls `rename`, which changes the configuration, and deletes the old copy. If it is interrupted, the profile still
-    /// has its session under the name that the configuration has.
-    ///
-    /// # Errors
-    /// The error of `rename`, [`SessionError::Store`] or [`SessionError::Lock`].
-    pub async fn rename<E: From<SessionError>>(
-        &self,
-        profile: &Profile,
-        to: &ProfileName,
-        rename: impl FnOnce() -> Result<(), E>,
-    ) -> Result<(), E> {
-        let _from = self.lock(profile).await?;
-        let renamed = Profile { name: to.clone(), ..profile.clone() };
-        // If upper and lower case are not distinguished, both names have the same lock and the same session.
-        let is_same = profile.name.as_str().eq_ignore_ascii_case(to.as_str());
-        let _to = if is_same { None } else { Some(self.lock(&renamed).await?) };
-        if !is_same
-            && let Err(error @ SessionError::Store(StoreError::OtherProfile { .. })) = self.replaceable(&renamed).await
-        {
-            return Err(error.into());
-        }
-        let session = self.stored(profile).await?;
-        match &session {
-            Some(session) => self.write(&renamed, session).await?,
-            None => drop(self.delete(&renamed).await?),
-        }
-        if let Err(error) = rename() {
-            if let Some(session) = session.filter(|_| is_same) {
-                self.write(profile, &session).await?;
-            }
-            self.delete(&renamed).await?;
-            return Err(error);
-        }
-        self.delete(profile).await?;
-        Ok(())
-    }
-
-    /// Makes sure that the profile's store can take a new session, as far as that can be known in advance.
-    ///
-    /// # Errors
-    /// [`SessionError::Store`].
-    pub async fn reserve(&self, profile: &Profile) -> Result<(), SessionError> {
-        self.make_room(profile, RESERVE).await
-    }
-
-    async fn make_room(&self, profile: &Profile, bytes: usize) -> Result<(), SessionError> {
-        let name = profile.name.clone();
-        self.with_store(profile.store, move |store| store.reserve(&name, bytes)).await
-    }
-
-    /// Calls `then` under the profile lock if the profile has no session; returns whether it was called.
-    ///
-    /// # Errors
-    /// The error of `then`, [`SessionError::Store`] or [`SessionError::Lock`].
-    pub async fn without_session<E: From<SessionError>>(
-        &self,
-        profile: &Profile,
-        then: impl FnOnce() -> Result<(), E>,
-    ) -> Result<bool, E> {
-        let _lock = self.lock(profile).await?;
-        if self.stored(profile).await?.is_some() {
-            return Ok(false);
-        }
-        then().map(|()| true)
-    }
-
-    /// Deletes the profile's session without revoking it. Call it under the profile lock.
-    async fn delete(&self, profile: &Profile) -> Result<bool, SessionError> {
-        let name = profile.name.clone();
-        let delete = move |store: &dyn Store| match store.read(&name) {
-            Err(StoreError::OtherProfile { .. }) => Ok(false),
-            _ => store.delete(&name),
-        };
-        self.change(profile.store, &profile.name, delete).await
-    }
-
-    /// Runs a call that changes the session of `name`, and marks the change for processes that cache it, also if the call
-    /// failed and may have changed something.
-    async fn change<T: Send + 'static>(
-        &self,
-        kind: StoreKind,
-        name: &ProfileName,
-        call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, SessionError> {
-        let result = self.with_store(kind, call).await;
-        self.mark(kind, name);
-        result
-    }
-
-    /// Leaves a mark of a change, or of one that is about to be made: an agent that sees it reads the session again, and
-    /// once more when the profile lock is free.
-    fn mark(&self, kind: StoreKind, name: &ProfileName) {
-        // Held until the mark is in the map, or this process could take its own mark for another's.
-        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        let dir = self.locks.of(kind);
-        match ProfileLock::mark_changed(dir, name, self.clock.now()) {
-            Ok(mark) => {
-                marks.insert((dir.to_owned(), name.clone()), mark);
-            }
-            Err(error) => tracing::warn!("{name}: a running agent is not notified of the change: {error}"),
-        }
-    }
-
-    /// Returns the issuer's metadata, with the profile's own endpoints in place of the published ones. With a token or
-    /// login endpoint in the profile nothing is requested.
-    ///
-    /// # Errors
-    /// [`SessionError::Issuer`].
-    pub async fn metadata(&self, profile: &Profile) -> Result<Metadata, SessionError> {
-        let (endpoints, api) = (&profile.server.endpoints, &profile.server.api);
-        let found = if endpoints.token.is_some() || api.login.is_some() {
-            Metadata::new(profile.issuer.clone())
-        } else {
-            discover(&self.http(profile)?, &profile.issuer).await?
-        };
-        Ok(found.with_endpoints(endpoints))
-    }
-
-    /// Returns the issuer's metadata. Endpoints of `needed` that are missing in the first document are taken from the
-    /// second, which is requested only in this case.
-    ///
-    /// # Errors
-    /// [`SessionError::Issuer`].
-    pub async fn metadata_with(&self, profile: &Profile, needed: &[Endpoint]) -> Result<Metadata, SessionError> {
-        let mut metadata = tokio::select! {
-            found = self.metadata(profile) => found?,
-            () = self.clock.sleep(DISCOVERY_LIMIT) => {
-                let message = format!("no metadata of {} within {DISCOVERY_LIMIT:?}", profile.issuer);
-                let (phase, delivery) = (Phase::Exchange, Delivery::NotSent);
-                return Err(IssuerError::Unreachable { message, proxy: None, phase, delivery }.into());
-            }
-        };
-        let http = self.http(profile)?;
-        tokio::select! {
-            () = fetch_missing_endpoints(&http, &mut metadata, needed) => {}
-            () = self.clock.sleep(SECOND_DOCUMENT_LIMIT) => tracing::info!("no second metadata document within {SECOND_DOCUMENT_LIMIT:?}"),
-        }
-        Ok(metadata)
-    }
-
-    /// Returns the HTTP client of the profile's issuer, which trusts the profile's certificate authorities.
-    ///
-    /// # Errors
-    /// [`SessionError::Issuer`] if the file of certificate authorities cannot be read.
-    pub fn http(&self, profile: &Profile) -> Result<Http, SessionError> {
-        Ok(self.http_clients.get(profile.ca_cert.as_deref())?.for_issuer(&profile.issuer, &profile.server))
-    }
-
-    /// Returns the profile's client with its secret, or with its signing key.
-    ///
-    /// # Errors
-    /// [`SessionError::Issuer`] if the key cannot be used.
-    pub fn client(
-        &self,
-        profile: &Profile,
-        metadata: &Metadata,
-        secret: Option<Secret>,
-    ) -> Result<OAuthClient, SessionError> {
-        let signer = match profile.client_auth {
-            ClientAuth::PrivateKeyJwt => {
-                Some(AssertionSigner::load(&profile.server.client_key, metadata, Arc::clone(&self.clock))?)
-            }
-            ClientAuth::None | ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost => None,
-        };
-        Ok(OAuthClient { id: profile.client_id.clone(), auth: profile.client_auth, secret, signer })
-    }
-
-    async fn lock(&self, profile: &Profile) -> Result<ProfileLock, SessionError> {
-        Ok(ProfileLock::acquire(self.locks.of(profile.store), &profile.name, &*self.clock, MAX_REFRESH).await?)
-    }
-
-    /// Runs a store's blocking call on a thread for blocking calls.
-    async fn with_store<T: Send + 'static>(
-        &self,
-        kind: StoreKind,
-        call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, SessionError> {
-        let store = Arc::clone(self.stores.of(kind));
-        let limit = match kind {
-            StoreKind::Keychain => &self.keychain_calls,
-            StoreKind::File => &self.file_calls,
-        };
-        let _permit = limit.acquire().await.map_err(|_| SessionError::Interrupted)?;
-        match tokio::task::spawn_blocking(move || call(&*store)).await {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(SessionError::Interrupted),
-        }
-    }
-}
-
-/// Returns what a store has for a profile; nothing if the session there is another profile's.
-fn own_session(read: Result<Option<Session>, StoreError>) -> Result<Option<Session>, StoreError> {
-    match read {
-        Err(StoreError::OtherProfile { .. }) => Ok(None),
-        read => read,
-    }
-}
-
-/// Returns the session if it is of the profile's issuer and client and no logout has begun.
-///
-/// A login to another issuer is complete when the profile is saved: until then, the profile uses the session that the new
-/// one replaces, also if the login was interrupted.
-fn session_of(profile: &Profile, stored: Option<Session>) -> Result<Session, SessionError> {
-    let reason = match stored {
-        None => LoginReason::NoSession,
-        Some(session) if session.logged_out => LoginReason::NoSession,
-        Some(session) if is_of(&session, profile) => return Ok(Session { replaces: None, ..session }),
-        Some(Session { replaces: Some(old), .. }) if is_of(&old, profile) => return Ok(*old),
-        Some(session) if session.issuer != profile.issuer => LoginReason::OtherIssuer { found: session.issuer },
-        Some(session) => LoginReason::OtherClient { found: session.client_id },
-    };
-    Err(SessionError::LoginRequired(reason))
-}
-
-/// Returns whether the session is of the profile's issuer and client.
-fn is_of(session: &Session, profile: &Profile) -> bool {
-    session.issuer == profile.issuer && session.client_id == profile.client_id
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use super::refresh_policy::TokenRequest;
-use super::{LoginReason, RESERVE, SessionError, SessionService};
+use super::stores::RESERVE;
+use super::{LoginReason, SessionError, SessionService};
 use crate::model::{Grant, Profile, Session, TokenSet};
 use crate::oauth::{Delivery, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token};
 use crate::secret::Secret;

@@ -5,10 +5,11 @@ use std::net::TcpListener;
 
 use super::*;
 use crate::clock::UnixTime;
-use crate::model::RecordName;
+use crate::model::{Profile, RecordName, Session, StoreKind};
 use crate::oauth::testing::TestClock;
-use crate::secret::SecretBytes;
+use crate::secret::{Secret, SecretBytes};
 use crate::store::tests::session;
+use crate::store::{Store, StoreError};
 
 /// What happened during a refresh, in order.
 type Events = Arc<Mutex<Vec<&'static str>>>;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{HeldProfile, SessionError, SessionService, session_of};
+use super::stores::session_of;
+use super::{HeldProfile, SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::model::{Generation, Profile, ProfileName, Session};
 

@@ -334,3 +334,6 @@ pub(super) fn id_token_feature(typ: Option<&str>, claims: &Map<String, Value>) -
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -389,3 +389,6 @@ fn ed25519_weakness(mut x: [u8; 32]) -> Option<&'static str> {
     x[31] &= 0x7f;
     SMALL_ORDER.contains(&x).then_some("an Ed25519 point of small order")
 }
+
+#[cfg(test)]
+mod tests;

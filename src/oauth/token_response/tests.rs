@@ -1,0 +1,195 @@
+//! Responses as real issuers write them.
+
+use super::*;
+use crate::secret::SecretBytes;
+
+fn read(status: u16, content_type: &str, body: &str) -> Result<TokenEndpointResponse, IssuerError> {
+    let sent = [Secret::new("hunter2".into()), Secret::new("grant".into())];
+    let response = HttpResponse {
+        host: "a.example".into(),
+        status,
+        content_type: Some(content_type.into()),
+        retry_after: None,
+        location: None,
+        content_coding: None,
+        body: SecretBytes::new(body.as_bytes().to_vec()),
+    };
+    parse_token_response(&response, &sent, UnixTime(1000))
+}
+
+fn tokens(body: &str) -> TokenSet {
+    match read(200, "application/json", body) {
+        Ok(TokenEndpointResponse::Tokens(tokens)) => tokens,
+        Ok(TokenEndpointResponse::Error(response)) => panic!("{body}: {}", response.error),
+        Err(error) => panic!("{body}: {error}"),
+    }
+}
+
+fn refused(status: u16, content_type: &str, body: &str) -> OAuthError {
+    match read(status, content_type, body) {
+        Ok(TokenEndpointResponse::Error(response)) => response.error,
+        Ok(TokenEndpointResponse::Tokens(_)) => panic!("{body}: tokens"),
+        Err(error) => panic!("{body}: {error}"),
+    }
+}
+
+#[test]
+fn lifetime_is_accepted_in_any_form() {
+    for (written, expected) in [
+        ("3600", Some(4600)),
+        ("\"3600\"", Some(4600)),
+        ("\" 60 \"", Some(1060)),
+        ("3599.9", Some(4599)),
+        ("3.6e3", Some(4600)),
+        ("0", Some(1000)),
+        ("-5", Some(1000)),
+        ("\"-5\"", Some(1000)),
+        ("18446744073709551615", Some(1000 + 3_155_760_000)),
+        ("1e300", Some(1000 + 3_155_760_000)),
+        ("\"inf\"", Some(1000 + 3_155_760_000)),
+        ("\"nan\"", None),
+        ("\"soon\"", None),
+        ("null", None),
+        ("true", None),
+        ("[3600]", None),
+        ("{\"s\":1}", None),
+    ] {
+        let found = tokens(&format!(r#"{{"access_token":"AT","token_type":"bearer","expires_in":{written}}}"#));
+        assert_eq!(found.expires_at, expected.map(UnixTime), "{written}");
+        assert_eq!(found.obtained_at, UnixTime(1000));
+    }
+    assert_eq!(tokens(r#"{"access_token":"AT"}"#).expires_at, None);
+}
+
+#[test]
+fn members_may_be_missing_or_written_differently() {
+    let found = tokens("\u{feff} {\"access_token\":\"AT\",\"refresh_token\":\"\",\"id_token\":null,\"x\":{\"y\":[1]}}");
+    assert_eq!((found.access_token.expose(), found.token_type.as_str()), ("AT", "Bearer"));
+    assert!(found.refresh_token.is_none() && found.id_token.is_none() && found.scope.is_none());
+    assert_eq!(tokens(r#"{"access_token":"AT","token_type":"bEaReR"}"#).token_type, "bEaReR");
+    assert_eq!(tokens(r#"{"access_token":"AT","scope":["a","b"]}"#).scope.as_deref(), Some("a b"));
+    assert_eq!(tokens(r#"{"access_token":"AT","scope":"","error":null}"#).scope, None);
+    let form = read(200, "application/x-www-form-urlencoded", "access_token=a%2Fb&token_type=bearer&expires_in=9");
+    let Ok(TokenEndpointResponse::Tokens(found)) = form else { panic!("a form") };
+    assert_eq!((found.access_token.expose(), found.expires_at), ("a/b", Some(UnixTime(1009))));
+}
+
+#[test]
+fn odd_member_does_not_drop_the_access_token() {
+    for name in ["token_type", "expires_in", "refresh_token", "id_token", "scope", "error_description", "mfa_token"] {
+        for odd in
+            ["null", "true", "4711", "1e300", "[]", "[1,\"a\"]", "{\"a\":{}}", "\"\"", "\"\\u0000\"", "\"a\\r\\nb: c\""]
+        {
+            let found = tokens(&format!(r#"{{"{name}":{odd},"access_token":"AT"}}"#));
+            assert_eq!((found.access_token.expose(), found.token_type.as_str()), ("AT", "Bearer"), "{name}: {odd}");
+            assert!(found.refresh_token.is_none() && found.id_token.is_none(), "{name}: {odd}");
+        }
+    }
+    // One that is right stays, whatever is beside it.
+    let found = tokens(r#"{"id_token":[7],"access_token":"AT","refresh_token":"RT","token_type":" Bearer "}"#);
+    assert_eq!(found.refresh_token.as_ref().map(Secret::expose), Some("RT"));
+    assert_eq!(found.token_type, "Bearer");
+    assert_eq!(tokens(r#"{"access_token":"AT","token_type":" DPoP"}"#).token_type, "DPoP");
+}
+
+#[test]
+fn type_and_scope_that_repeat_a_secret_count_as_absent() {
+    for echo in ["refresh-token-hunter2", "refresh-token", "access-token-hunter2", "x/refresh-token-hunter2/x"] {
+        let found = tokens(&format!(
+            r#"{{"access_token":"access-token-hunter2","refresh_token":"refresh-token-hunter2","token_type":"{echo}","scope":"{echo}"}}"#
+        ));
+        assert_eq!((found.token_type.as_str(), found.scope), ("Bearer", None), "{echo}");
+    }
+}
+
+#[test]
+fn invalid_response_is_reported_without_its_text() {
+    for body in [
+        "",
+        "{}",
+        "null",
+        "hunter2",
+        "<html>hunter2</html>",
+        r#"["hunter2"]"#,
+        r#"{"access_token":""}"#,
+        r#"{"access_token":4711}"#,
+        r#"{"access_token":["hunter2"]}"#,
+        r#"{"access_token":"hunter2","access_token":"b"}"#,
+        r#"{"access_token":"a","expires_in":1,"expires_in":2}"#,
+        r#"{"access_token":"hunter2"#,
+        r#"{"access_token":"hunter2"} hunter2"#,
+        r#"{"access_token":"hunter2\r\nx: y"}"#,
+        r#"{"access_token":"hünter2"}"#,
+    ] {
+        let error = read(200, "application/json", body).err().unwrap_or_else(|| panic!("{body}: taken"));
+        assert!(matches!(error, IssuerError::InvalidResponse { .. }), "{body}: {error:?}");
+        assert!(!error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{error:?}");
+        assert!(!error.ends_session() && error.is_in_doubt(), "{body}");
+    }
+}
+
+#[test]
+fn error_responses_are_accepted_in_any_form() {
+    let invalid_grant = r#"{"error":"invalid_grant","error_description":"over"}"#;
+    for status in [400, 401, 403] {
+        let error = refused(status, "application/json", invalid_grant);
+        assert!(error.ends_session());
+        assert_eq!(error.to_string(), "invalid_grant: over");
+    }
+    assert!(refused(400, "text/html", invalid_grant).ends_session(), "JSON whatever its label");
+    let error = refused(200, "application/json", r#"{"error":"bad_refresh_token"}"#);
+    assert_eq!((error.code.as_str(), error.ends_session()), ("bad_refresh_token", false));
+    assert_eq!(refused(400, "application/x-www-form-urlencoded", "error=invalid_scope").code, "invalid_scope");
+    let object = r#"{"error":{"message":"Bad","type":"OAuthException","code":190}}"#;
+    assert_eq!(refused(400, "application/json", object).to_string(), "OAuthException: Bad");
+}
+
+#[test]
+fn only_a_parsed_error_response_is_one() {
+    let invalid_grant = r#"{"error":"invalid_grant"}"#;
+    for (status, content_type, body) in [
+        (400, "text/html", "<p>invalid_grant</p>"),
+        (400, "text/plain", "error=invalid_grant"),
+        (400, "application/x-www-form-urlencoded", "error=invalid_grant&error=invalid_grant"),
+        (400, "application/json", ""),
+        (400, "application/json", "{}"),
+        (400, "application/json", r#""invalid_grant""#),
+        (400, "application/json", r#"["invalid_grant"]"#),
+        (400, "application/json", r#"{"error":"invalid_grant","error":"invalid_grant"}"#),
+        (400, "application/json", r#"{"error":"invalid_grant""#),
+        (429, "application/json", invalid_grant),
+        (500, "application/json", invalid_grant),
+        (503, "application/json", invalid_grant),
+        (302, "application/json", invalid_grant),
+        (400, "application/json", r#"{"access_token":"a"}"#),
+    ] {
+        let error = read(status, content_type, body).err().unwrap_or_else(|| panic!("{status} {body}: taken"));
+        assert!(!error.ends_session(), "{status} {body}");
+        assert!(
+            matches!(
+                error,
+                IssuerError::InvalidResponse { .. } | IssuerError::Rejected { .. } | IssuerError::Unavailable { .. }
+            ),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn secret_in_an_error_response_is_not_shown() {
+    let error = refused(400, "application/json", r#"{"error":"x","error_description":"no token hunter2 here"}"#);
+    assert_eq!(error.to_string(), "x");
+    assert_eq!(refused(400, "application/json", r#"{"error":"hunter2"}"#).to_string(), "error");
+    assert!(
+        !repeats_secret(&[Secret::new("a".into())], "an a")
+            && repeats_secret(&[Secret::new("grant".into())], "invalid_grant")
+    );
+}
+
+#[test]
+fn form_with_many_unknown_names_is_parsed_quickly() {
+    // As many names as fit into a response: comparing each with all others would take minutes.
+    let body: String = (0..200_000).map(|n| format!("{n:x}&")).collect();
+    let read = read(200, "application/x-www-form-urlencoded", &format!("{body}access_token=a"));
+    assert!(matches!(read, Ok(TokenEndpointResponse::Tokens(_))));
+}

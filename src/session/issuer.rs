@@ -1,0 +1,84 @@
+//! Connections to a profile's issuer: HTTP client, metadata, and the client's own authentication.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{SessionError, SessionService};
+use crate::model::{ClientAuth, Profile};
+use crate::oauth::{
+    AssertionSigner, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, Phase, discover,
+    fetch_missing_endpoints,
+};
+use crate::secret::Secret;
+
+/// How long to wait for the issuer's metadata, which may take two requests: longer than one takes.
+pub(super) const DISCOVERY_LIMIT: Duration = Duration::from_secs(35);
+
+/// How long to wait for the second metadata document where the first lacks an endpoint.
+pub(super) const SECOND_DOCUMENT_LIMIT: Duration = Duration::from_secs(5);
+
+impl SessionService {
+    /// Returns the issuer's metadata, with the profile's own endpoints in place of the published ones. With a token or
+    /// login endpoint in the profile nothing is requested.
+    ///
+    /// # Errors
+    /// [`SessionError::Issuer`].
+    pub async fn metadata(&self, profile: &Profile) -> Result<Metadata, SessionError> {
+        let (endpoints, api) = (&profile.server.endpoints, &profile.server.api);
+        let found = if endpoints.token.is_some() || api.login.is_some() {
+            Metadata::new(profile.issuer.clone())
+        } else {
+            discover(&self.http(profile)?, &profile.issuer).await?
+        };
+        Ok(found.with_endpoints(endpoints))
+    }
+
+    /// Returns the issuer's metadata. Endpoints of `needed` that are missing in the first document are taken from the
+    /// second, which is requested only in this case.
+    ///
+    /// # Errors
+    /// [`SessionError::Issuer`].
+    pub async fn metadata_with(&self, profile: &Profile, needed: &[Endpoint]) -> Result<Metadata, SessionError> {
+        let mut metadata = tokio::select! {
+            found = self.metadata(profile) => found?,
+            () = self.clock.sleep(DISCOVERY_LIMIT) => {
+                let message = format!("no metadata of {} within {DISCOVERY_LIMIT:?}", profile.issuer);
+                let (phase, delivery) = (Phase::Exchange, Delivery::NotSent);
+                return Err(IssuerError::Unreachable { message, proxy: None, phase, delivery }.into());
+            }
+        };
+        let http = self.http(profile)?;
+        tokio::select! {
+            () = fetch_missing_endpoints(&http, &mut metadata, needed) => {}
+            () = self.clock.sleep(SECOND_DOCUMENT_LIMIT) => tracing::info!("no second metadata document within {SECOND_DOCUMENT_LIMIT:?}"),
+        }
+        Ok(metadata)
+    }
+
+    /// Returns the HTTP client of the profile's issuer, which trusts the profile's certificate authorities.
+    ///
+    /// # Errors
+    /// [`SessionError::Issuer`] if the file of certificate authorities cannot be read.
+    pub fn http(&self, profile: &Profile) -> Result<Http, SessionError> {
+        Ok(self.http_clients.get(profile.ca_cert.as_deref())?.for_issuer(&profile.issuer, &profile.server))
+    }
+
+    /// Returns the profile's client with its secret, or with its signing key.
+    ///
+    /// # Errors
+    /// [`SessionError::Issuer`] if the key cannot be used.
+    pub fn client(
+        &self,
+        profile: &Profile,
+        metadata: &Metadata,
+        secret: Option<Secret>,
+    ) -> Result<OAuthClient, SessionError> {
+        let signer = match profile.client_auth {
+            ClientAuth::PrivateKeyJwt => {
+                Some(AssertionSigner::load(&profile.server.client_key, metadata, Arc::clone(&self.clock))?)
+            }
+            ClientAuth::None | ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost => None,
+        };
+        Ok(OAuthClient { id: profile.client_id.clone(), auth: profile.client_auth, secret, signer })
+    }
+}
