@@ -89,9 +89,6 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<VerifiedToken>, Error>
     let Some(ReceivedToken { access_token: Some(token), profile: Some(profile), warning, .. }) = reply else {
         return Ok(None);
     };
-    if let Some(warning) = warning {
-        super::token::report_warning(app, &profile, &warning);
-    }
     // Neither the name of a profile nor a valid token needs escaping in JSON.
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
     if !token.expose().bytes().all(is_plain) {
@@ -102,6 +99,9 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<VerifiedToken>, Error>
     body.extend(token.expose().as_bytes());
     body.extend(br#""}"#);
     let verdict: Option<Verdict> = app.try_agent("POST", "/v1/verify", Some(&body))?;
+    if let (Some(_), Some(warning)) = (&verdict, warning) {
+        super::token::report_warning(app, &profile, &warning);
+    }
     Ok(verdict.map(|verdict| match verdict.valid {
         true => VerifiedToken::Granted(token),
         false => VerifiedToken::Denied(verdict.reasons, login_required),
