@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{DecidingToken, TokenTarget};
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLES};
 use crate::secret::{Secret, SecretBytes, limit_core_dumps};
-use crate::session::TokenRequest;
+use crate::session::{SessionError, TokenRequest};
 use crate::verify::{Policy, Reason, Verdict};
 
 /// A verified token, or why it is denied.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::super::ReasonCode::*;
-use super::super::testing::{AUDIENCE, ISSUER, NOW, claims, codes, ed, policy, set};
+use super::super::testing::{AUDIENCE, ISSUER, NOW, codes, ed, policy, set};
 use super::super::*;
 
 #[test]
