@@ -12,10 +12,10 @@ use crate::oauth::{
 use crate::secret::Secret;
 
 /// How long to wait for the issuer's metadata, which may take two requests: longer than one takes.
-pub(super) const DISCOVERY_LIMIT: Duration = Duration::from_secs(35);
+const DISCOVERY_LIMIT: Duration = Duration::from_secs(35);
 
 /// How long to wait for the second metadata document where the first lacks an endpoint.
-pub(super) const SECOND_DOCUMENT_LIMIT: Duration = Duration::from_secs(5);
+const SECOND_DOCUMENT_LIMIT: Duration = Duration::from_secs(5);
 
 impl SessionService {
     /// Returns the issuer's metadata, with the profile's own endpoints in place of the published ones. With a token or

@@ -38,9 +38,6 @@ pub use unsaved::{UNSAVED_LIMIT, UnsavedSession, UnsavedSessions};
 pub use verifier::TokenVerifier;
 
 use http_clients::HttpClients;
-#[cfg(doc)]
-use issuer::{DISCOVERY_LIMIT, SECOND_DOCUMENT_LIMIT};
-use stores::{MAX_FILE_CALLS, MAX_KEYCHAIN_CALLS};
 
 use crate::clock::Clock;
 use crate::model::ProfileName;
@@ -71,9 +68,15 @@ pub struct SessionService {
     file_calls: Semaphore,
 }
 
-/// The longest refresh: [`DISCOVERY_LIMIT`] and [`SECOND_DOCUMENT_LIMIT`], 45 seconds for the request and its repetition
-/// (the limits of `oauth/http.rs` and of `send_refresh.rs`), [`UNSAVED_LIMIT`] for a store that is not available, and what
-/// its calls take.
+/// The number of concurrent calls to the keychain.
+const MAX_KEYCHAIN_CALLS: usize = 4;
+
+/// The number of concurrent calls to the file store, which is limited by the disk and by decryption. Each thread costs memory
+/// that the C library does not return to the system.
+const MAX_FILE_CALLS: usize = 2;
+
+/// The longest refresh: the limits of the metadata (`issuer.rs`), 45 seconds for the request and its repetition (the limits
+/// of `oauth/http.rs` and of `send_refresh.rs`), [`UNSAVED_LIMIT`] for a store that is not available, and what its calls take.
 pub const MAX_REFRESH: Duration = Duration::from_secs(150);
 
 /// How what a signal has waited for ended.

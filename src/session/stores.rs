@@ -47,13 +47,6 @@ impl LockDirectories {
     }
 }
 
-/// The number of concurrent calls to the keychain.
-pub(super) const MAX_KEYCHAIN_CALLS: usize = 4;
-
-/// The number of concurrent calls to the file store, which is limited by the disk and by decryption. Each thread costs memory
-/// that the C library does not return to the system.
-pub(super) const MAX_FILE_CALLS: usize = 2;
-
 /// Bytes reserved for a new session beyond the size of the present one: tokens grow when claims are added.
 pub(super) const RESERVE: usize = 64 * 1024;
 

@@ -100,3 +100,49 @@ fn damaged_session_is_reported_without_its_contents() {
     let newer = SecretBytes::new(br#"{"format":2}"#.to_vec());
     assert_eq!(Session::from_stored(&newer, &work()).err(), Some(SessionFormatError::Version(2)));
 }
+
+#[test]
+fn refreshed_token_keeps_the_refresh_token_the_id_token_and_the_scope() {
+    let target = TokenTarget { audience: Some("api".into()), scopes: vec!["read".into()], ..TokenTarget::default() };
+    let new = |token: &str, scope: Option<&str>| TokenSet {
+        access_token: Secret::new(token.into()),
+        scope: scope.map(str::to_owned),
+        refresh_token: None,
+        id_token: None,
+        ..session().tokens
+    };
+    let mut session = session();
+    session.tokens.id_token = Some(Secret::new("ID".into()));
+    session.apply_tokens(&TokenTarget::default(), new("A2", None));
+    let tokens = &session.tokens;
+    assert_eq!((tokens.access_token.expose(), tokens.scope.as_deref()), ("A2", Some("openid")));
+    assert_eq!(tokens.refresh_token.as_ref().map(Secret::expose), Some("RT"));
+    assert_eq!(tokens.id_token.as_ref().map(Secret::expose), Some("ID"));
+    session.apply_tokens(&TokenTarget::default(), new("A3", Some("less")));
+    assert_eq!(session.tokens.scope.as_deref(), Some("less"));
+
+    for token in ["B1", "B2"] {
+        session.apply_tokens(&target, new(token, None));
+    }
+    assert_eq!(session.tokens.access_token.expose(), "A3");
+    let others: Vec<_> = session.others.iter().filter(|other| other.target == target).collect();
+    assert_eq!(others.len(), 1);
+    assert_eq!((others[0].tokens.access_token.expose(), others[0].tokens.scope.as_deref()), ("B2", Some("read")));
+}
+
+#[test]
+fn display_name_is_the_first_claim_that_is_not_blank() {
+    let name = |claims: [Option<&'static str>; 3]| {
+        Subject::display_name(|claim| match claim {
+            "preferred_username" => claims[0],
+            "email" => claims[1],
+            "name" => claims[2],
+            _ => None,
+        })
+    };
+    assert_eq!(name([Some("p"), Some("e"), Some("n")]).as_deref(), Some("p"));
+    assert_eq!(name([Some(""), Some(" "), Some("n")]).as_deref(), Some("n"));
+    assert_eq!(name([None, Some("e"), Some("n")]).as_deref(), Some("e"));
+    assert_eq!(name([None, None, Some("\t")]), None);
+    assert!(name([Some("é".repeat(1000).leak()), None, None]).expect("a name").len() <= 255 * 2 + 3);
+}
