@@ -85,8 +85,8 @@ impl SessionService {
         self.unsaved.borrow().get(name).map(|unsaved| Session::clone(&unsaved.session))
     }
 
-    /// Stores a refreshed session over `before`, from which the refresh began, and keeps trying where the store fails: a command for
-    /// [`UNSAVED_LIMIT`], the agent until it succeeds. What is `held` is taken where that outlasts this call.
+    /// Stores a refreshed session over `before`, from which the refresh began, and keeps trying where the store fails: a
+    /// command for [`UNSAVED_LIMIT`], the agent until it succeeds. What is `held` is taken where that outlasts this call.
     pub(super) async fn store_refreshed(
         self: &Arc<Self>,
         profile: &Profile,
