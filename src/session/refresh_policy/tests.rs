@@ -1,5 +1,8 @@
 //! The policy as a table: each row is a situation and the decision about it.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::*;
 use crate::model::{ErrorCode, RefreshFailure, TokenSet};
 use crate::secret::Secret;
@@ -122,6 +125,8 @@ fn table() -> Vec<Row> {
         ("a new token since less is left", HEALTHY, new_unless(3000), 1601, None, REFRESH),
         ("a new token since less is left, no refresh token", NO_REFRESH, new_unless(3000), 1601, None, fail(NoRefreshToken)),
         ("less left than required, but just replaced", REPLACED, at_least(3600), 1601, None, SERVE),
+        ("the whole lifetime required, first half", HEALTHY, at_least(3600), 2800, None, SERVE),
+        ("the whole lifetime required, second half", HEALTHY, at_least(3600), 2801, None, REFRESH_BRIEFLY),
         ("replaced while waiting by one that has expired", REPLACED, usual(), 4600, None, REFRESH),
         // A session that the issuer has ended is ended for every request.
         ("ended, and the token has not expired", ENDED, usual(), 1000, None, fail(SessionEnded)),
@@ -273,18 +278,82 @@ fn view_under_lock_sees_replaced_tokens_and_lost_replies() {
 }
 
 #[test]
+fn id_token_is_valid_by_its_own_claims() {
+    let mut stored = session();
+    assert_eq!(SessionView::new(&stored, &id()).token, None);
+    for (claims, obtained, expires) in [
+        (r#"{"iat":2000,"exp":3000}"#, 2000, 3000),
+        (r#"{"exp":3000}"#, 1000, 3000),
+        (r#"{"iat":2000}"#, 2000, 2000),
+        ("no claims", 1000, 1000),
+    ] {
+        stored.tokens.id_token = Some(id_token(claims));
+        let expected = Validity { obtained_at: UnixTime(obtained), expires_at: Some(UnixTime(expires)) };
+        assert_eq!(SessionView::new(&stored, &id()).token, Some(expected), "{claims}");
+        assert_eq!(SessionView::new(&stored, &usual()).token, Some(HOUR), "the access token has its own");
+    }
+}
+
+#[test]
+fn refresh_brings_an_id_token_if_the_last_one_did() {
+    let mut stored = session();
+    stored.tokens.id_token = Some(id_token(r#"{"iat":2000,"exp":3000}"#));
+    for (refreshed_at, expected) in [(None, true), (Some(2000), true), (Some(2120), true), (Some(2121), false)] {
+        stored.refreshed_at = refreshed_at.map(UnixTime);
+        let view = SessionView::new(&stored, &id());
+        assert_eq!(view.refresh_brings_token, expected, "refreshed at {refreshed_at:?}");
+        let expired = if expected { REFRESH } else { fail(Obstacle::NoNewIdToken) };
+        assert_eq!(decide(Some(&view), &id(), UnixTime(3000), None), expired, "refreshed at {refreshed_at:?}");
+    }
+}
+
+#[test]
+fn id_token_replaced_while_waiting_is_served() {
+    let mut seen = session();
+    let mut stored = session();
+    stored.tokens.id_token = Some(id_token(r#"{"exp":3000}"#));
+    assert!(SessionView::under_lock(&stored, &id(), &seen).replaced_while_waiting, "there was none");
+    seen.tokens.id_token = stored.tokens.id_token.clone();
+    assert!(!SessionView::under_lock(&stored, &id(), &seen).replaced_while_waiting);
+    stored.tokens.id_token = Some(id_token(r#"{"exp":4000}"#));
+    assert!(SessionView::under_lock(&stored, &id(), &seen).replaced_while_waiting);
+    assert!(!SessionView::under_lock(&stored, &usual(), &seen).replaced_while_waiting, "the access token is the same");
+}
+
+#[test]
+fn login_decides_which_resources_can_be_requested() {
+    let resource =
+        |name: &str| TokenRequest::access(TokenTarget { resources: vec![name.into()], ..TokenTarget::default() }, None);
+    let mut stored = session();
+    stored.resources = vec!["https://one.example".into()];
+    assert!(SessionView::new(&stored, &resource("https://one.example")).is_resource_granted);
+    assert!(!SessionView::new(&stored, &resource("https://two.example")).is_resource_granted);
+    stored.grant = Grant::ClientCredentials;
+    assert!(
+        SessionView::new(&stored, &resource("https://two.example")).is_resource_granted,
+        "it has no user who was asked"
+    );
+}
+
+#[test]
+fn verdict_is_only_the_issuers() {
+    let mut stored = session();
+    let at = |stored: &Session, now| verdict(stored, UnixTime(now));
+    assert_eq!((at(&stored, 1000), at(&stored, 9000)), (None, None), "it can be refreshed");
+    stored.last_failure = Some(RefreshFailure { refusals: 2, ..failure() });
+    assert_eq!((at(&stored, 4599), at(&stored, 4600)), (None, Some(Obstacle::RefreshRefused)));
+    stored.ended = Some(failure());
+    assert_eq!(at(&stored, 1000), Some(Obstacle::SessionEnded));
+    stored = session();
+    stored.tokens.refresh_token = None;
+    assert_eq!(at(&stored, 9000), None, "an expired token is not the issuer's verdict");
+}
+
+#[test]
 fn last_error_is_shared_with_callers_that_waited_for_it() {
     let seen = session();
     let mut stored = session();
-    let failure = RefreshFailure {
-        at: UnixTime(1),
-        failures: 2,
-        refusals: 0,
-        code: ErrorCode::IssuerUnreachable,
-        message: "m".into(),
-        retry_at: Some(UnixTime(3)),
-    };
-    stored.last_failure = Some(failure);
+    stored.last_failure = Some(failure());
     let last = LastFailure::of(&stored, Some(&seen)).expect("a failure");
     assert_eq!((last.at, last.failures, last.retry_at), (UnixTime(1), 2, Some(UnixTime(3))));
     assert_eq!(last.source, FailureSource::Awaited);
@@ -292,6 +361,23 @@ fn last_error_is_shared_with_callers_that_waited_for_it() {
         assert_eq!(LastFailure::of(&stored, seen).expect("a failure").source, FailureSource::Stored);
     }
     assert_eq!(LastFailure::of(&seen, None), None);
+}
+
+fn failure() -> RefreshFailure {
+    RefreshFailure {
+        at: UnixTime(1),
+        failures: 2,
+        refusals: 0,
+        code: ErrorCode::IssuerUnreachable,
+        message: "m".into(),
+        retry_at: Some(UnixTime(3)),
+    }
+}
+
+/// Returns an unsigned ID token with these claims.
+fn id_token(claims: &str) -> Secret {
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    Secret::new(format!("{}.{}.{}", part(r#"{"alg":"RS256"}"#), part(claims), part("signature")).into())
 }
 
 fn session() -> Session {
