@@ -241,6 +241,7 @@ mod tests {
         assert_eq!(with(json!({"sub": null}), &policy()), [MissingClaim]);
         assert_eq!(with(json!({"sub": ""}), &policy()), [Malformed]);
         assert_eq!(with(json!({"sub": "x".repeat(256)}), &policy()), [Malformed]);
+        assert_eq!(with(json!({"sub": "\u{e4}".repeat(255)}), &policy()), []);
         assert_eq!(with(json!({}), &IdTokenPolicy { subject: Some("t"), ..policy() }), [ClaimMismatch]);
         assert_eq!(with(json!({"iat": null}), &policy()), [MissingClaim]);
     }
@@ -257,6 +258,18 @@ mod tests {
         let half = &digest::digest(&digest::SHA512, token.expose().as_bytes()).as_ref()[..32].to_vec();
         let eddsa = ed().token(json!({"at_hash": b64(half)}));
         assert!(verify_id_token(&eddsa, &set(&[ed().jwk.clone()]), &asked).is_ok());
+    }
+
+    #[test]
+    fn id_token_in_place_of_an_access_token_is_checked_as_one() {
+        let general = Policy { types: AcceptedTypes::IdToken, ..crate::verify::testing::policy() };
+        let with =
+            |changes| crate::verify::testing::codes(&p256().token(changes), &set(&[p256().jwk.clone()]), &general);
+        assert_eq!(with(json!({"nonce": "n", "at_hash": "h", "typ": "ID"})), []);
+        assert_eq!(with(json!({"sub": null})), [MissingClaim]);
+        assert_eq!(with(json!({"azp": "other"})), [ClaimMismatch]);
+        assert_eq!(with(json!({"typ": "Bearer"})), [WrongType]);
+        assert_eq!(with(json!({"token_use": "access"})), [WrongType]);
     }
 
     #[test]
@@ -278,5 +291,7 @@ mod tests {
         assert_eq!(reasons[0].code, AlgorithmNotAllowed);
         let recent = IdTokenPolicy { max_auth_age: Some(Duration::from_secs(60)), ..policy() };
         assert_eq!(with(json!({}), &recent), [MissingClaim]);
+        let long_ago = json!({"auth_time": NOW - 1000, "sub": null});
+        assert_eq!(with(long_ago, &recent), [MissingClaim, ClaimMismatch], "in order");
     }
 }

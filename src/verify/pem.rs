@@ -69,7 +69,7 @@ fn spki<'r>(reader: &mut impl Reader<'r>) -> der::Result<Option<PublicKey>> {
                 (P521, [4, ..]) if key.len() == 133 => Some(PublicKey::P521(key.to_vec())),
                 _ => None,
             },
-            (ED25519, None) if key.len() == 32 => Some(PublicKey::Ed25519(key.to_vec())),
+            (ED25519, None) => Some(PublicKey::Ed25519(key.to_vec())),
             _ => None,
         })
     })

@@ -139,6 +139,14 @@ mod tests {
     }
 
     #[test]
+    fn list_shows_eight_values() {
+        let shown = |count: usize| quoted_list(&vec!["v"; count]);
+        assert_eq!(shown(0), "none");
+        assert_eq!(shown(8), ["\"v\""; 8].join(", "));
+        assert_eq!(shown(10), format!("{}, 2 more", shown(8)));
+    }
+
+    #[test]
     fn codes_are_stable() {
         use ReasonCode::*;
         let all = [

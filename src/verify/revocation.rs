@@ -27,9 +27,7 @@ pub fn is_revoked(revoked: &RevokedTokens, token: &str, claims: Option<&Map<Stri
     }
     let by_claims = |claims: &Map<String, Value>| {
         identifiers(claims).any(|identifier| match revoked.get(&identifier.digest) {
-            Some(RevokedToken { issued_until: Some(until), .. }) if identifier.is_login => {
-                issued_at(claims).is_some_and(|at| at <= *until)
-            }
+            Some(RevokedToken { issued_until: Some(until), .. }) => issued_at(claims).is_some_and(|at| at <= *until),
             found => found.is_some(),
         })
     };
@@ -83,9 +81,16 @@ mod tests {
         assert!(!is_revoked(&revoked, "h.p.s", None));
         mark_revoked(&mut revoked, "h.p.s", UnixTime(1000));
         mark_revoked(&mut revoked, "opaque", UnixTime(1000));
-        for (token, expected) in
-            [("h.p.s", true), ("h.p.t", true), ("opaque", true), ("h.q.s", false), ("opaqu", false)]
-        {
+        mark_revoked(&mut revoked, "ya29.one", UnixTime(1000));
+        for (token, expected) in [
+            ("h.p.s", true),
+            ("h.p.t", true),
+            ("opaque", true),
+            ("ya29.one", true),
+            ("h.q.s", false),
+            ("opaqu", false),
+            ("ya29.two", false),
+        ] {
             assert_eq!(is_revoked(&revoked, token, None), expected, "{token}");
         }
     }

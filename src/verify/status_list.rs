@@ -238,8 +238,7 @@ impl StatusList {
         let claims = match checked {
             CheckedToken { claims: Some((claims, _)), key: Some(_), checks } if checks.reasons.is_empty() => claims,
             CheckedToken { checks, .. } => {
-                let mut codes: Vec<ReasonCode> = checks.reasons.iter().map(|reason| reason.code).collect();
-                codes.sort();
+                let mut codes: Vec<ReasonCode> = checks.into_reasons().iter().map(|reason| reason.code).collect();
                 codes.dedup();
                 return Err(StatusListError::InvalidToken(codes));
             }

@@ -101,10 +101,6 @@ impl<'de> Visitor<'de> for Strict<'_> {
         Ok(Value::String(text.to_owned()))
     }
 
-    fn visit_string<E>(self, text: String) -> Result<Value, E> {
-        Ok(Value::String(text))
-    }
-
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<Value, A::Error> {
         self.check_depth()?;
         let mut array = Vec::new();

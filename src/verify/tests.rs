@@ -36,15 +36,18 @@ fn verified_token_has_claims_and_key() {
     };
     assert_eq!(granted.claims["x"], json!([1]));
     assert_eq!(granted.key, KeyInfo { kid: Some("k".into()), alg: Algorithm::ES256, kty: KeyType::EC });
-    let denied = Verdict::Granted(granted).denied_for(Reason::revoked());
-    assert!(matches!(&denied, Verdict::Denied(reasons) if reasons[0].code == Revoked));
+    let denied = Verdict::Granted(granted).denied_for(Reason::new(KeysStale, "stale")).denied_for(Reason::revoked());
+    let Verdict::Denied(reasons) = denied else { panic!("denied") };
+    assert_eq!(reasons.iter().map(|reason| reason.code).collect::<Vec<_>>(), [Revoked, KeysStale], "in order");
 }
 
 #[test]
 fn all_reasons_come_at_once_and_in_order() {
     let other = set(&[p256().jwk_with(json!({"x": b64([7; 32])}))]);
     let token = p256().token(json!({"exp": NOW - 900, "iss": "https://evil.example", "aud": null}));
-    assert_eq!(codes(&token, &other, &policy()), [InvalidSignature, Expired, WrongIssuer, MissingClaim]);
+    let asked = Policy { claims: vec![("sub".into(), "t".into())], acr: vec!["high".into()], ..policy() };
+    let expected = [InvalidSignature, Expired, WrongIssuer, MissingClaim, MissingClaim, ClaimMismatch];
+    assert_eq!(codes(&token, &other, &asked), expected);
 }
 
 #[test]
@@ -75,9 +78,56 @@ fn unsupported_headers_and_other_types_are_denied() {
     assert_eq!(with(r#","crit":["exp"],"exp":1"#), [UnsupportedHeader]);
     assert_eq!(with(r#","crit":[]"#), [UnsupportedHeader]);
     assert_eq!(with(r#","b64":false"#), [UnsupportedHeader]);
+    assert_eq!(with(r#","zip":"DEF""#), [UnsupportedHeader]);
+    assert_eq!(with(r#","enc":"A128GCM""#), [UnsupportedHeader]);
     assert_eq!(with(r#","typ":"at+jwt""#), []);
     assert_eq!(with(r#","typ":"logout+jwt""#), [WrongType]);
     assert_eq!(with(r#","kid":"k""#), [Malformed]);
+}
+
+#[test]
+fn id_token_is_not_accepted_as_an_access_token() {
+    let keys = set(&[ed().jwk.clone()]);
+    let access = Policy { types: AcceptedTypes::AccessToken, ..policy() };
+    let with = |changes| codes(&ed().token(changes), &keys, &access);
+    for changes in [
+        json!({"at_hash": "h"}),
+        json!({"c_hash": "h"}),
+        json!({"s_hash": "h"}),
+        json!({"typ": "ID"}),
+        json!({"token_use": "id"}),
+        json!({"nonce": "n"}),
+    ] {
+        assert_eq!(with(changes.clone()), [WrongType], "{changes}");
+        let header = r#"{"alg":"EdDSA","kid":"k","typ":"AT+JWT"}"#;
+        assert_eq!(codes(&ed().signs(header, &claims(changes).to_string()), &keys, &access), []);
+    }
+    assert_eq!(with(json!({"nonce": "n", "typ": "Bearer"})), []);
+    assert_eq!(with(json!({"nonce": "n", "typ": "other"})), [WrongType]);
+    assert_eq!(with(json!({"typ": "Bearer", "token_use": "access"})), []);
+}
+
+#[test]
+fn signature_that_is_no_base64url_is_malformed() {
+    let keys = set(&[ed().jwk.clone()]);
+    let token = ed().token(json!({}));
+    let (signed, signature) = token.rsplit_once('.').expect("three parts");
+    for signature in [String::new(), "!".to_owned(), format!("{signature}="), format!("{signature}\n")] {
+        assert_eq!(codes(&format!("{signed}.{signature}"), &keys, &policy()), [Malformed], "{signature:?}");
+    }
+}
+
+#[test]
+fn token_that_has_not_three_parts_is_malformed() {
+    let header = b64(r#"{"alg":"EdDSA"}"#);
+    for (parts, message) in
+        [("b", "has 2 parts"), ("b.c.d", "has 4 parts"), ("b.c.d.e", "encrypted"), ("b.c.d.e.f.g", "has 7 parts")]
+    {
+        let Verdict::Denied(reasons) = verify(&format!("{header}.{parts}"), &KeySet::default(), &policy()) else {
+            panic!("{parts} is granted")
+        };
+        assert!(reasons[0].code == Malformed && reasons[0].message.contains(message), "{reasons:?}");
+    }
 }
 
 const RFC_7515_PAYLOAD: &str =

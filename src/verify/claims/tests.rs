@@ -26,6 +26,8 @@ fn times_are_checked_to_the_second_with_leeway() {
     assert_eq!(at(json!({"nbf": NOW + 31}), 30, NOW), [NotYetValid]);
     assert_eq!(at(json!({"nbf": NOW as f64 + 0.5}), 0, NOW), [NotYetValid]);
     assert_eq!(at(json!({"iat": NOW + 31}), 30, NOW), [NotYetValid]);
+    assert_eq!(at(json!({"auth_time": NOW + 30}), 30, NOW), []);
+    assert_eq!(at(json!({"auth_time": NOW + 31}), 30, NOW), [NotYetValid]);
     assert_eq!(at(json!({"exp": null}), 30, NOW), [MissingClaim]);
     // No leeway is longer than a local revocation is remembered.
     assert_eq!(at(json!({"exp": 1000, "iat": 0}), u64::MAX, NOW), [Expired]);
@@ -54,6 +56,8 @@ fn claims_of_the_wrong_type_are_malformed() {
     ] {
         assert_eq!(codes(&ed().token(changes.clone()), &keys, &policy()), [Malformed], "{changes}");
     }
+    let recent = Policy { max_auth_age: Some(Duration::from_secs(60)), ..policy() };
+    assert_eq!(codes(&ed().token(json!({"auth_time": "0"})), &keys, &recent), [Malformed], "it is not missing");
     for payload in [r#"{"exp":null}"#, r#"[]"#, "\"a\"", r#"{"exp":1,"exp":2}"#, "{\"exp\":NaN}", ""] {
         let codes = codes(&ed().signs(r#"{"alg":"EdDSA"}"#, payload), &keys, &policy());
         assert!(codes.contains(&Malformed), "{payload}: {codes:?}");
@@ -71,6 +75,13 @@ fn issuer_and_audience_are_required_and_exact() {
     assert_eq!(with(json!({"aud": format!("{AUDIENCE}/x")})), [WrongAudience]);
     assert_eq!(with(json!({"aud": []})), [WrongAudience]);
     assert_eq!(with(json!({"aud": null})), [MissingClaim]);
+    let optional = Policy { optional_claims: vec!["iss".into()], ..policy() };
+    assert_eq!(codes(&ed().token(json!({"iss": null})), &keys, &optional), []);
+    assert_eq!(codes(&ed().token(json!({"iss": null, "aud": null})), &keys, &optional), [MissingClaim]);
+    assert_eq!(codes(&ed().token(json!({"iss": "https://evil.example"})), &keys, &optional), [WrongIssuer]);
+    let optional = Policy { optional_claims: vec!["aud".into()], ..policy() };
+    assert_eq!(codes(&ed().token(json!({"aud": null})), &keys, &optional), []);
+    assert_eq!(codes(&ed().token(json!({"aud": "other"})), &keys, &optional), [WrongAudience]);
     let none = Policy { audiences: Vec::new(), ..policy() };
     assert_eq!(codes(&ed().token(json!({})), &keys, &none), [WrongAudience]);
 }

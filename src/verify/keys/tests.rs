@@ -1,5 +1,7 @@
 //! Which key may have signed a token: one test a rule.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::super::ReasonCode::*;
@@ -35,6 +37,8 @@ fn key_is_used_only_for_what_its_members_allow() {
         json!({"key_ops": ["verify", 7]}),
         json!({"crv": "P-384"}),
         json!({"crv": "secp256k1"}),
+        json!({"x": b64([7; 31])}),
+        json!({"y": b64([7; 33])}),
         json!({"kty": "RSA"}),
         json!({"kid": 1}),
         json!({"d": "AQ"}),
@@ -97,6 +101,7 @@ fn weak_keys_are_denied() {
     assert_eq!(weak_rsa(odd(256), &[1]), [WeakKey]);
     assert_eq!(weak_rsa(odd(256), &[2]), [WeakKey]);
     assert_eq!(weak_rsa(odd(256), &[1, 0, 0, 0, 0, 0, 1]), [WeakKey]);
+    assert_eq!(weak_rsa(odd(256), &[1, 0, 0, 0, 1]), [InvalidSignature], "33 bits");
     assert_eq!(weak_rsa([odd(255), vec![0xfe]].concat(), &e), [WeakKey]);
     assert_eq!(weak_rsa(odd(256), &e), [InvalidSignature]);
     assert_eq!(weak_rsa(odd(256), &[0]), [UnknownKey], "no exponent, no key");
@@ -155,6 +160,32 @@ fn pem_keys_verify_tokens_with_any_kid() {
     assert_eq!(KeySet::parse(private).map(|k| (k.len(), k.skipped())), Ok((0, 1)));
     for text in ["", "ssh-ed25519 AAAA", "-----BEGIN PUBLIC KEY-----\nAAAA"] {
         assert_eq!(KeySet::parse(text).err(), Some(KeySetError::NotPem), "{text}");
+    }
+}
+
+#[test]
+fn pem_key_of_a_wrong_length_is_skipped() {
+    for (signer, length) in [(p256(), 65), (p384(), 97), (p521(), 133), (ed(), 32)] {
+        let body: String = signer.pem().lines().filter(|line| !line.starts_with('-')).collect();
+        let mut der = STANDARD.decode(body).expect("base64");
+        // One byte less, in the lengths of the outer sequence and of the bit string too.
+        let (sequence, bits) = (if der[1] == 0x81 { 2 } else { 1 }, der.len() - length - 2);
+        der[sequence] -= 1;
+        der[bits] -= 1;
+        der.pop();
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der));
+        assert_eq!(KeySet::parse(&pem).map(|k| (k.len(), k.skipped())), Ok((0, 1)), "{length}");
+    }
+}
+
+#[test]
+fn number_and_length_of_keys_are_limited() {
+    let jwks = |count| KeySet::from_jwks(&json!({"keys": vec![ed().jwk.clone(); count]}).to_string());
+    let pem = |count| KeySet::from_pem(&ed().pem().repeat(count));
+    for read in [&jwks as &dyn Fn(usize) -> Result<KeySet, KeySetError>, &pem] {
+        assert_eq!(read(256).map(|keys| keys.len()), Ok(256));
+        assert_eq!(read(257).err(), Some(KeySetError::TooMany));
+        assert_eq!(read(10_000).err(), Some(KeySetError::TooLong));
     }
 }
 

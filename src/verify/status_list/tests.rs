@@ -39,6 +39,13 @@ fn invalid(code: ReasonCode) -> Result<StatusList, StatusListError> {
     Err(StatusListError::InvalidToken(vec![code]))
 }
 
+#[test]
+fn codes_of_an_invalid_list_are_in_order_and_once_each() {
+    use ReasonCode::{Malformed, MissingClaim, NotYetValid};
+    let found = with(json!({"sub": null, "nbf": "x", "iat": NOW + 900, "exp": "x"}));
+    assert_eq!(found.err(), Some(StatusListError::InvalidToken(vec![Malformed, NotYetValid, MissingClaim])));
+}
+
 fn packed(bytes: &[u8]) -> String {
     b64(compress_to_vec_zlib(bytes, 9))
 }
