@@ -48,7 +48,7 @@ pub struct Uptime {
 impl Uptime {
     /// Returns how much later `later` is. Both must have the same boot ID.
     #[must_use]
-    pub fn since(&self, later: &Self) -> Duration {
+    pub fn until(&self, later: &Self) -> Duration {
         Duration::from_secs(later.seconds.saturating_sub(self.seconds))
     }
 }

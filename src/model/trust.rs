@@ -53,7 +53,7 @@ impl ClockMark {
     #[must_use]
     pub fn earliest_now(&self, uptime: Option<&Uptime>) -> UnixTime {
         match (&self.uptime, uptime) {
-            (Some(then), Some(now)) if then.boot == now.boot => self.latest.plus(then.since(now)),
+            (Some(then), Some(now)) if then.boot == now.boot => self.latest.plus(then.until(now)),
             _ => self.latest,
         }
     }

@@ -53,6 +53,15 @@ pub enum LoginReason {
     IdTokenExpired,
 }
 
+impl LoginReason {
+    /// Returns whether a session that was usable is no longer so. Other reasons concern another session, or a token that this
+    /// one cannot have.
+    #[must_use]
+    pub fn ends_session(&self) -> bool {
+        matches!(self, Self::Ended(_) | Self::Refused(_) | Self::NoRefreshToken)
+    }
+}
+
 /// An error of the session service.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {

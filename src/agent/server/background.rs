@@ -78,13 +78,13 @@ pub(super) async fn refresh_sessions(agent: Arc<Agent>) {
         let mut next: Option<UnixTime> = None;
         let profiles = if agent.agent_lock.is_locked() { Vec::new() } else { agent.profiles.all() };
         for profile in profiles {
-            let (known, last) = agent.cache.look(&profile.name, &TokenTarget::default());
+            let (known, last) = agent.cache.get(&profile.name, &TokenTarget::default());
             // A failure in the future was recorded before the clock was set back.
             let last = last.filter(|last| now >= last.failure.at);
             let due = match &known {
                 CachedSession::Unknown => Due::At(last.as_ref().map_or(now, |last| last.next_attempt)),
                 CachedSession::LoginRequired(_) => Due::Never,
-                CachedSession::Session(session) if agent.announce_verdict(&profile, session) => Due::Never,
+                CachedSession::Session(session) if agent.publish_verdict(&profile, session) => Due::Never,
                 CachedSession::Session(session) => due(session, last.as_ref(), now, jitter.hash_one(&profile.name)),
             };
             match due {
@@ -137,7 +137,7 @@ pub(super) async fn report_unsaved(agent: Arc<Agent>) {
             }
         }
         for profile in before {
-            agent.cache.store_answers(&profile);
+            agent.cache.clear_store_failures(&profile);
             agent.events.publish(EventKind::Saved, Some(&profile), agent.now(), None);
             agent.events.changed.notify_one();
         }
@@ -151,7 +151,7 @@ pub(super) async fn update_status_lists(agent: Arc<Agent>) {
     loop {
         let profiles = if agent.agent_lock.is_locked() { Vec::new() } else { agent.profiles.all() };
         for profile in profiles {
-            let (CachedSession::Session(session), _) = agent.cache.look(&profile.name, &TokenTarget::default()) else {
+            let (CachedSession::Session(session), _) = agent.cache.get(&profile.name, &TokenTarget::default()) else {
                 continue;
             };
             if !names_status_list(&session)
@@ -188,7 +188,7 @@ async fn load_or_refresh(
     // A store that has failed is not read again at once.
     let plain = TokenTarget::default();
     if let Some(error) = failed.filter(|error| error.code.general() == ErrorCode::StoreUnavailable)
-        && let (CachedSession::Unknown, before) = agent.cache.look(&profile.name, &plain)
+        && let (CachedSession::Unknown, before) = agent.cache.get(&profile.name, &plain)
     {
         let at = agent.now();
         let failures = before.map_or(0, |before| before.failure.failures).saturating_add(1);

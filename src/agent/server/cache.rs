@@ -33,7 +33,7 @@ struct Entry {
     /// The last failed refresh for each target: what fails for one target is still tried for another.
     failures: Vec<(TokenTarget, CachedFailure)>,
     /// Whether the event that a login is required has been published.
-    announced: bool,
+    login_required_published: bool,
 }
 
 /// A response body that is the same for all requests within one second.
@@ -111,7 +111,7 @@ impl SessionCache {
     }
 
     /// Returns what is cached of the profile's session, and the last failed refresh for `target`.
-    pub(super) fn look(&self, name: &ProfileName, target: &TokenTarget) -> (CachedSession, Option<CachedFailure>) {
+    pub(super) fn get(&self, name: &ProfileName, target: &TokenTarget) -> (CachedSession, Option<CachedFailure>) {
         match self.entries().get(name) {
             Some(entry) => {
                 let failure = entry.failures.iter().find(|(of, _)| of == target).map(|(_, failure)| failure.clone());
@@ -140,7 +140,7 @@ impl SessionCache {
         }
         if matches!(&session, CachedSession::Session(session) if session.ended.is_none() && session.last_failure.is_none())
         {
-            entry.announced = false;
+            entry.login_required_published = false;
         }
         entry.session = session;
     }
@@ -168,9 +168,9 @@ impl SessionCache {
         responses.push(CachedResponse { name: name.clone(), session: Arc::clone(session), at, body: body.clone() });
     }
 
-    /// Returns whether the event that a login is required must still be published, once for each session that ends.
-    pub(super) fn announce(&self, name: &ProfileName) -> bool {
-        !std::mem::replace(&mut self.entries().entry(name.clone()).or_default().announced, true)
+    /// Records that the event `login_required` is published; returns whether it was not before, once for each session that ends.
+    pub(super) fn mark_login_required_published(&self, name: &ProfileName) -> bool {
+        !std::mem::replace(&mut self.entries().entry(name.clone()).or_default().login_required_published, true)
     }
 
     /// Sets or clears the last failed refresh for `target`.
@@ -194,7 +194,7 @@ impl SessionCache {
     }
 
     /// Clears the failures of a store that works again.
-    pub(super) fn store_answers(&self, name: &ProfileName) {
+    pub(super) fn clear_store_failures(&self, name: &ProfileName) {
         if let Some(entry) = self.entries().get_mut(name) {
             entry.failures.retain(|(_, failure)| failure.error.code.general() != ErrorCode::StoreUnavailable);
         }
@@ -212,7 +212,7 @@ impl SessionCache {
 
     /// Drops the cached session of a profile that no longer exists; returns whether there was one. Unknown names leave no
     /// entry.
-    pub(super) fn forget_gone(&self, name: &ProfileName) -> bool {
+    pub(super) fn forget_removed_profile(&self, name: &ProfileName) -> bool {
         let is_cached = self.entries().contains_key(name);
         is_cached && self.forget(name)
     }

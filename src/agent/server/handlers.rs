@@ -177,7 +177,7 @@ impl Agent {
 
     /// Returns the profile's session, valid or not.
     async fn session_of(self: &Arc<Self>, profile: &Arc<Profile>) -> Result<Arc<Session>, SharedError> {
-        if let (CachedSession::Session(session), _) = self.cache.look(&profile.name, &TokenTarget::default()) {
+        if let (CachedSession::Session(session), _) = self.cache.get(&profile.name, &TokenTarget::default()) {
             return Ok(session);
         }
         self.loaded(profile).await
@@ -238,7 +238,7 @@ impl Agent {
         self.reread_configuration();
         let forgotten = match self.profiles.choose(Some(&name)) {
             Ok(profile) => self.forget(&profile),
-            Err(_) => self.cache.forget_gone(&name),
+            Err(_) => self.cache.forget_removed_profile(&name),
         };
         json(&ForgetResponse { profile: name, forgotten })
     }

@@ -3,7 +3,7 @@
 //! A request takes one path: `accept` admits the connection and checks its peer, `route` parses the request, `handlers`
 //! serves it with `tokens`, which uses the `cache` or waits for a refresh, and `response` writes the response. Besides the
 //! requests, `background` refreshes sessions before they expire, `watch` notices changes by other processes, and
-//! `locking` locks and unlocks the agent.
+//! `lock_requests` locks and unlocks the agent.
 
 mod accept;
 mod audit;
@@ -13,8 +13,8 @@ mod events;
 mod handlers;
 mod harden;
 mod limiter;
-mod lock;
-mod locking;
+mod lock_requests;
+mod lock_state;
 mod notification;
 mod peer;
 mod profiles;
@@ -40,7 +40,7 @@ use crate::session::SessionService;
 use audit::AuditLog;
 use events::Events;
 use limiter::ConnectionLimiter;
-use lock::AgentLock;
+use lock_state::AgentLock;
 use peer::Peers;
 use profiles::Profiles;
 use state::Agent;
@@ -106,7 +106,7 @@ pub async fn serve(
         tokio::spawn(background::record_time(Arc::clone(&agent))),
         tokio::spawn(background::update_status_lists(Arc::clone(&agent))),
         tokio::spawn(background::report_unsaved(Arc::clone(&agent))),
-        tokio::spawn(locking::lock_when_idle(Arc::clone(&agent))),
+        tokio::spawn(lock_requests::lock_when_idle(Arc::clone(&agent))),
     ];
     if parts.notify {
         notification::start(&agent);

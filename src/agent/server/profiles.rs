@@ -14,9 +14,9 @@ use crate::model::{Profile, ProfileName};
 /// The profiles.
 pub(super) struct Profiles {
     file: PathBuf,
-    now: Mutex<Current>,
+    current: Mutex<Current>,
     /// Whether a task is waiting to see whether the file is still empty.
-    awaited: AtomicBool,
+    empty_file_pending: AtomicBool,
 }
 
 struct Current {
@@ -67,8 +67,8 @@ impl Profiles {
         let stamp = Stamp::of(file);
         let config = Config::load(file)?;
         let error = config.errors().next().map(|error| error.to_string());
-        let now = Current { shared: shared(&config), config: Arc::new(config), stamp, error };
-        Ok(Self { file: file.to_owned(), now: Mutex::new(now), awaited: AtomicBool::new(false) })
+        let current = Current { shared: shared(&config), config: Arc::new(config), stamp, error };
+        Ok(Self { file: file.to_owned(), current: Mutex::new(current), empty_file_pending: AtomicBool::new(false) })
     }
 
     /// Returns the path of the configuration file.
@@ -77,7 +77,7 @@ impl Profiles {
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the named profile, else the default one, else the only one.
@@ -117,17 +117,17 @@ impl Profiles {
             let current = self.current();
             if current.stamp == stamp {
                 // Also if it was missing for a moment, as a symbolic link is while it is replaced.
-                self.awaited.store(false, Ordering::SeqCst);
+                self.empty_file_pending.store(false, Ordering::SeqCst);
                 return Reload::Changed(Vec::new());
             }
             !current.config.profiles.is_empty()
         };
         let still = seen.is_some_and(|seen| seen.0 == stamp);
         if had_any && !still && stamp.is_none_or(|stamp| stamp.length == 0) {
-            let others = self.awaited.swap(true, Ordering::SeqCst) && seen.is_none();
+            let others = self.empty_file_pending.swap(true, Ordering::SeqCst) && seen.is_none();
             return if others { Reload::Changed(Vec::new()) } else { Reload::HalfWritten(EmptyFile(stamp)) };
         }
-        self.awaited.store(false, Ordering::SeqCst);
+        self.empty_file_pending.store(false, Ordering::SeqCst);
         let loaded = Config::load(&self.file);
         let mut current = self.current();
         current.stamp = stamp;

@@ -10,7 +10,7 @@ use super::audit::AuditLog;
 use super::cache::SessionCache;
 use super::events::Events;
 use super::limiter::ConnectionLimiter;
-use super::lock::AgentLock;
+use super::lock_state::AgentLock;
 use super::peer::Peers;
 use super::profiles::Profiles;
 use crate::agent::protocol::{AgentStatus, UnsavedStatus};

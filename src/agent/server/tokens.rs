@@ -4,7 +4,7 @@
 //! only an agent has: a cache, shared refreshes, and callers that wait for different lengths of time.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::cache::{CachedFailure, CachedSession, InFlight, InFlightKey, RefreshOutcome};
 use super::events::EventKind;
@@ -58,19 +58,11 @@ impl Agent {
         };
         let with_profile = |error: SessionError| Arc::new(Error::from(error).about(&profile.name));
         let deadline = self.clock.monotonic() + wait.unwrap_or(MAX_WAIT).min(MAX_WAIT);
-        let left = || deadline.saturating_duration_since(self.clock.monotonic());
-        let issued = |session, refreshed| IssuedToken {
-            profile: Arc::clone(&profile),
-            session,
-            token: request.token.clone(),
-            refreshed,
-            warning: None,
-        };
         for _ in 0..MAX_ATTEMPTS {
-            let (cached, last) = self.cache.look(&profile.name, &request.target());
+            let (cached, last) = self.cache.get(&profile.name, &request.target());
             let session = match cached {
                 CachedSession::Unknown => {
-                    self.outcome_of(self.load(&profile), left()).await?;
+                    self.outcome_of(self.load(&profile), self.time_left(deadline)).await?;
                     self.agent_lock.check(self.now())?;
                     continue;
                 }
@@ -81,11 +73,11 @@ impl Agent {
             };
             let view = SessionView::new(&session, &request);
             let last_failure = last.as_ref().map(|last| &last.failure);
-            let limit = match decide(Some(&view), &request, self.now(), last_failure) {
+            let served = match decide(Some(&view), &request, self.now(), last_failure) {
                 Decision::Serve { not_refreshed } => {
                     let warning = not_refreshed
                         .map(|obstacle| SessionService::obstacle_error(&profile, &session, &request, obstacle));
-                    return Ok(IssuedToken { warning, ..issued(session, false) });
+                    Some((session, false, warning))
                 }
                 Decision::Fail(obstacle) => {
                     return Err(match (last, obstacle) {
@@ -93,36 +85,57 @@ impl Agent {
                         _ => with_profile(SessionService::obstacle_error(&profile, &session, &request, obstacle)),
                     });
                 }
-                Decision::Refresh { wait_at_most } => wait_at_most,
-            };
-            let in_flight = self.join_refresh(&profile, &request);
-            let patience = match limit {
-                // Only the first callers of a refresh that hangs wait to see whether it does.
-                Some(limit) => left().min(limit.saturating_sub(in_flight.age(self.clock.monotonic()))),
-                None => left(),
-            };
-            let outcome = self.outcome_of(in_flight, patience).await;
-            self.agent_lock.check(self.now())?;
-            let error = match outcome {
-                Ok((refreshed, was_refreshed)) if SessionView::new(&refreshed, &request).token.is_some() => {
-                    return Ok(issued(refreshed, was_refreshed));
+                Decision::Refresh { wait_at_most } => {
+                    let served = self.wait_for_refresh(&profile, &request, session, wait_at_most, deadline).await?;
+                    served.map(|(session, refreshed)| (session, refreshed, None))
                 }
-                Ok(_) => continue,
-                Err(error) => error,
             };
-            if can_fall_back(&view, &request, self.now()) && error.code != ErrorCode::LoginRequired {
-                return Ok(issued(session, false));
-            }
-            // Another process may have stored a token in the meantime. A token that was valid before the wait may have
-            // expired during it: then the refresh is waited for after all.
-            let is_replaced = matches!(self.cache.look(&profile.name, &request.target()).0,
-                CachedSession::Session(now) if !Arc::ptr_eq(&now, &session));
-            let is_refreshing = limit.is_some() && error.code == ErrorCode::RefreshInProgress;
-            if !(is_replaced || is_refreshing) || left().is_zero() {
-                return Err(error);
+            if let Some((session, refreshed, warning)) = served {
+                return Ok(IssuedToken { profile, session, token: request.token, refreshed, warning });
             }
         }
         Err(Arc::new(Error::msg(ErrorCode::IssuerUnreachable, "the session keeps changing", "try again")))
+    }
+
+    /// Waits for the refresh of `session` until `deadline`, and at most for `limit` from the start of the refresh. Returns the
+    /// session to serve the token of, and whether it was refreshed. `None` if the decision must be made again.
+    async fn wait_for_refresh(
+        self: &Arc<Self>,
+        profile: &Arc<Profile>,
+        request: &TokenRequest,
+        session: Arc<Session>,
+        limit: Option<Duration>,
+        deadline: Instant,
+    ) -> Result<Option<(Arc<Session>, bool)>, Arc<Error>> {
+        let in_flight = self.join_refresh(profile, request);
+        let patience = match limit {
+            // Only the first callers of a refresh that hangs wait to see whether it does.
+            Some(limit) => self.time_left(deadline).min(limit.saturating_sub(in_flight.age(self.clock.monotonic()))),
+            None => self.time_left(deadline),
+        };
+        let outcome = self.outcome_of(in_flight, patience).await;
+        self.agent_lock.check(self.now())?;
+        let error = match outcome {
+            Ok((session, refreshed)) => {
+                let has_token = SessionView::new(&session, request).token.is_some();
+                return Ok(has_token.then_some((session, refreshed)));
+            }
+            Err(error) => error,
+        };
+        let view = SessionView::new(&session, request);
+        if can_fall_back(&view, request, self.now()) && error.code != ErrorCode::LoginRequired {
+            return Ok(Some((session, false)));
+        }
+        // Another process may have stored a token in the meantime. A token that was valid before the wait may have expired
+        // during it: then the refresh is waited for after all.
+        let is_replaced = matches!(self.cache.get(&profile.name, &request.target()).0,
+            CachedSession::Session(now) if !Arc::ptr_eq(&now, &session));
+        let is_refreshing = limit.is_some() && error.code == ErrorCode::RefreshInProgress;
+        if (is_replaced || is_refreshing) && !self.time_left(deadline).is_zero() { Ok(None) } else { Err(error) }
+    }
+
+    fn time_left(&self, deadline: Instant) -> Duration {
+        deadline.saturating_duration_since(self.clock.monotonic())
     }
 
     /// Waits for a load or refresh to end.
@@ -153,13 +166,13 @@ impl Agent {
                 Err(_) => CachedSession::Unknown,
             };
             if agent.agent_lock.is_locked() {
-                return Err(Arc::new(super::lock::locked()));
+                return Err(Arc::new(super::lock_state::locked()));
             }
             if !matches!(cached, CachedSession::Unknown) {
-                agent.cache.store_answers(name);
+                agent.cache.clear_store_failures(name);
             }
             if let CachedSession::Session(session) = &cached {
-                agent.announce_verdict(&profile, session);
+                agent.publish_verdict(&profile, session);
             }
             agent.cache.put(name, epoch, cached);
             agent.events.changed.notify_one();
@@ -171,10 +184,10 @@ impl Agent {
     }
 
     /// Publishes the event that a login is required if the issuer's verdict leaves nothing else; returns whether it does.
-    pub(super) fn announce_verdict(&self, profile: &Profile, session: &Session) -> bool {
+    pub(super) fn publish_verdict(&self, profile: &Profile, session: &Session) -> bool {
         let name = &profile.name;
         let Some(error) = self.sessions.verdict(profile, session) else { return false };
-        if self.cache.announce(name) {
+        if self.cache.mark_login_required_published(name) {
             self.events.publish(EventKind::LoginRequired, Some(name), self.now(), Some(error.to_string()));
         }
         true
@@ -214,12 +227,6 @@ impl Agent {
             Err(error) => (None, Some(error)),
         };
         let error = match error {
-            // The refresh returned no ID token, but the session itself is valid.
-            Some(error @ SessionError::LoginRequired(LoginReason::IdTokenExpired | LoginReason::NoIdToken { .. })) => {
-                self.cache.put(name, epoch, CachedSession::Unknown);
-                self.events.changed.notify_one();
-                return Err(Arc::new(Error::from(error).about(name)));
-            }
             Some(error) => Some(self.record_failure(profile, target, error)),
             None => {
                 self.cache.set_failure(name, target, None);
@@ -228,7 +235,7 @@ impl Agent {
         };
         let login_required = error.as_ref().is_some_and(|error| error.code == ErrorCode::LoginRequired);
         if login_required {
-            // The store records why the session has ended: read it again.
+            // The store records whether and why the session has ended: read it again.
             self.cache.put(name, epoch, CachedSession::Unknown);
         } else if let Some((session, _)) = &served
             && !self.agent_lock.is_locked()
@@ -257,16 +264,13 @@ impl Agent {
             _ => None,
         };
         let login_required = matches!(error, SessionError::LoginRequired(_));
-        let ended = matches!(
-            error,
-            SessionError::LoginRequired(LoginReason::Ended(_) | LoginReason::Refused(_) | LoginReason::NoRefreshToken)
-        );
+        let ended = matches!(&error, SessionError::LoginRequired(reason) if reason.ends_session());
         // The refresh token of a refused session stays stored, and is sent if a new token is requested explicitly.
         let stays_stored = matches!(error, SessionError::LoginRequired(LoginReason::Refused(_)));
         let error = Arc::new(Error::from(error).about(name));
-        let (_, before) = self.cache.look(name, target);
+        let (_, before) = self.cache.get(name, target);
         let is_new = match ended {
-            true => self.cache.announce(name),
+            true => self.cache.mark_login_required_published(name),
             false => !login_required && before.is_none(),
         };
         if is_new {
@@ -291,7 +295,7 @@ impl Agent {
     /// Drops the cached session of a profile, which another process has changed, and reads it again.
     pub(super) fn forget(self: &Arc<Self>, profile: &Arc<Profile>) -> bool {
         let was_logged_in =
-            matches!(self.cache.look(&profile.name, &TokenTarget::default()).0, CachedSession::Session(_));
+            matches!(self.cache.get(&profile.name, &TokenTarget::default()).0, CachedSession::Session(_));
         let forgotten = self.cache.forget(&profile.name);
         if !self.agent_lock.is_locked() {
             let (agent, profile, in_flight) = (Arc::clone(self), Arc::clone(profile), self.load(profile));

@@ -66,13 +66,13 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
         .filter_map(|file| Some(file.file_name()?.into()))
         .collect();
     let linked_dir = linked.as_deref().map(dir_of).filter(|dir| config_dir.canonicalize().ok().as_ref() != Some(dir));
-    let missed = Arc::new(AtomicBool::new(false));
-    let missing = Arc::clone(&missed);
+    let events_lost = Arc::new(AtomicBool::new(false));
+    let lost = Arc::clone(&events_lost);
     let on_event = move |event: notify::Result<Event>| {
         let Ok(event) = event else { return };
         let send = |change| {
             if sender.try_send(change).is_err() {
-                missed.store(true, Ordering::SeqCst);
+                lost.store(true, Ordering::SeqCst);
             }
         };
         if event.need_rescan() {
@@ -100,7 +100,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
     let agent = Arc::clone(agent);
     let task = tokio::spawn(async move {
         while let Some(change) = changes.recv().await {
-            if missing.swap(false, Ordering::SeqCst) || matches!(change, Change::Unknown) {
+            if events_lost.swap(false, Ordering::SeqCst) || matches!(change, Change::Unknown) {
                 agent.reread_configuration();
                 agent.check_all_sessions();
             }
@@ -194,7 +194,7 @@ impl Agent {
                     self.forget(&profile);
                 }
                 Err(_) => {
-                    self.cache.forget_gone(&name);
+                    self.cache.forget_removed_profile(&name);
                 }
             }
         }

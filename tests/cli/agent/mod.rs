@@ -1,11 +1,11 @@
 //! The agent, tested through its socket and the command line.
 
-mod bounds;
 mod changes;
 mod command_line;
 mod failures;
 mod install;
 mod lifecycle;
+mod limits;
 mod lock;
 mod secrets;
 mod stampede;

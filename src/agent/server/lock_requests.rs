@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::EventKind;
-use super::lock::{FIRST_DELAY, MAX_DELAY, MAX_LENGTH, Verifier, locked, too_many};
+use super::lock_state::{FIRST_DELAY, MAX_DELAY, MAX_LENGTH, Verifier, locked, too_many};
 use super::state::Agent;
 use super::turns::Turn;
 use crate::error::{Error, ErrorCode, Hint};
@@ -58,7 +58,7 @@ impl Agent {
             !inner.locked && inner.is_idle_for_too_long(self.now())
         };
         if idle {
-            self.close();
+            self.lock_now();
         }
     }
 
@@ -92,13 +92,13 @@ impl Agent {
         }
         self.agent_lock.changed.notify_one();
         if after.is_none() {
-            self.close();
+            self.lock_now();
         }
         Ok(())
     }
 
     /// Locks the agent: drops all sessions from memory and serves none from now on.
-    fn close(&self) {
+    fn lock_now(&self) {
         self.agent_lock.inner().locked = true;
         self.cache.forget_all();
         self.events.publish(EventKind::Locked, None, self.now(), None);
@@ -165,7 +165,7 @@ pub(super) async fn lock_when_idle(agent: Arc<Agent>) {
             (idle, until.filter(|_| !inner.locked))
         };
         if idle {
-            agent.close();
+            agent.lock_now();
             continue;
         }
         let changed = agent.agent_lock.changed.notified();
