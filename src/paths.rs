@@ -61,7 +61,7 @@ impl Environment {
             key_file: os(KEY_FILE_VARIABLE).map(PathBuf::from),
             credentials_directory: os("CREDENTIALS_DIRECTORY").map(PathBuf::from),
             no_input: flag("AUTHCTL_NO_INPUT"),
-            token: text("AUTHCTL_TOKEN")
+            token: text(TOKEN_VARIABLE)
                 .map(|text| bare_token(&text).to_owned())
                 .filter(|token| !token.is_empty())
                 .map(Secret::new),
@@ -205,8 +205,8 @@ impl Surroundings {
     }
 }
 
-/// The variables that contain tokens. A command run by `authctl exec` does not inherit them.
-pub const TOKEN_VARIABLES: [&str; 1] = ["AUTHCTL_TOKEN"];
+/// The variable with an access token. A command run by `authctl exec` does not inherit it.
+pub const TOKEN_VARIABLE: &str = "AUTHCTL_TOKEN";
 
 /// The variable with the key file of the `file` store.
 pub const KEY_FILE_VARIABLE: &str = "AUTHCTL_KEY_FILE";

@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::cli::Exec;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{DecidingToken, TokenTarget};
-use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLES};
+use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLE};
 use crate::secret::{Secret, SecretBytes, limit_core_dumps};
 use crate::session::{SessionError, TokenRequest};
 use crate::verify::{Policy, Reason, Verdict};
@@ -53,9 +53,7 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
     };
     let mut command = Command::new(program);
     command.args(rest);
-    for name in TOKEN_VARIABLES {
-        command.env_remove(name);
-    }
+    command.env_remove(TOKEN_VARIABLE);
     command.env(AGENT_SOCKET_VARIABLE, app.agent_socket()?);
     command.env(&args.env, token.expose());
     drop(token);

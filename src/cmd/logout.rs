@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::cli::Logout;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Profile, ProfileName};
-use crate::session::{LogoutOptions, Revocation};
+use crate::session::Revocation;
 
 /// The output of `logout --json`.
 #[derive(Serialize)]
@@ -46,9 +46,8 @@ pub fn run(app: &App, args: &Logout) -> Result<u8, Error> {
 
 async fn log_out(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Error> {
     let name = &profile.name;
-    let options = LogoutOptions { revoke: !args.no_revoke };
     let sessions = app.sessions()?;
-    let result = app.with_progress(profile.issuer.as_str(), sessions.logout(profile, options)).await;
+    let result = app.with_progress(profile.issuer.as_str(), sessions.logout(profile, !args.no_revoke)).await;
     app.notify_agent(name);
     let Some(revocation) = result.map_err(|error| Error::from(error).about(name))? else {
         if app.common.json {

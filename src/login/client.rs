@@ -16,12 +16,11 @@ use crate::secret::Secret;
 pub(super) fn require_secret(
     user: &impl LoginUser,
     profile: &Profile,
-    grant: Grant,
     previous: Option<&Session>,
     supplied: &Supplied,
 ) -> Result<(), Error> {
     let is_known = supplied.client_secret.is_some() || stored_secret(profile, previous).is_some();
-    if is_known || !is_secret_grant(profile, grant) || user.can_answer() { Ok(()) } else { Err(no_secret()) }
+    if is_known || !is_secret_grant(profile) || user.can_answer() { Ok(()) } else { Err(no_secret()) }
 }
 
 impl LoginService {
@@ -34,7 +33,7 @@ impl LoginService {
         supplied: Option<Secret>,
         user: &impl LoginUser,
     ) -> Result<OAuthClient, Error> {
-        let needs_secret = profile.client_auth.needs_secret() || is_secret_grant(profile, profile.grant);
+        let needs_secret = profile.client_auth.needs_secret() || is_secret_grant(profile);
         let secret = match (supplied, stored_secret(profile, previous)) {
             (Some(supplied), _) => Some(supplied),
             (None, Some(stored)) if needs_secret => Some(stored.clone()),
@@ -60,9 +59,9 @@ fn warn_of_exposed_key(profile: &Profile, user: &impl LoginUser) {
     }
 }
 
-/// Returns whether the grant requires a client secret.
-fn is_secret_grant(profile: &Profile, grant: Grant) -> bool {
-    grant == Grant::ClientCredentials && profile.client_auth != ClientAuth::PrivateKeyJwt
+/// Returns whether the profile's grant requires a client secret.
+fn is_secret_grant(profile: &Profile) -> bool {
+    profile.grant == Grant::ClientCredentials && profile.client_auth != ClientAuth::PrivateKeyJwt
 }
 
 /// Returns the client secret of the previous session, if it is of the same client and issuer.

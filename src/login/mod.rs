@@ -35,11 +35,10 @@ impl LoginService {
         user: &mut impl LoginUser,
     ) -> Result<CompletedLogin, Error> {
         let args = request.args;
-        let grant = args.grant().unwrap_or(plan.profile.grant);
         // Reads the store first: one that is unavailable is reported before the user signs in.
         let mut previous = self.previous_session(&plan.profile).await?;
-        client::require_secret(user, &plan.profile, grant, previous.as_ref(), &supplied)?;
-        let _login_lock = if matches!(grant, Grant::Browser | Grant::Device) {
+        client::require_secret(user, &plan.profile, previous.as_ref(), &supplied)?;
+        let _login_lock = if matches!(plan.profile.grant, Grant::Browser | Grant::Device) {
             let (lock, waited) = LoginLock::acquire(&self.paths, &self.sessions, &plan.profile.name, user).await?;
             if waited {
                 let current = self.plan(request)?;

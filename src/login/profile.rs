@@ -46,9 +46,8 @@ pub(super) fn merged_profile(
         }
     };
     let profile = with_options(args, provider, profile)?;
-    let grant = args.grant().unwrap_or(profile.grant);
-    check_options(args, grant)?;
-    provider::check_grant(provider, grant)?;
+    check_options(args, profile.grant)?;
+    provider::check_grant(provider, profile.grant)?;
     // A profile that had a login API before has no scopes.
     let had_api = known.is_some_and(|known| known.server.api.login.is_some()) && profile.server.api.login.is_none();
     Ok((profile, known.is_none() || had_api))
@@ -96,9 +95,11 @@ pub(super) fn with_options(args: &Login, provider: Option<&Provider>, mut profil
     if args.settings.has("client_key") && !args.settings.has("client_auth") {
         profile.client_auth = ClientAuth::PrivateKeyJwt;
     }
-    if args.settings.has("login_endpoint") && args.grant().is_none() {
-        profile.grant = Grant::Password;
-    }
+    profile.grant = match args.grant() {
+        Some(grant) => grant,
+        None if args.settings.has("login_endpoint") => Grant::Password,
+        None => profile.grant,
+    };
     if profile.client_id.is_empty() && profile.server.api.login.is_some() {
         profile.client_id = API_CLIENT.to_owned();
     }

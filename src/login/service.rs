@@ -23,7 +23,7 @@ pub struct LoginRequest<'a> {
 
 /// The profile of a login, merged with the options.
 pub struct LoginPlan {
-    /// The profile. It is saved when the user has signed in.
+    /// The profile, with the grant of this login. It is saved when the user has signed in.
     pub profile: Profile,
     /// Whether the configuration has no such profile.
     pub(super) is_new: bool,

@@ -14,13 +14,13 @@ pub trait LoginUser {
     /// Returns whether the user can answer questions.
     fn can_answer(&self) -> bool;
 
-    /// Returns the endpoints that the sign-in may need, before the metadata is known.
+    /// Returns the endpoints that the sign-in with the profile's grant may need, before the metadata is known.
     fn endpoints(&self, profile: &Profile) -> Vec<Endpoint>;
 
-    /// Chooses the grant by the options, the profile and the metadata.
-    fn choose_grant(&mut self, profile: &Profile, metadata: &Metadata) -> Grant;
+    /// Returns the profile's grant, or another one if that cannot be used here and the issuer offers the other.
+    fn choose_grant(&self, profile: &Profile, metadata: &Metadata) -> Grant;
 
-    /// Signs in, and returns the tokens.
+    /// Signs in with the profile's grant, and returns the tokens.
     async fn sign_in(
         &mut self,
         profile: &Profile,

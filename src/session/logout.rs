@@ -12,19 +12,12 @@ use crate::secret::Secret;
 use crate::store::RevocationList;
 use crate::verify::{mark_revoked, unverified_claims};
 
-/// How to log out.
-#[derive(Clone, Copy, Debug)]
-pub struct LogoutOptions {
-    /// Whether to revoke the tokens at the issuer (RFC 7009).
-    pub revoke: bool,
-}
-
 /// The outcome of the revocation at the issuer. Unless it succeeded, the tokens stay valid there until they expire.
 #[derive(Debug)]
 pub enum Revocation {
     /// The issuer revoked the tokens.
     Revoked,
-    /// It was not requested ([`LogoutOptions::revoke`]).
+    /// It was not requested.
     Skipped,
     /// The issuer has no revocation endpoint.
     Unsupported,
@@ -36,7 +29,7 @@ pub enum Revocation {
 const UNKNOWN_LIFETIME: i64 = 24 * 3600;
 
 impl SessionService {
-    /// Revokes the profile's tokens and deletes its session, whether or not the issuer revoked them; returns `None` if
+    /// Revokes the profile's tokens (RFC 7009) if `revoke` is set, and deletes its session, whether or not the issuer revoked them; returns `None` if
     /// there is no session.
     ///
     /// The steps: no token of the session is served any more; its tokens are put on the revocation list; the issuer revokes
@@ -44,26 +37,18 @@ impl SessionService {
     ///
     /// # Errors
     /// [`SessionError::Store`], [`SessionError::Lock`] or [`SessionError::RevocationList`] if that failed on this machine.
-    pub async fn logout(
-        self: &Arc<Self>,
-        profile: &Profile,
-        options: LogoutOptions,
-    ) -> Result<Option<Revocation>, SessionError> {
+    pub async fn logout(self: &Arc<Self>, profile: &Profile, revoke: bool) -> Result<Option<Revocation>, SessionError> {
         let lock = self.lock(profile).await?;
         let signals = self.hold_off_signals().await;
         let (sessions, profile) = (Arc::clone(self), profile.clone());
         let task = tokio::spawn(async move {
             let _until_done = (lock, signals);
-            sessions.logout_locked(&profile, options).await
+            sessions.logout_locked(&profile, revoke).await
         });
         task.await.unwrap_or(Err(SessionError::Interrupted))
     }
 
-    async fn logout_locked(
-        &self,
-        profile: &Profile,
-        options: LogoutOptions,
-    ) -> Result<Option<Revocation>, SessionError> {
+    async fn logout_locked(&self, profile: &Profile, revoke: bool) -> Result<Option<Revocation>, SessionError> {
         let mut session = match self.stored(profile).await {
             Ok(Some(session)) => session,
             Ok(None) => return Ok(None),
@@ -84,7 +69,7 @@ impl SessionService {
         for session in interrupted.iter().map(|old| &**old).chain([&session]) {
             self.mark_revoked(session).await?;
         }
-        if options.revoke {
+        if revoke {
             for session in interrupted.iter().map(|old| &**old).chain([&session]) {
                 let outcome = self.revoke(profile, session).await;
                 if !matches!(revocation, Revocation::Failed(_)) {

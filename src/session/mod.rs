@@ -28,7 +28,7 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, watch};
 
 pub use error::{LoginReason, SessionError};
 pub use login::{NewLogin, VerifiedLogin};
-pub use logout::{LogoutOptions, Revocation};
+pub use logout::Revocation;
 pub use refresh::ServedToken;
 pub use refresh_policy::{Decision, Demand, MinTtl, Obstacle, RequestedToken, TokenRequest};
 pub use stores::{LockDirectories, Stores};

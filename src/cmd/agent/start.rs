@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::cli::AgentStart;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::is_locked;
-use crate::paths::TOKEN_VARIABLES;
+use crate::paths::TOKEN_VARIABLE;
 
 /// How long a concurrent start may take.
 const CONCURRENT_START_LIMIT: Duration = Duration::from_secs(10);
@@ -48,9 +48,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
     if let Some(key) = &app.environment.key_file {
         command.env(crate::paths::KEY_FILE_VARIABLE, std::path::absolute(key).map_err(unexpected)?);
     }
-    for name in TOKEN_VARIABLES {
-        command.env_remove(name);
-    }
+    command.env_remove(TOKEN_VARIABLE);
     let socket = std::path::absolute(app.agent_socket()?).map_err(unexpected)?;
     command.env(crate::paths::AGENT_SOCKET_VARIABLE, socket);
     let mut child =

@@ -22,40 +22,14 @@ use crate::text::excerpt;
 /// The number of attempts at a one-time code.
 const MAX_CODE_ATTEMPTS: u32 = 3;
 
-/// How the user signs in: a grant, and for the browser grant who opens the browser.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum SignInMethod {
-    Browser,
-    NoBrowser,
-    Device,
-    Password,
-    ClientCredentials,
-    Token,
-}
-
-impl From<Grant> for SignInMethod {
-    fn from(grant: Grant) -> Self {
-        match grant {
-            Grant::Browser => Self::Browser,
-            Grant::Device => Self::Device,
-            Grant::Password => Self::Password,
-            Grant::ClientCredentials => Self::ClientCredentials,
-            Grant::Token => Self::Token,
-        }
-    }
-}
-
-impl SignInMethod {
-    /// Suggests another login where the issuer does not allow this client to use this one.
-    fn alternative(self, metadata: &Metadata) -> Hint {
-        let is_browser = matches!(self, Self::Browser | Self::NoBrowser);
-        if !is_browser && metadata.authorization_endpoint.is_some() {
-            Hint::login().with_flag("--browser")
-        } else if self != Self::Device && metadata.device_authorization_endpoint.is_some() {
-            Hint::login().with_flag("--device")
-        } else {
-            "ask the issuer's operator which grants this client may use, or log in with another --client-id".into()
-        }
+/// Suggests another login where the issuer does not allow this client to use `grant`.
+fn alternative(grant: Grant, metadata: &Metadata) -> Hint {
+    if grant != Grant::Browser && metadata.authorization_endpoint.is_some() {
+        Hint::login().with_flag("--browser")
+    } else if grant != Grant::Device && metadata.device_authorization_endpoint.is_some() {
+        Hint::login().with_flag("--device")
+    } else {
+        "ask the issuer's operator which grants this client may use, or log in with another --client-id".into()
     }
 }
 
@@ -65,13 +39,12 @@ pub(super) struct TerminalUser<'a> {
     args: &'a Login,
     password: Option<Secret>,
     token: Option<Secret>,
-    method: SignInMethod,
 }
 
 impl<'a> TerminalUser<'a> {
     /// Creates the user with the password and the token that were read from stdin.
     pub(super) fn new(app: &'a App, args: &'a Login, password: Option<Secret>, token: Option<Secret>) -> Self {
-        Self { app, args, password, token, method: SignInMethod::Browser }
+        Self { app, args, password, token }
     }
 
     /// Returns why no browser is opened here, unless an option decides it.
@@ -86,7 +59,7 @@ impl LoginUser for TerminalUser<'_> {
     }
 
     fn endpoints(&self, profile: &Profile) -> Vec<Endpoint> {
-        let mut endpoints = match self.args.grant().unwrap_or(profile.grant) {
+        let mut endpoints = match profile.grant {
             Grant::Token => Vec::new(),
             Grant::Password | Grant::ClientCredentials => vec![Endpoint::Token],
             Grant::Device => vec![Endpoint::Token, Endpoint::Device],
@@ -97,25 +70,14 @@ impl LoginUser for TerminalUser<'_> {
         endpoints
     }
 
-    fn choose_grant(&mut self, profile: &Profile, metadata: &Metadata) -> Grant {
-        let grant = self.args.grant().unwrap_or(profile.grant);
-        self.method = match (grant, self.browser_elsewhere()) {
-            (Grant::Browser, _) if self.args.no_browser => SignInMethod::NoBrowser,
-            (Grant::Browser, Some(reason)) => {
-                let offers_device = metadata.device_authorization_endpoint.is_some();
-                let no_device = if offers_device { "" } else { ", and the issuer offers no device login" };
-                self.app
-                    .ui()
-                    .notice(&format!("{reason}, so no browser is opened here{no_device}; --browser opens one"));
-                if offers_device && !needs_authorization_request(self.args) {
-                    self.method = SignInMethod::Device;
-                    return Grant::Device;
-                }
-                SignInMethod::NoBrowser
-            }
-            (grant, _) => grant.into(),
+    fn choose_grant(&self, profile: &Profile, metadata: &Metadata) -> Grant {
+        let Some(reason) = self.browser_elsewhere().filter(|_| profile.grant == Grant::Browser) else {
+            return profile.grant;
         };
-        grant
+        let offers_device = metadata.device_authorization_endpoint.is_some();
+        let no_device = if offers_device { "" } else { ", and the issuer offers no device login" };
+        self.app.ui().notice(&format!("{reason}, so no browser is opened here{no_device}; --browser opens one"));
+        if offers_device && !needs_authorization_request(self.args) { Grant::Device } else { Grant::Browser }
     }
 
     async fn sign_in(
@@ -126,19 +88,18 @@ impl LoginUser for TerminalUser<'_> {
     ) -> Result<NewLogin, Error> {
         let http = self.app.sessions()?.http(profile)?;
         let sign_in = SignIn { app: self.app, args: self.args, profile, metadata, client, http: &http };
-        let signed_in = match self.method {
-            SignInMethod::Browser => sign_in.code(true).await,
-            SignInMethod::NoBrowser => sign_in.code(false).await,
-            SignInMethod::Device => sign_in.device().await,
-            SignInMethod::Password => sign_in.password(self.password.take()).await,
-            SignInMethod::ClientCredentials => sign_in.client_credentials().await,
-            SignInMethod::Token => sign_in.token(self.token.take()),
+        let signed_in = match profile.grant {
+            Grant::Browser => sign_in.code(!self.args.no_browser && self.browser_elsewhere().is_none()).await,
+            Grant::Device => sign_in.device().await,
+            Grant::Password => sign_in.password(self.password.take()).await,
+            Grant::ClientCredentials => sign_in.client_credentials().await,
+            Grant::Token => sign_in.token(self.token.take()),
         };
         signed_in.map_err(|error| match error.error.downcast_ref() {
             Some(IssuerError::Refused(refusal))
                 if matches!(refusal.code.as_str(), "unsupported_grant_type" | "unauthorized_client") =>
             {
-                Error { hint: self.method.alternative(metadata), ..error }
+                Error { hint: alternative(profile.grant, metadata), ..error }
             }
             _ => error,
         })
@@ -223,7 +184,7 @@ impl SignIn<'_> {
             self.redirect_or_pasted(&login).await?
         };
         let (tokens, nonce) = login.redeem(&endpoint, code).await?;
-        Ok(new_login(Grant::Browser, tokens, nonce, self.client))
+        Ok(self.new_login(tokens, nonce))
     }
 
     /// Waits for the redirect, which arrives here if the browser is on this machine, or for its pasted address.
@@ -284,7 +245,7 @@ impl SignIn<'_> {
             crate::cmd::output::span(started.expires_in)
         ));
         let tokens = device_code::poll(&endpoint, &started).await?;
-        Ok(new_login(Grant::Device, tokens, None, self.client))
+        Ok(self.new_login(tokens, None))
     }
 
     /// Describes the request, for the user to compare with the issuer's page (RFC 8628, section 5.4).
@@ -368,12 +329,12 @@ impl SignIn<'_> {
                 }
             }
         };
-        Ok(new_login(Grant::Password, tokens, None, self.client))
+        Ok(self.new_login(tokens, None))
     }
 
     async fn client_credentials(&self) -> Result<NewLogin, Error> {
         let tokens = client_credentials::request(&self.endpoint()?, &self.target()).await?;
-        Ok(new_login(Grant::ClientCredentials, tokens, None, self.client))
+        Ok(self.new_login(tokens, None))
     }
 
     fn token(&self, piped: Option<Secret>) -> Result<NewLogin, Error> {
@@ -387,11 +348,17 @@ impl SignIn<'_> {
                 "pipe in the token endpoint's JSON response, or an access token",
             )
         })?;
-        Ok(new_login(Grant::Token, tokens, None, self.client))
+        Ok(self.new_login(tokens, None))
     }
-}
 
-fn new_login(grant: Grant, tokens: TokenSet, nonce: Option<String>, client: &OAuthClient) -> NewLogin {
-    let nonce = nonce.map(Secret::new);
-    NewLogin { grant, tokens, nonce, client_secret: client.secret.clone(), max_auth_age: None, pinned: None }
+    fn new_login(&self, tokens: TokenSet, nonce: Option<String>) -> NewLogin {
+        NewLogin {
+            grant: self.profile.grant,
+            tokens,
+            nonce: nonce.map(Secret::new),
+            client_secret: self.client.secret.clone(),
+            max_auth_age: None,
+            pinned: None,
+        }
+    }
 }
