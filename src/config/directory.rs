@@ -59,7 +59,10 @@ fn is_world_writable(dir: &Path) -> bool {
 
 /// Returns the profile that a file names, or the reason why it is rejected.
 fn read(path: &Path, us: u32) -> Result<ProfileName, String> {
-    let (file, about) = regular_file::open(path, MAX_BYTES)?;
+    let (file, about) = regular_file::open(path).map_err(|e| e.to_string())?;
+    if about.len() > MAX_BYTES {
+        return Err(regular_file::too_large(MAX_BYTES));
+    }
     // Root often works in checkouts of CI systems that every user can write to, on machines without other users.
     if us != 0 {
         check_writers(path, about.mode())?;

@@ -6,7 +6,7 @@ pub mod regular_file;
 
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 pub use atomic_file::{AtomicFile, replace};
@@ -18,6 +18,28 @@ pub use lock::{FileLock, LockError, LockFile, is_locked};
 /// As [`DirBuilder::create`].
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Identifies the content of a file: another one each time that the file is written, replaced, or its attributes change. The
+/// change time is compared, which no program can set back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileStamp {
+    inode: u64,
+    length: u64,
+    changed: (i64, i64),
+}
+
+impl FileStamp {
+    /// Returns the stamp of the file at `path`; `None` if there is none.
+    pub fn of(path: &Path) -> Option<Self> {
+        let about = std::fs::metadata(path).ok()?;
+        Some(Self { inode: about.ino(), length: about.len(), changed: (about.ctime(), about.ctime_nsec()) })
+    }
+
+    /// Returns whether the file is empty.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
 }
 
 /// A directory that is about to be changed, open so that the change can be made durable.

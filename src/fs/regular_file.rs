@@ -1,7 +1,7 @@
 //! Reads a file that the user named, such as a key: only a regular file, and only up to a size.
 
 use std::fs::{File, Metadata};
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,9 @@ use rustix::io::Errno;
 
 use super::directory_of;
 use crate::secret::SecretBytes;
+
+/// Opens nothing that blocks, and makes no terminal the controlling one.
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// Why a file cannot be relied on: another user may have written it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +56,7 @@ impl From<Errno> for ReadError {
     fn from(error: Errno) -> Self {
         match error {
             Errno::NOENT => Self::Missing,
-            other => Self::Unreadable(std::io::Error::from(other).to_string()),
+            other => Self::Unreadable(io::Error::from(other).to_string()),
         }
     }
 }
@@ -64,12 +67,11 @@ impl From<Errno> for ReadError {
 /// # Errors
 /// [`ReadError`].
 pub fn read_trusted(path: &Path, max_bytes: u64) -> Result<String, ReadError> {
-    let unreadable = |e: std::io::Error| ReadError::Unreadable(e.to_string());
+    let unreadable = |e: io::Error| ReadError::Unreadable(e.to_string());
     let dir_path = directory_of(path);
     let dir = open_dir(dir_path)?;
     let name = path.file_name().ok_or(Errno::ISDIR)?;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::openat(&dir, name, flags, Mode::empty())?);
+    let file = File::from(rustix::fs::openat(&dir, name, FLAGS, Mode::empty())?);
     check_writers(dir_path, &dir)?;
     let entry = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(entry.st_mode) == FileType::Symlink {
@@ -77,7 +79,9 @@ pub fn read_trusted(path: &Path, max_bytes: u64) -> Result<String, ReadError> {
         check_writers(directory_of(&real), &open_dir(directory_of(&real))?)?;
     }
     check_writers(path, &file)?;
-    let (file, _) = regular(file, max_bytes).map_err(ReadError::Unreadable)?;
+    if regular(&file).map_err(unreadable)?.len() > max_bytes {
+        return Err(ReadError::Unreadable(too_large(max_bytes)));
+    }
     let mut text = String::new();
     file.take(max_bytes).read_to_string(&mut text).map_err(unreadable)?;
     Ok(text)
@@ -115,36 +119,47 @@ fn check_writers(path: &Path, open: &File) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// Opens the regular file at `path`, of at most `max_bytes`. Never waits for a writer, as opening a pipe would.
+/// Opens the file at `path` for reading. Never waits for a writer, as opening a pipe would.
 ///
 /// # Errors
-/// The reason, to follow the path and a colon.
-pub fn open(path: &Path, max_bytes: u64) -> Result<(File, Metadata), String> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| std::io::Error::from(e).to_string())?;
-    regular(file.into(), max_bytes)
+/// Of the system, or [`io::ErrorKind::InvalidInput`] if it is not a regular file.
+pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    open_with(path, OFlags::empty())
 }
 
-fn regular(file: File, max_bytes: u64) -> Result<(File, Metadata), String> {
-    let metadata = file.metadata().map_err(|e| e.to_string())?;
-    if !metadata.is_file() {
-        return Err("not a regular file".into());
-    }
-    if metadata.len() > max_bytes { Err(too_large(max_bytes)) } else { Ok((file, metadata)) }
+/// Opens the file at `path` as [`open`] does, but refuses a symbolic link in its place.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_no_follow(path: &Path) -> io::Result<(File, Metadata)> {
+    open_with(path, OFlags::NOFOLLOW)
+}
+
+fn open_with(path: &Path, flags: OFlags) -> io::Result<(File, Metadata)> {
+    let file = File::from(rustix::fs::open(path, FLAGS | flags, Mode::empty())?);
+    let metadata = regular(&file)?;
+    Ok((file, metadata))
+}
+
+fn regular(file: &File) -> io::Result<Metadata> {
+    let metadata = file.metadata()?;
+    let not_regular = || io::Error::new(io::ErrorKind::InvalidInput, "not a regular file");
+    if metadata.is_file() { Ok(metadata) } else { Err(not_regular()) }
 }
 
 /// Reads the regular file at `path`, of at most `max_bytes`.
 ///
 /// # Errors
-/// As [`open`].
+/// The reason, to follow the path and a colon.
 pub fn read(path: &Path, max_bytes: u64) -> Result<SecretBytes, String> {
-    let (file, _) = open(path, max_bytes)?;
+    let (file, _) = open(path).map_err(|e| e.to_string())?;
     let mut bytes = SecretBytes::default();
-    let length = std::io::copy(&mut file.take(max_bytes + 1), &mut bytes).map_err(|e| e.to_string())?;
+    let length = io::copy(&mut file.take(max_bytes + 1), &mut bytes).map_err(|e| e.to_string())?;
     if length > max_bytes { Err(too_large(max_bytes)) } else { Ok(bytes) }
 }
 
-fn too_large(max_bytes: u64) -> String {
+/// Returns the reason why a file of more than `max_bytes` is not read.
+pub fn too_large(max_bytes: u64) -> String {
     format!("larger than {} KiB", max_bytes / 1024)
 }
 

@@ -1,10 +1,9 @@
 //! The HTTP clients, one for each file of certificate authorities, created again when a trusted certificate file changes.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use crate::fs::FileStamp;
 use crate::oauth::{Http, IssuerError};
 use crate::paths::authorities_directories;
 
@@ -14,36 +13,17 @@ pub(super) struct HttpClients(Mutex<Vec<CachedClient>>);
 
 struct CachedClient {
     ca_cert: Option<PathBuf>,
-    fingerprints: Vec<Option<FileFingerprint>>,
+    stamps: Vec<Option<FileStamp>>,
     http: Http,
 }
 
-/// Changes when a file is written or replaced.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct FileFingerprint {
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-}
-
-impl FileFingerprint {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self {
-            inode: metadata.ino(),
-            length: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-        })
-    }
-}
-
-/// Returns the fingerprints of all certificate files that a client trusts: the platform's store, or what the environment
+/// Returns the stamps of all certificate files that a client trusts: the platform's store, or what the environment
 /// names in its place, and `ca_cert`. On macOS the platform's store is consulted at each connection instead.
-fn fingerprints(ca_cert: Option<&Path>) -> Vec<Option<FileFingerprint>> {
+fn stamps(ca_cert: Option<&Path>) -> Vec<Option<FileStamp>> {
     let platform = openssl_probe::probe();
     let files = platform.cert_file.iter().chain(&platform.cert_dir).map(PathBuf::as_path);
     let named = authorities_directories();
-    files.chain(named.iter().map(PathBuf::as_path)).chain(ca_cert).map(FileFingerprint::of).collect()
+    files.chain(named.iter().map(PathBuf::as_path)).chain(ca_cert).map(FileStamp::of).collect()
 }
 
 impl HttpClients {
@@ -54,13 +34,13 @@ impl HttpClients {
     pub(super) fn get(&self, ca_cert: Option<&Path>) -> Result<Http, IssuerError> {
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken before the files are read, so that a change during the reading is noticed the next time.
-        let fingerprints = fingerprints(ca_cert);
+        let stamps = stamps(ca_cert);
         let cached = clients.iter().position(|client| client.ca_cert.as_deref() == ca_cert);
-        if let Some(at) = cached.filter(|at| clients[*at].fingerprints == fingerprints) {
+        if let Some(at) = cached.filter(|at| clients[*at].stamps == stamps) {
             return Ok(clients[at].http.clone());
         }
         let http = Http::new(ca_cert)?;
-        let client = CachedClient { ca_cert: ca_cert.map(Path::to_owned), fingerprints, http: http.clone() };
+        let client = CachedClient { ca_cert: ca_cert.map(Path::to_owned), stamps, http: http.clone() };
         match cached {
             Some(at) => clients[at] = client,
             None => clients.push(client),
@@ -71,6 +51,8 @@ impl HttpClients {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A self-signed certificate.

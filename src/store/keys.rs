@@ -1,17 +1,15 @@
 //! The key that sessions in files are encrypted to: an `age` identity file, created at first use, or a passphrase.
 
 use std::fmt::{self, Write as _};
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use age::secrecy::{ExposeSecret, SecretString};
-use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
 use super::StoreError;
-use crate::fs::{AtomicFile, create_private_dir};
+use crate::fs::{AtomicFile, create_private_dir, regular_file};
 use crate::secret::Secret;
 
 /// Where the key comes from.
@@ -141,15 +139,11 @@ fn load(path: &Path) -> Result<Key, StoreError> {
     let unreadable = |e: io::Error| {
         wrong(match e.kind() {
             io::ErrorKind::NotFound => KeyProblem::Missing,
+            io::ErrorKind::InvalidInput => KeyProblem::NotAFile,
             kind => KeyProblem::Unreadable(kind),
         })
     };
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).map_err(|e| unreadable(e.into()))?);
-    let about = file.metadata().map_err(unreadable)?;
-    if !about.is_file() {
-        return Err(wrong(KeyProblem::NotAFile));
-    }
+    let (file, about) = regular_file::open(path).map_err(unreadable)?;
     let (mode, owner) = (about.mode() & 0o7777, about.uid());
     let us = rustix::process::geteuid().as_raw();
     if owner != us && owner != 0 {

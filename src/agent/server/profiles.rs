@@ -1,14 +1,13 @@
 //! The agent's configuration: read again when the file changes; the last valid one stays in effect while it is invalid.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{Config, ConfigError};
 use crate::error::Error;
+use crate::fs::FileStamp;
 use crate::model::{Profile, ProfileName};
 
 /// The profiles.
@@ -22,13 +21,13 @@ pub(super) struct Profiles {
 struct Current {
     config: Arc<Config>,
     shared: HashMap<ProfileName, Arc<Profile>>,
-    stamp: Option<Stamp>,
+    stamp: Option<FileStamp>,
     error: Option<String>,
 }
 
 /// The state of a configuration file that was empty or missing.
 #[derive(Clone, Copy)]
-pub(super) struct EmptyFile(Option<Stamp>);
+pub(super) struct EmptyFile(Option<FileStamp>);
 
 /// The result of a reload.
 pub(super) enum Reload {
@@ -37,21 +36,6 @@ pub(super) enum Reload {
     HalfWritten(EmptyFile),
     /// These profiles were changed, added or removed.
     Changed(Vec<ProfileName>),
-}
-
-/// Changes whenever the file does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    length: u64,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let about: Metadata = std::fs::metadata(path).ok()?;
-        Some(Self { inode: about.ino(), length: about.len(), changed: (about.ctime(), about.ctime_nsec()) })
-    }
 }
 
 fn shared(config: &Config) -> HashMap<ProfileName, Arc<Profile>> {
@@ -64,7 +48,7 @@ impl Profiles {
     /// # Errors
     /// If the file is invalid.
     pub(super) fn load(file: &Path) -> Result<Self, Error> {
-        let stamp = Stamp::of(file);
+        let stamp = FileStamp::of(file);
         let config = Config::load(file)?;
         let error = config.errors().next().map(|error| error.to_string());
         let current = Current { shared: shared(&config), config: Arc::new(config), stamp, error };
@@ -112,7 +96,7 @@ impl Profiles {
     /// Reads the file again if it has changed. An empty or missing file may be in the middle of being written in place: it
     /// takes effect only if it is still in the state that was `seen` before.
     pub(super) fn reload(&self, seen: Option<EmptyFile>) -> Reload {
-        let stamp = Stamp::of(&self.file);
+        let stamp = FileStamp::of(&self.file);
         let had_any = {
             let current = self.current();
             if current.stamp == stamp {
@@ -123,7 +107,7 @@ impl Profiles {
             !current.config.profiles.is_empty()
         };
         let still = seen.is_some_and(|seen| seen.0 == stamp);
-        if had_any && !still && stamp.is_none_or(|stamp| stamp.length == 0) {
+        if had_any && !still && stamp.is_none_or(|stamp| stamp.is_empty()) {
             let others = self.empty_file_pending.swap(true, Ordering::SeqCst) && seen.is_none();
             return if others { Reload::Changed(Vec::new()) } else { Reload::HalfWritten(EmptyFile(stamp)) };
         }
