@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::{App, PATIENCE};
-use crate::agent::protocol::{AgentClient, AgentStatus, ClientError, MAX_WAIT, Reply, home_mark};
+use crate::agent::protocol::{AgentClient, AgentStatus, ClientError, MAX_WAIT, Reply, home_id};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::secret::SecretBytes;
@@ -32,14 +32,14 @@ impl App {
         }
     }
 
-    /// Returns the mark of this process's configuration and data directory, which the agent compares with its own.
+    /// Returns the ID of this process's configuration and data directory, which the agent compares with its own.
     ///
     /// # Errors
     /// As [`App::paths`].
-    pub fn home_mark(&self) -> Result<String, Error> {
+    pub fn home_id(&self) -> Result<String, Error> {
         let paths = self.paths()?;
         let config = std::path::absolute(&paths.config_file).unwrap_or(paths.config_file);
-        Ok(home_mark(&config, &paths.data))
+        Ok(home_id(&config, &paths.data))
     }
 
     /// Connects to the agent; returns `None` if none is running.
@@ -47,7 +47,7 @@ impl App {
     /// # Errors
     /// If another user listens on the socket.
     pub fn agent(&self) -> Result<Option<AgentClient>, Error> {
-        match AgentClient::connect(&self.agent_socket()?, self.home_mark()?) {
+        match AgentClient::connect(&self.agent_socket()?, self.home_id()?) {
             Ok(client) => Ok(client),
             Err(ClientError::WrongOwner(owner)) => Err(ClientError::WrongOwner(owner).into()),
             Err(ClientError::NoResponse | ClientError::InvalidResponse) => {
@@ -104,7 +104,7 @@ impl App {
     /// # Errors
     /// The problem that the agent reported, or [`ErrorCode::AgentAbsent`].
     pub fn require_agent(&self, method: &str, target: &str, body: Option<&SecretBytes>) -> Result<Reply, Error> {
-        let Some(mut client) = AgentClient::connect(&self.agent_socket()?, self.home_mark()?)? else {
+        let Some(mut client) = AgentClient::connect(&self.agent_socket()?, self.home_id()?)? else {
             return Err(self.agent_absent()?);
         };
         let reply = client.request(method, target, body, SHORT_WAIT, LONG_WAIT, || true)?;

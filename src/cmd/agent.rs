@@ -4,10 +4,11 @@ mod install;
 mod run;
 mod start;
 
+use serde::Serialize;
 use serde::de::IgnoredAny;
 
-use super::output::{self, ago, span};
-use crate::agent::protocol::{AgentStatus, AuditLogResponse, UnsavedStatus};
+use super::output::{self, ago, count, span};
+use crate::agent::protocol::{AgentStatus, AuditLogResponse, LockRequest, UnlockRequest, UnsavedStatus};
 use crate::app::App;
 use crate::cli::{AgentCommand, AgentLock};
 use crate::clock::UnixTime;
@@ -52,7 +53,7 @@ pub(super) fn status_line(state: &AgentStatus, now: UnixTime) -> String {
         words.push_str(&format!(", started {}", ago(at, now)));
     }
     if !state.locked {
-        words.push_str(&format!(", {} cached", count(state.sessions, "session", "sessions")));
+        words.push_str(&format!(", {} cached", count(state.sessions, "session")));
     }
     if let Some(after) = state.locks_after {
         words.push_str(&format!(", locks after {} without use", span(std::time::Duration::from_secs(after))));
@@ -69,14 +70,10 @@ pub(super) fn status_line(state: &AgentStatus, now: UnixTime) -> String {
     words
 }
 
-fn count(number: usize, one: &str, more: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { more })
-}
-
 fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
     let passphrase = passphrase(app, args.passphrase_stdin, true)?;
     let after = args.after.map(|after| after.as_secs());
-    let reply = app.require_agent("POST", "/v1/lock", Some(&body(&passphrase, after)?))?;
+    let reply = app.require_agent("POST", "/v1/lock", Some(&body(&LockRequest { passphrase, after })?))?;
     let state: AgentStatus = reply.read()??;
     let message = match (state.locked, state.locks_after) {
         (true, _) => "agent locked; unlock it with `authctl agent unlock`".to_owned(),
@@ -96,7 +93,7 @@ fn unlock(app: &App, from_stdin: bool) -> Result<u8, Error> {
         return Ok(0);
     }
     let passphrase = passphrase(app, from_stdin, false)?;
-    let reply = app.require_agent("POST", "/v1/unlock", Some(&body(&passphrase, None)?))?;
+    let reply = app.require_agent("POST", "/v1/unlock", Some(&body(&UnlockRequest { passphrase })?))?;
     reply.read::<IgnoredAny>()??;
     app.ui().notice("agent unlocked");
     Ok(0)
@@ -122,17 +119,10 @@ fn passphrase(app: &App, from_stdin: bool, new: bool) -> Result<Secret, Error> {
     Ok(first)
 }
 
-/// Returns the body of a request to lock or unlock.
-fn body(passphrase: &Secret, after: Option<u64>) -> Result<SecretBytes, Error> {
-    #[derive(serde::Serialize)]
-    struct Body<'a> {
-        passphrase: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        after: Option<u64>,
-    }
-    let mut bytes = SecretBytes::with_capacity(passphrase.expose().len() * 6 + 64);
-    serde_json::to_writer(&mut bytes, &Body { passphrase: passphrase.expose(), after })
-        .map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None))?;
+/// Returns the body of a request with a passphrase, in memory that is wiped.
+fn body(request: &impl Serialize) -> Result<SecretBytes, Error> {
+    let mut bytes = SecretBytes::default();
+    serde_json::to_writer(&mut bytes, request).map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None))?;
     Ok(bytes)
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
 
 use super::dev_issuer::random_password;
 use super::output::{self, Style, StyledLine};
@@ -22,6 +21,7 @@ use crate::oauth::{Http, IssuerError, Metadata, OAuthClient, TokenEndpoint, disc
 use crate::paths::Paths;
 use crate::secret::Secret;
 use crate::store::{FileStore, KeySource, Store as _};
+use crate::verify::{ReasonCode, ReceivedVerdict};
 
 /// The lifetime of the access tokens.
 const TOKEN_TTL: Duration = Duration::from_secs(300);
@@ -42,18 +42,6 @@ struct CommandOutput {
     code: i32,
     stdout: Secret,
     stderr: String,
-}
-
-#[derive(Deserialize)]
-struct Verdict {
-    valid: bool,
-    #[serde(default)]
-    reasons: Vec<Reason>,
-}
-
-#[derive(Deserialize)]
-struct Reason {
-    code: String,
 }
 
 /// Runs the command.
@@ -132,12 +120,12 @@ impl Demo<'_> {
 
         self.title("Change one letter of the token. It is denied.")?;
         let output = self.show(&["verify", "-", "--json"], Some(&tamper(&first)))?;
-        self.expect(output.code == 4 && output.denied_for("invalid_signature"), "the token is denied")?;
+        self.expect(output.code == 4 && output.denied_for(ReasonCode::InvalidSignature), "the token is denied")?;
 
         self.title("Verify the same token at a time after its expiry.")?;
         let later = SystemClock.now().plus(TOKEN_TTL * 2).0.to_string();
         let output = self.show(&["verify", "-", "--json", "--at", &later], Some(&first))?;
-        self.expect(output.code == 4 && output.denied_for("expired"), "the token is denied")?;
+        self.expect(output.code == 4 && output.denied_for(ReasonCode::Expired), "the token is denied")?;
 
         self.title("Refresh while the issuer is unreachable. The session is preserved.")?;
         let output = self.show(&["refresh"], None)?;
@@ -184,7 +172,7 @@ impl Demo<'_> {
         let check = ["verify", "-", "--json", "--issuer", issuer.issuer(), "--audience", "authctl", "--jwks", &keys];
         let output = self.show(&check, Some(&third))?;
         self.expect(
-            output.code == 4 && output.denied_for("revoked"),
+            output.code == 4 && output.denied_for(ReasonCode::Revoked),
             "`verify` denies it too, although it has not expired",
         )?;
         let output = self.show(&["token"], None)?;
@@ -297,8 +285,8 @@ impl Demo<'_> {
 
 impl CommandOutput {
     /// Returns whether the token was denied for this reason.
-    fn denied_for(&self, code: &str) -> bool {
-        serde_json::from_str::<Verdict>(self.stdout.expose())
+    fn denied_for(&self, code: ReasonCode) -> bool {
+        serde_json::from_str::<ReceivedVerdict>(self.stdout.expose())
             .is_ok_and(|verdict| !verdict.valid && verdict.reasons.iter().any(|reason| reason.code == code))
     }
 }

@@ -3,8 +3,6 @@
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
-use serde::Deserialize;
-
 use super::verify::{DeniedToken, is_expired, report_denied};
 use crate::agent::protocol::ReceivedToken;
 use crate::app::App;
@@ -14,7 +12,7 @@ use crate::model::{DecidingToken, TokenTarget};
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLE};
 use crate::secret::{Secret, SecretBytes, limit_core_dumps};
 use crate::session::{SessionError, TokenRequest};
-use crate::verify::{Policy, Reason, Verdict};
+use crate::verify::{Policy, Reason, ReceivedVerdict, Verdict};
 
 /// A verified token, or why it is denied.
 enum VerifiedToken {
@@ -69,12 +67,6 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
 
 /// Returns the agent's token, verified by the agent.
 fn through_agent(app: &App, args: &Exec) -> Result<Option<VerifiedToken>, Error> {
-    #[derive(Deserialize)]
-    struct Verdict {
-        valid: bool,
-        #[serde(default)]
-        reasons: Vec<Reason>,
-    }
     let name = app.profile_name(args.profile.as_ref())?.map(|name| format!("/{name}")).unwrap_or_default();
     let mut login_required = None;
     if app.profile(args.profile.as_ref()).is_ok_and(|profile| profile.requirements.token == DecidingToken::IdToken) {
@@ -96,7 +88,7 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<VerifiedToken>, Error>
     body.extend(format!(r#"{{"profile":"{profile}","token":""#).as_bytes());
     body.extend(token.expose().as_bytes());
     body.extend(br#""}"#);
-    let verdict: Option<Verdict> = app.try_agent("POST", "/v1/verify", Some(&body))?;
+    let verdict: Option<ReceivedVerdict> = app.try_agent("POST", "/v1/verify", Some(&body))?;
     if let (Some(_), Some(warning)) = (&verdict, warning) {
         super::token::report_warning(app, &profile, &warning);
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::output::{self, ago, span};
+use super::output::{self, ago, count, span};
 use super::verify::keys_in;
 use crate::app::App;
 use crate::cli::KeysCommand;
@@ -56,7 +56,7 @@ pub fn run(app: &App, command: KeysCommand) -> Result<u8, Error> {
             app.run(async { sessions.pin_keys(&profile, text, source).await.map_err(with_profile(&profile)) })?;
             app.ui().notice(&format!(
                 "pinned {} for {}; no others are trusted until `authctl keys unpin {}`",
-                count(keys.len()),
+                count(keys.len(), "key"),
                 profile.issuer,
                 profile.name
             ));
@@ -93,19 +93,15 @@ fn update(app: &App, profile: &Profile) -> Result<u8, Error> {
     let fetched = trust.fetched.as_ref().map(|keys| KeySet::from_jwks(&keys.jwks).unwrap_or_default());
     app.ui().notice(&match fetched {
         Some(set) if set.skipped() > 0 => {
-            format!("fetched {} of {}; {}", count(set.len()), profile.issuer, set.skipped_text())
+            format!("fetched {} of {}; {}", count(set.len(), "key"), profile.issuer, set.skipped_text())
         }
-        Some(set) => format!("fetched {} of {}", count(set.len()), profile.issuer),
+        Some(set) => format!("fetched {} of {}", count(set.len(), "key"), profile.issuer),
         None => format!("{} publishes no keys", profile.issuer),
     });
     if trust.pinned.is_some() {
         app.ui().notice(&format!("only the pinned keys are trusted until `authctl keys unpin {}`", profile.name));
     }
     Ok(0)
-}
-
-fn count(number: usize) -> String {
-    if number == 1 { "1 key".to_owned() } else { format!("{number} keys") }
 }
 
 fn show(app: &App, profile: &Profile) -> Result<u8, Error> {

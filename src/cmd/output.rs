@@ -96,6 +96,11 @@ impl StyledLine {
     }
 }
 
+/// Returns a number with the noun in its singular or plural.
+pub fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Formats a duration in at most two units, such as `4 min 12 s`.
 #[must_use]
 pub fn span(duration: Duration) -> String {

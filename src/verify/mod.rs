@@ -35,7 +35,7 @@ pub use clock_guard::{CLOCK_TOLERANCE, clock_rollback};
 pub use header::MAX_TOKEN_LENGTH;
 pub use id_token::{IdTokenPolicy, verify_id_token};
 pub use keys::{KeyInfo, KeySet, KeySummary};
-pub use options::{InvalidOption, PolicyOptions, VerdictJson};
+pub use options::{InvalidOption, PolicyOptions, ReceivedVerdict, VerdictJson};
 #[cfg(test)]
 pub use policy::Algorithm;
 pub use policy::{AcceptedTypes, Policy};

@@ -102,6 +102,16 @@ pub enum VerdictJson<'a> {
     Denied { valid: bool, reasons: &'a [Reason] },
 }
 
+/// A verdict as a client reads it.
+#[derive(Debug, Deserialize)]
+pub struct ReceivedVerdict {
+    /// Whether the token is valid.
+    pub valid: bool,
+    /// Why it is denied.
+    #[serde(default)]
+    pub reasons: Vec<Reason>,
+}
+
 impl<'a> VerdictJson<'a> {
     /// Creates the JSON of a verdict.
     #[must_use]

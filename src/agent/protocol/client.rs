@@ -33,7 +33,7 @@ pub enum ClientError {
 #[derive(Debug)]
 pub struct AgentClient {
     stream: UnixStream,
-    mark: String,
+    home_id: String,
 }
 
 /// A reply of any status. Its body may contain a token.
@@ -52,12 +52,12 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const MAX_BYTES: usize = 4 << 20;
 
 impl AgentClient {
-    /// Connects to the agent at `path`; returns `None` if none listens. `mark` identifies the home, see
-    /// [`super::home_mark`].
+    /// Connects to the agent at `path`; returns `None` if none listens. `home_id` identifies the home, see
+    /// [`super::home_id`].
     ///
     /// # Errors
     /// [`ClientError`] if another user listens, or the agent is too busy to accept.
-    pub fn connect(path: &Path, mark: String) -> Result<Option<Self>, ClientError> {
+    pub fn connect(path: &Path, home_id: String) -> Result<Option<Self>, ClientError> {
         let Ok(address) = SocketAddrUnix::new(path) else { return Ok(None) };
         let Ok(socket) = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None)
         else {
@@ -75,7 +75,7 @@ impl AgentClient {
         if owner != rustix::process::geteuid().as_raw() {
             return Err(ClientError::WrongOwner(owner));
         }
-        Ok(Some(Self { stream: UnixStream::from(socket), mark }))
+        Ok(Some(Self { stream: UnixStream::from(socket), home_id }))
     }
 
     /// Sends a request and reads the reply. If there is none after `patience`, calls `waiting` once, which decides whether to
@@ -97,7 +97,7 @@ impl AgentClient {
         let mut request = SecretBytes::new(
             format!(
                 "{method} {target} HTTP/1.1\r\nHost: authctl\r\nAuthctl-Home: {}\r\n{}\r\n",
-                self.mark,
+                self.home_id,
                 length.as_deref().unwrap_or_default()
             )
             .into_bytes(),
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn reply_that_arrives_a_byte_at_a_time_is_limited_as_a_whole() {
         let (near, mut far) = UnixStream::pair().expect("a pair");
-        let (limit, mut client) = (Duration::from_millis(200), AgentClient { stream: near, mark: String::new() });
+        let (limit, mut client) = (Duration::from_millis(200), AgentClient { stream: near, home_id: String::new() });
         let dripping = std::thread::spawn(move || {
             while far.write_all(b"x").is_ok() {
                 std::thread::park_timeout(limit / 10);

@@ -169,22 +169,28 @@ impl AgentStatus {
 }
 
 /// The body of `POST /v1/lock`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockRequest {
     /// The passphrase that unlocks it again.
+    #[serde(serialize_with = "expose")]
     pub passphrase: Secret,
     /// Lock after this idle time in seconds instead of now; 0 turns that off.
-    #[serde(default, deserialize_with = "deserialize_whole_number")]
+    #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "deserialize_whole_number")]
     pub after: Option<u64>,
 }
 
 /// The body of `POST /v1/unlock`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnlockRequest {
     /// The passphrase that it was locked with.
+    #[serde(serialize_with = "expose")]
     pub passphrase: Secret,
+}
+
+fn expose<S: serde::Serializer>(passphrase: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(passphrase.expose())
 }
 
 /// The response to `POST /v1/refresh/PROFILE`.

@@ -181,21 +181,21 @@ pub fn owner_of(_socket: impl AsFd) -> io::Result<u32> {
 /// Returns the value of the header that identifies a process's configuration and data directory. The agent rejects a client
 /// with another value, which would get the tokens of another home directory.
 #[must_use]
-pub fn home_mark(config_file: &Path, data: &Path) -> String {
-    let mut mark = String::new();
+pub fn home_id(config_file: &Path, data: &Path) -> String {
+    let mut id = String::new();
     for (index, path) in [config_file, data].into_iter().enumerate() {
         if index > 0 {
-            mark.push(' ');
+            id.push(' ');
         }
         for byte in path.as_os_str().as_bytes() {
             if byte.is_ascii_graphic() && *byte != b'%' {
-                mark.push(char::from(*byte));
+                id.push(char::from(*byte));
             } else {
-                let _ = write!(mark, "%{byte:02X}");
+                let _ = write!(id, "%{byte:02X}");
             }
         }
     }
-    mark
+    id
 }
 
 #[cfg(test)]
@@ -281,9 +281,9 @@ mod tests {
     }
 
     #[test]
-    fn home_marks_are_distinct_header_values() {
-        let mark = home_mark(Path::new("/h\u{e4}/my config.toml"), Path::new("/d%20"));
-        assert_eq!(mark, "/h%C3%A4/my%20config.toml /d%2520");
-        assert_ne!(home_mark(Path::new("/a b"), Path::new("/c")), home_mark(Path::new("/a"), Path::new("/b /c")));
+    fn home_ids_are_distinct_header_values() {
+        let id = home_id(Path::new("/h\u{e4}/my config.toml"), Path::new("/d%20"));
+        assert_eq!(id, "/h%C3%A4/my%20config.toml /d%2520");
+        assert_ne!(home_id(Path::new("/a b"), Path::new("/c")), home_id(Path::new("/a"), Path::new("/b /c")));
     }
 }

@@ -162,8 +162,8 @@ async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> 
         Err(RouteError::Request(failure)) => return problem(&failure),
     };
     let (head, body) = request.into_parts();
-    if let Some(mark) = head.headers.get("authctl-home")
-        && mark.as_bytes() != agent.mark.as_bytes()
+    if let Some(home_id) = head.headers.get("authctl-home")
+        && home_id.as_bytes() != agent.home_id.as_bytes()
     {
         let message = "the agent serves another configuration or data directory than the caller's";
         let hint = "set AUTHCTL_SOCK and start a second agent";

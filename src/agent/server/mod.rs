@@ -51,8 +51,8 @@ pub struct Parts {
     pub sessions: Arc<SessionService>,
     /// The configuration file.
     pub config_file: PathBuf,
-    /// Identifies the configuration and data directory; see [`crate::agent::protocol::home_mark`].
-    pub mark: String,
+    /// Identifies the configuration and data directory; see [`crate::agent::protocol::home_id`].
+    pub home_id: String,
     /// Whether to show a desktop notification when a session has ended.
     pub notify: bool,
 }
@@ -90,7 +90,7 @@ pub async fn serve(
         audit_log: AuditLog::default(),
         limiter: Arc::new(ConnectionLimiter::new(harden::descriptors())),
         peers: Peers::default(),
-        mark: parts.mark,
+        home_id: parts.home_id,
         socket: listening.path.clone(),
         started_at: clock.now(),
         stop: signal::Sender::new(false),

@@ -30,7 +30,7 @@ pub(super) struct Agent {
     pub(super) audit_log: AuditLog,
     pub(super) limiter: Arc<ConnectionLimiter>,
     pub(super) peers: Peers,
-    pub(super) mark: String,
+    pub(super) home_id: String,
     pub(super) socket: PathBuf,
     pub(super) started_at: UnixTime,
     pub(super) stop: watch::Sender<bool>,

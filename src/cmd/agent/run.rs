@@ -38,7 +38,7 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
     let parts = Parts {
         sessions: app.sessions()?,
         config_file: paths.config_file,
-        mark: app.home_mark()?,
+        home_id: app.home_id()?,
         notify: args.notify,
     };
     app.run_with_signals(|mut signals| async move {
