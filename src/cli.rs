@@ -20,7 +20,7 @@ pub use login::Login;
 pub use settings::SettingArgs;
 pub use verify::Verify;
 
-use crate::config::{SETTINGS, Section};
+use crate::config::{SETTINGS, Section, parse_pair};
 use crate::model::{ProfileName, parse_duration};
 
 /// The text after the commands in `--help`.
@@ -298,7 +298,7 @@ pub enum ProfileCommand {
         /// Profile name
         profile: ProfileName,
         /// Setting and its new value; empty to remove it
-        #[arg(required = true, value_name = "KEY=VALUE", value_parser = claim)]
+        #[arg(required = true, value_name = "KEY=VALUE", value_parser = parse_pair)]
         settings: Vec<(String, String)>,
     },
     /// Remove a profile that has no session
@@ -329,13 +329,6 @@ fn settings_help() -> String {
     }
     help.push_str("\nExample:\n  authctl profile set work audience=https://api.example scopes='openid offline_access'");
     help
-}
-
-fn claim(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err(format!("invalid pair `{text}` (expected NAME=VALUE)")),
-    }
 }
 
 fn variable(text: &str) -> Result<String, String> {

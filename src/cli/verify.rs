@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::claim;
+use crate::config::parse_pair;
 use crate::model::{ProfileName, parse_duration};
 
 /// `authctl verify`
@@ -16,7 +16,7 @@ use crate::model::{ProfileName, parse_duration};
 pub struct Verify {
     /// Profile whose stored token to verify, or `-` for a JWT on stdin
     #[arg(value_name = "PROFILE|-")]
-    pub subject: Option<String>,
+    pub profile_or_stdin: Option<String>,
     /// Use this profile's issuer, audience and keys; with `-`
     #[arg(long, value_name = "PROFILE")]
     pub profile: Option<ProfileName>,
@@ -42,7 +42,7 @@ pub struct Verify {
     #[arg(long = "scope", value_name = "SCOPE", value_delimiter = ' ')]
     pub scopes: Vec<String>,
     /// Require this value of the claim; repeatable
-    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub claims: Vec<(String, String)>,
     /// Require that the user signed in no longer ago than this (`auth_time`)
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]

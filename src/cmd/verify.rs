@@ -28,7 +28,7 @@ use input::{as_text, unreadable};
 
 /// Runs the command.
 pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
-    let on_stdin = args.subject.as_deref() == Some("-");
+    let on_stdin = args.profile_or_stdin.as_deref() == Some("-");
     if !on_stdin {
         for (given, option) in
             [(args.at.is_some(), "--at"), (args.batch, "--batch"), (args.profile.is_some(), "--profile")]
@@ -48,7 +48,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
         return verify_stdin(app, &args, policy, keys);
     }
     let named: Option<ProfileName> = args
-        .subject
+        .profile_or_stdin
         .as_deref()
         .map(|text| {
             text.parse()

@@ -16,8 +16,8 @@ use toml_edit::{DocumentMut, Item, TableLike};
 pub use directory::directory_profile;
 pub use edit::{lock, probe, remove, rename, save, set_default};
 pub use settings::{
-    Form, InvalidSetting, SETTINGS, Section, Setting, UnknownSetting, Value, change_issuer, remove_issuer_bound,
-    setting,
+    Form, InvalidSetting, SETTINGS, Section, Setting, UnknownSetting, Value, change_issuer, parse_pair,
+    remove_issuer_bound, setting,
 };
 
 use crate::fs::regular_file::{self, ReadError, UntrustedFile};
@@ -66,6 +66,8 @@ pub enum ConfigError {
     Ambiguous {
         /// All of them.
         names: Vec<String>,
+        /// One that is valid.
+        first: ProfileName,
     },
     /// There is no profile at all.
     #[error("no profile configured")]
@@ -188,7 +190,10 @@ impl Config {
             (Some(only), None, None) => Ok(only),
             (None, _, Some(error)) => Err(error),
             (None, _, None) => Err(ConfigError::Empty),
-            _ => Err(ConfigError::Ambiguous { names: self.names().map(str::to_owned).collect() }),
+            (Some(first), ..) => Err(ConfigError::Ambiguous {
+                names: self.names().map(str::to_owned).collect(),
+                first: first.name.clone(),
+            }),
         }
     }
 }

@@ -6,7 +6,7 @@ mod value;
 
 pub use table::SETTINGS;
 use value::SettingType;
-pub use value::{Form, Value};
+pub use value::{Form, Value, parse_pair};
 
 use crate::model::{IssuerUrl, Profile};
 

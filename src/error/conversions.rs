@@ -66,7 +66,10 @@ impl From<ConfigError> for Error {
             }
             ConfigError::Exists(_) => (ErrorCode::Usage, Hint::command("profile list")),
             ConfigError::UnknownProfile { .. } => (ErrorCode::UnknownProfile, Hint::command("profile list")),
-            ConfigError::Ambiguous { .. } => (ErrorCode::Usage, Hint::command("profile list")),
+            ConfigError::Ambiguous { first, .. } => {
+                let set_default = Hint::profile_command("profile use").about(first);
+                (ErrorCode::Usage, set_default.after_advice("add the profile's name to the command, or set a default:"))
+            }
             ConfigError::Empty => (ErrorCode::LoginRequired, Hint::command("login").with_flag("--help")),
         };
         Self::new(code, error, hint)

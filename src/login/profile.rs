@@ -6,11 +6,8 @@ use super::provider;
 use crate::cli::Login;
 use crate::config::{self, Config, ConfigError};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{ClientAuth, Grant, Profile, ProfileName, Provider, StoreKind};
+use crate::model::{ClientAuth, DEFAULT_SCOPES, Grant, Profile, ProfileName, Provider, StoreKind};
 use crate::oauth::Metadata;
-
-/// The scopes of a new profile without `--scope`: the user's ID, a name to show, and a refresh token.
-const DEFAULT_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
 
 /// The client ID of a profile with a login API, which has no clients.
 const API_CLIENT: &str = "authctl";

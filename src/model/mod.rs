@@ -23,7 +23,7 @@ pub(crate) use issuer_url::is_loopback;
 pub use issuer_url::{InsecureUrl, IssuerUrl, secure_url};
 pub use keyword::UnknownKeyword;
 pub use profile::{ClientAuth, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};
-pub use provider::{AccessTokenForm, PROVIDERS, Provider, ProviderEndpoints, ProviderIssuer, provider};
+pub use provider::{AccessTokenForm, DEFAULT_SCOPES, PROVIDERS, Provider, ProviderEndpoints, ProviderIssuer, provider};
 pub use record::RecordName;
 pub use redirect::{InvalidRedirect, RedirectHost, RedirectUri};
 pub use requirements::{DecidingToken, Requirements};

@@ -118,6 +118,9 @@ impl AccessTokenForm {
     }
 }
 
+/// The scopes of a new profile without `--scope`: the user's ID, a name to show, and a refresh token.
+pub const DEFAULT_SCOPES: [&str; 3] = ["openid", "profile", "offline_access"];
+
 impl Provider {
     /// The redirect URI to register if a preset names no other. A free port is added to it.
     pub const LOOPBACK: &'static str = "http://127.0.0.1/callback";

@@ -2,7 +2,7 @@
 
 use super::value::SettingType;
 use super::{Field, Section, Setting, Value, change_issuer};
-use crate::model::Profile;
+use crate::model::{Profile, Provider};
 
 /// A row of the table: section, key, field of the profile, value name and help.
 macro_rules! setting {
@@ -99,7 +99,7 @@ pub const SETTINGS: &[Setting] = &[
         .issuer_bound(),
     setting!(Server, "redirect_uri", server.redirect_uri, "URL", "Redirect the browser to this loopback address")
         .option("redirect-uri")
-        .default("http://127.0.0.1/callback"),
+        .default(Provider::LOOPBACK),
     setting!(
         Server,
         "authorization_parameters",

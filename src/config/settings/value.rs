@@ -257,15 +257,22 @@ impl SettingType for Vec<String> {
     }
 }
 
+/// Parses `NAME=VALUE`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("invalid pair `{text}` (expected NAME=VALUE)")),
+    }
+}
+
 impl SettingType for Vec<(String, String)> {
     const FORM: Form = Form::Pairs;
 
     fn parse(items: &[String]) -> Result<Self, String> {
-        let pair = |item: &String| match item.split_once('=') {
-            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-            _ => Err(format!("invalid pair `{item}` (expected NAME=VALUE)")),
-        };
-        items.iter().map(pair).collect()
+        items.iter().map(|item| parse_pair(item)).collect()
     }
 
     fn value(&self) -> Value {

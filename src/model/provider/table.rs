@@ -1,6 +1,6 @@
 //! The presets, according to the public documentation of the providers.
 
-use super::{AccessTokenForm, Provider, ProviderEndpoints, ProviderIssuer};
+use super::{AccessTokenForm, DEFAULT_SCOPES, Provider, ProviderEndpoints, ProviderIssuer};
 use crate::model::{ClientAuth, DecidingToken, Grant};
 
 /// A redirect URI for providers that compare the port too. The port is below the ephemeral ports of common systems and not
@@ -27,7 +27,7 @@ const GENERIC: Provider = Provider {
     with_secret: None,
     grant: Grant::Browser,
     grants: &[Grant::Browser, Grant::Device, Grant::Password, Grant::ClientCredentials],
-    scopes: &["openid", "profile", "offline_access"],
+    scopes: &DEFAULT_SCOPES,
     parameters: &[],
     redirect_uri: None,
     registers_redirect: true,
