@@ -273,6 +273,38 @@ impl From<StoredTokens<Secret>> for TokenSet {
 }
 
 impl Session {
+    /// Creates the session of a login: without a subject, a client secret or resources, and never refreshed.
+    #[must_use]
+    pub fn new(
+        generation: Generation,
+        issuer: IssuerUrl,
+        client_id: String,
+        grant: Grant,
+        tokens: TokenSet,
+        logged_in_at: UnixTime,
+    ) -> Self {
+        Self {
+            generation,
+            issuer,
+            client_id,
+            grant,
+            subject: None,
+            tokens,
+            others: Vec::new(),
+            client_secret: None,
+            resources: Vec::new(),
+            logged_in_at,
+            refreshed_at: None,
+            refreshing_since: None,
+            rotates: None,
+            last_failure: None,
+            ended: None,
+            refreshing_lock: None,
+            logged_out: false,
+            replaces: None,
+        }
+    }
+
     /// How many tokens for other requests are stored; the oldest is dropped first.
     pub const MAX_OTHERS: usize = 32;
 

@@ -152,6 +152,17 @@ mod tests {
     use super::super::testing::{TestServer, answer, http, json};
     use super::*;
 
+    /// The members of the metadata that are URLs.
+    const ENDPOINTS: [&str; 7] = [
+        "authorization_endpoint",
+        "token_endpoint",
+        "jwks_uri",
+        "device_authorization_endpoint",
+        "revocation_endpoint",
+        "end_session_endpoint",
+        "userinfo_endpoint",
+    ];
+
     fn issuer(text: &str) -> IssuerUrl {
         text.parse().expect("valid")
     }
@@ -269,15 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn endpoint_with_plain_http_is_rejected() {
-        for name in [
-            "authorization_endpoint",
-            "token_endpoint",
-            "jwks_uri",
-            "device_authorization_endpoint",
-            "revocation_endpoint",
-            "end_session_endpoint",
-            "userinfo_endpoint",
-        ] {
+        for name in ENDPOINTS {
             let (found, _) = discovered("", &[document(&format!(r#","{name}":"http://a.example/t""#))]).await;
             assert!(matches!(found, Err(IssuerError::Insecure(_))), "{name}: {found:?}");
         }
@@ -285,15 +288,7 @@ mod tests {
 
     #[test]
     fn remote_issuer_names_no_loopback_endpoint() {
-        for member in [
-            "authorization_endpoint",
-            "token_endpoint",
-            "jwks_uri",
-            "device_authorization_endpoint",
-            "revocation_endpoint",
-            "end_session_endpoint",
-            "userinfo_endpoint",
-        ] {
+        for member in ENDPOINTS {
             for (name, allowed) in [("https://a.example", false), ("http://127.0.0.1:1", true)] {
                 let text = format!(r#"{{"issuer":"{name}","{member}":"http://127.0.0.1:9/x"}}"#);
                 let validated = validate(&issuer(name), serde_json::from_str(&text).expect("JSON"));

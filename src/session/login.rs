@@ -171,24 +171,17 @@ impl SessionService {
             pinned_before,
             acr,
             session: Session {
-                generation: Generation { login: random()?, number: 0 },
-                issuer: profile.issuer.clone(),
-                client_id: profile.client_id.clone(),
-                grant,
                 subject,
-                tokens,
-                others: Vec::new(),
                 client_secret,
                 resources: requested_resources(profile, grant),
-                logged_in_at: now,
-                refreshed_at: None,
-                refreshing_since: None,
-                rotates: None,
-                last_failure: None,
-                ended: None,
-                refreshing_lock: None,
-                logged_out: false,
-                replaces: None,
+                ..Session::new(
+                    Generation { login: random()?, number: 0 },
+                    profile.issuer.clone(),
+                    profile.client_id.clone(),
+                    grant,
+                    tokens,
+                    now,
+                )
             },
         })
     }

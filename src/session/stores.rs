@@ -67,7 +67,8 @@ impl SessionService {
     pub(super) fn is_changed_elsewhere(&self, kind: StoreKind, name: &ProfileName) -> bool {
         let dir = self.locks.of(kind);
         let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        ProfileLock::mark(dir, name).is_some_and(|mark| marks.get(&(dir.to_owned(), name.clone())) != Some(&mark))
+        ProfileLock::change_time(dir, name)
+            .is_some_and(|mark| marks.get(&(dir.to_owned(), name.clone())) != Some(&mark))
     }
 
     /// Returns the session stored under the profile's name, also one of another issuer or client, or that a logout has not
@@ -215,7 +216,7 @@ impl SessionService {
         // Held until the mark is in the map, or this process could take its own mark for another's.
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = self.locks.of(kind);
-        match ProfileLock::mark_changed(dir, name, self.clock.now()) {
+        match ProfileLock::record_change(dir, name, self.clock.now()) {
             Ok(mark) => {
                 marks.insert((dir.to_owned(), name.clone()), mark);
             }

@@ -37,7 +37,7 @@ pub trait Store: Send + Sync {
     /// Replaces the session of `profile` atomically. The new session is durable when this returns `Ok`.
     ///
     /// # Errors
-    /// [`StoreError`]. A keychain that did not respond may still store the session later: only reading tells.
+    /// [`StoreError`]. A keychain that did not respond may still store the session later: only reading it again shows that.
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError>;
 
     /// Deletes the session of `profile`, even a damaged one, and returns whether there was one.
@@ -197,34 +197,18 @@ pub(crate) mod tests {
 
     /// Returns a session whose access token is `token`.
     pub(crate) fn session(token: &str) -> Session {
-        Session {
-            generation: Generation { login: "a1".into(), number: 0 },
-            issuer: "https://a.example".parse().expect("valid"),
-            client_id: "cli".into(),
-            grant: Grant::Device,
-            subject: None,
-            tokens: TokenSet {
-                access_token: Secret::new(token.into()),
-                token_type: "Bearer".into(),
-                refresh_token: None,
-                id_token: None,
-                obtained_at: UnixTime(0),
-                expires_at: None,
-                scope: None,
-            },
-            others: Vec::new(),
-            client_secret: None,
-            resources: Vec::new(),
-            logged_in_at: UnixTime(0),
-            refreshed_at: None,
-            refreshing_since: None,
-            rotates: None,
-            last_failure: None,
-            ended: None,
-            refreshing_lock: None,
-            logged_out: false,
-            replaces: None,
-        }
+        let tokens = TokenSet {
+            access_token: Secret::new(token.into()),
+            token_type: "Bearer".into(),
+            refresh_token: None,
+            id_token: None,
+            obtained_at: UnixTime(0),
+            expires_at: None,
+            scope: None,
+        };
+        let (generation, issuer) =
+            (Generation { login: "a1".into(), number: 0 }, "https://a.example".parse().expect("valid"));
+        Session::new(generation, issuer, "cli".into(), Grant::Device, tokens, UnixTime(0))
     }
 
     #[test]

@@ -47,31 +47,31 @@ impl ProfileLock {
         self.lock.is_in_place()
     }
 
-    /// Returns what tells this lock from one on another file, as `FileLock::inode`.
+    /// Identifies the lock's file, as `FileLock::inode` does.
     #[must_use]
     pub fn inode(&self) -> Option<u64> {
         self.lock.inode()
     }
 
-    /// Marks that the session of `profile` has changed, for processes that cache it, and returns the mark: the lock file's
-    /// modification time, `now` and a random fraction of a second, so that no two marks are equal. Takes no space on the
+    /// Records that the session of `profile` has changed, for processes that cache it, and returns the change time: the lock
+    /// file's modification time, `now` and a random fraction of a second, so that no two are equal. Takes no space on the
     /// disk. The caller holds the lock.
     ///
     /// # Errors
     /// [`LockError::Io`].
-    pub fn mark_changed(dir: &Path, profile: &ProfileName, now: UnixTime) -> Result<SystemTime, LockError> {
+    pub fn record_change(dir: &Path, profile: &ProfileName, now: UnixTime) -> Result<SystemTime, LockError> {
         let path = path(dir, profile);
         let fraction = u32::try_from(RandomState::new().hash_one(0u8) % 1_000_000_000).unwrap_or(0);
-        let mark = UNIX_EPOCH + Duration::new(u64::try_from(now.0).unwrap_or(0), fraction);
+        let time = UNIX_EPOCH + Duration::new(u64::try_from(now.0).unwrap_or(0), fraction);
         let file = LockFile::open(path)?;
-        file.set_modified(mark)?;
+        file.set_modified(time)?;
         // Read back: the file system may round it.
-        Ok(file.modified().unwrap_or(mark))
+        Ok(file.modified().unwrap_or(time))
     }
 
-    /// Returns the last mark that any process has left for `profile` in `dir`.
+    /// Returns the change time that a process has recorded last for `profile` in `dir`.
     #[must_use]
-    pub fn mark(dir: &Path, profile: &ProfileName) -> Option<SystemTime> {
+    pub fn change_time(dir: &Path, profile: &ProfileName) -> Option<SystemTime> {
         std::fs::metadata(path(dir, profile)).and_then(|metadata| metadata.modified()).ok()
     }
 
@@ -106,14 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn each_change_leaves_a_new_mark() {
+    fn each_change_has_another_change_time() {
         let dir = tempfile::tempdir().expect("tempdir");
-        assert!(ProfileLock::mark(dir.path(), &work()).is_none());
-        let first = ProfileLock::mark_changed(dir.path(), &work(), UnixTime(1000)).expect("marked");
-        assert_eq!(ProfileLock::mark(dir.path(), &work()), Some(first));
-        let second = ProfileLock::mark_changed(dir.path(), &work(), UnixTime(1000)).expect("marked");
+        assert!(ProfileLock::change_time(dir.path(), &work()).is_none());
+        let first = ProfileLock::record_change(dir.path(), &work(), UnixTime(1000)).expect("recorded");
+        assert_eq!(ProfileLock::change_time(dir.path(), &work()), Some(first));
+        let second = ProfileLock::record_change(dir.path(), &work(), UnixTime(1000)).expect("recorded");
         assert_ne!(first, second, "within the same second");
-        ProfileLock::mark_changed(dir.path(), &work(), UnixTime(i64::MIN)).expect("marked");
+        ProfileLock::record_change(dir.path(), &work(), UnixTime(i64::MIN)).expect("recorded");
         assert_eq!(ProfileLock::profile_of("work.lock"), Some(work()));
         assert_eq!(ProfileLock::profile_of("work"), None);
     }

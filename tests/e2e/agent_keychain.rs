@@ -78,21 +78,13 @@ fn refreshed_session_is_served_until_the_keychain_is_available_again() {
         issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
         let mut refresh = agent.start_request("POST", "/v1/refresh/sealed");
         wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
-        if hangs {
-            keyring.stop_daemon()
-        } else {
-            keyring.kill_daemon()
-        }
+        keyring.make_unavailable(hangs);
         issuer.clear_faults();
         refresh.response().expect("a response").expect_status(200);
         assert_eq!(events.until("unsaved").0["profile"], "sealed");
         let token = agent.get("/v1/token/sealed").token();
         assert_ne!(token, first);
-        if hangs {
-            keyring.continue_daemon()
-        } else {
-            keyring.start_daemon(true)
-        }
+        keyring.make_available(hangs);
         assert_eq!(events.until("saved").0["profile"], "sealed");
         drop(agent);
         assert_eq!(home.token("sealed"), token, "it is in the keychain");

@@ -136,18 +136,10 @@ fn refreshed_session_is_stored_when_the_keychain_is_available_again() {
         issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
         let refreshing = home.spawn(&["refresh", "work"]);
         wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
-        if hangs {
-            keyring.stop_daemon()
-        } else {
-            keyring.kill_daemon()
-        }
+        keyring.make_unavailable(hangs);
         issuer.clear_faults();
         refreshing.reports("Waiting up to 60 s to store the refreshed session of work: ");
-        if hangs {
-            keyring.continue_daemon()
-        } else {
-            keyring.start_daemon(true)
-        }
+        keyring.make_available(hangs);
         refreshing.wait().exits(0);
         home.run(&["refresh", "work"]).exits(0);
         let stats = issuer.stats();

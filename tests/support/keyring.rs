@@ -101,6 +101,16 @@ impl Keyring {
         self.signal_daemon("-STOP");
     }
 
+    /// Makes the keychain unavailable: its daemon hangs, or is gone.
+    pub fn make_unavailable(&mut self, hangs: bool) {
+        if hangs { self.stop_daemon() } else { self.kill_daemon() }
+    }
+
+    /// Makes the keychain available again after [`Self::make_unavailable`].
+    pub fn make_available(&mut self, hung: bool) {
+        if hung { self.continue_daemon() } else { self.start_daemon(true) }
+    }
+
     /// Continues the keyring's daemon.
     pub fn continue_daemon(&self) {
         self.signal_daemon("-CONT");

@@ -15,25 +15,13 @@ fn session() -> Session {
         scope: Some("openid".into()),
     };
     let target = TokenTarget { audience: Some("api".into()), ..TokenTarget::default() };
+    let (generation, issuer) =
+        (Generation { login: "a1".into(), number: 7 }, "https://a.example".parse().expect("valid"));
     Session {
-        generation: Generation { login: "a1".into(), number: 7 },
-        issuer: "https://a.example".parse().expect("valid"),
-        client_id: "cli".into(),
-        grant: Grant::Device,
         subject: Some(Subject { sub: "1".into(), name: None }),
         others: vec![AnotherToken { target, tokens: TokenSet { refresh_token: None, ..tokens.clone() } }],
-        tokens,
-        client_secret: None,
-        resources: Vec::new(),
-        logged_in_at: UnixTime(100),
-        refreshed_at: None,
         refreshing_since: Some(UnixTime(5)),
-        rotates: None,
-        last_failure: None,
-        ended: None,
-        refreshing_lock: None,
-        logged_out: false,
-        replaces: None,
+        ..Session::new(generation, issuer, "cli".into(), Grant::Device, tokens, UnixTime(100))
     }
 }
 

@@ -390,24 +390,7 @@ fn session() -> Session {
         expires_at: Some(UnixTime(4600)),
         scope: None,
     };
-    Session {
-        generation: crate::model::Generation { login: "login".into(), number: 0 },
-        issuer: "https://issuer.example".parse().expect("valid"),
-        client_id: "client".into(),
-        grant: Grant::default(),
-        subject: None,
-        tokens,
-        others: Vec::new(),
-        client_secret: None,
-        resources: Vec::new(),
-        logged_in_at: UnixTime(1000),
-        refreshed_at: None,
-        refreshing_since: None,
-        rotates: None,
-        last_failure: None,
-        ended: None,
-        refreshing_lock: None,
-        logged_out: false,
-        replaces: None,
-    }
+    let generation = crate::model::Generation { login: "login".into(), number: 0 };
+    let issuer = "https://issuer.example".parse().expect("valid");
+    Session::new(generation, issuer, "client".into(), Grant::default(), tokens, UnixTime(1000))
 }
