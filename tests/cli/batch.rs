@@ -7,24 +7,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::verify::Setup;
 use crate::support::jwt::{AUDIENCE, ISSUER, Signer, valid_claims};
 use crate::support::{CommandOutput, Sandbox};
 
-struct Bench {
-    home: Sandbox,
-    signer: Signer,
-    keys: String,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let (home, signer) = (Sandbox::new(), Signer::new());
-        let keys = home.path().join("keys.json").to_str().expect("text").to_owned();
-        std::fs::write(&keys, signer.jwks().to_string()).expect("written");
-        Self { home, signer, keys }
-    }
-
-    fn args(&self) -> [&str; 9] {
+impl Setup {
+    fn batch_args(&self) -> [&str; 9] {
         ["verify", "-", "--batch", "--jwks", &self.keys, "--issuer", ISSUER, "--audience", AUDIENCE]
     }
 
@@ -33,13 +21,13 @@ impl Bench {
     }
 
     /// Verifies `lines` as a batch. They are read from a file because they may exceed a pipe's capacity.
-    fn run(&self, lines: &str) -> CommandOutput {
+    fn run_batch(&self, lines: &str) -> CommandOutput {
         let file = self.home.path().join("tokens");
         std::fs::write(&file, lines).expect("written");
-        let mut command = self.home.command(&self.args());
+        let mut command = self.home.command(&self.batch_args());
         let stdin = std::fs::File::open(&file).expect("opened");
         let child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        self.home.finish(child.expect("spawned"), &self.args())
+        self.home.finish(child.expect("spawned"), &self.batch_args())
     }
 }
 
@@ -50,15 +38,15 @@ fn verdicts(ran: &CommandOutput) -> Vec<Value> {
 
 #[test]
 fn verdicts_are_printed_in_the_order_of_the_lines() {
-    let bench = Bench::new();
+    let setup = Setup::new();
     // Long and invalid lines take more and less time to verify than the others.
     let line = |number: usize| match number % 7 {
         0 => "invalid".to_owned(),
-        3 => bench.signer.token(json!({"jti": number.to_string(), "pad": "x".repeat(100_000)})),
-        _ => bench.token(number),
+        3 => setup.signer.token(json!({"jti": number.to_string(), "pad": "x".repeat(100_000)})),
+        _ => setup.token(number),
     };
     let lines: String = (0..2000).map(|number| line(number) + "\n").collect();
-    let ran = bench.run(&lines).exits(4);
+    let ran = setup.run_batch(&lines).exits(4);
     let verdicts = verdicts(&ran);
     assert_eq!(verdicts.len(), 2000);
     for (number, verdict) in verdicts.iter().enumerate() {
@@ -69,8 +57,8 @@ fn verdicts_are_printed_in_the_order_of_the_lines() {
 
 #[test]
 fn verdict_is_printed_while_stdin_is_open() {
-    let bench = Bench::new();
-    let mut command = bench.home.command(&bench.args());
+    let setup = Setup::new();
+    let mut command = setup.home.command(&setup.batch_args());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawned");
     let mut stdin = child.stdin.take().expect("piped");
     let (sender, lines) = mpsc::channel();
@@ -78,7 +66,7 @@ fn verdict_is_printed_while_stdin_is_open() {
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
     for number in 0..20 {
         // A partial line must not be verified.
-        let token = bench.token(number);
+        let token = setup.token(number);
         stdin.write_all(&token.as_bytes()[..10]).expect("sent");
         stdin.write_all(format!("{}\n", &token[10..]).as_bytes()).expect("sent");
         let verdict = lines.recv_timeout(Duration::from_secs(20)).expect("a verdict while stdin is open");
@@ -114,11 +102,11 @@ fn each_line_is_verified_at_the_time_it_arrives() {
 
 #[test]
 fn batch_stops_reading_stdin_while_stdout_is_full() {
-    let bench = Bench::new();
-    let mut command = bench.home.command(&bench.args());
+    let setup = Setup::new();
+    let mut command = setup.home.command(&setup.batch_args());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawned");
     let mut stdin = child.stdin.take().expect("piped");
-    let (token, lines) = (bench.token(1) + "\n", 200_000);
+    let (token, lines) = (setup.token(1) + "\n", 200_000);
     let total = token.len() * lines;
     let (sender, sent) = mpsc::channel();
     let writer = std::thread::spawn(move || {
@@ -150,20 +138,20 @@ fn batch_stops_reading_stdin_while_stdout_is_full() {
 
 #[test]
 fn empty_long_and_non_utf8_lines_get_verdicts() {
-    let bench = Bench::new();
-    let valid = bench.token(1);
+    let setup = Setup::new();
+    let valid = setup.token(1);
     let long = "a".repeat(1024 * 1024 + 1);
-    let lines = format!("{valid}\r\n\n  \n{long}\n{valid}\n{}", bench.token(2));
-    let ran = bench.run(&lines).exits(4);
+    let lines = format!("{valid}\r\n\n  \n{long}\n{valid}\n{}", setup.token(2));
+    let ran = setup.run_batch(&lines).exits(4);
     let codes: Vec<Value> = verdicts(&ran)
         .into_iter()
         .map(|verdict| if verdict["valid"] == true { true.into() } else { verdict["reasons"][0]["code"].clone() })
         .collect();
     let expected = json!([true, "opaque_token", "opaque_token", "malformed", true, true]);
     assert_eq!(Value::Array(codes), expected);
-    assert_eq!(bench.run("").exits(0).stdout, "");
-    assert_eq!(verdicts(&bench.run(&valid).exits(0)).len(), 1, "a line without a line end");
-    let mut child = bench.home.command(&bench.args());
+    assert_eq!(setup.run_batch("").exits(0).stdout, "");
+    assert_eq!(verdicts(&setup.run_batch(&valid).exits(0)).len(), 1, "a line without a line end");
+    let mut child = setup.home.command(&setup.batch_args());
     let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("spawned");
     child.stdin.take().expect("piped").write_all(b"\xff\xfe\n").expect("sent");
     let output = child.wait_with_output().expect("exited");
@@ -173,12 +161,12 @@ fn empty_long_and_non_utf8_lines_get_verdicts() {
 
 #[test]
 fn batch_exits_without_error_when_stdout_is_closed() {
-    let bench = Bench::new();
-    let mut command = bench.home.command(&bench.args());
+    let setup = Setup::new();
+    let mut command = setup.home.command(&setup.batch_args());
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("spawned");
     drop(child.stdout.take());
-    let (mut stdin, token) = (child.stdin.take().expect("piped"), bench.token(1) + "\n");
+    let (mut stdin, token) = (child.stdin.take().expect("piped"), setup.token(1) + "\n");
     // The batch must exit although stdin is still open.
     while stdin.write_all(token.as_bytes()).is_ok() {}
     let output = child.wait_with_output().expect("exited");
@@ -187,15 +175,15 @@ fn batch_exits_without_error_when_stdout_is_closed() {
 
 #[test]
 fn explain_cannot_be_combined_with_batch() {
-    let bench = Bench::new();
-    bench.home.run(&[&bench.args()[..], &["--explain"]].concat()).exits(2);
+    let setup = Setup::new();
+    setup.home.run(&[&setup.batch_args()[..], &["--explain"]].concat()).exits(2);
 }
 
 /// Returns the check and the outcome of each line of an explanation.
 #[track_caller]
-fn explain(bench: &Bench, token: &str, args: &[&str], code: i32) -> (Vec<(String, String)>, CommandOutput) {
-    let all = [&bench.args()[..2], &bench.args()[3..], &["--explain"], args].concat();
-    let ran = bench.home.run_with(&all, token).exits(code);
+fn explain(setup: &Setup, token: &str, args: &[&str], code: i32) -> (Vec<(String, String)>, CommandOutput) {
+    let all = [&setup.batch_args()[..2], &setup.batch_args()[3..], &["--explain"], args].concat();
+    let ran = setup.home.run_with(&all, token).exits(code);
     let words = |line: &str| {
         let mut words = line.split_whitespace().map(str::to_owned);
         Some((words.next()?, words.next()?))
@@ -205,8 +193,8 @@ fn explain(bench: &Bench, token: &str, args: &[&str], code: i32) -> (Vec<(String
 
 #[test]
 fn explain_lists_the_checks_in_order() {
-    let bench = Bench::new();
-    let (steps, ran) = explain(&bench, &bench.signer.token(json!({"scope": "a b"})), &["--scope", "a"], 0);
+    let setup = Setup::new();
+    let (steps, ran) = explain(&setup, &setup.signer.token(json!({"scope": "a b"})), &["--scope", "a"], 0);
     let ok = |checks: &[&str]| checks.iter().map(|check| ((*check).to_owned(), "ok".to_owned())).collect::<Vec<_>>();
     let checks: Vec<_> = steps.iter().filter(|(_, outcome)| outcome == "ok").cloned().collect();
     let all =
@@ -218,8 +206,8 @@ fn explain_lists_the_checks_in_order() {
         assert!(ran.stdout.contains(word), "{word} in {}", ran.stdout);
     }
 
-    let denied_token = bench.signer.token(json!({"exp": 1, "iss": "https://evil.example"}));
-    let (steps, ran) = explain(&bench, &denied_token, &["--claim", "tenant=blue"], 4);
+    let denied_token = setup.signer.token(json!({"exp": 1, "iss": "https://evil.example"}));
+    let (steps, ran) = explain(&setup, &denied_token, &["--claim", "tenant=blue"], 4);
     let denied: Vec<&str> = steps.iter().filter(|(_, o)| o == "denied").map(|(check, _)| check.as_str()).collect();
     assert_eq!(denied, ["exp", "iss", "claim"], "{}", ran.stdout);
     assert!(ran.stderr.contains("token denied"), "{}", ran.stderr);
@@ -228,14 +216,14 @@ fn explain_lists_the_checks_in_order() {
 
     // An invalid signature is reported at the check that failed, and later signature checks are skipped.
     let header = |changes: Value| crate::support::signing_keys::changed(json!({"alg": "EdDSA", "kid": "k"}), changes);
-    let signed = |changes: Value| bench.signer.sign(&header(changes), &valid_claims(json!({})));
+    let signed = |changes: Value| setup.signer.sign(&header(changes), &valid_claims(json!({})));
     let signature_checks = ["alg", "key", "signature"];
     for (token, denied) in [
         (signed(json!({"alg": "none"})), 0),
         (signed(json!({"kid": "another"})), 1),
         (Signer::new().sign(&header(json!({})), &valid_claims(json!({}))), 2),
     ] {
-        let (steps, ran) = explain(&bench, &token, &[], 4);
+        let (steps, ran) = explain(&setup, &token, &[], 4);
         let found: Vec<_> = steps.into_iter().filter(|(check, _)| signature_checks.contains(&check.as_str())).collect();
         let outcome = |at: usize| if at < denied { "ok" } else { "denied" };
         let expected: Vec<_> =
@@ -245,10 +233,10 @@ fn explain_lists_the_checks_in_order() {
 
     // `--explain` must not change the verdict. `--at` makes both runs use the same time.
     let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_secs().to_string();
-    let args = [&bench.args()[..2], &bench.args()[3..], &["--json", "--at", &now]].concat();
-    for token in [denied_token, bench.signer.sign(&json!({"alg": "none"}), &valid_claims(json!({}))), "opaque".into()] {
-        let plain = bench.home.run_with(&args, &token).exits(4).json();
-        let mut explained = bench.home.run_with(&[&args[..], &["--explain"]].concat(), &token).exits(4).json();
+    let args = [&setup.batch_args()[..2], &setup.batch_args()[3..], &["--json", "--at", &now]].concat();
+    for token in [denied_token, setup.signer.sign(&json!({"alg": "none"}), &valid_claims(json!({}))), "opaque".into()] {
+        let plain = setup.home.run_with(&args, &token).exits(4).json();
+        let mut explained = setup.home.run_with(&[&args[..], &["--explain"]].concat(), &token).exits(4).json();
         let steps = explained.as_object_mut().and_then(|members| members.remove("steps")).expect("steps");
         assert_eq!(explained, plain);
         let denied = steps.as_array().expect("steps").iter().filter(|step| step["outcome"] == "denied");

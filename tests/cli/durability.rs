@@ -37,6 +37,17 @@ fn config_directory(home: &Sandbox) -> PathBuf {
 /// once before, to see whether it can be written.
 const KILL_BEFORE_SAVING: &str = "inject=mkdir:signal=KILL:when=2";
 
+/// Returns a home with the session `work` at the first issuer, and a login to the second one killed before it is saved.
+fn home_with_an_interrupted_login(issuer: &DevIssuer, other: &DevIssuer) -> (Sandbox, String) {
+    let home = Sandbox::new();
+    home.log_in("work", issuer);
+    let token = home.token("work");
+    let directory = config_directory(&home);
+    let kill = on(&directory, KILL_BEFORE_SAVING);
+    home.run_traced(&kill, &login(other, &["--replace"]), PASSWORD).0.exits(-1);
+    (home, token)
+}
+
 /// Verifies a token with the issuer's keys, which `keys` has.
 fn verify(home: &Sandbox, keys: &Path, token: &str) -> i32 {
     home.run_with(&["verify", "-", "--profile", "work", "--jwks", keys.to_str().unwrap()], token).code
@@ -148,16 +159,13 @@ fn bind_mounted_configuration_is_reported_before_the_sign_in() {
 
 #[test]
 fn login_to_another_issuer_killed_before_it_is_saved_keeps_the_session() {
-    let (home, issuer, other) = (Sandbox::new(), quick_issuer(), quick_issuer());
-    home.log_in("work", &issuer);
-    let before = home.token("work");
-    let directory = config_directory(&home);
-    let kill = on(&directory, KILL_BEFORE_SAVING);
-    home.run_traced(&kill, &login(&other, &["--replace"]), PASSWORD).0.exits(-1);
+    let (issuer, other) = (quick_issuer(), quick_issuer());
+    let (home, before) = home_with_an_interrupted_login(&issuer, &other);
     assert_eq!(home.token("work"), before);
     home.run(&["refresh", "work"]).exits(0);
     assert_ne!(home.token("work"), before);
     // Killed after it is saved: the new session is used.
+    let directory = config_directory(&home);
     let kill = on(&directory, "inject=fsync:signal=KILL");
     home.run_traced(&kill, &login(&other, &["--replace"]), PASSWORD).0.exits(-1);
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["issuer"], other.issuer());
@@ -169,12 +177,8 @@ fn login_to_another_issuer_killed_before_it_is_saved_keeps_the_session() {
 
 #[test]
 fn logout_after_an_interrupted_login_ends_both_sessions() {
-    let (home, issuer, other) = (Sandbox::new(), quick_issuer(), quick_issuer());
-    home.log_in("work", &issuer);
-    let token = home.token("work");
-    let directory = config_directory(&home);
-    let kill = on(&directory, KILL_BEFORE_SAVING);
-    home.run_traced(&kill, &login(&other, &["--replace"]), PASSWORD).0.exits(-1);
+    let (issuer, other) = (quick_issuer(), quick_issuer());
+    let (home, token) = home_with_an_interrupted_login(&issuer, &other);
     home.run(&["logout", "work"]).exits(0);
     assert!(!is_active(&issuer, &token));
     assert_eq!((issuer.stats().families_revoked, other.stats().families_revoked), (1, 1));

@@ -7,8 +7,10 @@ use authctl::model::RecordName;
 use authctl::secret::SecretBytes;
 use serde_json::Value;
 
+use super::login::BY_PASSWORD;
 use crate::support::jwt::Signer;
-use crate::support::{Sandbox, issuer, quick_issuer};
+use crate::support::login_pages::get;
+use crate::support::{PASSWORD, Sandbox, issuer, quick_issuer};
 
 fn logged_in() -> (Sandbox, DevIssuer) {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
@@ -238,4 +240,32 @@ fn record_of_another_issuer(home: &Sandbox) -> SecretBytes {
     let other = issuer(|_| {});
     home.log_in("other", &other);
     home.trust(&other).to_stored()
+}
+
+#[test]
+fn login_with_pinned_keys_does_not_fetch_keys() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let keys = home.path().join("keys.json");
+    fs::write(&keys, get(&issuer, "jwks")).unwrap();
+    issuer.fault(Fault { endpoint: Endpoint::Jwks, kind: FaultKind::EmptyBody { status: 503 }, times: 1000 });
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+    let args = [&args[..], &BY_PASSWORD[..]].concat();
+    home.run_with(&args, PASSWORD).exits(6);
+    home.run_with(&[&args[..], &["--jwks", keys.to_str().unwrap()]].concat(), PASSWORD).exits(0);
+    home.run_with(&args, PASSWORD).exits(0);
+    home.run(&["verify", "work"]).exits(0);
+}
+
+#[test]
+fn failure_to_pin_keys_leaves_no_session() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let keys = home.path().join("keys.json");
+    fs::write(&keys, get(&issuer, "jwks")).unwrap();
+    let locks = home.path().join("data/authctl/locks");
+    fs::create_dir_all(&locks).unwrap();
+    fs::write(locks.join("trust"), "in the way").unwrap();
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+    let ran = home.run_with(&[&args[..], &BY_PASSWORD[..], &["--jwks", keys.to_str().unwrap()]].concat(), PASSWORD);
+    assert_ne!(ran.code, 0, "{}", ran.stderr);
+    assert!(!home.session_file("work").exists(), "a session was stored without its keys");
 }

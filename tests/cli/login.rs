@@ -1,17 +1,15 @@
-//! `authctl login` with every grant, and what a failed login must leave unchanged.
+//! `authctl login` without and with a browser elsewhere, and what a failed login must leave unchanged.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Arc;
 use std::time::Duration;
 
-use authctl::clock::{Clock, Sleep, SystemClock, UnixTime};
 use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind, Options};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::login_pages::{LoginPages, post, token_response};
+use crate::support::login_pages::{post, token_response};
 use crate::support::stub_server::StubServer;
-use crate::support::{PASSWORD, Sandbox, TOTP, USER, issuer};
+use crate::support::{PASSWORD, Sandbox, USER, issuer};
 
 pub fn plain() -> DevIssuer {
     issuer(|_| {})
@@ -22,141 +20,14 @@ pub fn login<'a>(issuer: &'a DevIssuer, more: &[&'a str]) -> Vec<&'a str> {
     [&["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"], more].concat()
 }
 
-const BY_PASSWORD: [&str; 4] = ["--password", "--password-stdin", "--username", USER];
+pub const BY_PASSWORD: [&str; 4] = ["--password", "--password-stdin", "--username", USER];
 
 /// Asserts that there is no profile and no session.
 #[track_caller]
-fn assert_nothing_stored(home: &Sandbox) {
+pub fn assert_nothing_stored(home: &Sandbox) {
     assert!(!home.config_file().exists(), "a failed login leaves no profile");
     assert!(!home.session_file("work").exists(), "a failed login leaves no session");
     home.run(&["token", "work"]).exits(2);
-}
-
-#[test]
-fn password_login_stores_session_and_saves_profile_without_secrets() {
-    let (home, issuer) = (Sandbox::new(), plain());
-    let args = login(&issuer, &[&BY_PASSWORD[..], &["--json", "-vvv"]].concat());
-    let output = home.run_with(&args, &format!("{PASSWORD}\n")).exits(0).json();
-    assert_eq!(
-        (&output["profile"], &output["issuer"], &output["grant"], &output["store"], &output["can_refresh"]),
-        (&json!("work"), &json!(issuer.issuer()), &json!("password"), &json!("file"), &json!(true))
-    );
-    assert_eq!(output["subject"]["name"], USER);
-    let config: toml_edit::DocumentMut = fs::read_to_string(home.config_file()).unwrap().parse().unwrap();
-    let profile = &config["profiles"]["work"];
-    assert_eq!(profile["issuer"].as_str(), Some(issuer.issuer()));
-    assert_eq!(profile["client_id"].as_str(), Some("authctl"));
-    assert_eq!(profile["grant"].as_str(), Some("password"));
-    assert_eq!(profile["store"].as_str(), Some("file"));
-    let mode = fs::metadata(home.session_file("work")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
-    let token = home.token("work");
-    home.run(&["verify", "work"]).exits(0);
-    for file in [home.config_file(), home.session_file("work")] {
-        let text = String::from_utf8_lossy(&fs::read(file).unwrap()).into_owned();
-        assert!(!text.contains(PASSWORD) && !text.contains(&token));
-    }
-    // The profile is sufficient for the next login.
-    home.run_with(&[&["login", "work"], &BY_PASSWORD[..]].concat(), PASSWORD).exits(0);
-}
-
-#[test]
-fn wrong_password_leaves_no_profile_and_no_session() {
-    let (home, issuer) = (Sandbox::new(), plain());
-    home.register_secret("a-wrong-password-of-the-tests");
-    let args = login(&issuer, &[&BY_PASSWORD[..], &["--json", "-vvv"]].concat());
-    let ran = home.run_with(&args, "a-wrong-password-of-the-tests\n").exits(5);
-    assert_eq!(ran.error()["code"], "issuer_refused");
-    assert_nothing_stored(&home);
-    // An empty stdin is not a wrong password.
-    home.run_with(&login(&issuer, &BY_PASSWORD), "").exits(2).reports("no password");
-}
-
-#[test]
-fn username_or_password_option_selects_password_grant() {
-    let (home, issuer) = (Sandbox::new(), plain());
-    let args = login(&issuer, &["--username", USER, "--password-stdin"]);
-    home.run_with(&args, &format!("{PASSWORD}\n")).exits(0);
-    let mut typing = home.spawn_in_terminal(&login(&issuer, &["--username", USER]));
-    typing.reports("Password: ");
-    typing.type_text(&format!("{PASSWORD}\n"));
-    typing.wait().exits(0);
-    assert_eq!(issuer.stats().token_responses["password"], 2);
-    for other in ["--browser", "--no-browser", "--device", "--client-credentials", "--with-token"] {
-        home.run_with(&login(&issuer, &[other, "--password-stdin"]), PASSWORD).exits(2).reports("cannot be used with");
-        home.run(&login(&issuer, &[other, "--username", USER])).exits(2).reports("cannot be used with");
-    }
-}
-
-#[test]
-fn password_is_typed_in_terminal_without_echo() {
-    let (home, issuer) = (Sandbox::new(), plain());
-    let mut typing = home.spawn_in_terminal(&login(&issuer, &["--password"]));
-    typing.reports("User name: ");
-    typing.type_text(&format!("{USER}\n"));
-    typing.reports("Password: ");
-    typing.type_text(&format!("{PASSWORD}\n"));
-    typing.wait().exits(0).reports("logged in to work as");
-    home.token("work");
-}
-
-#[test]
-fn ctrl_c_at_password_prompt_interrupts_and_restores_terminal() {
-    let (home, issuer) = (Sandbox::new(), plain());
-    let mut typing = home.spawn_in_terminal(&login(&issuer, &["--password", "--username", USER]));
-    typing.reports("Password: ");
-    typing.type_text("correct\u{3}");
-    let ran = typing.wait().exits(130);
-    assert!(!ran.stderr.contains("correct"), "{}", ran.stderr);
-    assert_nothing_stored(&home);
-}
-
-fn otp_now() -> String {
-    let secret = totp_rs::Secret::try_from_base32(TOTP).expect("base32");
-    let totp = totp_rs::Builder::new().with_secret(secret).build().expect("totp");
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
-    totp.generate(now.as_secs()).to_string()
-}
-
-#[test]
-fn wrong_one_time_code_is_prompted_for_again() {
-    let (home, issuer) = (Sandbox::new(), plain());
-    let args = login(&issuer, &["--password", "--username", "second"]);
-    let mut typing = home.spawn_in_terminal(&args);
-    typing.reports("Password: ");
-    typing.type_text(&format!("{PASSWORD}\n"));
-    typing.reports("One-time code: ");
-    typing.type_text("12\n");
-    typing.reports("try again");
-    typing.wait_until("the second prompt", |output| (output.matches("One-time code: ").count() == 2).then_some(()));
-    let code = otp_now();
-    typing.type_text(&format!("{code}\n"));
-    let ran = typing.wait().exits(0);
-    assert!(!ran.stderr.contains(&code), "the code is not echoed: {}", ran.stderr);
-    assert_eq!(home.status("work")["subject"]["name"], "second");
-}
-
-#[test]
-fn third_wrong_one_time_code_ends_the_login() {
-    let (home, issuer) = (Sandbox::new(), plain());
-    let mut typing = home.spawn_in_terminal(&login(&issuer, &["--password", "--username", "second"]));
-    typing.reports("Password: ");
-    typing.type_text(&format!("{PASSWORD}\n"));
-    for attempt in 1..=3 {
-        let asked = |output: &str| (output.matches("One-time code: ").count() == attempt).then_some(());
-        typing.wait_until("the prompt", asked);
-        typing.type_text("12\n");
-    }
-    typing.wait().exits(5);
-    assert_nothing_stored(&home);
-}
-
-#[test]
-fn one_time_code_without_terminal_is_login_required() {
-    let (home, issuer) = (Sandbox::new(), plain());
-    let args = login(&issuer, &["--password", "--password-stdin", "--username", "second"]);
-    home.run_with(&args, PASSWORD).exits(3).reports("one-time code").reports("hint:  authctl login work");
-    assert_nothing_stored(&home);
 }
 
 #[test]
@@ -212,139 +83,6 @@ fn client_credentials_login_reuses_stored_secret_without_terminal() {
     home.run_with(&["login", "ci", "--client-secret-stdin"], &secret).exits(0);
 }
 
-#[test]
-fn supplied_token_response_is_stored_and_refreshed() {
-    let (home, issuer) = (Sandbox::new(), plain());
-    let tokens = token_response(&issuer, USER);
-    for name in ["access_token", "refresh_token", "id_token"] {
-        home.register_secret(tokens[name].as_str().unwrap());
-    }
-    home.run_with(&login(&issuer, &["--with-token", "-vvv"]), &tokens.to_string()).exits(0);
-    assert_eq!(home.token("work"), tokens["access_token"].as_str().unwrap());
-    home.advance_time("work", 301);
-    assert_ne!(home.token("work"), tokens["access_token"].as_str().unwrap());
-}
-
-#[test]
-fn supplied_jwt_is_stored_and_cannot_be_refreshed() {
-    let (home, issuer) = (Sandbox::new(), plain());
-    let token = token_response(&issuer, USER)["access_token"].as_str().unwrap().to_owned();
-    home.register_secret(&token);
-    home.run_with(&login(&issuer, &["--with-token"]), &format!("  {token}\n")).exits(0).reports("log in again");
-    assert_eq!(home.token("work"), token);
-    assert_eq!(home.status("work")["can_refresh"], false);
-    home.run(&["verify", "work"]).exits(0);
-    home.advance_time("work", 301);
-    home.run(&["token", "work"]).exits(3).reports("authctl login work");
-}
-
-/// A clock that is an hour behind, so that the issuer's tokens have expired.
-struct Past;
-
-impl Clock for Past {
-    fn now(&self) -> UnixTime {
-        UnixTime(SystemClock.now().0 - 3600)
-    }
-
-    fn monotonic(&self) -> std::time::Instant {
-        SystemClock.monotonic()
-    }
-
-    fn sleep(&self, duration: Duration) -> Sleep {
-        SystemClock.sleep(duration)
-    }
-
-    fn until(&self, moment: UnixTime) -> Sleep {
-        SystemClock.until(moment)
-    }
-}
-
-#[test]
-fn invalid_supplied_jwt_is_not_stored() {
-    let (issuer, other) = (plain(), plain());
-    let past = crate::support::issuer(|o| o.clock = Arc::new(Past));
-    let text = |response: &Value| response["access_token"].as_str().unwrap().to_owned();
-    let valid = text(&token_response(&issuer, USER));
-    let parts: Vec<&str> = valid.split('.').collect();
-    // The last character of a signature has unused bits, so one in the middle is changed.
-    let middle = parts[2].len() / 2;
-    let letter = if parts[2].as_bytes()[middle] == b'A' { "B" } else { "A" };
-    let signature = format!("{}{letter}{}", &parts[2][..middle], &parts[2][middle + 1..]);
-    let tampered = format!("{}.{}.{signature}", parts[0], parts[1]);
-    for (at, token, why) in [
-        (&issuer, tampered, "signature"),
-        (&issuer, text(&token_response(&other, USER)), ""),
-        (&past, text(&token_response(&past, USER)), "expired"),
-    ] {
-        let home = Sandbox::new();
-        home.register_secret(&token);
-        home.run_with(&login(at, &["--with-token", "-vvv"]), &token).exits(4).reports(why);
-        assert_nothing_stored(&home);
-    }
-    let long = format!("{}{}", token_response(&issuer, USER), " ".repeat(1 << 20));
-    for garbage in [
-        long.as_str(),
-        "",
-        "hello\n",
-        "<html>a portal</html>",
-        "{}",
-        r#"{"error":"invalid_grant"}"#,
-        "{\"access_token\"",
-    ] {
-        let home = Sandbox::new();
-        home.run_with(&login(&issuer, &["--with-token"]), garbage).exits(2);
-        assert_nothing_stored(&home);
-    }
-}
-
-#[test]
-fn no_browser_login_accepts_pasted_redirect_address() {
-    let (home, issuer) = (Sandbox::new(), plain());
-    let mut pasting = home.spawn(&login(&issuer, &["--no-browser", "-vvv"]));
-    let url = pasting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
-    let pages = LoginPages::sign_in(&issuer, &url, USER);
-    pasting.type_text(&format!("{}\n", pages.location));
-    pasting.wait().exits(0);
-    home.run(&["verify", "work"]).exits(0);
-    assert_eq!(home.status("work")["subject"]["name"], USER);
-}
-
-fn parameter(url: &str, name: &str) -> String {
-    let url = url::Url::parse(url).unwrap();
-    url.query_pairs().find(|(found, _)| found == name).expect(name).1.into_owned()
-}
-
-#[test]
-fn id_token_with_wrong_nonce_is_not_stored() {
-    let (home, issuer) = (Sandbox::new(), plain());
-    let mut pasting = home.spawn(&login(&issuer, &["--no-browser"]));
-    let url = pasting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
-    // The issuer is sent another nonce than the one that authctl generated.
-    let another = url.replace(&parameter(&url, "nonce"), "another");
-    let pages = LoginPages::sign_in(&issuer, &another, USER);
-    pasting.type_text(&format!("{}\n", pages.location));
-    pasting.wait().exits(4).reports("nonce");
-    assert_nothing_stored(&home);
-}
-
-#[test]
-fn pasted_address_of_another_login_is_refused() {
-    let (home, attacker, issuer) = (Sandbox::new(), Sandbox::new(), plain());
-    // The redirect address of an attacker's login.
-    let mut other = attacker.spawn(&login(&issuer, &["--no-browser"]));
-    let other_location =
-        LoginPages::sign_in(&issuer, &other.wait_for_line(&format!("{}/authorize", issuer.issuer())), "other").location;
-    let mut pasting = home.spawn(&login(&issuer, &["--no-browser"]));
-    pasting.reports("paste it here");
-    pasting.type_text(&format!("{other_location}\n"));
-    let ran = pasting.wait();
-    assert_eq!(ran.code, 2, "{}", ran.stderr);
-    assert!(ran.stderr.contains("not a response to this login"), "{}", ran.stderr);
-    assert_nothing_stored(&home);
-    other.close_stdin();
-    assert!(other.is_running(), "authctl still waits for the redirect after stdin is closed");
-}
-
 /// Sets `BROWSER` to a script that writes the address to a file.
 pub fn browser(home: &mut Sandbox) -> std::path::PathBuf {
     let (script, opened) = (home.path().join("browser"), home.path().join("opened"));
@@ -357,42 +95,6 @@ pub fn browser(home: &mut Sandbox) -> std::path::PathBuf {
 
 pub fn opened_address(file: &std::path::Path) -> String {
     crate::support::process::wait_until("the browser", || fs::read_to_string(file).ok()).trim().to_owned()
-}
-
-#[test]
-fn browser_login_returns_over_loopback_redirect() {
-    for path in ["", "/tenant/a"] {
-        let (mut home, issuer) = (Sandbox::new(), crate::support::issuer(|o| o.path = path.into()));
-        let opened = browser(&mut home);
-        let waiting = home.spawn(&login(&issuer, &["--browser", "-vvv"]));
-        let mut pages = LoginPages::sign_in(&issuer, &opened_address(&opened), USER);
-        // Requests with another path or state are ignored.
-        let back = url::Url::parse(&pages.location).unwrap();
-        let mut other_client = LoginPages::open(&issuer, back.join("/favicon.ico").unwrap().as_str());
-        let mut wrong = back.clone();
-        wrong.set_query(Some("code=stolen&state=guessed"));
-        assert_eq!(other_client.visit(wrong.as_str()), 400);
-        wrong.set_query(Some("error=access_denied&state=guessed"));
-        assert_eq!(other_client.visit(wrong.as_str()), 400);
-        assert_eq!(pages.follow_redirect(), 200);
-        assert!(pages.html.contains("You are signed in"), "{}", pages.html);
-        waiting.wait().exits(0);
-        home.run(&["verify", "work"]).exits(0);
-        assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["grant"], "browser");
-    }
-}
-
-#[test]
-fn denied_browser_login_is_reported_and_stores_nothing() {
-    let (mut home, issuer) = (Sandbox::new(), plain());
-    let opened = browser(&mut home);
-    let waiting = home.spawn(&login(&issuer, &["--browser"]));
-    let mut pages = LoginPages::open(&issuer, &opened_address(&opened));
-    pages.log_in(USER);
-    pages.deny();
-    pages.follow_redirect();
-    waiting.wait().exits(5).reports("access_denied");
-    assert_nothing_stored(&home);
 }
 
 pub fn device(options: &mut Options) {
@@ -604,13 +306,4 @@ fn failed_login_leaves_session_and_configuration_unchanged() {
     }
     home.advance_time("work", 301);
     home.token("work");
-}
-
-#[test]
-fn supplied_tokens_that_are_not_stored_are_not_revoked() {
-    let (home, issuer) = (Sandbox::new(), plain());
-    home.log_in("work", &issuer);
-    let other_tokens = token_response(&issuer, "other").to_string();
-    home.run_with(&["login", "work", "--with-token"], &other_tokens).exits(2);
-    assert_eq!(issuer.stats().families_revoked, 0);
 }

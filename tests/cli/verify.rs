@@ -10,14 +10,14 @@ use crate::support::signing_keys::b64;
 use crate::support::{CommandOutput, Sandbox, issuer, quick_issuer};
 
 /// A home with a key file and no profile.
-struct Bench {
-    home: Sandbox,
-    signer: Signer,
-    keys: String,
+pub struct Setup {
+    pub home: Sandbox,
+    pub signer: Signer,
+    pub keys: String,
 }
 
-impl Bench {
-    fn new() -> Self {
+impl Setup {
+    pub fn new() -> Self {
         let (home, signer) = (Sandbox::new(), Signer::new());
         let keys = home.path().join("keys.json").to_str().unwrap().to_owned();
         fs::write(&keys, signer.jwks().to_string()).unwrap();
@@ -53,10 +53,10 @@ fn codes(verdict: &Value) -> Vec<String> {
 
 #[test]
 fn valid_token_json_is_stable() {
-    let bench = Bench::new();
+    let setup = Setup::new();
     let claims = json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "developer", "exp": 1_800_000_300});
-    let token = bench.signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
-    let ran = bench.run(&format!("{token}\n"), &["--json", "--at", "1800000000"]).exits(0);
+    let token = setup.signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
+    let ran = setup.run(&format!("{token}\n"), &["--json", "--at", "1800000000"]).exits(0);
     assert_eq!(
         ran.stdout,
         "{\"valid\":true,\"claims\":{\"aud\":\"https://api.example\",\"exp\":1800000300,\"iss\":\"https://issuer.example\",\
@@ -67,10 +67,10 @@ fn valid_token_json_is_stable() {
 
 #[test]
 fn denied_token_json_is_stable() {
-    let bench = Bench::new();
+    let setup = Setup::new();
     let claims = json!({"iss": ISSUER, "aud": "other", "sub": "developer", "exp": 1_800_000_300});
-    let token = bench.signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
-    let ran = bench.run(&token, &["--json", "--at", "1800000330"]).exits(4);
+    let token = setup.signer.sign(&json!({"alg": "EdDSA", "kid": "k"}), &claims);
+    let ran = setup.run(&token, &["--json", "--at", "1800000330"]).exits(4);
     assert_eq!(
         ran.stdout,
         "{\"valid\":false,\"reasons\":[{\"code\":\"expired\",\"message\":\"expired at 2027-01-15T08:05:00Z; it is \
@@ -82,10 +82,10 @@ fn denied_token_json_is_stable() {
 
 #[test]
 fn each_reason_has_its_code() {
-    let bench = Bench::new();
-    let s = &bench.signer;
+    let setup = Setup::new();
+    let s = &setup.signer;
     let header = |header: Value| s.sign(&header, &valid_claims(json!({})));
-    bench.granted(&s.token(json!({})), &[]);
+    setup.granted(&s.token(json!({})), &[]);
     for (token, code) in [
         ("not-a-jwt".to_owned(), "opaque_token"),
         ("a.b.c".to_owned(), "malformed"),
@@ -107,22 +107,22 @@ fn each_reason_has_its_code() {
         (s.token(json!({"iss": null})), "missing_claim"),
         (s.token(json!({"aud": null})), "missing_claim"),
     ] {
-        let mut codes = bench.denied(&token, &[]);
+        let mut codes = setup.denied(&token, &[]);
         codes.dedup();
         assert_eq!(codes, [code], "{token}");
     }
     let all = s.token(json!({"exp": now() - 3600, "iss": "x", "aud": "y"}));
-    assert_eq!(bench.denied(&all, &[]), ["expired", "wrong_issuer", "wrong_audience"], "all reasons are reported");
+    assert_eq!(setup.denied(&all, &[]), ["expired", "wrong_issuer", "wrong_audience"], "all reasons are reported");
     // A wrong signature and an empty one.
     let token = s.token(json!({}));
     let (signed, _) = token.rsplit_once('.').unwrap();
-    assert_eq!(bench.denied(&format!("{signed}.{}", b64([7; 64])), &[]), ["invalid_signature"]);
-    assert!(!bench.denied(&format!("{signed}."), &[]).is_empty());
+    assert_eq!(setup.denied(&format!("{signed}.{}", b64([7; 64])), &[]), ["invalid_signature"]);
+    assert!(!setup.denied(&format!("{signed}."), &[]).is_empty());
 }
 
 #[test]
 fn keys_in_the_token_are_not_trusted() {
-    let bench = Bench::new();
+    let setup = Setup::new();
     let attacker = Signer::new();
     let jwk = attacker.jwks()["keys"][0].clone();
     let url = "http://127.0.0.1:9/keys";
@@ -131,26 +131,26 @@ fn keys_in_the_token_are_not_trusted() {
         json!({"alg": "EdDSA", "kid": "k", "jku": url}),
         json!({"alg": "EdDSA", "kid": "k", "x5u": url}),
     ] {
-        assert_eq!(bench.denied(&attacker.sign(&header, &valid_claims(json!({}))), &[]), ["invalid_signature"]);
+        assert_eq!(setup.denied(&attacker.sign(&header, &valid_claims(json!({}))), &[]), ["invalid_signature"]);
     }
 }
 
 #[test]
 fn weak_key_is_denied() {
-    let bench = Bench::new();
+    let setup = Setup::new();
     // A 1024-bit modulus. The key is rejected before the signature is checked.
     let mut modulus = [0xff; 128];
     modulus[127] = 0xfd;
     let keys = json!({"keys": [{"kty": "RSA", "kid": "k", "n": b64(modulus), "e": "AQAB"}]});
-    fs::write(&bench.keys, keys.to_string()).unwrap();
-    let token = bench.signer.sign(&json!({"alg": "RS256", "kid": "k"}), &valid_claims(json!({})));
-    assert_eq!(bench.denied(&token, &[]), ["weak_key"]);
+    fs::write(&setup.keys, keys.to_string()).unwrap();
+    let token = setup.signer.sign(&json!({"alg": "RS256", "kid": "k"}), &valid_claims(json!({})));
+    assert_eq!(setup.denied(&token, &[]), ["weak_key"]);
 }
 
 #[test]
 fn each_option_restricts_the_granted_tokens() {
-    let bench = Bench::new();
-    let token = bench.signer.token(json!({
+    let setup = Setup::new();
+    let token = setup.signer.token(json!({
         "scope": "read write", "team": "blue", "level": 3, "acr": "high", "amr": ["pwd", "otp"], "auth_time": now() - 100,
     }));
     for more in [
@@ -165,7 +165,7 @@ fn each_option_restricts_the_granted_tokens() {
         &["--audience", "another"],
         &["--leeway", "0s"],
     ] {
-        bench.granted(&token, more);
+        setup.granted(&token, more);
     }
     for (more, code) in [
         (&["--algorithms", "ES256"][..], "algorithm_not_allowed"),
@@ -177,32 +177,32 @@ fn each_option_restricts_the_granted_tokens() {
         (&["--acr", "higher"], "claim_mismatch"),
         (&["--amr", "hwk"], "claim_mismatch"),
     ] {
-        assert_eq!(bench.denied(&token, more), [code], "{more:?}");
+        assert_eq!(setup.denied(&token, more), [code], "{more:?}");
     }
-    assert!(!bench.denied(&token, &["--max-auth-age", "10s", "--leeway", "0s"]).is_empty());
-    let bare = bench.signer.token(json!({}));
+    assert!(!setup.denied(&token, &["--max-auth-age", "10s", "--leeway", "0s"]).is_empty());
+    let bare = setup.signer.token(json!({}));
     for more in [["--scope", "a"], ["--acr", "a"], ["--amr", "a"], ["--max-auth-age", "1h"], ["--claim", "a=b"]] {
-        assert_eq!(bench.denied(&bare, &more), ["missing_claim"], "{more:?}");
+        assert_eq!(setup.denied(&bare, &more), ["missing_claim"], "{more:?}");
     }
 }
 
 #[test]
 fn expiry_and_leeway_are_exact_to_the_second() {
-    let bench = Bench::new();
-    let token = bench.signer.token(json!({"iat": 1000, "nbf": 1000, "exp": 2000}));
+    let setup = Setup::new();
+    let token = setup.signer.token(json!({"iat": 1000, "nbf": 1000, "exp": 2000}));
     let at = |moment: i64, leeway: &str| {
         let moment = moment.to_string();
-        bench.run(&token, &["--at", &moment, "--leeway", leeway]).code
+        setup.run(&token, &["--at", &moment, "--leeway", leeway]).code
     };
     assert_eq!([at(999, "0s"), at(1000, "0s"), at(1999, "0s"), at(2000, "0s")], [4, 0, 0, 4]);
     assert_eq!([at(969, "30s"), at(970, "30s"), at(2029, "30s"), at(2030, "30s")], [4, 0, 0, 4]);
     assert_eq!(at(-1, "30s"), 4);
-    bench.run(&token, &["--leeway", "2d"]).exits(2);
+    setup.run(&token, &["--leeway", "2d"]).exits(2);
 }
 
 #[test]
 fn invalid_or_missing_options_are_usage_errors() {
-    let bench = Bench::new();
+    let setup = Setup::new();
     for more in [
         &["--algorithms", "none"][..],
         &["--algorithms", "HS256"],
@@ -213,21 +213,21 @@ fn invalid_or_missing_options_are_usage_errors() {
         &["--at", "noon"],
         &["--jwks", "/does/not/exist"],
     ] {
-        let ran = bench.run("", more).exits(2);
+        let ran = setup.run("", more).exits(2);
         assert_eq!(ran.stdout, "", "{more:?}");
     }
     // Empty stdin usually means that the command before the pipe failed.
     for empty in ["", "\n"] {
-        bench.run(empty, &[]).exits(2).reports("stdin is empty");
+        setup.run(empty, &[]).exits(2).reports("stdin is empty");
     }
-    let home = &bench.home;
+    let home = &setup.home;
     for args in [&["verify", "--at", "5"][..], &["verify", "--batch"], &["verify", "--profile", "a"]] {
         home.run(args).exits(2).reports("stdin");
     }
     // Without a profile, issuer, audience and keys are required.
-    let token = bench.signer.token(json!({}));
+    let token = setup.signer.token(json!({}));
     for omitted in 0..3 {
-        let mut options = vec![["--jwks", bench.keys.as_str()], ["--issuer", ISSUER], ["--audience", AUDIENCE]];
+        let mut options = vec![["--jwks", setup.keys.as_str()], ["--issuer", ISSUER], ["--audience", AUDIENCE]];
         options.remove(omitted);
         home.run_with(&[&["verify", "-"], &options.concat()[..]].concat(), &token).exits(2).reports("--issuer");
     }
@@ -235,30 +235,30 @@ fn invalid_or_missing_options_are_usage_errors() {
 
 #[test]
 fn keys_may_be_pem_and_must_be_public() {
-    let bench = Bench::new();
-    let token = bench.signer.token(json!({}));
-    fs::write(&bench.keys, bench.signer.pem()).unwrap();
-    bench.granted(&token, &[]);
-    fs::write(&bench.keys, Signer::new().pem()).unwrap();
-    assert_eq!(bench.denied(&token, &[]), ["invalid_signature"]);
-    let mut private = bench.signer.jwks();
+    let setup = Setup::new();
+    let token = setup.signer.token(json!({}));
+    fs::write(&setup.keys, setup.signer.pem()).unwrap();
+    setup.granted(&token, &[]);
+    fs::write(&setup.keys, Signer::new().pem()).unwrap();
+    assert_eq!(setup.denied(&token, &[]), ["invalid_signature"]);
+    let mut private = setup.signer.jwks();
     private["keys"][0]["d"] = json!("c2VjcmV0LXBhcnQ");
-    bench.home.register_secret("c2VjcmV0LXBhcnQ");
+    setup.home.register_secret("c2VjcmV0LXBhcnQ");
     for unusable in [private.to_string(), "{}".into(), String::new(), "{\"keys\":[]}".into(), "-----BEGIN".into()] {
-        fs::write(&bench.keys, &unusable).unwrap();
-        bench.run(&token, &[]).exits(2).reports("--jwks");
+        fs::write(&setup.keys, &unusable).unwrap();
+        setup.run(&token, &[]).exits(2).reports("--jwks");
     }
 }
 
 #[test]
 fn batch_prints_a_verdict_for_each_line_in_order() {
-    let bench = Bench::new();
-    let first = bench.signer.token(json!({"sub": "first"}));
-    let last = bench.signer.token(json!({"sub": "last"}));
-    let expired = bench.signer.token(json!({"exp": 1}));
+    let setup = Setup::new();
+    let first = setup.signer.token(json!({"sub": "first"}));
+    let last = setup.signer.token(json!({"sub": "last"}));
+    let expired = setup.signer.token(json!({"exp": 1}));
     let long = "x".repeat(1024 * 1024 + 7);
     // The last line has no line end.
-    let ran = bench.run(&format!("{first}\n{expired}\n\n{long}\r\n{last}\r\n{first}"), &["--batch"]).exits(4);
+    let ran = setup.run(&format!("{first}\n{expired}\n\n{long}\r\n{last}\r\n{first}"), &["--batch"]).exits(4);
     let verdicts: Vec<Value> = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(verdicts.len(), 6);
     assert_eq!(verdicts[0]["claims"]["sub"], "first");
@@ -267,8 +267,8 @@ fn batch_prints_a_verdict_for_each_line_in_order() {
     assert_eq!(codes(&verdicts[3]), ["malformed"]);
     assert_eq!(verdicts[4]["claims"]["sub"], "last");
     assert_eq!(verdicts[5], verdicts[0]);
-    assert_eq!(bench.run(&format!("{first}\n{last}\n"), &["--batch"]).exits(0).stdout.lines().count(), 2);
-    assert_eq!(bench.run("", &["--batch"]).exits(0).stdout, "");
+    assert_eq!(setup.run(&format!("{first}\n{last}\n"), &["--batch"]).exits(0).stdout.lines().count(), 2);
+    assert_eq!(setup.run("", &["--batch"]).exits(0).stdout, "");
 }
 
 #[test]
@@ -278,14 +278,14 @@ fn batch_prints_a_verdict_before_the_next_line_arrives() {
 
     use crate::support::process::Lines;
 
-    let bench = Bench::new();
-    let args = ["verify", "-", "--batch", "--jwks", &bench.keys, "--issuer", ISSUER, "--audience", AUDIENCE];
+    let setup = Setup::new();
+    let args = ["verify", "-", "--batch", "--jwks", &setup.keys, "--issuer", ISSUER, "--audience", AUDIENCE];
     let mut child =
-        bench.home.command(&args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        setup.home.command(&args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let mut verdicts = Lines::of(child.stdout.take().unwrap());
     for sub in ["a", "b"] {
-        writeln!(stdin, "{}", bench.signer.token(json!({"sub": sub}))).unwrap();
+        writeln!(stdin, "{}", setup.signer.token(json!({"sub": sub}))).unwrap();
         let verdict: Value = serde_json::from_str(&verdicts.next().unwrap()).unwrap();
         assert_eq!(verdict["claims"]["sub"], sub);
     }
@@ -296,15 +296,15 @@ fn batch_prints_a_verdict_before_the_next_line_arrives() {
 
 #[test]
 fn output_is_one_line_and_quiet_prints_nothing() {
-    let bench = Bench::new();
-    let token = bench.signer.token(json!({"preferred_username": "al\u{1b}[31mice\u{202e}"}));
-    let ran = bench.run(&token, &[]).exits(0);
+    let setup = Setup::new();
+    let token = setup.signer.token(json!({"preferred_username": "al\u{1b}[31mice\u{202e}"}));
+    let ran = setup.run(&token, &[]).exits(0);
     assert!(ran.line().starts_with("valid: al\u{fffd}[31mice\u{fffd}, expires in "), "{}", ran.stdout);
     assert!(ran.line().ends_with("signed with EdDSA"), "{}", ran.stdout);
-    let expired = bench.run(&bench.signer.token(json!({"exp": 1})), &[]).exits(4).reports("token denied: expired at");
+    let expired = setup.run(&setup.signer.token(json!({"exp": 1})), &[]).exits(4).reports("token denied: expired at");
     assert_eq!(expired.stdout, "");
     assert_eq!(expired.stderr.lines().count(), 2, "{}", expired.stderr);
-    let quiet = bench.run(&token, &["-q"]).exits(0);
+    let quiet = setup.run(&token, &["-q"]).exits(0);
     assert_eq!((quiet.stdout, quiet.stderr), (String::new(), String::new()));
 }
 
@@ -370,22 +370,22 @@ fn token_is_revoked_by_logout() {
 
 #[test]
 fn remaining_lifetime_is_shown_and_leading_space_is_rejected() {
-    let bench = Bench::new();
-    let token = bench.signer.token(json!({"iat": 1_000_000_000, "exp": 1_000_000_090}));
-    let ran = bench.run(&token, &["--at", "1000000030"]).exits(0);
+    let setup = Setup::new();
+    let token = setup.signer.token(json!({"iat": 1_000_000_000, "exp": 1_000_000_090}));
+    let ran = setup.run(&token, &["--at", "1000000030"]).exits(0);
     assert!(ran.stdout.contains("expires in 1 min;"), "{}", ran.stdout);
-    let token = bench.signer.token(json!({}));
-    bench.run(&format!("{token} \r\n\n"), &[]).exits(0);
-    bench.run(&format!(" {token}"), &[]).exits(4);
+    let token = setup.signer.token(json!({}));
+    setup.run(&format!("{token} \r\n\n"), &[]).exits(0);
+    setup.run(&format!(" {token}"), &[]).exits(4);
 }
 
 #[test]
 fn verify_opens_no_socket() {
-    let bench = Bench::new();
-    let args = ["verify", "-", "--jwks", &bench.keys, "--issuer", ISSUER, "--audience", AUDIENCE];
+    let setup = Setup::new();
+    let args = ["verify", "-", "--jwks", &setup.keys, "--issuer", ISSUER, "--audience", AUDIENCE];
     let header = json!({"alg": "EdDSA", "kid": "x", "jku": "http://127.0.0.1:9/", "x5u": "http://127.0.0.1:9/"});
-    bench.home.run_offline(&args, &bench.signer.sign(&header, &valid_claims(json!({})))).exits(4);
-    let home = &bench.home;
+    setup.home.run_offline(&args, &setup.signer.sign(&header, &valid_claims(json!({})))).exits(4);
+    let home = &setup.home;
     let idp = quick_issuer();
     home.log_in("work", &idp);
     home.run_offline(&["verify", "work"], "").exits(0);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use authctl::clock::{Clock as _, SystemClock, UnixTime};
 use authctl::dev_issuer::{Algorithm, DevIssuer};
-use authctl::model::{ClockMark, RecordName};
 use authctl::secret::Secret;
 use serde_json::{Value, json};
 
@@ -14,7 +13,7 @@ use crate::support::jwt::{Signer, claims, valid_claims};
 use crate::support::time_travel::LaggingClock;
 use crate::support::{Sandbox, USER, issuer};
 
-fn logged_in() -> (Sandbox, DevIssuer) {
+pub fn logged_in() -> (Sandbox, DevIssuer) {
     let home = Sandbox::new();
     let issuer = issuer(|options| {
         options.algorithm = Algorithm::ES256;
@@ -33,7 +32,7 @@ fn codes(verdict: &Value) -> BTreeSet<String> {
 /// Returns the reasons for the denial, none if the token is granted, after checking that `verify`, `exec` and the agent
 /// report the same ones.
 #[track_caller]
-fn decided(home: &Sandbox) -> Vec<String> {
+pub fn decided(home: &Sandbox) -> Vec<String> {
     let token = home.session("work").tokens.access_token.expose().to_owned();
     let verify = home.run(&["verify", "work", "--json"]);
     let expected = codes(&verify.json());
@@ -53,7 +52,7 @@ fn decided(home: &Sandbox) -> Vec<String> {
 }
 
 #[track_caller]
-fn set(home: &Sandbox, setting: &str) {
+pub fn set(home: &Sandbox, setting: &str) {
     home.run(&["profile", "set", "work", setting]).exits(0);
 }
 
@@ -139,24 +138,6 @@ fn acr_option_does_not_replace_the_acr_of_the_profile() {
     set(&home, &format!("required_acr={acr}"));
     home.run(&["verify", "--acr", &acr]).exits(0);
     home.run(&["verify", "--acr", "high"]).exits(4);
-}
-
-#[test]
-fn time_recorded_in_the_future_counts_as_stale() {
-    let (home, issuer) = logged_in();
-    set(&home, "max_offline=1d");
-    let ahead = |by: i64| {
-        home.change_trust(&issuer, |trust| {
-            trust.contact_at.as_mut().expect("answered").0 += by;
-            trust.fetched.as_mut().expect("keys").fetched_at.0 += by;
-        });
-    };
-    ahead(200);
-    assert_eq!(decided(&home), [""; 0], "a clock correction may be this large");
-    ahead(60 * 24 * 3600);
-    assert_eq!(decided(&home), ["keys_stale", "offline_too_long"]);
-    home.run(&["refresh"]).exits(0);
-    assert_eq!(decided(&home), [""; 0]);
 }
 
 #[test]
@@ -278,77 +259,6 @@ fn token_without_audience_is_denied_with_the_settings_that_help() {
     set(&home, "optional_claims=aud iss");
     home.run(&["verify", "work"]).exits(0);
     home.run(&["exec", "work", "--", "true"]).exits(0);
-}
-
-/// Records a latest observed time that lies `ahead` seconds after now.
-fn record_time(home: &Sandbox, ahead: i64) {
-    let latest = UnixTime(SystemClock.now().0 + ahead);
-    let mark = ClockMark { latest, uptime: None };
-    home.store().write_record(&RecordName::clock(), &mark.to_stored()).expect("written");
-}
-
-#[test]
-fn clock_set_back_denies_tokens_until_the_issuer_responds() {
-    let (home, mut issuer) = logged_in();
-    record_time(&home, 290);
-    assert_eq!(decided(&home), [""; 0], "a clock correction may be this large");
-    record_time(&home, 86_400);
-    issuer.pause();
-    assert_eq!(decided(&home), ["clock_rollback"]);
-    home.run(&["verify"]).exits(4).reports("set back").reports("hint:  authctl refresh work\n");
-    let token = home.token("work");
-    home.run_with(&["verify", "-"], &token).exits(4);
-    // With --at, this machine's clock does not matter.
-    let now = SystemClock.now().0;
-    home.run_with(&["verify", "-", "--at", &now.to_string()], &token).exits(0);
-    issuer.resume().expect("resumed");
-    home.run(&["refresh"]).exits(0);
-    assert_eq!(decided(&home), [""; 0]);
-}
-
-#[test]
-fn issuer_time_ahead_of_the_clock_denies_tokens() {
-    let (home, issuer) = logged_in();
-    home.change_trust(&issuer, |trust| trust.issuer_time.as_mut().expect("a time").latest.0 += 3600);
-    assert_eq!(decided(&home), ["clock_rollback"]);
-    home.run(&["refresh"]).exits(0);
-    assert_eq!(decided(&home), [""; 0]);
-}
-
-#[test]
-fn missing_or_damaged_clock_record_denies_tokens() {
-    let (home, _issuer) = logged_in();
-    let file = home.session_file("work").with_file_name("@clock.age");
-    for change in [None, Some(&b"junk"[..])] {
-        match change {
-            None => std::fs::remove_file(&file).expect("removed"),
-            Some(junk) => std::fs::write(&file, junk).expect("written"),
-        }
-        assert_eq!(decided(&home), ["clock_rollback"], "{change:?}");
-        home.run(&["refresh"]).exits(0);
-        assert_eq!(decided(&home), [""; 0]);
-    }
-}
-
-#[test]
-fn observed_time_is_recorded_at_intervals() {
-    let (home, _issuer) = logged_in();
-    let file = home.session_file("work").with_file_name("@clock.age");
-    let content = || std::fs::read(&file).expect("there");
-    let before = content();
-    home.run(&["verify"]).exits(0);
-    assert!(content() == before, "not at each run");
-    record_time(&home, -70);
-    for args in [&["verify"][..], &["exec", "--", "true"]] {
-        let before = content();
-        home.run(args).exits(0);
-        assert!(content() != before, "{args:?}");
-        record_time(&home, -70);
-    }
-    let before = content();
-    let agent = Agent::run(&home);
-    crate::support::process::wait_until("the agent to record the time", || (content() != before).then_some(()));
-    agent.stop();
 }
 
 #[test]

@@ -1,0 +1,67 @@
+//! Tests of the locations and of what the environment says.
+
+use super::*;
+
+#[test]
+fn configuration_and_data_are_in_separate_directories() {
+    let paths = Paths::within(Path::new("/c"), PathBuf::from("/d"), None);
+    assert_eq!(paths.config_file, Path::new("/c/config.toml"));
+    assert_eq!(paths.default_key_file, Path::new("/c/authctl.key"));
+    assert_eq!(paths.sessions, Path::new("/d/sessions"));
+    assert_eq!(paths.locks, Path::new("/d/locks"));
+    assert_eq!(paths.agent_socket, Path::new("/d/run/agent.sock"));
+    let with_run = Paths::within(Path::new("/c"), PathBuf::from("/d"), Some(PathBuf::from("/r")));
+    assert_eq!(with_run.agent_socket, Path::new("/r/agent.sock"));
+}
+
+#[test]
+#[cfg(not(target_os = "macos"))]
+fn bus_address_names_the_socket() {
+    for (address, socket) in [
+        ("unix:path=/run/user/1000/bus", Some("/run/user/1000/bus")),
+        ("unix:path=/tmp/a,guid=12", Some("/tmp/a")),
+        ("tcp:host=localhost,port=1;unix:guid=1,path=/x", Some("/x")),
+        ("unix:abstract=/tmp/x", None),
+        ("autolaunch:", None),
+    ] {
+        assert_eq!(bus_socket(address).as_deref(), socket.map(Path::new), "{address}");
+    }
+}
+
+#[test]
+fn browser_is_opened_only_where_the_user_is() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("wslview"), "").expect("written");
+    let helped = dir.path().as_os_str().to_owned();
+    let none = Surroundings::default;
+    let wsl = || Surroundings { wsl: true, ..none() };
+    let container = || Surroundings { container_named: true, ..none() };
+    for (what, surroundings, marked, expected) in [
+        ("a desktop", Surroundings { display: true, ..none() }, false, None),
+        ("nothing", none(), false, Some(Elsewhere::NoDisplay)),
+        ("BROWSER alone", Surroundings { browser_named: true, ..none() }, false, None),
+        ("ssh", Surroundings { ssh: true, ..none() }, false, Some(Elsewhere::Ssh)),
+        ("ssh -X", Surroundings { ssh: true, display: true, ..none() }, false, Some(Elsewhere::Ssh)),
+        ("ssh, BROWSER", Surroundings { ssh: true, browser_named: true, ..none() }, false, Some(Elsewhere::Ssh)),
+        ("Podman's variable", container(), false, Some(Elsewhere::Container)),
+        ("Docker's file", none(), true, Some(Elsewhere::Container)),
+        ("a container with a display", Surroundings { display: true, ..container() }, true, None),
+        ("a container, BROWSER", Surroundings { browser_named: true, ..container() }, true, None),
+        ("WSL", wsl(), false, Some(Elsewhere::Wsl)),
+        ("WSL with a display", Surroundings { display: true, ..wsl() }, false, None),
+        ("WSL, BROWSER", Surroundings { browser_named: true, ..wsl() }, false, None),
+        ("WSL with wslview", Surroundings { search_path: helped.clone(), ..wsl() }, false, None),
+        (
+            "wslview elsewhere",
+            Surroundings { search_path: helped.clone(), ..none() },
+            false,
+            Some(Elsewhere::NoDisplay),
+        ),
+    ] {
+        assert_eq!(surroundings.elsewhere_if(|| marked), expected, "{what}");
+    }
+    std::fs::write(dir.path().join("rundll32.exe"), "").expect("written");
+    let both = Surroundings { search_path: helped, ..wsl() };
+    assert_eq!(both.windows_opener().map(|(path, _)| path), Some(dir.path().join("wslview")));
+    assert_eq!(Surroundings { browser_named: true, ..both }.windows_opener(), None, "BROWSER goes first");
+}

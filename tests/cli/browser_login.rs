@@ -1,0 +1,121 @@
+//! `authctl login` with a browser: the redirect, the pasted address, and what is refused.
+
+use super::login::{assert_nothing_stored, browser, login, opened_address, plain};
+use crate::support::login_pages::LoginPages;
+use crate::support::{Sandbox, USER, quick_issuer};
+
+#[test]
+fn browser_returns_to_the_configured_redirect_uri() {
+    for (redirect, begins) in
+        [("http://127.0.0.1/signed/in", "http://127.0.0.1:"), ("http://[::1]/cb/", "http://[::1]:")]
+    {
+        let (home, issuer) = (Sandbox::new(), quick_issuer());
+        let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
+        let more = ["--redirect-uri", redirect, "--authorization-parameter", "access_type=offline", "--max-age", "5m"];
+        let login = home.spawn(&[&args[..], &more[..]].concat());
+        let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+        let asked: url::Url = address.parse().expect("an address");
+        let sent = |name: &str| asked.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+        assert_eq!((sent("access_type").as_deref(), sent("max_age").as_deref()), (Some("offline"), Some("300")));
+        let mut person = LoginPages::sign_in_to(&issuer, &address, USER, begins);
+        let path = redirect.trim_start_matches("http://").split_once('/').expect("a path").1;
+        assert!(person.location.contains(&format!("/{path}?code=")), "{}", person.location);
+        assert_eq!(person.follow_redirect(), 200, "{}", person.html);
+        login.wait().exits(0);
+        home.run(&["token", "work"]).exits(0);
+    }
+}
+
+#[test]
+fn used_redirect_port_is_named_in_the_error() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let redirect = format!("http://127.0.0.1:{port}/callback");
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--browser"];
+    home.run(&[&args[..], &["--redirect-uri", &redirect]].concat()).exits(1).reports(&format!("port {port}"));
+}
+
+#[test]
+fn no_browser_login_accepts_pasted_redirect_address() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let mut pasting = home.spawn(&login(&issuer, &["--no-browser", "-vvv"]));
+    let url = pasting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    let pages = LoginPages::sign_in(&issuer, &url, USER);
+    pasting.type_text(&format!("{}\n", pages.location));
+    pasting.wait().exits(0);
+    home.run(&["verify", "work"]).exits(0);
+    assert_eq!(home.status("work")["subject"]["name"], USER);
+}
+
+fn parameter(url: &str, name: &str) -> String {
+    let url = url::Url::parse(url).unwrap();
+    url.query_pairs().find(|(found, _)| found == name).expect(name).1.into_owned()
+}
+
+#[test]
+fn id_token_with_wrong_nonce_is_not_stored() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let mut pasting = home.spawn(&login(&issuer, &["--no-browser"]));
+    let url = pasting.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+    // The issuer is sent another nonce than the one that authctl generated.
+    let another = url.replace(&parameter(&url, "nonce"), "another");
+    let pages = LoginPages::sign_in(&issuer, &another, USER);
+    pasting.type_text(&format!("{}\n", pages.location));
+    pasting.wait().exits(4).reports("nonce");
+    assert_nothing_stored(&home);
+}
+
+#[test]
+fn pasted_address_of_another_login_is_refused() {
+    let (home, attacker, issuer) = (Sandbox::new(), Sandbox::new(), plain());
+    // The redirect address of an attacker's login.
+    let mut other = attacker.spawn(&login(&issuer, &["--no-browser"]));
+    let other_location =
+        LoginPages::sign_in(&issuer, &other.wait_for_line(&format!("{}/authorize", issuer.issuer())), "other").location;
+    let mut pasting = home.spawn(&login(&issuer, &["--no-browser"]));
+    pasting.reports("paste it here");
+    pasting.type_text(&format!("{other_location}\n"));
+    let ran = pasting.wait();
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains("not a response to this login"), "{}", ran.stderr);
+    assert_nothing_stored(&home);
+    other.close_stdin();
+    assert!(other.is_running(), "authctl still waits for the redirect after stdin is closed");
+}
+
+#[test]
+fn browser_login_returns_over_loopback_redirect() {
+    for path in ["", "/tenant/a"] {
+        let (mut home, issuer) = (Sandbox::new(), crate::support::issuer(|o| o.path = path.into()));
+        let opened = browser(&mut home);
+        let waiting = home.spawn(&login(&issuer, &["--browser", "-vvv"]));
+        let mut pages = LoginPages::sign_in(&issuer, &opened_address(&opened), USER);
+        // Requests with another path or state are ignored.
+        let back = url::Url::parse(&pages.location).unwrap();
+        let mut other_client = LoginPages::open(&issuer, back.join("/favicon.ico").unwrap().as_str());
+        let mut wrong = back.clone();
+        wrong.set_query(Some("code=stolen&state=guessed"));
+        assert_eq!(other_client.visit(wrong.as_str()), 400);
+        wrong.set_query(Some("error=access_denied&state=guessed"));
+        assert_eq!(other_client.visit(wrong.as_str()), 400);
+        assert_eq!(pages.follow_redirect(), 200);
+        assert!(pages.html.contains("You are signed in"), "{}", pages.html);
+        waiting.wait().exits(0);
+        home.run(&["verify", "work"]).exits(0);
+        assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["grant"], "browser");
+    }
+}
+
+#[test]
+fn denied_browser_login_is_reported_and_stores_nothing() {
+    let (mut home, issuer) = (Sandbox::new(), plain());
+    let opened = browser(&mut home);
+    let waiting = home.spawn(&login(&issuer, &["--browser"]));
+    let mut pages = LoginPages::open(&issuer, &opened_address(&opened));
+    pages.log_in(USER);
+    pages.deny();
+    pages.follow_redirect();
+    waiting.wait().exits(5).reports("access_denied");
+    assert_nothing_stored(&home);
+}

@@ -1,0 +1,83 @@
+//! `authctl login --with-token`: tokens that another program was issued.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::login::{assert_nothing_stored, login, plain};
+use crate::support::login_pages::token_response;
+use crate::support::time_travel::LaggingClock;
+use crate::support::{Sandbox, USER};
+
+#[test]
+fn supplied_token_response_is_stored_and_refreshed() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let tokens = token_response(&issuer, USER);
+    for name in ["access_token", "refresh_token", "id_token"] {
+        home.register_secret(tokens[name].as_str().unwrap());
+    }
+    home.run_with(&login(&issuer, &["--with-token", "-vvv"]), &tokens.to_string()).exits(0);
+    assert_eq!(home.token("work"), tokens["access_token"].as_str().unwrap());
+    home.advance_time("work", 301);
+    assert_ne!(home.token("work"), tokens["access_token"].as_str().unwrap());
+}
+
+#[test]
+fn supplied_jwt_is_stored_and_cannot_be_refreshed() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let token = token_response(&issuer, USER)["access_token"].as_str().unwrap().to_owned();
+    home.register_secret(&token);
+    home.run_with(&login(&issuer, &["--with-token"]), &format!("  {token}\n")).exits(0).reports("log in again");
+    assert_eq!(home.token("work"), token);
+    assert_eq!(home.status("work")["can_refresh"], false);
+    home.run(&["verify", "work"]).exits(0);
+    home.advance_time("work", 301);
+    home.run(&["token", "work"]).exits(3).reports("authctl login work");
+}
+
+#[test]
+fn invalid_supplied_jwt_is_not_stored() {
+    let (issuer, other) = (plain(), plain());
+    let past = crate::support::issuer(|o| o.clock = Arc::new(LaggingClock(3600)));
+    let text = |response: &Value| response["access_token"].as_str().unwrap().to_owned();
+    let valid = text(&token_response(&issuer, USER));
+    let parts: Vec<&str> = valid.split('.').collect();
+    // The last character of a signature has unused bits, so one in the middle is changed.
+    let middle = parts[2].len() / 2;
+    let letter = if parts[2].as_bytes()[middle] == b'A' { "B" } else { "A" };
+    let signature = format!("{}{letter}{}", &parts[2][..middle], &parts[2][middle + 1..]);
+    let tampered = format!("{}.{}.{signature}", parts[0], parts[1]);
+    for (at, token, why) in [
+        (&issuer, tampered, "signature"),
+        (&issuer, text(&token_response(&other, USER)), ""),
+        (&past, text(&token_response(&past, USER)), "expired"),
+    ] {
+        let home = Sandbox::new();
+        home.register_secret(&token);
+        home.run_with(&login(at, &["--with-token", "-vvv"]), &token).exits(4).reports(why);
+        assert_nothing_stored(&home);
+    }
+    let long = format!("{}{}", token_response(&issuer, USER), " ".repeat(1 << 20));
+    for garbage in [
+        long.as_str(),
+        "",
+        "hello\n",
+        "<html>a portal</html>",
+        "{}",
+        r#"{"error":"invalid_grant"}"#,
+        "{\"access_token\"",
+    ] {
+        let home = Sandbox::new();
+        home.run_with(&login(&issuer, &["--with-token"]), garbage).exits(2);
+        assert_nothing_stored(&home);
+    }
+}
+
+#[test]
+fn supplied_tokens_that_are_not_stored_are_not_revoked() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    home.log_in("work", &issuer);
+    let other_tokens = token_response(&issuer, "other").to_string();
+    home.run_with(&["login", "work", "--with-token"], &other_tokens).exits(2);
+    assert_eq!(issuer.stats().families_revoked, 0);
+}
