@@ -12,7 +12,7 @@
 //!  main, lib         this page, run(), reports errors
 //!  cmd               one file a command: arguments, one call to a service, output
 //!  app               builds the parts when first needed; signals; client of the agent
-//!  agent/server      the agent: accept, authorize the caller, route, respond; session cache; audit log; agent lock
+//!  agent/server      beside `app`: accept, authorize the caller, route, respond; session cache; audit log; agent lock
 //!  login   status    the login service; the status of every profile
 //!  error             one enum of codes with exit codes; message and hint of every error
 //!  session   cli     sessions: token policy, refresh, logout, trusted keys, verifier; command-line types
@@ -32,15 +32,16 @@
 //! # Three walks
 //!
 //! *A token through the agent*: `main`, [`run`], `cli`, `cmd/token`, `app/agent`, `agent/protocol/client`; in the agent
-//! `agent/server/accept`, `route`, `handlers`, `tokens`, `cache`, `response`. The client reads no configuration and starts
+//! `agent/server/accept`, `route`, `handlers`, `tokens`, `cache`, `response`. The client reads no `config.toml` and starts
 //! no runtime. The agent decides with `session/refresh_policy`, as the command line does, and needs no disk or network for
 //! a token that is fresh. A refresh goes through `session/refresh`: take the profile lock, read the session again, record
 //! that the refresh token is about to be sent and send it (`session/send_refresh`), store the reply (`session/commit`, or
 //! `session/unsaved` where the store fails), serve the token.
 //!
 //! *A device login*: `cmd/login`, `login` (merges options, profile and provider; waits for concurrent logins),
-//! `cmd/login/grants`, `oauth/discovery`, `oauth/device_code`, `session/login` (verifies the ID token), `login/commit`
-//! (stores session and profile).
+//! `oauth/discovery`, `oauth/device_code`, `session/login` (verifies the ID token), `login/commit` (stores session and
+//! profile). `login` calls `cmd/login/grants` three times for what depends on the user: `endpoints` before the metadata is
+//! fetched, `choose_grant` by the metadata, and `sign_in`.
 //!
 //! *An offline verification*: `cmd/verify`, `config`, `store` (for the token, unless it is piped), `session/verifier`
 //! (reads the trusted keys and the recorded time from the store), `verify`. No runtime, no HTTP client.
@@ -49,12 +50,14 @@
 //!
 //! | what | where |
 //! | --- | --- |
-//! | a grant | a file in `oauth`, a variant of [`model::Grant`], an option in `cli/login.rs`, a branch in `cmd/login/grants.rs` |
+//! | a grant | a file in `oauth`, a variant of [`model::Grant`] and what the compiler then asks for, such as branches in `cmd/login/grants.rs`; an option in `cli/login.rs`, there also in two lists; `GRANTS` in `error/hint.rs`; the presets that support it in `model/provider/table.rs` |
 //! | a setting | a row of the table in `config/settings`, a field of [`model::Profile`], a section of authctl.toml(5) |
-//! | a store | an implementation of `store::Store`, a variant of [`model::StoreKind`], its place in `session::Stores` |
+//! | a store | an implementation of `store::Store`, a variant of [`model::StoreKind`], its place in `session/stores.rs`; what `app.rs` builds; the help of `AUTHCTL_STORE` in `cli.rs` |
 //! | an agent endpoint | a variant in `agent/server/route.rs`, a branch in `handlers.rs`, its types in `agent/protocol/messages.rs`, `openapi.json` |
-//! | an error | a row in `model/error_code.rs`; the layer's own type is converted, with its hint, in `error/conversions.rs` |
+//! | a field of an agent response | its type in `agent/protocol/messages.rs` (of a token: `TokenResponse`, built in `session/token_response.rs`, and `ReceivedToken`), `handlers.rs`, `openapi.json` |
+//! | an error | a row in `model/error_code.rs`; the layer's own type is converted, with its hint, in `error/conversions.rs`; its HTTP status in `agent/server/response.rs`; `openapi.json`, authctl-agent(7) and authctl(1) list it |
 //! | a command | its arguments in `cli`, a file in `cmd`, a branch in `cmd/mod.rs` |
+//! | a test of a login | `tests/cli`: `login.rs`, or the file of its grant or feature (`browser_login.rs`, `password_login.rs`, `supplied_tokens.rs`, `login_api.rs`, `presets.rs`, `sign_in_requirements.rs`, ...); `tests/README.md` |
 
 mod agent;
 mod app;
