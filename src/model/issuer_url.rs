@@ -47,7 +47,7 @@ pub fn secure_url(text: &str) -> Result<Url, InsecureUrl> {
         return Err(InsecureUrl::Decorated(shown(text)));
     }
     match url.scheme() {
-        "https" if url.host().is_some() => Ok(url),
+        "https" => Ok(url),
         "http" if is_loopback(&url) => Ok(url),
         _ => Err(InsecureUrl::NotHttps(shown(text))),
     }
@@ -184,6 +184,10 @@ mod tests {
             "ftp://a.example",
             "file:///etc/passwd",
             "https://u:p@a.example",
+            "https://u@a.example",
+            "https://:p@a.example",
+            "https://",
+            "https:///",
             "https://a.example?x=1",
             "https://a.example#f",
             "javascript:alert(1)",

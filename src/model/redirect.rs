@@ -134,9 +134,13 @@ mod tests {
             "http://127.0.0.1:80/cb",
             "http://[::1]:080",
             "http://u@127.0.0.1/cb",
+            "http://:p@127.0.0.1/cb",
+            "http://[::2]/cb",
             "com.example.app:/cb",
         ] {
             assert!(bad.parse::<RedirectUri>().is_err(), "{bad}");
         }
+        let error = "http://a.example/\u{1b}[31m".parse::<RedirectUri>().expect_err("not loopback").to_string();
+        assert!(error.contains("a.example") && !error.contains('\u{1b}'), "{error:?}");
     }
 }

@@ -193,19 +193,26 @@ mod tests {
     use crate::clock::{Clock as _, SystemClock};
 
     #[tokio::test]
-    async fn through_a_proxy_only_addresses_are_checked() {
-        let resolver = Resolver::new(|name| panic!("{name} is for the proxy to resolve"));
-        for (target, issuer, allowed) in [
-            ("https://inside.test/", "https://issuer.test/", true),
-            ("https://1.1.1.1/", "https://issuer.test/", true),
-            ("https://10.0.0.1/", "https://issuer.test/", false),
-            ("https://169.254.169.254/", "https://10.0.0.1/", false),
-            ("https://10.0.0.1/", "https://192.168.0.1/", true),
+    async fn through_a_proxy_only_addresses_are_checked_and_no_name_is_looked_up() {
+        static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
+        let resolver = Resolver::new(|_| {
+            LOOKUPS.fetch_add(1, Ordering::SeqCst);
+            Ok(vec![([10, 0, 0, 1], 0).into()])
+        });
+        for (target, issuer, through_proxy, allowed, lookups) in [
+            ("https://inside.test/", "https://issuer.test/", true, true, 0),
+            ("https://1.1.1.1/", "https://issuer.test/", true, true, 0),
+            ("https://10.0.0.1/", "https://issuer.test/", true, false, 0),
+            ("https://169.254.169.254/", "https://10.0.0.1/", true, false, 0),
+            ("https://10.0.0.1/", "https://192.168.0.1/", true, true, 0),
+            ("https://1.1.1.1/", "https://issuer.test/", false, true, 0),
+            ("https://10.0.0.1/", "https://issuer.test/", false, true, 1),
         ] {
             let url = |text| Url::parse(text).expect("valid");
             let limit = NetworkLimit::new(&url(target), &url(issuer)).expect("both have hosts");
-            let checked = limit.check(&resolver, true, Duration::from_secs(20)).await;
+            let checked = limit.check(&resolver, through_proxy, Duration::from_secs(20)).await;
             assert_eq!(checked.is_ok(), allowed, "{issuer} names {target}");
+            assert_eq!(LOOKUPS.load(Ordering::SeqCst), lookups, "{issuer} names {target}");
         }
     }
 

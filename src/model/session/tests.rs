@@ -26,6 +26,35 @@ fn session() -> Session {
 }
 
 #[test]
+fn session_can_refresh_until_it_has_ended_or_lacks_the_means() {
+    let without = || Session { tokens: TokenSet { refresh_token: None, ..session().tokens }, ..session() };
+    let failure = RefreshFailure {
+        at: UnixTime(1),
+        failures: 1,
+        refusals: 0,
+        code: ErrorCode::LoginRequired,
+        message: "ended".into(),
+        retry_at: None,
+    };
+    let client = || Session { grant: Grant::ClientCredentials, ..without() };
+    assert!(session().can_refresh() && client().can_refresh() && !without().can_refresh());
+    assert!(!Session { ended: Some(failure.clone()), ..session() }.can_refresh());
+    assert!(!Session { ended: Some(failure), ..client() }.can_refresh());
+}
+
+#[test]
+fn each_target_has_its_own_token() {
+    let mut session = session();
+    session.others[0].tokens.access_token = Secret::new("other".into());
+    let token = |audience: Option<&str>| {
+        let target = TokenTarget { audience: audience.map(str::to_owned), ..TokenTarget::default() };
+        session.token_for(&target).map(|tokens| tokens.access_token.expose().to_owned())
+    };
+    assert_eq!(token(None).as_deref(), Some("AT\"\\"));
+    assert_eq!((token(Some("api")).as_deref(), token(Some("apis"))), (Some("other"), None));
+}
+
+#[test]
 fn stored_form_is_pinned() {
     let stored = session().to_stored(&work());
     let text = std::str::from_utf8(stored.expose()).expect("JSON is UTF-8");

@@ -75,6 +75,27 @@ fn members_may_be_missing_or_written_differently() {
 }
 
 #[test]
+fn members_of_a_form_are_those_of_the_object() {
+    let form = "refresh_token=RT&id_token=ID&token_type=mac&expires_in=9&scope=a+b&access_token=AT&x=y";
+    let Ok(TokenEndpointResponse::Tokens(found)) = read(200, "application/x-www-form-urlencoded", form) else {
+        panic!("tokens")
+    };
+    let text = |token: &Option<Secret>| token.as_ref().map(|token| token.expose().to_owned());
+    assert_eq!((text(&found.refresh_token), text(&found.id_token)), (Some("RT".into()), Some("ID".into())));
+    assert_eq!((found.token_type.as_str(), found.scope.as_deref()), ("mac", Some("a b")));
+    let error = refused(400, "application/x-www-form-urlencoded", "error=access_denied&error_description=not+now");
+    assert_eq!((error.code.as_str(), error.description.as_deref()), ("access_denied", Some("not now")));
+}
+
+#[test]
+fn empty_scope_and_empty_error_count_as_absent() {
+    for empty in ["\"\"", "[]"] {
+        assert_eq!(tokens(&format!(r#"{{"scope":{empty},"access_token":"AT"}}"#)).scope, None, "{empty}");
+    }
+    assert_eq!(tokens(r#"{"error":"","access_token":"AT"}"#).access_token.expose(), "AT");
+}
+
+#[test]
 fn odd_member_does_not_drop_the_access_token() {
     for name in ["token_type", "expires_in", "refresh_token", "id_token", "scope", "error_description", "mfa_token"] {
         for odd in
@@ -94,7 +115,15 @@ fn odd_member_does_not_drop_the_access_token() {
 
 #[test]
 fn type_and_scope_that_repeat_a_secret_count_as_absent() {
-    for echo in ["refresh-token-hunter2", "refresh-token", "access-token-hunter2", "x/refresh-token-hunter2/x"] {
+    // The last two repeat a secret that was sent.
+    for echo in [
+        "refresh-token-hunter2",
+        "refresh-toke",
+        "access-token-hunter2",
+        "x/refresh-token-hunter2/x",
+        "hunter2",
+        "x.hunter2",
+    ] {
         let found = tokens(&format!(
             r#"{{"access_token":"access-token-hunter2","refresh_token":"refresh-token-hunter2","token_type":"{echo}","scope":"{echo}"}}"#
         ));
