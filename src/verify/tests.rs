@@ -108,6 +108,60 @@ fn id_token_is_not_accepted_as_an_access_token() {
 }
 
 #[test]
+fn explanation_names_each_check_and_its_result() {
+    let keys = set(&[ed().jwk.clone()]);
+    let asked = Policy { claims: vec![("roles".into(), "dev".into()), ("n".into(), "8".into())], ..policy() };
+    let token = ed().token(json!({"roles": ["dev", 7], "n": 7, "exp": 1, "jti": 5}));
+    let recorded = verify_with_steps(&token, &keys, &asked, true);
+    assert!(!recorded.verdict.is_granted());
+    let steps = recorded.steps.expect("recorded");
+    let found: Vec<(&str, bool)> =
+        steps.iter().map(|step| (step.check, step.outcome == super::checks::CheckResult::Ok)).collect();
+    let expected = [
+        ("parts", true),
+        ("header", true),
+        ("typ", true),
+        ("alg", true),
+        ("key", true),
+        ("signature", true),
+        ("exp", false),
+        ("iat", true),
+        ("iss", true),
+        ("aud", true),
+        ("sub", true),
+        ("jti", false),
+        ("claim", true),
+        ("claim", false),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!((steps[8].message.as_str(), steps[10].message.as_str()), ("\"https://issuer.example\"", "\"s\""));
+    assert!(verify_with_steps(&token, &keys, &asked, false).steps.is_none());
+}
+
+#[test]
+fn each_option_is_a_rule_of_the_policy() {
+    let options = PolicyOptions {
+        leeway: Some(86_400),
+        scope: vec!["a".into(), String::new()],
+        claim: [("n".to_owned(), "v".to_owned())].into(),
+        max_auth_age: Some(60),
+        acr: vec!["high".into()],
+        amr: vec!["otp".into()],
+        ignore_status: true,
+        at: Some(UnixTime(5)),
+        ..PolicyOptions::default()
+    };
+    let policy = options.policy(UnixTime(NOW)).expect("valid");
+    assert_eq!((policy.leeway.as_secs(), policy.now, policy.as_of), (86_400, UnixTime(5), true));
+    assert_eq!((policy.scopes, policy.claims), (vec!["a".to_owned()], vec![("n".to_owned(), "v".to_owned())]));
+    assert_eq!((policy.acr, policy.amr), (vec!["high".to_owned()], vec!["otp".to_owned()]));
+    assert_eq!((policy.max_auth_age.map(|age| age.as_secs()), policy.ignore_status), (Some(60), true));
+    assert!(PolicyOptions { leeway: Some(86_401), ..options }.policy(UnixTime(NOW)).is_err());
+    let default = PolicyOptions::default().policy(UnixTime(NOW)).expect("valid");
+    assert_eq!((default.leeway, default.now, default.as_of), (Policy::LEEWAY, UnixTime(NOW), false));
+}
+
+#[test]
 fn signature_that_is_no_base64url_is_malformed() {
     let keys = set(&[ed().jwk.clone()]);
     let token = ed().token(json!({}));
