@@ -25,6 +25,9 @@ _authctl() {
             authctl,dev-issuer)
                 cmd="authctl__subcmd__dev__subcmd__issuer"
                 ;;
+            authctl,doctor)
+                cmd="authctl__subcmd__doctor"
+                ;;
             authctl,exec)
                 cmd="authctl__subcmd__exec"
                 ;;
@@ -116,7 +119,7 @@ _authctl() {
 
     case "${cmd}" in
         authctl)
-            opts="-q -v -h -V --json --quiet --verbose --no-input --color --config --help --version login status token verify refresh logout exec agent keys profile demo dev-issuer"
+            opts="-q -v -h -V --json --quiet --verbose --no-input --color --config --help --version login status token verify refresh logout exec agent keys profile doctor demo dev-issuer"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -426,6 +429,28 @@ _authctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        authctl__subcmd__doctor)
+            opts="-q -v -h --json --quiet --verbose --no-input --color --config --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0

@@ -44,6 +44,7 @@ complete -c authctl -n "__fish_authctl_needs_command" -f -a "exec" -d 'Verify a 
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "agent" -d 'Run the agent, which caches tokens and serves them over a Unix socket'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "keys" -d 'Show and change the trusted issuer keys'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "profile" -d 'Show and change the configured profiles'
+complete -c authctl -n "__fish_authctl_needs_command" -f -a "doctor" -d 'Check the configuration, the store, the agent and the connection to the issuer'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "demo" -d 'Run through a session\'s lifecycle against the embedded issuer'
 complete -c authctl -n "__fish_authctl_needs_command" -f -a "dev-issuer" -d 'Run the embedded issuer by itself, on loopback, for trying and testing'
 complete -c authctl -n "__fish_authctl_using_subcommand login" -l issuer -d 'Use this issuer, https except on loopback' -r
@@ -421,6 +422,15 @@ complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -s v -l verbose -d 'Print more on stderr; twice to print every request, never a secret'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -l no-input -d 'Never prompt; fail instead'
 complete -c authctl -n "__fish_authctl_using_subcommand profile; and __fish_seen_subcommand_from use" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c authctl -n "__fish_authctl_using_subcommand doctor" -l color -d 'Colour the output' -r -f -a "auto\t'If the output is a terminal with colours'
+always\t'Always'
+never\t'Never'"
+complete -c authctl -n "__fish_authctl_using_subcommand doctor" -l config -d 'Use this configuration file instead of the default one' -r -F
+complete -c authctl -n "__fish_authctl_using_subcommand doctor" -l json -d 'Write data and errors as JSON'
+complete -c authctl -n "__fish_authctl_using_subcommand doctor" -s q -l quiet -d 'Print only errors and login instructions'
+complete -c authctl -n "__fish_authctl_using_subcommand doctor" -s v -l verbose -d 'Print more on stderr; twice to print every request, never a secret'
+complete -c authctl -n "__fish_authctl_using_subcommand doctor" -l no-input -d 'Never prompt; fail instead'
+complete -c authctl -n "__fish_authctl_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c authctl -n "__fish_authctl_using_subcommand demo" -l color -d 'Colour the output' -r -f -a "auto\t'If the output is a terminal with colours'
 always\t'Always'
 never\t'Never'"

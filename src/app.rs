@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::cli::{Color, Common};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config};
-use crate::error::{Error, ErrorCode, Format};
+use crate::error::{Error, ErrorCode, Format, Hint};
 use crate::fs::FileLock;
 use crate::model::{InvalidProfileName, Profile, ProfileName, StoreKind};
 use crate::paths::{Environment, Paths};
@@ -96,6 +96,12 @@ impl App {
         let format =
             if self.common.json { Format::Json } else { Format::Text { color: self.has_color(&std::io::stderr()) } };
         error.report(format, &self.args);
+    }
+
+    /// Returns the text of a hint, with the options that the user typed.
+    #[must_use]
+    pub fn hint_text(&self, hint: &Hint) -> String {
+        hint.clone().repeating(&self.args).to_string()
     }
 
     /// Returns the locations of the files.

@@ -154,6 +154,8 @@ pub enum Command {
     /// Show and change the configured profiles
     #[command(subcommand)]
     Profile(ProfileCommand),
+    /// Check the configuration, the store, the agent and the connection to the issuer
+    Doctor(Doctor),
     /// Run through a session's lifecycle against the embedded issuer
     #[cfg(feature = "dev-issuer")]
     Demo,
@@ -170,6 +172,13 @@ pub struct Status {
     /// Print nothing; exit 0 if a token is available without a login, 3 if not
     #[arg(long)]
     pub check: bool,
+}
+
+/// `authctl doctor`
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Profile to check instead of the default one
+    pub profile: Option<ProfileName>,
 }
 
 /// Options that request a token other than the profile's own.

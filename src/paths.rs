@@ -320,6 +320,14 @@ fn user_home(user: nix::unistd::Uid) -> Option<PathBuf> {
     Some(user.dir).filter(|home| home.is_absolute() && home.is_dir())
 }
 
+/// Returns the paths that the user's home directory has: in HOME, without symbolic links, and in the user database.
+#[must_use]
+pub fn home_directories() -> Vec<PathBuf> {
+    let named = directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_path_buf());
+    let real = named.as_ref().and_then(|home| home.canonicalize().ok());
+    named.into_iter().chain(real).chain(user_home(nix::unistd::geteuid())).collect()
+}
+
 /// Returns the path of the socket in a D-Bus address, such as `unix:path=/run/user/1000/bus,guid=...`.
 #[cfg(not(target_os = "macos"))]
 fn bus_socket(address: &str) -> Option<PathBuf> {

@@ -95,6 +95,45 @@ pub fn shell_word(text: &str) -> String {
     }
 }
 
+/// Replaces the path `home` by `~`, at the begin of each path in a message or a command. In a word that is quoted for a shell
+/// the quote begins after it.
+#[must_use]
+pub fn abbreviate_home(text: &str, home: &str) -> String {
+    let home = home.trim_end_matches('/');
+    if home.is_empty() {
+        return text.to_owned();
+    }
+    let is_path = |c: char| c.is_alphanumeric() || "/._-~".contains(c);
+    let (mut short, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some(at) = rest.find(home) {
+        let (before, after) = (&rest[..at], &rest[at + home.len()..]);
+        short.push_str(before);
+        if short.ends_with(is_path) || (after.starts_with(is_path) && !after.starts_with('/')) {
+            short.push_str(home);
+            rest = after;
+            continue;
+        }
+        let is_quoted = short.ends_with('\'');
+        rest = match (after.strip_prefix('/'), after.strip_prefix('\'')) {
+            (Some(path), _) if is_quoted => {
+                short.pop();
+                short.push_str("~/'");
+                path
+            }
+            (None, Some(after)) if is_quoted => {
+                short.pop();
+                short.push('~');
+                after
+            }
+            _ => {
+                short.push('~');
+                after
+            }
+        };
+    }
+    short + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,5 +192,20 @@ mod tests {
         ] {
             assert_eq!(shell_word(text), word);
         }
+    }
+
+    #[test]
+    fn home_is_abbreviated_where_a_path_begins() {
+        for (text, short) in [
+            ("cannot use /home/ann/.config/x: denied", "cannot use ~/.config/x: denied"),
+            ("`/home/ann`, /home/ann", "`~`, ~"),
+            ("chmod 600 '/home/ann/my file'", "chmod 600 ~/'my file'"),
+            ("ls '/home/ann'", "ls ~"),
+            ("/var/home/ann/x /home/anna /home/ann.old", "/var/home/ann/x /home/anna /home/ann.old"),
+        ] {
+            assert_eq!(abbreviate_home(text, "/home/ann/"), short);
+        }
+        assert_eq!(abbreviate_home("/a /b", "/"), "/a /b");
+        assert_eq!(abbreviate_home("chmod 600 '/home/a b/f'", "/home/a b"), "chmod 600 ~/'f'");
     }
 }

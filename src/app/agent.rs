@@ -144,6 +144,18 @@ impl App {
         }
     }
 
+    /// Returns the state of a running agent; `None` if none is running. Unlike [`App::agent_status`], it reports an agent that
+    /// does not respond.
+    ///
+    /// # Errors
+    /// Why the agent cannot be used.
+    pub fn running_agent(&self) -> Result<Option<AgentStatus>, Error> {
+        let client = AgentClient::connect(&self.agent_socket()?, self.home_id()?)?;
+        let Some(mut client) = client else { return Ok(None) };
+        let reply = client.request("GET", "/v1/agent", None, SHORT_WAIT, SHORT_WAIT, || false)?;
+        Ok(Some(reply.read()??))
+    }
+
     /// Notifies a running agent that a profile or its session has changed. It would notice by itself a little later.
     pub fn notify_agent(&self, changed: &ProfileName) {
         let Ok(Some(mut client)) = self.agent() else { return };

@@ -5,6 +5,7 @@ mod agent;
 mod demo;
 #[cfg(feature = "dev-issuer")]
 mod dev_issuer;
+mod doctor;
 mod exec;
 mod keys;
 mod login;
@@ -38,6 +39,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         Command::Agent(command) => in_own_frame(agent::run, app, command),
         Command::Keys(command) => in_own_frame(keys::run, app, command),
         Command::Profile(command) => in_own_frame(profile::run, app, command),
+        Command::Doctor(args) => in_own_frame(doctor::run, app, &args),
         #[cfg(feature = "dev-issuer")]
         Command::Demo => in_own_frame(|app, ()| demo::run(app), app, ()),
         #[cfg(feature = "dev-issuer")]

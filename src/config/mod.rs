@@ -245,7 +245,12 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 }
 
 fn document(text: &str, path: &Path) -> Result<DocumentMut, ConfigError> {
-    text.parse().map_err(|e: toml_edit::TomlError| invalid(path, e.to_string().trim_end()))
+    text.parse().map_err(|e: toml_edit::TomlError| {
+        // Without the line itself: an error that is copied into a report must not quote what the user wrote there.
+        let whole = e.to_string();
+        let place = whole.lines().next().unwrap_or_default().trim_start_matches("TOML parse error at ");
+        invalid(path, &format!("{place}: {}", e.message()))
+    })
 }
 
 fn invalid(path: &Path, message: &str) -> ConfigError {

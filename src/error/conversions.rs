@@ -53,7 +53,10 @@ impl From<ConfigError> for Error {
             ConfigError::Io { .. } => {
                 (ErrorCode::Configuration, "check the permissions of the file and its directory".into())
             }
-            ConfigError::Invalid { .. } => (ErrorCode::Configuration, "correct the file in an editor".into()),
+            ConfigError::Invalid { path, .. } => {
+                let path = shell_word(&path.display().to_string());
+                (ErrorCode::Configuration, format!("${{EDITOR:-vi}} {path}").into())
+            }
             ConfigError::Untrusted(UntrustedFile::Writable { path, .. }) => {
                 (ErrorCode::Configuration, chmod("go-w", path))
             }

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hyper::Uri;
 use hyper::body::Bytes;
 use hyper_util::client::proxy::matcher::Intercept;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -139,6 +138,22 @@ impl Http {
         Ok(NetworkLimit::new(url, issuer.url()))
     }
 
+    /// Returns the host and port of the proxy for requests to `issuer`; `None` if they need none.
+    ///
+    /// # Errors
+    /// [`IssuerError::InvalidProxy`].
+    pub fn proxy(&self, issuer: &IssuerUrl) -> Result<Option<String>, IssuerError> {
+        Ok(self.proxies().for_url(issuer.url())?.as_ref().and_then(authority))
+    }
+
+    /// Sends a request to the issuer's own address. Any response is a success.
+    ///
+    /// # Errors
+    /// [`IssuerError`] if there is no response.
+    pub async fn reach(&self, issuer: &IssuerUrl) -> Result<(), IssuerError> {
+        self.get(issuer.url(), "*/*", None).await.map(drop)
+    }
+
     /// Returns the issuer's clock as its last response showed it (`Date`; RFC 9110, section 6.6.1).
     #[must_use]
     pub fn server_time(&self, issuer: &IssuerUrl) -> Option<UnixTime> {
@@ -214,8 +229,8 @@ impl Http {
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value);
         }
-        let proxy = proxy.as_ref().map(Intercept::uri).and_then(Uri::authority).map(|authority| authority.as_str());
-        let destination = Destination { host: &host, proxy };
+        let proxy = proxy.as_ref().and_then(authority);
+        let destination = Destination { host: &host, proxy: proxy.as_deref() };
         let sent = limited(limit, request.send()).await.map_err(|error| destination.error(&error));
         let mut reply = sent.inspect_err(|error| tracing::debug!("{method} {host}{} -> {error}", url.path()))?;
         let status = reply.status().as_u16();
@@ -294,6 +309,11 @@ impl Http {
         }
         .build()
     }
+}
+
+/// Returns the host and port of a proxy, without its user name and password.
+fn authority(proxy: &Intercept) -> Option<String> {
+    proxy.uri().authority().map(ToString::to_string)
 }
 
 /// Returns the host, with its port unless that is the scheme's default.

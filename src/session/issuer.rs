@@ -55,6 +55,14 @@ impl SessionService {
         Ok(metadata)
     }
 
+    /// Sends a request to the issuer, to learn whether it can be reached and what time its clock shows.
+    ///
+    /// # Errors
+    /// [`SessionError::Issuer`] if there is no response.
+    pub async fn reach_issuer(&self, profile: &Profile) -> Result<(), SessionError> {
+        Ok(self.http(profile)?.reach(&profile.issuer).await?)
+    }
+
     /// Returns the HTTP client of the profile's issuer, which trusts the profile's certificate authorities.
     ///
     /// # Errors

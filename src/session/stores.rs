@@ -158,6 +158,19 @@ impl SessionService {
         Ok(())
     }
 
+    /// Checks that a store can be read, and takes a new session as far as that can be known in advance.
+    ///
+    /// # Errors
+    /// [`SessionError::Store`].
+    pub async fn check_store(&self, kind: StoreKind, name: &ProfileName) -> Result<(), SessionError> {
+        let name = name.clone();
+        let check = move |store: &dyn Store| {
+            store.read(&name)?;
+            store.reserve(&name, RESERVE)
+        };
+        self.with_store(kind, check).await
+    }
+
     /// Makes sure that the profile's store can take a new session, as far as that can be known in advance.
     ///
     /// # Errors

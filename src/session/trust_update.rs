@@ -197,7 +197,10 @@ impl SessionService {
     }
 
     /// Fetches the issuer's keys; returns `None` if its metadata names none.
-    pub(super) async fn fetch_keys(
+    ///
+    /// # Errors
+    /// [`SessionError::Issuer`].
+    pub async fn fetch_keys(
         &self,
         profile: &Profile,
         metadata: &Metadata,
@@ -209,7 +212,8 @@ impl SessionService {
     }
 
     /// Returns the time of the issuer's clock in its last response.
-    fn issuer_time(&self, profile: &Profile) -> Option<UnixTime> {
+    #[must_use]
+    pub fn issuer_time(&self, profile: &Profile) -> Option<UnixTime> {
         self.http(profile).ok()?.server_time(&profile.issuer)
     }
 

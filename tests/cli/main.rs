@@ -12,6 +12,7 @@ mod concurrent_logins;
 mod corpus;
 mod demo;
 mod directories;
+mod doctor;
 mod durability;
 mod endpoints;
 mod exec;

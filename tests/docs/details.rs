@@ -25,6 +25,26 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "authctl-doctor",
+        &[
+            (
+                "DESCRIPTION",
+                "Checks the configuration, the profile, the agent's socket, the agent, the store, the session, the proxy, name \
+                 resolution, the connection and TLS to the issuer, this machine's clock against the issuer's, the issuer's \
+                 metadata and its keys. Each check is one line: `ok`, `warning`, `error` or `skipped`, the check, and what was \
+                 found. Below a problem is the command that solves it, or advice if no command does.\n\n\
+                 `warning` means that commands work, but not as they could: no agent is running, or a login is required. \
+                 `skipped` means that a check does not apply, or that an earlier one failed.\n\n\
+                 The checks of the store end after 10 seconds, and those of the issuer after 20. The store is checked as \
+                 before a login: its directory and key are created if they are missing. Nothing else is changed, and nothing \
+                 is prompted for.\n\n\
+                 The output can be pasted into a report: it has no token, no secret and no user name or password of a proxy, \
+                 and the home directory is shown as `~`.",
+            ),
+            ("EXIT STATUS OF CHECKS", "The exit status is that of the first error, and 0 if there are only warnings."),
+        ],
+    ),
+    (
         "authctl-login",
         &[(
             "DESCRIPTION",

@@ -105,6 +105,13 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "authctl-doctor",
+        &[
+            ("Find out why a command fails", "authctl doctor work"),
+            ("Attach the result to a report; it has no secrets", "authctl doctor work --json > doctor.json"),
+        ],
+    ),
+    (
         "authctl-agent",
         &[
             ("Start the agent, and see which process got a token", "authctl agent start\nauthctl agent log"),

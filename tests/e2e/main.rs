@@ -14,6 +14,7 @@ mod directory_owner;
 mod django_browser;
 mod django_jwt;
 mod django_oauth;
+mod doctor;
 mod dual_stack;
 mod fake_clock;
 mod internal_addresses;

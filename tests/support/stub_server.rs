@@ -43,27 +43,33 @@ impl StubServer {
 
     /// Starts a server. `respond` returns the status and JSON for the server's URL and a request.
     pub fn start(respond: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
-        Self::start_with(true, respond)
+        Self::start_with("connection: close\r\n", respond)
+    }
+
+    /// Starts a server whose responses have this `Date`.
+    pub fn with_date(date: &str, respond: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
+        Self::start_with(&format!("date: {date}\r\nconnection: close\r\n"), respond)
     }
 
     /// Starts a server that does not announce when it closes a connection, and closes it at the moment when a second
     /// request arrives.
     pub fn closing_unannounced(respond: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
-        Self::start_with(false, respond)
+        Self::start_with("", respond)
     }
 
-    fn start_with(announces_close: bool, respond: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
+    fn start_with(headers: &str, respond: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let (requests, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (own, seen, stopped) = (url.clone(), Arc::clone(&requests), Arc::clone(&stop));
+        let headers = headers.to_owned();
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(Ordering::SeqCst) {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                let _ = serve(stream, announces_close, &own, &seen, &respond);
+                let _ = serve(stream, &headers, &own, &seen, &respond);
             }
         });
         Self { url, requests, stop, thread: Some(thread) }
@@ -77,7 +83,7 @@ impl StubServer {
 
 fn serve(
     stream: TcpStream,
-    announces_close: bool,
+    headers: &str,
     own: &str,
     seen: &Mutex<Vec<Request>>,
     respond: &impl Fn(&str, &Request) -> (u16, String),
@@ -87,14 +93,13 @@ fn serve(
     let request = read(&mut reader)?;
     seen.lock().expect("not poisoned").push(request.clone());
     let (status, json) = respond(own, &request);
-    let close = if announces_close { "connection: close\r\n" } else { "" };
     let head = format!(
-        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{close}\r\n",
+        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{headers}\r\n",
         json.len()
     );
     reader.get_mut().write_all(head.as_bytes())?;
     reader.get_mut().write_all(json.as_bytes())?;
-    if !announces_close {
+    if headers.is_empty() {
         // Until the client closes the connection or sends a request.
         reader.fill_buf()?;
     }

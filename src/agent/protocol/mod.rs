@@ -11,4 +11,4 @@ pub use messages::{
     AgentStatus, AuditLogEntry, AuditLogResponse, ForgetResponse, LockRequest, MAX_WAIT, OPENAPI, Problem,
     ReceivedToken, RefreshResponse, StopResponse, TokenResponse, UnlockRequest, UnsavedStatus, token_query,
 };
-pub use socket::{ListenError, Listening, home_id, listen};
+pub use socket::{ListenError, Listening, check_socket_path, home_id, listen};

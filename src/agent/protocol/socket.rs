@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::fs::{FileLock, LockError, LockFile, create_private_dir};
+use crate::fs::{FileLock, LockError, LockFile, create_private_dir, directory_of};
 
 /// Why the agent cannot listen.
 #[derive(Debug, thiserror::Error)]
@@ -94,12 +94,14 @@ const BACKLOG: i32 = 4096;
 /// [`ListenError`].
 pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<(UnixListener, Listening), ListenError> {
     let failed = |doing| move |e: Errno| ListenError::Io { doing, path: path.to_owned(), source: e.into() };
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(failed("listen at")(Errno::INVAL));
-    };
-    // The path could be bound through a descriptor of its directory, but no client could connect to it.
-    SocketAddr::from_pathname(path).map_err(|_| ListenError::TooLong(path.to_owned()))?;
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let name = path.file_name().ok_or_else(|| failed("listen at")(Errno::INVAL))?;
+    let parent = directory_of(path);
+    check_length(path)?;
+    create_private_dir(parent).map_err(|source| ListenError::Io {
+        doing: "create the directory",
+        path: parent.to_owned(),
+        source,
+    })?;
     let dir = open_dir(parent)?;
     let mut lock_name = name.to_owned();
     lock_name.push(".lock");
@@ -113,10 +115,26 @@ pub fn listen(path: &Path, given: Option<UnixListener>) -> Result<(UnixListener,
     Ok((listener, Listening { path: path.to_owned(), _lock: lock, dir, ours }))
 }
 
+/// Checks what [`listen`] requires of the path and of its directory, and creates nothing.
+///
+/// # Errors
+/// [`ListenError`].
+pub fn check_socket_path(path: &Path) -> Result<(), ListenError> {
+    check_length(path)?;
+    match open_dir(directory_of(path)) {
+        Err(ListenError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        checked => checked.map(drop),
+    }
+}
+
+/// A longer path could be bound through a descriptor of its directory, but no client could connect to it.
+fn check_length(path: &Path) -> Result<(), ListenError> {
+    SocketAddr::from_pathname(path).map(drop).map_err(|_| ListenError::TooLong(path.to_owned()))
+}
+
 /// Opens the socket's directory, and checks that only this user can write to it.
 fn open_dir(path: &Path) -> Result<OwnedFd, ListenError> {
     let failed = |doing| move |source: io::Error| ListenError::Io { doing, path: path.to_owned(), source };
-    create_private_dir(path).map_err(failed("create the directory"))?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = rustix::fs::open(path, flags, Mode::empty()).map_err(|e| failed("open the directory")(e.into()))?;
     let dir = File::from(dir);

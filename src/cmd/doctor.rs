@@ -1,0 +1,182 @@
+//! `authctl doctor`: checks what authctl depends on, one line a check, and shows the command that solves a problem.
+//!
+//! The parts decide what is wrong; this file asks them and prints.
+
+mod examination;
+mod issuer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use examination::{CheckStatus, Examination, ISSUER_CHECKS, limited};
+
+use crate::agent::protocol::{AgentStatus, check_socket_path};
+use crate::app::App;
+use crate::cli::Doctor;
+use crate::error::{Error, ErrorCode, Hint};
+use crate::model::{Profile, ProfileName, StoreKind, Trust};
+use crate::session::SessionError;
+use crate::status::profile_status;
+use crate::store::StoreError;
+
+/// How long the checks of the store may take together: longer than two calls to a keychain.
+const STORE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs the command. The exit code is that of the first error; warnings do not count.
+pub fn run(app: &App, args: &Doctor) -> Result<u8, Error> {
+    let mut examination = Examination::new(app);
+    let profile = examination.check_config(args.profile.as_ref())?;
+    examination.profile = profile.as_ref().map(|profile| profile.name.clone());
+    examination.check_agent()?;
+    app.run(async {
+        let trust = examination.check_store(profile.as_ref()).await?;
+        match &profile {
+            Some(profile) => examination.check_issuer(profile, trust.as_ref()).await,
+            None => examination.skip(&ISSUER_CHECKS, "no profile"),
+        }
+    })?;
+    examination.finish()
+}
+
+impl Examination<'_> {
+    /// Checks the configuration; returns the profile to check.
+    fn check_config(&mut self, argument: Option<&ProfileName>) -> Result<Option<Profile>, Error> {
+        let app = self.app;
+        match app.paths().and_then(|paths| Ok((app.config()?, paths.config_file))) {
+            Err(error) => self.error("config", error)?,
+            Ok((config, file)) => {
+                let before = self.number();
+                config.errors().try_for_each(|error| self.error("config", error))?;
+                if let Err(error) = app.default_store() {
+                    self.error("config", error)?;
+                }
+                if self.number() == before {
+                    let profiles = match config.profiles.len() {
+                        1 => "1 profile".to_owned(),
+                        number => format!("{number} profiles"),
+                    };
+                    self.ok("config", &format!("{}: {profiles}", file.display()))?;
+                }
+            }
+        }
+        if app.environment.token.is_some() {
+            let message = "AUTHCTL_TOKEN is set: `authctl token` and `authctl exec` use that token";
+            self.warning("config", Error::msg(ErrorCode::Configuration, message, "unset AUTHCTL_TOKEN"))?;
+        }
+        match app.profile(argument) {
+            Ok(profile) => {
+                self.ok("profile", &format!("{}: {}", profile.name, profile.issuer))?;
+                Ok(Some(profile))
+            }
+            Err(error) => {
+                // Before the first login there is none, and nothing is wrong.
+                let status = match error.code {
+                    ErrorCode::LoginRequired => CheckStatus::Warning,
+                    _ => CheckStatus::Error,
+                };
+                self.problem("profile", status, app.with_profile_source(error)).map(|()| None)
+            }
+        }
+    }
+
+    fn check_agent(&mut self) -> Result<(), Error> {
+        let app = self.app;
+        let socket = match app.agent_socket() {
+            Ok(socket) => socket,
+            Err(error) => return self.error("socket", error).and_then(|()| self.skip(&["agent"], "see socket")),
+        };
+        let usable = match check_socket_path(&socket) {
+            Ok(()) => self.ok("socket", &socket.display().to_string()).map(|()| true)?,
+            Err(error) => self.error("socket", error).map(|()| false)?,
+        };
+        match app.running_agent() {
+            Ok(Some(state)) => self.check_running_agent(&state),
+            Ok(None) if !usable => self.skip(&["agent"], "see socket"),
+            Ok(None) => self.warning("agent", app.agent_absent()?),
+            // Commands go on without the agent of another home.
+            Err(error) if error.code == ErrorCode::AnotherHome => self.warning("agent", error),
+            Err(error) => self.error("agent", error),
+        }
+    }
+
+    fn check_running_agent(&mut self, state: &AgentStatus) -> Result<(), Error> {
+        let before = self.number();
+        let [stop, start] = ["agent stop", "agent start"].map(|verbs| self.app.hint_text(&Hint::command(verbs)));
+        let unavailable = |message| Error::msg(ErrorCode::AgentUnavailable, message, format!("{stop} && {start}"));
+        let (running, own) = (state.version.as_deref().unwrap_or("unknown"), env!("CARGO_PKG_VERSION"));
+        if running != own {
+            let message = format!("the running agent has version {running}, this is {own}");
+            self.warning("agent", unavailable(message))?;
+        }
+        if state.locked {
+            let message = "the agent is locked";
+            self.warning("agent", Error::msg(ErrorCode::AgentLocked, message, Hint::command("agent unlock")))?;
+        }
+        if let Some(error) = &state.config_error {
+            let message = format!("the agent uses the last valid configuration: {error}");
+            self.warning("agent", unavailable(message))?;
+        }
+        for unsaved in &state.unsaved {
+            let message = format!("the refreshed session of {} is only in memory: {}", unsaved.profile, unsaved.error);
+            let error = Error::msg(ErrorCode::StoreUnavailable, message, Hint::profile_command("status"));
+            self.error("agent", error.about(&unsaved.profile))?;
+        }
+        match state.pid {
+            _ if self.number() > before => Ok(()),
+            Some(pid) => self.ok("agent", &format!("running as process {pid}")),
+            None => self.ok("agent", "running"),
+        }
+    }
+
+    /// Checks the store and the session; returns the stored keys of the issuer.
+    async fn check_store(&mut self, profile: Option<&Profile>) -> Result<Option<Trust>, Error> {
+        let kind = match profile {
+            Some(profile) => profile.store,
+            None => self.app.default_store().unwrap_or_default(),
+        };
+        let sessions = match self.app.sessions() {
+            Ok(sessions) => sessions,
+            Err(error) => {
+                self.error("store", error)?;
+                return self.skip(&["session"], "see store").map(|()| None);
+            }
+        };
+        let mut limit = self.app.clock().sleep(STORE_LIMIT);
+        let timed_out = || StoreError::TimedOut { limit: STORE_LIMIT }.into();
+        let none: ProfileName = "default".parse()?;
+        let name = profile.map_or(&none, |profile| &profile.name);
+        match limited(&mut limit, sessions.check_store(kind, name)).await.unwrap_or_else(|| Err(timed_out())) {
+            Ok(()) => {
+                let location = match (profile, kind) {
+                    (Some(profile), _) => sessions.location(profile),
+                    (None, StoreKind::Keychain) => "keychain".to_owned(),
+                    (None, StoreKind::File) => "encrypted files".to_owned(),
+                };
+                self.ok("store", &location)?;
+            }
+            Err(error) => {
+                self.error("store", error)?;
+                return self.skip(&["session"], "see store").map(|()| None);
+            }
+        }
+        let Some(profile) = profile else { return self.skip(&["session"], "no profile").map(|()| None) };
+        let (theirs, of) = (Arc::clone(&sessions), profile.clone());
+        let status = tokio::task::spawn_blocking(move || profile_status(&theirs, &of, false));
+        match limited(&mut limit, status).await {
+            None => self.error("session", timed_out())?,
+            Some(Err(_)) => self.error("session", SessionError::Interrupted)?,
+            Some(Ok(status)) => match (status.problem, status.last_failure) {
+                (Some(problem), _) => {
+                    let error = Error::msg(problem.code, problem.message, problem.hint);
+                    self.warning("session", error)?;
+                }
+                (None, Some(failure)) => self.warning("session", SessionError::RecentFailure(failure))?,
+                (None, None) => self.ok("session", "logged in")?,
+            },
+        }
+        match limited(&mut limit, sessions.trust(profile)).await.unwrap_or_else(|| Err(timed_out())) {
+            Ok(trust) => Ok(Some(trust)),
+            Err(error) => self.error("keys", error).map(|()| None),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The findings of the checks: shown as they are made, without the home directory.
+
+use std::future::Future;
+
+use serde::Serialize;
+
+use crate::app::App;
+use crate::clock::Sleep;
+use crate::cmd::output::{self, Style, StyledLine};
+use crate::error::{Error, ErrorCode};
+use crate::model::ProfileName;
+use crate::paths::home_directories;
+use crate::text::abbreviate_home;
+
+/// The checks of the issuer, in the order in which a connection passes them.
+pub(super) const ISSUER_CHECKS: [&str; 7] = ["proxy", "dns", "connection", "tls", "clock", "metadata", "keys"];
+
+/// The result of a check.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CheckStatus {
+    /// Nothing is wrong.
+    Ok,
+    /// Commands work, but not as they could.
+    Warning,
+    /// Commands fail.
+    Error,
+    /// Not checked, because it does not apply or because an earlier check failed.
+    Skipped,
+}
+
+impl CheckStatus {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Skipped => "skipped",
+        }
+    }
+}
+
+/// What a check found.
+#[derive(Serialize)]
+struct Finding {
+    check: &'static str,
+    status: CheckStatus,
+    /// The error code of a warning or an error.
+    code: Option<ErrorCode>,
+    message: String,
+    /// The command that solves the problem, or advice if no command does. Empty if there is no problem.
+    hint: String,
+}
+
+/// The output of `doctor --json`.
+#[derive(Serialize)]
+struct DoctorReport<'a> {
+    profile: Option<&'a ProfileName>,
+    checks: &'a [Finding],
+}
+
+/// The findings so far. Each is printed at once, unless the output is JSON.
+pub(super) struct Examination<'a> {
+    pub(super) app: &'a App,
+    /// The profile that is checked, if it is known.
+    pub(super) profile: Option<ProfileName>,
+    findings: Vec<Finding>,
+    /// The home directory, which is shown as `~`: reports are pasted into public places.
+    homes: Vec<String>,
+}
+
+impl<'a> Examination<'a> {
+    /// Creates an examination without findings.
+    pub(super) fn new(app: &'a App) -> Self {
+        let homes = home_directories().iter().map(|home| home.display().to_string()).collect();
+        Self { app, profile: None, findings: Vec::new(), homes }
+    }
+
+    /// Returns the number of findings so far.
+    pub(super) fn number(&self) -> usize {
+        self.findings.len()
+    }
+
+    /// Returns whether there is a finding of this check.
+    pub(super) fn has(&self, check: &str) -> bool {
+        self.findings.iter().any(|finding| finding.check == check)
+    }
+
+    /// Prints the report if it is JSON, and returns the exit code: that of the first error.
+    pub(super) fn finish(self) -> Result<u8, Error> {
+        if self.app.common.json {
+            output::json(&DoctorReport { profile: self.profile.as_ref(), checks: &self.findings })?;
+        }
+        let mut errors = self.findings.iter().filter(|finding| finding.status == CheckStatus::Error);
+        Ok(errors.find_map(|finding| finding.code).map_or(0, ErrorCode::exit_code))
+    }
+
+    fn add(
+        &mut self,
+        check: &'static str,
+        status: CheckStatus,
+        code: Option<ErrorCode>,
+        message: &str,
+        hint: &str,
+    ) -> Result<(), Error> {
+        let finding =
+            Finding { check, status, code, message: self.without_home(message), hint: self.without_home(hint) };
+        if !self.app.common.json {
+            let style = match status {
+                CheckStatus::Ok => Style::Good,
+                CheckStatus::Skipped => Style::Bold,
+                CheckStatus::Warning | CheckStatus::Error => Style::Bad,
+            };
+            let word = format!("{:<8}", status.word());
+            StyledLine::new(self.app)
+                .styled(style, &word)
+                .text(&format!(" {check:<11} {}", finding.message))
+                .print()?;
+            if !finding.hint.is_empty() {
+                output::line(&format!("{:21}{}", "", finding.hint))?;
+            }
+        }
+        self.findings.push(finding);
+        Ok(())
+    }
+
+    fn without_home(&self, text: &str) -> String {
+        self.homes.iter().fold(text.to_owned(), |text, home| abbreviate_home(&text, home))
+    }
+
+    pub(super) fn ok(&mut self, check: &'static str, message: &str) -> Result<(), Error> {
+        self.add(check, CheckStatus::Ok, None, message, "")
+    }
+
+    pub(super) fn skip(&mut self, checks: &[&'static str], reason: &str) -> Result<(), Error> {
+        checks.iter().try_for_each(|check| self.add(check, CheckStatus::Skipped, None, reason, ""))
+    }
+
+    /// Adds an error as a warning or an error. One that was shown before is not repeated.
+    pub(super) fn problem(
+        &mut self,
+        check: &'static str,
+        status: CheckStatus,
+        error: impl Into<Error>,
+    ) -> Result<(), Error> {
+        let mut error: Error = error.into();
+        if let Some(profile) = &self.profile {
+            error = error.about(profile);
+        }
+        let (message, hint) = (error.message(), self.app.hint_text(&error.hint));
+        let shown = self.without_home(&message);
+        match self.findings.iter().find(|known| known.code == Some(error.code) && known.message == shown) {
+            Some(known) => self.skip(&[check], &format!("see {}", known.check)),
+            None => self.add(check, status, Some(error.code), &message, &hint),
+        }
+    }
+
+    pub(super) fn warning(&mut self, check: &'static str, error: impl Into<Error>) -> Result<(), Error> {
+        self.problem(check, CheckStatus::Warning, error)
+    }
+
+    pub(super) fn error(&mut self, check: &'static str, error: impl Into<Error>) -> Result<(), Error> {
+        self.problem(check, CheckStatus::Error, error)
+    }
+}
+
+/// Returns the result of `work`; `None` if the limit is reached first.
+pub(super) async fn limited<T>(limit: &mut Sleep, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        () = limit => None,
+    }
+}
