@@ -178,3 +178,6 @@ pub(super) async fn lock_when_idle(agent: Arc<Agent>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

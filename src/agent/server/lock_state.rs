@@ -156,6 +156,7 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
 
     #[test]
     fn only_the_passphrase_matches() {
@@ -164,6 +165,56 @@ mod tests {
         assert!(!verifier.matches(&Secret::new("open sesame ".into())));
         let again = Verifier::of(&Secret::new("open sesame".into())).expect("hashed");
         assert_ne!(*verifier.hash, *again.hash, "each has its own salt");
+    }
+
+    #[test]
+    fn request_after_the_idle_time_is_refused_and_one_before_counts_as_use() {
+        let lock = AgentLock::new(Arc::new(SystemClock));
+        lock.check(UnixTime(0)).expect("no idle time is set");
+        lock.inner().after = Some(Duration::from_secs(60));
+        lock.inner().used_at = Some(UnixTime(1000));
+        lock.check(UnixTime(1059)).expect("not idle");
+        lock.check(UnixTime(1118)).expect("used 59 seconds ago");
+        for _ in 0..2 {
+            let refused = lock.check(UnixTime(1178)).expect_err("idle, although no timer has locked it");
+            assert_eq!(refused.code, ErrorCode::AgentLocked);
+        }
+        lock.inner().used_at = Some(UnixTime(1178));
+        lock.inner().locked = true;
+        lock.check(UnixTime(1178)).expect_err("locked");
+    }
+
+    #[test]
+    fn process_has_one_attempt_and_the_next_after_its_delay() {
+        let clock = SystemClock;
+        let lock = AgentLock::new(Arc::new(clock));
+        let now = clock.monotonic();
+        lock.begin_attempt(1, now).expect("the first");
+        assert_eq!(lock.begin_attempt(1, now).expect_err("in progress").code, ErrorCode::TooManyRequests);
+        lock.begin_attempt(2, now).expect("another process");
+        let later = now + Duration::from_secs(8);
+        lock.inner().attempts.insert(1, Attempts { wrong: 1, in_progress: false, not_before: Some(later) });
+        let refused = lock.begin_attempt(1, later - Duration::from_millis(1)).expect_err("too early");
+        assert_eq!(refused.code, ErrorCode::TooManyRequests);
+        lock.begin_attempt(1, later).expect("the delay has passed");
+    }
+
+    #[test]
+    fn many_processes_do_not_fill_memory_or_end_the_delay_of_one() {
+        let clock = SystemClock;
+        let lock = AgentLock::new(Arc::new(clock));
+        let now = clock.monotonic();
+        let later = now + Duration::from_secs(8);
+        let count = u32::try_from(MAX_ATTEMPTS).expect("small");
+        lock.inner().attempts.insert(1, Attempts { wrong: 1, in_progress: false, not_before: Some(later) });
+        lock.begin_attempt(2, now).expect("the first");
+        for pid in 3..=count {
+            lock.inner().attempts.insert(pid, Attempts { wrong: 1, in_progress: false, not_before: Some(now) });
+        }
+        lock.begin_attempt(count + 1, now).expect("another process");
+        assert_eq!(lock.inner().attempts.len(), 3, "the ones whose delay has passed are forgotten");
+        lock.begin_attempt(1, now).expect_err("delayed");
+        lock.begin_attempt(2, now).expect_err("in progress");
     }
 
     #[test]

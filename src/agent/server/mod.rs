@@ -27,22 +27,14 @@ mod watch;
 
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::sync::{Semaphore, watch as signal};
 
 pub use harden::{close_inherited_descriptors, harden};
 
 use crate::agent::protocol::Listening;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::session::SessionService;
-use audit::AuditLog;
-use events::Events;
-use limiter::ConnectionLimiter;
-use lock_state::AgentLock;
-use peer::Peers;
-use profiles::Profiles;
 use state::Agent;
 
 /// The parts that the agent is made of.
@@ -81,24 +73,7 @@ pub async fn serve(
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent start"));
     listener.set_nonblocking(true).map_err(unexpected)?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(unexpected)?;
-    let clock = Arc::clone(parts.sessions.clock());
-    let agent = Arc::new(Agent {
-        profiles: Profiles::load(&parts.config_file)?,
-        cache: Arc::default(),
-        agent_lock: AgentLock::new(Arc::clone(&clock)),
-        events: Events::default(),
-        audit_log: AuditLog::default(),
-        limiter: Arc::new(ConnectionLimiter::new(harden::descriptors())),
-        peers: Peers::default(),
-        home_id: parts.home_id,
-        socket: listening.path.clone(),
-        started_at: clock.now(),
-        stop: signal::Sender::new(false),
-        awaited_locks: Mutex::default(),
-        status_reports: Arc::new(Semaphore::new(2)),
-        sessions: parts.sessions,
-        clock,
-    });
+    let agent = Agent::new(parts.sessions, &parts.config_file, parts.home_id, listening.path.clone())?;
     agent.sessions.serve_unsaved();
     let watching = watch::start(&agent);
     let tasks = [

@@ -1,7 +1,7 @@
 //! The agent's state: what all parts of the server share.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::{Semaphore, watch};
@@ -9,12 +9,14 @@ use tokio::sync::{Semaphore, watch};
 use super::audit::AuditLog;
 use super::cache::SessionCache;
 use super::events::Events;
+use super::harden;
 use super::limiter::ConnectionLimiter;
 use super::lock_state::AgentLock;
 use super::peer::Peers;
 use super::profiles::Profiles;
 use crate::agent::protocol::{AgentStatus, UnsavedStatus};
 use crate::clock::{Clock, UnixTime};
+use crate::error::Error;
 use crate::model::ProfileName;
 use crate::session::{SessionService, UnsavedSession};
 use crate::text::without_error_numbers;
@@ -41,6 +43,36 @@ pub(super) struct Agent {
 }
 
 impl Agent {
+    /// Creates the state of an agent that serves on `socket`, with the profiles of the configuration file.
+    ///
+    /// # Errors
+    /// If the configuration is invalid.
+    pub(super) fn new(
+        sessions: Arc<SessionService>,
+        config_file: &Path,
+        home_id: String,
+        socket: PathBuf,
+    ) -> Result<Arc<Self>, Error> {
+        let clock = Arc::clone(sessions.clock());
+        Ok(Arc::new(Self {
+            profiles: Profiles::load(config_file)?,
+            cache: Arc::default(),
+            agent_lock: AgentLock::new(Arc::clone(&clock)),
+            events: Events::default(),
+            audit_log: AuditLog::default(),
+            limiter: Arc::new(ConnectionLimiter::new(harden::descriptors())),
+            peers: Peers::default(),
+            home_id,
+            socket,
+            started_at: clock.now(),
+            stop: watch::Sender::new(false),
+            awaited_locks: Mutex::default(),
+            status_reports: Arc::new(Semaphore::new(2)),
+            sessions,
+            clock,
+        }))
+    }
+
     /// Returns the time.
     pub(super) fn now(&self) -> UnixTime {
         self.clock.now()
