@@ -57,6 +57,8 @@ pub struct App {
     sessions: OnceLock<Arc<SessionService>>,
     /// The source of the profile's name if it is not the command line: `AUTHCTL_PROFILE`, or the directory's file.
     named_by: OnceLock<String>,
+    /// Set when the warnings about the configuration have been printed.
+    warned: OnceLock<()>,
     /// The pending read of a line. A canceled prompt leaves it to the next one: a read from a terminal cannot be canceled, and
     /// would swallow the next line.
     typed: tokio::sync::Mutex<Option<tokio::task::JoinHandle<Option<String>>>>,
@@ -74,6 +76,7 @@ impl App {
             clock: Arc::new(SystemClock),
             sessions: OnceLock::new(),
             named_by: OnceLock::new(),
+            warned: OnceLock::new(),
             typed: tokio::sync::Mutex::default(),
         }
     }
@@ -113,12 +116,14 @@ impl App {
         Ok(Paths::locate(config)?)
     }
 
-    /// Returns the configuration.
+    /// Returns the configuration. Warns of unknown keys once.
     ///
     /// # Errors
     /// [`ErrorCode::Configuration`] if the file is invalid.
     pub fn config(&self) -> Result<Config, Error> {
-        Ok(Config::load(&self.paths()?.config_file)?)
+        let config = Config::load(&self.paths()?.config_file)?;
+        self.warned.get_or_init(|| config.warnings().for_each(|text| self.ui.notice(&format!("warning: {text}"))));
+        Ok(config)
     }
 
     /// Reports each invalid profile. Returns the exit code: 0 without one.

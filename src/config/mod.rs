@@ -22,6 +22,7 @@ pub use settings::{
 
 use crate::fs::regular_file::{self, ReadError, UntrustedFile};
 use crate::model::{IssuerUrl, Profile, ProfileName, Server};
+use crate::text::excerpt;
 
 /// An error in the configuration, or in the choice of a profile.
 #[derive(Debug, thiserror::Error)]
@@ -86,12 +87,17 @@ pub struct Config {
     pub profiles: BTreeMap<ProfileName, Profile>,
     /// The others, by their key in the file, each with the reason. Another version of authctl may have written them.
     invalid: BTreeMap<String, String>,
+    /// Keys beside them that this version does not know.
+    ignored: Vec<String>,
     path: PathBuf,
 }
 
 /// The keys of the file itself.
 const DEFAULT_PROFILE: &str = "default_profile";
 const PROFILES: &str = "profiles";
+
+/// How many letters of a misspelled key may be wrong.
+const MAX_TYPOS: usize = 2;
 
 /// A larger file is rejected: it was not written for authctl.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -131,7 +137,17 @@ impl Config {
                         }
                     }
                 }
-                _ => return Err(UnknownSetting::among(key, [DEFAULT_PROFILE, PROFILES].into_iter()).to_string()),
+                _ if is_misspelled(key, [DEFAULT_PROFILE, PROFILES].into_iter()) => {
+                    return Err(UnknownSetting::among(key, [DEFAULT_PROFILE, PROFILES].into_iter()).to_string());
+                }
+                _ => {
+                    if let Some(requirement) = requirement_in(key, item) {
+                        return Err(format!(
+                            "{key}: `{requirement}` is a setting of a profile and would be ignored here"
+                        ));
+                    }
+                    config.ignored.push(key.to_owned());
+                }
             }
         }
         Ok(config)
@@ -162,6 +178,12 @@ impl Config {
     /// Returns the errors of the invalid profiles.
     pub fn errors(&self) -> impl Iterator<Item = ConfigError> + '_ {
         self.invalid.values().map(|reason| invalid(&self.path, reason))
+    }
+
+    /// Returns a warning for each unknown key beside the profiles. Another version of authctl may have written it.
+    pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
+        let path = self.path.display();
+        self.ignored.iter().map(move |key| format!("unknown setting `{}` in {path} is ignored", excerpt(key, 40)))
     }
 
     /// Replaces each invalid profile with the valid one in `before`, if there is one.
@@ -196,6 +218,21 @@ impl Config {
             }),
         }
     }
+}
+
+/// Returns whether `key` is almost one of `known`: the user meant that one, and without it another account may be used, or a
+/// token accepted that should not be.
+fn is_misspelled<'a>(key: &str, mut known: impl Iterator<Item = &'a str>) -> bool {
+    known.any(|known| strsim::damerau_levenshtein(key, known) <= MAX_TYPOS)
+}
+
+/// Returns the token requirement that an unknown key is or contains: without it, a token would be accepted that should not be.
+fn requirement_in(key: &str, item: &Item) -> Option<String> {
+    let requirements = SETTINGS.iter().filter(|setting| setting.section == Section::Requirements);
+    if is_misspelled(key, requirements.map(|setting| setting.key)) {
+        return Some(key.to_owned());
+    }
+    item.as_table_like()?.iter().find_map(|(key, item)| requirement_in(key, item))
 }
 
 fn read_profile(name: &str, table: &dyn TableLike, server: &Arc<Server>) -> Result<Profile, String> {

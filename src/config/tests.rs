@@ -35,8 +35,35 @@ fn unknown_setting_names_the_nearest_one() {
     assert_eq!(error, "invalid configuration config.toml: profiles.a: unknown setting `isuer`; did you mean `issuer`?");
     let error = parse("default_profle = \"a\"").expect_err("unknown");
     assert!(error.ends_with("did you mean `default_profile`?"), "{error}");
-    let error = parse("zzz = 1").expect_err("unknown");
-    assert!(error.ends_with("unknown setting `zzz`"), "{error}");
+}
+
+#[test]
+fn unknown_key_beside_the_profiles_is_ignored_unless_it_restricts_tokens() {
+    for (text, key) in [
+        ("zzz = 1", "zzz"),
+        ("default_store = \"file\"", "default_store"),
+        ("[agent]\nnotify = true\n[agent.limits]\nconnections = 5", "agent"),
+        ("[[hooks]]\ncommand = \"x\"", "hooks"),
+        ("version = 2", "version"),
+        ("required = true", "required"),
+    ] {
+        let config = parse(&format!("{text}\n{TWO}")).expect("valid");
+        let warnings: Vec<String> = config.warnings().collect();
+        assert_eq!(warnings, [format!("unknown setting `{key}` in config.toml is ignored")]);
+        assert_eq!(config.profiles.len(), 2);
+    }
+    for (text, word) in [
+        ("required_roles = [\"admin\"]", "`required_roles` is a setting of a profile"),
+        ("requird_scopes = [\"read\"]", "`requird_scopes`"),
+        ("[defaults]\nmax_offline = \"1h\"", "defaults: `max_offline`"),
+        ("[defaults.all]\nrequired_acr = \"2\"", "defaults: `required_acr`"),
+        ("profile = \"work\"", "did you mean `profiles`?"),
+    ] {
+        let error = parse(&format!("{text}\n{TWO}")).expect_err("restricts");
+        assert!(error.contains(word), "{text}: {error}");
+    }
+    let one = "[profiles.a]\nissuer = \"https://a.example\"\nclient_id = \"c\"\n";
+    assert!(parse(&format!("zzz = 1\n{one}")).expect("valid").choose(None).is_ok(), "the only profile is still chosen");
 }
 
 #[test]

@@ -121,6 +121,31 @@ fn profile_of_a_newer_version_blocks_no_other() {
 }
 
 #[test]
+fn unknown_key_of_a_newer_version_is_ignored_with_a_warning() {
+    let home = Sandbox::new();
+    let issuer = quick_issuer();
+    home.log_in("work", &issuer);
+    let newer = "future = [\"x\"] # by a newer version\n[agent]\nnotify = true\n";
+    let profiles = fs::read_to_string(home.config_file()).unwrap();
+    let (own, tables) = profiles.split_once('[').unwrap();
+    home.configure(&format!("{own}{newer}\n[{tables}"));
+    for args in [&["token"][..], &["verify"], &["status"], &["profile", "list"], &["refresh", "--all"]] {
+        let ran = home.run(args).exits(0).reports("warning: unknown setting `agent` in ");
+        assert_eq!(ran.stderr.matches("unknown setting `future` in ").count(), 1, "{args:?}: {}", ran.stderr);
+    }
+    assert_eq!(home.run(&["token", "--quiet"]).exits(0).stderr, "");
+    home.run(&["profile", "set", "work", "audience=api"]).exits(0).reports("`future`");
+    home.run(&["profile", "rename", "work", "home"]).exits(0);
+    let text = fs::read_to_string(home.config_file()).unwrap();
+    assert!(text.contains("future = [\"x\"] # by a newer version\n[agent]\nnotify = true\n"), "{text}");
+    // A token requirement that is ignored would let tokens pass that it denies.
+    for restriction in ["required_roles = [\"admin\"]", "[defaults]\nmax_offline = \"1h\""] {
+        home.configure(&format!("{restriction}\n{profiles}"));
+        home.run(&["verify", "work"]).exits(2).reports("is a setting of a profile");
+    }
+}
+
+#[test]
 fn invalid_value_is_reported_with_its_setting() {
     let home = Sandbox::new();
     home.configure(TWO);
