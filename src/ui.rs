@@ -70,7 +70,7 @@ impl Ui {
     /// Reads a typed line; `None` if no user can answer or the input has ended.
     #[must_use]
     pub fn read_line(self) -> Option<String> {
-        let typed = if self.interactive { read_terminal(false) } else { None };
+        let typed = if self.interactive { read_terminal(false, || ()) } else { None };
         typed.and_then(|typed| String::from_utf8(typed).ok())
     }
 
@@ -104,15 +104,17 @@ impl Ui {
     }
 }
 
-/// Reads a line at the terminal, without its line break, or everything up to Ctrl-D; `None` at the end of the input.
+/// Reads a line at the terminal, without its line break, or everything up to Ctrl-D without echo; `None` at the end of the input.
+/// Calls `begin` when the terminal is ready.
 ///
 /// The terminal's own line mode would cut a line after 4,095 bytes, which addresses and token responses exceed.
 #[must_use]
-pub fn read_terminal(everything: bool) -> Option<Vec<u8>> {
+pub fn read_terminal(everything: bool, begin: impl FnOnce()) -> Option<Vec<u8>> {
     let stdin = io::stdin();
     let settings = termios::tcgetattr(&stdin).ok()?;
     let mut unbuffered = settings.clone();
     unbuffered.local_modes.remove(LocalModes::ICANON);
+    unbuffered.local_modes.set(LocalModes::ECHO, !everything);
     unbuffered.special_codes[SpecialCodeIndex::VMIN] = 1;
     unbuffered.special_codes[SpecialCodeIndex::VTIME] = 0;
     let key = |index| settings.special_codes[index];
@@ -121,6 +123,7 @@ pub fn read_terminal(everything: bool) -> Option<Vec<u8>> {
         let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &unbuffered);
         before.get_or_insert(settings);
     }
+    begin();
     let mut typed = Vec::new();
     let mut byte = [0];
     let ended = loop {
@@ -136,7 +139,9 @@ pub fn read_terminal(everything: bool) -> Option<Vec<u8>> {
                     typed.truncate(typed.len().saturating_sub(last.len_utf8()));
                 }
                 // The terminal has shown the key as two characters.
-                let _ = write!(io::stderr(), "\u{8}\u{8}\u{8}   \u{8}\u{8}\u{8}");
+                if !everything {
+                    let _ = write!(io::stderr(), "\u{8}\u{8}\u{8}   \u{8}\u{8}\u{8}");
+                }
             }
             Ok(_) if byte[0] == kill => {
                 typed.clear();

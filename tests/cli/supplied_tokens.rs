@@ -23,6 +23,32 @@ fn supplied_token_response_is_stored_and_refreshed() {
 }
 
 #[test]
+fn supplied_tokens_may_be_pasted_in_a_terminal() {
+    let issuer = plain();
+    for is_whole_response in [true, false] {
+        let home = Sandbox::new();
+        let tokens = token_response(&issuer, USER);
+        let token = tokens["access_token"].as_str().unwrap().to_owned();
+        let text = if is_whole_response { serde_json::to_string_pretty(&tokens).unwrap() } else { token.clone() };
+        let mut typing = home.spawn_in_terminal(&login(&issuer, &["--with-token"]));
+        typing.reports("Paste the token response or the JWT");
+        for name in ["access_token", "refresh_token", "id_token"] {
+            // What is pasted is not shown.
+            home.register_secret(tokens[name].as_str().unwrap());
+        }
+        // A second Ctrl-D ends a last line that Enter has not.
+        typing.type_text(&format!("{text}\n\u{4}"));
+        typing.wait().exits(0);
+        assert_eq!(home.token("work"), token);
+    }
+    let home = Sandbox::new();
+    let mut typing = home.spawn_in_terminal(&login(&issuer, &["--with-token"]));
+    typing.reports("Paste the token response or the JWT");
+    typing.type_text("\u{4}");
+    typing.wait().exits(2).reports("no token on stdin");
+}
+
+#[test]
 fn supplied_jwt_is_stored_and_cannot_be_refreshed() {
     let (home, issuer) = (Sandbox::new(), plain());
     let token = token_response(&issuer, USER)["access_token"].as_str().unwrap().to_owned();

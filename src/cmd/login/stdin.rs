@@ -11,6 +11,9 @@ use crate::ui::read_terminal;
 /// The maximum input in bytes.
 const MAX_LENGTH: u64 = 1024 * 1024;
 
+/// What a user at a terminal is told. What is typed is not shown: it holds the tokens.
+const PASTE: &str = "Paste the token response or the JWT, which is not shown, then press Enter and Ctrl-D";
+
 /// Programs on Windows begin text with it.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
@@ -44,19 +47,18 @@ impl StdinSecrets {
         if !(args.client_secret_stdin || args.password_stdin || args.with_token) {
             return Ok(secrets);
         }
-        if app.ui().is_interactive() {
-            if args.client_secret_stdin || args.password_stdin {
-                let hint = "omit the options that end in -stdin to type the secret without echo, or pipe it in";
-                return Err(Error::msg(ErrorCode::Usage, "stdin is a terminal, which would show the secret", hint));
-            }
-            app.ui().notice("Paste the token response or the JWT, then press Enter and Ctrl-D");
+        if app.ui().is_interactive() && (args.client_secret_stdin || args.password_stdin) {
+            let hint = "omit the options that end in -stdin to type the secret without echo, or pipe it in";
+            return Err(Error::msg(ErrorCode::Usage, "stdin is a terminal, which would show the secret", hint));
         }
         let unreadable =
             |e: anyhow::Error| Error::new(ErrorCode::Usage, e.context("reading stdin"), "pipe UTF-8 text to stdin");
         let mut bytes = SecretBytes::default();
-        let read = match app.ui().is_interactive().then(|| read_terminal(true)).flatten() {
-            Some(typed) => std::io::copy(&mut typed.as_slice(), &mut bytes),
-            None => std::io::copy(&mut std::io::stdin().lock().take(MAX_LENGTH + 1), &mut bytes),
+        let read = if app.ui().is_interactive() {
+            let typed = read_terminal(true, || app.ui().notice(PASTE)).unwrap_or_default();
+            std::io::copy(&mut typed.as_slice(), &mut bytes)
+        } else {
+            std::io::copy(&mut std::io::stdin().lock().take(MAX_LENGTH + 1), &mut bytes)
         };
         if read.map_err(|e| unreadable(e.into()))? > MAX_LENGTH {
             return Err(Error::msg(
