@@ -18,7 +18,7 @@ use crate::model::{Profile, ProfileName};
 /// # Errors
 /// [`LockError`].
 pub async fn lock(data: &Path, clock: &dyn Clock, limit: Duration) -> Result<FileLock, LockError> {
-    LockFile::open(data.join("config.lock"))?.lock(clock, limit).await
+    LockFile::lock(data.join("config.lock"), clock, limit).await
 }
 
 /// Writes `profile` into the file, creating both if necessary; the first profile becomes the default.
@@ -48,7 +48,16 @@ pub fn probe(path: &Path) -> Result<(), ConfigError> {
     make_directory_of(&target)
         .and_then(|()| refuse_mount_point(&target))
         .and_then(|()| AtomicFile::beside(&target).map(drop))
-        .map_err(|source| ConfigError::Io { path: path.to_owned(), source })
+        .map_err(|source| unwritable(path, &target, source))
+}
+
+/// Returns the error of a file that cannot be written, which names the target of a symbolic link.
+fn unwritable(path: &Path, target: &Path, source: io::Error) -> ConfigError {
+    let source = match target == path {
+        true => source,
+        false => io::Error::new(source.kind(), format!("it links to {}: {source}", target.display())),
+    };
+    ConfigError::Io { path: path.to_owned(), source }
 }
 
 /// Makes `name` the default.
@@ -120,7 +129,8 @@ fn change(
     if let Some(error) = after.errors().nth(before.errors().count()) {
         return Err(error);
     }
-    replace(path, &text).map_err(|source| ConfigError::Io { path: path.to_owned(), source })
+    let target = target(path);
+    replace(&target, &text).map_err(|source| unwritable(path, &target, source))
 }
 
 fn profile_table<'a>(document: &'a mut DocumentMut, name: &ProfileName) -> &'a mut Table {
@@ -222,12 +232,11 @@ fn make_directory_of(target: &Path) -> io::Result<()> {
 }
 
 /// Replaces the file atomically, and keeps its mode.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let target = target(path);
-    make_directory_of(&target)?;
-    refuse_mount_point(&target)?;
-    let mode = fs::metadata(&target).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
-    crate::fs::replace(&target, text.as_bytes(), mode)
+fn replace(target: &Path, text: &str) -> io::Result<()> {
+    make_directory_of(target)?;
+    refuse_mount_point(target)?;
+    let mode = fs::metadata(target).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
+    crate::fs::replace(target, text.as_bytes(), mode)
 }
 
 #[cfg(test)]

@@ -50,6 +50,10 @@ impl From<ConfigError> for Error {
             ConfigError::Io { source, .. } if source.kind() == std::io::ErrorKind::ResourceBusy => {
                 (ErrorCode::Configuration, "mount the directory of the file instead of the file".into())
             }
+            ConfigError::Io { source, .. } if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => (
+                ErrorCode::Configuration,
+                "change the file where it comes from, or name a writable one with --config FILE".into(),
+            ),
             ConfigError::Io { .. } => {
                 (ErrorCode::Configuration, "check the permissions of the file and its directory".into())
             }

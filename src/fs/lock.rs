@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{FlockOperation, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::{create_private_dir, directory_of};
+use super::{create_private_dir, directory_of, unblock};
 use crate::clock::Clock;
 
 /// Why a lock was not acquired.
@@ -63,13 +63,16 @@ pub struct LockFile {
 /// An exclusive lock. It excludes other threads of this process too, and is released when it is dropped or when the
 /// process ends.
 #[derive(Debug)]
-pub struct FileLock(LockFile);
+pub struct FileLock {
+    file: LockFile,
+    inode: Option<u64>,
+}
 
 impl Drop for FileLock {
     /// Unlocks explicitly. Closing the file is not enough: a child that another thread has just forked shares the open
     /// file, and thus the lock, until it calls `exec`.
     fn drop(&mut self) {
-        let _ = rustix::fs::flock(&self.0.file, FlockOperation::Unlock);
+        let _ = rustix::fs::flock(&self.file.file, FlockOperation::Unlock);
     }
 }
 
@@ -114,19 +117,24 @@ impl LockFile {
     ///
     /// # Errors
     /// [`LockError`], never [`LockError::TimedOut`].
-    pub fn try_lock(mut self) -> Result<Option<FileLock>, LockError> {
-        Ok(if self.try_take()? { Some(FileLock(self)) } else { None })
+    pub fn try_lock(self) -> Result<Option<FileLock>, LockError> {
+        self.attempt().map(Result::ok)
     }
 
-    /// Waits for the lock for at most `limit`. The future can be dropped at any time: no attempt blocks.
+    /// Waits for the lock on the file at `path`, opened as by [`LockFile::open`], for at most `limit`. Each attempt runs on a
+    /// thread for blocking calls. The future can be dropped at any time: a lock that it has taken is then released.
     ///
     /// # Errors
     /// [`LockError`].
-    pub async fn lock(mut self, clock: &dyn Clock, limit: Duration) -> Result<FileLock, LockError> {
+    pub async fn lock(path: PathBuf, clock: &dyn Clock, limit: Duration) -> Result<FileLock, LockError> {
         let start = clock.monotonic();
+        let mut opened = None;
         for wait in waits() {
-            if self.try_take()? {
-                return Ok(FileLock(self));
+            let (file, at) = (opened.take(), path.clone());
+            let attempt = unblock(move || file.map_or_else(|| Self::open(at), Ok)?.attempt()).await;
+            match attempt.map_err(|source| LockError::Io { path: path.clone(), source })?? {
+                Ok(lock) => return Ok(lock),
+                Err(file) => opened = Some(file),
             }
             let left = limit.saturating_sub(clock.monotonic().saturating_duration_since(start));
             if left.is_zero() {
@@ -134,7 +142,7 @@ impl LockFile {
             }
             clock.sleep(wait.min(left)).await;
         }
-        Err(LockError::TimedOut { path: self.path, limit })
+        Err(LockError::TimedOut { path, limit })
     }
 
     /// Waits for the lock for about `limit`, holding the thread.
@@ -144,8 +152,9 @@ impl LockFile {
     pub fn lock_blocking(mut self, limit: Duration) -> Result<FileLock, LockError> {
         let mut left = limit;
         for wait in waits() {
-            if self.try_take()? {
-                return Ok(FileLock(self));
+            match self.attempt()? {
+                Ok(lock) => return Ok(lock),
+                Err(file) => self = file,
             }
             if left.is_zero() {
                 break;
@@ -158,19 +167,20 @@ impl LockFile {
         Err(LockError::TimedOut { path: self.path, limit })
     }
 
-    /// Tries to take the lock, and returns whether this file has it now. A file that was removed since it was opened is
-    /// opened again: other processes lock the new one.
-    fn try_take(&mut self) -> Result<bool, LockError> {
+    /// Tries to take the lock, and returns it, or the file if another process or thread holds the lock. A file that was
+    /// removed since it was opened is opened again: other processes lock the new one.
+    fn attempt(mut self) -> Result<Result<FileLock, Self>, LockError> {
         for _ in 0..MAX_REPLACEMENTS {
             if !self.try_flock()? {
-                return Ok(false);
+                break;
             }
             if self.is_in_place() {
-                return Ok(true);
+                let inode = self.file.metadata().map(|metadata| metadata.ino()).ok();
+                return Ok(Ok(FileLock { file: self, inode }));
             }
-            *self = Self::open(std::mem::take(&mut self.path))?;
+            self = Self::open(self.path)?;
         }
-        Ok(false)
+        Ok(Err(self))
     }
 
     /// Returns whether this file is still the one at its path.
@@ -213,33 +223,35 @@ impl FileLock {
     /// Returns whether the lock still excludes other processes: its file was not removed since it was locked.
     #[must_use]
     pub fn is_in_place(&self) -> bool {
-        self.0.is_in_place()
+        self.file.is_in_place()
     }
 
     /// Returns the file's inode number. No other file has it while the lock is held, even if the file is removed.
     #[must_use]
     pub fn inode(&self) -> Option<u64> {
-        self.0.file.metadata().map(|metadata| metadata.ino()).ok()
+        self.inode
     }
 
     /// Returns when the lock file was last modified.
     #[must_use]
     pub fn modified(&self) -> Option<SystemTime> {
-        self.0.modified()
+        self.file.modified()
     }
 
     /// Sets when the lock file was last modified to the system's time.
     pub fn touch(&self) {
         let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
         let omitted = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
-        let _ = rustix::fs::futimens(&self.0.file, &Timestamps { last_access: omitted, last_modification: now });
+        let _ = rustix::fs::futimens(&self.file.file, &Timestamps { last_access: omitted, last_modification: now });
     }
 }
 
 /// Returns whether a process holds the lock on the file at `path`. Does not create the file.
 #[must_use]
 pub fn is_locked(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
+    // Opening a pipe would wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) else { return false };
     let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
     let _ = rustix::fs::flock(&file, FlockOperation::Unlock);
     locked == Err(Errno::WOULDBLOCK)

@@ -1,4 +1,4 @@
-//! File operations: the advisory lock, atomic replacement, and reading a file that the user named.
+//! File operations: the advisory lock, atomic replacement, reading a file that the user named, and threads for all of them.
 
 mod atomic_file;
 mod lock;
@@ -9,8 +9,30 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use tokio::sync::Semaphore;
+
 pub use atomic_file::{AtomicFile, replace};
 pub use lock::{FileLock, LockError, LockFile, is_locked};
+
+/// How many calls of [`unblock`] may run at once: half of the threads that a process may have for blocking calls.
+const MAX_UNBLOCKED: usize = 64;
+
+static UNBLOCKED: Semaphore = Semaphore::const_new(MAX_UNBLOCKED);
+
+/// Runs file operations on a thread for blocking calls: a file system that does not respond, such as a network's, then stops
+/// nothing but the caller. They run to their end even if the future is dropped.
+///
+/// # Errors
+/// [`io::ErrorKind::Interrupted`] if the runtime stops before they have run.
+pub async fn unblock<T: Send + 'static>(operations: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let interrupted = || io::Error::from(io::ErrorKind::Interrupted);
+    let permit = UNBLOCKED.acquire().await.map_err(|_| interrupted())?;
+    let thread = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        operations()
+    });
+    thread.await.map_err(|_| interrupted())
+}
 
 /// Creates `dir` and its missing parents with mode 0700. An existing directory keeps its mode.
 ///

@@ -33,12 +33,12 @@ impl LoginLock {
         profile: &ProfileName,
         user: &impl LoginUser,
     ) -> Result<(Self, bool), Error> {
-        let open = || LockFile::open(paths.locks.join("logins").join(format!("{profile}.lock")));
-        if let Some(lock) = open()?.try_lock()? {
+        let path = paths.locks.join("logins").join(format!("{profile}.lock"));
+        if let Some(lock) = LockFile::open(path.clone())?.try_lock()? {
             return Ok((Self { _lock: lock }, false));
         }
         user.notify(&LoginNotice::OtherLoginRunning(profile));
-        let lock = open()?.lock(&**sessions.clock(), SIGN_IN_LIMIT + REST_LIMIT).await?;
+        let lock = LockFile::lock(path, &**sessions.clock(), SIGN_IN_LIMIT + REST_LIMIT).await?;
         Ok((Self { _lock: lock }, true))
     }
 }

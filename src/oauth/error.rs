@@ -282,6 +282,12 @@ impl IssuerError {
         }
     }
 
+    /// Returns whether the issuer refused the requested audience, scope or resource (RFC 6749, section 5.2; RFC 8707, section 2).
+    #[must_use]
+    pub fn is_about_target(&self) -> bool {
+        matches!(self, Self::Refused(error) if matches!(error.code.as_str(), "invalid_scope" | "invalid_target"))
+    }
+
     /// Returns whether the issuer refused the grant for good ([`OAuthError::ends_session`]).
     #[must_use]
     pub fn ends_session(&self) -> bool {

@@ -32,19 +32,22 @@ impl HttpClients {
     /// # Errors
     /// [`IssuerError::CaCertificates`] if the file cannot be read or holds no certificate.
     pub(super) fn get(&self, ca_cert: Option<&Path>) -> Result<Http, IssuerError> {
-        let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Taken before the files are read, so that a change during the reading is noticed the next time.
         let stamps = stamps(ca_cert);
-        let cached = clients.iter().position(|client| client.ca_cert.as_deref() == ca_cert);
-        if let Some(at) = cached.filter(|at| clients[*at].stamps == stamps) {
-            return Ok(clients[at].http.clone());
+        let clients = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |client: &&CachedClient| client.ca_cert.as_deref() == ca_cert && client.stamps == stamps;
+        if let Some(client) = clients().iter().find(is_same) {
+            return Ok(client.http.clone());
         }
+        // Without the mutex: a file that cannot be read for a while must not keep other profiles from their clients.
         let http = Http::new(ca_cert)?;
-        let client = CachedClient { ca_cert: ca_cert.map(Path::to_owned), stamps, http: http.clone() };
-        match cached {
-            Some(at) => clients[at] = client,
-            None => clients.push(client),
+        let mut clients = clients();
+        // Another caller may have been faster. Clients keep connections open, so all use the same one.
+        if let Some(client) = clients.iter().find(is_same) {
+            return Ok(client.http.clone());
         }
+        clients.retain(|client| client.ca_cert.as_deref() != ca_cert);
+        clients.push(CachedClient { ca_cert: ca_cert.map(Path::to_owned), stamps, http: http.clone() });
         Ok(http)
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{SessionError, SessionService};
+use crate::fs::unblock;
 use crate::model::{ClientAuth, Profile};
 use crate::oauth::{
     AssertionSigner, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, Phase, discover,
@@ -28,7 +29,7 @@ impl SessionService {
         let found = if endpoints.token.is_some() || api.login.is_some() {
             Metadata::new(profile.issuer.clone())
         } else {
-            discover(&self.http(profile)?, &profile.issuer).await?
+            discover(&self.http(profile).await?, &profile.issuer).await?
         };
         Ok(found.with_endpoints(endpoints))
     }
@@ -47,7 +48,7 @@ impl SessionService {
                 return Err(IssuerError::Unreachable { message, proxy: None, phase, delivery }.into());
             }
         };
-        let http = self.http(profile)?;
+        let http = self.http(profile).await?;
         tokio::select! {
             () = fetch_missing_endpoints(&http, &mut metadata, needed) => {}
             () = self.clock.sleep(SECOND_DOCUMENT_LIMIT) => tracing::info!("no second metadata document within {SECOND_DOCUMENT_LIMIT:?}"),
@@ -60,22 +61,24 @@ impl SessionService {
     /// # Errors
     /// [`SessionError::Issuer`] if there is no response.
     pub async fn reach_issuer(&self, profile: &Profile) -> Result<(), SessionError> {
-        Ok(self.http(profile)?.reach(&profile.issuer).await?)
+        Ok(self.http(profile).await?.reach(&profile.issuer).await?)
     }
 
     /// Returns the HTTP client of the profile's issuer, which trusts the profile's certificate authorities.
     ///
     /// # Errors
     /// [`SessionError::Issuer`] if the file of certificate authorities cannot be read.
-    pub fn http(&self, profile: &Profile) -> Result<Http, SessionError> {
-        Ok(self.http_clients.get(profile.ca_cert.as_deref())?.for_issuer(&profile.issuer, &profile.server))
+    pub async fn http(&self, profile: &Profile) -> Result<Http, SessionError> {
+        let (clients, ca_cert) = (Arc::clone(&self.http_clients), profile.ca_cert.clone());
+        let http = unblock(move || clients.get(ca_cert.as_deref())).await;
+        Ok(http.map_err(|_| SessionError::Interrupted)??.for_issuer(&profile.issuer, &profile.server))
     }
 
     /// Returns the profile's client with its secret, or with its signing key.
     ///
     /// # Errors
     /// [`SessionError::Issuer`] if the key cannot be used.
-    pub fn client(
+    pub async fn client(
         &self,
         profile: &Profile,
         metadata: &Metadata,
@@ -83,7 +86,10 @@ impl SessionService {
     ) -> Result<OAuthClient, SessionError> {
         let signer = match profile.client_auth {
             ClientAuth::PrivateKeyJwt => {
-                Some(AssertionSigner::load(&profile.server.client_key, metadata, Arc::clone(&self.clock))?)
+                let (server, metadata) = (Arc::clone(&profile.server), metadata.clone());
+                let clock = Arc::clone(&self.clock);
+                let signer = unblock(move || AssertionSigner::load(&server.client_key, &metadata, clock)).await;
+                Some(signer.map_err(|_| SessionError::Interrupted)??)
             }
             ClientAuth::None | ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost => None,
         };

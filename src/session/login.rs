@@ -188,7 +188,7 @@ impl SessionService {
 
     /// Fetches the subject of the access token from the userinfo endpoint. A failure is only logged.
     async fn fetch_subject(&self, profile: &Profile, metadata: &Metadata, tokens: &TokenSet) -> Option<Subject> {
-        let http = self.http(profile).ok()?;
+        let http = self.http(profile).await.ok()?;
         match userinfo::fetch(&http, metadata.userinfo_endpoint.as_ref()?, &tokens.access_token).await {
             Ok(subject) => Some(subject),
             Err(error) => {
@@ -329,7 +329,8 @@ impl SessionService {
     /// # Errors
     /// [`SessionError::Lock`].
     pub async fn wait_for_lock(&self, profile: &Profile) -> Result<(), SessionError> {
-        self.lock(profile).await.map(drop)
+        self.lock(profile).await?.release().await;
+        Ok(())
     }
 }
 

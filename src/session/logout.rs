@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::config;
+use crate::fs::unblock;
 use crate::model::{Profile, Session};
 use crate::oauth::revocation::{self, TokenTypeHint};
 use crate::oauth::{Endpoint, login_api};
@@ -61,7 +62,8 @@ impl SessionService {
         };
         session.logged_out = true;
         // Before the change as well: if this process is killed right after it, an agent is not notified again.
-        self.mark(profile.store, &profile.name);
+        let (marks, kind, name) = (Arc::clone(&self.marks), profile.store, profile.name.clone());
+        unblock(move || marks.leave(kind, &name)).await.map_err(|_| SessionError::Interrupted)?;
         self.write(profile, &session).await?;
         // A login to another issuer that was interrupted has left two sessions.
         let interrupted = session.replaces.take();
@@ -94,7 +96,7 @@ impl SessionService {
             sets.map(|set| (set.access_token.clone(), expiry(&set.access_token, set.expires_at))).collect();
         tokens.extend(session.tokens.id_token.iter().map(|token| (token.clone(), expiry(token, None))));
         let file = self.revoked.clone();
-        let added = tokio::task::spawn_blocking(move || {
+        let added = unblock(move || {
             RevocationList::update(&file, now, |revoked| {
                 tokens.iter().for_each(|(token, expiry)| mark_revoked(revoked, token.expose(), *expiry));
             })
@@ -132,14 +134,14 @@ impl SessionService {
             config::remove_issuer_bound(&mut of_session);
         }
         let profile = &of_session;
-        let http = self.http(profile)?;
+        let http = self.http(profile).await?;
         if let Some(api) = profile.login_api(session.grant) {
             let Some(url) = &api.logout else { return Ok(false) };
             return Ok(login_api::logout(&http, api, url, &session.tokens).await.map(|()| true)?);
         }
         let metadata = self.metadata_with(profile, &[Endpoint::Revocation]).await?;
         let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(false) };
-        let client = self.client(profile, &metadata, session.client_secret.clone())?;
+        let client = self.client(profile, &metadata, session.client_secret.clone()).await?;
         if let Some(token) = &session.tokens.refresh_token {
             revocation::revoke(&http, endpoint, &client, token, TokenTypeHint::RefreshToken).await?;
         }

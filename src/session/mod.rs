@@ -7,6 +7,7 @@ mod http_clients;
 mod issuer;
 mod login;
 mod logout;
+mod marks;
 mod observed_time;
 mod refresh;
 pub mod refresh_policy;
@@ -18,29 +19,29 @@ mod trust_update;
 mod unsaved;
 mod verifier;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, watch};
 
 pub use error::{LoginReason, SessionError};
 pub use login::{NewLogin, VerifiedLogin};
 pub use logout::Revocation;
+pub use marks::LockDirectories;
 pub use refresh::ServedToken;
 pub use refresh_policy::{Decision, Demand, MinTtl, Obstacle, RequestedToken, TokenRequest};
-pub use stores::{LockDirectories, Stores};
+pub use stores::Stores;
 pub use trust::trusted_keys;
 pub use trust_update::names_status_list;
 pub use unsaved::{UNSAVED_LIMIT, UnsavedSession, UnsavedSessions};
 pub use verifier::TokenVerifier;
 
 use http_clients::HttpClients;
+use marks::Marks;
 
 use crate::clock::Clock;
-use crate::model::ProfileName;
 use crate::store::ProfileLock;
 #[cfg(doc)]
 use crate::store::RevocationList;
@@ -54,15 +55,14 @@ pub struct SessionService {
     locks: LockDirectories,
     /// The file of the revocation list.
     revoked: PathBuf,
-    http_clients: HttpClients,
+    http_clients: Arc<HttpClients>,
     /// Held for reading from before a refresh token is sent until the reply is stored, so that a signal waits for it.
     uninterruptible: Arc<RwLock<()>>,
     /// Whether the last refresh has not stored a new session.
     refresh_failed: AtomicBool,
     unsaved: watch::Sender<UnsavedSessions>,
     serves_unsaved: AtomicBool,
-    /// The marks of changes that this process made itself.
-    marks: Mutex<HashMap<(PathBuf, ProfileName), SystemTime>>,
+    marks: Arc<Marks>,
     /// Limits for each kind of store, so that one that hangs does not block the other.
     keychain_calls: Semaphore,
     file_calls: Semaphore,
@@ -101,16 +101,16 @@ impl SessionService {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>, stores: Stores, locks: LockDirectories, revoked: PathBuf) -> Arc<Self> {
         Arc::new(Self {
+            marks: Marks::new(Arc::clone(&clock), locks.clone()),
             clock,
             stores,
             locks,
             revoked,
-            http_clients: HttpClients::default(),
+            http_clients: Arc::default(),
             uninterruptible: Arc::new(RwLock::new(())),
             refresh_failed: AtomicBool::new(false),
             unsaved: watch::Sender::default(),
             serves_unsaved: AtomicBool::new(false),
-            marks: Mutex::default(),
             keychain_calls: Semaphore::new(MAX_KEYCHAIN_CALLS),
             file_calls: Semaphore::new(MAX_FILE_CALLS),
         })
@@ -146,4 +146,4 @@ impl SessionService {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::refresh_policy::{
-    self, Decision, LastFailure, Obstacle, RequestedToken, SessionView, TokenRequest, can_fall_back, decide,
+    self, Decision, LastFailure, MinTtl, Obstacle, RequestedToken, SessionView, TokenRequest, can_fall_back, decide,
 };
 use super::send_refresh::of_same_subject;
 use super::{HeldProfile, LoginReason, MAX_REFRESH, SessionError, SessionService};
@@ -155,10 +155,17 @@ impl SessionService {
         let caller = Caller { profile: profile.clone(), request: request.clone(), seen: seen.clone() };
         let sessions = Arc::clone(self);
         let task = tokio::spawn(async move {
-            let result = sessions.refresh_while_locked(&caller, &mut held).await;
+            let mut result = sessions.refresh_while_locked(&caller, &mut held).await;
+            if matches!(&result, Err(SessionError::Issuer(error)) if error.is_refusal() && !error.is_about_target())
+                && !caller.request.target().is_plain()
+            {
+                result = sessions.refresh_own(&caller.profile, &mut held).await.map_or_else(Err, |()| result);
+            }
             let failed = !matches!(&result, Ok(ServedToken { warning: None, .. }));
             sessions.refresh_failed.store(failed, Ordering::Relaxed);
-            drop(held);
+            if let Some(HeldProfile { lock, _signals }) = held {
+                lock.release().await;
+            }
             result
         });
         task.await.unwrap_or(Err(SessionError::Interrupted))
@@ -183,6 +190,25 @@ impl SessionService {
             }
         }
         self.fall_back(seen.clone(), request, SessionError::LockLost)
+    }
+
+    /// Refreshes the session's own token if it has expired, after the issuer has refused one for another target: that may be
+    /// about the target, or about the session, which then ends as it would without the target.
+    ///
+    /// # Errors
+    /// [`SessionError::LoginRequired`].
+    async fn refresh_own(
+        self: &Arc<Self>,
+        profile: &Profile,
+        held: &mut Option<HeldProfile>,
+    ) -> Result<(), SessionError> {
+        let Ok(session) = self.session(profile).await else { return Ok(()) };
+        let request = TokenRequest::access(TokenTarget::default(), Some(MinTtl::AtLeast(Duration::ZERO)));
+        let own = Caller { profile: profile.clone(), request, seen: session };
+        match self.refresh_while_locked(&own, held).await {
+            Err(error @ SessionError::LoginRequired(_)) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     async fn refresh_under_lock(

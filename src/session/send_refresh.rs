@@ -25,7 +25,7 @@ impl SessionService {
     /// Checks that `session` is still the stored one, and that its lock still excludes other processes.
     async fn check_lock(&self, lock: &ProfileLock, profile: &Profile, session: &Session) -> Result<(), SessionError> {
         match self.session(profile).await {
-            Ok(stored) if stored.generation == session.generation && lock.is_in_place() => Ok(()),
+            Ok(stored) if stored.generation == session.generation && lock.is_in_place().await => Ok(()),
             Ok(_) => Err(SessionError::LockLost),
             Err(error) => Err(error),
         }
@@ -40,9 +40,9 @@ impl SessionService {
         session: &mut Session,
     ) -> Result<TokenSet, SessionError> {
         let target = request.target();
-        let http = self.http(profile)?;
+        let http = self.http(profile).await?;
         let metadata = self.metadata_with(profile, &[Endpoint::Token]).await?;
-        let client = self.client(profile, &metadata, session.client_secret.clone())?;
+        let client = self.client(profile, &metadata, session.client_secret.clone()).await?;
         let api = profile.login_api(session.grant);
         if api.is_some() && !target.is_plain() {
             return Err(IssuerError::Unsupported { what: "another audience, scope or resource" }.into());
@@ -67,7 +67,7 @@ impl SessionService {
         let room = session.to_stored(&profile.name).expose().len() + RESERVE;
         let prepared = match self.make_room(profile, room).await {
             // A process that locks another file from now on reads what was written above, and does not send the token too.
-            Ok(()) if lock.is_in_place() => Ok(()),
+            Ok(()) if lock.is_in_place().await => Ok(()),
             Ok(()) => Err(SessionError::LockLost),
             Err(error) => Err(error),
         };

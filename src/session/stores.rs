@@ -1,9 +1,11 @@
 //! The stores: reads and changes the session of a profile. Each change leaves a mark for processes that cache the session.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::time::Duration;
 
+use super::marks::LockDirectories;
 use super::{LoginReason, MAX_REFRESH, SessionError, SessionService};
+use crate::fs::unblock;
 use crate::model::{Profile, ProfileName, Session, StoreKind};
 use crate::store::{ProfileLock, Store, StoreError};
 
@@ -27,28 +29,12 @@ impl Stores {
     }
 }
 
-/// The directories of lock files, one for the sessions of each kind of store. Each change of a session leaves a mark there.
-#[derive(Clone, Debug)]
-pub struct LockDirectories {
-    /// For keychain items, which belong to the user.
-    pub keychain: PathBuf,
-    /// For files.
-    pub file: PathBuf,
-}
-
-impl LockDirectories {
-    /// Returns the directory for that kind of store.
-    #[must_use]
-    pub fn of(&self, kind: StoreKind) -> &Path {
-        match kind {
-            StoreKind::Keychain => &self.keychain,
-            StoreKind::File => &self.file,
-        }
-    }
-}
-
 /// Bytes reserved for a new session beyond the size of the present one: tokens grow when claims are added.
 pub(super) const RESERVE: usize = 64 * 1024;
+
+/// How long a call counts among the concurrent calls to the file store. One that takes longer waits for a file system that does
+/// not respond, and other profiles' files may be elsewhere.
+const SLOW_FILE_CALL: Duration = Duration::from_secs(1);
 
 impl SessionService {
     /// Returns the directories of lock files.
@@ -57,18 +43,10 @@ impl SessionService {
         &self.locks
     }
 
-    /// Returns whether another process made the last change of the profile's session.
+    /// Returns whether another process made the last change of the profile's session. Reads the lock files.
     #[must_use]
     pub fn changed_elsewhere(&self, name: &ProfileName) -> bool {
-        [StoreKind::Keychain, StoreKind::File].into_iter().any(|kind| self.is_changed_elsewhere(kind, name))
-    }
-
-    /// Returns the same for the session in the store of that kind.
-    pub(super) fn is_changed_elsewhere(&self, kind: StoreKind, name: &ProfileName) -> bool {
-        let dir = self.locks.of(kind);
-        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        ProfileLock::change_time(dir, name)
-            .is_some_and(|mark| marks.get(&(dir.to_owned(), name.clone())) != Some(&mark))
+        [StoreKind::Keychain, StoreKind::File].into_iter().any(|kind| self.marks.is_changed_elsewhere(kind, name))
     }
 
     /// Returns the session stored under the profile's name, also one of another issuer or client, or that a logout has not
@@ -218,23 +196,13 @@ impl SessionService {
         name: &ProfileName,
         call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, SessionError> {
-        let result = self.with_store(kind, call).await;
-        self.mark(kind, name);
-        result
-    }
-
-    /// Leaves a mark of a change, or of one that is about to be made: an agent that sees it reads the session again, and
-    /// once more when the profile lock is free.
-    pub(super) fn mark(&self, kind: StoreKind, name: &ProfileName) {
-        // Held until the mark is in the map, or this process could take its own mark for another's.
-        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        let dir = self.locks.of(kind);
-        match ProfileLock::record_change(dir, name, self.clock.now()) {
-            Ok(mark) => {
-                marks.insert((dir.to_owned(), name.clone()), mark);
-            }
-            Err(error) => tracing::warn!("{name}: a running agent is not notified of the change: {error}"),
-        }
+        let (marks, name) = (Arc::clone(&self.marks), name.clone());
+        let marked = move |store: &dyn Store| {
+            let result = call(store);
+            marks.leave(kind, &name);
+            result
+        };
+        self.with_store(kind, marked).await
     }
 
     pub(super) async fn lock(&self, profile: &Profile) -> Result<ProfileLock, SessionError> {
@@ -253,15 +221,22 @@ impl SessionService {
         call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, SessionError> {
         let store = Arc::clone(self.stores.of(kind));
-        let limit = match kind {
-            StoreKind::Keychain => &self.keychain_calls,
-            StoreKind::File => &self.file_calls,
+        // A call to the keychain ends by itself.
+        let (limit, slow) = match kind {
+            StoreKind::Keychain => (&self.keychain_calls, Duration::MAX),
+            StoreKind::File => (&self.file_calls, SLOW_FILE_CALL),
         };
-        let _permit = limit.acquire().await.map_err(|_| SessionError::Interrupted)?;
-        match tokio::task::spawn_blocking(move || call(&*store)).await {
-            Ok(result) => Ok(result?),
-            Err(_) => Err(SessionError::Interrupted),
-        }
+        let permit = limit.acquire().await.map_err(|_| SessionError::Interrupted)?;
+        let running = unblock(move || call(&*store));
+        tokio::pin!(running);
+        let result = match tokio::time::timeout(slow, &mut running).await {
+            Ok(result) => result,
+            Err(_) => {
+                drop(permit);
+                running.await
+            }
+        };
+        Ok(result.map_err(|_| SessionError::Interrupted)??)
     }
 }
 

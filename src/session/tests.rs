@@ -2,17 +2,19 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Mutex;
 
 use super::*;
 use crate::clock::UnixTime;
-use crate::model::{Profile, RecordName, Session, StoreKind};
+use crate::model::{Profile, ProfileName, RecordName, Session, StoreKind};
 use crate::oauth::testing::TestClock;
 use crate::secret::{Secret, SecretBytes};
 use crate::store::tests::session;
 use crate::store::{Store, StoreError};
 
 /// What happened during a refresh, in order.
-type Events = Arc<Mutex<Vec<&'static str>>>;
+pub(crate) type Events = Arc<Mutex<Vec<&'static str>>>;
 
 /// A store of one session, whose writes fail while `is_broken`, except the one that marks the beginning of a refresh.
 struct TestStore {
@@ -73,9 +75,10 @@ fn issuer(events: &Events) -> String {
     format!("http://{address}")
 }
 
-/// Requests a token of a session that has expired; returns the result and what happened.
-async fn refreshed(is_broken: bool) -> (Result<ServedToken, SessionError>, Vec<&'static str>) {
-    let (dir, events) = (tempfile::tempdir().expect("a directory"), Events::default());
+/// Returns the service of a session that has expired, its profile, and what happens. The writes of the store fail while it
+/// `is_broken`.
+pub(crate) fn expired_session(dir: &Path, is_broken: bool) -> (Arc<SessionService>, Arc<TestClock>, Profile, Events) {
+    let (clock, events) = (Arc::new(TestClock::new()), Events::default());
     let address = issuer(&events);
     let mut profile = Profile::new("work".parse().expect("a name"), address.parse().expect("an issuer"));
     profile.store = StoreKind::File;
@@ -88,9 +91,15 @@ async fn refreshed(is_broken: bool) -> (Result<ServedToken, SessionError>, Vec<&
     let store: Arc<dyn Store> =
         Arc::new(TestStore { session: Mutex::new(session), is_broken, events: Arc::clone(&events) });
     let stores = Stores { keychain: Arc::clone(&store), file: store };
-    let locks = dir.path().join("locks");
-    let locks = LockDirectories { keychain: locks.clone(), file: locks };
-    let sessions = SessionService::new(Arc::new(TestClock::new()), stores, locks, dir.path().join("revoked"));
+    let locks = LockDirectories { keychain: dir.join("locks"), file: dir.join("locks") };
+    let sessions = SessionService::new(Arc::<TestClock>::clone(&clock), stores, locks, dir.join("revoked"));
+    (sessions, clock, profile, events)
+}
+
+/// Requests a token of a session that has expired; returns the result and what happened.
+async fn refreshed(is_broken: bool) -> (Result<ServedToken, SessionError>, Vec<&'static str>) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (sessions, _, profile, events) = expired_session(dir.path(), is_broken);
     let request = TokenRequest::own(Demand::ValidFor(MinTtl::Default));
     let seen = sessions.session(&profile).await.expect("stored");
     let refresh = sessions.refresh(&profile, &request, &seen);

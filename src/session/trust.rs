@@ -39,9 +39,10 @@ impl SessionService {
         profile: &Profile,
         change: impl FnOnce(&mut Trust) + Send + 'static,
     ) -> Result<Trust, SessionError> {
-        let _lock = self.lock_trust(profile).await?;
+        let lock = self.lock_trust(profile).await?;
         let issuer = profile.issuer.clone();
         self.with_store(profile.store, move |store| {
+            let _lock = lock;
             let before = match read_trust(store, &issuer) {
                 Ok(trust) => trust,
                 Err(error) => return Ok(Err(error)),
@@ -86,11 +87,14 @@ impl SessionService {
 
     /// Replaces a damaged record by an empty one. A record that another process has repaired in the meantime stays.
     pub(super) async fn reset_damaged_trust(&self, profile: &Profile) -> Result<(), SessionError> {
-        let _lock = self.lock_trust(profile).await?;
+        let lock = self.lock_trust(profile).await?;
         let issuer = profile.issuer.clone();
-        self.with_store(profile.store, move |store| match read_trust(store, &issuer) {
-            Ok(_) => Ok(()),
-            Err(_) => store.write_record(&RecordName::of_issuer(&issuer), &Trust::none(issuer.clone()).to_stored()),
+        self.with_store(profile.store, move |store| {
+            let _lock = lock;
+            match read_trust(store, &issuer) {
+                Ok(_) => Ok(()),
+                Err(_) => store.write_record(&RecordName::of_issuer(&issuer), &Trust::none(issuer.clone()).to_stored()),
+            }
         })
         .await
     }
@@ -106,7 +110,7 @@ impl SessionService {
 
     async fn lock_trust(&self, profile: &Profile) -> Result<FileLock, SessionError> {
         let path = self.locks.of(profile.store).join("trust").join(RecordName::issuer_lock_name(&profile.issuer));
-        Ok(LockFile::open(path.with_extension("lock"))?.lock(&*self.clock, TRUST_LOCK_LIMIT).await?)
+        Ok(LockFile::lock(path.with_extension("lock"), &*self.clock, TRUST_LOCK_LIMIT).await?)
     }
 }
 

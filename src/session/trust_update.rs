@@ -47,7 +47,7 @@ impl SessionService {
     pub async fn update_keys(&self, profile: &Profile) -> Result<Trust, SessionError> {
         let metadata = self.metadata_with(profile, &[Endpoint::Jwks]).await?;
         let keys = self.fetch_keys(profile, &metadata).await?;
-        let update = IssuerUpdate { keys, issuer_time: self.issuer_time(profile), ..IssuerUpdate::default() };
+        let update = IssuerUpdate { keys, issuer_time: self.issuer_time(profile).await, ..IssuerUpdate::default() };
         self.store_update(profile, update).await
     }
 
@@ -62,7 +62,7 @@ impl SessionService {
         let lacks_key = !tokens.iter().all(|token| known.verifies(token.expose()));
         let may_ask = trust.unknown_key_fetched_at.is_none_or(|at| is_past(at, UNKNOWN_KEY_INTERVAL));
         let mut update = IssuerUpdate {
-            issuer_time: self.issuer_time(profile),
+            issuer_time: self.issuer_time(profile).await,
             key_not_found: lacks_key && may_ask,
             ..IssuerUpdate::default()
         };
@@ -148,7 +148,7 @@ impl SessionService {
             if is_fetched || trust.lists.iter().any(|list| list.uri == claim.uri && !is_due(list)) {
                 continue;
             }
-            let reply = match self.http(profile) {
+            let reply = match self.http(profile).await {
                 Ok(http) => tokio::select! {
                     reply = status_list::fetch(&http, &claim.url) => reply.map_err(SessionError::from),
                     () = self.clock.sleep(FETCH_LIMIT) => {
@@ -183,7 +183,7 @@ impl SessionService {
         let updated = Trust { fetched: keys.clone(), ..trust.clone() };
         let tokens: Vec<&Secret> = verified_tokens(session).collect();
         let FetchedLists { lists, .. } = self.fetch_due_lists(profile, &updated, &tokens).await;
-        let issuer_time = self.issuer_time(profile);
+        let issuer_time = self.issuer_time(profile).await;
         let update = IssuerUpdate { keys, lists, issuer_time, ..IssuerUpdate::default() };
         let stored = async {
             if damaged {
@@ -207,14 +207,13 @@ impl SessionService {
     ) -> Result<Option<TrustedKeys>, SessionError> {
         let Some(source) = &metadata.jwks_uri else { return Ok(None) };
         let fetched_at = self.clock.now();
-        let jwks = jwks::fetch(&self.http(profile)?, source).await?;
+        let jwks = jwks::fetch(&self.http(profile).await?, source).await?;
         Ok(Some(TrustedKeys { jwks, source: source.to_string(), fetched_at }))
     }
 
     /// Returns the time of the issuer's clock in its last response.
-    #[must_use]
-    pub fn issuer_time(&self, profile: &Profile) -> Option<UnixTime> {
-        self.http(profile).ok()?.server_time(&profile.issuer)
+    pub async fn issuer_time(&self, profile: &Profile) -> Option<UnixTime> {
+        self.http(profile).await.ok()?.server_time(&profile.issuer)
     }
 
     /// Stores an update, and the time at which the issuer responded.

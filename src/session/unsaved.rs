@@ -117,7 +117,9 @@ impl SessionService {
         let held = held.take();
         tokio::spawn(async move {
             let _ = service.store_later(&profile, &session, &before, Duration::MAX).await;
-            drop(held);
+            if let Some(HeldProfile { lock, _signals }) = held {
+                lock.release().await;
+            }
         });
         Ok(Stored::Later)
     }
@@ -176,11 +178,11 @@ impl SessionService {
         before: &Generation,
     ) -> Result<Option<Session>, SessionError> {
         let (profile, session, before) = (profile.clone(), session.clone(), before.clone());
-        let unchanged = !self.is_changed_elsewhere(profile.store, &profile.name);
+        let marks = Arc::clone(&self.marks);
         let (kind, name) = (profile.store, profile.name.clone());
         self.change(kind, &name, move |store| {
             // Only where another process has left its mark: reading takes time, in which this one may be killed.
-            if !unchanged
+            if marks.is_changed_elsewhere(kind, &profile.name)
                 && let Ok(Some(stored)) = store.read(&profile.name)
                 && session_of(&profile, Some(stored.clone())).map_or(true, |stored| stored.generation != before)
             {

@@ -3,16 +3,17 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::clock::{Clock, UnixTime};
-use crate::fs::{FileLock, LockError, LockFile};
+use crate::fs::{FileLock, LockError, LockFile, unblock};
 use crate::model::ProfileName;
 
 /// A profile lock, on the file `DIR/PROFILE.lock`. Released when dropped.
 #[derive(Debug)]
 pub struct ProfileLock {
-    lock: FileLock,
+    lock: Arc<FileLock>,
 }
 
 impl ProfileLock {
@@ -28,8 +29,8 @@ impl ProfileLock {
         clock: &dyn Clock,
         limit: Duration,
     ) -> Result<Self, LockError> {
-        let lock = LockFile::open(path(dir, profile))?.lock(clock, limit).await?;
-        Ok(Self { lock })
+        let lock = LockFile::lock(path(dir, profile), clock, limit).await?;
+        Ok(Self { lock: Arc::new(lock) })
     }
 
     /// Takes the lock of `profile` in `dir` if it is free, else returns `None`.
@@ -38,13 +39,18 @@ impl ProfileLock {
     /// [`LockError`], never [`LockError::TimedOut`].
     pub fn try_acquire(dir: &Path, profile: &ProfileName) -> Result<Option<Self>, LockError> {
         let lock = LockFile::open(path(dir, profile))?.try_lock()?;
-        Ok(lock.map(|lock| Self { lock }))
+        Ok(lock.map(|lock| Self { lock: Arc::new(lock) }))
     }
 
     /// Returns whether the lock still excludes other processes, as `FileLock::is_in_place`.
-    #[must_use]
-    pub fn is_in_place(&self) -> bool {
-        self.lock.is_in_place()
+    pub async fn is_in_place(&self) -> bool {
+        let lock = Arc::clone(&self.lock);
+        unblock(move || lock.is_in_place()).await.unwrap_or(false)
+    }
+
+    /// Releases the lock. Dropping it does the same on the caller's thread.
+    pub async fn release(self) {
+        let _ = unblock(move || drop(self)).await;
     }
 
     /// Identifies the lock's file, as `FileLock::inode` does.

@@ -6,6 +6,9 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
 use crate::clock::UnixTime;
 use crate::fs::{LockError, LockFile, replace};
 use crate::model::{RevokedToken, RevokedTokens, TokenDigest};
@@ -87,11 +90,16 @@ impl RevocationList {
 fn read(path: &Path) -> Result<RevokedTokens, RevocationListError> {
     let failed = |source| RevocationListError::Io { path: path.to_owned(), source };
     let damaged = || RevocationListError::Damaged(path.to_owned());
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(RevokedTokens::default()),
-        Err(e) => return Err(failed(e)),
+    // Opening a pipe would wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::NOENT) => return Ok(RevokedTokens::default()),
+        Err(e) => return Err(failed(e.into())),
     };
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(damaged());
+    }
     let mut text = String::new();
     match file.take(MAX_BYTES + 1).read_to_string(&mut text) {
         Ok(length) if length as u64 <= MAX_BYTES => parse(&text).ok_or_else(damaged),

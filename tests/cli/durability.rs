@@ -12,11 +12,16 @@ use authctl::model::PinnedKeys;
 use crate::support::agent::Agent;
 use crate::support::http::get;
 use crate::support::process::wait_until;
-use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
+use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, quick_issuer};
 
 /// The arguments of a login to `work` by password.
 fn login<'a>(issuer: &'a DevIssuer, more: &[&'a str]) -> Vec<&'a str> {
-    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--password"];
+    login_as("work", issuer, more)
+}
+
+/// The same to any profile.
+fn login_as<'a>(profile: &'a str, issuer: &'a DevIssuer, more: &[&'a str]) -> Vec<&'a str> {
+    let args = ["login", profile, "--issuer", issuer.issuer(), "--client-id", "authctl", "--password"];
     [&args[..], &["--username", USER, "--password-stdin"], more].concat()
 }
 
@@ -132,22 +137,26 @@ fn login_that_saves_nothing_needs_no_writable_configuration() {
     assert_eq!(fs::read_to_string(home.config_file()).unwrap(), before);
 }
 
+/// Runs authctl after `script` has changed the mounts of its own namespace.
+#[track_caller]
+fn mounted(home: &Sandbox, script: &str, args: &[&str]) -> CommandOutput {
+    let command = home.command(args);
+    let mut mounted = Command::new("unshare");
+    mounted.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+    mounted.arg(command.get_program()).args(args).env_clear().current_dir(home.path());
+    mounted.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child =
+        mounted.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("unshare");
+    let _ = child.stdin.take().expect("piped").write_all(PASSWORD.as_bytes());
+    home.finish(child, args)
+}
+
 #[test]
 fn bind_mounted_configuration_is_reported_before_the_sign_in() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
-    let run = |args: &[&str]| {
-        let command = home.command(args);
-        let script = r#"mount --bind "$0" "$0" && exec "$@""#;
-        let mut mounted = Command::new("unshare");
-        mounted.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(home.config_file());
-        mounted.arg(command.get_program()).args(args).env_clear().current_dir(home.path());
-        mounted.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let mut child =
-            mounted.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("unshare");
-        child.stdin.take().expect("piped").write_all(PASSWORD.as_bytes()).expect("written");
-        home.finish(child, args)
-    };
+    let script = format!("mount --bind {0} {0} && exec \"$0\" \"$@\"", home.config_file().display());
+    let run = |args: &[&str]| mounted(&home, &script, args);
     run(&login(&issuer, &[])).exits(0);
     let tokens = issuer.stats().token_requests;
     let changed = login(&issuer, &["--scope", "openid"]);
@@ -155,6 +164,42 @@ fn bind_mounted_configuration_is_reported_before_the_sign_in() {
     assert_eq!(issuer.stats().token_requests, tokens, "refused before the sign-in");
     run(&["profile", "set", "work", "audience=https://api.example"]).exits(2).reports("mount the directory");
     home.run(&["refresh", "work"]).exits(0);
+}
+
+/// As a configuration that a package manager generates.
+#[test]
+fn link_into_a_read_only_directory_is_reported_before_the_sign_in() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let generated = home.path().join("generated");
+    fs::create_dir(&generated).unwrap();
+    fs::rename(home.config_file(), generated.join("config.toml")).unwrap();
+    std::os::unix::fs::symlink(generated.join("config.toml"), home.config_file()).unwrap();
+    let before = fs::read_to_string(home.config_file()).unwrap();
+    let script =
+        format!("mount --bind {0} {0} && mount -o remount,bind,ro {0} && exec \"$0\" \"$@\"", generated.display());
+    let run = |args: &[&str]| mounted(&home, &script, args);
+    let tokens = || issuer.stats().token_requests;
+    // Nothing is saved.
+    run(&login(&issuer, &[])).exits(0);
+    let sent = tokens();
+    let reason = format!("it links to {}/config.toml: ", generated.display());
+    for changed in [login(&issuer, &["--scope", "openid"]), login_as("new", &issuer, &[])] {
+        run(&changed).exits(2).reports(&reason).reports("--config FILE");
+    }
+    assert_eq!(tokens(), sent, "refused before the sign-in");
+    for args in [
+        &["profile", "set", "work", "audience=api"][..],
+        &["profile", "rename", "work", "home"],
+        &["profile", "use", "work"],
+    ] {
+        run(args).exits(2).reports(&reason);
+    }
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(fs::read_to_string(home.config_file()).unwrap(), before);
+    assert!(fs::symlink_metadata(home.config_file()).unwrap().is_symlink());
+    // Where the directory is writable, the change is made where the link leads.
+    home.run(&["profile", "set", "work", "audience=api"]).exits(0);
 }
 
 #[test]
@@ -238,14 +283,20 @@ fn agent_stops_serving_when_a_logout_is_killed() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     let agent = Agent::run(&home);
-    // The calls after which no token is served, the first before each mark.
-    for (call, nth) in [("utimensat", 2), ("unlink", 1), ("utimensat", 3)] {
+    let session = home.session_file("work");
+    let sessions = session.parent().unwrap().to_owned();
+    // Before the mark of each change, and before the deletion. The last is one thread's third mark, which not each logout has.
+    for (call, path, is_reached) in [
+        ("fsync:signal=KILL", Some(&sessions), true),
+        ("unlink:signal=KILL", Some(&session), true),
+        ("utimensat:signal=KILL:when=3", None, false),
+    ] {
         home.log_in("work", &issuer);
         wait_until("the login", || (agent.get("/v1/token").status == 200).then_some(()));
-        let fault = format!("inject={call}:signal=KILL:when={nth}");
-        let session = home.session_file("work");
-        let options = if call == "unlink" { on(&session, &fault).to_vec() } else { vec!["-e", &fault] };
-        home.run_traced(&options, &["logout", "work"], "").0.exits(-1);
+        let fault = format!("inject={call}");
+        let options = path.map_or(vec!["-e", &fault], |path| on(path, &fault).to_vec());
+        let (ran, _) = home.run_traced(&options, &["logout", "work"], "");
+        assert!(ran.code == -1 || !is_reached, "{call}: {}", ran.stderr);
         wait_until("the logout", || (agent.get("/v1/token").status == 401).then_some(()));
     }
 }

@@ -31,3 +31,37 @@ fn unreadable_directories_of_another_user_are_skipped() {
     std::fs::set_permissions(closed.path(), Permissions::from_mode(0o1777)).expect("opened");
     run(&["token"]).expect("a token");
 }
+
+#[test]
+fn files_that_every_user_can_write_to_are_not_obeyed() {
+    let (home, _issuer, program) = home_of_nobody();
+    let dir = tempfile::tempdir().expect("a directory");
+    let profile = dir.path().join(PROFILE_FILE);
+    std::fs::write(&profile, "profile = \"work\"").expect("written");
+    std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("opened");
+    let config = home.config_file();
+    let key = home.key_file();
+    let sessions = home.session_file("work").parent().expect("a directory").to_owned();
+    let token = || output_of(as_nobody(&home, &program).arg("token").current_dir(dir.path()));
+    token().expect("a token");
+    for (path, wide) in [
+        (profile.as_path(), 0o666),
+        (profile.as_path(), 0o646),
+        (dir.path(), 0o777),
+        (config.as_path(), 0o666),
+        (config.as_path(), 0o602),
+        (config.parent().expect("a directory"), 0o777),
+        (key.as_path(), 0o644),
+        (key.as_path(), 0o620),
+    ] {
+        let before = std::fs::metadata(path).expect("there").permissions();
+        std::fs::set_permissions(path, Permissions::from_mode(wide)).expect("chmod");
+        let refused = token().expect_err(&format!("{} {wide:o}", path.display()));
+        assert!(refused.contains(&format!("mode {wide:04o}")) && refused.contains("chmod"), "{refused}");
+        std::fs::set_permissions(path, before).expect("chmod");
+        token().expect("a token");
+    }
+    std::fs::set_permissions(&sessions, Permissions::from_mode(0o777)).expect("chmod");
+    let refused = output_of(as_nobody(&home, &program).args(["refresh", "work"])).expect_err("others could replace it");
+    assert!(refused.contains("mode 0777"), "{refused}");
+}

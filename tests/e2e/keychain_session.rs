@@ -333,3 +333,41 @@ fn pinned_keys_in_a_locked_keychain_block_a_store_change() {
     assert_eq!(issuer.stats().requests, asked, "reported before the user signs in");
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["store"], "keychain");
 }
+
+#[test]
+fn keychain_that_stops_during_a_login_has_a_working_session() {
+    let (home, keyring, issuer) = logged_in();
+    let login = ["login", "work", "--password", "--username", support::USER, "--password-stdin"];
+    // The last request before the session is stored.
+    issuer.fault(Fault { endpoint: Endpoint::Jwks, kind: FaultKind::HoldReply, times: 1 });
+    let before = issuer.stats().faults;
+    let running = home.start(&login, support::PASSWORD);
+    wait_until("the request", || (issuer.stats().faults > before).then_some(()));
+    keyring.stop_daemon();
+    issuer.clear_faults();
+    // How long the keychain is away: longer than one call waits for it.
+    std::thread::sleep(Duration::from_secs(6));
+    keyring.continue_daemon();
+    let ran = home.finish(running, &login);
+    assert!(matches!(ran.code, 0 | 7), "{}", ran.stderr);
+    // The new session or the old one, and not revoked.
+    home.run(&["refresh", "work"]).exits(0);
+    home.run(&["verify", "work"]).exits(0);
+}
+
+#[test]
+fn keychain_locked_before_the_refreshed_session_is_stored_loses_nothing() {
+    let (home, mut keyring, issuer) = logged_in();
+    issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::HoldReply, times: 1 });
+    let refreshing = home.spawn(&["refresh", "work"]);
+    wait_until("the refresh", || (issuer.stats().refreshes_committed == 1).then_some(()));
+    keyring.lock();
+    issuer.clear_faults();
+    refreshing.reports("Waiting up to 60 s to store the refreshed session of work: the keychain is locked");
+    // Unlocked as by the user: the daemon starts again with the password.
+    keyring.kill_daemon();
+    keyring.start_daemon(true);
+    refreshing.wait().exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(issuer.stats().refresh_reuses, 0);
+}

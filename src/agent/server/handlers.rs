@@ -15,6 +15,7 @@ use super::tokens::IssuedToken;
 use crate::agent::protocol::{ForgetResponse, OPENAPI, RefreshResponse, StopResponse};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
+use crate::fs::unblock;
 use crate::model::{DecidingToken, Profile, ProfileName, Session, TokenTarget};
 use crate::secret::SecretBytes;
 use crate::session::{Demand, MinTtl, RequestedToken, SessionError, SessionService, TokenRequest, TokenVerifier};
@@ -49,7 +50,7 @@ pub(super) async fn respond(
         AgentRequest::Refresh { profile, if_expiring } => {
             agent.refresh_request(peer, &profile, if_expiring, wait).await
         }
-        AgentRequest::Forget { profile } => Ok(agent.forget_request(profile)),
+        AgentRequest::Forget { profile } => Ok(agent.forget_request(profile).await),
         AgentRequest::Lock => agent.lock_request(peer, body).await,
         AgentRequest::Unlock => agent.unlock_request(peer, body).await,
         AgentRequest::Stop => Ok(agent.stop_request(peer)),
@@ -65,11 +66,11 @@ pub(super) async fn respond(
 
 impl Agent {
     /// Returns the profile for a request. An unknown name may be that of a profile added a moment ago.
-    fn choose_profile(self: &Arc<Self>, named: Option<&ProfileName>) -> Result<Arc<Profile>, SharedError> {
+    async fn choose_profile(self: &Arc<Self>, named: Option<&ProfileName>) -> Result<Arc<Profile>, SharedError> {
         match self.profiles.choose(named) {
             Ok(profile) => Ok(profile),
             Err(_) => {
-                self.reread_configuration();
+                self.reread_configuration().await;
                 self.profiles.choose(named).map_err(|e| Arc::new(Error::from(e)))
             }
         }
@@ -84,7 +85,7 @@ impl Agent {
     ) -> Result<AgentResponse, SharedError> {
         let now = self.now();
         self.agent_lock.check(now)?;
-        let profile = self.choose_profile(named.as_ref())?;
+        let profile = self.choose_profile(named.as_ref()).await?;
         let is_id_token = request.token == RequestedToken::Id;
         let issued = self.shared_token(profile, request, wait).await?;
         let name = &issued.profile.name;
@@ -114,7 +115,7 @@ impl Agent {
         wait: Option<Duration>,
     ) -> Result<AgentResponse, SharedError> {
         self.agent_lock.check(self.now())?;
-        let profile = self.choose_profile(Some(name))?;
+        let profile = self.choose_profile(Some(name)).await?;
         let demand = if_expiring.map_or(Demand::New, |left| Demand::NewUnless(MinTtl::AtLeast(left)));
         let issued = self.shared_token(profile, TokenRequest::own(demand), wait).await?;
         let now = self.now();
@@ -144,7 +145,7 @@ impl Agent {
         let (verdict, age) = match given {
             Some(keys) if complete && named.is_none() => {
                 let sessions = Arc::clone(&self.sessions);
-                let verified = tokio::task::spawn_blocking(move || {
+                let verified = unblock(move || {
                     let verifier = sessions.verifier_with_keys(keys, policy)?;
                     Ok::<_, SessionError>(verifier.verify_token(token.expose(), false).verdict)
                 });
@@ -153,7 +154,7 @@ impl Agent {
                 (verdict, None)
             }
             given => {
-                let profile = self.choose_profile(named.as_ref())?;
+                let profile = self.choose_profile(named.as_ref()).await?;
                 let about = |e: SessionError| Error::from(e).about(&profile.name);
                 // The profile may have the ID token decide about the session's own access token.
                 let own = match profile.requirements.token {
@@ -192,7 +193,7 @@ impl Agent {
         } else {
             let cut = |_| Error::from(SessionError::Interrupted);
             let permit = Arc::clone(&self.status_reports).acquire_owned().await.map_err(cut)?;
-            let read = tokio::task::spawn_blocking(move || {
+            let read = unblock(move || {
                 let _permit = permit;
                 profile_statuses(&sessions, &config, None)
             });
@@ -201,7 +202,7 @@ impl Agent {
         Ok(json(&StatusReport { token_from_environment: false, agent: state, profiles }))
     }
 
-    fn events_request(self: &Arc<Self>) -> Result<AgentResponse, SharedError> {
+    pub(super) fn events_request(self: &Arc<Self>) -> Result<AgentResponse, SharedError> {
         if self.events.subscribers() >= MAX_SUBSCRIBERS {
             let failure =
                 Error::msg(ErrorCode::TooManyRequests, "too many event subscribers", "close another subscription");
@@ -234,8 +235,8 @@ impl Agent {
         Ok(stream(receiver))
     }
 
-    fn forget_request(self: &Arc<Self>, name: ProfileName) -> AgentResponse {
-        self.reread_configuration();
+    async fn forget_request(self: &Arc<Self>, name: ProfileName) -> AgentResponse {
+        self.reread_configuration().await;
         let forgotten = match self.profiles.choose(Some(&name)) {
             Ok(profile) => self.forget(&profile),
             Err(_) => self.cache.forget_removed_profile(&name),

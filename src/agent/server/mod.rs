@@ -100,8 +100,14 @@ pub async fn serve(
         task.abort();
     }
     drop(watching);
-    let _ = tokio::time::timeout(DRAIN_LIMIT, agent.limiter.emptied()).await;
-    let _ = tokio::time::timeout(CLOSE_LIMIT, agent.sessions.close()).await;
+    tokio::select! {
+        () = agent.limiter.emptied() => {}
+        () = agent.clock.sleep(DRAIN_LIMIT) => {}
+    }
+    tokio::select! {
+        () = agent.sessions.close() => {}
+        () = agent.clock.sleep(CLOSE_LIMIT) => {}
+    }
     // The socket is removed before the socket lock is released: the next agent finds both or neither.
     drop(listening);
     match agent.sessions.unsaved().borrow().iter().next() {
@@ -109,3 +115,6 @@ pub async fn serve(
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

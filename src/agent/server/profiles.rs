@@ -50,6 +50,7 @@ impl Profiles {
     pub(super) fn load(file: &Path) -> Result<Self, Error> {
         let stamp = FileStamp::of(file);
         let config = Config::load(file)?;
+        config.warnings().for_each(|warning| tracing::warn!("{warning}"));
         let error = config.errors().next().map(|error| error.to_string());
         let current = Current { shared: shared(&config), config: Arc::new(config), stamp, error };
         Ok(Self { file: file.to_owned(), current: Mutex::new(current), empty_file_pending: AtomicBool::new(false) })
@@ -117,6 +118,7 @@ impl Profiles {
         current.stamp = stamp;
         let (mut config, error) = match loaded {
             Ok(config) => {
+                config.warnings().for_each(|warning| tracing::warn!("{warning}"));
                 let error = config.errors().next().map(|error| error.to_string());
                 (config, error)
             }

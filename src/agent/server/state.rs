@@ -26,6 +26,8 @@ pub(super) struct Agent {
     pub(super) sessions: Arc<SessionService>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) profiles: Profiles,
+    /// Held while the configuration is read again.
+    pub(super) reloading: tokio::sync::Mutex<()>,
     pub(super) cache: Arc<SessionCache>,
     pub(super) agent_lock: AgentLock,
     pub(super) events: Events,
@@ -56,6 +58,7 @@ impl Agent {
         let clock = Arc::clone(sessions.clock());
         Ok(Arc::new(Self {
             profiles: Profiles::load(config_file)?,
+            reloading: tokio::sync::Mutex::default(),
             cache: Arc::default(),
             agent_lock: AgentLock::new(Arc::clone(&clock)),
             events: Events::default(),

@@ -141,10 +141,14 @@ impl Agent {
     /// Waits for a load or refresh to end.
     async fn outcome_of(&self, mut in_flight: InFlight, patience: Duration) -> RefreshOutcome {
         let cut = || Err(Arc::new(Error::from(SessionError::Interrupted)));
-        match tokio::time::timeout(patience, in_flight.outcome.wait_for(Option::is_some)).await {
-            Ok(Ok(outcome)) => outcome.clone().unwrap_or_else(cut),
-            Ok(Err(_)) => cut(),
-            Err(_) => Err(Arc::new(Error::msg(
+        tokio::select! {
+            // An outcome that is there is used even by a caller that does not wait.
+            biased;
+            outcome = in_flight.outcome.wait_for(Option::is_some) => match outcome {
+                Ok(outcome) => outcome.clone().unwrap_or_else(cut),
+                Err(_) => cut(),
+            },
+            () = self.clock.sleep(patience) => Err(Arc::new(Error::msg(
                 ErrorCode::RefreshInProgress,
                 "the refresh takes longer than the caller waits",
                 "try again",

@@ -11,9 +11,9 @@ use notify::event::EventKind;
 use notify::{Config, Event, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::profiles::Reload;
+use super::profiles::{EmptyFile, Reload};
 use super::state::Agent;
-use crate::fs::create_private_dir;
+use crate::fs::{create_private_dir, unblock};
 use crate::model::{Profile, ProfileName};
 use crate::store::ProfileLock;
 
@@ -101,8 +101,8 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
     let task = tokio::spawn(async move {
         while let Some(change) = changes.recv().await {
             if events_lost.swap(false, Ordering::SeqCst) || matches!(change, Change::Unknown) {
-                agent.reread_configuration();
-                agent.check_all_sessions();
+                agent.reread_configuration().await;
+                agent.check_all_sessions().await;
             }
             match change {
                 Change::Unknown => {}
@@ -112,7 +112,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
                         agent.forget_when_unlocked(profile);
                     }
                 }
-                Change::Configuration => agent.reread_configuration(),
+                Change::Configuration => agent.reread_configuration().await,
             }
         }
     });
@@ -144,11 +144,16 @@ fn watcher(
 
 impl Agent {
     /// Drops the cached session of each profile that another process has changed.
-    fn check_all_sessions(self: &Arc<Self>) {
+    async fn check_all_sessions(self: &Arc<Self>) {
         for profile in self.profiles.all() {
-            if self.sessions.changed_elsewhere(&profile.name) {
-                self.forget(&profile);
-            }
+            self.forget_if_changed(&profile).await;
+        }
+    }
+
+    async fn forget_if_changed(self: &Arc<Self>, profile: &Arc<Profile>) {
+        let (sessions, name) = (Arc::clone(&self.sessions), profile.name.clone());
+        if unblock(move || sessions.changed_elsewhere(&name)).await.unwrap_or(true) {
+            self.forget(profile);
         }
     }
 
@@ -162,22 +167,22 @@ impl Agent {
         tokio::spawn(async move {
             let unlocked = agent.sessions.wait_for_lock(&profile).await;
             agent.awaited_locks.lock().unwrap_or_else(PoisonError::into_inner).remove(&profile.name);
-            if unlocked.is_ok() && agent.sessions.changed_elsewhere(&profile.name) {
-                agent.forget(&profile);
+            if unlocked.is_ok() {
+                agent.forget_if_changed(&profile).await;
             }
         });
     }
 
     /// Reads the configuration again if it has changed, and drops the cached sessions of changed profiles.
-    pub(super) fn reread_configuration(self: &Arc<Self>) {
-        match self.profiles.reload(None) {
+    pub(super) async fn reread_configuration(self: &Arc<Self>) {
+        match self.reload_profiles(None).await {
             Reload::Changed(names) => self.drop_changed(names),
             Reload::HalfWritten(mut seen) => {
                 let agent = Arc::clone(self);
                 tokio::spawn(async move {
                     loop {
                         agent.clock.sleep(IGNORE_EMPTY).await;
-                        match agent.profiles.reload(Some(seen)) {
+                        match agent.reload_profiles(Some(seen)).await {
                             Reload::Changed(names) => return agent.drop_changed(names),
                             Reload::HalfWritten(now) => seen = now,
                         }
@@ -185,6 +190,13 @@ impl Agent {
                 });
             }
         }
+    }
+
+    /// Reads the configuration once at a time, however many requests name unknown profiles.
+    async fn reload_profiles(self: &Arc<Self>, seen: Option<EmptyFile>) -> Reload {
+        let _one = self.reloading.lock().await;
+        let agent = Arc::clone(self);
+        unblock(move || agent.profiles.reload(seen)).await.unwrap_or(Reload::Changed(Vec::new()))
     }
 
     fn drop_changed(self: &Arc<Self>, names: Vec<ProfileName>) {

@@ -33,7 +33,7 @@ impl Examination<'_> {
             let error = IssuerError::Unreachable { message, proxy: None, phase, delivery: Delivery::NotSent };
             SessionError::Issuer(error)
         };
-        let proxy = sessions.http(profile).ok().and_then(|http| http.proxy(&profile.issuer).ok().flatten());
+        let proxy = sessions.http(profile).await.ok().and_then(|http| http.proxy(&profile.issuer).ok().flatten());
         let reached = limited(&mut limit, sessions.reach_issuer(profile)).await;
         let reached = reached.unwrap_or_else(|| Err(silent(Phase::Connect)));
         self.check_way(profile, proxy.as_deref(), &reached)?;
@@ -43,7 +43,7 @@ impl Examination<'_> {
             let rest: Vec<&str> = ISSUER_CHECKS.into_iter().filter(|check| !self.has(check)).collect();
             return self.skip(&rest, &format!("see {failed}"));
         }
-        self.check_clock(&sessions, profile)?;
+        self.check_clock(&sessions, profile).await?;
         let needed = [Endpoint::Token, Endpoint::Jwks];
         let metadata = limited(&mut limit, sessions.metadata_with(profile, &needed)).await;
         let metadata = match metadata.unwrap_or_else(|| Err(silent(Phase::Exchange))) {
@@ -127,8 +127,8 @@ impl Examination<'_> {
         Ok(())
     }
 
-    fn check_clock(&mut self, sessions: &SessionService, profile: &Profile) -> Result<(), Error> {
-        let Some(theirs) = sessions.issuer_time(profile) else {
+    async fn check_clock(&mut self, sessions: &SessionService, profile: &Profile) -> Result<(), Error> {
+        let Some(theirs) = sessions.issuer_time(profile).await else {
             return self.skip(&["clock"], "the issuer's response has no date");
         };
         let now = self.app.clock().now();

@@ -86,7 +86,7 @@ impl LoginUser for TerminalUser<'_> {
         metadata: &Metadata,
         client: &OAuthClient,
     ) -> Result<NewLogin, Error> {
-        let http = self.app.sessions()?.http(profile)?;
+        let http = self.app.sessions()?.http(profile).await?;
         let sign_in = SignIn { app: self.app, args: self.args, profile, metadata, client, http: &http };
         let signed_in = match profile.grant {
             Grant::Browser => sign_in.code(!self.args.no_browser && self.browser_elsewhere().is_none()).await,

@@ -38,11 +38,11 @@ fn waiting_stops_at_the_limit_or_when_the_lock_is_released() {
     runtime().block_on(async {
         let held = try_lock(&path).expect("free");
         let limit = Duration::from_millis(30);
-        let timed_out = open().lock(&SystemClock, limit).await;
+        let timed_out = LockFile::lock(path.clone(), &SystemClock, limit).await;
         assert!(matches!(timed_out, Err(LockError::TimedOut { .. })), "{timed_out:?}");
         let timed_out = open().lock_blocking(limit);
         assert!(matches!(timed_out, Err(LockError::TimedOut { .. })), "{timed_out:?}");
-        let (acquired, ()) = tokio::join!(open().lock(&SystemClock, Duration::from_secs(20)), async {
+        let (acquired, ()) = tokio::join!(LockFile::lock(path.clone(), &SystemClock, Duration::from_secs(20)), async {
             tokio::task::yield_now().await;
             drop(held);
         });
@@ -61,8 +61,7 @@ fn each_of_a_hundred_waiters_gets_the_lock() {
         for _ in 0..100 {
             let (holders, path) = (holders.clone(), path.clone());
             tasks.push(tokio::task::spawn_local(async move {
-                let file = LockFile::open(path).expect("opened");
-                let lock = file.lock(&SystemClock, Duration::from_secs(60)).await.expect("acquired");
+                let lock = LockFile::lock(path, &SystemClock, Duration::from_secs(60)).await.expect("acquired");
                 assert_eq!(holders.replace(1), 0, "two holders");
                 tokio::task::yield_now().await;
                 holders.set(0);
@@ -100,7 +99,7 @@ fn child_does_not_inherit_the_lock() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("a.lock");
     let held = try_lock(&path).expect("free");
-    let open = rustix::io::fcntl_getfd(&held.0.file).expect("open");
+    let open = rustix::io::fcntl_getfd(&held.file.file).expect("open");
     assert!(open.contains(rustix::io::FdFlags::CLOEXEC), "a child would keep the file open");
 }
 
@@ -110,7 +109,7 @@ fn dropping_the_lock_releases_it_while_another_descriptor_is_open() {
     let path = dir.path().join("a.lock");
     let held = try_lock(&path).expect("free");
     // What a child has between `fork` and `exec`.
-    let shared = held.0.file.try_clone().expect("a second descriptor");
+    let shared = held.file.file.try_clone().expect("a second descriptor");
     drop(held);
     assert!(try_lock(&path).is_some());
     drop(shared);

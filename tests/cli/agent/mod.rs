@@ -8,6 +8,7 @@ mod lifecycle;
 mod limits;
 mod lock;
 mod secrets;
+mod slow_files;
 mod stampede;
 mod stop;
 

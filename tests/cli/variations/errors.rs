@@ -1,8 +1,12 @@
 //! Error responses and invalid responses: they differ in the exit code, and only the error members are shown.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 
 use super::{UNSEEN, answers, each, edits, fit_to_be_shown, log_in, row};
+use crate::support::stub_server::StubServer;
 use crate::support::{Sandbox, issuer, quick_issuer};
 
 fn body(status: u16, content_type: &str, body: impl Into<String>) -> Value {
@@ -273,15 +277,60 @@ fn reply_that_is_no_refusal_never_requires_a_login() {
         issuer.clear_faults();
         home.token("work");
     }
-    // A target that the issuer refuses is no reason to give up the session.
-    let home = Sandbox::new();
-    log_in(&home, issuer.issuer(), &[]).exits(0);
-    home.advance_time("work", 301);
-    answers(&issuer, "token", &refusal(400, json!({"error": "invalid_request"})), 3);
-    for _ in 0..3 {
-        home.run(&["token", "work", "--audience", "https://a.example"]).exits(5);
+}
+
+/// Returns an issuer that refuses refreshes for an audience with `refusal`, and all while `is_dead`.
+fn issuer_that_refuses_audiences(refusal: &'static str, is_dead: &Arc<AtomicBool>) -> StubServer {
+    let is_dead = Arc::clone(is_dead);
+    StubServer::start(move |own, request| match request.path.as_str() {
+        "/token" if is_dead.load(Ordering::SeqCst) || request.body.contains("audience=") => (400, refusal.into()),
+        "/token" => {
+            let tokens =
+                json!({"access_token": "new", "token_type": "Bearer", "expires_in": 300, "refresh_token": "r"});
+            (200, tokens.to_string())
+        }
+        _ => (200, json!({"issuer": own, "token_endpoint": format!("{own}/token")}).to_string()),
+    })
+}
+
+#[test]
+fn refused_audience_requires_a_login_only_if_the_session_is_dead() {
+    for (refusal, shows_the_end) in [
+        (r#"{"error":"invalid_request"}"#, true),
+        (r#"{"error":"access_denied"}"#, true),
+        (r#"{"message":"no"}"#, true),
+        ("", true),
+        (r#"{"error":"invalid_target"}"#, false),
+        (r#"{"error":"invalid_scope"}"#, false),
+    ] {
+        let (home, is_dead) = (Sandbox::new(), Arc::new(AtomicBool::new(false)));
+        let issuer = issuer_that_refuses_audiences(refusal, &is_dead);
+        let login = ["login", "work", "--issuer", &issuer.url, "--client-id", "c", "--with-token"];
+        let tokens = json!({"access_token": "old", "token_type": "Bearer", "expires_in": 300, "refresh_token": "r"});
+        home.run_with(&login, &tokens.to_string()).exits(0);
+        home.advance_time("work", 301);
+        let for_audience = ["token", "work", "--audience", "https://a.example"];
+        for _ in 0..4 {
+            home.run(&for_audience).exits(5);
+        }
+        home.run(&["status", "work", "--check"]).exits(0);
+        assert_eq!(home.run(&["token", "work"]).exits(0).line(), "new", "{refusal}");
+        is_dead.store(true, Ordering::SeqCst);
+        home.run(&for_audience).exits(5);
+        home.advance_time("work", 301);
+        home.run(&for_audience).exits(5);
+        let requests = || issuer.requests().iter().filter(|request| request.path == "/token").count();
+        if shows_the_end {
+            home.run(&for_audience).exits(3).reports("hint:  authctl login work");
+            let before = requests();
+            home.run(&for_audience).exits(3).reports("hint:  authctl login work");
+            home.run(&["status", "work", "--check"]).exits(3);
+            assert_eq!(requests(), before, "not sent again: {refusal}");
+        } else {
+            (0..3).for_each(|_| drop(home.run(&for_audience).exits(5)));
+            home.run(&["status", "work", "--check"]).exits(0);
+        }
     }
-    home.token("work");
 }
 
 #[test]
