@@ -101,33 +101,24 @@ fn read(path: &Path) -> Result<RevokedTokens, RevocationListError> {
         return Err(damaged());
     }
     let mut text = String::new();
-    match file.take(MAX_BYTES + 1).read_to_string(&mut text) {
-        Ok(length) if length as u64 <= MAX_BYTES => parse(&text).ok_or_else(damaged),
-        Ok(_) => Err(damaged()),
+    // A longer file is truncated, which `parse` notices.
+    match file.take(MAX_BYTES).read_to_string(&mut text) {
+        Ok(_) => parse(&text).ok_or_else(damaged),
         Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(damaged()),
         Err(e) => Err(failed(e)),
     }
 }
 
 fn format(tokens: &RevokedTokens) -> String {
-    let mut lines: Vec<String> = tokens
-        .iter()
-        .map(|(digest, revoked)| {
-            let mut line = String::with_capacity(80);
-            for byte in digest {
-                let _ = write!(line, "{byte:02x}");
-            }
-            let _ = write!(line, " {}", revoked.expires_at.0);
-            if let Some(until) = revoked.issued_until {
-                let _ = write!(line, " {}", until.0);
-            }
-            line
-        })
-        .collect();
-    lines.sort();
-    let mut text = format!("{FORMAT} {}\n", lines.len());
-    for line in lines {
-        text.push_str(&line);
+    let mut text = format!("{FORMAT} {}\n", tokens.len());
+    for (digest, revoked) in tokens.iter() {
+        for byte in digest {
+            let _ = write!(text, "{byte:02x}");
+        }
+        let _ = write!(text, " {}", revoked.expires_at.0);
+        if let Some(until) = revoked.issued_until {
+            let _ = write!(text, " {}", until.0);
+        }
         text.push('\n');
     }
     text
@@ -188,6 +179,31 @@ mod tests {
         assert_eq!(revoked(1), Some(RevokedToken { expires_at: UnixTime(1000), issued_until: None }));
         assert_eq!(revoked(2), Some(RevokedToken { expires_at: UnixTime(1000), issued_until: Some(UnixTime(7)) }));
         assert_eq!(std::fs::metadata(&path).expect("file").permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn update_removes_tokens_that_expired_a_day_ago() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("revoked");
+        add(&path, 1).expect("added");
+        let a_day_later = 1000 + 86_400;
+        RevocationList::update(&path, UnixTime(a_day_later), |_| ()).expect("updated");
+        assert_eq!(RevocationList::open(&path).expect("readable").tokens().len(), 1);
+        RevocationList::update(&path, UnixTime(a_day_later + 1), |_| ()).expect("updated");
+        assert!(RevocationList::open(&path).expect("readable").tokens().is_empty());
+    }
+
+    #[test]
+    fn list_that_cannot_be_opened_or_read_is_not_an_empty_one() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (link, list) = (dir.path().join("link"), dir.path().join("list"));
+        std::os::unix::fs::symlink(&link, &link).expect("a link to itself");
+        std::fs::create_dir(&list).expect("a directory");
+        for path in [link, list] {
+            let read = RevocationList::open(&path);
+            assert!(matches!(read, Err(RevocationListError::Io { .. })), "{read:?}");
+            assert!(matches!(add(&path, 1), Err(RevocationListError::Io { .. })), "{}", path.display());
+        }
     }
 
     #[test]

@@ -40,7 +40,9 @@ fn waiting_stops_at_the_limit_or_when_the_lock_is_released() {
         let limit = Duration::from_millis(30);
         let timed_out = LockFile::lock(path.clone(), &SystemClock, limit).await;
         assert!(matches!(timed_out, Err(LockError::TimedOut { .. })), "{timed_out:?}");
+        let started = SystemClock.monotonic();
         let timed_out = open().lock_blocking(limit);
+        assert!(started.elapsed() >= limit, "it waits for the whole time");
         assert!(matches!(timed_out, Err(LockError::TimedOut { .. })), "{timed_out:?}");
         let (acquired, ()) = tokio::join!(LockFile::lock(path.clone(), &SystemClock, Duration::from_secs(20)), async {
             tokio::task::yield_now().await;
@@ -128,8 +130,23 @@ fn removed_lock_file_lets_one_process_through() {
     assert_ne!(held.inode(), second.inode());
     drop(held);
     assert!(waiting.try_lock().expect("supported").is_none(), "the lock on the removed file does not count");
+    let waiting = LockFile::open(path.clone()).expect("opened");
+    std::fs::remove_file(&path).expect("removed");
     drop(second);
-    assert!(try_lock(&path).is_some());
+    let third = waiting.try_lock().expect("supported").expect("a new file, which no process holds");
+    assert!(third.is_in_place());
+    assert!(try_lock(&path).is_none());
+}
+
+#[test]
+fn waits_differ_and_double_up_to_a_limit() {
+    let limits = [2, 4, 8, 16, 25, 25].map(Duration::from_millis);
+    let all: Vec<Duration> = (0..100).flat_map(|_| waits().take(limits.len())).collect();
+    for (wait, limit) in all.iter().zip(limits.iter().cycle()) {
+        assert!((*limit / 2..=*limit).contains(wait), "{wait:?} of {limit:?}");
+    }
+    let different: std::collections::HashSet<Duration> = all.into_iter().collect();
+    assert!(different.len() > 20, "{different:?}");
 }
 
 #[test]

@@ -153,8 +153,19 @@ fn reservation_lasts_as_long_as_its_store() {
     store.write(&work(), &session("mine")).expect("written");
     assert_eq!(token(&store), "mine");
     store.reserve(&work(), 1000).expect("reserved");
+    assert!(store.delete(&work()).expect("works"));
+    assert_eq!(place.names(), Vec::<String>::new(), "the reserved file is removed with the session");
+    store.reserve(&work(), 1000).expect("reserved");
     drop(store);
-    assert_eq!(place.names(), ["work.age"]);
+    assert_eq!(place.names(), Vec::<String>::new());
+}
+
+#[test]
+fn session_that_cannot_be_removed_is_an_error() {
+    let place = Place::new();
+    std::fs::create_dir_all(place.file()).expect("a directory in its place");
+    let error = place.store().delete(&work()).expect_err("it is still there");
+    assert!(matches!(error, StoreError::Io { doing: "remove", .. }), "{error}");
 }
 
 #[test]
@@ -180,7 +191,7 @@ fn readers_never_see_a_partial_session() {
 
 #[test]
 fn reserved_length_is_enough() {
-    for length in [0usize, 1, 1000, 65_535, 65_536, 65_537, 1 << 20] {
+    for length in [0usize, 1, 1000, 65_535, 65_536, 65_537, 1 << 20, 4 << 20] {
         let place = Place::new();
         let key = KeySource::Default(place.key()).load_or_create().expect("a key");
         let sealed = key.seal(&vec![0; length]).expect("sealed");
