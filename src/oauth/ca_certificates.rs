@@ -64,7 +64,8 @@ mod tests {
     fn unusable_ca_file_is_named_in_the_error() {
         let dir = tempfile::tempdir().expect("scratch");
         let path = dir.path().join("ca.pem");
-        for content in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\nAAAA\n")] {
+        let no_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for content in [None, Some(""), Some("-----BEGIN CERTIFICATE-----\nAAAA\n"), Some(no_certificate)] {
             if let Some(content) = content {
                 std::fs::write(&path, content).expect("written");
             }

@@ -230,9 +230,14 @@ mod tests {
     /// Fetches metadata whose first document has a token endpoint but no keys, and whose other document is `second`.
     /// Returns it with the `needed` endpoints added, and the number of requests.
     async fn completed(second: &str, needed: &[Endpoint]) -> (Metadata, usize) {
+        completed_from(r#","token_endpoint":"https://a.example/1""#, second, needed).await
+    }
+
+    /// As [`completed`], for a first document with these members.
+    async fn completed_from(members: &str, second: &str, needed: &[Endpoint]) -> (Metadata, usize) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let name = format!("http://{}", listener.local_addr().expect("bound"));
-        let first = document(r#","token_endpoint":"https://a.example/1""#);
+        let first = document(members);
         let answers = [first.as_str(), second].map(|a| a.replace("ISSUER", &name)).to_vec();
         let server = TestServer::on(listener, answers);
         let mut found = discover(&http(), &issuer(&name)).await.expect("metadata");
@@ -256,6 +261,11 @@ mod tests {
         assert_eq!(promised(found), (true, Some(vec!["plain".into()])), "these go with the endpoint");
         let (found, _) = completed(&document(members), &[Endpoint::Jwks]).await;
         assert_eq!(promised(found), (false, None));
+        for second in [members, r#","authorization_endpoint":"https://a.example/a""#] {
+            let first = r#","authorization_response_iss_parameter_supported":true"#;
+            let (found, _) = completed_from(first, &document(second), &[Endpoint::Authorization]).await;
+            assert!(promised(found).0, "what either document promises is required: {second}");
+        }
         for useless in [
             second.replace("ISSUER", "ISSUER/another"),
             second.replace("https://a.example/keys", "http://a.example/keys"),

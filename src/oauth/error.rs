@@ -349,6 +349,15 @@ mod tests {
     }
 
     #[test]
+    fn refusal_without_an_error_code_counts_and_the_wait_of_a_server_is_kept() {
+        assert!(IssuerError::Rejected { message: String::new(), status: 403 }.is_refusal());
+        let retry_after = Some(Duration::from_secs(9));
+        let unavailable = IssuerError::Unavailable { host: String::new(), status: 503, retry_after };
+        assert_eq!((unavailable.retry_after(), unavailable.is_refusal()), (retry_after, false));
+        assert_eq!(IssuerError::Unsupported { what: "x" }.retry_after(), None);
+    }
+
+    #[test]
     fn response_is_lost_with_the_connection_or_in_a_gateway() {
         let unreachable = |delivery| IssuerError::Unreachable {
             message: String::new(),

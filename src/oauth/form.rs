@@ -88,7 +88,10 @@ mod tests {
         let mut form = Form::for_grant("password");
         form.add_secret("password", &Secret::new("p&q=r s+ü%".into()));
         form.add_if("scope", None);
-        let (body, _) = form.into_parts();
+        form.track_secret(&Secret::new("sent in a header".into()));
+        let (body, secrets) = form.into_parts();
+        assert!(repeats_secret(&secrets, "no user with p&q=r s+ü%") && repeats_secret(&secrets, "sent in a header"));
+        assert!(!repeats_secret(&secrets, "password"));
         assert_eq!(body.as_ref(), b"grant_type=password&password=p%26q%3Dr+s%2B%C3%BC%25");
         let back: Vec<_> = form_urlencoded::parse(&body).into_owned().collect();
         assert_eq!(back[1].1, "p&q=r s+ü%");

@@ -195,6 +195,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn only_an_issuers_own_words_are_a_refusal_and_a_wrong_address_is_one() {
+        let (text, html) = ("content-type: text/plain\r\n", "content-type: text/html\r\n");
+        for (status, headers, body, is_rejected, is_wrong_address) in [
+            (400, text, "{}", true, false),
+            (400, text, "7", true, false),
+            (400, html, "", true, false),
+            (401, text, "Unauthorized", true, false),
+            (401, html, "Unauthorized", false, false),
+            (401, text, "<p>", false, false),
+            (403, text, "Forbidden", false, false),
+            (404, text, "{}", true, false),
+            (404, html, "<p>", false, true),
+            (405, text, "no", false, true),
+            (302, text, "", false, true),
+            (407, text, "{}", false, false),
+            (200, text, "{}", false, false),
+        ] {
+            let response = fetch(answer(status, headers, body)).await.expect("a response");
+            let found = match response.unexpected("tokens") {
+                IssuerError::Rejected { .. } => (true, false),
+                IssuerError::InvalidResponse { wrong_address, .. } => (false, wrong_address),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(found, (is_rejected, is_wrong_address), "{status} {headers}{body}");
+            assert!(response.unavailable().is_none(), "{status}");
+        }
+        for status in [429, 500, 502, 599] {
+            let response = fetch(json(status, "{}")).await.expect("a response");
+            assert!(response.unavailable().is_some(), "{status}");
+        }
+    }
+
+    #[tokio::test]
     async fn redirect_and_content_coding_are_named_without_secrets() {
         for (location, shown) in [
             ("https://login.example/sso?state=hunter2#hunter2", "(a redirect to https://login.example/sso) instead of"),

@@ -148,3 +148,26 @@ impl<'de> Deserialize<'de> for LenientValue {
         deserializer.deserialize_any(AnyValue)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boolean_is_also_read_as_a_string() {
+        #[derive(Deserialize)]
+        struct Promise(#[serde(deserialize_with = "boolean")] bool);
+        for (text, expected) in [
+            ("true", true),
+            (r#""true""#, true),
+            ("false", false),
+            (r#""false""#, false),
+            ("1", false),
+            (r#""yes""#, false),
+            ("null", false),
+            ("[true]", false),
+        ] {
+            assert_eq!(serde_json::from_str::<Promise>(text).expect("any value").0, expected, "{text}");
+        }
+    }
+}

@@ -50,6 +50,7 @@ impl Resolver {
     /// network may have come back since.
     fn join_or_start(&self, name: &str) -> io::Result<watch::Receiver<Option<LookupResult>>> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.retain(|_, sender| sender.strong_count() > 0);
         let running = pending.get(name).and_then(Weak::upgrade).filter(|sender| sender.receiver_count() > 0);
         if let Some(sender) = running {
             return Ok(sender.subscribe());
@@ -57,15 +58,9 @@ impl Resolver {
         let (sender, receiver) = watch::channel(None);
         let sender = Arc::new(sender);
         pending.insert(name.to_owned(), Arc::downgrade(&sender));
-        let (lookup, all, name) = (self.lookup, Arc::clone(&self.pending), name.to_owned());
+        let (lookup, name) = (self.lookup, name.to_owned());
         std::thread::Builder::new().name("resolver".into()).spawn(move || {
-            let result = lookup(&name).map_err(|error| error.to_string());
-            let own = Arc::downgrade(&sender);
-            let mut pending = all.lock().unwrap_or_else(PoisonError::into_inner);
-            if pending.get(&name).is_some_and(|latest| latest.ptr_eq(&own)) {
-                pending.remove(&name);
-            }
-            sender.send_replace(Some(result));
+            sender.send_replace(Some(lookup(&name).map_err(|error| error.to_string())));
         })?;
         Ok(receiver)
     }
@@ -213,6 +208,17 @@ mod tests {
             let checked = limit.check(&resolver, through_proxy, Duration::from_secs(20)).await;
             assert_eq!(checked.is_ok(), allowed, "{issuer} names {target}");
             assert_eq!(LOOKUPS.load(Ordering::SeqCst), lookups, "{issuer} names {target}");
+        }
+    }
+
+    #[tokio::test]
+    async fn name_without_an_address_is_an_error() {
+        for (lookup, reason) in [
+            ((|_: &str| Ok(Vec::new())) as Lookup, "cannot resolve a.test: it has no address"),
+            (|_: &str| Err(io::ErrorKind::TimedOut.into()), "cannot resolve a.test: timed out"),
+        ] {
+            let result = Resolver::new(lookup).resolve("a.test".parse().expect("a name")).await;
+            assert_eq!(result.err().expect("no address").to_string(), reason);
         }
     }
 

@@ -157,7 +157,16 @@ fn each_option_is_a_rule_of_the_policy() {
     assert_eq!((policy.acr, policy.amr), (vec!["high".to_owned()], vec!["otp".to_owned()]));
     assert_eq!((policy.max_auth_age.map(|age| age.as_secs()), policy.ignore_status), (Some(60), true));
     assert!(PolicyOptions { leeway: Some(86_401), ..options }.policy(UnixTime(NOW)).is_err());
+    let algorithms = vec![" ES256 ".into(), "EdDSA".into()];
+    let named = PolicyOptions { algorithms, typ: vec!["x".into()], ..PolicyOptions::default() };
+    let named = named.policy(UnixTime(NOW)).expect("valid");
+    assert_eq!(named.algorithms, ["ES256", "EdDSA"].map(|name| name.parse().expect("known")));
+    assert_eq!(named.types, AcceptedTypes::Only(vec!["x".into()]));
+    let unknown = PolicyOptions { algorithms: vec!["none".into()], ..PolicyOptions::default() };
+    assert!(unknown.policy(UnixTime(NOW)).is_err());
     let default = PolicyOptions::default().policy(UnixTime(NOW)).expect("valid");
+    let unchanged = Policy::new(String::new(), Vec::new(), UnixTime(NOW));
+    assert_eq!((default.algorithms, default.types), (unchanged.algorithms, unchanged.types));
     assert_eq!((default.leeway, default.now, default.as_of), (Policy::LEEWAY, UnixTime(NOW), false));
 }
 

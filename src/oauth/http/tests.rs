@@ -184,3 +184,19 @@ async fn redirect_is_not_followed() {
     let reply = fetch(answer(307, &format!("location: {}\r\n", other.url), "")).await.expect("an answer");
     assert_eq!((reply.status, other.requests().len()), (307, 0));
 }
+
+#[test]
+fn latest_time_of_each_host_is_remembered_up_to_a_limit() {
+    let http = http();
+    let record = |host: &str, seconds| http.remember_server_time(host, UNIX_EPOCH + Duration::from_secs(seconds));
+    let time = |host: &str| http.server_time(&format!("https://{host}").parse().expect("valid")).map(|time| time.0);
+    for (host, seconds) in [("a.example", 30), ("b.example", 10), ("a.example", 20)] {
+        record(host, seconds);
+    }
+    assert_eq!([time("a.example"), time("b.example"), time("c.example")], [Some(20), Some(10), None]);
+    for other in 0..MAX_SERVER_CLOCKS - 1 {
+        record(&format!("{other}.example"), 40);
+    }
+    assert_eq!([time("a.example"), time("b.example"), time("0.example")], [Some(20), None, Some(40)]);
+    assert_eq!(http.clients.server_clocks.lock().expect("unpoisoned").len(), MAX_SERVER_CLOCKS);
+}

@@ -69,6 +69,8 @@ async fn unrelated_requests_are_rejected_and_change_nothing() {
         ] {
             let answer = browser.ask(request).await;
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+            let allowed = answer.to_ascii_lowercase().contains("\r\nallow: get\r\n");
+            assert_eq!(allowed, status == 405, "{request}: {answer}");
         }
         let long = format!("GET /callback?{} HTTP/1.1\r\nHost: HOST\r\n\r\n", "x".repeat(2 * MAX_HEAD_SIZE));
         assert!(!browser.ask(&long).await.starts_with("HTTP/1.1 200"));

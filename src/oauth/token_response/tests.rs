@@ -67,7 +67,9 @@ fn members_may_be_missing_or_written_differently() {
     assert_eq!((found.access_token.expose(), found.token_type.as_str()), ("AT", "Bearer"));
     assert!(found.refresh_token.is_none() && found.id_token.is_none() && found.scope.is_none());
     assert_eq!(tokens(r#"{"access_token":"AT","token_type":"bEaReR"}"#).token_type, "bEaReR");
-    assert_eq!(tokens(r#"{"access_token":"AT","scope":["a","b"]}"#).scope.as_deref(), Some("a b"));
+    for scope in [r#"["a","b"]"#, r#""a b""#] {
+        assert_eq!(tokens(&format!(r#"{{"access_token":"AT","scope":{scope}}}"#)).scope.as_deref(), Some("a b"));
+    }
     assert_eq!(tokens(r#"{"access_token":"AT","scope":"","error":null}"#).scope, None);
     let form = read(200, "application/x-www-form-urlencoded", "access_token=a%2Fb&token_type=bearer&expires_in=9");
     let Ok(TokenEndpointResponse::Tokens(found)) = form else { panic!("a form") };
@@ -129,6 +131,11 @@ fn type_and_scope_that_repeat_a_secret_count_as_absent() {
         ));
         assert_eq!((found.token_type.as_str(), found.scope), ("Bearer", None), "{echo}");
     }
+    // A short part of a token and a long text are no echoes.
+    let found = tokens(r#"{"access_token":"at+jwt.openid.4711","token_type":"at+jwt","scope":"openid"}"#);
+    assert_eq!(found.scope.as_deref(), Some("openid"));
+    let found = tokens(r#"{"access_token":"AT","token_type":"urn:example:type","scope":"openid profile email"}"#);
+    assert_eq!((found.token_type.as_str(), found.scope.as_deref()), ("urn:example:type", Some("openid profile email")));
 }
 
 #[test]
@@ -171,6 +178,19 @@ fn error_responses_are_accepted_in_any_form() {
     assert_eq!(refused(400, "application/x-www-form-urlencoded", "error=invalid_scope").code, "invalid_scope");
     let object = r#"{"error":{"message":"Bad","type":"OAuthException","code":190}}"#;
     assert_eq!(refused(400, "application/json", object).to_string(), "OAuthException: Bad");
+    let object = r#"{"error":{"code":403,"message":"Bad","status":"PERMISSION_DENIED"}}"#;
+    assert_eq!(refused(400, "application/json", object).to_string(), "PERMISSION_DENIED: Bad");
+}
+
+#[test]
+fn token_for_a_second_factor_counts_only_with_a_value() {
+    for (written, expected) in [(r#""m""#, Some("m")), (r#""""#, None), ("null", None), ("7", None)] {
+        let body = format!(r#"{{"error":"mfa_required","mfa_token":{written}}}"#);
+        let Ok(TokenEndpointResponse::Error(response)) = read(403, "application/json", &body) else {
+            panic!("{body}: no error")
+        };
+        assert_eq!(response.mfa_token.as_ref().map(Secret::expose), expected, "{body}");
+    }
 }
 
 #[test]
