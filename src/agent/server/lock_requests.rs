@@ -71,7 +71,6 @@ impl Agent {
             let message = format!("the passphrase must have 1 to {MAX_LENGTH} bytes");
             return Err(Error::msg(ErrorCode::Usage, message, "choose another one"));
         }
-        self.lock_if_idle();
         if self.agent_lock.is_locked() {
             return Err(locked());
         }
