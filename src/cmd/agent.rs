@@ -5,7 +5,6 @@ mod run;
 mod start;
 
 use serde::Serialize;
-use serde::de::IgnoredAny;
 
 use super::output::{self, ago, count, span};
 use crate::agent::protocol::{AgentStatus, AuditLogResponse, LockRequest, UnlockRequest, UnsavedStatus};
@@ -82,20 +81,25 @@ fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
         }
         (false, None) => "the agent no longer locks itself".to_owned(),
     };
-    app.ui().notice(&message);
-    Ok(0)
+    done(app, &message, &state)
 }
 
 fn unlock(app: &App, from_stdin: bool) -> Result<u8, Error> {
     let state = app.agent_status()?;
     if state.running && !state.locked {
-        app.ui().notice("the agent is not locked");
-        return Ok(0);
+        return done(app, "the agent is not locked", &state);
     }
     let passphrase = passphrase(app, from_stdin, false)?;
     let reply = app.require_agent("POST", "/v1/unlock", Some(&body(&UnlockRequest { passphrase })?))?;
-    reply.read::<IgnoredAny>()??;
-    app.ui().notice("agent unlocked");
+    done(app, "agent unlocked", &reply.read()??)
+}
+
+/// Reports what was done, and with `--json` prints the state of the agent after it.
+fn done(app: &App, message: &str, state: &AgentStatus) -> Result<u8, Error> {
+    app.ui().notice(message);
+    if app.common.json {
+        output::json(state)?;
+    }
     Ok(0)
 }
 

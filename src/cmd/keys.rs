@@ -15,7 +15,7 @@ use crate::session::{SessionError, trusted_keys};
 use crate::text::excerpt;
 use crate::verify::{KeySet, KeySummary};
 
-/// The output of `keys show --json`.
+/// The output of every `keys` command with `--json`.
 #[derive(Serialize)]
 struct KeysOutput<'a> {
     profile: &'a ProfileName,
@@ -60,7 +60,7 @@ pub fn run(app: &App, command: KeysCommand) -> Result<u8, Error> {
                 profile.issuer,
                 profile.name
             ));
-            Ok(0)
+            shown_after_change(app, &profile)
         }
         KeysCommand::Unpin { profile } => {
             let profile = app.profile(profile.as_ref())?;
@@ -76,7 +76,7 @@ pub fn run(app: &App, command: KeysCommand) -> Result<u8, Error> {
                     profile.name
                 ),
             });
-            Ok(0)
+            shown_after_change(app, &profile)
         }
     }
 }
@@ -101,7 +101,12 @@ fn update(app: &App, profile: &Profile) -> Result<u8, Error> {
     if trust.pinned.is_some() {
         app.ui().notice(&format!("only the pinned keys are trusted until `authctl keys unpin {}`", profile.name));
     }
-    Ok(0)
+    shown_after_change(app, profile)
+}
+
+/// Prints the keys as `keys show --json` does, with `--json`.
+fn shown_after_change(app: &App, profile: &Profile) -> Result<u8, Error> {
+    if app.common.json { show(app, profile) } else { Ok(0) }
 }
 
 fn show(app: &App, profile: &Profile) -> Result<u8, Error> {

@@ -20,7 +20,7 @@ mod verify;
 
 use crate::app::App;
 use crate::cli::Command;
-use crate::error::Error;
+use crate::error::{Error, ErrorCode, Hint};
 use own_frame::in_own_frame;
 
 /// Runs a command; returns its exit code.
@@ -28,6 +28,10 @@ use own_frame::in_own_frame;
 /// # Errors
 /// The error to be reported.
 pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
+    #[cfg(feature = "dev-issuer")]
+    if app.common.json && matches!(command, Command::Demo) {
+        return Err(Error::msg(ErrorCode::Usage, "`authctl demo` has no JSON output", Hint::command("demo")));
+    }
     match command {
         Command::Login(args) => in_own_frame(login::run, app, *args),
         Command::Status(args) => in_own_frame(status::run, app, &args),

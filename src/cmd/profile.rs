@@ -39,7 +39,7 @@ pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Error> {
             config::set_default(&app.paths()?.config_file, &profile)?;
             app.notify_agent(&profile);
             app.ui().notice(&format!("default profile: {profile}"));
-            Ok(0)
+            shown_after_change(app, &profile)
         }),
     }
 }
@@ -78,6 +78,11 @@ fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Error> {
     Ok(0)
 }
 
+/// Prints the profile as `profile show --json` does, with `--json`.
+fn shown_after_change(app: &App, name: &ProfileName) -> Result<u8, Error> {
+    if app.common.json { show(app, Some(name)) } else { Ok(0) }
+}
+
 async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Result<u8, Error> {
     let _lock = app.lock_config().await?;
     let before = app.config()?.profile(name)?.clone();
@@ -100,7 +105,7 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
         app.ui().notice(&format!("removed the settings of the old issuer: {}", removed.join(", ")));
     }
     app.ui().notice(&format!("updated profile {name}"));
-    Ok(0)
+    shown_after_change(app, name)
 }
 
 fn apply(profile: &mut Profile, setting: &Setting, text: &str) -> Result<(), Error> {
@@ -135,6 +140,9 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
     }
     app.notify_agent(name);
     app.ui().notice(&format!("removed profile {name}"));
+    if app.common.json {
+        output::json(&json!({ "profile": name, "removed": true }))?;
+    }
     Ok(0)
 }
 
@@ -149,5 +157,5 @@ async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, E
     app.notify_agent(from);
     app.notify_agent(to);
     app.ui().notice(&format!("renamed {from} to {to}"));
-    Ok(0)
+    shown_after_change(app, to)
 }

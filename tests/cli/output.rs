@@ -210,3 +210,42 @@ fn json_error_has_the_documented_format() {
         "{\"error\":{\"code\":\"login_required\",\"message\":\"no profile configured\",\"hint\":\"authctl login --help\"}}\n"
     );
 }
+
+#[test]
+fn commands_that_change_something_print_the_result_as_json() {
+    let (home, _idp) = logged_in();
+    let keys = home.path().join("keys.json");
+    let jwk = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    fs::write(&keys, jwk).unwrap();
+    let run = |args: &[&str]| home.run(&[args, &["--json"]].concat()).exits(0).json();
+    assert_eq!(run(&["keys", "pin", "--jwks", keys.to_str().unwrap()])["pinned"]["source"], keys.to_str().unwrap());
+    assert_eq!(run(&["keys", "unpin"])["pinned"], serde_json::Value::Null);
+    assert!(!run(&["keys", "update"])["keys"].as_array().unwrap().is_empty());
+    assert_eq!(run(&["profile", "set", "work", "audience=api"])["audience"], "api");
+    assert_eq!(run(&["profile", "rename", "work", "client-a"])["profile"], "client-a");
+    assert_eq!(run(&["profile", "use", "client-a"])["default"], true);
+    run(&["logout", "client-a"]);
+    assert_eq!(run(&["profile", "remove", "client-a"]), serde_json::json!({"profile": "client-a", "removed": true}));
+    let files = run(&["agent", "install", "--print"])["files"].clone();
+    assert!(files[0]["path"].as_str().unwrap().starts_with(home.path().to_str().unwrap()), "{files}");
+    assert!(files[0]["text"].as_str().unwrap().contains('\n'), "{files}");
+}
+
+#[test]
+fn agent_commands_print_its_state_as_json() {
+    let home = Sandbox::new();
+    let run =
+        |args: &[&str], input: &str| home.run_with(&[&["agent"], args, &["--json"]].concat(), input).exits(0).json();
+    let started = run(&["start"], "");
+    assert_eq!(started["running"], true);
+    assert_eq!(run(&["start"], "")["pid"], started["pid"], "it runs already");
+    assert_eq!(run(&["lock", "--passphrase-stdin"], "secret\n")["locked"], true);
+    assert_eq!(run(&["unlock", "--passphrase-stdin"], "secret\n")["locked"], false);
+    assert_eq!(run(&["unlock", "--passphrase-stdin"], "secret\n")["locked"], false, "it is unlocked already");
+    assert_eq!(run(&["stop"], "")["running"], false);
+}
+
+#[test]
+fn command_without_a_document_rejects_json() {
+    assert_json_error(&Sandbox::new().run(&["demo", "--json"]).exits(2), "usage");
+}

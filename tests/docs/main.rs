@@ -5,6 +5,7 @@
 mod commands;
 mod details;
 mod examples;
+mod json;
 mod providers;
 mod roff;
 mod shell;
@@ -22,10 +23,12 @@ use clap_complete::Shell;
 use examples::EXAMPLES;
 
 /// The manual pages that are written by hand.
-const WRITTEN_PAGES: [&str; 4] = ["authctl.toml.5", "authctl-agent.7", "authctl-providers.7", "authctl-security.7"];
+const WRITTEN_PAGES: [&str; 5] =
+    ["authctl.toml.5", "authctl-agent.7", "authctl-json.7", "authctl-providers.7", "authctl-security.7"];
 
-/// The hand-written page with a generated part.
+/// The hand-written pages with a generated part.
 const PROVIDERS_PAGE: &str = "man/authctl-providers.7";
+const JSON_PAGE: &str = "man/authctl-json.7";
 
 /// The page of the settings.
 const SETTINGS_PAGE: &str = "man/authctl.toml.5";
@@ -70,13 +73,16 @@ fn generated() -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
+/// Returns the files in a directory of the repository.
+fn files(dir: &'static str) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(root().join(dir)).expect("a directory").map(|entry| entry.expect("readable"));
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()))
+        .map(move |entry| Path::new(dir).join(entry.file_name()))
+}
+
 /// Returns the files in `man` and `completions`.
 fn found() -> BTreeSet<PathBuf> {
-    let files = |dir: &'static str| {
-        fs::read_dir(root().join(dir))
-            .expect("a directory")
-            .map(move |entry| Path::new(dir).join(entry.unwrap().file_name()))
-    };
     files("man").chain(files("completions")).collect()
 }
 
@@ -100,18 +106,26 @@ fn generated_files_are_current() {
     assert_eq!(found(), expected, "files that are missing, or no longer generated");
 }
 
+/// Checks the generated part of a page, between the comments that begin and end it.
+fn check_generated_part(path: &str, begin: &str, end: &str, rendered: &str) {
+    let page = read(path);
+    let (before, rest) = page.split_once(begin).expect("the start of the generated part");
+    let (found, after) = rest.split_once(end).expect("the end of the generated part");
+    if blessing() {
+        replace(Path::new(path), format!("{before}{begin}{rendered}{end}{after}").as_bytes());
+    } else {
+        assert!(found == rendered, "{path} is not current: run `BLESS=1 cargo test --test docs`");
+    }
+}
+
 #[test]
 fn providers_page_describes_every_preset() {
-    let page = read(PROVIDERS_PAGE);
-    let (before, rest) = page.split_once(providers::BEGIN).expect("the start of the generated part");
-    let (found, after) = rest.split_once(providers::END).expect("the end of the generated part");
-    let rendered = providers::rendered();
-    if blessing() {
-        let text = format!("{before}{}{rendered}{}{after}", providers::BEGIN, providers::END);
-        replace(Path::new(PROVIDERS_PAGE), text.as_bytes());
-    } else {
-        assert!(found == rendered, "{PROVIDERS_PAGE} is not current: run `BLESS=1 cargo test --test docs`");
-    }
+    check_generated_part(PROVIDERS_PAGE, providers::BEGIN, providers::END, &providers::rendered());
+}
+
+#[test]
+fn json_page_describes_every_document() {
+    check_generated_part(JSON_PAGE, json::BEGIN, json::END, &json::rendered());
 }
 
 /// Returns the text about a setting in authctl.toml(5).

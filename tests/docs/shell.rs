@@ -22,7 +22,12 @@ fn commands(code: &str) -> Vec<Vec<String>> {
             },
             '#' if word.is_none() => while characters.next_if(|c| *c != '\n').is_some() {},
             '$' if characters.next_if_eq(&'(').is_some() => end_command(&mut words, &mut word, &mut commands),
-            '\n' | ';' | '&' | '|' | '(' | ')' | '<' | '>' => end_command(&mut words, &mut word, &mut commands),
+            '<' | '>' => {
+                // The number of the redirected stream is not an argument.
+                word = word.filter(|word| !word.bytes().all(|byte| byte.is_ascii_digit()));
+                end_command(&mut words, &mut word, &mut commands);
+            }
+            '\n' | ';' | '&' | '|' | '(' | ')' => end_command(&mut words, &mut word, &mut commands),
             ' ' | '\t' => words.extend(word.take()),
             other => word.get_or_insert_default().push(other),
         }
@@ -42,7 +47,10 @@ fn end_command(words: &mut Vec<String>, word: &mut Option<String>, commands: &mu
 
 #[test]
 fn commands_are_found_in_pipes_substitutions_and_redirections() {
-    let code = "A=1 authctl login 'a b' --x \\\n  y < secret # authctl no\nh=$(authctl token w) &&\n  printf '%s|' \"$h\" | curl";
+    let code = "A=1 authctl login 'a b' --x \\\n  y < secret # authctl no\nh=$(authctl token w) &&\n  printf '%s|' \"$h\" | curl; authctl x 2>&1";
     let found = invocations(code, "authctl");
-    assert_eq!(found, [vec!["authctl", "login", "a b", "--x", "y"], vec!["authctl", "token", "w"]]);
+    assert_eq!(
+        found,
+        [vec!["authctl", "login", "a b", "--x", "y"], vec!["authctl", "token", "w"], vec!["authctl", "x"]]
+    );
 }

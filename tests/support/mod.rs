@@ -25,6 +25,7 @@ use authctl::store::{FileStore, KeySource, Store};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub mod http;
+mod json_documents;
 pub mod jwt;
 pub mod parts;
 pub mod signing_keys;
@@ -150,7 +151,7 @@ impl Sandbox {
         child
     }
 
-    /// Waits until a command exits. Fails the test if its output contains a secret. Kills a command that hangs.
+    /// Waits until a command exits, and checks its output. Kills a command that hangs.
     #[track_caller]
     pub fn finish(&self, child: Child, args: &[&str]) -> CommandOutput {
         let id = Pid::from_child(&child);
@@ -166,8 +167,15 @@ impl Sandbox {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         };
-        self.assert_no_leak(&ran, args);
+        self.check(&ran, args);
         ran
+    }
+
+    /// Fails the test if output contains a secret, or a JSON document that its schema does not allow.
+    #[track_caller]
+    fn check(&self, ran: &CommandOutput, args: &[&str]) {
+        self.assert_no_leak(ran, args);
+        json_documents::assert_valid(args, &ran.stdout, &ran.stderr);
     }
 
     /// Fails the test if output contains a secret that it may not contain.

@@ -11,6 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 use super::start::lock_is_held;
 use crate::app::App;
 use crate::cli::AgentInstall;
@@ -29,6 +31,9 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
     let service = service(app)?;
     let units = service_manager::units(&service);
     if args.print {
+        if app.common.json {
+            return print_files(app, units.iter().map(|unit| (unit, Some(&unit.text))));
+        }
         for unit in &units {
             output::data(&format!("# {}\n{}", unit.path.display(), unit.text))?;
         }
@@ -49,6 +54,15 @@ pub(super) fn install(app: &App, args: &AgentInstall) -> Result<u8, Error> {
         run_command(command);
     }
     run_commands(app, &commands.enable, commands.enabled);
+    print_files(app, units.iter().map(|unit| (unit, Some(&unit.text))))
+}
+
+/// Prints the files of the service, with `--json`. A file that was removed has no text.
+fn print_files<'a>(app: &App, files: impl Iterator<Item = (&'a Unit, Option<&'a String>)>) -> Result<u8, Error> {
+    if app.common.json {
+        let files: Vec<_> = files.map(|(unit, text)| json!({ "path": unit.path, "text": text })).collect();
+        output::json(&json!({ "files": files }))?;
+    }
     Ok(0)
 }
 
@@ -57,16 +71,17 @@ pub(super) fn uninstall(app: &App) -> Result<u8, Error> {
     let units = service_manager::units(&service(app)?);
     if !units.iter().any(|unit| unit.path.exists()) {
         app.ui().notice("no service is installed");
-        return Ok(0);
+        return print_files(app, std::iter::empty());
     }
     let commands = service_manager::commands(&units);
     run_commands(app, &commands.disable, "service stopped");
-    for unit in units.iter().filter(|unit| unit.path.exists()) {
+    let installed: Vec<&Unit> = units.iter().filter(|unit| unit.path.exists()).collect();
+    for unit in &installed {
         fs::remove_file(&unit.path).map_err(|e| cannot_change(&unit.path, e))?;
         app.ui().notice(&format!("removed {}", unit.path.display()));
     }
     run_commands(app, &commands.reload, "");
-    Ok(0)
+    print_files(app, installed.into_iter().map(|unit| (unit, None)))
 }
 
 fn cannot_change(path: &Path, error: std::io::Error) -> Error {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::done;
 use super::run::READY;
 use crate::agent::protocol::StopResponse;
 use crate::app::App;
@@ -29,8 +30,7 @@ const MAX_ERROR_BYTES: u64 = 64 * 1024;
 pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
     let before = app.agent_status()?;
     if before.running {
-        app.ui().notice("the agent is already running");
-        return Ok(0);
+        return done(app, "the agent is already running", &before);
     }
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent run"));
     let mut command = Command::new(std::env::current_exe().map_err(unexpected)?);
@@ -59,8 +59,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
         let _ = BufReader::new(stdout.take(64)).read_line(&mut first);
     }
     if first.trim_end() == READY {
-        app.ui().notice("agent started");
-        return Ok(0);
+        return done(app, "agent started", &app.agent_status()?);
     }
     let mut words = String::new();
     if let Some(stderr) = stderr {
@@ -69,8 +68,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
     let status = child.wait().map_err(unexpected)?;
     // A concurrent start may have won.
     if app.run(concurrent_start_succeeds(app))? {
-        app.ui().notice("the agent is already running");
-        return Ok(0);
+        return done(app, "the agent is already running", &app.agent_status()?);
     }
     // The child has printed its error in the requested form.
     eprint!("{words}");
@@ -112,8 +110,7 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
         let message = format!("the agent (process {}) has not stopped; it may be finishing a refresh", stopping.pid);
         return Err(Error::msg(ErrorCode::AgentStopping, message, Hint::command("agent status")));
     }
-    app.ui().notice("agent stopped");
-    Ok(0)
+    done(app, "agent stopped", &app.absent_agent_status()?)
 }
 
 /// A process that may have ended. On Linux its descriptor refers to it even if its ID is used again, and its parent need not
