@@ -1,6 +1,7 @@
 //! The command line: every command and option, parsed and validated.
 
 mod agent;
+mod completion;
 #[cfg(feature = "dev-issuer")]
 mod dev_issuer;
 mod login;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentRun, AgentStart, AgentUnlock};
+pub use completion::{Completion, Request as CompletionRequest, Shell};
 #[cfg(feature = "dev-issuer")]
 pub use dev_issuer::{DevIssuer, SigningAlgorithm};
 pub use login::Login;
@@ -156,6 +158,17 @@ pub enum Command {
     Profile(ProfileCommand),
     /// Check the configuration, the store, the agent and the connection to the issuer
     Doctor(Doctor),
+    /// Print a script for completion in a shell
+    #[command(
+        after_help = "The script completes commands, options, and the profiles, settings and scopes of the configuration.\n\n\
+                      Examples:\n  \
+                      authctl completion bash > ~/.local/share/bash-completion/completions/authctl\n  \
+                      authctl completion zsh > ~/.zfunc/_authctl\n  \
+                      authctl completion fish > ~/.config/fish/completions/authctl.fish\n  \
+                      authctl completion powershell | Out-String | Invoke-Expression\n  \
+                      eval (authctl completion elvish | slurp)"
+    )]
+    Completion(Completion),
     /// Run through a session's lifecycle against the embedded issuer
     #[cfg(feature = "dev-issuer")]
     Demo,

@@ -97,12 +97,15 @@ use clap::{CommandFactory as _, Parser as _};
 use app::App;
 use cli::Cli;
 use error::{Error, ErrorCode, Format};
-use paths::Environment;
+use paths::{CompletionVariables, Environment};
 
 /// Runs the program with these arguments, the first its own name; returns its exit code.
 #[must_use]
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let args: Vec<OsString> = args.into_iter().collect();
+    if CompletionVariables::capture().is_some_and(|variables| cmd::complete(&variables, &args)) {
+        return 0;
+    }
     let parsed = Cli::parse_token_shortcut(&args).map_or_else(|| Cli::try_parse_from(&args), Ok);
     let Cli { common, command } = match parsed {
         Ok(cli) => cli,

@@ -114,6 +114,25 @@ impl ProxyVariables {
     }
 }
 
+/// What a shell's completion script passes to authctl.
+pub struct CompletionVariables {
+    /// [`COMPLETION_VARIABLE`]: the name of the shell.
+    pub shell: String,
+    /// `_CLAP_COMPLETE_INDEX`: the word to complete, unless it is the last.
+    pub index: Option<usize>,
+}
+
+#[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
+impl CompletionVariables {
+    /// Reads the process's environment; `None` if authctl was not started for completion.
+    #[must_use]
+    pub fn capture() -> Option<Self> {
+        let shell = env::var(COMPLETION_VARIABLE).ok().filter(|shell| !shell.is_empty())?;
+        let index = env::var("_CLAP_COMPLETE_INDEX").ok().and_then(|index| index.parse().ok());
+        Some(Self { shell, index })
+    }
+}
+
 /// Returns `SSL_CERT_FILE`: the certificate authorities that replace the platform's. Ignored on macOS.
 #[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
 #[must_use]
@@ -213,6 +232,9 @@ pub const KEY_FILE_VARIABLE: &str = "AUTHCTL_KEY_FILE";
 
 /// The variable with the path of the agent's socket.
 pub const AGENT_SOCKET_VARIABLE: &str = "AUTHCTL_SOCK";
+
+/// Set by a shell's completion script to the name of the shell.
+pub const COMPLETION_VARIABLE: &str = "AUTHCTL_COMPLETE";
 
 /// The variables of the XDG Base Directory Specification for the configuration and the sessions.
 const BASE_DIRECTORY_VARIABLES: [&str; 2] = ["XDG_CONFIG_HOME", "XDG_DATA_HOME"];

@@ -1,6 +1,7 @@
 //! The commands, one file each: arguments in, one call to a service, output.
 
 mod agent;
+mod completion;
 #[cfg(feature = "dev-issuer")]
 mod demo;
 #[cfg(feature = "dev-issuer")]
@@ -21,6 +22,7 @@ mod verify;
 use crate::app::App;
 use crate::cli::Command;
 use crate::error::{Error, ErrorCode, Hint};
+pub use completion::complete;
 use own_frame::in_own_frame;
 
 /// Runs a command; returns its exit code.
@@ -28,9 +30,15 @@ use own_frame::in_own_frame;
 /// # Errors
 /// The error to be reported.
 pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
-    #[cfg(feature = "dev-issuer")]
-    if app.common.json && matches!(command, Command::Demo) {
-        return Err(Error::msg(ErrorCode::Usage, "`authctl demo` has no JSON output", Hint::command("demo")));
+    let text_only = match command {
+        Command::Completion(_) => Some("completion"),
+        #[cfg(feature = "dev-issuer")]
+        Command::Demo => Some("demo"),
+        _ => None,
+    };
+    if let Some(verb) = text_only.filter(|_| app.common.json) {
+        let message = format!("`authctl {verb}` has no JSON output");
+        return Err(Error::msg(ErrorCode::Usage, message, Hint::command(verb).with_flag("--help")));
     }
     match command {
         Command::Login(args) => in_own_frame(login::run, app, *args),
@@ -44,6 +52,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         Command::Keys(command) => in_own_frame(keys::run, app, command),
         Command::Profile(command) => in_own_frame(profile::run, app, command),
         Command::Doctor(args) => in_own_frame(doctor::run, app, &args),
+        Command::Completion(args) => completion::run(&args),
         #[cfg(feature = "dev-issuer")]
         Command::Demo => in_own_frame(|app, ()| demo::run(app), app, ()),
         #[cfg(feature = "dev-issuer")]

@@ -2,7 +2,7 @@
 
 use authctl::cli::Cli;
 use authctl::error::{EXIT_CODES, ErrorCode};
-use clap::{Command, CommandFactory as _};
+use clap::{ArgAction, Command, CommandFactory as _};
 
 use crate::details::DETAILS;
 use crate::examples::EXAMPLES;
@@ -41,7 +41,7 @@ fn page(command: &Command, name: &str) -> String {
     let mut page = Vec::new();
     man.render_title(&mut page).expect("rendered");
     man.render_name_section(&mut page).expect("rendered");
-    man.render_synopsis_section(&mut page).expect("rendered");
+    page.extend_from_slice(synopsis(command, name).as_bytes());
     man.render_description_section(&mut page).expect("rendered");
     let details = DETAILS.iter().find(|(page, _)| *page == name).map(|(_, sections)| *sections).unwrap_or_default();
     for (_, text) in details.iter().filter(|(heading, _)| *heading == "DESCRIPTION") {
@@ -71,6 +71,44 @@ fn page(command: &Command, name: &str) -> String {
     page.push_str(&examples(name));
     page.push_str(&see_also(name));
     page
+}
+
+/// Renders the synopsis: every option of the command with its value, without those that all commands have.
+fn synopsis(command: &Command, name: &str) -> String {
+    let verbs = name.replace('-', " ").replace("dev issuer", "dev-issuer");
+    let mut words = vec![format!("\\fB{}\\fR", escape(&verbs))];
+    let (mut positionals, is_top) = (Vec::new(), name == "authctl");
+    for arg in command.get_arguments().filter(|arg| !arg.is_hide_set() && (is_top || !arg.is_global_set())) {
+        if matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
+            continue;
+        }
+        let value = arg.get_value_names().filter(|_| arg.get_action().takes_values());
+        let value = value.map(|names| format!("\\fI{}\\fR", escape(&names.join(" ")))).unwrap_or_default();
+        let repeated = match arg.get_action() {
+            ArgAction::Append | ArgAction::Count => "...",
+            _ => "",
+        };
+        let name = match (arg.get_short(), arg.get_long()) {
+            (Some(short), Some(long)) => format!("\\fB\\-{short}\\fR|\\fB\\-\\-{}\\fR", escape(long)),
+            (None, Some(long)) => format!("\\fB\\-\\-{}\\fR", escape(long)),
+            _ => String::new(),
+        };
+        let text = format!("{name}{}{value}", if name.is_empty() || value.is_empty() { "" } else { "\\~" });
+        let text = if arg.is_required_set() { format!("{text}{repeated}") } else { format!("[{text}]{repeated}") };
+        match arg.is_positional() {
+            true if arg.is_last_set() => positionals.push(format!("\\fB\\-\\-\\fR {text}")),
+            true => positionals.push(text),
+            false => words.push(text),
+        }
+    }
+    words.append(&mut positionals);
+    if !is_top {
+        words.insert(1, "[\\fIOPTIONS\\fR]".to_owned());
+    }
+    if command.has_subcommands() {
+        words.push("\\fICOMMAND\\fR".to_owned());
+    }
+    format!(".SH SYNOPSIS\n{}\n", words.join("\n"))
 }
 
 /// Returns the sections that the text after a command's help makes. Examples are left out: the page has its own.

@@ -173,6 +173,16 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     (
+        "authctl-completion",
+        &[(
+            "DESCRIPTION",
+            "The script has the shell run `authctl`, as found in PATH, for the candidates: commands, options, files, and what \
+                 the configuration has: profiles, settings, scopes, issuers and the like. This reads only the configuration, \
+                 never a store or the network, and prints no errors. A script stays valid when profiles change; print \
+                 it again after an upgrade.",
+        )],
+    ),
+    (
         "authctl-dev-issuer",
         &[(
             "DESCRIPTION",

@@ -210,6 +210,27 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     ("authctl-profile-rename", &[("Rename a profile with its session", "authctl profile rename work client-a")]),
     ("authctl-profile-use", &[("Make a profile the default", "authctl profile use work")]),
+    (
+        "authctl-completion",
+        &[
+            (
+                "Bash: load the completions in new shells (needs the package bash-completion)",
+                "mkdir -p ~/.local/share/bash-completion/completions\n\
+                 authctl completion bash \\\n    > ~/.local/share/bash-completion/completions/authctl",
+            ),
+            (
+                "Zsh, with `fpath=(~/.zfunc $fpath)` before `compinit` in ~/.zshrc",
+                "mkdir -p ~/.zfunc\nauthctl completion zsh > ~/.zfunc/_authctl",
+            ),
+            (
+                "Fish",
+                "mkdir -p ~/.config/fish/completions\n\
+                 authctl completion fish > ~/.config/fish/completions/authctl.fish",
+            ),
+            ("PowerShell, in $PROFILE", "authctl completion powershell | Out-String | Invoke-Expression"),
+            ("Elvish, in ~/.config/elvish/rc.elv", "eval (authctl completion elvish | slurp)"),
+        ],
+    ),
     ("authctl-demo", &[("Run through a session's lifecycle", "authctl demo")]),
     (
         "authctl-dev-issuer",

@@ -15,11 +15,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use authctl::cli::Cli;
+use authctl::cli::{Cli, Shell};
 use authctl::config::{Config, SETTINGS};
 use authctl::error::ErrorCode;
-use clap::{CommandFactory as _, Parser as _};
-use clap_complete::Shell;
+use clap::Parser as _;
 use examples::EXAMPLES;
 
 /// The manual pages that are written by hand.
@@ -66,9 +65,7 @@ fn generated() -> BTreeMap<PathBuf, Vec<u8>> {
         files.insert(Path::new("man").join(format!("{name}.1")), page.into_bytes());
     }
     for (shell, name) in [(Shell::Bash, "authctl.bash"), (Shell::Zsh, "_authctl"), (Shell::Fish, "authctl.fish")] {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Cli::command(), "authctl", &mut script);
-        files.insert(Path::new("completions").join(name), script);
+        files.insert(Path::new("completions").join(name), format!("{}\n", shell.script()).into_bytes());
     }
     files
 }

@@ -9,6 +9,7 @@ mod agent_notification;
 mod agent_service;
 mod agent_support;
 mod browser_login;
+mod completion;
 mod concurrent_refresh;
 mod directory_owner;
 mod django_browser;

@@ -143,6 +143,11 @@ impl Sandbox {
 
     /// Starts authctl in a new terminal. All output is in `stderr`.
     pub fn spawn_in_terminal(&self, args: &[&str]) -> RunningCommand<'_> {
+        self.spawn_program_in_terminal(AUTHCTL, args)
+    }
+
+    /// Starts a program in a new terminal, with the environment of this home. All output is in `stderr`.
+    pub fn spawn_program_in_terminal(&self, program: &str, args: &[&str]) -> RunningCommand<'_> {
         let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("pty");
         rustix::pty::grantpt(&master).expect("granted");
         rustix::pty::unlockpt(&master).expect("unlocked");
@@ -152,7 +157,7 @@ impl Sandbox {
         let stream = || Stdio::from(slave.try_clone().expect("another"));
         let plain = self.command(args);
         let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(AUTHCTL).args(args).env_clear().current_dir(self.path());
+        command.arg("--ctty").arg(program).args(args).env_clear().current_dir(self.path());
         command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("TERM", "xterm");
         let child = command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("setsid");
         drop((command, slave));
