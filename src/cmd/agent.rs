@@ -81,26 +81,17 @@ fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
         }
         (false, None) => "the agent no longer locks itself".to_owned(),
     };
-    done(app, &message, &state)
+    output::done(app, &message, &state)
 }
 
 fn unlock(app: &App, from_stdin: bool) -> Result<u8, Error> {
     let state = app.agent_status()?;
     if state.running && !state.locked {
-        return done(app, "the agent is not locked", &state);
+        return output::done(app, "the agent is not locked", &state);
     }
     let passphrase = passphrase(app, from_stdin, false)?;
     let reply = app.require_agent("POST", "/v1/unlock", Some(&body(&UnlockRequest { passphrase })?))?;
-    done(app, "agent unlocked", &reply.read()??)
-}
-
-/// Reports what was done, and with `--json` prints the state of the agent after it.
-fn done(app: &App, message: &str, state: &AgentStatus) -> Result<u8, Error> {
-    app.ui().notice(message);
-    if app.common.json {
-        output::json(state)?;
-    }
-    Ok(0)
+    output::done(app, "agent unlocked", &reply.read::<AgentStatus>()??)
 }
 
 /// Reads the passphrase from the terminal or stdin. A new one is asked for twice.

@@ -43,6 +43,18 @@ pub fn json(value: &impl Serialize) -> Result<(), Error> {
     data(&escape_json(text))
 }
 
+/// Reports what was done, and with `--json` prints the state after it. Returns the exit code.
+///
+/// # Errors
+/// As [`data()`].
+pub fn done(app: &App, message: &str, state: &impl Serialize) -> Result<u8, Error> {
+    app.ui().notice(message);
+    if app.common.json {
+        json(state)?;
+    }
+    Ok(0)
+}
+
 /// The style of a part of a line.
 #[derive(Clone, Copy, Debug)]
 pub enum Style {

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::done;
 use super::run::READY;
 use crate::agent::protocol::StopResponse;
 use crate::app::App;
 use crate::cli::AgentStart;
+use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::is_locked;
 use crate::paths::TOKEN_VARIABLE;
@@ -30,7 +30,7 @@ const MAX_ERROR_BYTES: u64 = 64 * 1024;
 pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
     let before = app.agent_status()?;
     if before.running {
-        return done(app, "the agent is already running", &before);
+        return output::done(app, "the agent is already running", &before);
     }
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent run"));
     let mut command = Command::new(std::env::current_exe().map_err(unexpected)?);
@@ -59,7 +59,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
         let _ = BufReader::new(stdout.take(64)).read_line(&mut first);
     }
     if first.trim_end() == READY {
-        return done(app, "agent started", &app.agent_status()?);
+        return output::done(app, "agent started", &app.agent_status()?);
     }
     let mut words = String::new();
     if let Some(stderr) = stderr {
@@ -68,7 +68,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
     let status = child.wait().map_err(unexpected)?;
     // A concurrent start may have won.
     if app.run(concurrent_start_succeeds(app))? {
-        return done(app, "the agent is already running", &app.agent_status()?);
+        return output::done(app, "the agent is already running", &app.agent_status()?);
     }
     // The child has printed its error in the requested form.
     eprint!("{words}");
@@ -110,7 +110,7 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
         let message = format!("the agent (process {}) has not stopped; it may be finishing a refresh", stopping.pid);
         return Err(Error::msg(ErrorCode::AgentStopping, message, Hint::command("agent status")));
     }
-    done(app, "agent stopped", &app.absent_agent_status()?)
+    output::done(app, "agent stopped", &app.absent_agent_status()?)
 }
 
 /// A process that may have ended. On Linux its descriptor refers to it even if its ID is used again, and its parent need not
