@@ -200,19 +200,14 @@ fn with_completer(arg: Arg, config: &Arc<Config>, program: &Program) -> Arg {
             with(ArgValueCompleter::new(move |current: &OsStr| assignments(&config, current).unwrap_or_default()))
         }
         "CMD" => with(ArgValueCompleter::new(program.clone())),
-        _ => {
-            let settings = [id.as_str(), id.trim_end_matches('s')].into_iter().filter_map(|key| setting(key).ok());
-            match settings.last() {
-                Some(setting) if setting.form() == Form::Path => arg.value_hint(ValueHint::FilePath),
-                Some(setting) if setting.choices().is_empty() => {
-                    with(ArgValueCompleter::new(move |current: &OsStr| {
-                        let values = values(&config, setting).into_iter();
-                        matching(values.map(|value| (value, String::new())), current)
-                    }))
-                }
-                _ => arg,
-            }
-        }
+        _ => match setting(&id).or_else(|_| setting(id.trim_end_matches('s'))) {
+            Ok(setting) if setting.form() == Form::Path => arg.value_hint(ValueHint::FilePath),
+            Ok(setting) if setting.choices().is_empty() => with(ArgValueCompleter::new(move |current: &OsStr| {
+                let values = values(&config, setting).into_iter();
+                matching(values.map(|value| (value, String::new())), current)
+            })),
+            _ => arg,
+        },
     }
 }
 
