@@ -113,17 +113,34 @@ mod tests {
 
     const TOKENS: &str = r#"{"access_token":"AT","token_type":"Bearer","expires_in":60}"#;
 
+    fn target() -> TokenTarget {
+        TokenTarget {
+            audience: Some("https://api".into()),
+            scopes: vec!["a".into(), "b".into()],
+            resources: vec!["https://r1".into(), "https://r2".into()],
+        }
+    }
+
+    #[tokio::test]
+    async fn grants_without_a_browser_request_the_target_too() {
+        let server = TestServer::start(vec![json(200, TOKENS), json(200, TOKENS)]).await;
+        let (http, client, clock) = (http(), cli(), TestClock::new());
+        let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
+        client_credentials::request(&endpoint, &target()).await.expect("tokens");
+        password::request(&endpoint, "developer", &secret("right"), &target()).await.expect("tokens");
+        let expected =
+            "&scope=a+b&audience=https%3A%2F%2Fapi&resource=https%3A%2F%2Fr1&resource=https%3A%2F%2Fr2&client_id=cli";
+        for (request, grant) in [(0, "client_credentials"), (1, "password&username=developer&password=right")] {
+            assert_eq!(server.body(request), format!("grant_type={grant}{expected}"));
+        }
+    }
+
     #[tokio::test]
     async fn refresh_request_has_token_scope_audience_and_resources() {
         let server = TestServer::start(vec![json(200, TOKENS)]).await;
         let (http, client, clock) = (http(), cli(), TestClock::new());
         let endpoint = TokenEndpoint { http: &http, url: &server.url, client: &client, clock: &clock };
-        let asked = TokenTarget {
-            audience: Some("https://api".into()),
-            scopes: vec!["a".into(), "b".into()],
-            resources: vec!["https://r1".into(), "https://r2".into()],
-        };
-        let tokens = refresh_token::request(&endpoint, &secret("R/T"), &asked).await.expect("tokens");
+        let tokens = refresh_token::request(&endpoint, &secret("R/T"), &target()).await.expect("tokens");
         assert!(tokens.refresh_token.is_none(), "the caller reuses the old one");
         assert_eq!((tokens.obtained_at, tokens.expires_at), (clock.now(), Some(UnixTime(1_700_000_060))));
         assert_eq!(

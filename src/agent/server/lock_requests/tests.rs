@@ -115,6 +115,20 @@ async fn wrong_passphrases_of_a_process_are_delayed_until_the_right_one() {
 }
 
 #[tokio::test]
+async fn wrong_passphrases_of_many_processes_are_checked_once_a_second() {
+    let clock = Arc::new(TestClock::new());
+    let (_dir, agent) = agent(Arc::<TestClock>::clone(&clock));
+    agent.lock(1, passphrase("right"), None).await.expect("locked");
+    let start = clock.monotonic();
+    for pid in 1..=30 {
+        let (wrong, _) = agent.unlock(pid, passphrase("wrong")).await.expect_err("wrong");
+        assert_eq!(wrong.code, ErrorCode::WrongPassphrase);
+    }
+    let passed = clock.monotonic() - start;
+    assert!(passed >= Duration::from_secs(19), "all but the first ten wait: {passed:?}");
+}
+
+#[tokio::test]
 async fn right_passphrase_of_an_earlier_lock_does_not_unlock_a_later_one() {
     let (_dir, agent) = agent(Arc::new(TestClock::new()));
     agent.lock(1, passphrase("first"), None).await.expect("locked");
