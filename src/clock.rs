@@ -26,6 +26,18 @@ impl UnixTime {
     }
 }
 
+impl UnixTime {
+    /// Returns the time in RFC 3339 with the offset of the local time zone, such as `2026-01-31T13:00:00+01:00`.
+    #[must_use]
+    pub fn to_local(self) -> String {
+        let local = |moment: jiff::Timestamp| moment.to_zoned_datetime(jiff::tz::TimeZone::system());
+        match jiff::Timestamp::from_second(self.0) {
+            Ok(moment) => local(moment).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+            Err(_) => self.to_string(),
+        }
+    }
+}
+
 /// RFC 3339 in UTC, such as `2026-01-31T12:00:00Z`.
 impl fmt::Display for UnixTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

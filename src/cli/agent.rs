@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::model::parse_duration;
+use crate::model::{ProfileName, parse_duration};
 
 /// `authctl agent`
 #[derive(Debug, Subcommand)]
@@ -21,8 +21,8 @@ pub enum AgentCommand {
     Lock(AgentLock),
     /// Unlock with the passphrase
     Unlock(AgentUnlock),
-    /// Show which process got a token of which profile, and when
-    Log,
+    /// Show which process got a token of which profile or was denied one, and when
+    Log(AgentLog),
     /// Install a user service that starts the agent when its socket is first used
     Install(AgentInstall),
     /// Remove the user service
@@ -68,6 +68,20 @@ pub struct AgentUnlock {
     /// Read the passphrase from the first line of stdin
     #[arg(long)]
     pub passphrase_stdin: bool,
+}
+
+/// `authctl agent log`
+#[derive(Debug, Args)]
+pub struct AgentLog {
+    /// Show only this profile
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<ProfileName>,
+    /// Wait for new entries and print them until interrupted
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Show times in UTC instead of local time
+    #[arg(long)]
+    pub utc: bool,
 }
 
 /// `authctl agent install`

@@ -1,13 +1,14 @@
 //! `authctl agent`: runs, starts, stops, locks and shows the background process that serves tokens.
 
 mod install;
+mod log;
 mod run;
 mod start;
 
 use serde::Serialize;
 
 use super::output::{self, ago, count, span};
-use crate::agent::protocol::{AgentStatus, AuditLogResponse, LockRequest, UnlockRequest, UnsavedStatus};
+use crate::agent::protocol::{AgentStatus, LockRequest, UnlockRequest, UnsavedStatus};
 use crate::app::App;
 use crate::cli::{AgentCommand, AgentLock};
 use crate::clock::UnixTime;
@@ -23,7 +24,7 @@ pub fn run(app: &App, command: AgentCommand) -> Result<u8, Error> {
         AgentCommand::Status => status(app),
         AgentCommand::Lock(args) => lock(app, &args),
         AgentCommand::Unlock(args) => unlock(app, args.passphrase_stdin),
-        AgentCommand::Log => log(app),
+        AgentCommand::Log(args) => log::log(app, &args),
         AgentCommand::Install(args) => install::install(app, &args),
         AgentCommand::Uninstall => install::uninstall(app),
     }
@@ -119,24 +120,4 @@ fn body(request: &impl Serialize) -> Result<SecretBytes, Error> {
     let mut bytes = SecretBytes::default();
     serde_json::to_writer(&mut bytes, request).map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None))?;
     Ok(bytes)
-}
-
-fn log(app: &App) -> Result<u8, Error> {
-    let log: AuditLogResponse = app.require_agent("GET", "/v1/log", None)?.read()??;
-    if app.common.json {
-        output::json(&log)?;
-        return Ok(0);
-    }
-    if log.dropped > 0 {
-        output::line(&format!("({} older entries were dropped)", log.dropped))?;
-    }
-    for entry in &log.entries {
-        let times = if entry.count > 1 { format!(", {} times", entry.count) } else { String::new() };
-        let profile = entry.profile.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
-        let by = entry.executable.as_deref().unwrap_or("unknown program");
-        let from = entry.parent.as_deref().map(|exe| format!(", started by {exe}")).unwrap_or_default();
-        let (at, action, pid, uid) = (entry.last_at, &entry.action, entry.pid, entry.uid);
-        output::line(&format!("{at}  {action}{profile}{times}  {by} (process {pid}, user {uid}){from}"))?;
-    }
-    Ok(0)
 }

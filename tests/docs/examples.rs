@@ -162,6 +162,7 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         "authctl-agent-log",
         &[
             ("See which process got which token", "authctl agent log"),
+            ("Watch who uses the profile `work`", "authctl agent log --follow --profile work"),
             (
                 "List the programs that got a token",
                 "authctl agent log --json |\n    jq -r '.entries[].executable' | sort -u",

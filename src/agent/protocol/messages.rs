@@ -242,6 +242,9 @@ pub struct AuditLogEntry {
     pub count: u64,
     /// The action, such as `token` or `id_token`.
     pub action: String,
+    /// Why it was denied, if so.
+    #[serde(default)]
+    pub error: Option<ErrorCode>,
     /// The profile.
     pub profile: Option<ProfileName>,
     /// The PID of the process.

@@ -58,7 +58,7 @@ pub(super) async fn accept(agent: &Arc<Agent>, listener: &UnixListener) {
         // The credentials are those at connect time: a process that changes its user later gains nothing.
         let Ok(peer) = agent.peers.of(&stream) else { continue };
         if peer.uid != own_uid {
-            agent.audit_log.record(&peer, AuditAction::Refused, None, agent.now());
+            denied(agent, &peer, ErrorCode::CallerNotPermitted);
             let message = format!("this agent serves the user with ID {own_uid}, the caller has ID {}", peer.uid);
             refuse(stream, &refused, 403, ErrorCode::CallerNotPermitted, &message);
             continue;
@@ -68,13 +68,20 @@ pub(super) async fn accept(agent: &Arc<Agent>, listener: &UnixListener) {
                 tokio::spawn(connection(Arc::clone(agent), stream, peer, permit));
             }
             None if agent.agent_lock.is_locked() => {
+                denied(agent, &peer, ErrorCode::AgentLocked);
                 refuse(stream, &refused, 423, ErrorCode::AgentLocked, "the agent is locked");
             }
             None => {
+                denied(agent, &peer, ErrorCode::TooManyRequests);
                 refuse(stream, &refused, 429, ErrorCode::TooManyRequests, "too many connections");
             }
         }
     }
+}
+
+/// Records that a process was refused whatever it requests.
+fn denied(agent: &Agent, peer: &Peer, error: ErrorCode) {
+    agent.audit_log.record_denied(peer, AuditAction::Refused, error, None, agent.now());
 }
 
 /// Responds with an error without reading the request, and closes. With too many refused connections already open, it
@@ -165,6 +172,7 @@ async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> 
     if let Some(home_id) = head.headers.get("authctl-home")
         && home_id.as_bytes() != agent.home_id.as_bytes()
     {
+        denied(agent, peer, ErrorCode::AnotherHome);
         let message = "the agent serves another configuration or data directory than the caller's";
         let hint = "set AUTHCTL_SOCK and start a second agent";
         return problem(&Error::msg(ErrorCode::AnotherHome, message, hint));

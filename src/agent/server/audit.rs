@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::peer::Peer;
 use crate::agent::protocol::{AuditLogEntry, AuditLogResponse};
 use crate::clock::UnixTime;
-use crate::model::ProfileName;
+use crate::model::{ErrorCode, ProfileName};
 
 /// What a process did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,7 +18,7 @@ pub(super) enum AuditAction {
     IdToken,
     /// Refreshed a session.
     Refresh,
-    /// Was refused because it runs as another user.
+    /// Was refused before its request was read: it runs as another user, or has too many connections.
     Refused,
     /// Locked the agent.
     Lock,
@@ -56,8 +56,8 @@ struct Inner {
     entries: VecDeque<AuditLogEntry>,
     /// How many entries were dropped, which is the sequence number of the first one.
     dropped: u64,
-    /// The sequence number of the latest entry for a process and action, by profile; the name is empty without a profile.
-    latest: HashMap<(u32, AuditAction), HashMap<String, u64>>,
+    /// The sequence number of the latest entry for a process, action and error, by profile; the name is empty without a profile.
+    latest: HashMap<(u32, AuditAction, Option<ErrorCode>), HashMap<String, u64>>,
     /// How many sequence numbers `latest` holds.
     numbers: usize,
 }
@@ -71,9 +71,32 @@ const MERGE_WITHIN: Duration = Duration::from_secs(60);
 impl AuditLog {
     /// Records an action.
     pub(super) fn record(&self, peer: &Peer, action: AuditAction, profile: Option<&ProfileName>, now: UnixTime) {
+        self.add(peer, action, None, profile, now);
+    }
+
+    /// Records an action that was denied or that failed.
+    pub(super) fn record_denied(
+        &self,
+        peer: &Peer,
+        action: AuditAction,
+        error: ErrorCode,
+        profile: Option<&ProfileName>,
+        now: UnixTime,
+    ) {
+        self.add(peer, action, Some(error), profile, now);
+    }
+
+    fn add(
+        &self,
+        peer: &Peer,
+        action: AuditAction,
+        error: Option<ErrorCode>,
+        profile: Option<&ProfileName>,
+        now: UnixTime,
+    ) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { entries, dropped, latest, numbers } = &mut *inner;
-        let known = latest.entry((peer.pid, action)).or_default();
+        let known = latest.entry((peer.pid, action, error)).or_default();
         let name = profile.map(ProfileName::as_str).unwrap_or_default();
         if let Some(number) = known.get(name) {
             let entry = number.checked_sub(*dropped).and_then(|index| usize::try_from(index).ok());
@@ -95,6 +118,7 @@ impl AuditLog {
             last_at: now,
             count: 1,
             action: action.name().to_owned(),
+            error,
             profile: profile.cloned(),
             pid: peer.pid,
             uid: peer.uid,

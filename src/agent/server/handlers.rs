@@ -40,7 +40,11 @@ pub(super) async fn respond(
     wait: Option<Duration>,
 ) -> AgentResponse {
     let response = match request {
-        AgentRequest::Token { profile, request } => agent.token_request(peer, profile, request, wait).await,
+        AgentRequest::Token { profile, request } => {
+            let action = if request.token == RequestedToken::Id { AuditAction::IdToken } else { AuditAction::Token };
+            let issued = agent.token_request(peer, profile.as_ref(), request, wait).await;
+            issued.inspect_err(|failure| agent.record_denied(peer, action, profile.as_ref(), failure))
+        }
         AgentRequest::Status => agent.status_request().await,
         AgentRequest::Agent => Ok(json(&agent.state())),
         AgentRequest::Log => Ok(json(&agent.audit_log.all())),
@@ -48,7 +52,8 @@ pub(super) async fn respond(
         AgentRequest::Description => Ok(text(OPENAPI)),
         AgentRequest::Verify => agent.verify_request(body).await,
         AgentRequest::Refresh { profile, if_expiring } => {
-            agent.refresh_request(peer, &profile, if_expiring, wait).await
+            let refreshed = agent.refresh_request(peer, &profile, if_expiring, wait).await;
+            refreshed.inspect_err(|failure| agent.record_denied(peer, AuditAction::Refresh, Some(&profile), failure))
         }
         AgentRequest::Forget { profile } => Ok(agent.forget_request(profile).await),
         AgentRequest::Lock => agent.lock_request(peer, body).await,
@@ -76,16 +81,23 @@ impl Agent {
         }
     }
 
+    /// Records a request for a token that was denied or failed, with the profile that it would have been of.
+    fn record_denied(&self, peer: &Peer, action: AuditAction, named: Option<&ProfileName>, failure: &Error) {
+        let chosen = self.profiles.choose(named).ok();
+        let profile = named.or(chosen.as_ref().map(|profile| &profile.name));
+        self.audit_log.record_denied(peer, action, failure.code, profile, self.now());
+    }
+
     async fn token_request(
         self: &Arc<Self>,
         peer: &Peer,
-        named: Option<ProfileName>,
+        named: Option<&ProfileName>,
         request: TokenRequest,
         wait: Option<Duration>,
     ) -> Result<AgentResponse, SharedError> {
         let now = self.now();
         self.agent_lock.check(now)?;
-        let profile = self.choose_profile(named.as_ref()).await?;
+        let profile = self.choose_profile(named).await?;
         let is_id_token = request.token == RequestedToken::Id;
         let issued = self.shared_token(profile, request, wait).await?;
         let name = &issued.profile.name;

@@ -7,6 +7,7 @@ mod install;
 mod lifecycle;
 mod limits;
 mod lock;
+mod log;
 mod secrets;
 mod slow_files;
 mod stampede;
