@@ -86,7 +86,7 @@ fn requirements_are_read_and_invalid_ones_are_named() {
         ("required_claims = [\"tenant\"]", "NAME=VALUE"),
         ("required_role = [\"a\"]", "required_roles"),
         ("required_roles = \"a\"", "expected a list of strings"),
-        ("client_id = \"\"", "client_id"),
+        ("client_id = \"\"", "duplicate key"),
     ] {
         let error = parse(&format!("{profile}{line}")).expect_err("wrong");
         assert!(error.contains(word), "{line}: {error}");
