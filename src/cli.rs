@@ -95,6 +95,9 @@ impl Cli {
     }
 }
 
+/// The options of [`Common`] that take a value.
+pub const OPTIONS_WITH_VALUE: [&str; 2] = ["--config", "--color"];
+
 /// Options that every command has.
 #[derive(Debug, Args)]
 #[command(next_display_order = 900)]

@@ -88,10 +88,11 @@ pub mod fuzzing {
     pub use crate::verify::{KeySet, Policy, Reason, Statuses, Verdict, looks_like_jwt, unverified_claims, verify};
 }
 
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
 
-use clap::error::ErrorKind as UsageKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind as UsageKind};
 use clap::{CommandFactory as _, Parser as _};
 
 use app::App;
@@ -135,8 +136,12 @@ fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
         let _ = error.print();
         return 0;
     }
-    let message = match error.kind() {
-        UsageKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command was given".to_owned(),
+    let message = match (error.kind(), error.source(), error.get(ContextKind::InvalidArg)) {
+        (UsageKind::DisplayHelpOnMissingArgumentOrSubcommand, ..) => "no command was given".to_owned(),
+        // The reason names the invalid value.
+        (UsageKind::ValueValidation, Some(reason), Some(ContextValue::String(option))) => {
+            format!("'{option}': {reason}")
+        }
         _ => {
             let text = error.render().to_string();
             let lines = text.trim_start_matches("error: ").lines();
@@ -161,7 +166,7 @@ fn verbs(args: &[OsString]) -> String {
     let mut verbs = String::new();
     let mut words = args.iter().skip(1).filter_map(|arg| arg.to_str());
     while let Some(arg) = words.next() {
-        if ["--config", "--color"].contains(&arg) {
+        if cli::OPTIONS_WITH_VALUE.contains(&arg) {
             // The next word is its value.
             words.next();
         } else if let Some(inner) = command.find_subcommand(arg).cloned() {

@@ -1,6 +1,8 @@
 //! `authctl token`: prints a valid access token and nothing else.
 
-use super::output;
+use std::time::Duration;
+
+use super::output::{self, span};
 use super::own_frame::in_own_frame;
 use crate::agent::protocol::{ReceivedToken, TokenResponse, token_query};
 use crate::app::App;
@@ -119,6 +121,11 @@ pub(super) fn report_warning(app: &App, profile: &ProfileName, warning: &str) {
 fn print(app: &App, args: &Token, response: &TokenResponse) -> Result<u8, Error> {
     if let (Some(profile), Some(warning)) = (response.profile, &response.warning) {
         report_warning(app, profile, warning);
+    } else if let (Some(wanted), Some(left)) = (args.min_ttl, response.expires_in)
+        && left < wanted.as_secs()
+    {
+        let (left, wanted) = (span(Duration::from_secs(left)), span(wanted));
+        app.ui().notice(&format!("warning: the token expires in {left}, sooner than --min-ttl requires ({wanted})"));
     }
     let token = response.access_token.or(response.id_token).unwrap_or_default();
     if app.common.json {

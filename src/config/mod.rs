@@ -61,6 +61,8 @@ pub enum ConfigError {
         name: ProfileName,
         /// The most similar known name.
         nearest: Option<ProfileName>,
+        /// Whether there is another profile.
+        is_another: bool,
     },
     /// No profile was named, none is the default, and there are several.
     #[error("no profile named and no default set; profiles: {}", names.join(", "))]
@@ -161,6 +163,7 @@ impl Config {
         self.existing(name)?.ok_or_else(|| ConfigError::UnknownProfile {
             name: name.clone(),
             nearest: nearest(name.as_str(), self.names()).and_then(|n| n.parse().ok()),
+            is_another: self.names().next().is_some(),
         })
     }
 

@@ -72,7 +72,14 @@ impl From<ConfigError> for Error {
                 (ErrorCode::Configuration, "name the profile as an argument or in AUTHCTL_PROFILE".into())
             }
             ConfigError::Exists(_) => (ErrorCode::Usage, Hint::command("profile list")),
-            ConfigError::UnknownProfile { .. } => (ErrorCode::UnknownProfile, Hint::command("profile list")),
+            ConfigError::UnknownProfile { name, nearest, is_another } => {
+                let hint = match nearest {
+                    Some(nearest) => Hint::command("profile list").or_correction(name.as_str(), nearest.as_str()),
+                    None if *is_another => Hint::command("profile list"),
+                    None => Hint::command("login").with_flag("--help"),
+                };
+                (ErrorCode::UnknownProfile, hint)
+            }
             ConfigError::Ambiguous { first, .. } => {
                 let set_default = Hint::profile_command("profile use").about(first);
                 (ErrorCode::Usage, set_default.after_advice("add the profile's name to the command, or set a default:"))
@@ -269,6 +276,10 @@ impl From<IssuerError> for Error {
             IssuerError::Unsupported { .. } => Hint::command("login").with_flag("--help"),
             IssuerError::Unreachable { phase: Phase::Tls, .. } => {
                 "give your company's certificate authority with --ca-cert or SSL_CERT_FILE; check this machine's clock"
+                    .into()
+            }
+            IssuerError::Unreachable { phase: Phase::NoTls, .. } => {
+                "give the address with the port that is for https; http is accepted only on this machine (127.0.0.1, [::1])"
                     .into()
             }
             IssuerError::Unreachable { phase: Phase::Dns | Phase::Connect | Phase::Proxy, proxy: Some(_), .. } => {

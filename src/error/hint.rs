@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::cli::OPTIONS_WITH_VALUE;
 use crate::model::ProfileName;
 use crate::text::shell_word;
 
@@ -17,6 +18,15 @@ pub enum Hint {
     Advice(String),
     /// Advice that ends with a command.
     AdviceAndCommand(String, Box<CommandLine>),
+    /// The typed command line, with another word in place of one that was typed.
+    Correction {
+        /// What was typed.
+        typed: String,
+        /// What was probably meant.
+        meant: String,
+        /// The command to run if the word was not typed, but comes from a variable or a file.
+        otherwise: Box<CommandLine>,
+    },
 }
 
 /// An authctl command line. Without a profile it is for the default one.
@@ -87,10 +97,21 @@ impl Hint {
         }
     }
 
+    /// Suggests the typed command line with `meant` in place of `typed`, or this command if `typed` was not typed.
+    #[must_use]
+    pub fn or_correction(self, typed: &str, meant: &str) -> Self {
+        match self {
+            Self::Command(command) => {
+                Self::Correction { typed: typed.to_owned(), meant: meant.to_owned(), otherwise: Box::new(command) }
+            }
+            other => other,
+        }
+    }
+
     fn command_mut(&mut self) -> Option<&mut CommandLine> {
         match self {
             Self::Command(command) => Some(command),
-            Self::AdviceAndCommand(_, command) => Some(command),
+            Self::AdviceAndCommand(_, command) | Self::Correction { otherwise: command, .. } => Some(command),
             Self::None | Self::Advice(_) => None,
         }
     }
@@ -137,22 +158,45 @@ impl Hint {
     /// program's name.
     #[must_use]
     pub fn repeating(mut self, args: &[String]) -> Self {
-        let Some(command) = self.command_mut() else { return self };
         let words = args.get(1..).unwrap_or_default();
+        if let Self::Correction { typed, meant, .. } = &self
+            && let Some(line) = corrected(words, typed, meant)
+        {
+            return Self::Advice(line);
+        }
+        let Some(command) = self.command_mut() else { return self };
         let config = words.iter().enumerate().find_map(|(index, word)| match word.strip_prefix("--config") {
             Some("") => words.get(index + 1).cloned(),
             Some(value) => value.strip_prefix('=').map(str::to_owned),
             None => None,
         });
-        if command.repeats && words.first().is_some_and(|first| first == command.verbs) {
+        let verb = verb_position(words).filter(|at| command.repeats && words[*at] == command.verbs);
+        if let Some(verb) = verb {
             // Piped input is not available again; the terminal prompts for it.
             let left_out = |word: &str| word == "--json" || word.ends_with("-stdin");
-            command.typed = words[1..].iter().filter(|word| !left_out(word)).cloned().collect();
+            let typed = words[..verb].iter().chain(&words[verb + 1..]);
+            command.typed = typed.filter(|word| !left_out(word)).cloned().collect();
         } else if let Some(config) = config {
             command.typed = vec!["--config".to_owned(), config];
         }
         self
     }
+}
+
+/// Returns the position of the command among the words after `authctl`; options may precede it.
+fn verb_position(words: &[String]) -> Option<usize> {
+    let has_value = |at: usize| OPTIONS_WITH_VALUE.contains(&words[at].as_str());
+    (0..words.len()).find(|&at| !words[at].starts_with('-') && !(at > 0 && has_value(at - 1)))
+}
+
+/// Returns the typed command line with `meant` in place of `typed`, if that was typed after the command.
+fn corrected(words: &[String], typed: &str, meant: &str) -> Option<String> {
+    let verb = verb_position(words)?;
+    // What follows `--` belongs to another program.
+    let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
+    let wrong = (verb..end).rev().find(|&at| words[at] == typed)?;
+    let line = words.iter().enumerate().map(|(at, word)| shell_word(if at == wrong { meant } else { word }));
+    Some(std::iter::once("authctl".to_owned()).chain(line).collect::<Vec<_>>().join(" "))
 }
 
 impl CommandLine {
@@ -197,6 +241,7 @@ impl fmt::Display for Hint {
             Self::None => Ok(()),
             Self::Advice(text) => f.write_str(&super::one_line(text)),
             Self::Command(command) => command.fmt(f),
+            Self::Correction { otherwise, .. } => otherwise.fmt(f),
             Self::AdviceAndCommand(text, command) => write!(f, "{} `{command}`", super::one_line(text)),
         }
     }
@@ -262,11 +307,29 @@ mod tests {
                 "authctl login work --scope openid --issuer https://a.example/ --device",
             ),
             (
+                "authctl -q --config c.toml login --client-id x",
+                "authctl login work -q --config c.toml --client-id x --issuer https://a.example/ --device",
+            ),
+            (
                 "authctl token --config c.toml",
                 "authctl login work --config c.toml --issuer https://a.example/ --device",
             ),
         ] {
             let hint = hint.clone().about(&"work".parse().expect("a name")).repeating(&args(typed));
+            assert_eq!(hint.to_string(), expected, "{typed}");
+        }
+    }
+
+    #[test]
+    fn correction_replaces_the_word_that_was_typed() {
+        for (typed, expected) in [
+            ("authctl token wrok --min-ttl 5m", "authctl token work --min-ttl 5m"),
+            ("authctl --config wrok exec wrok -- wrok", "authctl --config wrok exec work -- wrok"),
+            ("authctl wrok wrok", "authctl wrok work"),
+            ("authctl token", "authctl profile list"),
+            ("authctl exec -- wrok", "authctl profile list"),
+        ] {
+            let hint = Hint::command("profile list").or_correction("wrok", "work").repeating(&args(typed));
             assert_eq!(hint.to_string(), expected, "{typed}");
         }
     }

@@ -17,6 +17,8 @@ pub enum Phase {
     Proxy,
     /// The TLS handshake failed, or the server's certificate is not trusted.
     Tls,
+    /// The server's response to the TLS handshake is not TLS.
+    NoTls,
     /// The connection was made, but no complete response arrived.
     Exchange,
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use rustls::CertificateError;
+use rustls::{CertificateError, InvalidMessage};
 
 use super::error::{Delivery, IssuerError, Phase};
 use super::resolver::ResolveError;
@@ -60,6 +60,11 @@ impl Destination<'_> {
             return destination.unreachable(Phase::Dns, Delivery::NotSent, message);
         }
         if let Some(error) = causes(error).find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
+            // The first byte of the response is not that of a TLS record.
+            if matches!(error, rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) {
+                let message = format!("{host} does not use TLS; its port may be for http, not https");
+                return self.unreachable(Phase::NoTls, Delivery::NotSent, message);
+            }
             let message = format!("TLS connection to {host} failed: {}", tls_reason(error));
             return self.unreachable(Phase::Tls, Delivery::NotSent, message);
         }
@@ -229,6 +234,20 @@ mod tests {
         let (phase, delivery, message) = failure(SHORT_CONNECT, no_lookup, &format!("https://{address}/")).await;
         assert_eq!((phase, delivery), (Phase::Connect, Delivery::NotSent));
         assert_eq!(message, format!("connection to {address} timed out"));
+    }
+
+    #[tokio::test]
+    async fn http_port_is_named_where_https_was_expected() {
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            assert!(stream.read(&mut [0; 4096]).await.expect("a handshake") > 0);
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.expect("sent");
+        });
+        let (phase, delivery, message) = failure(LONG_LIMITS, no_lookup, &format!("https://{address}/")).await;
+        assert_eq!((phase, delivery), (Phase::NoTls, Delivery::NotSent));
+        assert_eq!(message, format!("{address} does not use TLS; its port may be for http, not https"));
     }
 
     #[tokio::test]

@@ -91,9 +91,15 @@ async fn concurrent_start_succeeds(app: &App) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Asks the agent to stop, and waits until it has.
+/// Asks the agent to stop, and waits until it has. Without an agent there is nothing to do.
 pub(super) fn stop(app: &App) -> Result<u8, Error> {
-    let stopping: StopResponse = app.require_agent("POST", "/v1/stop", None)?.read()??;
+    let stopping: StopResponse = match app.require_agent("POST", "/v1/stop", None) {
+        Err(error) if error.code == ErrorCode::AgentAbsent => {
+            app.ui().notice("the agent is not running");
+            return Ok(0);
+        }
+        reply => reply?.read()??,
+    };
     let process = Process::open(stopping.pid);
     let socket = app.agent_socket()?;
     let gone = app.run(async {

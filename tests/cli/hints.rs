@@ -1,0 +1,169 @@
+//! Every hint that is a command works when it is pasted.
+
+use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use crate::support::{AUTHCTL, CommandOutput, PASSWORD, Sandbox, USER, quick_issuer};
+
+/// Returns the command of a hint: the whole hint, or what is in its backticks.
+fn command_in(hint: &str) -> &str {
+    hint.split('`').nth(1).unwrap_or(hint)
+}
+
+/// Runs the command of a hint as the shell does.
+#[track_caller]
+fn paste(home: &Sandbox, hint: &str, stdin: &str) -> CommandOutput {
+    let line = command_in(hint);
+    assert!(line.starts_with("authctl ") || line.starts_with("chmod "), "no command: {hint}");
+    let script = format!("authctl() {{ '{AUTHCTL}' \"$@\"; }}; {line}");
+    let mut command = home.command_for("sh", &["-c", &script]);
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = pipes.spawn().expect("sh");
+    let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
+    home.finish(child, &[line])
+}
+
+/// Runs `args`, which must fail with the same hint in both formats, and returns the hint.
+#[track_caller]
+fn hint_of(home: &Sandbox, args: &[&str]) -> String {
+    let ran = home.run(args);
+    let text = ran.stderr.lines().find_map(|line| line.strip_prefix("hint:  ")).map(str::to_owned);
+    let text = text.unwrap_or_else(|| panic!("{args:?}: no hint in {:?}", ran.stderr));
+    assert_ne!(ran.code, 0, "{args:?}");
+    let end = args.iter().position(|arg| *arg == "--").unwrap_or(args.len());
+    let json = [&args[..end], &["--json"], &args[end..]].concat();
+    let ran = home.run(&json);
+    let hint = ran.error()["hint"].as_str().expect("a text").to_owned();
+    assert_eq!(hint.replace(" --json", ""), text, "{args:?}");
+    text
+}
+
+/// Brings the program into a situation, and expects `hint`, which must exit with 0.
+#[track_caller]
+fn leads_on(home: &Sandbox, args: &[&str], hint: &str) {
+    let found = hint_of(home, args);
+    assert_eq!(command_in(&found), hint, "{args:?}");
+    assert_eq!(paste(home, &found, &format!("{PASSWORD}\n")).code, 0, "{args:?}: {found}");
+}
+
+#[test]
+fn hints_without_a_profile_lead_to_a_login() {
+    let home = Sandbox::new();
+    for args in [
+        &["token"][..],
+        &["token", "work"],
+        &["logout", "work"],
+        &["status", "work"],
+        &["refresh", "work"],
+        &["verify"],
+        &["exec", "work", "--", "true"],
+        &["profile", "show", "work"],
+        &["profile", "use", "work"],
+        &["profile", "set", "work", "scopes=openid"],
+        &["login"],
+        &["login", "work"],
+    ] {
+        leads_on(&home, args, "authctl login --help");
+    }
+    home.run(&["profile", "list"]).exits(0).reports("authctl login --help");
+}
+
+#[test]
+fn hints_for_a_misspelt_profile_correct_the_typed_command() {
+    let (home, idp) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &idp);
+    for (args, hint) in [
+        (&["token", "wrok"][..], "authctl token work"),
+        (&["token", "wrok", "--min-ttl", "1m"], "authctl token work --min-ttl 1m"),
+        (&["verify", "wrok"], "authctl verify work"),
+        (&["status", "wrok"], "authctl status work"),
+        (&["--quiet", "refresh", "wrok"], "authctl --quiet refresh work"),
+        (&["exec", "wrok", "--", "echo", "wrok two"], "authctl exec work -- echo 'wrok two'"),
+        (&["profile", "show", "wrok"], "authctl profile show work"),
+        (&["profile", "set", "wrok", "scopes=openid profile"], "authctl profile set work 'scopes=openid profile'"),
+        (&["token", "zzz"], "authctl profile list"),
+        (&["logout", "wrok"], "authctl logout work"),
+    ] {
+        leads_on(&home, args, hint);
+    }
+}
+
+#[test]
+fn hints_for_a_profile_from_the_environment_list_the_profiles() {
+    let (mut home, idp) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &idp);
+    home.set("AUTHCTL_PROFILE", "wrok");
+    leads_on(&home, &["token"], "authctl profile list");
+}
+
+#[test]
+fn hints_of_a_session_lead_to_its_next_command() {
+    let (home, idp) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &idp);
+    home.log_in("other one".replace(' ', "-").as_str(), &idp);
+    leads_on(&home, &["profile", "remove", "work"], "authctl logout work");
+    home.unset_default_profile();
+    leads_on(&home, &["token"], "authctl profile use other-one");
+    leads_on(&home, &["profile", "rename", "other-one", "work"], "authctl profile list");
+    leads_on(&home, &["profile", "set", "work", "nonsense=1"], "authctl profile set --help");
+    leads_on(&home, &["keys", "pin", "work"], "authctl keys pin --help");
+    leads_on(&home, &["tokn"], "authctl --help");
+    leads_on(&home, &["token", "--min-ttl", "soon"], "authctl token --help");
+    leads_on(&home, &["agent", "lock", "--passphrase-stdin"], "authctl agent start");
+    home.run(&["agent", "stop"]).exits(0);
+    home.run(&["agent", "stop"]).exits(0).reports("not running");
+}
+
+#[test]
+fn hints_for_files_that_are_too_open_correct_their_mode() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let (home, idp) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &idp);
+    for (file, mode) in [(home.config_file(), 0o666), (home.key_file(), 0o644)] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let hint = hint_of(&home, &["token"]);
+        paste(&home, &hint, "").exits(0);
+        home.run(&["token"]).exits(0);
+    }
+}
+
+#[test]
+fn login_hint_repeats_options_wherever_they_were_typed() {
+    let (home, idp) = (Sandbox::new(), quick_issuer());
+    let issuer = idp.issuer();
+    let config = home.path().join("my config.toml");
+    let config = config.to_str().unwrap();
+    for (before, profile) in [(&[][..], "a"), (&["--quiet", "--color", "never"], "b"), (&["--config", config], "c")] {
+        let login = ["login", profile, "--issuer", issuer, "--client-id", "authctl", "--scope", "openid"];
+        let hint = hint_of(&home, &[before, &login].concat());
+        assert!(hint.ends_with("--device"), "{hint}");
+        // The same login by another grant, so that nobody has to confirm it.
+        let hint = hint.replace("--device", &format!("--password --username {USER} --password-stdin"));
+        paste(&home, &hint, &format!("{PASSWORD}\n")).exits(0);
+    }
+    home.run(&["token", "c", "--config", config]).exits(0);
+}
+
+#[test]
+fn first_login_without_a_keychain_works_with_its_hint() {
+    let (mut home, idp) = (Sandbox::with_store("keychain"), quick_issuer());
+    home.set("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent/bus");
+    let login = ["login", "work", "--issuer", idp.issuer(), "--client-id", "authctl", "--password", "--username", USER];
+    let ran = home.run_with(&[&login[..], &["--password-stdin"]].concat(), &format!("{PASSWORD}\n")).exits(7);
+    let hint = ran.stderr.lines().find_map(|line| line.strip_prefix("hint:  ")).expect("a hint");
+    assert_eq!(command_in(hint), format!("authctl {} --store file", login.join(" ")));
+    paste(&home, &format!("{} --password-stdin", command_in(hint)), &format!("{PASSWORD}\n")).exits(0);
+    home.run(&["token", "work"]).exits(0);
+}
+
+#[test]
+fn min_ttl_longer_than_the_token_is_reported() {
+    let (home, idp) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &idp);
+    home.run(&["token", "--min-ttl", "240h"]).exits(0).reports("sooner than --min-ttl requires");
+    let enough = home.run(&["token", "--min-ttl", "1m"]).exits(0);
+    assert_eq!(enough.stderr, "");
+    home.run(&["token", "--quiet", "--min-ttl", "240h"]).exits(0);
+}
