@@ -95,8 +95,11 @@ fn unlock(app: &App, from_stdin: bool) -> Result<u8, Error> {
     output::done(app, "agent unlocked", &reply.read::<AgentStatus>()??)
 }
 
-/// Reads the passphrase from the terminal or stdin. A new one is asked for twice.
+/// Reads the passphrase from the terminal or stdin, if there is an agent to send it to. A new one is asked for twice.
 fn passphrase(app: &App, from_stdin: bool, new: bool) -> Result<Secret, Error> {
+    if app.agent()?.is_none() {
+        return Err(app.agent_absent()?);
+    }
     if from_stdin {
         return super::login::secret_line("passphrase");
     }

@@ -262,12 +262,12 @@ fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
             };
             let update = Hint::profile_command("keys update");
             match (denied.profile.filter(|_| !denied.keys_supplied), pinned()) {
-                (None, _) => "do not rely on this token, unless the keys in --jwks are old".into(),
-                (_, Some(source)) => {
-                    format!("do not rely on this token, unless the keys pinned from {source} are old").into()
-                }
+                (None, _) => "if the issuer has new keys, write them to the file of --jwks and try again".into(),
+                (_, Some(source)) => Hint::profile_command("keys pin").with_option("--jwks", source).after_advice(
+                    "if the issuer has new keys, write them to the file that its keys were pinned from, and run",
+                ),
                 _ if denied.is_own || code == ReasonCode::UnknownKey => update,
-                _ => update.after_advice("do not rely on this token; if the issuer may have new keys, fetch them with"),
+                _ => update.after_advice("if the issuer may have new keys, fetch them with"),
             }
         }
         Some(ReasonCode::OpaqueToken) => match denied.profile {

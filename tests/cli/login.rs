@@ -121,6 +121,19 @@ fn device_login_shows_address_and_code() {
 }
 
 #[test]
+fn device_login_shows_address_and_code_below_the_qr_code() {
+    let (home, issuer) = (Sandbox::new(), issuer(device));
+    let mut waiting = home.spawn_in_terminal(&login(&issuer, &["--device"]));
+    waiting.reports("press Ctrl-C to cancel");
+    waiting.type_text("\u{3}");
+    let shown = waiting.wait().exits(130).stderr;
+    let block = shown.rfind(['\u{2580}', '\u{2584}', '\u{2588}']).expect("a QR code");
+    let below = &shown[block..];
+    assert!(below.contains(&format!("{}/device", issuer.issuer())) && below.contains("enter the code"), "{shown}");
+    assert!(below.lines().count() < 24, "fits a terminal of 24 lines: {below}");
+}
+
+#[test]
 fn denied_or_expired_device_login_stores_nothing() {
     let (home, denying) = (Sandbox::new(), issuer(device));
     let waiting = home.spawn(&login(&denying, &["--device"]));

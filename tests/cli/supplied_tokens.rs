@@ -62,6 +62,16 @@ fn supplied_jwt_is_stored_and_cannot_be_refreshed() {
 }
 
 #[test]
+fn supplied_token_that_nothing_verified_is_reported_as_unverified() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let opaque = r#"{"access_token":"0pa9ue-t0ken"}"#;
+    home.run_with(&login(&issuer, &["--with-token"]), opaque).exits(0).reports("warning: the token is not verified");
+    let jwt = token_response(&issuer, USER)["access_token"].as_str().unwrap().to_owned();
+    let verified = home.run_with(&login(&issuer, &["--with-token", "--replace"]), &jwt).exits(0);
+    assert!(!verified.stderr.contains("not verified"), "{}", verified.stderr);
+}
+
+#[test]
 fn invalid_supplied_jwt_is_not_stored() {
     let (issuer, other) = (plain(), plain());
     let past = crate::support::issuer(|o| o.clock = Arc::new(LaggingClock(3600)));

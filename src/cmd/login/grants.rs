@@ -232,13 +232,14 @@ impl SignIn<'_> {
         let endpoint = self.endpoint()?;
         let started = device_code::request(&endpoint, self.metadata, &self.target()).await?;
         self.show(&self.request_summary());
+        // Before the address and the code, which a terminal of 24 lines then still shows.
+        if let Some(complete) = &started.verification_uri_complete {
+            qr::show(self.app, complete);
+        }
         self.show(&format!(
             "To log in at {}, open this address on any device:\n\n  {}\n\nand enter the code\n\n  {}\n",
             self.profile.issuer, started.verification_uri, started.user_code
         ));
-        if let Some(complete) = &started.verification_uri_complete {
-            qr::show(self.app, complete);
-        }
         self.show("Never enter a code that you were sent: its sender would be logged in as you.");
         self.notice(&format!(
             "The code is valid for {}; waiting for the login; press Ctrl-C to cancel",

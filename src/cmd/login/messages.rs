@@ -3,8 +3,9 @@
 use crate::app::App;
 use crate::cli::Login;
 use crate::login::{CompletedLogin, LoginNotice, account};
-use crate::model::{Grant, StoreKind};
+use crate::model::{Grant, Session, StoreKind};
 use crate::text::{excerpt, shell_word};
+use crate::verify::looks_like_jwt;
 
 /// Shows a notice.
 pub(super) fn show_notice(app: &App, notice: &LoginNotice<'_>) {
@@ -68,6 +69,10 @@ pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
         StoreKind::File => "file store",
     };
     app.ui().notice(&format!("logged in to {} as {account}{joined}; session stored in the {store}", profile.name));
+    if is_unverified(session) {
+        app.ui()
+            .notice("warning: the token is not verified: it is not a JWT, so only an API that accepts it can check it");
+    }
     if !session.can_refresh() {
         app.ui().notice("the issuer sent no refresh token: log in again when the token expires");
         if misses_consent(args, login) {
@@ -79,6 +84,14 @@ pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
         }
     }
     app.ui().notice(&format!("next: run `authctl token {}` to print a token", profile.name));
+}
+
+/// Returns whether the session has a supplied token that nothing has verified: neither a signature nor the issuer's userinfo
+/// endpoint.
+fn is_unverified(session: &Session) -> bool {
+    let tokens = &session.tokens;
+    let is_jwt = looks_like_jwt(tokens.access_token.expose());
+    session.grant == Grant::Token && session.subject.is_none() && tokens.id_token.is_none() && !is_jwt
 }
 
 /// Returns whether a refresh token was requested without asking the user to consent.
