@@ -377,7 +377,7 @@ fn failure() -> RefreshFailure {
 /// Returns an unsigned ID token with these claims.
 fn id_token(claims: &str) -> Secret {
     let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    Secret::new(format!("{}.{}.{}", part(r#"{"alg":"RS256"}"#), part(claims), part("signature")).into())
+    Secret::new(format!("{}.{}.{}", part(r#"{"alg":"RS256"}"#), part(claims), part("signature")))
 }
 
 fn session() -> Session {
