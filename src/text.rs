@@ -95,7 +95,7 @@ pub fn shell_word(text: &str) -> String {
     }
 }
 
-/// Replaces the path `home` by `~`, at the begin of each path in a message or a command. In a word that is quoted for a shell
+/// Replaces the path `home` by `~`, at the start of each path in a message or a command. In a word that is quoted for a shell
 /// the quote begins after it.
 #[must_use]
 pub fn abbreviate_home(text: &str, home: &str) -> String {

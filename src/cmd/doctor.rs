@@ -114,7 +114,8 @@ impl Examination<'_> {
         }
         if let Some(error) = &state.config_error {
             let message = format!("the agent uses the last valid configuration: {error}");
-            self.warning("agent", unavailable(message))?;
+            let hint = "correct the configuration; the agent reads it again by itself";
+            self.warning("agent", Error::msg(ErrorCode::Configuration, message, hint))?;
         }
         for unsaved in &state.unsaved {
             let message = format!("the refreshed session of {} is only in memory: {}", unsaved.profile, unsaved.error);

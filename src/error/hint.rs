@@ -189,12 +189,18 @@ fn verb_position(words: &[String]) -> Option<usize> {
     (0..words.len()).find(|&at| !words[at].starts_with('-') && !(at > 0 && has_value(at - 1)))
 }
 
-/// Returns the typed command line with `meant` in place of `typed`, if that was typed after the command.
+/// Returns the typed command line with `meant` in place of `typed`, if that was typed after the command, once, and the command
+/// reads nothing from stdin, which would not be available again.
 fn corrected(words: &[String], typed: &str, meant: &str) -> Option<String> {
     let verb = verb_position(words)?;
     // What follows `--` belongs to another program.
     let end = words.iter().position(|word| word == "--").unwrap_or(words.len());
-    let wrong = (verb..end).rev().find(|&at| words[at] == typed)?;
+    let mut places = (verb + 1..end).filter(|&at| words[at] == typed);
+    let wrong = places.next().filter(|_| places.next().is_none())?;
+    let is_profile = !words[wrong - 1].starts_with("--") || words[wrong - 1] == "--profile";
+    if !is_profile || words[verb..end].iter().any(|word| word == "-" || word.ends_with("-stdin")) {
+        return None;
+    }
     let line = words.iter().enumerate().map(|(at, word)| shell_word(if at == wrong { meant } else { word }));
     Some(std::iter::once("authctl".to_owned()).chain(line).collect::<Vec<_>>().join(" "))
 }
@@ -328,6 +334,10 @@ mod tests {
             ("authctl wrok wrok", "authctl wrok work"),
             ("authctl token", "authctl profile list"),
             ("authctl exec -- wrok", "authctl profile list"),
+            ("authctl token wrok --audience wrok", "authctl profile list"),
+            ("authctl token --audience wrok", "authctl profile list"),
+            ("authctl verify - --profile wrok", "authctl profile list"),
+            ("authctl verify --profile wrok", "authctl verify --profile work"),
         ] {
             let hint = Hint::command("profile list").or_correction("wrok", "work").repeating(&args(typed));
             assert_eq!(hint.to_string(), expected, "{typed}");

@@ -42,7 +42,7 @@ impl HttpClients {
         // Without the mutex: a file that cannot be read for a while must not keep other profiles from their clients.
         let http = Http::new(ca_cert)?;
         let mut clients = clients();
-        // Another caller may have been faster. Clients keep connections open, so all use the same one.
+        // Another caller may have been faster: all use the client that is stored.
         if let Some(client) = clients.iter().find(is_same) {
             return Ok(client.http.clone());
         }

@@ -184,7 +184,7 @@ impl SessionService {
                 result => return result,
             }
             match (self.lock(profile).await, held.as_mut()) {
-                (Ok(lock), Some(held)) => held.lock = lock,
+                (Ok(lock), Some(held)) => std::mem::replace(&mut held.lock, lock).release().await,
                 (Ok(_), None) => break,
                 (Err(error), _) => return self.fall_back(seen.clone(), request, error),
             }

@@ -369,3 +369,11 @@ fn doctor_shows_keys_that_are_missing_or_unusable() {
         idp.clear_faults();
     }
 }
+
+#[test]
+fn outage_is_an_error_after_a_refresh_that_failed() {
+    let (home, idp) = logged_in();
+    drop(idp);
+    home.run(&["refresh", "work"]).exits(6);
+    finds(&examine(&home, 6), "connection", "error", "refused");
+}

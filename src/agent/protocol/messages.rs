@@ -242,7 +242,7 @@ pub struct AuditLogEntry {
     pub count: u64,
     /// The action, such as `token` or `id_token`.
     pub action: String,
-    /// Why it was denied, if so.
+    /// Why it was denied or failed, if so.
     #[serde(default)]
     pub error: Option<ErrorCode>,
     /// The profile.

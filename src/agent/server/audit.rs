@@ -18,7 +18,7 @@ pub(super) enum AuditAction {
     IdToken,
     /// Refreshed a session.
     Refresh,
-    /// Was refused before its request was read: it runs as another user, or has too many connections.
+    /// Was refused: it runs as another user, has too many connections, belongs to another home, or the agent is locked.
     Refused,
     /// Locked the agent.
     Lock,

@@ -81,10 +81,11 @@ impl Agent {
         }
     }
 
-    /// Records a request for a token that was denied or failed, with the profile that it would have been of.
+    /// Records a request for a token that was denied or failed, with the profile that it would have been of. Unknown names
+    /// are left out: a process that makes them up would push all other entries out.
     fn record_denied(&self, peer: &Peer, action: AuditAction, named: Option<&ProfileName>, failure: &Error) {
         let chosen = self.profiles.choose(named).ok();
-        let profile = named.or(chosen.as_ref().map(|profile| &profile.name));
+        let profile = chosen.as_ref().map(|profile| &profile.name);
         self.audit_log.record_denied(peer, action, failure.code, profile, self.now());
     }
 

@@ -10,7 +10,7 @@ use crate::agent::protocol::{AuditLogEntry, AuditLogResponse};
 use crate::app::App;
 use crate::cli::AgentLog;
 use crate::cmd::output;
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 
 /// How often `--follow` asks the agent for new entries.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
@@ -59,6 +59,11 @@ struct Shown {
 impl Shown {
     /// Prints what has happened since the last call.
     fn print_new(&mut self, app: &App, args: &AgentLog, log: AuditLogResponse) -> Result<(), Error> {
+        if log.dropped < self.dropped || log.entries.len() < self.counts.len() {
+            // The agent has been started again, with an empty log.
+            self.counts.clear();
+            self.dropped = 0;
+        }
         let gone = log.dropped.saturating_sub(self.dropped);
         self.counts.drain(..usize::try_from(gone).unwrap_or(usize::MAX).min(self.counts.len()));
         self.dropped = log.dropped;
@@ -81,7 +86,12 @@ fn print(app: &App, args: &AgentLog, entry: &AuditLogEntry) -> Result<(), Error>
         return output::json(entry);
     }
     let at = if args.utc { entry.last_at.to_string() } else { entry.last_at.to_local() };
-    let denied = if entry.error.is_some() && entry.action != "refused" { "denied " } else { "" };
+    let denied = match entry.error {
+        None => "",
+        Some(_) if entry.action == "refused" => "",
+        Some(ErrorCode::AgentLocked | ErrorCode::CallerNotPermitted | ErrorCode::AnotherHome) => "denied ",
+        Some(_) => "failed ",
+    };
     let error = entry.error.map(|code| format!(" ({})", code.as_str())).unwrap_or_default();
     let times = if entry.count > 1 { format!(", {} times", entry.count) } else { String::new() };
     let profile = entry.profile.as_ref().map(|name| format!(" {name}")).unwrap_or_default();

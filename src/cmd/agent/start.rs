@@ -95,8 +95,7 @@ async fn concurrent_start_succeeds(app: &App) -> Result<bool, Error> {
 pub(super) fn stop(app: &App) -> Result<u8, Error> {
     let stopping: StopResponse = match app.require_agent("POST", "/v1/stop", None) {
         Err(error) if error.code == ErrorCode::AgentAbsent => {
-            app.ui().notice("the agent is not running");
-            return Ok(0);
+            return output::done(app, "the agent is not running", &app.absent_agent_status()?);
         }
         reply => reply?.read()??,
     };

@@ -15,6 +15,9 @@ use crate::text::abbreviate_home;
 /// The checks of the issuer, in the order in which a connection passes them.
 pub(super) const ISSUER_CHECKS: [&str; 7] = ["proxy", "dns", "connection", "tls", "clock", "metadata", "keys"];
 
+/// The status of a finding that was made before, and of one that it does not stand for.
+const WARNING_BEFORE: (CheckStatus, CheckStatus) = (CheckStatus::Warning, CheckStatus::Error);
+
 /// The result of a check.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -149,7 +152,11 @@ impl<'a> Examination<'a> {
         }
         let (message, hint) = (error.message(), self.app.hint_text(&error.hint));
         let shown = self.without_home(&message);
-        match self.findings.iter().find(|known| known.code == Some(error.code) && known.message == shown) {
+        // A warning of before does not stand for an error: the exit code is that of the first error.
+        let is_same = |known: &&Finding| {
+            known.code == Some(error.code) && known.message == shown && (known.status, status) != WARNING_BEFORE
+        };
+        match self.findings.iter().find(is_same) {
             Some(known) => self.skip(&[check], &format!("see {}", known.check)),
             None => self.add(check, status, Some(error.code), &message, &hint),
         }

@@ -11,7 +11,7 @@ use crate::ui::read_terminal;
 /// The maximum input in bytes.
 const MAX_LENGTH: u64 = 1024 * 1024;
 
-/// What a user at a terminal is told. What is typed is not shown: it holds the tokens.
+/// The prompt at a terminal. What is typed is not shown: it holds the tokens.
 const PASTE: &str = "Paste the token response or the JWT, which is not shown, then press Enter and Ctrl-D";
 
 /// Programs on Windows begin text with it.

@@ -45,6 +45,7 @@ fn start_returns_when_the_agent_is_ready() {
     agent.wait();
     assert!(!home.socket().exists());
     home.run(&["agent", "stop"]).exits(0).reports("the agent is not running");
+    assert_eq!(home.run(&["agent", "stop", "--json"]).exits(0).json()["running"], false);
     let state = home.run(&["agent", "status", "--json"]).exits(8).json();
     assert_eq!((&state["running"], &state["pid"]), (&json!(false), &json!(null)));
 }

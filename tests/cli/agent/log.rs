@@ -30,7 +30,7 @@ fn denied_requests_are_logged_with_their_error() {
         entries(&log),
         [
             json!(["token", "work", null]),
-            json!(["token", "other", "unknown_profile"]),
+            json!(["token", null, "unknown_profile"]),
             json!(["refresh", "work", "issuer_refused"]),
             json!(["refused", null, "another_home"]),
             json!(["lock", null, null]),
@@ -40,6 +40,7 @@ fn denied_requests_are_logged_with_their_error() {
     );
     let text = home.run(&["agent", "log"]).exits(0).stdout;
     assert!(text.contains("  denied token work (agent_locked)  "), "{text}");
+    assert!(text.contains("  failed refresh work (issuer_refused)  "), "{text}");
 }
 
 #[test]
