@@ -150,10 +150,12 @@ impl Agent {
         }
     }
 
-    async fn forget_if_changed(self: &Arc<Self>, profile: &Arc<Profile>) {
+    async fn forget_if_changed(self: &Arc<Self>, profile: &Profile) {
         let (sessions, name) = (Arc::clone(&self.sessions), profile.name.clone());
-        if unblock(move || sessions.changed_elsewhere(&name)).await.unwrap_or(true) {
-            self.forget(profile);
+        let is_changed = unblock(move || sessions.changed_elsewhere(&name)).await.unwrap_or(true);
+        // The profile itself may have changed in the meantime: a login to another issuer stores the session first.
+        if is_changed && let Ok(profile) = self.profiles.choose(Some(&profile.name)) {
+            self.forget(&profile);
         }
     }
 
