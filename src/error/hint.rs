@@ -186,7 +186,7 @@ impl Hint {
 /// Returns the position of the command among the words after `authctl`; options may precede it.
 fn verb_position(words: &[String]) -> Option<usize> {
     let has_value = |at: usize| OPTIONS_WITH_VALUE.contains(&words[at].as_str());
-    (0..words.len()).find(|&at| !words[at].starts_with('-') && !(at > 0 && has_value(at - 1)))
+    (0..words.len()).find(|&at| !(words[at].starts_with('-') || at > 0 && has_value(at - 1)))
 }
 
 /// Returns the typed command line with `meant` in place of `typed`, if that was typed after the command, once, and the command
