@@ -41,7 +41,7 @@ async fn server_without_tls_receives_no_request() {
     let url = Url::parse(&url).expect("valid");
     let error = http().post_form(&url, Bytes::from_static(b"refresh_token=hunter2"), None).await.err().expect("no TLS");
     assert!(
-        matches!(error, IssuerError::Unreachable { phase: Phase::Tls, delivery: Delivery::NotSent, .. }),
+        matches!(error, IssuerError::Unreachable { phase: Phase::NoTls, delivery: Delivery::NotSent, .. }),
         "{error:?}"
     );
     let seen = server.await.expect("served");
