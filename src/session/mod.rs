@@ -36,7 +36,7 @@ pub use stores::Stores;
 pub use trust::trusted_keys;
 pub use trust_update::names_status_list;
 pub use unsaved::{UNSAVED_LIMIT, UnsavedSession, UnsavedSessions};
-pub use verifier::TokenVerifier;
+pub use verifier::{TokenVerifier, is_unverified};
 
 use http_clients::HttpClients;
 use marks::Marks;

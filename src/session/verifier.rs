@@ -10,11 +10,12 @@ use super::observed_time::{ObservedTime, read_observed_time, record_time};
 use super::trust::{read_trust, trusted_keys};
 use super::{SessionError, SessionService};
 use crate::clock::{Clock, UnixTime};
-use crate::model::{DecidingToken, Profile, Session, StoredStatusList, Trust, format_duration};
+use crate::model::{DecidingToken, Grant, Profile, Session, StoredStatusList, Trust, format_duration};
 use crate::store::{RevocationList, Store};
 use crate::verify::{
     AcceptedTypes, CLOCK_TOLERANCE, CheckResult, Checks, KeySet, Policy, Reason, ReasonCode, StatusClaim, StatusList,
-    StatusListPolicy, Verdict, Verification, check_status, clock_rollback, is_revoked, verify_with_steps,
+    StatusListPolicy, Verdict, Verification, check_status, clock_rollback, is_revoked, looks_like_jwt,
+    verify_with_steps,
 };
 
 /// Verifies any number of tokens by one policy and one set of keys, without network access.
@@ -305,4 +306,13 @@ fn add_requirements(profile: &Profile, policy: &mut Policy) {
     policy.max_auth_age = [policy.max_auth_age, required.max_auth_age].into_iter().flatten().min();
     policy.required_acr.clone_from(&required.acr);
     policy.amr.extend(required.amr.iter().cloned());
+}
+
+/// Returns whether the session has a supplied token that nothing has verified: neither a signature nor the issuer's userinfo
+/// endpoint.
+#[must_use]
+pub fn is_unverified(session: &Session) -> bool {
+    let tokens = &session.tokens;
+    let is_jwt = looks_like_jwt(tokens.access_token.expose());
+    session.grant == Grant::Token && session.subject.is_none() && tokens.id_token.is_none() && !is_jwt
 }

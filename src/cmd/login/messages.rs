@@ -3,9 +3,9 @@
 use crate::app::App;
 use crate::cli::Login;
 use crate::login::{CompletedLogin, LoginNotice, account};
-use crate::model::{Grant, Session, StoreKind};
+use crate::model::{Grant, StoreKind};
+use crate::session::is_unverified;
 use crate::text::{excerpt, shell_word};
-use crate::verify::looks_like_jwt;
 
 /// Shows a notice.
 pub(super) fn show_notice(app: &App, notice: &LoginNotice<'_>) {
@@ -84,14 +84,6 @@ pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
         }
     }
     app.ui().notice(&format!("next: run `authctl token {}` to print a token", profile.name));
-}
-
-/// Returns whether the session has a supplied token that nothing has verified: neither a signature nor the issuer's userinfo
-/// endpoint.
-fn is_unverified(session: &Session) -> bool {
-    let tokens = &session.tokens;
-    let is_jwt = looks_like_jwt(tokens.access_token.expose());
-    session.grant == Grant::Token && session.subject.is_none() && tokens.id_token.is_none() && !is_jwt
 }
 
 /// Returns whether a refresh token was requested without asking the user to consent.
