@@ -1,4 +1,4 @@
-//! Tests of the locations and of what the environment says.
+//! Tests of the locations and of the environment.
 
 use super::*;
 

@@ -259,7 +259,7 @@ fn killed_logout_serves_no_dead_token_and_can_be_repeated() {
         }
     }
     // strace counts the calls of each thread, and which thread makes a file operation differs from run to run.
-    assert!(killed >= 5 && dead >= 1, "{killed} killed, {dead} of them after the revocation");
+    assert!(killed >= 10 && dead >= 3, "{killed} killed, {dead} of them after the revocation");
 }
 
 #[test]

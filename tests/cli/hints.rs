@@ -139,7 +139,7 @@ fn login_hint_repeats_options_wherever_they_were_typed() {
         let login = ["login", profile, "--issuer", issuer, "--client-id", "authctl", "--scope", "openid"];
         let hint = hint_of(&home, &[before, &login].concat());
         assert!(hint.ends_with("--device"), "{hint}");
-        // The same login by another grant, so that nobody has to confirm it.
+        // The same login by another grant, which no user has to confirm.
         let hint = hint.replace("--device", &format!("--password --username {USER} --password-stdin"));
         paste(&home, &hint, &format!("{PASSWORD}\n")).exits(0);
     }

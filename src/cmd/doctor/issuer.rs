@@ -105,7 +105,7 @@ impl Examination<'_> {
         reached: &Result<(), SessionError>,
     ) -> Result<(), Error> {
         let failed = reached.as_ref().err().map(failed_check);
-        // An error before the first connection attempt says nothing about the checks before.
+        // An error before the first connection attempt does not show the result of the checks before.
         let tried = matches!(reached, Ok(()) | Err(SessionError::Issuer(IssuerError::Unreachable { .. })));
         let url = profile.issuer.url();
         let host = url.host_str().unwrap_or_default();

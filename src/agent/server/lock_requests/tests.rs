@@ -1,4 +1,4 @@
-//! Tests of locking and unlocking with a clock that moves only when it is told to, and without the task that locks an idle
+//! Tests of locking and unlocking with a clock that moves only when the test moves it, and without the task that locks an idle
 //! agent.
 
 use super::*;
@@ -64,7 +64,7 @@ async fn idle_agent_is_locked_before_its_timer_fires() {
     pass(&clock, 59).await;
     assert!(!agent.state().locked);
     pass(&clock, 1).await;
-    // Nobody may replace the passphrase of an agent that should be locked.
+    // No caller may replace the passphrase of an agent that should be locked.
     assert_eq!(refused(agent.lock(1, passphrase("other"), Some(0)).await), ErrorCode::AgentLocked);
     assert_eq!(events.try_recv().expect("an event").kind, EventKind::Locked);
     assert!(agent.state().locked);
