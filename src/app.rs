@@ -147,10 +147,44 @@ impl App {
         }
     }
 
+    /// Returns the profile that the command line names, as an argument or with `--profile`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Usage`] if they name two.
+    pub fn typed_profile<'a>(&'a self, argument: Option<&'a ProfileName>) -> Result<Option<&'a ProfileName>, Error> {
+        match (argument, self.common.profile.as_ref()) {
+            (Some(one), Some(other)) if one != other => {
+                let message = format!("two profiles are named: `{one}` and `{other}`");
+                Err(Error::msg(ErrorCode::Usage, message, "leave one of them out"))
+            }
+            (argument, option) => Ok(argument.or(option)),
+        }
+    }
+
+    /// Returns the profile that the command line names, for a command that changes no other.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Usage`] if it names none, or two.
+    pub fn required_profile(&self, argument: Option<&ProfileName>) -> Result<ProfileName, Error> {
+        let missing = || Error::msg(ErrorCode::Usage, "the profile is missing", Hint::command("profile list"));
+        self.typed_profile(argument)?.cloned().ok_or_else(missing)
+    }
+
+    /// Refuses `--profile` beside `--all`.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Usage`] if it is given.
+    pub fn refuse_profile_with_all(&self) -> Result<(), Error> {
+        let Some(name) = &self.common.profile else { return Ok(()) };
+        let message = format!("--all is for every profile, and --profile for `{name}` only");
+        Err(Error::msg(ErrorCode::Usage, message, "leave one of them out"))
+    }
+
     /// Returns the profile that the caller requests: on the command line, else by `AUTHCTL_PROFILE`.
     ///
     /// # Errors
-    /// [`ErrorCode::Configuration`] if the variable does not contain a valid name.
+    /// [`ErrorCode::Usage`] if the command line names two, [`ErrorCode::Configuration`] if the variable does not contain a
+    /// valid name.
     pub fn requested_profile(&self, argument: Option<&ProfileName>) -> Result<Option<ProfileName>, Error> {
         let variable = || {
             let text = self.environment.profile.as_deref()?;
@@ -160,7 +194,7 @@ impl App {
                 Error::new(ErrorCode::Configuration, error, "unset AUTHCTL_PROFILE")
             }))
         };
-        argument.map(|name| Ok(name.clone())).or_else(variable).transpose()
+        self.typed_profile(argument)?.map(|name| Ok(name.clone())).or_else(variable).transpose()
     }
 
     /// Returns the profile that the directory's `.authctl.toml` names.
@@ -173,6 +207,25 @@ impl App {
             let _ = self.named_by.set(file.display().to_string());
             name
         }))
+    }
+
+    /// Returns the profile that commands use if none is named, and why; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`App::profile_name`].
+    pub fn effective_profile(&self, config: &Config) -> Result<Option<(ProfileName, String)>, Error> {
+        if let Some(name) = self.profile_name(None)? {
+            let source = self.named_by.get().cloned().unwrap_or_else(|| "--profile".to_owned());
+            return Ok(Some((name, source)));
+        }
+        let source = if config.default_profile.is_some() { "default" } else { "only profile" };
+        Ok(config.choose(None).ok().map(|profile| (profile.name.clone(), source.to_owned())))
+    }
+
+    /// Returns the text of a hint with the options that the user typed, as an error shows it.
+    #[must_use]
+    pub fn next_command(&self, hint: Hint) -> String {
+        hint.repeating(&self.args).to_string()
     }
 
     /// Adds to the error about an unknown profile where its name comes from.
@@ -194,7 +247,7 @@ impl App {
     /// As [`App::config`], if both are given.
     pub fn supplied_token(&self, argument: Option<&ProfileName>) -> Result<Option<&Secret>, Error> {
         let Some(token) = &self.environment.token else { return Ok(None) };
-        let named = match argument {
+        let named = match self.typed_profile(argument)? {
             Some(name) => self.config()?.existing(name)?.is_some(),
             None => false,
         };

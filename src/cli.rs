@@ -4,6 +4,8 @@ mod agent;
 mod completion;
 #[cfg(feature = "dev-issuer")]
 mod dev_issuer;
+mod guess;
+mod help;
 mod login;
 mod settings;
 mod verify;
@@ -12,40 +14,20 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentLog, AgentRun, AgentStart, AgentUnlock};
 pub use completion::{Completion, Request as CompletionRequest, Shell};
 #[cfg(feature = "dev-issuer")]
 pub use dev_issuer::{DevIssuer, SigningAlgorithm};
+pub use guess::OPTIONS_WITH_VALUE;
+pub use help::{ENVIRONMENT, FILES, TOPICS};
 pub use login::Login;
 pub use settings::SettingArgs;
 pub use verify::Verify;
 
 use crate::config::{SETTINGS, Section, parse_pair};
 use crate::model::{ProfileName, parse_duration};
-
-/// The text after the commands in `--help`.
-const AFTER_HELP: &str = "\
-Start here:  authctl login work --issuer https://issuer.example --client-id ID
-Try it out:  authctl demo
-
-Environment:
-  AUTHCTL_PROFILE   profile to use if none is named; overrides a directory's .authctl.toml
-  AUTHCTL_CONFIG    configuration file, like --config
-  AUTHCTL_STORE     store of new profiles: keychain or file
-  AUTHCTL_KEY_FILE  age identity of the file store
-  AUTHCTL_SOCK      socket of the agent
-  AUTHCTL_NO_INPUT  never prompt, like --no-input
-  AUTHCTL_TOKEN     token to use as it is if no profile is named
-  SSL_CERT_FILE, HTTPS_PROXY, NO_PROXY, BROWSER, NO_COLOR and CLICOLOR_FORCE are honoured
-
-Files, on Linux:
-  ~/.config/authctl/config.toml   profiles
-  ~/.config/authctl/authctl.key   key of the file store, unless AUTHCTL_KEY_FILE is set
-  ~/.local/share/authctl/         sessions of the file store, locks, hashes of logged-out tokens
-  $XDG_RUNTIME_DIR/authctl/       socket of the agent
-  .authctl.toml                   profile = \"NAME\": profile for a directory and those below it";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -56,9 +38,8 @@ Files, on Linux:
     long_about = "A credential agent for the command line. Log in once at an OAuth 2.0 or OpenID Connect issuer; \
                   authctl stores the session in the keychain, refreshes it, issues valid access tokens and verifies \
                   them offline.",
-    after_long_help = AFTER_HELP,
-    after_help = "Start here:  authctl login work --issuer https://issuer.example --client-id ID\n\
-                  Try it out:  authctl demo",
+    after_long_help = help::after_long_help(),
+    after_help = help::START,
     disable_help_subcommand = true,
     max_term_width = 100
 )]
@@ -72,6 +53,35 @@ pub struct Cli {
 }
 
 impl Cli {
+    /// Replaces a word that users of other tools type with the command that it stands for.
+    #[must_use]
+    pub fn expand(args: Vec<OsString>) -> Vec<OsString> {
+        guess::expand(args)
+    }
+
+    /// Returns the command line with the command that was probably meant, without the program's name; `None` if no command
+    /// is similar.
+    #[must_use]
+    pub fn suggestion(args: &[OsString]) -> Option<Vec<String>> {
+        guess::suggestion(&Self::command(), args)
+    }
+
+    /// Returns the screen of `authctl` without arguments.
+    #[must_use]
+    pub fn overview() -> String {
+        help::overview(&Self::command())
+    }
+
+    /// Returns the help of a command, with colours if `color`; `None` if there is no such command.
+    #[must_use]
+    pub fn help_of(words: &[String], color: bool) -> Option<String> {
+        let command = Self::command();
+        words.iter().try_fold(&command, |command, word| command.find_subcommand(word))?;
+        let line = ["authctl"].into_iter().chain(words.iter().map(String::as_str)).chain(["--help"]);
+        let text = Self::try_parse_from(line).err()?.render();
+        Some(if color { text.ansi().to_string() } else { text.to_string() })
+    }
+
     /// Parses `authctl token` and `authctl token PROFILE`, and nothing else. Scripts run these most, and building the full
     /// definition takes longer than the rest of a request to the agent.
     #[must_use]
@@ -81,8 +91,15 @@ impl Cli {
             [_, verb, name] if verb == "token" => Some(name.to_str()?.parse().ok()?),
             _ => return None,
         };
-        let common =
-            Common { json: false, quiet: false, verbose: 0, no_input: false, color: Color::Auto, config: None };
+        let common = Common {
+            json: false,
+            quiet: false,
+            verbose: 0,
+            no_input: false,
+            color: Color::Auto,
+            config: None,
+            profile: None,
+        };
         let token = Token {
             profile,
             min_ttl: None,
@@ -94,9 +111,6 @@ impl Cli {
         Some(Self { common, command: Command::Token(token) })
     }
 }
-
-/// The options of [`Common`] that take a value.
-pub const OPTIONS_WITH_VALUE: [&str; 2] = ["--config", "--color"];
 
 /// Options that every command has.
 #[derive(Debug, Args)]
@@ -120,6 +134,9 @@ pub struct Common {
     /// Use this configuration file instead of the default one
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Use this profile, as the argument PROFILE does
+    #[arg(id = "profile_option", long = "profile", global = true, value_name = "PROFILE")]
+    pub profile: Option<ProfileName>,
 }
 
 /// When to colour.
@@ -138,8 +155,10 @@ pub enum Color {
 pub enum Command {
     /// Log in and store the session
     Login(Box<Login>),
-    /// Show each profile's session: user, expiry and store
+    /// Show the state, account and expiry of each profile's session
     Status(Status),
+    /// Print the account of a session
+    Whoami(Whoami),
     /// Print a valid access token, refreshed first if necessary
     Token(Token),
     /// Verify a token offline: signature, expiry, issuer, audience
@@ -178,6 +197,18 @@ pub enum Command {
     /// Run the embedded issuer by itself, on loopback, for trying and testing
     #[cfg(feature = "dev-issuer")]
     DevIssuer(DevIssuer),
+    /// Explain a command or a topic
+    Help(Help),
+    /// Print the version
+    Version,
+}
+
+/// `authctl help`
+#[derive(Debug, Args)]
+pub struct Help {
+    /// Command, or `environment`, `files`, `exit-codes` or `json`
+    #[arg(value_name = "COMMAND|TOPIC")]
+    pub words: Vec<String>,
 }
 
 /// `authctl status`
@@ -188,6 +219,22 @@ pub struct Status {
     /// Print nothing; exit 0 if a token is available without a login, 3 if not
     #[arg(long)]
     pub check: bool,
+    /// Show every detail: issuer, scopes, refreshes, store, and why a profile is used if none is named
+    #[arg(long, conflicts_with = "check")]
+    pub long: bool,
+    /// Print one word or phrase for a shell prompt: the profile, and its state unless it is signed in
+    #[arg(long, conflicts_with_all = ["check", "long", "watch"])]
+    pub short: bool,
+    /// Redraw every two seconds until Ctrl-C
+    #[arg(long, conflicts_with_all = ["check", "json"])]
+    pub watch: bool,
+}
+
+/// `authctl whoami`
+#[derive(Debug, Args)]
+pub struct Whoami {
+    /// Profile name
+    pub profile: Option<ProfileName>,
 }
 
 /// `authctl doctor`
@@ -266,14 +313,21 @@ pub struct Logout {
 
 /// `authctl exec`
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "authctl exec [OPTIONS] [PROFILE] -- CMD [ARG]...\n       authctl exec [OPTIONS] PROFILE CMD [ARG]..."
+)]
 pub struct Exec {
-    /// Profile name
-    pub profile: Option<ProfileName>,
+    /// Profile name; required without `--`
+    #[arg(value_name = "PROFILE")]
+    pub first: Option<OsString>,
     /// Set this environment variable to the token
     #[arg(long, value_name = "NAME", default_value = "AUTHCTL_TOKEN", value_parser = variable)]
     pub env: String,
-    /// Command and its arguments, after `--`
-    #[arg(last = true, required = true, value_name = "CMD")]
+    /// Command and its arguments
+    #[arg(allow_hyphen_values = true, hide = true, value_name = "CMD")]
+    pub words: Vec<OsString>,
+    /// Command and its arguments
+    #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 
@@ -281,11 +335,13 @@ pub struct Exec {
 #[derive(Debug, Subcommand)]
 pub enum KeysCommand {
     /// Show the trusted keys, their source and their age
+    #[command(alias = "list")]
     Show {
         /// Profile of the issuer
         profile: Option<ProfileName>,
     },
     /// Fetch the issuer's keys now
+    #[command(alias = "fetch")]
     Update {
         /// Profile of the issuer
         profile: Option<ProfileName>,
@@ -309,6 +365,7 @@ pub enum KeysCommand {
 #[derive(Debug, Subcommand)]
 pub enum ProfileCommand {
     /// List the profiles
+    #[command(alias = "ls")]
     List,
     /// Show a profile's settings
     Show {
@@ -317,31 +374,37 @@ pub enum ProfileCommand {
     },
     /// Change a profile's settings
     #[command(
-        after_help = settings_help()
+        after_help = settings_help(),
+        override_usage = "authctl profile set [OPTIONS] PROFILE KEY=VALUE..."
     )]
     Set {
         /// Profile name
-        profile: ProfileName,
+        #[arg(required = true, value_name = "PROFILE")]
+        first: String,
         /// Setting and its new value; empty to remove it
-        #[arg(required = true, value_name = "KEY=VALUE", value_parser = parse_pair)]
+        #[arg(value_name = "KEY=VALUE", value_parser = parse_pair)]
         settings: Vec<(String, String)>,
     },
     /// Remove a profile that has no session
+    #[command(aliases = ["rm", "delete"])]
     Remove {
         /// Profile name
-        profile: ProfileName,
+        profile: Option<ProfileName>,
     },
     /// Rename a profile together with its session
+    #[command(override_usage = "authctl profile rename [OPTIONS] PROFILE TO")]
     Rename {
         /// Profile name
-        profile: ProfileName,
+        #[arg(required = true, value_name = "PROFILE")]
+        first: ProfileName,
         /// New name
-        to: ProfileName,
+        to: Option<ProfileName>,
     },
     /// Make a profile the default
+    #[command(alias = "switch")]
     Use {
         /// Profile name
-        profile: ProfileName,
+        profile: Option<ProfileName>,
     },
 }
 

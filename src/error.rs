@@ -15,7 +15,7 @@ use crate::text::{escape_json, sanitize_line, without_error_numbers};
 pub use hint::Hint;
 
 /// Every exit code with its meaning; the documentation is checked against this table.
-pub const EXIT_CODES: [(u8, &str); 10] = [
+pub const EXIT_CODES: [(u8, &str); 12] = [
     (0, "Done, or granted"),
     (1, "Unexpected error"),
     (2, "Wrong usage or configuration"),
@@ -25,6 +25,8 @@ pub const EXIT_CODES: [(u8, &str); 10] = [
     (6, "The issuer is unreachable; try again"),
     (7, "The store is locked, missing or refuses access"),
     (8, "The agent is locked, is required but not running, or does not permit the caller"),
+    (126, "The command of `authctl exec` cannot be run"),
+    (127, "The command of `authctl exec` was not found"),
     (130, "Interrupted"),
 ];
 

@@ -90,7 +90,7 @@ pub mod fuzzing {
 
 use std::error::Error as _;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind as UsageKind};
 use clap::{CommandFactory as _, Parser as _};
@@ -107,6 +107,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     if CompletionVariables::capture().is_some_and(|variables| cmd::complete(&variables, &args)) {
         return 0;
     }
+    let args = Cli::expand(args);
     let parsed = Cli::parse_token_shortcut(&args).map_or_else(|| Cli::try_parse_from(&args), Ok);
     let Cli { common, command } = match parsed {
         Ok(cli) => cli,
@@ -136,8 +137,25 @@ fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
         let _ = error.print();
         return 0;
     }
+    let is_json = args.iter().any(|arg| arg == "--json");
+    let verbs = verbs(args);
+    let no_command =
+        matches!(error.kind(), UsageKind::DisplayHelpOnMissingArgumentOrSubcommand | UsageKind::MissingSubcommand);
+    if no_command && verbs.is_empty() && !is_json {
+        let _ = writeln!(io::stdout(), "{}", Cli::overview());
+        return 0;
+    }
+    let mut hint = format!("authctl{verbs} --help");
     let message = match (error.kind(), error.source(), error.get(ContextKind::InvalidArg)) {
-        (UsageKind::DisplayHelpOnMissingArgumentOrSubcommand, ..) => "no command was given".to_owned(),
+        _ if no_command => "no command was given".to_owned(),
+        (UsageKind::InvalidSubcommand, ..) => {
+            let typed = error.get(ContextKind::InvalidSubcommand).map(ToString::to_string).unwrap_or_default();
+            if let Some(words) = Cli::suggestion(args) {
+                let words: Vec<String> = words.iter().map(|word| text::shell_word(word)).collect();
+                hint = format!("authctl {}", words.join(" "));
+            }
+            format!("unknown command `{typed}`")
+        }
         // The reason names the invalid value.
         (UsageKind::ValueValidation, Some(reason), Some(ContextValue::String(option))) => {
             format!("'{option}': {reason}")
@@ -151,12 +169,12 @@ fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
             lines.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ")
         }
     };
-    let format = if args.iter().any(|arg| arg == "--json") {
+    let format = if is_json {
         Format::Json
     } else {
         Format::Text { color: !Environment::capture().no_color && io::stderr().is_terminal() }
     };
-    Error::msg(ErrorCode::Usage, message, format!("authctl{} --help", verbs(args))).report(format, &[]);
+    Error::msg(ErrorCode::Usage, message, hint).report(format, &[]);
     ErrorCode::Usage.exit_code()
 }
 

@@ -7,7 +7,7 @@ use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Grant, IssuerUrl, Profile, ProfileName, RefreshFailure, Session, StoreKind, Subject, TokenTarget};
-use crate::session::refresh_policy::{SessionView, decide};
+use crate::session::refresh_policy::{SessionView, backoff, decide};
 use crate::session::{Decision, SessionError, SessionService, TokenRequest};
 
 /// The state of a profile's session.
@@ -18,10 +18,40 @@ pub enum SessionState {
     Valid,
     /// The access token has expired, and is refreshed when it is next requested.
     Refreshable,
+    /// The last refresh failed. A token that has not expired is still served.
+    RefreshFailing,
     /// There is no session, or it has ended.
     LoginRequired,
     /// The store cannot be read.
     Unknown,
+}
+
+impl SessionState {
+    /// Returns the state of a stored session.
+    #[must_use]
+    pub fn of(session: &Session, now: UnixTime) -> Self {
+        let request = TokenRequest::access(TokenTarget::default(), None);
+        // A refusal that does not count against the session may be for another audience, scope or resource only.
+        let counts = |failure: &RefreshFailure| failure.code != ErrorCode::IssuerRefused || failure.refusals > 0;
+        let failing = session.last_failure.as_ref().is_some_and(counts) && session.can_refresh();
+        match decide(Some(&SessionView::new(session, &request)), &request, now, None) {
+            Decision::Fail(_) => Self::LoginRequired,
+            _ if failing => Self::RefreshFailing,
+            Decision::Serve { .. } | Decision::Refresh { wait_at_most: Some(_) } => Self::Valid,
+            Decision::Refresh { wait_at_most: None } => Self::Refreshable,
+        }
+    }
+
+    /// Returns the state in words, as every command shows it.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Valid | Self::Refreshable => "signed in",
+            Self::RefreshFailing => "refresh failing",
+            Self::LoginRequired => "login required",
+            Self::Unknown => "store unreadable",
+        }
+    }
 }
 
 /// The status of a profile and its session.
@@ -72,6 +102,36 @@ pub struct ProfileStatus {
     /// The kind of error, if the store cannot be read.
     #[serde(skip)]
     pub store_error: Option<ErrorCode>,
+    /// When an agent refreshes again after a failure.
+    #[serde(skip)]
+    pub next_attempt: Option<UnixTime>,
+}
+
+impl ProfileStatus {
+    /// Returns the account of the session.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        account(self.subject.as_ref(), self.grant, &self.client_id)
+    }
+
+    /// Returns whether a token is available without a login.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        match self.state {
+            SessionState::Valid | SessionState::Refreshable => true,
+            SessionState::RefreshFailing => self.expires_in != Some(0),
+            SessionState::LoginRequired | SessionState::Unknown => false,
+        }
+    }
+}
+
+/// Returns the account of a session for display: the user's name, or the client of one that logs in as itself.
+#[must_use]
+pub fn account<'a>(subject: Option<&'a Subject>, grant: Grant, client_id: &'a str) -> Option<&'a str> {
+    match subject {
+        Some(Subject { sub, name }) => Some(name.as_ref().unwrap_or(sub)),
+        None => (grant == Grant::ClientCredentials).then_some(client_id),
+    }
 }
 
 /// Why a session cannot be used or read.
@@ -101,6 +161,18 @@ pub struct StatusReport {
     pub agent: AgentStatus,
     /// The profiles.
     pub profiles: Vec<ProfileStatus>,
+    /// The profile that commands use if none is named, for the command line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effective_profile: Option<EffectiveProfile>,
+}
+
+/// The profile that commands use if none is named.
+#[derive(Serialize)]
+pub struct EffectiveProfile {
+    /// Its name.
+    pub profile: ProfileName,
+    /// Why: the option, the variable or the file that names it, or `default` or `only profile`.
+    pub source: String,
 }
 
 /// Returns the status of all profiles, or of the named one. Blocks while it reads the stores.
@@ -147,6 +219,7 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
         keys_fetched_at: None,
         problem: None,
         store_error: None,
+        next_attempt: None,
     };
     match sessions.session_blocking(profile) {
         Ok(session) => {
@@ -169,13 +242,11 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
 
 fn fill_in(status: &mut ProfileStatus, session: Session, now: UnixTime) {
     status.can_refresh = session.can_refresh();
-    let request = TokenRequest::access(TokenTarget::default(), None);
-    let view = SessionView::new(&session, &request);
-    status.state = match decide(Some(&view), &request, now, None) {
-        Decision::Serve { .. } | Decision::Refresh { wait_at_most: Some(_) } => SessionState::Valid,
-        Decision::Refresh { wait_at_most: None } => SessionState::Refreshable,
-        Decision::Fail(_) => SessionState::LoginRequired,
-    };
+    status.state = SessionState::of(&session, now);
+    status.next_attempt = session
+        .last_failure
+        .as_ref()
+        .map(|failure| failure.at.plus(backoff(failure.failures)).max(failure.retry_at.unwrap_or(failure.at)));
     status.expires_at = session.tokens.expires_at;
     status.expires_in = session.tokens.expires_in(now);
     status.other_tokens = session.others.len();

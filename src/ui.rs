@@ -184,9 +184,18 @@ pub fn restore_terminal() {
 /// Breaks long lines between words. Indented lines stay whole, so that an address in them can be copied.
 fn wrap(text: &str, width: usize) -> String {
     let line = |line: &str| {
-        if line.starts_with(' ') || width < MIN_WIDTH { line.to_owned() } else { textwrap::fill(line, width) }
+        if line.starts_with(' ') || width < MIN_WIDTH {
+            line.to_owned()
+        } else {
+            textwrap::fill(line, whole_words(width))
+        }
     };
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Breaks no word, which may be a command, an option or an address to be copied.
+fn whole_words<'a>(width: usize) -> textwrap::Options<'a> {
+    textwrap::Options::new(width).break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation)
 }
 
 #[cfg(test)]

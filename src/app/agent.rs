@@ -14,6 +14,9 @@ use crate::secret::SecretBytes;
 /// How long to wait for a reply that needs no issuer.
 const SHORT_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a shell prompt waits for the agent.
+const QUICK_WAIT: Duration = Duration::from_millis(100);
+
 /// How long to wait for an agent that waits for an issuer: its reply comes after its own limit.
 const LONG_WAIT: Duration = MAX_WAIT.saturating_add(SHORT_WAIT);
 
@@ -150,9 +153,18 @@ impl App {
     /// # Errors
     /// Why the agent cannot be used.
     pub fn running_agent(&self) -> Result<Option<AgentStatus>, Error> {
+        self.agent_within(SHORT_WAIT)
+    }
+
+    /// Returns the state of the agent if it responds at once.
+    pub fn quick_agent_status(&self) -> Option<AgentStatus> {
+        self.agent_within(QUICK_WAIT).ok().flatten()
+    }
+
+    fn agent_within(&self, limit: Duration) -> Result<Option<AgentStatus>, Error> {
         let client = AgentClient::connect(&self.agent_socket()?, self.home_id()?)?;
         let Some(mut client) = client else { return Ok(None) };
-        let reply = client.request("GET", "/v1/agent", None, SHORT_WAIT, SHORT_WAIT, || false)?;
+        let reply = client.request("GET", "/v1/agent", None, limit, limit, || false)?;
         Ok(Some(reply.read()??))
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::model::{ProfileName, parse_duration};
+use crate::model::parse_duration;
 
 /// `authctl agent`
 #[derive(Debug, Subcommand)]
@@ -73,9 +73,6 @@ pub struct AgentUnlock {
 /// `authctl agent log`
 #[derive(Debug, Args)]
 pub struct AgentLog {
-    /// Show only this profile
-    #[arg(long, value_name = "NAME")]
-    pub profile: Option<ProfileName>,
     /// Wait for new entries and print them until interrupted
     #[arg(short, long)]
     pub follow: bool,

@@ -1,5 +1,4 @@
 use super::*;
-use clap::CommandFactory as _;
 
 #[test]
 fn definition_passes_the_checks_of_clap() {
@@ -37,4 +36,16 @@ fn no_option_takes_a_secret() {
         command.get_subcommands().for_each(walk);
     }
     walk(&Cli::command());
+}
+
+#[test]
+fn every_command_is_in_one_group_of_the_overview() {
+    let mut grouped: Vec<&str> = help::GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+    let command = Cli::command();
+    let mut names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    names.retain(|name| !["help", "version"].contains(name));
+    grouped.retain(|name| names.contains(name));
+    grouped.sort_unstable();
+    names.sort_unstable();
+    assert_eq!(grouped, names);
 }

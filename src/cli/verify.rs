@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::config::parse_pair;
-use crate::model::{ProfileName, parse_duration};
+use crate::model::parse_duration;
 
 /// `authctl verify`
 #[derive(Debug, Args)]
@@ -14,12 +14,9 @@ use crate::model::{ProfileName, parse_duration};
                         authctl verify\n  \
                         authctl verify - --jwks keys.json --issuer https://issuer.example --audience api < token")]
 pub struct Verify {
-    /// Profile whose stored token to verify, or `-` for a JWT on stdin
+    /// Profile whose stored token to verify, or `-` for a JWT on stdin, which --profile gives issuer, audience and keys
     #[arg(value_name = "PROFILE|-")]
     pub profile_or_stdin: Option<String>,
-    /// Use this profile's issuer, audience and keys; with `-`
-    #[arg(long, value_name = "PROFILE")]
-    pub profile: Option<ProfileName>,
     /// Expect this issuer, compared exactly
     #[arg(long, value_name = "URL")]
     pub issuer: Option<String>,

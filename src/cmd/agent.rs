@@ -13,7 +13,9 @@ use crate::app::App;
 use crate::cli::{AgentCommand, AgentLock};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
+use crate::model::ProfileName;
 use crate::secret::{Secret, SecretBytes};
+use crate::status::SessionState;
 
 /// Runs the command.
 pub fn run(app: &App, command: AgentCommand) -> Result<u8, Error> {
@@ -35,40 +37,68 @@ fn status(app: &App) -> Result<u8, Error> {
     if app.common.json {
         output::json(&state)?;
     } else {
-        output::line(&status_line(&state, app.clock().now()))?;
+        for line in status_lines(&state, app.clock().now()) {
+            output::line(&line)?;
+        }
     }
     Ok(if state.running && !state.locked { 0 } else { ErrorCode::AgentUnavailable.exit_code() })
 }
 
-/// Returns the agent's status in one line.
-pub(super) fn status_line(state: &AgentStatus, now: UnixTime) -> String {
-    if !state.running {
-        return "agent: not running".to_owned();
-    }
-    let mut words = if state.locked { "agent: locked".to_owned() } else { "agent: running".to_owned() };
-    if let Some(pid) = state.pid {
-        words.push_str(&format!(" as process {pid}"));
-    }
-    if let Some(at) = state.started_at {
-        words.push_str(&format!(", started {}", ago(at, now)));
-    }
-    if !state.locked {
-        words.push_str(&format!(", {} cached", count(state.sessions, "session")));
-    }
-    if let Some(after) = state.locks_after {
-        words.push_str(&format!(", locks after {} without use", span(std::time::Duration::from_secs(after))));
-    }
+/// Returns whether the agent runs, in one line.
+pub(super) fn status_line(state: &AgentStatus) -> String {
+    let word = match (state.running, state.locked) {
+        (false, _) => return "agent not running".to_owned(),
+        (true, false) => "running",
+        (true, true) => "locked",
+    };
+    let pid = state.pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    format!("agent {word}{pid}")
+}
+
+/// Returns what is wrong with the agent, a line each.
+pub(super) fn problems(state: &AgentStatus) -> Vec<String> {
+    let mut problems = Vec::new();
     if let Some(other) = state.version.as_deref().filter(|version| *version != env!("CARGO_PKG_VERSION")) {
-        words.push_str(&format!(", version {other}; restart it to use {}", env!("CARGO_PKG_VERSION")));
+        problems.push(format!("it has version {other}; restart it to use {}", env!("CARGO_PKG_VERSION")));
     }
     if let Some(error) = &state.config_error {
-        words.push_str(&format!("; using the last valid configuration: {}", error));
+        problems.push(format!("using the last valid configuration: {error}"));
     }
     for UnsavedStatus { profile, error, .. } in &state.unsaved {
-        words.push_str(&format!("; the refreshed session of {profile} is only in memory: {error}"));
+        problems.push(format!("the refreshed session of {profile} is only in memory: {error}"));
     }
-    words
+    problems
 }
+
+/// Returns the agent's status.
+fn status_lines(state: &AgentStatus, now: UnixTime) -> Vec<String> {
+    let mut first = status_line(state);
+    if let Some(at) = state.started_at {
+        first.push_str(&format!(", started {}", ago(at, now)));
+    }
+    if let Some(after) = state.locks_after {
+        first.push_str(&format!(", locks after {} without use", span(std::time::Duration::from_secs(after))));
+    }
+    let mut lines = vec![first];
+    if state.running && !state.locked {
+        lines.push(format!("{} cached", count(state.sessions, "session")));
+        let listed = [
+            ("refreshing", &state.refreshing),
+            (SessionState::RefreshFailing.label(), &state.failing),
+            (SessionState::LoginRequired.label(), &state.login_required),
+        ];
+        for (label, names) in listed.into_iter().filter(|(_, names)| !names.is_empty()) {
+            let shown: Vec<&str> = names.iter().take(MAX_NAMES).map(ProfileName::as_str).collect();
+            let more = if names.len() > MAX_NAMES { ", ..." } else { "" };
+            lines.push(format!("{} {label}: {}{more}", names.len(), shown.join(", ")));
+        }
+    }
+    lines.extend(problems(state));
+    lines
+}
+
+/// The number of profiles that a line names.
+const MAX_NAMES: usize = 10;
 
 fn lock(app: &App, args: &AgentLock) -> Result<u8, Error> {
     let passphrase = passphrase(app, args.passphrase_stdin, true)?;

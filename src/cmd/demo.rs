@@ -105,7 +105,7 @@ impl Demo<'_> {
 
         self.title("Show the status. This uses no network.")?;
         let output = self.show(&["status"], None)?;
-        self.expect(output.code == 0 && output.stdout.expose().contains("expires in"), "the session is valid")?;
+        self.expect(output.code == 0 && output.stdout.expose().contains("signed in"), "the session is valid")?;
 
         self.title("Get a token. A script reads it from stdout.")?;
         let output = self.show(&["token"], None)?;

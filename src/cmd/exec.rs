@@ -1,5 +1,7 @@
 //! `authctl exec`: verifies the session as `verify` does, then becomes the command, with the token in its environment.
 
+use std::ffi::OsString;
+use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -8,10 +10,11 @@ use crate::agent::protocol::ReceivedToken;
 use crate::app::App;
 use crate::cli::Exec;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{DecidingToken, TokenTarget};
+use crate::model::{DecidingToken, InvalidProfileName, ProfileName, TokenTarget};
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLE};
 use crate::secret::{Secret, SecretBytes, limit_core_dumps};
 use crate::session::{SessionError, TokenRequest};
+use crate::text::shell_word;
 use crate::verify::{Policy, Reason, ReceivedVerdict, Verdict};
 
 /// A verified token, or why it is denied.
@@ -21,33 +24,49 @@ enum VerifiedToken {
     Denied(Vec<Reason>, Option<Error>),
 }
 
+/// What to run, and with whose token.
+struct Run {
+    profile: Option<ProfileName>,
+    command: Vec<OsString>,
+    /// What to try if there is no such profile: the first word may have been meant as the command.
+    without_profile: Option<Hint>,
+}
+
+impl Run {
+    /// Separates the profile from the command. Without `--`, the first word is the profile, unless `--profile` names it.
+    fn of(app: &App, args: &Exec) -> Result<Self, Error> {
+        let words: Vec<OsString> = args.first.iter().chain(&args.words).cloned().collect();
+        if args.command.is_empty() && app.common.profile.is_some() {
+            return Ok(Self { profile: None, command: words, without_profile: None });
+        }
+        let quoted: Vec<String> = words.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
+        let hint = Hint::advice(format!("authctl exec -- {}", quoted.join(" ")));
+        let without_profile = args.command.is_empty().then_some(hint);
+        let name = |text: &OsString| {
+            let hint = without_profile.clone().unwrap_or_else(|| Hint::command("profile list"));
+            text.to_string_lossy().parse().map_err(|e: InvalidProfileName| Error::new(ErrorCode::Usage, e, hint))
+        };
+        let profile = args.first.as_ref().map(name).transpose()?;
+        Ok(Self { profile, command: [&args.words[..], &args.command].concat(), without_profile })
+    }
+}
+
 /// Runs the command; returns only if it cannot be started.
 pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
-    let token = match app.supplied_token(args.profile.as_ref())? {
-        Some(token) => token.clone(),
-        None => {
-            let verified = match through_agent(app, &args)? {
-                Some(verified) => verified,
-                None => without_agent(app, &args)?,
-            };
-            match verified {
-                VerifiedToken::Granted(token) => token,
-                VerifiedToken::Denied(reasons, Some(error)) if is_expired(&reasons) => return Err(error),
-                VerifiedToken::Denied(reasons, _) => {
-                    let profile = app.profile(args.profile.as_ref()).ok();
-                    let denied = DeniedToken {
-                        profile: profile.as_ref(),
-                        is_own: true,
-                        can_refresh: true,
-                        keys_supplied: false,
-                    };
-                    return report_denied(app, &reasons, denied);
-                }
-            }
-        }
+    let run = Run::of(app, &args)?;
+    let Some((program, rest)) = run.command.split_first() else {
+        let is_profile = |name: &ProfileName| app.config().is_ok_and(|config| config.profiles.contains_key(name));
+        let help = Hint::command("exec").with_flag("--help");
+        let hint = run.without_profile.filter(|_| run.profile.as_ref().is_some_and(|name| !is_profile(name)));
+        return Err(Error::msg(ErrorCode::Usage, "no command was given", hint.unwrap_or(help)));
     };
-    let Some((program, rest)) = args.command.split_first() else {
-        return Err(Error::msg(ErrorCode::Usage, "no command was given", Hint::command("exec").with_flag("--help")));
+    let token = token(app, &run).map_err(|error| match (error.code, &run.without_profile) {
+        (ErrorCode::UnknownProfile, Some(hint)) => Error { hint: hint.clone(), ..error },
+        _ => error,
+    })?;
+    let token = match token {
+        Ok(token) => token,
+        Err(denied) => return Ok(denied),
     };
     let mut command = Command::new(program);
     command.args(rest);
@@ -57,19 +76,48 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
     drop(token);
     limit_core_dumps(false);
     let error = command.exec();
+    // The exit codes of a shell.
+    let code = match error.kind() {
+        io::ErrorKind::NotFound => ErrorCode::CommandNotFound,
+        _ => ErrorCode::CommandNotExecutable,
+    };
     let context = format!("cannot run `{}`", program.to_string_lossy());
-    Err(Error::new(
-        ErrorCode::CommandNotFound,
-        anyhow::Error::new(error).context(context),
-        "check the name of the command and PATH",
-    ))
+    Err(Error::new(code, anyhow::Error::new(error).context(context), "check the name of the command and PATH"))
+}
+
+/// Returns the token for the command, or the exit code if it is denied.
+fn token(app: &App, run: &Run) -> Result<Result<Secret, u8>, Error> {
+    let name = run.profile.as_ref();
+    Ok(Ok(match app.supplied_token(name)? {
+        Some(token) => token.clone(),
+        None => {
+            let verified = match through_agent(app, name)? {
+                Some(verified) => verified,
+                None => without_agent(app, name)?,
+            };
+            match verified {
+                VerifiedToken::Granted(token) => token,
+                VerifiedToken::Denied(reasons, Some(error)) if is_expired(&reasons) => return Err(error),
+                VerifiedToken::Denied(reasons, _) => {
+                    let profile = app.profile(name).ok();
+                    let denied = DeniedToken {
+                        profile: profile.as_ref(),
+                        is_own: true,
+                        can_refresh: true,
+                        keys_supplied: false,
+                    };
+                    return report_denied(app, &reasons, denied).map(Err);
+                }
+            }
+        }
+    }))
 }
 
 /// Returns the agent's token, verified by the agent.
-fn through_agent(app: &App, args: &Exec) -> Result<Option<VerifiedToken>, Error> {
-    let name = app.profile_name(args.profile.as_ref())?.map(|name| format!("/{name}")).unwrap_or_default();
+fn through_agent(app: &App, named: Option<&ProfileName>) -> Result<Option<VerifiedToken>, Error> {
+    let name = app.profile_name(named)?.map(|name| format!("/{name}")).unwrap_or_default();
     let mut login_required = None;
-    if app.profile(args.profile.as_ref()).is_ok_and(|profile| profile.requirements.token == DecidingToken::IdToken) {
+    if app.profile(named).is_ok_and(|profile| profile.requirements.token == DecidingToken::IdToken) {
         // Refreshes an expired ID token. Another error is reported by the next request.
         let refreshed: Result<Option<ReceivedToken>, Error> =
             app.try_agent("GET", &format!("/v1/id-token{name}"), None);
@@ -99,8 +147,8 @@ fn through_agent(app: &App, args: &Exec) -> Result<Option<VerifiedToken>, Error>
 }
 
 /// Returns the token from the store, refreshed first if necessary, and verified here.
-fn without_agent(app: &App, args: &Exec) -> Result<VerifiedToken, Error> {
-    let profile = app.profile(args.profile.as_ref())?;
+fn without_agent(app: &App, named: Option<&ProfileName>) -> Result<VerifiedToken, Error> {
+    let profile = app.profile(named)?;
     let sessions = app.sessions()?;
     let (served, login_required) = app.run(async {
         let served = app.token_within_limit(&profile, &TokenRequest::access(TokenTarget::default(), None)).await?;

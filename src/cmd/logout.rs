@@ -27,6 +27,7 @@ pub fn run(app: &App, args: &Logout) -> Result<u8, Error> {
         let profile = app.profile(args.profile.as_ref())?;
         return app.run(log_out(app, &profile, args));
     }
+    app.refuse_profile_with_all()?;
     let config = app.config()?;
     let mut first_failure = app.report_invalid_profiles(&config);
     app.run(async {

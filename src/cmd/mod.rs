@@ -8,6 +8,7 @@ mod demo;
 mod dev_issuer;
 mod doctor;
 mod exec;
+mod help;
 mod keys;
 mod login;
 mod logout;
@@ -18,6 +19,7 @@ mod refresh;
 mod status;
 mod token;
 mod verify;
+mod whoami;
 
 use crate::app::App;
 use crate::cli::Command;
@@ -43,6 +45,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
     match command {
         Command::Login(args) => in_own_frame(login::run, app, *args),
         Command::Status(args) => in_own_frame(status::run, app, &args),
+        Command::Whoami(args) => in_own_frame(whoami::run, app, &args),
         Command::Token(args) => in_own_frame(token::run, app, &args),
         Command::Verify(args) => in_own_frame(verify::run, app, *args),
         Command::Refresh(args) => in_own_frame(refresh::run, app, &args),
@@ -57,5 +60,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         Command::Demo => in_own_frame(|app, ()| demo::run(app), app, ()),
         #[cfg(feature = "dev-issuer")]
         Command::DevIssuer(args) => in_own_frame(dev_issuer::run, app, args),
+        Command::Help(args) => help::run(app, &args),
+        Command::Version => help::version(app),
     }
 }

@@ -15,14 +15,23 @@ use crate::text::{escape_json, sanitize_line};
 /// # Errors
 /// [`ErrorCode::Unexpected`] if stdout cannot be written.
 pub fn data(text: &str) -> Result<(), Error> {
+    write(text).map(drop)
+}
+
+/// Does the same; returns whether the pipe is still open.
+///
+/// # Errors
+/// As [`data()`].
+pub fn write(text: &str) -> Result<bool, Error> {
     let mut stdout = io::stdout().lock();
     let written = [text.as_bytes(), b"\n"].iter().try_for_each(|part| stdout.write_all(part));
     match written.and_then(|()| stdout.flush()) {
-        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(e) => {
             let error = anyhow::Error::new(e).context("cannot write to stdout");
             Err(Error::new(ErrorCode::Unexpected, error, "check where the output goes"))
         }
-        _ => Ok(()),
     }
 }
 
@@ -58,12 +67,32 @@ pub fn done(app: &App, message: &str, state: &impl Serialize) -> Result<u8, Erro
 /// The style of a part of a line.
 #[derive(Clone, Copy, Debug)]
 pub enum Style {
+    /// As it is.
+    Plain,
     /// A heading or a name.
     Bold,
     /// A normal state.
     Good,
     /// A state that needs attention.
+    Warning,
+    /// A state that needs a login, or a denial.
     Bad,
+}
+
+impl Style {
+    /// Returns the text for a terminal, styled if `color`.
+    #[must_use]
+    pub fn paint(self, text: &str, color: bool) -> String {
+        let text = sanitize_line(text);
+        let sgr = match self {
+            Self::Plain => return text.into_owned(),
+            Self::Bold => 1,
+            Self::Good => 32,
+            Self::Warning => 33,
+            Self::Bad => 31,
+        };
+        if color { format!("\u{1b}[{sgr}m{text}\u{1b}[0m") } else { text.into_owned() }
+    }
 }
 
 /// A line for people with styled parts, if stdout shows styles.
@@ -81,22 +110,21 @@ impl StyledLine {
 
     /// Adds plain text.
     #[must_use]
-    pub fn text(mut self, text: &str) -> Self {
-        self.text.push_str(&sanitize_line(text));
-        self
+    pub fn text(self, text: &str) -> Self {
+        self.styled(Style::Plain, text)
     }
 
     /// Adds styled text.
     #[must_use]
     pub fn styled(mut self, style: Style, text: &str) -> Self {
-        let sgr = match style {
-            Style::Bold => 1,
-            Style::Good => 32,
-            Style::Bad => 31,
-        };
-        let text = sanitize_line(text);
-        self.text.push_str(&if self.color { format!("\u{1b}[{sgr}m{text}\u{1b}[0m") } else { text.into_owned() });
+        self.text.push_str(&style.paint(text, self.color));
         self
+    }
+
+    /// Returns the line.
+    #[must_use]
+    pub fn finish(self) -> String {
+        self.text
     }
 
     /// Writes the line to stdout.
@@ -111,6 +139,105 @@ impl StyledLine {
 /// Returns a number with the noun in its singular or plural.
 pub fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Returns the width of the terminal on stdout; [`usize::MAX`] if it is none.
+#[must_use]
+pub fn width() -> usize {
+    match rustix::termios::tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_col > 0 => usize::from(size.ws_col).max(MIN_WIDTH),
+        _ => usize::MAX,
+    }
+}
+
+/// Output for a terminal that is narrower is as wide as for this one.
+const MIN_WIDTH: usize = 40;
+
+/// The space between two columns.
+const GAP: &str = "  ";
+
+/// A column that is cut is at least this wide.
+const MIN_COLUMN: usize = 4;
+
+/// Returns the width of each column of a table.
+fn column_widths(rows: &[Vec<(Style, String)>]) -> Vec<usize> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widest = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| display_width(&cell.1)).max();
+    (0..columns).map(|column| widest(column).unwrap_or(0)).collect()
+}
+
+/// Returns the width of a table with these columns.
+fn total_width(widths: &[usize]) -> usize {
+    widths.iter().sum::<usize>() + GAP.len() * widths.len().saturating_sub(1)
+}
+
+/// Returns the width of a table that is not cut.
+#[must_use]
+pub fn table_width(rows: &[Vec<(Style, String)>]) -> usize {
+    total_width(&column_widths(rows))
+}
+
+/// Returns the lines of a table. If it is wider than `width`, the columns in `cut` are cut, in this order.
+#[must_use]
+pub fn table(rows: &[Vec<(Style, String)>], cut: &[usize], width: usize, color: bool) -> Vec<String> {
+    let mut widths = column_widths(rows);
+    for &column in cut {
+        let excess = total_width(&widths).saturating_sub(width);
+        let least = widths[column].min(MIN_COLUMN);
+        widths[column] = widths[column].saturating_sub(excess).max(least);
+    }
+    let line = |row: &Vec<(Style, String)>| {
+        let mut line = String::new();
+        for (column, (style, text)) in row.iter().enumerate() {
+            let text = shortened(text, widths[column]);
+            line.push_str(&style.paint(&text, color));
+            if column + 1 < row.len() {
+                line.push_str(&" ".repeat(widths[column] - display_width(&text)));
+                line.push_str(GAP);
+            }
+        }
+        line
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Returns how many columns of a terminal the text takes.
+fn display_width(text: &str) -> usize {
+    // Two that `textwrap` takes for wide ones.
+    let narrow = text.matches(['…', '\u{fffd}']).count();
+    textwrap::core::display_width(text) - narrow
+}
+
+/// Cuts text to a width, with an ellipsis for what is missing.
+fn shortened(text: &str, width: usize) -> String {
+    let mut text = text.to_owned();
+    if display_width(&text) > width {
+        while display_width(&text) + 1 > width && text.pop().is_some() {}
+        text.push('…');
+    }
+    text
+}
+
+/// Formats a duration for a table: like [`span`], without seconds after minutes.
+#[must_use]
+pub fn rough_span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    span(Duration::from_secs(if seconds < 60 { seconds } else { seconds - seconds % 60 }))
+}
+
+/// Breaks a line for the terminal on stdout, between words; what follows the first line is indented.
+#[must_use]
+pub fn wrapped(line: &str, indent: usize) -> Vec<String> {
+    let line = sanitize_line(line);
+    match width() {
+        usize::MAX => vec![line.into_owned()],
+        width => {
+            let indent = " ".repeat(indent.min(width / 3));
+            let options = textwrap::Options::new(width).subsequent_indent(&indent).break_words(false);
+            let options = options.word_splitter(textwrap::WordSplitter::NoHyphenation);
+            textwrap::wrap(&line, options).into_iter().map(Into::into).collect()
+        }
+    }
 }
 
 /// Formats a duration in at most two units, such as `4 min 12 s`.
@@ -138,6 +265,21 @@ pub fn ago(then: UnixTime, now: UnixTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn table_is_cut_to_the_width_column_by_column() {
+        let rows: Vec<Vec<(Style, String)>> = [["NAME", "STATE", "WHO"], ["work", "valid", "developer"]]
+            .map(|row| row.map(|text| (Style::Plain, text.to_owned())).to_vec())
+            .to_vec();
+        let lines = |width| table(&rows, &[2, 0], width, false);
+        assert_eq!(lines(usize::MAX), ["NAME  STATE  WHO", "work  valid  developer"]);
+        assert_eq!(lines(22), lines(usize::MAX));
+        assert_eq!(lines(19), ["NAME  STATE  WHO", "work  valid  devel…"]);
+        assert_eq!(lines(1), ["NAME  STATE  WHO", "work  valid  dev…"]);
+        let wide = vec![vec![(Style::Bad, "日本語".to_owned()), (Style::Plain, "x".to_owned())]];
+        assert_eq!(table(&wide, &[], 40, true), ["\u{1b}[31m日本語\u{1b}[0m  x"]);
+        assert_eq!(table(&wide, &[0], 6, false), ["日…   x".to_owned()]);
+    }
 
     #[test]
     fn duration_is_formatted_in_at_most_two_units() {

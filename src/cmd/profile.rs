@@ -5,9 +5,9 @@ use serde_json::{Map, json};
 use super::output;
 use crate::app::App;
 use crate::cli::ProfileCommand;
-use crate::config::{self, SETTINGS, Section, Setting, Value, setting};
+use crate::config::{self, SETTINGS, Section, Setting, Value, parse_pair, setting};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{Profile, ProfileName};
+use crate::model::{InvalidProfileName, Profile, ProfileName};
 
 /// Returns every setting with its value, but for those of the server that are not set: most profiles have none of them.
 fn shown(profile: &Profile) -> impl Iterator<Item = (&'static Setting, Value)> + '_ {
@@ -31,17 +31,57 @@ pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Error> {
     match command {
         ProfileCommand::List => list(app),
         ProfileCommand::Show { profile } => show(app, profile.as_ref()),
-        ProfileCommand::Set { profile, settings } => app.run(set(app, &profile, &settings)),
-        ProfileCommand::Remove { profile } => app.run(remove(app, &profile)),
-        ProfileCommand::Rename { profile, to } => app.run(rename(app, &profile, &to)),
-        ProfileCommand::Use { profile } => app.run(async {
-            let _lock = app.lock_config().await?;
-            config::set_default(&app.paths()?.config_file, &profile)?;
-            app.notify_agent(&profile);
-            app.ui().notice(&format!("default profile: {profile}"));
-            shown_after_change(app, &profile)
-        }),
+        ProfileCommand::Set { first, settings } => {
+            let (profile, settings) = named_settings(app, &first, settings)?;
+            app.run(set(app, &profile, &settings))
+        }
+        ProfileCommand::Remove { profile } => {
+            let profile = app.required_profile(profile.as_ref())?;
+            app.run(remove(app, &profile))
+        }
+        ProfileCommand::Rename { first, to } => {
+            // With `--profile`, the only argument is the new name.
+            let (profile, to) = match (to, &app.common.profile) {
+                (None, Some(profile)) => (profile.clone(), first),
+                (Some(to), _) => (app.required_profile(Some(&first))?, to),
+                (None, None) => {
+                    let hint = Hint::command("profile rename").with_flag("--help");
+                    return Err(Error::msg(ErrorCode::Usage, "the new name is missing", hint));
+                }
+            };
+            app.run(rename(app, &profile, &to))
+        }
+        ProfileCommand::Use { profile } => {
+            let profile = app.required_profile(profile.as_ref())?;
+            app.run(async {
+                let _lock = app.lock_config().await?;
+                config::set_default(&app.paths()?.config_file, &profile)?;
+                app.notify_agent(&profile);
+                app.ui().notice(&format!("default profile: {profile}"));
+                shown_after_change(app, &profile)
+            })
+        }
     }
+}
+
+/// Returns the profile and the settings of `profile set`. With `--profile`, the first argument may be a setting.
+fn named_settings(
+    app: &App,
+    first: &str,
+    mut settings: Vec<(String, String)>,
+) -> Result<(ProfileName, Vec<(String, String)>), Error> {
+    let help = || Hint::command("profile set").with_flag("--help");
+    if app.common.profile.is_some()
+        && let Ok(setting) = parse_pair(first)
+    {
+        settings.insert(0, setting);
+        return Ok((app.required_profile(None)?, settings));
+    }
+    let name = first.parse().map_err(|e: InvalidProfileName| Error::new(ErrorCode::Usage, e, help()))?;
+    if settings.is_empty() {
+        return Err(Error::msg(ErrorCode::Usage, "the setting is missing: KEY=VALUE", help()));
+    }
+    Ok((app.required_profile(Some(&name))?, settings))
 }
 
 fn list(app: &App) -> Result<u8, Error> {

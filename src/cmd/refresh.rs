@@ -23,6 +23,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
         print(app, &refreshed)?;
         return Ok(0);
     }
+    app.refuse_profile_with_all()?;
     let config = app.config()?;
     let invalid = app.report_invalid_profiles(&config);
     let mut first_failure: Option<ErrorCode> = None;

@@ -1,143 +1,265 @@
 //! `authctl status`: shows the profiles, their sessions and the agent, without network access.
 
-use super::output::{self, Style, StyledLine, ago, span};
+mod long;
+mod words;
+
+use std::io;
+use std::time::Duration;
+
+use super::agent::{problems, status_line};
+use super::output::{self, Style, rough_span, wrapped};
 use crate::app::App;
 use crate::cli::Status;
 use crate::clock::UnixTime;
+use crate::config::Config;
 use crate::error::{Error, ErrorCode};
-use crate::model::{Grant, ProfileName, Subject};
-use crate::status::{ProfileStatus, SessionState, StatusReport, profile_status, profile_statuses};
-use crate::text::excerpt;
+use crate::model::{Profile, StoreKind};
+use crate::status::{EffectiveProfile, ProfileStatus, SessionState, StatusReport, profile_status, profile_statuses};
+use crate::text::{excerpt, sanitize_line};
+use words::{MAX_REASON, failure, login_command, look};
+
+/// The time between two screens of `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs the command.
 pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
-    let config = app.config()?;
-    let named = app.requested_profile(args.profile.as_ref())?;
+    if args.short {
+        return short(app, args);
+    }
     if args.check {
-        return check(app, args, named.as_ref());
+        return check(app, args);
     }
-    let profiles = profile_statuses(&*app.sessions()?, &config, named.as_ref())?;
-    // An agent of another home is shown as unused, and is no error here.
-    let (agent, agent_line) = match app.agent_status() {
-        Ok(state) => {
-            let line = super::agent::status_line(&state, app.clock().now());
-            (state, line)
-        }
-        Err(error) if error.code == ErrorCode::AnotherHome => {
-            (app.absent_agent_status()?, format!("agent: not used: {}; {}", error.message(), error.hint))
-        }
-        Err(error) => return Err(error),
-    };
-    let in_directory = if named.is_none() { app.directory_profile() } else { Ok(None) };
-    let store_error = profiles.iter().find_map(|profile| profile.store_error);
-    let token_from_environment = app.environment.token.is_some();
+    if args.watch {
+        return app.run(watch(app, args));
+    }
+    let config = app.config()?;
+    let (report, problem) = report(app, args, &config)?;
     if app.common.json {
-        output::json(&StatusReport { token_from_environment, agent, profiles })?;
+        output::json(&report)?;
     } else {
-        if token_from_environment {
-            output::line("AUTHCTL_TOKEN is set: `authctl token` and `authctl exec` use that token")?;
+        for line in screen(app, args, &report, problem.as_ref()) {
+            output::data(&line)?;
         }
-        if profiles.is_empty() {
-            output::line("no profiles; run `authctl login NAME --issuer URL --client-id ID`")?;
-        }
-        for profile in &profiles {
-            print_profile(app, profile)?;
-            output::line("")?;
-        }
-        if let Ok(Some(name)) = &in_directory {
-            let error = config.profile(name).err().map(|error| format!("; but {error}")).unwrap_or_default();
-            output::line(&format!("profile of this directory (.authctl.toml): `{name}`{error}"))?;
-        }
-        output::line(&agent_line)?;
     }
-    let invalid = if named.is_none() { app.report_invalid_profiles(&config) } else { 0 };
-    // The status was shown, but a script must notice a store that cannot be read.
-    match store_error {
-        Some(code) => Ok(code.exit_code()),
-        None => in_directory.map(|_| invalid),
+    // The status was shown, but a script must notice what cannot be read.
+    let store_error = report.profiles.iter().find_map(|profile| profile.store_error);
+    let is_named = app.typed_profile(args.profile.as_ref())?.is_some();
+    let invalid = if is_named { 0 } else { app.report_invalid_profiles(&config) };
+    match (store_error, problem) {
+        (Some(code), _) => Ok(code.exit_code()),
+        (None, Some(Problem::Directory(error))) => Err(error),
+        (None, _) => Ok(invalid),
     }
 }
 
+/// What is wrong besides the sessions.
+enum Problem {
+    /// The directory's file, or `AUTHCTL_PROFILE`, is invalid.
+    Directory(Error),
+    /// It names a profile that does not exist.
+    Unknown(String),
+    /// The agent belongs to another home.
+    Agent(String),
+}
+
+/// Returns what is shown, and what is wrong besides the sessions.
+fn report(app: &App, args: &Status, config: &Config) -> Result<(StatusReport, Option<Problem>), Error> {
+    let named = app.typed_profile(args.profile.as_ref())?;
+    let profiles = profile_statuses(&*app.sessions()?, config, named)?;
+    let mut problem = None;
+    let agent = match app.agent_status() {
+        Err(error) if error.code == ErrorCode::AnotherHome => {
+            problem = Some(Problem::Agent(format!("agent not used: {}; {}", error.message(), error.hint)));
+            app.absent_agent_status()?
+        }
+        state => state?,
+    };
+    let effective = match app.effective_profile(config) {
+        _ if app.typed_profile(args.profile.as_ref())?.is_some() && app.common.profile.is_none() => None,
+        Ok(effective) => effective.map(|(profile, source)| EffectiveProfile { profile, source }),
+        Err(error) => {
+            problem = Some(Problem::Directory(error));
+            None
+        }
+    };
+    if let Some(EffectiveProfile { profile, source }) = &effective
+        && let Err(error) = config.profile(profile)
+    {
+        problem = Some(Problem::Unknown(format!("{source}: {error}")));
+    }
+    let token_from_environment = app.environment.token.is_some();
+    Ok((StatusReport { token_from_environment, agent, profiles, effective_profile: effective }, problem))
+}
+
+/// Returns the lines of the screen.
+fn screen(app: &App, args: &Status, report: &StatusReport, problem: Option<&Problem>) -> Vec<String> {
+    let now = app.clock().now();
+    let is_long = args.long || args.profile.is_some() || app.common.profile.is_some();
+    let mut lines = Vec::new();
+    if report.profiles.is_empty() {
+        lines.push("no profiles; run `authctl login NAME --issuer URL --client-id ID`".to_owned());
+    } else if is_long {
+        for status in &report.profiles {
+            lines.extend(long::lines(app, status, report, now));
+            lines.push(String::new());
+        }
+    } else {
+        lines.extend(table(app, report, now));
+    }
+    let mut needs = if is_long { Vec::new() } else { profile_needs(app, report, now) };
+    needs.extend(problems(&report.agent).into_iter().map(|text| ("agent".to_owned(), text)));
+    if let Some(Problem::Unknown(text)) = problem {
+        needs.push(("profile".to_owned(), text.clone()));
+    }
+    if !needs.is_empty() && !is_long {
+        lines.push(String::new());
+    }
+    let width = needs.iter().map(|(subject, _)| subject.len()).max().unwrap_or(0) + 1;
+    for (subject, text) in needs {
+        let line = format!("{:<width$} {text}", format!("{subject}:"));
+        lines.extend(wrapped(&line, width + 1));
+    }
+    if report.token_from_environment {
+        let text = "AUTHCTL_TOKEN is set: `authctl token` and `authctl exec` use that token if no profile is named";
+        lines.extend(wrapped(text, 0));
+    }
+    let agent = match problem {
+        Some(Problem::Agent(text)) => text.clone(),
+        _ => status_line(&report.agent),
+    };
+    lines.extend(wrapped(&agent, 0));
+    lines
+}
+
+fn table(app: &App, report: &StatusReport, now: UnixTime) -> Vec<String> {
+    let effective = report.effective_profile.as_ref().map(|effective| &effective.profile);
+    let rows = |notes: bool, accounts: bool| -> Vec<Vec<(Style, String)>> {
+        let mut rows =
+            vec![["  PROFILE", "STATE", "ACCOUNT", "EXPIRES"].map(|text| (Style::Bold, text.to_owned())).to_vec()];
+        for status in &report.profiles {
+            let (style, mark) = look(status.state);
+            let mark = if effective == Some(&status.profile) { '*' } else { mark };
+            let account = status.account().map_or_else(|| "-".to_owned(), |account| excerpt(account, 80));
+            let (expiry, note) = expiry(status, now);
+            let expiry = if notes && !note.is_empty() { format!("{expiry}, {note}") } else { expiry };
+            rows.push(vec![
+                (Style::Plain, format!("{mark} {}", status.profile)),
+                (style, status.state.label().to_owned()),
+                (Style::Plain, sanitize_line(&account).into_owned()),
+                (Style::Plain, expiry),
+            ]);
+        }
+        for row in rows.iter_mut().filter(|_| !accounts) {
+            row.remove(2);
+        }
+        rows
+    };
+    let (width, color) = (output::width(), app.has_color(&io::stdout()));
+    // The notes are left out first, then the accounts, before a name is cut.
+    let mut layouts =
+        [(true, true), (false, true), (false, false)].into_iter().map(|(notes, accounts)| rows(notes, accounts));
+    let fitting = layouts.find(|rows| output::table_width(rows) <= width);
+    output::table(&fitting.unwrap_or_else(|| rows(false, false)), &[0], width, color)
+}
+
+/// Returns when the token expires, and what happens then.
+fn expiry(status: &ProfileStatus, now: UnixTime) -> (String, &'static str) {
+    let note = match (status.state, status.can_refresh) {
+        (SessionState::Valid | SessionState::Refreshable, true) => "refreshes automatically",
+        (SessionState::Valid, false) => "then log in again",
+        _ => "",
+    };
+    match status.expires_at {
+        _ if matches!(status.state, SessionState::LoginRequired | SessionState::Unknown) => ("-".to_owned(), ""),
+        None => ("unknown".to_owned(), note),
+        Some(at) if at > now => (rough_span(now.until(at)), note),
+        Some(_) => ("expired".to_owned(), note),
+    }
+}
+
+/// Returns what each profile needs: its name, and the reason or the next command. Profiles of a keychain that cannot be
+/// used share a line.
+fn profile_needs(app: &App, report: &StatusReport, now: UnixTime) -> Vec<(String, String)> {
+    let mut needs: Vec<(String, String)> = Vec::new();
+    for status in &report.profiles {
+        let name = status.profile.to_string();
+        let need = match status.state {
+            SessionState::Valid | SessionState::Refreshable => continue,
+            SessionState::LoginRequired => (name, format!("run {}", login_command(app, status))),
+            SessionState::RefreshFailing => (name, failure(status, &report.agent, now)),
+            SessionState::Unknown => {
+                let problem = status.problem.as_ref().map(|problem| format!("{}; {}", problem.message, problem.hint));
+                let is_shared =
+                    status.store == StoreKind::Keychain && status.store_error != Some(ErrorCode::SessionDamaged);
+                let subject = if is_shared { "keychain".to_owned() } else { name };
+                (subject, excerpt(&problem.unwrap_or_default(), MAX_REASON))
+            }
+        };
+        if need.0 != "keychain" || !needs.iter().any(|(subject, _)| *subject == need.0) {
+            needs.push(need);
+        }
+    }
+    needs
+}
+
+/// Shows the status again and again, until a signal or a closed pipe ends it.
+async fn watch(app: &App, args: &Status) -> Result<u8, Error> {
+    use std::io::IsTerminal as _;
+    let redraws = io::stdout().is_terminal() && !app.environment.dumb_terminal;
+    let mut before = Vec::new();
+    loop {
+        let shown = app.config().and_then(|config| {
+            let (report, problem) = report(app, args, &config)?;
+            Ok(screen(app, args, &report, problem.as_ref()))
+        });
+        let lines = shown.unwrap_or_else(|error| wrapped(&format!("error: {}", error.message()), 0));
+        let text = match redraws {
+            // From the top left; what is left of the last screen is erased line by line, so that nothing flickers.
+            true => format!("\u{1b}[H{}\u{1b}[K\u{1b}[J", lines.join("\u{1b}[K\n")),
+            false => lines.join("\n") + "\n",
+        };
+        let first = if before.is_empty() && redraws { "\u{1b}[2J" } else { "" };
+        if (redraws || lines != before) && !output::write(&format!("{first}{text}"))? {
+            return Ok(0);
+        }
+        before = lines;
+        app.clock().sleep(WATCH_INTERVAL).await;
+    }
+}
+
+/// Prints the profile for a shell prompt, and its state unless it is signed in. The agent is asked first; without one, a
+/// session in the file store is read, and a keychain is not.
+fn short(app: &App, args: &Status) -> Result<u8, Error> {
+    let profile = app.profile(args.profile.as_ref())?;
+    let state = match app.quick_agent_status() {
+        Some(agent) if agent.locked => Some("agent locked"),
+        Some(agent) if agent.login_required.contains(&profile.name) => Some(SessionState::LoginRequired.label()),
+        Some(agent) if agent.failing.contains(&profile.name) => Some(SessionState::RefreshFailing.label()),
+        Some(_) => None,
+        None if profile.store == StoreKind::Keychain => None,
+        None => needs_mention(app, &profile)?,
+    };
+    let state = state.map(|state| format!(" ({state})")).unwrap_or_default();
+    output::line(&format!("{}{state}", profile.name))?;
+    Ok(0)
+}
+
+fn needs_mention(app: &App, profile: &Profile) -> Result<Option<&'static str>, Error> {
+    let state = profile_status(&*app.sessions()?, profile, false).state;
+    Ok((!matches!(state, SessionState::Valid | SessionState::Refreshable)).then_some(state.label()))
+}
+
 /// Returns the exit code of `--check`: whether a token is available without a login.
-fn check(app: &App, args: &Status, named: Option<&ProfileName>) -> Result<u8, Error> {
-    if app.environment.token.is_some() && named.is_none() {
+fn check(app: &App, args: &Status) -> Result<u8, Error> {
+    let is_named = app.requested_profile(args.profile.as_ref())?.is_some();
+    if app.environment.token.is_some() && !is_named {
         return Ok(0);
     }
     let profile = app.profile(args.profile.as_ref())?;
     let status = profile_status(&*app.sessions()?, &profile, false);
-    Ok(match (status.state, status.store_error) {
-        (SessionState::Valid | SessionState::Refreshable, _) => 0,
-        (_, Some(code)) => code.exit_code(),
-        (_, None) => ErrorCode::LoginRequired.exit_code(),
+    Ok(match (status.has_token(), status.store_error) {
+        (true, _) => 0,
+        (false, Some(code)) => code.exit_code(),
+        (false, None) => ErrorCode::LoginRequired.exit_code(),
     })
-}
-
-fn print_profile(app: &App, status: &ProfileStatus) -> Result<(), Error> {
-    let now = app.clock().now();
-    let (style, state) = match status.state {
-        SessionState::Valid => (Style::Good, "valid"),
-        SessionState::Refreshable => (Style::Good, "expired, refreshes automatically"),
-        SessionState::LoginRequired => (Style::Bad, "login required"),
-        SessionState::Unknown => (Style::Bad, "unknown, the store cannot be read"),
-    };
-    let default = if status.default { " (default)" } else { "" };
-    let line = StyledLine::new(app).styled(Style::Bold, status.profile.as_str());
-    line.text(&format!("{default}: ")).styled(style, state).print()?;
-    let field = |name: &str, value: &str| output::line(&format!("  {name:<10} {value}"));
-    field("issuer", status.issuer.as_str())?;
-    if let Some(at) = status.logged_in_at {
-        field("login", &format!("{}, {}, grant {}", account(status), ago(at, now), status.grant))?;
-        field("token", &token_line(status, now))?;
-        field("refresh", &refresh_line(status, now))?;
-        if let Some(since) = status.refreshing_since {
-            field("", &format!("in progress, or its reply was lost, {}", ago(since, now)))?;
-        }
-        if let Some(failed) = &status.last_failure {
-            field("", &format!("failed {}: {}", ago(failed.at, now), excerpt(&failed.message, 300)))?;
-        }
-    }
-    field("stored in", &status.location)?;
-    if let Some(problem) = &status.problem {
-        field("error", &excerpt(&problem.message, 400))?;
-        field("hint", &problem.hint)?;
-    }
-    Ok(())
-}
-
-fn account(status: &ProfileStatus) -> String {
-    match &status.subject {
-        Some(Subject { sub, name: Some(name) }) => {
-            format!("{} ({})", excerpt(name, 80), excerpt(sub, 80))
-        }
-        Some(Subject { sub, name: None }) => excerpt(sub, 80),
-        None if status.grant == Grant::ClientCredentials => {
-            format!("client {}", excerpt(&status.client_id, 80))
-        }
-        None => "unknown user".to_owned(),
-    }
-}
-
-fn token_line(status: &ProfileStatus, now: UnixTime) -> String {
-    let mut line = match status.expires_at {
-        None => "no known expiry".to_owned(),
-        Some(at) if at > now => format!("expires in {}", span(now.until(at))),
-        Some(at) => format!("expired {}", ago(at, now)),
-    };
-    if let Some(scope) = &status.scope {
-        line.push_str(&format!("; scope {}", excerpt(scope, 200)));
-    }
-    match status.other_tokens {
-        0 => {}
-        1 => line.push_str("; 1 token for another audience, scope or resource"),
-        others => line.push_str(&format!("; {others} tokens for other audiences, scopes or resources")),
-    }
-    line
-}
-
-fn refresh_line(status: &ProfileStatus, now: UnixTime) -> String {
-    let ability = if status.can_refresh { "refreshes automatically" } else { "cannot be refreshed" };
-    match status.refreshed_at {
-        Some(at) => format!("{ability}; refreshed {}", ago(at, now)),
-        None => format!("{ability}; not refreshed yet"),
-    }
 }

@@ -1,6 +1,7 @@
 //! `authctl verify`: verifies a stored token, or tokens on stdin, offline.
 
 mod batch;
+mod explain;
 mod input;
 
 use std::collections::BTreeMap;
@@ -21,8 +22,7 @@ use crate::secret::SecretBytes;
 use crate::session::{Decision, Obstacle, SessionError, SessionService, TokenRequest};
 use crate::text::excerpt;
 use crate::verify::{
-    CheckResult, KeySet, MAX_TOKEN_LENGTH, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson,
-    Verification,
+    KeySet, MAX_TOKEN_LENGTH, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson, Verification,
 };
 use input::{as_text, unreadable};
 
@@ -30,9 +30,7 @@ use input::{as_text, unreadable};
 pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     let on_stdin = args.profile_or_stdin.as_deref() == Some("-");
     if !on_stdin {
-        for (given, option) in
-            [(args.at.is_some(), "--at"), (args.batch, "--batch"), (args.profile.is_some(), "--profile")]
-        {
+        for (given, option) in [(args.at.is_some(), "--at"), (args.batch, "--batch")] {
             if given {
                 return Err(Error::msg(
                     ErrorCode::Usage,
@@ -125,9 +123,11 @@ fn verify_stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) 
     let complete = !policy.issuer.is_empty() && !policy.audiences.is_empty();
     let keys_supplied = keys.is_some();
     let (verifier, profile) = match keys {
-        Some(keys) if complete && args.profile.is_none() => (app.sessions()?.verifier_with_keys(keys, policy)?, None),
+        Some(keys) if complete && app.common.profile.is_none() => {
+            (app.sessions()?.verifier_with_keys(keys, policy)?, None)
+        }
         keys => {
-            let profile = app.profile(args.profile.as_ref()).map_err(|error| Error {
+            let profile = app.profile(None).map_err(|error| Error {
                 hint: "add --issuer, --audience and --jwks, or --profile with the name of a profile".into(),
                 code: ErrorCode::Usage,
                 ..error
@@ -182,14 +182,15 @@ fn print_verdict(
         output::json(&ExplainOutput { verdict: VerdictJson::of(verdict, keys_age), steps })?;
         return Ok(if verdict.is_granted() { 0 } else { ErrorCode::TokenDenied.exit_code() });
     }
-    if !app.common.quiet {
-        for Step { check, outcome, message } in steps {
-            let style = if *outcome == CheckResult::Ok { Style::Good } else { Style::Bad };
-            let line = StyledLine::new(app).text(&format!("{check:<12} ")).styled(style, &format!("{outcome:<6}"));
-            line.text(&format!(" {message}")).print()?;
-        }
-    }
     let granted = match verdict {
+        Verdict::Denied(reasons) if args.explain && !app.common.quiet => {
+            explain::denied(app, reasons, steps)?;
+            let hint = app.next_command(denied_hint_about(app, reasons, denied));
+            if !hint.is_empty() {
+                app.ui().instruct(&format!("\nhint:  {hint}"));
+            }
+            return Ok(ErrorCode::TokenDenied.exit_code());
+        }
         Verdict::Denied(reasons) => return report_denied(app, reasons, denied),
         Verdict::Granted(granted) => granted,
     };
@@ -205,11 +206,16 @@ fn print_verdict(
     let user = user.map(|name| excerpt(name, 100));
     let user = user.or_else(|| text("preferred_username")).or_else(|| text("sub"));
     let user = user.unwrap_or_else(|| "unknown user".to_owned());
-    let expiry = granted.claims.get("exp").and_then(Value::as_f64).map(|exp| now.until(UnixTime(exp as i64)));
-    let expiry = expiry.map(|left| format!(", expires in {}", span(left))).unwrap_or_default();
+    let expiry = granted.claims.get("exp").and_then(Value::as_f64).map(|exp| UnixTime(exp as i64));
+    let expiry = expiry.map(|at| match at > now {
+        true => format!(", expires in {}", span(now.until(at))),
+        false => ", expired, and valid only by the leeway".to_owned(),
+    });
+    let expiry = expiry.unwrap_or_default();
     let keys = keys_age.map(|age| format!("; keys fetched {} ago", span(age))).unwrap_or_default();
     let rest = format!(": {user}{expiry}; signed with {}{keys}", granted.key.alg.name());
     StyledLine::new(app).styled(Style::Good, "valid").text(&rest).print()?;
+    explain::granted(app, steps)?;
     Ok(0)
 }
 
@@ -238,14 +244,15 @@ pub(super) fn report_denied(app: &App, reasons: &[Reason], denied: DeniedToken<'
         return Ok(ErrorCode::TokenDenied.exit_code());
     }
     let messages: Vec<&str> = reasons.iter().map(|reason| reason.message.as_str()).collect();
-    let error = Error::msg(ErrorCode::TokenDenied, format!("token denied: {}", messages.join("; ")), Hint::None);
-    let hint = denied_hint(app, reasons, denied);
-    let error = Error { hint, ..error };
-    app.report(&match denied.profile {
-        Some(profile) => error.about(&profile.name),
-        None => error,
-    });
+    let hint = denied_hint_about(app, reasons, denied);
+    app.report(&Error::msg(ErrorCode::TokenDenied, format!("token denied: {}", messages.join("; ")), hint));
     Ok(ErrorCode::TokenDenied.exit_code())
+}
+
+/// Returns the hint of a denial, with the profile that it was verified by.
+fn denied_hint_about(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
+    let hint = denied_hint(app, reasons, denied);
+    denied.profile.map_or(hint.clone(), |profile| hint.about(&profile.name))
 }
 
 fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {

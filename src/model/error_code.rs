@@ -49,8 +49,6 @@ error_codes! {
     ProfileChanged = "profile_changed", 2;
     /// The login is another user's than the stored session.
     OtherSubject = "other_subject", 2;
-    /// `exec` cannot run its command.
-    CommandNotFound = "command_not_found", 2;
     /// A request to the agent is malformed.
     InvalidRequest = "invalid_request", 2;
     /// The agent has no such path.
@@ -121,6 +119,12 @@ error_codes! {
     TooManyRequests = "too_many_requests", 8;
     /// The passphrase does not unlock the agent.
     WrongPassphrase = "wrong_passphrase", 8;
+
+    /// `exec` found its command, and cannot run it.
+    CommandNotExecutable = "command_not_executable", 126;
+
+    /// `exec` did not find its command.
+    CommandNotFound = "command_not_found", 127;
 
     /// The user pressed Ctrl-C or declined, or a signal ended the command.
     Interrupted = "interrupted", 130;

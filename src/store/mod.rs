@@ -87,7 +87,7 @@ pub enum Damage {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// There is no keychain: no session bus, or no Secret Service on it.
-    #[error("no keychain service is available ({detail})")]
+    #[error("no keychain service is running")]
     Absent {
         /// The platform's error, on one line.
         detail: String,

@@ -1,7 +1,5 @@
 //! The results of the checks of one token: the reasons for a denial and, for `--explain`, each check.
 
-use std::fmt;
-
 use serde::Serialize;
 
 use super::reason::Reason;
@@ -15,15 +13,8 @@ pub enum CheckResult {
     Ok,
     /// It is a reason for a denial.
     Denied,
-}
-
-impl fmt::Display for CheckResult {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ok => "ok",
-            Self::Denied => "denied",
-        })
-    }
+    /// The token passed it, but no trusted key has signed the token.
+    Untrusted,
 }
 
 /// One check, in the order in which they were made.
@@ -66,6 +57,20 @@ impl Checks {
         if let Some(steps) = &mut self.steps {
             let message = excerpt(message().as_ref(), Reason::MAX_LENGTH);
             steps.push(Step { check, outcome: CheckResult::Ok, message });
+        }
+    }
+
+    /// Returns the number of recorded steps.
+    pub(super) fn recorded(&self) -> usize {
+        self.steps.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Marks the passed checks after the first `from` as untrusted; `shown` returns what was found in place of the message.
+    pub(super) fn distrust(&mut self, from: usize, shown: impl Fn(&str) -> Option<String>) {
+        let claims = self.steps.iter_mut().flatten().skip(from);
+        for step in claims.filter(|step| step.outcome == CheckResult::Ok) {
+            step.outcome = CheckResult::Untrusted;
+            step.message = shown(step.check).unwrap_or_else(|| std::mem::take(&mut step.message));
         }
     }
 

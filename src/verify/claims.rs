@@ -37,6 +37,15 @@ pub(super) fn check_status_list_claims(claims: &Map<String, Value>, policy: &Pol
     these.string_claims();
 }
 
+/// Returns a claim of one or several texts for a message; `None` for another value.
+pub(super) fn shown_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(quoted(text)),
+        Value::Array(items) => Some(quoted_list(&items.iter().map(element_text).collect::<Vec<_>>())),
+        _ => None,
+    }
+}
+
 struct ClaimChecks<'a> {
     claims: &'a Map<String, Value>,
     policy: &'a Policy,
@@ -65,11 +74,8 @@ impl ClaimChecks<'_> {
 
     /// Returns a claim's value for a message.
     fn shown(&self, name: &str) -> Option<String> {
-        Some(match self.claims.get(name)? {
-            Value::String(text) => quoted(text),
-            Value::Array(items) => quoted_list(&items.iter().map(element_text).collect::<Vec<_>>()),
-            other => quoted(&other.to_string()),
-        })
+        let value = self.claims.get(name)?;
+        Some(shown_text(value).unwrap_or_else(|| quoted(&value.to_string())))
     }
 
     /// Returns a NumericDate claim. An invalid one is reported, and then counts as absent.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::checks::Checks;
 use super::claims::id_token_feature;
+use super::claims::shown_text;
 use super::header::{ParsedToken, parse_token};
 use super::keys::{KeyInfo, KeySet};
 use super::policy::{AcceptedTypes, Algorithm, InvalidAlgorithm, Policy};
@@ -57,7 +58,11 @@ pub(super) fn check(
         checks.pass("typ", || format!("expected {}, found {}", policy.types.described(), shown()));
     }
     let key = check_signature(&parsed, keys, policy, &mut checks);
+    let first_claim = checks.recorded();
     check_claims(&parsed.claims, policy, &mut checks);
+    if key.is_none() {
+        checks.distrust(first_claim, |claim| parsed.claims.get(claim).and_then(shown_text));
+    }
     CheckedToken { claims: Some((parsed.claims, parsed.header.typ)), key, checks }
 }
 

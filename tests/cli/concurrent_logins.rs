@@ -77,7 +77,7 @@ fn second_login_continues_when_the_first_is_canceled() {
     first.wait().exits(130);
     let address = second.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
-    second.wait().exits(0).reports("logged in to work as");
+    second.wait().exits(0).reports("Logged in to work as");
 }
 
 #[test]

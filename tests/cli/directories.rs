@@ -54,11 +54,12 @@ fn directory_file_selects_a_profile_for_all_below_it() {
     assert_eq!(home.spawn_command(elsewhere, &["token"]).wait().exits(0).line(), work);
     // `status` shows all profiles and the one that is selected.
     let shown = run_in(&home, "repo", &["status"]).exits(0).stdout;
-    assert!(
-        shown.contains("\nwork-too:") && shown.contains("profile of this directory (.authctl.toml): `play`"),
-        "{shown}"
-    );
-    assert!(!run_in(&home, ".", &["status"]).exits(0).stdout.contains("profile of this directory"));
+    assert!(shown.contains("\n  work-too ") && shown.contains("\n* play "), "{shown}");
+    assert!(run_in(&home, ".", &["status"]).exits(0).stdout.contains("\n* work "));
+    let used = |dir: &str| run_in(&home, dir, &["status", "--json"]).exits(0).json()["effective_profile"].clone();
+    assert_eq!((&used("repo")["profile"], &used(".")["source"]), (&"play".into(), &"default".into()));
+    let long = run_in(&home, "repo", &["status", "--long"]).exits(0).stdout;
+    assert!(long.contains("used       if no profile is named (") && long.contains("repo/.authctl.toml)"), "{long}");
     run_in(&home, "repo", &["status", "--check"]).exits(0);
     // With an agent, the same profile is selected.
     let agent = Agent::start(&home);
@@ -122,7 +123,7 @@ fn broken_directory_file_fails_only_commands_that_need_it() {
     let file = home.path().join(".authctl.toml");
     fs::write(&file, "profile = [").unwrap();
     let one = home.run(&["status", "work"]).exits(0).stdout;
-    assert!(one.contains("work (default): valid"), "{one}");
+    assert!(one.contains("work: signed in"), "{one}");
     home.run(&["status", "work", "--check"]).exits(0);
     // Where the file would select the profile, its error is reported after the state of all profiles.
     for args in [&["status"][..], &["status", "--json"]] {
@@ -154,5 +155,5 @@ fn unknown_profile_error_names_where_the_name_comes_from() {
     fs::write(&file, "profile = \"wrok\"\n").unwrap();
     home.run(&["token"]).exits(2).reports(&format!("from {}: {missing}", file.display()));
     let shown = home.run(&["status"]).exits(0).stdout;
-    assert!(shown.contains(&format!("profile of this directory (.authctl.toml): `wrok`; but {missing}")), "{shown}");
+    assert!(shown.contains(&format!("{}: {missing}", file.display())), "{shown}");
 }

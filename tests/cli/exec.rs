@@ -182,13 +182,40 @@ fn core_dumps_are_prevented_and_the_command_keeps_its_limit() {
 }
 
 #[test]
-fn missing_command_is_usage_error() {
+fn command_that_cannot_run_exits_as_in_a_shell() {
     let home = Sandbox::new();
     let idp = quick_issuer();
     home.log_in("work", &idp);
-    home.run(&["exec", "--", "no-such-command-here"]).exits(2).reports("cannot run `no-such-command-here`");
-    let failed = home.run(&["exec", "--json", "--", "/etc"]).exits(2);
-    assert_eq!(failed.error()["code"], "command_not_found");
-    home.run(&["exec"]).exits(2);
-    home.run(&["exec", "work"]).exits(2);
+    home.run(&["exec", "--", "no-such-command-here"]).exits(127).reports("cannot run `no-such-command-here`");
+    let failed = home.run(&["exec", "--json", "--", "/etc"]).exits(126);
+    assert_eq!(failed.error()["code"], "command_not_executable");
+    assert_eq!(
+        home.run(&["exec", "work", "--json", "--", "none-such"]).exits(127).error()["code"],
+        "command_not_found"
+    );
+    home.run(&["exec"]).exits(2).reports("hint:  authctl exec --help");
+    home.run(&["exec", "work"]).exits(2).reports("hint:  authctl exec --help");
+    home.run(&["exec", "env"]).exits(2).reports("no command was given").reports("hint:  authctl exec -- env");
+}
+
+#[test]
+fn command_after_the_profile_needs_no_dashes() {
+    let home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    let token = home.token("work");
+    for words in [
+        &["work", "sh", "-c", "printf %s $AUTHCTL_TOKEN"][..],
+        &["work", "--env", "AUTHCTL_TOKEN", "sh", "-c", "printf %s $AUTHCTL_TOKEN"],
+        &["--profile", "work", "sh", "-c", "printf %s $AUTHCTL_TOKEN"],
+        &["--profile", "work", "--", "sh", "-c", "printf %s $AUTHCTL_TOKEN"],
+        &["work", "--profile", "work", "--", "sh", "-c", "printf %s $AUTHCTL_TOKEN"],
+    ] {
+        assert_eq!(home.run(&[&["exec"][..], words].concat()).exits(0).stdout, token, "{words:?}");
+    }
+    // Options after the command are the command's own.
+    assert_eq!(home.run(&["exec", "work", "echo", "--json", "--", "-q"]).exits(0).stdout, "--json -- -q\n");
+    home.run(&["exec", "echo", "a b"]).exits(2).reports("unknown profile `echo`").reports("authctl exec -- echo 'a b'");
+    home.run(&["exec", "./run", "x"]).exits(2).reports("authctl exec -- ./run x");
+    home.run(&["exec", "other", "--profile", "work", "--", "true"]).exits(2).reports("two profiles");
 }

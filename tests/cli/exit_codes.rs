@@ -33,7 +33,7 @@ fn unexpected_error_exits_with_1() {
 #[test]
 fn wrong_usage_or_configuration_exits_with_2() {
     let (home, _idp) = logged_in();
-    for args in [&["tokn"][..], &["token", "--nonsense"], &["token", "missing"], &[]] {
+    for args in [&["tokn"][..], &["token", "--nonsense"], &["token", "missing"], &["agent"]] {
         home.run(args).exits(2);
     }
     fs::write(home.config_file(), "nonsense").unwrap();

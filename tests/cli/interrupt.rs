@@ -21,8 +21,7 @@ fn interrupted_login_changes_nothing() {
     fs::write(&browser, "#!/bin/sh\n").unwrap();
     fs::set_permissions(&browser, fs::Permissions::from_mode(0o755)).unwrap();
     home.set("BROWSER", &browser);
-    let grants =
-        [("--device", "Ctrl-C to cancel"), ("--browser", "Ctrl-C to cancel"), ("--no-browser", "paste it here")];
+    let grants = [("--device", "Ctrl-C cancels"), ("--browser", "Ctrl-C cancels"), ("--no-browser", "paste it here")];
     let interrupted = |how: &str, word: &str, signal: Signal| {
         let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", how, "--scope", "openid"];
         let waiting = home.spawn(&args);

@@ -124,7 +124,7 @@ fn device_login_shows_address_and_code() {
 fn device_login_shows_address_and_code_below_the_qr_code() {
     let (home, issuer) = (Sandbox::new(), issuer(device));
     let mut waiting = home.spawn_in_terminal(&login(&issuer, &["--device"]));
-    waiting.reports("press Ctrl-C to cancel");
+    waiting.reports("Ctrl-C cancels");
     waiting.type_text("\u{3}");
     let shown = waiting.wait().exits(130).stderr;
     let block = shown.rfind(['\u{2580}', '\u{2584}', '\u{2588}']).expect("a QR code");

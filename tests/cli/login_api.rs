@@ -44,7 +44,7 @@ fn login_api_has_no_scopes_and_its_jwt_names_the_user() {
     home.run(&["profile", "set", "api", "optional_claims=iss aud"]).exits(0);
     home.run(&["verify", "api"]).exits(0);
     let again = ["login", "api", "--username", USER, "--password-stdin", "--replace"];
-    home.run_with(&again, PASSWORD).exits(0).reports("as me at");
+    home.run_with(&again, PASSWORD).exits(0).reports("Logged in to api as me. ");
 }
 
 /// Starts a login API that responds to every request with a token.

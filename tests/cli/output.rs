@@ -68,7 +68,7 @@ fn colour_follows_option_environment_and_terminal() {
     let (mut home, _idp) = logged_in();
     let coloured = |home: &Sandbox, more: &[&str]| {
         let shown = home.run(&[&["status"][..], more].concat()).exits(0).stdout;
-        assert!(shown.contains("valid"), "the state is a word, not only a colour");
+        assert!(shown.contains("signed in"), "the state is a word, not only a colour");
         shown.contains('\u{1b}')
     };
     assert!(!coloured(&home, &[]), "a pipe is not a terminal");
@@ -117,7 +117,7 @@ fn quiet_still_shows_where_to_sign_in() {
     let address = pasted.wait_for_line(&format!("{}/authorize", issuer.issuer()));
     LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
     let printed = pasted.wait().exits(0).stderr;
-    assert!(!printed.contains("logged in"), "{printed}");
+    assert!(!printed.contains("Logged in"), "{printed}");
 }
 
 #[test]
@@ -175,7 +175,8 @@ fn usage_errors_are_printed_as_json() {
     for (args, help) in [
         (&["login", "--json", "--isuer", "x"][..], "authctl login --help"),
         (&["--config", "token", "agent", "start", "--json", "x"], "authctl agent start --help"),
-        (&["--json", "tokn"], "authctl --help"),
+        (&["--json", "tokn"], "authctl --json token"),
+        (&["--json", "frobnicate"], "authctl --help"),
     ] {
         assert_eq!(home.run(args).exits(2).error()["hint"], help, "{args:?}");
     }
@@ -198,6 +199,8 @@ fn help_and_version_go_to_stdout() {
         assert!(!help.stdout.contains('\u{1b}'), "no colour in a pipe");
     }
     assert!(home.run(&["-h"]).exits(0).stdout.contains("authctl demo"));
+    assert_eq!(home.run(&["version"]).exits(0).stdout, format!("authctl {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(home.run(&["version", "--json"]).exits(0).json()["version"], env!("CARGO_PKG_VERSION"));
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn password_is_typed_in_terminal_without_echo() {
     typing.type_text(&format!("{USER}\n"));
     typing.reports("Password: ");
     typing.type_text(&format!("{PASSWORD}\n"));
-    typing.wait().exits(0).reports("logged in to work as");
+    typing.wait().exits(0).reports("Logged in to work as");
     home.token("work");
 }
 

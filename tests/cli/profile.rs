@@ -107,7 +107,7 @@ fn profile_of_a_newer_version_blocks_no_other() {
     home.token("work");
     home.run(&["verify", "work"]).exits(0);
     home.run(&["refresh", "work"]).exits(0);
-    assert!(home.run(&["status"]).exits(2).reports(unknown).stdout.contains("work (default): valid"));
+    assert!(home.run(&["status"]).exits(2).reports(unknown).stdout.contains("* work     signed in"));
     assert!(home.run(&["profile", "list"]).exits(2).reports(unknown).stdout.contains("* work"));
     home.run(&["profile", "set", "work", "audience=api"]).exits(0);
     for args in [&["token", "newer"][..], &["profile", "show", "newer"], &["profile", "use", "newer"]] {

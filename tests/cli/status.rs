@@ -69,7 +69,7 @@ fn valid_session_is_shown_with_issuer_down_as_stable_json() {
     );
     let text = home.run(&["status", "work"]).exits(0).stdout;
     for word in [
-        "work (default): valid",
+        "work: signed in",
         "developer",
         idp.issuer(),
         "refreshes automatically; not refreshed yet",
@@ -123,9 +123,21 @@ fn failed_refresh_is_shown_with_reason() {
     let failed = row(&home, 0);
     assert_eq!(
         (&failed["state"], &failed["last_failure"]["code"]),
-        (&json!("refreshable"), &json!("issuer_unreachable"))
+        (&json!("refresh_failing"), &json!("issuer_unreachable"))
     );
-    assert!(home.run(&["status"]).stdout.contains(" failed "));
+    home.run(&["status", "--check"]).exits(3);
+    let shown = home.run(&["status"]).exits(0).stdout;
+    let needs = shown.lines().find(|line| line.starts_with("work: ")).expect("what it needs");
+    assert!(shown.contains("* work     refresh failing  developer  expired\n"), "{shown}");
+    assert!(needs.contains("refused") && needs.ends_with("; next attempt when a token is requested"), "{shown}");
+    assert!(home.run(&["status", "work"]).stdout.contains(" failed "));
+    assert_eq!(home.run(&["status", "--short"]).exits(0).stdout, "work (refresh failing)\n");
+    // A token that has not expired is served, and the state is the same.
+    home.change_session("work", |session| {
+        session.tokens.expires_at = session.tokens.expires_at.map(|time| authctl::clock::UnixTime(time.0 + 100_000));
+    });
+    home.run(&["status", "--check"]).exits(0);
+    assert!(home.run(&["status"]).exits(0).stdout.contains("refresh failing"));
 }
 
 #[test]
@@ -154,7 +166,7 @@ fn unreadable_store_is_shown_and_fails() {
     assert_eq!(all["profiles"][1]["state"], "unknown");
     assert_eq!(all["profiles"][1]["problem"]["code"], "session_damaged");
     let text = home.run(&["status"]).exits(7).stdout;
-    assert!(text.contains("the store cannot be read") && text.contains("hint"), "{text}");
+    assert!(text.contains("! unreadable  store unreadable  -") && text.contains("unreadable: "), "{text}");
     home.run(&["status", "unreadable", "--check"]).exits(7);
     home.run(&["status", "healthy", "--check"]).exits(0);
     home.unset_default_profile();

@@ -68,8 +68,26 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
         "authctl-status",
         &[(
             "DESCRIPTION",
-            "The status is read from the store; no issuer is asked. `--check` exits with 0 if a token can be obtained without \
-             a login, with 3 if a login is required, and with 7 if the store cannot be read.",
+            "The status is read from the store; no issuer is asked. Every profile is a line: `*` marks the one that commands \
+             use if none is named, `!` one whose last refresh failed or whose store cannot be read, and `x` one that \
+             requires a login. Below them is what each of those needs. With a profile or `--long`, every detail is shown, \
+             and why the profile is used: `--profile`, AUTHCTL_PROFILE, the file of the directory, or the default.\n\n\
+             `--check` exits with 0 if a token can be obtained without a login, with 3 if a login is required or if the \
+             token has expired and the last refresh failed, and with 7 if the store cannot be read.\n\n\
+             `--watch` shows the status every two seconds, and ends with 130 on Ctrl-C. In a pipe it prints only changes, \
+             and ends when the reader does.\n\n\
+             `--short` is for a shell prompt: the name of the profile, and its state unless it is signed in. It asks the \
+             agent, which answers within a few milliseconds. Without an agent it reads the session of a profile in the \
+             file store; it never waits for a keychain or a network, and shows only the name of a profile in a keychain.",
+        )],
+    ),
+    (
+        "authctl-whoami",
+        &[(
+            "DESCRIPTION",
+            "The account is the user's name as the issuer gave it at the login, else the subject, else the client ID of a \
+             client that logs in as itself. The exit code is 3 if a login is required. For a token in AUTHCTL_TOKEN it is \
+             read from the token, without verification.",
         )],
     ),
     (
@@ -153,7 +171,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
             "The token is refreshed if needed and verified offline, as `authctl verify` does. If it is denied, the command is \
              not run and the exit code is 4. Otherwise authctl becomes the command, whose exit code is then that of \
              `authctl exec`. The token in the variable is not refreshed: a program that runs for longer than the token is \
-             valid asks the agent or `authctl token` for each.",
+             valid asks the agent or `authctl token` for each.\n\n\
+             Without `--`, the first word is the profile and the next the command; with `--profile`, the first word is the \
+             command. A command that is not found exits with 127, and one that cannot be run with 126, as in a shell.",
         )],
     ),
     (

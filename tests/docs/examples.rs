@@ -46,9 +46,23 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         "authctl-status",
         &[
             ("Show every profile", "authctl status"),
+            ("See why a profile is used, and where its session is stored", "authctl status work --long"),
+            ("Watch the sessions until Ctrl-C", "authctl status --watch"),
+            ("Show the profile for a shell prompt, as in PS1 of bash", "authctl status --short 2>/dev/null"),
             ("Log in only where it is needed", "authctl status work --check || authctl login work"),
         ],
     ),
+    (
+        "authctl-whoami",
+        &[
+            ("See the account that commands use here", "authctl whoami"),
+            (
+                "Stop a script that would run as another user",
+                "authctl whoami work | grep -qx ann@example.com || exit 1",
+            ),
+        ],
+    ),
+    ("authctl-version", &[("Print the version as JSON", "authctl version --json")]),
     (
         "authctl-token",
         &[
@@ -100,7 +114,8 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "authctl-exec",
         &[
-            ("Run a program with the token in AUTHCTL_TOKEN", "authctl exec work -- ./deploy"),
+            ("Run a program with the token in AUTHCTL_TOKEN", "authctl exec work ./deploy --all"),
+            ("Run it with the token of the default profile", "authctl exec -- ./deploy"),
             ("Put the token in another variable", "authctl exec work --env GITLAB_TOKEN -- ./release"),
         ],
     ),

@@ -57,7 +57,7 @@ fn browser_login_stores_a_session() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let started = browser.home.start(&args, "");
     let result = complete("code", Screen::Desktop, &browser.address(), USER, true);
-    browser.home.finish(started, &args).exits(0).reports("logged in to");
+    browser.home.finish(started, &args).exits(0).reports("Logged in to");
     assert!(result.text.contains("You are signed in"), "{}", result.text);
     assert!(result.text.contains("You can close this window"), "{}", result.text);
     assert_eq!(result.pages(), ["Log in", "Allow access?", "You are signed in"]);
@@ -77,7 +77,7 @@ fn browser_login_with_one_time_code() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let started = browser.home.start(&args, "");
     let result = complete("otp", Screen::Phone, &browser.address(), "second", true);
-    browser.home.finish(started, &args).exits(0).reports("logged in to");
+    browser.home.finish(started, &args).exits(0).reports("Logged in to");
     assert_eq!(result.pages(), ["Log in", "One-time code", "Allow access?", "You are signed in"]);
     browser.home.token("work");
 }

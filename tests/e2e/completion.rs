@@ -50,7 +50,7 @@ fn leave(mut shell: RunningCommand, enter: &str) {
 #[test]
 fn bash_completes_profiles_and_settings() {
     let home = home("bash");
-    let mut shell = home.spawn_program_in_terminal("bash", &["--norc", "--noprofile", "-i"]);
+    let mut shell = home.spawn_program_in_terminal("bash", &["--norc", "--noprofile", "-i"], 0);
     type_line(&mut shell, "PS1='re''ady> '; . <(authctl completion bash)", "\n", "ready> ");
     complete_words(&mut shell, "\n", "\u{15}", "home  work");
     // Without authctl nothing is offered, and no error appears.
@@ -66,7 +66,7 @@ fn zsh_completes_profiles_and_settings() {
     let script = home.run(&["completion", "zsh"]).exits(0).stdout;
     fs::write(home.path().join("functions/_authctl"), script).expect("written");
     for setup in ["fpath=(~/functions $fpath); compinit -u -D", "compinit -u -D; . <(authctl completion zsh)"] {
-        let mut shell = home.spawn_program_in_terminal("zsh", &["-f", "-i"]);
+        let mut shell = home.spawn_program_in_terminal("zsh", &["-f", "-i"], 0);
         type_line(&mut shell, &format!("autoload -U compinit; {setup}; echo re''ady"), "\n", "ready");
         complete_words(&mut shell, "\n", "\u{15}", "home  -- https://home.example");
         type_line(&mut shell, "path=(/x); echo with''out", "\n", "without");
@@ -78,7 +78,7 @@ fn zsh_completes_profiles_and_settings() {
 #[test]
 fn elvish_completes_profiles_and_settings() {
     let home = home("elvish");
-    let mut shell = home.spawn_program_in_terminal("elvish", &["-norc"]);
+    let mut shell = home.spawn_program_in_terminal("elvish", &["-norc"], 0);
     type_line(&mut shell, "eval (authctl completion elvish | slurp); echo re''ady", "\r", "ready");
     type_line(&mut shell, "authctl profile show h\t", "\r", "https://home.example");
     shell.type_text("authctl status \t");

@@ -39,7 +39,7 @@ fn browser_login_at_the_pages_of_django_oauth_toolkit() {
         client.close().await.expect("closed");
         (text, at)
     });
-    browser.home.finish(started, &args).exits(0).reports("logged in to");
+    browser.home.finish(started, &args).exits(0).reports("Logged in to");
     assert!(text.contains("You are signed in"), "{text}");
     assert_eq!((at.host_str(), at.path()), (Some("127.0.0.1"), "/callback"));
     browser.home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);

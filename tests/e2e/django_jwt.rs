@@ -44,7 +44,7 @@ impl ApiLogin {
 
     fn logged_in(site: Site) -> Self {
         let login = Self::at(site);
-        login.log_in(PASSWORD).exits(0).reports("logged in to");
+        login.log_in(PASSWORD).exits(0).reports("Logged in to");
         login.home.session("work");
         login
     }

@@ -32,7 +32,7 @@ fn log_in_by_code(home: &Sandbox, site: &Site, args: &[&str]) -> CommandOutput {
 /// Returns a home that is logged in as the client `program`.
 fn logged_in(site: &Site) -> Sandbox {
     let home = Sandbox::new();
-    log_in_by_code(&home, site, &login(&site.at("/o"), "program", &[])).exits(0).reports("logged in to");
+    log_in_by_code(&home, site, &login(&site.at("/o"), "program", &[])).exits(0).reports("Logged in to");
     home.session("work");
     home
 }
@@ -129,7 +129,7 @@ fn device_login_reports_approval_and_denial() {
     let waiting = home.spawn(&args);
     let address = waiting.wait_until("an address", |output| {
         output
-            .contains("Ctrl-C to cancel")
+            .contains("Ctrl-C cancels")
             .then(|| output.split_whitespace().find(|word| word.ends_with("/o/device/")))?
             .map(str::to_owned)
     });

@@ -168,7 +168,7 @@ fn missing_keychain_or_bus_is_reported() {
     keyring.kill_daemon();
     let absent = |env| {
         for answer in run(env, "read work; write work 1") {
-            assert!(answer.starts_with("absent (no keychain service is available ("), "{answer}");
+            assert!(answer.starts_with("absent (no keychain service is running"), "{answer}");
         }
     };
     absent(keyring.env());

@@ -139,7 +139,7 @@ fn hostile_page_cannot_interfere_with_a_login() {
         text
     });
     assert!(text.contains("You are signed in"), "{text}");
-    let ran = waiting.wait().exits(0).reports("logged in to");
+    let ran = waiting.wait().exits(0).reports("Logged in to");
     let count = rejected_requests(&ran.stderr);
     assert!(count >= MIN_REJECTED, "{count} requests unrelated requests");
     assert!(!ran.stderr.contains("stolen") && !ran.stderr.contains("guess"), "{}", ran.stderr);
@@ -201,7 +201,7 @@ fn listener_rejects_requests_with_wrong_state_host_or_method() {
     assert_eq!(right.follow_redirect(), 200);
     assert!(right.html.contains("You are signed in"), "{}", right.html);
     drop((ahead, slow));
-    let ran = browser.home.finish(started, &args).exits(0).reports("logged in to");
+    let ran = browser.home.finish(started, &args).exits(0).reports("Logged in to");
     assert_eq!(rejected_requests(&ran.stderr), REJECTED_REQUESTS.len() as u64, "{}", ran.stderr);
     assert_eq!(issuer.stats().token_requests["authorization_code"], 1);
     browser.home.token("work");

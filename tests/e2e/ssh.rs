@@ -146,7 +146,7 @@ fn login_over_ssh_uses_a_device_code_unless_browser_is_requested() {
         lines.nth(2).map(|line| line.trim().to_owned())
     });
     assert!(issuer.approve_device(&code, USER), "{code}");
-    waiting.wait().exits(0).reports("logged in to");
+    waiting.wait().exits(0).reports("Logged in to");
     assert!(!opened.exists(), "a browser was opened");
     home.token("work");
     let waiting = server.runs(&home, true, &login(issuer.issuer(), &["--browser"]));

@@ -236,7 +236,7 @@ impl BrowserSandbox {
 /// Returns the verification URI and the user code that a device login shows.
 #[track_caller]
 pub fn shown(login: &RunningCommand) -> (String, String) {
-    login.reports("Ctrl-C to cancel");
+    login.reports("Ctrl-C cancels");
     let code =
         |text: &str| Some(text.lines().skip_while(|line| !line.contains("enter the code")).nth(2)?.trim().to_owned());
     (login.wait_for_line("http"), login.wait_until("a code", code))

@@ -20,8 +20,17 @@ pub fn now() -> i64 {
 
 /// Returns the claims of a JWT without verifying it.
 pub fn claims(token: &str) -> Value {
-    let payload = token.split('.').nth(1).expect("a JWT");
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).expect("base64url")).expect("JSON")
+    part(token, 1)
+}
+
+/// Returns the header of a JWT.
+pub fn header(token: &str) -> Value {
+    part(token, 0)
+}
+
+fn part(token: &str, index: usize) -> Value {
+    let part = token.split('.').nth(index).expect("a JWT");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).expect("base64url")).expect("JSON")
 }
 
 /// Returns claims that the default policy accepts, with `changes` applied: `null` removes a claim.

@@ -24,6 +24,7 @@ use authctl::secret::Secret;
 use authctl::store::{FileStore, KeySource, Store};
 use rustix::process::{Pid, Signal, kill_process};
 
+pub mod golden;
 pub mod http;
 mod json_documents;
 pub mod jwt;

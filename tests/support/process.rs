@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal};
 use rustix::pty::OpenptFlags;
+use rustix::termios::Winsize;
 
 use super::{AUTHCTL, CommandOutput, Sandbox};
 
@@ -141,16 +142,18 @@ impl Sandbox {
         }
     }
 
-    /// Starts authctl in a new terminal. All output is in `stderr`.
+    /// Starts authctl in a new terminal of unknown size. All output is in `stderr`.
     pub fn spawn_in_terminal(&self, args: &[&str]) -> RunningCommand<'_> {
-        self.spawn_program_in_terminal(AUTHCTL, args)
+        self.spawn_program_in_terminal(AUTHCTL, args, 0)
     }
 
-    /// Starts a program in a new terminal, with the environment of this home. All output is in `stderr`.
-    pub fn spawn_program_in_terminal(&self, program: &str, args: &[&str]) -> RunningCommand<'_> {
+    /// Starts a program in a new terminal with this many columns, and the environment of this home. All output is in `stderr`.
+    pub fn spawn_program_in_terminal(&self, program: &str, args: &[&str], columns: u16) -> RunningCommand<'_> {
         let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("pty");
         rustix::pty::grantpt(&master).expect("granted");
         rustix::pty::unlockpt(&master).expect("unlocked");
+        let size = Winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&master, size).expect("sized");
         let name = rustix::pty::ptsname(&master, Vec::new()).expect("named");
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let slave = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).expect("opened");

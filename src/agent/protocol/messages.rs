@@ -129,6 +129,15 @@ pub struct AgentStatus {
     /// The number of open connections.
     #[serde(default)]
     pub connections: usize,
+    /// The profiles whose session is being refreshed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refreshing: Vec<ProfileName>,
+    /// The profiles whose last refresh failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<ProfileName>,
+    /// The profiles that require a login.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub login_required: Vec<ProfileName>,
     /// Why the configuration cannot be read, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_error: Option<String>,
@@ -162,6 +171,9 @@ impl AgentStatus {
             locks_after: None,
             sessions: 0,
             connections: 0,
+            refreshing: Vec::new(),
+            failing: Vec::new(),
+            login_required: Vec::new(),
             config_error: None,
             unsaved: Vec::new(),
         }

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorCode};
 use crate::model::{ProfileName, Session, TokenTarget};
 use crate::session::refresh_policy::LastFailure;
 use crate::session::{LoginReason, TokenRequest};
+use crate::status::SessionState;
 
 /// The sessions of all profiles.
 #[derive(Default)]
@@ -34,6 +35,13 @@ struct Entry {
     failures: Vec<(TokenTarget, CachedFailure)>,
     /// Whether the event that a login is required has been published.
     login_required_published: bool,
+}
+
+impl Entry {
+    /// Returns whether the last refresh for the profile's own request failed.
+    fn has_failed(&self) -> bool {
+        self.failures.iter().any(|(target, _)| *target == TokenTarget::default())
+    }
 }
 
 /// A response body that is the same for all requests within one second.
@@ -65,6 +73,14 @@ pub(super) struct CachedFailure {
     pub(super) failure: LastFailure,
     /// When the background refresh tries again.
     pub(super) next_attempt: UnixTime,
+}
+
+/// The profiles whose sessions need attention, each list in order.
+#[derive(Default)]
+pub(super) struct Attention {
+    pub(super) refreshing: Vec<ProfileName>,
+    pub(super) failing: Vec<ProfileName>,
+    pub(super) login_required: Vec<ProfileName>,
 }
 
 /// How many targets' failures are remembered for a profile.
@@ -124,6 +140,38 @@ impl SessionCache {
     /// Returns how many sessions are cached.
     pub(super) fn sessions(&self) -> usize {
         self.entries().values().filter(|entry| matches!(entry.session, CachedSession::Session(_))).count()
+    }
+
+    /// Returns the profiles whose sessions need attention.
+    pub(super) fn attention(&self, now: UnixTime) -> Attention {
+        let mut attention = Attention::default();
+        for (name, entry) in &*self.entries() {
+            let state = match &entry.session {
+                CachedSession::Unknown => continue,
+                CachedSession::LoginRequired(_) => SessionState::LoginRequired,
+                CachedSession::Session(session) => match SessionState::of(session, now) {
+                    SessionState::Valid | SessionState::Refreshable if entry.has_failed() => {
+                        SessionState::RefreshFailing
+                    }
+                    state => state,
+                },
+            };
+            match state {
+                SessionState::LoginRequired => attention.login_required.push(name.clone()),
+                SessionState::RefreshFailing => attention.failing.push(name.clone()),
+                SessionState::Valid | SessionState::Refreshable | SessionState::Unknown => {}
+            }
+        }
+        let refreshing = |key: &InFlightKey| match key {
+            InFlightKey::Refresh(name, _) => Some(name.clone()),
+            InFlightKey::Load(..) => None,
+        };
+        attention.refreshing = self.in_flight().keys().filter_map(refreshing).collect();
+        for names in [&mut attention.refreshing, &mut attention.failing, &mut attention.login_required] {
+            names.sort_unstable();
+            names.dedup();
+        }
+        attention
     }
 
     /// Returns the entry's epoch, to be passed to [`SessionCache::put`] with what is read from now on.

@@ -212,7 +212,8 @@ impl Agent {
             });
             read.await.map_err(|_| Error::from(SessionError::Interrupted))??
         };
-        Ok(json(&StatusReport { token_from_environment: false, agent: state, profiles }))
+        let report = StatusReport { token_from_environment: false, agent: state, profiles, effective_profile: None };
+        Ok(json(&report))
     }
 
     pub(super) fn events_request(self: &Arc<Self>) -> Result<AgentResponse, SharedError> {

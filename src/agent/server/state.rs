@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{Semaphore, watch};
 
 use super::audit::AuditLog;
-use super::cache::SessionCache;
+use super::cache::{Attention, SessionCache};
 use super::events::Events;
 use super::harden;
 use super::limiter::ConnectionLimiter;
@@ -97,6 +97,7 @@ impl Agent {
     pub(super) fn state(&self) -> AgentStatus {
         self.lock_if_idle();
         let (locked, locks_after) = self.agent_lock.state();
+        let Attention { refreshing, failing, login_required } = self.cache.attention(self.now());
         AgentStatus {
             running: true,
             socket: self.socket.display().to_string(),
@@ -107,6 +108,9 @@ impl Agent {
             locks_after: locks_after.map(|after| after.as_secs()),
             sessions: self.cache.sessions(),
             connections: self.limiter.open(),
+            refreshing,
+            failing,
+            login_required,
             config_error: self.profiles.error(),
             unsaved: self.unsaved(),
         }

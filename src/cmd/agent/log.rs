@@ -19,7 +19,7 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 pub(super) fn log(app: &App, args: &AgentLog) -> Result<u8, Error> {
     let mut log = entries(app)?;
     if app.common.json && !args.follow {
-        log.entries.retain(|entry| is_shown(args, entry));
+        log.entries.retain(|entry| is_shown(app, entry));
         output::json(&log)?;
         return Ok(0);
     }
@@ -44,8 +44,9 @@ fn entries(app: &App) -> Result<AuditLogResponse, Error> {
     Ok(app.require_agent("GET", "/v1/log", None)?.read()??)
 }
 
-fn is_shown(args: &AgentLog, entry: &AuditLogEntry) -> bool {
-    args.profile.is_none() || entry.profile == args.profile
+/// Returns whether the entry is about the profile of `--profile`, if that is given.
+fn is_shown(app: &App, entry: &AuditLogEntry) -> bool {
+    app.common.profile.is_none() || entry.profile == app.common.profile
 }
 
 /// How often each entry has been shown. An entry counts further actions of the same process for a minute.
@@ -73,7 +74,7 @@ impl Shown {
             }
             let Some(shown) = self.counts.get_mut(index) else { continue };
             let count = entry.count.saturating_sub(std::mem::replace(shown, entry.count));
-            if count > 0 && is_shown(args, &entry) {
+            if count > 0 && is_shown(app, &entry) {
                 print(app, args, &AuditLogEntry { count, ..entry })?;
             }
         }

@@ -17,7 +17,7 @@ impl Demo<'_> {
         self.expect(output.code == 0, "the agent is running")?;
         let output = self.show(&["agent", "status"], None)?;
         self.expect(
-            output.code == 0 && output.stdout.expose().starts_with("agent: running"),
+            output.code == 0 && output.stdout.expose().starts_with("agent running"),
             "`agent status` shows it",
         )?;
 

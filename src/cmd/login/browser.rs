@@ -47,7 +47,7 @@ pub async fn open_end_session(app: &App, profile: &Profile) -> Result<(), Error>
     };
     url.query_pairs_mut().append_pair("client_id", &profile.client_id);
     if app.environment.surroundings.elsewhere().is_none() && open_browser(app, &url) {
-        app.ui().notice(&format!("Opening the browser to log out at {}", profile.issuer));
+        app.ui().notice(&format!("Opened your browser to log out at {}", profile.issuer));
     } else {
         app.ui().notice(&format!("To log out in the browser too, open this address:\n\n  {url}\n"));
     }

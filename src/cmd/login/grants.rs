@@ -164,15 +164,13 @@ impl SignIn<'_> {
         let login = AuthorizationCodeLogin::start(self.metadata, self.client, &request).await?;
         let url = login.authorization_url();
         let code = if open {
-            self.notice(&format!("Opening the browser to log in at {}", self.profile.issuer));
-            self.notice(&format!("If no page opens, open this address:\n\n  {url}\n"));
-            if !open_browser(self.app, url) {
-                if self.app.common.quiet {
-                    self.show(&format!("Open this address in a browser:\n\n  {url}\n"));
-                }
-                self.notice("warning: no browser was started; set BROWSER to its name, or log in with --device");
+            self.notice(&format!("Logging in to {} at {}", self.profile.name, self.profile.issuer));
+            if open_browser(self.app, url) {
+                self.notice(&format!("Opened your browser. If it did not open, visit:\n\n  {url}\n"));
+            } else {
+                self.show(&format!("Cannot open a browser: set BROWSER to its name, or visit:\n\n  {url}\n"));
             }
-            self.notice("Waiting for the login; press Ctrl-C to cancel");
+            self.notice("Waiting for you to finish there (Ctrl-C cancels)");
             login.wait(self.app.clock(), SIGN_IN_LIMIT).await?
         } else {
             self.show(&format!("Open this address in a browser, on this machine or another:\n\n  {url}\n"));
@@ -196,7 +194,7 @@ impl SignIn<'_> {
         let paste = async {
             loop {
                 let Some(text) = self.app.ask_line("Paste the address: ").await else {
-                    self.notice("Input is closed; waiting for a browser on this machine; press Ctrl-C to cancel");
+                    self.notice("Input is closed; waiting for a browser on this machine (Ctrl-C cancels)");
                     return std::future::pending().await;
                 };
                 if text.trim().is_empty() {
@@ -242,7 +240,7 @@ impl SignIn<'_> {
         ));
         self.show("Never enter a code that you were sent: its sender would be logged in as you.");
         self.notice(&format!(
-            "The code is valid for {}; waiting for the login; press Ctrl-C to cancel",
+            "The code is valid for {}; waiting for the login (Ctrl-C cancels)",
             crate::cmd::output::span(started.expires_in)
         ));
         let tokens = device_code::poll(&endpoint, &started).await?;

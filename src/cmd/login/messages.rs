@@ -2,9 +2,12 @@
 
 use crate::app::App;
 use crate::cli::Login;
-use crate::login::{CompletedLogin, LoginNotice, account};
+use crate::cmd::output::span;
+use crate::error::Hint;
+use crate::login::{CompletedLogin, LoginNotice};
 use crate::model::{Grant, StoreKind};
 use crate::session::is_unverified;
+use crate::status::account;
 use crate::text::{excerpt, shell_word};
 
 /// Shows a notice.
@@ -57,33 +60,35 @@ pub(super) fn report_weaker_acr(app: &App, args: &Login, login: &CompletedLogin)
 /// Reports a successful login, and what to do next.
 pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
     let (profile, session) = (&login.profile, &login.session);
-    let account = match (&session.subject, session.grant) {
-        (None, Grant::ClientCredentials) => {
-            format!("client {} at {}", profile.client_id, profile.issuer)
-        }
-        (subject, _) => account(subject.as_ref(), profile.issuer.as_str()),
+    let account = match (session.subject.as_ref(), session.grant) {
+        (None, Grant::ClientCredentials) => format!(" as client {}", excerpt(&profile.client_id, 80)),
+        (subject, grant) => account(subject, grant, &profile.client_id)
+            .map_or_else(|| ", account unknown".to_owned(), |account| format!(" as {}", excerpt(account, 80))),
     };
     let joined = if login.joined { ", by the other login" } else { "" };
     let store = match profile.store {
         StoreKind::Keychain => "keychain",
         StoreKind::File => "file store",
     };
-    app.ui().notice(&format!("logged in to {} as {account}{joined}; session stored in the {store}", profile.name));
+    let refreshes = if session.can_refresh() { "; refreshes automatically" } else { "" };
+    app.ui().notice(&format!("Logged in to {}{account}{joined}. Saved in the {store}{refreshes}.", profile.name));
     if is_unverified(session) {
         app.ui()
             .notice("warning: the token is not verified: it is not a JWT, so only an API that accepts it can check it");
     }
     if !session.can_refresh() {
-        app.ui().notice("the issuer sent no refresh token: log in again when the token expires");
+        let left = session.tokens.expires_at.map(|end| format!(" in {}", span(app.clock().now().until(end))));
+        let left = left.unwrap_or_default();
+        app.ui().notice(&format!("The issuer sent no refresh token: log in again when the token expires{left}."));
         if misses_consent(args, login) {
             // OpenID Connect Core 1.0, section 11. Not sent by default: at some issuers only an administrator can consent.
             app.ui().notice(&format!(
-                "some issuers send one only after consent: run `authctl login {} --authorization-parameter prompt=consent`",
+                "Some issuers send one only after consent: authctl login {} --authorization-parameter prompt=consent",
                 profile.name
             ));
         }
     }
-    app.ui().notice(&format!("next: run `authctl token {}` to print a token", profile.name));
+    app.ui().notice(&format!("Try: {}", app.next_command(Hint::profile_command("token").about(&profile.name))));
 }
 
 /// Returns whether a refresh token was requested without asking the user to consent.

@@ -23,6 +23,7 @@ pub(super) fn store_error(error: KeyringError) -> StoreError {
     } else if any(&["Secret.Error.IsLocked"]) || named == "Locked" || named == "Prompt" {
         StoreError::Locked
     } else if any(&ABSENT) || named == "Unavailable" {
+        tracing::info!("no keychain: {cause}");
         StoreError::Absent { detail: line(&cause.to_string()) }
     } else if named == "NoResult" {
         StoreError::Refused { detail: "the keychain has no default collection".into() }

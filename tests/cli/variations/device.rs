@@ -173,7 +173,7 @@ fn device_login_shows_client_scopes_and_audience() {
     let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--device"];
     let more = ["--scope", "openid", "--scope", "mail.read", "--audience", "https://api.example"];
     let waiting = home.spawn(&[&args[..], &more].concat());
-    let text = waiting.wait_until("the warning", |text| text.contains("to cancel").then(|| text.to_owned()));
+    let text = waiting.wait_until("the warning", |text| text.contains("Ctrl-C cancels").then(|| text.to_owned()));
     // Lines are wrapped in a narrow terminal, so only the words are compared (RFC 8628, section 5.4).
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let asked = format!(

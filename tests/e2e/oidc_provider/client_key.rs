@@ -81,7 +81,7 @@ fn browser_login_with_private_key_jwt() {
     std::fs::set_permissions(key, Permissions::from_mode(0o640)).expect("chmod");
     let more = ["--client-auth", "private_key_jwt", "--client-key", key, "--prompt", "consent"];
     let (ran, _) = provider.try_login(&browser, &provider.login("pkjwt", &more), &User::allowing());
-    ran.exits(0).reports("logged in to work as developer").reports(&format!("chmod 600 {key}"));
+    ran.exits(0).reports("Logged in to work as developer").reports(&format!("chmod 600 {key}"));
     let home = &browser.home;
     for refreshes in 1..=2 {
         home.run(&["refresh", "work"]).exits(0);

@@ -110,7 +110,7 @@ fn device(provider: &Provider, home: &Sandbox, allows: bool) -> crate::support::
 #[test]
 fn approved_device_login_stores_a_session() {
     let (mut provider, home) = (provider(), Sandbox::new());
-    device(&provider, &home, true).exits(0).reports("logged in to work as developer");
+    device(&provider, &home, true).exits(0).reports("Logged in to work as developer");
     let token = home.token("work");
     assert!(provider.is_active(&token));
     home.run(&["refresh", "work"]).exits(0);

@@ -123,7 +123,7 @@ impl Provider {
     fn sign_in(&self, browser: &BrowserSandbox, more: &[&str]) -> FlowResult {
         let more = [&["--prompt", "consent"], more].concat();
         let (ran, result) = self.try_login(browser, &self.login("native", &more), &User::allowing());
-        ran.exits(0).reports("logged in to work as developer");
+        ran.exits(0).reports("Logged in to work as developer");
         assert!(browser.home.session("work").can_refresh());
         result
     }

@@ -1,0 +1,57 @@
+//! What `authctl` prints by itself, and the help of a command by its name.
+
+use clap::Command;
+
+/// The first commands to run.
+pub(super) const START: &str = "\
+Start here:  authctl login work --issuer https://issuer.example --client-id ID
+Try it out:  authctl demo";
+
+/// The environment variables: a section of `--help`, and a topic.
+pub const ENVIRONMENT: &str = "\
+  AUTHCTL_PROFILE   profile to use if none is named; overrides a directory's .authctl.toml
+  AUTHCTL_CONFIG    configuration file, like --config
+  AUTHCTL_STORE     store of new profiles: keychain or file
+  AUTHCTL_KEY_FILE  age identity of the file store
+  AUTHCTL_SOCK      socket of the agent
+  AUTHCTL_NO_INPUT  never prompt, like --no-input
+  AUTHCTL_TOKEN     token to use as it is if no profile is named
+  SSL_CERT_FILE, HTTPS_PROXY, NO_PROXY, BROWSER, NO_COLOR and CLICOLOR_FORCE are honoured";
+
+/// The files: a section of `--help`, and a topic.
+pub const FILES: &str = "\
+  ~/.config/authctl/config.toml   profiles
+  ~/.config/authctl/authctl.key   key of the file store, unless AUTHCTL_KEY_FILE is set
+  ~/.local/share/authctl/         sessions of the file store, locks, hashes of logged-out tokens
+  $XDG_RUNTIME_DIR/authctl/       socket of the agent
+  .authctl.toml                   profile = \"NAME\": profile for a directory and those below it";
+
+/// What `authctl help` explains beside the commands.
+pub const TOPICS: [&str; 4] = ["environment", "files", "exit-codes", "json"];
+
+/// The commands by purpose. One that this build does not have is left out.
+pub(super) const GROUPS: [(&str, &[&str]); 4] = [
+    ("Sign in", &["login", "status", "whoami", "refresh", "logout"]),
+    ("Use a token", &["token", "exec", "verify"]),
+    ("Set up", &["profile", "keys", "agent", "completion", "doctor"]),
+    ("Try it", &["demo", "dev-issuer"]),
+];
+
+/// Returns the text after the options in `--help`.
+pub(super) fn after_long_help() -> String {
+    format!("{START}\n\nEnvironment:\n{ENVIRONMENT}\n\nFiles, on Linux:\n{FILES}")
+}
+
+/// Returns the screen of `authctl` without arguments.
+pub(super) fn overview(command: &Command) -> String {
+    let mut screen = String::new();
+    for (purpose, names) in GROUPS {
+        let names: Vec<&str> = names.iter().copied().filter(|name| command.find_subcommand(name).is_some()).collect();
+        if !names.is_empty() {
+            screen.push_str(&format!("{purpose:<13} {}\n", names.join("  ")));
+        }
+    }
+    let topics = TOPICS.join(" | ");
+    screen.push_str(&format!("\nFirst time:   authctl login\nMore:         authctl help [COMMAND | {topics}]"));
+    screen
+}

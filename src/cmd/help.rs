@@ -1,0 +1,52 @@
+//! `authctl help` and `authctl version`.
+
+use std::io;
+
+use serde::Serialize;
+
+use super::output;
+use crate::app::App;
+use crate::cli::{Cli, ENVIRONMENT, FILES, Help, TOPICS};
+use crate::error::{EXIT_CODES, Error, ErrorCode, Hint};
+
+/// The topic `json`.
+const JSON: &str = "\
+With --json a command prints its result as one line of JSON on stdout; `logout --all` and `refresh --all` print a
+line for each profile. Without an option it prints for people, and its words may change.
+
+An error is one line of JSON on stderr, and stdout stays empty:
+  {\"error\":{\"code\":\"login_required\",\"message\":\"not logged in to work\",\"hint\":\"authctl login work\"}}
+
+`code` is stable; authctl(1) lists the codes of each exit code. Times are in seconds since 1970.
+New members may be added, so ignore those that you do not know.";
+
+/// Runs `help`.
+pub fn run(app: &App, args: &Help) -> Result<u8, Error> {
+    let text = match args.words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => Cli::overview(),
+        ["environment"] => ENVIRONMENT.to_owned(),
+        ["files"] => FILES.to_owned(),
+        ["exit-codes"] => EXIT_CODES.map(|(code, meaning)| format!("{code:>5}  {meaning}")).join("\n"),
+        ["json"] => JSON.to_owned(),
+        words => Cli::help_of(&args.words, app.has_color(&io::stdout())).ok_or_else(|| {
+            let message = format!("no command or topic `{}`; topics: {}", words.join(" "), TOPICS.join(", "));
+            Error::msg(ErrorCode::Usage, message, Hint::command("help"))
+        })?,
+    };
+    output::data(text.trim_end())?;
+    Ok(0)
+}
+
+/// Runs `version`.
+pub fn version(app: &App) -> Result<u8, Error> {
+    #[derive(Serialize)]
+    struct Version {
+        version: &'static str,
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    match app.common.json {
+        true => output::json(&Version { version })?,
+        false => output::line(&format!("authctl {version}"))?,
+    }
+    Ok(0)
+}

@@ -1,0 +1,37 @@
+//! What the table and the details of `authctl status` have in common.
+
+use crate::agent::protocol::AgentStatus;
+use crate::app::App;
+use crate::clock::UnixTime;
+use crate::cmd::output::{Style, rough_span};
+use crate::error::Hint;
+use crate::status::{ProfileStatus, SessionState};
+use crate::text::excerpt;
+
+/// The maximum length of a reason, in characters.
+pub(super) const MAX_REASON: usize = 300;
+
+/// Returns how a state is shown: its style, and the mark of a profile that needs something.
+pub(super) fn look(state: SessionState) -> (Style, char) {
+    match state {
+        SessionState::Valid | SessionState::Refreshable => (Style::Good, ' '),
+        SessionState::RefreshFailing | SessionState::Unknown => (Style::Warning, '!'),
+        SessionState::LoginRequired => (Style::Bad, 'x'),
+    }
+}
+
+/// Returns the command that logs in to the profile again.
+pub(super) fn login_command(app: &App, status: &ProfileStatus) -> String {
+    app.next_command(Hint::login().about(&status.profile))
+}
+
+/// Describes the last failed refresh and the next.
+pub(super) fn failure(status: &ProfileStatus, agent: &AgentStatus, now: UnixTime) -> String {
+    let reason = status.last_failure.as_ref().map(|failed| excerpt(&failed.message, MAX_REASON)).unwrap_or_default();
+    let next = match status.next_attempt {
+        Some(at) if agent.running && !agent.locked && at > now => format!("in {}", rough_span(now.until(at))),
+        _ if agent.running && !agent.locked => "now".to_owned(),
+        _ => "when a token is requested".to_owned(),
+    };
+    format!("{reason}; next attempt {next}")
+}

@@ -1,0 +1,117 @@
+//! Every screen at 40, 80 and 200 columns and in a pipe (`tests/golden`).
+
+use authctl::dev_issuer::DevIssuer;
+use authctl::secret::Secret;
+
+use crate::support::agent::Agent;
+use crate::support::golden::Screen;
+use crate::support::login_pages::LoginPages;
+use crate::support::{Sandbox, USER, quick_issuer};
+
+fn screen<'a>(name: &'a str, args: &'a [&'a str], code: i32) -> Screen<'a> {
+    Screen { name, args, code, varies: &[] }
+}
+
+/// Returns a home with a session in each state: `work` is the default, `failing` cannot be refreshed, and `ended` was
+/// ended by its issuer.
+fn every_state() -> (Sandbox, Vec<DevIssuer>) {
+    let home = Sandbox::new();
+    let mut issuers = vec![quick_issuer(), quick_issuer(), quick_issuer()];
+    for (name, issuer) in ["work", "failing", "ended"].into_iter().zip(&issuers) {
+        home.log_in(name, issuer);
+    }
+    home.run(&["use", "work"]).exits(0);
+    home.expire("failing");
+    drop(issuers.remove(1));
+    home.run(&["token", "failing"]).exits(6);
+    home.expire("ended");
+    issuers[1].revoke_everything();
+    home.run(&["token", "ended"]).exits(3);
+    (home, issuers)
+}
+
+#[test]
+fn overview_and_topics() {
+    let home = Sandbox::new();
+    home.assert_screens(&screen("overview", &[], 0));
+    home.assert_screens(&screen("help-environment", &["help", "environment"], 0));
+    home.assert_screens(&screen("help-files", &["help", "files"], 0));
+    home.assert_screens(&screen("help-exit-codes", &["help", "exit-codes"], 0));
+    home.assert_screens(&screen("help-json", &["help", "json"], 0));
+    home.assert_screens(&screen("unknown-command", &["remove", "work"], 2));
+}
+
+#[test]
+fn status_of_every_state() {
+    let (home, issuers) = every_state();
+    home.assert_screens(&screen("status", &["status"], 0));
+    let sub = home.session("work").subject.expect("known").sub;
+    let varies = [(sub, "SUB")];
+    home.assert_screens(&Screen { varies: &varies, ..screen("status-long", &["status", "--long"], 0) });
+    home.assert_screens(&screen("status-short", &["status", "failing", "--short"], 0));
+    home.assert_screens(&screen("whoami", &["whoami"], 0));
+    home.assert_screens(&screen("whoami-ended", &["whoami", "ended"], 3));
+    home.run(&["logout", "work"]).exits(0);
+    home.assert_screens(&screen("status-logged-out", &["status", "work"], 0));
+    drop(issuers);
+}
+
+#[test]
+fn status_without_profiles() {
+    Sandbox::new().assert_screens(&screen("status-empty", &["status"], 0));
+}
+
+#[test]
+fn status_with_an_agent() {
+    let (home, _issuers) = every_state();
+    let agent = Agent::run(&home);
+    agent.get("/v1/token/work").expect_status(200);
+    agent.get("/v1/token/failing").expect_problem(503, "issuer_unreachable");
+    agent.get("/v1/token/ended").expect_problem(401, "login_required");
+    home.assert_screens(&screen("agent-status", &["agent", "status"], 0));
+    home.assert_screens(&screen("status-short-agent", &["status", "ended", "--short"], 0));
+}
+
+#[test]
+fn login_in_the_browser() {
+    let mut home = Sandbox::new();
+    home.set("BROWSER", "true");
+    home.set("DISPLAY", ":0");
+    let issuer = quick_issuer();
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--browser"];
+    let authorize = format!("{}/authorize", issuer.issuer());
+    home.assert_screens_while(&screen("login-browser", &args, 0), |command| {
+        let address = command.wait_for_line(&authorize);
+        LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    });
+}
+
+#[test]
+fn login_without_a_keychain() {
+    let home = Sandbox::with_store("keychain");
+    let args = ["login", "work", "--issuer", "https://issuer.example", "--client-id", "ID", "--browser"];
+    home.assert_screens(&screen("login-no-keychain", &args, 7));
+}
+
+#[test]
+fn verification_explained() {
+    let home = Sandbox::new();
+    let issuer = quick_issuer();
+    home.log_in("work", &issuer);
+    let session = home.session("work");
+    let token = session.tokens.access_token.expose().to_owned();
+    let claims = crate::support::jwt::claims(&token);
+    let kid = crate::support::jwt::header(&token)["kid"].as_str().expect("a kid").to_owned();
+    let varies = [
+        (claims["sub"].as_str().expect("text").to_owned(), "SUB"),
+        (claims["jti"].as_str().unwrap_or("no jti").to_owned(), "JTI"),
+        (kid, "KID"),
+    ];
+    home.assert_screens(&Screen { varies: &varies, ..screen("verify-explain", &["verify", "work", "--explain"], 0) });
+    let (signed, signature) = token.rsplit_once('.').expect("a signature");
+    let first = if signature.starts_with('A') { 'B' } else { 'A' };
+    let tampered = format!("{signed}.{first}{}", &signature[1..]);
+    home.change_session("work", |session| session.tokens.access_token = Secret::new(tampered.clone()));
+    let denied = screen("verify-explain-denied", &["verify", "work", "--explain"], 4);
+    home.assert_screens(&Screen { varies: &varies, ..denied });
+}
