@@ -69,8 +69,8 @@ fn login_without_refresh_token_hints_at_prompt_consent() {
     let (ran, _) = provider.try_login(&browser, &provider.login("native", &[]), &User::allowing());
     let ran = ran.exits(0).reports("no refresh token");
     assert!(!browser.home.session("work").can_refresh());
-    let output = ran.stderr.split('`').find(|part| part.starts_with("authctl login work --")).expect("what to run");
-    let again: Vec<&str> = output.split(' ').skip(1).collect();
+    let (_, command) = ran.stderr.split_once("after consent: authctl ").expect("what to run");
+    let again: Vec<&str> = command.lines().next().expect("a line").split(' ').collect();
     let (ran, _) = provider.try_login(&browser, &again, &User::allowing());
     assert!(!ran.exits(0).stderr.contains("no refresh token"));
     assert!(browser.home.session("work").can_refresh());
