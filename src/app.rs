@@ -31,7 +31,7 @@ const KEYCHAIN_LIMIT: Duration = Duration::from_secs(4);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The maximum number of threads for blocking calls: stores, name lookups and prompts.
-const MAX_THREADS: usize = 128;
+const MAX_THREADS: usize = 512;
 
 /// How long an idle thread of the agent stays. Threads are woken in turn: with tokio's default of ten seconds none would ever
 /// exit, and the C library keeps memory for each.

@@ -131,7 +131,7 @@ impl LockFile {
         let mut opened = None;
         for wait in waits() {
             let (file, at) = (opened.take(), path.clone());
-            let attempt = unblock(move || file.map_or_else(|| Self::open(at), Ok)?.attempt()).await;
+            let attempt = unblock(&path, move || file.map_or_else(|| Self::open(at), Ok)?.attempt()).await;
             match attempt.map_err(|source| LockError::Io { path: path.clone(), source })?? {
                 Ok(lock) => return Ok(lock),
                 Err(file) => opened = Some(file),
@@ -224,6 +224,12 @@ impl FileLock {
     #[must_use]
     pub fn is_in_place(&self) -> bool {
         self.file.is_in_place()
+    }
+
+    /// Returns the path of the lock file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.file.path
     }
 
     /// Returns the file's inode number. No other file has it while the lock is held, even if the file is removed.

@@ -4,34 +4,76 @@ mod atomic_file;
 mod lock;
 pub mod regular_file;
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use atomic_file::{AtomicFile, replace};
 pub use lock::{FileLock, LockError, LockFile, is_locked};
 
 /// How many calls of [`unblock`] may run at once: half of the threads that a process may have for blocking calls.
-const MAX_UNBLOCKED: usize = 64;
+const MAX_UNBLOCKED: usize = 256;
+
+/// How many of them may concern the same subject. However many callers wait for files that do not respond, they leave threads
+/// for other subjects.
+const MAX_PER_SUBJECT: usize = 4;
 
 static UNBLOCKED: Semaphore = Semaphore::const_new(MAX_UNBLOCKED);
 
+/// The subjects of the calls that run or wait.
+static SUBJECTS: Mutex<BTreeMap<OsString, Weak<Semaphore>>> = Mutex::new(BTreeMap::new());
+
+/// The right to run file operations that concern one subject.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermit>);
+
+/// Waits for a turn among the calls that concern `subject`: a profile, or a file that profiles share.
+pub async fn turn(subject: impl AsRef<OsStr>) -> Turn {
+    let calls = {
+        let mut subjects = SUBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
+        subjects.retain(|_, calls| calls.strong_count() > 0);
+        let known = subjects.get(subject.as_ref()).and_then(Weak::upgrade);
+        known.unwrap_or_else(|| {
+            let calls = Arc::new(Semaphore::new(MAX_PER_SUBJECT));
+            subjects.insert(subject.as_ref().to_owned(), Arc::downgrade(&calls));
+            calls
+        })
+    };
+    // Never closed.
+    Turn(calls.acquire_owned().await.ok())
+}
+
+impl Turn {
+    /// Runs file operations as [`unblock`] does.
+    ///
+    /// # Errors
+    /// As [`unblock`].
+    pub async fn unblock<T: Send + 'static>(self, operations: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        let permit = UNBLOCKED.acquire().await.ok();
+        let thread = tokio::task::spawn_blocking(move || {
+            let _until_done = (self, permit);
+            operations()
+        });
+        thread.await.map_err(|_| io::ErrorKind::Interrupted.into())
+    }
+}
+
 /// Runs file operations on a thread for blocking calls: a file system that does not respond, such as a network's, then stops
-/// nothing but the caller. They run to their end even if the future is dropped.
+/// nothing but the calls that concern the same `subject`. They run to their end even if the future is dropped.
 ///
 /// # Errors
-/// [`io::ErrorKind::Interrupted`] if the runtime stops before they have run.
-pub async fn unblock<T: Send + 'static>(operations: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    let interrupted = || io::Error::from(io::ErrorKind::Interrupted);
-    let permit = UNBLOCKED.acquire().await.map_err(|_| interrupted())?;
-    let thread = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        operations()
-    });
-    thread.await.map_err(|_| interrupted())
+/// [`io::ErrorKind::Interrupted`] if the runtime stops before they have run, or if they panic.
+pub async fn unblock<T: Send + 'static>(
+    subject: impl AsRef<OsStr>,
+    operations: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    turn(subject).await.unblock(operations).await
 }
 
 /// Creates `dir` and its missing parents with mode 0700. An existing directory keeps its mode.

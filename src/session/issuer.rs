@@ -70,7 +70,7 @@ impl SessionService {
     /// [`SessionError::Issuer`] if the file of certificate authorities cannot be read.
     pub async fn http(&self, profile: &Profile) -> Result<Http, SessionError> {
         let (clients, ca_cert) = (Arc::clone(&self.http_clients), profile.ca_cert.clone());
-        let http = unblock(move || clients.get(ca_cert.as_deref())).await;
+        let http = unblock(profile.name.as_str(), move || clients.get(ca_cert.as_deref())).await;
         Ok(http.map_err(|_| SessionError::Interrupted)??.for_issuer(&profile.issuer, &profile.server))
     }
 
@@ -88,7 +88,8 @@ impl SessionService {
             ClientAuth::PrivateKeyJwt => {
                 let (server, metadata) = (Arc::clone(&profile.server), metadata.clone());
                 let clock = Arc::clone(&self.clock);
-                let signer = unblock(move || AssertionSigner::load(&server.client_key, &metadata, clock)).await;
+                let load = move || AssertionSigner::load(&server.client_key, &metadata, clock);
+                let signer = unblock(profile.name.as_str(), load).await;
                 Some(signer.map_err(|_| SessionError::Interrupted)??)
             }
             ClientAuth::None | ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost => None,

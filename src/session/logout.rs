@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::marks::mark_subject;
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::config;
@@ -63,7 +64,8 @@ impl SessionService {
         session.logged_out = true;
         // Before the change as well: if this process is killed right after it, an agent is not notified again.
         let (marks, kind, name) = (Arc::clone(&self.marks), profile.store, profile.name.clone());
-        unblock(move || marks.leave(kind, &name)).await.map_err(|_| SessionError::Interrupted)?;
+        let marked = unblock(mark_subject(&name), move || marks.leave(kind, &name)).await;
+        marked.map_err(|_| SessionError::Interrupted)?;
         self.write(profile, &session).await?;
         // A login to another issuer that was interrupted has left two sessions.
         let interrupted = session.replaces.take();
@@ -96,7 +98,7 @@ impl SessionService {
             sets.map(|set| (set.access_token.clone(), expiry(&set.access_token, set.expires_at))).collect();
         tokens.extend(session.tokens.id_token.iter().map(|token| (token.clone(), expiry(token, None))));
         let file = self.revoked.clone();
-        let added = unblock(move || {
+        let added = unblock(&self.revoked, move || {
             RevocationList::update(&file, now, |revoked| {
                 tokens.iter().for_each(|(token, expiry)| mark_revoked(revoked, token.expose(), *expiry));
             })

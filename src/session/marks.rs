@@ -33,7 +33,16 @@ impl LockDirectories {
 pub(super) struct Marks {
     clock: Arc<dyn Clock>,
     locks: LockDirectories,
-    own: Mutex<HashMap<(PathBuf, ProfileName), SystemTime>>,
+    own: Mutex<HashMap<(PathBuf, ProfileName), OwnMark>>,
+}
+
+/// The last mark that this process left in a file. Locked while the file is in use: a file that does not respond delays no
+/// other.
+type OwnMark = Arc<Mutex<Option<SystemTime>>>;
+
+/// Returns the subject of file operations on the marks of a profile, whose store may not respond while its marks do.
+pub(super) fn mark_subject(name: &ProfileName) -> String {
+    format!("{name}.lock")
 }
 
 impl Marks {
@@ -44,21 +53,24 @@ impl Marks {
     /// Leaves a mark of a change, or of one that is about to be made: an agent that sees it reads the session again, and
     /// once more when the profile lock is free.
     pub(super) fn leave(&self, kind: StoreKind, name: &ProfileName) {
-        // Held until the mark is in the map, or this process could take its own mark for another's.
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let dir = self.locks.of(kind);
+        let (dir, own) = (self.locks.of(kind), self.own_mark(kind, name));
+        // Held until the mark is known, or this process could take its own mark for another's.
+        let mut own = own.lock().unwrap_or_else(PoisonError::into_inner);
         match ProfileLock::record_change(dir, name, self.clock.now()) {
-            Ok(mark) => {
-                own.insert((dir.to_owned(), name.clone()), mark);
-            }
+            Ok(mark) => *own = Some(mark),
             Err(error) => tracing::warn!("{name}: a running agent is not notified of the change: {error}"),
         }
     }
 
     /// Returns whether another process made the last change of the session in the store of that kind.
     pub(super) fn is_changed_elsewhere(&self, kind: StoreKind, name: &ProfileName) -> bool {
-        let dir = self.locks.of(kind);
-        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        ProfileLock::change_time(dir, name).is_some_and(|mark| own.get(&(dir.to_owned(), name.clone())) != Some(&mark))
+        let (dir, own) = (self.locks.of(kind), self.own_mark(kind, name));
+        let own = own.lock().unwrap_or_else(PoisonError::into_inner);
+        ProfileLock::change_time(dir, name).is_some_and(|mark| *own != Some(mark))
+    }
+
+    fn own_mark(&self, kind: StoreKind, name: &ProfileName) -> OwnMark {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(own.entry((self.locks.of(kind).to_owned(), name.clone())).or_default())
     }
 }

@@ -57,8 +57,8 @@ pub(super) fn difference(one: UnixTime, other: UnixTime) -> Duration {
 impl SessionService {
     /// Records the current time in the store of that kind if it is later than the recorded one.
     pub async fn record_time(&self, kind: StoreKind) {
-        let clock = Arc::clone(&self.clock);
-        let recorded = self.with_store(kind, move |store| {
+        let (clock, record) = (Arc::clone(&self.clock), RecordName::clock());
+        let recorded = self.with_store(kind, record.as_str(), move |store| {
             record_time(store, &*clock);
             Ok(())
         });
@@ -70,8 +70,8 @@ impl SessionService {
     /// Records the current time after an issuer has responded. If the issuer's clock agrees with this machine's, the record
     /// is always replaced: the clock is right.
     pub(super) async fn record_confirmed_time(&self, kind: StoreKind, confirmed: bool) {
-        let mark = mark_of(&*self.clock);
-        let recorded = self.with_store(kind, move |store| {
+        let (mark, record) = (mark_of(&*self.clock), RecordName::clock());
+        let recorded = self.with_store(kind, record.as_str(), move |store| {
             let is_due = match read_observed_time(store) {
                 ObservedTime::At(recorded) => {
                     let expected = recorded.earliest_now(mark.uptime.as_ref());

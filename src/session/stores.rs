@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::marks::LockDirectories;
+use super::marks::{LockDirectories, mark_subject};
 use super::{LoginReason, MAX_REFRESH, SessionError, SessionService};
-use crate::fs::unblock;
+use crate::fs::{turn, unblock};
 use crate::model::{Profile, ProfileName, Session, StoreKind};
 use crate::store::{ProfileLock, Store, StoreError};
 
@@ -44,9 +44,11 @@ impl SessionService {
     }
 
     /// Returns whether another process made the last change of the profile's session. Reads the lock files.
-    #[must_use]
-    pub fn changed_elsewhere(&self, name: &ProfileName) -> bool {
-        [StoreKind::Keychain, StoreKind::File].into_iter().any(|kind| self.marks.is_changed_elsewhere(kind, name))
+    pub async fn changed_elsewhere(&self, name: &ProfileName) -> bool {
+        let (marks, own) = (Arc::clone(&self.marks), name.clone());
+        let is_changed = move |kind| marks.is_changed_elsewhere(kind, &own);
+        let any = move || [StoreKind::Keychain, StoreKind::File].into_iter().any(is_changed);
+        unblock(mark_subject(name), any).await.unwrap_or(true)
     }
 
     /// Returns the session stored under the profile's name, also one of another issuer or client, or that a logout has not
@@ -59,7 +61,7 @@ impl SessionService {
             return Ok(Some(session));
         }
         let name = profile.name.clone();
-        self.with_store(profile.store, move |store| own_session(store.read(&name))).await
+        self.with_store(profile.store, profile.name.as_str(), move |store| own_session(store.read(&name))).await
     }
 
     /// Returns the session that a login would replace, also one of another issuer or client.
@@ -68,7 +70,7 @@ impl SessionService {
     /// [`SessionError::Store`], also if the session is another profile's.
     pub async fn replaceable(&self, profile: &Profile) -> Result<Option<Session>, SessionError> {
         let name = profile.name.clone();
-        let stored = self.with_store(profile.store, move |store| store.read(&name)).await?;
+        let stored = self.with_store(profile.store, profile.name.as_str(), move |store| store.read(&name)).await?;
         Ok(stored.filter(|session| !session.logged_out))
     }
 
@@ -141,12 +143,12 @@ impl SessionService {
     /// # Errors
     /// [`SessionError::Store`].
     pub async fn check_store(&self, kind: StoreKind, name: &ProfileName) -> Result<(), SessionError> {
-        let name = name.clone();
+        let own = name.clone();
         let check = move |store: &dyn Store| {
-            store.read(&name)?;
-            store.reserve(&name, RESERVE)
+            store.read(&own)?;
+            store.reserve(&own, RESERVE)
         };
-        self.with_store(kind, check).await
+        self.with_store(kind, name.as_str(), check).await
     }
 
     /// Makes sure that the profile's store can take a new session, as far as that can be known in advance.
@@ -159,7 +161,7 @@ impl SessionService {
 
     pub(super) async fn make_room(&self, profile: &Profile, bytes: usize) -> Result<(), SessionError> {
         let name = profile.name.clone();
-        self.with_store(profile.store, move |store| store.reserve(&name, bytes)).await
+        self.with_store(profile.store, profile.name.as_str(), move |store| store.reserve(&name, bytes)).await
     }
 
     /// Calls `then` under the profile lock if the profile has no session; returns whether it was called.
@@ -196,13 +198,13 @@ impl SessionService {
         name: &ProfileName,
         call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, SessionError> {
-        let (marks, name) = (Arc::clone(&self.marks), name.clone());
+        let (marks, own) = (Arc::clone(&self.marks), name.clone());
         let marked = move |store: &dyn Store| {
             let result = call(store);
-            marks.leave(kind, &name);
+            marks.leave(kind, &own);
             result
         };
-        self.with_store(kind, marked).await
+        self.with_store(kind, name.as_str(), marked).await
     }
 
     pub(super) async fn lock(&self, profile: &Profile) -> Result<ProfileLock, SessionError> {
@@ -214,10 +216,11 @@ impl SessionService {
         self.change(profile.store, &profile.name, move |store| store.write(&name, &session)).await
     }
 
-    /// Runs a store's blocking call on a thread for blocking calls.
+    /// Runs a store's blocking call, which concerns `subject`, on a thread for blocking calls.
     pub(super) async fn with_store<T: Send + 'static>(
         &self,
         kind: StoreKind,
+        subject: &str,
         call: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, SessionError> {
         let store = Arc::clone(self.stores.of(kind));
@@ -226,8 +229,9 @@ impl SessionService {
             StoreKind::Keychain => (&self.keychain_calls, Duration::MAX),
             StoreKind::File => (&self.file_calls, SLOW_FILE_CALL),
         };
+        let turn = turn(subject).await;
         let permit = limit.acquire().await.map_err(|_| SessionError::Interrupted)?;
-        let running = unblock(move || call(&*store));
+        let running = turn.unblock(move || call(&*store));
         tokio::pin!(running);
         let result = match tokio::time::timeout(slow, &mut running).await {
             Ok(result) => result,

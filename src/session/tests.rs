@@ -7,25 +7,25 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::clock::UnixTime;
-use crate::model::{Profile, ProfileName, RecordName, Session, StoreKind};
+use crate::model::{ErrorCode, Profile, ProfileName, RecordName, RefreshFailure, Session, StoreKind};
 use crate::oauth::testing::TestClock;
 use crate::secret::{Secret, SecretBytes};
 use crate::store::tests::session;
-use crate::store::{Store, StoreError};
+use crate::store::{ProfileLock, Store, StoreError};
 
 /// What happened during a refresh, in order.
 pub(crate) type Events = Arc<Mutex<Vec<&'static str>>>;
 
 /// A store of one session, whose writes fail while `is_broken`, except the one that marks the beginning of a refresh.
 struct TestStore {
-    session: Mutex<Session>,
+    session: Arc<Mutex<Option<Session>>>,
     is_broken: bool,
     events: Events,
 }
 
 impl Store for TestStore {
     fn read(&self, _: &ProfileName) -> Result<Option<Session>, StoreError> {
-        Ok(Some(self.session.lock().expect("unpoisoned").clone()))
+        Ok(self.session.lock().expect("unpoisoned").clone())
     }
 
     fn write(&self, _: &ProfileName, session: &Session) -> Result<(), StoreError> {
@@ -34,7 +34,7 @@ impl Store for TestStore {
             return Err(StoreError::Locked);
         }
         self.events.lock().expect("unpoisoned").push(if begins { "marked" } else { "stored" });
-        *self.session.lock().expect("unpoisoned") = session.clone();
+        *self.session.lock().expect("unpoisoned") = Some(session.clone());
         Ok(())
     }
 
@@ -60,8 +60,8 @@ impl Store for TestStore {
     }
 }
 
-/// Starts an issuer that serves one request with `new` tokens; returns its address.
-fn issuer(events: &Events) -> String {
+/// Starts an issuer that serves one request with `new` tokens, after calling `then`; returns its address.
+fn issuer(events: &Events, then: impl FnOnce() + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
     let events = Arc::clone(events);
@@ -69,6 +69,7 @@ fn issuer(events: &Events) -> String {
         let (mut stream, _) = listener.accept().expect("a connection");
         let _ = stream.read(&mut [0; 4096]);
         events.lock().expect("unpoisoned").push("sent");
+        then();
         let body = r#"{"access_token":"new","token_type":"Bearer","expires_in":300,"refresh_token":"next"}"#;
         let _ = write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     });
@@ -78,8 +79,23 @@ fn issuer(events: &Events) -> String {
 /// Returns the service of a session that has expired, its profile, and what happens. The writes of the store fail while it
 /// `is_broken`.
 pub(crate) fn expired_session(dir: &Path, is_broken: bool) -> (Arc<SessionService>, Arc<TestClock>, Profile, Events) {
+    expired_session_changed_by(dir, is_broken, |_| {})
+}
+
+/// The same, where another process changes the stored session while the issuer has the request.
+fn expired_session_changed_by(
+    dir: &Path,
+    is_broken: bool,
+    change: impl FnOnce(&mut Session) + Send + 'static,
+) -> (Arc<SessionService>, Arc<TestClock>, Profile, Events) {
     let (clock, events) = (Arc::new(TestClock::new()), Events::default());
-    let address = issuer(&events);
+    let (locks, stored) = (dir.join("locks"), Arc::<Mutex<Option<Session>>>::default());
+    let (theirs, lock_dir) = (Arc::clone(&stored), locks.clone());
+    let address = issuer(&events, move || {
+        let mut session = theirs.lock().expect("unpoisoned");
+        change(session.as_mut().expect("stored"));
+        ProfileLock::record_change(&lock_dir, &"work".parse().expect("a name"), UnixTime(1)).expect("recorded");
+    });
     let mut profile = Profile::new("work".parse().expect("a name"), address.parse().expect("an issuer"));
     profile.store = StoreKind::File;
     profile.client_id = "cli".into();
@@ -88,10 +104,11 @@ pub(crate) fn expired_session(dir: &Path, is_broken: bool) -> (Arc<SessionServic
         Session { issuer: profile.issuer.clone(), client_id: profile.client_id.clone(), ..session("old") };
     session.tokens.refresh_token = Some(Secret::new("first".into()));
     session.tokens.expires_at = Some(UnixTime(300));
+    *stored.lock().expect("unpoisoned") = Some(session);
     let store: Arc<dyn Store> =
-        Arc::new(TestStore { session: Mutex::new(session), is_broken, events: Arc::clone(&events) });
+        Arc::new(TestStore { session: Arc::clone(&stored), is_broken, events: Arc::clone(&events) });
     let stores = Stores { keychain: Arc::clone(&store), file: store };
-    let locks = LockDirectories { keychain: dir.join("locks"), file: dir.join("locks") };
+    let locks = LockDirectories { keychain: locks.clone(), file: locks };
     let sessions = SessionService::new(Arc::<TestClock>::clone(&clock), stores, locks, dir.join("revoked"));
     (sessions, clock, profile, events)
 }
@@ -123,4 +140,34 @@ async fn token_is_not_served_while_its_session_cannot_be_stored() {
     let (served, events) = refreshed(true).await;
     assert!(served.is_err(), "{served:?}");
     assert_eq!(events.last(), Some(&"sent"), "the refresh token is spent, and nothing is stored");
+}
+
+#[tokio::test]
+async fn session_of_a_concurrent_login_is_served_unless_it_has_ended() {
+    for ended in [false, true] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (sessions, _, profile, events) = expired_session_changed_by(dir.path(), false, move |session| {
+            session.generation.login = "another".into();
+            session.tokens.access_token = Secret::new("other".into());
+            session.tokens.expires_at = Some(UnixTime(1_700_003_600));
+            session.ended = ended.then(|| RefreshFailure {
+                at: UnixTime(1_700_000_000),
+                failures: 1,
+                refusals: 1,
+                code: ErrorCode::IssuerRefused,
+                message: "the issuer refused: invalid_grant".into(),
+                retry_at: None,
+            });
+        });
+        let request = TokenRequest::own(Demand::ValidFor(MinTtl::Default));
+        let seen = sessions.session(&profile).await.expect("stored");
+        let refresh = sessions.refresh(&profile, &request, &seen);
+        let result = tokio::time::timeout(Duration::from_secs(20), refresh).await.expect("an end");
+        match result {
+            Ok(served) if !ended => assert_eq!(served.session.tokens.access_token.expose(), "other"),
+            Err(SessionError::LoginRequired(LoginReason::Ended(_))) if ended => {}
+            other => panic!("ended: {ended}: {other:?}"),
+        }
+        assert_eq!(events.lock().expect("unpoisoned").last(), Some(&"sent"), "the login's session is not overwritten");
+    }
 }

@@ -19,7 +19,7 @@ impl SessionService {
     /// [`SessionError::Store`], or [`SessionError::Trust`] if the stored record is damaged.
     pub async fn trust(&self, profile: &Profile) -> Result<Trust, SessionError> {
         let issuer = profile.issuer.clone();
-        self.with_store(profile.store, move |store| Ok(read_trust(store, &issuer))).await?
+        self.with_store(profile.store, profile.name.as_str(), move |store| Ok(read_trust(store, &issuer))).await?
     }
 
     /// Returns the trust record of the profile's issuer. Blocks for at most the store's own limit.
@@ -41,7 +41,7 @@ impl SessionService {
     ) -> Result<Trust, SessionError> {
         let lock = self.lock_trust(profile).await?;
         let issuer = profile.issuer.clone();
-        self.with_store(profile.store, move |store| {
+        self.with_store(profile.store, profile.name.as_str(), move |store| {
             let _lock = lock;
             let before = match read_trust(store, &issuer) {
                 Ok(trust) => trust,
@@ -89,7 +89,7 @@ impl SessionService {
     pub(super) async fn reset_damaged_trust(&self, profile: &Profile) -> Result<(), SessionError> {
         let lock = self.lock_trust(profile).await?;
         let issuer = profile.issuer.clone();
-        self.with_store(profile.store, move |store| {
+        self.with_store(profile.store, profile.name.as_str(), move |store| {
             let _lock = lock;
             match read_trust(store, &issuer) {
                 Ok(_) => Ok(()),

@@ -267,8 +267,8 @@ impl SessionService {
         work: impl FnOnce(&TokenVerifier) -> T + Send + 'static,
     ) -> Result<T, SessionError> {
         let (profile, clock, kind) = (profile.clone(), Arc::clone(&self.clock), profile.store);
-        let revoked = self.revoked.clone();
-        self.with_store(kind, move |store| {
+        let (revoked, name) = (self.revoked.clone(), profile.name.clone());
+        self.with_store(kind, name.as_str(), move |store| {
             let verifier = || {
                 let revoked = RevocationList::open(&revoked)?;
                 TokenVerifier::for_profile(store, &profile, policy, supplied, revoked, &*clock)

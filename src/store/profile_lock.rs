@@ -45,12 +45,13 @@ impl ProfileLock {
     /// Returns whether the lock still excludes other processes, as `FileLock::is_in_place`.
     pub async fn is_in_place(&self) -> bool {
         let lock = Arc::clone(&self.lock);
-        unblock(move || lock.is_in_place()).await.unwrap_or(false)
+        unblock(self.lock.path(), move || lock.is_in_place()).await.unwrap_or(false)
     }
 
     /// Releases the lock. Dropping it does the same on the caller's thread.
     pub async fn release(self) {
-        let _ = unblock(move || drop(self)).await;
+        let path = self.lock.path().to_owned();
+        let _ = unblock(path, move || drop(self)).await;
     }
 
     /// Identifies the lock's file, as `FileLock::inode` does.

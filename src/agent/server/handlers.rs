@@ -45,12 +45,16 @@ pub(super) async fn respond(
             let issued = agent.token_request(peer, profile.as_ref(), request, wait).await;
             issued.inspect_err(|failure| agent.record_denied(peer, action, profile.as_ref(), failure))
         }
-        AgentRequest::Status => agent.status_request().await,
+        AgentRequest::Status => {
+            agent.with_file_limit(ErrorCode::StoreUnavailable, "a store", agent.status_request()).await
+        }
         AgentRequest::Agent => Ok(json(&agent.state())),
         AgentRequest::Log => Ok(json(&agent.audit_log.all())),
         AgentRequest::Events => agent.events_request(),
         AgentRequest::Description => Ok(text(OPENAPI)),
-        AgentRequest::Verify => agent.verify_request(body).await,
+        AgentRequest::Verify => {
+            agent.with_file_limit(ErrorCode::StoreUnavailable, "a store", agent.verify_request(body)).await
+        }
         AgentRequest::Refresh { profile, if_expiring } => {
             let refreshed = agent.refresh_request(peer, &profile, if_expiring, wait).await;
             refreshed.inspect_err(|failure| agent.record_denied(peer, AuditAction::Refresh, Some(&profile), failure))
@@ -71,11 +75,14 @@ pub(super) async fn respond(
 
 impl Agent {
     /// Returns the profile for a request. An unknown name may be that of a profile added a moment ago.
-    async fn choose_profile(self: &Arc<Self>, named: Option<&ProfileName>) -> Result<Arc<Profile>, SharedError> {
+    pub(super) async fn choose_profile(
+        self: &Arc<Self>,
+        named: Option<&ProfileName>,
+    ) -> Result<Arc<Profile>, SharedError> {
         match self.profiles.choose(named) {
             Ok(profile) => Ok(profile),
             Err(_) => {
-                self.reread_configuration().await;
+                self.reread_configuration().await?;
                 self.profiles.choose(named).map_err(|e| Arc::new(Error::from(e)))
             }
         }
@@ -158,7 +165,7 @@ impl Agent {
         let (verdict, age) = match given {
             Some(keys) if complete && named.is_none() => {
                 let sessions = Arc::clone(&self.sessions);
-                let verified = unblock(move || {
+                let verified = unblock("@verify", move || {
                     let verifier = sessions.verifier_with_keys(keys, policy)?;
                     Ok::<_, SessionError>(verifier.verify_token(token.expose(), false).verdict)
                 });
@@ -204,12 +211,8 @@ impl Agent {
         let profiles = if state.locked {
             Vec::new()
         } else {
-            let cut = |_| Error::from(SessionError::Interrupted);
-            let permit = Arc::clone(&self.status_reports).acquire_owned().await.map_err(cut)?;
-            let read = unblock(move || {
-                let _permit = permit;
-                profile_statuses(&sessions, &config, None)
-            });
+            // One subject, as a report reads every store and may hang.
+            let read = unblock("@status", move || profile_statuses(&sessions, &config, None));
             read.await.map_err(|_| Error::from(SessionError::Interrupted))??
         };
         let report = StatusReport { token_from_environment: false, agent: state, profiles, effective_profile: None };
@@ -249,8 +252,10 @@ impl Agent {
         Ok(stream(receiver))
     }
 
-    async fn forget_request(self: &Arc<Self>, name: ProfileName) -> AgentResponse {
-        self.reread_configuration().await;
+    pub(super) async fn forget_request(self: &Arc<Self>, name: ProfileName) -> AgentResponse {
+        if let Err(error) = self.reread_configuration().await {
+            tracing::warn!("{}", error.message());
+        }
         let forgotten = match self.profiles.choose(Some(&name)) {
             Ok(profile) => self.forget(&profile),
             Err(_) => self.cache.forget_removed_profile(&name),

@@ -1,10 +1,10 @@
 //! The agent's state: what all parts of the server share.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::audit::AuditLog;
 use super::cache::{Attention, SessionCache};
@@ -14,9 +14,9 @@ use super::limiter::ConnectionLimiter;
 use super::lock_state::AgentLock;
 use super::peer::Peers;
 use super::profiles::Profiles;
-use crate::agent::protocol::{AgentStatus, UnsavedStatus};
+use crate::agent::protocol::{AgentStatus, MAX_WAIT, UnsavedStatus};
 use crate::clock::{Clock, UnixTime};
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::model::ProfileName;
 use crate::session::{SessionService, UnsavedSession};
 use crate::text::without_error_numbers;
@@ -38,10 +38,10 @@ pub(super) struct Agent {
     pub(super) socket: PathBuf,
     pub(super) started_at: UnixTime,
     pub(super) stop: watch::Sender<bool>,
+    /// The profiles whose sessions are being checked for changes by other processes, and whether to check them again.
+    pub(super) checks: Mutex<HashMap<ProfileName, bool>>,
     /// The profiles whose lock is awaited, to read their sessions again.
     pub(super) awaited_locks: Mutex<HashSet<ProfileName>>,
-    /// Limits concurrent status reports, which read every store and may hang.
-    pub(super) status_reports: Arc<Semaphore>,
 }
 
 impl Agent {
@@ -69,8 +69,8 @@ impl Agent {
             socket,
             started_at: clock.now(),
             stop: watch::Sender::new(false),
+            checks: Mutex::default(),
             awaited_locks: Mutex::default(),
-            status_reports: Arc::new(Semaphore::new(2)),
             sessions,
             clock,
         }))
@@ -79,6 +79,25 @@ impl Agent {
     /// Returns the time.
     pub(super) fn now(&self) -> UnixTime {
         self.clock.now()
+    }
+
+    /// Waits for `work`, which uses `files`, at most as long as for a refresh.
+    ///
+    /// # Errors
+    /// The error of `work`, or one with `code` if the file system does not respond.
+    pub(super) async fn with_file_limit<T>(
+        &self,
+        code: ErrorCode,
+        files: &str,
+        work: impl Future<Output = Result<T, Arc<Error>>>,
+    ) -> Result<T, Arc<Error>> {
+        tokio::select! {
+            result = work => result,
+            () = self.clock.sleep(MAX_WAIT) => {
+                let message = format!("{files} did not respond within {} s", MAX_WAIT.as_secs());
+                Err(Arc::new(Error::msg(code, message, "check the file systems in use, and try again")))
+            }
+        }
     }
 
     /// Returns the sessions that their store does not take, by name.

@@ -12,8 +12,8 @@ use crate::agent::protocol::listen;
 use crate::clock::Clock as _;
 use crate::model::{Profile, TokenTarget};
 use crate::oauth::testing::TestClock;
-use crate::session::TokenRequest;
 use crate::session::tests::expired_session;
+use crate::session::{LoginReason, ServedToken, SessionError, TokenRequest};
 
 /// How long a test may take if nothing waits.
 const AT_ONCE: Duration = Duration::from_secs(20);
@@ -58,6 +58,39 @@ async fn caller_waits_for_a_refresh_for_two_minutes_at_most() {
 }
 
 #[tokio::test]
+async fn configuration_that_does_not_respond_is_waited_for_two_minutes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (parts, clock, profile) = parts(dir.path(), false);
+    let agent = agent(parts, dir.path());
+    // As while it is being read.
+    let _reading = agent.reloading.lock().await;
+    let unknown = "unknown".parse().expect("a name");
+    let error = timeout(AT_ONCE, agent.choose_profile(Some(&unknown))).await.expect("an end").expect_err("not read");
+    assert_eq!((error.code, &clock.waits()[..]), (ErrorCode::Configuration, &[120][..]));
+    assert!(error.message().contains("config.toml did not respond within 120 s"), "{}", error.message());
+    timeout(AT_ONCE, agent.choose_profile(Some(&profile.name))).await.expect("an end").expect("known");
+    let response = timeout(AT_ONCE, agent.forget_request(profile.name)).await.expect("an end");
+    assert!(response.status().is_success(), "{}", response.status());
+}
+
+#[tokio::test]
+async fn store_that_does_not_respond_is_waited_for_two_minutes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (parts, clock, _) = parts(dir.path(), false);
+    let agent = agent(parts, dir.path());
+    let peer = peer::Peer { pid: 1, uid: 0, identity: Arc::default() };
+    // As if as many requests as may read the stores at a time wait for one.
+    let mut reading = Vec::new();
+    while let Ok(turn) = timeout(Duration::from_millis(100), crate::fs::turn("@status")).await {
+        reading.push(turn);
+    }
+    let nothing = crate::secret::SecretBytes::default();
+    let response = handlers::respond(&agent, &peer, route::AgentRequest::Status, &nothing, None);
+    let response = timeout(AT_ONCE, response).await.expect("an end");
+    assert_eq!((response.status().as_u16(), &clock.waits()[..]), (503, &[120][..]));
+}
+
+#[tokio::test]
 async fn stopping_agent_gives_up_on_a_store_after_100_seconds() {
     let dir = tempfile::tempdir().expect("a directory");
     let (parts, clock, _) = parts(dir.path(), true);
@@ -74,4 +107,24 @@ async fn stopping_agent_gives_up_on_a_store_after_100_seconds() {
     assert!(error.message().contains("the session is lost"), "{}", error.message());
     let waited = clock.monotonic() - stopped_at.lock().expect("unpoisoned").expect("stopped");
     assert!(waited >= Duration::from_secs(100), "{waited:?}");
+}
+
+#[tokio::test]
+async fn token_of_an_ending_session_is_served_without_a_failure() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (parts, _, profile) = parts(dir.path(), false);
+    let agent = agent(parts, dir.path());
+    let (target, mut events) = (TokenTarget::default(), agent.events.subscribe());
+    let session = agent.sessions.session(&profile).await.expect("stored");
+    let finish = |warning| {
+        let served = ServedToken { session: session.clone(), refreshed: false, warning: Some(warning) };
+        agent.finish_refresh(&profile, &target, agent.cache.epoch(&profile.name), Ok(served))
+    };
+    finish(SessionError::LoginRequired(LoginReason::NoRefreshToken)).expect("served");
+    assert!(agent.cache.get(&profile.name, &target).1.is_none(), "no failure is recorded");
+    assert!(events.try_recv().is_err(), "and none is published");
+    let error = finish(SessionError::Interrupted).expect_err("the refresh failed");
+    assert_ne!(error.code, ErrorCode::LoginRequired);
+    assert!(agent.cache.get(&profile.name, &target).1.is_some());
+    assert_eq!(events.try_recv().expect("an event").kind, events::EventKind::RefreshFailed);
 }

@@ -214,7 +214,7 @@ impl Agent {
     }
 
     /// Caches the session or the failure of a refresh, and publishes the event.
-    fn finish_refresh(
+    pub(super) fn finish_refresh(
         &self,
         profile: &Profile,
         target: &TokenTarget,

@@ -1,31 +1,34 @@
 //! Watches for changes by other processes: of sessions, by the modification times of their lock files, and of the
 //! configuration.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notify::event::EventKind;
 use notify::{Config, Event, PollWatcher, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::profiles::{EmptyFile, Reload};
 use super::state::Agent;
+use crate::error::{Error, ErrorCode};
 use crate::fs::{create_private_dir, unblock};
 use crate::model::{Profile, ProfileName};
+use crate::session::SessionError;
 use crate::store::ProfileLock;
 
 /// Watches until it is dropped.
 pub(super) struct FileWatcher {
     _watcher: Option<Box<dyn Watcher + Send>>,
-    task: tokio::task::JoinHandle<()>,
+    tasks: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl Drop for FileWatcher {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }
 }
 
@@ -34,7 +37,6 @@ enum Change {
     /// Some events were lost: anything may have changed.
     Unknown,
     Session(ProfileName),
-    Configuration,
 }
 
 /// The polling interval if the system cannot report changes.
@@ -49,6 +51,8 @@ const QUEUE: usize = 1024;
 /// Starts watching. Changes made by this process are ignored.
 pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
     let (sender, mut changes) = mpsc::channel(QUEUE);
+    let rereads = Arc::new(Notify::new());
+    let (changed, config_changed) = (Arc::clone(&rereads), Arc::clone(&rereads));
     let locks = agent.sessions.locks().clone();
     let config = agent.profiles.file().to_owned();
     let dir_of =
@@ -57,7 +61,6 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
     let mut dirs = vec![config_dir.clone(), locks.file, locks.keychain];
     dirs.dedup();
     dirs.retain(|dir| create_private_dir(dir).is_ok());
-    let sessions = Arc::clone(&agent.sessions);
     // If the configuration file is a symbolic link, its target is watched too.
     let linked = config.canonicalize().ok();
     let names: Vec<OsString> = [Some(&config), linked.as_ref()]
@@ -84,39 +87,40 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
         for path in &event.paths {
             let name = path.file_name();
             if name.is_some_and(|name| names.iter().any(|config| config == name)) {
-                send(Change::Configuration);
+                changed.notify_one();
                 continue;
             }
             let profile = name.and_then(|name| name.to_str()).and_then(ProfileLock::profile_of);
             // On Linux a new modification time is reported as modified data.
-            if let (Some(profile), EventKind::Modify(_)) = (profile, event.kind)
-                && sessions.changed_elsewhere(&profile)
-            {
+            if let (Some(profile), EventKind::Modify(_)) = (profile, event.kind) {
                 send(Change::Session(profile));
             }
         }
     };
     let watcher = watcher(on_event, &dirs, linked_dir.as_deref());
-    let agent = Arc::clone(agent);
-    let task = tokio::spawn(async move {
+    let sessions = Arc::clone(agent);
+    // Nothing here waits for a file: one that does not respond must not delay the changes of others.
+    let check_sessions = async move {
         while let Some(change) = changes.recv().await {
             if events_lost.swap(false, Ordering::SeqCst) || matches!(change, Change::Unknown) {
-                agent.reread_configuration().await;
-                agent.check_all_sessions().await;
+                config_changed.notify_one();
+                sessions.profiles.all().into_iter().for_each(|profile| sessions.check_session(profile.name.clone()));
             }
-            match change {
-                Change::Unknown => {}
-                Change::Session(name) => {
-                    if let Ok(profile) = agent.profiles.choose(Some(&name)) {
-                        agent.forget(&profile);
-                        agent.forget_when_unlocked(profile);
-                    }
-                }
-                Change::Configuration => agent.reread_configuration().await,
+            if let Change::Session(name) = change {
+                sessions.check_session(name);
             }
         }
-    });
-    FileWatcher { _watcher: watcher, task }
+    };
+    let agent = Arc::clone(agent);
+    let reread_configuration = async move {
+        loop {
+            rereads.notified().await;
+            if let Err(error) = agent.reread_configuration().await {
+                tracing::warn!("{}", error.message());
+            }
+        }
+    };
+    FileWatcher { _watcher: watcher, tasks: [tokio::spawn(check_sessions), tokio::spawn(reread_configuration)] }
 }
 
 /// Watches `dirs`, and `another` directory if possible.
@@ -143,20 +147,44 @@ fn watcher(
 }
 
 impl Agent {
-    /// Drops the cached session of each profile that another process has changed.
-    async fn check_all_sessions(self: &Arc<Self>) {
-        for profile in self.profiles.all() {
-            self.forget_if_changed(&profile).await;
+    /// Drops the cached session of a profile if another process has changed it: now, and once more when no process changes it
+    /// any more. If a check of the profile is running, another one follows.
+    fn check_session(self: &Arc<Self>, name: ProfileName) {
+        if self.profiles.choose(Some(&name)).is_err() || self.checks().insert(name.clone(), true).is_some() {
+            return;
         }
+        let agent = Arc::clone(self);
+        tokio::spawn(async move {
+            while agent.is_check_due(&name) {
+                if let Some(profile) = agent.forget_if_changed(&name).await {
+                    agent.forget_when_unlocked(profile);
+                }
+            }
+        });
     }
 
-    async fn forget_if_changed(self: &Arc<Self>, profile: &Profile) {
-        let (sessions, name) = (Arc::clone(&self.sessions), profile.name.clone());
-        let is_changed = unblock(move || sessions.changed_elsewhere(&name)).await.unwrap_or(true);
-        // The profile itself may have changed in the meantime: a login to another issuer stores the session first.
-        if is_changed && let Ok(profile) = self.profiles.choose(Some(&profile.name)) {
-            self.forget(&profile);
+    fn checks(&self) -> MutexGuard<'_, HashMap<ProfileName, bool>> {
+        self.checks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_check_due(&self, name: &ProfileName) -> bool {
+        let mut checks = self.checks();
+        let is_due = checks.insert(name.clone(), false) == Some(true);
+        if !is_due {
+            checks.remove(name);
         }
+        is_due
+    }
+
+    /// Drops the cached session of a profile if another process has changed it, and returns the profile then.
+    async fn forget_if_changed(self: &Arc<Self>, name: &ProfileName) -> Option<Arc<Profile>> {
+        if !self.sessions.changed_elsewhere(name).await {
+            return None;
+        }
+        // The profile may have changed in the meantime: a login to another issuer stores the session first.
+        let profile = self.profiles.choose(Some(name)).ok()?;
+        self.forget(&profile);
+        Some(profile)
     }
 
     /// Drops the cached session of a profile once more when no process changes it any more. A process that is killed after
@@ -170,14 +198,17 @@ impl Agent {
             let unlocked = agent.sessions.wait_for_lock(&profile).await;
             agent.awaited_locks.lock().unwrap_or_else(PoisonError::into_inner).remove(&profile.name);
             if unlocked.is_ok() {
-                agent.forget_if_changed(&profile).await;
+                agent.forget_if_changed(&profile.name).await;
             }
         });
     }
 
     /// Reads the configuration again if it has changed, and drops the cached sessions of changed profiles.
-    pub(super) async fn reread_configuration(self: &Arc<Self>) {
-        match self.reload_profiles(None).await {
+    ///
+    /// # Errors
+    /// As [`Agent::with_file_limit`].
+    pub(super) async fn reread_configuration(self: &Arc<Self>) -> Result<(), Arc<Error>> {
+        match self.reload_profiles(None).await? {
             Reload::Changed(names) => self.drop_changed(names),
             Reload::HalfWritten(mut seen) => {
                 let agent = Arc::clone(self);
@@ -185,20 +216,26 @@ impl Agent {
                     loop {
                         agent.clock.sleep(IGNORE_EMPTY).await;
                         match agent.reload_profiles(Some(seen)).await {
-                            Reload::Changed(names) => return agent.drop_changed(names),
-                            Reload::HalfWritten(now) => seen = now,
+                            Ok(Reload::Changed(names)) => return agent.drop_changed(names),
+                            Ok(Reload::HalfWritten(now)) => seen = now,
+                            Err(error) => tracing::warn!("{}", error.message()),
                         }
                     }
                 });
             }
         }
+        Ok(())
     }
 
     /// Reads the configuration once at a time, however many requests name unknown profiles.
-    async fn reload_profiles(self: &Arc<Self>, seen: Option<EmptyFile>) -> Reload {
-        let _one = self.reloading.lock().await;
-        let agent = Arc::clone(self);
-        unblock(move || agent.profiles.reload(seen)).await.unwrap_or(Reload::Changed(Vec::new()))
+    async fn reload_profiles(self: &Arc<Self>, seen: Option<EmptyFile>) -> Result<Reload, Arc<Error>> {
+        let (agent, file) = (Arc::clone(self), self.profiles.file().display().to_string());
+        let reload = async {
+            let _one = self.reloading.lock().await;
+            let reloaded = unblock(self.profiles.file(), move || agent.profiles.reload(seen)).await;
+            reloaded.map_err(|_| Arc::new(Error::from(SessionError::Interrupted)))
+        };
+        self.with_file_limit(ErrorCode::Configuration, &file, reload).await
     }
 
     fn drop_changed(self: &Arc<Self>, names: Vec<ProfileName>) {

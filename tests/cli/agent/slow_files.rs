@@ -33,53 +33,97 @@ fn assert_other_is_served(agent: &Agent<'_>, what: &Path) {
     assert!(started.elapsed() < PROMPTLY, "{}: {:?}", what.display(), started.elapsed());
 }
 
+/// The calls that use a file or its lock.
+const CALLS: &str = "openat,statx,newfstatat,lstat,stat,flock,utimensat";
+
+/// Returns the options of strace with which each of `calls` on `path` takes a minute. They are logged to `log`.
+fn delays<'a>(log: &'a Path, path: &'a Path, calls: &str) -> Vec<String> {
+    let (trace, delay) = (format!("trace={calls}"), format!("inject={calls}:delay_enter=60s"));
+    let options = ["-f", "-qq", "-o", log.to_str().unwrap(), "-P", path.to_str().unwrap(), "-e", &trace, "-e", &delay];
+    options.map(str::to_owned).to_vec()
+}
+
+/// Waits for a delayed call: the log has it while it is delayed.
+fn wait_for_delayed_call(log: &Path) {
+    wait_until("a delayed call", || std::fs::metadata(log).is_ok_and(|log| log.len() > 0).then_some(()));
+}
+
 #[test]
 fn file_that_does_not_respond_delays_only_its_own_profile() {
+    /// More than all calls that may run at once.
+    const MANY: usize = 300;
+
     let (home, issuer) = logged_in(|_| {});
     let other = quick_issuer();
     home.log_in("other", &other);
     let data = home.path().join("data/authctl");
     std::fs::write(data.join("revoked"), "authctl-revoked-1 0\n").unwrap();
     let verify = json!({"profile": "work", "token": "x"}).to_string();
-    for (file, requests) in [
-        (home.session_file("work"), &[("POST", "/v1/refresh/work", "")][..]),
-        (data.join("locks/work.lock"), &[("POST", "/v1/refresh/work", "")]),
-        (trust_file(&home, &issuer), &[("POST", "/v1/verify", &verify), ("POST", "/v1/verify", &verify)]),
-        (data.join("revoked"), &[("POST", "/v1/verify", &verify), ("POST", "/v1/verify", &verify)]),
-        (home.config_file(), &[("GET", "/v1/token/unknown", ""), ("POST", "/v1/forget/other", "")]),
+    let (session, lock) = (home.session_file("work"), data.join("locks/work.lock"));
+    for (file, calls, requests, times) in [
+        (&session, CALLS, &[("POST", "/v1/refresh/work", "")][..], 1),
+        (&session, CALLS, &[("POST", "/v1/forget/work", "")], MANY),
+        (&lock, CALLS, &[("POST", "/v1/refresh/work", "")], 1),
+        // The mark of a change.
+        (&lock, "utimensat", &[("POST", "/v1/refresh/work", "")], 1),
+        (&trust_file(&home, &issuer), CALLS, &[("POST", "/v1/verify", &verify)], MANY),
+        (&data.join("revoked"), CALLS, &[("POST", "/v1/verify", &verify)], MANY),
+        (&home.config_file(), CALLS, &[("GET", "/v1/token/unknown", ""), ("POST", "/v1/forget/other", "")], 1),
     ] {
         let log = home.path().join("strace.log");
-        let path = file.display().to_string();
-        let calls = "openat,statx,newfstatat,lstat,stat,flock,utimensat";
-        let (trace, delay) = (format!("trace={calls}"), format!("inject={calls}:delay_enter=60s"));
-        let options = ["-D", "-f", "-qq", "-o", log.to_str().unwrap(), "-P", &path, "-e", &trace, "-e", &delay, "--"];
+        let _ = std::fs::remove_file(&log);
+        let delays = delays(&log, file, calls);
+        let delays: Vec<&str> = delays.iter().map(String::as_str).collect();
         // Reading the configuration is part of starting.
-        let agent =
-            if file == home.config_file() { Agent::run(&home) } else { Agent::run_under(&home, "strace", &options) };
-        let _tracer = (file == home.config_file()).then(|| {
+        let is_config = *file == home.config_file();
+        let agent = if is_config {
+            Agent::run(&home)
+        } else {
+            Agent::run_under(&home, "strace", &[&["-D"], &delays[..], &["--"]].concat())
+        };
+        let _tracer = is_config.then(|| {
             let pid = agent.pid.to_string();
-            let options =
-                ["-f", "-qq", "-o", log.to_str().unwrap(), "-P", &path, "-e", &trace, "-e", &delay, "-p", &pid];
+            let options = [&delays[..], &["-p", &pid]].concat();
             home.spawn_command(home.command_for("strace", &options), &options)
         });
         agent.get("/v1/token/other").token();
         let tracer = wait_until("strace to attach", || tracer_of(&agent));
+        let requests = std::iter::repeat_n(requests, times).flatten();
         let _waiting: Vec<_> = requests
-            .iter()
             .map(|(method, target, body)| {
                 let mut connection = agent.connect();
                 connection.request(method, target, &[], body);
                 connection
             })
             .collect();
-        // The log has the call while it is delayed.
-        wait_until(&format!("a delayed call for {path}"), || {
-            std::fs::metadata(&log).is_ok_and(|log| log.len() > 0).then_some(())
-        });
-        assert_other_is_served(&agent, &file);
+        wait_for_delayed_call(&log);
+        assert_other_is_served(&agent, file);
         // Until its delays end, it would keep the agent from exiting.
         kill_process(tracer, Signal::KILL).expect("running");
     }
+}
+
+#[test]
+fn lock_file_that_does_not_respond_hides_no_change_of_another_profile() {
+    let (home, _issuer) = logged_in(|_| {});
+    let other = quick_issuer();
+    home.log_in("other", &other);
+    let (log, lock) = (home.path().join("strace.log"), home.path().join("data/authctl/locks/work.lock"));
+    let delays = delays(&log, &lock, "statx,newfstatat,lstat,stat");
+    let delays: Vec<&str> = delays.iter().map(String::as_str).collect();
+    let agent = Agent::run_under(&home, "strace", &[&["-D"], &delays[..], &["--"]].concat());
+    agent.get("/v1/token/work").token();
+    let old = agent.get("/v1/token/other").token();
+    let tracer = wait_until("strace to attach", || tracer_of(&agent));
+    home.run_without_agent(&["refresh", "work"]).exits(0);
+    wait_for_delayed_call(&log);
+    let started = Instant::now();
+    home.run_without_agent(&["refresh", "other"]).exits(0);
+    wait_until("the change", || (agent.get("/v1/token/other").token() != old).then_some(()));
+    home.run_without_agent(&["logout", "other"]).exits(0);
+    wait_until("the logout", || (agent.get("/v1/token/other").status == 401).then_some(()));
+    assert!(started.elapsed() < PROMPTLY, "{:?}", started.elapsed());
+    kill_process(tracer, Signal::KILL).expect("running");
 }
 
 /// Returns the process that traces the agent.
