@@ -274,13 +274,12 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     if path == Path::new("/dev/null") {
         return Ok(String::new());
     }
+    let unreadable = |reason: String| ConfigError::Io { path: path.to_owned(), source: io::Error::other(reason) };
     match regular_file::read_trusted(path, MAX_BYTES) {
-        Ok(text) => Ok(text),
+        Ok(bytes) => String::from_utf8(bytes.expose().to_vec()).map_err(|_| unreadable("it is not UTF-8".to_owned())),
         Err(ReadError::Missing) => Ok(String::new()),
         Err(ReadError::Untrusted(error)) => Err(error.into()),
-        Err(ReadError::Unreadable(reason)) => {
-            Err(ConfigError::Io { path: path.to_owned(), source: io::Error::other(reason) })
-        }
+        Err(ReadError::Unreadable(reason)) => Err(unreadable(reason)),
     }
 }
 

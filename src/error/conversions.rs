@@ -61,13 +61,7 @@ impl From<ConfigError> for Error {
                 let path = shell_word(&path.display().to_string());
                 (ErrorCode::Configuration, format!("${{EDITOR:-vi}} {path}").into())
             }
-            ConfigError::Untrusted(UntrustedFile::Writable { path, .. }) => {
-                (ErrorCode::Configuration, chmod("go-w", path))
-            }
-            ConfigError::Untrusted(UntrustedFile::NotOurs { path, .. }) => {
-                let path = shell_word(&path.display().to_string());
-                (ErrorCode::Configuration, format!("sudo chown \"$(id -u)\" {path}").into())
-            }
+            ConfigError::Untrusted(error) => (ErrorCode::Configuration, untrusted_hint(error)),
             ConfigError::Directory { .. } => {
                 (ErrorCode::Configuration, "name the profile as an argument or in AUTHCTL_PROFILE".into())
             }
@@ -320,6 +314,7 @@ impl From<IssuerError> for Error {
             }
             IssuerError::LoginTimedOut { .. } => Hint::login(),
             IssuerError::CaCertificates { .. } => "give a PEM file of certificates with --ca-cert or SSL_CERT_FILE".into(),
+            IssuerError::UntrustedFile(error) => untrusted_hint(error),
             IssuerError::InvalidProxy { variable } => {
                 format!("set {variable} to a URL such as http://proxy.example:3128, with special characters as in %40")
                     .into()
@@ -336,6 +331,16 @@ impl From<IssuerError> for Error {
 const WRONG_ADDRESS: &str = "check the issuer's address and those of its endpoints, path and slash at the end included";
 
 /// Suggests to change the mode of a file or directory.
+fn untrusted_hint(error: &UntrustedFile) -> Hint {
+    match error {
+        UntrustedFile::Writable { path, .. } => chmod("go-w", path),
+        UntrustedFile::NotOurs { path, .. } => {
+            let path = shell_word(&path.display().to_string());
+            format!("sudo chown \"$(id -u)\" {path}").into()
+        }
+    }
+}
+
 fn chmod(mode: &str, path: &Path) -> Hint {
     format!("chmod {mode} {}", shell_word(&path.display().to_string())).into()
 }

@@ -35,21 +35,18 @@ pub enum UntrustedFile {
     },
 }
 
-/// Why [`read_trusted`] returns no text.
-#[derive(Debug)]
+/// Why [`read_trusted`] returns nothing.
+#[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// There is no such file.
+    #[error("No such file or directory")]
     Missing,
     /// Another user may have written it.
-    Untrusted(UntrustedFile),
+    #[error(transparent)]
+    Untrusted(#[from] UntrustedFile),
     /// Any other reason, to follow the path and a colon.
+    #[error("{0}")]
     Unreadable(String),
-}
-
-impl From<UntrustedFile> for ReadError {
-    fn from(error: UntrustedFile) -> Self {
-        Self::Untrusted(error)
-    }
 }
 
 impl From<Errno> for ReadError {
@@ -66,7 +63,7 @@ impl From<Errno> for ReadError {
 ///
 /// # Errors
 /// [`ReadError`].
-pub fn read_trusted(path: &Path, max_bytes: u64) -> Result<String, ReadError> {
+pub fn read_trusted(path: &Path, max_bytes: u64) -> Result<SecretBytes, ReadError> {
     let unreadable = |e: io::Error| ReadError::Unreadable(e.to_string());
     let dir_path = directory_of(path);
     let dir = open_dir(dir_path)?;
@@ -78,13 +75,14 @@ pub fn read_trusted(path: &Path, max_bytes: u64) -> Result<String, ReadError> {
         let real = std::fs::canonicalize(path).map_err(unreadable)?;
         check_writers(directory_of(&real), &open_dir(directory_of(&real))?)?;
     }
+    let length = regular(&file).map_err(unreadable)?.len();
     check_writers(path, &file)?;
-    if regular(&file).map_err(unreadable)?.len() > max_bytes {
+    if length > max_bytes {
         return Err(ReadError::Unreadable(too_large(max_bytes)));
     }
-    let mut text = String::new();
-    file.take(max_bytes).read_to_string(&mut text).map_err(unreadable)?;
-    Ok(text)
+    let mut bytes = SecretBytes::default();
+    io::copy(&mut file.take(max_bytes), &mut bytes).map_err(unreadable)?;
+    Ok(bytes)
 }
 
 fn open_dir(path: &Path) -> Result<File, Errno> {
@@ -198,7 +196,7 @@ mod tests {
             set(&links, links_mode);
             let modes = format!("{file_mode:o} {dir_mode:o} {links_mode:o}");
             match read_trusted(&link, 100) {
-                Ok(text) => assert!(trusted && text == "text", "{modes}"),
+                Ok(bytes) => assert!(trusted && bytes.expose() == b"text", "{modes}"),
                 Err(ReadError::Untrusted(UntrustedFile::Writable { .. })) => assert!(!trusted, "{modes}"),
                 Err(other) => panic!("{modes}: {other:?}"),
             }
@@ -238,7 +236,7 @@ mod tests {
             let (sender, receiver) = channel();
             let tried = path.to_owned();
             std::thread::spawn(move || {
-                let trusted = read_trusted(&tried, max_bytes).map(|text| text.len());
+                let trusted = read_trusted(&tried, max_bytes).map(|bytes| bytes.expose().len());
                 sender.send((read(&tried, max_bytes).map(|bytes| bytes.expose().len()), trusted))
             });
             let (read, trusted) = receiver.recv_timeout(Duration::from_secs(10)).expect("does not block");

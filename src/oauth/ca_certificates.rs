@@ -8,23 +8,29 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::error::IssuerError;
-use crate::fs::regular_file;
+use crate::fs::regular_file::{self, ReadError};
 use crate::paths::authorities_file;
+use crate::secret::SecretBytes;
 use crate::text::excerpt;
 
 /// The maximum size of a file of certificates in bytes; all public authorities take a quarter of a MiB.
 const MAX_FILE_SIZE: u64 = 8 * 1024 * 1024;
 
-/// Reads the PEM certificates in the file at `path`.
+/// Reads the PEM certificates in the file at `path`. Who can write to it can read everything that is sent to the issuer.
 ///
 /// # Errors
-/// [`IssuerError::CaCertificates`] if the file cannot be read or holds no certificate.
+/// [`IssuerError::CaCertificates`] if the file cannot be read or holds no certificate; [`IssuerError::UntrustedFile`] if other
+/// users can write to it.
 pub(super) fn read(path: &Path) -> Result<Vec<Certificate>, IssuerError> {
-    try_read(path).map_err(|detail| unusable(path, &detail))
+    let pem = match regular_file::read_trusted(path, MAX_FILE_SIZE) {
+        Ok(pem) => pem,
+        Err(ReadError::Untrusted(error)) => return Err(error.into()),
+        Err(error) => return Err(unusable(path, &error.to_string())),
+    };
+    parse(&pem).map_err(|detail| unusable(path, &detail))
 }
 
-fn try_read(path: &Path) -> Result<Vec<Certificate>, String> {
-    let pem = regular_file::read(path, MAX_FILE_SIZE)?;
+fn parse(pem: &SecretBytes) -> Result<Vec<Certificate>, String> {
     let mut roots = RootCertStore::empty();
     let mut found = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(pem.expose()) {
@@ -49,7 +55,9 @@ pub(super) fn check_ssl_cert_file() -> Result<(), IssuerError> {
 
 /// Returns why the certificate authorities in `SSL_CERT_FILE` cannot be read, if it is set.
 pub(super) fn ssl_cert_file_error() -> Option<IssuerError> {
-    authorities_file().and_then(|path| read(&path).err())
+    let path = authorities_file()?;
+    let read = regular_file::read(&path, MAX_FILE_SIZE).and_then(|pem| parse(&pem));
+    read.err().map(|detail| unusable(&path, &detail))
 }
 
 fn unusable(path: &Path, detail: &str) -> IssuerError {

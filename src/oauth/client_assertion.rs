@@ -13,7 +13,7 @@ use super::error::IssuerError;
 use super::metadata::Metadata;
 use super::random::random;
 use crate::clock::{Clock, UnixTime};
-use crate::fs::regular_file;
+use crate::fs::regular_file::{self, ReadError};
 use crate::model::{AssertionAudience, ClientKey};
 use crate::secret::Secret;
 use crate::text::excerpt;
@@ -62,13 +62,16 @@ impl AssertionSigner {
     /// assertion names its thumbprint, by which some issuers identify the key.
     ///
     /// # Errors
-    /// [`IssuerError::ClientKey`] if there is no usable key.
+    /// [`IssuerError::ClientKey`] if there is no usable key; [`IssuerError::UntrustedFile`] if other users can write to the file.
     pub fn load(key: &ClientKey, metadata: &Metadata, clock: Arc<dyn Clock>) -> Result<Self, IssuerError> {
         let Some(path) = &key.file else {
             return Err(IssuerError::ClientKey { path: PathBuf::new(), detail: "no key file is configured".into() });
         };
         let unusable = |detail: String| IssuerError::ClientKey { path: path.clone(), detail: excerpt(&detail, 200) };
-        let bytes = regular_file::read(path, MAX_KEY_FILE_SIZE).map_err(unusable)?;
+        let bytes = regular_file::read_trusted(path, MAX_KEY_FILE_SIZE).map_err(|error| match error {
+            ReadError::Untrusted(error) => error.into(),
+            error => unusable(error.to_string()),
+        })?;
         let (encoding_key, algorithm, jwk_kid) = load(&bytes).map_err(unusable)?;
         let offered = metadata.token_endpoint_auth_signing_alg_values_supported.as_ref();
         let offers = |name: &str| offered.is_none_or(|all| all.iter().any(|one| one == name));

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::fs::regular_file::UntrustedFile;
 use crate::model::{ErrorCode, InsecureUrl, TokenSet};
 use crate::text::excerpt;
 
@@ -180,6 +181,9 @@ pub enum IssuerError {
         /// Why.
         detail: String,
     },
+    /// Other users can write to the file of certificate authorities or of the client's key.
+    #[error(transparent)]
+    UntrustedFile(#[from] UntrustedFile),
     /// The environment names a proxy whose address is invalid. The address may hold a password.
     #[error("invalid proxy address in {variable}")]
     InvalidProxy {
@@ -219,9 +223,10 @@ impl IssuerError {
                 ErrorCode::IssuerUnreachable
             }
             Self::LoginTimedOut { .. } => ErrorCode::LoginRequired,
-            Self::CaCertificates { .. } | Self::InvalidProxy { .. } | Self::ClientKey { .. } => {
-                ErrorCode::Configuration
-            }
+            Self::CaCertificates { .. }
+            | Self::UntrustedFile(_)
+            | Self::InvalidProxy { .. }
+            | Self::ClientKey { .. } => ErrorCode::Configuration,
             Self::Local { .. } => ErrorCode::Unexpected,
         }
     }
@@ -268,6 +273,7 @@ impl IssuerError {
             | Self::TokenType { .. }
             | Self::LoginTimedOut { .. }
             | Self::CaCertificates { .. }
+            | Self::UntrustedFile(_)
             | Self::InvalidProxy { .. }
             | Self::ClientKey { .. }
             | Self::Local { .. } => false,

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use crate::support::{AUTHCTL, CommandOutput, Sandbox, quick_issuer};
@@ -97,4 +99,33 @@ fn unusable_ca_file_is_a_configuration_error() {
         wrong(home.run_command(&mut home.command_for("timeout", &program)), &[text, why, "SSL_CERT_FILE"]);
         home.unset("SSL_CERT_FILE");
     }
+}
+
+#[test]
+fn files_that_others_can_write_are_not_trusted() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let dir = home.path().join("shared");
+    let file = dir.join("own.pem");
+    fs::create_dir(&dir).unwrap();
+    fs::write(&file, "nothing").unwrap();
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let login = ["login", "ci", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+    for (grant, option, why) in
+        [("--device", "--ca-cert", "no PEM certificate"), ("--client-credentials", "--client-key", "no private key")]
+    {
+        let args = [&login[..], &[grant, option, file.to_str().unwrap()]].concat();
+        for (file_mode, dir_mode, found) in [(0o666, 0o700, &file), (0o602, 0o700, &file), (0o600, 0o777, &dir)] {
+            set(&file, file_mode);
+            set(&dir, dir_mode);
+            let path = found.display();
+            home.run(&args)
+                .exits(2)
+                .reports(&format!("error: other users can write to {path} (mode "))
+                .reports(&format!("hint:  chmod go-w {path}\n"));
+        }
+        set(&dir, 0o755);
+        set(&file, 0o644);
+        home.run(&args).exits(2).reports(why);
+    }
+    assert_eq!(issuer.stats().access_tokens, 0);
 }

@@ -150,7 +150,7 @@ impl Examination<'_> {
 fn failed_check(error: &SessionError) -> &'static str {
     match error {
         SessionError::Issuer(IssuerError::InvalidProxy { .. }) => "proxy",
-        SessionError::Issuer(IssuerError::CaCertificates { .. }) => "tls",
+        SessionError::Issuer(IssuerError::CaCertificates { .. } | IssuerError::UntrustedFile(_)) => "tls",
         SessionError::Issuer(IssuerError::Unreachable { phase, proxy, .. }) => match (phase, proxy) {
             (Phase::Proxy, _) | (Phase::Dns | Phase::Connect, Some(_)) => "proxy",
             (Phase::Dns, None) => "dns",
