@@ -125,6 +125,33 @@ impl Sandbox {
         self.spawn_command(self.command(args), args)
     }
 
+    /// Runs authctl and kills it right after the `nth` of the system calls named in `calls`, counted over all threads. Returns
+    /// how many it has made, which is fewer if it has ended by itself.
+    #[track_caller]
+    pub fn run_killed(&self, calls: &str, nth: usize, args: &[&str]) -> (CommandOutput, usize) {
+        let log = self.path().join("strace.log");
+        // Each call stops all threads, and is continued from here.
+        let (trace, stop) = (format!("trace={calls}"), format!("inject={calls}:signal=STOP"));
+        let options = ["-D", "-f", "-qq", "-o", log.to_str().expect("UTF-8"), "-e", &trace, "-e", &stop, AUTHCTL];
+        let mut running = self.spawn_command(self.command_for("strace", &[&options[..], args].concat()), args);
+        let mut made = 0;
+        loop {
+            let is_stopped = wait_until("the next call or the end", || {
+                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                let call = text.match_indices("--- SIGSTOP {").nth(made);
+                let is_stopped = call.is_some_and(|(at, _)| text[at..].contains("--- stopped by SIGSTOP ---"));
+                (is_stopped || !running.is_running()).then_some(is_stopped)
+            });
+            if !is_stopped {
+                break;
+            }
+            made += 1;
+            running.signal(if made == nth { Signal::KILL } else { Signal::CONT });
+        }
+        std::fs::remove_file(&log).expect("strace wrote its log");
+        (running.wait(), made)
+    }
+
     /// Starts a command of this home on pipes. `args` names it in messages.
     pub fn spawn_command(&self, mut command: Command, args: &[&str]) -> RunningCommand<'_> {
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
