@@ -281,6 +281,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn logout_distinguishes_refusals_from_other_pages() {
+        let html = |status| answer(status, "content-type: text/html\r\n", "<html>");
+        for (reply, is_done, is_refusal) in [
+            (json(200, "{}"), true, false),
+            (answer(204, "", ""), true, false),
+            (html(401), true, false),
+            (json(400, r#"{"detail":"no"}"#), false, true),
+            (html(400), false, false),
+            (html(404), false, false),
+        ] {
+            let server = TestServer::start(vec![reply.clone()]).await;
+            let (tokens, _) = logged_in(r#"{"token":"JWT","refresh_token":"RT"}"#, |_| {}).await;
+            let ended = logout(&http(), &api(&server), &server.url, &tokens.expect("tokens")).await;
+            assert_eq!(server.body(0), r#"{"refresh_token":"RT"}"#);
+            let refused = matches!(ended, Err(IssuerError::Refused(_)));
+            assert_eq!((ended.is_ok(), refused), (is_done, is_refusal), "{reply}: {ended:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn refresh_token_is_dropped_without_a_refresh_endpoint() {
         let (tokens, _) = logged_in(r#"{"token":"JWT","refresh_token":"RT"}"#, |api| api.refresh = None).await;
         assert!(tokens.expect("tokens").refresh_token.is_none());

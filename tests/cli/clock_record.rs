@@ -1,11 +1,16 @@
 //! The recorded time: a clock that is set back does not make expired tokens valid.
 
+use std::time::{Duration, SystemTime};
+
 use authctl::clock::{Clock as _, SystemClock, UnixTime};
 use authctl::model::{ClockMark, RecordName};
+use serde_json::json;
 
 use super::requirements::{decided, logged_in, set};
 use crate::support::Sandbox;
 use crate::support::agent::Agent;
+use crate::support::jwt::Signer;
+use crate::support::stub_server::StubServer;
 
 #[test]
 fn time_recorded_in_the_future_counts_as_stale() {
@@ -49,6 +54,26 @@ fn clock_set_back_denies_tokens_until_the_issuer_responds() {
     issuer.resume().expect("resumed");
     home.run(&["refresh"]).exits(0);
     assert_eq!(decided(&home), [""; 0]);
+}
+
+#[test]
+fn only_an_issuer_whose_clock_agrees_confirms_the_time() {
+    let (home, _issuer) = logged_in();
+    let config = std::fs::read_to_string(home.config_file()).unwrap();
+    let jwks = Signer::new().jwks().to_string();
+    for (ahead, found) in [(86_400, &["clock_rollback"][..]), (0, &[])] {
+        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(ahead));
+        let jwks = jwks.clone();
+        let other = StubServer::with_date(&date, move |own, request| match request.path.as_str() {
+            "/jwks" => (200, jwks.clone()),
+            _ => (200, json!({"issuer": own, "jwks_uri": format!("{own}/jwks")}).to_string()),
+        });
+        let profile = format!("[profiles.other]\nissuer = \"{}\"\nclient_id = \"c\"\nstore = \"file\"\n", other.url);
+        std::fs::write(home.config_file(), format!("{config}\n{profile}")).unwrap();
+        record_time(&home, 86_400);
+        home.run(&["keys", "update", "other"]).exits(0);
+        assert_eq!(decided(&home), found, "{ahead} s ahead");
+    }
 }
 
 #[test]

@@ -293,3 +293,15 @@ fn session_of_a_name_in_other_case_is_neither_served_nor_replaced() {
     home.run(&["refresh", "work"]).exits(0);
     assert!(!home.session_file("Work").exists());
 }
+
+#[test]
+fn key_that_cannot_be_created_is_reported_before_the_login() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--password"];
+    let login = [&login[..], &["--username", USER, "--password-stdin"]].concat();
+    let link = ["-e", "inject=?link,linkat:error=EIO"];
+    let ran = home.run_traced(&link, &login, PASSWORD).0.exits(7);
+    ran.reports("cannot create").reports(home.key_file().to_str().unwrap());
+    assert_eq!(issuer.stats().token_requests.len(), 0);
+    assert!(!home.key_file().exists());
+}

@@ -200,3 +200,39 @@ fn latest_time_of_each_host_is_remembered_up_to_a_limit() {
     assert_eq!([time("a.example"), time("b.example"), time("0.example")], [Some(20), None, Some(40)]);
     assert_eq!(http.clients.server_clocks.lock().expect("unpoisoned").len(), MAX_SERVER_CLOCKS);
 }
+
+/// `localhost` is not resolved, so its addresses are never compared with the issuer's network.
+#[tokio::test]
+async fn public_issuer_does_not_lead_to_localhost() {
+    let server = TestServer::start(vec![json(200, "{}")]).await;
+    let issuer: IssuerUrl = "https://issuer.example".parse().expect("an issuer");
+    let http = http().for_issuer(&issuer, &Arc::default());
+    for host in ["localhost", "127.0.0.1"] {
+        let mut url = server.url.clone();
+        url.set_host(Some(host)).expect("a host");
+        let error = http.get(&url, "*/*", None).await.err().expect("refused");
+        assert!(matches!(error, IssuerError::Insecure(InsecureUrl::Internal { .. })), "{host}: {error:?}");
+    }
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn response_that_does_not_end_is_cut_off() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = Url::parse(&format!("http://{}/token", listener.local_addr().expect("bound"))).expect("valid");
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n").await;
+        // Each part arrives within the limit for one.
+        let mut parts = tokio::time::interval(Duration::from_millis(50));
+        while stream.write_all(b"x").await.is_ok() {
+            parts.tick().await;
+        }
+    });
+    let limits = Limits { total: Duration::from_secs(1), ..Limits::DEFAULT };
+    let http = Http::with_limits(Vec::new(), limits, system_lookup);
+    let cut = tokio::time::timeout(Duration::from_secs(20), http.get(&url, "*/*", None)).await.expect("an end");
+    let error = cut.err().expect("no whole response");
+    assert!(error.is_in_doubt(), "{error:?}");
+    serving.abort();
+}

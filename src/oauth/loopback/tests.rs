@@ -255,3 +255,16 @@ async fn used_port_is_named_in_the_error() {
     let error = LoopbackListener::bind(&wanted).await.err().expect("taken").to_string();
     assert!(error.contains(&format!("127.0.0.1 port {port}")), "{error}");
 }
+
+/// Another program with the port on one of the addresses would get the responses that are meant for this one.
+#[tokio::test]
+async fn localhost_needs_its_port_on_both_addresses() {
+    let Ok(other) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).await else { return };
+    let port = other.local_addr().expect("bound").port();
+    let wanted: RedirectUri = format!("http://localhost:{port}/callback").parse().expect("valid");
+    let error = LoopbackListener::bind(&wanted).await.err().expect("the port is in use");
+    assert!(error.to_string().contains("in use"), "{error}");
+    drop(other);
+    let bound = LoopbackListener::bind(&wanted).await.expect("free");
+    assert!(bound.ipv6.is_some());
+}

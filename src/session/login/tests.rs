@@ -131,3 +131,25 @@ async fn issuer_that_does_not_send_its_metadata_is_unreachable() {
     let error = metadata.await.expect("limited").expect_err("silent");
     assert_eq!(error.to_string(), format!("no metadata of {} within 35s", profile.issuer));
 }
+
+#[tokio::test]
+async fn login_to_another_store_deletes_the_session_in_the_old_one() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let store = |name: &str| -> Arc<dyn Store> {
+        Arc::new(FileStore::new(dir.path().join(name), KeySource::Default(dir.path().join("key"))))
+    };
+    let (keychain, file) = (store("keychain"), store("file"));
+    let stores = Stores { keychain: Arc::clone(&keychain), file: Arc::clone(&file) };
+    for keychain_locks in ["locks", "other-locks"] {
+        let locks = LockDirectories { keychain: dir.path().join(keychain_locks), file: dir.path().join("locks") };
+        let revoked = dir.path().join("revoked");
+        let sessions = SessionService::new(Arc::new(TestClock::new()), stores.clone(), locks, revoked);
+        let new = profile("https://a.example");
+        let old = Profile { store: StoreKind::Keychain, ..new.clone() };
+        keychain.write(&old.name, &session("old")).expect("written");
+        let saved = sessions.commit_login(&new, login(&new, "new"), Some(old), || Ok::<(), SessionError>(()));
+        assert!(saved.await.expect("logged in").is_none());
+        assert!(keychain.read(&new.name).expect("readable").is_none());
+        assert!(file.read(&new.name).expect("readable").is_some_and(|stored| token(&stored) == "new"));
+    }
+}

@@ -181,3 +181,22 @@ async fn locked_agent_loads_no_session_and_drops_the_loaded_ones() {
     agent.unlock(1, passphrase("right")).await.expect("unlocked");
     agent.loaded(&profile).await.expect("stored");
 }
+
+#[tokio::test]
+async fn unlocked_agent_loads_its_sessions_before_a_request() {
+    let (_dir, agent) = agent(Arc::new(TestClock::new()));
+    agent.lock(1, passphrase("right"), None).await.expect("locked");
+    let background = tokio::spawn(crate::agent::server::background::refresh_sessions(Arc::clone(&agent)));
+    // Until it waits for a change.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    agent.unlock(1, passphrase("right")).await.expect("unlocked");
+    let loaded = async {
+        while agent.state().sessions == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), loaded).await.expect("loaded");
+    background.abort();
+}
