@@ -222,6 +222,7 @@ async fn response_that_does_not_end_is_cut_off() {
     let url = Url::parse(&format!("http://{}/token", listener.local_addr().expect("bound"))).expect("valid");
     let serving = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a connection");
+        let _ = stream.read(&mut [0; 4096]).await;
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n").await;
         // Each part arrives within the limit for one.
         let mut parts = tokio::time::interval(Duration::from_millis(50));

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::agent::Agent;
 use crate::support::{AUTHCTL, Sandbox, contains};
 
-use super::logged_in;
+use super::{DUE, logged_in};
 
 /// Returns the PIDs of this home's agents, found by arguments and environment. Needs root, as agents are not dumpable.
 fn agents_of(home: &Sandbox) -> Vec<u32> {
@@ -112,4 +112,14 @@ fn clients_do_not_notice_an_upgrade() {
     assert_eq!(new.get("/v1/token").token(), home.token("work"));
     let running = fs::read_link(format!("/proc/{}/exe", new.pid)).unwrap();
     assert_eq!(running, program, "the new file, not the deleted one");
+}
+
+#[test]
+fn session_is_refreshed_before_it_expires_without_a_request() {
+    let (home, issuer) = logged_in(|_| {});
+    let agent = Agent::run(&home);
+    let mut events = agent.events();
+    home.advance_agent_time(&agent, "work", DUE);
+    assert_eq!(events.until("refreshed").0["profile"], "work");
+    assert_eq!(issuer.stats().refreshes_committed, 1);
 }
