@@ -52,6 +52,8 @@ pub struct App {
     pub common: Common,
     /// The command line, with the program's name first.
     args: Vec<String>,
+    /// Options that the user has answered at the terminal instead of typing them.
+    answered: OnceLock<Vec<String>>,
     clock: Arc<dyn Clock>,
     ui: Ui,
     sessions: OnceLock<Arc<SessionService>>,
@@ -73,6 +75,7 @@ impl App {
             environment,
             common,
             args,
+            answered: OnceLock::new(),
             clock: Arc::new(SystemClock),
             sessions: OnceLock::new(),
             named_by: OnceLock::new(),
@@ -93,18 +96,27 @@ impl App {
         self.ui
     }
 
+    /// Adds options that the user has answered, so that hints repeat them too.
+    pub fn add_answers(&self, options: Vec<String>) {
+        let _ = self.answered.set(options);
+    }
+
+    fn typed_args(&self) -> Vec<String> {
+        self.args.iter().chain(self.answered.get().into_iter().flatten()).cloned().collect()
+    }
+
     /// Prints an error on stderr, with the options that the user typed in its hint.
     pub fn report(&self, error: &Error) {
         ui::restore_terminal();
         let format =
             if self.common.json { Format::Json } else { Format::Text { color: self.has_color(&std::io::stderr()) } };
-        error.report(format, &self.args);
+        error.report(format, &self.typed_args());
     }
 
     /// Returns the text of a hint, with the options that the user typed.
     #[must_use]
     pub fn hint_text(&self, hint: &Hint) -> String {
-        hint.clone().repeating(&self.args).to_string()
+        hint.clone().repeating(&self.typed_args()).to_string()
     }
 
     /// Returns the locations of the files.
@@ -225,7 +237,7 @@ impl App {
     /// Returns the text of a hint with the options that the user typed, as an error shows it.
     #[must_use]
     pub fn next_command(&self, hint: Hint) -> String {
-        hint.repeating(&self.args).to_string()
+        hint.repeating(&self.typed_args()).to_string()
     }
 
     /// Adds to the error about an unknown profile where its name comes from.

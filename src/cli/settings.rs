@@ -32,6 +32,11 @@ impl SettingArgs {
         self.get("issuer")?.first()?.parse().ok()
     }
 
+    /// Adds a setting, as if its option had been typed.
+    pub fn add(&mut self, setting: &'static Setting, item: String) {
+        self.given.push((setting, vec![item]));
+    }
+
     /// Sets in `profile` every setting that was given.
     ///
     /// # Errors

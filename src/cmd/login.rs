@@ -4,6 +4,7 @@ mod browser;
 mod grants;
 mod messages;
 mod qr;
+mod questions;
 mod stdin;
 
 use serde::Serialize;
@@ -38,15 +39,15 @@ struct LoginOutput<'a> {
 }
 
 /// Runs the command.
-pub fn run(app: &App, args: Login) -> Result<u8, Error> {
+pub fn run(app: &App, mut args: Login) -> Result<u8, Error> {
     // The profile of the directory is not the one to be changed to another issuer.
     let name = match names_issuer(&args) {
         true => app.requested_profile(args.profile.as_ref())?,
         false => app.profile_name(args.profile.as_ref())?,
     };
-    let request = LoginRequest { args: &args, name, default_store: app.default_store()? };
     let service = LoginService::new(app.sessions()?, app.paths()?);
-    let plan = service.plan(&request)?;
+    let plan = app.run(questions::plan(app, &service, &mut args, name.as_ref()))?;
+    let request = LoginRequest { args: &args, name, default_store: app.default_store()? };
     let name = plan.profile.name.clone();
     let with_profile = |error: Error| error.about(&name);
     require_terminal(app, &args, &plan).map_err(with_profile)?;

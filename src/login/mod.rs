@@ -14,7 +14,7 @@ mod user;
 
 pub use concurrent::SIGN_IN_LIMIT;
 pub use profile::{absolute, names_issuer, needs_authorization_request};
-pub use provider::named as provider;
+pub use provider::{MissingSetting, named as provider};
 pub use service::{CompletedLogin, LoginPlan, LoginRequest, LoginService, Supplied};
 pub use user::{LoginNotice, LoginUser, account};
 

@@ -26,19 +26,15 @@ pub(super) fn merged_profile(
     config: &Config,
 ) -> Result<(Profile, bool), Error> {
     let provider = provider::named(args)?;
-    let name = match (named, &config.default_profile, provider) {
-        (Some(name), _, _) => name.clone(),
-        (None, _, Some(provider)) => provider.name.parse()?,
-        (None, Some(name), None) => name.clone(),
-        (None, None, None) if config.profiles.is_empty() && args.settings.has("issuer") => DEFAULT_NAME.parse()?,
-        (None, None, None) => config.choose(None)?.name.clone(),
-    };
+    let name = target(args, named, config)?;
     let known = config.existing(&name)?;
     let profile = match (known, provider::issuer(args, provider, known)?) {
         (Some(profile), _) => profile.clone(),
         (None, Some(issuer)) => Profile { store: default_store, ..Profile::new(name.clone(), issuer) },
         (None, None) => {
-            config.profile(&name)?;
+            if named.or(config.default_profile.as_ref()).is_some() {
+                config.profile(&name)?;
+            }
             return Err(ConfigError::Empty.into());
         }
     };
@@ -48,6 +44,24 @@ pub(super) fn merged_profile(
     // A profile that had a login API before has no scopes.
     let had_api = known.is_some_and(|known| known.server.api.login.is_some()) && profile.server.api.login.is_none();
     Ok((profile, known.is_none() || had_api))
+}
+
+/// Returns the name of the profile that a login is for, which may not exist.
+///
+/// # Errors
+/// [`ErrorCode::Usage`] if none is named and there are several.
+pub(super) fn target(args: &Login, named: Option<&ProfileName>, config: &Config) -> Result<ProfileName, Error> {
+    Ok(match (named, &config.default_profile, provider::named(args)?) {
+        (Some(name), _, _) => name.clone(),
+        (None, _, Some(provider)) => provider.name.parse()?,
+        (None, Some(name), None) => name.clone(),
+        (None, None, None)
+            if config.profiles.is_empty() && (names_issuer(args) || config.errors().next().is_none()) =>
+        {
+            DEFAULT_NAME.parse()?
+        }
+        (None, None, None) => config.choose(None)?.name.clone(),
+    })
 }
 
 /// Refuses options that the grant would silently ignore.
@@ -101,7 +115,8 @@ pub(super) fn with_options(args: &Login, provider: Option<&Provider>, mut profil
         profile.client_id = API_CLIENT.to_owned();
     }
     if profile.client_id.is_empty() {
-        return Err(Error::msg(ErrorCode::Usage, "no client ID was given", provider::client_id_hint(provider)));
+        let missing = provider::MissingSetting::ClientId(profile.issuer);
+        return Err(Error::new(ErrorCode::Usage, missing, provider::client_id_hint(provider)));
     }
     Ok(profile)
 }

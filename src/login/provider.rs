@@ -9,6 +9,17 @@ use crate::model::{
     provider as known_provider,
 };
 
+/// What a login needs and was not given.
+#[derive(Debug, thiserror::Error)]
+pub enum MissingSetting {
+    /// The issuer.
+    #[error("no issuer was given{0}")]
+    Issuer(String),
+    /// The client ID at this issuer.
+    #[error("no client ID was given")]
+    ClientId(IssuerUrl),
+}
+
 /// Returns the provider that `--provider` names.
 ///
 /// # Errors
@@ -85,11 +96,12 @@ pub(super) fn issuer(
     match provider.issuer {
         ProviderIssuer::Fixed(known) | ProviderIssuer::Default(known) => Ok(Some(IssuerUrl::parse(known)?)),
         ProviderIssuer::Yours { example } => {
-            let message = match provider.name {
-                "generic" => "no issuer was given".to_owned(),
-                _ => format!("no issuer was given; {} has one for each customer", provider.title),
+            let reason = match provider.name {
+                "generic" => String::new(),
+                _ => format!("; {} has one for each customer", provider.title),
             };
-            Err(Error::msg(ErrorCode::Usage, message, format!("add --issuer URL, for example --issuer {example}")))
+            let hint = format!("add --issuer URL, for example --issuer {example}");
+            Err(Error::new(ErrorCode::Usage, MissingSetting::Issuer(reason), hint))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::profile::merged_profile;
+use super::profile::{merged_profile, target};
 use crate::cli::Login;
 use crate::config::Config;
 use crate::error::Error;
@@ -64,6 +64,14 @@ impl LoginService {
     #[must_use]
     pub fn new(sessions: Arc<SessionService>, paths: Paths) -> Self {
         Self { sessions, paths }
+    }
+
+    /// Returns the name of the profile that a login is for, which may not exist.
+    ///
+    /// # Errors
+    /// As [`LoginService::plan`].
+    pub fn profile_name(&self, request: &LoginRequest<'_>) -> Result<ProfileName, Error> {
+        target(request.args, request.name.as_ref(), &Config::load(&self.paths.config_file)?)
     }
 
     /// Merges the profile from the configuration and the options.

@@ -126,6 +126,49 @@ impl IssuerUrl {
     }
 }
 
+/// What a user types to name an issuer: its URL, or a domain or an e-mail address to find it from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerSearch {
+    /// The URL, or that of the domain.
+    pub at: IssuerUrl,
+    /// What to ask WebFinger at the domain for (OpenID Connect Discovery 1.0, section 2.1); `None` for a URL.
+    pub resource: Option<String>,
+}
+
+/// Why a text names no issuer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidIssuerSearch {
+    /// It is an invalid URL.
+    #[error(transparent)]
+    Url(#[from] InsecureUrl),
+    /// It is something else.
+    #[error("`{0}` is not a URL, a domain or an e-mail address")]
+    Other(String),
+}
+
+impl std::str::FromStr for IssuerSearch {
+    type Err = InvalidIssuerSearch;
+
+    fn from_str(text: &str) -> Result<Self, InvalidIssuerSearch> {
+        let text = text.trim();
+        if text.contains("://") {
+            return Ok(Self { at: text.parse()?, resource: None });
+        }
+        let (user, domain) = text.rsplit_once('@').map_or((None, text), |(user, domain)| (Some(user), domain));
+        let is_word = |part: &str| !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || c.is_control());
+        // A name without a dot is more likely a slip of the pen than a host.
+        let is_domain = is_word(domain) && (domain.contains(['.', '[']) || domain.starts_with("localhost"));
+        let other = || InvalidIssuerSearch::Other(shown(text));
+        if !is_domain || !user.is_none_or(is_word) {
+            return Err(other());
+        }
+        let secure: IssuerUrl = format!("https://{domain}").parse().map_err(|_| other())?;
+        let at = if is_loopback(&secure.url) { format!("http://{domain}").parse()? } else { secure };
+        let resource = Some(user.map_or_else(|| at.to_string(), |user| format!("acct:{user}@{domain}")));
+        Ok(Self { at, resource })
+    }
+}
+
 impl std::str::FromStr for IssuerUrl {
     type Err = InsecureUrl;
 
@@ -215,6 +258,27 @@ mod tests {
     fn password_in_the_address_is_not_repeated() {
         let error = IssuerUrl::parse("http://user:hunter2@a.example").expect_err("refused").to_string();
         assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn issuer_is_searched_at_a_domain_or_an_account() {
+        for (text, at, resource) in [
+            (" https://a.example/t \n", "https://a.example/t", None),
+            ("a.example", "https://a.example", Some("https://a.example")),
+            ("a.example:8443/t", "https://a.example:8443/t", Some("https://a.example:8443/t")),
+            ("ann@a.example", "https://a.example", Some("acct:ann@a.example")),
+            ("localhost:9", "http://localhost:9", Some("http://localhost:9")),
+            ("127.0.0.1:9", "http://127.0.0.1:9", Some("http://127.0.0.1:9")),
+            ("[::1]:9", "http://[::1]:9", Some("http://[::1]:9")),
+        ] {
+            let search: IssuerSearch = text.parse().expect(text);
+            assert_eq!((search.at.as_str(), search.resource.as_deref()), (at, resource), "{text}");
+        }
+        for text in ["", " ", "9", "example", "a example.com", "@a.example", "a b@a.example", "ann@", "a.example?x=1"] {
+            let error = text.parse::<IssuerSearch>().expect_err(text).to_string();
+            assert!(error.ends_with("is not a URL, a domain or an e-mail address"), "{error}");
+        }
+        assert!("http://a.example".parse::<IssuerSearch>().expect_err("insecure").to_string().contains("https"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ mod whole_number;
 pub use duration::{InvalidDuration, MAX_DURATION, format_duration, parse_duration};
 pub use error_code::ErrorCode;
 pub(crate) use issuer_url::is_loopback;
-pub use issuer_url::{InsecureUrl, IssuerUrl, secure_url};
+pub use issuer_url::{InsecureUrl, InvalidIssuerSearch, IssuerSearch, IssuerUrl, secure_url};
 pub use keyword::UnknownKeyword;
 pub use profile::{ClientAuth, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};
 pub use provider::{AccessTokenForm, DEFAULT_SCOPES, PROVIDERS, Provider, ProviderEndpoints, ProviderIssuer, provider};

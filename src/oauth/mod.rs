@@ -38,6 +38,7 @@ mod token_endpoint;
 mod token_response;
 mod transport_error;
 pub mod userinfo;
+pub mod webfinger;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::{SessionError, SessionService};
 use crate::fs::unblock;
-use crate::model::{ClientAuth, Profile};
+use crate::model::{ClientAuth, IssuerSearch, IssuerUrl, Profile};
 use crate::oauth::{
     AssertionSigner, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, Phase, discover,
-    fetch_missing_endpoints,
+    fetch_missing_endpoints, webfinger,
 };
 use crate::secret::Secret;
 
@@ -25,13 +25,11 @@ impl SessionService {
     /// # Errors
     /// [`SessionError::Issuer`].
     pub async fn metadata(&self, profile: &Profile) -> Result<Metadata, SessionError> {
-        let (endpoints, api) = (&profile.server.endpoints, &profile.server.api);
-        let found = if endpoints.token.is_some() || api.login.is_some() {
-            Metadata::new(profile.issuer.clone())
-        } else {
-            discover(&self.http(profile).await?, &profile.issuer).await?
+        let found = match needs_metadata(profile) {
+            true => discover(&self.http(profile).await?, &profile.issuer).await?,
+            false => Metadata::new(profile.issuer.clone()),
         };
-        Ok(found.with_endpoints(endpoints))
+        Ok(found.with_endpoints(&profile.server.endpoints))
     }
 
     /// Returns the issuer's metadata. Endpoints of `needed` that are missing in the first document are taken from the
@@ -54,6 +52,35 @@ impl SessionService {
             () = self.clock.sleep(SECOND_DOCUMENT_LIMIT) => tracing::info!("no second metadata document within {SECOND_DOCUMENT_LIMIT:?}"),
         }
         Ok(metadata)
+    }
+
+    /// Returns the issuer that the user means, which has metadata: the one that WebFinger names at a domain, else the domain
+    /// itself. If the metadata spells the issuer in another way at the same origin, that is the issuer. `profile` has the
+    /// other settings.
+    ///
+    /// # Errors
+    /// [`SessionError::Issuer`].
+    pub async fn find_issuer(&self, profile: &Profile, search: &IssuerSearch) -> Result<IssuerUrl, SessionError> {
+        let profile = Profile { issuer: search.at.clone(), ..profile.clone() };
+        if !needs_metadata(&profile) {
+            return Ok(profile.issuer);
+        }
+        // Of the domain: what it names must be in its own network or a public one.
+        let http = self.http(&profile).await?;
+        let named = match &search.resource {
+            Some(resource) => webfinger::find_issuer(&http, &search.at, resource).await?,
+            None => None,
+        };
+        let issuer = named.unwrap_or_else(|| search.at.clone());
+        let found = match discover(&http, &issuer).await {
+            Err(IssuerError::IssuerMismatch { expected, found }) => {
+                let spelling = IssuerUrl::parse(&found).ok().filter(|url| url.url().origin() == issuer.url().origin());
+                let spelling = spelling.ok_or(IssuerError::IssuerMismatch { expected, found })?;
+                discover(&http, &spelling).await?
+            }
+            found => found?,
+        };
+        Ok(found.issuer)
     }
 
     /// Sends a request to the issuer, to learn whether it can be reached and what time its clock shows.
@@ -96,4 +123,9 @@ impl SessionService {
         };
         Ok(OAuthClient { id: profile.client_id.clone(), auth: profile.client_auth, secret, signer })
     }
+}
+
+/// Returns whether the issuer's metadata has to be requested: not if the profile names the token or the login endpoint.
+fn needs_metadata(profile: &Profile) -> bool {
+    profile.server.endpoints.token.is_none() && profile.server.api.login.is_none()
 }

@@ -17,6 +17,7 @@ mod durability;
 mod endpoints;
 mod exec;
 mod exit_codes;
+mod first_login;
 mod hints;
 mod id_token;
 mod interrupt;

@@ -9,7 +9,7 @@ use crate::support::login_pages::LoginPages;
 use crate::support::{Sandbox, USER, quick_issuer};
 
 fn screen<'a>(name: &'a str, args: &'a [&'a str], code: i32) -> Screen<'a> {
-    Screen { name, args, code, varies: &[] }
+    Screen { name, args, code, code_in_pipe: None, varies: &[] }
 }
 
 /// Returns a home with a session in each state: `work` is the default, `failing` cannot be refreshed, and `ended` was
@@ -83,6 +83,30 @@ fn login_in_the_browser() {
     home.assert_screens_while(&screen("login-browser", &args, 0), |command| {
         let address = command.wait_for_line(&authorize);
         LoginPages::sign_in(&issuer, &address, USER).follow_redirect();
+    });
+}
+
+#[test]
+fn first_login() {
+    let mut home = Sandbox::new();
+    home.set("BROWSER", "true");
+    let issuer = quick_issuer();
+    let screen = Screen { code_in_pipe: Some(2), ..screen("login-first", &["login", "work"], 5) };
+    home.assert_screens_while(&screen, |login| {
+        let domain = issuer.issuer().trim_start_matches("http://");
+        let client = format!("Client ID for work at {}: ", issuer.issuer());
+        for (prompt, answer) in
+            [("Provider for work: ", "9"), ("Issuer for work: ", domain), (client.as_str(), "authctl")]
+        {
+            login.reports(prompt);
+            login.type_text(&format!("{answer}\r"));
+        }
+        // Denied, so that the next one is the first login again.
+        let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+        let mut pages = LoginPages::open(&issuer, &address);
+        pages.log_in(USER);
+        pages.deny();
+        pages.follow_redirect();
     });
 }
 

@@ -51,6 +51,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
             "The first login of a profile creates it, with the settings given as options; authctl.toml(5) describes \
                  them. Later logins need no options. The tokens are verified and the store is checked before anything is \
                  stored.\n\n\
+                 At a terminal a first login asks for provider, issuer and client ID where they are missing, and prints the \
+                 same login as a command. A domain or an e-mail address is enough for the issuer: it is found by WebFinger \
+                 (RFC 7033), else at the domain itself.\n\n\
                  Without an option for the grant, the profile's is used: the browser on this machine unless it was changed. \
                  Over SSH, in a container and without a display a code for a browser elsewhere is shown instead, if the \
                  issuer supports it. BROWSER may name the browser, as a command with arguments.\n\n\

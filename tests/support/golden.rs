@@ -21,6 +21,8 @@ pub struct Screen<'a> {
     pub args: &'a [&'a str],
     /// The exit code.
     pub code: i32,
+    /// The exit code in a pipe of a command that needs a terminal.
+    pub code_in_pipe: Option<i32>,
     /// Texts that differ between runs, with what stands for them.
     pub varies: &'a [(String, &'a str)],
 }
@@ -32,17 +34,21 @@ impl Sandbox {
         self.assert_screens_while(screen, |_| {});
     }
 
-    /// The same for a command that waits for what `meanwhile` does.
+    /// The same for a command that waits for what `meanwhile` does, unless it fails in a pipe.
     #[track_caller]
-    pub fn assert_screens_while(&self, screen: &Screen<'_>, meanwhile: impl Fn(&RunningCommand<'_>)) {
+    pub fn assert_screens_while(&self, screen: &Screen<'_>, meanwhile: impl Fn(&mut RunningCommand<'_>)) {
         let mut text = String::new();
         for width in WIDTHS {
-            let command = match width {
+            let mut command = match width {
                 Some(width) => self.spawn_program_in_terminal(AUTHCTL, screen.args, width),
                 None => self.spawn(screen.args),
             };
-            meanwhile(&command);
-            let CommandOutput { stdout, stderr, .. } = command.wait().exits(screen.code);
+            let code_in_pipe = screen.code_in_pipe.filter(|_| width.is_none());
+            if code_in_pipe.is_none() {
+                meanwhile(&mut command);
+            }
+            let code = code_in_pipe.unwrap_or(screen.code);
+            let CommandOutput { stdout, stderr, .. } = command.wait().exits(code);
             let (stdout, stderr) = (self.stable(&stdout, screen.varies), self.stable(&stderr, screen.varies));
             text.push_str(&match width {
                 Some(width) => format!("== {width} columns\n{stderr}\n"),
