@@ -1,4 +1,6 @@
-//! Text for terminals, JSON and shells: sanitized, escaped and quoted.
+//! Text for terminals, JSON, shells and web pages: sanitized, escaped and quoted.
+
+pub mod html;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::login::{CompletedLogin, LoginPlan, LoginRequest, LoginService, Supplied, absolute, names_issuer, provider};
 use crate::model::{Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
 use grants::TerminalUser;
-use messages::{report_login, report_weaker_acr};
+use messages::{report_login, report_weaker_acr, result_page};
 use stdin::StdinSecrets;
 
 pub(super) use browser::open_end_session;
@@ -57,7 +57,9 @@ pub fn run(app: &App, mut args: Login) -> Result<u8, Error> {
     let mut user = TerminalUser::new(app, &args, password, token);
     app.run(async {
         let supplied = Supplied { client_secret, pinned };
-        let login = service.log_in(&request, plan, supplied, &mut user).await?;
+        let login = service.log_in(&request, plan, supplied, &mut user).await.map_err(with_profile);
+        user.show_in_browser(result_page(app, &name, &login)).await;
+        let login = login?;
         if !login.joined {
             app.notify_agent(&login.profile.name);
             report_weaker_acr(app, &args, &login);

@@ -7,8 +7,7 @@ use hyper::{StatusCode, header};
 
 use super::crypto::hash;
 use super::http::{Reply, bytes_reply, set_header};
-
-const STYLE: &str = include_str!("style.css");
+use crate::text::html::{self, STYLE, escape};
 
 /// The hidden fields of a form.
 pub(super) struct Form<'a> {
@@ -29,36 +28,14 @@ impl Form<'_> {
     }
 }
 
-/// Escapes text for element content and quoted attributes.
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            // Control and bidirectional formatting characters could disguise the text.
-            c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
-                out.push('\u{fffd}');
-            }
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 /// Returns a page. `target` is an origin that a form's reply may redirect to: Chromium applies `form-action` to redirects
 /// too.
 fn page(status: StatusCode, title: &str, main: &str, target: Option<&str>) -> Reply {
-    let html = format!(
-        r#"<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex"><title>{title} - authctl dev issuer</title><style>{STYLE}</style></head><body><main><h1>{title}</h1>{main}</main><footer>authctl dev issuer, for testing on this machine only</footer></body></html>"#,
-        title = escape(title),
-    );
+    let footer = "authctl dev issuer, for testing on this machine only";
+    let html = html::page(title, "authctl dev issuer", main, footer);
     let mut reply = bytes_reply(status, "text/html; charset=utf-8", Bytes::from(html));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{}'; form-action 'self'{}{}; frame-ancestors 'none'; base-uri 'none'",
+        "default-src 'none'; img-src data:; style-src 'sha256-{}'; form-action 'self'{}{}; frame-ancestors 'none'; base-uri 'none'",
         STANDARD.encode(hash(STYLE)),
         if target.is_some() { " " } else { "" },
         target.unwrap_or_default(),
@@ -71,7 +48,7 @@ fn page(status: StatusCode, title: &str, main: &str, target: Option<&str>) -> Re
 }
 
 fn error_message(message: Option<&str>) -> String {
-    message.map(|m| format!(r#"<p class="error" role="alert">{}</p>"#, escape(m))).unwrap_or_default()
+    message.map(html::error_message).unwrap_or_default()
 }
 
 /// Returns a page with a text.
@@ -182,15 +159,4 @@ pub(super) fn logout(form: &Form<'_>, target: Option<&str>) -> Reply {
         form.open("logout"),
     );
     page(StatusCode::OK, "Log out?", &main, target)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_cannot_break_out_of_attributes_and_elements() {
-        let text = escape("\"'><script>&\u{202e}\n");
-        assert_eq!(text, "&quot;&#39;&gt;&lt;script&gt;&amp;\u{fffd}\u{fffd}");
-    }
 }

@@ -12,7 +12,7 @@ use super::authorization_response::{ExpectedResponse, RedirectRequest};
 use super::client_auth::OAuthClient;
 use super::error::IssuerError;
 use super::form::Form;
-use super::loopback::LoopbackListener;
+use super::loopback::{LoopbackListener, WaitingBrowser};
 use super::metadata::Metadata;
 use super::random::random;
 use super::token_endpoint::{TokenEndpoint, add_single_resource};
@@ -42,6 +42,15 @@ pub struct AuthorizationRequest {
 /// An authorization code whose response passed every check.
 #[derive(Debug)]
 pub struct AuthorizationCode(Secret);
+
+/// The authorization response that a browser has sent.
+#[derive(Debug)]
+pub struct BrowserResponse {
+    /// The code, or why there is none.
+    pub code: Result<AuthorizationCode, IssuerError>,
+    /// The browser, which waits for the page that ends the login.
+    pub browser: WaitingBrowser,
+}
 
 /// A login in a browser, from its start until the code is redeemed.
 pub struct AuthorizationCodeLogin {
@@ -127,17 +136,19 @@ impl AuthorizationCodeLogin {
         &self.authorization_url
     }
 
-    /// Waits at most `limit` for the authorization response, and until the browser has received its page. Unrelated requests
-    /// are rejected and change nothing.
+    /// Waits at most `limit` for the authorization response. Unrelated requests are rejected and change nothing. The code is
+    /// an error if the user or the issuer refused ([`IssuerError::Refused`]), or if another issuer responded
+    /// ([`IssuerError::IssuerMismatch`]; RFC 9207).
     ///
     /// # Errors
-    /// [`IssuerError::Refused`] if the user or the issuer refused, [`IssuerError::IssuerMismatch`] if another issuer responded
-    /// (RFC 9207), [`IssuerError::LoginTimedOut`].
-    pub async fn wait(&self, clock: &dyn Clock, limit: Duration) -> Result<AuthorizationCode, IssuerError> {
+    /// [`IssuerError::LoginTimedOut`].
+    pub async fn wait(&self, clock: &dyn Clock, limit: Duration) -> Result<BrowserResponse, IssuerError> {
         let expected = Arc::clone(&self.expected);
         let classify = Arc::new(move |query: &str| expected.check(query, "the browser"));
         tokio::select! {
-            outcome = self.listener.wait_for_response(classify, clock) => outcome.map(AuthorizationCode),
+            (outcome, browser) = self.listener.wait_for_response(classify, clock) => {
+                Ok(BrowserResponse { code: outcome.map(AuthorizationCode), browser })
+            }
             () = clock.sleep(limit) => Err(IssuerError::LoginTimedOut { limit }),
         }
     }
@@ -145,7 +156,7 @@ impl AuthorizationCodeLogin {
     /// Accepts the URL that the browser ended at, whole or from its `?` on, with the same checks.
     ///
     /// # Errors
-    /// As [`AuthorizationCodeLogin::wait`]; [`IssuerError::InvalidResponse`] if it is unrelated to this login.
+    /// As the code of [`AuthorizationCodeLogin::wait`]; [`IssuerError::InvalidResponse`] if it is unrelated to this login.
     pub fn accept_pasted(&self, text: &str) -> Result<AuthorizationCode, IssuerError> {
         let from = "the pasted address";
         let unrelated = |why: &str| {

@@ -16,11 +16,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::RecvFlags;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use url::Url;
 
 use super::authorization_response::RedirectRequest;
 use super::error::IssuerError;
-use super::loopback_page::{NOT_FOUND, REFUSED, SUCCESS, UNRELATED, page};
+use super::loopback_page::{ANSWERED, LoginPage, NOT_FOUND, UNRELATED};
 use crate::clock::Clock;
 use crate::model::{RedirectHost, RedirectUri};
 use crate::secret::Secret;
@@ -29,8 +31,10 @@ use crate::secret::Secret;
 const MAX_CONNECTIONS: usize = 64;
 /// The time limit for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time limit for a whole connection.
+/// The time limit for a whole connection, without the wait for the page that ends the login.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(20);
+/// The time limit for the browser to receive that page.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The maximum size of a request's head in bytes.
@@ -48,6 +52,34 @@ pub(super) struct LoopbackListener {
 const MAX_PORT_TRIES: usize = 16;
 
 type Outcome = Result<Secret, IssuerError>;
+
+/// A browser that has sent the authorization response, and shows nothing until the login has ended. Dropping it closes the
+/// connection.
+#[derive(Debug)]
+pub struct WaitingBrowser {
+    page: oneshot::Sender<LoginPage>,
+    /// Ends when the connection is closed.
+    closed: oneshot::Receiver<()>,
+    /// Dropping the set closes every connection.
+    connections: JoinSet<()>,
+}
+
+impl WaitingBrowser {
+    /// Sends the page, and waits a short time until the browser has received it.
+    pub async fn show(self, page: LoginPage) {
+        let _connections = self.connections;
+        if self.page.send(page).is_ok() {
+            let _ = tokio::time::timeout(PAGE_TIMEOUT, self.closed).await;
+        }
+    }
+}
+
+/// The authorization response of a connection.
+struct Arrived {
+    outcome: Outcome,
+    page: oneshot::Sender<LoginPage>,
+    closed: oneshot::Receiver<()>,
+}
 
 /// Classifies a request to the redirect URI by its query.
 pub(super) type Classify = Arc<dyn Fn(&str) -> RedirectRequest + Send + Sync>;
@@ -91,22 +123,23 @@ impl LoopbackListener {
         &self.redirect_uri
     }
 
-    /// Serves requests until one of them is the authorization response and its page has been sent.
-    pub(super) async fn wait_for_response(&self, classify: Classify, clock: &dyn Clock) -> Outcome {
+    /// Serves requests until one of them is the authorization response, and returns the browser that waits for its page.
+    pub(super) async fn wait_for_response(&self, classify: Classify, clock: &dyn Clock) -> (Outcome, WaitingBrowser) {
         let host = self.redirect_uri.authority().to_owned();
         let rejected = Arc::new(RejectedCount::default());
         let path = self.redirect_uri.path().to_owned();
         let handler = Arc::new(Handler { host, path, classify, rejected: Arc::clone(&rejected) });
         let _log = LogOnDrop(rejected);
-        let (done, mut outcome) = tokio::sync::mpsc::channel::<Outcome>(1);
-        // Dropping the set closes every connection.
-        let mut connections = tokio::task::JoinSet::new();
+        let (done, mut arrived) = mpsc::channel::<Arrived>(1);
+        let mut connections = JoinSet::new();
         let mut oldest_first: Vec<Connection> = Vec::new();
         loop {
             oldest_first.retain(|open| !open.task.is_finished());
             let accepted = tokio::select! {
                 biased;
-                Some(outcome) = outcome.recv() => return outcome,
+                Some(Arrived { outcome, page, closed }) = arrived.recv() => {
+                    return (outcome, WaitingBrowser { page, closed, connections });
+                }
                 Some(_) = connections.join_next(), if !connections.is_empty() => continue,
                 accepted = self.listener.accept() => accepted,
                 accepted = accept(self.ipv6.as_ref()) => accepted,
@@ -143,8 +176,8 @@ enum Progress {
     Idle,
     /// A part of a request.
     Receiving,
-    /// The authorization response. Its page is being sent.
-    Complete(Outcome),
+    /// The authorization response. Its page follows when the login has ended.
+    Complete,
 }
 
 /// Closes the oldest idle connection or, if none is idle, the oldest with an incomplete request. A connection with data that
@@ -155,7 +188,7 @@ fn close_one(oldest_first: &mut Vec<Connection>) -> bool {
             let wanted = match *open.progress.lock().unwrap_or_else(PoisonError::into_inner) {
                 Progress::Idle => idle,
                 Progress::Receiving => !idle,
-                Progress::Complete(_) => false,
+                Progress::Complete => false,
             };
             wanted && !has_unread_data(&open.socket)
         })
@@ -185,41 +218,55 @@ fn local(wanted: &RedirectUri, detail: &dyn std::fmt::Display) -> IssuerError {
     IssuerError::Local { action: "listen for the browser", detail }
 }
 
-/// Serves the one request of a connection, and sends its outcome once the browser has received the page.
+/// Serves the one request of a connection. Passes on the authorization response, and waits for its page.
 async fn serve_connection(
     stream: TcpStream,
     handler: Arc<Handler>,
     progress: Arc<Mutex<Progress>>,
-    done: tokio::sync::mpsc::Sender<Outcome>,
+    done: mpsc::Sender<Arrived>,
 ) {
-    let set = |next| *progress.lock().unwrap_or_else(PoisonError::into_inner) = next;
-    let service = service_fn(|request: Request<Incoming>| {
-        let (response, outcome) = handler.respond(&request);
-        match outcome {
-            Some(outcome) => set(Progress::Complete(outcome)),
-            None => {
+    let progress = || progress.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_open, closed) = oneshot::channel::<()>();
+    let closed = Mutex::new(Some(closed));
+    let respond = async |request: Request<Incoming>| {
+        let outcome = match handler.respond(&request) {
+            Ok(outcome) => outcome,
+            Err(response) => {
                 handler.rejected.0.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!("rejected a request to the redirect URI with HTTP {}", response.status().as_u16());
+                return Ok::<_, Infallible>(response);
             }
-        }
-        std::future::ready(Ok::<_, Infallible>(response))
-    });
+        };
+        *progress() = Progress::Complete;
+        let (page, ended) = oneshot::channel();
+        let closed = closed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let is_first = closed.is_some_and(|closed| done.try_send(Arrived { outcome, page, closed }).is_ok());
+        // The first response decides the login.
+        let page = if is_first { ended.await.ok() } else { None };
+        Ok(page.unwrap_or_else(|| ANSWERED.into()).response(StatusCode::OK))
+    };
     let serving = async {
         if matches!(stream.peek(&mut [0; 1]).await, Ok(1..)) {
-            set(Progress::Receiving);
+            *progress() = Progress::Receiving;
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .max_buf_size(MAX_HEAD_SIZE)
                 .keep_alive(false)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(stream), service_fn(respond));
             let _ = connection.await;
         }
     };
-    let _ = tokio::time::timeout(CONNECTION_TIMEOUT, serving).await;
-    let last = std::mem::replace(&mut *progress.lock().unwrap_or_else(PoisonError::into_inner), Progress::Idle);
-    if let Progress::Complete(outcome) = last {
-        let _ = done.send(outcome).await;
+    let too_slow = async {
+        tokio::time::sleep(CONNECTION_TIMEOUT).await;
+        // The rest of the login has limits of its own.
+        if matches!(*progress(), Progress::Complete) {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        () = serving => {}
+        () = too_slow => {}
     }
 }
 
@@ -248,27 +295,26 @@ struct Handler {
 }
 
 impl Handler {
-    fn respond(&self, request: &Request<Incoming>) -> (Response<Full<Bytes>>, Option<Outcome>) {
+    /// Returns the authorization response, or the page for any other request.
+    fn respond(&self, request: &Request<Incoming>) -> Result<Outcome, Response<Full<Bytes>>> {
+        let page = |status, text| LoginPage::from(text).response(status);
         let uri = request.uri();
         let mut hosts = request.headers().get_all(HOST).iter();
         let host_fits = hosts.next().is_some_and(|h| h.as_bytes() == self.host.as_bytes()) && hosts.next().is_none();
         if !host_fits || uri.authority().is_some() {
-            return (page(StatusCode::BAD_REQUEST, NOT_FOUND), None);
+            return Err(page(StatusCode::BAD_REQUEST, NOT_FOUND));
         }
         if uri.path() != self.path {
-            return (page(StatusCode::NOT_FOUND, NOT_FOUND), None);
+            return Err(page(StatusCode::NOT_FOUND, NOT_FOUND));
         }
         if request.method() != Method::GET {
             let mut refused = page(StatusCode::METHOD_NOT_ALLOWED, NOT_FOUND);
             refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
-            return (refused, None);
+            return Err(refused);
         }
         match (self.classify)(uri.query().unwrap_or_default()) {
-            RedirectRequest::Unrelated => (page(StatusCode::BAD_REQUEST, UNRELATED), None),
-            RedirectRequest::AuthorizationResponse(outcome) => {
-                let text = if outcome.is_ok() { SUCCESS } else { REFUSED };
-                (page(StatusCode::OK, text), Some(outcome))
-            }
+            RedirectRequest::Unrelated => Err(page(StatusCode::BAD_REQUEST, UNRELATED)),
+            RedirectRequest::AuthorizationResponse(outcome) => Ok(outcome),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The pages that the loopback listener serves: fixed text without anything from the request.
+//! The pages that the loopback listener serves. Nothing in them is from a request.
 
 use aws_lc_rs::digest;
 use base64::Engine as _;
@@ -10,44 +10,61 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 
+use crate::text::html::{STYLE, error_message, escape, page};
+
+/// The page that ends a login in the browser. All of it is text, not HTML.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoginPage {
+    /// The heading.
+    pub title: String,
+    /// What the user needs to know.
+    pub text: String,
+    /// Why the login failed.
+    pub error: Option<String>,
+    /// What to do next.
+    pub next: Option<String>,
+}
+
 /// A title and a paragraph.
 type Text = (&'static str, &'static str);
 
-pub(super) const SUCCESS: Text =
-    ("You are signed in", "Login complete. You can close this window and return to the terminal.");
-pub(super) const REFUSED: Text =
-    ("Not signed in", "The sign-in was refused. The terminal shows the reason. You can close this window.");
+pub(super) const ANSWERED: Text = ("This login has its response", "Return to the terminal.");
 pub(super) const UNRELATED: Text = (
     "This sign-in does not belong to the login in progress",
     "Nothing has changed. Open the URL from the terminal again.",
 );
 pub(super) const NOT_FOUND: Text = ("Not found", "authctl is waiting here for a sign-in to finish.");
 
-const STYLE: &str = ":root{color-scheme:light dark}body{margin:0;min-height:100vh;display:grid;place-items:center;\
-font:1rem/1.5 system-ui,sans-serif;background:Canvas;color:CanvasText}main{max-width:28rem;padding:2rem}\
-h1{font-size:1.5rem;font-weight:600;margin:0 0 .5rem}p{margin:0;opacity:.8}";
-
-/// Builds a page with strict security headers.
-pub(super) fn page(status: StatusCode, (title, text): Text) -> Response<Full<Bytes>> {
-    let html = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title} - authctl</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"icon\" href=\"data:,\">\
-         <style>{STYLE}</style><main><h1>{title}</h1><p>{text}</p></main></html>\n"
-    );
-    let style = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{style}'; img-src data:; base-uri 'none'; form-action 'none'; \
-         frame-ancestors 'none'"
-    );
-    let mut response = Response::new(Full::new(Bytes::from(html)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Ok(policy) = HeaderValue::from_str(&policy) {
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
+impl From<Text> for LoginPage {
+    fn from((title, text): Text) -> Self {
+        Self { title: title.to_owned(), text: text.to_owned(), ..Self::default() }
     }
-    response
+}
+
+impl LoginPage {
+    /// Builds the response, with strict security headers.
+    pub(super) fn response(&self, status: StatusCode) -> Response<Full<Bytes>> {
+        let mut main = self.error.as_deref().map(error_message).unwrap_or_default();
+        if let Some(next) = &self.next {
+            main.push_str(&format!(r#"<p>Next, at the terminal:</p><p class="command">{}</p>"#, escape(next)));
+        }
+        main.push_str(&format!("<p>{}</p>", escape(&self.text)));
+        let html = page(&self.title, "authctl", &main, "Sent by authctl on this machine");
+        let style = STANDARD.encode(digest::digest(&digest::SHA256, STYLE.as_bytes()));
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{style}'; img-src data:; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'"
+        );
+        let mut response = Response::new(Full::new(Bytes::from(html)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Ok(policy) = HeaderValue::from_str(&policy) {
+            headers.insert(CONTENT_SECURITY_POLICY, policy);
+        }
+        response
+    }
 }

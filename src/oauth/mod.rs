@@ -48,6 +48,8 @@ pub use client_auth::OAuthClient;
 pub use discovery::{discover, fetch_missing_endpoints};
 pub use error::{Delivery, IssuerError, Phase};
 pub use http::Http;
+pub use loopback::WaitingBrowser;
+pub use loopback_page::LoginPage;
 pub use metadata::{Endpoint, Metadata};
 pub use random::random;
 pub use supplied_tokens::parse_supplied_tokens;

@@ -1,8 +1,11 @@
 //! `authctl login` with a browser: the redirect, the pasted address, and what is refused.
 
 use super::login::{assert_nothing_stored, browser, login, opened_address, plain};
+use authctl::dev_issuer::{Endpoint, Fault, FaultKind, User};
+use authctl::secret::Secret;
+
 use crate::support::login_pages::LoginPages;
-use crate::support::{Sandbox, USER, quick_issuer};
+use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
 
 #[test]
 fn browser_returns_to_the_configured_redirect_uri() {
@@ -100,11 +103,67 @@ fn browser_login_returns_over_loopback_redirect() {
         wrong.set_query(Some("error=access_denied&state=guessed"));
         assert_eq!(other_client.visit(wrong.as_str()), 400);
         assert_eq!(pages.follow_redirect(), 200);
-        assert!(pages.html.contains("You are signed in"), "{}", pages.html);
+        assert!(pages.html.contains("You are logged in"), "{}", pages.html);
         waiting.wait().exits(0);
         home.run(&["verify", "work"]).exits(0);
         assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["grant"], "browser");
     }
+}
+
+#[test]
+fn browser_is_shown_account_and_profile_when_the_login_has_ended() {
+    let hostile = "<b onload='x'>&\"ann\u{202e}";
+    let issuer = crate::support::issuer(|options| {
+        options.users.push(User::new(hostile, Secret::new(PASSWORD.into())));
+    });
+    for (account, shown) in [(USER, USER), (hostile, "&lt;b onload=&#39;x&#39;&gt;&amp;&quot;ann\u{fffd}")] {
+        let mut home = Sandbox::new();
+        let opened = browser(&mut home);
+        let waiting = home.spawn(&login(&issuer, &["--browser"]));
+        let mut pages = LoginPages::sign_in(&issuer, &opened_address(&opened), account);
+        assert_eq!(pages.follow_redirect(), 200);
+        // The session is already stored.
+        home.session("work");
+        let text = format!("You are logged in as {shown} at {}.", issuer.issuer());
+        assert!(pages.html.contains("<h1>Logged in to work</h1>") && pages.html.contains(&text), "{}", pages.html);
+        waiting.wait().exits(0);
+    }
+}
+
+#[test]
+fn browser_is_shown_a_failed_exchange_and_the_next_command() {
+    let issuer = plain();
+    let refusal = FaultKind::OAuthError { status: 400, code: "invalid_client".into() };
+    for (kind, code) in [(FaultKind::InvalidJson, 6), (refusal, 5)] {
+        let mut home = Sandbox::new();
+        issuer.fault(Fault { endpoint: Endpoint::Token, kind, times: 1 });
+        let opened = browser(&mut home);
+        let waiting = home.spawn(&login(&issuer, &["--browser"]));
+        let mut pages = LoginPages::sign_in(&issuer, &opened_address(&opened), USER);
+        assert_eq!(pages.follow_redirect(), 200);
+        let ran = waiting.wait().exits(code);
+        let line = |begin: &str| ran.stderr.lines().find_map(|line| line.strip_prefix(begin)).expect(begin).to_owned();
+        assert!(pages.html.contains("<h1>Login to work failed</h1>"), "{}", pages.html);
+        for text in [line("error: "), line("hint:  ")] {
+            let text = text.replace('\'', "&#39;").replace('"', "&quot;");
+            assert!(pages.html.contains(&text), "{text}: {}", pages.html);
+        }
+        assert_nothing_stored(&home);
+    }
+}
+
+#[test]
+fn browser_leads_to_a_question_at_the_terminal() {
+    let (mut home, issuer) = (Sandbox::new(), plain());
+    home.log_in("work", &issuer);
+    let opened = browser(&mut home);
+    let mut waiting = home.spawn_in_terminal(&["login", "work", "--browser"]);
+    let mut pages = LoginPages::sign_in(&issuer, &opened_address(&opened), "other");
+    assert_eq!(pages.follow_redirect(), 200);
+    assert!(pages.html.contains("<h1>Return to the terminal</h1>"), "{}", pages.html);
+    waiting.reports("Replace it? [y/N] ");
+    waiting.type_text("n\n");
+    waiting.wait().exits(130);
 }
 
 #[test]
@@ -116,6 +175,7 @@ fn denied_browser_login_is_reported_and_stores_nothing() {
     pages.log_in(USER);
     pages.deny();
     pages.follow_redirect();
+    assert!(pages.html.contains("Login to work failed") && pages.html.contains("access_denied"), "{}", pages.html);
     waiting.wait().exits(5).reports("access_denied");
     assert_nothing_stored(&home);
 }

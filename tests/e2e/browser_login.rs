@@ -58,9 +58,9 @@ fn browser_login_stores_a_session() {
     let started = browser.home.start(&args, "");
     let result = complete("code", Screen::Desktop, &browser.address(), USER, true);
     browser.home.finish(started, &args).exits(0).reports("Logged in to");
-    assert!(result.text.contains("You are signed in"), "{}", result.text);
+    assert!(result.text.contains("You are logged in"), "{}", result.text);
     assert!(result.text.contains("You can close this window"), "{}", result.text);
-    assert_eq!(result.pages(), ["Log in", "Allow access?", "You are signed in"]);
+    assert_eq!(result.pages(), ["Log in", "Allow access?", "Logged in to work"]);
     // The issuer's `form-action` policy permits the redirect to authctl's port.
     assert_eq!((result.address.host_str(), result.address.path()), (Some("127.0.0.1"), "/callback"));
     assert!(!issuer.issuer().ends_with(&format!(":{}", result.address.port().expect("a port"))));
@@ -78,7 +78,7 @@ fn browser_login_with_one_time_code() {
     let started = browser.home.start(&args, "");
     let result = complete("otp", Screen::Phone, &browser.address(), "second", true);
     browser.home.finish(started, &args).exits(0).reports("Logged in to");
-    assert_eq!(result.pages(), ["Log in", "One-time code", "Allow access?", "You are signed in"]);
+    assert_eq!(result.pages(), ["Log in", "One-time code", "Allow access?", "Logged in to work"]);
     browser.home.token("work");
 }
 
@@ -91,8 +91,8 @@ fn denied_browser_login_stores_nothing() {
     let started = browser.home.start(&args, "");
     let result = complete("deny", Screen::Phone, &browser.address(), USER, false);
     browser.home.finish(started, &args).exits(5).reports("access_denied");
-    assert_eq!(result.pages(), ["Log in", "Allow access?", "Not signed in"]);
-    assert!(result.text.contains("was refused"), "{}", result.text);
+    assert_eq!(result.pages(), ["Log in", "Allow access?", "Login to work failed"]);
+    assert!(result.text.contains("access_denied"), "{}", result.text);
     browser.home.run(&["token", "work"]).exits(2);
     assert_eq!(issuer.stats().access_tokens, 0);
 }

@@ -40,7 +40,7 @@ fn browser_login_at_the_pages_of_django_oauth_toolkit() {
         (text, at)
     });
     browser.home.finish(started, &args).exits(0).reports("Logged in to");
-    assert!(text.contains("You are signed in"), "{text}");
+    assert!(text.contains("You are logged in"), "{text}");
     assert_eq!((at.host_str(), at.path()), (Some("127.0.0.1"), "/callback"));
     browser.home.run(&["profile", "set", "work", "verify_token=id_token"]).exits(0);
     browser.home.run(&["verify", "work"]).exits(0);

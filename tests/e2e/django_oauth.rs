@@ -21,7 +21,7 @@ fn log_in_by_code(home: &Sandbox, site: &Site, args: &[&str]) -> CommandOutput {
     let back = Visitor::allow(&waiting.wait_for_line(&site.at("/o/authorize/")));
     let mut done = Visitor::open(&back);
     assert!(
-        done.external_redirect.take().is_none() && done.html.contains("You are signed in"),
+        done.external_redirect.take().is_none() && done.html.contains("You are logged in"),
         "{} {}",
         done.status,
         done.html
@@ -270,7 +270,7 @@ fn expect_redirect_to(redirect: &str, as_sent: &str) {
     let back = Visitor::allow(&waiting.wait_for_line(&site.at("/o/authorize/")));
     assert!(back.starts_with(as_sent), "{back}");
     let done = Visitor::open(&back);
-    assert!(done.html.contains("You are signed in"), "{}", done.html);
+    assert!(done.html.contains("You are logged in"), "{}", done.html);
     waiting.wait().exits(0);
     home.token("work");
     // The next login uses the stored redirect URI.

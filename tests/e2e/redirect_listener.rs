@@ -138,7 +138,7 @@ fn hostile_page_cannot_interfere_with_a_login() {
         client.close().await.expect("closed");
         text
     });
-    assert!(text.contains("You are signed in"), "{text}");
+    assert!(text.contains("You are logged in"), "{text}");
     let ran = waiting.wait().exits(0).reports("Logged in to");
     let count = rejected_requests(&ran.stderr);
     assert!(count >= MIN_REJECTED, "{count} requests unrelated requests");
@@ -199,7 +199,7 @@ fn listener_rejects_requests_with_wrong_state_host_or_method() {
     }
     let mut right = login_pages::LoginPages::sign_in(&issuer, &address, USER);
     assert_eq!(right.follow_redirect(), 200);
-    assert!(right.html.contains("You are signed in"), "{}", right.html);
+    assert!(right.html.contains("You are logged in"), "{}", right.html);
     drop((ahead, slow));
     let ran = browser.home.finish(started, &args).exits(0).reports("Logged in to");
     assert_eq!(rejected_requests(&ran.stderr), REJECTED_REQUESTS.len() as u64, "{}", ran.stderr);

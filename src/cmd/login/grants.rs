@@ -1,18 +1,22 @@
 //! The sign-in at the terminal: what each grant shows and asks, and which grant is chosen without an option.
 
+use std::cell::RefCell;
+
 use super::browser::open_browser;
-use super::messages::show_notice;
+use super::messages::{self, show_notice};
 use super::qr;
 use crate::app::App;
 use crate::cli::Login;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::login::{LoginNotice, LoginUser, SIGN_IN_LIMIT, needs_authorization_request};
 use crate::model::{Grant, Profile, TokenSet, TokenTarget};
-use crate::oauth::authorization_code::{AuthorizationCodeLogin, AuthorizationRequest};
+use crate::oauth::authorization_code::{
+    AuthorizationCode, AuthorizationCodeLogin, AuthorizationRequest, BrowserResponse,
+};
 use crate::oauth::password::PasswordResponse;
 use crate::oauth::{
-    Endpoint, Http, IssuerError, Metadata, OAuthClient, TokenEndpoint, client_credentials, device_code, login_api,
-    parse_supplied_tokens, password,
+    Endpoint, Http, IssuerError, LoginPage, Metadata, OAuthClient, TokenEndpoint, WaitingBrowser, client_credentials,
+    device_code, login_api, parse_supplied_tokens, password,
 };
 use crate::paths::Elsewhere;
 use crate::secret::Secret;
@@ -39,12 +43,21 @@ pub(super) struct TerminalUser<'a> {
     args: &'a Login,
     password: Option<Secret>,
     token: Option<Secret>,
+    /// The browser that waits for the end of the login.
+    browser: RefCell<Option<WaitingBrowser>>,
 }
 
 impl<'a> TerminalUser<'a> {
     /// Creates the user with the password and the token that were read from stdin.
     pub(super) fn new(app: &'a App, args: &'a Login, password: Option<Secret>, token: Option<Secret>) -> Self {
-        Self { app, args, password, token }
+        Self { app, args, password, token, browser: RefCell::default() }
+    }
+
+    /// Ends the login in the browser that waits for it, if there is one.
+    pub(super) async fn show_in_browser(&self, page: LoginPage) {
+        if let Some(browser) = self.browser.take() {
+            browser.show(page).await;
+        }
     }
 
     /// Returns why no browser is opened here, unless an option decides it.
@@ -87,7 +100,8 @@ impl LoginUser for TerminalUser<'_> {
         client: &OAuthClient,
     ) -> Result<NewLogin, Error> {
         let http = self.app.sessions()?.http(profile).await?;
-        let sign_in = SignIn { app: self.app, args: self.args, profile, metadata, client, http: &http };
+        let sign_in =
+            SignIn { app: self.app, args: self.args, profile, metadata, client, http: &http, browser: &self.browser };
         let signed_in = match profile.grant {
             Grant::Browser => sign_in.code(!self.args.no_browser && self.browser_elsewhere().is_none()).await,
             Grant::Device => sign_in.device().await,
@@ -111,6 +125,7 @@ impl LoginUser for TerminalUser<'_> {
     }
 
     async fn confirm_replacement(&self) -> Option<bool> {
+        self.show_in_browser(messages::question_page()).await;
         self.app.confirm("Replace it?").await
     }
 
@@ -130,6 +145,7 @@ struct SignIn<'a> {
     metadata: &'a Metadata,
     client: &'a OAuthClient,
     http: &'a Http,
+    browser: &'a RefCell<Option<WaitingBrowser>>,
 }
 
 impl SignIn<'_> {
@@ -171,7 +187,7 @@ impl SignIn<'_> {
                 self.show(&format!("Cannot open a browser: set BROWSER to its name, or visit:\n\n  {url}\n"));
             }
             self.notice("Waiting for you to finish there (Ctrl-C cancels)");
-            login.wait(self.app.clock(), SIGN_IN_LIMIT).await?
+            self.received(login.wait(self.app.clock(), SIGN_IN_LIMIT).await?)?
         } else {
             self.show(&format!("Open this address in a browser, on this machine or another:\n\n  {url}\n"));
             self.show(&format!(
@@ -185,11 +201,14 @@ impl SignIn<'_> {
         Ok(self.new_login(tokens, nonce))
     }
 
+    /// Returns the code of a response. The browser waits until the login has ended.
+    fn received(&self, response: BrowserResponse) -> Result<AuthorizationCode, IssuerError> {
+        self.browser.replace(Some(response.browser));
+        response.code
+    }
+
     /// Waits for the redirect, which arrives here if the browser is on this machine, or for its pasted address.
-    async fn redirect_or_pasted(
-        &self,
-        login: &AuthorizationCodeLogin,
-    ) -> Result<crate::oauth::authorization_code::AuthorizationCode, Error> {
+    async fn redirect_or_pasted(&self, login: &AuthorizationCodeLogin) -> Result<AuthorizationCode, Error> {
         let wait = login.wait(self.app.clock(), SIGN_IN_LIMIT);
         let paste = async {
             loop {
@@ -215,12 +234,12 @@ impl SignIn<'_> {
             }
         };
         tokio::select! {
-            code = wait => {
+            response = wait => {
                 if self.app.ui().is_interactive() {
                     // Ends the line of the prompt.
                     self.notice("");
                 }
-                Ok(code?)
+                Ok(self.received(response?)?)
             }
             code = paste => code,
         }

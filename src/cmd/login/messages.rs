@@ -3,9 +3,10 @@
 use crate::app::App;
 use crate::cli::Login;
 use crate::cmd::output::span;
-use crate::error::Hint;
+use crate::error::{Error, Hint};
 use crate::login::{CompletedLogin, LoginNotice};
-use crate::model::{Grant, StoreKind};
+use crate::model::{Grant, ProfileName, StoreKind};
+use crate::oauth::LoginPage;
 use crate::session::is_unverified;
 use crate::status::account;
 use crate::text::{excerpt, shell_word};
@@ -89,6 +90,39 @@ pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
         }
     }
     app.ui().notice(&format!("Try: {}", app.next_command(Hint::profile_command("token").about(&profile.name))));
+}
+
+/// Returns the page that ends the login in the browser.
+pub(super) fn result_page(app: &App, profile: &ProfileName, login: &Result<CompletedLogin, Error>) -> LoginPage {
+    match login {
+        Ok(CompletedLogin { profile, session, .. }) => {
+            let account = account(session.subject.as_ref(), session.grant, &profile.client_id);
+            let account = account.map(|account| format!(" as {}", excerpt(account, 80))).unwrap_or_default();
+            LoginPage {
+                title: format!("Logged in to {}", profile.name),
+                text: format!(
+                    "You are logged in{account} at {}. You can close this window and return to the terminal.",
+                    profile.issuer
+                ),
+                ..LoginPage::default()
+            }
+        }
+        Err(error) => LoginPage {
+            title: format!("Login to {profile} failed"),
+            text: "You can close this window.".to_owned(),
+            error: Some(error.message()),
+            next: Some(app.next_command(error.hint.clone())).filter(|next| !next.is_empty()),
+        },
+    }
+}
+
+/// Returns the page of a login that goes on with a question at the terminal.
+pub(super) fn question_page() -> LoginPage {
+    LoginPage {
+        title: "Return to the terminal".to_owned(),
+        text: "It asks whether to replace the session of another account. You can close this window.".to_owned(),
+        ..LoginPage::default()
+    }
 }
 
 /// Returns whether a refresh token was requested without asking the user to consent.

@@ -35,11 +35,22 @@ impl Browser {
     }
 }
 
-/// Runs the listener while `visit` sends requests to it.
+/// The page that ends the login.
+fn last_page() -> LoginPage {
+    LoginPage { title: "Logged in to work".into(), text: "You are ann & co".into(), ..LoginPage::default() }
+}
+
+/// Runs the listener while `visit` sends requests to it, and shows [`last_page`].
 async fn listening<F: Future<Output = ()>>(visit: impl FnOnce(Browser) -> F) -> Outcome {
     let loopback = LoopbackListener::bind(&RedirectUri::default()).await.expect("a port");
     let browser = Browser { host: loopback.redirect_uri().authority().to_owned() };
-    let (outcome, ()) = tokio::join!(loopback.wait_for_response(classify(), &SystemClock), visit(browser));
+    tokio::join!(answered(&loopback), visit(browser)).0
+}
+
+/// Waits for the authorization response, and shows [`last_page`].
+async fn answered(loopback: &LoopbackListener) -> Outcome {
+    let (outcome, browser) = loopback.wait_for_response(classify(), &SystemClock).await;
+    browser.show(last_page()).await;
     outcome
 }
 
@@ -84,7 +95,7 @@ async fn unrelated_requests_are_rejected_and_change_nothing() {
 async fn browser_receives_its_page_before_the_listener_closes() {
     let outcome = listening(async |browser| {
         let answer = browser.ask(RIGHT).await;
-        assert!(answer.contains("You are signed in") && answer.ends_with("</html>\n"), "{answer}");
+        assert!(answer.contains("You are ann &amp; co") && answer.ends_with("</html>"), "{answer}");
         let head = answer.split_once("\r\n\r\n").expect("a head").0.to_ascii_lowercase();
         for line in [
             "cache-control: no-store",
@@ -103,13 +114,46 @@ async fn browser_receives_its_page_before_the_listener_closes() {
 }
 
 #[tokio::test]
-async fn refusal_is_shown_in_the_browser() {
-    let outcome = listening(async |browser| {
-        let answer = browser.ask("GET /callback?refused HTTP/1.1\r\nHost: HOST\r\n\r\n").await;
-        assert!(answer.contains("The sign-in was refused"), "{answer}");
-    })
-    .await;
-    assert!(outcome.is_err());
+async fn browser_waits_until_the_login_has_ended() {
+    let loopback = LoopbackListener::bind(&RedirectUri::default()).await.expect("a port");
+    let browser = Browser { host: loopback.redirect_uri().authority().to_owned() };
+    for (query, is_ok) in [("right", true), ("refused", false)] {
+        let request = format!("GET /callback?{query} HTTP/1.1\r\nHost: HOST\r\n\r\n");
+        let mut answer = std::pin::pin!(browser.ask(&request));
+        let (outcome, waiting) = tokio::select! {
+            arrived = loopback.wait_for_response(classify(), &SystemClock) => arrived,
+            answer = &mut answer => panic!("before the end of the login: {answer}"),
+        };
+        assert_eq!(outcome.is_ok(), is_ok);
+        let (answer, ()) = tokio::join!(answer, waiting.show(last_page()));
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("Logged in to work"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn second_response_is_not_used() {
+    let loopback = LoopbackListener::bind(&RedirectUri::default()).await.expect("a port");
+    let browser = Browser { host: loopback.redirect_uri().authority().to_owned() };
+    let mut second = browser.connect().await;
+    // Accepted before the response, read after it.
+    second.write_all(b"GET /callback?right HTTP/1.1\r\nHost: ").await.expect("sent");
+    let first = browser.ask(RIGHT);
+    let ((outcome, waiting), first) = {
+        let arrived = loopback.wait_for_response(classify(), &SystemClock);
+        let mut first = Box::pin(first);
+        let arrived = tokio::select! {
+            arrived = arrived => arrived,
+            answer = &mut first => panic!("before the end of the login: {answer}"),
+        };
+        (arrived, first)
+    };
+    outcome.expect("the right one");
+    second.write_all(format!("{}\r\n\r\n", browser.host).as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    second.read_to_string(&mut answer).await.expect("answered");
+    assert!(answer.contains("This login has its response"), "{answer}");
+    drop(waiting);
+    let _closed = first.await;
 }
 
 #[tokio::test]
@@ -242,8 +286,8 @@ async fn localhost_listens_on_both_addresses() {
         let browser = Browser { host: format!("localhost:{port}") };
         browser.ask(RIGHT).await
     };
-    let (outcome, answer) = tokio::join!(bound.wait_for_response(classify(), &SystemClock), visit);
-    assert!(answer.contains("You are signed in"), "{answer}");
+    let (outcome, answer) = tokio::join!(answered(&bound), visit);
+    assert!(answer.contains("Logged in to work"), "{answer}");
     outcome.expect("the right one");
 }
 

@@ -59,7 +59,7 @@ fn authorization_response_must_name_the_issuer() {
     for (iss, message) in [("", "no `iss`"), ("https://elsewhere.example", "https://elsewhere.example")] {
         let (ran, result, codes) = login_with_iss(iss.into());
         ran.exits(5).reports(message);
-        assert!(result.text.contains("Not signed in"), "{}", result.text);
+        assert!(result.text.contains("Login to work failed"), "{}", result.text);
         assert_eq!(codes, 0, "the code is not redeemed");
     }
 }

@@ -11,7 +11,7 @@ fn session_from_login_to_logout() {
     let mut provider = provider();
     let browser = BrowserSandbox::new();
     let result = provider.sign_in(&browser, &[]);
-    assert_eq!(result.pages(), ["Sign-in", "Sign-in", "You are signed in"]);
+    assert_eq!(result.pages(), ["Sign-in", "Sign-in", "Logged in to work"]);
     let home = &browser.home;
     assert_eq!(provider.counts().codes, 1);
 
@@ -87,7 +87,7 @@ fn denied_browser_login_stores_nothing() {
     let no = User::new(false, None);
     let (ran, result) = provider.try_login(&browser, &provider.login("native", &[]), &no);
     ran.exits(5).reports("access_denied");
-    assert!(result.text.contains("was refused"), "{}", result.text);
+    assert!(result.text.contains("access_denied"), "{}", result.text);
     browser.home.run(&["token", "work"]).exits(2);
     assert_eq!(provider.counts().codes, 0);
 }
