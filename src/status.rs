@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Grant, IssuerUrl, Profile, ProfileName, RefreshFailure, Session, StoreKind, Subject, TokenTarget};
 use crate::session::refresh_policy::{SessionView, backoff, decide};
-use crate::session::{Decision, SessionError, SessionService, TokenRequest};
+use crate::session::{Decision, SessionError, SessionService, TokenRequest, is_unverified};
 
 /// The state of a profile's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -85,6 +85,8 @@ pub struct ProfileStatus {
     pub expires_in: Option<u64>,
     /// Whether the token can be refreshed without a login.
     pub can_refresh: bool,
+    /// Whether the token was supplied and nothing has verified it.
+    pub unverified: bool,
     /// The number of stored tokens for other audiences, scopes or resources.
     pub other_tokens: usize,
     /// When the user logged in.
@@ -112,6 +114,15 @@ impl ProfileStatus {
     #[must_use]
     pub fn account(&self) -> Option<&str> {
         account(self.subject.as_ref(), self.grant, &self.client_id)
+    }
+
+    /// Returns the state in words. A token that nothing has verified says nothing about who is signed in.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self.state {
+            SessionState::Valid | SessionState::Refreshable if self.unverified => "unverified",
+            state => state.label(),
+        }
     }
 
     /// Returns whether a token is available without a login.
@@ -211,6 +222,7 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
         expires_at: None,
         expires_in: None,
         can_refresh: false,
+        unverified: false,
         other_tokens: 0,
         logged_in_at: None,
         refreshed_at: None,
@@ -242,6 +254,7 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
 
 fn fill_in(status: &mut ProfileStatus, session: Session, now: UnixTime) {
     status.can_refresh = session.can_refresh();
+    status.unverified = is_unverified(&session);
     status.state = SessionState::of(&session, now);
     status.next_attempt = session
         .last_failure

@@ -18,6 +18,7 @@ use crate::config;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::login::{CompletedLogin, LoginPlan, LoginRequest, LoginService, Supplied, absolute, names_issuer, provider};
 use crate::model::{Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
+use crate::session::is_unverified;
 use grants::TerminalUser;
 use messages::{report_login, report_weaker_acr, result_page};
 use stdin::StdinSecrets;
@@ -35,6 +36,7 @@ struct LoginOutput<'a> {
     scope: &'a Option<String>,
     expires_at: Option<UnixTime>,
     can_refresh: bool,
+    unverified: bool,
     store: StoreKind,
 }
 
@@ -126,6 +128,7 @@ fn print(app: &App, args: &Login, login: &CompletedLogin) -> Result<(), Error> {
         scope: &session.tokens.scope,
         expires_at: session.tokens.expires_at,
         can_refresh: session.can_refresh(),
+        unverified: is_unverified(session),
         store: profile.store,
     })
 }

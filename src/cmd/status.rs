@@ -144,7 +144,7 @@ fn table(app: &App, report: &StatusReport, now: UnixTime) -> Vec<String> {
             let expiry = if notes && !note.is_empty() { format!("{expiry}, {note}") } else { expiry };
             rows.push(vec![
                 (Style::Plain, format!("{mark} {}", status.profile)),
-                (style, status.state.label().to_owned()),
+                (style, status.label().to_owned()),
                 (Style::Plain, sanitize_line(&account).into_owned()),
                 (Style::Plain, expiry),
             ]);

@@ -8,7 +8,7 @@ use crate::cli::Whoami;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{ProfileName, Subject, TokenTarget};
 use crate::session::refresh_policy::{SessionView, decide};
-use crate::session::{Decision, SessionError, SessionService, TokenRequest};
+use crate::session::{Decision, SessionError, SessionService, TokenRequest, is_unverified};
 use crate::status::account;
 use crate::verify::unverified_claims;
 
@@ -42,9 +42,12 @@ pub fn run(app: &App, args: &Whoami) -> Result<u8, Error> {
         return Err(with_profile(SessionService::obstacle_error(&profile, &session, &request, obstacle)));
     }
     let account = account(session.subject.as_ref(), session.grant, &profile.client_id).ok_or_else(|| {
-        let message = format!("the issuer sent no account for {}", profile.name);
-        Error::msg(ErrorCode::LoginRequired, message, Hint::login().with_option("--scope", "openid"))
-            .about(&profile.name)
+        let (message, hint) = match is_unverified(&session) {
+            true => ("is not verified, so its account is unknown", Hint::login().with_flag("--browser")),
+            false => ("names no account", Hint::login().with_option("--scope", "openid")),
+        };
+        let message = format!("the token of {} {message}", profile.name);
+        Error::msg(ErrorCode::LoginRequired, message, hint).about(&profile.name)
     })?;
     let issuer = Some(profile.issuer.as_str());
     print(app, &WhoamiOutput { profile: Some(&profile.name), issuer, account, subject: session.subject.as_ref() })

@@ -55,6 +55,7 @@ fn valid_session_is_shown_with_issuer_down_as_stable_json() {
             "subject": {"sub": session.subject.as_ref().unwrap().sub, "name": "developer"},
             "scope": session.tokens.scope,
             "token_type": session.tokens.token_type,
+            "unverified": false,
             "expires_at": session.tokens.expires_at.unwrap().0,
             "expires_in": "some",
             "can_refresh": true,

@@ -66,9 +66,21 @@ fn supplied_token_that_nothing_verified_is_reported_as_unverified() {
     let (home, issuer) = (Sandbox::new(), plain());
     let opaque = r#"{"access_token":"0pa9ue-t0ken"}"#;
     home.run_with(&login(&issuer, &["--with-token"]), opaque).exits(0).reports("warning: the token is not verified");
+    let unverified = || home.status("work")["unverified"].clone();
+    assert_eq!(unverified(), true);
+    for args in [&["status"][..], &["status", "work"], &["status", "--long"]] {
+        let shown = home.run(args).exits(0).stdout;
+        assert!(shown.contains("unverified") && !shown.contains("signed in"), "{args:?}: {shown}");
+    }
+    let whoami = home.run(&["whoami"]).exits(3).reports("the token of work is not verified");
+    whoami.reports("hint:  authctl login work --browser");
+    let again = home.run_with(&login(&issuer, &["--with-token", "--replace", "--json"]), opaque).exits(0);
+    assert_eq!(again.json()["unverified"], true);
     let jwt = token_response(&issuer, USER)["access_token"].as_str().unwrap().to_owned();
     let verified = home.run_with(&login(&issuer, &["--with-token", "--replace"]), &jwt).exits(0);
     assert!(!verified.stderr.contains("not verified"), "{}", verified.stderr);
+    assert_eq!(unverified(), false);
+    assert_eq!(home.run(&["whoami"]).exits(0).line(), USER);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::words::{failure, login_command, look};
 use crate::app::App;
 use crate::clock::UnixTime;
-use crate::cmd::output::{Style, StyledLine, ago, rough_span, wrapped};
+use crate::cmd::output::{Style, StyledLine, ago, span, wrapped};
 use crate::model::{Grant, Subject};
 use crate::status::{ProfileStatus, SessionState, StatusReport};
 use crate::text::excerpt;
@@ -12,7 +12,7 @@ use crate::text::excerpt;
 pub(super) fn lines(app: &App, status: &ProfileStatus, report: &StatusReport, now: UnixTime) -> Vec<String> {
     let (style, _) = look(status.state);
     let line = StyledLine::new(app).styled(Style::Bold, status.profile.as_str()).text(": ");
-    let mut lines = vec![line.styled(style, status.state.label()).finish()];
+    let mut lines = vec![line.styled(style, status.label()).finish()];
     let mut field = |name: &str, value: &str| {
         lines.extend(wrapped(&format!("  {name:<10} {value}"), 13));
     };
@@ -60,9 +60,12 @@ fn user(status: &ProfileStatus) -> String {
 fn token(status: &ProfileStatus, now: UnixTime) -> String {
     let mut line = match status.expires_at {
         None => "no known expiry".to_owned(),
-        Some(at) if at > now => format!("expires in {}", rough_span(now.until(at))),
+        Some(at) if at > now => format!("expires in {}", span(now.until(at))),
         Some(at) => format!("expired {}", ago(at, now)),
     };
+    if status.unverified {
+        line.push_str("; supplied, and verified by nothing");
+    }
     if let Some(scope) = &status.scope {
         line.push_str(&format!("; scope {}", excerpt(scope, 200)));
     }
