@@ -21,10 +21,8 @@ use crate::model::{DecidingToken, Profile, ProfileName};
 use crate::secret::SecretBytes;
 use crate::session::{Decision, Obstacle, SessionError, SessionService, TokenRequest};
 use crate::text::excerpt;
-use crate::verify::{
-    KeySet, MAX_TOKEN_LENGTH, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson, Verification,
-};
-use input::{as_text, unreadable};
+use crate::verify::{KeySet, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson, Verification};
+use input::{MAX_LENGTH, as_text, unreadable};
 
 /// Runs the command.
 pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
@@ -146,8 +144,7 @@ fn verify_stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) 
         return Ok(if all_valid { 0 } else { ErrorCode::TokenDenied.exit_code() });
     }
     let mut token = SecretBytes::default();
-    // With a line end.
-    io::copy(&mut io::stdin().lock().take(MAX_TOKEN_LENGTH as u64 + 3), &mut token).map_err(unreadable)?;
+    io::copy(&mut io::stdin().lock().take(MAX_LENGTH as u64), &mut token).map_err(unreadable)?;
     if token.expose().trim_ascii().is_empty() {
         return Err(Error::msg(ErrorCode::Usage, "stdin is empty", "check the command before the pipe"));
     }

@@ -33,6 +33,7 @@ mod names;
 mod network;
 mod output;
 mod password_login;
+mod pasted_tokens;
 mod presets;
 mod profile;
 mod recovery;

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::input::unreadable;
+use super::input::{MAX_LENGTH, unreadable};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode};
 use crate::verify::{MAX_TOKEN_LENGTH, Verdict, VerdictJson};
@@ -105,7 +105,7 @@ fn read(mut pass_on: impl FnMut(Chunk) -> ControlFlow<()>) -> io::Result<()> {
     let mut chunk = Chunk::empty();
     loop {
         let start = chunk.bytes.len();
-        let length = (&mut input).take(MAX_TOKEN_LENGTH as u64 + 3).read_until(b'\n', &mut chunk.bytes)?;
+        let length = (&mut input).take(MAX_LENGTH as u64).read_until(b'\n', &mut chunk.bytes)?;
         if length > 0 {
             if chunk.bytes.last() != Some(&b'\n') && chunk.bytes.len() - start > MAX_TOKEN_LENGTH {
                 skip_line(&mut input)?;

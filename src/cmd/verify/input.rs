@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::error::{Error, ErrorCode};
+use crate::text::bare_token;
 use crate::verify::{MAX_TOKEN_LENGTH, Reason, ReasonCode};
 
 /// Returns the error that stdin cannot be read.
@@ -10,12 +11,15 @@ pub(super) fn unreadable(error: io::Error) -> Error {
     Error::new(ErrorCode::Usage, anyhow::Error::new(error).context("reading stdin"), "pipe a token in")
 }
 
-/// Returns a token as text, without trailing white space.
+/// How much of stdin, or of a line, is read: a token and what may be pasted along with it.
+pub(super) const MAX_LENGTH: usize = MAX_TOKEN_LENGTH + 64;
+
+/// Returns a token as text, without what is pasted along with it.
 pub(super) fn as_text(token: &[u8]) -> Result<&str, Reason> {
     let malformed = |why: &str| Reason::new(ReasonCode::Malformed, why);
-    let token = token.trim_ascii_end();
-    match std::str::from_utf8(token) {
-        _ if token.len() > MAX_TOKEN_LENGTH => {
+    let text = std::str::from_utf8(token).map(bare_token);
+    match text {
+        _ if token.len() == MAX_LENGTH || text.map_or(token.len(), str::len) > MAX_TOKEN_LENGTH => {
             Err(malformed(&format!("the token is longer than {MAX_TOKEN_LENGTH} bytes")))
         }
         Ok(text) => Ok(text),

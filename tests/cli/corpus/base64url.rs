@@ -111,11 +111,16 @@ fn parts() -> Vec<Case> {
         ("a nested JWT", "RFC 7519 7.2", super::ed(r#"{"alg":"EdDSA","kid":"ed","cty":"JWT"}"#, &token)),
         ("two tokens with a comma", "RFC 7515 7.1", format!("{token},{token}")),
         ("a tilde after it, as an SD-JWT has", "RFC 7515 7.1", format!("{token}~")),
-        ("Bearer before it", "RFC 7515 7.1", format!("Bearer {token}")),
+    ] {
+        cases.push(case(name, rule, token, "malformed"));
+    }
+    // What is pasted along with a token is not a part of it.
+    for (name, rule, token) in [
+        ("Bearer before it", "RFC 6750 2.1", format!("Bearer {token}")),
         ("quoted", "RFC 7515 7.1", format!("\"{token}\"")),
         ("a byte order mark before it", "RFC 7515 7.1", format!("\u{feff}{token}")),
     ] {
-        cases.push(case(name, rule, token, "malformed"));
+        cases.push(case(name, rule, token, "valid"));
     }
     let header_thrice = [header; 3].join(".");
     cases.push(case("the header three times", "RFC 7515 5.2", header_thrice, "invalid_signature missing_claim"));

@@ -1,0 +1,51 @@
+//! `verify -` with tokens as they are pasted, and with those that are about to expire.
+
+use serde_json::json;
+
+use super::verify::Setup;
+
+#[test]
+fn what_is_pasted_along_with_a_token_is_ignored() {
+    let setup = Setup::new();
+    let token = setup.signer.token(json!({}));
+    for pasted in [
+        format!("Bearer {token}\n"),
+        format!("Authorization: Bearer {token}\r\n"),
+        format!("\"{token}\""),
+        format!("\u{feff}'{token}'\n"),
+        format!("\u{feff} bearer \"{token}\" \r\n"),
+        format!(" {token} \r\n\n"),
+    ] {
+        setup.granted(&pasted, &[]);
+        let lines = format!("{}\n", pasted.trim_end());
+        let batch = setup.run(&lines, &["--batch"]).exits(0);
+        assert_eq!(batch.json()["valid"], true, "{pasted:?}");
+    }
+    for other in [format!("{token} x"), format!("x {token}"), format!("Bearer{token}"), format!("\"{token}\"x")] {
+        setup.denied(&other, &[]);
+    }
+}
+
+#[test]
+fn longest_token_and_what_is_around_it_are_read_and_no_more() {
+    let setup = Setup::new();
+    let reason = |text: &str| setup.run(text, &["--json"]).exits(4).json()["reasons"][0]["message"].to_string();
+    let long = "x".repeat(256 * 1024);
+    for (text, is_too_long) in [
+        (format!("Bearer \"{long}\"\n"), false),
+        (format!("{long}x"), true),
+        (format!("{}{long}", " ".repeat(64)), true),
+    ] {
+        assert_eq!(reason(&text).contains("longer than"), is_too_long, "{}", reason(&text));
+    }
+}
+
+#[test]
+fn token_that_is_valid_only_by_the_leeway_is_reported_so() {
+    let setup = Setup::new();
+    let token = setup.signer.token(json!({"iat": 1000, "nbf": 1000, "exp": 2000}));
+    for (at, words) in [("1999", "expires in 1 s"), ("2000", "expired"), ("2029", "expired")] {
+        let ran = setup.run(&token, &["--at", at, "--leeway", "30s"]).exits(0);
+        assert!(ran.stdout.contains(words) && !ran.stdout.contains(" 0 s"), "{at}: {}", ran.stdout);
+    }
+}
