@@ -269,9 +269,10 @@ impl From<IssuerError> for Error {
             }
             IssuerError::Unsupported { .. } => Hint::command("login").with_flag("--help"),
             IssuerError::Unreachable { phase: Phase::Tls, .. } => {
-                "give your company's certificate authority with --ca-cert or SSL_CERT_FILE; check this machine's clock"
-                    .into()
+                "check the address and this machine's clock, or report the certificate to the issuer's operator".into()
             }
+            IssuerError::Unreachable { phase: Phase::UnknownAuthority, .. } => Hint::setting("ca_cert", "FILE")
+                .after_advice("if it is your company's, trust it with --ca-cert or SSL_CERT_FILE:"),
             IssuerError::Unreachable { phase: Phase::NoTls, .. } => {
                 "give the address with the port that is for https; http is accepted only on this machine (127.0.0.1, [::1])"
                     .into()

@@ -42,6 +42,8 @@ pub struct CommandLine {
     options: Vec<(String, Option<String>)>,
     /// The typed words to repeat.
     typed: Vec<String>,
+    /// The setting that the command changes, and its value.
+    setting: Option<(&'static str, &'static str)>,
 }
 
 /// The options of `login` that exclude each other.
@@ -59,6 +61,7 @@ impl Hint {
             profile: None,
             options: Vec::new(),
             typed: Vec::new(),
+            setting: None,
         })
     }
 
@@ -72,7 +75,18 @@ impl Hint {
             profile: None,
             options: Vec::new(),
             typed: Vec::new(),
+            setting: None,
         })
+    }
+
+    /// Suggests to change a setting of the profile: with `profile set`, or with its option if the typed command is `login`.
+    #[must_use]
+    pub fn setting(key: &'static str, value: &'static str) -> Self {
+        let mut hint = Self::profile_command("profile set").with_flag(format!("{key}={value}"));
+        if let Some(command) = hint.command_mut() {
+            command.setting = Some((key, value));
+        }
+        hint
     }
 
     /// Suggests to log in to the profile.
@@ -170,7 +184,14 @@ impl Hint {
             Some(value) => value.strip_prefix('=').map(str::to_owned),
             None => None,
         });
-        let verb = verb_position(words).filter(|at| command.repeats && words[*at] == command.verbs);
+        let verb = verb_position(words);
+        if let Some((key, value)) = command.setting
+            && verb.is_some_and(|at| words[at] == "login")
+        {
+            command.verbs = "login";
+            command.options = vec![(format!("--{}", key.replace('_', "-")), Some(value.to_owned()))];
+        }
+        let verb = verb.filter(|at| command.repeats && words[*at] == command.verbs);
         if let Some(verb) = verb {
             // Piped input is not available again; the terminal prompts for it.
             let left_out = |word: &str| word == "--json" || word.ends_with("-stdin");
@@ -286,6 +307,18 @@ mod tests {
         assert_eq!(Hint::login().to_string(), "authctl login");
         assert_eq!(Hint::login().about(&work).to_string(), "authctl login work");
         assert_eq!(Hint::command("agent start").about(&work).to_string(), "authctl agent start");
+    }
+
+    #[test]
+    fn setting_is_changed_by_the_typed_login_or_in_the_profile() {
+        let hint = Hint::setting("ca_cert", "FILE").about(&"work".parse().expect("a name"));
+        for (typed, expected) in [
+            ("authctl token", "authctl profile set work ca_cert=FILE"),
+            ("authctl profile set work ca_cert=x", "authctl profile set work ca_cert=FILE"),
+            ("authctl login work --ca-cert x --client-id y", "authctl login work --client-id y --ca-cert FILE"),
+        ] {
+            assert_eq!(hint.clone().repeating(&args(typed)).to_string(), expected);
+        }
     }
 
     #[test]

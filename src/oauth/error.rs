@@ -16,8 +16,10 @@ pub enum Phase {
     Connect,
     /// The proxy was connected but did not connect to the server.
     Proxy,
-    /// The TLS handshake failed, or the server's certificate is not trusted.
+    /// The TLS handshake failed, or the server's certificate is invalid.
     Tls,
+    /// The server's certificate is signed by an unknown authority.
+    UnknownAuthority,
     /// The server's response to the TLS handshake is not TLS.
     NoTls,
     /// The connection was made, but no complete response arrived.

@@ -66,7 +66,11 @@ impl Destination<'_> {
                 return self.unreachable(Phase::NoTls, Delivery::NotSent, message);
             }
             let message = format!("TLS connection to {host} failed: {}", tls_reason(error));
-            return self.unreachable(Phase::Tls, Delivery::NotSent, message);
+            let phase = match error {
+                rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => Phase::UnknownAuthority,
+                _ => Phase::Tls,
+            };
+            return self.unreachable(phase, Delivery::NotSent, message);
         }
         if let Some(proxy) = proxy
             && let Some(refusal) = causes(error).find_map(proxy_refusal)

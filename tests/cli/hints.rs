@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::TcpListener;
 use std::process::Stdio;
 
+use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
+
+use crate::support::stub_server::StubServer;
 use crate::support::{AUTHCTL, CommandOutput, PASSWORD, Sandbox, USER, quick_issuer};
 
 /// Returns the command of a hint: the whole hint, or what is in its backticks.
@@ -24,16 +28,31 @@ fn paste(home: &Sandbox, hint: &str, stdin: &str) -> CommandOutput {
     home.finish(child, &[line])
 }
 
+/// Runs the command of a hint in a terminal, where a password is typed.
+#[track_caller]
+fn paste_in_terminal(home: &Sandbox, hint: &str) -> CommandOutput {
+    let script = format!("authctl() {{ '{AUTHCTL}' \"$@\"; }}; {}", command_in(hint));
+    let mut command = home.spawn_program_in_terminal("sh", &["-c", &script], 0);
+    if !hint.contains("--username") {
+        command.reports("User name: ");
+        command.type_text(&format!("{USER}\r"));
+    }
+    command.reports("Password: ");
+    command.type_text(&format!("{PASSWORD}\r"));
+    command.wait()
+}
+
 /// Runs `args`, which must fail with the same hint in both formats, and returns the hint.
 #[track_caller]
 fn hint_of(home: &Sandbox, args: &[&str]) -> String {
-    let ran = home.run(args);
+    let stdin = format!("{PASSWORD}\n");
+    let ran = home.run_with(args, &stdin);
     let text = ran.stderr.lines().find_map(|line| line.strip_prefix("hint:  ")).map(str::to_owned);
     let text = text.unwrap_or_else(|| panic!("{args:?}: no hint in {:?}", ran.stderr));
     assert_ne!(ran.code, 0, "{args:?}");
     let end = args.iter().position(|arg| *arg == "--").unwrap_or(args.len());
     let json = [&args[..end], &["--json"], &args[end..]].concat();
-    let ran = home.run(&json);
+    let ran = home.run_with(&json, &stdin);
     let hint = ran.error()["hint"].as_str().expect("a text").to_owned();
     assert_eq!(hint.replace(" --json", ""), text, "{args:?}");
     text
@@ -108,8 +127,7 @@ fn hints_of_a_session_lead_to_its_next_command() {
     leads_on(&home, &["profile", "rename", "other-one", "work"], "authctl profile list");
     leads_on(&home, &["profile", "set", "work", "nonsense=1"], "authctl profile set --help");
     leads_on(&home, &["keys", "pin", "work"], "authctl keys pin --help");
-    leads_on(&home, &["tokn"], "authctl token");
-    leads_on(&home, &["frobnicate"], "authctl --help");
+    leads_on(&home, &["tokn"], "authctl --help");
     leads_on(&home, &["token", "--min-ttl", "soon"], "authctl token --help");
     leads_on(&home, &["agent", "lock", "--passphrase-stdin"], "authctl agent start");
     home.run(&["agent", "stop"]).exits(0);
@@ -128,6 +146,101 @@ fn hints_for_files_that_are_too_open_correct_their_mode() {
         paste(&home, &hint, "").exits(0);
         home.run(&["token"]).exits(0);
     }
+}
+
+#[test]
+fn hints_for_errors_of_an_issuer_lead_to_a_login() {
+    let issuer = quick_issuer();
+    let slash = format!("{}/", issuer.issuer());
+    let by_password = ["--client-id", "authctl", "--password", "--username", USER];
+    let scopes = ["--scope", "openid offline_access nonsense"];
+    for (at, more, refusals, ends) in [
+        (slash.as_str(), &[][..], 0, format!("--issuer {}", issuer.issuer())),
+        (issuer.issuer(), &scopes, 2, "--scope openid --scope offline_access".into()),
+        (issuer.issuer(), &["--scope", "openid profile"], 2, "--scope openid".into()),
+    ] {
+        let home = Sandbox::new();
+        if refusals > 0 {
+            refuse(&issuer, "invalid_scope", refusals);
+        }
+        let login = [&["login", "work", "--issuer", at], &by_password[..], more, &["--password-stdin"]].concat();
+        let hint = hint_of(&home, &login);
+        assert!(hint.starts_with("authctl login work ") && hint.ends_with(&ends), "{hint}");
+        paste_in_terminal(&home, &hint).exits(0);
+        home.run(&["token", "work"]).exits(0);
+    }
+}
+
+/// Makes the token endpoint refuse the next requests.
+fn refuse(issuer: &DevIssuer, code: &str, times: u32) {
+    let kind = FaultKind::OAuthError { status: 400, code: code.into() };
+    issuer.fault(Fault { endpoint: Endpoint::Token, kind, times });
+}
+
+#[test]
+fn hint_for_a_used_redirect_port_leads_to_a_device_login() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let redirect = format!("http://{}/callback", taken.local_addr().unwrap());
+    let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--browser"];
+    let hint = hint_of(&home, &[&login[..], &["--redirect-uri", &redirect]].concat());
+    let script = format!("authctl() {{ '{AUTHCTL}' \"$@\"; }}; {hint}");
+    home.spawn_program_in_terminal("sh", &["-c", &script], 0).reports("and enter the code");
+}
+
+#[test]
+fn hints_for_errors_without_a_command_are_advice() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let nothing = StubServer::start(|_, _| (404, "{}".into()));
+    let scope = ["--scope", "openid"];
+    let login = |at: &str, client: &str, more: &[&str]| {
+        let by_password = ["--password", "--password-stdin", "--username", USER];
+        hint_of(&home, &[&["login", "work", "--issuer", at, "--client-id", client], &by_password[..], more].concat())
+    };
+    refuse(&issuer, "invalid_scope", 2);
+    let scopes = login(issuer.issuer(), "authctl", &scope);
+    for (hint, advice) in [
+        (login(issuer.issuer(), "nobody", &[]), "check --client-id, --client-auth and the client secret"),
+        (scopes, "give a --scope that the issuer grants to this client"),
+        (login(&nothing.url, "authctl", &[]), "check the issuer's address"),
+        (login("https://issuer.invalid", "authctl", &[]), "check the network and the address"),
+    ] {
+        assert!(hint.starts_with(advice) && !hint.contains('`'), "{hint}");
+    }
+}
+
+#[test]
+fn hints_for_a_lost_session_lead_to_a_login() {
+    let issuer = quick_issuer();
+    let lose: [(&str, fn(&Sandbox)); 4] = [
+        ("damaged", |home| fs::write(home.session_file("work"), "damaged").unwrap()),
+        ("without its key", |home| fs::remove_file(home.key_file()).unwrap()),
+        ("deleted", |home| fs::remove_file(home.session_file("work")).unwrap()),
+        ("logged out", |home| drop(home.run(&["logout", "work"]).exits(0))),
+    ];
+    for (how, lose) in lose {
+        let home = Sandbox::new();
+        home.log_in("work", &issuer);
+        lose(&home);
+        for command in ["token", "refresh", "verify", "whoami"] {
+            let hint = hint_of(&home, &[command]);
+            assert_eq!(command_in(&hint), "authctl login work", "{how}, {command}");
+        }
+        paste_in_terminal(&home, "authctl login work").exits(0);
+        home.run(&["token", "work"]).exits(0);
+    }
+}
+
+#[test]
+fn hint_for_an_unwritable_store_names_it() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    // Nothing can be written below a file, also by root.
+    fs::create_dir_all(home.path().join("data/authctl")).unwrap();
+    fs::write(home.path().join("data/authctl/sessions"), "").unwrap();
+    let login =
+        ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--password", "--username", USER];
+    let ran = home.run_with(&[&login[..], &["--password-stdin"]].concat(), &format!("{PASSWORD}\n")).exits(7);
+    ran.reports("data/authctl/sessions").reports("hint:  check the permissions of the file and its directory");
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn failed_check(error: &SessionError) -> &'static str {
             (Phase::Proxy, _) | (Phase::Dns | Phase::Connect, Some(_)) => "proxy",
             (Phase::Dns, None) => "dns",
             (Phase::Connect, None) => "connection",
-            (Phase::Tls | Phase::NoTls, _) => "tls",
+            (Phase::Tls | Phase::UnknownAuthority | Phase::NoTls, _) => "tls",
             (Phase::Exchange, _) => "metadata",
         },
         _ => "metadata",

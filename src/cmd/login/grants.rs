@@ -37,6 +37,16 @@ fn alternative(grant: Grant, metadata: &Metadata) -> Hint {
     }
 }
 
+/// Suggests the scopes that the issuer's metadata lists, else `openid` alone.
+fn other_scopes(profile: &Profile, metadata: &Metadata) -> Option<Hint> {
+    let is_listed = |scope: &&String| metadata.scopes_supported.as_ref().is_none_or(|all| all.contains(*scope));
+    let listed: Vec<&String> = profile.scopes.iter().filter(is_listed).collect();
+    let openid = "openid".to_owned();
+    let scopes = if listed.len() < profile.scopes.len() { listed } else { vec![&openid] };
+    let is_new = !scopes.is_empty() && scopes.len() < profile.scopes.len() && scopes.iter().all(is_listed);
+    is_new.then(|| scopes.into_iter().fold(Hint::login(), |hint, scope| hint.with_option("--scope", scope)))
+}
+
 /// The user at the terminal, or a script.
 pub(super) struct TerminalUser<'a> {
     app: &'a App,
@@ -114,6 +124,10 @@ impl LoginUser for TerminalUser<'_> {
                 if matches!(refusal.code.as_str(), "unsupported_grant_type" | "unauthorized_client") =>
             {
                 Error { hint: alternative(profile.grant, metadata), ..error }
+            }
+            Some(IssuerError::Refused(refusal)) if refusal.code == "invalid_scope" => {
+                let hint = other_scopes(profile, metadata).unwrap_or(error.hint);
+                Error { hint, ..error }
             }
             _ => error,
         })
