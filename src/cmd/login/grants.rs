@@ -135,7 +135,7 @@ impl LoginUser for TerminalUser<'_> {
 
     async fn ask_client_secret(&self, profile: &Profile) -> Option<Secret> {
         let client_id = &profile.client_id;
-        self.app.ask_secret(&format!("Client secret of {client_id}: ")).await
+        self.app.ask_secret(&format!("Client secret of {client_id} at {}: ", profile.issuer)).await
     }
 
     async fn confirm_replacement(&self) -> Option<bool> {
@@ -180,6 +180,11 @@ impl SignIn<'_> {
         self.app.ui().instruct(text);
     }
 
+    /// Names the profile and the issuer, before the browser or a prompt asks for the account.
+    fn announce(&self) {
+        self.notice(&format!("Logging in to {} at {}", self.profile.name, self.profile.issuer));
+    }
+
     async fn code(&self, open: bool) -> Result<NewLogin, Error> {
         let request = AuthorizationRequest {
             target: self.target(),
@@ -194,7 +199,7 @@ impl SignIn<'_> {
         let login = AuthorizationCodeLogin::start(self.metadata, self.client, &request).await?;
         let url = login.authorization_url();
         let code = if open {
-            self.notice(&format!("Logging in to {} at {}", self.profile.name, self.profile.issuer));
+            self.announce();
             if open_browser(self.app, url) {
                 self.notice(&format!("Opened your browser. If it did not open, visit:\n\n  {url}\n"));
             } else {
@@ -268,8 +273,8 @@ impl SignIn<'_> {
             qr::show(self.app, complete);
         }
         self.show(&format!(
-            "To log in at {}, open this address on any device:\n\n  {}\n\nand enter the code\n\n  {}\n",
-            self.profile.issuer, started.verification_uri, started.user_code
+            "To log in to {} at {}, open this address on any device:\n\n  {}\n\nand enter the code\n\n  {}\n",
+            self.profile.name, self.profile.issuer, started.verification_uri, started.user_code
         ));
         self.show("Never enter a code that you were sent: its sender would be logged in as you.");
         self.notice(&format!(
@@ -300,6 +305,9 @@ impl SignIn<'_> {
             let message = format!("the {what} is missing; type it in a terminal{option}");
             Error::msg(ErrorCode::LoginRequired, message, Hint::login())
         };
+        if self.app.ui().is_interactive() {
+            self.announce();
+        }
         let user = match &self.args.username {
             Some(user) => user.clone(),
             None => self
