@@ -42,8 +42,8 @@ pub struct CommandLine {
     options: Vec<(String, Option<String>)>,
     /// The typed words to repeat.
     typed: Vec<String>,
-    /// The setting that the command changes, and its value.
-    setting: Option<(&'static str, &'static str)>,
+    /// Whether the command sets what an option of `login` sets too.
+    is_setting: bool,
 }
 
 /// The options of `login` that exclude each other.
@@ -61,7 +61,7 @@ impl Hint {
             profile: None,
             options: Vec::new(),
             typed: Vec::new(),
-            setting: None,
+            is_setting: false,
         })
     }
 
@@ -75,7 +75,7 @@ impl Hint {
             profile: None,
             options: Vec::new(),
             typed: Vec::new(),
-            setting: None,
+            is_setting: false,
         })
     }
 
@@ -84,7 +84,7 @@ impl Hint {
     pub fn setting(key: &'static str, value: &'static str) -> Self {
         let mut hint = Self::profile_command("profile set").with_flag(format!("{key}={value}"));
         if let Some(command) = hint.command_mut() {
-            command.setting = Some((key, value));
+            command.is_setting = true;
         }
         hint
     }
@@ -185,11 +185,12 @@ impl Hint {
             None => None,
         });
         let verb = verb_position(words);
-        if let Some((key, value)) = command.setting
-            && verb.is_some_and(|at| words[at] == "login")
-        {
+        if command.is_setting && verb.is_some_and(|at| words[at] == "login") {
             command.verbs = "login";
-            command.options = vec![(format!("--{}", key.replace('_', "-")), Some(value.to_owned()))];
+            for (name, value) in &mut command.options {
+                let (key, text) = name.split_once('=').unwrap_or((name, ""));
+                (*value, *name) = (Some(text.to_owned()), format!("--{}", key.replace('_', "-")));
+            }
         }
         let verb = verb.filter(|at| command.repeats && words[*at] == command.verbs);
         if let Some(verb) = verb {

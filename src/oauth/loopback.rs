@@ -234,7 +234,7 @@ async fn serve_connection(
             Err(response) => {
                 handler.rejected.0.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!("rejected a request to the redirect URI with HTTP {}", response.status().as_u16());
-                return Ok::<_, Infallible>(response);
+                return Ok::<_, Infallible>(*response);
             }
         };
         *progress() = Progress::Complete;
@@ -296,8 +296,8 @@ struct Handler {
 
 impl Handler {
     /// Returns the authorization response, or the page for any other request.
-    fn respond(&self, request: &Request<Incoming>) -> Result<Outcome, Response<Full<Bytes>>> {
-        let page = |status, text| LoginPage::from(text).response(status);
+    fn respond(&self, request: &Request<Incoming>) -> Result<Outcome, Box<Response<Full<Bytes>>>> {
+        let page = |status, text| Box::new(LoginPage::from(text).response(status));
         let uri = request.uri();
         let mut hosts = request.headers().get_all(HOST).iter();
         let host_fits = hosts.next().is_some_and(|h| h.as_bytes() == self.host.as_bytes()) && hosts.next().is_none();

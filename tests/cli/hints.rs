@@ -212,7 +212,8 @@ fn hints_for_errors_without_a_command_are_advice() {
 #[test]
 fn hints_for_a_lost_session_lead_to_a_login() {
     let issuer = quick_issuer();
-    let lose: [(&str, fn(&Sandbox)); 4] = [
+    type Lose = fn(&Sandbox);
+    let lose: [(&str, Lose); 4] = [
         ("damaged", |home| fs::write(home.session_file("work"), "damaged").unwrap()),
         ("without its key", |home| fs::remove_file(home.key_file()).unwrap()),
         ("deleted", |home| fs::remove_file(home.session_file("work")).unwrap()),
