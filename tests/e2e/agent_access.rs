@@ -14,7 +14,7 @@ use crate::agent_support::{
     KillOnDrop, agent, needs_root, output_of, request, request_json, socket_of, wait_for_agent,
 };
 use crate::support::parts;
-use crate::support::process::wait_until;
+use crate::support::process::{copy_program, wait_until};
 use crate::support::{self, AUTHCTL, Sandbox};
 
 /// The user ID of `nobody`.
@@ -42,7 +42,7 @@ pub(crate) fn home_of_nobody() -> (Sandbox, DevIssuer, PathBuf) {
     home.log_in("work", &issuer);
     home.token("work");
     let program = home.path().join("authctl");
-    std::fs::copy(AUTHCTL, &program).expect("copied");
+    copy_program(&program);
     let owner = format!("{NOBODY}:{NOBODY}");
     output_of(Command::new("chown").args(["-R", &owner]).arg(home.path())).expect("given away");
     (home, issuer, program)

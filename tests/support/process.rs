@@ -119,6 +119,13 @@ impl Drop for RunningCommand<'_> {
     }
 }
 
+/// Copies authctl to `to`, with a process of its own: a child that another test starts in the meantime would have the copy
+/// open for writing, and until it ends, the copy could not be run.
+#[track_caller]
+pub fn copy_program(to: &Path) {
+    assert!(Command::new("cp").arg(AUTHCTL).arg(to).status().expect("cp").success(), "{}", to.display());
+}
+
 impl Sandbox {
     /// Starts authctl on pipes. Its stdin stays open.
     pub fn spawn(&self, args: &[&str]) -> RunningCommand<'_> {

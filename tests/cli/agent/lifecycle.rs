@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::agent::Agent;
+use crate::support::process::copy_program;
 use crate::support::{AUTHCTL, Sandbox, contains};
 
 use super::{DUE, logged_in};
@@ -94,13 +95,13 @@ fn socket_of_a_killed_agent_is_taken_over() {
 fn clients_do_not_notice_an_upgrade() {
     let (home, _issuer) = logged_in(|_| {});
     let (program, new) = (home.path().join("authctl"), home.path().join("authctl.new"));
-    fs::copy(AUTHCTL, &program).unwrap();
+    copy_program(&program);
     let run = |args: &[&str]| home.run_command(&mut home.command_for(&program, args));
     run(&["agent", "start"]).exits(0);
     let old = Agent::running(&home);
     let token = old.get("/v1/token").token();
     home.register_secret(&token);
-    fs::copy(AUTHCTL, &new).unwrap();
+    copy_program(&new);
     fs::rename(&new, &program).unwrap();
     assert_eq!(old.get("/v1/token").token(), token);
     assert_eq!(run(&["token"]).exits(0).line(), token);
