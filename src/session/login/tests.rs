@@ -1,6 +1,6 @@
+use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::model::{ProfileName, RecordName, StoreKind};
@@ -13,8 +13,8 @@ use crate::store::{FileStore, KeySource, Store, StoreError};
 /// Writes to files, and fails like a keychain that does not respond in time: whether or not it has stored the session.
 struct Failing {
     files: FileStore,
-    /// How many writes succeed before the others fail.
-    good_writes: AtomicU32,
+    /// Whether each of the next writes succeeds. All others fail.
+    writes: Mutex<VecDeque<bool>>,
     /// Whether a write that fails has stored the session.
     stores: bool,
 }
@@ -25,8 +25,7 @@ impl Store for Failing {
     }
 
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
-        let is_good =
-            self.good_writes.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        let is_good = self.writes.lock().expect("unpoisoned").pop_front().unwrap_or(false);
         if is_good || self.stores {
             self.files.write(profile, session)?;
         }
@@ -63,8 +62,9 @@ fn files(dir: &Path) -> FileStore {
     FileStore::new(dir.join("sessions"), KeySource::Default(dir.join("key")))
 }
 
-fn service(dir: &Path, good_writes: u32, stores: bool) -> Arc<SessionService> {
-    let store: Arc<dyn Store> = Arc::new(Failing { files: files(dir), good_writes: good_writes.into(), stores });
+fn service(dir: &Path, writes: &[bool], stores: bool) -> Arc<SessionService> {
+    let writes = Mutex::new(writes.iter().copied().collect());
+    let store: Arc<dyn Store> = Arc::new(Failing { files: files(dir), writes, stores });
     let stores = Stores { keychain: Arc::clone(&store), file: store };
     let locks = LockDirectories { keychain: dir.join("locks"), file: dir.join("locks") };
     SessionService::new(Arc::new(TestClock::new()), stores, locks, dir.join("revoked"))
@@ -91,7 +91,16 @@ fn token(session: &Session) -> &str {
 #[tokio::test]
 async fn login_succeeds_if_a_write_that_failed_has_stored_the_session() {
     let dir = tempfile::tempdir().expect("tempdir");
-    let (sessions, profile) = (service(dir.path(), 0, true), profile("https://a.example"));
+    let (sessions, profile) = (service(dir.path(), &[], true), profile("https://a.example"));
+    let saved = sessions.commit_login(&profile, login(&profile, "new"), None, || Ok::<(), SessionError>(())).await;
+    assert!(saved.expect("logged in").is_none());
+    assert_eq!(token(&sessions.session(&profile).await.expect("stored")), "new");
+}
+
+#[tokio::test]
+async fn login_succeeds_when_the_store_is_available_again() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let (sessions, profile) = (service(dir.path(), &[false, false, true], false), profile("https://a.example"));
     let saved = sessions.commit_login(&profile, login(&profile, "new"), None, || Ok::<(), SessionError>(())).await;
     assert!(saved.expect("logged in").is_none());
     assert_eq!(token(&sessions.session(&profile).await.expect("stored")), "new");
@@ -100,7 +109,7 @@ async fn login_succeeds_if_a_write_that_failed_has_stored_the_session() {
 #[tokio::test]
 async fn login_that_is_not_stored_keeps_the_old_session() {
     let dir = tempfile::tempdir().expect("tempdir");
-    let (sessions, profile) = (service(dir.path(), 0, false), profile("https://a.example"));
+    let (sessions, profile) = (service(dir.path(), &[], false), profile("https://a.example"));
     files(dir.path()).write(&profile.name, &session("old")).expect("written");
     let saved = sessions.commit_login(&profile, login(&profile, "new"), None, || Ok::<(), SessionError>(())).await;
     assert!(matches!(saved, Err(SessionError::Store(StoreError::TimedOut { .. }))), "{saved:?}");
@@ -111,7 +120,7 @@ async fn login_that_is_not_stored_keeps_the_old_session() {
 async fn failed_restore_does_not_hide_why_the_login_failed() {
     let dir = tempfile::tempdir().expect("tempdir");
     let (sessions, old, new) =
-        (service(dir.path(), 1, false), profile("https://a.example"), profile("https://b.example"));
+        (service(dir.path(), &[true], false), profile("https://a.example"), profile("https://b.example"));
     files(dir.path()).write(&old.name, &session("old")).expect("written");
     let reason = || Err(SessionError::LoginRequired(LoginReason::NoSession));
     let saved = sessions.commit_login(&new, login(&new, "new"), Some(old.clone()), reason).await;
@@ -126,7 +135,7 @@ async fn issuer_that_does_not_send_its_metadata_is_unreachable() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let dir = tempfile::tempdir().expect("tempdir");
     let profile = profile(&format!("http://{}", silent.local_addr().expect("bound")));
-    let sessions = service(dir.path(), 0, false);
+    let sessions = service(dir.path(), &[], false);
     let metadata = tokio::time::timeout(Duration::from_secs(10), sessions.metadata_with(&profile, &[]));
     let error = metadata.await.expect("limited").expect_err("silent");
     assert_eq!(error.to_string(), format!("no metadata of {} within 35s", profile.issuer));
