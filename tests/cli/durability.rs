@@ -231,7 +231,7 @@ fn logout_after_an_interrupted_login_ends_both_sessions() {
 }
 
 /// The calls of a logout that change something here or at the issuer.
-const STEPS: &str = "rename,fsync,unlink,utimensat,sendto,flock";
+const STEPS: &str = "rename,fsync,unlink,utimensat,writev,flock";
 
 #[test]
 fn killed_logout_serves_no_dead_token_and_can_be_repeated() {

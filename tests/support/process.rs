@@ -136,15 +136,30 @@ impl Sandbox {
     /// how many it has made, which is fewer if it has ended by itself.
     #[track_caller]
     pub fn run_killed(&self, calls: &str, nth: usize, args: &[&str]) -> (CommandOutput, usize) {
+        self.run_stepwise(calls, args, "", |made, _| if made == nth { Signal::KILL } else { Signal::CONT })
+    }
+
+    /// Runs authctl with `stdin`, and stops all its threads after each of the system calls named in `calls`. Then sends the
+    /// signal that `next` returns for the number of calls so far and the last one. Returns the number.
+    #[track_caller]
+    pub fn run_stepwise(
+        &self,
+        calls: &str,
+        args: &[&str],
+        stdin: &str,
+        mut next: impl FnMut(usize, &str) -> Signal,
+    ) -> (CommandOutput, usize) {
         let log = self.path().join("strace.log");
-        // Each call stops all threads, and is continued from here.
         let (trace, stop) = (format!("trace={calls}"), format!("inject={calls}:signal=STOP"));
-        let options = ["-D", "-f", "-qq", "-o", log.to_str().expect("UTF-8"), "-e", &trace, "-e", &stop, AUTHCTL];
+        let options =
+            ["-D", "-f", "-qq", "-s", "512", "-o", log.to_str().expect("UTF-8"), "-e", &trace, "-e", &stop, AUTHCTL];
         let mut running = self.spawn_command(self.command_for("strace", &[&options[..], args].concat()), args);
-        let mut made = 0;
+        running.type_text(stdin);
+        running.close_stdin();
+        let (mut made, mut text) = (0, String::new());
         loop {
             let is_stopped = wait_until("the next call or the end", || {
-                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                text = std::fs::read_to_string(&log).unwrap_or_default();
                 let call = text.match_indices("--- SIGSTOP {").nth(made);
                 let is_stopped = call.is_some_and(|(at, _)| text[at..].contains("--- stopped by SIGSTOP ---"));
                 (is_stopped || !running.is_running()).then_some(is_stopped)
@@ -153,7 +168,8 @@ impl Sandbox {
                 break;
             }
             made += 1;
-            running.signal(if made == nth { Signal::KILL } else { Signal::CONT });
+            let call = text.lines().rfind(|line| !line.contains("--- ")).unwrap_or_default();
+            running.signal(next(made, call));
         }
         std::fs::remove_file(&log).expect("strace wrote its log");
         (running.wait(), made)
