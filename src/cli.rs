@@ -6,6 +6,7 @@ mod completion;
 mod dev_issuer;
 mod guess;
 mod help;
+mod helper;
 mod login;
 mod settings;
 mod verify;
@@ -22,6 +23,7 @@ pub use completion::{Completion, Request as CompletionRequest, Shell};
 pub use dev_issuer::{DevIssuer, SigningAlgorithm};
 pub use guess::OPTIONS_WITH_VALUE;
 pub use help::{ENVIRONMENT, FILES, TOPICS};
+pub use helper::{Helper, Tool};
 pub use login::Login;
 pub use settings::SettingArgs;
 pub use verify::Verify;
@@ -53,10 +55,11 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Replaces a word that users of other tools type with the command that it stands for.
+    /// Replaces a word that users of other tools type with the command that it stands for, and the name by which a tool
+    /// starts authctl with `helper`.
     #[must_use]
     pub fn expand(args: Vec<OsString>) -> Vec<OsString> {
-        guess::expand(args)
+        guess::expand(helper::expand(args))
     }
 
     /// Returns the command line with the command that was probably meant, without the program's name; `None` if no command
@@ -169,6 +172,8 @@ pub enum Command {
     Logout(Logout),
     /// Verify a session's token, then run a command with it
     Exec(Exec),
+    /// Give another tool tokens in its own protocol: git, docker, kubectl, cargo, pip and others
+    Helper(Box<Helper>),
     /// Run the agent, which caches tokens and serves them over a Unix socket
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -259,7 +264,7 @@ pub struct TargetArgs {
 }
 
 /// `authctl token`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Token {
     /// Profile name
     pub profile: Option<ProfileName>,

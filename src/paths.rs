@@ -133,6 +133,21 @@ impl CompletionVariables {
     }
 }
 
+/// Returns a variable by which a tool tells its helper or names its own configuration. An empty one counts as unset.
+#[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
+#[must_use]
+pub fn tool_variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Returns the user's home, where tools have their configuration.
+///
+/// # Errors
+/// [`NoHome`].
+pub fn home() -> Result<PathBuf, NoHome> {
+    directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned()).ok_or(NoHome)
+}
+
 /// Returns `SSL_CERT_FILE`: the certificate authorities that replace the platform's. Ignored on macOS.
 #[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
 #[must_use]

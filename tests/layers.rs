@@ -182,6 +182,7 @@ fn secrets_are_exposed_only_in_listed_files() {
         "cmd/agent.rs",
         "cmd/token.rs",
         "cmd/exec.rs",
+        "cmd/helper/setup.rs",
         "cmd/login/messages.rs",
         "cmd/login/stdin.rs",
         "cmd/verify.rs",

@@ -9,6 +9,7 @@ mod dev_issuer;
 mod doctor;
 mod exec;
 mod help;
+mod helper;
 mod keys;
 mod login;
 mod logout;
@@ -34,6 +35,7 @@ use own_frame::in_own_frame;
 pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
     let text_only = match command {
         Command::Completion(_) => Some("completion"),
+        Command::Helper(_) => Some("helper"),
         #[cfg(feature = "dev-issuer")]
         Command::Demo => Some("demo"),
         _ => None,
@@ -51,6 +53,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         Command::Refresh(args) => in_own_frame(refresh::run, app, &args),
         Command::Logout(args) => in_own_frame(logout::run, app, &args),
         Command::Exec(args) => in_own_frame(exec::run, app, args),
+        Command::Helper(args) => in_own_frame(helper::run, app, *args),
         Command::Agent(command) => in_own_frame(agent::run, app, command),
         Command::Keys(command) => in_own_frame(keys::run, app, command),
         Command::Profile(command) => in_own_frame(profile::run, app, command),

@@ -14,13 +14,7 @@ use crate::session::{Demand, LoginReason, MinTtl, SessionError, TokenRequest};
 pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
     let demand = args.if_expiring.map_or(Demand::New, |left| Demand::NewUnless(MinTtl::AtLeast(left)));
     if !args.all {
-        let profile = app.profile(args.profile.as_ref())?;
-        // Outside of the runtime, where Ctrl-C ends the process at once; the agent finishes its refresh.
-        let refreshed = match through_agent(app, &profile, demand)? {
-            Some(refreshed) => refreshed,
-            None => app.run(refresh(app, &profile, demand))?,
-        };
-        print(app, &refreshed)?;
+        print(app, &refresh_one(app, &app.profile(args.profile.as_ref())?, demand)?)?;
         return Ok(0);
     }
     app.refuse_profile_with_all()?;
@@ -32,11 +26,7 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
         let result = match app.sessions()?.session_blocking(profile) {
             Err(SessionError::LoginRequired(LoginReason::NoSession)) => continue,
             Err(error) => Err(Error::from(error).about(&profile.name)),
-            Ok(_) => match through_agent(app, profile, demand) {
-                Ok(Some(refreshed)) => Ok(refreshed),
-                Ok(None) => app.run(refresh(app, profile, demand)),
-                Err(error) => Err(error),
-            },
+            Ok(_) => refresh_one(app, profile, demand),
         };
         any = true;
         match result {
@@ -52,6 +42,18 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
         app.ui().notice("no sessions to refresh; run `authctl login`");
     }
     Ok(first_failure.map_or(invalid, ErrorCode::exit_code))
+}
+
+/// Refreshes a session.
+///
+/// # Errors
+/// As `authctl refresh`.
+pub(super) fn refresh_one(app: &App, profile: &Profile, demand: Demand) -> Result<RefreshResponse, Error> {
+    // Outside of the runtime, where Ctrl-C ends the process at once; the agent finishes its refresh.
+    match through_agent(app, profile, demand)? {
+        Some(refreshed) => Ok(refreshed),
+        None => app.run(refresh(app, profile, demand)),
+    }
 }
 
 fn print(app: &App, refreshed: &RefreshResponse) -> Result<(), Error> {

@@ -20,11 +20,22 @@ impl From<&TargetArgs> for TokenTarget {
     }
 }
 
+/// What is done with the token: printed, or given to a tool.
+type Use<'a> = &'a dyn Fn(&App, &Token, &TokenResponse<'_>) -> Result<u8, Error>;
+
 /// Runs the command.
 pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
     if args.refresh_only {
         return in_own_frame(refresh_only, app, args);
     }
+    with_token(app, args, &print)
+}
+
+/// Calls `usage` with a valid token, refreshed first if necessary; returns its exit code.
+///
+/// # Errors
+/// As `authctl token`.
+pub(super) fn with_token(app: &App, args: &Token, usage: Use<'_>) -> Result<u8, Error> {
     if !args.id_token
         && let Some(token) = app.supplied_token(args.profile.as_ref())?
     {
@@ -39,12 +50,12 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
             issuer: None,
             warning: None,
         };
-        return print(app, args, &response);
+        return usage(app, args, &response);
     }
-    if let Some(done) = through_agent(app, args)? {
+    if let Some(done) = through_agent(app, args, usage)? {
         return Ok(done);
     }
-    in_own_frame(without_agent, app, args)
+    in_own_frame(without_agent, app, (args, usage))
 }
 
 fn request(profile: &Profile, args: &Token) -> TokenRequest {
@@ -67,7 +78,7 @@ fn refresh_only(app: &App, args: &Token) -> Result<u8, Error> {
 }
 
 /// Serves the token from the store, refreshed first if necessary.
-fn without_agent(app: &App, args: &Token) -> Result<u8, Error> {
+fn without_agent(app: &App, (args, usage): (&Token, Use<'_>)) -> Result<u8, Error> {
     let profile = app.profile(args.profile.as_ref())?;
     let request = request(&profile, args);
     let served = app.run(app.token_within_limit(&profile, &request))?;
@@ -78,11 +89,11 @@ fn without_agent(app: &App, args: &Token) -> Result<u8, Error> {
         served.warning.as_ref(),
         app.clock().now(),
     );
-    print(app, args, &response.map_err(|e| Error::from(e).about(&profile.name))?)
+    usage(app, args, &response.map_err(|e| Error::from(e).about(&profile.name))?)
 }
 
 /// Asks the agent, which knows the default profile: neither the configuration nor a store is read here, and no runtime starts.
-fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Error> {
+fn through_agent(app: &App, args: &Token, usage: Use<'_>) -> Result<Option<u8>, Error> {
     let named = app.profile_name(args.profile.as_ref())?;
     let path = if args.id_token { "id-token" } else { "token" };
     let name = named.map(|name| format!("/{name}")).unwrap_or_default();
@@ -103,7 +114,7 @@ fn through_agent(app: &App, args: &Token) -> Result<Option<u8>, Error> {
         issuer: reply.issuer.as_deref(),
         warning: reply.warning,
     };
-    print(app, args, &response).map(Some)
+    usage(app, args, &response).map(Some)
 }
 
 /// Returns the expiry that a JWT contains.

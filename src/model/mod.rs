@@ -14,6 +14,7 @@ mod server;
 mod session;
 mod token_target;
 mod tokens;
+mod tool_host;
 mod trust;
 mod whole_number;
 
@@ -32,5 +33,6 @@ pub use server::{AssertionAudience, ClientKey, Endpoints, LoginApi, Server};
 pub use session::{AnotherToken, Generation, RefreshFailure, Session, SessionFormatError, Subject};
 pub use token_target::TokenTarget;
 pub use tokens::{TokenSet, canonical_type};
+pub use tool_host::{InvalidToolHost, ToolHost};
 pub use trust::{ClockMark, PinnedKeys, StoredStatusList, Trust, TrustFormatError, TrustedKeys};
 pub use whole_number::deserialize_whole_number;

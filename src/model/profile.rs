@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::keyword::keywords;
-use super::{IssuerUrl, LoginApi, Requirements, Server, TokenTarget};
+use super::{IssuerUrl, LoginApi, Requirements, Server, TokenTarget, ToolHost};
 
 /// A profile's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit. It is used as a file name, a path
 /// segment and a shell word.
@@ -125,6 +125,8 @@ pub struct Profile {
     pub resources: Vec<String>,
     /// Where the session is stored.
     pub store: StoreKind,
+    /// The hosts to which helpers give the profile's tokens.
+    pub hosts: Vec<ToolHost>,
     /// A PEM file of certificate authorities that are trusted in addition to the platform's.
     pub ca_cert: Option<PathBuf>,
     /// Settings of the server beyond its metadata; shared, since most profiles have none.
@@ -147,6 +149,7 @@ impl Profile {
             audience: None,
             resources: Vec::new(),
             store: StoreKind::default(),
+            hosts: Vec::new(),
             ca_cert: None,
             server: Arc::default(),
             requirements: Requirements::default(),

@@ -18,6 +18,7 @@ mod endpoints;
 mod exec;
 mod exit_codes;
 mod first_login;
+mod helper;
 mod hints;
 mod id_token;
 mod interrupt;

@@ -180,6 +180,37 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     (
+        "authctl-helper",
+        &[
+            (
+                "DESCRIPTION",
+                "Gives other tools tokens in their own protocols, refreshed if needed. A tool names the host that it needs a \
+                 credential for, and gets the token of the profile that lists this host in `hosts` (authctl.toml(5)); no other \
+                 host gets one. A host is reached over https, or over http on loopback. kubectl and the Google Cloud clients \
+                 name no host: they get the token of the profile in `--profile`, or of the effective one.\n\n\
+                 A helper never prompts and opens no browser. If a login is required, it fails, and the tool shows its user \
+                 the command to run.\n\n\
+                 `--setup` prints how a tool is set up, `--write` does it and `--remove` undoes it. What other helpers and \
+                 settings a tool has stays as it is.",
+            ),
+            (
+                "TOOLS",
+                "git  credential.URL.helper in git's configuration. git gets the token as a password that expires, or, from 2.46 \
+                 on, as a Bearer token that no other helper keeps. A token that the server refuses is refreshed.\n\
+                 docker  Docker, Podman, Skopeo and others: `credHelpers` in ~/.docker/config.json, and the link \
+                 docker-credential-authctl in ~/.local/bin.\n\
+                 kubernetes  A user `authctl-PROFILE` in kubeconfig with an `exec` section. `--id-token` for clusters that verify \
+                 ID tokens.\n\
+                 cargo  `global-credential-providers` in cargo's configuration. The registry gets `Authorization: Bearer TOKEN`.\n\
+                 keyring  pip and uv with `--keyring-provider subprocess`: the link keyring in ~/.local/bin. The user name is \
+                 oauth2, as in https://oauth2@index.example/simple.\n\
+                 terraform  Terraform and OpenTofu: `credentials_helper` in ~/.terraformrc, and the link \
+                 terraform-credentials-authctl in ~/.terraform.d/plugins.\n\
+                 google  `credential_source.executable` in the credential configuration of workload identity federation.",
+            ),
+        ],
+    ),
+    (
         "authctl-keys",
         &[(
             "DESCRIPTION",

@@ -120,6 +120,22 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "authctl-helper",
+        &[
+            ("Let git clone and push with the token", "authctl helper git --write --profile work --host git.example"),
+            ("Undo it", "authctl helper git --remove --profile work --host git.example"),
+            ("Pull and push images", "authctl helper docker --write --profile work --host registry.example"),
+            (
+                "See how kubectl is set up with the ID token",
+                "authctl helper kubernetes --setup --profile work --id-token",
+            ),
+            (
+                "Install packages from a private index",
+                "authctl helper keyring --write --profile work --host index.example",
+            ),
+        ],
+    ),
+    (
         "authctl-doctor",
         &[
             ("Find out why a command fails", "authctl doctor work"),

@@ -182,7 +182,7 @@ impl Sandbox {
     /// Fails the test if output contains a secret that it may not contain.
     #[track_caller]
     fn assert_no_leak(&self, ran: &CommandOutput, args: &[&str]) {
-        let prints_tokens = matches!(args.first(), Some(&"token" | &"exec"));
+        let prints_tokens = matches!(args.first(), Some(&"token" | &"exec" | &"helper" | &"--cargo-plugin"));
         for secret in self.secrets.lock().expect("not poisoned").iter() {
             assert!(!ran.stderr.contains(secret.as_str()), "a secret on stderr of {args:?}: {}", ran.stderr);
             assert!(

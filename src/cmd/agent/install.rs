@@ -145,7 +145,7 @@ fn command_line(app: &App) -> Result<Vec<String>, Error> {
 
 /// Returns the path in `PATH` that leads to `program`, if there is one. Package managers install each version in a directory
 /// of its own, which an update removes, and link to the current one from a directory in `PATH`.
-fn stable_link(program: PathBuf, search_path: &OsStr) -> PathBuf {
+pub(in crate::cmd) fn stable_link(program: PathBuf, search_path: &OsStr) -> PathBuf {
     let Some(name) = program.file_name() else { return program };
     let is_program = |path: &PathBuf| path.is_absolute() && path.canonicalize().is_ok_and(|path| path == program);
     std::env::split_paths(search_path).map(|dir| dir.join(name)).find(is_program).unwrap_or(program)

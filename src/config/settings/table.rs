@@ -46,6 +46,7 @@ pub const SETTINGS: &[Setting] = &[
     setting!(Login, "audience", audience, "AUDIENCE", "Request tokens for this audience").option("audience"),
     setting!(Login, "resources", resources, "URL", "Request tokens for this resource (RFC 8707)").option("resource"),
     setting!(Login, "store", store, "STORE", "Store the session here").option("store").required().login_only(),
+    setting!(Login, "hosts", hosts, "HOST", "Let helpers give tokens to tools for this host"),
     setting!(
         Login,
         "ca_cert",

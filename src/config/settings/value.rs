@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 use url::Url;
 
 use crate::model::{
-    AssertionAudience, ClientAuth, DecidingToken, Grant, IssuerUrl, PROVIDERS, RedirectUri, StoreKind, format_duration,
-    parse_duration, provider, secure_url,
+    AssertionAudience, ClientAuth, DecidingToken, Grant, InvalidToolHost, IssuerUrl, PROVIDERS, RedirectUri, StoreKind,
+    ToolHost, format_duration, parse_duration, provider, secure_url,
 };
 
 /// How a setting is written.
@@ -254,6 +254,18 @@ impl SettingType for Vec<String> {
 
     fn value(&self) -> Value {
         Value::List(self.clone())
+    }
+}
+
+impl SettingType for Vec<ToolHost> {
+    const FORM: Form = Form::List;
+
+    fn parse(items: &[String]) -> Result<Self, String> {
+        items.iter().map(|item| item.parse().map_err(|e: InvalidToolHost| e.to_string())).collect()
+    }
+
+    fn value(&self) -> Value {
+        Value::List(self.iter().map(ToString::to_string).collect())
     }
 }
 

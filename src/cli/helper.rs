@@ -1,0 +1,92 @@
+//! `authctl helper`
+
+use clap::{Args, ValueEnum};
+
+use crate::model::ToolHost;
+
+/// `authctl helper`
+#[derive(Debug, Args)]
+#[command(override_usage = "authctl helper [OPTIONS] <TOOL> --setup|--write|--remove [--host <HOST>]...\n       \
+                      authctl helper [OPTIONS] <TOOL> [ARG]...")]
+pub struct Helper {
+    /// Tool that gets the token
+    pub tool: Tool,
+    /// Print how the tool is set up
+    #[arg(long, group = "mode")]
+    pub setup: bool,
+    /// Set the tool up
+    #[arg(long, group = "mode")]
+    pub write: bool,
+    /// Undo the set-up
+    #[arg(long, group = "mode")]
+    pub remove: bool,
+    /// Set the tool up for this host, such as git.example or localhost:5000; repeatable
+    #[arg(long = "host", value_name = "HOST", requires = "mode")]
+    pub hosts: Vec<ToolHost>,
+    /// Give the tool the ID token instead of the access token
+    #[arg(long)]
+    pub id_token: bool,
+    /// What the tool asks
+    #[arg(value_name = "ARG", allow_hyphen_values = true, trailing_var_arg = true)]
+    pub words: Vec<String>,
+}
+
+/// A tool with a protocol of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Tool {
+    /// git: a credential helper
+    Git,
+    /// Docker, Podman and Skopeo: a credential helper
+    Docker,
+    /// kubectl and the Kubernetes clients: an exec credential plugin
+    Kubernetes,
+    /// cargo: a credential provider for registries
+    Cargo,
+    /// pip and uv: the `keyring` command
+    Keyring,
+    /// Terraform and OpenTofu: a credentials helper
+    Terraform,
+    /// Google Cloud clients: an executable-sourced credential
+    Google,
+}
+
+/// The names under which tools start authctl, and the tool of each.
+const LINKS: [(&str, &str); 3] =
+    [("docker-credential-authctl", "docker"), ("keyring", "keyring"), ("terraform-credentials-authctl", "terraform")];
+
+/// Returns the command line `authctl helper TOOL ...` for a program that a tool has started by another name, or with cargo's
+/// only argument.
+pub(super) fn expand(mut args: Vec<std::ffi::OsString>) -> Vec<std::ffi::OsString> {
+    let name = args.first().and_then(|program| std::path::Path::new(program).file_name());
+    let link = LINKS.iter().find(|(link, _)| name.is_some_and(|name| name == *link));
+    if let Some((_, tool)) = link {
+        args.splice(0..1, ["authctl", "helper", tool, "--"].map(Into::into));
+    } else if args.len() == 2 && args[1] == "--cargo-plugin" {
+        args.splice(1..2, ["helper", "cargo"].map(Into::into));
+    }
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    #[test]
+    fn tools_start_the_helper_by_their_own_names() {
+        for (typed, meant) in [
+            ("/usr/local/bin/docker-credential-authctl get", "authctl helper docker -- get"),
+            (
+                "keyring --mode creds get https://a.example",
+                "authctl helper keyring -- --mode creds get https://a.example",
+            ),
+            ("authctl --cargo-plugin", "authctl helper cargo"),
+            ("authctl --cargo-plugin more", "authctl --cargo-plugin more"),
+            ("docker-credential-authctl-old get", "docker-credential-authctl-old get"),
+        ] {
+            let line = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+            assert_eq!(expand(line(typed)), line(meant), "{typed}");
+        }
+    }
+}

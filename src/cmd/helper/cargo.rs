@@ -1,0 +1,92 @@
+//! cargo's credential provider protocol, version 1: a line of JSON for each request and each reply.
+
+use std::io::{self, BufRead as _, Read as _};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::setup::{Change, program};
+use super::{Call, MAX_INPUT, Protocol, one_line, output, unreadable};
+use crate::error::Error;
+use crate::model::ToolHost;
+use crate::paths::{self, tool_variable};
+
+pub(super) struct Cargo;
+
+#[derive(Deserialize)]
+struct Request {
+    v: u64,
+    registry: Registry,
+    kind: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Registry {
+    index_url: String,
+}
+
+impl Protocol for Cargo {
+    fn answer(&self, call: &Call<'_>) -> Result<u8, Error> {
+        output::json(&json!({"v": [1]}))?;
+        let mut stdin = io::stdin().lock();
+        loop {
+            let mut line = String::new();
+            let read = stdin.by_ref().take(MAX_INPUT).read_line(&mut line);
+            if read.map_err(|e| unreadable(anyhow::Error::new(e).context("reading stdin")))? == 0 {
+                return Ok(0);
+            }
+            let reply = |reply: Value| output::json(&reply);
+            match serde_json::from_str::<Request>(&line) {
+                Err(error) => reply(other(&format!("invalid request: {error}")))?,
+                Ok(request) if request.v != 1 => reply(other("unsupported version of the protocol"))?,
+                Ok(request) if request.kind != "get" => reply(json!({"Err": {"kind": "operation-not-supported"}}))?,
+                Ok(request) => {
+                    if let Err(error) = get(call, &request.registry.index_url) {
+                        reply(other(&one_line(&error)))?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {
+        let directory = tool_variable("CARGO_HOME")
+            .map_or_else(|| paths::home().map(|home| home.join(".cargo")), |dir| Ok(dir.into()))?;
+        Ok(vec![
+            Change::Hosts,
+            Change::Element {
+                file: directory.join("config.toml"),
+                path: ["registry", "global-credential-providers"],
+                value: program(call.app)?,
+                first: "cargo:token",
+            },
+        ])
+    }
+}
+
+/// Returns the reply that shows the user a message.
+fn other(message: &str) -> Value {
+    json!({"Err": {"kind": "other", "message": message, "caused-by": []}})
+}
+
+fn get(call: &Call<'_>, index_url: &str) -> Result<u8, Error> {
+    let address = index_url.strip_prefix("sparse+").unwrap_or(index_url);
+    let host: Option<ToolHost> = address.parse().ok();
+    let Some(profile) = host.map(|host| call.profile_for(&host)).transpose()?.flatten() else {
+        return output::json(&json!({"Err": {"kind": "url-not-supported"}})).map(|()| 0);
+    };
+    call.with_token(Some(profile), false, &|token| {
+        // Sent as the whole value of the `Authorization` header.
+        let mut reply =
+            json!({"kind": "get", "token": format!("Bearer {}", token.text), "operation_independent": true});
+        match token.expires_at {
+            Some(at) => {
+                reply["cache"] = json!("expires");
+                reply["expiration"] = json!(at.0);
+            }
+            None => reply["cache"] = json!("never"),
+        }
+        output::json(&json!({"Ok": reply})).map(|()| 0)
+    })
+}

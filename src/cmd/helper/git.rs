@@ -1,0 +1,146 @@
+//! git's credential helper protocol (gitcredentials(7), git-credential(1)).
+
+use super::setup::{Change, program};
+use super::{Call, Failure, Protocol, USERNAME, output};
+use crate::cmd::refresh::refresh_one;
+use crate::error::{Error, ErrorCode, Hint};
+use crate::model::ToolHost;
+use crate::session::Demand;
+use crate::text::shell_word;
+
+pub(super) struct Git;
+
+/// What git says about the credential that it needs, or that a server refused.
+struct Request<'a> {
+    lines: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Request<'a> {
+    /// Parses lines of `KEY=VALUE` up to an empty one.
+    fn parse(text: &'a str) -> Result<Self, Error> {
+        let lines = text.lines().take_while(|line| !line.is_empty()).map(|line| {
+            line.split_once('=').ok_or_else(|| {
+                Error::msg(
+                    ErrorCode::Usage,
+                    "git's request has a line without `=`",
+                    Hint::command("helper").with_flag("--help"),
+                )
+            })
+        });
+        Ok(Self { lines: lines.collect::<Result<_, _>>()? })
+    }
+
+    fn get(&self, key: &str) -> Option<&'a str> {
+        self.lines.iter().rev().find(|(name, _)| *name == key).map(|(_, value)| *value)
+    }
+
+    /// Returns the host, or why it may not get a token; `None` if the request is not for a web server.
+    fn host(&self) -> Option<Result<ToolHost, Error>> {
+        let (protocol, host) = (self.get("protocol")?, self.get("host")?);
+        let parsed = format!("{protocol}://{host}").parse();
+        matches!(protocol, "http" | "https").then(|| {
+            parsed.map_err(|error| {
+                Error::new(ErrorCode::Usage, anyhow::Error::new(error), "use the https address of the repository")
+            })
+        })
+    }
+
+    /// Returns whether git can send the credential in the scheme that the helper names (git 2.46 and newer).
+    fn takes_scheme(&self) -> bool {
+        self.lines.contains(&("capability[]", "authtype"))
+    }
+}
+
+impl Protocol for Git {
+    fn answer(&self, call: &Call<'_>) -> Result<u8, Error> {
+        match call.words()[..] {
+            ["capability"] => output::data("version 0\ncapability authtype").map(|()| 0),
+            ["get"] => get(call),
+            ["erase"] => erase(call),
+            // What other helpers know is not stored, and git asks to ignore requests of newer versions.
+            [_] => Ok(0),
+            _ => Err(call.unknown_words()),
+        }
+    }
+
+    /// `quit` keeps git from asking for a user name and password.
+    fn failure(&self, error: &Error) -> Failure {
+        Failure { stdout: Some("quit=1\n".to_owned()), code: error.code.exit_code(), on_stderr: true }
+    }
+
+    fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {
+        let helper = format!("!{} helper git", shell_word(&program(call.app)?));
+        let mut changes = vec![Change::Hosts];
+        for host in &call.args.hosts {
+            let key = format!("credential.{}.helper", address(host));
+            let git = |words: &[&str]| {
+                ["git", "config", "--global"].iter().chain(words).map(|word| (*word).to_owned()).collect()
+            };
+            changes.push(Change::Commands {
+                shown: git(&["--get-all", &key]),
+                // An empty one first: no helper for all hosts stores the token.
+                expected: format!("\n{helper}\n"),
+                add: vec![git(&["--replace-all", &key, ""]), git(&["--add", &key, &helper])],
+                remove: vec![git(&["--unset-all", &key])],
+            });
+        }
+        Ok(changes)
+    }
+}
+
+/// Returns the address by which git finds its configuration for the host.
+fn address(host: &ToolHost) -> String {
+    let is_loopback = format!("http://{host}").parse::<ToolHost>().is_ok();
+    format!("{}://{host}", if is_loopback { "http" } else { "https" })
+}
+
+fn get(call: &Call<'_>) -> Result<u8, Error> {
+    let text = call.stdin()?;
+    let request = Request::parse(&text)?;
+    let Some(host) = request.host() else { return Ok(0) };
+    let host = host?;
+    let Some(profile) = call.profile_for(&host)? else { return Ok(0) };
+    call.with_token(Some(profile), false, &|token| {
+        let mut reply = match request.takes_scheme() {
+            true => format!("capability[]=authtype\nauthtype=Bearer\ncredential={}\nephemeral=1\n", token.text),
+            false => format!("username={}\npassword={}\n", request.get("username").unwrap_or(USERNAME), token.text),
+        };
+        if let Some(at) = token.expires_at {
+            reply.push_str(&format!("password_expiry_utc={}\n", at.0));
+        }
+        output::data(&reply).map(|()| 0)
+    })
+}
+
+/// Refreshes the session if a server has refused its token.
+fn erase(call: &Call<'_>) -> Result<u8, Error> {
+    let text = call.stdin()?;
+    let request = Request::parse(&text)?;
+    let refused = request.get("password").or_else(|| request.get("credential"));
+    let (Some(refused), Some(Ok(host))) = (refused, request.host()) else { return Ok(0) };
+    let Some(profile) = call.profile_for(&host)? else { return Ok(0) };
+    let profile = call.app.profile(Some(&profile))?;
+    call.with_token(Some(profile.name.clone()), false, &|token| {
+        if token.text == refused {
+            refresh_one(call.app, &profile, Demand::New)?;
+        }
+        Ok(0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_ends_at_an_empty_line_and_the_last_value_counts() {
+        let request =
+            Request::parse("protocol=https\nhost=a\nhost=b.example\ncapability[]=authtype\n\nhost=c\n").expect("valid");
+        assert_eq!(request.get("host"), Some("b.example"));
+        assert!(request.takes_scheme());
+        assert_eq!(request.host().expect("a host").expect("https").as_str(), "b.example");
+        assert!(Request::parse("protocol").is_err());
+        assert!(Request::parse("protocol=ssh\nhost=a\n").expect("valid").host().is_none());
+        assert!(Request::parse("protocol=http\nhost=a\n").expect("valid").host().expect("a host").is_err());
+    }
+}

@@ -1,0 +1,53 @@
+//! Executable-sourced credentials of Google Cloud clients (workload identity federation).
+
+use serde_json::json;
+
+use super::setup::{Change, program};
+use super::{Call, Failure, Protocol, output};
+use crate::error::Error;
+use crate::paths::tool_variable;
+use crate::text::shell_word;
+
+pub(super) struct Google;
+
+/// The variable in which a client passes the type of token that it expects.
+const VARIABLE: &str = "GOOGLE_EXTERNAL_ACCOUNT_TOKEN_TYPE";
+
+/// The types of token, the access token as a JWT first.
+const TYPES: [&str; 2] = ["urn:ietf:params:oauth:token-type:jwt", "urn:ietf:params:oauth:token-type:id_token"];
+
+impl Protocol for Google {
+    fn answer(&self, call: &Call<'_>) -> Result<u8, Error> {
+        if !call.args.words.is_empty() {
+            return Err(call.unknown_words());
+        }
+        let wants_id_token = call.args.id_token || tool_variable(VARIABLE).as_deref() == Some(TYPES[1]);
+        let token_type = TYPES[usize::from(wants_id_token)];
+        call.with_token(None, wants_id_token, &|token| {
+            let mut reply = json!({"version": 1, "success": true, "token_type": token_type, "id_token": token.text});
+            if let Some(at) = token.expires_at {
+                reply["expiration_time"] = json!(at.0);
+            }
+            output::json(&reply).map(|()| 0)
+        })
+    }
+
+    /// The client reads the reason from stdout, and only if the exit code is 0.
+    fn failure(&self, error: &Error) -> Failure {
+        let reply = json!({"version": 1, "success": false, "code": error.code, "message": super::one_line(error)});
+        Failure { stdout: Some(reply.to_string()), code: 0, on_stderr: true }
+    }
+
+    fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {
+        let profile = call.app.profile(None)?.name;
+        let mut command = format!("{} helper google --profile {profile}", shell_word(&program(call.app)?));
+        if call.args.id_token {
+            command.push_str(" --id-token");
+        }
+        let source = json!({"executable": {"command": command, "timeout_millis": 30_000}});
+        Ok(vec![Change::Note(format!(
+            "set `credential_source` in the credential configuration of the client to\n  {source}\nand set \
+             GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1 for it"
+        ))])
+    }
+}
