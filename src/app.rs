@@ -134,8 +134,20 @@ impl App {
     /// [`ErrorCode::Configuration`] if the file is invalid.
     pub fn config(&self) -> Result<Config, Error> {
         let config = Config::load(&self.paths()?.config_file)?;
-        self.warned.get_or_init(|| config.warnings().for_each(|text| self.ui.notice(&format!("warning: {text}"))));
+        self.warned.get_or_init(|| {
+            self.warn_of_missing_config();
+            config.warnings().for_each(|text| self.ui.notice(&format!("warning: {text}")));
+        });
         Ok(config)
+    }
+
+    /// Warns of a configuration that the user named and that does not exist, except before a login, which creates it.
+    fn warn_of_missing_config(&self) {
+        let named = self.common.config.as_ref().or(self.environment.config.as_ref());
+        let creates_it = self.args.iter().any(|word| word == "login" || word == "import");
+        if let Some(file) = named.filter(|file| !creates_it && !file.exists()) {
+            self.ui.notice(&format!("warning: the configuration {} does not exist", file.display()));
+        }
     }
 
     /// Reports each invalid profile. Returns the exit code: 0 without one.

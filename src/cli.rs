@@ -228,7 +228,7 @@ pub struct Status {
     #[arg(long, conflicts_with = "check")]
     pub long: bool,
     /// Print one word or phrase for a shell prompt: the profile, and its state unless it is signed in
-    #[arg(long, conflicts_with_all = ["check", "long", "watch"])]
+    #[arg(long, conflicts_with_all = ["check", "json", "long", "watch"])]
     pub short: bool,
     /// Redraw every two seconds until Ctrl-C
     #[arg(long, conflicts_with_all = ["check", "json"])]

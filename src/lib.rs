@@ -111,8 +111,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     let parsed = Cli::parse_token_shortcut(&args).map_or_else(|| Cli::try_parse_from(&args), Ok);
     let Cli { common, command } = match parsed {
         Ok(cli) => cli,
-        // What follows `--` belongs to another program.
-        Err(error) => return usage(&error, args.split(|arg| arg == "--").next().unwrap_or_default()),
+        Err(error) => return usage(&error, &args),
     };
     log_to_stderr(common.verbose);
     let typed = args.iter().filter_map(|arg| arg.to_str().map(str::to_owned)).collect();
@@ -132,7 +131,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 }
 
 /// Prints help and version on stdout, and an error in the arguments like every other error.
-fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
+fn usage(error: &clap::Error, line: &[OsString]) -> u8 {
+    // What follows `--` belongs to another program.
+    let args = line.split(|arg| arg == "--").next().unwrap_or_default();
     if matches!(error.kind(), UsageKind::DisplayHelp | UsageKind::DisplayVersion) {
         let _ = error.print();
         return 0;
@@ -150,7 +151,7 @@ fn usage(error: &clap::Error, args: &[OsString]) -> u8 {
         _ if no_command => "no command was given".to_owned(),
         (UsageKind::InvalidSubcommand, ..) => {
             let typed = error.get(ContextKind::InvalidSubcommand).map(ToString::to_string).unwrap_or_default();
-            if let Some(words) = Cli::suggestion(args) {
+            if let Some(words) = Cli::suggestion(line) {
                 let words: Vec<String> = words.iter().map(|word| text::shell_word(word)).collect();
                 hint = format!("authctl {}", words.join(" "));
             }

@@ -20,13 +20,13 @@ const SYNONYMS: [(&str, &[&str]); 11] = [
 ];
 
 /// Words for which a command is only suggested: it changes or starts something, or they could mean another one.
-const SUGGESTIONS: [(&str, &str); 26] = [
+const SUGGESTIONS: [(&str, &str); 32] = [
     ("remove", "profile remove"),
     ("rm", "profile remove"),
     ("delete", "profile remove"),
     ("rename", "profile rename"),
     ("set", "profile set"),
-    ("config", "profile show"),
+    ("config", "profile"),
     ("show", "profile show"),
     ("profiles", "profile list"),
     ("accounts", "profile list"),
@@ -38,7 +38,6 @@ const SUGGESTIONS: [(&str, &str); 26] = [
     ("configure", "login"),
     ("revoke", "logout"),
     ("run", "exec"),
-    ("env", "exec"),
     ("get-token", "token"),
     ("print-token", "token"),
     ("print-access-token", "token"),
@@ -47,6 +46,13 @@ const SUGGESTIONS: [(&str, &str); 26] = [
     ("user", "whoami"),
     ("start", "agent start"),
     ("stop", "agent stop"),
+    ("lock", "agent lock"),
+    ("unlock", "agent unlock"),
+    ("log", "agent log"),
+    ("logs", "agent log"),
+    ("decode", "verify"),
+    ("inspect", "verify"),
+    ("introspect", "verify"),
 ];
 
 /// The options of every command that take a value.
@@ -92,16 +98,29 @@ pub(super) fn suggestion(mut command: &Command, args: &[OsString]) -> Option<Vec
     let typed = words.get(at)?;
     let known =
         SUGGESTIONS.iter().find(|(word, _)| word == typed && command.get_name() == "authctl").map(|(_, known)| *known);
-    let similar = || {
-        let names = command.get_subcommands().map(Command::get_name);
-        let similarity = names.map(|name| (strsim::jaro_winkler(typed, name), name));
-        let best = similarity.max_by(|one, other| one.0.total_cmp(&other.0))?;
-        (best.0 >= MIN_SIMILARITY).then(|| best.1.to_owned())
-    };
-    let meant = known.map(str::to_owned).or_else(similar)?;
+    let meant = known.or_else(|| similar(command, typed))?.to_owned();
     words.splice(at..=at, meant.split(' ').map(str::to_owned));
+    // A second word that the user of another tool types, such as `config use-context`.
+    if meant == "profile" {
+        let inner =
+            words.get(at + 1).and_then(|typed| similar(command.find_subcommand("profile")?, typed)).unwrap_or("list");
+        words.splice(at + 1..words.len().min(at + 2), [inner.to_owned()]);
+    }
     words.remove(0);
     Some(words)
+}
+
+/// Returns the subcommand that was probably meant: the only one that begins so, else the most similar one.
+fn similar<'a>(command: &'a Command, typed: &str) -> Option<&'a str> {
+    let names = || command.get_subcommands().map(Command::get_name);
+    let mut beginning = names().filter(|name| name.starts_with(typed) || typed.starts_with(&format!("{name}-")));
+    if let (Some(only), None) = (beginning.next(), beginning.next()) {
+        return Some(only);
+    }
+    let similarity = names().map(|name| (strsim::jaro_winkler(typed, name), name));
+    let (similarity, name) = similarity.max_by(|one, other| one.0.total_cmp(&other.0))?;
+    // Not what ends like it, such as `restart` for `start`.
+    (similarity >= MIN_SIMILARITY && typed.chars().next() == name.chars().next()).then_some(name)
 }
 
 #[cfg(test)]
@@ -138,6 +157,16 @@ mod tests {
             ("authctl -q tokne", Some("-q token")),
             ("authctl profile rmeove work", Some("profile remove work")),
             ("authctl agent strat", Some("agent start")),
+            ("authctl agent stat", Some("agent status")),
+            ("authctl agent restart", None),
+            ("authctl config list", Some("profile list")),
+            ("authctl config get-contexts", Some("profile list")),
+            ("authctl config use-context work", Some("profile use work")),
+            ("authctl config", Some("profile list")),
+            ("authctl logs --follow", Some("agent log --follow")),
+            ("authctl run work -- ls -l", Some("exec work -- ls -l")),
+            ("authctl env", None),
+            ("authctl decode -", Some("verify -")),
             ("authctl frobnicate", None),
             ("authctl move", None),
         ] {

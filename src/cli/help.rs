@@ -8,19 +8,19 @@ Start here:  authctl login work --issuer https://issuer.example --client-id ID
 Try it out:  authctl demo";
 
 /// The environment variables: a section of `--help`, and a topic.
-pub const ENVIRONMENT: &str = "\
-  AUTHCTL_PROFILE   profile to use if none is named; overrides a directory's .authctl.toml
+pub const ENVIRONMENT: &str = "  AUTHCTL_PROFILE   profile to use if none is named, before .authctl.toml
   AUTHCTL_CONFIG    configuration file, like --config
   AUTHCTL_STORE     store of new profiles: keychain or file
   AUTHCTL_KEY_FILE  age identity of the file store
   AUTHCTL_SOCK      socket of the agent
   AUTHCTL_NO_INPUT  never prompt, like --no-input
   AUTHCTL_TOKEN     token to use as it is if no profile is named
-  SSL_CERT_FILE, HTTPS_PROXY, NO_PROXY, BROWSER, NO_COLOR and CLICOLOR_FORCE are honoured";
+  SSL_CERT_FILE, SSL_CERT_DIR  certificate authorities instead of the platform's
+  HTTPS_PROXY, ALL_PROXY, NO_PROXY  proxy, and the hosts without one
+  BROWSER, NO_COLOR, CLICOLOR_FORCE  browser to open; colours";
 
 /// The files: a section of `--help`, and a topic.
-pub const FILES: &str = "\
-  ~/.config/authctl/config.toml   profiles
+pub const FILES: &str = "  ~/.config/authctl/config.toml   profiles
   ~/.config/authctl/authctl.key   key of the file store, unless AUTHCTL_KEY_FILE is set
   ~/.local/share/authctl/         sessions of the file store, locks, hashes of logged-out tokens
   $XDG_RUNTIME_DIR/authctl/       socket of the agent

@@ -36,6 +36,13 @@ impl Run {
     /// Separates the profile from the command. Without `--`, the first word is the profile, unless `--profile` names it.
     fn of(app: &App, args: &Exec) -> Result<Self, Error> {
         let words: Vec<OsString> = args.first.iter().chain(&args.words).cloned().collect();
+        // Without `--`, a command cannot begin like an option, which was probably mistyped.
+        let begin = if app.common.profile.is_some() { args.first.as_ref() } else { args.words.first() };
+        if let Some(option) = begin.filter(|word| args.command.is_empty() && word.as_encoded_bytes().starts_with(b"-"))
+        {
+            let message = format!("unknown option `{}`", option.to_string_lossy());
+            return Err(Error::msg(ErrorCode::Usage, message, Hint::command("exec").with_flag("--help")));
+        }
         if args.command.is_empty() && app.common.profile.is_some() {
             return Ok(Self { profile: None, command: words, without_profile: None });
         }

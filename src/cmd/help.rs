@@ -11,14 +11,16 @@ use crate::error::{EXIT_CODES, Error, ErrorCode, Hint};
 
 /// The topic `json`.
 const JSON: &str = "\
-With --json a command prints its result as one line of JSON on stdout; `logout --all` and `refresh --all` print a
-line for each profile. Without an option it prints for people, and its words may change.
+With --json a command prints its result as one line of JSON on stdout.
+`logout --all` and `refresh --all` print a line for each profile.
+Without the option a command prints for people, and its words may change.
 
-An error is one line of JSON on stderr, and stdout stays empty:
-  {\"error\":{\"code\":\"login_required\",\"message\":\"not logged in to work\",\"hint\":\"authctl login work\"}}
+An error is one line of JSON on stderr. If all has failed, stdout is empty:
 
-`code` is stable; authctl(1) lists the codes of each exit code. Times are in seconds since 1970.
-New members may be added, so ignore those that you do not know.";
+  {\"error\":{\"code\":\"login_required\",\"message\":\"not logged in\",\"hint\":\"authctl login work\"}}
+
+`code` is stable; authctl(1) lists the codes of each exit code.
+Times are in seconds since 1970. Ignore members that you do not know.";
 
 /// Runs `help`.
 pub fn run(app: &App, args: &Help) -> Result<u8, Error> {
@@ -33,8 +35,21 @@ pub fn run(app: &App, args: &Help) -> Result<u8, Error> {
             Error::msg(ErrorCode::Usage, message, Hint::command("help"))
         })?,
     };
-    output::data(text.trim_end())?;
+    match args.words.first().is_some_and(|word| TOPICS.contains(&word.as_str())) {
+        true => text
+            .lines()
+            .flat_map(|line| output::wrapped(line, meaning_column(line)))
+            .try_for_each(|line| output::data(&line))?,
+        false => output::data(text.trim_end())?,
+    }
     Ok(0)
+}
+
+/// Returns the column of what a term in the line means: it follows two spaces.
+fn meaning_column(line: &str) -> usize {
+    let text = line.trim_start();
+    let indent = line.len() - text.len();
+    text.find("  ").map_or(indent, |end| line.len() - text[end..].trim_start().len())
 }
 
 /// Runs `version`.

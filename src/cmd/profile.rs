@@ -5,7 +5,7 @@ use serde_json::{Map, json};
 use super::output;
 use crate::app::App;
 use crate::cli::ProfileCommand;
-use crate::config::{self, SETTINGS, Section, Setting, Value, parse_pair, setting};
+use crate::config::{self, ConfigError, SETTINGS, Section, Setting, Value, parse_pair, setting};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{InvalidProfileName, Profile, ProfileName};
 
@@ -169,11 +169,25 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
     let _lock = app.lock_config().await?;
     // Read only under the lock: a login that held it may have moved the profile to another store.
     let config = app.config()?;
-    let profile = config.profile(name)?;
     let file = app.paths()?.config_file;
     let removal = || config::remove(&file, name).map_err(Error::from);
-    let removed =
-        app.sessions()?.without_session(profile, removal).await.map_err(|failure: Error| failure.about(name))?;
+    let removed = match config.profile(name) {
+        Err(ConfigError::Invalid { .. }) => {
+            app.ui().notice("warning: the profile was invalid; if it had a session, that is still stored");
+            removal().map(|()| true)?
+        }
+        Err(error) => return Err(error.into()),
+        Ok(profile) => {
+            let removed = app.sessions()?.without_session(profile, removal).await;
+            removed.map_err(|error: Error| match error.code {
+                ErrorCode::StoreAbsent => {
+                    let advice = format!("start the keychain service, or remove the table from {}", file.display());
+                    Error { hint: advice.into(), ..error }
+                }
+                _ => error.about(name),
+            })?
+        }
+    };
     if !removed {
         return Err(Error::msg(
             ErrorCode::Usage,
@@ -193,7 +207,7 @@ async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, E
     let _lock = app.lock_config().await?;
     let profile = app.config()?.profile(from)?.clone();
     if app.config()?.existing(to)?.is_some() {
-        return Err(config::ConfigError::Exists(to.clone()).into());
+        return Err(ConfigError::Exists(to.clone()).into());
     }
     let file = app.paths()?.config_file;
     app.sessions()?.rename(&profile, to, || config::rename(&file, from, to).map_err(Error::from)).await?;

@@ -30,7 +30,11 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
         return check(app, args);
     }
     if args.watch {
-        return app.run(watch(app, args));
+        // Ctrl-C is how it ends.
+        return app.run(watch(app, args)).or_else(|error| match error.code {
+            ErrorCode::Interrupted => Ok(error.code.exit_code()),
+            _ => Err(error),
+        });
     }
     let config = app.config()?;
     let (report, problem) = report(app, args, &config)?;
@@ -230,7 +234,11 @@ async fn watch(app: &App, args: &Status) -> Result<u8, Error> {
 /// Prints the profile for a shell prompt, and its state unless it is signed in. The agent is asked first; without one, a
 /// session in the file store is read, and a keychain is not.
 fn short(app: &App, args: &Status) -> Result<u8, Error> {
-    let profile = app.profile(args.profile.as_ref())?;
+    // A prompt shows no errors.
+    let profile = match app.profile(args.profile.as_ref()) {
+        Ok(profile) => profile,
+        Err(error) => return Ok(error.code.exit_code()),
+    };
     let state = match app.quick_agent_status() {
         Some(agent) if agent.locked => Some("agent locked"),
         Some(agent) if agent.login_required.contains(&profile.name) => Some(SessionState::LoginRequired.label()),

@@ -107,7 +107,9 @@ fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
         StoreError::KeyFile { problem, path } => {
             let hint = match problem {
                 KeyProblem::TooOpen { .. } => chmod("600", path),
-                KeyProblem::Missing => Hint::login(),
+                KeyProblem::Missing => Hint::login()
+                    .after_advice("restore it, since all sessions of the file store need it; or start anew with"),
+                KeyProblem::NamedMissing => "correct AUTHCTL_KEY_FILE".into(),
                 _ => "name an age identity file in AUTHCTL_KEY_FILE".into(),
             };
             (ErrorCode::StoreKey, hint)

@@ -26,9 +26,12 @@ pub enum KeySource {
 /// Why a key file cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyProblem {
-    /// It does not exist.
+    /// authctl's own does not exist.
     #[error("it does not exist")]
     Missing,
+    /// The one that the user named does not exist.
+    #[error("it does not exist")]
+    NamedMissing,
     /// Other users can read or change it.
     #[error("other users can access it (mode {mode:04o})")]
     TooOpen {
@@ -116,7 +119,13 @@ impl KeySource {
     /// Loads the key for decryption. Creates none.
     pub(super) fn load(&self) -> Result<Key, StoreError> {
         match self {
-            Self::Path(path) | Self::Default(path) => load(path),
+            Self::Default(path) => load(path),
+            Self::Path(path) => load(path).map_err(|error| match error {
+                StoreError::KeyFile { path, problem: KeyProblem::Missing } => {
+                    StoreError::KeyFile { path, problem: KeyProblem::NamedMissing }
+                }
+                other => other,
+            }),
             Self::Passphrase(passphrase) => Ok(Key::Passphrase(SecretString::from(passphrase.expose().to_owned()))),
         }
     }
@@ -236,7 +245,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let source = KeySource::Path(dir.path().join("k"));
         assert!(source.load_or_create().is_err());
-        assert_eq!(problem(&source), KeyProblem::Missing);
+        assert_eq!(problem(&source), KeyProblem::NamedMissing);
         assert_eq!(dir.path().read_dir().expect("list").count(), 0);
     }
 

@@ -216,6 +216,8 @@ fn command_after_the_profile_needs_no_dashes() {
     // Options after the command are the command's own.
     assert_eq!(home.run(&["exec", "work", "echo", "--json", "--", "-q"]).exits(0).stdout, "--json -- -q\n");
     home.run(&["exec", "echo", "a b"]).exits(2).reports("unknown profile `echo`").reports("authctl exec -- echo 'a b'");
+    home.run(&["exec", "work", "--hlep"]).exits(2).reports("unknown option `--hlep`").reports("authctl exec --help");
+    home.run(&["exec", "--profile", "work", "--hlep"]).exits(2);
     home.run(&["exec", "./run", "x"]).exits(2).reports("authctl exec -- ./run x");
     home.run(&["exec", "other", "--profile", "work", "--", "true"]).exits(2).reports("two profiles");
 }

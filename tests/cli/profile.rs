@@ -43,7 +43,7 @@ fn list_and_show_print_the_configuration() {
     assert_eq!(home.run(&["profile", "list"]).exits(0).stdout, "* a  https://a.example\n  b  https://b.example\n");
     let b = json!({
         "profile": "b", "default": false, "issuer": "https://b.example", "client_id": "cli", "client_auth": "none",
-        "grant": "browser", "scopes": [], "audience": null, "resources": [], "store": "file", "ca_cert": null,
+        "grant": "browser", "scopes": [], "audience": null, "resources": [], "store": "file", "hosts": [], "ca_cert": null,
         "verify_token": "access_token", "optional_claims": [], "max_offline": null, "keys_max_age": 30 * 24 * 3600, "max_auth_age": null,
         "required_scopes": [], "required_roles": [], "required_claims": [], "required_acr": [], "required_amr": [],
     });
@@ -334,4 +334,23 @@ fn symbolic_link_to_the_configuration_is_preserved() {
     home.run(&["profile", "use", "b"]).exits(0);
     assert!(fs::symlink_metadata(home.config_file()).unwrap().is_symlink(), "the link is still one");
     assert!(fs::read_to_string(&real).unwrap().contains("default_profile = \"b\""));
+}
+
+#[test]
+fn invalid_profile_can_be_removed() {
+    let home = Sandbox::new();
+    home.configure(&format!(
+        "{TWO}\n[profiles.bad]\nissuer = \"https://c.example\"\nclient_id = \"c\"\nscope = \"x\"\n"
+    ));
+    home.run(&["profile", "remove", "bad"]).exits(0).reports("the profile was invalid").reports("removed profile bad");
+    assert_eq!(home.run(&["profile", "list"]).exits(0).stdout.lines().count(), 2);
+}
+
+#[test]
+fn missing_configuration_that_was_named_is_reported() {
+    let mut home = Sandbox::new();
+    let ran = home.run(&["--config", "confg.toml", "profile", "list"]).exits(0);
+    assert!(ran.stderr.starts_with("warning: the configuration confg.toml does not exist\n"), "{}", ran.stderr);
+    home.set("AUTHCTL_CONFIG", "other.toml");
+    home.run(&["token"]).reports("warning: the configuration other.toml does not exist");
 }

@@ -305,3 +305,15 @@ fn key_that_cannot_be_created_is_reported_before_the_login() {
     assert_eq!(issuer.stats().token_requests.len(), 0);
     assert!(!home.key_file().exists());
 }
+
+#[test]
+fn missing_key_file_is_to_be_restored() {
+    let (mut home, idp) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &idp);
+    std::fs::rename(home.key_file(), home.path().join("kept")).unwrap();
+    home.run(&["token"]).exits(7).reports("restore it").reports("authctl login work");
+    std::fs::rename(home.path().join("kept"), home.key_file()).unwrap();
+    home.token("work");
+    home.set("AUTHCTL_KEY_FILE", "/does/not/exist");
+    home.run(&["token"]).exits(7).reports("hint:  correct AUTHCTL_KEY_FILE");
+}

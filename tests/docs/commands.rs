@@ -22,7 +22,9 @@ pub fn pages() -> Vec<(String, String)> {
 
 fn collect(command: &Command, name: &str, pages: &mut Vec<(String, String)>) {
     pages.push((name.to_owned(), page(command, name)));
-    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+    // Below `authctl`, `help` is clap's own.
+    let is_own = |subcommand: &&Command| name == "authctl" || subcommand.get_name() != "help";
+    for subcommand in command.get_subcommands().filter(is_own) {
         collect(subcommand, &format!("{name}-{}", subcommand.get_name()), pages);
     }
 }

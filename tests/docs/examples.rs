@@ -62,6 +62,10 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ),
         ],
     ),
+    (
+        "authctl-help",
+        &[("Explain a command", "authctl help token"), ("List the environment variables", "authctl help environment")],
+    ),
     ("authctl-version", &[("Print the version as JSON", "authctl version --json")]),
     (
         "authctl-token",

@@ -201,7 +201,7 @@ impl SignIn<'_> {
         let code = if open {
             self.announce();
             if open_browser(self.app, url) {
-                self.notice(&format!("Opened your browser. If it did not open, visit:\n\n  {url}\n"));
+                self.show(&format!("Opened your browser. If it did not open, visit:\n\n  {url}\n"));
             } else {
                 self.show(&format!("Cannot open a browser: set BROWSER to its name, or visit:\n\n  {url}\n"));
             }
