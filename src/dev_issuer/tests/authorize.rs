@@ -93,7 +93,7 @@ async fn pages_have_a_strict_policy_and_escape_parameters() {
     let url = format!("{}{}", issuer.url(), authorize_path("&login_hint=%22%3E%3Cscript%3E"));
     let reply = issuer.http.get(url).send().await.expect("sent");
     let policy = reply.headers()["content-security-policy"].to_str().expect("text").to_owned();
-    assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
+    assert!(policy.starts_with("default-src 'none'; img-src data:; style-src 'sha256-"), "{policy}");
     assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
     assert!(!reply.text().await.expect("a page").contains("<script"));
 }
