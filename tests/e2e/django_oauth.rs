@@ -20,13 +20,10 @@ fn log_in_by_code(home: &Sandbox, site: &Site, args: &[&str]) -> CommandOutput {
     let waiting = home.spawn(&[args, &["--no-browser"]].concat());
     let back = Visitor::allow(&waiting.wait_for_line(&site.at("/o/authorize/")));
     let mut done = Visitor::open(&back);
-    assert!(
-        done.external_redirect.take().is_none() && done.html.contains("You are logged in"),
-        "{} {}",
-        done.status,
-        done.html
-    );
-    waiting.wait()
+    assert!(done.external_redirect.take().is_none(), "{} {}", done.status, done.html);
+    let ran = waiting.wait();
+    assert_eq!(done.html.contains("You are logged in"), ran.code == 0, "{} {}", done.status, done.html);
+    ran
 }
 
 /// Returns a home that is logged in as the client `program`.
