@@ -235,9 +235,29 @@ pub fn wrapped(line: &str, indent: usize) -> Vec<String> {
             let indent = " ".repeat(indent.min(width / 3));
             let options = textwrap::Options::new(width).subsequent_indent(&indent).break_words(false);
             let options = options.word_splitter(textwrap::WordSplitter::NoHyphenation);
-            textwrap::wrap(&line, options).into_iter().map(Into::into).collect()
+            let line = with_whole_times(&line);
+            textwrap::wrap(&line, options).into_iter().map(|line| line.replace(TIME_SPACE, " ")).collect()
         }
     }
+}
+
+/// Stands for the space between a number and its unit while a line is broken. Nothing that is displayed contains it: it is
+/// assigned to no character.
+const TIME_SPACE: char = '\u{fdd0}';
+
+/// Keeps a number and the unit after it together.
+fn with_whole_times(line: &str) -> String {
+    let mut whole = String::with_capacity(line.len());
+    let mut after_number = false;
+    for (index, word) in line.split(' ').enumerate() {
+        let is_unit = ["s", "min", "h", "d"].contains(&word.trim_end_matches([',', ';', ')', '.']));
+        if index > 0 {
+            whole.push(if after_number && is_unit { TIME_SPACE } else { ' ' });
+        }
+        whole.push_str(word);
+        after_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    }
+    whole
 }
 
 /// Formats a duration in at most two units, such as `4 min 12 s`.
@@ -279,6 +299,12 @@ mod tests {
         let wide = vec![vec![(Style::Bad, "日本語".to_owned()), (Style::Plain, "x".to_owned())]];
         assert_eq!(table(&wide, &[], 40, true), ["\u{1b}[31m日本語\u{1b}[0m  x"]);
         assert_eq!(table(&wide, &[0], 6, false), ["日…   x".to_owned()]);
+    }
+
+    #[test]
+    fn number_stays_with_its_unit() {
+        let whole = with_whole_times("  login  ann, 1 s ago; expires in 4 min 12 s, 3 tokens");
+        assert_eq!(whole.replace(TIME_SPACE, "_"), "  login  ann, 1_s ago; expires in 4_min 12_s, 3 tokens");
     }
 
     #[test]

@@ -128,6 +128,7 @@ fn hints_of_a_session_lead_to_its_next_command() {
     leads_on(&home, &["profile", "set", "work", "nonsense=1"], "authctl profile set --help");
     leads_on(&home, &["keys", "pin", "work"], "authctl keys pin --help");
     leads_on(&home, &["tokn"], "authctl token");
+    leads_on(&home, &["frobnicate"], "authctl --help");
     leads_on(&home, &["token", "--min-ttl", "soon"], "authctl token --help");
     leads_on(&home, &["agent", "lock", "--passphrase-stdin"], "authctl agent start");
     home.run(&["agent", "stop"]).exits(0);

@@ -224,6 +224,7 @@ fn invalid_or_missing_options_are_usage_errors() {
     for args in [&["verify", "--at", "5"][..], &["verify", "--batch"]] {
         home.run(args).exits(2).reports("stdin");
     }
+    home.run(&["verify", "--profile", "a"]).exits(2).reports("unknown profile `a`");
     // Without a profile, issuer, audience and keys are required.
     let token = setup.signer.token(json!({}));
     for omitted in 0..3 {

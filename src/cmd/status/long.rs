@@ -3,7 +3,7 @@
 use super::words::{failure, login_command, look};
 use crate::app::App;
 use crate::clock::UnixTime;
-use crate::cmd::output::{Style, StyledLine, ago, span, wrapped};
+use crate::cmd::output::{Style, StyledLine, ago, rough_span, wrapped};
 use crate::model::{Grant, Subject};
 use crate::status::{ProfileStatus, SessionState, StatusReport};
 use crate::text::excerpt;
@@ -60,7 +60,7 @@ fn user(status: &ProfileStatus) -> String {
 fn token(status: &ProfileStatus, now: UnixTime) -> String {
     let mut line = match status.expires_at {
         None => "no known expiry".to_owned(),
-        Some(at) if at > now => format!("expires in {}", span(now.until(at))),
+        Some(at) if at > now => format!("expires in {}", rough_span(now.until(at))),
         Some(at) => format!("expired {}", ago(at, now)),
     };
     if status.unverified {

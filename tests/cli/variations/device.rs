@@ -94,17 +94,17 @@ fn device_response_may_omit_optional_members() {
     let section = "RFC 8628, section 3.2";
     let uri = "https://a.example/device";
     check_all(&[
-        row(section, first_without("verification_uri_complete"), 0, &["/device", "logged in"]),
-        row(section, first(json!({"verification_uri_complete": format!("{uri}?code=WDJB")})), 0, &["logged in"]),
-        row(section, first(json!({"verification_uri_complete": "https://a.example/#c=1&x=y"})), 0, &["logged in"]),
-        row(section, first(json!({"verification_uri_complete": "javascript:alert(1)"})), 0, &["logged in"]),
-        row(section, first(json!({"verification_uri_complete": 7})), 0, &["logged in"]),
+        row(section, first_without("verification_uri_complete"), 0, &["/device", "Logged in"]),
+        row(section, first(json!({"verification_uri_complete": format!("{uri}?code=WDJB")})), 0, &["Logged in"]),
+        row(section, first(json!({"verification_uri_complete": "https://a.example/#c=1&x=y"})), 0, &["Logged in"]),
+        row(section, first(json!({"verification_uri_complete": "javascript:alert(1)"})), 0, &["Logged in"]),
+        row(section, first(json!({"verification_uri_complete": 7})), 0, &["Logged in"]),
         row(section, first_without("expires_in"), 0, &["valid for 15 min;"]),
         row(section, first(json!({"expires_in": "600"})), 0, &["valid for 10 min;"]),
         row(section, first(json!({"expires_in": 1e9})), 0, &["valid for 1 h;"]),
-        row(section, first(json!({"interval": "1"})), 0, &["logged in"]),
-        row(section, first(json!({"interval": 0})), 0, &["logged in"]).polls(&[], 1),
-        row(section, json!({"remove": ["interval"]}), 0, &["logged in"]).polls(&[], 5),
+        row(section, first(json!({"interval": "1"})), 0, &["Logged in"]),
+        row(section, first(json!({"interval": 0})), 0, &["Logged in"]).polls(&[], 1),
+        row(section, json!({"remove": ["interval"]}), 0, &["Logged in"]).polls(&[], 5),
         row("RFC 8628, section 6.1", first(json!({"user_code": "WDJBMJHT"})), 0, &["\n  WDJBMJHT\n"]),
         row("RFC 8628, section 6.1", first(json!({"user_code": "123 456 789"})), 0, &["\n  123 456 789\n"]),
         row(
@@ -149,15 +149,15 @@ fn only_denial_and_expiry_end_polling() {
     let busy = json!({"kind": "too_many_requests", "retry_after": 2});
     let page = json!({"kind": "replaced", "body": "<p>portal", "content_type": "text/html"});
     check_all(&[
-        row(section, start(), 0, &["logged in"]).polls(&[pending.clone(), pending.clone()], 3),
-        row(section, start(), 0, &["logged in"]).polls(&[error("slow_down")], 1 + 6),
+        row(section, start(), 0, &["Logged in"]).polls(&[pending.clone(), pending.clone()], 3),
+        row(section, start(), 0, &["Logged in"]).polls(&[error("slow_down")], 1 + 6),
         row(section, start(), 5, &["access_denied", "hint:  authctl login"]).polls(&[error("access_denied")], 1),
         row(section, start(), 3, &["login timed out", "authctl login work"]).polls(&[error("expired_token")], 1),
         // The interval grows after each fault (section 3.5), and returns to the old one after a valid response.
-        row(section, start(), 0, &["logged in"])
+        row(section, start(), 0, &["Logged in"])
             .polls(&[fault("reset"), fault("reset"), pending.clone()], 1 + 2 + 4 + 1),
-        row(section, start(), 0, &["logged in"]).polls(&[fault("html_error"), fault("server_error")], 1 + 2 + 4),
-        row(section, start(), 0, &["logged in"]).polls(&[busy], 1 + 2),
+        row(section, start(), 0, &["Logged in"]).polls(&[fault("html_error"), fault("server_error")], 1 + 2 + 4),
+        row(section, start(), 0, &["Logged in"]).polls(&[busy], 1 + 2),
         row(section, start(), 6, &["with a web page instead of a token response"]).polls(&[page], 1),
         row("RFC 6749, section 5.2", start(), 5, &["invalid_client"]).polls(&[error("invalid_client")], 1),
         // Polling ends when the code has expired, although the issuer still returns authorization_pending.

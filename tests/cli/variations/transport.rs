@@ -13,13 +13,13 @@ fn encoding_does_not_matter_up_to_the_size_limit() {
     let mut rows = Vec::new();
     for endpoint in ["metadata", "token", "jwks"] {
         // A receiver may ignore the byte order mark (RFC 8259, section 8.1). Chunks are part of HTTP (RFC 9112, section 7).
-        rows.push(row("RFC 8259, section 8.1", endpoint, json!({"byte_order_mark": true}), 0, &["logged in"]));
-        rows.push(row("RFC 9112, section 7.1", endpoint, json!({"chunked": true}), 0, &["logged in"]));
+        rows.push(row("RFC 8259, section 8.1", endpoint, json!({"byte_order_mark": true}), 0, &["Logged in"]));
+        rows.push(row("RFC 9112, section 7.1", endpoint, json!({"chunked": true}), 0, &["Logged in"]));
         let all = json!({"byte_order_mark": true, "chunked": true, "pad_to": 9000, "content_type": "text/plain"});
-        rows.push(row("all at once", endpoint, all, 0, &["logged in"]));
-        rows.push(row("RFC 8259", endpoint, json!({"content_type": ""}), 0, &["logged in"]));
+        rows.push(row("all at once", endpoint, all, 0, &["Logged in"]));
+        rows.push(row("RFC 8259", endpoint, json!({"content_type": ""}), 0, &["Logged in"]));
         let full = if endpoint == "jwks" { 256 * 1024 } else { MIB };
-        rows.push(row("the limit", endpoint, json!({"pad_to": full}), 0, &["logged in"]));
+        rows.push(row("the limit", endpoint, json!({"pad_to": full}), 0, &["Logged in"]));
         let beyond = json!({"pad_to": MIB + 1});
         rows.push(row("the limit", endpoint, beyond, 6, &["returned a response of more than 1 MiB", "hint:  "]));
     }
@@ -47,7 +47,7 @@ fn duplicate_member_makes_a_response_invalid() {
             row(section, "metadata", twice("token_endpoint"), 6, &["instead of authorization server metadata"]),
             row(section, "jwks", twice("keys"), 6, &["with other JSON instead of a JWK Set of at most 256 KiB"]),
             // Members that authctl does not use may be duplicated.
-            row(section, "metadata", twice("claims_supported"), 0, &["logged in"]),
+            row(section, "metadata", twice("claims_supported"), 0, &["Logged in"]),
         ],
         edits,
     );
