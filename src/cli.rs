@@ -22,7 +22,7 @@ pub use completion::{Completion, Request as CompletionRequest, Shell};
 #[cfg(feature = "dev-issuer")]
 pub use dev_issuer::{DevIssuer, SigningAlgorithm};
 pub use guess::OPTIONS_WITH_VALUE;
-pub use help::{ENVIRONMENT, FILES, TOPICS};
+pub use help::{COMMIT, ENVIRONMENT, FILES, TOPICS, VERSION};
 pub use helper::{Helper, Tool};
 pub use login::Login;
 pub use settings::SettingArgs;
@@ -35,7 +35,7 @@ use crate::model::{ProfileName, parse_duration};
 #[derive(Debug, Parser)]
 #[command(
     name = "authctl",
-    version,
+    version = help::VERSION,
     about = "Log in once, and every terminal, script and program gets a valid token",
     long_about = "A credential agent for the command line. Log in once at an OAuth 2.0 or OpenID Connect issuer; \
                   authctl stores the session in the keychain, refreshes it, issues valid access tokens and verifies \

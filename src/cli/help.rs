@@ -2,6 +2,15 @@
 
 use clap::Command;
 
+/// The version, with the commit if it is known.
+pub const VERSION: &str = env!("AUTHCTL_VERSION");
+
+/// The commit that authctl was built from. `src/build.rs` finds it in a Git checkout.
+pub const COMMIT: Option<&str> = {
+    let commit = env!("AUTHCTL_COMMIT");
+    if commit.is_empty() { None } else { Some(commit) }
+};
+
 /// The first commands to run.
 pub(super) const START: &str = "\
 Start here:  authctl login work --issuer https://issuer.example --client-id ID

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::output;
 use crate::app::App;
-use crate::cli::{Cli, ENVIRONMENT, FILES, Help, TOPICS};
+use crate::cli::{COMMIT, Cli, ENVIRONMENT, FILES, Help, TOPICS, VERSION};
 use crate::error::{EXIT_CODES, Error, ErrorCode, Hint};
 
 /// The topic `json`.
@@ -57,11 +57,11 @@ pub fn version(app: &App) -> Result<u8, Error> {
     #[derive(Serialize)]
     struct Version {
         version: &'static str,
+        commit: Option<&'static str>,
     }
-    let version = env!("CARGO_PKG_VERSION");
     match app.common.json {
-        true => output::json(&Version { version })?,
-        false => output::line(&format!("authctl {version}"))?,
+        true => output::json(&Version { version: env!("CARGO_PKG_VERSION"), commit: COMMIT })?,
+        false => output::line(&format!("authctl {VERSION}"))?,
     }
     Ok(0)
 }

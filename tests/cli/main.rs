@@ -53,3 +53,4 @@ mod token;
 mod unsaved_sessions;
 mod variations;
 mod verify;
+mod version;
