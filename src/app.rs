@@ -133,7 +133,7 @@ impl App {
     /// # Errors
     /// [`ErrorCode::Configuration`] if the file is invalid.
     pub fn config(&self) -> Result<Config, Error> {
-        let config = Config::load(&self.paths()?.config_file)?;
+        let config = Config::load(&self.paths()?.config)?;
         self.warned.get_or_init(|| {
             self.warn_of_missing_config();
             config.warnings().for_each(|text| self.ui.notice(&format!("warning: {text}")));
@@ -284,7 +284,13 @@ impl App {
     /// [`ErrorCode::Usage`], or [`ErrorCode::LoginRequired`] if there is no profile.
     pub fn profile(&self, argument: Option<&ProfileName>) -> Result<Profile, Error> {
         let named = self.profile_name(argument)?;
-        Ok(self.config()?.choose(named.as_ref())?.clone())
+        let config = self.config()?;
+        let profile = config.choose(named.as_ref())?.clone();
+        // The command goes on: the user's profile is complete without it.
+        for error in config.machine_errors() {
+            self.ui.notice(&format!("warning: {}", Error::from(error).message()));
+        }
+        Ok(profile)
     }
 
     /// Returns the store for profiles that do not name one: `AUTHCTL_STORE`, else the keychain.

@@ -405,6 +405,21 @@ pub enum ProfileCommand {
         /// New name
         to: Option<ProfileName>,
     },
+    /// Print profiles for another machine or user, without secrets
+    Export {
+        /// Profiles to print instead of all
+        #[arg(value_name = "PROFILE")]
+        profiles: Vec<ProfileName>,
+    },
+    /// Add the profiles that `export` printed
+    Import {
+        /// File to read, `-` for stdin
+        #[arg(value_name = "FILE|-")]
+        file: PathBuf,
+        /// Replace profiles that exist
+        #[arg(long)]
+        replace: bool,
+    },
     /// Make a profile the default
     #[command(alias = "switch")]
     Use {

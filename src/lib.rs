@@ -85,6 +85,7 @@ mod verify;
 #[cfg(fuzzing)]
 pub mod fuzzing {
     pub use crate::config::{Config, save, set_default};
+    pub use crate::paths::ConfigFiles;
     pub use crate::verify::{KeySet, Policy, Reason, Statuses, Verdict, looks_like_jwt, unverified_claims, verify};
 }
 

@@ -40,7 +40,7 @@ pub struct Environment {
     pub agent_socket: Option<PathBuf>,
     /// The working directory at start.
     pub directory: Option<PathBuf>,
-    /// Those of `XDG_CONFIG_HOME` and `XDG_DATA_HOME` that are absolute paths. Others count as unset.
+    /// Those of `XDG_CONFIG_HOME`, `XDG_CONFIG_DIRS` and `XDG_DATA_HOME` that are absolute paths. Others count as unset.
     pub base_directories: Vec<(&'static str, PathBuf)>,
 }
 
@@ -252,7 +252,40 @@ pub const AGENT_SOCKET_VARIABLE: &str = "AUTHCTL_SOCK";
 pub const COMPLETION_VARIABLE: &str = "AUTHCTL_COMPLETE";
 
 /// The variables of the XDG Base Directory Specification for the configuration and the sessions.
-const BASE_DIRECTORY_VARIABLES: [&str; 2] = ["XDG_CONFIG_HOME", "XDG_DATA_HOME"];
+const BASE_DIRECTORY_VARIABLES: [&str; 3] = ["XDG_CONFIG_HOME", "XDG_CONFIG_DIRS", "XDG_DATA_HOME"];
+
+/// The machine-wide configuration below those in `XDG_CONFIG_DIRS`.
+const MACHINE_CONFIG: &str = "/etc/authctl/config.toml";
+
+/// The configuration files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigFiles {
+    /// The user's, the only one that is written.
+    pub user: PathBuf,
+    /// The machine-wide ones below it, the topmost first.
+    pub machine_wide: Vec<PathBuf>,
+}
+
+impl ConfigFiles {
+    /// Returns every file, the topmost first.
+    pub fn all(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&self.user).chain(&self.machine_wide).map(PathBuf::as_path)
+    }
+}
+
+/// Returns the machine-wide configuration files, the topmost first. `config_dirs` is `XDG_CONFIG_DIRS`, of which the XDG Base
+/// Directory Specification has relative paths ignored.
+fn machine_wide_files(config_dirs: Option<OsString>) -> Vec<PathBuf> {
+    let dirs = config_dirs.filter(|dirs| !dirs.is_empty()).unwrap_or_else(|| "/etc/xdg".into());
+    let named = env::split_paths(&dirs).filter(|dir| dir.is_absolute()).map(|dir| dir.join("authctl/config.toml"));
+    let mut files = Vec::new();
+    for file in named.chain([MACHINE_CONFIG.into()]) {
+        if !files.contains(&file) {
+            files.push(file);
+        }
+    }
+    files
+}
 
 /// There is no home directory for authctl's files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -263,7 +296,7 @@ pub struct NoHome;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
     /// The configuration.
-    pub config_file: PathBuf,
+    pub config: ConfigFiles,
     /// The `file` store's key if the user provides none.
     pub default_key_file: PathBuf,
     /// The `file` store's sessions.
@@ -281,17 +314,20 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Finds the platform's directories (on Linux the XDG base directories). `config_file` replaces the default one.
+    /// Finds the platform's directories (on Linux the XDG base directories). `config_file` replaces the user's default one.
     ///
     /// # Errors
     /// [`NoHome`].
+    #[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
     pub fn locate(config_file: Option<&Path>) -> Result<Self, NoHome> {
         let dirs = ProjectDirs::from("", "", "authctl").ok_or(NoHome)?;
         let run = dirs.runtime_dir().map(Path::to_path_buf);
         let mut paths = Self::within(dirs.config_dir(), dirs.data_local_dir().to_path_buf(), run);
         if let Some(file) = config_file {
-            paths.config_file = file.to_path_buf();
+            paths.config.user = file.to_path_buf();
         }
+        paths.config.machine_wide = machine_wide_files(env::var_os("XDG_CONFIG_DIRS"));
+        paths.config.machine_wide.retain(|file| *file != paths.config.user);
         Ok(paths)
     }
 
@@ -312,7 +348,7 @@ impl Paths {
                 None => config.join("services"),
             },
             agent_socket: run.unwrap_or_else(|| data.join("run")).join("agent.sock"),
-            config_file: config.join("config.toml"),
+            config: ConfigFiles { user: config.join("config.toml"), machine_wide: Vec::new() },
             default_key_file: config.join("authctl.key"),
             sessions: data.join("sessions"),
             locks: data.join("locks"),

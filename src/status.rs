@@ -65,6 +65,9 @@ pub struct ProfileStatus {
     pub state: SessionState,
     /// The issuer.
     pub issuer: IssuerUrl,
+    /// The machine-wide file that configures the profile, for people.
+    #[serde(skip)]
+    pub machine_file: Option<String>,
     /// The client ID.
     pub client_id: String,
     /// The grant of the session, or the one that a login will use.
@@ -200,7 +203,10 @@ pub fn profile_statuses(
         None => config.profiles.values().collect(),
     };
     let default = config.choose(None).ok().map(|profile| profile.name.clone());
-    let status = |profile: &&Profile| profile_status(sessions, profile, default.as_ref() == Some(&profile.name));
+    let status = |profile: &&Profile| ProfileStatus {
+        machine_file: config.machine_file(&profile.name).map(|path| path.display().to_string()),
+        ..profile_status(sessions, profile, default.as_ref() == Some(&profile.name))
+    };
     Ok(profiles.iter().map(status).collect())
 }
 
@@ -212,6 +218,7 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
         default,
         state: SessionState::Unknown,
         issuer: profile.issuer.clone(),
+        machine_file: None,
         client_id: profile.client_id.clone(),
         grant: profile.grant,
         store: profile.store,

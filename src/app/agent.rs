@@ -41,7 +41,7 @@ impl App {
     /// As [`App::paths`].
     pub fn home_id(&self) -> Result<String, Error> {
         let paths = self.paths()?;
-        let config = std::path::absolute(&paths.config_file).unwrap_or(paths.config_file);
+        let config = std::path::absolute(&paths.config.user).unwrap_or(paths.config.user);
         Ok(home_id(&config, &paths.data))
     }
 

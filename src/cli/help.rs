@@ -30,6 +30,7 @@ pub const ENVIRONMENT: &str = "  AUTHCTL_PROFILE   profile to use if none is nam
 
 /// The files: a section of `--help`, and a topic.
 pub const FILES: &str = "  ~/.config/authctl/config.toml   profiles
+  /etc/authctl/config.toml        machine-wide profiles; see authctl.toml(5)
   ~/.config/authctl/authctl.key   key of the file store, unless AUTHCTL_KEY_FILE is set
   ~/.local/share/authctl/         sessions of the file store, locks, hashes of logged-out tokens
   $XDG_RUNTIME_DIR/authctl/       socket of the agent

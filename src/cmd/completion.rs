@@ -22,7 +22,7 @@ pub fn complete(variables: &CompletionVariables, args: &[OsString]) -> bool {
     let words: Vec<OsString> = args.iter().skip_while(|arg| *arg != "--").skip(1).cloned().collect();
     let environment = Environment::capture();
     let file = config_option(&words).or(environment.config);
-    let config = Paths::locate(file.as_deref()).ok().and_then(|paths| Config::load(&paths.config_file).ok());
+    let config = Paths::locate(file.as_deref()).ok().and_then(|paths| Config::load(&paths.config).ok());
     let index = variables.index.unwrap_or(words.len().saturating_sub(1)).min(words.len());
     let request = CompletionRequest { words, index, search_path: environment.surroundings.search_path };
     let _ = output::data(&shell.candidates(request, config.unwrap_or_default()));

@@ -42,7 +42,7 @@ impl Examination<'_> {
     /// Checks the configuration; returns the profile to check.
     fn check_config(&mut self, argument: Option<&ProfileName>) -> Result<Option<Profile>, Error> {
         let app = self.app;
-        match app.paths().and_then(|paths| Ok((app.config()?, paths.config_file))) {
+        match app.paths().and_then(|paths| Ok((app.config()?, paths.config.user))) {
             Err(error) => self.error("config", error)?,
             Ok((config, file)) => {
                 let before = self.number();
@@ -56,6 +56,9 @@ impl Examination<'_> {
                         number => format!("{number} profiles"),
                     };
                     self.ok("config", &format!("{}: {profiles}", file.display()))?;
+                    for (path, number) in config.machine_files() {
+                        self.ok("config", &format!("{}: sets {number} of them for the whole machine", path.display()))?;
+                    }
                 }
             }
         }

@@ -23,7 +23,7 @@ mod verify;
 mod whoami;
 
 use crate::app::App;
-use crate::cli::Command;
+use crate::cli::{Command, ProfileCommand};
 use crate::error::{Error, ErrorCode, Hint};
 pub use completion::complete;
 use own_frame::in_own_frame;
@@ -36,6 +36,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
     let text_only = match command {
         Command::Completion(_) => Some("completion"),
         Command::Helper(_) => Some("helper"),
+        Command::Profile(ProfileCommand::Export { .. }) => Some("profile export"),
         #[cfg(feature = "dev-issuer")]
         Command::Demo => Some("demo"),
         _ => None,

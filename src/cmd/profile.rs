@@ -1,30 +1,17 @@
 //! `authctl profile`: shows and changes the configured profiles.
 
-use serde_json::{Map, json};
+mod settings;
+mod transfer;
+
+use serde_json::json;
 
 use super::output;
 use crate::app::App;
 use crate::cli::ProfileCommand;
-use crate::config::{self, ConfigError, SETTINGS, Section, Setting, Value, parse_pair, setting};
+use crate::config::{self, ConfigError, MachineSource, SETTINGS, Setting, parse_pair, setting};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{InvalidProfileName, Profile, ProfileName};
-
-/// Returns every setting with its value, but for those of the server that are not set: most profiles have none of them.
-fn shown(profile: &Profile) -> impl Iterator<Item = (&'static Setting, Value)> + '_ {
-    SETTINGS.iter().filter_map(|setting| {
-        let value = setting.value(profile);
-        let of_server = matches!(setting.section, Section::Server | Section::LoginApi);
-        (!of_server || !value.is_empty()).then_some((setting, value))
-    })
-}
-
-fn to_json(profile: &Profile, default: Option<&ProfileName>) -> serde_json::Value {
-    let mut members = Map::new();
-    members.insert("profile".to_owned(), json!(profile.name));
-    members.insert("default".to_owned(), json!(default == Some(&profile.name)));
-    members.extend(shown(profile).map(|(setting, value)| (setting.key.to_owned(), json!(value))));
-    members.into()
-}
+use crate::model::{InvalidProfileName, ProfileName};
+use settings::{check_login_only, shown, to_json};
 
 /// Runs the command.
 pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Error> {
@@ -51,11 +38,13 @@ pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Error> {
             };
             app.run(rename(app, &profile, &to))
         }
+        ProfileCommand::Export { profiles } => transfer::export(app, profiles),
+        ProfileCommand::Import { file, replace } => app.run(transfer::import(app, &file, replace)),
         ProfileCommand::Use { profile } => {
             let profile = app.required_profile(profile.as_ref())?;
             app.run(async {
                 let _lock = app.lock_config().await?;
-                config::set_default(&app.paths()?.config_file, &profile)?;
+                config::set_default(&app.paths()?.config, &profile)?;
                 app.notify_agent(&profile);
                 app.ui().notice(&format!("default profile: {profile}"));
                 shown_after_change(app, &profile)
@@ -88,7 +77,7 @@ fn list(app: &App) -> Result<u8, Error> {
     let config = app.config()?;
     let default = config.choose(None).ok().map(|profile| &profile.name);
     if app.common.json {
-        let all: Vec<_> = config.profiles.values().map(|profile| to_json(profile, default)).collect();
+        let all: Vec<_> = config.profiles.values().map(|profile| to_json(&config, profile)).collect();
         output::json(&all)?;
         return Ok(app.report_invalid_profiles(&config));
     }
@@ -98,7 +87,9 @@ fn list(app: &App) -> Result<u8, Error> {
     let width = config.profiles.keys().map(|name| name.as_str().len()).max().unwrap_or(0);
     for profile in config.profiles.values() {
         let mark = if default == Some(&profile.name) { '*' } else { ' ' };
-        output::line(&format!("{mark} {:<width$}  {}", profile.name.as_str(), profile.issuer))?;
+        let source = config.machine_file(&profile.name).map(|path| format!("  ({})", path.display()));
+        let source = source.unwrap_or_default();
+        output::line(&format!("{mark} {:<width$}  {}{source}", profile.name.as_str(), profile.issuer))?;
     }
     Ok(app.report_invalid_profiles(&config))
 }
@@ -108,11 +99,18 @@ fn show(app: &App, named: Option<&ProfileName>) -> Result<u8, Error> {
     let named = app.profile_name(named)?;
     let profile = config.choose(named.as_ref())?;
     if app.common.json {
-        let default = config.choose(None).ok().map(|profile| &profile.name);
-        output::json(&to_json(profile, default))?;
+        output::json(&to_json(&config, profile))?;
         return Ok(0);
     }
-    let lines = shown(profile).map(|(setting, value)| (setting.key, value.to_text()));
+    let lines = shown(profile).map(|(setting, value)| {
+        let source =
+            match config.machine_source(profile, setting).filter(|source| source.is_locked || !value.is_empty()) {
+                Some(MachineSource { path, is_locked: true }) => format!("  (locked by {})", path.display()),
+                Some(MachineSource { path, .. }) => format!("  ({})", path.display()),
+                None => String::new(),
+            };
+        (setting.key, format!("{}{source}", value.to_text()))
+    });
     let lines: Vec<_> = [("profile", profile.name.to_string())].into_iter().chain(lines).collect();
     let width = lines.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
     for (key, value) in lines.iter().filter(|(_, value)| !value.is_empty()) {
@@ -128,16 +126,19 @@ fn shown_after_change(app: &App, name: &ProfileName) -> Result<u8, Error> {
 
 async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Result<u8, Error> {
     let _lock = app.lock_config().await?;
-    let before = app.config()?.profile(name)?.clone();
+    let config = app.config()?;
+    let before = config.profile(name)?.clone();
     let mut profile = before.clone();
     let mut settings =
         settings.iter().map(|(key, text)| Ok((setting(key)?, text.as_str()))).collect::<Result<Vec<_>, Error>>()?;
     // The issuer first: a change of it removes settings that may be set again in the same command.
     settings.sort_by_key(|(setting, _)| setting.key != "issuer");
     for (setting, text) in &settings {
-        apply(&mut profile, setting, text)?;
+        setting.set(&mut profile, &setting.items(text))?;
     }
-    config::save(&app.paths()?.config_file, &profile)?;
+    config.check_locks(&profile)?;
+    settings.iter().try_for_each(|(setting, _)| check_login_only(&before, &profile, setting))?;
+    config::save(&app.paths()?.config, &profile)?;
     app.notify_agent(name);
     let removed = |setting: &&Setting| {
         let named = settings.iter().any(|(named, _)| named.key == setting.key);
@@ -151,37 +152,26 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
     shown_after_change(app, name)
 }
 
-fn apply(profile: &mut Profile, setting: &Setting, text: &str) -> Result<(), Error> {
-    let before = setting.value(profile);
-    setting.set(profile, &setting.items(text))?;
-    if setting.login_only && !text.is_empty() && setting.value(profile) != before {
-        let option = setting.option.unwrap_or_default();
-        return Err(Error::msg(
-            ErrorCode::Usage,
-            format!("cannot set `{}`: only a login can change it", setting.key),
-            Hint::login().about(&profile.name).with_option(format!("--{option}"), text),
-        ));
-    }
-    Ok(())
-}
-
 async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
     let _lock = app.lock_config().await?;
     // Read only under the lock: a login that held it may have moved the profile to another store.
     let config = app.config()?;
-    let file = app.paths()?.config_file;
-    let removal = || config::remove(&file, name).map_err(Error::from);
+    let files = app.paths()?.config;
+    let removal = || config::remove(&files, name).map_err(Error::from);
     let removed = match config.profile(name) {
         Err(ConfigError::Invalid { .. }) => {
+            removal()?;
             app.ui().notice("warning: the profile was invalid; if it had a session, that is still stored");
-            removal().map(|()| true)?
+            true
         }
         Err(error) => return Err(error.into()),
         Ok(profile) => {
+            config.check_removable(name)?;
             let removed = app.sessions()?.without_session(profile, removal).await;
             removed.map_err(|error: Error| match error.code {
                 ErrorCode::StoreAbsent => {
-                    let advice = format!("start the keychain service, or remove the table from {}", file.display());
+                    let advice =
+                        format!("start the keychain service, or remove the table from {}", files.user.display());
                     Error { hint: advice.into(), ..error }
                 }
                 _ => error.about(name),
@@ -196,7 +186,10 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
         ));
     }
     app.notify_agent(name);
-    app.ui().notice(&format!("removed profile {name}"));
+    match config.machine_file(name) {
+        Some(path) => app.ui().notice(&format!("removed your settings of {name}; it is as in {}", path.display())),
+        None => app.ui().notice(&format!("removed profile {name}")),
+    }
     if app.common.json {
         output::json(&json!({ "profile": name, "removed": true }))?;
     }
@@ -205,12 +198,14 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
 
 async fn rename(app: &App, from: &ProfileName, to: &ProfileName) -> Result<u8, Error> {
     let _lock = app.lock_config().await?;
-    let profile = app.config()?.profile(from)?.clone();
-    if app.config()?.existing(to)?.is_some() {
+    let config = app.config()?;
+    let profile = config.profile(from)?.clone();
+    config.check_renamable(from)?;
+    if config.existing(to)?.is_some() {
         return Err(ConfigError::Exists(to.clone()).into());
     }
-    let file = app.paths()?.config_file;
-    app.sessions()?.rename(&profile, to, || config::rename(&file, from, to).map_err(Error::from)).await?;
+    let files = app.paths()?.config;
+    app.sessions()?.rename(&profile, to, || config::rename(&files, from, to).map_err(Error::from)).await?;
     app.notify_agent(from);
     app.notify_agent(to);
     app.ui().notice(&format!("renamed {from} to {to}"));

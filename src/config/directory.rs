@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::DocumentMut;
 
-use super::ConfigError;
+use super::error::ConfigError;
 use crate::fs::{directory_of, regular_file};
 use crate::model::{InvalidProfileName, ProfileName};
 use crate::text::{excerpt, shell_word};

@@ -8,10 +8,15 @@ use std::time::Duration;
 
 use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
-use super::{Config, ConfigError, DEFAULT_PROFILE, PROFILES, SETTINGS, document, read, settings};
+use super::error::{ConfigError, invalid};
+use super::layers::{DEFAULT_PROFILE, LayeredProfile, Layers, PROFILES};
+use super::settings::{self, SETTINGS};
+use super::{Config, parse_document, read};
 use crate::clock::Clock;
 use crate::fs::{AtomicFile, FileLock, LockError, LockFile, create_private_dir, directory_of};
 use crate::model::{Profile, ProfileName};
+use crate::paths::ConfigFiles;
+use crate::text::excerpt;
 
 /// Waits for the configuration lock in the directory `data` for at most `limit`: one process at a time changes the file.
 ///
@@ -21,22 +26,66 @@ pub async fn lock(data: &Path, clock: &dyn Clock, limit: Duration) -> Result<Fil
     LockFile::lock(data.join("config.lock"), clock, limit).await
 }
 
-/// Writes `profile` into the file, creating both if necessary; the first profile becomes the default.
+/// Writes into the user's file what `profile` has other than the machine-wide files, creating both if necessary; the first
+/// profile becomes the default.
 ///
 /// The caller holds the configuration lock.
 ///
 /// # Errors
 /// [`ConfigError`]; the file is then unchanged.
-pub fn save(path: &Path, profile: &Profile) -> Result<(), ConfigError> {
-    change(path, |document, before| {
-        let table = profile_table(document, &profile.name);
-        before.existing(&profile.name)?;
-        fill(table, profile);
-        if before.profiles.is_empty() && before.default_profile.is_none() {
+pub fn save(files: &ConfigFiles, profile: &Profile) -> Result<(), ConfigError> {
+    save_all(files, std::slice::from_ref(profile))
+}
+
+/// Does the same with several profiles at once, of which none becomes the default.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_all(files: &ConfigFiles, profiles: &[Profile]) -> Result<(), ConfigError> {
+    change(files, |document, before| {
+        for profile in profiles {
+            before.existing(&profile.name)?;
+            before.check_locks(profile)?;
+            let machine = before.machine.get(profile.name.as_str());
+            let table = profile_table(document, &profile.name);
+            fill(table, profile, machine);
+            if machine.is_some() && table.is_empty() {
+                remove_profile(document, &profile.name);
+            }
+        }
+        if let [profile] = profiles
+            && before.profiles.is_empty()
+            && before.default_profile.is_none()
+        {
             document[DEFAULT_PROFILE] = value(profile.name.as_str());
         }
         Ok(())
     })
+}
+
+/// Returns the text of a configuration that has this profile and nothing else.
+#[must_use]
+pub fn exported(profile: &Profile) -> String {
+    let mut document = DocumentMut::new();
+    fill(profile_table(&mut document, &profile.name), profile, None);
+    document.to_string()
+}
+
+/// Returns the profiles in a text like that of [`exported`].
+///
+/// # Errors
+/// [`ConfigError::Invalid`] if anything in it is invalid, or is not a profile.
+pub fn imported(text: &str, path: &Path) -> Result<Vec<Profile>, ConfigError> {
+    let config = Config::parse(text, path)?;
+    let other = config.default_profile.is_some().then_some(DEFAULT_PROFILE);
+    let unknown = config.ignored.first().map(|(_, key)| key.as_str());
+    let error = config.errors().next();
+    match (error, other.or(unknown)) {
+        (Some(error), _) => Err(error),
+        (None, Some(key)) => Err(invalid(path, &format!("expected only profiles, not `{}`", excerpt(key, 40)))),
+        (None, None) if config.profiles.is_empty() => Err(invalid(path, "it has no profile")),
+        (None, None) => Ok(config.profiles.into_values().collect()),
+    }
 }
 
 /// Checks that the file can be written, before a login starts.
@@ -64,42 +113,50 @@ fn unwritable(path: &Path, target: &Path, source: io::Error) -> ConfigError {
 ///
 /// # Errors
 /// [`ConfigError`]; the file is then unchanged.
-pub fn set_default(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
-    change(path, |document, before| {
+pub fn set_default(files: &ConfigFiles, name: &ProfileName) -> Result<(), ConfigError> {
+    change(files, |document, before| {
         before.profile(name)?;
         put(document.as_table_mut(), DEFAULT_PROFILE, name.as_str().into());
         Ok(())
     })
 }
 
-/// Removes a profile; if it was the default, there is none afterwards.
+/// Removes a profile from the user's file; if it was the default, there is none afterwards. One that a machine-wide file
+/// configures too has that file's settings then.
 ///
 /// # Errors
 /// [`ConfigError`]; the file is then unchanged.
-pub fn remove(path: &Path, name: &ProfileName) -> Result<(), ConfigError> {
-    change(path, |document, before| {
-        match before.profile(name) {
+pub fn remove(files: &ConfigFiles, name: &ProfileName) -> Result<(), ConfigError> {
+    change(files, |document, before| {
+        let profiles = document.get(PROFILES).and_then(Item::as_table_like);
+        let is_own = profiles.is_some_and(|profiles| profiles.contains_key(name.as_str()));
+        match before.check_removable(name) {
+            Ok(()) => {}
             // An invalid profile can be removed too.
-            Ok(_) | Err(ConfigError::Invalid { .. }) => {}
+            Err(ConfigError::Invalid { .. }) if is_own => {}
             Err(error) => return Err(error),
         }
-        if let Some(profiles) = document.get_mut(PROFILES).and_then(Item::as_table_like_mut) {
-            profiles.remove(name.as_str());
-        }
-        if before.default_profile.as_ref() == Some(name) {
+        remove_profile(document, name);
+        if before.default_profile.as_ref() == Some(name) && before.machine_file(name).is_none() {
             document.remove(DEFAULT_PROFILE);
         }
         Ok(())
     })
 }
 
+fn remove_profile(document: &mut DocumentMut, name: &ProfileName) {
+    if let Some(profiles) = document.get_mut(PROFILES).and_then(Item::as_table_like_mut) {
+        profiles.remove(name.as_str());
+    }
+}
+
 /// Gives a profile another name; the default follows.
 ///
 /// # Errors
 /// [`ConfigError::Exists`] if the new name is taken, and other errors; the file is then unchanged.
-pub fn rename(path: &Path, from: &ProfileName, to: &ProfileName) -> Result<(), ConfigError> {
-    change(path, |document, before| {
-        before.profile(from)?;
+pub fn rename(files: &ConfigFiles, from: &ProfileName, to: &ProfileName) -> Result<(), ConfigError> {
+    change(files, |document, before| {
+        before.check_renamable(from)?;
         if before.existing(to)?.is_some() {
             return Err(ConfigError::Exists(to.clone()));
         }
@@ -116,21 +173,23 @@ pub fn rename(path: &Path, from: &ProfileName, to: &ProfileName) -> Result<(), C
 }
 
 fn change(
-    path: &Path,
+    files: &ConfigFiles,
     edit: impl FnOnce(&mut DocumentMut, &Config) -> Result<(), ConfigError>,
 ) -> Result<(), ConfigError> {
+    let path = files.user.as_path();
     let text = read(path)?;
-    let before = Config::parse(&text, path)?;
-    let mut document = document(&text, path)?;
+    let machine = Layers::machine_wide(files);
+    let before = Config::above(machine.clone(), &text, path)?;
+    let mut document = parse_document(&text, path)?;
     edit(&mut document, &before)?;
-    let text = document.to_string();
+    let changed = document.to_string();
     // Every command would fail if the new text were invalid.
-    let after = Config::parse(&text, path)?;
+    let after = Config::above(machine, &changed, path)?;
     if let Some(error) = after.errors().nth(before.errors().count()) {
         return Err(error);
     }
     let target = target(path);
-    replace(&target, &text).map_err(|source| unwritable(path, &target, source))
+    replace(&target, &changed).map_err(|source| unwritable(path, &target, source))
 }
 
 fn profile_table<'a>(document: &'a mut DocumentMut, name: &ProfileName) -> &'a mut Table {
@@ -166,23 +225,27 @@ fn put(table: &mut Table, key: &str, new: Value) {
     }
 }
 
-/// Writes every setting that is set. One that has its default is written only if the file has it already, or if it
-/// cannot be removed.
-fn fill(table: &mut Table, profile: &Profile) {
+/// Writes every setting that has another value than without it: than in the machine-wide files, else than its default. One
+/// that cannot be removed is always written, unless a machine-wide file has it.
+fn fill(table: &mut Table, profile: &Profile, machine: Option<&LayeredProfile>) {
+    let plain = Profile::new(profile.name.clone(), profile.issuer.clone());
+    let below = machine.map(|machine| (machine, machine.alone(profile)));
     for setting in SETTINGS {
         let value = setting.value(profile);
-        let new = match &value {
-            _ if value.is_empty() => None,
-            settings::Value::List(items) => Some(items.iter().map(String::as_str).collect::<Array>().into()),
-            _ => Some(Value::from(value.to_text())),
+        let new: Value = match &value {
+            settings::Value::List(items) => items.iter().map(String::as_str).collect::<Array>().into(),
+            _ if setting.is_list() => Array::new().into(),
+            _ => value.to_text().into(),
         };
-        let is_default = setting.removable && setting.default == Some(value.to_text().as_str());
-        match (new, table.get(setting.key)) {
+        let is_needless = match below.as_ref().filter(|(machine, _)| machine.sets(setting.key)) {
+            Some((_, below)) => value == setting.value(below),
+            None => setting.removable && value == setting.value(&plain),
+        };
+        match table.get(setting.key) {
             // A value that stays the same may be written over several lines, with comments between.
-            (Some(new), Some(old)) if is_same(old, &new) => {}
-            (Some(_), None) if is_default => {}
-            (Some(new), _) => put(table, setting.key, new),
-            (None, _) => drop(table.remove(setting.key)),
+            Some(old) if is_same(old, &new) => {}
+            _ if is_needless => drop(table.remove(setting.key)),
+            _ => put(table, setting.key, new),
         }
     }
 }
@@ -240,117 +303,4 @@ fn replace(target: &Path, text: &str) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{DecidingToken, Grant, Requirements, StoreKind};
-
-    fn profile(name: &str) -> Profile {
-        Profile {
-            client_id: "cli".into(),
-            grant: Grant::Device,
-            scopes: vec!["openid".into(), "offline_access".into()],
-            store: StoreKind::File,
-            ..Profile::new(name.parse().expect("name"), "https://a.example".parse().expect("issuer"))
-        }
-    }
-
-    #[test]
-    fn saved_profile_reads_back_and_comments_stay() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("deep/config.toml");
-        save(&path, &profile("work")).expect("saved");
-        let text = fs::read_to_string(&path).expect("there");
-        fs::write(&path, format!("# mine\n{text}# the end\n")).expect("written");
-        let mut other = profile("home");
-        other.audience = Some("api".into());
-        other.server_mut().endpoints.token = Some("https://a.example/token".parse().expect("a URL"));
-        other.server_mut().authorization_parameters = vec![("access_type".into(), "offline".into())];
-        other.requirements = Requirements {
-            token: DecidingToken::IdToken,
-            max_offline: Some(std::time::Duration::from_secs(90)),
-            roles: vec!["admin".into()],
-            claims: vec![("tenant".into(), "a b".into())],
-            ..Requirements::default()
-        };
-        save(&path, &other).expect("saved");
-        let config = Config::load(&path).expect("valid");
-        assert_eq!(config.profiles.get(&other.name), Some(&other));
-        assert_eq!(config.profiles.get(&"work".parse().expect("name")), Some(&profile("work")));
-        assert_eq!(config.default_profile.as_ref().map(ProfileName::as_str), Some("work"));
-        let text = fs::read_to_string(&path).expect("there");
-        assert!(text.contains("# mine\n") && text.contains("# the end"), "{text}");
-    }
-
-    #[test]
-    fn invalid_file_is_not_changed() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("config.toml");
-        fs::write(&path, "profiles = [").expect("written");
-        assert!(save(&path, &profile("work")).is_err());
-        assert_eq!(fs::read_to_string(&path).expect("there"), "profiles = [");
-    }
-
-    #[test]
-    fn symlink_is_followed() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let (real, link) = (dir.path().join("real.toml"), dir.path().join("config.toml"));
-        fs::write(&real, "").expect("written");
-        std::os::unix::fs::symlink(&real, &link).expect("linked");
-        save(&link, &profile("work")).expect("saved");
-        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
-        assert!(fs::read_to_string(&real).expect("there").contains("[profiles.work]"));
-    }
-
-    #[test]
-    fn symlink_without_target_is_followed() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let (real, link) = (dir.path().join("dotfiles/authctl/real.toml"), dir.path().join("config.toml"));
-        std::os::unix::fs::symlink("dotfiles/link.toml", &link).expect("linked");
-        fs::create_dir(dir.path().join("dotfiles")).expect("made");
-        std::os::unix::fs::symlink("authctl/real.toml", dir.path().join("dotfiles/link.toml")).expect("linked");
-        assert_eq!(Config::load(&link).expect("empty").profiles.len(), 0);
-        save(&link, &profile("work")).expect("saved");
-        assert!(fs::symlink_metadata(&link).expect("there").is_symlink());
-        assert!(fs::read_to_string(&real).expect("there").contains("[profiles.work]"));
-    }
-
-    #[test]
-    fn invalid_profile_blocks_no_other() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("config.toml");
-        save(&path, &profile("work")).expect("saved");
-        let newer = "[profiles.newer]\nissuer = \"https://a.example\"\nclient_id = \"a\"\nfuture = \"x\" # kept\n";
-        let text = fs::read_to_string(&path).expect("there");
-        fs::write(&path, format!("{text}\n{newer}")).expect("written");
-        let name = |n: &str| n.parse::<ProfileName>().expect("name");
-        save(&path, &profile("home")).expect("saved");
-        let unknown = |result: Result<(), ConfigError>| {
-            let error = result.expect_err("invalid").to_string();
-            assert!(error.contains("profiles.newer") && error.contains("future"), "{error}");
-        };
-        unknown(save(&path, &profile("newer")));
-        unknown(set_default(&path, &name("newer")));
-        unknown(rename(&path, &name("work"), &name("newer")));
-        unknown(Config::load(&path).and_then(|config| config.choose(Some(&name("newer"))).map(drop)));
-        rename(&path, &name("home"), &name("job")).expect("renamed");
-        assert!(fs::read_to_string(&path).expect("there").contains("future = \"x\" # kept"));
-        remove(&path, &name("newer")).expect("removed");
-        let config = Config::load(&path).expect("valid");
-        assert_eq!((config.errors().count(), config.profiles.len()), (0, 2));
-    }
-
-    #[test]
-    fn default_follows_a_rename_and_ends_with_a_removal() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("config.toml");
-        save(&path, &profile("work")).expect("saved");
-        save(&path, &profile("home")).expect("saved");
-        let name = |n: &str| n.parse::<ProfileName>().expect("name");
-        assert!(matches!(rename(&path, &name("work"), &name("home")), Err(ConfigError::Exists(_))));
-        rename(&path, &name("work"), &name("job")).expect("renamed");
-        assert_eq!(Config::load(&path).expect("valid").default_profile, Some(name("job")));
-        remove(&path, &name("job")).expect("removed");
-        let config = Config::load(&path).expect("valid");
-        assert_eq!((config.default_profile, config.profiles.len()), (None, 1));
-    }
-}
+mod tests;

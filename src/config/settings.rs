@@ -226,7 +226,7 @@ impl Setting {
 
 /// An unknown key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown setting `{key}`{}", super::did_you_mean(nearest.as_ref()))]
+#[error("unknown setting `{key}`{}", super::error::did_you_mean(nearest.as_ref()))]
 pub struct UnknownSetting {
     key: String,
     nearest: Option<&'static str>,
@@ -235,7 +235,7 @@ pub struct UnknownSetting {
 impl UnknownSetting {
     /// Creates the error for an unknown key, with the nearest key of `known`.
     pub(super) fn among(key: &str, known: impl Iterator<Item = &'static str>) -> Self {
-        Self { key: key.to_owned(), nearest: super::nearest(key, known) }
+        Self { key: key.to_owned(), nearest: super::error::nearest(key, known) }
     }
 }
 

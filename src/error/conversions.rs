@@ -1,10 +1,12 @@
 //! Which code and which hint each layer's error has.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::{Error, ErrorCode, Hint};
 use crate::agent::protocol::{ClientError, ListenError, Problem};
 use crate::config::{ConfigError, InvalidSetting, UnknownSetting};
+use crate::fs::directory_of;
 use crate::fs::regular_file::UntrustedFile;
 use crate::model::{InsecureUrl, InvalidProfileName};
 use crate::oauth::{IssuerError, Phase};
@@ -58,10 +60,15 @@ impl From<ConfigError> for Error {
                 (ErrorCode::Configuration, "check the permissions of the file and its directory".into())
             }
             ConfigError::Invalid { path, .. } => {
+                let editor = if is_ours(path) { "${EDITOR:-vi}" } else { "sudoedit" };
                 let path = shell_word(&path.display().to_string());
-                (ErrorCode::Configuration, format!("${{EDITOR:-vi}} {path}").into())
+                (ErrorCode::Configuration, format!("{editor} {path}").into())
             }
             ConfigError::Untrusted(error) => (ErrorCode::Configuration, untrusted_hint(error)),
+            ConfigError::Locked(_) => {
+                (ErrorCode::Configuration, "leave that setting out; only an administrator can unlock it".into())
+            }
+            ConfigError::MachineWide { .. } => (ErrorCode::Usage, "only an administrator can change that file".into()),
             ConfigError::Directory { .. } => {
                 (ErrorCode::Configuration, "name the profile as an argument or in AUTHCTL_PROFILE".into())
             }
@@ -338,14 +345,23 @@ fn untrusted_hint(error: &UntrustedFile) -> Hint {
     match error {
         UntrustedFile::Writable { path, .. } => chmod("go-w", path),
         UntrustedFile::NotOurs { path, .. } => {
+            // The owner of its directory: a machine-wide file belongs to root.
+            let owner = if is_ours(directory_of(path)) { "\"$(id -u)\"" } else { "root" };
             let path = shell_word(&path.display().to_string());
-            format!("sudo chown \"$(id -u)\" {path}").into()
+            format!("sudo chown {owner} {path}").into()
         }
     }
 }
 
 fn chmod(mode: &str, path: &Path) -> Hint {
-    format!("chmod {mode} {}", shell_word(&path.display().to_string())).into()
+    let sudo = if is_ours(path) { "" } else { "sudo " };
+    format!("{sudo}chmod {mode} {}", shell_word(&path.display().to_string())).into()
+}
+
+/// Returns whether this user may change the mode of the file. One that is missing counts as the user's.
+fn is_ours(path: &Path) -> bool {
+    let us = rustix::process::geteuid();
+    us.is_root() || std::fs::metadata(path).map_or(true, |about| about.uid() == us.as_raw())
 }
 
 /// Returns the hint if the issuer is configured as `expected` but names itself `found`. `found` comes from the issuer, so it

@@ -36,7 +36,7 @@ pub enum UntrustedFile {
 }
 
 /// Why [`read_trusted`] returns nothing.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// There is no such file.
     #[error("No such file or directory")]
@@ -52,7 +52,8 @@ pub enum ReadError {
 impl From<Errno> for ReadError {
     fn from(error: Errno) -> Self {
         match error {
-            Errno::NOENT => Self::Missing,
+            // A directory on the way to it may be a file.
+            Errno::NOENT | Errno::NOTDIR => Self::Missing,
             other => Self::Unreadable(io::Error::from(other).to_string()),
         }
     }

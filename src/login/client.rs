@@ -33,7 +33,7 @@ impl LoginService {
         supplied: Option<Secret>,
         user: &impl LoginUser,
     ) -> Result<OAuthClient, Error> {
-        let needs_secret = profile.client_auth.needs_secret() || is_secret_grant(profile);
+        let needs_secret = profile.has_client_secret();
         let secret = match (supplied, stored_secret(profile, previous)) {
             (Some(supplied), _) => Some(supplied),
             (None, Some(stored)) if needs_secret => Some(stored.clone()),

@@ -67,11 +67,11 @@ impl LoginService {
         let previous = configured.as_ref().or(before).cloned();
         let moved_from = previous.as_ref().map(|previous| previous.store).filter(|store| *store != profile.store);
         let is_changed = configured.as_ref() != Some(&merged) && !plan.keeps_grant;
-        let config_file = self.paths.config_file.clone();
+        let files = self.paths.config.clone();
         let save = move || {
             // Held until the end, so that session and profile change together.
             let _lock = lock;
-            if is_changed { config::save(&config_file, &merged).map_err(Error::from) } else { Ok(()) }
+            if is_changed { config::save(&files, &merged).map_err(Error::from) } else { Ok(()) }
         };
         let trust_damaged = verified.is_trust_damaged();
         let remains = self.sessions.commit_login(profile, verified, previous, save).await?;
@@ -87,13 +87,14 @@ impl LoginService {
     /// Makes sure, before the user signs in, that the profile can be saved if the login changes it. A configuration that
     /// cannot be written does not stop a login by another grant than the configured one: the session has its own.
     pub(super) fn check_config(&self, plan: &mut LoginPlan) -> Result<(), Error> {
+        plan.config.check_locks(&plan.profile)?;
         let Some(configured) = plan.config.profiles.get(&plan.profile.name) else {
-            return Ok(config::probe(&self.paths.config_file)?);
+            return Ok(config::probe(&self.paths.config.user)?);
         };
         if *configured == plan.profile {
             return Ok(());
         }
-        let writable = config::probe(&self.paths.config_file);
+        let writable = config::probe(&self.paths.config.user);
         plan.keeps_grant =
             writable.is_err() && Profile { grant: plan.profile.grant, ..configured.clone() } == plan.profile;
         if plan.keeps_grant { Ok(()) } else { Ok(writable?) }
@@ -105,7 +106,7 @@ impl LoginService {
     /// [`ErrorCode::ProfileChanged`] if it was changed to another issuer or client, to which the new session does not belong.
     fn configured_now(&self, plan: &LoginPlan) -> Result<Option<Profile>, Error> {
         let profile = &plan.profile;
-        let configured = Config::load(&self.paths.config_file)?.profiles.remove(&profile.name);
+        let configured = Config::load(&self.paths.config)?.profiles.remove(&profile.name);
         let before = plan.config.profiles.get(&profile.name);
         let is_same = |one: &Profile, other: &Profile| one.issuer == other.issuer && one.client_id == other.client_id;
         match configured {

@@ -39,6 +39,7 @@ pub(super) fn merged_profile(
         }
     };
     let profile = with_options(args, provider, profile)?;
+    config.check_locks(&profile)?;
     check_options(args, profile.grant)?;
     provider::check_grant(provider, profile.grant)?;
     // A profile that had a login API before has no scopes.

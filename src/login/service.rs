@@ -71,7 +71,7 @@ impl LoginService {
     /// # Errors
     /// As [`LoginService::plan`].
     pub fn profile_name(&self, request: &LoginRequest<'_>) -> Result<ProfileName, Error> {
-        target(request.args, request.name.as_ref(), &Config::load(&self.paths.config_file)?)
+        target(request.args, request.name.as_ref(), &Config::load(&self.paths.config)?)
     }
 
     /// Merges the profile from the configuration and the options.
@@ -79,7 +79,7 @@ impl LoginService {
     /// # Errors
     /// [`ErrorCode::Usage`](crate::error::ErrorCode::Usage) if the configuration or the options are invalid.
     pub fn plan(&self, request: &LoginRequest<'_>) -> Result<LoginPlan, Error> {
-        let config = Config::load(&self.paths.config_file)?;
+        let config = Config::load(&self.paths.config)?;
         let (profile, is_new) = merged_profile(request.args, request.name.as_ref(), request.default_store, &config)?;
         Ok(LoginPlan { profile, is_new, config, keeps_grant: false })
     }

@@ -175,6 +175,13 @@ impl Profile {
         if same { TokenTarget::default() } else { target }
     }
 
+    /// Returns whether the client authenticates with a secret.
+    #[must_use]
+    pub fn has_client_secret(&self) -> bool {
+        self.client_auth.needs_secret()
+            || self.grant == Grant::ClientCredentials && self.client_auth != ClientAuth::PrivateKeyJwt
+    }
+
     /// Returns the server settings, to be changed for this profile alone.
     pub fn server_mut(&mut self) -> &mut Server {
         Arc::make_mut(&mut self.server)

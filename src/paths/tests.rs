@@ -5,13 +5,28 @@ use super::*;
 #[test]
 fn configuration_and_data_are_in_separate_directories() {
     let paths = Paths::within(Path::new("/c"), PathBuf::from("/d"), None);
-    assert_eq!(paths.config_file, Path::new("/c/config.toml"));
+    assert_eq!(paths.config.user, Path::new("/c/config.toml"));
     assert_eq!(paths.default_key_file, Path::new("/c/authctl.key"));
     assert_eq!(paths.sessions, Path::new("/d/sessions"));
     assert_eq!(paths.locks, Path::new("/d/locks"));
     assert_eq!(paths.agent_socket, Path::new("/d/run/agent.sock"));
     let with_run = Paths::within(Path::new("/c"), PathBuf::from("/d"), Some(PathBuf::from("/r")));
     assert_eq!(with_run.agent_socket, Path::new("/r/agent.sock"));
+}
+
+#[test]
+fn machine_wide_files_are_in_the_xdg_directories_then_in_etc() {
+    for (dirs, expected) in [
+        (None, &["/etc/xdg/authctl/config.toml"][..]),
+        (Some(""), &["/etc/xdg/authctl/config.toml"]),
+        (Some("/a:/b"), &["/a/authctl/config.toml", "/b/authctl/config.toml"]),
+        (Some("relative::/a:./b:/a"), &["/a/authctl/config.toml"]),
+        (Some("relative"), &[]),
+        (Some("/etc"), &[]),
+    ] {
+        let expected: Vec<PathBuf> = expected.iter().chain(&[MACHINE_CONFIG]).map(PathBuf::from).collect();
+        assert_eq!(machine_wide_files(dirs.map(OsString::from)), expected, "{dirs:?}");
+    }
 }
 
 #[test]

@@ -2,9 +2,7 @@
 //! served.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use authctl::dev_issuer::DevIssuer;
 use authctl::model::PinnedKeys;
@@ -12,7 +10,7 @@ use authctl::model::PinnedKeys;
 use crate::support::agent::Agent;
 use crate::support::http::get;
 use crate::support::process::wait_until;
-use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, quick_issuer};
+use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
 
 /// The arguments of a login to `work` by password.
 fn login<'a>(issuer: &'a DevIssuer, more: &[&'a str]) -> Vec<&'a str> {
@@ -137,26 +135,12 @@ fn login_that_saves_nothing_needs_no_writable_configuration() {
     assert_eq!(fs::read_to_string(home.config_file()).unwrap(), before);
 }
 
-/// Runs authctl after `script` has changed the mounts of its own namespace.
-#[track_caller]
-fn mounted(home: &Sandbox, script: &str, args: &[&str]) -> CommandOutput {
-    let command = home.command(args);
-    let mut mounted = Command::new("unshare");
-    mounted.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
-    mounted.arg(command.get_program()).args(args).env_clear().current_dir(home.path());
-    mounted.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let mut child =
-        mounted.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("unshare");
-    let _ = child.stdin.take().expect("piped").write_all(PASSWORD.as_bytes());
-    home.finish(child, args)
-}
-
 #[test]
 fn bind_mounted_configuration_is_reported_before_the_sign_in() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     home.log_in("work", &issuer);
     let script = format!("mount --bind {0} {0} && exec \"$0\" \"$@\"", home.config_file().display());
-    let run = |args: &[&str]| mounted(&home, &script, args);
+    let run = |args: &[&str]| home.mounted(&script, args, PASSWORD);
     run(&login(&issuer, &[])).exits(0);
     let tokens = issuer.stats().token_requests;
     let changed = login(&issuer, &["--scope", "openid"]);
@@ -178,7 +162,7 @@ fn link_into_a_read_only_directory_is_reported_before_the_sign_in() {
     let before = fs::read_to_string(home.config_file()).unwrap();
     let script =
         format!("mount --bind {0} {0} && mount -o remount,bind,ro {0} && exec \"$0\" \"$@\"", generated.display());
-    let run = |args: &[&str]| mounted(&home, &script, args);
+    let run = |args: &[&str]| home.mounted(&script, args, PASSWORD);
     let tokens = || issuer.stats().token_requests;
     // Nothing is saved.
     run(&login(&issuer, &[])).exits(0);

@@ -134,10 +134,11 @@ fn after_help(help: &str) -> String {
 fn paragraphs(text: &str) -> String {
     let mut rendered = String::new();
     for paragraph in text.split("\n\n") {
-        if !rendered.is_empty() {
+        let is_list = paragraph.lines().any(|line| line.trim().contains("  "));
+        if !rendered.is_empty() && !is_list {
             rendered.push_str(".PP\n");
         }
-        if !paragraph.lines().any(|line| line.trim().contains("  ")) {
+        if !is_list {
             rendered.push_str(&format!("{}\n", prose(&words(paragraph))));
             continue;
         }

@@ -1,7 +1,8 @@
 //! What the manual pages of the commands explain beyond `--help`.
 
 /// Sections by page: a heading and its text. `DESCRIPTION` is continued, any other section is new. Paragraphs are separated
-/// by empty lines. A line with two spaces in it is an item of a list: what comes before them, and what it means.
+/// by empty lines. A line with two spaces in it is an item of a list: what comes before them, and what it means. Text between
+/// backticks that begins with `authctl` is a command.
 pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
     (
         "authctl",
@@ -21,6 +22,36 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  addresses never use it. An invalid proxy address is an error, and the proxy is not bypassed.\n\n\
                  Certificate authorities are the platform's, or those in SSL_CERT_FILE instead. `--ca-cert` of \
                  `authctl login` adds some for one profile.",
+            ),
+            (
+                "TROUBLESHOOTING",
+                "`authctl doctor` checks everything that authctl depends on and prints the command that solves each problem. \
+                 Its output has no secrets: put it into a report, together with that of `authctl version`.\n\n\
+                 Another profile is used than expected  `authctl status --long` shows which is used if none is named, and why.\n\
+                 A setting has an unexpected value  `authctl profile show work` names the machine-wide file that it comes from.\n\
+                 A login is required again and again  `authctl status work` shows whether the session can be refreshed; some \
+                 issuers need the scope `offline_access` for that: `authctl profile set work scopes='openid offline_access'` and a login.\n\
+                 A refresh fails  `authctl refresh work -vv` shows every request to the issuer and its response, without secrets.\n\
+                 A token is denied  `authctl verify work --explain` shows what was checked. A valid token that an API refuses \
+                 may be for another audience: set `audience` or `resources`.\n\
+                 The issuer has new keys  `authctl keys update work` fetches them.\n\
+                 No keychain is available  `authctl login work --store file` stores the session in an encrypted file.\n\
+                 The agent does not respond, or is older than this program  `authctl agent stop` ends it; `authctl agent start` \
+                 starts it again.",
+            ),
+            (
+                "UNINSTALL",
+                "These commands remove authctl and everything that it stored. The first one revokes the tokens at the \
+                 issuers, and needs a connection to them.\n\n\
+                 authctl logout --all  Revokes the tokens and deletes the sessions\n\
+                 authctl agent uninstall  Stops the service of `authctl agent install` and removes its files\n\
+                 authctl agent stop  Stops an agent that was started otherwise\n\
+                 secret-tool clear service authctl  Deletes the issuers' keys from the keychain, on Linux\n\
+                 rm -r ~/.config/authctl ~/.local/share/authctl  Deletes the profiles, the key of the file store and the \
+                 list of revoked tokens\n\
+                 sudo apt remove authctl  Removes the program, if it was installed as a Debian package\n\
+                 cargo uninstall authctl  Removes the program, if Cargo installed it\n\n\
+                 Shells keep completion scripts where authctl-completion(1) has them written.",
             ),
         ],
     ),
@@ -224,6 +255,33 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
             "DESCRIPTION",
             "A profile is a name for an issuer, a client, what is requested there, and where the session is stored. \
              `authctl login` creates it. Several accounts are several profiles, also at one issuer.",
+        )],
+    ),
+    (
+        "authctl-profile-list",
+        &[(
+            "DESCRIPTION",
+            "A profile that a machine-wide file configures is shown with that file; authctl.toml(5) explains it.",
+        )],
+    ),
+    (
+        "authctl-profile-export",
+        &[(
+            "DESCRIPTION",
+            "The text is that of a configuration file, with every setting that has not its default, also those of \
+             machine-wide files. It never has a secret or a session: comments name what the other machine needs besides, \
+             such as a client secret or a key file.",
+        )],
+    ),
+    (
+        "authctl-profile-import",
+        &[(
+            "DESCRIPTION",
+            "Everything in the file is checked before anything is written: an unknown setting, an http endpoint, a key \
+             beside the profiles or a locked setting is an error, and nothing is changed. Import only files from people \
+             whom you trust: a profile decides where you sign in and where tokens are sent. With `--profile`, only that \
+             profile is imported.\n\n\
+             `--replace` replaces all settings of a profile that exists. Its session stays, so the store must be the same.",
         )],
     ),
     (

@@ -245,6 +245,20 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[("Log out, then remove the profile", "authctl logout work && authctl profile remove work")],
     ),
     ("authctl-profile-rename", &[("Rename a profile with its session", "authctl profile rename work client-a")]),
+    (
+        "authctl-profile-export",
+        &[("Copy a profile to another machine", "authctl profile export work | ssh host authctl profile import -")],
+    ),
+    (
+        "authctl-profile-import",
+        &[
+            (
+                "Add the profiles of a colleague, then log in",
+                "authctl profile import profiles.toml && authctl login work",
+            ),
+            ("Replace a profile that exists", "authctl profile import profiles.toml --replace --profile work"),
+        ],
+    ),
     ("authctl-profile-use", &[("Make a profile the default", "authctl profile use work")]),
     (
         "authctl-completion",

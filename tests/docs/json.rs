@@ -127,7 +127,7 @@ fn schema_of_a_profile_has_every_setting() {
     let members: BTreeSet<&str> =
         schema["properties"].as_object().expect("members").keys().map(String::as_str).collect();
     let settings = SETTINGS.iter().map(|setting| setting.key);
-    assert_eq!(members, settings.chain(["profile", "default"]).collect());
+    assert_eq!(members, settings.chain(["profile", "default", "sources", "locked"]).collect());
     let required: BTreeSet<&str> = schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let shown = SETTINGS.iter().filter(|setting| !matches!(setting.section, Section::Server | Section::LoginApi));
     assert_eq!(required, shown.map(|setting| setting.key).chain(["profile", "default"]).collect());

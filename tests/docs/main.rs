@@ -238,6 +238,18 @@ fn examples_are_accepted_by_the_command_line() {
     assert!(check_invocations("README.md", &shell_blocks(&read("README.md"))) > 0);
 }
 
+#[test]
+fn commands_in_the_text_are_accepted_by_the_command_line() {
+    for (name, sections) in details::DETAILS {
+        for text in sections.iter().flat_map(|(_, text)| text.split('`').skip(1).step_by(2)) {
+            // Without arguments it only names the command.
+            if Cli::help_of(&text.split(' ').skip(1).map(str::to_owned).collect::<Vec<_>>(), false).is_none() {
+                check_invocations(name, text);
+            }
+        }
+    }
+}
+
 /// Returns the shell code in a Markdown document.
 fn shell_blocks(markdown: &str) -> String {
     let mut blocks = String::new();

@@ -152,6 +152,20 @@ impl Sandbox {
         child
     }
 
+    /// Runs authctl after `script` has changed the mounts of its own namespace.
+    #[track_caller]
+    pub fn mounted(&self, script: &str, args: &[&str], stdin: &str) -> CommandOutput {
+        let command = self.command(args);
+        let mut mounted = Command::new("unshare");
+        mounted.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+        mounted.arg(command.get_program()).args(args).env_clear().current_dir(self.path());
+        mounted.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut child =
+            mounted.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("unshare");
+        let _ = child.stdin.take().expect("piped").write_all(stdin.as_bytes());
+        self.finish(child, args)
+    }
+
     /// Waits until a command exits, and checks its output. Kills a command that hangs.
     #[track_caller]
     pub fn finish(&self, child: Child, args: &[&str]) -> CommandOutput {

@@ -26,7 +26,6 @@ mod turns;
 mod watch;
 
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +33,7 @@ pub use harden::{close_inherited_descriptors, harden};
 
 use crate::agent::protocol::Listening;
 use crate::error::{Error, ErrorCode, Hint};
+use crate::paths::ConfigFiles;
 use crate::session::SessionService;
 use state::Agent;
 
@@ -41,8 +41,8 @@ use state::Agent;
 pub struct Parts {
     /// The session service.
     pub sessions: Arc<SessionService>,
-    /// The configuration file.
-    pub config_file: PathBuf,
+    /// The configuration files.
+    pub config: ConfigFiles,
     /// Identifies the configuration and data directory; see [`crate::agent::protocol::home_id`].
     pub home_id: String,
     /// Whether to show a desktop notification when a session has ended.
@@ -73,7 +73,7 @@ pub async fn serve(
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent start"));
     listener.set_nonblocking(true).map_err(unexpected)?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(unexpected)?;
-    let agent = Agent::new(parts.sessions, &parts.config_file, parts.home_id, listening.path.clone())?;
+    let agent = Agent::new(parts.sessions, parts.config, parts.home_id, listening.path.clone())?;
     agent.sessions.serve_unsaved();
     let watching = watch::start(&agent);
     let tasks = [

@@ -1,7 +1,6 @@
-//! The agent's configuration: read again when the file changes; the last valid one stays in effect while it is invalid.
+//! The agent's configuration: read again when a file changes; the last valid one stays in effect while it is invalid.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,25 +8,33 @@ use crate::config::{Config, ConfigError};
 use crate::error::Error;
 use crate::fs::FileStamp;
 use crate::model::{Profile, ProfileName};
+use crate::paths::ConfigFiles;
 
 /// The profiles.
 pub(super) struct Profiles {
-    file: PathBuf,
+    files: ConfigFiles,
     current: Mutex<Current>,
-    /// Whether a task is waiting to see whether the file is still empty.
+    /// Whether a task is waiting to see whether a file is still empty.
     empty_file_pending: AtomicBool,
 }
 
 struct Current {
     config: Arc<Config>,
     shared: HashMap<ProfileName, Arc<Profile>>,
-    stamp: Option<FileStamp>,
+    stamps: Stamps,
     error: Option<String>,
 }
 
-/// The state of a configuration file that was empty or missing.
-#[derive(Clone, Copy)]
-pub(super) struct EmptyFile(Option<FileStamp>);
+/// The state of each file, `None` of a missing one.
+type Stamps = Vec<Option<FileStamp>>;
+
+fn stamps(files: &ConfigFiles) -> Stamps {
+    files.all().map(FileStamp::of).collect()
+}
+
+/// The state of the files when one was empty or missing.
+#[derive(Clone)]
+pub(super) struct EmptyFile(Stamps);
 
 /// The result of a reload.
 pub(super) enum Reload {
@@ -43,22 +50,22 @@ fn shared(config: &Config) -> HashMap<ProfileName, Arc<Profile>> {
 }
 
 impl Profiles {
-    /// Reads the configuration at `file`.
+    /// Reads the configuration.
     ///
     /// # Errors
-    /// If the file is invalid.
-    pub(super) fn load(file: &Path) -> Result<Self, Error> {
-        let stamp = FileStamp::of(file);
-        let config = Config::load(file)?;
+    /// If the user's file is invalid.
+    pub(super) fn load(files: ConfigFiles) -> Result<Self, Error> {
+        let stamps = stamps(&files);
+        let config = Config::load(&files)?;
         config.warnings().for_each(|warning| tracing::warn!("{warning}"));
-        let error = config.errors().next().map(|error| error.to_string());
-        let current = Current { shared: shared(&config), config: Arc::new(config), stamp, error };
-        Ok(Self { file: file.to_owned(), current: Mutex::new(current), empty_file_pending: AtomicBool::new(false) })
+        let error = config.errors().next().map(|error| Error::from(error).message());
+        let current = Current { shared: shared(&config), config: Arc::new(config), stamps, error };
+        Ok(Self { files, current: Mutex::new(current), empty_file_pending: AtomicBool::new(false) })
     }
 
-    /// Returns the path of the configuration file.
-    pub(super) fn file(&self) -> &Path {
-        &self.file
+    /// Returns the paths of the configuration files.
+    pub(super) fn files(&self) -> &ConfigFiles {
+        &self.files
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -89,37 +96,38 @@ impl Profiles {
         Arc::clone(&self.current().config)
     }
 
-    /// Returns why the file cannot be read, if so.
+    /// Returns why a file cannot be read, if so.
     pub(super) fn error(&self) -> Option<String> {
         self.current().error.clone()
     }
 
-    /// Reads the file again if it has changed. An empty or missing file may be in the middle of being written in place: it
-    /// takes effect only if it is still in the state that was `seen` before.
+    /// Reads the files again if one has changed. A file that is now empty or missing may be in the middle of being written in
+    /// place: this takes effect only if it is still in the state that was `seen` before.
     pub(super) fn reload(&self, seen: Option<EmptyFile>) -> Reload {
-        let stamp = FileStamp::of(&self.file);
-        let had_any = {
+        let stamps = stamps(&self.files);
+        let is_emptied = {
             let current = self.current();
-            if current.stamp == stamp {
+            if current.stamps == stamps {
                 // Also if it was missing for a moment, as a symbolic link is while it is replaced.
                 self.empty_file_pending.store(false, Ordering::SeqCst);
                 return Reload::Changed(Vec::new());
             }
-            !current.config.profiles.is_empty()
+            let is_empty = |stamp: &Option<FileStamp>| stamp.is_none_or(|stamp| stamp.is_empty());
+            current.stamps.iter().zip(&stamps).any(|(before, now)| !is_empty(before) && is_empty(now))
         };
-        let still = seen.is_some_and(|seen| seen.0 == stamp);
-        if had_any && !still && stamp.is_none_or(|stamp| stamp.is_empty()) {
+        let still = seen.as_ref().is_some_and(|seen| seen.0 == stamps);
+        if is_emptied && !still {
             let others = self.empty_file_pending.swap(true, Ordering::SeqCst) && seen.is_none();
-            return if others { Reload::Changed(Vec::new()) } else { Reload::HalfWritten(EmptyFile(stamp)) };
+            return if others { Reload::Changed(Vec::new()) } else { Reload::HalfWritten(EmptyFile(stamps)) };
         }
         self.empty_file_pending.store(false, Ordering::SeqCst);
-        let loaded = Config::load(&self.file);
+        let loaded = Config::load(&self.files);
         let mut current = self.current();
-        current.stamp = stamp;
+        current.stamps = stamps;
         let (mut config, error) = match loaded {
             Ok(config) => {
                 config.warnings().for_each(|warning| tracing::warn!("{warning}"));
-                let error = config.errors().next().map(|error| error.to_string());
+                let error = config.errors().next().map(|error| Error::from(error).message());
                 (config, error)
             }
             Err(error) => {
@@ -138,7 +146,8 @@ impl Profiles {
             |(name, old): (&ProfileName, &Profile)| (config.profiles.get(name) != Some(old)).then(|| name.clone());
         let mut changed: Vec<ProfileName> = current.config.profiles.iter().filter_map(other).collect();
         changed.extend(config.profiles.keys().filter(|name| !current.config.profiles.contains_key(*name)).cloned());
-        *current = Current { shared: shared(&config), config: Arc::new(config), stamp, error };
+        let stamps = std::mem::take(&mut current.stamps);
+        *current = Current { shared: shared(&config), config: Arc::new(config), stamps, error };
         Reload::Changed(changed)
     }
 }
@@ -148,6 +157,10 @@ mod tests {
     use super::*;
 
     const ONE: &str = "[profiles.work]\nissuer = \"https://issuer.example\"\nclient_id = \"cli\"\n";
+
+    fn load(file: &std::path::Path) -> Profiles {
+        Profiles::load(ConfigFiles { user: file.to_owned(), machine_wide: Vec::new() }).expect("valid")
+    }
 
     fn names(reload: Reload) -> Option<Vec<String>> {
         match reload {
@@ -170,7 +183,7 @@ mod tests {
         std::fs::write(&real, ONE).expect("written");
         let link = || std::os::unix::fs::symlink(&real, &file).expect("linked");
         link();
-        let profiles = Profiles::load(&file).expect("valid");
+        let profiles = load(&file);
         std::fs::remove_file(&file).expect("removed");
         let away = seen(profiles.reload(None));
         link();
@@ -185,7 +198,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let file = dir.path().join("config.toml");
         std::fs::write(&file, ONE).expect("written");
-        let profiles = Profiles::load(&file).expect("valid");
+        let profiles = load(&file);
         std::fs::write(&file, "").expect("emptied");
         let emptied = seen(profiles.reload(None));
         assert_eq!(names(profiles.reload(None)), Some(Vec::new()), "one task waits");

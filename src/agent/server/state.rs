@@ -1,7 +1,7 @@
 //! The agent's state: what all parts of the server share.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ use crate::agent::protocol::{AgentStatus, MAX_WAIT, UnsavedStatus};
 use crate::clock::{Clock, UnixTime};
 use crate::error::{Error, ErrorCode};
 use crate::model::ProfileName;
+use crate::paths::ConfigFiles;
 use crate::session::{SessionService, UnsavedSession};
 use crate::text::without_error_numbers;
 
@@ -45,19 +46,19 @@ pub(super) struct Agent {
 }
 
 impl Agent {
-    /// Creates the state of an agent that serves on `socket`, with the profiles of the configuration file.
+    /// Creates the state of an agent that serves on `socket`, with the profiles of the configuration.
     ///
     /// # Errors
     /// If the configuration is invalid.
     pub(super) fn new(
         sessions: Arc<SessionService>,
-        config_file: &Path,
+        config: ConfigFiles,
         home_id: String,
         socket: PathBuf,
     ) -> Result<Arc<Self>, Error> {
         let clock = Arc::clone(sessions.clock());
         Ok(Arc::new(Self {
-            profiles: Profiles::load(config_file)?,
+            profiles: Profiles::load(config)?,
             reloading: tokio::sync::Mutex::default(),
             cache: Arc::default(),
             agent_lock: AgentLock::new(Arc::clone(&clock)),

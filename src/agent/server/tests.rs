@@ -11,6 +11,7 @@ use super::*;
 use crate::agent::protocol::listen;
 use crate::model::{Profile, TokenTarget};
 use crate::oauth::testing::TestClock;
+use crate::paths::ConfigFiles;
 use crate::session::tests::expired_session;
 use crate::session::{LoginReason, ServedToken, SessionError, TokenRequest};
 
@@ -20,13 +21,13 @@ const AT_ONCE: Duration = Duration::from_secs(20);
 /// Returns the parts of an agent for one profile, whose session has expired and whose store fails while it `is_broken`.
 fn parts(dir: &Path, is_broken: bool) -> (Parts, Arc<TestClock>, Profile) {
     let (sessions, clock, profile, _) = expired_session(dir, is_broken);
-    let config_file = dir.join("config.toml");
-    crate::config::save(&config_file, &profile).expect("saved");
-    (Parts { sessions, config_file, home_id: String::new(), notify: false }, clock, profile)
+    let config = ConfigFiles { user: dir.join("config.toml"), machine_wide: Vec::new() };
+    crate::config::save(&config, &profile).expect("saved");
+    (Parts { sessions, config, home_id: String::new(), notify: false }, clock, profile)
 }
 
 fn agent(parts: Parts, dir: &Path) -> Arc<Agent> {
-    Agent::new(parts.sessions, &parts.config_file, parts.home_id, dir.join("agent.sock")).expect("valid")
+    Agent::new(parts.sessions, parts.config, parts.home_id, dir.join("agent.sock")).expect("valid")
 }
 
 #[tokio::test]

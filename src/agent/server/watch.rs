@@ -1,11 +1,11 @@
 //! Watches for changes by other processes: of sessions, by the modification times of their lock files, and of the
 //! configuration.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notify::event::EventKind;
@@ -15,14 +15,13 @@ use tokio::sync::{Notify, mpsc};
 use super::profiles::{EmptyFile, Reload};
 use super::state::Agent;
 use crate::error::{Error, ErrorCode};
-use crate::fs::{create_private_dir, unblock};
+use crate::fs::{create_private_dir, directory_of, unblock};
 use crate::model::{Profile, ProfileName};
 use crate::session::SessionError;
 use crate::store::ProfileLock;
 
 /// Watches until it is dropped.
 pub(super) struct FileWatcher {
-    _watcher: Option<Box<dyn Watcher + Send>>,
     tasks: [tokio::task::JoinHandle<()>; 2],
 }
 
@@ -48,27 +47,33 @@ const IGNORE_EMPTY: Duration = Duration::from_millis(200);
 /// How many changes may be queued. If there are more, everything is checked.
 const QUEUE: usize = 1024;
 
+/// What the directories of the machine-wide configuration are called in a message.
+const MACHINE_WIDE: &str = "the machine-wide configuration";
+
 /// Starts watching. Changes made by this process are ignored.
 pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
     let (sender, mut changes) = mpsc::channel(QUEUE);
     let rereads = Arc::new(Notify::new());
     let (changed, config_changed) = (Arc::clone(&rereads), Arc::clone(&rereads));
     let locks = agent.sessions.locks().clone();
-    let config = agent.profiles.file().to_owned();
-    let dir_of =
-        |file: &Path| file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
-    let config_dir = dir_of(&config);
-    let mut dirs = vec![config_dir.clone(), locks.file, locks.keychain];
+    let files = agent.profiles.files();
+    let mut dirs = vec![directory_of(&files.user).to_owned(), locks.file, locks.keychain];
     dirs.dedup();
     dirs.retain(|dir| create_private_dir(dir).is_ok());
-    // If the configuration file is a symbolic link, its target is watched too.
-    let linked = config.canonicalize().ok();
-    let names: Vec<OsString> = [Some(&config), linked.as_ref()]
-        .into_iter()
-        .flatten()
-        .filter_map(|file| Some(file.file_name()?.into()))
+    // If a configuration file is a symbolic link, its target is watched too.
+    let linked: Vec<PathBuf> = files.all().filter_map(|file| file.canonicalize().ok()).collect();
+    let names = files.all().chain(linked.iter().map(PathBuf::as_path));
+    let names: BTreeSet<OsString> = names.filter_map(|file| Some(file.file_name()?.into())).collect();
+    // A machine-wide directory may be created later.
+    let machine_dirs: Vec<PathBuf> = files.machine_wide.iter().map(|file| directory_of(file).to_owned()).collect();
+    let optional = linked.iter().map(|file| directory_of(file));
+    let optional: BTreeSet<PathBuf> = optional
+        .chain(machine_dirs.iter().map(|dir| directory_of(dir)))
+        .chain(machine_dirs.iter().map(PathBuf::as_path))
+        .filter(|dir| !dirs.iter().any(|watched| watched.canonicalize().is_ok_and(|watched| watched == *dir)))
+        .map(Path::to_path_buf)
         .collect();
-    let linked_dir = linked.as_deref().map(dir_of).filter(|dir| config_dir.canonicalize().ok().as_ref() != Some(dir));
+    let created = machine_dirs.clone();
     let events_lost = Arc::new(AtomicBool::new(false));
     let lost = Arc::clone(&events_lost);
     let on_event = move |event: notify::Result<Event>| {
@@ -86,7 +91,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
         }
         for path in &event.paths {
             let name = path.file_name();
-            if name.is_some_and(|name| names.iter().any(|config| config == name)) {
+            if created.contains(path) || name.is_some_and(|name| names.contains(name)) {
                 changed.notify_one();
                 continue;
             }
@@ -97,7 +102,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
             }
         }
     };
-    let watcher = watcher(on_event, &dirs, linked_dir.as_deref());
+    let watcher = Arc::new(Mutex::new(watcher(on_event, &dirs, &optional)));
     let sessions = Arc::clone(agent);
     // Nothing here waits for a file: one that does not respond must not delay the changes of others.
     let check_sessions = async move {
@@ -115,25 +120,40 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
     let reread_configuration = async move {
         loop {
             rereads.notified().await;
-            if let Err(error) = agent.reread_configuration().await {
+            let (watcher, dirs) = (Arc::clone(&watcher), machine_dirs.clone());
+            let watch = unblock(MACHINE_WIDE, move || {
+                if let Some(watcher) = &mut *watcher.lock().unwrap_or_else(PoisonError::into_inner) {
+                    watch_existing(&mut **watcher, dirs.iter());
+                }
+            });
+            let watched = async { watch.await.map_err(|_| Arc::new(Error::from(SessionError::Interrupted))) };
+            let watched = agent.with_file_limit(ErrorCode::Configuration, MACHINE_WIDE, watched).await;
+            for error in [watched, agent.reread_configuration().await].into_iter().filter_map(Result::err) {
                 tracing::warn!("{}", error.message());
             }
         }
     };
-    FileWatcher { _watcher: watcher, tasks: [tokio::spawn(check_sessions), tokio::spawn(reread_configuration)] }
+    FileWatcher { tasks: [tokio::spawn(check_sessions), tokio::spawn(reread_configuration)] }
 }
 
-/// Watches `dirs`, and `another` directory if possible.
+/// Watches those of the directories that exist and can be watched.
+fn watch_existing<'a>(watcher: &mut dyn Watcher, dirs: impl Iterator<Item = &'a PathBuf>) {
+    for dir in dirs.filter(|dir| dir.is_dir()) {
+        if let Err(error) = watcher.watch(dir, RecursiveMode::NonRecursive) {
+            tracing::warn!("cannot watch {} for changes of the configuration: {error}", dir.display());
+        }
+    }
+}
+
+/// Watches `dirs`, and the `optional` ones if possible.
 fn watcher(
     on_event: impl Fn(notify::Result<Event>) + Clone + Send + 'static,
     dirs: &[PathBuf],
-    another: Option<&Path>,
+    optional: &BTreeSet<PathBuf>,
 ) -> Option<Box<dyn Watcher + Send>> {
     let watch = |mut watcher: Box<dyn Watcher + Send>| {
         let watched = dirs.iter().try_for_each(|dir| watcher.watch(dir, RecursiveMode::NonRecursive));
-        if let Some(Err(error)) = another.map(|dir| watcher.watch(dir, RecursiveMode::NonRecursive)) {
-            tracing::warn!("cannot watch the target of the configuration's symbolic link: {error}");
-        }
+        watch_existing(&mut *watcher, optional.iter());
         watched.map(|()| watcher)
     };
     let native =
@@ -215,7 +235,7 @@ impl Agent {
                 tokio::spawn(async move {
                     loop {
                         agent.clock.sleep(IGNORE_EMPTY).await;
-                        match agent.reload_profiles(Some(seen)).await {
+                        match agent.reload_profiles(Some(seen.clone())).await {
                             Ok(Reload::Changed(names)) => return agent.drop_changed(names),
                             Ok(Reload::HalfWritten(now)) => seen = now,
                             Err(error) => tracing::warn!("{}", error.message()),
@@ -229,10 +249,10 @@ impl Agent {
 
     /// Reads the configuration once at a time, however many requests name unknown profiles.
     async fn reload_profiles(self: &Arc<Self>, seen: Option<EmptyFile>) -> Result<Reload, Arc<Error>> {
-        let (agent, file) = (Arc::clone(self), self.profiles.file().display().to_string());
+        let (agent, file) = (Arc::clone(self), self.profiles.files().user.display().to_string());
         let reload = async {
             let _one = self.reloading.lock().await;
-            let reloaded = unblock(self.profiles.file(), move || agent.profiles.reload(seen)).await;
+            let reloaded = unblock(&self.profiles.files().user, move || agent.profiles.reload(seen)).await;
             reloaded.map_err(|_| Arc::new(Error::from(SessionError::Interrupted)))
         };
         self.with_file_limit(ErrorCode::Configuration, &file, reload).await

@@ -35,12 +35,7 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
     };
     let paths = app.paths()?;
     let listening = listen(&path, given)?;
-    let parts = Parts {
-        sessions: app.sessions()?,
-        config_file: paths.config_file,
-        home_id: app.home_id()?,
-        notify: args.notify,
-    };
+    let parts = Parts { sessions: app.sessions()?, config: paths.config, home_id: app.home_id()?, notify: args.notify };
     app.run_with_signals(|mut signals| async move {
         let ready = || {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

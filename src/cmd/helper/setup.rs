@@ -226,7 +226,7 @@ fn change_hosts(call: &Call<'_>) -> Result<Option<String>, Error> {
         if profile.hosts == before {
             return Ok(None);
         }
-        config::save(&app.paths()?.config_file, &profile)?;
+        config::save(&app.paths()?.config, &profile)?;
         app.notify_agent(&profile.name);
         let hosts: Vec<&str> = profile.hosts.iter().map(|host| host.as_str()).collect();
         let hosts = if hosts.is_empty() { "none".to_owned() } else { hosts.join(", ") };

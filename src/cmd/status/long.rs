@@ -23,6 +23,9 @@ pub(super) fn lines(app: &App, status: &ProfileStatus, report: &StatusReport, no
         None => {}
     }
     field("issuer", status.issuer.as_str());
+    if let Some(path) = &status.machine_file {
+        field("set in", path);
+    }
     if let Some(at) = status.logged_in_at {
         field("login", &format!("{}, {}, grant {}", user(status), ago(at, now), status.grant));
         field("token", &token(status, now));

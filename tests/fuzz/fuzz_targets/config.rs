@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use authctl::fuzzing::{Config, save, set_default};
+use authctl::fuzzing::{Config, ConfigFiles, save, set_default};
 use libfuzzer_sys::fuzz_target;
 
 /// A directory in memory, if available: each change to the file is synced to the disk.
@@ -18,6 +18,7 @@ static DIRECTORY: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let path = DIRECTORY.path().join("config.toml");
+    let files = ConfigFiles { user: path.clone(), machine_wide: Vec::new() };
     let config = match Config::parse(text, &path) {
         Ok(config) => config,
         Err(error) => return assert!(!error.to_string().is_empty()),
@@ -30,16 +31,16 @@ fuzz_target!(|data: &[u8]| {
     for before in [text, ""] {
         fs::write(&path, before).expect("written");
         for profile in config.profiles.values() {
-            save(&path, profile).expect("saved");
+            save(&files, profile).expect("saved");
         }
         if let Some(name) = config.default_profile.as_ref().filter(|name| config.profiles.contains_key(*name)) {
-            set_default(&path, name).expect("set");
+            set_default(&files, name).expect("set");
         }
-        let again = Config::load(&path).expect("readable");
+        let again = Config::load(&files).expect("readable");
         assert_eq!(again.profiles, config.profiles);
         let settled = fs::read_to_string(&path).expect("there");
         for profile in config.profiles.values() {
-            save(&path, profile).expect("saved");
+            save(&files, profile).expect("saved");
         }
         assert_eq!(fs::read_to_string(&path).expect("there"), settled, "a second time changes nothing");
     }

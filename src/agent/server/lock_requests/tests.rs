@@ -4,6 +4,7 @@
 use super::*;
 use crate::clock::{Clock, SystemClock, UnixTime};
 use crate::oauth::testing::TestClock;
+use crate::paths::ConfigFiles;
 use crate::session::{LockDirectories, SessionService, Stores};
 use crate::store::tests::session;
 use crate::store::{FileStore, KeySource, Store};
@@ -19,7 +20,8 @@ fn agent(clock: Arc<dyn Clock>) -> (tempfile::TempDir, Arc<Agent>) {
     let sessions = SessionService::new(clock, stores, locks, at("revoked"));
     let profile = "[profiles.work]\nissuer = \"https://a.example\"\nclient_id = \"cli\"\nstore = \"file\"\n";
     std::fs::write(at("config.toml"), profile).expect("written");
-    let agent = Agent::new(sessions, &at("config.toml"), String::new(), at("socket")).expect("valid");
+    let config = ConfigFiles { user: at("config.toml"), machine_wide: Vec::new() };
+    let agent = Agent::new(sessions, config, String::new(), at("socket")).expect("valid");
     (dir, agent)
 }
 

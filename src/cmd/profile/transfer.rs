@@ -1,0 +1,114 @@
+//! `authctl profile export` and `import`: profiles as a file for another machine or user, without secrets.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::settings::{check_login_only, to_json};
+use crate::app::App;
+use crate::cmd::output;
+use crate::config::{self, ConfigError, MAX_BYTES, SETTINGS};
+use crate::error::{Error, ErrorCode, Hint};
+use crate::fs::regular_file;
+use crate::model::{Profile, ProfileName};
+
+/// Prints the named profiles, or all, as TOML.
+pub(super) fn export(app: &App, mut names: Vec<ProfileName>) -> Result<u8, Error> {
+    names.extend(app.common.profile.clone());
+    names.sort();
+    names.dedup();
+    let config = app.config()?;
+    let profiles: Vec<&Profile> = match names.as_slice() {
+        [] => config.errors().next().map_or(Ok(config.profiles.values().collect()), Err)?,
+        names => names.iter().map(|name| config.profile(name)).collect::<Result<_, ConfigError>>()?,
+    };
+    if profiles.is_empty() {
+        return Err(ConfigError::Empty.into());
+    }
+    let mut text = String::from("# To add these profiles elsewhere: authctl profile import FILE\n");
+    for profile in profiles {
+        text.push_str(&missing(profile).map(|line| format!("# {line}\n")).collect::<String>());
+        text.push_str(&config::exported(profile));
+    }
+    output::data(text.trim_end())?;
+    Ok(0)
+}
+
+/// Returns what belongs to the profile and is not in the text, in sentences.
+fn missing(profile: &Profile) -> impl Iterator<Item = String> {
+    let name = &profile.name;
+    let secret = profile.has_client_secret();
+    let secret = secret.then(|| format!("{name}: the client secret is not included; the login asks for it."));
+    let files = SETTINGS.iter().filter(|setting| setting.form() == config::Form::Path);
+    let files = files.filter(|setting| !setting.value(profile).is_empty());
+    let files = files.map(move |setting| format!("{name}: the file that `{}` names is not included.", setting.key));
+    secret.into_iter().chain(files)
+}
+
+/// Adds the profiles in a file, or on stdin. Checks all before it writes any.
+pub(super) async fn import(app: &App, file: &Path, replace: bool) -> Result<u8, Error> {
+    let text = read(file)?;
+    let unusable = |reason: &str| {
+        let message = format!("cannot import {}: {reason}", shown(file));
+        Error::msg(ErrorCode::Usage, message, Hint::command("profile import").with_flag("--help"))
+    };
+    let mut profiles = config::imported(&text, file).map_err(|error| match error {
+        ConfigError::Invalid { message, .. } => unusable(&message),
+        error => error.into(),
+    })?;
+    if let Some(named) = &app.common.profile {
+        profiles.retain(|profile| profile.name == *named);
+        if profiles.is_empty() {
+            return Err(unusable(&format!("it has no profile `{named}`")));
+        }
+    }
+    let _lock = app.lock_config().await?;
+    let before = app.config()?;
+    for profile in &profiles {
+        let Some(existing) = before.existing(&profile.name)? else { continue };
+        if !replace {
+            let hint = Hint::command("profile import").with_flag(file.display().to_string()).with_flag("--replace");
+            let hint = if is_stdin(file) { Hint::advice("add --replace") } else { hint };
+            return Err(Error { hint, ..ConfigError::Exists(profile.name.clone()).into() });
+        }
+        before.check_locks(profile)?;
+        SETTINGS.iter().try_for_each(|setting| check_login_only(existing, profile, setting))?;
+    }
+    config::save_all(&app.paths()?.config, &profiles)?;
+    let after = app.config()?;
+    for Profile { name, .. } in &profiles {
+        app.notify_agent(name);
+        let login = app.next_command(Hint::login().about(name).without_typed_options());
+        app.ui().notice(&format!("imported {name}; next: {login}"));
+    }
+    if app.common.json {
+        let saved = profiles.iter().filter_map(|profile| after.profiles.get(&profile.name));
+        output::json(&saved.map(|profile| to_json(&after, profile)).collect::<Vec<_>>())?;
+    }
+    Ok(0)
+}
+
+fn is_stdin(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+fn shown(file: &Path) -> String {
+    if is_stdin(file) { "stdin".to_owned() } else { file.display().to_string() }
+}
+
+/// Reads the file, at most as much as a configuration may have.
+fn read(file: &Path) -> Result<String, Error> {
+    let unreadable = |reason: &str| {
+        let message = format!("cannot import {}: {reason}", shown(file));
+        Error::msg(ErrorCode::Usage, message, "name a file that `authctl profile export` printed")
+    };
+    let input: Box<dyn Read> = match is_stdin(file) {
+        true => Box::new(io::stdin()),
+        false => Box::new(regular_file::open(file).map_err(|e| unreadable(&e.to_string()))?.0),
+    };
+    let mut bytes = Vec::new();
+    let length = input.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|e| unreadable(&e.to_string()))?;
+    if length as u64 > MAX_BYTES {
+        return Err(unreadable(&regular_file::too_large(MAX_BYTES)));
+    }
+    String::from_utf8(bytes).map_err(|_| unreadable("it is not text"))
+}
