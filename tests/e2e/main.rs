@@ -11,6 +11,7 @@ mod agent_support;
 mod browser_login;
 mod completion;
 mod concurrent_refresh;
+mod debian_package;
 mod directory_owner;
 mod django_browser;
 mod django_jwt;
