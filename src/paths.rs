@@ -148,6 +148,15 @@ pub fn home() -> Result<PathBuf, NoHome> {
     directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned()).ok_or(NoHome)
 }
 
+/// Returns the path in `PATH` that leads to `program`, if there is one. Package managers install each version in a directory
+/// of its own, which an update removes, and link to the current one from a directory in `PATH`.
+#[must_use]
+pub fn stable_link(program: PathBuf, search_path: &std::ffi::OsStr) -> PathBuf {
+    let Some(name) = program.file_name() else { return program };
+    let is_program = |path: &PathBuf| path.is_absolute() && path.canonicalize().is_ok_and(|path| path == program);
+    env::split_paths(search_path).map(|dir| dir.join(name)).find(is_program).unwrap_or(program)
+}
+
 /// Returns `SSL_CERT_FILE`: the certificate authorities that replace the platform's. Ignored on macOS.
 #[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
 #[must_use]

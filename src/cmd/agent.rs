@@ -16,7 +16,6 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::secret::{Secret, SecretBytes};
 use crate::status::SessionState;
-pub(in crate::cmd) use install::stable_link;
 
 /// Runs the command.
 pub fn run(app: &App, command: AgentCommand) -> Result<u8, Error> {

@@ -80,3 +80,21 @@ fn browser_is_opened_only_where_the_user_is() {
     assert_eq!(both.windows_opener().map(|(path, _)| path), Some(dir.path().join("wslview")));
     assert_eq!(Surroundings { browser_named: true, ..both }.windows_opener(), None, "BROWSER goes first");
 }
+
+#[test]
+fn service_uses_the_link_in_path_that_updates_change() {
+    let place = tempfile::tempdir().expect("tempdir");
+    let root = place.path().canonicalize().expect("a path");
+    let (cellar, bin, other) = (root.join("Cellar/authctl/0.1.0/bin"), root.join("bin"), root.join("other"));
+    for dir in [&cellar, &bin, &other] {
+        std::fs::create_dir_all(dir).expect("made");
+    }
+    let (program, link) = (cellar.join("authctl"), bin.join("authctl"));
+    std::fs::write(&program, "").expect("written");
+    std::fs::write(other.join("authctl"), "").expect("written");
+    let search = std::env::join_paths([&other, &root, &bin]).expect("paths");
+    assert_eq!(stable_link(program.clone(), &search), program, "another program is not used");
+    std::os::unix::fs::symlink(&program, &link).expect("linked");
+    assert_eq!(stable_link(program.clone(), &search), link);
+    assert_eq!(stable_link(program.clone(), std::ffi::OsStr::new("bin:")), program, "relative");
+}

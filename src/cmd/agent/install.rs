@@ -6,7 +6,6 @@ mod service;
 #[cfg(not(target_os = "macos"))]
 mod systemd;
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,7 +17,7 @@ use crate::app::App;
 use crate::cli::AgentInstall;
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::paths::KEY_FILE_VARIABLE;
+use crate::paths::{KEY_FILE_VARIABLE, stable_link};
 use crate::text::shell_word;
 #[cfg(target_os = "macos")]
 use launchd as service_manager;
@@ -143,14 +142,6 @@ fn command_line(app: &App) -> Result<Vec<String>, Error> {
     Ok(words)
 }
 
-/// Returns the path in `PATH` that leads to `program`, if there is one. Package managers install each version in a directory
-/// of its own, which an update removes, and link to the current one from a directory in `PATH`.
-pub(in crate::cmd) fn stable_link(program: PathBuf, search_path: &OsStr) -> PathBuf {
-    let Some(name) = program.file_name() else { return program };
-    let is_program = |path: &PathBuf| path.is_absolute() && path.canonicalize().is_ok_and(|path| path == program);
-    std::env::split_paths(search_path).map(|dir| dir.join(name)).find(is_program).unwrap_or(program)
-}
-
 /// Returns the absolute path, because the service has another working directory.
 ///
 /// # Errors
@@ -166,27 +157,4 @@ fn absolute(path: &Path) -> Result<String, Error> {
         ));
     }
     Ok(path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn service_uses_the_link_in_path_that_updates_change() {
-        let place = tempfile::tempdir().expect("tempdir");
-        let root = place.path().canonicalize().expect("a path");
-        let (cellar, bin, other) = (root.join("Cellar/authctl/0.1.0/bin"), root.join("bin"), root.join("other"));
-        for dir in [&cellar, &bin, &other] {
-            fs::create_dir_all(dir).expect("made");
-        }
-        let (program, link) = (cellar.join("authctl"), bin.join("authctl"));
-        fs::write(&program, "").expect("written");
-        fs::write(other.join("authctl"), "").expect("written");
-        let search = std::env::join_paths([&other, &root, &bin]).expect("paths");
-        assert_eq!(stable_link(program.clone(), &search), program, "another program is not used");
-        std::os::unix::fs::symlink(&program, &link).expect("linked");
-        assert_eq!(stable_link(program.clone(), &search), link);
-        assert_eq!(stable_link(program.clone(), OsStr::new("bin:")), program, "relative");
-    }
 }

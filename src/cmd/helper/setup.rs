@@ -12,7 +12,6 @@ use toml_edit::{Array, DocumentMut, Item, Table};
 
 use super::Call;
 use crate::app::App;
-use crate::cmd::agent::stable_link;
 use crate::cmd::output;
 use crate::config;
 use crate::error::{Error, ErrorCode, Hint};
@@ -58,7 +57,7 @@ pub(super) fn program(app: &App) -> Result<String, Error> {
 fn program_path(app: &App) -> Result<PathBuf, Error> {
     let program = std::env::current_exe().and_then(|program| program.canonicalize());
     let program = program.map_err(|e| Error::new(ErrorCode::Unexpected, e, "check that the program still exists"))?;
-    Ok(stable_link(program, &app.environment.surroundings.search_path))
+    Ok(paths::stable_link(program, &app.environment.surroundings.search_path))
 }
 
 /// Shows, makes or undoes the changes.
