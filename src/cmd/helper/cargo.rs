@@ -5,8 +5,10 @@ use std::io::{self, BufRead as _, Read as _};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::call::{Call, MAX_INPUT, one_line, unreadable};
+use super::protocol::Protocol;
 use super::setup::{Change, program};
-use super::{Call, MAX_INPUT, Protocol, one_line, output, unreadable};
+use crate::cmd::output;
 use crate::error::Error;
 use crate::model::ToolHost;
 use crate::paths::{self, tool_variable};

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::call::{Call, USERNAME, one_line};
+use super::protocol::{Failure, Protocol};
 use super::setup::Change;
-use super::{Call, Failure, Protocol, USERNAME, one_line, output};
+use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;
 use crate::paths::{self, tool_variable};
@@ -51,7 +53,8 @@ impl Protocol for Docker {
 
     fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {
         let file = config_file()?;
-        let mut changes = vec![Change::Hosts, Change::Link("docker-credential-authctl")];
+        let mut changes =
+            vec![Change::Hosts, Change::Link { name: "docker-credential-authctl", used_in: Some(file.clone()) }];
         changes.extend(call.args.hosts.iter().map(|host| Change::Member {
             file: file.clone(),
             path: vec!["credHelpers".to_owned(), host.to_string()],
@@ -65,7 +68,7 @@ impl Protocol for Docker {
 ///
 /// # Errors
 /// [`ErrorCode::Configuration`] without a home directory.
-pub(super) fn config_file() -> Result<PathBuf, Error> {
+fn config_file() -> Result<PathBuf, Error> {
     let dir = tool_variable("DOCKER_CONFIG")
         .map_or_else(|| paths::home().map(|home| home.join(".docker")), |dir| Ok(dir.into()))?;
     Ok(dir.join("config.json"))

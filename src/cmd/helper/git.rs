@@ -1,7 +1,9 @@
 //! git's credential helper protocol (gitcredentials(7), git-credential(1)).
 
+use super::call::{Call, USERNAME};
+use super::protocol::{Failure, Protocol};
 use super::setup::{Change, program};
-use super::{Call, Failure, Protocol, USERNAME, output};
+use crate::cmd::output;
 use crate::cmd::refresh::refresh_one;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;

@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
+use super::call::{Call, one_line};
+use super::protocol::{Failure, Protocol};
 use super::setup::{Change, program};
-use super::{Call, Failure, Protocol, output};
+use crate::cmd::output;
 use crate::error::Error;
 use crate::paths::tool_variable;
 use crate::text::shell_word;
@@ -34,7 +36,7 @@ impl Protocol for Google {
 
     /// The client reads the reason from stdout, and only if the exit code is 0.
     fn failure(&self, error: &Error) -> Failure {
-        let reply = json!({"version": 1, "success": false, "code": error.code, "message": super::one_line(error)});
+        let reply = json!({"version": 1, "success": false, "code": error.code, "message": one_line(error)});
         Failure { stdout: Some(reply.to_string()), code: 0, on_stderr: true }
     }
 

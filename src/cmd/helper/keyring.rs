@@ -2,8 +2,10 @@
 
 use serde_json::json;
 
+use super::call::{Call, USERNAME};
+use super::protocol::Protocol;
 use super::setup::Change;
-use super::{Call, Protocol, USERNAME, output};
+use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;
 
@@ -51,6 +53,6 @@ impl Protocol for Keyring {
     }
 
     fn setup(&self, _: &Call<'_>) -> Result<Vec<Change>, Error> {
-        Ok(vec![Change::Hosts, Change::Link("keyring")])
+        Ok(vec![Change::Hosts, Change::Link { name: "keyring", used_in: None }])
     }
 }

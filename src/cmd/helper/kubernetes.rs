@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::call::Call;
+use super::protocol::Protocol;
 use super::setup::{Change, program};
-use super::{Call, Protocol, output};
+use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;
 

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Map, Value};
 use toml_edit::{Array, DocumentMut, Item, Table};
 
-use super::Call;
+use super::call::Call;
 use crate::app::App;
 use crate::cmd::output;
 use crate::config;
@@ -34,8 +34,9 @@ pub(super) enum Change {
     Element { file: PathBuf, path: [&'static str; 2], value: String, first: &'static str },
     /// A line in a text file.
     Block { file: PathBuf, text: &'static str },
-    /// A symbolic link of this name to authctl, in the user's directory of programs.
-    Link(&'static str),
+    /// A symbolic link of this name to authctl, in the user's directory of programs. It stays while a host in the JSON file
+    /// `used_in` uses it.
+    Link { name: &'static str, used_in: Option<PathBuf> },
     /// A symbolic link to authctl.
     LinkAt(PathBuf),
     /// Something that only the user can do.
@@ -98,9 +99,9 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change]) -> Result<u8, Error> {
 /// Requires a host where the set-up is for one.
 fn check_hosts(call: &Call<'_>, changes: &[Change]) -> Result<(), Error> {
     let is_for_hosts = changes.iter().any(|change| matches!(change, Change::Hosts));
-    let is_for_each = !changes
-        .iter()
-        .any(|change| matches!(change, Change::LinkAt(_) | Change::Element { .. } | Change::Link("keyring")));
+    let is_for_each = !changes.iter().any(|change| {
+        matches!(change, Change::LinkAt(_) | Change::Element { .. } | Change::Link { used_in: None, .. })
+    });
     if !is_for_hosts || !call.args.hosts.is_empty() {
         return Ok(());
     }
@@ -143,7 +144,7 @@ impl Change {
                 vec![format!("# in {}, [{}]: {} = [\"{first}\", \"{value}\"]", file.display(), path[0], path[1])]
             }
             Self::Block { file, text } => vec![format!("# in {}: {}", file.display(), text.trim_end())],
-            Self::Link(_) | Self::LinkAt(_) => {
+            Self::Link { .. } | Self::LinkAt(_) => {
                 let words = ["ln", "-s"].map(str::to_owned).into_iter();
                 let paths = [program_path(call.app)?, self.link()?].map(|path| path.display().to_string());
                 vec![line(&words.chain(paths).collect::<Vec<_>>())]
@@ -156,7 +157,7 @@ impl Change {
     fn link(&self) -> Result<PathBuf, Error> {
         match self {
             Self::LinkAt(path) => Ok(path.clone()),
-            Self::Link(name) => Ok(paths::home()?.join(".local/bin").join(name)),
+            Self::Link { name, .. } => Ok(paths::home()?.join(".local/bin").join(name)),
             _ => Ok(PathBuf::new()),
         }
     }
@@ -180,7 +181,7 @@ impl Change {
             Self::Member { file, path, value } => change_json(file, path, value, true),
             Self::Element { file, path, value, first } => change_array(file, path, value, first, true),
             Self::Block { file, text } => change_text(file, text, true),
-            Self::Link(_) | Self::LinkAt(_) => make_link(call.app, &self.link()?),
+            Self::Link { .. } | Self::LinkAt(_) => make_link(call.app, &self.link()?),
             Self::Note(_) => Ok(None),
         }
     }
@@ -200,8 +201,8 @@ impl Change {
             Self::Element { file, path, value, first } => change_array(file, path, value, first, false),
             Self::Block { file, text } => change_text(file, text, false),
             // Other hosts may still use the program.
-            Self::Link("docker-credential-authctl") if docker_uses_another(call)? => Ok(None),
-            Self::Link(_) | Self::LinkAt(_) => remove_link(call.app, &self.link()?),
+            Self::Link { used_in: Some(file), .. } if is_used_in(file)? => Ok(None),
+            Self::Link { .. } | Self::LinkAt(_) => remove_link(call.app, &self.link()?),
             Self::Note(_) => Ok(None),
         }
     }
@@ -389,11 +390,9 @@ fn remove_link(app: &App, link: &Path) -> Result<Option<String>, Error> {
     Ok(Some(format!("removed {}", link.display())))
 }
 
-/// Returns whether docker's configuration has a host besides the named ones that uses authctl.
-fn docker_uses_another(call: &Call<'_>) -> Result<bool, Error> {
-    let (text, _) = read(&super::docker::config_file()?)?;
+/// Returns whether docker's configuration has a host that uses authctl. Those that no longer do are removed from it before.
+fn is_used_in(file: &Path) -> Result<bool, Error> {
+    let (text, _) = read(file)?;
     let document: Value = serde_json::from_str(&text).unwrap_or_default();
-    let helpers = document["credHelpers"].as_object().into_iter().flatten();
-    let named = |host: &str| call.args.hosts.iter().any(|named| named.as_str() == host);
-    Ok(helpers.into_iter().any(|(host, helper)| helper == "authctl" && !named(host)))
+    Ok(document["credHelpers"].as_object().into_iter().flatten().any(|(_, helper)| helper == "authctl"))
 }

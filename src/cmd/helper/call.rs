@@ -1,0 +1,125 @@
+//! One start of the helper by a tool: what it asks with, and the token that it gets.
+
+use std::io::{self, Read as _};
+
+use serde_json::Value;
+
+use crate::agent::protocol::TokenResponse;
+use crate::app::App;
+use crate::cli::{Helper, Token};
+use crate::clock::UnixTime;
+use crate::cmd::token;
+use crate::error::{Error, ErrorCode, Hint};
+use crate::model::{ProfileName, ToolHost};
+use crate::paths::tool_variable;
+
+/// The most that a tool may write, in bytes.
+pub(super) const MAX_INPUT: u64 = 64 * 1024;
+
+/// The user name beside a token, for tools that want one. Servers that take tokens as passwords ignore it or expect this.
+pub(super) const USERNAME: &str = "oauth2";
+
+/// One start of the helper by a tool.
+pub(super) struct Call<'a> {
+    pub(super) app: &'a App,
+    pub(super) args: &'a Helper,
+}
+
+/// A token for a tool.
+pub(super) struct ToolToken<'a> {
+    pub(super) text: &'a str,
+    pub(super) expires_at: Option<UnixTime>,
+}
+
+/// Returns an error and what to do next in one line, for a tool that shows it to its user.
+pub(super) fn one_line(error: &Error) -> String {
+    match error.hint.to_string() {
+        hint if hint.is_empty() => error.message(),
+        hint => format!("{}; run: {hint}", error.message()),
+    }
+}
+
+impl Call<'_> {
+    /// Returns the words of the tool.
+    pub(super) fn words(&self) -> Vec<&str> {
+        self.args.words.iter().map(String::as_str).collect()
+    }
+
+    /// Returns the error of words that the tool's protocol does not have.
+    pub(super) fn unknown_words(&self) -> Error {
+        let message = format!("unknown request `{}`", self.args.words.join(" "));
+        Error::msg(ErrorCode::Usage, message, Hint::command("helper").with_flag("--help"))
+    }
+
+    /// Returns what the tool wrote to stdin.
+    pub(super) fn stdin(&self) -> Result<String, Error> {
+        let mut text = Vec::new();
+        let read = io::stdin().lock().take(MAX_INPUT + 1).read_to_end(&mut text);
+        read.map_err(|e| unreadable(anyhow::Error::new(e).context("reading stdin")))?;
+        if text.len() as u64 > MAX_INPUT {
+            return Err(unreadable(anyhow::anyhow!("stdin has more than {MAX_INPUT} bytes")));
+        }
+        String::from_utf8(text).map_err(|_| unreadable(anyhow::anyhow!("stdin is not text")))
+    }
+
+    /// Returns the profile whose tokens are for the host; `None` if there is none.
+    pub(super) fn profile_for(&self, host: &ToolHost) -> Result<Option<ProfileName>, Error> {
+        let (app, config) = (self.app, self.app.config()?);
+        let listing: Vec<&ProfileName> = config
+            .profiles
+            .values()
+            .filter(|profile| profile.hosts.contains(host))
+            .map(|profile| &profile.name)
+            .collect();
+        if let Some(named) = &app.common.profile {
+            return Ok(listing.contains(&named).then(|| named.clone()));
+        }
+        if let [] | [_] = listing[..] {
+            return Ok(listing.first().copied().cloned());
+        }
+        let effective = app.effective_profile(&config)?.map(|(name, _)| name).filter(|name| listing.contains(&name));
+        effective.map(Some).ok_or_else(|| {
+            let names = listing.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+            let message = format!("several profiles have the host {host}: {names}");
+            Error::msg(
+                ErrorCode::Configuration,
+                message,
+                "remove the host from `hosts` of all but one, or set AUTHCTL_PROFILE",
+            )
+        })
+    }
+
+    /// Calls `answer` with a valid token of the profile, or of the effective one; returns its exit code.
+    pub(super) fn with_token(
+        &self,
+        profile: Option<ProfileName>,
+        id_token: bool,
+        answer: &dyn Fn(&ToolToken<'_>) -> Result<u8, Error>,
+    ) -> Result<u8, Error> {
+        let args = Token { profile, id_token: id_token || self.args.id_token, ..Token::default() };
+        token::with_token(self.app, &args, &|app: &App, _: &Token, response: &TokenResponse<'_>| {
+            if let (Some(profile), Some(warning)) = (response.profile, &response.warning) {
+                token::report_warning(app, profile, warning);
+            }
+            let text = response.access_token.or(response.id_token).unwrap_or_default();
+            if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+                let message = "the token has characters that no tool can send";
+                return Err(Error::msg(ErrorCode::Unexpected, message, Hint::None));
+            }
+            answer(&ToolToken { text, expires_at: response.expires_at })
+        })
+    }
+
+    /// Returns what a tool has put into an environment variable as JSON; `None` if it is not set.
+    pub(super) fn json_variable(&self, name: &str) -> Result<Option<Value>, Error> {
+        let text = tool_variable(name);
+        text.map(|text| {
+            serde_json::from_str(&text).map_err(|e| unreadable(anyhow::Error::new(e).context(name.to_owned())))
+        })
+        .transpose()
+    }
+}
+
+pub(super) fn unreadable(error: anyhow::Error) -> Error {
+    Error::new(ErrorCode::Usage, error, Hint::command("helper").with_flag("--help"))
+}

@@ -1,0 +1,27 @@
+//! The protocol of a tool, as each tool's file implements it.
+
+use super::call::Call;
+use super::setup::Change;
+use crate::error::Error;
+
+/// The protocol of a tool.
+pub(super) trait Protocol {
+    /// Answers the tool on stdout; returns the exit code.
+    fn answer(&self, call: &Call<'_>) -> Result<u8, Error>;
+
+    /// Tells the tool of an error on stdout; returns the exit code that the tool expects. The error is on stderr as well, unless
+    /// the tool shows what is on stdout.
+    fn failure(&self, error: &Error) -> Failure {
+        Failure { stdout: None, code: error.code.exit_code(), on_stderr: true }
+    }
+
+    /// Returns what the set-up of the tool changes.
+    fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error>;
+}
+
+/// How a tool learns of an error.
+pub(super) struct Failure {
+    pub(super) stdout: Option<String>,
+    pub(super) code: u8,
+    pub(super) on_stderr: bool,
+}
