@@ -39,5 +39,6 @@ mod silent_network;
 mod ssh;
 #[path = "../support/mod.rs"]
 mod support;
+mod tools;
 mod verify_clock;
 mod verify_offline;

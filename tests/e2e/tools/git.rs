@@ -1,0 +1,50 @@
+//! git over smart HTTP.
+
+use std::fs;
+use std::process::Command;
+
+use super::{Setup, fails, succeeds};
+
+fn git(setup: &Setup, words: &[&str]) -> Command {
+    let mut git = setup.command("git");
+    let who = ["-c", "user.name=Test", "-c", "user.email=test@a.example", "-c", "init.defaultBranch=main"];
+    git.args(who).args(words).env("GIT_TERMINAL_PROMPT", "0");
+    git
+}
+
+#[test]
+fn git_clones_and_pushes_while_tokens_expire() {
+    let setup = Setup::new();
+    let bare = setup.root().join("git/project.git");
+    succeeds(&mut git(&setup, &["init", "-q", "--bare", bare.to_str().unwrap()]));
+    succeeds(git(&setup, &["config", "http.receivepack", "true"]).current_dir(&bare));
+    let url = format!("http://{}/git/project.git", setup.host);
+    fails(&mut git(&setup, &["clone", "-q", &url, "project"]));
+    setup.set_up("git");
+    let first = setup.home.token("work");
+    succeeds(&mut git(&setup, &["clone", "-q", &url, "project"]));
+    let project = setup.home.path().join("project");
+    for number in 0..2 {
+        fs::write(project.join("file"), number.to_string()).unwrap();
+        succeeds(git(&setup, &["add", "file"]).current_dir(&project));
+        succeeds(git(&setup, &["commit", "-q", "-m", "change"]).current_dir(&project));
+        succeeds(git(&setup, &["push", "-q", "origin", "HEAD"]).current_dir(&project));
+        setup.home.expire("work");
+    }
+    let requests = setup.requests();
+    let granted: Vec<_> = requests.iter().filter(|request| request[0] == "200").collect();
+    let refused = requests.iter().filter(|request| request[0] == "401" && request[1] != "none").count();
+    let mut tokens: Vec<&str> = granted.iter().map(|request| request[2].as_str()).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(refused, 0, "{requests:?}");
+    assert_eq!(tokens.len(), 2, "the second push has a new token: {requests:?}");
+    setup.assert_no_token_in_files(&first);
+
+    setup.home.run(&["logout", "work"]).exits(0);
+    let error = fails(git(&setup, &["fetch"]).current_dir(&project));
+    assert!(error.contains("authctl login work"), "{error}");
+    assert!(!error.contains("could not read Username"), "git asks nobody: {error}");
+    setup.home.run(&["helper", "git", "--remove", "--profile", "work", "--host", &setup.host]).exits(0);
+    fails(git(&setup, &["fetch"]).current_dir(&project));
+}
