@@ -242,7 +242,10 @@ impl App {
             let source = self.named_by.get().cloned().unwrap_or_else(|| "--profile".to_owned());
             return Ok(Some((name, source)));
         }
-        let source = if config.default_profile.is_some() { "default" } else { "only profile" };
+        if let Some(default) = &config.default_profile {
+            return Ok(Some((default.clone(), "default".to_owned())));
+        }
+        let source = "only profile";
         Ok(config.choose(None).ok().map(|profile| (profile.name.clone(), source.to_owned())))
     }
 

@@ -134,8 +134,11 @@ fn passphrase(app: &App, from_stdin: bool, new: bool) -> Result<Secret, Error> {
         return super::login::secret_line("passphrase");
     }
     let missing = || {
-        let hint = "pipe the passphrase with --passphrase-stdin";
-        Error::msg(ErrorCode::AgentUnavailable, "a passphrase is required, and there is no terminal", hint)
+        let message = match app.ui().is_interactive() {
+            true => "no passphrase was entered",
+            false => "a passphrase is required, and there is no terminal",
+        };
+        Error::msg(ErrorCode::AgentUnavailable, message, "pipe the passphrase with --passphrase-stdin")
     };
     let first = app.ui().ask_secret("Passphrase: ").filter(|typed| !typed.is_empty()).ok_or_else(missing)?;
     if new {

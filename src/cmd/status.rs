@@ -41,7 +41,7 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
     if app.common.json {
         output::json(&report)?;
     } else {
-        for line in screen(app, args, &report, problem.as_ref()) {
+        for line in screen(app, args, &config, &report, problem.as_ref()) {
             output::data(&line)?;
         }
     }
@@ -96,12 +96,13 @@ fn report(app: &App, args: &Status, config: &Config) -> Result<(StatusReport, Op
 }
 
 /// Returns the lines of the screen.
-fn screen(app: &App, args: &Status, report: &StatusReport, problem: Option<&Problem>) -> Vec<String> {
+fn screen(app: &App, args: &Status, config: &Config, report: &StatusReport, problem: Option<&Problem>) -> Vec<String> {
     let now = app.clock().now();
     let is_long = args.long || args.profile.is_some() || app.common.profile.is_some();
     let mut lines = Vec::new();
     if report.profiles.is_empty() {
-        lines.push("no profiles; run `authctl login NAME --issuer URL --client-id ID`".to_owned());
+        let is_invalid = config.errors().next().is_some();
+        lines.push(if is_invalid { "no valid profile" } else { "no profiles; run `authctl login`" }.to_owned());
     } else if is_long {
         for status in &report.profiles {
             lines.extend(long::lines(app, status, report, now));
@@ -121,7 +122,11 @@ fn screen(app: &App, args: &Status, report: &StatusReport, problem: Option<&Prob
     let width = needs.iter().map(|(subject, _)| subject.len()).max().unwrap_or(0) + 1;
     for (subject, text) in needs {
         let line = format!("{:<width$} {text}", format!("{subject}:"));
-        lines.extend(wrapped(&line, width + 1));
+        // A command stays whole, so that it can be copied.
+        match text.starts_with("run ") {
+            true => lines.push(sanitize_line(&line).into_owned()),
+            false => lines.extend(wrapped(&line, width + 1)),
+        }
     }
     if report.token_from_environment {
         let text = "AUTHCTL_TOKEN is set: `authctl token` and `authctl exec` use that token if no profile is named";
@@ -214,7 +219,7 @@ async fn watch(app: &App, args: &Status) -> Result<u8, Error> {
     loop {
         let shown = app.config().and_then(|config| {
             let (report, problem) = report(app, args, &config)?;
-            Ok(screen(app, args, &report, problem.as_ref()))
+            Ok(screen(app, args, &config, &report, problem.as_ref()))
         });
         let lines = shown.unwrap_or_else(|error| wrapped(&format!("error: {}", error.message()), 0));
         let text = match redraws {

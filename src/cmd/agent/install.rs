@@ -73,13 +73,16 @@ pub(super) fn uninstall(app: &App) -> Result<u8, Error> {
         return print_files(app, std::iter::empty());
     }
     let commands = service_manager::commands(&units);
-    run_commands(app, &commands.disable, "service stopped");
+    let stopped = run_commands(app, &commands.disable, "service stopped");
     let installed: Vec<&Unit> = units.iter().filter(|unit| unit.path.exists()).collect();
     for unit in &installed {
         fs::remove_file(&unit.path).map_err(|e| cannot_change(&unit.path, e))?;
         app.ui().notice(&format!("removed {}", unit.path.display()));
     }
-    run_commands(app, &commands.reload, "");
+    // The same warning is enough once.
+    if stopped {
+        run_commands(app, &commands.reload, "");
+    }
     print_files(app, installed.into_iter().map(|unit| (unit, None)))
 }
 
@@ -95,9 +98,10 @@ fn write(unit: &Unit) -> Result<(), Error> {
     written.map_err(|e| cannot_change(&unit.path, e))
 }
 
-/// Runs commands of the service manager. If one fails, prints all of them for the user to run elsewhere.
-fn run_commands(app: &App, commands: &[Vec<String>], done: &str) {
-    if !commands.iter().all(|command| run_command(command)) {
+/// Runs commands of the service manager. If one fails, prints all of them for the user to run elsewhere, and returns false.
+fn run_commands(app: &App, commands: &[Vec<String>], done: &str) -> bool {
+    let succeeded = commands.iter().all(|command| run_command(command));
+    if !succeeded {
         let words = |command: &Vec<String>| command.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
         let lines: String = commands.iter().map(|command| format!("\n  {}", words(command))).collect();
         app.ui()
@@ -105,6 +109,7 @@ fn run_commands(app: &App, commands: &[Vec<String>], done: &str) {
     } else if !done.is_empty() {
         app.ui().notice(done);
     }
+    succeeded
 }
 
 /// Runs a command. Returns whether it succeeded.

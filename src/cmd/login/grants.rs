@@ -302,7 +302,10 @@ impl SignIn<'_> {
     async fn password(&self, piped: Option<Secret>) -> Result<NewLogin, Error> {
         let api = &self.profile.server.api;
         let missing = |what: &str, option: &str| {
-            let message = format!("the {what} is missing; type it in a terminal{option}");
+            let message = match self.app.ui().is_interactive() {
+                true => format!("no {what} was entered"),
+                false => format!("the {what} is missing; type it in a terminal{option}"),
+            };
             Error::msg(ErrorCode::LoginRequired, message, Hint::login())
         };
         if self.app.ui().is_interactive() {
