@@ -148,6 +148,12 @@ impl Hint {
         self
     }
 
+    /// Adds an argument to the command.
+    #[must_use]
+    pub fn with_argument(self, argument: impl Into<String>) -> Self {
+        self.with_flag(argument)
+    }
+
     /// Leaves out the typed options: the command uses the profile as it is configured.
     #[must_use]
     pub fn without_typed_options(mut self) -> Self {

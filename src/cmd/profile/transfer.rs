@@ -66,7 +66,8 @@ pub(super) async fn import(app: &App, file: &Path, replace: bool) -> Result<u8, 
     for profile in &profiles {
         let Some(existing) = before.existing(&profile.name)? else { continue };
         if !replace {
-            let hint = Hint::command("profile import").with_flag(file.display().to_string()).with_flag("--replace");
+            let name = file.display().to_string();
+            let hint = Hint::command("profile import").with_argument(name).with_flag("--replace");
             let hint = if is_stdin(file) { Hint::advice("add --replace") } else { hint };
             return Err(Error { hint, ..ConfigError::Exists(profile.name.clone()).into() });
         }
