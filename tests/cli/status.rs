@@ -16,7 +16,7 @@ fn row(home: &Sandbox, code: i32) -> Value {
 fn status_without_profiles_suggests_login() {
     let home = Sandbox::new();
     let ran = home.run(&["status"]).exits(0);
-    assert!(ran.stdout.contains("authctl login NAME --issuer URL --client-id ID"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("run `authctl login`"), "{}", ran.stdout);
     let all = home.run(&["status", "--json"]).exits(0);
     let socket = home.path().join("run/authctl/agent.sock");
     let agent = format!(
