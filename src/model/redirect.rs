@@ -119,6 +119,7 @@ mod tests {
             let parsed: RedirectUri = text.parse().expect("valid");
             assert_eq!((parsed.at(5).as_str(), parsed.port()), (at, None), "{text}");
         }
+        assert_eq!(RedirectUri::default().to_string(), "http://127.0.0.1/callback");
         let fixed: RedirectUri = "http://127.0.0.1:8400/cb".parse().expect("valid");
         assert_eq!((fixed.port(), fixed.to_string().as_str()), (Some(8400), "http://127.0.0.1:8400/cb"));
         for bad in [

@@ -212,6 +212,62 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn named_host_is_connected_to_only_in_its_issuers_network() {
+        static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
+        // `private.public.test` has an address in both networks, and `test` has none.
+        let resolver = Resolver::new(|name| {
+            LOOKUPS.fetch_add(1, Ordering::SeqCst);
+            let address = |label: &str| match label {
+                "public" => Some([1, 1, 1, 1]),
+                "private" => Some([10, 0, 0, 1]),
+                "link" => Some([169, 254, 169, 254]),
+                "loopback" => Some([127, 0, 0, 1]),
+                _ => None,
+            };
+            Ok(name.split('.').filter_map(address).map(|address| (address, 0).into()).collect())
+        });
+        let connect = async |target: &str, issuer: &str, name: &str| {
+            let url = |host: &str| Url::parse(&format!("https://{host}/")).expect("valid");
+            let limit = NetworkLimit::new(&url(target), &url(issuer));
+            let resolved = limited(limit, async { resolver.resolve(name.parse().expect("a name")).await }).await;
+            let text = |addresses: Addrs| addresses.map(|address| address.ip().to_string()).collect::<Vec<_>>();
+            resolved.map(|addresses| text(addresses).join(" ")).map_err(|error| error.to_string())
+        };
+        for (target, issuer, expected) in [
+            ("public.test", "public.test", Ok("1.1.1.1")),
+            ("public.test", "loopback.test", Ok("1.1.1.1")),
+            ("private.test", "private.test", Ok("10.0.0.1")),
+            ("private.test", "192.168.0.1", Ok("10.0.0.1")),
+            ("private.test", "loopback.test", Ok("10.0.0.1")),
+            ("private.public.test", "private.test", Ok("10.0.0.1 1.1.1.1")),
+            ("private.public.test", "public.test", Ok("1.1.1.1")),
+            ("link.private.test", "private.test", Ok("10.0.0.1")),
+            ("private.test", "public.test", Err("private")),
+            ("private.test", "private.public.test", Err("private")),
+            ("private.test", "test", Err("private")),
+            ("link.test", "private.test", Err("link-local")),
+            ("link.private.test", "public.test", Err("link-local")),
+            ("loopback.test", "link.test", Err("loopback")),
+        ] {
+            let refused = |network: &str| {
+                format!("{target} has a {network} address, which only an issuer with a {network} address may name")
+            };
+            let expected = expected.map(str::to_owned).map_err(refused);
+            assert_eq!(connect(target, issuer, target).await, expected, "{issuer} names {target}");
+        }
+        let proxy = connect("public.test", "public.test", "private.test").await;
+        assert_eq!(proxy.as_deref(), Ok("10.0.0.1"), "the name of a proxy is the user's");
+        LOOKUPS.store(0, Ordering::SeqCst);
+        assert!(connect("public.test", "private.test", "public.test").await.is_ok());
+        assert_eq!(LOOKUPS.load(Ordering::SeqCst), 1, "for a public address the issuer's is not looked up");
+    }
+
+    #[test]
+    fn system_lookup_returns_the_addresses() {
+        assert_eq!(system_lookup("127.0.0.1").ok(), Some(vec![([127, 0, 0, 1], 0).into()]));
+    }
+
+    #[tokio::test]
     async fn name_without_an_address_is_an_error() {
         for (lookup, reason) in [
             ((|_: &str| Ok(Vec::new())) as Lookup, "cannot resolve a.test: it has no address"),

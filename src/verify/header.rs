@@ -152,6 +152,14 @@ mod tests {
     }
 
     #[test]
+    fn token_may_be_as_long_as_the_limit() {
+        let token = format!("{}.{}.c2ln", b64(r#"{"alg":"ES256"}"#), b64("{}"));
+        assert!(parse_token(&token, token.len()).is_ok());
+        let reasons = parse_token(&token, token.len() - 1).expect_err("too long");
+        assert_eq!(reasons[0].message, format!("the token is longer than {} bytes", token.len() - 1));
+    }
+
+    #[test]
     fn only_canonical_base64url_is_decoded() {
         // "e30" is "{}"; "e31" decodes to the same bytes if trailing bits are ignored.
         assert_eq!(decoded("e30").expect("canonical"), b"{}");

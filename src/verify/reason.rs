@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn message_is_one_truncated_line() {
         // Control characters are replaced where the message is written.
-        assert_eq!(Reason::new(ReasonCode::Malformed, "a\nb").message, "a b");
+        assert_eq!(Reason::new(ReasonCode::Malformed, "a\nb").to_string(), "a b");
         let long = Reason::new(ReasonCode::Malformed, "x".repeat(100_000));
         assert_eq!(long.message.chars().count(), Reason::MAX_LENGTH + 1);
     }

@@ -59,7 +59,8 @@ fn none_and_hmac_are_never_accepted() {
         assert_eq!(codes(&format!("{header}.{payload}.c2ln"), &keys, &policy()), [AlgorithmNotAllowed], "{alg}");
     }
     let unsigned = format!("{}.{payload}.", b64(r#"{"alg":"none"}"#));
-    assert_eq!(codes(&unsigned, &keys, &policy()), [AlgorithmNotAllowed]);
+    let reason = Reason::new(AlgorithmNotAllowed, "the token is not signed (alg `none`)");
+    assert_eq!(verify(&unsigned, &keys, &policy()), Verdict::Denied(vec![reason]));
     // The classic confusion: HMAC, with the public key's text as the secret.
     let header = b64(r#"{"alg":"HS256","kid":"k"}"#);
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, rsa().pem().as_bytes());
@@ -83,6 +84,30 @@ fn unsupported_headers_and_other_types_are_denied() {
     assert_eq!(with(r#","typ":"at+jwt""#), []);
     assert_eq!(with(r#","typ":"logout+jwt""#), [WrongType]);
     assert_eq!(with(r#","kid":"k""#), [Malformed]);
+}
+
+#[test]
+fn reason_for_a_wrong_type_names_the_accepted_ones() {
+    let token = ed().signs(r#"{"alg":"EdDSA","typ":"logout+jwt"}"#, &claims(json!({})).to_string());
+    for (types, accepted) in [
+        (AcceptedTypes::AccessToken, "no typ, JWT or at+jwt"),
+        (AcceptedTypes::StatusList, "statuslist+jwt"),
+        (AcceptedTypes::Only(vec!["a".into(), "b".into()]), "a or b"),
+    ] {
+        let reason = Reason::new(WrongType, format!("expected type {accepted}, found \"logout+jwt\""));
+        let verdict = verify(&token, &set(&[ed().jwk.clone()]), &Policy { types, ..policy() });
+        assert_eq!(verdict, Verdict::Denied(vec![reason]));
+    }
+}
+
+#[test]
+fn denial_without_verification_has_its_reason_and_step() {
+    let reason = || Reason::new(OpaqueToken, "opaque");
+    let recorded = Verification::denied("parts", reason(), true);
+    assert_eq!(recorded.verdict, Verdict::Denied(vec![reason()]));
+    let step = Step { check: "parts", outcome: CheckResult::Denied, message: "opaque".into() };
+    assert_eq!(recorded.steps, Some(vec![step]));
+    assert_eq!(Verification::denied("parts", reason(), false).steps, None);
 }
 
 #[test]
@@ -168,6 +193,15 @@ fn each_option_is_a_rule_of_the_policy() {
     let unchanged = Policy::new(String::new(), Vec::new(), UnixTime(NOW));
     assert_eq!((default.algorithms, default.types), (unchanged.algorithms, unchanged.types));
     assert_eq!((default.leeway, default.now, default.as_of), (Policy::LEEWAY, UnixTime(NOW), false));
+}
+
+#[test]
+fn options_are_read_from_json() {
+    let read = |text: &str| serde_json::from_str::<PolicyOptions>(text).ok();
+    let at = |at| Some(PolicyOptions { at, ..PolicyOptions::default() });
+    assert_eq!((read("{}"), read(r#"{"at":null}"#)), (at(None), at(None)));
+    assert_eq!((read(r#"{"at":5}"#), read(r#"{"at":5.0}"#)), (at(Some(UnixTime(5))), at(Some(UnixTime(5)))));
+    assert_eq!((read(r#"{"at":"5"}"#), read(r#"{"at":5.5}"#)), (None, None));
 }
 
 #[test]

@@ -148,6 +148,34 @@ fn refreshed_token_keeps_the_refresh_token_the_id_token_and_the_scope() {
 }
 
 #[test]
+fn oldest_token_for_another_target_is_dropped() {
+    let mut session = session();
+    let target = |n: usize| TokenTarget { audience: Some(n.to_string()), ..TokenTarget::default() };
+    for n in 0..Session::MAX_OTHERS + 8 {
+        session.apply_tokens(&target(n), session.tokens.clone());
+    }
+    let stored: Vec<&TokenTarget> = session.others.iter().map(|other| &other.target).collect();
+    assert_eq!(stored, (8..Session::MAX_OTHERS + 8).map(target).collect::<Vec<_>>().iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn refresh_tokens_of_two_sessions_are_compared() {
+    let with = |refresh_token: Option<&str>| {
+        let refresh_token = refresh_token.map(|token| Secret::new(token.into()));
+        Session { tokens: TokenSet { refresh_token, ..session().tokens }, ..session() }
+    };
+    for (own, other, same) in [
+        (Some("RT"), Some("RT"), true),
+        (Some("RT"), Some("RT2"), false),
+        (Some("RT"), None, false),
+        (None, Some("RT"), false),
+        (None, None, true),
+    ] {
+        assert_eq!(with(own).has_refresh_token_of(&with(other)), same, "{own:?} and {other:?}");
+    }
+}
+
+#[test]
 fn display_name_is_the_first_claim_that_is_not_blank() {
     let name = |claims: [Option<&'static str>; 3]| {
         Subject::display_name(|claim| match claim {

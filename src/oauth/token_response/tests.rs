@@ -3,9 +3,12 @@
 use super::*;
 use crate::secret::SecretBytes;
 
-fn read(status: u16, content_type: &str, body: &str) -> Result<TokenEndpointResponse, IssuerError> {
-    let sent = [Secret::new("hunter2".into()), Secret::new("grant".into())];
-    let response = HttpResponse {
+fn sent() -> [Secret; 2] {
+    [Secret::new("hunter2".into()), Secret::new("grant".into())]
+}
+
+fn response(status: u16, content_type: &str, body: &str) -> HttpResponse {
+    HttpResponse {
         host: "a.example".into(),
         status,
         content_type: Some(content_type.into()),
@@ -13,8 +16,11 @@ fn read(status: u16, content_type: &str, body: &str) -> Result<TokenEndpointResp
         location: None,
         content_coding: None,
         body: SecretBytes::new(body.as_bytes().to_vec()),
-    };
-    parse_token_response(&response, &sent, UnixTime(1000))
+    }
+}
+
+fn read(status: u16, content_type: &str, body: &str) -> Result<TokenEndpointResponse, IssuerError> {
+    parse_token_response(&response(status, content_type, body), &sent(), UnixTime(1000))
 }
 
 fn tokens(body: &str) -> TokenSet {
@@ -162,6 +168,30 @@ fn invalid_response_is_reported_without_its_text() {
         assert!(!error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{error:?}");
         assert!(!error.ends_session() && error.is_in_doubt(), "{body}");
     }
+}
+
+#[test]
+fn expected_kind_of_response_is_part_of_the_error() {
+    let twice = r#"{"scope":"a","scope":"b"}"#;
+    for (status, body, expected) in [
+        (200, "<p>", "instead of a token response"),
+        (404, "<p>", "instead of an OAuth error response"),
+        (200, twice, "a token response with a duplicate or mistyped member"),
+        (400, twice, "an OAuth error response with a duplicate or mistyped member"),
+    ] {
+        let error = read(status, "text/html", body).err().expect("neither").to_string();
+        assert!(error.contains(expected), "{status}: {error}");
+    }
+}
+
+#[test]
+fn error_response_of_any_endpoint_is_parsed() {
+    let parsed = |body: &str| parse_error_response(&response(401, "application/json", body), &sent());
+    let error = parsed(r#"{"error":"invalid_token","error_description":"expired"}"#).expect("an error");
+    assert_eq!((error.code.as_str(), error.description.as_deref()), ("invalid_token", Some("expired")));
+    let echo = parsed(r#"{"error":"invalid_token","error_description":"no hunter2"}"#).expect("an error");
+    assert_eq!(echo.description, None);
+    assert!(parsed(r#"{"sub":"1"}"#).is_none() && parsed("<p>invalid_token</p>").is_none());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::super::ReasonCode::*;
 use super::super::testing::{AUDIENCE, ISSUER, NOW, codes, ed, policy, set};
 use super::super::*;
+use super::shown_text;
 
 #[test]
 fn times_are_checked_to_the_second_with_leeway() {
@@ -125,4 +126,16 @@ fn required_scopes_claims_and_authentication_are_checked() {
     assert_eq!(codes(&bare, &keys, &asked), [MissingClaim; 4]);
     let scp = ed().token(json!({"scp": ["a", "b"]}));
     assert_eq!(codes(&scp, &keys, &Policy { scopes: vec!["b".into()], ..policy() }), []);
+}
+
+#[test]
+fn untrusted_claim_is_shown_as_text() {
+    for (claim, shown) in [
+        (json!("a\nb"), Some(r#""a b""#)),
+        (json!(["a", 7, null]), Some(r#""a", "7", "null""#)),
+        (json!([]), Some("none")),
+        (json!(7), None),
+    ] {
+        assert_eq!(shown_text(&claim).as_deref(), shown, "{claim}");
+    }
 }

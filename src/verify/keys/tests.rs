@@ -187,6 +187,14 @@ fn number_and_length_of_keys_are_limited() {
         assert_eq!(read(257).err(), Some(KeySetError::TooMany));
         assert_eq!(read(10_000).err(), Some(KeySetError::TooLong));
     }
+    for text in [json!({"keys": [ed().jwk]}).to_string(), ed().pem()] {
+        let padded = |length: usize| {
+            let padded = format!("{text}{}", " ".repeat(length - text.len()));
+            KeySet::parse(&padded).map(|keys| keys.len())
+        };
+        assert_eq!(padded(KeySet::MAX_LENGTH), Ok(1));
+        assert_eq!(padded(KeySet::MAX_LENGTH + 1), Err(KeySetError::TooLong));
+    }
 }
 
 #[test]
@@ -218,6 +226,7 @@ fn invalid_keys_of_a_set_are_skipped() {
         [json!({"kty": "oct", "k": "AAAA"}), json!({"kty": "XYZ"}), json!({}), json!(7), json!({"kty": "RSA", "n": 5})];
     let keys = set(&[&odd[..], &[ed().jwk.clone()]].concat());
     assert_eq!((keys.len(), keys.skipped()), (1, 5));
+    assert!(!keys.is_empty() && set(&odd).is_empty());
     assert_eq!(keys.skipped_text(), "left out: 3 malformed, 1 of an unsupported type, 1 private or symmetric");
     assert_eq!(set(&[ed().jwk.clone()]).skipped_text(), "");
     assert_eq!(codes(&ed().token(json!({})), &keys, &policy()), []);
@@ -228,4 +237,21 @@ fn invalid_keys_of_a_set_are_skipped() {
     assert_eq!(KeySet::from_jwks("{}").err(), Some(KeySetError::NoKeys));
     assert_eq!(KeySet::from_jwks(&json!({"keys": vec![0; 257]}).to_string()).err(), Some(KeySetError::TooMany));
     assert_eq!(KeySet::parse(&format!("{{{}", " ".repeat(KeySet::MAX_LENGTH))).err(), Some(KeySetError::TooLong));
+}
+
+#[test]
+fn reason_for_an_unknown_key_names_the_keys_left_out() {
+    let private = json!({"kty": "oct", "k": "AAAA"});
+    let (named, nameless) = (r#"{"alg":"ES256","kid":"x"}"#, r#"{"alg":"ES256"}"#);
+    for (header, keys, message) in [
+        (named, vec![ed().jwk.clone()], r#"key "x" is not among the 1 trusted keys"#),
+        (nameless, vec![ed().jwk.clone()], "no trusted key is for ES256"),
+        (nameless, vec![], "there are no trusted keys"),
+    ] {
+        let token = p256().signs(header, &claims(json!({})).to_string());
+        for (more, suffix) in [(vec![], ""), (vec![private.clone()], " (left out: 1 private or symmetric)")] {
+            let verdict = verify(&token, &set(&[keys.clone(), more].concat()), &policy());
+            assert_eq!(verdict, Verdict::Denied(vec![Reason::new(UnknownKey, format!("{message}{suffix}"))]));
+        }
+    }
 }

@@ -246,6 +246,30 @@ fn list_must_be_signed_with_the_issuers_key_and_its_algorithm() {
 }
 
 #[test]
+fn only_a_list_that_no_key_verifies_needs_new_keys() {
+    use ReasonCode::{Expired, InvalidSignature, Malformed, UnknownKey};
+    let invalid = StatusListError::InvalidToken;
+    for (error, needs) in [
+        (invalid(vec![UnknownKey]), true),
+        (invalid(vec![InvalidSignature, Expired]), true),
+        (invalid(vec![Malformed, Expired]), false),
+        (StatusListError::OtherList, false),
+        (StatusListError::Damaged, false),
+    ] {
+        assert_eq!(error.is_unknown_key(), needs, "{error}");
+    }
+}
+
+#[test]
+fn list_of_an_unverified_token_is_found() {
+    let status = json!({"status_list": {"uri": LIST, "idx": 7}});
+    assert_eq!(unverified_status(&ed().token(json!({"status": status}))), Some(claim(7)));
+    for other in [ed().token(json!({})), ed().token(json!({"status": 7})), "opaque".to_owned()] {
+        assert_eq!(unverified_status(&other), None, "{other}");
+    }
+}
+
+#[test]
 fn list_is_not_accepted_as_an_access_token() {
     let claims = payload(json!({"aud": "https://api.example"}));
     let verdict = verify(&p256().signs(HEADER, &claims), &set(&[p256().jwk.clone()]), &token_policy());
@@ -288,7 +312,8 @@ fn status_claim_is_parsed_strictly() {
     for status in [json!(null), json!("x"), json!([]), json!({"status_list": []}), json!({"status_list": null})] {
         assert_eq!(read(status.clone()), Err(InvalidStatus::NotAnObject), "{status}");
     }
-    let long = format!("https://issuer.example/{}", "x".repeat(StatusClaim::MAX_URI));
+    let of_length = |length| format!("{LIST:x<length$}");
+    assert!(list(json!(of_length(StatusClaim::MAX_URI)), json!(0)).is_ok());
     for uri in [
         json!("http://issuer.example/statuslists/1"),
         json!("file:///etc/passwd"),
@@ -297,7 +322,7 @@ fn status_claim_is_parsed_strictly() {
         json!(""),
         json!(null),
         json!([LIST]),
-        json!(long),
+        json!(of_length(StatusClaim::MAX_URI + 1)),
     ] {
         assert_eq!(list(uri.clone(), json!(0)), Err(InvalidStatus::Uri), "{uri}");
     }
