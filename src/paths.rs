@@ -133,7 +133,7 @@ impl CompletionVariables {
     }
 }
 
-/// Returns a variable by which a tool tells its helper or names its own configuration. An empty one counts as unset.
+/// Returns a variable that a tool sets for its helper, or that names the tool's configuration. An empty one counts as unset.
 #[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
 #[must_use]
 pub fn tool_variable(name: &str) -> Option<String> {

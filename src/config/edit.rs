@@ -93,7 +93,7 @@ pub fn imported(text: &str, path: &Path) -> Result<Vec<Profile>, ConfigError> {
 /// # Errors
 /// [`ConfigError::Io`].
 pub fn probe(path: &Path) -> Result<(), ConfigError> {
-    let target = target(path);
+    let target = link_target(path);
     make_directory_of(&target)
         .and_then(|()| refuse_mount_point(&target))
         .and_then(|()| AtomicFile::beside(&target).map(drop))
@@ -188,7 +188,7 @@ fn change(
     if let Some(error) = after.errors().nth(before.errors().count()) {
         return Err(error);
     }
-    let target = target(path);
+    let target = link_target(path);
     replace(&target, &changed).map_err(|source| unwritable(path, &target, source))
 }
 
@@ -230,6 +230,9 @@ fn put(table: &mut Table, key: &str, new: Value) {
 fn fill(table: &mut Table, profile: &Profile, machine: Option<&LayeredProfile>) {
     let plain = Profile::new(profile.name.clone(), profile.issuer.clone());
     let below = machine.map(|machine| (machine, machine.alone(profile)));
+    // What is bound to the issuer of the machine-wide files does not count at another one.
+    let at_another =
+        below.as_ref().is_some_and(|(_, below)| below.issuer.url().origin() != profile.issuer.url().origin());
     for setting in SETTINGS {
         let value = setting.value(profile);
         let new: Value = match &value {
@@ -237,7 +240,10 @@ fn fill(table: &mut Table, profile: &Profile, machine: Option<&LayeredProfile>) 
             _ if setting.is_list() => Array::new().into(),
             _ => value.to_text().into(),
         };
-        let is_needless = match below.as_ref().filter(|(machine, _)| machine.sets(setting.key)) {
+        let is_needless = match below
+            .as_ref()
+            .filter(|(machine, _)| machine.sets(setting.key) && !(at_another && setting.issuer_bound))
+        {
             Some((_, below)) => value == setting.value(below),
             None => setting.removable && value == setting.value(&plain),
         };
@@ -265,7 +271,8 @@ const MAX_LINKS: usize = 40;
 
 /// Returns the file that `path` leads to. A symbolic link is followed, so that a configuration stored elsewhere stays there,
 /// and also if that file does not exist yet.
-fn target(path: &Path) -> PathBuf {
+#[must_use]
+pub fn link_target(path: &Path) -> PathBuf {
     let mut target = path.to_owned();
     for _ in 0..MAX_LINKS {
         match fs::read_link(&target) {

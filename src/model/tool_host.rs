@@ -36,7 +36,11 @@ impl FromStr for ToolHost {
 
     /// Parses a host with or without a port, or an address, of which the user information and the path are ignored.
     fn from_str(text: &str) -> Result<Self, InvalidToolHost> {
-        let shown = || text.chars().filter(|c| !c.is_control()).take(100).collect::<String>();
+        // Nothing before an `@`: it may be a password.
+        let shown = || {
+            let text = text.rsplit_once('@').map_or(text, |(_, rest)| rest);
+            text.chars().filter(|c| !c.is_control()).take(100).collect::<String>()
+        };
         let invalid = || InvalidToolHost::Invalid(shown());
         let is_address = text.contains("://");
         let url = match is_address {
@@ -44,7 +48,9 @@ impl FromStr for ToolHost {
             false => Url::parse(&format!("https://{text}")),
         };
         let url = url.map_err(|_| invalid())?;
-        if !is_address && text.contains(['/', '@', '?', '#', '\\']) {
+        // What a URL parser repairs or ignores: other programs may read another host.
+        let is_repaired = text.contains(|c: char| c == '\\' || c == '*' || c.is_control() || c.is_whitespace());
+        if is_repaired || !is_address && text.contains(['/', '@', '?', '#']) {
             return Err(invalid());
         }
         match url.scheme() {
@@ -98,6 +104,12 @@ mod tests {
             ("", "Invalid"),
             ("https://", "Invalid"),
             ("a b", "Invalid"),
+            ("git.example\\.evil.example", "Invalid"),
+            ("https://git.example\\.evil.example", "Invalid"),
+            ("git.exa\tmple", "Invalid"),
+            ("https://git.example\n", "Invalid"),
+            ("*.example", "Invalid"),
+            ("https://*.example", "Invalid"),
         ] {
             let parsed = match text.parse::<ToolHost>() {
                 Ok(parsed) => parsed.to_string(),
@@ -106,5 +118,11 @@ mod tests {
             };
             assert_eq!(parsed, host, "{text}");
         }
+    }
+
+    #[test]
+    fn error_shows_no_password() {
+        let error = "user:secret@git.example".parse::<ToolHost>().expect_err("a host only");
+        assert_eq!(error.to_string(), "invalid host `git.example` (example: git.example or localhost:5000)");
     }
 }

@@ -88,6 +88,10 @@ fn issuer_at_another_origin_inherits_no_endpoint() {
     assert_eq!(shown["audience"], "https://api.example");
     home.configure("[profiles.corp]\nissuer = \"https://other.example\"\njwks_uri = \"https://other.example/jwks\"\n");
     assert_eq!(show(&home, "corp")["jwks_uri"], "https://other.example/jwks");
+    // The same value as that of the issuer below is the user's own now.
+    let endpoint = "https://corp.example/token";
+    home.run(&["profile", "set", "corp", &format!("token_endpoint={endpoint}")]).exits(0);
+    assert_eq!(show(&home, "corp")["token_endpoint"], endpoint);
 }
 
 #[test]

@@ -33,9 +33,10 @@ pub(super) struct ToolToken<'a> {
 
 /// Returns an error and what to do next in one line, for a tool that shows it to its user.
 pub(super) fn one_line(error: &Error) -> String {
-    match error.hint.to_string() {
-        hint if hint.is_empty() => error.message(),
-        hint => format!("{}; run: {hint}", error.message()),
+    match (&error.hint, error.hint.to_string()) {
+        (_, hint) if hint.is_empty() => error.message(),
+        (Hint::Command(_), hint) => format!("{}; run: {hint}", error.message()),
+        (_, hint) => format!("{}; {hint}", error.message()),
     }
 }
 
@@ -73,6 +74,12 @@ impl Call<'_> {
             .collect();
         if let Some(named) = &app.common.profile {
             return Ok(listing.contains(&named).then(|| named.clone()));
+        }
+        if listing.is_empty() {
+            // One of them may list the host.
+            for error in config.errors() {
+                app.ui().notice(&format!("warning: {error}"));
+            }
         }
         if let [] | [_] = listing[..] {
             return Ok(listing.first().copied().cloned());

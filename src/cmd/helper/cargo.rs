@@ -9,7 +9,7 @@ use super::call::{Call, MAX_INPUT, one_line, unreadable};
 use super::protocol::Protocol;
 use super::setup::{Change, program};
 use crate::cmd::output;
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::model::ToolHost;
 use crate::paths::{self, tool_variable};
 
@@ -55,14 +55,20 @@ impl Protocol for Cargo {
     fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {
         let directory = tool_variable("CARGO_HOME")
             .map_or_else(|| paths::home().map(|home| home.join(".cargo")), |dir| Ok(dir.into()))?;
+        // cargo starts it with an option of its own and nothing else.
+        let program = program(call.app)?.swap_remove(0);
+        if program.contains(char::is_whitespace) {
+            let message = format!("cargo cannot start `{program}`: its path has a space");
+            return Err(Error::msg(ErrorCode::Usage, message, "put a link to authctl into a directory of PATH"));
+        }
         Ok(vec![
-            Change::Hosts,
             Change::Element {
                 file: directory.join("config.toml"),
                 path: ["registry", "global-credential-providers"],
-                value: program(call.app)?,
+                value: program,
                 first: "cargo:token",
             },
+            Change::Hosts,
         ])
     }
 }

@@ -40,7 +40,7 @@ impl Protocol for Docker {
             ["erase"] => call.stdin().map(|_| 0),
             ["store"] => {
                 call.stdin()?;
-                Err(Error::msg(ErrorCode::Usage, "authctl stores no passwords of docker", Hint::login()))
+                Err(Error::msg(ErrorCode::Usage, "authctl stores no passwords of docker", Hint::None))
             }
             _ => Err(call.unknown_words()),
         }
@@ -53,14 +53,15 @@ impl Protocol for Docker {
 
     fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {
         let file = config_file()?;
-        let mut changes =
-            vec![Change::Hosts, Change::Link { name: "docker-credential-authctl", used_in: Some(file.clone()) }];
-        changes.extend(call.args.hosts.iter().map(|host| Change::Member {
+        let member = |host: &ToolHost| Change::Member {
             file: file.clone(),
             path: vec!["credHelpers".to_owned(), host.to_string()],
             value: "authctl".to_owned(),
-        }));
-        Ok(changes)
+        };
+        // Undone in reverse: the link goes only if no member needs it any more.
+        let link = Change::Link { name: "docker-credential-authctl", used_in: Some(file.clone()) };
+        let members = call.args.hosts.iter().map(member);
+        Ok([link].into_iter().chain(members).chain([Change::Hosts]).collect())
     }
 }
 

@@ -12,7 +12,7 @@ use crate::text::shell_word;
 
 pub(super) struct Git;
 
-/// What git says about the credential that it needs, or that a server refused.
+/// The credential that git needs, or that a server refused.
 struct Request<'a> {
     lines: Vec<(&'a str, &'a str)>,
 }
@@ -39,12 +39,13 @@ impl<'a> Request<'a> {
     /// Returns the host, or why it may not get a token; `None` if the request is not for a web server.
     fn host(&self) -> Option<Result<ToolHost, Error>> {
         let (protocol, host) = (self.get("protocol")?, self.get("host")?);
-        let parsed = format!("{protocol}://{host}").parse();
-        matches!(protocol, "http" | "https").then(|| {
-            parsed.map_err(|error| {
-                Error::new(ErrorCode::Usage, anyhow::Error::new(error), "use the https address of the repository")
-            })
-        })
+        if !matches!(protocol, "http" | "https") {
+            return None;
+        }
+        // A host alone is checked more strictly than an address.
+        let parsed = host.parse::<ToolHost>().and_then(|_| format!("{protocol}://{host}").parse());
+        let hint = "use the https address of the repository";
+        Some(parsed.map_err(|error| Error::new(ErrorCode::Usage, anyhow::Error::new(error), hint)))
     }
 
     /// Returns whether git can send the credential in the scheme that the helper names (git 2.46 and newer).
@@ -71,10 +72,13 @@ impl Protocol for Git {
     }
 
     fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {
-        let helper = format!("!{} helper git", shell_word(&program(call.app)?));
-        let mut changes = vec![Change::Hosts];
-        for host in &call.args.hosts {
-            let key = format!("credential.{}.helper", address(host));
+        let mut words = program(call.app)?;
+        words.extend(["helper", "git"].map(str::to_owned));
+        words.extend(call.args.id_token.then(|| "--id-token".to_owned()));
+        let helper = format!("!{}", words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" "));
+        let mut changes = Vec::new();
+        for address in call.args.hosts.iter().flat_map(addresses) {
+            let key = format!("credential.{address}.helper");
             let git = |words: &[&str]| {
                 ["git", "config", "--global"].iter().chain(words).map(|word| (*word).to_owned()).collect()
             };
@@ -86,14 +90,16 @@ impl Protocol for Git {
                 remove: vec![git(&["--unset-all", &key])],
             });
         }
+        changes.push(Change::Hosts);
         Ok(changes)
     }
 }
 
-/// Returns the address by which git finds its configuration for the host.
-fn address(host: &ToolHost) -> String {
-    let is_loopback = format!("http://{host}").parse::<ToolHost>().is_ok();
-    format!("{}://{host}", if is_loopback { "http" } else { "https" })
+/// Returns the addresses by which git finds its configuration for the host: https, and http for a port on loopback.
+fn addresses(host: &ToolHost) -> Vec<String> {
+    let http = format!("http://{host}");
+    let is_loopback = http.parse::<ToolHost>().is_ok_and(|parsed| parsed == *host);
+    [format!("https://{host}")].into_iter().chain(is_loopback.then_some(http)).collect()
 }
 
 fn get(call: &Call<'_>) -> Result<u8, Error> {

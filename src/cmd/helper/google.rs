@@ -42,10 +42,10 @@ impl Protocol for Google {
 
     fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {
         let profile = call.app.profile(None)?.name;
-        let mut command = format!("{} helper google --profile {profile}", shell_word(&program(call.app)?));
-        if call.args.id_token {
-            command.push_str(" --id-token");
-        }
+        let mut words = program(call.app)?;
+        words.extend(["helper", "google", "--profile", profile.as_str()].map(str::to_owned));
+        words.extend(call.args.id_token.then(|| "--id-token".to_owned()));
+        let command = words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
         let source = json!({"executable": {"command": command, "timeout_millis": 30_000}});
         Ok(vec![Change::Note(format!(
             "set `credential_source` in the credential configuration of the client to\n  {source}\nand set \

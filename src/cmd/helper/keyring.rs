@@ -30,15 +30,12 @@ impl Protocol for Keyring {
             }
             ["get", service, _] => service,
             ["set" | "del", ..] => {
-                return Err(Error::msg(
-                    ErrorCode::Usage,
-                    "authctl stores no passwords of package indexes",
-                    Hint::login(),
-                ));
+                return Err(Error::msg(ErrorCode::Usage, "authctl stores no passwords of package indexes", Hint::None));
             }
             _ => return Err(call.unknown_words()),
         };
-        let host: Option<ToolHost> = service.parse().ok();
+        // pip asks for a host alone too, also where it would send the password over http.
+        let host: Option<ToolHost> = service.contains("://").then(|| service.parse().ok()).flatten();
         let profile = host.map(|host| call.profile_for(&host)).transpose()?.flatten();
         if profile.is_none() {
             // As `keyring` does if it has none.
@@ -53,6 +50,6 @@ impl Protocol for Keyring {
     }
 
     fn setup(&self, _: &Call<'_>) -> Result<Vec<Change>, Error> {
-        Ok(vec![Change::Hosts, Change::Link { name: "keyring", used_in: None }])
+        Ok(vec![Change::Link { name: "keyring", used_in: None }, Change::Hosts])
     }
 }

@@ -61,12 +61,14 @@ impl Protocol for Kubernetes {
         let kubectl = |words: &[String]| -> Vec<String> {
             ["kubectl", "config"].iter().map(|word| (*word).to_owned()).chain(words.iter().cloned()).collect()
         };
-        let mut add =
-            vec!["set-credentials".to_owned(), user.clone(), format!("--exec-command={}", program(call.app)?)];
+        let mut start = program(call.app)?;
+        let mut add = vec!["set-credentials".to_owned(), user.clone(), format!("--exec-command={}", start.remove(0))];
         add.push(format!("--exec-api-version={}", VERSIONS[1]));
         let id_token = call.args.id_token.then_some("--id-token");
-        let words = ["helper", "kubernetes", "--profile", profile.as_str()].into_iter().chain(id_token);
-        add.extend(words.map(|word| format!("--exec-arg={word}")));
+        start.extend(
+            ["helper", "kubernetes", "--profile", profile.as_str()].into_iter().chain(id_token).map(str::to_owned),
+        );
+        add.extend(start.iter().map(|word| format!("--exec-arg={word}")));
         Ok(vec![
             Change::Commands {
                 shown: kubectl(&[

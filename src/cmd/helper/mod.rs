@@ -1,7 +1,7 @@
 //! `authctl helper`: gives other tools tokens in their own protocols, one file a tool.
 //!
-//! A tool says which host it needs a credential for, and gets the token of the profile that lists the host in `hosts`; no other
-//! host gets one. A helper never prompts and opens no browser: it fails, in the form in which the tool shows its user why.
+//! A tool that names the host for which it needs a credential gets the token of the profile that lists the host in `hosts`; no
+//! other host gets one. A helper never prompts and opens no browser: it fails in the form in which the tool shows errors.
 
 mod call;
 mod cargo;

@@ -9,8 +9,8 @@ pub(super) trait Protocol {
     /// Answers the tool on stdout; returns the exit code.
     fn answer(&self, call: &Call<'_>) -> Result<u8, Error>;
 
-    /// Tells the tool of an error on stdout; returns the exit code that the tool expects. The error is on stderr as well, unless
-    /// the tool shows what is on stdout.
+    /// Returns the form in which the tool learns of an error: the text on stdout and the exit code. The error is on stderr as
+    /// well, unless the tool shows what is on stdout.
     fn failure(&self, error: &Error) -> Failure {
         Failure { stdout: None, code: error.code.exit_code(), on_stderr: true }
     }

@@ -43,16 +43,21 @@ pub(super) enum Change {
     Note(String),
 }
 
-/// Returns the name by which the tool starts authctl: `authctl` if that is this program, else its path.
+/// Returns the words with which the tool starts authctl: `authctl` if that is this program, else its path; and the
+/// configuration, if this command has another one than usual.
 ///
 /// # Errors
 /// [`ErrorCode::Unexpected`] if the program does not exist any more.
-pub(super) fn program(app: &App) -> Result<String, Error> {
+pub(super) fn program(app: &App) -> Result<Vec<String>, Error> {
     let path = program_path(app)?;
-    let is_dir_in_path = |dir: PathBuf| dir.join("authctl") == path;
-    let first =
-        std::env::split_paths(&app.environment.surroundings.search_path).find(|dir| dir.join("authctl").exists());
-    Ok(if first.is_some_and(is_dir_in_path) { "authctl".to_owned() } else { path.display().to_string() })
+    let mut dirs = std::env::split_paths(&app.environment.surroundings.search_path);
+    let is_first = dirs.find(|dir| dir.join("authctl").exists()).is_some_and(|dir| dir.join("authctl") == path);
+    let mut words = vec![if is_first { "authctl".to_owned() } else { path.display().to_string() }];
+    if let Some(config) = app.common.config.as_ref().or(app.environment.config.as_ref()) {
+        let config = std::path::absolute(config).map_err(|e| cannot(config, e))?;
+        words.extend(["--config".to_owned(), config.display().to_string()]);
+    }
+    Ok(words)
 }
 
 fn program_path(app: &App) -> Result<PathBuf, Error> {
@@ -65,6 +70,12 @@ fn program_path(app: &App) -> Result<PathBuf, Error> {
 pub(super) fn run(call: &Call<'_>, changes: &[Change]) -> Result<u8, Error> {
     let (app, args) = (call.app, call.args);
     check_hosts(call, changes)?;
+    let takes_no_words =
+        |change: &Change| matches!(change, Change::Link { .. } | Change::LinkAt(_) | Change::Element { .. });
+    if args.id_token && changes.iter().any(takes_no_words) {
+        let message = "this tool starts authctl without options, so it gets the access token";
+        return Err(Error::msg(ErrorCode::Usage, message, "leave out --id-token"));
+    }
     if args.setup {
         for change in changes {
             for line in change.shown(call)? {
@@ -74,7 +85,7 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change]) -> Result<u8, Error> {
         return Ok(0);
     }
     let mut any = false;
-    // Undone in reverse: what gives the tool a token goes last when it is made, and first when it is undone.
+    // Undone in reverse: the host, which gives the tool a token, is added last and removed first.
     let order: Vec<&Change> = if args.write { changes.iter().collect() } else { changes.iter().rev().collect() };
     for change in order {
         let done = if args.write { change.make(call)? } else { change.undo(call)? };
@@ -123,7 +134,7 @@ fn foreign(message: String) -> Error {
 }
 
 impl Change {
-    /// Returns the lines that tell the user what to do.
+    /// Returns what the user would do, in lines.
     fn shown(&self, call: &Call<'_>) -> Result<Vec<String>, Error> {
         let line = |words: &[String]| words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
         Ok(match self {
@@ -198,6 +209,12 @@ impl Change {
                 Ok(remove.last().map(|command| format!("ran {}", command.join(" "))))
             }
             Self::Member { file, path, value } => change_json(file, path, value, false),
+            // What the hosts share stays for the others.
+            Self::Element { .. } | Self::Block { .. } | Self::LinkAt(_) | Self::Link { used_in: None, .. }
+                if has_other_hosts(call)? =>
+            {
+                Ok(None)
+            }
             Self::Element { file, path, value, first } => change_array(file, path, value, first, false),
             Self::Block { file, text } => change_text(file, text, false),
             // Other hosts may still use the program.
@@ -234,6 +251,12 @@ fn change_hosts(call: &Call<'_>) -> Result<Option<String>, Error> {
     })
 }
 
+/// Returns whether hosts remain that get tokens, after those that the command names were removed.
+fn has_other_hosts(call: &Call<'_>) -> Result<bool, Error> {
+    let config = call.app.config()?;
+    Ok(!call.args.hosts.is_empty() && config.profiles.values().any(|profile| !profile.hosts.is_empty()))
+}
+
 /// Returns whether the expected lines are in what a command printed.
 fn shows(text: &str, expected: &str) -> bool {
     format!("\n{text}\n").contains(expected)
@@ -263,7 +286,7 @@ fn succeed(words: &[String]) -> Result<(), Error> {
 
 /// Returns the text of a tool's file, empty if there is none, and the file that it leads to.
 fn read(file: &Path) -> Result<(String, PathBuf), Error> {
-    let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let target = config::link_target(file);
     if !target.exists() {
         return Ok((String::new(), target));
     }
@@ -344,14 +367,18 @@ fn change_array(file: &Path, path: &[&str; 2], value: &str, first: &str, add: bo
 
 fn change_text(file: &Path, block: &str, add: bool) -> Result<Option<String>, Error> {
     let (text, target) = read(file)?;
-    let is_there = text.contains(block);
-    if is_there == add {
+    let is_block = |line: &str| line.trim() == block.trim_end();
+    if text.lines().any(is_block) == add {
         return Ok(None);
+    }
+    let keyword = block.split(' ').next().unwrap_or(block);
+    if add && text.lines().any(|line| line.trim_start().starts_with(keyword)) {
+        return Err(foreign(format!("{} has another {keyword}", file.display())));
     }
     let text = match add {
         true if text.is_empty() || text.ends_with('\n') => text + block,
         true => format!("{text}\n{block}"),
-        false => text.replacen(block, "", 1),
+        false => text.split_inclusive('\n').filter(|line| !is_block(line)).collect(),
     };
     write(file, &target, &text)
 }

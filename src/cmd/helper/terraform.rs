@@ -24,7 +24,7 @@ impl Protocol for Terraform {
                 call.with_token(profile, false, &|token| output::json(&json!({"token": token.text})).map(|()| 0))
             }
             ["store" | "forget", _] => {
-                Err(Error::msg(ErrorCode::Usage, "authctl stores no tokens of terraform", Hint::login()))
+                Err(Error::msg(ErrorCode::Usage, "authctl stores no tokens of terraform", Hint::None))
             }
             _ => Err(call.unknown_words()),
         }
@@ -34,9 +34,9 @@ impl Protocol for Terraform {
         let home = paths::home()?;
         let file = tool_variable("TF_CLI_CONFIG_FILE").map_or_else(|| home.join(".terraformrc"), Into::into);
         Ok(vec![
-            Change::Hosts,
             Change::LinkAt(home.join(".terraform.d/plugins/terraform-credentials-authctl")),
             Change::Block { file, text: "credentials_helper \"authctl\" {}\n" },
+            Change::Hosts,
         ])
     }
 }

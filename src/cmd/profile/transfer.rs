@@ -67,7 +67,11 @@ pub(super) async fn import(app: &App, file: &Path, replace: bool) -> Result<u8, 
         let Some(existing) = before.existing(&profile.name)? else { continue };
         if !replace {
             let name = file.display().to_string();
-            let hint = Hint::command("profile import").with_argument(name).with_flag("--replace");
+            let name = if name.starts_with('-') { format!("./{name}") } else { name };
+            let mut hint = Hint::command("profile import").with_argument(name).with_flag("--replace");
+            if let Some(named) = &app.common.profile {
+                hint = hint.with_option("--profile", named.as_str());
+            }
             let hint = if is_stdin(file) { Hint::advice("add --replace") } else { hint };
             return Err(Error { hint, ..ConfigError::Exists(profile.name.clone()).into() });
         }

@@ -261,7 +261,14 @@ impl SettingType for Vec<ToolHost> {
     const FORM: Form = Form::List;
 
     fn parse(items: &[String]) -> Result<Self, String> {
-        items.iter().map(|item| item.parse().map_err(|e: InvalidToolHost| e.to_string())).collect()
+        let mut hosts = Self::new();
+        for item in items {
+            let host = item.parse().map_err(|e: InvalidToolHost| e.to_string())?;
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+        Ok(hosts)
     }
 
     fn value(&self) -> Value {

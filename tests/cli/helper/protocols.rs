@@ -56,6 +56,12 @@ fn git_gets_no_token_for_another_host_or_without_encryption() {
         let ran = git(&home, "get", request).exits(0);
         assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""), "{request}");
     }
+    for host in
+        ["git.example\\.evil.example", "git.example/@evil.example", "git.exa\tmple", "git.example#.evil.example", "*"]
+    {
+        let ran = git(&home, "get", &format!("protocol=https\nhost={host}\n")).exits(2).reports("invalid host");
+        assert_eq!(ran.stdout, "quit=1\n\n");
+    }
     let ran = git(&home, "get", "protocol=http\nhost=git.example\n").exits(2).reports("sent unencrypted");
     assert_eq!(ran.stdout, "quit=1\n\n");
     assert!(git(&home, "get", "protocol=http\nhost=127.0.0.1:8080\n").exits(0).stdout.contains("password="));
@@ -158,13 +164,12 @@ fn pip_and_uv_get_the_password_of_their_index() {
     let keyring = |words: &[&str]| home.run(&[&["helper", "keyring", "--"][..], words].concat());
     let index = "https://oauth2@index.example/simple";
     assert_eq!(keyring(&["get", index, "oauth2"]).exits(0).stdout, format!("{token}\n"));
-    assert_eq!(keyring(&["get", "index.example", "ann"]).exits(0).stdout, format!("{token}\n"));
     let both = format!("oauth2\n{token}\n");
     assert_eq!(keyring(&["--mode", "creds", "get", index]).exits(0).stdout, both);
     assert_eq!(keyring(&["get", index, "--mode=creds"]).exits(0).stdout, both);
     let reply = keyring(&["--mode", "creds", "--output", "json", "get", index]).exits(0).json();
     assert_eq!(reply, json!({"username": "oauth2", "password": token}));
-    for service in ["https://pypi.org/simple", "pypi.org", "http://index.example/simple", ""] {
+    for service in ["https://pypi.org/simple", "pypi.org", "http://index.example/simple", "index.example", ""] {
         let ran = keyring(&["get", service, "oauth2"]).exits(1);
         assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""), "{service}");
     }
@@ -213,7 +218,10 @@ fn tool_shows_its_user_that_a_login_is_required() {
     let ran = home.run_with(&["--cargo-plugin"], &format!("{request}\n")).exits(0);
     assert!(ran.stdout.contains(r#""kind":"other""#) && ran.stdout.contains(next), "{}", ran.stdout);
     assert_eq!(
-        home.run(&["helper", "keyring", "get", "git.example", "a"]).exits(3).reports("authctl login work").stdout,
+        home.run(&["helper", "keyring", "get", "https://git.example/simple", "a"])
+            .exits(3)
+            .reports("authctl login work")
+            .stdout,
         ""
     );
     assert_eq!(home.run(&["helper", "terraform", "get", "git.example"]).exits(3).stdout, "");
@@ -260,4 +268,14 @@ fn input_that_no_tool_sends_is_refused() {
     // What a newer git asks for is ignored.
     assert_eq!(git(&home, "frobnicate", GIT).exits(0).stdout, "");
     home.run(&["helper", "git", "--json", "get"]).exits(2).reports("no JSON output");
+}
+
+#[test]
+fn invalid_profile_that_may_have_the_host_is_named() {
+    let (home, _idp) = logged_in("");
+    let text = std::fs::read_to_string(home.config_file()).unwrap();
+    let bad = "[profiles.bad]\nissuer = \"https://a.example\"\nclient_id = \"a\"\nhosts = [\"git.example\"]\nfuture = \"x\"\n";
+    home.configure(&format!("{text}\n{bad}"));
+    assert_eq!(git(&home, "get", GIT).exits(0).reports("warning: invalid configuration").stdout, "");
+    home.run(&["profile", "set", "work", "hosts=u:secret@x.example"]).exits(2).reports("invalid host `x.example`");
 }

@@ -14,14 +14,54 @@ fn git_config(home: &Sandbox, key: &str) -> String {
     String::from_utf8(git.output().expect("git").stdout).expect("text")
 }
 
+fn hosts(home: &Sandbox) -> Value {
+    home.run(&["profile", "show", "--json"]).exits(0).json()["hosts"].clone()
+}
+
+#[test]
+fn git_on_loopback_is_set_up_for_both_schemes() {
+    let (home, _idp) = logged_in("");
+    home.run(&["helper", "git", "--write", "--host", "localhost:8443", "--id-token"]).exits(0);
+    for scheme in ["http", "https"] {
+        let helper = git_config(&home, &format!("credential.{scheme}://localhost:8443.helper"));
+        assert!(helper.ends_with(" helper git --id-token\n"), "{helper}");
+    }
+    home.run(&["helper", "docker", "--write", "--host", "localhost:8443", "--id-token"])
+        .exits(2)
+        .reports("access token");
+}
+
+#[test]
+fn part_that_hosts_share_stays_for_the_others() {
+    let (home, _idp) = logged_in("");
+    let set_up = |mode: &str, host: &str| home.run(&["helper", "keyring", mode, "--host", host]).exits(0);
+    let link = home.path().join(".local/bin/keyring");
+    set_up("--write", "a.example");
+    set_up("--write", "b.example");
+    set_up("--remove", "a.example");
+    assert!(link.symlink_metadata().is_ok());
+    assert_eq!(hosts(&home), json!(["b.example"]));
+    set_up("--remove", "b.example");
+    assert!(link.symlink_metadata().is_err());
+}
+
+#[test]
+fn helper_of_another_configuration_reads_the_same() {
+    let (home, _idp) = logged_in("");
+    let config = home.config_file();
+    let ran =
+        home.run(&["--config", config.to_str().unwrap(), "helper", "git", "--setup", "--host", "git.example"]).exits(0);
+    assert!(ran.stdout.contains(&format!("--config {} helper git", config.display())), "{}", ran.stdout);
+}
+
 #[test]
 fn git_is_set_up_once_and_undone_once() {
     let (home, _idp) = logged_in("other.example");
     let set_up = |mode: &str| home.run(&["helper", "git", mode, "--host", "git.example"]);
     let shown = set_up("--setup").exits(0).stdout;
     let lines: Vec<&str> = shown.lines().collect();
-    assert_eq!(lines[0], "authctl profile set work 'hosts=other.example git.example'");
-    assert!(lines[1].ends_with("--replace-all credential.https://git.example.helper ''"), "{shown}");
+    assert_eq!(lines[2], "authctl profile set work 'hosts=other.example git.example'");
+    assert!(lines[0].ends_with("--replace-all credential.https://git.example.helper ''"), "{shown}");
     let key = "credential.https://git.example.helper";
     assert_eq!(git_config(&home, key), "");
     set_up("--write").exits(0).reports("git config --global");
@@ -48,7 +88,8 @@ fn another_helper_of_git_is_not_replaced() {
     git.args(["config", "--global", key, "other"]).env("HOME", home.path()).env_remove("XDG_CONFIG_HOME");
     assert!(git.status().expect("git").success());
     home.run(&["helper", "git", "--write", "--host", "git.example"]).exits(2).reports("other");
-    assert_eq!(home.run(&["helper", "git", "--remove", "--host", "git.example"]).exits(0).stderr.lines().count(), 1);
+    assert_eq!(hosts(&home), json!([]), "nothing is changed by half");
+    assert_eq!(home.run(&["helper", "git", "--remove", "--host", "git.example"]).exits(0).stderr, "not set up\n");
     assert_eq!(git_config(&home, key), "other\n");
 }
 
@@ -131,4 +172,14 @@ fn terraform_is_set_up_with_its_block() {
     assert_eq!(set_up("--write").exits(0).stderr, "already set up\n");
     set_up("--remove").exits(0);
     assert_eq!(fs::read_to_string(&file).expect("text"), "disable_checkpoint = true\n");
+    fs::write(&file, "# credentials_helper \"authctl\" {}\n").expect("written");
+    set_up("--write").exits(0);
+    assert_eq!(fs::read_to_string(&file).expect("text"), format!("# {block}{block}"));
+    set_up("--remove").exits(0);
+    assert_eq!(fs::read_to_string(&file).expect("text"), format!("# {block}"));
+    let other = "credentials_helper \"other\" {}\n";
+    fs::write(&file, other).expect("written");
+    set_up("--write").exits(2).reports("another credentials_helper");
+    set_up("--remove").exits(0);
+    assert_eq!(fs::read_to_string(&file).expect("text"), other);
 }
