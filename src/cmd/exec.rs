@@ -10,7 +10,7 @@ use crate::agent::protocol::ReceivedToken;
 use crate::app::App;
 use crate::cli::Exec;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{DecidingToken, InvalidProfileName, ProfileName, TokenTarget};
+use crate::model::{DecidingToken, InvalidProfileName, Profile, ProfileName, TokenTarget};
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLE};
 use crate::secret::{Secret, SecretBytes, limit_core_dumps};
 use crate::session::{SessionError, TokenRequest};
@@ -111,6 +111,7 @@ fn token(app: &App, run: &Run) -> Result<Result<Secret, u8>, Error> {
                         profile: profile.as_ref(),
                         is_own: true,
                         can_refresh: true,
+                        has_id_token: profile.as_ref().is_some_and(|profile| has_id_token(app, profile)),
                         keys_supplied: false,
                     };
                     return report_denied(app, &reasons, denied).map(Err);
@@ -118,6 +119,12 @@ fn token(app: &App, run: &Run) -> Result<Result<Secret, u8>, Error> {
             }
         }
     }))
+}
+
+/// Returns whether the profile's stored session has an ID token.
+fn has_id_token(app: &App, profile: &Profile) -> bool {
+    let session = app.sessions().ok().and_then(|sessions| sessions.session_blocking(profile).ok());
+    session.is_some_and(|session| session.tokens.id_token.is_some())
 }
 
 /// Returns the agent's token, verified by the agent.

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
+pub use crate::model::span;
 use crate::text::{escape_json, sanitize_line};
 
 /// Writes data and a line break to stdout, as it is. A closed pipe is not an error.
@@ -150,6 +151,15 @@ pub fn width() -> usize {
     }
 }
 
+/// Returns the rows of the terminal on stdout; [`usize::MAX`] if it is none.
+#[must_use]
+pub fn height() -> usize {
+    match rustix::termios::tcgetwinsize(io::stdout()) {
+        Ok(size) if size.ws_row > 0 => usize::from(size.ws_row),
+        _ => usize::MAX,
+    }
+}
+
 /// Output for a terminal that is narrower is as wide as for this one.
 const MIN_WIDTH: usize = 40;
 
@@ -260,22 +270,6 @@ fn with_whole_times(line: &str) -> String {
     whole
 }
 
-/// Formats a duration in at most two units, such as `4 min 12 s`.
-#[must_use]
-pub fn span(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let two = |big: u64, big_name: &str, small: u64, small_name: &str| match small {
-        0 => format!("{big} {big_name}"),
-        _ => format!("{big} {big_name} {small} {small_name}"),
-    };
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
-        3600..86_400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
-        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
-    }
-}
-
 /// Formats a past time relative to `now`, such as `3 min 2 s ago`.
 #[must_use]
 pub fn ago(then: UnixTime, now: UnixTime) -> String {
@@ -305,20 +299,5 @@ mod tests {
     fn number_stays_with_its_unit() {
         let whole = with_whole_times("  login  ann, 1 s ago; expires in 4 min 12 s, 3 tokens");
         assert_eq!(whole.replace(TIME_SPACE, "_"), "  login  ann, 1_s ago; expires in 4_min 12_s, 3 tokens");
-    }
-
-    #[test]
-    fn duration_is_formatted_in_at_most_two_units() {
-        for (seconds, text) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (60, "1 min"),
-            (252, "4 min 12 s"),
-            (3600, "1 h"),
-            (5400, "1 h 30 min"),
-            (90_000, "1 d 1 h"),
-        ] {
-            assert_eq!(span(Duration::from_secs(seconds)), text);
-        }
     }
 }

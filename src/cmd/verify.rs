@@ -69,8 +69,8 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     {
         return Err(with_profile(SessionService::obstacle_error(&profile, &session, &request, obstacle)));
     }
-    let can_refresh = session.can_refresh();
-    let denied = DeniedToken { profile: Some(&profile), is_own: true, can_refresh, keys_supplied };
+    let (can_refresh, has_id_token) = (session.can_refresh(), session.tokens.id_token.is_some());
+    let denied = DeniedToken { profile: Some(&profile), is_own: true, can_refresh, has_id_token, keys_supplied };
     let user = session.subject.and_then(|subject| subject.name);
     print_verdict(app, &args, &verification, verifier.keys_age(), user.as_deref(), denied)
 }
@@ -230,6 +230,8 @@ pub(super) struct DeniedToken<'a> {
     pub(super) is_own: bool,
     /// Whether its session can be refreshed.
     pub(super) can_refresh: bool,
+    /// Whether its session has an ID token.
+    pub(super) has_id_token: bool,
     /// Whether the keys were passed with `--jwks`.
     pub(super) keys_supplied: bool,
 }
@@ -250,6 +252,12 @@ pub(super) fn report_denied(app: &App, reasons: &[Reason], denied: DeniedToken<'
 fn denied_hint_about(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
     let hint = denied_hint(app, reasons, denied);
     denied.profile.map_or(hint.clone(), |profile| hint.about(&profile.name))
+}
+
+/// Suggests a login that requests an ID token.
+fn with_openid(profile: &Profile) -> Hint {
+    let scopes = profile.scopes.iter().map(String::as_str).filter(|scope| *scope != "openid").chain(["openid"]);
+    scopes.fold(Hint::login(), |hint, scope| hint.with_option("--scope", scope))
 }
 
 fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
@@ -275,10 +283,15 @@ fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
             }
         }
         Some(ReasonCode::OpaqueToken) => match denied.profile {
-            Some(profile) if denied.is_own && profile.requirements.token == DecidingToken::AccessToken => {
+            Some(profile) if profile.requirements.token == DecidingToken::IdToken => match denied.is_own {
+                true => with_openid(profile),
+                false => "let the API decide, which alone can read it".into(),
+            },
+            Some(_) if denied.has_id_token => {
                 let set = Hint::profile_command("profile set").with_flag("verify_token=id_token");
                 set.after_advice("let the API decide, or verify the ID token:")
             }
+            Some(_) if denied.is_own => "let the API decide, which alone can read it".into(),
             _ => "verify the ID token with verify_token=id_token, or let the API decide".into(),
         },
         Some(ReasonCode::WrongAudience) => "if the token is meant for you, add --audience".into(),
@@ -290,10 +303,15 @@ fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
             optional.dedup();
             let claims = optional.join(" ");
             match denied.profile {
-                Some(_) => {
-                    Hint::profile_command("profile set").with_flag(format!("optional_claims={claims}")).after_advice(
-                        "verify the ID token with verify_token=id_token, or accept tokens without that claim:",
-                    )
+                Some(profile) => {
+                    let is_set = profile.requirements.token == DecidingToken::IdToken;
+                    let advice = match is_set || (denied.is_own && !denied.has_id_token) {
+                        true => "accept tokens without that claim:",
+                        false => "verify the ID token with verify_token=id_token, or accept tokens without that claim:",
+                    };
+                    Hint::profile_command("profile set")
+                        .with_flag(format!("optional_claims={claims}"))
+                        .after_advice(advice)
                 }
                 None => "verify it by a profile with optional_claims=aud, named with --profile".into(),
             }

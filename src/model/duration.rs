@@ -32,6 +32,22 @@ pub fn format_duration(duration: Duration) -> String {
     unit.map_or_else(|| format!("{seconds}s"), |(unit, letter)| format!("{}{letter}", seconds / unit))
 }
 
+/// Formats a duration in at most two units, such as `4 min 12 s`.
+#[must_use]
+pub fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let two = |big: u64, big_name: &str, small: u64, small_name: &str| match small {
+        0 => format!("{big} {big_name}"),
+        _ => format!("{big} {big_name} {small} {small_name}"),
+    };
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => two(seconds / 60, "min", seconds % 60, "s"),
+        3600..86_400 => two(seconds / 3600, "h", seconds % 3600 / 60, "min"),
+        _ => two(seconds / 86_400, "d", seconds % 86_400 / 3600, "h"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +79,21 @@ mod tests {
             let duration = Duration::from_secs(seconds);
             assert_eq!(format_duration(duration), text);
             assert_eq!(parse_duration(text), Ok(duration));
+        }
+    }
+
+    #[test]
+    fn duration_is_formatted_in_at_most_two_units() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (252, "4 min 12 s"),
+            (3600, "1 h"),
+            (5400, "1 h 30 min"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(span(Duration::from_secs(seconds)), text);
         }
     }
 }

@@ -18,7 +18,7 @@ mod tool_host;
 mod trust;
 mod whole_number;
 
-pub use duration::{InvalidDuration, MAX_DURATION, format_duration, parse_duration};
+pub use duration::{InvalidDuration, MAX_DURATION, format_duration, parse_duration, span};
 pub use error_code::ErrorCode;
 pub(crate) use issuer_url::is_loopback;
 pub use issuer_url::{InsecureUrl, InvalidIssuerSearch, IssuerSearch, IssuerUrl, secure_url};

@@ -10,7 +10,7 @@ use super::observed_time::{ObservedTime, read_observed_time, record_time};
 use super::trust::{read_trust, trusted_keys};
 use super::{SessionError, SessionService};
 use crate::clock::{Clock, UnixTime};
-use crate::model::{DecidingToken, Grant, Profile, Session, StoredStatusList, Trust, format_duration};
+use crate::model::{DecidingToken, Grant, Profile, Session, StoredStatusList, Trust, span};
 use crate::store::{RevocationList, Store};
 use crate::verify::{
     AcceptedTypes, CLOCK_TOLERANCE, CheckResult, Checks, KeySet, Policy, Reason, ReasonCode, StatusClaim, StatusList,
@@ -117,7 +117,8 @@ impl TokenVerifier {
         drop(list);
         if revoked {
             checks.deny("revoked", Reason::revoked());
-        } else {
+        } else if claims.is_some() {
+            // Without trusted claims only this copy of the token was looked up.
             checks.pass("revoked", || "not revoked on this machine");
         }
         match claims.map(|claims| self.status(claims, policy.now)) {
@@ -140,7 +141,7 @@ impl TokenVerifier {
         if self.limits.is_empty()
             && let Some(age) = self.keys_age
         {
-            checks.pass("trust", || format!("keys fetched {} ago; the clock was not set back", format_duration(age)));
+            checks.pass("trust", || format!("keys fetched {} ago; the clock was not set back", span(age)));
         }
         let Checks { reasons, steps } = checks;
         Verification { verdict: reasons.into_iter().fold(verdict, Verdict::denied_for), steps }

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::verify::{CheckResult, Reason, Step};
 
 /// The checks whose names in `--json` are not words.
-const WORDS: [(&str, &str); 7] = [
+const WORDS: [(&str, &str); 8] = [
     ("parts", "format"),
     ("typ", "type"),
     ("alg", "algorithm"),
@@ -14,6 +14,7 @@ const WORDS: [(&str, &str); 7] = [
     ("iss", "issuer"),
     ("aud", "audience"),
     ("sub", "subject"),
+    ("revoked", "revocation"),
 ];
 
 /// The width of the names.
@@ -36,7 +37,7 @@ pub(super) fn granted(app: &App, steps: &[Step]) -> Result<(), Error> {
 pub(super) fn denied(app: &App, reasons: &[Reason], steps: &[Step]) -> Result<(), Error> {
     let mut codes: Vec<String> = reasons.iter().map(|reason| reason.code.to_string().replace('_', " ")).collect();
     codes.dedup();
-    StyledLine::new(app).styled(Style::Bad, "DENIED").text(&format!("  {}", codes.join(", "))).print()?;
+    print_wrapped(app, Style::Bad, "DENIED", &format!(" {}", codes.join(", ")), 8)?;
     output::line("")?;
     let of = |outcome: CheckResult| steps.iter().filter(move |step| step.outcome == outcome);
     for step in of(CheckResult::Denied) {
@@ -50,14 +51,17 @@ pub(super) fn denied(app: &App, reasons: &[Reason], steps: &[Step]) -> Result<()
     }
     let passed: Vec<&str> = of(CheckResult::Ok).map(|step| word(step.check)).collect();
     if !passed.is_empty() {
-        let line = StyledLine::new(app).styled(Style::Good, "ok");
-        line.text(&format!(" {}", passed.join(", "))).print()?;
+        print_wrapped(app, Style::Good, "ok", &passed.join(", "), 3)?;
     }
     Ok(())
 }
 
 fn print(app: &App, style: Style, mark: &str, name: &str, message: &str) -> Result<(), Error> {
-    let lines = wrapped(&format!("{mark} {name:<NAME_WIDTH$} {message}"), mark.len() + NAME_WIDTH + 2);
+    print_wrapped(app, style, mark, &format!("{name:<NAME_WIDTH$} {message}"), mark.len() + NAME_WIDTH + 2)
+}
+
+fn print_wrapped(app: &App, style: Style, mark: &str, text: &str, indent: usize) -> Result<(), Error> {
+    let lines = wrapped(&format!("{mark} {text}"), indent);
     let rest = lines[0].strip_prefix(mark).unwrap_or(&lines[0]);
     StyledLine::new(app).styled(style, mark).text(rest).print()?;
     lines[1..].iter().try_for_each(|line| output::line(line))
