@@ -3,7 +3,7 @@
 mod long;
 mod words;
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use super::agent::{problems, status_line};
@@ -30,15 +30,19 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
         return check(app, args);
     }
     if args.watch {
-        // Ctrl-C is how it ends.
+        // Ctrl-C is how it ends. The shell's prompt begins on a line of its own.
         return app.run(watch(app, args)).or_else(|error| match error.code {
+            ErrorCode::Interrupted if io::stdout().is_terminal() => output::line("").map(|()| error.code.exit_code()),
             ErrorCode::Interrupted => Ok(error.code.exit_code()),
             _ => Err(error),
         });
     }
     let config = app.config()?;
-    let (report, problem) = report(app, args, &config)?;
+    let (mut report, problem) = report(app, args, &config)?;
+    let is_named = app.typed_profile(args.profile.as_ref())?.is_some();
     if app.common.json {
+        // It is about all profiles.
+        report.effective_profile = report.effective_profile.filter(|_| args.profile.is_none());
         output::json(&report)?;
     } else {
         for line in screen(app, args, &config, &report, problem.as_ref()) {
@@ -47,11 +51,12 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
     }
     // The status was shown, but a script must notice what cannot be read.
     let store_error = report.profiles.iter().find_map(|profile| profile.store_error);
-    let is_named = app.typed_profile(args.profile.as_ref())?.is_some();
     let invalid = if is_named { 0 } else { app.report_invalid_profiles(&config) };
     match (store_error, problem) {
         (Some(code), _) => Ok(code.exit_code()),
         (None, Some(Problem::Directory(error))) => Err(error),
+        (None, Some(Problem::Unknown(error))) if app.common.json => Err(error),
+        (None, Some(Problem::Unknown(error))) => Ok(error.code.exit_code()),
         (None, _) => Ok(invalid),
     }
 }
@@ -60,8 +65,8 @@ pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
 enum Problem {
     /// The directory's file, or `AUTHCTL_PROFILE`, is invalid.
     Directory(Error),
-    /// It names a profile that does not exist.
-    Unknown(String),
+    /// The profile that is used if none is named does not exist.
+    Unknown(Error),
     /// The agent belongs to another home.
     Agent(String),
 }
@@ -79,17 +84,19 @@ fn report(app: &App, args: &Status, config: &Config) -> Result<(StatusReport, Op
         state => state?,
     };
     let effective = match app.effective_profile(config) {
-        _ if app.typed_profile(args.profile.as_ref())?.is_some() && app.common.profile.is_none() => None,
         Ok(effective) => effective.map(|(profile, source)| EffectiveProfile { profile, source }),
+        // What the named profile replaces does not matter.
+        Err(_) if named.is_some() => None,
         Err(error) => {
             problem = Some(Problem::Directory(error));
             None
         }
     };
-    if let Some(EffectiveProfile { profile, source }) = &effective
+    if let Some(EffectiveProfile { profile, source }) = effective.as_ref().filter(|_| named.is_none())
         && let Err(error) = config.profile(profile)
     {
-        problem = Some(Problem::Unknown(format!("{source}: {error}")));
+        let error = Error::from(error);
+        problem = Some(Problem::Unknown(Error { error: error.error.context(source.clone()), ..error }));
     }
     let token_from_environment = app.environment.token.is_some();
     Ok((StatusReport { token_from_environment, agent, profiles, effective_profile: effective }, problem))
@@ -113,8 +120,8 @@ fn screen(app: &App, args: &Status, config: &Config, report: &StatusReport, prob
     }
     let mut needs = if is_long { Vec::new() } else { profile_needs(app, report, now) };
     needs.extend(problems(&report.agent).into_iter().map(|text| ("agent".to_owned(), text)));
-    if let Some(Problem::Unknown(text)) = problem {
-        needs.push(("profile".to_owned(), text.clone()));
+    if let Some(Problem::Unknown(error)) = problem {
+        needs.push(("profile".to_owned(), error.message()));
     }
     if !needs.is_empty() && !is_long {
         lines.push(String::new());
@@ -213,7 +220,6 @@ fn profile_needs(app: &App, report: &StatusReport, now: UnixTime) -> Vec<(String
 
 /// Shows the status again and again, until a signal or a closed pipe ends it.
 async fn watch(app: &App, args: &Status) -> Result<u8, Error> {
-    use std::io::IsTerminal as _;
     let redraws = io::stdout().is_terminal() && !app.environment.dumb_terminal;
     let mut before = Vec::new();
     loop {
@@ -221,7 +227,12 @@ async fn watch(app: &App, args: &Status) -> Result<u8, Error> {
             let (report, problem) = report(app, args, &config)?;
             Ok(screen(app, args, &config, &report, problem.as_ref()))
         });
-        let lines = shown.unwrap_or_else(|error| wrapped(&format!("error: {}", error.message()), 0));
+        let mut lines = shown.unwrap_or_else(|error| wrapped(&format!("error: {}", error.message()), 0));
+        // The last row is for the cursor. More lines would scroll, and each screen would leave a part behind.
+        if redraws && lines.len() >= output::height() {
+            lines.truncate(output::height().saturating_sub(2));
+            lines.push("…".to_owned());
+        }
         let text = match redraws {
             // From the top left; what is left of the last screen is erased line by line, so that nothing flickers.
             true => format!("\u{1b}[H{}\u{1b}[K\u{1b}[J", lines.join("\u{1b}[K\n")),
@@ -264,8 +275,7 @@ fn needs_mention(app: &App, profile: &Profile) -> Result<Option<&'static str>, E
 
 /// Returns the exit code of `--check`: whether a token is available without a login.
 fn check(app: &App, args: &Status) -> Result<u8, Error> {
-    let is_named = app.requested_profile(args.profile.as_ref())?.is_some();
-    if app.environment.token.is_some() && !is_named {
+    if app.supplied_token(args.profile.as_ref())?.is_some() {
         return Ok(0);
     }
     let profile = app.profile(args.profile.as_ref())?;

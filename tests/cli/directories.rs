@@ -60,6 +60,9 @@ fn directory_file_selects_a_profile_for_all_below_it() {
     assert_eq!((&used("repo")["profile"], &used(".")["source"]), (&"play".into(), &"default".into()));
     let long = run_in(&home, "repo", &["status", "--long"]).exits(0).stdout;
     assert!(long.contains("used       if no profile is named (") && long.contains("repo/.authctl.toml)"), "{long}");
+    let is_used =
+        |name: &str| run_in(&home, "repo", &["status", name]).exits(0).stdout.contains("if no profile is named");
+    assert!(is_used("play") && !is_used("work"), "the default is not used here");
     run_in(&home, "repo", &["status", "--check"]).exits(0);
     // With an agent, the same profile is selected.
     let agent = Agent::start(&home);
@@ -154,6 +157,6 @@ fn unknown_profile_error_names_where_the_name_comes_from() {
     let file = home.path().join(".authctl.toml");
     fs::write(&file, "profile = \"wrok\"\n").unwrap();
     home.run(&["token"]).exits(2).reports(&format!("from {}: {missing}", file.display()));
-    let shown = home.run(&["status"]).exits(0).stdout;
+    let shown = home.run(&["status"]).exits(2).stdout;
     assert!(shown.contains(&format!("{}: {missing}", file.display())), "{shown}");
 }

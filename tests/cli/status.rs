@@ -200,6 +200,38 @@ fn token_from_environment_is_mentioned_and_not_printed() {
     assert_eq!(home.run(&["status", "--json"]).exits(0).json()["token_from_environment"], true);
     assert!(home.run(&["status"]).exits(0).stdout.contains("AUTHCTL_TOKEN is set"));
     home.run(&["status", "--check"]).exits(0);
+    // `token` prints it too: only a profile on the command line takes precedence.
+    home.set("AUTHCTL_PROFILE", "nosuch");
+    home.run(&["token"]).exits(0);
+    home.run(&["status", "--check"]).exits(0);
+}
+
+#[test]
+fn unknown_profile_that_would_be_used_is_shown_and_fails() {
+    let mut home = Sandbox::new();
+    let idp = quick_issuer();
+    home.log_in("work", &idp);
+    home.set("AUTHCTL_PROFILE", "nosuch");
+    let shown = home.run(&["status"]).exits(2).stdout;
+    assert!(shown.contains("profile: AUTHCTL_PROFILE: unknown profile `nosuch`"), "{shown}");
+    home.run(&["status", "--json"]).exits(2).reports("unknown profile `nosuch`");
+    home.run(&["status", "work"]).exits(0);
+    home.run(&["status", "work", "--json"]).exits(0);
+}
+
+#[test]
+fn watched_screen_fits_the_terminal_and_ends_its_line() {
+    let home = Sandbox::new();
+    let profile = |n| format!("[profiles.p{n}]\nissuer = \"https://a.example\"\nclient_id = \"x\"\nstore = \"file\"\n");
+    std::fs::create_dir_all(home.config_file().parent().unwrap()).unwrap();
+    std::fs::write(home.config_file(), (0..40).map(profile).collect::<String>()).unwrap();
+    let watching = home.spawn_in_terminal(&["status", "--watch"]);
+    watching.reports("…");
+    watching.signal(rustix::process::Signal::INT);
+    let ran = watching.wait().exits(130);
+    let screen = ran.stderr.split("\u{1b}[H").nth(1).unwrap();
+    assert_eq!(screen.matches("\u{1b}[K\r\n").count(), 22, "{screen:?}");
+    assert!(ran.stderr.ends_with("\r\n\r\n"), "{screen:?}");
 }
 
 #[test]

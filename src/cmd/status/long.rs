@@ -17,10 +17,8 @@ pub(super) fn lines(app: &App, status: &ProfileStatus, report: &StatusReport, no
         lines.extend(wrapped(&format!("  {name:<10} {value}"), 13));
     };
     let effective = report.effective_profile.as_ref().filter(|effective| effective.profile == status.profile);
-    match effective {
-        Some(effective) => field("used", &format!("if no profile is named ({})", effective.source)),
-        None if status.default => field("used", "if no profile is named (default)"),
-        None => {}
+    if let Some(effective) = effective.filter(|effective| effective.source != "--profile") {
+        field("used", &format!("if no profile is named ({})", effective.source));
     }
     field("issuer", status.issuer.as_str());
     if let Some(path) = &status.machine_file {
@@ -67,7 +65,7 @@ fn token(status: &ProfileStatus, now: UnixTime) -> String {
         Some(at) => format!("expired {}", ago(at, now)),
     };
     if status.unverified {
-        line.push_str("; supplied, and verified by nothing");
+        line.push_str("; supplied, unverified");
     }
     if let Some(scope) = &status.scope {
         line.push_str(&format!("; scope {}", excerpt(scope, 200)));
@@ -84,6 +82,7 @@ fn refresh(status: &ProfileStatus, now: UnixTime) -> String {
     let ability = if status.can_refresh { "refreshes automatically" } else { "cannot be refreshed" };
     match status.refreshed_at {
         Some(at) => format!("{ability}; refreshed {}", ago(at, now)),
-        None => format!("{ability}; not refreshed yet"),
+        None if status.can_refresh => format!("{ability}; not refreshed yet"),
+        None => ability.to_owned(),
     }
 }
