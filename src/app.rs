@@ -342,14 +342,31 @@ impl App {
     /// # Errors
     /// The error of `work`, or [`ErrorCode::Interrupted`].
     pub fn run<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.run_then(work, async |_| ())
+    }
+
+    /// Does the same, and calls `end` with the result, also after a signal. Another signal ends that.
+    ///
+    /// # Errors
+    /// As [`App::run`].
+    pub fn run_then<T>(
+        &self,
+        work: impl Future<Output = Result<T, Error>>,
+        end: impl AsyncFnOnce(&Result<T, Error>),
+    ) -> Result<T, Error> {
         self.block_on(COMMAND_THREAD_KEEP_ALIVE, |mut signals| async move {
-            tokio::select! {
+            let result = tokio::select! {
                 result = work => result,
                 () = signals.next() => {
                     ui::restore_terminal();
                     Err(self.finish_refresh(&mut signals).await)
                 }
+            };
+            tokio::select! {
+                () = end(&result) => {}
+                () = signals.next() => {}
             }
+            result
         })
     }
 

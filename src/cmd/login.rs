@@ -7,6 +7,8 @@ mod qr;
 mod questions;
 mod stdin;
 
+use std::cell::RefCell;
+
 use serde::Serialize;
 
 use super::output;
@@ -19,7 +21,7 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::login::{CompletedLogin, LoginPlan, LoginRequest, LoginService, Supplied, absolute, names_issuer, provider};
 use crate::model::{Grant, PinnedKeys, Profile, ProfileName, Session, StoreKind, Subject};
 use crate::session::is_unverified;
-use grants::TerminalUser;
+use grants::{TerminalUser, show_in_browser};
 use messages::{report_login, report_weaker_acr, result_page};
 use stdin::StdinSecrets;
 
@@ -56,22 +58,22 @@ pub fn run(app: &App, mut args: Login) -> Result<u8, Error> {
     report_directory_profile(app, &args, &name)?;
     let pinned = pinned_keys(app, &args)?;
     let StdinSecrets { client_secret, password, token } = StdinSecrets::read(app, &args)?;
-    let mut user = TerminalUser::new(app, &args, password, token);
-    app.run(async {
-        let supplied = Supplied { client_secret, pinned };
-        let login = service.log_in(&request, plan, supplied, &mut user).await.map_err(with_profile);
-        user.show_in_browser(result_page(app, &name, &login)).await;
-        let login = login?;
-        if !login.joined {
-            app.notify_agent(&login.profile.name);
-            report_weaker_acr(app, &args, &login);
-            for note in provider(&args)?.map(|provider| provider.notes).unwrap_or_default() {
-                app.ui().notice(note);
-            }
+    let browser = RefCell::default();
+    let mut user = TerminalUser::new(app, &args, password, token, &browser);
+    let supplied = Supplied { client_secret, pinned };
+    let work = async { service.log_in(&request, plan, supplied, &mut user).await.map_err(with_profile) };
+    // After Ctrl-C too: the browser would show that the connection was closed.
+    let login = app
+        .run_then(work, async |login| show_in_browser(&browser, result_page(app, &name, login)).await)
+        .map_err(with_profile)?;
+    if !login.joined {
+        app.notify_agent(&login.profile.name);
+        report_weaker_acr(app, &args, &login);
+        for note in provider(&args)?.map(|provider| provider.notes).unwrap_or_default() {
+            app.ui().notice(note);
         }
-        print(app, &args, &login)
-    })
-    .map_err(with_profile)?;
+    }
+    print(app, &args, &login)?;
     Ok(0)
 }
 

@@ -82,7 +82,7 @@ fn list(app: &App) -> Result<u8, Error> {
         return Ok(app.report_invalid_profiles(&config));
     }
     if config.profiles.is_empty() && config.errors().next().is_none() {
-        app.ui().notice("no profiles; see `authctl login --help`");
+        app.ui().notice("no profiles; run `authctl login`");
     }
     let width = config.profiles.keys().map(|name| name.as_str().len()).max().unwrap_or(0);
     for profile in config.profiles.values() {

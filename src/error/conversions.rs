@@ -77,7 +77,7 @@ impl From<ConfigError> for Error {
                 let hint = match nearest {
                     Some(nearest) => Hint::command("profile list").or_correction(name.as_str(), nearest.as_str()),
                     None if *is_another => Hint::command("profile list"),
-                    None => Hint::command("login").with_flag("--help"),
+                    None => Hint::login().about(name),
                 };
                 (ErrorCode::UnknownProfile, hint)
             }
@@ -85,7 +85,7 @@ impl From<ConfigError> for Error {
                 let set_default = Hint::profile_command("profile use").about(first);
                 (ErrorCode::Usage, set_default.after_advice("add the profile's name to the command, or set a default:"))
             }
-            ConfigError::Empty => (ErrorCode::LoginRequired, Hint::command("login").with_flag("--help")),
+            ConfigError::Empty => (ErrorCode::LoginRequired, Hint::command("login")),
         };
         Self::new(code, error, hint)
     }

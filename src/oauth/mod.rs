@@ -46,7 +46,7 @@ pub(crate) mod testing;
 pub use client_assertion::AssertionSigner;
 pub use client_auth::OAuthClient;
 pub use discovery::{discover, fetch_missing_endpoints};
-pub use error::{Delivery, IssuerError, Phase};
+pub use error::{Delivery, IssuerError, OAuthError, Phase};
 pub use http::Http;
 pub use loopback::WaitingBrowser;
 pub use loopback_page::LoginPage;

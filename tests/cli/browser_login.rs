@@ -5,6 +5,7 @@ use authctl::dev_issuer::{Endpoint, Fault, FaultKind, User};
 use authctl::secret::Secret;
 
 use crate::support::login_pages::LoginPages;
+use crate::support::process::wait_until;
 use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
 
 #[test]
@@ -164,6 +165,34 @@ fn browser_leads_to_a_question_at_the_terminal() {
     waiting.reports("Replace it? [y/N] ");
     waiting.type_text("n\n");
     waiting.wait().exits(130);
+
+    // Without a terminal nothing is asked.
+    std::fs::remove_file(&opened).unwrap();
+    let waiting = home.spawn(&["login", "work", "--browser"]);
+    let mut pages = LoginPages::sign_in(&issuer, &opened_address(&opened), "other");
+    assert_eq!(pages.follow_redirect(), 200);
+    assert!(pages.html.contains("<h1>Login to work failed</h1>"), "{}", pages.html);
+    waiting.wait().exits(2);
+}
+
+#[test]
+fn browser_is_shown_that_the_login_was_interrupted() {
+    let (mut home, issuer) = (Sandbox::new(), plain());
+    issuer.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Hang, times: 1 });
+    let opened = browser(&mut home);
+    let waiting = home.spawn(&login(&issuer, &["--browser"]));
+    let mut pages = LoginPages::sign_in(&issuer, &opened_address(&opened), USER);
+    std::thread::scope(|scope| {
+        let page = scope.spawn(move || {
+            pages.follow_redirect();
+            pages.html
+        });
+        wait_until("the exchange", || (issuer.stats().faults == 1).then_some(()));
+        waiting.signal(rustix::process::Signal::INT);
+        waiting.wait().exits(130);
+        let html = page.join().unwrap();
+        assert!(html.contains("<h1>Login to work failed</h1>") && html.contains("interrupted"), "{html}");
+    });
 }
 
 #[test]

@@ -69,23 +69,26 @@ fn leads_on(home: &Sandbox, args: &[&str], hint: &str) {
 #[test]
 fn hints_without_a_profile_lead_to_a_login() {
     let home = Sandbox::new();
-    for args in [
-        &["token"][..],
-        &["token", "work"],
-        &["logout", "work"],
-        &["status", "work"],
-        &["refresh", "work"],
-        &["verify"],
-        &["exec", "work", "--", "true"],
-        &["profile", "show", "work"],
-        &["profile", "use", "work"],
-        &["profile", "set", "work", "scopes=openid"],
-        &["login"],
-        &["login", "work"],
+    for (args, hint) in [
+        (&["token"][..], "authctl login"),
+        (&["verify"], "authctl login"),
+        (&["whoami"], "authctl login"),
+        (&["token", "work"], "authctl login work"),
+        (&["logout", "work"], "authctl login work"),
+        (&["status", "work"], "authctl login work"),
+        (&["refresh", "work"], "authctl login work"),
+        (&["exec", "work", "--", "true"], "authctl login work"),
+        (&["profile", "show", "work"], "authctl login work"),
+        (&["profile", "use", "work"], "authctl login work"),
+        (&["profile", "set", "work", "scopes=openid"], "authctl login work"),
     ] {
+        assert_eq!(hint_of(&home, args), hint, "{args:?}");
+    }
+    // It asks at a terminal. Without one, its options are needed.
+    for args in [&["login"][..], &["login", "work"]] {
         leads_on(&home, args, "authctl login --help");
     }
-    home.run(&["profile", "list"]).exits(0).reports("authctl login --help");
+    home.run(&["profile", "list"]).exits(0).reports("run `authctl login`");
 }
 
 #[test]

@@ -49,13 +49,16 @@ fn pasted_address_is_used_without_browser_and_device_codes() {
     let server = StubServer::without_device_grant();
     let mut home = Sandbox::new();
     home.set("SSH_TTY", "/dev/pts/7");
-    let waiting = home.spawn_in_terminal(&["login", "work", "--issuer", &server.url, "--client-id", "authctl"]);
+    let mut waiting = home.spawn_in_terminal(&["login", "work", "--issuer", &server.url, "--client-id", "authctl"]);
     waiting.wait_until("the reason", |text| {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         text.contains("Connected over SSH, so no browser is opened here, and the issuer offers no device login")
             .then_some(())
     });
+    waiting.reports(&format!("Logging in to work at {}\r\n", server.url));
     waiting.reports("Paste the address: ");
+    waiting.type_text("\u{4}");
+    waiting.reports("\nInput is closed");
 }
 
 #[test]

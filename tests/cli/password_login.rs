@@ -43,6 +43,11 @@ fn wrong_password_leaves_no_profile_and_no_session() {
     let args = login(&issuer, &[&BY_PASSWORD[..], &["--json", "-vvv"]].concat());
     let ran = home.run_with(&args, "a-wrong-password-of-the-tests\n").exits(5);
     assert_eq!(ran.error()["code"], "issuer_refused");
+    assert_eq!(
+        ran.error()["message"],
+        "wrong user name or password (invalid_grant)",
+        "the issuer's words are the same"
+    );
     assert_nothing_stored(&home);
     // An empty stdin is not a wrong password.
     home.run_with(&login(&issuer, &BY_PASSWORD), "").exits(2).reports("no password");

@@ -159,7 +159,7 @@ fn token_from_environment_is_printed_unchanged() {
 fn profile_is_argument_then_environment_then_default_then_only_one() {
     let mut home = Sandbox::new();
     let idp = quick_issuer();
-    home.run(&["token"]).exits(3).reports("hint:  authctl login --help");
+    home.run(&["token"]).exits(3).reports("hint:  authctl login\n");
     home.log_in("a", &idp);
     let a = home.token("a");
     assert_eq!(home.run(&["token"]).exits(0).line(), a, "the only profile");

@@ -15,8 +15,8 @@ use crate::oauth::authorization_code::{
 };
 use crate::oauth::password::PasswordResponse;
 use crate::oauth::{
-    Endpoint, Http, IssuerError, LoginPage, Metadata, OAuthClient, TokenEndpoint, WaitingBrowser, client_credentials,
-    device_code, login_api, parse_supplied_tokens, password,
+    Endpoint, Http, IssuerError, LoginPage, Metadata, OAuthClient, OAuthError, TokenEndpoint, WaitingBrowser,
+    client_credentials, device_code, login_api, parse_supplied_tokens, password,
 };
 use crate::paths::Elsewhere;
 use crate::secret::Secret;
@@ -37,6 +37,16 @@ fn alternative(grant: Grant, metadata: &Metadata) -> Hint {
     }
 }
 
+/// Adds the issuer's words, unless they are the same.
+fn with_refusal(message: &str, refusal: &OAuthError) -> String {
+    match &refusal.description {
+        Some(same) if same.trim_end_matches('.').eq_ignore_ascii_case(message) => {
+            format!("{message} ({})", refusal.code)
+        }
+        _ => format!("{message} ({refusal})"),
+    }
+}
+
 /// Suggests the scopes that the issuer's metadata lists, else `openid` alone.
 fn other_scopes(profile: &Profile, metadata: &Metadata) -> Option<Hint> {
     let is_listed = |scope: &&String| metadata.scopes_supported.as_ref().is_none_or(|all| all.contains(*scope));
@@ -47,6 +57,13 @@ fn other_scopes(profile: &Profile, metadata: &Metadata) -> Option<Hint> {
     is_new.then(|| scopes.into_iter().fold(Hint::login(), |hint, scope| hint.with_option("--scope", scope)))
 }
 
+/// Ends the login in the browser that waits for it, if there is one.
+pub(super) async fn show_in_browser(browser: &RefCell<Option<WaitingBrowser>>, page: LoginPage) {
+    if let Some(browser) = browser.take() {
+        browser.show(page).await;
+    }
+}
+
 /// The user at the terminal, or a script.
 pub(super) struct TerminalUser<'a> {
     app: &'a App,
@@ -54,20 +71,19 @@ pub(super) struct TerminalUser<'a> {
     password: Option<Secret>,
     token: Option<Secret>,
     /// The browser that waits for the end of the login.
-    browser: RefCell<Option<WaitingBrowser>>,
+    browser: &'a RefCell<Option<WaitingBrowser>>,
 }
 
 impl<'a> TerminalUser<'a> {
     /// Creates the user with the password and the token that were read from stdin.
-    pub(super) fn new(app: &'a App, args: &'a Login, password: Option<Secret>, token: Option<Secret>) -> Self {
-        Self { app, args, password, token, browser: RefCell::default() }
-    }
-
-    /// Ends the login in the browser that waits for it, if there is one.
-    pub(super) async fn show_in_browser(&self, page: LoginPage) {
-        if let Some(browser) = self.browser.take() {
-            browser.show(page).await;
-        }
+    pub(super) fn new(
+        app: &'a App,
+        args: &'a Login,
+        password: Option<Secret>,
+        token: Option<Secret>,
+        browser: &'a RefCell<Option<WaitingBrowser>>,
+    ) -> Self {
+        Self { app, args, password, token, browser }
     }
 
     /// Returns why no browser is opened here, unless an option decides it.
@@ -111,7 +127,7 @@ impl LoginUser for TerminalUser<'_> {
     ) -> Result<NewLogin, Error> {
         let http = self.app.sessions()?.http(profile).await?;
         let sign_in =
-            SignIn { app: self.app, args: self.args, profile, metadata, client, http: &http, browser: &self.browser };
+            SignIn { app: self.app, args: self.args, profile, metadata, client, http: &http, browser: self.browser };
         let signed_in = match profile.grant {
             Grant::Browser => sign_in.code(!self.args.no_browser && self.browser_elsewhere().is_none()).await,
             Grant::Device => sign_in.device().await,
@@ -134,12 +150,14 @@ impl LoginUser for TerminalUser<'_> {
     }
 
     async fn ask_client_secret(&self, profile: &Profile) -> Option<Secret> {
-        let client_id = &profile.client_id;
-        self.app.ask_secret(&format!("Client secret of {client_id} at {}: ", profile.issuer)).await
+        let Profile { name, client_id, issuer, .. } = profile;
+        self.app.ask_secret(&format!("Client secret of {client_id} for {name} at {issuer}: ")).await
     }
 
     async fn confirm_replacement(&self) -> Option<bool> {
-        self.show_in_browser(messages::question_page()).await;
+        if self.can_answer() {
+            show_in_browser(self.browser, messages::question_page()).await;
+        }
         self.app.confirm("Replace it?").await
     }
 
@@ -180,6 +198,13 @@ impl SignIn<'_> {
         self.app.ui().instruct(text);
     }
 
+    /// Ends the line of a prompt that has no answer.
+    fn end_prompt(&self) {
+        if self.app.ui().is_interactive() {
+            self.notice("");
+        }
+    }
+
     /// Names the profile and the issuer, before the browser or a prompt asks for the account.
     fn announce(&self) {
         self.notice(&format!("Logging in to {} at {}", self.profile.name, self.profile.issuer));
@@ -198,8 +223,8 @@ impl SignIn<'_> {
         let endpoint = self.endpoint()?;
         let login = AuthorizationCodeLogin::start(self.metadata, self.client, &request).await?;
         let url = login.authorization_url();
+        self.announce();
         let code = if open {
-            self.announce();
             if open_browser(self.app, url) {
                 self.show(&format!("Opened your browser. If it did not open, visit:\n\n  {url}\n"));
             } else {
@@ -232,6 +257,7 @@ impl SignIn<'_> {
         let paste = async {
             loop {
                 let Some(text) = self.app.ask_line("Paste the address: ").await else {
+                    self.end_prompt();
                     self.notice("Input is closed; waiting for a browser on this machine (Ctrl-C cancels)");
                     return std::future::pending().await;
                 };
@@ -254,10 +280,7 @@ impl SignIn<'_> {
         };
         tokio::select! {
             response = wait => {
-                if self.app.ui().is_interactive() {
-                    // Ends the line of the prompt.
-                    self.notice("");
-                }
+                self.end_prompt();
                 Ok(self.received(response?)?)
             }
             code = paste => code,
@@ -337,7 +360,7 @@ impl SignIn<'_> {
         };
         let reply = match reply {
             Err(IssuerError::Refused(refusal)) if refusal.code == "invalid_grant" => {
-                let message = format!("wrong user name or password ({refusal})");
+                let message = with_refusal("wrong user name or password", &refusal);
                 let hint = match api.login {
                     // A login API responds in the same way to unknown field names.
                     Some(_) => {
@@ -365,7 +388,7 @@ impl SignIn<'_> {
                         Err(IssuerError::Refused(refusal))
                             if refusal.code == "invalid_grant" && attempts < MAX_CODE_ATTEMPTS =>
                         {
-                            self.notice(&format!("wrong one-time code ({refusal}); try again"));
+                            self.notice(&format!("{}; try again", with_refusal("wrong one-time code", &refusal)));
                         }
                         result => break result?,
                     }

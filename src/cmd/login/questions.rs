@@ -57,7 +57,9 @@ pub(super) async fn plan(
             }
             Err(error) => error,
         };
-        let Some(question) = Question::of(&error).filter(|_| app.ui().is_interactive()) else { return Err(error) };
+        let Some(question) = Question::of(&error).filter(|_| app.ui().is_interactive()) else {
+            return Err(unasked(error));
+        };
         // Without a name the provider's is used.
         let is_named = matches!(error.error.downcast_ref(), Some(ConfigError::UnknownProfile { .. }));
         let asking = Asking { app, args, profile: service.profile_name(&request)?, is_named };
@@ -69,7 +71,7 @@ pub(super) async fn plan(
         let Some(answered) = answered else {
             // Ends the line of the prompt.
             app.ui().instruct("");
-            return Err(error);
+            return Err(unasked(error));
         };
         for (key, value) in answered {
             let setting = setting(key)?;
@@ -213,6 +215,16 @@ impl Asking<'_> {
             }
         }
         Ok(None)
+    }
+}
+
+/// Suggests the options in place of questions that could not be asked: elsewhere the hint is this command, which asks.
+fn unasked(error: Error) -> Error {
+    match error.error.downcast_ref() {
+        Some(ConfigError::Empty | ConfigError::UnknownProfile { is_another: false, .. }) => {
+            Error { hint: Hint::command("login").with_flag("--help"), ..error }
+        }
+        _ => error,
     }
 }
 
