@@ -49,17 +49,20 @@ fn is_unsafe(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Returns a token without what is often pasted along with it: white space, a byte order mark, quotes, and the name and the
-/// scheme of the `Authorization` header.
+/// Returns a token without what is often pasted along with it: white space, a byte order mark, quotes, a comma, and the name and
+/// the scheme of the `Authorization` header.
 #[must_use]
 pub fn bare_token(text: &str) -> &str {
-    let around = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '\u{feff}' | '\u{200b}');
+    let around = |c: char| {
+        c.is_whitespace() || matches!(c, '"' | '\'' | '`' | ',' | '\u{feff}' | '\u{200b}' | '\u{2018}'..='\u{201f}')
+    };
     let mut text = text;
     loop {
         text = text.trim_matches(around);
-        let rest = ["authorization:", "bearer "].into_iter().find_map(|prefix| {
+        let rest = [("authorization:", false), ("bearer", true)].into_iter().find_map(|(prefix, is_word)| {
             let (begin, rest) = text.split_at_checked(prefix.len())?;
-            begin.eq_ignore_ascii_case(prefix).then_some(rest)
+            let ends = !is_word || rest.starts_with(char::is_whitespace);
+            (ends && begin.eq_ignore_ascii_case(prefix)).then_some(rest)
         });
         match rest {
             Some(rest) => text = rest,
@@ -166,6 +169,10 @@ mod tests {
             " \"a.b.c\" ",
             "'Bearer a.b.c'",
             "bearer  a.b.c",
+            "Bearer\ta.b.c",
+            "Bearer\n a.b.c",
+            "\u{201c}Bearer\u{a0}a.b.c\u{201d},",
+            "'a.b.c',\n",
             "Authorization: Bearer a.b.c\r\n",
             "\"Authorization: 'Bearer a.b.c'\"",
         ] {
