@@ -212,6 +212,8 @@ mod tests {
             assert!(read_trusted(&file, 100).is_err(), "another group's");
             set(&file, 0o644);
             read_trusted(&file, 100).expect("only readable");
+            chown(&dir, Some(4711), None).expect("given away");
+            read_trusted(&file, 100).expect("root's file in a directory of another user");
             chown(&file, Some(4711), None).expect("given away");
             let refused = read_trusted(&file, 100);
             assert!(

@@ -46,11 +46,14 @@ fn parse(pem: &SecretBytes) -> Result<Vec<Certificate>, String> {
 /// # Errors
 /// [`IssuerError::CaCertificates`].
 pub(super) fn check_ssl_cert_file() -> Result<(), IssuerError> {
-    let named = authorities_file();
-    match named.filter(|path| path.exists() && path != Path::new("/dev/null")) {
-        Some(path) => regular_file::read(&path, MAX_FILE_SIZE).map(drop).map_err(|detail| unusable(&path, &detail)),
-        None => Ok(()),
+    authorities_file().map_or(Ok(()), |path| check_regular(&path))
+}
+
+fn check_regular(path: &Path) -> Result<(), IssuerError> {
+    if !path.exists() || path == Path::new("/dev/null") {
+        return Ok(());
     }
+    regular_file::read(path, MAX_FILE_SIZE).map(drop).map_err(|detail| unusable(path, &detail))
 }
 
 /// Returns why the certificate authorities in `SSL_CERT_FILE` cannot be read, if it is set.
@@ -79,6 +82,18 @@ mod tests {
             }
             let error = read(&path).expect_err("refused");
             assert!(error.to_string().contains("ca.pem"), "{error}");
+        }
+    }
+
+    #[test]
+    fn authorities_are_in_a_regular_file_or_none_at_all() {
+        let dir = tempfile::tempdir().expect("scratch");
+        let (file, missing) = (dir.path().join("ca.pem"), dir.path().join("missing"));
+        std::fs::write(&file, "").expect("written");
+        for (path, is_usable) in
+            [(&*file, true), (&*missing, true), (Path::new("/dev/null"), true), (Path::new("/dev/zero"), false)]
+        {
+            assert_eq!(check_regular(path).is_ok(), is_usable, "{}", path.display());
         }
     }
 }

@@ -124,8 +124,11 @@ mod tests {
     use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
     use serde_json::{Value, json};
 
+    use super::super::client_auth::OAuthClient;
+    use super::super::form::{Form, repeats_secret};
     use super::super::testing::TestClock;
     use super::*;
+    use crate::model::ClientAuth;
 
     fn metadata() -> Metadata {
         let mut metadata = Metadata::new("https://a.example/t".parse().expect("valid"));
@@ -284,6 +287,23 @@ mod tests {
         opened(&text, &metadata(), |_| {}).expect("a key");
         let error = opened(&(text + &"\n".repeat(64 * 1024)), &metadata(), |_| {}).expect_err("long");
         assert!(error.to_string().contains("64 KiB"), "{error}");
+    }
+
+    #[test]
+    fn request_of_a_client_names_it_and_has_one_assertion() {
+        let der = EcdsaKeyPair::generate_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new());
+        let signer = opened(&pem(der.expect("a key").as_ref()), &metadata(), |_| {}).expect("a key");
+        let client =
+            OAuthClient { auth: ClientAuth::PrivateKeyJwt, signer: Some(signer), ..OAuthClient::public("cli") };
+        let mut form = Form::default();
+        assert!(client.authenticate(&mut form).expect("signed").is_none(), "no header");
+        let (body, secrets) = form.into_parts();
+        let pairs: Vec<(String, String)> = url::form_urlencoded::parse(&body).into_owned().collect();
+        let names: Vec<&str> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["client_id", "client_assertion_type", "client_assertion"]);
+        assert_eq!((pairs[0].1.as_str(), &part(&pairs[2].1, 1)["sub"]), ("cli", &json!("cli")));
+        assert_eq!(pairs[1].1, "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+        assert!(repeats_secret(&secrets, &pairs[2].1), "it is not shown in an error response");
     }
 
     #[test]

@@ -147,3 +147,22 @@ fn load_jwk(text: &[u8]) -> Result<LoadedKey, String> {
     };
     if can_sign(&key, algorithm) { Ok((key, algorithm, jwk.kid)) } else { Err("it cannot sign".into()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_key_is_found_between_certificates() {
+        let block = |kind: &str| format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n");
+        let certificate = block("CERTIFICATE");
+        for kind in ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"] {
+            let key = block(kind);
+            let file = [&*certificate, &key, &certificate].concat();
+            assert_eq!(private_key(file.as_bytes()), key.trim_end().as_bytes(), "{kind}");
+        }
+        for without in [&*certificate, "-----BEGIN PRIVATE KEY-----\nAAAA\n", ""] {
+            assert_eq!(private_key(without.as_bytes()), without.as_bytes());
+        }
+    }
+}

@@ -285,6 +285,9 @@ mod tests {
             (json(200, r#"{"error":"unauthorized_client"}"#), "unauthorized_client"),
             (json(400, r#"{"error":"invalid_scope"}"#), "invalid_scope"),
             (json(200, "{}"), "instead of a device authorization response"),
+            (json(200, r#"{"user_code":"U"}"#), "without device_code"),
+            (json(200, r#"{"device_code":"DC"}"#), "without user_code"),
+            (json(200, r#"{"device_code":"DC","user_code":"U"}"#), "without verification_uri"),
         ] {
             let (result, _, _) = login(vec![answer]).await;
             let error = result.expect_err(expected).to_string();

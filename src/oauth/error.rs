@@ -398,6 +398,13 @@ mod tests {
     }
 
     #[test]
+    fn limit_is_in_minutes_from_two_of_them() {
+        for (seconds, shown) in [(119, "119 seconds"), (120, "2 minutes"), (900, "15 minutes")] {
+            assert_eq!(minutes(&Duration::from_secs(seconds)), shown);
+        }
+    }
+
+    #[test]
     fn error_response_is_shortened_to_one_line() {
         let error = OAuthError::new("a\nb", Some(&format!("\r\nx{}", "y".repeat(400))), Some(400));
         assert!(!error.code.contains('\n'), "{error}");

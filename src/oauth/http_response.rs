@@ -228,6 +228,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn unexpected_response_is_described_without_its_text() {
+        let gzip = "content-encoding: gzip\r\n";
+        for (status, headers, body, expected) in [
+            (403, "", "", "refused the request: HTTP 403 with an empty body"),
+            (404, "", "{}", "returned HTTP 404 with other JSON instead of tokens"),
+            (405, "", "7", "returned HTTP 405 with JSON that is not an object instead of tokens"),
+            (200, "", "hunter2", "HTTP 200 with text that is not JSON instead of tokens"),
+            (200, "", "<p>hunter2", "HTTP 200 with a web page instead of tokens"),
+            (200, gzip, "{}", "HTTP 200 with other JSON instead of tokens"),
+            (302, "", "", "HTTP 302 (a redirect) instead of tokens"),
+        ] {
+            let response = fetch(answer(status, headers, body)).await.expect("a response");
+            let error = response.unexpected("tokens").to_string();
+            assert!(error.contains(&format!(" {expected}")) && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[tokio::test]
     async fn redirect_and_content_coding_are_named_without_secrets() {
         for (location, shown) in [
             ("https://login.example/sso?state=hunter2#hunter2", "(a redirect to https://login.example/sso) instead of"),

@@ -149,6 +149,21 @@ mod tests {
     }
 
     #[test]
+    fn proxy_is_passed_on_where_the_client_would_choose_another() {
+        for (proxy, none_for, for_a_request, expected) in [
+            ("proxy.example:3128", "corp", false, None),
+            ("proxy.example:3128", "*.corp", false, Some(("http://proxy.example:3128", "corp"))),
+            ("proxy.example:3128", "corp", true, Some(("http://proxy.example:3128", "corp"))),
+            ("socks5h://proxy.example", "", true, Some(("socks5h://proxy.example", ""))),
+            ("::::", "*.corp", true, None),
+        ] {
+            let https = Some(("HTTPS_PROXY", proxy.into()));
+            let proxies = Proxies::new(&ProxyVariables { https, none_for: none_for.into(), for_a_request });
+            assert_eq!(proxies.explicit(), expected, "{proxy} {none_for} {for_a_request}");
+        }
+    }
+
+    #[test]
     fn invalid_proxy_is_an_error_except_for_hosts_that_need_none() {
         let variables = ProxyVariables {
             https: Some(("https_proxy", "::::".into())),

@@ -179,6 +179,37 @@ mod tests {
         (address, (listener, queued))
     }
 
+    #[test]
+    fn reason_of_a_failed_handshake_is_the_certificates() {
+        for (error, expected) in [
+            (CertificateError::UnknownIssuer, "certificate signed by an unknown authority"),
+            (CertificateError::Expired, "certificate expired"),
+            (CertificateError::NotValidYet, "certificate not yet valid"),
+            (CertificateError::NotValidForName, "certificate is for another host"),
+            (CertificateError::Revoked, "certificate revoked"),
+            (CertificateError::BadSignature, "invalid certificate"),
+        ] {
+            assert_eq!(tls_reason(&rustls::Error::InvalidCertificate(error)), expected);
+        }
+        assert_eq!(tls_reason(&rustls::Error::DecryptError), "handshake failed");
+    }
+
+    #[test]
+    fn refusal_of_a_connected_proxy_is_recognized() {
+        let credentials = Some("requires another user name and password to reach");
+        for (text, expected) in [
+            ("tunnel error: proxy authorization required", credentials),
+            ("SOCKS error: credentials not accepted", credentials),
+            ("tunnel error: unsuccessful", Some("did not connect to")),
+            ("SOCKS error: connection refused", Some("did not connect to")),
+            ("tunnel error: failed to create underlying connection", None),
+            ("connection refused", None),
+        ] {
+            let cause: Box<dyn Error> = text.into();
+            assert_eq!(proxy_refusal(&*cause), expected, "{text}");
+        }
+    }
+
     #[tokio::test]
     async fn unknown_host_name_is_reported_as_not_sent() {
         let (phase, delivery, message) = failure(LONG_LIMITS, system_lookup, "https://issuer.invalid/").await;

@@ -336,29 +336,4 @@ fn latest_session(items: &[Entry], profile: &ProfileName, location: &str) -> Res
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn keychain(limit: Duration) -> Keychain {
-        Keychain::new(limit)
-    }
-
-    fn call(store: &Keychain) -> Call {
-        Call { shared: store.shared.clone(), abandoned: AtomicBool::new(false), permit: Mutex::new(None) }
-    }
-
-    #[test]
-    fn calls_fail_at_once_while_an_abandoned_call_still_runs() {
-        let store = keychain(Duration::from_secs(3600));
-        let call = self::call(&store);
-        call.abandon();
-        let error = store.read(&"work".parse().expect("valid")).expect_err("at once");
-        assert!(matches!(error, StoreError::TimedOut { .. }), "{error}");
-        call.finish();
-        assert_eq!(store.shared.abandoned_calls.load(Ordering::Acquire), 0);
-        let quick = self::call(&store);
-        quick.finish();
-        quick.abandon();
-        assert_eq!(store.shared.abandoned_calls.load(Ordering::Acquire), 0, "a call that has finished is not counted");
-    }
-}
+mod tests;

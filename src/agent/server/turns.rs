@@ -160,7 +160,9 @@ mod tests {
         }
         assert!(turns.next().await.is_none());
         drop(waiting);
+        let mut next = Box::pin(turns.next());
+        assert!(tokio::time::timeout(Duration::ZERO, &mut next).await.is_err(), "those that have gone leave room");
         drop(first);
-        assert!(turns.next().await.is_some(), "those that have gone are forgotten");
+        assert!(next.await.is_some(), "those that have gone are forgotten");
     }
 }

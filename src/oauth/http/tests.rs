@@ -201,6 +201,19 @@ fn latest_time_of_each_host_is_remembered_up_to_a_limit() {
     assert_eq!(http.clients.server_clocks.lock().expect("unpoisoned").len(), MAX_SERVER_CLOCKS);
 }
 
+#[tokio::test]
+async fn time_of_an_issuer_is_that_of_its_last_response() {
+    let date = |time| format!("date: Tue, 14 Nov 2023 22:13:{time} GMT\r\n");
+    let server =
+        TestServer::start(vec![answer(404, &date("20"), ""), answer(200, &date("21"), ""), json(200, "")]).await;
+    let issuer = server.url.origin().ascii_serialization().parse().expect("valid");
+    let http = http();
+    for expected in [1_700_000_000, 1_700_000_001, 1_700_000_001] {
+        http.get(&server.url, "*/*", None).await.expect("a response");
+        assert_eq!(http.server_time(&issuer), Some(UnixTime(expected)));
+    }
+}
+
 /// `localhost` is not resolved, so its addresses are never compared with the issuer's network.
 #[tokio::test]
 async fn public_issuer_does_not_lead_to_localhost() {

@@ -98,6 +98,7 @@ async fn browser_receives_its_page_before_the_listener_closes() {
         assert!(answer.contains("You are ann &amp; co") && answer.ends_with("</html>"), "{answer}");
         let head = answer.split_once("\r\n\r\n").expect("a head").0.to_ascii_lowercase();
         for line in [
+            "content-type: text/html; charset=utf-8",
             "cache-control: no-store",
             "content-security-policy: default-src 'none'",
             "frame-ancestors 'none'",
@@ -170,6 +171,32 @@ async fn silent_connections_do_not_block_the_response() {
         let first = tokio::time::timeout(HEAD_TIMEOUT / 2, held[0].read(&mut [0; 1])).await;
         assert!(!matches!(first.expect("the first has to go"), Ok(1..)));
         assert!(browser.ask(RIGHT).await.starts_with("HTTP/1.1 200 "));
+    })
+    .await;
+    outcome.expect("the right one");
+}
+
+#[tokio::test]
+async fn incomplete_response_is_closed_after_silent_connections() {
+    let outcome = listening(async |browser| {
+        let unrelated = "GET / HTTP/1.1\r\nHost: HOST\r\n\r\n";
+        let request = RIGHT.replace("HOST", &browser.host);
+        let (first, rest) = request.split_at(20);
+        let mut slow = browser.connect().await;
+        slow.write_all(first.as_bytes()).await.expect("sent");
+        // When these are answered, the listener has read what was sent before.
+        for _ in 0..2 {
+            assert!(browser.ask(unrelated).await.contains(" 404 "));
+        }
+        let mut silent = Vec::new();
+        for _ in 0..2 * MAX_CONNECTIONS {
+            silent.push(browser.connect().await);
+        }
+        assert!(browser.ask(unrelated).await.contains(" 404 "));
+        slow.write_all(rest.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        slow.read_to_string(&mut answer).await.expect("answered");
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     })
     .await;
     outcome.expect("the right one");

@@ -246,6 +246,8 @@ fn child_on_a_small_disk() {
     assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
     assert_eq!(token(&store).len(), 9_000, "the old one stays");
     assert!(matches!(store.reserve(&work(), 10_000), Err(StoreError::NoSpace { .. })));
+    let error = KeySource::Default(dir.join("other.key")).load_or_create().expect_err("full");
+    assert!(matches!(error, StoreError::NoSpace { .. }), "{error}");
 }
 
 #[test]

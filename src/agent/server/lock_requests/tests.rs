@@ -81,6 +81,25 @@ async fn idle_agent_is_locked_before_its_timer_fires() {
 }
 
 #[tokio::test]
+async fn timer_locks_the_agent_each_time_that_it_is_idle() {
+    let (_dir, agent) = agent(Arc::new(TestClock::new()));
+    let timer = tokio::spawn(lock_when_idle(Arc::clone(&agent)));
+    // Until it waits for a change.
+    tokio::task::yield_now().await;
+    agent.lock(1, passphrase("right"), Some(60)).await.expect("set");
+    for _ in 0..2 {
+        let locked = async {
+            while !agent.agent_lock.is_locked() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), locked).await.expect("locked");
+        agent.unlock(1, passphrase("right")).await.expect("unlocked");
+    }
+    timer.abort();
+}
+
+#[tokio::test]
 async fn idle_time_can_be_changed_and_turned_off() {
     let clock = Arc::new(TestClock::new());
     let (_dir, agent) = agent(Arc::<TestClock>::clone(&clock));

@@ -1,0 +1,122 @@
+//! Tests of the keychain store without a keychain: of its calls, and of the items that they find.
+
+use std::cell::Cell;
+
+use keyring_core::api::CredentialStoreApi as _;
+use keyring_core::mock;
+
+use super::super::tests::session;
+use super::*;
+use crate::clock::UnixTime;
+use crate::secret::Secret;
+
+fn keychain(limit: Duration) -> Keychain {
+    Keychain::new(limit)
+}
+
+fn call(store: &Keychain) -> Call {
+    Call { shared: store.shared.clone(), abandoned: AtomicBool::new(false), permit: Mutex::new(None) }
+}
+
+#[test]
+fn calls_fail_at_once_while_an_abandoned_call_still_runs() {
+    let store = keychain(Duration::from_secs(3600));
+    let call = self::call(&store);
+    call.abandon();
+    let (work, record): (ProfileName, _) = ("work".parse().expect("valid"), RecordName::clock());
+    for answer in [
+        store.read(&work).map(drop),
+        store.write(&work, &session("t")),
+        store.read_record(&record).map(drop),
+        store.write_record(&record, &SecretBytes::default()),
+        store.delete(&work).map(drop),
+        store.reserve(&work, 1),
+    ] {
+        assert!(matches!(answer, Err(StoreError::TimedOut { .. })), "{answer:?}");
+    }
+    store.shared.wrote.store(true, Ordering::Release);
+    store.reserve(&work, 1).expect("a write has succeeded, so none is tried");
+    call.finish();
+    assert_eq!(store.shared.abandoned_calls.load(Ordering::Acquire), 0);
+    let quick = self::call(&store);
+    quick.finish();
+    quick.abandon();
+    assert_eq!(store.shared.abandoned_calls.load(Ordering::Acquire), 0, "a call that has finished is not counted");
+}
+
+#[test]
+fn connection_of_an_abandoned_call_is_dropped_and_the_call_not_repeated() {
+    let store = keychain(Duration::from_secs(3600));
+    let connection: Arc<CredentialStore> = mock::Store::new().expect("a keychain");
+    *store.shared.connection() = Some(connection);
+    let (call, tries) = (self::call(&store), Cell::new(0));
+    let answer = call.with_connection(|_, _| {
+        tries.set(1);
+        Ok(())
+    });
+    assert!(answer.is_ok() && store.shared.connection().is_some(), "{answer:?}");
+    call.abandon();
+    let answer = call.with_connection(|_, abandoned| {
+        assert!(abandoned.load(Ordering::Acquire));
+        tries.set(tries.get() + 1);
+        Err::<(), _>(StoreError::TimedOut { limit: Duration::ZERO })
+    });
+    assert!(matches!(answer, Err(StoreError::TimedOut { .. })), "{answer:?}");
+    assert_eq!((tries.get(), store.shared.connection().is_some()), (2, false));
+}
+
+#[test]
+fn latest_readable_session_is_used() {
+    let work: ProfileName = "work".parse().expect("valid");
+    let at = |token: &str, refreshed_at: Option<i64>, number| {
+        let mut session = session(token);
+        (session.refreshed_at, session.generation.number) = (refreshed_at.map(UnixTime), number);
+        Some(session.to_stored(&work).expose().to_vec())
+    };
+    let (login, refreshed) = (at("login", None, 0), at("refreshed", Some(10), 1));
+    let again = at("again", Some(10), 2);
+    let (damaged, too_long) = (Some(b"{}".to_vec()), Some(vec![b' '; MAX_BYTES + 1]));
+    for (secrets, expected) in [
+        (vec![], Ok(None)),
+        (vec![None], Ok(None)),
+        (vec![login.clone()], Ok(Some("login"))),
+        (vec![login.clone(), refreshed.clone()], Ok(Some("refreshed"))),
+        (vec![refreshed.clone(), login.clone()], Ok(Some("refreshed"))),
+        (vec![again.clone(), refreshed.clone()], Ok(Some("again"))),
+        (vec![refreshed, again], Ok(Some("again"))),
+        (vec![damaged.clone(), None, login.clone()], Ok(Some("login"))),
+        (vec![login, too_long.clone()], Ok(Some("login"))),
+        (vec![too_long], Err(true)),
+        (vec![None, damaged], Err(false)),
+    ] {
+        let connection = mock::Store::new().expect("a keychain");
+        let item = |(number, secret): (usize, &Option<Vec<u8>>)| {
+            let item = connection.build(SERVICE, &number.to_string(), None).expect("an item");
+            if let Some(secret) = secret {
+                item.set_secret(secret).expect("stored");
+            }
+            item
+        };
+        let items: Vec<Entry> = secrets.iter().enumerate().map(item).collect();
+        let found = latest_session(&items, &work, "here").map(|found| found.map(|s| s.tokens.access_token.clone()));
+        let found = found.as_ref().map(|token| token.as_ref().map(Secret::expose)).map_err(|error| {
+            let StoreError::Damaged { location, damage } = error else { panic!("{error:?}") };
+            assert_eq!(location, "here");
+            matches!(damage, Damage::TooLong)
+        });
+        assert_eq!(found, expected);
+        for item in &items {
+            remove(item).expect("removed, or not there");
+            assert!(matches!(item.get_secret(), Err(KeyringError::NoEntry)));
+        }
+    }
+    let item = mock::Store::new().and_then(|store| store.build(SERVICE, "1", None)).expect("an item");
+    let fail = || {
+        let mock: &mock::Cred = item.as_any().downcast_ref().expect("the mock's");
+        mock.set_error(KeyringError::NoDefaultStore);
+    };
+    fail();
+    assert!(latest_session(std::slice::from_ref(&item), &work, "here").is_err());
+    fail();
+    assert!(remove(&item).is_err());
+}
