@@ -115,6 +115,9 @@ fn kind(schema: &Value) -> String {
 }
 
 fn kind_of_items(items: &Value) -> String {
+    if let Some(part) = reference(items) {
+        return format!("objects, each {part}");
+    }
     match &items["enum"] {
         Value::Array(_) => kind(items),
         _ => format!("{}s", kind(items)),
@@ -154,7 +157,7 @@ fn schemas_agree_with_the_agents_description() {
         ("ProfileStatus", &status["properties"]["profiles"]["items"]),
         ("Refreshed", schema("refresh.json")),
         ("Log", schema("agent-log.json")),
-        ("LogEntry", &schema("agent-log.json")["properties"]["entries"]["items"]),
+        ("LogEntry", schema("agent-log-entry.json")),
         ("Granted", &verdicts[0]),
         ("Denied", &verdicts[1]),
     ] {

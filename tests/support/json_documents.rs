@@ -55,7 +55,10 @@ pub fn assert_valid(args: &[&str], stdout: &str, stderr: &str) {
         words.push(name);
         inner = matches;
     }
-    let command = words.join(" ");
+    let mut command = words.join(" ");
+    if own.contains(&"--follow") {
+        command.push_str(" --follow");
+    }
     // What another program prints is not checked.
     let is_own = |line: &&str| command != "exec" || line.starts_with("{\"valid\":false");
     for line in complete_lines(stdout).filter(is_own) {

@@ -26,7 +26,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 pub mod golden;
 pub mod http;
-mod json_documents;
+pub mod json_documents;
 pub mod jwt;
 pub mod parts;
 pub mod signing_keys;

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{fault, logged_in};
 use crate::support::agent::Agent;
+use crate::support::json_documents::assert_valid;
 
 /// Returns the action, profile and error of each entry.
 fn entries(log: &Value) -> Vec<Value> {
@@ -68,7 +69,11 @@ fn followed_log_shows_each_action_once_and_ends_with_its_reader() {
     let mut command = home.command(&["agent", "log", "--follow", "--json", "--profile", "work"]);
     let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
     let mut lines = crate::support::process::Lines::of(child.stdout.take().unwrap());
-    let mut next = || serde_json::from_str::<Value>(&lines.next().expect("a line")).unwrap();
+    let mut next = || {
+        let line = lines.next().expect("a line");
+        assert_valid(&["agent", "log", "--follow", "--json"], &format!("{line}\n"), "");
+        serde_json::from_str::<Value>(&line).unwrap()
+    };
     assert_eq!(next()["count"], 1);
     agent.get("/v1/token/none");
     agent.get("/v1/token/work").token();
