@@ -115,7 +115,7 @@ fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
             let hint = match problem {
                 KeyProblem::TooOpen { .. } => chmod("600", path),
                 KeyProblem::Missing => Hint::login()
-                    .after_advice("restore it, since all sessions of the file store need it; or start anew with"),
+                    .after_advice("restore it, since all sessions of the file store need it; or log in again:"),
                 KeyProblem::NamedMissing => "correct AUTHCTL_KEY_FILE".into(),
                 _ => "name an age identity file in AUTHCTL_KEY_FILE".into(),
             };

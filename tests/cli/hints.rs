@@ -204,7 +204,7 @@ fn hints_for_errors_without_a_command_are_advice() {
     refuse(&issuer, "invalid_scope", 2);
     let scopes = login(issuer.issuer(), "authctl", &scope);
     for (hint, advice) in [
-        (login(issuer.issuer(), "nobody", &[]), "check --client-id, --client-auth and the client secret"),
+        (login(issuer.issuer(), "unknown", &[]), "check --client-id, --client-auth and the client secret"),
         (scopes, "give a --scope that the issuer grants to this client"),
         (login(&nothing.url, "authctl", &[]), "check the issuer's address"),
         (login("https://issuer.invalid", "authctl", &[]), "check the network and the address"),

@@ -34,9 +34,9 @@ impl Sandbox {
         self.assert_screens_while(screen, |_| {});
     }
 
-    /// The same for a command that waits for what `meanwhile` does, unless it fails in a pipe.
+    /// The same for a command that waits for what `during` does, unless it fails in a pipe.
     #[track_caller]
-    pub fn assert_screens_while(&self, screen: &Screen<'_>, meanwhile: impl Fn(&mut RunningCommand<'_>)) {
+    pub fn assert_screens_while(&self, screen: &Screen<'_>, during: impl Fn(&mut RunningCommand<'_>)) {
         let mut text = String::new();
         for width in WIDTHS {
             let mut command = match width {
@@ -45,7 +45,7 @@ impl Sandbox {
             };
             let code_in_pipe = screen.code_in_pipe.filter(|_| width.is_none());
             if code_in_pipe.is_none() {
-                meanwhile(&mut command);
+                during(&mut command);
             }
             let code = code_in_pipe.unwrap_or(screen.code);
             let CommandOutput { stdout, stderr, .. } = command.wait().exits(code);

@@ -44,7 +44,7 @@ fn git_clones_and_pushes_while_tokens_expire() {
     setup.home.run(&["logout", "work"]).exits(0);
     let error = fails(git(&setup, &["fetch"]).current_dir(&project));
     assert!(error.contains("authctl login work"), "{error}");
-    assert!(!error.contains("could not read Username"), "git asks nobody: {error}");
+    assert!(!error.contains("could not read Username"), "git does not prompt: {error}");
     setup.home.run(&["helper", "git", "--remove", "--profile", "work", "--host", &setup.host]).exits(0);
     fails(git(&setup, &["fetch"]).current_dir(&project));
 }
