@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::output;
 use crate::app::App;
 use crate::cli::{self, SigningAlgorithm};
-use crate::dev_issuer::{Algorithm, DevIssuer, Options, User};
+use crate::dev_issuer::{Algorithm, DevIssuer, GrantType, Options, User};
 use crate::error::{Error, ErrorCode};
 use crate::secret::Secret;
 
@@ -70,6 +70,9 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Error> {
         users,
         ..Options::default()
     };
+    for client in &mut options.clients {
+        client.grants.push(GrantType::TokenExchange);
+    }
     if args.control {
         options.enable_control().ok_or_else(no_randomness)?;
     }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::http::{Reply, json as json_reply, set_header};
 use super::issuer::Issuer;
-use super::token::GRANT_TYPES;
+use super::token::offered_grants;
 
 /// Returns the metadata, with a wrong issuer identifier if `mismatch`.
 pub(super) fn metadata(issuer: &Issuer, mismatch: bool) -> Reply {
@@ -24,7 +24,7 @@ pub(super) fn metadata(issuer: &Issuer, mismatch: bool) -> Reply {
         "end_session_endpoint": at("logout"),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
-        "grant_types_supported": GRANT_TYPES,
+        "grant_types_supported": offered_grants(issuer).collect::<Vec<_>>(),
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_methods_supported": methods,

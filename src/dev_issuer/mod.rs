@@ -35,6 +35,7 @@ mod status_list;
 #[cfg(test)]
 mod tests;
 mod token;
+mod token_exchange;
 mod tokens;
 mod user_code;
 mod userinfo;

@@ -43,6 +43,8 @@ pub enum GrantType {
     Password,
     /// Client credentials (RFC 6749, section 4.4); needs a secret.
     ClientCredentials,
+    /// Token exchange (RFC 8693).
+    TokenExchange,
 }
 
 /// A registered client. Any redirect URI on a loopback address is accepted (RFC 8252, section 7.3).

@@ -9,17 +9,24 @@ use super::issuer::Issuer;
 use super::options::{Client, GrantType};
 use super::state::{DeviceStatus, Grant, increment};
 use super::tokens::{begin_family, first_tokens, token_response};
-use super::{password, refresh};
+use super::{password, refresh, token_exchange};
 
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const MFA_OTP: &str = "http://auth0.com/oauth/grant-type/mfa-otp";
 
 /// How much a client that polls too fast must slow down, in seconds (RFC 8628, section 3.5).
 const SLOW_DOWN: u64 = 5;
 
-/// The supported grant types.
-pub(super) const GRANT_TYPES: [&str; 6] =
-    ["authorization_code", "refresh_token", DEVICE_CODE, "password", "client_credentials", MFA_OTP];
+/// The supported grant types. The last is offered only if a client may use it.
+const GRANT_TYPES: [&str; 7] =
+    ["authorization_code", "refresh_token", DEVICE_CODE, "password", "client_credentials", MFA_OTP, TOKEN_EXCHANGE];
+
+/// Returns the grant types that the issuer offers.
+pub(super) fn offered_grants(issuer: &Issuer) -> impl Iterator<Item = &'static str> {
+    let exchanges = issuer.options.clients.iter().any(|client| client.grants.contains(&GrantType::TokenExchange));
+    GRANT_TYPES.into_iter().filter(move |grant_type| exchanges || *grant_type != TOKEN_EXCHANGE)
+}
 
 /// Handles a token request.
 pub(super) async fn token(issuer: &Issuer, request: &Request) -> Reply {
@@ -37,7 +44,7 @@ pub(super) async fn token(issuer: &Issuer, request: &Request) -> Reply {
 async fn grant(issuer: &Issuer, request: &Request) -> Result<Reply, OAuthError> {
     let form = request.form()?;
     let requested = form.required("grant_type")?;
-    let Some(grant_type) = GRANT_TYPES.into_iter().find(|known| *known == requested) else {
+    let Some(grant_type) = offered_grants(issuer).find(|known| *known == requested) else {
         return Err(OAuthError::bad_request("unsupported_grant_type", "this grant type is not supported"));
     };
     increment(&mut issuer.state().stats.token_requests, grant_type);
@@ -48,6 +55,7 @@ async fn grant(issuer: &Issuer, request: &Request) -> Result<Reply, OAuthError> 
         DEVICE_CODE => device_code(issuer, client, &form),
         "password" => password::password(issuer, client, &form).await,
         "client_credentials" => client_credentials(issuer, client, &form),
+        TOKEN_EXCHANGE => token_exchange::exchange(issuer, client, &form),
         _ => password::mfa_otp(issuer, client, &form),
     }?;
     if reply.status() == StatusCode::OK {

@@ -48,9 +48,22 @@ pub(super) fn token_response(
     family: Option<u64>,
     refresh_token: Option<&Secret>,
 ) -> Result<Reply, OAuthError> {
+    token_response_as(issuer, grant, family, refresh_token, None)
+}
+
+/// Returns the same with an `issued_token_type` (RFC 8693, section 2.2.1).
+pub(super) fn token_response_as(
+    issuer: &Issuer,
+    grant: &Grant,
+    family: Option<u64>,
+    refresh_token: Option<&Secret>,
+    issued_token_type: Option<&'static str>,
+) -> Result<Reply, OAuthError> {
     #[derive(Serialize)]
     struct Body<'a> {
         access_token: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        issued_token_type: Option<&'static str>,
         token_type: &'static str,
         expires_in: u64,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +79,7 @@ pub(super) fn token_response(
     };
     let body = Body {
         access_token: access_token.expose(),
+        issued_token_type,
         token_type: "Bearer",
         expires_in: issuer.options.access_token_ttl.as_secs(),
         refresh_token: refresh_token.map(Secret::expose),

@@ -220,6 +220,11 @@ impl From<SessionError> for Error {
             SessionError::Store(error) => error.into(),
             SessionError::Lock(error) => error.into(),
             SessionError::Issuer(error) => error.into(),
+            SessionError::Exchange { target, error } => {
+                let own_hint = exchange_hint(&error);
+                let Self { code, error, hint } = error.into();
+                Self { code, error: error.context(format!("no token for {target}")), hint: own_hint.unwrap_or(hint) }
+            }
             SessionError::RefreshReply(error) => {
                 let hint = Hint::login().after_advice(
                     "check whether a proxy or a network's sign-in page answers in the issuer's place, and try again; if the \
@@ -261,6 +266,23 @@ impl From<SessionError> for Error {
                 Self::msg(ErrorCode::Interrupted, error.to_string(), Hint::profile_command("status"))
             }
         }
+    }
+}
+
+/// Returns the hint for a token exchange that failed, where another one than that of the same error in a login is right.
+fn exchange_hint(error: &IssuerError) -> Option<Hint> {
+    let allow = "ask the issuer's operator to allow this client token exchange for that audience (RFC 8693)";
+    match error {
+        IssuerError::OtherAudience { .. } => Some(allow.into()),
+        IssuerError::Refused(refusal) => match refusal.code.as_str() {
+            "unauthorized_client" | "unsupported_grant_type" | "access_denied" => Some(allow.into()),
+            "invalid_request" | "invalid_grant" => Some(
+                Hint::profile_command("refresh")
+                    .after_advice("if the issuer has revoked the access token, refresh it and try again:"),
+            ),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -307,7 +329,7 @@ impl From<IssuerError> for Error {
                 "access_denied" | "invalid_grant" | "expired_token" | "unsupported_grant_type" => Hint::login(),
                 _ => "ask the issuer's operator what this means for your client".into(),
             },
-            IssuerError::OtherSubject { .. } => Hint::login(),
+            IssuerError::OtherSubject { .. } | IssuerError::OtherAudience { .. } => Hint::login(),
             IssuerError::Rejected { status: 404 | 405, .. } => WRONG_ADDRESS.into(),
             IssuerError::Rejected { .. } => {
                 "check --client-id, --client-auth and the client secret; if they are right, ask the issuer's operator".into()

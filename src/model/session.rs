@@ -107,6 +107,8 @@ pub struct Session {
     /// Whether refreshes bring a new refresh token; `None` before the first refresh. If they do not, the issuer accepts the
     /// stored one as often as it is sent.
     pub rotates: Option<bool>,
+    /// Whether the issuer's metadata lists token exchange (RFC 8693), as last fetched.
+    pub offers_exchange: bool,
     /// The last failed refresh, unless a later one succeeded.
     pub last_failure: Option<RefreshFailure>,
     /// Set when the issuer has ended the session (`invalid_grant`). The access token may be unexpired.
@@ -164,6 +166,8 @@ struct Stored<S> {
     refreshing_lock: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rotates: Option<bool>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    offers_exchange: bool,
     last_failure: Option<RefreshFailure>,
     ended: Option<RefreshFailure>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -193,6 +197,7 @@ impl<'a> Stored<&'a str> {
             refreshing_since: session.refreshing_since,
             refreshing_lock: session.refreshing_lock,
             rotates: session.rotates,
+            offers_exchange: session.offers_exchange,
             last_failure: session.last_failure.clone(),
             ended: session.ended.clone(),
             logged_out: session.logged_out,
@@ -219,6 +224,7 @@ impl From<Stored<Secret>> for Session {
             refreshing_since: stored.refreshing_since,
             refreshing_lock: stored.refreshing_lock,
             rotates: stored.rotates,
+            offers_exchange: stored.offers_exchange,
             last_failure: stored.last_failure,
             ended: stored.ended,
             logged_out: stored.logged_out,
@@ -297,6 +303,7 @@ impl Session {
             refreshed_at: None,
             refreshing_since: None,
             rotates: None,
+            offers_exchange: false,
             last_failure: None,
             ended: None,
             refreshing_lock: None,
@@ -381,6 +388,16 @@ impl Session {
     pub fn not_granted<'a>(&self, target: &'a TokenTarget) -> Option<&'a str> {
         let granted = |resource: &String| self.resources.is_empty() || self.resources.contains(resource);
         target.resources.iter().find(|resource| !granted(resource)).map(String::as_str)
+    }
+
+    /// Returns whether the token for `target` is requested by token exchange (RFC 8693), which sends the access token, and
+    /// not with the refresh token: the issuer offers it, and the target is a service that the login did not request. A
+    /// client that logs in by itself requests every target in the same way.
+    #[must_use]
+    pub fn is_exchanged(&self, target: &TokenTarget) -> bool {
+        let was_requested = |resource: &String| self.resources.contains(resource);
+        let is_another = target.audience.is_some() || !target.resources.iter().all(was_requested);
+        self.offers_exchange && is_another && self.grant != Grant::ClientCredentials
     }
 
     /// Returns whether its refresh token is also that of `other`.

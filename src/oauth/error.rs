@@ -151,6 +151,12 @@ pub enum IssuerError {
         /// The subject in the response, one line of at most 80 characters.
         found: String,
     },
+    /// A token exchange returned a token for another audience. It is not used.
+    #[error("the issuer returned a token for {found}")]
+    OtherAudience {
+        /// The audiences in the token, one line of at most 200 characters.
+        found: String,
+    },
     /// A response that does not follow the protocol.
     #[error("{from} returned {what}")]
     InvalidResponse {
@@ -216,9 +222,11 @@ impl IssuerError {
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::Rejected { status: 404 | 405, .. } => ErrorCode::IssuerUnreachable,
-            Self::Insecure(_) | Self::Unsupported { .. } | Self::Refused(_) | Self::Rejected { .. } => {
-                ErrorCode::IssuerRefused
-            }
+            Self::Insecure(_)
+            | Self::Unsupported { .. }
+            | Self::Refused(_)
+            | Self::Rejected { .. }
+            | Self::OtherAudience { .. } => ErrorCode::IssuerRefused,
             Self::IssuerMismatch { .. } | Self::OtherSubject { .. } => ErrorCode::IssuerMismatch,
             Self::TokenType { .. } => ErrorCode::TokenType,
             Self::Unreachable { .. } | Self::Unavailable { .. } | Self::InvalidResponse { .. } | Self::NoJwt { .. } => {
@@ -272,6 +280,7 @@ impl IssuerError {
             | Self::Refused(_)
             | Self::Rejected { .. }
             | Self::OtherSubject { .. }
+            | Self::OtherAudience { .. }
             | Self::TokenType { .. }
             | Self::LoginTimedOut { .. }
             | Self::CaCertificates { .. }

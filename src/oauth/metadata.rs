@@ -29,6 +29,8 @@ pub struct Metadata {
     pub token_endpoint_auth_methods_supported: Option<Vec<String>>,
     /// The signature algorithms of client assertions; `None` if not listed.
     pub token_endpoint_auth_signing_alg_values_supported: Option<Vec<String>>,
+    /// The grant types; `None` if not listed.
+    pub grant_types_supported: Option<Vec<String>>,
     /// The scopes; `None` if not listed.
     pub scopes_supported: Option<Vec<String>>,
     /// Whether each authorization response has the `iss` parameter (RFC 9207).
@@ -90,6 +92,7 @@ impl Metadata {
             code_challenge_methods_supported: None,
             token_endpoint_auth_methods_supported: None,
             token_endpoint_auth_signing_alg_values_supported: None,
+            grant_types_supported: None,
             scopes_supported: None,
             iss_parameter_supported: false,
             fallback_urls: Vec::new(),
@@ -105,6 +108,13 @@ impl Metadata {
             Endpoint::Revocation => &mut self.revocation_endpoint,
             Endpoint::EndSession => &mut self.end_session_endpoint,
         }
+    }
+
+    /// Returns whether the metadata lists a grant type. Without a list an extension grant is not offered (RFC 8414, section
+    /// 2).
+    #[must_use]
+    pub fn offers_grant(&self, grant_type: &str) -> bool {
+        self.grant_types_supported.as_ref().is_some_and(|all| all.iter().any(|listed| listed == grant_type))
     }
 
     /// Returns the authentication method for a client with a secret: `client_secret_basic`, unless only

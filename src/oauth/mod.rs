@@ -35,6 +35,7 @@ pub mod revocation;
 pub mod status_list;
 mod supplied_tokens;
 mod token_endpoint;
+pub mod token_exchange;
 mod token_response;
 mod transport_error;
 pub mod userinfo;

@@ -8,7 +8,7 @@ use super::stores::session_of;
 use super::trust::trusted_keys;
 use super::unsaved::Stored;
 use super::{HeldProfile, LoginReason, SessionError, SessionService};
-use crate::model::{Profile, Session, TokenSet, Trust};
+use crate::model::{Profile, Session, TokenSet, TokenTarget, Trust};
 use crate::oauth::IssuerError;
 use crate::secret::Secret;
 use crate::verify::{unverified_claims, verify_id_token};
@@ -60,14 +60,7 @@ impl SessionService {
         match self.store_refreshed(profile, &session, &before, held).await? {
             Stored::Done => {}
             // A login in the meantime is never overwritten.
-            Stored::Replaced(stored) => {
-                let stored = session_of(profile, Some(*stored))?;
-                return match (self.verdict(profile, &stored), stored.token_for(&target)) {
-                    (Some(error), _) => Err(error),
-                    (None, Some(_)) => Ok(stored),
-                    (None, None) => Err(SessionError::LoginRequired(LoginReason::NoSession)),
-                };
-            }
+            Stored::Replaced(stored) => return self.replaced(profile, *stored, &target),
             Stored::Later => return unusable.map_or(Ok(session), |error| Err(error.into())),
         }
         if let Some(error) = unusable {
@@ -80,8 +73,24 @@ impl SessionService {
         Ok(session)
     }
 
+    /// Returns the session that another process has stored in the meantime, such as that of a login, if it has a token for
+    /// `target`.
+    pub(super) fn replaced(
+        &self,
+        profile: &Profile,
+        stored: Session,
+        target: &TokenTarget,
+    ) -> Result<Session, SessionError> {
+        let stored = session_of(profile, Some(stored))?;
+        match (self.verdict(profile, &stored), stored.token_for(target)) {
+            (Some(error), _) => Err(error),
+            (None, Some(_)) => Ok(stored),
+            (None, None) => Err(SessionError::LoginRequired(LoginReason::NoSession)),
+        }
+    }
+
     /// Fetches the issuer's keys if they are due, and stores an ID token that only the newer keys verify.
-    async fn update_trust_after_refresh(
+    pub(super) async fn update_trust_after_refresh(
         &self,
         profile: &Profile,
         session: &mut Session,

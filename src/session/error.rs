@@ -77,6 +77,14 @@ pub enum SessionError {
     /// An error of the issuer or of the connection to it.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+    /// The issuer does not exchange the session's token (RFC 8693). The session is unchanged.
+    #[error("no token for {target}: {error}")]
+    Exchange {
+        /// The audience and the resources that were requested, one line.
+        target: String,
+        /// Why.
+        error: IssuerError,
+    },
     /// A refresh was answered with something that is not of an authorization server, such as a web page.
     #[error(transparent)]
     RefreshReply(IssuerError),

@@ -8,7 +8,7 @@ use super::trust::trusted_keys;
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::model::{Generation, Grant, PinnedKeys, Profile, Session, Subject, TokenSet, Trust, TrustedKeys};
-use crate::oauth::{IssuerError, Metadata, random, userinfo};
+use crate::oauth::{IssuerError, Metadata, random, token_exchange, userinfo};
 use crate::secret::Secret;
 use crate::verify::{
     IdTokenPolicy, KeySet, Policy, Reason, ReasonCode, Verdict, looks_like_jwt, verify, verify_id_token,
@@ -173,6 +173,7 @@ impl SessionService {
             session: Session {
                 subject,
                 client_secret,
+                offers_exchange: metadata.offers_grant(token_exchange::GRANT_TYPE),
                 resources: requested_resources(profile, grant),
                 ..Session::new(
                     Generation { login: random()?, number: 0 },

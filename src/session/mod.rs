@@ -3,6 +3,7 @@
 
 mod commit;
 mod error;
+mod exchange;
 mod http_clients;
 mod issuer;
 mod login;

@@ -36,10 +36,10 @@ const MAX_LOCKS_LOST: u32 = 5;
 const OTHER_LOCK_WAIT: Duration = Duration::from_millis(100);
 
 /// What a caller requests, and the session as it has seen it.
-struct Caller {
-    profile: Profile,
-    request: TokenRequest,
-    seen: Session,
+pub(super) struct Caller {
+    pub(super) profile: Profile,
+    pub(super) request: TokenRequest,
+    pub(super) seen: Session,
 }
 
 impl SessionService {
@@ -155,7 +155,10 @@ impl SessionService {
         let caller = Caller { profile: profile.clone(), request: request.clone(), seen: seen.clone() };
         let sessions = Arc::clone(self);
         let task = tokio::spawn(async move {
-            let mut result = sessions.refresh_while_locked(&caller, &mut held).await;
+            let mut result = match sessions.refresh_subject_token(&caller, &mut held).await {
+                Ok(()) => sessions.refresh_while_locked(&caller, &mut held).await,
+                Err(error) => sessions.fall_back(caller.seen.clone(), &caller.request, error),
+            };
             if matches!(&result, Err(SessionError::Issuer(error)) if error.is_refusal() && !error.is_about_target())
                 && !caller.request.target().is_plain()
             {
@@ -172,7 +175,7 @@ impl SessionService {
     }
 
     /// Refreshes under the profile lock, and under the next one if its file was removed in the meantime.
-    async fn refresh_while_locked(
+    pub(super) async fn refresh_while_locked(
         self: &Arc<Self>,
         caller: &Caller,
         held: &mut Option<HeldProfile>,
@@ -226,6 +229,9 @@ impl SessionService {
                 session.generation != seen.generation && decision == Decision::Serve { not_refreshed: None };
             return Ok(ServedToken { refreshed, ..Self::serve_or_fail(profile, session, request, decision)? });
         }
+        if seen.is_exchanged(&request.target()) {
+            return self.exchange(profile, request, session, held).await;
+        }
         let before = session.clone();
         // Read before the refresh token is spent: nothing but writing the new session comes after that.
         let trust = self.trust(profile).await;
@@ -262,7 +268,7 @@ impl SessionService {
     }
 
     /// Serves the stored token in spite of `error`, if the policy allows it.
-    fn fall_back(
+    pub(super) fn fall_back(
         &self,
         session: Session,
         request: &TokenRequest,

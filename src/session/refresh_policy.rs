@@ -28,6 +28,8 @@ pub struct SessionView {
     pub ended: bool,
     /// How often the issuer has refused the refresh in other words since the last that succeeded.
     pub refusals: u32,
+    /// Whether the requested token is obtained by token exchange (RFC 8693), for which the session's own has to be valid.
+    pub is_exchanged: bool,
     /// Whether the login covers the requested resource (RFC 8707).
     pub is_resource_granted: bool,
     /// Whether a refresh can bring the requested token: not all issuers send an ID token again.
@@ -62,6 +64,7 @@ impl SessionView {
             can_refresh: session.can_refresh(),
             ended: session.ended.is_some(),
             refusals: session.last_failure.as_ref().map_or(0, |failure| failure.refusals),
+            is_exchanged: session.is_exchanged(&request.target()),
             is_resource_granted: session.grant == Grant::ClientCredentials
                 || session.not_granted(&request.target()).is_none(),
             refresh_brings_token,
@@ -235,7 +238,7 @@ pub fn decide(
         true => Decision::Serve { not_refreshed: Some(obstacle) },
         false => Decision::Fail(obstacle),
     };
-    if let Some(obstacle) = permanent_obstacle(session, request) {
+    if let Some(obstacle) = permanent_obstacle(session, request, now) {
         return unless_valid(obstacle);
     }
     let was_awaited = last_failure.is_some_and(|failure| failure.source == FailureSource::Awaited);
@@ -247,7 +250,8 @@ pub fn decide(
     if last_failure.is_some_and(|failure| failure.is_too_early(now, fallback, request.demand)) {
         return unless_valid(Obstacle::RecentFailure);
     }
-    if session.reply_lost_since.is_some_and(|since| is_held_back(session.own, since, now)) {
+    // A token exchange does not send the refresh token.
+    if !session.is_exchanged && session.reply_lost_since.is_some_and(|since| is_held_back(session.own, since, now)) {
         return unless_valid(Obstacle::ReplyLost);
     }
     Decision::Refresh { wait_at_most: fallback.then_some(MAX_WAIT_WITH_VALID_TOKEN) }
@@ -270,7 +274,10 @@ pub fn verdict(session: &Session, now: UnixTime) -> Option<Obstacle> {
 }
 
 /// Returns an obstacle that a later attempt would not overcome.
-fn permanent_obstacle(session: &SessionView, request: &TokenRequest) -> Option<Obstacle> {
+fn permanent_obstacle(session: &SessionView, request: &TokenRequest, now: UnixTime) -> Option<Obstacle> {
+    if session.is_exchanged && !session.own.is_expired(now) {
+        return None;
+    }
     let is_id_token = request.token == RequestedToken::Id;
     if is_id_token && session.token.is_none() {
         return Some(Obstacle::NoIdToken);
@@ -278,7 +285,7 @@ fn permanent_obstacle(session: &SessionView, request: &TokenRequest) -> Option<O
     if !session.can_refresh {
         return Some(if is_id_token { Obstacle::NoNewIdToken } else { Obstacle::NoRefreshToken });
     }
-    if !session.is_resource_granted {
+    if !session.is_resource_granted && !session.is_exchanged {
         return Some(Obstacle::ResourceNotGranted);
     }
     (!session.refresh_brings_token).then_some(Obstacle::NoNewIdToken)

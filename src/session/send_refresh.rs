@@ -8,8 +8,10 @@ use std::time::Duration;
 use super::refresh_policy::TokenRequest;
 use super::stores::RESERVE;
 use super::{LoginReason, SessionError, SessionService};
-use crate::model::{Grant, Profile, Session, TokenSet};
-use crate::oauth::{Delivery, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token};
+use crate::model::{Grant, Profile, Session, TokenSet, TokenTarget};
+use crate::oauth::{
+    Delivery, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token, token_exchange,
+};
 use crate::secret::Secret;
 use crate::store::ProfileLock;
 use crate::text::excerpt;
@@ -42,6 +44,7 @@ impl SessionService {
         let target = request.target();
         let http = self.http(profile).await?;
         let metadata = self.metadata_with(profile, &[Endpoint::Token]).await?;
+        session.offers_exchange = metadata.offers_grant(token_exchange::GRANT_TYPE);
         let client = self.client(profile, &metadata, session.client_secret.clone()).await?;
         let api = profile.login_api(session.grant);
         if api.is_some() && !target.is_plain() {
@@ -93,7 +96,7 @@ impl SessionService {
     /// After a lost response the refresh token may be spent. An issuer that accepts it a second time for a while, against
     /// just this, then keeps the session, and so does one that has not received it or does not rotate. One that accepts no
     /// token twice ends the session, which it would do at the next refresh too.
-    async fn send<F: Future<Output = Result<TokenSet, IssuerError>>>(
+    pub(super) async fn send<F: Future<Output = Result<TokenSet, IssuerError>>>(
         &self,
         send: impl Fn() -> F,
     ) -> Result<TokenSet, SessionError> {
@@ -138,4 +141,21 @@ pub(super) fn of_same_subject(
         }
     }
     Ok(tokens)
+}
+
+/// Rejects a JWT that names audiences, but none of the requested ones: an issuer may ignore a parameter, and the token would
+/// give the service that receives it access to another. The claims are unverified, and can only cause a refusal.
+pub(super) fn check_audience(tokens: &TokenSet, target: &TokenTarget) -> Result<(), IssuerError> {
+    let found = unverified_claims(tokens.access_token.expose()).map(|claims| claims.audiences).unwrap_or_default();
+    let requested: Vec<&String> = target.audience.iter().chain(&target.resources).collect();
+    match found.is_empty() || requested.is_empty() || requested.iter().any(|name| found.contains(name)) {
+        true => Ok(()),
+        false => Err(IssuerError::OtherAudience { found: names(found.iter()) }),
+    }
+}
+
+/// Returns names for a message, one line of at most 200 characters.
+pub(super) fn names<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let quoted: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    excerpt(&quoted.join(", "), 200)
 }

@@ -149,6 +149,8 @@ pub struct UnverifiedClaims {
     pub iss: Option<String>,
     /// `sub`.
     pub sub: Option<String>,
+    /// `aud`; empty if it is missing.
+    pub audiences: Vec<String>,
     /// `exp`.
     pub exp: Option<UnixTime>,
     /// `iat`.
@@ -163,6 +165,13 @@ pub fn unverified_claims(token: &str) -> Option<UnverifiedClaims> {
     Some(UnverifiedClaims {
         iss: text("iss"),
         sub: text("sub"),
+        audiences: claims
+            .get("aud")
+            .and_then(claims::strings)
+            .unwrap_or_default()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
         exp: claims.get("exp").and_then(claims::numeric_date),
         iat: claims.get("iat").and_then(claims::numeric_date),
     })

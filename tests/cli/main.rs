@@ -53,6 +53,7 @@ mod storage_order;
 mod stores;
 mod supplied_tokens;
 mod token;
+mod token_exchange;
 mod unsaved_sessions;
 mod variations;
 mod verify;

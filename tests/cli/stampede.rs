@@ -3,6 +3,7 @@
 use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 use serde_json::json;
 
+use super::token_exchange::exchanging_issuer;
 use crate::support::process::{RunningCommand, wait_until};
 use crate::support::{CommandOutput, Sandbox, issuer};
 
@@ -81,6 +82,19 @@ fn hundred_processes_share_a_narrower_token() {
 #[test]
 fn hundred_processes_share_a_token_for_another_audience() {
     assert_one_refresh(&["token", "work", "--audience", "https://api.example"], true);
+}
+
+#[test]
+fn hundred_processes_share_a_token_exchange() {
+    let (home, issuer) = (Sandbox::new(), exchanging_issuer(|_| {}));
+    home.log_in("work", &issuer);
+    home.advance_time("work", 301);
+    let all = stampede(&home, &issuer, PROCESSES, &["token", "work", "--audience", "https://api.example"], None);
+    assert!(all.iter().all(|ran| ran.code == 0 && ran.stdout == all[0].stdout), "{}", all[0].stderr);
+    let requests = issuer.stats().token_requests;
+    let of = |grant_type: &str| requests.get(grant_type).copied();
+    assert_eq!(of("refresh_token"), Some(1));
+    assert_eq!(of("urn:ietf:params:oauth:grant-type:token-exchange"), Some(1));
 }
 
 #[test]

@@ -132,8 +132,11 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                 "A stored token that is valid long enough is printed at once. Otherwise the session is refreshed first: once, \
                  however many processes need it. A token that is still valid is printed even if the refresh fails; the \
                  command then waits for it for at most two seconds.\n\n\
-                 Tokens for other audiences, scopes and resources are obtained with the same session and stored beside its \
-                 own.\n\n\
+                 Tokens for other audiences, scopes and resources are obtained with the same session, stored beside its own, \
+                 and deleted with it. An audience, or a resource that the login did not request, is obtained by token \
+                 exchange (RFC 8693) if the issuer's metadata lists that grant type, which needs a valid access token \
+                 and no refresh token; otherwise with the refresh token. An exchange that is refused leaves the session as \
+                 it is.\n\n\
                  If AUTHCTL_TOKEN is set and no profile is named, that token is printed as it is.",
             ),
             (
@@ -299,7 +302,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
         &[(
             "DESCRIPTION",
             "The issuer listens on a loopback address and supports the browser, device, password and client credentials \
-             grants, rotating refresh tokens, revocation and status lists. Its address is the first line on stdout.",
+             grants, token exchange, rotating refresh tokens, revocation and status lists. Its address is the first line on stdout.",
         )],
     ),
 ];

@@ -3,9 +3,8 @@
 use serde_json::json;
 
 use super::call::{Call, one_line};
-use super::program::program;
 use super::protocol::{Failure, Protocol};
-use super::setup::Change;
+use super::setup::{Change, program};
 use crate::cmd::output;
 use crate::error::Error;
 use crate::paths::tool_variable;

@@ -10,7 +10,6 @@ mod git;
 mod google;
 mod keyring;
 mod kubernetes;
-mod program;
 mod protocol;
 mod setup;
 mod terraform;

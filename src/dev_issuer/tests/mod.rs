@@ -10,6 +10,7 @@ mod password;
 mod refresh;
 mod server;
 mod status_list;
+mod token_exchange;
 
 use std::time::Duration;
 

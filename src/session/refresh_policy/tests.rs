@@ -15,6 +15,7 @@ const HEALTHY: SessionView = SessionView {
     can_refresh: true,
     ended: false,
     refusals: 0,
+    is_exchanged: false,
     is_resource_granted: true,
     refresh_brings_token: true,
     replaced_while_waiting: false,
@@ -27,6 +28,7 @@ const ENDED: SessionView = SessionView { can_refresh: false, ended: true, ..HEAL
 const REFUSED: SessionView = SessionView { refusals: 2, ..HEALTHY };
 const REPLACED: SessionView = SessionView { replaced_while_waiting: true, ..HEALTHY };
 const NOT_GRANTED: SessionView = SessionView { token: None, is_resource_granted: false, ..HEALTHY };
+const EXCHANGED: SessionView = SessionView { token: None, is_exchanged: true, ..HEALTHY };
 const NO_NEW_ID: SessionView = SessionView { refresh_brings_token: false, ..HEALTHY };
 const UNKNOWN_EXPIRY: SessionView = with_expiry(None);
 const SHORT: SessionView = with_expiry(Some(UnixTime(1010)));
@@ -159,6 +161,16 @@ fn table() -> Vec<Row> {
         ("no refresh token, and the token has expired", NO_REFRESH, usual(), 4600, None, fail(NoRefreshToken)),
         ("no refresh token, a new token", NO_REFRESH, new(), 1000, None, fail(NoRefreshToken)),
         ("a resource that the login does not cover", NOT_GRANTED, usual(), 1000, None, fail(ResourceNotGranted)),
+        // A token exchange sends the session's own access token, and so needs that to be valid or to be refreshed.
+        ("exchanged, no token", EXCHANGED, usual(), 1000, None, REFRESH),
+        ("exchanged, for any resource", SessionView { is_resource_granted: false, ..EXCHANGED }, usual(), 1000, None, REFRESH),
+        ("exchanged, no refresh token", SessionView { can_refresh: false, ..EXCHANGED }, usual(), 4599, None, REFRESH),
+        ("exchanged, no refresh token, and the own token has expired",
+            SessionView { can_refresh: false, ..EXCHANGED }, usual(), 4600, None, fail(NoRefreshToken)),
+        ("exchanged, the own token has expired", EXCHANGED, usual(), 4600, None, REFRESH),
+        ("exchanged, refused twice, and the own token is valid", SessionView { refusals: 2, ..EXCHANGED }, usual(), 4599, None, REFRESH),
+        ("exchanged, reply lost", SessionView { reply_lost_since: Some(UnixTime(2000)), ..EXCHANGED }, usual(), 2010, None, REFRESH),
+        ("exchanged, the session has ended", SessionView { ended: true, ..EXCHANGED }, usual(), 1000, None, fail(SessionEnded)),
         // After a failure the issuer is left alone by callers that have a valid token: 4 s, doubled up to 5 min.
         ("valid, the first failure was just now", HEALTHY, usual(), 4545, failed(4545, 1), serve_despite(RecentFailure)),
         ("valid, 3 s after the first failure", HEALTHY, usual(), 4548, failed(4545, 1), serve_despite(RecentFailure)),

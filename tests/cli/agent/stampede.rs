@@ -1,21 +1,32 @@
 //! A thousand clients at once: one refresh, the same token for all, and no error.
 
-use authctl::dev_issuer::{Endpoint, FaultKind};
+use authctl::dev_issuer::{DevIssuer, Endpoint, FaultKind};
 use serde_json::Value;
 
 use crate::support::agent::{Agent, Connection};
 use crate::support::process::wait_until;
 
+use super::super::token_exchange::exchanging_issuer;
 use super::{LIFETIME, fault, logged_in};
+use crate::support::Sandbox;
 
 const CLIENTS: usize = 1000;
 
 /// Sends all requests before the issuer responds. Checks that one refresh serves them, and returns the common response.
 fn assert_one_refresh(method: &str, target: &str, expired: bool) -> Value {
     let (home, issuer) = logged_in(|_| {});
-    let agent = Agent::run(&home);
+    let first = assert_shared(&home, &issuer, method, target, expired);
+    let stats = issuer.stats();
+    assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (1, 0, 0));
+    assert_eq!(stats.token_requests.get("refresh_token"), Some(&1));
+    first
+}
+
+/// Sends all requests before the issuer responds. Checks that all get the same response, and returns it.
+fn assert_shared(home: &Sandbox, issuer: &DevIssuer, method: &str, target: &str, expired: bool) -> Value {
+    let agent = Agent::run(home);
     agent.get("/v1/token").expect_status(200);
-    fault(&issuer, Endpoint::Metadata, FaultKind::Hold, 0);
+    fault(issuer, Endpoint::Metadata, FaultKind::Hold, 0);
     if expired {
         home.advance_agent_time(&agent, "work", LIFETIME + 1);
     }
@@ -33,9 +44,6 @@ fn assert_one_refresh(method: &str, target: &str, expired: bool) -> Value {
     for response in responses {
         assert_eq!(response, first);
     }
-    let stats = issuer.stats();
-    assert_eq!((stats.refreshes_committed, stats.refresh_reuses, stats.families_revoked), (1, 0, 0));
-    assert_eq!(stats.token_requests.get("refresh_token"), Some(&1));
     drop(all);
     wait_until("the connections to close", || (agent.connections() == 0).then_some(()));
     first
@@ -59,4 +67,15 @@ fn thousand_clients_share_a_narrower_token() {
 #[test]
 fn thousand_clients_share_a_token_for_another_audience() {
     assert_one_refresh("GET", "/v1/token/work?audience=https%3A%2F%2Fapi.example", false);
+}
+
+#[test]
+fn thousand_clients_share_a_token_exchange() {
+    let (home, issuer) = (Sandbox::new(), exchanging_issuer(|_| {}));
+    home.log_in("work", &issuer);
+    home.session("work");
+    assert_shared(&home, &issuer, "GET", "/v1/token/work?audience=https%3A%2F%2Fapi.example", true);
+    let requests = issuer.stats().token_requests;
+    assert_eq!(requests.get("urn:ietf:params:oauth:grant-type:token-exchange"), Some(&1));
+    assert_eq!(requests.get("refresh_token"), Some(&1), "of the session's own token");
 }

@@ -1,0 +1,61 @@
+//! Token exchange (RFC 8693).
+
+use serde::Deserialize;
+
+use super::error::IssuerError;
+use super::form::Form;
+use super::lenient_json::LenientString;
+use super::token_endpoint::{TokenEndpoint, add_target, post};
+use super::token_response::{TokenEndpointResponse, parse_token_response};
+use crate::model::{TokenSet, TokenTarget};
+use crate::secret::Secret;
+
+/// The grant type, as metadata lists it.
+pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// The type of an access token of the same issuer, JWT or opaque (RFC 8693, section 3).
+pub const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+
+/// The type of any other JWT.
+pub const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Issued {
+    issued_token_type: LenientString,
+}
+
+/// Exchanges `subject` of this type for an access token for `target`. A refresh token and an ID token in the reply are
+/// dropped: the token is refreshed by exchanging again.
+///
+/// # Errors
+/// [`IssuerError::InvalidResponse`] if the reply does not say that it has an access token.
+pub async fn request(
+    endpoint: &TokenEndpoint<'_>,
+    (subject, subject_type): (&Secret, &'static str),
+    target: &TokenTarget,
+) -> Result<TokenSet, IssuerError> {
+    let mut form = Form::for_grant(GRANT_TYPE);
+    form.add_secret("subject_token", subject);
+    form.add("subject_token_type", subject_type);
+    form.add("requested_token_type", ACCESS_TOKEN);
+    add_target(&mut form, target);
+    let sent_at = endpoint.clock.now();
+    let (response, sent) = post(endpoint.http, endpoint.url, endpoint.client, form).await?;
+    let tokens = match parse_token_response(&response, &sent, sent_at)? {
+        TokenEndpointResponse::Tokens(tokens) => TokenSet { refresh_token: None, id_token: None, ..tokens },
+        TokenEndpointResponse::Error(response) => return Err(IssuerError::Refused(response.error)),
+    };
+    let invalid = |what: &str| IssuerError::InvalidResponse {
+        from: response.host.clone(),
+        what: what.to_owned(),
+        wrong_address: false,
+    };
+    match response.object::<Issued>().and_then(|issued| issued.issued_token_type.0).as_deref() {
+        Some(ACCESS_TOKEN | JWT) => {}
+        Some(_) => return Err(invalid("an issued_token_type that is not an access token's")),
+        None => return Err(invalid("a token exchange response without issued_token_type")),
+    }
+    IssuerError::for_token_type(&tokens).map_or(Ok(()), Err)?;
+    Ok(tokens)
+}
