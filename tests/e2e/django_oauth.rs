@@ -7,6 +7,7 @@ use std::process::Child;
 use serde_json::{Value, json};
 
 use crate::django_site::{SECRET, Site, Visitor, get_with, post_form};
+use crate::network::free_port;
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER};
 
 /// Returns the arguments of `login work` as a client of the site, followed by `more`.
@@ -251,11 +252,6 @@ fn twenty_token_commands_share_one_refresh() {
     assert_eq!(site.requests("POST /o/token/ 200 refresh_token"), 1);
     assert_eq!(site.requests("POST /o/token/ 400 refresh_token"), 0);
     assert!(active(&site, &got[0]));
-}
-
-/// Returns a free port.
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port").local_addr().expect("bound").port()
 }
 
 #[track_caller]

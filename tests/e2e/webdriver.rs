@@ -13,6 +13,7 @@ use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 
+use crate::network::free_port;
 use crate::support::Sandbox;
 use crate::support::parts;
 use crate::support::process::{Lines, RunningCommand};
@@ -41,32 +42,20 @@ impl Driver {
     pub fn start() -> Self {
         parts::require(&["chromium", "chromedriver"]);
         let dir = tempfile::Builder::new().prefix("authctl-browser-").tempdir().expect("a temporary directory");
-        // It takes a free IPv6 port and exits when another program has the IPv4 port of the same number.
-        let (process, port) = (0..5)
-            .find_map(|_| Self::listening(dir.path()))
-            .expect("chromedriver exited five times before it listened");
-        Self { process, port, dir }
-    }
-
-    /// Starts a chromedriver and reads its port. Returns none if it exits before it listens.
-    fn listening(home: &Path) -> Option<(Child, u16)> {
+        let port = free_port();
         let mut process = Command::new("chromedriver")
-            .arg("--port=0")
+            .arg(format!("--port={port}"))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").expect("PATH"))
-            .env("HOME", home)
-            .env("TMPDIR", home)
+            .env("HOME", dir.path())
+            .env("TMPDIR", dir.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("chromedriver");
-        let port = Lines::of(process.stdout.take().expect("piped"))
-            .inspect(|line| eprintln!("{line}"))
-            .find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
-        if port.is_none() {
-            process.wait().expect("chromedriver");
-        }
-        Some((process, port?))
+        let mut output = Lines::of(process.stdout.take().expect("piped")).inspect(|line| eprintln!("{line}"));
+        assert!(output.any(|line| line.contains("started successfully")), "chromedriver exited");
+        Self { process, port, dir }
     }
 
     pub async fn browser(&self, screen: Screen) -> Client {

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 
 use authctl::dev_issuer::{Algorithm, DevIssuer};
@@ -99,9 +100,18 @@ pub fn listener() -> (TcpListener, u16) {
     (listener, port)
 }
 
-/// Returns a free port. Another process could take it before it is used, which is unlikely.
+/// Returns a free port for a server that cannot choose one itself. It is below the ports that systems use for connections and
+/// for servers that ask for any port (49152 and above in RFC 6335 section 6, 32768 and above on Linux): nothing but another
+/// test takes it in between, and the tests of a process take different ones.
 pub fn free_port() -> u16 {
-    listener().1
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number = std::process::id().wrapping_mul(101).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + u16::try_from(number % 20_000).expect("below 20,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Generates an authority and its certificate for `issuer.test`.

@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::call::{Call, MAX_INPUT, one_line, unreadable};
+use super::program::program;
 use super::protocol::Protocol;
-use super::setup::{Change, program};
+use super::setup::Change;
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode};
 use crate::model::ToolHost;
@@ -63,7 +64,10 @@ impl Protocol for Cargo {
         }
         Ok(vec![
             Change::Element {
-                file: directory.join("config.toml"),
+                // The old name, which cargo reads first.
+                file: Some(directory.join("config"))
+                    .filter(|old| old.exists())
+                    .unwrap_or(directory.join("config.toml")),
                 path: ["registry", "global-credential-providers"],
                 value: program,
                 first: "cargo:token",

@@ -1,14 +1,15 @@
 //! git's credential helper protocol (gitcredentials(7), git-credential(1)).
 
 use super::call::{Call, USERNAME};
+use super::program::{is_authctl, program};
 use super::protocol::{Failure, Protocol};
-use super::setup::{Change, program};
+use super::setup::{Change, foreign};
 use crate::cmd::output;
 use crate::cmd::refresh::refresh_one;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;
 use crate::session::Demand;
-use crate::text::shell_word;
+use crate::text::{excerpt, shell_word};
 
 pub(super) struct Git;
 
@@ -79,19 +80,54 @@ impl Protocol for Git {
         let mut changes = Vec::new();
         for address in call.args.hosts.iter().flat_map(addresses) {
             let key = format!("credential.{address}.helper");
-            let git = |words: &[&str]| {
-                ["git", "config", "--global"].iter().chain(words).map(|word| (*word).to_owned()).collect()
-            };
+            let (key, helper) = (key, helper.clone());
             changes.push(Change::Commands {
                 shown: git(&["--get-all", &key]),
-                // An empty one first: no helper for all hosts stores the token.
-                expected: format!("\n{helper}\n"),
-                add: vec![git(&["--replace-all", &key, ""]), git(&["--add", &key, &helper])],
-                remove: vec![git(&["--unset-all", &key])],
+                plan: Box::new(
+                    move |shown, add| if add { set_up(&key, &helper, shown) } else { Ok(undo(&key, shown)) },
+                ),
             });
         }
         changes.push(Change::Hosts);
         Ok(changes)
+    }
+}
+
+fn git(words: &[&str]) -> Vec<String> {
+    ["git", "config", "--global"].iter().chain(words).map(|word| (*word).to_owned()).collect()
+}
+
+/// Splits the helpers that git shows, an empty one aside, into authctl's and others.
+fn helpers(shown: &str) -> (Vec<&str>, Vec<&str>) {
+    let is_ours = |helper: &&str| {
+        let command = helper.strip_prefix('!').and_then(|command| command.split_once(" helper git"));
+        command
+            .is_some_and(|(start, _)| is_authctl(start.split(" --config ").next().unwrap_or(start).trim_matches('\'')))
+    };
+    shown.lines().filter(|line| !line.is_empty()).partition(is_ours)
+}
+
+fn set_up(key: &str, helper: &str, shown: &str) -> Result<Vec<Vec<String>>, Error> {
+    // An empty one first: no helper for all hosts stores the token.
+    let is_alone = shown.lines().take_while(|line| *line != helper).any(str::is_empty);
+    Ok(match helpers(shown) {
+        (ours, _) if ours == [helper] && is_alone => Vec::new(),
+        (_, others) if others.is_empty() => vec![git(&["--replace-all", key, ""]), git(&["--add", key, helper])],
+        (ours, _) if ours == [helper] => Vec::new(),
+        (ours, others) => match ours.split_first() {
+            None => return Err(foreign(format!("git's configuration has another {key}: {}", excerpt(others[0], 200)))),
+            Some((first, rest)) => {
+                let remove = rest.iter().map(|other| git(&["--fixed-value", "--unset-all", key, other]));
+                remove.chain([git(&["--fixed-value", "--replace-all", key, helper, first])]).collect()
+            }
+        },
+    })
+}
+
+fn undo(key: &str, shown: &str) -> Vec<Vec<String>> {
+    match helpers(shown) {
+        (ours, others) if others.is_empty() && !ours.is_empty() => vec![git(&["--unset-all", key])],
+        (ours, _) => ours.iter().map(|helper| git(&["--fixed-value", "--unset-all", key, helper])).collect(),
     }
 }
 

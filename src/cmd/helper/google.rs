@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use super::call::{Call, one_line};
+use super::program::program;
 use super::protocol::{Failure, Protocol};
-use super::setup::{Change, program};
+use super::setup::Change;
 use crate::cmd::output;
 use crate::error::Error;
 use crate::paths::tool_variable;

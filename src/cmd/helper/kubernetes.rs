@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::call::Call;
+use super::program::{is_authctl, program};
 use super::protocol::Protocol;
-use super::setup::{Change, program};
+use super::setup::{Change, foreign};
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;
@@ -56,31 +57,78 @@ impl Protocol for Kubernetes {
                 hint,
             ));
         }
-        let profile = call.app.profile(None)?.name;
-        let user = format!("authctl-{profile}");
-        let kubectl = |words: &[String]| -> Vec<String> {
-            ["kubectl", "config"].iter().map(|word| (*word).to_owned()).chain(words.iter().cloned()).collect()
+        let profile = match &call.app.common.profile {
+            // It need not exist any more.
+            Some(name) if call.args.remove => name.clone(),
+            _ => call.app.profile(None)?.name,
         };
-        let mut start = program(call.app)?;
-        let mut add = vec!["set-credentials".to_owned(), user.clone(), format!("--exec-command={}", start.remove(0))];
-        add.push(format!("--exec-api-version={}", VERSIONS[1]));
-        let id_token = call.args.id_token.then_some("--id-token");
-        start.extend(
-            ["helper", "kubernetes", "--profile", profile.as_str()].into_iter().chain(id_token).map(str::to_owned),
-        );
-        add.extend(start.iter().map(|word| format!("--exec-arg={word}")));
+        let user = format!("authctl-{profile}");
+        let mut words = program(call.app)?;
+        words.extend(["helper", "kubernetes", "--profile", profile.as_str()].map(str::to_owned));
+        words.extend(call.args.id_token.then(|| "--id-token".to_owned()));
+        let name = user.clone();
         Ok(vec![
             Change::Commands {
-                shown: kubectl(&[
-                    "view".to_owned(),
-                    "-o".to_owned(),
-                    format!("jsonpath={{.users[?(@.name==\"{user}\")].name}}"),
-                ]),
-                expected: user.clone(),
-                add: vec![kubectl(&add)],
-                remove: vec![kubectl(&["unset".to_owned(), format!("users.{user}")])],
+                shown: kubectl(["view", "-o", "json"]),
+                plan: Box::new(move |shown, add| plan(&name, &words, shown, add)),
             },
             Change::Note(format!("use it in a context: kubectl config set-context --current --user={user}")),
         ])
+    }
+}
+
+fn kubectl<'a>(words: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    ["kubectl", "config"].into_iter().chain(words).map(str::to_owned).collect()
+}
+
+/// Returns the commands for a user whose `exec` section starts the words.
+fn plan(user: &str, words: &[String], shown: &str, add: bool) -> Result<Vec<Vec<String>>, Error> {
+    let config: Value = serde_json::from_str(shown).unwrap_or_default();
+    let found = config["users"].as_array().into_iter().flatten().find(|found| found["name"] == user);
+    let exec = found.map(|found| &found["user"]["exec"]);
+    let is_ours = exec.is_some_and(|exec| exec["command"].as_str().is_some_and(is_authctl));
+    if !add {
+        return Ok(if is_ours { vec![kubectl(["unset", &format!("users.{user}")])] } else { Vec::new() });
+    }
+    if found.is_some() && !is_ours {
+        return Err(foreign(format!("kubeconfig has another user {user}")));
+    }
+    let is_same = exec.is_some_and(|exec| exec["command"] == words[0] && exec["args"] == json!(words[1..]));
+    if is_same {
+        return Ok(Vec::new());
+    }
+    let options = [format!("--exec-command={}", words[0]), format!("--exec-api-version={}", VERSIONS[1])];
+    let arguments = words[1..].iter().map(|word| format!("--exec-arg={word}"));
+    let mut command = kubectl(["set-credentials", user]);
+    command.extend(options.into_iter().chain(arguments));
+    Ok(vec![command])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_in_kubeconfig_is_changed_only_where_it_differs() {
+        let words = ["/bin/authctl", "helper", "kubernetes"].map(str::to_owned);
+        let shown = |exec: Value| json!({"users": [{"name": "authctl-a", "user": {"exec": exec}}]}).to_string();
+        let commands = |shown: &str, add| plan("authctl-a", &words, shown, add).map(|commands| commands.len()).ok();
+        let same = shown(json!({"command": "/bin/authctl", "args": ["helper", "kubernetes"], "apiVersion": "mine"}));
+        let more = shown(json!({"command": "/bin/authctl", "args": ["helper", "kubernetes", "--id-token"]}));
+        let older = shown(json!({"command": "/old/authctl", "args": ["helper", "kubernetes"]}));
+        let other = shown(json!({"command": "/bin/other", "args": ["helper", "kubernetes"]}));
+        let certificate = json!({"users": [{"name": "authctl-a", "user": {}}]}).to_string();
+        for (shown, add, remove) in [
+            ("", Some(1), Some(0)),
+            (r#"{"users": null}"#, Some(1), Some(0)),
+            (r#"{"users": [{"name": "authctl-b"}]}"#, Some(1), Some(0)),
+            (&same, Some(0), Some(1)),
+            (&more, Some(1), Some(1)),
+            (&older, Some(1), Some(1)),
+            (&other, None, Some(0)),
+            (&certificate, None, Some(0)),
+        ] {
+            assert_eq!((commands(shown, true), commands(shown, false)), (add, remove), "{shown}");
+        }
     }
 }

@@ -10,6 +10,7 @@ mod git;
 mod google;
 mod keyring;
 mod kubernetes;
+mod program;
 mod protocol;
 mod setup;
 mod terraform;

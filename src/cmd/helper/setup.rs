@@ -1,35 +1,36 @@
 //! The set-up of a tool: shown with `--setup`, made with `--write`, undone with `--remove`. What is there already is not made
 //! twice, and what belongs to others is neither replaced nor removed.
 
+mod files;
+mod json;
+
 use std::fs;
-use std::io;
-use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::{Map, Value};
-use toml_edit::{Array, DocumentMut, Item, Table};
+use serde_json::Value;
 
 use super::call::Call;
-use crate::app::App;
+use super::program::{is_authctl, program_path};
 use crate::cmd::output;
 use crate::config;
-use crate::error::{Error, ErrorCode, Hint};
-use crate::fs::{regular_file, replace};
+use crate::error::{Error, ErrorCode};
 use crate::paths;
-use crate::text::{excerpt, shell_word};
+use crate::text::shell_word;
+pub(super) use files::foreign;
+use files::{cannot, edit_array, edit_lines, edit_members, read};
 
-/// The largest configuration of a tool that is changed, in bytes.
-const MAX_FILE: u64 = 1024 * 1024;
+/// Returns the commands of a tool that set it up, or undo that, from what the tool shows; none if nothing is to be done.
+pub(super) type Plan = dyn Fn(&str, bool) -> Result<Vec<Vec<String>>, Error>;
 
 /// Something that the set-up of a tool changes.
 pub(super) enum Change {
     /// The hosts of the profile.
     Hosts,
-    /// The tool's configuration, by its own commands. `shown` prints `expected` once they ran.
-    Commands { shown: Vec<String>, expected: String, add: Vec<Vec<String>>, remove: Vec<Vec<String>> },
-    /// A member of a JSON file.
-    Member { file: PathBuf, path: Vec<String>, value: String },
+    /// The tool's configuration, by its own commands; `shown` prints what there is.
+    Commands { shown: Vec<String>, plan: Box<Plan> },
+    /// Members of an object in a JSON file.
+    Members { file: PathBuf, object: &'static str, names: Vec<String>, value: &'static str },
     /// An element of an array in a TOML file; a new array starts with `first`, the tool's default.
     Element { file: PathBuf, path: [&'static str; 2], value: String, first: &'static str },
     /// A line in a text file.
@@ -43,27 +44,13 @@ pub(super) enum Change {
     Note(String),
 }
 
-/// Returns the words with which the tool starts authctl: `authctl` if that is this program, else its path; and the
-/// configuration, if this command has another one than usual.
-///
-/// # Errors
-/// [`ErrorCode::Unexpected`] if the program does not exist any more.
-pub(super) fn program(app: &App) -> Result<Vec<String>, Error> {
-    let path = program_path(app)?;
-    let mut dirs = std::env::split_paths(&app.environment.surroundings.search_path);
-    let is_first = dirs.find(|dir| dir.join("authctl").exists()).is_some_and(|dir| dir.join("authctl") == path);
-    let mut words = vec![if is_first { "authctl".to_owned() } else { path.display().to_string() }];
-    if let Some(config) = app.common.config.as_ref().or(app.environment.config.as_ref()) {
-        let config = std::path::absolute(config).map_err(|e| cannot(config, e))?;
-        words.extend(["--config".to_owned(), config.display().to_string()]);
-    }
-    Ok(words)
-}
-
-fn program_path(app: &App) -> Result<PathBuf, Error> {
-    let program = std::env::current_exe().and_then(|program| program.canonicalize());
-    let program = program.map_err(|e| Error::new(ErrorCode::Unexpected, e, "check that the program still exists"))?;
-    Ok(paths::stable_link(program, &app.environment.surroundings.search_path))
+/// One thing to do for a change.
+enum Step {
+    Hosts,
+    Run(Vec<Vec<String>>),
+    Write { file: PathBuf, text: String },
+    Link(PathBuf),
+    Unlink(PathBuf),
 }
 
 /// Shows, makes or undoes the changes.
@@ -85,13 +72,19 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change]) -> Result<u8, Error> {
         return Ok(0);
     }
     let mut any = false;
-    // Undone in reverse: the host, which gives the tool a token, is added last and removed first.
-    let order: Vec<&Change> = if args.write { changes.iter().collect() } else { changes.iter().rev().collect() };
-    for change in order {
-        let done = if args.write { change.make(call)? } else { change.undo(call)? };
-        if let Some(done) = done {
-            any = true;
-            app.ui().notice(&done);
+    if args.write {
+        // All are known before the first, so that nothing is changed by half.
+        let steps: Vec<Option<Step>> =
+            changes.iter().map(|change| change.step(call, true)).collect::<Result<_, _>>()?;
+        for step in steps.into_iter().flatten() {
+            any |= step.take(call)?;
+        }
+    } else {
+        // In reverse: the host, which gives the tool a token, is added last and removed first.
+        for change in changes.iter().rev() {
+            if let Some(step) = change.step(call, false)? {
+                any |= step.take(call)?;
+            }
         }
     }
     if !any {
@@ -124,15 +117,6 @@ fn check_hosts(call: &Call<'_>, changes: &[Change]) -> Result<(), Error> {
     Err(Error::msg(ErrorCode::Usage, message, "add --host with the name of the server, such as --host git.example"))
 }
 
-fn cannot(what: &Path, error: impl Into<anyhow::Error>) -> Error {
-    let error = error.into().context(format!("cannot change {}", what.display()));
-    Error::new(ErrorCode::Configuration, error, Hint::command("helper").with_flag("--help"))
-}
-
-fn foreign(message: String) -> Error {
-    Error::msg(ErrorCode::Configuration, message, "remove it first if the tool no longer needs it")
-}
-
 impl Change {
     /// Returns what the user would do, in lines.
     fn shown(&self, call: &Call<'_>) -> Result<Vec<String>, Error> {
@@ -146,10 +130,10 @@ impl Change {
                 let setting = format!("hosts={}", hosts.join(" "));
                 vec![line(&["authctl", "profile", "set", profile.name.as_str(), &setting].map(str::to_owned))]
             }
-            Self::Commands { add, .. } => add.iter().map(|command| line(command)).collect(),
-            Self::Member { file, path, value } => {
-                let value = Value::from(value.as_str());
-                vec![format!("# in {}: {} = {value}", file.display(), path.join(" / "))]
+            Self::Commands { plan, .. } => plan("", true)?.iter().map(|command| line(command)).collect(),
+            Self::Members { file, object, names, value } => {
+                let member = |name| format!("# in {}: {object} / {name} = \"{value}\"", file.display());
+                names.iter().map(member).collect()
             }
             Self::Element { file, path, value, first } => {
                 vec![format!("# in {}, [{}]: {} = [\"{first}\", \"{value}\"]", file.display(), path[0], path[1])]
@@ -173,81 +157,128 @@ impl Change {
         }
     }
 
-    /// Makes the change; returns what was done, or `None` if nothing was to be done.
-    fn make(&self, call: &Call<'_>) -> Result<Option<String>, Error> {
-        match self {
-            Self::Hosts => change_hosts(call),
-            Self::Commands { shown, expected, add, .. } => {
-                match printed(shown) {
-                    Some(text) if shows(&text, expected) => return Ok(None),
-                    Some(text) if !text.is_empty() => {
-                        let command = shown.join(" ");
-                        return Err(foreign(format!("`{command}` shows another value: {}", excerpt(&text, 200))));
-                    }
-                    _ => {}
+    /// Returns what is to be done to make the change, or to undo it; `None` if nothing is.
+    fn step(&self, call: &Call<'_>, add: bool) -> Result<Option<Step>, Error> {
+        let write = |file: &Path, text: Option<String>| text.map(|text| Step::Write { file: file.to_owned(), text });
+        Ok(match self {
+            Self::Note(_) => None,
+            Self::Hosts if call.args.hosts.is_empty() => None,
+            Self::Hosts => {
+                if add {
+                    call.app.profile(None)?;
                 }
-                add.iter().try_for_each(|command| succeed(command))?;
-                Ok(add.last().map(|command| format!("ran {}", command.join(" "))))
+                Some(Step::Hosts)
             }
-            Self::Member { file, path, value } => change_json(file, path, value, true),
-            Self::Element { file, path, value, first } => change_array(file, path, value, first, true),
-            Self::Block { file, text } => change_text(file, text, true),
-            Self::Link { .. } | Self::LinkAt(_) => make_link(call.app, &self.link()?),
-            Self::Note(_) => Ok(None),
-        }
-    }
-
-    /// Undoes the change; returns what was done, or `None` if nothing was to be done.
-    fn undo(&self, call: &Call<'_>) -> Result<Option<String>, Error> {
-        match self {
-            Self::Hosts => change_hosts(call),
-            Self::Commands { shown, expected, remove, .. } => {
-                if !printed(shown).is_some_and(|text| shows(&text, expected)) {
-                    return Ok(None);
-                }
-                remove.iter().try_for_each(|command| succeed(command))?;
-                Ok(remove.last().map(|command| format!("ran {}", command.join(" "))))
+            Self::Commands { shown, plan } => match (printed(shown), add) {
+                (None, false) => None,
+                (text, _) => Some(plan(&text.unwrap_or_default(), add)?).filter(|all| !all.is_empty()).map(Step::Run),
+            },
+            Self::Members { file, object, names, value } => {
+                write(file, edit_members(file, &read(file)?, object, names, value, add)?)
             }
-            Self::Member { file, path, value } => change_json(file, path, value, false),
             // What the hosts share stays for the others.
             Self::Element { .. } | Self::Block { .. } | Self::LinkAt(_) | Self::Link { used_in: None, .. }
-                if has_other_hosts(call)? =>
+                if !add && has_other_hosts(call)? =>
             {
-                Ok(None)
+                None
             }
-            Self::Element { file, path, value, first } => change_array(file, path, value, first, false),
-            Self::Block { file, text } => change_text(file, text, false),
-            // Other hosts may still use the program.
-            Self::Link { used_in: Some(file), .. } if is_used_in(file)? => Ok(None),
-            Self::Link { .. } | Self::LinkAt(_) => remove_link(call.app, &self.link()?),
-            Self::Note(_) => Ok(None),
-        }
+            Self::Link { used_in: Some(file), .. } if !add && is_used_in(file)? => None,
+            Self::Element { file, path, value, first } => {
+                write(file, edit_array(file, &read(file)?, path, value, first, add)?)
+            }
+            Self::Block { file, text } => write(file, edit_lines(file, &read(file)?, text, add)?),
+            Self::Link { .. } | Self::LinkAt(_) => {
+                let link = self.link()?;
+                let target = fs::read_link(&link).ok();
+                let is_ours = target.as_ref().is_some_and(|_| is_authctl(fs::canonicalize(&link).unwrap_or_default()))
+                    || target.as_ref().is_some_and(is_authctl);
+                match add {
+                    false => is_ours.then_some(Step::Unlink(link)),
+                    true if target == Some(program_path(call.app)?) => None,
+                    true if is_ours || link.symlink_metadata().is_err() => Some(Step::Link(link)),
+                    true => return Err(foreign(format!("{} is another program", link.display()))),
+                }
+            }
+        })
     }
 }
 
-/// Adds the named hosts to the profile, or removes them from it.
-fn change_hosts(call: &Call<'_>) -> Result<Option<String>, Error> {
-    let (app, args) = (call.app, call.args);
-    if args.hosts.is_empty() {
-        return Ok(None);
+impl Step {
+    /// Does it; returns whether anything changed, and reports what.
+    fn take(self, call: &Call<'_>) -> Result<bool, Error> {
+        let done = match self {
+            Self::Hosts => return change_hosts(call),
+            Self::Run(commands) => {
+                commands.iter().try_for_each(|command| succeed(command))?;
+                commands.last().map(|command| format!("ran {}", command.join(" "))).unwrap_or_default()
+            }
+            Self::Write { file, text } => {
+                files::write(&file, &text)?;
+                format!("changed {}", file.display())
+            }
+            Self::Link(link) => {
+                files::link(&program_path(call.app)?, &link)?;
+                warn_if_hidden(call, &link);
+                format!("linked {}", link.display())
+            }
+            Self::Unlink(link) => {
+                fs::remove_file(&link).map_err(|e| cannot(&link, e))?;
+                format!("removed {}", link.display())
+            }
+        };
+        call.app.ui().notice(&done);
+        Ok(true)
     }
+}
+
+/// Warns of a link to a program that is not found by its name.
+fn warn_if_hidden(call: &Call<'_>, link: &Path) {
+    let app = call.app;
+    let mut dirs = std::env::split_paths(&app.environment.surroundings.search_path);
+    let name = link.file_name().unwrap_or_default();
+    let found = dirs.find(|dir| dir.join(name).exists());
+    if link.parent().is_some_and(|dir| dir.ends_with(".local/bin")) && found.as_deref() != link.parent() {
+        let dir = link.parent().unwrap_or(link).display();
+        app.ui().notice(&format!("warning: put {dir} first in PATH, so that the tool finds {}", name.display()));
+    }
+}
+
+/// Adds the named hosts to the profile, or removes them from it; returns whether that changed it.
+fn change_hosts(call: &Call<'_>) -> Result<bool, Error> {
+    let (app, args) = (call.app, call.args);
     app.run(async {
         let _lock = app.lock_config().await?;
-        let mut profile = app.profile(None)?;
+        let mut profile = match app.profile(None) {
+            // Its hosts went with it.
+            Err(error) if args.remove && error.code == ErrorCode::UnknownProfile => return Ok(false),
+            profile => profile?,
+        };
         let before = profile.hosts.clone();
         if args.write {
             profile.hosts.extend(args.hosts.iter().filter(|host| !before.contains(host)).cloned());
+            for other in app.config()?.profiles.values().filter(|other| other.name != profile.name) {
+                let (both, rest): (Vec<_>, Vec<_>) = other.hosts.iter().partition(|host| args.hosts.contains(host));
+                if let Some(host) = both.first() {
+                    let rest = rest.iter().map(|host| host.as_str()).collect::<Vec<_>>().join(" ");
+                    let rest = shell_word(&format!("hosts={rest}"));
+                    app.ui().notice(&format!(
+                        "warning: {host} is a host of {0} too; to remove it there, run: authctl profile set {0} {rest}",
+                        other.name
+                    ));
+                }
+            }
         } else {
             profile.hosts.retain(|host| !args.hosts.contains(host));
         }
         if profile.hosts == before {
-            return Ok(None);
+            return Ok(false);
         }
         config::save(&app.paths()?.config, &profile)?;
         app.notify_agent(&profile.name);
         let hosts: Vec<&str> = profile.hosts.iter().map(|host| host.as_str()).collect();
         let hosts = if hosts.is_empty() { "none".to_owned() } else { hosts.join(", ") };
-        Ok(Some(format!("hosts that get tokens of {}: {hosts}", profile.name)))
+        app.ui().notice(&format!("hosts that get tokens of {}: {hosts}", profile.name));
+        Ok(true)
     })
 }
 
@@ -255,11 +286,6 @@ fn change_hosts(call: &Call<'_>) -> Result<Option<String>, Error> {
 fn has_other_hosts(call: &Call<'_>) -> Result<bool, Error> {
     let config = call.app.config()?;
     Ok(!call.args.hosts.is_empty() && config.profiles.values().any(|profile| !profile.hosts.is_empty()))
-}
-
-/// Returns whether the expected lines are in what a command printed.
-fn shows(text: &str, expected: &str) -> bool {
-    format!("\n{text}\n").contains(expected)
 }
 
 /// Returns what a command prints; `None` if it fails.
@@ -284,142 +310,9 @@ fn succeed(words: &[String]) -> Result<(), Error> {
     Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// Returns the text of a tool's file, empty if there is none, and the file that it leads to.
-fn read(file: &Path) -> Result<(String, PathBuf), Error> {
-    let target = config::link_target(file);
-    if !target.exists() {
-        return Ok((String::new(), target));
-    }
-    let bytes = regular_file::read(&target, MAX_FILE).map_err(|reason| cannot(file, anyhow::anyhow!(reason)))?;
-    let text = std::str::from_utf8(bytes.expose()).map_err(|e| cannot(file, e))?.to_owned();
-    Ok((text, target))
-}
-
-/// Replaces a tool's file as a whole; its mode stays.
-fn write(file: &Path, target: &Path, text: &str) -> Result<Option<String>, Error> {
-    let mode = target.metadata().map_or(0o600, |about| about.mode() & 0o777);
-    let write = || -> io::Result<()> {
-        if let Some(dir) = target.parent() {
-            fs::create_dir_all(dir)?;
-        }
-        replace(target, text.as_bytes(), mode)
-    };
-    write().map_err(|e| cannot(file, e))?;
-    Ok(Some(format!("changed {}", file.display())))
-}
-
-fn change_json(file: &Path, path: &[String], value: &str, add: bool) -> Result<Option<String>, Error> {
-    let (text, target) = read(file)?;
-    let empty = || Value::Object(Map::new());
-    let mut document =
-        if text.trim().is_empty() { empty() } else { serde_json::from_str(&text).map_err(|e| cannot(file, e))? };
-    let not_object = || cannot(file, anyhow::anyhow!("{} is not an object", path.join(" / ")));
-    let Some((name, parents)) = path.split_last() else { return Ok(None) };
-    let mut object = document.as_object_mut().ok_or_else(not_object)?;
-    for parent in parents {
-        object = object.entry(parent).or_insert_with(empty).as_object_mut().ok_or_else(not_object)?;
-    }
-    match (object.get(name).map(|found| found == value), add) {
-        (Some(true), true) | (None | Some(false), false) => return Ok(None),
-        (Some(false), true) => {
-            return Err(foreign(format!("{} has another value for {}", file.display(), path.join(" / "))));
-        }
-        (None, true) => object.insert(name.clone(), Value::from(value)),
-        (Some(true), false) => object.remove(name),
-    };
-    let mut text = Vec::new();
-    let mut serializer =
-        serde_json::Serializer::with_formatter(&mut text, serde_json::ser::PrettyFormatter::with_indent(b"\t"));
-    serde::Serialize::serialize(&document, &mut serializer).map_err(|e| cannot(file, e))?;
-    text.push(b'\n');
-    write(file, &target, &String::from_utf8_lossy(&text))
-}
-
-fn change_array(file: &Path, path: &[&str; 2], value: &str, first: &str, add: bool) -> Result<Option<String>, Error> {
-    let (text, target) = read(file)?;
-    let mut document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| cannot(file, e))?;
-    let [table, key] = path;
-    let table = document.entry(table).or_insert_with(|| Item::Table(Table::new()));
-    let not_array = || cannot(file, anyhow::anyhow!("{} is not an array", path.join(".")));
-    let table = table.as_table_like_mut().ok_or_else(not_array)?;
-    let is_new = !table.contains_key(key);
-    let array = table.entry(key).or_insert_with(|| Item::Value(Array::new().into()));
-    let array = array.as_array_mut().ok_or_else(not_array)?;
-    let found = array.iter().position(|element| element.as_str() == Some(value));
-    match (found, add) {
-        (Some(_), true) | (None, false) => return Ok(None),
-        (None, true) => {
-            if is_new {
-                array.push(first);
-            }
-            array.push(value);
-        }
-        (Some(index), false) => {
-            array.remove(index);
-            let is_default = array.len() == 1 && array.get(0).is_some_and(|element| element.as_str() == Some(first));
-            if is_default {
-                table.remove(key);
-            }
-        }
-    }
-    write(file, &target, &document.to_string())
-}
-
-fn change_text(file: &Path, block: &str, add: bool) -> Result<Option<String>, Error> {
-    let (text, target) = read(file)?;
-    let is_block = |line: &str| line.trim() == block.trim_end();
-    if text.lines().any(is_block) == add {
-        return Ok(None);
-    }
-    let keyword = block.split(' ').next().unwrap_or(block);
-    if add && text.lines().any(|line| line.trim_start().starts_with(keyword)) {
-        return Err(foreign(format!("{} has another {keyword}", file.display())));
-    }
-    let text = match add {
-        true if text.is_empty() || text.ends_with('\n') => text + block,
-        true => format!("{text}\n{block}"),
-        false => text.split_inclusive('\n').filter(|line| !is_block(line)).collect(),
-    };
-    write(file, &target, &text)
-}
-
-fn make_link(app: &App, link: &Path) -> Result<Option<String>, Error> {
-    let program = program_path(app)?;
-    if fs::read_link(link).is_ok_and(|target| target == program) {
-        return Ok(None);
-    }
-    if link.symlink_metadata().is_ok() {
-        return Err(foreign(format!("{} is another program", link.display())));
-    }
-    let make = || -> io::Result<()> {
-        if let Some(dir) = link.parent() {
-            fs::create_dir_all(dir)?;
-        }
-        symlink(&program, link)
-    };
-    make().map_err(|e| cannot(link, e))?;
-    let mut dirs = std::env::split_paths(&app.environment.surroundings.search_path);
-    let name = link.file_name().unwrap_or_default();
-    let found = dirs.find(|dir| dir.join(name).exists());
-    if link.parent().is_some_and(|dir| dir.ends_with(".local/bin")) && found.as_deref() != link.parent() {
-        let dir = link.parent().unwrap_or(link).display();
-        app.ui().notice(&format!("warning: put {dir} first in PATH, so that the tool finds {}", name.display()));
-    }
-    Ok(Some(format!("linked {}", link.display())))
-}
-
-fn remove_link(app: &App, link: &Path) -> Result<Option<String>, Error> {
-    let program = program_path(app)?;
-    if !fs::read_link(link).is_ok_and(|target| target == program) {
-        return Ok(None);
-    }
-    fs::remove_file(link).map_err(|e| cannot(link, e))?;
-    Ok(Some(format!("removed {}", link.display())))
-}
-
-/// Returns whether docker's configuration has a host that uses authctl. Those that no longer do are removed from it before.
+/// Returns whether docker's configuration uses authctl. The hosts that no longer do are removed from it before.
 fn is_used_in(file: &Path) -> Result<bool, Error> {
-    let (text, _) = read(file)?;
-    let document: Value = serde_json::from_str(&text).unwrap_or_default();
-    Ok(document["credHelpers"].as_object().into_iter().flatten().any(|(_, helper)| helper == "authctl"))
+    let document: Value = serde_json::from_str(&read(file)?).unwrap_or_default();
+    let mut helpers = document["credHelpers"].as_object().into_iter().flatten().map(|(_, helper)| helper);
+    Ok(document["credsStore"] == "authctl" || helpers.any(|helper| helper == "authctl"))
 }

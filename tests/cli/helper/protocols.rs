@@ -87,16 +87,26 @@ fn docker_gets_credentials_for_the_hosts_of_profiles() {
         let reply = docker("get", server).exits(0).json();
         assert_eq!(reply, json!({"ServerURL": server.trim(), "Username": "oauth2", "Secret": token}), "{server}");
     }
-    for server in ["https://index.docker.io/v1/", "registry.example.evil.example", "http://registry.example", "", "\0"]
-    {
+    for server in ["https://index.docker.io/v1/", "registry.example.evil.example", "http://registry.example", "\0"] {
         assert_eq!(docker("get", server).exits(1).stdout, "credentials not found in native keychain\n", "{server}");
     }
     assert_eq!(docker("list", "").exits(0).json(), json!({"localhost:5000": "oauth2", "registry.example": "oauth2"}));
     assert!(docker("version", "").exits(0).stdout.starts_with("docker-credential-authctl (authctl) 0."));
     assert_eq!(docker("erase", "registry.example").exits(0).stdout, "");
     assert_eq!(home.token("work"), token);
-    let stored = r#"{"ServerURL":"registry.example","Username":"a","Secret":"b"}"#;
-    assert!(docker("store", stored).exits(2).stdout.contains("stores no passwords"));
+    for action in ["get", "erase", "store"] {
+        let stdin = if action == "store" { r#"{"Username":"a","Secret":"b"}"# } else { " \n" };
+        assert_eq!(docker(action, stdin).exits(1).stdout, "no credentials server URL\n", "{action}");
+    }
+    let stored = |server: &str, user: &str| json!({"ServerURL": server, "Username": user, "Secret": "b"}).to_string();
+    assert_eq!(docker("store", &stored("registry.example", "")).exits(1).stdout, "no credentials username\n");
+    // `docker login` stores again what it got.
+    assert_eq!(docker("store", &stored("registry.example", "oauth2")).exits(0).stdout, "");
+    for (server, user) in [("registry.example", "ann"), ("other.example", "oauth2")] {
+        let ran = docker("store", &stored(server, user)).exits(2);
+        assert_eq!(ran.stdout, "authctl stores no passwords of docker\n");
+    }
+    assert!(docker("store", "{").exits(2).stdout.starts_with("invalid request: EOF"));
 }
 
 #[test]

@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -124,6 +124,172 @@ fn docker_configuration_keeps_what_others_wrote() {
     fs::write(&file, "{\"auths\": ").expect("written");
     set_up("--write", "registry.example").exits(2).reports("config.json");
     assert_eq!(fs::read_to_string(&file).expect("text"), "{\"auths\": ");
+}
+
+#[test]
+fn docker_configuration_keeps_order_and_spelling() {
+    let (home, _idp) = logged_in("");
+    let file = home.path().join(".docker/config.json");
+    fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+    let before = "{\n  \"psFormat\": \"\\u0041\",\n  \"auths\": {},\n  \"auths\": {\"a.example\": { }},\n  \"aliases\": {\"n\": 1.0}\n}";
+    fs::write(&file, before).expect("written");
+    let set_up = |mode: &str| {
+        home.run(&["helper", "docker", mode, "--host", "b.example", "--host", "a.example"]).exits(0);
+        fs::read_to_string(&file).expect("text")
+    };
+    let added = ",\n  \"credHelpers\": {\n    \"b.example\": \"authctl\",\n    \"a.example\": \"authctl\"\n  }\n}";
+    assert_eq!(set_up("--write"), format!("{}{added}", before.strip_suffix("\n}").expect("its end")));
+    assert_eq!(set_up("--remove"), before);
+}
+
+#[test]
+fn set_up_that_differs_is_changed() {
+    let (home, _idp) = logged_in("");
+    let key = "credential.https://git.example.helper";
+    let set_up = |mode: &str, more: &[&str]| {
+        home.run(&[&["helper", "git", mode, "--host", "git.example"][..], more].concat()).exits(0).stderr
+    };
+    set_up("--write", &[]);
+    let first = git_config(&home, key);
+    set_up("--write", &["--id-token"]);
+    assert_eq!(git_config(&home, key), format!("{} --id-token\n", first.trim_end()));
+    assert_eq!(set_up("--write", &["--id-token"]), "already set up\n");
+    set_up("--write", &[]);
+    assert_eq!(git_config(&home, key), first);
+    set_up("--write", &["--id-token"]);
+    set_up("--remove", &[]);
+    assert_eq!(git_config(&home, key), "");
+}
+
+#[test]
+fn set_up_by_another_path_is_replaced_and_removed() {
+    let (home, _idp) = logged_in("");
+    let path = |name: &str| home.path().join(name);
+    let (cargo, docker) = (path(".cargo/config.toml"), path(".docker/config.json"));
+    let links = [
+        ".local/bin/docker-credential-authctl",
+        ".local/bin/keyring",
+        ".terraform.d/plugins/terraform-credentials-authctl",
+    ];
+    let links = links.map(path);
+    let key = "credential.https://git.example.helper";
+    let add = |value: &str| {
+        let mut git = Command::new("git");
+        git.args(["config", "--global", "--add", key, value]).env("HOME", home.path()).env_remove("XDG_CONFIG_HOME");
+        assert!(git.status().expect("git").success());
+    };
+    // As an older authctl, in a directory that is gone, set the tools up.
+    let old = || {
+        add("");
+        add("!'/old dir/authctl' --config '/a b/c.toml' helper git --id-token");
+        fs::create_dir_all(cargo.parent().expect("a directory")).expect("made");
+        fs::write(&cargo, "[registry]\nglobal-credential-providers = [\"cargo:token\", \"/old/authctl\"]\n")
+            .expect("written");
+        fs::create_dir_all(docker.parent().expect("a directory")).expect("made");
+        fs::write(&docker, r#"{"credHelpers":{"git.example":"authctl"}}"#).expect("written");
+        for link in &links {
+            fs::create_dir_all(link.parent().expect("a directory")).expect("made");
+            symlink("/old/authctl", link).expect("linked");
+        }
+    };
+    let set_up = |mode: &str, tool: &str| home.run(&["helper", tool, mode, "--host", "git.example"]).exits(0).stderr;
+    let tools = ["git", "cargo", "docker", "keyring", "terraform"];
+    old();
+    for tool in tools {
+        assert_ne!(set_up("--write", tool), "already set up\n", "{tool}");
+        assert_eq!(set_up("--write", tool), "already set up\n", "{tool}");
+    }
+    let helper = git_config(&home, key);
+    assert!(helper.starts_with("\n!") && !helper.contains("old") && helper.ends_with(" helper git\n"), "{helper}");
+    let text = fs::read_to_string(&cargo).expect("text");
+    assert!(
+        text.starts_with("[registry]\nglobal-credential-providers = [\"cargo:token\", \"/") && !text.contains("old"),
+        "{text}"
+    );
+    for link in &links {
+        assert!(link.exists(), "{link:?}");
+    }
+    for tool in tools {
+        set_up("--remove", tool);
+    }
+    old();
+    for tool in tools {
+        assert_ne!(set_up("--remove", tool), "not set up\n", "{tool}");
+        assert_eq!(set_up("--remove", tool), "not set up\n", "{tool}");
+    }
+    assert_eq!(git_config(&home, key), "");
+    assert_eq!(fs::read_to_string(&cargo).expect("text"), "");
+    assert!(links.iter().all(|link| link.symlink_metadata().is_err()));
+}
+
+#[test]
+fn helper_that_a_user_added_for_git_stays() {
+    let (home, _idp) = logged_in("");
+    let key = "credential.https://git.example.helper";
+    let set_up = |mode: &str| home.run(&["helper", "git", mode, "--host", "git.example"]).exits(0).stderr;
+    for value in ["", "!/old/authctl helper git", "other (a.*)"] {
+        let mut git = Command::new("git");
+        git.args(["config", "--global", "--add", key, value]).env("HOME", home.path()).env_remove("XDG_CONFIG_HOME");
+        assert!(git.status().expect("git").success());
+    }
+    set_up("--write");
+    let helpers = git_config(&home, key);
+    assert!(helpers.ends_with(" helper git\nother (a.*)\n") && !helpers.contains("/old"), "{helpers}");
+    assert_eq!(set_up("--write"), "already set up\n");
+    set_up("--remove");
+    assert_eq!(git_config(&home, key), "\nother (a.*)\n");
+}
+
+#[test]
+fn nothing_is_set_up_if_one_host_cannot_be() {
+    let (home, _idp) = logged_in("");
+    let mut git = Command::new("git");
+    git.args(["config", "--global", "credential.https://b.example.helper", "other"]);
+    assert!(git.env("HOME", home.path()).env_remove("XDG_CONFIG_HOME").status().expect("git").success());
+    home.run(&["helper", "git", "--write", "--host", "a.example", "--host", "b.example"]).exits(2).reports("other");
+    assert_eq!(git_config(&home, "credential.https://a.example.helper"), "");
+    assert_eq!(hosts(&home), json!([]));
+}
+
+#[test]
+fn host_of_another_profile_is_reported() {
+    let (home, idp) = logged_in("git.example a.example");
+    home.log_in("other", &idp);
+    let write = || home.run(&["helper", "git", "--write", "--profile", "other", "--host", "git.example"]).exits(0);
+    let warned = write().stderr;
+    let (_, next) = warned.split_once("run: authctl ").expect("a command");
+    let next = next.lines().next().expect("a line").replace('\'', "");
+    assert_eq!(next, "profile set work hosts=a.example");
+    home.run(&next.split(' ').collect::<Vec<_>>()).exits(0);
+    assert_eq!(write().stderr, "already set up\n");
+}
+
+#[test]
+fn set_up_of_a_removed_profile_is_undone() {
+    let (home, _idp) = logged_in("");
+    let key = "credential.https://git.example.helper";
+    home.run(&["helper", "git", "--write", "--profile", "work", "--host", "git.example"]).exits(0);
+    home.run(&["logout", "work"]).exits(0);
+    home.run(&["profile", "remove", "work"]).exits(0);
+    home.run(&["helper", "git", "--remove", "--profile", "work", "--host", "git.example"]).exits(0);
+    assert_eq!(git_config(&home, key), "");
+    home.run(&["helper", "git", "--write", "--profile", "work", "--host", "git.example"]).exits(2);
+    assert_eq!(git_config(&home, key), "", "no profile to set it up for");
+}
+
+#[test]
+fn cargo_configuration_of_the_old_name_is_changed() {
+    let (home, _idp) = logged_in("");
+    let file = home.path().join(".cargo/config");
+    fs::create_dir_all(file.parent().expect("a directory")).expect("made");
+    let before = "[net]\noffline = false\n";
+    fs::write(&file, before).expect("written");
+    let set_up = |mode: &str| home.run(&["helper", "cargo", mode, "--host", "index.example"]).exits(0);
+    set_up("--write").reports(".cargo/config");
+    assert!(!home.path().join(".cargo/config.toml").exists());
+    assert!(fs::read_to_string(&file).expect("text").contains("global-credential-providers"));
+    set_up("--remove");
+    assert_eq!(fs::read_to_string(&file).expect("text"), before);
 }
 
 #[test]
