@@ -172,13 +172,20 @@ fn examples(name: &str) -> String {
 fn see_also(name: &str) -> String {
     let command = name.strip_prefix("authctl-").unwrap_or_default();
     let related: &[&str] = match command.split('-').next().unwrap_or_default() {
-        "" => {
-            &["authctl.toml(5)", "authctl-agent(7)", "authctl-json(7)", "authctl-providers(7)", "authctl-security(7)"]
-        }
+        "" => &[
+            "authctl.toml(5)",
+            "authctl-agent(7)",
+            "authctl-json(7)",
+            "authctl-providers(7)",
+            "authctl-recipes(7)",
+            "authctl-security(7)",
+        ],
         "login" => &["authctl.toml(5)", "authctl-providers(7)", "authctl-security(7)"],
         "profile" => &["authctl.toml(5)"],
         "agent" => &["authctl-agent(7)", "authctl-security(7)"],
-        "verify" | "exec" | "keys" => &["authctl.toml(5)", "authctl-security(7)"],
+        "verify" | "keys" => &["authctl.toml(5)", "authctl-security(7)"],
+        "exec" => &["authctl.toml(5)", "authctl-recipes(7)", "authctl-security(7)"],
+        "token" | "helper" => &["authctl-agent(7)", "authctl-recipes(7)"],
         "demo" => &["authctl-dev-issuer(1)"],
         "dev" => &["authctl-demo(1)"],
         _ => &["authctl-agent(7)"],

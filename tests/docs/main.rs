@@ -23,8 +23,14 @@ use clap::Parser as _;
 use examples::EXAMPLES;
 
 /// The manual pages that are written by hand.
-const WRITTEN_PAGES: [&str; 5] =
-    ["authctl.toml.5", "authctl-agent.7", "authctl-json.7", "authctl-providers.7", "authctl-security.7"];
+const WRITTEN_PAGES: [&str; 6] = [
+    "authctl.toml.5",
+    "authctl-agent.7",
+    "authctl-json.7",
+    "authctl-providers.7",
+    "authctl-recipes.7",
+    "authctl-security.7",
+];
 
 /// The hand-written pages with a generated part.
 const PROVIDERS_PAGE: &str = "man/authctl-providers.7";
@@ -232,8 +238,10 @@ fn examples_are_accepted_by_the_command_line() {
         }
     }
     for name in WRITTEN_PAGES {
-        let page = read(Path::new("man").join(name));
-        assert!(check_invocations(name, &roff::literal_text(&page)) > 0, "{name}");
+        let text = roff::literal_text(&read(Path::new("man").join(name)));
+        assert!(check_invocations(name, &text) > 0, "{name}");
+        let wide = text.lines().find(|line| line.len() > MAX_EXAMPLE);
+        assert_eq!(wide, None, "{name}: too wide for 80 columns");
     }
     assert!(check_invocations("README.md", &shell_blocks(&read("README.md"))) > 0);
 }

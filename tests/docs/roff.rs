@@ -40,5 +40,6 @@ pub fn literal_text(page: &str) -> String {
             text.push_str(&format!("{line}\n"));
         }
     }
-    text.replace("\\-", "-").replace("\\(aq", "'").replace("\\(dq", "\"").replace("\\&", "").replace("\\e", "\\")
+    let escapes = [("\\-", "-"), ("\\(aq", "'"), ("\\(dq", "\""), ("\\(ga", "`"), ("\\&", ""), ("\\e", "\\")];
+    escapes.iter().fold(text, |text, (escape, character)| text.replace(escape, character))
 }

@@ -35,6 +35,7 @@ mod network;
 mod oidc_provider;
 mod openapi;
 mod proxy;
+mod recipes;
 mod silent_network;
 mod ssh;
 #[path = "../support/mod.rs"]

@@ -33,7 +33,7 @@ pub struct CompanyNetwork {
 impl CompanyNetwork {
     pub fn new() -> Self {
         let home = Sandbox::new();
-        certify(home.path());
+        certify(home.path(), &[NAME]);
         let (listener, port) = listener();
         let url = format!("https://{NAME}:{port}");
         let issuer = issuer(|options| {
@@ -114,8 +114,8 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Generates an authority and its certificate for `issuer.test`.
-fn certify(dir: &Path) {
+/// Generates an authority, `ca.pem`, and its certificate for these host names, `cert.pem` with `key.pem`.
+pub fn certify(dir: &Path, names: &[&str]) {
     let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1"];
     let openssl = |args: &[&str]| {
         let mut command = Command::new("openssl");
@@ -123,10 +123,10 @@ fn certify(dir: &Path) {
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     };
     openssl(&["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=The company's authority"]);
-    let name = format!("subjectAltName=DNS:{NAME}");
+    let names = format!("subjectAltName=DNS:{}", names.join(",DNS:"));
     let no_authority = "basicConstraints=critical,CA:FALSE";
     let signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=issuer"];
-    openssl(&[&signed[..], &["-addext", &name, "-addext", no_authority]].concat());
+    openssl(&[&signed[..], &["-addext", &names, "-addext", no_authority]].concat());
 }
 
 /// A TLS proxy in front of a plain HTTP server; stops when dropped.
