@@ -47,8 +47,10 @@ pub struct Keychain {
 /// process that holds the permit must not block the others forever.
 const QUEUE_LIMIT: Duration = Duration::from_secs(20);
 
-#[derive(Default)]
+type Connect = Box<dyn Fn() -> Result<Arc<CredentialStore>, StoreError> + Send + Sync>;
+
 struct Shared {
+    connect: Connect,
     connection: Mutex<Option<Arc<CredentialStore>>>,
     /// The number of abandoned calls whose thread still runs.
     abandoned_calls: AtomicUsize,
@@ -60,7 +62,12 @@ impl Keychain {
     /// Creates a keychain with `time_limit` for each call. It connects at the first one.
     #[must_use]
     pub fn new(time_limit: Duration) -> Self {
-        Self { shared: Arc::default(), limit: time_limit, queue: None }
+        Self::connecting_by(Box::new(platform::connect), time_limit)
+    }
+
+    fn connecting_by(connect: Connect, limit: Duration) -> Self {
+        let (connection, abandoned_calls, wrote) = (Mutex::default(), AtomicUsize::new(0), AtomicBool::new(false));
+        Self { shared: Arc::new(Shared { connect, connection, abandoned_calls, wrote }), limit, queue: None }
     }
 
     /// Lets the processes with the same queue `file` connect one at a time. The time limit starts when a process has the
@@ -205,7 +212,7 @@ impl Call {
         let once = || {
             let old = cached().clone();
             let was_cached = old.is_some();
-            let answer = match old.map_or_else(platform::connect, Ok) {
+            let answer = match old.map_or_else(&self.shared.connect, Ok) {
                 Ok(connection) => {
                     self.release_permit(drop);
                     let answer = task(&connection, &self.abandoned);
@@ -248,18 +255,9 @@ impl Store for Keychain {
 
     fn read_record(&self, record: &RecordName) -> Result<Option<SecretBytes>, StoreError> {
         let name = record.clone();
-        self.run(move |connection, _| {
-            let items = platform::items(connection, name.as_str())?.ours;
-            let Some(item) = items.first() else { return Ok(None) };
-            match item.get_secret() {
-                Ok(bytes) if bytes.len() > MAX_BYTES => {
-                    let location = format!("keychain item `{}`", label(name.as_str()));
-                    Err(StoreError::Damaged { location, damage: Damage::TooLong })
-                }
-                Ok(bytes) => Ok(Some(SecretBytes::new(bytes))),
-                Err(KeyringError::NoEntry) => Ok(None),
-                Err(e) => Err(store_error(e)),
-            }
+        self.run(move |connection, _| match platform::items(connection, name.as_str())?.ours.first() {
+            Some(item) => secret_of(item, &format!("keychain item `{}`", label(name.as_str()))),
+            None => Ok(None),
         })
     }
 
@@ -308,20 +306,32 @@ fn remove(entry: &Entry) -> Result<(), StoreError> {
     }
 }
 
+/// Returns the secret of an item; `None` if the item no longer exists.
+fn secret_of(item: &Entry, location: &str) -> Result<Option<SecretBytes>, StoreError> {
+    match item.get_secret().map(SecretBytes::new) {
+        Ok(bytes) if bytes.expose().len() > MAX_BYTES => {
+            Err(StoreError::Damaged { location: location.to_owned(), damage: Damage::TooLong })
+        }
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(KeyringError::NoEntry) => Ok(None),
+        Err(e) => Err(store_error(e)),
+    }
+}
+
 /// Returns the latest session of `items`, usually the only one. Damage is an error only if no session is readable.
 fn latest_session(items: &[Entry], profile: &ProfileName, location: &str) -> Result<Option<Session>, StoreError> {
     let mut latest: Option<Session> = None;
     let mut damage = None;
     for item in items {
-        let bytes = match item.get_secret() {
-            Ok(bytes) => SecretBytes::new(bytes),
-            Err(KeyringError::NoEntry) => continue,
-            Err(e) => return Err(store_error(e)),
+        let bytes = match secret_of(item, location) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => continue,
+            Err(e @ StoreError::Damaged { .. }) => {
+                damage = Some(e);
+                continue;
+            }
+            Err(e) => return Err(e),
         };
-        if bytes.expose().len() > MAX_BYTES {
-            damage = Some(StoreError::Damaged { location: location.to_owned(), damage: Damage::TooLong });
-            continue;
-        }
         let when = |s: &Session| (s.refreshed_at.unwrap_or(s.logged_in_at), s.generation.number);
         match Session::from_stored(&bytes, profile) {
             Ok(session) if latest.as_ref().is_none_or(|l| when(l) < when(&session)) => latest = Some(session),

@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::clock::SystemClock;
+use crate::oauth::testing::TestClock;
 
 const RIGHT: &str = "GET /callback?right HTTP/1.1\r\nHost: HOST\r\n\r\n";
 
@@ -255,6 +256,57 @@ async fn response_is_not_dropped_for_later_connections() {
         let outcome = tokio::time::timeout(CONNECTION_TIMEOUT, outcome).await;
         outcome.expect("in time").expect("the right one");
     }
+}
+
+/// Fails instead of hanging: a loop without a pause would not let the runtime end the test.
+#[test]
+fn listener_pauses_until_it_can_read_from_one_of_too_many_connections() {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let loopback = LoopbackListener::bind(&RedirectUri::default()).await.expect("a port");
+            let host = loopback.redirect_uri().authority().to_owned();
+            let send = |request: &str| {
+                let mut stream = std::net::TcpStream::connect(&host).expect("listening");
+                std::io::Write::write_all(&mut stream, request.as_bytes()).expect("sent");
+                stream
+            };
+            let mut open: Vec<_> = (0..=MAX_CONNECTIONS).map(|_| send("GET /")).collect();
+            let right = send(&RIGHT.replace("HOST", &host));
+            let clock = TestClock::new();
+            let (outcome, browser) = loopback.wait_for_response(classify(), &clock).await;
+            outcome.expect("the right one");
+            assert!(!clock.waits().is_empty(), "a pause to read");
+            // The oldest made room, and its browser learns it.
+            let oldest = open.remove(0);
+            oldest.set_read_timeout(Some(HEAD_TIMEOUT / 2)).expect("set");
+            assert!(std::io::Read::read(&mut &oldest, &mut [0; 1]).is_ok_and(|length| length == 0));
+            drop((right, browser));
+        });
+        let _ = done.send(());
+    });
+    ended.recv_timeout(CONNECTION_TIMEOUT).expect("no failure, in time");
+}
+
+#[tokio::test]
+async fn listener_pauses_after_each_failed_accept() {
+    let loopback = LoopbackListener::bind(&RedirectUri::default()).await.expect("a port");
+    // From now on, each accept fails at once.
+    rustix::net::shutdown(&loopback.listener, rustix::net::Shutdown::Both).expect("shut down");
+    let clock = TestClock::new();
+    let paused = async {
+        while clock.waits().len() < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waiting = async {
+        tokio::select! {
+            () = paused => {}
+            _ = loopback.wait_for_response(classify(), &clock) => panic!("no request was sent"),
+        }
+    };
+    tokio::time::timeout(HEAD_TIMEOUT, waiting).await.expect("three pauses");
 }
 
 #[tokio::test]

@@ -42,13 +42,42 @@ pub(super) fn items(connection: &Arc<CredentialStore>, name: &str) -> Result<Ite
             Err(KeyringError::NoEntry) => continue,
             Err(e) => return Err(store_error(e)),
         };
-        // A service may find items whatever the case of their attributes.
-        if !wanted.iter().all(|(name, value)| attributes.get(*name).is_some_and(|found| found == value)) {
-            continue;
+        match has_only(&attributes, &wanted) {
+            Some(true) => items.ours.push(entry),
+            Some(false) => items.others.push(entry),
+            None => {}
         }
-        // Services and other programs add their schema under `xdg:`.
-        let exact = attributes.keys().all(|k| wanted.contains_key(k.as_str()) || k.starts_with("xdg:"));
-        if exact { items.ours.push(entry) } else { items.others.push(entry) }
     }
     Ok(items)
+}
+
+/// Returns whether an item has the `wanted` attributes and no others. Returns `None` if it lacks one: a service may find items
+/// whatever the case of their attributes.
+fn has_only(attributes: &HashMap<String, String>, wanted: &HashMap<&str, &str>) -> Option<bool> {
+    let has_all = wanted.iter().all(|(name, value)| attributes.get(*name).is_some_and(|found| found == value));
+    // Services and other programs add their schema under `xdg:`.
+    let has_no_other = || attributes.keys().all(|name| wanted.contains_key(name.as_str()) || name.starts_with("xdg:"));
+    has_all.then(has_no_other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_found_by_exactly_their_attributes() {
+        let wanted = HashMap::from([("service", SERVICE), ("username", "work")]);
+        for (attributes, expected) in [
+            (&[("service", SERVICE), ("username", "work")][..], Some(true)),
+            (&[("service", SERVICE), ("username", "work"), ("xdg:schema", "org.example")], Some(true)),
+            (&[("service", SERVICE), ("username", "work"), ("target", "default")], Some(false)),
+            (&[("service", SERVICE), ("username", "Work")], None),
+            (&[("service", "Authctl"), ("username", "work")], None),
+            (&[("service", SERVICE), ("Username", "work")], None),
+            (&[("service", SERVICE)], None),
+        ] {
+            let attributes = attributes.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+            assert_eq!(has_only(&attributes, &wanted), expected, "{attributes:?}");
+        }
+    }
 }

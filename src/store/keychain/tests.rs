@@ -10,8 +10,16 @@ use super::*;
 use crate::clock::UnixTime;
 use crate::secret::Secret;
 
+/// Longer than any test takes.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Returns a keychain with an empty mock of the platform's.
 fn keychain(limit: Duration) -> Keychain {
-    Keychain::new(limit)
+    Keychain::connecting_by(Box::new(connect), limit)
+}
+
+fn connect() -> Result<Arc<CredentialStore>, StoreError> {
+    Ok(mock::Store::new().expect("a keychain"))
 }
 
 fn call(store: &Keychain) -> Call {
@@ -20,7 +28,7 @@ fn call(store: &Keychain) -> Call {
 
 #[test]
 fn calls_fail_at_once_while_an_abandoned_call_still_runs() {
-    let store = keychain(Duration::from_secs(3600));
+    let store = keychain(LIMIT);
     let call = self::call(&store);
     call.abandon();
     let (work, record): (ProfileName, _) = ("work".parse().expect("valid"), RecordName::clock());
@@ -46,9 +54,8 @@ fn calls_fail_at_once_while_an_abandoned_call_still_runs() {
 
 #[test]
 fn connection_of_an_abandoned_call_is_dropped_and_the_call_not_repeated() {
-    let store = keychain(Duration::from_secs(3600));
-    let connection: Arc<CredentialStore> = mock::Store::new().expect("a keychain");
-    *store.shared.connection() = Some(connection);
+    let store = keychain(LIMIT);
+    *store.shared.connection() = connect().ok();
     let (call, tries) = (self::call(&store), Cell::new(0));
     let answer = call.with_connection(|_, _| {
         tries.set(1);
@@ -63,6 +70,64 @@ fn connection_of_an_abandoned_call_is_dropped_and_the_call_not_repeated() {
     });
     assert!(matches!(answer, Err(StoreError::TimedOut { .. })), "{answer:?}");
     assert_eq!((tries.get(), store.shared.connection().is_some()), (2, false));
+}
+
+#[test]
+fn call_is_repeated_once_when_a_message_timed_out() {
+    let timed_out = || StoreError::TimedOut { limit: Duration::ZERO };
+    for (times, succeeds) in [(1, true), (2, false)] {
+        let (store, tries) = (keychain(LIMIT), Arc::new(AtomicUsize::new(0)));
+        let counted = tries.clone();
+        let answer = store.run(move |_, _| match counted.fetch_add(1, Ordering::AcqRel) {
+            number if number < times => Err(timed_out()),
+            _ => Ok(()),
+        });
+        assert_eq!((answer.is_ok(), tries.load(Ordering::Acquire)), (succeeds, 2));
+    }
+}
+
+#[test]
+fn one_process_connects_at_a_time_and_a_failure_ends_the_wait_of_others() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("queue");
+    let join = || QueuePlace::join(path.clone()).expect("joined");
+    // While it connects, it has the permit; then the next has it.
+    let other = path.clone();
+    let is_free = move || {
+        let place = QueuePlace::join(other.clone()).expect("joined");
+        place.wait(Duration::from_millis(1)).is_ok_and(|permit| permit.is_some())
+    };
+    let free = is_free.clone();
+    let connects_alone = Box::new(move || {
+        assert!(!free(), "another connects at the same time");
+        connect()
+    });
+    let store = Keychain::connecting_by(connects_alone, LIMIT).with_queue(path.clone());
+    let answer = store.run(move |_, _| if is_free() { Ok(()) } else { Err(StoreError::TimedOut { limit: LIMIT }) });
+    answer.expect("the next may connect while this one works");
+    // A service that does not reply, and one whose messages time out.
+    let waiting = join();
+    let (block, blocked) = mpsc::channel::<()>();
+    let blocked = Mutex::new(blocked);
+    let hangs = Box::new(move || {
+        let _ = blocked.lock().expect("unpoisoned").recv();
+        connect()
+    });
+    let store = Keychain::connecting_by(hangs, Duration::from_millis(50)).with_queue(path.clone());
+    assert!(matches!(store.run(|_, _| Ok(())), Err(StoreError::TimedOut { limit }) if limit == store.limit));
+    assert!(waiting.wait(LIMIT).is_err());
+    assert!(matches!(store.run(|_, _| Ok(())), Err(StoreError::TimedOut { .. })), "the thread still runs");
+    drop(block);
+    let start = std::time::Instant::now();
+    while store.run(|_, _| Ok(())).is_err() {
+        assert!(start.elapsed() < LIMIT, "the thread has ended");
+        std::thread::yield_now();
+    }
+    let waiting = join();
+    let late = Box::new(|| Err(StoreError::TimedOut { limit: Duration::ZERO }));
+    let store = Keychain::connecting_by(late, LIMIT).with_queue(path.clone());
+    assert!(store.run(|_, _| Ok(())).is_err());
+    assert!(waiting.wait(LIMIT).is_err());
 }
 
 #[test]
