@@ -108,15 +108,18 @@ fn one_process_connects_at_a_time_and_a_failure_ends_the_wait_of_others() {
     // A service that does not reply, and one whose messages time out.
     let waiting = join();
     let (block, blocked) = mpsc::channel::<()>();
-    let blocked = Mutex::new(blocked);
+    let (blocked, tries) = (Mutex::new(blocked), Arc::new(AtomicUsize::new(0)));
+    let counted = tries.clone();
     let hangs = Box::new(move || {
+        counted.fetch_add(1, Ordering::AcqRel);
         let _ = blocked.lock().expect("unpoisoned").recv();
         connect()
     });
     let store = Keychain::connecting_by(hangs, Duration::from_millis(50)).with_queue(path.clone());
     assert!(matches!(store.run(|_, _| Ok(())), Err(StoreError::TimedOut { limit }) if limit == store.limit));
     assert!(waiting.wait(LIMIT).is_err());
-    assert!(matches!(store.run(|_, _| Ok(())), Err(StoreError::TimedOut { .. })), "the thread still runs");
+    assert!(matches!(store.run(|_, _| Ok(())), Err(StoreError::TimedOut { .. })));
+    assert_eq!(tries.load(Ordering::Acquire), 1, "the thread still runs, so no other connects");
     drop(block);
     let start = std::time::Instant::now();
     while store.run(|_, _| Ok(())).is_err() {
