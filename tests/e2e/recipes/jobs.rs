@@ -1,12 +1,11 @@
 //! Services and jobs, run as systemd, the runner of GitHub Actions and a development container run them.
 
 use std::ops::Range;
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
-use super::{AUTHORITIES, CLIENT_SECRET, Network, Recipe};
+use super::{AUTHORITIES, CLIENT_SECRET, Network, Recipe, python_program};
 use crate::agent_support::output_of;
 use crate::support::{CommandOutput, parts};
 
@@ -37,23 +36,18 @@ fn systemd_recipe_is_valid_and_calls_an_api() {
         let code = ran.code.to_string();
         ran.code != 0 && setting(unit, "RestartPreventExitStatus").split(' ').all(|status| status != code)
     };
-    network.home.expire("work");
+    network.issuer.pause();
+    assert!(restarts(&network.run(&start, Vec::new).exits(6)), "the issuer is unreachable");
+    network.issuer.resume().expect("the same port");
     network.expect_token("api", &start);
     assert!(!restarts(&network.run(&start, Vec::new).exits(3)), "a login is required");
-
-    let mut unreachable = Network::with_login();
-    recipe.write_files(unreachable.home.path(), unreachable.home.path());
-    unreachable.home.expire("work");
-    unreachable.issuer.pause();
-    assert!(restarts(&unreachable.run(&start, Vec::new).exits(6)), "the issuer is unreachable");
-    network.issuer.pause();
 }
 
 /// Reads the workflow of the recipe, and returns its only job.
 fn job(recipe: &Recipe) -> Value {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/recipes/bin/python");
     let script = "import json, sys, yaml; json.dump(yaml.safe_load(sys.argv[1]), sys.stdout)";
-    let json = output_of(Command::new(python).args(["-c", script, recipe.file(".yml")])).expect("YAML");
+    let json =
+        output_of(Command::new(python_program("python")).args(["-c", script, recipe.file(".yml")])).expect("YAML");
     let workflow: Value = serde_json::from_str(&json).expect("JSON");
     let jobs = workflow["jobs"].as_object().expect("jobs");
     assert_eq!(jobs.len(), 1);
@@ -134,7 +128,6 @@ fn container_recipe_reaches_only_the_socket() {
          exec env -i PATH=\"$PATH\" HOME=/run/workspace SSL_CERT_FILE={AUTHORITIES} {variables} sh -c '{start}'"
     );
     let code = format!("unshare --mount --pid --fork --mount-proc sh -c '{}'", container.replace('\'', "'\\''"));
-    network.home.expire("work");
     let _agent = network.agent();
     network.expect_token("api", &code);
 }

@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use authctl::dev_issuer::{Algorithm, Client, DevIssuer, GrantType};
@@ -44,7 +44,6 @@ impl Network {
     /// Starts the servers. They verify tokens by the settings of `profile`.
     fn new(profile: &str) -> Self {
         parts::require(&["unshare", "nsenter", "ip", "openssl", "python3", "strace"]);
-        let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/recipes/bin");
         let mut home = Sandbox::new();
         let issuer = issuer(|options| {
             options.algorithm = Algorithm::ES256;
@@ -63,7 +62,7 @@ impl Network {
         relay(&at("issuer.sock"), issuer.address());
         // In a directory of PATH that systemd searches too.
         fs::create_dir(at("programs")).expect("made");
-        for (name, program) in [("authctl", Path::new(AUTHCTL)), ("http", &environment.join("http"))] {
+        for (name, program) in [("authctl", Path::new(AUTHCTL)), ("http", &python_program("http"))] {
             std::os::unix::fs::symlink(program, at("programs").join(name)).expect("linked");
         }
         let script = format!(
@@ -92,7 +91,7 @@ impl Network {
         Self { home, issuer, servers }
     }
 
-    /// Returns a user who is logged in under the profile `work`.
+    /// Returns a user who is logged in under the profile `work`, and whose token has expired.
     fn with_login() -> Self {
         let network = Self::new("work");
         network.authctl(
@@ -109,6 +108,7 @@ impl Network {
             ],
             PASSWORD,
         );
+        network.home.expire("work");
         network
     }
 
@@ -152,7 +152,7 @@ impl Network {
             assert!(!output.stderr.contains(&secret) && !output.stdout.contains(&secret), "a secret in output: {code}");
             self.home.register_secret(&secret);
         }
-        assert_eq!(self.home.leaks_in_files(), Vec::<std::path::PathBuf>::new(), "a secret in files: {code}");
+        assert_eq!(self.home.leaks_in_files(), Vec::<PathBuf>::new(), "a secret in files: {code}");
         output
     }
 
@@ -172,8 +172,8 @@ impl Network {
         assert_eq!(self.received(), [format!("{server} accepted {digest}")]);
     }
 
-    /// Runs shell code that gives `server` the token of the profile `work`, which has expired before, and fails without a
-    /// session. Returns its output.
+    /// Runs shell code that gives `server` the token of the profile `work`, refreshed, and that fails without a session.
+    /// Returns its output.
     #[track_caller]
     fn expect_token(&self, server: &str, code: &str) -> CommandOutput {
         let output = self.run(code, || vec![self.home.token("work")]).exits(0);
@@ -186,6 +186,13 @@ impl Network {
         refused.reports("authctl login work");
         output
     }
+}
+
+/// Returns a program of the Python environment of the recipes.
+#[track_caller]
+fn python_program(name: &str) -> PathBuf {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/recipes/bin").join(name);
+    if program.is_file() { program } else { parts::not_installed(name) }
 }
 
 /// Relays connections from a Unix socket, which exists in every network namespace, until the test process ends.

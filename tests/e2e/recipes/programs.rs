@@ -11,7 +11,6 @@ fn run(name: &str, program: &str) {
     parts::require(&[program]);
     let (network, recipe) = (Network::with_login(), Recipe::named(name));
     recipe.write_files(network.home.path(), network.home.path());
-    network.home.expire("work");
     let _agent = network.agent();
     let output = network.expect_token("api", &recipe.code);
     assert_eq!(output.json()["answer"], "from the API");

@@ -12,7 +12,6 @@ fn run(name: &str, program: &str, server: &str) -> (CommandOutput, Network) {
     parts::require(&[program]);
     let (network, recipe) = (Network::with_login(), Recipe::named(name));
     recipe.write_files(network.home.path(), network.home.path());
-    network.home.expire("work");
     (network.expect_token(server, &recipe.code), network)
 }
 
@@ -47,6 +46,7 @@ fn msmtp_recipe_sends_mail() {
 
 #[test]
 fn mbsync_recipe_fetches_mail() {
+    parts::library("sasl2/libkdexoauth2.so");
     let (_, network) = run("mbsync", "mbsync", "imap");
     let mail = std::fs::read_dir(network.home.path().join("Mail/new")).expect("a maildir");
     assert_eq!(mail.count(), 1);
