@@ -168,6 +168,8 @@ pub enum Command {
     Verify(Box<Verify>),
     /// Refresh a session now
     Refresh(Refresh),
+    /// Make sure that a long job will not need a login: log in now if it would
+    Ensure(Ensure),
     /// Revoke a session's tokens and delete the session
     Logout(Logout),
     /// Verify a session's token, then run a command with it
@@ -297,6 +299,16 @@ pub struct Refresh {
     /// Refresh only if the token expires within this time
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub if_expiring: Option<Duration>,
+}
+
+/// `authctl ensure`
+#[derive(Debug, Args)]
+pub struct Ensure {
+    /// Profile name
+    pub profile: Option<ProfileName>,
+    /// Make sure that no login is needed for this time
+    #[arg(long = "for", value_name = "DURATION", value_parser = parse_duration)]
+    pub duration: Duration,
 }
 
 /// `authctl logout`

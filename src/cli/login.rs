@@ -12,7 +12,7 @@ use crate::model::{Grant, ProfileName, parse_duration};
 const OTHER_GRANTS: [&str; 5] = ["browser", "device", "client_credentials", "with_token", "no_browser"];
 
 /// `authctl login`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(
     group = ArgGroup::new("how").args(["browser", "device", "password", "client_credentials", "with_token", "no_browser"]),
     after_help = "Passwords and client secrets are prompted for or read from stdin, never taken from arguments.\n\nExamples:\n  authctl login work --issuer https://issuer.example --client-id my-cli\n  \

@@ -44,22 +44,39 @@ struct LoginOutput<'a> {
 
 /// Runs the command.
 pub fn run(app: &App, mut args: Login) -> Result<u8, Error> {
+    let login = log_in(app, &mut args)?;
+    print(app, &args, &login)?;
+    Ok(0)
+}
+
+/// Logs in again to a profile for `ensure`, with these options.
+///
+/// # Errors
+/// As `authctl login`.
+pub(super) fn log_in_again(app: &App, mut args: Login) -> Result<(), Error> {
+    let login = log_in(app, &mut args)?;
+    report_login(app, &args, &login);
+    Ok(())
+}
+
+fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
     // The profile of the directory is not the one to be changed to another issuer.
-    let name = match names_issuer(&args) {
+    let name = match names_issuer(args) {
         true => app.requested_profile(args.profile.as_ref())?,
         false => app.profile_name(args.profile.as_ref())?,
     };
     let service = LoginService::new(app.sessions()?, app.paths()?);
-    let plan = app.run(questions::plan(app, &service, &mut args, name.as_ref()))?;
-    let request = LoginRequest { args: &args, name, default_store: app.default_store()? };
+    let plan = app.run(questions::plan(app, &service, args, name.as_ref()))?;
+    let args: &Login = args;
+    let request = LoginRequest { args, name, default_store: app.default_store()? };
     let name = plan.profile.name.clone();
     let with_profile = |error: Error| error.about(&name);
-    require_terminal(app, &args, &plan).map_err(with_profile)?;
-    report_directory_profile(app, &args, &name)?;
-    let pinned = pinned_keys(app, &args)?;
-    let StdinSecrets { client_secret, password, token } = StdinSecrets::read(app, &args)?;
+    require_terminal(app, args, &plan).map_err(with_profile)?;
+    report_directory_profile(app, args, &name)?;
+    let pinned = pinned_keys(app, args)?;
+    let StdinSecrets { client_secret, password, token } = StdinSecrets::read(app, args)?;
     let browser = RefCell::default();
-    let mut user = TerminalUser::new(app, &args, password, token, &browser);
+    let mut user = TerminalUser::new(app, args, password, token, &browser);
     let supplied = Supplied { client_secret, pinned };
     let work = async { service.log_in(&request, plan, supplied, &mut user).await.map_err(with_profile) };
     // After Ctrl-C too: the browser would show that the connection was closed.
@@ -68,13 +85,12 @@ pub fn run(app: &App, mut args: Login) -> Result<u8, Error> {
         .map_err(with_profile)?;
     if !login.joined {
         app.notify_agent(&login.profile.name);
-        report_weaker_acr(app, &args, &login);
-        for note in provider(&args)?.map(|provider| provider.notes).unwrap_or_default() {
+        report_weaker_acr(app, args, &login);
+        for note in provider(args)?.map(|provider| provider.notes).unwrap_or_default() {
             app.ui().notice(note);
         }
     }
-    print(app, &args, &login)?;
-    Ok(0)
+    Ok(login)
 }
 
 /// Refuses a login without a terminal, unless an option names a grant or the client logs in by itself.

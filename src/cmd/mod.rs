@@ -7,6 +7,7 @@ mod demo;
 #[cfg(feature = "dev-issuer")]
 mod dev_issuer;
 mod doctor;
+mod ensure;
 mod exec;
 mod help;
 mod helper;
@@ -52,6 +53,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         Command::Token(args) => in_own_frame(token::run, app, &args),
         Command::Verify(args) => in_own_frame(verify::run, app, *args),
         Command::Refresh(args) => in_own_frame(refresh::run, app, &args),
+        Command::Ensure(args) => in_own_frame(ensure::run, app, &args),
         Command::Logout(args) => in_own_frame(logout::run, app, &args),
         Command::Exec(args) => in_own_frame(exec::run, app, args),
         Command::Helper(args) => in_own_frame(helper::run, app, *args),

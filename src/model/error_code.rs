@@ -72,6 +72,8 @@ error_codes! {
     IssuerMismatch = "issuer_mismatch", 5;
     /// The issuer returned a token of a type that authctl cannot use.
     TokenType = "token_type", 5;
+    /// Even a new session ends too early for `authctl ensure`.
+    SessionTooShort = "session_too_short", 5;
 
     /// The issuer did not respond, or with an invalid response.
     IssuerUnreachable = "issuer_unreachable", 6;

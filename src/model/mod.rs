@@ -30,7 +30,7 @@ pub use redirect::{InvalidRedirect, RedirectHost, RedirectUri};
 pub use requirements::{DecidingToken, Requirements};
 pub use revoked::{MAX_LEEWAY, RevokedToken, RevokedTokens, TokenDigest};
 pub use server::{AssertionAudience, ClientKey, Endpoints, LoginApi, Server};
-pub use session::{AnotherToken, Generation, RefreshFailure, Session, SessionFormatError, Subject};
+pub use session::{AnotherToken, Generation, RefreshFailure, Session, SessionFormatError, SessionHistory, Subject};
 pub use token_target::TokenTarget;
 pub use tokens::{TokenSet, canonical_type};
 pub use tool_host::{InvalidToolHost, ToolHost};

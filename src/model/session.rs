@@ -1,8 +1,12 @@
 //! A session: what a login stores for a profile, and its stored form.
 
+mod history;
+
 use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
+
+pub use history::SessionHistory;
 
 use super::{ErrorCode, Grant, IssuerUrl, ProfileName, TokenSet, TokenTarget};
 use crate::clock::UnixTime;
@@ -109,6 +113,8 @@ pub struct Session {
     pub rotates: Option<bool>,
     /// Whether the issuer's metadata lists token exchange (RFC 8693), as last fetched.
     pub offers_exchange: bool,
+    /// What is known of its end from the past.
+    pub history: SessionHistory,
     /// The last failed refresh, unless a later one succeeded.
     pub last_failure: Option<RefreshFailure>,
     /// Set when the issuer has ended the session (`invalid_grant`). The access token may be unexpired.
@@ -168,6 +174,8 @@ struct Stored<S> {
     rotates: Option<bool>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     offers_exchange: bool,
+    #[serde(default, skip_serializing_if = "SessionHistory::is_empty")]
+    history: SessionHistory,
     last_failure: Option<RefreshFailure>,
     ended: Option<RefreshFailure>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -198,6 +206,7 @@ impl<'a> Stored<&'a str> {
             refreshing_lock: session.refreshing_lock,
             rotates: session.rotates,
             offers_exchange: session.offers_exchange,
+            history: session.history.clone(),
             last_failure: session.last_failure.clone(),
             ended: session.ended.clone(),
             logged_out: session.logged_out,
@@ -225,6 +234,7 @@ impl From<Stored<Secret>> for Session {
             refreshing_lock: stored.refreshing_lock,
             rotates: stored.rotates,
             offers_exchange: stored.offers_exchange,
+            history: stored.history,
             last_failure: stored.last_failure,
             ended: stored.ended,
             logged_out: stored.logged_out,
@@ -241,6 +251,8 @@ struct StoredTokens<S> {
     id_token: Option<S>,
     obtained_at: UnixTime,
     expires_at: Option<UnixTime>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refresh_expires_at: Option<UnixTime>,
     scope: Option<String>,
 }
 
@@ -266,6 +278,7 @@ impl<'a> From<&'a TokenSet> for StoredTokens<&'a str> {
             id_token: tokens.id_token.as_ref().map(Secret::expose),
             obtained_at: tokens.obtained_at,
             expires_at: tokens.expires_at,
+            refresh_expires_at: tokens.refresh_expires_at,
             scope: tokens.scope.clone(),
         }
     }
@@ -273,8 +286,16 @@ impl<'a> From<&'a TokenSet> for StoredTokens<&'a str> {
 
 impl From<StoredTokens<Secret>> for TokenSet {
     fn from(stored: StoredTokens<Secret>) -> Self {
-        let StoredTokens { access_token, token_type, refresh_token, id_token, obtained_at, expires_at, scope } = stored;
-        Self { access_token, token_type, refresh_token, id_token, obtained_at, expires_at, scope }
+        Self {
+            access_token: stored.access_token,
+            token_type: stored.token_type,
+            refresh_token: stored.refresh_token,
+            id_token: stored.id_token,
+            obtained_at: stored.obtained_at,
+            expires_at: stored.expires_at,
+            refresh_expires_at: stored.refresh_expires_at,
+            scope: stored.scope,
+        }
     }
 }
 
@@ -304,6 +325,7 @@ impl Session {
             refreshing_since: None,
             rotates: None,
             offers_exchange: false,
+            history: SessionHistory::default(),
             last_failure: None,
             ended: None,
             refreshing_lock: None,
@@ -352,7 +374,8 @@ impl Session {
             // A reply without `scope` grants the same scope as before (RFC 6749, section 6).
             let scope = tokens.scope.or_else(|| self.tokens.scope.take());
             let (refresh_token, id_token) = (self.tokens.refresh_token.take(), self.tokens.id_token.take());
-            self.tokens = TokenSet { scope, refresh_token, id_token, ..tokens };
+            let refresh_expires_at = self.tokens.refresh_expires_at;
+            self.tokens = TokenSet { scope, refresh_token, refresh_expires_at, id_token, ..tokens };
             return;
         }
         tokens.fill_scope(&target.scopes);

@@ -18,6 +18,8 @@ pub struct TokenSet {
     pub obtained_at: UnixTime,
     /// When the access token expires, counted from `obtained_at`; `None` if unknown.
     pub expires_at: Option<UnixTime>,
+    /// When the refresh token expires, if the issuer has stated it.
+    pub refresh_expires_at: Option<UnixTime>,
     /// The scope granted, space-separated (RFC 6749, section 3.3).
     pub scope: Option<String>,
 }

@@ -138,6 +138,7 @@ async fn request_tokens(
         id_token: None,
         obtained_at: sent_at,
         expires_at: lifetime.map(|lifetime| sent_at.plus(lifetime)),
+        refresh_expires_at: None,
         scope: None,
     })
 }
@@ -369,6 +370,7 @@ mod tests {
                 id_token: None,
                 obtained_at: UnixTime(0),
                 expires_at: None,
+                refresh_expires_at: None,
                 scope: None,
             };
             let error = logout(&http(), &api(&server), &server.url, &tokens).await.expect_err("refused");

@@ -26,6 +26,7 @@ pub fn parse_supplied_tokens(text: &Secret, now: UnixTime) -> Result<TokenSet, I
             id_token: None,
             obtained_at: now,
             expires_at: None,
+            refresh_expires_at: None,
             scope: None,
         });
     }

@@ -1,5 +1,7 @@
 //! Parses token endpoint responses (RFC 6749, sections 5.1 and 5.2), including common deviations of real issuers.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 use url::form_urlencoded;
@@ -78,6 +80,7 @@ pub(super) fn parse_token_response(
     if !success {
         return Err(response.unexpected(expected));
     }
+    let refresh_lifetime = wire.refresh_lifetime();
     let access_token =
         wire.access_token.filter(|t| !t.is_empty()).ok_or_else(|| invalid("a token response without access_token"))?;
     if !is_vschar(&access_token) {
@@ -102,6 +105,7 @@ pub(super) fn parse_token_response(
         id_token: usable(wire.id_token),
         obtained_at: sent_at,
         expires_at: wire.expires_in.0.map(|lifetime| sent_at.plus(lifetime)),
+        refresh_expires_at: refresh_lifetime.map(|lifetime| sent_at.plus(lifetime)),
         scope: wire.scope.0.filter(|scope| !is_echo(scope)),
     }))
 }
@@ -138,6 +142,9 @@ struct Wire {
     access_token: Option<Secret>,
     token_type: LenientString,
     expires_in: Lifetime,
+    /// The lifetime of the refresh token, which no RFC defines: as Microsoft, GitHub and others call it, and as Keycloak does.
+    refresh_token_expires_in: Lifetime,
+    refresh_expires_in: Lifetime,
     #[serde(deserialize_with = "secret")]
     refresh_token: Option<Secret>,
     #[serde(deserialize_with = "secret")]
@@ -150,6 +157,11 @@ struct Wire {
 }
 
 impl Wire {
+    /// Returns the lifetime of the refresh token. Keycloak writes 0 for one that does not expire.
+    fn refresh_lifetime(&self) -> Option<Duration> {
+        self.refresh_token_expires_in.0.or(self.refresh_expires_in.0).filter(|lifetime| !lifetime.is_zero())
+    }
+
     fn error_response(&self, status: u16, sent: &[Secret]) -> Option<ErrorResponse> {
         let code = self.error.code.as_deref()?;
         let description = self.error_description.0.as_deref().or(self.error.message.as_deref());
@@ -163,8 +175,18 @@ impl Wire {
 }
 
 /// The members that are read from a response in form encoding.
-const MEMBERS: [&str; 8] =
-    ["access_token", "refresh_token", "id_token", "token_type", "expires_in", "scope", "error", "error_description"];
+const MEMBERS: [&str; 10] = [
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "token_type",
+    "expires_in",
+    "refresh_token_expires_in",
+    "refresh_expires_in",
+    "scope",
+    "error",
+    "error_description",
+];
 
 /// Parses a response in form encoding, which some issuers send.
 fn from_form(body: &[u8]) -> Option<Wire> {
@@ -184,6 +206,8 @@ fn from_form(body: &[u8]) -> Option<Wire> {
             "id_token" => wire.id_token = secret(),
             "token_type" => wire.token_type = plain(),
             "expires_in" => wire.expires_in = Lifetime::parse(&value),
+            "refresh_token_expires_in" => wire.refresh_token_expires_in = Lifetime::parse(&value),
+            "refresh_expires_in" => wire.refresh_expires_in = Lifetime::parse(&value),
             "scope" => wire.scope = Scope(plain().0),
             "error" => wire.error.code = plain().0,
             "error_description" => wire.error_description = plain(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::refresh::refresh_failure;
 use super::refresh_policy::TokenRequest;
+use super::session_end::refreshes_extend;
 use super::stores::session_of;
 use super::trust::trusted_keys;
 use super::unsaved::Stored;
@@ -36,7 +37,12 @@ impl SessionService {
         // The new refresh token is stored even if the access token is unusable: the old one may be spent.
         if let Some(rotated) = new.refresh_token.take() {
             session.tokens.refresh_token = Some(rotated);
+            session.tokens.refresh_expires_at = None;
         }
+        if let Some(at) = new.refresh_expires_at.take() {
+            session.tokens.refresh_expires_at = Some(at);
+        }
+        session.history.refreshes_extend = refreshes_extend(&before, &session, new.obtained_at);
         // An issuer may rotate at some refreshes only.
         session.rotates = Some(before.rotates == Some(true) || !session.has_refresh_token_of(&before));
         let mut unchecked = None;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::session_end::history_after;
 use super::stores::{is_of, session_of};
 use super::trust::trusted_keys;
 use super::{SessionError, SessionService};
@@ -238,6 +239,9 @@ impl SessionService {
             before => before?,
         };
         let mut session = login.session;
+        if let Some(before) = before.as_ref().filter(|before| is_of(before, profile)) {
+            session.history = history_after(before);
+        }
         session.replaces = configured
             .filter(|configured| configured.store == profile.store && !is_of(&session, configured))
             .and_then(|configured| session_of(configured, before.clone()).ok())

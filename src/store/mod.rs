@@ -204,6 +204,7 @@ pub(crate) mod tests {
             id_token: None,
             obtained_at: UnixTime(0),
             expires_at: None,
+            refresh_expires_at: None,
             scope: None,
         };
         let (generation, issuer) =

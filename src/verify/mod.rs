@@ -155,6 +155,8 @@ pub struct UnverifiedClaims {
     pub exp: Option<UnixTime>,
     /// `iat`.
     pub iat: Option<UnixTime>,
+    /// `auth_time`.
+    pub auth_time: Option<UnixTime>,
 }
 
 /// Reads a JWT's claims without verifying it. Returns `None` for another token. No decision may depend on them.
@@ -174,5 +176,6 @@ pub fn unverified_claims(token: &str) -> Option<UnverifiedClaims> {
             .collect(),
         exp: claims.get("exp").and_then(claims::numeric_date),
         iat: claims.get("iat").and_then(claims::numeric_date),
+        auth_time: claims.get("auth_time").and_then(claims::numeric_date),
     })
 }

@@ -15,6 +15,7 @@ mod directories;
 mod doctor;
 mod durability;
 mod endpoints;
+mod ensure;
 mod exec;
 mod exit_codes;
 mod first_login;

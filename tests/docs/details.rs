@@ -193,6 +193,37 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
         )],
     ),
     (
+        "authctl-ensure",
+        &[
+            (
+                "DESCRIPTION",
+                "For a job that runs for hours without its user. The session is refreshed, which shows that the issuer still \
+                 accepts it, unless the access token is valid for long enough. Then the command compares the required time \
+                 with what is known of the end of the session:\n\n\
+                 the refresh token  Its lifetime, if the issuer states it in the token response (`refresh_token_expires_in` or \
+                 `refresh_expires_in`) or in the token itself, a JWT. If a refresh extends it, it does not end the session: \
+                 an agent, or the job itself, has to refresh within that time again and again.\n\
+                 the access token  Of a session that cannot be refreshed.\n\
+                 the ID token  Of a profile that verifies it, if refreshes bring no new one.\n\
+                 max_auth_age, max_offline  Settings of the profile, for tokens that are verified offline. `max_offline` \
+                 counts only if the session cannot be refreshed: a refresh is a response of the issuer.\n\
+                 the previous session  The age at which the issuer ended the session before this one, although it was \
+                 refreshed regularly. This one is assumed to last no longer, until it has.\n\n\
+                 If none of these is known, the session is assumed to last long enough, and the command says so. A client \
+                 that logs in as itself needs no user.\n\n\
+                 If the session ends too early, a terminal shows why and a login follows, as `authctl login` does it. \
+                 Afterwards the new session is examined in the same way.",
+            ),
+            (
+                "EXIT STATUS OF THE RESULT",
+                "0  The session lasts long enough, as far as its end is known\n\
+                 3  A login is required now or before that time is over, and there is no terminal, or `--no-input` was given\n\
+                 5  Even a new session ends too early (`session_too_short`), or the login was refused\n\
+                 6  The issuer is unreachable, so nothing is sure",
+            ),
+        ],
+    ),
+    (
         "authctl-logout",
         &[(
             "DESCRIPTION",

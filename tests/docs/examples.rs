@@ -108,6 +108,13 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "authctl-ensure",
+        &[
+            ("Make sure of ten hours before a job starts", "authctl ensure work --for 10h && ./nightly-build"),
+            ("Find out when a login will be required", "authctl ensure work --for 1h --json --no-input"),
+        ],
+    ),
+    (
         "authctl-logout",
         &[
             ("Revoke the tokens and delete the session", "authctl logout work"),

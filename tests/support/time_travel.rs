@@ -31,9 +31,10 @@ impl Clock for LaggingClock {
 }
 
 /// The members of stored JSON that are times.
-const TIMES: [&str; 13] = [
+const TIMES: [&str; 14] = [
     "obtained_at",
     "expires_at",
+    "refresh_expires_at",
     "logged_in_at",
     "refreshed_at",
     "refreshing_since",

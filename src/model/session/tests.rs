@@ -12,6 +12,7 @@ fn session() -> Session {
         id_token: None,
         obtained_at: UnixTime(100),
         expires_at: Some(UnixTime(400)),
+        refresh_expires_at: None,
         scope: Some("openid".into()),
     };
     let target = TokenTarget { audience: Some("api".into()), ..TokenTarget::default() };

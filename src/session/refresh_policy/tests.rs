@@ -400,6 +400,7 @@ fn session() -> Session {
         id_token: None,
         obtained_at: UnixTime(1000),
         expires_at: Some(UnixTime(4600)),
+        refresh_expires_at: None,
         scope: None,
     };
     let generation = crate::model::Generation { login: "login".into(), number: 0 };

@@ -1,0 +1,179 @@
+//! `authctl ensure`: makes sure that a long job will not need a login, with a login now if it would.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::login::log_in_again;
+use super::output::{self, rough_span};
+use super::refresh::refresh_one;
+use crate::app::App;
+use crate::cli::{Ensure, Login};
+use crate::clock::UnixTime;
+use crate::error::{Error, ErrorCode, Hint};
+use crate::model::{Grant, Profile, ProfileName, Session, format_duration};
+use crate::session::{Demand, SessionEnd, SessionLimit};
+
+/// The output of `ensure --json`.
+#[derive(Serialize)]
+struct EnsureOutput<'a> {
+    profile: &'a ProfileName,
+    /// The required time in seconds.
+    r#for: u64,
+    /// When a login will be required, as far as that is known.
+    until: Option<UnixTime>,
+    /// Why.
+    limit: Option<SessionLimit>,
+    /// The number of seconds within which the session has to be refreshed again and again.
+    refresh_within: Option<u64>,
+    logged_in: bool,
+}
+
+/// What was found.
+struct Found {
+    session: Session,
+    end: SessionEnd,
+}
+
+/// Runs the command.
+pub fn run(app: &App, args: &Ensure) -> Result<u8, Error> {
+    let profile = app.profile(args.profile.as_ref())?;
+    let short = match examine(app, &profile, args.duration) {
+        Ok(found) => match too_short(app, &profile, &found, args.duration) {
+            None => return report(app, &profile, &found, args.duration, false),
+            Some(error) => error,
+        },
+        Err(error) if error.code == ErrorCode::LoginRequired => error,
+        Err(error) => return Err(error),
+    };
+    if !app.ui().is_interactive() {
+        return Err(short);
+    }
+    app.ui().instruct(&short.message());
+    let name = profile.name.clone();
+    log_in_again(app, Login { profile: Some(name), max_age: max_age(&profile, args.duration), ..Login::default() })?;
+    let found = examine(app, &profile, args.duration)?;
+    match too_short(app, &profile, &found, args.duration) {
+        None => report(app, &profile, &found, args.duration, true),
+        Some(error) => Err(Error { code: ErrorCode::SessionTooShort, ..error }),
+    }
+}
+
+/// Returns how long ago the user may have signed in at the issuer, where the profile limits that.
+fn max_age(profile: &Profile, wanted: Duration) -> Option<Duration> {
+    profile.requirements.max_auth_age.and_then(|max| max.checked_sub(wanted))
+}
+
+/// Refreshes the session unless its token is valid for long enough, and returns what is then known of its end.
+fn examine(app: &App, profile: &Profile, wanted: Duration) -> Result<Found, Error> {
+    let found = read(app, profile)?;
+    let is_valid_until = |at: UnixTime| found.session.tokens.expires_at.is_some_and(|end| end >= at);
+    let needed = app.clock().now().plus(wanted);
+    if !found.session.can_refresh() || is_valid_until(needed) && found.end.is_after(needed) {
+        return Ok(found);
+    }
+    if let Some(at) = found.end.observable_at.filter(|_| !found.end.is_after(needed)) {
+        app.run(async {
+            app.clock().sleep(app.clock().now().until(at)).await;
+            Ok(())
+        })?;
+    }
+    refresh_one(app, profile, Demand::New)?;
+    read(app, profile)
+}
+
+fn read(app: &App, profile: &Profile) -> Result<Found, Error> {
+    app.run(async {
+        let sessions = app.sessions()?;
+        let about = |error| Error::from(error).about(&profile.name);
+        let session = sessions.session(profile).await.map_err(about)?;
+        if let Some(error) = sessions.verdict(profile, &session) {
+            return Err(about(error));
+        }
+        let contact_at = sessions.trust(profile).await.map_err(about)?.contact_at;
+        Ok(Found { end: SessionEnd::of(&session, profile, contact_at), session })
+    })
+}
+
+/// Returns the error of a session that does not last as long as `wanted`: that a login is required, unless a new session would
+/// not last as long either.
+fn too_short(app: &App, profile: &Profile, found: &Found, wanted: Duration) -> Option<Error> {
+    let now = app.clock().now();
+    let (limit, end) = found.end.limit.filter(|_| !found.end.is_after(now.plus(wanted)))?;
+    let wanted_span = rough_span(wanted);
+    let what = described(limit, now, end);
+    let error = match found.end.new_session_lasts.filter(|lasts| *lasts < wanted) {
+        Some(lasts) => {
+            let message =
+                format!("a session of `{}` lasts {}, not {wanted_span}: {what}", profile.name, rough_span(lasts));
+            let hint = "split the job, or ask the issuer's operator for longer sessions";
+            Error::msg(ErrorCode::SessionTooShort, message, hint)
+        }
+        None => {
+            let message = format!("the session of `{}` does not last {wanted_span}: {what}", profile.name);
+            let hint = match max_age(profile, wanted).filter(|_| limit == SessionLimit::MaxAuthAge) {
+                Some(age) => Hint::login().with_option("--max-age", format_duration(age)),
+                None => Hint::login(),
+            };
+            Error::msg(ErrorCode::LoginRequired, message, hint)
+        }
+    };
+    Some(error.about(&profile.name))
+}
+
+/// Returns what is known of the end of a session, in words.
+fn described(limit: SessionLimit, now: UnixTime, end: UnixTime) -> String {
+    let left = rough_span(now.until(end));
+    let is_over = end <= now;
+    match limit {
+        SessionLimit::AccessToken if is_over => "the access token has expired and cannot be refreshed".to_owned(),
+        SessionLimit::AccessToken => format!("the access token is valid for {left} and cannot be refreshed"),
+        SessionLimit::IdToken if is_over => "the ID token has expired and cannot be refreshed".to_owned(),
+        SessionLimit::IdToken => format!("the ID token is valid for {left} and cannot be refreshed"),
+        SessionLimit::RefreshToken if is_over => "the refresh token has expired".to_owned(),
+        SessionLimit::RefreshToken => format!("the refresh token is valid for {left}"),
+        SessionLimit::MaxAuthAge if is_over => "the sign-in is older than `max_auth_age`".to_owned(),
+        SessionLimit::MaxAuthAge => format!("`max_auth_age` accepts the sign-in for {left}"),
+        SessionLimit::MaxOffline if is_over => "the issuer's last response is older than `max_offline`".to_owned(),
+        SessionLimit::MaxOffline => format!("`max_offline` accepts the token for {left}"),
+        SessionLimit::PreviousSession if is_over => "the issuer ended the previous session at this age".to_owned(),
+        SessionLimit::PreviousSession => {
+            format!("the issuer ended the previous session at the age that this one reaches in {left}")
+        }
+    }
+}
+
+/// Reports a session that lasts long enough, or whose end is not known.
+fn report(app: &App, profile: &Profile, found: &Found, wanted: Duration, logged_in: bool) -> Result<u8, Error> {
+    let Found { session, end } = found;
+    let wanted_span = rough_span(wanted);
+    if app.common.json {
+        output::json(&EnsureOutput {
+            profile: &profile.name,
+            r#for: wanted.as_secs(),
+            until: end.limit.map(|(_, at)| at),
+            limit: end.limit.map(|(limit, _)| limit),
+            refresh_within: end.extended_by.map(|within| within.as_secs()),
+            logged_in,
+        })?;
+    }
+    let text = match (end.limit, end.extended_by) {
+        (Some((limit, at)), _) => format!("{}; enough for {wanted_span}", described(limit, app.clock().now(), at)),
+        (None, _) if session.grant == Grant::ClientCredentials => {
+            format!("the client logs in by itself; enough for {wanted_span}")
+        }
+        (None, Some(within)) => {
+            format!("each refresh extends the session by {}; assumed to last {wanted_span}", rough_span(within))
+        }
+        (None, None) => format!("the end of the session is not known; assumed to last {wanted_span}"),
+    };
+    app.ui().notice(&format!("{}: signed in; {text}", profile.name));
+    if let Some(within) = end.extended_by.filter(|within| *within < wanted && app.quick_agent_status().is_none()) {
+        let command = app.next_command(Hint::command("agent start"));
+        app.ui().notice(&format!(
+            "warning: the session ends if it is not refreshed within {}; an agent refreshes it: `{command}`",
+            rough_span(within)
+        ));
+    }
+    Ok(0)
+}
