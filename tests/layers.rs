@@ -196,6 +196,7 @@ fn secrets_are_exposed_only_in_listed_files() {
         "session/login.rs",
         "session/logout.rs",
         "session/send_refresh.rs",
+        "session/session_end.rs",
         "session/token_response.rs",
         "session/trust.rs",
         "session/trust_update.rs",
