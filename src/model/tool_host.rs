@@ -65,6 +65,13 @@ impl FromStr for ToolHost {
             }
         }
         let host = url.host_str().ok_or_else(invalid)?;
+        // The same for escapes, numbers that are an IPv4 address, and characters that become ASCII.
+        let after_scheme = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
+        let typed = authority.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+        if !typed.starts_with(host) && !host.starts_with('[') && !host.contains("xn--") {
+            return Err(invalid());
+        }
         Ok(Self(match url.port_or_known_default() {
             None | Some(443) => host.to_owned(),
             Some(port) => format!("{host}:{port}"),
@@ -110,6 +117,16 @@ mod tests {
             ("https://git.example\n", "Invalid"),
             ("*.example", "Invalid"),
             ("https://*.example", "Invalid"),
+            ("git%2eexample", "Invalid"),
+            ("https://git%2Eexample/", "Invalid"),
+            ("\u{ff47}it.example", "Invalid"),
+            ("git.ex\u{ad}ample", "Invalid"),
+            ("2130706433", "Invalid"),
+            ("https://0x7f.1/127.0.0.1", "Invalid"),
+            ("https:///git.example", "Invalid"),
+            ("0x7f.1:5000", "Invalid"),
+            ("b\u{fc}cher.example", "xn--bcher-kva.example"),
+            ("[0:0:0:0:0:0:0:1]:5000", "[::1]:5000"),
         ] {
             let parsed = match text.parse::<ToolHost>() {
                 Ok(parsed) => parsed.to_string(),

@@ -255,8 +255,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  name no host: they get the token of the profile in `--profile`, or of the effective one.\n\n\
                  A helper never prompts and opens no browser. If a login is required, it fails, and the tool shows its user \
                  the command to run.\n\n\
-                 `--setup` prints how a tool is set up, `--write` does it and `--remove` undoes it. What other helpers and \
-                 settings a tool has stays as it is.",
+                 `--setup` prints how a tool is set up, `--write` does it and `--remove` undoes it. A set-up with other options, \
+                 or by an authctl in another place, is changed. What other helpers and settings a tool has stays as it is.",
             ),
             (
                 "TOOLS",
@@ -272,6 +272,20 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  terraform  Terraform and OpenTofu: `credentials_helper` in ~/.terraformrc, and the link \
                  terraform-credentials-authctl in ~/.terraform.d/plugins.\n\
                  google  `credential_source.executable` in the credential configuration of workload identity federation.",
+            ),
+            (
+                "TESTED WITH",
+                "authctl's tests run these tools unchanged, against servers that check the token. Older and newer versions follow \
+                 the same protocols.\n\n\
+                 git 2.47  Clones, fetches and pushes over smart HTTP while tokens expire\n\
+                 Docker 20.10 and 28.2, Skopeo 1.9  Push and inspect an image in docker-registry 2.8 with token authentication \
+                 while tokens expire; `docker login` and `docker logout`\n\
+                 kubectl 1.20 and 1.32, Python client 37.0  Call an API with v1 (kubectl from 1.22 on) and v1beta1; 100 calls at \
+                 once with an expired token refresh it once\n\
+                 cargo 1.95  Builds with a crate from a private sparse registry\n\
+                 pip 26.3, uv 0.13  Install a package from a private index. pip does not show why it has no password.\n\
+                 Terraform 1.11  Gets a module from a private registry. It is in no package registry: the tests run it where it \
+                 is installed, and check the protocol byte by byte everywhere. It does not show why it has no token.",
             ),
         ],
     ),

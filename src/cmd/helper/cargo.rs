@@ -33,14 +33,20 @@ impl Protocol for Cargo {
     fn answer(&self, call: &Call<'_>) -> Result<u8, Error> {
         output::json(&json!({"v": [1]}))?;
         let mut stdin = io::stdin().lock();
+        let reply = |reply: Value| output::json(&reply);
         loop {
-            let mut line = String::new();
-            let read = stdin.by_ref().take(MAX_INPUT).read_line(&mut line);
-            if read.map_err(|e| unreadable(anyhow::Error::new(e).context("reading stdin")))? == 0 {
-                return Ok(0);
+            let mut line = Vec::new();
+            let read = stdin.by_ref().take(MAX_INPUT + 1).read_until(b'\n', &mut line);
+            match read.map_err(|e| unreadable(anyhow::Error::new(e).context("reading stdin")))? as u64 {
+                0 => return Ok(0),
+                // Its rest is no request.
+                length if length > MAX_INPUT => {
+                    let error = unreadable(anyhow::anyhow!("the request has more than {MAX_INPUT} bytes"));
+                    return reply(other(&one_line(&error))).map(|()| error.code.exit_code());
+                }
+                _ => {}
             }
-            let reply = |reply: Value| output::json(&reply);
-            match serde_json::from_str::<Request>(&line) {
+            match serde_json::from_slice::<Request>(&line) {
                 Err(error) => reply(other(&format!("invalid request: {error}")))?,
                 Ok(request) if request.v != 1 => reply(other("unsupported version of the protocol"))?,
                 Ok(request) if request.kind != "get" => reply(json!({"Err": {"kind": "operation-not-supported"}}))?,

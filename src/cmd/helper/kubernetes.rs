@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::call::Call;
+use super::call::{Call, unreadable};
 use super::program::{is_authctl, program};
 use super::protocol::Protocol;
 use super::setup::{Change, foreign};
@@ -23,7 +23,10 @@ impl Protocol for Kubernetes {
         if !call.args.words.is_empty() {
             return Err(call.unknown_words());
         }
-        let asked = call.json_variable(VARIABLE)?.unwrap_or(Value::Null);
+        let asked = call.json_variable(VARIABLE)?.unwrap_or_else(|| json!({}));
+        if !asked.is_object() {
+            return Err(unreadable(anyhow::anyhow!("{VARIABLE} is not an object")));
+        }
         let version = match &asked["apiVersion"] {
             Value::Null => VERSIONS[0],
             asked => VERSIONS.into_iter().find(|known| asked == *known).ok_or_else(|| {
@@ -33,8 +36,8 @@ impl Protocol for Kubernetes {
             })?,
         };
         // Only if the user's `exec` section has `provideClusterInfo`.
-        if let Some(server) = asked["spec"]["cluster"]["server"].as_str() {
-            server.parse::<ToolHost>().map_err(|error| {
+        if let cluster @ Value::Object(_) = &asked["spec"]["cluster"] {
+            cluster["server"].as_str().unwrap_or_default().parse::<ToolHost>().map_err(|error| {
                 Error::new(ErrorCode::Usage, anyhow::Error::new(error), "use the https address of the cluster")
             })?;
         }

@@ -1,5 +1,6 @@
 //! `authctl helper`: other tools' protocols, byte by byte. The tools themselves are in `tests/e2e/tools`.
 
+mod bad_input;
 mod protocols;
 mod setup;
 

@@ -1,25 +1,32 @@
 //! Tools that developers use, with tokens from `authctl helper`.
 
 mod cargo;
+mod docker;
 mod git;
+mod kubernetes;
+mod python;
+mod terraform;
 
+use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use authctl::dev_issuer::DevIssuer;
 
 use crate::agent_support::KillOnDrop;
-use crate::support::{AUTHCTL, Sandbox, quick_issuer};
+use crate::support::process::Lines;
+use crate::support::{AUTHCTL, Sandbox, parts, quick_issuer};
 
 /// A logged-in user, and a server that wants the user's token.
 struct Setup {
     home: Sandbox,
-    _idp: DevIssuer,
+    idp: DevIssuer,
     _server: KillOnDrop,
-    /// The server's host and port.
+    /// The server's host and port for http.
     host: String,
+    /// The server's host and port for https.
+    encrypted: String,
 }
 
 impl Setup {
@@ -31,15 +38,28 @@ impl Setup {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/tools/server.py");
         let mut command = Self::in_home(&home, "python3");
         command.arg(script).arg(&root).args([AUTHCTL, "verify", "-", "--profile", "work"]);
-        let mut server = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("python3");
-        let mut port = String::new();
-        BufReader::new(server.stdout.take().expect("piped")).read_line(&mut port).expect("a line");
-        let host = format!("127.0.0.1:{}", port.trim());
-        Self { home, _idp: idp, _server: KillOnDrop(server), host }
+        let mut server = command.stdout(Stdio::piped()).spawn().expect("python3");
+        let ports = Lines::of(server.stdout.take().expect("piped")).next();
+        let server = KillOnDrop(server);
+        let ports = ports.expect("the server's ports");
+        let [host, encrypted] = [0, 1].map(|at| format!("127.0.0.1:{}", ports.split(' ').nth(at).expect("a port")));
+        let mut setup = Self { home, idp, _server: server, host, encrypted };
+        // Where the tools look for helpers.
+        let programs = setup.home.path().join(".local/bin");
+        setup.search_first(&programs);
+        setup
+    }
+
+    /// Puts a directory first in `PATH`.
+    fn search_first(&mut self, directory: &Path) {
+        let command = self.home.command(&[]);
+        let path = command.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, path)| path).expect("PATH");
+        let dirs = [directory.to_owned()].into_iter().chain(std::env::split_paths(path));
+        self.home.set("PATH", std::env::join_paths(dirs).expect("a path"));
     }
 
     /// Returns a command in the user's environment.
-    fn in_home(home: &Sandbox, program: &str) -> Command {
+    fn in_home(home: &Sandbox, program: impl AsRef<OsStr>) -> Command {
         let environment: Vec<_> =
             home.command(&[]).get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
         let mut command = Command::new(program);
@@ -48,8 +68,11 @@ impl Setup {
         command
     }
 
-    fn command(&self, program: &str) -> Command {
-        Self::in_home(&self.home, program)
+    /// Returns a command in the user's environment that is killed after two minutes.
+    fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Self::in_home(&self.home, "timeout");
+        command.args(["--kill-after=5", "120"]).arg(program);
+        command
     }
 
     fn root(&self) -> PathBuf {
@@ -59,7 +82,13 @@ impl Setup {
     /// Sets the tool up for the server.
     #[track_caller]
     fn set_up(&self, tool: &str) {
-        self.home.run(&["helper", tool, "--write", "--profile", "work", "--host", &self.host]).exits(0);
+        self.set_up_for(tool, &self.host);
+    }
+
+    /// Sets the tool up for a host.
+    #[track_caller]
+    fn set_up_for(&self, tool: &str, host: &str) {
+        self.home.run(&["helper", tool, "--write", "--profile", "work", "--host", host]).exits(0);
     }
 
     /// Returns the words of each request that the server has answered: status, scheme, digest of the token, method, path.
@@ -76,6 +105,13 @@ impl Setup {
         let leaks: Vec<PathBuf> = leaks.map(|(path, _)| path).collect();
         assert!(leaks.is_empty(), "{leaks:?}");
     }
+}
+
+/// Finds a program in the Python environment of the tools. Fails the test if it is missing.
+#[track_caller]
+fn python(name: &str) -> PathBuf {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/python-tools/bin").join(name);
+    if program.is_file() { program } else { parts::not_installed(name) }
 }
 
 /// Returns the command's output, which must have succeeded.

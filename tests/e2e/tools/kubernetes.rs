@@ -1,0 +1,149 @@
+//! A Kubernetes API: kubectl and the Python client.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::json;
+
+use super::{Setup, fails, python, succeeds};
+use crate::support::{AUTHCTL, parts};
+
+/// A user of a cluster whose API is the set-up's server.
+struct Cluster {
+    setup: Setup,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let mut setup = Setup::new();
+        let kubectl = parts::program("kubectl");
+        setup.search_first(kubectl.parent().unwrap());
+        let cluster = Self { setup };
+        if cluster.is_kubectl_new() {
+            cluster.helper("--write", &[]);
+        } else {
+            let exec = json!({
+                "apiVersion": "client.authentication.k8s.io/v1beta1",
+                "command": AUTHCTL,
+                "args": ["helper", "kubernetes", "--profile", "work"],
+            });
+            let user = json!({"name": "authctl-work", "user": {"exec": exec}});
+            let file = cluster.setup.home.path().join(".kube/config");
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, json!({"apiVersion": "v1", "kind": "Config", "users": [user]}).to_string()).unwrap();
+        }
+        let server = format!("--server=https://{}", cluster.setup.encrypted);
+        let authority = format!("--certificate-authority={}", cluster.setup.root().join("cert.pem").display());
+        succeeds(&mut cluster.kubectl(&["config", "set-cluster", "test", &server, &authority]));
+        succeeds(&mut cluster.kubectl(&["config", "set-context", "test", "--cluster=test", "--user=authctl-work"]));
+        succeeds(&mut cluster.kubectl(&["config", "use-context", "test"]));
+        cluster
+    }
+
+    /// Returns whether kubectl has options for `exec` and version 1 of the protocol, as that of Debian 12 has not.
+    fn is_kubectl_new(&self) -> bool {
+        succeeds(&mut self.kubectl(&["config", "set-credentials", "--help"])).contains("--exec-command")
+    }
+
+    /// Sets kubectl up, or undoes it; returns what it reports.
+    #[track_caller]
+    fn helper(&self, mode: &str, more: &[&str]) -> String {
+        let mut command = self.setup.command(AUTHCTL);
+        succeeds(command.args(["helper", "kubernetes", mode, "--profile", "work"]).args(more))
+    }
+
+    fn kubectl(&self, words: &[&str]) -> Command {
+        let mut kubectl = self.setup.command("kubectl");
+        kubectl.args(words);
+        kubectl
+    }
+
+    fn python(&self, calls: &str) -> Command {
+        let mut command = self.setup.command(python("python"));
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/tools/kubernetes.py")).arg(calls);
+        command
+    }
+
+    /// Replaces a text in kubeconfig, which must have it.
+    #[track_caller]
+    fn change(&self, from: &str, to: &str) {
+        let file = self.setup.home.path().join(".kube/config");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(&file, text.replace(from, to)).unwrap();
+    }
+}
+
+#[test]
+fn kubectl_and_python_client_reach_a_cluster_in_both_versions() {
+    let cluster = Cluster::new();
+    let token = cluster.setup.home.token("work");
+    let get = || cluster.kubectl(&["get", "--raw", "/apis/"]);
+    assert!(succeeds(&mut get()).contains("APIGroupList"));
+    assert_eq!(succeeds(&mut cluster.python("1")), "APIGroupList\n");
+    cluster.setup.assert_no_token_in_files(&token);
+    cluster.change("provideClusterInfo: false", "provideClusterInfo: true");
+    assert!(succeeds(&mut get()).contains("APIGroupList"));
+    cluster.change("k8s.io/v1beta1", "k8s.io/v1");
+    assert_eq!(succeeds(&mut cluster.python("1")), "APIGroupList\n");
+    if cluster.is_kubectl_new() {
+        assert!(succeeds(&mut get()).contains("APIGroupList"));
+    }
+    cluster.change("k8s.io/v1\n", "k8s.io/v1beta1\n");
+    // kubectl may ask for the server's version without a token.
+    let mut requests = cluster.setup.requests();
+    requests.retain(|request| request[4] == "/apis/");
+    assert!(requests.iter().all(|request| request[..2] == ["200", "Bearer"]), "{requests:?}");
+
+    cluster.setup.home.run(&["logout", "work"]).exits(0);
+    let error = fails(&mut get());
+    assert!(error.contains("authctl login work"), "{error}");
+    let error = fails(&mut cluster.python("1"));
+    assert!(error.contains("authctl login work"), "{error}");
+}
+
+#[test]
+fn a_hundred_calls_with_an_expired_token_refresh_it_once() {
+    let mut cluster = Cluster::new();
+    cluster.setup.home.set("BROWSER", "touch opened; true");
+    cluster.setup.home.expire("work");
+    let refreshes =
+        |cluster: &Cluster| cluster.setup.idp.stats().token_requests.get("refresh_token").copied().unwrap_or(0);
+    let before = refreshes(&cluster);
+    let groups = succeeds(&mut cluster.python("100"));
+    assert_eq!(groups.split_whitespace().filter(|kind| *kind == "APIGroupList").count(), 100, "{groups}");
+    assert_eq!(refreshes(&cluster) - before, 1);
+    assert!(!cluster.setup.home.path().join("opened").exists());
+}
+
+#[test]
+fn user_in_kubeconfig_is_changed_and_removed() {
+    let cluster = Cluster::new();
+    if !cluster.is_kubectl_new() {
+        let mut command = cluster.setup.command(AUTHCTL);
+        let error = fails(command.args(["helper", "kubernetes", "--write", "--profile", "work", "--id-token"]));
+        assert!(error.contains("unknown flag: --exec-command"), "{error}");
+        return;
+    }
+    let view = || succeeds(&mut cluster.kubectl(&["config", "view", "-o", "json"]));
+    assert!(cluster.helper("--write", &[]).starts_with("already set up\n"));
+    cluster.helper("--write", &["--id-token"]);
+    assert!(view().contains("--id-token"));
+    assert!(cluster.helper("--write", &["--id-token"]).starts_with("already set up\n"));
+    cluster.change("interactiveMode: IfAvailable", "interactiveMode: Never");
+    cluster.helper("--write", &[]);
+    assert!(!view().contains("--id-token"));
+    cluster.change(AUTHCTL, "/old/authctl");
+    cluster.helper("--write", &[]);
+    assert!(!view().contains("/old"));
+    cluster.change(AUTHCTL, "/old/authctl");
+    cluster.helper("--remove", &[]);
+    assert!(!view().contains("/old"));
+    assert_eq!(cluster.helper("--remove", &[]), "not set up\n");
+    succeeds(&mut cluster.kubectl(&["config", "set-credentials", "authctl-work", "--username=ann"]));
+    let mut command = cluster.setup.command(AUTHCTL);
+    let error = fails(command.args(["helper", "kubernetes", "--write", "--profile", "work"]));
+    assert!(error.contains("another user authctl-work"), "{error}");
+    assert_eq!(cluster.helper("--remove", &[]), "not set up\n");
+    assert!(view().contains("ann"));
+}
