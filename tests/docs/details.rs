@@ -280,8 +280,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  git 2.47  Clones, fetches and pushes over smart HTTP while tokens expire\n\
                  Docker 20.10 and 28.2, Skopeo 1.9  Push and inspect an image in docker-registry 2.8 with token authentication \
                  while tokens expire; `docker login` and `docker logout`\n\
-                 kubectl 1.20 and 1.32, Python client 37.0  Call an API with v1 (kubectl from 1.22 on) and v1beta1; 100 calls at \
-                 once with an expired token refresh it once\n\
+                 kubectl 1.32 and 1.35, Python client 37.0  Call an API with v1 and v1beta1; 100 calls at once with an expired \
+                 token refresh it once\n\
                  cargo 1.95  Builds with a crate from a private sparse registry\n\
                  pip 26.3, uv 0.13  Install a package from a private index. pip does not show why it has no password.\n\
                  Terraform 1.11  Gets a module from a private registry. It is in no package registry: the tests run it where it \

@@ -16,7 +16,7 @@ use crate::cmd::output;
 use crate::config;
 use crate::error::{Error, ErrorCode};
 use crate::paths;
-use crate::text::shell_word;
+use crate::text::{excerpt, shell_word};
 pub(super) use files::foreign;
 use files::{cannot, edit_array, edit_lines, edit_members, read};
 
@@ -298,16 +298,17 @@ fn printed(words: &[String]) -> Option<String> {
 /// Runs a command of the tool.
 fn succeed(words: &[String]) -> Result<(), Error> {
     let line = words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
-    let failed = |reason: String| {
-        Error::msg(ErrorCode::Configuration, format!("`{line}` failed: {reason}"), "check that the tool is installed")
+    let failed = |reason: &str, hint: &str| {
+        let message = format!("`{line}` failed: {}", excerpt(reason.trim().lines().next().unwrap_or_default(), 300));
+        Error::msg(ErrorCode::Configuration, message, hint)
     };
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
-    let output =
-        Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(|e| failed(e.to_string()))?;
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    let output = output.map_err(|e| failed(&e.to_string(), "check that the tool is installed"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    Err(failed(&String::from_utf8_lossy(&output.stderr), "run the command to see more, or update the tool"))
 }
 
 /// Returns whether docker's configuration uses authctl. The hosts that no longer do are removed from it before.

@@ -1,5 +1,7 @@
 //! The protocol of Terraform's credentials helpers (`terraform-credentials-*`), which OpenTofu uses too.
 
+use std::path::PathBuf;
+
 use serde_json::json;
 
 use super::call::Call;
@@ -32,11 +34,12 @@ impl Protocol for Terraform {
 
     fn setup(&self, _: &Call<'_>) -> Result<Vec<Change>, Error> {
         let home = paths::home()?;
-        let file = tool_variable("TF_CLI_CONFIG_FILE").map_or_else(|| home.join(".terraformrc"), Into::into);
-        Ok(vec![
-            Change::LinkAt(home.join(".terraform.d/plugins/terraform-credentials-authctl")),
-            Change::Block { file, text: "credentials_helper \"authctl\" {}\n" },
-            Change::Hosts,
-        ])
+        let named = tool_variable("TF_CLI_CONFIG_FILE").map(PathBuf::from);
+        // Where there is one, OpenTofu reads it instead of the other.
+        let tofu = Some(home.join(".tofurc")).filter(|file| named.is_none() && file.exists());
+        let files = [named.unwrap_or_else(|| home.join(".terraformrc"))].into_iter().chain(tofu);
+        let block = |file| Change::Block { file, text: "credentials_helper \"authctl\" {}\n" };
+        let link = Change::LinkAt(home.join(".terraform.d/plugins/terraform-credentials-authctl"));
+        Ok([link].into_iter().chain(files.map(block)).chain([Change::Hosts]).collect())
     }
 }

@@ -338,6 +338,13 @@ fn terraform_is_set_up_with_its_block() {
     assert_eq!(set_up("--write").exits(0).stderr, "already set up\n");
     set_up("--remove").exits(0);
     assert_eq!(fs::read_to_string(&file).expect("text"), "disable_checkpoint = true\n");
+    // OpenTofu reads a file of its own, where there is one.
+    let tofu = home.path().join(".tofurc");
+    fs::write(&tofu, "").expect("written");
+    set_up("--write").exits(0);
+    assert_eq!(fs::read_to_string(&tofu).expect("text"), block);
+    set_up("--remove").exits(0);
+    assert_eq!(fs::read_to_string(&tofu).expect("text"), "");
     fs::write(&file, "# credentials_helper \"authctl\" {}\n").expect("written");
     set_up("--write").exits(0);
     assert_eq!(fs::read_to_string(&file).expect("text"), format!("# {block}{block}"));

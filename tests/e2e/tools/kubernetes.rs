@@ -1,9 +1,8 @@
 //! A Kubernetes API: kubectl and the Python client.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
-
-use serde_json::json;
 
 use super::{Setup, fails, python, succeeds};
 use crate::support::{AUTHCTL, parts};
@@ -16,33 +15,17 @@ struct Cluster {
 impl Cluster {
     fn new() -> Self {
         let mut setup = Setup::new();
-        let kubectl = parts::program("kubectl");
+        let kubectl = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/kubectl/kubectl");
+        let kubectl = if kubectl.is_file() { kubectl } else { parts::program("kubectl") };
         setup.search_first(kubectl.parent().unwrap());
         let cluster = Self { setup };
-        if cluster.is_kubectl_new() {
-            cluster.helper("--write", &[]);
-        } else {
-            let exec = json!({
-                "apiVersion": "client.authentication.k8s.io/v1beta1",
-                "command": AUTHCTL,
-                "args": ["helper", "kubernetes", "--profile", "work"],
-            });
-            let user = json!({"name": "authctl-work", "user": {"exec": exec}});
-            let file = cluster.setup.home.path().join(".kube/config");
-            fs::create_dir_all(file.parent().unwrap()).unwrap();
-            fs::write(&file, json!({"apiVersion": "v1", "kind": "Config", "users": [user]}).to_string()).unwrap();
-        }
+        cluster.helper("--write", &[]);
         let server = format!("--server=https://{}", cluster.setup.encrypted);
         let authority = format!("--certificate-authority={}", cluster.setup.root().join("cert.pem").display());
         succeeds(&mut cluster.kubectl(&["config", "set-cluster", "test", &server, &authority]));
         succeeds(&mut cluster.kubectl(&["config", "set-context", "test", "--cluster=test", "--user=authctl-work"]));
         succeeds(&mut cluster.kubectl(&["config", "use-context", "test"]));
         cluster
-    }
-
-    /// Returns whether kubectl has options for `exec` and version 1 of the protocol, as that of Debian 12 has not.
-    fn is_kubectl_new(&self) -> bool {
-        succeeds(&mut self.kubectl(&["config", "set-credentials", "--help"])).contains("--exec-command")
     }
 
     /// Sets kubectl up, or undoes it; returns what it reports.
@@ -86,9 +69,7 @@ fn kubectl_and_python_client_reach_a_cluster_in_both_versions() {
     assert!(succeeds(&mut get()).contains("APIGroupList"));
     cluster.change("k8s.io/v1beta1", "k8s.io/v1");
     assert_eq!(succeeds(&mut cluster.python("1")), "APIGroupList\n");
-    if cluster.is_kubectl_new() {
-        assert!(succeeds(&mut get()).contains("APIGroupList"));
-    }
+    assert!(succeeds(&mut get()).contains("APIGroupList"));
     cluster.change("k8s.io/v1\n", "k8s.io/v1beta1\n");
     // kubectl may ask for the server's version without a token.
     let mut requests = cluster.setup.requests();
@@ -119,12 +100,6 @@ fn a_hundred_calls_with_an_expired_token_refresh_it_once() {
 #[test]
 fn user_in_kubeconfig_is_changed_and_removed() {
     let cluster = Cluster::new();
-    if !cluster.is_kubectl_new() {
-        let mut command = cluster.setup.command(AUTHCTL);
-        let error = fails(command.args(["helper", "kubernetes", "--write", "--profile", "work", "--id-token"]));
-        assert!(error.contains("unknown flag: --exec-command"), "{error}");
-        return;
-    }
     let view = || succeeds(&mut cluster.kubectl(&["config", "view", "-o", "json"]));
     assert!(cluster.helper("--write", &[]).starts_with("already set up\n"));
     cluster.helper("--write", &["--id-token"]);
