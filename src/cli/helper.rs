@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use crate::model::ToolHost;
 
 /// `authctl helper`
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(override_usage = "authctl helper [OPTIONS] <TOOL> --setup|--write|--remove [--host <HOST>]...\n       \
                       authctl helper [OPTIONS] <TOOL> [ARG]...")]
 pub struct Helper {
@@ -48,6 +48,14 @@ pub enum Tool {
     Terraform,
     /// Google Cloud clients: an executable-sourced credential
     Google,
+}
+
+impl Tool {
+    /// Returns every tool.
+    #[must_use]
+    pub fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
 }
 
 /// The names under which tools start authctl, and the tool of each.

@@ -130,3 +130,8 @@ impl Call<'_> {
 pub(super) fn unreadable(error: anyhow::Error) -> Error {
     Error::new(ErrorCode::Usage, error, Hint::command("helper").with_flag("--help"))
 }
+
+/// Returns the error of something that belongs to others and is in the way.
+pub(super) fn foreign(message: String) -> Error {
+    Error::msg(ErrorCode::Configuration, message, "remove it first if the tool no longer needs it")
+}

@@ -1,9 +1,9 @@
 //! git's credential helper protocol (gitcredentials(7), git-credential(1)).
 
-use super::call::{Call, USERNAME};
+use super::call::{Call, USERNAME, foreign};
 use super::program::{is_authctl, program};
 use super::protocol::{Failure, Protocol};
-use super::setup::{Change, foreign};
+use super::setup::Change;
 use crate::cmd::output;
 use crate::cmd::refresh::refresh_one;
 use crate::error::{Error, ErrorCode, Hint};

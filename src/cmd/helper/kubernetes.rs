@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::call::{Call, unreadable};
+use super::call::{Call, foreign, unreadable};
 use super::program::{is_authctl, program};
 use super::protocol::Protocol;
-use super::setup::{Change, foreign};
+use super::setup::Change;
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;

@@ -39,7 +39,7 @@ pub fn run(app: &App, args: Helper) -> Result<u8, Error> {
     let call = Call { app, args: &args };
     let protocol = protocol(args.tool);
     if args.setup || args.write || args.remove {
-        return setup::run(&call, &protocol.setup(&call)?);
+        return setup::run(&call, &protocol.setup(&call)?, &|call| self::protocol(call.args.tool).setup(call));
     }
     let error = match protocol.answer(&call) {
         Ok(code) => return Ok(code),

@@ -10,18 +10,22 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::call::Call;
+use super::call::{Call, foreign};
 use super::program::{is_authctl, program_path};
+use crate::cli::{Helper, Tool};
 use crate::cmd::output;
 use crate::config;
 use crate::error::{Error, ErrorCode};
+use crate::model::ToolHost;
 use crate::paths;
 use crate::text::{excerpt, shell_word};
-pub(super) use files::foreign;
 use files::{cannot, edit_array, edit_lines, edit_members, read};
 
 /// Returns the commands of a tool that set it up, or undo that, from what the tool shows; none if nothing is to be done.
 pub(super) type Plan = dyn Fn(&str, bool) -> Result<Vec<Vec<String>>, Error>;
+
+/// Returns what the set-up of a call's tool changes.
+pub(super) type SetupOf = dyn Fn(&Call<'_>) -> Result<Vec<Change>, Error>;
 
 /// Something that the set-up of a tool changes.
 pub(super) enum Change {
@@ -53,8 +57,8 @@ enum Step {
     Unlink(PathBuf),
 }
 
-/// Shows, makes or undoes the changes.
-pub(super) fn run(call: &Call<'_>, changes: &[Change]) -> Result<u8, Error> {
+/// Shows, makes or undoes the changes; `setup_of` returns those of another call.
+pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Result<u8, Error> {
     let (app, args) = (call.app, call.args);
     check_hosts(call, changes)?;
     let takes_no_words =
@@ -72,18 +76,19 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change]) -> Result<u8, Error> {
         return Ok(0);
     }
     let mut any = false;
+    let kept = if args.remove { hosts_of_other_tools(call, setup_of) } else { Vec::new() };
     if args.write {
         // All are known before the first, so that nothing is changed by half.
         let steps: Vec<Option<Step>> =
-            changes.iter().map(|change| change.step(call, true)).collect::<Result<_, _>>()?;
+            changes.iter().map(|change| change.step(call, true, &kept)).collect::<Result<_, _>>()?;
         for step in steps.into_iter().flatten() {
-            any |= step.take(call)?;
+            any |= step.take(call, &kept)?;
         }
     } else {
         // In reverse: the host, which gives the tool a token, is added last and removed first.
         for change in changes.iter().rev() {
-            if let Some(step) = change.step(call, false)? {
-                any |= step.take(call)?;
+            if let Some(step) = change.step(call, false, &kept)? {
+                any |= step.take(call, &kept)?;
             }
         }
     }
@@ -157,8 +162,9 @@ impl Change {
         }
     }
 
-    /// Returns what is to be done to make the change, or to undo it; `None` if nothing is.
-    fn step(&self, call: &Call<'_>, add: bool) -> Result<Option<Step>, Error> {
+    /// Returns what is to be done to make the change, or to undo it; `None` if nothing is. The hosts in `kept` are another
+    /// tool's.
+    fn step(&self, call: &Call<'_>, add: bool, kept: &[ToolHost]) -> Result<Option<Step>, Error> {
         let write = |file: &Path, text: Option<String>| text.map(|text| Step::Write { file: file.to_owned(), text });
         Ok(match self {
             Self::Note(_) => None,
@@ -178,7 +184,7 @@ impl Change {
             }
             // What the hosts share stays for the others.
             Self::Element { .. } | Self::Block { .. } | Self::LinkAt(_) | Self::Link { used_in: None, .. }
-                if !add && has_other_hosts(call)? =>
+                if !add && has_other_hosts(call, kept)? =>
             {
                 None
             }
@@ -205,9 +211,9 @@ impl Change {
 
 impl Step {
     /// Does it; returns whether anything changed, and reports what.
-    fn take(self, call: &Call<'_>) -> Result<bool, Error> {
+    fn take(self, call: &Call<'_>, kept: &[ToolHost]) -> Result<bool, Error> {
         let done = match self {
-            Self::Hosts => return change_hosts(call),
+            Self::Hosts => return change_hosts(call, kept),
             Self::Run(commands) => {
                 commands.iter().try_for_each(|command| succeed(command))?;
                 commands.last().map(|command| format!("ran {}", command.join(" "))).unwrap_or_default()
@@ -243,8 +249,23 @@ fn warn_if_hidden(call: &Call<'_>, link: &Path) {
     }
 }
 
-/// Adds the named hosts to the profile, or removes them from it; returns whether that changed it.
-fn change_hosts(call: &Call<'_>) -> Result<bool, Error> {
+/// Returns the hosts of the command for which the configuration of another tool names authctl.
+fn hosts_of_other_tools(call: &Call<'_>, setup_of: &SetupOf) -> Vec<ToolHost> {
+    let is_set_up = |tool: Tool, host: &ToolHost| {
+        let args = Helper { tool, hosts: vec![host.clone()], ..call.args.clone() };
+        let call = Call { app: call.app, args: &args };
+        let changes = setup_of(&call).unwrap_or_default();
+        let is_for_hosts = changes.iter().any(|change| matches!(change, Change::Hosts));
+        let mut of_host =
+            changes.iter().filter(|change| matches!(change, Change::Commands { .. } | Change::Members { .. }));
+        is_for_hosts && of_host.any(|change| change.step(&call, false, &[]).is_ok_and(|step| step.is_some()))
+    };
+    let others = || Tool::all().iter().filter(|tool| **tool != call.args.tool);
+    call.args.hosts.iter().filter(|host| others().any(|tool| is_set_up(*tool, host))).cloned().collect()
+}
+
+/// Adds the named hosts to the profile, or removes all but `kept` from it; returns whether that changed it.
+fn change_hosts(call: &Call<'_>, kept: &[ToolHost]) -> Result<bool, Error> {
     let (app, args) = (call.app, call.args);
     app.run(async {
         let _lock = app.lock_config().await?;
@@ -268,7 +289,10 @@ fn change_hosts(call: &Call<'_>) -> Result<bool, Error> {
                 }
             }
         } else {
-            profile.hosts.retain(|host| !args.hosts.contains(host));
+            for host in kept.iter().filter(|host| before.contains(host)) {
+                app.ui().notice(&format!("{host} still gets tokens: another tool is set up for it"));
+            }
+            profile.hosts.retain(|host| !args.hosts.contains(host) || kept.contains(host));
         }
         if profile.hosts == before {
             return Ok(false);
@@ -282,10 +306,11 @@ fn change_hosts(call: &Call<'_>) -> Result<bool, Error> {
     })
 }
 
-/// Returns whether hosts remain that get tokens, after those that the command names were removed.
-fn has_other_hosts(call: &Call<'_>) -> Result<bool, Error> {
+/// Returns whether hosts remain that get tokens, after those that the command names were removed, `kept` for other tools aside.
+fn has_other_hosts(call: &Call<'_>, kept: &[ToolHost]) -> Result<bool, Error> {
     let config = call.app.config()?;
-    Ok(!call.args.hosts.is_empty() && config.profiles.values().any(|profile| !profile.hosts.is_empty()))
+    let mut remaining = config.profiles.values().flat_map(|profile| &profile.hosts);
+    Ok(!call.args.hosts.is_empty() && remaining.any(|host| !kept.contains(host)))
 }
 
 /// Returns what a command prints; `None` if it fails.

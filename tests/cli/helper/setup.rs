@@ -265,6 +265,23 @@ fn host_of_another_profile_is_reported() {
 }
 
 #[test]
+fn host_that_another_tool_uses_stays() {
+    let (home, _idp) = logged_in("");
+    let set_up = |tool: &str, mode: &str| home.run(&["helper", tool, mode, "--host", "a.example"]).exits(0);
+    for (first, second) in [("git", "docker"), ("docker", "git"), ("docker", "keyring")] {
+        set_up(first, "--write");
+        set_up(second, "--write");
+        set_up(second, "--remove").reports("a.example still gets tokens");
+        assert_eq!(hosts(&home), json!(["a.example"]), "{first}");
+        set_up(first, "--remove");
+        assert_eq!(hosts(&home), json!([]), "{first}");
+        for tool in [first, second] {
+            assert_eq!(set_up(tool, "--remove").stderr, "not set up\n");
+        }
+    }
+}
+
+#[test]
 fn set_up_of_a_removed_profile_is_undone() {
     let (home, _idp) = logged_in("");
     let key = "credential.https://git.example.helper";

@@ -20,6 +20,8 @@ fn git_clones_and_pushes_while_tokens_expire() {
     succeeds(git(&setup, &["config", "http.receivepack", "true"]).current_dir(&bare));
     let url = format!("http://{}/git/project.git", setup.host);
     fails(&mut git(&setup, &["clone", "-q", &url, "project"]));
+    // A helper for all hosts, which may not store the token.
+    succeeds(&mut git(&setup, &["config", "--global", "credential.helper", "store"]));
     setup.set_up("git");
     let first = setup.home.token("work");
     succeeds(&mut git(&setup, &["clone", "-q", &url, "project"]));

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use toml_edit::{Array, DocumentMut, Item, Table};
 
-use super::super::program::is_authctl;
 use super::json::{self, Added};
+use crate::cmd::helper::call::foreign;
+use crate::cmd::helper::program::is_authctl;
 use crate::config;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::{regular_file, replace};
@@ -19,11 +20,6 @@ const MAX_FILE: u64 = 1024 * 1024;
 pub(super) fn cannot(what: &Path, error: impl Into<anyhow::Error>) -> Error {
     let error = error.into().context(format!("cannot change {}", what.display()));
     Error::new(ErrorCode::Configuration, error, Hint::command("helper").with_flag("--help"))
-}
-
-/// Returns the error of something that belongs to others and is in the way.
-pub(in super::super) fn foreign(message: String) -> Error {
-    Error::msg(ErrorCode::Configuration, message, "remove it first if the tool no longer needs it")
 }
 
 /// Returns the text of a tool's file, empty if there is none.
