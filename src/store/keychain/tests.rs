@@ -87,6 +87,7 @@ fn call_is_repeated_once_when_a_message_timed_out() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a limit in real time")]
 fn one_process_connects_at_a_time_and_a_failure_ends_the_wait_of_others() {
     let dir = tempfile::tempdir().expect("tempdir");
     let path = dir.path().join("queue");
