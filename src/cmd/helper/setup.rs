@@ -196,8 +196,7 @@ impl Change {
             Self::Link { .. } | Self::LinkAt(_) => {
                 let link = self.link()?;
                 let target = fs::read_link(&link).ok();
-                let is_ours = target.as_ref().is_some_and(|_| is_authctl(fs::canonicalize(&link).unwrap_or_default()))
-                    || target.as_ref().is_some_and(is_authctl);
+                let is_ours = target.as_ref().is_some_and(|target| is_authctl(target) || is_authctl(&link));
                 match add {
                     false => is_ours.then_some(Step::Unlink(link)),
                     true if target == Some(program_path(call.app)?) => None,

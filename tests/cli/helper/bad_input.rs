@@ -225,6 +225,6 @@ fn many_tools_with_a_dead_session_fail_at_once() {
         assert!(ran.stderr.contains("authctl login work"), "{ran:?}");
     }
     assert!(!home.path().join("opened").exists());
-    // A second more than with a valid token, times what a busy machine may take.
-    assert!(taken < Duration::from_secs(1) + 3 * usual, "{taken:?}, with a token {usual:?}");
+    // A second, and several times what they take with a valid token, since the machine may have become busier.
+    assert!(taken < Duration::from_secs(1) + 5 * usual, "{taken:?}, with a token {usual:?}");
 }

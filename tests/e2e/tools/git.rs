@@ -50,3 +50,22 @@ fn git_clones_and_pushes_while_tokens_expire() {
     setup.home.run(&["helper", "git", "--remove", "--profile", "work", "--host", &setup.host]).exits(0);
     fails(git(&setup, &["fetch"]).current_dir(&project));
 }
+
+#[test]
+fn git_gets_the_token_of_the_profile_of_each_host() {
+    let setup = Setup::new();
+    setup.home.log_in_as("other", &setup.idp, "other");
+    let bare = setup.root().join("git/project.git");
+    succeeds(&mut git(&setup, &["init", "-q", "--bare", bare.to_str().unwrap()]));
+    let second = setup.host.replace("127.0.0.1", "localhost");
+    setup.set_up("git");
+    setup.home.run(&["helper", "git", "--write", "--profile", "other", "--host", &second]).exits(0);
+    for (host, profile) in [(&setup.host, "work"), (&second, "other"), (&setup.host, "work")] {
+        succeeds(&mut git(&setup, &["ls-remote", &format!("http://{host}/git/project.git")]));
+        let sum = "\"$0\" token \"$1\" | tr -d '\\n' | sha256sum";
+        let digest = succeeds(setup.command("sh").args(["-c", sum, crate::support::AUTHCTL, profile]));
+        let requests = setup.requests();
+        let granted = requests.iter().rfind(|request| request[0] == "200").expect("a request");
+        assert!(digest.starts_with(&granted[2]), "{host} gets the token of {profile}: {requests:?}");
+    }
+}

@@ -60,3 +60,23 @@ fn pip_and_uv_install_from_a_private_index() {
         assert!(program == "pip" || error.contains("authctl login work"), "{error}");
     }
 }
+
+#[test]
+fn pip_and_uv_send_no_token_without_encryption() {
+    let setup = Setup::new();
+    setup.set_up_for("keyring", "index.example");
+    // As a proxy, the server sees what goes to the index.
+    let proxy = format!("http://{}", setup.host);
+    for index in ["http://oauth2@index.example/simple", "http://index.example/simple"] {
+        for program in ["pip", "uv"] {
+            let mut command = install(&setup, program, index, "none");
+            if program == "pip" {
+                command.args(["--trusted-host", "index.example"]);
+            }
+            fails(command.envs([("http_proxy", &proxy), ("HTTP_PROXY", &proxy)]));
+        }
+    }
+    let requests = setup.requests();
+    let is_bare = |request: &Vec<String>| request[2] == "-" && request[4].starts_with("http://index.example/");
+    assert!(requests.len() >= 4 && requests.iter().all(is_bare), "{requests:?}");
+}
