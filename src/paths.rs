@@ -114,6 +114,38 @@ impl ProxyVariables {
     }
 }
 
+/// What a platform gives to the jobs that it runs, for their identity tokens.
+#[derive(Debug)]
+pub struct WorkloadVariables {
+    /// [`WorkloadVariables::GITHUB_URL`]: where a job of GitHub Actions requests an identity token.
+    pub github_url: Option<String>,
+    /// [`WorkloadVariables::GITHUB_TOKEN`]: what authenticates that request.
+    pub github_token: Option<Secret>,
+    /// [`WorkloadVariables::GITLAB`]: the identity token of a job of GitLab CI/CD.
+    pub gitlab_token: Option<Secret>,
+}
+
+#[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
+impl WorkloadVariables {
+    /// Set by GitHub Actions.
+    pub const GITHUB_URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
+    /// Set by GitHub Actions.
+    pub const GITHUB_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
+    /// Set by GitLab if `id_tokens` of the job has an entry with this name.
+    pub const GITLAB: &str = "AUTHCTL_ID_TOKEN";
+
+    /// Reads the process's environment.
+    #[must_use]
+    pub fn capture() -> Self {
+        let text = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            github_url: text(Self::GITHUB_URL),
+            github_token: text(Self::GITHUB_TOKEN).map(Secret::new),
+            gitlab_token: text(Self::GITLAB).map(Secret::new),
+        }
+    }
+}
+
 /// What a shell's completion script passes to authctl.
 pub struct CompletionVariables {
     /// [`COMPLETION_VARIABLE`]: the name of the shell.

@@ -144,7 +144,7 @@ impl ProfileStatus {
 pub fn account<'a>(subject: Option<&'a Subject>, grant: Grant, client_id: &'a str) -> Option<&'a str> {
     match subject {
         Some(Subject { sub, name }) => Some(name.as_ref().unwrap_or(sub)),
-        None => (grant == Grant::ClientCredentials).then_some(client_id),
+        None => grant.is_unattended().then_some(client_id),
     }
 }
 

@@ -201,6 +201,7 @@ fn secrets_are_exposed_only_in_listed_files() {
         "session/trust.rs",
         "session/trust_update.rs",
         "session/verifier.rs",
+        "session/workload.rs",
     ];
     const ISSUER_COMMANDS: [&str; 3] = ["cmd/demo.rs", "cmd/demo/agent.rs", "cmd/dev_issuer.rs"];
     for (path, module, text) in files() {

@@ -23,6 +23,9 @@ pub struct DevIssuer {
     /// Read users from this file, one NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET (base32) per line
     #[arg(long, value_name = "FILE")]
     pub users: Option<PathBuf>,
+    /// Accept identity tokens signed with a key of this JWK Set, by JWT bearer and token exchange
+    #[arg(long, value_name = "FILE")]
+    pub workload_jwks: Option<PathBuf>,
     /// Lifetime of access tokens and ID tokens
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "5m")]
     pub access_token_ttl: Duration,

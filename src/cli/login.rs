@@ -9,12 +9,12 @@ use super::settings::SettingArgs;
 use crate::model::{Grant, ProfileName, parse_duration};
 
 /// The options that choose a grant without user name and password.
-const OTHER_GRANTS: [&str; 5] = ["browser", "device", "client_credentials", "with_token", "no_browser"];
+const OTHER_GRANTS: [&str; 6] = ["browser", "device", "client_credentials", "workload", "with_token", "no_browser"];
 
 /// `authctl login`
 #[derive(Debug, Default, Args)]
 #[command(
-    group = ArgGroup::new("how").args(["browser", "device", "password", "client_credentials", "with_token", "no_browser"]),
+    group = ArgGroup::new("how").args(["browser", "device", "password", "client_credentials", "workload", "with_token", "no_browser"]),
     after_help = "Passwords and client secrets are prompted for or read from stdin, never taken from arguments.\n\nExamples:\n  authctl login work --issuer https://issuer.example --client-id my-cli\n  \
                   authctl login work\n  \
                   authctl login ci --client-credentials --client-secret-stdin < secret\n  \
@@ -85,6 +85,8 @@ impl Login {
             Some(Grant::Password)
         } else if self.client_credentials {
             Some(Grant::ClientCredentials)
+        } else if self.settings.has("workload") {
+            Some(Grant::Workload)
         } else if self.with_token {
             Some(Grant::Token)
         } else {

@@ -8,8 +8,9 @@ use serde::Serialize;
 use super::output;
 use crate::app::App;
 use crate::cli::{self, SigningAlgorithm};
-use crate::dev_issuer::{Algorithm, DevIssuer, GrantType, Options, User};
+use crate::dev_issuer::{Algorithm, DevIssuer, GrantType, Options, PlatformKeys, User};
 use crate::error::{Error, ErrorCode};
+use crate::fs::regular_file;
 use crate::secret::Secret;
 
 #[derive(Serialize)]
@@ -28,6 +29,9 @@ struct Ready<'a> {
 
 /// How long a status list may be cached.
 const STATUS_LIST_TTL: Duration = Duration::from_secs(300);
+
+/// The largest accepted file of `--workload-jwks`.
+const MAX_JWKS_BYTES: u64 = 1 << 20;
 
 /// The registered clients (see [`Options::default`]).
 const CLIENT: &str = "authctl";
@@ -70,8 +74,11 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Error> {
         users,
         ..Options::default()
     };
+    options.platform_keys = args.workload_jwks.as_deref().map(read_platform_keys).transpose()?;
+    let has_platform = options.platform_keys.is_some();
     for client in &mut options.clients {
         client.grants.push(GrantType::TokenExchange);
+        client.grants.extend(has_platform.then_some(GrantType::JwtBearer));
     }
     if args.control {
         options.enable_control().ok_or_else(no_randomness)?;
@@ -123,6 +130,17 @@ fn print_ready(app: &App, ready: &Ready) -> Result<(), Error> {
         ready.issuer
     ));
     Ok(())
+}
+
+fn read_platform_keys(file: &Path) -> Result<PlatformKeys, Error> {
+    let text = regular_file::read(file, MAX_JWKS_BYTES).and_then(|bytes| {
+        let keys = std::str::from_utf8(bytes.expose()).ok().and_then(PlatformKeys::parse);
+        keys.ok_or_else(|| "not a JWK Set".to_owned())
+    });
+    text.map_err(|reason| {
+        let message = format!("cannot read keys from {}: {reason}", file.display());
+        Error::msg(ErrorCode::Usage, message, "give a JWK Set with at least one public key (RFC 7517, section 5)")
+    })
 }
 
 /// Reads users, one NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET per line. Empty lines and comments (`#`) are skipped.

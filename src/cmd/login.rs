@@ -96,7 +96,7 @@ fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
 /// Refuses a login without a terminal, unless an option names a grant or the client logs in by itself.
 fn require_terminal(app: &App, args: &Login, plan: &LoginPlan) -> Result<(), Error> {
     let profile = &plan.profile;
-    if args.grant().is_some() || profile.grant == Grant::ClientCredentials || app.ui().is_interactive() {
+    if args.grant().is_some() || profile.grant.is_unattended() || app.ui().is_interactive() {
         return Ok(());
     }
     Err(Error::msg(

@@ -141,6 +141,7 @@ pub(super) fn send_code(issuer: &Issuer, request: &AuthorizationRequest, login: 
         login: Some(login),
         scopes: request.scopes.clone(),
         audiences: request.audiences.clone(),
+        workload: None,
         nonce: request.nonce.clone(),
     };
     let stored = AuthorizationCode {

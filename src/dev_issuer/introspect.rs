@@ -34,7 +34,7 @@ pub(super) fn introspect(issuer: &Issuer, request: &Request) -> Result<Reply, OA
             body["username"] = json!(login.user);
             body["sub"] = json!(state.accounts.find(&login.user).map(|account| &account.sub));
         } else {
-            body["sub"] = json!(token.grant.client_id);
+            body["sub"] = json!(token.grant.workload.as_ref().unwrap_or(&token.grant.client_id));
         }
         return Ok(json_reply(StatusCode::OK, &body));
     }

@@ -90,9 +90,11 @@ impl Issuer {
         self.options.clock.now()
     }
 
-    /// Returns the `sub` claim: the user's, or the client ID if there is no user (RFC 9068, section 2.2).
+    /// Returns the `sub` claim: the user's, the workload's, or the client ID if there is neither (RFC 9068, section 2.2).
     pub(super) fn subject(&self, grant: &Grant) -> String {
-        let Some(login) = &grant.login else { return grant.client_id.clone() };
+        let Some(login) = &grant.login else {
+            return grant.workload.clone().unwrap_or_else(|| grant.client_id.clone());
+        };
         self.state().accounts.find(&login.user).map(|account| account.sub.clone()).unwrap_or_default()
     }
 

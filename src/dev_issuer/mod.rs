@@ -25,6 +25,7 @@ mod metadata;
 mod options;
 mod pages;
 mod password;
+mod platform_keys;
 mod refresh;
 mod reply_edit;
 mod revoke;
@@ -39,6 +40,7 @@ mod token_exchange;
 mod tokens;
 mod user_code;
 mod userinfo;
+mod workload;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -50,6 +52,7 @@ pub use faults::{Endpoint, Fault, FaultKind, StatusListDefect};
 pub use issuer::DevIssuerError;
 pub use keys::Algorithm;
 pub use options::{Client, GrantType, Options, User};
+pub use platform_keys::PlatformKeys;
 pub use reply_edit::ReplyEdit;
 pub use state::Stats;
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::crypto::random_token;
 use super::keys::Algorithm;
+use super::platform_keys::PlatformKeys;
 use crate::clock::{Clock, SystemClock};
 use crate::secret::Secret;
 
@@ -45,6 +46,8 @@ pub enum GrantType {
     ClientCredentials,
     /// Token exchange (RFC 8693).
     TokenExchange,
+    /// JWT bearer (RFC 7523, section 2.1), with an identity token of the trusted platform.
+    JwtBearer,
 }
 
 /// A registered client. Any redirect URI on a loopback address is accepted (RFC 8252, section 7.3).
@@ -98,6 +101,8 @@ pub struct Options {
     pub users: Vec<User>,
     /// The registered clients.
     pub clients: Vec<Client>,
+    /// The keys of the platform whose identity tokens are accepted. None are if `None`.
+    pub platform_keys: Option<PlatformKeys>,
     /// The audience of access tokens when none was requested; the client ID if `None`.
     pub default_audience: Option<String>,
     /// The key that requests to `/control/` must carry. There is no control endpoint if `None`.
@@ -135,6 +140,7 @@ impl Default for Options {
             device_code_ttl: Duration::from_secs(600),
             users: Vec::new(),
             clients,
+            platform_keys: None,
             default_audience: None,
             control_key: None,
             clock: Arc::new(SystemClock),

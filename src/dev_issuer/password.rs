@@ -33,7 +33,8 @@ pub(super) async fn password(issuer: &Issuer, client: &Client, form: &Params) ->
         CredentialError::Wrong => OAuthError::invalid_grant("wrong user name or password"),
         CredentialError::RateLimited(seconds) => OAuthError::rate_limited(seconds),
     })?;
-    let grant = Grant { client_id: client.id.clone(), login: Some(login), scopes, audiences, nonce: None };
+    let grant =
+        Grant { client_id: client.id.clone(), login: Some(login), workload: None, scopes, audiences, nonce: None };
     if !issuer.state().accounts.find(user).is_some_and(Account::has_second_factor) {
         return first_tokens(issuer, &grant);
     }

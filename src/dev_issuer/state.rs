@@ -57,8 +57,10 @@ pub(super) struct Login {
 #[derive(Clone)]
 pub(super) struct Grant {
     pub(super) client_id: String,
-    /// `None` for client credentials.
+    /// `None` without a user.
     pub(super) login: Option<Login>,
+    /// The subject of a workload.
+    pub(super) workload: Option<String>,
     pub(super) scopes: Vec<String>,
     /// The default audience if empty.
     pub(super) audiences: Vec<String>,

@@ -130,8 +130,14 @@ mod tests {
 
     fn state(tokens: u64) -> State {
         let mut state = State::new(Accounts::new(&[]).expect("no users"));
-        let grant =
-            Grant { client_id: "c".into(), login: None, scopes: Vec::new(), audiences: Vec::new(), nonce: None };
+        let grant = Grant {
+            client_id: "c".into(),
+            login: None,
+            workload: None,
+            scopes: Vec::new(),
+            audiences: Vec::new(),
+            nonce: None,
+        };
         for serial in 0..tokens {
             let access = AccessToken {
                 family: None,

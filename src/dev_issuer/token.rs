@@ -9,23 +9,36 @@ use super::issuer::Issuer;
 use super::options::{Client, GrantType};
 use super::state::{DeviceStatus, Grant, increment};
 use super::tokens::{begin_family, first_tokens, token_response};
-use super::{password, refresh, token_exchange};
+use super::{password, refresh, token_exchange, workload};
 
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const MFA_OTP: &str = "http://auth0.com/oauth/grant-type/mfa-otp";
 
 /// How much a client that polls too fast must slow down, in seconds (RFC 8628, section 3.5).
 const SLOW_DOWN: u64 = 5;
 
-/// The supported grant types. The last is offered only if a client may use it.
-const GRANT_TYPES: [&str; 7] =
-    ["authorization_code", "refresh_token", DEVICE_CODE, "password", "client_credentials", MFA_OTP, TOKEN_EXCHANGE];
+/// The supported grant types. The last two are offered only if a client may use them.
+const GRANT_TYPES: [&str; 8] = [
+    "authorization_code",
+    "refresh_token",
+    DEVICE_CODE,
+    "password",
+    "client_credentials",
+    MFA_OTP,
+    TOKEN_EXCHANGE,
+    JWT_BEARER,
+];
 
 /// Returns the grant types that the issuer offers.
 pub(super) fn offered_grants(issuer: &Issuer) -> impl Iterator<Item = &'static str> {
-    let exchanges = issuer.options.clients.iter().any(|client| client.grants.contains(&GrantType::TokenExchange));
-    GRANT_TYPES.into_iter().filter(move |grant_type| exchanges || *grant_type != TOKEN_EXCHANGE)
+    let is_registered = |grant| issuer.options.clients.iter().any(|client| client.grants.contains(&grant));
+    GRANT_TYPES.into_iter().filter(move |grant_type| match *grant_type {
+        TOKEN_EXCHANGE => is_registered(GrantType::TokenExchange),
+        JWT_BEARER => is_registered(GrantType::JwtBearer),
+        _ => true,
+    })
 }
 
 /// Handles a token request.
@@ -55,6 +68,7 @@ async fn grant(issuer: &Issuer, request: &Request) -> Result<Reply, OAuthError> 
         DEVICE_CODE => device_code(issuer, client, &form),
         "password" => password::password(issuer, client, &form).await,
         "client_credentials" => client_credentials(issuer, client, &form),
+        JWT_BEARER => workload::jwt_bearer(issuer, client, &form),
         TOKEN_EXCHANGE => token_exchange::exchange(issuer, client, &form),
         _ => password::mfa_otp(issuer, client, &form),
     }?;
@@ -131,7 +145,7 @@ fn device_code(issuer: &Issuer, client: &Client, form: &Params) -> Result<Reply,
         let device = state.devices.remove(&digest).ok_or_else(unknown)?;
         let DeviceStatus::Approved(login) = device.status else { return Err(unknown()) };
         let (scopes, audiences) = (device.scopes, device.audiences);
-        Grant { client_id: device.client_id, login: Some(login), scopes, audiences, nonce: None }
+        Grant { client_id: device.client_id, login: Some(login), workload: None, scopes, audiences, nonce: None }
     };
     first_tokens(issuer, &grant)
 }
@@ -145,6 +159,6 @@ fn client_credentials(issuer: &Issuer, client: &Client, form: &Params) -> Result
     // Without a user there is no ID token, and a refresh token should not be issued (RFC 6749, section 4.4.3).
     scopes.retain(|scope| scope != "openid" && scope != "offline_access");
     let audiences = form.audiences()?;
-    let grant = Grant { client_id: client.id.clone(), login: None, scopes, audiences, nonce: None };
+    let grant = Grant { client_id: client.id.clone(), login: None, workload: None, scopes, audiences, nonce: None };
     token_response(issuer, &grant, None, None)
 }

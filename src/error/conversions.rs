@@ -10,8 +10,8 @@ use crate::fs::directory_of;
 use crate::fs::regular_file::UntrustedFile;
 use crate::model::{InsecureUrl, InvalidProfileName};
 use crate::oauth::{IssuerError, Phase};
-use crate::paths::NoHome;
-use crate::session::{LoginReason, SessionError};
+use crate::paths::{NoHome, WorkloadVariables};
+use crate::session::{LoginReason, SessionError, WorkloadError, WorkloadProblem};
 use crate::store::{KeyProblem, LockError, RevocationListError, StoreError};
 use crate::text::shell_word;
 use crate::verify::{InvalidOption, Reason, ReasonCode};
@@ -225,6 +225,7 @@ impl From<SessionError> for Error {
                 let Self { code, error, hint } = error.into();
                 Self { code, error: error.context(format!("no token for {target}")), hint: own_hint.unwrap_or(hint) }
             }
+            SessionError::Workload(error) => error.into(),
             SessionError::RefreshReply(error) => {
                 let hint = Hint::login().after_advice(
                     "check whether a proxy or a network's sign-in page answers in the issuer's place, and try again; if the \
@@ -283,6 +284,34 @@ fn exchange_hint(error: &IssuerError) -> Option<Hint> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+impl From<WorkloadError> for Error {
+    fn from(error: WorkloadError) -> Self {
+        let hint = match &error.problem {
+            WorkloadProblem::NoVariable(WorkloadVariables::GITLAB) => format!(
+                "add an entry {} to `id_tokens` of the job, with the issuer as `aud`",
+                WorkloadVariables::GITLAB
+            ),
+            WorkloadProblem::NoVariable(_) => "give the job the permission `id-token: write`".into(),
+            WorkloadProblem::File { .. } => "run this where the platform provides the file".into(),
+            WorkloadProblem::Command(_) => "run the command by itself to see its own messages".into(),
+            WorkloadProblem::Request(_) => "check the platform's status, and whether the job has ended".into(),
+            WorkloadProblem::NotJwt => "name a source of a JWT with --workload".into(),
+            WorkloadProblem::Audience { .. } => {
+                "have the platform issue it for the issuer, or name its audience with --client-assertion-audience"
+                    .into()
+            }
+            WorkloadProblem::Expired => {
+                "run this where the platform issues a new one, or correct this machine's clock".into()
+            }
+        };
+        let code = match &error.problem {
+            WorkloadProblem::Request(error) => error.code(),
+            _ => ErrorCode::WorkloadUnavailable,
+        };
+        Self::new(code, error, hint)
     }
 }
 

@@ -47,8 +47,8 @@ pub struct CommandLine {
 }
 
 /// The options of `login` that exclude each other.
-const GRANTS: [&str; 6] =
-    ["--browser", "--device", "--password", "--client-credentials", "--with-token", "--no-browser"];
+const GRANTS: [&str; 7] =
+    ["--browser", "--device", "--password", "--client-credentials", "--workload", "--with-token", "--no-browser"];
 
 impl Hint {
     /// Suggests a command that takes no profile.
@@ -250,7 +250,8 @@ impl CommandLine {
             if !is_set(name) {
                 remaining.push(word.clone());
             } else if !word.contains('=')
-                && (name == "--username" || self.options.iter().any(|(own, value)| *own == name && value.is_some()))
+                && (matches!(name, "--username" | "--workload")
+                    || self.options.iter().any(|(own, value)| *own == name && value.is_some()))
             {
                 typed.next();
             }
@@ -350,6 +351,10 @@ mod tests {
             ),
             (
                 "authctl login work --issuer=https://a.example --password --password-stdin --username me --scope openid",
+                "authctl login work --scope openid --issuer https://a.example/ --device",
+            ),
+            (
+                "authctl login work --workload file:/run/token --scope openid",
                 "authctl login work --scope openid --issuer https://a.example/ --device",
             ),
             (

@@ -138,6 +138,7 @@ pub(super) fn apply_metadata(
     has_client_secret: bool,
 ) {
     let client_credentials = profile.grant == Grant::ClientCredentials;
+    let unattended = profile.grant.is_unattended();
     let needs_secret = provider.is_some_and(|provider| provider.needs_secret_for(profile.grant));
     let confidential = client_credentials || needs_secret || has_client_secret;
     if profile.client_auth == ClientAuth::None && !args.settings.has("client_auth") && confidential {
@@ -146,7 +147,7 @@ pub(super) fn apply_metadata(
     }
     // A login API has no scopes.
     let api = profile.grant == Grant::Password && profile.server.api.login.is_some();
-    if is_new && profile.scopes.is_empty() && !client_credentials && !api {
+    if is_new && profile.scopes.is_empty() && !unattended && !api {
         // An issuer that lists its scopes may refuse others.
         let offered = |scope: &str| match &metadata.scopes_supported {
             Some(all) => all.iter().any(|known| known == scope),

@@ -43,6 +43,8 @@ error_codes! {
     Usage = "usage", 2;
     /// The configuration or the environment is wrong.
     Configuration = "configuration", 2;
+    /// The platform has no usable identity token for a workload.
+    WorkloadUnavailable = "workload_unavailable", 2;
     /// No profile has this name.
     UnknownProfile = "unknown_profile", 2;
     /// The profile was changed during a login.

@@ -17,6 +17,7 @@ mod tokens;
 mod tool_host;
 mod trust;
 mod whole_number;
+mod workload;
 
 pub use duration::{InvalidDuration, MAX_DURATION, format_duration, parse_duration, span};
 pub use error_code::ErrorCode;
@@ -36,3 +37,4 @@ pub use tokens::{TokenSet, canonical_type};
 pub use tool_host::{InvalidToolHost, ToolHost};
 pub use trust::{ClockMark, PinnedKeys, StoredStatusList, Trust, TrustFormatError, TrustedKeys};
 pub use whole_number::deserialize_whole_number;
+pub use workload::{InvalidWorkload, Workload};

@@ -77,8 +77,18 @@ keywords! {
         Password = "password",
         /// Client credentials (RFC 6749, section 4.4).
         ClientCredentials = "client-credentials",
+        /// The identity token of the platform, as an assertion (RFC 7523, section 2.1) or by token exchange (RFC 8693).
+        Workload = "workload",
         /// A token obtained elsewhere and supplied on stdin.
         Token = "token",
+    }
+}
+
+impl Grant {
+    /// Returns whether tokens are requested without a user: a new one is requested in the same way.
+    #[must_use]
+    pub fn is_unattended(self) -> bool {
+        matches!(self, Self::ClientCredentials | Self::Workload)
     }
 }
 
@@ -193,7 +203,7 @@ impl Profile {
     pub fn login_api(&self, grant: Grant) -> Option<&LoginApi> {
         let by_api = match grant {
             Grant::Password | Grant::Token => true,
-            Grant::Browser | Grant::Device | Grant::ClientCredentials => false,
+            Grant::Browser | Grant::Device | Grant::ClientCredentials | Grant::Workload => false,
         };
         (by_api && self.server.api.login.is_some()).then_some(&self.server.api)
     }

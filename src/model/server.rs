@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use url::Url;
 
+use super::Workload;
 use super::redirect::RedirectUri;
 
 /// Endpoints from the configuration, each https or on loopback. With a token endpoint no metadata is requested (RFC 8414,
@@ -58,7 +59,7 @@ pub struct ClientKey {
     pub audience: AssertionAudience,
 }
 
-/// The `aud` of a client assertion.
+/// The `aud` of a client assertion, and of a workload's identity token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AssertionAudience {
     /// The issuer, so that no other server can use the assertion.
@@ -81,6 +82,8 @@ pub struct Server {
     pub api: LoginApi,
     /// How the client signs.
     pub client_key: ClientKey,
+    /// The platform whose identity token logs in.
+    pub workload: Option<Workload>,
     /// Where the browser is redirected to.
     pub redirect_uri: RedirectUri,
     /// Parameters added to the authorization request, as name and value.

@@ -414,13 +414,13 @@ impl Session {
     }
 
     /// Returns whether the token for `target` is requested by token exchange (RFC 8693), which sends the access token, and
-    /// not with the refresh token: the issuer offers it, and the target is a service that the login did not request. A
-    /// client that logs in by itself requests every target in the same way.
+    /// not with the refresh token: the issuer offers it, and the target is a service that the login did not request. Without
+    /// a user every target is requested in the same way.
     #[must_use]
     pub fn is_exchanged(&self, target: &TokenTarget) -> bool {
         let was_requested = |resource: &String| self.resources.contains(resource);
         let is_another = target.audience.is_some() || !target.resources.iter().all(was_requested);
-        self.offers_exchange && is_another && self.grant != Grant::ClientCredentials
+        self.offers_exchange && is_another && !self.grant.is_unattended()
     }
 
     /// Returns whether its refresh token is also that of `other`.
@@ -431,14 +431,10 @@ impl Session {
     }
 
     /// Returns whether a new access token can be requested without a login. A client logs in again by itself with its
-    /// secret, or with its key, which is not part of the session.
+    /// secret, or with its key, which is not part of the session, and a workload with a new identity token.
     #[must_use]
     pub fn can_refresh(&self) -> bool {
-        self.ended.is_none()
-            && match self.grant {
-                Grant::ClientCredentials => true,
-                _ => self.tokens.refresh_token.is_some(),
-            }
+        self.ended.is_none() && (self.grant.is_unattended() || self.tokens.refresh_token.is_some())
     }
 }
 

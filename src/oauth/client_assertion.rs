@@ -79,13 +79,7 @@ impl AssertionSigner {
             Algorithm::RS256 if !offers("RS256") && offers("PS256") => Algorithm::PS256,
             algorithm => algorithm,
         };
-        let audience = match &key.audience {
-            AssertionAudience::Issuer => metadata.issuer.to_string(),
-            AssertionAudience::TokenEndpoint => {
-                metadata.token_endpoint.as_ref().map_or_else(|| metadata.issuer.to_string(), ToString::to_string)
-            }
-            AssertionAudience::Other(text) => text.clone(),
-        };
+        let audience = assertion_audience(&key.audience, metadata);
         let mut header = Header::new(algorithm);
         header.kid = key.id.clone().or(jwk_kid);
         header.x5t_s256 = certificate_thumbprint(bytes.expose()).map_err(unusable)?;
@@ -107,6 +101,18 @@ impl AssertionSigner {
             action: "sign the client assertion",
             detail: "the key does not sign".into(),
         })
+    }
+}
+
+/// Returns the `aud` of an assertion for the issuer.
+#[must_use]
+pub fn assertion_audience(audience: &AssertionAudience, metadata: &Metadata) -> String {
+    match audience {
+        AssertionAudience::Issuer => metadata.issuer.to_string(),
+        AssertionAudience::TokenEndpoint => {
+            metadata.token_endpoint.as_ref().map_or_else(|| metadata.issuer.to_string(), ToString::to_string)
+        }
+        AssertionAudience::Other(text) => text.clone(),
     }
 }
 

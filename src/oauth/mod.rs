@@ -17,9 +17,11 @@ pub mod device_code;
 mod discovery;
 mod error;
 mod form;
+pub mod github_actions;
 mod http;
 mod http_response;
 pub mod jwks;
+pub mod jwt_bearer;
 mod lenient_json;
 pub mod login_api;
 mod loopback;
@@ -44,7 +46,7 @@ pub mod webfinger;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use client_assertion::AssertionSigner;
+pub use client_assertion::{AssertionSigner, assertion_audience};
 pub use client_auth::OAuthClient;
 pub use discovery::{discover, fetch_missing_endpoints};
 pub use error::{Delivery, IssuerError, OAuthError, Phase};

@@ -1,5 +1,6 @@
 //! The errors of the session service.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::model::{IssuerUrl, RefreshFailure};
@@ -62,6 +63,52 @@ impl LoginReason {
     }
 }
 
+/// Why there is no identity token.
+#[derive(Debug, thiserror::Error)]
+#[error("no identity token from {workload}: {problem}")]
+pub struct WorkloadError {
+    /// The source, as configured.
+    pub workload: String,
+    /// What is wrong.
+    pub problem: WorkloadProblem,
+}
+
+/// What is wrong with an identity token or its source.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkloadProblem {
+    /// The platform has not set a variable.
+    #[error("{0} is not set")]
+    NoVariable(&'static str),
+    /// The file cannot be read.
+    #[error("cannot read {}: {detail}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        detail: String,
+    },
+    /// The command failed.
+    #[error("the command {0}")]
+    Command(String),
+    /// The request to the platform failed.
+    #[error("{0}")]
+    Request(IssuerError),
+    /// The text is not a JWT.
+    #[error("it is not a JWT")]
+    NotJwt,
+    /// The token is for another server, which could be impersonated with it.
+    #[error("it is for {found}, not for `{expected}`")]
+    Audience {
+        /// The audiences in the token, one line.
+        found: String,
+        /// The audience that it must have.
+        expected: String,
+    },
+    /// The token has expired.
+    #[error("it has expired")]
+    Expired,
+}
+
 /// An error of the session service.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
@@ -85,6 +132,9 @@ pub enum SessionError {
         /// Why.
         error: IssuerError,
     },
+    /// The platform has no usable identity token for the workload.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
     /// A refresh was answered with something that is not of an authorization server, such as a web page.
     #[error(transparent)]
     RefreshReply(IssuerError),

@@ -96,9 +96,14 @@ impl SessionService {
     /// # Errors
     /// [`SessionError::Issuer`] if the file of certificate authorities cannot be read.
     pub async fn http(&self, profile: &Profile) -> Result<Http, SessionError> {
+        Ok(self.http_of_user(profile).await?.for_issuer(&profile.issuer, &profile.server))
+    }
+
+    /// Returns the same client for an address that the issuer has not named.
+    pub(super) async fn http_of_user(&self, profile: &Profile) -> Result<Http, SessionError> {
         let (clients, ca_cert) = (Arc::clone(&self.http_clients), profile.ca_cert.clone());
         let http = unblock(profile.name.as_str(), move || clients.get(ca_cert.as_deref())).await;
-        Ok(http.map_err(|_| SessionError::Interrupted)??.for_issuer(&profile.issuer, &profile.server))
+        Ok(http.map_err(|_| SessionError::Interrupted)??)
     }
 
     /// Returns the profile's client with its secret, or with its signing key.

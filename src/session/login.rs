@@ -151,14 +151,14 @@ impl SessionService {
                 return Err(SessionError::NotVerified { what: "sign-in", reasons });
             }
             None => match access_token_subject(profile, must_verify, &tokens, &set, now)? {
-                None if grant != Grant::ClientCredentials => self.fetch_subject(profile, metadata, &tokens).await,
+                None if !grant.is_unattended() => self.fetch_subject(profile, metadata, &tokens).await,
                 subject => subject,
             },
         };
         let subject = match subject {
             // The name may be known to the userinfo endpoint alone, which must mean the same user (OpenID Connect Core 1.0,
             // section 5.3.2).
-            Some(subject) if subject.name.is_none() && grant != Grant::ClientCredentials => {
+            Some(subject) if subject.name.is_none() && !grant.is_unattended() => {
                 let found = self.fetch_subject(profile, metadata, &tokens).await;
                 Some(found.filter(|found| found.sub == subject.sub).unwrap_or(subject))
             }

@@ -20,6 +20,7 @@ mod trust;
 mod trust_update;
 mod unsaved;
 mod verifier;
+mod workload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, watch};
 
-pub use error::{LoginReason, SessionError};
+pub use error::{LoginReason, SessionError, WorkloadError, WorkloadProblem};
 pub use login::{NewLogin, VerifiedLogin};
 pub use logout::Revocation;
 pub use marks::LockDirectories;

@@ -14,7 +14,7 @@ use super::refresh_policy::{
 use super::send_refresh::of_same_subject;
 use super::{HeldProfile, LoginReason, MAX_REFRESH, SessionError, SessionService};
 use crate::clock::UnixTime;
-use crate::model::{ErrorCode, Grant, Profile, RefreshFailure, Session, TokenTarget};
+use crate::model::{ErrorCode, Profile, RefreshFailure, Session, TokenTarget};
 use crate::oauth::IssuerError;
 use crate::store::ProfileLock;
 
@@ -304,7 +304,7 @@ impl SessionService {
         error: SessionError,
     ) -> SessionError {
         let SessionError::Issuer(issuer_error) = error else { return error };
-        let ended = issuer_error.ends_session() && session.grant != Grant::ClientCredentials;
+        let ended = issuer_error.ends_session() && !session.grant.is_unattended();
         let mut failure = refresh_failure(session, &issuer_error, self.clock.now());
         // Only if the refresh token was sent, and not for another target, which may be what is refused.
         let is_refusal = issuer_error.is_refusal() && session.refreshing_since.is_some();

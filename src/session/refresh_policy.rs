@@ -12,7 +12,7 @@ pub use request::{Demand, MinTtl, RequestedToken, TokenRequest};
 pub use validity::{Freshness, Validity, default_min_ttl, is_from_the_future};
 
 use crate::clock::UnixTime;
-use crate::model::{Grant, Session, TokenTarget};
+use crate::model::{Session, TokenTarget};
 use crate::verify::unverified_claims;
 
 /// What the policy needs to know of a session.
@@ -65,8 +65,7 @@ impl SessionView {
             ended: session.ended.is_some(),
             refusals: session.last_failure.as_ref().map_or(0, |failure| failure.refusals),
             is_exchanged: session.is_exchanged(&request.target()),
-            is_resource_granted: session.grant == Grant::ClientCredentials
-                || session.not_granted(&request.target()).is_none(),
+            is_resource_granted: session.grant.is_unattended() || session.not_granted(&request.target()).is_none(),
             refresh_brings_token,
             replaced_while_waiting: false,
             reply_lost_since: None,

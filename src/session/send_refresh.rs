@@ -50,10 +50,13 @@ impl SessionService {
         if api.is_some() && !target.is_plain() {
             return Err(IssuerError::Unsupported { what: "another audience, scope or resource" }.into());
         }
-        if session.grant == Grant::ClientCredentials {
+        if session.grant.is_unattended() {
             let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
             let parameters = if target.is_plain() { profile.own_request() } else { target };
-            return self.send(|| client_credentials::request(&endpoint, &parameters)).await;
+            return match session.grant {
+                Grant::Workload => self.request_as_workload(profile, &metadata, &client, &parameters).await,
+                _ => self.send(|| client_credentials::request(&endpoint, &parameters)).await,
+            };
         }
         let Some(token) = session.tokens.refresh_token.clone() else {
             return Err(SessionError::LoginRequired(LoginReason::NoRefreshToken));

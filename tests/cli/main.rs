@@ -59,3 +59,4 @@ mod unsaved_sessions;
 mod variations;
 mod verify;
 mod version;
+mod workload;

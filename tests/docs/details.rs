@@ -92,6 +92,9 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  authctl adds a free port, as RFC 8252 describes.\n\n\
                  `--acr-values`, `--max-age` and `--prompt` make the user authenticate more strongly or again. The login \
                  fails if the user signed in longer ago than `--max-age`, and warns if the level is lower than requested.\n\n\
+                 `--workload` needs no user and no secret: the platform that runs the program (GitHub Actions, GitLab CI/CD, \
+                 Kubernetes, or any that writes a file or has a command) vouches for it with a JWT, which the issuer must \
+                 trust. See authctl.toml(5).\n\n\
                  Some issuers return a refresh token only with `--authorization-parameter prompt=consent`. A login \
                  without one warns that the session cannot be refreshed.\n\n\
                  Of two logins with a browser to the same profile, the second waits for the first and uses its session. A \
@@ -347,7 +350,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
         &[(
             "DESCRIPTION",
             "The issuer listens on a loopback address and supports the browser, device, password and client credentials \
-             grants, token exchange, rotating refresh tokens, revocation and status lists. Its address is the first line on stdout.",
+             grants, token exchange, rotating refresh tokens, revocation and status lists, and with `--workload-jwks` \
+             the JWT bearer grant: another dev-issuer can play the platform. Its address is the first line on stdout.",
         )],
     ),
 ];

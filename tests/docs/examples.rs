@@ -35,6 +35,11 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                  --client-credentials --client-key ci-key.pem",
             ),
             (
+                "Log in as a job of GitHub Actions, without a secret",
+                "authctl login ci --issuer https://issuer.example --client-id ci \\\n    \
+                 --workload github",
+            ),
+            (
                 "Log in with a user name and a password from a file",
                 "authctl login work --username alice --password-stdin < password.txt",
             ),

@@ -119,6 +119,7 @@ fn status(error: &Error) -> StatusCode {
         ErrorCode::AgentLocked => StatusCode::LOCKED,
         ErrorCode::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::AnotherHome => StatusCode::MISDIRECTED_REQUEST,
+        ErrorCode::WorkloadUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         code => match code.general() {
             ErrorCode::Usage => StatusCode::BAD_REQUEST,
             ErrorCode::LoginRequired => StatusCode::UNAUTHORIZED,

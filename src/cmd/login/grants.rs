@@ -100,7 +100,7 @@ impl LoginUser for TerminalUser<'_> {
     fn endpoints(&self, profile: &Profile) -> Vec<Endpoint> {
         let mut endpoints = match profile.grant {
             Grant::Token => Vec::new(),
-            Grant::Password | Grant::ClientCredentials => vec![Endpoint::Token],
+            Grant::Password | Grant::ClientCredentials | Grant::Workload => vec![Endpoint::Token],
             Grant::Device => vec![Endpoint::Token, Endpoint::Device],
             Grant::Browser if self.browser_elsewhere().is_none() => vec![Endpoint::Token, Endpoint::Authorization],
             Grant::Browser => vec![Endpoint::Token, Endpoint::Authorization, Endpoint::Device],
@@ -133,6 +133,7 @@ impl LoginUser for TerminalUser<'_> {
             Grant::Device => sign_in.device().await,
             Grant::Password => sign_in.password(self.password.take()).await,
             Grant::ClientCredentials => sign_in.client_credentials().await,
+            Grant::Workload => sign_in.workload().await,
             Grant::Token => sign_in.token(self.token.take()),
         };
         signed_in.map_err(|error| match error.error.downcast_ref() {
@@ -400,6 +401,12 @@ impl SignIn<'_> {
 
     async fn client_credentials(&self) -> Result<NewLogin, Error> {
         let tokens = client_credentials::request(&self.endpoint()?, &self.target()).await?;
+        Ok(self.new_login(tokens, None))
+    }
+
+    async fn workload(&self) -> Result<NewLogin, Error> {
+        let sessions = self.app.sessions()?;
+        let tokens = sessions.request_as_workload(self.profile, self.metadata, self.client, &self.target()).await?;
         Ok(self.new_login(tokens, None))
     }
 

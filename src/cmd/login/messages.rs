@@ -62,7 +62,7 @@ pub(super) fn report_weaker_acr(app: &App, args: &Login, login: &CompletedLogin)
 pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
     let (profile, session) = (&login.profile, &login.session);
     let account = match (session.subject.as_ref(), session.grant) {
-        (None, Grant::ClientCredentials) => format!(" as client {}", excerpt(&profile.client_id, 80)),
+        (None, Grant::ClientCredentials | Grant::Workload) => format!(" as client {}", excerpt(&profile.client_id, 80)),
         (subject, grant) => account(subject, grant, &profile.client_id)
             .map_or_else(|| ", account unknown".to_owned(), |account| format!(" as {}", excerpt(account, 80))),
     };

@@ -9,7 +9,7 @@ use crate::cmd::output;
 use crate::config::{self, ConfigError, MAX_BYTES, SETTINGS};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::regular_file;
-use crate::model::{Profile, ProfileName};
+use crate::model::{Profile, ProfileName, Workload};
 
 /// Prints the named profiles, or all, as TOML.
 pub(super) fn export(app: &App, mut names: Vec<ProfileName>) -> Result<u8, Error> {
@@ -60,6 +60,10 @@ pub(super) async fn import(app: &App, file: &Path, replace: bool) -> Result<u8, 
         if profiles.is_empty() {
             return Err(unusable(&format!("it has no profile `{named}`")));
         }
+    }
+    let runs_command = |profile: &&Profile| matches!(profile.server.workload, Some(Workload::Command(_)));
+    if let Some(Profile { name, .. }) = profiles.iter().find(runs_command) {
+        return Err(unusable(&format!("`{name}` runs a command; log in to it here with --workload instead")));
     }
     let _lock = app.lock_config().await?;
     let before = app.config()?;

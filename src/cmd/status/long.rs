@@ -4,7 +4,7 @@ use super::words::{failure, login_command, look};
 use crate::app::App;
 use crate::clock::UnixTime;
 use crate::cmd::output::{Style, StyledLine, ago, rough_span, wrapped};
-use crate::model::{Grant, Subject};
+use crate::model::Subject;
 use crate::status::{ProfileStatus, SessionState, StatusReport};
 use crate::text::excerpt;
 
@@ -53,7 +53,7 @@ pub(super) fn lines(app: &App, status: &ProfileStatus, report: &StatusReport, no
 fn user(status: &ProfileStatus) -> String {
     match (&status.subject, status.account()) {
         (Some(Subject { sub, name: Some(name) }), _) => format!("{} ({})", excerpt(name, 80), excerpt(sub, 80)),
-        (None, Some(client)) if status.grant == Grant::ClientCredentials => format!("client {}", excerpt(client, 80)),
+        (None, Some(client)) if status.grant.is_unattended() => format!("client {}", excerpt(client, 80)),
         (_, account) => account.map_or_else(|| "unknown user".to_owned(), |account| excerpt(account, 80)),
     }
 }

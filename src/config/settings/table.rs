@@ -131,6 +131,14 @@ pub const SETTINGS: &[Setting] = &[
     .default("issuer")
     .issuer_bound(),
     setting!(
+        Server,
+        "workload",
+        server.workload,
+        "SOURCE",
+        "Log in with the identity token of this platform: github, gitlab, kubernetes, file:PATH or command:CMD"
+    )
+    .option("workload"),
+    setting!(
         LoginApi,
         "login_endpoint",
         server.api.login,

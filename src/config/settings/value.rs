@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 use url::Url;
 
 use crate::model::{
-    AssertionAudience, ClientAuth, DecidingToken, Grant, InvalidToolHost, IssuerUrl, PROVIDERS, RedirectUri, StoreKind,
-    ToolHost, format_duration, parse_duration, provider, secure_url,
+    AssertionAudience, ClientAuth, DecidingToken, Grant, InvalidToolHost, InvalidWorkload, IssuerUrl, PROVIDERS,
+    RedirectUri, StoreKind, ToolHost, Workload, format_duration, parse_duration, provider, secure_url,
 };
 
 /// How a setting is written.
@@ -156,6 +156,16 @@ impl Scalar for Duration {
 
     fn value(&self) -> Value {
         Value::Duration(*self)
+    }
+}
+
+impl Scalar for Workload {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e: InvalidWorkload| e.to_string())
+    }
+
+    fn value(&self) -> Value {
+        Value::Text(self.to_string())
     }
 }
 

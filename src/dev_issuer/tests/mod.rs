@@ -11,6 +11,7 @@ mod refresh;
 mod server;
 mod status_list;
 mod token_exchange;
+mod workload;
 
 use std::time::Duration;
 

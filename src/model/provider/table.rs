@@ -26,7 +26,7 @@ const GENERIC: Provider = Provider {
     client_auth: ClientAuth::None,
     with_secret: None,
     grant: Grant::Browser,
-    grants: &[Grant::Browser, Grant::Device, Grant::Password, Grant::ClientCredentials],
+    grants: &[Grant::Browser, Grant::Device, Grant::Password, Grant::ClientCredentials, Grant::Workload],
     scopes: &DEFAULT_SCOPES,
     parameters: &[],
     redirect_uri: None,

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::*;
-use crate::model::{ErrorCode, RefreshFailure, TokenSet};
+use crate::model::{ErrorCode, Grant, RefreshFailure, TokenSet};
 use crate::secret::Secret;
 
 /// A token obtained at 1000 that expires at 4600, and a session that can refresh it.

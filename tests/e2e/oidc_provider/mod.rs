@@ -40,6 +40,8 @@ struct Provider {
 struct Counts {
     /// Successful refreshes.
     refreshes: u64,
+    /// Exchanged tokens.
+    exchanges: u64,
     /// Redeemed authorization codes.
     codes: u64,
     /// The error descriptions of refused token requests.

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{User, provider};
+use super::{Provider, User, provider};
 use crate::support::Sandbox;
 use crate::support::jwt::claims;
 use crate::webdriver::BrowserSandbox;
@@ -87,6 +87,30 @@ fn session_has_a_token_for_each_resource() {
     home.run(&["token", "work", "--resource", "https://elsewhere.example"]).exits(3).reports("not for the resource");
     assert_eq!(provider.counts().refused, Vec::<String>::new(), "the provider spends a token that comes with it");
     home.run(&["refresh", "work"]).exits(0);
+}
+
+#[test]
+fn access_token_is_exchanged_for_a_resource_outside_the_login() {
+    let mut provider = Provider::start(&json!({"exchange": true, "life": 600}));
+    let browser = BrowserSandbox::new();
+    provider.sign_in(&browser, &["--scope", "openid offline_access"]);
+    let home = &browser.home;
+    for (algorithm, resource) in ALGORITHMS {
+        let token = home.run(&["token", "work", "--resource", resource]).exits(0).line().to_owned();
+        let verify = ["verify", "-", "--profile", "work", "--audience", resource, "--json"];
+        let granted = home.run_with(&verify, &token).exits(0).json();
+        assert_eq!((&granted["key"]["alg"], &granted["claims"]["scope"]), (&json!(algorithm), &json!("read")));
+        assert_eq!(home.run(&["token", "work", "--resource", resource]).exits(0).line(), token, "it is cached");
+    }
+    let counts = provider.counts();
+    assert_eq!((counts.exchanges, counts.refreshes, counts.refused), (3, 0, Vec::new()));
+    home.run(&["token", "work", "--resource", "https://elsewhere.example"]).exits(5).reports("invalid_target");
+    home.advance_time("work", 601);
+    home.run(&["token", "work", "--resource", ALGORITHMS[0].1]).exits(0);
+    let counts = provider.counts();
+    assert_eq!((counts.exchanges, counts.refreshes), (4, 1), "the session's own token is refreshed first");
+    home.run(&["refresh", "work"]).exits(0);
+    home.run(&["logout", "work"]).exits(0).reports("tokens revoked");
 }
 
 #[test]

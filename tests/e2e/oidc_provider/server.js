@@ -3,6 +3,8 @@
 //   iss     the issuer in authorization responses instead of its own; "" for none (RFC 9207)
 //   tls     {cert, key}: PEM files to serve https with
 //   keys    PEM files: the keys of the client `pkjwt`
+//   exchange
+//           whether the client `native` may exchange tokens (RFC 8693)
 // Prints a line of JSON: first {issuer}, then one for each command on stdin:
 //   counts      the counters so far
 //   rotate      signs with new keys, and still publishes the old ones
@@ -42,6 +44,9 @@ const redirects = {
   response_types: ["code"],
 };
 const service = { redirect_uris: [], response_types: [], grant_types: ["client_credentials"] };
+const EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
+const ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token";
+if (options.exchange) redirects.grant_types.push(EXCHANGE);
 const secret = "a secret: with / and +, & %41";
 const clients = [
   { client_id: "native", token_endpoint_auth_method: "none", ...redirects },
@@ -75,7 +80,32 @@ function newKeys() {
   return keys.map((key) => ({ ...key, use: "sig" }));
 }
 
-const counts = { by_header: 0, by_form: 0, refreshes: 0, refused: [], revoked_grants: 0, keys: 0, codes: 0, faults: [] };
+const counts = { by_header: 0, by_form: 0, refreshes: 0, exchanges: 0, refused: [], revoked_grants: 0, keys: 0, codes: 0, faults: [] };
+
+function resourceServer(resource) {
+  const alg = resources[resource];
+  if (!alg) throw new errors.InvalidTarget();
+  const accessTokenTTL = options.life ?? 3600;
+  return { scope: "read write", accessTokenTTL, accessTokenFormat: "jwt", jwt: { sign: { alg } } };
+}
+
+// Token exchange, which the library leaves to its users: an access token of the same client for one for a resource.
+function registerExchange(made) {
+  const parameters = ["resource", "scope", "requested_token_type", "subject_token", "subject_token_type"];
+  const exchange = async (ctx, next) => {
+    const { client, params } = ctx.oidc;
+    const subject = params.subject_token_type === ACCESS_TOKEN && (await made.AccessToken.find(params.subject_token));
+    if (!subject || subject.clientId !== client.clientId) throw new errors.InvalidRequest("unknown subject_token");
+    const { accountId, grantId, gty } = subject;
+    const token = new made.AccessToken({ accountId, client, grantId, gty, scope: "read" });
+    token.resourceServer = new made.ResourceServer(params.resource, resourceServer(params.resource));
+    const access_token = await token.save();
+    counts.exchanges += 1;
+    ctx.body = { access_token, issued_token_type: ACCESS_TOKEN, token_type: "Bearer", expires_in: token.expiration };
+    await next();
+  };
+  made.registerGrantType(EXCHANGE, exchange, parameters, ["resource"]);
+}
 
 function provider(keys) {
   const made = new Provider(issuer, {
@@ -105,16 +135,12 @@ function provider(keys) {
       revocation: { enabled: true },
       resourceIndicators: {
         enabled: true,
-        getResourceServerInfo(ctx, resource) {
-          const alg = resources[resource];
-          if (!alg) throw new errors.InvalidTarget();
-          const accessTokenTTL = options.life ?? 3600;
-          return { scope: "read write", accessTokenTTL, accessTokenFormat: "jwt", jwt: { sign: { alg } } };
-        },
+        getResourceServerInfo: (ctx, resource) => resourceServer(resource),
       },
     },
     findAccount: (ctx, id) => ({ accountId: id, claims: () => ({ sub: id, preferred_username: id }) }),
   });
+  if (options.exchange) registerExchange(made);
   made.on("grant.success", (ctx) => {
     if (ctx.oidc.params.grant_type === "refresh_token") counts.refreshes += 1;
     if (ctx.oidc.params.grant_type === "authorization_code") counts.codes += 1;

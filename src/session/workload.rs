@@ -1,0 +1,180 @@
+//! The identity token of the platform that authctl runs on, with which a workload logs in and refreshes its session.
+
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use super::error::{WorkloadError, WorkloadProblem};
+use super::send_refresh::{check_audience, names};
+use super::{SessionError, SessionService};
+use crate::fs::{regular_file, unblock};
+use crate::model::{AssertionAudience, Profile, TokenSet, TokenTarget, Workload};
+use crate::oauth::{
+    IssuerError, Metadata, OAuthClient, TokenEndpoint, assertion_audience, github_actions, jwt_bearer, token_exchange,
+};
+use crate::paths::WorkloadVariables;
+use crate::secret::{Secret, SecretBytes};
+use crate::verify::{MAX_TOKEN_LENGTH, unverified_claims};
+
+/// The token of the pod's service account, which the kubelet replaces before it expires.
+const KUBERNETES_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+
+/// How long a command may take that prints the token.
+const COMMAND_LIMIT: Duration = Duration::from_secs(30);
+
+impl SessionService {
+    /// Requests tokens for `target` with the identity token of the profile's workload: as an assertion, or by token exchange
+    /// if the issuer's metadata lists only that.
+    ///
+    /// # Errors
+    /// [`SessionError::Workload`] if there is no usable token: nothing is sent to the issuer then.
+    pub async fn request_as_workload(
+        &self,
+        profile: &Profile,
+        metadata: &Metadata,
+        client: &OAuthClient,
+        target: &TokenTarget,
+    ) -> Result<TokenSet, SessionError> {
+        let http = self.http(profile).await?;
+        let endpoint = TokenEndpoint::of(&http, metadata, client, &*self.clock)?;
+        let token = self.identity_token(profile, metadata).await?;
+        let offers = |grant_type| metadata.offers_grant(grant_type);
+        if offers(jwt_bearer::GRANT_TYPE) || !offers(token_exchange::GRANT_TYPE) {
+            return self.send(|| jwt_bearer::request(&endpoint, &token, target)).await;
+        }
+        let subject = (&token, token_exchange::JWT);
+        let tokens = self.send(|| token_exchange::request(&endpoint, subject, target)).await?;
+        check_audience(&tokens, target)?;
+        Ok(tokens)
+    }
+
+    /// Returns the identity token for the profile's issuer. Its claims are checked so that no token of the platform is sent
+    /// to a server that it was not issued for; the issuer verifies it.
+    async fn identity_token(&self, profile: &Profile, metadata: &Metadata) -> Result<Secret, SessionError> {
+        let Some(workload) = &profile.server.workload else {
+            return Err(IssuerError::Unsupported { what: "this grant without a `workload` in the profile" }.into());
+        };
+        let failed = |problem| failed(workload, problem);
+        let audience = assertion_audience(&profile.server.client_key.audience, metadata);
+        let token = match workload {
+            Workload::GitHub => self.github_token(profile, workload, &audience).await?,
+            Workload::GitLab => {
+                let token = WorkloadVariables::capture().gitlab_token;
+                token.ok_or_else(|| failed(WorkloadProblem::NoVariable(WorkloadVariables::GITLAB)))?
+            }
+            Workload::Kubernetes => read(workload, Path::new(KUBERNETES_TOKEN)).await?,
+            Workload::File(path) => read(workload, path).await?,
+            Workload::Command(words) => self.run(workload, words).await?,
+        };
+        let token = Secret::new(token.expose().trim().to_owned());
+        let claims = unverified_claims(token.expose()).ok_or_else(|| failed(WorkloadProblem::NotJwt))?;
+        // By default the URL of the token endpoint identifies the issuer too (RFC 7523, section 3).
+        let endpoint = metadata.token_endpoint.as_ref().map(ToString::to_string);
+        let endpoint = endpoint.filter(|_| profile.server.client_key.audience == AssertionAudience::Issuer);
+        if !claims.audiences.iter().any(|found| *found == audience || Some(found) == endpoint.as_ref()) {
+            let found = names(claims.audiences.iter());
+            let found = if found.is_empty() { "no audience".to_owned() } else { found };
+            return Err(failed(WorkloadProblem::Audience { found, expected: audience }));
+        }
+        match claims.exp {
+            Some(exp) if exp <= self.clock.now() => Err(failed(WorkloadProblem::Expired)),
+            _ => Ok(token),
+        }
+    }
+
+    async fn github_token(
+        &self,
+        profile: &Profile,
+        workload: &Workload,
+        audience: &str,
+    ) -> Result<Secret, SessionError> {
+        let missing = |name| failed(workload, WorkloadProblem::NoVariable(name));
+        let variables = WorkloadVariables::capture();
+        let url = variables.github_url.ok_or_else(|| missing(WorkloadVariables::GITHUB_URL))?;
+        let bearer = variables.github_token.ok_or_else(|| missing(WorkloadVariables::GITHUB_TOKEN))?;
+        // The address is the platform's, not the issuer's.
+        let http = self.http_of_user(profile).await?;
+        let token = github_actions::identity_token(&http, &url, &bearer, audience).await;
+        token.map_err(|error| failed(workload, WorkloadProblem::Request(error)))
+    }
+
+    /// Returns what a command prints, of a limited length and within [`COMMAND_LIMIT`].
+    async fn run(&self, workload: &Workload, words: &[String]) -> Result<Secret, SessionError> {
+        let failed = |text: String| failed(workload, WorkloadProblem::Command(text));
+        let [program, arguments @ ..] = words else { return Err(failed("is empty".into())) };
+        let mut command = Command::new(program);
+        // A group of its own, which is ended whole.
+        command.args(arguments).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let child = command.spawn().map_err(|error| failed(format!("cannot be run: {error}")))?;
+        let group = Pid::from_child(&child);
+        let output = tokio::task::spawn_blocking(move || output_of(child));
+        tokio::select! {
+            biased;
+            output = output => output.map_err(|_| SessionError::Interrupted)?.map_err(failed),
+            () = self.clock.sleep(COMMAND_LIMIT) => {
+                let _ = kill_process_group(group, Signal::KILL);
+                Err(failed(format!("did not end within {} s", COMMAND_LIMIT.as_secs())))
+            }
+        }
+    }
+}
+
+fn failed(workload: &Workload, problem: WorkloadProblem) -> SessionError {
+    SessionError::Workload(WorkloadError { workload: workload.to_string(), problem })
+}
+
+/// Reads the output of a program to its end.
+fn output_of(mut child: Child) -> Result<Secret, String> {
+    let mut bytes = Vec::with_capacity(MAX_TOKEN_LENGTH + 1);
+    let read = child.stdout.take().map(|stdout| stdout.take(MAX_TOKEN_LENGTH as u64 + 1).read_to_end(&mut bytes));
+    let bytes = SecretBytes::new(bytes);
+    if bytes.expose().len() > MAX_TOKEN_LENGTH {
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(format!("printed more than {} KiB", MAX_TOKEN_LENGTH >> 10));
+    }
+    let status = child.wait().map_err(|e| e.to_string())?;
+    match (read, status.code()) {
+        (Some(Ok(_)), Some(0)) => text(&bytes).ok_or_else(|| "printed binary data".to_owned()),
+        (_, Some(code)) => Err(format!("exited with status {code}")),
+        (_, None) => Err("was killed".to_owned()),
+    }
+}
+
+async fn read(workload: &Workload, path: &Path) -> Result<Secret, SessionError> {
+    let file = path.to_owned();
+    let bytes = unblock(path, move || regular_file::read(&file, MAX_TOKEN_LENGTH as u64)).await;
+    let bytes = bytes.map_err(|_| SessionError::Interrupted)?;
+    let unreadable = |detail| failed(workload, WorkloadProblem::File { path: path.to_owned(), detail });
+    text(&bytes.map_err(unreadable)?).ok_or_else(|| failed(workload, WorkloadProblem::NotJwt))
+}
+
+fn text(bytes: &SecretBytes) -> Option<Secret> {
+    std::str::from_utf8(bytes.expose()).ok().map(|text| Secret::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::expired_session;
+    use super::*;
+
+    #[tokio::test]
+    async fn command_that_hangs_is_ended_with_its_children() {
+        let dir = tempfile::tempdir().expect("a directory");
+        // The clock does not wait.
+        let (sessions, ..) = expired_session(dir.path(), false);
+        let (fifo, script) = (dir.path().join("fifo"), dir.path().join("script"));
+        assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
+        std::fs::write(&script, format!("cat {} | cat", fifo.display())).expect("written");
+        let words = ["sh".to_owned(), script.display().to_string()];
+        let workload = Workload::Command(words.to_vec());
+        let run = tokio::time::timeout(Duration::from_secs(20), sessions.run(&workload, &words)).await;
+        let error = run.expect("an end").expect_err("no token").to_string();
+        assert!(error.ends_with("the command did not end within 30 s"), "{error}");
+    }
+}

@@ -1,0 +1,281 @@
+//! `login --workload`: the identity token of the platform logs in and refreshes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use authctl::dev_issuer::{Algorithm, DevIssuer, GrantType, PlatformKeys};
+use serde_json::{Value, json};
+
+use crate::support::agent::Agent;
+use crate::support::jwt::{Signer, claims, now};
+use crate::support::stub_server::StubServer;
+use crate::support::{CommandOutput, Sandbox, issuer};
+
+const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
+
+/// A platform, an issuer that trusts it, and a home.
+struct Setup {
+    home: Sandbox,
+    platform: Signer,
+    issuer: DevIssuer,
+}
+
+impl Setup {
+    fn new(grants: &[GrantType]) -> Self {
+        let platform = Signer::new();
+        let issuer = issuer(|options| {
+            options.algorithm = Algorithm::ES256;
+            options.platform_keys = PlatformKeys::parse(&platform.jwks().to_string());
+            options.clients.iter_mut().for_each(|client| client.grants.extend(grants));
+        });
+        Self { home: Sandbox::new(), platform, issuer }
+    }
+
+    /// Returns a new identity token for the issuer.
+    fn identity_token(&self, changes: Value) -> String {
+        let mut claims = json!({"iss": "https://platform.example", "aud": self.issuer.issuer(), "sub": "repo:a/b"});
+        claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        let token = self.platform.token(claims);
+        self.home.register_secret(&token);
+        token
+    }
+
+    fn file(&self) -> PathBuf {
+        self.home.path().join("identity")
+    }
+
+    fn write(&self, changes: Value) {
+        fs::write(self.file(), self.identity_token(changes) + "\n").unwrap();
+    }
+
+    fn from_file(&self) -> String {
+        format!("file:{}", self.file().display())
+    }
+
+    fn log_in(&self, workload: &str) -> CommandOutput {
+        let args = ["login", "ci", "--issuer", self.issuer.issuer(), "--client-id", "authctl", "-vvv"];
+        self.home.run(&[&args[..], &["--workload", workload]].concat())
+    }
+
+    fn requests(&self, grant_type: &str) -> u64 {
+        self.issuer.stats().token_requests.get(grant_type).copied().unwrap_or(0)
+    }
+
+    /// Returns the number of requests to the token endpoint.
+    fn all_requests(&self) -> u64 {
+        self.issuer.stats().requests.get("token").copied().unwrap_or(0)
+    }
+}
+
+#[test]
+fn workload_logs_in_and_refreshes_with_a_new_identity_token() {
+    let setup = Setup::new(&[GrantType::JwtBearer]);
+    let home = &setup.home;
+    setup.write(json!({}));
+    setup.log_in(&setup.from_file()).exits(0);
+    assert_eq!(setup.requests(JWT_BEARER), 1);
+    let status = home.status("ci");
+    assert_eq!((&status["grant"], &status["can_refresh"]), (&json!("workload"), &json!(true)));
+    assert!(home.session("ci").tokens.refresh_token.is_none());
+    let token = home.token("ci");
+    assert_eq!(claims(&token)["sub"], "https://platform.example#repo:a/b");
+    let other = home.run(&["token", "ci", "--audience", "https://api.example"]).exits(0).line().to_owned();
+    assert_eq!(claims(&other)["aud"], "https://api.example");
+    // The first token of the platform has expired in the meantime.
+    home.advance_time("ci", 301);
+    setup.write(json!({"exp": now()}));
+    let before = setup.all_requests();
+    home.run(&["token", "ci"]).exits(2).reports("it has expired");
+    assert_eq!(setup.all_requests(), before, "nothing is sent");
+    setup.write(json!({"sub": "repo:a/b", "jti": "second"}));
+    assert_ne!(home.run(&["token", "ci"]).exits(0).line(), token);
+    assert_eq!(setup.requests(JWT_BEARER), 3);
+    // As the profile has it.
+    home.run(&["logout"]).exits(0);
+    home.run(&["login", "ci"]).exits(0);
+    home.run(&["status", "ci", "--check"]).exits(0);
+    assert_eq!(home.leaks_in_files(), [setup.file()]);
+}
+
+#[test]
+fn token_exchange_is_used_where_the_issuer_offers_only_that() {
+    let setup = Setup::new(&[GrantType::TokenExchange]);
+    setup.write(json!({}));
+    setup.log_in(&setup.from_file()).exits(0);
+    setup.home.advance_time("ci", 301);
+    setup.home.run(&["token", "ci"]).exits(0);
+    setup.home.run(&["token", "ci", "--audience", "https://api.example"]).exits(0);
+    assert_eq!((setup.requests(EXCHANGE), setup.requests(JWT_BEARER)), (3, 0));
+}
+
+#[test]
+fn refused_identity_token_does_not_end_the_session() {
+    let setup = Setup::new(&[GrantType::JwtBearer]);
+    let stranger = Signer::new().token(json!({"aud": setup.issuer.issuer()}));
+    setup.home.register_secret(&stranger);
+    fs::write(setup.file(), &stranger).unwrap();
+    setup.log_in(&setup.from_file()).exits(5).reports("invalid_grant");
+    setup.write(json!({}));
+    setup.log_in(&setup.from_file()).exits(0);
+    setup.home.advance_time("ci", 301);
+    fs::write(setup.file(), &stranger).unwrap();
+    (0..3).for_each(|_| drop(setup.home.run(&["token", "ci"]).exits(5).reports("invalid_grant")));
+    setup.write(json!({"jti": "next"}));
+    setup.home.run(&["token", "ci"]).exits(0);
+}
+
+#[test]
+fn token_for_another_server_is_not_sent_to_the_issuer() {
+    let setup = Setup::new(&[GrantType::JwtBearer]);
+    for (changes, text) in [
+        (
+            json!({"aud": "https://kubernetes.default.svc"}),
+            "it is for `https://kubernetes.default.svc`, not for `http://127",
+        ),
+        (json!({"aud": null}), "it is for no audience"),
+        (json!({"aud": ["a", "b"]}), "it is for `a`, `b`, not for"),
+        (json!({"exp": now() - 1}), "it has expired"),
+    ] {
+        setup.write(changes);
+        setup.log_in(&setup.from_file()).exits(2).reports(text);
+    }
+    for text in ["", "opaque", "a.b.c", "\u{0}"] {
+        fs::write(setup.file(), text).unwrap();
+        setup.log_in(&setup.from_file()).exits(2).reports("it is not a JWT");
+    }
+    fs::write(setup.file(), "x".repeat(1 << 20)).unwrap();
+    setup.log_in(&setup.from_file()).exits(2).reports("cannot read");
+    fs::remove_file(setup.file()).unwrap();
+    let error = setup.log_in(&setup.from_file()).exits(2);
+    error.reports(&format!("error: no identity token from file:{}: cannot read", setup.file().display()));
+    assert_eq!(setup.all_requests(), 0, "nothing was sent");
+    // The user may name another audience; the token endpoint is the issuer too (RFC 7523, section 3).
+    setup.write(json!({"aud": format!("{}/token", setup.issuer.issuer())}));
+    setup.log_in(&setup.from_file()).exits(0);
+    setup.write(json!({"aud": "other"}));
+    let args = ["login", "ci", "--client-assertion-audience", "other"];
+    setup.home.run(&args).exits(5).reports("invalid_grant");
+}
+
+#[test]
+fn command_is_run_without_a_shell_and_within_limits() {
+    let setup = Setup::new(&[GrantType::JwtBearer]);
+    let script = setup.home.path().join("print-token");
+    let write = |body: &str| {
+        fs::write(&script, format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+    };
+    let command = |arguments: &str| format!("command:{}{arguments}", script.display());
+    setup.write(json!({}));
+    write(&format!("[ \"$#\" = 3 ] && [ \"$2\" = '$(id)' ] && [ \"$3\" = '>x;y' ] && cat {}", setup.file().display()));
+    setup.log_in(&command(" one $(id)  >x;y")).exits(0);
+    setup.home.advance_time("ci", 301);
+    setup.home.run(&["token", "ci"]).exits(0);
+    let show = setup.home.run(&["profile", "show", "ci", "--json"]).exits(0).json();
+    assert_eq!(show["workload"], command(" one $(id) >x;y"));
+    for (body, text) in [
+        ("echo hunter2-of-the-command >&2; exit 3", "the command exited with status 3"),
+        ("kill -9 $$", "the command was killed"),
+        ("exec cat /dev/zero", "the command printed more than 256 KiB"),
+        ("echo hunter2-of-the-command", "it is not a JWT"),
+        ("", "it is not a JWT"),
+    ] {
+        write(body);
+        let ran = setup.log_in(&command("")).exits(2).reports(text);
+        assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+    }
+    fs::remove_file(&script).unwrap();
+    setup.log_in(&command("")).exits(2).reports("the command cannot be run: No such file or directory");
+}
+
+#[test]
+fn github_job_requests_a_token_for_the_issuer() {
+    let mut setup = Setup::new(&[GrantType::JwtBearer]);
+    let token = setup.identity_token(json!({}));
+    let github = StubServer::start(move |_, _| (200, json!({"count": 1, "value": token}).to_string()));
+    setup.log_in("github").exits(2).reports("ACTIONS_ID_TOKEN_REQUEST_URL is not set").reports("id-token: write");
+    setup.home.set("ACTIONS_ID_TOKEN_REQUEST_URL", format!("{}/job?api-version=2.0", github.url));
+    setup.log_in("github").exits(2).reports("ACTIONS_ID_TOKEN_REQUEST_TOKEN is not set");
+    setup.home.set("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "bearer-of-the-job");
+    setup.home.register_secret("bearer-of-the-job");
+    setup.log_in("github").exits(0);
+    setup.home.advance_time("ci", 301);
+    setup.home.run(&["token", "ci"]).exits(0);
+    let audience: String = url::form_urlencoded::byte_serialize(setup.issuer.issuer().as_bytes()).collect();
+    let paths: Vec<String> = github.requests().into_iter().map(|request| request.path).collect();
+    assert_eq!(paths, vec![format!("/job?api-version=2.0&audience={audience}"); 2]);
+    setup.home.set("ACTIONS_ID_TOKEN_REQUEST_URL", "http://pipelines.example/job");
+    setup.log_in("github").exits(5).reports("https");
+    assert_eq!(setup.home.leaks_in_files(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn gitlab_and_kubernetes_tokens_are_read_where_the_platform_puts_them() {
+    let mut setup = Setup::new(&[GrantType::JwtBearer]);
+    setup.log_in("gitlab").exits(2).reports("AUTHCTL_ID_TOKEN is not set").reports("`id_tokens`");
+    let token = setup.identity_token(json!({}));
+    setup.home.set("AUTHCTL_ID_TOKEN", &token);
+    setup.log_in("gitlab").exits(0);
+    setup.home.unset("AUTHCTL_ID_TOKEN");
+    setup.write(json!({"sub": "system:serviceaccount:a:b"}));
+    // As root in a namespace of its own.
+    let script = format!(
+        "mount -t tmpfs run /run && mkdir -p /run/secrets/kubernetes.io/serviceaccount && \
+         cp {} /run/secrets/kubernetes.io/serviceaccount/token && exec \"$0\" \"$@\"",
+        setup.file().display()
+    );
+    let args =
+        ["login", "pod", "--issuer", setup.issuer.issuer(), "--client-id", "authctl", "--workload", "kubernetes"];
+    setup.home.mounted(&script, &args, "").exits(0);
+    assert_eq!(claims(&setup.home.token("pod"))["sub"], "https://platform.example#system:serviceaccount:a:b");
+}
+
+#[test]
+fn agent_refreshes_workloads_and_commands_help_out_with_their_variables() {
+    let mut setup = Setup::new(&[GrantType::JwtBearer]);
+    setup.write(json!({}));
+    setup.log_in(&setup.from_file()).exits(0);
+    let agent = Agent::run(&setup.home);
+    let first = agent.get("/v1/token/ci").token();
+    setup.home.advance_agent_time(&agent, "ci", 301);
+    assert_ne!(agent.get("/v1/token/ci").token(), first);
+    agent.stop();
+    let token = setup.identity_token(json!({}));
+    setup.home.set("AUTHCTL_ID_TOKEN", &token);
+    setup.log_in("gitlab").exits(0);
+    setup.home.unset("AUTHCTL_ID_TOKEN");
+    setup.home.advance_time("ci", 301);
+    let agent = Agent::run(&setup.home);
+    let problem = agent.get("/v1/token/ci").expect_problem(503, "workload_unavailable");
+    assert_eq!(problem["exit_code"], 2);
+    let mut command = setup.home.command(&["token", "ci"]);
+    command.env("AUTHCTL_ID_TOKEN", &token);
+    let refreshed = setup.home.run_command(&mut command).exits(0).line().to_owned();
+    assert_eq!(agent.get("/v1/token/ci").token(), refreshed, "stored for all");
+}
+
+#[test]
+fn imported_profile_runs_no_command() {
+    let home = Sandbox::new();
+    let profile = |workload: &str| {
+        format!(
+            "[profiles.ci]\nissuer = \"https://issuer.example\"\nclient_id = \"ci\"\ngrant = \"workload\"\nstore = \"file\"\n\
+             workload = \"{workload}\"\n"
+        )
+    };
+    home.run_with(&["profile", "import", "-"], &profile("command:touch /tmp/x")).exits(2).reports("runs a command");
+    home.run(&["profile", "show", "ci"]).exits(2);
+    home.run_with(&["profile", "import", "-"], &profile("github")).exits(0);
+}
+
+#[test]
+fn unknown_workload_is_a_usage_error() {
+    let setup = Setup::new(&[GrantType::JwtBearer]);
+    for workload in ["aws", "file:", "command:", "Github"] {
+        setup.log_in(workload).exits(2).reports("possible values: github, gitlab, kubernetes, file:PATH, command:CMD");
+    }
+    let args = ["login", "ci", "--issuer", setup.issuer.issuer(), "--workload", "github", "--device"];
+    setup.home.run(&args).exits(2).reports("cannot be used with");
+}
