@@ -4,6 +4,7 @@
 
 mod conversions;
 mod hint;
+mod session;
 
 use std::io::{self, Write as _};
 

@@ -55,7 +55,7 @@
 //! | a store | an implementation of `store::Store`, a variant of [`model::StoreKind`], its place in `session/stores.rs`; what `app.rs` builds; the help of `AUTHCTL_STORE` in `cli.rs` |
 //! | an agent endpoint | a variant in `agent/server/route.rs`, a branch in `handlers.rs`, its types in `agent/protocol/messages.rs`, `openapi.json` |
 //! | a field of an agent response | its type in `agent/protocol/messages.rs` (of a token: `TokenResponse`, built in `session/token_response.rs`, and `ReceivedToken`), `handlers.rs`, `openapi.json` |
-//! | an error | a row in `model/error_code.rs`; the layer's own type is converted, with its hint, in `error/conversions.rs`; its HTTP status in `agent/server/response.rs`; `openapi.json`, authctl-agent(7) and authctl(1) list it |
+//! | an error | a row in `model/error_code.rs`; the layer's own type is converted, with its hint, in `error/conversions.rs` or `error/session.rs`; its HTTP status in `agent/server/response.rs`; `openapi.json`, authctl-agent(7) and authctl(1) list it |
 //! | a command | its arguments in `cli`, a file in `cmd`, a branch in `cmd/mod.rs` |
 //! | a test of a login | `tests/cli`: `login.rs`, or the file of its grant or feature (`browser_login.rs`, `password_login.rs`, `supplied_tokens.rs`, `login_api.rs`, `presets.rs`, `sign_in_requirements.rs`, ...); `tests/README.md` |
 

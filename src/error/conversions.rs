@@ -10,11 +10,10 @@ use crate::fs::directory_of;
 use crate::fs::regular_file::UntrustedFile;
 use crate::model::{InsecureUrl, InvalidProfileName};
 use crate::oauth::{IssuerError, Phase};
-use crate::paths::{NoHome, WorkloadVariables};
-use crate::session::{LoginReason, SessionError, WorkloadError, WorkloadProblem};
+use crate::paths::NoHome;
 use crate::store::{KeyProblem, LockError, RevocationListError, StoreError};
 use crate::text::shell_word;
-use crate::verify::{InvalidOption, Reason, ReasonCode};
+use crate::verify::InvalidOption;
 
 impl From<NoHome> for Error {
     fn from(error: NoHome) -> Self {
@@ -98,7 +97,7 @@ impl From<StoreError> for Error {
     }
 }
 
-fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
+pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
     match error {
         StoreError::Absent { .. } => (ErrorCode::StoreAbsent, Hint::login().with_option("--store", "file")),
         StoreError::Locked => (ErrorCode::StoreLocked, "unlock the keychain and try again".into()),
@@ -191,127 +190,6 @@ impl From<LockError> for Error {
                 Self::new(ErrorCode::StoreUnavailable, error, hint)
             }
         }
-    }
-}
-
-impl From<SessionError> for Error {
-    fn from(error: SessionError) -> Self {
-        match error {
-            SessionError::LoginRequired(reason) => {
-                // The options replace the profile's values, which are repeated for this reason.
-                let mut hint = Hint::login();
-                match &reason {
-                    LoginReason::OtherResource { resource, resources } => {
-                        for resource in resources.iter().chain([resource]) {
-                            hint = hint.with_option("--resource", resource);
-                        }
-                    }
-                    LoginReason::NoIdToken { scopes } => {
-                        for scope in
-                            scopes.iter().map(String::as_str).filter(|scope| *scope != "openid").chain(["openid"])
-                        {
-                            hint = hint.with_option("--scope", scope);
-                        }
-                    }
-                    _ => {}
-                }
-                Self::new(ErrorCode::LoginRequired, reason, hint)
-            }
-            SessionError::Store(error) => error.into(),
-            SessionError::Lock(error) => error.into(),
-            SessionError::Issuer(error) => error.into(),
-            SessionError::Exchange { target, error } => {
-                let own_hint = exchange_hint(&error);
-                let Self { code, error, hint } = error.into();
-                Self { code, error: error.context(format!("no token for {target}")), hint: own_hint.unwrap_or(hint) }
-            }
-            SessionError::Workload(error) => error.into(),
-            SessionError::RefreshReply(error) => {
-                let hint = Hint::login().after_advice(
-                    "check whether a proxy or a network's sign-in page answers in the issuer's place, and try again; if the \
-                     issuer itself does, log in again:",
-                );
-                Self { hint, ..error.into() }
-            }
-            SessionError::RecentFailure(failed) => {
-                let hint = match (failed.code.general(), failed.retry_at) {
-                    (ErrorCode::IssuerUnreachable, Some(at)) => format!("try again after {at}").into(),
-                    (ErrorCode::IssuerUnreachable, None) => "try again".into(),
-                    _ => Hint::profile_command("status"),
-                };
-                Self::msg(failed.code, failed.message, hint)
-            }
-            SessionError::NotVerified { ref reasons, .. } => {
-                let by_key =
-                    |reason: &Reason| matches!(reason.code, ReasonCode::UnknownKey | ReasonCode::InvalidSignature);
-                let hint = if reasons.iter().any(by_key) {
-                    "check --issuer, and --jwks or --jwks-uri: one is required if the metadata names no keys"
-                } else {
-                    "check --issuer, --client-id and this machine's clock"
-                };
-                Self::msg(ErrorCode::TokenDenied, error.to_string(), hint)
-            }
-            SessionError::Unsaved { error: ref cause, is_lost } => {
-                let (code, hint) = match &**cause {
-                    SessionError::Store(cause) => of_store_error(cause),
-                    _ => (ErrorCode::StoreUnavailable, Hint::profile_command("status")),
-                };
-                Self::msg(code, error.to_string(), if is_lost { Hint::login() } else { hint })
-            }
-            SessionError::RevocationList(error) => error.into(),
-            SessionError::Trust { .. } => {
-                Self::msg(ErrorCode::TrustDamaged, error.to_string(), Hint::profile_command("keys unpin"))
-            }
-            SessionError::LockLost => Self::msg(ErrorCode::Busy, error.to_string(), "try again"),
-            SessionError::Interrupted => {
-                Self::msg(ErrorCode::Interrupted, error.to_string(), Hint::profile_command("status"))
-            }
-        }
-    }
-}
-
-/// Returns the hint for a token exchange that failed, where another one than that of the same error in a login is right.
-fn exchange_hint(error: &IssuerError) -> Option<Hint> {
-    let allow = "ask the issuer's operator to allow this client token exchange for that audience (RFC 8693)";
-    match error {
-        IssuerError::OtherAudience { .. } => Some(allow.into()),
-        IssuerError::Refused(refusal) => match refusal.code.as_str() {
-            "unauthorized_client" | "unsupported_grant_type" | "access_denied" => Some(allow.into()),
-            "invalid_request" | "invalid_grant" => Some(
-                Hint::profile_command("refresh")
-                    .after_advice("if the issuer has revoked the access token, refresh it and try again:"),
-            ),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-impl From<WorkloadError> for Error {
-    fn from(error: WorkloadError) -> Self {
-        let hint = match &error.problem {
-            WorkloadProblem::NoVariable(WorkloadVariables::GITLAB) => format!(
-                "add an entry {} to `id_tokens` of the job, with the issuer as `aud`",
-                WorkloadVariables::GITLAB
-            ),
-            WorkloadProblem::NoVariable(_) => "give the job the permission `id-token: write`".into(),
-            WorkloadProblem::File { .. } => "run this where the platform provides the file".into(),
-            WorkloadProblem::Command(_) => "run the command by itself to see its own messages".into(),
-            WorkloadProblem::Request(_) => "check the platform's status, and whether the job has ended".into(),
-            WorkloadProblem::NotJwt => "name a source of a JWT with --workload".into(),
-            WorkloadProblem::Audience { .. } => {
-                "have the platform issue it for the issuer, or name its audience with --client-assertion-audience"
-                    .into()
-            }
-            WorkloadProblem::Expired => {
-                "run this where the platform issues a new one, or correct this machine's clock".into()
-            }
-        };
-        let code = match &error.problem {
-            WorkloadProblem::Request(error) => error.code(),
-            _ => ErrorCode::WorkloadUnavailable,
-        };
-        Self::new(code, error, hint)
     }
 }
 
@@ -432,23 +310,6 @@ fn mismatch_hint(expected: &str, found: &str) -> Hint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::UnixTime;
-    use crate::model::RefreshFailure;
-
-    #[test]
-    fn shared_refresh_failure_keeps_its_code() {
-        for code in ErrorCode::ALL {
-            let failed = RefreshFailure {
-                at: UnixTime(0),
-                code: *code,
-                message: "m".into(),
-                retry_at: None,
-                failures: 1,
-                refusals: 0,
-            };
-            assert_eq!(Error::from(SessionError::RecentFailure(failed)).code, *code);
-        }
-    }
 
     #[test]
     fn issuers_own_name_is_put_into_a_command_only_at_the_same_host() {

@@ -92,7 +92,7 @@ function resourceServer(resource) {
 // Token exchange, which the library leaves to its users: an access token of the same client for one for a resource.
 function registerExchange(made) {
   const parameters = ["resource", "scope", "requested_token_type", "subject_token", "subject_token_type"];
-  const exchange = async (ctx, next) => {
+  const exchange = async (ctx) => {
     const { client, params } = ctx.oidc;
     const subject = params.subject_token_type === ACCESS_TOKEN && (await made.AccessToken.find(params.subject_token));
     if (!subject || subject.clientId !== client.clientId) throw new errors.InvalidRequest("unknown subject_token");
@@ -102,7 +102,6 @@ function registerExchange(made) {
     const access_token = await token.save();
     counts.exchanges += 1;
     ctx.body = { access_token, issued_token_type: ACCESS_TOKEN, token_type: "Bearer", expires_in: token.expiration };
-    await next();
   };
   made.registerGrantType(EXCHANGE, exchange, parameters, ["resource"]);
 }
