@@ -321,18 +321,20 @@ fn printed(words: &[String]) -> Option<String> {
 
 /// Runs a command of the tool.
 fn succeed(words: &[String]) -> Result<(), Error> {
-    let line = words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
-    let failed = |reason: &str, hint: &str| {
-        let message = format!("`{line}` failed: {}", excerpt(reason.trim().lines().next().unwrap_or_default(), 300));
-        Error::msg(ErrorCode::Configuration, message, hint)
-    };
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
-    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
-    let output = output.map_err(|e| failed(&e.to_string(), "check that the tool is installed"))?;
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(|e| {
+        let error = anyhow::Error::new(e).context(format!("cannot run `{program}`"));
+        Error::new(ErrorCode::Configuration, error, "check that it is installed, in a directory of PATH")
+    })?;
     if output.status.success() {
         return Ok(());
     }
-    Err(failed(&String::from_utf8_lossy(&output.stderr), "run the command to see more, or update the tool"))
+    let line = words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let reason = stderr.trim().lines().next().unwrap_or_default();
+    let reason = reason.trim_start_matches("error: ").trim_start_matches("fatal: ");
+    let message = format!("`{line}` failed: {}", excerpt(reason, 300));
+    Err(Error::msg(ErrorCode::Configuration, message, "run the command to see more, or update the tool"))
 }
 
 /// Returns whether docker's configuration uses authctl. The hosts that no longer do are removed from it before.

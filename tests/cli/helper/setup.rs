@@ -265,6 +265,19 @@ fn host_of_another_profile_is_reported() {
 }
 
 #[test]
+fn set_up_that_a_tool_refuses_is_reported_in_one_line() {
+    let (mut home, _idp) = logged_in("");
+    let write = |home: &Sandbox| home.run(&["helper", "git", "--write", "--host", "git.example"]).exits(2);
+    fs::write(home.path().join(".gitconfig"), "[broken\n").expect("written");
+    let ran = write(&home).reports("helper ''` failed: bad config line 1 in file");
+    assert_eq!(ran.stderr.lines().count(), 2, "{}", ran.stderr);
+    let empty = home.path().join("data");
+    home.set("PATH", empty);
+    write(&home).reports("error: cannot run `git`: ");
+    assert_eq!(hosts(&home), json!([]));
+}
+
+#[test]
 fn host_that_another_tool_uses_stays() {
     let (home, _idp) = logged_in("");
     let set_up = |tool: &str, mode: &str| home.run(&["helper", tool, mode, "--host", "a.example"]).exits(0);
