@@ -7,7 +7,7 @@ mod token;
 pub use signals::Signals;
 
 use std::future::{Future, pending};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ pub struct App {
     named_by: OnceLock<String>,
     /// Set when the warnings about the configuration have been printed.
     warned: OnceLock<()>,
+    /// Set when the chosen profile has been logged.
+    logged: OnceLock<()>,
     /// The pending read of a line. A canceled prompt leaves it to the next one: a read from a terminal cannot be canceled, and
     /// would swallow the next line.
     typed: tokio::sync::Mutex<Option<tokio::task::JoinHandle<Option<String>>>>,
@@ -80,6 +82,7 @@ impl App {
             sessions: OnceLock::new(),
             named_by: OnceLock::new(),
             warned: OnceLock::new(),
+            logged: OnceLock::new(),
             typed: tokio::sync::Mutex::default(),
         }
     }
@@ -111,6 +114,13 @@ impl App {
         let format =
             if self.common.json { Format::Json } else { Format::Text { color: self.has_color(&std::io::stderr()) } };
         error.report(format, &self.typed_args());
+    }
+
+    /// Prints a hint on stderr, with the options that the user typed.
+    pub fn report_hint(&self, hint: &Hint) {
+        if let Some(line) = hint.clone().repeating(&self.typed_args()).line(self.has_color(&std::io::stderr())) {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        }
     }
 
     /// Returns the text of a hint, with the options that the user typed.
@@ -179,7 +189,8 @@ impl App {
         match (argument, self.common.profile.as_ref()) {
             (Some(one), Some(other)) if one != other => {
                 let message = format!("two profiles are named: `{one}` and `{other}`");
-                Err(Error::msg(ErrorCode::Usage, message, "leave one of them out"))
+                let hint = Hint::command("profile list").or_correction(other.as_str(), one.as_str());
+                Err(Error::msg(ErrorCode::Usage, message, hint))
             }
             (argument, option) => Ok(argument.or(option)),
         }
@@ -198,10 +209,11 @@ impl App {
     ///
     /// # Errors
     /// [`ErrorCode::Usage`] if it is given.
-    pub fn refuse_profile_with_all(&self) -> Result<(), Error> {
+    pub fn refuse_profile_with_all(&self, command: &'static str) -> Result<(), Error> {
         let Some(name) = &self.common.profile else { return Ok(()) };
         let message = format!("--all is for every profile, and --profile for `{name}` only");
-        Err(Error::msg(ErrorCode::Usage, message, "leave one of them out"))
+        let hint = Hint::profile_command(command).without_typed_options().about(name);
+        Err(Error::msg(ErrorCode::Usage, message, hint))
     }
 
     /// Returns the profile that the caller requests: on the command line, else by `AUTHCTL_PROFILE`.
@@ -215,7 +227,7 @@ impl App {
             let _ = self.named_by.set("AUTHCTL_PROFILE".to_owned());
             Some(text.parse().map_err(|e: InvalidProfileName| {
                 let error = anyhow::Error::new(e).context("AUTHCTL_PROFILE");
-                Error::new(ErrorCode::Configuration, error, "unset AUTHCTL_PROFILE")
+                Error::new(ErrorCode::Configuration, error, Hint::shell("unset AUTHCTL_PROFILE"))
             }))
         };
         self.typed_profile(argument)?.map(|name| Ok(name.clone())).or_else(variable).transpose()
@@ -289,6 +301,14 @@ impl App {
         let named = self.profile_name(argument)?;
         let config = self.config()?;
         let profile = config.choose(named.as_ref())?.clone();
+        self.logged.get_or_init(|| {
+            let source = match (named, &config.default_profile) {
+                (Some(_), _) => self.named_by.get().map_or("the command line", String::as_str),
+                (None, Some(_)) => "default_profile",
+                (None, None) => "the only profile",
+            };
+            tracing::info!("profile {} ({source}), store {}", profile.name, profile.store);
+        });
         // The command goes on: the user's profile is complete without it.
         for error in config.machine_errors() {
             self.ui.notice(&format!("warning: {}", Error::from(error).message()));
@@ -304,7 +324,7 @@ impl App {
         let Some(text) = self.environment.store.as_deref() else { return Ok(StoreKind::default()) };
         text.parse().map_err(|_| {
             let message = format!("invalid store `{text}` in AUTHCTL_STORE (keychain or file)");
-            Error::msg(ErrorCode::Configuration, message, "unset AUTHCTL_STORE")
+            Error::msg(ErrorCode::Configuration, message, Hint::shell("unset AUTHCTL_STORE"))
         })
     }
 
@@ -386,7 +406,8 @@ impl App {
         thread_keep_alive: Duration,
         work: impl FnOnce(Signals) -> F,
     ) -> Result<T, Error> {
-        let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "close some programs and try again");
+        let unexpected =
+            |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::advice("close some programs and try again"));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(MAX_THREADS)

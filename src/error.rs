@@ -3,6 +3,7 @@
 //! A new error gets its code in `model/error_code.rs`, and its hint where the layer's error is converted (`conversions.rs`).
 
 mod conversions;
+mod file_hints;
 mod hint;
 mod session;
 
@@ -12,7 +13,9 @@ use serde::Serialize;
 
 pub use crate::model::ErrorCode;
 use crate::model::ProfileName;
-use crate::text::{escape_json, sanitize_line, without_error_numbers};
+use crate::text::{escape_json, without_error_numbers};
+use crate::ui;
+pub use conversions::SET_CLOCK;
 pub use hint::Hint;
 
 /// Every exit code with its meaning; the documentation is checked against this table.
@@ -57,13 +60,13 @@ pub enum Format {
 impl Error {
     /// Creates an error with this code.
     #[must_use]
-    pub fn new(code: ErrorCode, error: impl Into<anyhow::Error>, hint: impl Into<Hint>) -> Self {
-        Self { code, error: error.into(), hint: hint.into() }
+    pub fn new(code: ErrorCode, error: impl Into<anyhow::Error>, hint: Hint) -> Self {
+        Self { code, error: error.into(), hint }
     }
 
     /// Creates an error from a message.
     #[must_use]
-    pub fn msg(code: ErrorCode, message: impl Into<String>, hint: impl Into<Hint>) -> Self {
+    pub fn msg(code: ErrorCode, message: impl Into<String>, hint: Hint) -> Self {
         Self::new(code, anyhow::Error::msg(message.into()), hint)
     }
 
@@ -105,21 +108,17 @@ impl Error {
             message: String,
             hint: String,
         }
-        let (message, hint) = (self.message(), self.hint.clone().repeating(args).to_string());
+        let (message, hint) = (self.message(), self.hint.clone().repeating(args));
         let text = match format {
             Format::Json => {
-                let report = Report { error: ReportedError { code: self.code.as_str(), message, hint } };
+                let report =
+                    Report { error: ReportedError { code: self.code.as_str(), message, hint: hint.to_string() } };
                 escape_json(serde_json::to_string(&report).unwrap_or_default())
             }
             Format::Text { color } => {
-                let styled = |sgr: &str, word: &str| {
-                    if color { format!("\u{1b}[{sgr}m{word}\u{1b}[0m") } else { word.to_owned() }
-                };
-                let mut text = format!("{} {}", styled("1;31", "error:"), sanitize_line(&message));
-                if !hint.is_empty() {
-                    text.push_str(&format!("\n{}  {}", styled("1;36", "hint:"), sanitize_line(&hint)));
-                }
-                text
+                let error = ui::style("1;31", "error:", color);
+                let lines = [Some(format!("{error} {}", ui::wrap_after_label(&message))), hint.line(color)];
+                lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
             }
         };
         let _ = writeln!(io::stderr(), "{text}");
@@ -161,12 +160,12 @@ mod tests {
         let store = crate::store::StoreError::Io { doing: "read", path: "/x".into(), source: cause() };
         assert_eq!(Error::from(store).message(), "cannot read /x: Permission denied");
         let error = anyhow::Error::new(cause()).context("cannot start");
-        assert_eq!(Error::new(ErrorCode::Unexpected, error, "").message(), "cannot start: Permission denied");
+        assert_eq!(Error::new(ErrorCode::Unexpected, error, Hint::None).message(), "cannot start: Permission denied");
     }
 
     #[test]
     fn message_and_hint_are_one_line() {
-        let error = Error::msg(ErrorCode::LoginRequired, "a\nb\r\n c", "d\ne");
+        let error = Error::msg(ErrorCode::LoginRequired, "a\nb\r\n c", Hint::advice("d\ne"));
         assert_eq!((error.message().as_str(), error.hint.to_string().as_str()), ("a b c", "d e"));
     }
 }

@@ -91,15 +91,17 @@ pub mod fuzzing {
 
 use std::error::Error as _;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
+use std::sync::atomic::Ordering;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind as UsageKind};
 use clap::{CommandFactory as _, Parser as _};
 
 use app::App;
 use cli::Cli;
-use error::{Error, ErrorCode, Format};
+use error::{Error, ErrorCode, Format, Hint};
 use paths::{CompletionVariables, Environment};
+pub use ui::STDOUT_WAS_CLOSED;
 
 /// Runs the program with these arguments, the first its own name; returns its exit code.
 #[must_use]
@@ -136,6 +138,9 @@ fn usage(error: &clap::Error, line: &[OsString]) -> u8 {
     // What follows `--` belongs to another program.
     let args = line.split(|arg| arg == "--").next().unwrap_or_default();
     if matches!(error.kind(), UsageKind::DisplayHelp | UsageKind::DisplayVersion) {
+        if STDOUT_WAS_CLOSED.load(Ordering::Relaxed) {
+            return printed("");
+        }
         let _ = error.print();
         return 0;
     }
@@ -144,17 +149,16 @@ fn usage(error: &clap::Error, line: &[OsString]) -> u8 {
     let no_command =
         matches!(error.kind(), UsageKind::DisplayHelpOnMissingArgumentOrSubcommand | UsageKind::MissingSubcommand);
     if no_command && verbs.is_empty() && !is_json {
-        let _ = writeln!(io::stdout(), "{}", Cli::overview());
-        return 0;
+        return printed(&Cli::overview());
     }
-    let mut hint = format!("authctl{verbs} --help");
+    let mut hint = Hint::shell(format!("authctl{verbs} --help"));
     let message = match (error.kind(), error.source(), error.get(ContextKind::InvalidArg)) {
         _ if no_command => "no command was given".to_owned(),
         (UsageKind::InvalidSubcommand, ..) => {
             let typed = error.get(ContextKind::InvalidSubcommand).map(ToString::to_string).unwrap_or_default();
             if let Some(words) = Cli::suggestion(line) {
                 let words: Vec<String> = words.iter().map(|word| text::shell_word(word)).collect();
-                hint = format!("authctl {}", words.join(" "));
+                hint = Hint::shell(format!("authctl {}", words.join(" ")));
             }
             format!("unknown command `{typed}`")
         }
@@ -171,13 +175,23 @@ fn usage(error: &clap::Error, line: &[OsString]) -> u8 {
             lines.collect::<Vec<_>>().join(" ").replace(" tip: ", "; ")
         }
     };
+    reported(&Error::msg(ErrorCode::Usage, message, hint), is_json)
+}
+
+/// Prints text on stdout; returns the exit code.
+fn printed(text: &str) -> u8 {
+    cmd::output::data(text).map_or_else(|error| reported(&error, false), |()| 0)
+}
+
+/// Reports an error before the options are known; returns its exit code.
+fn reported(error: &Error, is_json: bool) -> u8 {
     let format = if is_json {
         Format::Json
     } else {
         Format::Text { color: !Environment::capture().no_color && io::stderr().is_terminal() }
     };
-    Error::msg(ErrorCode::Usage, message, hint).report(format, &[]);
-    ErrorCode::Usage.exit_code()
+    error.report(format, &[]);
+    error.code.exit_code()
 }
 
 /// Returns the command and subcommand in `args`, a space before each.
@@ -234,11 +248,10 @@ impl io::Write for LogLines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Hint;
 
     /// Returns every command hint in the sources, with the options that follow it.
     fn hints_in(source: &str) -> Vec<Hint> {
-        let starts = ["Hint::command(\"", "Hint::profile_command(\"", "Hint::login()"];
+        let starts = ["Hint::command(\"", "Hint::profile_command(\"", "Hint::login()", "Hint::doctor("];
         let quoted = |text: &str| text.split('"').nth(1).map(str::to_owned);
         let mut hints = Vec::new();
         for start in starts {
@@ -247,6 +260,7 @@ mod tests {
                 let verbs: &'static str = quoted(rest).unwrap_or_default().leak();
                 let mut hint = match start {
                     "Hint::login()" => Hint::login(),
+                    "Hint::doctor(" => Hint::doctor(""),
                     "Hint::command(\"" => Hint::command(verbs),
                     _ => Hint::profile_command(verbs),
                 };

@@ -1,10 +1,13 @@
 //! Messages and prompts for the user at the terminal.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
+
+use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 use crate::text::{sanitize_for_terminal, sanitize_line};
@@ -18,6 +21,10 @@ pub struct Ui {
 
 /// The terminal's settings before a prompt changed them, to be restored if the program ends during the prompt.
 static BEFORE_PROMPT: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// Set if stdout was closed when the program was started. The standard library then opens `/dev/null` in its place, to which
+/// output would be lost without an error.
+pub static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Notified when a prompt for a secret has restored the settings itself.
 static ANSWERED: Condvar = Condvar::new();
@@ -53,9 +60,7 @@ impl Ui {
 
     /// Prints what the user has to do for the command to go on, even with `--quiet`.
     pub fn instruct(self, text: &str) {
-        let stderr = io::stderr();
-        let width = termios::tcgetwinsize(&stderr).map_or(usize::MAX, |size| usize::from(size.ws_col));
-        let _ = writeln!(stderr.lock(), "{}", wrap(&sanitize_for_terminal(text), width));
+        let _ = writeln!(io::stderr(), "{}", wrap(&sanitize_for_terminal(text), stderr_width()));
     }
 
     /// Shows a prompt; the user types on the same line.
@@ -70,8 +75,8 @@ impl Ui {
     /// Reads a typed line; `None` if no user can answer or the input has ended.
     #[must_use]
     pub fn read_line(self) -> Option<String> {
-        let typed = if self.interactive { read_terminal(false, || ()) } else { None };
-        typed.and_then(|typed| String::from_utf8(typed).ok())
+        let typed = if self.interactive { read_terminal(Input::Line, || ()) } else { None };
+        typed.and_then(into_text)
     }
 
     /// Asks for a secret, without echo; `None` if no user can answer or the input has ended.
@@ -80,51 +85,48 @@ impl Ui {
         if !self.interactive {
             return None;
         }
-        // The echo is off before the prompt shows: what is typed at once, by a program for example, stays unseen.
-        if let (Ok(mut before), Ok(settings)) = (BEFORE_PROMPT.lock(), termios::tcgetattr(io::stdin())) {
-            let mut silent = settings.clone();
-            silent.local_modes.remove(LocalModes::ECHO);
-            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &silent);
-            before.get_or_insert(settings);
-        }
-        let answer = rpassword::prompt_password(&*sanitize_line(prompt));
-        if let Ok(mut before) = BEFORE_PROMPT.lock()
-            && let Some(settings) = before.take()
-        {
-            let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &settings);
-        }
-        ANSWERED.notify_all();
-        if matches!(&answer, Err(e) if e.kind() == io::ErrorKind::Interrupted) {
-            // Ctrl-C was typed: the pending signal ends the program, not the missing input.
-            loop {
-                std::thread::park();
-            }
-        }
-        answer.ok().map(Secret::new)
+        let typed = read_terminal(Input::Secret, || self.prompt(prompt));
+        // The Enter of the user is not shown.
+        let _ = writeln!(io::stderr());
+        typed.and_then(into_text).map(Secret::new)
     }
 }
 
-/// Reads a line at the terminal, without its line break, or everything up to Ctrl-D without echo; `None` at the end of the input.
-/// Calls `begin` when the terminal is ready.
+/// What is read at the terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A line.
+    Line,
+    /// A line without echo.
+    Secret,
+    /// Everything up to Ctrl-D, without echo.
+    Everything,
+}
+
+/// Reads what is typed at the terminal, a line without its line break; `None` at the end of the input. Calls `begin` when the
+/// terminal is ready: what is typed from then on, by a program for example, is not shown if it may not be.
 ///
 /// The terminal's own line mode would cut a line after 4,095 bytes, which addresses and token responses exceed.
 #[must_use]
-pub fn read_terminal(everything: bool, begin: impl FnOnce()) -> Option<Vec<u8>> {
+pub fn read_terminal(input: Input, begin: impl FnOnce()) -> Option<Zeroizing<Vec<u8>>> {
     let stdin = io::stdin();
     let settings = termios::tcgetattr(&stdin).ok()?;
+    let is_shown = input == Input::Line;
     let mut unbuffered = settings.clone();
     unbuffered.local_modes.remove(LocalModes::ICANON);
-    unbuffered.local_modes.set(LocalModes::ECHO, !everything);
+    unbuffered.local_modes.set(LocalModes::ECHO, is_shown);
     unbuffered.special_codes[SpecialCodeIndex::VMIN] = 1;
     unbuffered.special_codes[SpecialCodeIndex::VTIME] = 0;
     let key = |index| settings.special_codes[index];
     let (erase, kill, end) = (key(SpecialCodeIndex::VERASE), key(SpecialCodeIndex::VKILL), key(SpecialCodeIndex::VEOF));
+    let erase_word = key(SpecialCodeIndex::VWERASE);
     if let Ok(mut before) = BEFORE_PROMPT.lock() {
         let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &unbuffered);
         before.get_or_insert(settings);
     }
     begin();
-    let mut typed = Vec::new();
+    // Never moved to a larger allocation, which would leave a copy.
+    let mut typed = Zeroizing::new(Vec::with_capacity(MAX_TYPED));
     let mut byte = [0];
     let ended = loop {
         match rustix::io::read(&stdin, &mut byte) {
@@ -132,20 +134,23 @@ pub fn read_terminal(everything: bool, begin: impl FnOnce()) -> Option<Vec<u8>> 
             Ok(0) | Err(_) => break true,
             // Typed before the line mode was left, Ctrl-D arrives as 0.
             Ok(_) if byte[0] == end || byte[0] == 0 => break true,
-            Ok(_) if byte[0] == b'\n' && !everything => break false,
+            Ok(_) if matches!(byte[0], b'\n' | b'\r') && input != Input::Everything => break false,
             Ok(_) if [erase, 8, 127].contains(&byte[0]) => {
                 let text = String::from_utf8_lossy(&typed);
                 if let Some(last) = text.chars().next_back() {
-                    typed.truncate(typed.len().saturating_sub(last.len_utf8()));
+                    let left = typed.len().saturating_sub(last.len_utf8());
+                    typed.truncate(left);
                 }
                 // The terminal has shown the key as two characters.
-                if !everything {
+                if is_shown {
                     let _ = write!(io::stderr(), "\u{8}\u{8}\u{8}   \u{8}\u{8}\u{8}");
                 }
             }
-            Ok(_) if byte[0] == kill => {
+            Ok(_) if byte[0] == kill || (byte[0] == erase_word && input == Input::Secret) => {
                 typed.clear();
-                let _ = writeln!(io::stderr());
+                if input != Input::Secret {
+                    let _ = writeln!(io::stderr());
+                }
             }
             Ok(_) if typed.len() < MAX_TYPED => typed.push(byte[0]),
             Ok(_) => {}
@@ -158,6 +163,10 @@ pub fn read_terminal(everything: bool, begin: impl FnOnce()) -> Option<Vec<u8>> 
     }
     ANSWERED.notify_all();
     if ended && typed.is_empty() { None } else { Some(typed) }
+}
+
+fn into_text(typed: Zeroizing<Vec<u8>>) -> Option<String> {
+    std::str::from_utf8(&typed).ok().map(str::to_owned)
 }
 
 /// Reads a line from stdin, typed or piped, without its line break; `None` at the end of the input.
@@ -181,21 +190,69 @@ pub fn restore_terminal() {
     }
 }
 
-/// Breaks long lines between words. Indented lines stay whole, so that an address in them can be copied.
-fn wrap(text: &str, width: usize) -> String {
-    let line = |line: &str| {
-        if line.starts_with(' ') || width < MIN_WIDTH {
-            line.to_owned()
-        } else {
-            textwrap::fill(line, whole_words(width))
-        }
-    };
-    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+/// Returns the width of the terminal on stderr; [`usize::MAX`] if it is none.
+fn stderr_width() -> usize {
+    termios::tcgetwinsize(io::stderr()).map_or(usize::MAX, |size| usize::from(size.ws_col))
 }
 
-/// Breaks no word, which may be a command, an option or an address to be copied.
-fn whole_words<'a>(width: usize) -> textwrap::Options<'a> {
-    textwrap::Options::new(width).break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation)
+/// Returns the text with this style (a parameter of SGR), if `color`.
+#[must_use]
+pub fn style(sgr: &str, text: &str, color: bool) -> String {
+    if color { format!("\u{1b}[{sgr}m{text}\u{1b}[0m") } else { text.to_owned() }
+}
+
+/// Returns one line of text for stderr, broken at the width of the terminal, to follow the label of an error or a hint.
+#[must_use]
+pub fn wrap_after_label(text: &str) -> String {
+    let text = sanitize_line(text);
+    let width = stderr_width();
+    if width < MIN_WIDTH { text.into_owned() } else { fill_after_label(&text, width) }
+}
+
+fn fill_after_label(text: &str, width: usize) -> String {
+    let indent = " ".repeat(LABEL_WIDTH);
+    let lines = fill(text, width, &indent, &indent);
+    lines.join("\n").trim_start().to_owned()
+}
+
+/// The width of `error: ` and `hint:  `.
+const LABEL_WIDTH: usize = 7;
+
+/// Breaks long lines between words. Indented lines stay whole, so that an address in them can be copied.
+fn wrap(text: &str, width: usize) -> String {
+    let lines = text.split('\n').flat_map(|line| match line.starts_with(' ') || width < MIN_WIDTH {
+        true => vec![line.to_owned()],
+        false => fill(line, width, "", ""),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Breaks a line between words. It breaks no word, which may be an option or an address to be copied, no command between
+/// backticks, and not between a number and its unit.
+#[must_use]
+pub fn fill(line: &str, width: usize, first_indent: &str, indent: &str) -> Vec<String> {
+    let options = textwrap::Options::new(width).initial_indent(first_indent).subsequent_indent(indent);
+    let options = options.break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::wrap(&with_hard_spaces(line), options).into_iter().map(|line| line.replace(HARD_SPACE, " ")).collect()
+}
+
+/// Stands for a space at which a line is not broken. Nothing that is displayed contains it: it is assigned to no character.
+const HARD_SPACE: char = '\u{fdd0}';
+
+/// Keeps a command between backticks, and a number and the unit after it, together.
+fn with_hard_spaces(line: &str) -> String {
+    let mut whole = String::with_capacity(line.len());
+    let (mut after_number, mut in_command) = (false, false);
+    for (index, word) in line.split(' ').enumerate() {
+        let is_unit = ["s", "min", "h", "d"].contains(&word.trim_end_matches([',', ';', ')', '.']));
+        if index > 0 {
+            whole.push(if in_command || (after_number && is_unit) { HARD_SPACE } else { ' ' });
+        }
+        whole.push_str(word);
+        in_command ^= word.matches('`').count() % 2 == 1;
+        after_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    }
+    whole
 }
 
 #[cfg(test)]
@@ -208,5 +265,16 @@ mod tests {
         let text = format!("one two three four five six\n\n{address}\n");
         assert_eq!(wrap(&text, 20), format!("one two three four\nfive six\n\n{address}\n"));
         assert_eq!(wrap(&text, usize::MAX), text);
+    }
+
+    #[test]
+    fn commands_in_a_sentence_and_numbers_with_units_stay_whole() {
+        let text = "wait 12 s, then run `authctl login work --device` again";
+        assert_eq!(wrap(text, 20), "wait 12 s, then run\n`authctl login work --device`\nagain");
+        assert_eq!(
+            fill_after_label(text, 30),
+            "wait 12 s, then run\n       `authctl login work --device`\n       again"
+        );
+        assert_eq!(wrap("1 s ago; expires in 4 min 12 s", 22), "1 s ago; expires in\n4 min 12 s");
     }
 }

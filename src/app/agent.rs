@@ -51,8 +51,13 @@ impl App {
     /// # Errors
     /// If another user listens on the socket.
     pub fn agent(&self) -> Result<Option<AgentClient>, Error> {
-        match AgentClient::connect(&self.agent_socket()?, self.home_id()?) {
-            Ok(client) => Ok(client),
+        let socket = self.agent_socket()?;
+        match AgentClient::connect(&socket, self.home_id()?) {
+            Ok(client) => {
+                let state = if client.is_some() { "using the agent" } else { "no agent runs" };
+                tracing::info!("{state} at {}", socket.display());
+                Ok(client)
+            }
             Err(ClientError::WrongOwner(owner)) => Err(ClientError::WrongOwner(owner).into()),
             Err(ClientError::NoResponse | ClientError::InvalidResponse) => {
                 self.warn_unresponsive();

@@ -130,22 +130,24 @@ fn passphrase(app: &App, from_stdin: bool, new: bool) -> Result<Secret, Error> {
     if app.agent()?.is_none() {
         return Err(app.agent_absent()?);
     }
+    let hint = || Hint::command(if new { "agent lock" } else { "agent unlock" }).with_typed_options();
     if from_stdin {
-        return super::login::secret_line("passphrase");
+        return super::login::secret_line("passphrase", hint());
     }
     let missing = || {
         let message = match app.ui().is_interactive() {
             true => "no passphrase was entered",
             false => "a passphrase is required, and there is no terminal",
         };
-        Error::msg(ErrorCode::AgentUnavailable, message, "pipe the passphrase with --passphrase-stdin")
+        Error::msg(ErrorCode::AgentUnavailable, message, hint())
     };
-    let first = app.ui().ask_secret("Passphrase: ").filter(|typed| !typed.is_empty()).ok_or_else(missing)?;
+    let ask = |prompt: &str| app.run(async { Ok(app.ask_secret(prompt).await) });
+    let first = ask("Passphrase: ")?.filter(|typed| !typed.is_empty()).ok_or_else(missing)?;
     if new {
-        let second = app.ui().ask_secret("Repeat passphrase: ").ok_or_else(missing)?;
+        let second = ask("Repeat passphrase: ")?.ok_or_else(missing)?;
         if second.expose() != first.expose() {
             let message = "the passphrases differ; the agent is not locked";
-            return Err(Error::msg(ErrorCode::Usage, message, Hint::command("agent lock")));
+            return Err(Error::msg(ErrorCode::Usage, message, hint()));
         }
     }
     Ok(first)

@@ -47,7 +47,7 @@ struct CommandOutput {
 /// Runs the command.
 pub fn run(app: &App) -> Result<u8, Error> {
     let unexpected =
-        |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "check that the temporary directory can be written");
+        |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::shell("ls -ld \"${TMPDIR:-/tmp}\""));
     let password = random_password()?;
     let options = Options {
         access_token_ttl: TOKEN_TTL,
@@ -56,7 +56,7 @@ pub fn run(app: &App) -> Result<u8, Error> {
         ..Options::default()
     };
     let mut issuer = DevIssuer::spawn(options)
-        .map_err(|e| Error::new(ErrorCode::Unexpected, e, "check that a port on 127.0.0.1 can be opened"))?;
+        .map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::advice("let programs open a port on 127.0.0.1")))?;
     let mut demo = Demo {
         app,
         program: std::env::current_exe().map_err(unexpected)?,

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::output;
 use crate::app::App;
 use crate::cli::{self, SigningAlgorithm};
-use crate::dev_issuer::{Algorithm, DevIssuer, GrantType, Options, PlatformKeys, User};
-use crate::error::{Error, ErrorCode};
+use crate::dev_issuer::{Algorithm, DevIssuer, DevIssuerError, GrantType, Options, PlatformKeys, User};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::regular_file;
 use crate::secret::Secret;
 
@@ -88,7 +88,12 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Error> {
     let users: Vec<String> = options.users.iter().map(|user| user.name.clone()).collect();
     app.run_with_signals(|mut signals| async move {
         let issuer = DevIssuer::spawn(options).map_err(|e| {
-            Error::new(ErrorCode::Usage, e, "choose another --port or --path, or correct the --users file")
+            let command = Hint::command("dev-issuer");
+            let hint = match &e {
+                DevIssuerError::Listen { .. } => command.with_typed_options().with_option("--port", "0"),
+                _ => command.with_flag("--help"),
+            };
+            Error::new(ErrorCode::Usage, e, hint)
         })?;
         let ready = Ready {
             issuer: issuer.issuer(),
@@ -139,7 +144,7 @@ fn read_platform_keys(file: &Path) -> Result<PlatformKeys, Error> {
     });
     text.map_err(|reason| {
         let message = format!("cannot read keys from {}: {reason}", file.display());
-        Error::msg(ErrorCode::Usage, message, "give a JWK Set with at least one public key (RFC 7517, section 5)")
+        Error::msg(ErrorCode::Usage, message, Hint::command("dev-issuer").with_flag("--help"))
     })
 }
 
@@ -149,7 +154,7 @@ fn read_users(file: &Path) -> Result<Vec<User>, Error> {
         Error::new(
             ErrorCode::Usage,
             e.context(format!("cannot read users from {}", file.display())),
-            "write one NAME:PASSWORD or NAME:PASSWORD:TOTP_SECRET per line",
+            Hint::command("dev-issuer").with_flag("--help"),
         )
     };
     let text = zeroize::Zeroizing::new(std::fs::read_to_string(file).map_err(|e| invalid(e.into()))?);
@@ -193,5 +198,5 @@ pub(super) fn random_password() -> Result<Secret, Error> {
 }
 
 fn no_randomness() -> Error {
-    Error::msg(ErrorCode::Unexpected, "no random bytes available", "check the kernel's random number generator")
+    Error::msg(ErrorCode::Unexpected, "no random bytes available", Hint::None)
 }

@@ -64,7 +64,7 @@ impl Examination<'_> {
         }
         if app.environment.token.is_some() {
             let message = "AUTHCTL_TOKEN is set: `authctl token` and `authctl exec` use that token";
-            self.warning("config", Error::msg(ErrorCode::Configuration, message, "unset AUTHCTL_TOKEN"))?;
+            self.warning("config", Error::msg(ErrorCode::Configuration, message, Hint::shell("unset AUTHCTL_TOKEN")))?;
         }
         match app.profile(argument) {
             Ok(profile) => {
@@ -105,7 +105,8 @@ impl Examination<'_> {
     fn check_running_agent(&mut self, state: &AgentStatus) -> Result<(), Error> {
         let before = self.number();
         let [stop, start] = ["agent stop", "agent start"].map(|verbs| self.app.hint_text(&Hint::command(verbs)));
-        let unavailable = |message| Error::msg(ErrorCode::AgentUnavailable, message, format!("{stop} && {start}"));
+        let unavailable =
+            |message| Error::msg(ErrorCode::AgentUnavailable, message, Hint::shell(format!("{stop} && {start}")));
         let (running, own) = (state.version.as_deref().unwrap_or("unknown"), env!("CARGO_PKG_VERSION"));
         if running != own {
             let message = format!("the running agent has version {running}, this is {own}");
@@ -117,7 +118,7 @@ impl Examination<'_> {
         }
         if let Some(error) = &state.config_error {
             let message = format!("the agent uses the last valid configuration: {error}");
-            let hint = "correct the configuration; the agent reads it again by itself";
+            let hint = Hint::command("profile list");
             self.warning("agent", Error::msg(ErrorCode::Configuration, message, hint))?;
         }
         for unsaved in &state.unsaved {
@@ -171,7 +172,7 @@ impl Examination<'_> {
             Some(Err(_)) => self.error("session", SessionError::Interrupted)?,
             Some(Ok(status)) => match (status.problem, status.last_failure) {
                 (Some(problem), _) => {
-                    let error = Error::msg(problem.code, problem.message, problem.hint);
+                    let error = Error::msg(problem.code, problem.message, Hint::reported(problem.hint));
                     self.warning("session", error)?;
                 }
                 (None, Some(failure)) => self.warning("session", SessionError::RecentFailure(failure))?,

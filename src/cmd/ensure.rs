@@ -106,7 +106,7 @@ fn too_short(app: &App, profile: &Profile, found: &Found, wanted: Duration) -> O
         Some(lasts) => {
             let message =
                 format!("a session of `{}` lasts {}, not {wanted_span}: {what}", profile.name, rough_span(lasts));
-            let hint = "split the job, or ask the issuer's operator for longer sessions";
+            let hint = Hint::advice("split the job, or ask the issuer's operator for longer sessions");
             Error::msg(ErrorCode::SessionTooShort, message, hint)
         }
         None => {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 
 use super::verify::{DeniedToken, is_expired, report_denied};
@@ -47,7 +48,7 @@ impl Run {
             return Ok(Self { profile: None, command: words, without_profile: None });
         }
         let quoted: Vec<String> = words.iter().map(|word| shell_word(&word.to_string_lossy())).collect();
-        let hint = Hint::advice(format!("authctl exec -- {}", quoted.join(" ")));
+        let hint = Hint::shell(format!("authctl exec -- {}", quoted.join(" ")));
         let without_profile = args.command.is_empty().then_some(hint);
         let name = |text: &OsString| {
             let hint = without_profile.clone().unwrap_or_else(|| Hint::command("profile list"));
@@ -89,7 +90,15 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
         _ => ErrorCode::CommandNotExecutable,
     };
     let context = format!("cannot run `{}`", program.to_string_lossy());
-    Err(Error::new(code, anyhow::Error::new(error).context(context), "check the name of the command and PATH"))
+    Err(Error::new(code, anyhow::Error::new(error).context(context), search_hint(Path::new(program))))
+}
+
+/// Suggests to look at a program that cannot be run, or at where it was looked for.
+fn search_hint(program: &Path) -> Hint {
+    match program.parent() {
+        Some(directory) if directory == Path::new("") => Hint::shell("echo \"$PATH\""),
+        _ => Hint::list(program),
+    }
 }
 
 /// Returns the token for the command, or the exit code if it is denied.
@@ -113,6 +122,7 @@ fn token(app: &App, run: &Run) -> Result<Result<Secret, u8>, Error> {
                         can_refresh: true,
                         has_id_token: profile.as_ref().is_some_and(|profile| has_id_token(app, profile)),
                         keys_supplied: false,
+                        is_explained: false,
                     };
                     return report_denied(app, &reasons, denied).map(Err);
                 }

@@ -17,7 +17,7 @@ Without the option a command prints for people, and its words may change.
 
 An error is one line of JSON on stderr. If all has failed, stdout is empty:
 
-  {\"error\":{\"code\":\"login_required\",\"message\":\"not logged in\",\"hint\":\"authctl login work\"}}
+  {\"error\":{\"code\":\"login_required\",\"message\":\"not logged in to work\",\"hint\":\"authctl login work\"}}
 
 `code` is stable; authctl(1) lists the codes of each exit code.
 Times are in seconds since 1970. Ignore members that you do not know.";

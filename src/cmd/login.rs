@@ -74,7 +74,7 @@ fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
     require_terminal(app, args, &plan).map_err(with_profile)?;
     report_directory_profile(app, args, &name)?;
     let pinned = pinned_keys(app, args)?;
-    let StdinSecrets { client_secret, password, token } = StdinSecrets::read(app, args)?;
+    let StdinSecrets { client_secret, password, token } = app.run(StdinSecrets::read(app, args))?;
     let browser = RefCell::default();
     let mut user = TerminalUser::new(app, args, password, token, &browser);
     let supplied = Supplied { client_secret, pinned };

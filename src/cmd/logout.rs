@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::output;
 use crate::app::App;
 use crate::cli::Logout;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{Profile, ProfileName};
 use crate::session::Revocation;
 
@@ -27,7 +27,7 @@ pub fn run(app: &App, args: &Logout) -> Result<u8, Error> {
         let profile = app.profile(args.profile.as_ref())?;
         return app.run(log_out(app, &profile, args));
     }
-    app.refuse_profile_with_all()?;
+    app.refuse_profile_with_all("logout")?;
     let config = app.config()?;
     let mut first_failure = app.report_invalid_profiles(&config);
     app.run(async {
@@ -90,8 +90,10 @@ async fn log_out(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Erro
 fn report_failed_revocation(app: &App, profile: &Profile, error: &Error) -> u8 {
     if !app.common.json {
         let message = format!("cannot revoke the tokens of `{}`: {}", profile.name, error.message());
-        let hint =
-            format!("if others may have the tokens, revoke this client's access in your account at {}", profile.issuer);
+        let hint = Hint::advice(format!(
+            "if others may have the tokens, revoke this client's access in your account at {}",
+            profile.issuer
+        ));
         app.report(&Error::msg(error.code, message, hint));
     }
     match error.code.general() {

@@ -14,7 +14,7 @@ mod helper;
 mod keys;
 mod login;
 mod logout;
-mod output;
+pub mod output;
 mod own_frame;
 mod profile;
 mod refresh;

@@ -1,6 +1,7 @@
 //! What commands print to stdout: data for programs, lines for people, and times in words.
 
 use std::io::{self, Write as _};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -10,6 +11,7 @@ use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
 pub use crate::model::span;
 use crate::text::{escape_json, sanitize_line};
+use crate::ui::{STDOUT_WAS_CLOSED, fill, style};
 
 /// Writes data and a line break to stdout, as it is. A closed pipe is not an error.
 ///
@@ -24,15 +26,19 @@ pub fn data(text: &str) -> Result<(), Error> {
 /// # Errors
 /// As [`data()`].
 pub fn write(text: &str) -> Result<bool, Error> {
+    let cannot = |error: io::Error| {
+        let error = anyhow::Error::new(error).context("cannot write to stdout");
+        Error::new(ErrorCode::Unexpected, error, Hint::advice("check where the output goes"))
+    };
+    if STDOUT_WAS_CLOSED.load(Ordering::Relaxed) {
+        return Err(cannot(io::Error::other("it is closed")));
+    }
     let mut stdout = io::stdout().lock();
     let written = [text.as_bytes(), b"\n"].iter().try_for_each(|part| stdout.write_all(part));
     match written.and_then(|()| stdout.flush()) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(e) => {
-            let error = anyhow::Error::new(e).context("cannot write to stdout");
-            Err(Error::new(ErrorCode::Unexpected, error, "check where the output goes"))
-        }
+        Err(error) => Err(cannot(error)),
     }
 }
 
@@ -87,12 +93,12 @@ impl Style {
         let text = sanitize_line(text);
         let sgr = match self {
             Self::Plain => return text.into_owned(),
-            Self::Bold => 1,
-            Self::Good => 32,
-            Self::Warning => 33,
-            Self::Bad => 31,
+            Self::Bold => "1",
+            Self::Good => "32",
+            Self::Warning => "33",
+            Self::Bad => "31",
         };
-        if color { format!("\u{1b}[{sgr}m{text}\u{1b}[0m") } else { text.into_owned() }
+        style(sgr, &text, color)
     }
 }
 
@@ -241,33 +247,8 @@ pub fn wrapped(line: &str, indent: usize) -> Vec<String> {
     let line = sanitize_line(line);
     match width() {
         usize::MAX => vec![line.into_owned()],
-        width => {
-            let indent = " ".repeat(indent.min(width / 3));
-            let options = textwrap::Options::new(width).subsequent_indent(&indent).break_words(false);
-            let options = options.word_splitter(textwrap::WordSplitter::NoHyphenation);
-            let line = with_whole_times(&line);
-            textwrap::wrap(&line, options).into_iter().map(|line| line.replace(TIME_SPACE, " ")).collect()
-        }
+        width => fill(&line, width, "", &" ".repeat(indent.min(width / 3))),
     }
-}
-
-/// Stands for the space between a number and its unit while a line is broken. Nothing that is displayed contains it: it is
-/// assigned to no character.
-const TIME_SPACE: char = '\u{fdd0}';
-
-/// Keeps a number and the unit after it together.
-fn with_whole_times(line: &str) -> String {
-    let mut whole = String::with_capacity(line.len());
-    let mut after_number = false;
-    for (index, word) in line.split(' ').enumerate() {
-        let is_unit = ["s", "min", "h", "d"].contains(&word.trim_end_matches([',', ';', ')', '.']));
-        if index > 0 {
-            whole.push(if after_number && is_unit { TIME_SPACE } else { ' ' });
-        }
-        whole.push_str(word);
-        after_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
-    }
-    whole
 }
 
 /// Formats a past time relative to `now`, such as `3 min 2 s ago`.
@@ -293,11 +274,5 @@ mod tests {
         let wide = vec![vec![(Style::Bad, "日本語".to_owned()), (Style::Plain, "x".to_owned())]];
         assert_eq!(table(&wide, &[], 40, true), ["\u{1b}[31m日本語\u{1b}[0m  x"]);
         assert_eq!(table(&wide, &[0], 6, false), ["日…   x".to_owned()]);
-    }
-
-    #[test]
-    fn number_stays_with_its_unit() {
-        let whole = with_whole_times("  login  ann, 1 s ago; expires in 4 min 12 s, 3 tokens");
-        assert_eq!(whole.replace(TIME_SPACE, "_"), "  login  ann, 1_s ago; expires in 4_min 12_s, 3 tokens");
     }
 }

@@ -39,7 +39,7 @@ pub fn run(app: &App, command: ProfileCommand) -> Result<u8, Error> {
             app.run(rename(app, &profile, &to))
         }
         ProfileCommand::Export { profiles } => transfer::export(app, profiles),
-        ProfileCommand::Import { file, replace } => app.run(transfer::import(app, &file, replace)),
+        ProfileCommand::Import { file, replace } => transfer::import(app, &file, replace),
         ProfileCommand::Use { profile } => {
             let profile = app.required_profile(profile.as_ref())?;
             app.run(async {
@@ -127,10 +127,19 @@ fn shown_after_change(app: &App, name: &ProfileName) -> Result<u8, Error> {
 async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Result<u8, Error> {
     let _lock = app.lock_config().await?;
     let config = app.config()?;
-    let before = config.profile(name)?.clone();
-    let mut profile = before.clone();
     let mut settings =
         settings.iter().map(|(key, text)| Ok((setting(key)?, text.as_str()))).collect::<Result<Vec<_>, Error>>()?;
+    let before = match config.profile(name) {
+        Err(ConfigError::Invalid { .. }) => {
+            let values: Vec<_> = settings.iter().map(|(setting, text)| (*setting, setting.items(text))).collect();
+            config::repair(&app.paths()?.config, name, &values)?;
+            app.notify_agent(name);
+            app.ui().notice(&format!("updated profile {name}, which was invalid"));
+            return shown_after_change(app, name);
+        }
+        found => found?.clone(),
+    };
+    let mut profile = before.clone();
     // The issuer first: a change of it removes settings that may be set again in the same command.
     settings.sort_by_key(|(setting, _)| setting.key != "issuer");
     for (setting, text) in &settings {
@@ -170,9 +179,8 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
             let removed = app.sessions()?.without_session(profile, removal).await;
             removed.map_err(|error: Error| match error.code {
                 ErrorCode::StoreAbsent => {
-                    let advice =
-                        format!("start the keychain service, or remove the table from {}", files.user.display());
-                    Error { hint: advice.into(), ..error }
+                    // Whether it has a session cannot be seen; its table can be removed all the same.
+                    Error { hint: Hint::edit(&files.user), ..error }
                 }
                 _ => error.about(name),
             })?

@@ -17,14 +17,14 @@ pub fn run(app: &App, args: &Refresh) -> Result<u8, Error> {
         print(app, &refresh_one(app, &app.profile(args.profile.as_ref())?, demand)?)?;
         return Ok(0);
     }
-    app.refuse_profile_with_all()?;
+    app.refuse_profile_with_all("refresh")?;
     let config = app.config()?;
     let invalid = app.report_invalid_profiles(&config);
     let mut first_failure: Option<ErrorCode> = None;
     let mut any = false;
     for profile in config.profiles.values() {
         let result = match app.sessions()?.session_blocking(profile) {
-            Err(SessionError::LoginRequired(LoginReason::NoSession)) => continue,
+            Err(SessionError::LoginRequired(LoginReason::NoSession(_))) => continue,
             Err(error) => Err(Error::from(error).about(&profile.name)),
             Ok(_) => refresh_one(app, profile, demand),
         };

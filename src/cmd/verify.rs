@@ -16,13 +16,13 @@ use super::output::{self, Style, StyledLine, span};
 use crate::app::App;
 use crate::cli::Verify;
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorCode, Hint};
+use crate::error::{Error, ErrorCode, Hint, SET_CLOCK};
 use crate::model::{DecidingToken, Profile, ProfileName};
 use crate::secret::SecretBytes;
 use crate::session::{Decision, Obstacle, SessionError, SessionService, TokenRequest};
 use crate::text::excerpt;
 use crate::verify::{KeySet, Policy, PolicyOptions, Reason, ReasonCode, Step, Verdict, VerdictJson, Verification};
-use input::{MAX_LENGTH, as_text, unreadable};
+use input::{MAX_LENGTH, as_text, help, unreadable};
 
 /// Runs the command.
 pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
@@ -30,11 +30,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     if !on_stdin {
         for (given, option) in [(args.at.is_some(), "--at"), (args.batch, "--batch")] {
             if given {
-                return Err(Error::msg(
-                    ErrorCode::Usage,
-                    format!("{option} requires a token on stdin"),
-                    "give `-` in place of the profile and pipe the token in",
-                ));
+                return Err(Error::msg(ErrorCode::Usage, format!("{option} requires a token on stdin"), help()));
             }
         }
     }
@@ -46,10 +42,7 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
     let named: Option<ProfileName> = args
         .profile_or_stdin
         .as_deref()
-        .map(|text| {
-            text.parse()
-                .map_err(|e| Error::new(ErrorCode::Usage, e, "give the name of a profile, or `-` for a token on stdin"))
-        })
+        .map(|text| text.parse().map_err(|e| Error::new(ErrorCode::Usage, e, help())))
         .transpose()?;
     let profile = app.profile(named.as_ref())?;
     let with_profile = |error: SessionError| Error::from(error).about(&profile.name);
@@ -70,7 +63,14 @@ pub fn run(app: &App, args: Verify) -> Result<u8, Error> {
         return Err(with_profile(SessionService::obstacle_error(&profile, &session, &request, obstacle)));
     }
     let (can_refresh, has_id_token) = (session.can_refresh(), session.tokens.id_token.is_some());
-    let denied = DeniedToken { profile: Some(&profile), is_own: true, can_refresh, has_id_token, keys_supplied };
+    let denied = DeniedToken {
+        profile: Some(&profile),
+        is_own: true,
+        can_refresh,
+        has_id_token,
+        keys_supplied,
+        is_explained: args.explain,
+    };
     let user = session.subject.and_then(|subject| subject.name);
     print_verdict(app, &args, &verification, verifier.keys_age(), user.as_deref(), denied)
 }
@@ -83,8 +83,8 @@ pub(super) fn keys_in(path: &Path) -> Result<(KeySet, String), Error> {
     let unusable = |e: anyhow::Error| {
         Error::new(
             ErrorCode::Usage,
-            e.context(format!("cannot use the keys in {}", path.display())),
-            "pass a JWK Set or PEM public keys with --jwks FILE",
+            e.context(format!("cannot use the keys in {} (--jwks)", path.display())),
+            Hint::list(path),
         )
     };
     let file = std::fs::File::open(path).map_err(|e| unusable(e.into()))?;
@@ -125,10 +125,11 @@ fn verify_stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) 
             (app.sessions()?.verifier_with_keys(keys, policy)?, None)
         }
         keys => {
+            let needed = "without a profile, --issuer, --audience and --jwks are required";
             let profile = app.profile(None).map_err(|error| Error {
-                hint: "add --issuer, --audience and --jwks, or --profile with the name of a profile".into(),
                 code: ErrorCode::Usage,
-                ..error
+                error: error.error.context(needed),
+                hint: help(),
             })?;
             let verifier = app.sessions()?.verifier(&profile, policy, keys);
             (verifier.map_err(|e| Error::from(e).about(&profile.name))?, Some(profile))
@@ -146,13 +147,14 @@ fn verify_stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) 
     let mut token = SecretBytes::default();
     io::copy(&mut io::stdin().lock().take(MAX_LENGTH as u64), &mut token).map_err(unreadable)?;
     if token.expose().trim_ascii().is_empty() {
-        return Err(Error::msg(ErrorCode::Usage, "stdin is empty", "check the command before the pipe"));
+        return Err(Error::msg(ErrorCode::Usage, "stdin is empty", help()));
     }
     let verification = match as_text(token.expose()) {
         Ok(text) => verifier.verify_token(text, args.explain),
         Err(reason) => Verification::denied("parts", reason, args.explain),
     };
-    let denied = DeniedToken { profile: profile.as_ref(), keys_supplied, ..DeniedToken::default() };
+    let denied =
+        DeniedToken { profile: profile.as_ref(), keys_supplied, is_explained: args.explain, ..DeniedToken::default() };
     print_verdict(app, args, &verification, verifier.keys_age(), None, denied)
 }
 
@@ -182,10 +184,8 @@ fn print_verdict(
     let granted = match verdict {
         Verdict::Denied(reasons) if args.explain && !app.common.quiet => {
             explain::denied(app, reasons, steps)?;
-            let hint = app.next_command(denied_hint_about(app, reasons, denied));
-            if !hint.is_empty() {
-                app.ui().instruct(&format!("\nhint:  {hint}"));
-            }
+            app.ui().instruct("");
+            app.report_hint(&denied_hint_about(app, reasons, denied));
             return Ok(ErrorCode::TokenDenied.exit_code());
         }
         Verdict::Denied(reasons) => return report_denied(app, reasons, denied),
@@ -234,6 +234,8 @@ pub(super) struct DeniedToken<'a> {
     pub(super) has_id_token: bool,
     /// Whether the keys were passed with `--jwks`.
     pub(super) keys_supplied: bool,
+    /// Whether every check is shown.
+    pub(super) is_explained: bool,
 }
 
 /// Reports every reason of a denial: on stdout as JSON, else on stderr.
@@ -260,10 +262,23 @@ fn with_openid(profile: &Profile) -> Hint {
     scopes.fold(Hint::login(), |hint, scope| hint.with_option("--scope", scope))
 }
 
+/// Suggests to look at what was checked, or at what the profile requires.
+fn examine(denied: DeniedToken<'_>, is_malformed: bool) -> Hint {
+    match denied.profile {
+        _ if is_malformed && !denied.is_own => help(),
+        Some(_) if denied.is_own && !denied.is_explained => Hint::profile_command("verify").with_flag("--explain"),
+        Some(_) => Hint::profile_command("profile show"),
+        None => help(),
+    }
+}
+
 fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
+    let api_decides = || Hint::advice("let the API decide, which alone can read it");
     let is_missing = |claim: &str| reasons.iter().any(|reason| reason.message == format!("claim `{claim}` is missing"));
     match reasons.first().map(|reason| reason.code) {
         Some(ReasonCode::Expired) if denied.is_own && !denied.can_refresh => Hint::login(),
+        Some(ReasonCode::Revoked) if denied.is_own => Hint::login(),
+        Some(ReasonCode::NotYetValid) => Hint::shell(SET_CLOCK),
         Some(ReasonCode::Expired | ReasonCode::KeysStale | ReasonCode::OfflineTooLong | ReasonCode::ClockRollback) => {
             Hint::profile_command("refresh")
         }
@@ -274,7 +289,7 @@ fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
             };
             let update = Hint::profile_command("keys update");
             match (denied.profile.filter(|_| !denied.keys_supplied), pinned()) {
-                (None, _) => "if the issuer has new keys, write them to the file of --jwks and try again".into(),
+                (None, _) => Hint::advice("if the issuer has new keys, write them to the file of --jwks and try again"),
                 (_, Some(source)) => Hint::profile_command("keys pin").with_option("--jwks", source).after_advice(
                     "if the issuer has new keys, write them to the file that its keys were pinned from, and run",
                 ),
@@ -285,16 +300,14 @@ fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
         Some(ReasonCode::OpaqueToken) => match denied.profile {
             Some(profile) if profile.requirements.token == DecidingToken::IdToken => match denied.is_own {
                 true => with_openid(profile),
-                false => "let the API decide, which alone can read it".into(),
+                false => api_decides(),
             },
             Some(_) if denied.has_id_token => {
                 let set = Hint::profile_command("profile set").with_flag("verify_token=id_token");
                 set.after_advice("let the API decide, or verify the ID token:")
             }
-            Some(_) if denied.is_own => "let the API decide, which alone can read it".into(),
-            _ => "verify the ID token with verify_token=id_token, or let the API decide".into(),
+            _ => api_decides(),
         },
-        Some(ReasonCode::WrongAudience) => "if the token is meant for you, add --audience".into(),
         Some(ReasonCode::MissingClaim) if is_missing("aud") || is_missing("iss") => {
             let optional = denied.profile.map(|profile| profile.requirements.optional_claims.clone());
             let mut optional = optional.unwrap_or_default();
@@ -313,9 +326,9 @@ fn denied_hint(app: &App, reasons: &[Reason], denied: DeniedToken<'_>) -> Hint {
                         .with_flag(format!("optional_claims={claims}"))
                         .after_advice(advice)
                 }
-                None => "verify it by a profile with optional_claims=aud, named with --profile".into(),
+                None => help(),
             }
         }
-        _ => Hint::None,
+        code => examine(denied, code == Some(ReasonCode::Malformed)),
     }
 }

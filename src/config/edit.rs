@@ -10,7 +10,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use super::error::{ConfigError, invalid};
 use super::layers::{DEFAULT_PROFILE, LayeredProfile, Layers, PROFILES};
-use super::settings::{self, SETTINGS};
+use super::settings::{self, SETTINGS, Setting};
 use super::{Config, parse_document, read};
 use crate::clock::Clock;
 use crate::fs::{AtomicFile, FileLock, LockError, LockFile, create_private_dir, directory_of};
@@ -61,6 +61,39 @@ pub fn save_all(files: &ConfigFiles, profiles: &[Profile]) -> Result<(), ConfigE
         }
         Ok(())
     })
+}
+
+/// Gives settings of an invalid profile of the user's file the values that these texts are, which makes it valid.
+///
+/// The caller holds the configuration lock.
+///
+/// # Errors
+/// [`ConfigError`] if the profile is still invalid, or has no table in the file; the file is then unchanged.
+pub fn repair(
+    files: &ConfigFiles,
+    name: &ProfileName,
+    settings: &[(&Setting, Vec<String>)],
+) -> Result<(), ConfigError> {
+    let path = files.user.as_path();
+    let (text, machine) = (read(path)?, Layers::machine_wide(files));
+    let mut document = parse_document(&text, path)?;
+    let profiles = document.get(PROFILES).and_then(Item::as_table_like);
+    if !profiles.is_some_and(|profiles| profiles.get(name.as_str()).is_some_and(Item::is_table_like)) {
+        Config::above(machine, &text, path)?.existing(name)?;
+        return Ok(());
+    }
+    let table = profile_table(&mut document, name);
+    for (setting, items) in settings {
+        match (setting.is_list(), items.as_slice()) {
+            (_, []) if setting.removable => drop(table.remove(setting.key)),
+            (true, items) => put(table, setting.key, items.iter().map(String::as_str).collect::<Array>().into()),
+            (false, items) => put(table, setting.key, items.join(" ").into()),
+        }
+    }
+    let changed = document.to_string();
+    Config::above(machine, &changed, path)?.profile(name)?;
+    let target = link_target(path);
+    replace(&target, &changed).map_err(|source| unwritable(path, &target, source))
 }
 
 /// Returns the text of a configuration that has this profile and nothing else.

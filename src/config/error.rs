@@ -29,7 +29,7 @@ pub enum ConfigError {
     #[error("cannot use the configuration: {0}")]
     Untrusted(#[from] UntrustedFile),
     /// A directory's `.authctl.toml` does not name a profile, or cannot be read.
-    #[error("cannot use {}: {reason}", path.display())]
+    #[error("cannot use {}: {reason}; an argument or AUTHCTL_PROFILE overrides it", path.display())]
     Directory {
         /// The file.
         path: PathBuf,

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use toml_edit::DocumentMut;
 
 pub use directory::directory_profile;
-pub use edit::{exported, imported, link_target, lock, probe, remove, rename, save, save_all, set_default};
+pub use edit::{exported, imported, link_target, lock, probe, remove, rename, repair, save, save_all, set_default};
 pub use error::{ConfigError, LockedSetting};
 pub use settings::{
     Form, InvalidSetting, SETTINGS, Section, Setting, UnknownSetting, Value, change_issuer, parse_pair,

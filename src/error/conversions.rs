@@ -1,23 +1,19 @@
 //! Which code and which hint each layer's error has.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::io::ErrorKind;
 
 use super::{Error, ErrorCode, Hint};
 use crate::agent::protocol::{ClientError, ListenError, Problem};
 use crate::config::{ConfigError, InvalidSetting, UnknownSetting};
-use crate::fs::directory_of;
-use crate::fs::regular_file::UntrustedFile;
 use crate::model::{InsecureUrl, InvalidProfileName};
 use crate::oauth::{IssuerError, Phase};
 use crate::paths::NoHome;
 use crate::store::{KeyProblem, LockError, RevocationListError, StoreError};
-use crate::text::shell_word;
 use crate::verify::InvalidOption;
 
 impl From<NoHome> for Error {
     fn from(error: NoHome) -> Self {
-        Self::new(ErrorCode::Configuration, error, "set HOME to a directory that you can write to")
+        Self::new(ErrorCode::Configuration, error, Hint::shell(SET_HOME))
     }
 }
 
@@ -29,7 +25,7 @@ impl From<InvalidProfileName> for Error {
 
 impl From<InsecureUrl> for Error {
     fn from(error: InsecureUrl) -> Self {
-        Self::new(ErrorCode::Usage, error, "use an https URL")
+        Self::new(ErrorCode::Usage, error, Hint::command("login").with_flag("--help"))
     }
 }
 
@@ -48,29 +44,22 @@ impl From<UnknownSetting> for Error {
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Self {
         let (code, hint) = match &error {
-            ConfigError::Io { source, .. } if source.kind() == std::io::ErrorKind::ResourceBusy => {
-                (ErrorCode::Configuration, "mount the directory of the file instead of the file".into())
+            ConfigError::Io { source, .. } if source.kind() == ErrorKind::ResourceBusy => {
+                (ErrorCode::Configuration, Hint::advice("mount the directory of the file instead of the file"))
             }
-            ConfigError::Io { source, .. } if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => (
-                ErrorCode::Configuration,
-                "change the file where it comes from, or name a writable one with --config FILE".into(),
-            ),
-            ConfigError::Io { .. } => {
-                (ErrorCode::Configuration, "check the permissions of the file and its directory".into())
+            ConfigError::Io { path, source } if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+                (ErrorCode::Configuration, Hint::writable_copy(path))
             }
-            ConfigError::Invalid { path, .. } => {
-                let editor = if is_ours(path) { "${EDITOR:-vi}" } else { "sudoedit" };
-                let path = shell_word(&path.display().to_string());
-                (ErrorCode::Configuration, format!("{editor} {path}").into())
+            ConfigError::Io { path, source } => (ErrorCode::Configuration, Hint::access(path, source.kind())),
+            ConfigError::Invalid { path, .. } | ConfigError::Directory { path, .. } => {
+                (ErrorCode::Configuration, Hint::edit(path))
             }
-            ConfigError::Untrusted(error) => (ErrorCode::Configuration, untrusted_hint(error)),
+            ConfigError::Untrusted(error) => (ErrorCode::Configuration, Hint::untrusted(error)),
             ConfigError::Locked(_) => {
-                (ErrorCode::Configuration, "leave that setting out; only an administrator can unlock it".into())
+                let hint = Hint::advice("leave that setting out; only an administrator can unlock it");
+                (ErrorCode::Configuration, hint)
             }
-            ConfigError::MachineWide { .. } => (ErrorCode::Usage, "only an administrator can change that file".into()),
-            ConfigError::Directory { .. } => {
-                (ErrorCode::Configuration, "name the profile as an argument or in AUTHCTL_PROFILE".into())
-            }
+            ConfigError::MachineWide { path, .. } => (ErrorCode::Usage, Hint::edit(path)),
             ConfigError::Exists(_) => (ErrorCode::Usage, Hint::command("profile list")),
             ConfigError::UnknownProfile { name, nearest, is_another } => {
                 let hint = match nearest {
@@ -100,45 +89,47 @@ impl From<StoreError> for Error {
 pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
     match error {
         StoreError::Absent { .. } => (ErrorCode::StoreAbsent, Hint::login().with_option("--store", "file")),
-        StoreError::Locked => (ErrorCode::StoreLocked, "unlock the keychain and try again".into()),
+        StoreError::Locked => (ErrorCode::StoreLocked, unlock_keychain()),
         StoreError::TimedOut { .. } => {
-            (ErrorCode::StoreTimedOut, "answer the keychain's prompt, or restart its service, and try again".into())
+            (ErrorCode::StoreTimedOut, Hint::doctor("answer the keychain's prompt, or restart its service"))
         }
-        StoreError::Refused { .. } => (ErrorCode::StoreRefused, "check the keychain with its own tools".into()),
-        StoreError::TooOpen { path, .. } => (ErrorCode::StoreRefused, chmod("700", path)),
+        StoreError::Refused { .. } => (ErrorCode::StoreRefused, Hint::doctor("check the keychain with its own tools")),
+        StoreError::TooOpen { path, .. } => (ErrorCode::StoreRefused, Hint::chmod("700", path)),
         StoreError::Damaged { .. } => (ErrorCode::SessionDamaged, Hint::login()),
         StoreError::OtherProfile { .. } => {
-            (ErrorCode::StoreUnavailable, "choose a profile name that differs in more than upper and lower case".into())
+            let hint = Hint::advice("choose a profile name that differs in more than upper and lower case");
+            (ErrorCode::StoreUnavailable, hint)
         }
         StoreError::KeyFile { problem, path } => {
             let hint = match problem {
-                KeyProblem::TooOpen { .. } => chmod("600", path),
+                KeyProblem::TooOpen { .. } => Hint::chmod("600", path),
                 KeyProblem::Missing => Hint::login()
                     .after_advice("restore it, since all sessions of the file store need it; or log in again:"),
-                KeyProblem::NamedMissing => "correct AUTHCTL_KEY_FILE".into(),
-                _ => "name an age identity file in AUTHCTL_KEY_FILE".into(),
+                KeyProblem::NotOurs { .. } => Hint::chown(path),
+                KeyProblem::NotAKey => Hint::advice("name an age identity file in AUTHCTL_KEY_FILE"),
+                KeyProblem::Unreadable(kind) => Hint::access(path, *kind),
+                KeyProblem::NamedMissing | KeyProblem::NotAFile => Hint::list(path),
             };
             (ErrorCode::StoreKey, hint)
         }
-        StoreError::NoSpace { .. } => (ErrorCode::StoreFull, "free some space and try again".into()),
-        StoreError::Io { .. } => {
-            (ErrorCode::StoreUnavailable, "check the permissions of the file and its directory".into())
-        }
+        StoreError::NoSpace { path } => (ErrorCode::StoreFull, Hint::on_nearest("df -h", path)),
+        StoreError::Io { path, source, .. } => (ErrorCode::StoreUnavailable, Hint::access(path, source.kind())),
     }
 }
 
 impl From<Problem> for Error {
     /// Reports the agent's error as the command's own.
     fn from(problem: Problem) -> Self {
-        Self::msg(problem.code, problem.title, problem.hint)
+        Self::msg(problem.code, problem.title, Hint::reported(problem.hint))
     }
 }
 
 impl From<ClientError> for Error {
     fn from(error: ClientError) -> Self {
         let hint = match &error {
-            ClientError::WrongOwner(_) => "set AUTHCTL_SOCK to a socket of your own, or unset it",
-            ClientError::NoResponse | ClientError::InvalidResponse => "stop the agent's process and start it again",
+            ClientError::WrongOwner(_) => Hint::shell(OWN_SOCKET),
+            // It may finish a refresh: ended by SIGTERM, it does that first.
+            ClientError::NoResponse | ClientError::InvalidResponse => Hint::shell(END_AGENT),
         };
         Self::new(ErrorCode::AgentUnavailable, error, hint)
     }
@@ -148,13 +139,10 @@ impl From<ListenError> for Error {
     fn from(error: ListenError) -> Self {
         let hint = match &error {
             ListenError::Running(_) => Hint::command("agent status"),
-            ListenError::TooOpen { path, .. } => chmod("go-w", path),
-            ListenError::NotOurs { .. } | ListenError::TooLong(_) => {
-                "set AUTHCTL_SOCK to a short path in a directory of yours".into()
-            }
-            ListenError::Lock(_) | ListenError::Io { .. } => {
-                "check the permissions of the directory, or set AUTHCTL_SOCK to another path".into()
-            }
+            ListenError::TooOpen { path, .. } => Hint::chmod("go-w", path),
+            ListenError::NotOurs { .. } | ListenError::TooLong(_) => Hint::shell(OWN_SOCKET),
+            ListenError::Lock(error) => of_lock_error(error),
+            ListenError::Io { path, source, .. } => Hint::access(path, source.kind()),
         };
         Self::new(ErrorCode::AgentUnavailable, error, hint)
     }
@@ -163,8 +151,8 @@ impl From<ListenError> for Error {
 impl From<InvalidOption> for Error {
     fn from(error: InvalidOption) -> Self {
         let hint = match &error {
-            InvalidOption::Algorithm(_) => "use RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512 or EdDSA",
-            InvalidOption::Leeway => "correct this machine's clock",
+            InvalidOption::Algorithm(_) => Hint::command("verify").with_flag("--help"),
+            InvalidOption::Leeway => Hint::shell(SET_CLOCK),
         };
         Self::new(ErrorCode::Usage, error, hint)
     }
@@ -172,94 +160,108 @@ impl From<InvalidOption> for Error {
 
 impl From<RevocationListError> for Error {
     fn from(error: RevocationListError) -> Self {
-        let hint = "check the permissions of the file, or remove it if it is damaged";
+        let hint = match &error {
+            // Tokens that were revoked on this machine would be accepted again without it.
+            RevocationListError::Damaged(path) => Hint::list(path),
+            RevocationListError::Lock(error) => of_lock_error(error),
+            RevocationListError::Io { path, source } => Hint::access(path, source.kind()),
+        };
         Self::new(ErrorCode::StoreUnavailable, error, hint)
     }
 }
 
 impl From<LockError> for Error {
     fn from(error: LockError) -> Self {
-        match &error {
-            LockError::TimedOut { .. } => Self::new(
-                ErrorCode::Busy,
-                error,
-                "try again; if it still fails, look for an authctl process that hangs",
-            ),
+        let (code, hint) = match &error {
+            LockError::TimedOut { .. } => (ErrorCode::Busy, of_lock_error(&error)),
             LockError::Unsupported { .. } | LockError::Io { .. } => {
-                let hint = "check the permissions of the directory, and that its file system supports file locks";
-                Self::new(ErrorCode::StoreUnavailable, error, hint)
+                (ErrorCode::StoreUnavailable, of_lock_error(&error))
             }
-        }
+        };
+        Self::new(code, error, hint)
+    }
+}
+
+fn of_lock_error(error: &LockError) -> Hint {
+    match error {
+        LockError::TimedOut { .. } => Hint::shell("pgrep -l authctl"),
+        LockError::Unsupported { path } => Hint::on_nearest("df -h", path),
+        LockError::Io { path, source } => Hint::access(path, source.kind()),
     }
 }
 
 impl From<IssuerError> for Error {
     fn from(error: IssuerError) -> Self {
         let hint = match &error {
-            IssuerError::Insecure(InsecureUrl::Internal { .. }) => {
-                "report it to the issuer's operator; an endpoint that is right can be named in the profile, as with --token-endpoint"
-                    .into()
+            IssuerError::Insecure(InsecureUrl::Internal { .. }) => Hint::advice(
+                "report it to the issuer's operator; an endpoint that is right can be named in the profile, as with \
+                 --token-endpoint",
+            ),
+            IssuerError::Insecure(_) => {
+                Hint::advice("report to the issuer's operator that its metadata has a URL without https")
             }
-            IssuerError::Insecure(_) => "report to the issuer's operator that its metadata has a URL without https".into(),
             IssuerError::IssuerMismatch { expected, found } => mismatch_hint(expected, found),
+            IssuerError::Unsupported { what: "device_authorization_endpoint" } => Hint::login().with_flag("--browser"),
+            IssuerError::Unsupported { what: "authorization_endpoint" } => Hint::login().with_flag("--device"),
             IssuerError::Unsupported { what } if what.ends_with("_endpoint") => {
-                format!("give the endpoint with --{}, or use another grant", what.replace('_', "-")).into()
+                Hint::advice(format!("give the endpoint with --{}, or use another grant", what.replace('_', "-")))
             }
             IssuerError::Unsupported { .. } => Hint::command("login").with_flag("--help"),
-            IssuerError::Unreachable { phase: Phase::Tls, .. } => {
-                "check the address and this machine's clock, or report the certificate to the issuer's operator".into()
-            }
+            IssuerError::Unreachable { phase: Phase::Tls, .. } => Hint::doctor(
+                "check the address and this machine's clock, or report the certificate to the issuer's operator",
+            ),
             IssuerError::Unreachable { phase: Phase::UnknownAuthority, .. } => Hint::setting("ca_cert", "FILE")
                 .after_advice("if it is your company's, trust it with --ca-cert or SSL_CERT_FILE:"),
-            IssuerError::Unreachable { phase: Phase::NoTls, .. } => {
-                "give the address with the port that is for https; http is accepted only on this machine (127.0.0.1, [::1])"
-                    .into()
-            }
+            IssuerError::Unreachable { phase: Phase::NoTls, .. } => Hint::doctor(
+                "give the address with the port that is for https; http is accepted only on this machine (127.0.0.1, [::1])",
+            ),
             IssuerError::Unreachable { phase: Phase::Dns | Phase::Connect | Phase::Proxy, proxy: Some(_), .. } => {
-                "check the proxy in HTTPS_PROXY or ALL_PROXY, its user name and password; NO_PROXY lists the hosts that need none"
-                    .into()
+                Hint::doctor(
+                    "check the proxy in HTTPS_PROXY or ALL_PROXY, its user name and password; NO_PROXY lists the hosts \
+                     that need none",
+                )
             }
             IssuerError::Unreachable { phase: Phase::Dns, .. } => {
-                "check the network and the address; if only a proxy can resolve it, set HTTPS_PROXY".into()
+                Hint::doctor("check the network and the address; if only a proxy can resolve it, set HTTPS_PROXY")
             }
-            IssuerError::Unreachable { .. } => {
-                "check the network, the proxy (HTTPS_PROXY, NO_PROXY) and the address, and try again".into()
+            IssuerError::Unreachable { .. } => Hint::doctor(CHECK_NETWORK),
+            IssuerError::Unavailable { retry_after: Some(wait), .. } => {
+                Hint::advice(format!("try again in {} seconds", wait.as_secs()))
             }
-            IssuerError::Unavailable { retry_after: Some(wait), .. } => format!("try again in {} seconds", wait.as_secs()).into(),
-            IssuerError::Unavailable { .. } => "try again in a minute".into(),
+            IssuerError::Unavailable { .. } => Hint::advice("try again in a minute"),
             IssuerError::Refused(refusal) => match refusal.code.as_str() {
                 "invalid_client" | "unauthorized_client" => {
-                    "check --client-id, --client-auth and the client secret, and log in again".into()
+                    Hint::login().after_advice("check --client-id, --client-auth and the client secret, then run")
                 }
-                "invalid_scope" => "give a --scope that the issuer grants to this client".into(),
-                "invalid_target" => "give an --audience or --resource that the issuer knows".into(),
+                "invalid_scope" => Hint::advice("give a --scope that the issuer grants to this client"),
+                "invalid_target" => Hint::advice("give an --audience or --resource that the issuer knows"),
                 "access_denied" | "invalid_grant" | "expired_token" | "unsupported_grant_type" => Hint::login(),
-                _ => "ask the issuer's operator what this means for your client".into(),
+                _ => Hint::advice("ask the issuer's operator what this means for your client"),
             },
             IssuerError::OtherSubject { .. } | IssuerError::OtherAudience { .. } => Hint::login(),
-            IssuerError::Rejected { status: 404 | 405, .. } => WRONG_ADDRESS.into(),
-            IssuerError::Rejected { .. } => {
-                "check --client-id, --client-auth and the client secret; if they are right, ask the issuer's operator".into()
-            }
+            IssuerError::Rejected { status: 404 | 405, .. }
+            | IssuerError::InvalidResponse { wrong_address: true, .. }
+            | IssuerError::NotAnIssuer { .. } => Hint::check_settings(WRONG_ADDRESS),
+            IssuerError::Rejected { .. } => Hint::login().after_advice(
+                "check --client-id, --client-auth and the client secret, or ask the issuer's operator; then run",
+            ),
             IssuerError::TokenType { .. } => {
-                "have the client registered for bearer tokens at the issuer, without DPoP".into()
+                Hint::advice("have the client registered for bearer tokens at the issuer, without DPoP")
             }
-            IssuerError::InvalidResponse { wrong_address: true, .. } => WRONG_ADDRESS.into(),
             IssuerError::InvalidResponse { .. } => {
-                "check whether a proxy or a captive portal responds instead of the issuer, and try again".into()
+                Hint::doctor("check whether a proxy or a captive portal responds instead of the issuer")
             }
             IssuerError::NoJwt { .. } => {
-                "give the member that contains it with --access-token-field, such as data.token".into()
+                Hint::advice("give the member that contains it with --access-token-field, such as data.token")
             }
             IssuerError::LoginTimedOut { .. } => Hint::login(),
-            IssuerError::CaCertificates { .. } => "give a PEM file of certificates with --ca-cert or SSL_CERT_FILE".into(),
-            IssuerError::UntrustedFile(error) => untrusted_hint(error),
-            IssuerError::InvalidProxy { variable } => {
-                format!("set {variable} to a URL such as http://proxy.example:3128, with special characters as in %40")
-                    .into()
-            }
+            IssuerError::CaCertificates { path, .. } => Hint::list(path),
+            IssuerError::UntrustedFile(error) => Hint::untrusted(error),
+            IssuerError::InvalidProxy { variable } => Hint::advice(format!(
+                "set {variable} to a URL such as http://proxy.example:3128, with special characters as in %40"
+            )),
             IssuerError::ClientKey { .. } => {
-                "give with --client-key the private key whose public key is registered at the issuer".into()
+                Hint::advice("give with --client-key the private key whose public key is registered at the issuer")
             }
             IssuerError::Local { .. } => Hint::login().with_flag("--device"),
         };
@@ -267,30 +269,34 @@ impl From<IssuerError> for Error {
     }
 }
 
-const WRONG_ADDRESS: &str = "check the issuer's address and those of its endpoints, path and slash at the end included";
+const WRONG_ADDRESS: &str =
+    "check the issuer's address and those of its endpoints, path and slash at the end included:";
 
-/// Suggests to change the mode of a file or directory.
-fn untrusted_hint(error: &UntrustedFile) -> Hint {
-    match error {
-        UntrustedFile::Writable { path, .. } => chmod("go-w", path),
-        UntrustedFile::NotOurs { path, .. } => {
-            // The owner of its directory: a machine-wide file belongs to root.
-            let owner = if is_ours(directory_of(path)) { "\"$(id -u)\"" } else { "root" };
-            let path = shell_word(&path.display().to_string());
-            format!("sudo chown {owner} {path}").into()
-        }
+pub(super) const CHECK_NETWORK: &str = "check the network, the proxy (HTTPS_PROXY, NO_PROXY) and the address";
+
+/// The command that sets HOME to the user's home directory.
+const SET_HOME: &str = if cfg!(target_os = "macos") {
+    "export HOME=\"/Users/$(id -un)\""
+} else {
+    "export HOME=\"$(getent passwd \"$(id -u)\" | cut -d: -f6)\""
+};
+
+/// The command that sets the clock.
+pub const SET_CLOCK: &str =
+    if cfg!(target_os = "macos") { "sudo sntp -sS time.apple.com" } else { "sudo timedatectl set-ntp true" };
+
+/// The command that moves the agent's socket to a directory that only this user can write to.
+const OWN_SOCKET: &str = "export AUTHCTL_SOCK=\"$HOME/.authctl.sock\"";
+
+/// The command that ends an agent that does not respond, and starts another.
+const END_AGENT: &str = "pkill -u \"$(id -u)\" -f '[a]uthctl agent run'; authctl agent start";
+
+fn unlock_keychain() -> Hint {
+    if cfg!(target_os = "macos") {
+        Hint::shell("security unlock-keychain")
+    } else {
+        Hint::advice("unlock the keychain in your desktop's password manager, and try again")
     }
-}
-
-fn chmod(mode: &str, path: &Path) -> Hint {
-    let sudo = if is_ours(path) { "" } else { "sudo " };
-    format!("{sudo}chmod {mode} {}", shell_word(&path.display().to_string())).into()
-}
-
-/// Returns whether this user may change the mode of the file. One that is missing counts as the user's.
-fn is_ours(path: &Path) -> bool {
-    let us = rustix::process::geteuid();
-    us.is_root() || std::fs::metadata(path).map_or(true, |about| about.uid() == us.as_raw())
 }
 
 /// Returns the hint if the issuer is configured as `expected` but names itself `found`. `found` comes from the issuer, so it
@@ -299,31 +305,15 @@ fn mismatch_hint(expected: &str, found: &str) -> Hint {
     let origin = |url: &str| url.split('/').take(3).collect::<Vec<_>>().join("/");
     let plain = found.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:/%".contains(&b));
     if !found.contains("://") {
-        return "report to the issuer's operator that its metadata promises `iss` in its responses (RFC 9207)".into();
+        return Hint::advice(
+            "report to the issuer's operator that its metadata promises `iss` in its responses (RFC 9207)",
+        );
     }
     if plain && origin(expected) == origin(found) {
         return Hint::login().with_option("--issuer", found);
     }
-    format!("if that is the issuer you mean, use exactly `{found}`; if not, do not sign in there").into()
+    Hint::advice(format!("if that is the issuer you mean, use exactly `{found}`; if not, do not sign in there"))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn issuers_own_name_is_put_into_a_command_only_at_the_same_host() {
-        for (expected, found, hint) in [
-            ("https://a.example/", "https://a.example", "authctl login --issuer https://a.example"),
-            ("https://a.example", "https://a.example/", "authctl login --issuer https://a.example/"),
-            ("https://a.example/T", "https://a.example/t", "authctl login --issuer https://a.example/t"),
-            ("https://a.example", "https://evil.example", "use exactly `https://evil.example`; if not, do not sign in"),
-            ("https://a.example", "https://a.example.evil.example", "use exactly"),
-            ("https://a.example", "https://a.example/$(rm -rf .)", "use exactly"),
-            ("https://a.example", "no `iss` from the browser", "RFC 9207"),
-        ] {
-            let text = mismatch_hint(expected, found).to_string();
-            assert!(text.contains(hint), "{expected} {found}: {text}");
-        }
-    }
-}
+mod tests;

@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::cli::OPTIONS_WITH_VALUE;
 use crate::model::ProfileName;
-use crate::text::shell_word;
+use crate::text::{sanitize_line, shell_word};
+use crate::ui;
 
 /// What to do next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,8 +15,12 @@ pub enum Hint {
     None,
     /// A command to run.
     Command(CommandLine),
-    /// Advice in one line, if no command helps.
+    /// A complete command line of other programs.
+    Shell(String),
+    /// Advice in one sentence, if no command helps.
     Advice(String),
+    /// `authctl doctor`, which finds the cause, or advice where that does not help.
+    Doctor(String, Box<CommandLine>),
     /// Advice that ends with a command.
     AdviceAndCommand(String, Box<CommandLine>),
     /// The typed command line, with another word in place of one that was typed.
@@ -50,6 +55,9 @@ pub struct CommandLine {
 const GRANTS: [&str; 7] =
     ["--browser", "--device", "--password", "--client-credentials", "--workload", "--with-token", "--no-browser"];
 
+/// The command that shows the settings of a profile.
+const SHOW_PROFILE: &str = "profile show";
+
 impl Hint {
     /// Suggests a command that takes no profile.
     #[must_use]
@@ -82,11 +90,17 @@ impl Hint {
     /// Suggests to change a setting of the profile: with `profile set`, or with its option if the typed command is `login`.
     #[must_use]
     pub fn setting(key: &'static str, value: &'static str) -> Self {
-        let mut hint = Self::profile_command("profile set").with_flag(format!("{key}={value}"));
+        let mut hint = Self::profile_command("profile set").with_flag(format!("{key}={value}")).without_typed_options();
         if let Some(command) = hint.command_mut() {
             command.is_setting = true;
         }
         hint
+    }
+
+    /// Suggests to check the profile's settings. A login shows `advice` and itself again.
+    #[must_use]
+    pub fn check_settings(advice: &str) -> Self {
+        Self::profile_command(SHOW_PROFILE).after_advice(advice)
     }
 
     /// Suggests to log in to the profile.
@@ -95,11 +109,31 @@ impl Hint {
         Self::profile_command("login")
     }
 
-    /// Gives advice in words.
+    /// Suggests a complete command line of other programs.
+    #[must_use]
+    pub fn shell(line: impl Into<String>) -> Self {
+        Self::Shell(line.into())
+    }
+
+    /// Gives advice in words, where no command helps. A test lists these with the reasons.
     #[must_use]
     pub fn advice(text: impl Into<String>) -> Self {
-        let text: String = text.into();
-        if text.is_empty() { Self::None } else { Self::Advice(text) }
+        Self::Advice(text.into())
+    }
+
+    /// Repeats a hint that the agent or an earlier check has put into words.
+    #[must_use]
+    pub fn reported(text: String) -> Self {
+        if text.is_empty() { Self::None } else { Self::Shell(text) }
+    }
+
+    /// Suggests `authctl doctor`. That command itself shows `advice`, and so does a login, whose profile may not exist.
+    #[must_use]
+    pub fn doctor(advice: impl Into<String>) -> Self {
+        match Self::profile_command("doctor") {
+            Self::Command(command) => Self::Doctor(advice.into(), Box::new(command)),
+            other => other,
+        }
     }
 
     /// Puts advice before the command, which it introduces.
@@ -109,6 +143,12 @@ impl Hint {
             Self::Command(command) => Self::AdviceAndCommand(advice.into(), Box::new(command)),
             other => other,
         }
+    }
+
+    /// Returns whether the whole hint is one command, which is pasted as it is.
+    #[must_use]
+    pub fn is_command(&self) -> bool {
+        matches!(self, Self::Command(_) | Self::Shell(_) | Self::Doctor(..) | Self::Correction { .. })
     }
 
     /// Suggests the typed command line with `meant` in place of `typed`, or this command if `typed` was not typed.
@@ -125,9 +165,24 @@ impl Hint {
     fn command_mut(&mut self) -> Option<&mut CommandLine> {
         match self {
             Self::Command(command) => Some(command),
-            Self::AdviceAndCommand(_, command) | Self::Correction { otherwise: command, .. } => Some(command),
-            Self::None | Self::Advice(_) => None,
+            Self::AdviceAndCommand(_, command)
+            | Self::Doctor(_, command)
+            | Self::Correction { otherwise: command, .. } => Some(command),
+            Self::None | Self::Shell(_) | Self::Advice(_) => None,
         }
+    }
+
+    /// Returns the line of the hint for stderr, broken at the width of the terminal unless it is a command, which is copied;
+    /// `None` if there is nothing to suggest.
+    #[must_use]
+    pub fn line(&self, color: bool) -> Option<String> {
+        let text = self.to_string();
+        let shown = match (self, self.is_command()) {
+            (Self::None, _) => return None,
+            (_, true) => sanitize_line(&text).into_owned(),
+            (_, false) => ui::wrap_after_label(&text),
+        };
+        Some(format!("{}  {shown}", ui::style("1;36", "hint:", color)))
     }
 
     /// Adds an option with a value to the command.
@@ -163,6 +218,15 @@ impl Hint {
         self
     }
 
+    /// Repeats the typed options, if the typed command is the same.
+    #[must_use]
+    pub fn with_typed_options(mut self) -> Self {
+        if let Some(command) = self.command_mut() {
+            command.repeats = true;
+        }
+        self
+    }
+
     /// Names the profile in the command, unless it names one.
     #[must_use]
     pub fn about(mut self, profile: &ProfileName) -> Self {
@@ -182,7 +246,28 @@ impl Hint {
         if let Self::Correction { typed, meant, .. } = &self
             && let Some(line) = corrected(words, typed, meant)
         {
-            return Self::Advice(line);
+            return Self::Shell(line);
+        }
+        let verb = verb_position(words);
+        if let Self::Doctor(advice, command) = self {
+            return match verb.map(|at| words[at].as_str()) {
+                Some("doctor") => Self::Advice(advice),
+                Some("login") => {
+                    let mut login = Self::login().after_advice(format!("{advice}; then run"));
+                    if let Some(line) = login.command_mut() {
+                        line.profile = command.profile;
+                    }
+                    login.repeating(args)
+                }
+                _ => Self::Command(*command).repeating(args),
+            };
+        }
+        if let Self::AdviceAndCommand(_, command) = &mut self
+            && command.verbs == SHOW_PROFILE
+            && verb.is_some_and(|at| words[at] == "login")
+        {
+            // The profile may not exist; what is to be checked was typed.
+            (command.verbs, command.repeats) = ("login", true);
         }
         let Some(command) = self.command_mut() else { return self };
         let config = words.iter().enumerate().find_map(|(index, word)| match word.strip_prefix("--config") {
@@ -190,19 +275,19 @@ impl Hint {
             Some(value) => value.strip_prefix('=').map(str::to_owned),
             None => None,
         });
-        let verb = verb_position(words);
         if command.is_setting && verb.is_some_and(|at| words[at] == "login") {
-            command.verbs = "login";
+            (command.verbs, command.repeats) = ("login", true);
             for (name, value) in &mut command.options {
                 let (key, text) = name.split_once('=').unwrap_or((name, ""));
                 (*value, *name) = (Some(text.to_owned()), format!("--{}", key.replace('_', "-")));
             }
         }
-        let verb = verb.filter(|at| command.repeats && words[*at] == command.verbs);
-        if let Some(verb) = verb {
+        let verbs: Vec<&str> = command.verbs.split(' ').collect();
+        let is_same = |at: &usize| words[*at..].iter().map(String::as_str).take(verbs.len()).eq(verbs.iter().copied());
+        if let Some(verb) = verb.filter(|at| command.repeats && is_same(at)) {
             // Piped input is not available again; the terminal prompts for it.
-            let left_out = |word: &str| word == "--json" || word.ends_with("-stdin");
-            let typed = words[..verb].iter().chain(&words[verb + 1..]);
+            let left_out = |word: &str| word == "--json" || word == "--no-input" || word.ends_with("-stdin");
+            let typed = words[..verb].iter().chain(&words[verb + verbs.len()..]);
             command.typed = typed.filter(|word| !left_out(word)).cloned().collect();
         } else if let Some(config) = config {
             command.typed = vec!["--config".to_owned(), config];
@@ -274,8 +359,9 @@ impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::None => Ok(()),
-            Self::Advice(text) => f.write_str(&super::one_line(text)),
+            Self::Advice(text) | Self::Shell(text) => f.write_str(&super::one_line(text)),
             Self::Command(command) => command.fmt(f),
+            Self::Doctor(_, command) => command.fmt(f),
             Self::Correction { otherwise, .. } => otherwise.fmt(f),
             Self::AdviceAndCommand(text, command) => write!(f, "{} `{command}`", super::one_line(text)),
         }
@@ -289,103 +375,5 @@ impl fmt::Display for CommandLine {
     }
 }
 
-impl From<&str> for Hint {
-    fn from(text: &str) -> Self {
-        Self::advice(text)
-    }
-}
-
-impl From<String> for Hint {
-    fn from(text: String) -> Self {
-        Self::advice(text)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn args(line: &str) -> Vec<String> {
-        line.split(' ').map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn command_names_the_profile_where_it_is_known() {
-        let work = "work".parse().expect("a name");
-        assert_eq!(Hint::login().to_string(), "authctl login");
-        assert_eq!(Hint::login().about(&work).to_string(), "authctl login work");
-        assert_eq!(Hint::command("agent start").about(&work).to_string(), "authctl agent start");
-    }
-
-    #[test]
-    fn setting_is_changed_by_the_typed_login_or_in_the_profile() {
-        let hint = Hint::setting("ca_cert", "FILE").about(&"work".parse().expect("a name"));
-        for (typed, expected) in [
-            ("authctl token", "authctl profile set work ca_cert=FILE"),
-            ("authctl profile set work ca_cert=x", "authctl profile set work ca_cert=FILE"),
-            ("authctl login work --ca-cert x --client-id y", "authctl login work --client-id y --ca-cert FILE"),
-        ] {
-            assert_eq!(hint.clone().repeating(&args(typed)).to_string(), expected);
-        }
-    }
-
-    #[test]
-    fn advice_ends_with_a_complete_command() {
-        let hint = Hint::login().after_advice("try again, or run").about(&"work".parse().expect("a name"));
-        let hint = hint.repeating(&args("authctl token --config c.toml"));
-        assert_eq!(hint.to_string(), "try again, or run `authctl login work --config c.toml`");
-    }
-
-    #[test]
-    fn same_command_repeats_the_typed_options() {
-        let hint = Hint::login().with_option("--issuer", "https://a.example/").with_flag("--device");
-        for (typed, expected) in [
-            ("authctl token", "authctl login work --issuer https://a.example/ --device"),
-            (
-                "authctl login work --issuer https://a.example --client-id x --browser",
-                "authctl login work --client-id x --issuer https://a.example/ --device",
-            ),
-            (
-                "authctl login --issuer=https://a.example --scope openid",
-                "authctl login work --scope openid --issuer https://a.example/ --device",
-            ),
-            (
-                "authctl login work --issuer=https://a.example --password --password-stdin --username me --scope openid",
-                "authctl login work --scope openid --issuer https://a.example/ --device",
-            ),
-            (
-                "authctl login work --workload file:/run/token --scope openid",
-                "authctl login work --scope openid --issuer https://a.example/ --device",
-            ),
-            (
-                "authctl -q --config c.toml login --client-id x",
-                "authctl login work -q --config c.toml --client-id x --issuer https://a.example/ --device",
-            ),
-            (
-                "authctl token --config c.toml",
-                "authctl login work --config c.toml --issuer https://a.example/ --device",
-            ),
-        ] {
-            let hint = hint.clone().about(&"work".parse().expect("a name")).repeating(&args(typed));
-            assert_eq!(hint.to_string(), expected, "{typed}");
-        }
-    }
-
-    #[test]
-    fn correction_replaces_the_word_that_was_typed() {
-        for (typed, expected) in [
-            ("authctl token wrok --min-ttl 5m", "authctl token work --min-ttl 5m"),
-            ("authctl --config wrok exec wrok -- wrok", "authctl --config wrok exec work -- wrok"),
-            ("authctl wrok wrok", "authctl wrok work"),
-            ("authctl token", "authctl profile list"),
-            ("authctl exec -- wrok", "authctl profile list"),
-            ("authctl token wrok --audience wrok", "authctl profile list"),
-            ("authctl token --audience wrok", "authctl profile list"),
-            ("authctl verify - --profile wrok", "authctl profile list"),
-            ("authctl verify --profile wrok", "authctl verify --profile work"),
-        ] {
-            let hint = Hint::command("profile list").or_correction("wrok", "work").repeating(&args(typed));
-            assert_eq!(hint.to_string(), expected, "{typed}");
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Which code and which hint the errors of the session service have.
 
-use super::conversions::of_store_error;
+use super::conversions::{CHECK_NETWORK, of_store_error};
 use super::{Error, ErrorCode, Hint};
 use crate::oauth::IssuerError;
 use crate::paths::WorkloadVariables;
@@ -48,8 +48,10 @@ impl From<SessionError> for Error {
             }
             SessionError::RecentFailure(failed) => {
                 let hint = match (failed.code.general(), failed.retry_at) {
-                    (ErrorCode::IssuerUnreachable, Some(at)) => format!("try again after {at}").into(),
-                    (ErrorCode::IssuerUnreachable, None) => "try again".into(),
+                    (ErrorCode::IssuerUnreachable, Some(at)) => {
+                        Hint::profile_command("refresh").after_advice(format!("try again after {at}:"))
+                    }
+                    (ErrorCode::IssuerUnreachable, None) => Hint::doctor(CHECK_NETWORK),
                     _ => Hint::profile_command("status"),
                 };
                 Self::msg(failed.code, failed.message, hint)
@@ -57,12 +59,12 @@ impl From<SessionError> for Error {
             SessionError::NotVerified { ref reasons, .. } => {
                 let by_key =
                     |reason: &Reason| matches!(reason.code, ReasonCode::UnknownKey | ReasonCode::InvalidSignature);
-                let hint = if reasons.iter().any(by_key) {
-                    "check --issuer, and --jwks or --jwks-uri: one is required if the metadata names no keys"
+                let advice = if reasons.iter().any(by_key) {
+                    "check --issuer, and --jwks or --jwks-uri: one is required if the metadata names no keys; then run"
                 } else {
-                    "check --issuer, --client-id and this machine's clock"
+                    "check --issuer, --client-id and this machine's clock, then run"
                 };
-                Self::msg(ErrorCode::TokenDenied, error.to_string(), hint)
+                Self::msg(ErrorCode::TokenDenied, error.to_string(), Hint::login().after_advice(advice))
             }
             SessionError::Unsaved { error: ref cause, is_lost } => {
                 let (code, hint) = match &**cause {
@@ -75,7 +77,7 @@ impl From<SessionError> for Error {
             SessionError::Trust { .. } => {
                 Self::msg(ErrorCode::TrustDamaged, error.to_string(), Hint::profile_command("keys unpin"))
             }
-            SessionError::LockLost => Self::msg(ErrorCode::Busy, error.to_string(), "try again"),
+            SessionError::LockLost => Self::msg(ErrorCode::Busy, error.to_string(), Hint::profile_command("refresh")),
             SessionError::Interrupted => {
                 Self::msg(ErrorCode::Interrupted, error.to_string(), Hint::profile_command("status"))
             }
@@ -85,11 +87,12 @@ impl From<SessionError> for Error {
 
 /// Returns the hint for a token exchange that failed, where another one than that of the same error in a login is right.
 fn exchange_hint(error: &IssuerError) -> Option<Hint> {
-    let allow = "ask the issuer's operator to allow this client token exchange for that audience (RFC 8693)";
+    let allow =
+        || Hint::advice("ask the issuer's operator to allow this client token exchange for that audience (RFC 8693)");
     match error {
-        IssuerError::OtherAudience { .. } => Some(allow.into()),
+        IssuerError::OtherAudience { .. } => Some(allow()),
         IssuerError::Refused(refusal) => match refusal.code.as_str() {
-            "unauthorized_client" | "unsupported_grant_type" | "access_denied" => Some(allow.into()),
+            "unauthorized_client" | "unsupported_grant_type" | "access_denied" => Some(allow()),
             "invalid_request" | "invalid_grant" => Some(
                 Hint::profile_command("refresh")
                     .after_advice("if the issuer has revoked the access token, refresh it and try again:"),
@@ -103,21 +106,20 @@ fn exchange_hint(error: &IssuerError) -> Option<Hint> {
 impl From<WorkloadError> for Error {
     fn from(error: WorkloadError) -> Self {
         let hint = match &error.problem {
-            WorkloadProblem::NoVariable(WorkloadVariables::GITLAB) => format!(
+            WorkloadProblem::NoVariable(WorkloadVariables::GITLAB) => Hint::advice(format!(
                 "add an entry {} to `id_tokens` of the job, with the issuer as `aud`",
                 WorkloadVariables::GITLAB
+            )),
+            WorkloadProblem::NoVariable(_) => Hint::advice("give the job the permission `id-token: write`"),
+            WorkloadProblem::File { .. } => Hint::advice("run this where the platform provides the file"),
+            WorkloadProblem::Command(_) => Hint::advice("run the command by itself to see its own messages"),
+            WorkloadProblem::Request(_) => Hint::advice("check the platform's status, and whether the job has ended"),
+            WorkloadProblem::NotJwt => Hint::advice("name a source of a JWT with --workload"),
+            WorkloadProblem::Audience { .. } => Hint::advice(
+                "have the platform issue it for the issuer, or name its audience with --client-assertion-audience",
             ),
-            WorkloadProblem::NoVariable(_) => "give the job the permission `id-token: write`".into(),
-            WorkloadProblem::File { .. } => "run this where the platform provides the file".into(),
-            WorkloadProblem::Command(_) => "run the command by itself to see its own messages".into(),
-            WorkloadProblem::Request(_) => "check the platform's status, and whether the job has ended".into(),
-            WorkloadProblem::NotJwt => "name a source of a JWT with --workload".into(),
-            WorkloadProblem::Audience { .. } => {
-                "have the platform issue it for the issuer, or name its audience with --client-assertion-audience"
-                    .into()
-            }
             WorkloadProblem::Expired => {
-                "run this where the platform issues a new one, or correct this machine's clock".into()
+                Hint::advice("run this where the platform issues a new one, or correct this machine's clock")
             }
         };
         let code = match &error.problem {

@@ -154,6 +154,19 @@ impl LoginService {
         }
     }
 
+    /// Stops the login if the issuer's stored keys are damaged: keys may be pinned among them, and published ones must not
+    /// replace those unasked. Without a profile of the issuer none are in use, and a lost key has been reported before.
+    pub(super) async fn refuse_damaged_trust(&self, plan: &LoginPlan) -> Result<(), Error> {
+        let profile = &plan.profile;
+        let Err(error @ SessionError::Trust { .. }) = self.sessions.trust(profile).await else { return Ok(()) };
+        let uses_it = |known: &&Profile| known.issuer == profile.issuer && known.store == profile.store;
+        let own = plan.config.profiles.get(&profile.name);
+        match own.into_iter().chain(plan.config.profiles.values()).find(uses_it) {
+            Some(known) => Err(Error::from(error).about(&known.name)),
+            None => Ok(()),
+        }
+    }
+
     /// Returns the keys that were pinned in the store that the profile moves away from; they move with it.
     ///
     /// # Errors
@@ -173,7 +186,7 @@ impl LoginService {
             Err(error) => error,
         };
         let is_lost = match &error {
-            SessionError::Trust { .. } => true,
+            SessionError::Trust { .. } => return Err(Error::from(error).about(&previous.name)),
             SessionError::Store(error) => error.is_session_lost() || matches!(error, StoreError::Absent { .. }),
             _ => false,
         };
@@ -183,8 +196,7 @@ impl LoginService {
         }
         let error = Error::from(error);
         let context = format!("cannot read the pinned keys in the {} store", previous.store);
-        let hint = "make that store readable and run the same command again, or pin the keys again with --jwks FILE";
-        Err(Error { error: error.error.context(context), hint: hint.into(), ..error })
+        Err(Error { error: error.error.context(context), ..error })
     }
 }
 

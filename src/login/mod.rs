@@ -18,9 +18,20 @@ pub use provider::{MissingSetting, named as provider};
 pub use service::{CompletedLogin, LoginPlan, LoginRequest, LoginService, Supplied};
 pub use user::{LoginNotice, LoginUser, account};
 
-use crate::error::Error;
+use crate::error::{Error, ErrorCode};
 use crate::model::Grant;
+use crate::oauth::IssuerError;
+use crate::session::SessionError;
 use concurrent::LoginLock;
+
+/// Returns the error of the first request to an issuer. An address without metadata is wrong; that of a session was right once.
+#[must_use]
+pub fn of_first_request(error: SessionError) -> Error {
+    let is_wrong = matches!(error, SessionError::Issuer(IssuerError::NotAnIssuer { .. }));
+    let error = Error::from(error);
+    let code = if is_wrong { ErrorCode::Configuration } else { error.code };
+    Error { code, ..error }
+}
 
 impl LoginService {
     /// Logs in. If that fails, the previous session and profile are unchanged.
@@ -55,6 +66,9 @@ impl LoginService {
         } else {
             None
         };
+        if supplied.pinned.is_none() {
+            self.refuse_damaged_trust(&plan).await?;
+        }
         self.sessions.reserve(&plan.profile).await?;
         let pinned = match supplied.pinned {
             None => self.pins_of_previous_store(&plan, user).await?,
@@ -63,7 +77,7 @@ impl LoginService {
         let issuer = plan.profile.issuer.clone();
         let endpoints = user.endpoints(&plan.profile);
         let metadata = self.sessions.metadata_with(&plan.profile, &endpoints);
-        let metadata = user.wait_for(issuer.as_str(), metadata).await?;
+        let metadata = user.wait_for(issuer.as_str(), metadata).await.map_err(of_first_request)?;
         plan.profile.grant = user.choose_grant(&plan.profile, &metadata);
         let has_secret = supplied.client_secret.is_some();
         profile::apply_metadata(args, provider(args)?, &mut plan.profile, plan.is_new, &metadata, has_secret);

@@ -30,21 +30,26 @@ pub fn named(args: &Login) -> Result<Option<&'static Provider>, Error> {
     match provider.unsupported {
         None => Ok(Some(provider)),
         Some(why) => {
-            Err(Error::msg(ErrorCode::Usage, format!("{} supports no login from a command line", provider.title), why))
+            let message =
+                format!("{} supports no login from a command line: {}", provider.title, why.trim_end_matches('.'));
+            Err(Error::msg(ErrorCode::Usage, message, Hint::command("login").with_flag("--help")))
         }
     }
 }
 
 /// Returns the hint for a missing client ID: where to register a client.
-pub(super) fn client_id_hint(provider: Option<&Provider>) -> String {
-    let Some(provider) = provider.filter(|provider| provider.name != "generic") else {
-        return "register a public (native) client at the issuer and add --client-id ID".to_owned();
+pub(super) fn client_id_hint(provider: Option<&Provider>) -> Hint {
+    let advice = match provider.filter(|provider| provider.name != "generic") {
+        None => "register a public (native) client at the issuer and add --client-id ID".to_owned(),
+        Some(provider) => {
+            let redirect = match provider.registers_redirect {
+                true => format!(" Register the redirect URI {}.", provider.redirect()),
+                false => String::new(),
+            };
+            format!("register a client and add --client-id ID. {}: {}{redirect}", provider.title, provider.register)
+        }
     };
-    let redirect = match provider.registers_redirect {
-        true => format!(" Register the redirect URI {}.", provider.redirect()),
-        false => String::new(),
-    };
-    format!("register a client and add --client-id ID. {}: {}{redirect}", provider.title, provider.register)
+    Hint::login().after_advice(format!("{advice}; at a terminal this asks for it:"))
 }
 
 /// Refuses a grant that the provider does not support. Tokens that are supplied may be from any grant.
@@ -84,7 +89,9 @@ pub(super) fn issuer(
             Some((provider, ProviderIssuer::Fixed(own))) if given != IssuerUrl::parse(own)? => Err(Error::msg(
                 ErrorCode::Usage,
                 format!("the issuer of {} is {own}, not the given one", provider.title),
-                "omit --issuer; or omit --provider and name the endpoints of your server",
+                Hint::login()
+                    .with_option("--issuer", own)
+                    .after_advice("omit --provider and name the endpoints of your server, or run"),
             )),
             _ => Ok(Some(given)),
         };
@@ -100,8 +107,8 @@ pub(super) fn issuer(
                 "generic" => String::new(),
                 _ => format!("; {} has one for each customer", provider.title),
             };
-            let hint = format!("add --issuer URL, for example --issuer {example}");
-            Err(Error::new(ErrorCode::Usage, MissingSetting::Issuer(reason), hint))
+            let advice = format!("add --issuer URL, for example --issuer {example}; at a terminal this asks for it:");
+            Err(Error::new(ErrorCode::Usage, MissingSetting::Issuer(reason), Hint::login().after_advice(advice)))
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::text::excerpt;
 ///
 /// # Errors
 /// [`IssuerError::IssuerMismatch`] if the document is another issuer's, compared character by character;
-/// [`IssuerError::Insecure`] if it has a URL that is not https, or a loopback one of an issuer elsewhere; [`IssuerError::InvalidResponse`] if there is neither
-/// document.
+/// [`IssuerError::Insecure`] if it has a URL that is not https, or a loopback one of an issuer elsewhere; [`IssuerError::NotAnIssuer`] or
+/// [`IssuerError::InvalidResponse`] if there is neither document.
 pub async fn discover(http: &Http, issuer: &IssuerUrl) -> Result<Metadata, IssuerError> {
     let mut urls = metadata_urls(issuer).into_iter();
     let mut first = None;
@@ -27,9 +27,13 @@ pub async fn discover(http: &Http, issuer: &IssuerUrl) -> Result<Metadata, Issue
         }
         first.get_or_insert(response);
     }
-    Err(first.map_or(IssuerError::Unsupported { what: "metadata" }, |response| {
-        response.unexpected("authorization server metadata")
-    }))
+    Err(match first {
+        None => IssuerError::Unsupported { what: "metadata" },
+        Some(response) if matches!(response.status, 404 | 410) => {
+            IssuerError::NotAnIssuer { url: issuer.to_string(), status: response.status }
+        }
+        Some(response) => response.unexpected("authorization server metadata"),
+    })
 }
 
 /// Adds `needed` endpoints that `metadata` does not have from RFC 8414's document, which is fetched only if one is missing.

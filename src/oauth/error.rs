@@ -98,6 +98,14 @@ pub enum IssuerError {
         /// The issuer in the response.
         found: String,
     },
+    /// There is no metadata at the address of the issuer.
+    #[error("{url} is not an issuer: it returned HTTP {status} for its metadata")]
+    NotAnIssuer {
+        /// The configured issuer.
+        url: String,
+        /// 404 or 410.
+        status: u16,
+    },
     /// The issuer's metadata has no such endpoint or grant.
     #[error("the issuer does not offer {what}")]
     Unsupported {
@@ -182,7 +190,7 @@ pub enum IssuerError {
         limit: Duration,
     },
     /// The file of additional certificate authorities cannot be used.
-    #[error("cannot read CA certificates from `{path}`: {detail}")]
+    #[error("cannot read CA certificates from `{path}` (--ca-cert or SSL_CERT_FILE): {detail}")]
     CaCertificates {
         /// The file.
         path: PathBuf,
@@ -229,9 +237,11 @@ impl IssuerError {
             | Self::OtherAudience { .. } => ErrorCode::IssuerRefused,
             Self::IssuerMismatch { .. } | Self::OtherSubject { .. } => ErrorCode::IssuerMismatch,
             Self::TokenType { .. } => ErrorCode::TokenType,
-            Self::Unreachable { .. } | Self::Unavailable { .. } | Self::InvalidResponse { .. } | Self::NoJwt { .. } => {
-                ErrorCode::IssuerUnreachable
-            }
+            Self::NotAnIssuer { .. }
+            | Self::Unreachable { .. }
+            | Self::Unavailable { .. }
+            | Self::InvalidResponse { .. }
+            | Self::NoJwt { .. } => ErrorCode::IssuerUnreachable,
             Self::LoginTimedOut { .. } => ErrorCode::LoginRequired,
             Self::CaCertificates { .. }
             | Self::UntrustedFile(_)
@@ -276,6 +286,7 @@ impl IssuerError {
             Self::InvalidResponse { .. } | Self::NoJwt { .. } => true,
             Self::Insecure(_)
             | Self::IssuerMismatch { .. }
+            | Self::NotAnIssuer { .. }
             | Self::Unsupported { .. }
             | Self::Refused(_)
             | Self::Rejected { .. }

@@ -91,7 +91,7 @@ impl SessionService {
         match (self.verdict(profile, &stored), stored.token_for(target)) {
             (Some(error), _) => Err(error),
             (None, Some(_)) => Ok(stored),
-            (None, None) => Err(SessionError::LoginRequired(LoginReason::NoSession)),
+            (None, None) => Err(SessionError::LoginRequired(LoginReason::NoSession(profile.name.clone()))),
         }
     }
 

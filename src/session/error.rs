@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::model::{IssuerUrl, RefreshFailure};
+use crate::model::{IssuerUrl, ProfileName, RefreshFailure};
 use crate::oauth::IssuerError;
 use crate::store::{LockError, RevocationListError, StoreError};
 use crate::verify::Reason;
@@ -12,8 +12,8 @@ use crate::verify::Reason;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginReason {
     /// There was no login, or a logout since.
-    #[error("not logged in")]
-    NoSession,
+    #[error("not logged in to {0}")]
+    NoSession(ProfileName),
     /// The stored session is another issuer's: the profile was changed after the login.
     #[error("the stored session is for {found}")]
     OtherIssuer {

@@ -130,7 +130,7 @@ impl SessionService {
             }),
         };
         // The policy found the obstacle in this session, so only `NoSession` finds nothing there.
-        error.unwrap_or(login(LoginReason::NoSession))
+        error.unwrap_or_else(|| login(LoginReason::NoSession(profile.name.clone())))
     }
 
     /// Refreshes the profile's session for `request`, unless another process has done so since the caller has `seen` it.

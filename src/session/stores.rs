@@ -258,8 +258,8 @@ pub(super) fn own_session(read: Result<Option<Session>, StoreError>) -> Result<O
 /// one replaces, also if the login was interrupted.
 pub(super) fn session_of(profile: &Profile, stored: Option<Session>) -> Result<Session, SessionError> {
     let reason = match stored {
-        None => LoginReason::NoSession,
-        Some(session) if session.logged_out => LoginReason::NoSession,
+        None => LoginReason::NoSession(profile.name.clone()),
+        Some(session) if session.logged_out => LoginReason::NoSession(profile.name.clone()),
         Some(session) if is_of(&session, profile) => return Ok(Session { replaces: None, ..session }),
         Some(Session { replaces: Some(old), .. }) if is_of(&old, profile) => return Ok(*old),
         Some(session) if session.issuer != profile.issuer => LoginReason::OtherIssuer { found: session.issuer },

@@ -46,6 +46,13 @@ pub(super) fn parse_token(token: &str, max_bytes: usize) -> Result<ParsedToken<'
         let message = "the token is opaque (not a JWT), so only its issuer can verify it";
         return Err(one(ReasonCode::OpaqueToken, message));
     }
+    if token.contains(char::is_whitespace) {
+        let message = match token.lines().count() {
+            1 => "the token has white space in it".to_owned(),
+            lines => format!("the token has {lines} lines; a token is one line"),
+        };
+        return Err(one(ReasonCode::Malformed, &message));
+    }
     if token.len() > max_bytes {
         return Err(one(ReasonCode::Malformed, &format!("the token is longer than {max_bytes} bytes")));
     }

@@ -343,7 +343,7 @@ fn doctor_shows_certificate_authorities_that_cannot_be_read() {
 fn doctor_shows_what_is_wrong_with_the_metadata() {
     let (home, idp) = logged_in();
     for (kind, code, message) in [
-        (FaultKind::EmptyBody { status: 404 }, 6, "HTTP 404"),
+        (FaultKind::EmptyBody { status: 404 }, 6, "is not an issuer: it returned HTTP 404"),
         (FaultKind::Html, 6, "a web page"),
         (FaultKind::InvalidJson, 6, "instead of authorization server metadata"),
         (FaultKind::ServerError, 6, "HTTP 500"),

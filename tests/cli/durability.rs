@@ -169,7 +169,7 @@ fn link_into_a_read_only_directory_is_reported_before_the_sign_in() {
     let sent = tokens();
     let reason = format!("it links to {}/config.toml: ", generated.display());
     for changed in [login(&issuer, &["--scope", "openid"]), login_as("new", &issuer, &[])] {
-        run(&changed).exits(2).reports(&reason).reports("--config FILE");
+        run(&changed).exits(2).reports(&reason).reports("AUTHCTL_CONFIG=~/authctl.toml");
     }
     assert_eq!(tokens(), sent, "refused before the sign-in");
     for args in [

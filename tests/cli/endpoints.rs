@@ -136,7 +136,10 @@ fn wrong_address_is_reported_as_such() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let check = "hint:  check the issuer's address and those of its endpoints";
     let tenant = format!("{}/tenant", issuer.issuer());
-    home.run(&["login", "work", "--issuer", &tenant, "--client-id", "authctl", "--device"]).exits(6).reports(check);
+    home.run(&["login", "work", "--issuer", &tenant, "--client-id", "authctl", "--device"])
+        .exits(2)
+        .reports("is not an issuer: it returned HTTP 404")
+        .reports(check);
     let api = StubServer::start(|_, request| (if request.path == "/login" { 301 } else { 404 }, String::new()));
     for path in ["login", "logn"] {
         let endpoint = format!("{}/{path}", api.url);

@@ -186,6 +186,35 @@ fn first_login_ends_with_the_input_or_ctrl_c() {
 }
 
 #[test]
+fn answers_before_a_question_that_fails_are_in_its_hint() {
+    let issuer = quick_issuer();
+    let at = format!("{}\r", issuer.issuer());
+    let (provider, question) = ("Provider for work: ", "Issuer for work: ");
+    let client = format!("Client ID for work at {}: ", issuer.issuer());
+    let so_far = format!("authctl login work --issuer {}", issuer.issuer());
+    for (answers, code, hint) in [
+        (vec![(provider, "9\r"), (question, at.as_str()), (&client, CTRL_D)], 2, so_far.as_str()),
+        (
+            vec![(provider, "9\r"), (question, at.as_str()), (&client, "\r"), (&client, "\r"), (&client, "\r")],
+            2,
+            &so_far,
+        ),
+        (vec![(provider, "okta\r"), (question, CTRL_D)], 2, "authctl login work --provider okta"),
+    ] {
+        let home = Sandbox::new();
+        let mut login = home.spawn_in_terminal(&["login", "work"]);
+        answer(&mut login, &answers);
+        login.wait().exits(code).reports(&format!("  {hint}\r\n"));
+    }
+    // The command asks only for the rest.
+    let home = Sandbox::new();
+    let words: Vec<&str> = so_far.split(' ').skip(1).collect();
+    let mut login = home.spawn_in_terminal(&[&words[..], &LOGIN[1..]].concat());
+    answer(&mut login, &[(&client, "authctl\r"), ("Password: ", &format!("{PASSWORD}\r"))]);
+    assert!(!login.wait().exits(0).stderr.contains("Provider"));
+}
+
+#[test]
 fn issuer_is_found_by_the_domain_of_an_email_address() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let named = issuer.issuer().to_owned();

@@ -193,24 +193,157 @@ fn hint_for_a_used_redirect_port_leads_to_a_device_login() {
 }
 
 #[test]
-fn hints_for_errors_without_a_command_are_advice() {
+fn hints_of_a_login_say_what_to_check_and_repeat_it() {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
     let nothing = StubServer::start(|_, _| (404, "{}".into()));
-    let scope = ["--scope", "openid"];
-    let login = |at: &str, client: &str, more: &[&str]| {
-        let by_password = ["--password", "--password-stdin", "--username", USER];
-        hint_of(&home, &[&["login", "work", "--issuer", at, "--client-id", client], &by_password[..], more].concat())
+    let login = |at: &str, client: &str| {
+        let by_password = ["--password", "--username", USER, "--password-stdin"];
+        hint_of(&home, &[&["login", "work", "--issuer", at, "--client-id", client], &by_password[..]].concat())
     };
-    refuse(&issuer, "invalid_scope", 2);
-    let scopes = login(issuer.issuer(), "authctl", &scope);
-    for (hint, advice) in [
-        (login(issuer.issuer(), "unknown", &[]), "check --client-id, --client-auth and the client secret"),
-        (scopes, "give a --scope that the issuer grants to this client"),
-        (login(&nothing.url, "authctl", &[]), "check the issuer's address"),
-        (login("https://issuer.invalid", "authctl", &[]), "check the network and the address"),
+    for (at, client, advice) in [
+        (issuer.issuer(), "unknown", "check --client-id, --client-auth and the client secret, then run"),
+        (&nothing.url, "authctl", "check the issuer's address"),
+        ("https://issuer.invalid", "authctl", "check the network and the address"),
     ] {
-        assert!(hint.starts_with(advice) && !hint.contains('`'), "{hint}");
+        let hint = login(at, client);
+        let line = format!("authctl login work --issuer {at} --client-id {client} --password --username {USER}");
+        assert!(hint.starts_with(advice), "{hint}");
+        assert_eq!(command_in(&hint), line);
     }
+    // The login of the hint succeeds when what was wrong is corrected.
+    issuer.fault(Fault { endpoint: Endpoint::Metadata, kind: FaultKind::EmptyBody { status: 404 }, times: 0 });
+    let hint = login(issuer.issuer(), "authctl");
+    issuer.clear_faults();
+    paste_in_terminal(&home, &hint).exits(0);
+    home.run(&["token", "work"]).exits(0);
+    refuse(&issuer, "invalid_scope", 2);
+    let scope = ["--scope", "openid", "--password", "--username", USER, "--password-stdin"];
+    let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl"];
+    let hint = hint_of(&home, &[&login[..], &scope].concat());
+    assert!(hint.starts_with("give a --scope that the issuer grants") && !hint.contains('`'), "{hint}");
+}
+
+#[test]
+fn hints_for_an_unreachable_issuer_lead_to_doctor() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    home.expire("work");
+    drop(issuer);
+    for args in [&["refresh", "work"][..], &["token"], &["keys", "update"], &["exec", "work", "--", "true"]] {
+        let hint = hint_of(&home, args);
+        assert_eq!(command_in(&hint), "authctl doctor work", "{args:?}");
+    }
+    let found = paste(&home, "authctl doctor work", "").exits(6).stdout;
+    assert!(found.contains("refused") && found.contains("check the network"), "{found}");
+    assert!(!found.contains("authctl doctor"), "{found}");
+}
+
+#[test]
+fn hint_for_a_missing_issuer_or_client_asks_for_it() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let line = format!("authctl login work --issuer {} --password --username {USER}", issuer.issuer());
+    let args: Vec<&str> = line.split(' ').skip(1).chain(["--password-stdin"]).collect();
+    assert_eq!(command_in(&hint_of(&home, &args)), line);
+    let script = format!("authctl() {{ '{AUTHCTL}' \"$@\"; }}; {line}");
+    let mut login = home.spawn_program_in_terminal("sh", &["-c", &script], 0);
+    login.reports("Client ID for work");
+    login.type_text("authctl\r");
+    login.reports("Password: ");
+    login.type_text(&format!("{PASSWORD}\r"));
+    login.wait().exits(0);
+    let okta = hint_of(&home, &["login", "--provider", "okta"]);
+    assert!(okta.starts_with("add --issuer URL, for example --issuer https://"), "{okta}");
+    assert_eq!(command_in(&okta), "authctl login --provider okta");
+}
+
+#[test]
+fn hints_for_a_denied_token_show_what_is_required() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let verify = ["verify", "work", "--claim", "role=admin"];
+    let hint = "authctl verify work --claim role=admin --explain";
+    let ran = home.run(&verify).exits(4).reports(&format!("hint:  {hint}\n"));
+    assert!(ran.stderr.contains("token denied"), "{}", ran.stderr);
+    paste(&home, hint, "").exits(4).reports("hint:  authctl profile show work\n");
+    paste(&home, "authctl profile show work", "").exits(0);
+    let token = home.token("work");
+    home.run_with(&["verify", "-", "--claim", "role=admin"], &token).exits(4).reports("authctl profile show work");
+    home.run(&["profile", "set", "work", "required_roles=admin"]).exits(0);
+    home.run(&["exec", "work", "--", "true"]).exits(4).reports("hint:  authctl verify work --explain\n");
+}
+
+#[test]
+fn hint_for_a_read_only_configuration_copies_it() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let mount = format!("mount --bind {0} {0} && mount -o remount,bind,ro {0}", home.path().join("config").display());
+    let set = ["profile", "set", "work", "audience=https://api.example"];
+    let ran = home.mounted(&format!("{mount} && exec \"$0\" \"$@\""), &set, "").exits(2);
+    let hint = ran.stderr.lines().find_map(|line| line.strip_prefix("hint:  ")).expect("a hint");
+    assert!(hint.starts_with("cp ") && hint.ends_with("export AUTHCTL_CONFIG=~/authctl.toml"), "{hint}");
+    let pasted = format!("{mount} && {hint} && exec \"$0\" \"$@\"");
+    home.mounted(&pasted, &set, "").exits(0);
+    home.mounted(&pasted, &["token", "work"], "").exits(0);
+}
+
+#[test]
+fn hints_of_exec_show_where_the_command_was_looked_for() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let directory = home.path().display().to_string();
+    for (program, code, hint) in [
+        ("nonexistent-program".to_owned(), 127, "echo \"$PATH\"".to_owned()),
+        (format!("{directory}/bin/program"), 127, format!("ls -la {directory}")),
+        (directory.clone(), 126, format!("ls -la {directory}")),
+    ] {
+        let ran = home.run(&["exec", "work", "--", &program]).exits(code).reports(&format!("hint:  {hint}\n"));
+        assert!(ran.stderr.contains(&program), "{}", ran.stderr);
+        let shell = home.command_for("sh", &["-c", &hint]).output().expect("sh");
+        assert!(shell.status.success() && !shell.stdout.is_empty(), "{hint}");
+    }
+}
+
+#[test]
+fn hints_of_the_agent_lock_ask_at_the_terminal() {
+    let home = Sandbox::new();
+    home.run(&["agent", "start"]).exits(0);
+    for (args, hint) in [
+        (&["agent", "lock", "--after", "10m"][..], "authctl agent lock --after 10m"),
+        (&["agent", "lock", "--after", "10m", "--passphrase-stdin"], "authctl agent lock --after 10m"),
+    ] {
+        let ran = home.run(args);
+        assert_ne!(ran.code, 0);
+        ran.reports(&format!("hint:  {hint}\n"));
+    }
+    let script = format!("authctl() {{ '{AUTHCTL}' \"$@\"; }}; authctl agent lock --after 10m");
+    let mut lock = home.spawn_program_in_terminal("sh", &["-c", &script], 0);
+    for prompt in ["Passphrase: ", "Repeat passphrase: "] {
+        lock.reports(prompt);
+        lock.type_text("not remembered\r");
+    }
+    lock.wait().exits(0);
+    home.run(&["agent", "stop"]).exits(0);
+}
+
+#[test]
+fn hint_for_two_profiles_keeps_the_argument() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    home.log_in("home", &issuer);
+    leads_on(&home, &["token", "work", "--profile", "home"], "authctl token work --profile work");
+    leads_on(&home, &["refresh", "--all", "--profile", "home"], "authctl refresh home");
+    leads_on(&home, &["logout", "--all", "--profile", "home"], "authctl logout home");
+}
+
+#[test]
+fn hint_for_a_used_port_of_the_dev_issuer_takes_a_free_one() {
+    let home = Sandbox::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let hint = hint_of(&home, &["dev-issuer", "--port", &port, "--opaque"]);
+    assert_eq!(hint, "authctl dev-issuer --opaque --port 0");
+    let script = format!("authctl() {{ exec '{AUTHCTL}' \"$@\"; }}; {hint}");
+    home.spawn_program_in_terminal("sh", &["-c", &script], 0).reports("Press Ctrl-C to stop it");
 }
 
 #[test]
@@ -245,7 +378,7 @@ fn hint_for_an_unwritable_store_names_it() {
     let login =
         ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--password", "--username", USER];
     let ran = home.run_with(&[&login[..], &["--password-stdin"]].concat(), &format!("{PASSWORD}\n")).exits(7);
-    ran.reports("data/authctl/sessions").reports("hint:  check the permissions of the file and its directory");
+    ran.reports(&format!("hint:  ls -la {}\n", home.path().join("data/authctl/sessions").display()));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use authctl::store::ProfileLock;
 use rustix::process::Signal;
 
 use crate::support::process::wait_until;
-use crate::support::{AUTHCTL, PASSWORD, Sandbox, USER, issuer};
+use crate::support::{AUTHCTL, PASSWORD, Sandbox, USER, issuer, quick_issuer};
 
 const SIGNALS: [Signal; 3] = [Signal::INT, Signal::TERM, Signal::HUP];
 
@@ -198,4 +198,36 @@ fn commands_work_with_closed_streams() {
     assert_eq!(output.status.code(), Some(0));
     // No file that was opened became stdout and was overwritten: the session is intact.
     home.token("work");
+}
+
+#[test]
+fn ctrl_c_ends_every_command_that_reads_a_secret() {
+    let (home, idp) = (Sandbox::new(), quick_issuer());
+    home.run(&["agent", "start"]).exits(0);
+    let at = ["login", "work", "--issuer", idp.issuer(), "--client-id", "authctl"];
+    for (args, prompt) in [
+        (&["agent", "lock"][..], "Passphrase: "),
+        (&[&at[..], &["--with-token"]].concat(), "press Enter and Ctrl-D"),
+        (&[&at[..], &["--password"]].concat(), "User name: "),
+        (&[&at[..], &["--password", "--username", USER]].concat(), "Password: "),
+    ] {
+        let mut command = home.spawn_in_terminal(args);
+        command.reports(prompt);
+        command.type_text("\u{3}");
+        command.wait().exits(130);
+    }
+    home.run(&["agent", "stop"]).exits(0);
+    // Nothing is piped, and the pipe stays open.
+    let waiting = home.spawn(&[&at[..], &["--password", "--username", USER, "--password-stdin"]].concat());
+    wait_until("it to read", || reads_stdin(waiting.id()).then_some(()));
+    waiting.signal(Signal::INT);
+    waiting.wait().exits(130);
+}
+
+/// Returns whether a thread of the process waits in a read of stdin.
+fn reads_stdin(id: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
+    let call = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("syscall")).unwrap_or_default();
+    // The number of `read` on x86-64 and on 64-bit ARM, and the descriptor.
+    threads.map(call).any(|call| call.starts_with("0 0x0 ") || call.starts_with("63 0x0 "))
 }

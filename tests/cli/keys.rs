@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::login::BY_PASSWORD;
 use crate::support::jwt::Signer;
 use crate::support::login_pages::get;
-use crate::support::{PASSWORD, Sandbox, issuer, quick_issuer};
+use crate::support::{PASSWORD, Sandbox, USER, issuer, quick_issuer};
 
 fn logged_in() -> (Sandbox, DevIssuer) {
     let (home, issuer) = (Sandbox::new(), quick_issuer());
@@ -225,6 +225,12 @@ fn damaged_trust_record_is_rejected() {
         home.run(&["keys", "show"]).exits(7);
         home.run(&["exec", "--", "true"]).exits(7);
         home.run(&["token"]).exits(0);
+        // Published keys do not replace what may be pinned; only the user can decide that.
+        let login = ["login", "work", "--password", "--username", USER, "--password-stdin"];
+        let sent = issuer.stats().token_requests.len();
+        home.run_with(&login, PASSWORD).exits(7).reports("hint:  authctl keys unpin work");
+        assert_eq!(issuer.stats().token_requests.len(), sent, "before the sign-in");
+        home.run_with(&[&login[..], &["--jwks", &pinned]].concat(), PASSWORD).exits(0);
     }
     // The record of another issuer is rejected too.
     let other = record_of_another_issuer(&home);

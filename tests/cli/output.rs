@@ -253,3 +253,44 @@ fn agent_commands_print_its_state_as_json() {
 fn command_without_a_document_rejects_json() {
     assert_json_error(&Sandbox::new().run(&["demo", "--json"]).exits(2), "usage");
 }
+
+#[test]
+fn closed_stdout_is_an_error_and_loses_nothing() {
+    let (home, _idp) = logged_in();
+    let closed = |line: &str| {
+        let script = format!("{} {line} >&-", crate::support::AUTHCTL);
+        let shell = home.command_for("sh", &["-c", &script]).stdin(Stdio::null()).output().expect("sh");
+        (shell.status.code(), String::from_utf8_lossy(&shell.stderr).into_owned())
+    };
+    let before = home.session("work").tokens.access_token;
+    for line in ["token", "status", "whoami", "profile export", "--version", "token --help", "", "refresh --json"] {
+        let (code, stderr) = closed(line);
+        assert_eq!(code, Some(1), "{line}: {stderr}");
+        assert!(stderr.contains("cannot write to stdout: it is closed"), "{line}: {stderr}");
+    }
+    // The refreshed session is stored, and the next command prints its token.
+    let after = home.session("work").tokens.access_token;
+    assert_ne!(before.expose(), after.expose());
+    assert_eq!(home.token("work"), after.expose());
+    // A command that prints nothing there succeeds.
+    assert_eq!(closed("refresh").0, Some(0));
+}
+
+#[test]
+fn verbose_output_names_profile_store_and_agent_with_the_reason() {
+    let (mut home, idp) = logged_in();
+    let log = |home: &Sandbox, args: &[&str]| home.run(args).exits(0).stderr;
+    let shown = log(&home, &["token", "-v"]);
+    assert!(shown.contains("profile work (default_profile), store file"), "{shown}");
+    assert!(shown.contains(&format!("no agent runs at {}", home.path().join("run/authctl").display())), "{shown}");
+    assert!(log(&home, &["token", "work", "-v"]).contains("profile work (the command line)"));
+    home.set("AUTHCTL_PROFILE", "work");
+    assert!(log(&home, &["token", "-v"]).contains("profile work (AUTHCTL_PROFILE)"));
+    home.session("work");
+    let requests = |verbose: &str| log(&home, &["refresh", verbose]).contains("POST 127.0.0.1");
+    assert!(!requests("-v") && requests("-vv"));
+    home.run(&["agent", "start"]).exits(0);
+    assert!(log(&home, &["token", "-v"]).contains("using the agent at "));
+    home.run(&["agent", "stop"]).exits(0);
+    drop(idp);
+}

@@ -139,3 +139,32 @@ fn one_time_code_without_terminal_is_login_required() {
     home.run_with(&args, PASSWORD).exits(3).reports("one-time code").reports("hint:  authctl login work");
     assert_nothing_stored(&home);
 }
+
+#[test]
+fn end_of_input_typed_before_the_prompt_ends_the_login() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    for (args, typed) in [
+        (login(&issuer, &["--password", "--username", USER]), "\u{4}"),
+        (login(&issuer, &["--password"]), "developer\n\u{4}"),
+    ] {
+        let mut typing = home.spawn_in_terminal(&args);
+        typing.type_text(typed);
+        typing.wait().exits(3).reports("no password was entered");
+    }
+    // At the prompt, and after something that was deleted again.
+    let mut typing = home.spawn_in_terminal(&login(&issuer, &["--password", "--username", USER]));
+    typing.reports("Password: ");
+    typing.type_text("wrong\u{17}\u{4}");
+    typing.wait().exits(3).reports("no password was entered");
+    assert_nothing_stored(&home);
+}
+
+#[test]
+fn password_is_edited_with_the_keys_of_the_terminal() {
+    let (home, issuer) = (Sandbox::new(), plain());
+    let mut typing = home.spawn_in_terminal(&login(&issuer, &["--password", "--username", USER]));
+    typing.reports("Password: ");
+    typing.type_text(&format!("x\u{17}xx\u{15}{PASSWORD}\u{e9}\u{7f}\r"));
+    let ran = typing.wait().exits(0);
+    assert!(ran.stderr.contains("Password: \r\n"), "nothing is shown: {}", ran.stderr);
+}

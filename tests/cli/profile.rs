@@ -354,3 +354,38 @@ fn missing_configuration_that_was_named_is_reported() {
     home.set("AUTHCTL_CONFIG", "other.toml");
     home.run(&["token"]).reports("warning: the configuration other.toml does not exist");
 }
+
+#[test]
+fn invalid_value_is_repaired_with_profile_set() {
+    let home = Sandbox::new();
+    let valid = "# kept\n[profiles.work]\nissuer = \"https://a.example\"\nclient_id = \"cli\"\n";
+    let other = "[profiles.broken]\nissuer = \"\"\n";
+    for (line, setting, fixed) in [
+        ("client_auth = \"nonsense\"", "client_auth=client_secret_post", "client_secret_post"),
+        ("keys_max_age = \"soon\"", "keys_max_age=2h", "2h"),
+        ("scopes = \"openid\"", "scopes=openid profile", "openid profile"),
+        ("scopes = 7", "scopes=", ""),
+        ("store = \"floppy\"", "store=file", "file"),
+    ] {
+        home.configure(&format!("{valid}{line}\n\n{other}"));
+        home.run(&["profile", "show", "work"]).exits(2);
+        home.run(&["profile", "set", "work", "audience=https://api.example"]).exits(2).reports("invalid configuration");
+        home.run(&["profile", "set", "work", setting]).exits(0).reports("updated profile work");
+        let shown = home.run(&["profile", "show", "work"]).exits(0).stdout;
+        let key = setting.split('=').next().unwrap();
+        let found =
+            shown.lines().find(|line| line.starts_with(&format!("{key} "))).map(|line| line[key.len()..].trim());
+        assert_eq!(found.unwrap_or_default(), fixed, "{shown}");
+        let text = fs::read_to_string(home.config_file()).unwrap();
+        assert!(text.starts_with("# kept") && text.contains("[profiles.broken]"), "{text}");
+    }
+    // A wrong issuer and a missing client ID, together; a value that is invalid too changes nothing.
+    home.configure("[profiles.work]\nissuer = \"a.example\"\n");
+    let before = fs::read_to_string(home.config_file()).unwrap();
+    for refused in [&["issuer=ftp://a.example", "client_id=cli"][..], &["issuer=https://a.example"]] {
+        home.run(&[&["profile", "set", "work"], refused].concat()).exits(2);
+        assert_eq!(fs::read_to_string(home.config_file()).unwrap(), before);
+    }
+    home.run(&["profile", "set", "work", "issuer=https://a.example", "client_id=cli"]).exits(0);
+    home.run(&["profile", "show", "work"]).exits(0);
+}

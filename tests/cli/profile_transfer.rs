@@ -76,6 +76,14 @@ fn export_has_no_secret_of_the_session() {
     assert!(session.tokens.refresh_token.is_some());
     let text = home.run(&["profile", "export", "work"]).exits(0).stdout;
     assert!(text.contains("[profiles.work]") && text.contains("client_id = \"authctl\""), "{text}");
+    // Nor the secret of a client, which is in the session too.
+    let issuer = quick_issuer();
+    let secret = issuer.client_secret("authctl-service").expect("drawn").expose().to_owned();
+    let login = ["login", "ci", "--issuer", issuer.issuer(), "--client-id", "authctl-service", "--client-credentials"];
+    home.run_with(&[&login[..], &["--client-secret-stdin"]].concat(), &secret).exits(0);
+    assert!(home.session("ci").client_secret.is_some());
+    let all = home.run(&["profile", "export"]).exits(0).stdout;
+    assert!(all.contains("[profiles.ci]") && !all.contains(&secret), "{all}");
 }
 
 #[test]

@@ -111,6 +111,24 @@ fn first_login() {
 }
 
 #[test]
+fn errors_and_advice_are_wrapped_and_commands_are_not() {
+    let home = Sandbox::new();
+    let issuer = quick_issuer();
+    home.log_in("work", &issuer);
+    let varies = [(issuer.issuer().to_owned(), "ISSUER")];
+    let unknown = ["login", "new", "--issuer", issuer.issuer(), "--client-id", "unknown", "--device"];
+    home.assert_screens(&Screen { varies: &varies, ..screen("error-advice-and-command", &unknown, 5) });
+    home.assert_screens(&Screen {
+        varies: &varies,
+        ..screen("error-advice", &["login", "new", "--provider", "apple"], 2)
+    });
+    home.assert_screens(&screen("error-command", &["token", "work", "--min-ttl", "soon"], 2));
+    home.expire("work");
+    drop(issuer);
+    home.assert_screens(&Screen { varies: &varies, ..screen("error-doctor", &["token", "work"], 6) });
+}
+
+#[test]
 fn login_without_a_keychain() {
     let home = Sandbox::with_store("keychain");
     let args = ["login", "work", "--issuer", "https://issuer.example", "--client-id", "ID", "--browser"];

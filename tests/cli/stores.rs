@@ -315,5 +315,5 @@ fn missing_key_file_is_to_be_restored() {
     std::fs::rename(home.path().join("kept"), home.key_file()).unwrap();
     home.token("work");
     home.set("AUTHCTL_KEY_FILE", "/does/not/exist");
-    home.run(&["token"]).exits(7).reports("hint:  correct AUTHCTL_KEY_FILE");
+    home.run(&["token"]).exits(7).reports("hint:  ls -la /\n");
 }

@@ -392,3 +392,17 @@ fn verify_opens_no_socket() {
     let ran = home.run_offline(&["verify", "work"], "");
     assert_eq!(ran.exits(4).stdout, "", "missing keys are not fetched");
 }
+
+#[test]
+fn pasted_lines_are_reported_as_such() {
+    let setup = Setup::new();
+    let token = setup.signer.token(json!({}));
+    for (text, reason) in [
+        (format!("{token}\n{token}\n"), "the token has 2 lines; a token is one line"),
+        (format!("{}\n{}", &token[..80], &token[80..]), "the token has 2 lines"),
+        (format!("{} {}", &token[..80], &token[80..]), "the token has white space in it"),
+    ] {
+        let ran = setup.run(&text, &[]).exits(4).reports(reason);
+        assert!(!ran.stderr.contains("encrypted"), "{}", ran.stderr);
+    }
+}

@@ -50,7 +50,7 @@ impl Setup {
         fs::write(self.file(), self.identity_token(changes) + "\n").unwrap();
     }
 
-    fn from_file(&self) -> String {
+    fn file_source(&self) -> String {
         format!("file:{}", self.file().display())
     }
 
@@ -74,7 +74,7 @@ fn workload_logs_in_and_refreshes_with_a_new_identity_token() {
     let setup = Setup::new(&[GrantType::JwtBearer]);
     let home = &setup.home;
     setup.write(json!({}));
-    setup.log_in(&setup.from_file()).exits(0);
+    setup.log_in(&setup.file_source()).exits(0);
     assert_eq!(setup.requests(JWT_BEARER), 1);
     let status = home.status("ci");
     assert_eq!((&status["grant"], &status["can_refresh"]), (&json!("workload"), &json!(true)));
@@ -103,7 +103,7 @@ fn workload_logs_in_and_refreshes_with_a_new_identity_token() {
 fn token_exchange_is_used_where_the_issuer_offers_only_that() {
     let setup = Setup::new(&[GrantType::TokenExchange]);
     setup.write(json!({}));
-    setup.log_in(&setup.from_file()).exits(0);
+    setup.log_in(&setup.file_source()).exits(0);
     setup.home.advance_time("ci", 301);
     setup.home.run(&["token", "ci"]).exits(0);
     setup.home.run(&["token", "ci", "--audience", "https://api.example"]).exits(0);
@@ -116,9 +116,9 @@ fn refused_identity_token_does_not_end_the_session() {
     let stranger = Signer::new().token(json!({"aud": setup.issuer.issuer()}));
     setup.home.register_secret(&stranger);
     fs::write(setup.file(), &stranger).unwrap();
-    setup.log_in(&setup.from_file()).exits(5).reports("invalid_grant");
+    setup.log_in(&setup.file_source()).exits(5).reports("invalid_grant");
     setup.write(json!({}));
-    setup.log_in(&setup.from_file()).exits(0);
+    setup.log_in(&setup.file_source()).exits(0);
     setup.home.advance_time("ci", 301);
     fs::write(setup.file(), &stranger).unwrap();
     (0..3).for_each(|_| drop(setup.home.run(&["token", "ci"]).exits(5).reports("invalid_grant")));
@@ -139,21 +139,21 @@ fn token_for_another_server_is_not_sent_to_the_issuer() {
         (json!({"exp": now() - 1}), "it has expired"),
     ] {
         setup.write(changes);
-        setup.log_in(&setup.from_file()).exits(2).reports(text);
+        setup.log_in(&setup.file_source()).exits(2).reports(text);
     }
     for text in ["", "opaque", "a.b.c", "\u{0}"] {
         fs::write(setup.file(), text).unwrap();
-        setup.log_in(&setup.from_file()).exits(2).reports("it is not a JWT");
+        setup.log_in(&setup.file_source()).exits(2).reports("it is not a JWT");
     }
     fs::write(setup.file(), "x".repeat(1 << 20)).unwrap();
-    setup.log_in(&setup.from_file()).exits(2).reports("cannot read");
+    setup.log_in(&setup.file_source()).exits(2).reports("cannot read");
     fs::remove_file(setup.file()).unwrap();
-    let error = setup.log_in(&setup.from_file()).exits(2);
+    let error = setup.log_in(&setup.file_source()).exits(2);
     error.reports(&format!("error: no identity token from file:{}: cannot read", setup.file().display()));
     assert_eq!(setup.all_requests(), 0, "nothing was sent");
     // The user may name another audience; the token endpoint is the issuer too (RFC 7523, section 3).
     setup.write(json!({"aud": format!("{}/token", setup.issuer.issuer())}));
-    setup.log_in(&setup.from_file()).exits(0);
+    setup.log_in(&setup.file_source()).exits(0);
     setup.write(json!({"aud": "other"}));
     let args = ["login", "ci", "--client-assertion-audience", "other"];
     setup.home.run(&args).exits(5).reports("invalid_grant");
@@ -236,7 +236,7 @@ fn gitlab_and_kubernetes_tokens_are_read_where_the_platform_puts_them() {
 fn agent_refreshes_workloads_and_commands_help_out_with_their_variables() {
     let mut setup = Setup::new(&[GrantType::JwtBearer]);
     setup.write(json!({}));
-    setup.log_in(&setup.from_file()).exits(0);
+    setup.log_in(&setup.file_source()).exits(0);
     let agent = Agent::run(&setup.home);
     let first = agent.get("/v1/token/ci").token();
     setup.home.advance_agent_time(&agent, "ci", 301);

@@ -313,7 +313,9 @@ fn damaged_pinned_keys_are_reported_when_the_store_changes() {
     std::fs::write(&file, "junk").expect("written");
     let login = ["login", "work", "--password", "--password-stdin", "--username", support::USER, "--store", "keychain"];
     let quiet = [&login[..], &["--quiet"]].concat();
-    home.run_with(&quiet, support::PASSWORD).exits(0).reports("pin them again");
+    home.run_with(&quiet, support::PASSWORD).exits(7).reports("hint:  authctl keys unpin work");
+    home.run(&["keys", "unpin", "work"]).exits(0);
+    home.run_with(&quiet, support::PASSWORD).exits(0);
     let shown = home.run(&["keys", "show", "work", "--json"]).exits(0).json();
     assert!(shown["pinned"].is_null() && shown["fetched"].is_object(), "{shown}");
 }

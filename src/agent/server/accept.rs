@@ -19,10 +19,10 @@ use super::audit::AuditAction;
 use super::handlers::respond;
 use super::limiter::ConnectionPermit;
 use super::peer::Peer;
-use super::response::{AgentResponse, not_allowed, problem};
+use super::response::{AgentResponse, not_allowed, problem, see_openapi};
 use super::route::{RouteError, route};
 use super::state::Agent;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::secret::SecretBytes;
 
 /// The time limit for a request's head, and for an idle connection.
@@ -162,8 +162,7 @@ async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> 
     let request_kind = match route(request.method(), request.uri()) {
         Ok(kind) => kind,
         Err(RouteError::Path) => {
-            let hint = "see /v1/openapi.json";
-            return problem(&Error::msg(ErrorCode::UnknownPath, "unknown path", hint));
+            return problem(&Error::msg(ErrorCode::UnknownPath, "unknown path", see_openapi()));
         }
         Err(RouteError::Method(allowed)) => return not_allowed(allowed),
         Err(RouteError::Request(failure)) => return problem(&failure),
@@ -174,14 +173,14 @@ async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> 
     {
         denied(agent, peer, ErrorCode::AnotherHome);
         let message = "the agent serves another configuration or data directory than the caller's";
-        let hint = "set AUTHCTL_SOCK and start a second agent";
+        let hint = Hint::shell("export AUTHCTL_SOCK=\"$HOME/.authctl.sock\" && authctl agent start");
         return problem(&Error::msg(ErrorCode::AnotherHome, message, hint));
     }
     let max = request_kind.max_body();
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let too_large = || {
         let message = format!("the request body is incomplete or longer than {max} bytes");
-        problem(&Error::msg(ErrorCode::RequestTooLarge, message, "send a shorter body"))
+        problem(&Error::msg(ErrorCode::RequestTooLarge, message, see_openapi()))
     };
     if declared.is_some_and(|length| length > max as u64) {
         return too_large();
@@ -194,7 +193,7 @@ async fn handle(agent: &Arc<Agent>, peer: &Peer, request: Request<Incoming>) -> 
             Ok(None) => return too_large(),
             Err(_) => {
                 let failure =
-                    Error::msg(ErrorCode::RequestTimedOut, "the request body did not arrive in time", "try again");
+                    Error::msg(ErrorCode::RequestTimedOut, "the request body did not arrive in time", see_openapi());
                 return problem(&failure);
             }
         }

@@ -332,7 +332,7 @@ mod tests {
                 started.set(started.get() + 1);
                 async move {
                     let _ = finished.wait_for(|finished| *finished).await;
-                    Err(Arc::new(Error::msg(ErrorCode::StoreUnavailable, "a failure", "none")))
+                    Err(Arc::new(Error::msg(ErrorCode::StoreUnavailable, "a failure", crate::error::Hint::None)))
                 }
             })
         };

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::audit::AuditAction;
 use super::cache::CachedSession;
 use super::peer::Peer;
-use super::response::{AgentResponse, json, ok, problem_with_retry, stream, text, to_json};
+use super::response::{AgentResponse, json, ok, problem_with_retry, see_openapi, stream, text, to_json};
 use super::route::{AgentRequest, VerifyBody, lock_body, unlock_body, verify_body};
 use super::state::Agent;
 use super::tokens::IssuedToken;
@@ -157,9 +157,9 @@ impl Agent {
         let policy = options.policy(now).map_err(Error::from)?;
         let given = match jwks {
             None => None,
-            Some(jwks) => Some(KeySet::from_jwks(jwks.get()).map_err(|e| {
-                Error::new(ErrorCode::InvalidRequest, e, "give a JWK Set (RFC 7517, section 5) as `jwks`")
-            })?),
+            Some(jwks) => Some(
+                KeySet::from_jwks(jwks.get()).map_err(|e| Error::new(ErrorCode::InvalidRequest, e, see_openapi()))?,
+            ),
         };
         let complete = !policy.issuer.is_empty() && !policy.audiences.is_empty();
         let (verdict, age) = match given {
@@ -221,8 +221,7 @@ impl Agent {
 
     pub(super) fn events_request(self: &Arc<Self>) -> Result<AgentResponse, SharedError> {
         if self.events.subscribers() >= MAX_SUBSCRIBERS {
-            let failure =
-                Error::msg(ErrorCode::TooManyRequests, "too many event subscribers", "close another subscription");
+            let failure = Error::msg(ErrorCode::TooManyRequests, "too many event subscribers", see_openapi());
             return Err(Arc::new(failure));
         }
         let (sender, receiver) = mpsc::channel(16);

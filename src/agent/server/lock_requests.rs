@@ -69,7 +69,7 @@ impl Agent {
     pub(super) async fn lock(self: &Arc<Self>, pid: u32, passphrase: Secret, after: Option<u64>) -> Result<(), Error> {
         if passphrase.is_empty() || passphrase.expose().len() > MAX_LENGTH {
             let message = format!("the passphrase must have 1 to {MAX_LENGTH} bytes");
-            return Err(Error::msg(ErrorCode::Usage, message, "choose another one"));
+            return Err(Error::msg(ErrorCode::Usage, message, Hint::command("agent lock")));
         }
         if self.agent_lock.is_locked() {
             return Err(locked());

@@ -64,7 +64,7 @@ pub(super) fn locked() -> Error {
 /// Returns the error for an attempt that is not admitted.
 pub(super) fn too_many() -> Error {
     let message = "a passphrase is already being checked";
-    Error::msg(ErrorCode::TooManyRequests, message, "try again in a few seconds")
+    Error::msg(ErrorCode::TooManyRequests, message, Hint::command("agent unlock"))
 }
 
 impl Verifier {

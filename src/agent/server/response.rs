@@ -171,10 +171,15 @@ pub(super) fn problem_with_retry(error: &Error, seconds: Option<u64>) -> AgentRe
     response
 }
 
+/// Returns the hint for a program whose request is wrong.
+pub(super) fn see_openapi() -> Hint {
+    Hint::advice("see /v1/openapi.json")
+}
+
 /// Returns 405 with the allowed method.
 pub(super) fn not_allowed(allowed: &'static str) -> AgentResponse {
     let message = format!("only {allowed} is allowed");
-    let error = Error::msg(ErrorCode::MethodNotAllowed, message, "see /v1/openapi.json");
+    let error = Error::msg(ErrorCode::MethodNotAllowed, message, see_openapi());
     let mut response = problem(&error);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response

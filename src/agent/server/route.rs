@@ -7,8 +7,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use std::collections::BTreeMap;
 
+use super::response::see_openapi;
 use crate::agent::protocol::{LockRequest, UnlockRequest};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{MAX_DURATION, ProfileName, TokenTarget};
 use crate::secret::{Secret, SecretBytes};
 use crate::session::{MinTtl, TokenRequest};
@@ -104,14 +105,14 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<AgentRequest, RouteErr
     Ok(request)
 }
 
-fn invalid(message: String, hint: &str) -> RouteError {
-    RouteError::Request(Error::msg(ErrorCode::InvalidRequest, message, hint))
+fn invalid(message: String) -> RouteError {
+    RouteError::Request(Error::msg(ErrorCode::InvalidRequest, message, see_openapi()))
 }
 
 fn profile(segment: &str) -> Result<ProfileName, RouteError> {
     let text = percent_encoding::percent_decode_str(segment).decode_utf8_lossy();
     text.parse().map_err(|e: crate::model::InvalidProfileName| {
-        RouteError::Request(Error::new(ErrorCode::UnknownProfile, e, "authctl profile list"))
+        RouteError::Request(Error::new(ErrorCode::UnknownProfile, e, Hint::command("profile list")))
     })
 }
 
@@ -135,12 +136,8 @@ impl Query {
             None => Ok(()),
             Some((name, _)) => {
                 let name = crate::text::excerpt(name, 40);
-                let hint = if known.is_empty() {
-                    "omit the query".to_owned()
-                } else {
-                    format!("allowed: {}", known.join(", "))
-                };
-                Err(invalid(format!("unknown parameter `{name}`"), &hint))
+                let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                Err(invalid(format!("unknown parameter `{name}` (known: {known})")))
             }
         }
     }
@@ -153,7 +150,7 @@ impl Query {
         let mut values = self.all(name).into_iter();
         match (values.next(), values.next()) {
             (value, None) => Ok(value.filter(|value| !value.is_empty())),
-            _ => Err(invalid(format!("repeated parameter `{name}`"), "give it once")),
+            _ => Err(invalid(format!("repeated parameter `{name}`"))),
         }
     }
 
@@ -163,9 +160,7 @@ impl Query {
             Ok(seconds) if seconds <= MAX_DURATION.as_secs() && text.bytes().all(|b| b.is_ascii_digit()) => {
                 Ok(Some(Duration::from_secs(seconds)))
             }
-            _ => {
-                Err(invalid(format!("invalid number of seconds in `{name}`"), "give a whole number, ten years at most"))
-            }
+            _ => Err(invalid(format!("`{name}` is not a whole number of seconds, at most ten years"))),
         }
     }
 }
@@ -192,7 +187,7 @@ pub(super) fn verify_body(body: &SecretBytes) -> Result<VerifyBody, Error> {
         None => Ok(read),
         Some(name) => {
             let message = format!("unknown option `{}`", crate::text::excerpt(name, 40));
-            Err(Error::msg(ErrorCode::InvalidRequest, message, "see /v1/openapi.json"))
+            Err(Error::msg(ErrorCode::InvalidRequest, message, see_openapi()))
         }
     }
 }
@@ -201,7 +196,7 @@ pub(super) fn verify_body(body: &SecretBytes) -> Result<VerifyBody, Error> {
 pub(super) fn lock_body(body: &SecretBytes) -> Result<LockRequest, Error> {
     let read: LockRequest = parse(body)?;
     if read.after.is_some_and(|after| after > MAX_DURATION.as_secs()) {
-        return Err(Error::msg(ErrorCode::InvalidRequest, "`after` is longer than ten years", "see /v1/openapi.json"));
+        return Err(Error::msg(ErrorCode::InvalidRequest, "`after` is longer than ten years", see_openapi()));
     }
     Ok(read)
 }
@@ -215,7 +210,7 @@ fn parse<T: DeserializeOwned>(body: &SecretBytes) -> Result<T, Error> {
     serde_json::from_slice(body.expose()).map_err(|e| {
         // The library's message may quote the body.
         let message = format!("invalid JSON body at line {}, column {}", e.line(), e.column());
-        Error::msg(ErrorCode::InvalidRequest, message, "see /v1/openapi.json")
+        Error::msg(ErrorCode::InvalidRequest, message, see_openapi())
     })
 }
 

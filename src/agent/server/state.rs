@@ -16,7 +16,7 @@ use super::peer::Peers;
 use super::profiles::Profiles;
 use crate::agent::protocol::{AgentStatus, MAX_WAIT, UnsavedStatus};
 use crate::clock::{Clock, UnixTime};
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::paths::ConfigFiles;
 use crate::session::{SessionService, UnsavedSession};
@@ -96,7 +96,7 @@ impl Agent {
             result = work => result,
             () = self.clock.sleep(MAX_WAIT) => {
                 let message = format!("{files} did not respond within {} s", MAX_WAIT.as_secs());
-                Err(Arc::new(Error::msg(code, message, "check the file systems in use, and try again")))
+                Err(Arc::new(Error::msg(code, message, Hint::shell("df -h"))))
             }
         }
     }

@@ -10,7 +10,7 @@ use super::cache::{CachedFailure, CachedSession, InFlight, InFlightKey, RefreshO
 use super::events::EventKind;
 use super::state::Agent;
 use crate::agent::protocol::MAX_WAIT;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};
 use crate::session::refresh_policy::{FailureSource, LastFailure, SessionView, can_fall_back, decide};
 use crate::session::{
@@ -94,7 +94,11 @@ impl Agent {
                 return Ok(IssuedToken { profile, session, token: request.token, refreshed, warning });
             }
         }
-        Err(Arc::new(Error::msg(ErrorCode::IssuerUnreachable, "the session keeps changing", "try again")))
+        Err(Arc::new(Error::msg(
+            ErrorCode::IssuerUnreachable,
+            "the session keeps changing",
+            Hint::profile_command("status").about(&profile.name),
+        )))
     }
 
     /// Waits for the refresh of `session` until `deadline`, and at most for `limit` from the start of the refresh. Returns the
@@ -151,7 +155,7 @@ impl Agent {
             () = self.clock.sleep(patience) => Err(Arc::new(Error::msg(
                 ErrorCode::RefreshInProgress,
                 "the refresh takes longer than the caller waits",
-                "try again",
+                Hint::profile_command("status"),
             ))),
         }
     }

@@ -87,8 +87,8 @@ pub(super) fn uninstall(app: &App) -> Result<u8, Error> {
 }
 
 fn cannot_change(path: &Path, error: std::io::Error) -> Error {
-    let context = format!("cannot change {}", path.display());
-    Error::new(ErrorCode::Usage, anyhow::Error::new(error).context(context), "make the directory writable")
+    let (context, kind) = (format!("cannot change {}", path.display()), error.kind());
+    Error::new(ErrorCode::Usage, anyhow::Error::new(error).context(context), Hint::access(path, kind))
 }
 
 /// Writes the unit's file atomically.
@@ -136,7 +136,7 @@ fn service(app: &App) -> Result<Service, Error> {
 
 /// Returns the program and its arguments.
 fn command_line(app: &App) -> Result<Vec<String>, Error> {
-    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "check that the program still exists");
+    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::shell("command -v authctl"));
     let program = stable_link(std::env::current_exe().map_err(unexpected)?, &app.environment.surroundings.search_path);
     let mut words = vec![absolute(&program)?, "agent".to_owned(), "run".to_owned()];
     let config = app.common.config.as_ref().or(app.environment.config.as_ref());
@@ -152,13 +152,13 @@ fn command_line(app: &App) -> Result<Vec<String>, Error> {
 /// # Errors
 /// If the path has control characters, which would break the lines of a service file.
 fn absolute(path: &Path) -> Result<String, Error> {
-    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, "give the absolute path");
+    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::shell("pwd"));
     let path = std::path::absolute(path).map_err(unexpected)?.display().to_string();
     if path.chars().any(char::is_control) {
         return Err(Error::msg(
             ErrorCode::Usage,
             format!("`{path}` contains a control character and cannot be used in a service file"),
-            "rename the file",
+            Hint::advice("rename the file"),
         ));
     }
     Ok(path)

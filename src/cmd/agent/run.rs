@@ -57,16 +57,19 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
     })
 }
 
+/// Suggests the service as authctl writes it, with one Unix stream socket.
+fn reinstall() -> Hint {
+    Hint::command("agent install")
+}
+
 /// Returns the socket on which the service manager already listens (`LISTEN_FDS`, see sd_listen_fds(3)).
 fn given_socket() -> Result<Option<UnixListener>, Error> {
     let mut given = ListenFd::from_env();
     if given.len() > 1 {
         let message = format!("the service manager passes {} sockets, and one is expected", given.len());
-        return Err(Error::msg(ErrorCode::Usage, message, "give the service one ListenStream="));
+        return Err(Error::msg(ErrorCode::Usage, message, reinstall()));
     }
-    given
-        .take_unix_listener(0)
-        .map_err(|e| Error::new(ErrorCode::Usage, e, "give the service a Unix stream socket with ListenStream="))
+    given.take_unix_listener(0).map_err(|e| Error::new(ErrorCode::Usage, e, reinstall()))
 }
 
 /// Redirects the standard streams to /dev/null: the process that started the agent may close its ends.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::examination::{Examination, ISSUER_CHECKS, limited};
 use crate::cmd::output::span;
-use crate::error::{Error, ErrorCode, Hint};
+use crate::error::{Error, ErrorCode, Hint, SET_CLOCK};
 use crate::model::{Profile, Trust, is_loopback};
 use crate::oauth::{Delivery, Endpoint, IssuerError, Phase};
 use crate::session::{SessionError, SessionService, trusted_keys};
@@ -13,15 +13,13 @@ use crate::verify::{CLOCK_TOLERANCE, KeySet, Policy};
 /// How long the checks of the issuer may take together: longer than an attempt to connect.
 const ISSUER_LIMIT: Duration = Duration::from_secs(20);
 
-/// The command that sets the clock.
-const SET_CLOCK: &str =
-    if cfg!(target_os = "macos") { "sudo sntp -sS time.apple.com" } else { "sudo timedatectl set-ntp true" };
-
 /// How many of the [`ISSUER_CHECKS`] are on the way to the issuer.
 const WAY: usize = 4;
 
-/// The hint for keys that only the issuer can correct.
-const REPORT: &str = "report to the issuer's operator which keys it publishes";
+/// Returns the hint for keys that only the issuer can correct.
+fn report_keys() -> Hint {
+    Hint::advice("report to the issuer's operator which keys it publishes")
+}
 
 impl Examination<'_> {
     /// Checks the way to the issuer, its clock, its metadata and its keys.
@@ -75,12 +73,12 @@ impl Examination<'_> {
             Err(error) => self.error("keys", error),
             Ok(None) => {
                 let message = "the issuer publishes no keys: tokens cannot be verified offline";
-                let hint = "if its tokens are JWTs, give the address of its keys with --jwks-uri";
+                let hint = Hint::advice("if its tokens are JWTs, give the address of its keys with --jwks-uri");
                 self.warning("keys", Error::msg(ErrorCode::TokenDenied, message, hint))
             }
             Ok(Some(keys)) => match KeySet::from_jwks(&keys.jwks) {
-                Ok(set) => self.check_keys(&set, &format!("at {}", keys.source), REPORT.into()),
-                Err(error) => self.error("keys", Error::new(ErrorCode::TokenDenied, error, REPORT)),
+                Ok(set) => self.check_keys(&set, &format!("at {}", keys.source), report_keys()),
+                Err(error) => self.error("keys", Error::new(ErrorCode::TokenDenied, error, report_keys())),
             },
         }
     }
@@ -135,7 +133,7 @@ impl Examination<'_> {
         let (ahead, behind) = (theirs.until(now), now.until(theirs));
         let (difference, word) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
         let message = format!("this machine's clock is {} {word} the issuer's", span(difference));
-        let error = Error::msg(ErrorCode::Configuration, message, SET_CLOCK);
+        let error = Error::msg(ErrorCode::Configuration, message, Hint::shell(SET_CLOCK));
         if difference > CLOCK_TOLERANCE {
             self.error("clock", error)
         } else if difference > Policy::LEEWAY {

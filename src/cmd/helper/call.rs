@@ -33,10 +33,10 @@ pub(super) struct ToolToken<'a> {
 
 /// Returns an error and what to do next in one line, for a tool that shows it to its user.
 pub(super) fn one_line(error: &Error) -> String {
-    match (&error.hint, error.hint.to_string()) {
+    match (error.hint.is_command(), error.hint.to_string()) {
         (_, hint) if hint.is_empty() => error.message(),
-        (Hint::Command(_), hint) => format!("{}; run: {hint}", error.message()),
-        (_, hint) => format!("{}; {hint}", error.message()),
+        (true, hint) => format!("{}; run: {hint}", error.message()),
+        (false, hint) => format!("{}; {hint}", error.message()),
     }
 }
 
@@ -88,11 +88,8 @@ impl Call<'_> {
         effective.map(Some).ok_or_else(|| {
             let names = listing.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
             let message = format!("several profiles have the host {host}: {names}");
-            Error::msg(
-                ErrorCode::Configuration,
-                message,
-                "remove the host from `hosts` of all but one, or set AUTHCTL_PROFILE",
-            )
+            // Another profile is effective: the variable overrides what chooses it.
+            Error::msg(ErrorCode::Configuration, message, Hint::shell(format!("export AUTHCTL_PROFILE={}", listing[0])))
         })
     }
 
@@ -132,6 +129,6 @@ pub(super) fn unreadable(error: anyhow::Error) -> Error {
 }
 
 /// Returns the error of something that belongs to others and is in the way.
-pub(super) fn foreign(message: String) -> Error {
-    Error::msg(ErrorCode::Configuration, message, "remove it first if the tool no longer needs it")
+pub(super) fn foreign(message: String, hint: Hint) -> Error {
+    Error::msg(ErrorCode::Configuration, message, hint)
 }

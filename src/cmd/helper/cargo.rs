@@ -10,9 +10,10 @@ use super::program::program;
 use super::protocol::Protocol;
 use super::setup::Change;
 use crate::cmd::output;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;
 use crate::paths::{self, tool_variable};
+use crate::text::shell_word;
 
 pub(super) struct Cargo;
 
@@ -66,7 +67,11 @@ impl Protocol for Cargo {
         let program = program(call.app)?.swap_remove(0);
         if program.contains(char::is_whitespace) {
             let message = format!("cargo cannot start `{program}`: its path has a space");
-            return Err(Error::msg(ErrorCode::Usage, message, "put a link to authctl into a directory of PATH"));
+            return Err(Error::msg(
+                ErrorCode::Usage,
+                message,
+                Hint::shell(format!("sudo ln -s {} /usr/local/bin/authctl", shell_word(&program))),
+            ));
         }
         Ok(vec![
             Change::Element {

@@ -45,7 +45,7 @@ impl<'a> Request<'a> {
         }
         // A host alone is checked more strictly than an address.
         let parsed = host.parse::<ToolHost>().and_then(|_| format!("{protocol}://{host}").parse());
-        let hint = "use the https address of the repository";
+        let hint = Hint::shell("git remote -v");
         Some(parsed.map_err(|error| Error::new(ErrorCode::Usage, anyhow::Error::new(error), hint)))
     }
 
@@ -115,7 +115,13 @@ fn set_up(key: &str, helper: &str, shown: &str) -> Result<Vec<Vec<String>>, Erro
         (_, others) if others.is_empty() => vec![git(&["--replace-all", key, ""]), git(&["--add", key, helper])],
         (ours, _) if ours == [helper] => Vec::new(),
         (ours, others) => match ours.split_first() {
-            None => return Err(foreign(format!("git's configuration has another {key}: {}", excerpt(others[0], 200)))),
+            None => {
+                let message = format!("git's configuration has another {key}: {}", excerpt(others[0], 200));
+                return Err(foreign(
+                    message,
+                    Hint::shell(format!("git config --show-origin --get-all {}", shell_word(key))),
+                ));
+            }
             Some((first, rest)) => {
                 let remove = rest.iter().map(|other| git(&["--fixed-value", "--unset-all", key, other]));
                 remove.chain([git(&["--fixed-value", "--replace-all", key, helper, first])]).collect()

@@ -18,6 +18,11 @@ const VERSIONS: [&str; 2] = ["client.authentication.k8s.io/v1", "client.authenti
 /// The variable in which a client passes its `ExecCredential`.
 const VARIABLE: &str = "KUBERNETES_EXEC_INFO";
 
+/// Suggests the set-up that kubectl needs.
+fn set_up() -> Hint {
+    Hint::command("helper kubernetes").with_flag("--setup")
+}
+
 impl Protocol for Kubernetes {
     fn answer(&self, call: &Call<'_>) -> Result<u8, Error> {
         if !call.args.words.is_empty() {
@@ -31,15 +36,16 @@ impl Protocol for Kubernetes {
             Value::Null => VERSIONS[0],
             asked => VERSIONS.into_iter().find(|known| asked == *known).ok_or_else(|| {
                 let message = format!("{VARIABLE} has an unknown `apiVersion`");
-                let hint = format!("use apiVersion {} in the user's `exec` section", VERSIONS[0]);
-                Error::msg(ErrorCode::Usage, message, hint)
+                Error::msg(ErrorCode::Usage, message, set_up())
             })?,
         };
         // Only if the user's `exec` section has `provideClusterInfo`.
         if let cluster @ Value::Object(_) = &asked["spec"]["cluster"] {
-            cluster["server"].as_str().unwrap_or_default().parse::<ToolHost>().map_err(|error| {
-                Error::new(ErrorCode::Usage, anyhow::Error::new(error), "use the https address of the cluster")
-            })?;
+            cluster["server"]
+                .as_str()
+                .unwrap_or_default()
+                .parse::<ToolHost>()
+                .map_err(|error| Error::new(ErrorCode::Usage, anyhow::Error::new(error), set_up()))?;
         }
         call.with_token(None, false, &|token| {
             let mut status = json!({"token": token.text});
@@ -53,7 +59,7 @@ impl Protocol for Kubernetes {
 
     fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {
         if !call.args.hosts.is_empty() {
-            let hint = Hint::command("helper kubernetes").with_flag("--setup");
+            let hint = set_up();
             return Err(Error::msg(
                 ErrorCode::Usage,
                 "kubectl's set-up has no --host: the cluster is in kubeconfig",
@@ -94,7 +100,7 @@ fn plan(user: &str, words: &[String], shown: &str, add: bool) -> Result<Vec<Vec<
         return Ok(if is_ours { vec![kubectl(["unset", &format!("users.{user}")])] } else { Vec::new() });
     }
     if found.is_some() && !is_ours {
-        return Err(foreign(format!("kubeconfig has another user {user}")));
+        return Err(foreign(format!("kubeconfig has another user {user}"), Hint::shell("kubectl config view")));
     }
     let is_same = exec.is_some_and(|exec| exec["command"] == words[0] && exec["args"] == json!(words[1..]));
     if is_same {

@@ -32,7 +32,7 @@ pub(super) fn program(app: &App) -> Result<Vec<String>, Error> {
 /// As [`program`].
 pub(super) fn program_path(app: &App) -> Result<PathBuf, Error> {
     let program = std::env::current_exe().and_then(|program| program.canonicalize());
-    let program = program.map_err(|e| Error::new(ErrorCode::Unexpected, e, "check that the program still exists"))?;
+    let program = program.map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::shell("command -v authctl")))?;
     Ok(paths::stable_link(program, &app.environment.surroundings.search_path))
 }
 

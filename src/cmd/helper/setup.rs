@@ -15,7 +15,7 @@ use super::program::{is_authctl, program_path};
 use crate::cli::{Helper, Tool};
 use crate::cmd::output;
 use crate::config;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ToolHost;
 use crate::paths;
 use crate::text::{excerpt, shell_word};
@@ -65,7 +65,7 @@ pub(super) fn run(call: &Call<'_>, changes: &[Change], setup_of: &SetupOf) -> Re
         |change: &Change| matches!(change, Change::Link { .. } | Change::LinkAt(_) | Change::Element { .. });
     if args.id_token && changes.iter().any(takes_no_words) {
         let message = "this tool starts authctl without options, so it gets the access token";
-        return Err(Error::msg(ErrorCode::Usage, message, "leave out --id-token"));
+        return Err(Error::msg(ErrorCode::Usage, message, Hint::command("helper").with_flag("--help")));
     }
     if args.setup {
         for change in changes {
@@ -118,8 +118,8 @@ fn check_hosts(call: &Call<'_>, changes: &[Change]) -> Result<(), Error> {
     if !is_for_each && (known || call.args.remove) {
         return Ok(());
     }
-    let message = "the host that gets the token is missing";
-    Err(Error::msg(ErrorCode::Usage, message, "add --host with the name of the server, such as --host git.example"))
+    let message = "the host that gets the token is missing (--host HOST)";
+    Err(Error::msg(ErrorCode::Usage, message, Hint::command("helper").with_flag("--help")))
 }
 
 impl Change {
@@ -201,7 +201,7 @@ impl Change {
                     false => is_ours.then_some(Step::Unlink(link)),
                     true if target == Some(program_path(call.app)?) => None,
                     true if is_ours || link.symlink_metadata().is_err() => Some(Step::Link(link)),
-                    true => return Err(foreign(format!("{} is another program", link.display()))),
+                    true => return Err(foreign(format!("{} is another program", link.display()), Hint::list(&link))),
                 }
             }
         })
@@ -324,7 +324,7 @@ fn succeed(words: &[String]) -> Result<(), Error> {
     let Some((program, arguments)) = words.split_first() else { return Ok(()) };
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().map_err(|e| {
         let error = anyhow::Error::new(e).context(format!("cannot run `{program}`"));
-        Error::new(ErrorCode::Configuration, error, "check that it is installed, in a directory of PATH")
+        Error::new(ErrorCode::Configuration, error, Hint::shell("echo \"$PATH\""))
     })?;
     if output.status.success() {
         return Ok(());
@@ -334,7 +334,7 @@ fn succeed(words: &[String]) -> Result<(), Error> {
     let reason = stderr.trim().lines().next().unwrap_or_default();
     let reason = reason.trim_start_matches("error: ").trim_start_matches("fatal: ");
     let message = format!("`{line}` failed: {}", excerpt(reason, 300));
-    Err(Error::msg(ErrorCode::Configuration, message, "run the command to see more, or update the tool"))
+    Err(Error::msg(ErrorCode::Configuration, message, Hint::shell(line)))
 }
 
 /// Returns whether docker's configuration uses authctl. The hosts that no longer do are removed from it before.

@@ -33,7 +33,7 @@ fn alternative(grant: Grant, metadata: &Metadata) -> Hint {
     } else if grant != Grant::Device && metadata.device_authorization_endpoint.is_some() {
         Hint::login().with_flag("--device")
     } else {
-        "ask the issuer's operator which grants this client may use, or log in with another --client-id".into()
+        Hint::advice("ask the issuer's operator which grants this client may use, or log in with another --client-id")
     }
 }
 
@@ -272,7 +272,7 @@ impl SignIn<'_> {
                         ));
                     }
                     Err(IssuerError::InvalidResponse { from, what, .. }) => {
-                        let hint = "pipe in the whole address to which the browser was redirected";
+                        let hint = Hint::login();
                         return Err(Error::msg(ErrorCode::Usage, format!("{from} is {what}"), hint));
                     }
                     result => return Ok(result?),
@@ -364,11 +364,9 @@ impl SignIn<'_> {
                 let message = with_refusal("wrong user name or password", &refusal);
                 let hint = match api.login {
                     // A login API responds in the same way to unknown field names.
-                    Some(_) => {
-                        "check both, and what the API calls them (--username-field NAME, --password-field NAME), and run the \
-                         login again"
-                            .into()
-                    }
+                    Some(_) => Hint::login().after_advice(
+                        "check both, and what the API calls them (--username-field NAME, --password-field NAME), then run",
+                    ),
                     None => Hint::login(),
                 };
                 return Err(Error::msg(ErrorCode::IssuerRefused, message, hint));
@@ -414,13 +412,8 @@ impl SignIn<'_> {
         let given = piped.ok_or_else(|| {
             Error::msg(ErrorCode::LoginRequired, "the token is missing", Hint::login().with_flag("--with-token"))
         })?;
-        let tokens = parse_supplied_tokens(&given, self.app.clock().now()).map_err(|_| {
-            Error::msg(
-                ErrorCode::Usage,
-                "stdin is neither a token response nor a JWT",
-                "pipe in the token endpoint's JSON response, or an access token",
-            )
-        })?;
+        let tokens = parse_supplied_tokens(&given, self.app.clock().now())
+            .map_err(|_| Error::msg(ErrorCode::Usage, "stdin is neither a token response nor a JWT", Hint::login()))?;
         Ok(self.new_login(tokens, None))
     }
 

@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::cli::Login;
 use crate::config::{ConfigError, setting};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::login::{LoginPlan, LoginRequest, LoginService, MissingSetting, provider};
+use crate::login::{LoginPlan, LoginRequest, LoginService, MissingSetting, of_first_request, provider};
 use crate::model::{Grant, IssuerSearch, IssuerUrl, PROVIDERS, Profile, ProfileName, Provider, ProviderIssuer};
 
 /// The number of attempts at an answer.
@@ -57,32 +57,40 @@ pub(super) async fn plan(
             }
             Err(error) => error,
         };
+        let profile = service.profile_name(&request)?;
         let Some(question) = Question::of(&error).filter(|_| app.ui().is_interactive()) else {
-            return Err(unasked(error));
+            return Err(unasked(error).about(&profile));
         };
         // Without a name the provider's is used.
         let is_named = matches!(error.error.downcast_ref(), Some(ConfigError::UnknownProfile { .. }));
-        let asking = Asking { app, args, profile: service.profile_name(&request)?, is_named };
-        let answered = match question {
-            Question::Provider => asking.provider().await?,
-            Question::Issuer => asking.issuer(provider(args)?).await?,
-            Question::ClientId(issuer) => asking.client_id(&issuer, provider(args)?).await?,
+        let mut asking = Asking { app, args, profile: profile.clone(), is_named, answered: Vec::new() };
+        let asked = match question {
+            Question::Provider => asking.provider().await,
+            Question::Issuer => asking.issuer(provider(args)?).await,
+            Question::ClientId(issuer) => asking.client_id(&issuer, provider(args)?).await,
         };
-        let Some(answered) = answered else {
-            // Ends the line of the prompt.
-            app.ui().instruct("");
-            return Err(unasked(error));
-        };
-        for (key, value) in answered {
+        for (key, value) in asking.answered {
             let setting = setting(key)?;
             answers.extend([format!("--{}", setting.option.unwrap_or(key)), value.clone()]);
             args.settings.add(setting, value);
         }
+        let failed = match asked {
+            Ok(true) => continue,
+            Ok(false) => {
+                // Ends the line of the prompt.
+                app.ui().instruct("");
+                unasked(error)
+            }
+            Err(error) => error,
+        };
+        if answers.is_empty() {
+            return Err(failed.about(&profile));
+        }
+        // The login with the answers so far: it asks only for the rest.
+        app.add_answers(answers);
+        return Err(Error { hint: Hint::login(), ..failed }.about(&profile));
     }
 }
-
-/// Settings that the user has answered; `None` if the input has ended.
-type Answered = Option<Vec<(&'static str, String)>>;
 
 struct Asking<'a> {
     app: &'a App,
@@ -90,6 +98,8 @@ struct Asking<'a> {
     profile: ProfileName,
     /// Whether the user has named the profile.
     is_named: bool,
+    /// The settings that the user has answered.
+    answered: Vec<(&'static str, String)>,
 }
 
 impl Asking<'_> {
@@ -97,7 +107,8 @@ impl Asking<'_> {
         self.app.ui().instruct(text);
     }
 
-    async fn provider(mut self) -> Result<Answered, Error> {
+    /// Returns whether the user has answered; else the input has ended.
+    async fn provider(&mut self) -> Result<bool, Error> {
         let usable: Vec<&'static Provider> = PROVIDERS.iter().filter(|known| known.unsupported.is_none()).collect();
         let (intro, prompt) = match self.is_named {
             true => (format!("Setting up the profile {}.", self.profile), format!("Provider for {}: ", self.profile)),
@@ -113,22 +124,20 @@ impl Asking<'_> {
             let found = named.find(|(index, known)| text == (index + 1).to_string() || text == known.name);
             found.map(|(_, known)| *known).ok_or_else(|| invalid(format!("type a number from 1 to {}", usable.len())))
         };
-        let Some(chosen) = self.ask(&prompt, find).await? else { return Ok(None) };
-        let mut answered = match chosen.name {
-            "generic" => Vec::new(),
-            name => vec![("provider", name.to_owned())],
-        };
-        if !self.is_named && !answered.is_empty() {
-            self.profile = chosen.name.parse()?;
+        let Some(chosen) = self.ask(&prompt, find).await? else { return Ok(false) };
+        if chosen.name != "generic" {
+            self.answered.push(("provider", chosen.name.to_owned()));
+            if !self.is_named {
+                self.profile = chosen.name.parse()?;
+            }
         }
-        if !matches!(chosen.issuer, ProviderIssuer::Fixed(_)) && !self.args.settings.has("issuer") {
-            let Some(issuer) = self.issuer(Some(chosen)).await? else { return Ok(None) };
-            answered.extend(issuer);
+        if matches!(chosen.issuer, ProviderIssuer::Fixed(_)) || self.args.settings.has("issuer") {
+            return Ok(true);
         }
-        Ok(Some(answered))
+        self.issuer(Some(chosen)).await
     }
 
-    async fn issuer(&self, provider: Option<&Provider>) -> Result<Answered, Error> {
+    async fn issuer(&mut self, provider: Option<&Provider>) -> Result<bool, Error> {
         let (help, usual) = match provider.map(|provider| (provider, provider.issuer)) {
             Some((_, ProviderIssuer::Default(usual))) => (format!("Press Enter for {usual}."), Some(usual)),
             Some((known, ProviderIssuer::Yours { example })) if known.name != "generic" => {
@@ -146,17 +155,19 @@ impl Asking<'_> {
             let mut profile = Profile::new(self.profile.clone(), search.at.clone());
             self.args.settings.apply(&mut profile)?;
             let sessions = self.app.sessions()?;
-            let found = self.app.with_progress(search.at.as_str(), sessions.find_issuer(&profile, &search)).await?;
+            let found = self.app.with_progress(search.at.as_str(), sessions.find_issuer(&profile, &search)).await;
+            let found = found.map_err(of_first_request)?;
             if found.as_str() != text {
                 self.show(&format!("Found {found}"));
             }
             Ok(found)
         };
         let found = self.ask(&format!("Issuer for {}: ", self.profile), find).await?;
-        Ok(found.map(|issuer| vec![("issuer", issuer.to_string())]))
+        self.answered.extend(found.iter().map(|issuer| ("issuer", issuer.to_string())));
+        Ok(found.is_some())
     }
 
-    async fn client_id(&self, issuer: &IssuerUrl, provider: Option<&Provider>) -> Result<Answered, Error> {
+    async fn client_id(&mut self, issuer: &IssuerUrl, provider: Option<&Provider>) -> Result<bool, Error> {
         self.show("");
         for line in self.registration(issuer, provider) {
             self.show(&line);
@@ -170,7 +181,9 @@ impl Asking<'_> {
             _ => Ok(text.to_owned()),
         };
         let id = self.ask(&format!("Client ID for {} at {issuer}: ", self.profile), check).await?;
-        Ok(id.map(|id| vec![("client_id", id)]))
+        let is_answered = id.is_some();
+        self.answered.extend(id.map(|id| ("client_id", id)));
+        Ok(is_answered)
     }
 
     /// Returns what to register at the provider.

@@ -4,9 +4,9 @@ use std::io::Read as _;
 
 use crate::app::App;
 use crate::cli::Login;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::secret::{Secret, SecretBytes};
-use crate::ui::read_terminal;
+use crate::ui::{Input, read_terminal};
 
 /// The maximum input in bytes.
 const MAX_LENGTH: u64 = 1024 * 1024;
@@ -17,17 +17,16 @@ const PASTE: &str = "Paste the token response or the JWT, which is not shown, th
 /// Programs on Windows begin text with it.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Returns the first line of stdin as a secret.
+/// Returns the first line of stdin as a secret. `hint` asks for it at a terminal.
 ///
 /// # Errors
 /// [`ErrorCode::Usage`] if it is empty.
-pub fn secret_line(what: &str) -> Result<Secret, Error> {
+pub fn secret_line(what: &str, hint: Hint) -> Result<Secret, Error> {
     let mut bytes = SecretBytes::default();
     let read = std::io::copy(&mut std::io::stdin().lock().take(MAX_LENGTH), &mut bytes);
     let text = read.ok().and_then(|_| std::str::from_utf8(bytes.expose()).ok()).unwrap_or_default();
     let line = text.trim_start_matches(BYTE_ORDER_MARK).lines().next().unwrap_or_default();
     if line.is_empty() {
-        let hint = "pipe it to stdin, as the first line";
         return Err(Error::msg(ErrorCode::Usage, format!("no {what} on stdin"), hint));
     }
     Ok(Secret::new(line.to_owned()))
@@ -42,30 +41,33 @@ pub(super) struct StdinSecrets {
 
 impl StdinSecrets {
     /// Reads the secrets in this order: the client secret, a line; the password, a line; the token, the rest.
-    pub(super) fn read(app: &App, args: &Login) -> Result<Self, Error> {
+    pub(super) async fn read(app: &App, args: &Login) -> Result<Self, Error> {
         let mut secrets = Self { client_secret: None, password: None, token: None };
         if !(args.client_secret_stdin || args.password_stdin || args.with_token) {
             return Ok(secrets);
         }
         if app.ui().is_interactive() && (args.client_secret_stdin || args.password_stdin) {
-            let hint = "omit the options that end in -stdin to type the secret without echo, or pipe it in";
+            // Without the options that read stdin, it is typed without echo.
+            let hint = Hint::login();
             return Err(Error::msg(ErrorCode::Usage, "stdin is a terminal, which would show the secret", hint));
         }
-        let unreadable =
-            |e: anyhow::Error| Error::new(ErrorCode::Usage, e.context("reading stdin"), "pipe UTF-8 text to stdin");
-        let mut bytes = SecretBytes::default();
-        let read = if app.ui().is_interactive() {
-            let typed = read_terminal(true, || app.ui().notice(PASTE)).unwrap_or_default();
-            std::io::copy(&mut typed.as_slice(), &mut bytes)
-        } else {
-            std::io::copy(&mut std::io::stdin().lock().take(MAX_LENGTH + 1), &mut bytes)
-        };
-        if read.map_err(|e| unreadable(e.into()))? > MAX_LENGTH {
-            return Err(Error::msg(
-                ErrorCode::Usage,
-                "stdin is longer than 1 MiB",
-                "pipe in only what the options read",
-            ));
+        let unreadable = |e: anyhow::Error| Error::new(ErrorCode::Usage, e.context("reading stdin"), Hint::login());
+        let ui = app.ui();
+        // On a thread of its own, so that Ctrl-C ends the command.
+        let read = tokio::task::spawn_blocking(move || {
+            let mut bytes = SecretBytes::default();
+            if ui.is_interactive() {
+                let typed = read_terminal(Input::Everything, || ui.notice(PASTE)).unwrap_or_default();
+                std::io::copy(&mut typed.as_slice(), &mut bytes)?;
+            } else {
+                std::io::copy(&mut std::io::stdin().lock().take(MAX_LENGTH + 1), &mut bytes)?;
+            }
+            Ok::<_, std::io::Error>(bytes)
+        });
+        let read = read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+        let bytes = read.map_err(|e| unreadable(e.into()))?;
+        if bytes.expose().len() as u64 > MAX_LENGTH {
+            return Err(Error::msg(ErrorCode::Usage, "stdin is longer than 1 MiB", Hint::login()));
         }
         let mut rest = std::str::from_utf8(bytes.expose()).map_err(|e| unreadable(e.into()))?;
         rest = rest.trim_start_matches(BYTE_ORDER_MARK);
@@ -74,7 +76,7 @@ impl StdinSecrets {
             rest = after;
             let line = line.trim_end_matches('\r');
             if line.is_empty() {
-                let hint = "pipe in each secret on its own line: first the client secret, then the password";
+                let hint = Hint::login();
                 return Err(Error::msg(ErrorCode::Usage, format!("no {what} on stdin"), hint));
             }
             Ok(Secret::new(line.to_owned()))
@@ -87,7 +89,7 @@ impl StdinSecrets {
         }
         if args.with_token {
             if rest.trim().is_empty() {
-                let hint = "pipe a token response (JSON) or a JWT to stdin";
+                let hint = Hint::login();
                 return Err(Error::msg(ErrorCode::Usage, "no token on stdin", hint));
             }
             secrets.token = Some(Secret::new(rest.trim().to_owned()));

@@ -45,13 +45,17 @@ fn missing(profile: &Profile) -> impl Iterator<Item = String> {
 }
 
 /// Adds the profiles in a file, or on stdin. Checks all before it writes any.
-pub(super) async fn import(app: &App, file: &Path, replace: bool) -> Result<u8, Error> {
+pub(super) fn import(app: &App, file: &Path, replace: bool) -> Result<u8, Error> {
     let text = read(file)?;
+    app.run(add(app, file, &text, replace))
+}
+
+async fn add(app: &App, file: &Path, text: &str, replace: bool) -> Result<u8, Error> {
     let unusable = |reason: &str| {
         let message = format!("cannot import {}: {reason}", shown(file));
         Error::msg(ErrorCode::Usage, message, Hint::command("profile import").with_flag("--help"))
     };
-    let mut profiles = config::imported(&text, file).map_err(|error| match error {
+    let mut profiles = config::imported(text, file).map_err(|error| match error {
         ConfigError::Invalid { message, .. } => unusable(&message),
         error => error.into(),
     })?;
@@ -76,7 +80,7 @@ pub(super) async fn import(app: &App, file: &Path, replace: bool) -> Result<u8, 
             if let Some(named) = &app.common.profile {
                 hint = hint.with_option("--profile", named.as_str());
             }
-            let hint = if is_stdin(file) { Hint::advice("add --replace") } else { hint };
+            let hint = if is_stdin(file) { Hint::command("profile import").with_flag("--help") } else { hint };
             return Err(Error { hint, ..ConfigError::Exists(profile.name.clone()).into() });
         }
         before.check_locks(profile)?;
@@ -108,7 +112,7 @@ fn shown(file: &Path) -> String {
 fn read(file: &Path) -> Result<String, Error> {
     let unreadable = |reason: &str| {
         let message = format!("cannot import {}: {reason}", shown(file));
-        Error::msg(ErrorCode::Usage, message, "name a file that `authctl profile export` printed")
+        Error::msg(ErrorCode::Usage, message, Hint::command("profile import").with_flag("--help"))
     };
     let input: Box<dyn Read> = match is_stdin(file) {
         true => Box::new(io::stdin()),

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::input::{MAX_LENGTH, unreadable};
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::verify::{MAX_TOKEN_LENGTH, Verdict, VerdictJson};
 
 /// The size of a chunk, in lines and in bytes; a last line may exceed it. It is large enough that passing chunks between
@@ -94,7 +94,7 @@ pub(super) fn run(
         read.map_err(unreadable)?;
         written.map_err(|e| {
             let error = anyhow::Error::new(e).context("writing to stdout");
-            Error::new(ErrorCode::Unexpected, error, "check where the output goes")
+            Error::new(ErrorCode::Unexpected, error, Hint::None)
         })
     })
 }

@@ -2,13 +2,18 @@
 
 use std::io;
 
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::text::bare_token;
 use crate::verify::{MAX_TOKEN_LENGTH, Reason, ReasonCode};
 
 /// Returns the error that stdin cannot be read.
 pub(super) fn unreadable(error: io::Error) -> Error {
-    Error::new(ErrorCode::Usage, anyhow::Error::new(error).context("reading stdin"), "pipe a token in")
+    Error::new(ErrorCode::Usage, anyhow::Error::new(error).context("reading stdin"), help())
+}
+
+/// Suggests to look at how tokens are given.
+pub(super) fn help() -> Hint {
+    Hint::command("verify").with_flag("--help")
 }
 
 /// How much of stdin, or of a line, is read: a token and what may be pasted along with it.

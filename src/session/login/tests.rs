@@ -122,9 +122,10 @@ async fn failed_restore_does_not_hide_why_the_login_failed() {
     let (sessions, old, new) =
         (service(dir.path(), &[true], false), profile("https://a.example"), profile("https://b.example"));
     files(dir.path()).write(&old.name, &session("old")).expect("written");
-    let reason = || Err(SessionError::LoginRequired(LoginReason::NoSession));
+    let name = new.name.clone();
+    let reason = || Err(SessionError::LoginRequired(LoginReason::NoSession(name)));
     let saved = sessions.commit_login(&new, login(&new, "new"), Some(old.clone()), reason).await;
-    assert!(matches!(saved, Err(SessionError::LoginRequired(LoginReason::NoSession))), "{saved:?}");
+    assert!(matches!(saved, Err(SessionError::LoginRequired(LoginReason::NoSession(_)))), "{saved:?}");
     // The profile is not saved, so it still has the old issuer, and its session with it.
     assert_eq!(token(&sessions.session(&old).await.expect("stored")), "old");
     assert!(matches!(sessions.stored(&new).await, Ok(Some(stored)) if token(&stored) == "new"));

@@ -70,7 +70,8 @@ pub(super) fn edit_members(
             true => match json::add(current, object, name, value).map_err(|e| cannot(file, e))? {
                 Added::Already => None,
                 Added::Other => {
-                    return Err(foreign(format!("{} has another value for {object} / {name}", file.display())));
+                    let message = format!("{} has another value for {object} / {name}", file.display());
+                    return Err(foreign(message, Hint::edit(file)));
                 }
                 Added::Text(text) => Some(text),
             },
@@ -147,7 +148,7 @@ pub(super) fn edit_lines(file: &Path, text: &str, block: &str, add: bool) -> Res
     }
     let keyword = block.split(' ').next().unwrap_or(block);
     if add && text.lines().any(|line| line.trim_start().starts_with(keyword)) {
-        return Err(foreign(format!("{} has another {keyword}", file.display())));
+        return Err(foreign(format!("{} has another {keyword}", file.display()), Hint::edit(file)));
     }
     Ok(Some(match add {
         true if text.is_empty() || text.ends_with('\n') => format!("{text}{block}"),
