@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{AUTHORITIES, CLIENT_SECRET, Network, Recipe, python_program};
+use super::{AUTHORITIES, Network, Recipe, python_program};
 use crate::agent_support::output_of;
 use crate::support::{CommandOutput, parts};
 
@@ -43,58 +43,65 @@ fn systemd_recipe_is_valid_and_calls_an_api() {
     assert!(!restarts(&network.run(&start, Vec::new).exits(3)), "a login is required");
 }
 
-/// Reads the workflow of the recipe, and returns its only job.
-fn job(recipe: &Recipe) -> Value {
+/// Reads the workflow of the recipe.
+fn workflow(recipe: &Recipe) -> Value {
     let script = "import json, sys, yaml; json.dump(yaml.safe_load(sys.argv[1]), sys.stdout)";
-    let json =
-        output_of(Command::new(python_program("python")).args(["-c", script, recipe.file(".yml")])).expect("YAML");
-    let workflow: Value = serde_json::from_str(&json).expect("JSON");
-    let jobs = workflow["jobs"].as_object().expect("jobs");
-    assert_eq!(jobs.len(), 1);
-    jobs.values().next().expect("a job").clone()
+    let json = output_of(Command::new(python_program("python")).args(["-c", script, recipe.file(".yml")]));
+    serde_json::from_str(&json.expect("YAML")).expect("JSON")
 }
 
-/// Runs a part of a job as the runner does with these secrets. Returns the exit code of each step, `None` if it was skipped.
-fn run_steps(network: &mut Network, job: &Value, steps: Range<usize>, secret: &str) -> Vec<Option<i32>> {
+/// Runs some steps of the only job as the runner does. Returns the exit code of each, `None` if it was skipped.
+fn run_steps(network: &mut Network, workflow: &Value, steps: Range<usize>) -> Vec<Option<i32>> {
+    let mut jobs = workflow["jobs"].as_object().expect("jobs").values();
+    let job = jobs.next().expect("a job");
+    assert!(jobs.next().is_none(), "one job");
+    let mut variables: Vec<(&str, &str)> = Vec::new();
+    if workflow["permissions"]["id-token"] == "write" {
+        variables.push(("ACTIONS_ID_TOKEN_REQUEST_URL", "https://pipelines.example/token?api-version=2.0"));
+        variables.push(("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "the-bearer-token-of-the-job"));
+    }
+    for (name, value) in job["env"].as_object().expect("variables") {
+        variables.push((name, value.as_str().expect("text")));
+    }
+    for (name, value) in &variables {
+        network.home.set(name, value);
+    }
     let mut codes: Vec<Option<i32>> = Vec::new();
     for step in &job["steps"].as_array().expect("steps")[steps] {
         let succeeded = codes.iter().all(|code| *code == Some(0));
-        if !succeeded && step["if"] != "always()" {
-            codes.push(None);
-            continue;
-        }
-        let none = serde_json::Map::new();
-        let variables = |of: &Value| of["env"].as_object().unwrap_or(&none).clone();
-        let variables: Vec<(String, Value)> = variables(job).into_iter().chain(variables(step)).collect();
-        for (name, value) in &variables {
-            let value = value.as_str().expect("text").replace("${{ secrets.CLIENT_SECRET }}", secret);
-            assert!(!value.contains("${{"), "an expression: {value}");
-            network.home.set(name, value);
-        }
-        let script = step["run"].as_str().expect("a script");
-        std::fs::write(network.home.path().join("step.sh"), script).expect("written");
-        // The runner's default: https://docs.github.com/actions/reference/workflow-syntax-for-github-actions
-        let ran = network.run("bash -e step.sh", || vec![secret.to_owned()]);
-        codes.push(Some(ran.code));
-        for (name, _) in &variables {
-            network.home.unset(name);
-        }
+        codes.push((succeeded || step["if"] == "always()").then(|| {
+            let script = step["run"].as_str().expect("a script");
+            std::fs::write(network.home.path().join("step.sh"), script).expect("written");
+            // The default of `shell`.
+            network.run("bash -e step.sh", || vec!["the-bearer-token-of-the-job".to_owned()]).code
+        }));
+    }
+    for (name, _) in &variables {
+        network.home.unset(name);
     }
     codes
 }
 
 #[test]
 fn github_recipe_logs_in_calls_an_api_and_logs_out() {
-    let (mut network, job) = (Network::new("ci"), job(&Recipe::named("GitHub Actions")));
-    assert_eq!(run_steps(&mut network, &job, 0..2, "another-secret-than-registered"), [Some(5), None]);
+    let (mut network, workflow) = (Network::new("ci"), workflow(&Recipe::named("GitHub Actions")));
+    let identify = |network: &Network, audience: &str| {
+        let token = network.platform.token(json!({"aud": audience, "sub": "repo:a/b"}));
+        std::fs::write(network.home.path().join("identity.jwt"), token).expect("written");
+    };
+    identify(&network, "https://another.example");
+    assert_eq!(run_steps(&mut network, &workflow, 0..2), [Some(2), None]);
     assert!(network.received().is_empty());
-    assert_eq!(run_steps(&mut network, &job, 0..2, CLIENT_SECRET), [Some(0), Some(0)]);
+    identify(&network, "https://issuer.example");
+    assert_eq!(run_steps(&mut network, &workflow, 0..1), [Some(0)]);
+    network.home.expire("ci");
+    assert_eq!(run_steps(&mut network, &workflow, 1..2), [Some(0)]);
     network.expect_received("api", "ci");
     assert!(network.home.leaks_in_files().is_empty());
-    assert_eq!(run_steps(&mut network, &job, 2..3, CLIENT_SECRET), [Some(0)]);
+    assert_eq!(run_steps(&mut network, &workflow, 2..3), [Some(0)]);
     assert!(network.home.sessions().is_empty());
-    assert_eq!(run_steps(&mut network, &job, 1..2, CLIENT_SECRET), [Some(3)]);
-    network.home.run(&["token", "ci"]).exits(3);
+    // The last step is run after a failure too.
+    assert_eq!(run_steps(&mut network, &workflow, 1..3), [Some(3), Some(0)]);
 }
 
 #[test]

@@ -13,30 +13,36 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use authctl::dev_issuer::{Algorithm, Client, DevIssuer, GrantType};
-use authctl::secret::Secret;
+use authctl::dev_issuer::{Algorithm, Client, DevIssuer, GrantType, PlatformKeys};
 use aws_lc_rs::digest::{SHA256, digest};
 
 use crate::agent_support::KillOnDrop;
 use crate::network::certify;
+use crate::support::jwt::Signer;
 use crate::support::process::{Lines, RunningCommand};
 use crate::support::{AUTHCTL, CommandOutput, PASSWORD, Sandbox, USER, contains, issuer, parts};
 use page::Recipe;
 
 /// The servers' hosts.
-const HOSTS: [&str; 6] =
-    ["api.example", "files.example", "issuer.example", "smtp.example", "imap.example", "db.example"];
+const HOSTS: [&str; 7] = [
+    "api.example",
+    "files.example",
+    "issuer.example",
+    "pipelines.example",
+    "smtp.example",
+    "imap.example",
+    "db.example",
+];
 
 /// Where programs find the certificate authorities of the system.
 const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
-
-/// The secret of the client `ci`.
-const CLIENT_SECRET: &str = "the-secret-of-the-client-ci";
 
 /// A user whose network has the hosts of the page.
 struct Network {
     home: Sandbox,
     issuer: DevIssuer,
+    /// Signs the identity tokens of the platform that the issuer trusts.
+    platform: Signer,
     servers: KillOnDrop,
 }
 
@@ -45,14 +51,12 @@ impl Network {
     fn new(profile: &str) -> Self {
         parts::require(&["unshare", "nsenter", "ip", "openssl", "python3", "strace"]);
         let mut home = Sandbox::new();
+        let platform = Signer::new();
         let issuer = issuer(|options| {
             options.algorithm = Algorithm::ES256;
             options.public_url = Some("https://issuer.example".to_owned());
-            options.clients.push(Client {
-                id: "ci".to_owned(),
-                secret: Some(Secret::new(CLIENT_SECRET.to_owned())),
-                grants: vec![GrantType::ClientCredentials],
-            });
+            options.clients.push(Client { id: "ci".to_owned(), secret: None, grants: vec![GrantType::JwtBearer] });
+            options.platform_keys = PlatformKeys::parse(&platform.jwks().to_string());
         });
         let at = |name: &str| home.path().join(name);
         certify(home.path(), &HOSTS);
@@ -88,7 +92,7 @@ impl Network {
         for variable in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"] {
             home.set(variable, AUTHORITIES);
         }
-        Self { home, issuer, servers }
+        Self { home, issuer, platform, servers }
     }
 
     /// Returns a user who is logged in under the profile `work`, and whose token has expired.

@@ -1,4 +1,4 @@
-"""The servers of the recipes: an API, a WebDAV server, PostgreSQL, SMTP and IMAP, each at the host that the page names.
+"""The servers of the recipes: an API, the identity tokens of a platform, a WebDAV server, PostgreSQL, SMTP and IMAP, each at the host that the page names.
 
 Usage: servers.py ADDRESSES CERTIFICATE KEY LOG RELAY VERIFY...
 
@@ -18,10 +18,12 @@ import struct
 import subprocess
 import sys
 import threading
+import urllib.parse
 
 addresses, certificate, key, log, relay = sys.argv[1:6]
 verify = sys.argv[6:]
 USER = "alice@mail.example"
+PLATFORM_TOKEN = "the-bearer-token-of-the-job"
 
 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 context.load_cert_chain(certificate, key)
@@ -80,6 +82,17 @@ class Files(Api):
         super().reply(207 if status == 200 else status, content)
 
     do_PROPFIND = Api.do_GET
+
+
+class Platform(Api):
+    """The runner's address for identity tokens."""
+
+    def do_GET(self):
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        if self.headers.get("Authorization") != f"Bearer {PLATFORM_TOKEN}" or query["audience"] != ["https://issuer.example"]:
+            return self.reply(403, b"{}")
+        with open("identity.jwt") as token:
+            self.reply(200, json.dumps({"value": token.read()}).encode())
 
 
 class Issuer(socketserver.BaseRequestHandler):
@@ -253,6 +266,7 @@ handlers = {
     ("api.example", 443): Api,
     ("files.example", 443): Files,
     ("issuer.example", 443): Issuer,
+    ("pipelines.example", 443): Platform,
     ("smtp.example", 587): Smtp,
     ("imap.example", 143): Imap,
     ("db.example", 5432): Postgres,
