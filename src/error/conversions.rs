@@ -90,9 +90,10 @@ pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
     match error {
         StoreError::Absent { .. } => (ErrorCode::StoreAbsent, Hint::login().with_option("--store", "file")),
         StoreError::Locked => (ErrorCode::StoreLocked, unlock_keychain()),
-        StoreError::TimedOut { .. } => {
-            (ErrorCode::StoreTimedOut, Hint::doctor("answer the keychain's prompt, or restart its service"))
-        }
+        StoreError::TimedOut { .. } => (
+            ErrorCode::StoreTimedOut,
+            Hint::advice("answer the keychain's prompt, or restart its service, and try again"),
+        ),
         StoreError::Refused { .. } => (ErrorCode::StoreRefused, Hint::doctor("check the keychain with its own tools")),
         StoreError::TooOpen { path, .. } => (ErrorCode::StoreRefused, Hint::chmod("700", path)),
         StoreError::Damaged { .. } => (ErrorCode::SessionDamaged, Hint::login()),
@@ -140,9 +141,9 @@ impl From<ListenError> for Error {
         let hint = match &error {
             ListenError::Running(_) => Hint::command("agent status"),
             ListenError::TooOpen { path, .. } => Hint::chmod("go-w", path),
-            ListenError::NotOurs { .. } | ListenError::TooLong(_) => Hint::shell(OWN_SOCKET),
-            ListenError::Lock(error) => of_lock_error(error),
-            ListenError::Io { path, source, .. } => Hint::access(path, source.kind()),
+            ListenError::NotOurs { .. } | ListenError::TooLong(_) | ListenError::Lock(_) | ListenError::Io { .. } => {
+                Hint::shell(OWN_SOCKET)
+            }
         };
         Self::new(ErrorCode::AgentUnavailable, error, hint)
     }

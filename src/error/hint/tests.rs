@@ -82,7 +82,7 @@ fn correction_replaces_the_word_that_was_typed() {
 }
 
 /// Every hint without a command: how it begins, and why no command helps.
-const ADVICE: [(&str, &str); 39] = [
+const ADVICE: [(&str, &str); 40] = [
     ("add an entry {} to `id_tokens`", "the definition of the job is in its repository"),
     ("give the job the permission", "the definition of the job is in its repository"),
     ("run this where the platform provides", "only the platform has the file"),
@@ -91,6 +91,7 @@ const ADVICE: [(&str, &str); 39] = [
     ("name a source of a JWT", "the documentation of the platform names it"),
     ("have the platform issue it", "the definition of the job is in its repository"),
     ("run this where the platform issues", "only the platform has a new one"),
+    ("answer the keychain's prompt", "the desktop's own window asks for the password"),
     ("ask the issuer's operator to allow", "the operator decides what the client may exchange"),
     ("ask the issuer's operator what", "the operator decides what the client may do"),
     ("ask the issuer's operator which", "the operator decides which grants the client may use"),
