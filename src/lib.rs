@@ -273,7 +273,8 @@ mod tests {
                         (Some("with_argument"), _) => hint.with_argument("argument"),
                         (Some("with_option"), Some(name)) => {
                             let literal = call.split('"').nth(3).map(str::to_owned);
-                            hint.with_option(name, literal.unwrap_or_else(|| "https://a.example".to_owned()))
+                            let example = if name == "--max-age" { "1h" } else { "https://a.example" };
+                            hint.with_option(name, literal.unwrap_or_else(|| example.to_owned()))
                         }
                         _ => break,
                     };

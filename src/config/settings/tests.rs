@@ -13,6 +13,7 @@ fn example(setting: &Setting) -> &'static str {
         ("optional_claims", _) => "iss aud",
         ("redirect_uri", _) => "http://localhost:8400/back",
         ("client_assertion_audience", _) => "token_endpoint",
+        ("workload", _) => "gitlab",
         (_, "HOST") => "git.example localhost:5000",
         (_, "URL") => "https://b.example/x/",
         (_, "NAME=VALUE") => "tenant=a=b prompt=consent",
