@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::cli::{Ensure, Login};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{Grant, Profile, ProfileName, Session, format_duration};
+use crate::model::{Profile, ProfileName, Session, format_duration};
 use crate::session::{Demand, SessionEnd, SessionLimit};
 
 /// The output of `ensure --json`.
@@ -159,7 +159,7 @@ fn report(app: &App, profile: &Profile, found: &Found, wanted: Duration, logged_
     }
     let text = match (end.limit, end.extended_by) {
         (Some((limit, at)), _) => format!("{}; enough for {wanted_span}", described(limit, app.clock().now(), at)),
-        (None, _) if session.grant == Grant::ClientCredentials => {
+        (None, _) if session.grant.is_unattended() => {
             format!("the client logs in by itself; enough for {wanted_span}")
         }
         (None, Some(within)) => {

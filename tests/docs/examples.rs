@@ -304,6 +304,10 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ),
             ("Let a test script make the issuer fail; its key is printed", "authctl dev-issuer --control --json"),
             ("Use your own users", "authctl dev-issuer --port 8080 --users users.txt"),
+            (
+                "Accept the identity tokens of a platform with these keys",
+                "authctl dev-issuer --workload-jwks platform-keys.json",
+            ),
         ],
     ),
 ];

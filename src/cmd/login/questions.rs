@@ -196,13 +196,13 @@ impl Asking<'_> {
             (None, Grant::ClientCredentials) => lines.push("- type confidential, with a client secret".into()),
             (None, _) => lines.push("- type native or public, with PKCE and without a client secret".into()),
         }
-        if preset.is_none_or(|preset| preset.registers_redirect) && grant != Grant::ClientCredentials {
+        if preset.is_none_or(|preset| preset.registers_redirect) && !grant.is_unattended() {
             let given = self.args.settings.get("redirect_uri").and_then(|items| items.first()).map(String::as_str);
             let redirect = given.or(preset.map(Provider::redirect)).unwrap_or(Provider::LOOPBACK);
             let port = if has_port(redirect) { "" } else { " (a port is added at each login)" };
             lines.push(format!("- redirect URI {redirect}{port}"));
         }
-        if preset.is_none() && grant != Grant::ClientCredentials {
+        if preset.is_none() && !grant.is_unattended() {
             lines.push("- device flow, to log in from machines without a browser".into());
         }
         lines
