@@ -480,7 +480,7 @@ impl App {
     /// # Errors
     /// [`ErrorCode::Busy`] if another process holds it, [`ErrorCode::StoreUnavailable`] if it cannot be created.
     pub async fn lock_config(&self) -> Result<FileLock, Error> {
-        Ok(config::lock(&self.paths()?.data, self.clock(), CONFIG_LOCK_LIMIT).await?)
+        Ok(config::lock(&self.paths()?.config, &self.paths()?.data, self.clock(), CONFIG_LOCK_LIMIT).await?)
     }
 
     /// Prompts for a line of text without blocking the runtime; returns `None` without an answer.

@@ -3,10 +3,12 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use directories::ProjectDirs;
+use percent_encoding::percent_decode_str;
 
 use crate::secret::Secret;
 use crate::text::bare_token;
@@ -91,10 +93,8 @@ impl Environment {
 pub struct ProxyVariables {
     /// The variable that the HTTP client uses, and its value: `HTTPS_PROXY`, else `ALL_PROXY`, each in upper case first.
     pub https: Option<(&'static str, OsString)>,
-    /// `NO_PROXY`: the hosts that are reached without it.
+    /// The hosts that are reached without it: `no_proxy`, else `NO_PROXY`, as curl reads them.
     pub none_for: String,
-    /// `REQUEST_METHOD`: a web server has started this process as CGI, and the client of a request may have set `HTTP_PROXY`.
-    pub for_a_request: bool,
 }
 
 #[allow(clippy::disallowed_methods, reason = "the only module that reads the environment")]
@@ -104,12 +104,10 @@ impl ProxyVariables {
     pub fn capture() -> Self {
         let first = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, env::var_os(name)?)));
         let proxy = |names| first(names).filter(|(_, value)| !value.is_empty());
+        let hosts = |name| env::var(name).ok().filter(|hosts| !hosts.is_empty());
         Self {
             https: proxy(["HTTPS_PROXY", "https_proxy"]).or_else(|| proxy(["ALL_PROXY", "all_proxy"])),
-            none_for: first(["NO_PROXY", "no_proxy"])
-                .and_then(|(_, hosts)| hosts.into_string().ok())
-                .unwrap_or_default(),
-            for_a_request: env::var_os("REQUEST_METHOD").is_some(),
+            none_for: hosts("no_proxy").or_else(|| hosts("NO_PROXY")).unwrap_or_default(),
         }
     }
 }
@@ -180,13 +178,15 @@ pub fn home() -> Result<PathBuf, NoHome> {
     directories::BaseDirs::new().map(|dirs| dirs.home_dir().to_owned()).ok_or(NoHome)
 }
 
-/// Returns the path in `PATH` that leads to `program`, if there is one. Package managers install each version in a directory
+/// Returns the path in `PATH` that leads to `program`, if there is one, or the path by which it was started, if that does. Package managers install each version in a directory
 /// of its own, which an update removes, and link to the current one from a directory in `PATH`.
 #[must_use]
-pub fn stable_link(program: PathBuf, search_path: &std::ffi::OsStr) -> PathBuf {
+pub fn stable_link(program: PathBuf, search_path: &std::ffi::OsStr, started_as: Option<PathBuf>) -> PathBuf {
     let Some(name) = program.file_name() else { return program };
     let is_program = |path: &PathBuf| path.is_absolute() && path.canonicalize().is_ok_and(|path| path == program);
-    env::split_paths(search_path).map(|dir| dir.join(name)).find(is_program).unwrap_or(program)
+    let mut in_path = env::split_paths(search_path).map(|dir| dir.join(name));
+    let started_as = started_as.filter(|path| path.file_name() == Some(name));
+    in_path.find(is_program).or_else(|| started_as.filter(is_program)).unwrap_or(program)
 }
 
 /// Returns `SSL_CERT_FILE`: the certificate authorities that replace the platform's. Ignored on macOS.
@@ -344,7 +344,7 @@ pub struct Paths {
     pub sessions: PathBuf,
     /// The directory of lock files, one for each profile with the `file` store.
     pub locks: PathBuf,
-    /// The directory of the data. Contains `config.lock`, which writers of the configuration hold.
+    /// The directory of the data.
     pub data: PathBuf,
     /// The list of revoked tokens.
     pub revoked_file: PathBuf,
@@ -409,7 +409,8 @@ impl Paths {
 fn keychain_locks() -> Option<PathBuf> {
     let user = nix::unistd::geteuid();
     let socket = match env::var("DBUS_SESSION_BUS_ADDRESS").ok().filter(|address| !address.is_empty()) {
-        Some(address) => bus_socket(&address),
+        // One directory for one bus, however its address is spelled.
+        Some(address) => bus_socket(&address).map(|socket| socket.canonicalize().unwrap_or(socket)),
         None => Some(Path::new(&env::var_os("XDG_RUNTIME_DIR")?).join("bus").canonicalize().ok()?),
     };
     let is_private = |dir: &Path| {
@@ -446,7 +447,8 @@ pub fn home_directories() -> Vec<PathBuf> {
 #[cfg(not(target_os = "macos"))]
 fn bus_socket(address: &str) -> Option<PathBuf> {
     let options = address.split(';').find_map(|one| one.strip_prefix("unix:"))?;
-    options.split(',').find_map(|option| option.strip_prefix("path=")).map(PathBuf::from)
+    let path = options.split(',').find_map(|option| option.strip_prefix("path="))?;
+    Some(OsString::from_vec(percent_decode_str(path).collect()).into())
 }
 
 /// A separate home directory, for the demo.

@@ -132,12 +132,17 @@ impl std::io::Write for SecretBytes {
     }
 }
 
-/// Prevents core dumps, which would contain secrets, or allows them again as the process was started, for another program.
+/// Prevents core dumps, which would contain secrets, and debuggers; or allows core dumps again as the process was started, for
+/// another program, to which debuggers can attach again. The limit alone does not hold if core dumps are piped to a program.
 pub(crate) fn limit_core_dumps(limited: bool) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     static BEFORE: std::sync::OnceLock<Rlimit> = std::sync::OnceLock::new();
     let before = *BEFORE.get_or_init(|| getrlimit(Resource::Core));
     let current = if limited { Some(0) } else { before.current };
+    #[cfg(target_os = "linux")]
+    if limited {
+        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    }
     // Without the limit, the command works all the same.
     let _ = setrlimit(Resource::Core, Rlimit { current, ..before });
 }

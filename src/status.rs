@@ -31,8 +31,9 @@ impl SessionState {
     #[must_use]
     pub fn of(session: &Session, now: UnixTime) -> Self {
         let request = TokenRequest::access(TokenTarget::default(), None);
-        // A refusal that does not count against the session may be for another audience, scope or resource only.
-        let counts = |failure: &RefreshFailure| failure.code != ErrorCode::IssuerRefused || failure.refusals > 0;
+        let counts = |failure: &RefreshFailure| {
+            !failure.other_target || failure.refusals > 0 || failure.code != ErrorCode::IssuerRefused
+        };
         let failing = session.last_failure.as_ref().is_some_and(counts) && session.can_refresh();
         match decide(Some(&SessionView::new(session, &request)), &request, now, None) {
             Decision::Fail(_) => Self::LoginRequired,

@@ -3,7 +3,9 @@
 pub mod html;
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::io;
+
+use serde_json::ser::Formatter;
 
 /// Replaces characters that could change a terminal's state or disguise other text: control characters (C0, DEL, C1) and
 /// those that reorder text or are invisible. Line breaks stay. Called where text is written, and only there.
@@ -28,17 +30,28 @@ pub fn escape_json(json: String) -> String {
     if !json.contains(is_unsafe) {
         return json;
     }
-    let mut escaped = String::with_capacity(json.len() + 64);
-    for c in json.chars() {
-        if is_unsafe(c) {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                let _ = write!(escaped, "\\u{unit:04x}");
+    let mut escaped = Vec::with_capacity(json.len() + 64);
+    let _ = SafeJson.write_string_fragment(&mut escaped, &json);
+    String::from_utf8(escaped).unwrap_or_default()
+}
+
+/// Writes JSON with these escapes, for what holds secrets: no copy of it is made.
+pub struct SafeJson;
+
+impl Formatter for SafeJson {
+    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some(at) = rest.find(is_unsafe) {
+            let (plain, others) = rest.split_at(at);
+            writer.write_all(plain.as_bytes())?;
+            let mut characters = others.chars();
+            for unit in characters.next().into_iter().collect::<String>().encode_utf16() {
+                write!(writer, "\\u{unit:04x}")?;
             }
-        } else {
-            escaped.push(c);
+            rest = characters.as_str();
         }
+        writer.write_all(rest.as_bytes())
     }
-    escaped
 }
 
 /// Returns whether `c` is a control character, or reorders or hides text on a screen (Unicode Standard Annex 9), which

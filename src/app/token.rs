@@ -28,8 +28,15 @@ impl App {
         let seen = session.generation.clone();
         if let Decision::Refresh { wait_at_most: Some(limit) } = decision {
             self.refresh_in_background(profile, request, limit).await;
-            session = sessions.session(profile).await.map_err(with_profile)?;
-            decision = sessions.decide(&session, request);
+            match sessions.session(profile).await {
+                Ok(now) => {
+                    session = now;
+                    decision = sessions.decide(&session, request);
+                }
+                Err(ended @ SessionError::LoginRequired(_)) => return Err(with_profile(ended)),
+                // The token is valid, whatever has happened to its store.
+                Err(error) => tracing::warn!("{}: {error}", profile.name),
+            }
         }
         let served = if decision == (Decision::Refresh { wait_at_most: None }) {
             let refresh = sessions.refresh(profile, request, &session);

@@ -149,13 +149,25 @@ fn screen(app: &App, args: &Status, config: &Config, report: &StatusReport, prob
 
 fn table(app: &App, report: &StatusReport, now: UnixTime) -> Vec<String> {
     let effective = report.effective_profile.as_ref().map(|effective| &effective.profile);
+    let is_shared = |status: &ProfileStatus| {
+        let sub = |status: &ProfileStatus| status.subject.as_ref().map(|subject| subject.sub.clone());
+        let others = |other: &&ProfileStatus| other.issuer == status.issuer && other.account() == status.account();
+        report.profiles.iter().filter(others).any(|other| sub(other) != sub(status))
+    };
     let rows = |notes: bool, accounts: bool| -> Vec<Vec<(Style, String)>> {
         let mut rows =
             vec![["  PROFILE", "STATE", "ACCOUNT", "EXPIRES"].map(|text| (Style::Bold, text.to_owned())).to_vec()];
         for status in &report.profiles {
             let (style, mark) = look(status.state);
             let mark = if effective == Some(&status.profile) { '*' } else { mark };
-            let account = status.account().map_or_else(|| "-".to_owned(), |account| excerpt(account, 80));
+            let account = match (status.account(), &status.subject) {
+                (None, _) => "-".to_owned(),
+                // Two accounts of one name.
+                (Some(account), Some(subject)) if is_shared(status) => {
+                    excerpt(&format!("{account} ({})", subject.sub), 80)
+                }
+                (Some(account), _) => excerpt(account, 80),
+            };
             let (expiry, note) = expiry(status, now);
             let expiry = if notes && !note.is_empty() { format!("{expiry}, {note}") } else { expiry };
             rows.push(vec![

@@ -18,12 +18,20 @@ use crate::model::{Profile, ProfileName};
 use crate::paths::ConfigFiles;
 use crate::text::excerpt;
 
-/// Waits for the configuration lock in the directory `data` for at most `limit`: one process at a time changes the file.
+/// Waits for the configuration lock for at most `limit`: one process at a time changes the user's file.
+///
+/// The lock file is beside that file, since the directory `data` can be another one for another process. It is in `data` if
+/// none can be created there: then the file cannot be changed either.
 ///
 /// # Errors
 /// [`LockError`].
-pub async fn lock(data: &Path, clock: &dyn Clock, limit: Duration) -> Result<FileLock, LockError> {
-    LockFile::lock(data.join("config.lock"), clock, limit).await
+pub async fn lock(files: &ConfigFiles, data: &Path, clock: &dyn Clock, limit: Duration) -> Result<FileLock, LockError> {
+    match LockFile::lock(link_target(&files.user).with_file_name("config.lock"), clock, limit).await {
+        Err(LockError::Io { .. } | LockError::Unsupported { .. }) => {
+            LockFile::lock(data.join("config.lock"), clock, limit).await
+        }
+        locked => locked,
+    }
 }
 
 /// Writes into the user's file what `profile` has other than the machine-wide files, creating both if necessary; the first

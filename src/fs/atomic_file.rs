@@ -59,6 +59,7 @@ impl AtomicFile {
         prefix.push(".");
         remove_abandoned(dir, &prefix);
         for _ in 0..MAX_ATTEMPTS {
+            let open = Directory::open(dir)?;
             let mut name = prefix.clone();
             name.push(format!("{}-{}.next", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
             let path = dir.join(name);
@@ -69,7 +70,7 @@ impl AtomicFile {
                 Err(e) => return Err(e.into()),
             };
             let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-            let next = Self { file, dir: Directory::open(dir)?, path, target: target.to_owned() };
+            let next = Self { file, dir: open, path, target: target.to_owned() };
             // Another process may have locked and removed it as abandoned before it was locked here.
             if !matches!(locked, Err(Errno::WOULDBLOCK)) && next.file.metadata()?.nlink() > 0 {
                 return Ok(next);
@@ -108,7 +109,7 @@ impl AtomicFile {
     /// If the file cannot be written; nothing has changed then.
     pub fn replace(mut self, bytes: &[u8]) -> io::Result<()> {
         self.write(bytes)?;
-        std::fs::rename(&self.path, &self.target)?;
+        self.unless_made(std::fs::rename(&self.path, &self.target))?;
         self.dir.sync();
         Ok(())
     }
@@ -125,10 +126,20 @@ impl AtomicFile {
                 let (cwd, flags) = (rustix::fs::CWD, rustix::fs::RenameFlags::NOREPLACE);
                 rustix::fs::renameat_with(cwd, &self.path, cwd, &self.target, flags)?;
             }
-            linked => linked?,
+            linked => self.unless_made(linked)?,
         }
         self.dir.sync();
         Ok(())
+    }
+
+    /// Returns the result of making this file the target. A network's file system can report an error of a change that it
+    /// has made.
+    fn unless_made(&self, result: io::Result<()>) -> io::Result<()> {
+        let identity = |metadata: &std::fs::Metadata| (metadata.dev(), metadata.ino());
+        match (self.file.metadata(), std::fs::symlink_metadata(&self.target)) {
+            (Ok(own), Ok(there)) if identity(&own) == identity(&there) => Ok(()),
+            _ => result,
+        }
     }
 
     /// Makes `bytes` the whole content, durably. Truncates only afterwards, so that reserved blocks are used first.
@@ -179,6 +190,19 @@ mod tests {
             assert_eq!(names(dir.path()), ["a"]);
         }
         assert!(replace(&dir.path().join("missing/a"), b"x", 0o600).is_err());
+    }
+
+    #[test]
+    fn change_that_was_made_despite_an_error_counts() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("a");
+        let next = AtomicFile::beside(&path).expect("created");
+        let failed = || Err(io::Error::from(io::ErrorKind::TimedOut));
+        assert!(next.unless_made(failed()).is_err());
+        std::fs::write(&path, "another").expect("written");
+        assert!(next.unless_made(failed()).is_err());
+        std::fs::rename(&next.path, &path).expect("renamed");
+        next.unless_made(failed()).expect("it is in its place");
     }
 
     #[test]

@@ -135,7 +135,12 @@ impl Directory {
     /// # Errors
     /// As [`std::fs::remove_file`]; the file is still there then.
     pub fn remove(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_file(path)?;
+        // A network's file system can report an error of a removal that it has made.
+        let is_gone = || std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound || !is_gone() => return Err(error),
+            _ => {}
+        }
         self.sync();
         Ok(())
     }

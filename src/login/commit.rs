@@ -52,7 +52,8 @@ impl LoginService {
 
         let name = &profile.name;
         user.wait_for(&format!("a refresh of `{name}`"), self.sessions.wait_for_lock(profile)).await?;
-        let lock = config::lock(&self.paths.data, &**self.sessions.clock(), LOGIN_CONFIG_LOCK_LIMIT);
+        let lock =
+            config::lock(&self.paths.config, &self.paths.data, &**self.sessions.clock(), LOGIN_CONFIG_LOCK_LIMIT);
         let lock = user.wait_for("another change of the configuration", lock).await?;
         let configured = self.configured_now(plan)?;
         let before = plan.config.profiles.get(name);

@@ -59,6 +59,9 @@ pub struct RefreshFailure {
     /// How many of them the issuer refused in its own words (`IssuerError::is_refusal`).
     #[serde(default)]
     pub refusals: u32,
+    /// Whether it was for another audience, scope or resource: a refusal of that says nothing about the session.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub other_target: bool,
     /// What failed; a caller that shares the failure exits with its exit code.
     pub code: ErrorCode,
     /// One line for people, without secrets.
@@ -111,6 +114,8 @@ pub struct Session {
     /// Whether refreshes bring a new refresh token; `None` before the first refresh. If they do not, the issuer accepts the
     /// stored one as often as it is sent.
     pub rotates: Option<bool>,
+    /// Whether the last refresh brought no valid ID token, so that an older one is stored.
+    pub id_token_kept: bool,
     /// Whether the issuer's metadata lists token exchange (RFC 8693), as last fetched.
     pub offers_exchange: bool,
     /// What is known of its end from the past.
@@ -173,6 +178,8 @@ struct Stored<S> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rotates: Option<bool>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    id_token_kept: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     offers_exchange: bool,
     #[serde(default, skip_serializing_if = "SessionHistory::is_empty")]
     history: SessionHistory,
@@ -205,6 +212,7 @@ impl<'a> Stored<&'a str> {
             refreshing_since: session.refreshing_since,
             refreshing_lock: session.refreshing_lock,
             rotates: session.rotates,
+            id_token_kept: session.id_token_kept,
             offers_exchange: session.offers_exchange,
             history: session.history.clone(),
             last_failure: session.last_failure.clone(),
@@ -233,6 +241,7 @@ impl From<Stored<Secret>> for Session {
             refreshing_since: stored.refreshing_since,
             refreshing_lock: stored.refreshing_lock,
             rotates: stored.rotates,
+            id_token_kept: stored.id_token_kept,
             offers_exchange: stored.offers_exchange,
             history: stored.history,
             last_failure: stored.last_failure,
@@ -324,6 +333,7 @@ impl Session {
             refreshed_at: None,
             refreshing_since: None,
             rotates: None,
+            id_token_kept: false,
             offers_exchange: false,
             history: SessionHistory::default(),
             last_failure: None,

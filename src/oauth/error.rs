@@ -263,7 +263,10 @@ impl IssuerError {
     pub fn is_response_lost(&self) -> bool {
         match self {
             Self::Unreachable { delivery, .. } => *delivery == Delivery::ResponseLost,
-            Self::Unavailable { status, retry_after, .. } => matches!(status, 502 | 504) && retry_after.is_none(),
+            Self::Unavailable { status, retry_after, .. } => {
+                // RFC 9110, section 15.6, and those of a large network of gateways.
+                matches!(status, 502..=504 | 520..=527) && retry_after.is_none()
+            }
             _ => false,
         }
     }
@@ -406,7 +409,13 @@ mod tests {
             (unavailable(504, None), true, true),
             (unavailable(502, wait(1)), false, true),
             (unavailable(500, None), false, true),
-            (unavailable(503, None), false, true),
+            (unavailable(503, None), true, true),
+            (unavailable(503, wait(1)), false, true),
+            (unavailable(501, None), false, true),
+            (unavailable(505, None), false, true),
+            (unavailable(520, None), true, true),
+            (unavailable(524, None), true, true),
+            (unavailable(528, None), false, true),
             (unavailable(429, None), false, false),
             (invalid, false, true),
             (IssuerError::NoJwt { from: String::new(), names: String::new() }, false, true),

@@ -6,7 +6,7 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderNam
 use serde::de::{DeserializeOwned, IgnoredAny};
 use url::Url;
 
-use super::error::{IssuerError, is_refusal_status};
+use super::error::{Delivery, IssuerError, Phase, is_refusal_status};
 use crate::secret::SecretBytes;
 use crate::text::excerpt;
 
@@ -82,6 +82,11 @@ impl HttpResponse {
     /// Returns the error for a response that is not `expected`.
     pub(super) fn unexpected(&self, expected: &str) -> IssuerError {
         let (host, status, kind) = (&self.host, self.status, self.kind());
+        if self.is_success() && self.is_cut_off() {
+            let message = format!("the connection to {host} ended in the middle of the response");
+            let (proxy, phase, delivery) = (None, Phase::Exchange, Delivery::ResponseLost);
+            return IssuerError::Unreachable { message, proxy, phase, delivery };
+        }
         // Only an issuer asks for authentication in plain text. With another status a proxy may be its author.
         let is_own = matches!(kind, BodyKind::Empty | BodyKind::OtherObject | BodyKind::OtherJson)
             || (kind == BodyKind::Text && status == 401);
@@ -102,6 +107,12 @@ impl HttpResponse {
         };
         let wrong_address = matches!(status, 300..400 | 404 | 405);
         IssuerError::InvalidResponse { from: host.clone(), what, wrong_address }
+    }
+
+    /// Returns whether the body is the beginning of a JSON object: without a `Content-Length` the end of the connection ends it.
+    fn is_cut_off(&self) -> bool {
+        let text = self.text().trim_ascii_start();
+        text.first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(text).is_err_and(|error| error.is_eof())
     }
 
     fn kind(&self) -> BodyKind {

@@ -84,7 +84,17 @@ pub(super) enum LenientValue {
     Object { code: Option<String>, message: Option<String> },
 }
 
+/// A value that the parser refuses, such as a number beyond all limits, counts as absent. The input has to be borrowed.
 impl<'de> Deserialize<'de> for LenientValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&'de RawValue>::deserialize(deserializer)?;
+        Ok(serde_json::from_str(raw.get()).map_or(Self::Nothing, |Parsed(value)| value))
+    }
+}
+
+struct Parsed(LenientValue);
+
+impl<'de> Deserialize<'de> for Parsed {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct AnyValue;
         impl<'de> Visitor<'de> for AnyValue {
@@ -145,7 +155,7 @@ impl<'de> Deserialize<'de> for LenientValue {
                 Ok(LenientValue::Object { code, message })
             }
         }
-        deserializer.deserialize_any(AnyValue)
+        deserializer.deserialize_any(AnyValue).map(Self)
     }
 }
 

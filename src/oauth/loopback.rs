@@ -144,9 +144,11 @@ impl LoopbackListener {
                 accepted = self.listener.accept() => accepted,
                 accepted = accept(self.ipv6.as_ref()) => accepted,
             };
-            // A failed accept concerns one connection, or passes when a file descriptor is free again; it must not spin.
+            // A failed accept concerns one connection, or passes when a file descriptor is free again, as that of an idle
+            // connection is; it must not spin.
             let accepted = accepted.and_then(|(stream, _)| Ok((stream.as_fd().try_clone_to_owned()?, stream)));
             let Ok((socket, stream)) = accepted else {
+                close_one(&mut oldest_first);
                 clock.sleep(ACCEPT_PAUSE).await;
                 continue;
             };

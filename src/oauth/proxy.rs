@@ -15,7 +15,7 @@ pub(super) struct Proxies {
     matcher: Matcher,
     /// The variable with an invalid proxy address, which the client would ignore, and the hosts that it applies to.
     invalid: Option<(&'static str, Matcher)>,
-    /// The proxy and the hosts that need none, if the client does not read them from the environment by itself.
+    /// The proxy and the hosts that need none, which the client does not read from the environment as other programs do.
     explicit: Option<(String, String)>,
 }
 
@@ -26,10 +26,7 @@ impl Proxies {
             let any = Matcher::builder().https("http://proxy.invalid").no(no_proxy.as_str());
             (*name, any.build())
         });
-        // The client would read the variables itself, but not all forms of NO_PROXY, and none of them in a CGI program, where
-        // HTTP_PROXY may come from a request header. No header can set HTTPS_PROXY.
-        let explicit = variables.https.as_ref().filter(|_| variables.for_a_request || no_proxy != variables.none_for);
-        let explicit = explicit.filter(|_| invalid.is_none()).and_then(|(_, value)| {
+        let explicit = variables.https.as_ref().filter(|_| invalid.is_none()).and_then(|(_, value)| {
             let proxy = value.to_str()?;
             let scheme = if proxy.contains("://") { "" } else { "http://" };
             Some((format!("{scheme}{proxy}"), no_proxy))
@@ -142,34 +139,29 @@ mod tests {
             ("", "https://a.example/", false),
         ] {
             let https = Some(("HTTPS_PROXY", "proxy.example:3128".into()));
-            let proxies = Proxies::new(&ProxyVariables { https, none_for: none_for.into(), for_a_request: true });
+            let proxies = Proxies::new(&ProxyVariables { https, none_for: none_for.into() });
             let proxy = proxies.for_url(&Url::parse(url).expect("valid")).expect("valid");
             assert_eq!(proxy.is_none(), direct, "{none_for}: {url}");
         }
     }
 
     #[test]
-    fn proxy_is_passed_on_where_the_client_would_choose_another() {
-        for (proxy, none_for, for_a_request, expected) in [
-            ("proxy.example:3128", "corp", false, None),
-            ("proxy.example:3128", "*.corp", false, Some(("http://proxy.example:3128", "corp"))),
-            ("proxy.example:3128", "corp", true, Some(("http://proxy.example:3128", "corp"))),
-            ("socks5h://proxy.example", "", true, Some(("socks5h://proxy.example", ""))),
-            ("::::", "*.corp", true, None),
+    fn proxy_and_hosts_are_passed_on_in_the_clients_form() {
+        for (proxy, none_for, expected) in [
+            ("proxy.example:3128", "corp", Some(("http://proxy.example:3128", "corp"))),
+            ("proxy.example:3128", "*.corp", Some(("http://proxy.example:3128", "corp"))),
+            ("socks5h://proxy.example", "", Some(("socks5h://proxy.example", ""))),
+            ("::::", "*.corp", None),
         ] {
             let https = Some(("HTTPS_PROXY", proxy.into()));
-            let proxies = Proxies::new(&ProxyVariables { https, none_for: none_for.into(), for_a_request });
-            assert_eq!(proxies.explicit(), expected, "{proxy} {none_for} {for_a_request}");
+            let proxies = Proxies::new(&ProxyVariables { https, none_for: none_for.into() });
+            assert_eq!(proxies.explicit(), expected, "{proxy} {none_for}");
         }
     }
 
     #[test]
     fn invalid_proxy_is_an_error_except_for_hosts_that_need_none() {
-        let variables = ProxyVariables {
-            https: Some(("https_proxy", "::::".into())),
-            none_for: "b.example,.c".into(),
-            for_a_request: false,
-        };
+        let variables = ProxyVariables { https: Some(("https_proxy", "::::".into())), none_for: "b.example,.c".into() };
         let proxies = Proxies::new(&variables);
         for (url, fails) in [
             ("https://a.example/", true),

@@ -35,6 +35,7 @@ fn bus_address_names_the_socket() {
     for (address, socket) in [
         ("unix:path=/run/user/1000/bus", Some("/run/user/1000/bus")),
         ("unix:path=/tmp/a,guid=12", Some("/tmp/a")),
+        ("unix:path=/tmp/a%20b%2cc", Some("/tmp/a b,c")),
         ("tcp:host=localhost,port=1;unix:guid=1,path=/x", Some("/x")),
         ("unix:abstract=/tmp/x", None),
         ("autolaunch:", None),
@@ -93,8 +94,17 @@ fn service_uses_the_link_in_path_that_updates_change() {
     std::fs::write(&program, "").expect("written");
     std::fs::write(other.join("authctl"), "").expect("written");
     let search = std::env::join_paths([&other, &root, &bin]).expect("paths");
-    assert_eq!(stable_link(program.clone(), &search), program, "another program is not used");
+    assert_eq!(stable_link(program.clone(), &search, None), program, "another program is not used");
     std::os::unix::fs::symlink(&program, &link).expect("linked");
-    assert_eq!(stable_link(program.clone(), &search), link);
-    assert_eq!(stable_link(program.clone(), std::ffi::OsStr::new("bin:")), program, "relative");
+    assert_eq!(stable_link(program.clone(), &search, None), link);
+    assert_eq!(stable_link(program.clone(), std::ffi::OsStr::new("bin:"), None), program, "relative");
+    let nowhere = std::ffi::OsStr::new("");
+    for (started_as, expected) in [
+        (link.clone(), &link),
+        (other.join("authctl"), &program),
+        ("authctl".into(), &program),
+        (cellar.join("keyring"), &program),
+    ] {
+        assert_eq!(stable_link(program.clone(), nowhere, Some(started_as)), *expected);
+    }
 }

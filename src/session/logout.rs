@@ -144,16 +144,20 @@ impl SessionService {
         let metadata = self.metadata_with(profile, &[Endpoint::Revocation]).await?;
         let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(false) };
         let client = self.client(profile, &metadata, session.client_secret.clone()).await?;
+        let mut refused = None;
         if let Some(token) = &session.tokens.refresh_token {
-            revocation::revoke(&http, endpoint, &client, token, TokenTypeHint::RefreshToken).await?;
+            match revocation::revoke(&http, endpoint, &client, token, TokenTypeHint::RefreshToken).await {
+                Err(error) if error.is_refusal() => refused = Some(error),
+                revoked => revoked?,
+            }
         }
+        let is_revoked = session.tokens.refresh_token.is_some() && refused.is_none();
         let now = self.clock.now();
         let others = session.others.iter().map(|other| &other.tokens);
         for tokens in std::iter::once(&session.tokens).chain(others) {
             // Then an issuer may refuse to revoke the token once more, or revoke no access tokens at all (RFC 7009, section
             // 2.2.1); they expire soon.
-            let is_done =
-                session.tokens.refresh_token.is_some() || tokens.expires_at.is_some_and(|expires_at| expires_at <= now);
+            let is_done = is_revoked || tokens.expires_at.is_some_and(|expires_at| expires_at <= now);
             match revocation::revoke(&http, endpoint, &client, &tokens.access_token, TokenTypeHint::AccessToken).await {
                 Ok(()) => {}
                 Err(error) if is_done && error.is_refusal() => {
@@ -162,6 +166,6 @@ impl SessionService {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(true)
+        refused.map_or(Ok(true), |error| Err(error.into()))
     }
 }

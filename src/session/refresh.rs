@@ -123,6 +123,7 @@ impl SessionService {
                     at: since,
                     failures: 1,
                     refusals: 0,
+                    other_target: false,
                     code: ErrorCode::RefreshInDoubt,
                     message: format!("the issuer's reply to the refresh at {since} was lost"),
                     retry_at: session.tokens.expires_at,
@@ -308,7 +309,8 @@ impl SessionService {
         let mut failure = refresh_failure(session, &issuer_error, self.clock.now());
         // Only if the refresh token was sent, and not for another target, which may be what is refused.
         let is_refusal = issuer_error.is_refusal() && session.refreshing_since.is_some();
-        failure.refusals += u32::from(is_refusal && request.target().is_plain());
+        failure.other_target = !request.target().is_plain();
+        failure.refusals += u32::from(is_refusal && !failure.other_target);
         if ended {
             session.ended = Some(failure.clone());
             session.tokens.refresh_token = None;
@@ -339,5 +341,6 @@ pub(super) fn refresh_failure(session: &Session, error: &IssuerError, at: UnixTi
     };
     let (failures, refusals) = session.last_failure.as_ref().map_or((0, 0), |last| (last.failures, last.refusals));
     let failures = failures.saturating_add(1);
-    RefreshFailure { at, failures, refusals, code: error.code(), message: error.to_string(), retry_at }
+    let other_target = false;
+    RefreshFailure { at, failures, refusals, other_target, code: error.code(), message: error.to_string(), retry_at }
 }

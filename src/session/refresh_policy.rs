@@ -53,7 +53,8 @@ impl SessionView {
             RequestedToken::Id => {
                 let token = id_token_validity(session);
                 let sent_by_last_refresh = token.is_some_and(|token| {
-                    session.refreshed_at.is_none_or(|at| token.obtained_at.plus(ISSUED_BY_REFRESH) >= at)
+                    let is_recent = |at| token.obtained_at.plus(ISSUED_BY_REFRESH) >= at;
+                    !session.id_token_kept && session.refreshed_at.is_none_or(is_recent)
                 });
                 (token, sent_by_last_refresh)
             }

@@ -133,7 +133,8 @@ pub(super) fn of_same_subject(
 ) -> Result<TokenSet, SessionError> {
     let sub = |token: &Secret| unverified_claims(token.expose()).and_then(|claims| claims.sub);
     let user = session.subject.as_ref().map(|subject| subject.sub.clone());
-    // The subject of an access token may differ from the ID token's (RFC 9068, section 2.2), but not from the one before.
+    // The subject of an access token may differ from the ID token's and from that at another audience (RFC 9068, section 2.2),
+    // but not from the one before.
     let before = session.token_for(&request.target()).and_then(|before| sub(&before.access_token));
     for (expected, found) in [(user, tokens.id_token.as_ref().and_then(sub)), (before, sub(&tokens.access_token))] {
         if let (Some(expected), Some(found)) = (expected, found)

@@ -44,11 +44,10 @@ impl SessionService {
     }
 
     /// Returns whether another process made the last change of the profile's session. Reads the lock files.
-    pub async fn changed_elsewhere(&self, name: &ProfileName) -> bool {
-        let (marks, own) = (Arc::clone(&self.marks), name.clone());
-        let is_changed = move |kind| marks.is_changed_elsewhere(kind, &own);
-        let any = move || [StoreKind::Keychain, StoreKind::File].into_iter().any(is_changed);
-        unblock(mark_subject(name), any).await.unwrap_or(true)
+    pub async fn changed_elsewhere(&self, profile: &Profile) -> bool {
+        let (marks, kind, name) = (Arc::clone(&self.marks), profile.store, profile.name.clone());
+        let is_changed = move || marks.is_changed_elsewhere(kind, &name);
+        unblock(mark_subject(&profile.name), is_changed).await.unwrap_or(true)
     }
 
     /// Returns the session stored under the profile's name, also one of another issuer or client, or that a logout has not
@@ -134,8 +133,23 @@ impl SessionService {
             self.delete(&renamed).await?;
             return Err(error);
         }
-        self.delete(profile).await?;
+        if let Err(error) = self.delete(profile).await {
+            tracing::warn!("the session of {} is stored under its old name too: {error}", profile.name);
+        }
         Ok(())
+    }
+
+    /// Deletes the session under the name of a profile that is new, if one of `others` has the same: an interrupted
+    /// [`SessionService::rename`] left it, and two profiles must not send one refresh token.
+    pub async fn delete_copy(&self, new: &Profile, others: impl IntoIterator<Item = &Profile>) {
+        let Ok(_lock) = self.lock(new).await else { return };
+        let Ok(Some(found)) = self.stored(new).await else { return };
+        for other in others {
+            let session = self.stored(other).await.ok().flatten();
+            if other.name != new.name && session.is_some_and(|own| own.generation.login == found.generation.login) {
+                let _ = self.delete(new).await;
+            }
+        }
     }
 
     /// Checks that a store can be read, and takes a new session as far as that can be known in advance.

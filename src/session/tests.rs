@@ -154,6 +154,7 @@ async fn session_of_a_concurrent_login_is_served_unless_it_has_ended() {
                 at: UnixTime(1_700_000_000),
                 failures: 1,
                 refusals: 1,
+                other_target: false,
                 code: ErrorCode::IssuerRefused,
                 message: "the issuer refused: invalid_grant".into(),
                 retry_at: None,

@@ -120,7 +120,7 @@ fn login_during_a_refresh_is_not_overwritten() {
 fn changes_of_the_configuration_wait_for_each_other() {
     let (home, issuer) = logged_in();
     home.log_in("other", &issuer);
-    let data = home.path().join("data/authctl");
+    let beside = home.config_file().parent().unwrap().to_owned();
     let by_password = ["login", "work", "--scope", "openid", "--password", "--password-stdin", "--username", USER];
     for args in [
         &["profile", "set", "work", "max_offline=7d"][..],
@@ -133,7 +133,7 @@ fn changes_of_the_configuration_wait_for_each_other() {
             home.run(&["logout", "another"]).exits(0);
         }
         let before = std::fs::read(home.config_file()).unwrap();
-        let lock = ProfileLock::try_acquire(&data, &"config".parse().unwrap()).unwrap().expect("free");
+        let lock = ProfileLock::try_acquire(&beside, &"config".parse().unwrap()).unwrap().expect("free");
         let mut waiting = home.spawn(args);
         waiting.type_text(&format!("{PASSWORD}\n"));
         waiting.close_stdin();
@@ -145,4 +145,27 @@ fn changes_of_the_configuration_wait_for_each_other() {
     }
     let shown = home.run(&["profile", "show", "work", "--json"]).exits(0).json();
     assert_eq!((&shown["max_offline"], &shown["scopes"]), (&json!(7 * 24 * 3600), &json!(["openid"])));
+}
+
+/// A terminal in a sandbox of its own, such as snap's, has other directories for data.
+#[test]
+fn changes_with_other_data_directories_wait_for_each_other() {
+    let home = Sandbox::new();
+    home.configure("[profiles.work]\nissuer = \"https://a.example\"\nclient_id = \"a\"\n");
+    let beside = home.config_file().parent().unwrap().to_owned();
+    let lock = ProfileLock::try_acquire(&beside, &"config".parse().unwrap()).unwrap().expect("free");
+    let before = std::fs::read(home.config_file()).unwrap();
+    let settings = ["max_offline=1d", "scopes=openid", "audience=https://b.example"];
+    let changes = settings.map(|setting| {
+        let args = ["profile", "set", "work", setting];
+        let mut command = home.command(&args);
+        command.env("XDG_DATA_HOME", home.path().join(setting));
+        home.spawn_command(command, &args)
+    });
+    changes.iter().for_each(|change| await_lock(change, "config"));
+    assert_eq!(std::fs::read(home.config_file()).unwrap(), before);
+    drop(lock);
+    changes.into_iter().for_each(|change| drop(change.wait().exits(0)));
+    let text = std::fs::read_to_string(home.config_file()).unwrap();
+    assert!(["max_offline", "scopes", "audience"].iter().all(|key| text.contains(key)), "{text}");
 }

@@ -162,6 +162,16 @@ fn refused_revocation_differs_from_unreachable_issuer() {
 }
 
 #[test]
+fn access_token_is_revoked_though_the_refresh_token_cannot_be() {
+    let (home, idp) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &idp);
+    let kind = FaultKind::OAuthError { status: 400, code: "unsupported_token_type".into() };
+    idp.fault(Fault { endpoint: Endpoint::Revoke, kind, times: 1 });
+    home.run(&["logout"]).exits(5).reports("not revoked").reports("unsupported_token_type");
+    assert_eq!(idp.stats().requests["revoke"], 2);
+}
+
+#[test]
 fn no_revoke_sends_no_request() {
     let home = Sandbox::new();
     let mut idp = quick_issuer();

@@ -20,13 +20,17 @@ fn lost_reply_keeps_sessions_where_the_issuer_accepts_a_token_twice() {
                 options.reuse_grace = Duration::from_secs(grace);
             }),
         );
-        let reply_lost_in_gateway = ReplyEdit { status: Some(502), ..ReplyEdit::default() };
+        let gateway = |status| FaultKind::Edited(ReplyEdit { status: Some(status), ..ReplyEdit::default() });
+        let cut_off = ReplyEdit { body: Some("{\"access_token\":\"a".into()), chunked: true, ..ReplyEdit::default() };
         for (name, kind, age, refreshed_before) in [
             ("first-valid", FaultKind::LostReply, DUE, false),
             ("first-expired", FaultKind::LostReply, LIFETIME + 1, false),
             ("later-valid", FaultKind::LostReply, DUE, true),
             ("later-expired", FaultKind::LostReply, LIFETIME + 1, true),
-            ("gateway", FaultKind::Edited(reply_lost_in_gateway), LIFETIME + 1, true),
+            ("gateway", gateway(502), LIFETIME + 1, true),
+            ("unavailable", gateway(503), LIFETIME + 1, true),
+            ("network", gateway(524), LIFETIME + 1, true),
+            ("cut-off", FaultKind::Edited(cut_off), LIFETIME + 1, true),
         ] {
             home.log_in(name, &issuer);
             if refreshed_before {

@@ -168,3 +168,23 @@ fn hostile_file_is_refused_and_nothing_changed() {
     }
     assert_eq!(fs::read_to_string(home.config_file()).unwrap(), TWO);
 }
+
+/// A rename that was killed leaves the session under its old name too: two profiles must not send one refresh token.
+#[test]
+fn import_takes_no_session_that_another_profile_has() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let exported = home.run(&["profile", "export", "work"]).exits(0).stdout;
+    let left_behind = fs::read(home.session_file("work")).unwrap();
+    home.run(&["profile", "rename", "work", "home"]).exits(0);
+    fs::write(home.session_file("work"), &left_behind).unwrap();
+    home.run_with(&["profile", "import", "-"], &exported).exits(0);
+    home.run(&["status", "work", "--check"]).exits(3);
+    home.run(&["refresh", "home"]).exits(0);
+    assert_eq!(issuer.stats().families_revoked, 0);
+    // A session that no other profile has is still the profile's, for example after a lost configuration.
+    let config = home.run(&["profile", "export", "home"]).exits(0).stdout;
+    fs::remove_file(home.config_file()).unwrap();
+    home.run_with(&["profile", "import", "-"], &config).exits(0);
+    home.run(&["token", "home"]).exits(0);
+}

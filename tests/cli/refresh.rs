@@ -252,6 +252,21 @@ fn valid_token_is_printed_while_the_refresh_continues() {
 }
 
 #[test]
+fn valid_token_is_printed_though_the_store_fails_during_the_refresh() {
+    let (home, issuer) = logged_in(|_| {});
+    let (first, away) = (home.token("work"), home.path().join("away"));
+    fault(&issuer, FaultKind::Hold, 1);
+    home.advance_time("work", DUE);
+    let requests = token_requests(&issuer);
+    let waiting = home.spawn(&["token", "work"]);
+    wait_until("the request", || (token_requests(&issuer) > requests).then_some(()));
+    std::fs::rename(home.key_file(), &away).unwrap();
+    assert_eq!(waiting.wait().exits(0).line(), first);
+    std::fs::rename(&away, home.key_file()).unwrap();
+    issuer.clear_faults();
+}
+
+#[test]
 fn killed_refresh_is_recovered_within_the_reuse_grace() {
     let (home, issuer) = logged_in(|o| o.reuse_grace = Duration::from_secs(60));
     fault(&issuer, FaultKind::HoldReply, 1);

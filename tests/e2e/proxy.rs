@@ -153,7 +153,14 @@ fn no_proxy_bypasses_the_proxy() {
         company.log_in().exits(0);
         assert_eq!(proxy.used(), 0, "{none}");
     }
-    company.home.set("NO_PROXY", "other.test");
+    // As curl reads them: the lower case first, unless it is empty.
+    for (lower, upper) in [("issuer.test", "other.test"), ("", "issuer.test")] {
+        company.home.set("no_proxy", lower);
+        company.home.set("NO_PROXY", upper);
+        company.log_in().exits(0);
+        assert_eq!(proxy.used(), 0, "{lower} {upper}");
+    }
+    company.home.set("no_proxy", "other.test");
     company.log_in().exits(0);
     assert!(proxy.used() > 0);
 }

@@ -5,6 +5,7 @@ use tokio::sync::{Notify, broadcast};
 
 use crate::clock::UnixTime;
 use crate::model::ProfileName;
+use crate::text::escape_json;
 
 /// A kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,11 @@ impl Event {
     /// Returns the event as a server-sent event (WHATWG HTML, section 9.2).
     pub(super) fn to_sse(&self) -> String {
         let data = Data { profile: self.profile.as_ref(), at: self.at, message: self.message.as_deref() };
-        format!("event: {}\ndata: {}\n\n", self.kind.name(), serde_json::to_string(&data).unwrap_or_default())
+        format!(
+            "event: {}\ndata: {}\n\n",
+            self.kind.name(),
+            escape_json(serde_json::to_string(&data).unwrap_or_default())
+        )
     }
 }
 

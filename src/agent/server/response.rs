@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use crate::agent::protocol::Problem;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::secret::SecretBytes;
+use crate::text::SafeJson;
 
 /// A response's body: complete, or a stream of events.
 pub(super) enum ResponseBody {
@@ -86,7 +87,8 @@ pub(super) fn json(value: &impl Serialize) -> AgentResponse {
 /// None for the types of this program.
 pub(super) fn to_json(value: &impl Serialize) -> Result<Bytes, Error> {
     let mut body = SecretBytes::with_capacity(INITIAL_CAPACITY);
-    serde_json::to_writer(&mut body, value).map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None))?;
+    let mut serializer = serde_json::Serializer::with_formatter(&mut body, SafeJson);
+    value.serialize(&mut serializer).map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None))?;
     Ok(Bytes::from_owner(WipedBody(body)))
 }
 
@@ -143,8 +145,8 @@ pub(super) fn problem(error: &Error) -> AgentResponse {
         hint: error.hint.to_string(),
         exit_code: error.code.exit_code(),
     };
-    let body = serde_json::to_vec(&document).unwrap_or_default();
-    let mut response = whole(status, "application/problem+json", Bytes::from(body));
+    let body = to_json(&document).unwrap_or_default();
+    let mut response = whole(status, "application/problem+json", body);
     match status {
         // A 401 response must have a challenge (RFC 9110, section 11.6.1).
         StatusCode::UNAUTHORIZED => {
@@ -183,4 +185,21 @@ pub(super) fn not_allowed(allowed: &'static str) -> AgentResponse {
     let mut response = problem(&error);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_have_no_characters_that_change_a_screen() {
+        let hostile = "ann\u{9b}31m\u{202e}\u{7f}\u{1b}[2J";
+        let error = Error::msg(ErrorCode::Usage, hostile, Hint::None);
+        let documents = [to_json(&hostile).expect("JSON"), to_json(&error.message()).expect("JSON")];
+        for document in documents {
+            let text = std::str::from_utf8(&document).expect("UTF-8");
+            assert!(text.is_ascii() && !text.contains(|c: char| c.is_control()), "{text:?}");
+        }
+        assert_eq!(serde_json::from_slice::<String>(&to_json(&hostile).expect("JSON")).expect("a string"), hostile);
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,6 +48,10 @@ const IGNORE_EMPTY: Duration = Duration::from_millis(200);
 /// How many changes may be queued. If there are more, everything is checked.
 const QUEUE: usize = 1024;
 
+/// How often to look for new directories of the machine-wide configuration. A watch of `/etc` instead would wake the agent at
+/// the start of every program, which opens files there.
+const DIRECTORY_INTERVAL: Duration = Duration::from_secs(5);
+
 /// What the directories of the machine-wide configuration are called in a message.
 const MACHINE_WIDE: &str = "the machine-wide configuration";
 
@@ -64,16 +69,13 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
     let linked: Vec<PathBuf> = files.all().filter_map(|file| file.canonicalize().ok()).collect();
     let names = files.all().chain(linked.iter().map(PathBuf::as_path));
     let names: BTreeSet<OsString> = names.filter_map(|file| Some(file.file_name()?.into())).collect();
-    // A machine-wide directory may be created later.
     let machine_dirs: Vec<PathBuf> = files.machine_wide.iter().map(|file| directory_of(file).to_owned()).collect();
     let optional = linked.iter().map(|file| directory_of(file));
     let optional: BTreeSet<PathBuf> = optional
-        .chain(machine_dirs.iter().map(|dir| directory_of(dir)))
         .chain(machine_dirs.iter().map(PathBuf::as_path))
         .filter(|dir| !dirs.iter().any(|watched| watched.canonicalize().is_ok_and(|watched| watched == *dir)))
         .map(Path::to_path_buf)
         .collect();
-    let created = machine_dirs.clone();
     let events_lost = Arc::new(AtomicBool::new(false));
     let lost = Arc::clone(&events_lost);
     let on_event = move |event: notify::Result<Event>| {
@@ -91,7 +93,7 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
         }
         for path in &event.paths {
             let name = path.file_name();
-            if created.contains(path) || name.is_some_and(|name| names.contains(name)) {
+            if name.is_some_and(|name| names.contains(name)) {
                 changed.notify_one();
                 continue;
             }
@@ -116,10 +118,19 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
             }
         }
     };
-    let agent = Arc::clone(agent);
+    let (agent, mut known) = (Arc::clone(agent), existing(&machine_dirs));
     let reread_configuration = async move {
         loop {
-            rereads.notified().await;
+            tokio::select! {
+                () = rereads.notified() => {}
+                () = agent.clock.sleep(DIRECTORY_INTERVAL) => {
+                    let dirs = machine_dirs.clone();
+                    match unblock(MACHINE_WIDE, move || existing(&dirs)).await {
+                        Ok(now) if now != known => known = now,
+                        _ => continue,
+                    }
+                }
+            }
             let (watcher, dirs) = (Arc::clone(&watcher), machine_dirs.clone());
             let watch = unblock(MACHINE_WIDE, move || {
                 if let Some(watcher) = &mut *watcher.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -134,6 +145,11 @@ pub(super) fn start(agent: &Arc<Agent>) -> FileWatcher {
         }
     };
     FileWatcher { tasks: [tokio::spawn(check_sessions), tokio::spawn(reread_configuration)] }
+}
+
+/// Returns which of the directories exist: the inode number of each.
+fn existing(dirs: &[PathBuf]) -> Vec<Option<u64>> {
+    dirs.iter().map(|dir| dir.metadata().ok().map(|about| about.ino())).collect()
 }
 
 /// Watches those of the directories that exist and can be watched.
@@ -198,7 +214,8 @@ impl Agent {
 
     /// Drops the cached session of a profile if another process has changed it, and returns the profile then.
     async fn forget_if_changed(self: &Arc<Self>, name: &ProfileName) -> Option<Arc<Profile>> {
-        if !self.sessions.changed_elsewhere(name).await {
+        // A store that the profile no longer uses may have marks of its own.
+        if !self.sessions.changed_elsewhere(&*self.profiles.choose(Some(name)).ok()?).await {
             return None;
         }
         // The profile may have changed in the meantime: a login to another issuer stores the session first.

@@ -137,7 +137,8 @@ fn service(app: &App) -> Result<Service, Error> {
 /// Returns the program and its arguments.
 fn command_line(app: &App) -> Result<Vec<String>, Error> {
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::shell("command -v authctl"));
-    let program = stable_link(std::env::current_exe().map_err(unexpected)?, &app.environment.surroundings.search_path);
+    let (program, started_as) = (std::env::current_exe().map_err(unexpected)?, std::env::args_os().next());
+    let program = stable_link(program, &app.environment.surroundings.search_path, started_as.map(PathBuf::from));
     let mut words = vec![absolute(&program)?, "agent".to_owned(), "run".to_owned()];
     let config = app.common.config.as_ref().or(app.environment.config.as_ref());
     if let Some(config) = config {

@@ -33,7 +33,8 @@ pub(super) fn program(app: &App) -> Result<Vec<String>, Error> {
 pub(super) fn program_path(app: &App) -> Result<PathBuf, Error> {
     let program = std::env::current_exe().and_then(|program| program.canonicalize());
     let program = program.map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::shell("command -v authctl")))?;
-    Ok(paths::stable_link(program, &app.environment.surroundings.search_path))
+    let started_as = std::env::args_os().next().map(PathBuf::from);
+    Ok(paths::stable_link(program, &app.environment.surroundings.search_path, started_as))
 }
 
 /// Returns whether a program that a tool starts is authctl: this one, or one in another place, which need not exist any more.

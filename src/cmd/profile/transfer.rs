@@ -72,7 +72,10 @@ async fn add(app: &App, file: &Path, text: &str, replace: bool) -> Result<u8, Er
     let _lock = app.lock_config().await?;
     let before = app.config()?;
     for profile in &profiles {
-        let Some(existing) = before.existing(&profile.name)? else { continue };
+        let Some(existing) = before.existing(&profile.name)? else {
+            app.sessions()?.delete_copy(profile, before.profiles.values()).await;
+            continue;
+        };
         if !replace {
             let name = file.display().to_string();
             let name = if name.starts_with('-') { format!("./{name}") } else { name };

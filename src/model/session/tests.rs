@@ -33,6 +33,7 @@ fn session_can_refresh_until_it_has_ended_or_lacks_the_means() {
         at: UnixTime(1),
         failures: 1,
         refusals: 0,
+        other_target: false,
         code: ErrorCode::LoginRequired,
         message: "ended".into(),
         retry_at: None,

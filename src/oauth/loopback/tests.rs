@@ -290,12 +290,16 @@ fn listener_pauses_until_it_can_read_from_one_of_too_many_connections() {
 }
 
 #[tokio::test]
-async fn listener_pauses_after_each_failed_accept() {
+async fn failed_accept_closes_an_idle_connection_and_pauses() {
     let loopback = LoopbackListener::bind(&RedirectUri::default()).await.expect("a port");
-    // From now on, each accept fails at once.
-    rustix::net::shutdown(&loopback.listener, rustix::net::Shutdown::Both).expect("shut down");
+    let browser = Browser { host: loopback.redirect_uri().authority().to_owned() };
     let clock = TestClock::new();
     let paused = async {
+        let mut idle = browser.connect().await;
+        assert!(browser.ask("GET / HTTP/1.1\r\nHost: HOST\r\n\r\n").await.contains(" 404 "));
+        // From now on, each accept fails at once.
+        rustix::net::shutdown(&loopback.listener, rustix::net::Shutdown::Both).expect("shut down");
+        assert!(idle.read(&mut [0; 1]).await.is_ok_and(|length| length == 0), "its descriptor is free again");
         while clock.waits().len() < 3 {
             tokio::task::yield_now().await;
         }
@@ -306,7 +310,7 @@ async fn listener_pauses_after_each_failed_accept() {
             _ = loopback.wait_for_response(classify(), &clock) => panic!("no request was sent"),
         }
     };
-    tokio::time::timeout(HEAD_TIMEOUT, waiting).await.expect("three pauses");
+    tokio::time::timeout(CONNECTION_TIMEOUT / 2, waiting).await.expect("three pauses");
 }
 
 #[tokio::test]

@@ -145,6 +145,36 @@ fn type_and_scope_that_repeat_a_secret_count_as_absent() {
 }
 
 #[test]
+fn response_that_was_cut_off_is_a_lost_reply() {
+    for body in ["{", r#"{"access_token":"hunter2"#, r#"{"access_token":"hunter2","scope":["a""#] {
+        let error = read(200, "application/json", body).err().unwrap_or_else(|| panic!("{body}: taken"));
+        assert!(error.is_response_lost() && !format!("{error:?}").contains("hunter2"), "{error:?}");
+        let refusal = read(400, "application/json", body).err().unwrap_or_else(|| panic!("{body}: taken"));
+        assert!(!refusal.is_response_lost(), "{refusal:?}");
+    }
+}
+
+#[test]
+fn members_that_cannot_be_read_drop_no_token() {
+    let nested = "[".repeat(200) + &"]".repeat(200);
+    for name in ["scope", "token_type", "expires_in", "refresh_token", "id_token", "error_description"] {
+        for value in [r#""\ud800""#, "1e400", "-1e999", &nested, r#"{"type":"\udc00"}"#] {
+            let found = tokens(&format!(r#"{{"access_token":"AT","{name}":{value}}}"#));
+            assert_eq!(found.access_token.expose(), "AT", "{name}: {value}");
+        }
+    }
+    // Beside a token, `error` says nothing.
+    for error in
+        [r#""0""#, r#""none""#, r#"{}"#, r#"{"code":0}"#, r#"{"message":null}"#, r#""invalid_grant""#, r#""\ud800""#]
+    {
+        let found = tokens(&format!(r#"{{"access_token":"AT","error":{error}}}"#));
+        assert_eq!(found.access_token.expose(), "AT", "{error}");
+        let alone = read(200, "application/json", &format!(r#"{{"access_token":"","error":{error}}}"#));
+        assert!(!matches!(alone, Ok(TokenEndpointResponse::Tokens(_))), "{error}");
+    }
+}
+
+#[test]
 fn invalid_response_is_reported_without_its_text() {
     for body in [
         "",
@@ -158,7 +188,6 @@ fn invalid_response_is_reported_without_its_text() {
         r#"{"access_token":["hunter2"]}"#,
         r#"{"access_token":"hunter2","access_token":"b"}"#,
         r#"{"access_token":"a","expires_in":1,"expires_in":2}"#,
-        r#"{"access_token":"hunter2"#,
         r#"{"access_token":"hunter2"} hunter2"#,
         r#"{"access_token":"hunter2\r\nx: y"}"#,
         r#"{"access_token":"hünter2"}"#,

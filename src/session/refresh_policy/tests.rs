@@ -380,6 +380,7 @@ fn failure() -> RefreshFailure {
         at: UnixTime(1),
         failures: 2,
         refusals: 0,
+        other_target: false,
         code: ErrorCode::IssuerUnreachable,
         message: "m".into(),
         retry_at: Some(UnixTime(3)),

@@ -112,6 +112,7 @@ fn session_is_expected_to_last_as_long_as_the_one_before() {
             at: UnixTime(at),
             failures: 1,
             refusals: 1,
+            other_target: false,
             code: ErrorCode::LoginRequired,
             message: "ended".into(),
             retry_at: None,

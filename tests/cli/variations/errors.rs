@@ -262,6 +262,9 @@ fn reply_that_is_no_refusal_never_requires_a_login() {
         (body(500, "application/json", r#"{"error":"invalid_grant"}"#), 6, &["try again"]),
         (refusal(400, json!({"error": "temporarily_unavailable"})), 5, &["temporarily_unavailable"]),
         (refusal(400, json!({"error": "server_error"})), 5, &["server_error"]),
+        (refusal(400, json!({"error": "slow_down"})), 5, &["slow_down"]),
+        (refusal(408, json!({"error": "timeout"})), 5, &["timeout"]),
+        (refusal(425, json!({"error": "too_early"})), 5, &["too_early"]),
         (refusal(200, json!({})), 6, both_ways),
     ] {
         let home = Sandbox::new();
@@ -272,10 +275,8 @@ fn reply_that_is_no_refusal_never_requires_a_login() {
             let ran = home.run(&["token", "work"]).exits(code);
             texts.iter().for_each(|text| assert!(ran.stderr.contains(text), "{edit}: no {text} in {}", ran.stderr));
         }
-        // A refusal may be for the request only, and does not count.
-        let (state, check) = if code == 5 { ("refreshable", 0) } else { ("refresh_failing", 3) };
-        assert_eq!(home.status("work")["state"], state, "{edit}");
-        home.run(&["status", "work", "--check"]).exits(check);
+        assert_eq!(home.status("work")["state"], "refresh_failing", "{edit}");
+        home.run(&["status", "work", "--check"]).exits(3);
         issuer.clear_faults();
         home.token("work");
         home.run(&["status", "work", "--check"]).exits(0);
@@ -379,7 +380,8 @@ fn refresh_is_retried_without_response_but_not_after_refusal() {
         (body(400, "text/html", "<p>invalid_grant"), 6, false),
         (body(400, "application/json", ""), 5, false),
         (body(401, "text/plain", "invalid_grant"), 5, false),
-        (refusal(503, json!({"error": "invalid_grant"})), 6, false),
+        (refusal(503, json!({"error": "invalid_grant"})), 0, false),
+        (refusal(500, json!({"error": "invalid_grant"})), 6, false),
         (refusal(200, json!({"error": "invalid_grant"})), 5, false),
         (refusal(400, json!({"error": "invalid_client"})), 5, false),
         (refusal(403, json!({"error": "invalid_grant"})), 3, true),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{answers, each, edits, log_in, row};
 use crate::support::jwt::{Signer, valid_claims};
 use crate::support::signing_keys::changed;
-use crate::support::{Sandbox, issuer, quick_issuer};
+use crate::support::{PASSWORD, Sandbox, USER, issuer, quick_issuer};
 
 /// Starts an issuer that does not rotate refresh tokens.
 fn without_rotation() -> DevIssuer {
@@ -100,6 +100,15 @@ fn users_with_the_same_name_are_distinguished_by_subject() {
     let (stored, new) = (format!("Alex at {at} (subject u-1)"), format!("Alex at {at} (subject u-2)"));
     assert!(ran.stderr.contains(&format!("work is logged in as {stored}; this login is for {new}")), "{}", ran.stderr);
     log_in(&home, at, &["--replace"]).exits(0).reports(&new);
+    issue(&issuer, &signer, "opaque", Some(json!({"sub": "u-1", "name": "Alex"})));
+    home.run(&["profile", "show", "work"]).exits(0);
+    let config =
+        home.run(&["profile", "export", "work"]).exits(0).stdout.replace("[profiles.work]", "[profiles.other]");
+    home.run_with(&["profile", "import", "-"], &config).exits(0);
+    assert!(!home.run(&["status"]).exits(0).stdout.contains("u-2"), "one name is enough");
+    home.run_with(&["login", "other", "--password", "--password-stdin", "--username", USER], PASSWORD).exits(0);
+    let status = home.run(&["status"]).exits(0).stdout;
+    assert!(status.contains("Alex (u-1)") && status.contains("Alex (u-2)"), "{status}");
 }
 
 #[test]
