@@ -146,6 +146,7 @@ mod tests {
                 retry_at: None,
                 failures: 1,
                 refusals: 0,
+                other_target: false,
             };
             assert_eq!(Error::from(SessionError::RecentFailure(failed)).code, *code);
         }
