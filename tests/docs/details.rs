@@ -287,8 +287,8 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  token refresh it once\n\
                  cargo 1.95  Builds with a crate from a private sparse registry\n\
                  pip 26.3, uv 0.13  Install a package from a private index. pip does not show why it has no password.\n\
-                 Terraform 1.11  Gets a module from a private registry. It is in no package registry: the tests run it where it \
-                 is installed, and check the protocol byte by byte everywhere. It does not show why it has no token.",
+                 Terraform 1.11  Gets a module from a private registry. It is in no package archive: this test is run by hand, \
+                 the protocol is checked byte by byte everywhere. It does not show why it has no token.",
             ),
         ],
     ),
