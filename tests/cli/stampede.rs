@@ -1,5 +1,7 @@
 //! Many processes refresh at once, at an issuer that revokes the session when a refresh token is reused.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 use serde_json::json;
 
@@ -109,4 +111,32 @@ fn waiting_processes_share_a_failure() {
     assert_eq!(token_requests() - before, 1, "one request for all processes");
     issuer.clear_faults();
     home.run(&["token", "work"]).exits(0);
+}
+
+#[test]
+fn callers_of_an_ended_session_fail_at_once_without_a_browser() {
+    for args in [&["token", "work"][..], &["exec", "work", "--", "touch", "ran"], &["refresh", "work"]] {
+        let (mut home, issuer) = (Sandbox::new(), issuer(|_| {}));
+        // A browser that a login would find.
+        let browser = home.path().join("browser");
+        std::fs::write(&browser, "#!/bin/sh\ntouch \"$HOME/opened\"\n").expect("written");
+        std::fs::set_permissions(&browser, std::fs::Permissions::from_mode(0o700)).expect("executable");
+        home.set("BROWSER", &browser);
+        home.set("DISPLAY", ":0");
+        home.log_in("work", &issuer);
+        home.run(&["profile", "set", "work", "grant=browser"]).exits(0);
+        home.advance_time("work", 301);
+        let before = issuer.stats().requests["token"];
+        issuer.revoke_everything();
+        for ran in stampede(&home, &issuer, 20, args, None) {
+            assert_eq!((ran.code, ran.stdout.as_str()), (3, ""), "{}", ran.stderr);
+            assert!(ran.stderr.contains("hint:  authctl login work"), "{}", ran.stderr);
+        }
+        assert_eq!(issuer.stats().requests["token"] - before, 1, "one request for all processes");
+        // The next ones ask no issuer.
+        let asked = issuer.stats().requests.values().sum::<u64>();
+        home.run(args).exits(3);
+        assert_eq!(issuer.stats().requests.values().sum::<u64>(), asked);
+        assert!(!home.path().join("opened").exists() && !home.path().join("ran").exists(), "{args:?}");
+    }
 }
