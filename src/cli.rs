@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentLog, AgentRun, AgentStart, AgentUnlock};
+pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentLog, AgentRun, AgentStart, AgentUnlock, LoginMode};
 pub use completion::{Completion, Request as CompletionRequest, Shell};
 #[cfg(feature = "dev-issuer")]
 pub use dev_issuer::{DevIssuer, SigningAlgorithm};
@@ -340,6 +340,9 @@ pub struct Exec {
     /// Set this environment variable to the token
     #[arg(long, value_name = "NAME", default_value = "AUTHCTL_TOKEN", value_parser = variable)]
     pub env: String,
+    /// Run a hook, without a token, once this file can be locked: what a refresh starts
+    #[arg(long, hide = true, value_name = "FILE", requires = "command")]
+    pub hook: Option<PathBuf>,
     /// Command and its arguments
     #[arg(allow_hyphen_values = true, hide = true, value_name = "CMD")]
     pub words: Vec<OsString>,

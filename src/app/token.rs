@@ -2,6 +2,7 @@
 //! stored.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::App;
@@ -22,8 +23,20 @@ impl App {
     /// As [`SessionService::wait_for_token`].
     pub async fn token_within_limit(&self, profile: &Profile, request: &TokenRequest) -> Result<ServedToken, Error> {
         let sessions = self.sessions()?;
-        let with_profile = |error: SessionError| Error::from(error).about(&profile.name);
-        let mut session = sessions.session(profile).await.map_err(with_profile)?;
+        let served = self.token_or_error(&sessions, profile, request).await;
+        if let Err(SessionError::LoginRequired(reason)) = &served {
+            sessions.start_login_hook(profile, reason).await;
+        }
+        served.map_err(|error| Error::from(error).about(&profile.name))
+    }
+
+    async fn token_or_error(
+        &self,
+        sessions: &Arc<SessionService>,
+        profile: &Profile,
+        request: &TokenRequest,
+    ) -> Result<ServedToken, SessionError> {
+        let mut session = sessions.session(profile).await?;
         let mut decision = sessions.decide(&session, request);
         let seen = session.generation.clone();
         if let Decision::Refresh { wait_at_most: Some(limit) } = decision {
@@ -33,17 +46,17 @@ impl App {
                     session = now;
                     decision = sessions.decide(&session, request);
                 }
-                Err(ended @ SessionError::LoginRequired(_)) => return Err(with_profile(ended)),
+                Err(ended @ SessionError::LoginRequired(_)) => return Err(ended),
                 // The token is valid, whatever has happened to its store.
                 Err(error) => tracing::warn!("{}: {error}", profile.name),
             }
         }
         let served = if decision == (Decision::Refresh { wait_at_most: None }) {
             let refresh = sessions.refresh(profile, request, &session);
-            self.with_progress(profile.issuer.as_str(), refresh).await.map_err(with_profile)?
+            self.with_progress(profile.issuer.as_str(), refresh).await?
         } else {
             let refreshed = session.generation != seen;
-            let served = SessionService::serve_or_fail(profile, session, request, decision).map_err(with_profile)?;
+            let served = SessionService::serve_or_fail(profile, session, request, decision)?;
             ServedToken { refreshed, ..served }
         };
         if let Some(warning) = &served.warning {

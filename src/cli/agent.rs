@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::model::parse_duration;
 
@@ -38,6 +38,9 @@ pub struct AgentRun {
     /// Show a desktop notification when a session needs a login
     #[arg(long)]
     pub notify: bool,
+    /// What to do when a caller needs a login
+    #[arg(long, value_name = "WHEN", default_value = "never")]
+    pub login: LoginMode,
     /// Detach from the terminal, and report on stdout once connections are accepted
     #[arg(long, hide = true)]
     pub detach: bool,
@@ -49,6 +52,18 @@ pub struct AgentStart {
     /// Show a desktop notification when a session needs a login
     #[arg(long)]
     pub notify: bool,
+    /// What to do when a caller needs a login
+    #[arg(long, value_name = "WHEN", default_value = "never")]
+    pub login: LoginMode,
+}
+
+/// What the agent does when a caller needs a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LoginMode {
+    /// Fail: the caller reports that a login is required
+    Never,
+    /// Ask the user with a desktop notification, and log in with the browser
+    Ask,
 }
 
 /// `authctl agent lock`

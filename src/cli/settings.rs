@@ -64,7 +64,7 @@ fn argument(setting: &'static Setting, option: &'static str) -> Arg {
     }
     let argument = Arg::new(setting.key).long(option).value_name(setting.value_name).help(help).value_parser(parser);
     let argument = match setting.section {
-        Section::Login | Section::Requirements => argument,
+        Section::Login | Section::Requirements | Section::Hooks => argument,
         section => argument.help_heading(section.heading()),
     };
     match setting.form() {

@@ -61,6 +61,9 @@ impl Run {
 
 /// Runs the command; returns only if it cannot be started.
 pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
+    if let Some(slot) = args.hook {
+        return super::hook::run(slot, &args.command);
+    }
     let run = Run::of(app, &args)?;
     let Some((program, rest)) = run.command.split_first() else {
         let is_profile = |name: &ProfileName| app.config().is_ok_and(|config| config.profiles.contains_key(name));

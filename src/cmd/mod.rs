@@ -11,6 +11,7 @@ mod ensure;
 mod exec;
 mod help;
 mod helper;
+mod hook;
 mod keys;
 mod login;
 mod logout;

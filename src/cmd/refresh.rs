@@ -83,8 +83,11 @@ async fn refresh(app: &App, profile: &Profile, demand: Demand) -> Result<Refresh
     let request = TokenRequest::own(demand);
     let sessions = app.sessions()?;
     let refresh = sessions.wait_for_token(profile, &request);
-    let served =
-        app.with_progress(profile.issuer.as_str(), refresh).await.map_err(|e| Error::from(e).about(&profile.name))?;
+    let served = app.with_progress(profile.issuer.as_str(), refresh).await;
+    if let Err(SessionError::LoginRequired(reason)) = &served {
+        sessions.start_login_hook(profile, reason).await;
+    }
+    let served = served.map_err(|e| Error::from(e).about(&profile.name))?;
     let tokens = &served.session.tokens;
     Ok(RefreshResponse {
         profile: profile.name.clone(),

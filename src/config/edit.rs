@@ -10,11 +10,11 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value, value};
 
 use super::error::{ConfigError, invalid};
 use super::layers::{DEFAULT_PROFILE, LayeredProfile, Layers, PROFILES};
-use super::settings::{self, SETTINGS, Setting};
+use super::settings::{self, SETTINGS, Section, Setting};
 use super::{Config, parse_document, read};
 use crate::clock::Clock;
 use crate::fs::{AtomicFile, FileLock, LockError, LockFile, create_private_dir, directory_of};
-use crate::model::{Profile, ProfileName};
+use crate::model::{Hooks, Profile, ProfileName};
 use crate::paths::ConfigFiles;
 use crate::text::excerpt;
 
@@ -104,25 +104,37 @@ pub fn repair(
     replace(&target, &changed).map_err(|source| unwritable(path, &target, source))
 }
 
-/// Returns the text of a configuration that has this profile and nothing else.
+/// Returns the text of a configuration that has this profile, without its hooks, and nothing else.
 #[must_use]
 pub fn exported(profile: &Profile) -> String {
     let mut document = DocumentMut::new();
-    fill(profile_table(&mut document, &profile.name), profile, None);
+    let profile = Profile { hooks: Hooks::default(), ..profile.clone() };
+    fill(profile_table(&mut document, &profile.name), &profile, None);
     document.to_string()
 }
 
 /// Returns the profiles in a text like that of [`exported`].
 ///
 /// # Errors
-/// [`ConfigError::Invalid`] if anything in it is invalid, or is not a profile.
+/// [`ConfigError::Invalid`] if anything in it is invalid, is not a profile, or is a hook, which would run a command.
 pub fn imported(text: &str, path: &Path) -> Result<Vec<Profile>, ConfigError> {
     let config = Config::parse(text, path)?;
     let other = config.default_profile.is_some().then_some(DEFAULT_PROFILE);
     let unknown = config.ignored.first().map(|(_, key)| key.as_str());
     let error = config.errors().next();
+    let hook = |setting: &&Setting| setting.section == Section::Hooks;
+    let mut hooks =
+        SETTINGS.iter().filter(hook).flat_map(|setting| config.profiles.values().map(move |p| (setting, p)));
+    let hook = hooks.find(|(setting, profile)| !setting.value(profile).is_empty());
     match (error, other.or(unknown)) {
         (Some(error), _) => Err(error),
+        (None, None) if let Some((setting, Profile { name, .. })) = hook => {
+            let message = format!(
+                "{PROFILES}.{name}: `{}` would run a command and is not imported; remove it, and set it with `authctl profile set`",
+                setting.key
+            );
+            Err(invalid(path, &message))
+        }
         (None, Some(key)) => Err(invalid(path, &format!("expected only profiles, not `{}`", excerpt(key, 40)))),
         (None, None) if config.profiles.is_empty() => Err(invalid(path, "it has no profile")),
         (None, None) => Ok(config.profiles.into_values().collect()),

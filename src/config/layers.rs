@@ -135,7 +135,11 @@ impl LayeredProfile {
             if key == LOCKED {
                 return Err(format!("`{key}` is accepted only in a machine-wide configuration"));
             }
-            given.push((setting(key).map_err(|e| e.to_string())?, item));
+            let setting = setting(key).map_err(|e| e.to_string())?;
+            if setting.section == Section::Hooks && is_machine_wide {
+                return Err(format!("`{key}` is accepted only in the user's own configuration"));
+            }
+            given.push((setting, item));
         }
         for (setting, item) in given {
             let items = items_of(setting, item).map_err(|reason| format!("{}: {reason}", setting.key))?;

@@ -21,11 +21,13 @@ pub enum Section {
     LoginApi,
     /// What is required of a token before it is accepted offline.
     Requirements,
+    /// Commands that run when something happens to the session. Only the user's own file sets them.
+    Hooks,
 }
 
 impl Section {
     /// Every section, in the order of the table.
-    pub const ALL: [Self; 4] = [Self::Login, Self::Server, Self::LoginApi, Self::Requirements];
+    pub const ALL: [Self; 5] = [Self::Login, Self::Server, Self::LoginApi, Self::Requirements, Self::Hooks];
 
     /// Returns the heading in the help.
     #[must_use]
@@ -35,6 +37,7 @@ impl Section {
             Self::Server => "Server settings",
             Self::LoginApi => "Settings of a login API",
             Self::Requirements => "Token requirements",
+            Self::Hooks => "Hooks",
         }
     }
 }

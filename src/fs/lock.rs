@@ -8,6 +8,8 @@
 //! 4. the profile lock, while a session is read, changed and written back; to rename a profile, that of its old name first;
 //! 5. the trust lock of an issuer, while its keys or status lists are changed;
 //! 6. the lock of the revocation list, while it is changed, and the place in the queue to the keychain, during a call.
+//!
+//! The process that runs a hook (`cmd/hook.rs`) holds the lock of its slot and no other.
 
 use std::ffi::OsStr;
 use std::fs::File;

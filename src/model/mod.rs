@@ -2,6 +2,7 @@
 
 mod duration;
 mod error_code;
+mod hook;
 mod issuer_url;
 mod keyword;
 mod profile;
@@ -21,6 +22,7 @@ mod workload;
 
 pub use duration::{InvalidDuration, MAX_DURATION, format_duration, parse_duration, span};
 pub use error_code::ErrorCode;
+pub use hook::{HookCommand, Hooks, InvalidProgram};
 pub(crate) use issuer_url::is_loopback;
 pub use issuer_url::{InsecureUrl, InvalidIssuerSearch, IssuerSearch, IssuerUrl, secure_url};
 pub use keyword::UnknownKeyword;

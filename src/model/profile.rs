@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::keyword::keywords;
-use super::{IssuerUrl, LoginApi, Requirements, Server, TokenTarget, ToolHost};
+use super::{Hooks, IssuerUrl, LoginApi, Requirements, Server, TokenTarget, ToolHost};
 
 /// A profile's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit. It is used as a file name, a path
 /// segment and a shell word.
@@ -137,6 +137,8 @@ pub struct Profile {
     pub store: StoreKind,
     /// The hosts to which helpers give the profile's tokens.
     pub hosts: Vec<ToolHost>,
+    /// What runs when the session is refreshed or needs a login.
+    pub hooks: Hooks,
     /// A PEM file of certificate authorities that are trusted in addition to the platform's.
     pub ca_cert: Option<PathBuf>,
     /// Settings of the server beyond its metadata; shared, since most profiles have none.
@@ -160,6 +162,7 @@ impl Profile {
             resources: Vec::new(),
             store: StoreKind::default(),
             hosts: Vec::new(),
+            hooks: Hooks::default(),
             ca_cert: None,
             server: Arc::default(),
             requirements: Requirements::default(),

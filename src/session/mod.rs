@@ -4,6 +4,7 @@
 mod commit;
 mod error;
 mod exchange;
+mod hooks;
 mod http_clients;
 mod issuer;
 mod login;

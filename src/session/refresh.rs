@@ -239,7 +239,10 @@ impl SessionService {
         let reply = self.send_refresh(lock, profile, request, &mut session).await;
         match reply.and_then(|tokens| of_same_subject(&session, request, tokens)) {
             Ok(tokens) => match self.commit(profile, request, session, tokens, trust, held).await {
-                Ok(session) => self.serve_refreshed(profile, session, request),
+                Ok(session) => {
+                    self.start_refresh_hook(profile, &session).await;
+                    self.serve_refreshed(profile, session, request)
+                }
                 Err(error) => self.fall_back(before, request, error),
             },
             // Another process may refresh at this moment: what it stores is read under its lock.

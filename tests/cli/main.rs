@@ -21,6 +21,7 @@ mod exit_codes;
 mod first_login;
 mod helper;
 mod hints;
+mod hooks;
 mod id_token;
 mod interrupt;
 mod keys;

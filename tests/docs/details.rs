@@ -321,7 +321,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
             "DESCRIPTION",
             "The text is that of a configuration file, with every setting that has not its default, also those of \
              machine-wide files. It never has a secret or a session: comments name what the other machine needs besides, \
-             such as a client secret or a key file.",
+             such as a client secret or a key file. Hooks are left out.",
         )],
     ),
     (
@@ -329,10 +329,11 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
         &[(
             "DESCRIPTION",
             "Everything in the file is checked before anything is written: an unknown setting, an http endpoint, a key \
-             beside the profiles or a locked setting is an error, and nothing is changed. Import only files from people \
+             beside the profiles, a locked setting or a hook is an error, and nothing is changed. Import only files from people \
              whom you trust: a profile decides where you sign in and where tokens are sent. With `--profile`, only that \
              profile is imported.\n\n\
-             `--replace` replaces all settings of a profile that exists. Its session stays, so the store must be the same.",
+             `--replace` replaces all settings of a profile that exists. Its session stays, so the store must be the same, \
+             and so do its hooks.",
         )],
     ),
     (

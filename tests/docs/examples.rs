@@ -177,6 +177,7 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("Start the agent; it is ready when the command returns", "authctl agent start"),
             ("Show a desktop notification when a session has ended", "authctl agent start --notify"),
+            ("Ask for a login where a program needs one, and open the browser", "authctl agent start --login=ask"),
         ],
     ),
     ("authctl-agent-stop", &[("Restart the agent after an upgrade", "authctl agent stop && authctl agent start")]),

@@ -25,6 +25,7 @@ mod keychain_session;
 mod keychain_store;
 #[path = "../support/keyring.rs"]
 mod keyring;
+mod login_prompt;
 mod redirect_listener;
 mod system_ca;
 mod webdriver;

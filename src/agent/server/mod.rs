@@ -6,6 +6,7 @@
 //! `lock_requests` locks and unlocks the agent.
 
 mod accept;
+mod ask_login;
 mod audit;
 mod background;
 mod cache;
@@ -15,6 +16,7 @@ mod harden;
 mod limiter;
 mod lock_requests;
 mod lock_state;
+mod login_prompt;
 mod notification;
 mod peer;
 mod profiles;
@@ -47,6 +49,8 @@ pub struct Parts {
     pub home_id: String,
     /// Whether to show a desktop notification when a session has ended.
     pub notify: bool,
+    /// Whether to ask the user to log in when a caller needs it.
+    pub asks_for_login: bool,
 }
 
 /// How long a stopping agent waits for open requests.
@@ -73,7 +77,8 @@ pub async fn serve(
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent start"));
     listener.set_nonblocking(true).map_err(unexpected)?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(unexpected)?;
-    let agent = Agent::new(parts.sessions, parts.config, parts.home_id, listening.path.clone())?;
+    let socket = listening.path.clone();
+    let agent = Agent::new(parts.sessions, parts.config, parts.home_id, socket, parts.asks_for_login)?;
     agent.sessions.serve_unsaved();
     let watching = watch::start(&agent);
     let tasks = [

@@ -7,16 +7,21 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::events::EventKind;
 use super::state::Agent;
-use crate::model::ProfileName;
+use crate::model::{Grant, ProfileName};
 
-/// Shows a notification for each session that ends.
+/// Shows a notification for each session that ends, unless the user is asked for a login where a caller needs one.
 pub(super) fn start(agent: &Arc<Agent>) {
     let mut events = agent.events.subscribe();
+    let agent = Arc::clone(agent);
+    let is_asked = move |name: &ProfileName| {
+        agent.prompts.is_some()
+            && agent.profiles.choose(Some(name)).is_ok_and(|profile| profile.grant == Grant::Browser)
+    };
     tokio::spawn(async move {
         loop {
             match events.recv().await {
                 Ok(event) if event.kind == EventKind::LoginRequired => {
-                    if let Some(profile) = event.profile {
+                    if let Some(profile) = event.profile.filter(|name| !is_asked(name)) {
                         // The desktop may be slow: not waited for.
                         tokio::task::spawn_blocking(move || show(&profile));
                     }

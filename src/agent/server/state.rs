@@ -12,6 +12,7 @@ use super::events::Events;
 use super::harden;
 use super::limiter::ConnectionLimiter;
 use super::lock_state::AgentLock;
+use super::login_prompt::LoginPrompts;
 use super::peer::Peers;
 use super::profiles::Profiles;
 use crate::agent::protocol::{AgentStatus, MAX_WAIT, UnsavedStatus};
@@ -32,6 +33,8 @@ pub(super) struct Agent {
     pub(super) cache: Arc<SessionCache>,
     pub(super) agent_lock: AgentLock,
     pub(super) events: Events,
+    /// Asks the user to log in, if that was wanted.
+    pub(super) prompts: Option<LoginPrompts>,
     pub(super) audit_log: AuditLog,
     pub(super) limiter: Arc<ConnectionLimiter>,
     pub(super) peers: Peers,
@@ -55,7 +58,9 @@ impl Agent {
         config: ConfigFiles,
         home_id: String,
         socket: PathBuf,
+        asks_for_login: bool,
     ) -> Result<Arc<Self>, Error> {
+        let prompts = asks_for_login.then(|| LoginPrompts::new(config.user.clone(), socket.clone()));
         let clock = Arc::clone(sessions.clock());
         Ok(Arc::new(Self {
             profiles: Profiles::load(config)?,
@@ -63,6 +68,7 @@ impl Agent {
             cache: Arc::default(),
             agent_lock: AgentLock::new(Arc::clone(&clock)),
             events: Events::default(),
+            prompts,
             audit_log: AuditLog::default(),
             limiter: Arc::new(ConnectionLimiter::new(harden::descriptors())),
             peers: Peers::default(),

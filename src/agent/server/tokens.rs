@@ -58,7 +58,8 @@ impl Agent {
         };
         let with_profile = |error: SessionError| Arc::new(Error::from(error).about(&profile.name));
         let deadline = self.clock.monotonic() + wait.unwrap_or(MAX_WAIT).min(MAX_WAIT);
-        for _ in 0..MAX_ATTEMPTS {
+        let mut attempts = 0..MAX_ATTEMPTS;
+        while attempts.next().is_some() {
             let (cached, last) = self.cache.get(&profile.name, &request.target());
             let session = match cached {
                 CachedSession::Unknown => {
@@ -80,14 +81,33 @@ impl Agent {
                     Some((session, false, warning))
                 }
                 Decision::Fail(obstacle) => {
+                    let error = SessionService::obstacle_error(&profile, &session, &request, obstacle);
+                    if self.logged_in_again(&profile, &session, &error, deadline).await {
+                        self.agent_lock.check(self.now())?;
+                        attempts = 0..MAX_ATTEMPTS;
+                        continue;
+                    }
                     return Err(match (last, obstacle) {
                         (Some(last), Obstacle::RecentFailure) => last.error,
-                        _ => with_profile(SessionService::obstacle_error(&profile, &session, &request, obstacle)),
+                        _ => with_profile(error),
                     });
                 }
                 Decision::Refresh { wait_at_most } => {
-                    let served = self.wait_for_refresh(&profile, &request, session, wait_at_most, deadline).await?;
-                    served.map(|(session, refreshed)| (session, refreshed, None))
+                    match self.wait_for_refresh(&profile, &request, session, wait_at_most, deadline).await {
+                        Ok(served) => served.map(|(session, refreshed)| (session, refreshed, None)),
+                        // What the store records now decides whether the user is asked.
+                        Err(error) if error.code == ErrorCode::LoginRequired && self.prompts.is_some() => {
+                            let session = self.loaded(&profile).await.map_err(|_| Arc::clone(&error))?;
+                            let Some(verdict) = self.sessions.verdict(&profile, &session) else { return Err(error) };
+                            if !self.logged_in_again(&profile, &session, &verdict, deadline).await {
+                                return Err(error);
+                            }
+                            self.agent_lock.check(self.now())?;
+                            attempts = 0..MAX_ATTEMPTS;
+                            None
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
             };
             if let Some((session, refreshed, warning)) = served {
@@ -136,6 +156,34 @@ impl Agent {
             CachedSession::Session(now) if !Arc::ptr_eq(&now, &session));
         let is_refreshing = limit.is_some() && error.code == ErrorCode::RefreshInProgress;
         if (is_replaced || is_refreshing) && !self.time_left(deadline).is_zero() { Ok(None) } else { Err(error) }
+    }
+
+    /// Reports that a session has ended, and waits for a login if the user is asked for one; returns whether there was one.
+    async fn logged_in_again(
+        self: &Arc<Self>,
+        profile: &Arc<Profile>,
+        session: &Session,
+        error: &SessionError,
+        deadline: Instant,
+    ) -> bool {
+        match error {
+            SessionError::LoginRequired(reason) if self.sessions.is_over(session, reason) => {}
+            _ => return false,
+        }
+        self.publish_login_required(profile, error);
+        self.wait_for_login(profile, session, self.time_left(deadline)).await
+    }
+
+    /// Publishes, once for each session, that it has ended.
+    fn publish_login_required(&self, profile: &Profile, error: &SessionError) {
+        let name = &profile.name;
+        let SessionError::LoginRequired(reason) = error else { return };
+        if self.cache.mark_login_required_published(name) {
+            self.events.publish(EventKind::LoginRequired, Some(name), self.now(), Some(error.to_string()));
+            tracing::warn!("{name}: login required: {error}");
+            let (sessions, profile, reason) = (Arc::clone(&self.sessions), profile.clone(), reason.clone());
+            tokio::spawn(async move { sessions.start_login_hook(&profile, &reason).await });
+        }
     }
 
     fn time_left(&self, deadline: Instant) -> Duration {
@@ -193,11 +241,8 @@ impl Agent {
 
     /// Publishes the event that a login is required if the issuer's verdict leaves nothing else; returns whether it does.
     pub(super) fn publish_verdict(&self, profile: &Profile, session: &Session) -> bool {
-        let name = &profile.name;
         let Some(error) = self.sessions.verdict(profile, session) else { return false };
-        if self.cache.mark_login_required_published(name) {
-            self.events.publish(EventKind::LoginRequired, Some(name), self.now(), Some(error.to_string()));
-        }
+        self.publish_login_required(profile, &error);
         true
     }
 
@@ -275,15 +320,13 @@ impl Agent {
         let ended = matches!(&error, SessionError::LoginRequired(reason) if reason.ends_session());
         // The refresh token of a refused session stays stored, and is sent if a new token is requested explicitly.
         let stays_stored = matches!(error, SessionError::LoginRequired(LoginReason::Refused(_)));
+        if ended {
+            self.publish_login_required(profile, &error);
+        }
         let error = Arc::new(Error::from(error).about(name));
         let (_, before) = self.cache.get(name, target);
-        let is_new = match ended {
-            true => self.cache.mark_login_required_published(name),
-            false => !login_required && before.is_none(),
-        };
-        if is_new {
-            let kind = if ended { EventKind::LoginRequired } else { EventKind::RefreshFailed };
-            self.events.publish(kind, Some(name), now, Some(error.message()));
+        if !login_required && before.is_none() {
+            self.events.publish(EventKind::RefreshFailed, Some(name), now, Some(error.message()));
             tracing::warn!("{name}: not refreshed: {}", error.message());
         }
         if !login_required || ended {
@@ -305,6 +348,9 @@ impl Agent {
         let was_logged_in =
             matches!(self.cache.get(&profile.name, &TokenTarget::default()).0, CachedSession::Session(_));
         let forgotten = self.cache.forget(&profile.name);
+        if let Some(prompts) = &self.prompts {
+            prompts.look_again(&profile.name);
+        }
         if !self.agent_lock.is_locked() {
             let (agent, profile, in_flight) = (Arc::clone(self), Arc::clone(profile), self.load(profile));
             tokio::spawn(async move {

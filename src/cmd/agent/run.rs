@@ -7,7 +7,7 @@ use listenfd::ListenFd;
 use crate::agent::protocol::listen;
 use crate::agent::server::{Parts, close_inherited_descriptors, harden, serve};
 use crate::app::App;
-use crate::cli::AgentRun;
+use crate::cli::{AgentRun, LoginMode};
 use crate::error::{Error, ErrorCode, Hint};
 
 /// What `agent run --detach` writes to stdout once requests are answered.
@@ -35,7 +35,13 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
     };
     let paths = app.paths()?;
     let listening = listen(&path, given)?;
-    let parts = Parts { sessions: app.sessions()?, config: paths.config, home_id: app.home_id()?, notify: args.notify };
+    let parts = Parts {
+        sessions: app.sessions()?,
+        config: paths.config,
+        home_id: app.home_id()?,
+        notify: args.notify,
+        asks_for_login: args.login == LoginMode::Ask,
+    };
     app.run_with_signals(|mut signals| async move {
         let ready = || {
             let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

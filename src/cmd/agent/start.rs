@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::run::READY;
 use crate::agent::protocol::StopResponse;
 use crate::app::App;
-use crate::cli::AgentStart;
+use crate::cli::{AgentStart, LoginMode};
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::is_locked;
@@ -37,6 +37,9 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
     command.args(["agent", "run", "--detach", "--no-input"]);
     if args.notify {
         command.arg("--notify");
+    }
+    if args.login == LoginMode::Ask {
+        command.arg("--login=ask");
     }
     if app.common.json {
         command.arg("--json");

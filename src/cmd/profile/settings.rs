@@ -6,12 +6,13 @@ use crate::config::{Config, SETTINGS, Section, Setting, Value};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::Profile;
 
-/// Returns every setting with its value, but for those of the server that are not set: most profiles have none of them.
+/// Returns every setting with its value, but for hooks and those of the server that are not set: most profiles have none of
+/// them.
 pub(super) fn shown(profile: &Profile) -> impl Iterator<Item = (&'static Setting, Value)> + '_ {
     SETTINGS.iter().filter_map(|setting| {
         let value = setting.value(profile);
-        let of_server = matches!(setting.section, Section::Server | Section::LoginApi);
-        (!of_server || !value.is_empty()).then_some((setting, value))
+        let is_rare = matches!(setting.section, Section::Server | Section::LoginApi | Section::Hooks);
+        (!is_rare || !value.is_empty()).then_some((setting, value))
     })
 }
 

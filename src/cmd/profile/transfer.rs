@@ -9,7 +9,7 @@ use crate::cmd::output;
 use crate::config::{self, ConfigError, MAX_BYTES, SETTINGS};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::regular_file;
-use crate::model::{Profile, ProfileName, Workload};
+use crate::model::{Hooks, Profile, ProfileName, Workload};
 
 /// Prints the named profiles, or all, as TOML.
 pub(super) fn export(app: &App, mut names: Vec<ProfileName>) -> Result<u8, Error> {
@@ -41,7 +41,9 @@ fn missing(profile: &Profile) -> impl Iterator<Item = String> {
     let files = SETTINGS.iter().filter(|setting| setting.form() == config::Form::Path);
     let files = files.filter(|setting| !setting.value(profile).is_empty());
     let files = files.map(move |setting| format!("{name}: the file that `{}` names is not included.", setting.key));
-    secret.into_iter().chain(files)
+    let has_hooks = profile.hooks != Hooks::default();
+    let hooks = has_hooks.then(|| format!("{name}: the hooks are not included."));
+    secret.into_iter().chain(files).chain(hooks)
 }
 
 /// Adds the profiles in a file, or on stdin. Checks all before it writes any.
@@ -71,11 +73,12 @@ async fn add(app: &App, file: &Path, text: &str, replace: bool) -> Result<u8, Er
     }
     let _lock = app.lock_config().await?;
     let before = app.config()?;
-    for profile in &profiles {
+    for profile in &mut profiles {
         let Some(existing) = before.existing(&profile.name)? else {
             app.sessions()?.delete_copy(profile, before.profiles.values()).await;
             continue;
         };
+        profile.hooks.clone_from(&existing.hooks);
         if !replace {
             let name = file.display().to_string();
             let name = if name.starts_with('-') { format!("./{name}") } else { name };

@@ -229,6 +229,14 @@ pub const SETTINGS: &[Setting] = &[
         "Require one of these authentication context classes"
     ),
     setting!(Requirements, "required_amr", requirements.amr, "AMR", "Require this authentication method"),
+    setting!(Hooks, "on_refresh", hooks.on_refresh, "COMMAND", "Run this command after a refresh"),
+    setting!(
+        Hooks,
+        "on_login_required",
+        hooks.on_login_required,
+        "COMMAND",
+        "Run this command when the session has ended and a login is required"
+    ),
 ];
 
 fn set_issuer(profile: &mut Profile, items: &[String]) -> Result<(), String> {

@@ -87,6 +87,8 @@ fn invalid_value_is_rejected_and_changes_nothing() {
         ("max_offline", "soon"),
         ("verify_token", "both"),
         ("optional_claims", "iss exp"),
+        ("on_refresh", "./hook"),
+        ("on_login_required", "bin/hook --now"),
         ("hosts", "git.example http://git.example"),
         ("required_claims", "tenant"),
         ("required_claims", "=x"),

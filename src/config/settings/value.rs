@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 use url::Url;
 
 use crate::model::{
-    AssertionAudience, ClientAuth, DecidingToken, Grant, InvalidToolHost, InvalidWorkload, IssuerUrl, PROVIDERS,
-    RedirectUri, StoreKind, ToolHost, Workload, format_duration, parse_duration, provider, secure_url,
+    AssertionAudience, ClientAuth, DecidingToken, Grant, HookCommand, InvalidToolHost, InvalidWorkload, IssuerUrl,
+    PROVIDERS, RedirectUri, StoreKind, ToolHost, Workload, format_duration, parse_duration, provider, secure_url,
 };
 
 /// How a setting is written.
@@ -264,6 +264,18 @@ impl SettingType for Vec<String> {
 
     fn value(&self) -> Value {
         Value::List(self.clone())
+    }
+}
+
+impl SettingType for HookCommand {
+    const FORM: Form = Form::List;
+
+    fn parse(items: &[String]) -> Result<Self, String> {
+        Self::new(items).map_err(|e| e.to_string())
+    }
+
+    fn value(&self) -> Value {
+        Value::List(self.words().to_vec())
     }
 }
 
