@@ -1,6 +1,6 @@
 //! Messages and prompts for the user at the terminal.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Read, Write as _};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -85,10 +85,35 @@ impl Ui {
         if !self.interactive {
             return None;
         }
-        let typed = read_terminal(Input::Secret, || self.prompt(prompt));
+        let typed = unbuffered(false, |settings| {
+            self.prompt(prompt);
+            let keys = Keys { end: settings.special_codes[SpecialCodeIndex::VEOF] };
+            let config = rpassword::ConfigBuilder::new().input_reader(keys).output_discard().build();
+            rpassword::read_password_with_config(config).ok()
+        });
         // The Enter of the user is not shown.
         let _ = writeln!(io::stderr());
-        typed.and_then(into_text).map(Secret::new)
+        typed.flatten().map(Secret::new)
+    }
+}
+
+/// The keys typed at the terminal. rpassword itself would leave the line mode only after its prompt: Ctrl-D typed before that
+/// arrives as 0, which it ignores.
+struct Keys {
+    /// The key that ends the input, which rpassword expects to be Ctrl-D.
+    end: u8,
+}
+
+impl Read for Keys {
+    /// Reads one key: what follows the line is not this prompt's.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        const CTRL_D: u8 = 4;
+        let Some(key) = buffer.first_mut() else { return Ok(0) };
+        let length = rustix::io::retry_on_intr(|| rustix::io::read(io::stdin(), &mut *std::slice::from_mut(key)))?;
+        if length > 0 && (*key == 0 || *key == self.end) {
+            *key = CTRL_D;
+        }
+        Ok(length)
     }
 }
 
@@ -97,8 +122,6 @@ impl Ui {
 pub enum Input {
     /// A line.
     Line,
-    /// A line without echo.
-    Secret,
     /// Everything up to Ctrl-D, without echo.
     Everything,
 }
@@ -109,60 +132,68 @@ pub enum Input {
 /// The terminal's own line mode would cut a line after 4,095 bytes, which addresses and token responses exceed.
 #[must_use]
 pub fn read_terminal(input: Input, begin: impl FnOnce()) -> Option<Zeroizing<Vec<u8>>> {
+    let is_shown = input == Input::Line;
+    unbuffered(is_shown, |settings| {
+        let key = |index| settings.special_codes[index];
+        let (erase, kill) = (key(SpecialCodeIndex::VERASE), key(SpecialCodeIndex::VKILL));
+        let end = key(SpecialCodeIndex::VEOF);
+        begin();
+        // Never moved to a larger allocation, which would leave a copy.
+        let mut typed = Zeroizing::new(Vec::with_capacity(MAX_TYPED));
+        let mut byte = [0];
+        let ended = loop {
+            match rustix::io::read(io::stdin(), &mut byte) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok(0) | Err(_) => break true,
+                // Typed before the line mode was left, Ctrl-D arrives as 0.
+                Ok(_) if byte[0] == end || byte[0] == 0 => break true,
+                Ok(_) if matches!(byte[0], b'\n' | b'\r') && is_shown => break false,
+                Ok(_) if [erase, 8, 127].contains(&byte[0]) => {
+                    let text = String::from_utf8_lossy(&typed);
+                    if let Some(last) = text.chars().next_back() {
+                        let left = typed.len().saturating_sub(last.len_utf8());
+                        typed.truncate(left);
+                    }
+                    // The terminal has shown the key as two characters.
+                    if is_shown {
+                        let _ = write!(io::stderr(), "\u{8}\u{8}\u{8}   \u{8}\u{8}\u{8}");
+                    }
+                }
+                Ok(_) if byte[0] == kill => {
+                    typed.clear();
+                    let _ = writeln!(io::stderr());
+                }
+                Ok(_) if typed.len() < MAX_TYPED => typed.push(byte[0]),
+                Ok(_) => {}
+            }
+        };
+        if ended && typed.is_empty() { None } else { Some(typed) }
+    })
+    .flatten()
+}
+
+/// Calls `read` with the terminal in the mode in which each key arrives at once, shown or not, and with its settings before
+/// that, which are restored afterwards. Returns `None` if stdin is no terminal.
+fn unbuffered<T>(is_shown: bool, read: impl FnOnce(&Termios) -> T) -> Option<T> {
     let stdin = io::stdin();
     let settings = termios::tcgetattr(&stdin).ok()?;
-    let is_shown = input == Input::Line;
     let mut unbuffered = settings.clone();
     unbuffered.local_modes.remove(LocalModes::ICANON);
     unbuffered.local_modes.set(LocalModes::ECHO, is_shown);
     unbuffered.special_codes[SpecialCodeIndex::VMIN] = 1;
     unbuffered.special_codes[SpecialCodeIndex::VTIME] = 0;
-    let key = |index| settings.special_codes[index];
-    let (erase, kill, end) = (key(SpecialCodeIndex::VERASE), key(SpecialCodeIndex::VKILL), key(SpecialCodeIndex::VEOF));
-    let erase_word = key(SpecialCodeIndex::VWERASE);
     if let Ok(mut before) = BEFORE_PROMPT.lock() {
         let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &unbuffered);
-        before.get_or_insert(settings);
+        before.get_or_insert_with(|| settings.clone());
     }
-    begin();
-    // Never moved to a larger allocation, which would leave a copy.
-    let mut typed = Zeroizing::new(Vec::with_capacity(MAX_TYPED));
-    let mut byte = [0];
-    let ended = loop {
-        match rustix::io::read(&stdin, &mut byte) {
-            Err(rustix::io::Errno::INTR) => {}
-            Ok(0) | Err(_) => break true,
-            // Typed before the line mode was left, Ctrl-D arrives as 0.
-            Ok(_) if byte[0] == end || byte[0] == 0 => break true,
-            Ok(_) if matches!(byte[0], b'\n' | b'\r') && input != Input::Everything => break false,
-            Ok(_) if [erase, 8, 127].contains(&byte[0]) => {
-                let text = String::from_utf8_lossy(&typed);
-                if let Some(last) = text.chars().next_back() {
-                    let left = typed.len().saturating_sub(last.len_utf8());
-                    typed.truncate(left);
-                }
-                // The terminal has shown the key as two characters.
-                if is_shown {
-                    let _ = write!(io::stderr(), "\u{8}\u{8}\u{8}   \u{8}\u{8}\u{8}");
-                }
-            }
-            Ok(_) if byte[0] == kill || (byte[0] == erase_word && input == Input::Secret) => {
-                typed.clear();
-                if input != Input::Secret {
-                    let _ = writeln!(io::stderr());
-                }
-            }
-            Ok(_) if typed.len() < MAX_TYPED => typed.push(byte[0]),
-            Ok(_) => {}
-        }
-    };
+    let result = read(&settings);
     if let Ok(mut before) = BEFORE_PROMPT.lock()
         && let Some(settings) = before.take()
     {
         let _ = termios::tcsetattr(&stdin, OptionalActions::Now, &settings);
     }
     ANSWERED.notify_all();
-    if ended && typed.is_empty() { None } else { Some(typed) }
+    Some(result)
 }
 
 fn into_text(typed: Zeroizing<Vec<u8>>) -> Option<String> {
