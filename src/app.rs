@@ -377,14 +377,14 @@ impl App {
         self.block_on(COMMAND_THREAD_KEEP_ALIVE, |mut signals| async move {
             let result = tokio::select! {
                 result = work => result,
-                () = signals.next() => {
+                _ = signals.next() => {
                     ui::restore_terminal();
                     Err(self.finish_refresh(&mut signals).await)
                 }
             };
             tokio::select! {
                 () = end(&result) => {}
-                () = signals.next() => {}
+                _ = signals.next() => {}
             }
             result
         })
@@ -415,6 +415,10 @@ impl App {
             .build()
             .map_err(unexpected)?;
         let result = runtime.block_on(async { work(Signals::listen().map_err(unexpected)?).await });
+        for (path, reason) in self.sessions.get().into_iter().flat_map(|sessions| sessions.failed_token_files()) {
+            let path = path.display();
+            self.ui().notice(&format!("warning: the token file {path} is not up to date: {reason}"));
+        }
         // An unanswered prompt blocks its thread; the process exits without it.
         runtime.shutdown_background();
         result
@@ -437,7 +441,7 @@ impl App {
                 self.ui().notice("Finishing the refresh; press Ctrl-C again to abort, which may lose the session");
                 tokio::select! {
                     error = settled => error,
-                    () = signals.next() => Error::interrupted_during_refresh(),
+                    _ = signals.next() => Error::interrupted_during_refresh(),
                     () = self.clock.sleep(MAX_REFRESH) => Error::interrupted_during_refresh(),
                 }
             }

@@ -337,9 +337,12 @@ pub struct Exec {
     /// Profile name; required without `--`
     #[arg(value_name = "PROFILE")]
     pub first: Option<OsString>,
-    /// Set this environment variable to the token
-    #[arg(long, value_name = "NAME", default_value = "AUTHCTL_TOKEN", value_parser = variable)]
-    pub env: String,
+    /// Set this environment variable to the token, or with --file to its path [default: AUTHCTL_TOKEN, AUTHCTL_TOKEN_FILE]
+    #[arg(long, value_name = "NAME", value_parser = variable)]
+    pub env: Option<String>,
+    /// Keep the token fresh in this file while the command runs, instead of passing it
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
     /// Run a hook, without a token, once this file can be locked: what a refresh starts
     #[arg(long, hide = true, value_name = "FILE", requires = "command")]
     pub hook: Option<PathBuf>,

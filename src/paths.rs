@@ -283,6 +283,9 @@ impl Surroundings {
 /// The variable with an access token. A command run by `authctl exec` does not inherit it.
 pub const TOKEN_VARIABLE: &str = "AUTHCTL_TOKEN";
 
+/// The variable with the path of a token file, for a command run by `authctl exec --file`.
+pub const TOKEN_FILE_VARIABLE: &str = "AUTHCTL_TOKEN_FILE";
+
 /// The variable with the key file of the `file` store.
 pub const KEY_FILE_VARIABLE: &str = "AUTHCTL_KEY_FILE";
 

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Grant, IssuerUrl, Profile, ProfileName, RefreshFailure, Session, StoreKind, Subject, TokenTarget};
 use crate::session::refresh_policy::{SessionView, backoff, decide};
-use crate::session::{Decision, SessionError, SessionService, TokenRequest, is_unverified};
+use crate::session::{Decision, SessionError, SessionService, TokenFileStatus, TokenRequest, is_unverified};
 
 /// The state of a profile's session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -103,6 +103,9 @@ pub struct ProfileStatus {
     pub last_failure: Option<RefreshFailure>,
     /// When the issuer's keys were fetched.
     pub keys_fetched_at: Option<UnixTime>,
+    /// The token files; left out where the profile has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub token_files: Vec<TokenFileStatus>,
     /// Why the session cannot be used or read.
     pub problem: Option<StatusProblem>,
     /// The kind of error, if the store cannot be read.
@@ -237,6 +240,7 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
         refreshing_since: None,
         last_failure: None,
         keys_fetched_at: None,
+        token_files: Vec::new(),
         problem: None,
         store_error: None,
         next_attempt: None,
@@ -244,6 +248,7 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
     match sessions.session_blocking(profile) {
         Ok(session) => {
             status.problem = sessions.verdict(profile, &session).map(|error| StatusProblem::new(error, profile));
+            status.token_files = sessions.token_files_blocking(profile, Some(&session));
             fill_in(&mut status, session, sessions.clock().now());
             // A damaged record of the keys does not concern the session; `verify` reports it.
             let trust = sessions.trust_blocking(profile).ok();
@@ -251,6 +256,9 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
         }
         Err(error) => {
             let login_required = matches!(error, SessionError::LoginRequired(_));
+            if login_required {
+                status.token_files = sessions.token_files_blocking(profile, None);
+            }
             let problem = StatusProblem::new(error, profile);
             status.state = if login_required { SessionState::LoginRequired } else { SessionState::Unknown };
             status.store_error = (!login_required).then_some(problem.code);

@@ -1,12 +1,13 @@
 //! The signals that request termination, which the program handles itself.
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use rustix::process::Signal;
+use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 
 /// The signals that request termination.
 pub struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
+    interrupt: Listener,
+    terminate: Listener,
+    hangup: Listener,
 }
 
 impl Signals {
@@ -22,12 +23,12 @@ impl Signals {
         })
     }
 
-    /// Waits for any of them.
-    pub async fn next(&mut self) {
+    /// Waits for any of them; returns which.
+    pub async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            _ = self.interrupt.recv() => Signal::INT,
+            _ = self.terminate.recv() => Signal::TERM,
+            _ = self.hangup.recv() => Signal::HUP,
         }
     }
 }

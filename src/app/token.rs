@@ -65,6 +65,19 @@ impl App {
         Ok(served)
     }
 
+    /// Moves the token of a profile whose settings have changed to the files that it has now.
+    ///
+    /// # Errors
+    /// As [`App::sessions`].
+    pub async fn move_token_files(&self, before: &Profile, after: &Profile) -> Result<(), Error> {
+        if (&before.token_file, &before.id_token_file) != (&after.token_file, &after.id_token_file) {
+            let sessions = self.sessions()?;
+            sessions.remove_former_token_files(before, &[Arc::new(after.clone())]).await;
+            sessions.update_token_files(after).await;
+        }
+        Ok(())
+    }
+
     /// Starts a process that refreshes, and waits for it for at most `limit`.
     async fn refresh_in_background(&self, profile: &Profile, request: &TokenRequest, limit: Duration) {
         let mut child = match self.start_refresh(profile, request) {

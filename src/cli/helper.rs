@@ -7,6 +7,7 @@ use crate::model::ToolHost;
 /// `authctl helper`
 #[derive(Clone, Debug, Args)]
 #[command(override_usage = "authctl helper [OPTIONS] <TOOL> --setup|--write|--remove [--host <HOST>]...\n       \
+                      authctl helper [OPTIONS] file|azure [FILE] --setup|--write|--remove\n       \
                       authctl helper [OPTIONS] <TOOL> [ARG]...")]
 pub struct Helper {
     /// Tool that gets the token
@@ -26,8 +27,20 @@ pub struct Helper {
     /// Give the tool the ID token instead of the access token
     #[arg(long)]
     pub id_token: bool,
+    /// aws: assume this role
+    #[arg(long, value_name = "ARN")]
+    pub role_arn: Option<String>,
+    /// aws: name the session of the role [default: authctl-PROFILE]
+    #[arg(long, value_name = "NAME")]
+    pub role_session_name: Option<String>,
+    /// aws: use the STS of this region instead of AWS_REGION's
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// aws: set this profile of AWS up [default: PROFILE]
+    #[arg(long, value_name = "NAME", requires = "mode")]
+    pub aws_profile: Option<String>,
     /// What the tool asks
-    #[arg(value_name = "ARG", allow_hyphen_values = true, trailing_var_arg = true)]
+    #[arg(value_name = "ARG")]
     pub words: Vec<String>,
 }
 
@@ -48,6 +61,20 @@ pub enum Tool {
     Terraform,
     /// Google Cloud clients: an executable-sourced credential
     Google,
+    /// AWS clients: a credential process
+    Aws,
+    /// Azure clients: a workload identity token file
+    Azure,
+    /// Programs that read a token from a file
+    File,
+}
+
+impl Tool {
+    /// Returns the name on the command line.
+    #[must_use]
+    pub fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 impl Tool {

@@ -1,5 +1,8 @@
 //! `authctl exec`: verifies the session as `verify` does, then becomes the command, with the token in its environment.
 
+mod file;
+mod verified;
+
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -11,19 +14,13 @@ use crate::agent::protocol::ReceivedToken;
 use crate::app::App;
 use crate::cli::Exec;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{DecidingToken, InvalidProfileName, Profile, ProfileName, TokenTarget};
-use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLE};
+use crate::model::{DecidingToken, InvalidProfileName, Profile, ProfileName};
+use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};
 use crate::secret::{Secret, SecretBytes, limit_core_dumps};
-use crate::session::{SessionError, TokenRequest};
+use crate::session::SessionError;
 use crate::text::shell_word;
-use crate::verify::{Policy, Reason, ReceivedVerdict, Verdict};
-
-/// A verified token, or why it is denied.
-enum VerifiedToken {
-    Granted(Secret),
-    /// With the error if only a login would bring an ID token that is required.
-    Denied(Vec<Reason>, Option<Error>),
-}
+use crate::verify::ReceivedVerdict;
+use verified::{VerifiedToken, verified};
 
 /// What to run, and with whose token.
 struct Run {
@@ -83,17 +80,30 @@ pub fn run(app: &App, args: Exec) -> Result<u8, Error> {
     command.args(rest);
     command.env_remove(TOKEN_VARIABLE);
     command.env(AGENT_SOCKET_VARIABLE, app.agent_socket()?);
-    command.env(&args.env, token.expose());
+    if let Some(path) = &args.file {
+        let path = std::path::absolute(path)
+            .map_err(|e| Error::new(ErrorCode::Usage, e, Hint::command("exec").with_flag("--help")))?;
+        command.env(args.env.as_deref().unwrap_or(TOKEN_FILE_VARIABLE), &path);
+        let name = run.profile.as_ref();
+        let profile = if app.supplied_token(name)?.is_none() { Some(app.profile(name)?) } else { None };
+        return file::run(app, profile.as_ref(), &path, token, command, cannot_run);
+    }
+    command.env(args.env.as_deref().unwrap_or(TOKEN_VARIABLE), token.expose());
     drop(token);
     limit_core_dumps(false);
     let error = command.exec();
-    // The exit codes of a shell.
+    Err(cannot_run(&command, error))
+}
+
+/// Returns the error of a command that cannot be started, with the exit codes of a shell.
+fn cannot_run(command: &Command, error: io::Error) -> Error {
     let code = match error.kind() {
         io::ErrorKind::NotFound => ErrorCode::CommandNotFound,
         _ => ErrorCode::CommandNotExecutable,
     };
+    let program = command.get_program();
     let context = format!("cannot run `{}`", program.to_string_lossy());
-    Err(Error::new(code, anyhow::Error::new(error).context(context), search_hint(Path::new(program))))
+    Error::new(code, anyhow::Error::new(error).context(context), search_hint(Path::new(program)))
 }
 
 /// Suggests to look at a program that cannot be run, or at where it was looked for.
@@ -176,25 +186,9 @@ fn through_agent(app: &App, named: Option<&ProfileName>) -> Result<Option<Verifi
 /// Returns the token from the store, refreshed first if necessary, and verified here.
 fn without_agent(app: &App, named: Option<&ProfileName>) -> Result<VerifiedToken, Error> {
     let profile = app.profile(named)?;
-    let sessions = app.sessions()?;
-    let (served, login_required) = app.run(async {
-        let served = app.token_within_limit(&profile, &TokenRequest::access(TokenTarget::default(), None)).await?;
-        if profile.requirements.token == DecidingToken::AccessToken {
-            return Ok((served, None));
-        }
-        // The ID token, which is verified, may expire before the access token does.
-        Ok(match app.token_within_limit(&profile, &TokenRequest::id_token(None)).await {
-            Ok(served) => (served, None),
-            Err(error) => (served, Some(error).filter(|error| error.code == ErrorCode::LoginRequired)),
-        })
-    })?;
-    if let Some(SessionError::LoginRequired(reason)) = &served.warning {
+    let (token, warning) = app.run(verified(app, &profile))?;
+    if let Some(SessionError::LoginRequired(reason)) = &warning {
         super::token::report_warning(app, &profile.name, &reason.to_string());
     }
-    let policy = Policy::new("", Vec::new(), app.clock().now());
-    let verifier = sessions.verifier(&profile, policy, None).map_err(|e| Error::from(e).about(&profile.name))?;
-    Ok(match verifier.verify_session(&profile, &served.session, false).verdict {
-        Verdict::Granted(_) => VerifiedToken::Granted(served.session.tokens.access_token),
-        Verdict::Denied(reasons) => VerifiedToken::Denied(reasons, login_required),
-    })
+    Ok(token)
 }

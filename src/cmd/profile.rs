@@ -148,6 +148,7 @@ async fn set(app: &App, name: &ProfileName, settings: &[(String, String)]) -> Re
     config.check_locks(&profile)?;
     settings.iter().try_for_each(|(setting, _)| check_login_only(&before, &profile, setting))?;
     config::save(&app.paths()?.config, &profile)?;
+    app.move_token_files(&before, &profile).await?;
     app.notify_agent(name);
     let removed = |setting: &&Setting| {
         let named = settings.iter().any(|(named, _)| named.key == setting.key);

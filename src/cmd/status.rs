@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorCode};
 use crate::model::{Profile, StoreKind};
 use crate::status::{EffectiveProfile, ProfileStatus, SessionState, StatusReport, profile_status, profile_statuses};
 use crate::text::{excerpt, sanitize_line};
-use words::{MAX_REASON, failure, login_command, look};
+use words::{MAX_REASON, failure, login_command, look, token_file};
 
 /// The time between two screens of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
@@ -211,6 +211,8 @@ fn profile_needs(app: &App, report: &StatusReport, now: UnixTime) -> Vec<(String
     let mut needs: Vec<(String, String)> = Vec::new();
     for status in &report.profiles {
         let name = status.profile.to_string();
+        let files = status.token_files.iter().filter(|file| !file.current);
+        needs.extend(files.map(|file| (name.clone(), format!("token file {}", token_file(file)))));
         let need = match status.state {
             SessionState::Valid | SessionState::Refreshable => continue,
             SessionState::LoginRequired => (name, format!("run {}", login_command(app, status))),

@@ -3,6 +3,7 @@
 mod atomic_file;
 mod lock;
 pub mod regular_file;
+pub mod token_file;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

@@ -86,6 +86,21 @@ pub fn read_trusted(path: &Path, max_bytes: u64) -> Result<SecretBytes, ReadErro
     Ok(bytes)
 }
 
+/// Checks that a secret can be written into the directory at `path`: it belongs to this user or root, and no other user can
+/// write to it.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn check_directory(path: &Path) -> Result<(), ReadError> {
+    let dir = open_dir(path)?;
+    let owner = dir.metadata().map_err(|e| ReadError::Unreadable(e.to_string()))?.uid();
+    // Stricter than for reading: root writes no secret where another user could take or replace it.
+    if owner != rustix::process::geteuid().as_raw() && owner != 0 {
+        return Err(UntrustedFile::NotOurs { path: path.to_owned(), owner }.into());
+    }
+    check_writers(path, &dir)
+}
+
 fn open_dir(path: &Path) -> Result<File, Errno> {
     // A directory that this user may search but not list is enough.
     #[cfg(target_os = "linux")]

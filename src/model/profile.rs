@@ -139,6 +139,10 @@ pub struct Profile {
     pub hosts: Vec<ToolHost>,
     /// What runs when the session is refreshed or needs a login.
     pub hooks: Hooks,
+    /// The file with the access token, for programs that read one.
+    pub token_file: Option<PathBuf>,
+    /// The file with the ID token.
+    pub id_token_file: Option<PathBuf>,
     /// A PEM file of certificate authorities that are trusted in addition to the platform's.
     pub ca_cert: Option<PathBuf>,
     /// Settings of the server beyond its metadata; shared, since most profiles have none.
@@ -163,6 +167,8 @@ impl Profile {
             store: StoreKind::default(),
             hosts: Vec::new(),
             hooks: Hooks::default(),
+            token_file: None,
+            id_token_file: None,
             ca_cert: None,
             server: Arc::default(),
             requirements: Requirements::default(),

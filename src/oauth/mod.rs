@@ -8,6 +8,7 @@
 
 pub mod authorization_code;
 mod authorization_response;
+pub mod aws_sts;
 mod ca_certificates;
 mod client_assertion;
 mod client_auth;

@@ -68,10 +68,13 @@ impl SessionService {
             session.apply_tokens(&target, new);
         }
         match self.store_refreshed(profile, &session, &before, held).await? {
-            Stored::Done => {}
+            Stored::Done => self.write_token_files(profile, Some(&session)).await,
             // A login in the meantime is never overwritten.
             Stored::Replaced(stored) => return self.replaced(profile, *stored, &target),
-            Stored::Later => return unusable.map_or(Ok(session), |error| Err(error.into())),
+            Stored::Later => {
+                self.write_token_files(profile, Some(&session)).await;
+                return unusable.map_or(Ok(session), |error| Err(error.into()));
+            }
         }
         if let Some(error) = unusable {
             return Err(error.into());
@@ -119,6 +122,7 @@ impl SessionService {
             if let Err(error) = self.write(profile, session).await {
                 tracing::info!("the refreshed ID token was not stored: {error}");
             }
+            self.write_token_files(profile, Some(session)).await;
         }
     }
 

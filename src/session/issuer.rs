@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use url::Url;
+
 use super::{SessionError, SessionService};
 use crate::fs::unblock;
 use crate::model::{ClientAuth, IssuerSearch, IssuerUrl, Profile};
+use crate::oauth::aws_sts::{self, AwsCredentials, Role};
 use crate::oauth::{
     AssertionSigner, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, Phase, discover,
     fetch_missing_endpoints, webfinger,
@@ -89,6 +92,24 @@ impl SessionService {
     /// [`SessionError::Issuer`] if there is no response.
     pub async fn reach_issuer(&self, profile: &Profile) -> Result<(), SessionError> {
         Ok(self.http(profile).await?.reach(&profile.issuer).await?)
+    }
+
+    /// Assumes a role of AWS with a token of the profile, through the profile's certificate authorities.
+    ///
+    /// # Errors
+    /// [`SessionError::Issuer`].
+    pub async fn assume_aws_role(
+        &self,
+        profile: &Profile,
+        sts: &Url,
+        role: &Role,
+        token: &Secret,
+    ) -> Result<AwsCredentials, SessionError> {
+        let (clients, ca_cert) = (Arc::clone(&self.http_clients), profile.ca_cert.clone());
+        // Not the issuer's client: the user has named this address.
+        let http = unblock(profile.name.as_str(), move || clients.get(ca_cert.as_deref())).await;
+        let http = http.map_err(|_| SessionError::Interrupted)??;
+        Ok(aws_sts::assume_role(&http, sts, role, token).await?)
     }
 
     /// Returns the HTTP client of the profile's issuer, which trusts the profile's certificate authorities.

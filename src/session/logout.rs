@@ -34,7 +34,7 @@ impl SessionService {
     /// Revokes the profile's tokens (RFC 7009) if `revoke` is set, and deletes its session, whether or not the issuer revoked
     /// them; returns `None` if there is no session.
     ///
-    /// The steps: no token of the session is served any more; its tokens are put on the revocation list; the issuer revokes
+    /// The steps: no token of the session is served any more, and its token files are removed; its tokens are put on the revocation list; the issuer revokes
     /// them; the session is deleted. A logout that fails or is killed can be repeated until the last step.
     ///
     /// # Errors
@@ -53,9 +53,13 @@ impl SessionService {
     async fn logout_locked(&self, profile: &Profile, revoke: bool) -> Result<Option<Revocation>, SessionError> {
         let mut session = match self.stored(profile).await {
             Ok(Some(session)) => session,
-            Ok(None) => return Ok(None),
+            Ok(None) => {
+                self.write_token_files(profile, None).await;
+                return Ok(None);
+            }
             // An unreadable session is deleted, although its tokens cannot be revoked.
             Err(SessionError::Store(error)) if error.is_session_lost() => {
+                self.write_token_files(profile, None).await;
                 self.delete(profile).await?;
                 return Ok(Some(Revocation::Failed(error.into())));
             }
@@ -67,6 +71,7 @@ impl SessionService {
         let marked = unblock(mark_subject(&name), move || marks.leave(kind, &name)).await;
         marked.map_err(|_| SessionError::Interrupted)?;
         self.write(profile, &session).await?;
+        self.write_token_files(profile, None).await;
         // A login to another issuer that was interrupted has left two sessions.
         let interrupted = session.replaces.take();
         let mut revocation = Revocation::Skipped;

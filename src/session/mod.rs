@@ -4,6 +4,7 @@
 mod commit;
 mod error;
 mod exchange;
+mod failed_files;
 mod hooks;
 mod http_clients;
 mod issuer;
@@ -16,6 +17,7 @@ pub mod refresh_policy;
 mod send_refresh;
 mod session_end;
 mod stores;
+mod token_file;
 mod token_response;
 mod trust;
 mod trust_update;
@@ -38,11 +40,13 @@ pub use refresh::ServedToken;
 pub use refresh_policy::{Decision, Demand, MinTtl, Obstacle, RequestedToken, TokenRequest};
 pub use session_end::{SessionEnd, SessionLimit};
 pub use stores::Stores;
+pub use token_file::TokenFileStatus;
 pub use trust::trusted_keys;
 pub use trust_update::names_status_list;
 pub use unsaved::{UNSAVED_LIMIT, UnsavedSession, UnsavedSessions};
 pub use verifier::{TokenVerifier, is_unverified};
 
+use failed_files::FailedFiles;
 use http_clients::HttpClients;
 use marks::Marks;
 
@@ -68,6 +72,7 @@ pub struct SessionService {
     unsaved: watch::Sender<UnsavedSessions>,
     serves_unsaved: AtomicBool,
     marks: Arc<Marks>,
+    failed_files: FailedFiles,
     /// Limits for each kind of store, so that one that hangs does not block the other.
     keychain_calls: Semaphore,
     file_calls: Semaphore,
@@ -116,6 +121,7 @@ impl SessionService {
             refresh_failed: AtomicBool::new(false),
             unsaved: watch::Sender::default(),
             serves_unsaved: AtomicBool::new(false),
+            failed_files: FailedFiles::default(),
             keychain_calls: Semaphore::new(MAX_KEYCHAIN_CALLS),
             file_calls: Semaphore::new(MAX_FILE_CALLS),
         })

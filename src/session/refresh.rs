@@ -329,6 +329,7 @@ impl SessionService {
         if let Err(unwritten) = self.write(profile, session).await {
             tracing::warn!("cannot record the failed refresh: {unwritten}");
         }
+        self.write_token_files(profile, Some(session)).await;
         match issuer_error {
             error @ IssuerError::InvalidResponse { wrong_address: false, .. } => SessionError::RefreshReply(error),
             error => error.into(),

@@ -242,7 +242,12 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
             "The token is refreshed if needed and verified offline, as `authctl verify` does. If it is denied, the command is \
              not run and the exit code is 4. Otherwise authctl becomes the command, whose exit code is then that of \
              `authctl exec`. The token in the variable is not refreshed: a program that runs for longer than the token is \
-             valid asks the agent or `authctl token` for each.\n\n\
+             valid asks the agent (its socket is in AUTHCTL_SOCK) or `authctl token` for each, or reads it from a file.\n\n\
+             With `--file`, the token is in the file PATH and not in the environment, and AUTHCTL_TOKEN_FILE has the path. \
+             authctl stays the parent of the command, replaces the token before it expires, passes SIGTERM and SIGHUP on, and \
+             removes the file when the command exits. A command that a signal ends exits with 128 and its number, as in a \
+             shell. If authctl itself is killed, the file stays. Each command that runs at the same time needs a file of its \
+             own.\n\n\
              Without `--`, the first word is the profile and the next the command; with `--profile`, the first word is the \
              command. A command that is not found exits with 127, and one that cannot be run with 126, as in a shell.",
         )],
@@ -274,7 +279,22 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  oauth2, as in https://oauth2@index.example/simple.\n\
                  terraform  Terraform and OpenTofu: `credentials_helper` in ~/.terraformrc, and the link \
                  terraform-credentials-authctl in ~/.terraform.d/plugins.\n\
-                 google  `credential_source.executable` in the credential configuration of workload identity federation.",
+                 google  `credential_source.executable` in the credential configuration of workload identity federation.\n\
+                 aws  `credential_process` in the section of `--aws-profile` in ~/.aws/config. The role of `--role-arn` is assumed \
+                 with AssumeRoleWithWebIdentity at the STS of the region, or at AWS_ENDPOINT_URL_STS; nothing is stored, so each \
+                 start assumes it again. The role must trust issuer, audience and subject of the token. `--setup` shows the \
+                 lines for a token file too.\n\
+                 azure  Azure clients with workload identity: a token file as below, and the variables to set.\n\
+                 file  FILE has the access token, or with `--id-token` the ID token, for programs that read one. Without FILE, \
+                 the file that the profile has already, else one beside the agent's socket.",
+            ),
+            (
+                "TOKEN FILES",
+                "`authctl helper file --write` sets `token_file` or `id_token_file` of the profile (authctl.toml(5)). Such a file \
+                 has mode 0600, is replaced as a whole and never empty, and is removed at logout and when the session ends. \
+                 Only while an agent runs is it refreshed ahead of expiry. Without one, it has the token of the last command \
+                 that logged in or refreshed, which may have expired. A program has to read the file each time that it needs \
+                 a token.",
             ),
             (
                 "TESTED WITH",
@@ -288,7 +308,11 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  cargo 1.95  Builds with a crate from a private sparse registry\n\
                  pip 26.3, uv 0.13  Install a package from a private index. pip does not show why it has no password.\n\
                  Terraform 1.11  Gets a module from a private registry. It is in no package archive: this test is run by hand, \
-                 the protocol is checked byte by byte everywhere. It does not show why it has no token.",
+                 the protocol is checked byte by byte everywhere. It does not show why it has no token.\n\
+                 AWS CLI 1.46, boto3 1.44  Assume a role at moto 5.2, by `credential_process` and by a token file\n\
+                 google-auth 2.63  Exchanges the token at a stub of the token service, by the executable and by a token file\n\
+                 azure-identity 1.27  Exchanges the token file at a stub of Microsoft Entra ID, over https\n\
+                 file  A reader in a loop sees no empty, half or expired token in 100 refreshes by the agent",
             ),
         ],
     ),

@@ -133,6 +133,7 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("Run a program with the token in AUTHCTL_TOKEN", "authctl exec work ./deploy --all"),
             ("Run it with the token of the default profile", "authctl exec -- ./deploy"),
             ("Put the token in another variable", "authctl exec work --env GITLAB_TOKEN -- ./release"),
+            ("Keep it fresh in a file while a long job runs", "authctl exec work --file job.token -- ./train"),
         ],
     ),
     (
@@ -140,6 +141,8 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("Let git clone and push with the token", "authctl helper git --write --profile work --host git.example"),
             ("Undo it", "authctl helper git --remove --profile work --host git.example"),
+            ("Let AWS clients assume a role", "authctl helper aws --write --role-arn \"$ROLE\""),
+            ("Keep the token in a file", "authctl helper file /run/user/1000/token --write --profile work"),
             ("Pull and push images", "authctl helper docker --write --profile work --host registry.example"),
             (
                 "See how kubectl is set up with the ID token",

@@ -100,6 +100,7 @@ impl Agent {
     fn lock_now(&self) {
         self.agent_lock.inner().locked = true;
         self.cache.forget_all();
+        self.token_files.notify_one();
         self.events.publish(EventKind::Locked, None, self.now(), None);
     }
 

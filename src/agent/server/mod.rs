@@ -23,6 +23,7 @@ mod profiles;
 mod response;
 mod route;
 mod state;
+mod token_files;
 mod tokens;
 mod turns;
 mod watch;
@@ -85,6 +86,7 @@ pub async fn serve(
         tokio::spawn(background::refresh_sessions(Arc::clone(&agent))),
         tokio::spawn(background::record_time(Arc::clone(&agent))),
         tokio::spawn(background::update_status_lists(Arc::clone(&agent))),
+        tokio::spawn(token_files::update(Arc::clone(&agent))),
         tokio::spawn(background::report_unsaved(Arc::clone(&agent))),
         tokio::spawn(lock_requests::lock_when_idle(Arc::clone(&agent))),
     ];

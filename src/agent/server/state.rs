@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::audit::AuditLog;
 use super::cache::{Attention, SessionCache};
@@ -35,6 +35,8 @@ pub(super) struct Agent {
     pub(super) events: Events,
     /// Asks the user to log in, if that was wanted.
     pub(super) prompts: Option<LoginPrompts>,
+    /// Notified when token files may no longer be as their sessions are.
+    pub(super) token_files: Notify,
     pub(super) audit_log: AuditLog,
     pub(super) limiter: Arc<ConnectionLimiter>,
     pub(super) peers: Peers,
@@ -69,6 +71,7 @@ impl Agent {
             agent_lock: AgentLock::new(Arc::clone(&clock)),
             events: Events::default(),
             prompts,
+            token_files: Notify::new(),
             audit_log: AuditLog::default(),
             limiter: Arc::new(ConnectionLimiter::new(harden::descriptors())),
             peers: Peers::default(),

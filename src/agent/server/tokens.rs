@@ -232,6 +232,7 @@ impl Agent {
             }
             agent.cache.put(name, epoch, cached);
             agent.events.changed.notify_one();
+            agent.token_files.notify_one();
             match found {
                 Ok(session) => Ok((Arc::new(session), false)),
                 Err(error) => Err(Arc::new(Error::from(error).about(name))),

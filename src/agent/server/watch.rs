@@ -276,6 +276,7 @@ impl Agent {
     }
 
     fn drop_changed(self: &Arc<Self>, names: Vec<ProfileName>) {
+        self.token_files.notify_one();
         for name in names {
             match self.profiles.choose(Some(&name)) {
                 Ok(profile) => {

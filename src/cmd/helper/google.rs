@@ -5,7 +5,7 @@ use serde_json::json;
 use super::call::{Call, one_line};
 use super::program::program;
 use super::protocol::{Failure, Protocol};
-use super::setup::Change;
+use super::setup::{Change, TokenFile};
 use crate::cmd::output;
 use crate::error::Error;
 use crate::paths::tool_variable;
@@ -48,9 +48,11 @@ impl Protocol for Google {
         words.extend(call.args.id_token.then(|| "--id-token".to_owned()));
         let command = words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
         let source = json!({"executable": {"command": command, "timeout_millis": 30_000}});
+        let file = json!({"file": TokenFile::of(call)?.path});
         Ok(vec![Change::Note(format!(
             "set `credential_source` in the credential configuration of the client to\n  {source}\nand set \
-             GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1 for it"
+             GOOGLE_EXTERNAL_ACCOUNT_ALLOW_EXECUTABLES=1 for it; or keep a token file (`authctl helper file --write`) \
+             and set it to\n  {file}"
         ))])
     }
 }

@@ -3,9 +3,12 @@
 //! A tool that names the host for which it needs a credential gets the token of the profile that lists the host in `hosts`; no
 //! other host gets one. A helper never prompts and opens no browser: it fails in the form in which the tool shows errors.
 
+mod aws;
+mod azure;
 mod call;
 mod cargo;
 mod docker;
+mod file;
 mod git;
 mod google;
 mod keyring;
@@ -31,6 +34,9 @@ fn protocol(tool: Tool) -> &'static dyn Protocol {
         Tool::Keyring => &keyring::Keyring,
         Tool::Terraform => &terraform::Terraform,
         Tool::Google => &google::Google,
+        Tool::Aws => &aws::Aws,
+        Tool::Azure => &azure::Azure,
+        Tool::File => &file::File,
     }
 }
 

@@ -2,7 +2,9 @@
 //! twice, and what belongs to others is neither replaced nor removed.
 
 mod files;
+mod ini;
 mod json;
+mod token_file;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,6 +22,7 @@ use crate::model::ToolHost;
 use crate::paths;
 use crate::text::{excerpt, shell_word};
 use files::{cannot, edit_array, edit_lines, edit_members, read};
+pub(super) use token_file::TokenFile;
 
 /// Returns the commands of a tool that set it up, or undo that, from what the tool shows; none if nothing is to be done.
 pub(super) type Plan = dyn Fn(&str, bool) -> Result<Vec<Vec<String>>, Error>;
@@ -44,6 +47,19 @@ pub(super) enum Change {
     Link { name: &'static str, used_in: Option<PathBuf> },
     /// A symbolic link to authctl.
     LinkAt(PathBuf),
+    /// A setting in a section of an INI file.
+    Section {
+        file: PathBuf,
+        header: String,
+        key: &'static str,
+        value: String,
+        /// Whether a value was written by authctl.
+        is_ours: fn(&str) -> bool,
+        /// The settings that would contradict it.
+        others: &'static [&'static str],
+    },
+    /// The profile's token file.
+    TokenFile(Box<TokenFile>),
     /// Something that only the user can do.
     Note(String),
 }
@@ -55,6 +71,7 @@ enum Step {
     Write { file: PathBuf, text: String },
     Link(PathBuf),
     Unlink(PathBuf),
+    TokenFile { file: Box<TokenFile>, add: bool },
 }
 
 /// Shows, makes or undoes the changes; `setup_of` returns those of another call.
@@ -149,6 +166,10 @@ impl Change {
                 let paths = [program_path(call.app)?, self.link()?].map(|path| path.display().to_string());
                 vec![line(&words.chain(paths).collect::<Vec<_>>())]
             }
+            Self::Section { file, header, key, value, .. } => {
+                vec![format!("# in {}, {header}:", file.display()), format!("{key} = {value}")]
+            }
+            Self::TokenFile(file) => file.shown(),
             Self::Note(text) => text.lines().map(|text| format!("# {text}")).collect(),
         })
     }
@@ -168,6 +189,11 @@ impl Change {
         let write = |file: &Path, text: Option<String>| text.map(|text| Step::Write { file: file.to_owned(), text });
         Ok(match self {
             Self::Note(_) => None,
+            Self::Section { file, header, key, value, is_ours, others } => {
+                let setting = ini::Setting { header, key, value, is_ours: *is_ours, others };
+                write(file, ini::edit(file, &read(file)?, &setting, add)?)
+            }
+            Self::TokenFile(file) => file.is_change(call, add)?.then(|| Step::TokenFile { file: file.clone(), add }),
             Self::Hosts if call.args.hosts.is_empty() => None,
             Self::Hosts => {
                 if add {
@@ -213,6 +239,7 @@ impl Step {
     fn take(self, call: &Call<'_>, kept: &[ToolHost]) -> Result<bool, Error> {
         let done = match self {
             Self::Hosts => return change_hosts(call, kept),
+            Self::TokenFile { file, add } => file.set(call, add)?,
             Self::Run(commands) => {
                 commands.iter().try_for_each(|command| succeed(command))?;
                 commands.last().map(|command| format!("ran {}", command.join(" "))).unwrap_or_default()

@@ -39,7 +39,8 @@ fn missing(profile: &Profile) -> impl Iterator<Item = String> {
     let secret = profile.has_client_secret();
     let secret = secret.then(|| format!("{name}: the client secret is not included; the login asks for it."));
     let files = SETTINGS.iter().filter(|setting| setting.form() == config::Form::Path);
-    let files = files.filter(|setting| !setting.value(profile).is_empty());
+    // authctl writes a token file itself.
+    let files = files.filter(|setting| !setting.value(profile).is_empty() && !setting.key.ends_with("token_file"));
     let files = files.map(move |setting| format!("{name}: the file that `{}` names is not included.", setting.key));
     let has_hooks = profile.hooks != Hooks::default();
     let hooks = has_hooks.then(|| format!("{name}: the hooks are not included."));
@@ -94,7 +95,11 @@ async fn add(app: &App, file: &Path, text: &str, replace: bool) -> Result<u8, Er
     }
     config::save_all(&app.paths()?.config, &profiles)?;
     let after = app.config()?;
-    for Profile { name, .. } in &profiles {
+    for profile in &profiles {
+        let name = &profile.name;
+        if let Some(before) = before.profiles.get(name) {
+            app.move_token_files(before, profile).await?;
+        }
         app.notify_agent(name);
         let login = app.next_command(Hint::login().about(name).without_typed_options());
         app.ui().notice(&format!("imported {name}; next: {login}"));

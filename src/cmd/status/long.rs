@@ -36,6 +36,9 @@ pub(super) fn lines(app: &App, status: &ProfileStatus, report: &StatusReport, no
         }
         field("stored in", &status.location);
     }
+    for file in &status.token_files {
+        field("token file", &super::words::token_file(file));
+    }
     match &status.problem {
         _ if status.state == SessionState::LoginRequired && status.logged_in_at.is_none() => {
             field("next", &login_command(app, status));

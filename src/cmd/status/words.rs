@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::clock::UnixTime;
 use crate::cmd::output::{Style, rough_span};
 use crate::error::Hint;
+use crate::session::TokenFileStatus;
 use crate::status::{ProfileStatus, SessionState};
 use crate::text::excerpt;
 
@@ -34,4 +35,14 @@ pub(super) fn failure(status: &ProfileStatus, agent: &AgentStatus, now: UnixTime
         _ => "when a token is requested".to_owned(),
     };
     format!("{reason}; next attempt {next}")
+}
+
+/// Returns the path of a token file, and what is wrong with it.
+pub(super) fn token_file(file: &TokenFileStatus) -> String {
+    let path = file.path.display();
+    match (&file.error, file.current) {
+        (_, true) => path.to_string(),
+        (Some(reason), false) => format!("{path} is not up to date: {}", excerpt(reason, MAX_REASON)),
+        (None, false) => format!("{path} is not up to date"),
+    }
 }

@@ -47,6 +47,16 @@ pub const SETTINGS: &[Setting] = &[
     setting!(Login, "resources", resources, "URL", "Request tokens for this resource (RFC 8707)").option("resource"),
     setting!(Login, "store", store, "STORE", "Store the session here").option("store").required().login_only(),
     setting!(Login, "hosts", hosts, "HOST", "Let helpers give tokens to tools for this host"),
+    setting!(Login, "token_file", token_file, "FILE", "Keep the access token in this file, for programs that read it")
+        .check(absolute_path),
+    setting!(
+        Login,
+        "id_token_file",
+        id_token_file,
+        "FILE",
+        "Keep the ID token in this file, for programs that read it"
+    )
+    .check(absolute_path),
     setting!(
         Login,
         "ca_cert",
@@ -242,6 +252,14 @@ pub const SETTINGS: &[Setting] = &[
 fn set_issuer(profile: &mut Profile, items: &[String]) -> Result<(), String> {
     change_issuer(profile, SettingType::parse(items)?);
     Ok(())
+}
+
+/// Checks the path of a file that the agent writes, which runs in another directory.
+fn absolute_path(path: &str) -> Result<(), String> {
+    match path.starts_with('/') && !path.ends_with('/') {
+        true => Ok(()),
+        false => Err(format!("`{path}` is not the absolute path of a file")),
+    }
 }
 
 /// Checks a path of members in a JSON response.

@@ -1,6 +1,8 @@
 //! `authctl helper`: other tools' protocols, byte by byte. The tools themselves are in `tests/e2e/tools`.
 
+mod aws;
 mod bad_input;
+mod file;
 mod protocols;
 mod setup;
 

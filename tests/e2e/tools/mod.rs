@@ -1,6 +1,7 @@
 //! Tools that developers use, with tokens from `authctl helper`.
 
 mod cargo;
+mod cloud;
 mod docker;
 mod git;
 mod kubernetes;

@@ -1,0 +1,36 @@
+//! A profile's token, verified as `authctl verify` does.
+
+use crate::app::App;
+use crate::error::{Error, ErrorCode};
+use crate::model::{DecidingToken, Profile, TokenTarget};
+use crate::secret::Secret;
+use crate::session::{SessionError, TokenRequest};
+use crate::verify::{Policy, Reason, Verdict};
+
+/// A verified token, or why it is denied.
+pub(super) enum VerifiedToken {
+    Granted(Secret),
+    /// With the error if only a login would bring an ID token that is required.
+    Denied(Vec<Reason>, Option<Error>),
+}
+
+/// Returns the profile's token, verified, and why it was not refreshed, although it expires soon.
+pub(super) async fn verified(app: &App, profile: &Profile) -> Result<(VerifiedToken, Option<SessionError>), Error> {
+    let sessions = app.sessions()?;
+    let mut served = app.token_within_limit(profile, &TokenRequest::access(TokenTarget::default(), None)).await?;
+    let mut login_required = None;
+    if profile.requirements.token == DecidingToken::IdToken {
+        // The ID token, which is verified, may expire before the access token does.
+        match app.token_within_limit(profile, &TokenRequest::id_token(None)).await {
+            Ok(newer) => served = newer,
+            Err(error) => login_required = Some(error).filter(|error| error.code == ErrorCode::LoginRequired),
+        }
+    }
+    let policy = Policy::new("", Vec::new(), app.clock().now());
+    let verifier = sessions.verifier(profile, policy, None).map_err(|e| Error::from(e).about(&profile.name))?;
+    let token = match verifier.verify_session(profile, &served.session, false).verdict {
+        Verdict::Granted(_) => VerifiedToken::Granted(served.session.tokens.access_token),
+        Verdict::Denied(reasons) => VerifiedToken::Denied(reasons, login_required),
+    };
+    Ok((token, served.warning))
+}

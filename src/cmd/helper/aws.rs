@@ -1,0 +1,160 @@
+//! `credential_process` of AWS clients, through AssumeRoleWithWebIdentity.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::call::Call;
+use super::program::program;
+use super::protocol::Protocol;
+use super::setup::{Change, TokenFile};
+use crate::cmd::output;
+use crate::error::{Error, ErrorCode};
+use crate::model::{Profile, secure_url};
+use crate::oauth::aws_sts::Role;
+use crate::paths::{self, tool_variable};
+use crate::secret::Secret;
+use crate::text::shell_word;
+
+pub(super) struct Aws;
+
+/// The settings of a profile of AWS by which it gets credentials in another way.
+const CREDENTIAL_SETTINGS: [&str; 7] = [
+    "aws_access_key_id",
+    "credential_source",
+    "login_session",
+    "role_arn",
+    "source_profile",
+    "sso_session",
+    "web_identity_token_file",
+];
+
+impl Protocol for Aws {
+    fn answer(&self, call: &Call<'_>) -> Result<u8, Error> {
+        if !call.args.words.is_empty() {
+            return Err(call.unknown_words());
+        }
+        let app = call.app;
+        let profile = app.profile(None)?;
+        let (role, address) = (role(call, &profile)?, endpoint(call)?);
+        let sts = secure_url(&address).map_err(|error| {
+            Error::new(ErrorCode::Configuration, error, "use an https address in AWS_ENDPOINT_URL_STS")
+        })?;
+        call.with_token(Some(profile.name.clone()), false, &|token| {
+            let token = Secret::new(token.text.to_owned());
+            let credentials = app.run(async {
+                let sessions = app.sessions()?;
+                let assume = sessions.assume_aws_role(&profile, &sts, &role, &token);
+                Ok(app.with_progress(sts.host_str().unwrap_or_default(), assume).await?)
+            })?;
+            output::json(&json!({
+                "Version": 1,
+                "AccessKeyId": credentials.access_key_id,
+                "SecretAccessKey": credentials.secret_access_key.expose(),
+                "SessionToken": credentials.session_token.expose(),
+                "Expiration": credentials.expiration,
+            }))
+            .map(|()| 0)
+        })
+    }
+
+    fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {
+        if !call.args.words.is_empty() {
+            return Err(call.unknown_words());
+        }
+        let profile = call.app.profile(None)?;
+        let name = call.args.aws_profile.as_deref().unwrap_or(profile.name.as_str());
+        if name.is_empty() || name.contains(|c: char| c.is_control() || "[]'\"\\#;".contains(c)) {
+            let hint = "name a profile of AWS, such as --aws-profile work";
+            return Err(Error::msg(ErrorCode::Usage, "invalid name of an AWS profile", hint));
+        }
+        let header = match name {
+            "default" => "[default]".to_owned(),
+            name if name.contains(' ') => format!("[profile \"{name}\"]"),
+            name => format!("[profile {name}]"),
+        };
+        let config = match tool_variable("AWS_CONFIG_FILE") {
+            Some(file) => PathBuf::from(file),
+            None => paths::home()?.join(".aws/config"),
+        };
+        let value = match call.args.remove && call.args.role_arn.is_none() {
+            true => String::new(),
+            false => {
+                let mut words = program(call.app)?;
+                words.extend(["helper", "aws", "--profile", profile.name.as_str()].map(str::to_owned));
+                words.extend(["--role-arn".to_owned(), role(call, &profile)?.arn]);
+                for (option, value) in
+                    [("--role-session-name", &call.args.role_session_name), ("--region", &call.args.region)]
+                {
+                    words.extend(value.iter().flat_map(|value| [option.to_owned(), value.clone()]));
+                }
+                words.extend(call.args.id_token.then(|| "--id-token".to_owned()));
+                words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ")
+            }
+        };
+        let section = Change::Section {
+            file: config,
+            header,
+            key: "credential_process",
+            value,
+            is_ours: |value| value.contains(" helper aws "),
+            others: &CREDENTIAL_SETTINGS,
+        };
+        let mut changes = vec![section];
+        if call.args.setup {
+            let (file, arn) = (TokenFile::of(call)?.path, role(call, &profile)?.arn);
+            changes.push(Change::Note(format!(
+                "or, for clients without credential_process, keep a token file (`authctl helper file --write`) and set\n  \
+                 web_identity_token_file = {}\n  role_arn = {arn}",
+                file.display()
+            )));
+        }
+        Ok(changes)
+    }
+}
+
+/// Returns the role on the command line.
+fn role(call: &Call<'_>, profile: &Profile) -> Result<Role, Error> {
+    let hint = "add --role-arn, such as --role-arn arn:aws:iam::123456789012:role/NAME";
+    let arn = call.args.role_arn.clone().ok_or_else(|| Error::msg(ErrorCode::Usage, "the role is missing", hint))?;
+    let is_role = arn.starts_with("arn:aws")
+        && arn.split(':').nth(2) == Some("iam")
+        && arn.split(':').nth(5).is_some_and(|name| name.starts_with("role/"))
+        && arn.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_role {
+        return Err(Error::msg(ErrorCode::Usage, "invalid role ARN", hint));
+    }
+    let session_name = match &call.args.role_session_name {
+        Some(name) => name.clone(),
+        None => format!("authctl-{}", profile.name).chars().take(64).collect(),
+    };
+    // RoleSessionName of the API.
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
+    if !(2..=64).contains(&session_name.len()) || !session_name.chars().all(fits) {
+        let hint = "use 2 to 64 letters, digits and _+=,.@-";
+        return Err(Error::msg(ErrorCode::Usage, "invalid role session name", hint));
+    }
+    Ok(Role { arn, session_name })
+}
+
+/// Returns the address of STS: what the variables of AWS name, else that of the region.
+fn endpoint(call: &Call<'_>) -> Result<String, Error> {
+    let variable = |names: [&str; 2]| names.into_iter().find_map(tool_variable);
+    if let Some(address) = variable(["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"]) {
+        return Ok(address);
+    }
+    let Some(region) = call.args.region.clone().or_else(|| variable(["AWS_REGION", "AWS_DEFAULT_REGION"])) else {
+        return Ok("https://sts.amazonaws.com".to_owned());
+    };
+    if !region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
+        return Err(Error::msg(ErrorCode::Usage, "invalid region", "use --region, such as --region eu-central-1"));
+    }
+    let domain = match region.split('-').next() {
+        Some("cn") => "amazonaws.com.cn",
+        Some("eusc") => "amazonaws.eu",
+        _ if region.starts_with("us-iso-") => "c2s.ic.gov",
+        _ if region.starts_with("us-isob-") => "sc2s.sgov.gov",
+        _ => "amazonaws.com",
+    };
+    Ok(format!("https://sts.{region}.{domain}"))
+}

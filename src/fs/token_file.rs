@@ -1,0 +1,210 @@
+//! A file with one token, for programs that read it: mode 0600, replaced atomically, in a directory that only this user can
+//! write to.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Access, AtFlags, CWD};
+use rustix::io::Errno;
+
+use super::regular_file::{self, ReadError, UntrustedFile};
+use super::{AtomicFile, Directory, create_private_dir, directory_of};
+use crate::secret::SecretBytes;
+
+/// A longer file does not have a token.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// Why a token file cannot be written or removed, to follow its path and a colon.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenFileError {
+    /// Another user may change the file or has chosen its place.
+    #[error(transparent)]
+    Untrusted(#[from] UntrustedFile),
+    /// It is a symbolic link, which may lead to any other file.
+    #[error("it is a symbolic link")]
+    Link,
+    /// It holds something else, which is not replaced.
+    #[error("it exists and holds something other than a token")]
+    NotAToken,
+    /// Of the system.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl From<ReadError> for TokenFileError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Untrusted(untrusted) => untrusted.into(),
+            ReadError::Missing => io::Error::from(io::ErrorKind::NotFound).into(),
+            ReadError::Unreadable(reason) => io::Error::other(reason).into(),
+        }
+    }
+}
+
+/// Returns what the file holds; `None` if there is none. It is checked as it is before a write: nothing that another user
+/// controls, and nothing but a token.
+///
+/// # Errors
+/// [`TokenFileError`].
+pub fn read(path: &Path) -> Result<Option<SecretBytes>, TokenFileError> {
+    let (file, about) = match regular_file::open_no_follow(path) {
+        Ok(opened) => opened,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => return Err(TokenFileError::Link),
+        Err(e) if e.kind() == io::ErrorKind::InvalidInput => return Err(TokenFileError::NotAToken),
+        Err(e) => return Err(e.into()),
+    };
+    let owner = about.uid();
+    if owner != rustix::process::geteuid().as_raw() {
+        return Err(UntrustedFile::NotOurs { path: path.to_owned(), owner }.into());
+    }
+    let mut bytes = SecretBytes::default();
+    let length = io::copy(&mut io::Read::take(file, MAX_BYTES + 1), &mut bytes)?;
+    if length > MAX_BYTES || !bytes.expose().trim_ascii().iter().all(u8::is_ascii_graphic) {
+        return Err(TokenFileError::NotAToken);
+    }
+    Ok(Some(bytes))
+}
+
+/// Checks that the file can be written, as far as that is known without doing it.
+///
+/// # Errors
+/// [`TokenFileError`].
+pub fn check(path: &Path) -> Result<(), TokenFileError> {
+    read(path)?;
+    // A write creates the directories that are missing.
+    let existing = directory_of(path).ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
+    let dir = existing.canonicalize()?;
+    regular_file::check_directory(&dir)?;
+    let access = Access::WRITE_OK | Access::EXEC_OK;
+    rustix::fs::accessat(CWD, &dir, access, AtFlags::EACCESS).map_err(|e| TokenFileError::System(e.into()))
+}
+
+/// Replaces the content by `token`, unless `is_abandoned` says that nobody waits for it any more. Creates the directory if it
+/// is missing.
+///
+/// # Errors
+/// [`TokenFileError`]; the old content is there then.
+pub fn write(path: &Path, token: &[u8], is_abandoned: impl Fn() -> bool) -> Result<(), TokenFileError> {
+    create_private_dir(directory_of(path))?;
+    let path = place(path)?;
+    if read(&path)?.is_some_and(|before| before.expose() == token) {
+        return Ok(());
+    }
+    let next = AtomicFile::beside(&path)?;
+    if is_abandoned() {
+        return Ok(());
+    }
+    Ok(next.replace(token)?)
+}
+
+/// Removes the file if it holds a token.
+///
+/// # Errors
+/// [`TokenFileError`].
+pub fn remove(path: &Path) -> Result<(), TokenFileError> {
+    if read(path)?.is_some() {
+        Directory::open(directory_of(path))?.remove(path)?;
+    }
+    Ok(())
+}
+
+/// Returns the path with the links among its directories resolved, after the check that no other user can write to the last
+/// one.
+fn place(path: &Path) -> Result<PathBuf, TokenFileError> {
+    let name = path.file_name().ok_or(io::Error::from(io::ErrorKind::InvalidFilename))?;
+    let dir = directory_of(path).canonicalize()?;
+    regular_file::check_directory(&dir)?;
+    Ok(dir.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+
+    use super::*;
+
+    fn put(path: &Path, token: &str) -> Result<(), TokenFileError> {
+        write(path, token.as_bytes(), || false)
+    }
+
+    #[test]
+    fn token_is_written_for_the_user_alone_and_removed() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let path = place.path().join("made/token");
+        for token in ["first-token", "x", "second"] {
+            put(&path, token).expect("written");
+            assert_eq!(fs::read_to_string(&path).expect("there"), token);
+            assert_eq!(path.metadata().expect("there").mode() & 0o7777, 0o600);
+            check(&path).expect("can be written again");
+        }
+        assert_eq!(directory_of(&path).metadata().expect("there").mode() & 0o7777, 0o700);
+        write(&path, b"late", || true).expect("nothing to do");
+        assert_eq!(fs::read_to_string(&path).expect("there"), "second");
+        remove(&path).expect("removed");
+        remove(&path).expect("not there");
+        assert_eq!(directory_of(&path).read_dir().expect("list").count(), 0);
+    }
+
+    #[test]
+    fn file_with_anything_else_is_neither_replaced_nor_removed() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("file");
+        for (content, is_token) in [
+            ("", true),
+            ("eyJ.a.b\n", true),
+            ("export PATH=/bin\n", false),
+            ("a\nb", false),
+            ("\u{0}", false),
+            ("ü", false),
+        ] {
+            fs::write(&path, content).expect("written");
+            assert_eq!(check(&path).is_ok(), is_token, "{content:?}");
+            assert_eq!(put(&path, "token").is_ok(), is_token, "{content:?}");
+            if !is_token {
+                assert!(matches!(remove(&path), Err(TokenFileError::NotAToken)), "{content:?}");
+                assert_eq!(fs::read_to_string(&path).expect("there"), content);
+            }
+        }
+        fs::write(&path, "x".repeat(65 * 1024)).expect("written");
+        assert!(matches!(put(&path, "token"), Err(TokenFileError::NotAToken)));
+        assert!(matches!(put(dir.path(), "token"), Err(TokenFileError::NotAToken)), "a directory");
+    }
+
+    #[test]
+    fn place_that_others_control_is_refused() {
+        let place = tempfile::tempdir().expect("tempdir");
+        let (dir, link) = (place.path().join("dir"), place.path().join("link"));
+        fs::create_dir(&dir).expect("made");
+        let path = dir.join("token");
+        let set = |mode| fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).expect("chmod");
+        for (mode, trusted) in [(0o700, true), (0o755, true), (0o1777, true), (0o777, false), (0o703, false)] {
+            set(mode);
+            assert_eq!(check(&path).is_ok(), trusted, "{mode:o}");
+            assert_eq!(put(&path, "token").is_ok(), trusted, "{mode:o}");
+        }
+        // By way of a link too.
+        symlink(&dir, &link).expect("linked");
+        assert!(matches!(put(&link.join("token"), "other"), Err(TokenFileError::Untrusted(_))));
+        set(0o700);
+        put(&link.join("token"), "other").expect("the directory is the user's own");
+        assert_eq!(fs::read_to_string(&path).expect("there"), "other");
+        fs::remove_file(&path).expect("removed");
+        let target = place.path().join("target");
+        fs::write(&target, "").expect("written");
+        symlink(&target, &path).expect("linked");
+        assert!(matches!(put(&path, "token"), Err(TokenFileError::Link)));
+        assert!(matches!(remove(&path), Err(TokenFileError::Link)));
+        assert_eq!(fs::read_to_string(&target).expect("there"), "");
+        fs::remove_file(&path).expect("removed");
+        // Only root can give files away.
+        if chown(&target, Some(4711), None).is_ok() {
+            assert!(matches!(put(&target, "token"), Err(TokenFileError::Untrusted(UntrustedFile::NotOurs { .. }))));
+            chown(&dir, Some(4711), None).expect("given away");
+            assert!(matches!(put(&path, "token"), Err(TokenFileError::Untrusted(UntrustedFile::NotOurs { .. }))));
+            assert!(!path.exists());
+        }
+    }
+}

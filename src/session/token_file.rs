@@ -1,0 +1,158 @@
+//! The token files of a profile, for programs that read a token from a file.
+//!
+//! They are written under the profile lock wherever a session is stored, so that no file gets an older token after a newer one.
+//! A file has a token only while that is valid: it is removed when the token expires or the session ends.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::refresh_policy::{RequestedToken, SessionView, TokenRequest, verdict};
+use super::{SessionError, SessionService};
+use crate::clock::UnixTime;
+use crate::fs::token_file;
+use crate::fs::unblock;
+use crate::model::{Profile, Session, TokenTarget};
+use crate::secret::Secret;
+use crate::text::without_error_numbers;
+
+/// How long a refresh waits until its token is in a file. A file system that does not respond must not keep the token from
+/// other callers.
+const FILE_LIMIT: Duration = Duration::from_secs(2);
+
+/// The state of a token file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokenFileStatus {
+    /// Its path.
+    pub path: PathBuf,
+    /// Whether it has the token of the session; without a valid one, whether it is absent.
+    pub current: bool,
+    /// Why it cannot be written, as far as that is known.
+    pub error: Option<String>,
+}
+
+/// Returns the files of a profile, each with the token that it gets.
+fn files(profile: &Profile) -> impl Iterator<Item = (&Path, RequestedToken)> {
+    let access = profile.token_file.as_deref().map(|path| (path, RequestedToken::Access(TokenTarget::default())));
+    access.into_iter().chain(profile.id_token_file.as_deref().map(|path| (path, RequestedToken::Id)))
+}
+
+/// Returns the token that a file is to have; `None` if it is to be absent.
+fn wanted(session: Option<&Session>, token: &RequestedToken, now: UnixTime) -> Option<Secret> {
+    let session = session.filter(|session| !session.logged_out && verdict(session, now).is_none())?;
+    let request = match token {
+        RequestedToken::Access(_) => TokenRequest::access(TokenTarget::default(), None),
+        RequestedToken::Id => TokenRequest::id_token(None),
+    };
+    let text = match token {
+        RequestedToken::Access(_) => Some(&session.tokens.access_token),
+        RequestedToken::Id => session.tokens.id_token.as_ref(),
+    };
+    text.filter(|_| SessionView::new(session, &request).has_valid_token(now)).cloned()
+}
+
+/// Returns whether the file has this token, or is absent without one.
+fn is_current(path: &Path, token: Option<&Secret>) -> bool {
+    let found = token_file::read(path);
+    match (&found, token) {
+        (Ok(Some(found)), Some(token)) => found.expose() == token.expose().as_bytes(),
+        (Ok(None), None) => true,
+        _ => false,
+    }
+}
+
+impl SessionService {
+    /// Makes the profile's token files what `session` gives. Call it under the profile lock.
+    pub(super) async fn write_token_files(&self, profile: &Profile, session: Option<&Session>) {
+        for (path, token) in files(profile) {
+            let token = wanted(session, &token, self.clock.now());
+            let abandoned = Arc::new(AtomicBool::new(false));
+            let (file, is_abandoned) = (path.to_owned(), Arc::clone(&abandoned));
+            let change = unblock(path, move || match token {
+                Some(token) => {
+                    token_file::write(&file, token.expose().as_bytes(), || is_abandoned.load(Ordering::Relaxed))
+                }
+                None => token_file::remove(&file),
+            });
+            let result = match tokio::time::timeout(FILE_LIMIT, change).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(error)) => Err(error.into()),
+                Err(_) => {
+                    abandoned.store(true, Ordering::Relaxed);
+                    Err(std::io::Error::other("the file system does not respond").into())
+                }
+            };
+            self.failed_files.record(path, result);
+        }
+    }
+
+    /// Makes the profile's token files what its stored session gives.
+    pub async fn update_token_files(&self, profile: &Profile) {
+        if files(profile).next().is_none() {
+            return;
+        }
+        let Ok(lock) = self.lock(profile).await else { return };
+        match self.session(profile).await {
+            Ok(session) => self.write_token_files(profile, Some(&session)).await,
+            Err(SessionError::LoginRequired(_)) => self.write_token_files(profile, None).await,
+            Err(error) => tracing::info!("{}: the token files are left as they are: {error}", profile.name),
+        }
+        lock.release().await;
+    }
+
+    /// Does the same for a caller that knows the session: if the files are what `known` gives, no lock is taken and no store is
+    /// read.
+    pub async fn check_token_files(&self, profile: &Profile, known: Option<&Session>) {
+        let now = self.clock.now();
+        let expected: Vec<(PathBuf, Option<Secret>)> =
+            files(profile).map(|(path, token)| (path.to_owned(), wanted(known, &token, now))).collect();
+        let Some(first) = expected.first().map(|(path, _)| path.clone()) else { return };
+        let is_done = unblock(&first, move || expected.iter().all(|(path, token)| is_current(path, token.as_ref())));
+        match tokio::time::timeout(FILE_LIMIT, is_done).await {
+            Ok(Ok(true)) => files(profile).for_each(|(path, _)| self.failed_files.record(path, Ok(()))),
+            _ => self.update_token_files(profile).await,
+        }
+    }
+
+    /// Removes the token files of a profile, whatever its session is.
+    pub async fn remove_token_files(&self, profile: &Profile) {
+        let Ok(lock) = self.lock(profile).await else { return };
+        self.write_token_files(profile, None).await;
+        lock.release().await;
+    }
+
+    /// Removes the token files that a profile had `before` a change of its settings and that none has `now`.
+    pub async fn remove_former_token_files(&self, before: &Profile, now: &[Arc<Profile>]) {
+        let is_used = |path: &PathBuf| now.iter().any(|profile| files(profile).any(|(used, _)| used == path));
+        let former = |file: &Option<PathBuf>| file.clone().filter(|path| !is_used(path));
+        let (token_file, id_token_file) = (former(&before.token_file), former(&before.id_token_file));
+        if token_file.is_some() || id_token_file.is_some() {
+            self.remove_token_files(&Profile { token_file, id_token_file, ..before.clone() }).await;
+        }
+    }
+
+    /// Returns the state of the profile's token files for its session. Blocks while it reads them.
+    #[must_use]
+    pub fn token_files_blocking(&self, profile: &Profile, session: Option<&Session>) -> Vec<TokenFileStatus> {
+        let status = |(path, token): (&Path, RequestedToken)| {
+            let token = wanted(session, &token, self.clock.now());
+            let current = is_current(path, token.as_ref());
+            let error = token_file::check(path).err().filter(|_| !current);
+            TokenFileStatus {
+                path: path.to_owned(),
+                current,
+                error: error.map(|error| without_error_numbers(&error.to_string())),
+            }
+        };
+        files(profile).map(status).collect()
+    }
+
+    /// Returns the token files that this process could not write or remove, each with the reason.
+    #[must_use]
+    pub fn failed_token_files(&self) -> Vec<(PathBuf, String)> {
+        self.failed_files.all()
+    }
+}

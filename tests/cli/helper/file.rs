@@ -1,0 +1,235 @@
+//! Token files: what a program that reads one sees.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use authctl::dev_issuer::{Algorithm, DevIssuer, Endpoint, Fault, FaultKind};
+use serde_json::json;
+
+use super::logged_in;
+use crate::support::agent::Agent;
+use crate::support::jwt::{claims, now};
+use crate::support::process::wait_until;
+use crate::support::{Sandbox, issuer};
+
+const PASSPHRASE: &str = "a passphrase of the tests";
+
+/// Returns a home whose profile has a token file, and its path.
+fn with_file() -> (Sandbox, DevIssuer, PathBuf) {
+    let (home, idp) = logged_in("");
+    let file = home.path().join("made/token");
+    home.run(&["helper", "file", file.to_str().unwrap(), "--write", "--profile", "work"]).exits(0);
+    (home, idp, file)
+}
+
+fn content(file: &Path) -> Option<String> {
+    fs::read_to_string(file).ok()
+}
+
+/// Waits until the file has the session's token.
+fn wait_for_token(home: &Sandbox, file: &Path) {
+    wait_until("the token", || {
+        let token = home.session("work").tokens.access_token.expose().to_owned();
+        (content(file) == Some(token)).then_some(())
+    });
+}
+
+#[test]
+fn token_file_follows_login_refresh_and_logout() {
+    let (home, idp, file) = with_file();
+    let token = home.token("work");
+    assert_eq!(content(&file), Some(token.clone()));
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o600);
+    home.run(&["refresh", "work"]).exits(0);
+    let refreshed = home.token("work");
+    assert_ne!(refreshed, token);
+    assert_eq!(content(&file), Some(refreshed.clone()));
+    home.expire("work");
+    let served = home.token("work");
+    assert_ne!(served, refreshed);
+    assert_eq!(content(&file), Some(served), "a refresh by any command");
+    let shown = json!([{"path": file, "current": true, "error": null}]);
+    assert_eq!(home.status("work")["token_files"], shown);
+    home.run(&["logout", "work"]).exits(0);
+    assert_eq!(content(&file), None);
+    assert_eq!(home.status("work")["token_files"], shown, "absent, as it should be");
+    home.log_in("work", &idp);
+    assert_eq!(content(&file), Some(home.token("work")));
+    idp.revoke_everything();
+    home.run(&["refresh", "work"]).exits(3);
+    assert_eq!(content(&file), None, "the issuer has ended the session");
+    assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 0);
+}
+
+#[test]
+fn token_file_is_set_up_once_moved_and_undone() {
+    let (home, _idp, file) = with_file();
+    let setting = || home.run(&["profile", "show", "work", "--json"]).exits(0).json()["token_file"].clone();
+    let helper = |words: &[&str]| home.run(&[&["helper", "file", "--profile", "work"][..], words].concat());
+    assert_eq!(setting(), json!(file));
+    helper(&["--write"]).exits(0).reports("already set up");
+    let other = home.path().join("other");
+    helper(&["--write", other.to_str().unwrap()]).exits(2).reports("authctl helper file --remove --profile work");
+    let shown = helper(&["--setup"]).exits(0).stdout;
+    assert!(shown.starts_with(&format!("authctl profile set work token_file={}\n", file.display())), "{shown}");
+    helper(&[]).exits(2).reports("authctl helper file --setup");
+    helper(&["--write", "one", "two"]).exits(2);
+    home.run(&["profile", "set", "work", &format!("token_file={}", other.display())]).exits(0);
+    assert_eq!((content(&file), content(&other)), (None, Some(home.token("work"))));
+    home.run(&["profile", "rename", "work", "job"]).exits(0);
+    assert!(other.exists());
+    home.run(&["profile", "rename", "job", "work"]).exits(0);
+    helper(&["--remove"]).exits(0);
+    assert_eq!((content(&other), setting()), (None, json!(null)));
+    helper(&["--remove"]).exits(0).reports("not set up");
+    helper(&["--write", "--id-token"]).exits(0);
+    let id_token = home.session("work").tokens.id_token.clone().unwrap();
+    let default = home.path().join("run/authctl/work.id-token");
+    assert_eq!(content(&default).as_deref(), Some(id_token.expose()));
+    helper(&["--remove"]).exits(0).reports("not set up");
+    helper(&["--remove", "--id-token"]).exits(0);
+    assert!(!default.exists());
+    for invalid in ["token_file=/tmp/", "id_token_file=/"] {
+        home.run(&["profile", "set", "work", invalid]).exits(2).reports("absolute path");
+    }
+}
+
+#[test]
+fn what_is_not_a_token_file_of_the_user_is_left_alone() {
+    let (home, _idp) = logged_in("");
+    let dir = home.path().join("dir");
+    fs::create_dir(&dir).unwrap();
+    let (file, target) = (dir.join("token"), home.path().join("target"));
+    fs::write(&target, "").unwrap();
+    let write = || home.run(&["helper", "file", "--write", "--profile", "work", file.to_str().unwrap()]);
+    let set_mode = |mode| fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    set_mode(0o777);
+    write().exits(2).reports("other users can write to").reports("mode 0777");
+    set_mode(0o700);
+    symlink(&target, &file).unwrap();
+    write().exits(2).reports("symbolic link");
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, "export PATH=/bin\n").unwrap();
+    write().exits(2).reports("other than a token");
+    // The setting may be there all the same: a refresh goes on, and the file stays as it is.
+    home.run(&["profile", "set", "work", &format!("token_file={}", file.display())]).exits(0).reports("other than");
+    home.run(&["refresh", "work"]).exits(0).reports("refreshed work").reports("other than a token");
+    let status = home.run(&["status"]).exits(0).stdout;
+    assert!(status.contains("work:") && status.contains("not up to date: it exists"), "{status}");
+    home.run(&["logout", "work"]).exits(0);
+    assert_eq!(content(&file).as_deref(), Some("export PATH=/bin\n"));
+    assert_eq!(content(&target).as_deref(), Some(""));
+}
+
+#[test]
+fn old_token_stays_whole_on_a_full_disk_and_in_a_read_only_directory() {
+    let (home, _idp, file) = with_file();
+    let (dir, old) = (file.parent().unwrap().display(), home.token("work"));
+    let full = format!(
+        "cp -p {0} kept && mount -t tmpfs -o size=4k,mode=700 tmpfs {dir} && cp -p kept {0} && \"$0\" \"$@\"; \
+         code=$?; cp {0} seen; exit $code",
+        file.display()
+    );
+    let read_only = format!("mount --bind {dir} {dir} && mount -o remount,bind,ro {dir} && exec \"$0\" \"$@\"");
+    for (script, reason) in [(&full, "No space left on device"), (&read_only, "Read-only file system")] {
+        let path = file.display();
+        home.mounted(script, &["refresh", "work"], "")
+            .exits(0)
+            .reports(&format!("warning: the token file {path} is not up to date: {reason}"));
+        assert_eq!(content(&file), Some(old.clone()));
+    }
+    assert_eq!(content(&home.path().join("seen")), Some(old));
+    let status = home.mounted(&read_only, &["status", "--json"], "").exits(0).json();
+    let shown = json!([{"path": file, "current": false, "error": "Read-only file system"}]);
+    assert_eq!(status["profiles"][0]["token_files"], shown);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(content(&file), Some(home.token("work")));
+}
+
+#[test]
+fn reader_never_sees_an_empty_half_or_expired_token_in_100_refreshes() {
+    let idp = issuer(|options| {
+        options.algorithm = Algorithm::ES256;
+        options.access_token_ttl = Duration::from_secs(6);
+    });
+    let home = Sandbox::new();
+    home.log_in("work", &idp);
+    let file = home.path().join("token");
+    home.run(&["helper", "file", "--write", file.to_str().unwrap(), "--profile", "work"]).exits(0);
+    let agent = Agent::run(&home);
+    // The login's token may have been about to expire.
+    agent.post("/v1/refresh/work", "").expect_status(200);
+    let is_done = AtomicBool::new(false);
+    let seen = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen: Vec<String> = Vec::new();
+            while !is_done.load(Ordering::Relaxed) {
+                let token = fs::read_to_string(&file).expect("the file is there");
+                let expiry = claims(&token)["exp"].as_i64().expect("a whole token");
+                assert!(expiry > now(), "expired {} s ago", now() - expiry);
+                if seen.last() != Some(&token) {
+                    seen.push(token);
+                }
+            }
+            seen
+        });
+        for _ in 0..100 {
+            if reader.is_finished() {
+                break;
+            }
+            agent.post("/v1/refresh/work", "").expect_status(200);
+        }
+        // Then those that the agent makes by itself, before each token expires.
+        let mut events = agent.events();
+        for _ in 0..3 {
+            events.until("refreshed");
+        }
+        is_done.store(true, Ordering::Relaxed);
+        reader.join().expect("what it read was right")
+    });
+    assert!(seen.len() > 4, "{}", seen.len());
+}
+
+#[test]
+fn agent_writes_the_file_again_after_a_start_and_an_unlock() {
+    let (home, _idp, file) = with_file();
+    home.register_secret(PASSPHRASE);
+    fs::remove_file(&file).unwrap();
+    let agent = Agent::run(&home);
+    wait_for_token(&home, &file);
+    let line = format!("{PASSPHRASE}\n");
+    home.run_with(&["agent", "lock", "--passphrase-stdin"], &line).exits(0);
+    wait_until("removed", || (!file.exists()).then_some(()));
+    home.run_with(&["agent", "unlock", "--passphrase-stdin"], &line).exits(0);
+    wait_for_token(&home, &file);
+    // Another process refreshes, and the setting is edited by hand.
+    home.run_without_agent(&["refresh", "work"]).exits(0);
+    wait_for_token(&home, &file);
+    let (other, text) = (home.path().join("other"), fs::read_to_string(home.config_file()).unwrap());
+    home.configure(&text.replace(file.to_str().unwrap(), other.to_str().unwrap()));
+    wait_for_token(&home, &other);
+    wait_until("removed", || (!file.exists()).then_some(()));
+    drop(agent);
+    assert!(other.exists(), "it stays when the agent stops");
+}
+
+#[test]
+fn agent_removes_the_token_that_it_cannot_replace_when_it_expires() {
+    let idp = issuer(|options| {
+        options.algorithm = Algorithm::ES256;
+        options.access_token_ttl = Duration::from_secs(3);
+    });
+    let home = Sandbox::new();
+    home.log_in("work", &idp);
+    let file = home.path().join("token");
+    home.run(&["helper", "file", "--write", file.to_str().unwrap(), "--profile", "work"]).exits(0);
+    idp.fault(Fault { endpoint: Endpoint::Token, kind: FaultKind::Unavailable, times: 0 });
+    let agent = Agent::run(&home);
+    wait_until("removed", || (!file.exists()).then_some(()));
+    idp.clear_faults();
+    agent.post("/v1/refresh/work", "").expect_status(200);
+    assert!(file.exists());
+}
