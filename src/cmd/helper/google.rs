@@ -35,16 +35,16 @@ impl Protocol for Google {
         })
     }
 
-    /// The client reads the reason from stdout, and only if the exit code is 0.
+    /// The client reads the reason from stdout, and only if the exit code is 0. google-auth reads stderr as well, as a part of it.
     fn failure(&self, error: &Error) -> Failure {
         let reply = json!({"version": 1, "success": false, "code": error.code, "message": one_line(error)});
-        Failure { stdout: Some(reply.to_string()), code: 0, on_stderr: true }
+        Failure { stdout: Some(reply.to_string()), code: 0, on_stderr: false }
     }
 
     fn setup(&self, call: &Call<'_>) -> Result<Vec<Change>, Error> {
         let profile = call.app.profile(None)?.name;
         let mut words = program(call.app)?;
-        words.extend(["helper", "google", "--profile", profile.as_str()].map(str::to_owned));
+        words.extend(["helper", "google", "--quiet", "--profile", profile.as_str()].map(str::to_owned));
         words.extend(call.args.id_token.then(|| "--id-token".to_owned()));
         let command = words.iter().map(|word| shell_word(word)).collect::<Vec<_>>().join(" ");
         let source = json!({"executable": {"command": command, "timeout_millis": 30_000}});

@@ -235,7 +235,9 @@ fn tool_shows_its_user_that_a_login_is_required() {
         ""
     );
     assert_eq!(home.run(&["helper", "terraform", "get", "git.example"]).exits(3).stdout, "");
-    let reply = home.run(&["helper", "google"]).exits(0).json();
+    let ran = home.run(&["helper", "google"]).exits(0);
+    assert_eq!(ran.stderr, "", "google-auth reads it together with the reply");
+    let reply = ran.json();
     assert_eq!((&reply["success"], &reply["code"]), (&json!(false), &json!("login_required")));
     assert!(reply["message"].as_str().expect("a message").contains(next));
     assert!(!home.path().join("opened").exists());

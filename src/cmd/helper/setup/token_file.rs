@@ -11,18 +11,18 @@ use crate::text::shell_word;
 
 /// The token file of a profile.
 #[derive(Clone)]
-pub(in super::super) struct TokenFile {
+pub(crate) struct TokenFile {
     profile: Profile,
     /// The setting with its path.
     key: &'static str,
-    pub(in super::super) path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The path that the setting has.
     configured: Option<PathBuf>,
 }
 
 impl TokenFile {
     /// Returns the file that the command line names, else the profile's, else a default one.
-    pub(in super::super) fn of(call: &Call<'_>) -> Result<Self, Error> {
+    pub(crate) fn of(call: &Call<'_>) -> Result<Self, Error> {
         let app = call.app;
         let profile = app.profile(None)?;
         let (key, configured) = match call.args.id_token {
@@ -42,7 +42,7 @@ impl TokenFile {
     }
 
     /// Returns what the user would do, in lines.
-    pub(in super::super) fn shown(&self) -> Vec<String> {
+    pub(crate) fn shown(&self) -> Vec<String> {
         let setting = shell_word(&format!("{}={}", self.key, self.path.display()));
         vec![
             format!("authctl profile set {} {setting}", self.profile.name),
@@ -51,7 +51,7 @@ impl TokenFile {
     }
 
     /// Returns whether setting the file up, or undoing that, changes the profile.
-    pub(in super::super) fn is_change(&self, call: &Call<'_>, add: bool) -> Result<bool, Error> {
+    pub(crate) fn is_change(&self, call: &Call<'_>, add: bool) -> Result<bool, Error> {
         let name = &self.profile.name;
         let other = self.configured.as_ref().filter(|configured| **configured != self.path);
         if !add {
@@ -68,7 +68,7 @@ impl TokenFile {
     }
 
     /// Sets the file up, or undoes that; returns what was done.
-    pub(in super::super) fn set(&self, call: &Call<'_>, add: bool) -> Result<String, Error> {
+    pub(crate) fn set(&self, call: &Call<'_>, add: bool) -> Result<String, Error> {
         let app = call.app;
         app.run(async {
             let _lock = app.lock_config().await?;
