@@ -193,7 +193,7 @@ fn secrets_are_exposed_only_in_listed_files() {
         "cmd/whoami.rs",
     ];
     const MODULES: [&str; 4] = ["store", "oauth", "verify", "dev_issuer"];
-    const SESSION_FILES: [&str; 11] = [
+    const SESSION_FILES: [&str; 12] = [
         "session/commit.rs",
         "session/refresh_policy.rs",
         "session/login.rs",
