@@ -186,7 +186,7 @@ fn secrets_are_exposed_only_in_listed_files() {
         "cmd/exec.rs",
         "cmd/exec/file.rs",
         "cmd/helper/aws.rs",
-        "cmd/helper/setup.rs",
+        "cmd/helper/setup/files.rs",
         "cmd/login/messages.rs",
         "cmd/login/stdin.rs",
         "cmd/verify.rs",
