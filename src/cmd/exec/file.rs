@@ -36,8 +36,7 @@ pub(super) fn run(
     app.run_with_signals(|signals| async move {
         write(path, &token).await.map_err(|e| {
             let error = anyhow::Error::new(e).context(format!("cannot keep a token in {}", path.display()));
-            let hint = "name a file of its own, in a directory that only you can write to";
-            Error::new(ErrorCode::Configuration, error, hint)
+            Error::new(ErrorCode::Configuration, error, Hint::list(path))
         })?;
         limit_core_dumps(false);
         let started = command.spawn();

@@ -9,7 +9,7 @@ use super::program::program;
 use super::protocol::Protocol;
 use super::setup::{Change, TokenFile};
 use crate::cmd::output;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{Profile, secure_url};
 use crate::oauth::aws_sts::Role;
 use crate::paths::{self, tool_variable};
@@ -38,7 +38,7 @@ impl Protocol for Aws {
         let profile = app.profile(None)?;
         let (role, address) = (role(call, &profile)?, endpoint(call)?);
         let sts = secure_url(&address).map_err(|error| {
-            Error::new(ErrorCode::Configuration, error, "use an https address in AWS_ENDPOINT_URL_STS")
+            Error::new(ErrorCode::Configuration, error, Hint::shell("unset AWS_ENDPOINT_URL_STS AWS_ENDPOINT_URL"))
         })?;
         call.with_token(Some(profile.name.clone()), false, &|token| {
             let token = Secret::new(token.text.to_owned());
@@ -65,8 +65,7 @@ impl Protocol for Aws {
         let profile = call.app.profile(None)?;
         let name = call.args.aws_profile.as_deref().unwrap_or(profile.name.as_str());
         if name.is_empty() || name.contains(|c: char| c.is_control() || "[]'\"\\#;".contains(c)) {
-            let hint = "name a profile of AWS, such as --aws-profile work";
-            return Err(Error::msg(ErrorCode::Usage, "invalid name of an AWS profile", hint));
+            return Err(Error::msg(ErrorCode::Usage, "invalid name of an AWS profile", help()));
         }
         let header = match name {
             "default" => "[default]".to_owned(),
@@ -113,16 +112,21 @@ impl Protocol for Aws {
     }
 }
 
+fn help() -> Hint {
+    Hint::command("helper").with_flag("--help")
+}
+
 /// Returns the role on the command line.
 fn role(call: &Call<'_>, profile: &Profile) -> Result<Role, Error> {
-    let hint = "add --role-arn, such as --role-arn arn:aws:iam::123456789012:role/NAME";
-    let arn = call.args.role_arn.clone().ok_or_else(|| Error::msg(ErrorCode::Usage, "the role is missing", hint))?;
+    let missing = || Error::msg(ErrorCode::Usage, "the role is missing (--role-arn)", help());
+    let arn = call.args.role_arn.clone().ok_or_else(missing)?;
     let is_role = arn.starts_with("arn:aws")
         && arn.split(':').nth(2) == Some("iam")
         && arn.split(':').nth(5).is_some_and(|name| name.starts_with("role/"))
         && arn.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_role {
-        return Err(Error::msg(ErrorCode::Usage, "invalid role ARN", hint));
+        let message = "invalid role ARN (example: arn:aws:iam::123456789012:role/NAME)";
+        return Err(Error::msg(ErrorCode::Usage, message, help()));
     }
     let session_name = match &call.args.role_session_name {
         Some(name) => name.clone(),
@@ -131,8 +135,8 @@ fn role(call: &Call<'_>, profile: &Profile) -> Result<Role, Error> {
     // RoleSessionName of the API.
     let fits = |c: char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c);
     if !(2..=64).contains(&session_name.len()) || !session_name.chars().all(fits) {
-        let hint = "use 2 to 64 letters, digits and _+=,.@-";
-        return Err(Error::msg(ErrorCode::Usage, "invalid role session name", hint));
+        let message = "invalid role session name (2 to 64 letters, digits and _+=,.@-)";
+        return Err(Error::msg(ErrorCode::Usage, message, help()));
     }
     Ok(Role { arn, session_name })
 }
@@ -147,7 +151,7 @@ fn endpoint(call: &Call<'_>) -> Result<String, Error> {
         return Ok("https://sts.amazonaws.com".to_owned());
     };
     if !region.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-') {
-        return Err(Error::msg(ErrorCode::Usage, "invalid region", "use --region, such as --region eu-central-1"));
+        return Err(Error::msg(ErrorCode::Usage, "invalid region (example: eu-central-1)", help()));
     }
     let domain = match region.split('-').next() {
         Some("cn") => "amazonaws.com.cn",

@@ -93,5 +93,5 @@ impl TokenFile {
 
 fn refused(path: &Path, error: impl Into<anyhow::Error>) -> Error {
     let error = error.into().context(format!("cannot keep a token in {}", path.display()));
-    Error::new(ErrorCode::Configuration, error, "name a file of its own, in a directory that only you can write to")
+    Error::new(ErrorCode::Configuration, error, Hint::list(path))
 }
