@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::cmd::helper::call::foreign;
-use crate::error::Error;
+use crate::error::{Error, Hint};
 
 /// A setting in a section.
 pub(super) struct Setting<'a> {
@@ -51,11 +51,14 @@ pub(super) fn edit(file: &Path, text: &str, wanted: &Setting<'_>, add: bool) -> 
         (Some((_, value)), true) if value == wanted.value => return Ok(None),
         (Some((at, value)), true) if (wanted.is_ours)(&value) => lines[at] = line,
         (Some(_), true) => {
-            return Err(foreign(format!("{} has another {} in {}", file.display(), wanted.key, wanted.header)));
+            return Err(foreign(
+                format!("{} has another {} in {}", file.display(), wanted.key, wanted.header),
+                Hint::list(file),
+            ));
         }
         (None, true) => {
             if let Some((_, (key, _))) = body().find(|(_, (key, _))| wanted.others.contains(key)) {
-                return Err(foreign(format!("{} has {key} in {}", file.display(), wanted.header)));
+                return Err(foreign(format!("{} has {key} in {}", file.display(), wanted.header), Hint::list(file)));
             }
             if !lines[start].ends_with('\n') {
                 lines[start].push('\n');
