@@ -270,7 +270,7 @@ mod tests {
                     let name = quoted(call).filter(|name| name.starts_with("--") || name.contains('='));
                     hint = match (call.split('(').next(), name) {
                         (Some("with_flag"), Some(name)) => hint.with_flag(name),
-                        (Some("with_argument"), _) => hint.with_argument("argument"),
+                        (Some("with_argument"), _) => hint.with_argument("file"),
                         (Some("with_option"), Some(name)) => {
                             let literal = call.split('"').nth(3).map(str::to_owned);
                             let example = if name == "--max-age" { "1h" } else { "https://a.example" };

@@ -274,13 +274,14 @@ const HARD_SPACE: char = '\u{fdd0}';
 fn with_hard_spaces(line: &str) -> String {
     let mut whole = String::with_capacity(line.len());
     let (mut after_number, mut in_command) = (false, false);
+    let has_commands = line.matches('`').count().is_multiple_of(2);
     for (index, word) in line.split(' ').enumerate() {
         let is_unit = ["s", "min", "h", "d"].contains(&word.trim_end_matches([',', ';', ')', '.']));
         if index > 0 {
             whole.push(if in_command || (after_number && is_unit) { HARD_SPACE } else { ' ' });
         }
         whole.push_str(word);
-        in_command ^= word.matches('`').count() % 2 == 1;
+        in_command ^= has_commands && word.matches('`').count() % 2 == 1;
         after_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
     }
     whole

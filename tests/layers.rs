@@ -193,9 +193,10 @@ fn secrets_are_exposed_only_in_listed_files() {
         "cmd/whoami.rs",
     ];
     const MODULES: [&str; 4] = ["store", "oauth", "verify", "dev_issuer"];
-    const SESSION_FILES: [&str; 12] = [
+    const SESSION_FILES: [&str; 13] = [
         "session/commit.rs",
         "session/refresh_policy.rs",
+        "session/limited_command.rs",
         "session/login.rs",
         "session/logout.rs",
         "session/send_refresh.rs",

@@ -59,6 +59,9 @@ pub fn run(app: &App, args: &Ensure) -> Result<u8, Error> {
     }
 }
 
+/// How long to wait until a refresh shows whether it extends the session.
+const MAX_OBSERVATION: Duration = Duration::from_secs(5);
+
 /// Returns how long ago the user may have signed in at the issuer, where the profile limits that.
 fn max_age(profile: &Profile, wanted: Duration) -> Option<Duration> {
     profile.requirements.max_auth_age.and_then(|max| max.checked_sub(wanted))
@@ -74,7 +77,8 @@ fn examine(app: &App, profile: &Profile, wanted: Duration) -> Result<Found, Erro
     }
     if let Some(at) = found.end.observable_at.filter(|_| !found.end.is_after(needed)) {
         app.run(async {
-            app.clock().sleep(app.clock().now().until(at)).await;
+            // Longer only if the clock was set back.
+            app.clock().sleep(app.clock().now().until(at).min(MAX_OBSERVATION)).await;
             Ok(())
         })?;
     }
@@ -102,7 +106,7 @@ fn too_short(app: &App, profile: &Profile, found: &Found, wanted: Duration) -> O
     let (limit, end) = found.end.limit.filter(|_| !found.end.is_after(now.plus(wanted)))?;
     let wanted_span = rough_span(wanted);
     let what = described(limit, now, end);
-    let error = match found.end.new_session_lasts.filter(|lasts| *lasts < wanted) {
+    let error = match found.end.new_session_lasts.filter(|lasts| *lasts <= wanted) {
         Some(lasts) => {
             let message =
                 format!("a session of `{}` lasts {}, not {wanted_span}: {what}", profile.name, rough_span(lasts));

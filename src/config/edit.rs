@@ -21,12 +21,12 @@ use crate::text::excerpt;
 /// Waits for the configuration lock for at most `limit`: one process at a time changes the user's file.
 ///
 /// The lock file is beside that file, since the directory `data` can be another one for another process. It is in `data` if
-/// none can be created there: then the file cannot be changed either.
+/// none can be created or locked there.
 ///
 /// # Errors
 /// [`LockError`].
 pub async fn lock(files: &ConfigFiles, data: &Path, clock: &dyn Clock, limit: Duration) -> Result<FileLock, LockError> {
-    match LockFile::lock(link_target(&files.user).with_file_name("config.lock"), clock, limit).await {
+    match LockFile::lock(link_target(&files.user).with_file_name("authctl-config.lock"), clock, limit).await {
         Err(LockError::Io { .. } | LockError::Unsupported { .. }) => {
             LockFile::lock(data.join("config.lock"), clock, limit).await
         }
@@ -104,11 +104,11 @@ pub fn repair(
     replace(&target, &changed).map_err(|source| unwritable(path, &target, source))
 }
 
-/// Returns the text of a configuration that has this profile, without its hooks, and nothing else.
+/// Returns the text of a configuration that has this profile, without its hooks and token files, and nothing else.
 #[must_use]
 pub fn exported(profile: &Profile) -> String {
     let mut document = DocumentMut::new();
-    let profile = Profile { hooks: Hooks::default(), ..profile.clone() };
+    let profile = Profile { hooks: Hooks::default(), token_file: None, id_token_file: None, ..profile.clone() };
     fill(profile_table(&mut document, &profile.name), &profile, None);
     document.to_string()
 }
@@ -116,13 +116,14 @@ pub fn exported(profile: &Profile) -> String {
 /// Returns the profiles in a text like that of [`exported`].
 ///
 /// # Errors
-/// [`ConfigError::Invalid`] if anything in it is invalid, is not a profile, or is a hook, which would run a command.
+/// [`ConfigError::Invalid`] if anything in it is invalid, is not a profile, or is a hook or a token file, which would run a command or
+/// write a file.
 pub fn imported(text: &str, path: &Path) -> Result<Vec<Profile>, ConfigError> {
     let config = Config::parse(text, path)?;
     let other = config.default_profile.is_some().then_some(DEFAULT_PROFILE);
     let unknown = config.ignored.first().map(|(_, key)| key.as_str());
     let error = config.errors().next();
-    let hook = |setting: &&Setting| setting.section == Section::Hooks;
+    let hook = |setting: &&Setting| setting.section == Section::Hooks || setting.key.ends_with("token_file");
     let mut hooks =
         SETTINGS.iter().filter(hook).flat_map(|setting| config.profiles.values().map(move |p| (setting, p)));
     let hook = hooks.find(|(setting, profile)| !setting.value(profile).is_empty());
@@ -130,7 +131,7 @@ pub fn imported(text: &str, path: &Path) -> Result<Vec<Profile>, ConfigError> {
         (Some(error), _) => Err(error),
         (None, None) if let Some((setting, Profile { name, .. })) = hook => {
             let message = format!(
-                "{PROFILES}.{name}: `{}` would run a command and is not imported; remove it, and set it with `authctl profile set`",
+                "{PROFILES}.{name}: `{}` would run a command or write a file and is not imported; remove it, and set it with `authctl profile set`",
                 setting.key
             );
             Err(invalid(path, &message))

@@ -107,8 +107,19 @@ impl AtomicFile {
     ///
     /// # Errors
     /// If the file cannot be written; nothing has changed then.
-    pub fn replace(mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn replace(self, bytes: &[u8]) -> io::Result<()> {
+        self.replace_unless(bytes, || false)
+    }
+
+    /// Does the same, unless `is_abandoned` when everything is written, which can take long.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::replace`].
+    pub fn replace_unless(mut self, bytes: &[u8], is_abandoned: impl Fn() -> bool) -> io::Result<()> {
         self.write(bytes)?;
+        if is_abandoned() {
+            return Ok(());
+        }
         self.unless_made(std::fs::rename(&self.path, &self.target))?;
         self.dir.sync();
         Ok(())

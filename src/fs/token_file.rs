@@ -27,6 +27,9 @@ pub enum TokenFileError {
     /// It holds something else, which is not replaced.
     #[error("it exists and holds something other than a token")]
     NotAToken,
+    /// The token has characters with which a file could mean something else.
+    #[error("the token has characters that a token file may not have")]
+    Unsafe,
     /// Of the system.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -40,6 +43,20 @@ impl From<ReadError> for TokenFileError {
             ReadError::Unreadable(reason) => io::Error::other(reason).into(),
         }
     }
+}
+
+/// Returns whether a file may have it: programs read a token up to white space, and nothing else is replaced or removed.
+fn is_token(bytes: &[u8]) -> bool {
+    bytes.len() as u64 <= MAX_BYTES && bytes.trim_ascii().iter().all(u8::is_ascii_graphic)
+}
+
+/// Returns whether the file has this token, for the user alone.
+///
+/// # Errors
+/// As [`read`].
+pub fn has(path: &Path, token: &[u8]) -> Result<bool, TokenFileError> {
+    let is_same = read(path)?.is_some_and(|found| found.expose() == token);
+    Ok(is_same && std::fs::symlink_metadata(path)?.mode() & 0o077 == 0)
 }
 
 /// Returns what the file holds; `None` if there is none. It is checked as it is before a write: nothing that another user
@@ -61,7 +78,7 @@ pub fn read(path: &Path) -> Result<Option<SecretBytes>, TokenFileError> {
     }
     let mut bytes = SecretBytes::default();
     let length = io::copy(&mut io::Read::take(file, MAX_BYTES + 1), &mut bytes)?;
-    if length > MAX_BYTES || !bytes.expose().trim_ascii().iter().all(u8::is_ascii_graphic) {
+    if length > MAX_BYTES || !is_token(bytes.expose()) {
         return Err(TokenFileError::NotAToken);
     }
     Ok(Some(bytes))
@@ -81,22 +98,22 @@ pub fn check(path: &Path) -> Result<(), TokenFileError> {
     rustix::fs::accessat(CWD, &dir, access, AtFlags::EACCESS).map_err(|e| TokenFileError::System(e.into()))
 }
 
-/// Replaces the content by `token`, unless `is_abandoned` says that nobody waits for it any more. Creates the directory if it
+/// Replaces the content by `token`, unless `is_abandoned` says that the caller has stopped waiting. Creates the directory if it
 /// is missing.
 ///
 /// # Errors
 /// [`TokenFileError`]; the old content is there then.
 pub fn write(path: &Path, token: &[u8], is_abandoned: impl Fn() -> bool) -> Result<(), TokenFileError> {
+    if !is_token(token) {
+        return Err(TokenFileError::Unsafe);
+    }
     create_private_dir(directory_of(path))?;
     let path = place(path)?;
-    if read(&path)?.is_some_and(|before| before.expose() == token) {
+    if has(&path, token)? {
         return Ok(());
     }
     let next = AtomicFile::beside(&path)?;
-    if is_abandoned() {
-        return Ok(());
-    }
-    Ok(next.replace(token)?)
+    Ok(next.replace_unless(token, is_abandoned)?)
 }
 
 /// Removes the file if it holds a token.

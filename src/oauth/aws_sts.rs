@@ -46,6 +46,12 @@ pub async fn assume_role(http: &Http, sts: &Url, role: &Role, token: &Secret) ->
     let text = String::from_utf8_lossy(response.text());
     if !response.is_success() {
         // AWS reports what is wrong with a request as 4xx, and a throttled one as well.
+        const TEMPORARY: [&str; 4] =
+            ["Throttling", "ThrottlingException", "RequestLimitExceeded", "IDPCommunicationError"];
+        if element(&text, "Code").is_some_and(|code| TEMPORARY.contains(&code)) {
+            let (host, status, retry_after) = (response.host.clone(), response.status, response.retry_after);
+            return Err(IssuerError::Unavailable { host, status, retry_after });
+        }
         if let (Some(code), 400..500) = (element(&text, "Code"), response.status) {
             let reason =
                 element(&text, "Message").filter(|reason| !repeats_secret(&secrets, reason)).unwrap_or_default();

@@ -147,10 +147,16 @@ impl LoopbackListener {
             // A failed accept concerns one connection, or passes when a file descriptor is free again, as that of an idle
             // connection is; it must not spin.
             let accepted = accepted.and_then(|(stream, _)| Ok((stream.as_fd().try_clone_to_owned()?, stream)));
-            let Ok((socket, stream)) = accepted else {
-                close_one(&mut oldest_first);
-                clock.sleep(ACCEPT_PAUSE).await;
-                continue;
+            let (socket, stream) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Not if only that connection has gone.
+                    if error.kind() != std::io::ErrorKind::ConnectionAborted {
+                        close_one(&mut oldest_first);
+                    }
+                    clock.sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
             };
             while oldest_first.len() >= MAX_CONNECTIONS && !close_one(&mut oldest_first) {
                 // Data that has arrived on open connections is read before new ones are accepted.

@@ -10,7 +10,7 @@ use super::refresh_policy::TokenRequest;
 use super::send_refresh::{check_audience, names, of_same_subject};
 use super::unsaved::Stored;
 use super::{Demand, HeldProfile, MinTtl, ServedToken, SessionError, SessionService};
-use crate::model::{Profile, Session, TokenSet, TokenTarget};
+use crate::model::{Profile, RefreshFailure, Session, TokenSet, TokenTarget};
 use crate::oauth::{Endpoint, IssuerError, TokenEndpoint, token_exchange};
 
 impl SessionService {
@@ -54,6 +54,8 @@ impl SessionService {
         // A token of unknown lifetime is not served for longer than the one that it was exchanged for.
         tokens.expires_at = tokens.expires_at.or(before.tokens.expires_at);
         let mut session = Session { generation: before.generation.next(), ..before.clone() };
+        // The issuer can be reached again.
+        session.last_failure.take_if(|failure| failure.other_target);
         session.apply_tokens(&target, tokens);
         match self.store_refreshed(profile, &session, &before, held).await {
             Ok(Stored::Done) => {}
@@ -95,7 +97,8 @@ impl SessionService {
     ) -> (Session, SessionError) {
         match error {
             SessionError::Issuer(error @ (IssuerError::Unreachable { .. } | IssuerError::Unavailable { .. })) => {
-                session.last_failure = Some(refresh_failure(&session, &error, self.clock.now()));
+                let failure = refresh_failure(&session, &error, self.clock.now());
+                session.last_failure = Some(RefreshFailure { other_target: true, ..failure });
                 if let Err(unwritten) = self.write(profile, &session).await {
                     tracing::warn!("cannot record the failed token exchange: {unwritten}");
                 }

@@ -8,6 +8,7 @@ mod failed_files;
 mod hooks;
 mod http_clients;
 mod issuer;
+mod limited_command;
 mod login;
 mod logout;
 mod marks;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, watch};
 
 pub use error::{LoginReason, SessionError, WorkloadError, WorkloadProblem};
+pub use limited_command::{RunningGroup, run_limited};
 pub use login::{NewLogin, VerifiedLogin};
 pub use logout::Revocation;
 pub use marks::LockDirectories;

@@ -56,11 +56,9 @@ fn wanted(session: Option<&Session>, token: &RequestedToken, now: UnixTime) -> O
 
 /// Returns whether the file has this token, or is absent without one.
 fn is_current(path: &Path, token: Option<&Secret>) -> bool {
-    let found = token_file::read(path);
-    match (&found, token) {
-        (Ok(Some(found)), Some(token)) => found.expose() == token.expose().as_bytes(),
-        (Ok(None), None) => true,
-        _ => false,
+    match token {
+        Some(token) => token_file::has(path, token.expose().as_bytes()).unwrap_or(false),
+        None => matches!(token_file::read(path), Ok(None)),
     }
 }
 

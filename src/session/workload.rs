@@ -1,14 +1,11 @@
 //! The identity token of the platform that authctl runs on, with which a workload logs in and refreshes its session.
 
-use std::io::Read as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-
 use super::error::{WorkloadError, WorkloadProblem};
+use super::limited_command::{Ended, KillOnDrop, run_limited};
 use super::send_refresh::{check_audience, names};
 use super::{SessionError, SessionService};
 use crate::fs::{regular_file, unblock};
@@ -43,11 +40,12 @@ impl SessionService {
         let endpoint = TokenEndpoint::of(&http, metadata, client, &*self.clock)?;
         let token = self.identity_token(profile, metadata).await?;
         let offers = |grant_type| metadata.offers_grant(grant_type);
-        if offers(jwt_bearer::GRANT_TYPE) || !offers(token_exchange::GRANT_TYPE) {
-            return self.send(|| jwt_bearer::request(&endpoint, &token, target)).await;
-        }
-        let subject = (&token, token_exchange::JWT);
-        let tokens = self.send(|| token_exchange::request(&endpoint, subject, target)).await?;
+        let tokens = if offers(jwt_bearer::GRANT_TYPE) || !offers(token_exchange::GRANT_TYPE) {
+            self.send(|| jwt_bearer::request(&endpoint, &token, target)).await?
+        } else {
+            let subject = (&token, token_exchange::JWT);
+            self.send(|| token_exchange::request(&endpoint, subject, target)).await?
+        };
         check_audience(&tokens, target)?;
         Ok(tokens)
     }
@@ -107,20 +105,13 @@ impl SessionService {
         let failed = |text: String| failed(workload, WorkloadProblem::Command(text));
         let [program, arguments @ ..] = words else { return Err(failed("is empty".into())) };
         let mut command = Command::new(program);
-        // A group of its own, which is ended whole.
-        command.args(arguments).process_group(0);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let child = command.spawn().map_err(|error| failed(format!("cannot be run: {error}")))?;
-        let group = Pid::from_child(&child);
-        let output = tokio::task::spawn_blocking(move || output_of(child));
-        tokio::select! {
-            biased;
-            output = output => output.map_err(|_| SessionError::Interrupted)?.map_err(failed),
-            () = self.clock.sleep(COMMAND_LIMIT) => {
-                let _ = kill_process_group(group, Signal::KILL);
-                Err(failed(format!("did not end within {} s", COMMAND_LIMIT.as_secs())))
-            }
-        }
+        command.args(arguments);
+        // Ended with its caller, for example by Ctrl-C.
+        let caller = KillOnDrop::default();
+        let group = caller.0.clone();
+        let run = move || run_limited(command, b"", COMMAND_LIMIT, MAX_TOKEN_LENGTH, &group);
+        let ended = tokio::task::spawn_blocking(run).await.map_err(|_| SessionError::Interrupted)?;
+        token_of(ended.map_err(|error| failed(format!("cannot be run: {error}")))?).map_err(failed)
     }
 }
 
@@ -128,21 +119,16 @@ fn failed(workload: &Workload, problem: WorkloadProblem) -> SessionError {
     SessionError::Workload(WorkloadError { workload: workload.to_string(), problem })
 }
 
-/// Reads the output of a program to its end.
-fn output_of(mut child: Child) -> Result<Secret, String> {
-    let mut bytes = Vec::with_capacity(MAX_TOKEN_LENGTH + 1);
-    let read = child.stdout.take().map(|stdout| stdout.take(MAX_TOKEN_LENGTH as u64 + 1).read_to_end(&mut bytes));
-    let bytes = SecretBytes::new(bytes);
-    if bytes.expose().len() > MAX_TOKEN_LENGTH {
-        let _ = child.kill();
-        let _ = child.wait();
-        return Err(format!("printed more than {} KiB", MAX_TOKEN_LENGTH >> 10));
-    }
-    let status = child.wait().map_err(|e| e.to_string())?;
-    match (read, status.code()) {
-        (Some(Ok(_)), Some(0)) => text(&bytes).ok_or_else(|| "printed binary data".to_owned()),
-        (_, Some(code)) => Err(format!("exited with status {code}")),
-        (_, None) => Err("was killed".to_owned()),
+/// Returns the token that a command has printed.
+fn token_of(Ended { status, output }: Ended) -> Result<Secret, String> {
+    match status.map(|status| status.code()) {
+        None if output.expose().len() > MAX_TOKEN_LENGTH => {
+            Err(format!("printed more than {} KiB", MAX_TOKEN_LENGTH >> 10))
+        }
+        None => Err(format!("did not end within {} s", COMMAND_LIMIT.as_secs())),
+        Some(Some(0)) => text(&output).ok_or_else(|| "printed binary data".to_owned()),
+        Some(Some(code)) => Err(format!("exited with status {code}")),
+        Some(None) => Err("was killed".to_owned()),
     }
 }
 
@@ -156,22 +142,4 @@ async fn read(workload: &Workload, path: &Path) -> Result<Secret, SessionError> 
 
 fn text(bytes: &SecretBytes) -> Option<Secret> {
     std::str::from_utf8(bytes.expose()).ok().map(|text| Secret::new(text.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::tests::expired_session;
-    use super::*;
-
-    #[tokio::test]
-    async fn command_that_hangs_is_given_up() {
-        let dir = tempfile::tempdir().expect("a directory");
-        // The clock does not wait.
-        let (sessions, ..) = expired_session(dir.path(), false);
-        let words = ["sleep", "600"].map(str::to_owned);
-        let workload = Workload::Command(words.to_vec());
-        let run = tokio::time::timeout(Duration::from_secs(20), sessions.run(&workload, &words)).await;
-        let error = run.expect("an end").expect_err("no token").to_string();
-        assert!(error.ends_with("the command did not end within 30 s"), "{error}");
-    }
 }

@@ -167,7 +167,9 @@ fn hooks_come_only_from_the_configuration_of_the_user() {
     let before = fs::read_to_string(home.config_file()).unwrap();
     for hook in ["on_refresh = [\"evil\"]", "on_login_required = [\"/bin/evil\", \"x\"]"] {
         let text = format!("[profiles.new]\nissuer = \"https://n.example\"\nclient_id = \"n\"\n{hook}\n");
-        home.run_with(&["profile", "import", "-"], &text).exits(2).reports("would run a command and is not imported");
+        home.run_with(&["profile", "import", "-"], &text)
+            .exits(2)
+            .reports("would run a command or write a file and is not imported");
         home.run_with(&["profile", "import", "-"], &exported.replace("client_id", &format!("{hook}\nclient_id")))
             .exits(2);
     }

@@ -133,11 +133,11 @@ fn changes_of_the_configuration_wait_for_each_other() {
             home.run(&["logout", "another"]).exits(0);
         }
         let before = std::fs::read(home.config_file()).unwrap();
-        let lock = ProfileLock::try_acquire(&beside, &"config".parse().unwrap()).unwrap().expect("free");
+        let lock = ProfileLock::try_acquire(&beside, &"authctl-config".parse().unwrap()).unwrap().expect("free");
         let mut waiting = home.spawn(args);
         waiting.type_text(&format!("{PASSWORD}\n"));
         waiting.close_stdin();
-        await_lock(&waiting, "config");
+        await_lock(&waiting, "authctl-config");
         assert_eq!(std::fs::read(home.config_file()).unwrap(), before, "{args:?}");
         drop(lock);
         waiting.wait().exits(0);
@@ -153,7 +153,7 @@ fn changes_with_other_data_directories_wait_for_each_other() {
     let home = Sandbox::new();
     home.configure("[profiles.work]\nissuer = \"https://a.example\"\nclient_id = \"a\"\n");
     let beside = home.config_file().parent().unwrap().to_owned();
-    let lock = ProfileLock::try_acquire(&beside, &"config".parse().unwrap()).unwrap().expect("free");
+    let lock = ProfileLock::try_acquire(&beside, &"authctl-config".parse().unwrap()).unwrap().expect("free");
     let before = std::fs::read(home.config_file()).unwrap();
     let settings = ["max_offline=1d", "scopes=openid", "audience=https://b.example"];
     let changes = settings.map(|setting| {
@@ -162,7 +162,7 @@ fn changes_with_other_data_directories_wait_for_each_other() {
         command.env("XDG_DATA_HOME", home.path().join(setting));
         home.spawn_command(command, &args)
     });
-    changes.iter().for_each(|change| await_lock(change, "config"));
+    changes.iter().for_each(|change| await_lock(change, "authctl-config"));
     assert_eq!(std::fs::read(home.config_file()).unwrap(), before);
     drop(lock);
     changes.into_iter().for_each(|change| drop(change.wait().exits(0)));

@@ -132,6 +132,11 @@ fn hostile_file_is_refused_and_nothing_changed() {
         (format!("{good}frobnicate = \"x\"\n"), "unknown setting `frobnicate`"),
         (format!("{good}client_secret = \"hunter2\"\n"), "unknown setting `client_secret`"),
         (format!("{good}locked = [\"issuer\"]\n"), "only in a machine-wide configuration"),
+        (format!("{good}token_file = \"/tmp/x/.profile\"\n"), "would run a command or write a file"),
+        (
+            format!("{good}grant = \"workload\"\nworkload = \"github\"\nclient_assertion_audience = \"sts.example\"\n"),
+            "another service",
+        ),
         (format!("{good}authorization_parameters = [\"redirect_uri=https://e.example\"]\n"), "is set by authctl"),
         (format!("future = 1\n{good}"), "expected only profiles, not `future`"),
         (format!("default_profile = \"good\"\n{good}"), "expected only profiles, not `default_profile`"),

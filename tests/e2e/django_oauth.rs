@@ -122,7 +122,7 @@ fn device_login_reports_approval_and_denial() {
     let device = site.at("/o/device-authorization/");
     let issuer = site.at("/o");
     // The metadata has no device authorization endpoint.
-    home.run(&login(&issuer, "device", &["--device"])).exits(5).reports("--device-authorization-endpoint");
+    home.run(&login(&issuer, "device", &["--device"])).exits(5).reports("--browser");
     let args = login(&issuer, "device", &["--device", "--device-authorization-endpoint", &device]);
     let waiting = home.spawn(&args);
     let address = waiting.wait_until("an address", |output| {

@@ -332,7 +332,7 @@ fn pinned_keys_in_a_locked_keychain_block_a_store_change() {
     let asked = issuer.stats().requests;
     let login = ["login", "work", "--password", "--password-stdin", "--username", support::USER, "--store", "file"];
     let refused = home.run_with(&login, support::PASSWORD).exits(7).reports("the pinned keys in the keychain store");
-    assert!(refused.stderr.contains("--jwks FILE"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("unlock the keychain"), "{}", refused.stderr);
     assert_eq!(issuer.stats().requests, asked, "reported before the user signs in");
     assert_eq!(home.run(&["profile", "show", "work", "--json"]).exits(0).json()["store"], "keychain");
 }

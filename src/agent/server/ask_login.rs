@@ -52,7 +52,7 @@ impl Agent {
         tokio::pin!(agrees);
         let agrees = loop {
             tokio::select! {
-                agrees = &mut agrees => break agrees.unwrap_or(false),
+                agrees = &mut agrees => break agrees.ok().flatten(),
                 () = changed.notified() => {
                     if self.has_other_login(profile, login).await {
                         // It closes the notification.
@@ -66,7 +66,10 @@ impl Agent {
                 }
             }
         };
-        if agrees {
+        if agrees.is_none() {
+            tracing::warn!("{}: the notification failed; `notify-send --action` needs version 0.8", profile.name);
+        }
+        if agrees == Some(true) {
             self.log_in(&profile.name).await;
             self.forget(profile);
         }
@@ -116,8 +119,12 @@ fn notifier(name: &ProfileName) -> Command {
     command
 }
 
-/// Waits for the user's answer; returns whether it is to log in.
-fn agrees(child: Child) -> bool {
-    let output = child.wait_with_output().map(|output| output.stdout).unwrap_or_default();
-    matches!(String::from_utf8_lossy(&output).trim(), "login" | "button returned:Log in")
+/// Waits for the user's answer; returns whether it is to log in, or `None` if the notification could not be shown.
+fn agrees(child: Child) -> Option<bool> {
+    let output = child.wait_with_output().ok()?;
+    let answer = String::from_utf8_lossy(&output.stdout);
+    let agrees = matches!(answer.trim(), "login" | "button returned:Log in");
+    // The dialog of macOS ends with 1 if it is declined, the notification of an ended agent by a signal.
+    let was_shown = output.status.success() || output.status.code().is_none() || cfg!(target_os = "macos");
+    was_shown.then_some(agrees)
 }

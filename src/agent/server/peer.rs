@@ -73,10 +73,13 @@ impl Identity {
     fn of(stream: &UnixStream, pid: u32) -> (Option<OwnedFd>, Self) {
         let pidfd = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerPidfd).ok();
         let program = |pid: u32| {
-            // A process that is protected from debuggers, as authctl's commands are, shows its name only.
-            let name = || std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+            // A process that is protected from debuggers, as authctl's commands are, shows only the name that it has chosen.
+            let name = || {
+                let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+                Some(format!("[{}]", name.trim_end().replace('/', "?")))
+            };
             let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
-            path.map(|path| shown(&path)).or_else(|| Some(name()?.trim_end().to_owned()))
+            path.map(|path| shown(&path)).or_else(name)
         };
         let parent = parent_of(pid).filter(|parent| *parent > 0).and_then(program);
         let identity = Self { executable: program(pid), parent };

@@ -9,7 +9,7 @@ use crate::cmd::output;
 use crate::config::{self, ConfigError, MAX_BYTES, SETTINGS};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::regular_file;
-use crate::model::{Hooks, Profile, ProfileName, Workload};
+use crate::model::{AssertionAudience, Hooks, Profile, ProfileName, Workload};
 
 /// Prints the named profiles, or all, as TOML.
 pub(super) fn export(app: &App, mut names: Vec<ProfileName>) -> Result<u8, Error> {
@@ -68,9 +68,18 @@ async fn add(app: &App, file: &Path, text: &str, replace: bool) -> Result<u8, Er
             return Err(unusable(&format!("it has no profile `{named}`")));
         }
     }
-    let runs_command = |profile: &&Profile| matches!(profile.server.workload, Some(Workload::Command(_)));
-    if let Some(Profile { name, .. }) = profiles.iter().find(runs_command) {
-        return Err(unusable(&format!("`{name}` runs a command; log in to it here with --workload instead")));
+    let is_unsafe = |profile: &&Profile| {
+        let is_other = profile.server.client_key.audience != AssertionAudience::Issuer
+            && profile.server.client_key.audience != AssertionAudience::TokenEndpoint;
+        // An identity token for another service would be sent to the issuer in the file.
+        match &profile.server.workload {
+            Some(Workload::Command(_)) => true,
+            workload => workload.is_some() && is_other,
+        }
+    };
+    if let Some(Profile { name, .. }) = profiles.iter().find(is_unsafe) {
+        let reason = "runs a command, or sends an identity token for another service";
+        return Err(unusable(&format!("`{name}` {reason}; log in to it here with --workload instead")));
     }
     let _lock = app.lock_config().await?;
     let before = app.config()?;
@@ -80,6 +89,8 @@ async fn add(app: &App, file: &Path, text: &str, replace: bool) -> Result<u8, Er
             continue;
         };
         profile.hooks.clone_from(&existing.hooks);
+        profile.token_file.clone_from(&existing.token_file);
+        profile.id_token_file.clone_from(&existing.id_token_file);
         if !replace {
             let name = file.display().to_string();
             let name = if name.starts_with('-') { format!("./{name}") } else { name };

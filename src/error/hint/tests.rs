@@ -82,7 +82,8 @@ fn correction_replaces_the_word_that_was_typed() {
 }
 
 /// Every hint without a command: how it begins, and why no command helps.
-const ADVICE: [(&str, &str); 40] = [
+const ADVICE: [(&str, &str); 41] = [
+    ("set AUTHCTL_CONFIG for this command", "the tool needs the variable too, in whatever starts it"),
     ("add an entry {} to `id_tokens`", "the definition of the job is in its repository"),
     ("give the job the permission", "the definition of the job is in its repository"),
     ("run this where the platform provides", "only the platform has the file"),

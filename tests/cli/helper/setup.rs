@@ -52,6 +52,11 @@ fn helper_of_another_configuration_reads_the_same() {
     let ran =
         home.run(&["--config", config.to_str().unwrap(), "helper", "git", "--setup", "--host", "git.example"]).exits(0);
     assert!(ran.stdout.contains(&format!("--config {} helper git", config.display())), "{}", ran.stdout);
+    // These start authctl without options.
+    for tool in ["docker", "keyring", "cargo", "terraform"] {
+        let args = ["--config", config.to_str().unwrap(), "helper", tool, "--write", "--host", "git.example"];
+        home.run(&args).exits(2).reports("would not read");
+    }
 }
 
 #[test]

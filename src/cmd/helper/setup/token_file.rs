@@ -59,7 +59,8 @@ impl TokenFile {
         }
         if let Some(other) = other {
             let message = format!("`{name}` keeps its token in {}", other.display());
-            let hint = Hint::command("helper").with_argument(call.args.tool.name()).with_flag("--remove");
+            let tool = call.args.tool.name();
+            let hint = Hint::command("helper").with_argument(tool).with_flag("--remove");
             let hint = if call.args.id_token { hint.with_flag("--id-token") } else { hint };
             return Err(Error::msg(ErrorCode::Configuration, message, hint.with_option("--profile", name.as_str())));
         }
