@@ -345,7 +345,7 @@ fn doctor_shows_what_is_wrong_with_the_metadata() {
     for (kind, code, message) in [
         (FaultKind::EmptyBody { status: 404 }, 6, "is not an issuer: it returned HTTP 404"),
         (FaultKind::Html, 6, "a web page"),
-        (FaultKind::InvalidJson, 6, "instead of authorization server metadata"),
+        (FaultKind::InvalidJson, 6, "ended in the middle of the response"),
         (FaultKind::ServerError, 6, "HTTP 500"),
         (FaultKind::IssuerMismatch, 5, "expected issuer"),
     ] {

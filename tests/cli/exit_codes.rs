@@ -74,8 +74,9 @@ fn refusal_by_the_issuer_exits_with_5() {
 fn unreachable_issuer_exits_with_6() {
     let (home, mut idp) = logged_in();
     home.expire("work");
-    for kind in [FaultKind::Html, FaultKind::InvalidJson, FaultKind::ServerError] {
-        idp.fault(Fault { endpoint: Endpoint::Token, kind: kind.clone(), times: 1 });
+    // A response that is cut off is requested once more.
+    for (kind, times) in [(FaultKind::Html, 1), (FaultKind::InvalidJson, 2), (FaultKind::ServerError, 1)] {
+        idp.fault(Fault { endpoint: Endpoint::Token, kind: kind.clone(), times });
         assert_eq!(home.run(&["refresh"]).code, 6, "{kind:?}");
     }
     idp.pause();

