@@ -12,7 +12,11 @@ fn program_alone_prints_the_grouped_commands() {
         "{}",
         shown.stdout
     );
-    assert!(shown.stdout.starts_with("Sign in       login  status  whoami  refresh  ensure  logout\n"), "{}", shown.stdout);
+    assert!(
+        shown.stdout.starts_with("Sign in       login  status  whoami  refresh  ensure  logout\n"),
+        "{}",
+        shown.stdout
+    );
     for args in [&["help"][..], &["auth"], &["--no-input"]] {
         assert_eq!(home.run(args).exits(0).stdout, shown.stdout, "{args:?}");
     }

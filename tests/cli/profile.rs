@@ -275,10 +275,11 @@ fn removal_waits_for_a_login_that_moves_the_session() {
     assert_ne!(before, now);
     fs::write(home.config_file(), &before).unwrap();
     // A login that holds the configuration lock, and has stored a session in the other store.
-    let lock = ProfileLock::try_acquire(&home.path().join("data/authctl"), &"config".parse().unwrap()).unwrap();
+    let beside = home.config_file().parent().unwrap().to_owned();
+    let lock = ProfileLock::try_acquire(&beside, &"authctl-config".parse().unwrap()).unwrap();
     assert!(lock.is_some());
     let removal = home.spawn(&["profile", "remove", "work"]);
-    wait_until("the wait for the lock", || removal.has_lock_file_open("config").then_some(()));
+    wait_until("the wait for the lock", || removal.has_lock_file_open("authctl-config").then_some(()));
     fs::write(home.config_file(), &now).unwrap();
     drop(lock);
     removal.wait().exits(2).reports("authctl logout work");
