@@ -202,7 +202,8 @@ fn login_at_the_terminal_makes_a_session_last() {
     // The issuer returns no refresh token any more.
     home.advance_time("work", 80_000);
     edit_tokens(&issuer, json!({"refresh_expires_in": 10_000}), &[]);
-    log_in(json!({"expires_in": 7200}), &["refresh_token"])
+    // Half a minute more than the two hours that are shown: the login takes some time.
+    log_in(json!({"expires_in": 7230}), &["refresh_token"])
         .exits(5)
         .reports("Logged in to work")
         .reports("a session of `work` lasts 2 h, not 10 h: the access token is valid for");
