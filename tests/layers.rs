@@ -50,7 +50,7 @@ const RESERVED: [(&str, &[&str]); 17] = [
     ("listenfd", &["cmd"]),
     ("sd_notify", &["cmd"]),
     ("miniz_oxide", &["verify", "dev_issuer"]),
-    ("percent_encoding", &["agent/protocol", "agent/server", "paths.rs"]),
+    ("percent_encoding", &["agent/protocol", "agent/server", "paths"]),
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
