@@ -220,7 +220,7 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
             (
                 "EXIT STATUS OF THE RESULT",
                 "0  The session lasts long enough, as far as its end is known\n\
-                 3  A login is required now or before that time is over, and there is no terminal, or `--no-input` was given\n\
+                 3  A login is required within that time, and it is not possible here: there is no terminal, or `--no-input` was given\n\
                  5  Even a new session ends too early (`session_too_short`), or the login was refused\n\
                  6  The issuer is unreachable, so nothing is sure",
             ),

@@ -112,7 +112,7 @@ const ADVICE: [(&str, &str); 41] = [
     ("leave that setting out", "an administrator decided it"),
     ("let programs open a port", "an administrator decided it"),
     ("let the API decide", "only the issuer can read an opaque token"),
-    ("mount the directory of the file", "whoever started the container decides it"),
+    ("mount the directory of the file", "mounts are set where the container is started"),
     ("name an age identity file", "only the user has the key"),
     ("rename the file", "the name has control characters, which no terminal shows"),
     ("report it to the issuer's operator", "the operator has to correct the metadata"),
