@@ -116,16 +116,16 @@ pub fn exported(profile: &Profile) -> String {
 /// Returns the profiles in a text like that of [`exported`].
 ///
 /// # Errors
-/// [`ConfigError::Invalid`] if anything in it is invalid, is not a profile, or is a hook or a token file, which would run a command or
-/// write a file.
+/// [`ConfigError::Invalid`] if anything in it is invalid, is not a profile, or is a hook or a token file, which would run a
+/// command or write a file.
 pub fn imported(text: &str, path: &Path) -> Result<Vec<Profile>, ConfigError> {
     let config = Config::parse(text, path)?;
     let other = config.default_profile.is_some().then_some(DEFAULT_PROFILE);
     let unknown = config.ignored.first().map(|(_, key)| key.as_str());
     let error = config.errors().next();
-    let hook = |setting: &&Setting| setting.section == Section::Hooks || setting.key.ends_with("token_file");
+    let stays_here = |setting: &&Setting| setting.section == Section::Hooks || setting.key.ends_with("token_file");
     let mut hooks =
-        SETTINGS.iter().filter(hook).flat_map(|setting| config.profiles.values().map(move |p| (setting, p)));
+        SETTINGS.iter().filter(stays_here).flat_map(|setting| config.profiles.values().map(move |p| (setting, p)));
     let hook = hooks.find(|(setting, profile)| !setting.value(profile).is_empty());
     match (error, other.or(unknown)) {
         (Some(error), _) => Err(error),

@@ -158,6 +158,13 @@ mod tests {
             check(&path).expect("can be written again");
         }
         assert_eq!(directory_of(&path).metadata().expect("there").mode() & 0o7777, 0o700);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set");
+        assert!(!has(&path, b"second").expect("read"), "others can read it");
+        put(&path, "second").expect("written");
+        assert_eq!(path.metadata().expect("there").mode() & 0o7777, 0o600);
+        for other in ["ssh-ed25519 AAAA x", "a\nb", &"x".repeat(1 << 17)] {
+            assert!(matches!(put(&path, other), Err(TokenFileError::Unsafe)));
+        }
         write(&path, b"late", || true).expect("nothing to do");
         assert_eq!(fs::read_to_string(&path).expect("there"), "second");
         remove(&path).expect("removed");

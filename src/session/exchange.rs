@@ -55,7 +55,7 @@ impl SessionService {
         tokens.expires_at = tokens.expires_at.or(before.tokens.expires_at);
         let mut session = Session { generation: before.generation.next(), ..before.clone() };
         // The issuer can be reached again.
-        session.last_failure.take_if(|failure| failure.other_target);
+        session.last_failure.take_if(|failure| failure.other_target && failure.refusals == 0);
         session.apply_tokens(&target, tokens);
         match self.store_refreshed(profile, &session, &before, held).await {
             Ok(Stored::Done) => {}

@@ -1,8 +1,8 @@
-//! Runs a command from the user's configuration within limits: of its time and its output, and with all that it starts.
+//! Runs a command from the user's configuration with a limit of time and output, and kills its process group when it ends.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::paths::TOKEN_VARIABLE;
 use crate::secret::SecretBytes;
 
-/// How often a command that prints nothing is looked at.
+/// How often a command that prints nothing is polled.
 const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// How a command ended.
@@ -27,16 +27,32 @@ pub struct Ended {
 
 /// The process group of a command that runs. It is killed when this is dropped before the command has ended.
 #[derive(Clone, Debug, Default)]
-pub struct RunningGroup(Arc<Mutex<Option<Pid>>>);
+pub struct RunningGroup(Arc<Mutex<GroupState>>);
+
+#[derive(Debug, Default)]
+enum GroupState {
+    #[default]
+    NotStarted,
+    Running(Pid),
+    Ended,
+}
 
 impl RunningGroup {
-    fn set(&self, group: Option<Pid>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = group;
+    /// Starts the command, unless its caller has given up already.
+    fn start(&self, command: &mut Command) -> io::Result<Child> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let GroupState::Ended = *state {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
+        let child = command.spawn()?;
+        *state = GroupState::Running(Pid::from_child(&child));
+        Ok(child)
     }
 
     /// Kills all processes of the group. Its first process is not reaped so far, so no other group has its number.
     fn kill(&self) {
-        if let Some(group) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let GroupState::Running(group) = std::mem::replace(&mut *state, GroupState::Ended) {
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -53,7 +69,8 @@ impl Drop for KillOnDrop {
 }
 
 /// Runs the command with `input` on stdin, without a token in its environment, for at most `time`. When it has ended, or has
-/// printed more than `max_output` bytes, its process group is killed. Holds the thread.
+/// printed more than `max_output` bytes, its process group is killed. Without `max_output` its output is discarded. Holds the
+/// thread.
 ///
 /// # Errors
 /// If it cannot be run.
@@ -61,14 +78,14 @@ pub fn run_limited(
     mut command: Command,
     input: &[u8],
     time: Duration,
-    max_output: usize,
+    max_output: Option<usize>,
     group: &RunningGroup,
 ) -> io::Result<Ended> {
     command.env_remove(TOKEN_VARIABLE).process_group(0);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn()?;
-    let id = Pid::from_child(&child);
-    group.set(Some(id));
+    let stdout = if max_output.is_some() { Stdio::piped() } else { Stdio::null() };
+    command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::null());
+    let mut child = group.start(&mut command)?;
+    let (id, max_output) = (Pid::from_child(&child), max_output.unwrap_or(0));
     if let Some(mut stdin) = child.stdin.take() {
         // It may not read it. The pipe has room for all of it.
         let _ = stdin.write_all(input);
@@ -101,9 +118,9 @@ pub fn run_limited(
     Ok(Ended { status: in_time.then_some(status), output })
 }
 
-/// Reads what is there. A process that outlives the command may hold the pipe open: its end is not awaited.
+/// Reads what is there, and does not wait for end of file: a process that outlives the command may hold the pipe open.
 fn read_available(stdout: &mut Option<ChildStdout>, output: &mut SecretBytes, max: usize) {
-    let mut piece = [0; 4096];
+    let mut piece = zeroize::Zeroizing::new([0; 4096]);
     while let Some(pipe) = stdout.as_mut().filter(|_| output.expose().len() <= max) {
         let room = piece.len().min(max + 1 - output.expose().len());
         match pipe.read(&mut piece[..room]) {
@@ -113,7 +130,6 @@ fn read_available(stdout: &mut Option<ChildStdout>, output: &mut SecretBytes, ma
             Ok(_) | Err(_) => *stdout = None,
         }
     }
-    zeroize::Zeroize::zeroize(&mut piece);
 }
 
 #[cfg(test)]
@@ -125,7 +141,7 @@ mod tests {
     fn run_shell(script: &str, limit: Duration, max_output: usize) -> Ended {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        run_limited(command, b"{}\n", limit, max_output, &RunningGroup::default()).expect("started")
+        run_limited(command, b"{}\n", limit, Some(max_output), &RunningGroup::default()).expect("started")
     }
 
     #[test]
@@ -158,7 +174,7 @@ mod tests {
     /// Such as an agent that a command line tool starts for itself.
     #[test]
     fn process_that_outlives_the_command_does_not_delay_its_output() {
-        let ended = run_shell("setsid sleep 60 & printf token", LIMIT, 10);
+        let ended = run_shell("setsid sh -c 'sleep 60 &'; printf token", LIMIT, 10);
         assert!(ended.status.is_some_and(|status| status.success()));
         assert_eq!(ended.output.expose(), b"token");
     }
@@ -171,13 +187,19 @@ mod tests {
         std::thread::spawn(move || {
             let mut command = Command::new("sleep");
             command.arg("1000");
-            sender.send(run_limited(command, b"", LIMIT * 10, 10, &own).map(|ended| ended.status))
+            sender.send(run_limited(command, b"", LIMIT * 10, None, &own).map(|ended| ended.status))
         });
-        while caller.0.0.lock().expect("unpoisoned").is_none() {
+        let start = SystemClock.monotonic();
+        while let GroupState::NotStarted = *caller.0.0.lock().expect("unpoisoned") {
+            assert!(SystemClock.monotonic() - start < LIMIT, "it starts");
             std::thread::yield_now();
         }
         drop(caller);
         let status = ended.recv_timeout(LIMIT).expect("an end").expect("started").expect("not after its time");
         assert!(!status.success());
+        let group = RunningGroup::default();
+        drop(KillOnDrop(group.clone()));
+        let late = run_limited(Command::new("true"), b"", LIMIT, None, &group);
+        assert_eq!(late.expect_err("not started").kind(), io::ErrorKind::Interrupted);
     }
 }

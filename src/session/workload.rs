@@ -109,7 +109,7 @@ impl SessionService {
         // Ended with its caller, for example by Ctrl-C.
         let caller = KillOnDrop::default();
         let group = caller.0.clone();
-        let run = move || run_limited(command, b"", COMMAND_LIMIT, MAX_TOKEN_LENGTH, &group);
+        let run = move || run_limited(command, b"", COMMAND_LIMIT, Some(MAX_TOKEN_LENGTH), &group);
         let ended = tokio::task::spawn_blocking(run).await.map_err(|_| SessionError::Interrupted)?;
         token_of(ended.map_err(|error| failed(format!("cannot be run: {error}")))?).map_err(failed)
     }

@@ -137,6 +137,12 @@ fn hostile_file_is_refused_and_nothing_changed() {
             format!("{good}grant = \"workload\"\nworkload = \"github\"\nclient_assertion_audience = \"sts.example\"\n"),
             "another service",
         ),
+        (
+            format!(
+                "{good}grant = \"workload\"\nworkload = \"gitlab\"\ntoken_endpoint = \"https://e.example/token\"\n"
+            ),
+            "not from the issuer's metadata",
+        ),
         (format!("{good}authorization_parameters = [\"redirect_uri=https://e.example\"]\n"), "is set by authctl"),
         (format!("future = 1\n{good}"), "expected only profiles, not `future`"),
         (format!("default_profile = \"good\"\n{good}"), "expected only profiles, not `default_profile`"),

@@ -68,18 +68,19 @@ async fn add(app: &App, file: &Path, text: &str, replace: bool) -> Result<u8, Er
             return Err(unusable(&format!("it has no profile `{named}`")));
         }
     }
-    let is_unsafe = |profile: &&Profile| {
-        let is_other = profile.server.client_key.audience != AssertionAudience::Issuer
-            && profile.server.client_key.audience != AssertionAudience::TokenEndpoint;
-        // An identity token for another service would be sent to the issuer in the file.
-        match &profile.server.workload {
-            Some(Workload::Command(_)) => true,
-            workload => workload.is_some() && is_other,
+    // An identity token of this platform could be redeemed by whoever wrote the file.
+    let unsafe_part = |profile: &Profile| match &profile.server.workload {
+        Some(Workload::Command(_)) => Some("runs a command"),
+        Some(_) if matches!(profile.server.client_key.audience, AssertionAudience::Other(_)) => {
+            Some("requests an identity token for another service")
         }
+        Some(_) if profile.server.endpoints.token.is_some() => {
+            Some("sends an identity token to an address that is not from the issuer's metadata")
+        }
+        _ => None,
     };
-    if let Some(Profile { name, .. }) = profiles.iter().find(is_unsafe) {
-        let reason = "runs a command, or sends an identity token for another service";
-        return Err(unusable(&format!("`{name}` {reason}; log in to it here with --workload instead")));
+    if let Some((name, part)) = profiles.iter().find_map(|profile| Some((&profile.name, unsafe_part(profile)?))) {
+        return Err(unusable(&format!("`{name}` {part}; log in to it here with --workload instead")));
     }
     let _lock = app.lock_config().await?;
     let before = app.config()?;
