@@ -8,6 +8,7 @@ mod examples;
 mod json;
 mod providers;
 mod roff;
+mod security;
 mod shell;
 mod words;
 
