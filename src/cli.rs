@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use url::Url;
 
 pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentLog, AgentRun, AgentStart, AgentUnlock, LoginMode};
 pub use completion::{Completion, Request as CompletionRequest, Shell};
@@ -29,7 +30,7 @@ pub use settings::SettingArgs;
 pub use verify::Verify;
 
 use crate::config::{SETTINGS, Section, parse_pair};
-use crate::model::{ProfileName, parse_duration};
+use crate::model::{ProfileName, parse_duration, secure_url};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -176,6 +177,8 @@ pub enum Command {
     Exec(Exec),
     /// Give another tool tokens in its own protocol: git, docker, kubectl, cargo, pip and others
     Helper(Box<Helper>),
+    /// Connect an MCP client to a server that requires tokens
+    Mcp(Mcp),
     /// Run the agent, which caches tokens and serves them over a Unix socket
     #[command(subcommand)]
     Agent(AgentCommand),
@@ -352,6 +355,18 @@ pub struct Exec {
     /// Command and its arguments
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// `authctl mcp`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The MCP client starts this command and talks to it over stdin and stdout.\n\nExample of its configuration:\n  \
+                  {\"mcpServers\": {\"api\": {\"command\": \"authctl\", \"args\": [\"mcp\", \"https://api.example/mcp\"]}}}"
+)]
+pub struct Mcp {
+    /// URL of the MCP server
+    #[arg(value_name = "URL", value_parser = secure_url)]
+    pub url: Url,
 }
 
 /// `authctl keys`

@@ -13,6 +13,7 @@
 //!  cmd               one file a command: arguments, one call to a service, output
 //!  app               builds the parts when first needed; signals; client of the agent
 //!  agent/server      beside `app`: accept, authorize the caller, route, respond; session cache; audit log; agent lock
+//!  mcp               beside `app`: the bridge for MCP clients, which asks `cmd/mcp` for credentials
 //!  login   status    the login service; the status of every profile
 //!  error             one enum of codes with exit codes; message and hint of every error
 //!  session   cli     sessions: token policy, refresh, logout, trusted keys, verifier; command-line types
@@ -70,6 +71,7 @@ pub mod dev_issuer;
 pub mod error;
 mod fs;
 mod login;
+mod mcp;
 pub mod model;
 mod oauth;
 mod paths;
@@ -100,6 +102,7 @@ use clap::{CommandFactory as _, Parser as _};
 use app::App;
 use cli::Cli;
 use error::{Error, ErrorCode, Format, Hint};
+pub use paths::missing_runtime_directory;
 use paths::{CompletionVariables, Environment};
 pub use ui::STDOUT_WAS_CLOSED;
 

@@ -22,6 +22,15 @@ extern "C" fn note_closed_stdout() {
     authctl::STDOUT_WAS_CLOSED.store(is_closed, Ordering::Relaxed);
 }
 
+/// Sets `XDG_RUNTIME_DIR` if it is missing: libraries read it too.
+#[allow(unsafe_code, reason = "no other thread runs at the start that could read the environment")]
+fn set_runtime_directory() {
+    if let Some(directory) = authctl::missing_runtime_directory() {
+        unsafe { std::env::set_var("XDG_RUNTIME_DIR", directory) };
+    }
+}
+
 fn main() -> ExitCode {
+    set_runtime_directory();
     ExitCode::from(authctl::run(std::env::args_os()))
 }

@@ -1,6 +1,8 @@
 //! The environment variables that authctl reads, and the paths of its files. No other module reads
 //! variables itself; the HTTP client, openssl-probe and webbrowser read theirs.
 
+mod runtime;
+
 use std::env;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -12,6 +14,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::secret::Secret;
 use crate::text::bare_token;
+pub use runtime::missing_runtime_directory;
 
 /// The environment variables that authctl reads, as they were at start. Empty ones count as unset.
 #[derive(Clone, Debug, Default)]

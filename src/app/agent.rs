@@ -86,7 +86,29 @@ impl App {
             }
             responds
         };
-        let reply = match client.request(method, target, body, PATIENCE, LONG_WAIT, waiting) {
+        self.read_reply(client.request(method, target, body, PATIENCE, LONG_WAIT, waiting))
+    }
+
+    /// Does the same without blocking the runtime.
+    ///
+    /// # Errors
+    /// As [`App::try_agent`].
+    pub async fn try_agent_async<T: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        target: String,
+    ) -> Result<Option<T>, Error> {
+        let Some(mut client) = self.agent()? else { return Ok(None) };
+        let request = move || client.request(method, &target, None, LONG_WAIT, SHORT_WAIT, || false);
+        match tokio::task::spawn_blocking(request).await {
+            Ok(reply) => self.read_reply(reply),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Returns what the agent has replied; `None` if the command continues without it.
+    fn read_reply<T: DeserializeOwned>(&self, reply: Result<Reply, ClientError>) -> Result<Option<T>, Error> {
+        let reply = match reply {
             Ok(reply) => reply,
             Err(error) => {
                 tracing::debug!("{error}");

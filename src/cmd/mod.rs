@@ -15,6 +15,7 @@ mod hook;
 mod keys;
 mod login;
 mod logout;
+mod mcp;
 pub mod output;
 mod own_frame;
 mod profile;
@@ -38,6 +39,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
     let text_only = match command {
         Command::Completion(_) => Some("completion"),
         Command::Helper(_) => Some("helper"),
+        Command::Mcp(_) => Some("mcp"),
         Command::Profile(ProfileCommand::Export { .. }) => Some("profile export"),
         #[cfg(feature = "dev-issuer")]
         Command::Demo => Some("demo"),
@@ -58,6 +60,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         Command::Logout(args) => in_own_frame(logout::run, app, &args),
         Command::Exec(args) => in_own_frame(exec::run, app, args),
         Command::Helper(args) => in_own_frame(helper::run, app, *args),
+        Command::Mcp(args) => in_own_frame(mcp::run, app, &args),
         Command::Agent(command) => in_own_frame(agent::run, app, command),
         Command::Keys(command) => in_own_frame(keys::run, app, command),
         Command::Profile(command) => in_own_frame(profile::run, app, command),

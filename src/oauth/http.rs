@@ -25,6 +25,8 @@ use crate::text::excerpt;
 
 /// The media type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
+/// How long an idle connection to an API is reused.
+const API_IDLE_LIMIT: Duration = Duration::from_secs(4);
 /// How many hosts' clocks are remembered.
 const MAX_SERVER_CLOCKS: usize = 64;
 
@@ -53,6 +55,17 @@ enum Route {
     Remote,
     LoopbackTls,
     LoopbackPlain,
+}
+
+impl Route {
+    /// Returns the route of a request to `url`.
+    fn to(url: &Url) -> Self {
+        match (is_loopback(url), url.scheme()) {
+            (true, "http") => Self::LoopbackPlain,
+            (true, _) => Self::LoopbackTls,
+            (false, _) => Self::Remote,
+        }
+    }
 }
 
 /// An HTTP client for the requests of one issuer.
@@ -250,32 +263,50 @@ impl Http {
     }
 
     fn client_for(&self, url: &Url) -> Result<&reqwest::Client, IssuerError> {
-        let (route, cell) = match (is_loopback(url), url.scheme()) {
-            (true, "http") => (Route::LoopbackPlain, &self.clients.loopback_plain),
-            (true, _) => (Route::LoopbackTls, &self.clients.loopback_tls),
-            (false, _) => (Route::Remote, &self.clients.remote),
+        let route = Route::to(url);
+        let cell = match route {
+            Route::LoopbackPlain => &self.clients.loopback_plain,
+            Route::LoopbackTls => &self.clients.loopback_tls,
+            Route::Remote => &self.clients.remote,
         };
         if let Some(client) = cell.get() {
             return Ok(client);
         }
-        if route != Route::LoopbackPlain {
-            ca_certificates::check_ssl_cert_file()?;
-        }
-        let built = self.build(route).map_err(|error| {
-            ca_certificates::ssl_cert_file_error().unwrap_or_else(|| {
-                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                IssuerError::Unreachable {
-                    message: excerpt(&format!("cannot set up TLS: {cause}"), 200),
-                    proxy: None,
-                    phase: Phase::Tls,
-                    delivery: Delivery::NotSent,
-                }
-            })
-        })?;
+        let built = checked(route, || self.build(route))?;
         Ok(cell.get_or_init(|| built))
     }
 
+    /// Returns a client for an API at `url` and how to name it in errors. It reuses connections, a response may take any
+    /// time, and redirects are followed as `redirects` permits.
+    pub(super) fn api_client(
+        &self,
+        url: &Url,
+        redirects: redirect::Policy,
+    ) -> Result<(reqwest::Client, Option<String>), IssuerError> {
+        let route = Route::to(url);
+        let client = checked(route, || {
+            self.builder(route)?
+                .redirect(redirects)
+                // Many servers close a connection that has been idle for five seconds; a request sent at that moment is lost.
+                .pool_idle_timeout(API_IDLE_LIMIT)
+                .tcp_keepalive(API_IDLE_LIMIT * 8)
+                .build()
+        })?;
+        Ok((client, self.proxies().for_url(url)?.as_ref().and_then(authority)))
+    }
+
     fn build(&self, route: Route) -> Result<reqwest::Client, reqwest::Error> {
+        self.builder(route)?
+            .read_timeout(self.clients.limits.read)
+            .timeout(self.clients.limits.total)
+            // Each request has a connection of its own. The server may have closed an idle one, and a request sent on it would
+            // count as lost: codes and refresh tokens must not be sent twice.
+            .pool_max_idle_per_host(0)
+            .build()
+    }
+
+    /// Returns the settings that the clients have in common: one connects to no other server than it is asked to.
+    fn builder(&self, route: Route) -> Result<reqwest::ClientBuilder, reqwest::Error> {
         let builder = reqwest::Client::builder()
             .user_agent(concat!("authctl/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
@@ -283,12 +314,7 @@ impl Http {
             .referer(false)
             .http1_only()
             .dns_resolver(self.clients.resolver.clone())
-            .connect_timeout(self.clients.limits.connect)
-            .read_timeout(self.clients.limits.read)
-            .timeout(self.clients.limits.total)
-            // Each request has a connection of its own. The server may have closed an idle one, and a request sent on it would
-            // count as lost: codes and refresh tokens must not be sent twice.
-            .pool_max_idle_per_host(0);
+            .connect_timeout(self.clients.limits.connect);
         let builder = match route {
             Route::Remote => match self.proxies().explicit() {
                 Some((proxy, no_proxy)) => {
@@ -303,12 +329,32 @@ impl Http {
                 builder.no_proxy().resolve_to_addrs("localhost", &loopback)
             }
         };
-        match route {
+        Ok(match route {
             Route::LoopbackPlain => builder.tls_certs_only([]),
             Route::Remote | Route::LoopbackTls => builder.tls_certs_merge(self.clients.ca_certificates.iter().cloned()),
-        }
-        .build()
+        })
     }
+}
+
+/// Builds a client after a check of the certificate authorities that it needs.
+fn checked(
+    route: Route,
+    build: impl FnOnce() -> Result<reqwest::Client, reqwest::Error>,
+) -> Result<reqwest::Client, IssuerError> {
+    if route != Route::LoopbackPlain {
+        ca_certificates::check_ssl_cert_file()?;
+    }
+    build().map_err(|error| {
+        ca_certificates::ssl_cert_file_error().unwrap_or_else(|| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            IssuerError::Unreachable {
+                message: excerpt(&format!("cannot set up TLS: {cause}"), 200),
+                proxy: None,
+                phase: Phase::Tls,
+                delivery: Delivery::NotSent,
+            }
+        })
+    })
 }
 
 /// Returns the host and port of a proxy, without its user name and password.
@@ -317,7 +363,7 @@ fn authority(proxy: &Intercept) -> Option<String> {
 }
 
 /// Returns the host, with its port unless that is the scheme's default.
-fn host_of(url: &Url) -> String {
+pub(super) fn host_of(url: &Url) -> String {
     let host = url.host_str().unwrap_or("?");
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

@@ -6,6 +6,7 @@
 //! failure is an [`IssuerError`], which distinguishes a request that was not sent from one that may have arrived
 //! ([`Delivery`]).
 
+mod api;
 pub mod authorization_code;
 mod authorization_response;
 pub mod aws_sts;
@@ -47,6 +48,7 @@ pub mod webfinger;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use api::{Api, ApiRequest, ApiResponse, Bytes};
 pub use client_assertion::{AssertionSigner, assertion_audience};
 pub use client_auth::OAuthClient;
 pub use discovery::{discover, fetch_missing_endpoints};

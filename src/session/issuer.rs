@@ -1,5 +1,6 @@
 //! Connections to a profile's issuer: HTTP client, metadata, and the client's own authentication.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::fs::unblock;
 use crate::model::{ClientAuth, IssuerSearch, IssuerUrl, Profile};
 use crate::oauth::aws_sts::{self, AwsCredentials, Role};
 use crate::oauth::{
-    AssertionSigner, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, Phase, discover,
+    Api, AssertionSigner, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, Phase, discover,
     fetch_missing_endpoints, webfinger,
 };
 use crate::secret::Secret;
@@ -110,6 +111,16 @@ impl SessionService {
         let http = unblock(profile.name.as_str(), move || clients.get(ca_cert.as_deref())).await;
         let http = http.map_err(|_| SessionError::Interrupted)??;
         Ok(aws_sts::assume_role(&http, sts, role, token).await?)
+    }
+
+    /// Returns a client for an API that the user has named, which trusts the certificate authorities in `ca_cert` too.
+    ///
+    /// # Errors
+    /// [`SessionError::Issuer`] if the URL is insecure, or the file of certificate authorities cannot be read.
+    pub async fn api(&self, ca_cert: Option<PathBuf>, url: &Url) -> Result<Api, SessionError> {
+        let clients = Arc::clone(&self.http_clients);
+        let http = unblock("the certificate authorities", move || clients.get(ca_cert.as_deref())).await;
+        Ok(http.map_err(|_| SessionError::Interrupted)??.api(url)?)
     }
 
     /// Returns the HTTP client of the profile's issuer, which trusts the profile's certificate authorities.

@@ -34,6 +34,7 @@ mod logout;
 mod lost_replies;
 mod machine_wide;
 mod manual;
+mod mcp;
 mod names;
 mod network;
 mod output;

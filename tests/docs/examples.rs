@@ -137,6 +137,13 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     (
+        "authctl-mcp",
+        &[
+            ("What an MCP client starts for a server", "authctl mcp https://api.example/mcp"),
+            ("With the token of a profile", "authctl mcp https://api.example/mcp --profile work"),
+        ],
+    ),
+    (
         "authctl-helper",
         &[
             ("Let git clone and push with the token", "authctl helper git --write --profile work --host git.example"),

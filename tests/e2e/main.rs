@@ -26,6 +26,7 @@ mod keychain_store;
 #[path = "../support/keyring.rs"]
 mod keyring;
 mod login_prompt;
+mod mcp;
 mod redirect_listener;
 mod system_ca;
 mod webdriver;

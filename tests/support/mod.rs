@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod login_pages;
+pub mod mcp_server;
 mod output;
 pub mod process;
 pub mod stub_server;

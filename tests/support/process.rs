@@ -244,6 +244,12 @@ impl RunningCommand<'_> {
         self.stderr.as_ref().expect("running").wait_until(what, look)
     }
 
+    /// Waits until `look` finds something in stdout.
+    #[track_caller]
+    pub fn wait_for_output<T>(&self, what: &str, look: impl Fn(&str) -> Option<T>) -> T {
+        self.stdout.as_ref().expect("running").wait_until(what, look)
+    }
+
     /// Waits for a line of stderr that starts with `begin` after spaces, and returns it.
     #[track_caller]
     pub fn wait_for_line(&self, begin: &str) -> String {

@@ -1,0 +1,51 @@
+//! `authctl mcp`: the bridge between an MCP client on stdin and stdout and a server that requires tokens.
+
+mod credentials;
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use crate::app::App;
+use crate::cli::Mcp;
+use crate::error::{Error, ErrorCode, Hint};
+use crate::mcp::Bridge;
+use crate::ui::STDOUT_WAS_CLOSED;
+use credentials::Provider;
+
+/// Runs the command.
+pub fn run(app: &App, args: &Mcp) -> Result<u8, Error> {
+    if STDOUT_WAS_CLOSED.load(Ordering::Relaxed) {
+        let hint = Hint::command("mcp").with_flag("--help");
+        return Err(Error::msg(ErrorCode::Usage, "stdout is closed; an MCP client must read it", hint));
+    }
+    // The profile may be created, or logged in to, while the bridge runs.
+    let ca_cert: Option<PathBuf> = match app.profile(None) {
+        Ok(profile) => profile.ca_cert,
+        Err(error) if error.code == ErrorCode::LoginRequired => None,
+        Err(error) => return Err(error),
+    };
+    let sessions = app.sessions()?;
+    let api = app.run(async { Ok(sessions.api(ca_cert, &args.url).await?) })?;
+    let clock = sessions.clock().clone();
+    let provider = Provider::new(app);
+    let bridge = std::cell::OnceCell::new();
+    let passed_on = async {
+        let (new, requests) = Bridge::new(api, clock);
+        let (bridge, requests) = bridge.get_or_init(|| (new, tokio::sync::Mutex::new(requests)));
+        let mut requests = requests.lock().await;
+        tokio::select! {
+            () = bridge.run() => {}
+            () = provider.serve(&mut requests) => {}
+        }
+        Ok(())
+    };
+    app.run_then(passed_on, async |_| {
+        let Some((bridge, requests)) = bridge.get() else { return };
+        let mut requests = requests.lock().await;
+        tokio::select! {
+            () = bridge.end() => {}
+            () = provider.serve(&mut requests) => {}
+        }
+    })?;
+    Ok(0)
+}

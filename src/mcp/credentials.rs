@@ -1,0 +1,50 @@
+//! The bridge's access to credentials: it asks, and the command that runs it provides them, one refusal at a time.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::message::Failure;
+use crate::secret::Secret;
+
+/// The headers that authenticate a request, with their values.
+pub type CredentialHeaders = Vec<(String, Secret)>;
+
+/// What the server has refused.
+#[derive(Debug)]
+pub struct Refusal {
+    /// 401 or 403.
+    pub status: u16,
+    /// The values of `WWW-Authenticate`.
+    pub challenges: Vec<String>,
+    /// What the request was sent with.
+    pub sent: CredentialHeaders,
+}
+
+/// A question for credentials.
+#[derive(Debug)]
+pub struct CredentialRequest {
+    /// The refusal of the last attempt.
+    pub refusal: Option<Refusal>,
+    /// Where the answer goes: `None` if the server's response has nothing to do with credentials.
+    pub reply: oneshot::Sender<Result<Option<CredentialHeaders>, Failure>>,
+}
+
+/// Asks for credentials.
+#[derive(Clone)]
+pub(super) struct Credentials(mpsc::Sender<CredentialRequest>);
+
+impl Credentials {
+    /// Returns what asks, and what the questions arrive at.
+    pub(super) fn new() -> (Self, mpsc::Receiver<CredentialRequest>) {
+        let (sender, requests) = mpsc::channel(1);
+        (Self(sender), requests)
+    }
+
+    /// Returns the headers for a request. After a refusal they are other ones; `None` if it is not about
+    /// credentials.
+    pub(super) async fn headers(&self, refusal: Option<Refusal>) -> Result<Option<CredentialHeaders>, Failure> {
+        let (reply, answer) = oneshot::channel();
+        let stopped = || Failure::of_server("the bridge is stopping");
+        self.0.send(CredentialRequest { refusal, reply }).await.map_err(|_| stopped())?;
+        answer.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
