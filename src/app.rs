@@ -1,6 +1,7 @@
 //! The composition root: builds each part of authctl when a command first asks for it, and runs what waits.
 
 mod agent;
+mod api;
 mod signals;
 mod token;
 

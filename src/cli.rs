@@ -30,7 +30,7 @@ pub use settings::SettingArgs;
 pub use verify::Verify;
 
 use crate::config::{SETTINGS, Section, parse_pair};
-use crate::model::{ProfileName, parse_duration, secure_url};
+use crate::model::{ApiUrl, ProfileName, parse_duration, secure_url};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -110,6 +110,8 @@ impl Cli {
             target: TargetArgs::default(),
             id_token: false,
             header: false,
+            api: None,
+            challenge: None,
             refresh_only: false,
         };
         Some(Self { common, command: Command::Token(token) })
@@ -165,6 +167,8 @@ pub enum Command {
     Whoami(Whoami),
     /// Print a valid access token, refreshed first if necessary
     Token(Token),
+    /// Print the headers that a request to an API needs
+    Headers(Headers),
     /// Verify a token offline: signature, expiry, issuer, audience
     Verify(Box<Verify>),
     /// Refresh a session now
@@ -285,9 +289,28 @@ pub struct Token {
     /// Print an `Authorization: Bearer ...` header
     #[arg(long, conflicts_with = "json")]
     pub header: bool,
+    /// Print a token for this API: of the profile with the longest resource that covers the URL
+    #[arg(long = "for", value_name = "URL", conflicts_with = "id_token")]
+    pub api: Option<ApiUrl>,
+    /// Answer the API's refusal: read its WWW-Authenticate header from this file, and refresh or log in as it asks
+    #[arg(long, value_name = "FILE|-", requires = "api")]
+    pub challenge: Option<PathBuf>,
     /// Refresh if necessary and print nothing: what `token` starts in the background
     #[arg(long, hide = true)]
     pub refresh_only: bool,
+}
+
+/// `authctl headers`
+#[derive(Debug, Args)]
+pub struct Headers {
+    /// Profile name
+    pub profile: Option<ProfileName>,
+    /// Print the headers for a request to this URL of an API
+    #[arg(long = "for", value_name = "URL")]
+    pub api: ApiUrl,
+    /// Print the headers for a request with this method
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    pub method: String,
 }
 
 /// `authctl refresh`

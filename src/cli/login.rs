@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 
 use super::settings::SettingArgs;
-use crate::model::{Grant, ProfileName, parse_duration};
+use crate::model::{ApiUrl, Grant, ProfileName, client_metadata_url, parse_duration};
+use crate::oauth::ApiChallenge;
 
 /// The options that choose a grant without user name and password.
 const OTHER_GRANTS: [&str; 6] = ["browser", "device", "client_credentials", "workload", "with_token", "no_browser"];
@@ -17,6 +18,7 @@ const OTHER_GRANTS: [&str; 6] = ["browser", "device", "client_credentials", "wor
     group = ArgGroup::new("how").args(["browser", "device", "password", "client_credentials", "workload", "with_token", "no_browser"]),
     after_help = "Passwords and client secrets are prompted for or read from stdin, never taken from arguments.\n\nExamples:\n  authctl login work --issuer https://issuer.example --client-id my-cli\n  \
                   authctl login work\n  \
+                  authctl login --for https://mcp.example/mcp\n  \
                   authctl login ci --client-credentials --client-secret-stdin < secret\n  \
                   authctl login api --issuer https://api.example --login-endpoint https://api.example/login"
 )]
@@ -41,6 +43,21 @@ pub struct Login {
     /// Print the URL to open, and prompt for the address that the browser is redirected to
     #[arg(long)]
     pub no_browser: bool,
+    /// Log in for this API: find its issuer, its scopes and a client (RFC 9728)
+    #[arg(long = "for", value_name = "URL", conflicts_with_all = ["with_token", "provider"])]
+    pub api: Option<ApiUrl>,
+    /// Log in at a new issuer without asking
+    #[arg(long, requires = "api")]
+    pub yes: bool,
+    /// Use the client that this client ID metadata document describes, where the issuer takes one
+    #[arg(long, value_name = "URL", requires = "api", conflicts_with = "client_id", value_parser = metadata_url)]
+    pub client_metadata_url: Option<String>,
+    /// What the API asks for, where the caller has its challenge.
+    #[arg(skip)]
+    pub challenge: Option<ApiChallenge>,
+    /// Whether another issuer than that of the first login is accepted without naming it.
+    #[arg(skip)]
+    pub accept_new_issuer: bool,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub settings: SettingArgs,
@@ -71,6 +88,10 @@ pub struct Login {
     /// Trust only the keys in this file: a JWK Set or PEM public keys
     #[arg(long, value_name = "FILE")]
     pub jwks: Option<PathBuf>,
+}
+
+fn metadata_url(text: &str) -> Result<String, String> {
+    client_metadata_url(text).map(|()| text.to_owned())
 }
 
 impl Login {

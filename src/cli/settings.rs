@@ -37,6 +37,12 @@ impl SettingArgs {
         self.given.push((setting, vec![item]));
     }
 
+    /// Replaces the items of a setting, as if its option had been typed with these.
+    pub fn set(&mut self, setting: &'static Setting, items: Vec<String>) {
+        self.given.retain(|(given, _)| given.key != setting.key);
+        self.given.push((setting, items));
+    }
+
     /// Sets in `profile` every setting that was given.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! `authctl login`: reads what is supplied on stdin, logs in, and prints the result.
 
+mod api;
 mod browser;
 mod grants;
 mod messages;
@@ -61,9 +62,10 @@ pub(super) fn log_in_again(app: &App, mut args: Login) -> Result<(), Error> {
 
 fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
     // The profile of the directory is not the one to be changed to another issuer.
-    let name = match names_issuer(args) {
-        true => app.requested_profile(args.profile.as_ref())?,
-        false => app.profile_name(args.profile.as_ref())?,
+    let name = match (args.api.clone(), names_issuer(args)) {
+        (Some(api), _) => Some(app.run(api::prepare(app, args, &api))?),
+        (None, true) => app.requested_profile(args.profile.as_ref())?,
+        (None, false) => app.profile_name(args.profile.as_ref())?,
     };
     let service = LoginService::new(app.sessions()?, app.paths()?);
     let plan = app.run(questions::plan(app, &service, args, name.as_ref()))?;
@@ -96,7 +98,7 @@ fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
 /// Refuses a login without a terminal, unless an option names a grant or the client logs in by itself.
 fn require_terminal(app: &App, args: &Login, plan: &LoginPlan) -> Result<(), Error> {
     let profile = &plan.profile;
-    if args.grant().is_some() || profile.grant.is_unattended() || app.ui().is_interactive() {
+    if args.grant().is_some() || args.yes || profile.grant.is_unattended() || app.ui().is_interactive() {
         return Ok(());
     }
     Err(Error::msg(

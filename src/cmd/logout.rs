@@ -6,7 +6,7 @@ use super::output;
 use crate::app::App;
 use crate::cli::Logout;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{Profile, ProfileName};
+use crate::model::{ClientRegistration, Profile, ProfileName};
 use crate::session::Revocation;
 
 /// The output of `logout --json`.
@@ -74,6 +74,9 @@ async fn log_out(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Erro
     } else {
         app.ui().notice(&format!("logged out of {name}; {result}"));
     }
+    if !args.no_revoke {
+        delete_registration(app, profile).await?;
+    }
     let code = error.map_or(0, |error| report_failed_revocation(app, profile, &error));
     // Last, so that the rest is reported even if this fails.
     if args.end_session
@@ -84,6 +87,22 @@ async fn log_out(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Erro
         return Ok(if code == 0 { error.code.exit_code() } else { code });
     }
     Ok(code)
+}
+
+/// Deletes the client that a login has registered for the profile, unless another profile uses it.
+pub(super) async fn delete_registration(app: &App, profile: &Profile) -> Result<(), Error> {
+    if profile.server.client_registration != ClientRegistration::Dynamic {
+        return Ok(());
+    }
+    let config = app.config()?;
+    let (sessions, issuer) = (app.sessions()?, &profile.issuer);
+    let deleted = sessions.delete_registration(profile, config.profiles.values());
+    let deleted = app.with_progress(issuer.as_str(), deleted).await;
+    if let Some(error) = deleted.map_err(|error| Error::from(error).about(&profile.name))? {
+        app.ui()
+            .notice(&format!("warning: the client `{}` is still registered at {issuer}: {error}", profile.client_id));
+    }
+    Ok(())
 }
 
 /// Reports that the tokens were not revoked; returns the exit code for it.

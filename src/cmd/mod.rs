@@ -9,6 +9,7 @@ mod dev_issuer;
 mod doctor;
 mod ensure;
 mod exec;
+mod headers;
 mod help;
 mod helper;
 mod hook;
@@ -54,6 +55,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         Command::Status(args) => in_own_frame(status::run, app, &args),
         Command::Whoami(args) => in_own_frame(whoami::run, app, &args),
         Command::Token(args) => in_own_frame(token::run, app, &args),
+        Command::Headers(args) => in_own_frame(headers::run, app, args),
         Command::Verify(args) => in_own_frame(verify::run, app, *args),
         Command::Refresh(args) => in_own_frame(refresh::run, app, &args),
         Command::Ensure(args) => in_own_frame(ensure::run, app, &args),

@@ -177,14 +177,19 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
         Err(error) => return Err(error.into()),
         Ok(profile) => {
             config.check_removable(name)?;
+            let profile = &profile.clone();
             let removed = app.sessions()?.without_session(profile, removal).await;
-            removed.map_err(|error: Error| match error.code {
+            let removed = removed.map_err(|error: Error| match error.code {
                 ErrorCode::StoreAbsent => {
                     // Whether it has a session cannot be seen; its table can be removed all the same.
                     Error { hint: Hint::edit(&files.user), ..error }
                 }
                 _ => error.about(name),
-            })?
+            })?;
+            if removed {
+                super::logout::delete_registration(app, profile).await?;
+            }
+            removed
         }
     };
     if !removed {

@@ -1,5 +1,7 @@
 //! `authctl token`: prints a valid access token and nothing else.
 
+mod challenge;
+
 use std::time::Duration;
 
 use super::output::{self, span};
@@ -8,8 +10,8 @@ use crate::agent::protocol::{ReceivedToken, TokenResponse, token_query};
 use crate::app::App;
 use crate::cli::{TargetArgs, Token};
 use crate::clock::UnixTime;
-use crate::error::Error;
-use crate::model::{Profile, ProfileName, TokenTarget};
+use crate::error::{Error, ErrorCode, Hint};
+use crate::model::{ApiUrl, Profile, ProfileName, TokenTarget};
 use crate::secret::Secret;
 use crate::session::{MinTtl, SessionService, TokenRequest};
 use crate::verify::unverified_claims;
@@ -28,7 +30,40 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
     if args.refresh_only {
         return in_own_frame(refresh_only, app, args);
     }
-    with_token(app, args, &print)
+    match &args.api {
+        Some(api) => for_api(app, args, api, &print),
+        None => with_token(app, args, &print),
+    }
+}
+
+/// Calls `usage` with a valid token for `api`, after what helps if the API has refused one; returns its exit code.
+///
+/// # Errors
+/// As `authctl token --for`.
+pub(super) fn for_api(app: &App, args: &Token, api: &ApiUrl, usage: Use<'_>) -> Result<u8, Error> {
+    let profile = app.profile_for(api, args.profile.as_ref())?;
+    if let Some(file) = &args.challenge {
+        challenge::answer(app, &profile, api, &challenge::read(file)?, None)?;
+    }
+    let typed = TokenTarget::from(&args.target);
+    let target = if typed.is_plain() { profile.request_for(api) } else { typed };
+    let TokenTarget { audience, scopes, resources } = target;
+    let target = TargetArgs { audience, scopes, resources };
+    let args =
+        Token { profile: Some(profile.name), target, min_ttl: args.min_ttl, header: args.header, ..Token::default() };
+    with_token(app, &args, usage)
+}
+
+/// Returns the token of a response, if it can be sent.
+///
+/// # Errors
+/// [`ErrorCode::Unexpected`] if it has characters that a header or a tool's protocol cannot contain.
+pub(super) fn sendable<'a>(response: &TokenResponse<'a>) -> Result<&'a str, Error> {
+    let token = response.access_token.or(response.id_token).unwrap_or_default();
+    match !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(token),
+        false => Err(Error::msg(ErrorCode::Unexpected, "the token has characters that no tool can send", Hint::None)),
+    }
 }
 
 /// Calls `usage` with a valid token, refreshed first if necessary; returns its exit code.

@@ -9,12 +9,14 @@ use toml_edit::{DocumentMut, Item, TableLike};
 use super::error::{ConfigError, LockedSetting, invalid, is_misspelled, unreadable};
 use super::settings::{SETTINGS, Section, Setting, UnknownSetting, setting};
 use crate::fs::regular_file::{self, ReadError};
-use crate::model::{InvalidProfileName, IssuerUrl, Profile, ProfileName, Server};
+use crate::model::{InvalidProfileName, IssuerUrl, Profile, ProfileName, Server, client_metadata_url};
 use crate::paths::ConfigFiles;
 
 /// The keys of the file itself.
 pub(super) const DEFAULT_PROFILE: &str = "default_profile";
 pub(super) const PROFILES: &str = "profiles";
+const CLIENT_METADATA_URL: &str = "client_metadata_url";
+const KEYS: [&str; 3] = [DEFAULT_PROFILE, CLIENT_METADATA_URL, PROFILES];
 
 /// The key of the locked settings of a profile.
 const LOCKED: &str = "locked";
@@ -186,6 +188,7 @@ impl LayeredProfile {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Layers {
     pub(super) default_profile: Option<ProfileName>,
+    pub(super) client_metadata_url: Option<String>,
     pub(super) profiles: BTreeMap<String, LayeredProfile>,
     /// The invalid profiles, each with the file and the reason.
     pub(super) invalid: BTreeMap<String, (PathBuf, String)>,
@@ -241,8 +244,13 @@ impl Layers {
                         }
                     }
                 }
-                _ if is_misspelled(key, [DEFAULT_PROFILE, PROFILES].into_iter()) => {
-                    return Err(UnknownSetting::among(key, [DEFAULT_PROFILE, PROFILES].into_iter()).to_string());
+                CLIENT_METADATA_URL => {
+                    let url = item.as_str().ok_or_else(|| format!("{key}: expected a string"))?;
+                    client_metadata_url(url).map_err(|e| format!("{key}: {e}"))?;
+                    self.client_metadata_url = Some(url.to_owned());
+                }
+                _ if is_misspelled(key, KEYS.into_iter()) => {
+                    return Err(UnknownSetting::among(key, KEYS.into_iter()).to_string());
                 }
                 _ => {
                     if let Some(requirement) = requirement_in(key, item) {

@@ -23,7 +23,7 @@ pub use settings::{
 };
 
 use crate::fs::regular_file::ReadError;
-use crate::model::{Profile, ProfileName};
+use crate::model::{ApiUrl, Profile, ProfileName};
 use crate::paths::ConfigFiles;
 use crate::text::excerpt;
 use error::{invalid, nearest, unreadable};
@@ -35,6 +35,8 @@ use layers::{BrokenFile, LayeredProfile, Layers, PROFILES, document, read_text};
 pub struct Config {
     /// The profile to use if none is named.
     pub default_profile: Option<ProfileName>,
+    /// The URL of the client ID metadata document for logins to new APIs.
+    pub client_metadata_url: Option<String>,
     /// All valid profiles by name.
     pub profiles: BTreeMap<ProfileName, Profile>,
     /// The others, by their key in the file, each with its file and the reason. Another version of authctl may have written
@@ -87,6 +89,7 @@ impl Config {
         let is_overridden = |name: &&String| all.profiles.get(*name).is_some_and(|profile| profile.file() == path);
         let mut config = Self {
             default_profile: all.default_profile,
+            client_metadata_url: all.client_metadata_url,
             invalid: all.invalid,
             ignored: all.ignored,
             overridden: machine.profiles.keys().filter(is_overridden).cloned().collect(),
@@ -239,6 +242,14 @@ impl Config {
         if is_broken && self.default_profile.is_none() {
             self.default_profile.clone_from(&before.default_profile);
         }
+    }
+
+    /// Returns the profiles whose tokens are for `api`: those that cover the most of its URL.
+    #[must_use]
+    pub fn serving(&self, api: &ApiUrl) -> Vec<&Profile> {
+        let coverage = |profile: &Profile| profile.coverage(api);
+        let Some(most) = self.profiles.values().filter_map(coverage).max() else { return Vec::new() };
+        self.profiles.values().filter(|profile| coverage(profile) == Some(most)).collect()
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {

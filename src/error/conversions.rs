@@ -202,6 +202,9 @@ impl From<IssuerError> for Error {
                 Hint::advice("report to the issuer's operator that its metadata has a URL without https")
             }
             IssuerError::IssuerMismatch { expected, found } => mismatch_hint(expected, found),
+            IssuerError::ResourceMismatch { .. } => {
+                Hint::advice("give the URL of the API as its operator documents it, or report the metadata to them")
+            }
             IssuerError::Unsupported { what: "device_authorization_endpoint" } => Hint::login().with_flag("--browser"),
             IssuerError::Unsupported { what: "authorization_endpoint" } => Hint::login().with_flag("--device"),
             IssuerError::Unsupported { what } if what.ends_with("_endpoint") => {

@@ -79,7 +79,9 @@ fn can_join(args: &Login) -> bool {
 fn is_same_login(configured: &Profile, wanted: &Profile) -> bool {
     let scopes = wanted.scopes.is_empty() || configured.scopes == wanted.scopes;
     let target = configured.audience == wanted.audience && configured.resources == wanted.resources;
-    let client = configured.issuer == wanted.issuer && configured.client_id == wanted.client_id;
+    // One that is still to be registered has no ID.
+    let is_same_client = wanted.client_id.is_empty() || configured.client_id == wanted.client_id;
+    let client = configured.issuer == wanted.issuer && is_same_client;
     let trusted = configured.ca_cert == wanted.ca_cert && configured.requirements == wanted.requirements;
     client && target && scopes && trusted && configured.store == wanted.store && configured.server == wanted.server
 }

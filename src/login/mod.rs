@@ -19,9 +19,9 @@ pub use service::{CompletedLogin, LoginPlan, LoginRequest, LoginService, Supplie
 pub use user::{LoginNotice, LoginUser, account};
 
 use crate::error::{Error, ErrorCode};
-use crate::model::Grant;
+use crate::model::{ClientRegistration, Grant};
 use crate::oauth::IssuerError;
-use crate::session::SessionError;
+use crate::session::{SessionError, usable_redirect};
 use concurrent::LoginLock;
 
 /// Returns the error of the first request to an issuer. An address without metadata is wrong; that of a session was right once.
@@ -70,6 +70,7 @@ impl LoginService {
             self.refuse_damaged_trust(&plan).await?;
         }
         self.sessions.reserve(&plan.profile).await?;
+        let mut client_secret = supplied.client_secret;
         let pinned = match supplied.pinned {
             None => self.pins_of_previous_store(&plan, user).await?,
             pinned => pinned,
@@ -79,11 +80,32 @@ impl LoginService {
         let metadata = self.sessions.metadata_with(&plan.profile, &endpoints);
         let metadata = user.wait_for(issuer.as_str(), metadata).await.map_err(of_first_request)?;
         plan.profile.grant = user.choose_grant(&plan.profile, &metadata);
-        let has_secret = supplied.client_secret.is_some();
+        let mut redirect_uri = None;
+        if plan.profile.server.client_registration == ClientRegistration::Dynamic
+            && plan.profile.grant == Grant::Browser
+        {
+            let registered = self.sessions.registered_client(&plan.profile, &metadata);
+            let registered = user.wait_for(issuer.as_str(), registered).await?;
+            redirect_uri = Some(usable_redirect(&plan.profile.server.redirect_uri, &registered.redirect_uri));
+            (plan.profile.client_id, plan.profile.client_auth) = (registered.client_id, registered.client_auth);
+            client_secret = registered.client_secret;
+        }
+        let has_secret = client_secret.is_some();
         profile::apply_metadata(args, provider(args)?, &mut plan.profile, plan.is_new, &metadata, has_secret);
         self.check_config(&mut plan)?;
-        let client = self.client(&plan.profile, &metadata, previous.as_ref(), supplied.client_secret, user).await?;
-        let mut tokens = user.sign_in(&plan.profile, &metadata, &client).await?;
+        let client = self.client(&plan.profile, &metadata, previous.as_ref(), client_secret, user).await?;
+        let mut signing_in = plan.profile.clone();
+        if let Some(redirect_uri) = redirect_uri {
+            signing_in.server_mut().redirect_uri = redirect_uri;
+        }
+        let signed_in = user.sign_in(&signing_in, &metadata, &client).await;
+        if let Err(error) = &signed_in
+            && plan.profile.server.client_registration == ClientRegistration::Dynamic
+            && matches!(error.error.downcast_ref(), Some(IssuerError::Refused(refusal)) if refusal.code == "invalid_client")
+        {
+            self.sessions.forget_registration(&plan.profile).await?;
+        }
+        let mut tokens = signed_in?;
         tokens.max_auth_age = args.max_age;
         tokens.pinned = pinned;
         let verified = self.sessions.verify_login(&plan.profile, &metadata, tokens);

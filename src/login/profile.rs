@@ -6,7 +6,7 @@ use super::provider;
 use crate::cli::Login;
 use crate::config::{self, Config, ConfigError};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{ClientAuth, DEFAULT_SCOPES, Grant, Profile, ProfileName, Provider, StoreKind};
+use crate::model::{ClientAuth, ClientRegistration, DEFAULT_SCOPES, Grant, Profile, ProfileName, Provider, StoreKind};
 use crate::oauth::Metadata;
 
 /// The client ID of a profile with a login API, which has no clients.
@@ -115,7 +115,7 @@ pub(super) fn with_options(args: &Login, provider: Option<&Provider>, mut profil
     if profile.client_id.is_empty() && profile.server.api.login.is_some() {
         profile.client_id = API_CLIENT.to_owned();
     }
-    if profile.client_id.is_empty() {
+    if profile.client_id.is_empty() && profile.server.client_registration != ClientRegistration::Dynamic {
         let missing = provider::MissingSetting::ClientId(profile.issuer);
         return Err(Error::new(ErrorCode::Usage, missing, provider::client_id_hint(provider)));
     }
@@ -147,7 +147,7 @@ pub(super) fn apply_metadata(
     }
     // A login API has no scopes.
     let api = profile.grant == Grant::Password && profile.server.api.login.is_some();
-    if is_new && profile.scopes.is_empty() && !unattended && !api {
+    if is_new && profile.scopes.is_empty() && !unattended && !api && args.api.is_none() {
         // An issuer that lists its scopes may refuse others.
         let offered = |scope: &str| match &metadata.scopes_supported {
             Some(all) => all.iter().any(|known| known == scope),

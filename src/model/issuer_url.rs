@@ -21,11 +21,14 @@ pub enum InsecureUrl {
     /// A user name or password in the URL, or, for an issuer, a query or fragment (RFC 8414, section 2).
     #[error("invalid URL `{0}` (no user name, password, query or fragment is allowed)")]
     Decorated(String),
+    /// A fragment in the URL of an API.
+    #[error("invalid URL `{0}` (no fragment is allowed)")]
+    Fragment(String),
     /// The URL of an issuer's metadata instead of the issuer's own (RFC 8414, section 3.1).
     #[error("`{0}` is the metadata URL; use the issuer URL, which ends before /.well-known/")]
     Metadata(String),
-    /// An issuer names an address in a network that is closer to this machine than its own.
-    #[error("{host} has a {network} address, which only an issuer with a {network} address may name")]
+    /// An issuer or an API names an address in a network that is closer to this machine than its own.
+    #[error("{host} has a {network} address, which only a server with a {network} address may name")]
     Internal {
         /// The host.
         host: String,
@@ -51,6 +54,19 @@ pub fn secure_url(text: &str) -> Result<Url, InsecureUrl> {
         "http" if is_loopback(&url) => Ok(url),
         _ => Err(InsecureUrl::NotHttps(shown(text))),
     }
+}
+
+/// Parses a URL in a response of `by`: [`secure_url`], and on loopback only if `by` is.
+///
+/// # Errors
+/// [`InsecureUrl`].
+pub(crate) fn named_url(by: &Url, text: &str) -> Result<Url, InsecureUrl> {
+    let url = secure_url(text)?;
+    if is_loopback(&url) && !is_loopback(by) {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        return Err(InsecureUrl::Internal { host, network: "loopback" });
+    }
+    Ok(url)
 }
 
 /// Returns whether the URL's host is `localhost` or a loopback address, without a name lookup.
@@ -105,12 +121,7 @@ impl IssuerUrl {
     /// # Errors
     /// [`InsecureUrl`].
     pub(crate) fn named_url(&self, text: &str) -> Result<Url, InsecureUrl> {
-        let url = secure_url(text)?;
-        if is_loopback(&url) && !is_loopback(&self.url) {
-            let host = url.host_str().unwrap_or_default().to_owned();
-            return Err(InsecureUrl::Internal { host, network: "loopback" });
-        }
-        Ok(url)
+        named_url(&self.url, text)
     }
 
     /// Returns the identifier exactly as given.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::keyword::keywords;
-use super::{Hooks, IssuerUrl, LoginApi, Requirements, Server, TokenTarget, ToolHost};
+use super::{ApiUrl, Hooks, IssuerUrl, LoginApi, Requirements, Server, TokenTarget, ToolHost};
 
 /// A profile's name: 1 to 64 of `A-Z a-z 0-9 . _ -`, the first a letter or digit. It is used as a file name, a path
 /// segment and a shell word.
@@ -106,6 +106,16 @@ keywords! {
     }
 }
 
+keywords! {
+    /// Where the client ID of a profile comes from.
+    pub enum ClientRegistration {
+        /// The user, or a client ID metadata document.
+        Manual = "manual",
+        /// Dynamic client registration (RFC 7591). A client that the issuer does not know any more is registered again.
+        Dynamic = "dynamic",
+    }
+}
+
 impl ClientAuth {
     /// Returns whether the method uses a client secret.
     #[must_use]
@@ -192,6 +202,28 @@ impl Profile {
             && (target.scopes.is_empty() || target.scopes == own.scopes)
             && (target.resources.is_empty() || target.resources == own.resources);
         if same { TokenTarget::default() } else { target }
+    }
+
+    /// Returns how many characters of the API's path the profile covers with a resource, or 0 if it lists the API's host; `None`
+    /// if its tokens are not for the API.
+    #[must_use]
+    pub fn coverage(&self, api: &ApiUrl) -> Option<usize> {
+        let of_host = || {
+            let host: ToolHost = api.url().as_str().parse().ok()?;
+            self.hosts.contains(&host).then_some(0)
+        };
+        self.resources.iter().filter_map(|resource| api.covered_by(resource)).max().or_else(of_host)
+    }
+
+    /// Returns what to request for `api`: of several resources only the one that covers it, so that the API gets no token for
+    /// another.
+    #[must_use]
+    pub fn request_for(&self, api: &ApiUrl) -> TokenTarget {
+        let covering = self.resources.iter().filter(|resource| api.covered_by(resource).is_some());
+        match covering.max_by_key(|resource| api.covered_by(resource)) {
+            Some(resource) if self.resources.len() > 1 => TokenTarget::new(None, &[], std::slice::from_ref(resource)),
+            _ => TokenTarget::default(),
+        }
     }
 
     /// Returns whether the client authenticates with a secret.

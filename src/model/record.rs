@@ -22,6 +22,12 @@ impl RecordName {
         Self(format!("@{}", Self::issuer_lock_name(issuer)))
     }
 
+    /// Returns the name of the record of the client that authctl has registered at the issuer; see [`super::Registration`].
+    #[must_use]
+    pub fn of_registration(issuer: &IssuerUrl) -> Self {
+        Self(format!("@client-{}", Self::issuer_lock_name(issuer)))
+    }
+
     /// Returns the name of the issuer's trust lock.
     #[must_use]
     pub fn issuer_lock_name(issuer: &IssuerUrl) -> String {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::Workload;
 use super::redirect::RedirectUri;
+use super::{ClientRegistration, Workload};
 
 /// Endpoints from the configuration, each https or on loopback. With a token endpoint no metadata is requested (RFC 8414,
 /// OpenID Connect Discovery); without one they override those in the metadata.
@@ -80,6 +80,8 @@ pub struct Server {
     pub endpoints: Endpoints,
     /// Its login API.
     pub api: LoginApi,
+    /// Where the client ID comes from.
+    pub client_registration: ClientRegistration,
     /// How the client signs.
     pub client_key: ClientKey,
     /// The platform whose identity token logs in.

@@ -71,13 +71,15 @@ pub async fn fetch_missing_endpoints(http: &Http, metadata: &mut Metadata, neede
 }
 
 /// Returns where metadata may be: OpenID Connect's document below the issuer (OpenID Connect Discovery 1.0, section 4), RFC
-/// 8414's between host and path (section 3.1), and that below the issuer, where some servers have it.
+/// 8414's between host and path (section 3.1), and each in the place of the other, where some servers have it (RFC 8414, section
+/// 5).
 fn metadata_urls(issuer: &IssuerUrl) -> Vec<Url> {
     const OAUTH: &str = "/.well-known/oauth-authorization-server";
+    const OPENID: &str = "/.well-known/openid-configuration";
     let path = issuer.url().path().trim_end_matches('/');
-    let mut paths = vec![format!("{path}/.well-known/openid-configuration"), format!("{OAUTH}{path}")];
+    let mut paths = vec![format!("{path}{OPENID}"), format!("{OAUTH}{path}")];
     if !path.is_empty() {
-        paths.push(format!("{path}{OAUTH}"));
+        paths.extend([format!("{path}{OAUTH}"), format!("{OPENID}{path}")]);
     }
     let with_path = |path: String| {
         let mut url = issuer.url().clone();
@@ -99,6 +101,9 @@ struct Document {
     revocation_endpoint: LenientString,
     end_session_endpoint: LenientString,
     userinfo_endpoint: LenientString,
+    registration_endpoint: LenientString,
+    #[serde(deserialize_with = "boolean")]
+    client_id_metadata_document_supported: bool,
     #[serde(deserialize_with = "string_list")]
     code_challenge_methods_supported: Option<Vec<String>>,
     #[serde(deserialize_with = "string_list")]
@@ -142,6 +147,8 @@ fn validate(expected: &IssuerUrl, document: Document) -> Result<Metadata, Issuer
         revocation_endpoint: url(document.revocation_endpoint)?,
         end_session_endpoint: url(document.end_session_endpoint)?,
         userinfo_endpoint: url(document.userinfo_endpoint)?,
+        registration_endpoint: url(document.registration_endpoint)?,
+        client_id_metadata_document_supported: document.client_id_metadata_document_supported,
         code_challenge_methods_supported: nonempty(document.code_challenge_methods_supported),
         token_endpoint_auth_methods_supported: nonempty(document.token_endpoint_auth_methods_supported),
         token_endpoint_auth_signing_alg_values_supported: nonempty(
@@ -160,7 +167,7 @@ mod tests {
     use super::*;
 
     /// The members of the metadata that are URLs.
-    const ENDPOINTS: [&str; 7] = [
+    const ENDPOINTS: [&str; 8] = [
         "authorization_endpoint",
         "token_endpoint",
         "jwks_uri",
@@ -168,6 +175,7 @@ mod tests {
         "revocation_endpoint",
         "end_session_endpoint",
         "userinfo_endpoint",
+        "registration_endpoint",
     ];
 
     fn issuer(text: &str) -> IssuerUrl {
@@ -195,11 +203,12 @@ mod tests {
     fn well_known_urls_of_both_documents() {
         const OIDC: &str = "/.well-known/openid-configuration";
         const OAUTH: &str = "/.well-known/oauth-authorization-server";
-        let (below, inserted, below_too) = (format!("/t/1{OIDC}"), format!("{OAUTH}/t/1"), format!("/t/1{OAUTH}"));
+        let [below, inserted, below_too, inserted_too] =
+            [format!("/t/1{OIDC}"), format!("{OAUTH}/t/1"), format!("/t/1{OAUTH}"), format!("{OIDC}/t/1")];
         for (text, expected) in [
             ("https://a.example", vec![OIDC, OAUTH]),
             ("https://a.example/", vec![OIDC, OAUTH]),
-            ("https://a.example/t/1/", vec![&*below, &inserted, &below_too]),
+            ("https://a.example/t/1/", vec![&*below, &inserted, &below_too, &inserted_too]),
         ] {
             let urls = metadata_urls(&issuer(text));
             assert_eq!(urls.iter().map(Url::path).collect::<Vec<_>>(), expected, "{text}");

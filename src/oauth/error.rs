@@ -98,6 +98,14 @@ pub enum IssuerError {
         /// The issuer in the response.
         found: String,
     },
+    /// The metadata of an API is of another resource (RFC 9728, section 3.3).
+    #[error("the metadata of {api} is of another resource, `{found}`")]
+    ResourceMismatch {
+        /// The URL of the API.
+        api: String,
+        /// The resource in the metadata.
+        found: String,
+    },
     /// There is no metadata at the address of the issuer.
     #[error("{url} is not an issuer: it returned HTTP {status} for its metadata")]
     NotAnIssuer {
@@ -235,7 +243,9 @@ impl IssuerError {
             | Self::Refused(_)
             | Self::Rejected { .. }
             | Self::OtherAudience { .. } => ErrorCode::IssuerRefused,
-            Self::IssuerMismatch { .. } | Self::OtherSubject { .. } => ErrorCode::IssuerMismatch,
+            Self::IssuerMismatch { .. } | Self::ResourceMismatch { .. } | Self::OtherSubject { .. } => {
+                ErrorCode::IssuerMismatch
+            }
             Self::TokenType { .. } => ErrorCode::TokenType,
             Self::NotAnIssuer { .. }
             | Self::Unreachable { .. }
@@ -289,6 +299,7 @@ impl IssuerError {
             Self::InvalidResponse { .. } | Self::NoJwt { .. } => true,
             Self::Insecure(_)
             | Self::IssuerMismatch { .. }
+            | Self::ResourceMismatch { .. }
             | Self::NotAnIssuer { .. }
             | Self::Unsupported { .. }
             | Self::Refused(_)

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hyper::body::Bytes;
 use hyper_util::client::proxy::matcher::Intercept;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Certificate, redirect, retry};
+use reqwest::{Certificate, Method, redirect, retry};
 use url::Url;
 
 use super::ca_certificates;
@@ -18,7 +18,7 @@ use super::proxy::Proxies;
 use super::resolver::{Lookup, NetworkLimit, Resolver, limited, system_lookup};
 use super::transport_error::Destination;
 use crate::clock::UnixTime;
-use crate::model::{InsecureUrl, IssuerUrl, Server, is_loopback, secure_url};
+use crate::model::{ApiUrl, InsecureUrl, IssuerUrl, Server, is_loopback, named_url, secure_url};
 use crate::paths::ProxyVariables;
 use crate::secret::SecretBytes;
 use crate::text::excerpt;
@@ -68,16 +68,16 @@ impl Route {
     }
 }
 
-/// An HTTP client for the requests of one issuer.
+/// An HTTP client for the requests of one issuer, or to one API before its issuer is known.
 ///
 /// Proxy variables are honoured except for loopback. A request may take 30 seconds ([`Limits`]). An address that the issuer
-/// names must be in its own network or a public one: its metadata, or a token that has not been verified, must not make
+/// or API names must be in its own network or a public one: its metadata, or a token that has not been verified, must not make
 /// authctl send requests to local services.
 #[derive(Clone)]
 pub struct Http {
     clients: Arc<Clients>,
-    /// The issuer, and the server's settings. `None`: every address comes from the user.
-    issuer: Option<(IssuerUrl, Arc<Server>)>,
+    /// The issuer or API that names the other addresses, and the server's settings. `None`: every address comes from the user.
+    named_by: Option<(Url, Arc<Server>)>,
 }
 
 /// The clients, each built when it is first needed: building one that trusts the platform's authorities takes
@@ -118,13 +118,23 @@ impl Http {
             loopback_plain: OnceLock::new(),
             server_clocks: Mutex::default(),
         };
-        Self { clients: Arc::new(clients), issuer: None }
+        Self { clients: Arc::new(clients), named_by: None }
     }
 
     /// Returns the same client for the requests of `issuer`. The user has configured the addresses in `server`.
     #[must_use]
     pub fn for_issuer(&self, issuer: &IssuerUrl, server: &Arc<Server>) -> Self {
-        Self { clients: Arc::clone(&self.clients), issuer: Some((issuer.clone(), Arc::clone(server))) }
+        self.named_by(issuer.url(), server)
+    }
+
+    /// Returns the same client for the addresses that `api` names.
+    #[must_use]
+    pub fn for_api(&self, api: &ApiUrl) -> Self {
+        self.named_by(api.url(), &Arc::default())
+    }
+
+    fn named_by(&self, url: &Url, server: &Arc<Server>) -> Self {
+        Self { clients: Arc::clone(&self.clients), named_by: Some((url.clone(), Arc::clone(server))) }
     }
 
     /// Returns whether `other` uses the same clients.
@@ -133,22 +143,22 @@ impl Http {
         Arc::ptr_eq(&self.clients, &other.clients)
     }
 
-    /// Parses an address in a response of the issuer.
+    /// Parses an address in a response of the issuer or API.
     ///
     /// # Errors
     /// As [`IssuerUrl::named_url`].
     pub(super) fn named_url(&self, text: &str) -> Result<Url, InsecureUrl> {
-        self.issuer.as_ref().map_or_else(|| secure_url(text), |(issuer, _)| issuer.named_url(text))
+        self.named_by.as_ref().map_or_else(|| secure_url(text), |(by, _)| named_url(by, text))
     }
 
-    /// Returns the network that `url` must be in, if the issuer names it: not if it is at the issuer itself, or configured.
+    /// Returns the network that `url` must be in, if the issuer or API names it: not if it is on the same host, or configured.
     fn network_limit(&self, url: &Url) -> Result<Option<NetworkLimit>, InsecureUrl> {
-        let Some((issuer, server)) = &self.issuer else { return Ok(None) };
-        if is_loopback(issuer.url()) || url.host() == issuer.url().host() || server.has_url(url) {
+        let Some((by, server)) = &self.named_by else { return Ok(None) };
+        if is_loopback(by) || url.host() == by.host() || server.has_url(url) {
             return Ok(None);
         }
-        issuer.named_url(url.as_str())?;
-        Ok(NetworkLimit::new(url, issuer.url()))
+        named_url(by, url.as_str())?;
+        Ok(NetworkLimit::new(url, by))
     }
 
     /// Returns the host and port of the proxy for requests to `issuer`; `None` if they need none.
@@ -193,7 +203,17 @@ impl Http {
         accept: &'static str,
         authorization: Option<HeaderValue>,
     ) -> Result<HttpResponse, IssuerError> {
-        self.send(url, accept, authorization, None).await
+        self.send(Method::GET, url, accept, authorization, None).await
+    }
+
+    /// Sends a GET without a token to an API, and returns the head of the response: its body may be of any length.
+    pub(super) async fn get_head(&self, url: &Url) -> Result<HttpResponse, IssuerError> {
+        Ok(self.open(Method::GET, url, "application/json", None, None).await?.0)
+    }
+
+    /// Sends a DELETE to `url` with this `Authorization`.
+    pub(super) async fn delete(&self, url: &Url, authorization: HeaderValue) -> Result<HttpResponse, IssuerError> {
+        self.send(Method::DELETE, url, "application/json", Some(authorization), None).await
     }
 
     /// Posts the form `body` to `url` and asks for JSON.
@@ -203,7 +223,7 @@ impl Http {
         body: Bytes,
         authorization: Option<HeaderValue>,
     ) -> Result<HttpResponse, IssuerError> {
-        self.send(url, "application/json", authorization, Some((FORM, body))).await
+        self.send(Method::POST, url, "application/json", authorization, Some((FORM, body))).await
     }
 
     /// Posts the JSON `body` to `url` and asks for JSON.
@@ -213,16 +233,36 @@ impl Http {
         body: SecretBytes,
         authorization: Option<HeaderValue>,
     ) -> Result<HttpResponse, IssuerError> {
-        self.send(url, "application/json", authorization, Some(("application/json", shared(body)))).await
+        let body = Some(("application/json", shared(body)));
+        self.send(Method::POST, url, "application/json", authorization, body).await
     }
 
     async fn send(
         &self,
+        method: Method,
         url: &Url,
         accept: &'static str,
         authorization: Option<HeaderValue>,
         body: Option<(&'static str, Bytes)>,
     ) -> Result<HttpResponse, IssuerError> {
+        let (mut response, mut reply, proxy) = self.open(method, url, accept, authorization, body).await?;
+        let host = response.host.clone();
+        let destination = Destination { host: &host, proxy: proxy.as_deref() };
+        while let Some(chunk) = reply.chunk().await.map_err(|error| destination.error(&error))? {
+            response.append(&chunk)?;
+        }
+        Ok(response)
+    }
+
+    /// Sends a request, and returns the head of the response, the rest of it, and the host and port of the proxy.
+    async fn open(
+        &self,
+        method: Method,
+        url: &Url,
+        accept: &'static str,
+        authorization: Option<HeaderValue>,
+        body: Option<(&'static str, Bytes)>,
+    ) -> Result<(HttpResponse, reqwest::Response, Option<String>), IssuerError> {
         let url = secure_url(url.as_str())?;
         let host = host_of(&url);
         let proxy = self.proxies().for_url(&url)?;
@@ -231,31 +271,25 @@ impl Http {
             let connect = self.clients.limits.connect;
             limit.check(&self.clients.resolver, proxy.is_some(), connect).await?;
         }
-        let client = self.client_for(&url)?;
-        let method = if body.is_some() { "POST" } else { "GET" };
-        let mut request = match body {
-            None => client.get(url.clone()),
-            Some((content_type, body)) => client.post(url.clone()).header(CONTENT_TYPE, content_type).body(body),
-        };
-        // Without this header a server may choose any content coding (RFC 9110, section 12.5.3).
-        request = request.header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
+        // Without this `Accept-Encoding` a server may choose any content coding (RFC 9110, section 12.5.3).
+        let request = self.client_for(&url)?.request(method.clone(), url.clone());
+        let mut request = request.header(ACCEPT, accept).header(ACCEPT_ENCODING, "identity");
+        if let Some((content_type, body)) = body {
+            request = request.header(CONTENT_TYPE, content_type).body(body);
+        }
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value);
         }
         let proxy = proxy.as_ref().and_then(authority);
         let destination = Destination { host: &host, proxy: proxy.as_deref() };
         let sent = limited(limit, request.send()).await.map_err(|error| destination.error(&error));
-        let mut reply = sent.inspect_err(|error| tracing::debug!("{method} {host}{} -> {error}", url.path()))?;
+        let reply = sent.inspect_err(|error| tracing::debug!("{method} {host}{} -> {error}", url.path()))?;
         let status = reply.status().as_u16();
         tracing::debug!("{method} {host}{} -> {status}", url.path());
         if let Some(date) = date(reply.headers()) {
             self.remember_server_time(&host, date);
         }
-        let mut response = HttpResponse::new(&host, &url, status, reply.headers());
-        while let Some(chunk) = reply.chunk().await.map_err(|error| destination.error(&error))? {
-            response.append(&chunk)?;
-        }
-        Ok(response)
+        Ok((HttpResponse::new(&host, &url, status, reply.headers()), reply, proxy))
     }
 
     fn proxies(&self) -> &Proxies {

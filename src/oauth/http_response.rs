@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER};
+use reqwest::header::{
+    CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use url::Url;
 
@@ -26,6 +28,8 @@ pub(super) struct HttpResponse {
     pub(super) location: Option<String>,
     /// The `Content-Encoding`. None is offered, and none is decoded.
     pub(super) content_coding: Option<String>,
+    /// The values of `WWW-Authenticate`.
+    pub(super) challenges: Vec<String>,
     pub(super) body: SecretBytes,
 }
 
@@ -44,8 +48,10 @@ impl HttpResponse {
         });
         let content_coding = text(headers, CONTENT_ENCODING).map(|coding| excerpt(coding, 40));
         let content_coding = content_coding.filter(|coding| !coding.eq_ignore_ascii_case("identity"));
+        let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
+        let challenges = challenges.filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
         let body = SecretBytes::default();
-        Self { host: host.to_owned(), status, content_type, retry_after, location, content_coding, body }
+        Self { host: host.to_owned(), status, content_type, retry_after, location, content_coding, challenges, body }
     }
 
     /// Appends a part of the body.

@@ -19,11 +19,15 @@ pub(super) struct LenientString(pub(super) Option<String>);
 
 impl<'de> Deserialize<'de> for LenientString {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(match LenientValue::deserialize(deserializer)? {
-            LenientValue::Text(text) if !text.is_empty() => Some(text),
-            _ => None,
-        }))
+        let raw = <&'de RawValue>::deserialize(deserializer)?;
+        Ok(Self(text_of(raw).filter(|text| !text.is_empty())))
     }
+}
+
+/// Returns the text of a string; `None` for anything else, which is not parsed: each level of nesting would take stack, and the
+/// parser's limit begins anew with every value.
+fn text_of(raw: &RawValue) -> Option<String> {
+    raw.get().starts_with('"').then(|| serde_json::from_str(raw.get()).ok()).flatten()
 }
 
 /// Reads a secret without another copy of it in memory; anything but a string counts as absent. The input has to be borrowed.
@@ -132,10 +136,8 @@ impl<'de> Deserialize<'de> for Parsed {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<LenientValue, A::Error> {
                 let mut texts = Vec::new();
-                while let Some(element) = seq.next_element::<LenientValue>()? {
-                    if let LenientValue::Text(text) = element {
-                        texts.push(text);
-                    }
+                while let Some(element) = seq.next_element::<&'de RawValue>()? {
+                    texts.extend(text_of(element));
                 }
                 Ok(LenientValue::List(texts))
             }
@@ -162,6 +164,20 @@ impl<'de> Deserialize<'de> for Parsed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nesting_takes_no_stack() {
+        #[derive(Deserialize)]
+        struct Lists(#[serde(deserialize_with = "string_list")] Option<Vec<String>>);
+        let (opened, closed) = ("[".repeat(300_000), "]".repeat(300_000));
+        let objects = format!("{}1{}", r#"{"type":"#.repeat(100_000), "}".repeat(100_000));
+        for deep in [format!("{opened}{closed}"), format!(r#"{{"a":{opened}{closed}}}"#), objects] {
+            assert_eq!(serde_json::from_str::<LenientString>(&deep).expect("any value").0, None);
+            let listed = serde_json::from_str::<Lists>(&format!(r#"["a",{deep},""]"#)).expect("any value").0;
+            assert_eq!(listed, Some(vec!["a".to_owned(), String::new()]));
+            serde_json::from_str::<Lists>(&deep).expect("any value");
+        }
+    }
 
     #[test]
     fn boolean_is_also_read_as_a_string() {

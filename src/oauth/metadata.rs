@@ -23,6 +23,10 @@ pub struct Metadata {
     pub end_session_endpoint: Option<Url>,
     /// The userinfo endpoint (OpenID Connect Core 1.0, section 5.3).
     pub userinfo_endpoint: Option<Url>,
+    /// The client registration endpoint (RFC 7591, section 3).
+    pub registration_endpoint: Option<Url>,
+    /// Whether a client may use the URL of its metadata document as its client ID (OAuth Client ID Metadata Document, section 5).
+    pub client_id_metadata_document_supported: bool,
     /// The PKCE methods (RFC 7636); `None` if not listed.
     pub code_challenge_methods_supported: Option<Vec<String>>,
     /// The client authentication methods; `None` means `client_secret_basic` (RFC 8414, section 2).
@@ -54,6 +58,8 @@ pub enum Endpoint {
     Revocation,
     /// [`Metadata::end_session_endpoint`].
     EndSession,
+    /// [`Metadata::registration_endpoint`].
+    Registration,
 }
 
 impl Metadata {
@@ -89,6 +95,8 @@ impl Metadata {
             revocation_endpoint: None,
             end_session_endpoint: None,
             userinfo_endpoint: None,
+            registration_endpoint: None,
+            client_id_metadata_document_supported: false,
             code_challenge_methods_supported: None,
             token_endpoint_auth_methods_supported: None,
             token_endpoint_auth_signing_alg_values_supported: None,
@@ -96,6 +104,19 @@ impl Metadata {
             scopes_supported: None,
             iss_parameter_supported: false,
             fallback_urls: Vec::new(),
+        }
+    }
+
+    /// Returns the metadata of a server that publishes none: the endpoints that the Model Context Protocol assumed in its revision
+    /// 2025-03-26.
+    #[must_use]
+    pub fn with_default_endpoints(issuer: &IssuerUrl) -> Self {
+        let at = |path| issuer.url().join(path).ok();
+        Self {
+            authorization_endpoint: at("/authorize"),
+            token_endpoint: at("/token"),
+            registration_endpoint: at("/register"),
+            ..Self::new(issuer.clone())
         }
     }
 
@@ -107,6 +128,7 @@ impl Metadata {
             Endpoint::Device => &mut self.device_authorization_endpoint,
             Endpoint::Revocation => &mut self.revocation_endpoint,
             Endpoint::EndSession => &mut self.end_session_endpoint,
+            Endpoint::Registration => &mut self.registration_endpoint,
         }
     }
 

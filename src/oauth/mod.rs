@@ -1,8 +1,8 @@
-//! Client of authorization servers (OAuth 2.0, OpenID Connect): discovery, one file a grant, revocation, keys and status
-//! lists.
+//! Client of authorization servers (OAuth 2.0, OpenID Connect): discovery, also from an API, one file a grant, revocation, keys
+//! and status lists.
 //!
-//! Every URL passes [`crate::model::secure_url`] before anything is sent to it, one in an issuer's response is in a public
-//! network or in the issuer's own, no redirect is followed, and responses are read into [`crate::secret::Secret`]. Every
+//! Every URL passes [`crate::model::secure_url`] before anything is sent to it, one in a response of an issuer or an API is in a
+//! public network or in the server's own, no redirect is followed, and responses are read into [`crate::secret::Secret`]. Every
 //! failure is an [`IssuerError`], which distinguishes a request that was not sent from one that may have arrived
 //! ([`Delivery`]).
 
@@ -11,6 +11,7 @@ pub mod authorization_code;
 mod authorization_response;
 pub mod aws_sts;
 mod ca_certificates;
+mod challenge;
 mod client_assertion;
 mod client_auth;
 pub mod client_credentials;
@@ -34,7 +35,9 @@ pub mod password;
 mod proxy;
 mod random;
 pub mod refresh_token;
+pub mod registration;
 mod resolver;
+pub mod resource;
 pub mod revocation;
 pub mod status_list;
 mod supplied_tokens;
@@ -49,6 +52,7 @@ pub mod webfinger;
 pub(crate) mod testing;
 
 pub use api::{Api, ApiRequest, ApiResponse, Bytes};
+pub use challenge::ApiChallenge;
 pub use client_assertion::{AssertionSigner, assertion_audience};
 pub use client_auth::OAuthClient;
 pub use discovery::{discover, fetch_missing_endpoints};

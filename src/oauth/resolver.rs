@@ -250,7 +250,7 @@ mod tests {
             ("loopback.test", "link.test", Err("loopback")),
         ] {
             let refused = |network: &str| {
-                format!("{target} has a {network} address, which only an issuer with a {network} address may name")
+                format!("{target} has a {network} address, which only a server with a {network} address may name")
             };
             let expected = expected.map(str::to_owned).map_err(refused);
             assert_eq!(connect(target, issuer, target).await, expected, "{issuer} names {target}");

@@ -37,6 +37,7 @@ pub fn parse_supplied_tokens(text: &Secret, now: UnixTime) -> Result<TokenSet, I
         retry_after: None,
         location: None,
         content_coding: None,
+        challenges: Vec::new(),
         body: SecretBytes::new(supplied.as_bytes().to_vec()),
     };
     match parse_token_response(&response, std::slice::from_ref(text), now)? {

@@ -17,7 +17,7 @@ use crate::oauth::{
 use crate::secret::Secret;
 
 /// How long to wait for the issuer's metadata, which may take two requests: longer than one takes.
-const DISCOVERY_LIMIT: Duration = Duration::from_secs(35);
+pub(super) const DISCOVERY_LIMIT: Duration = Duration::from_secs(35);
 
 /// How long to wait for the second metadata document where the first lacks an endpoint.
 const SECOND_DOCUMENT_LIMIT: Duration = Duration::from_secs(5);

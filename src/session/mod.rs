@@ -1,6 +1,7 @@
 //! Sessions: logging in, returning and refreshing tokens, logging out, and verifying offline. The only module that changes
 //! a store.
 
+mod api;
 mod commit;
 mod error;
 mod exchange;
@@ -15,6 +16,8 @@ mod marks;
 mod observed_time;
 mod refresh;
 pub mod refresh_policy;
+mod registration;
+mod remedy;
 mod send_refresh;
 mod session_end;
 mod stores;
@@ -33,6 +36,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, watch};
 
+pub use api::{DiscoveredApi, DiscoveredServer};
 pub use error::{LoginReason, SessionError, WorkloadError, WorkloadProblem};
 pub use limited_command::{RunningGroup, run_limited};
 pub use login::{NewLogin, VerifiedLogin};
@@ -40,6 +44,8 @@ pub use logout::Revocation;
 pub use marks::LockDirectories;
 pub use refresh::ServedToken;
 pub use refresh_policy::{Decision, Demand, MinTtl, Obstacle, RequestedToken, TokenRequest};
+pub use registration::usable_redirect;
+pub use remedy::{Remedy, StepUp, remedy};
 pub use session_end::{SessionEnd, SessionLimit};
 pub use stores::Stores;
 pub use token_file::TokenFileStatus;

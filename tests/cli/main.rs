@@ -29,6 +29,7 @@ mod leaks;
 mod locks;
 mod login;
 mod login_api;
+mod login_for;
 mod login_without_browser;
 mod logout;
 mod lost_replies;

@@ -185,7 +185,7 @@ fn see_also(name: &str) -> String {
         "agent" => &["authctl-agent(7)", "authctl-security(7)"],
         "verify" | "keys" => &["authctl.toml(5)", "authctl-security(7)"],
         "exec" => &["authctl.toml(5)", "authctl-recipes(7)", "authctl-security(7)"],
-        "token" | "helper" => &["authctl-agent(7)", "authctl-recipes(7)"],
+        "token" | "headers" | "helper" => &["authctl-agent(7)", "authctl-recipes(7)"],
         "demo" => &["authctl-dev-issuer(1)"],
         "dev" => &["authctl-demo(1)"],
         _ => &["authctl-agent(7)"],

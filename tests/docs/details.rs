@@ -85,6 +85,11 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  At a terminal a first login asks for provider, issuer and client ID where they are missing, and prints the \
                  same login as a command. A domain or an e-mail address is enough for the issuer: it is found by WebFinger \
                  (RFC 7033), else at the domain itself.\n\n\
+                 `--for` needs only the address of an API. Its metadata names the issuer and the scopes (RFC 9728); an API without \
+                 any is its own issuer, as the Model Context Protocol had it in 2025-03-26. The client is the one of `--client-id`; \
+                 else that of a client ID metadata document, if the issuer takes one; else authctl registers one at the issuer (RFC \
+                 7591) and deletes it at the logout. The first login shows the API, the issuer, the scopes and the redirect \
+                 URI, and asks; `--yes` answers. If the API later names another issuer, that is an error until `--issuer` names it.\n\n\
                  Without an option for the grant, the profile's is used: the browser on this machine unless it was changed. \
                  Over SSH, in a container and without a display a code for a browser elsewhere is shown instead, if the \
                  issuer supports it. BROWSER may name the browser, as a command with arguments.\n\n\
@@ -141,6 +146,16 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
                  and no refresh token; otherwise with the refresh token. An exchange that is refused leaves the session as \
                  it is.\n\n\
                  If AUTHCTL_TOKEN is set and no profile is named, that token is printed as it is.",
+            ),
+            (
+                "TOKENS FOR AN API",
+                "`authctl token --for https://mcp.example/mcp` prints a token of the profile with the longest resource that \
+                 covers the URL, else of one that lists its host in `hosts`. Of a profile with several resources the token is \
+                 for that one only. Without such a profile the exit code is 3, and the hint is the login.\n\n\
+                 `--challenge` reads the WWW-Authenticate header with which the API refused a token, or a whole head of a \
+                 response. A refused token is refreshed once; what needs more (another scope, a stronger or a newer sign-in) is a \
+                 login at a terminal, and exit code 3 with its command elsewhere. If the session already has what the API asks \
+                 for, the exit code is 4.",
             ),
             (
                 "FAILURES",

@@ -19,6 +19,7 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "authctl login work --issuer https://issuer.example --client-id ID",
             ),
             ("Log in again, as the profile has it", "authctl login work"),
+            ("Log in for an API, of which only the address is known", "authctl login --for https://mcp.example/mcp"),
             ("Log in on a server, with the browser of another machine", "authctl login work --device"),
             (
                 "Start from what is known of a provider",
@@ -45,6 +46,13 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ),
             ("Require that the user signed in within five minutes", "authctl login work --max-age 5m"),
             ("Store the session in an encrypted file", "authctl login work --store file"),
+        ],
+    ),
+    (
+        "authctl-headers",
+        &[
+            ("Print the header for a request to an API", "authctl headers --for https://mcp.example/mcp"),
+            ("Print it as JSON, for a program", "authctl headers --for https://mcp.example/mcp --json"),
         ],
     ),
     (

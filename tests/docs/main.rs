@@ -159,7 +159,9 @@ fn every_setting_is_described_with_default_choices_and_example() {
         }
         assert!(text.contains(&format!("\n.Dl {key} = ")), "no example of {key}");
     }
-    let known = ["default_profile", "profiles"].into_iter().chain(SETTINGS.iter().map(|setting| setting.key));
+    let known = ["default_profile", "client_metadata_url", "profiles"]
+        .into_iter()
+        .chain(SETTINGS.iter().map(|setting| setting.key));
     let described = page.lines().filter_map(|line| line.strip_prefix(".It Ic "));
     assert_eq!(described.collect::<BTreeSet<_>>(), known.collect::<BTreeSet<_>>());
 }

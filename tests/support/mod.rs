@@ -7,6 +7,7 @@ pub mod login_pages;
 pub mod mcp_server;
 mod output;
 pub mod process;
+pub mod protected_api;
 pub mod stub_server;
 pub mod time_travel;
 
@@ -197,7 +198,8 @@ impl Sandbox {
     /// Fails the test if output contains a secret that it may not contain.
     #[track_caller]
     fn assert_no_leak(&self, ran: &CommandOutput, args: &[&str]) {
-        let prints_tokens = matches!(args.first(), Some(&"token" | &"exec" | &"helper" | &"--cargo-plugin"));
+        let prints_tokens =
+            matches!(args.first(), Some(&"token" | &"headers" | &"exec" | &"helper" | &"--cargo-plugin"));
         for secret in self.secrets.lock().expect("not poisoned").iter() {
             assert!(!ran.stderr.contains(secret.as_str()), "a secret on stderr of {args:?}: {}", ran.stderr);
             assert!(

@@ -12,7 +12,21 @@ use std::time::Duration;
 pub struct Request {
     pub method: String,
     pub path: String,
+    pub authorization: Option<String>,
     pub body: String,
+}
+
+/// A response with JSON. The headers are lines that end with CRLF.
+pub struct Reply {
+    pub status: u16,
+    pub headers: String,
+    pub body: String,
+}
+
+impl From<(u16, String)> for Reply {
+    fn from((status, body): (u16, String)) -> Self {
+        Self { status, headers: String::new(), body }
+    }
 }
 
 /// A server on loopback that stops when dropped.
@@ -42,7 +56,7 @@ impl StubServer {
     }
 
     /// Starts a server. `respond` returns the status and JSON for the server's URL and a request.
-    pub fn start(respond: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
+    pub fn start<R: Into<Reply>>(respond: impl Fn(&str, &Request) -> R + Send + 'static) -> Self {
         Self::start_with("connection: close\r\n", respond)
     }
 
@@ -57,7 +71,7 @@ impl StubServer {
         Self::start_with("", respond)
     }
 
-    fn start_with(headers: &str, respond: impl Fn(&str, &Request) -> (u16, String) + Send + 'static) -> Self {
+    fn start_with<R: Into<Reply>>(headers: &str, respond: impl Fn(&str, &Request) -> R + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let (requests, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
@@ -81,24 +95,24 @@ impl StubServer {
     }
 }
 
-fn serve(
+fn serve<R: Into<Reply>>(
     stream: TcpStream,
     headers: &str,
     own: &str,
     seen: &Mutex<Vec<Request>>,
-    respond: &impl Fn(&str, &Request) -> (u16, String),
+    respond: &impl Fn(&str, &Request) -> R,
 ) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let mut reader = BufReader::new(stream);
     let request = read(&mut reader)?;
     seen.lock().expect("not poisoned").push(request.clone());
-    let (status, json) = respond(own, &request);
+    let Reply { status, headers: own_headers, body } = respond(own, &request).into();
     let head = format!(
-        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{headers}\r\n",
-        json.len()
+        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{headers}{own_headers}\r\n",
+        body.len()
     );
     reader.get_mut().write_all(head.as_bytes())?;
-    reader.get_mut().write_all(json.as_bytes())?;
+    reader.get_mut().write_all(body.as_bytes())?;
     if headers.is_empty() {
         // Until the client closes the connection or sends a request.
         reader.fill_buf()?;
@@ -111,21 +125,22 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Request> {
     reader.read_line(&mut line)?;
     let mut words = line.split(' ').map(str::to_owned);
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut length = 0;
+    let (mut length, mut authorization) = (0, None);
     loop {
         let mut header = String::new();
         if reader.read_line(&mut header)? == 0 || header.trim().is_empty() {
             break;
         }
-        if let Some((name, value)) = header.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().unwrap_or(0);
+        let (name, value) = header.split_once(':').unwrap_or_default();
+        match name.to_ascii_lowercase().as_str() {
+            "content-length" => length = value.trim().parse().unwrap_or(0),
+            "authorization" => authorization = Some(value.trim().to_owned()),
+            _ => {}
         }
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
-    Ok(Request { method, path, body: String::from_utf8_lossy(&body).into_owned() })
+    Ok(Request { method, path, authorization, body: String::from_utf8_lossy(&body).into_owned() })
 }
 
 impl Drop for StubServer {

@@ -65,32 +65,14 @@ impl Call<'_> {
 
     /// Returns the profile whose tokens are for the host; `None` if there is none.
     pub(super) fn profile_for(&self, host: &ToolHost) -> Result<Option<ProfileName>, Error> {
-        let (app, config) = (self.app, self.app.config()?);
-        let listing: Vec<&ProfileName> = config
-            .profiles
-            .values()
-            .filter(|profile| profile.hosts.contains(host))
-            .map(|profile| &profile.name)
-            .collect();
-        if let Some(named) = &app.common.profile {
-            return Ok(listing.contains(&named).then(|| named.clone()));
-        }
-        if listing.is_empty() {
-            // One of them may list the host.
-            for error in config.errors() {
-                app.ui().notice(&format!("warning: {error}"));
-            }
-        }
-        if let [] | [_] = listing[..] {
-            return Ok(listing.first().copied().cloned());
-        }
-        let effective = app.effective_profile(&config)?.map(|(name, _)| name).filter(|name| listing.contains(&name));
-        effective.map(Some).ok_or_else(|| {
-            let names = listing.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-            let message = format!("several profiles have the host {host}: {names}");
-            // Another profile is effective: the variable overrides what chooses it.
-            Error::msg(ErrorCode::Configuration, message, Hint::shell(format!("export AUTHCTL_PROFILE={}", listing[0])))
-        })
+        let config = self.app.config()?;
+        let listing = config.profiles.values().filter(|profile| profile.hosts.contains(host));
+        self.app.profile_among(
+            &config,
+            listing.map(|profile| &profile.name).collect(),
+            self.app.common.profile.as_ref(),
+            host,
+        )
     }
 
     /// Calls `answer` with a valid token of the profile, or of the effective one; returns its exit code.
@@ -105,12 +87,7 @@ impl Call<'_> {
             if let (Some(profile), Some(warning)) = (response.profile, &response.warning) {
                 token::report_warning(app, profile, warning);
             }
-            let text = response.access_token.or(response.id_token).unwrap_or_default();
-            if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-                let message = "the token has characters that no tool can send";
-                return Err(Error::msg(ErrorCode::Unexpected, message, Hint::None));
-            }
-            answer(&ToolToken { text, expires_at: response.expires_at })
+            answer(&ToolToken { text: token::sendable(response)?, expires_at: response.expires_at })
         })
     }
 

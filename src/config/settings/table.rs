@@ -2,7 +2,7 @@
 
 use super::value::SettingType;
 use super::{Field, Section, Setting, Value, change_issuer};
-use crate::model::{Profile, Provider};
+use crate::model::{ClientRegistration, Profile, Provider};
 
 /// A row of the table: section, key, field of the profile, value name and help.
 macro_rules! setting {
@@ -36,7 +36,8 @@ pub const SETTINGS: &[Setting] = &[
         .on_set(set_issuer),
     setting!(Login, "client_id", client_id, "ID", "Use this client ID, as registered at the issuer")
         .option("client-id")
-        .required(),
+        .required()
+        .on_set(set_client_id),
     setting!(Login, "client_auth", client_auth, "METHOD", "Authenticate the client with this method")
         .option("client-auth")
         .default("none"),
@@ -120,6 +121,15 @@ pub const SETTINGS: &[Setting] = &[
     )
     .option("authorization-parameter")
     .check(authorization_parameter),
+    setting!(
+        Server,
+        "client_registration",
+        server.client_registration,
+        "HOW",
+        "Register the client ID by hand, or dynamically at a login (RFC 7591)"
+    )
+    .default("manual")
+    .issuer_bound(),
     setting!(
         Server,
         "client_key",
@@ -251,6 +261,15 @@ pub const SETTINGS: &[Setting] = &[
 
 fn set_issuer(profile: &mut Profile, items: &[String]) -> Result<(), String> {
     change_issuer(profile, SettingType::parse(items)?);
+    Ok(())
+}
+
+/// Sets a client ID. Registering it dynamically is set after it, where it is.
+fn set_client_id(profile: &mut Profile, items: &[String]) -> Result<(), String> {
+    profile.client_id = SettingType::parse(items)?;
+    if profile.server.client_registration != ClientRegistration::default() {
+        profile.server_mut().client_registration = ClientRegistration::default();
+    }
     Ok(())
 }
 

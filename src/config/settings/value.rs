@@ -7,8 +7,9 @@ use serde::{Serialize, Serializer};
 use url::Url;
 
 use crate::model::{
-    AssertionAudience, ClientAuth, DecidingToken, Grant, HookCommand, InvalidToolHost, InvalidWorkload, IssuerUrl,
-    PROVIDERS, RedirectUri, StoreKind, ToolHost, Workload, format_duration, parse_duration, provider, secure_url,
+    AssertionAudience, ClientAuth, ClientRegistration, DecidingToken, Grant, HookCommand, InvalidToolHost,
+    InvalidWorkload, IssuerUrl, PROVIDERS, RedirectUri, StoreKind, ToolHost, Workload, format_duration, parse_duration,
+    provider, secure_url,
 };
 
 /// How a setting is written.
@@ -204,7 +205,7 @@ macro_rules! keyword_settings {
     )+ };
 }
 
-keyword_settings!(ClientAuth, DecidingToken, Grant, StoreKind);
+keyword_settings!(ClientAuth, ClientRegistration, DecidingToken, Grant, StoreKind);
 
 impl SettingType for String {
     fn parse(items: &[String]) -> Result<Self, String> {

@@ -82,7 +82,7 @@ fn correction_replaces_the_word_that_was_typed() {
 }
 
 /// Every hint without a command: how it begins, and why no command helps.
-const ADVICE: [(&str, &str); 41] = [
+const ADVICE: [(&str, &str); 43] = [
     ("set AUTHCTL_CONFIG for this command", "the tool needs the variable too, in whatever starts it"),
     ("add an entry {} to `id_tokens`", "the definition of the job is in its repository"),
     ("give the job the permission", "the definition of the job is in its repository"),
@@ -96,11 +96,13 @@ const ADVICE: [(&str, &str); 41] = [
     ("ask the issuer's operator to allow", "the operator decides what the client may exchange"),
     ("ask the issuer's operator what", "the operator decides what the client may do"),
     ("ask the issuer's operator which", "the operator decides which grants the client may use"),
+    ("ask the operator of the API", "the operator decides who may do what"),
     ("check where the output goes", "the command is part of a line that authctl does not know"),
     ("choose a profile name that differs", "the user chooses the name"),
     ("close some programs", "only the user knows which"),
     ("give a --scope that the issuer grants", "the operator decides which scopes the client gets"),
     ("give an --audience or --resource", "the issuer's documentation names them"),
+    ("give the URL of the API", "the documentation of the API has it"),
     ("give the endpoint with", "the issuer's documentation has the address"),
     ("give the member that contains it", "the documentation of the login API names it"),
     ("give with --client-key", "only the user has the key"),

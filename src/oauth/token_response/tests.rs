@@ -15,6 +15,7 @@ fn response(status: u16, content_type: &str, body: &str) -> HttpResponse {
         retry_after: None,
         location: None,
         content_coding: None,
+        challenges: Vec::new(),
         body: SecretBytes::new(body.as_bytes().to_vec()),
     }
 }

@@ -250,7 +250,7 @@ fn host_of_several_profiles_needs_a_choice() {
     home.log_in_as("other", &idp, "other");
     home.run(&["profile", "set", "other", "hosts=git.example"]).exits(0);
     home.unset_default_profile();
-    git(&home, "get", GIT).exits(2).reports("several profiles have the host git.example: other, work");
+    git(&home, "get", GIT).exits(2).reports("several profiles are for git.example: other, work");
     let (work, other) = (home.token("work"), home.token("other"));
     assert!(home.run_with(&["helper", "git", "--profile", "other", "get"], GIT).exits(0).stdout.contains(&other));
     home.set("AUTHCTL_PROFILE", "work");
