@@ -1,10 +1,13 @@
 //! The composition root: builds each part of authctl when a command first asks for it, and runs what waits.
 
 mod agent;
+mod agent_store;
 mod api;
+mod passphrase;
 mod signals;
 mod token;
 
+pub use agent_store::StoreAccess;
 pub use signals::Signals;
 
 use std::future::{Future, pending};
@@ -21,7 +24,7 @@ use crate::model::{InvalidProfileName, Profile, ProfileName, StoreKind};
 use crate::paths::{Environment, Paths};
 use crate::secret::Secret;
 use crate::session::{LockDirectories, MAX_REFRESH, SessionService, Settled, Stores, UNSAVED_LIMIT, UnsavedSession};
-use crate::store::{FileStore, KeySource, Keychain};
+use crate::store::{FileStore, KeySource, Keychain, MemoryStore};
 use crate::text::without_error_numbers;
 use crate::ui::{self, Ui};
 
@@ -67,6 +70,12 @@ pub struct App {
     /// The pending read of a line. A canceled prompt leaves it to the next one: a read from a terminal cannot be canceled, and
     /// would swallow the next line.
     typed: tokio::sync::Mutex<Option<tokio::task::JoinHandle<Option<String>>>>,
+    /// The passphrase that was piped in.
+    piped_passphrase: OnceLock<Option<Secret>>,
+    /// How this command uses the stores; set before the first use.
+    store_access: OnceLock<StoreAccess>,
+    /// What a login stores in memory, until it is given to the agent.
+    handover: Arc<MemoryStore>,
 }
 
 impl App {
@@ -85,6 +94,9 @@ impl App {
             warned: OnceLock::new(),
             logged: OnceLock::new(),
             typed: tokio::sync::Mutex::default(),
+            piped_passphrase: OnceLock::new(),
+            store_access: OnceLock::new(),
+            handover: Arc::default(),
         }
     }
 
@@ -324,7 +336,7 @@ impl App {
     pub fn default_store(&self) -> Result<StoreKind, Error> {
         let Some(text) = self.environment.store.as_deref() else { return Ok(StoreKind::default()) };
         text.parse().map_err(|_| {
-            let message = format!("invalid store `{text}` in AUTHCTL_STORE (keychain or file)");
+            let message = format!("invalid store `{text}` in AUTHCTL_STORE ({})", StoreKind::WORDS.join(", "));
             Error::msg(ErrorCode::Configuration, message, Hint::shell("unset AUTHCTL_STORE"))
         })
     }
@@ -337,9 +349,19 @@ impl App {
             (None, Some(dir)) if dir.join("authctl.key").exists() => KeySource::Path(dir.join("authctl.key")),
             (None, _) => KeySource::Default(paths.default_key_file.clone()),
         };
+        let access = self.store_access.get().copied().unwrap_or_default();
         Ok(Stores {
             keychain: Arc::new(Keychain::new(KEYCHAIN_LIMIT).with_queue(paths.data.join("keychain.queue"))),
-            file: Arc::new(FileStore::new(paths.sessions, key)),
+            file: match access {
+                StoreAccess::Agent | StoreAccess::Glance => Arc::new(FileStore::new(paths.sessions, key)),
+                StoreAccess::Full | StoreAccess::Login => {
+                    Arc::new(FileStore::asking(paths.sessions, key, self.passphrase_prompt()))
+                }
+            },
+            memory: match access {
+                StoreAccess::Agent => Arc::new(MemoryStore::default()),
+                _ => Arc::new(self.agent_store(access)?),
+            },
         })
     }
 

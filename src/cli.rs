@@ -100,6 +100,7 @@ impl Cli {
             quiet: false,
             verbose: 0,
             no_input: false,
+            passphrase_stdin: false,
             color: Color::Auto,
             config: None,
             profile: None,
@@ -134,6 +135,9 @@ pub struct Common {
     /// Never prompt; fail instead
     #[arg(long, global = true)]
     pub no_input: bool,
+    /// Read the passphrase of the agent or the file store from the first line of stdin
+    #[arg(long, global = true)]
+    pub passphrase_stdin: bool,
     /// Colour the output
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub color: Color,
@@ -143,6 +147,28 @@ pub struct Common {
     /// Use this profile, as the argument PROFILE does
     #[arg(id = "profile_option", long = "profile", global = true, value_name = "PROFILE")]
     pub profile: Option<ProfileName>,
+}
+
+/// `authctl store`
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Set or change the passphrase
+    Passphrase(StorePassphrase),
+}
+
+/// `authctl store passphrase`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Prompts for the passphrase, or reads it with --passphrase-stdin: a line with the current one if there is one, \
+                        and a line with the new one. All profiles whose store is file have the same."
+)]
+pub struct StorePassphrase {
+    /// Remove the passphrase: the key is then a file that only its mode protects
+    #[arg(long, conflicts_with = "forgotten")]
+    pub remove: bool,
+    /// Start over with a new passphrase, and delete the sessions of the forgotten one
+    #[arg(long)]
+    pub forgotten: bool,
 }
 
 /// When to colour.
@@ -192,6 +218,9 @@ pub enum Command {
     /// Show and change the configured profiles
     #[command(subcommand)]
     Profile(ProfileCommand),
+    /// Lock the file store with a passphrase
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Check the configuration, the store, the agent and the connection to the issuer
     Doctor(Doctor),
     /// Print a script for completion in a shell

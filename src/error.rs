@@ -15,7 +15,7 @@ pub use crate::model::ErrorCode;
 use crate::model::ProfileName;
 use crate::text::{escape_json, without_error_numbers};
 use crate::ui;
-pub use conversions::SET_CLOCK;
+pub use conversions::{SET_CLOCK, forgotten_passphrase};
 pub use hint::Hint;
 
 /// Every exit code with its meaning; the documentation is checked against this table.

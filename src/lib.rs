@@ -47,6 +47,17 @@
 //! *An offline verification*: `cmd/verify`, `config`, `store` (for the token, unless it is piped), `session/verifier`
 //! (reads the trusted keys and the recorded time from the store), `verify`. No runtime, no HTTP client.
 //!
+//! # Who can read a session
+//!
+//! *The file store with a passphrase*: its key file is sealed (`store/key_file`), and `store/keys` holds the key of a process
+//! that has the passphrase: a command asks for it when it first reads a session (`app/passphrase`), the agent gets it with
+//! `agent unlock` and starts locked. Locking the agent wipes the key; a refresh in flight has its own copy in what it has
+//! reserved (`store/file`). A new passphrase comes with a new key: replacing the key file is the commit, the file has the
+//! earlier keys too, and then each session is encrypted again under its profile lock (`session/store_key`).
+//!
+//! *The memory store*: the agent has `store/memory`; other programs have `app/agent_store`, to which only a login writes. It
+//! gives what it wrote to the agent (`POST /v1/session`), encrypted to the agent's key. Status and logout go through the agent.
+//!
 //! # Where to add
 //!
 //! | what | where |

@@ -105,13 +105,38 @@ impl SecretBytes {
 
     /// Appends `more`. Wipes the old allocation if a new one is needed.
     pub fn extend(&mut self, more: &[u8]) {
-        if self.0.capacity() - self.0.len() < more.len() {
-            let mut grown = Vec::with_capacity((self.0.len() + more.len()).max(self.0.capacity() * 2));
+        self.make_room(more.len());
+        self.0.extend_from_slice(more);
+    }
+
+    /// Appends all that `reader` has, and returns its length. `std::io::copy` would leave a copy on the stack.
+    ///
+    /// # Errors
+    /// As the reader's.
+    pub fn read_from(&mut self, mut reader: impl std::io::Read) -> std::io::Result<u64> {
+        const PIECE: usize = 4096;
+        let before = self.0.len();
+        loop {
+            let length = self.0.len();
+            self.make_room(PIECE);
+            self.0.resize(length + PIECE, 0);
+            let read = reader.read(&mut self.0[length..]);
+            self.0.truncate(length + read.as_ref().map_or(0, |read| *read));
+            match read {
+                Ok(0) => return Ok((length - before) as u64),
+                Err(e) if e.kind() != std::io::ErrorKind::Interrupted => return Err(e),
+                _ => {}
+            }
+        }
+    }
+
+    fn make_room(&mut self, length: usize) {
+        if self.0.capacity() - self.0.len() < length {
+            let mut grown = Vec::with_capacity((self.0.len() + length).max(self.0.capacity() * 2));
             grown.extend_from_slice(&self.0);
             self.0.zeroize();
             self.0 = grown;
         }
-        self.0.extend_from_slice(more);
     }
 }
 
@@ -173,6 +198,10 @@ mod tests {
             bytes.extend(&n.to_be_bytes());
         }
         assert_eq!(bytes.expose().len(), 2000);
+        let long = vec![7; 10_000];
+        assert_eq!(bytes.read_from(long.as_slice()).expect("read"), 10_000);
+        assert_eq!((bytes.expose().len(), &bytes.expose()[2000..]), (12_000, long.as_slice()));
+        bytes.0.truncate(2000);
         assert_eq!(&bytes.expose()[1998..], &999u16.to_be_bytes());
     }
 }

@@ -1,6 +1,6 @@
 //! The status of profiles and their sessions, read from the stores without network access, for `authctl status` and the agent.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::agent::protocol::AgentStatus;
 use crate::clock::UnixTime;
@@ -11,7 +11,7 @@ use crate::session::refresh_policy::{SessionView, backoff, decide};
 use crate::session::{Decision, SessionError, SessionService, TokenFileStatus, TokenRequest, is_unverified};
 
 /// The state of a profile's session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SessionState {
     /// The access token is valid.
@@ -56,7 +56,7 @@ impl SessionState {
 }
 
 /// The status of a profile and its session.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct ProfileStatus {
     /// Its name.
     pub profile: ProfileName,
@@ -104,7 +104,7 @@ pub struct ProfileStatus {
     /// When the issuer's keys were fetched.
     pub keys_fetched_at: Option<UnixTime>,
     /// The token files; left out where the profile has none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub token_files: Vec<TokenFileStatus>,
     /// Why the session cannot be used or read.
     pub problem: Option<StatusProblem>,
@@ -153,7 +153,7 @@ pub fn account<'a>(subject: Option<&'a Subject>, grant: Grant, client_id: &'a st
 }
 
 /// Why a session cannot be used or read.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct StatusProblem {
     /// The error code.
     pub code: ErrorCode,
@@ -212,6 +212,28 @@ pub fn profile_statuses(
         ..profile_status(sessions, profile, default.as_ref() == Some(&profile.name))
     };
     Ok(profiles.iter().map(status).collect())
+}
+
+/// The profiles in the agent's response to `GET /v1/status`.
+#[derive(Deserialize)]
+pub struct AgentProfiles {
+    /// Their status.
+    pub profiles: Vec<ProfileStatus>,
+}
+
+impl ProfileStatus {
+    /// Returns whether only the agent may be able to read the session.
+    #[must_use]
+    pub fn is_for_agent(&self) -> bool {
+        self.store_error.is_some_and(|code| code.general() == ErrorCode::AgentUnavailable)
+    }
+
+    /// Takes over what the agent has read of the same profile.
+    pub fn replace_with(&mut self, of_agent: Self) {
+        let is_unknown = of_agent.state == SessionState::Unknown;
+        let store_error = of_agent.problem.as_ref().filter(|_| is_unknown).map(|problem| problem.code);
+        *self = Self { machine_file: self.machine_file.take(), default: self.default, store_error, ..of_agent };
+    }
 }
 
 /// Returns the status of a profile. Blocks while it reads the profile's store.

@@ -1,8 +1,8 @@
 //! Messages and prompts for the user at the terminal.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read, Write as _};
-use std::sync::atomic::AtomicBool;
-use std::sync::{Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use rustix::termios::{self, LocalModes, OptionalActions, SpecialCodeIndex, Termios};
@@ -34,6 +34,9 @@ const RESTORE_LIMIT: Duration = Duration::from_millis(100);
 
 /// The maximum length of typed text, in bytes.
 const MAX_TYPED: usize = 1 << 20;
+
+/// The maximum length of a line with a secret on stdin, in bytes.
+const MAX_SECRET: usize = 4096;
 
 /// A terminal narrower than this gets its lines unwrapped.
 const MIN_WIDTH: usize = 20;
@@ -85,15 +88,33 @@ impl Ui {
         if !self.interactive {
             return None;
         }
-        let typed = unbuffered(false, |settings| {
-            self.prompt(prompt);
-            let keys = Keys { end: settings.special_codes[SpecialCodeIndex::VEOF] };
-            let config = rpassword::ConfigBuilder::new().input_reader(keys).output_discard().build();
-            rpassword::read_password_with_config(config).ok()
-        });
+        let typed = unbuffered(Echo::Off, |settings| self.type_secret(prompt, settings, &Arc::default()));
         // The Enter of the user is not shown.
         let _ = writeln!(io::stderr());
         typed.flatten().map(Secret::new)
+    }
+
+    /// Does the same on any thread, also one that no runtime interrupts: Ctrl-C is read as a key.
+    ///
+    /// # Errors
+    /// If the user pressed Ctrl-C.
+    pub fn ask_secret_anywhere(self, prompt: &str) -> Result<Option<Secret>, AskInterrupted> {
+        if !self.interactive {
+            return Ok(None);
+        }
+        let interrupted = Arc::default();
+        let typed = unbuffered(Echo::OffWithoutSignals, |settings| self.type_secret(prompt, settings, &interrupted));
+        let _ = writeln!(io::stderr());
+        if interrupted.load(Ordering::Relaxed) { Err(AskInterrupted) } else { Ok(typed.flatten().map(Secret::new)) }
+    }
+
+    fn type_secret(self, prompt: &str, settings: &Termios, interrupted: &Arc<AtomicBool>) -> Option<String> {
+        self.prompt(prompt);
+        let key = |index| settings.special_codes[index];
+        let (end, interrupt) = (key(SpecialCodeIndex::VEOF), key(SpecialCodeIndex::VINTR));
+        let keys = Keys { end, interrupt, interrupted: Arc::clone(interrupted) };
+        let config = rpassword::ConfigBuilder::new().input_reader(keys).output_discard().build();
+        rpassword::read_password_with_config(config).ok()
     }
 }
 
@@ -102,7 +123,14 @@ impl Ui {
 struct Keys {
     /// The key that ends the input, which rpassword expects to be Ctrl-D.
     end: u8,
+    /// The key that interrupts, which arrives where the terminal sends no signal for it, and whether it was pressed.
+    interrupt: u8,
+    interrupted: Arc<AtomicBool>,
 }
+
+/// The user pressed Ctrl-C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AskInterrupted;
 
 impl Read for Keys {
     /// Reads one key: what follows the line is not this prompt's.
@@ -110,6 +138,11 @@ impl Read for Keys {
         const CTRL_D: u8 = 4;
         let Some(key) = buffer.first_mut() else { return Ok(0) };
         let length = rustix::io::retry_on_intr(|| rustix::io::read(io::stdin(), &mut *std::slice::from_mut(key)))?;
+        let is_interrupt = length > 0 && *key == self.interrupt;
+        self.interrupted.fetch_or(is_interrupt, Ordering::Relaxed);
+        if is_interrupt {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         if length > 0 && (*key == 0 || *key == self.end) {
             *key = CTRL_D;
         }
@@ -133,7 +166,7 @@ pub enum Input {
 #[must_use]
 pub fn read_terminal(input: Input, begin: impl FnOnce()) -> Option<Zeroizing<Vec<u8>>> {
     let is_shown = input == Input::Line;
-    unbuffered(is_shown, |settings| {
+    unbuffered(if is_shown { Echo::On } else { Echo::Off }, |settings| {
         let key = |index| settings.special_codes[index];
         let (erase, kill) = (key(SpecialCodeIndex::VERASE), key(SpecialCodeIndex::VKILL));
         let end = key(SpecialCodeIndex::VEOF);
@@ -172,14 +205,25 @@ pub fn read_terminal(input: Input, begin: impl FnOnce()) -> Option<Zeroizing<Vec
     .flatten()
 }
 
-/// Calls `read` with the terminal in the mode in which each key arrives at once, shown or not, and with its settings before
-/// that, which are restored afterwards. Returns `None` if stdin is no terminal.
-fn unbuffered<T>(is_shown: bool, read: impl FnOnce(&Termios) -> T) -> Option<T> {
+/// Whether the terminal shows what is typed, and whether Ctrl-C sends a signal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Echo {
+    On,
+    Off,
+    OffWithoutSignals,
+}
+
+/// Calls `read` with the terminal in the mode in which each key arrives at once, and with its settings before that, which are
+/// restored afterwards. Returns `None` if stdin is no terminal.
+fn unbuffered<T>(echo: Echo, read: impl FnOnce(&Termios) -> T) -> Option<T> {
     let stdin = io::stdin();
     let settings = termios::tcgetattr(&stdin).ok()?;
     let mut unbuffered = settings.clone();
     unbuffered.local_modes.remove(LocalModes::ICANON);
-    unbuffered.local_modes.set(LocalModes::ECHO, is_shown);
+    unbuffered.local_modes.set(LocalModes::ECHO, echo == Echo::On);
+    if echo == Echo::OffWithoutSignals {
+        unbuffered.local_modes.remove(LocalModes::ISIG);
+    }
     unbuffered.special_codes[SpecialCodeIndex::VMIN] = 1;
     unbuffered.special_codes[SpecialCodeIndex::VTIME] = 0;
     if let Ok(mut before) = BEFORE_PROMPT.lock() {
@@ -208,6 +252,21 @@ pub fn read_stdin_line() -> Option<String> {
         Ok(0) | Err(_) => None,
         Ok(_) => Some(line.trim_end_matches(['\r', '\n']).to_owned()),
     }
+}
+
+/// Reads a line from stdin and nothing beyond it, which may be for another program; `None` without one.
+#[must_use]
+pub fn read_stdin_secret() -> Option<Secret> {
+    let mut line = Zeroizing::new(Vec::with_capacity(MAX_SECRET));
+    let mut byte = [0];
+    while let Ok(1) = rustix::io::retry_on_intr(|| rustix::io::read(io::stdin(), &mut byte)) {
+        if byte[0] == b'\n' || line.len() == MAX_SECRET {
+            break;
+        }
+        line.push(byte[0]);
+    }
+    let text = std::str::from_utf8(&line).ok()?.trim_end_matches('\r');
+    (!text.is_empty()).then(|| Secret::new(text.to_owned()))
 }
 
 /// Restores the terminal's echo if a question for a secret was interrupted.

@@ -1,6 +1,7 @@
 //! Waits for tokens as the command line does: until a refresh ends if it is needed, and only briefly if a valid token is
 //! stored.
 
+use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,6 +116,15 @@ impl App {
         if let Demand::ValidFor(MinTtl::AtLeast(required)) = request.demand {
             command.arg(format!("--min-ttl={}s", required.as_secs()));
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+        // The passphrase that unlocked the store goes through a pipe.
+        let sessions = self.sessions.get();
+        let passphrase = sessions.and_then(|sessions| sessions.file_key()?.passphrase());
+        let stdin = if passphrase.is_some() { Stdio::piped() } else { Stdio::null() };
+        command.args(passphrase.as_ref().map(|_| "--passphrase-stdin"));
+        let mut child = command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        if let (Some(passphrase), Some(mut pipe)) = (passphrase, child.stdin.take()) {
+            pipe.write_all(passphrase.expose().as_bytes())?;
+        }
+        Ok(child)
     }
 }

@@ -17,7 +17,7 @@ pub enum AgentCommand {
     Stop,
     /// Show whether the agent is running, and its state
     Status,
-    /// Lock, so that no token is issued until the agent is unlocked
+    /// Lock, so that no token is issued until the agent is unlocked; wipe the key of a file store with a passphrase
     Lock(AgentLock),
     /// Unlock with the passphrase
     Unlock(AgentUnlock),
@@ -68,21 +68,24 @@ pub enum LoginMode {
 
 /// `authctl agent lock`
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A file store with a passphrase is locked with the agent, and the same passphrase unlocks both: no program gets a \
+                        token of it in between. The keychain and a file store without a passphrase are not locked: programs of \
+                        this user can still read them."
+)]
 pub struct AgentLock {
     /// Lock after this long without a request for a token, instead of now; 0s turns it off
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub after: Option<Duration>,
-    /// Read the passphrase from the first line of stdin
-    #[arg(long)]
-    pub passphrase_stdin: bool,
 }
 
 /// `authctl agent unlock`
 #[derive(Debug, Args)]
 pub struct AgentUnlock {
-    /// Read the passphrase from the first line of stdin
+    /// Take the passphrase of the file store from the keychain, and store it there when it is first entered: programs that can
+    /// read the keychain can then unlock the store
     #[arg(long)]
-    pub passphrase_stdin: bool,
+    pub keychain: bool,
 }
 
 /// `authctl agent log`

@@ -19,7 +19,7 @@ Try it out:  authctl demo";
 /// The environment variables: a section of `--help`, and a topic.
 pub const ENVIRONMENT: &str = "  AUTHCTL_PROFILE   profile to use if none is named, before .authctl.toml
   AUTHCTL_CONFIG    configuration file, like --config
-  AUTHCTL_STORE     store of new profiles: keychain or file
+  AUTHCTL_STORE     store of new profiles: keychain, file or memory
   AUTHCTL_KEY_FILE  age identity of the file store
   AUTHCTL_SOCK      socket of the agent
   AUTHCTL_NO_INPUT  never prompt, like --no-input

@@ -70,6 +70,9 @@ pub struct Login {
     /// Read the password from a line of stdin
     #[arg(long, conflicts_with_all = OTHER_GRANTS)]
     pub password_stdin: bool,
+    /// Lock the file store with a passphrase, prompted for (with --store file)
+    #[arg(long)]
+    pub passphrase: bool,
     /// Request one of these authentication context classes, separated by spaces (`acr_values`)
     #[arg(long, value_name = "VALUES")]
     pub acr_values: Option<String>,

@@ -8,10 +8,11 @@ mod issuer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::status::ask_agent;
 use examination::{CheckStatus, Examination, ISSUER_CHECKS, limited};
 
 use crate::agent::protocol::{AgentStatus, check_socket_path};
-use crate::app::App;
+use crate::app::{App, StoreAccess};
 use crate::cli::Doctor;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{Profile, ProfileName, StoreKind, Trust};
@@ -24,6 +25,7 @@ const STORE_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs the command. The exit code is that of the first error; warnings do not count.
 pub fn run(app: &App, args: &Doctor) -> Result<u8, Error> {
+    app.use_stores(StoreAccess::Glance);
     let mut examination = Examination::new(app);
     let profile = examination.check_config(args.profile.as_ref())?;
     examination.profile = profile.as_ref().map(|profile| profile.name.clone());
@@ -156,8 +158,18 @@ impl Examination<'_> {
                     (Some(profile), _) => sessions.location(profile),
                     (None, StoreKind::Keychain) => "keychain".to_owned(),
                     (None, StoreKind::File) => "encrypted files".to_owned(),
+                    (None, StoreKind::Memory) => "memory of the agent".to_owned(),
                 };
                 self.ok("store", &location)?;
+            }
+            Err(SessionError::Store(StoreError::HeldByAgent | StoreError::Sealed))
+                if self.app.is_held_by_agent(kind)? && profile.is_some() =>
+            {
+                self.ok("store", &profile.map_or_else(String::new, |profile| sessions.location(profile)))?;
+            }
+            Err(error @ SessionError::Store(StoreError::Sealed)) => {
+                self.warning("store", error)?;
+                return self.skip(&["session"], "see store").map(|()| None);
             }
             Err(error) => {
                 self.error("store", error)?;
@@ -167,7 +179,11 @@ impl Examination<'_> {
         let Some(profile) = profile else { return self.skip(&["session"], "no profile").map(|()| None) };
         let (theirs, of) = (Arc::clone(&sessions), profile.clone());
         let status = tokio::task::spawn_blocking(move || profile_status(&theirs, &of, false));
-        match limited(&mut limit, status).await {
+        let mut status = limited(&mut limit, status).await;
+        if let Some(Ok(status)) = &mut status {
+            ask_agent(self.app, std::slice::from_mut(status));
+        }
+        match status {
             None => self.error("session", timed_out())?,
             Some(Err(_)) => self.error("session", SessionError::Interrupted)?,
             Some(Ok(status)) => match (status.problem, status.last_failure) {
@@ -181,6 +197,7 @@ impl Examination<'_> {
         }
         match limited(&mut limit, sessions.trust(profile)).await.unwrap_or_else(|| Err(timed_out())) {
             Ok(trust) => Ok(Some(trust)),
+            Err(SessionError::Store(StoreError::HeldByAgent | StoreError::Sealed)) => Ok(None),
             Err(error) => self.error("keys", error).map(|()| None),
         }
     }

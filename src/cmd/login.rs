@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::output;
 use super::verify::keys_in;
-use crate::app::App;
+use crate::app::{App, StoreAccess};
 use crate::cli::Login;
 use crate::clock::UnixTime;
 use crate::config;
@@ -27,7 +27,6 @@ use messages::{report_login, report_weaker_acr, result_page};
 use stdin::StdinSecrets;
 
 pub(super) use browser::open_end_session;
-pub(super) use stdin::secret_line;
 
 /// The output of `login --json`.
 #[derive(Serialize)]
@@ -61,6 +60,7 @@ pub(super) fn log_in_again(app: &App, mut args: Login) -> Result<(), Error> {
 }
 
 fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
+    app.use_stores(StoreAccess::Login);
     // The profile of the directory is not the one to be changed to another issuer.
     let name = match (args.api.clone(), names_issuer(args)) {
         (Some(api), _) => Some(app.run(api::prepare(app, args, &api))?),
@@ -75,6 +75,7 @@ fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
     let with_profile = |error: Error| error.about(&name);
     require_terminal(app, args, &plan).map_err(with_profile)?;
     report_directory_profile(app, args, &name)?;
+    seal_store(app, args, &plan).map_err(with_profile)?;
     let pinned = pinned_keys(app, args)?;
     let StdinSecrets { client_secret, password, token } = app.run(StdinSecrets::read(app, args))?;
     let browser = RefCell::default();
@@ -85,6 +86,9 @@ fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
     let login = app
         .run_then(work, async |login| show_in_browser(&browser, result_page(app, &name, login)).await)
         .map_err(with_profile)?;
+    if !login.joined && login.profile.store == StoreKind::Memory {
+        app.run(hand_over(app, args, &login)).map_err(with_profile)?;
+    }
     if !login.joined {
         app.notify_agent(&login.profile.name);
         report_weaker_acr(app, args, &login);
@@ -93,6 +97,15 @@ fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
         }
     }
     Ok(login)
+}
+
+/// Gives the session to the agent. If it does not take it, the tokens are revoked: no program has them.
+async fn hand_over(app: &App, args: &Login, login: &CompletedLogin) -> Result<(), Error> {
+    let given = app.hand_over(&login.profile.name, args.replace);
+    if given.is_err() && login.session.grant != Grant::Token {
+        app.sessions()?.discard(&login.profile, &login.session).await;
+    }
+    given
 }
 
 /// Refuses a login without a terminal, unless an option names a grant or the client logs in by itself.
@@ -106,6 +119,19 @@ fn require_terminal(app: &App, args: &Login, plan: &LoginPlan) -> Result<(), Err
         format!("cannot log in to `{}` without a terminal", profile.name),
         Hint::login().with_flag("--device"),
     ))
+}
+
+/// Locks the file store with a passphrase, if that is wanted. With a passphrase on stdin it is: the session must not be stored
+/// without it.
+fn seal_store(app: &App, args: &Login, plan: &LoginPlan) -> Result<(), Error> {
+    match plan.profile.store {
+        StoreKind::File if args.passphrase || app.common.passphrase_stdin => super::store::seal(app),
+        StoreKind::Keychain | StoreKind::Memory if args.passphrase => {
+            let message = "--passphrase is for the file store";
+            Err(Error::msg(ErrorCode::Usage, message, Hint::login().with_option("--store", "file")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reports if the login is for another profile than the one that the directory's `.authctl.toml` names.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::output;
+use crate::agent::protocol::LogoutResponse;
 use crate::app::App;
 use crate::cli::Logout;
 use crate::error::{Error, ErrorCode, Hint};
@@ -16,7 +17,7 @@ struct LogoutOutput<'a> {
     /// Whether there was a session, which is deleted.
     deleted: bool,
     /// `revoked`, `skipped`, `unsupported` or `failed`; null if there was no session.
-    revocation: Option<&'static str>,
+    revocation: Option<&'a str>,
     /// Why the revocation failed.
     error: Option<String>,
 }
@@ -47,10 +48,17 @@ pub fn run(app: &App, args: &Logout) -> Result<u8, Error> {
 
 async fn log_out(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Error> {
     let name = &profile.name;
-    let sessions = app.sessions()?;
-    let result = app.with_progress(profile.issuer.as_str(), sessions.logout(profile, !args.no_revoke)).await;
-    app.notify_agent(name);
-    let Some(revocation) = result.map_err(|error| Error::from(error).about(name))? else {
+    let result = match app.is_held_by_agent(profile.store)? {
+        true => through_agent(app, name, !args.no_revoke),
+        false => {
+            let sessions = app.sessions()?;
+            let result = app.with_progress(profile.issuer.as_str(), sessions.logout(profile, !args.no_revoke)).await;
+            app.notify_agent(name);
+            let result = result.map_err(|error| Error::from(error).about(name));
+            result.map(|revocation| revocation.map(|revocation| (revocation.word().to_owned(), failure(revocation))))
+        }
+    };
+    let Some((word, error)) = result? else {
         if app.common.json {
             output::json(&LogoutOutput { profile: name, deleted: false, revocation: None, error: None })?;
         } else {
@@ -58,19 +66,15 @@ async fn log_out(app: &App, profile: &Profile, args: &Logout) -> Result<u8, Erro
         }
         return Ok(0);
     };
-    let (word, result, error) = match revocation {
-        Revocation::Revoked => ("revoked", "tokens revoked", None),
-        Revocation::Skipped => ("skipped", "tokens stay valid at the issuer until they expire", None),
-        Revocation::Unsupported => {
-            ("unsupported", "the issuer supports no revocation, tokens stay valid there until they expire", None)
-        }
-        Revocation::Failed(error) => {
-            ("failed", "tokens not revoked, they stay valid at the issuer until they expire", Some(Error::from(error)))
-        }
+    let result = match word.as_str() {
+        "revoked" => "tokens revoked",
+        "skipped" => "tokens stay valid at the issuer until they expire",
+        "unsupported" => "the issuer supports no revocation, tokens stay valid there until they expire",
+        _ => "tokens not revoked, they stay valid at the issuer until they expire",
     };
     if app.common.json {
         let error = error.as_ref().map(Error::message);
-        output::json(&LogoutOutput { profile: name, deleted: true, revocation: Some(word), error })?;
+        output::json(&LogoutOutput { profile: name, deleted: true, revocation: Some(&word), error })?;
     } else {
         app.ui().notice(&format!("logged out of {name}; {result}"));
     }
@@ -103,6 +107,20 @@ pub(super) async fn delete_registration(app: &App, profile: &Profile) -> Result<
             .notice(&format!("warning: the client `{}` is still registered at {issuer}: {error}", profile.client_id));
     }
     Ok(())
+}
+
+fn failure(revocation: Revocation) -> Option<Error> {
+    match revocation {
+        Revocation::Failed(error) => Some(error.into()),
+        Revocation::Revoked | Revocation::Skipped | Revocation::Unsupported => None,
+    }
+}
+
+/// Has the agent log out, which alone can read the session; returns the outcome of the revocation, if there was a session.
+fn through_agent(app: &App, name: &ProfileName, revoke: bool) -> Result<Option<(String, Option<Error>)>, Error> {
+    let reply = app.require_agent("POST", &format!("/v1/logout/{name}?revoke={revoke}"), None);
+    let done: LogoutResponse = reply.map_err(|error| error.about(name))?.read()??;
+    Ok(done.revocation.map(|word| (word, done.error.map(Error::from))))
 }
 
 /// Reports that the tokens were not revoked; returns the exit code for it.

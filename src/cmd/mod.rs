@@ -22,6 +22,7 @@ mod own_frame;
 mod profile;
 mod refresh;
 mod status;
+mod store;
 mod token;
 mod verify;
 mod whoami;
@@ -50,6 +51,10 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         let message = format!("`authctl {verb}` has no JSON output");
         return Err(Error::msg(ErrorCode::Usage, message, Hint::command(verb).with_flag("--help")));
     }
+    if app.common.passphrase_stdin {
+        // Before the command reads the rest.
+        app.passphrase_from_stdin();
+    }
     match command {
         Command::Login(args) => in_own_frame(login::run, app, *args),
         Command::Status(args) => in_own_frame(status::run, app, &args),
@@ -66,6 +71,7 @@ pub fn dispatch(app: &App, command: Command) -> Result<u8, Error> {
         Command::Agent(command) => in_own_frame(agent::run, app, command),
         Command::Keys(command) => in_own_frame(keys::run, app, command),
         Command::Profile(command) => in_own_frame(profile::run, app, command),
+        Command::Store(command) => in_own_frame(store::run, app, command),
         Command::Doctor(args) => in_own_frame(doctor::run, app, &args),
         Command::Completion(args) => completion::run(&args),
         #[cfg(feature = "dev-issuer")]

@@ -6,11 +6,13 @@ mod transfer;
 use serde_json::json;
 
 use super::output;
+use super::status::ask_agent;
 use crate::app::App;
 use crate::cli::ProfileCommand;
 use crate::config::{self, ConfigError, MachineSource, SETTINGS, Setting, parse_pair, setting};
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{InvalidProfileName, ProfileName};
+use crate::model::{InvalidProfileName, ProfileName, StoreKind};
+use crate::status::profile_status;
 use settings::{check_login_only, shown, to_json};
 
 /// Runs the command.
@@ -175,6 +177,17 @@ async fn remove(app: &App, name: &ProfileName) -> Result<u8, Error> {
             true
         }
         Err(error) => return Err(error.into()),
+        Ok(profile) if profile.store == StoreKind::Memory => {
+            config.check_removable(name)?;
+            let mut status = [profile_status(&*app.sessions()?, profile, false)];
+            ask_agent(app, &mut status);
+            // Without an agent there is no session.
+            let is_free = status[0].logged_in_at.is_none();
+            if is_free {
+                removal()?;
+            }
+            is_free
+        }
         Ok(profile) => {
             config.check_removable(name)?;
             let profile = &profile.clone();

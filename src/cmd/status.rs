@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use super::agent::{problems, status_line};
 use super::output::{self, Style, rough_span, wrapped};
-use crate::app::App;
+use crate::app::{App, StoreAccess};
 use crate::cli::Status;
 use crate::clock::UnixTime;
 use crate::config::Config;
 use crate::error::{Error, ErrorCode};
 use crate::model::{Profile, StoreKind};
-use crate::status::{EffectiveProfile, ProfileStatus, SessionState, StatusReport, profile_status, profile_statuses};
+use crate::status::{
+    AgentProfiles, EffectiveProfile, ProfileStatus, SessionState, StatusReport, profile_status, profile_statuses,
+};
 use crate::text::{excerpt, sanitize_line};
 use words::{MAX_REASON, failure, login_command, look, token_file};
 
@@ -23,6 +25,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs the command.
 pub fn run(app: &App, args: &Status) -> Result<u8, Error> {
+    app.use_stores(StoreAccess::Glance);
     if args.short {
         return short(app, args);
     }
@@ -74,7 +77,8 @@ enum Problem {
 /// Returns what is shown, and what is wrong besides the sessions.
 fn report(app: &App, args: &Status, config: &Config) -> Result<(StatusReport, Option<Problem>), Error> {
     let named = app.typed_profile(args.profile.as_ref())?;
-    let profiles = profile_statuses(&*app.sessions()?, config, named)?;
+    let mut profiles = profile_statuses(&*app.sessions()?, config, named)?;
+    ask_agent(app, &mut profiles);
     let mut problem = None;
     let agent = match app.agent_status() {
         Err(error) if error.code == ErrorCode::AnotherHome => {
@@ -100,6 +104,20 @@ fn report(app: &App, args: &Status, config: &Config) -> Result<(StatusReport, Op
     }
     let token_from_environment = app.environment.token.is_some();
     Ok((StatusReport { token_from_environment, agent, profiles, effective_profile: effective }, problem))
+}
+
+/// Replaces the status of the profiles whose sessions only the agent can read.
+pub(super) fn ask_agent(app: &App, profiles: &mut [ProfileStatus]) {
+    if !profiles.iter().any(ProfileStatus::is_for_agent) || !app.agent_status().is_ok_and(|state| state.running) {
+        return;
+    }
+    let reply = app.require_agent("GET", "/v1/status", None).ok().and_then(|reply| reply.read::<AgentProfiles>().ok());
+    for of_agent in reply.and_then(Result::ok).into_iter().flat_map(|answer| answer.profiles) {
+        let is_same = |status: &&mut ProfileStatus| status.is_for_agent() && status.profile == of_agent.profile;
+        if let Some(status) = profiles.iter_mut().find(is_same) {
+            status.replace_with(of_agent);
+        }
+    }
 }
 
 /// Returns the lines of the screen.
@@ -293,7 +311,9 @@ fn check(app: &App, args: &Status) -> Result<u8, Error> {
         return Ok(0);
     }
     let profile = app.profile(args.profile.as_ref())?;
-    let status = profile_status(&*app.sessions()?, &profile, false);
+    let mut status = [profile_status(&*app.sessions()?, &profile, false)];
+    ask_agent(app, &mut status);
+    let [status] = status;
     Ok(match (status.has_token(), status.store_error) {
         (true, _) => 0,
         (false, Some(code)) => code.exit_code(),

@@ -145,7 +145,7 @@ fn verify_stdin(app: &App, args: &Verify, policy: Policy, keys: Option<KeySet>) 
         return Ok(if all_valid { 0 } else { ErrorCode::TokenDenied.exit_code() });
     }
     let mut token = SecretBytes::default();
-    io::copy(&mut io::stdin().lock().take(MAX_LENGTH as u64), &mut token).map_err(unreadable)?;
+    token.read_from(io::stdin().lock().take(MAX_LENGTH as u64)).map_err(unreadable)?;
     if token.expose().trim_ascii().is_empty() {
         return Err(Error::msg(ErrorCode::Usage, "stdin is empty", help()));
     }

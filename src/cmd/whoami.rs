@@ -3,13 +3,14 @@
 use serde::Serialize;
 
 use super::output;
+use super::status::ask_agent;
 use crate::app::App;
 use crate::cli::Whoami;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::model::{ProfileName, Subject, TokenTarget};
+use crate::model::{Profile, ProfileName, Subject, TokenTarget};
 use crate::session::refresh_policy::{SessionView, decide};
 use crate::session::{Decision, SessionError, SessionService, TokenRequest, is_unverified};
-use crate::status::account;
+use crate::status::{account, profile_status};
 use crate::verify::unverified_claims;
 
 /// The output of `whoami --json`.
@@ -35,6 +36,9 @@ pub fn run(app: &App, args: &Whoami) -> Result<u8, Error> {
     }
     let profile = app.profile(args.profile.as_ref())?;
     let with_profile = |error: SessionError| Error::from(error).about(&profile.name);
+    if app.is_held_by_agent(profile.store)? {
+        return of_agent(app, &profile);
+    }
     let session = app.sessions()?.session_blocking(&profile).map_err(with_profile)?;
     let request = TokenRequest::access(TokenTarget::default(), None);
     let view = SessionView::new(&session, &request);
@@ -51,6 +55,29 @@ pub fn run(app: &App, args: &Whoami) -> Result<u8, Error> {
     })?;
     let issuer = Some(profile.issuer.as_str());
     print(app, &WhoamiOutput { profile: Some(&profile.name), issuer, account, subject: session.subject.as_ref() })
+}
+
+/// Prints the account of a session that only the agent can read.
+fn of_agent(app: &App, profile: &Profile) -> Result<u8, Error> {
+    let mut status = [profile_status(&*app.sessions()?, profile, false)];
+    ask_agent(app, &mut status);
+    let [status] = status;
+    match (status.account(), &status.problem) {
+        (Some(account), _) if status.has_token() => {
+            let issuer = Some(profile.issuer.as_str());
+            print(
+                app,
+                &WhoamiOutput { profile: Some(&profile.name), issuer, account, subject: status.subject.as_ref() },
+            )
+        }
+        (_, Some(problem)) => {
+            Err(Error::msg(problem.code, problem.message.clone(), Hint::reported(problem.hint.clone())))
+        }
+        (_, None) => {
+            let message = format!("the token of {} names no account", profile.name);
+            Err(Error::msg(ErrorCode::LoginRequired, message, Hint::login()).about(&profile.name))
+        }
+    }
 }
 
 fn print(app: &App, shown: &WhoamiOutput<'_>) -> Result<u8, Error> {

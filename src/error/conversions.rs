@@ -101,6 +101,12 @@ pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
             let hint = Hint::advice("choose a profile name that differs in more than upper and lower case");
             (ErrorCode::StoreUnavailable, hint)
         }
+        StoreError::AgentRequired => (ErrorCode::AgentAbsent, Hint::command("agent start")),
+        StoreError::HeldByAgent => (ErrorCode::AgentUnavailable, Hint::profile_command("status")),
+        StoreError::AgentLocked => (ErrorCode::AgentLocked, Hint::command("agent unlock")),
+        StoreError::Sealed => (ErrorCode::PassphraseRequired, Hint::command("agent start")),
+        StoreError::WrongPassphrase => (ErrorCode::WrongPassphrase, forgotten_passphrase()),
+        StoreError::Interrupted => (ErrorCode::Interrupted, Hint::None),
         StoreError::KeyFile { problem, path } => {
             let hint = match problem {
                 KeyProblem::TooOpen { .. } => Hint::chmod("600", path),
@@ -110,6 +116,10 @@ pub(super) fn of_store_error(error: &StoreError) -> (ErrorCode, Hint) {
                 KeyProblem::NotAKey => Hint::advice("name an age identity file in AUTHCTL_KEY_FILE"),
                 KeyProblem::Unreadable(kind) => Hint::access(path, *kind),
                 KeyProblem::NamedMissing | KeyProblem::NotAFile => Hint::list(path),
+                KeyProblem::Named => Hint::shell("unset AUTHCTL_KEY_FILE"),
+                KeyProblem::WorkFactor { .. } => {
+                    Hint::advice("seal the key again with `age -p`, which uses a work factor of 18")
+                }
             };
             (ErrorCode::StoreKey, hint)
         }
@@ -294,6 +304,14 @@ const OWN_SOCKET: &str = "export AUTHCTL_SOCK=\"$HOME/.authctl.sock\"";
 
 /// The command that ends an agent that does not respond, and starts another.
 const END_AGENT: &str = "pkill -u \"$(id -u)\" -f '[a]uthctl agent run'; authctl agent start";
+
+/// Suggests what to do if the passphrase was not just mistyped.
+#[must_use]
+pub fn forgotten_passphrase() -> Hint {
+    Hint::command("store passphrase").with_flag("--forgotten").after_advice(
+        "try again; nothing decrypts sessions whose passphrase is forgotten: then start over, and log in again:",
+    )
+}
 
 fn unlock_keychain() -> Hint {
     if cfg!(target_os = "macos") {

@@ -4,7 +4,7 @@
 //!
 //! 1. the socket lock of the agent, as long as it runs;
 //! 2. the login lock of a profile, during a login in the browser or with a device code;
-//! 3. the configuration lock, while the configuration is changed;
+//! 3. the configuration lock, while the configuration or the passphrase of the file store is changed;
 //! 4. the profile lock, while a session is read, changed and written back; to rename a profile, that of its old name first;
 //! 5. the trust lock of an issuer, while its keys or status lists are changed;
 //! 6. the lock of the revocation list, while it is changed, and the place in the queue to the keychain, during a call.

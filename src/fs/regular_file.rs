@@ -82,7 +82,7 @@ pub fn read_trusted(path: &Path, max_bytes: u64) -> Result<SecretBytes, ReadErro
         return Err(ReadError::Unreadable(too_large(max_bytes)));
     }
     let mut bytes = SecretBytes::default();
-    io::copy(&mut file.take(max_bytes), &mut bytes).map_err(unreadable)?;
+    bytes.read_from(file.take(max_bytes)).map_err(unreadable)?;
     Ok(bytes)
 }
 
@@ -168,7 +168,7 @@ fn regular(file: &File) -> io::Result<Metadata> {
 pub fn read(path: &Path, max_bytes: u64) -> Result<SecretBytes, String> {
     let (file, _) = open(path).map_err(|e| e.to_string())?;
     let mut bytes = SecretBytes::default();
-    let length = io::copy(&mut file.take(max_bytes + 1), &mut bytes).map_err(|e| e.to_string())?;
+    let length = bytes.read_from(file.take(max_bytes + 1)).map_err(|e| e.to_string())?;
     if length > max_bytes { Err(too_large(max_bytes)) } else { Ok(bytes) }
 }
 

@@ -77,7 +77,7 @@ pub fn read(path: &Path) -> Result<Option<SecretBytes>, TokenFileError> {
         return Err(UntrustedFile::NotOurs { path: path.to_owned(), owner }.into());
     }
     let mut bytes = SecretBytes::default();
-    let length = io::copy(&mut io::Read::take(file, MAX_BYTES + 1), &mut bytes)?;
+    let length = bytes.read_from(io::Read::take(file, MAX_BYTES + 1))?;
     if length > MAX_BYTES || !is_token(bytes.expose()) {
         return Err(TokenFileError::NotAToken);
     }

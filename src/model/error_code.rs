@@ -121,7 +121,9 @@ error_codes! {
     CallerNotPermitted = "caller_not_permitted", 8;
     /// Too many connections or attempts at once.
     TooManyRequests = "too_many_requests", 8;
-    /// The passphrase does not unlock the agent.
+    /// The file store is locked with a passphrase, and the user cannot be asked for it.
+    PassphraseRequired = "passphrase_required", 8;
+    /// The passphrase does not unlock the agent or the file store.
     WrongPassphrase = "wrong_passphrase", 8;
 
     /// `exec` found its command, and cannot run it.

@@ -63,6 +63,8 @@ keywords! {
         Keychain = "keychain",
         /// A file encrypted in the `age` format.
         File = "file",
+        /// The memory of the agent, and no disk.
+        Memory = "memory",
     }
 }
 

@@ -36,6 +36,20 @@ impl RecordName {
         format!("issuer-{hash}")
     }
 
+    /// Returns the name of the record of the file store's passphrase, in the keychain.
+    #[must_use]
+    pub fn passphrase() -> Self {
+        Self("@passphrase".to_owned())
+    }
+
+    /// Returns the record of this name; `None` if no record has such a name.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        let rest = name.strip_prefix('@')?;
+        let fits = (1..=64).contains(&rest.len()) && rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        fits.then(|| Self(name.to_owned()))
+    }
+
     /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -54,6 +54,14 @@ pub enum LoginReason {
     IdTokenExpired,
 }
 
+impl SessionError {
+    /// Returns whether the store is sealed with a passphrase, and this process does not hold its key.
+    #[must_use]
+    pub fn is_sealed_store(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Sealed))
+    }
+}
+
 impl LoginReason {
     /// Returns whether a session that was usable is no longer so. Other reasons concern another session, or a token that this
     /// one cannot have.

@@ -27,6 +27,19 @@ pub enum Revocation {
     Failed(SessionError),
 }
 
+impl Revocation {
+    /// Returns the word for it in JSON.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Skipped => "skipped",
+            Self::Unsupported => "unsupported",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// How long, in seconds, a token without a known expiry stays on the revocation list.
 const UNKNOWN_LIFETIME: i64 = 24 * 3600;
 

@@ -14,7 +14,7 @@ use crate::store::ProfileLock;
 pub struct LockDirectories {
     /// For keychain items, which belong to the user.
     pub keychain: PathBuf,
-    /// For files.
+    /// For files, and for what is in memory.
     pub file: PathBuf,
 }
 
@@ -24,7 +24,7 @@ impl LockDirectories {
     pub fn of(&self, kind: StoreKind) -> &Path {
         match kind {
             StoreKind::Keychain => &self.keychain,
-            StoreKind::File => &self.file,
+            StoreKind::File | StoreKind::Memory => &self.file,
         }
     }
 }

@@ -20,6 +20,7 @@ mod registration;
 mod remedy;
 mod send_refresh;
 mod session_end;
+mod store_key;
 mod stores;
 mod token_file;
 mod token_response;

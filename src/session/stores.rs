@@ -16,6 +16,8 @@ pub struct Stores {
     pub keychain: Arc<dyn Store>,
     /// The encrypted files.
     pub file: Arc<dyn Store>,
+    /// The memory of the agent.
+    pub memory: Arc<dyn Store>,
 }
 
 impl Stores {
@@ -25,6 +27,7 @@ impl Stores {
         match kind {
             StoreKind::Keychain => &self.keychain,
             StoreKind::File => &self.file,
+            StoreKind::Memory => &self.memory,
         }
     }
 }
@@ -241,7 +244,7 @@ impl SessionService {
         // A call to the keychain ends by itself.
         let (limit, slow) = match kind {
             StoreKind::Keychain => (&self.keychain_calls, Duration::MAX),
-            StoreKind::File => (&self.file_calls, SLOW_FILE_CALL),
+            StoreKind::File | StoreKind::Memory => (&self.file_calls, SLOW_FILE_CALL),
         };
         let turn = turn(subject).await;
         let permit = limit.acquire().await.map_err(|_| SessionError::Interrupted)?;

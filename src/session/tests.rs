@@ -107,7 +107,7 @@ fn expired_session_changed_by(
     *stored.lock().expect("unpoisoned") = Some(session);
     let store: Arc<dyn Store> =
         Arc::new(TestStore { session: Arc::clone(&stored), is_broken, events: Arc::clone(&events) });
-    let stores = Stores { keychain: Arc::clone(&store), file: store };
+    let stores = Stores { keychain: Arc::clone(&store), file: Arc::clone(&store), memory: store };
     let locks = LockDirectories { keychain: locks.clone(), file: locks };
     let sessions = SessionService::new(Arc::<TestClock>::clone(&clock), stores, locks, dir.join("revoked"));
     (sessions, clock, profile, events)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::refresh_policy::{RequestedToken, SessionView, TokenRequest, verdict};
 use super::{SessionError, SessionService};
@@ -24,7 +24,7 @@ use crate::text::without_error_numbers;
 const FILE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The state of a token file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenFileStatus {
     /// Its path.
     pub path: PathBuf,

@@ -219,7 +219,7 @@ mod tests {
     fn service(dir: &Path, clock: &Arc<TestClock>) -> Arc<SessionService> {
         let store: Arc<dyn Store> =
             Arc::new(FileStore::new(dir.join("sessions"), KeySource::Default(dir.join("authctl.key"))));
-        let stores = Stores { keychain: Arc::clone(&store), file: store };
+        let stores = Stores { keychain: Arc::clone(&store), file: Arc::clone(&store), memory: store };
         let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(clock);
         let locks = LockDirectories { keychain: dir.join("locks"), file: dir.join("locks") };
         SessionService::new(clock, stores, locks, dir.join("revoked"))

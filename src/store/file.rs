@@ -6,7 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::keys::{Key, KeySource};
+use super::key_file::{Key, KeySource};
+use super::keys::{AskPassphrase, StoreKey};
 use super::{Damage, MAX_BYTES, Store, StoreError};
 use crate::fs::{AtomicFile, Directory, create_private_dir, regular_file};
 use crate::model::{ProfileName, RecordName, Session};
@@ -19,7 +20,7 @@ use crate::secret::SecretBytes;
 #[derive(Debug)]
 pub struct FileStore {
     dir: PathBuf,
-    key: KeySource,
+    key: StoreKey,
     reserved: Mutex<HashMap<ProfileName, Reserved>>,
 }
 
@@ -34,7 +35,13 @@ impl FileStore {
     /// Creates a store of files in `dir`, encrypted to `key`. The directory is created at the first write, mode 0700.
     #[must_use]
     pub fn new(dir: PathBuf, key: KeySource) -> Self {
-        Self { dir, key, reserved: Mutex::default() }
+        Self { dir, key: StoreKey::new(key, None), reserved: Mutex::default() }
+    }
+
+    /// Creates a store of which `ask` returns the passphrase, if its key is sealed with one.
+    #[must_use]
+    pub fn asking(dir: PathBuf, key: KeySource, ask: AskPassphrase) -> Self {
+        Self { dir, key: StoreKey::new(key, Some(ask)), reserved: Mutex::default() }
     }
 
     fn path(&self, item: &str) -> PathBuf {
@@ -137,6 +144,38 @@ impl Store for FileStore {
 
     fn location(&self, profile: &ProfileName) -> String {
         self.path(profile.as_str()).display().to_string()
+    }
+
+    fn key(&self) -> Option<&StoreKey> {
+        Some(&self.key)
+    }
+
+    fn items(&self) -> Result<Vec<String>, StoreError> {
+        let failed = |e: io::Error| StoreError::io("list", &self.dir, e);
+        let entries = match self.dir.read_dir() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut items = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            // A file that is being written begins with a dot.
+            let item = name.to_str().and_then(|name| name.strip_suffix(".age")).filter(|item| !item.starts_with('.'));
+            items.extend(item.map(str::to_owned));
+        }
+        Ok(items)
+    }
+
+    fn encrypt_again(&self, item: &str) -> Result<(), StoreError> {
+        self.read_item(item)?.map_or(Ok(()), |plain| self.write_item(item, &plain, None))
+    }
+
+    fn remove_item(&self, item: &str) -> Result<(), StoreError> {
+        let path = self.path(item);
+        match Directory::open(&self.dir).and_then(|dir| dir.remove(&path)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", &path, e)),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -3,8 +3,10 @@
 
 mod connect_queue;
 mod file;
+mod key_file;
 mod keychain;
 mod keys;
+mod memory;
 mod profile_lock;
 mod revocation_list;
 
@@ -13,8 +15,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use file::FileStore;
+pub use key_file::{KeyProblem, KeySource};
 pub use keychain::Keychain;
-pub use keys::{KeyProblem, KeySource};
+pub use keys::{AskPassphrase, StoreKey, UnlockedKey};
+pub use memory::{HandoverKey, MemoryStore, seal_for};
 pub use profile_lock::ProfileLock;
 pub use revocation_list::{RevocationList, RevocationListError};
 
@@ -67,6 +71,35 @@ pub trait Store: Send + Sync {
 
     /// Returns where the session of `profile` is, for messages.
     fn location(&self, profile: &ProfileName) -> String;
+
+    /// Returns the store's own key, if it has one.
+    fn key(&self) -> Option<&StoreKey> {
+        None
+    }
+
+    /// Returns the names of all sessions and records that are encrypted to that key.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn items(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Encrypts an item again, with the key as it is now. The caller holds the lock of the profile or the record.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the item is unchanged then.
+    fn encrypt_again(&self, _item: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Removes an item that no key decrypts any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn remove_item(&self, _item: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Why a stored session cannot be read.
@@ -132,6 +165,24 @@ pub enum StoreError {
         /// The profile that the session belongs to.
         found: ProfileName,
     },
+    /// Only the agent holds sessions in memory, and none is running.
+    #[error("the session is only in the memory of an agent, and none is running")]
+    AgentRequired,
+    /// The agent gives tokens of the sessions that it holds in memory, and not the sessions.
+    #[error("the session is in the memory of the agent, which does not give it to other programs")]
+    HeldByAgent,
+    /// The agent that is to hold a session is locked.
+    #[error("the agent is locked")]
+    AgentLocked,
+    /// The key of the file store is sealed with a passphrase, and no user can be asked for it.
+    #[error("the file store is locked with a passphrase")]
+    Sealed,
+    /// The passphrase does not unlock the file store.
+    #[error("wrong passphrase")]
+    WrongPassphrase,
+    /// The user pressed Ctrl-C at the question for the passphrase.
+    #[error("interrupted")]
+    Interrupted,
     /// The key that sessions in files are encrypted to cannot be used.
     #[error("cannot use the key file {}: {problem}", .path.display())]
     KeyFile {

@@ -206,10 +206,18 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ("The same for a script", "authctl agent status --json"),
         ],
     ),
+    ("authctl-store", &[("Set the passphrase of the file store", "authctl store passphrase")]),
+    (
+        "authctl-store-passphrase",
+        &[
+            ("Set the passphrase of the file store, or change it", "authctl store passphrase"),
+            ("Start over after the passphrase is forgotten", "authctl store passphrase --forgotten"),
+        ],
+    ),
     (
         "authctl-agent-lock",
         &[
-            ("Lock the agent with a passphrase", "authctl agent lock"),
+            ("Lock the agent", "authctl agent lock"),
             ("Lock it after half an hour without a request", "authctl agent lock --after 30m"),
             ("No longer lock it by itself", "authctl agent lock --after 0s"),
         ],

@@ -23,6 +23,34 @@ fn logged_in() -> (Sandbox, Keyring, DevIssuer) {
     (home, keyring, issuer)
 }
 
+#[test]
+fn passphrase_in_the_keychain_unlocks_the_file_store() {
+    let (home, _keyring, _issuer) = logged_in();
+    home.register_secret("a passphrase");
+    home.run_with(&["store", "passphrase", "--passphrase-stdin"], "a passphrase\n").exits(0);
+    let agent = Agent::run(&home);
+    let unlock = ["agent", "unlock", "--keychain"];
+    home.run(&unlock).exits(8).reports("passphrase is required");
+    home.run_with(&[&unlock[..], &["--passphrase-stdin"]].concat(), "a passphrase\n")
+        .exits(0)
+        .reports("in the keychain");
+    home.run(&["token", "filed"]).exits(0);
+    home.run(&["agent", "lock"])
+        .exits(0)
+        .reports("not locked with the agent: the sessions of other, sealed in the keychain");
+    home.run(&["token", "filed"]).exits(8);
+    home.run(&unlock).exits(0);
+    home.run(&["token", "filed"]).exits(0);
+    // The passphrase is changed, and the one in the keychain is an earlier one.
+    home.run_with(&["store", "passphrase", "--passphrase-stdin"], "a passphrase\nanother\n").exits(0);
+    home.run(&["agent", "lock"]).exits(0);
+    home.run_with(&[&unlock[..], &["--passphrase-stdin"]].concat(), "another\n").exits(0).reports("an earlier one");
+    home.run(&["agent", "lock"]).exits(0);
+    home.run(&unlock).exits(0);
+    home.run(&["token", "filed"]).exits(0);
+    agent.stop().expect("a child").exits(0);
+}
+
 /// Fails the test if the fastest of five calls is slow: the machine may be busy.
 #[track_caller]
 fn expect_fast(mut ask: impl FnMut()) {

@@ -259,6 +259,17 @@ impl RunningCommand<'_> {
         })
     }
 
+    /// Waits until the terminal shows no more what is typed.
+    #[track_caller]
+    pub fn waits_without_echo(&self) {
+        let terminal = self.terminal.as_ref().expect("in a terminal");
+        let has_echo = || {
+            let settings = rustix::termios::tcgetattr(terminal).expect("a terminal");
+            settings.local_modes.contains(rustix::termios::LocalModes::ECHO)
+        };
+        wait_until("the echo to be off", || (!has_echo()).then_some(()));
+    }
+
     pub fn type_text(&mut self, text: &str) {
         let input = self.input.as_mut().expect("open");
         input.write_all(text.as_bytes()).expect("typed");

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
@@ -141,6 +143,9 @@ pub struct AgentStatus {
     /// Why the configuration cannot be read, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_error: Option<String>,
+    /// The public key (age) to which a login encrypts a session that it gives to the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover_key: Option<String>,
     /// The refreshed sessions that their store does not take, and that are only in memory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsaved: Vec<UnsavedStatus>,
@@ -175,6 +180,7 @@ impl AgentStatus {
             failing: Vec::new(),
             login_required: Vec::new(),
             config_error: None,
+            handover_key: None,
             unsaved: Vec::new(),
         }
     }
@@ -184,9 +190,9 @@ impl AgentStatus {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockRequest {
-    /// The passphrase that unlocks it again.
-    #[serde(serialize_with = "expose")]
-    pub passphrase: Secret,
+    /// The passphrase that unlocks it again. None if the file store has one, which unlocks the agent too.
+    #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "expose_optional")]
+    pub passphrase: Option<Secret>,
     /// Lock after this idle time in seconds instead of now; 0 turns that off.
     #[serde(skip_serializing_if = "Option::is_none", default, deserialize_with = "deserialize_whole_number")]
     pub after: Option<u64>,
@@ -201,8 +207,62 @@ pub struct UnlockRequest {
     pub passphrase: Secret,
 }
 
+/// The body of `POST /v1/session`: the session of a login, with the records that belong to it, for the memory of the agent.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandoverRequest {
+    /// The profile.
+    pub profile: ProfileName,
+    /// The session under the profile's name, and records under theirs.
+    pub items: Vec<HandoverItem>,
+    /// Whether to replace the session of another account.
+    #[serde(default)]
+    pub replace: bool,
+}
+
+/// A session or a record, encrypted to the agent's key.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandoverItem {
+    /// The profile, or the name of the record.
+    pub name: String,
+    /// The age file in Base64.
+    sealed: String,
+}
+
+impl HandoverItem {
+    /// Returns an item with this encrypted content.
+    #[must_use]
+    pub fn new(name: String, sealed: &[u8]) -> Self {
+        Self { name, sealed: STANDARD.encode(sealed) }
+    }
+
+    /// Returns the encrypted content; `None` if it is not in Base64.
+    #[must_use]
+    pub fn sealed(&self) -> Option<Vec<u8>> {
+        STANDARD.decode(&self.sealed).ok()
+    }
+}
+
+/// The response to `POST /v1/logout/PROFILE`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LogoutResponse {
+    /// The profile.
+    pub profile: ProfileName,
+    /// Whether there was a session, which is deleted.
+    pub deleted: bool,
+    /// `revoked`, `skipped`, `unsupported` or `failed`; `None` if there was no session.
+    pub revocation: Option<String>,
+    /// Why the revocation failed.
+    pub error: Option<Problem>,
+}
+
 fn expose<S: serde::Serializer>(passphrase: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(passphrase.expose())
+}
+
+fn expose_optional<S: serde::Serializer>(passphrase: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
+    passphrase.as_ref().map(Secret::expose).serialize(serializer)
 }
 
 /// The response to `POST /v1/refresh/PROFILE`.

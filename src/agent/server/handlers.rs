@@ -8,17 +8,19 @@ use tokio::sync::mpsc;
 use super::audit::AuditAction;
 use super::cache::CachedSession;
 use super::peer::Peer;
-use super::response::{AgentResponse, json, ok, problem_with_retry, see_openapi, stream, text, to_json};
-use super::route::{AgentRequest, VerifyBody, lock_body, unlock_body, verify_body};
+use super::response::{AgentResponse, document, json, ok, problem_with_retry, see_openapi, stream, text, to_json};
+use super::route::{AgentRequest, VerifyBody, handover_body, lock_body, unlock_body, verify_body};
 use super::state::Agent;
 use super::tokens::IssuedToken;
-use crate::agent::protocol::{ForgetResponse, OPENAPI, RefreshResponse, StopResponse};
+use crate::agent::protocol::{ForgetResponse, HandoverItem, LogoutResponse, OPENAPI, RefreshResponse, StopResponse};
 use crate::clock::UnixTime;
-use crate::error::{Error, ErrorCode};
+use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::unblock;
-use crate::model::{DecidingToken, Profile, ProfileName, Session, TokenTarget};
+use crate::model::{DecidingToken, Profile, ProfileName, Session, StoreKind, TokenTarget};
 use crate::secret::SecretBytes;
-use crate::session::{Demand, MinTtl, RequestedToken, SessionError, SessionService, TokenRequest, TokenVerifier};
+use crate::session::{
+    Demand, MinTtl, RequestedToken, Revocation, SessionError, SessionService, TokenRequest, TokenVerifier,
+};
 use crate::status::{StatusReport, profile_statuses};
 use crate::verify::{KeySet, VerdictJson};
 
@@ -62,6 +64,8 @@ pub(super) async fn respond(
         AgentRequest::Forget { profile } => Ok(agent.forget_request(profile).await),
         AgentRequest::Lock => agent.lock_request(peer, body).await,
         AgentRequest::Unlock => agent.unlock_request(peer, body).await,
+        AgentRequest::Handover => agent.handover_request(body).await,
+        AgentRequest::Logout { profile, revoke } => agent.logout_request(&profile, revoke).await,
         AgentRequest::Stop => Ok(agent.stop_request(peer)),
     };
     response.unwrap_or_else(|failure| {
@@ -280,6 +284,46 @@ impl Agent {
         }
         self.audit_log.record(peer, AuditAction::Unlock, None, self.now());
         Ok(json(&self.state()))
+    }
+
+    /// Takes over the session of a login, in memory.
+    async fn handover_request(self: &Arc<Self>, body: &SecretBytes) -> Result<AgentResponse, SharedError> {
+        self.agent_lock.check(self.now())?;
+        let request = handover_body(body)?;
+        // The login has just written the profile.
+        self.reread_configuration().await?;
+        let profile = self.profiles.choose(Some(&request.profile)).map_err(|e| Arc::new(Error::from(e)))?;
+        if profile.store != StoreKind::Memory {
+            let message = format!("the store of `{}` is {}, not memory", profile.name, profile.store);
+            return Err(Arc::new(Error::msg(ErrorCode::InvalidRequest, message, see_openapi())));
+        }
+        let open = |item: &HandoverItem| Some((item.name.clone(), self.handover.open(&item.sealed()?)?));
+        let items: Option<Vec<(String, SecretBytes)>> = request.items.iter().map(open).collect();
+        let invalid = || Error::msg(ErrorCode::InvalidRequest, "an item is not encrypted to this agent", see_openapi());
+        let about = |e: SessionError| Error::from(e).about(&profile.name);
+        let taken = self.sessions.take_over(&profile, items.ok_or_else(invalid)?, request.replace);
+        if !taken.await.map_err(about)? {
+            let message = format!("`{}` still has the session of another account", profile.name);
+            let hint = Hint::login().with_flag("--replace").about(&profile.name);
+            return Err(Arc::new(Error::msg(ErrorCode::OtherSubject, message, hint)));
+        }
+        self.forget(&profile);
+        Ok(json(&self.state()))
+    }
+
+    /// Logs out of a profile whose session only the agent can read.
+    async fn logout_request(self: &Arc<Self>, name: &ProfileName, revoke: bool) -> Result<AgentResponse, SharedError> {
+        self.agent_lock.check(self.now())?;
+        let profile = self.choose_profile(Some(name)).await?;
+        let result = self.sessions.logout(&profile, revoke).await;
+        self.forget(&profile);
+        let revocation = result.map_err(|e| Error::from(e).about(name))?;
+        let word = revocation.as_ref().map(|revocation| revocation.word().to_owned());
+        let error = match revocation {
+            Some(Revocation::Failed(error)) => Some(document(&Error::from(error).about(name))),
+            _ => None,
+        };
+        Ok(json(&LogoutResponse { profile: name.clone(), deleted: word.is_some(), revocation: word, error }))
     }
 
     fn stop_request(self: &Arc<Self>, peer: &Peer) -> AgentResponse {

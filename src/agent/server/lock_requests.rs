@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::events::EventKind;
-use super::lock_state::{FIRST_DELAY, MAX_DELAY, MAX_LENGTH, Verifier, locked, too_many};
+use super::lock_state::{FIRST_DELAY, LockPassphrase, MAX_DELAY, MAX_LENGTH, Verifier, locked, too_many};
 use super::state::Agent;
 use super::turns::Turn;
-use crate::error::{Error, ErrorCode, Hint};
+use crate::error::{Error, ErrorCode, Hint, forgotten_passphrase};
+use crate::model::StoreKind;
 use crate::secret::Secret;
+use crate::session::{SessionError, SessionService};
+use crate::store::{StoreError, UnlockedKey};
 
 /// A process's attempt. It ends when the hashing ends, even if the process no longer waits for it.
 struct Attempt {
@@ -24,6 +27,28 @@ impl Drop for Attempt {
             if attempts.wrong == 0 {
                 inner.attempts.remove(&self.pid);
             }
+        }
+    }
+}
+
+/// What the check of a passphrase has found.
+enum Checked {
+    /// It is right, and unlocks the key of the file store if that is sealed.
+    Right(Option<UnlockedKey>),
+    /// It is wrong, and the response is delayed.
+    Wrong(Duration),
+    Failed(Error),
+}
+
+impl LockPassphrase {
+    fn check(&self, passphrase: &Secret, sessions: &SessionService) -> Result<Option<UnlockedKey>, StoreError> {
+        if passphrase.expose().len() > MAX_LENGTH {
+            return Err(StoreError::WrongPassphrase);
+        }
+        match (self, sessions.file_key()) {
+            (Self::Chosen(verifier), _) if verifier.matches(passphrase) => Ok(None),
+            (Self::OfStore, Some(key)) => key.unlock(passphrase),
+            _ => Err(StoreError::WrongPassphrase),
         }
     }
 }
@@ -62,26 +87,65 @@ impl Agent {
         }
     }
 
-    /// Locks now, or sets the idle time in seconds after which the agent locks itself; zero turns that off.
+    /// Returns whether a profile uses the file store and that is sealed.
+    async fn uses_sealed_store(&self) -> bool {
+        self.profiles.all().iter().any(|profile| profile.store == StoreKind::File)
+            && self.sessions.is_file_sealed().await
+    }
+
+    /// Locks the agent if the file store is sealed: its passphrase is needed first.
+    pub(super) async fn lock_if_sealed(&self) {
+        if self.uses_sealed_store().await {
+            self.lock_with_store();
+        }
+    }
+
+    /// Locks the agent with the passphrase of the file store, whose key it does not hold.
+    pub(super) fn lock_with_store(&self) {
+        {
+            let mut inner = self.agent_lock.inner();
+            if inner.locked {
+                return;
+            }
+            inner.passphrase = Some(Arc::new(LockPassphrase::OfStore));
+        }
+        self.lock_now();
+    }
+
+    /// Locks now, or sets the idle time in seconds after which the agent locks itself; zero turns that off. A sealed file store
+    /// has a passphrase, and there is no other for the agent then.
     ///
     /// # Errors
-    /// If it is already locked, or the passphrase is empty or too long.
-    pub(super) async fn lock(self: &Arc<Self>, pid: u32, passphrase: Secret, after: Option<u64>) -> Result<(), Error> {
-        if passphrase.is_empty() || passphrase.expose().len() > MAX_LENGTH {
-            let message = format!("the passphrase must have 1 to {MAX_LENGTH} bytes");
-            return Err(Error::msg(ErrorCode::Usage, message, Hint::command("agent lock")));
-        }
+    /// If it is already locked, or the passphrase is missing, too long or not needed.
+    pub(super) async fn lock(
+        self: &Arc<Self>,
+        pid: u32,
+        passphrase: impl Into<Option<Secret>>,
+        after: Option<u64>,
+    ) -> Result<(), Error> {
+        let passphrase = passphrase.into();
+        let usage = |message: String| Error::msg(ErrorCode::Usage, message, Hint::command("agent lock"));
         if self.agent_lock.is_locked() {
             return Err(locked());
         }
-        let verifier = self.hash_passphrase(pid, false, move |_| Verifier::of(&passphrase)).await??;
+        let lock_passphrase = match (passphrase, self.uses_sealed_store().await) {
+            (None, true) => LockPassphrase::OfStore,
+            (Some(_), true) => {
+                return Err(usage("the passphrase of the file store unlocks the agent; no other is needed".to_owned()));
+            }
+            (Some(chosen), false) if (1..=MAX_LENGTH).contains(&chosen.expose().len()) => {
+                let hash = move |_: Option<&Turn>| Verifier::of(&chosen);
+                LockPassphrase::Chosen(self.hash_passphrase(pid, false, hash).await??)
+            }
+            (_, false) => return Err(usage(format!("the passphrase must have 1 to {MAX_LENGTH} bytes"))),
+        };
         self.lock_if_idle();
         {
             let mut inner = self.agent_lock.inner();
             if inner.locked {
                 return Err(locked());
             }
-            inner.verifier = Some(Arc::new(verifier));
+            inner.passphrase = Some(Arc::new(lock_passphrase));
             inner.used_at = Some(self.now());
             match after {
                 Some(0) => inner.after = None,
@@ -96,15 +160,20 @@ impl Agent {
         Ok(())
     }
 
-    /// Locks the agent: drops all sessions from memory and serves none from now on.
+    /// Locks the agent: drops all sessions and the key of the file store from memory, and serves no token from now on. A refresh
+    /// in flight has a copy of the key, stores its session, and drops it.
     fn lock_now(&self) {
-        self.agent_lock.inner().locked = true;
+        {
+            let mut inner = self.agent_lock.inner();
+            inner.locked = true;
+            self.sessions.forget_file_key();
+        }
         self.cache.forget_all();
         self.token_files.notify_one();
         self.events.publish(EventKind::Locked, None, self.now(), None);
     }
 
-    /// Unlocks with the passphrase that locked it.
+    /// Unlocks with the passphrase that locked it, or takes over the passphrase that the file store has since.
     ///
     /// # Errors
     /// [`ErrorCode::WrongPassphrase`], with the time by which the response to this process is to be delayed.
@@ -114,17 +183,22 @@ impl Agent {
         passphrase: Secret,
     ) -> Result<(), (Error, Option<Duration>)> {
         self.lock_if_idle();
-        let verifier = {
+        let current = {
             let inner = self.agent_lock.inner();
-            match inner.verifier.clone().filter(|_| inner.locked) {
-                Some(verifier) => verifier,
-                None => return Ok(()),
-            }
+            inner.passphrase.clone().filter(|_| inner.locked)
         };
-        let (agent, tried) = (Arc::clone(self), Arc::clone(&verifier));
+        let was_locked = current.is_some();
+        let passphrase_of = match current {
+            Some(current) => current,
+            None if self.sessions.is_file_locked().await => Arc::new(LockPassphrase::OfStore),
+            None => return Ok(()),
+        };
+        let (agent, tried) = (Arc::clone(self), Arc::clone(&passphrase_of));
         let work = move |turn: Option<&Turn>| {
-            if passphrase.expose().len() <= MAX_LENGTH && tried.matches(&passphrase) {
-                return None;
+            match tried.check(&passphrase, &agent.sessions) {
+                Ok(key) => return Checked::Right(key),
+                Err(StoreError::WrongPassphrase) => {}
+                Err(error) => return Checked::Failed(SessionError::from(error).into()),
             }
             turn.into_iter().for_each(Turn::wrong);
             let mut inner = agent.agent_lock.inner();
@@ -132,24 +206,35 @@ impl Agent {
             let delay = FIRST_DELAY.saturating_mul(1 << attempts.wrong.min(8)).min(MAX_DELAY);
             attempts.wrong = attempts.wrong.saturating_add(1);
             attempts.not_before = Some(agent.clock.monotonic() + delay);
-            Some(delay)
+            Checked::Wrong(delay)
         };
-        if let Some(delay) = self.hash_passphrase(pid, true, work).await.map_err(|failure| (failure, None))? {
-            let failure = Error::msg(ErrorCode::WrongPassphrase, "wrong passphrase", Hint::command("agent unlock"));
-            return Err((failure, Some(delay)));
-        }
+        let key = match self.hash_passphrase(pid, true, work).await.map_err(|failure| (failure, None))? {
+            Checked::Right(key) => key,
+            Checked::Wrong(delay) => {
+                let hint = match *passphrase_of {
+                    LockPassphrase::Chosen(_) => Hint::command("agent unlock"),
+                    LockPassphrase::OfStore => forgotten_passphrase(),
+                };
+                return Err((Error::msg(ErrorCode::WrongPassphrase, "wrong passphrase", hint), Some(delay)));
+            }
+            Checked::Failed(error) => return Err((error, None)),
+        };
         {
             let mut inner = self.agent_lock.inner();
             inner.attempts.remove(&pid);
             // Unlocked and locked again in the meantime, with another passphrase.
-            if !inner.verifier.as_ref().is_some_and(|now| Arc::ptr_eq(now, &verifier)) {
+            let is_current = inner.passphrase.as_ref().is_some_and(|now| Arc::ptr_eq(now, &passphrase_of));
+            if was_locked && !is_current || !was_locked && inner.locked {
                 return Err((locked(), None));
             }
+            self.sessions.hold_file_key(key);
             inner.locked = false;
             inner.used_at = Some(self.now());
         }
         self.agent_lock.changed.notify_one();
-        self.events.publish(EventKind::Unlocked, None, self.now(), None);
+        if was_locked {
+            self.events.publish(EventKind::Unlocked, None, self.now(), None);
+        }
         self.events.changed.notify_one();
         Ok(())
     }

@@ -25,7 +25,7 @@ pub(super) struct AgentLock {
 #[derive(Default)]
 pub(super) struct Inner {
     pub(super) locked: bool,
-    pub(super) verifier: Option<Arc<Verifier>>,
+    pub(super) passphrase: Option<Arc<LockPassphrase>>,
     pub(super) after: Option<Duration>,
     pub(super) used_at: Option<UnixTime>,
     pub(super) attempts: HashMap<u32, Attempts>,
@@ -38,6 +38,14 @@ pub(super) struct Attempts {
     pub(super) in_progress: bool,
     /// The next attempt is refused before this moment, even if the process did not wait for the response.
     pub(super) not_before: Option<Instant>,
+}
+
+/// The passphrase that unlocks the agent.
+pub(super) enum LockPassphrase {
+    /// The one that the user chose to lock it.
+    Chosen(Verifier),
+    /// The one of the file store, which also unlocks the store's key.
+    OfStore,
 }
 
 /// The passphrase's argon2id hash (RFC 9106); the passphrase itself is not stored.

@@ -81,6 +81,7 @@ pub async fn serve(
     let socket = listening.path.clone();
     let agent = Agent::new(parts.sessions, parts.config, parts.home_id, socket, parts.asks_for_login)?;
     agent.sessions.serve_unsaved();
+    agent.lock_if_sealed().await;
     let watching = watch::start(&agent);
     let tasks = [
         tokio::spawn(background::refresh_sessions(Arc::clone(&agent))),

@@ -135,17 +135,21 @@ fn status(error: &Error) -> StatusCode {
     }
 }
 
-/// Returns the problem document for an error.
-pub(super) fn problem(error: &Error) -> AgentResponse {
-    let status = status(error);
-    let document = Problem {
-        status: status.as_u16(),
+/// Describes an error.
+pub(super) fn document(error: &Error) -> Problem {
+    Problem {
+        status: status(error).as_u16(),
         code: error.code,
         title: error.message(),
         hint: error.hint.to_string(),
         exit_code: error.code.exit_code(),
-    };
-    let body = to_json(&document).unwrap_or_default();
+    }
+}
+
+/// Returns the response with the problem document for an error.
+pub(super) fn problem(error: &Error) -> AgentResponse {
+    let status = status(error);
+    let body = to_json(&document(error)).unwrap_or_default();
     let mut response = whole(status, "application/problem+json", body);
     match status {
         // A 401 response must have a challenge (RFC 9110, section 11.6.1).

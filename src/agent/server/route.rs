@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use std::collections::BTreeMap;
 
 use super::response::see_openapi;
-use crate::agent::protocol::{LockRequest, UnlockRequest};
+use crate::agent::protocol::{HandoverRequest, LockRequest, UnlockRequest};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{MAX_DURATION, ProfileName, TokenTarget};
 use crate::secret::{Secret, SecretBytes};
@@ -29,6 +29,8 @@ pub(super) enum AgentRequest {
     Forget { profile: ProfileName },
     Lock,
     Unlock,
+    Handover,
+    Logout { profile: ProfileName, revoke: bool },
     Stop,
 }
 
@@ -49,6 +51,7 @@ impl AgentRequest {
         match self {
             Self::Verify => MAX_VERIFY_BODY,
             Self::Lock | Self::Unlock => 16 * 1024,
+            Self::Handover => MAX_VERIFY_BODY,
             _ => 0,
         }
     }
@@ -86,6 +89,16 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<AgentRequest, RouteErr
             let query = Query::parse(uri.query(), &["if_expiring"])?;
             return Ok(AgentRequest::Refresh { profile: profile(rest)?, if_expiring: query.seconds("if_expiring")? });
         }
+        ("logout", Some(rest)) => {
+            only(Method::POST, "POST")?;
+            let query = Query::parse(uri.query(), &["revoke"])?;
+            let revoke = match query.one("revoke")?.as_deref() {
+                None | Some("true") => true,
+                Some("false") => false,
+                Some(_) => return Err(invalid("`revoke` is neither true nor false".to_owned())),
+            };
+            return Ok(AgentRequest::Logout { profile: profile(rest)?, revoke });
+        }
         ("forget", Some(rest)) => {
             only(Method::POST, "POST")?;
             AgentRequest::Forget { profile: profile(rest)? }
@@ -98,6 +111,7 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<AgentRequest, RouteErr
         ("verify", None) => only(Method::POST, "POST").map(|()| AgentRequest::Verify)?,
         ("lock", None) => only(Method::POST, "POST").map(|()| AgentRequest::Lock)?,
         ("unlock", None) => only(Method::POST, "POST").map(|()| AgentRequest::Unlock)?,
+        ("session", None) => only(Method::POST, "POST").map(|()| AgentRequest::Handover)?,
         ("stop", None) => only(Method::POST, "POST").map(|()| AgentRequest::Stop)?,
         _ => return Err(RouteError::Path),
     };
@@ -203,6 +217,11 @@ pub(super) fn lock_body(body: &SecretBytes) -> Result<LockRequest, Error> {
 
 /// Parses the body of a request to unlock.
 pub(super) fn unlock_body(body: &SecretBytes) -> Result<UnlockRequest, Error> {
+    parse(body)
+}
+
+/// Parses the body of a request to take over a session.
+pub(super) fn handover_body(body: &SecretBytes) -> Result<HandoverRequest, Error> {
     parse(body)
 }
 

@@ -21,6 +21,7 @@ use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
 use crate::paths::ConfigFiles;
 use crate::session::{SessionService, UnsavedSession};
+use crate::store::HandoverKey;
 use crate::text::without_error_numbers;
 
 /// The state that all parts share.
@@ -38,6 +39,8 @@ pub(super) struct Agent {
     /// Notified when token files may no longer be as their sessions are.
     pub(super) token_files: Notify,
     pub(super) audit_log: AuditLog,
+    /// To which logins encrypt what they give to this agent.
+    pub(super) handover: HandoverKey,
     pub(super) limiter: Arc<ConnectionLimiter>,
     pub(super) peers: Peers,
     pub(super) home_id: String,
@@ -73,6 +76,7 @@ impl Agent {
             prompts,
             token_files: Notify::new(),
             audit_log: AuditLog::default(),
+            handover: HandoverKey::generate(),
             limiter: Arc::new(ConnectionLimiter::new(harden::descriptors())),
             peers: Peers::default(),
             home_id,
@@ -141,6 +145,7 @@ impl Agent {
             failing,
             login_required,
             config_error: self.profiles.error(),
+            handover_key: Some(self.handover.public()),
             unsaved: self.unsaved(),
         }
     }

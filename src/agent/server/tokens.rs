@@ -221,6 +221,9 @@ impl Agent {
                 Err(SessionError::LoginRequired(reason)) => CachedSession::LoginRequired(reason.clone()),
                 Err(_) => CachedSession::Unknown,
             };
+            if found.as_ref().is_err_and(SessionError::is_sealed_store) {
+                agent.lock_with_store();
+            }
             if agent.agent_lock.is_locked() {
                 return Err(Arc::new(super::lock_state::locked()));
             }
@@ -272,6 +275,14 @@ impl Agent {
         result: Result<ServedToken, SessionError>,
     ) -> RefreshOutcome {
         let name = &profile.name;
+        if result.as_ref().is_err_and(SessionError::is_sealed_store) {
+            self.lock_with_store();
+            return Err(Arc::new(super::lock_state::locked()));
+        }
+        if self.agent_lock.is_locked() {
+            // It was locked during the refresh, which has written the files again.
+            self.token_files.notify_one();
+        }
         let (served, error) = match result {
             Ok(ServedToken { session, refreshed, warning }) => {
                 // A login is required only once the token that is served has expired.

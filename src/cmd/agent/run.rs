@@ -6,7 +6,7 @@ use listenfd::ListenFd;
 
 use crate::agent::protocol::listen;
 use crate::agent::server::{Parts, close_inherited_descriptors, harden, serve};
-use crate::app::App;
+use crate::app::{App, StoreAccess};
 use crate::cli::{AgentRun, LoginMode};
 use crate::error::{Error, ErrorCode, Hint};
 
@@ -34,6 +34,7 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
         None => app.agent_socket()?,
     };
     let paths = app.paths()?;
+    app.use_stores(StoreAccess::Agent);
     let listening = listen(&path, given)?;
     let parts = Parts {
         sessions: app.sessions()?,

@@ -30,7 +30,7 @@ const MAX_ERROR_BYTES: u64 = 64 * 1024;
 pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
     let before = app.agent_status()?;
     if before.running {
-        return output::done(app, "the agent is already running", &before);
+        return started(app, "the agent is already running");
     }
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent run"));
     let mut command = Command::new(std::env::current_exe().map_err(unexpected)?);
@@ -62,7 +62,7 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
         let _ = BufReader::new(stdout.take(64)).read_line(&mut first);
     }
     if first.trim_end() == READY {
-        return output::done(app, "agent started", &app.agent_status()?);
+        return started(app, "agent started");
     }
     let mut words = String::new();
     if let Some(stderr) = stderr {
@@ -71,11 +71,24 @@ pub(super) fn start(app: &App, args: &AgentStart) -> Result<u8, Error> {
     let status = child.wait().map_err(unexpected)?;
     // A concurrent start may have won.
     if app.run(concurrent_start_succeeds(app))? {
-        return output::done(app, "the agent is already running", &app.agent_status()?);
+        return started(app, "the agent is already running");
     }
     // The child has printed its error in the requested form.
     eprint!("{words}");
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(ErrorCode::Unexpected.exit_code()))
+}
+
+/// Unlocks the agent, which starts locked with a sealed file store, if the user can be asked; then reports `message`.
+fn started(app: &App, message: &str) -> Result<u8, Error> {
+    let state = app.agent_status()?;
+    if !state.locked {
+        return output::done(app, message, &state);
+    }
+    if app.ui().is_interactive() || app.common.passphrase_stdin {
+        let unlocked = super::lock::send_passphrase(app)?;
+        return output::done(app, &format!("{message}; unlocked"), &unlocked);
+    }
+    output::done(app, &format!("{message}; it is locked: `authctl agent unlock`"), &state)
 }
 
 /// Waits for an agent that a concurrent start has begun; returns whether one runs.

@@ -70,6 +70,7 @@ pub(super) fn report_login(app: &App, args: &Login, login: &CompletedLogin) {
     let store = match profile.store {
         StoreKind::Keychain => "keychain",
         StoreKind::File => "file store",
+        StoreKind::Memory => "memory of the agent, and gone when it stops",
     };
     let refreshes = if session.can_refresh() { "; refreshes automatically" } else { "" };
     app.ui().notice(&format!("Logged in to {}{account}{joined}. Saved in the {store}{refreshes}.", profile.name));

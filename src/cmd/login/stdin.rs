@@ -17,21 +17,6 @@ const PASTE: &str = "Paste the token response or the JWT, which is not shown, th
 /// Programs on Windows begin text with it.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Returns the first line of stdin as a secret. `hint` asks for it at a terminal.
-///
-/// # Errors
-/// [`ErrorCode::Usage`] if it is empty.
-pub fn secret_line(what: &str, hint: Hint) -> Result<Secret, Error> {
-    let mut bytes = SecretBytes::default();
-    let read = std::io::copy(&mut std::io::stdin().lock().take(MAX_LENGTH), &mut bytes);
-    let text = read.ok().and_then(|_| std::str::from_utf8(bytes.expose()).ok()).unwrap_or_default();
-    let line = text.trim_start_matches(BYTE_ORDER_MARK).lines().next().unwrap_or_default();
-    if line.is_empty() {
-        return Err(Error::msg(ErrorCode::Usage, format!("no {what} on stdin"), hint));
-    }
-    Ok(Secret::new(line.to_owned()))
-}
-
 /// The secrets that options read from stdin.
 pub(super) struct StdinSecrets {
     pub(super) client_secret: Option<Secret>,
@@ -58,9 +43,9 @@ impl StdinSecrets {
             let mut bytes = SecretBytes::default();
             if ui.is_interactive() {
                 let typed = read_terminal(Input::Everything, || ui.notice(PASTE)).unwrap_or_default();
-                std::io::copy(&mut typed.as_slice(), &mut bytes)?;
+                bytes.read_from(typed.as_slice())?;
             } else {
-                std::io::copy(&mut std::io::stdin().lock().take(MAX_LENGTH + 1), &mut bytes)?;
+                bytes.read_from(std::io::stdin().lock().take(MAX_LENGTH + 1))?;
             }
             Ok::<_, std::io::Error>(bytes)
         });

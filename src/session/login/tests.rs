@@ -65,7 +65,7 @@ fn files(dir: &Path) -> FileStore {
 fn service(dir: &Path, writes: &[bool], stores: bool) -> Arc<SessionService> {
     let writes = Mutex::new(writes.iter().copied().collect());
     let store: Arc<dyn Store> = Arc::new(Failing { files: files(dir), writes, stores });
-    let stores = Stores { keychain: Arc::clone(&store), file: store };
+    let stores = Stores { keychain: Arc::clone(&store), file: Arc::clone(&store), memory: store };
     let locks = LockDirectories { keychain: dir.join("locks"), file: dir.join("locks") };
     SessionService::new(Arc::new(TestClock::new()), stores, locks, dir.join("revoked"))
 }
@@ -149,7 +149,7 @@ async fn login_to_another_store_deletes_the_session_in_the_old_one() {
         Arc::new(FileStore::new(dir.path().join(name), KeySource::Default(dir.path().join("key"))))
     };
     let (keychain, file) = (store("keychain"), store("file"));
-    let stores = Stores { keychain: Arc::clone(&keychain), file: Arc::clone(&file) };
+    let stores = Stores { keychain: Arc::clone(&keychain), file: Arc::clone(&file), memory: Arc::clone(&file) };
     for keychain_locks in ["locks", "other-locks"] {
         let locks = LockDirectories { keychain: dir.path().join(keychain_locks), file: dir.path().join("locks") };
         let revoked = dir.path().join("revoked");

@@ -15,7 +15,7 @@ fn agent(clock: Arc<dyn Clock>) -> (tempfile::TempDir, Arc<Agent>) {
     let at = |name: &str| dir.path().join(name);
     let store: Arc<dyn Store> = Arc::new(FileStore::new(at("sessions"), KeySource::Default(at("key"))));
     store.write(&"work".parse().expect("valid"), &session("t")).expect("written");
-    let stores = Stores { keychain: Arc::clone(&store), file: store };
+    let stores = Stores { keychain: Arc::clone(&store), file: Arc::clone(&store), memory: store };
     let locks = LockDirectories { keychain: at("locks"), file: at("locks") };
     let sessions = SessionService::new(clock, stores, locks, at("revoked"));
     let profile = "[profiles.work]\nissuer = \"https://a.example\"\nclient_id = \"cli\"\nstore = \"file\"\n";
@@ -160,7 +160,8 @@ async fn right_passphrase_of_an_earlier_lock_does_not_unlock_a_later_one() {
         tokio::task::yield_now().await;
     }
     // What another process does in the meantime.
-    agent.agent_lock.inner().verifier = Some(Arc::new(Verifier::of(&passphrase("second")).expect("hashed")));
+    let second = LockPassphrase::Chosen(Verifier::of(&passphrase("second")).expect("hashed"));
+    agent.agent_lock.inner().passphrase = Some(Arc::new(second));
     drop(hashing);
     let (error, _) = unlocking.await.expect("an end").expect_err("not unlocked");
     assert_eq!(error.code, ErrorCode::AgentLocked);

@@ -1,0 +1,111 @@
+//! `authctl store`: the passphrase of the file store.
+
+use serde_json::json;
+
+use super::output;
+use crate::app::App;
+use crate::cli::{StoreCommand, StorePassphrase};
+use crate::error::{Error, ErrorCode, Hint};
+use crate::secret::Secret;
+use crate::store::StoreKey;
+use crate::ui::read_stdin_secret;
+
+/// The maximum length of a passphrase, in bytes.
+const MAX_LENGTH: usize = 1024;
+
+/// Runs the command.
+pub fn run(app: &App, command: StoreCommand) -> Result<u8, Error> {
+    match command {
+        StoreCommand::Passphrase(args) => passphrase(app, &args),
+    }
+}
+
+fn passphrase(app: &App, args: &StorePassphrase) -> Result<u8, Error> {
+    let sessions = app.sessions()?;
+    let is_sealed = sessions.file_key().map_or(Ok(false), StoreKey::is_sealed)?;
+    let forgotten_nothing = args.forgotten && !is_sealed;
+    if forgotten_nothing || args.remove && !is_sealed {
+        let message = "the file store has no passphrase";
+        return Err(Error::msg(ErrorCode::Usage, message, Hint::command("store passphrase")));
+    }
+    if is_sealed && !args.forgotten {
+        app.unlock_store()?;
+    }
+    let new = match args.remove {
+        true => None,
+        // With a current one, that was the first line of stdin.
+        false => Some(new_passphrase(app, is_sealed && !args.forgotten)?),
+    };
+    change(app, new, args.forgotten)?;
+    let message = match (args.remove, args.forgotten) {
+        (true, _) => "passphrase removed: the key of the file store is now readable without one",
+        (false, true) => "new passphrase set; the sessions of the old one are deleted, log in again",
+        (false, false) if is_sealed => "passphrase changed",
+        (false, false) => "passphrase set: the sessions of the file store are locked with it",
+    };
+    output::done(app, message, &json!({ "sealed": !args.remove }))
+}
+
+/// Seals the file store for `login --passphrase` unless it is sealed already.
+///
+/// # Errors
+/// As `store passphrase`.
+pub(super) fn seal(app: &App) -> Result<(), Error> {
+    let sessions = app.sessions()?;
+    if sessions.file_key().map_or(Ok(true), StoreKey::is_sealed)? {
+        return app.unlock_store();
+    }
+    change(app, Some(new_passphrase(app, false)?), false)?;
+    app.ui().notice("passphrase set: all sessions of the file store are locked with it");
+    Ok(())
+}
+
+/// Changes the passphrase, and gives the new one to an agent that holds the key.
+fn change(app: &App, new: Option<Secret>, is_forgotten: bool) -> Result<(), Error> {
+    let sessions = app.sessions()?;
+    let is_agent_unlocked = app.agent_status().is_ok_and(|state| state.running && !state.locked);
+    let left = app.run(async {
+        let _lock = app.lock_config().await?;
+        let items = sessions.change_passphrase(new, is_forgotten).await?;
+        // At once: without it, the agent locks itself when it next reads a session.
+        if is_agent_unlocked && let Err(error) = super::agent::share_passphrase(app) {
+            app.ui().notice(&format!("warning: the agent does not have the new passphrase: {}", error.message()));
+        }
+        Ok(sessions.follow_key(items, is_forgotten).await)
+    })?;
+    if !left.is_empty() {
+        let left = left.join(", ");
+        app.ui()
+            .instruct(&format!("warning: still encrypted to the earlier key, until they are next refreshed: {left}"));
+    }
+    Ok(())
+}
+
+/// Asks for a new passphrase, twice at a terminal, or reads it from stdin; from another line if `after_current`.
+fn new_passphrase(app: &App, after_current: bool) -> Result<Secret, Error> {
+    let hint = || Hint::command("store passphrase").with_typed_options();
+    let new = match (app.common.passphrase_stdin, after_current) {
+        (true, true) => read_stdin_secret(),
+        (true, false) => app.passphrase_from_stdin(),
+        (false, _) => {
+            let new = app.ask_passphrase("New passphrase: ")?.filter(|typed| !typed.is_empty());
+            let second = if new.is_some() { app.ask_passphrase("Repeat passphrase: ")? } else { None };
+            if new.as_ref().map(Secret::expose) != second.as_ref().map(Secret::expose) {
+                return Err(Error::msg(ErrorCode::Usage, "the passphrases differ; nothing is changed", hint()));
+            }
+            new
+        }
+    };
+    let missing = match (app.common.passphrase_stdin, app.ui().is_interactive()) {
+        (true, _) => "no new passphrase on stdin",
+        (false, true) => "no passphrase was entered",
+        (false, false) => "a passphrase is required, and there is no terminal",
+    };
+    let code = if app.common.passphrase_stdin { ErrorCode::Usage } else { ErrorCode::PassphraseRequired };
+    let new = new.ok_or_else(|| Error::msg(code, missing, hint()))?;
+    if new.expose().len() > MAX_LENGTH {
+        let message = format!("the passphrase must have 1 to {MAX_LENGTH} bytes");
+        return Err(Error::msg(ErrorCode::Usage, message, hint()));
+    }
+    Ok(new)
+}

@@ -1,0 +1,136 @@
+//! The memory store: the agent holds the sessions, and nothing is on disk.
+
+use serde_json::json;
+
+use authctl::dev_issuer::DevIssuer;
+
+use crate::support::agent::Agent;
+use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, contains, quick_issuer};
+
+#[track_caller]
+fn log_in(home: &Sandbox, issuer: &DevIssuer, user: &str, options: &[&str]) -> CommandOutput {
+    let login = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--store", "memory"];
+    let grant = ["--password", "--username", user, "--password-stdin"];
+    home.run_with(&[&login[..], &grant, options].concat(), &format!("{PASSWORD}\n"))
+}
+
+/// Fails the test if a file of the home has this text, or is a session.
+#[track_caller]
+fn assert_nothing_on_disk(home: &Sandbox, text: &str) {
+    for (file, bytes) in home.files() {
+        assert!(!contains(&bytes, text.as_bytes()) && !contains(&bytes, b"age-encryption"), "{}", file.display());
+    }
+}
+
+#[test]
+fn session_in_memory_is_served_refreshed_and_logged_out() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let agent = Agent::run(&home);
+    log_in(&home, &issuer, USER, &[]).exits(0).reports("gone when it stops");
+    let token = home.token("work");
+    assert_nothing_on_disk(&home, &token);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_ne!(home.token("work"), token);
+    home.run(&["exec", "work", "--", "true"]).exits(0);
+    let status = home.run(&["status", "--json"]).exits(0).json();
+    let profile = &status["profiles"][0];
+    assert_eq!((&profile["store"], &profile["state"]), (&json!("memory"), &json!("valid")), "{profile}");
+    assert_eq!(profile["subject"]["name"], USER);
+    home.run(&["status", "--check"]).exits(0);
+    assert_eq!(issuer.stats().refreshes_committed, 1);
+    home.run(&["logout", "work"]).exits(0).reports("tokens revoked");
+    home.run(&["logout", "work"]).exits(0).reports("not logged in");
+    home.run(&["token", "work"]).exits(3);
+    home.run(&["status", "--check"]).exits(3);
+    assert_eq!(issuer.stats().families_revoked, 1);
+    agent.stop().expect("a child").exits(0);
+}
+
+#[test]
+fn session_in_memory_is_gone_with_the_agent() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let agent = Agent::run(&home);
+    log_in(&home, &issuer, USER, &[]).exits(0);
+    let token = home.token("work");
+    agent.stop().expect("a child").exits(0);
+    for args in [&["token", "work"][..], &["refresh", "work"], &["logout", "work"], &["status"], &["whoami"]] {
+        let ran = home.run(&[args, &["--json"]].concat()).exits(8);
+        if args[0] != "status" {
+            assert_eq!(ran.error()["hint"], "authctl agent start", "{args:?}");
+        }
+    }
+    assert_nothing_on_disk(&home, &token);
+    let agent = Agent::run(&home);
+    home.run(&["token", "work"]).exits(3).reports("authctl login work");
+    log_in(&home, &issuer, USER, &[]).exits(0);
+    home.run(&["token", "work"]).exits(0);
+    agent.stop().expect("a child").exits(0);
+}
+
+#[test]
+fn login_to_memory_without_an_agent_fails_before_the_sign_in() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    log_in(&home, &issuer, USER, &[]).exits(8).reports("authctl agent start");
+    assert_eq!(issuer.stats().requests.get("token"), None);
+    let agent = Agent::run(&home);
+    agent.post("/v1/lock", &json!({"passphrase": "a lock"}).to_string()).expect_status(200);
+    log_in(&home, &issuer, USER, &[]).exits(8).reports("authctl agent unlock");
+    assert_eq!(issuer.stats().requests.get("token"), None);
+    assert!(!home.config_file().exists());
+}
+
+#[test]
+fn session_in_memory_of_another_account_is_replaced_only_on_request() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let _agent = Agent::run(&home);
+    log_in(&home, &issuer, USER, &[]).exits(0);
+    log_in(&home, &issuer, "other", &[]).exits(2).reports("--replace");
+    assert_eq!(home.run(&["status", "--json"]).json()["profiles"][0]["subject"]["name"], USER);
+    log_in(&home, &issuer, "other", &["--replace"]).exits(0);
+    assert_eq!(home.run(&["status", "--json"]).json()["profiles"][0]["subject"]["name"], "other");
+}
+
+#[test]
+fn locked_agent_gives_no_token_of_a_session_in_memory() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let agent = Agent::run(&home);
+    log_in(&home, &issuer, USER, &[]).exits(0);
+    let token = home.token("work");
+    home.run_with(&["agent", "lock", "--passphrase-stdin"], "a lock\n").exits(0);
+    for args in [&["token", "work"][..], &["refresh", "work"], &["logout", "work"], &["exec", "work", "--", "true"]] {
+        home.run(args).exits(8);
+        home.run_without_agent(args).exits(8);
+    }
+    home.run_with(&["agent", "unlock", "--passphrase-stdin"], "a lock\n").exits(0);
+    assert_eq!(home.token("work"), token);
+    agent.stop().expect("a child").exits(0);
+}
+
+#[test]
+fn agent_takes_no_session_that_is_not_encrypted_to_it() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    let agent = Agent::run(&home);
+    log_in(&home, &issuer, USER, &[]).exits(0);
+    let token = home.token("work");
+    for sealed in ["bm90IHNlYWxlZA==", "%", ""] {
+        let body = json!({"profile": "work", "items": [{"name": "work", "sealed": sealed}], "replace": true});
+        agent.post("/v1/session", &body.to_string()).expect_status(400);
+    }
+    assert_eq!(home.token("work"), token);
+    home.log_in("filed", &issuer);
+    let body = json!({"profile": "filed", "items": [], "replace": true});
+    agent.post("/v1/session", &body.to_string()).expect_status(400);
+}
+
+#[test]
+fn login_moves_a_session_from_a_file_into_memory() {
+    let (home, issuer) = (Sandbox::new(), quick_issuer());
+    home.log_in("work", &issuer);
+    let _agent = Agent::run(&home);
+    home.run(&["profile", "set", "work", "store=memory"]).exits(2).reports("authctl login work --store memory");
+    log_in(&home, &issuer, USER, &[]).exits(0);
+    assert!(!home.session_file("work").exists());
+    home.run(&["token", "work"]).exits(0);
+    let exported = home.run(&["profile", "export", "work"]).exits(0).stdout;
+    assert!(exported.contains("store = \"memory\""), "{exported}");
+}
