@@ -52,7 +52,8 @@ fn session_in_memory_is_gone_with_the_agent() {
     let agent = Agent::run(&home);
     log_in(&home, &issuer, USER, &[]).exits(0);
     let token = home.token("work");
-    agent.stop().expect("a child").exits(0);
+    home.run(&["agent", "stop"]).exits(0).reports("log in again to work");
+    agent.wait().expect("a child").exits(0);
     for args in [&["token", "work"][..], &["refresh", "work"], &["logout", "work"], &["status"], &["whoami"]] {
         let ran = home.run(&[args, &["--json"]].concat()).exits(8);
         if args[0] != "status" {

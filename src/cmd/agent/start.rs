@@ -12,6 +12,7 @@ use crate::cli::{AgentStart, LoginMode};
 use crate::cmd::output;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::is_locked;
+use crate::model::StoreKind;
 use crate::paths::TOKEN_VARIABLE;
 
 /// How long a concurrent start may take.
@@ -130,6 +131,13 @@ pub(super) fn stop(app: &App) -> Result<u8, Error> {
     if !gone {
         let message = format!("the agent (process {}) has not stopped; it may be finishing a refresh", stopping.pid);
         return Err(Error::msg(ErrorCode::AgentStopping, message, Hint::command("agent status")));
+    }
+    let config = app.config().ok();
+    let profiles = config.iter().flat_map(|config| config.profiles.values());
+    let held: Vec<&str> =
+        profiles.filter(|profile| profile.store == StoreKind::Memory).map(|profile| profile.name.as_str()).collect();
+    if !held.is_empty() {
+        app.ui().notice(&format!("note: the sessions in its memory are gone: log in again to {}", held.join(", ")));
     }
     output::done(app, "agent stopped", &app.absent_agent_status()?)
 }
