@@ -90,17 +90,37 @@ impl fmt::Debug for Key {
 impl Key {
     /// Encrypts `plain` as an `age` file.
     pub(super) fn seal(&self, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let sealed = match self.0.first() {
+        let sealed = then_wipe_stack(|| match self.0.first() {
             Some(first) => age::encrypt(&first.to_public(), plain),
             None => Err(age::EncryptError::MissingRecipients),
-        };
+        });
         sealed.map_err(cannot_encrypt)
     }
 
     /// Decrypts the `age` file `sealed`. Returns `None` if that fails.
     pub(super) fn open(&self, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        decrypt(sealed, self.0.iter().map(|identity| identity as &dyn age::Identity)).ok()
+        then_wipe_stack(|| decrypt(sealed, self.0.iter().map(|identity| identity as &dyn age::Identity)).ok())
     }
+}
+
+/// The size of the stack that is wiped, in bytes: more than encryption uses.
+const STACK: usize = 64 << 10;
+
+/// Calls `work`, and overwrites the stack that it has used: a key that is moved leaves copies there.
+fn then_wipe_stack<T>(work: impl FnOnce() -> T) -> T {
+    #[inline(never)]
+    fn call<T>(work: impl FnOnce() -> T) -> T {
+        work()
+    }
+    #[inline(never)]
+    fn wipe() {
+        let mut used = [1u8; STACK];
+        zeroize::Zeroize::zeroize(&mut used);
+        std::hint::black_box(&used);
+    }
+    let result = call(work);
+    wipe();
+    result
 }
 
 fn cannot_encrypt(error: age::EncryptError) -> StoreError {
@@ -160,7 +180,7 @@ impl KeyFile {
 
     /// Returns the key in a file in the clear.
     pub(super) fn key(&self) -> Result<Key, StoreError> {
-        self.parse(&self.bytes)
+        then_wipe_stack(|| self.parse(&self.bytes))
     }
 
     /// Returns the key in a sealed file.
@@ -168,6 +188,10 @@ impl KeyFile {
     /// # Errors
     /// [`StoreError::WrongPassphrase`].
     pub(super) fn unseal(&self, passphrase: &Secret) -> Result<Key, StoreError> {
+        then_wipe_stack(|| self.unseal_on_stack(passphrase))
+    }
+
+    fn unseal_on_stack(&self, passphrase: &Secret) -> Result<Key, StoreError> {
         let wrong = |problem| StoreError::KeyFile { path: self.path.clone(), problem };
         let mut identity = age::scrypt::Identity::new(secret_string(passphrase));
         identity.set_max_work_factor(MAX_WORK_FACTOR);
