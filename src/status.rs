@@ -83,6 +83,8 @@ pub struct ProfileStatus {
     pub scope: Option<String>,
     /// The token type, as the issuer wrote it.
     pub token_type: Option<String>,
+    /// Whether the access token is bound to a key of the session (DPoP).
+    pub bound: bool,
     /// When the access token expires.
     pub expires_at: Option<UnixTime>,
     /// The same in seconds from now.
@@ -252,6 +254,7 @@ pub fn profile_status(sessions: &SessionService, profile: &Profile, default: boo
         subject: None,
         scope: None,
         token_type: None,
+        bound: false,
         expires_at: None,
         expires_in: None,
         can_refresh: false,
@@ -298,6 +301,7 @@ fn fill_in(status: &mut ProfileStatus, session: Session, now: UnixTime) {
         .last_failure
         .as_ref()
         .map(|failure| failure.at.plus(backoff(failure.failures)).max(failure.retry_at.unwrap_or(failure.at)));
+    status.bound = session.tokens.is_bound();
     status.expires_at = session.tokens.expires_at;
     status.expires_in = session.tokens.expires_in(now);
     status.other_tokens = session.others.len();

@@ -20,9 +20,15 @@ const QUICK_WAIT: Duration = Duration::from_millis(100);
 /// How long to wait for an agent that waits for an issuer: its reply comes after its own limit.
 const LONG_WAIT: Duration = MAX_WAIT.saturating_add(SHORT_WAIT);
 
-/// Problems after which a command continues without the agent. Variables of a platform may be set here and not there.
-const CONTINUE_WITHOUT: [ErrorCode; 4] =
-    [ErrorCode::TooManyRequests, ErrorCode::AnotherHome, ErrorCode::AgentStopping, ErrorCode::WorkloadUnavailable];
+/// Problems after which a command continues without the agent. Variables of a platform may be set here and not there, and an
+/// older agent does not know every path.
+const CONTINUE_WITHOUT: [ErrorCode; 5] = [
+    ErrorCode::TooManyRequests,
+    ErrorCode::AnotherHome,
+    ErrorCode::AgentStopping,
+    ErrorCode::WorkloadUnavailable,
+    ErrorCode::UnknownPath,
+];
 
 impl App {
     /// Returns the path of the agent's socket: `AUTHCTL_SOCK`, else the default.

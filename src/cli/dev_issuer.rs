@@ -50,6 +50,12 @@ pub struct DevIssuer {
     /// List revoked and suspended access tokens in a status list
     #[arg(long, conflicts_with = "opaque")]
     pub status_list: bool,
+    /// Refuse requests for tokens without a DPoP proof
+    #[arg(long)]
+    pub require_dpop: bool,
+    /// Require nonces in DPoP proofs
+    #[arg(long)]
+    pub dpop_nonces: bool,
     /// Polling interval of device logins
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "5s")]
     pub device_interval: Duration,

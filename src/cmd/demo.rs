@@ -165,7 +165,7 @@ impl Demo<'_> {
         let accepted = self.app.run(async {
             let (http, metadata) = connect(issuer.issuer()).await?;
             let userinfo = metadata.userinfo_endpoint.ok_or(IssuerError::Unsupported { what: "userinfo_endpoint" })?;
-            Ok(userinfo::fetch(&http, &userinfo, &third).await.is_ok())
+            Ok(userinfo::fetch(&http, &userinfo, &third, None).await.is_ok())
         })?;
         self.expect(!accepted, "the issuer does not accept the token any more")?;
         let keys = keys.to_string_lossy().into_owned();

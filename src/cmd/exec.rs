@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use super::token::require_bearer;
 use super::verify::{DeniedToken, is_expired, report_denied};
 use crate::agent::protocol::ReceivedToken;
 use crate::app::App;
@@ -161,9 +162,11 @@ fn through_agent(app: &App, named: Option<&ProfileName>) -> Result<Option<Verifi
         login_required = refreshed.err().filter(|error| error.code == ErrorCode::LoginRequired);
     }
     let reply: Option<ReceivedToken> = app.try_agent("GET", &format!("/v1/token{name}"), None)?;
-    let Some(ReceivedToken { access_token: Some(token), profile: Some(profile), warning, .. }) = reply else {
+    let Some(ReceivedToken { access_token: Some(token), profile: Some(profile), warning, token_type, .. }) = reply
+    else {
         return Ok(None);
     };
+    require_bearer(Some(&profile), &token_type)?;
     // Neither the name of a profile nor a valid token needs escaping in JSON.
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
     if !token.expose().bytes().all(is_plain) {

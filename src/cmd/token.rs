@@ -152,6 +152,17 @@ fn through_agent(app: &App, args: &Token, usage: Use<'_>) -> Result<Option<u8>, 
     usage(app, args, &response).map(Some)
 }
 
+/// Returns an error for an access token that is bound to a key: no server accepts it without proofs of the key.
+///
+/// # Errors
+/// [`ErrorCode::Usage`].
+pub(super) fn require_bearer(profile: Option<&ProfileName>, token_type: &str) -> Result<(), Error> {
+    let Some(profile) = profile.filter(|_| token_type == "DPoP") else { return Ok(()) };
+    let message =
+        format!("the access token of `{profile}` is bound to a key (DPoP), so a program cannot send it by itself");
+    Err(Error::msg(ErrorCode::Usage, message, Hint::profile_command("token").about(profile).with_flag("--json")))
+}
+
 /// Returns the expiry that a JWT contains.
 fn expiry(token: &Secret) -> Option<UnixTime> {
     unverified_claims(token.expose()).and_then(|claims| claims.exp)
@@ -176,7 +187,10 @@ fn print(app: &App, args: &Token, response: &TokenResponse) -> Result<u8, Error>
     let token = response.access_token.or(response.id_token).unwrap_or_default();
     if app.common.json {
         output::json(response)?;
-    } else if args.header {
+        return Ok(0);
+    }
+    require_bearer(response.profile, response.token_type)?;
+    if args.header {
         output::data(&format!("Authorization: {} {token}", response.token_type))?;
     } else {
         output::data(token)?;

@@ -105,6 +105,7 @@ fn parse(client_id: &str, redirect_uri: &str, query: &Params) -> Result<ParsedRe
         scopes: query.scopes()?,
         audiences: query.audiences()?,
         nonce: text("nonce"),
+        jkt: text("dpop_jkt"),
         login_hint: text("login_hint"),
     };
     Ok(ParsedRequest { request, prompt, max_age })
@@ -143,6 +144,7 @@ pub(super) fn send_code(issuer: &Issuer, request: &AuthorizationRequest, login: 
         audiences: request.audiences.clone(),
         workload: None,
         nonce: request.nonce.clone(),
+        jkt: request.jkt.clone(),
     };
     let stored = AuthorizationCode {
         grant,

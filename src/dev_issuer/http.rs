@@ -23,28 +23,29 @@ const MAX_AUDIENCES: usize = 16;
 const MAX_AUDIENCE_LENGTH: usize = 1024;
 
 /// Form or query parameters. All values are treated as secrets because some are.
-pub(super) struct Params(Vec<(String, Secret)>);
+pub(super) struct Params {
+    pairs: Vec<(String, Secret)>,
+    /// The thumbprint of the key of which a proof came with the form (DPoP).
+    pub(super) jkt: Option<String>,
+}
 
 impl Params {
     /// Parses `application/x-www-form-urlencoded`. Parameters without a value count as omitted (RFC 6749, section 3.1).
     pub(super) fn parse(encoded: &[u8]) -> Self {
         let pairs = url::form_urlencoded::parse(encoded);
-        Self(
-            pairs
-                .filter(|(_, value)| !value.is_empty())
-                .map(|(name, value)| (name.into_owned(), Secret::new(value.into_owned())))
-                .collect(),
-        )
+        let pairs = pairs.filter(|(_, value)| !value.is_empty());
+        let pairs = pairs.map(|(name, value)| (name.into_owned(), Secret::new(value.into_owned()))).collect();
+        Self { pairs, jkt: None }
     }
 
     /// Returns the first value of `name`.
     pub(super) fn one(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.expose())
+        self.pairs.iter().find(|(n, _)| n == name).map(|(_, value)| value.expose())
     }
 
     /// Returns all values of `name`.
     pub(super) fn all(&self, name: &str) -> Vec<String> {
-        self.0.iter().filter(|(n, _)| n == name).map(|(_, value)| value.expose().to_owned()).collect()
+        self.pairs.iter().filter(|(n, _)| n == name).map(|(_, value)| value.expose().to_owned()).collect()
     }
 
     /// Returns the value of `name`, or the error that it is missing.
@@ -89,8 +90,8 @@ impl Params {
     /// Returns whether a parameter is repeated (RFC 6749, section 3.2), other than `resource` (RFC 8707, section 2) and
     /// `audience`.
     pub(super) fn has_duplicates(&self) -> bool {
-        self.0.iter().enumerate().any(|(at, (name, _))| {
-            name != "resource" && name != "audience" && self.0.iter().skip(at + 1).any(|(later, _)| later == name)
+        self.pairs.iter().enumerate().any(|(at, (name, _))| {
+            name != "resource" && name != "audience" && self.pairs.iter().skip(at + 1).any(|(later, _)| later == name)
         })
     }
 }
@@ -127,6 +128,11 @@ impl Request {
     fn credentials(&self, scheme: &str) -> Option<&str> {
         let (name, rest) = self.header(header::AUTHORIZATION)?.split_once(' ')?;
         name.eq_ignore_ascii_case(scheme).then(|| rest.trim())
+    }
+
+    /// Returns the token that is bound to a key (RFC 9449, section 7.1).
+    pub(super) fn bound_token(&self) -> Option<&str> {
+        self.credentials("DPoP")
     }
 
     /// Returns the bearer token (RFC 6750, section 2.1).

@@ -21,7 +21,7 @@ pub(super) fn introspect(issuer: &Issuer, request: &Request) -> Result<Reply, OA
     if let Some(token) = state.valid_access_token(&digest, now).filter(|token| is_visible(&token.grant.client_id)) {
         let mut body = json!({
             "active": true,
-            "token_type": "Bearer",
+            "token_type": if token.grant.jkt.is_some() { "DPoP" } else { "Bearer" },
             "iss": issuer.url,
             "client_id": token.grant.client_id,
             "aud": audience(issuer, &token.grant),
@@ -30,6 +30,9 @@ pub(super) fn introspect(issuer: &Issuer, request: &Request) -> Result<Reply, OA
             "exp": token.expires_at,
             "jti": token.jti,
         });
+        if let Some(jkt) = &token.grant.jkt {
+            body["cnf"] = json!({"jkt": jkt});
+        }
         if let Some(login) = &token.grant.login {
             body["username"] = json!(login.user);
             body["sub"] = json!(state.accounts.find(&login.user).map(|account| &account.sub));

@@ -13,6 +13,7 @@ mod consent;
 mod control;
 mod crypto;
 mod device;
+mod dpop;
 mod end_session;
 mod faults;
 mod http;

@@ -97,6 +97,10 @@ pub struct Options {
     pub device_interval: Duration,
     /// The lifetime of a device code.
     pub device_code_ttl: Duration,
+    /// Whether requests for tokens need a DPoP proof (RFC 9449). Without, tokens are bound where there is one.
+    pub require_dpop: bool,
+    /// Whether DPoP proofs need a nonce of the issuer.
+    pub dpop_nonces: bool,
     /// The users.
     pub users: Vec<User>,
     /// The registered clients.
@@ -138,6 +142,8 @@ impl Default for Options {
             status_list_ttl: None,
             device_interval: Duration::from_secs(5),
             device_code_ttl: Duration::from_secs(600),
+            require_dpop: false,
+            dpop_nonces: false,
             users: Vec::new(),
             clients,
             platform_keys: None,

@@ -33,8 +33,8 @@ pub(super) async fn password(issuer: &Issuer, client: &Client, form: &Params) ->
         CredentialError::Wrong => OAuthError::invalid_grant("wrong user name or password"),
         CredentialError::RateLimited(seconds) => OAuthError::rate_limited(seconds),
     })?;
-    let grant =
-        Grant { client_id: client.id.clone(), login: Some(login), workload: None, scopes, audiences, nonce: None };
+    let (client_id, jkt) = (client.id.clone(), form.jkt.clone());
+    let grant = Grant { client_id, login: Some(login), workload: None, scopes, audiences, nonce: None, jkt };
     if !issuer.state().accounts.find(user).is_some_and(Account::has_second_factor) {
         return first_tokens(issuer, &grant);
     }
@@ -75,6 +75,7 @@ pub(super) fn mfa_otp(issuer: &Issuer, client: &Client, form: &Params) -> Result
         if let Some(login) = &mut grant.login {
             login.otp = true;
         }
+        grant.jkt.clone_from(&form.jkt);
         grant
     };
     first_tokens(issuer, &grant)

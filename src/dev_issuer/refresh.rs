@@ -22,6 +22,10 @@ pub(super) fn refresh(issuer: &Issuer, client: &Client, form: &Params) -> Result
         let (family_id, used_at) = (token.family, token.used_at);
         let family = state.families.find(&family_id).filter(|family| family.grant.client_id == client.id);
         let family = family.ok_or_else(rejected)?;
+        // The refresh token of a public client is bound to its key (RFC 9449, section 5).
+        if client.secret.is_none() && family.grant.jkt.is_some() && family.grant.jkt != form.jkt {
+            return Err(OAuthError::invalid_grant("the refresh token is bound to another key"));
+        }
         if !state.is_refreshable(family, now) {
             if used_at.is_some() {
                 state.stats.refresh_reuses += 1;
@@ -38,6 +42,7 @@ pub(super) fn refresh(issuer: &Issuer, client: &Client, form: &Params) -> Result
         }
         let mut grant = family.grant.clone();
         grant.nonce = None;
+        grant.jkt.clone_from(&form.jkt);
         if form.one("scope").is_some() {
             if !scopes.iter().all(|scope| grant.has_scope(scope)) {
                 return Err(OAuthError::bad_request("invalid_scope", "a scope was not granted"));

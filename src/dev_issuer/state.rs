@@ -65,6 +65,8 @@ pub(super) struct Grant {
     /// The default audience if empty.
     pub(super) audiences: Vec<String>,
     pub(super) nonce: Option<String>,
+    /// The thumbprint of the key that the tokens are bound to (DPoP).
+    pub(super) jkt: Option<String>,
 }
 
 impl Grant {
@@ -168,6 +170,8 @@ pub(super) struct AuthorizationRequest {
     pub(super) scopes: Vec<String>,
     pub(super) audiences: Vec<String>,
     pub(super) nonce: Option<String>,
+    /// The key that the code is bound to (`dpop_jkt`; RFC 9449, section 10).
+    pub(super) jkt: Option<String>,
     pub(super) login_hint: Option<String>,
 }
 
@@ -206,6 +210,10 @@ pub(super) struct State {
     pub(super) families: BoundedMap<u64, TokenFamily>,
     pub(super) refresh_tokens: BoundedMap<Digest, RefreshToken>,
     pub(super) access_tokens: BoundedMap<Digest, AccessToken>,
+    /// The nonces for DPoP proofs, with their expiry.
+    pub(super) dpop_nonces: BoundedMap<Digest, UnixTime>,
+    /// The `jti` of DPoP proofs that were used.
+    pub(super) dpop_proofs: BoundedMap<Digest, ()>,
     /// Wrong user codes in the current minute, of all clients together (RFC 8628, section 5.1).
     pub(super) wrong_user_codes: Option<(Instant, u32)>,
     pub(super) next_family: u64,
@@ -228,6 +236,8 @@ impl State {
             families: BoundedMap::new(16 * 1024),
             refresh_tokens: BoundedMap::new(64 * 1024),
             access_tokens: BoundedMap::new(MAX_ACCESS_TOKENS),
+            dpop_nonces: BoundedMap::new(4096),
+            dpop_proofs: BoundedMap::new(64 * 1024),
             wrong_user_codes: None,
             next_family: 0,
             next_serial: 0,

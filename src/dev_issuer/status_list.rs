@@ -137,6 +137,7 @@ mod tests {
             scopes: Vec::new(),
             audiences: Vec::new(),
             nonce: None,
+            jkt: None,
         };
         for serial in 0..tokens {
             let access = AccessToken {

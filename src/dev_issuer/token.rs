@@ -9,7 +9,7 @@ use super::issuer::Issuer;
 use super::options::{Client, GrantType};
 use super::state::{DeviceStatus, Grant, increment};
 use super::tokens::{begin_family, first_tokens, token_response};
-use super::{password, refresh, token_exchange, workload};
+use super::{dpop, password, refresh, token_exchange, workload};
 
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -45,23 +45,26 @@ pub(super) fn offered_grants(issuer: &Issuer) -> impl Iterator<Item = &'static s
 pub(super) async fn token(issuer: &Issuer, request: &Request) -> Reply {
     // Before anything else, so that a client that disconnects while it waits has not used up its code or token.
     issuer.keys.complete().await;
-    match grant(issuer, request).await {
-        Ok(reply) => reply,
-        Err(error) => {
-            increment(&mut issuer.state().stats.token_errors, error.code);
-            error.reply()
-        }
-    }
+    let mut reply = grant(issuer, request).await.unwrap_or_else(|error| {
+        increment(&mut issuer.state().stats.token_errors, error.code);
+        error.reply()
+    });
+    dpop::add_nonce(issuer, &mut reply);
+    reply
 }
 
 async fn grant(issuer: &Issuer, request: &Request) -> Result<Reply, OAuthError> {
-    let form = request.form()?;
+    let mut form = request.form()?;
     let requested = form.required("grant_type")?;
     let Some(grant_type) = offered_grants(issuer).find(|known| *known == requested) else {
         return Err(OAuthError::bad_request("unsupported_grant_type", "this grant type is not supported"));
     };
     increment(&mut issuer.state().stats.token_requests, grant_type);
     let client = client::authenticate(issuer, request, &form)?;
+    form.jkt = dpop::proven_key(issuer, request, "token", None)?;
+    if form.jkt.is_none() && issuer.options.require_dpop {
+        return Err(OAuthError::bad_request("invalid_dpop_proof", "a DPoP proof is required"));
+    }
     let reply = match grant_type {
         "authorization_code" => authorization_code(issuer, client, &form),
         "refresh_token" => refresh::refresh(issuer, client, &form),
@@ -100,10 +103,11 @@ fn authorization_code(issuer: &Issuer, client: &Client, form: &Params) -> Result
         code.used = true;
         let verified = (43..=128).contains(&verifier.len())
             && secrets_match(&base64url(&sha256(verifier.as_bytes())), &code.challenge);
-        if now >= code.expires_at || code.redirect_uri != redirect_uri || !verified {
+        let is_bound_elsewhere = code.grant.jkt.is_some() && code.grant.jkt != form.jkt;
+        if now >= code.expires_at || code.redirect_uri != redirect_uri || !verified || is_bound_elsewhere {
             return Err(rejected);
         }
-        let mut grant = code.grant.clone();
+        let mut grant = Grant { jkt: form.jkt.clone(), ..code.grant.clone() };
         let (family, refresh_token) = begin_family(issuer, &mut state, &grant, now)?;
         if let Some(code) = state.codes.find_mut(&digest) {
             code.family = Some(family);
@@ -145,7 +149,8 @@ fn device_code(issuer: &Issuer, client: &Client, form: &Params) -> Result<Reply,
         let device = state.devices.remove(&digest).ok_or_else(unknown)?;
         let DeviceStatus::Approved(login) = device.status else { return Err(unknown()) };
         let (scopes, audiences) = (device.scopes, device.audiences);
-        Grant { client_id: device.client_id, login: Some(login), workload: None, scopes, audiences, nonce: None }
+        let (client_id, jkt) = (device.client_id, form.jkt.clone());
+        Grant { client_id, login: Some(login), workload: None, scopes, audiences, nonce: None, jkt }
     };
     first_tokens(issuer, &grant)
 }
@@ -159,6 +164,7 @@ fn client_credentials(issuer: &Issuer, client: &Client, form: &Params) -> Result
     // Without a user there is no ID token, and a refresh token should not be issued (RFC 6749, section 4.4.3).
     scopes.retain(|scope| scope != "openid" && scope != "offline_access");
     let audiences = form.audiences()?;
-    let grant = Grant { client_id: client.id.clone(), login: None, workload: None, scopes, audiences, nonce: None };
+    let (client_id, jkt) = (client.id.clone(), form.jkt.clone());
+    let grant = Grant { client_id, login: None, workload: None, scopes, audiences, nonce: None, jkt };
     token_response(issuer, &grant, None, None)
 }

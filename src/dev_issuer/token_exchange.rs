@@ -58,5 +58,6 @@ pub(super) fn exchange(issuer: &Issuer, client: &Client, form: &Params) -> Resul
         grant.audiences = audiences;
     }
     grant.nonce = None;
+    grant.jkt.clone_from(&form.jkt);
     token_response_as(issuer, &grant, family, None, Some(ACCESS_TOKEN))
 }

@@ -80,7 +80,7 @@ pub(super) fn token_response_as(
     let body = Body {
         access_token: access_token.expose(),
         issued_token_type,
-        token_type: "Bearer",
+        token_type: if grant.jkt.is_some() { "DPoP" } else { "Bearer" },
         expires_in: issuer.options.access_token_ttl.as_secs(),
         refresh_token: refresh_token.map(Secret::expose),
         id_token: id_token.as_ref().map(Secret::expose),
@@ -121,6 +121,9 @@ fn access_token(issuer: &Issuer, grant: &Grant, family: Option<u64>) -> Result<S
         claims.insert("jti".into(), json!(jti));
         if !grant.scopes.is_empty() {
             claims.insert("scope".into(), json!(grant.scopes.join(" ")));
+        }
+        if let Some(jkt) = &grant.jkt {
+            claims.insert("cnf".into(), json!({"jkt": jkt}));
         }
         if let Some(serial) = serial {
             claims.insert("status".into(), status_list::claim(issuer, serial));

@@ -38,5 +38,6 @@ pub(super) fn workload_grant(
         scopes,
         audiences,
         nonce: None,
+        jkt: form.jkt.clone(),
     }))
 }

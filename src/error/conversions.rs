@@ -259,6 +259,10 @@ impl From<IssuerError> for Error {
             IssuerError::Rejected { .. } => Hint::login().after_advice(
                 "check --client-id, --client-auth and the client secret, or ask the issuer's operator; then run",
             ),
+            IssuerError::NotBound => Hint::login().with_option("--dpop", "auto"),
+            IssuerError::TokenType { found } if found.eq_ignore_ascii_case("dpop") => {
+                Hint::login().with_option("--dpop", "always")
+            }
             IssuerError::TokenType { .. } => {
                 Hint::advice("have the client registered for bearer tokens at the issuer, without DPoP")
             }

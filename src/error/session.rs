@@ -73,6 +73,10 @@ impl From<SessionError> for Error {
                 };
                 Self::msg(code, error.to_string(), if is_lost { Hint::login() } else { hint })
             }
+            SessionError::NotBound(_) => {
+                Self::msg(ErrorCode::InvalidRequest, error.to_string(), Hint::profile_command("status"))
+            }
+            SessionError::InvalidProofRequest(_) => Self::msg(ErrorCode::InvalidRequest, error.to_string(), Hint::None),
             SessionError::RevocationList(error) => error.into(),
             SessionError::Trust { .. } => {
                 Self::msg(ErrorCode::TrustDamaged, error.to_string(), Hint::profile_command("keys unpin"))

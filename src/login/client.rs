@@ -43,7 +43,7 @@ impl LoginService {
             }
             (None, _) => None,
         };
-        let client = self.sessions.client(profile, metadata, secret).await?;
+        let client = self.sessions.client(profile, metadata, secret, None).await?;
         if profile.client_auth == ClientAuth::PrivateKeyJwt {
             warn_of_exposed_key(profile, user);
         }

@@ -118,6 +118,18 @@ keywords! {
     }
 }
 
+keywords! {
+    /// Whether tokens are bound to a key of the session (DPoP; RFC 9449).
+    pub enum Dpop {
+        /// If the issuer refuses a request without a proof.
+        Auto = "auto",
+        /// Always: a token that is not bound is refused.
+        Always = "always",
+        /// Never.
+        Never = "never",
+    }
+}
+
 impl ClientAuth {
     /// Returns whether the method uses a client secret.
     #[must_use]

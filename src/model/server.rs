@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::redirect::RedirectUri;
-use super::{ClientRegistration, Workload};
+use super::{ClientRegistration, Dpop, Workload};
 
 /// Endpoints from the configuration, each https or on loopback. With a token endpoint no metadata is requested (RFC 8414,
 /// OpenID Connect Discovery); without one they override those in the metadata.
@@ -84,6 +84,8 @@ pub struct Server {
     pub client_registration: ClientRegistration,
     /// How the client signs.
     pub client_key: ClientKey,
+    /// Whether tokens are bound to a key.
+    pub dpop: Dpop,
     /// The platform whose identity token logs in.
     pub workload: Option<Workload>,
     /// Where the browser is redirected to.

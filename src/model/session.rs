@@ -98,6 +98,8 @@ pub struct Session {
     pub others: Vec<AnotherToken>,
     /// A confidential client's secret.
     pub client_secret: Option<Secret>,
+    /// The private key that its tokens are bound to (DPoP, RFC 9449), if they are.
+    pub dpop_key: Option<Secret>,
     /// The resources that the login requested (RFC 8707), to which the refresh token is limited. Empty if it requested
     /// none; the issuer then decides.
     pub resources: Vec<String>,
@@ -168,6 +170,8 @@ struct Stored<S> {
     tokens: StoredTokens<S>,
     others: Vec<StoredOther<S>>,
     client_secret: Option<S>,
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    dpop_key: Option<S>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     resources: Vec<String>,
     logged_in_at: UnixTime,
@@ -206,6 +210,7 @@ impl<'a> Stored<&'a str> {
             tokens: StoredTokens::from(&session.tokens),
             others: session.others.iter().map(other).collect(),
             client_secret: session.client_secret.as_ref().map(Secret::expose),
+            dpop_key: session.dpop_key.as_ref().map(Secret::expose),
             resources: session.resources.clone(),
             logged_in_at: session.logged_in_at,
             refreshed_at: session.refreshed_at,
@@ -235,6 +240,7 @@ impl From<Stored<Secret>> for Session {
             tokens: stored.tokens.into(),
             others: stored.others.into_iter().map(other).collect(),
             client_secret: stored.client_secret,
+            dpop_key: stored.dpop_key,
             resources: stored.resources,
             logged_in_at: stored.logged_in_at,
             refreshed_at: stored.refreshed_at,
@@ -309,7 +315,7 @@ impl From<StoredTokens<Secret>> for TokenSet {
 }
 
 impl Session {
-    /// Creates the session of a login: without a subject, a client secret or resources, and never refreshed.
+    /// Creates the session of a login: without a subject, a client secret, a key or resources, and never refreshed.
     #[must_use]
     pub fn new(
         generation: Generation,
@@ -328,6 +334,7 @@ impl Session {
             tokens,
             others: Vec::new(),
             client_secret: None,
+            dpop_key: None,
             resources: Vec::new(),
             logged_in_at,
             refreshed_at: None,

@@ -32,6 +32,12 @@ impl TokenSet {
         canonical_type(&self.token_type) == "Bearer"
     }
 
+    /// Returns whether it is bound to a key, of which each request needs a proof (DPoP; RFC 9449, section 5).
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        canonical_type(&self.token_type) == DPOP_TYPE
+    }
+
     /// Returns how long the access token is still valid, in seconds; `None` if unknown.
     #[must_use]
     pub fn expires_in(&self, now: UnixTime) -> Option<u64> {
@@ -46,12 +52,19 @@ impl TokenSet {
     }
 }
 
-/// Returns `Bearer` for `bearer` in any case (RFC 6749, section 5.1) and for the `BearerToken` of some issuers, and any other
-/// type unchanged.
+/// The type of tokens that are bound to a key (RFC 9449, section 5).
+const DPOP_TYPE: &str = "DPoP";
+
+/// Returns `Bearer` for `bearer` in any case (RFC 6749, section 5.1) and for the `BearerToken` of some issuers, `DPoP` for that
+/// in any case, and any other type unchanged.
 #[must_use]
 pub fn canonical_type(token_type: &str) -> &str {
     let letters = token_type.replace(['-', '_'], "");
-    if ["bearer", "bearertoken"].iter().any(|name| letters.eq_ignore_ascii_case(name)) { "Bearer" } else { token_type }
+    match ["bearer", "bearertoken"].iter().any(|name| letters.eq_ignore_ascii_case(name)) {
+        true => "Bearer",
+        false if token_type.eq_ignore_ascii_case(DPOP_TYPE) => DPOP_TYPE,
+        false => token_type,
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +76,10 @@ mod tests {
         for name in ["Bearer", "bearer", "BEARER", "BearerToken", "bearer_token", "Bearer-Token"] {
             assert_eq!(canonical_type(name), "Bearer", "{name}");
         }
-        for name in ["DPoP", "mac", "N_A", "Bearer2", "BearerDPoP", ""] {
+        for name in ["DPoP", "dpop", "DPOP"] {
+            assert_eq!(canonical_type(name), "DPoP", "{name}");
+        }
+        for name in ["mac", "N_A", "Bearer2", "BearerDPoP", ""] {
             assert_eq!(canonical_type(name), name);
         }
     }

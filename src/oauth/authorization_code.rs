@@ -10,6 +10,7 @@ use url::Url;
 
 use super::authorization_response::{ExpectedResponse, RedirectRequest};
 use super::client_auth::OAuthClient;
+use super::dpop::DpopKey;
 use super::error::IssuerError;
 use super::form::Form;
 use super::loopback::{LoopbackListener, WaitingBrowser};
@@ -99,6 +100,8 @@ impl AuthorizationCodeLogin {
                 ("prompt", &request.prompt),
                 ("login_hint", &request.login_hint),
                 ("max_age", &max_age),
+                // The code is then of no use without the key (RFC 9449, section 10).
+                ("dpop_jkt", &client.dpop.key().map(DpopKey::thumbprint)),
             ] {
                 if let Some(value) = value {
                     query.append_pair(name, value);

@@ -6,6 +6,7 @@ use reqwest::header::HeaderValue;
 use zeroize::Zeroizing;
 
 use super::client_assertion::{ASSERTION_TYPE, AssertionSigner};
+use super::dpop::ClientDpop;
 use super::error::IssuerError;
 use super::form::{Form, encode};
 use crate::model::ClientAuth;
@@ -22,6 +23,8 @@ pub struct OAuthClient {
     pub secret: Option<Secret>,
     /// Signs client assertions, if `auth` uses them.
     pub signer: Option<AssertionSigner>,
+    /// The key that tokens are bound to, if they are.
+    pub dpop: ClientDpop,
 }
 
 impl OAuthClient {
@@ -29,7 +32,7 @@ impl OAuthClient {
     #[cfg(any(test, feature = "dev-issuer"))]
     #[must_use]
     pub fn public(id: &str) -> Self {
-        Self { id: id.to_owned(), auth: ClientAuth::None, secret: None, signer: None }
+        Self { id: id.to_owned(), auth: ClientAuth::None, secret: None, signer: None, dpop: ClientDpop::default() }
     }
 
     /// Adds the client ID and its authentication to the form, or returns an `Authorization` header with them.

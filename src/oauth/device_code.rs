@@ -71,7 +71,7 @@ pub async fn request(
     let mut form = Form::default();
     add_target(&mut form, target);
     let asked_at = endpoint.clock.monotonic();
-    let (response, sent) = post(endpoint.http, url, endpoint.client, form).await?;
+    let (response, sent) = post(endpoint.http, url, endpoint.client, form, None).await?;
     let expected = "a device authorization response";
     if !response.is_success() {
         return Err(response_error(&response, &sent, expected));

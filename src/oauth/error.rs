@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::fs::regular_file::UntrustedFile;
-use crate::model::{ErrorCode, InsecureUrl, TokenSet};
+use crate::model::{Dpop, ErrorCode, InsecureUrl, TokenSet};
 use crate::text::excerpt;
 
 /// How far a request came before it failed.
@@ -154,11 +154,15 @@ pub enum IssuerError {
         status: u16,
     },
     /// Tokens of a type that authctl cannot use (RFC 6749, section 7.1). The issuer has processed the request.
-    #[error("the issuer returned a token of type `{found}`; only bearer tokens are supported")]
+    #[error("the issuer returned a token of type `{found}`, which was not requested")]
     TokenType {
         /// The `token_type`, one line of at most 40 characters.
         found: String,
     },
+    /// Bearer tokens where tokens bound to the client's key are required (RFC 9449, section 5). The issuer has processed the
+    /// request.
+    #[error("the issuer returned a token that is not bound to the key of the session (DPoP)")]
+    NotBound,
     /// A refresh returned tokens of another subject. The issuer has processed the request.
     #[error("the issuer returned tokens of `{found}` for the session of `{expected}`; none is used")]
     OtherSubject {
@@ -246,7 +250,7 @@ impl IssuerError {
             Self::IssuerMismatch { .. } | Self::ResourceMismatch { .. } | Self::OtherSubject { .. } => {
                 ErrorCode::IssuerMismatch
             }
-            Self::TokenType { .. } => ErrorCode::TokenType,
+            Self::TokenType { .. } | Self::NotBound => ErrorCode::TokenType,
             Self::NotAnIssuer { .. }
             | Self::Unreachable { .. }
             | Self::Unavailable { .. }
@@ -261,10 +265,15 @@ impl IssuerError {
         }
     }
 
-    /// Returns the error for `tokens` that are not bearer tokens.
+    /// Returns the error for `tokens` of a type that cannot be used. Bound tokens can if there is a key, of which a proof was
+    /// sent with their request, and bearer tokens unless `setting` requires bound ones.
     #[must_use]
-    pub fn for_token_type(tokens: &TokenSet) -> Option<Self> {
-        (!tokens.is_bearer()).then(|| Self::TokenType { found: excerpt(&tokens.token_type, 40) })
+    pub fn for_token_type(tokens: &TokenSet, has_key: bool, setting: Dpop) -> Option<Self> {
+        match (tokens.is_bound(), has_key) {
+            (true, true) => None,
+            (false, _) if tokens.is_bearer() => (setting == Dpop::Always).then_some(Self::NotBound),
+            _ => Some(Self::TokenType { found: excerpt(&tokens.token_type, 40) }),
+        }
     }
 
     /// Whether the request may have been acted on, and its response is lost: the connection has ended, or a gateway answered
@@ -307,6 +316,7 @@ impl IssuerError {
             | Self::OtherSubject { .. }
             | Self::OtherAudience { .. }
             | Self::TokenType { .. }
+            | Self::NotBound
             | Self::LoginTimedOut { .. }
             | Self::CaCertificates { .. }
             | Self::UntrustedFile(_)

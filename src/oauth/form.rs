@@ -6,7 +6,7 @@ use url::form_urlencoded;
 use crate::secret::{Secret, SecretBytes};
 
 /// The body of a request in `application/x-www-form-urlencoded`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Form {
     body: SecretBytes,
     secrets: Vec<Secret>,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use hyper::body::Bytes;
 use hyper_util::client::proxy::matcher::Intercept;
@@ -11,22 +11,25 @@ use reqwest::{Certificate, Method, redirect, retry};
 use url::Url;
 
 use super::ca_certificates;
+use super::dpop::{DpopKey, Proof, ProofServers, ProvenRequest};
 use super::error::{Delivery, IssuerError, Phase};
 use super::form::shared;
-use super::http_response::{HttpResponse, date};
+use super::http_response::HttpResponse;
 use super::proxy::Proxies;
 use super::resolver::{Lookup, NetworkLimit, Resolver, limited, system_lookup};
 use super::transport_error::Destination;
 use crate::clock::UnixTime;
 use crate::model::{ApiUrl, InsecureUrl, IssuerUrl, Server, is_loopback, named_url, secure_url};
 use crate::paths::ProxyVariables;
-use crate::secret::SecretBytes;
+use crate::secret::{Secret, SecretBytes};
 use crate::text::excerpt;
 
 /// The media type of a form.
 const FORM: &str = "application/x-www-form-urlencoded";
 /// How long an idle connection to an API is reused.
 const API_IDLE_LIMIT: Duration = Duration::from_secs(4);
+/// The header with a DPoP proof (RFC 9449, section 4.1).
+const DPOP: &str = "dpop";
 /// How many hosts' clocks are remembered.
 const MAX_SERVER_CLOCKS: usize = 64;
 
@@ -92,6 +95,21 @@ struct Clients {
     loopback_plain: OnceLock<reqwest::Client>,
     /// The `Date` of each host's last response, latest last.
     server_clocks: Mutex<Vec<(String, UnixTime)>>,
+    proof_servers: ProofServers,
+}
+
+/// The headers of a request that authenticate it.
+#[derive(Default)]
+pub(super) struct Credentials {
+    pub(super) authorization: Option<HeaderValue>,
+    /// A DPoP proof.
+    pub(super) proof: Option<HeaderValue>,
+}
+
+impl From<Option<HeaderValue>> for Credentials {
+    fn from(authorization: Option<HeaderValue>) -> Self {
+        Self { authorization, proof: None }
+    }
 }
 
 impl Http {
@@ -117,6 +135,7 @@ impl Http {
             loopback_tls: OnceLock::new(),
             loopback_plain: OnceLock::new(),
             server_clocks: Mutex::default(),
+            proof_servers: ProofServers::default(),
         };
         Self { clients: Arc::new(clients), named_by: None }
     }
@@ -185,9 +204,7 @@ impl Http {
         clocks.iter().find(|(of, _)| *of == host).map(|(_, time)| *time)
     }
 
-    fn remember_server_time(&self, host: &str, date: SystemTime) {
-        let Ok(since_epoch) = date.duration_since(UNIX_EPOCH) else { return };
-        let time = UnixTime(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX));
+    fn remember_server_time(&self, host: &str, time: UnixTime) {
         let mut clocks = self.clients.server_clocks.lock().unwrap_or_else(PoisonError::into_inner);
         clocks.retain(|(of, _)| of != host);
         if clocks.len() >= MAX_SERVER_CLOCKS {
@@ -196,24 +213,58 @@ impl Http {
         clocks.push((host.to_owned(), time));
     }
 
-    /// Sends a GET to `url` with this `Accept` and, if given, `Authorization`.
+    /// Returns a new DPoP proof of `key` for `request` at the time `now` of this machine.
+    pub(super) fn proof(
+        &self,
+        key: &DpopKey,
+        request: &ProvenRequest<'_>,
+        now: UnixTime,
+    ) -> Result<Proof, IssuerError> {
+        let issuer = self.issuer.as_ref().map(|(issuer, _)| issuer.url());
+        self.clients.proof_servers.proof(key, request, now, issuer)
+    }
+
+    /// Returns a proof for a request that a caller makes. A `nonce` is remembered, as one in a response.
+    ///
+    /// # Errors
+    /// [`IssuerError::Local`] if it cannot be signed.
+    pub fn caller_proof(
+        &self,
+        key: &DpopKey,
+        request: &ProvenRequest<'_>,
+        nonce: Option<&str>,
+        now: UnixTime,
+    ) -> Result<Secret, IssuerError> {
+        if let Some(nonce) = nonce {
+            self.clients.proof_servers.remember_nonce(request.url, nonce);
+        }
+        Ok(self.proof(key, request, now)?.text)
+    }
+
+    /// Compares the server's clock in a response of `url`, which refuses a proof, with this machine's, which shows `now`;
+    /// returns whether proofs will be dated in another way than before.
+    pub(super) fn compare_clocks(&self, url: &Url, response: &HttpResponse, now: UnixTime) -> bool {
+        response.date.is_some_and(|date| self.clients.proof_servers.remember_time(url, date, now))
+    }
+
+    /// Sends a GET to `url` with this `Accept` and these credentials.
     pub(super) async fn get(
         &self,
         url: &Url,
         accept: &'static str,
-        authorization: Option<HeaderValue>,
+        credentials: impl Into<Credentials>,
     ) -> Result<HttpResponse, IssuerError> {
-        self.send(Method::GET, url, accept, authorization, None).await
+        self.send(Method::GET, url, accept, credentials.into(), None).await
     }
 
     /// Sends a GET without a token to an API, and returns the head of the response: its body may be of any length.
     pub(super) async fn get_head(&self, url: &Url) -> Result<HttpResponse, IssuerError> {
-        Ok(self.open(Method::GET, url, "application/json", None, None).await?.0)
+        Ok(self.open(Method::GET, url, "application/json", Credentials::default(), None).await?.0)
     }
 
     /// Sends a DELETE to `url` with this `Authorization`.
     pub(super) async fn delete(&self, url: &Url, authorization: HeaderValue) -> Result<HttpResponse, IssuerError> {
-        self.send(Method::DELETE, url, "application/json", Some(authorization), None).await
+        self.send(Method::DELETE, url, "application/json", Some(authorization).into(), None).await
     }
 
     /// Posts the form `body` to `url` and asks for JSON.
@@ -221,9 +272,9 @@ impl Http {
         &self,
         url: &Url,
         body: Bytes,
-        authorization: Option<HeaderValue>,
+        credentials: impl Into<Credentials>,
     ) -> Result<HttpResponse, IssuerError> {
-        self.send(Method::POST, url, "application/json", authorization, Some((FORM, body))).await
+        self.send(Method::POST, url, "application/json", credentials.into(), Some((FORM, body))).await
     }
 
     /// Posts the JSON `body` to `url` and asks for JSON.
@@ -234,7 +285,7 @@ impl Http {
         authorization: Option<HeaderValue>,
     ) -> Result<HttpResponse, IssuerError> {
         let body = Some(("application/json", shared(body)));
-        self.send(Method::POST, url, "application/json", authorization, body).await
+        self.send(Method::POST, url, "application/json", authorization.into(), body).await
     }
 
     async fn send(
@@ -242,10 +293,10 @@ impl Http {
         method: Method,
         url: &Url,
         accept: &'static str,
-        authorization: Option<HeaderValue>,
+        credentials: Credentials,
         body: Option<(&'static str, Bytes)>,
     ) -> Result<HttpResponse, IssuerError> {
-        let (mut response, mut reply, proxy) = self.open(method, url, accept, authorization, body).await?;
+        let (mut response, mut reply, proxy) = self.open(method, url, accept, credentials, body).await?;
         let host = response.host.clone();
         let destination = Destination { host: &host, proxy: proxy.as_deref() };
         while let Some(chunk) = reply.chunk().await.map_err(|error| destination.error(&error))? {
@@ -260,7 +311,7 @@ impl Http {
         method: Method,
         url: &Url,
         accept: &'static str,
-        authorization: Option<HeaderValue>,
+        Credentials { authorization, proof }: Credentials,
         body: Option<(&'static str, Bytes)>,
     ) -> Result<(HttpResponse, reqwest::Response, Option<String>), IssuerError> {
         let url = secure_url(url.as_str())?;
@@ -280,16 +331,23 @@ impl Http {
         if let Some(value) = authorization {
             request = request.header(AUTHORIZATION, value);
         }
+        if let Some(proof) = proof {
+            request = request.header(DPOP, proof);
+        }
         let proxy = proxy.as_ref().and_then(authority);
         let destination = Destination { host: &host, proxy: proxy.as_deref() };
         let sent = limited(limit, request.send()).await.map_err(|error| destination.error(&error));
         let reply = sent.inspect_err(|error| tracing::debug!("{method} {host}{} -> {error}", url.path()))?;
         let status = reply.status().as_u16();
         tracing::debug!("{method} {host}{} -> {status}", url.path());
-        if let Some(date) = date(reply.headers()) {
+        let response = HttpResponse::new(&host, &url, status, reply.headers());
+        if let Some(date) = response.date {
             self.remember_server_time(&host, date);
         }
-        Ok((HttpResponse::new(&host, &url, status, reply.headers()), reply, proxy))
+        if let Some(nonce) = &response.dpop_nonce {
+            self.clients.proof_servers.remember_nonce(&url, nonce);
+        }
+        Ok((response, reply, proxy))
     }
 
     fn proxies(&self) -> &Proxies {

@@ -1,6 +1,6 @@
 //! A complete response of an authorization server: its size is limited, and none of its text reaches an error message.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{
     CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -9,6 +9,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use url::Url;
 
 use super::error::{Delivery, IssuerError, Phase, is_refusal_status};
+use crate::clock::UnixTime;
 use crate::secret::SecretBytes;
 use crate::text::excerpt;
 
@@ -30,6 +31,10 @@ pub(super) struct HttpResponse {
     pub(super) content_coding: Option<String>,
     /// The values of `WWW-Authenticate`.
     pub(super) challenges: Vec<String>,
+    /// The server's time (`Date`).
+    pub(super) date: Option<UnixTime>,
+    /// The nonce that the next DPoP proof must have (`DPoP-Nonce`; RFC 9449, section 8.2).
+    pub(super) dpop_nonce: Option<String>,
     pub(super) body: SecretBytes,
 }
 
@@ -50,8 +55,19 @@ impl HttpResponse {
         let content_coding = content_coding.filter(|coding| !coding.eq_ignore_ascii_case("identity"));
         let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
         let challenges = challenges.filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
-        let body = SecretBytes::default();
-        Self { host: host.to_owned(), status, content_type, retry_after, location, content_coding, challenges, body }
+        let date = date(headers).and_then(|date| date.duration_since(UNIX_EPOCH).ok());
+        Self {
+            host: host.to_owned(),
+            status,
+            content_type,
+            retry_after,
+            location,
+            content_coding,
+            challenges,
+            date: date.map(|since| UnixTime(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))),
+            dpop_nonce: text(headers, HeaderName::from_static("dpop-nonce")).map(str::to_owned),
+            body: SecretBytes::default(),
+        }
     }
 
     /// Appends a part of the body.
@@ -181,7 +197,7 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 }
 
 /// Returns the server's time (`Date`; RFC 9110, section 6.6.1).
-pub(super) fn date(headers: &HeaderMap) -> Option<SystemTime> {
+fn date(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(text(headers, DATE)?).ok()
 }
 

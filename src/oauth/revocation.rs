@@ -41,7 +41,7 @@ pub async fn revoke(
             TokenTypeHint::RefreshToken => "refresh_token",
         },
     );
-    let (response, sent) = post(http, revocation_endpoint, client, form).await?;
+    let (response, sent) = post(http, revocation_endpoint, client, form, None).await?;
     let expected = "a revocation response";
     match response.is_success() {
         true if response.text().trim_ascii_start().starts_with(b"<") => Err(response.unexpected(expected)),

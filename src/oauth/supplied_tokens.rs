@@ -38,6 +38,8 @@ pub fn parse_supplied_tokens(text: &Secret, now: UnixTime) -> Result<TokenSet, I
         location: None,
         content_coding: None,
         challenges: Vec::new(),
+        date: None,
+        dpop_nonce: None,
         body: SecretBytes::new(supplied.as_bytes().to_vec()),
     };
     match parse_token_response(&response, std::slice::from_ref(text), now)? {

@@ -1,11 +1,13 @@
 //! Requests to the token endpoint (RFC 6749, section 3.2).
 
+use reqwest::header::HeaderValue;
 use url::Url;
 
 use super::client_auth::OAuthClient;
+use super::dpop::{Proof, ProvenRequest};
 use super::error::{IssuerError, OAuthError};
 use super::form::Form;
-use super::http::Http;
+use super::http::{Credentials, Http};
 use super::http_response::HttpResponse;
 use super::metadata::Metadata;
 use super::token_response::{TokenEndpointResponse, parse_error_response, parse_token_response};
@@ -44,8 +46,42 @@ impl<'a> TokenEndpoint<'a> {
     /// Sends `form`. The lifetime of the tokens counts from before the request was sent.
     pub(super) async fn request(&self, form: Form) -> Result<TokenEndpointResponse, IssuerError> {
         let sent_at = self.clock.now();
-        let (response, sent) = post(self.http, self.url, self.client, form).await?;
+        let (response, sent) = self.send(form).await?;
         parse_token_response(&response, &sent, sent_at)
+    }
+
+    /// Sends `form`, with a DPoP proof if the client has a key (RFC 9449, section 5). Also returns the secrets that were sent.
+    ///
+    /// It is sent once more if the server has refused it for what is missing in the proof: a nonce (section 8), the right
+    /// time, or the proof itself where the client leaves that to the server. Nothing was redeemed then.
+    pub(super) async fn send(&self, form: Form) -> Result<(HttpResponse, Vec<Secret>), IssuerError> {
+        let mut given = Given::default();
+        loop {
+            let proof = self.proof()?;
+            let (header, nonce) = proof.map(Proof::into_parts).transpose()?.unzip();
+            let (response, sent) = post(self.http, self.url, self.client, form.clone(), header).await?;
+            let refusal = parse_error_response(&response, &sent).filter(|_| matches!(response.status, 400 | 401));
+            let is_again = match refusal.as_ref().map(|refusal| refusal.code.as_str()) {
+                Some("use_dpop_nonce" | "invalid_dpop_proof") if self.client.dpop.generate_on_demand()? => true,
+                Some("use_dpop_nonce") if response.dpop_nonce.is_some() && response.dpop_nonce != nonce.flatten() => {
+                    self.client.dpop.key().is_some() && !std::mem::replace(&mut given.nonce, true)
+                }
+                Some("invalid_dpop_proof") if self.http.compare_clocks(self.url, &response, self.clock.now()) => {
+                    !std::mem::replace(&mut given.time, true)
+                }
+                _ => false,
+            };
+            if !is_again {
+                return Ok((response, sent));
+            }
+        }
+    }
+
+    /// Returns a proof for the next request.
+    fn proof(&self) -> Result<Option<Proof>, IssuerError> {
+        let request = ProvenRequest { method: "POST", url: self.url, access_token: None };
+        let proof = |key| self.http.proof(key, &request, self.clock.now());
+        self.client.dpop.key().map(proof).transpose()
     }
 
     /// Sends `form` and returns tokens, or the error response as an error.
@@ -57,16 +93,24 @@ impl<'a> TokenEndpoint<'a> {
     }
 }
 
+/// What has been given to a server that refused a proof without it.
+#[derive(Default)]
+struct Given {
+    nonce: bool,
+    time: bool,
+}
+
 /// Sends `form` with client authentication to an endpoint of the issuer. Also returns the secrets that were sent.
 pub(super) async fn post(
     http: &Http,
     url: &Url,
     client: &OAuthClient,
     mut form: Form,
+    proof: Option<HeaderValue>,
 ) -> Result<(HttpResponse, Vec<Secret>), IssuerError> {
     let authorization = client.authenticate(&mut form)?;
     let (body, sent) = form.into_parts();
-    Ok((http.post_form(url, body, authorization).await?, sent))
+    Ok((http.post_form(url, body, Credentials { authorization, proof }).await?, sent))
 }
 
 /// Returns the error for a response that is not `expected`.

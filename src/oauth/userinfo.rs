@@ -5,10 +5,12 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::client_auth::sensitive_header;
+use super::dpop::{DpopKey, Proof, ProvenRequest};
 use super::error::IssuerError;
-use super::http::Http;
+use super::http::{Credentials, Http};
 use super::lenient_json::LenientString;
 use super::token_endpoint::response_error;
+use crate::clock::Clock;
 use crate::model::Subject;
 use crate::secret::Secret;
 
@@ -21,13 +23,32 @@ struct Claims {
     name: LenientString,
 }
 
-/// Fetches the subject of an access token. A response signed as a JWT is not supported.
+/// Fetches the subject of an access token, with a proof of the key that it is `bound_to`. A response signed as a JWT is not
+/// supported.
 ///
 /// # Errors
 /// [`IssuerError`]; [`IssuerError::InvalidResponse`] if there is no `sub`.
-pub async fn fetch(http: &Http, userinfo_endpoint: &Url, access_token: &Secret) -> Result<Subject, IssuerError> {
-    let authorization = sensitive_header(&Zeroizing::new(format!("Bearer {}", access_token.expose())))?;
-    let response = http.get(userinfo_endpoint, "application/json", Some(authorization)).await?;
+pub async fn fetch(
+    http: &Http,
+    userinfo_endpoint: &Url,
+    access_token: &Secret,
+    bound_to: Option<(&DpopKey, &dyn Clock)>,
+) -> Result<Subject, IssuerError> {
+    let request = ProvenRequest { method: "GET", url: userinfo_endpoint, access_token: Some(access_token) };
+    let scheme = if bound_to.is_some() { "DPoP" } else { "Bearer" };
+    let authorization = sensitive_header(&Zeroizing::new(format!("{scheme} {}", access_token.expose())))?;
+    let mut is_again = false;
+    let response = loop {
+        let proof = bound_to.map(|(key, clock)| http.proof(key, &request, clock.now())).transpose()?;
+        let (proof, nonce) = proof.map(Proof::into_parts).transpose()?.unzip();
+        let credentials = Credentials { authorization: Some(authorization.clone()), proof };
+        let response = http.get(userinfo_endpoint, "application/json", credentials).await?;
+        // The server wants a nonce (RFC 9449, section 9).
+        let wants_nonce = response.dpop_nonce.is_some() && response.dpop_nonce != nonce.flatten();
+        if bound_to.is_none() || response.status != 401 || !wants_nonce || std::mem::replace(&mut is_again, true) {
+            break response;
+        }
+    };
     if !response.is_success() {
         return Err(response_error(&response, std::slice::from_ref(access_token), "claims about the user"));
     }
@@ -46,8 +67,27 @@ pub async fn fetch(http: &Http, userinfo_endpoint: &Url, access_token: &Secret) 
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{TestServer, http, json};
+    use super::super::testing::{TestClock, TestServer, answer, http, json};
     use super::*;
+
+    async fn fetched(server: &TestServer) -> Result<Subject, IssuerError> {
+        fetch(&http(), &server.url, &Secret::new("AT".into()), None).await
+    }
+
+    #[tokio::test]
+    async fn bound_token_is_sent_with_a_proof_and_once_more_with_the_nonce() {
+        let nonce = |status| answer(status, "dpop-nonce: n1\r\n", "");
+        let server = TestServer::start(vec![nonce(401), json(200, r#"{"sub":"1"}"#)]).await;
+        let (key, clock) = (DpopKey::generate().expect("a key"), TestClock::new());
+        let found = fetch(&http(), &server.url, &Secret::new("AT".into()), Some((&key, &clock))).await;
+        assert_eq!(found.expect("a subject").sub, "1");
+        let requests = server.requests();
+        let is_bound = |head: &String| head.contains("authorization: DPoP AT\r\n") && head.contains("dpop: ey");
+        assert!(requests.len() == 2 && requests.iter().all(is_bound), "{requests:?}");
+        let server = TestServer::start(vec![nonce(401), nonce(401)]).await;
+        fetch(&http(), &server.url, &Secret::new("AT".into()), Some((&key, &clock))).await.expect_err("refused");
+        assert_eq!(server.requests().len(), 2);
+    }
 
     #[tokio::test]
     async fn name_is_preferred_username_email_or_name() {
@@ -59,7 +99,7 @@ mod tests {
             (r#"{"sub":"1","name":5}"#, None),
         ] {
             let server = TestServer::start(vec![json(200, body)]).await;
-            let subject = fetch(&http(), &server.url, &Secret::new("AT".into())).await.expect(body);
+            let subject = fetched(&server).await.expect(body);
             assert_eq!((subject.sub.as_str(), subject.name.as_deref()), ("1", name), "{body}");
             assert!(server.requests()[0].contains("authorization: Bearer AT\r\n"));
         }
@@ -71,7 +111,7 @@ mod tests {
             [(200, "{}"), (200, r#"{"sub":""}"#), (200, r#"{"sub":1}"#), (200, "a.b.c"), (401, r#"{"sub":"1"}"#)]
         {
             let server = TestServer::start(vec![json(status, body)]).await;
-            let error = fetch(&http(), &server.url, &Secret::new("AT".into())).await.expect_err(body);
+            let error = fetched(&server).await.expect_err(body);
             let is_reported = matches!(error, IssuerError::InvalidResponse { .. } | IssuerError::Rejected { .. });
             assert!(is_reported, "{error:?}");
         }

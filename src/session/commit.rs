@@ -57,7 +57,7 @@ impl SessionService {
                 IdTokenCheck::Invalid(why) => tracing::warn!("the refreshed ID token is ignored: {why}"),
             }
         }
-        let unusable = IssuerError::for_token_type(&new);
+        let unusable = IssuerError::for_token_type(&new, before.dpop_key.is_some(), profile.server.dpop);
         if let Some(error) = &unusable {
             tracing::info!("{}: the refreshed token is not stored", profile.name);
             session.last_failure = Some(refresh_failure(&session, error, self.clock.now()));

@@ -157,6 +157,12 @@ pub enum SessionError {
         /// Why not.
         reasons: Vec<Reason>,
     },
+    /// The session has no key to prove possession of.
+    #[error("the tokens of `{0}` are not bound to a key (DPoP), so they need no proof")]
+    NotBound(ProfileName),
+    /// A proof was requested for something that is no HTTP request.
+    #[error("cannot make a DPoP proof: {0}")]
+    InvalidProofRequest(String),
     /// A refreshed session is not stored.
     #[error("cannot store the refreshed session: {error}{}", if *.is_lost { "; the session is lost" } else { "" })]
     Unsaved {

@@ -78,10 +78,13 @@ impl SessionService {
     ) -> Result<TokenSet, SessionError> {
         let http = self.http(profile).await?;
         let metadata = self.metadata_with(profile, &[Endpoint::Token]).await?;
-        let client = self.client(profile, &metadata, session.client_secret.clone()).await?;
+        let client = self.client(profile, &metadata, session.client_secret.clone(), session.dpop_key.as_ref()).await?;
         let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
         let subject = (&session.tokens.access_token, token_exchange::ACCESS_TOKEN);
         let tokens = self.send(|| token_exchange::request(&endpoint, subject, target)).await?;
+        // A key that the issuer has demanded for this token alone is not the session's.
+        let has_key = session.dpop_key.is_some();
+        IssuerError::for_token_type(&tokens, has_key, profile.server.dpop).map_or(Ok(()), Err)?;
         check_audience(&tokens, target)?;
         Ok(tokens)
     }

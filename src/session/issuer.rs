@@ -11,7 +11,7 @@ use crate::fs::unblock;
 use crate::model::{ClientAuth, IssuerSearch, IssuerUrl, Profile};
 use crate::oauth::aws_sts::{self, AwsCredentials, Role};
 use crate::oauth::{
-    Api, AssertionSigner, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, Phase, discover,
+    Api, AssertionSigner, ClientDpop, Delivery, Endpoint, Http, IssuerError, Metadata, OAuthClient, Phase, discover,
     fetch_missing_endpoints, webfinger,
 };
 use crate::secret::Secret;
@@ -138,15 +138,16 @@ impl SessionService {
         Ok(http.map_err(|_| SessionError::Interrupted)??)
     }
 
-    /// Returns the profile's client with its secret, or with its signing key.
+    /// Returns the profile's client with its secret, or with its signing key. `dpop_key` is the key of its session.
     ///
     /// # Errors
-    /// [`SessionError::Issuer`] if the key cannot be used.
+    /// [`SessionError::Issuer`] if a key cannot be used.
     pub async fn client(
         &self,
         profile: &Profile,
         metadata: &Metadata,
         secret: Option<Secret>,
+        dpop_key: Option<&Secret>,
     ) -> Result<OAuthClient, SessionError> {
         let signer = match profile.client_auth {
             ClientAuth::PrivateKeyJwt => {
@@ -158,7 +159,8 @@ impl SessionService {
             }
             ClientAuth::None | ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost => None,
         };
-        Ok(OAuthClient { id: profile.client_id.clone(), auth: profile.client_auth, secret, signer })
+        let dpop = ClientDpop::new(profile.server.dpop, dpop_key)?;
+        Ok(OAuthClient { id: profile.client_id.clone(), auth: profile.client_auth, secret, signer, dpop })
     }
 }
 

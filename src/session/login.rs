@@ -9,7 +9,7 @@ use super::trust::trusted_keys;
 use super::{SessionError, SessionService};
 use crate::clock::UnixTime;
 use crate::model::{Generation, Grant, PinnedKeys, Profile, Session, Subject, TokenSet, Trust, TrustedKeys};
-use crate::oauth::{IssuerError, Metadata, random, token_exchange, userinfo};
+use crate::oauth::{DpopKey, IssuerError, Metadata, random, token_exchange, userinfo};
 use crate::secret::Secret;
 use crate::verify::{
     IdTokenPolicy, KeySet, Policy, Reason, ReasonCode, Verdict, looks_like_jwt, verify, verify_id_token,
@@ -31,6 +31,8 @@ pub struct NewLogin {
     pub nonce: Option<Secret>,
     /// A confidential client's secret, stored for refreshes.
     pub client_secret: Option<Secret>,
+    /// The key of which proofs were sent with the requests.
+    pub dpop_key: Option<DpopKey>,
     /// The requested `max_age` (OpenID Connect Core 1.0, section 3.1.3.7).
     pub max_auth_age: Option<Duration>,
     /// Keys to pin with the login.
@@ -104,8 +106,9 @@ impl SessionService {
         metadata: &Metadata,
         login: NewLogin,
     ) -> Result<VerifiedLogin, SessionError> {
-        let NewLogin { grant, mut tokens, nonce, client_secret, max_auth_age, pinned } = login;
-        if let Some(unusable) = IssuerError::for_token_type(&tokens) {
+        let NewLogin { grant, mut tokens, nonce, client_secret, dpop_key, max_auth_age, pinned } = login;
+        let unusable = IssuerError::for_token_type(&tokens, dpop_key.is_some(), profile.server.dpop);
+        if let Some(unusable) = unusable {
             return Err(unusable.into());
         }
         let now = self.clock.now();
@@ -151,7 +154,9 @@ impl SessionService {
                 return Err(SessionError::NotVerified { what: "sign-in", reasons });
             }
             None => match access_token_subject(profile, must_verify, &tokens, &set, now)? {
-                None if !grant.is_unattended() => self.fetch_subject(profile, metadata, &tokens).await,
+                None if !grant.is_unattended() => {
+                    self.fetch_subject(profile, metadata, &tokens, dpop_key.as_ref()).await
+                }
                 subject => subject,
             },
         };
@@ -159,7 +164,7 @@ impl SessionService {
             // The name may be known to the userinfo endpoint alone, which must mean the same user (OpenID Connect Core 1.0,
             // section 5.3.2).
             Some(subject) if subject.name.is_none() && !grant.is_unattended() => {
-                let found = self.fetch_subject(profile, metadata, &tokens).await;
+                let found = self.fetch_subject(profile, metadata, &tokens, dpop_key.as_ref()).await;
                 Some(found.filter(|found| found.sub == subject.sub).unwrap_or(subject))
             }
             subject => subject,
@@ -174,6 +179,7 @@ impl SessionService {
             session: Session {
                 subject,
                 client_secret,
+                dpop_key: dpop_key.as_ref().map(DpopKey::to_stored),
                 offers_exchange: metadata.offers_grant(token_exchange::GRANT_TYPE),
                 resources: requested_resources(profile, grant),
                 ..Session::new(
@@ -189,9 +195,16 @@ impl SessionService {
     }
 
     /// Fetches the subject of the access token from the userinfo endpoint. A failure is only logged.
-    async fn fetch_subject(&self, profile: &Profile, metadata: &Metadata, tokens: &TokenSet) -> Option<Subject> {
+    async fn fetch_subject(
+        &self,
+        profile: &Profile,
+        metadata: &Metadata,
+        tokens: &TokenSet,
+        key: Option<&DpopKey>,
+    ) -> Option<Subject> {
         let http = self.http(profile).await.ok()?;
-        match userinfo::fetch(&http, metadata.userinfo_endpoint.as_ref()?, &tokens.access_token).await {
+        let bound_to = key.filter(|_| tokens.is_bound()).map(|key| (key, &*self.clock));
+        match userinfo::fetch(&http, metadata.userinfo_endpoint.as_ref()?, &tokens.access_token, bound_to).await {
             Ok(subject) => Some(subject),
             Err(error) => {
                 tracing::info!("the subject was not fetched from the userinfo endpoint: {error}");

@@ -161,7 +161,7 @@ impl SessionService {
         }
         let metadata = self.metadata_with(profile, &[Endpoint::Revocation]).await?;
         let Some(endpoint) = &metadata.revocation_endpoint else { return Ok(false) };
-        let client = self.client(profile, &metadata, session.client_secret.clone()).await?;
+        let client = self.client(profile, &metadata, session.client_secret.clone(), None).await?;
         let mut refused = None;
         if let Some(token) = &session.tokens.refresh_token {
             match revocation::revoke(&http, endpoint, &client, token, TokenTypeHint::RefreshToken).await {

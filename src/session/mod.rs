@@ -14,6 +14,7 @@ mod login;
 mod logout;
 mod marks;
 mod observed_time;
+mod proof;
 mod refresh;
 pub mod refresh_policy;
 mod registration;

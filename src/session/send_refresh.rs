@@ -10,7 +10,8 @@ use super::stores::RESERVE;
 use super::{LoginReason, SessionError, SessionService};
 use crate::model::{Grant, Profile, Session, TokenSet, TokenTarget};
 use crate::oauth::{
-    Delivery, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token, token_exchange,
+    Delivery, DpopKey, Endpoint, IssuerError, TokenEndpoint, client_credentials, login_api, refresh_token,
+    token_exchange,
 };
 use crate::secret::Secret;
 use crate::store::ProfileLock;
@@ -45,7 +46,7 @@ impl SessionService {
         let http = self.http(profile).await?;
         let metadata = self.metadata_with(profile, &[Endpoint::Token]).await?;
         session.offers_exchange = metadata.offers_grant(token_exchange::GRANT_TYPE);
-        let client = self.client(profile, &metadata, session.client_secret.clone()).await?;
+        let client = self.client(profile, &metadata, session.client_secret.clone(), session.dpop_key.as_ref()).await?;
         let api = profile.login_api(session.grant);
         if api.is_some() && !target.is_plain() {
             return Err(IssuerError::Unsupported { what: "another audience, scope or resource" }.into());
@@ -53,10 +54,12 @@ impl SessionService {
         if session.grant.is_unattended() {
             let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
             let parameters = if target.is_plain() { profile.own_request() } else { target };
-            return match session.grant {
-                Grant::Workload => self.request_as_workload(profile, &metadata, &client, &parameters).await,
-                _ => self.send(|| client_credentials::request(&endpoint, &parameters)).await,
+            let tokens = match session.grant {
+                Grant::Workload => self.request_as_workload(profile, &metadata, &client, &parameters).await?,
+                _ => self.send(|| client_credentials::request(&endpoint, &parameters)).await?,
             };
+            session.dpop_key = client.dpop.key().map(DpopKey::to_stored);
+            return Ok(tokens);
         }
         let Some(token) = session.tokens.refresh_token.clone() else {
             return Err(SessionError::LoginRequired(LoginReason::NoRefreshToken));
@@ -90,7 +93,9 @@ impl SessionService {
         }
         let endpoint = TokenEndpoint::of(&http, &metadata, &client, &*self.clock)?;
         let parameters = session.request_for(&target);
-        self.send(|| refresh_token::request(&endpoint, &token, &parameters)).await
+        let tokens = self.send(|| refresh_token::request(&endpoint, &token, &parameters)).await?;
+        session.dpop_key = client.dpop.key().map(DpopKey::to_stored);
+        Ok(tokens)
     }
 
     /// Sends, and at once a second time if the first request certainly did not reach the issuer, or if the response to it is

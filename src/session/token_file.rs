@@ -40,7 +40,8 @@ fn files(profile: &Profile) -> impl Iterator<Item = (&Path, RequestedToken)> {
     access.into_iter().chain(profile.id_token_file.as_deref().map(|path| (path, RequestedToken::Id)))
 }
 
-/// Returns the token that a file is to have; `None` if it is to be absent.
+/// Returns the token that a file is to have; `None` if it is to be absent: a token that is bound to a key is of no use to the
+/// programs that read the file.
 fn wanted(session: Option<&Session>, token: &RequestedToken, now: UnixTime) -> Option<Secret> {
     let session = session.filter(|session| !session.logged_out && verdict(session, now).is_none())?;
     let request = match token {
@@ -48,6 +49,7 @@ fn wanted(session: Option<&Session>, token: &RequestedToken, now: UnixTime) -> O
         RequestedToken::Id => TokenRequest::id_token(None),
     };
     let text = match token {
+        RequestedToken::Access(_) if session.tokens.is_bound() => None,
         RequestedToken::Access(_) => Some(&session.tokens.access_token),
         RequestedToken::Id => session.tokens.id_token.as_ref(),
     };
@@ -136,13 +138,20 @@ impl SessionService {
     #[must_use]
     pub fn token_files_blocking(&self, profile: &Profile, session: Option<&Session>) -> Vec<TokenFileStatus> {
         let status = |(path, token): (&Path, RequestedToken)| {
+            let is_bound =
+                matches!(token, RequestedToken::Access(_)) && session.is_some_and(|session| session.tokens.is_bound());
             let token = wanted(session, &token, self.clock.now());
-            let current = is_current(path, token.as_ref());
-            let error = token_file::check(path).err().filter(|_| !current);
+            let current = !is_bound && is_current(path, token.as_ref());
+            let error = match is_bound {
+                true => {
+                    Some("the access token is bound to a key (DPoP), which programs that read the file lack".into())
+                }
+                false => token_file::check(path).err().filter(|_| !current).map(|error| error.to_string()),
+            };
             TokenFileStatus {
                 path: path.to_owned(),
                 current,
-                error: error.map(|error| without_error_numbers(&error.to_string())),
+                error: error.map(|error: String| without_error_numbers(&error)),
             }
         };
         files(profile).map(status).collect()

@@ -13,6 +13,7 @@ mod corpus;
 mod demo;
 mod directories;
 mod doctor;
+mod dpop;
 mod durability;
 mod endpoints;
 mod ensure;

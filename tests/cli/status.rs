@@ -54,7 +54,7 @@ fn valid_session_is_shown_with_issuer_down_as_stable_json() {
             "location": home.session_file("work").to_str().unwrap(),
             "subject": {"sub": session.subject.as_ref().unwrap().sub, "name": "developer"},
             "scope": session.tokens.scope,
-            "token_type": session.tokens.token_type,
+            "token_type": session.tokens.token_type, "bound": false,
             "unverified": false,
             "expires_at": session.tokens.expires_at.unwrap().0,
             "expires_in": "some",

@@ -17,6 +17,13 @@ pub fn post(url: &str, form: &str) -> (u16, String) {
 
 #[track_caller]
 fn send(method: &str, url: &str, headers: &[&str], body: &str) -> (u16, String) {
+    let (status, _, body) = exchange(method, url, headers, body);
+    (status, body)
+}
+
+/// Sends a request and returns status, head and body.
+#[track_caller]
+pub fn exchange(method: &str, url: &str, headers: &[&str], body: &str) -> (u16, String, String) {
     let (host, path) = url.strip_prefix("http://").expect("http").split_once('/').expect("a path");
     let mut stream = TcpStream::connect(host).expect("connected");
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
@@ -28,5 +35,6 @@ fn send(method: &str, url: &str, headers: &[&str], body: &str) -> (u16, String) 
     let mut reply = String::new();
     stream.read_to_string(&mut reply).expect("a reply");
     let status = reply.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    (status, reply.split_once("\r\n\r\n").expect("a body").1.to_owned())
+    let (head, body) = reply.split_once("\r\n\r\n").expect("a body");
+    (status, head.to_owned(), body.to_owned())
 }

@@ -270,7 +270,7 @@ impl Sandbox {
                 self.register_secret(secret.expose());
             }
         }
-        if let Some(secret) = &session.client_secret {
+        for secret in session.client_secret.iter().chain(&session.dpop_key) {
             self.register_secret(secret.expose());
         }
         session

@@ -257,8 +257,8 @@ pub struct LogoutResponse {
     pub error: Option<Problem>,
 }
 
-fn expose<S: serde::Serializer>(passphrase: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(passphrase.expose())
+fn expose<S: serde::Serializer>(secret: &Secret, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose())
 }
 
 fn expose_optional<S: serde::Serializer>(passphrase: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -327,6 +327,35 @@ pub struct AuditLogEntry {
     pub executable: Option<String>,
     /// The executable of its parent process, if the system shows it.
     pub parent: Option<String>,
+}
+
+/// The body of `POST /v1/proof`: the request that a caller is about to make with a bound token (DPoP).
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProofRequest {
+    /// The profile; the default one if missing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub profile: Option<ProfileName>,
+    /// The HTTP method.
+    pub method: String,
+    /// The URL. Its query and fragment are not part of a proof.
+    pub url: String,
+    /// The nonce that the server wants, from its `DPoP-Nonce` header.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub nonce: Option<String>,
+    /// The access token that the request carries; the session's own if missing.
+    #[serde(skip_serializing_if = "Option::is_none", default, serialize_with = "expose_optional")]
+    pub access_token: Option<Secret>,
+}
+
+/// The response to `POST /v1/proof`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ProofResponse {
+    /// The profile.
+    pub profile: ProfileName,
+    /// The value of the `DPoP` header.
+    #[serde(serialize_with = "expose")]
+    pub proof: Secret,
 }
 
 /// Returns the query of a request for a token with its `?`, or an empty string.
@@ -437,6 +466,7 @@ mod tests {
             "post /v1/lock",
             "get /v1/log",
             "get /v1/openapi.json",
+            "post /v1/proof",
             "post /v1/refresh/{profile}",
             "get /v1/status",
             "post /v1/stop",

@@ -16,6 +16,8 @@ pub(super) enum AuditAction {
     Token,
     /// Was issued an ID token.
     IdToken,
+    /// Was given a proof for a bound token.
+    Proof,
     /// Refreshed a session.
     Refresh,
     /// Was refused: it runs as another user, has too many connections, belongs to another home, or the agent is locked.
@@ -35,6 +37,7 @@ impl AuditAction {
         match self {
             Self::Token => "token",
             Self::IdToken => "id_token",
+            Self::Proof => "proof",
             Self::Refresh => "refresh",
             Self::Refused => "refused",
             Self::Lock => "lock",

@@ -9,10 +9,12 @@ use super::audit::AuditAction;
 use super::cache::CachedSession;
 use super::peer::Peer;
 use super::response::{AgentResponse, document, json, ok, problem_with_retry, see_openapi, stream, text, to_json};
-use super::route::{AgentRequest, VerifyBody, handover_body, lock_body, unlock_body, verify_body};
+use super::route::{AgentRequest, VerifyBody, handover_body, lock_body, proof_body, unlock_body, verify_body};
 use super::state::Agent;
 use super::tokens::IssuedToken;
-use crate::agent::protocol::{ForgetResponse, HandoverItem, LogoutResponse, OPENAPI, RefreshResponse, StopResponse};
+use crate::agent::protocol::{
+    ForgetResponse, HandoverItem, LogoutResponse, OPENAPI, ProofResponse, RefreshResponse, StopResponse,
+};
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::fs::unblock;
@@ -53,6 +55,10 @@ pub(super) async fn respond(
         AgentRequest::Agent => Ok(json(&agent.state())),
         AgentRequest::Log => Ok(json(&agent.audit_log.all())),
         AgentRequest::Events => agent.events_request(),
+        AgentRequest::Proof => {
+            let proof = agent.proof_request(peer, body, wait).await;
+            proof.inspect_err(|failure| agent.record_denied(peer, AuditAction::Proof, None, failure))
+        }
         AgentRequest::Description => Ok(text(OPENAPI)),
         AgentRequest::Verify => {
             agent.with_file_limit(ErrorCode::StoreUnavailable, "a store", agent.verify_request(body)).await
@@ -129,6 +135,29 @@ impl Agent {
             self.cache.put_response(name, session, at, &body);
         }
         Ok(ok(body))
+    }
+
+    /// Makes a proof for a request of the caller. The key stays here.
+    async fn proof_request(
+        self: &Arc<Self>,
+        peer: &Peer,
+        body: &SecretBytes,
+        wait: Option<Duration>,
+    ) -> Result<AgentResponse, SharedError> {
+        self.agent_lock.check(self.now())?;
+        let request = proof_body(body)?;
+        let profile = self.choose_profile(request.profile.as_ref()).await?;
+        let session = match request.access_token {
+            Some(_) => self.session_of(&profile).await?,
+            None => {
+                let own = TokenRequest::access(TokenTarget::default(), None);
+                self.shared_token(Arc::clone(&profile), own, wait).await?.session
+            }
+        };
+        let proof = self.sessions.proof(&profile, &session, &request).await;
+        let proof = proof.map_err(|error| Error::from(error).about(&profile.name))?;
+        self.audit_log.record(peer, AuditAction::Proof, Some(&profile.name), self.now());
+        Ok(json(&ProofResponse { profile: profile.name.clone(), proof }))
     }
 
     async fn refresh_request(

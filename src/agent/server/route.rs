@@ -8,7 +8,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use std::collections::BTreeMap;
 
 use super::response::see_openapi;
-use crate::agent::protocol::{HandoverRequest, LockRequest, UnlockRequest};
+use crate::agent::protocol::{HandoverRequest, LockRequest, ProofRequest, UnlockRequest};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::{MAX_DURATION, ProfileName, TokenTarget};
 use crate::secret::{Secret, SecretBytes};
@@ -24,6 +24,7 @@ pub(super) enum AgentRequest {
     Log,
     Events,
     Description,
+    Proof,
     Verify,
     Refresh { profile: ProfileName, if_expiring: Option<Duration> },
     Forget { profile: ProfileName },
@@ -50,6 +51,7 @@ impl AgentRequest {
     pub(super) fn max_body(&self) -> usize {
         match self {
             Self::Verify => MAX_VERIFY_BODY,
+            Self::Proof => MAX_PROOF_BODY,
             Self::Lock | Self::Unlock => 16 * 1024,
             Self::Handover => MAX_VERIFY_BODY,
             _ => 0,
@@ -59,6 +61,9 @@ impl AgentRequest {
 
 /// Enough for a token and a key set, each written with JSON escapes.
 const MAX_VERIFY_BODY: usize = 2 * 1024 * 1024;
+
+/// Enough for a token and a URL, with JSON escapes.
+const MAX_PROOF_BODY: usize = 512 * 1024;
 
 /// Parses the method and the request target.
 pub(super) fn route(method: &Method, uri: &Uri) -> Result<AgentRequest, RouteError> {
@@ -108,6 +113,7 @@ pub(super) fn route(method: &Method, uri: &Uri) -> Result<AgentRequest, RouteErr
         ("log", None) => only(Method::GET, "GET").map(|()| AgentRequest::Log)?,
         ("events", None) => only(Method::GET, "GET").map(|()| AgentRequest::Events)?,
         ("openapi.json", None) => only(Method::GET, "GET").map(|()| AgentRequest::Description)?,
+        ("proof", None) => only(Method::POST, "POST").map(|()| AgentRequest::Proof)?,
         ("verify", None) => only(Method::POST, "POST").map(|()| AgentRequest::Verify)?,
         ("lock", None) => only(Method::POST, "POST").map(|()| AgentRequest::Lock)?,
         ("unlock", None) => only(Method::POST, "POST").map(|()| AgentRequest::Unlock)?,
@@ -204,6 +210,11 @@ pub(super) fn verify_body(body: &SecretBytes) -> Result<VerifyBody, Error> {
             Err(Error::msg(ErrorCode::InvalidRequest, message, see_openapi()))
         }
     }
+}
+
+/// Parses the body of a request for a proof.
+pub(super) fn proof_body(body: &SecretBytes) -> Result<ProofRequest, Error> {
+    parse(body)
 }
 
 /// Parses the body of a request to lock.

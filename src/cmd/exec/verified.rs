@@ -1,8 +1,9 @@
 //! A profile's token, verified as `authctl verify` does.
 
 use crate::app::App;
+use crate::cmd::token::require_bearer;
 use crate::error::{Error, ErrorCode};
-use crate::model::{DecidingToken, Profile, TokenTarget};
+use crate::model::{DecidingToken, Profile, TokenTarget, canonical_type};
 use crate::secret::Secret;
 use crate::session::{SessionError, TokenRequest};
 use crate::verify::{Policy, Reason, Verdict};
@@ -26,6 +27,7 @@ pub(super) async fn verified(app: &App, profile: &Profile) -> Result<(VerifiedTo
             Err(error) => login_required = Some(error).filter(|error| error.code == ErrorCode::LoginRequired),
         }
     }
+    require_bearer(Some(&profile.name), canonical_type(&served.session.tokens.token_type))?;
     let policy = Policy::new("", Vec::new(), app.clock().now());
     let verifier = sessions.verifier(profile, policy, None).map_err(|e| Error::from(e).about(&profile.name))?;
     let token = match verifier.verify_session(profile, &served.session, false).verdict {

@@ -423,6 +423,8 @@ impl SignIn<'_> {
             tokens,
             nonce: nonce.map(Secret::new),
             client_secret: self.client.secret.clone(),
+            // No proof was sent for supplied tokens.
+            dpop_key: self.client.dpop.key().filter(|_| self.profile.grant != Grant::Token).cloned(),
             max_auth_age: None,
             pinned: None,
         }

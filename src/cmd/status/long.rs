@@ -70,6 +70,9 @@ fn token(status: &ProfileStatus, now: UnixTime) -> String {
     if status.unverified {
         line.push_str("; supplied, unverified");
     }
+    if status.bound {
+        line.push_str("; bound to a key (DPoP)");
+    }
     if let Some(scope) = &status.scope {
         line.push_str(&format!("; scope {}", excerpt(scope, 200)));
     }

@@ -150,6 +150,9 @@ pub const SETTINGS: &[Setting] = &[
     .option("client-assertion-audience")
     .default("issuer")
     .issuer_bound(),
+    setting!(Server, "dpop", server.dpop, "WHEN", "Bind tokens to a key of the session (DPoP): auto, always or never")
+        .option("dpop")
+        .default("auto"),
     setting!(
         Server,
         "workload",
@@ -300,7 +303,7 @@ fn optional_claim(claim: &str) -> Result<(), String> {
 }
 
 /// The parameters that authctl sets in the authorization request. Replacing one would break the check of the response.
-pub(super) const RESERVED_PARAMETERS: [&str; 11] = [
+pub(super) const RESERVED_PARAMETERS: [&str; 12] = [
     "response_type",
     "client_id",
     "redirect_uri",
@@ -312,6 +315,7 @@ pub(super) const RESERVED_PARAMETERS: [&str; 11] = [
     "request",
     "request_uri",
     "response_mode",
+    "dpop_jkt",
 ];
 
 fn authorization_parameter(parameter: &str) -> Result<(), String> {

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use url::Url;
 
 use crate::model::{
-    AssertionAudience, ClientAuth, ClientRegistration, DecidingToken, Grant, HookCommand, InvalidToolHost,
+    AssertionAudience, ClientAuth, ClientRegistration, DecidingToken, Dpop, Grant, HookCommand, InvalidToolHost,
     InvalidWorkload, IssuerUrl, PROVIDERS, RedirectUri, StoreKind, ToolHost, Workload, format_duration, parse_duration,
     provider, secure_url,
 };
@@ -205,7 +205,7 @@ macro_rules! keyword_settings {
     )+ };
 }
 
-keyword_settings!(ClientAuth, ClientRegistration, DecidingToken, Grant, StoreKind);
+keyword_settings!(ClientAuth, ClientRegistration, DecidingToken, Dpop, Grant, StoreKind);
 
 impl SettingType for String {
     fn parse(items: &[String]) -> Result<Self, String> {

@@ -188,7 +188,7 @@ async fn redirect_is_not_followed() {
 #[test]
 fn latest_time_of_each_host_is_remembered_up_to_a_limit() {
     let http = http();
-    let record = |host: &str, seconds| http.remember_server_time(host, UNIX_EPOCH + Duration::from_secs(seconds));
+    let record = |host: &str, seconds| http.remember_server_time(host, UnixTime(seconds));
     let time = |host: &str| http.server_time(&format!("https://{host}").parse().expect("valid")).map(|time| time.0);
     for (host, seconds) in [("a.example", 30), ("b.example", 10), ("a.example", 20)] {
         record(host, seconds);

@@ -16,6 +16,8 @@ fn response(status: u16, content_type: &str, body: &str) -> HttpResponse {
         location: None,
         content_coding: None,
         challenges: Vec::new(),
+        date: None,
+        dpop_nonce: None,
         body: SecretBytes::new(body.as_bytes().to_vec()),
     }
 }

@@ -19,7 +19,7 @@ fn only_bearer_tokens_are_accepted_in_any_case() {
     let issuer = quick_issuer();
     let set = |value: Value| json!({"set": {"token_type": value}});
     let (type_section, use_section) = ("RFC 6749, section 5.1", "RFC 6749, section 7.1");
-    let dpop: &[&str] = &["of type `DPoP`", "only bearer tokens are supported", "registered for bearer tokens"];
+    let dpop: &[&str] = &["of type `DPoP`", "which was not requested", "--dpop always"];
     each(
         &issuer,
         &[

@@ -1,0 +1,233 @@
+//! Tokens that are bound to a key of the session (DPoP, RFC 9449).
+
+use authctl::dev_issuer::{Algorithm, DevIssuer, Fault, Options};
+use authctl::model::Session;
+use serde_json::{Value, json};
+
+use crate::support::agent::Agent;
+use crate::support::jwt::claims;
+use crate::support::login_pages::LoginPages;
+use crate::support::process::wait_until;
+use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, http, issuer};
+
+/// Starts an issuer that refuses requests without a proof, and proofs without a nonce.
+fn strict_issuer() -> DevIssuer {
+    binding_issuer(|options| (options.require_dpop, options.dpop_nonces) = (true, true))
+}
+
+fn binding_issuer(change: impl FnOnce(&mut Options)) -> DevIssuer {
+    issuer(|options| {
+        options.algorithm = Algorithm::ES256;
+        change(options);
+    })
+}
+
+#[track_caller]
+fn log_in(home: &Sandbox, issuer: &DevIssuer, more: &[&str]) -> CommandOutput {
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--username", USER];
+    home.run_with(&[&args[..], &["--password-stdin", "-vvv"], more].concat(), &format!("{PASSWORD}\n"))
+}
+
+/// Makes the next reply with tokens call them bearer tokens.
+fn unbind(issuer: &DevIssuer) {
+    let fault = json!({"endpoint": "token", "kind": "edited", "times": 1, "set": {"token_type": "Bearer"}});
+    issuer.fault(serde_json::from_value::<Fault>(fault).expect("a fault"));
+}
+
+/// Returns the thumbprint of the key that the stored access token is bound to.
+#[track_caller]
+fn bound_to(session: &Session) -> String {
+    claims(session.tokens.access_token.expose())["cnf"]["jkt"].as_str().expect("a bound token").to_owned()
+}
+
+#[test]
+fn bound_session_keeps_its_key_through_refreshes_until_the_logout() {
+    let (home, issuer) = (Sandbox::new(), strict_issuer());
+    log_in(&home, &issuer, &[]).exits(0);
+    let first = home.session("work");
+    assert!(first.dpop_key.is_some() && first.subject.is_some(), "userinfo accepts the proof too");
+    let status = home.status("work");
+    assert_eq!((&status["bound"], &status["token_type"]), (&json!(true), &json!("DPoP")));
+    assert!(home.run(&["status", "work"]).exits(0).stdout.contains("bound to a key (DPoP)"));
+    home.advance_time("work", 301);
+    assert_eq!(home.run(&["token", "work", "--json"]).exits(0).json()["token_type"], "DPoP");
+    let second = home.session("work");
+    assert_ne!(second.tokens.access_token.expose(), first.tokens.access_token.expose());
+    assert_eq!(bound_to(&second), bound_to(&first));
+    home.run(&["verify", "work"]).exits(0);
+    home.run(&["logout", "work"]).exits(0);
+    assert!(!home.session_file("work").exists());
+    assert_eq!(home.leaks_in_files(), Vec::<std::path::PathBuf>::new());
+    log_in(&home, &issuer, &[]).exits(0);
+    assert_ne!(bound_to(&home.session("work")), bound_to(&first), "a login makes a new key");
+}
+
+#[test]
+fn browser_login_is_bound_from_its_code_on() {
+    let (home, issuer) = (Sandbox::new(), strict_issuer());
+    for (setting, sends_key) in [("always", true), ("auto", false)] {
+        let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
+        let login = home.spawn(&[&args[..], &["--dpop", setting, "-vvv"]].concat());
+        let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+        assert_eq!(address.contains("dpop_jkt="), sends_key, "{address}");
+        let mut person = LoginPages::sign_in(&issuer, &address, USER);
+        assert_eq!(person.follow_redirect(), 200, "{}", person.html);
+        login.wait().exits(0);
+        bound_to(&home.session("work"));
+    }
+}
+
+#[test]
+fn setting_decides_whether_tokens_are_bound() {
+    let (lenient, strict) = (binding_issuer(|_| {}), strict_issuer());
+    for (issuer, setting, bound) in [
+        (&lenient, "auto", Some(false)),
+        (&lenient, "always", Some(true)),
+        (&lenient, "never", Some(false)),
+        (&strict, "auto", Some(true)),
+        (&strict, "always", Some(true)),
+        (&strict, "never", None),
+    ] {
+        let home = Sandbox::new();
+        let ran = log_in(&home, issuer, &["--dpop", setting]);
+        match bound {
+            Some(bound) => {
+                ran.exits(0);
+                assert_eq!(home.status("work")["bound"], bound, "{setting}");
+                assert_eq!(home.session("work").dpop_key.is_some(), bound, "{setting}");
+            }
+            None => {
+                ran.exits(5).reports("invalid_dpop_proof");
+                assert!(!home.session_file("work").exists());
+            }
+        }
+    }
+}
+
+#[test]
+fn token_that_is_not_bound_is_never_called_so() {
+    let issuer = binding_issuer(|_| {});
+    let home = Sandbox::new();
+    unbind(&issuer);
+    log_in(&home, &issuer, &["--dpop", "always"]).exits(5).reports("not bound").reports("--dpop auto");
+    assert!(!home.session_file("work").exists() && !home.config_file().exists());
+    log_in(&home, &issuer, &["--dpop", "always"]).exits(0);
+    home.advance_time("work", 301);
+    unbind(&issuer);
+    home.run(&["token", "work", "--json"]).exits(5).reports("not bound");
+    assert_eq!(home.status("work")["bound"], true, "the token of before");
+    home.run(&["token", "work", "--json"]).exits(0);
+    // Where binding is not required, the issuer decides (RFC 9449, section 5); its refresh token stays bound.
+    home.run(&["profile", "set", "work", "dpop=auto"]).exits(0);
+    home.advance_time("work", 301);
+    unbind(&issuer);
+    assert_eq!(home.run(&["token", "work", "--json"]).exits(0).json()["token_type"], "Bearer");
+    assert_eq!(home.status("work")["bound"], false);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(home.status("work")["bound"], true);
+    assert_eq!(issuer.stats().refresh_reuses, 0);
+}
+
+#[test]
+fn session_from_before_is_bound_by_its_next_refresh() {
+    let (home, issuer) = (Sandbox::new(), binding_issuer(|_| {}));
+    log_in(&home, &issuer, &[]).exits(0);
+    assert_eq!(home.status("work")["bound"], false);
+    home.run(&["profile", "set", "work", "dpop=always"]).exits(0);
+    for _ in 0..2 {
+        home.run(&["refresh", "work"]).exits(0);
+        assert_eq!(home.status("work")["bound"], true);
+    }
+    home.run(&["profile", "set", "work", "dpop=never"]).exits(0);
+    home.run(&["refresh", "work"]).exits(0);
+    assert_eq!(home.status("work")["bound"], true, "the refresh token is bound to the key");
+    home.run(&["token", "work", "--audience", "https://api.example", "--json"]).exits(0);
+}
+
+#[test]
+fn bound_token_is_not_handed_out_by_itself() {
+    let (home, issuer) = (Sandbox::new(), strict_issuer());
+    let file = home.path().join("token");
+    log_in(&home, &issuer, &[]).exits(0);
+    home.run(&["profile", "set", "work", &format!("token_file={}", file.display()), "hosts=api.example"]).exits(0);
+    home.session("work");
+    let check = |home: &Sandbox| {
+        for args in [
+            &["token", "work"][..],
+            &["token", "work", "--header"],
+            &["exec", "work", "--", "true"],
+            &["exec", "--file", "t", "work", "--", "true"],
+            &["helper", "keyring", "get", "https://api.example/", "user"],
+        ] {
+            let ran = home.run(args);
+            assert!(ran.code != 0 && ran.stdout.is_empty(), "{args:?}: {} {}", ran.code, ran.stdout);
+            assert!(ran.stderr.contains("bound to a key (DPoP)"), "{args:?}: {}", ran.stderr);
+        }
+    };
+    check(&home);
+    let _agent = Agent::start(&home);
+    check(&home);
+    assert!(!file.exists());
+    assert!(home.run(&["status", "work"]).stdout.contains("not up to date: the access token is bound"));
+    home.run(&["token", "work", "--id-token"]).exits(0);
+}
+
+/// Calls the userinfo endpoint with a bound token and this proof; returns the status and the nonce of the reply.
+fn call(issuer: &DevIssuer, token: &str, proof: &str) -> (u16, String) {
+    let headers = [format!("Authorization: DPoP {token}"), format!("DPoP: {proof}")];
+    let url = format!("{}/userinfo", issuer.issuer());
+    let (status, head, _) = http::exchange("GET", &url, &[&headers[0], &headers[1]], "");
+    let nonce = head.lines().find_map(|line| line.strip_prefix("dpop-nonce: ")).unwrap_or_default();
+    (status, nonce.to_owned())
+}
+
+#[test]
+fn agent_makes_proofs_and_keeps_the_key() {
+    let (home, issuer) = (Sandbox::new(), strict_issuer());
+    log_in(&home, &issuer, &[]).exits(0);
+    let agent = Agent::start(&home);
+    let token = agent.get("/v1/token/work").token();
+    let key = home.session("work").dpop_key.expect("a key");
+    let url = format!("{}/userinfo?x=1", issuer.issuer());
+    let proof = |more: Value| {
+        let mut body = json!({"profile": "work", "method": "GET", "url": url});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        agent.post("/v1/proof", &body.to_string())
+    };
+    let text = |response: crate::support::agent::Response| {
+        assert!(!response.body.contains(key.expose()));
+        response.expect_status(200)["proof"].as_str().expect("a proof").to_owned()
+    };
+    let (status, nonce) = call(&issuer, &token, &text(proof(json!({}))));
+    assert_eq!((status, nonce.is_empty()), (401, false), "a nonce is missing");
+    let given = text(proof(json!({"nonce": nonce, "access_token": token})));
+    assert_eq!(call(&issuer, &token, &given).0, 200);
+    assert_eq!(call(&issuer, &token, &given).0, 401, "each proof is for one request");
+    assert_eq!(call(&issuer, &token, &text(proof(json!({})))).0, 200, "the nonce is remembered");
+    assert_eq!(call(&issuer, &token, &text(proof(json!({"access_token": "another"})))).0, 401);
+    assert_eq!(call(&issuer, &token, &text(proof(json!({"method": "POST"})))).0, 401);
+    for wrong in [
+        json!({"method": "GET /"}),
+        json!({"method": ""}),
+        json!({"url": "http://api.example/"}),
+        json!({"url": "x"}),
+        json!({"nonce": "a b"}),
+        json!({"nonces": "a"}),
+    ] {
+        proof(wrong).expect_problem(400, "invalid_request");
+    }
+    assert!(home.run(&["agent", "log", "--json"]).stdout.contains("\"proof\""));
+    home.run_with(&["agent", "lock", "--passphrase-stdin"], "pass-phrase-of-the-lock\n").exits(0);
+    proof(json!({})).expect_problem(423, "agent_locked");
+}
+
+#[test]
+fn session_without_a_key_has_no_proofs() {
+    let (home, issuer) = (Sandbox::new(), binding_issuer(|_| {}));
+    log_in(&home, &issuer, &[]).exits(0);
+    let agent = Agent::start(&home);
+    let body = json!({"method": "GET", "url": "https://api.example/"}).to_string();
+    let problem = agent.post("/v1/proof", &body).expect_problem(400, "invalid_request");
+    assert!(problem["title"].as_str().expect("text").contains("not bound to a key"), "{problem}");
+    wait_until("the agent still answers", || (agent.get("/v1/token/work").status == 200).then_some(()));
+}
