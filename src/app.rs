@@ -4,6 +4,7 @@ mod agent;
 mod agent_store;
 mod api;
 mod passphrase;
+mod proof;
 mod signals;
 mod token;
 

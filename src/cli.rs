@@ -340,6 +340,9 @@ pub struct Headers {
     /// Print the headers for a request with this method
     #[arg(long, value_name = "METHOD", default_value = "GET")]
     pub method: String,
+    /// Prove this nonce of the API's DPoP-Nonce header, if the token is bound to a key (DPoP)
+    #[arg(long, value_name = "NONCE")]
+    pub nonce: Option<String>,
 }
 
 /// `authctl refresh`

@@ -166,7 +166,7 @@ fn through_agent(app: &App, named: Option<&ProfileName>) -> Result<Option<Verifi
     else {
         return Ok(None);
     };
-    require_bearer(Some(&profile), &token_type)?;
+    require_bearer(app, Some(&profile), &token_type)?;
     // Neither the name of a profile nor a valid token needs escaping in JSON.
     let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
     if !token.expose().bytes().all(is_plain) {

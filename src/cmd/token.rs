@@ -156,11 +156,16 @@ fn through_agent(app: &App, args: &Token, usage: Use<'_>) -> Result<Option<u8>, 
 ///
 /// # Errors
 /// [`ErrorCode::Usage`].
-pub(super) fn require_bearer(profile: Option<&ProfileName>, token_type: &str) -> Result<(), Error> {
+pub(super) fn require_bearer(app: &App, profile: Option<&ProfileName>, token_type: &str) -> Result<(), Error> {
     let Some(profile) = profile.filter(|_| token_type == "DPoP") else { return Ok(()) };
     let message =
         format!("the access token of `{profile}` is bound to a key (DPoP), so a program cannot send it by itself");
-    Err(Error::msg(ErrorCode::Usage, message, Hint::profile_command("token").about(profile).with_flag("--json")))
+    let configured = app.profile(Some(profile)).ok();
+    let hint = match configured.as_ref().and_then(|configured| configured.resources.first()) {
+        Some(resource) => Hint::profile_command("headers").about(profile).with_option("--for", resource),
+        None => Hint::profile_command("token").about(profile).with_flag("--json"),
+    };
+    Err(Error::msg(ErrorCode::Usage, message, hint))
 }
 
 /// Returns the expiry that a JWT contains.
@@ -189,7 +194,7 @@ fn print(app: &App, args: &Token, response: &TokenResponse) -> Result<u8, Error>
         output::json(response)?;
         return Ok(0);
     }
-    require_bearer(response.profile, response.token_type)?;
+    require_bearer(app, response.profile, response.token_type)?;
     if args.header {
         output::data(&format!("Authorization: {} {token}", response.token_type))?;
     } else {

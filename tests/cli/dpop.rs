@@ -8,6 +8,7 @@ use crate::support::agent::Agent;
 use crate::support::jwt::claims;
 use crate::support::login_pages::LoginPages;
 use crate::support::process::wait_until;
+use crate::support::protected_api::{Documents, ProtectedApi};
 use crate::support::{CommandOutput, PASSWORD, Sandbox, USER, http, issuer};
 
 /// Starts an issuer that refuses requests without a proof, and proofs without a nonce.
@@ -219,6 +220,45 @@ fn agent_makes_proofs_and_keeps_the_key() {
     assert!(home.run(&["agent", "log", "--json"]).stdout.contains("\"proof\""));
     home.run_with(&["agent", "lock", "--passphrase-stdin"], "pass-phrase-of-the-lock\n").exits(0);
     proof(json!({})).expect_problem(423, "agent_locked");
+}
+
+#[test]
+fn headers_of_a_bound_token_have_a_proof() {
+    let (home, issuer) = (Sandbox::new(), strict_issuer());
+    let url = format!("{}/userinfo", issuer.issuer());
+    log_in(&home, &issuer, &["--resource", &url]).exits(0);
+    home.run(&["token", "work"]).exits(2).reports(&format!("authctl headers work --for {url}"));
+    let check = |home: &Sandbox| {
+        let print = |more: &[&str]| {
+            let ran = home.run(&[&["headers", "--for", &url, "--json"], more].concat()).exits(0).json();
+            let token = ran["Authorization"].as_str().and_then(|value| value.strip_prefix("DPoP ")).expect("a token");
+            call(&issuer, token, ran["DPoP"].as_str().expect("a proof"))
+        };
+        let (status, nonce) = print(&[]);
+        assert_eq!(status, 401, "a nonce is missing");
+        assert_eq!(print(&["--nonce", &nonce]).0, 200);
+        assert_eq!(print(&["--nonce", &nonce, "--method", "POST"]).0, 401, "a proof for another request");
+        home.run(&["headers", "--for", &url, "--nonce", "a b"]).exits(2).reports("invalid nonce");
+    };
+    check(&home);
+    let _agent = Agent::start(&home);
+    check(&home);
+}
+
+#[test]
+fn api_that_asks_for_bound_tokens_gets_a_profile_that_requires_them() {
+    let required = |documents: &mut Documents| {
+        let document = documents.resource.values_mut().next().expect("the metadata");
+        document["dpop_bound_access_tokens_required"] = json!(true);
+    };
+    let challenged = |documents: &mut Documents| documents.challenge = Some("DPoP".into());
+    for change in [&required as &dyn Fn(&mut Documents), &challenged] {
+        let (home, api) = (Sandbox::new(), ProtectedApi::start(|documents| change(documents)));
+        let login = ["login", "api", "--for", &api.url(), "--yes", "--client-id", "cli", "--client-credentials"];
+        // Its issuer returns bearer tokens.
+        let ran = home.run_with(&[&login[..], &["--client-secret-stdin"]].concat(), "secret-of-the-client\n");
+        ran.exits(5).reports("not bound to the key");
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(super) async fn verified(app: &App, profile: &Profile) -> Result<(VerifiedTo
             Err(error) => login_required = Some(error).filter(|error| error.code == ErrorCode::LoginRequired),
         }
     }
-    require_bearer(Some(&profile.name), canonical_type(&served.session.tokens.token_type))?;
+    require_bearer(app, Some(&profile.name), canonical_type(&served.session.tokens.token_type))?;
     let policy = Policy::new("", Vec::new(), app.clock().now());
     let verifier = sessions.verifier(profile, policy, None).map_err(|e| Error::from(e).about(&profile.name))?;
     let token = match verifier.verify_session(profile, &served.session, false).verdict {

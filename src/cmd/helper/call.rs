@@ -87,7 +87,7 @@ impl Call<'_> {
             if let (Some(profile), Some(warning)) = (response.profile, &response.warning) {
                 token::report_warning(app, profile, warning);
             }
-            token::require_bearer(response.profile, response.token_type)?;
+            token::require_bearer(app, response.profile, response.token_type)?;
             answer(&ToolToken { text: token::sendable(response)?, expires_at: response.expires_at })
         })
     }

@@ -5,7 +5,7 @@ use crate::cli::Login;
 use crate::config::{Config, setting};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::login::of_first_request;
-use crate::model::{ApiUrl, ClientRegistration, IssuerUrl, Profile, ProfileName, ToolHost};
+use crate::model::{ApiUrl, ClientRegistration, Dpop, IssuerUrl, Profile, ProfileName, ToolHost};
 use crate::oauth::Metadata;
 use crate::session::{DiscoveredApi, DiscoveredServer};
 
@@ -178,7 +178,7 @@ fn add_target(args: &mut Login, known: Option<&Profile>, found: &DiscoveredApi) 
     Ok(())
 }
 
-/// Adds the issuer, its endpoints if it publishes none, and the client. `known` is the profile if it has this issuer.
+/// Adds the issuer, its endpoints if it publishes none, and whether its tokens are bound to a key. `known` is the profile if it has this issuer.
 fn add_server(
     args: &mut Login,
     known: Option<&Profile>,
@@ -194,6 +194,12 @@ fn add_server(
         {
             args.settings.set(setting(key)?, url.iter().map(ToString::to_string).collect());
         }
+    }
+    let wants_bound = found.resource.as_ref().is_some_and(|resource| resource.requires_dpop)
+        || found.challenge.as_ref().is_some_and(|challenge| challenge.offers_dpop);
+    let is_open = known.is_none_or(|known| known.server.dpop == Dpop::Auto);
+    if wants_bound && is_open && !args.settings.has("dpop") {
+        args.settings.set(setting("dpop")?, vec![Dpop::Always.to_string()]);
     }
     let offers_offline = metadata.scopes_supported.as_ref().is_some_and(|all| all.iter().any(|scope| scope == OFFLINE));
     if offers_offline
