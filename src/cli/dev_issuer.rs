@@ -50,6 +50,9 @@ pub struct DevIssuer {
     /// List revoked and suspended access tokens in a status list
     #[arg(long, conflicts_with = "opaque")]
     pub status_list: bool,
+    /// Refuse authorization requests that are not pushed (PAR)
+    #[arg(long)]
+    pub require_par: bool,
     /// Refuse requests for tokens without a DPoP proof
     #[arg(long)]
     pub require_dpop: bool,

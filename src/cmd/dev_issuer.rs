@@ -71,6 +71,7 @@ pub fn run(app: &App, args: cli::DevIssuer) -> Result<u8, Error> {
         opaque_access_tokens: args.opaque,
         status_list_ttl: args.status_list.then_some(STATUS_LIST_TTL),
         device_interval: args.device_interval,
+        require_par: args.require_par,
         require_dpop: args.require_dpop,
         dpop_nonces: args.dpop_nonces,
         users,

@@ -28,7 +28,18 @@ enum Prompt {
 
 /// Handles an authorization request: returns a page, or redirects to the client at once.
 pub(super) fn authorize(issuer: &Issuer, request: &Request) -> Reply {
-    let query = &request.query;
+    let reference = request.query.one("request_uri").zip(request.query.one("client_id"));
+    let pushed = match reference {
+        Some((reference, client_id)) => match take_pushed(issuer, client_id, reference) {
+            Some(pushed) => Some(pushed),
+            None => return pages::error(StatusCode::BAD_REQUEST, "The request_uri is unknown, used or expired."),
+        },
+        None if issuer.options.require_par => {
+            return pages::error(StatusCode::BAD_REQUEST, "This issuer takes only pushed authorization requests.");
+        }
+        None => None,
+    };
+    let query = pushed.as_ref().unwrap_or(&request.query);
     // No redirect before client and redirect URI are verified (RFC 6749, section 4.1.2.1).
     let reject = |text: &str| pages::error(StatusCode::BAD_REQUEST, text);
     if query.has_duplicates() {
@@ -57,6 +68,21 @@ pub(super) fn is_loopback_redirect(text: &str) -> bool {
     };
     let is_plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     is_literal && is_plain && url.scheme() == "http" && text.len() <= MAX_REDIRECT_URI_LENGTH
+}
+
+/// Returns the parameters that the client has pushed, which can be used once.
+fn take_pushed(issuer: &Issuer, client_id: &str, reference: &str) -> Option<Params> {
+    let pushed = issuer.state().pushed.remove(&hash(reference))?;
+    (pushed.client_id == client_id && issuer.now() < pushed.expires_at).then_some(pushed.parameters)
+}
+
+/// Checks a request that a client pushes.
+pub(super) fn check(client_id: &str, parameters: &Params) -> Result<(), OAuthError> {
+    let redirect_uri = parameters.required("redirect_uri")?;
+    if !is_loopback_redirect(redirect_uri) {
+        return Err(OAuthError::invalid_request("the redirect_uri must be an http URL on 127.0.0.1 or [::1]"));
+    }
+    parse(client_id, redirect_uri, parameters).map(drop)
 }
 
 struct ParsedRequest {

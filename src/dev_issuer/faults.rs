@@ -36,6 +36,8 @@ pub enum Endpoint {
     Revoke,
     /// The introspection endpoint.
     Introspect,
+    /// The endpoint for pushed authorization requests.
+    Par,
     /// The userinfo endpoint.
     Userinfo,
     /// All status lists.
@@ -52,6 +54,7 @@ impl Endpoint {
             Self::Device => "device",
             Self::Revoke => "revoke",
             Self::Introspect => "introspect",
+            Self::Par => "par",
             Self::Userinfo => "userinfo",
             Self::StatusList => "status_list",
         }

@@ -30,6 +30,8 @@ pub(super) fn metadata(issuer: &Issuer, mismatch: bool) -> Reply {
         "revocation_endpoint_auth_methods_supported": methods,
         "introspection_endpoint_auth_methods_supported": methods,
         "authorization_response_iss_parameter_supported": true,
+        "pushed_authorization_request_endpoint": at("par"),
+        "require_pushed_authorization_requests": issuer.options.require_par,
         "dpop_signing_alg_values_supported": ["ES256"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256", "ES256", "EdDSA"],

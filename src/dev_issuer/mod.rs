@@ -25,6 +25,7 @@ mod login;
 mod metadata;
 mod options;
 mod pages;
+mod par;
 mod password;
 mod platform_keys;
 mod refresh;

@@ -97,6 +97,8 @@ pub struct Options {
     pub device_interval: Duration,
     /// The lifetime of a device code.
     pub device_code_ttl: Duration,
+    /// Whether authorization requests must be pushed (RFC 9126).
+    pub require_par: bool,
     /// Whether requests for tokens need a DPoP proof (RFC 9449). Without, tokens are bound where there is one.
     pub require_dpop: bool,
     /// Whether DPoP proofs need a nonce of the issuer.
@@ -142,6 +144,7 @@ impl Default for Options {
             status_list_ttl: None,
             device_interval: Duration::from_secs(5),
             device_code_ttl: Duration::from_secs(600),
+            require_par: false,
             require_dpop: false,
             dpop_nonces: false,
             users: Vec::new(),

@@ -7,7 +7,7 @@ use super::http::{OAuthError, Reply, Request, not_allowed};
 use super::issuer::Issuer;
 use super::state::Purpose;
 use super::{
-    authorize, consent, control, device, end_session, interaction, introspect, login, metadata, pages, revoke,
+    authorize, consent, control, device, end_session, interaction, introspect, login, metadata, pages, par, revoke,
     status_list, token, userinfo,
 };
 
@@ -62,6 +62,7 @@ impl Route<'_> {
             "device_authorization" => Route::Endpoint(Endpoint::Device),
             "revoke" => Route::Endpoint(Endpoint::Revoke),
             "introspect" => Route::Endpoint(Endpoint::Introspect),
+            "par" => Route::Endpoint(Endpoint::Par),
             "userinfo" => Route::Endpoint(Endpoint::Userinfo),
             "" => Route::Page(Page::Home),
             "continue" => Route::Page(Page::Continue),
@@ -133,6 +134,7 @@ async fn handle_endpoint(issuer: &Issuer, endpoint: Endpoint, request: &Request,
         Endpoint::Device if post => json(device::authorization(issuer, request)),
         Endpoint::Revoke if post => json(revoke::revoke(issuer, request)),
         Endpoint::Introspect if post => json(introspect::introspect(issuer, request)),
+        Endpoint::Par if post => json(par::push(issuer, request)),
         Endpoint::Userinfo if get || post => userinfo::userinfo(issuer, request),
         Endpoint::Metadata
         | Endpoint::OpenidConfiguration
@@ -140,7 +142,9 @@ async fn handle_endpoint(issuer: &Issuer, endpoint: Endpoint, request: &Request,
         | Endpoint::Jwks
         | Endpoint::Authorize
         | Endpoint::StatusList => not_allowed("GET"),
-        Endpoint::Token | Endpoint::Device | Endpoint::Revoke | Endpoint::Introspect => not_allowed("POST"),
+        Endpoint::Token | Endpoint::Device | Endpoint::Revoke | Endpoint::Introspect | Endpoint::Par => {
+            not_allowed("POST")
+        }
         Endpoint::Userinfo => not_allowed("GET, POST"),
     }
 }

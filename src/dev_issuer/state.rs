@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::accounts::Accounts;
 use super::bounded_map::BoundedMap;
 use super::crypto::Digest;
+use super::http::Params;
 use crate::clock::UnixTime;
 use crate::secret::Secret;
 
@@ -175,6 +176,13 @@ pub(super) struct AuthorizationRequest {
     pub(super) login_hint: Option<String>,
 }
 
+/// A pushed authorization request.
+pub(super) struct PushedRequest {
+    pub(super) client_id: String,
+    pub(super) parameters: Params,
+    pub(super) expires_at: UnixTime,
+}
+
 /// What an interaction is for.
 #[derive(Clone)]
 pub(super) enum Purpose {
@@ -210,6 +218,8 @@ pub(super) struct State {
     pub(super) families: BoundedMap<u64, TokenFamily>,
     pub(super) refresh_tokens: BoundedMap<Digest, RefreshToken>,
     pub(super) access_tokens: BoundedMap<Digest, AccessToken>,
+    /// Pushed authorization requests, by their reference.
+    pub(super) pushed: BoundedMap<Digest, PushedRequest>,
     /// The nonces for DPoP proofs, with their expiry.
     pub(super) dpop_nonces: BoundedMap<Digest, UnixTime>,
     /// The `jti` of DPoP proofs that were used.
@@ -236,6 +246,7 @@ impl State {
             families: BoundedMap::new(16 * 1024),
             refresh_tokens: BoundedMap::new(64 * 1024),
             access_tokens: BoundedMap::new(MAX_ACCESS_TOKENS),
+            pushed: BoundedMap::new(1024),
             dpop_nonces: BoundedMap::new(4096),
             dpop_proofs: BoundedMap::new(64 * 1024),
             wrong_user_codes: None,

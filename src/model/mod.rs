@@ -29,7 +29,9 @@ pub use hook::{HookCommand, Hooks, InvalidProgram};
 pub use issuer_url::{InsecureUrl, InvalidIssuerSearch, IssuerSearch, IssuerUrl, secure_url};
 pub(crate) use issuer_url::{is_loopback, named_url};
 pub use keyword::UnknownKeyword;
-pub use profile::{ClientAuth, ClientRegistration, Dpop, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};
+pub use profile::{
+    ClientAuth, ClientRegistration, Dpop, Grant, InvalidProfileName, Par, Profile, ProfileName, StoreKind,
+};
 pub use provider::{AccessTokenForm, DEFAULT_SCOPES, PROVIDERS, Provider, ProviderEndpoints, ProviderIssuer, provider};
 pub use record::RecordName;
 pub use redirect::{InvalidRedirect, RedirectHost, RedirectUri};

@@ -119,6 +119,16 @@ keywords! {
 }
 
 keywords! {
+    /// Whether authorization requests are pushed to the issuer (RFC 9126).
+    pub enum Par {
+        /// If the issuer requires it.
+        Auto = "auto",
+        /// Always.
+        Always = "always",
+    }
+}
+
+keywords! {
     /// Whether tokens are bound to a key of the session (DPoP; RFC 9449).
     pub enum Dpop {
         /// If the issuer refuses a request without a proof.

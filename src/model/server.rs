@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::redirect::RedirectUri;
-use super::{ClientRegistration, Dpop, Workload};
+use super::{ClientRegistration, Dpop, Par, Workload};
 
 /// Endpoints from the configuration, each https or on loopback. With a token endpoint no metadata is requested (RFC 8414,
 /// OpenID Connect Discovery); without one they override those in the metadata.
@@ -86,6 +86,8 @@ pub struct Server {
     pub client_key: ClientKey,
     /// Whether tokens are bound to a key.
     pub dpop: Dpop,
+    /// Whether authorization requests are pushed.
+    pub par: Par,
     /// The platform whose identity token logs in.
     pub workload: Option<Workload>,
     /// Where the browser is redirected to.

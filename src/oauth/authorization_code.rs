@@ -15,6 +15,7 @@ use super::error::IssuerError;
 use super::form::Form;
 use super::loopback::{LoopbackListener, WaitingBrowser};
 use super::metadata::Metadata;
+use super::par;
 use super::random::random;
 use super::token_endpoint::{TokenEndpoint, add_single_resource};
 use crate::clock::Clock;
@@ -131,6 +132,33 @@ impl AuthorizationCodeLogin {
         });
         let resources = request.target.resources.clone();
         Ok(Self { listener, authorization_url: url, expected, verifier, nonce, resources })
+    }
+
+    /// Pushes the request to the issuer if it requires that, or if `always` (RFC 9126). Returns how long the
+    /// URL, which then refers to it, can be opened.
+    ///
+    /// # Errors
+    /// [`IssuerError::Unsupported`] if the issuer has no endpoint for it.
+    pub async fn push(
+        &mut self,
+        endpoint: &TokenEndpoint<'_>,
+        metadata: &Metadata,
+        always: bool,
+    ) -> Result<Option<Duration>, IssuerError> {
+        if !always && !metadata.require_pushed_authorization_requests {
+            return Ok(None);
+        }
+        let (Some(own), Some(at)) = (&metadata.authorization_endpoint, &metadata.pushed_authorization_request_endpoint)
+        else {
+            return Err(IssuerError::Unsupported { what: "pushed_authorization_request_endpoint" });
+        };
+        // Parameters of the endpoint itself stay in its URL.
+        let parameters = self.authorization_url.query_pairs().skip(own.query_pairs().count());
+        let par::PushedRequest { reference, expires_in } = par::push(endpoint, at, parameters).await?;
+        let mut url = own.clone();
+        url.query_pairs_mut().append_pair("client_id", &endpoint.client.id).append_pair("request_uri", &reference);
+        self.authorization_url = url;
+        Ok(Some(expires_in))
     }
 
     /// Returns the URL to open in the browser. It holds no secret that outlives this login.

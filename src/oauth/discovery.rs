@@ -102,6 +102,9 @@ struct Document {
     end_session_endpoint: LenientString,
     userinfo_endpoint: LenientString,
     registration_endpoint: LenientString,
+    pushed_authorization_request_endpoint: LenientString,
+    #[serde(deserialize_with = "boolean")]
+    require_pushed_authorization_requests: bool,
     #[serde(deserialize_with = "boolean")]
     client_id_metadata_document_supported: bool,
     #[serde(deserialize_with = "string_list")]
@@ -147,6 +150,8 @@ fn validate(expected: &IssuerUrl, document: Document) -> Result<Metadata, Issuer
         revocation_endpoint: url(document.revocation_endpoint)?,
         end_session_endpoint: url(document.end_session_endpoint)?,
         userinfo_endpoint: url(document.userinfo_endpoint)?,
+        pushed_authorization_request_endpoint: url(document.pushed_authorization_request_endpoint)?,
+        require_pushed_authorization_requests: document.require_pushed_authorization_requests,
         registration_endpoint: url(document.registration_endpoint)?,
         client_id_metadata_document_supported: document.client_id_metadata_document_supported,
         code_challenge_methods_supported: nonempty(document.code_challenge_methods_supported),

@@ -21,6 +21,10 @@ pub struct Metadata {
     pub revocation_endpoint: Option<Url>,
     /// The end session endpoint (OpenID Connect RP-Initiated Logout 1.0).
     pub end_session_endpoint: Option<Url>,
+    /// The endpoint for pushed authorization requests (RFC 9126).
+    pub pushed_authorization_request_endpoint: Option<Url>,
+    /// Whether the authorization endpoint takes only pushed requests (RFC 9126, section 5).
+    pub require_pushed_authorization_requests: bool,
     /// The userinfo endpoint (OpenID Connect Core 1.0, section 5.3).
     pub userinfo_endpoint: Option<Url>,
     /// The client registration endpoint (RFC 7591, section 3).
@@ -94,6 +98,8 @@ impl Metadata {
             device_authorization_endpoint: None,
             revocation_endpoint: None,
             end_session_endpoint: None,
+            pushed_authorization_request_endpoint: None,
+            require_pushed_authorization_requests: false,
             userinfo_endpoint: None,
             registration_endpoint: None,
             client_id_metadata_document_supported: false,

@@ -32,6 +32,7 @@ mod loopback;
 mod loopback_page;
 mod metadata;
 mod network;
+mod par;
 pub mod password;
 mod proxy;
 mod random;

@@ -79,6 +79,36 @@ fn browser_login_is_bound_from_its_code_on() {
 }
 
 #[test]
+fn request_is_pushed_where_the_issuer_requires_it_or_the_profile_asks() {
+    for (required, setting, pushed) in [(true, "auto", true), (false, "always", true), (false, "auto", false)] {
+        let issuer = binding_issuer(|options| options.require_par = required);
+        let home = Sandbox::new();
+        let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
+        let login = home.spawn(&[&args[..], &["--par", setting, "--dpop", "always"]].concat());
+        let address = login.wait_for_line(&format!("{}/authorize", issuer.issuer()));
+        assert_eq!(address.contains("request_uri=") && !address.contains("code_challenge"), pushed, "{address}");
+        if pushed {
+            login.reports("Open the address within 1 min");
+        }
+        let mut person = LoginPages::sign_in(&issuer, &address, USER);
+        assert_eq!(person.follow_redirect(), 200, "{}", person.html);
+        login.wait().exits(0);
+        bound_to(&home.session("work"));
+    }
+}
+
+#[test]
+fn refused_pushed_request_opens_no_address() {
+    let issuer = binding_issuer(|options| options.require_par = true);
+    let home = Sandbox::new();
+    let fault = json!({"endpoint": "par", "kind": "o_auth_error", "status": 400, "code": "invalid_scope", "times": 1});
+    issuer.fault(serde_json::from_value::<Fault>(fault).expect("a fault"));
+    let args = ["login", "work", "--issuer", issuer.issuer(), "--client-id", "authctl", "--no-browser"];
+    let ran = home.run(&args).exits(5).reports("invalid_scope");
+    assert!(!ran.stderr.contains("/authorize"), "{}", ran.stderr);
+}
+
+#[test]
 fn setting_decides_whether_tokens_are_bound() {
     let (lenient, strict) = (binding_issuer(|_| {}), strict_issuer());
     for (issuer, setting, bound) in [

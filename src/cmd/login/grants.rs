@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::cli::Login;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::login::{LoginNotice, LoginUser, SIGN_IN_LIMIT, needs_authorization_request};
-use crate::model::{Grant, Profile, TokenSet, TokenTarget};
+use crate::model::{Grant, Par, Profile, TokenSet, TokenTarget};
 use crate::oauth::authorization_code::{
     AuthorizationCode, AuthorizationCodeLogin, AuthorizationRequest, BrowserResponse,
 };
@@ -222,7 +222,8 @@ impl SignIn<'_> {
             parameters: self.profile.server.authorization_parameters.clone(),
         };
         let endpoint = self.endpoint()?;
-        let login = AuthorizationCodeLogin::start(self.metadata, self.client, &request).await?;
+        let mut login = AuthorizationCodeLogin::start(self.metadata, self.client, &request).await?;
+        let expires_in = login.push(&endpoint, self.metadata, self.profile.server.par == Par::Always).await?;
         let url = login.authorization_url();
         self.announce();
         let code = if open {
@@ -240,6 +241,9 @@ impl SignIn<'_> {
                  machine, it cannot connect there: copy the whole address and paste it here.",
                 self.profile.server.redirect_uri.host()
             ));
+            if let Some(expires_in) = expires_in {
+                self.show(&format!("Open the address within {}.", crate::cmd::output::span(expires_in)));
+            }
             self.redirect_or_pasted(&login).await?
         };
         let (tokens, nonce) = login.redeem(&endpoint, code).await?;

@@ -153,6 +153,9 @@ pub const SETTINGS: &[Setting] = &[
     setting!(Server, "dpop", server.dpop, "WHEN", "Bind tokens to a key of the session (DPoP): auto, always or never")
         .option("dpop")
         .default("auto"),
+    setting!(Server, "par", server.par, "WHEN", "Push authorization requests to the issuer (PAR): auto or always")
+        .option("par")
+        .default("auto"),
     setting!(
         Server,
         "workload",

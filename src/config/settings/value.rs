@@ -8,8 +8,8 @@ use url::Url;
 
 use crate::model::{
     AssertionAudience, ClientAuth, ClientRegistration, DecidingToken, Dpop, Grant, HookCommand, InvalidToolHost,
-    InvalidWorkload, IssuerUrl, PROVIDERS, RedirectUri, StoreKind, ToolHost, Workload, format_duration, parse_duration,
-    provider, secure_url,
+    InvalidWorkload, IssuerUrl, PROVIDERS, Par, RedirectUri, StoreKind, ToolHost, Workload, format_duration,
+    parse_duration, provider, secure_url,
 };
 
 /// How a setting is written.
@@ -205,7 +205,7 @@ macro_rules! keyword_settings {
     )+ };
 }
 
-keyword_settings!(ClientAuth, ClientRegistration, DecidingToken, Dpop, Grant, StoreKind);
+keyword_settings!(ClientAuth, ClientRegistration, DecidingToken, Dpop, Grant, Par, StoreKind);
 
 impl SettingType for String {
     fn parse(items: &[String]) -> Result<Self, String> {
