@@ -84,6 +84,7 @@ pub struct ProfileStatus {
     /// The token type, as the issuer wrote it.
     pub token_type: Option<String>,
     /// Whether the access token is bound to a key of the session (DPoP).
+    #[serde(default)]
     pub bound: bool,
     /// When the access token expires.
     pub expires_at: Option<UnixTime>,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::redirect::RedirectUri;
-use super::{ClientRegistration, Dpop, Par, Workload};
+use super::{ClientRegistration, Dpop, IssuerUrl, Par, Workload};
 
 /// Endpoints from the configuration, each https or on loopback. With a token endpoint no metadata is requested (RFC 8414,
 /// OpenID Connect Discovery); without one they override those in the metadata.
@@ -90,6 +90,10 @@ pub struct Server {
     pub par: Par,
     /// The platform whose identity token logs in.
     pub workload: Option<Workload>,
+    /// The identity provider that exchanges the identity token for an assertion for the issuer.
+    pub identity_provider: Option<IssuerUrl>,
+    /// The client ID at the identity provider.
+    pub identity_client_id: Option<String>,
     /// Where the browser is redirected to.
     pub redirect_uri: RedirectUri,
     /// Parameters added to the authorization request, as name and value.

@@ -29,7 +29,6 @@ pub struct OAuthClient {
 
 impl OAuthClient {
     /// Returns a public client.
-    #[cfg(any(test, feature = "dev-issuer"))]
     #[must_use]
     pub fn public(id: &str) -> Self {
         Self { id: id.to_owned(), auth: ClientAuth::None, secret: None, signer: None, dpop: ClientDpop::default() }

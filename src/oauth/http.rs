@@ -220,7 +220,7 @@ impl Http {
         request: &ProvenRequest<'_>,
         now: UnixTime,
     ) -> Result<Proof, IssuerError> {
-        let issuer = self.issuer.as_ref().map(|(issuer, _)| issuer.url());
+        let issuer = self.named_by.as_ref().map(|(issuer, _)| issuer);
         self.clients.proof_servers.proof(key, request, now, issuer)
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{WorkloadError, WorkloadProblem};
@@ -9,9 +10,10 @@ use super::limited_command::{Ended, KillOnDrop, run_limited};
 use super::send_refresh::{check_audience, names};
 use super::{SessionError, SessionService};
 use crate::fs::{regular_file, unblock};
-use crate::model::{AssertionAudience, Profile, TokenSet, TokenTarget, Workload};
+use crate::model::{AssertionAudience, IssuerUrl, Profile, TokenSet, TokenTarget, Workload};
 use crate::oauth::{
-    IssuerError, Metadata, OAuthClient, TokenEndpoint, assertion_audience, github_actions, jwt_bearer, token_exchange,
+    IssuerError, Metadata, OAuthClient, TokenEndpoint, assertion_audience, discover, github_actions, jwt_bearer,
+    token_exchange,
 };
 use crate::paths::WorkloadVariables;
 use crate::secret::{Secret, SecretBytes};
@@ -25,7 +27,7 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 
 impl SessionService {
     /// Requests tokens for `target` with the identity token of the profile's workload: as an assertion, or by token exchange
-    /// if the issuer's metadata lists only that.
+    /// if the issuer's metadata lists only that. With an identity provider, the assertion is the one that it gives for the token.
     ///
     /// # Errors
     /// [`SessionError::Workload`] if there is no usable token: nothing is sent to the issuer then.
@@ -38,9 +40,13 @@ impl SessionService {
     ) -> Result<TokenSet, SessionError> {
         let http = self.http(profile).await?;
         let endpoint = TokenEndpoint::of(&http, metadata, client, &*self.clock)?;
-        let token = self.identity_token(profile, metadata).await?;
+        let mut token = self.identity_token(profile, metadata).await?;
+        if let Some(provider) = &profile.server.identity_provider {
+            token = self.identity_assertion(profile, provider, &token, metadata, target).await?;
+        }
         let offers = |grant_type| metadata.offers_grant(grant_type);
-        let tokens = if offers(jwt_bearer::GRANT_TYPE) || !offers(token_exchange::GRANT_TYPE) {
+        let is_assertion = profile.server.identity_provider.is_some() || offers(jwt_bearer::GRANT_TYPE);
+        let tokens = if is_assertion || !offers(token_exchange::GRANT_TYPE) {
             self.send(|| jwt_bearer::request(&endpoint, &token, target)).await?
         } else {
             let subject = (&token, token_exchange::JWT);
@@ -50,6 +56,22 @@ impl SessionService {
         Ok(tokens)
     }
 
+    /// Exchanges the ID token at the identity provider for an assertion (ID-JAG) for the profile's issuer.
+    async fn identity_assertion(
+        &self,
+        profile: &Profile,
+        provider: &IssuerUrl,
+        id_token: &Secret,
+        metadata: &Metadata,
+        target: &TokenTarget,
+    ) -> Result<Secret, SessionError> {
+        let http = self.http_of_user(profile).await?.for_issuer(provider, &Arc::default());
+        let found = discover(&http, provider).await?;
+        let client = OAuthClient::public(profile.server.identity_client_id.as_deref().unwrap_or_default());
+        let endpoint = TokenEndpoint::of(&http, &found, &client, &*self.clock)?;
+        Ok(token_exchange::identity_assertion(&endpoint, id_token, metadata.issuer.as_str(), target).await?)
+    }
+
     /// Returns the identity token for the profile's issuer. Its claims are checked so that no token of the platform is sent
     /// to a server that it was not issued for; the issuer verifies it.
     async fn identity_token(&self, profile: &Profile, metadata: &Metadata) -> Result<Secret, SessionError> {
@@ -57,7 +79,10 @@ impl SessionService {
             return Err(IssuerError::Unsupported { what: "this grant without a `workload` in the profile" }.into());
         };
         let failed = |problem| failed(workload, problem);
-        let audience = assertion_audience(&profile.server.client_key.audience, metadata);
+        let audience = match &profile.server.identity_client_id {
+            Some(client_id) if profile.server.identity_provider.is_some() => client_id.clone(),
+            _ => assertion_audience(&profile.server.client_key.audience, metadata),
+        };
         let token = match workload {
             Workload::GitHub => self.github_token(profile, workload, &audience).await?,
             Workload::GitLab => {

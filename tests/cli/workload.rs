@@ -99,6 +99,63 @@ fn workload_logs_in_and_refreshes_with_a_new_identity_token() {
     assert_eq!(home.leaks_in_files(), [setup.file()]);
 }
 
+/// Starts an identity provider that gives this assertion for any ID token.
+fn identity_provider(assertion: String, issued: &'static str) -> StubServer {
+    StubServer::start(move |url, request| match request.path.as_str() {
+        "/token" => {
+            let body = json!({"access_token": assertion, "issued_token_type": issued, "token_type": "N_A"});
+            (200, body.to_string())
+        }
+        _ => (200, json!({"issuer": url, "token_endpoint": format!("{url}/token")}).to_string()),
+    })
+}
+
+#[test]
+fn identity_provider_gives_the_assertion_for_an_id_token() {
+    let setup = Setup::new(&[GrantType::JwtBearer]);
+    let assertion = setup.identity_token(json!({"sub": "employee"}));
+    let id_jag = "urn:ietf:params:oauth:token-type:id-jag";
+    let provider = identity_provider(assertion.clone(), id_jag);
+    setup.write(json!({"aud": "my-cli", "iss": "https://idp.example"}));
+    let api = ["--resource", "https://api.example/mcp"];
+    let source = setup.file_source();
+    let login = ["login", "ci", "--issuer", setup.issuer.issuer(), "--client-id", "authctl", "--workload", &source];
+    let by = ["--identity-provider", &provider.url, "--identity-client-id", "my-cli", "-vvv"];
+    setup.home.run(&[&login[..], &by, &api].concat()).exits(0);
+    let sent = provider.requests().into_iter().find(|request| request.path == "/token").expect("an exchange");
+    let form: std::collections::BTreeMap<String, String> =
+        url::form_urlencoded::parse(sent.body.as_bytes()).into_owned().collect();
+    let id_token = fs::read_to_string(setup.file()).unwrap();
+    for (name, value) in [
+        ("grant_type", EXCHANGE),
+        ("requested_token_type", id_jag),
+        ("subject_token_type", "urn:ietf:params:oauth:token-type:id_token"),
+        ("subject_token", id_token.trim()),
+        ("audience", setup.issuer.issuer()),
+        ("resource", "https://api.example/mcp"),
+        ("client_id", "my-cli"),
+    ] {
+        assert_eq!(form.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    assert_eq!(claims(&setup.home.token("ci"))["sub"], "https://platform.example#employee");
+    setup.home.advance_time("ci", 301);
+    setup.home.run(&["token", "ci"]).exits(0);
+    assert_eq!(setup.requests(JWT_BEARER), 2);
+    // An ID token for another client is not sent anywhere.
+    setup.home.advance_time("ci", 301);
+    setup.write(json!({"aud": "another-client"}));
+    let before = provider.requests().len();
+    setup.home.run(&["token", "ci"]).exits(2).reports("not for `my-cli`");
+    assert_eq!(provider.requests().len(), before);
+    let export = setup.home.run(&["profile", "export", "ci"]).exits(0).stdout;
+    setup.home.run_with(&["profile", "import", "-", "--replace"], &export).exits(2).reports("identity provider");
+    let other = identity_provider(assertion, "urn:ietf:params:oauth:token-type:access_token");
+    setup.write(json!({"aud": "my-cli"}));
+    setup.home.run(&["profile", "set", "ci", &format!("identity_provider={}", other.url)]).exits(0);
+    setup.home.run(&["token", "ci"]).exits(6).reports("another type than was requested");
+    assert_eq!(setup.requests(JWT_BEARER), 2);
+}
+
 #[test]
 fn token_exchange_is_used_where_the_issuer_offers_only_that() {
     let setup = Setup::new(&[GrantType::TokenExchange]);

@@ -77,6 +77,9 @@ async fn add(app: &App, file: &Path, text: &str, replace: bool) -> Result<u8, Er
         Some(_) if profile.server.endpoints.token.is_some() => {
             Some("sends an identity token to an address that is not from the issuer's metadata")
         }
+        Some(_) if profile.server.identity_provider.is_some() => {
+            Some("sends an identity token to an identity provider")
+        }
         _ => None,
     };
     if let Some((name, part)) = profiles.iter().find_map(|profile| Some((&profile.name, unsafe_part(profile)?))) {

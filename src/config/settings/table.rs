@@ -165,6 +165,22 @@ pub const SETTINGS: &[Setting] = &[
     )
     .option("workload"),
     setting!(
+        Server,
+        "identity_provider",
+        server.identity_provider,
+        "URL",
+        "Exchange the workload's ID token at this identity provider for an assertion for the issuer (ID-JAG)"
+    )
+    .option("identity-provider"),
+    setting!(
+        Server,
+        "identity_client_id",
+        server.identity_client_id,
+        "ID",
+        "Use this client ID at the identity provider"
+    )
+    .option("identity-client-id"),
+    setting!(
         LoginApi,
         "login_endpoint",
         server.api.login,

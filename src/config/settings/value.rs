@@ -138,6 +138,16 @@ impl Scalar for Url {
     }
 }
 
+impl Scalar for IssuerUrl {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::parse(text).map_err(|e| e.to_string())
+    }
+
+    fn value(&self) -> Value {
+        Value::Text(self.to_string())
+    }
+}
+
 impl Scalar for PathBuf {
     const FORM: Form = Form::Path;
 
