@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use authctl::dev_issuer::DevIssuer;
 use authctl::model::PinnedKeys;
+use nix::libc;
 
 use crate::support::agent::Agent;
 use crate::support::http::get;
@@ -214,8 +215,16 @@ fn logout_after_an_interrupted_login_ends_both_sessions() {
     assert!(home.sessions().is_empty());
 }
 
-/// The calls of a logout that change something here or at the issuer.
-const STEPS: &str = "rename,fsync,unlink,utimensat,writev,flock";
+/// The calls of a logout that change something here or at the issuer, and the last one.
+const STEPS: &[i64] = &[
+    libc::SYS_rename,
+    libc::SYS_fsync,
+    libc::SYS_unlink,
+    libc::SYS_utimensat,
+    libc::SYS_writev,
+    libc::SYS_flock,
+    libc::SYS_exit_group,
+];
 
 #[test]
 fn killed_logout_serves_no_dead_token_and_can_be_repeated() {

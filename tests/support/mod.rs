@@ -8,6 +8,7 @@ pub mod mcp_server;
 mod output;
 pub mod process;
 pub mod protected_api;
+pub mod stepper;
 pub mod stub_server;
 pub mod time_travel;
 

@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
+use super::stepper::{self, Action, Call, Watch};
 use super::{AUTHCTL, CommandOutput, Sandbox};
 
 /// The time limit for each wait of a test.
@@ -132,11 +133,25 @@ impl Sandbox {
         self.spawn_command(self.command(args), args)
     }
 
-    /// Runs authctl and kills it right after the `nth` of the system calls named in `calls`, counted over all threads. Returns
-    /// how many it has made, which is fewer if it has ended by itself.
+    /// Steps through authctl with `stdin` to its end. A command that was killed has the exit code -1.
     #[track_caller]
-    pub fn run_killed(&self, calls: &str, nth: usize, args: &[&str]) -> (CommandOutput, usize) {
-        self.run_stepwise(calls, args, "", |made, _| if made == nth { Signal::KILL } else { Signal::CONT })
+    pub fn step<W: Watch + 'static>(&self, args: &[&str], stdin: &str, watch: W) -> (W, CommandOutput) {
+        let (watch, ran) = stepper::run(self.stepped(args), stdin, watch);
+        self.check(&ran, args);
+        (watch, ran)
+    }
+
+    /// Returns the command that [`stepper::start`] takes to run authctl in this home.
+    pub fn stepped(&self, args: &[&str]) -> Command {
+        self.command_for("sh", &[&["-c", stepper::WAIT_TO_BE_TRACED, AUTHCTL], args].concat())
+    }
+
+    /// Runs authctl and kills it right before the `nth` of these system calls, counted over all threads. Returns how many it
+    /// has begun, which is fewer if it has ended by itself.
+    #[track_caller]
+    pub fn run_killed(&self, calls: &'static [i64], nth: usize, args: &[&str]) -> (CommandOutput, usize) {
+        let (watch, ran) = self.step(args, "", KillBefore { calls, nth, begun: 0 });
+        (ran, watch.begun)
     }
 
     /// Runs authctl with `stdin`, and stops all its threads after each of the system calls named in `calls`. Then sends the
@@ -224,6 +239,20 @@ impl Sandbox {
             input: Some(Box::new(master.try_clone().expect("another"))),
             terminal: Some(master),
         }
+    }
+}
+
+struct KillBefore {
+    calls: &'static [i64],
+    nth: usize,
+    begun: usize,
+}
+
+impl Watch for KillBefore {
+    fn before(&mut self, call: &Call) -> Action {
+        let is_counted = self.calls.contains(&call.number);
+        self.begun += usize::from(is_counted);
+        if is_counted && self.begun == self.nth { Action::Kill } else { Action::Make }
     }
 }
 
