@@ -1,6 +1,6 @@
 //! The atomic replacement of a file: readers see the complete old or new content, even if the writer is killed.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStrExt as _;
@@ -24,7 +24,7 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     next.replace(bytes)
 }
 
-/// A file beside the one that it is to replace, mode 0600. It is removed when dropped.
+/// A file beside the one that it is to replace, mode 0600. It is removed when dropped, unless it has no path.
 ///
 /// Its process holds a file lock on it, so that a later one can distinguish it from the leftover of a killed process.
 #[derive(Debug)]
@@ -38,7 +38,9 @@ pub struct AtomicFile {
 
 impl Drop for AtomicFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if !self.path.as_os_str().is_empty() {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -53,11 +55,8 @@ impl AtomicFile {
     /// If the file cannot be created.
     pub fn beside(target: &Path) -> io::Result<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
-        let dir = directory_of(target);
-        let mut prefix = OsString::from(".");
-        prefix.push(target.file_name().ok_or(io::ErrorKind::InvalidFilename)?);
-        prefix.push(".");
-        remove_abandoned(dir, &prefix);
+        drop(Self::abandoned(target));
+        let (dir, prefix) = (directory_of(target), prefix(target)?);
         for _ in 0..MAX_ATTEMPTS {
             let open = Directory::open(dir)?;
             let mut name = prefix.clone();
@@ -79,13 +78,43 @@ impl AtomicFile {
         Err(io::ErrorKind::AlreadyExists.into())
     }
 
-    /// Allocates `length` bytes on the disk, so that writing up to as many cannot fail for lack of space.
+    /// Opens the files that killed processes left in the directory of `target`, which they were to replace.
+    pub fn abandoned(target: &Path) -> Vec<Self> {
+        let (dir, Ok(prefix)) = (directory_of(target), prefix(target)) else { return Vec::new() };
+        let mut found = Vec::new();
+        for entry in dir.read_dir().into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.as_bytes();
+            if !name.starts_with(prefix.as_bytes()) || !name.ends_with(b".next") {
+                continue;
+            }
+            let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+            if let Ok(fd) = rustix::fs::open(entry.path(), flags, Mode::empty())
+                && rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && let Ok(dir) = Directory::open(dir)
+            {
+                found.push(Self { file: fd.into(), dir, path: entry.path(), target: target.to_owned() });
+            }
+        }
+        found
+    }
+
+    /// Returns the file, such as to read what a killed process wrote to it.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Allocates `length` bytes on the disk, so that writing up to as many cannot fail for lack of space. The file keeps its
+    /// length where the file system can do that: what is written to it is complete at once.
     ///
     /// # Errors
     /// If there is not enough space.
     pub fn reserve(&mut self, length: u64) -> io::Result<()> {
+        // Fails if the process may not write files as long as that, which the allocation does not check.
+        self.file.set_len(length)?;
+        self.file.set_len(0)?;
         #[cfg(target_os = "linux")]
-        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::empty(), 0, length) {
+        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, length) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
             allocated => return Ok(allocated?),
         }
@@ -120,6 +149,27 @@ impl AtomicFile {
         if is_abandoned() {
             return Ok(());
         }
+        self.rename()
+    }
+
+    /// Replaces the target with what a killed process wrote to this file. If that fails, the file is left where it is.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::replace`].
+    pub fn replace_as_it_is(self) -> io::Result<()> {
+        let replaced = self.file.sync_all().and_then(|()| self.rename());
+        if replaced.is_err() {
+            self.leave();
+        }
+        replaced
+    }
+
+    /// Leaves the file where it is.
+    pub fn leave(mut self) {
+        self.path = PathBuf::new();
+    }
+
+    fn rename(&self) -> io::Result<()> {
         self.unless_made(std::fs::rename(&self.path, &self.target))?;
         self.dir.sync();
         Ok(())
@@ -161,21 +211,12 @@ impl AtomicFile {
     }
 }
 
-/// Removes the files in `dir` whose name begins with `prefix` and that no living process holds.
-fn remove_abandoned(dir: &Path, prefix: &OsStr) {
-    for entry in dir.read_dir().into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.as_bytes();
-        if !name.starts_with(prefix.as_bytes()) || !name.ends_with(b".next") {
-            continue;
-        }
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        if let Ok(fd) = rustix::fs::open(entry.path(), flags, Mode::empty())
-            && rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive).is_ok()
-        {
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
+/// Returns how the names of the files beside `target` begin.
+fn prefix(target: &Path) -> io::Result<OsString> {
+    let mut prefix = OsString::from(".");
+    prefix.push(target.file_name().ok_or(io::ErrorKind::InvalidFilename)?);
+    prefix.push(".");
+    Ok(prefix)
 }
 
 #[cfg(test)]

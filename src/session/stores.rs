@@ -225,7 +225,21 @@ impl SessionService {
     }
 
     pub(super) async fn lock(&self, profile: &Profile) -> Result<ProfileLock, SessionError> {
-        Ok(ProfileLock::acquire(self.locks.of(profile.store), &profile.name, &*self.clock, MAX_REFRESH).await?)
+        let locks = self.locks.of(profile.store);
+        let lock = ProfileLock::acquire(locks, &profile.name, &*self.clock, MAX_REFRESH).await?;
+        let (marks, kind, name) = (Arc::clone(&self.marks), profile.store, profile.name.clone());
+        let finish = move |store: &dyn Store| {
+            let finished = store.finish_interrupted_refresh(&name);
+            if matches!(finished, Ok(true)) {
+                marks.leave(kind, &name);
+            }
+            finished
+        };
+        // Without it, the session that is stored may have a refresh token that is spent. A keychain has no such files.
+        if kind == StoreKind::File {
+            self.with_store(kind, profile.name.as_str(), finish).await?;
+        }
+        Ok(lock)
     }
 
     pub(super) async fn write(&self, profile: &Profile, session: &Session) -> Result<(), SessionError> {

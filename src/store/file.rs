@@ -1,9 +1,10 @@
 //! Sessions as files in the `age` format, for machines without a keychain.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::key_file::{Key, KeySource};
@@ -82,14 +83,20 @@ impl FileStore {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(failed(e)),
         };
+        self.open_sealed(&file, &path).map(Some)
+    }
+
+    /// Decrypts `file`, the file at `path` or the one that is to replace it.
+    fn open_sealed(&self, file: &File, path: &Path) -> Result<SecretBytes, StoreError> {
         let damaged = |damage| StoreError::Damaged { location: path.display().to_string(), damage };
         let mut sealed = Vec::new();
-        file.take(MAX_BYTES as u64 + 1).read_to_end(&mut sealed).map_err(failed)?;
+        let read = file.take(MAX_BYTES as u64 + 1).read_to_end(&mut sealed);
+        read.map_err(|e| StoreError::io("read", path, e))?;
         if sealed.len() > MAX_BYTES {
             return Err(damaged(Damage::TooLong));
         }
         let mut plain = self.key.load()?.open(&sealed).ok_or_else(|| damaged(Damage::Sealed))?;
-        Ok(Some(SecretBytes::new(std::mem::take(&mut *plain))))
+        Ok(SecretBytes::new(std::mem::take(&mut *plain)))
     }
 
     /// Encrypts `plain` and replaces `item` with it, in the file that was reserved for it if there is one.
@@ -140,6 +147,37 @@ impl Store for FileStore {
             .map_err(|e| StoreError::io("reserve space for", &self.path(profile.as_str()), e))?;
         self.reserved().insert(profile.clone(), reserved);
         Ok(())
+    }
+
+    fn finish_interrupted_refresh(&self, profile: &ProfileName) -> Result<bool, StoreError> {
+        let path = self.path(profile.as_str());
+        let files = AtomicFile::abandoned(&path);
+        if files.is_empty() {
+            return Ok(false);
+        }
+        // They are removed unless an error leaves open whether they are needed.
+        let leave = |files: Vec<AtomicFile>, error| {
+            files.into_iter().for_each(AtomicFile::leave);
+            Err(error)
+        };
+        let next = match self.read(profile) {
+            Ok(stored) => stored.filter(|stored| stored.refreshing_since.is_some()).map(|s| s.generation.next()),
+            Err(error) if error.is_session_lost() => None,
+            Err(error) => return leave(files, error),
+        };
+        let is_next = |plain: &SecretBytes| {
+            Session::from_stored(plain, profile).is_ok_and(|session| next.as_ref() == Some(&session.generation))
+        };
+        let mut found = None;
+        for (at, file) in files.iter().enumerate() {
+            match self.open_sealed(file.file(), &path) {
+                Ok(plain) if is_next(&plain) => found = Some(at),
+                Ok(_) | Err(StoreError::Damaged { .. }) => {}
+                Err(error) => return leave(files, error),
+            }
+        }
+        let Some(file) = found.and_then(|at| files.into_iter().nth(at)) else { return Ok(false) };
+        file.replace_as_it_is().map(|()| true).map_err(|e| StoreError::io("write", &path, e))
     }
 
     fn location(&self, profile: &ProfileName) -> String {

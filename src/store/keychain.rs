@@ -9,6 +9,7 @@ mod platform;
 
 mod error;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -56,6 +57,9 @@ struct Shared {
     abandoned_calls: AtomicUsize,
     /// Whether a write has succeeded, so that no test is needed.
     wrote: AtomicBool,
+    /// The items that the next writes replace, so that nothing is looked up for them: a process that is killed in between
+    /// loses what it was to store. Forgotten at the next read: later, an item may be another program's.
+    reserved: Mutex<HashMap<ProfileName, Entry>>,
 }
 
 impl Keychain {
@@ -67,7 +71,8 @@ impl Keychain {
 
     fn connecting_by(connect: Connect, limit: Duration) -> Self {
         let (connection, abandoned_calls, wrote) = (Mutex::default(), AtomicUsize::new(0), AtomicBool::new(false));
-        Self { shared: Arc::new(Shared { connect, connection, abandoned_calls, wrote }), limit, queue: None }
+        let reserved = Mutex::default();
+        Self { shared: Arc::new(Shared { connect, connection, abandoned_calls, wrote, reserved }), limit, queue: None }
     }
 
     /// Lets the processes with the same queue `file` connect one at a time. The time limit starts when a process has the
@@ -166,6 +171,10 @@ struct Call {
 }
 
 impl Shared {
+    fn reserved(&self) -> MutexGuard<'_, HashMap<ProfileName, Entry>> {
+        self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn connection(&self) -> MutexGuard<'_, Option<Arc<CredentialStore>>> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -239,6 +248,7 @@ impl Call {
 
 impl Store for Keychain {
     fn read(&self, profile: &ProfileName) -> Result<Option<Session>, StoreError> {
+        self.shared.reserved().remove(profile);
         let (location, name) = (self.location(profile), profile.clone());
         self.run(move |connection, _| {
             latest_session(&platform::items(connection, name.as_str())?.ours, &name, &location)
@@ -246,6 +256,20 @@ impl Store for Keychain {
     }
 
     fn write(&self, profile: &ProfileName, session: &Session) -> Result<(), StoreError> {
+        // A statement of its own: the mutex must not be locked during the call.
+        let reserved = self.shared.reserved().remove(profile);
+        if let Some(item) = reserved {
+            let stored = session.to_stored(profile);
+            let replace =
+                move |_: &Arc<CredentialStore>, abandoned: &AtomicBool| match abandoned.load(Ordering::Acquire) {
+                    true => Err(StoreError::TimedOut { limit: Duration::ZERO }),
+                    false => item.set_secret(stored.expose()).map_err(store_error),
+                };
+            match self.run(replace) {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::info!("the keychain item of {profile} is looked up again: {error}"),
+            }
+        }
         let written = self.write_item(profile.as_str(), session.to_stored(profile));
         if written.is_ok() {
             self.shared.wrote.store(true, Ordering::Release);
@@ -266,6 +290,7 @@ impl Store for Keychain {
     }
 
     fn delete(&self, profile: &ProfileName) -> Result<bool, StoreError> {
+        self.shared.reserved().remove(profile);
         let name = profile.clone();
         self.run(move |connection, abandoned| {
             let platform::Items { ours, others } = platform::items(connection, name.as_str())?;
@@ -278,9 +303,14 @@ impl Store for Keychain {
     }
 
     /// Writes an item and removes it, unless a write has succeeded before. A locked keychain may report no error for reads of
-    /// a new profile, but only for the write, when the session would be lost.
-    fn reserve(&self, _: &ProfileName, _: usize) -> Result<(), StoreError> {
+    /// a new profile, but only for the write, when the session would be lost. After a write, finds its item for the next one.
+    fn reserve(&self, profile: &ProfileName, _: usize) -> Result<(), StoreError> {
         if self.shared.wrote.load(Ordering::Acquire) {
+            let name = profile.clone();
+            let items = self.run(move |connection, _| platform::items(connection, name.as_str()));
+            if let Some(item) = items.ok().and_then(|items| items.ours.into_iter().next()) {
+                self.shared.reserved().insert(profile.clone(), item);
+            }
             return Ok(());
         }
         self.run(|connection, _| {

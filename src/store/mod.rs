@@ -69,6 +69,15 @@ pub trait Store: Send + Sync {
     /// [`StoreError`]
     fn write_record(&self, record: &RecordName, bytes: &SecretBytes) -> Result<(), StoreError>;
 
+    /// Stores the session that a refresh has written and that is not in its place, since its process was killed in between.
+    /// Returns whether there was one. Call it under the profile lock.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    fn finish_interrupted_refresh(&self, _profile: &ProfileName) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// Returns where the session of `profile` is, for messages.
     fn location(&self, profile: &ProfileName) -> String;
 

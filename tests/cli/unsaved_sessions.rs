@@ -76,7 +76,9 @@ fn interrupted_command_reports_that_the_session_is_lost() {
             assert!(!ran.stderr.contains("os error"), "{}", ran.stderr);
             assert_eq!(ran.stderr.contains("authctl login work"), rotates, "{}", ran.stderr);
         });
-        home.run(&["token", "work"]).exits(if rotates { 3 } else { 0 });
+        // What it had written in the directory is found when that is available again.
+        home.run(&["token", "work"]).exits(0);
+        home.run(&["refresh", "work"]).exits(0);
     }
 }
 

@@ -268,3 +268,64 @@ fn full_disk_keeps_the_old_session() {
     assert!(ran.status.success() && stdout.contains("1 passed"), "{stdout}");
     assert_eq!(place.names(), ["work.age"], "no half file is left");
 }
+
+/// Leaves `session` as a process does that is killed before it renames what it has written.
+fn leave_behind(place: &Place, session: &Session, name: &str) {
+    let before = std::fs::read(place.file()).expect("readable");
+    place.store().write(&work(), session).expect("written");
+    std::fs::rename(place.file(), place.sessions().join(name)).expect("renamed");
+    std::fs::write(place.file(), before).expect("written");
+}
+
+#[test]
+fn session_that_a_killed_refresh_has_written_is_stored() {
+    let (place, mut old) = (Place::new(), session("old"));
+    old.refreshing_since = Some(crate::clock::UnixTime(1));
+    let new = Session { generation: old.generation.next(), ..session("new") };
+    place.store().write(&work(), &old).expect("written");
+    leave_behind(&place, &new, ".work.age.1-0.next");
+    let store = place.store();
+    assert!(store.finish_interrupted_refresh(&work()).expect("works"));
+    assert_eq!(store.read(&work()).expect("works").expect("there").tokens.access_token.expose(), "new");
+    assert_eq!(place.names(), ["work.age"]);
+    assert!(!store.finish_interrupted_refresh(&work()).expect("works"));
+}
+
+#[test]
+fn file_left_behind_by_anything_else_is_not_stored() {
+    let (place, mut old) = (Place::new(), session("old"));
+    old.refreshing_since = Some(crate::clock::UnixTime(1));
+    let store = place.store();
+    let mut other_login = Session { generation: old.generation.next(), ..session("other") };
+    other_login.generation.login = "another".into();
+    let next = Session { generation: old.generation.next(), ..session("new") };
+    let finished = Session { refreshing_since: None, ..old.clone() };
+    let later = Session { generation: next.generation.next(), ..session("later") };
+    for (stored, left) in [(&old, &other_login), (&old, &old), (&finished, &next), (&old, &later), (&next, &old)] {
+        store.write(&work(), stored).expect("written");
+        leave_behind(&place, left, ".work.age.1-0.next");
+        assert!(!store.finish_interrupted_refresh(&work()).expect("works"));
+        let found = store.read(&work()).expect("works").expect("there");
+        assert_eq!(found.tokens.access_token.expose(), stored.tokens.access_token.expose());
+    }
+    store.write(&work(), &old).expect("written");
+    leave_behind(&place, &next, ".work.age.1-0.next");
+    let left = File::options().write(true).open(place.sessions().join(".work.age.1-0.next")).expect("opened");
+    left.set_len(left.metadata().expect("there").len() - 1).expect("truncated");
+    assert!(!store.finish_interrupted_refresh(&work()).expect("works"), "it is truncated");
+    assert_eq!(place.names(), ["work.age"]);
+}
+
+#[test]
+fn file_left_behind_stays_while_the_store_cannot_be_read() {
+    let (place, mut old) = (Place::new(), session("old"));
+    old.refreshing_since = Some(crate::clock::UnixTime(1));
+    let new = Session { generation: old.generation.next(), ..session("new") };
+    place.store().write(&work(), &old).expect("written");
+    leave_behind(&place, &new, ".work.age.1-0.next");
+    std::fs::set_permissions(place.key(), std::fs::Permissions::from_mode(0o644)).expect("opened to others");
+    assert!(matches!(place.store().finish_interrupted_refresh(&work()), Err(StoreError::KeyFile { .. })));
+    std::fs::set_permissions(place.key(), std::fs::Permissions::from_mode(0o600)).expect("closed to others");
+    assert!(place.store().finish_interrupted_refresh(&work()).expect("works"));
+    assert_eq!(token(&place.store()), "new");
+}
