@@ -77,12 +77,22 @@ pub async fn unblock<T: Send + 'static>(
     turn(subject).await.unblock(operations).await
 }
 
-/// Creates `dir` and its missing parents with mode 0700. An existing directory keeps its mode.
+/// Creates `dir` and its missing parents with mode 0700, durably: a power failure must not take what is synced in them later.
+/// An existing directory keeps its mode.
 ///
 /// # Errors
 /// As [`DirBuilder::create`].
 pub fn create_private_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    let missing = dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.is_dir());
+    let parents: Vec<&Path> = missing.map(directory_of).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    for parent in parents {
+        match Directory::open(parent) {
+            Ok(parent) => parent.sync(),
+            Err(error) => tracing::info!("cannot sync {}: {error}", parent.display()),
+        }
+    }
+    Ok(())
 }
 
 /// Identifies the content of a file: another one each time that the file is written, replaced, or its attributes change. The
