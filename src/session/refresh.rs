@@ -187,10 +187,13 @@ impl SessionService {
                 Err(SessionError::LockLost) => {}
                 result => return result,
             }
-            match (self.lock(profile).await, held.as_mut()) {
-                (Ok(lock), Some(held)) => std::mem::replace(&mut held.lock, lock).release().await,
-                (Ok(_), None) => break,
-                (Err(error), _) => return self.fall_back(seen.clone(), request, error),
+            let Some(HeldProfile { lock, _signals }) = held.take() else { break };
+            // Released first: its file may be in place, and have been impossible to examine. Then this process would wait for
+            // itself.
+            lock.release().await;
+            match self.lock(profile).await {
+                Ok(lock) => *held = Some(HeldProfile { lock, _signals }),
+                Err(error) => return self.fall_back(seen.clone(), request, error),
             }
         }
         self.fall_back(seen.clone(), request, SessionError::LockLost)

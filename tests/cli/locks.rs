@@ -2,10 +2,13 @@
 
 use authctl::dev_issuer::{DevIssuer, Endpoint, Fault, FaultKind};
 use authctl::store::ProfileLock;
+use nix::errno::Errno;
+use nix::libc;
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
 use crate::support::process::{RunningCommand, wait_until};
+use crate::support::stepper::{Action, Call, Watch};
 use crate::support::{PASSWORD, Sandbox, USER, quick_issuer};
 
 fn logged_in() -> (Sandbox, DevIssuer) {
@@ -168,4 +171,32 @@ fn changes_with_other_data_directories_wait_for_each_other() {
     changes.into_iter().for_each(|change| drop(change.wait().exits(0)));
     let text = std::fs::read_to_string(home.config_file()).unwrap();
     assert!(["max_offline", "scopes", "audience"].iter().all(|key| text.contains(key)), "{text}");
+}
+
+/// Lets one look at a profile's lock file fail.
+struct FailingLook {
+    nth: usize,
+    looks: usize,
+}
+
+impl Watch for FailingLook {
+    fn before(&mut self, call: &Call) -> Action {
+        let is_look = call.number == libc::SYS_statx && call.path(1).ends_with("work.lock");
+        self.looks += usize::from(is_look);
+        if is_look && self.looks == self.nth { Action::fail(Errno::EIO) } else { Action::Make }
+    }
+}
+
+/// The lock may be lost then, and it may not: a command that took it for lost waited for itself.
+#[test]
+fn lock_file_that_cannot_be_examined_does_not_block_its_owner() {
+    let (home, issuer) = logged_in();
+    let refresh = |nth| home.step(&["refresh", "work"], "", FailingLook { nth, looks: 0 });
+    let (counted, ran) = refresh(0);
+    ran.exits(0);
+    assert!(counted.looks >= 3, "{}", counted.looks);
+    for nth in 1..=counted.looks {
+        refresh(nth).1.exits(0);
+    }
+    assert_eq!(issuer.stats().families_revoked, 0);
 }
