@@ -30,7 +30,7 @@
 //!
 //! Only `oauth` uses the HTTP client, `store` the keychain, `cli` and this file the argument parser.
 //!
-//! # Three walks
+//! # Four walks
 //!
 //! *A token through the agent*: `main`, [`run`], `cli`, `cmd/token`, `app/agent`, `agent/protocol/client`; in the agent
 //! `agent/server/accept`, `route`, `handlers`, `tokens`, `cache`, `response`. The client reads no `config.toml` and starts
@@ -43,6 +43,11 @@
 //! `oauth/discovery`, `oauth/device_code`, `session/login` (verifies the ID token), `login/commit` (stores session and
 //! profile). `login` calls `cmd/login/grants` three times for what depends on the user: `endpoints` before the metadata is
 //! fetched, `choose_grant` by the metadata, and `sign_in`.
+//!
+//! *A login for an API*: `cmd/login/api` asks `session/api` for the API's issuers (`oauth/resource`, `oauth/challenge`) and their
+//! metadata, and adds what it finds to the options of a device or browser login; `login` takes the client from
+//! `session/registration` where the profile has none of its own. `cmd/token/challenge` answers a refusal with the decision of
+//! `session/remedy`.
 //!
 //! *An offline verification*: `cmd/verify`, `config`, `store` (for the token, unless it is piped), `session/verifier`
 //! (reads the trusted keys and the recorded time from the store), `verify`. No runtime, no HTTP client.

@@ -55,8 +55,8 @@ pub struct Login {
     /// What the API asks for, where the caller has its challenge.
     #[arg(skip)]
     pub challenge: Option<ApiChallenge>,
-    /// Whether another issuer than that of the first login is accepted without naming it.
-    #[arg(skip)]
+    /// Accept another issuer than at the first login for the API without naming it with --issuer
+    #[arg(long, requires = "api")]
     pub accept_new_issuer: bool,
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -68,6 +68,10 @@ fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
         (None, false) => app.profile_name(args.profile.as_ref())?,
     };
     let service = LoginService::new(app.sessions()?, app.paths()?);
+    let before = match (&args.api, &name) {
+        (Some(_), Some(name)) => app.config()?.profiles.remove(name),
+        _ => None,
+    };
     let plan = app.run(questions::plan(app, &service, args, name.as_ref()))?;
     let args: &Login = args;
     let request = LoginRequest { args, name, default_store: app.default_store()? };
@@ -88,6 +92,9 @@ fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
         .map_err(with_profile)?;
     if !login.joined && login.profile.store == StoreKind::Memory {
         app.run(hand_over(app, args, &login)).map_err(with_profile)?;
+    }
+    if let Some(before) = before.filter(|before| before.issuer != login.profile.issuer) {
+        app.run(super::logout::delete_registration(app, &before))?;
     }
     if !login.joined {
         app.notify_agent(&login.profile.name);

@@ -227,3 +227,75 @@ fn user_at_a_terminal_steps_up_in_one_browser() {
     drop(asking);
     assert_eq!(home.run(&["token", "--for", &url]).exits(0).line(), "access-2");
 }
+
+#[test]
+fn new_issuer_of_an_api_gets_a_client_of_its_own_once_it_is_accepted() {
+    for by_name in [false, true] {
+        let (mut home, api) = (Sandbox::new(), ProtectedApi::start(|_| ()));
+        let other = ProtectedApi::start(|documents| documents.registration["client_id"] = json!("at-the-other"));
+        let (opened, url) = (browser(&mut home), api.url());
+        let login = home.spawn(&["login", "one", "--for", &url, "--yes"]);
+        api.sign_in(&opened);
+        login.wait().exits(0);
+        let moved = json!([other.server.url]);
+        api.change(|documents| {
+            documents.resource.values_mut().for_each(|document| document["authorization_servers"] = moved.clone());
+        });
+        let mut args = vec!["login", "--for", &url, "--yes"];
+        match by_name {
+            true => args.extend(["--issuer", &other.server.url]),
+            false => args.push("--accept-new-issuer"),
+        }
+        let login = home.spawn(&args);
+        assert_eq!(other.sign_in(&opened)["client_id"], "at-the-other");
+        login.wait().exits(0);
+        assert!(other.asked("POST", "/token").iter().all(|request| !request.body.contains("registered")));
+        assert_eq!(api.asked("DELETE", "/register/registered").len(), 1, "the old client is deleted");
+        home.run(&["token", "--for", &url]).exits(0);
+    }
+}
+
+#[test]
+fn two_logins_for_one_api_open_one_browser() {
+    let (mut home, api) = (Sandbox::new(), ProtectedApi::start(|_| ()));
+    let (opened, url) = (browser(&mut home), api.url());
+    let first = home.spawn(&["login", "--for", &url, "--yes"]);
+    let address = super::login::opened_address(&opened);
+    let second = home.spawn(&["login", "--for", &url, "--yes"]);
+    second.reports("another login");
+    assert_eq!(super::login::opened_address(&opened), address);
+    api.sign_in(&opened);
+    first.wait().exits(0);
+    second.wait().exits(0);
+    assert!(!opened.exists(), "one browser");
+    assert_eq!((api.asked("POST", "/token").len(), api.asked("POST", "/register").len()), (1, 1));
+}
+
+#[test]
+fn hostile_metadata_ends_the_login_before_anything_is_sent_there() {
+    let nested = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
+    for (servers, resource, code) in [
+        (json!(["http://as.example"]), json!("API/mcp"), 5),
+        (json!(["AS"]), json!("https://other.example/mcp"), 5),
+        (json!([]), json!("API/mcp"), 6),
+        (json!([nested]), json!("API/mcp"), 5),
+    ] {
+        let (home, api) = (
+            Sandbox::new(),
+            ProtectedApi::start(|documents| {
+                let document = documents.resource.values_mut().next().unwrap();
+                (document["authorization_servers"], document["resource"]) = (servers.clone(), resource.clone());
+            }),
+        );
+        home.run(&["login", "--for", &api.url(), "--yes"]).exits(code);
+        assert!(api.server.requests().is_empty() && !home.config_file().exists(), "{servers} {resource}");
+    }
+    let (home, api) = (
+        Sandbox::new(),
+        ProtectedApi::start(|documents| {
+            documents.server.values_mut().next().unwrap()["issuer"] = json!("https://attacker.example");
+        }),
+    );
+    home.run(&["login", "--for", &api.url(), "--yes"]).exits(5).reports("https://attacker.example");
+    assert!(api.asked("POST", "/register").is_empty());
+}

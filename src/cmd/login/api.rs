@@ -66,14 +66,23 @@ async fn prepare_for(
         |known: &&Profile| known.issuer.as_str().trim_end_matches('/') == issuer.as_str().trim_end_matches('/');
     let is_new = known.filter(is_spelled_alike).is_none();
     add_target(args, known, &found)?;
-    if let Some(server) = &server {
-        add_server(args, known.filter(|_| !is_new), &found, server)?;
-        add_client(args, known.filter(|_| !is_new), config.client_metadata_url.as_deref(), server)?;
+    let Some(server) = server else { return Ok(()) };
+    let of_issuer = known.filter(|_| !is_new);
+    add_server(args, of_issuer, &found, &server)?;
+    add_client(args, of_issuer, config.client_metadata_url.as_deref(), &server)?;
+    if !is_new {
+        return Ok(());
     }
-    match server.filter(|_| is_new) {
-        Some(server) => confirm(app, args, &found, &server.metadata).await,
-        None => Ok(()),
+    if known.is_some() {
+        let is_chosen = ["client_id", "client_registration"].iter().any(|key| args.settings.has(key));
+        if !is_chosen {
+            let hint = Hint::login().after_advice("register a client at the new issuer and add --client-id ID to");
+            return Err(Error::msg(ErrorCode::Usage, format!("no client ID at {issuer} was given"), hint));
+        }
+        // The session is another issuer's; the confirmation is for this one.
+        args.replace = true;
     }
+    confirm(app, args, &found, &server.metadata).await
 }
 
 /// Returns a name for the profile of an API: its host, with its port and a number where that is taken.
@@ -209,6 +218,11 @@ fn add_server(
         && scopes == found.scopes()
     {
         args.settings.set(setting("scopes")?, scopes.into_iter().chain([OFFLINE.to_owned()]).collect());
+    }
+    let requests_offline = args.settings.get("scopes").is_some_and(|all| all.iter().any(|scope| scope == OFFLINE));
+    if requests_offline && known.is_none() && args.prompt.is_none() && !args.settings.has("authorization_parameters") {
+        // Without it the scope is ignored (OpenID Connect Core 1.0, section 11).
+        args.settings.set(setting("authorization_parameters")?, vec!["prompt=consent".to_owned()]);
     }
     Ok(())
 }

@@ -140,6 +140,38 @@ async fn issuer_leads_into_no_network_closer_than_its_own() {
 }
 
 #[tokio::test]
+async fn api_leads_into_no_network_closer_than_its_own() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let limits = Limits { connect: Duration::from_millis(200), ..Limits::DEFAULT };
+    let http = Http::with_limits(Vec::new(), limits, addresses_in_name);
+    let targets = [
+        "10-0-0-1.test",
+        "100-64-0-1.test",
+        "169-254-169-254.test",
+        "127-0-0-1.test",
+        "[::ffff:a00:1]",
+        "[64:ff9b::a00:1]",
+    ];
+    for (api, allowed) in [
+        ("203-0-113-1.test", [false; 6]),
+        ("10-9-9-9.test", [true, true, false, false, true, true]),
+        ("127.0.0.9", [true; 6]),
+    ] {
+        let http = http.for_api(&format!("https://{api}/mcp").parse().expect("an API"));
+        for (target, allowed) in targets.into_iter().zip(allowed) {
+            let url = Url::parse(&format!("https://{target}:{port}/m")).expect("valid");
+            let error = http.get(&url, "application/json", None).await.err().expect("no server");
+            let refused = matches!(error, IssuerError::Insecure(InsecureUrl::Internal { .. }));
+            assert_eq!(refused, !allowed, "{api} names {target}: {error:?}");
+            if let (false, Ok(Ok(_))) = (allowed, tokio::time::timeout(Duration::ZERO, listener.accept()).await) {
+                panic!("{api} names {target}: connected");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn host_with_public_and_internal_address_uses_the_public_one() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();

@@ -4,6 +4,7 @@ mod client_key;
 mod keys;
 mod login;
 mod refresh;
+mod registration;
 mod resources;
 mod tls;
 
@@ -44,6 +45,10 @@ struct Counts {
     exchanges: u64,
     /// Redeemed authorization codes.
     codes: u64,
+    /// Registered clients.
+    registered: u64,
+    /// Deleted registrations.
+    deleted: u64,
     /// The error descriptions of refused token requests.
     refused: Vec<String>,
     /// Revoked grants.

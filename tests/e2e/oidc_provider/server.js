@@ -3,6 +3,8 @@
 //   iss     the issuer in authorization responses instead of its own; "" for none (RFC 9207)
 //   tls     {cert, key}: PEM files to serve https with
 //   keys    PEM files: the keys of the client `pkjwt`
+//   registration
+//           whether clients may register, and manage their registrations (RFC 7591, RFC 7592); then any resource is known
 //   exchange
 //           whether the client `native` may exchange tokens (RFC 8693)
 // Prints a line of JSON: first {issuer}, then one for each command on stdin:
@@ -80,10 +82,10 @@ function newKeys() {
   return keys.map((key) => ({ ...key, use: "sig" }));
 }
 
-const counts = { by_header: 0, by_form: 0, refreshes: 0, exchanges: 0, refused: [], revoked_grants: 0, keys: 0, codes: 0, faults: [] };
+const counts = { by_header: 0, by_form: 0, refreshes: 0, exchanges: 0, registered: 0, deleted: 0, refused: [], revoked_grants: 0, keys: 0, codes: 0, faults: [] };
 
 function resourceServer(resource) {
-  const alg = resources[resource];
+  const alg = resources[resource] ?? (options.registration && "ES256");
   if (!alg) throw new errors.InvalidTarget();
   const accessTokenTTL = options.life ?? 3600;
   return { scope: "read write", accessTokenTTL, accessTokenFormat: "jwt", jwt: { sign: { alg } } };
@@ -132,6 +134,8 @@ function provider(keys) {
       deviceFlow: { enabled: true },
       introspection: { enabled: true },
       revocation: { enabled: true },
+      registration: { enabled: Boolean(options.registration) },
+      registrationManagement: { enabled: Boolean(options.registration) },
       resourceIndicators: {
         enabled: true,
         getResourceServerInfo: (ctx, resource) => resourceServer(resource),
@@ -144,6 +148,8 @@ function provider(keys) {
     if (ctx.oidc.params.grant_type === "refresh_token") counts.refreshes += 1;
     if (ctx.oidc.params.grant_type === "authorization_code") counts.codes += 1;
   });
+  made.on("registration_create.success", () => (counts.registered += 1));
+  made.on("registration_delete.success", () => (counts.deleted += 1));
   made.on("grant.error", (ctx, error) => {
     if (error.error !== "authorization_pending") counts.refused.push(error.error_detail ?? error.error);
   });
