@@ -69,9 +69,11 @@ impl LoginService {
     }
 }
 
-/// Returns whether the options leave open who signs in, and how.
+/// Returns whether the options leave open who signs in, and how. An API refuses many callers at once with the same challenge,
+/// and the login that another of them has just finished is for all: if it is not enough, the API says so again.
 fn can_join(args: &Login) -> bool {
-    let particular = args.acr_values.is_some() || args.max_age.is_some() || args.prompt.is_some() || args.replace;
+    let is_stronger = args.acr_values.is_some() || args.max_age.is_some();
+    let particular = is_stronger && args.challenge.is_none() || args.prompt.is_some() || args.replace;
     let own = args.login_hint.is_some() || args.client_secret_stdin || args.jwks.is_some();
     matches!(args.grant(), None | Some(Grant::Browser | Grant::Device)) && !particular && !own
 }

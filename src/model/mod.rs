@@ -29,16 +29,14 @@ pub use hook::{HookCommand, Hooks, InvalidProgram};
 pub use issuer_url::{InsecureUrl, InvalidIssuerSearch, IssuerSearch, IssuerUrl, secure_url};
 pub(crate) use issuer_url::{is_loopback, named_url};
 pub use keyword::UnknownKeyword;
-pub use profile::{
-    ClientAuth, ClientRegistration, Dpop, Grant, InvalidProfileName, Par, Profile, ProfileName, StoreKind,
-};
+pub use profile::{ClientAuth, Grant, InvalidProfileName, Profile, ProfileName, StoreKind};
 pub use provider::{AccessTokenForm, DEFAULT_SCOPES, PROVIDERS, Provider, ProviderEndpoints, ProviderIssuer, provider};
 pub use record::RecordName;
 pub use redirect::{InvalidRedirect, RedirectHost, RedirectUri};
 pub use registration::{Registration, RegistrationManagement, client_metadata_url};
 pub use requirements::{DecidingToken, Requirements};
 pub use revoked::{MAX_LEEWAY, RevokedToken, RevokedTokens, TokenDigest};
-pub use server::{AssertionAudience, ClientKey, Endpoints, LoginApi, Server};
+pub use server::{AssertionAudience, ClientKey, ClientRegistration, Dpop, Endpoints, LoginApi, Par, Server};
 pub use session::{AnotherToken, Generation, RefreshFailure, Session, SessionFormatError, SessionHistory, Subject};
 pub use token_target::TokenTarget;
 pub use tokens::{TokenSet, canonical_type};

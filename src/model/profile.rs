@@ -108,38 +108,6 @@ keywords! {
     }
 }
 
-keywords! {
-    /// Where the client ID of a profile comes from.
-    pub enum ClientRegistration {
-        /// The user, or a client ID metadata document.
-        Manual = "manual",
-        /// Dynamic client registration (RFC 7591). A client that the issuer does not know any more is registered again.
-        Dynamic = "dynamic",
-    }
-}
-
-keywords! {
-    /// Whether authorization requests are pushed to the issuer (RFC 9126).
-    pub enum Par {
-        /// If the issuer requires it.
-        Auto = "auto",
-        /// Always.
-        Always = "always",
-    }
-}
-
-keywords! {
-    /// Whether tokens are bound to a key of the session (DPoP; RFC 9449).
-    pub enum Dpop {
-        /// If the issuer refuses a request without a proof.
-        Auto = "auto",
-        /// Always: a token that is not bound is refused.
-        Always = "always",
-        /// Never.
-        Never = "never",
-    }
-}
-
 impl ClientAuth {
     /// Returns whether the method uses a client secret.
     #[must_use]

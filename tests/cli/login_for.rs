@@ -133,7 +133,7 @@ fn another_issuer_than_at_the_first_login_is_an_error_that_names_both() {
     let before = api.server.requests().len();
     let refused = home.run(&["login", "--for", &api.url(), "--yes"]).exits(5);
     assert!(refused.stderr.contains(&pinned) && refused.stderr.contains("https://other.example"), "{}", refused.stderr);
-    assert!(refused.stderr.contains("--issuer https://other.example"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--accept-new-issuer"), "{}", refused.stderr);
     assert_eq!(api.server.requests().len(), before, "nothing was sent to either");
     home.run(&["token", "--for", &api.url()]).exits(0);
 }
@@ -298,4 +298,23 @@ fn hostile_metadata_ends_the_login_before_anything_is_sent_there() {
     );
     home.run(&["login", "--for", &api.url(), "--yes"]).exits(5).reports("https://attacker.example");
     assert!(api.asked("POST", "/register").is_empty());
+}
+
+#[test]
+fn two_callers_that_need_a_stronger_sign_in_open_one_browser() {
+    let (mut home, api) = (Sandbox::new(), ProtectedApi::start(|_| ()));
+    log_in(&mut home, &api, &["--scope", "a"]);
+    let (opened, url) = (browser(&mut home), api.url());
+    let file = home.path().join("challenge");
+    std::fs::write(&file, "Bearer error=\"insufficient_user_authentication\", acr_values=\"gold\"\n").unwrap();
+    let args = ["token", "--for", &url, "--challenge", file.to_str().unwrap()];
+    let first = home.spawn_in_terminal(&args);
+    super::login::opened_address(&opened);
+    let second = home.spawn_in_terminal(&args);
+    second.reports("another login");
+    assert_eq!(api.sign_in(&opened)["acr_values"], "gold");
+    first.reports("access-2");
+    second.reports("access-2");
+    assert!(!opened.exists(), "one browser");
+    assert_eq!(api.asked("POST", "/token").len(), 2, "the first login and one more");
 }

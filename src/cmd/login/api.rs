@@ -50,7 +50,7 @@ async fn prepare_for(
     let mut profile = known.cloned().unwrap_or_else(|| Profile::new(name.clone(), origin));
     args.settings.apply(&mut profile)?;
     let about_api = api.to_string();
-    let found = sessions.discover_api(&profile, api, args.challenge.take());
+    let found = sessions.discover_api(&profile, api, args.challenge.clone());
     let found = app.with_progress(&about_api, found).await?;
     let issuer = choose_issuer(app, args, known, &found).await?;
     let is_new = known.is_none_or(|known| known.issuer != issuer);
@@ -129,7 +129,9 @@ async fn choose_issuer(
         }
         if !args.accept_new_issuer {
             let message = format!("the issuer of {} was {}, and the API now names {}", found.api, known.issuer, list());
-            let hint = with_issuer(Hint::login()).after_advice("if the API's operator has announced it, run");
+            // An address that a stranger may have sent is not put into a command.
+            let hint = Hint::login().with_flag("--accept-new-issuer");
+            let hint = hint.after_advice("if the API's operator has announced the change, run");
             return Err(Error::msg(ErrorCode::IssuerMismatch, message, hint));
         }
     }
