@@ -42,7 +42,7 @@ fn list_and_show_print_the_configuration() {
     home.configure(TWO);
     assert_eq!(home.run(&["profile", "list"]).exits(0).stdout, "* a  https://a.example\n  b  https://b.example\n");
     let b = json!({
-        "profile": "b", "default": false, "issuer": "https://b.example", "client_id": "cli", "client_auth": "none", "client_registration": "manual",
+        "profile": "b", "default": false, "issuer": "https://b.example", "client_id": "cli", "client_auth": "none",
         "grant": "browser", "scopes": [], "audience": null, "resources": [], "store": "file", "hosts": [],
         "token_file": null, "id_token_file": null, "ca_cert": null,
         "verify_token": "access_token", "optional_claims": [], "max_offline": null, "keys_max_age": 30 * 24 * 3600, "max_auth_age": null,

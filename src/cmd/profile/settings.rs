@@ -12,7 +12,8 @@ pub(super) fn shown(profile: &Profile) -> impl Iterator<Item = (&'static Setting
     SETTINGS.iter().filter_map(|setting| {
         let value = setting.value(profile);
         let is_rare = matches!(setting.section, Section::Server | Section::LoginApi | Section::Hooks);
-        (!is_rare || !value.is_empty()).then_some((setting, value))
+        let is_unset = value.is_empty() || setting.default == Some(value.to_text().as_str());
+        (!is_rare || !is_unset).then_some((setting, value))
     })
 }
 
