@@ -137,7 +137,7 @@ fn changed_key_opens_what_the_earlier_ones_encrypted() {
     key.change(Some(&secret("two")), false).expect("changed");
     assert!(elsewhere.is_locked(), "its passphrase is the old one");
     assert!(matches!(answering(&path, "one").load(), Err(StoreError::WrongPassphrase)));
-    for _ in 0..20 {
+    for _ in 0..MAX_EARLIER_KEYS {
         key.change(Some(&secret("two")), false).expect("changed");
     }
     assert_eq!(key.load().expect("held").0.len(), 1 + MAX_EARLIER_KEYS);
