@@ -16,7 +16,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use url::Url;
 
 pub use agent::{AgentCommand, AgentInstall, AgentLock, AgentLog, AgentRun, AgentStart, AgentUnlock, LoginMode};
 pub use completion::{Completion, Request as CompletionRequest, Shell};
@@ -30,7 +29,7 @@ pub use settings::SettingArgs;
 pub use verify::Verify;
 
 use crate::config::{SETTINGS, Section, parse_pair};
-use crate::model::{ApiUrl, ProfileName, parse_duration, secure_url};
+use crate::model::{ApiUrl, ProfileName, parse_duration};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -420,8 +419,14 @@ pub struct Exec {
 )]
 pub struct Mcp {
     /// URL of the MCP server
-    #[arg(value_name = "URL", value_parser = secure_url)]
-    pub url: Url,
+    #[arg(value_name = "URL")]
+    pub url: ApiUrl,
+    /// Open the browser when a login is required, instead of returning an error
+    #[arg(long)]
+    pub browser: bool,
+    /// Log in at a new issuer without asking
+    #[arg(long, requires = "browser")]
+    pub yes: bool,
 }
 
 /// `authctl keys`

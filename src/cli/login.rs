@@ -52,6 +52,9 @@ pub struct Login {
     /// Use the client that this client ID metadata document describes, where the issuer takes one
     #[arg(long, value_name = "URL", requires = "api", conflicts_with = "client_id", value_parser = metadata_url)]
     pub client_metadata_url: Option<String>,
+    /// Read what the API asks for from this file, as `token --challenge` does: what the bridge for MCP clients starts
+    #[arg(long = "challenge", value_name = "FILE|-", requires = "api", hide = true)]
+    pub challenge_file: Option<PathBuf>,
     /// What the API asks for, where the caller has its challenge.
     #[arg(skip)]
     pub challenge: Option<ApiChallenge>,

@@ -12,8 +12,8 @@ use std::cell::RefCell;
 
 use serde::Serialize;
 
-use super::output;
 use super::verify::keys_in;
+use super::{challenge, output};
 use crate::app::{App, StoreAccess};
 use crate::cli::Login;
 use crate::clock::UnixTime;
@@ -61,6 +61,9 @@ pub(super) fn log_in_again(app: &App, mut args: Login) -> Result<(), Error> {
 
 fn log_in(app: &App, args: &mut Login) -> Result<CompletedLogin, Error> {
     app.use_stores(StoreAccess::Login);
+    if let Some(file) = args.challenge_file.take() {
+        args.challenge = Some(challenge::read(&file)?);
+    }
     // The profile of the directory is not the one to be changed to another issuer.
     let name = match (args.api.clone(), names_issuer(args)) {
         (Some(api), _) => Some(app.run(api::prepare(app, args, &api))?),

@@ -2,15 +2,14 @@
 
 mod credentials;
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
-use crate::app::App;
+use crate::app::{App, StoreAccess};
 use crate::cli::Mcp;
 use crate::error::{Error, ErrorCode, Hint};
 use crate::mcp::Bridge;
 use crate::ui::STDOUT_WAS_CLOSED;
-use credentials::Provider;
+use credentials::{Provider, profile};
 
 /// Runs the command.
 pub fn run(app: &App, args: &Mcp) -> Result<u8, Error> {
@@ -18,16 +17,14 @@ pub fn run(app: &App, args: &Mcp) -> Result<u8, Error> {
         let hint = Hint::command("mcp").with_flag("--help");
         return Err(Error::msg(ErrorCode::Usage, "stdout is closed; an MCP client must read it", hint));
     }
+    // Stdin is the client's: no passphrase is asked for.
+    app.use_stores(StoreAccess::Glance);
     // The profile may be created, or logged in to, while the bridge runs.
-    let ca_cert: Option<PathBuf> = match app.profile(None) {
-        Ok(profile) => profile.ca_cert,
-        Err(error) if error.code == ErrorCode::LoginRequired => None,
-        Err(error) => return Err(error),
-    };
+    let ca_cert = profile(app, args)?.and_then(|profile| profile.ca_cert);
     let sessions = app.sessions()?;
-    let api = app.run(async { Ok(sessions.api(ca_cert, &args.url).await?) })?;
+    let api = app.run(async { Ok(sessions.api(ca_cert, args.url.url()).await?) })?;
     let clock = sessions.clock().clone();
-    let provider = Provider::new(app);
+    let provider = Provider::new(app, args);
     let bridge = std::cell::OnceCell::new();
     let passed_on = async {
         let (new, requests) = Bridge::new(api, clock);

@@ -1,6 +1,7 @@
 //! The commands, one file each: arguments in, one call to a service, output.
 
 mod agent;
+mod challenge;
 mod completion;
 #[cfg(feature = "dev-issuer")]
 mod demo;

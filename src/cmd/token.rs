@@ -43,7 +43,7 @@ pub fn run(app: &App, args: &Token) -> Result<u8, Error> {
 pub(super) fn for_api(app: &App, args: &Token, api: &ApiUrl, usage: Use<'_>) -> Result<u8, Error> {
     let profile = app.profile_for(api, args.profile.as_ref())?;
     if let Some(file) = &args.challenge {
-        challenge::answer(app, &profile, api, &challenge::read(file)?, None)?;
+        challenge::answer(app, &profile, api, &super::challenge::read(file)?, None)?;
     }
     let typed = TokenTarget::from(&args.target);
     let target = if typed.is_plain() { profile.request_for(api) } else { typed };

@@ -15,7 +15,7 @@ pub struct Refusal {
     pub status: u16,
     /// The values of `WWW-Authenticate`.
     pub challenges: Vec<String>,
-    /// What the request was sent with.
+    /// What the request was sent with; nothing if it had no token.
     pub sent: CredentialHeaders,
 }
 

@@ -248,10 +248,14 @@ pub const DETAILS: &[(&str, &[(&str, &str)])] = &[
             "An MCP client starts this command, as it starts a local server, and writes JSON-RPC messages to its stdin. The \
                  command posts them to the server at URL over streamable HTTP, with the token of the profile, and prints what \
                  the server sends: one message a line, and nothing else on stdout. The client needs no token, and stores none.\n\n\
-                 The token comes from the agent where one runs, else from the store, and is refreshed before it expires. If the \
-                 server refuses it, it is refreshed once and the request is sent again. What only a login resolves is an error \
-                 response to the request, at once: its message ends with the command to run, which is also `error.data.hint`, \
-                 and `error.data.code` is the error code of authctl-json(7). After the login the next request succeeds.\n\n\
+                 The profile is the one with the longest resource that covers the URL, as `authctl login` with `--for` creates it, or \
+                 the one that `--profile` names. The token comes from the agent where one runs, else from the store, and is \
+                 refreshed before it expires. Without a profile, requests are sent without a token until the server asks for one.\n\n\
+                 If the server refuses the token, it is refreshed once, and the request is sent again. What only a login resolves, \
+                 such as a missing session or scope, is an error response to the request, at once: its message ends with the \
+                 command to run, which is also `error.data.hint`, and `error.data.code` is the error code of authctl-json(7). After \
+                 the login the next request succeeds. With `--browser` the command logs in itself, in one browser tab for all \
+                 requests, and not again within ten minutes for the same reason. The first login at an issuer then needs `--yes`.\n\n\
                  Revisions 2025-03-26 to 2026-07-28 of the protocol are supported: a session that the server has lost is begun \
                  again without the client noticing, a response that was interrupted is resumed where the server allows it, and a \
                  cancellation reaches the server. Redirects are followed within the server only. A message has at most 16 MiB, \

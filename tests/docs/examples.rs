@@ -149,6 +149,7 @@ pub const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("What an MCP client starts for a server", "authctl mcp https://api.example/mcp"),
             ("With the token of a profile", "authctl mcp https://api.example/mcp --profile work"),
+            ("Open the browser when the server asks for a login", "authctl mcp https://api.example/mcp --browser"),
         ],
     ),
     (

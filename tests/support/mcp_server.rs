@@ -15,6 +15,7 @@ use super::process::{LIMIT, wait_until};
 #[derive(Clone, Debug)]
 pub struct Received {
     pub method: String,
+    pub path: String,
     pub headers: BTreeMap<String, String>,
     pub body: String,
 }
@@ -177,7 +178,8 @@ fn read(stream: TcpStream) -> Option<(Received, Reply)> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
-    let method = line.split(' ').next()?.to_owned();
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, path) = (words.next()?, words.next()?);
     let mut headers = BTreeMap::new();
     loop {
         let mut header = String::new();
@@ -191,5 +193,5 @@ fn read(stream: TcpStream) -> Option<(Received, Reply)> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let body = String::from_utf8_lossy(&body).into_owned();
-    Some((Received { method, headers, body }, Reply(reader.into_inner())))
+    Some((Received { method, path, headers, body }, Reply(reader.into_inner())))
 }

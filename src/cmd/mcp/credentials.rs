@@ -1,5 +1,7 @@
 //! Provides the bridge with credentials: tokens of the agent where one runs, else of the session service.
 
+mod sign_in;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -7,15 +9,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Receiver;
 
-use crate::agent::protocol::{ReceivedToken, RefreshResponse};
+use crate::agent::protocol::{ReceivedToken, RefreshResponse, token_query};
 use crate::app::App;
+use crate::cli::Mcp;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::mcp::{CredentialHeaders, CredentialRequest, Failure, Refusal};
-use crate::model::{Session, TokenTarget, canonical_type};
+use crate::mcp::{CredentialRequest, Failure, Refusal};
+use crate::model::{Profile, Session, TokenTarget, canonical_type};
+use crate::oauth::ApiChallenge;
 use crate::secret::Secret;
 use crate::session::refresh_policy::default_min_ttl;
-use crate::session::{Demand, TokenRequest};
+use crate::session::{Demand, Remedy, SessionError, StepUp, TokenRequest, remedy};
 
 /// How long a token is used without asking for it again: a logout takes effect after this time.
 const MAX_CACHED: Duration = Duration::from_secs(10);
@@ -23,8 +27,10 @@ const MAX_CACHED: Duration = Duration::from_secs(10);
 const MAX_WAITING: usize = 256;
 
 /// A token as it was served.
+#[derive(Clone)]
 struct Held {
-    headers: CredentialHeaders,
+    kind: String,
+    token: Secret,
     /// Until when it is used: then the policy may want another.
     until: Option<UnixTime>,
     since: Instant,
@@ -32,72 +38,81 @@ struct Held {
     session: Option<Box<Session>>,
 }
 
+type Work<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
 /// Provides credentials, for one refusal at a time: no login or refresh is begun while another is in progress.
 pub(super) struct Provider<'a> {
     app: &'a App,
+    args: &'a Mcp,
     held: RefCell<Option<Held>>,
-    /// What the last forced refresh has brought.
-    refreshed: RefCell<Option<CredentialHeaders>>,
+    /// What the last logins have requested, and when: none is repeated at once.
+    logins: RefCell<Vec<(StepUp, Instant)>>,
+}
+
+/// Waits for work, if there is any.
+async fn finish(work: &mut Option<Work<'_>>) {
+    match work.as_mut() {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
 }
 
 impl<'a> Provider<'a> {
     /// Creates a provider.
-    pub(super) fn new(app: &'a App) -> Self {
-        Self { app, held: RefCell::default(), refreshed: RefCell::default() }
+    pub(super) fn new(app: &'a App, args: &'a Mcp) -> Self {
+        Self { app, args, held: RefCell::default(), logins: RefCell::default() }
     }
 
-    /// Answers the questions of the bridge. One that a token in hand answers does not wait for a refresh.
+    /// Answers the questions of the bridge. One that a token in hand answers does not wait for a refresh or a login.
     pub(super) async fn serve(&self, requests: &mut Receiver<CredentialRequest>) {
-        let mut waiting: VecDeque<CredentialRequest> = VecDeque::new();
-        let mut working: Option<Pin<Box<dyn Future<Output = ()> + '_>>> = None;
+        let mut waiting = VecDeque::new();
+        let mut working: Option<Work<'_>> = None;
         loop {
             while working.is_none()
                 && let Some(request) = waiting.pop_front()
             {
-                if request.reply.is_closed() {
-                    continue;
-                }
-                match self.usable(request.refusal.as_ref()) {
-                    Some(headers) => drop(request.reply.send(Ok(Some(headers)))),
-                    None => working = Some(Box::pin(self.answer(request))),
+                if let Some(request) = self.at_once(request) {
+                    working = Some(Box::pin(self.answer(request)));
                 }
             }
-            let work = async {
-                match working.as_mut() {
-                    Some(work) => work.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 request = requests.recv(), if waiting.len() < MAX_WAITING => match request {
                     None => return,
-                    Some(request) => match self.usable(request.refusal.as_ref()) {
-                        Some(headers) => drop(request.reply.send(Ok(Some(headers)))),
-                        None => waiting.push_back(request),
-                    },
+                    Some(request) => waiting.extend(self.at_once(request)),
                 },
-                () = work => working = None,
+                () = finish(&mut working) => working = None,
             }
         }
     }
 
-    /// Returns the token in hand if it is fresh and not the refused one.
-    fn usable(&self, refusal: Option<&Refusal>) -> Option<CredentialHeaders> {
-        let held = self.held.borrow();
-        let held = held.as_ref()?;
+    /// Answers a question with the token in hand, if that is fresh and not the refused one. Returns the question if it is still
+    /// open.
+    fn at_once(&self, request: CredentialRequest) -> Option<CredentialRequest> {
+        if request.reply.is_closed() {
+            return None;
+        }
         let clock = self.app.clock();
-        let is_fresh = held.until.is_none_or(|until| clock.now() < until)
-            && clock.monotonic().duration_since(held.since) < MAX_CACHED;
-        let is_other = refusal.is_none_or(|refusal| !is_same(&refusal.sent, &held.headers));
-        (is_fresh && is_other).then(|| held.headers.clone())
+        let is_fresh = |held: &Held| {
+            held.until.is_none_or(|until| clock.now() < until)
+                && clock.monotonic().duration_since(held.since) < MAX_CACHED
+        };
+        let is_refused = |held: &Held| request.refusal.as_ref().is_some_and(|refusal| held.was_sent(refusal));
+        match self.held.borrow().clone().filter(|held| is_fresh(held) && !is_refused(held)) {
+            Some(held) => {
+                let _ = request.reply.send(Ok(Some(vec![held.header()])));
+                None
+            }
+            None => Some(request),
+        }
     }
 
-    async fn answer(&self, request: CredentialRequest) {
-        let answer = match request.refusal {
-            None => self.current().await.map(Some),
-            Some(refusal) => self.after(refusal).await,
+    async fn answer(&self, CredentialRequest { refusal, reply }: CredentialRequest) {
+        let answer = match refusal {
+            // The server may take requests without a token, too.
+            None => self.current().await.map(|held| Some(held.map(|held| vec![held.header()]).unwrap_or_default())),
+            Some(refusal) => self.after(refusal).await.map(|held| held.map(|held| vec![held.header()])),
         };
-        let _ = request.reply.send(answer.map_err(|error| self.failure(&error)));
+        let _ = reply.send(answer.map_err(|error| self.failure(&error)));
     }
 
     /// Returns the error as the bridge reports it to the client.
@@ -111,100 +126,139 @@ impl<'a> Provider<'a> {
         Failure { code: error.code.as_str(), message, hint }
     }
 
-    /// Returns a valid token, refreshed first if the policy requires it.
-    async fn current(&self) -> Result<CredentialHeaders, Error> {
+    /// Returns a valid token, refreshed first if the policy requires it; `None` if no profile is for the server.
+    async fn current(&self) -> Result<Option<Held>, Error> {
         let app = self.app;
         if let Some(token) = app.supplied_token(None)? {
-            return Ok(self.hold("Bearer", token, None, None));
+            return Ok(Some(self.hold("Bearer", token, None, None)));
         }
-        let named = app.profile_name(None)?;
-        let name = named.map(|name| format!("/{name}")).unwrap_or_default();
-        let reply: Option<ReceivedToken> = app.try_agent_async("GET", format!("/v1/token{name}")).await?;
+        let Some(profile) = profile(self.app, self.args)? else { return Ok(None) };
+        let target = self.target(&profile);
+        let path = format!("/v1/token/{}{}", profile.name, token_query(&target, None));
+        let reply: Option<ReceivedToken> = app.try_agent_async("GET", path).await?;
         if let Some(ReceivedToken { access_token: Some(token), token_type, expires_at, .. }) = reply {
-            return Ok(self.hold(&token_type, &token, expires_at, None));
+            return Ok(Some(self.hold(&token_type, &token, expires_at, None)));
         }
-        let profile = app.profile(None)?;
-        let request = TokenRequest::access(TokenTarget::default(), None);
-        let session = app.token_within_limit(&profile, &request).await?.session;
-        Ok(self.hold_session(session))
+        let session = app.token_within_limit(&profile, &TokenRequest::access(target, None)).await?.session;
+        Ok(Some(self.hold_session(&profile, session)))
     }
 
-    /// Returns credentials in place of refused ones; `None` if the refusal is not about credentials.
-    async fn after(&self, refusal: Refusal) -> Result<Option<CredentialHeaders>, Error> {
-        if refusal.status == 403 {
-            // RFC 6750, section 3.1: the other 403s have nothing to do with the token.
-            return match refusal.challenges.iter().any(|challenge| challenge.contains("insufficient_scope")) {
-                false => Ok(None),
-                true => Err(self.login_required("the server requires a scope that the token does not have")?),
-            };
+    fn target(&self, profile: &Profile) -> TokenTarget {
+        profile.narrowed(profile.request_for(&self.args.url))
+    }
+
+    /// Returns a token in place of a refused one; `None` if the refusal is not about credentials.
+    async fn after(&self, refusal: Refusal) -> Result<Option<Held>, Error> {
+        let challenge = ApiChallenge::parse(refusal.challenges.iter().map(String::as_str));
+        let is_about_scope =
+            challenge.as_ref().is_some_and(|challenge| challenge.error.as_deref() == Some("insufficient_scope"));
+        if refusal.status == 403 && !is_about_scope {
+            return Ok(None);
         }
-        let current = self.current().await?;
-        if !is_same(&current, &refusal.sent) {
-            return Ok(Some(current));
+        if self.app.supplied_token(None)?.is_some() {
+            let message = "the server does not accept the token";
+            return Err(Error::msg(ErrorCode::TokenDenied, message, Hint::shell("unset AUTHCTL_TOKEN")));
         }
-        let is_new = self.refreshed.borrow().as_ref().is_some_and(|refreshed| is_same(refreshed, &refusal.sent));
-        if !is_new && self.app.supplied_token(None)?.is_none() {
-            let refreshed = self.refresh().await?;
-            *self.refreshed.borrow_mut() = Some(refreshed.clone());
-            if !is_same(&refreshed, &refusal.sent) {
-                return Ok(Some(refreshed));
+        let challenge = challenge.unwrap_or_default();
+        let Some(profile) = profile(self.app, self.args)? else {
+            self.log_in(None, &refusal, StepUp::default()).await?;
+            return self.current().await;
+        };
+        // The user may have logged in meanwhile.
+        let current = match self.current().await {
+            Err(error) if error.code == ErrorCode::LoginRequired => None,
+            current => current?,
+        };
+        let is_replaced = current.as_ref().is_some_and(|held| !held.was_sent(&refusal));
+        if is_replaced && !is_about_scope {
+            return Ok(current);
+        }
+        let session = match self.app.sessions()?.session(&profile).await {
+            Ok(session) => Some(session),
+            Err(SessionError::LoginRequired(_)) => None,
+            Err(error) => return Err(Error::from(error).about(&profile.name)),
+        };
+        let refused = sent_token(&refusal);
+        match remedy(&profile, session.as_ref(), &challenge, refused.as_ref(), self.app.clock().now()) {
+            Remedy::StoredToken => {}
+            Remedy::Nothing(reason) => {
+                let hint = Hint::advice("ask the operator of the server for access, or log in with another account");
+                return Err(Error::msg(ErrorCode::TokenDenied, reason, hint));
             }
+            Remedy::Login(step_up) => self.log_in(Some(&profile), &refusal, step_up).await?,
+            Remedy::Refresh => match self.refresh(&profile).await {
+                Err(error) if error.code == ErrorCode::LoginRequired => {
+                    self.log_in(Some(&profile), &refusal, StepUp::default()).await?;
+                }
+                refreshed => refreshed?,
+            },
         }
-        Err(self.login_required("the server does not accept the token")?)
+        self.held.borrow_mut().take();
+        self.current().await
     }
 
-    /// Returns the error of a token that only a login replaces.
-    fn login_required(&self, message: &'static str) -> Result<Error, Error> {
-        Ok(match self.app.supplied_token(None)? {
-            Some(_) => Error::msg(ErrorCode::TokenDenied, message, Hint::shell("unset AUTHCTL_TOKEN")),
-            None => Error::msg(ErrorCode::LoginRequired, message, Hint::login()).about(&self.app.profile(None)?.name),
-        })
-    }
-
-    /// Returns the token of a forced refresh.
-    async fn refresh(&self) -> Result<CredentialHeaders, Error> {
-        let (app, profile) = (self.app, self.app.profile(None)?);
+    /// Refreshes the session.
+    async fn refresh(&self, profile: &Profile) -> Result<(), Error> {
+        let app = self.app;
         let seen = self.held.borrow().as_ref().and_then(|held| held.session.clone());
         let target = format!("/v1/refresh/{}", profile.name);
         if seen.is_none() && app.try_agent_async::<RefreshResponse>("POST", target).await?.is_some() {
-            return self.current().await;
+            return Ok(());
         }
         let sessions = app.sessions()?;
-        let about = |error: crate::session::SessionError| Error::from(error).about(&profile.name);
+        let about = |error: SessionError| Error::from(error).about(&profile.name);
         let seen = match seen {
             Some(seen) => *seen,
-            None => sessions.session(&profile).await.map_err(about)?,
+            None => sessions.session(profile).await.map_err(about)?,
         };
-        let served = sessions.refresh(&profile, &TokenRequest::own(Demand::New), &seen).await.map_err(about)?;
-        Ok(self.hold_session(served.session))
+        sessions.refresh(profile, &TokenRequest::own(Demand::New), &seen).await.map_err(about)?;
+        Ok(())
     }
 
-    fn hold_session(&self, session: Session) -> CredentialHeaders {
-        let tokens = session.token_for(&TokenTarget::default()).unwrap_or(&session.tokens);
+    fn hold_session(&self, profile: &Profile, session: Session) -> Held {
+        let tokens = session.token_for(&self.target(profile)).unwrap_or(&session.tokens);
         let (kind, token, expires_at) = (tokens.token_type.clone(), tokens.access_token.clone(), tokens.expires_at);
         self.hold(canonical_type(&kind), &token, expires_at, Some(Box::new(session)))
     }
 
-    fn hold(
-        &self,
-        kind: &str,
-        token: &Secret,
-        expires_at: Option<UnixTime>,
-        session: Option<Box<Session>>,
-    ) -> CredentialHeaders {
+    fn hold(&self, kind: &str, token: &Secret, expires_at: Option<UnixTime>, session: Option<Box<Session>>) -> Held {
         let clock = self.app.clock();
         let now = clock.now();
         // The policy wants another when less than this is left.
-        let until = expires_at
-            .map(|end| UnixTime(end.0 - i64::try_from(default_min_ttl(now.until(end)).as_secs()).unwrap_or(0)));
-        let headers = vec![("authorization".to_owned(), Secret::new(format!("{kind} {}", token.expose())))];
-        *self.held.borrow_mut() = Some(Held { headers: headers.clone(), until, since: clock.monotonic(), session });
-        headers
+        let margin = |end| i64::try_from(default_min_ttl(now.until(end)).as_secs()).unwrap_or(0);
+        let until = expires_at.map(|end| UnixTime(end.0 - margin(end)));
+        let since = clock.monotonic();
+        let held = Held { kind: kind.to_owned(), token: token.clone(), until, since, session };
+        *self.held.borrow_mut() = Some(held.clone());
+        held
     }
 }
 
-/// Returns whether two requests have the same credentials.
-fn is_same(one: &CredentialHeaders, other: &CredentialHeaders) -> bool {
-    let value = |headers: &CredentialHeaders| headers.first().map(|(_, value)| value.expose().to_owned());
-    value(one) == value(other)
+/// Returns the profile that the command line names, else the one whose tokens are for the server; `None` if there is none.
+pub(super) fn profile(app: &App, args: &Mcp) -> Result<Option<Profile>, Error> {
+    if app.typed_profile(None)?.is_some() {
+        return app.profile(None).map(Some);
+    }
+    match app.profile_for(&args.url, None) {
+        Err(error) if error.code == ErrorCode::LoginRequired => Ok(None),
+        found => found.map(Some),
+    }
+}
+
+impl Held {
+    fn header(&self) -> (String, Secret) {
+        ("authorization".to_owned(), Secret::new(format!("{} {}", self.kind, self.token.expose())))
+    }
+
+    /// Returns whether the refused request had this token.
+    fn was_sent(&self, refusal: &Refusal) -> bool {
+        let (name, value) = self.header();
+        refusal.sent.iter().any(|(sent, other)| *sent == name && other.expose() == value.expose())
+    }
+}
+
+/// Returns the token of a refused request.
+fn sent_token(refusal: &Refusal) -> Option<Secret> {
+    let (_, value) = refusal.sent.first()?;
+    value.expose().split_once(' ').map(|(_, token)| Secret::new(token.to_owned()))
 }

@@ -1,6 +1,7 @@
 //! `mcp`: the bridge between an MCP client on stdin and stdout and a server.
 
 mod environment;
+mod logins;
 mod refusals;
 mod sessions;
 mod stdio;

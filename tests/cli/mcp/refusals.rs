@@ -59,8 +59,9 @@ fn server_that_takes_no_token_gets_two_and_the_client_an_error() {
     for id in [1, 2] {
         let error = client.request(id, "initialize", &json!({}))["error"].clone();
         let message = error["message"].as_str().expect("a message");
-        assert_eq!(message, "the server does not accept the token; run: authctl login work");
-        assert_eq!(error["data"], json!({"code": "login_required", "hint": "authctl login work"}));
+        let hint = format!("authctl login --for {}", server.url);
+        assert_eq!(message, format!("{} requires another login of `work`; run: {hint}", server.url));
+        assert_eq!(error["data"], json!({"code": "login_required", "hint": hint}));
     }
     client.close();
     home.token("work");

@@ -1,6 +1,7 @@
 //! `authctl mcp` with clients, servers and a conformance suite that others wrote.
 
 mod clients;
+mod conformance;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,134 @@
+//! Logs in where the user has allowed it, with a process of its own: `authctl login --for URL`.
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+
+use super::Provider;
+use crate::cmd::challenge::login_required;
+use crate::error::{Error, ErrorCode, Hint};
+use crate::mcp::Refusal;
+use crate::model::{Profile, format_duration};
+use crate::session::StepUp;
+use crate::text::sanitize_line;
+
+/// How long the same login is not repeated: the user may have declined it, or the server may ask for it in vain.
+const REPEAT_AFTER: Duration = Duration::from_secs(600);
+
+/// The error that the process reports.
+#[derive(Deserialize)]
+struct Report {
+    error: ReportedError,
+}
+
+#[derive(Deserialize)]
+struct ReportedError {
+    code: String,
+    message: String,
+    hint: String,
+}
+
+/// Ends the process if nobody waits for it any more.
+struct Running(Pid);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::INT);
+    }
+}
+
+impl Provider<'_> {
+    /// Logs in with what `step_up` requires in the browser, if the user has allowed that and no such login was just made.
+    ///
+    /// # Errors
+    /// [`ErrorCode::LoginRequired`] with the command to log in, or the error of that command.
+    pub(super) async fn log_in(
+        &self,
+        profile: Option<&Profile>,
+        refusal: &Refusal,
+        step_up: StepUp,
+    ) -> Result<(), Error> {
+        let now = self.app.clock().monotonic();
+        self.logins.borrow_mut().retain(|(_, at)| now.duration_since(*at) < REPEAT_AFTER);
+        if !self.args.browser || self.logins.borrow().iter().any(|(made, _)| *made == step_up) {
+            return Err(match profile {
+                Some(profile) => login_required(profile, &self.args.url, &step_up),
+                None => {
+                    let hint = Hint::command("login").with_option("--for", self.args.url.to_string());
+                    Error::msg(ErrorCode::LoginRequired, format!("{} requires a login", self.args.url), hint)
+                }
+            });
+        }
+        self.logins.borrow_mut().push((step_up.clone(), now));
+        let failed = |e: io::Error| {
+            Error::new(ErrorCode::Unexpected, anyhow::Error::new(e).context("cannot start the login"), Hint::None)
+        };
+        let challenges = refusal.challenges.join("\n");
+        let mut child = self
+            .login_command(profile, &step_up, !challenges.is_empty())
+            .and_then(|mut command| command.spawn())
+            .map_err(failed)?;
+        if let Some(mut input) = child.stdin.take() {
+            // A command that needs no challenge may not read it.
+            let _ = input.write_all(challenges.as_bytes());
+        }
+        let running = Running(Pid::from_child(&child));
+        let ended = tokio::task::spawn_blocking(move || wait(child)).await.map_err(io::Error::other);
+        std::mem::forget(running);
+        match ended.and_then(|ended| ended).map_err(failed)? {
+            None => {
+                self.held.borrow_mut().take();
+                Ok(())
+            }
+            Some(ReportedError { code, message, hint }) => {
+                let code = ErrorCode::from_word(&code).unwrap_or(ErrorCode::Unexpected);
+                let is_command = hint.starts_with("authctl ");
+                Err(Error::msg(code, message, if is_command { Hint::reported(hint) } else { Hint::advice(hint) }))
+            }
+        }
+    }
+
+    fn login_command(&self, profile: Option<&Profile>, step_up: &StepUp, has_challenge: bool) -> io::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        if let Some(config) = &self.app.common.config {
+            command.arg("--config").arg(config);
+        }
+        command.args(["login", "--json", "--no-input", "--browser", "--for", self.args.url.url().as_str()]);
+        if has_challenge {
+            command.args(["--challenge", "-"]);
+        }
+        command.args(profile.map(|profile| profile.name.as_str()));
+        command.args(self.args.yes.then_some("--yes"));
+        command.args(step_up.scopes.iter().map(|scope| format!("--scope={scope}")));
+        command.args(step_up.acr_values.iter().map(|values| format!("--acr-values={values}")));
+        command.args(step_up.max_age.map(|age| format!("--max-age={}", format_duration(age))));
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        Ok(command)
+    }
+}
+
+/// Passes on what the login prints, and returns the error that it reports.
+fn wait(mut child: Child) -> io::Result<Option<ReportedError>> {
+    let mut reported = None;
+    if let Some(stderr) = child.stderr.take() {
+        for line in BufReader::new(stderr).lines() {
+            let line = line?;
+            match serde_json::from_str::<Report>(&line) {
+                Ok(report) => reported = Some(report.error),
+                Err(_) => drop(writeln!(io::stderr(), "{}", sanitize_line(&line))),
+            }
+        }
+    }
+    let status = child.wait()?;
+    let unknown = || ReportedError {
+        code: ErrorCode::from_exit_code(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+            .as_str()
+            .to_owned(),
+        message: "the login failed".to_owned(),
+        hint: String::new(),
+    };
+    Ok((!status.success()).then(|| reported.unwrap_or_else(unknown)))
+}
