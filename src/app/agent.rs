@@ -103,9 +103,10 @@ impl App {
         &self,
         method: &'static str,
         target: String,
+        body: Option<SecretBytes>,
     ) -> Result<Option<T>, Error> {
         let Some(mut client) = self.agent()? else { return Ok(None) };
-        let request = move || client.request(method, &target, None, LONG_WAIT, SHORT_WAIT, || false);
+        let request = move || client.request(method, &target, body.as_ref(), LONG_WAIT, SHORT_WAIT, || false);
         match tokio::task::spawn_blocking(request).await {
             Ok(reply) => self.read_reply(reply),
             Err(_) => Ok(None),

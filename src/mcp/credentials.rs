@@ -22,6 +22,10 @@ pub struct Refusal {
 /// A question for credentials.
 #[derive(Debug)]
 pub struct CredentialRequest {
+    /// The method of the request.
+    pub method: &'static str,
+    /// The last value of `DPoP-Nonce` of the server (RFC 9449, section 9).
+    pub nonce: Option<String>,
     /// The refusal of the last attempt.
     pub refusal: Option<Refusal>,
     /// Where the answer goes: `None` if the server's response has nothing to do with credentials.
@@ -39,12 +43,17 @@ impl Credentials {
         (Self(sender), requests)
     }
 
-    /// Returns the headers for a request. After a refusal they are other ones; `None` if it is not about
-    /// credentials.
-    pub(super) async fn headers(&self, refusal: Option<Refusal>) -> Result<Option<CredentialHeaders>, Failure> {
+    /// Returns the headers for a request with this method and nonce. After a refusal they are other ones; `None` if it is not
+    /// about credentials.
+    pub(super) async fn headers(
+        &self,
+        method: &'static str,
+        nonce: Option<String>,
+        refusal: Option<Refusal>,
+    ) -> Result<Option<CredentialHeaders>, Failure> {
         let (reply, answer) = oneshot::channel();
         let stopped = || Failure::of_server("the bridge is stopping");
-        self.0.send(CredentialRequest { refusal, reply }).await.map_err(|_| stopped())?;
+        self.0.send(CredentialRequest { method, nonce, refusal, reply }).await.map_err(|_| stopped())?;
         answer.await.unwrap_or_else(|_| Err(stopped()))
     }
 }

@@ -1,5 +1,7 @@
 //! One request over HTTP: with the session's headers and with credentials, again if those are refused or the session is lost.
 
+use std::sync::PoisonError;
+
 use super::credentials::Refusal;
 use super::message::{Failure, Message, negotiated_version};
 use super::parameters;
@@ -8,8 +10,8 @@ use super::state::Bridge;
 use super::streams::Messages;
 use crate::oauth::{ApiRequest, ApiResponse, Bytes};
 
-/// How often one request is sent with other credentials: once for an expired token, once for one with too few scopes.
-const MAX_REFUSALS: usize = 2;
+/// How often one request is sent with other credentials: for an expired token, for one with too few scopes, and for a nonce.
+const MAX_REFUSALS: usize = 3;
 
 /// What is sent.
 #[derive(Clone, Copy)]
@@ -58,12 +60,15 @@ impl Bridge {
         let mut refusal = None;
         let mut refused = None;
         for attempt in 0..=MAX_REFUSALS {
-            let credentials = match self.credentials.headers(refusal.take()).await? {
+            let credentials = match self.credentials.headers(request.method(), self.nonce(), refusal.take()).await? {
                 Some(credentials) => credentials,
                 // Not about credentials.
                 None => break,
             };
             let response = self.send_once(view, request, &credentials).await?;
+            if let Some(nonce) = response.header("dpop-nonce") {
+                *self.nonce.lock().unwrap_or_else(PoisonError::into_inner) = Some(nonce.to_owned());
+            }
             if !matches!(response.status, 401 | 403) {
                 return Ok(response);
             }
@@ -77,6 +82,11 @@ impl Bridge {
             refused = Some(response);
         }
         refused.ok_or_else(|| Failure::of_server("no credentials"))
+    }
+
+    /// Returns the last nonce of the server.
+    fn nonce(&self) -> Option<String> {
+        self.nonce.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn send_once(

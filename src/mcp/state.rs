@@ -21,6 +21,8 @@ pub struct Bridge {
     pub(super) session: Session,
     pub(super) tools: Tools,
     pub(super) large: Large,
+    /// The last nonce of the server for proofs (RFC 9449, section 9).
+    pub(super) nonce: Mutex<Option<String>>,
     /// Held while a lost session is replaced.
     pub(super) restarting: tokio::sync::Mutex<()>,
     pub(super) clock: Arc<dyn Clock>,
@@ -42,6 +44,7 @@ impl Bridge {
             session: Session::default(),
             tools: Tools::default(),
             large: Arc::new(Semaphore::new(1)),
+            nonce: Mutex::default(),
             restarting: tokio::sync::Mutex::default(),
             clock,
             calls: Arc::default(),

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Receiver;
 
-use crate::agent::protocol::{ReceivedToken, RefreshResponse, token_query};
+use crate::agent::protocol::{ProofRequest, ProofResponse, ReceivedToken, RefreshResponse, token_query};
 use crate::app::App;
 use crate::cli::Mcp;
 use crate::clock::UnixTime;
 use crate::error::{Error, ErrorCode, Hint};
-use crate::mcp::{CredentialRequest, Failure, Refusal};
-use crate::model::{Profile, Session, TokenTarget, canonical_type};
+use crate::mcp::{CredentialHeaders, CredentialRequest, Failure, Refusal};
+use crate::model::{Profile, ProfileName, Session, TokenTarget, canonical_type};
 use crate::oauth::ApiChallenge;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretBytes};
 use crate::session::refresh_policy::default_min_ttl;
 use crate::session::{Demand, Remedy, SessionError, StepUp, TokenRequest, remedy};
 
@@ -25,6 +25,9 @@ use crate::session::{Demand, Remedy, SessionError, StepUp, TokenRequest, remedy}
 const MAX_CACHED: Duration = Duration::from_secs(10);
 /// How many requests wait for credentials. The others wait in the bridge.
 const MAX_WAITING: usize = 256;
+
+/// The type of tokens whose requests need a proof (RFC 9449, section 7.1).
+const DPOP: &str = "DPoP";
 
 /// A token as it was served.
 #[derive(Clone)]
@@ -34,6 +37,8 @@ struct Held {
     /// Until when it is used: then the policy may want another.
     until: Option<UnixTime>,
     since: Instant,
+    /// The profile; `None` for the token in `AUTHCTL_TOKEN`.
+    profile: Option<ProfileName>,
     /// The session that it is from, without an agent.
     session: Option<Box<Session>>,
 }
@@ -65,29 +70,41 @@ impl<'a> Provider<'a> {
 
     /// Answers the questions of the bridge. One that a token in hand answers does not wait for a refresh or a login.
     pub(super) async fn serve(&self, requests: &mut Receiver<CredentialRequest>) {
-        let mut waiting = VecDeque::new();
-        let mut working: Option<Work<'_>> = None;
+        let (mut waiting, mut proofs) = (VecDeque::new(), VecDeque::new());
+        let (mut working, mut proving): (Option<Work<'_>>, Option<Work<'_>>) = (None, None);
+        let mut next = None;
         loop {
-            while working.is_none()
+            match next.take().and_then(|request| self.at_once(request)) {
+                None => {}
+                Some((Some(held), request)) => proofs.push_back((held, request)),
+                Some((None, request)) if working.is_none() => working = Some(Box::pin(self.answer(request))),
+                Some((None, request)) => waiting.push_back(request),
+            }
+            if proving.is_none()
+                && let Some((held, request)) = proofs.pop_front()
+            {
+                proving = Some(Box::pin(self.prove(held, request)));
+            }
+            if working.is_none()
                 && let Some(request) = waiting.pop_front()
             {
-                if let Some(request) = self.at_once(request) {
-                    working = Some(Box::pin(self.answer(request)));
-                }
+                next = Some(request);
+                continue;
             }
             tokio::select! {
-                request = requests.recv(), if waiting.len() < MAX_WAITING => match request {
+                request = requests.recv(), if waiting.len() + proofs.len() < MAX_WAITING => match request {
                     None => return,
-                    Some(request) => waiting.extend(self.at_once(request)),
+                    request => next = request,
                 },
                 () = finish(&mut working) => working = None,
+                () = finish(&mut proving) => proving = None,
             }
         }
     }
 
     /// Answers a question with the token in hand, if that is fresh and not the refused one. Returns the question if it is still
-    /// open.
-    fn at_once(&self, request: CredentialRequest) -> Option<CredentialRequest> {
+    /// open, with the token if it only needs a proof.
+    fn at_once(&self, request: CredentialRequest) -> Option<(Option<Held>, CredentialRequest)> {
         if request.reply.is_closed() {
             return None;
         }
@@ -96,23 +113,41 @@ impl<'a> Provider<'a> {
             held.until.is_none_or(|until| clock.now() < until)
                 && clock.monotonic().duration_since(held.since) < MAX_CACHED
         };
-        let is_refused = |held: &Held| request.refusal.as_ref().is_some_and(|refusal| held.was_sent(refusal));
+        let refusal = request.refusal.as_ref().filter(|refusal| !wants_nonce(refusal));
+        let is_refused = |held: &Held| refusal.is_some_and(|refusal| held.was_sent(refusal));
         match self.held.borrow().clone().filter(|held| is_fresh(held) && !is_refused(held)) {
+            Some(held) if held.is_bound() => Some((Some(held), request)),
             Some(held) => {
                 let _ = request.reply.send(Ok(Some(vec![held.header()])));
                 None
             }
-            None => Some(request),
+            None => Some((None, request)),
         }
     }
 
-    async fn answer(&self, CredentialRequest { refusal, reply }: CredentialRequest) {
-        let answer = match refusal {
-            // The server may take requests without a token, too.
-            None => self.current().await.map(|held| Some(held.map(|held| vec![held.header()]).unwrap_or_default())),
-            Some(refusal) => self.after(refusal).await.map(|held| held.map(|held| vec![held.header()])),
+    async fn prove(&self, held: Held, request: CredentialRequest) {
+        let CredentialRequest { method, nonce, reply, .. } = request;
+        let headers = self.headers(&held, method, nonce).await;
+        let _ = reply.send(headers.map(Some).map_err(|error| self.failure(&error)));
+    }
+
+    async fn answer(&self, request: CredentialRequest) {
+        let CredentialRequest { method, nonce, refusal, reply } = request;
+        let answer = async {
+            let held = match refusal {
+                None => self.current().await?,
+                Some(refusal) => match self.after(refusal).await? {
+                    None => return Ok(None),
+                    held => held,
+                },
+            };
+            match held {
+                Some(held) => self.headers(&held, method, nonce).await.map(Some),
+                // The server may take requests without a token, too.
+                None => Ok(Some(Vec::new())),
+            }
         };
-        let _ = reply.send(answer.map_err(|error| self.failure(&error)));
+        let _ = reply.send(answer.await.map_err(|error: Error| self.failure(&error)));
     }
 
     /// Returns the error as the bridge reports it to the client.
@@ -130,14 +165,14 @@ impl<'a> Provider<'a> {
     async fn current(&self) -> Result<Option<Held>, Error> {
         let app = self.app;
         if let Some(token) = app.supplied_token(None)? {
-            return Ok(Some(self.hold("Bearer", token, None, None)));
+            return Ok(Some(self.hold("Bearer", token, None, (None, None))));
         }
         let Some(profile) = profile(self.app, self.args)? else { return Ok(None) };
         let target = self.target(&profile);
         let path = format!("/v1/token/{}{}", profile.name, token_query(&target, None));
-        let reply: Option<ReceivedToken> = app.try_agent_async("GET", path).await?;
+        let reply: Option<ReceivedToken> = app.try_agent_async("GET", path, None).await?;
         if let Some(ReceivedToken { access_token: Some(token), token_type, expires_at, .. }) = reply {
-            return Ok(Some(self.hold(&token_type, &token, expires_at, None)));
+            return Ok(Some(self.hold(&token_type, &token, expires_at, (Some(profile.name), None))));
         }
         let session = app.token_within_limit(&profile, &TokenRequest::access(target, None)).await?.session;
         Ok(Some(self.hold_session(&profile, session)))
@@ -170,7 +205,7 @@ impl<'a> Provider<'a> {
             current => current?,
         };
         let is_replaced = current.as_ref().is_some_and(|held| !held.was_sent(&refusal));
-        if is_replaced && !is_about_scope {
+        if is_replaced && !is_about_scope || wants_nonce(&refusal) {
             return Ok(current);
         }
         let session = match self.app.sessions()?.session(&profile).await {
@@ -202,7 +237,7 @@ impl<'a> Provider<'a> {
         let app = self.app;
         let seen = self.held.borrow().as_ref().and_then(|held| held.session.clone());
         let target = format!("/v1/refresh/{}", profile.name);
-        if seen.is_none() && app.try_agent_async::<RefreshResponse>("POST", target).await?.is_some() {
+        if seen.is_none() && app.try_agent_async::<RefreshResponse>("POST", target, None).await?.is_some() {
             return Ok(());
         }
         let sessions = app.sessions()?;
@@ -215,20 +250,67 @@ impl<'a> Provider<'a> {
         Ok(())
     }
 
+    /// Returns the headers for a request with this method and nonce.
+    async fn headers(
+        &self,
+        held: &Held,
+        method: &'static str,
+        nonce: Option<String>,
+    ) -> Result<CredentialHeaders, Error> {
+        let mut headers = vec![held.header()];
+        if let Some(name) = held.profile.as_ref().filter(|_| held.is_bound()) {
+            let request = ProofRequest {
+                profile: Some(name.clone()),
+                method: method.to_owned(),
+                url: self.args.url.to_string(),
+                nonce,
+                access_token: Some(held.token.clone()),
+            };
+            headers.push(("dpop".to_owned(), self.proof(name, held, &request).await?));
+        }
+        Ok(headers)
+    }
+
+    /// Returns a proof. The agent makes it where one runs: the key stays there.
+    async fn proof(&self, name: &ProfileName, held: &Held, request: &ProofRequest) -> Result<Secret, Error> {
+        if held.session.is_none() {
+            let mut body = SecretBytes::default();
+            serde_json::to_writer(&mut body, request).map_err(|e| Error::new(ErrorCode::Unexpected, e, Hint::None))?;
+            let made = self.app.try_agent_async::<ProofResponse>("POST", "/v1/proof".into(), Some(body)).await?;
+            if let Some(made) = made {
+                return Ok(made.proof);
+            }
+        }
+        let (sessions, config) = (self.app.sessions()?, self.app.config()?);
+        let (profile, about) = (config.profile(name)?, |error: SessionError| Error::from(error).about(name));
+        let session = match &held.session {
+            Some(session) => (**session).clone(),
+            None => sessions.session(profile).await.map_err(about)?,
+        };
+        sessions.proof(profile, &session, request).await.map_err(about)
+    }
+
     fn hold_session(&self, profile: &Profile, session: Session) -> Held {
         let tokens = session.token_for(&self.target(profile)).unwrap_or(&session.tokens);
         let (kind, token, expires_at) = (tokens.token_type.clone(), tokens.access_token.clone(), tokens.expires_at);
-        self.hold(canonical_type(&kind), &token, expires_at, Some(Box::new(session)))
+        let source = (Some(profile.name.clone()), Some(Box::new(session)));
+        self.hold(canonical_type(&kind), &token, expires_at, source)
     }
 
-    fn hold(&self, kind: &str, token: &Secret, expires_at: Option<UnixTime>, session: Option<Box<Session>>) -> Held {
+    fn hold(
+        &self,
+        kind: &str,
+        token: &Secret,
+        expires_at: Option<UnixTime>,
+        (profile, session): (Option<ProfileName>, Option<Box<Session>>),
+    ) -> Held {
         let clock = self.app.clock();
         let now = clock.now();
         // The policy wants another when less than this is left.
         let margin = |end| i64::try_from(default_min_ttl(now.until(end)).as_secs()).unwrap_or(0);
         let until = expires_at.map(|end| UnixTime(end.0 - margin(end)));
         let since = clock.monotonic();
-        let held = Held { kind: kind.to_owned(), token: token.clone(), until, since, session };
+        let held = Held { kind: kind.to_owned(), token: token.clone(), until, since, profile, session };
         *self.held.borrow_mut() = Some(held.clone());
         held
     }
@@ -250,6 +332,11 @@ impl Held {
         ("authorization".to_owned(), Secret::new(format!("{} {}", self.kind, self.token.expose())))
     }
 
+    /// Returns whether requests with it need a proof.
+    fn is_bound(&self) -> bool {
+        self.kind.eq_ignore_ascii_case(DPOP)
+    }
+
     /// Returns whether the refused request had this token.
     fn was_sent(&self, refusal: &Refusal) -> bool {
         let (name, value) = self.header();
@@ -261,4 +348,10 @@ impl Held {
 fn sent_token(refusal: &Refusal) -> Option<Secret> {
     let (_, value) = refusal.sent.first()?;
     value.expose().split_once(' ').map(|(_, token)| Secret::new(token.to_owned()))
+}
+
+/// Returns whether the server refuses a proof only because it has no nonce, or an old one (RFC 9449, section 9).
+fn wants_nonce(refusal: &Refusal) -> bool {
+    let challenge = ApiChallenge::parse(refusal.challenges.iter().map(String::as_str));
+    challenge.is_some_and(|challenge| challenge.error.as_deref() == Some("use_dpop_nonce"))
 }

@@ -2,6 +2,7 @@
 
 mod environment;
 mod logins;
+mod proofs;
 mod refusals;
 mod sessions;
 mod stdio;

@@ -59,11 +59,15 @@ def prepare():
         key.write_text(CONTEXT["private_key_pem"])
         key.chmod(0o600)
         authctl("login", "--for", URL, "--yes", "--client-credentials", *client, "--client-key", str(key))
-    elif name == "wif-jwt-bearer":
-        assertion = home / "assertion"
-        assertion.write_text(CONTEXT["valid_jwt"])
-        assertion.chmod(0o600)
-        authctl("login", "--for", URL, "--yes", *client, "--workload", f"file:{assertion}")
+    elif name in ("wif-jwt-bearer", "enterprise-managed-authorization"):
+        identity = home / "identity"
+        identity.write_text(CONTEXT.get("valid_jwt") or CONTEXT["idp_id_token"])
+        identity.chmod(0o600)
+        login = ["login", "--for", URL, "--yes", *client, "--workload", f"file:{identity}"]
+        if "idp_issuer" in CONTEXT:
+            login += ["--identity-provider", CONTEXT["idp_issuer"], "--identity-client-id", CONTEXT["idp_client_id"]]
+            login += ["--client-auth", "client_secret_basic", "--client-secret-stdin"]
+        authctl(*login, text=CONTEXT.get("client_secret", ""))
 
 
 async def call(client):
