@@ -13,6 +13,7 @@ pub use signals::Signals;
 
 use std::future::{Future, pending};
 use std::io::{IsTerminal, Write as _};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -342,13 +343,19 @@ impl App {
         })
     }
 
+    /// Returns the key file of the `file` store that the environment names.
+    #[must_use]
+    pub fn provided_key_file(&self) -> Option<PathBuf> {
+        let credential = || Some(self.environment.credentials_directory.as_ref()?.join("authctl.key"));
+        self.environment.key_file.clone().or_else(|| credential().filter(|file| file.exists()))
+    }
+
     /// Builds the stores.
     fn stores(&self) -> Result<Stores, Error> {
         let paths = self.paths()?;
-        let key = match (&self.environment.key_file, &self.environment.credentials_directory) {
-            (Some(file), _) => KeySource::Path(file.clone()),
-            (None, Some(dir)) if dir.join("authctl.key").exists() => KeySource::Path(dir.join("authctl.key")),
-            (None, _) => KeySource::Default(paths.default_key_file.clone()),
+        let key = match self.provided_key_file() {
+            Some(file) => KeySource::Path(file),
+            None => KeySource::Default(paths.default_key_file.clone()),
         };
         let access = self.store_access.get().copied().unwrap_or_default();
         Ok(Stores {

@@ -25,6 +25,7 @@
 //!     |       '-- offline verification: no I/O and no clock of its own
 //!     '-- client of authorization servers: discovery, one file a grant, HTTP
 //!  model   ui   paths   fs   profiles, tokens, sessions; the terminal; locations; file locks, atomic files
+//!  broker            what a confined agent asks of the process that is not confined
 //!  text   secret   clock     sanitizing; text that is wiped; time
 //! ```
 //!
@@ -78,6 +79,7 @@
 
 mod agent;
 mod app;
+mod broker;
 pub mod cli;
 pub mod clock;
 mod cmd;

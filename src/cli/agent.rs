@@ -44,6 +44,9 @@ pub struct AgentRun {
     /// Detach from the terminal, and report on stdout once connections are accepted
     #[arg(long, hide = true)]
     pub detach: bool,
+    /// Serve an agent that has started this process and is confined
+    #[arg(long, hide = true, conflicts_with_all = ["notify", "login", "detach"])]
+    pub broker: bool,
 }
 
 /// `authctl agent start`

@@ -7,7 +7,7 @@ mod run;
 mod start;
 
 use super::output::{self, ago, count, span};
-use crate::agent::protocol::{AgentStatus, UnsavedStatus};
+use crate::agent::protocol::{AgentStatus, Confinement, UnsavedStatus};
 use crate::app::App;
 use crate::cli::AgentCommand;
 use crate::clock::UnixTime;
@@ -91,6 +91,11 @@ fn status_lines(state: &AgentStatus, now: UnixTime) -> Vec<String> {
             let more = if names.len() > MAX_NAMES { ", ..." } else { "" };
             lines.push(format!("{} {label}: {}{more}", names.len(), shown.join(", ")));
         }
+    }
+    if let Some(Confinement { refused, allowed }) = &state.confinement {
+        let named = [("confined: no other", refused), ("not confined on this system:", allowed)];
+        let shown = named.into_iter().filter(|(_, words)| !words.is_empty());
+        lines.extend(shown.map(|(label, words)| format!("{label} {}", words.join(", "))));
     }
     lines.extend(problems(state));
     lines

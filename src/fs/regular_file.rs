@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use super::directory_of;
+use crate::broker;
 use crate::secret::SecretBytes;
 
 /// Opens nothing that blocks, and makes no terminal the controlling one.
@@ -69,7 +70,18 @@ pub fn read_trusted(path: &Path, max_bytes: u64) -> Result<SecretBytes, ReadErro
     let dir_path = directory_of(path);
     let dir = open_dir(dir_path)?;
     let name = path.file_name().ok_or(Errno::ISDIR)?;
-    let file = File::from(rustix::fs::openat(&dir, name, FLAGS, Mode::empty())?);
+    let file = match rustix::fs::openat(&dir, name, FLAGS, Mode::empty()) {
+        Err(Errno::ACCESS) if broker::is_connected() => {
+            let file =
+                broker::open(path, false).map_err(|e| Errno::from_io_error(&e).map_or(unreadable(e), Into::into))?;
+            let (opened, there) = (rustix::fs::fstat(&file)?, rustix::fs::statat(&dir, name, AtFlags::empty())?);
+            if (opened.st_dev, opened.st_ino) != (there.st_dev, there.st_ino) {
+                return Err(Errno::AGAIN.into());
+            }
+            file
+        }
+        opened => File::from(opened?),
+    };
     check_writers(dir_path, &dir)?;
     let entry = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
     if FileType::from_raw_mode(entry.st_mode) == FileType::Symlink {
@@ -150,7 +162,10 @@ pub fn open_no_follow(path: &Path) -> io::Result<(File, Metadata)> {
 }
 
 fn open_with(path: &Path, flags: OFlags) -> io::Result<(File, Metadata)> {
-    let file = File::from(rustix::fs::open(path, FLAGS | flags, Mode::empty())?);
+    let file = match rustix::fs::open(path, FLAGS | flags, Mode::empty()) {
+        Err(Errno::ACCESS) if broker::is_connected() => broker::open(path, flags.contains(OFlags::NOFOLLOW))?,
+        opened => File::from(opened?),
+    };
     let metadata = regular(&file)?;
     Ok((file, metadata))
 }

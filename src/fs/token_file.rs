@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use super::regular_file::{self, ReadError, UntrustedFile};
 use super::{AtomicFile, Directory, create_private_dir, directory_of};
+use crate::broker::{self, Request};
 use crate::secret::SecretBytes;
 
 /// A longer file does not have a token.
@@ -107,6 +108,15 @@ pub fn write(path: &Path, token: &[u8], is_abandoned: impl Fn() -> bool) -> Resu
     if !is_token(token) {
         return Err(TokenFileError::Unsafe);
     }
+    match write_here(path, token, &is_abandoned) {
+        Err(error) if needs_broker(&error) && !is_abandoned() => {
+            ask_broker(path, |path| Request::WriteToken { path }, token)
+        }
+        written => written,
+    }
+}
+
+fn write_here(path: &Path, token: &[u8], is_abandoned: impl Fn() -> bool) -> Result<(), TokenFileError> {
     create_private_dir(directory_of(path))?;
     let path = place(path)?;
     if has(&path, token)? {
@@ -121,9 +131,24 @@ pub fn write(path: &Path, token: &[u8], is_abandoned: impl Fn() -> bool) -> Resu
 /// # Errors
 /// [`TokenFileError`].
 pub fn remove(path: &Path) -> Result<(), TokenFileError> {
-    if read(path)?.is_some() {
-        Directory::open(directory_of(path))?.remove(path)?;
+    if read(path)?.is_none() {
+        return Ok(());
     }
+    let removed = Directory::open(directory_of(path)).and_then(|dir| dir.remove(path)).map_err(Into::into);
+    match removed {
+        Err(error) if needs_broker(&error) => ask_broker(path, |path| Request::RemoveToken { path }, &[]),
+        removed => removed,
+    }
+}
+
+/// Returns whether the error may be due to the confinement of this process.
+fn needs_broker(error: &TokenFileError) -> bool {
+    matches!(error, TokenFileError::System(e) if e.kind() == io::ErrorKind::PermissionDenied) && broker::is_connected()
+}
+
+fn ask_broker(path: &Path, request: impl Fn(String) -> Request, token: &[u8]) -> Result<(), TokenFileError> {
+    let path = path.to_str().ok_or(io::Error::from(io::ErrorKind::InvalidFilename))?;
+    broker::call(&request(path.to_owned()), token)?;
     Ok(())
 }
 

@@ -8,11 +8,11 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
 use super::{LoginReason, SessionService};
+use crate::broker::{self, Outcome, Pending, Request};
 use crate::clock::UnixTime;
 use crate::fs::{create_private_dir, unblock};
 use crate::model::{HookCommand, Profile, ProfileName, Session};
@@ -46,7 +46,7 @@ impl SessionService {
             expires_at: session.tokens.expires_at,
             message: None,
         };
-        self.start_hook(&profile.hooks.on_refresh, &event).await;
+        self.start_hook(profile, Hook::Refresh, &event).await;
     }
 
     /// Starts the hook for a session that has ended: once for each session, whichever process reports it first.
@@ -58,8 +58,8 @@ impl SessionService {
         if !self.is_over(&session, reason) {
             return;
         }
-        let (dir, name, login) = (self.hook_dir(), profile.name.clone(), session.generation.login);
-        match unblock(self.hook_dir(), move || mark_once(&dir, &name, &login)).await.flatten() {
+        let (dir, name, login) = (hook_dir(&self.locks.file), profile.name.clone(), session.generation.login);
+        match unblock(dir.clone(), move || mark_once(&dir, &name, &login)).await.flatten() {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => return tracing::warn!("{}: cannot record the end of the session: {error}", profile.name),
@@ -72,7 +72,7 @@ impl SessionService {
             expires_at: None,
             message: Some(excerpt(&reason.to_string(), 400)),
         };
-        self.start_hook(&profile.hooks.on_login_required, &event).await;
+        self.start_hook(profile, Hook::LoginRequired, &event).await;
     }
 
     /// Returns whether a session of which no token could be served for `reason` has ended. One without a refresh token may
@@ -83,51 +83,80 @@ impl SessionService {
         reason.ends_session() && (session.ended.is_some() || is_expired)
     }
 
-    fn hook_dir(&self) -> PathBuf {
-        self.locks.file.join("hooks")
-    }
-
-    /// Starts a hook. The agent then waits for its end in the background, to log a failure.
-    async fn start_hook(&self, command: &HookCommand, event: &HookEvent<'_>) {
-        if command.words().is_empty() {
+    /// Starts a hook. The agent has its broker start it, and then waits for its end in the background, to log a failure.
+    async fn start_hook(&self, profile: &Profile, hook: Hook, event: &HookEvent<'_>) {
+        if hook.command(profile).words().is_empty() {
             return;
         }
-        let mut hasher = DefaultHasher::new();
-        event.profile.hash(&mut hasher);
-        let slot = self.hook_dir().join(format!("{}.lock", hasher.finish() % MAX_HOOKS));
-        let (words, name) = (command.words().to_vec(), event.profile.clone());
-        let json = serde_json::to_string(event).unwrap_or_default();
-        let (started, waits) = (move || spawn(&slot, &words, &json), self.serves_unsaved.load(Ordering::Relaxed));
+        let (profile, name, locks) = (profile.clone(), profile.name.clone(), self.locks.file.clone());
+        let event = serde_json::to_vec(event).unwrap_or_default();
         let subject = format!("@hook {name}");
-        let run = async move {
-            match unblock(subject, started).await.flatten() {
-                Ok(child) if waits => {
-                    let output = tokio::task::spawn_blocking(move || child.wait_with_output()).await;
-                    if let Ok(Ok(output)) = output
-                        && !output.status.success()
-                    {
-                        tracing::warn!("{name}: {}", sanitize_line(String::from_utf8_lossy(&output.stderr).trim_end()));
-                    }
+        if !broker::is_connected() {
+            let started = unblock(subject, move || start_hook_process(&locks, &profile, hook, &event)).await.flatten();
+            if let Err(error) = started {
+                tracing::warn!("{name}: cannot start the hook: {error}");
+            }
+            return;
+        }
+        let request = Request::Hook { profile: name.to_string(), is_end: hook == Hook::LoginRequired };
+        tokio::spawn(async move {
+            let ended = match unblock(subject, move || Pending::start(&request, &event)).await.flatten() {
+                Ok(pending) => {
+                    tokio::task::spawn_blocking(move || pending.wait()).await.map_err(io::Error::other).flatten()
+                }
+                Err(error) => Err(error),
+            };
+            match ended.map(|response| response.outcome) {
+                Ok(Outcome::Ended(status, stderr)) if status != Some(0) => {
+                    tracing::warn!("{name}: {}", sanitize_line(stderr.trim_end()));
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!("{name}: cannot start the hook: {error}"),
             }
-        };
-        if waits { drop(tokio::spawn(run)) } else { run.await }
+        });
     }
 }
 
-/// Starts the process that runs a hook, and gives it the event.
-fn spawn(slot: &Path, words: &[String], event: &str) -> io::Result<Child> {
+/// A hook of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// After a refresh.
+    Refresh,
+    /// When a session has ended.
+    LoginRequired,
+}
+
+impl Hook {
+    fn command(self, profile: &Profile) -> &HookCommand {
+        match self {
+            Self::Refresh => &profile.hooks.on_refresh,
+            Self::LoginRequired => &profile.hooks.on_login_required,
+        }
+    }
+}
+
+/// Starts the process that runs a hook, and gives it the event. `locks` is the directory of the locks of session files.
+///
+/// # Errors
+/// Of the system.
+pub fn start_hook_process(locks: &Path, profile: &Profile, hook: Hook, event: &[u8]) -> io::Result<Child> {
+    let mut hasher = DefaultHasher::new();
+    profile.name.hash(&mut hasher);
+    let slot = hook_dir(locks).join(format!("{}.lock", hasher.finish() % MAX_HOOKS));
     let mut command = Command::new(std::env::current_exe()?);
-    command.args(["exec", "--no-input", "--hook"]).arg(slot).arg("--").args(words);
+    command.args(["exec", "--no-input", "--hook"]).arg(slot).arg("--").args(hook.command(profile).words());
     // The token of `authctl exec`, if a command that it runs is refreshing.
     command.env_remove(TOKEN_VARIABLE);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        writeln!(stdin, "{event}")?;
+        stdin.write_all(event)?;
+        stdin.write_all(b"\n")?;
     }
     Ok(child)
+}
+
+fn hook_dir(locks: &Path) -> PathBuf {
+    locks.join("hooks")
 }
 
 /// Records the end of the session of a login; returns whether it was not recorded before.

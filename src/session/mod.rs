@@ -40,7 +40,8 @@ use tokio::sync::{OwnedRwLockReadGuard, RwLock, Semaphore, watch};
 
 pub use api::{DiscoveredApi, DiscoveredServer};
 pub use error::{LoginReason, SessionError, WorkloadError, WorkloadProblem};
-pub use limited_command::{RunningGroup, run_limited};
+pub use hooks::{Hook, start_hook_process};
+pub use limited_command::{KillOnDrop, RunningGroup, run_limited};
 pub use login::{NewLogin, VerifiedLogin};
 pub use logout::Revocation;
 pub use marks::LockDirectories;
@@ -55,6 +56,7 @@ pub use trust::trusted_keys;
 pub use trust_update::names_status_list;
 pub use unsaved::{UNSAVED_LIMIT, UnsavedSession, UnsavedSessions};
 pub use verifier::{TokenVerifier, is_unverified};
+pub use workload::{KUBERNETES_TOKEN, run_workload_command};
 
 use failed_files::FailedFiles;
 use http_clients::HttpClients;

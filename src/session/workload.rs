@@ -1,14 +1,17 @@
 //! The identity token of the platform that authctl runs on, with which a workload logs in and refreshes its session.
 
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{WorkloadError, WorkloadProblem};
-use super::limited_command::{Ended, KillOnDrop, run_limited};
+use super::limited_command::{Ended, KillOnDrop, RunningGroup, run_limited};
 use super::send_refresh::{check_audience, names};
 use super::{SessionError, SessionService};
+use crate::broker::{self, Outcome, Pending, Request};
 use crate::fs::{regular_file, unblock};
 use crate::model::{AssertionAudience, IssuerUrl, Profile, TokenSet, TokenTarget, Workload};
 use crate::oauth::{
@@ -20,7 +23,7 @@ use crate::secret::{Secret, SecretBytes};
 use crate::verify::{MAX_TOKEN_LENGTH, unverified_claims};
 
 /// The token of the pod's service account, which the kubelet replaces before it expires.
-const KUBERNETES_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
+pub const KUBERNETES_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// How long a command may take that prints the token.
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
@@ -91,7 +94,7 @@ impl SessionService {
             }
             Workload::Kubernetes => read(workload, Path::new(KUBERNETES_TOKEN)).await?,
             Workload::File(path) => read(workload, path).await?,
-            Workload::Command(words) => self.run(workload, words).await?,
+            Workload::Command(words) => run(profile, workload, words).await?,
         };
         let token = Secret::new(token.expose().trim().to_owned());
         let claims = unverified_claims(token.expose()).ok_or_else(|| failed(WorkloadProblem::NotJwt))?;
@@ -124,20 +127,43 @@ impl SessionService {
         let token = github_actions::identity_token(&http, &url, &bearer, audience).await;
         token.map_err(|error| failed(workload, WorkloadProblem::Request(error)))
     }
+}
 
-    /// Returns what a command prints, of a limited length and within [`COMMAND_LIMIT`].
-    async fn run(&self, workload: &Workload, words: &[String]) -> Result<Secret, SessionError> {
-        let failed = |text: String| failed(workload, WorkloadProblem::Command(text));
-        let [program, arguments @ ..] = words else { return Err(failed("is empty".into())) };
-        let mut command = Command::new(program);
-        command.args(arguments);
+/// Returns what a command prints, of a limited length and within [`COMMAND_LIMIT`]. A confined agent has its broker run it.
+async fn run(profile: &Profile, workload: &Workload, words: &[String]) -> Result<Secret, SessionError> {
+    let failed = |text: String| failed(workload, WorkloadProblem::Command(text));
+    let unusable = |error: io::Error| failed(format!("cannot be run: {error}"));
+    let ended = if broker::is_connected() {
+        let pending =
+            Pending::start(&Request::Workload { profile: profile.name.to_string() }, &[]).map_err(unusable)?;
+        let _caller = pending.canceller().map_err(unusable)?;
+        let response = tokio::task::spawn_blocking(move || pending.wait()).await;
+        response.map_err(|_| SessionError::Interrupted)?.map(|response| {
+            let status = match response.outcome {
+                Outcome::Ended(status, _) => status.map(ExitStatus::from_raw),
+                _ => None,
+            };
+            Ended { status, output: response.output }
+        })
+    } else {
         // Ended with its caller, for example by Ctrl-C.
         let caller = KillOnDrop::default();
-        let group = caller.0.clone();
-        let run = move || run_limited(command, b"", COMMAND_LIMIT, Some(MAX_TOKEN_LENGTH), &group);
-        let ended = tokio::task::spawn_blocking(run).await.map_err(|_| SessionError::Interrupted)?;
-        token_of(ended.map_err(|error| failed(format!("cannot be run: {error}")))?).map_err(failed)
-    }
+        let (words, group) = (words.to_vec(), caller.0.clone());
+        let ended = tokio::task::spawn_blocking(move || run_workload_command(&words, &group)).await;
+        ended.map_err(|_| SessionError::Interrupted)?
+    };
+    token_of(ended.map_err(unusable)?).map_err(failed)
+}
+
+/// Runs the command of a workload, with its limits. Holds the thread.
+///
+/// # Errors
+/// If it cannot be run.
+pub fn run_workload_command(words: &[String], group: &RunningGroup) -> io::Result<Ended> {
+    let [program, arguments @ ..] = words else { return Err(io::Error::other("it is empty")) };
+    let mut command = Command::new(program);
+    command.args(arguments);
+    run_limited(command, b"", COMMAND_LIMIT, Some(MAX_TOKEN_LENGTH), group)
 }
 
 fn failed(workload: &Workload, problem: WorkloadProblem) -> SessionError {

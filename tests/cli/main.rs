@@ -37,6 +37,7 @@ mod lost_replies;
 mod machine_wide;
 mod manual;
 mod mcp;
+mod memory;
 mod memory_store;
 mod names;
 mod network;

@@ -73,8 +73,14 @@ fn install_writes_units_that_systemd_accepts() {
     assert_eq!(printed, shown);
     verified(&home, &units(&home)).expect("systemd accepts them");
 
-    // systemd-analyze does check the units.
     let service = written(&units(&home)[1]);
+    // Its filter leaves the agent the calls with which it confines itself; `@system-service` has none of them.
+    let filter = service.lines().find(|line| line.starts_with("SystemCallFilter=")).expect("a filter");
+    for call in ["seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"] {
+        assert!(filter.split(' ').any(|word| word == call), "{filter}");
+    }
+
+    // systemd-analyze does check the units.
     std::fs::write(&units(&home)[1], service.replace("Type=notify", "Type=telepathy")).expect("written");
     let refused = verified(&home, &units(&home)).expect_err("systemd rejects the type");
     assert!(refused.contains("telepathy"), "{refused}");

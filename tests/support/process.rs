@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
@@ -343,5 +344,42 @@ impl RunningCommand<'_> {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         self.home.check(&ran, &args);
         ran
+    }
+}
+
+/// The writable memory of a process. Reading it needs root: agents and commands are not dumpable.
+pub struct Memory(Vec<String>);
+
+impl Memory {
+    /// Reads it; returns `None` if the process has ended.
+    #[track_caller]
+    pub fn of(pid: u32) -> Option<Self> {
+        let ended = |e: &std::io::Error| e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error());
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps"));
+        let (maps, file) = match maps.and_then(|maps| Ok((maps, File::open(format!("/proc/{pid}/mem"))?))) {
+            Err(error) if ended(&error) => return None,
+            opened => opened.expect("run as root"),
+        };
+        let regions = maps.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let (range, rights) = (words.next()?, words.next()?);
+            let (from, to) = range.split_once('-')?;
+            let address = |text| u64::from_str_radix(text, 16).ok();
+            rights.starts_with("rw").then_some((address(from)?, address(to)?))
+        });
+        let read = |(from, to): (u64, u64)| {
+            let mut bytes = vec![0; usize::try_from(to - from).ok()?];
+            let length = file.read_at(&mut bytes, from).ok()?;
+            bytes.truncate(length);
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Some(Self(regions.filter_map(read).collect()))
+    }
+
+    /// Returns whether a copy of the secret is there. The second half is searched, which has the signature of a token: the
+    /// allocator may overwrite the first bytes of freed memory.
+    pub fn has(&self, secret: &str) -> bool {
+        let half = &secret[secret.len() / 2..];
+        self.0.iter().any(|region| region.contains(half))
     }
 }

@@ -146,9 +146,61 @@ pub struct AgentStatus {
     /// The public key (age) to which a login encrypts a session that it gives to the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handover_key: Option<String>,
+    /// What the system refuses its process, even if it has been taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confinement: Option<Confinement>,
     /// The refreshed sessions that their store does not take, and that are only in memory.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unsaved: Vec<UnsavedStatus>,
+}
+
+/// What the system refuses a confined process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Reading and changing other files than its own and the system's.
+    Files,
+    /// Running a program.
+    Programs,
+    /// Sockets that are neither Unix nor Internet sockets, and raw ones.
+    Sockets,
+    /// Accepting TCP connections.
+    Listeners,
+    /// Sending signals to other processes.
+    Signals,
+}
+
+impl Refusal {
+    /// Every one, in the order in which they are shown.
+    const ALL: [Self; 5] = [Self::Files, Self::Programs, Self::Sockets, Self::Listeners, Self::Signals];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Files => "files",
+            Self::Programs => "programs",
+            Self::Sockets => "sockets",
+            Self::Listeners => "listeners",
+            Self::Signals => "signals",
+        }
+    }
+}
+
+/// What the system refuses the agent's process, and what it could refuse but does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// What is refused.
+    pub refused: Vec<String>,
+    /// What this system cannot refuse.
+    pub allowed: Vec<String>,
+}
+
+impl Confinement {
+    /// Returns the confinement with these refusals.
+    #[must_use]
+    pub fn of(refused: &[Refusal]) -> Self {
+        let (refused, allowed): (Vec<_>, Vec<_>) = Refusal::ALL.iter().partition(|refusal| refused.contains(refusal));
+        let words = |refusals: Vec<&Refusal>| refusals.into_iter().map(|refusal| refusal.word().to_owned()).collect();
+        Self { refused: words(refused), allowed: words(allowed) }
+    }
 }
 
 /// A refreshed session that is not stored.
@@ -181,6 +233,7 @@ impl AgentStatus {
             login_required: Vec::new(),
             config_error: None,
             handover_key: None,
+            confinement: None,
             unsaved: Vec::new(),
         }
     }

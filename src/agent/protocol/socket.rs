@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::broker::{self, Request};
 use crate::fs::{FileLock, LockError, LockFile, create_private_dir, directory_of};
 
 /// Why the agent cannot listen.
@@ -73,7 +74,11 @@ impl Drop for Listening {
         if self.ours
             && let Some(name) = self.path.file_name()
         {
-            let _ = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
+            let removed = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
+            // A confined agent may change no file in this directory.
+            if removed == Err(Errno::ACCESS) {
+                let _ = broker::call(&Request::RemoveSocket, &[]);
+            }
         }
     }
 }

@@ -1,14 +1,15 @@
 //! Asks the user to log in when a caller needs it: with a desktop notification, then in the browser.
 
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::Notify;
 
 use super::login_prompt::PromptState;
 use super::state::Agent;
+use crate::broker::{self, Outcome, Pending, Request};
 use crate::model::{Grant, Profile, ProfileName, Session};
 use crate::text::sanitize_line;
 
@@ -39,31 +40,24 @@ impl Agent {
 
     /// Shows the notification, and logs in if the user agrees; returns whether there is a session of another login then.
     async fn ask_for_login(self: &Arc<Self>, profile: &Arc<Profile>, login: &str, changed: &Notify) -> bool {
-        let name = profile.name.clone();
-        let child = match tokio::task::spawn_blocking(move || notifier(&name).spawn()).await {
-            Ok(Ok(child)) => child,
-            _ => {
-                tracing::warn!("{}: cannot show a notification", profile.name);
-                return false;
-            }
+        let asked = Pending::start(&Request::Ask { profile: profile.name.to_string() }, &[]);
+        let asked = asked.and_then(|asked| Ok((asked.canceller()?, asked)));
+        let Ok((_until_canceled, asked)) = asked else {
+            tracing::warn!("{}: cannot show a notification", profile.name);
+            return false;
         };
-        let id = Pid::from_child(&child);
-        let agrees = tokio::task::spawn_blocking(move || agrees(child));
+        let agrees = tokio::task::spawn_blocking(move || agrees(asked));
         tokio::pin!(agrees);
         let agrees = loop {
             tokio::select! {
                 agrees = &mut agrees => break agrees.ok().flatten(),
                 () = changed.notified() => {
                     if self.has_other_login(profile, login).await {
-                        // It closes the notification.
-                        let _ = kill_process(id, Signal::INT);
+                        // The notification is closed.
                         return true;
                     }
                 }
-                () = self.stops() => {
-                    let _ = kill_process(id, Signal::INT);
-                    return false;
-                }
+                () = self.stops() => return false,
             }
         };
         if agrees.is_none() {
@@ -86,13 +80,12 @@ impl Agent {
     }
 
     async fn log_in(&self, name: &ProfileName) {
-        let Some(command) = self.prompts.as_ref().map(|prompts| prompts.login_command(name)) else { return };
-        let output = tokio::task::spawn_blocking(move || command.and_then(|mut command| command.output())).await;
-        match output {
-            Ok(Ok(output)) if output.status.success() => {}
-            Ok(Ok(output)) => {
-                let text = String::from_utf8_lossy(&output.stderr);
-                let error = text.lines().find(|line| line.starts_with("error:")).unwrap_or_default();
+        let request = Request::LogIn { profile: name.to_string() };
+        let ended = tokio::task::spawn_blocking(move || broker::call(&request, &[])).await;
+        match ended.map(|ended| ended.map(|response| response.outcome)) {
+            Ok(Ok(Outcome::Ended(Some(0), _))) => {}
+            Ok(Ok(Outcome::Ended(_, stderr))) => {
+                let error = stderr.lines().find(|line| line.starts_with("error:")).unwrap_or_default();
                 tracing::warn!("{name}: the login failed: {}", sanitize_line(error));
             }
             _ => tracing::warn!("{name}: cannot start the login"),
@@ -102,7 +95,7 @@ impl Agent {
 
 /// Returns the platform's notifier, which ends when the notification is closed, and prints the action that was chosen. A
 /// profile's name is a plain word; nothing else is passed on.
-fn notifier(name: &ProfileName) -> Command {
+pub(super) fn notifier(name: &ProfileName) -> Command {
     let text = format!("{name}: login required");
     let mut command = if cfg!(target_os = "macos") {
         let mut command = Command::new("osascript");
@@ -120,11 +113,13 @@ fn notifier(name: &ProfileName) -> Command {
 }
 
 /// Waits for the user's answer; returns whether it is to log in, or `None` if the notification could not be shown.
-fn agrees(child: Child) -> Option<bool> {
-    let output = child.wait_with_output().ok()?;
-    let answer = String::from_utf8_lossy(&output.stdout);
-    let agrees = matches!(answer.trim(), "login" | "button returned:Log in");
+fn agrees(asked: Pending) -> Option<bool> {
+    let response = asked.wait().ok()?;
+    let Outcome::Ended(Some(status), _) = response.outcome else { return None };
+    let status = ExitStatus::from_raw(status);
+    let answer = response.output.expose().trim_ascii();
+    let agrees = [&b"login"[..], b"button returned:Log in"].contains(&answer);
     // The dialog of macOS ends with 1 if it is declined, the notification of an ended agent by a signal.
-    let was_shown = output.status.success() || output.status.code().is_none() || cfg!(target_os = "macos");
+    let was_shown = status.success() || status.code().is_none() || cfg!(target_os = "macos");
     was_shown.then_some(agrees)
 }

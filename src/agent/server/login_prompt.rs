@@ -3,7 +3,7 @@
 //! A user who dismisses the notification, or does not finish the login, is not asked again about that session.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,10 +13,8 @@ use crate::model::ProfileName;
 use crate::paths::{AGENT_SOCKET_VARIABLE, TOKEN_VARIABLE};
 
 /// The prompts of all profiles.
+#[derive(Default)]
 pub(super) struct LoginPrompts {
-    /// The configuration and the socket for the command that logs in.
-    config: PathBuf,
-    socket: PathBuf,
     prompts: Mutex<HashMap<ProfileName, Prompt>>,
 }
 
@@ -41,10 +39,6 @@ pub(super) enum PromptState {
 }
 
 impl LoginPrompts {
-    pub(super) fn new(config: PathBuf, socket: PathBuf) -> Self {
-        Self { config, socket, prompts: Mutex::default() }
-    }
-
     /// Returns the state of the prompt for the session of `login`. If there is none, `ask` asks the user, and returns whether
     /// the user has logged in; it is called with what is notified when another process has changed the session.
     pub(super) fn join<F>(
@@ -77,13 +71,13 @@ impl LoginPrompts {
             prompt.changed.notify_one();
         }
     }
+}
 
-    /// Returns the command that logs in with the browser.
-    pub(super) fn login_command(&self, name: &ProfileName) -> std::io::Result<Command> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["login", name.as_str(), "--browser", "--no-input", "--config"]).arg(&self.config);
-        command.env(AGENT_SOCKET_VARIABLE, &self.socket).env_remove(TOKEN_VARIABLE);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        Ok(command)
-    }
+/// Returns the command that logs in with the browser.
+pub(super) fn login_command(config: &Path, socket: &Path, name: &str) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["login", name, "--browser", "--no-input", "--config"]).arg(config);
+    command.env(AGENT_SOCKET_VARIABLE, socket).env_remove(TOKEN_VARIABLE);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    Ok(command)
 }

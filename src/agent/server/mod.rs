@@ -9,7 +9,9 @@ mod accept;
 mod ask_login;
 mod audit;
 mod background;
+mod broker;
 mod cache;
+mod confine;
 mod events;
 mod handlers;
 mod harden;
@@ -32,9 +34,11 @@ use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use broker::Broker;
+pub use confine::{Places, confine};
 pub use harden::{close_inherited_descriptors, harden};
 
-use crate::agent::protocol::Listening;
+use crate::agent::protocol::{Confinement, Listening};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::paths::ConfigFiles;
 use crate::session::SessionService;
@@ -48,6 +52,8 @@ pub struct Parts {
     pub config: ConfigFiles,
     /// Identifies the configuration and data directory; see [`crate::agent::protocol::home_id`].
     pub home_id: String,
+    /// What the system refuses this process.
+    pub confinement: Confinement,
     /// Whether to show a desktop notification when a session has ended.
     pub notify: bool,
     /// Whether to ask the user to log in when a caller needs it.
@@ -79,7 +85,8 @@ pub async fn serve(
     listener.set_nonblocking(true).map_err(unexpected)?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(unexpected)?;
     let socket = listening.path.clone();
-    let agent = Agent::new(parts.sessions, parts.config, parts.home_id, socket, parts.asks_for_login)?;
+    let agent =
+        Agent::new(parts.sessions, parts.config, parts.home_id, socket, parts.asks_for_login, parts.confinement)?;
     agent.sessions.serve_unsaved();
     agent.lock_if_sealed().await;
     let watching = watch::start(&agent);

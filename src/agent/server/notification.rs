@@ -7,6 +7,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::events::EventKind;
 use super::state::Agent;
+use crate::broker::{self, Outcome, Request};
 use crate::model::{Grant, ProfileName};
 
 /// Shows a notification for each session that ends, unless the user is asked for a login where a caller needs one.
@@ -33,8 +34,16 @@ pub(super) fn start(agent: &Arc<Agent>) {
     });
 }
 
-/// Runs the platform's notifier. A profile's name is a plain word; nothing else is passed on.
+/// Has the broker show the notification.
 fn show(profile: &ProfileName) {
+    let shown = broker::call(&Request::Notify { profile: profile.to_string() }, &[]);
+    if !shown.is_ok_and(|response| matches!(response.outcome, Outcome::Ended(Some(0), _))) {
+        tracing::info!("cannot show a notification for {profile}");
+    }
+}
+
+/// Returns the platform's notifier. A profile's name is a plain word; nothing else is passed on.
+pub(super) fn notification(profile: &ProfileName) -> Command {
     let text = format!("{profile}: login required. Run: authctl login {profile}");
     let mut command = if cfg!(target_os = "macos") {
         let mut command = Command::new("osascript");
@@ -45,8 +54,6 @@ fn show(profile: &ProfileName) {
         command.args(["--app-name=authctl", "--urgency=normal", "authctl: login required", &text]);
         command
     };
-    let shown = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !shown.is_ok_and(|status| status.success()) {
-        tracing::info!("cannot show a notification for {profile}");
-    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
 }

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::net::UnixStream;
 
+use crate::broker;
+
 /// The peer of a connection, at connect time.
 pub(super) struct Peer {
     pub(super) pid: u32,
@@ -72,17 +74,9 @@ impl Identity {
     #[cfg(target_os = "linux")]
     fn of(stream: &UnixStream, pid: u32) -> (Option<OwnedFd>, Self) {
         let pidfd = nix::sys::socket::getsockopt(stream, nix::sys::socket::sockopt::PeerPidfd).ok();
-        let program = |pid: u32| {
-            // A process that is protected from debuggers, as authctl's commands are, shows only the name that it has chosen.
-            let name = || {
-                let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-                Some(format!("[{}]", name.trim_end().replace('/', "?")))
-            };
-            let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
-            path.map(|path| shown(&path)).or_else(name)
-        };
-        let parent = parent_of(pid).filter(|parent| *parent > 0).and_then(program);
-        let identity = Self { executable: program(pid), parent };
+        // A confined process is not shown those of others.
+        let (executable, parent) = broker::identify(pid);
+        let identity = Self { executable, parent };
         // If it has exited in the meantime, what was read may belong to a process that reuses its PID.
         match pidfd {
             Some(pidfd) if !is_running(&pidfd) => (None, Self::default()),
@@ -103,18 +97,27 @@ fn is_running(pidfd: &OwnedFd) -> bool {
     poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&now)).is_ok_and(|ready| ready == 0)
 }
 
+/// Returns the executables of a process and its parent, if the system shows them.
+pub(super) fn executables(pid: u32) -> (Option<String>, Option<String>) {
+    let program = |pid: u32| {
+        // A process that is protected from debuggers, as authctl's commands are, shows only the name that it has chosen.
+        let name = || {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+            Some(format!("[{}]", name.trim_end().replace('/', "?")))
+        };
+        let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        path.map(|path| path.to_string_lossy().into_owned()).or_else(name)
+    };
+    let parent = parent_of(pid).filter(|parent| *parent > 0).and_then(program);
+    (program(pid), parent)
+}
+
 /// Returns the fourth field of `/proc/PID/stat`, which follows the name in parentheses. The name may contain anything.
 /// One read is enough: each new process pays for this, and names have 64 bytes at most.
-#[cfg(target_os = "linux")]
 fn parent_of(pid: u32) -> Option<u32> {
     use std::io::Read as _;
     let mut stat = [0; 512];
     let length = std::fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut stat).ok()?;
     let stat = String::from_utf8_lossy(&stat[..length]);
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-}
-
-#[cfg(target_os = "linux")]
-fn shown(path: &std::path::Path) -> String {
-    path.to_string_lossy().into_owned()
 }

@@ -15,7 +15,7 @@ use super::lock_state::AgentLock;
 use super::login_prompt::LoginPrompts;
 use super::peer::Peers;
 use super::profiles::Profiles;
-use crate::agent::protocol::{AgentStatus, MAX_WAIT, UnsavedStatus};
+use crate::agent::protocol::{AgentStatus, Confinement, MAX_WAIT, UnsavedStatus};
 use crate::clock::{Clock, UnixTime};
 use crate::error::{Error, ErrorCode, Hint};
 use crate::model::ProfileName;
@@ -46,6 +46,8 @@ pub(super) struct Agent {
     pub(super) home_id: String,
     pub(super) socket: PathBuf,
     pub(super) started_at: UnixTime,
+    /// What the system refuses this process.
+    pub(super) confinement: Confinement,
     pub(super) stop: watch::Sender<bool>,
     /// The profiles whose sessions are being checked for changes by other processes, and whether to check them again.
     pub(super) checks: Mutex<HashMap<ProfileName, bool>>,
@@ -64,8 +66,9 @@ impl Agent {
         home_id: String,
         socket: PathBuf,
         asks_for_login: bool,
+        confinement: Confinement,
     ) -> Result<Arc<Self>, Error> {
-        let prompts = asks_for_login.then(|| LoginPrompts::new(config.user.clone(), socket.clone()));
+        let prompts = asks_for_login.then(LoginPrompts::default);
         let clock = Arc::clone(sessions.clock());
         Ok(Arc::new(Self {
             profiles: Profiles::load(config)?,
@@ -82,6 +85,7 @@ impl Agent {
             home_id,
             socket,
             started_at: clock.now(),
+            confinement,
             stop: watch::Sender::new(false),
             checks: Mutex::default(),
             awaited_locks: Mutex::default(),
@@ -146,6 +150,7 @@ impl Agent {
             login_required,
             config_error: self.profiles.error(),
             handover_key: Some(self.handover.public()),
+            confinement: Some(self.confinement.clone()),
             unsaved: self.unsaved(),
         }
     }

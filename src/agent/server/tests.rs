@@ -23,11 +23,14 @@ fn parts(dir: &Path, is_broken: bool) -> (Parts, Arc<TestClock>, Profile) {
     let (sessions, clock, profile, _) = expired_session(dir, is_broken);
     let config = ConfigFiles { user: dir.join("config.toml"), machine_wide: Vec::new() };
     crate::config::save(&config, &profile).expect("saved");
-    (Parts { sessions, config, home_id: String::new(), notify: false, asks_for_login: false }, clock, profile)
+    let confinement = Confinement::default();
+    let home_id = String::new();
+    (Parts { sessions, config, home_id, confinement, notify: false, asks_for_login: false }, clock, profile)
 }
 
 fn agent(parts: Parts, dir: &Path) -> Arc<Agent> {
-    Agent::new(parts.sessions, parts.config, parts.home_id, dir.join("agent.sock"), false).expect("valid")
+    Agent::new(parts.sessions, parts.config, parts.home_id, dir.join("agent.sock"), false, parts.confinement)
+        .expect("valid")
 }
 
 #[tokio::test]

@@ -1,14 +1,20 @@
 //! `authctl agent run`: the agent in the foreground, as a service manager or `agent start` runs it.
 
-use std::os::unix::net::UnixListener;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use listenfd::ListenFd;
 
 use crate::agent::protocol::listen;
-use crate::agent::server::{Parts, close_inherited_descriptors, harden, serve};
+use crate::agent::server::{Broker, Parts, Places, close_inherited_descriptors, confine, harden, serve};
 use crate::app::{App, StoreAccess};
+use crate::broker;
 use crate::cli::{AgentRun, LoginMode};
 use crate::error::{Error, ErrorCode, Hint};
+use crate::fs::{create_private_dir, directory_of};
+use crate::paths::{AGENT_SOCKET_VARIABLE, Paths, TOKEN_VARIABLE, authorities_directories};
 
 /// What `agent run --detach` writes to stdout once requests are answered.
 pub(super) const READY: &str = "ready";
@@ -16,6 +22,9 @@ pub(super) const READY: &str = "ready";
 /// Runs the agent until it is stopped.
 pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
     let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::command("agent start"));
+    if args.broker {
+        return serve_as_broker(app);
+    }
     if args.detach {
         close_inherited_descriptors();
     }
@@ -36,8 +45,11 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
     let paths = app.paths()?;
     app.use_stores(StoreAccess::Agent);
     let listening = listen(&path, given)?;
+    let sessions = app.sessions()?;
+    start_broker(app, &path, args.detach).map_err(unexpected)?;
     let parts = Parts {
-        sessions: app.sessions()?,
+        sessions,
+        confinement: confine(&places(&paths)),
         config: paths.config,
         home_id: app.home_id()?,
         notify: args.notify,
@@ -62,6 +74,47 @@ pub(super) fn run(app: &App, args: &AgentRun) -> Result<u8, Error> {
         serve(parts, listening, ready, stop, stopping).await?;
         Ok(0)
     })
+}
+
+/// Starts the process that does for the agent what that may not do itself. It ends with the agent.
+fn start_broker(app: &App, socket: &Path, detached: bool) -> std::io::Result<()> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["agent", "run", "--broker", "--no-input"]);
+    if let Some(config) = &app.common.config {
+        command.arg("--config").arg(config);
+    }
+    command.env(AGENT_SOCKET_VARIABLE, socket).env_remove(TOKEN_VARIABLE);
+    command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
+    if detached {
+        command.stderr(Stdio::null());
+    }
+    command.spawn()?;
+    broker::connect(ours)
+}
+
+/// Serves the agent at the other end of stdin.
+fn serve_as_broker(app: &App) -> Result<u8, Error> {
+    let unexpected = |e: std::io::Error| Error::new(ErrorCode::Unexpected, e, Hint::None);
+    let channel = std::io::stdin().as_fd().try_clone_to_owned().map_err(unexpected)?;
+    let paths = app.paths()?;
+    let broker = Broker::new(paths.config, app.provided_key_file(), paths.locks, app.agent_socket()?);
+    // It ends with the agent, which a signal to both may stop later. The programs that it starts get no handlers.
+    app.run_with_signals(|_signals| async move { broker.serve(&UnixStream::from(channel)).map_err(unexpected) })?;
+    Ok(0)
+}
+
+/// Returns what the agent uses itself, and creates the directories that it writes to.
+fn places(paths: &Paths) -> Places {
+    let writable = vec![paths.data.clone(), paths.keychain_locks()];
+    let config = directory_of(&paths.default_key_file).to_owned();
+    for dir in writable.iter().chain([&config]) {
+        // What cannot be created is reported when it is needed.
+        let _ = create_private_dir(dir);
+    }
+    let machine_wide = paths.config.machine_wide.iter().map(|file| directory_of(file).to_owned());
+    let readable = machine_wide.chain([config]).chain(authorities_directories()).collect();
+    Places { writable, readable }
 }
 
 /// Suggests the service as authctl writes it, with one Unix stream socket.

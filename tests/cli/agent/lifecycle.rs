@@ -16,7 +16,9 @@ fn agents_of(home: &Sandbox) -> Vec<u32> {
     let of = |pid: &u32| {
         let file = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
         let home = home.path().as_os_str().as_encoded_bytes();
-        file("cmdline").windows(9).any(|part| part == b"agent\0run") && contains(&file("environ"), home)
+        // The process that serves an agent from outside of its confinement has the same arguments and one more.
+        let line = file("cmdline");
+        contains(&line, b"agent\0run") && !contains(&line, b"--broker") && contains(&file("environ"), home)
     };
     let all = fs::read_dir("/proc").unwrap().flatten();
     all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(of).collect()

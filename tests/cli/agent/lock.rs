@@ -1,7 +1,5 @@
 //! The agent lock: a locked agent issues no tokens and has no session in memory.
 
-use std::fs;
-use std::os::unix::fs::FileExt as _;
 use std::time::{Duration, Instant};
 
 use authctl::dev_issuer::{Endpoint, FaultKind};
@@ -9,6 +7,7 @@ use serde_json::json;
 
 use crate::support::Sandbox;
 use crate::support::agent::Agent;
+use crate::support::process::Memory;
 
 use super::{REFRESHED_ID_TOKEN, fault, logged_in, set_half_expired_id_token};
 
@@ -158,27 +157,6 @@ fn agent_locks_itself_when_idle() {
     assert_eq!(agent.get("/v1/agent").expect_status(200)["locks_after"], json!(null));
 }
 
-/// Returns the writable memory regions of the process. Needs root, as agents are not dumpable.
-fn memory(pid: u32) -> Vec<String> {
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).expect("run as root");
-    let file = fs::File::open(format!("/proc/{pid}/mem")).expect("run as root");
-    let regions = maps.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let (range, rights) = (words.next()?, words.next()?);
-        let (from, to) = range.split_once('-')?;
-        let address = |text| u64::from_str_radix(text, 16).ok();
-        rights.starts_with("rw").then_some((address(from)?, address(to)?))
-    });
-    regions
-        .filter_map(|(from, to)| {
-            let mut bytes = vec![0; usize::try_from(to - from).ok()?];
-            let read = file.read_at(&mut bytes, from).ok()?;
-            bytes.truncate(read);
-            Some(String::from_utf8_lossy(&bytes).into_owned())
-        })
-        .collect()
-}
-
 #[test]
 fn locked_agent_has_no_session_in_memory() {
     let (home, _issuer) = logged_in(|_| {});
@@ -200,11 +178,8 @@ fn locked_agent_has_no_session_in_memory() {
     };
     let secrets: Vec<(String, String)> = named(&old, "old").into_iter().chain(named(&new, "new")).collect();
     let found = || -> Vec<String> {
-        let memory = memory(agent.pid);
-        let is_there = |text: &str| memory.iter().any(|region| region.contains(text));
-        // Only the middle is searched, because the allocator may overwrite the first bytes of freed memory.
-        let middle = |text: &str| text[text.len() / 3..text.len() * 2 / 3].to_owned();
-        secrets.iter().filter(|(_, secret)| is_there(&middle(secret))).map(|(name, _)| name.clone()).collect()
+        let memory = Memory::of(agent.pid).expect("running");
+        secrets.iter().filter(|(_, secret)| memory.has(secret)).map(|(name, _)| name.clone()).collect()
     };
     let before = found();
     for expected in ["new access", "new refresh", "new id"] {

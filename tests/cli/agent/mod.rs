@@ -2,6 +2,7 @@
 
 mod changes;
 mod command_line;
+mod confinement;
 mod failures;
 mod install;
 mod lifecycle;

@@ -21,7 +21,7 @@ fn agent(clock: Arc<dyn Clock>) -> (tempfile::TempDir, Arc<Agent>) {
     let profile = "[profiles.work]\nissuer = \"https://a.example\"\nclient_id = \"cli\"\nstore = \"file\"\n";
     std::fs::write(at("config.toml"), profile).expect("written");
     let config = ConfigFiles { user: at("config.toml"), machine_wide: Vec::new() };
-    let agent = Agent::new(sessions, config, String::new(), at("socket"), false).expect("valid");
+    let agent = Agent::new(sessions, config, String::new(), at("socket"), false, Default::default()).expect("valid");
     (dir, agent)
 }
 

@@ -45,7 +45,8 @@ pub(super) fn units(service: &Service) -> Vec<Unit> {
          RestrictRealtime=yes\n\
          RestrictSUIDSGID=yes\n\
          SystemCallArchitectures=native\n\
-         SystemCallFilter=@system-service\n\
+         # With what the agent needs to confine itself further.\n\
+         SystemCallFilter=@system-service seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self\n\
          SystemCallErrorNumber=EPERM\n\n\
          [Install]\n\
          Also=authctl.socket\n"

@@ -1,0 +1,172 @@
+//! Confines the agent's process: on Linux to the files that it needs (Landlock), without other programs, listeners and kinds of
+//! sockets (Landlock and seccomp). What it still needs from outside, its broker does.
+
+use std::path::PathBuf;
+
+use crate::agent::protocol::Confinement;
+
+/// What the agent may use.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// The directories whose files it reads and changes.
+    pub writable: Vec<PathBuf>,
+    /// The files and directories that it reads.
+    pub readable: Vec<PathBuf>,
+}
+
+/// Confines this process and its future threads, as far as the system can. Must be called before there are other threads.
+#[cfg(not(target_os = "linux"))]
+pub fn confine(_places: &Places) -> Confinement {
+    Confinement::of(&[])
+}
+
+#[cfg(target_os = "linux")]
+pub use linux::confine;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::collections::BTreeMap;
+
+    use landlock::{
+        ABI, Access as _, AccessFs, AccessNet, BitFlags, LandlockStatus, RestrictionStatus, Ruleset, RulesetAttr as _,
+        RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, path_beneath_rules,
+    };
+    use nix::libc;
+    use seccompiler::{
+        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    };
+
+    use super::{Confinement, Places};
+    use crate::agent::protocol::Refusal;
+
+    /// What the C library, its name service and time zones, the certificates and the process itself are read from.
+    const SYSTEM: [&str; 19] = [
+        "/etc",
+        "/usr",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/nix/store",
+        "/gnu/store",
+        "/proc",
+        "/sys/devices/system/cpu",
+        "/dev/random",
+        "/dev/urandom",
+        "/run/systemd/resolve",
+        "/run/resolvconf",
+        "/run/NetworkManager",
+        "/run/nscd",
+        "/var/run/nscd",
+        "/var/lib/sss",
+        "/var/lib/ca-certificates",
+        "/run/secrets/kubernetes.io",
+    ];
+
+    /// Files that may be links into other directories, which replace what they lead to.
+    const LINKS: [&str; 3] = ["/etc/resolv.conf", "/etc/hosts", "/etc/localtime"];
+
+    /// Confines this process and its future threads, as far as the kernel can. Must be called before there are other threads.
+    pub fn confine(places: &Places) -> Confinement {
+        let mut refused = Vec::new();
+        match restrict_files(places) {
+            Ok(status) => refused.extend(refused_by(&status)),
+            Err(error) => tracing::warn!("the agent is not confined by Landlock: {error}"),
+        }
+        match filter().and_then(|program| seccompiler::apply_filter(&program)) {
+            Ok(()) => refused.extend([Refusal::Programs, Refusal::Sockets]),
+            Err(error) => tracing::warn!("the agent is not confined by seccomp: {error}"),
+        }
+        Confinement::of(&refused)
+    }
+
+    /// Returns what Landlock refuses now. A newer version of it refuses more.
+    fn refused_by(status: &RestrictionStatus) -> Vec<Refusal> {
+        let LandlockStatus::Available { effective_abi, .. } = status.landlock else { return Vec::new() };
+        if status.ruleset == RulesetStatus::NotEnforced {
+            return Vec::new();
+        }
+        let since = [(ABI::V1, Refusal::Files), (ABI::V4, Refusal::Listeners), (ABI::V6, Refusal::Signals)];
+        since.into_iter().filter(|(abi, _)| effective_abi >= *abi).map(|(_, refusal)| refusal).collect()
+    }
+
+    fn restrict_files(places: &Places) -> Result<RestrictionStatus, RulesetError> {
+        // Truncation (version 3) and devices (5) included; the crate leaves out what the kernel does not have.
+        let abi = ABI::V6;
+        let change = AccessFs::from_all(abi) & !(AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock);
+        let read: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
+        let linked = LINKS.iter().filter_map(|link| Some(std::fs::canonicalize(link).ok()?.parent()?.to_owned()));
+        Ruleset::default()
+            .handle_access(AccessFs::from_all(abi))?
+            .handle_access(AccessNet::BindTcp)?
+            .scope(Scope::Signal)?
+            .create()?
+            .add_rules(path_beneath_rules(SYSTEM, read))?
+            .add_rules(path_beneath_rules(linked, read))?
+            .add_rules(path_beneath_rules(&places.readable, read))?
+            .add_rules(path_beneath_rules(&places.writable, change))?
+            .add_rules(path_beneath_rules(["/dev/null"], AccessFs::ReadFile | AccessFs::WriteFile))?
+            .restrict_self()
+    }
+
+    /// Returns the filter of system calls. Landlock does not refuse the execution of a file that exists only in memory (memfd),
+    /// nor any socket but TCP, so seccomp does. It also refuses what would get around both, or would read other processes.
+    fn filter() -> Result<BpfProgram, seccompiler::Error> {
+        let refused = [
+            libc::SYS_execve,
+            libc::SYS_execveat,
+            libc::SYS_ptrace,
+            libc::SYS_process_vm_readv,
+            libc::SYS_process_vm_writev,
+            libc::SYS_pidfd_getfd,
+            libc::SYS_kcmp,
+            // It opens files and sockets without the calls that are filtered.
+            libc::SYS_io_uring_setup,
+            libc::SYS_bpf,
+            libc::SYS_perf_event_open,
+            libc::SYS_userfaultfd,
+            libc::SYS_add_key,
+            libc::SYS_request_key,
+            libc::SYS_keyctl,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_unshare,
+            libc::SYS_setns,
+            libc::SYS_chroot,
+            libc::SYS_pivot_root,
+            libc::SYS_mount,
+            libc::SYS_umount2,
+            libc::SYS_open_tree,
+            libc::SYS_move_mount,
+            libc::SYS_fsopen,
+            libc::SYS_init_module,
+            libc::SYS_finit_module,
+            libc::SYS_kexec_load,
+        ];
+        let mut rules: BTreeMap<i64, Vec<SeccompRule>> = refused.iter().map(|call| (*call, Vec::new())).collect();
+        // The C library sorts addresses with the help of netlink.
+        let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
+        let other_family =
+            families.iter().map(|family| condition(0, SeccompCmpOp::Ne, *family)).collect::<Result<_, _>>();
+        // Of the four, netlink alone has raw sockets for every user.
+        let raw = [
+            condition(1, SeccompCmpOp::MaskedEq(0xf), libc::SOCK_RAW)?,
+            condition(0, SeccompCmpOp::Ne, libc::AF_NETLINK)?,
+        ];
+        let not_routes =
+            [condition(0, SeccompCmpOp::Eq, libc::AF_NETLINK)?, condition(2, SeccompCmpOp::Ne, libc::NETLINK_ROUTE)?];
+        let conditions = [other_family?, raw.into(), not_routes.into()];
+        let sockets = conditions.into_iter().map(SeccompRule::new).collect::<Result<_, _>>()?;
+        rules.insert(libc::SYS_socket, sockets);
+        let refuse = SeccompAction::Errno(libc::EACCES.unsigned_abs());
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, std::env::consts::ARCH.try_into()?)?;
+        Ok(filter.try_into()?)
+    }
+
+    /// Returns the condition that an argument of the call compares like this with a value.
+    fn condition(
+        argument: u8,
+        operator: SeccompCmpOp,
+        value: i32,
+    ) -> Result<SeccompCondition, seccompiler::BackendError> {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, u64::from(value.unsigned_abs()))
+    }
+}

@@ -1,0 +1,309 @@
+//! The broker of an agent: a process of the same program that is not confined and does the few things that a confined agent may
+//! not do itself.
+//!
+//! A request names neither a program nor an arbitrary file: the broker reads the configuration itself, and runs and opens only
+//! what is configured there. So an agent that has been taken over cannot use it to run or to read anything else.
+//!
+//! Each request has a socket of its own, whose other end goes to the broker; closing it cancels the request.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::secret::SecretBytes;
+
+/// What an agent asks its broker to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// Open a file that the configuration names. `no_follow` refuses a symbolic link in its place.
+    Open {
+        /// The file.
+        path: String,
+        /// Whether to refuse a symbolic link.
+        no_follow: bool,
+    },
+    /// Write the token in the payload to a token file.
+    WriteToken {
+        /// The file.
+        path: String,
+    },
+    /// Remove a token file.
+    RemoveToken {
+        /// The file.
+        path: String,
+    },
+    /// Remove the agent's socket.
+    RemoveSocket,
+    /// Return the executables of a process and its parent.
+    Identify {
+        /// The process.
+        pid: u32,
+    },
+    /// Run the hook of a profile, with the event in the payload.
+    Hook {
+        /// The profile.
+        profile: String,
+        /// Whether it is the hook for a session that has ended, else the one for a refresh.
+        is_end: bool,
+    },
+    /// Run the command that prints the identity token of a workload.
+    Workload {
+        /// The profile.
+        profile: String,
+    },
+    /// Show the notification that a profile needs a login.
+    Notify {
+        /// The profile.
+        profile: String,
+    },
+    /// Ask the user, by a notification, whether to log in to a profile.
+    Ask {
+        /// The profile.
+        profile: String,
+    },
+    /// Log in to a profile with the browser.
+    LogIn {
+        /// The profile.
+        profile: String,
+    },
+}
+
+/// How a request ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It is done; of `Open`, the file comes with it.
+    Done,
+    /// It failed, with the error number of the system, if there is one.
+    Failed(Option<i32>, String),
+    /// A program ended, with this status of wait(2), or none if it was killed at a limit, and this on stderr.
+    Ended(Option<i32>, String),
+    /// The executables of a process and its parent.
+    Identified(Option<String>, Option<String>),
+}
+
+/// The response to a request.
+#[derive(Debug)]
+pub struct Response {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What a program printed.
+    pub output: SecretBytes,
+    /// The file that was opened.
+    pub file: Option<File>,
+}
+
+/// The channel to this process's broker.
+static CHANNEL: OnceLock<UnixStream> = OnceLock::new();
+
+/// The maximum length of a message or of its payload, in bytes.
+const MAX_LENGTH: u32 = 256 * 1024;
+
+/// How long a broker may take for what needs no other program and no file.
+const QUICK_LIMIT: Duration = Duration::from_secs(1);
+
+/// Sends the requests of this process to the broker at the other end of `channel`.
+///
+/// # Errors
+/// Of the system.
+pub fn connect(channel: UnixStream) -> io::Result<()> {
+    channel.set_write_timeout(Some(QUICK_LIMIT))?;
+    let _ = CHANNEL.set(channel);
+    Ok(())
+}
+
+/// Returns whether this process has a broker.
+pub fn is_connected() -> bool {
+    CHANNEL.get().is_some()
+}
+
+/// A request that the broker is working on.
+#[derive(Debug)]
+pub struct Pending(UnixStream);
+
+/// Cancels a request, even while another thread waits for its response.
+#[derive(Debug)]
+pub struct Canceller(UnixStream);
+
+impl Canceller {
+    /// Cancels the request. Has no effect once it has ended.
+    pub fn cancel(&self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+impl Drop for Canceller {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl Pending {
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// If there is no broker, or it does not take the request.
+    pub fn start(request: &Request, payload: &[u8]) -> io::Result<Self> {
+        let channel = CHANNEL.get().ok_or(io::ErrorKind::NotConnected)?;
+        let (ours, theirs) = UnixStream::pair()?;
+        // The buffer of a socket has space for a message, so this does not wait.
+        write_message(&ours, request, payload)?;
+        send_descriptor(channel, &theirs)?;
+        Ok(Self(ours))
+    }
+
+    /// Returns what cancels the request when it is dropped.
+    ///
+    /// # Errors
+    /// If there are too many open files.
+    pub fn canceller(&self) -> io::Result<Canceller> {
+        self.0.try_clone().map(Canceller)
+    }
+
+    /// Waits for the response. An `Outcome::Failed` becomes the error.
+    ///
+    /// # Errors
+    /// Of the request, or if the broker has ended.
+    pub fn wait(self) -> io::Result<Response> {
+        let file = receive_descriptor(&self.0)?;
+        let (outcome, output) = read_message(&self.0)?;
+        match outcome {
+            Outcome::Failed(Some(code), _) => Err(io::Error::from_raw_os_error(code)),
+            Outcome::Failed(None, message) => Err(io::Error::other(message)),
+            outcome => Ok(Response { outcome, output, file: file.map(File::from) }),
+        }
+    }
+}
+
+/// Sends a request and waits for its response.
+///
+/// # Errors
+/// As [`Pending::start`] and [`Pending::wait`].
+pub fn call(request: &Request, payload: &[u8]) -> io::Result<Response> {
+    Pending::start(request, payload)?.wait()
+}
+
+/// Opens a file for reading that this process may not open itself.
+///
+/// # Errors
+/// As opening it, or if the configuration does not name it.
+pub fn open(path: &Path, no_follow: bool) -> io::Result<File> {
+    let path = path.to_str().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
+    call(&Request::Open { path, no_follow }, &[])?.file.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Returns the executables of a process and its parent, if the system shows them.
+pub fn identify(pid: u32) -> (Option<String>, Option<String>) {
+    let identified = Pending::start(&Request::Identify { pid }, &[]).and_then(|pending| {
+        pending.0.set_read_timeout(Some(QUICK_LIMIT))?;
+        pending.wait()
+    });
+    match identified.map(|response| response.outcome) {
+        Ok(Outcome::Identified(executable, parent)) => (executable, parent),
+        _ => (None, None),
+    }
+}
+
+/// Waits for the next request. Returns `None` when the agent has ended.
+///
+/// # Errors
+/// Of the system.
+pub fn accept(channel: &UnixStream) -> io::Result<Option<UnixStream>> {
+    match receive_descriptor(channel) {
+        Ok(socket) => socket.map(|socket| Ok(UnixStream::from(socket))).transpose(),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads the request on a socket of its own.
+///
+/// # Errors
+/// If it is malformed.
+pub fn read_request(socket: &UnixStream) -> io::Result<(Request, SecretBytes)> {
+    read_message(socket)
+}
+
+/// Responds to a request.
+///
+/// # Errors
+/// If the agent no longer waits.
+pub fn respond(socket: &UnixStream, outcome: &Outcome, output: &[u8], file: Option<&File>) -> io::Result<()> {
+    match file {
+        Some(file) => send_descriptor(socket, file)?,
+        None => (&mut &*socket).write_all(&[0])?,
+    }
+    write_message(socket, outcome, output)
+}
+
+/// Writes the lengths of a JSON text and of its payload, and then both.
+fn write_message(mut socket: &UnixStream, message: &impl Serialize, payload: &[u8]) -> io::Result<()> {
+    let text = serde_json::to_vec(message)?;
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).ok().filter(|length| *length <= MAX_LENGTH);
+    let lengths = length(&text).zip(length(payload)).ok_or(io::ErrorKind::InvalidInput)?;
+    socket.write_all(&lengths.0.to_le_bytes())?;
+    socket.write_all(&lengths.1.to_le_bytes())?;
+    socket.write_all(&text)?;
+    socket.write_all(payload)
+}
+
+fn read_message<T: for<'a> Deserialize<'a>>(mut socket: &UnixStream) -> io::Result<(T, SecretBytes)> {
+    let mut lengths = [[0; 4]; 2];
+    for length in &mut lengths {
+        socket.read_exact(length)?;
+    }
+    let read = |length: [u8; 4]| {
+        let length = u32::from_le_bytes(length);
+        let mut bytes = SecretBytes::with_capacity(length.min(MAX_LENGTH) as usize);
+        let read = io::copy(&mut socket.take(u64::from(length.min(MAX_LENGTH))), &mut bytes)?;
+        if read == u64::from(length) { Ok(bytes) } else { Err(io::Error::from(io::ErrorKind::UnexpectedEof)) }
+    };
+    let (text, payload) = (read(lengths[0])?, read(lengths[1])?);
+    Ok((serde_json::from_slice(text.expose())?, payload))
+}
+
+/// Sends one byte, with a descriptor.
+fn send_descriptor(socket: &UnixStream, descriptor: &impl AsFd) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::empty())?;
+    Ok(())
+}
+
+/// Receives one byte, with the descriptor that came with it, if any.
+fn receive_descriptor(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    #[cfg(not(target_os = "macos"))]
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    #[cfg(target_os = "macos")]
+    let flags = RecvFlags::empty();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let received =
+        rustix::io::retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, flags))?;
+    if received.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let mut descriptors = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    let descriptor = descriptors.next();
+    if let Some(descriptor) = &descriptor {
+        rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)?;
+    }
+    Ok(descriptor)
+}
