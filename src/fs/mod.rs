@@ -3,6 +3,8 @@
 mod atomic_file;
 mod lock;
 pub mod regular_file;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod token_file;
 
 use std::collections::BTreeMap;
@@ -36,6 +38,11 @@ pub struct Turn(#[expect(dead_code, reason = "held")] Option<OwnedSemaphorePermi
 
 /// Waits for a turn among the calls that concern `subject`: a profile, or a file that profiles share.
 pub async fn turn(subject: impl AsRef<OsStr>) -> Turn {
+    #[cfg(test)]
+    if let Some(pause) = testing::pause() {
+        pause().await;
+        return Turn(None);
+    }
     let calls = {
         let mut subjects = SUBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
         subjects.retain(|_, calls| calls.strong_count() > 0);
@@ -56,6 +63,10 @@ impl Turn {
     /// # Errors
     /// As [`unblock`].
     pub async fn unblock<T: Send + 'static>(self, operations: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        #[cfg(test)]
+        if testing::pause().is_some() {
+            return Ok(operations());
+        }
         let permit = UNBLOCKED.acquire().await.ok();
         let thread = tokio::task::spawn_blocking(move || {
             let _until_done = (self, permit);

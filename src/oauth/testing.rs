@@ -1,14 +1,19 @@
 //! Test support: a server of fixed responses and a clock that does not wait.
 
+use std::cell::RefCell;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use hyper::body::Bytes;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
 use super::http_response::HttpResponse;
-use super::{Http, IssuerError, OAuthClient};
+use super::{Delivery, Http, IssuerError, OAuthClient, Phase};
 use crate::clock::{Clock, Sleep, SystemClock, UnixTime};
 
 /// Sends one fixed response per connection, in order, and records the requests. After the last response it closes
@@ -141,4 +146,47 @@ impl Clock for TestClock {
     fn until(&self, moment: UnixTime) -> Sleep {
         self.sleep(self.now().until(moment))
     }
+}
+
+/// The JSON of a response and its status, or how far the request came.
+pub(crate) type SimulatedReply = Result<(u16, String), Delivery>;
+
+/// An issuer without a network: returns the response to the body of a request.
+pub(crate) type SimulatedIssuer =
+    Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = SimulatedReply> + Send>> + Send + Sync>;
+
+thread_local! {
+    static ISSUER: RefCell<Option<SimulatedIssuer>> = const { RefCell::new(None) };
+}
+
+/// Makes `issuer` the receiver of all requests of this thread.
+pub(crate) fn simulate_issuer(issuer: Option<SimulatedIssuer>) {
+    ISSUER.set(issuer);
+}
+
+pub(super) fn simulated_issuer() -> Option<SimulatedIssuer> {
+    ISSUER.with_borrow(Clone::clone)
+}
+
+/// Sends a request to `issuer`. One without a body is not delivered.
+pub(super) async fn exchange(
+    issuer: SimulatedIssuer,
+    host: &str,
+    url: &Url,
+    body: Option<(&'static str, Bytes)>,
+) -> Result<HttpResponse, IssuerError> {
+    let reply = match body {
+        Some((_, body)) => issuer(String::from_utf8_lossy(&body).into_owned()).await,
+        None => Err(Delivery::NotSent),
+    };
+    let (status, json) = reply.map_err(|delivery| IssuerError::Unreachable {
+        message: "no response".into(),
+        proxy: None,
+        phase: Phase::Exchange,
+        delivery,
+    })?;
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    let mut response = HttpResponse::new(host, url, status, &headers);
+    response.append(json.as_bytes())?;
+    Ok(response)
 }

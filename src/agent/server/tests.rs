@@ -1,5 +1,8 @@
 //! Tests of the agent's waits, with a clock that does not wait.
 
+mod processes;
+mod refresh_model;
+
 use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
