@@ -23,12 +23,19 @@ impl Issuer {
     /// Starts an issuer whose access tokens have the lifetime `ttl`, such as `1d`.
     #[track_caller]
     pub fn start(ttl: &str) -> Self {
+        Self::start_with(ttl, &[])
+    }
+
+    /// Starts an issuer with further options.
+    #[track_caller]
+    pub fn start_with(ttl: &str, options: &[&str]) -> Self {
         let home = Home::new();
         let users = home.path().join("users");
         fs::write(&users, format!("{USER}:{PASSWORD}\n")).expect("written");
         let users = users.to_str().expect("text");
         let args = ["dev-issuer", "--control", "--json", "--access-token-ttl", ttl, "--users", users];
         let mut command = home.authctl(&args);
+        command.args(options);
         let mut running = Running::start(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()));
         let ready: Value = serde_json::from_str(&running.first_line()).expect("JSON");
         let text = |name: &str| ready[name].as_str().expect("text").to_owned();

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each bench uses a part of it")]
 
 pub mod constant;
+pub mod faults;
 pub mod http;
 pub mod issuer;
 pub mod load;

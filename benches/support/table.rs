@@ -1,5 +1,6 @@
 //! Medians, percentiles, and the Markdown tables that the benches print.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// A target for a figure, and whether it was met.
@@ -35,11 +36,13 @@ pub fn print(title: &str, columns: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-/// Prints the targets and whether they were met.
-pub fn bars(bars: &[Bar]) {
+/// Prints the targets and whether they were met; returns the exit status, a failure if one was not.
+#[allow(clippy::must_use_candidate, reason = "most benches only print")]
+pub fn bars(bars: &[Bar]) -> ExitCode {
     let row =
         |bar: &Bar| vec![bar.description.clone(), bar.seen.clone(), if bar.met { "yes" } else { "no" }.to_owned()];
     print("Targets", &["target", "measured", "met"], &bars.iter().map(row).collect::<Vec<_>>());
+    if bars.iter().all(|bar| bar.met) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Returns a row for something that was not measured.
