@@ -16,7 +16,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -244,6 +244,25 @@ impl FileLock {
     #[must_use]
     pub fn modified(&self) -> Option<SystemTime> {
         self.file.modified()
+    }
+
+    /// Returns the note in the lock file, of at most 64 bytes; an empty one if there is none.
+    ///
+    /// # Errors
+    /// As [`std::os::unix::fs::FileExt::read_at`].
+    pub fn note(&self) -> io::Result<String> {
+        let mut note = [0; 64];
+        let length = self.file.file.read_at(&mut note, 0)?;
+        Ok(String::from_utf8_lossy(&note[..length]).into_owned())
+    }
+
+    /// Replaces the note.
+    ///
+    /// # Errors
+    /// As [`std::os::unix::fs::FileExt::write_all_at`].
+    pub fn set_note(&self, note: &str) -> io::Result<()> {
+        self.file.file.set_len(0)?;
+        self.file.file.write_all_at(note.as_bytes(), 0)
     }
 
     /// Sets when the lock file was last modified to the system's time.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use reqwest::StatusCode;
 use reqwest::header::{
     CONTENT_ENCODING, CONTENT_TYPE, DATE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
 };
@@ -109,8 +110,9 @@ impl HttpResponse {
             let (proxy, phase, delivery) = (None, Phase::Exchange, Delivery::ResponseLost);
             return IssuerError::Unreachable { message, proxy, phase, delivery };
         }
-        // Only an issuer asks for authentication in plain text. With another status a proxy may be its author.
-        let is_own = matches!(kind, BodyKind::Empty | BodyKind::OtherObject | BodyKind::OtherJson)
+        // Only an issuer asks for authentication in plain text. With another status a proxy may be the author of a text that
+        // says more than the status.
+        let is_own = matches!(kind, BodyKind::Empty | BodyKind::Reason | BodyKind::OtherObject | BodyKind::OtherJson)
             || (kind == BodyKind::Text && status == 401);
         if is_own && is_refusal_status(status) {
             let message = match status {
@@ -137,15 +139,23 @@ impl HttpResponse {
         text.first() == Some(&b'{') && serde_json::from_slice::<IgnoredAny>(text).is_err_and(|error| error.is_eof())
     }
 
+    fn is_html(&self) -> bool {
+        matches!(self.content_type.as_deref(), Some("text/html" | "application/xhtml+xml"))
+    }
+
     fn kind(&self) -> BodyKind {
         let text = self.text().trim_ascii();
         match text.first() {
             None => BodyKind::Empty,
+            Some(_) if !self.is_html() && is_reason(self.status, text) => BodyKind::Reason,
             Some(b'<') => BodyKind::WebPage,
-            Some(_) if serde_json::from_slice::<IgnoredAny>(text).is_err() => match self.content_type.as_deref() {
-                Some("text/html" | "application/xhtml+xml") => BodyKind::WebPage,
-                _ => BodyKind::Text,
-            },
+            Some(_) if serde_json::from_slice::<IgnoredAny>(text).is_err() => {
+                if self.is_html() {
+                    BodyKind::WebPage
+                } else {
+                    BodyKind::Text
+                }
+            }
             Some(b'{') => BodyKind::OtherObject,
             Some(_) => BodyKind::OtherJson,
         }
@@ -169,10 +179,24 @@ impl HttpResponse {
     }
 }
 
+/// Returns whether a text is a status in words, which a server's framework writes where the issuer has nothing to add. An issuer
+/// may also write `Unauthorized` with 403.
+fn is_reason(status: u16, text: &[u8]) -> bool {
+    let number = status.to_string();
+    let text = text.strip_prefix(number.as_bytes()).unwrap_or(text).trim_ascii();
+    let text = text.strip_suffix(b".").unwrap_or(text);
+    let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let others: &[&str] =
+        if matches!(status, 401 | 403) { &["Unauthorized", "Forbidden", "Access denied"] } else { &[] };
+    reason.iter().chain(others).any(|reason| text.eq_ignore_ascii_case(reason.as_bytes()))
+}
+
 /// What a body is that is not what was expected.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum BodyKind {
     Empty,
+    /// The status in words.
+    Reason,
     WebPage,
     Text,
     OtherObject,
@@ -184,6 +208,7 @@ impl BodyKind {
     fn as_str(self) -> &'static str {
         match self {
             Self::Empty => "an empty body",
+            Self::Reason => "no more text than that",
             Self::WebPage => "a web page",
             Self::Text => "text that is not JSON",
             Self::OtherObject => "other JSON",
@@ -237,7 +262,9 @@ mod tests {
             (401, text, "Unauthorized", true, false),
             (401, html, "Unauthorized", false, false),
             (401, text, "<p>", false, false),
-            (403, text, "Forbidden", false, false),
+            (403, text, "Forbidden", true, false),
+            (403, html, "Forbidden", false, false),
+            (403, text, "Forbidden by policy", false, false),
             (404, text, "{}", true, false),
             (404, html, "<p>", false, true),
             (405, text, "no", false, true),
@@ -265,6 +292,15 @@ mod tests {
         let gzip = "content-encoding: gzip\r\n";
         for (status, headers, body, expected) in [
             (403, "", "", "refused the request: HTTP 403 with an empty body"),
+            (403, "", "Forbidden", "refused the request: HTTP 403 with no more text than that"),
+            (403, "", " 403 forbidden.\n", "refused the request: HTTP 403 with no more text than that"),
+            (403, "", "Unauthorized", "refused the request: HTTP 403 with no more text than that"),
+            (400, "", "Bad Request", "refused the request: HTTP 400 with no more text than that"),
+            (404, "", "404 Not Found", "returned HTTP 404 with no more text than that instead of tokens"),
+            (403, "", "Forbidden by policy", "HTTP 403 with text that is not JSON instead of tokens"),
+            (400, "", "Forbidden", "HTTP 400 with text that is not JSON instead of tokens"),
+            (407, "", "Proxy Authentication Required", "HTTP 407 with no more text than that instead of tokens"),
+            (200, "", "OK", "HTTP 200 with no more text than that instead of tokens"),
             (404, "", "{}", "returned HTTP 404 with other JSON instead of tokens"),
             (405, "", "7", "returned HTTP 405 with JSON that is not an object instead of tokens"),
             (200, "", "hunter2", "HTTP 200 with text that is not JSON instead of tokens"),

@@ -58,11 +58,14 @@ impl Proxies {
 }
 
 /// Returns the list of hosts in the client's form: `*.corp` and `.corp` are `corp` and everything below it, spaces separate
-/// too, and an IPv6 address has no brackets.
+/// too, and an IPv6 address has no brackets. A name is listed with a trailing dot as well: the client does not take the name of
+/// a host with one for the same.
 fn no_proxy(text: &str) -> String {
     let hosts = text.split([',', ' ', '\t', '\n', '\r']).filter(|host| !host.is_empty()).map(|host| {
         let host = host.strip_prefix("*.").unwrap_or(host).trim_start_matches('.').trim_end_matches('.');
-        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let is_name = host.ends_with(|last: char| last.is_ascii_alphabetic()) && !host.contains(':');
+        if is_name { format!("{host},{host}.") } else { host.to_owned() }
     });
     hosts.collect::<Vec<_>>().join(",")
 }
@@ -132,6 +135,9 @@ mod tests {
             ("x.example *.corp", "https://a.corp/", true),
             ("x.example, *.corp", "https://a.corp/", true),
             ("*.CORP", "https://a.corp/", true),
+            ("*.corp", "https://a.corp./", true),
+            ("a.corp", "https://a.corp./", true),
+            ("a.corp", "https://b.corp./", false),
             ("[2001:db8::1]", "https://[2001:db8::1]/", true),
             ("10.0.0.0/8", "https://10.1.2.3/", true),
             ("10.0.0.0/8", "https://11.1.2.3/", false),
@@ -148,8 +154,9 @@ mod tests {
     #[test]
     fn proxy_and_hosts_are_passed_on_in_the_clients_form() {
         for (proxy, none_for, expected) in [
-            ("proxy.example:3128", "corp", Some(("http://proxy.example:3128", "corp"))),
-            ("proxy.example:3128", "*.corp", Some(("http://proxy.example:3128", "corp"))),
+            ("proxy.example:3128", "corp", Some(("http://proxy.example:3128", "corp,corp."))),
+            ("proxy.example:3128", "*.corp", Some(("http://proxy.example:3128", "corp,corp."))),
+            ("proxy.example:3128", "10.0.0.0/8", Some(("http://proxy.example:3128", "10.0.0.0/8"))),
             ("socks5h://proxy.example", "", Some(("socks5h://proxy.example", ""))),
             ("::::", "*.corp", None),
         ] {

@@ -292,7 +292,10 @@ impl SessionService {
     /// still be running, and its end is awaited for as long as a refresh may take.
     async fn session_under_lock(&self, lock: &ProfileLock, profile: &Profile) -> Result<Session, SessionError> {
         loop {
-            let session = self.session(profile).await?;
+            let mut session = self.session(profile).await?;
+            if session.refreshing_since.is_some() && lock.given_up().await == session.refreshing_since {
+                (session.refreshing_since, session.refreshing_lock) = (None, None);
+            }
             let (now, own) = (self.clock.now(), lock.inode());
             let runs = |since: UnixTime| since <= now && now < since.plus(MAX_REFRESH);
             if !session.refreshing_since.is_some_and(runs) || session.refreshing_lock.is_none_or(|of| Some(of) == own) {

@@ -70,9 +70,17 @@ impl SessionService {
         }
         // The requests above took time.
         self.check_lock(lock, profile, session).await?;
+        if lock.given_up().await.is_some() {
+            lock.set_given_up(None).await;
+        }
         let before = (session.refreshing_since, session.refreshing_lock);
         (session.refreshing_since, session.refreshing_lock) = (Some(self.clock.now()), lock.inode());
-        self.write(profile, session).await?;
+        if let Err(error) = self.write(profile, session).await {
+            // A keychain that does not respond may store the mark later. Nothing was sent.
+            lock.set_given_up(session.refreshing_since).await;
+            (session.refreshing_since, session.refreshing_lock) = before;
+            return Err(error);
+        }
         let room = session.to_stored(&profile.name).expose().len() + RESERVE;
         let prepared = match self.make_room(profile, room).await {
             // A process that locks another file from now on reads what was written above, and does not send the token too.
@@ -82,8 +90,10 @@ impl SessionService {
         };
         if let Err(error) = prepared {
             // Nothing was sent, so the refresh token is not in doubt.
-            (session.refreshing_since, session.refreshing_lock) = before;
+            let marked_at = std::mem::replace(&mut session.refreshing_since, before.0);
+            session.refreshing_lock = before.1;
             if let Err(unwritten) = self.write(profile, session).await {
+                lock.set_given_up(marked_at).await;
                 tracing::warn!("cannot record that the refresh was given up: {unwritten}");
             }
             return Err(error);

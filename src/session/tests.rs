@@ -21,6 +21,14 @@ struct TestStore {
     session: Arc<Mutex<Option<Session>>>,
     is_broken: bool,
     events: Events,
+    /// A clock, and how long each failed write takes.
+    slow: Option<(Arc<TestClock>, Duration)>,
+}
+
+/// Returns a store whose writes fail after this time.
+pub(crate) fn slow_store(clock: &Arc<TestClock>, takes: Duration) -> Arc<dyn Store> {
+    let slow = Some((Arc::clone(clock), takes));
+    Arc::new(TestStore { session: Arc::default(), is_broken: true, events: Events::default(), slow })
 }
 
 impl Store for TestStore {
@@ -30,7 +38,16 @@ impl Store for TestStore {
 
     fn write(&self, _: &ProfileName, session: &Session) -> Result<(), StoreError> {
         let begins = session.refreshing_since.is_some();
+        if begins && self.events.lock().expect("unpoisoned").last() == Some(&"late") {
+            // As by a keychain that is stopped: it stores the mark after the caller has given up.
+            *self.session.lock().expect("unpoisoned") = Some(session.clone());
+            self.events.lock().expect("unpoisoned").push("marked");
+            return Err(StoreError::TimedOut { limit: Duration::from_secs(4) });
+        }
         if self.is_broken && !begins {
+            if let Some((clock, takes)) = &self.slow {
+                drop(clock.sleep(*takes));
+            }
             return Err(StoreError::Locked);
         }
         self.events.lock().expect("unpoisoned").push(if begins { "marked" } else { "stored" });
@@ -106,7 +123,7 @@ fn expired_session_changed_by(
     session.tokens.expires_at = Some(UnixTime(300));
     *stored.lock().expect("unpoisoned") = Some(session);
     let store: Arc<dyn Store> =
-        Arc::new(TestStore { session: Arc::clone(&stored), is_broken, events: Arc::clone(&events) });
+        Arc::new(TestStore { session: Arc::clone(&stored), is_broken, events: Arc::clone(&events), slow: None });
     let stores = Stores { keychain: Arc::clone(&store), file: Arc::clone(&store), memory: store };
     let locks = LockDirectories { keychain: locks.clone(), file: locks };
     let sessions = SessionService::new(Arc::<TestClock>::clone(&clock), stores, locks, dir.join("revoked"));
@@ -171,4 +188,22 @@ async fn session_of_a_concurrent_login_is_served_unless_it_has_ended() {
         }
         assert_eq!(events.lock().expect("unpoisoned").last(), Some(&"sent"), "the login's session is not overwritten");
     }
+}
+
+#[tokio::test]
+async fn refresh_that_could_not_be_marked_is_not_in_doubt() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (sessions, clock, profile, events) = expired_session(dir.path(), false);
+    let mut seen = sessions.session(&profile).await.expect("stored");
+    seen.tokens.expires_at = Some(clock.now().plus(Duration::from_secs(100)));
+    sessions.write(&profile, &seen).await.expect("written");
+    events.lock().expect("unpoisoned").push("late");
+    let request = TokenRequest::own(Demand::New);
+    let error = sessions.refresh(&profile, &request, &seen).await.expect_err("not marked");
+    assert!(matches!(error, SessionError::Store(StoreError::TimedOut { .. })), "{error}");
+    let marked = sessions.session(&profile).await.expect("stored");
+    assert!(marked.refreshing_since.is_some(), "the mark is stored after all");
+    let refresh = tokio::time::timeout(Duration::from_secs(20), sessions.refresh(&profile, &request, &marked));
+    let served = refresh.await.expect("an end").expect("nothing was sent before");
+    assert_eq!(served.session.tokens.access_token.expose(), "new");
 }

@@ -18,6 +18,9 @@ const KEYS_DUE: Duration = Duration::from_secs(3600);
 /// 3.10 warns of requests that a token can cause).
 const UNKNOWN_KEY_INTERVAL: Duration = Duration::from_secs(300);
 
+/// The shortest time after such a request that brought no answer.
+const FAILED_REQUEST_INTERVAL: Duration = Duration::from_secs(30);
+
 /// How long a caller that waits for a token waits for keys or for a status list. A later refresh fetches them again.
 const FETCH_LIMIT: Duration = Duration::from_secs(5);
 
@@ -28,6 +31,8 @@ struct IssuerUpdate {
     lists: Vec<StoredStatusList>,
     /// Whether the keys were requested because one was unknown, without finding it.
     key_not_found: bool,
+    /// Whether there was no answer.
+    keys_not_fetched: bool,
     /// The time by the issuer's own clock.
     issuer_time: Option<UnixTime>,
 }
@@ -104,7 +109,7 @@ impl SessionService {
         match fetched {
             Ok(keys) => update.keys = keys,
             Err(reason) => {
-                update.key_not_found = true;
+                update.keys_not_fetched = true;
                 tracing::info!("the issuer's keys were not fetched: {reason}");
             }
         }
@@ -226,7 +231,10 @@ impl SessionService {
                     trust.fetched = Some(keys);
                 }
                 update.lists.into_iter().for_each(|list| trust.store_list(list));
-                if update.key_not_found {
+                let early = UNKNOWN_KEY_INTERVAL - FAILED_REQUEST_INTERVAL;
+                if update.keys_not_fetched {
+                    trust.unknown_key_fetched_at = Some(UnixTime(now.0 - early.as_secs().cast_signed()));
+                } else if update.key_not_found {
                     trust.unknown_key_fetched_at = Some(now);
                 }
                 let is_recorded = |at: UnixTime| at <= now && now < at.plus(RECORD_INTERVAL);

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -42,15 +42,17 @@ impl UnsavedSession {
 /// The sessions that are not stored.
 pub type UnsavedSessions = HashMap<ProfileName, UnsavedSession>;
 
-/// How often a session is written before it counts as unsaved, and the first wait in between, which doubles.
+/// How often a session is written before it counts as unsaved, unless a store takes longer than this to refuse it, and the first
+/// wait in between, which doubles.
 const QUICK_ATTEMPTS: u32 = 6;
+const QUICK_LIMIT: Duration = Duration::from_secs(2);
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
 /// The first wait between two later attempts, and the longest. A locked keychain may ask the user at each of them.
 const LATER_WAIT: Duration = Duration::from_secs(1);
 const MAX_WAIT: Duration = Duration::from_secs(8);
 
-/// How long a command tries to store a refreshed session.
+/// How long a command tries to store a refreshed session, from its first attempt to its last.
 pub const UNSAVED_LIMIT: Duration = Duration::from_secs(60);
 
 /// The outcome of storing a refreshed session.
@@ -94,7 +96,7 @@ impl SessionService {
         before: &Session,
         held: &mut Option<HeldProfile>,
     ) -> Result<Stored, SessionError> {
-        let mut wait = FIRST_WAIT;
+        let (start, mut wait) = (self.clock.monotonic(), FIRST_WAIT);
         for attempt in 1.. {
             let error = match self.write_over(profile, session, &before.generation).await {
                 Ok(None) => return Ok(Stored::Done),
@@ -102,7 +104,7 @@ impl SessionService {
                 Err(error) => error,
             };
             tracing::warn!("cannot store the session, trying again: {error}");
-            if attempt == QUICK_ATTEMPTS {
+            if attempt == QUICK_ATTEMPTS || self.since(start) >= QUICK_LIMIT {
                 self.set_unsaved(profile, session, before, error);
                 break;
             }
@@ -110,7 +112,7 @@ impl SessionService {
             wait *= 2;
         }
         if !self.serves_unsaved.load(Ordering::Relaxed) {
-            return self.store_later(profile, session, before, UNSAVED_LIMIT).await;
+            return self.store_later(profile, session, before, UNSAVED_LIMIT.saturating_sub(self.since(start))).await;
         }
         let (service, profile) = (Arc::clone(self), profile.clone());
         let (session, before) = (session.clone(), before.clone());
@@ -132,16 +134,19 @@ impl SessionService {
         before: &Session,
         limit: Duration,
     ) -> Result<Stored, SessionError> {
-        let (start, mut wait) = (self.clock.monotonic(), LATER_WAIT);
+        let (start, mut wait, mut took) = (self.clock.monotonic(), LATER_WAIT, Duration::ZERO);
         loop {
-            self.clock.sleep(wait).await;
+            // The last attempt ends in time if it takes as long as the one before.
+            self.clock.sleep(wait.min(limit.saturating_sub(self.since(start) + took))).await;
             wait = (wait * 2).min(MAX_WAIT);
+            let attempted = self.clock.monotonic();
             let stored = match self.write_over(profile, session, &before.generation).await {
                 Ok(None) => Stored::Done,
                 Ok(Some(other)) => Stored::Replaced(Box::new(other)),
                 Err(error) => {
                     self.set_unsaved(profile, session, before, error);
-                    if self.clock.monotonic().saturating_duration_since(start) < limit {
+                    took = self.since(attempted);
+                    if self.since(start) + took < limit {
                         continue;
                     }
                     let unsaved = self.unsaved.borrow();
@@ -151,6 +156,10 @@ impl SessionService {
             self.unsaved.send_modify(|unsaved| drop(unsaved.remove(&profile.name)));
             return Ok(stored);
         }
+    }
+
+    fn since(&self, start: Instant) -> Duration {
+        self.clock.monotonic().saturating_duration_since(start)
     }
 
     fn set_unsaved(&self, profile: &Profile, session: &Session, before: &Session, error: SessionError) {
@@ -198,6 +207,7 @@ impl SessionService {
 mod tests {
     use std::path::Path;
 
+    use super::super::tests::slow_store;
     use super::super::{LockDirectories, Stores};
     use super::*;
     use crate::clock::Clock;
@@ -217,8 +227,11 @@ mod tests {
     }
 
     fn service(dir: &Path, clock: &Arc<TestClock>) -> Arc<SessionService> {
-        let store: Arc<dyn Store> =
-            Arc::new(FileStore::new(dir.join("sessions"), KeySource::Default(dir.join("authctl.key"))));
+        let key = KeySource::Default(dir.join("authctl.key"));
+        service_of(Arc::new(FileStore::new(dir.join("sessions"), key)), dir, clock)
+    }
+
+    fn service_of(store: Arc<dyn Store>, dir: &Path, clock: &Arc<TestClock>) -> Arc<SessionService> {
         let stores = Stores { keychain: Arc::clone(&store), file: Arc::clone(&store), memory: store };
         let clock: Arc<dyn Clock> = Arc::<TestClock>::clone(clock);
         let locks = LockDirectories { keychain: dir.join("locks"), file: dir.join("locks") };
@@ -250,8 +263,26 @@ mod tests {
             let stored = service.store_refreshed(&profile(), &new, &read, &mut held(&service).await).await;
             let Err(error) = stored else { panic!("stored") };
             let waited = clock.monotonic() - start;
-            assert!((UNSAVED_LIMIT..UNSAVED_LIMIT + 2 * MAX_WAIT).contains(&waited), "{waited:?}");
+            assert_eq!(waited, UNSAVED_LIMIT);
             assert_eq!(error.to_string().ends_with("; the session is lost"), rotated, "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn limit_includes_what_the_attempts_take() {
+        for seconds in [1, 4, 11, 70] {
+            let (dir, clock) = (tempfile::tempdir().expect("tempdir"), Arc::new(TestClock::new()));
+            let service = service_of(slow_store(&clock, Duration::from_secs(seconds)), dir.path(), &clock);
+            let (read, new) = refreshed(true);
+            let (start, unsaved) = (clock.monotonic(), service.unsaved());
+            let profile = profile();
+            let mut held = held(&service).await;
+            let stored = service.store_refreshed(&profile, &new, &read, &mut held).await;
+            let (waited, attempts) =
+                (clock.monotonic() - start, clock.waits().iter().filter(|wait| **wait == seconds).count());
+            assert!(stored.is_err() && !unsaved.borrow().is_empty());
+            assert!(waited <= UNSAVED_LIMIT.max(Duration::from_secs(2 * seconds + 1)), "{seconds}: {waited:?}");
+            assert!(attempts > 1 && waited + Duration::from_secs(2 * seconds) > UNSAVED_LIMIT, "{seconds}: {waited:?}");
         }
     }
 

@@ -48,6 +48,22 @@ impl ProfileLock {
         unblock(self.lock.path(), move || lock.is_in_place()).await.unwrap_or(false)
     }
 
+    /// Returns when the refresh was marked as begun that was given up last before anything was sent, if the mark may be stored.
+    pub async fn given_up(&self) -> Option<UnixTime> {
+        let lock = Arc::clone(&self.lock);
+        let note = unblock(self.lock.path(), move || lock.note()).await.ok()?.ok()?;
+        note.parse().ok().map(UnixTime)
+    }
+
+    /// Records in the lock file what [`ProfileLock::given_up`] returns.
+    pub async fn set_given_up(&self, marked_at: Option<UnixTime>) {
+        let (lock, note) = (Arc::clone(&self.lock), marked_at.map(|at| at.0.to_string()).unwrap_or_default());
+        match unblock(self.lock.path(), move || lock.set_note(&note)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) | Err(error) => tracing::warn!("cannot record that a refresh was given up: {error}"),
+        }
+    }
+
     /// Releases the lock. Dropping it does the same on the caller's thread.
     pub async fn release(self) {
         let path = self.lock.path().to_owned();
